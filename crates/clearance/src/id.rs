@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The names of sandboxes and of the questions about them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// There is no text.
+    #[error("the id is empty")]
+    Empty,
+    /// The text has more bytes than an id may have.
+    #[error("the id has {length} bytes, more than {limit}")]
+    TooLong {
+        /// The bytes it has.
+        length: usize,
+        /// The bytes it may have.
+        limit: usize,
+    },
+    /// The text has a character that no id has.
+    #[error("the id has the character {found:?} at byte {at}")]
+    Character {
+        /// The character.
+        found: char,
+        /// Its place, in bytes from the start.
+        at: usize,
+    },
+}
+
+/// A sandbox's name or id, as its container engine knows it.
+///
+/// The first character is an ASCII letter or digit, the others may also be `_`, `.` and `-`: the
+/// names that podman and docker accept. So an id is never an option on a command line, and never
+/// leaves the directory it names a file in. At most 255 bytes, a file name's limit.
+///
+/// ```
+/// use terok_clearance::ContainerId;
+/// assert!("my-task.1".parse::<ContainerId>().is_ok());
+/// assert!("--help".parse::<ContainerId>().is_err());
+/// assert!("../up".parse::<ContainerId>().is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(Arc<str>);
+
+/// A question's id: printable ASCII without spaces, at most 512 bytes.
+///
+/// The reader makes it, `<container>:<n>` with an `n` that it never used before; to everybody
+/// else it is opaque.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(Arc<str>);
+
+impl ContainerId {
+    const LIMIT: usize = 255;
+    /// As many characters of an id as a socket's path has room for (`sun_path` has 108 bytes).
+    const SHORT: usize = 12;
+
+    /// Returns the first 12 characters, the form in which socket paths carry an id.
+    pub fn short(&self) -> &str {
+        self.0.get(..Self::SHORT).unwrap_or(&self.0)
+    }
+
+    fn check(text: &str) -> Result<(), IdError> {
+        check_length(text, Self::LIMIT)?;
+        for (at, found) in text.char_indices() {
+            let inner = at > 0 && matches!(found, '_' | '.' | '-');
+            if !found.is_ascii_alphanumeric() && !inner {
+                return Err(IdError::Character { found, at });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RequestId {
+    const LIMIT: usize = 512;
+
+    fn check(text: &str) -> Result<(), IdError> {
+        check_length(text, Self::LIMIT)?;
+        match text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
+            Some((at, found)) => Err(IdError::Character { found, at }),
+            None => Ok(()),
+        }
+    }
+}
+
+const fn check_length(text: &str, limit: usize) -> Result<(), IdError> {
+    match text.len() {
+        0 => Err(IdError::Empty),
+        length if length > limit => Err(IdError::TooLong { length, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a checked text its only doors, `FromStr` and `Deserialize`, and its ways out.
+macro_rules! checked_text {
+    ($name:ident) => {
+        impl $name {
+            /// Returns the id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::check(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+checked_text!(ContainerId);
+checked_text!(RequestId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_container(text: &str, expected: &Result<(), IdError>) {
+        assert_eq!(
+            text.parse::<ContainerId>().map(|_| ()),
+            expected,
+            "of {text:?}"
+        );
+    }
+
+    #[test]
+    fn a_container_id_is_a_name_that_podman_accepts() {
+        let character = |found, at| Err(IdError::Character { found, at });
+        check_container("a", &Ok(()));
+        check_container("3f2a9c0d1e4b", &Ok(()));
+        check_container("my_task.1-x", &Ok(()));
+        check_container("", &Err(IdError::Empty));
+        check_container("-rf", &character('-', 0));
+        check_container(".hidden", &character('.', 0));
+        check_container("a/b", &character('/', 1));
+        check_container("a b", &character(' ', 1));
+        check_container("a\0", &character('\0', 1));
+        check_container("caf\u{e9}", &character('\u{e9}', 3));
+        check_container(&"a".repeat(255), &Ok(()));
+        check_container(
+            &"a".repeat(256),
+            Err(IdError::TooLong {
+                length: 256,
+                limit: 255,
+            }),
+        );
+    }
+
+    #[test]
+    fn a_request_id_is_printable_without_spaces() {
+        assert!("web:17".parse::<RequestId>().is_ok());
+        assert_eq!("".parse::<RequestId>(), Err(IdError::Empty));
+        for bad in ["a b", "a\n", "a\u{1b}", "\u{202e}"] {
+            assert!(
+                matches!(bad.parse::<RequestId>(), Err(IdError::Character { .. })),
+                "{bad:?}"
+            );
+        }
+        assert!("x".repeat(513).parse::<RequestId>().is_err());
+    }
+
+    #[test]
+    fn short_is_at_most_twelve_characters() {
+        let short = |text: &str| text.parse::<ContainerId>().unwrap().short().to_owned();
+        assert_eq!(short("web"), "web");
+        assert_eq!(short("0123456789abcdef"), "0123456789ab");
+    }
+
+    #[test]
+    fn json_passes_the_same_check() {
+        assert!(serde_json::from_str::<ContainerId>("\"--help\"").is_err());
+        assert!(serde_json::from_str::<RequestId>("\"a b\"").is_err());
+    }
+}

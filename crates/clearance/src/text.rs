@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Text that came from outside, made harmless to show.
+//!
+//! A sandbox chooses host names, task names and more. Escape sequences, bidirectional overrides
+//! and newlines in them could repaint the question that a person is about to answer. The rule is
+//! the one of the Python stack's hub (release 0.6.10 and newer), so that both show the same.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The longest text in characters, the mark of a cut included.
+const MAX_CHARS: usize = 256;
+/// Ends a text that was cut.
+const CUT: &str = "...";
+
+/// Text of printable ASCII (0x20 to 0x7E), at most 256 characters long.
+///
+/// Every other character became one space, and a longer text was cut and ends in `...`.
+///
+/// ```
+/// use terok_clearance::DisplayText;
+/// assert_eq!(DisplayText::new("a\u{1b}[31mb\u{202e}c").as_str(), "a [31mb c");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DisplayText(Arc<str>);
+
+impl DisplayText {
+    /// Returns `text` with everything that is not printable ASCII replaced, cut to 256 characters.
+    pub fn new(text: &str) -> Self {
+        if text.len() <= MAX_CHARS && text.bytes().all(printable) {
+            return Self(text.into());
+        }
+        let mut shown: String = text
+            .chars()
+            .take(MAX_CHARS + 1)
+            .map(|c| {
+                if c.is_ascii() && (' '..='~').contains(&c) {
+                    c
+                } else {
+                    ' '
+                }
+            })
+            .collect();
+        if shown.len() > MAX_CHARS {
+            shown.truncate(MAX_CHARS - CUT.len());
+            shown.push_str(CUT);
+        }
+        Self(shown.into())
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Says whether there is no text at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+const fn printable(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e)
+}
+
+impl Default for DisplayText {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl From<&str> for DisplayText {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl AsRef<str> for DisplayText {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DisplayText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for DisplayText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for DisplayText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DisplayText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self::new(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(input: &str, expected: &str) {
+        assert_eq!(DisplayText::new(input).as_str(), expected, "of {input:?}");
+    }
+
+    #[test]
+    fn keeps_printable_ascii_and_blanks_the_rest() {
+        check("", "");
+        check("api.example.com", "api.example.com");
+        check("a\nb\tc\0d\u{7f}e", "a b c d e");
+        check("\u{1b}]0;owned\u{7}", " ]0;owned ");
+        check("caf\u{e9}\u{202e}gpj", "caf  gpj");
+        check("\u{1f512}", " ");
+    }
+
+    #[test]
+    fn cuts_at_256_characters_and_says_so() {
+        check(&"x".repeat(256), &"x".repeat(256));
+        check(&"x".repeat(257), &format!("{}...", "x".repeat(253)));
+        check(&"\u{e9}".repeat(10_000), &format!("{}...", " ".repeat(253)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn is_always_printable_and_short(text in ".{0,600}") {
+            let shown = DisplayText::new(&text);
+            assert!(shown.as_str().bytes().all(printable));
+            assert!(shown.as_str().len() <= MAX_CHARS);
+            assert_eq!(DisplayText::new(shown.as_str()), shown, "a second pass changes nothing");
+        }
+    }
+}

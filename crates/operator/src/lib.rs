@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The people's side: the inbox of questions and the prompts that show it.
