@@ -157,7 +157,7 @@ mod tests {
 
     fn check_container(text: &str, expected: &Result<(), IdError>) {
         assert_eq!(
-            text.parse::<ContainerId>().map(|_| ()),
+            &text.parse::<ContainerId>().map(|_| ()),
             expected,
             "of {text:?}"
         );
@@ -179,7 +179,7 @@ mod tests {
         check_container(&"a".repeat(255), &Ok(()));
         check_container(
             &"a".repeat(256),
-            Err(IdError::TooLong {
+            &Err(IdError::TooLong {
                 length: 256,
                 limit: 255,
             }),
