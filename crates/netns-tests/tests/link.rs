@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `netns::link` judged by the `ip` program, in two network namespaces.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd as _;
+use std::process::{Child, Command, Stdio};
+
+use netns::link::{Links, Namespace, Network};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use serde_json::Value;
+
+/// A process in a network namespace of its own, which ends with its standard input.
+struct Neighbour(Child);
+
+impl Neighbour {
+    fn start() -> Self {
+        netns_tests::private_namespaces();
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+
+    fn ip(&self, arguments: &str) -> Value {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "-t", &self.0.id().to_string(), "ip"]);
+        json(command, arguments)
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+fn ip(arguments: &str) -> Value {
+    json(Command::new("ip"), arguments)
+}
+
+fn json(mut command: Command, arguments: &str) -> Value {
+    let output = command
+        .arg("-j")
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+fn addresses(links: &Value) -> Vec<String> {
+    links[0]["addr_info"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|a| a["scope"] == "global" && a["tentative"] != true)
+        .map(|a| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"]))
+        .collect()
+}
+
+fn routes(routes: &Value) -> Vec<String> {
+    routes
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| {
+            let word = |key| r[key].as_str().unwrap_or("-");
+            format!(
+                "{} via {} dev {}",
+                word("dst"),
+                word("gateway"),
+                word("dev")
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn lo_comes_up() {
+    netns_tests::private_namespaces();
+    assert_eq!(ip("link show lo")[0]["operstate"], "DOWN");
+    let mut links = Links::open().unwrap();
+    let lo = links.find(&"lo".parse().unwrap()).unwrap();
+    assert_eq!(lo.to_string(), "1");
+    links.up(lo).unwrap();
+    let flags = ip("link show lo")[0]["flags"].to_string();
+    assert!(flags.contains("\"UP\""), "{flags}");
+}
+
+#[test]
+fn a_veth_pair_joins_two_namespaces_in_both_families() {
+    let neighbour = Neighbour::start();
+    let there = File::open(format!("/proc/{}/ns/net", neighbour.0.id())).unwrap();
+    let mut links = Links::open().unwrap();
+    let (left, right) = ("left".parse().unwrap(), "right".parse().unwrap());
+    let link = links
+        .veth(&left, &right, Namespace::File(there.as_fd()))
+        .unwrap();
+    assert_eq!(
+        ip("link show left")[0]["ifindex"].to_string(),
+        link.to_string()
+    );
+    assert_eq!(neighbour.ip("link show right")[0]["ifname"], "right");
+
+    links.up(link).unwrap();
+    links
+        .address(link, "203.0.113.1/24".parse().unwrap())
+        .unwrap();
+    links
+        .address(link, "2001:db8::1/64".parse().unwrap())
+        .unwrap();
+    assert_eq!(
+        addresses(&ip("addr show left")),
+        ["203.0.113.1/24", "2001:db8::1/64"]
+    );
+
+    let gateway = Some("203.0.113.9".parse().unwrap());
+    links.route(Network::EVERY_V4, link, gateway).unwrap();
+    links
+        .route(
+            Network::EVERY_V6,
+            link,
+            Some("2001:db8::9".parse().unwrap()),
+        )
+        .unwrap();
+    links
+        .route("198.51.100.0/24".parse().unwrap(), link, None)
+        .unwrap();
+    links
+        .route("192.0.2.7/32".parse().unwrap(), link, gateway)
+        .unwrap();
+    let mut v4 = routes(&ip("-4 route show dev left proto static"));
+    v4.sort();
+    assert_eq!(
+        v4,
+        [
+            "192.0.2.7 via 203.0.113.9 dev -",
+            "198.51.100.0/24 via - dev -",
+            "default via 203.0.113.9 dev -",
+        ]
+    );
+    assert_eq!(
+        routes(&ip("-6 route show dev left proto static")),
+        ["default via 2001:db8::9 dev -"]
+    );
+}
+
+#[test]
+fn a_namespace_can_be_named_by_a_process() {
+    let neighbour = Neighbour::start();
+    let pid = Pid::from_raw(neighbour.0.id().cast_signed()).unwrap();
+    let mut links = Links::open().unwrap();
+    let names = ("left".parse().unwrap(), "right".parse().unwrap());
+    links
+        .veth(&names.0, &names.1, Namespace::Process(pid))
+        .unwrap();
+    assert_eq!(neighbour.ip("link show right")[0]["ifname"], "right");
+    assert_eq!(
+        links.find(&names.1).unwrap_err().errno,
+        Errno::NODEV,
+        "the peer is over there"
+    );
+}
+
+#[test]
+fn a_refused_request_names_the_step_and_the_errno() {
+    let neighbour = Neighbour::start();
+    let there = File::open(format!("/proc/{}/ns/net", neighbour.0.id())).unwrap();
+    let mut links = Links::open().unwrap();
+    let names = ("left".parse().unwrap(), "right".parse().unwrap());
+    let pair = |links: &mut Links| links.veth(&names.0, &names.1, Namespace::File(there.as_fd()));
+    let link = pair(&mut links).unwrap();
+    let again = pair(&mut links).unwrap_err();
+    assert_eq!(
+        (again.step.as_str(), again.errno),
+        ("make the veth pair left and right", Errno::EXIST)
+    );
+    let route = links
+        .route(
+            Network::EVERY_V4,
+            link,
+            Some("203.0.113.9".parse().unwrap()),
+        )
+        .unwrap_err();
+    assert_eq!(
+        route.step,
+        format!("route 0.0.0.0/0 via 203.0.113.9 through link {link}")
+    );
+    assert_eq!(route.errno, Errno::NETUNREACH);
+    // The socket still serves: the reply of a refused request is read to its end.
+    links.up(link).unwrap();
+}

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Network links, addresses and routes over rtnetlink, without the `ip` program.
+//!
+//! A sandbox has no use for a program that may not be installed or not be found from an empty
+//! environment, and six requests do not need a library of three hundred types: the messages are
+//! written here by hand, as `rtnetlink(7)` and `veth(4)` have them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::str::FromStr;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::process::Pid;
+
+/// An rtnetlink socket: what it changes is in the network namespace where it was opened.
+#[derive(Debug)]
+pub struct Links {
+    socket: OwnedFd,
+    sequence: u32,
+}
+
+/// A link of the namespace that a [`Links`] speaks to, by the kernel's number for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkIndex(NonZeroU32);
+
+/// A link's name: 1 to 15 bytes of printable ASCII without blanks, `/`, `:` and `%`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LinkName(Box<str>);
+
+/// A text that is no [`LinkName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name for a network link")]
+pub struct LinkNameError(Box<str>);
+
+/// Where the other end of a veth pair shall be.
+#[derive(Debug, Clone, Copy)]
+pub enum Namespace<'fd> {
+    /// The network namespace that this file of `/proc/<pid>/ns/net` stands for.
+    File(BorrowedFd<'fd>),
+    /// The network namespace of this process, as the caller's process id namespace counts.
+    Process(Pid),
+}
+
+/// Addresses of one family that begin alike: `203.0.113.0/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    address: IpAddr,
+    length: u8,
+}
+
+/// A text that is no [`Network`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no network: write an address, a slash and the number of leading bits")]
+pub struct NetworkError(Box<str>);
+
+/// A request that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct LinkError {
+    /// What was being done, with the values.
+    pub step: String,
+    /// What the kernel said.
+    #[source]
+    pub errno: Errno,
+}
+
+impl Links {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub fn open() -> Result<Self, LinkError> {
+        rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            None, // NETLINK_ROUTE is protocol 0
+        )
+        .map(Self::over)
+        .map_err(|errno| LinkError {
+            step: "open an rtnetlink socket".to_owned(),
+            errno,
+        })
+    }
+
+    /// Speaks over a `NETLINK_ROUTE` socket that was opened elsewhere, in another namespace.
+    pub const fn over(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            sequence: 0,
+        }
+    }
+
+    /// Returns the number of the link called `name`; `ENODEV` where there is none.
+    pub fn find(&mut self, name: &LinkName) -> Result<LinkIndex, LinkError> {
+        let mut message = Message::new(libc::RTM_GETLINK, 0, &link_header(None, false));
+        message.attribute(libc::IFLA_IFNAME, &name.with_nul());
+        let reply = self.request(message, || format!("find the link {name}"))?;
+        reply.ok_or_else(|| LinkError {
+            step: format!("find the link {name}"),
+            errno: Errno::NODEV,
+        })
+    }
+
+    /// Brings a link up: `lo` is down in every new network namespace.
+    pub fn up(&mut self, link: LinkIndex) -> Result<(), LinkError> {
+        let message = Message::new(libc::RTM_NEWLINK, 0, &link_header(Some(link), true));
+        self.request(message, || format!("bring link {link} up"))?;
+        Ok(())
+    }
+
+    /// Makes a veth pair: `name` here, `peer` in that namespace, over which the caller must be
+    /// capable as well. Returns the number of the end that is here; both ends are down.
+    pub fn veth(
+        &mut self,
+        name: &LinkName,
+        peer: &LinkName,
+        there: Namespace<'_>,
+    ) -> Result<LinkIndex, LinkError> {
+        let mut message = Message::new(libc::RTM_NEWLINK, CREATE, &link_header(None, false));
+        message.attribute(libc::IFLA_IFNAME, &name.with_nul());
+        message.nest(libc::IFLA_LINKINFO, |message| {
+            message.attribute(libc::IFLA_INFO_KIND, b"veth");
+            message.nest(libc::IFLA_INFO_DATA, |message| {
+                message.nest(VETH_INFO_PEER, |message| {
+                    message.bytes.extend(link_header(None, false));
+                    message.attribute(libc::IFLA_IFNAME, &peer.with_nul());
+                    let (kind, value) = match there {
+                        Namespace::File(file) => (libc::IFLA_NET_NS_FD, file.as_raw_fd()),
+                        Namespace::Process(pid) => {
+                            (libc::IFLA_NET_NS_PID, pid.as_raw_nonzero().get())
+                        }
+                    };
+                    message.attribute(kind, &value.to_ne_bytes());
+                });
+            });
+        });
+        self.request(message, || format!("make the veth pair {name} and {peer}"))?;
+        self.find(name)
+    }
+
+    /// Gives a link an address and the network around it. An IPv6 address is usable at once: it
+    /// skips the second of duplicate address detection (`nodad`).
+    pub fn address(&mut self, link: LinkIndex, address: Network) -> Result<(), LinkError> {
+        let step = || format!("give link {link} the address {address}");
+        let mut header = [0; 8]; // struct ifaddrmsg
+        header[0] = family(address.address);
+        header[1] = address.length;
+        header[2] = IFA_F_NODAD;
+        header[4..].copy_from_slice(&link.0.get().to_ne_bytes());
+        let mut message = Message::new(libc::RTM_NEWADDR, CREATE, &header);
+        message.address(libc::IFA_LOCAL, address.address);
+        message.address(libc::IFA_ADDRESS, address.address);
+        self.request(message, step)?;
+        Ok(())
+    }
+
+    /// Routes `to` through the link, to the gateway `via` where one is named, else directly.
+    pub fn route(
+        &mut self,
+        to: Network,
+        link: LinkIndex,
+        via: Option<IpAddr>,
+    ) -> Result<(), LinkError> {
+        let step = || match via {
+            Some(via) => format!("route {to} via {via} through link {link}"),
+            None => format!("route {to} through link {link}"),
+        };
+        let mut header = [0; 12]; // struct rtmsg
+        header[0] = family(to.address);
+        header[1] = to.length;
+        header[4] = libc::RT_TABLE_MAIN;
+        header[5] = libc::RTPROT_STATIC;
+        header[6] = match via {
+            Some(_) => libc::RT_SCOPE_UNIVERSE,
+            None => libc::RT_SCOPE_LINK,
+        };
+        header[7] = libc::RTN_UNICAST;
+        let mut message = Message::new(libc::RTM_NEWROUTE, CREATE, &header);
+        if to.length > 0 {
+            message.address(libc::RTA_DST, to.address);
+        }
+        if let Some(via) = via {
+            message.address(libc::RTA_GATEWAY, via);
+        }
+        message.attribute(libc::RTA_OIF, &link.0.get().to_ne_bytes());
+        self.request(message, step)?;
+        Ok(())
+    }
+
+    /// Sends one request and reads until it is acknowledged; returns the link that was reported
+    /// on the way, if one was.
+    fn request(
+        &mut self,
+        message: Message,
+        step: impl Fn() -> String,
+    ) -> Result<Option<LinkIndex>, LinkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.exchange(message).map_err(|errno| LinkError {
+            step: step(),
+            errno,
+        })
+    }
+
+    fn exchange(&self, message: Message) -> Result<Option<LinkIndex>, Errno> {
+        let bytes = message.finish(self.sequence);
+        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
+        let mut reported = None;
+        let mut buffer = vec![0; REPLY_LIMIT];
+        loop {
+            let (received, _) = rustix::io::retry_on_intr(|| {
+                rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())
+            })?;
+            let mut rest = buffer.get(..received).unwrap_or_default();
+            while let Some((reply, after)) = Reply::split(rest) {
+                rest = after;
+                if reply.sequence != self.sequence {
+                    continue;
+                }
+                match reply.acknowledged() {
+                    Some(0) => return Ok(reported),
+                    Some(code) => return Err(Errno::from_raw_os_error(code.wrapping_neg())),
+                    None => reported = reply.link().or(reported),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for LinkIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl LinkName {
+    fn with_nul(&self) -> Vec<u8> {
+        [self.0.as_bytes(), &[0]].concat()
+    }
+}
+
+impl FromStr for LinkName {
+    type Err = LinkNameError;
+
+    fn from_str(text: &str) -> Result<Self, LinkNameError> {
+        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%');
+        if (1..=15).contains(&text.len())
+            && text.bytes().all(plain)
+            && !matches!(text, "." | ".." | "all" | "default")
+        {
+            Ok(Self(text.into()))
+        } else {
+            Err(LinkNameError(text.into()))
+        }
+    }
+}
+
+impl fmt::Display for LinkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Network {
+    /// Every IPv4 address: the destination of a default route.
+    pub const EVERY_V4: Self = Self {
+        address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        length: 0,
+    };
+    /// Every IPv6 address: the destination of a default route.
+    pub const EVERY_V6: Self = Self {
+        address: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        length: 0,
+    };
+
+    /// Returns the network of this one address.
+    pub const fn host(address: IpAddr) -> Self {
+        let length = match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        Self { address, length }
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let parse = || {
+            let (address, length) = text.split_once('/')?;
+            let (address, length) = (address.parse().ok()?, length.parse().ok()?);
+            (length <= Self::host(address).length).then_some(Self { address, length })
+        };
+        parse().ok_or_else(|| NetworkError(text.into()))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// `linux/veth.h`
+const VETH_INFO_PEER: u16 = 1;
+/// `linux/if_addr.h`
+const IFA_F_NODAD: u8 = 0x02;
+/// `linux/netlink.h`: a request that makes something new, and fails if it is there.
+const CREATE: u16 = 0x400 | 0x200;
+/// `linux/netlink.h`: `NLM_F_REQUEST` and `NLM_F_ACK`.
+const REQUEST: u16 = 0x01 | 0x04;
+/// `linux/netlink.h`: `NLMSG_ERROR`, which with code 0 is the acknowledgement.
+const ERROR: u16 = 2;
+const HEADER: usize = 16;
+/// More than any one link's description; rtnetlink itself never sends more in one piece.
+const REPLY_LIMIT: usize = 32 * 1024;
+
+const fn family(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 2,  // AF_INET
+        IpAddr::V6(_) => 10, // AF_INET6
+    }
+}
+
+/// `struct ifinfomsg`: family, padding, type, index, flags, and which flags to change.
+fn link_header(link: Option<LinkIndex>, up: bool) -> [u8; 16] {
+    const IFF_UP: u32 = 1;
+    let flags = if up { IFF_UP } else { 0 };
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&link.map_or(0, |link| link.0.get()).to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+/// A request being written: `struct nlmsghdr`, the fixed part, attributes.
+struct Message {
+    bytes: Vec<u8>,
+}
+
+impl Message {
+    fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
+        let mut bytes = vec![0; HEADER];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(REQUEST | flags).to_ne_bytes());
+        bytes.extend(fixed);
+        Self { bytes }
+    }
+
+    fn attribute(&mut self, kind: u16, value: &[u8]) {
+        self.nest(kind, |message| message.bytes.extend(value));
+    }
+
+    fn address(&mut self, kind: u16, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.attribute(kind, &v4.octets()),
+            IpAddr::V6(v6) => self.attribute(kind, &v6.octets()),
+        }
+    }
+
+    /// Writes an attribute whose length is known only afterwards. Every one is a multiple of four
+    /// bytes long in the message, whatever its length says.
+    fn nest(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
+        let start = self.bytes.len();
+        self.bytes.extend([0; 2]);
+        self.bytes.extend(kind.to_ne_bytes());
+        inside(self);
+        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
+        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn finish(mut self, sequence: u32) -> Vec<u8> {
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        self.bytes
+    }
+}
+
+/// One message from the kernel.
+struct Reply<'bytes> {
+    kind: u16,
+    sequence: u32,
+    body: &'bytes [u8],
+}
+
+impl<'bytes> Reply<'bytes> {
+    /// Splits the first message off; nothing where no whole one is left.
+    fn split(bytes: &'bytes [u8]) -> Option<(Self, &'bytes [u8])> {
+        let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
+        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+        let reply = Self {
+            kind,
+            sequence: u32_at(bytes, 8)?,
+            body: bytes.get(HEADER..length)?,
+        };
+        let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((reply, after))
+    }
+
+    /// Returns the code of an acknowledgement: 0, or an errno with a minus.
+    fn acknowledged(&self) -> Option<i32> {
+        (self.kind == ERROR).then(|| u32_at(self.body, 0).map_or(-libc::EBADMSG, u32::cast_signed))
+    }
+
+    fn link(&self) -> Option<LinkIndex> {
+        let index = (self.kind == libc::RTM_NEWLINK).then(|| u32_at(self.body, 4))??;
+        NonZeroU32::new(index).map(LinkIndex)
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*four))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_name_is_what_the_kernel_takes() {
+        for name in ["lo", "eth0", "internet", "a.b-c_d@e", "123456789012345"] {
+            assert_eq!(name.parse::<LinkName>().unwrap().to_string(), name);
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "all",
+            "a b",
+            "a/b",
+            "a:b",
+            "a%d",
+            "1234567890123456",
+            "\u{e9}",
+            "a\0",
+        ] {
+            assert!(name.parse::<LinkName>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_an_address_and_a_length_it_can_have() {
+        for text in ["203.0.113.0/24", "0.0.0.0/0", "2001:db8::1/128", "::/0"] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "203.0.113.0",
+            "203.0.113.0/33",
+            "::/129",
+            "a/1",
+            "::/-1",
+            "1.2.3.4/ 8",
+        ] {
+            assert!(text.parse::<Network>().is_err(), "{text:?}");
+        }
+        assert_eq!("0.0.0.0/0".parse(), Ok(Network::EVERY_V4));
+        assert_eq!("::/0".parse(), Ok(Network::EVERY_V6));
+    }
+
+    #[test]
+    fn attributes_are_padded_and_nested_lengths_count_the_padding() {
+        let mut message = Message::new(libc::RTM_NEWLINK, CREATE, &[]);
+        message.nest(18, |message| {
+            message.attribute(1, b"veth\0");
+            message.attribute(2, &[7]);
+        });
+        let bytes = message.finish(9);
+        assert_eq!(u32_at(&bytes, 0), Some(40));
+        assert_eq!(u32_at(&bytes, 8), Some(9));
+        let outer = u16::from_ne_bytes(bytes[16..18].try_into().unwrap());
+        let inner = u16::from_ne_bytes(bytes[20..22].try_into().unwrap());
+        assert_eq!((outer, inner), (24 - 3 + 3, 9));
+        assert_eq!(bytes.len(), 40);
+    }
+
+    #[test]
+    fn a_cut_or_lying_reply_is_no_reply() {
+        let whole = Message::new(ERROR, 0, &0_u32.to_ne_bytes()).finish(1);
+        let (reply, after) = Reply::split(&whole).unwrap();
+        assert_eq!((reply.acknowledged(), after.len()), (Some(0), 0));
+        for length in 0..whole.len() {
+            assert!(Reply::split(&whole[..length]).is_none(), "{length} bytes");
+        }
+        for length in [0_u32, 15, 21, u32::MAX] {
+            let mut lying = whole.clone();
+            lying[..4].copy_from_slice(&length.to_ne_bytes());
+            assert!(Reply::split(&lying).is_none(), "a length of {length}");
+        }
+    }
+}
