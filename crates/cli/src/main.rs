@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `terok-clearance`, the program: everything it does is in the library beside it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os().collect())
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The arguments, and the names that the one program answers to.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+
+use crate::commands::Command;
+
+const ABOUT: &str = "Asks you before a sandbox may reach the network.
+
+A program in a default-deny sandbox reaches for the network; the firewall drops the packet; you are \
+asked; your answer becomes a rule, and the next attempt passes. Nobody asked, nothing opened.";
+
+const AFTER: &str = "\
+Examples:
+  terok-clearance clearance              answer the questions of every sandbox of yours
+  terok-clearance clearance --json       the same for a program: one JSON object per line
+  terok-clearance preview                the firewall rules a sandbox gets, in nft syntax
+
+Exit status:
+  0    done (also when whoever read the output went away)
+  1    it failed; the reason is on standard error
+  2    the arguments are wrong
+  70   an internal error: a bug, please report it
+  125  `run` itself failed; otherwise `run` has the status of its command
+  130  ended by Ctrl-C; 143 by SIGTERM
+
+Sockets, all in the runtime directory and open to you alone:
+  terok/clearance/<id>/hub.sock          the questions of one sandbox (`run`, supervisors)
+  terok/clearance/<id>.sock              the same, of older releases
+  terok-clearance.sock                   the questions of a standalone hub (`serve`)
+  terok-shield-events.sock               what readers report to it
+  terok-clearance-verdict.sock           the verdict helper (`serve-verdict`)
+
+Environment:
+  XDG_RUNTIME_DIR    the runtime directory; unset: /run/user/<uid>, else /tmp/terok-<uid>
+  XDG_CONFIG_HOME    configuration is in its terok-clearance/; unset: ~/.config
+  XDG_STATE_HOME     state is in its terok-clearance/; unset: ~/.local/state
+  NO_COLOR           set and not empty: no colours, as with TERM=dumb
+  RUST_LOG           what to log, such as `debug` or `hub=trace,warn`; overrules -v";
+
+/// What was asked on the command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "terok-clearance",
+    version,
+    about = ABOUT.split('\n').next(),
+    long_about = ABOUT,
+    after_long_help = AFTER,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// When to use colours: `auto` means on a terminal.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// Print one JSON object per line, errors too.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log more to standard error; twice, much more.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` or `TERM=dumb` says otherwise.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Arguments that ask for nothing sensible, or for help.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What clap says of them.
+    pub error: clap::Error,
+    /// Whether a program wants to read it.
+    pub json: bool,
+    /// The colours asked for.
+    pub color: Color,
+}
+
+/// The other names of the program, each with the verbs that it has there.
+const NAMES: &[(&str, &str, &[&str])] = &[(
+    "terok-clearance-hub",
+    "The clearance hub: questions out, verdicts in.",
+    &["serve", "serve-verdict", "clearance"],
+)];
+
+/// Returns what `args` ask for; `args[0]` is the name the program was called by.
+pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
+    let name = args
+        .first()
+        .and_then(|name| Path::new(name).file_name())
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let command = command(name);
+    // Known before the parser knows anything, since its errors are to be said in the same way.
+    let before_the_workload = || args.iter().skip(1).take_while(|arg| *arg != "--");
+    let json = before_the_workload().any(|arg| arg == "--json");
+    let color = before_the_workload()
+        .filter_map(|arg| Color::from_str(arg.to_str()?.strip_prefix("--color=")?, false).ok())
+        .last()
+        .unwrap_or(Color::Auto);
+    command
+        .try_get_matches_from(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(|error| Refusal { error, json, color })
+}
+
+/// Returns the grammar of the program when it is called by `name`.
+pub fn command(name: &str) -> clap::Command {
+    let whole = Cli::command();
+    let Some((name, about, verbs)) = NAMES.iter().find(|(known, ..)| *known == name) else {
+        return whole;
+    };
+    let arguments: Vec<_> = whole.get_arguments().cloned().collect();
+    let subcommands: Vec<_> = whole
+        .get_subcommands()
+        .filter(|sub| verbs.contains(&sub.get_name()))
+        .cloned()
+        .collect();
+    clap::Command::new(*name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(*about)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(100)
+        .args(arguments)
+        .subcommands(subcommands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(line: &str) -> Result<Cli, Refusal> {
+        parse(line.split(' ').map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+        command("terok-clearance-hub").debug_assert();
+    }
+
+    #[test]
+    fn a_symlink_by_the_hubs_name_has_the_hubs_verbs_alone() {
+        assert!(asked("/usr/bin/terok-clearance-hub serve").is_ok());
+        assert!(asked("terok-clearance-hub preview").is_err());
+        assert!(asked("terok-clearance preview").is_ok());
+        assert!(asked("anything-else preview").is_ok());
+    }
+
+    #[test]
+    fn a_refusal_knows_how_it_is_to_be_said() {
+        let refusal = asked("terok-clearance --json --color=always nonsense").unwrap_err();
+        assert!(refusal.json);
+        assert_eq!(refusal.color, Color::Always);
+        assert!(
+            !asked("terok-clearance nonsense -- --json")
+                .unwrap_err()
+                .json
+        );
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the program can do: one file per command, one line per command here.
+//!
+//! A command's file has its `Args` (what may be said) and `perform` (what is done). `perform` is
+//! not async: some commands fork before there is a runtime; the others call [`crate::block_on`].
+
+pub mod clearance;
+pub mod preview;
+pub mod serve;
+pub mod serve_verdict;
+
+use clap::Subcommand;
+use tracing::level_filters::LevelFilter;
+
+use crate::{Context, Failure, Status};
+
+/// What the program can do, in the alphabet's order; the help has the reader's (`display_order`).
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer the questions of every sandbox at this terminal.
+    #[command(display_order = 30)]
+    Clearance(clearance::Args),
+
+    /// Print the firewall rules a sandbox gets, in nft syntax.
+    #[command(display_order = 40)]
+    Preview(preview::Args),
+
+    /// Serve one hub for every sandbox, on the classic sockets.
+    #[command(display_order = 60)]
+    Serve(serve::Args),
+
+    /// Serve the verdict helper, which runs `terok-shield` for a hub.
+    #[command(display_order = 70)]
+    ServeVerdict(serve_verdict::Args),
+}
+
+impl Command {
+    /// Does it, and returns the status to exit with.
+    pub fn perform(self, context: &Context) -> Result<Status, Failure> {
+        match self {
+            Self::Clearance(args) => clearance::perform(args, context),
+
+            Self::Preview(args) => preview::perform(args, context),
+
+            Self::Serve(args) => serve::perform(args, context),
+
+            Self::ServeVerdict(args) => serve_verdict::perform(args, context),
+        }
+    }
+
+    /// Returns what it logs without a `-v`: services say what they do, the others only trouble.
+    pub(crate) const fn log_level(&self) -> LevelFilter {
+        match self {
+            Self::Serve(_) | Self::ServeVerdict(_) => LevelFilter::INFO,
+            _ => LevelFilter::WARN,
+        }
+    }
+}

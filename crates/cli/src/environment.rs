@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where things are: the only place that reads the environment and knows the home directory.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use crate::args::Color;
+use crate::output::Colors;
+
+/// Where things are for this user, and what the environment asks for.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    runtime: PathBuf,
+    config: PathBuf,
+    state: PathBuf,
+    log: Option<String>,
+    colorless: bool,
+    journal: bool,
+    path: Option<OsString>,
+    terminal: Option<String>,
+    uid: u32,
+}
+
+impl Environment {
+    /// Returns what the process's environment says. Nothing is made on disk.
+    pub fn read() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        Self::of(&|name| std::env::var_os(name), uid, Path::new("/run/user"))
+    }
+
+    /// Returns what the variables say that `variable` has, for the user `uid`, on a machine that
+    /// keeps its users' runtime directories in `users`.
+    fn of(variable: &dyn Fn(&str) -> Option<OsString>, uid: u32, users: &Path) -> Self {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let text = |name| set(name).and_then(|value| value.into_string().ok());
+        // A relative path in these is to be ignored (XDG Base Directory Specification).
+        let directory = |name| {
+            set(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let home = directory("HOME").unwrap_or_else(|| PathBuf::from("/"));
+        let under = |name, otherwise: &str| {
+            directory(name)
+                .unwrap_or_else(|| home.join(otherwise))
+                .join("terok-clearance")
+        };
+        Self {
+            runtime: directory("XDG_RUNTIME_DIR").unwrap_or_else(|| runtime_of(uid, users)),
+            config: under("XDG_CONFIG_HOME", ".config"),
+            state: under("XDG_STATE_HOME", ".local/state"),
+            log: text("RUST_LOG"),
+            colorless: set("NO_COLOR").is_some() || set("TERM").is_some_and(|t| t == "dumb"),
+            journal: set("JOURNAL_STREAM").is_some(),
+            path: set("PATH"),
+            terminal: text("TERM"),
+            uid,
+        }
+    }
+
+    /// Returns the directory that holds every socket. It may not be there yet: whoever binds in
+    /// it makes it.
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// Returns the directory of the configuration files.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Returns the directory of what outlives a process.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Returns where programs are looked for.
+    pub fn path(&self) -> Option<&OsString> {
+        self.path.as_ref()
+    }
+
+    /// Returns the kind of terminal, `TERM`.
+    pub fn terminal(&self) -> Option<&str> {
+        self.terminal.as_deref()
+    }
+
+    /// Returns the user this process acts as.
+    pub const fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Returns what `RUST_LOG` asks for.
+    pub(crate) fn log(&self) -> Option<&str> {
+        self.log.as_deref()
+    }
+
+    /// Says whether standard error goes to the journal, which puts the time itself.
+    pub(crate) const fn journal(&self) -> bool {
+        self.journal
+    }
+
+    /// Returns where colours are wanted, if the arguments say `color`.
+    pub fn colors(&self, color: Color) -> Colors {
+        let on = |terminal: bool| match color {
+            Color::Auto => terminal && !self.colorless,
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Colors {
+            stdout: on(std::io::stdout().is_terminal()),
+            stderr: on(std::io::stderr().is_terminal()),
+        }
+    }
+}
+
+/// Returns the runtime directory of a user whose session manager named none.
+fn runtime_of(uid: u32, users: &Path) -> PathBuf {
+    let own = users.join(uid.to_string());
+    // Root can make its own there; anybody else has one only from the session manager.
+    let makeable = uid == 0 && users.parent().is_some_and(Path::is_dir);
+    if own.is_dir() || makeable {
+        own
+    } else {
+        PathBuf::from(format!("/tmp/terok-{uid}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)], uid: u32, users: &Path) -> Environment {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Environment::of(&variable, uid, users)
+    }
+
+    #[test]
+    fn the_runtime_directory_is_the_sessions_else_the_users_else_one_in_tmp() {
+        let machine = tempfile::tempdir().unwrap();
+        let users = machine.path().join("user");
+        let runtime = |variables: &[_], uid| {
+            environment(variables, uid, &users)
+                .runtime()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        let own = |uid: &str| users.join(uid).to_str().unwrap().to_owned();
+        assert_eq!(runtime(&[("XDG_RUNTIME_DIR", "/run/x")], 1000), "/run/x");
+        assert_eq!(runtime(&[], 1000), "/tmp/terok-1000");
+        assert_eq!(runtime(&[("XDG_RUNTIME_DIR", "")], 1000), "/tmp/terok-1000");
+        assert_eq!(
+            runtime(&[("XDG_RUNTIME_DIR", "x")], 1000),
+            "/tmp/terok-1000"
+        );
+        assert_eq!(runtime(&[], 0), own("0"));
+        std::fs::create_dir_all(users.join("1000")).unwrap();
+        assert_eq!(runtime(&[], 1000), own("1000"));
+    }
+
+    #[test]
+    fn files_are_where_the_xdg_variables_say() {
+        let nowhere = Path::new("/nonexistent/user");
+        let at_home = environment(&[("HOME", "/home/op")], 1000, nowhere);
+        assert_eq!(at_home.config(), "/home/op/.config/terok-clearance");
+        assert_eq!(at_home.state(), "/home/op/.local/state/terok-clearance");
+        let elsewhere = environment(
+            &[("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "/s")],
+            1000,
+            nowhere,
+        );
+        assert_eq!(elsewhere.config(), "/c/terok-clearance");
+        assert_eq!(elsewhere.state(), "/s/terok-clearance");
+    }
+
+    #[test]
+    fn colours_are_as_asked() {
+        let nowhere = Path::new("/nonexistent/user");
+        let dumb = environment(&[("TERM", "dumb")], 1000, nowhere);
+        let both = |on| Colors {
+            stdout: on,
+            stderr: on,
+        };
+        assert_eq!(dumb.colors(Color::Auto), both(false));
+        assert_eq!(dumb.colors(Color::Always), both(true));
+        let no = environment(&[("NO_COLOR", "1"), ("TERM", "xterm")], 1000, nowhere);
+        assert_eq!(no.colors(Color::Auto), both(false));
+        assert_eq!(no.colors(Color::Never), both(false));
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The log: on standard error, as much of it as was asked for.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
+
+use crate::Environment;
+use crate::args::Cli;
+
+/// Starts the log: what `RUST_LOG` says, else the command's own level raised by each `-v`.
+pub(crate) fn start(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
+    let usual = Targets::new().with_default(raised(cli.command.log_level(), cli.verbose));
+    let (targets, wrong) = match environment.log().map(str::parse::<Targets>) {
+        None => (usual, None),
+        Some(Ok(targets)) => (targets, None),
+        Some(Err(error)) => (usual, Some(error)),
+    };
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(environment.colors(cli.color).stderr);
+    let lines = if environment.journal() {
+        lines.without_time().boxed()
+    } else {
+        lines.boxed()
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(targets))
+        .try_init()?;
+    match wrong {
+        None => Ok(()),
+        Some(error) => Err(anyhow::Error::new(error).context("RUST_LOG is not understood")),
+    }
+}
+
+fn raised(level: LevelFilter, steps: u8) -> LevelFilter {
+    let levels = [
+        LevelFilter::WARN,
+        LevelFilter::INFO,
+        LevelFilter::DEBUG,
+        LevelFilter::TRACE,
+    ];
+    let at = levels.iter().position(|known| *known == level).unwrap_or(0);
+    let raised = levels.get(at + usize::from(steps));
+    *raised.unwrap_or(&LevelFilter::TRACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_v_raises_the_level_by_one() {
+        assert_eq!(raised(LevelFilter::WARN, 0), LevelFilter::WARN);
+        assert_eq!(raised(LevelFilter::WARN, 1), LevelFilter::INFO);
+        assert_eq!(raised(LevelFilter::INFO, 1), LevelFilter::DEBUG);
+        assert_eq!(raised(LevelFilter::WARN, 9), LevelFilter::TRACE);
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one door to standard output and standard error.
+//!
+//! A reader that goes away in the middle is no failure of ours: the write says [`Closed`], the
+//! command ends by it, and [`crate::exit`] makes a quiet, successful end of that.
+
+use std::io::{self, ErrorKind, Write as _};
+
+/// Where colours are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Colors {
+    /// On standard output.
+    pub stdout: bool,
+    /// On standard error.
+    pub stderr: bool,
+}
+
+/// Whoever read our standard output has gone away.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+pub struct Closed;
+
+/// Standard output and standard error.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    colors: Colors,
+}
+
+impl Output {
+    /// Returns the door, with colours where they are wanted.
+    pub const fn new(colors: Colors) -> Self {
+        Self { colors }
+    }
+
+    /// Returns where colours are wanted.
+    pub const fn colors(&self) -> Colors {
+        self.colors
+    }
+
+    /// Prints `text` as it is.
+    pub fn text(&self, text: &str) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
+        written.map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Closed.into(),
+            _ => anyhow::Error::new(error).context("writing to standard output"),
+        })
+    }
+
+    /// Prints a line.
+    pub fn line(&self, line: &str) -> anyhow::Result<()> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Prints a line to standard error. There is nobody to tell when that fails.
+    pub fn error_line(&self, line: &str) {
+        drop(
+            io::stderr()
+                .lock()
+                .write_all(format!("{line}\n").as_bytes()),
+        );
+    }
+
+    /// Says what failed and what may help, on standard error.
+    pub fn error(&self, what: &str, hints: &[String]) {
+        let (error, hint, plain) = if self.colors.stderr {
+            ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
+        let mut lines = vec![format!("{error}error{plain}: {what}")];
+        lines.extend(
+            hints
+                .iter()
+                .map(|line| format!("{hint}hint{plain}: {line}")),
+        );
+        self.error_line(&lines.join("\n"));
+    }
+}

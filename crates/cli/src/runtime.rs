@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one runtime, on the one thread, and the signals that end it.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::Status;
+
+/// Runs `work` to its end on a runtime of this thread alone.
+///
+/// It is made when it is needed, so that a command may fork before: nothing here starts a thread.
+pub fn block_on<T, F, E>(work: F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    E: From<anyhow::Error>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("starting the runtime")?;
+    let done = runtime.block_on(work);
+    // A read of standard input may still wait in a thread of its own; nobody waits for it.
+    runtime.shutdown_background();
+    done
+}
+
+/// SIGINT and SIGTERM, caught from the moment it is made.
+#[derive(Debug)]
+pub struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    /// Catches both signals from now on. Must be called within the runtime.
+    pub fn catch() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("catching signals");
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for one of them and returns the status that a shell has for it.
+    pub async fn wait(&mut self) -> Status {
+        tokio::select! {
+            _ = self.interrupt.recv() => Status::INTERRUPTED,
+            _ = self.terminate.recv() => Status::TERMINATED,
+        }
+    }
+
+    /// Waits for one of them and then says stop through `token`.
+    pub async fn cancel(&mut self, token: &CancellationToken) -> Status {
+        let status = self.wait().await;
+        token.cancel();
+        status
+    }
+}
