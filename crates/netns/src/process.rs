@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A process that cannot be mistaken for another one: its number may be used again, its pidfd not.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+use crate::Pollable;
+
+/// A process, held by its pidfd. Holding it does not keep the process or its namespaces alive.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Returns the process that has the number `pid` now; `ESRCH` when there is none (also when the
+    /// number is not positive).
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(rustix::io::Errno::SRCH)?;
+        Ok(Self {
+            pid,
+            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+        })
+    }
+
+    /// Returns the calling process.
+    pub fn current() -> io::Result<Self> {
+        let pid = getpid();
+        Ok(Self {
+            pid,
+            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+        })
+    }
+
+    /// Takes over a pidfd that the kernel gave together with the number.
+    pub(crate) fn from_parts(pid: Pid, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
+    /// Returns the number, as seen from the pid namespace of the caller.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Whether the process has not ended yet.
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        matches!(poll(&mut fds, Some(&now)), Ok(0))
+    }
+
+    /// Sends a signal; `ESRCH` when the process is gone.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, signal)?)
+    }
+
+    /// Resolves when the process has ended.
+    ///
+    /// Whoever holds sockets inside its namespaces drops them then: an open socket keeps a network
+    /// namespace, and all that is configured in it, alive after its last process.
+    pub async fn ended(&self) -> io::Result<()> {
+        Pollable::readable(self.pidfd.try_clone()?)?.ready().await
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_calling_process_is_alive_and_has_its_number() {
+        let me = Process::current().unwrap();
+        assert_eq!(me.pid(), std::process::id());
+        assert!(me.is_alive());
+    }
+
+    #[test]
+    fn numbers_that_name_nobody_are_refused() {
+        for pid in [0, u32::MAX, 0x7fff_ffff] {
+            assert_eq!(
+                Process::open(pid).unwrap_err().raw_os_error(),
+                Some(libc::ESRCH),
+                "{pid}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_seen() {
+        let mut child = Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let process = Process::open(child.id()).unwrap();
+        assert!(process.is_alive());
+        drop(child.stdin.take());
+        process.ended().await.unwrap();
+        assert!(!process.is_alive());
+        child.wait().unwrap();
+        assert_eq!(
+            process.signal(Signal::TERM).unwrap_err().raw_os_error(),
+            Some(libc::ESRCH),
+            "the number is not used again by this handle"
+        );
+    }
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The forked child that enters namespaces and hands sockets back.
+//!
+//! The caller may have threads, so between fork and exit the child calls nothing but system calls
+//! on memory that was laid out before: no allocation, no lock, no formatting, no panic.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
+};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+
+use crate::entry::{EnterError, Step};
+use crate::process::Process;
+
+/// The most sockets handed back at once.
+const MOST: usize = 16;
+/// `__WALL`: wait also for children that send no signal when they end.
+const WAIT_ALL: u32 = 0x4000_0000;
+
+/// Where to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    /// A user namespace to enter first.
+    pub(crate) user: Option<BorrowedFd<'a>>,
+    /// The network namespace.
+    pub(crate) net: BorrowedFd<'a>,
+}
+
+/// Returns `sockets`, each `[domain, type and flags, protocol]`, opened inside `entry`.
+pub(crate) fn open_inside(
+    entry: Entry<'_>,
+    sockets: &[[i32; 3]],
+    limit: Duration,
+) -> Result<Vec<OwnedFd>, EnterError> {
+    let too_many = EnterError::TooMany(sockets.len());
+    let bytes = match u32::try_from(sockets.len() * size_of::<i32>()) {
+        Ok(bytes) if sockets.len() <= MOST => bytes,
+        _ => return Err(too_many),
+    };
+    let failed = |step| move |source: io::Error| EnterError::Failed { step, source };
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|error| failed(Step::Fork)(error.into()))?;
+
+    let job = Job {
+        user: entry.user.map_or(-1, |fd| fd.as_raw_fd()),
+        net: entry.net.as_raw_fd(),
+        reply: theirs.as_raw_fd(),
+        sockets,
+        bytes,
+    };
+    let child = spawn(&job).map_err(failed(Step::Fork))?;
+    drop(theirs); // only the child's copy is left, so that its death ends the wait below
+
+    let answer = receive(&ours, limit, sockets.len());
+    if answer.is_err() {
+        drop(child.signal(Signal::KILL)); // it may have ended: then there is nothing to kill
+    }
+    reap(&child);
+    answer
+}
+
+fn receive(ours: &OwnedFd, limit: Duration, wanted: usize) -> Result<Vec<OwnedFd>, EnterError> {
+    let failed = |error: rustix::io::Errno| EnterError::Failed {
+        step: Step::HandBack,
+        source: error.into(),
+    };
+    let mut fds = [PollFd::new(ours, PollFlags::IN)];
+    let limit_spec = Timespec::try_from(limit).map_err(|_never| EnterError::TooSlow(limit))?;
+    loop {
+        match poll(&mut fds, Some(&limit_spec)) {
+            Ok(0) => return Err(EnterError::TooSlow(limit)),
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+
+    let mut note = [0_u8; NOTE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [io::IoSliceMut::new(&mut note)];
+    let got = recvmsg(ours, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC).map_err(failed)?;
+    let mut opened = Vec::with_capacity(wanted);
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            opened.extend(fds);
+        }
+    }
+    let [step, errno @ ..] = note;
+    if got.bytes != NOTE {
+        return Err(EnterError::Garbled);
+    }
+    match step_of(step) {
+        None if opened.len() == wanted => Ok(opened),
+        None => Err(EnterError::Garbled),
+        Some(step) => {
+            let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+            Err(EnterError::Failed { step, source })
+        }
+    }
+}
+
+/// Takes the child's remains away; it has answered and exits, or was killed.
+fn reap(child: &Process) {
+    use std::os::fd::AsFd as _;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WAIT_ALL);
+    while let Err(rustix::io::Errno::INTR) = waitid(WaitId::PidFd(child.as_fd()), options) {}
+}
+
+/// What the child tells: one byte for the step (0: done), four for the error number.
+const NOTE: usize = 5;
+const ENTER_USER: u8 = 1;
+const ENTER_NET: u8 = 2;
+const SOCKET: u8 = 3;
+
+fn step_of(byte: u8) -> Option<Step> {
+    match byte {
+        0 => None,
+        ENTER_USER => Some(Step::EnterUser),
+        ENTER_NET => Some(Step::EnterNet),
+        SOCKET => Some(Step::Socket),
+        _ => Some(Step::HandBack),
+    }
+}
+
+/// All that the child needs, laid out before it exists.
+struct Job<'a> {
+    user: i32,
+    net: i32,
+    reply: i32,
+    sockets: &'a [[i32; 3]],
+    /// What the descriptors take, as `CMSG_LEN` wants it.
+    bytes: u32,
+}
+
+/// Starts the child. It sends no signal when it ends, so that no handler of the host process takes
+/// it for one of its own, and runs with all signals blocked, so that it never runs a handler that
+/// would write into what the two share.
+fn spawn(job: &Job<'_>) -> io::Result<Process> {
+    let mut pidfd: i32 = -1;
+    let flags = libc::c_ulong::from(libc::CLONE_PIDFD.unsigned_abs());
+    #[expect(unsafe_code, reason = "fork, and a child that may not allocate")]
+    // SAFETY: `everything` and `before` are initialised by sigfillset and pthread_sigmask before
+    // they are read. The raw clone shares no memory (no CLONE_VM): the child runs on its own copy
+    // of this stack (a null stack pointer keeps the current one), so nothing that it does reaches
+    // the caller's memory. The caller may have threads, whose locks are copied in whatever state
+    // they are in; `child` therefore makes system calls only and never returns. The third argument
+    // is where the kernel stores the pidfd, on every architecture that clone(2) lists for Linux
+    // with CLONE_BACKWARDS or without; `pidfd` outlives the call. On success `pidfd` is a new
+    // descriptor that nobody else owns.
+    unsafe {
+        let mut everything = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(everything.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, everything.as_ptr(), before.as_mut_ptr());
+        let pid = libc::syscall(
+            libc::SYS_clone,
+            flags,
+            ptr::null_mut::<libc::c_void>(),
+            &raw mut pidfd,
+            ptr::null_mut::<libc::c_void>(),
+            ptr::null_mut::<libc::c_void>(),
+        );
+        if pid == 0 {
+            child(job);
+        }
+        let error = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        match i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            Some(pid) if pid.as_raw_nonzero().get() > 0 => {
+                Ok(Process::from_parts(pid, OwnedFd::from_raw_fd(pidfd)))
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "runs after fork, where only system calls are allowed"
+)]
+/// The life of the child.
+///
+/// # Safety
+/// To be called only in a forked child, which it ends.
+unsafe fn child(job: &Job<'_>) -> ! {
+    // SAFETY: setns, socket, sendmsg and _exit are async-signal-safe system calls with integer
+    // arguments, apart from sendmsg: `message` points at `slice`, which points at `note`, and at
+    // `control`, all of them alive on this stack and not moved in between. `control` is aligned as
+    // a cmsghdr (union) and large enough for MOST descriptors, of which `job.sockets.len()` was
+    // checked by the parent to be at most that; CMSG_FIRSTHDR thus is not null and CMSG_DATA stays
+    // inside. `zip` keeps the index of `opened` in bounds without a panic path.
+    unsafe {
+        let mut opened = [-1_i32; MOST];
+        let mut note = [0_u8; NOTE];
+        if job.user >= 0 && libc::setns(job.user, libc::CLONE_NEWUSER) != 0 {
+            note = failure(ENTER_USER);
+        } else if libc::setns(job.net, libc::CLONE_NEWNET) != 0 {
+            note = failure(ENTER_NET);
+        } else {
+            for (slot, [domain, kind, protocol]) in opened.iter_mut().zip(job.sockets) {
+                *slot = libc::socket(*domain, *kind, *protocol);
+                if *slot < 0 {
+                    note = failure(SOCKET);
+                    break;
+                }
+            }
+        }
+
+        let mut control = Control {
+            bytes: [0; CONTROL],
+        };
+        let mut slice = libc::iovec {
+            iov_base: note.as_mut_ptr().cast(),
+            iov_len: note.len(),
+        };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut slice;
+        message.msg_iovlen = 1;
+        if note[0] == 0 && !job.sockets.is_empty() {
+            let bytes = job.bytes;
+            message.msg_control = (&raw mut control).cast();
+            message.msg_controllen = libc::CMSG_SPACE(bytes) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(bytes) as _;
+            ptr::copy_nonoverlapping(
+                opened.as_ptr().cast::<u8>(),
+                libc::CMSG_DATA(header),
+                job.sockets.len() * size_of::<i32>(),
+            );
+        }
+        libc::sendmsg(job.reply, &raw const message, libc::MSG_NOSIGNAL);
+        libc::_exit(0)
+    }
+}
+
+/// Room for the descriptors on their way: header and padding take less than 32 bytes.
+const CONTROL: usize = 32 + MOST * 4;
+
+/// Bytes aligned as the kernel's header in front of them.
+union Control {
+    bytes: [u8; CONTROL],
+    _header: libc::cmsghdr,
+}
+
+#[expect(unsafe_code, reason = "errno after a raw system call in the child")]
+/// The note that says that `step` failed with the present `errno`.
+///
+/// # Safety
+/// Reads the thread's `errno`, which is always there.
+unsafe fn failure(step: u8) -> [u8; NOTE] {
+    // SAFETY: __errno_location returns a valid pointer into the calling thread's own storage.
+    let errno = unsafe { *libc::__errno_location() };
+    let [a, b, c, d] = errno.to_ne_bytes();
+    [step, a, b, c, d]
+}

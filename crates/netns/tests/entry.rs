@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Entering somebody else's namespaces, on real ones: `unshare` makes them, as root or ordinary user.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsRawFd as _;
+use std::process::{Child, Command, Stdio};
+
+use netns::{EnterError, Place, Process, SocketSpec, Step};
+
+/// A child in namespaces of its own, which ends when it is dropped.
+struct Sandbox(Child);
+
+impl Sandbox {
+    fn new(flags: &[&str]) -> Self {
+        let mut child = Command::new("unshare")
+            .args(flags)
+            .args(["--", "sh", "-c", "echo; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self(child)
+    }
+
+    fn process(&self) -> Process {
+        Process::open(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+const EVERY: [SocketSpec; 7] = [
+    SocketSpec::Netfilter,
+    SocketSpec::Route,
+    SocketSpec::SockDiag,
+    SocketSpec::Udp4,
+    SocketSpec::Udp6,
+    SocketSpec::Tcp4,
+    SocketSpec::Tcp6,
+];
+
+/// The network namespace's inode, which the kernel tells for any socket (`SIOCGSKNS` needs rights
+/// that an ordinary user has only over its own): here by what the sockets see.
+fn sees_only_a_dead_loopback(place: &Place) {
+    let route = place.netlink(SocketSpec::Route).unwrap();
+    // RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, an all-zero ifinfomsg
+    let mut request = vec![32, 0, 0, 0, 18, 0, 1, 3];
+    request.resize(32, 0);
+    let kernel = netlink_sys::SocketAddr::new(0, 0);
+    route.send_to(&request, &kernel, 0).unwrap();
+    let mut answer = vec![0; 65536];
+    let got = route.recv(&mut &mut answer[..], 0).unwrap();
+    let text = answer[..got]
+        .iter()
+        .map(|&byte| char::from(byte))
+        .collect::<String>();
+    assert_eq!(
+        text.matches("\u{3}\0lo\0").count(),
+        1,
+        "one loopback: {text:?}"
+    );
+    let next = route.recv(&mut &mut answer[..], 0).unwrap();
+    assert_eq!(
+        answer[4..6],
+        [3, 0],
+        "NLMSG_DONE follows, nothing else is there ({next} bytes)"
+    );
+}
+
+#[test]
+fn every_kind_of_socket_opens_where_the_caller_is() {
+    assert_eq!(Place::Here.open(&EVERY).unwrap().len(), EVERY.len());
+    let me = Place::Of(Process::current().unwrap());
+    assert_eq!(me.open(&EVERY).unwrap().len(), EVERY.len());
+}
+
+#[test]
+fn every_kind_of_socket_opens_in_a_sandbox_of_an_ordinary_user() {
+    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
+    let place = Place::Of(sandbox.process());
+    let opened = place.open(&EVERY).unwrap();
+    assert_eq!(opened.len(), EVERY.len());
+    for fd in &opened {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
+        let flags = info
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:\t"))
+            .unwrap();
+        let flags = u32::from_str_radix(flags, 8).unwrap();
+        assert_ne!(flags & 0o2_000_000, 0, "close-on-exec: {info}");
+    }
+    sees_only_a_dead_loopback(&place);
+}
+
+#[test]
+fn the_owner_of_the_network_is_entered_not_the_namespace_of_the_process() {
+    // The process sits in a second user namespace, which has no say over its network.
+    let nested = "unshare --user --map-root-user -- sh -c 'echo; exec cat'";
+    let mut child = Command::new("unshare")
+        .args([
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--",
+            "sh",
+            "-c",
+            nested,
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let inner = innermost(child.id());
+    let place = Place::Of(Process::open(inner).unwrap());
+    sees_only_a_dead_loopback(&place);
+    // and the sockets may do what only that owner may: list the ruleset
+    let socket = place.netlink(SocketSpec::Netfilter).unwrap();
+    // NFT_MSG_GETGEN (10 << 8 | 16), NLM_F_REQUEST, family unspecified
+    let request = [
+        20, 0, 0, 0, 16, 10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    socket
+        .send_to(&request, &netlink_sys::SocketAddr::new(0, 0), 0)
+        .unwrap();
+    let mut answer = vec![0; 4096];
+    socket.recv(&mut &mut answer[..], 0).unwrap();
+    assert_eq!(
+        answer[4..6],
+        [15, 10],
+        "NFT_MSG_NEWGEN, not an error: {:?}",
+        &answer[..24]
+    );
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+/// The last of a chain of only children.
+fn innermost(pid: u32) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children
+        .split_whitespace()
+        .next()
+        .map_or(pid, |child| innermost(child.parse().unwrap()))
+}
+
+#[test]
+fn a_namespace_file_will_do() {
+    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
+    let file = File::open(format!("/proc/{}/ns/net", sandbox.0.id())).unwrap();
+    sees_only_a_dead_loopback(&Place::Namespace(file.into()));
+}
+
+#[test]
+fn it_works_from_a_threaded_process_and_leaves_no_child_behind() {
+    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let place = Place::Of(sandbox.process());
+                for _ in 0..20 {
+                    assert_eq!(place.open(&EVERY).unwrap().len(), EVERY.len());
+                }
+            });
+        }
+    });
+    let mut children = Vec::new();
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        let text = fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+        children.extend(text.split_whitespace().map(str::to_owned));
+    }
+    assert_eq!(children, [sandbox.0.id().to_string()]);
+}
+
+#[test]
+fn errors_carry_the_step_and_the_number() {
+    let none = File::open("/dev/null").unwrap();
+    match Place::Namespace(none.into()).open(&EVERY) {
+        Err(EnterError::Failed {
+            step: Step::Find,
+            source,
+        }) => {
+            assert_eq!(source.raw_os_error(), Some(libc::ENOTTY));
+        }
+        other => panic!("{other:?}"),
+    }
+
+    // A namespace, but not one of a network: found, and then refused by setns.
+    let wrong = File::open("/proc/self/ns/uts").unwrap();
+    match Place::Namespace(wrong.into()).open(&EVERY) {
+        Err(EnterError::Failed {
+            step: Step::EnterNet,
+            source,
+        }) => {
+            assert_eq!(source.raw_os_error(), Some(libc::EINVAL));
+        }
+        other => panic!("{other:?}"),
+    }
+
+    assert!(matches!(
+        Place::Here.netlink(SocketSpec::Udp4),
+        Err(EnterError::Failed { .. })
+    ));
+}
+
+#[test]
+fn a_process_that_ended_is_gone_even_if_its_number_is_not() {
+    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
+    let place = Place::Of(sandbox.process());
+    drop(sandbox);
+    assert!(matches!(place.open(&EVERY), Err(EnterError::Gone)));
+}
+
+#[test]
+fn more_sockets_than_one_message_carries_are_refused() {
+    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
+    let place = Place::Of(sandbox.process());
+    assert_eq!(place.open(&[SocketSpec::Udp4; 16]).unwrap().len(), 16);
+    assert!(matches!(
+        place.open(&[SocketSpec::Udp4; 17]),
+        Err(EnterError::TooMany(17))
+    ));
+    assert_eq!(place.open(&[]).unwrap().len(), 0);
+}
