@@ -11,8 +11,11 @@ mod dest;
 mod event;
 mod id;
 pub mod nflog;
+pub mod socket;
 mod text;
+pub mod varlink;
 mod verdict;
+pub mod wire;
 
 pub use dest::{Dest, DestError, DomainName, Target};
 pub use event::{Blocked, Dossier, Event, Process, Protocol, ProtocolError, ShieldState};

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the sockets are, and how they are opened so that only one's own user reaches them.
+//!
+//! Every socket lies in a directory of mode 0700 that is ours, has mode 0600 from the moment it
+//! exists, and the kernel says on every connection, on both ends, whose process the other is.
+
+mod bind;
+mod connect;
+mod paths;
+
+pub use bind::{BindError, Listener, bind};
+pub use connect::{ConnectError, connect};
+pub use paths::{HubSocket, Layout, RuntimeDir, Sockets};
+
+/// The longest path that a unix socket's address has room for, in bytes (`sun_path`, its NUL off).
+pub const PATH_LIMIT: usize = 107;
+
+/// Who is at the other end of a connection, as the kernel says (`SO_PEERCRED`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Its effective user id when it connected or began to listen.
+    pub uid: u32,
+    /// Its effective group id.
+    pub gid: u32,
+    /// Its process id; 0 for a process outside our process id namespace.
+    pub pid: i32,
+}
+
+impl Peer {
+    fn of(stream: &tokio::net::UnixStream) -> std::io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        Ok(Self {
+            uid: credentials.uid(),
+            gid: credentials.gid(),
+            pid: credentials.pid().unwrap_or(0),
+        })
+    }
+
+    /// Says whether it runs as the same user as we do.
+    pub fn is_us(&self) -> bool {
+        self.uid == rustix::process::geteuid().as_raw()
+    }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Connects to a socket, and makes sure that one's own user listens there.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixStream;
+
+use super::{PATH_LIMIT, Peer};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The path is longer than a socket's address.
+    #[error("the path {path} has {length} bytes, a socket's has at most {PATH_LIMIT}")]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// The bytes it has.
+        length: usize,
+    },
+    /// Nobody listens: there is no socket, or it was left behind.
+    #[error("nobody listens at {path}")]
+    NobodyListens {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody listens who is not us: nothing was sent, nothing read.
+    #[error("{path} is served by user {uid} (process {pid}), not by us")]
+    Impostor {
+        /// The path.
+        path: PathBuf,
+        /// The user who listens.
+        uid: u32,
+        /// The process that listens.
+        pid: i32,
+    },
+    /// The socket failed.
+    #[error("cannot connect to {path}")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Connects to the socket at `path`, and returns the stream and who listens.
+///
+/// A socket that another user serves is refused before a byte is exchanged.
+pub async fn connect(path: &Path) -> Result<(UnixStream, Peer), ConnectError> {
+    let length = path.as_os_str().as_bytes().len();
+    let path_buf = || path.to_owned();
+    if length > PATH_LIMIT {
+        return Err(ConnectError::PathTooLong {
+            path: path_buf(),
+            length,
+        });
+    }
+    let io_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NobodyListens {
+            path: path_buf(),
+            source,
+        },
+        _ => ConnectError::Io {
+            path: path_buf(),
+            source,
+        },
+    };
+    let stream = UnixStream::connect(path).await.map_err(io_error)?;
+    let peer = Peer::of(&stream).map_err(io_error)?;
+    if peer.is_us() {
+        Ok((stream, peer))
+    } else {
+        Err(ConnectError::Impostor {
+            path: path_buf(),
+            uid: peer.uid,
+            pid: peer.pid,
+        })
+    }
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a client asks: a method, its parameters, and how it wants to be answered.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::StandardError;
+use crate::DisplayText;
+
+/// One call, borrowed from its frame.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    name: Cow<'a, str>,
+    dot: usize,
+    parameters: Option<&'a RawValue>,
+    /// The client takes many replies.
+    pub more: bool,
+    /// The client wants no reply.
+    pub oneway: bool,
+    /// The client wants to speak another protocol after the reply.
+    pub upgrade: bool,
+}
+
+/// What a frame is that is not a call; the connection it came on cannot be trusted to go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// It is no JSON object of a call's form.
+    #[error("not a call: {0}")]
+    Malformed(DisplayText),
+    /// Its method is not an interface's name, a dot, and a method's name.
+    #[error("{0:?} names no method")]
+    Method(DisplayText),
+    /// It asks for more than one of `more`, `oneway` and `upgrade`.
+    #[error("more, oneway and upgrade exclude each other")]
+    Contradiction,
+}
+
+impl<'a> Call<'a> {
+    /// Parses a frame without its NUL; keys that varlink does not know are ignored.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, Violation> {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            #[serde(borrow)]
+            method: Cow<'a, str>,
+            #[serde(borrow, default)]
+            parameters: Option<&'a RawValue>,
+            #[serde(default)]
+            more: Option<bool>,
+            #[serde(default)]
+            oneway: Option<bool>,
+            #[serde(default)]
+            upgrade: Option<bool>,
+        }
+        let message: Message<'a> =
+            serde_json::from_slice(frame).map_err(|error| malformed(&error))?;
+        let name = message.method;
+        let dot = name
+            .rfind('.')
+            .filter(|dot| is_qualified(&name, *dot))
+            .ok_or_else(|| Violation::Method(DisplayText::new(&name)))?;
+        let parameters = message.parameters.filter(|raw| raw.get() != "null");
+        if parameters.is_some_and(|raw| !raw.get().starts_with('{')) {
+            return Err(Violation::Malformed(DisplayText::new(
+                "the parameters are no object",
+            )));
+        }
+        let flag = |flag: Option<bool>| flag.unwrap_or(false);
+        let call = Self {
+            name,
+            dot,
+            parameters,
+            more: flag(message.more),
+            oneway: flag(message.oneway),
+            upgrade: flag(message.upgrade),
+        };
+        let wishes = [call.more, call.oneway, call.upgrade];
+        if wishes.into_iter().filter(|wish| *wish).count() > 1 {
+            return Err(Violation::Contradiction);
+        }
+        Ok(call)
+    }
+
+    /// Returns the interface and the method together, as the client wrote them.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the name of the interface.
+    pub fn interface(&self) -> &str {
+        self.name.get(..self.dot).unwrap_or_default()
+    }
+
+    /// Returns the name of the method without its interface.
+    pub fn method(&self) -> &str {
+        self.name
+            .get(self.dot.saturating_add(1)..)
+            .unwrap_or_default()
+    }
+
+    /// Returns the parameters, to be taken one by one.
+    ///
+    /// A parameter that stands there twice is an [`StandardError::InvalidParameter`]: two readers
+    /// of it could see different things.
+    pub fn parameters(&self) -> Result<Parameters<'a>, StandardError> {
+        let Some(raw) = self.parameters else {
+            return Ok(Parameters(Vec::new()));
+        };
+        // The call was parsed, so this is an object; its strings are checked only now.
+        let parameters: Parameters<'a> = serde_json::from_str(raw.get())
+            .map_err(|_unsaid| StandardError::invalid_parameter("parameters"))?;
+        let mut names: Vec<&str> = parameters.0.iter().map(|(name, _)| &**name).collect();
+        names.sort_unstable();
+        match names.windows(2).find_map(|pair| match pair {
+            [first, second] if first == second => Some(*first),
+            _ => None,
+        }) {
+            Some(twice) => Err(StandardError::invalid_parameter(twice)),
+            None => Ok(parameters),
+        }
+    }
+
+    /// Returns an error unless the client takes many replies.
+    pub const fn expect_more(&self) -> Result<(), StandardError> {
+        if self.more {
+            Ok(())
+        } else {
+            Err(StandardError::ExpectedMore)
+        }
+    }
+
+    /// Returns the error for a method that the interface does not have.
+    pub fn not_found(&self) -> StandardError {
+        StandardError::MethodNotFound {
+            method: self.method().to_owned(),
+        }
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Violation {
+    Violation::Malformed(DisplayText::new(&error.to_string()))
+}
+
+/// Says whether `name` is a dotted interface name and, after the last `dot`, a method's name.
+fn is_qualified(name: &str, dot: usize) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let interface = name.get(..dot).unwrap_or_default();
+    let method = name.get(dot.saturating_add(1)..).unwrap_or_default();
+    interface.contains('.')
+        && interface.split('.').all(label)
+        && method.starts_with(|c: char| c.is_ascii_alphabetic())
+        && method.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// The parameters of a call by name, in the order of the call.
+///
+/// [`Parameters::take`] each that the method has, in the order of the interface, then
+/// [`Parameters::finish`]: the errors are then the Python stack's.
+#[derive(Debug)]
+pub struct Parameters<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Parameters<'a> {
+    /// Takes the parameter `name`; an error if it is missing or not a `T`.
+    pub fn take<T: Deserialize<'a>>(&mut self, name: &'static str) -> Result<T, StandardError> {
+        self.raw(name)
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .ok_or_else(|| StandardError::invalid_parameter(name))
+    }
+
+    /// Takes the parameter `name` if it is there and not null; an error if it is not a `T`.
+    pub fn take_optional<T: Deserialize<'a>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<T>, StandardError> {
+        match self.raw(name) {
+            None => Ok(None),
+            Some(raw) => serde_json::from_str(raw.get())
+                .map_err(|_unsaid| StandardError::invalid_parameter(name)),
+        }
+    }
+
+    /// Ends the taking; an error that names the first parameter nobody took.
+    pub fn finish(self) -> Result<(), StandardError> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(StandardError::invalid_parameter(name)),
+        }
+    }
+
+    fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
+        let at = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.remove(at).1)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Parameters<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                #[derive(Deserialize)]
+                struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+                let mut entries = Vec::new();
+                while let Some((Name(name), raw)) = map.next_entry()? {
+                    entries.push((name, raw));
+                }
+                Ok(entries)
+            }
+        }
+
+        deserializer.deserialize_map(Entries).map(Self)
+    }
+}

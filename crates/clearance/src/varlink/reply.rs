@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writes replies as frames that are ready to send.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+/// Appends a reply with these parameters to `out`, its NUL included.
+///
+/// `continues` says that more replies to the same call follow. Parameters that JSON cannot hold (a
+/// map whose keys are no text: a mistake in the program) become an empty object, and are logged.
+pub fn reply_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, parameters: &T, continues: bool) {
+    out.extend_from_slice(b"{\"parameters\":");
+    json_into(out, parameters);
+    out.extend_from_slice(if continues {
+        b",\"continues\":true}\0"
+    } else {
+        b"}\0"
+    });
+}
+
+/// Returns a reply as a frame, its NUL included; see [`reply_into`].
+pub fn reply_frame<T: Serialize + ?Sized>(parameters: &T, continues: bool) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    reply_into(&mut out, parameters, continues);
+    out.into()
+}
+
+/// Appends an error reply to `out`, its NUL included.
+///
+/// `error` serialises as `{"error": …, "parameters": …}`, as every error enum of [`crate::wire`]
+/// and [`super::StandardError`] do.
+pub fn error_into<E: Serialize + ?Sized>(out: &mut Vec<u8>, error: &E) {
+    json_into(out, error);
+    out.push(0);
+}
+
+/// Returns an error reply as a frame, its NUL included; see [`error_into`].
+pub fn error_frame<E: Serialize + ?Sized>(error: &E) -> Bytes {
+    let mut out = Vec::with_capacity(128);
+    error_into(&mut out, error);
+    out.into()
+}
+
+pub(super) fn json_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let start = out.len();
+    if let Err(error) = serde_json::to_writer(&mut *out, value) {
+        tracing::error!(%error, "a value has no JSON form, an empty object was sent instead");
+        out.truncate(start);
+        out.extend_from_slice(b"{}");
+    }
+}

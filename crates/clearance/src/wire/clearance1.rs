@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `org.terok.Clearance1`: events out, verdicts in, as the Python stack's clients know them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::varlink::{Call, Interface, StandardError, reply_into};
+use crate::{Action, Blocked, ContainerId, DisplayText, RequestId, ShieldState};
+
+/// The interface, for [`Dialect::B`] and [`Dialect::D`].
+pub const INTERFACE: Interface = Interface {
+    name: "org.terok.Clearance1",
+    description: include_str!("org.terok.Clearance1.varlink"),
+};
+
+/// The interface for [`Dialect::A`], whose events have no dossier.
+pub const INTERFACE_A: Interface = Interface {
+    name: INTERFACE.name,
+    description: include_str!("org.terok.Clearance1-A.varlink"),
+};
+
+/// The full name of [`Method::Subscribe`].
+pub const SUBSCRIBE: &str = "org.terok.Clearance1.Subscribe";
+/// The full name of [`Method::Verdict`].
+pub const VERDICT: &str = "org.terok.Clearance1.Verdict";
+
+/// Which release's clients are served: each refuses another's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Dialect {
+    /// 0.5.13 to 0.6.6: 10 fields, no dossier, and `shield_down_all`.
+    A,
+    /// 0.6.7 to 0.6.12: 11 fields, and `shield_down_all`.
+    B,
+    /// 0.6.13 and newer: 11 fields, and `shield_disengaged`.
+    #[default]
+    D,
+}
+
+impl Dialect {
+    /// Returns the interface that describes it.
+    pub const fn interface(self) -> Interface {
+        match self {
+            Self::A => INTERFACE_A,
+            Self::B | Self::D => INTERFACE,
+        }
+    }
+
+    const fn shield(self, state: ShieldState) -> &'static str {
+        match (state, self) {
+            (ShieldState::Up, _) => "shield_up",
+            (ShieldState::Down, _) => "shield_down",
+            (ShieldState::Disengaged, Self::A | Self::B) => "shield_down_all",
+            (ShieldState::Disengaged, Self::D) => "shield_disengaged",
+        }
+    }
+}
+
+/// A call of the interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Method {
+    /// Streams events, each in a [`Notice`]'s frame.
+    Subscribe,
+    /// Answers a question; answered with [`Applied`] or a [`VerdictError`].
+    Verdict(Verdict),
+}
+
+/// The parameters of `Verdict`, as a client sends them: nothing in them is checked yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The question's sandbox.
+    pub container: String,
+    /// The question.
+    pub request_id: String,
+    /// The question's domain, or else its address.
+    pub dest: String,
+    /// `allow` or `deny`.
+    pub action: String,
+}
+
+/// The reply to `Verdict`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// True; what is not applied is a [`VerdictError`].
+    pub ok: bool,
+}
+
+/// Why a verdict was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", content = "parameters")]
+pub enum VerdictError {
+    /// No such question is pending.
+    #[error("no question {request_id:?} is pending")]
+    #[serde(rename = "org.terok.Clearance1.UnknownRequest")]
+    UnknownRequest {
+        /// The id that the call named.
+        request_id: String,
+    },
+    /// The container or the destination is not the one that was asked about; the question stays.
+    #[error(
+        "asked about {expected_dest:?} of {expected_container:?}, \
+         answered about {got_dest:?} of {got_container:?}"
+    )]
+    #[serde(rename = "org.terok.Clearance1.VerdictTupleMismatch")]
+    VerdictTupleMismatch {
+        /// The question's sandbox.
+        expected_container: String,
+        /// The question's destination.
+        expected_dest: String,
+        /// The call's sandbox.
+        got_container: String,
+        /// The call's destination.
+        got_dest: String,
+    },
+    /// The action is neither `allow` nor `deny`.
+    #[error("{action:?} is neither \"allow\" nor \"deny\"")]
+    #[serde(rename = "org.terok.Clearance1.InvalidAction")]
+    InvalidAction {
+        /// The call's action.
+        action: String,
+    },
+    /// The firewall did not take the verdict; the question stays.
+    #[error("the firewall did not take the {action}: {stderr}")]
+    #[serde(rename = "org.terok.Clearance1.ShieldCliFailed")]
+    ShieldCliFailed {
+        /// The call's action.
+        action: String,
+        /// Why.
+        stderr: String,
+    },
+}
+
+impl Method {
+    /// Parses a call of this interface.
+    pub fn parse(call: &Call<'_>) -> Result<Self, StandardError> {
+        match call.method() {
+            "Subscribe" => {
+                call.expect_more()?;
+                call.parameters()?.finish()?;
+                Ok(Self::Subscribe)
+            }
+            "Verdict" => {
+                let mut parameters = call.parameters()?;
+                let verdict = Verdict {
+                    container: parameters.take("container")?,
+                    request_id: parameters.take("request_id")?,
+                    dest: parameters.take("dest")?,
+                    action: parameters.take("action")?,
+                };
+                parameters.finish()?;
+                Ok(Self::Verdict(verdict))
+            }
+            _ => Err(call.not_found()),
+        }
+    }
+}
+
+/// One event to be sent, borrowed from what the hub knows.
+#[derive(Debug, Clone, Copy)]
+pub enum Notice<'a> {
+    /// A packet was dropped.
+    Blocked(&'a Blocked),
+    /// A verdict took effect, or failed to.
+    VerdictApplied {
+        /// The question's sandbox.
+        container: &'a ContainerId,
+        /// The question.
+        request: &'a RequestId,
+        /// What was answered.
+        action: Action,
+        /// Whether it took effect.
+        ok: bool,
+    },
+    /// A sandbox started.
+    ContainerStarted {
+        /// The sandbox.
+        container: &'a ContainerId,
+        /// What is known about it.
+        dossier: &'a BTreeMap<DisplayText, DisplayText>,
+    },
+    /// A sandbox ended.
+    ContainerExited {
+        /// The sandbox.
+        container: &'a ContainerId,
+        /// How it is known.
+        reason: &'a DisplayText,
+        /// What is known about it.
+        dossier: &'a BTreeMap<DisplayText, DisplayText>,
+    },
+    /// A sandbox's firewall changed.
+    Shield {
+        /// The sandbox.
+        container: &'a ContainerId,
+        /// What it is now.
+        state: ShieldState,
+        /// What is known about it.
+        dossier: &'a BTreeMap<DisplayText, DisplayText>,
+    },
+}
+
+impl<'a> From<&'a crate::Event> for Notice<'a> {
+    fn from(event: &'a crate::Event) -> Self {
+        match event {
+            crate::Event::Blocked(blocked) => Self::Blocked(blocked),
+            crate::Event::ContainerStarted { container, dossier } => {
+                Self::ContainerStarted { container, dossier }
+            }
+            crate::Event::ContainerExited {
+                container,
+                reason,
+                dossier,
+            } => Self::ContainerExited {
+                container,
+                reason,
+                dossier,
+            },
+            crate::Event::Shield {
+                container,
+                state,
+                dossier,
+            } => Self::Shield {
+                container,
+                state: *state,
+                dossier,
+            },
+        }
+    }
+}
+
+impl Notice<'_> {
+    /// Appends the event to `out` as a frame of a `Subscribe` stream, its NUL included.
+    pub fn frame_into(&self, dialect: Dialect, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Reply<'a> {
+            event: Flat<'a>,
+        }
+        let event = self.flat(dialect);
+        reply_into(out, &Reply { event }, true);
+    }
+
+    fn flat(&self, dialect: Dialect) -> Flat<'_> {
+        static NOTHING: BTreeMap<DisplayText, DisplayText> = BTreeMap::new();
+        let flat = |kind, container, dossier| Flat {
+            kind,
+            container,
+            request_id: "",
+            dest: "",
+            port: 0,
+            proto: 0,
+            domain: "",
+            action: "",
+            ok: false,
+            reason: "",
+            dossier: (dialect != Dialect::A).then_some(dossier),
+        };
+        match *self {
+            Self::Blocked(blocked) => Flat {
+                request_id: blocked.request.as_str(),
+                dest: blocked.address.as_str(),
+                port: blocked.port,
+                proto: blocked.protocol.0,
+                domain: blocked.domain.as_ref().map_or("", crate::Dest::as_str),
+                ..flat("connection_blocked", &blocked.container, &blocked.dossier)
+            },
+            Self::VerdictApplied {
+                container,
+                request,
+                action,
+                ok,
+            } => Flat {
+                request_id: request.as_str(),
+                action: action.as_str(),
+                ok,
+                ..flat("verdict_applied", container, &NOTHING)
+            },
+            Self::ContainerStarted { container, dossier } => {
+                flat("container_started", container, dossier)
+            }
+            Self::ContainerExited {
+                container,
+                reason,
+                dossier,
+            } => Flat {
+                reason: reason.as_str(),
+                ..flat("container_exited", container, dossier)
+            },
+            Self::Shield {
+                container,
+                state,
+                dossier,
+            } => flat(dialect.shield(state), container, dossier),
+        }
+    }
+}
+
+/// An event as it stands on the wire: every field, in this order, always.
+#[derive(Debug, Serialize)]
+struct Flat<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    container: &'a ContainerId,
+    request_id: &'a str,
+    dest: &'a str,
+    port: u16,
+    proto: u8,
+    domain: &'a str,
+    action: &'a str,
+    ok: bool,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dossier: Option<&'a BTreeMap<DisplayText, DisplayText>>,
+}
+
+/// An event as a client receives it.
+///
+/// What is missing has its zero value, what is unknown is ignored, and all text is harmless to
+/// show, whoever the hub is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Received {
+    /// What happened: `connection_blocked`, `verdict_applied`, …
+    #[serde(rename = "type")]
+    pub kind: DisplayText,
+    /// The sandbox.
+    pub container: DisplayText,
+    /// The question.
+    #[serde(default)]
+    pub request_id: DisplayText,
+    /// The address.
+    #[serde(default)]
+    pub dest: DisplayText,
+    /// The port.
+    #[serde(default)]
+    pub port: i64,
+    /// The protocol's number.
+    #[serde(default)]
+    pub proto: i64,
+    /// The name that was looked up.
+    #[serde(default)]
+    pub domain: DisplayText,
+    /// What was answered.
+    #[serde(default)]
+    pub action: DisplayText,
+    /// Whether it took effect.
+    #[serde(default)]
+    pub ok: bool,
+    /// Why.
+    #[serde(default)]
+    pub reason: DisplayText,
+    /// What is known about the sandbox.
+    #[serde(default)]
+    pub dossier: BTreeMap<DisplayText, DisplayText>,
+}
