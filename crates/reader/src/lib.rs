@@ -1,2 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Turns the packets that the firewall dropped into events: bytes to facts to events.
+//!
+//! [`nflog`] brings the kernel's messages, [`packet`] says what a message says of a packet,
+//! [`dns`] what an answer says of a name, and [`Reader`] makes questions of both. `packet` and
+//! `dns` meet bytes that a sandbox chose: they do no I/O, never panic, and allocate nothing by a
+//! length that such bytes claim.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::indexing_slicing,
+        clippy::string_slice
+    )
+)]
+
+pub mod dns;
+mod facts;
+mod line;
+mod names;
+pub mod nflog;
+pub mod packet;
+mod run;
+
+pub use facts::{Fact, Facts, first_request};
+pub use line::to_line;
+pub use names::Names;
+pub use run::{Loss, Reader, RunError, Sink, Sockets};

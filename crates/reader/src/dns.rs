@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a DNS answer says: which addresses a name has, and for how long.
+//!
+//! Pure. The resolver sends the message, but whoever runs a name's server chooses its contents.
+//! Only what a question about a host name needs is decoded; the rest of a record is stepped over.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use hickory_proto::op::{Header, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
+use terok_clearance::{DomainName, Protocol};
+
+use crate::packet::Packet;
+
+/// As many aliases (CNAME) are followed from the name that was asked for.
+const ALIASES: usize = 16;
+/// The port that resolvers answer from.
+const PORT: u16 = 53;
+
+/// The addresses of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The name that was asked for, not the last alias of it.
+    pub name: DomainName,
+    /// Its addresses, each once, and how long each may be believed: the least time to live of
+    /// its record and of the aliases that led to it.
+    pub addresses: Vec<(IpAddr, Duration)>,
+}
+
+impl Answer {
+    /// Reads the answer that a logged packet carries: a whole message in one UDP datagram or in
+    /// one TCP segment, from port 53.
+    ///
+    /// Returns `None` for everything else. A message over several segments is none of ours: the
+    /// question then shows the address.
+    pub fn of(packet: &Packet<'_>) -> Option<Self> {
+        if packet.source_port != PORT {
+            return None;
+        }
+        match packet.protocol {
+            Protocol::UDP => Self::read(packet.body),
+            Protocol::TCP => {
+                let (length, message) = packet.body.split_first_chunk()?;
+                Self::read(message.get(..usize::from(u16::from_be_bytes(*length)))?)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads one message: a response without error to exactly one question of class IN for a host
+    /// name, that leads to at least one A or AAAA record. Returns `None` for everything else.
+    pub fn read(message: &[u8]) -> Option<Self> {
+        let mut decoder = BinDecoder::new(message);
+        let header = Header::read(&mut decoder).ok()?;
+        let about = &header.metadata;
+        let answered = about.message_type == MessageType::Response
+            && about.op_code == OpCode::Query
+            && about.response_code == ResponseCode::NoError
+            && header.counts.queries == 1;
+        if !answered {
+            return None;
+        }
+        let query = Query::read(&mut decoder).ok()?;
+        if query.query_class() != DNSClass::IN {
+            return None;
+        }
+        let name = host_name(query.name())?;
+
+        // Each record takes eleven bytes or more of the message, whatever the header claims.
+        let records = (0..header.counts.answers)
+            .map(|_| Record::read(&mut decoder))
+            .collect::<Option<Vec<_>>>()?;
+        let addresses = follow(query.name(), &records);
+        (!addresses.is_empty()).then_some(Self { name, addresses })
+    }
+}
+
+/// Returns the addresses of `name` and of the aliases that it leads to.
+fn follow(name: &Name, records: &[Record]) -> Vec<(IpAddr, Duration)> {
+    let (mut name, mut alias_ttl) = (name, u32::MAX);
+    for _ in 0..ALIASES {
+        let alias = records.iter().find_map(|record| match &record.data {
+            Data::Alias(target) if record.owner == *name => Some((target, record.ttl)),
+            _ => None,
+        });
+        let Some((target, ttl)) = alias else { break };
+        (name, alias_ttl) = (target, alias_ttl.min(ttl));
+    }
+    let mut addresses: Vec<(IpAddr, Duration)> = Vec::new();
+    for record in records {
+        let Data::Address(address) = record.data else {
+            continue;
+        };
+        let fresh = !addresses.iter().any(|(known, _)| *known == address);
+        if record.owner == *name && fresh {
+            let seconds = u64::from(record.ttl.min(alias_ttl));
+            addresses.push((address, Duration::from_secs(seconds)));
+        }
+    }
+    addresses
+}
+
+struct Record {
+    owner: Name,
+    ttl: u32,
+    data: Data,
+}
+
+enum Data {
+    Address(IpAddr),
+    Alias(Name),
+    Unread,
+}
+
+impl Record {
+    fn read(decoder: &mut BinDecoder<'_>) -> Option<Self> {
+        let owner = Name::read(decoder).ok()?;
+        let kind = RecordType::from(decoder.read_u16().ok()?.unverified(/* any is a type */));
+        let class = DNSClass::from(decoder.read_u16().ok()?.unverified(/* any is a class */));
+        let ttl = decoder.read_u32().ok()?.unverified(/* bounded below */);
+        let length = usize::from(decoder.read_u16().ok()?.unverified(/* read_slice checks it */));
+        let mut inner = decoder.clone(u16::try_from(decoder.index()).ok()?);
+        let bytes = decoder.read_slice(length).ok()?.unverified(/* matched by length */);
+        let data = match (kind, class) {
+            (RecordType::A, DNSClass::IN) => {
+                Data::Address(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into())
+            }
+            (RecordType::AAAA, DNSClass::IN) => {
+                Data::Address(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
+            }
+            (RecordType::CNAME, DNSClass::IN) => Data::Alias(Name::read(&mut inner).ok()?),
+            _ => Data::Unread,
+        };
+        // The sign bit set means zero (RFC 2181 section 8).
+        let ttl = if ttl > i32::MAX.unsigned_abs() {
+            0
+        } else {
+            ttl
+        };
+        Some(Self { owner, ttl, data })
+    }
+}
+
+/// Returns the name in our words, if it is a host's.
+fn host_name(name: &Name) -> Option<DomainName> {
+    let text = name.to_ascii().to_ascii_lowercase();
+    text.strip_suffix('.').unwrap_or(&text).parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

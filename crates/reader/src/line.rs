@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Events as lines of JSON, the form in which a hub's ingester socket takes them.
+//!
+//! The Python stack's words, so that either hub can be fed by either reader.
+
+use serde::Serialize;
+use terok_clearance::{ContainerId, Dest, DisplayText, Dossier, Event, RequestId, ShieldState};
+
+/// Returns `event` as one line, its newline included.
+///
+/// `at` is when it happened, in microseconds since the epoch; the line says it in seconds.
+pub fn to_line(event: &Event, at: u64) -> Vec<u8> {
+    let line = Line::new(event, at);
+    // Maps with text keys, texts and numbers only: nothing that JSON cannot hold.
+    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    Pending {
+        container: &'a ContainerId,
+        id: &'a RequestId,
+        dest: &'a Dest,
+        port: u16,
+        proto: u8,
+        domain: &'a str,
+        dossier: &'a Dossier,
+        ts: String,
+    },
+    ContainerStarted {
+        container: &'a ContainerId,
+    },
+    ContainerExited {
+        container: &'a ContainerId,
+        reason: &'a DisplayText,
+    },
+    ShieldUp(Shield<'a>),
+    ShieldDown(Shield<'a>),
+    ShieldDisengaged(Shield<'a>),
+}
+
+#[derive(Serialize)]
+struct Shield<'a> {
+    container: &'a ContainerId,
+    dossier: &'a Dossier,
+}
+
+impl<'a> Line<'a> {
+    fn new(event: &'a Event, at: u64) -> Self {
+        match event {
+            Event::Blocked(blocked) => Self::Pending {
+                container: &blocked.container,
+                id: &blocked.request,
+                dest: &blocked.address,
+                port: blocked.port,
+                proto: blocked.protocol.0,
+                domain: blocked.domain.as_ref().map_or("", Dest::as_str),
+                dossier: &blocked.dossier,
+                ts: iso(at),
+            },
+            Event::ContainerStarted { container, .. } => Self::ContainerStarted { container },
+            Event::ContainerExited {
+                container, reason, ..
+            } => Self::ContainerExited { container, reason },
+            Event::Shield {
+                container,
+                state,
+                dossier,
+            } => {
+                let shield = Shield { container, dossier };
+                match state {
+                    ShieldState::Up => Self::ShieldUp(shield),
+                    ShieldState::Down => Self::ShieldDown(shield),
+                    ShieldState::Disengaged => Self::ShieldDisengaged(shield),
+                }
+            }
+        }
+    }
+}
+
+/// Writes microseconds since the epoch as ISO 8601 in UTC, as Python's `isoformat` does.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the greatest u64 is the year 586,524: nothing here comes near a bound"
+)]
+fn iso(at: u64) -> String {
+    let (seconds, micros) = (at / 1_000_000, at % 1_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Counted from 0000-03-01, a year ends with its leap day, and 400 years are 146,097 days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // March to January have 153 days per five months.
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + carry;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}+00:00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use terok_clearance::{Blocked, Protocol};
+
+    const AT: u64 = 1_795_255_384_000_250;
+
+    fn line(event: &Event) -> String {
+        String::from_utf8(to_line(event, AT)).unwrap()
+    }
+
+    #[test]
+    fn events_are_the_lines_that_the_python_hub_takes() {
+        let container: ContainerId = "0123456789ab".parse().unwrap();
+        let dossier = Dossier::new([("project".into(), "web".into())].into());
+        let mut blocked = Blocked {
+            container: container.clone(),
+            request: "0123456789ab:7".parse().unwrap(),
+            address: "203.0.113.7".parse().unwrap(),
+            port: 443,
+            protocol: Protocol::TCP,
+            domain: Some("api.example.com".parse().unwrap()),
+            dossier: dossier.clone(),
+            process: None,
+        };
+        insta::assert_snapshot!(line(&Event::Blocked(blocked.clone())), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"web"},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
+        blocked.domain = None;
+        blocked.dossier = Dossier::default();
+        insta::assert_snapshot!(line(&Event::Blocked(blocked)), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"","dossier":{},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
+        let started = Event::ContainerStarted {
+            container: container.clone(),
+            dossier: dossier.clone(),
+        };
+        insta::assert_snapshot!(line(&started), @r#"{"type":"container_started","container":"0123456789ab"}"#);
+        let exited = Event::ContainerExited {
+            container: container.clone(),
+            reason: "eof".into(),
+            dossier: dossier.clone(),
+        };
+        insta::assert_snapshot!(line(&exited), @r#"{"type":"container_exited","container":"0123456789ab","reason":"eof"}"#);
+        let shield = |state| {
+            line(&Event::Shield {
+                container: container.clone(),
+                state,
+                dossier: dossier.clone(),
+            })
+        };
+        insta::assert_snapshot!(shield(ShieldState::Up), @r#"{"type":"shield_up","container":"0123456789ab","dossier":{"project":"web"}}"#);
+        insta::assert_snapshot!(shield(ShieldState::Down), @r#"{"type":"shield_down","container":"0123456789ab","dossier":{"project":"web"}}"#);
+        insta::assert_snapshot!(shield(ShieldState::Disengaged), @r#"{"type":"shield_disengaged","container":"0123456789ab","dossier":{"project":"web"}}"#);
+    }
+
+    #[test]
+    fn times_are_dates() {
+        for (micros, text) in [
+            (0, "1970-01-01T00:00:00.000000+00:00"),
+            (951_782_399_999_999, "2000-02-28T23:59:59.999999+00:00"),
+            (951_782_400_000_000, "2000-02-29T00:00:00.000000+00:00"),
+            (951_868_800_000_000, "2000-03-01T00:00:00.000000+00:00"),
+            (4_107_542_399_000_000, "2100-02-28T23:59:59.000000+00:00"),
+            (4_107_542_400_000_000, "2100-03-01T00:00:00.000000+00:00"),
+            (1_798_761_599_000_001, "2026-12-31T23:59:59.000001+00:00"),
+            (u64::MAX, "586524-01-19T08:01:49.551615+00:00"),
+        ] {
+            assert_eq!(iso(micros), text);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which name a sandbox looked up to get an address.
+//!
+//! Pure: the time comes in. One address can serve many names; the one that was looked up last is
+//! most likely the one that the next packet is about.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use terok_clearance::DomainName;
+use tokio::time::Instant;
+
+use crate::dns::Answer;
+
+/// The names of addresses, bounded in number and time.
+///
+/// Over the bound, the address that was used least recently goes.
+#[derive(Debug)]
+pub struct Names {
+    limit: usize,
+    entries: HashMap<IpAddr, Entry>,
+    /// When each address was used last, oldest first.
+    uses: BTreeMap<u64, IpAddr>,
+    next_use: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: DomainName,
+    until: Instant,
+    used: u64,
+}
+
+impl Names {
+    /// The addresses that are remembered, unless told otherwise.
+    pub const LIMIT: usize = 4096;
+    /// The least time for which a name is remembered: an application may hold on to an address
+    /// for longer than its record lives, and resolvers hand out records with a second left.
+    pub const FLOOR: Duration = Duration::from_secs(60);
+    /// The most time for which a name is remembered.
+    pub const CEILING: Duration = Duration::from_secs(24 * 3600);
+
+    /// Returns an empty memory of at most `limit` addresses.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            entries: HashMap::new(),
+            uses: BTreeMap::new(),
+            next_use: 0,
+        }
+    }
+
+    /// Remembers an answer that came at `now`; it replaces what was known of its addresses.
+    pub fn learn(&mut self, answer: &Answer, now: Instant) {
+        for (address, ttl) in &answer.addresses {
+            let until = now
+                .checked_add((*ttl).clamp(Self::FLOOR, Self::CEILING))
+                .unwrap_or(now);
+            self.forget(*address);
+            let used = self.stamp(*address);
+            let name = answer.name.clone();
+            self.entries.insert(*address, Entry { name, until, used });
+        }
+        while self.entries.len() > self.limit {
+            let Some((_, oldest)) = self.uses.pop_first() else {
+                break;
+            };
+            self.entries.remove(&oldest);
+        }
+    }
+
+    /// Returns the name of `address`, if one is known at `now`.
+    pub fn find(&mut self, address: IpAddr, now: Instant) -> Option<DomainName> {
+        let entry = self.entries.get(&address)?;
+        if entry.until <= now {
+            self.forget(address);
+            return None;
+        }
+        let name = entry.name.clone();
+        let before = entry.used;
+        let used = self.stamp(address);
+        self.uses.remove(&before);
+        if let Some(entry) = self.entries.get_mut(&address) {
+            entry.used = used;
+        }
+        Some(name)
+    }
+
+    /// Returns how many addresses are remembered.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Says whether no address is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn stamp(&mut self, address: IpAddr) -> u64 {
+        let used = self.next_use;
+        self.next_use = used.wrapping_add(1);
+        self.uses.insert(used, address);
+        used
+    }
+
+    fn forget(&mut self, address: IpAddr) {
+        if let Some(entry) = self.entries.remove(&address) {
+            self.uses.remove(&entry.used);
+        }
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new(Self::LIMIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(name: &str, addresses: &[(&str, u64)]) -> Answer {
+        Answer {
+            name: name.parse().unwrap(),
+            addresses: addresses
+                .iter()
+                .map(|(a, ttl)| (a.parse().unwrap(), Duration::from_secs(*ttl)))
+                .collect(),
+        }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn found(names: &mut Names, text: &str, now: Instant) -> Option<String> {
+        names.find(address(text), now).map(|n| n.to_string())
+    }
+
+    #[test]
+    fn the_newest_answer_names_an_address() {
+        let (mut names, now) = (Names::default(), Instant::now());
+        names.learn(&answer("one.example", &[("192.0.2.1", 300)]), now);
+        names.learn(&answer("two.example", &[("192.0.2.1", 300)]), now);
+        assert_eq!(
+            found(&mut names, "192.0.2.1", now).as_deref(),
+            Some("two.example")
+        );
+        assert_eq!(found(&mut names, "192.0.2.2", now), None);
+        assert_eq!((names.len(), names.uses.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_name_lives_as_long_as_its_record_but_a_minute_at_least_and_a_day_at_most() {
+        for (ttl, lives) in [(0, 60), (59, 60), (300, 300), (u64::from(u32::MAX), 86_400)] {
+            let (mut names, now) = (Names::default(), Instant::now());
+            names.learn(&answer("a.example", &[("2001:db8::1", ttl)]), now);
+            let last = now + Duration::from_secs(lives) - Duration::from_millis(1);
+            assert!(found(&mut names, "2001:db8::1", last).is_some(), "{ttl}");
+            let over = now + Duration::from_secs(lives);
+            assert!(found(&mut names, "2001:db8::1", over).is_none(), "{ttl}");
+            assert!(names.is_empty() && names.uses.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_least_recently_used_address_goes_first() {
+        let (mut names, now) = (Names::new(2), Instant::now());
+        names.learn(&answer("a.example", &[("192.0.2.1", 60)]), now);
+        names.learn(&answer("b.example", &[("192.0.2.2", 60)]), now);
+        assert!(found(&mut names, "192.0.2.1", now).is_some());
+        names.learn(&answer("c.example", &[("192.0.2.3", 60)]), now);
+        assert!(found(&mut names, "192.0.2.2", now).is_none());
+        assert!(found(&mut names, "192.0.2.1", now).is_some());
+        assert!(found(&mut names, "192.0.2.3", now).is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_memory_is_bounded_and_its_two_halves_agree(
+            steps in proptest::collection::vec((0..40_u8, 0..3_u8, 0..200_u64), 0..200)
+        ) {
+            let (mut names, mut now) = (Names::new(8), Instant::now());
+            for (host, kind, ttl) in steps {
+                let at = IpAddr::from([192, 0, 2, host]);
+                if kind == 0 {
+                    names.find(at, now);
+                } else {
+                    let addresses = vec![(at, Duration::from_secs(ttl))];
+                    names.learn(&Answer { name: "n.example".parse().unwrap(), addresses }, now);
+                }
+                now += Duration::from_secs(u64::from(kind) * 20);
+                assert!(names.len() <= 8);
+                assert_eq!(names.len(), names.uses.len());
+                for (used, address) in &names.uses {
+                    assert_eq!(names.entries[address].used, *used);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one NFLOG message says: which rule logged it, and where the packet wanted to go.
+//!
+//! Pure. The attributes are the kernel's, but the packet inside them is the sandbox's, and it may
+//! be cut at any byte. Layouts: `linux/netfilter/nfnetlink_log.h`, RFC 791, RFC 8200.
+
+mod ip;
+
+use std::net::IpAddr;
+
+use terok_clearance::Protocol;
+use terok_clearance::nflog::{ANSWER_PREFIX, BLOCKED_PREFIX, DENIED_PREFIX, PRIVATE_PREFIX};
+
+/// One message of the kernel's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log<'a> {
+    /// The log group it came through.
+    pub group: u16,
+    /// The rule that logged it.
+    pub rule: Rule,
+    /// Its place in the group's row, where the kernel was asked to number them.
+    pub sequence: Option<u32>,
+    /// The owner of the socket that sent the packet, in the reader's user namespace.
+    pub uid: Option<u32>,
+    /// The group of the socket that sent the packet, in the reader's user namespace.
+    pub gid: Option<u32>,
+    /// The netfilter hook it was seen at (`NF_INET_LOCAL_OUT` is 3).
+    pub hook: Option<u8>,
+    /// When the packet came to be, in microseconds since the epoch; the kernel knows it for
+    /// few of them.
+    pub at: Option<u64>,
+    /// The packet; nothing, if it has no whole IPv4 or IPv6 header.
+    pub packet: Option<Packet<'a>>,
+}
+
+/// Why the firewall logged a packet, by the prefix of its rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// Nothing allowed or denied it: a question.
+    Blocked,
+    /// A deny verdict or the hard-deny floor refused it.
+    Denied,
+    /// It went to a private range.
+    Private,
+    /// It is a DNS answer on its way in.
+    Answer,
+    /// A rule that is not ours.
+    Other,
+}
+
+/// Where a packet came from and wanted to go, as its headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// The source address.
+    pub source: IpAddr,
+    /// The destination address of the IP header.
+    pub destination: IpAddr,
+    /// The transport protocol, behind IPv6's extension headers. If those are cut off or do not
+    /// add up, the number of the first one that could not be read.
+    pub protocol: Protocol,
+    /// The source port; 0 for a protocol without ports, and for a fragment that is not the first.
+    pub source_port: u16,
+    /// The destination port; 0 for a protocol without ports, and for a fragment that is not the
+    /// first.
+    pub port: u16,
+    /// What follows the transport header of UDP or TCP, as far as it was logged; else nothing.
+    pub body: &'a [u8],
+}
+
+impl Packet<'_> {
+    /// Says whether this is the chatter of link-local multicast, which no person need decide
+    /// about: `224.0.0.0/24` (RFC 5771 section 4) and `ff02::/16` (RFC 4291 section 2.7).
+    pub fn is_noise(&self) -> bool {
+        match self.destination {
+            IpAddr::V4(address) => matches!(address.octets(), [224, 0, 0, _]),
+            IpAddr::V6(address) => matches!(address.octets(), [0xff, 0x02, ..]),
+        }
+    }
+}
+
+/// Why bytes are not a message about a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// Not an NFLOG packet message.
+    #[error("a message of type {0:#x}, not a logged packet")]
+    Kind(u16),
+    /// The message or one of its attributes ends too early.
+    #[error("the message is cut short")]
+    Short,
+}
+
+/// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET`.
+const PACKET_MESSAGE: u16 = 0x0400;
+/// The upper bits of an attribute's type are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
+const TYPE_MASK: u16 = 0x3fff;
+
+const PACKET_HEADER: u16 = 1;
+const TIMESTAMP: u16 = 3;
+const PAYLOAD: u16 = 9;
+const PREFIX: u16 = 10;
+const UID: u16 = 11;
+const SEQUENCE: u16 = 12;
+const GID: u16 = 14;
+
+impl<'a> Log<'a> {
+    /// Reads one netlink message, its header included.
+    pub fn read(message: &'a [u8]) -> Result<Self, LogError> {
+        let (header, body) = message.split_first_chunk::<16>().ok_or(LogError::Short)?;
+        let [_, _, _, _, k0, k1, ..] = *header;
+        let kind = u16::from_ne_bytes([k0, k1]);
+        if kind != PACKET_MESSAGE {
+            return Err(LogError::Kind(kind));
+        }
+        let (&[family, _version, g0, g1], attributes) =
+            body.split_first_chunk::<4>().ok_or(LogError::Short)?;
+
+        let mut rule = Rule::Other;
+        let (mut sequence, mut uid, mut gid, mut hook, mut at) = (None, None, None, None, None);
+        let mut payload = None;
+        for attribute in Attributes(attributes) {
+            let (kind, value) = attribute?;
+            match kind {
+                PACKET_HEADER => hook = value.get(2).copied(),
+                TIMESTAMP => at = microseconds(value),
+                PAYLOAD => payload = Some(value),
+                PREFIX => rule = Rule::of(value),
+                UID => uid = number(value),
+                SEQUENCE => sequence = number(value),
+                GID => gid = number(value),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            group: u16::from_be_bytes([g0, g1]),
+            rule,
+            sequence,
+            uid,
+            gid,
+            hook,
+            at,
+            packet: payload.and_then(|bytes| ip::read(family, bytes)),
+        })
+    }
+}
+
+impl Rule {
+    /// The kernel cuts a prefix at 127 bytes and ends it with a NUL.
+    fn of(prefix: &[u8]) -> Self {
+        let prefix = prefix.strip_suffix(b"\0").unwrap_or(prefix);
+        [
+            (BLOCKED_PREFIX, Self::Blocked),
+            (DENIED_PREFIX, Self::Denied),
+            (PRIVATE_PREFIX, Self::Private),
+            (ANSWER_PREFIX, Self::Answer),
+        ]
+        .into_iter()
+        .find(|(known, _)| known.as_bytes() == prefix)
+        .map_or(Self::Other, |(_, rule)| rule)
+    }
+}
+
+/// Returns the netlink messages of one datagram, each with its header, until one claims a length
+/// that is not there.
+pub fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
+        if length < 16 {
+            return None;
+        }
+        let message = rest.get(..length)?;
+        rest = rest.get(aligned(length)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// Netlink attributes: length, type, value, padding to four bytes.
+struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let Some(&[l0, l1, k0, k1]) = self.0.first_chunk() else {
+            self.0 = &[];
+            return Some(Err(LogError::Short));
+        };
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = self.0.get(4..length);
+        self.0 = self.0.get(aligned(length)..).unwrap_or_default();
+        if value.is_none() {
+            self.0 = &[];
+        }
+        let kind = u16::from_ne_bytes([k0, k1]) & TYPE_MASK;
+        Some(value.map(|value| (kind, value)).ok_or(LogError::Short))
+    }
+}
+
+const fn aligned(length: usize) -> usize {
+    length.saturating_add(3) & !3
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Reads seconds and microseconds, 64 bits each.
+fn microseconds(value: &[u8]) -> Option<u64> {
+    let (seconds, rest) = value.split_first_chunk::<8>()?;
+    let micros = rest.first_chunk::<8>()?;
+    u64::from_be_bytes(*seconds)
+        .checked_mul(1_000_000)?
+        .checked_add(u64::from_be_bytes(*micros))
+}
+
+#[cfg(test)]
+mod tests;
