@@ -5,6 +5,7 @@
 //! not async: some commands fork before there is a runtime; the others call [`crate::block_on`].
 
 pub mod clearance;
+pub mod demo;
 pub mod preview;
 pub mod serve;
 pub mod serve_verdict;
@@ -20,6 +21,18 @@ pub enum Command {
     /// Answer the questions of every sandbox at this terminal.
     #[command(display_order = 30)]
     Clearance(clearance::Args),
+
+    /// Show the whole way of a packet to an answer, in namespaces of its own.
+    #[command(display_order = 10)]
+    Demo(demo::Args),
+
+    /// The pretend internet of `demo`.
+    #[command(hide = true)]
+    DemoInternet(demo::internet::Args),
+
+    /// The program in the sandbox of `demo`.
+    #[command(hide = true)]
+    DemoProgram(demo::program::Args),
 
     /// Print the firewall rules a sandbox gets, in nft syntax.
     #[command(display_order = 40)]
@@ -39,6 +52,12 @@ impl Command {
     pub fn perform(self, context: &Context) -> Result<Status, Failure> {
         match self {
             Self::Clearance(args) => clearance::perform(args, context),
+
+            Self::Demo(args) => demo::perform(args, context),
+
+            Self::DemoInternet(args) => demo::internet::perform(args, context),
+
+            Self::DemoProgram(args) => demo::program::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
 

@@ -128,7 +128,7 @@ impl Place {
 
 /// The user namespace to enter first: the one that owns `net`, unless the caller is in it or the
 /// kernel will not name it (it is not below the caller's, so entering it could not be allowed).
-fn owner_to_enter(net: &OwnedFd) -> Result<Option<OwnedFd>, EnterError> {
+pub(crate) fn owner_to_enter(net: &OwnedFd) -> Result<Option<OwnedFd>, EnterError> {
     match sys::owning_user_namespace(net.as_fd()) {
         Ok(user) => Ok((!is_own(&user, "user")?).then_some(user)),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),

@@ -6,6 +6,7 @@
 //! hands them back; [`Process`] says when their owner is gone, so that an open socket does not keep
 //! a dead sandbox's namespace alive; [`sandbox`] builds the sandbox that `run` and `demo` use.
 
+mod beside;
 mod entry;
 pub mod link;
 mod pollable;
@@ -13,6 +14,7 @@ mod process;
 pub mod sandbox;
 mod sys;
 
+pub use beside::{SettleError, Settled, settle_beside};
 pub use entry::{EnterError, Place, SocketSpec, Step};
 pub use pollable::Pollable;
 pub use process::Process;

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 
 use netlink_sys::Socket;
+use rustix::thread::UnshareFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -26,6 +27,18 @@ pub(crate) fn owning_user_namespace(namespace: BorrowedFd<'_>) -> io::Result<Own
         } else {
             Ok(OwnedFd::from_raw_fd(fd))
         }
+    }
+}
+
+/// Moves the calling thread into a new network namespace.
+pub(crate) fn leave_net() -> io::Result<()> {
+    #[expect(
+        unsafe_code,
+        reason = "rustix marks unshare unsafe for CLONE_FILES alone"
+    )]
+    // SAFETY: without CLONE_FILES no thread loses sight of a descriptor.
+    unsafe {
+        Ok(rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)?)
     }
 }
 

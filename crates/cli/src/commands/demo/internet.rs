@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The pretend internet: a process in a network namespace of its own next to the sandbox's, with a
+//! name server and a web server behind every address of [`world`].
+//!
+//! It ends when its standard input does, so that it never outlives the demo, however that ends.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
+use netns::link::{LinkError, LinkName, Links, Namespace, Network};
+use netns::{Pollable, Process, settle_beside};
+use terok_clearance::DisplayText;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::told::{self, FromInternet};
+use super::world;
+use crate::{Context, Failure, Output, Status};
+
+/// The most connections at once; more wait in the kernel.
+const CONNECTIONS: usize = 64;
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a name's addresses are good for, in seconds.
+const TTL: u32 = 60;
+
+/// What the demo starts it with.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Args {
+    /// A process in the sandbox's network namespace
+    pid: u32,
+}
+
+/// Joins the sandbox and serves until standard input ends.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let say = |what: &FromInternet| context.output.text(&told::line(what)?);
+    let outcome = join(args.pid).and_then(|without_v6| {
+        crate::block_on(async {
+            let servers = Servers::open(without_v6.is_none())?;
+            say(&FromInternet::Ready { without_v6 })?;
+            tokio::select! {
+                // Nobody writes to it: it becomes readable when the demo is gone.
+                ended = hang_up() => ended.context("watching for the demo's end"),
+                served = servers.serve(&context.output) => served,
+            }
+        })
+    });
+    if let Err(error) = &outcome {
+        let error = DisplayText::new(&format!("{error:#}"));
+        // If nobody listens any more, there is nobody to tell.
+        drop(say(&FromInternet::Failed { error }));
+        return Ok(Status::FAILURE);
+    }
+    Ok(Status::OK)
+}
+
+async fn hang_up() -> io::Result<()> {
+    let stdin = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 0)?;
+    Pollable::readable(stdin)?.ready().await
+}
+
+/// Lays the wire between the sandbox and a new network namespace, in which the process then is.
+/// Returns why there is no IPv6 on it, if there is none.
+fn join(pid: u32) -> anyhow::Result<Option<DisplayText>> {
+    let sandbox = Process::open(pid).context("finding the sandbox")?;
+    let settled = settle_beside(&sandbox).context("settling next to the sandbox")?;
+    let (mut here, mut there) = (settled.here, settled.sandbox);
+    let name = |name: &str| name.parse::<LinkName>();
+    let (ours, theirs) = (name("sandbox")?, name("eth0")?);
+    let net = std::fs::File::open(format!("/proc/{pid}/ns/net")).context("finding the sandbox")?;
+
+    let link = here.veth(&ours, &theirs, Namespace::File(net.as_fd()))?;
+    let eth0 = there.find(&theirs)?;
+    here.up(link)?;
+    there.up(eth0)?;
+    let lo = here.find(&name("lo")?)?;
+    here.up(lo)?;
+
+    here.address(link, world::WIRE_V4.1.parse()?)?;
+    there.address(eth0, world::WIRE_V4.0.parse()?)?;
+    there.route(Network::EVERY_V4, eth0, Some(world::GATEWAY_V4))?;
+    let v4 = world::HOSTS.iter().map(|host| host.address);
+    for address in v4.chain([world::RESOLVER]).filter(IpAddr::is_ipv4) {
+        here.address(lo, Network::host(address))?;
+    }
+
+    let wire: (Network, Network) = (world::WIRE_V6.0.parse()?, world::WIRE_V6.1.parse()?);
+    let v6 = |here: &mut Links, there: &mut Links| -> Result<(), LinkError> {
+        here.address(link, wire.1)?;
+        there.address(eth0, wire.0)?;
+        there.route(Network::EVERY_V6, eth0, Some(world::GATEWAY_V6))?;
+        for host in world::HOSTS.iter().filter(|host| host.address.is_ipv6()) {
+            here.address(lo, Network::host(host.address))?;
+        }
+        Ok(())
+    };
+    // A kernel without IPv6, or with it turned off, is no reason to show nothing at all.
+    let without = v6(&mut here, &mut there).err();
+    Ok(without.map(|error| DisplayText::new(&format!("{error}: {}", error.errno))))
+}
+
+/// The name server and the web servers, bound.
+struct Servers {
+    names: UdpSocket,
+    web: Vec<TcpListener>,
+}
+
+impl Servers {
+    fn open(v6: bool) -> anyhow::Result<Self> {
+        let names = SocketAddr::new(world::RESOLVER, world::DNS);
+        let names = std::net::UdpSocket::bind(names).context("binding the name server")?;
+        names.set_nonblocking(true)?;
+        let mut web = Vec::new();
+        for port in world::PORTS {
+            web.push(listen(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)?);
+            if v6 {
+                web.push(listen(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)?);
+            }
+        }
+        Ok(Self {
+            names: UdpSocket::from_std(names)?,
+            web,
+        })
+    }
+
+    async fn serve(self, output: &Output) -> anyhow::Result<()> {
+        let mut servers = JoinSet::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let output = *output;
+        servers.spawn(answer_names(self.names));
+        for listener in self.web {
+            servers.spawn(answer_web(listener, Arc::clone(&places), output));
+        }
+        match servers.join_next().await {
+            Some(ended) => ended.context("a server panicked")?,
+            None => Ok(()),
+        }
+    }
+}
+
+fn listen(ip: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let socket = match ip {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => {
+                let socket = TcpSocket::new_v6()?;
+                rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+                socket
+            }
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(ip, port))?;
+        socket.listen(128)
+    };
+    bind().with_context(|| format!("listening on {ip} port {port}"))
+}
+
+async fn answer_names(socket: UdpSocket) -> anyhow::Result<()> {
+    let mut packet = [0; 1500];
+    loop {
+        let (length, from) = socket
+            .recv_from(&mut packet)
+            .await
+            .context("reading a query")?;
+        let query = packet.get(..length).unwrap_or_default();
+        if let Some(answer) = answer(query) {
+            // Whoever asked may be gone by now, which is nobody else's trouble.
+            drop(socket.send_to(&answer, from).await);
+        }
+    }
+}
+
+/// Returns the answer to a query; nothing where it is not a query at all.
+fn answer(query: &[u8]) -> Option<Vec<u8>> {
+    let query = Message::from_vec(query).ok()?;
+    if query.metadata.message_type != MessageType::Query {
+        return None;
+    }
+    let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+    answer.metadata.recursion_desired = query.metadata.recursion_desired;
+    answer.metadata.recursion_available = true;
+    answer.add_queries(query.queries.clone());
+    let question = match query.queries.as_slice() {
+        [one] if query.metadata.op_code == OpCode::Query && one.query_class() == DNSClass::IN => {
+            one
+        }
+        _ => {
+            answer.metadata.response_code = ResponseCode::NotImp;
+            return answer.to_vec().ok();
+        }
+    };
+    let name = question.name().to_ascii().to_ascii_lowercase();
+    match world::addresses(name.trim_end_matches('.')) {
+        None => answer.metadata.response_code = ResponseCode::NXDomain,
+        Some(addresses) => {
+            let data = addresses
+                .into_iter()
+                .filter_map(|ip| match (ip, question.query_type()) {
+                    (IpAddr::V4(ip), RecordType::A) => Some(RData::A(A(ip))),
+                    (IpAddr::V6(ip), RecordType::AAAA) => Some(RData::AAAA(AAAA(ip))),
+                    _ => None,
+                });
+            answer.add_answers(data.map(|d| Record::from_rdata(question.name().clone(), TTL, d)));
+        }
+    }
+    answer.to_vec().ok()
+}
+
+async fn answer_web(
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut visits = JoinSet::new();
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await?;
+        let (stream, _) = listener.accept().await.context("accepting a connection")?;
+        let host = canonical(stream.local_addr().context("who was reached")?);
+        output.text(&told::line(&FromInternet::Reached { host })?)?;
+        visits.spawn(async move {
+            // A visitor that goes away or dawdles gets nothing; that is its own trouble.
+            drop(tokio::time::timeout(PATIENCE, greet(stream, host)).await);
+            drop(place);
+        });
+        while visits.try_join_next().is_some() {}
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Answers one request with a line that says which host this is.
+async fn greet(mut stream: TcpStream, host: SocketAddr) -> io::Result<()> {
+    let mut request = Vec::new();
+    let mut piece = [0; 1024];
+    while !request.windows(4).any(|four| four == b"\r\n\r\n") && request.len() < 8 * 1024 {
+        match stream.read(&mut piece).await? {
+            0 => return Ok(()),
+            read => request.extend_from_slice(piece.get(..read).unwrap_or_default()),
+        }
+    }
+    let known = world::HOSTS.iter().find(|known| known.socket() == host);
+    let name = known.map_or_else(|| host.ip().to_string(), world::Host::dest);
+    let body = format!("hello from {name}\n");
+    let reply = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: \
+         close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(reply.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr as _;
+
+    use hickory_proto::op::Query;
+    use hickory_proto::rr::Name;
+
+    use super::*;
+
+    fn ask(name: &str, kind: RecordType) -> (ResponseCode, Vec<IpAddr>) {
+        let mut query = Message::query();
+        query.add_query(Query::query(
+            Name::from_str(&format!("{name}.")).unwrap(),
+            kind,
+        ));
+        let answer = Message::from_vec(&answer(&query.to_vec().unwrap()).unwrap()).unwrap();
+        assert_eq!(answer.metadata.id, query.metadata.id);
+        assert_eq!(answer.queries, query.queries);
+        let addresses = answer
+            .answers
+            .iter()
+            .filter_map(|record| record.data.ip_addr());
+        (answer.metadata.response_code, addresses.collect())
+    }
+
+    #[test]
+    fn names_lead_to_the_hosts_of_the_world() {
+        for host in world::HOSTS {
+            let Some(name) = host.name else { continue };
+            let (own, other) = if host.address.is_ipv4() {
+                (RecordType::A, RecordType::AAAA)
+            } else {
+                (RecordType::AAAA, RecordType::A)
+            };
+            assert_eq!(ask(name, own), (ResponseCode::NoError, vec![host.address]));
+            assert_eq!(
+                ask(name, other),
+                (ResponseCode::NoError, vec![]),
+                "no such address"
+            );
+        }
+        let loud = ask("API.Example.COM", RecordType::A);
+        assert_eq!(loud.1.len(), 1, "names have no case");
+        assert_eq!(
+            ask("nowhere.example.com", RecordType::A),
+            (ResponseCode::NXDomain, vec![])
+        );
+    }
+
+    #[test]
+    fn what_is_no_query_gets_no_answer() {
+        assert_eq!(answer(b""), None);
+        assert_eq!(answer(b"GET / HTTP/1.1\r\n\r\n"), None);
+        let response = Message::response(7, OpCode::Query).to_vec().unwrap();
+        assert_eq!(
+            answer(&response),
+            None,
+            "two name servers never talk in circles"
+        );
+        let empty = Message::query().to_vec().unwrap();
+        let refused = Message::from_vec(&answer(&empty).unwrap()).unwrap();
+        assert_eq!(refused.metadata.response_code, ResponseCode::NotImp);
+    }
+}
