@@ -7,6 +7,8 @@
 //! The values here are *parsed*: a [`ContainerId`], a [`RequestId`] or a [`Dest`] that exists
 //! has passed its check, and [`DisplayText`] is safe to show on any terminal, screen or bus.
 
+#[cfg(feature = "client")]
+pub mod client;
 mod dest;
 mod event;
 mod id;

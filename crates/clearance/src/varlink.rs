@@ -36,3 +36,7 @@ pub struct Interface {
     /// Its description in varlink's interface definition language.
     pub description: &'static str,
 }
+
+/// The parameters of a method that has none, and the reply of one that returns nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct NoParameters {}

@@ -123,7 +123,12 @@ impl Shield {
 
     /// Lets packets to `target` pass, as far as `scope` reaches, in place of an order to refuse
     /// them. A name opens the addresses learnt for it so far and from now on.
-    pub fn allow(&mut self, target: &Target, scope: &Scope, now: Instant) -> Result<(), OrderError> {
+    pub fn allow(
+        &mut self,
+        target: &Target,
+        scope: &Scope,
+        now: Instant,
+    ) -> Result<(), OrderError> {
         let _ = (target, scope, now);
         Ok(())
     }

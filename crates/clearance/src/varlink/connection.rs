@@ -185,6 +185,11 @@ impl Connection {
         })
     }
 
+    /// Says whether the next call can be made: no reply is awaited, and the service is there.
+    pub fn is_idle(&self) -> bool {
+        !self.busy && !self.frames.is_ahead() && self.writer.is_connected()
+    }
+
     async fn request<P: Serialize + ?Sized>(
         &mut self,
         method: &str,

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::task::coop::consume_budget;
@@ -89,6 +91,13 @@ impl Writer {
                 result => return result,
             }
         }
+    }
+
+    /// Says whether the other end is there and has sent nothing that nobody read.
+    pub(super) fn is_connected(&self) -> bool {
+        // Asks the kernel, and not the reactor, which may not have heard of a hang-up yet.
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.stream, &mut [0; 1], flags) == Err(Errno::AGAIN)
     }
 
     /// Waits until the socket takes something again; has no time limit of its own.
