@@ -111,3 +111,107 @@ impl Facts {
         Some(Event::Blocked(event))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use terok_clearance::Protocol;
+
+    fn facts(first: u64) -> Facts {
+        let dossier = Dossier::new([("project".into(), "web".into())].into());
+        Facts::new("box".parse().unwrap(), dossier, first)
+    }
+
+    fn log<'a>(rule: Rule, destination: &str, body: &'a [u8]) -> Log<'a> {
+        Log {
+            group: 100,
+            rule,
+            sequence: None,
+            uid: Some(1000),
+            gid: None,
+            hook: None,
+            at: None,
+            packet: Some(Packet {
+                source: "192.0.2.53".parse().unwrap(),
+                destination: destination.parse().unwrap(),
+                protocol: Protocol::UDP,
+                source_port: 53,
+                port: 443,
+                body,
+            }),
+        }
+    }
+
+    /// `a.example` is 203.0.113.7 for a minute.
+    const ANSWER: &[u8] = b"\xab\xcd\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01\
+        \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07";
+
+    fn question(fact: Fact) -> Blocked {
+        match fact {
+            Fact::Event(Event::Blocked(blocked)) => blocked,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_blocked_packet_is_a_question_with_the_name_that_led_to_it() {
+        let (mut facts, now) = (facts(7), Instant::now());
+        let before = question(facts.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+        assert_eq!((before.request.as_str(), before.domain), ("box:7", None));
+        let Fact::Answer(answer) = facts.of(&log(Rule::Answer, "192.0.2.2", ANSWER), now) else {
+            panic!()
+        };
+        assert_eq!(answer.name.as_str(), "a.example");
+        let after = question(facts.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+        assert_eq!(after.request.as_str(), "box:8");
+        assert_eq!(after.dest().as_str(), "a.example");
+        assert_eq!(after.address.as_str(), "203.0.113.7");
+        assert_eq!((after.port, after.protocol), (443, Protocol::UDP));
+        assert_eq!(after.dossier.len(), 1);
+    }
+
+    #[test]
+    fn only_the_blocked_rule_asks_and_only_the_answer_rule_names() {
+        let (mut facts, now) = (facts(0), Instant::now());
+        for rule in [Rule::Denied, Rule::Private, Rule::Other] {
+            assert_eq!(
+                facts.of(&log(rule, "203.0.113.7", ANSWER), now),
+                Fact::Nothing
+            );
+        }
+        assert_eq!(facts.noted(), 3);
+        let asked = question(facts.of(&log(Rule::Blocked, "203.0.113.7", ANSWER), now));
+        assert_eq!(asked.domain, None, "a dropped packet names nothing");
+        assert_eq!(
+            facts.of(&log(Rule::Answer, "192.0.2.2", &[1]), now),
+            Fact::Nothing
+        );
+        assert_eq!(
+            facts.of(&log(Rule::Blocked, "ff02::fb", &[]), now),
+            Fact::Nothing
+        );
+        let mut unreadable = log(Rule::Blocked, "203.0.113.7", &[]);
+        unreadable.packet = None;
+        assert_eq!(facts.of(&unreadable, now), Fact::Nothing);
+        assert_eq!(facts.noted(), 4);
+    }
+
+    #[test]
+    fn a_restarted_reader_numbers_above_the_one_before() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_384);
+        let (mut first, now) = (facts(first_request(start)), Instant::now());
+        let mut last = String::new();
+        for _ in 0..1000 {
+            let asked = question(first.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+            assert!(asked.request.as_str() > last.as_str());
+            last = asked.request.as_str().into();
+        }
+        let mut second = facts(first_request(start + Duration::from_millis(1)));
+        let asked = question(second.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+        assert!(asked.request.as_str() > last.as_str());
+        assert_eq!(
+            first_request(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
+            0
+        );
+    }
+}

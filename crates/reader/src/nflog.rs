@@ -295,7 +295,7 @@ mod tests {
         };
         #[rustfmt::skip]
         let expected = [
-            80, 0, 0, 0, 0x01, 0x04, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, // request, acknowledge
+            72, 0, 0, 0, 0x01, 0x04, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, // request, acknowledge
             0, 0, 0, 100,
             5, 0, 1, 0, 1, 0, 0, 0,                  // bind
             10, 0, 2, 0, 0, 0, 0, 128, 2, 0, 0, 0,   // copy 128 bytes of each packet
