@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `reader` on packets that the kernel really drops.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use netns::{Place, SocketSpec};
+use reader::dns::Answer;
+use reader::nflog::{BindError, Options, Socket};
+use reader::{Facts, Loss, Reader, Sink, Sockets, first_request};
+use rustix::net::{AddressFamily, SendFlags, SocketType};
+use rustix::thread::CapabilitySets;
+use terok_clearance::{Blocked, Dossier, Event};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Refuses everything but the loopback device, and logs DNS answers on that.
+const RULES: &str = r#"
+table inet terok_shield {
+    chain output {
+        type filter hook output priority filter; policy drop;
+        oifname "lo" accept
+        ip6 daddr fe80::/10 drop
+        icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report } drop
+        log prefix "TEROK_SHIELD_BLOCKED: " group 100
+        meta l4proto tcp reject with tcp reset
+        reject with icmpx admin-prohibited
+    }
+    chain input {
+        type filter hook input priority filter; policy accept;
+        udp sport 53 log prefix "TEROK_SHIELD_ANSWER: " group 101
+        tcp sport 53 log prefix "TEROK_SHIELD_ANSWER: " group 101
+    }
+}
+"#;
+
+/// The same with the set that lets each destination be logged once in five seconds.
+const ONCE: &str = r#"
+table inet terok_shield {
+    set asked {
+        type ipv4_addr . inet_proto . inet_service
+        flags dynamic,timeout
+        size 65535
+        timeout 5s
+    }
+    chain output {
+        type filter hook output priority filter; policy drop;
+        oifname "lo" accept
+        ip daddr . meta l4proto . th dport @asked drop
+        meta nfproto ipv4 add @asked { ip daddr . meta l4proto . th dport }
+        meta nfproto ipv4 log prefix "TEROK_SHIELD_BLOCKED: " group 100
+    }
+}
+"#;
+
+/// Gives the namespace a way out that leads nowhere, and the rules.
+fn set_up(rules: &str) {
+    netns_tests::private_namespaces();
+    for line in [
+        "link set lo up",
+        "link add out0 type veth peer name in0",
+        "address add 192.0.2.2/24 dev out0",
+        "address add 2001:db8::2/64 dev out0 nodad",
+        "link set in0 up",
+        "link set out0 up",
+        "route add default via 192.0.2.1 dev out0",
+        "route add default via 2001:db8::1 dev out0",
+    ] {
+        let done = Command::new("ip").args(line.split(' ')).status().unwrap();
+        assert!(done.success(), "ip {line}");
+    }
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    nft.stdin
+        .take()
+        .unwrap()
+        .write_all(rules.as_bytes())
+        .unwrap();
+    assert!(nft.wait().unwrap().success());
+}
+
+/// What a reader told, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Blocked(Blocked),
+    Answer(Answer),
+    Lost(Loss),
+}
+
+struct Teller(mpsc::Sender<Told>);
+
+impl Sink for Teller {
+    fn event(&mut self, event: Event) {
+        let Event::Blocked(blocked) = event else {
+            panic!("{event:?}")
+        };
+        self.0.try_send(Told::Blocked(blocked)).unwrap();
+    }
+
+    fn answer(&mut self, answer: &Answer) {
+        self.0.try_send(Told::Answer(answer.clone())).unwrap();
+    }
+
+    fn lost(&mut self, loss: Loss) {
+        self.0.try_send(Told::Lost(loss)).unwrap();
+    }
+}
+
+/// A reader at work in a task of its own.
+struct Running {
+    told: mpsc::Receiver<Told>,
+    stop: CancellationToken,
+    task: JoinSet<()>,
+}
+
+impl Running {
+    fn start() -> Self {
+        Self::with(Options::QUESTIONS)
+    }
+
+    fn with(questions: Options) -> Self {
+        let sockets =
+            Sockets::bind_with(netfilter(), netfilter(), questions, Options::ANSWERS).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the edge of this test")]
+        let first = first_request(SystemTime::now());
+        let facts = Facts::new("box".parse().unwrap(), Dossier::default(), first);
+        let (sender, told) = mpsc::channel(300_000);
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        let stopped = stop.clone();
+        task.spawn(async move {
+            let reader = Reader::new(sockets, facts);
+            reader.run(&mut Teller(sender), stopped).await.unwrap();
+        });
+        Self { told, stop, task }
+    }
+
+    async fn next(&mut self) -> Told {
+        self.told.recv().await.unwrap()
+    }
+
+    async fn blocked(&mut self) -> Blocked {
+        match self.next().await {
+            Told::Blocked(blocked) => blocked,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        self.task.join_next().await.unwrap().unwrap();
+    }
+}
+
+fn netfilter() -> OwnedFd {
+    Place::Here
+        .open(&[SocketSpec::Netfilter])
+        .unwrap()
+        .remove(0)
+}
+
+fn connect(to: &str) {
+    let to: SocketAddr = to.parse().unwrap();
+    std::net::TcpStream::connect(to).unwrap_err();
+}
+
+/// Sends a datagram; the refusal comes back at once as an error.
+fn send(to: &str) {
+    let to: SocketAddr = to.parse().unwrap();
+    let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    UdpSocket::bind(from)
+        .unwrap()
+        .send_to(b"x", to)
+        .unwrap_err();
+}
+
+/// Sends bytes as the payload of an IP packet of any protocol.
+fn send_raw(protocol: u8, to: &str, bytes: &[u8]) {
+    let to: IpAddr = to.parse().unwrap();
+    let family = if to.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let protocol = std::num::NonZeroU32::new(protocol.into()).unwrap();
+    let protocol = rustix::net::Protocol::from_raw(protocol);
+    let socket = rustix::net::socket(family, SocketType::RAW, Some(protocol)).unwrap();
+    let to = SocketAddr::new(to, 0);
+    rustix::net::sendto(&socket, bytes, SendFlags::empty(), &to).unwrap_err();
+}
+
+#[tokio::test]
+async fn every_protocol_is_a_question() {
+    set_up(RULES);
+    let mut reader = Running::start();
+    connect("203.0.113.7:443");
+    connect("[2001:db8:1::7]:443");
+    send("203.0.113.7:123");
+    send("[2001:db8:1::7]:123");
+    send_raw(1, "203.0.113.7", &[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+    send_raw(58, "2001:db8:1::7", &[128, 0, 0, 0, 0, 0, 0, 0]);
+    send_raw(
+        132,
+        "203.0.113.7",
+        &[0xd2, 0xf0, 0x09, 0x61, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
+    send_raw(
+        33,
+        "2001:db8:1::7",
+        &[0xd2, 0xf0, 0x09, 0x61, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
+    send_raw(47, "203.0.113.7", &[0, 0, 8, 0]);
+    for expected in [
+        "203.0.113.7 tcp 443",
+        "2001:db8:1::7 tcp 443",
+        "203.0.113.7 udp 123",
+        "2001:db8:1::7 udp 123",
+        "203.0.113.7 icmp 0",
+        "2001:db8:1::7 ipv6-icmp 0",
+        "203.0.113.7 sctp 2401",
+        "2001:db8:1::7 33 2401",
+        "203.0.113.7 47 0",
+    ] {
+        let blocked = reader.blocked().await;
+        let said = format!("{} {} {}", blocked.address, blocked.protocol, blocked.port);
+        assert_eq!((said.as_str(), blocked.domain), (expected, None));
+    }
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_says_whose_socket_it_was() {
+    set_up(RULES);
+    let socket = Socket::bind(netfilter(), Options::QUESTIONS).unwrap();
+    connect("203.0.113.7:443");
+    let mut bytes = [0; 8192];
+    let reader::nflog::Received::Datagram(length) = socket.wait(&mut bytes).await else {
+        panic!()
+    };
+    let message = reader::packet::messages(&bytes[..length]).next().unwrap();
+    let log = reader::packet::Log::read(message).unwrap();
+    assert_eq!((log.group, log.sequence, log.hook), (100, Some(0), Some(3)));
+    assert_eq!((log.uid, log.gid), (Some(0), Some(0)));
+}
+
+#[tokio::test]
+async fn multicast_chatter_is_dropped_in_silence() {
+    set_up(RULES);
+    let mut reader = Running::start();
+    send("224.0.0.251:5353");
+    send("[ff02::fb]:5353");
+    connect("203.0.113.7:443");
+    assert_eq!(reader.blocked().await.address.as_str(), "203.0.113.7");
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_packets_are_one_question() {
+    set_up(ONCE);
+    let mut reader = Running::start();
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for _ in 0..100_000 {
+        socket.send_to(b"x", "203.0.113.7:123").unwrap_err();
+    }
+    // A socket may send to two destinations; the second ends the test.
+    socket.send_to(b"x", "203.0.113.8:123").unwrap_err();
+    let mut asked = 0;
+    while reader.blocked().await.address.as_str() == "203.0.113.7" {
+        asked += 1;
+    }
+    assert!((1..10).contains(&asked), "{asked} questions");
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_kernel_could_not_tell_is_counted() {
+    const SENT: u64 = 5_000;
+    set_up(RULES);
+    let small = Options {
+        buffer: 0,
+        ..Options::QUESTIONS
+    };
+    let mut reader = Running::with(small);
+    for _ in 0..SENT {
+        send("203.0.113.7:123");
+    }
+    // Only a later message shows how many are missing at the end.
+    let (mut events, mut lost) = (0, 0);
+    while events == 0 || lost == 0 {
+        match reader.next().await {
+            Told::Blocked(_) => events += 1,
+            Told::Lost(loss) => lost += loss.packets,
+            Told::Answer(answer) => panic!("{answer:?}"),
+        }
+    }
+    connect("203.0.113.8:443");
+    loop {
+        match reader.next().await {
+            Told::Blocked(blocked) if blocked.port == 443 => break,
+            Told::Blocked(_) => events += 1,
+            Told::Lost(loss) => lost += loss.packets,
+            Told::Answer(answer) => panic!("{answer:?}"),
+        }
+    }
+    if let Ok(Told::Lost(loss)) = reader.told.try_recv() {
+        lost += loss.packets;
+    }
+    assert!(lost > SENT / 2, "a buffer of the least size holds few");
+    assert_eq!(events + lost, SENT);
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_has_one_listener() {
+    set_up(RULES);
+    let first = Running::start();
+    let error = Sockets::bind(netfilter(), netfilter()).unwrap_err();
+    assert!(matches!(error, BindError::Taken(100)), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "another program listens to packet log group 100 in this network namespace; only one can"
+    );
+    first.stop().await;
+    Sockets::bind(netfilter(), netfilter()).unwrap();
+}
+
+#[tokio::test]
+async fn listening_takes_a_capability() {
+    set_up(RULES);
+    let none = rustix::thread::CapabilitySet::empty();
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
+    rustix::thread::set_capabilities(None, sets).unwrap();
+    let error = Sockets::bind(netfilter(), netfilter()).unwrap_err();
+    assert!(matches!(error, BindError::Forbidden(100)), "{error:?}");
+}
+
+#[tokio::test]
+async fn request_ids_are_never_used_again() {
+    set_up(RULES);
+    let mut seen = HashSet::new();
+    for _ in 0..3 {
+        let mut reader = Running::start();
+        for _ in 0..50 {
+            connect("203.0.113.7:443");
+            let request = reader.blocked().await.request;
+            assert!(seen.insert(request.clone()), "{request}");
+        }
+        reader.stop().await;
+    }
+}
+
+/// Answers `name` with `address`, whatever was asked.
+fn answer(name: &str, address: [u8; 4]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    for label in name.split('.') {
+        bytes.push(u8::try_from(label.len()).unwrap());
+        bytes.extend(label.bytes());
+    }
+    bytes.extend([0, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+    bytes.extend(address);
+    bytes
+}
+
+#[tokio::test]
+async fn an_answer_names_the_packet_that_it_led_to() {
+    set_up(RULES);
+    let mut reader = Running::start();
+    let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let stub = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // All of it waits in the kernel before the reader's first turn: the order must still hold.
+    for n in 0..200_u8 {
+        let message = answer(&format!("host{n}.example"), [203, 0, 113, n]);
+        resolver
+            .send_to(&message, stub.local_addr().unwrap())
+            .unwrap();
+        stub.recv(&mut [0; 512]).unwrap();
+        connect(&format!("203.0.113.{n}:443"));
+    }
+    let (mut answers, mut questions) = (0, 0);
+    while questions < 200 {
+        match reader.next().await {
+            Told::Answer(answer) => {
+                assert_eq!(answer.name.as_str(), format!("host{answers}.example"));
+                answers += 1;
+            }
+            Told::Blocked(blocked) => {
+                let name = format!("host{questions}.example");
+                assert_eq!(blocked.domain.unwrap().as_str(), name);
+                questions += 1;
+            }
+            Told::Lost(loss) => panic!("{loss:?}"),
+        }
+    }
+    assert_eq!(answers, 200);
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_may_come_over_tcp_and_fill_a_large_datagram() {
+    set_up(RULES);
+    let mut reader = Running::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:53").unwrap();
+    let client = std::net::TcpStream::connect("127.0.0.1:53").unwrap();
+    let message = answer("tcp.example", [203, 0, 113, 7]);
+    let mut framed = u16::try_from(message.len()).unwrap().to_be_bytes().to_vec();
+    framed.extend(message);
+    listener.accept().unwrap().0.write_all(&framed).unwrap();
+    drop(client);
+    let Told::Answer(over_tcp) = reader.next().await else {
+        panic!()
+    };
+    assert_eq!(over_tcp.name.as_str(), "tcp.example");
+
+    // 3,000 bytes of other records first.
+    let mut large = answer("large.example", [203, 0, 113, 8]);
+    let record = large.split_off(12 + 15 + 4);
+    large[7] = 2;
+    large.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 11, 184]);
+    large.extend([7; 3000]);
+    large.extend(record);
+    let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let stub = UdpSocket::bind("127.0.0.1:0").unwrap();
+    resolver
+        .send_to(&large, stub.local_addr().unwrap())
+        .unwrap();
+    let Told::Answer(large) = reader.next().await else {
+        panic!()
+    };
+    assert_eq!(large.name.as_str(), "large.example");
+    reader.stop().await;
+}
