@@ -1,0 +1,625 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The inbox against what hubs say: by hand, and against a model of a hub in any order of events.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use operator::inbox::{
+    Applied, Change, Dialect, End, HubId, Inbox, News, Refusal, Reply, Row, RowNumber,
+};
+use proptest::prelude::*;
+use terok_clearance::wire::clearance1;
+use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
+use terok_clearance::{Action, Blocked, Decision, Dossier, Protocol, Scope, ShieldState};
+
+fn hub(name: &str) -> HubId {
+    HubId::new(Path::new(&format!("/run/terok/clearance/{name}/hub.sock")))
+}
+
+/// A question as a hub that tells ports apart puts it.
+fn request(id: &str, dest: &str, address: &str, port: u16) -> Arc<Request> {
+    let blocked = Blocked {
+        container: "web".parse().unwrap(),
+        request: id.parse().unwrap(),
+        address: address.parse().unwrap(),
+        port,
+        protocol: Protocol::TCP,
+        domain: (dest != address).then(|| dest.parse().unwrap()),
+        dossier: Dossier::default(),
+        process: None,
+    };
+    let scope = Scope {
+        port: Some(port),
+        protocol: Some(Protocol::TCP),
+        ..Scope::whole(blocked.dest().clone())
+    };
+    Arc::new(Request::new(blocked, scope, 1))
+}
+
+fn again(request: &Arc<Request>, count: u64) -> Arc<Request> {
+    let mut again = Request::clone(request);
+    again.count = count;
+    again.last_seen = count;
+    Arc::new(again)
+}
+
+fn decision(request: &Request, action: Action, ok: bool) -> Arc<Decision> {
+    Arc::new(Decision {
+        request: request.id.clone(),
+        container: request.container.clone(),
+        dest: request.dest.clone(),
+        action: action.into(),
+        scope: Some(request.scope.clone()),
+        by: "uid 1000".into(),
+        at: 9,
+        ok,
+        reason: (!ok).then(|| "no such sandbox".into()),
+    })
+}
+
+fn clearance1_event(id: &str, port: u16) -> News {
+    let event = serde_json::json!({
+        "type": "connection_blocked", "container": "web", "request_id": id,
+        "dest": "203.0.113.7", "port": port, "proto": 6, "domain": "api.example.com",
+        "action": "", "ok": false, "reason": "", "dossier": {"task": "t\u{1b}[2J"},
+    });
+    let event: clearance1::Received = serde_json::from_value(event).unwrap();
+    News::of_clearance1(event, 5).unwrap()
+}
+
+/// Returns the changes in short words.
+fn words(changes: &[Change]) -> Vec<String> {
+    let word = |change: &Change| match change {
+        Change::Asked(row) => format!("asked {row}"),
+        Change::Again(row) => format!("again {row}"),
+        Change::Ended(row, end) => {
+            let end = match end {
+                End::Decided(decision) => format!("{:?}", decision.action),
+                End::Withdrawn(reason) => format!("withdrawn {reason}"),
+                other => format!("{other:?}"),
+            };
+            format!("ended {} {end}", row.number())
+        }
+        Change::Failed { row, reason, .. } => format!("failed {row} {reason}"),
+        Change::Up(..) => "up".to_owned(),
+        Change::Down(_) => "down".to_owned(),
+        Change::Gone(_) => "gone".to_owned(),
+        Change::Synced(_) => "synced".to_owned(),
+        Change::Lost { lost, .. } => format!("lost {lost}"),
+        Change::Container { state, .. } => format!("container {state:?}"),
+        Change::Shield { state, .. } => format!("shield {state:?}"),
+    };
+    changes.iter().map(word).collect()
+}
+
+fn number(number: u64) -> RowNumber {
+    RowNumber::try_from(number).unwrap()
+}
+
+/// An inbox, and the one hub that tells it something.
+struct Told {
+    inbox: Inbox,
+    hub: HubId,
+}
+
+impl Told {
+    fn up(dialect: Dialect) -> Self {
+        let mut told = Self {
+            inbox: Inbox::new(),
+            hub: hub("web"),
+        };
+        assert_eq!(told.hears(News::Up(dialect)), ["up"]);
+        told
+    }
+
+    fn hears(&mut self, news: News) -> Vec<String> {
+        words(&self.inbox.hear(&self.hub, news, 5))
+    }
+
+    fn says(&mut self, event: Event) -> Vec<String> {
+        self.hears(News::Said(event))
+    }
+
+    fn row(&self, row: u64) -> &Row {
+        self.inbox.row(number(row)).unwrap()
+    }
+}
+
+#[test]
+fn a_destination_that_is_blocked_again_and_again_is_one_row() {
+    let mut told = Told::up(Dialect::Clearance2);
+    let first = request("web:1", "api.example.com", "203.0.113.7", 443);
+    assert_eq!(told.says(Event::Pending(Arc::clone(&first))), ["asked 1"]);
+    for count in 2..100 {
+        let again = again(&first, count);
+        assert_eq!(told.says(Event::Repeated(again)), ["again 1"]);
+    }
+    assert_eq!(told.inbox.rows().len(), 1);
+    assert_eq!(told.row(1).count(), 99);
+    assert_eq!(told.row(1).last_seen(), 99);
+}
+
+#[test]
+fn over_clearance1_a_new_id_for_the_same_destination_is_the_same_row() {
+    // What the Python terminal tool gets wrong: pending 1, 0, 1 after three blocks.
+    let mut told = Told::up(Dialect::Clearance1);
+    for (n, expected) in [(1, "asked 1"), (2, "again 1"), (3, "again 1")] {
+        let event = clearance1_event(&format!("web:{n}"), 443);
+        assert_eq!(told.hears(event), [expected]);
+    }
+    // Another port of it is settled by the same verdict.
+    assert_eq!(told.hears(clearance1_event("web:4", 80)), ["again 1"]);
+    let row = told.row(1);
+    assert_eq!((row.count(), row.request().id.as_str()), (4, "web:4"));
+    assert_eq!(
+        row.scope(),
+        &Scope::whole("api.example.com".parse().unwrap())
+    );
+    let ports: Vec<_> = row.ports().iter().map(|(port, _)| *port).collect();
+    assert_eq!(ports, [80, 443]);
+    // Another operator names an older id; the destination is open all the same.
+    let applied = News::Applied(Applied {
+        container: "web".parse().unwrap(),
+        request: "web:2".parse().unwrap(),
+        action: Action::Allow,
+        ok: true,
+    });
+    assert_eq!(told.hears(applied), ["ended 1 Allow"]);
+}
+
+#[test]
+fn over_clearance1_a_port_scan_is_one_small_row() {
+    let mut told = Told::up(Dialect::Clearance1);
+    for port in 1..=5000 {
+        told.hears(clearance1_event(&format!("web:{port}"), port));
+    }
+    assert_eq!(told.inbox.rows().len(), 1);
+    assert_eq!(told.row(1).count(), 5000);
+    assert!(told.row(1).ports().len() <= 64);
+}
+
+#[test]
+fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
+    let mut told = Told::up(Dialect::Clearance2);
+    let one = request("web:1", "api.example.com", "203.0.113.7", 443);
+    let two = request("web:2", "api.example.com", "203.0.113.8", 443);
+    let other = request("web:3", "api.example.com", "203.0.113.7", 80);
+    assert_eq!(told.says(Event::Pending(Arc::clone(&one))), ["asked 1"]);
+    assert_eq!(told.says(Event::Pending(Arc::clone(&two))), ["again 1"]);
+    // Another port would be opened by another answer, so it is another row.
+    assert_eq!(told.says(Event::Pending(other)), ["asked 2"]);
+    let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
+    let named: Vec<_> = answers.iter().map(|a| a.request.as_str()).collect();
+    assert_eq!(named, ["web:1", "web:2"]);
+    assert!(answers.iter().all(|answer| answer.scope == one.scope));
+    assert_eq!(
+        told.inbox.answer(number(1), Action::Deny),
+        Err(Refusal::Answering(number(1), Action::Allow))
+    );
+    let reply = |r: &Request| Reply::Decided(Decision::clone(&decision(r, Action::Allow, true)));
+    let first = told.inbox.settle(&answers[0], reply(&one), 6);
+    assert_eq!(words(&first), ["again 1"]);
+    let second = told.inbox.settle(&answers[1], reply(&two), 6);
+    assert_eq!(words(&second), ["ended 1 Allow"]);
+    // The events say the same once more, and nothing comes of it.
+    for request in [&one, &two] {
+        let decided = Event::Decided(decision(request, Action::Allow, true));
+        assert_eq!(told.says(decided), [""; 0]);
+    }
+}
+
+#[test]
+fn a_number_never_moves_to_another_question() {
+    let mut told = Told::up(Dialect::Clearance2);
+    let one = request("web:1", "one.example", "203.0.113.1", 443);
+    let two = request("web:2", "two.example", "203.0.113.2", 443);
+    told.says(Event::Pending(Arc::clone(&one)));
+    told.says(Event::Pending(two));
+    told.says(Event::Withdrawn {
+        request: Arc::clone(&one),
+        reason: "exited".into(),
+    });
+    let end = End::Withdrawn("exited".into());
+    assert_eq!(
+        told.inbox.answer(number(1), Action::Allow),
+        Err(Refusal::Ended(number(1), end))
+    );
+    // Asked again, it is another question.
+    assert_eq!(told.says(Event::Pending(one)), ["asked 3"]);
+    assert_eq!(
+        told.inbox.answer(number(9), Action::Allow),
+        Err(Refusal::NoSuchRow(number(9)))
+    );
+}
+
+#[test]
+fn a_question_whose_scope_changes_gets_a_new_number() {
+    // The operator has read what row 1 opens; an answer to it must not open anything else.
+    let mut told = Told::up(Dialect::Clearance2);
+    let narrow = request("web:1", "api.example.com", "203.0.113.7", 443);
+    told.says(Event::Pending(Arc::clone(&narrow)));
+    let mut wide = Request::clone(&narrow);
+    wide.scope = Scope::whole(wide.dest.clone());
+    assert_eq!(
+        told.says(Event::Repeated(Arc::new(wide))),
+        ["ended 1 Changed", "asked 2"]
+    );
+    assert!(told.inbox.answer(number(1), Action::Allow).is_err());
+}
+
+#[test]
+fn after_a_gap_only_what_the_hub_still_has_stays() {
+    let mut told = Told::up(Dialect::Clearance2);
+    let stays = request("web:1", "one.example", "203.0.113.1", 443);
+    let goes = request("web:2", "two.example", "203.0.113.2", 443);
+    told.says(Event::Pending(Arc::clone(&stays)));
+    told.says(Event::Pending(goes));
+    assert_eq!(told.says(Event::Synced), ["synced"]);
+    assert_eq!(told.hears(News::Down), ["down"]);
+    assert!(matches!(
+        told.inbox.answer(number(1), Action::Allow),
+        Err(Refusal::HubAway(..))
+    ));
+    assert_eq!(told.hears(News::Up(Dialect::Clearance2)), ["up"]);
+    // Nothing new in it: nothing to say.
+    assert_eq!(told.says(Event::Pending(stays)), [""; 0]);
+    assert_eq!(told.says(Event::Synced), ["ended 2 Vanished", "synced"]);
+    assert_eq!(told.inbox.rows().len(), 1);
+    assert_eq!(told.hears(News::Gone), ["ended 1 HubGone", "gone"]);
+}
+
+#[test]
+fn over_clearance1_nothing_old_survives_a_gap() {
+    let mut told = Told::up(Dialect::Clearance1);
+    told.hears(clearance1_event("web:1", 443));
+    told.hears(News::Down);
+    assert_eq!(
+        told.hears(News::Up(Dialect::Clearance1)),
+        ["up", "ended 1 Vanished"]
+    );
+}
+
+#[test]
+fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
+    let exited = || {
+        News::Said(Event::Container {
+            container: "podman-name".parse().unwrap(),
+            state: ContainerState::Exited,
+            reason: None,
+        })
+    };
+    // On a sandbox's own socket the name does not matter.
+    let mut told = Told::up(Dialect::Clearance1);
+    told.hears(clearance1_event("web:1", 443));
+    assert_eq!(
+        told.hears(exited()),
+        ["ended 1 withdrawn exited", "container Exited"]
+    );
+    // On the socket of all it does.
+    let mut told = Told {
+        inbox: Inbox::new(),
+        hub: HubId::new(Path::new("/run/terok-clearance.sock")),
+    };
+    told.hears(News::Up(Dialect::Clearance1));
+    told.hears(clearance1_event("web:1", 443));
+    assert_eq!(told.hears(exited()), ["container Exited"]);
+    let shield = |state| {
+        News::Said(Event::Shield {
+            container: "web".parse().unwrap(),
+            state,
+        })
+    };
+    assert_eq!(told.hears(shield(ShieldState::Up)), ["shield Up"]);
+    assert_eq!(
+        told.hears(shield(ShieldState::Down)),
+        ["ended 1 withdrawn shield", "shield Down"]
+    );
+}
+
+#[test]
+fn a_failure_is_told_once_and_keeps_the_row() {
+    let failure = || Reply::FailedForAll("no such sandbox".into());
+    for event_first in [true, false] {
+        let mut told = Told::up(Dialect::Clearance2);
+        let asked = request("web:1", "one.example", "203.0.113.1", 443);
+        told.says(Event::Pending(Arc::clone(&asked)));
+        let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
+        let event = || Event::Decided(decision(&asked, Action::Allow, false));
+        let mut said = Vec::new();
+        if event_first {
+            said.extend(told.says(event()));
+        }
+        said.extend(words(&told.inbox.settle(&answers[0], failure(), 6)));
+        if !event_first {
+            said.extend(told.says(event()));
+        }
+        assert_eq!(said, ["failed 1 no such sandbox"]);
+        // Somebody else's failure is told as well.
+        assert_eq!(told.says(event()), ["failed 1 no such sandbox"]);
+        assert!(told.inbox.answer(number(1), Action::Deny).is_ok());
+    }
+}
+
+#[test]
+fn whoever_comes_second_learns_who_was_first() {
+    let mut told = Told::up(Dialect::Clearance2);
+    let asked = request("web:1", "one.example", "203.0.113.1", 443);
+    told.says(Event::Pending(Arc::clone(&asked)));
+    let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
+    let first = Reply::AlreadyDecided(Decision::clone(&decision(&asked, Action::Deny, true)));
+    let changes = told.inbox.settle(&answers[0], first, 6);
+    assert_eq!(words(&changes), ["ended 1 Deny"]);
+}
+
+/// One thing that a hub, its connection or an operator does.
+#[derive(Debug, Clone)]
+enum Step {
+    Block {
+        hub: usize,
+        packet: usize,
+    },
+    Decide {
+        hub: usize,
+        packet: usize,
+        ok: bool,
+    },
+    Withdraw {
+        hub: usize,
+        packet: usize,
+    },
+    Disconnect {
+        hub: usize,
+    },
+    Connect {
+        hub: usize,
+    },
+    Lose {
+        hub: usize,
+        unseen: Vec<Self>,
+    },
+    Answer {
+        row: usize,
+        allow: bool,
+        ok: bool,
+        event_first: bool,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let at = || (0..2usize, 0..8usize);
+    let plain = prop_oneof![
+        6 => at().prop_map(|(hub, packet)| Step::Block { hub, packet }),
+        3 => (at(), any::<bool>())
+            .prop_map(|((hub, packet), ok)| Step::Decide { hub, packet, ok }),
+        1 => at().prop_map(|(hub, packet)| Step::Withdraw { hub, packet }),
+    ];
+    let step = prop_oneof![
+        8 => plain.clone(),
+        1 => (0..2usize).prop_map(|hub| Step::Disconnect { hub }),
+        2 => (0..2usize).prop_map(|hub| Step::Connect { hub }),
+        1 => (0..2usize, prop::collection::vec(plain, 0..6))
+            .prop_map(|(hub, unseen)| Step::Lose { hub, unseen }),
+        3 => (0..6usize, any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(row, allow, ok, event_first)| Step::Answer { row, allow, ok, event_first }),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// A hub as it should be: what is pending there, by packet.
+#[derive(Debug, Default)]
+struct Model {
+    pending: BTreeMap<usize, Arc<Request>>,
+    next: u64,
+    up: bool,
+}
+
+impl Model {
+    /// Changes the hub, and returns what it tells of it.
+    fn step(&mut self, step: &Step) -> Option<Event> {
+        match *step {
+            Step::Block { packet, .. } => {
+                if let Some(asked) = self.pending.get_mut(&packet) {
+                    *asked = again(asked, asked.count + 1);
+                    return Some(Event::Repeated(Arc::clone(asked)));
+                }
+                self.next += 1;
+                // Names with several addresses, and addresses with several ports.
+                let (name, address) = (packet / 4, packet / 2);
+                let asked = request(
+                    &format!("web:{}", self.next),
+                    &format!("name{name}.example"),
+                    &format!("203.0.113.{address}"),
+                    443 + u16::try_from(packet % 2).unwrap(),
+                );
+                self.pending.insert(packet, Arc::clone(&asked));
+                Some(Event::Pending(asked))
+            }
+            Step::Decide { packet, ok, .. } => {
+                let asked = self.pending.get(&packet)?;
+                let told = Event::Decided(decision(asked, Action::Deny, ok));
+                if ok {
+                    self.pending.remove(&packet);
+                }
+                Some(told)
+            }
+            Step::Withdraw { packet, .. } => {
+                let request = self.pending.remove(&packet)?;
+                Some(Event::Withdrawn {
+                    request,
+                    reason: "evicted".into(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn snapshot(&self) -> Vec<Event> {
+        let pending = self.pending.values().cloned().map(Event::Pending);
+        pending.chain([Event::Synced]).collect()
+    }
+}
+
+/// What a row means: whose question, and what an answer opens.
+type Meaning = (HubId, String, Option<u16>);
+/// The rows by meaning, each with its count and its addresses.
+type Shown = BTreeMap<Meaning, (u64, BTreeSet<String>)>;
+
+struct World {
+    inbox: Inbox,
+    hubs: [(HubId, Model); 2],
+    /// What each number has ever meant.
+    meanings: BTreeMap<RowNumber, Meaning>,
+}
+
+impl World {
+    fn at(&self, hub: &HubId) -> usize {
+        self.hubs.iter().position(|(id, _)| id == hub).unwrap()
+    }
+
+    fn hear(&mut self, hub: usize, news: News) {
+        self.inbox.hear(&self.hubs[hub].0, news, 3);
+    }
+
+    fn tell(&mut self, hub: usize, events: impl IntoIterator<Item = Event>) {
+        if self.hubs[hub].1.up {
+            for event in events {
+                self.hear(hub, News::Said(event));
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Block { hub, .. } | Step::Decide { hub, .. } | Step::Withdraw { hub, .. } => {
+                let told = self.hubs[*hub].1.step(step);
+                self.tell(*hub, told);
+            }
+            Step::Disconnect { hub } => {
+                self.hubs[*hub].1.up = false;
+                self.hear(*hub, News::Down);
+            }
+            Step::Connect { hub } => {
+                self.hubs[*hub].1.up = true;
+                self.hear(*hub, News::Up(Dialect::Clearance2));
+                let snapshot = self.hubs[*hub].1.snapshot();
+                self.tell(*hub, snapshot);
+            }
+            Step::Lose { hub, unseen } => {
+                for step in unseen {
+                    self.hubs[*hub].1.step(step);
+                }
+                let lost = Event::Lost {
+                    lost: 1,
+                    reason: "slow".into(),
+                };
+                let snapshot = self.hubs[*hub].1.snapshot();
+                self.tell(*hub, std::iter::once(lost).chain(snapshot));
+            }
+            Step::Answer {
+                row,
+                allow,
+                ok,
+                event_first,
+            } => self.answer(*row, *allow, *ok, *event_first),
+        }
+    }
+
+    fn answer(&mut self, row: usize, allow: bool, ok: bool, event_first: bool) {
+        let action = if allow { Action::Allow } else { Action::Deny };
+        let Some(number) = self.inbox.rows().nth(row).map(Row::number) else {
+            return;
+        };
+        let shown = self.meanings[&number].clone();
+        let Ok(answers) = self.inbox.answer(number, action) else {
+            assert!(!self.hubs[self.at(&shown.0)].1.up, "a live row is answered");
+            return;
+        };
+        for answer in answers {
+            let opens = (
+                answer.hub.clone(),
+                answer.dest.to_string(),
+                answer.scope.port,
+            );
+            assert_eq!(opens, shown, "it opens what was shown");
+            let at = self.at(&answer.hub);
+            let model = &mut self.hubs[at].1;
+            let (packet, asked) = model
+                .pending
+                .iter()
+                .find(|(_, asked)| asked.id == answer.request)
+                .map(|(packet, asked)| (*packet, Arc::clone(asked)))
+                .expect("it names what is pending");
+            let record = decision(&asked, action, ok);
+            let reply = if ok {
+                model.pending.remove(&packet);
+                Reply::Decided(Decision::clone(&record))
+            } else {
+                Reply::FailedForAll("no".into())
+            };
+            let event = Event::Decided(record);
+            if event_first {
+                self.tell(at, [event.clone()]);
+            }
+            self.inbox.settle(&answer, reply, 3);
+            if !event_first {
+                self.tell(at, [event]);
+            }
+        }
+    }
+
+    fn expected(&self, hub: usize) -> Shown {
+        let (id, model) = &self.hubs[hub];
+        let mut shown = Shown::new();
+        for asked in model.pending.values() {
+            let meaning = (id.clone(), asked.dest.to_string(), asked.scope.port);
+            let row = shown.entry(meaning).or_default();
+            row.0 += asked.count;
+            row.1.insert(asked.address.to_string());
+        }
+        shown
+    }
+
+    fn check(&mut self) {
+        let mut shown: [Shown; 2] = <[Shown; 2]>::default();
+        for row in self.inbox.rows() {
+            let meaning = (row.hub().clone(), row.dest().to_string(), row.scope().port);
+            let before = self.meanings.entry(row.number());
+            let before = before.or_insert_with(|| meaning.clone());
+            assert_eq!(*before, meaning, "a number means one thing for ever");
+            assert_eq!(row.answering(), None, "every answer was settled");
+            let at = self.hubs.iter().position(|(id, _)| id == row.hub());
+            let addresses = row.addresses().iter().map(ToString::to_string).collect();
+            let old = shown[at.unwrap()].insert(meaning, (row.count(), addresses));
+            assert_eq!(old, None, "one answer, one row");
+        }
+        for (hub, shown) in shown.iter().enumerate() {
+            if self.hubs[hub].1.up {
+                assert_eq!(*shown, self.expected(hub), "of hub {hub}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_inbox_is_what_the_hubs_have_pending(steps in steps()) {
+        let mut world = World {
+            inbox: Inbox::new(),
+            hubs: [(hub("one"), Model::default()), (hub("two"), Model::default())],
+            meanings: BTreeMap::new(),
+        };
+        world.step(&Step::Connect { hub: 0 });
+        for step in &steps {
+            world.step(step);
+            world.check();
+        }
+    }
+}
