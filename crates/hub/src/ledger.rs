@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What was asked and not yet answered, and who may answer it.
+//!
+//! The ledger does no input or output and reads no clock: events and the time come in, values go
+//! out. It is the only maker of a [`Claim`], and a [`Claim`] is the only thing that the hub's one
+//! call towards a firewall takes; so nothing is opened that was not asked for and answered.
+
+mod claim;
+mod entry;
+mod history;
+mod index;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
+
+use terok_clearance::{
+    Action, Blocked, ContainerId, Decision, DisplayText, Dossier, Outcome, RequestId, Resolution,
+    Scope,
+};
+
+pub use claim::{Asked, Claim, Mismatch, Receipt, Refusal};
+pub use entry::Question;
+
+use entry::Entry;
+use history::History;
+use index::Index;
+
+/// How many questions may be pending at once, all sandboxes together.
+pub const PENDING_LIMIT: usize = 131_072;
+/// How many decisions are remembered.
+pub const HISTORY_LIMIT: usize = 1_000;
+
+/// Every pending question, and the last decisions.
+///
+/// A question is pending from [`record`](Self::record) until it is answered, put away, cleared
+/// with its sandbox, or evicted. Questions are numbered in the order in which they came, from 1.
+#[derive(Debug)]
+pub struct Ledger {
+    questions: BTreeMap<u64, Box<Entry>>,
+    by_name: Index,
+    by_packet: Index,
+    sandboxes: HashMap<ContainerId, Sandbox>,
+    /// The sandboxes by how many questions they have pending.
+    fullest: BTreeSet<(usize, ContainerId)>,
+    hasher: RandomState,
+    newest: u64,
+    limit: usize,
+    narrow: bool,
+    history: History,
+}
+
+#[derive(Debug, Default)]
+struct Sandbox {
+    pending: BTreeSet<u64>,
+    dossier: Dossier,
+}
+
+/// What [`Ledger::record`] made of a blocked packet.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The question's number.
+    pub number: u64,
+    /// Whether it is a new question, not one more packet of a pending one.
+    pub new: bool,
+    /// The question that had to go so that this one fits.
+    pub evicted: Option<Withdrawn>,
+}
+
+/// A question that is no longer pending, though nobody answered it.
+#[derive(Debug)]
+pub struct Withdrawn {
+    entry: Box<Entry>,
+    narrow: bool,
+}
+
+impl Withdrawn {
+    /// Returns the question as it was last.
+    pub fn question(&self) -> Question<'_> {
+        self.entry.question(self.narrow)
+    }
+}
+
+impl Ledger {
+    /// Makes an empty ledger that holds at most `limit` pending questions. `narrow` says whether
+    /// the firewall can open a single port: it decides what a question is taken to ask for.
+    pub fn new(limit: usize, narrow: bool) -> Self {
+        Self {
+            questions: BTreeMap::new(),
+            by_name: Index::default(),
+            by_packet: Index::default(),
+            sandboxes: HashMap::new(),
+            fullest: BTreeSet::new(),
+            hasher: RandomState::new(),
+            newest: 0,
+            limit: limit.max(1),
+            narrow,
+            history: History::new(HISTORY_LIMIT),
+        }
+    }
+
+    /// Notes a blocked packet, at `now` (microseconds since the epoch).
+    ///
+    /// A packet like a pending one (same sandbox, destination, address, port and protocol) is no
+    /// new question: it raises the count, and its id becomes one more name of that question. A
+    /// full ledger first evicts the oldest question of the sandbox that has the most pending.
+    pub fn record(&mut self, blocked: Blocked, now: u64) -> Recorded {
+        let packet = entry::packet_hash(&blocked, &self.hasher);
+        let questions = &self.questions;
+        let known = self.by_packet.find(packet, |number| {
+            questions.get(&number).is_some_and(|e| e.is_of(&blocked))
+        });
+        if let Some(number) = known {
+            self.repeat(number, blocked, now);
+            return Recorded {
+                number,
+                new: false,
+                evicted: None,
+            };
+        }
+        let evicted = self.evict_if_full();
+        let number = self.newest.saturating_add(1);
+        self.newest = number;
+        let mut entry = Box::new(Entry::new(blocked, now));
+        if self.named(entry.id().as_str()).next().is_some() {
+            entry.rename(number);
+        }
+        self.enter_sandbox(number, &mut entry);
+        for name in entry.names() {
+            let hash = self.hasher.hash_one(name.as_str());
+            self.by_name.insert(hash, number);
+        }
+        self.by_packet.insert(packet, number);
+        self.questions.insert(number, entry);
+        Recorded {
+            number,
+            new: true,
+            evicted,
+        }
+    }
+
+    /// Hands out the right to carry out `action` on the question that `asked` names.
+    ///
+    /// Without a `scope` it is the question's own. The [`Claim`] goes to the firewall, the
+    /// [`Receipt`] comes back with the outcome to [`settle`](Self::settle); until then nobody
+    /// else can claim the question. A receipt that is dropped instead frees it again.
+    pub fn claim(
+        &mut self,
+        asked: Asked<'_>,
+        action: Action,
+        scope: Option<Scope>,
+        by: DisplayText,
+        now: u64,
+    ) -> Result<(Claim, Receipt), Refusal> {
+        let narrow = self.narrow;
+        let number = self.find(asked)?;
+        let Some(entry) = self.questions.get_mut(&number) else {
+            return Err(Refusal::Unknown);
+        };
+        let own = entry.question(narrow).scope();
+        let scope = match scope {
+            None => own,
+            Some(scope) => {
+                claim::check_scope(&entry.question(narrow), &own, &scope)?;
+                scope
+            }
+        };
+        Ok(entry.claim(number, action, scope, by, now))
+    }
+
+    /// Notes what became of a claim, at `now`: with [`Outcome::Applied`] the question is answered
+    /// and gone, otherwise it is pending as before (unless it was withdrawn in the meantime).
+    /// Returns the record of it.
+    pub fn settle(&mut self, receipt: Receipt, outcome: &Outcome, now: u64) -> Decision {
+        let decision = receipt.decision(outcome, now);
+        let names = if outcome.is_applied() {
+            self.remove(receipt.number())
+                .map(|entry| entry.names().cloned().collect())
+                .unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        drop(receipt);
+        self.history.push(decision.clone(), names);
+        decision
+    }
+
+    /// Puts the question that `asked` names away without a rule; the next packet asks again.
+    pub fn dismiss(
+        &mut self,
+        asked: Asked<'_>,
+        by: DisplayText,
+        now: u64,
+    ) -> Result<Decision, Refusal> {
+        let number = self.find(asked)?;
+        let Some(entry) = self.remove(number) else {
+            return Err(Refusal::Unknown);
+        };
+        let question = entry.question(self.narrow);
+        let decision = Decision {
+            request: question.id().clone(),
+            container: question.container().clone(),
+            dest: question.dest().clone(),
+            action: Resolution::Dismiss,
+            scope: None,
+            by,
+            at: now,
+            ok: true,
+            reason: None,
+        };
+        let names = entry.names().cloned().collect();
+        self.history.push(decision.clone(), names);
+        Ok(decision)
+    }
+
+    /// Withdraws every question of `container`, those that are being answered too.
+    pub fn clear(&mut self, container: &ContainerId) -> Vec<Withdrawn> {
+        let numbers = match self.sandboxes.get(container) {
+            Some(sandbox) => sandbox.pending.iter().copied().collect(),
+            None => Vec::new(),
+        };
+        self.withdraw(numbers)
+    }
+
+    /// Withdraws every question, whosever it is.
+    pub fn clear_all(&mut self) -> Vec<Withdrawn> {
+        self.withdraw(self.questions.keys().copied().collect())
+    }
+
+    /// Returns the pending question with this number.
+    pub fn question(&self, number: u64) -> Option<Question<'_>> {
+        self.questions
+            .get(&number)
+            .map(|entry| entry.question(self.narrow))
+    }
+
+    /// Returns the questions with a number over `after`, oldest first, each with its number.
+    pub fn pending_after(&self, after: u64) -> impl Iterator<Item = (u64, Question<'_>)> {
+        self.questions
+            .range(after.saturating_add(1)..)
+            .map(|(number, entry)| (*number, entry.question(self.narrow)))
+    }
+
+    /// Returns the number of the question that came last, pending or not; 0 before the first.
+    pub const fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Returns how many questions are pending.
+    pub fn len(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// Says whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.questions.is_empty()
+    }
+
+    /// Returns the last decisions, newest first.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.history.newest_first()
+    }
+
+    /// Finds the question that `asked` names and that nobody is answering.
+    fn find(&self, asked: Asked<'_>) -> Result<u64, Refusal> {
+        // A reader that restarts may give an id again: among those that bear it, the one that
+        // fits is meant, and otherwise the newest.
+        let mut candidate: Option<(u64, bool)> = None;
+        for number in self.named(asked.request) {
+            let fits = self
+                .questions
+                .get(&number)
+                .is_some_and(|e| e.fits(asked.container, asked.dest));
+            if candidate.is_none_or(|best| (best.1, best.0) < (fits, number)) {
+                candidate = Some((number, fits));
+            }
+        }
+        let entry = candidate.and_then(|(number, _)| Some((number, self.questions.get(&number)?)));
+        let Some((number, entry)) = entry else {
+            return Err(match self.history.find(asked.request) {
+                Some(decision) => Refusal::Decided(Box::new(decision.clone())),
+                None => Refusal::Unknown,
+            });
+        };
+        if let Some(decision) = entry.in_flight() {
+            return Err(Refusal::Deciding(Box::new(decision)));
+        }
+        claim::check_asked(&entry.question(self.narrow), asked)?;
+        Ok(number)
+    }
+
+    /// Returns the numbers of the questions that bear this id.
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
+        let hash = self.hasher.hash_one(name);
+        self.by_name.all(hash).filter(move |number| {
+            self.questions
+                .get(number)
+                .is_some_and(|entry| entry.is_named(name))
+        })
+    }
+
+    fn repeat(&mut self, number: u64, blocked: Blocked, now: u64) {
+        let Some(entry) = self.questions.get_mut(&number) else {
+            return;
+        };
+        let (added, forgotten) = entry.repeat(blocked, now);
+        let mut hash = |name: RequestId| self.hasher.hash_one(name.as_str());
+        if let Some(name) = added {
+            self.by_name.insert(hash(name), number);
+        }
+        if let Some(name) = forgotten {
+            self.by_name.remove(hash(name), number);
+        }
+    }
+
+    fn enter_sandbox(&mut self, number: u64, entry: &mut Entry) {
+        let container = entry.container();
+        if let Some(sandbox) = self.sandboxes.get_mut(container) {
+            entry.share_dossier(&mut sandbox.dossier);
+        } else {
+            let sandbox = Sandbox {
+                pending: BTreeSet::new(),
+                dossier: entry.dossier().clone(),
+            };
+            self.sandboxes.insert(container.clone(), sandbox);
+        }
+        self.change_sandbox(&entry.container().clone(), |pending| {
+            pending.insert(number);
+        });
+    }
+
+    fn change_sandbox(&mut self, container: &ContainerId, change: impl FnOnce(&mut BTreeSet<u64>)) {
+        let Some(sandbox) = self.sandboxes.get_mut(container) else {
+            return;
+        };
+        let mut rank = (sandbox.pending.len(), container.clone());
+        self.fullest.remove(&rank);
+        change(&mut sandbox.pending);
+        rank.0 = sandbox.pending.len();
+        if rank.0 == 0 {
+            self.sandboxes.remove(container);
+        } else {
+            self.fullest.insert(rank);
+        }
+    }
+
+    fn evict_if_full(&mut self) -> Option<Withdrawn> {
+        if self.questions.len() < self.limit {
+            return None;
+        }
+        let (_, container) = self.fullest.last()?;
+        let oldest = *self.sandboxes.get(container)?.pending.first()?;
+        self.withdraw(vec![oldest]).pop()
+    }
+
+    fn withdraw(&mut self, numbers: Vec<u64>) -> Vec<Withdrawn> {
+        numbers
+            .into_iter()
+            .filter_map(|number| {
+                let entry = self.remove(number)?;
+                Some(Withdrawn {
+                    entry,
+                    narrow: self.narrow,
+                })
+            })
+            .collect()
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Box<Entry>> {
+        let entry = self.questions.remove(&number)?;
+        for name in entry.names() {
+            let hash = self.hasher.hash_one(name.as_str());
+            self.by_name.remove(hash, number);
+        }
+        let packet = entry.packet_hash(&self.hasher);
+        self.by_packet.remove(packet, number);
+        self.change_sandbox(entry.container(), |pending| {
+            pending.remove(&number);
+        });
+        if self.questions.is_empty() {
+            // A burst must not leave its tables behind.
+            self.by_name = Index::default();
+            self.by_packet = Index::default();
+            self.sandboxes = HashMap::new();
+        }
+        Some(entry)
+    }
+}

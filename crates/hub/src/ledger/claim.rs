@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The right to change a firewall once, and who is refused it.
+
+use std::sync::Arc;
+
+use terok_clearance::{
+    Action, ContainerId, Decision, Dest, DisplayText, Outcome, Protocol, RequestId, Scope,
+};
+
+use super::entry::Question;
+
+/// The question that an answer names, as it came over the wire.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The question's id, or another that the reader gave for it.
+    pub request: &'a str,
+    /// The sandbox that the answer is for; the question's own, or the answer is refused.
+    pub container: &'a str,
+    /// The destination that the answer is for; the question's own, or the answer is refused.
+    pub dest: &'a str,
+}
+
+/// The right to carry out one answer, once.
+///
+/// Only [`Ledger::claim`](super::Ledger::claim) makes one, and it cannot be copied.
+#[derive(Debug)]
+#[must_use = "a claim is an order that somebody waits for"]
+pub struct Claim {
+    pub(super) request: RequestId,
+    pub(super) container: ContainerId,
+    pub(super) dest: Dest,
+    pub(super) address: Dest,
+    pub(super) action: Action,
+    pub(super) scope: Scope,
+}
+
+impl Claim {
+    /// Returns the question's id.
+    pub const fn request(&self) -> &RequestId {
+        &self.request
+    }
+
+    /// Returns the sandbox whose firewall is meant.
+    pub const fn container(&self) -> &ContainerId {
+        &self.container
+    }
+
+    /// Returns what was asked about and what the answer is about.
+    pub const fn dest(&self) -> &Dest {
+        &self.dest
+    }
+
+    /// Returns the address that the blocked packet was sent to: the destination itself, or one
+    /// that the destination's name stood for.
+    pub const fn address(&self) -> &Dest {
+        &self.address
+    }
+
+    /// Returns what to do.
+    pub const fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Returns how far the answer reaches: never further than what was asked.
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+/// The other half of a [`Claim`]: shows the ledger which one an outcome belongs to.
+///
+/// As long as it exists nobody else can claim the question. Dropped without
+/// [`Ledger::settle`](super::Ledger::settle), by a cancelled task or a panic, it frees the
+/// question, which was pending all the while.
+#[derive(Debug)]
+#[must_use = "dropping it frees the question"]
+pub struct Receipt {
+    pub(super) number: u64,
+    pub(super) decision: Box<Decision>,
+    /// Held so that the question sees itself claimed.
+    pub(super) held: Arc<()>,
+}
+
+impl Receipt {
+    /// Returns the number of the question.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn decision(&self, outcome: &Outcome, now: u64) -> Decision {
+        let (ok, reason) = match outcome {
+            Outcome::Applied => (true, None),
+            Outcome::Failed(reason) => (false, Some(reason.clone())),
+        };
+        Decision {
+            at: now,
+            ok,
+            reason,
+            ..(*self.decision).clone()
+        }
+    }
+}
+
+/// Why an answer is refused. The question, if there is one, stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such question is pending, and none was decided lately.
+    #[error("no such question is pending")]
+    Unknown,
+    /// Somebody else's answer is being carried out.
+    #[error("{} is deciding it", .0.by)]
+    Deciding(Box<Decision>),
+    /// Somebody else was first.
+    #[error("{} decided it", .0.by)]
+    Decided(Box<Decision>),
+    /// The answer is about something that was not asked.
+    #[error("the {} asked about is {}, not {}", .0.field, .0.asked, .0.got)]
+    NotAsked(Box<Mismatch>),
+}
+
+/// Where an answer differs from its question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The question's id.
+    pub request: RequestId,
+    /// The sandbox it is about.
+    pub container: ContainerId,
+    /// The destination it is about.
+    pub dest: Dest,
+    /// What differs: `container`, `dest`, `scope.dest`, `scope.port`, `scope.protocol`.
+    pub field: &'static str,
+    /// What the question says there.
+    pub asked: DisplayText,
+    /// What the answer says there.
+    pub got: DisplayText,
+}
+
+/// Checks that `asked` is about the sandbox and the destination of `question`.
+pub(super) fn check_asked(question: &Question<'_>, asked: Asked<'_>) -> Result<(), Refusal> {
+    let (container, dest) = (question.container().as_str(), question.dest().as_str());
+    if container != asked.container {
+        Err(not_asked(question, "container", container, asked.container))
+    } else if dest != asked.dest {
+        Err(not_asked(question, "dest", dest, asked.dest))
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks that `scope` reaches no further than `own`, the question's own scope.
+///
+/// A port and a protocol are the question's own, or absent where `own` has none. How long a rule
+/// is kept is no part of what a packet asks, so it is the answer's to say.
+pub(super) fn check_scope(
+    question: &Question<'_>,
+    own: &Scope,
+    scope: &Scope,
+) -> Result<(), Refusal> {
+    if scope.dest != own.dest {
+        let (asked, got) = (own.dest.as_str(), scope.dest.as_str());
+        return Err(not_asked(question, "scope.dest", asked, got));
+    }
+    let shown = |port: Option<u16>| port.map_or_else(|| "every".to_owned(), |p| p.to_string());
+    let reaches_port = match scope.port {
+        None => own.port.is_none(),
+        Some(port) => port == question.port() && port != 0,
+    };
+    if !reaches_port {
+        let asked = own.port.or(Some(question.port()));
+        let (asked, got) = (shown(asked), shown(scope.port));
+        return Err(not_asked(question, "scope.port", &asked, &got));
+    }
+    let shown = |p: Option<Protocol>| p.map_or_else(|| "every".to_owned(), |p| p.to_string());
+    let reaches_protocol = match scope.protocol {
+        None => own.protocol.is_none(),
+        Some(protocol) => protocol == question.protocol(),
+    };
+    if !reaches_protocol {
+        let asked = own.protocol.or(Some(question.protocol()));
+        let (asked, got) = (shown(asked), shown(scope.protocol));
+        return Err(not_asked(question, "scope.protocol", &asked, &got));
+    }
+    Ok(())
+}
+
+fn not_asked(question: &Question<'_>, field: &'static str, asked: &str, got: &str) -> Refusal {
+    Refusal::NotAsked(Box::new(Mismatch {
+        request: question.id().clone(),
+        container: question.container().clone(),
+        dest: question.dest().clone(),
+        field,
+        asked: DisplayText::new(asked),
+        got: DisplayText::new(got),
+    }))
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One pending question.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Weak};
+
+use terok_clearance::{
+    Action, Blocked, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol,
+    RequestId, Scope,
+};
+
+use super::claim::{Claim, Receipt};
+
+/// How many ids of repeated packets a question still answers to, besides its first.
+const ALIASES: usize = 8;
+
+/// A question with its bookkeeping.
+#[derive(Debug)]
+pub(super) struct Entry {
+    blocked: Blocked,
+    /// The ids of the newest repeats, oldest first; boxed, for most questions have none.
+    aliases: Option<Box<VecDeque<RequestId>>>,
+    first_seen: u64,
+    last_seen: u64,
+    count: u64,
+    claim: Option<Box<InFlight>>,
+}
+
+/// An answer that is being carried out, as long as its receipt lives.
+#[derive(Debug)]
+struct InFlight {
+    decision: Decision,
+    held: Weak<()>,
+}
+
+impl Entry {
+    pub(super) fn new(blocked: Blocked, now: u64) -> Self {
+        Self {
+            blocked,
+            aliases: None,
+            first_seen: now,
+            last_seen: now,
+            count: 1,
+            claim: None,
+        }
+    }
+
+    /// Gives it an id that no other question has; the reader's becomes an alias.
+    pub(super) fn rename(&mut self, number: u64) {
+        let own = format!("{}.{number}", self.blocked.request);
+        // Only an id at its length limit has no room for the number; it stays ambiguous, and the
+        // sandbox and the destination tell it apart.
+        if let Ok(own) = own.parse() {
+            let given = std::mem::replace(&mut self.blocked.request, own);
+            self.aliases = Some(Box::new(VecDeque::from([given])));
+        }
+    }
+
+    /// Notes one more packet. Returns the name that this adds, and the one that it drops.
+    pub(super) fn repeat(
+        &mut self,
+        blocked: Blocked,
+        now: u64,
+    ) -> (Option<RequestId>, Option<RequestId>) {
+        self.count = self.count.saturating_add(1);
+        self.last_seen = now;
+        if blocked.process.is_some() {
+            self.blocked.process = blocked.process;
+        }
+        if !blocked.dossier.is_empty() && blocked.dossier != self.blocked.dossier {
+            self.blocked.dossier = blocked.dossier;
+        }
+        if self.is_named(blocked.request.as_str()) {
+            return (None, None);
+        }
+        let aliases = self.aliases.get_or_insert_default();
+        let forgotten = if aliases.len() < ALIASES {
+            None
+        } else {
+            aliases.pop_front()
+        };
+        aliases.push_back(blocked.request.clone());
+        (Some(blocked.request), forgotten)
+    }
+
+    /// Says whether it is about packets like this one.
+    pub(super) fn is_of(&self, blocked: &Blocked) -> bool {
+        let own = &self.blocked;
+        own.container == blocked.container
+            && own.domain == blocked.domain
+            && own.address == blocked.address
+            && (own.port, own.protocol) == (blocked.port, blocked.protocol)
+    }
+
+    pub(super) fn packet_hash(&self, hasher: &RandomState) -> u64 {
+        packet_hash(&self.blocked, hasher)
+    }
+
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.names().any(|own| own.as_str() == name)
+    }
+
+    /// Returns every id it answers to.
+    pub(super) fn names(&self) -> impl Iterator<Item = &RequestId> {
+        let aliases = self.aliases.iter().flat_map(|aliases| aliases.iter());
+        std::iter::once(&self.blocked.request).chain(aliases)
+    }
+
+    pub(super) fn fits(&self, container: &str, dest: &str) -> bool {
+        self.blocked.container.as_str() == container && self.blocked.dest().as_str() == dest
+    }
+
+    pub(super) const fn id(&self) -> &RequestId {
+        &self.blocked.request
+    }
+
+    pub(super) const fn container(&self) -> &ContainerId {
+        &self.blocked.container
+    }
+
+    pub(super) const fn dossier(&self) -> &Dossier {
+        &self.blocked.dossier
+    }
+
+    /// Takes `shared` for its dossier where the two are equal, and else becomes the shared one.
+    pub(super) fn share_dossier(&mut self, shared: &mut Dossier) {
+        let own = &mut self.blocked.dossier;
+        if Arc::ptr_eq(own, shared) {
+            return;
+        }
+        if own == shared {
+            own.clone_from(shared);
+        } else {
+            shared.clone_from(own);
+        }
+    }
+
+    /// Returns the answer that is being carried out, as far as it is known.
+    pub(super) fn in_flight(&self) -> Option<Decision> {
+        let claim = self.claim.as_ref()?;
+        claim.held.upgrade().map(|_| claim.decision.clone())
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        number: u64,
+        action: Action,
+        scope: Scope,
+        by: DisplayText,
+        now: u64,
+    ) -> (Claim, Receipt) {
+        let decision = Decision {
+            request: self.blocked.request.clone(),
+            container: self.blocked.container.clone(),
+            dest: self.blocked.dest().clone(),
+            action: action.into(),
+            scope: Some(scope.clone()),
+            by,
+            at: now,
+            ok: false,
+            reason: Some(DisplayText::new("being carried out")),
+        };
+        let held = Arc::new(());
+        self.claim = Some(Box::new(InFlight {
+            decision: decision.clone(),
+            held: Arc::downgrade(&held),
+        }));
+        let claim = Claim {
+            request: decision.request.clone(),
+            container: decision.container.clone(),
+            dest: decision.dest.clone(),
+            address: self.blocked.address.clone(),
+            action,
+            scope,
+        };
+        let receipt = Receipt {
+            number,
+            decision: Box::new(decision),
+            held,
+        };
+        (claim, receipt)
+    }
+
+    pub(super) const fn question(&self, narrow: bool) -> Question<'_> {
+        Question {
+            entry: self,
+            narrow,
+        }
+    }
+}
+
+/// Hashes what makes two packets the same question.
+pub(super) fn packet_hash(blocked: &Blocked, hasher: &RandomState) -> u64 {
+    hasher.hash_one((
+        blocked.container.as_str(),
+        blocked.domain.as_ref().map(Dest::as_str),
+        blocked.address.as_str(),
+        blocked.port,
+        blocked.protocol.0,
+    ))
+}
+
+/// A look at a pending question.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    entry: &'a Entry,
+    narrow: bool,
+}
+
+impl<'a> Question<'a> {
+    /// Returns its id, the same for all its life.
+    pub const fn id(&self) -> &'a RequestId {
+        &self.entry.blocked.request
+    }
+
+    /// Returns the id that the reader gave to its newest packet.
+    pub fn newest_id(&self) -> &'a RequestId {
+        let newest = self.entry.aliases.as_ref().and_then(|a| a.back());
+        newest.unwrap_or(&self.entry.blocked.request)
+    }
+
+    /// Returns the sandbox.
+    pub const fn container(&self) -> &'a ContainerId {
+        &self.entry.blocked.container
+    }
+
+    /// Returns what an answer is about: the name if there is one, else the address.
+    pub fn dest(&self) -> &'a Dest {
+        self.entry.blocked.dest()
+    }
+
+    /// Returns the address that the packet was sent to.
+    pub const fn address(&self) -> &'a Dest {
+        &self.entry.blocked.address
+    }
+
+    /// Returns the name that the address was looked up by.
+    pub const fn domain(&self) -> Option<&'a Dest> {
+        self.entry.blocked.domain.as_ref()
+    }
+
+    /// Returns the port, 0 for a protocol that has none.
+    pub const fn port(&self) -> u16 {
+        self.entry.blocked.port
+    }
+
+    /// Returns the transport protocol.
+    pub const fn protocol(&self) -> Protocol {
+        self.entry.blocked.protocol
+    }
+
+    /// Returns the process that sent the newest packet of which the process is known.
+    pub fn process(&self) -> Option<&'a Process> {
+        self.entry.blocked.process.as_deref()
+    }
+
+    /// Returns what is known about the sandbox.
+    pub const fn dossier(&self) -> &'a Dossier {
+        &self.entry.blocked.dossier
+    }
+
+    /// Returns when its first packet came, in microseconds since the epoch.
+    pub const fn first_seen(&self) -> u64 {
+        self.entry.first_seen
+    }
+
+    /// Returns when its newest packet came, in microseconds since the epoch.
+    pub const fn last_seen(&self) -> u64 {
+        self.entry.last_seen
+    }
+
+    /// Returns how many packets it stands for.
+    pub const fn count(&self) -> u64 {
+        self.entry.count
+    }
+
+    /// Returns how far an answer reaches that does not say: the packet's port and protocol, or the
+    /// whole destination where the firewall cannot tell ports apart or the protocol has none.
+    pub fn scope(&self) -> Scope {
+        let whole = Scope::whole(self.dest().clone());
+        if self.narrow && self.port() != 0 {
+            Scope {
+                port: Some(self.port()),
+                protocol: Some(self.protocol()),
+                ..whole
+            }
+        } else {
+            whole
+        }
+    }
+}
