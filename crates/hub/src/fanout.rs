@@ -8,16 +8,15 @@
 //! question is in the log, or in the ledger, and so always reaches everybody.
 
 mod log;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::sync::Arc;
 
 use terok_clearance::varlink::Writer;
+use terok_clearance::wire::clearance1::Dialect;
 use tokio::sync::Notify;
 
-use crate::frame::{Dialect, Era, News};
+use crate::frame::{Interface, News};
 use crate::ledger::Ledger;
 use log::{Cursor, Log};
 
@@ -50,7 +49,7 @@ pub(crate) struct Fanout<S> {
 /// Names a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Id {
-    dialect: Dialect,
+    interface: Interface,
     slot: usize,
 }
 
@@ -69,10 +68,10 @@ pub(crate) enum Pumped {
 
 impl<S: Sink> Fanout<S> {
     /// Makes a fan-out without subscribers that moves on whoever is `backlog` bytes behind.
-    pub(crate) fn new(era: Era, backlog: usize) -> Self {
+    pub(crate) fn new(dialect: Dialect, backlog: usize) -> Self {
         Self {
-            one: Channel::new(Dialect::One(era), backlog),
-            two: Channel::new(Dialect::Two, backlog),
+            one: Channel::new(Interface::One(dialect), backlog),
+            two: Channel::new(Interface::Two, backlog),
             seq: 0,
         }
     }
@@ -80,19 +79,20 @@ impl<S: Sink> Fanout<S> {
     /// Adds a subscriber, who will first be told what is pending. Pump it at once.
     pub(crate) fn subscribe(
         &mut self,
-        dialect: Dialect,
+        interface: Interface,
         sink: S,
         wake: Arc<Notify>,
         ledger: &Ledger,
     ) -> Id {
         let seq = self.seq;
-        let slot = self.channel(dialect).subscribe(sink, wake, ledger, seq);
-        Id { dialect, slot }
+        let channel = self.channel(interface);
+        let slot = channel.subscribe(sink, wake, ledger, seq);
+        Id { interface, slot }
     }
 
     /// Forgets a subscriber.
     pub(crate) fn unsubscribe(&mut self, id: Id) {
-        self.channel(id.dialect).unsubscribe(id.slot);
+        self.channel(id.interface).unsubscribe(id.slot);
     }
 
     /// Notes that something happened; [`Fanout::flush`] tells it to those who listen.
@@ -115,7 +115,7 @@ impl<S: Sink> Fanout<S> {
     /// Writes what a subscriber missed, as much as its socket takes and its turn allows.
     pub(crate) fn pump(&mut self, id: Id, ledger: &Ledger) -> Pumped {
         let seq = self.seq;
-        self.channel(id.dialect).pump(id.slot, ledger, seq)
+        self.channel(id.interface).pump(id.slot, ledger, seq)
     }
 
     /// Returns how many subscribers there are.
@@ -123,10 +123,10 @@ impl<S: Sink> Fanout<S> {
         self.one.count.saturating_add(self.two.count)
     }
 
-    const fn channel(&mut self, dialect: Dialect) -> &mut Channel<S> {
-        match dialect {
-            Dialect::One(_) => &mut self.one,
-            Dialect::Two => &mut self.two,
+    const fn channel(&mut self, interface: Interface) -> &mut Channel<S> {
+        match interface {
+            Interface::One(_) => &mut self.one,
+            Interface::Two => &mut self.two,
         }
     }
 }
@@ -134,7 +134,7 @@ impl<S: Sink> Fanout<S> {
 /// The subscribers of one interface.
 #[derive(Debug)]
 struct Channel<S> {
-    dialect: Dialect,
+    interface: Interface,
     backlog: usize,
     log: Log,
     /// What is after it has not been written to those who keep up.
@@ -182,11 +182,11 @@ struct Catching {
 }
 
 impl<S: Sink> Channel<S> {
-    fn new(dialect: Dialect, backlog: usize) -> Self {
+    fn new(interface: Interface, backlog: usize) -> Self {
         let log = Log::new();
         let fresh = log.end();
         Self {
-            dialect,
+            interface,
             backlog,
             log,
             fresh,
@@ -245,10 +245,10 @@ impl<S: Sink> Channel<S> {
         if self.count == 0 {
             return;
         }
-        let dialect = self.dialect;
+        let interface = self.interface;
         let written = self
             .log
-            .append(ledger.newest(), |out| dialect.write(out, seq, news));
+            .append(ledger.newest(), |out| interface.write(out, seq, news));
         self.fresh_bytes = self.fresh_bytes.saturating_add(written);
         if self.fresh_bytes >= TURN {
             self.flush(ledger, seq);
@@ -301,8 +301,8 @@ impl<S: Sink> Channel<S> {
                 }
                 state => {
                     subscriber.own.extend_from_slice(&gap.rest);
-                    let told = if self.dialect.starts_over() {
-                        self.dialect
+                    let told = if self.interface.starts_over() {
+                        self.interface
                             .write_skipped(&mut subscriber.own, seq, gap.frames);
                         0
                     } else {
@@ -337,9 +337,7 @@ impl<S: Sink> Channel<S> {
                 State::Live => return Pumped::Idle,
                 State::Gone(error) => {
                     let error = error.take();
-                    return Pumped::Gone(
-                        error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
-                    );
+                    return Pumped::Gone(error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
                 }
                 State::Behind(cursor) => {
                     let rest = self.log.rest(*cursor);
@@ -369,12 +367,13 @@ impl<S: Sink> Channel<S> {
                             break;
                         }
                         walk.told = number;
-                        self.dialect.write(own, walk.seq, &News::Pending(question));
+                        self.interface
+                            .write(own, walk.seq, &News::Pending(question));
                     }
                     if own.is_empty() {
                         let walk = *walk;
-                        if walk.skipped > 0 && self.dialect.starts_over() {
-                            self.dialect.write_skipped(own, seq, walk.skipped);
+                        if walk.skipped > 0 && self.interface.starts_over() {
+                            self.interface.write_skipped(own, seq, walk.skipped);
                             let end = self.log.end();
                             self.log.step(walk.cursor, end);
                             subscriber.state = State::Catching(Catching {
@@ -385,7 +384,7 @@ impl<S: Sink> Channel<S> {
                                 skipped: 0,
                             });
                         } else {
-                            self.dialect.write_synced(own, walk.seq);
+                            self.interface.write_synced(own, walk.seq);
                             subscriber.state = State::Behind(walk.cursor);
                         }
                     }

@@ -15,10 +15,9 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use terok_clearance::{
     Action, Blocked, ContainerId, Decision, DisplayText, Dossier, Outcome, RequestId, Resolution,
-    Scope,
 };
 
-pub use claim::{Asked, Claim, Mismatch, Receipt, Refusal};
+pub use claim::{Asked, Claim, Mismatch, Reach, Receipt, Refusal};
 pub use entry::Question;
 
 use entry::Entry;
@@ -140,14 +139,14 @@ impl Ledger {
 
     /// Hands out the right to carry out `action` on the question that `asked` names.
     ///
-    /// Without a `scope` it is the question's own. The [`Claim`] goes to the firewall, the
+    /// The [`Claim`] goes to the firewall, the
     /// [`Receipt`] comes back with the outcome to [`settle`](Self::settle); until then nobody
     /// else can claim the question. A receipt that is dropped instead frees it again.
     pub fn claim(
         &mut self,
         asked: Asked<'_>,
         action: Action,
-        scope: Option<Scope>,
+        reach: Reach,
         by: DisplayText,
         now: u64,
     ) -> Result<(Claim, Receipt), Refusal> {
@@ -156,14 +155,7 @@ impl Ledger {
         let Some(entry) = self.questions.get_mut(&number) else {
             return Err(Refusal::Unknown);
         };
-        let own = entry.question(narrow).scope();
-        let scope = match scope {
-            None => own,
-            Some(scope) => {
-                claim::check_scope(&entry.question(narrow), &own, &scope)?;
-                scope
-            }
-        };
+        let scope = claim::scope(&entry.question(narrow), reach)?;
         Ok(entry.claim(number, action, scope, by, now))
     }
 
@@ -303,7 +295,7 @@ impl Ledger {
             return;
         };
         let (added, forgotten) = entry.repeat(blocked, now);
-        let mut hash = |name: RequestId| self.hasher.hash_one(name.as_str());
+        let hash = |name: RequestId| self.hasher.hash_one(name.as_str());
         if let Some(name) = added {
             self.by_name.insert(hash(name), number);
         }

@@ -73,7 +73,10 @@ impl Log {
     /// Adds what `write` writes as one frame, and returns its bytes; `newest` is the number of the
     /// newest question now.
     pub(super) fn append(&mut self, newest: u64, write: impl FnOnce(&mut Vec<u8>)) -> usize {
-        let seal = self.segments.back().is_none_or(|s| s.bytes.len() >= SEGMENT);
+        let seal = self
+            .segments
+            .back()
+            .is_none_or(|s| s.bytes.len() >= SEGMENT);
         if seal {
             let before = self.segments.back().map_or(self.dropped, Segment::after);
             self.segments.push_back(Segment {
@@ -130,7 +133,11 @@ impl Log {
 
     /// Says whether the oldest segment that is read is more than `limit` bytes behind.
     pub(super) fn is_over(&self, limit: usize) -> bool {
-        self.segments.len().saturating_sub(1).saturating_mul(SEGMENT) > limit
+        self.segments
+            .len()
+            .saturating_sub(1)
+            .saturating_mul(SEGMENT)
+            > limit
     }
 
     /// Keeps the log from the cursor on, until [`Log::leave`].
@@ -215,15 +222,15 @@ impl Log {
             .and_then(|mark| segment.bytes.get(cursor.offset..mark.end))
             .unwrap_or_default()
             .to_vec();
-        let known = read.saturating_add(usize::from(partial.is_some()));
-        let knows = match known.checked_sub(1) {
+        let has = read.saturating_add(usize::from(partial.is_some()));
+        let knows = match has.checked_sub(1) {
             Some(last) => segment.marks.get(last).map_or(0, |mark| mark.newest),
             None => segment.knew,
         };
         let all = self.segments.back().map_or(self.dropped, Segment::after);
         let has = segment
             .before
-            .saturating_add(u64::try_from(known).unwrap_or(u64::MAX));
+            .saturating_add(u64::try_from(has).unwrap_or(u64::MAX));
         Gap {
             rest,
             knows,

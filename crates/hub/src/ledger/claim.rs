@@ -20,6 +20,17 @@ pub struct Asked<'a> {
     pub dest: &'a str,
 }
 
+/// How far an answer is to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// As far as the question's own scope.
+    Asked,
+    /// No further than this, which is no further than the question's own scope.
+    Within(Scope),
+    /// The whole destination, every port and protocol: what a verdict of Clearance1 always meant.
+    Whole,
+}
+
 /// The right to carry out one answer, once.
 ///
 /// Only [`Ledger::claim`](super::Ledger::claim) makes one, and it cannot be copied.
@@ -78,7 +89,7 @@ pub struct Receipt {
     pub(super) number: u64,
     pub(super) decision: Box<Decision>,
     /// Held so that the question sees itself claimed.
-    pub(super) held: Arc<()>,
+    pub(super) _held: Arc<()>,
 }
 
 impl Receipt {
@@ -147,15 +158,20 @@ pub(super) fn check_asked(question: &Question<'_>, asked: Asked<'_>) -> Result<(
     }
 }
 
+/// Returns the scope of an answer with this reach, if it is no wider than the question.
+pub(super) fn scope(question: &Question<'_>, reach: Reach) -> Result<Scope, Refusal> {
+    match reach {
+        Reach::Asked => Ok(question.scope()),
+        Reach::Whole => Ok(Scope::whole(question.dest().clone())),
+        Reach::Within(scope) => check_scope(question, &question.scope(), &scope).map(|()| scope),
+    }
+}
+
 /// Checks that `scope` reaches no further than `own`, the question's own scope.
 ///
 /// A port and a protocol are the question's own, or absent where `own` has none. How long a rule
 /// is kept is no part of what a packet asks, so it is the answer's to say.
-pub(super) fn check_scope(
-    question: &Question<'_>,
-    own: &Scope,
-    scope: &Scope,
-) -> Result<(), Refusal> {
+fn check_scope(question: &Question<'_>, own: &Scope, scope: &Scope) -> Result<(), Refusal> {
     if scope.dest != own.dest {
         let (asked, got) = (own.dest.as_str(), scope.dest.as_str());
         return Err(not_asked(question, "scope.dest", asked, got));
@@ -166,7 +182,7 @@ pub(super) fn check_scope(
         Some(port) => port == question.port() && port != 0,
     };
     if !reaches_port {
-        let asked = own.port.or(Some(question.port()));
+        let asked = own.port.or_else(|| Some(question.port()));
         let (asked, got) = (shown(asked), shown(scope.port));
         return Err(not_asked(question, "scope.port", &asked, &got));
     }
@@ -176,7 +192,7 @@ pub(super) fn check_scope(
         Some(protocol) => protocol == question.protocol(),
     };
     if !reaches_protocol {
-        let asked = own.protocol.or(Some(question.protocol()));
+        let asked = own.protocol.or_else(|| Some(question.protocol()));
         let (asked, got) = (shown(asked), shown(scope.protocol));
         return Err(not_asked(question, "scope.protocol", &asked, &got));
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
+use terok_clearance::wire::clearance2::Request;
 use terok_clearance::{
     Action, Blocked, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol,
     RequestId, Scope,
@@ -19,13 +20,19 @@ const ALIASES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Entry {
     blocked: Blocked,
-    /// The ids of the newest repeats, oldest first; boxed, for most questions have none.
-    aliases: Option<Box<VecDeque<RequestId>>>,
+    /// The ids of the newest repeats, oldest first.
+    aliases: Aliases,
     first_seen: u64,
     last_seen: u64,
     count: u64,
     claim: Option<Box<InFlight>>,
 }
+
+/// Boxed, for most questions are never repeated.
+type Aliases = Option<Box<Ids>>;
+
+#[derive(Debug, Default)]
+struct Ids(VecDeque<RequestId>);
 
 /// An answer that is being carried out, as long as its receipt lives.
 #[derive(Debug)]
@@ -53,7 +60,7 @@ impl Entry {
         // sandbox and the destination tell it apart.
         if let Ok(own) = own.parse() {
             let given = std::mem::replace(&mut self.blocked.request, own);
-            self.aliases = Some(Box::new(VecDeque::from([given])));
+            self.aliases = Some(Box::new(Ids(VecDeque::from([given]))));
         }
     }
 
@@ -74,7 +81,7 @@ impl Entry {
         if self.is_named(blocked.request.as_str()) {
             return (None, None);
         }
-        let aliases = self.aliases.get_or_insert_default();
+        let Ids(aliases) = &mut **self.aliases.get_or_insert_default();
         let forgotten = if aliases.len() < ALIASES {
             None
         } else {
@@ -103,7 +110,7 @@ impl Entry {
 
     /// Returns every id it answers to.
     pub(super) fn names(&self) -> impl Iterator<Item = &RequestId> {
-        let aliases = self.aliases.iter().flat_map(|aliases| aliases.iter());
+        let aliases = self.aliases.iter().flat_map(|ids| &ids.0);
         std::iter::once(&self.blocked.request).chain(aliases)
     }
 
@@ -177,7 +184,7 @@ impl Entry {
         let receipt = Receipt {
             number,
             decision: Box::new(decision),
-            held,
+            _held: held,
         };
         (claim, receipt)
     }
@@ -216,8 +223,13 @@ impl<'a> Question<'a> {
 
     /// Returns the id that the reader gave to its newest packet.
     pub fn newest_id(&self) -> &'a RequestId {
-        let newest = self.entry.aliases.as_ref().and_then(|a| a.back());
+        let newest = self.entry.aliases.as_ref().and_then(|ids| ids.0.back());
         newest.unwrap_or(&self.entry.blocked.request)
+    }
+
+    /// Returns its newest packet as the reader told of it, but with the question's own id.
+    pub const fn blocked(&self) -> &'a Blocked {
+        &self.entry.blocked
     }
 
     /// Returns the sandbox.
@@ -273,6 +285,15 @@ impl<'a> Question<'a> {
     /// Returns how many packets it stands for.
     pub const fn count(&self) -> u64 {
         self.entry.count
+    }
+
+    /// Returns all of it in the words of Clearance2.
+    pub fn request(&self) -> Request {
+        Request {
+            last_seen: self.last_seen(),
+            count: self.count(),
+            ..Request::new(self.entry.blocked.clone(), self.scope(), self.first_seen())
+        }
     }
 
     /// Returns how far an answer reaches that does not say: the packet's port and protocol, or the

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cuts a stream of bytes into lines, in linear time and bounded memory.
+
+use super::LINE_LIMIT;
+
+/// What [`Lines::take`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A line without its newline.
+    Whole(&'a [u8]),
+    /// The start of a line that is longer than [`LINE_LIMIT`]; the rest of it is skipped.
+    TooLong(&'a [u8]),
+}
+
+/// The bytes that have come and make no whole line yet.
+///
+/// It holds little memory while nothing comes, and more as more comes at once.
+#[derive(Debug)]
+pub struct Lines {
+    bytes: Vec<u8>,
+    /// Where the next line starts.
+    start: usize,
+    /// Up to where there is no newline.
+    searched: usize,
+    /// Everything up to the next newline belongs to a line that was too long.
+    skipping: bool,
+    ended: bool,
+    piece: usize,
+}
+
+impl Lines {
+    const SMALL: usize = 4 << 10;
+    const LARGE: usize = 64 << 10;
+
+    /// Starts without any bytes.
+    pub const fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            searched: 0,
+            skipping: false,
+            ended: false,
+            piece: Self::SMALL,
+        }
+    }
+
+    /// Returns the buffer to append the next bytes to, and how many of them it has room for.
+    ///
+    /// Take every line that there is before.
+    pub fn room(&mut self) -> (&mut Vec<u8>, usize) {
+        // Whoever filled the last room has more to say.
+        let (filled, capacity) = (self.bytes.len(), self.bytes.capacity());
+        if filled > 0 && filled >= capacity {
+            self.piece = self.piece.saturating_mul(2).min(Self::LARGE);
+        } else if filled < capacity / 8 {
+            self.piece = (self.piece / 2).max(Self::SMALL);
+        }
+        self.bytes.drain(..self.start.min(filled));
+        self.searched = self.searched.saturating_sub(self.start);
+        self.start = 0;
+        if self.bytes.is_empty() && capacity > self.piece.saturating_mul(4) {
+            self.bytes = Vec::new();
+        }
+        self.bytes.reserve(self.piece);
+        let room = self.bytes.capacity().saturating_sub(self.bytes.len());
+        (&mut self.bytes, room)
+    }
+
+    /// Says that no more bytes come: what is left is the last line.
+    pub const fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Returns the next line; `None` when more bytes are needed.
+    pub fn take(&mut self) -> Option<Line<'_>> {
+        loop {
+            let fresh = self.bytes.get(self.searched..)?;
+            let newline = memchr::memchr(b'\n', fresh).map(|at| self.searched.saturating_add(at));
+            let end = newline.unwrap_or(self.bytes.len());
+            let start = self.start;
+            if newline.is_none() && !self.ended {
+                self.searched = end;
+                if end.saturating_sub(start) <= LINE_LIMIT && !self.skipping {
+                    return None;
+                }
+                self.start = end;
+                if std::mem::replace(&mut self.skipping, true) {
+                    return None;
+                }
+                return self.bytes.get(start..end).map(Line::TooLong);
+            }
+            if newline.is_none() && start >= end {
+                return None;
+            }
+            self.start = end.saturating_add(1).min(self.bytes.len());
+            self.searched = self.start;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            let line = self.bytes.get(start..end)?;
+            return Some(if line.len() > LINE_LIMIT {
+                Line::TooLong(line)
+            } else {
+                Line::Whole(line)
+            });
+        }
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `input` in pieces of `piece` bytes and returns the lines; `None` for one too long.
+    fn cut(input: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
+        let mut lines = Lines::new();
+        let mut found = Vec::new();
+        let mut take = |lines: &mut Lines| {
+            while let Some(line) = lines.take() {
+                found.push(match line {
+                    Line::Whole(line) => Some(line.to_vec()),
+                    Line::TooLong(_) => None,
+                });
+            }
+        };
+        for bytes in input.chunks(piece) {
+            let (buffer, _) = lines.room();
+            buffer.extend_from_slice(bytes);
+            take(&mut lines);
+            assert!(
+                lines.bytes.capacity() <= 4 * LINE_LIMIT,
+                "memory is bounded"
+            );
+        }
+        lines.end();
+        take(&mut lines);
+        found
+    }
+
+    fn check(input: &[u8], expected: &[&[u8]]) {
+        let expected: Vec<_> = expected.iter().map(|line| Some(line.to_vec())).collect();
+        for piece in [1, 2, 3, 7, 4096] {
+            assert_eq!(cut(input, piece), expected, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_line_ends_with_a_newline_or_the_stream() {
+        check(b"", &[]);
+        check(b"a\nbc\n", &[b"a", b"bc"]);
+        check(b"a\n\nb", &[b"a", b"", b"b"]);
+        check(b"a\r\nb\r\n", &[b"a\r", b"b\r"]);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_skipped_to_its_newline() {
+        let fits = vec![b'x'; LINE_LIMIT];
+        let over = vec![b'x'; LINE_LIMIT + 1];
+        let endless = vec![b'x'; 5 * LINE_LIMIT + 17];
+        for piece in [1000, LINE_LIMIT, 10 * LINE_LIMIT] {
+            let whole = |line: &[u8]| Some(line.to_vec());
+            let input = [&fits[..], b"\nnext\n"].concat();
+            assert_eq!(cut(&input, piece), [whole(&fits), whole(b"next")]);
+            for long in [&over, &endless] {
+                let input = [b"before\n", &long[..], b"\nnext\n"].concat();
+                assert_eq!(
+                    cut(&input, piece),
+                    [whole(b"before"), None, whole(b"next")],
+                    "in pieces of {piece}"
+                );
+                assert_eq!(cut(long, piece), [None], "at the end");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_pieces_do_not_matter(input in "[ab\n]{0,200}", piece in 1_usize..50) {
+            let whole = cut(input.as_bytes(), 4096);
+            assert_eq!(cut(input.as_bytes(), piece), whole);
+            let mut lines: Vec<&str> = input.split('\n').collect();
+            if lines.last() == Some(&"") {
+                lines.pop();
+            }
+            let lines: Vec<_> = lines.into_iter().map(|l| Some(l.as_bytes().to_vec())).collect();
+            assert_eq!(whole, lines);
+        }
+    }
+}
