@@ -294,11 +294,11 @@ async fn what_the_kernel_could_not_tell_is_counted() {
         send("203.0.113.7:123");
     }
     // Only a later message shows how many are missing at the end.
-    let (mut events, mut lost) = (0, 0);
-    while events == 0 || lost == 0 {
+    let (mut events, mut missing) = (0, 0);
+    while events == 0 || missing == 0 {
         match reader.next().await {
             Told::Blocked(_) => events += 1,
-            Told::Lost(loss) => lost += loss.packets,
+            Told::Lost(loss) => missing += loss.packets,
             Told::Answer(answer) => panic!("{answer:?}"),
         }
     }
@@ -307,15 +307,15 @@ async fn what_the_kernel_could_not_tell_is_counted() {
         match reader.next().await {
             Told::Blocked(blocked) if blocked.port == 443 => break,
             Told::Blocked(_) => events += 1,
-            Told::Lost(loss) => lost += loss.packets,
+            Told::Lost(loss) => missing += loss.packets,
             Told::Answer(answer) => panic!("{answer:?}"),
         }
     }
     if let Ok(Told::Lost(loss)) = reader.told.try_recv() {
-        lost += loss.packets;
+        missing += loss.packets;
     }
-    assert!(lost > SENT / 2, "a buffer of the least size holds few");
-    assert_eq!(events + lost, SENT);
+    assert!(missing > SENT / 2, "a buffer of the least size holds few");
+    assert_eq!(events + missing, SENT);
     reader.stop().await;
 }
 

@@ -25,8 +25,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// What questions need: the headers. One message takes about 768 bytes of kernel memory, so
-    /// that even the 208 KiB of an ordinary user hold more than 500.
+    /// What questions need: the headers. One message takes 832 bytes of kernel memory, so that
+    /// even the 208 KiB that an ordinary user may ask for (the kernel doubles them) hold 512.
     pub const QUESTIONS: Self = Self {
         group: terok_clearance::nflog::BLOCKED_GROUP,
         copy: 128,
@@ -174,7 +174,6 @@ const SEQUENCE: u32 = 1;
 
 const COMMAND: u16 = 1;
 const MODE: u16 = 2;
-const MESSAGE_ROOM: u16 = 3;
 const TIMEOUT: u16 = 4;
 const QUEUE_THRESHOLD: u16 = 5;
 const FLAGS: u16 = 6;
@@ -197,13 +196,9 @@ fn set_buffer(fd: BorrowedFd<'_>, size: usize) -> Result<usize, Errno> {
 /// before the group is set up.
 fn config(options: Options) -> Vec<u8> {
     let [c0, c1] = options.copy.to_be_bytes();
-    // The kernel charges a message's whole room to the socket, used or not. Left alone it takes
-    // a page for each.
-    let room = u32::from(options.copy).saturating_add(192);
-    let attributes: [(u16, &[u8]); 6] = [
+    let attributes: [(u16, &[u8]); 5] = [
         (COMMAND, &[BIND]),
         (MODE, &[0, 0, c0, c1, COPY_PACKET, 0]),
-        (MESSAGE_ROOM, &room.to_be_bytes()),
         (TIMEOUT, &0_u32.to_be_bytes()),
         (QUEUE_THRESHOLD, &1_u32.to_be_bytes()),
         (FLAGS, &NUMBERED.to_be_bytes()),
@@ -295,11 +290,10 @@ mod tests {
         };
         #[rustfmt::skip]
         let expected = [
-            72, 0, 0, 0, 0x01, 0x04, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, // request, acknowledge
+            64, 0, 0, 0, 0x01, 0x04, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, // request, acknowledge
             0, 0, 0, 100,
             5, 0, 1, 0, 1, 0, 0, 0,                  // bind
             10, 0, 2, 0, 0, 0, 0, 128, 2, 0, 0, 0,   // copy 128 bytes of each packet
-            8, 0, 3, 0, 0, 0, 1, 64,                 // room for 320 bytes
             8, 0, 4, 0, 0, 0, 0, 0,                  // no wait
             8, 0, 5, 0, 0, 0, 0, 1,                  // hand over each
             6, 0, 6, 0, 0, 1, 0, 0,                  // number them
