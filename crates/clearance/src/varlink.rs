@@ -18,6 +18,7 @@ pub use call::{Call, Parameters, Violation};
 pub use connection::{CallError, Connection, ErrorReply, ReplyStream};
 pub use frame::{FrameCodec, FrameError, Frames};
 pub use replies::{Closed, HangUp, Replies, Writer};
+pub(crate) use reply::json_into;
 pub use reply::{error_frame, error_into, reply_frame, reply_into};
 pub use serve::{Info, Limits, ServeError, Service, serve, serve_within};
 pub use standard::{SERVICE, StandardError};

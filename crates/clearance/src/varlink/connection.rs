@@ -266,9 +266,9 @@ impl Wish {
     fn frame<P: Serialize + ?Sized>(self, method: &str, parameters: &P) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(b"{\"method\":");
-        super::reply::json_into(&mut out, method);
+        super::json_into(&mut out, method);
         out.extend_from_slice(b",\"parameters\":");
-        super::reply::json_into(&mut out, parameters);
+        super::json_into(&mut out, parameters);
         out.extend_from_slice(match self {
             Self::One => b"}\0",
             Self::Many => b",\"more\":true}\0",

@@ -9,13 +9,13 @@ use serde::Serialize;
 /// `continues` says that more replies to the same call follow. Parameters that JSON cannot hold (a
 /// map whose keys are no text: a mistake in the program) become an empty object, and are logged.
 pub fn reply_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, parameters: &T, continues: bool) {
-    out.extend_from_slice(b"{\"parameters\":");
-    json_into(out, parameters);
     out.extend_from_slice(if continues {
-        b",\"continues\":true}\0"
+        b"{\"continues\":true,\"parameters\":"
     } else {
-        b"}\0"
+        b"{\"parameters\":"
     });
+    json_into(out, parameters);
+    out.extend_from_slice(b"}\0");
 }
 
 /// Returns a reply as a frame, its NUL included; see [`reply_into`].
@@ -41,7 +41,8 @@ pub fn error_frame<E: Serialize + ?Sized>(error: &E) -> Bytes {
     out.into()
 }
 
-pub(super) fn json_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+/// Appends `value` as JSON to `out`, or an empty object where it has no JSON form.
+pub(crate) fn json_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let start = out.len();
     if let Err(error) = serde_json::to_writer(&mut *out, value) {
         tracing::error!(%error, "a value has no JSON form, an empty object was sent instead");

