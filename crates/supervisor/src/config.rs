@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a supervisor has to be told.
 
-use std::path::PathBuf;
-
 use netns::Process;
 use shield::Policy;
+use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 
 /// What a supervisor has to be told of its sandbox.
@@ -18,8 +17,8 @@ pub struct Config {
     pub process: Process,
     /// What the sandbox may reach before anybody is asked.
     pub policy: Policy,
-    /// What is allowed from the start, for the sandbox's life.
+    /// What is allowed from the start, the whole of it, for the sandbox's life.
     pub allowed: Vec<Target>,
     /// The directory with `terok/clearance/…` and `terok/events/…`, the operator's own.
-    pub runtime: PathBuf,
+    pub runtime: RuntimeDir,
 }

@@ -6,6 +6,8 @@
 //! this process dies, at whatever moment, the kernel keeps the ruleset: default-deny.
 
 mod config;
+mod feed;
+mod firewall;
 mod step;
 mod supervisor;
 

@@ -2,8 +2,9 @@
 //! The steps of a packet's way, for whoever wants to show or to measure them.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use terok_clearance::{Action, Blocked, Dest, DomainName, RequestId};
+use terok_clearance::{Action, Blocked, Dest, DisplayText, DomainName, RequestId};
 
 /// One step on the way from a dropped packet to a set element.
 #[derive(Debug, Clone, Copy)]
@@ -15,13 +16,13 @@ pub enum Step<'a> {
         name: &'a DomainName,
         /// Its addresses.
         addresses: &'a [IpAddr],
-        /// How many of them an order on the name opened or closed.
+        /// How many of them an order on the name opened or closed just now.
         placed: usize,
     },
-    /// A packet was dropped: the question is on its way to the hub.
+    /// A packet was dropped; the hub gets the question next.
     Asked(&'a Blocked),
-    /// A packet was dropped, and an order already decides about the next one: no question.
-    Settled(&'a Blocked),
+    /// A packet was dropped, but an order decides about the next one: there is no question.
+    Settled(&'a Blocked, Action),
     /// The kernel holds the answer as a set element.
     Enforced {
         /// The question.
@@ -30,8 +31,8 @@ pub enum Step<'a> {
         dest: &'a Dest,
         /// What it asked of the firewall.
         action: Action,
-        /// The microseconds that the shield took.
-        micros: u64,
+        /// How long the shield took.
+        took: Duration,
     },
     /// The shield refused the answer: the question is pending again.
     Refused {
@@ -40,11 +41,11 @@ pub enum Step<'a> {
         /// What the answer is about.
         dest: &'a Dest,
         /// Why.
-        reason: &'a str,
+        reason: &'a DisplayText,
     },
-    /// The kernel dropped so many log messages before they could be read.
-    Lost(u64),
+    /// The kernel dropped so many messages of a log group before they could be read.
+    Lost(reader::Loss),
 }
 
 /// Is called at each step, in the supervisor's thread: it must not wait.
-pub type Observer = Box<dyn FnMut(Step<'_>)>;
+pub type Observer = Box<dyn FnMut(Step<'_>) + Send>;

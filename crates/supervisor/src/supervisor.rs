@@ -1,31 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The parts of one sandbox, put together.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use hub::Hub;
+use netns::{EnterError, Place, Process, SocketSpec};
+use reader::{Facts, Reader, first_request};
+use shield::Shield;
+use terok_clearance::socket::{BindError, Layout, Listener, bind};
+use terok_clearance::{ContainerId, DisplayText, Dossier, Event, Target, varlink};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::feed::Feed;
+use crate::firewall::{Firewall, allow, now};
 use crate::{Config, Observer};
 
 /// One sandbox's reader, hub and shield: the ruleset is in force and the sockets are bound.
-#[expect(missing_debug_implementations, reason = "an observer is a closure")]
+#[derive(Debug)]
 pub struct Supervisor {
-    config: Config,
-    observer: Option<Observer>,
-    hub: PathBuf,
-    ingester: PathBuf,
+    container: ContainerId,
+    dossier: Dossier,
+    process: Process,
+    firewall: Firewall,
+    reader: Reader,
+    hub: Listener,
+    ingester: Listener,
 }
 
-/// Why a supervisor could not start. The sandbox must not start then: what was in force before
-/// still is.
+/// Why a supervisor could not start. What was in force before is then in force still, or the
+/// default-deny ruleset is.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The sandbox's network namespace could not be entered.
     #[error("the sandbox's network namespace could not be entered")]
-    Enter(#[from] netns::EnterError),
-    /// The packet log could not be listened to.
-    #[error("the packet log could not be listened to")]
-    Reader(#[from] reader::nflog::BindError),
+    Enter(#[from] EnterError),
     /// The ruleset is not in force.
     #[error("the ruleset could not be put in force")]
     Shield(#[from] shield::ShieldError),
@@ -33,11 +45,17 @@ pub enum StartError {
     #[error("{dest} could not be allowed")]
     Allow {
         /// The destination.
-        dest: terok_clearance::Target,
+        dest: Target,
         /// Why.
         #[source]
         source: shield::OrderError,
     },
+    /// The packet log could not be listened to.
+    #[error("the packet log could not be listened to")]
+    Reader(#[from] reader::nflog::BindError),
+    /// A socket could not be bound.
+    #[error("a socket for operators or readers could not be bound")]
+    Bind(#[from] BindError),
 }
 
 /// Why a supervisor ended before its sandbox did. The ruleset stays in force.
@@ -46,6 +64,18 @@ pub enum ServeError {
     /// The packet log can no longer be read.
     #[error("the packet log can no longer be read")]
     Reader(#[from] reader::RunError),
+    /// The sandbox's end could not be waited for.
+    #[error("the sandbox's end could not be waited for")]
+    Watch(#[source] io::Error),
+    /// The clearance socket is no longer served.
+    #[error("the clearance socket is no longer served")]
+    Hub(#[from] varlink::ServeError),
+    /// The ingester socket is no longer served.
+    #[error("the ingester socket is no longer served")]
+    Ingester(#[from] hub::ingest::IngestError),
+    /// A task panicked: something is wrong with the program itself.
+    #[error("a task panicked: {0}")]
+    Panicked(DisplayText),
 }
 
 /// Why a supervisor ended in good order.
@@ -65,38 +95,62 @@ impl Supervisor {
     ///
     /// Call it within a tokio runtime of one thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let directory = |kind: &str, file: &str| {
-            let short = config.container.short();
-            config
-                .runtime
-                .join("terok")
-                .join(kind)
-                .join(short)
-                .join(file)
+        let Config {
+            container,
+            dossier,
+            process,
+            policy,
+            allowed,
+            runtime,
+        } = config;
+        let place = Place::Of(process);
+        let opened = place.open(&[SocketSpec::Netfilter; 3])?;
+        let (Ok([orders, questions, answers]), Place::Of(process)) =
+            (<[_; 3]>::try_from(opened), place)
+        else {
+            return Err(EnterError::Garbled.into());
         };
+
+        let mut shield = Shield::attach(orders, &policy, now())?;
+        for dest in allowed {
+            allow(&mut shield, &dest).map_err(|source| StartError::Allow { dest, source })?;
+        }
+
+        let sockets = reader::Sockets::bind(questions, answers)?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the edge: the reader's first number"
+        )]
+        let first = first_request(SystemTime::now());
+        let facts = Facts::new(container.clone(), Arc::clone(&dossier), first);
+
+        let paths = runtime.of(&container, Layout::D);
         Ok(Self {
-            hub: directory("clearance", "hub.sock"),
-            ingester: directory("events", "ingester.sock"),
-            config,
-            observer: None,
+            hub: bind(&paths.hub)?,
+            ingester: bind(&paths.ingester)?,
+            firewall: Firewall::new(shield),
+            reader: Reader::new(sockets, facts),
+            container,
+            dossier,
+            process,
         })
     }
 
     /// Has `observer` called at each step of a packet's way.
     #[must_use]
-    pub fn observed(mut self, observer: Observer) -> Self {
-        self.observer = Some(observer);
+    pub fn observed(self, observer: Observer) -> Self {
+        self.firewall.observe(observer);
         self
     }
 
     /// Returns the path of the socket where operators subscribe and answer.
     pub fn hub(&self) -> &Path {
-        &self.hub
+        self.hub.path()
     }
 
     /// Returns the path of the socket that takes events from other readers.
     pub fn ingester(&self) -> &Path {
-        &self.ingester
+        self.ingester.path()
     }
 
     /// Asks and enforces until the sandbox ends or `stop` is cancelled.
@@ -105,10 +159,76 @@ impl Supervisor {
     /// operators are told (`container_exited`), what is on its way to them is delivered, and the
     /// sockets' files go.
     pub async fn serve(self, stop: CancellationToken) -> Result<Ended, ServeError> {
-        let _ = &self.observer;
-        tokio::select! {
-            _ended = self.config.process.ended() => Ok(Ended::Sandbox),
-            () = stop.cancelled() => Ok(Ended::Stopped),
+        let Self {
+            container,
+            dossier,
+            process,
+            firewall,
+            reader,
+            hub: clearance,
+            ingester,
+        } = self;
+        let options = hub::Options {
+            sole: true,
+            ..hub::Options::default()
+        };
+        let hub = Hub::new(firewall.clone(), options);
+        hub.report(Event::ContainerStarted {
+            container: container.clone(),
+            dossier: Arc::clone(&dossier),
+        });
+        let mut feed = Feed {
+            hub: Arc::clone(&hub),
+            firewall: firewall.clone(),
+        };
+
+        let drain = CancellationToken::new();
+        let mut servers: JoinSet<Result<(), ServeError>> = JoinSet::new();
+        servers.spawn({
+            let served = hub::serve(Arc::clone(&hub), clearance, drain.clone());
+            async { Ok(served.await?) }
+        });
+        servers.spawn({
+            let taken = hub::ingest::ingest(Arc::clone(&hub), ingester, drain.clone());
+            async { Ok(taken.await?) }
+        });
+
+        let ended = {
+            // Dropped at the end of this block, and its sockets with it.
+            let mut reading = std::pin::pin!(reader.run(&mut feed, stop.clone()));
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = process.ended() => {
+                        break ended.map(|()| Ended::Sandbox).map_err(ServeError::Watch);
+                    }
+                    read = &mut reading => break read.map(|()| Ended::Stopped).map_err(Into::into),
+                    Some(server) = servers.join_next() => {
+                        if let Err(error) = joined(server) {
+                            break Err(error);
+                        }
+                    }
+                }
+            }
+        };
+        firewall.close();
+        if matches!(ended, Ok(Ended::Sandbox)) {
+            tracing::info!(%container, "the sandbox ended");
+            hub.report(Event::ContainerExited {
+                container,
+                reason: DisplayText::new("eof"),
+                dossier,
+            });
         }
+        drain.cancel();
+        while let Some(server) = servers.join_next().await {
+            joined(server)?;
+        }
+        ended
     }
+}
+
+/// Makes one result of a server's end.
+fn joined(server: Result<Result<(), ServeError>, JoinError>) -> Result<(), ServeError> {
+    server.unwrap_or_else(|panic| Err(ServeError::Panicked(DisplayText::new(&panic.to_string()))))
 }

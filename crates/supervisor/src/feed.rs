@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the reader sees, on its way to the shield and the hub.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hub::Hub;
+use reader::dns::Answer;
+use reader::{Loss, Sink};
+use terok_clearance::Event;
+use terok_clearance::nflog::BLOCKED_GROUP;
+
+use crate::Step;
+use crate::firewall::Firewall;
+
+/// Hands on what the reader sees: names to the shield, questions to the hub.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) hub: Arc<Hub<Firewall>>,
+    pub(crate) firewall: Firewall,
+}
+
+impl Sink for Feed {
+    fn event(&mut self, event: Event) {
+        if let Event::Blocked(blocked) = &event {
+            if let Some(action) = self.firewall.settled(blocked) {
+                tracing::debug!(
+                    dest = %blocked.dest(),
+                    address = %blocked.address,
+                    %action,
+                    "packet overtook the order that decides about it"
+                );
+                return self.firewall.say(Step::Settled(blocked, action));
+            }
+            self.firewall.say(Step::Asked(blocked));
+        }
+        self.hub.report(event);
+    }
+
+    fn answer(&mut self, answer: &Answer) {
+        let addresses: Vec<IpAddr> = answer.addresses.iter().map(|(ip, _)| *ip).collect();
+        self.firewall.learn(&answer.name, &addresses);
+    }
+
+    fn lost(&mut self, loss: Loss) {
+        self.firewall.say(Step::Lost(loss));
+        // A lost answer costs a name, a lost packet a question: only that one is missed.
+        if loss.group == BLOCKED_GROUP {
+            self.hub.report_lost(loss.packets);
+        }
+    }
+}

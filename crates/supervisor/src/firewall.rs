@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The shield, as the hub and the reader use it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hub::{Claim, Enforcer};
+use shield::{OrderError, Shield};
+use terok_clearance::{Action, Blocked, Dest, DisplayText, DomainName, Outcome, Scope, Target};
+use tokio::time::Instant;
+
+use crate::{Observer, Step};
+
+/// One sandbox's shield, shared by the hub, which carries answers out, and the reader, which
+/// tells it what names were answered with.
+#[derive(Debug, Clone)]
+pub(crate) struct Firewall(Arc<Mutex<Inner>>);
+
+struct Inner {
+    /// Nothing once the sandbox has ended: the socket would keep its network namespace alive.
+    shield: Option<Shield>,
+    observer: Option<Observer>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { shield, observer } = self;
+        f.debug_struct("Inner")
+            .field("shield", shield)
+            .field("observed", &observer.is_some())
+            .finish()
+    }
+}
+
+impl Firewall {
+    pub(crate) fn new(shield: Shield) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            shield: Some(shield),
+            observer: None,
+        })))
+    }
+
+    pub(crate) fn observe(&self, observer: Observer) {
+        self.inner().observer = Some(observer);
+    }
+
+    /// Gives the shield's socket up, and with it its hold on the network namespace.
+    pub(crate) fn close(&self) {
+        self.inner().shield = None;
+    }
+
+    pub(crate) fn say(&self, step: Step<'_>) {
+        self.inner().say(step);
+    }
+
+    /// Opens or closes the addresses that `name` was answered with, if an order on it stands.
+    pub(crate) fn learn(&self, name: &DomainName, addresses: &[IpAddr]) {
+        let mut inner = self.inner();
+        let placed = inner.learn(name, addresses);
+        inner.say(Step::Answered {
+            name,
+            addresses,
+            placed,
+        });
+    }
+
+    /// Says what the kernel does with the next packet of this kind, if a person has said so.
+    ///
+    /// The packet may have been on its way while the answer was, or while the address of an
+    /// allowed name was learnt.
+    pub(crate) fn settled(&self, blocked: &Blocked) -> Option<Action> {
+        let address = address(blocked)?;
+        let mut inner = self.inner();
+        if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::target) {
+            return (inner.learn(&name, &[address]) > 0).then_some(Action::Allow);
+        }
+        None
+    }
+
+    /// Carries one answer out.
+    fn order(&self, claim: &Claim) -> Outcome {
+        let mut inner = self.inner();
+        let start = Instant::now();
+        let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
+        match inner.order(claim) {
+            Ok(()) => {
+                let took = start.elapsed();
+                inner.say(Step::Enforced {
+                    request,
+                    dest,
+                    action,
+                    took,
+                });
+                Outcome::Applied
+            }
+            Err(reason) => {
+                let reason = DisplayText::new(&reason);
+                inner.say(Step::Refused {
+                    request,
+                    dest,
+                    reason: &reason,
+                });
+                Outcome::Failed(reason)
+            }
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Enforcer for Firewall {
+    fn narrow(&self) -> bool {
+        true
+    }
+
+    async fn enforce(&self, claim: Claim) -> Outcome {
+        self.order(&claim)
+    }
+}
+
+impl Inner {
+    fn say(&mut self, step: Step<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer(step);
+        }
+    }
+
+    fn learn(&mut self, name: &DomainName, addresses: &[IpAddr]) -> usize {
+        let Some(shield) = &mut self.shield else {
+            return 0;
+        };
+        match shield.learn(name, addresses, now()) {
+            Ok(learnt) => {
+                if learnt.refused > 0 {
+                    let refused = learnt.refused;
+                    tracing::warn!(%name, refused, "an allowed name was answered with addresses that are never opened");
+                }
+                learnt.placed
+            }
+            Err(error) => {
+                tracing::warn!(%name, error = text(&error), "the addresses of a name were not placed");
+                0
+            }
+        }
+    }
+
+    fn order(&mut self, claim: &Claim) -> Result<(), String> {
+        let target = claim.dest().target().map_err(|error| error.to_string())?;
+        // The name may have led to this address before this process was there to see it.
+        if let (Target::Name(name), Ok(Target::Address(address))) =
+            (&target, claim.address().target())
+        {
+            self.learn(name, &[address]);
+        }
+        let shield = self.shield.as_mut().ok_or("the sandbox has ended")?;
+        let ordered = shield.order(claim.action(), &target, claim.scope(), now());
+        ordered.map_err(|error| text(&error))
+    }
+}
+
+/// Lets packets to the whole of `target` pass for the sandbox's life.
+pub(crate) fn allow(shield: &mut Shield, target: &Target) -> Result<(), OrderError> {
+    let dest = match target {
+        Target::Address(address) => (*address).into(),
+        Target::Name(name) => name.into(),
+    };
+    shield.allow(target, &Scope::whole(dest), now())
+}
+
+fn address(blocked: &Blocked) -> Option<IpAddr> {
+    match blocked.address.target() {
+        Ok(Target::Address(address)) => Some(address),
+        _ => None,
+    }
+}
+
+/// The shield counts in the standard library's time.
+pub(crate) fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// Writes an error with what caused it.
+fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
