@@ -47,6 +47,19 @@ impl Process {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// Returns the number in the form that system calls take.
+    pub(crate) const fn raw_pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Returns a second handle on the same process.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            pid: self.pid,
+            pidfd: self.pidfd.try_clone()?,
+        })
+    }
+
     /// Whether the process has not ended yet.
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];

@@ -1,2 +1,341 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Builds the sandbox of `run` and `demo`.
+//! Builds a sandbox around one command: namespaces of its own, nothing connected, nobody to talk to.
+//!
+//! Two user namespaces, one in the other. The outer one belongs to the operator and owns the
+//! network, mount and pid namespaces; its root is the sandbox's first process, which is ours. The
+//! workload lives in the inner one under the operator's own name: root of nothing, so that it can
+//! change neither its firewall nor what is mounted, and a user namespace that it makes cannot
+//! either.
+//!
+//! The order is the safety: [`Sandbox::build`] returns when everything stands and the network has
+//! no more than its loopback; the caller puts the firewall up and connects it; only
+//! [`Sandbox::start`] starts the workload. Whoever drops a sandbox before that, or at any time
+//! after, ends all that is in it, and so does the end of the calling process, however it comes.
+
+mod channel;
+mod filter;
+mod init;
+mod mounts;
+mod restriction;
+mod survey;
+mod workload;
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{
+    DumpableBehavior, Signal, WaitId, WaitIdOptions, getegid, geteuid, set_dumpable_behavior,
+    waitid,
+};
+use rustix::termios::{Termios, Winsize};
+use thiserror::Error;
+
+pub use restriction::Restriction;
+pub use workload::Workload;
+
+use crate::{Place, Pollable, Process, sys};
+use channel::{Fault, Order, Report, receive};
+
+/// What to build.
+#[derive(Clone, Debug, Default)]
+pub struct Blueprint {
+    /// What is to run.
+    pub workload: Workload,
+    /// Directories that only the operator's side may see and change: configuration, state, sockets.
+    /// They are made if they are missing (mode 0700), and their parents cannot be renamed from
+    /// inside.
+    pub withheld: Vec<PathBuf>,
+    /// Directories of which the workload gets an empty one of its own. Made if missing, as above.
+    pub private: Vec<PathBuf>,
+    /// Sockets, or directories of sockets, that are hidden if they are there. All of `/run`, the
+    /// shared directories of X11 and every socket in use that is bound to an absolute path are
+    /// hidden without being named.
+    pub hidden: Vec<PathBuf>,
+    /// What `/etc/resolv.conf` names inside.
+    pub resolvers: Vec<IpAddr>,
+    /// The operator's terminal, if the workload is to have one of its own.
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal to be made for the workload, after the operator's.
+#[derive(Clone, Debug)]
+pub struct Terminal {
+    /// The operator's settings.
+    pub attributes: Termios,
+    /// The operator's window.
+    pub size: Winsize,
+    /// Which of standard input, output and error it stands in for. The others stay as they are.
+    pub replaces: [bool; 3],
+}
+
+/// Why there is no sandbox. Nothing ran.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// This machine does not let this user make user namespaces, or gives no rights in them.
+    #[error("no sandbox can be built here: {restriction}")]
+    Restricted {
+        /// What keeps us from it.
+        restriction: Restriction,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel gives no new `/proc`, because parts of the present one are hidden from us.
+    #[error("no sandbox can be built here: parts of /proc are hidden, as in a container")]
+    MaskedProc(#[source] io::Error),
+    /// The calling process has more than one thread.
+    #[error("a process of several threads cannot build a sandbox")]
+    Threads,
+    /// A step failed.
+    #[error("{step} failed")]
+    Step {
+        /// The step.
+        step: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The first process of the sandbox ended before it was ready.
+    #[error("the first process of the sandbox ended too early")]
+    Died,
+}
+
+/// Why the workload did not start. The sandbox is gone.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is no such program.
+    #[error("the program was not found")]
+    NotFound(#[source] io::Error),
+    /// The program is there, and cannot be executed.
+    #[error("the program cannot be executed")]
+    NotExecutable(#[source] io::Error),
+    /// The sandbox failed first.
+    #[error("the sandbox failed")]
+    Sandbox(#[source] BuildError),
+}
+
+/// A sandbox in which nothing runs yet but its first process.
+#[derive(Debug)]
+pub struct Sandbox {
+    init: Init,
+    control: OwnedFd,
+    terminal: Option<OwnedFd>,
+}
+
+impl Sandbox {
+    /// Builds the sandbox and returns when it stands.
+    ///
+    /// It forks, so it must be called before the process has threads. As a side effect the calling
+    /// process can no longer be traced or read by others of the same user (`PR_SET_DUMPABLE` 0).
+    pub fn build(blueprint: &Blueprint) -> Result<Self, BuildError> {
+        let at = |step: &str| {
+            let step = step.to_owned();
+            |source| BuildError::Step { step, source }
+        };
+        let layout = survey::survey(blueprint).map_err(at("looking at the machine"))?;
+        let (control, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|error| at("making a socket pair")(error.into()))?;
+        let ids = init::Ids {
+            user: geteuid().as_raw(),
+            group: getegid().as_raw(),
+        };
+        let spaces = libc::CLONE_NEWUSER
+            | libc::CLONE_NEWNS
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWNET
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWCGROUP;
+        let ours = control.as_fd();
+        let init = sys::clone::child(spaces, || {
+            // This copy of our end would keep the sandbox from seeing that we are gone.
+            sys::close(ours);
+            init::live(blueprint, &layout, &theirs, ids)
+        });
+        let init = Init(init.map_err(refused)?);
+        drop(theirs);
+
+        map_user(&init.0, 0, ids.user, 0, ids.group).map_err(|source| {
+            let fault = Fault::at("mapping the user")(source);
+            failed(fault)
+        })?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|error| at("hiding this process's memory")(error.into()))?;
+        // If it cannot be told it has ended, which the answer says.
+        drop(Order::Build.send(&control));
+        match hear(&control).map_err(at("hearing the sandbox"))? {
+            (Some(Report::Ready), terminal) => Ok(Self {
+                init,
+                control,
+                terminal,
+            }),
+            (Some(Report::Failed(fault)), _) => Err(failed(fault)),
+            _ => Err(BuildError::Died),
+        }
+    }
+
+    /// Returns the sandbox's first process, whose network is the sandbox's.
+    pub fn init(&self) -> &Process {
+        &self.init.0
+    }
+
+    /// Returns where sockets in the sandbox's network are opened.
+    pub fn place(&self) -> io::Result<Place> {
+        Ok(Place::Of(self.init.0.try_clone()?))
+    }
+
+    /// Starts the workload and returns when its program runs.
+    pub fn start(self) -> Result<Running, StartError> {
+        let lost = |source| {
+            let step = "speaking to the sandbox".to_owned();
+            StartError::Sandbox(BuildError::Step { step, source })
+        };
+        drop(Order::Start.send(&self.control)); // as above: the answer says it
+        let (report, pidfd) = hear(&self.control).map_err(lost)?;
+        match (report, pidfd) {
+            (Some(Report::Started), Some(pidfd)) => Ok(Running {
+                workload: pidfd,
+                control: Pollable::new(self.control).map_err(lost)?,
+                terminal: self.terminal,
+                init: self.init,
+            }),
+            (Some(Report::NotExecuted(errno)), _) => {
+                let error = io::Error::from_raw_os_error(errno);
+                Err(match errno {
+                    libc::ENOENT | libc::ENOTDIR => StartError::NotFound(error),
+                    _ => StartError::NotExecutable(error),
+                })
+            }
+            (Some(Report::Failed(Fault { step, errno })), _) => {
+                let source = io::Error::from_raw_os_error(errno);
+                Err(StartError::Sandbox(BuildError::Step { step, source }))
+            }
+            _ => Err(StartError::Sandbox(BuildError::Died)),
+        }
+    }
+}
+
+/// A workload that runs.
+#[derive(Debug)]
+pub struct Running {
+    workload: OwnedFd,
+    control: Pollable,
+    terminal: Option<OwnedFd>,
+    init: Init,
+}
+
+/// What happened to a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stopped itself, or was stopped from its terminal; see [`Running::resume`].
+    Stopped,
+    /// It ended with this status.
+    Exited(u8),
+    /// It was ended by this signal.
+    Killed(u8),
+}
+
+impl Running {
+    /// Returns the master side of the workload's terminal, once.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Returns the sandbox's first process, whose network is the sandbox's.
+    pub fn init(&self) -> &Process {
+        &self.init.0
+    }
+
+    /// Sends a signal to the workload; `ESRCH` when it has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.workload, signal)?)
+    }
+
+    /// Lets a workload that has stopped go on, and all that stopped with it.
+    pub fn resume(&self) -> io::Result<()> {
+        Order::Continue.send(&self.control)
+    }
+
+    /// Returns the next change. After the end of the workload nothing of the sandbox is left, and
+    /// this must not be called again. It may be dropped before it is done; nothing is lost by that.
+    pub async fn changed(&self) -> io::Result<Change> {
+        let hear = |fd: std::os::fd::BorrowedFd<'_>| receive(fd, RecvFlags::DONTWAIT);
+        let (packet, _) = self.control.read(hear).await?;
+        // All three are below 256: wait(2) has eight bits for a status, seven for a signal.
+        let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+        Ok(match Report::decode(&packet) {
+            Some(Report::Stopped) => Change::Stopped,
+            Some(Report::Exited(status)) => Change::Exited(byte(status)),
+            Some(Report::Killed(signal)) => Change::Killed(byte(signal)),
+            // The first process was killed, and everything with it.
+            _ => Change::Killed(byte(libc::SIGKILL)),
+        })
+    }
+}
+
+/// The first process. Dropping it ends the sandbox and waits until nothing of it is left.
+#[derive(Debug)]
+struct Init(Process);
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        drop(self.0.signal(Signal::KILL)); // ESRCH: it has ended
+        while let Err(rustix::io::Errno::INTR) =
+            waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED)
+        {}
+    }
+}
+
+/// What the sandbox says next (none: it is gone), and the descriptor that came with it.
+fn hear(control: &OwnedFd) -> io::Result<(Option<Report>, Option<OwnedFd>)> {
+    let (packet, with) = receive(control, RecvFlags::empty())?;
+    Ok((Report::decode(&packet), with))
+}
+
+/// Writes the maps of a new user namespace: one user, one group, no others ever.
+fn map_user(
+    process: &Process,
+    user: u32,
+    outer_user: u32,
+    group: u32,
+    outer_group: u32,
+) -> io::Result<()> {
+    let file = |name| format!("/proc/{}/{name}", process.pid());
+    fs::write(file("setgroups"), "deny")?;
+    fs::write(file("uid_map"), format!("{user} {outer_user} 1"))?;
+    fs::write(file("gid_map"), format!("{group} {outer_group} 1"))
+}
+
+/// The kernel refused to make the namespaces at all.
+fn refused(source: io::Error) -> BuildError {
+    if source.raw_os_error() == Some(libc::EDEADLK) {
+        return BuildError::Threads;
+    }
+    failed(Fault::at("making namespaces")(source))
+}
+
+fn failed(fault: Fault) -> BuildError {
+    let source = io::Error::from_raw_os_error(fault.errno);
+    if fault.step == mounts::MOUNTING_PROC && fault.errno == libc::EPERM {
+        return BuildError::MaskedProc(source);
+    }
+    match Restriction::find(fault.errno) {
+        Some(restriction) => BuildError::Restricted {
+            restriction,
+            source,
+        },
+        None => BuildError::Step {
+            step: fault.step,
+            source,
+        },
+    }
+}

@@ -2,15 +2,20 @@
 //! The system calls that no safe crate offers, each behind a safe function: all `unsafe` of the
 //! project is below this module.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use netlink_sys::Socket;
 use rustix::thread::UnshareFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) mod clone;
 pub(crate) mod fork;
+pub(crate) mod signals;
 
 /// `ioctl(NS_GET_USERNS)`, `_IO(0xb7, 1)`: the user namespace that owns a namespace.
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
@@ -80,5 +85,69 @@ pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Ow
     // its place: the only caller, `Pollable`, lends it out shared and never calls `get_mut`.
     unsafe {
         Ok(AsyncFd::register_with_interest(fd, interest)?)
+    }
+}
+
+/// Marks every descriptor from 3 on close-on-exec.
+pub(crate) fn close_on_exec_from_3() -> io::Result<()> {
+    #[expect(unsafe_code, reason = "rustix has no close_range")]
+    // SAFETY: only the flag of descriptors is changed, none is closed here; whoever owns one goes
+    // on to own it. What follows is exec, which closes them, or exit.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Adds `attributes` (`MOUNT_ATTR_…`) to the mount at `path`, and to all below it if `recursive`.
+/// Attributes are only ever added: never is a mount made less strict.
+pub(crate) fn restrict_mount(path: &Path, attributes: u64, recursive: bool) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attr = libc::mount_attr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    #[expect(unsafe_code, reason = "rustix has no mount_setattr")]
+    // SAFETY: `path` is a C string and `attr` a mount_attr of the size told; the kernel reads both
+    // and keeps neither.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Closes, in a forked child, its copy of a descriptor that the parent owns.
+pub(crate) fn close(copy: BorrowedFd<'_>) {
+    #[expect(
+        unsafe_code,
+        reason = "the copy has no owner in the child that could drop it"
+    )]
+    // SAFETY: called only in a forked child that ends without dropping the parent's values, so the
+    // number, closed here, is not closed or used again by whoever owns it in the parent's copy.
+    unsafe {
+        libc::close(copy.as_raw_fd());
     }
 }

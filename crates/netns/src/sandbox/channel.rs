@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the supervisor and the first process of a sandbox say to each other.
+//!
+//! One message is one packet of a socket pair that nobody else has: the workload's copy closes
+//! when its program starts.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// From the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The user namespace has its map: go on and build.
+    Build,
+    /// The firewall holds: start the workload.
+    Start,
+    /// The workload, which had stopped, may go on.
+    Continue,
+}
+
+/// From the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// All is built, the network is down. Comes with the terminal's master side, if there is one.
+    Ready,
+    /// The workload's program runs. Comes with its pidfd.
+    Started,
+    /// The workload stopped itself (job control).
+    Stopped,
+    /// The workload ended with this status.
+    Exited(i32),
+    /// The workload was ended by this signal.
+    Killed(i32),
+    /// The workload's program could not be executed.
+    NotExecuted(i32),
+    /// Something could not be built.
+    Failed(Fault),
+}
+
+/// A step that failed, and the kernel's number for why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) step: String,
+    pub(crate) errno: i32,
+}
+
+impl Fault {
+    /// Returns what turns an error into a fault of `step`.
+    pub(crate) fn at<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let step = step.into();
+        move |error| Self {
+            step,
+            errno: error.into().raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}
+
+impl Order {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Build => b'b',
+            Self::Start => b's',
+            Self::Continue => b'c',
+        }
+    }
+
+    pub(crate) fn decode(packet: &[u8]) -> Option<Self> {
+        [Self::Build, Self::Start, Self::Continue]
+            .into_iter()
+            .find(|order| packet == [order.byte()])
+    }
+
+    pub(crate) fn send(self, to: impl AsFd) -> io::Result<()> {
+        send(to, &[self.byte()], None)
+    }
+}
+
+impl Report {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let with = |kind: u8, number: i32| {
+            let mut packet = vec![kind];
+            packet.extend(number.to_ne_bytes());
+            packet
+        };
+        match self {
+            Self::Ready => vec![b'r'],
+            Self::Started => vec![b's'],
+            Self::Stopped => vec![b't'],
+            Self::Exited(code) => with(b'e', *code),
+            Self::Killed(signal) => with(b'k', *signal),
+            Self::NotExecuted(errno) => with(b'x', *errno),
+            Self::Failed(fault) => {
+                let mut packet = with(b'f', fault.errno);
+                packet.extend(fault.step.bytes().take(PACKET - 5));
+                packet
+            }
+        }
+    }
+
+    pub(crate) fn decode(packet: &[u8]) -> Option<Self> {
+        let (kind, rest) = packet.split_first()?;
+        let number = || {
+            let (number, text) = rest.split_first_chunk()?;
+            Some((i32::from_ne_bytes(*number), text))
+        };
+        Some(match kind {
+            b'r' => Self::Ready,
+            b's' => Self::Started,
+            b't' => Self::Stopped,
+            b'e' => Self::Exited(number()?.0),
+            b'k' => Self::Killed(number()?.0),
+            b'x' => Self::NotExecuted(number()?.0),
+            b'f' => {
+                let (errno, text) = number()?;
+                let step = String::from_utf8_lossy(text).into_owned();
+                Self::Failed(Fault { step, errno })
+            }
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn send(&self, to: impl AsFd, with: Option<&OwnedFd>) -> io::Result<()> {
+        send(to, &self.encode(), with)
+    }
+}
+
+/// The longest packet.
+pub(crate) const PACKET: usize = 4096;
+
+fn send(to: impl AsFd, packet: &[u8], with: Option<&OwnedFd>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = with.map(AsFd::as_fd);
+    if let Some(fd) = &fds {
+        ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
+    }
+    sendmsg(
+        to,
+        &[IoSlice::new(packet)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+/// Returns the next packet (empty: the other side is gone) and the descriptor that came with it.
+pub(crate) fn receive(from: impl AsFd, flags: RecvFlags) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut packet = vec![0; PACKET];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let got = loop {
+        match recvmsg(
+            &from,
+            &mut [IoSliceMut::new(&mut packet)],
+            &mut ancillary,
+            flags,
+        ) {
+            Err(rustix::io::Errno::INTR) => {}
+            done => break done?,
+        }
+    };
+    packet.truncate(got.bytes);
+    let mut with = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+            with = fds.next();
+        }
+    }
+    Ok((packet, with))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_what_is_heard() {
+        for order in [Order::Build, Order::Start, Order::Continue] {
+            assert_eq!(Order::decode(&[order.byte()]), Some(order));
+        }
+        let fault = Fault {
+            step: "mounting é".to_owned(),
+            errno: 13,
+        };
+        for report in [
+            Report::Ready,
+            Report::Started,
+            Report::Stopped,
+            Report::Exited(255),
+            Report::Killed(9),
+            Report::NotExecuted(2),
+            Report::Failed(fault),
+        ] {
+            assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+    }
+
+    #[test]
+    fn what_nobody_says_is_not_understood() {
+        for packet in [&b""[..], b"z", b"e", b"e12", b"bb"] {
+            assert_eq!(Report::decode(packet), None, "{packet:?}");
+            assert_eq!(Order::decode(packet), None, "{packet:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Says why a machine does not let an ordinary user build a sandbox, and what to do about it.
+
+use std::fmt;
+use std::fs;
+
+/// What keeps user namespaces from working here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restriction {
+    /// `AppArmor` takes all rights from user namespaces of unconfined programs (Ubuntu 23.10 on).
+    AppArmor,
+    /// Debian's switch for unprivileged user namespaces is off.
+    Switch,
+    /// The number of user namespaces is limited to none.
+    Limit,
+    /// A container engine's system call filter refuses them.
+    Container,
+}
+
+impl Restriction {
+    /// Returns what the settings of this machine say, after the kernel has refused with `errno`.
+    pub(crate) fn find(errno: i32) -> Option<Self> {
+        Self::told(errno, |path| {
+            fs::read_to_string(path)
+                .ok()
+                .map(|text| text.trim().to_owned())
+        })
+    }
+
+    fn told(errno: i32, read: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let says = |path: &str, value: &str| read(path).is_some_and(|found| found == value);
+        if !matches!(
+            errno,
+            libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EUSERS
+        ) {
+            None
+        } else if says("/proc/sys/user/max_user_namespaces", "0") {
+            Some(Self::Limit)
+        } else if says("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+            Some(Self::Switch)
+        } else if says(
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+        ) {
+            Some(Self::AppArmor)
+        } else if read("/proc/self/status").is_some_and(|status| status.contains("Seccomp:\t2")) {
+            Some(Self::Container)
+        } else {
+            None
+        }
+    }
+
+    /// Returns what an operator can do about it, one sentence or more.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::AppArmor => {
+                "Give terok-clearance an AppArmor profile with `userns,` (README, \"Ubuntu\"), or \
+                 as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0."
+            }
+            Self::Switch => "As root: sysctl kernel.unprivileged_userns_clone=1.",
+            Self::Limit => "As root: sysctl user.max_user_namespaces=15000.",
+            Self::Container => {
+                "Run it outside the container, or start the container with a seccomp profile that \
+                 allows user namespaces (podman and docker: --security-opt seccomp=unconfined)."
+            }
+        }
+    }
+}
+
+impl fmt::Display for Restriction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AppArmor => {
+                "AppArmor restricts user namespaces \
+                 (kernel.apparmor_restrict_unprivileged_userns=1)"
+            }
+            Self::Switch => {
+                "user namespaces are for root only (kernel.unprivileged_userns_clone=0)"
+            }
+            Self::Limit => "there may be no user namespaces (user.max_user_namespaces=0)",
+            Self::Container => "a system call filter, as container engines set it, is in force",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setting_that_refuses_is_named() {
+        let machine = |settings: &'static [(&str, &str)]| {
+            move |path: &str| {
+                let found = settings.iter().find(|(name, _)| path.ends_with(name));
+                found.map(|(_, value)| (*value).to_owned())
+            }
+        };
+        let check = |errno, settings, expected| {
+            assert_eq!(
+                Restriction::told(errno, machine(settings)),
+                expected,
+                "{settings:?}"
+            );
+        };
+        check(
+            libc::ENOSPC,
+            &[("max_user_namespaces", "0")],
+            Some(Restriction::Limit),
+        );
+        check(
+            libc::EPERM,
+            &[("unprivileged_userns_clone", "0")],
+            Some(Restriction::Switch),
+        );
+        let ubuntu = &[
+            ("max_user_namespaces", "62000"),
+            ("unprivileged_userns_clone", "1"),
+            ("apparmor_restrict_unprivileged_userns", "1"),
+        ];
+        check(libc::EACCES, ubuntu, Some(Restriction::AppArmor));
+        check(
+            libc::EPERM,
+            &[("self/status", "Seccomp:\t2\n")],
+            Some(Restriction::Container),
+        );
+        check(libc::EPERM, &[("max_user_namespaces", "62000")], None);
+        check(libc::ENOMEM, ubuntu, None);
+    }
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Looks at the machine, before the sandbox is built, for what the workload is not to see.
+//!
+//! The files stay as they are, so everything behind which somebody listens has to be found: paths
+//! are resolved here, on the operator's side, since the sandbox's own view changes while it is
+//! built.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use super::Blueprint;
+
+/// What the sandbox's file system is to look like: absolute paths without symbolic links.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    /// Directories that are to be mount points, parents first, so that they cannot be renamed.
+    pub(crate) pinned: BTreeSet<PathBuf>,
+    /// Directories to be replaced by empty ones that nobody can write.
+    pub(crate) withheld: BTreeSet<PathBuf>,
+    /// Directories to be replaced by empty ones, with their mode.
+    pub(crate) emptied: Vec<(PathBuf, u32)>,
+    /// Everything else that is to be hidden: sockets and other files.
+    pub(crate) blanked: BTreeSet<PathBuf>,
+    /// Directories whose contents are to be replaced by a few kept things (`/run`).
+    pub(crate) fresh: Vec<PathBuf>,
+    /// What is kept of them.
+    pub(crate) kept: Vec<PathBuf>,
+    /// The file that names the resolvers, and whether it is there already.
+    pub(crate) resolv: Option<PathBuf>,
+}
+
+/// Where system-wide sockets are; all of it is replaced.
+const RUN: &str = "/run";
+/// Kept of it: NixOS keeps its programs, libraries and drivers there, and nothing that listens.
+const KEPT: [&str; 4] = [
+    "/run/current-system",
+    "/run/booted-system",
+    "/run/wrappers",
+    "/run/opengl-driver",
+];
+/// Sockets of graphical sessions, in directories that everybody shares.
+const SHARED: [&str; 4] = [
+    "/tmp/.X11-unix",
+    "/tmp/.ICE-unix",
+    "/tmp/.XIM-unix",
+    "/tmp/.font-unix",
+];
+/// File systems that are doors to the kernel or to other namespaces, wherever they are mounted.
+const DOORS: [&str; 17] = [
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "securityfs",
+    "sysfs",
+    "tracefs",
+];
+
+/// Returns what is to be done for `blueprint` on this machine, and makes the directories that it
+/// withholds if they are missing, so that the workload cannot make them first.
+pub(crate) fn survey(blueprint: &Blueprint) -> io::Result<Layout> {
+    let mut layout = Layout {
+        fresh: vec![PathBuf::from(RUN)],
+        ..Layout::default()
+    };
+    let old_run = Path::new("/var/run");
+    if old_run.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+        layout.fresh.push(old_run.to_owned());
+    }
+    layout.kept = KEPT
+        .into_iter()
+        .map(PathBuf::from)
+        .filter(|path| path.exists())
+        .collect();
+    layout.resolv = resolv_conf();
+
+    for directory in &blueprint.withheld {
+        make(directory);
+        let Ok(real) = directory.canonicalize() else {
+            continue;
+        };
+        if layout.is_replaced(&real) {
+            continue;
+        }
+        // The way to it, as it is written and as it is: neither may be renamed.
+        for place in [directory.as_path(), &real] {
+            let parent = place.parent().and_then(|parent| parent.canonicalize().ok());
+            let way = parent.iter().flat_map(|parent| parent.ancestors());
+            layout.pinned.extend(
+                way.filter(|path| *path != Path::new("/"))
+                    .map(Path::to_owned),
+            );
+        }
+        layout.withheld.insert(real);
+    }
+    for directory in &blueprint.private {
+        make(directory);
+    }
+    let shared = SHARED.into_iter().map(PathBuf::from);
+    for path in blueprint
+        .private
+        .iter()
+        .cloned()
+        .chain(blueprint.hidden.clone())
+        .chain(shared)
+    {
+        layout.hide(&path);
+    }
+    for path in bound_sockets(&fs::read_to_string("/proc/net/unix")?) {
+        layout.hide(&path);
+    }
+    for path in doors(&fs::read_to_string("/proc/self/mountinfo")?) {
+        layout.hide(&path);
+    }
+    Ok(layout)
+}
+
+impl Layout {
+    /// Whether `path` is gone anyway, with the whole tree that it is in.
+    fn is_replaced(&self, path: &Path) -> bool {
+        let trees = ["/dev", "/proc", "/sys"].into_iter().map(Path::new);
+        let own = self
+            .fresh
+            .iter()
+            .chain(&self.withheld)
+            .map(PathBuf::as_path);
+        trees.chain(own).any(|tree| path.starts_with(tree))
+    }
+
+    fn hide(&mut self, path: &Path) {
+        if self.is_replaced(path) {
+            return;
+        }
+        // What cannot be looked at now, the workload cannot reach either: it has fewer rights.
+        let Ok(real) = path.canonicalize() else {
+            return;
+        };
+        let Ok(there) = real.metadata() else { return };
+        if self.is_replaced(&real) {
+            return;
+        }
+        if there.is_dir() {
+            let mode = there.permissions().mode() & 0o7777;
+            if self.emptied.iter().all(|(known, _)| *known != real) {
+                self.emptied.push((real, mode));
+            }
+        } else {
+            self.blanked.insert(real);
+        }
+    }
+}
+
+/// Makes a directory, readable by its owner alone. Where that fails it fails for the workload, too.
+fn make(directory: &Path) {
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    if let Err(error) = made {
+        tracing::debug!(directory = %directory.display(), %error, "not there and not made");
+    }
+}
+
+/// The file that `/etc/resolv.conf` stands for. It may be missing behind a dangling link.
+fn resolv_conf() -> Option<PathBuf> {
+    let path = Path::new("/etc/resolv.conf");
+    if let Ok(real) = path.canonicalize() {
+        return Some(real);
+    }
+    let target = Path::new("/etc").join(path.read_link().ok()?);
+    let mut plain = PathBuf::new();
+    for component in target.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    let plain = match plain.strip_prefix("/var") {
+        Ok(rest) if rest.starts_with("run") => Path::new("/").join(rest),
+        _ => plain,
+    };
+    plain.starts_with(RUN).then_some(plain)
+}
+
+/// The paths in `/proc/net/unix`: sockets bound in the file system. A name that was given relative
+/// to some directory cannot be found by it and is left out.
+fn bound_sockets(table: &str) -> BTreeSet<PathBuf> {
+    let path = |line: &str| {
+        // Num: RefCount Protocol Flags Type St Inode Path; the path may hold blanks
+        let mut rest = line;
+        for _ in 0..7 {
+            rest = rest.trim_start().split_once(' ')?.1;
+        }
+        rest.starts_with('/').then(|| PathBuf::from(rest))
+    };
+    table.lines().skip(1).filter_map(path).collect()
+}
+
+/// The mount points in `mountinfo` of file systems that are doors.
+fn doors(mountinfo: &str) -> BTreeSet<PathBuf> {
+    let point = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let kind = after.split(' ').next()?;
+        let point = before.split(' ').nth(4)?;
+        DOORS
+            .contains(&kind)
+            .then(|| PathBuf::from(unescape(point)))
+    };
+    mountinfo.lines().filter_map(point).collect()
+}
+
+/// Undoes the octal escapes of `/proc/self/mountinfo`: blank, tab, newline and backslash.
+fn unescape(text: &str) -> String {
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .into_iter()
+    .fold(text.to_owned(), |text, (escape, plain)| {
+        text.replace(escape, plain)
+    })
+}
+
+/// Sets the mode of what stands at `path`.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_bound_in_the_file_system_are_found() {
+        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 22211 /tmp/ssh-x/agent.1\n\
+            0000000000000000: 00000002 00000000 00010000 0005 01   712 /srv/a b/c\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 20001\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 20002 @/tmp/.X11-unix/X0\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 20003 relative.sock\n";
+        let found: Vec<_> = bound_sockets(table).into_iter().collect();
+        assert_eq!(
+            found,
+            [Path::new("/srv/a b/c"), Path::new("/tmp/ssh-x/agent.1")]
+        );
+    }
+
+    #[test]
+    fn doors_are_found_wherever_they_are_mounted() {
+        let mounts = "21 1 0:20 / /proc rw,nosuid - proc proc rw\n\
+            22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
+            23 1 0:21 / /srv/my\\040root/sys rw master:1 shared:2 - sysfs sysfs rw\n";
+        let found: Vec<_> = doors(mounts).into_iter().collect();
+        assert_eq!(found, [Path::new("/proc"), Path::new("/srv/my root/sys")]);
+    }
+
+    #[test]
+    fn a_withheld_directory_is_made_and_the_way_to_it_pinned() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let config = home.join(".config/terok-clearance");
+        let blueprint = Blueprint {
+            withheld: vec![config.clone()],
+            ..Blueprint::default()
+        };
+        let layout = survey(&blueprint).unwrap();
+        assert_eq!(
+            config.metadata().unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        assert!(layout.withheld.contains(&config));
+        assert!(layout.pinned.contains(&home) && layout.pinned.contains(&home.join(".config")));
+        assert!(!layout.pinned.contains(Path::new("/")) && !layout.pinned.contains(&config));
+    }
+
+    #[test]
+    fn both_ways_to_a_linked_directory_are_pinned() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::create_dir_all(home.join("dotfiles/config")).unwrap();
+        std::os::unix::fs::symlink("dotfiles/config", home.join(".config")).unwrap();
+        let config = home.join(".config/terok-clearance");
+        let blueprint = Blueprint {
+            withheld: vec![config],
+            ..Blueprint::default()
+        };
+        let layout = survey(&blueprint).unwrap();
+        assert!(
+            layout
+                .withheld
+                .contains(&home.join("dotfiles/config/terok-clearance"))
+        );
+        assert!(layout.pinned.contains(&home.join("dotfiles/config")));
+    }
+
+    #[test]
+    fn a_socket_and_a_directory_are_hidden_each_in_its_way() {
+        let here = tempfile::tempdir().unwrap();
+        let here = here.path().canonicalize().unwrap();
+        let socket = here.join("engine.sock");
+        let listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let shared = here.join("shared");
+        fs::create_dir(&shared).unwrap();
+        set_mode(&shared, 0o1777).unwrap();
+        let blueprint = Blueprint {
+            hidden: vec![shared.clone()],
+            ..Blueprint::default()
+        };
+        let layout = survey(&blueprint).unwrap();
+        assert!(
+            layout.blanked.contains(&socket),
+            "found without being named"
+        );
+        assert!(layout.emptied.contains(&(shared, 0o1777)));
+        drop(listening);
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The last steps of the process that becomes the workload: it gives up every right, then runs.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::io::Errno;
+use rustix::process::{chdir, getpid, setpgid, setsid};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::termios::tcsetpgrp;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
+
+use super::Terminal;
+use super::channel::{Fault, Report};
+use super::filter::Filter;
+use crate::sys;
+
+/// What is to run in a sandbox.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// The program: a path, or a name to be found by the `PATH` of `environment`.
+    pub program: OsString,
+    /// Its arguments, without its name.
+    pub arguments: Vec<OsString>,
+    /// All of its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it starts.
+    pub directory: PathBuf,
+}
+
+/// All that the process needs on its way.
+#[derive(Debug)]
+pub(super) struct Beginning<'a> {
+    pub(super) workload: &'a Workload,
+    /// The terminal's slave side, and which descriptors it replaces.
+    pub(super) terminal: Option<(&'a OwnedFd, &'a Terminal)>,
+    pub(super) filter: &'a Filter,
+}
+
+impl Beginning<'_> {
+    /// Becomes the workload. It returns only if that failed, with the reason.
+    pub(super) fn execute(&self) -> Report {
+        if let Err(fault) = self.prepare() {
+            return Report::Failed(fault);
+        }
+        // `exec` also takes back the blocked signals and the ignored SIGPIPE.
+        let error = Command::new(&self.workload.program)
+            .args(&self.workload.arguments)
+            .env_clear()
+            .envs(
+                self.workload
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
+            .exec();
+        Report::NotExecuted(error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
+    fn prepare(&self) -> Result<(), Fault> {
+        match self.terminal {
+            Some((slave, terminal)) => {
+                take_terminal(slave, terminal).map_err(Fault::at("taking the terminal"))?;
+            }
+            None => drop(setsid().map_err(Fault::at("leaving the session"))?),
+        }
+        let directory = &self.workload.directory;
+        chdir(directory).map_err(Fault::at(format!("going to {}", directory.display())))?;
+        sys::close_on_exec_from_3().map_err(Fault::at("closing descriptors"))?;
+        give_up_rights().map_err(Fault::at("giving up capabilities"))?;
+        self.filter.apply().map_err(|error| Fault {
+            step: format!("filtering system calls: {error}"),
+            errno: io::Error::last_os_error()
+                .raw_os_error()
+                .unwrap_or(libc::EINVAL),
+        })
+    }
+}
+
+/// Makes the workload a job of its own in the session of the process above, in the foreground: not
+/// the leader of a session, or it could never be stopped by Ctrl-Z.
+fn take_terminal(slave: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
+    setpgid(None, None)?;
+    tcsetpgrp(slave, getpid())?;
+    let [stdin, stdout, stderr] = terminal.replaces;
+    if stdin {
+        dup2_stdin(slave)?;
+    }
+    if stdout {
+        dup2_stdout(slave)?;
+    }
+    if stderr {
+        dup2_stderr(slave)?;
+    }
+    Ok(())
+}
+
+/// Gives up all capabilities for good. They are over nothing but the workload's own namespace, yet
+/// a root that has them meets fewer refusals and more code of the kernel.
+fn give_up_rights() -> Result<(), Errno> {
+    for bit in 0..64 {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => break, // the kernel knows no more
+            Err(error) => return Err(error),
+        }
+    }
+    clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
+    set_no_new_privs(true)
+}

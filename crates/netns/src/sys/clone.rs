@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A child that lives on in the code of its parent, in namespaces of its own.
+
+use std::fs;
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use rustix::process::Pid;
+
+use crate::process::Process;
+
+/// Starts a child in new namespaces (`CLONE_NEW…`), which does `life` and exits with its result.
+///
+/// Fails with `EDEADLK` when the caller has more than one thread: the child could then wait for
+/// ever for a lock that another thread held at the time.
+pub(crate) fn child(namespaces: i32, life: impl FnOnce() -> u8) -> io::Result<Process> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    let mut pidfd: i32 = -1;
+    let flags = namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::c_ulong::from(flags.unsigned_abs());
+    #[expect(unsafe_code, reason = "no safe crate clones into namespaces")]
+    // SAFETY: without CLONE_VM the child has its own copy of all memory and, with a null stack
+    // pointer, goes on where this call stands. The caller was seen to have one thread, which is
+    // here, so no other holds a lock or is in the middle of a change: the child may run any code.
+    // Of the C library only its record of the thread's number is stale; it is used for locks that
+    // check their owner, where all that matters is that it stays the same. The kernel stores the
+    // pidfd at the third argument; it is a new descriptor that nobody else owns.
+    unsafe {
+        let pid = libc::syscall(
+            libc::SYS_clone,
+            flags,
+            ptr::null_mut::<libc::c_void>(),
+            &raw mut pidfd,
+            ptr::null_mut::<libc::c_void>(),
+            ptr::null_mut::<libc::c_void>(),
+        );
+        match i32::try_from(pid) {
+            Ok(0) => {
+                // A panic was told by its hook already; it must not go on in the parent's code.
+                let code = catch_unwind(AssertUnwindSafe(life)).unwrap_or(70);
+                libc::_exit(i32::from(code))
+            }
+            Ok(pid) if pid > 0 => {
+                let pidfd = OwnedFd::from_raw_fd(pidfd);
+                let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+                Ok(Process::from_parts(pid, pidfd))
+            }
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}

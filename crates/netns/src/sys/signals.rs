@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The end of children as something to read, for a process that lets no signal interrupt it.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::ptr;
+
+/// Blocks every signal for the calling thread and returns a descriptor from which the ends of
+/// children are read: readable, without blocking, when there is a `SIGCHLD`.
+pub(crate) fn children_only() -> io::Result<OwnedFd> {
+    #[expect(unsafe_code, reason = "rustix has no signal sets")]
+    // SAFETY: both sets are initialised by sigfillset and sigemptyset before they are read, and
+    // outlive the calls that read them. signalfd returns a new descriptor, or a negative number.
+    unsafe {
+        let mut every = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(every.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, every.as_ptr(), ptr::null_mut());
+        let mut child = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(child.as_mut_ptr());
+        libc::sigaddset(child.as_mut_ptr(), libc::SIGCHLD);
+        let fd = libc::signalfd(-1, child.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(OwnedFd::from_raw_fd(fd))
+        }
+    }
+}
