@@ -9,6 +9,7 @@ pub mod demo;
 pub mod preview;
 pub mod serve;
 pub mod serve_verdict;
+pub mod supervise;
 
 use clap::Subcommand;
 use tracing::level_filters::LevelFilter;
@@ -45,6 +46,10 @@ pub enum Command {
     /// Serve the verdict helper, which runs `terok-shield` for a hub.
     #[command(display_order = 70)]
     ServeVerdict(serve_verdict::Args),
+
+    /// Guard a network namespace that is there already, such as a rootless container's.
+    #[command(display_order = 50)]
+    Supervise(supervise::Args),
 }
 
 impl Command {
@@ -64,13 +69,15 @@ impl Command {
             Self::Serve(args) => serve::perform(args, context),
 
             Self::ServeVerdict(args) => serve_verdict::perform(args, context),
+
+            Self::Supervise(args) => supervise::perform(args, context),
         }
     }
 
     /// Returns what it logs without a `-v`: services say what they do, the others only trouble.
     pub(crate) const fn log_level(&self) -> LevelFilter {
         match self {
-            Self::Serve(_) | Self::ServeVerdict(_) => LevelFilter::INFO,
+            Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => LevelFilter::INFO,
             _ => LevelFilter::WARN,
         }
     }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `supervise`: guards a network namespace that somebody else made.
+
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use netns::Process;
+use shield::Policy;
+use supervisor::{Config, Ended, Supervisor};
+use terok_clearance::socket::RuntimeDir;
+use terok_clearance::{ContainerId, Dossier, Target};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A process in the network namespace to guard, such as a container's first; it ends with it.
+    #[arg(long, value_name = "PID")]
+    pid: u32,
+    /// What the questions call the sandbox; its first 12 characters name the sockets.
+    #[arg(long, value_name = "NAME", default_value = "sandbox")]
+    name: ContainerId,
+    /// A resolver that the sandbox may ask, and whose answers name addresses; again for more.
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+    /// An address or a host name that is open from the start; again for more.
+    #[arg(long, value_name = "DEST")]
+    allow: Vec<Target>,
+}
+
+/// Does it.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let Args {
+        pid,
+        name,
+        dns,
+        allow,
+    } = args;
+    let process = Process::open(pid).with_context(|| format!("finding process {pid}"))?;
+    let policy = Policy::new(dns).context("reading --dns")?;
+    let config = Config {
+        container: name,
+        dossier: Dossier::default(),
+        process,
+        policy,
+        allowed: allow,
+        runtime: RuntimeDir::new(context.environment.runtime()),
+    };
+    block_on(async {
+        let mut signals = Stop::catch()?;
+        let supervisor = Supervisor::start(config)
+            .with_context(|| format!("guarding the network namespace of process {pid}"))
+            .hint("without root, the namespace must belong to a user namespace of yours")?;
+        let hub = supervisor.hub().display();
+        if context.json {
+            let ingester = supervisor.ingester();
+            let ready = serde_json::json!({
+                "step": "ready",
+                "pid": pid,
+                "hub": supervisor.hub(),
+                "ingester": ingester,
+            });
+            context.output.line(&ready.to_string())?;
+        } else {
+            context
+                .output
+                .line(&format!("guarding process {pid}: questions at {hub}"))?;
+        }
+        let stop = CancellationToken::new();
+        let mut serving = std::pin::pin!(supervisor.serve(stop.clone()));
+        let (ended, status) = tokio::select! {
+            ended = &mut serving => (ended, Status::OK),
+            status = signals.cancel(&stop) => (serving.await, status),
+        };
+        match ended.context("guarding the sandbox")? {
+            Ended::Sandbox => Ok(Status::OK),
+            Ended::Stopped => Ok(status),
+        }
+    })
+}
