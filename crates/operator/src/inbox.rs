@@ -10,12 +10,13 @@ mod row;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{
     Action, ContainerId, Decision, DisplayText, RequestId, Resolution, ShieldState,
 };
 
-pub use news::{Answer, Applied, Change, Dialect, End, HubId, News, Refusal, Reply};
+pub use news::{Answer, Change, End, HubId, News, Refusal, Reply};
 pub use row::{Row, RowNumber, RowNumberError};
 
 use row::{Echo, Entry, Flow, Key};
@@ -41,7 +42,7 @@ pub struct Inbox {
 
 #[derive(Debug)]
 struct Hub {
-    dialect: Dialect,
+    speaks: Speaks,
     up: bool,
     rows: BTreeSet<RowNumber>,
     requests: HashMap<RequestId, (RowNumber, Flow)>,
@@ -74,16 +75,16 @@ impl Inbox {
         Some(*row)
     }
 
-    /// Takes in what a hub says at `now` (microseconds since the epoch), and returns what changed.
-    pub fn hear(&mut self, hub: &HubId, news: News, now: u64) -> Vec<Change> {
+    /// Takes in what a hub says, and returns what changed.
+    pub fn hear(&mut self, hub: &HubId, news: News) -> Vec<Change> {
         let mut changes = Vec::new();
         match news {
-            News::Up(dialect) => self.up(hub, dialect, &mut changes),
-            News::Down => {
+            News::Up(speaks) => self.up(hub, speaks, &mut changes),
+            News::Down(reason) => {
                 if let Some(state) = self.hubs.get_mut(hub)
                     && std::mem::take(&mut state.up)
                 {
-                    changes.push(Change::Down(hub.clone()));
+                    changes.push(Change::Down(hub.clone(), reason));
                 }
             }
             News::Gone => {
@@ -92,8 +93,8 @@ impl Inbox {
                     changes.push(Change::Gone(hub.clone()));
                 }
             }
+            News::Unreachable(reason) => changes.push(Change::Unreachable(hub.clone(), reason)),
             News::Said(event) => self.said(hub, event, &mut changes),
-            News::Applied(applied) => self.applied(hub, applied, now, &mut changes),
         }
         changes
     }
@@ -113,22 +114,19 @@ impl Inbox {
         let answer = |entry: &Entry| Answer {
             row: number,
             hub: row.key.hub.clone(),
-            dialect: row.dialect,
-            request: entry.request.id.clone(),
-            container: row.key.container.clone(),
-            dest: row.key.scope.dest.clone(),
+            request: Arc::clone(&entry.request),
             action,
             scope: row.key.scope.clone(),
         };
-        let answers: Vec<_> = match row.dialect {
+        let answers: Vec<_> = match row.speaks {
             // The verdict on one opens the destination, and so answers them all.
-            Dialect::Clearance1 => row
+            Speaks::Clearance1 => row
                 .entries
                 .get(&row.newest)
                 .map(answer)
                 .into_iter()
                 .collect(),
-            Dialect::Clearance2 => row.entries.values().map(answer).collect(),
+            Speaks::Clearance2 => row.entries.values().map(answer).collect(),
         };
         for entry in row.entries.values_mut() {
             entry.echo = Echo::None;
@@ -137,8 +135,8 @@ impl Inbox {
         Ok(answers)
     }
 
-    /// Takes in what the hub replied to `answer` at `now`, and returns what changed.
-    pub fn settle(&mut self, answer: &Answer, reply: Reply, now: u64) -> Vec<Change> {
+    /// Takes in what the hub replied to `answer`, and returns what changed.
+    pub fn settle(&mut self, answer: &Answer, reply: Reply) -> Vec<Change> {
         let mut changes = Vec::new();
         let hub = &answer.hub;
         if let Some(row) = self.rows.get_mut(&answer.row)
@@ -147,28 +145,19 @@ impl Inbox {
             row.answering = (waiting > 1).then(|| (action, waiting - 1));
         }
         match reply {
-            Reply::Done => {
-                let applied = Applied {
-                    container: answer.container.clone(),
-                    request: answer.request.clone(),
-                    action: answer.action,
-                    ok: true,
-                };
-                self.applied(hub, applied, now, &mut changes);
-            }
             Reply::Decided(decision) | Reply::AlreadyDecided(decision) if decision.ok => {
                 self.decided(hub, Arc::new(decision), &mut changes);
             }
             Reply::NoSuchRequest => {
-                self.drop_entry(hub, &answer.request, End::Vanished, &mut changes);
+                self.drop_entry(hub, &answer.request.id, End::Vanished, &mut changes);
             }
             Reply::Failed(reason) => self.failed(answer, reason, &mut changes),
             Reply::Decided(Decision { reason, .. })
             | Reply::AlreadyDecided(Decision { reason, .. }) => {
                 self.failed(answer, reason.unwrap_or_default(), &mut changes);
             }
-            Reply::FailedForAll(reason) => {
-                if let Some(entry) = self.entry(hub, &answer.request) {
+            Reply::EnforcementFailed(reason) => {
+                if let Some(entry) = self.entry(hub, &answer.request.id) {
                     entry.echo = match entry.echo {
                         Echo::Heard => Echo::None,
                         Echo::None | Echo::Owed => Echo::Owed,
@@ -234,17 +223,17 @@ impl Inbox {
         }
     }
 
-    fn up(&mut self, hub: &HubId, dialect: Dialect, changes: &mut Vec<Change>) {
+    fn up(&mut self, hub: &HubId, speaks: Speaks, changes: &mut Vec<Change>) {
         let state = self.hubs.entry(hub.clone()).or_insert_with(|| Hub {
-            dialect,
+            speaks,
             up: false,
             rows: BTreeSet::new(),
             requests: HashMap::new(),
         });
         state.up = true;
-        let before = std::mem::replace(&mut state.dialect, dialect);
-        changes.push(Change::Up(hub.clone(), dialect));
-        if before == dialect && dialect == Dialect::Clearance2 {
+        let before = std::mem::replace(&mut state.speaks, speaks);
+        changes.push(Change::Up(hub.clone(), speaks));
+        if before == speaks && speaks == Speaks::Clearance2 {
             self.doubt(hub);
         } else {
             // Nobody will say which of the old ones still hold: the next packet asks again.
@@ -257,7 +246,7 @@ impl Inbox {
         let Some(state) = self.hubs.get(hub) else {
             return;
         };
-        let dialect = state.dialect;
+        let speaks = state.speaks;
         let known = state.requests.get(&request.id).cloned();
         let flow = Flow::of(&request);
         let key = Key {
@@ -278,14 +267,14 @@ impl Inbox {
             self.drop_entry(hub, &id, end, changes);
         }
         let row = self.keys.get(&key).copied();
-        let number = row.unwrap_or_else(|| self.open(key, dialect, &request, changes));
+        let number = row.unwrap_or_else(|| self.open(key, speaks, &request, changes));
         let (Some(row), Some(state)) = (self.rows.get_mut(&number), self.hubs.get_mut(hub)) else {
             return;
         };
         let id = request.id.clone();
         let (news, mut ids, echo) = match row.entries.remove(&flow) {
             Some(old) => {
-                if dialect == Dialect::Clearance1 {
+                if speaks == Speaks::Clearance1 {
                     let counted = Arc::make_mut(&mut request);
                     counted.count = counted.count.saturating_add(old.request.count);
                     counted.first_seen = counted.first_seen.min(old.request.first_seen);
@@ -315,7 +304,7 @@ impl Inbox {
             },
         );
         row.newest = flow;
-        if dialect == Dialect::Clearance1 {
+        if speaks == Speaks::Clearance1 {
             fold(row, state);
         }
         let asked = changes
@@ -330,7 +319,7 @@ impl Inbox {
     fn open(
         &mut self,
         key: Key,
-        dialect: Dialect,
+        speaks: Speaks,
         request: &Request,
         changes: &mut Vec<Change>,
     ) -> RowNumber {
@@ -349,7 +338,7 @@ impl Inbox {
         let row = Row {
             number,
             key,
-            dialect,
+            speaks,
             entries: BTreeMap::new(),
             newest: Flow::of(request),
             folded: 0,
@@ -364,7 +353,15 @@ impl Inbox {
     fn decided(&mut self, hub: &HubId, decision: Arc<Decision>, changes: &mut Vec<Change>) {
         if decision.ok {
             let request = decision.request.clone();
-            self.drop_entry(hub, &request, End::Decided(decision), changes);
+            match self.hubs.get(hub).map(|state| state.speaks) {
+                // The whole destination is decided now: every question of the row is.
+                Some(Speaks::Clearance1) => {
+                    if let Some(row) = self.find(hub, request.as_str()) {
+                        self.close(row, End::Decided(decision), changes);
+                    }
+                }
+                _ => self.drop_entry(hub, &request, End::Decided(decision), changes),
+            }
             return;
         }
         let action = match decision.action {
@@ -374,36 +371,6 @@ impl Inbox {
         };
         let reason = decision.reason.clone().unwrap_or_default();
         self.failure_heard(hub, &decision.request, action, reason, changes);
-    }
-
-    fn applied(&mut self, hub: &HubId, said: Applied, now: u64, changes: &mut Vec<Change>) {
-        let Applied {
-            container,
-            request,
-            action,
-            ok,
-        } = said;
-        if !ok {
-            let reason = DisplayText::default();
-            return self.failure_heard(hub, &request, action, reason, changes);
-        }
-        let Some(row) = self.find(hub, request.as_str()).and_then(|n| self.row(n)) else {
-            return;
-        };
-        let number = row.number;
-        let decision = Decision {
-            request,
-            container,
-            dest: row.dest().clone(),
-            action: action.into(),
-            scope: Some(row.scope().clone()),
-            by: DisplayText::default(),
-            at: now,
-            ok,
-            reason: None,
-        };
-        // The whole destination is open or closed now: every question of the row is answered.
-        self.close(number, End::Decided(Arc::new(decision)), changes);
     }
 
     /// Tells of a failure once, though the event and the reply to our answer both do.
@@ -538,7 +505,7 @@ impl Inbox {
         if self
             .hubs
             .get(hub)
-            .is_none_or(|state| state.dialect == Dialect::Clearance2)
+            .is_none_or(|state| state.speaks == Speaks::Clearance2)
         {
             return;
         }

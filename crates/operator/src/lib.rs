@@ -1,4 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The people's side: the inbox of questions and the prompts that show it.
+//!
+//! [`hubs`] finds the hubs and listens to them, [`inbox`] makes one numbered list of what they
+//! ask.
 
+pub mod hubs;
 pub mod inbox;
+
+use terok_clearance::DisplayText;
+
+/// Returns an error with its causes, harmless to show.
+fn whole_story(error: &dyn std::error::Error) -> DisplayText {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    DisplayText::new(&causes.join(": "))
+}

@@ -12,11 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use operator::inbox::{
-    Applied, Change, Dialect, End, HubId, Inbox, News, Refusal, Reply, Row, RowNumber,
-};
+use operator::inbox::{Change, End, HubId, Inbox, News, Refusal, Reply, Row, RowNumber};
 use proptest::prelude::*;
-use terok_clearance::wire::clearance1;
+use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Action, Blocked, Decision, Dossier, Protocol, Scope, ShieldState};
 
@@ -65,14 +63,11 @@ fn decision(request: &Request, action: Action, ok: bool) -> Arc<Decision> {
     })
 }
 
-fn clearance1_event(id: &str, port: u16) -> News {
-    let event = serde_json::json!({
-        "type": "connection_blocked", "container": "web", "request_id": id,
-        "dest": "203.0.113.7", "port": port, "proto": 6, "domain": "api.example.com",
-        "action": "", "ok": false, "reason": "", "dossier": {"task": "t\u{1b}[2J"},
-    });
-    let event: clearance1::Received = serde_json::from_value(event).unwrap();
-    News::of_clearance1(event, 5).unwrap()
+/// A question as the client puts an older hub's: with the whole destination for its scope.
+fn whole(id: &str, port: u16) -> News {
+    let mut asked = Request::clone(&request(id, "api.example.com", "203.0.113.7", port));
+    asked.scope = Scope::whole(asked.dest.clone());
+    News::Said(Event::Pending(Arc::new(asked)))
 }
 
 /// Returns the changes in short words.
@@ -90,7 +85,8 @@ fn words(changes: &[Change]) -> Vec<String> {
         }
         Change::Failed { row, reason, .. } => format!("failed {row} {reason}"),
         Change::Up(..) => "up".to_owned(),
-        Change::Down(_) => "down".to_owned(),
+        Change::Down(..) => "down".to_owned(),
+        Change::Unreachable(..) => "unreachable".to_owned(),
         Change::Gone(_) => "gone".to_owned(),
         Change::Synced(_) => "synced".to_owned(),
         Change::Lost { lost, .. } => format!("lost {lost}"),
@@ -111,7 +107,7 @@ struct Told {
 }
 
 impl Told {
-    fn up(dialect: Dialect) -> Self {
+    fn up(dialect: Speaks) -> Self {
         let mut told = Self {
             inbox: Inbox::new(),
             hub: hub("web"),
@@ -121,7 +117,7 @@ impl Told {
     }
 
     fn hears(&mut self, news: News) -> Vec<String> {
-        words(&self.inbox.hear(&self.hub, news, 5))
+        words(&self.inbox.hear(&self.hub, news))
     }
 
     fn says(&mut self, event: Event) -> Vec<String> {
@@ -135,7 +131,7 @@ impl Told {
 
 #[test]
 fn a_destination_that_is_blocked_again_and_again_is_one_row() {
-    let mut told = Told::up(Dialect::Clearance2);
+    let mut told = Told::up(Speaks::Clearance2);
     let first = request("web:1", "api.example.com", "203.0.113.7", 443);
     assert_eq!(told.says(Event::Pending(Arc::clone(&first))), ["asked 1"]);
     for count in 2..100 {
@@ -150,13 +146,13 @@ fn a_destination_that_is_blocked_again_and_again_is_one_row() {
 #[test]
 fn over_clearance1_a_new_id_for_the_same_destination_is_the_same_row() {
     // What the Python terminal tool gets wrong: pending 1, 0, 1 after three blocks.
-    let mut told = Told::up(Dialect::Clearance1);
+    let mut told = Told::up(Speaks::Clearance1);
     for (n, expected) in [(1, "asked 1"), (2, "again 1"), (3, "again 1")] {
-        let event = clearance1_event(&format!("web:{n}"), 443);
+        let event = whole(&format!("web:{n}"), 443);
         assert_eq!(told.hears(event), [expected]);
     }
     // Another port of it is settled by the same verdict.
-    assert_eq!(told.hears(clearance1_event("web:4", 80)), ["again 1"]);
+    assert_eq!(told.hears(whole("web:4", 80)), ["again 1"]);
     let row = told.row(1);
     assert_eq!((row.count(), row.request().id.as_str()), (4, "web:4"));
     assert_eq!(
@@ -166,20 +162,16 @@ fn over_clearance1_a_new_id_for_the_same_destination_is_the_same_row() {
     let ports: Vec<_> = row.ports().iter().map(|(port, _)| *port).collect();
     assert_eq!(ports, [80, 443]);
     // Another operator names an older id; the destination is open all the same.
-    let applied = News::Applied(Applied {
-        container: "web".parse().unwrap(),
-        request: "web:2".parse().unwrap(),
-        action: Action::Allow,
-        ok: true,
-    });
+    let older = request("web:2", "api.example.com", "203.0.113.7", 443);
+    let applied = News::Said(Event::Decided(decision(&older, Action::Allow, true)));
     assert_eq!(told.hears(applied), ["ended 1 Allow"]);
 }
 
 #[test]
 fn over_clearance1_a_port_scan_is_one_small_row() {
-    let mut told = Told::up(Dialect::Clearance1);
+    let mut told = Told::up(Speaks::Clearance1);
     for port in 1..=5000 {
-        told.hears(clearance1_event(&format!("web:{port}"), port));
+        told.hears(whole(&format!("web:{port}"), port));
     }
     assert_eq!(told.inbox.rows().len(), 1);
     assert_eq!(told.row(1).count(), 5000);
@@ -188,7 +180,7 @@ fn over_clearance1_a_port_scan_is_one_small_row() {
 
 #[test]
 fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
-    let mut told = Told::up(Dialect::Clearance2);
+    let mut told = Told::up(Speaks::Clearance2);
     let one = request("web:1", "api.example.com", "203.0.113.7", 443);
     let two = request("web:2", "api.example.com", "203.0.113.8", 443);
     let other = request("web:3", "api.example.com", "203.0.113.7", 80);
@@ -197,7 +189,7 @@ fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
     // Another port would be opened by another answer, so it is another row.
     assert_eq!(told.says(Event::Pending(other)), ["asked 2"]);
     let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
-    let named: Vec<_> = answers.iter().map(|a| a.request.as_str()).collect();
+    let named: Vec<_> = answers.iter().map(|a| a.request.id.as_str()).collect();
     assert_eq!(named, ["web:1", "web:2"]);
     assert!(answers.iter().all(|answer| answer.scope == one.scope));
     assert_eq!(
@@ -205,9 +197,9 @@ fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
         Err(Refusal::Answering(number(1), Action::Allow))
     );
     let reply = |r: &Request| Reply::Decided(Decision::clone(&decision(r, Action::Allow, true)));
-    let first = told.inbox.settle(&answers[0], reply(&one), 6);
+    let first = told.inbox.settle(&answers[0], reply(&one));
     assert_eq!(words(&first), ["again 1"]);
-    let second = told.inbox.settle(&answers[1], reply(&two), 6);
+    let second = told.inbox.settle(&answers[1], reply(&two));
     assert_eq!(words(&second), ["ended 1 Allow"]);
     // The events say the same once more, and nothing comes of it.
     for request in [&one, &two] {
@@ -218,7 +210,7 @@ fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
 
 #[test]
 fn a_number_never_moves_to_another_question() {
-    let mut told = Told::up(Dialect::Clearance2);
+    let mut told = Told::up(Speaks::Clearance2);
     let one = request("web:1", "one.example", "203.0.113.1", 443);
     let two = request("web:2", "two.example", "203.0.113.2", 443);
     told.says(Event::Pending(Arc::clone(&one)));
@@ -243,7 +235,7 @@ fn a_number_never_moves_to_another_question() {
 #[test]
 fn a_question_whose_scope_changes_gets_a_new_number() {
     // The operator has read what row 1 opens; an answer to it must not open anything else.
-    let mut told = Told::up(Dialect::Clearance2);
+    let mut told = Told::up(Speaks::Clearance2);
     let narrow = request("web:1", "api.example.com", "203.0.113.7", 443);
     told.says(Event::Pending(Arc::clone(&narrow)));
     let mut wide = Request::clone(&narrow);
@@ -257,18 +249,18 @@ fn a_question_whose_scope_changes_gets_a_new_number() {
 
 #[test]
 fn after_a_gap_only_what_the_hub_still_has_stays() {
-    let mut told = Told::up(Dialect::Clearance2);
+    let mut told = Told::up(Speaks::Clearance2);
     let stays = request("web:1", "one.example", "203.0.113.1", 443);
     let goes = request("web:2", "two.example", "203.0.113.2", 443);
     told.says(Event::Pending(Arc::clone(&stays)));
     told.says(Event::Pending(goes));
     assert_eq!(told.says(Event::Synced), ["synced"]);
-    assert_eq!(told.hears(News::Down), ["down"]);
+    assert_eq!(told.hears(News::Down("closed".into())), ["down"]);
     assert!(matches!(
         told.inbox.answer(number(1), Action::Allow),
         Err(Refusal::HubAway(..))
     ));
-    assert_eq!(told.hears(News::Up(Dialect::Clearance2)), ["up"]);
+    assert_eq!(told.hears(News::Up(Speaks::Clearance2)), ["up"]);
     // Nothing new in it: nothing to say.
     assert_eq!(told.says(Event::Pending(stays)), [""; 0]);
     assert_eq!(told.says(Event::Synced), ["ended 2 Vanished", "synced"]);
@@ -278,11 +270,11 @@ fn after_a_gap_only_what_the_hub_still_has_stays() {
 
 #[test]
 fn over_clearance1_nothing_old_survives_a_gap() {
-    let mut told = Told::up(Dialect::Clearance1);
-    told.hears(clearance1_event("web:1", 443));
-    told.hears(News::Down);
+    let mut told = Told::up(Speaks::Clearance1);
+    told.hears(whole("web:1", 443));
+    told.hears(News::Down("closed".into()));
     assert_eq!(
-        told.hears(News::Up(Dialect::Clearance1)),
+        told.hears(News::Up(Speaks::Clearance1)),
         ["up", "ended 1 Vanished"]
     );
 }
@@ -297,8 +289,8 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
         })
     };
     // On a sandbox's own socket the name does not matter.
-    let mut told = Told::up(Dialect::Clearance1);
-    told.hears(clearance1_event("web:1", 443));
+    let mut told = Told::up(Speaks::Clearance1);
+    told.hears(whole("web:1", 443));
     assert_eq!(
         told.hears(exited()),
         ["ended 1 withdrawn exited", "container Exited"]
@@ -308,8 +300,8 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
         inbox: Inbox::new(),
         hub: HubId::new(Path::new("/run/terok-clearance.sock")),
     };
-    told.hears(News::Up(Dialect::Clearance1));
-    told.hears(clearance1_event("web:1", 443));
+    told.hears(News::Up(Speaks::Clearance1));
+    told.hears(whole("web:1", 443));
     assert_eq!(told.hears(exited()), ["container Exited"]);
     let shield = |state| {
         News::Said(Event::Shield {
@@ -326,9 +318,9 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
 
 #[test]
 fn a_failure_is_told_once_and_keeps_the_row() {
-    let failure = || Reply::FailedForAll("no such sandbox".into());
+    let failure = || Reply::EnforcementFailed("no such sandbox".into());
     for event_first in [true, false] {
-        let mut told = Told::up(Dialect::Clearance2);
+        let mut told = Told::up(Speaks::Clearance2);
         let asked = request("web:1", "one.example", "203.0.113.1", 443);
         told.says(Event::Pending(Arc::clone(&asked)));
         let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
@@ -337,7 +329,7 @@ fn a_failure_is_told_once_and_keeps_the_row() {
         if event_first {
             said.extend(told.says(event()));
         }
-        said.extend(words(&told.inbox.settle(&answers[0], failure(), 6)));
+        said.extend(words(&told.inbox.settle(&answers[0], failure())));
         if !event_first {
             said.extend(told.says(event()));
         }
@@ -350,12 +342,12 @@ fn a_failure_is_told_once_and_keeps_the_row() {
 
 #[test]
 fn whoever_comes_second_learns_who_was_first() {
-    let mut told = Told::up(Dialect::Clearance2);
+    let mut told = Told::up(Speaks::Clearance2);
     let asked = request("web:1", "one.example", "203.0.113.1", 443);
     told.says(Event::Pending(Arc::clone(&asked)));
     let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
     let first = Reply::AlreadyDecided(Decision::clone(&decision(&asked, Action::Deny, true)));
-    let changes = told.inbox.settle(&answers[0], first, 6);
+    let changes = told.inbox.settle(&answers[0], first);
     assert_eq!(words(&changes), ["ended 1 Deny"]);
 }
 
@@ -485,7 +477,7 @@ impl World {
     }
 
     fn hear(&mut self, hub: usize, news: News) {
-        self.inbox.hear(&self.hubs[hub].0, news, 3);
+        self.inbox.hear(&self.hubs[hub].0, news);
     }
 
     fn tell(&mut self, hub: usize, events: impl IntoIterator<Item = Event>) {
@@ -504,11 +496,11 @@ impl World {
             }
             Step::Disconnect { hub } => {
                 self.hubs[*hub].1.up = false;
-                self.hear(*hub, News::Down);
+                self.hear(*hub, News::Down("closed".into()));
             }
             Step::Connect { hub } => {
                 self.hubs[*hub].1.up = true;
-                self.hear(*hub, News::Up(Dialect::Clearance2));
+                self.hear(*hub, News::Up(Speaks::Clearance2));
                 let snapshot = self.hubs[*hub].1.snapshot();
                 self.tell(*hub, snapshot);
             }
@@ -545,7 +537,7 @@ impl World {
         for answer in answers {
             let opens = (
                 answer.hub.clone(),
-                answer.dest.to_string(),
+                answer.request.dest.to_string(),
                 answer.scope.port,
             );
             assert_eq!(opens, shown, "it opens what was shown");
@@ -554,7 +546,7 @@ impl World {
             let (packet, asked) = model
                 .pending
                 .iter()
-                .find(|(_, asked)| asked.id == answer.request)
+                .find(|(_, asked)| asked.id == answer.request.id)
                 .map(|(packet, asked)| (*packet, Arc::clone(asked)))
                 .expect("it names what is pending");
             let record = decision(&asked, action, ok);
@@ -562,13 +554,13 @@ impl World {
                 model.pending.remove(&packet);
                 Reply::Decided(Decision::clone(&record))
             } else {
-                Reply::FailedForAll("no".into())
+                Reply::EnforcementFailed("no".into())
             };
             let event = Event::Decided(record);
             if event_first {
                 self.tell(at, [event.clone()]);
             }
-            self.inbox.settle(&answer, reply, 3);
+            self.inbox.settle(&answer, reply);
             if !event_first {
                 self.tell(at, [event]);
             }

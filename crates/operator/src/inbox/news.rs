@@ -5,14 +5,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use terok_clearance::wire::clearance1::Received;
-use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{
-    Action, Blocked, ContainerId, Decision, Dest, DisplayText, Protocol, RequestId, Scope,
-    ShieldState,
-};
+use terok_clearance::client::{AnswerError, Speaks};
+use terok_clearance::wire::clearance2::{ContainerState, DecideError, Event, Request};
+use terok_clearance::{Action, ContainerId, Decision, DisplayText, Scope, ShieldState};
 
 use super::{Row, RowNumber};
+use crate::whole_story;
 
 /// A hub, by the path of its socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,101 +48,20 @@ impl fmt::Display for HubId {
     }
 }
 
-/// The interface that is spoken with a hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// `org.terok.Clearance1`: no snapshot, no counts, and a verdict opens a whole destination.
-    Clearance1,
-    /// `org.terok.Clearance2`.
-    Clearance2,
-}
-
 /// What a hub says, or what its connection does.
 #[derive(Debug, Clone)]
 pub enum News {
-    /// The connection stands. Over Clearance2 the hub now says what is pending, then `Synced`.
-    Up(Dialect),
-    /// The connection broke.
-    Down,
-    /// The hub's socket is gone.
-    Gone,
+    /// The connection stands. Over Clearance2 the hub now says what is pending, then
+    /// [`Event::Synced`].
+    Up(Speaks),
     /// The hub told an event. Over Clearance1 a repeated question is `Pending` once more.
     Said(Event),
-    /// A question was answered, as Clearance1 says it.
-    Applied(Applied),
-}
-
-/// Clearance1's record of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
-    /// The sandbox.
-    pub container: ContainerId,
-    /// The question.
-    pub request: RequestId,
-    /// The answer.
-    pub action: Action,
-    /// Whether it took effect.
-    pub ok: bool,
-}
-
-impl News {
-    /// Returns what a Clearance1 event says, `None` for one that says nothing of use: of a kind
-    /// that is not known, or about no sandbox or no destination.
-    pub fn of_clearance1(event: Received, now: u64) -> Option<Self> {
-        let container: ContainerId = event.container.as_str().parse().ok()?;
-        let said = match event.kind.as_str() {
-            "connection_blocked" => {
-                let blocked = Blocked {
-                    container,
-                    request: event.request_id.as_str().parse().ok()?,
-                    address: event
-                        .dest
-                        .clone()
-                        .try_into()
-                        .or_else(|_empty| {
-                            // A reader that knew nothing but the name.
-                            Dest::try_from(event.domain.clone())
-                        })
-                        .ok()?,
-                    port: event.port.try_into().unwrap_or(0),
-                    protocol: Protocol(event.proto.try_into().unwrap_or(0)),
-                    domain: event.domain.try_into().ok(),
-                    dossier: Arc::new(event.dossier),
-                    process: None,
-                };
-                let scope = Scope::whole(blocked.dest().clone());
-                Event::Pending(Arc::new(Request::new(blocked, scope, now)))
-            }
-            "verdict_applied" => {
-                return Some(Self::Applied(Applied {
-                    container,
-                    request: event.request_id.as_str().parse().ok()?,
-                    action: event.action.as_str().parse().ok()?,
-                    ok: event.ok,
-                }));
-            }
-            "container_started" => Event::Container {
-                container,
-                state: ContainerState::Started,
-                reason: None,
-            },
-            "container_exited" => Event::Container {
-                container,
-                state: ContainerState::Exited,
-                reason: Some(event.reason),
-            },
-            "shield_up" | "shield_down" | "shield_disengaged" | "shield_down_all" => {
-                let state = match event.kind.as_str() {
-                    "shield_up" => ShieldState::Up,
-                    "shield_down" => ShieldState::Down,
-                    _ => ShieldState::Disengaged,
-                };
-                Event::Shield { container, state }
-            }
-            _ => return None,
-        };
-        Some(Self::Said(said))
-    }
+    /// The connection broke, for this reason.
+    Down(DisplayText),
+    /// The hub's socket is gone.
+    Gone,
+    /// There is a socket, and for this reason no hub behind it.
+    Unreachable(DisplayText),
 }
 
 /// What news changed in the inbox.
@@ -166,11 +83,13 @@ pub enum Change {
         reason: DisplayText,
     },
     /// A hub's connection stands.
-    Up(HubId, Dialect),
-    /// A hub's connection broke; its rows wait.
-    Down(HubId),
+    Up(HubId, Speaks),
+    /// A hub's connection broke, for this reason; its rows wait.
+    Down(HubId, DisplayText),
     /// A hub is no more, nor are its rows.
     Gone(HubId),
+    /// There is a socket, and for this reason no hub behind it.
+    Unreachable(HubId, DisplayText),
     /// All that is pending at a hub has been said.
     Synced(HubId),
     /// A hub skipped something.
@@ -228,36 +147,47 @@ pub struct Answer {
     pub row: RowNumber,
     /// The hub to tell.
     pub hub: HubId,
-    /// The interface to tell it by.
-    pub dialect: Dialect,
     /// The question.
-    pub request: RequestId,
-    /// The sandbox.
-    pub container: ContainerId,
-    /// What it is about.
-    pub dest: Dest,
+    pub request: Arc<Request>,
     /// The answer.
     pub action: Action,
-    /// How far it reaches. A Clearance1 hub cannot be told and opens all of `dest`, which is what
-    /// the row of such a hub shows.
+    /// How far it reaches. A Clearance1 hub cannot be told and opens all of the destination,
+    /// which is what the row of such a hub shows.
     pub scope: Scope,
 }
 
 /// What a hub replied to an answer.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// It is done.
-    Done,
-    /// Done, and this is the record.
+    /// It is done, and this is the record.
     Decided(Decision),
     /// Another operator was first.
     AlreadyDecided(Decision),
     /// The question is not pending any more.
     NoSuchRequest,
-    /// It did not take effect; the question stays.
+    /// The firewall did not take it, and the hub tells everybody so; the question stays.
+    EnforcementFailed(DisplayText),
+    /// It did not take effect, or nobody knows whether it did; the question stays.
     Failed(DisplayText),
-    /// The same, and the hub tells everybody.
-    FailedForAll(DisplayText),
+}
+
+impl From<Result<Decision, AnswerError>> for Reply {
+    fn from(result: Result<Decision, AnswerError>) -> Self {
+        let error = match result {
+            Ok(decision) => return Self::Decided(decision),
+            Err(error) => error,
+        };
+        match error {
+            AnswerError::Refused(DecideError::NoSuchRequest { .. }) => Self::NoSuchRequest,
+            AnswerError::Refused(DecideError::AlreadyDecided { decision }) => {
+                Self::AlreadyDecided(*decision)
+            }
+            AnswerError::Refused(DecideError::EnforcementFailed { reason, .. }) => {
+                Self::EnforcementFailed(reason)
+            }
+            error => Self::Failed(whole_story(&error)),
+        }
+    }
 }
 
 /// Why an answer was not even sent.

@@ -7,10 +7,11 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::Request;
 use terok_clearance::{Action, ContainerId, Dest, Dossier, Process, Protocol, RequestId, Scope};
 
-use super::{Dialect, HubId};
+use super::HubId;
 
 /// A row's number: given once, in rising order, and never to another row.
 ///
@@ -118,7 +119,7 @@ pub(super) enum Echo {
 pub struct Row {
     pub(super) number: RowNumber,
     pub(super) key: Key,
-    pub(super) dialect: Dialect,
+    pub(super) speaks: Speaks,
     pub(super) entries: BTreeMap<Flow, Entry>,
     /// Which entry was heard of last.
     pub(super) newest: Flow,
@@ -141,8 +142,8 @@ impl Row {
     }
 
     /// Returns the interface the hub speaks; it says how narrow an answer can be.
-    pub const fn dialect(&self) -> Dialect {
-        self.dialect
+    pub const fn speaks(&self) -> Speaks {
+        self.speaks
     }
 
     /// Returns the sandbox.

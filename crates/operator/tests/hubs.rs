@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hubs are found when they come and missed when they go, in directories that come and go too.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use operator::hubs::Hubs;
+use operator::inbox::{HubId, News};
+use terok_clearance::client::Speaks;
+use terok_clearance::socket::Peer;
+use terok_clearance::socket::{self, Layout, RuntimeDir};
+use terok_clearance::varlink::{self, Call, Closed, Info, Replies, Service};
+use terok_clearance::wire::clearance2::{self, Event};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A hub without questions.
+struct Empty;
+
+impl Service for Empty {
+    fn info(&self) -> Info {
+        Info {
+            vendor: "terok",
+            product: "test",
+            version: "1",
+            url: "https://example.com",
+            interfaces: &[clearance2::INTERFACE],
+        }
+    }
+
+    async fn call(
+        &self,
+        _call: Call<'_>,
+        _peer: Peer,
+        replies: &mut Replies<'_>,
+    ) -> Result<(), Closed> {
+        let mut frame = Vec::new();
+        Event::Synced.frame_into(1, &mut frame);
+        replies.frames(&frame).await?;
+        let (_writer, mut hang_up) = replies.split();
+        Err(hang_up.wait().await)
+    }
+}
+
+/// Hubs that run until they are stopped.
+#[derive(Default)]
+struct Running {
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    fn start(&mut self, path: &Path) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let listener = socket::bind(path).unwrap();
+        let served = varlink::serve(listener, Arc::new(Empty), stop.clone());
+        self.tasks.spawn(async move { served.await.unwrap() });
+        stop
+    }
+}
+
+async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {
+    let next = tokio::time::timeout(Duration::from_secs(10), hubs.next());
+    let (hub, news) = next.await.expect("a hub has something to tell");
+    let word = match news {
+        News::Up(Speaks::Clearance2) => "up",
+        News::Up(Speaks::Clearance1) => "up, an old one",
+        News::Said(Event::Synced) => "synced",
+        News::Said(_) => "said something",
+        News::Down(_) => "down",
+        News::Unreachable(_) => "unreachable",
+        News::Gone => "gone",
+    };
+    (hub.path().to_owned(), word)
+}
+
+async fn expect(hubs: &mut Hubs, path: &Path, words: &[&'static str]) {
+    for word in words {
+        assert_eq!(next(hubs).await, (path.to_owned(), *word));
+    }
+}
+
+fn runtime() -> (tempfile::TempDir, RuntimeDir) {
+    let directory = tempfile::tempdir().unwrap();
+    // Neither it nor the directory that holds it is there yet.
+    let runtime = RuntimeDir::new(directory.path().join("user/1000"));
+    (directory, runtime)
+}
+
+#[tokio::test]
+async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
+    let (_directory, runtime) = runtime();
+    let mut hubs = Hubs::all(runtime.clone()).unwrap();
+    assert!(hubs.is_settled());
+    let mut running = Running::default();
+    let web = "0123456789abcdef".parse().unwrap();
+    for path in [
+        runtime.of(&web, Layout::D).hub,
+        runtime.of(&web, Layout::C).hub,
+        runtime.classic().hub,
+    ] {
+        let stop = running.start(&path);
+        expect(&mut hubs, &path, &["up", "synced"]).await;
+        assert!(hubs.client(&HubId::new(&path)).is_some());
+        stop.cancel();
+        expect(&mut hubs, &path, &["down", "gone"]).await;
+        assert!(hubs.client(&HubId::new(&path)).is_none());
+    }
+}
+
+#[tokio::test]
+async fn hubs_that_are_there_are_heard_before_it_is_settled() {
+    let (_directory, runtime) = runtime();
+    let mut running = Running::default();
+    let path = runtime.classic().hub;
+    let _stop = running.start(&path);
+    let mut hubs = Hubs::all(runtime).unwrap();
+    assert!(!hubs.is_settled());
+    expect(&mut hubs, &path, &["up"]).await;
+    assert!(!hubs.is_settled());
+    expect(&mut hubs, &path, &["synced"]).await;
+    assert!(hubs.is_settled());
+}
+
+#[tokio::test]
+async fn a_hub_comes_back_after_its_directories_were_removed() {
+    let (directory, runtime) = runtime();
+    let path = runtime.of(&"web".parse().unwrap(), Layout::D).hub;
+    let mut hubs = Hubs::all(runtime).unwrap();
+    let mut running = Running::default();
+    for _ in 0..3 {
+        let stop = running.start(&path);
+        expect(&mut hubs, &path, &["up", "synced"]).await;
+        std::fs::remove_dir_all(directory.path().join("user")).unwrap();
+        // The file is gone, the hub is not: it is listened to until it ends.
+        stop.cancel();
+        expect(&mut hubs, &path, &["down", "gone"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_socket_left_behind_keeps_nobody_waiting() {
+    let (_directory, runtime) = runtime();
+    let path = runtime.classic().hub;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::set_permissions(
+        path.parent().unwrap(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let mut hubs = Hubs::all(runtime).unwrap();
+    assert!(!hubs.is_settled());
+    expect(&mut hubs, &path, &["unreachable"]).await;
+    assert!(hubs.is_settled());
+    // Nobody tries any more; a new hub in its place is found all the same.
+    let mut running = Running::default();
+    let _stop = running.start(&path);
+    expect(&mut hubs, &path, &["up", "synced"]).await;
+}
+
+#[tokio::test]
+async fn one_hub_alone_is_listened_to() {
+    let (_directory, runtime) = runtime();
+    let path = runtime.classic().hub;
+    let mut hubs = Hubs::one(path.clone()).unwrap();
+    let mut running = Running::default();
+    let other = runtime.of(&"web".parse().unwrap(), Layout::D).hub;
+    let _other = running.start(&other);
+    let _stop = running.start(&path);
+    expect(&mut hubs, &path, &["up", "synced"]).await;
+}
