@@ -57,6 +57,14 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// Returns what failed, and why, in one line.
+    pub(crate) fn words(&self) -> String {
+        let causes: Vec<String> = self.error.chain().map(ToString::to_string).collect();
+        causes.join(": ")
+    }
+}
+
 /// Adds what helps to a failure.
 pub trait Advise<T> {
     /// Adds a line that says what to do about it.
@@ -99,7 +107,7 @@ pub(crate) fn failure(failure: &Failure, context: &Context) -> Status {
         });
         context.output.error_line(&object.to_string());
     } else {
-        context.output.error(&causes.join(": "), &failure.hints);
+        context.output.error(&failure.words(), &failure.hints);
     }
     failure.status
 }

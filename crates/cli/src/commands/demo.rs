@@ -1,19 +1,269 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `demo`: the whole way of one packet, on real packets, in namespaces of its own.
+//!
+//! Nothing is played: the sandbox is the one of `run`, the supervisor has the real reader, hub and
+//! shield, the operator is a client on the hub's socket. Only the [`internet`] is a pretend one, in
+//! a network namespace next door. The parts, in the order of the way: [`world`] (who is where),
+//! [`stage`] (what runs), [`tell`] (what happens), [`judge`] (whether it is as it should be),
+//! [`page`] and [`story`] (how it is said).
 
+mod answers;
 mod clock;
 pub mod internet;
+mod judge;
+mod page;
 pub mod program;
+mod stage;
+mod story;
+mod tell;
 mod told;
 mod world;
 
-use crate::{Context, Failure, Status};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use netns::sandbox::{Blueprint, BuildError, Sandbox, Workload};
+use shield::Policy;
+use supervisor::Config;
+use tempfile::TempDir;
+use terok_clearance::socket::RuntimeDir;
+use terok_clearance::{ContainerId, DisplayText, Dossier};
+
+use answers::{Answer, Answers};
+use clock::now_us;
+use judge::{Seen, judge};
+use page::Page;
+use stage::{Internet, Keeper, Kernel, Pipes, Program};
+use story::{Step, Summary, median};
+use tell::{Cast, Operator, Teller};
+use told::FromProgram;
+
+use crate::{Advise as _, Context, Failure, Status, Stop};
 
 /// What may be said to it.
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(after_long_help = "\
+Exit status:
+  0    everything was answered, what was allowed passed, and nothing else did
+  1    not so, or it could not be set up; the reason is said
+  130  ended by Ctrl-C; 143 by SIGTERM
 
-/// Does it.
-pub fn perform(_args: Args, _context: &Context) -> Result<Status, Failure> {
-    Err(anyhow::anyhow!("this command is not built yet").into())
+Without --answer you are asked if standard input is a terminal; if it is none, everything is
+allowed. With `--answer ask` and no terminal, answers are read as lines: a or allow, d or deny. At
+the end of input nobody answers any more, and what nobody answers stays shut.
+
+With --json, one object per line: `step` is sandbox, firewall, internet, program, and for each
+fetch fetch, packet, event, question, answer, set, and passed or refused; the last one is summary,
+with `ok`, the counts and the median times. docs/demo.md describes every field.")]
+pub struct Args {
+    /// Who answers the questions
+    #[arg(long, value_enum, value_name = "WHO")]
+    answer: Option<Answer>,
+}
+
+/// What was seen in the end.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Each fetch.
+    seen: Vec<Seen>,
+    /// The times from packets to events.
+    to_event: Vec<u64>,
+    /// The times from answers to set elements.
+    to_set: Vec<u64>,
+    /// What was wrong besides.
+    problems: Vec<String>,
+}
+
+/// Shows it all, and takes everything down again.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let began_at = now_us();
+    let colored = context.output.colors().stdout;
+    let teller = Teller {
+        output: context.output,
+        page: (!context.json).then_some(Page { colored }),
+    };
+    if let Some(page) = teller.page {
+        context.output.text(&page.opening())?;
+    }
+    let mut outcome = Outcome::default();
+    let ended = play(args, teller, &mut outcome);
+
+    let status = match &ended {
+        Ok(status) => *status,
+        Err(failure) => {
+            outcome.problems.push(failure.words());
+            Status::FAILURE
+        }
+    };
+    if status == Status::INTERRUPTED || status == Status::TERMINATED {
+        outcome
+            .problems
+            .push("it was stopped before its end".to_owned());
+    }
+    let mut verdict = judge(&outcome.seen);
+    verdict.problems.extend(outcome.problems);
+    let ok = verdict.problems.is_empty();
+    teller.say(&Step::Summary(Summary {
+        ok,
+        verdict,
+        packet_to_event_us: median(outcome.to_event),
+        answer_to_set_us: median(outcome.to_set),
+        took_us: now_us() - began_at,
+    }))?;
+    ended.map(|status| match status {
+        Status::OK if !ok => Status::FAILURE,
+        status => status,
+    })
+}
+
+/// Sets up, tells, and takes down.
+fn play(args: Args, teller: Teller, outcome: &mut Outcome) -> Result<Status, Failure> {
+    let directory = tempfile::Builder::new()
+        .prefix("terok-demo-")
+        .tempdir_in("/tmp")
+        .context("making a directory for the sockets")?;
+    // Before there is a runtime: building a sandbox forks.
+    let began_at = now_us();
+    let (pipes, inside) = Pipes::new().context("making pipes")?;
+    let blueprint = blueprint(directory.path(), inside)?;
+    let sandbox = build(&blueprint)?;
+    drop(blueprint);
+    teller.say(&Step::Sandbox {
+        pid: sandbox.init().pid(),
+        took_us: now_us() - began_at,
+    })?;
+    crate::block_on(async {
+        let mut stop = Stop::catch()?;
+        let scene = Scene {
+            sandbox,
+            pipes,
+            directory: &directory,
+        };
+        // Whatever is dropped here ends with it: the sandbox, the internet, the supervisor.
+        tokio::select! {
+            biased;
+            status = stop.wait() => Ok(status),
+            played = scene.play(args, teller, outcome) => played,
+        }
+    })
+}
+
+fn blueprint(runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]) -> anyhow::Result<Blueprint> {
+    let program = std::env::current_exe().context("finding this program")?;
+    Ok(Blueprint {
+        workload: Workload {
+            program: program.into_os_string(),
+            arguments: vec!["demo-program".into()],
+            environment: Vec::new(),
+            directory: "/".into(),
+            stdio,
+        },
+        withheld: vec![runtime.to_owned()],
+        resolvers: vec![world::RESOLVER],
+        ..Blueprint::default()
+    })
+}
+
+fn build(blueprint: &Blueprint) -> Result<Sandbox, Failure> {
+    let built = Sandbox::build(blueprint);
+    let advice = match &built {
+        Err(BuildError::Restricted { restriction, .. }) => Some(restriction.advice()),
+        _ => None,
+    };
+    let built = built.context("building the sandbox");
+    match advice {
+        Some(advice) => built.hint(advice),
+        None => Ok(built?),
+    }
+}
+
+/// What stands before the first packet.
+struct Scene<'a> {
+    sandbox: Sandbox,
+    pipes: Pipes,
+    directory: &'a TempDir,
+}
+
+impl Scene<'_> {
+    async fn play(
+        self,
+        args: Args,
+        teller: Teller,
+        outcome: &mut Outcome,
+    ) -> Result<Status, Failure> {
+        let began_at = now_us();
+        let container: ContainerId = "demo".parse().context("naming the sandbox")?;
+        let policy = || Policy::new([world::RESOLVER]).context("making the policy");
+        let place = self.sandbox.place().context("finding the sandbox")?;
+        let keeper = Keeper::start(Config {
+            container: container.clone(),
+            dossier: Dossier::default(),
+            process: self
+                .sandbox
+                .init()
+                .try_clone()
+                .context("finding the sandbox")?,
+            policy: policy()?,
+            allowed: Vec::new(),
+            runtime: RuntimeDir::new(self.directory.path()),
+        })
+        .await?;
+        let mut kernel = Kernel::look(&place, &policy()?)?;
+        teller.say(&Step::Firewall {
+            resolver: world::RESOLVER,
+            verified: true,
+            socket: DisplayText::new(&keeper.hub().to_string_lossy()),
+            took_us: now_us() - began_at,
+        })?;
+
+        let began_at = now_us();
+        let (internet, without_v6) = Internet::start(self.sandbox.init()).await?;
+        teller.say(&Step::Internet {
+            hosts: world::HOSTS.len(),
+            without_v6: without_v6.clone(),
+            took_us: now_us() - began_at,
+        })?;
+
+        let operator = Operator::connect(keeper.hub()).await?;
+        let began_at = now_us();
+        let running = self
+            .sandbox
+            .start()
+            .context("starting the program in the sandbox")?;
+        let mut program = Program::new(running, self.pipes)?;
+        let FromProgram::Ready(confinement) = program.read().await? else {
+            return Err(anyhow!("the program in the sandbox says something else").into());
+        };
+        teller.say(&Step::Program {
+            confinement,
+            took_us: now_us() - began_at,
+        })?;
+
+        let mut cast = Cast {
+            teller,
+            operator,
+            answers: Answers::new(args.answer),
+            program: &mut program,
+            kernel: &mut kernel,
+            container,
+            without_v6,
+            outcome,
+        };
+        cast.tell().await?;
+        drop(cast);
+
+        // From the inside out; each says if it did not end as it should.
+        drop(program);
+        keeper.close().await?;
+        let reached = internet.close().await?;
+        for seen in &mut outcome.seen {
+            seen.reached = seen
+                .host
+                .and_then(|host| reached.get(&host).copied())
+                .unwrap_or(0);
+        }
+        Ok(Status::OK)
+    }
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::{chdir, getpid, setpgid, setsid};
@@ -33,6 +34,9 @@ pub struct Workload {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub directory: PathBuf,
+    /// What it has as standard input, output and error. Where nothing is named it has the
+    /// caller's, or the [`Terminal`] that stands in for them.
+    pub stdio: [Option<Arc<OwnedFd>>; 3],
 }
 
 /// All that the process needs on its way.
@@ -71,6 +75,7 @@ impl Beginning<'_> {
             }
             None => drop(setsid().map_err(Fault::at("leaving the session"))?),
         }
+        take_stdio(&self.workload.stdio).map_err(Fault::at("taking standard input and output"))?;
         let directory = &self.workload.directory;
         chdir(directory).map_err(Fault::at(format!("going to {}", directory.display())))?;
         sys::close_on_exec_from_3().map_err(Fault::at("closing descriptors"))?;
@@ -98,6 +103,20 @@ fn take_terminal(slave: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
     }
     if stderr {
         dup2_stderr(slave)?;
+    }
+    Ok(())
+}
+
+/// Each copy stays open when the program starts, unlike what it is a copy of.
+fn take_stdio([stdin, stdout, stderr]: &[Option<Arc<OwnedFd>>; 3]) -> Result<(), Errno> {
+    if let Some(stdin) = stdin {
+        dup2_stdin(stdin)?;
+    }
+    if let Some(stdout) = stdout {
+        dup2_stdout(stdout)?;
+    }
+    if let Some(stderr) = stderr {
+        dup2_stderr(stderr)?;
     }
     Ok(())
 }

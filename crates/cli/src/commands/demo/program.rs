@@ -30,6 +30,8 @@ pub struct Args {}
 /// Fetches the hosts of the [`world`] by the numbers that it reads, one per line, until there are
 /// no more.
 pub fn perform(_args: Args, context: &Context) -> Result<Status, Failure> {
+    // The operator sees which process asks: not this program's own name, which is the demo's.
+    rustix::thread::set_name(c"demo-program").context("taking a name")?;
     let say = |what: FromProgram| context.output.text(&told::line(&what)?);
     say(FromProgram::Ready(confinement()?))?;
     for line in io::stdin().lock().lines() {

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the answers come from: the command line, a person at a terminal, or lines on standard
+//! input. Whatever is no answer opens nothing.
+
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
+
+use anyhow::Context as _;
+use terok_clearance::Action;
+
+use super::clock::now_us;
+use super::page::{AGAIN, Page};
+use crate::Output;
+
+/// The longest line that is looked at.
+const LIMIT: u64 = 4096;
+
+/// Who answers the questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Answer {
+    /// Allow everything that is asked
+    Allow,
+    /// Deny everything that is asked
+    Deny,
+    /// Ask you: at the terminal, else by lines on standard input (a or d)
+    Ask,
+}
+
+/// The source of the answers.
+#[derive(Debug)]
+pub(super) enum Answers {
+    /// Always the same.
+    Always {
+        /// The answer.
+        action: Action,
+        /// Who says so.
+        by: &'static str,
+    },
+    /// A person, or a script.
+    Ask {
+        /// At a terminal.
+        terminal: bool,
+        /// Whether there is nobody any more.
+        ended: bool,
+    },
+}
+
+/// One answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// What it is; nothing: nobody answered.
+    pub(super) action: Option<Action>,
+    /// Who gave it.
+    pub(super) by: &'static str,
+    /// How long it took to come, in microseconds.
+    pub(super) took_us: u64,
+}
+
+impl Answers {
+    /// Returns the source that `wanted` names. Without one: a person, if there is a terminal to
+    /// ask at, else allow, so that the demo shows the whole way wherever it runs.
+    pub(super) fn new(wanted: Option<Answer>) -> Self {
+        let terminal = std::io::stdin().is_terminal();
+        let (ended, by) = (false, "--answer");
+        match wanted {
+            Some(Answer::Allow) => Self::Always {
+                action: Action::Allow,
+                by,
+            },
+            Some(Answer::Deny) => Self::Always {
+                action: Action::Deny,
+                by,
+            },
+            Some(Answer::Ask) => Self::Ask { terminal, ended },
+            None if terminal => Self::Ask { terminal, ended },
+            None => Self::Always {
+                action: Action::Allow,
+                by: "nobody to ask",
+            },
+        }
+    }
+
+    /// Says whether the person who answers sees the line on which he does.
+    pub(super) const fn echoed(&self) -> bool {
+        matches!(
+            self,
+            Self::Ask {
+                terminal: true,
+                ended: false
+            }
+        )
+    }
+
+    /// Returns the next answer. `prompt` is where to ask for it, if somebody reads that.
+    pub(super) async fn next(
+        &mut self,
+        prompt: Option<(Output, Page)>,
+    ) -> anyhow::Result<Answered> {
+        let asked_at = now_us();
+        let (action, by) = match self {
+            Self::Always { action, by } => (Some(*action), *by),
+            Self::Ask { terminal, ended } => {
+                let by = if *terminal { "terminal" } else { "stdin" };
+                let action = if *ended {
+                    None
+                } else {
+                    ask(prompt.filter(|_| *terminal)).await?
+                };
+                *ended = action.is_none();
+                (action, by)
+            }
+        };
+        let took_us = now_us() - asked_at;
+        Ok(Answered {
+            action,
+            by,
+            took_us,
+        })
+    }
+}
+
+async fn ask(prompt: Option<(Output, Page)>) -> anyhow::Result<Option<Action>> {
+    loop {
+        if let Some((output, page)) = prompt {
+            output.text(&page.prompt())?;
+        }
+        let read = tokio::task::spawn_blocking(read_line).await;
+        let line = read
+            .context("reading an answer")?
+            .context("reading an answer")?;
+        match (meaning(&line), prompt) {
+            (Meaning::Action(action), _) => return Ok(Some(action)),
+            (Meaning::End, prompt) => {
+                if let Some((output, _)) = prompt {
+                    output.line("")?;
+                }
+                return Ok(None);
+            }
+            (Meaning::Nothing, Some((output, _))) => output.line(AGAIN)?,
+            (Meaning::Nothing, None) => {}
+        }
+    }
+}
+
+/// Reads a line; empty: there is none any more.
+fn read_line() -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(LIMIT)
+        .read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    Action(Action),
+    Nothing,
+    End,
+}
+
+fn meaning(line: &[u8]) -> Meaning {
+    match line.trim_ascii() {
+        _ if line.is_empty() => Meaning::End,
+        b"a" | b"allow" => Meaning::Action(Action::Allow),
+        b"d" | b"deny" => Meaning::Action(Action::Deny),
+        b"q" | b"quit" => Meaning::End,
+        _ => Meaning::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_words_for_it_are_an_answer() {
+        for (line, expected) in [
+            (&b"a\n"[..], Meaning::Action(Action::Allow)),
+            (b" allow \r\n", Meaning::Action(Action::Allow)),
+            (b"d", Meaning::Action(Action::Deny)),
+            (b"deny\n", Meaning::Action(Action::Deny)),
+            (b"q\n", Meaning::End),
+            (b"", Meaning::End),
+            (b"\n", Meaning::Nothing),
+            (b"y\n", Meaning::Nothing),
+            (b"A\n", Meaning::Nothing),
+            (b"allow everything\n", Meaning::Nothing),
+            (b"\xff\n", Meaning::Nothing),
+        ] {
+            assert_eq!(meaning(line), expected, "{line:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_is_not_asked_again() {
+        let mut gone = Answers::Ask {
+            terminal: false,
+            ended: true,
+        };
+        assert_eq!(gone.next(None).await.unwrap().action, None);
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether the firewall did what was answered: what was allowed passed, and nothing else.
+//!
+//! Three witnesses are heard for each fetch: the program, which saw a page or an error; the kernel,
+//! whose sets were read; and the pretend internet, which knows who reached it.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use terok_clearance::Action;
+
+/// What was seen of one fetch.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is what one witness says"
+)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// What is fetched, for the words.
+    pub(super) url: String,
+    /// Where that is.
+    pub(super) host: Option<SocketAddr>,
+    /// Whether the firewall may ask about it.
+    pub(super) askable: bool,
+    /// Whether the first attempt got through, before anybody was asked.
+    pub(super) passed_unasked: bool,
+    /// Whether there was a question.
+    pub(super) asked: bool,
+    /// The answer.
+    pub(super) answer: Option<Action>,
+    /// What became of the answer: whether the kernel's sets have it.
+    pub(super) set: bool,
+    /// Whether a later attempt passed.
+    pub(super) passed: bool,
+    /// How often somebody reached the host, as the host counts.
+    pub(super) reached: usize,
+    /// Whether an answer to a question that was never asked was accepted.
+    pub(super) forged: bool,
+}
+
+/// The counts, and what is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Verdict {
+    /// How many questions were asked.
+    pub(super) asked: usize,
+    /// How many were answered with allow.
+    pub(super) allowed: usize,
+    /// How many were answered with deny.
+    pub(super) denied: usize,
+    /// How many were not answered.
+    pub(super) unanswered: usize,
+    /// How many fetches passed in the end.
+    pub(super) passed: usize,
+    /// How many did not.
+    pub(super) refused: usize,
+    /// What is wrong, in words.
+    pub(super) problems: Vec<String>,
+}
+
+/// Returns what all that was seen comes to. It is as it should be if there are no problems.
+pub(super) fn judge(fetches: &[Seen]) -> Verdict {
+    let count = |what: &dyn Fn(&&Seen) -> bool| fetches.iter().filter(what).count();
+    let answered = |action| count(&|seen| seen.asked && seen.answer == Some(action));
+    Verdict {
+        asked: count(&|seen| seen.asked),
+        allowed: answered(Action::Allow),
+        denied: answered(Action::Deny),
+        unanswered: count(&|seen| seen.asked && seen.answer.is_none()),
+        passed: count(&|seen| seen.passed),
+        refused: count(&|seen| !seen.passed),
+        problems: fetches
+            .iter()
+            .flat_map(|seen| problems(seen).map(|problem| format!("{}: {problem}", seen.url)))
+            .collect(),
+    }
+}
+
+fn problems(seen: &Seen) -> impl Iterator<Item = &'static str> {
+    let allowed = seen.askable && seen.asked && seen.answer == Some(Action::Allow);
+    [
+        (seen.passed_unasked, "it passed before anybody was asked"),
+        (seen.askable && !seen.asked, "nobody was asked"),
+        (
+            !seen.askable && seen.asked,
+            "somebody was asked about what is never opened",
+        ),
+        (seen.forged, "an answer that nobody asked for was accepted"),
+        (
+            seen.askable && seen.asked && seen.answer.is_none(),
+            "nobody answered; it stays shut",
+        ),
+        (
+            seen.asked && seen.answer.is_some() && !seen.set,
+            "the kernel's sets do not have the answer",
+        ),
+        (allowed && !seen.passed, "it was allowed and did not pass"),
+        (!allowed && seen.passed, "it passed and was not allowed"),
+        (
+            seen.passed && seen.reached == 0,
+            "the program has a page that the host never sent",
+        ),
+        (
+            !allowed && !seen.passed && seen.reached > 0,
+            "its host was reached, and that was not allowed",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(is_so, problem)| is_so.then_some(problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed() -> Seen {
+        Seen {
+            url: "http://a/".to_owned(),
+            askable: true,
+            asked: true,
+            answer: Some(Action::Allow),
+            set: true,
+            passed: true,
+            reached: 1,
+            ..Seen::default()
+        }
+    }
+
+    fn denied() -> Seen {
+        Seen {
+            answer: Some(Action::Deny),
+            passed: false,
+            reached: 0,
+            ..allowed()
+        }
+    }
+
+    fn never() -> Seen {
+        Seen {
+            url: "http://m/".to_owned(),
+            ..Seen::default()
+        }
+    }
+
+    #[test]
+    fn it_holds_when_what_was_allowed_passed_and_nothing_else() {
+        let verdict = judge(&[allowed(), denied(), never()]);
+        assert_eq!(
+            verdict,
+            Verdict {
+                asked: 2,
+                allowed: 1,
+                denied: 1,
+                unanswered: 0,
+                passed: 1,
+                refused: 2,
+                problems: Vec::new(),
+            }
+        );
+    }
+
+    /// Each way in which a firewall can fail is seen, whatever else is as it should be.
+    #[test]
+    fn every_sabotage_is_a_problem() {
+        check(allowed(), "allowed and did not pass", |seen| {
+            (seen.passed, seen.reached) = (false, 0);
+        });
+        check(allowed(), "the kernel's sets do not have", |seen| {
+            seen.set = false;
+        });
+        check(allowed(), "before anybody was asked", |seen| {
+            seen.passed_unasked = true;
+        });
+        check(allowed(), "that the host never sent", |seen| {
+            seen.reached = 0;
+        });
+        check(allowed(), "nobody was asked", |seen| {
+            seen.asked = false;
+        });
+        check(allowed(), "passed and was not allowed", |seen| {
+            seen.asked = false;
+        });
+        check(allowed(), "passed and was not allowed", |seen| {
+            seen.answer = None;
+        });
+        check(denied(), "nobody answered; it stays shut", |seen| {
+            seen.answer = None;
+        });
+        check(denied(), "passed and was not allowed", |seen| {
+            (seen.passed, seen.reached) = (true, 1);
+        });
+        check(denied(), "its host was reached", |seen| {
+            seen.reached = 1;
+        });
+        check(denied(), "the kernel's sets do not have", |seen| {
+            seen.set = false;
+        });
+        check(never(), "what is never opened", |seen| {
+            seen.asked = true;
+        });
+        check(never(), "passed and was not allowed", |seen| {
+            (seen.passed, seen.reached) = (true, 1);
+        });
+        check(never(), "its host was reached", |seen| {
+            seen.reached = 2;
+        });
+        check(never(), "nobody asked for was accepted", |seen| {
+            seen.forged = true;
+        });
+        // Not even an answer opens what is never opened.
+        check(allowed(), "passed and was not allowed", |seen| {
+            seen.askable = false;
+        });
+    }
+
+    fn check(mut seen: Seen, problem: &str, sabotage: fn(&mut Seen)) {
+        sabotage(&mut seen);
+        let verdict = judge(&[allowed(), seen.clone(), denied()]);
+        assert!(
+            verdict.problems.iter().any(|said| said.contains(problem)),
+            "{problem}: {seen:?}: {:?}",
+            verdict.problems
+        );
+    }
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The demo as a person reads it: one line per step, at most 80 columns, times at the right.
+
+use std::net::{IpAddr, SocketAddr};
+
+use terok_clearance::{Action, Protocol, Scope};
+
+use super::story::{Step, Summary};
+use super::told::Confinement;
+
+/// The widest line.
+const WIDTH: usize = 80;
+/// Where a line's words begin.
+const INDENT: usize = 12;
+
+/// What is said to an answer that is none.
+pub(super) const AGAIN: &str = "            type a to allow, d to deny";
+
+const OPENING: &str = "\
+A program in a default-deny sandbox reaches for the network. All of this is
+real: kernel, packets, firewall, sockets; only the internet is a pretend one.
+";
+
+const LEGEND: &str = "
+For each thing that the program fetches, and for each step with its time:
+  packet    its first packet: the kernel drops it, logs it, tells the program
+  event     the logged packet is a question at the operator's end of a socket
+  question  what is asked, and so all that an answer can open
+  answer    what was answered
+  set       the nftables set element that the answer became, read back
+  passed    the program tries again, and gets its page; or it is refused
+";
+
+/// Writes the demo down for a person.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    /// Whether it is coloured.
+    pub(super) colored: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Color {
+    Plain,
+    Bold,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Blue,
+}
+
+impl Page {
+    /// Returns the words before the first step.
+    pub(super) fn opening(self) -> String {
+        format!("{}\n\n", self.paint(Color::Bold, OPENING.trim_end()))
+    }
+
+    /// Returns the words for a step.
+    pub(super) fn step(self, step: &Step) -> String {
+        match step {
+            Step::Sandbox { took_us, .. } => {
+                let words = "user, network, mount and process namespaces of its own";
+                self.set_up("sandbox", words, *took_us)
+            }
+            Step::Firewall { took_us, .. } => {
+                let words = "default-deny, verified in the kernel before anything runs";
+                self.set_up("firewall", words, *took_us)
+            }
+            Step::Internet {
+                hosts,
+                without_v6,
+                took_us,
+            } => {
+                let families = match without_v6 {
+                    None => "IPv4 and IPv6",
+                    Some(_) => "IPv4 (no IPv6 here)",
+                };
+                let words = format!("{hosts} hosts and a name server next door, {families}");
+                self.set_up("internet", &words, *took_us)
+            }
+            Step::Program {
+                confinement,
+                took_us,
+            } => {
+                let line = self.set_up("program", &confined(confinement), *took_us);
+                format!("{line}{}", self.paint_lines(Color::Dim, LEGEND))
+            }
+            Step::Fetch { fetch, of, url } => {
+                let number = self.paint(Color::Dim, &format!("{fetch} of {of}"));
+                format!("\n{number}  {}\n", self.paint(Color::Bold, url))
+            }
+            Step::Summary(summary) => self.summary(summary),
+            told => {
+                let told = of_a_fetch(told);
+                self.line(told.label, told.color, &told.words, told.time_us)
+            }
+        }
+    }
+
+    /// Returns the beginning of the line on which a person answers.
+    pub(super) fn prompt(self) -> String {
+        let label = self.paint(Color::Blue, &format!("{:<9}", "answer"));
+        format!("  {label} allow or deny? [a/d] ")
+    }
+
+    fn summary(self, summary: &Summary) -> String {
+        let verdict = &summary.verdict;
+        let mut lines = vec![String::new()];
+        if summary.ok {
+            let words = "It holds: what was allowed passed, and nothing else.";
+            lines.push(self.paint(Color::Green, words));
+        } else {
+            lines.push(self.paint(Color::Red, "It does not hold, or was not shown:"));
+            lines.extend(
+                verdict
+                    .problems
+                    .iter()
+                    .map(|problem| format!("  {problem}")),
+            );
+        }
+        lines.push(format!(
+            "  {} questions: {} allowed, {} denied, {} not answered",
+            verdict.asked, verdict.allowed, verdict.denied, verdict.unanswered
+        ));
+        lines.push(format!(
+            "  {} fetches: {} passed, {} refused",
+            verdict.passed + verdict.refused,
+            verdict.passed,
+            verdict.refused
+        ));
+        let times = [
+            (
+                summary.packet_to_event_us,
+                "from a packet to its question (median)",
+            ),
+            (
+                summary.answer_to_set_us,
+                "from an answer to the set element (median)",
+            ),
+            (Some(summary.took_us), "in all"),
+        ];
+        let times = times
+            .into_iter()
+            .filter_map(|(time, words)| Some((time?, words)));
+        lines.extend(times.map(|(time, words)| format!("  {} {words}", duration(time))));
+        lines.join("\n") + "\n"
+    }
+
+    fn set_up(self, label: &str, words: &str, took_us: u64) -> String {
+        self.line(label, Color::Plain, words, Some(took_us))
+    }
+
+    fn line(self, label: &str, color: Color, words: &str, time_us: Option<u64>) -> String {
+        let time = time_us.map(duration).unwrap_or_default();
+        let room = WIDTH - INDENT - if time.is_empty() { 0 } else { time.len() + 1 };
+        let mut words = words.to_owned();
+        if words.len() > room {
+            words.truncate(room.saturating_sub(3));
+            words += "...";
+        }
+        let label = self.paint(color, &format!("{label:<9}"));
+        if time.is_empty() {
+            return format!("  {label} {words}\n");
+        }
+        let gap = room - words.len() + 1;
+        format!(
+            "  {label} {words}{:gap$}{}\n",
+            "",
+            self.paint(Color::Dim, &time)
+        )
+    }
+
+    fn paint(self, color: Color, text: &str) -> String {
+        let code = match color {
+            Color::Plain => return text.to_owned(),
+            Color::Bold => 1,
+            Color::Dim => 2,
+            Color::Red => 31,
+            Color::Green => 32,
+            Color::Yellow => 33,
+            Color::Blue => 36,
+        };
+        if self.colored {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn paint_lines(self, color: Color, text: &str) -> String {
+        text.lines()
+            .map(|line| match line {
+                "" => "\n".to_owned(),
+                line => format!("{}\n", self.paint(color, line)),
+            })
+            .collect()
+    }
+}
+
+/// A line about a fetch.
+struct Told {
+    label: &'static str,
+    color: Color,
+    words: String,
+    time_us: Option<u64>,
+}
+
+fn of_a_fetch(step: &Step) -> Told {
+    let told = |label, color, words, time_us| Told {
+        label,
+        color,
+        words,
+        time_us,
+    };
+    match step {
+        Step::Packet {
+            address,
+            result,
+            took_us,
+            ..
+        } => {
+            let to = address.map_or_else(|| "nowhere".to_owned(), |a| place(&a));
+            let words = format!("to {to}: {}", lower(result.as_str()));
+            told("packet", Color::Red, words, Some(*took_us))
+        }
+        Step::Event {
+            process,
+            packet_to_event_us,
+            ..
+        } => {
+            let who = process.as_ref().map_or_else(String::new, |process| {
+                format!(", sent by {} (process {})", process.name, process.pid)
+            });
+            let words = format!("at the operator{who}");
+            told("event", Color::Yellow, words, Some(*packet_to_event_us))
+        }
+        Step::Question { scope, .. } => {
+            told("question", Color::Blue, format!("{}?", what(scope)), None)
+        }
+        Step::Answer { answer, by, .. } => match answer {
+            Some(Action::Allow) => told("answer", Color::Green, format!("allow ({by})"), None),
+            Some(Action::Deny) => told("answer", Color::Red, format!("deny ({by})"), None),
+            None => {
+                let words = "none: what nobody answers stays shut";
+                told("answer", Color::Red, words.to_owned(), None)
+            }
+        },
+        Step::Set {
+            action,
+            address,
+            protocol,
+            port,
+            answer_to_set_us,
+            ..
+        } => {
+            let (color, verb) = match action {
+                Action::Allow => (Color::Green, "is open"),
+                Action::Deny => (Color::Red, "is shut, nobody is asked again"),
+            };
+            let words = format!("{} {verb}", element(*address, *protocol, *port));
+            told("set", color, words, Some(*answer_to_set_us))
+        }
+        Step::Forged { error, .. } => {
+            let words = format!("nobody is asked; an answer all the same: {error}");
+            told("forged", Color::Blue, words, None)
+        }
+        Step::Passed {
+            result, took_us, ..
+        } => told(
+            "passed",
+            Color::Green,
+            format!("\"{result}\""),
+            Some(*took_us),
+        ),
+        Step::Refused {
+            result, took_us, ..
+        } => told(
+            "refused",
+            Color::Red,
+            lower(result.as_str()),
+            Some(*took_us),
+        ),
+        Step::Skipped { reason, .. } => told("skipped", Color::Dim, reason.to_string(), None),
+        // These have lines of their own.
+        Step::Sandbox { .. }
+        | Step::Firewall { .. }
+        | Step::Internet { .. }
+        | Step::Program { .. }
+        | Step::Fetch { .. }
+        | Step::Summary(_) => told("", Color::Plain, String::new(), None),
+    }
+}
+
+fn confined(confinement: &Confinement) -> String {
+    let mut words = format!("user {} in there", confinement.uid);
+    if confinement.capabilities.as_str().bytes().all(|b| b == b'0') {
+        words += ", no capabilities";
+    }
+    if confinement.seccomp {
+        words += ", system calls filtered";
+    }
+    words
+}
+
+/// `1234567` is `1.23 s`: three digits are enough to compare by.
+fn duration(us: u64) -> String {
+    let rounded = |value: u64, unit: u64, name: &str| {
+        let (whole, rest) = (value / unit, value % unit);
+        match whole {
+            0..10 => format!("{whole}.{:02} {name}", rest * 100 / unit),
+            10..100 => format!("{whole}.{} {name}", rest * 10 / unit),
+            _ => format!("{whole} {name}"),
+        }
+    };
+    match us {
+        0..1_000_000 => rounded(us, 1_000, "ms"),
+        _ => rounded(us, 1_000_000, "s"),
+    }
+}
+
+fn place(address: &SocketAddr) -> String {
+    format!("{} port {}", address.ip(), address.port())
+}
+
+fn what(scope: &Scope) -> String {
+    let narrowed = match (scope.port, scope.protocol) {
+        (Some(port), Some(protocol)) => format!(" port {port}/{protocol}"),
+        (None, Some(protocol)) => format!(" {protocol}"),
+        (Some(port), None) => format!(" port {port}"),
+        (None, None) => ", every port".to_owned(),
+    };
+    format!("{}{narrowed}", scope.dest)
+}
+
+fn element(address: IpAddr, protocol: Option<Protocol>, port: Option<u16>) -> String {
+    let mut words = address.to_string();
+    words.extend(protocol.map(|protocol| format!(" . {protocol}")));
+    words.extend(port.map(|port| format!(" . {port}")));
+    words
+}
+
+/// The C library's words for an error, as they stand in the middle of a sentence, without the
+/// number behind them.
+fn lower(words: &str) -> String {
+    let words = words.split(" (os error").next().unwrap_or(words);
+    let mut chars = words.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests;

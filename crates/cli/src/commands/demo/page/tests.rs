@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The page as golden text, and what holds for every line of it.
+
+use terok_clearance::{DisplayText, Keep};
+
+use super::*;
+use crate::commands::demo::judge::Verdict;
+
+fn steps() -> Vec<Step> {
+    [setting_up(), fetching()].concat()
+}
+
+fn setting_up() -> Vec<Step> {
+    vec![
+        Step::Sandbox {
+            pid: 7,
+            took_us: 8_431,
+        },
+        Step::Firewall {
+            resolver: "192.0.2.53".parse().unwrap(),
+            verified: true,
+            socket: "/run/x/hub.sock".into(),
+            took_us: 1_204,
+        },
+        Step::Internet {
+            hosts: 6,
+            without_v6: None,
+            took_us: 15_600,
+        },
+        Step::Internet {
+            hosts: 6,
+            without_v6: Some("no".into()),
+            took_us: 999,
+        },
+        Step::Program {
+            confinement: Confinement {
+                pid: 2,
+                uid: 1000,
+                capabilities: "0000000000000000".into(),
+                no_new_privileges: true,
+                seccomp: true,
+            },
+            took_us: 9_999,
+        },
+    ]
+}
+
+fn fetching() -> Vec<Step> {
+    let address: SocketAddr = "203.0.113.10:80".parse().unwrap();
+    let refusal = DisplayText::new("Connection refused (os error 111)");
+    let scope = Scope {
+        dest: "api.example.com".parse().unwrap(),
+        port: Some(80),
+        protocol: Some(Protocol::TCP),
+        keep: Keep::Sandbox,
+        seconds: None,
+    };
+    let answer = |answer, by| Step::Answer {
+        fetch: 1,
+        answer,
+        by,
+        took_us: 1,
+    };
+    let set = |action, protocol, port| Step::Set {
+        fetch: 1,
+        action,
+        address: address.ip(),
+        protocol,
+        port,
+        answer_to_set_us: 412,
+    };
+    vec![
+        Step::Fetch {
+            fetch: 1,
+            of: 6,
+            url: "http://api.example.com/".to_owned(),
+        },
+        Step::Packet {
+            fetch: 1,
+            address: Some(address),
+            lookup_us: Some(100),
+            at: 1,
+            took_us: 97,
+            result: refusal.clone(),
+        },
+        Step::Event {
+            fetch: 1,
+            request: "c:1".parse().unwrap(),
+            dest: "api.example.com".parse().unwrap(),
+            process: Some(terok_clearance::Process {
+                pid: 31337,
+                uid: 1000,
+                name: "terok-clearance".into(),
+                command: Vec::new(),
+            }),
+            at: 1,
+            packet_to_event_us: 181,
+        },
+        Step::Question {
+            fetch: 1,
+            request: "c:1".parse().unwrap(),
+            scope: scope.clone(),
+        },
+        answer(Some(Action::Allow), "--answer"),
+        set(Action::Allow, Some(Protocol::TCP), Some(80)),
+        Step::Passed {
+            fetch: 1,
+            result: "hello from api.example.com".into(),
+            took_us: 612,
+        },
+        Step::Question {
+            fetch: 1,
+            request: "c:1".parse().unwrap(),
+            scope: Scope::whole(scope.dest),
+        },
+        answer(Some(Action::Deny), "stdin"),
+        set(Action::Deny, None, None),
+        Step::Refused {
+            fetch: 1,
+            result: refusal,
+            took_us: 88,
+        },
+        answer(None, "stdin"),
+        Step::Forged {
+            fetch: 1,
+            error: "NoSuchRequest".into(),
+        },
+        Step::Skipped {
+            fetch: 1,
+            reason: "this machine has no IPv6".into(),
+        },
+    ]
+}
+
+fn summary(ok: bool) -> Step {
+    Step::Summary(Summary {
+        ok,
+        verdict: Verdict {
+            asked: 5,
+            allowed: 4,
+            denied: 1,
+            unanswered: 0,
+            passed: 4,
+            refused: 2,
+            problems: vec!["http://api.example.com/: it was allowed and did not pass".to_owned()],
+        },
+        packet_to_event_us: Some(181),
+        answer_to_set_us: Some(412),
+        took_us: 1_234_567,
+    })
+}
+
+fn page(colored: bool, steps: &[Step]) -> String {
+    let page = Page { colored };
+    page.opening() + &steps.iter().map(|step| page.step(step)).collect::<String>()
+}
+
+#[test]
+fn the_page_reads_well() {
+    let mut steps = steps();
+    steps.extend([summary(true), summary(false)]);
+    insta::assert_snapshot!(page(false, &steps));
+}
+
+#[test]
+fn no_line_is_wider_than_a_terminal() {
+    let text = page(false, &steps()) + &Page { colored: false }.prompt();
+    for line in text.lines() {
+        assert!(line.len() <= WIDTH, "{} columns: {line}", line.len());
+    }
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    let colored = page(true, &steps());
+    assert!(colored.contains("\x1b["));
+    let mut plain = String::new();
+    for piece in colored.split("\x1b[") {
+        let digits = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
+        let is_code = digits > 0 && piece[digits..].starts_with('m');
+        plain += if is_code { &piece[digits + 1..] } else { piece };
+    }
+    assert_eq!(plain, page(false, &steps()));
+}
+
+#[test]
+fn durations_have_three_digits() {
+    for (us, expected) in [
+        (0, "0.00 ms"),
+        (7, "0.00 ms"),
+        (97, "0.09 ms"),
+        (1_204, "1.20 ms"),
+        (15_600, "15.6 ms"),
+        (999_999, "999 ms"),
+        (1_234_567, "1.23 s"),
+    ] {
+        assert_eq!(duration(us), expected);
+    }
+}

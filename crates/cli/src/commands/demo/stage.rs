@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the demo is played on: the internet's process, the supervisor's thread, the program's
+//! pipes. Each goes away when it is dropped, and says how it ended when it is closed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use netns::sandbox::Running;
+use netns::{Place, Process, SocketSpec};
+use rustix::pipe::{PipeFlags, pipe_with};
+use shield::{Element, Policy, Shield};
+use supervisor::{Config, Supervisor};
+use terok_clearance::DisplayText;
+use tokio::io::{AsyncWriteExt as _, BufReader};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::told::{self, FromInternet, FromProgram};
+
+/// How long a part may take to come up or to go away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pretend internet's process.
+#[derive(Debug)]
+pub(super) struct Internet {
+    child: Child,
+    life: ChildStdin,
+    output: BufReader<ChildStdout>,
+    buffer: Vec<u8>,
+}
+
+impl Internet {
+    /// Starts it next to the sandbox that `process` is in; returns why there is no IPv6, too.
+    pub(super) async fn start(process: &Process) -> anyhow::Result<(Self, Option<DisplayText>)> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("terok-clearance")
+            .args(["demo-internet", &process.pid().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A Ctrl-C is for the demo, which then closes this process's standard input.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the pretend internet")?;
+        let mut this = Self {
+            life: child.stdin.take().context("no pipe")?,
+            output: BufReader::new(child.stdout.take().context("no pipe")?),
+            buffer: Vec::new(),
+            child,
+        };
+        let said = tokio::time::timeout(PATIENCE, this.read()).await;
+        match said.context("the pretend internet does not come up")?? {
+            Some(FromInternet::Ready { without_v6 }) => Ok((this, without_v6)),
+            Some(FromInternet::Failed { error }) => bail!("the pretend internet failed: {error}"),
+            _ => bail!("the pretend internet ended"),
+        }
+    }
+
+    /// Ends it, and returns how often each of its hosts was reached.
+    pub(super) async fn close(mut self) -> anyhow::Result<BTreeMap<SocketAddr, usize>> {
+        drop(self.life);
+        let mut reached = BTreeMap::new();
+        let rest = async {
+            while let Some(said) =
+                told::read::<FromInternet>(&mut self.output, &mut self.buffer).await?
+            {
+                match said {
+                    FromInternet::Reached { host } => *reached.entry(host).or_default() += 1,
+                    FromInternet::Failed { error } => bail!("the pretend internet failed: {error}"),
+                    FromInternet::Ready { .. } => {}
+                }
+            }
+            self.child
+                .wait()
+                .await
+                .context("waiting for the pretend internet")
+        };
+        let ended = tokio::time::timeout(PATIENCE, rest).await;
+        ended.context("the pretend internet does not end")??;
+        Ok(reached)
+    }
+
+    async fn read(&mut self) -> anyhow::Result<Option<FromInternet>> {
+        told::read(&mut self.output, &mut self.buffer).await
+    }
+}
+
+/// The supervisor, in a thread and a runtime of its own.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    stop: CancellationToken,
+    hub: PathBuf,
+}
+
+impl Keeper {
+    /// Starts it; when this returns, the ruleset is in force and verified, and the hub listens.
+    pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
+        let stop = CancellationToken::new();
+        let (ready, is_ready) = oneshot::channel();
+        let token = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("supervisor".to_owned())
+            .spawn(move || {
+                crate::block_on(async {
+                    let supervisor = match Supervisor::start(config) {
+                        Ok(supervisor) => supervisor,
+                        Err(error) => {
+                            drop(ready.send(Err(anyhow::Error::new(error))));
+                            return Ok(());
+                        }
+                    };
+                    // Nobody waits any more if the demo was stopped: then the token says so.
+                    drop(ready.send(Ok(supervisor.hub().to_owned())));
+                    supervisor.serve(token).await?;
+                    Ok(())
+                })
+            })
+            .context("starting the supervisor")?;
+        let mut this = Self {
+            thread: Some(thread),
+            stop,
+            hub: PathBuf::new(),
+        };
+        this.hub = is_ready
+            .await
+            .map_err(|_gone| anyhow!("the supervisor panicked"))?
+            .context("starting the supervisor")?;
+        Ok(this)
+    }
+
+    /// Returns where the hub listens.
+    pub(super) fn hub(&self) -> &Path {
+        &self.hub
+    }
+
+    /// Stops it and waits until its sockets are gone.
+    pub(super) async fn close(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        let joined = tokio::task::spawn_blocking(|| thread.join());
+        let joined = tokio::time::timeout(PATIENCE, joined).await;
+        joined
+            .context("the supervisor does not end")??
+            .map_err(|_panic| anyhow!("the supervisor panicked"))?
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A second pair of eyes on the ruleset: the supervisor has its own.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    shield: Shield,
+}
+
+impl Kernel {
+    /// Looks into the sandbox; fails unless the kernel holds what `policy` means.
+    pub(super) fn look(place: &Place, policy: &Policy) -> anyhow::Result<Self> {
+        let mut sockets = place
+            .open(&[SocketSpec::Netfilter])
+            .context("looking at the firewall")?;
+        let socket = sockets.pop().context("no socket")?;
+        let now = tokio::time::Instant::now().into_std();
+        let mut shield = Shield::attach(socket, policy, now).context("verifying the firewall")?;
+        shield.verify().context("verifying the firewall")?;
+        Ok(Self { shield })
+    }
+
+    /// Returns what the sets hold.
+    pub(super) fn list(&mut self) -> anyhow::Result<Vec<Element>> {
+        self.shield.list().context("reading the sets")
+    }
+}
+
+/// The demo's ends of the program's standard input and output.
+#[derive(Debug)]
+pub(super) struct Pipes {
+    input: OwnedFd,
+    output: OwnedFd,
+}
+
+impl Pipes {
+    /// Makes both pipes; returns the program's ends, too, and nothing for its standard error.
+    pub(super) fn new() -> io::Result<(Self, [Option<Arc<OwnedFd>>; 3])> {
+        let (read, input) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (output, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let inside = [Some(Arc::new(read)), Some(Arc::new(write)), None];
+        Ok((Self { input, output }, inside))
+    }
+}
+
+/// The program in the sandbox. Dropping it ends the sandbox.
+#[derive(Debug)]
+pub(super) struct Program {
+    running: Running,
+    input: pipe::Sender,
+    output: BufReader<pipe::Receiver>,
+    buffer: Vec<u8>,
+}
+
+impl Program {
+    /// Makes it of the running program and its pipes.
+    pub(super) fn new(running: Running, pipes: Pipes) -> anyhow::Result<Self> {
+        let pipe = "talking to the program in the sandbox";
+        Ok(Self {
+            running,
+            input: pipe::Sender::from_owned_fd(pipes.input).context(pipe)?,
+            output: BufReader::new(pipe::Receiver::from_owned_fd(pipes.output).context(pipe)?),
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Sends it a line.
+    pub(super) async fn write(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        let sent = self.input.write_all(line).await;
+        sent.context("talking to the program in the sandbox")
+    }
+
+    /// Returns what it says next. To be cancelled at will: nothing is lost.
+    pub(super) async fn read(&mut self) -> anyhow::Result<FromProgram> {
+        // The sandbox's first process has the pipe, too: it does not end with the program.
+        tokio::select! {
+            told = told::read(&mut self.output, &mut self.buffer) => told
+                .context("listening to the program in the sandbox")?
+                .context("the program in the sandbox has closed its output"),
+            change = self.running.changed() => {
+                let change = change.context("watching the program in the sandbox")?;
+                bail!("the program in the sandbox ended: {change:?}")
+            }
+        }
+    }
+}

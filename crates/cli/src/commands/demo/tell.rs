@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The story of each fetch: packet, event, question, answer, set element, and the next attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use shield::Element;
+use terok_clearance::varlink::{CallError, Connection, ReplyStream};
+use terok_clearance::wire::clearance2::{
+    self, Decide, DecideError, Decided, Event, Received, Request,
+};
+use terok_clearance::{ContainerId, DisplayText, Resolution};
+
+use super::Outcome;
+use super::answers::Answers;
+use super::clock::now_us;
+use super::judge::Seen;
+use super::page::Page;
+use super::stage::{Kernel, Program};
+use super::story::Step;
+use super::told::{Attempt, FromProgram};
+use super::world::{self, Host};
+use crate::Output;
+
+/// How long a question may take to arrive. It takes well under a millisecond.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where the steps are told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Teller {
+    /// The door to standard output.
+    pub(super) output: Output,
+    /// For a person; nothing: one JSON object per line.
+    pub(super) page: Option<Page>,
+}
+
+impl Teller {
+    /// Tells a step.
+    pub(super) fn say(self, step: &Step) -> anyhow::Result<()> {
+        match self.page {
+            Some(page) => self.output.text(&page.step(step)),
+            None => self.output.line(&serde_json::to_string(step)?),
+        }
+    }
+}
+
+/// The operator's side: a client on the hub's socket, as any other would be.
+#[derive(Debug)]
+pub(super) struct Operator {
+    events: ReplyStream,
+    answers: Connection,
+}
+
+impl Operator {
+    /// Connects to the hub and waits until nothing older is left to be said.
+    pub(super) async fn connect(hub: &std::path::Path) -> anyhow::Result<Self> {
+        let connect = || async {
+            Connection::connect(hub)
+                .await
+                .context("connecting to the hub")
+        };
+        let none = serde_json::Map::new();
+        let subscribed = connect()
+            .await?
+            .call_more(clearance2::SUBSCRIBE, &none)
+            .await;
+        let mut this = Self {
+            events: subscribed.context("subscribing to the hub")?,
+            answers: connect().await?,
+        };
+        while this.next().await? != Some(Event::Synced) {}
+        Ok(this)
+    }
+
+    /// Returns the next event; nothing for one that this release does not know.
+    async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        let received: Option<Received> = self.events.next().await.context("reading events")?;
+        Ok(received.context("the hub is gone")?.event.event)
+    }
+
+    async fn decide(&mut self, decide: &Decide) -> Result<(), DisplayText> {
+        let decided = self.answers.call(clearance2::DECIDE, decide).await;
+        match decided {
+            Ok(Decided { decision }) if decision.ok => Ok(()),
+            Ok(Decided { decision }) => Err(decision.reason.unwrap_or_default()),
+            Err(CallError::Refused(error)) => {
+                let known: Option<DecideError> = error.decode();
+                let words = known.map_or_else(|| error.to_string(), |known| known.to_string());
+                Err(DisplayText::new(&words))
+            }
+            Err(error) => Err(DisplayText::new(&error.to_string())),
+        }
+    }
+}
+
+/// Everything a story needs.
+#[derive(Debug)]
+pub(super) struct Cast<'a> {
+    /// Who is told.
+    pub(super) teller: Teller,
+    /// The operator's client.
+    pub(super) operator: Operator,
+    /// Who answers.
+    pub(super) answers: Answers,
+    /// The program in the sandbox.
+    pub(super) program: &'a mut Program,
+    /// A second pair of eyes on the kernel's sets.
+    pub(super) kernel: &'a mut Kernel,
+    /// The sandbox's id.
+    pub(super) container: ContainerId,
+    /// Whether there is no IPv6.
+    pub(super) without_v6: Option<DisplayText>,
+    /// What was seen.
+    pub(super) outcome: &'a mut Outcome,
+}
+
+/// A question that has arrived.
+struct Arrived {
+    request: Arc<Request>,
+    at: u64,
+}
+
+impl Cast<'_> {
+    /// Has every host fetched.
+    pub(super) async fn tell(&mut self) -> anyhow::Result<()> {
+        for (index, host) in world::HOSTS.iter().enumerate() {
+            let fetch = index + 1;
+            self.teller.say(&Step::Fetch {
+                fetch,
+                of: world::HOSTS.len(),
+                url: host.url(),
+            })?;
+            match &self.without_v6 {
+                Some(reason) if host.address.is_ipv6() => self.teller.say(&Step::Skipped {
+                    fetch,
+                    reason: reason.clone(),
+                })?,
+                _ => self.fetch(index, host).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch(&mut self, index: usize, host: &Host) -> anyhow::Result<()> {
+        let fetch = index + 1;
+        let place = self.outcome.seen.len();
+        self.outcome.seen.push(Seen {
+            url: host.url(),
+            askable: host.asked,
+            host: Some(host.socket()),
+            ..Seen::default()
+        });
+        let (first, arrived) = self.first_attempt(index, host).await?;
+        let passed = first.result.is_ok();
+        self.seen(place)?.passed_unasked = passed;
+        if passed {
+            // There is nothing to ask any more; the judge will have a word to say.
+            self.seen(place)?.passed = true;
+            return self.tell_end(fetch, &first);
+        }
+        self.teller.say(&Step::Packet {
+            fetch,
+            address: first.address,
+            lookup_us: first.lookup_us,
+            at: first.connect_at,
+            took_us: first.done_at.saturating_sub(first.connect_at),
+            result: words(&first),
+        })?;
+        match arrived {
+            Some(arrived) => self.answer(fetch, place, &first, &arrived).await?,
+            None if host.asked => {}
+            None => self.forge(fetch, place, host).await?,
+        }
+        let next = self.attempt(index).await?;
+        self.seen(place)?.passed = next.result.is_ok();
+        self.tell_end(fetch, &next)
+    }
+
+    fn tell_end(&self, fetch: usize, attempt: &Attempt) -> anyhow::Result<()> {
+        let took_us = attempt.done_at.saturating_sub(attempt.connect_at);
+        let result = words(attempt);
+        self.teller.say(&match attempt.result {
+            Ok(_) => Step::Passed {
+                fetch,
+                result,
+                took_us,
+            },
+            Err(_) => Step::Refused {
+                fetch,
+                result,
+                took_us,
+            },
+        })
+    }
+
+    /// Has the program try for the first time; returns the question that came of it, too.
+    async fn first_attempt(
+        &mut self,
+        index: usize,
+        host: &Host,
+    ) -> anyhow::Result<(Attempt, Option<Arrived>)> {
+        self.start_attempt(index).await?;
+        let (mut attempt, mut arrived) = (None, None);
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            let refused = attempt
+                .as_ref()
+                .is_some_and(|a: &Attempt| a.result.is_err());
+            if attempt.is_some() && (arrived.is_some() || !host.asked || !refused) {
+                break;
+            }
+            tokio::select! {
+                told = self.program.read(), if attempt.is_none() => attempt = Some(tried(told?)?),
+                event = self.operator.next() => {
+                    let at = now_us();
+                    if let Some(request) = self.question(event?) {
+                        let about = (request.address.as_str().parse().ok(), request.port);
+                        if about == (Some(host.address), host.port) {
+                            arrived = Some(Arrived { request, at });
+                        } else {
+                            self.stray(&request);
+                        }
+                    }
+                }
+                () = &mut patience => break,
+            }
+        }
+        let attempt = attempt.context("the program in the sandbox does not answer")?;
+        Ok((attempt, arrived))
+    }
+
+    /// Takes note of an event; returns the question that it brings, if it does.
+    fn question(&mut self, event: Option<Event>) -> Option<Arc<Request>> {
+        match event? {
+            Event::Pending(request) => return Some(request),
+            Event::Lost { lost, reason } => {
+                self.outcome
+                    .problems
+                    .push(format!("{lost} packets or events were lost ({reason})"));
+            }
+            Event::Withdrawn { request, reason } => {
+                self.outcome.problems.push(format!(
+                    "the question about {} is void ({reason})",
+                    request.dest
+                ));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes note of a question that was not to be expected now.
+    fn stray(&mut self, request: &Request) {
+        let about = (request.address.as_str().parse().ok(), request.port);
+        let seen = self.outcome.seen.iter_mut().find(|seen| {
+            let host = seen.host.map(|host| (Some(host.ip()), host.port()));
+            host == Some(about)
+        });
+        match seen {
+            Some(seen) => seen.asked = true,
+            None => self
+                .outcome
+                .problems
+                .push(format!("nobody had reached for {}", request.dest)),
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        fetch: usize,
+        place: usize,
+        first: &Attempt,
+        arrived: &Arrived,
+    ) -> anyhow::Result<()> {
+        let request = &arrived.request;
+        let packet_to_event_us = arrived.at.saturating_sub(first.connect_at);
+        self.outcome.to_event.push(packet_to_event_us);
+        self.teller.say(&Step::Event {
+            fetch,
+            request: request.id.clone(),
+            dest: request.dest.clone(),
+            process: request.process.as_deref().cloned(),
+            at: arrived.at,
+            packet_to_event_us,
+        })?;
+        self.teller.say(&Step::Question {
+            fetch,
+            request: request.id.clone(),
+            scope: request.scope.clone(),
+        })?;
+        let seen = self.seen(place)?;
+        seen.asked = true;
+
+        let echoed = self.answers.echoed();
+        let prompt = self.teller.page.map(|page| (self.teller.output, page));
+        let answered = self.answers.next(prompt).await?;
+        self.seen(place)?.answer = answered.action;
+        if !echoed || prompt.is_none() || answered.action.is_none() {
+            self.teller.say(&Step::Answer {
+                fetch,
+                answer: answered.action,
+                by: answered.by,
+                took_us: answered.took_us,
+            })?;
+        }
+        let Some(action) = answered.action else {
+            return Ok(());
+        };
+
+        let decide = Decide {
+            request: request.id.clone(),
+            container: request.container.clone(),
+            dest: request.dest.clone(),
+            action: Resolution::from(action),
+            scope: None,
+        };
+        let sent_at = now_us();
+        let decided = self.operator.decide(&decide).await;
+        let elements = self.kernel.list()?;
+        let answer_to_set_us = now_us() - sent_at;
+        if let Err(reason) = decided {
+            self.outcome.problems.push(format!(
+                "the answer about {} was refused: {reason}",
+                request.dest
+            ));
+        }
+        let address = first.address.map(|address| address.ip());
+        let holds = |element: &&Element| {
+            Some(element.address) == address
+                && element.action == action
+                && element.port.is_none_or(|port| port == request.port)
+                && element
+                    .protocol
+                    .is_none_or(|protocol| protocol == request.protocol)
+        };
+        if let Some(element) = elements.iter().find(holds) {
+            self.seen(place)?.set = true;
+            self.outcome.to_set.push(answer_to_set_us);
+            self.teller.say(&Step::Set {
+                fetch,
+                action,
+                address: element.address,
+                protocol: element.protocol,
+                port: element.port,
+                answer_to_set_us,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Answers a question that was never asked, as a program would that wants to be let out.
+    async fn forge(&mut self, fetch: usize, place: usize, host: &Host) -> anyhow::Result<()> {
+        let decide = Decide {
+            request: format!("{}:{}", self.container, 1_000_000 + fetch).parse()?,
+            container: self.container.clone(),
+            dest: host.dest().parse()?,
+            action: Resolution::Allow,
+            scope: None,
+        };
+        match self.operator.decide(&decide).await {
+            Ok(()) => self.seen(place)?.forged = true,
+            Err(error) => self.teller.say(&Step::Forged { fetch, error })?,
+        }
+        Ok(())
+    }
+
+    async fn attempt(&mut self, index: usize) -> anyhow::Result<Attempt> {
+        self.start_attempt(index).await?;
+        let told = tokio::time::timeout(2 * PATIENCE, self.program.read()).await;
+        tried(told.context("the program in the sandbox does not answer")??)
+    }
+
+    async fn start_attempt(&mut self, index: usize) -> anyhow::Result<()> {
+        let line = format!("{index}\n");
+        self.program.write(line.as_bytes()).await
+    }
+
+    fn seen(&mut self, place: usize) -> anyhow::Result<&mut Seen> {
+        self.outcome
+            .seen
+            .get_mut(place)
+            .context("a fetch that was not begun")
+    }
+}
+
+fn tried(told: FromProgram) -> anyhow::Result<Attempt> {
+    match told {
+        FromProgram::Tried(attempt) => Ok(attempt),
+        FromProgram::Ready(_) => bail!("the program in the sandbox began anew"),
+    }
+}
+
+fn words(attempt: &Attempt) -> DisplayText {
+    match &attempt.result {
+        Ok(words) | Err(words) => words.clone(),
+    }
+}
