@@ -71,6 +71,8 @@ pub struct Listener {
     path: PathBuf,
     /// The socket's file: its device and inode, so that no successor's is removed.
     file: (u64, u64),
+    /// Whose processes are let in: our own user's.
+    us: u32,
     /// Held as long as the socket: the next binder sees at once that somebody lives.
     _lock: Lock,
 }
@@ -86,7 +88,7 @@ impl Listener {
             let Ok(peer) = Peer::of(&stream) else {
                 continue;
             };
-            if peer.is_us() {
+            if peer.uid == self.us {
                 return Ok((stream, peer));
             }
             tracing::warn!(
@@ -145,6 +147,7 @@ pub fn bind(path: &Path) -> Result<Listener, BindError> {
         socket,
         path: path.to_owned(),
         file: identity(&found),
+        us: rustix::process::geteuid().as_raw(),
         _lock: lock,
     })
 }
@@ -290,6 +293,26 @@ impl Drop for Lock {
         // Removed while it is held: whoever opened it in the meantime looks again.
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "could not remove a lock file");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    /// The check of the peer, for every user: to this listener, we are the foreigner.
+    #[tokio::test]
+    async fn a_foreign_user_is_closed_and_never_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/hub.sock");
+        let mut listener = bind(&path).unwrap();
+        listener.us = listener.us.wrapping_add(1);
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        tokio::select! {
+            accepted = listener.accept() => panic!("let in: {accepted:?}"),
+            read = stream.read_u8() => assert!(read.is_err(), "it was closed without a word"),
         }
     }
 }

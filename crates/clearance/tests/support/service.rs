@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A small service to call, and a log to read afterwards.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use terok_clearance::socket::{Peer, bind};
+use terok_clearance::varlink::{
+    Call, Closed, Info, Interface, Limits, NoParameters, Replies, ServeError, Service, reply_into,
+    serve_within,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What the service under test offers.
+pub(crate) const INTERFACES: &[Interface] = &[Interface {
+    name: "org.example.Test1",
+    description: "interface org.example.Test1\nmethod Echo(text: string) -> (text: string)\n",
+}];
+
+/// Echoes, streams, hangs and panics on request.
+#[derive(Debug)]
+pub(crate) struct TestService {
+    /// How many streams are being served.
+    pub(crate) streams: watch::Sender<usize>,
+    /// How many calls of `Note` came.
+    pub(crate) notes: watch::Sender<usize>,
+    /// Holds calls of `Wait` until it is true.
+    pub(crate) gate: watch::Sender<bool>,
+}
+
+impl Default for TestService {
+    fn default() -> Self {
+        Self {
+            streams: watch::Sender::new(0),
+            notes: watch::Sender::new(0),
+            gate: watch::Sender::new(false),
+        }
+    }
+}
+
+/// Counts a stream for as long as it lives.
+struct Counted<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Service for TestService {
+    fn info(&self) -> Info {
+        Info {
+            vendor: "test",
+            product: "test",
+            version: "1",
+            url: "https://example.org",
+            interfaces: INTERFACES,
+        }
+    }
+
+    async fn call(
+        &self,
+        call: Call<'_>,
+        _peer: Peer,
+        replies: &mut Replies<'_>,
+    ) -> Result<(), Closed> {
+        match call.method() {
+            "Echo" => {
+                let echo = call.parameters().and_then(|mut parameters| {
+                    let text: String = parameters.take("text")?;
+                    parameters.finish()?;
+                    Ok(serde_json::json!({ "text": text }))
+                });
+                match echo {
+                    Ok(echo) => replies.send(&echo).await,
+                    Err(error) => replies.error(&error).await,
+                }
+            }
+            "Note" => {
+                self.notes.send_modify(|notes| *notes += 1);
+                replies.send(&NoParameters {}).await
+            }
+            // Replies once, then only waits for the end.
+            "Stream" => {
+                let _counted = Counted::new(&self.streams);
+                let (writer, mut hang_up) = replies.split();
+                let mut frame = Vec::new();
+                reply_into(&mut frame, &NoParameters {}, true);
+                writer.write(&frame).await?;
+                Err(hang_up.wait().await)
+            }
+            // Writes for as long as somebody takes it.
+            "Pour" => {
+                let mut frame = Vec::new();
+                reply_into(&mut frame, &"x".repeat(60_000), true);
+                loop {
+                    replies.frames(&frame).await?;
+                }
+            }
+            "Wait" => {
+                let mut gate = self.gate.subscribe();
+                self.notes.send_modify(|notes| *notes += 1);
+                let opened = gate.wait_for(|open| *open).await.is_ok();
+                replies.send(&serde_json::json!({ "opened": opened })).await
+            }
+            #[expect(clippy::panic, reason = "to be caught")]
+            "Panic" => panic!("asked to\u{1b}[2J"),
+            _ => replies.error(&call.not_found()).await,
+        }
+    }
+}
+
+/// A service that runs until it is dropped.
+pub(crate) struct Server {
+    pub(crate) path: PathBuf,
+    pub(crate) service: Arc<TestService>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinSet<Result<(), ServeError>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) fn start(limits: Limits) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/test.sock");
+        let listener = bind(&path).unwrap();
+        let service = Arc::new(TestService::default());
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(serve_within(
+            listener,
+            Arc::clone(&service),
+            limits,
+            stop.clone(),
+        ));
+        Self {
+            path,
+            service,
+            stop,
+            task,
+            _directory: directory,
+        }
+    }
+
+    /// Waits for the end of the server.
+    pub(crate) async fn end(&mut self) -> Result<(), ServeError> {
+        self.task.join_next().await.unwrap().unwrap()
+    }
+}
+
+/// Everything that was logged on this thread.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Logs to memory until the guard is dropped.
+    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8(bytes.clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        log.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
