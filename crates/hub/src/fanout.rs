@@ -8,6 +8,8 @@
 //! question is in the log, or in the ledger, and so always reaches everybody.
 
 mod log;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;

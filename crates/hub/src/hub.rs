@@ -31,6 +31,16 @@ pub trait Enforcer: Send + Sync + 'static {
     fn enforce(&self, claim: Claim) -> impl Future<Output = Outcome> + Send;
 }
 
+impl<E: Enforcer> Enforcer for Arc<E> {
+    fn narrow(&self) -> bool {
+        (**self).narrow()
+    }
+
+    async fn enforce(&self, claim: Claim) -> Outcome {
+        (**self).enforce(claim).await
+    }
+}
+
 /// How a hub is set up.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {

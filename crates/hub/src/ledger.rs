@@ -9,6 +9,8 @@ mod claim;
 mod entry;
 mod history;
 mod index;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};

@@ -238,6 +238,15 @@ impl Log {
         }
     }
 
+    /// Returns how many bytes it keeps.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.segments
+            .iter()
+            .map(|segment| segment.bytes.len())
+            .sum()
+    }
+
     /// Returns the same place, as the start of a segment rather than the end of the one before.
     fn onward(&self, cursor: Cursor) -> Cursor {
         let ended = self

@@ -356,3 +356,196 @@ impl<'de> Deserialize<'de> for Entries {
         deserializer.deserialize_map(Object)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PENDING: &str =
+        r#""type":"pending","container":"c","id":"c:1","dest":"192.0.2.1","port":443,"proto":6"#;
+
+    fn parse_one(line: &str) -> Result<Option<Event>, LineError> {
+        Parser::default().parse(line.as_bytes())
+    }
+
+    fn blocked(fields: &str) -> Blocked {
+        match parse_one(&format!("{{{PENDING}{fields}}}")) {
+            Ok(Some(Event::Blocked(blocked))) => blocked,
+            other => panic!("of {fields:?}: {other:?}"),
+        }
+    }
+
+    fn check_refused(line: &str, expected: &str) {
+        let error = parse_one(line).expect_err(line).to_string();
+        assert!(error.contains(expected), "of {line:?}: {error}");
+    }
+
+    #[test]
+    fn a_pending_line_is_a_question() {
+        let line = r#"{"type":"pending","container":"3f2a9c0d1e4b","id":"3f2a9c0d1e4b:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"task":"t1"},"ts":"2026-05-01T00:00:00Z"}"#;
+        let Some(Event::Blocked(blocked)) = parse_one(line).unwrap() else {
+            panic!("no question");
+        };
+        assert_eq!(blocked.container.as_str(), "3f2a9c0d1e4b");
+        assert_eq!(blocked.request.as_str(), "3f2a9c0d1e4b:7");
+        assert_eq!(blocked.address.as_str(), "203.0.113.7");
+        assert_eq!((blocked.port, blocked.protocol), (443, Protocol::TCP));
+        assert_eq!(blocked.dest().as_str(), "api.example.com");
+        assert_eq!(blocked.dossier[&"task".into()].as_str(), "t1");
+    }
+
+    #[test]
+    fn the_other_types_are_events_too() {
+        for (fields, expected) in [
+            (r#""type":"container_started""#, "Started"),
+            (
+                r#""type":"container_exited","reason":"eof""#,
+                r#"reason: "eof""#,
+            ),
+            (r#""type":"shield_up""#, "state: Up"),
+            (r#""type":"shield_down""#, "state: Down"),
+            (
+                r#""type":"shield_disengaged","dossier":{"a":"b"}"#,
+                r#"{"a": "b"}"#,
+            ),
+            (r#""type":"shield_down_all""#, "state: Disengaged"),
+        ] {
+            let event = parse_one(&format!(r#"{{"container":"web",{fields}}}"#));
+            let shown = format!("{:?}", event.unwrap().unwrap());
+            assert!(shown.contains(expected), "of {fields}: {shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        for (line, expected) in [
+            ("garbage", "not a JSON object"),
+            ("[]", "not a JSON object"),
+            ("\"text\"", "not a JSON object"),
+            ("{\"type\":\"pending\"", "not a JSON object"),
+            ("{} {}", "not a JSON object"),
+            ("{}", r#"without "type""#),
+            (
+                r#"{"type":"verdict_applied","container":"c"}"#,
+                "unknown type",
+            ),
+            (r#"{"type":"container_started"}"#, r#"without "container""#),
+            (
+                r#"{"type":"container_started","container":"../x"}"#,
+                "container",
+            ),
+            (
+                r#"{"type":"container_started","container":["c"]}"#,
+                "container",
+            ),
+            (
+                r#"{"type":"container_started","container":null}"#,
+                "without",
+            ),
+            (r#"{"type":"pending","container":"c"}"#, r#"without "id""#),
+        ] {
+            check_refused(line, expected);
+        }
+        let deep = format!(
+            r#"{{"type":{}1{}}}"#,
+            "[".repeat(30_000),
+            "]".repeat(30_000)
+        );
+        check_refused(&deep, "type");
+        let digits = format!(r#"{{{PENDING},"port":{}}}"#, "9".repeat(5_000));
+        check_refused(&digits, "out of range");
+        for (fields, expected) in [
+            (r#""port":65536"#, "port"),
+            (r#""port":-1"#, "port"),
+            (r#""port":443.9"#, "port"),
+            (r#""port":true"#, "port"),
+            (r#""port":"https""#, "port"),
+            (r#""port":null"#, "port"),
+            (r#""proto":256"#, "proto"),
+            (r#""proto":"tcp""#, "proto"),
+            (r#""id":"""#, "id"),
+            (r#""id":"a b""#, "id"),
+            (r#""dest":"""#, "dest"),
+            (r#""domain":{}"#, "domain"),
+        ] {
+            check_refused(&format!("{{{PENDING},{fields}}}"), expected);
+        }
+        let mut parser = Parser::default();
+        assert_eq!(
+            parser.parse(b"{\"type\":\"\xff\"}"),
+            Err(LineError::Encoding)
+        );
+    }
+
+    #[test]
+    fn harmless_spellings_are_accepted() {
+        assert_eq!(blocked(r#","port":"8443""#).port, 8443);
+        assert_eq!(blocked(r#","proto":" 17 ""#).protocol, Protocol::UDP);
+        assert_eq!(blocked(r#","container":7,"id":8"#).container.as_str(), "7");
+        assert_eq!(
+            blocked(r#","port":1,"port":2"#).port,
+            2,
+            "the last key counts"
+        );
+        for none in [r#","domain":"""#, r#","domain":null"#, ""] {
+            assert_eq!(blocked(none).domain, None, "of {none:?}");
+        }
+        let escaped = blocked(r#","domain":"\u0061.example\u001b""#);
+        assert_eq!(escaped.domain.unwrap().as_str(), "a.example ");
+        for line in ["", "  ", "\r", "\u{feff}"] {
+            assert_eq!(parse_one(line), Ok(None), "of {line:?}");
+        }
+        let line = format!("\u{feff}{{{PENDING}}}\r");
+        assert!(matches!(parse_one(&line), Ok(Some(Event::Blocked(_)))));
+    }
+
+    #[test]
+    fn a_dossier_is_text_whatever_it_was() {
+        let shown = |dossier: &str| {
+            let blocked = blocked(&format!(r#","dossier":{dossier}"#));
+            serde_json::to_string(&*blocked.dossier).unwrap()
+        };
+        for (dossier, expected) in [
+            (
+                r#"{"a":"b","c":1,"d":true,"e":null}"#,
+                r#"{"a":"b","c":"1","d":"true","e":"null"}"#,
+            ),
+            (r#"{"a":{"b": [1]}}"#, r#"{"a":"{\"b\": [1]}"}"#),
+            (
+                r#"{"a":"\u001b[2J","a\u0007":"x"}"#,
+                r#"{"a":" [2J","a ":"x"}"#,
+            ),
+            ("[1]", "{}"),
+            ("null", "{}"),
+            ("7", "{}"),
+            (r#"{"a":"\ud800"}"#, "{}"),
+        ] {
+            assert_eq!(shown(dossier), expected, "of {dossier}");
+        }
+    }
+
+    #[test]
+    fn what_a_line_repeats_is_kept_once() {
+        let mut parser = Parser::default();
+        let mut next =
+            |fields: &str| match parser.parse(format!("{{{PENDING}{fields}}}").as_bytes()) {
+                Ok(Some(Event::Blocked(blocked))) => blocked.dossier,
+                other => panic!("{other:?}"),
+            };
+        let first = next(r#","dossier":{"a":"b"}"#);
+        assert!(std::sync::Arc::ptr_eq(
+            &first,
+            &next(r#","dossier":{"a":"b"}"#)
+        ));
+        assert_eq!(next(r#","dossier":{"a":"c"}"#)[&"a".into()].as_str(), "c");
+        assert!(next("").is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_panics(line in ".*", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            drop(parse_one(&line));
+            drop(Parser::default().parse(&bytes));
+        }
+    }
+}

@@ -129,14 +129,15 @@ mod tests {
                 });
             }
         };
-        for bytes in input.chunks(piece) {
-            let (buffer, _) = lines.room();
-            buffer.extend_from_slice(bytes);
+        let mut input = input;
+        while !input.is_empty() {
+            let (buffer, room) = lines.room();
+            let (now, later) = input.split_at(piece.min(room).min(input.len()));
+            buffer.extend_from_slice(now);
+            input = later;
             take(&mut lines);
-            assert!(
-                lines.bytes.capacity() <= 4 * LINE_LIMIT,
-                "memory is bounded"
-            );
+            let capacity = lines.bytes.capacity();
+            assert!(capacity <= 4 * LINE_LIMIT, "memory is bounded: {capacity}");
         }
         lines.end();
         take(&mut lines);

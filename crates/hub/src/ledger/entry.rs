@@ -227,6 +227,11 @@ impl<'a> Question<'a> {
         newest.unwrap_or(&self.entry.blocked.request)
     }
 
+    /// Returns every id that an answer may name it by.
+    pub fn names(&self) -> impl Iterator<Item = &'a RequestId> {
+        self.entry.names()
+    }
+
     /// Returns its newest packet as the reader told of it, but with the question's own id.
     pub const fn blocked(&self) -> &'a Blocked {
         &self.entry.blocked

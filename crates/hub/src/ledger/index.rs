@@ -39,4 +39,10 @@ impl Index {
             .filter(move |(other, _)| *other == hash)
             .map(|(_, number)| *number)
     }
+
+    /// Returns how many pairs there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
 }

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an answer does, and which answers are refused.
+
+use std::time::Duration;
+
+use hub::Options;
+use serde_json::{Value, json};
+use terok_clearance::Action;
+
+use crate::rig::{Answer, Order, Rig};
+
+const UNKNOWN: &str = "org.terok.Clearance1.UnknownRequest";
+
+async fn with_one_question(options: Options, narrow: bool) -> Rig {
+    let rig = Rig::with(options, narrow);
+    let mut reader = rig.reader().await;
+    rig.block(&mut reader, 1, "192.0.2.1").await;
+    rig.pending(1).await;
+    rig
+}
+
+fn order(dest: &str, action: Action, port: Option<u16>) -> Order {
+    Order {
+        container: "c".to_owned(),
+        dest: dest.to_owned(),
+        action,
+        port,
+    }
+}
+
+#[tokio::test]
+async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody() {
+    let mut rig = with_one_question(Options::default(), true).await;
+    let (mut one, mut two) = (rig.one().await, rig.two().await);
+    let mut client = rig.client().await;
+    let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(reply, json!({"parameters": {"ok": true}}));
+    assert_eq!(rig.order().await, order("192.0.2.1", Action::Allow, None));
+    one.event().await;
+    assert_eq!(
+        one.event().await,
+        json!({
+            "type": "verdict_applied", "container": "c", "request_id": "c:1", "dest": "",
+            "port": 0, "proto": 0, "domain": "", "action": "allow", "ok": true, "reason": "",
+            "dossier": {},
+        })
+    );
+    let events = two.until("decided").await;
+    let decision = &events.last().unwrap()["decision"];
+    assert_eq!(decision["ok"], true);
+    let by = decision["by"].as_str().unwrap();
+    let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
+    assert!(by.starts_with(&format!("uid {uid} pid {pid} (")), "{by}");
+    assert_eq!(rig.hub.pending(), 0);
+    let again = client.verdict("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(
+        again,
+        json!({"error": UNKNOWN, "parameters": {"request_id": "c:1"}})
+    );
+}
+
+#[tokio::test]
+async fn a_newer_decision_is_as_narrow_as_the_question() {
+    let mut rig = with_one_question(Options::default(), true).await;
+    let mut client = rig.client().await;
+    let reply = client.decide("c:1", "192.0.2.1", "deny").await;
+    let decision = &reply["parameters"]["decision"];
+    assert_eq!(decision["scope"]["port"], 443);
+    assert_eq!(
+        rig.order().await,
+        order("192.0.2.1", Action::Deny, Some(443))
+    );
+    let again = client.decide("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(again["error"], "org.terok.Clearance2.AlreadyDecided");
+    assert_eq!(&again["parameters"]["decision"], decision);
+    let history = client.call("org.terok.Clearance2.History", json!({})).await;
+    assert_eq!(&history["parameters"]["decisions"], &json!([decision]));
+}
+
+#[tokio::test]
+async fn dismissing_writes_no_rule() {
+    let mut rig = with_one_question(Options::default(), true).await;
+    let mut two = rig.two().await;
+    let mut client = rig.client().await;
+    let reply = client.decide("c:1", "192.0.2.1", "dismiss").await;
+    assert_eq!(reply["parameters"]["decision"]["action"], "dismiss");
+    assert_eq!(two.until("decided").await.len(), 3);
+    assert_eq!(rig.hub.pending(), 0);
+    assert!(rig.orders.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_was_not_asked_is_refused_in_the_contracts_order() {
+    let mut rig = with_one_question(Options::default(), false).await;
+    let mut client = rig.client().await;
+    let call = |id: &str, container: &str, dest: &str, action: &str| json!({"request_id": id, "container": container, "dest": dest, "action": action});
+    for (parameters, error, names) in [
+        (
+            call("c:9", "x", "y", "accept"),
+            "InvalidAction",
+            json!({"action": "accept"}),
+        ),
+        (
+            call("c:9", "x", "y", "deny"),
+            "UnknownRequest",
+            json!({"request_id": "c:9"}),
+        ),
+        (
+            call("c:1", "x", "192.0.2.1", "deny"),
+            "VerdictTupleMismatch",
+            json!({"expected_container": "c", "expected_dest": "192.0.2.1",
+                "got_container": "x", "got_dest": "192.0.2.1"}),
+        ),
+        (
+            call("c:1", "c", "0.0.0.0/0", "allow"),
+            "VerdictTupleMismatch",
+            json!({"expected_container": "c", "expected_dest": "192.0.2.1",
+                "got_container": "c", "got_dest": "0.0.0.0/0"}),
+        ),
+    ] {
+        let reply = client
+            .call("org.terok.Clearance1.Verdict", parameters)
+            .await;
+        assert_eq!(reply["error"], format!("org.terok.Clearance1.{error}"));
+        assert_eq!(reply["parameters"], names);
+    }
+    for (parameters, parameter) in [
+        (
+            json!({"container": "c", "request_id": "c:1", "dest": "192.0.2.1"}),
+            "action",
+        ),
+        (
+            json!({"container": "c", "request_id": "c:1", "dest": "192.0.2.1", "action": "allow", "x": 1}),
+            "x",
+        ),
+        (
+            json!({"container": 1, "request_id": "c:1", "dest": "192.0.2.1", "action": "allow"}),
+            "container",
+        ),
+    ] {
+        let reply = client
+            .call("org.terok.Clearance1.Verdict", parameters)
+            .await;
+        assert_eq!(reply["error"], "org.varlink.service.InvalidParameter");
+        assert_eq!(reply["parameters"]["parameter"], parameter);
+    }
+    let reply = client.decide("c:1", "192.0.2.2", "allow").await;
+    assert_eq!(reply["error"], "org.terok.Clearance2.NotWhatWasAsked");
+    assert_eq!(reply["parameters"]["field"], "dest");
+    let reply = client.decide("c:2", "192.0.2.1", "allow").await;
+    assert_eq!(reply["error"], "org.terok.Clearance2.NoSuchRequest");
+    assert_eq!(rig.hub.pending(), 1);
+    assert!(
+        rig.orders.try_recv().is_err(),
+        "nothing reached the firewall"
+    );
+}
+
+#[tokio::test]
+async fn a_wider_scope_is_refused() {
+    let mut rig = with_one_question(Options::default(), true).await;
+    let mut client = rig.client().await;
+    let call = |scope: Value| json!({"request": "c:1", "container": "c", "dest": "192.0.2.1", "action": "allow", "scope": scope});
+    let whole = json!({"dest": "192.0.2.1", "keep": "sandbox"});
+    let reply = client
+        .call("org.terok.Clearance2.Decide", call(whole))
+        .await;
+    assert_eq!(reply["error"], "org.terok.Clearance2.NotWhatWasAsked");
+    assert_eq!(reply["parameters"]["field"], "scope.port");
+    assert!(rig.orders.try_recv().is_err());
+    let once =
+        json!({"dest": "192.0.2.1", "port": 443, "protocol": "tcp", "keep": "once", "seconds": 5});
+    let reply = client.call("org.terok.Clearance2.Decide", call(once)).await;
+    assert_eq!(reply["parameters"]["decision"]["scope"]["seconds"], 5);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_and_the_question_stays() {
+    let rig = with_one_question(Options::default(), false).await;
+    rig.answer("192.0.2.1", Answer::Fail("no such table"));
+    let (mut one, mut two) = (rig.one().await, rig.two().await);
+    let mut client = rig.client().await;
+    let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(reply["error"], "org.terok.Clearance1.ShieldCliFailed");
+    let parameters = json!({"action": "allow", "stderr": "no such table"});
+    assert_eq!(reply["parameters"], parameters);
+    one.event().await;
+    assert_eq!(one.event().await["ok"], false);
+    let events = two.until("decided").await;
+    assert_eq!(
+        events.last().unwrap()["decision"]["reason"],
+        "no such table"
+    );
+    let reply = client.decide("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(reply["error"], "org.terok.Clearance2.EnforcementFailed");
+    assert_eq!(rig.hub.pending(), 1);
+    rig.keeper.answers.lock().unwrap().clear();
+    let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(reply["parameters"]["ok"], true);
+}
+
+#[tokio::test]
+async fn of_two_operators_the_first_wins() {
+    let mut rig = with_one_question(Options::default(), false).await;
+    rig.answer("192.0.2.1", Answer::Wait);
+    let (mut first, mut second) = (rig.client().await, rig.client().await);
+    let allow = first.decide("c:1", "192.0.2.1", "allow");
+    let meanwhile = async {
+        rig.order().await;
+        let reply = second.decide("c:1", "192.0.2.1", "deny").await;
+        assert_eq!(reply["error"], "org.terok.Clearance2.AlreadyDecided");
+        assert_eq!(reply["parameters"]["decision"]["action"], "allow");
+        let reply = second.verdict("c:1", "192.0.2.1", "deny").await;
+        assert_eq!(reply["error"], UNKNOWN);
+        rig.keeper.gate.add_permits(1);
+    };
+    let (reply, ()) = tokio::join!(allow, meanwhile);
+    assert_eq!(reply["parameters"]["decision"]["ok"], true);
+    assert!(rig.orders.try_recv().is_err(), "one order for one question");
+}
+
+#[tokio::test]
+async fn answers_to_different_questions_do_not_wait_for_each_other() {
+    let mut rig = Rig::new();
+    let mut reader = rig.reader().await;
+    let mut clients = Vec::new();
+    for n in 1..=6 {
+        let dest = format!("192.0.2.{n}");
+        rig.block(&mut reader, n, &dest).await;
+        rig.answer(&dest, Answer::Wait);
+        clients.push(rig.client().await);
+    }
+    rig.pending(6).await;
+    for (n, client) in (1..).zip(&mut clients) {
+        let (id, dest) = (format!("c:{n}"), format!("192.0.2.{n}"));
+        let parameters =
+            json!({"container": "c", "request_id": id, "dest": dest, "action": "deny"});
+        client
+            .send(&json!({"method": "org.terok.Clearance1.Verdict", "parameters": parameters}))
+            .await;
+    }
+    for _ in 0..6 {
+        rig.order().await;
+    }
+    rig.keeper.gate.add_permits(6);
+    for client in &mut clients {
+        assert_eq!(client.frame().await.unwrap()["parameters"]["ok"], true);
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_leaves_does_not_undo_the_answer() {
+    let mut rig = with_one_question(Options::default(), false).await;
+    rig.answer("192.0.2.1", Answer::Wait);
+    let mut two = rig.two().await;
+    let mut client = rig.client().await;
+    let parameters =
+        json!({"container": "c", "request": "c:1", "dest": "192.0.2.1", "action": "allow"});
+    client
+        .send(&json!({"method": "org.terok.Clearance2.Decide", "parameters": parameters}))
+        .await;
+    rig.order().await;
+    drop(client);
+    rig.keeper.gate.add_permits(1);
+    let events = two.until("decided").await;
+    assert_eq!(events.last().unwrap()["decision"]["ok"], true);
+    assert_eq!(rig.hub.pending(), 0);
+}
+
+#[tokio::test]
+async fn a_keeper_that_hangs_is_given_up() {
+    let options = Options {
+        patience: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let rig = with_one_question(options, false).await;
+    rig.answer("192.0.2.1", Answer::Wait);
+    let mut client = rig.client().await;
+    let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(reply["error"], "org.terok.Clearance1.ShieldCliFailed");
+    assert_eq!(reply["parameters"]["stderr"], "timed out after 50ms");
+    rig.keeper.gate.add_permits(1);
+    let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
+    assert_eq!(reply["parameters"]["ok"], true, "it can be answered again");
+}
+
+#[tokio::test]
+async fn a_sandbox_that_ends_meanwhile_is_not_asked_about_again() {
+    let mut rig = with_one_question(Options::default(), false).await;
+    rig.answer("192.0.2.1", Answer::Wait);
+    let mut client = rig.client().await;
+    let answer = client.decide("c:1", "192.0.2.1", "allow");
+    let meanwhile = async {
+        rig.order().await;
+        rig.hub.report(terok_clearance::Event::ContainerExited {
+            container: "c".parse().unwrap(),
+            reason: "eof".into(),
+            dossier: terok_clearance::Dossier::default(),
+        });
+        assert_eq!(rig.hub.pending(), 0);
+        rig.keeper.gate.close();
+    };
+    let (reply, ()) = tokio::join!(answer, meanwhile);
+    assert_eq!(reply["error"], "org.terok.Clearance2.EnforcementFailed");
+    assert_eq!(rig.hub.pending(), 0);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_keeper_ends_the_hub_and_answers_nothing() {
+    let mut rig = with_one_question(Options::default(), false).await;
+    rig.answer("192.0.2.1", Answer::Panic);
+    let mut client = rig.client().await;
+    let parameters =
+        json!({"container": "c", "request": "c:1", "dest": "192.0.2.1", "action": "allow"});
+    client
+        .send(&json!({"method": "org.terok.Clearance2.Decide", "parameters": parameters}))
+        .await;
+    let ended = rig.tasks.join_next().await.unwrap().unwrap();
+    assert!(ended.unwrap_err().contains("panicked"));
+    assert_eq!(rig.hub.pending(), 1, "the question is free again");
+}
+
+#[tokio::test]
+async fn list_returns_what_is_pending() {
+    let rig = Rig::new();
+    let mut client = rig.client().await;
+    let reply = client.call("org.terok.Clearance2.List", json!({})).await;
+    assert_eq!(reply, json!({"parameters": {"requests": []}}));
+    let mut reader = rig.reader().await;
+    for n in 0..5_000 {
+        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+    }
+    rig.pending(5_000).await;
+    let reply = client.call("org.terok.Clearance2.List", json!({})).await;
+    let requests = reply["parameters"]["requests"].as_array().unwrap();
+    let ids: Vec<_> = requests.iter().map(|r| r["id"].as_str().unwrap()).collect();
+    let expected: Vec<_> = (0..5_000).map(|n| format!("c:{n}")).collect();
+    assert_eq!(ids, expected);
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Many events at once: nothing that is pending is lost.
+
+use std::collections::BTreeSet;
+
+use tokio::io::AsyncWriteExt as _;
+
+use crate::rig::{Client, Rig, pending};
+
+/// Returns the ids of Clearance1 events until every one in `expected` has come.
+async fn read_all(one: &mut Client, expected: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut known = BTreeSet::new();
+    while known.len() < expected {
+        let event = one.event().await;
+        assert_eq!(event["type"], "connection_blocked");
+        let id = event["request_id"].as_str().unwrap().to_owned();
+        known.insert(id.clone());
+        ids.push(id);
+    }
+    ids
+}
+
+async fn check_burst(events: u64) {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let mut two = rig.two().await;
+    let burst: String = (0..events)
+        .map(|n| pending("c", n, &format!("h{n}.example")))
+        .collect();
+    let mut reader = rig.reader().await;
+    let many = usize::try_from(events).unwrap();
+    let (written, ids, decided) = tokio::join!(
+        reader.write_all(burst.as_bytes()),
+        read_all(&mut one, many),
+        async {
+            two.until("synced").await;
+            let mut known = BTreeSet::new();
+            while known.len() < many {
+                let event = two.event().await;
+                if event["kind"] == "pending" {
+                    known.insert(event["request"]["id"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+    );
+    written.unwrap();
+    let () = decided;
+    assert_eq!(ids.len(), many, "each once");
+    assert!(
+        ids.iter().eq((0..events)
+            .map(|n| format!("c:{n}"))
+            .collect::<Vec<_>>()
+            .iter())
+    );
+}
+
+#[tokio::test]
+async fn four_thousand_events_in_one_write_reach_everybody() {
+    check_burst(4_096).await;
+}
+
+#[tokio::test]
+async fn fifty_thousand_events_reach_everybody() {
+    check_burst(50_000).await;
+}
+
+#[tokio::test]
+async fn a_burst_to_one_destination_is_one_question() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let burst: String = (0..50_000).map(|n| pending("c", n, "192.0.2.1")).collect();
+    let mut reader = rig.reader().await;
+    let (written, ids) = tokio::join!(
+        reader.write_all(burst.as_bytes()),
+        read_all(&mut one, 50_000)
+    );
+    written.unwrap();
+    assert_eq!(ids.len(), 50_000);
+    let mut two = rig.two().await;
+    let events = two.until("synced").await;
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0]["request"]["count"], 50_000);
+    assert_eq!(events[0]["request"]["id"], "c:0");
+}
+
+#[tokio::test]
+async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
+    let rig = Rig::with(
+        hub::Options {
+            pending: 1_000,
+            ..hub::Options::default()
+        },
+        false,
+    );
+    let mut loud = rig.reader().await;
+    let mut quiet = rig.reader().await;
+    for n in 0..10 {
+        let line = pending("quiet", n, &format!("q{n}.example"));
+        quiet.write_all(line.as_bytes()).await.unwrap();
+    }
+    rig.pending(10).await;
+    let burst: String = (0..20_000)
+        .map(|n| pending("loud", n, &format!("l{n}.example")))
+        .collect();
+    loud.write_all(burst.as_bytes()).await.unwrap();
+    loud.write_all(pending("last", 1, "last.example").as_bytes())
+        .await
+        .unwrap();
+    drop(loud);
+    let mut client = rig.client().await;
+    loop {
+        let reply = client
+            .call("org.terok.Clearance2.List", serde_json::json!({}))
+            .await;
+        let requests = reply["parameters"]["requests"].as_array().unwrap().clone();
+        let of = |container: &str| {
+            requests
+                .iter()
+                .filter(|r| r["container"] == container)
+                .count()
+        };
+        assert_eq!(of("quiet"), 10);
+        assert!(requests.len() <= 1_000);
+        if of("last") == 1 {
+            break;
+        }
+    }
+}

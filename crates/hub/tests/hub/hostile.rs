@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clients and readers that mean harm: each is refused or closed, and nobody else notices.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use crate::rig::{Answer, Client, Rig, pending};
+
+/// Checks that an event still reaches a subscriber and an answer still works.
+async fn is_well(rig: &Rig, one: &mut Client, n: u64) {
+    let mut reader = rig.reader().await;
+    let dest = format!("well{n}.example");
+    rig.block(&mut reader, n, &dest).await;
+    let id = format!("c:{n}");
+    while one.event().await["request_id"] != *id {}
+    let mut client = rig.client().await;
+    assert_eq!(
+        client.verdict(&id, &dest, "deny").await["parameters"]["ok"],
+        true
+    );
+}
+
+#[tokio::test]
+async fn subscribers_that_never_read_harm_nobody() {
+    let rig = Rig::new();
+    let mut stuck = Vec::new();
+    for _ in 0..20 {
+        stuck.push(rig.one().await);
+        stuck.push(rig.two().await);
+    }
+    let mut one = rig.one().await;
+    let mut reader = rig.reader().await;
+    for n in 0..30_000 {
+        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+        assert_eq!(one.event().await["request_id"], format!("c:{n}"));
+    }
+    is_well(&rig, &mut one, 99_999).await;
+    // And when one of them reads at last, it learns of everything.
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < 30_000 {
+        let event = stuck[0].event().await;
+        told.insert(event["request_id"].as_str().unwrap().to_owned());
+    }
+    let mut pending = std::collections::BTreeSet::new();
+    stuck[1].until("synced").await;
+    while pending.len() < 30_000 {
+        let event = stuck[1].event().await;
+        if event["kind"] == "pending" {
+            pending.insert(event["request"]["id"].as_str().unwrap().to_owned());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_subscriber_is_told_of_the_gap_and_of_what_is_pending_now() {
+    let options = hub::Options {
+        backlog: 1 << 20,
+        ..hub::Options::default()
+    };
+    let rig = Rig::with(options, false);
+    let (mut old, mut new) = (rig.one().await, rig.two().await);
+    new.until("synced").await;
+    let mut reader = rig.reader().await;
+    let mut client = rig.client().await;
+    for n in 0..20_000 {
+        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+    }
+    rig.pending(20_000).await;
+    for n in 0..2_000 {
+        let reply = client
+            .decide(&format!("c:{n}"), &format!("h{n}.example"), "dismiss")
+            .await;
+        assert_eq!(reply["error"], json!(null));
+    }
+    let mut believed = std::collections::BTreeSet::new();
+    let mut lost = 0;
+    loop {
+        let event = new.event().await;
+        let id = || event["request"]["id"].as_str().unwrap().to_owned();
+        match event["kind"].as_str().unwrap() {
+            "pending" => assert!(believed.insert(id()), "{event}"),
+            "decided" => {
+                believed.remove(event["decision"]["request"].as_str().unwrap());
+            }
+            "lost" => {
+                assert_eq!(event["reason"], "slow");
+                lost += event["lost"].as_u64().unwrap();
+                believed.clear();
+            }
+            "synced" => break,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(lost > 0);
+    let expected: std::collections::BTreeSet<_> =
+        (2_000..20_000).map(|n| format!("c:{n}")).collect();
+    assert_eq!(believed, expected);
+    let mut told = std::collections::BTreeSet::new();
+    while !expected.is_subset(&told) {
+        let id = old.event().await["request_id"].as_str().unwrap().to_owned();
+        assert!(told.insert(id), "no question twice");
+    }
+}
+
+#[tokio::test]
+async fn garbage_on_the_ingester_is_dropped_and_the_reader_goes_on() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let mut reader = rig.reader().await;
+    let mut garbage =
+        b"garbage\n[1,2]\n\"x\"\n{}\n\xff\xfe\n{\"type\":\"pending\"}\n\0\0\0\n".to_vec();
+    garbage.extend(b"{\"type\":\"pending\",\"container\":\"../../etc\",\"id\":\"x\",\"dest\":\"y\",\"port\":1,\"proto\":6}\n");
+    garbage.extend([b"[".repeat(60_000), b"\n".to_vec()].concat());
+    garbage.extend([b"x".repeat(1 << 20), b"\n".to_vec()].concat());
+    reader.write_all(&garbage).await.unwrap();
+    rig.block(&mut reader, 1, "192.0.2.1").await;
+    assert_eq!(one.event().await["request_id"], "c:1");
+    assert_eq!(rig.hub.pending(), 1);
+}
+
+#[tokio::test]
+async fn an_endless_line_takes_no_memory() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let mut reader = rig.reader().await;
+    let before = resident();
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..100 {
+        reader.write_all(&piece).await.unwrap();
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes for a line of 100 MiB");
+    reader.write_all(b"\n").await.unwrap();
+    rig.block(&mut reader, 1, "192.0.2.1").await;
+    assert_eq!(one.event().await["request_id"], "c:1");
+}
+
+#[tokio::test]
+async fn an_endless_frame_is_closed() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let mut client = rig.client().await;
+    let before = resident();
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    while sent < 100 && client.stream().write_all(&piece).await.is_ok() {
+        sent += 1;
+    }
+    assert!(sent < 100, "a frame of 100 MiB was taken");
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes");
+    is_well(&rig, &mut one, 1).await;
+}
+
+#[tokio::test]
+async fn malformed_calls_are_closed() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let deep = [
+        b"{\"method\":\"a.b.C\",\"parameters\":{\"x\":".as_slice(),
+        &b"[".repeat(10_000),
+    ]
+    .concat();
+    for frame in [
+        b"garbage".as_slice(),
+        b"[]",
+        b"{}",
+        b"\xff\xff",
+        b"{\"method\":1}",
+        &deep,
+    ] {
+        let mut client = rig.client().await;
+        let stream = client.stream();
+        stream.write_all(frame).await.unwrap();
+        stream.write_all(b"\0").await.unwrap();
+        assert_eq!(client.frame().await, None, "{frame:?}");
+    }
+    is_well(&rig, &mut one, 1).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_connections_harms_nobody() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(UnixStream::connect(rig.hub_path()).await.unwrap());
+        idle.push(UnixStream::connect(rig.ingester_path()).await.unwrap());
+    }
+    is_well(&rig, &mut one, 1).await;
+    for _ in 0..2_000 {
+        drop(UnixStream::connect(rig.hub_path()).await.unwrap());
+    }
+    is_well(&rig, &mut one, 2).await;
+}
+
+#[tokio::test]
+async fn replayed_and_forged_answers_open_nothing() {
+    let mut rig = Rig::new();
+    rig.answer("192.0.2.1", Answer::Wait);
+    let mut reader = rig.reader().await;
+    for n in 1..=2 {
+        rig.block(&mut reader, n, &format!("192.0.2.{n}")).await;
+    }
+    rig.pending(2).await;
+    // The same verdict a hundred times at once, and forged ones among them.
+    let call = |id: &str, dest: &str| {
+        let parameters =
+            json!({"container": "c", "request_id": id, "dest": dest, "action": "allow"});
+        json!({"method": "org.terok.Clearance1.Verdict", "parameters": parameters})
+    };
+    let mut clients = Vec::new();
+    for n in 0..100 {
+        let mut client = rig.client().await;
+        match n % 4 {
+            0 => client.send(&call("c:1", "192.0.2.2")).await,
+            1 => client.send(&call("c:2", "192.0.2.1")).await,
+            2 => client.send(&call("c:3", "192.0.2.1")).await,
+            _ => client.send(&call("c:1", "192.0.2.1")).await,
+        }
+        clients.push(client);
+    }
+    rig.order().await;
+    rig.keeper.gate.add_permits(100);
+    let mut applied = 0;
+    for client in &mut clients {
+        let reply = client.frame().await.unwrap();
+        applied += usize::from(reply["parameters"]["ok"] == true);
+    }
+    assert_eq!(applied, 1);
+    assert!(rig.orders.try_recv().is_err(), "one order, once");
+    assert_eq!(rig.hub.pending(), 1);
+}
+
+#[tokio::test]
+async fn a_reader_that_floods_is_read_in_turns_with_the_others() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let mut flood = rig.reader().await;
+    let burst: String = (0..2_000)
+        .map(|n| pending("loud", n, "192.0.2.9"))
+        .collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        // It ends when the other end does.
+        while flood.write_all(burst.as_bytes()).await.is_ok() {}
+    });
+    let well = async {
+        for n in 1..=5 {
+            is_well(&rig, &mut one, n).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), well)
+        .await
+        .expect("the others have their turn");
+    tasks.abort_all();
+}
+
+#[tokio::test]
+async fn a_subscriber_that_speaks_is_closed() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    one.send(&json!({"method": "org.varlink.service.GetInfo"}))
+        .await;
+    let mut rest = Vec::new();
+    one.stream().read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+/// Returns this process's resident memory in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kib.parse::<usize>().unwrap() << 10
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A hub on sockets of its own, and clients that speak to it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hub::{Claim, Enforcer, Hub, Options};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use terok_clearance::{Action, DisplayText, Outcome, socket};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes, so that a failure is a failure and not a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A firewall's keeper that does what the test tells it, and notes every order.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) narrow: bool,
+    /// What it says to an order, by destination; otherwise it applies it.
+    pub(crate) answers: Mutex<BTreeMap<String, Answer>>,
+    /// One permit lets one order through that has to wait.
+    pub(crate) gate: Semaphore,
+    orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Fail(&'static str),
+    Wait,
+    Panic,
+}
+
+/// What the keeper was told to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) container: String,
+    pub(crate) dest: String,
+    pub(crate) action: Action,
+    pub(crate) port: Option<u16>,
+}
+
+impl Enforcer for Keeper {
+    fn narrow(&self) -> bool {
+        self.narrow
+    }
+
+    async fn enforce(&self, claim: Claim) -> Outcome {
+        let order = Order {
+            container: claim.container().to_string(),
+            dest: claim.dest().to_string(),
+            action: claim.action(),
+            port: claim.scope().port,
+        };
+        self.orders.send(order).await.unwrap();
+        let answer = self
+            .answers
+            .lock()
+            .unwrap()
+            .get(claim.dest().as_str())
+            .cloned();
+        match answer {
+            None => Outcome::Applied,
+            Some(Answer::Fail(reason)) => Outcome::Failed(DisplayText::new(reason)),
+            Some(Answer::Wait) => match self.gate.acquire().await {
+                Ok(permit) => {
+                    permit.forget();
+                    Outcome::Applied
+                }
+                Err(closed) => Outcome::Failed(DisplayText::new(&closed.to_string())),
+            },
+            Some(Answer::Panic) => panic!("the keeper was told to panic"),
+        }
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) hub: Arc<Hub<Arc<Keeper>>>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: JoinSet<Result<(), String>>,
+    directory: TempDir,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::with(Options::default(), false)
+    }
+
+    pub(crate) fn with(options: Options, narrow: bool) -> Self {
+        let directory = TempDir::new().unwrap();
+        let (sender, orders) = mpsc::channel(1000);
+        let keeper = Arc::new(Keeper {
+            narrow,
+            answers: Mutex::default(),
+            gate: Semaphore::new(0),
+            orders: sender,
+        });
+        let hub = Hub::new(Arc::clone(&keeper), options);
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let clearance = socket::bind(&directory.path().join("run/hub.sock")).unwrap();
+        let ingester = socket::bind(&directory.path().join("run/in.sock")).unwrap();
+        let served = hub::serve(Arc::clone(&hub), clearance, stop.clone());
+        tasks.spawn(async { served.await.map_err(|error| error.to_string()) });
+        let read_in = hub::ingest::ingest(Arc::clone(&hub), ingester, stop.clone());
+        tasks.spawn(async { read_in.await.map_err(|error| error.to_string()) });
+        Self {
+            hub,
+            keeper,
+            orders,
+            stop,
+            tasks,
+            directory,
+        }
+    }
+
+    pub(crate) fn hub_path(&self) -> PathBuf {
+        self.directory.path().join("run/hub.sock")
+    }
+
+    pub(crate) fn ingester_path(&self) -> PathBuf {
+        self.directory.path().join("run/in.sock")
+    }
+
+    pub(crate) fn answer(&self, dest: &str, answer: Answer) {
+        self.keeper
+            .answers
+            .lock()
+            .unwrap()
+            .insert(dest.to_owned(), answer);
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.hub_path()).await
+    }
+
+    /// Subscribes to Clearance1, and returns once the hub knows it.
+    pub(crate) async fn one(&self) -> Client {
+        self.subscribe("org.terok.Clearance1.Subscribe").await
+    }
+
+    /// Subscribes to Clearance2, and returns once the hub knows it.
+    pub(crate) async fn two(&self) -> Client {
+        self.subscribe("org.terok.Clearance2.Subscribe").await
+    }
+
+    async fn subscribe(&self, method: &str) -> Client {
+        let mut client = self.client().await;
+        let before = self.hub.subscribers();
+        client.send(&json!({"method": method, "more": true})).await;
+        while self.hub.subscribers() == before {
+            tokio::task::yield_now().await;
+        }
+        client
+    }
+
+    pub(crate) async fn reader(&self) -> UnixStream {
+        UnixStream::connect(self.ingester_path()).await.unwrap()
+    }
+
+    /// Lets the hub see a question, by its reader's socket.
+    pub(crate) async fn block(&self, reader: &mut UnixStream, n: u64, dest: &str) {
+        reader
+            .write_all(pending("c", n, dest).as_bytes())
+            .await
+            .unwrap();
+    }
+
+    /// Waits until this many questions are pending.
+    pub(crate) async fn pending(&self, many: usize) {
+        let there = async {
+            while self.hub.pending() != many {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = timeout(PATIENCE, there).await;
+        assert!(waited.is_ok(), "{} pending, not {many}", self.hub.pending());
+    }
+
+    /// Returns the next order that reached the firewall's keeper.
+    pub(crate) async fn order(&mut self) -> Order {
+        timeout(PATIENCE, self.orders.recv())
+            .await
+            .expect("an order")
+            .unwrap()
+    }
+}
+
+/// Returns a reader's line for a TCP packet to port 443 of `dest`.
+pub(crate) fn pending(container: &str, n: u64, dest: &str) -> String {
+    let mut line = json!({
+        "type": "pending", "container": container, "id": format!("{container}:{n}"),
+        "dest": dest, "port": 443, "proto": 6, "domain": "", "dossier": {"task": "t"}, "ts": "",
+    })
+    .to_string();
+    line.push('\n');
+    line
+}
+
+/// A connection to the clearance socket that knows nothing but frames.
+pub(crate) struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    pub(crate) async fn connect(path: PathBuf) -> Self {
+        let stream = UnixStream::connect(path).await.unwrap();
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, message: &Value) {
+        let mut frame = message.to_string().into_bytes();
+        frame.push(0);
+        self.stream.get_mut().write_all(&frame).await.unwrap();
+    }
+
+    /// Returns the next frame, `None` at the end.
+    pub(crate) async fn frame(&mut self) -> Option<Value> {
+        let mut frame = Vec::new();
+        let read = self.stream.read_until(0, &mut frame);
+        timeout(PATIENCE, read)
+            .await
+            .expect("a frame in time")
+            .ok()?;
+        let json = frame.strip_suffix(b"\0")?;
+        Some(serde_json::from_slice(json).unwrap())
+    }
+
+    pub(crate) async fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.send(&json!({"method": method, "parameters": parameters}))
+            .await;
+        self.frame().await.expect("a reply")
+    }
+
+    pub(crate) async fn verdict(&mut self, id: &str, dest: &str, action: &str) -> Value {
+        let parameters =
+            json!({"container": "c", "request_id": id, "dest": dest, "action": action});
+        self.call("org.terok.Clearance1.Verdict", parameters).await
+    }
+
+    pub(crate) async fn decide(&mut self, id: &str, dest: &str, action: &str) -> Value {
+        let parameters = json!({"container": "c", "request": id, "dest": dest, "action": action});
+        self.call("org.terok.Clearance2.Decide", parameters).await
+    }
+
+    /// Returns the next event of a stream.
+    pub(crate) async fn event(&mut self) -> Value {
+        let mut frame = self.frame().await.expect("an event");
+        assert_eq!(frame["continues"], json!(true), "{frame}");
+        frame["parameters"]["event"].take()
+    }
+
+    /// Returns the events of a Clearance2 stream up to and with one of this kind.
+    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.event().await;
+            let found = event["kind"] == kind;
+            events.push(event);
+            if found {
+                return events;
+            }
+        }
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut UnixStream {
+        self.stream.get_mut()
+    }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What subscribers are told.
+
+use hub::Options;
+use serde_json::json;
+use terok_clearance::wire::clearance1::Dialect;
+use terok_clearance::{Dossier, Event, ShieldState};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::rig::{Rig, pending};
+
+#[tokio::test]
+async fn an_event_reaches_both_interfaces() {
+    let rig = Rig::new();
+    let (mut one, mut two) = (rig.one().await, rig.two().await);
+    assert_eq!(two.event().await["kind"], "synced");
+    let mut reader = rig.reader().await;
+    rig.block(&mut reader, 1, "192.0.2.1").await;
+    assert_eq!(
+        one.event().await,
+        json!({
+            "type": "connection_blocked", "container": "c", "request_id": "c:1",
+            "dest": "192.0.2.1", "port": 443, "proto": 6, "domain": "", "action": "",
+            "ok": false, "reason": "", "dossier": {"task": "t"},
+        })
+    );
+    let event = two.event().await;
+    assert_eq!(
+        (&event["kind"], &event["seq"]),
+        (&json!("pending"), &json!(1))
+    );
+    let request = &event["request"];
+    assert_eq!(
+        request["scope"],
+        json!({"dest": "192.0.2.1", "keep": "sandbox"})
+    );
+    assert_eq!(
+        (&request["count"], &request["protocol"]),
+        (&json!(1), &json!("tcp"))
+    );
+}
+
+#[tokio::test]
+async fn a_line_in_any_number_of_pieces_is_one_event() {
+    let rig = Rig::new();
+    let mut one = rig.one().await;
+    let mut reader = rig.reader().await;
+    for byte in pending("c", 1, "192.0.2.1").bytes() {
+        reader.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    // The last line needs no newline.
+    reader
+        .write_all(pending("c", 2, "192.0.2.2").trim_end().as_bytes())
+        .await
+        .unwrap();
+    drop(reader);
+    assert_eq!(one.event().await["request_id"], "c:1");
+    assert_eq!(one.event().await["request_id"], "c:2");
+}
+
+#[tokio::test]
+async fn a_late_subscriber_first_hears_what_is_pending() {
+    let rig = Rig::new();
+    let mut reader = rig.reader().await;
+    for n in 1..=300 {
+        rig.block(&mut reader, n, &format!("192.0.2.{n}.example"))
+            .await;
+    }
+    rig.pending(300).await;
+    let (mut one, mut two) = (rig.one().await, rig.two().await);
+    let events = two.until("synced").await;
+    assert_eq!(events.len(), 301);
+    for n in 1..=300 {
+        assert_eq!(one.event().await["request_id"], format!("c:{n}"));
+    }
+    rig.block(&mut reader, 301, "192.0.2.1").await;
+    assert_eq!(one.event().await["request_id"], "c:301");
+    assert_eq!(two.event().await["kind"], "pending");
+}
+
+#[tokio::test]
+async fn lifecycle_events_clear_and_are_told() {
+    let rig = Rig::new();
+    let mut reader = rig.reader().await;
+    for (line, kind, reason) in [
+        (
+            r#"{"type":"shield_down","container":"c"}"#,
+            "shield_down",
+            "shield",
+        ),
+        (
+            r#"{"type":"shield_disengaged","container":"c"}"#,
+            "shield_disengaged",
+            "shield",
+        ),
+        (
+            r#"{"type":"container_exited","container":"c","reason":"eof"}"#,
+            "container_exited",
+            "exited",
+        ),
+    ] {
+        rig.block(&mut reader, 1, "192.0.2.1").await;
+        rig.pending(1).await;
+        let (mut one, mut two) = (rig.one().await, rig.two().await);
+        two.until("synced").await;
+        reader
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .unwrap();
+        let withdrawn = two.event().await;
+        assert_eq!(
+            (&withdrawn["kind"], &withdrawn["reason"]),
+            (&json!("withdrawn"), &json!(reason))
+        );
+        assert_eq!(one.event().await["type"], "connection_blocked");
+        let event = one.event().await;
+        assert_eq!(event["type"], kind);
+        assert_eq!(event.as_object().unwrap().len(), 11);
+        assert_eq!(rig.hub.pending(), 0);
+    }
+    rig.block(&mut reader, 1, "192.0.2.1").await;
+    reader
+        .write_all(b"{\"type\":\"shield_up\",\"container\":\"c\"}\n{\"type\":\"shield_down\",\"container\":\"d\"}\n")
+        .await
+        .unwrap();
+    let mut one = rig.one().await;
+    assert_eq!(one.event().await["type"], "connection_blocked");
+    rig.pending(1).await;
+}
+
+#[tokio::test]
+async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
+    let sole = Options {
+        sole: true,
+        ..Options::default()
+    };
+    for (options, left) in [(sole, 0), (Options::default(), 1)] {
+        let rig = Rig::with(options, false);
+        let mut reader = rig.reader().await;
+        rig.block(&mut reader, 1, "192.0.2.1").await;
+        rig.pending(1).await;
+        rig.hub.report(Event::Shield {
+            container: "podman-name".parse().unwrap(),
+            state: ShieldState::Down,
+            dossier: Dossier::default(),
+        });
+        assert_eq!(rig.hub.pending(), left);
+    }
+}
+
+#[tokio::test]
+async fn clients_of_the_first_era_get_their_ten_fields() {
+    let rig = Rig::with(
+        Options {
+            dialect: Dialect::A,
+            ..Options::default()
+        },
+        false,
+    );
+    let mut one = rig.one().await;
+    let mut reader = rig.reader().await;
+    rig.block(&mut reader, 1, "192.0.2.1").await;
+    reader
+        .write_all(b"{\"type\":\"shield_down_all\",\"container\":\"c\"}\n")
+        .await
+        .unwrap();
+    for kind in ["connection_blocked", "shield_down_all"] {
+        let event = one.event().await;
+        assert_eq!(event["type"], kind);
+        assert_eq!(event.as_object().unwrap().len(), 10);
+    }
+    let parameters = json!({"interface": "org.terok.Clearance1"});
+    let mut client = rig.client().await;
+    let reply = client
+        .call("org.varlink.service.GetInterfaceDescription", parameters)
+        .await;
+    let description = reply["parameters"]["description"].as_str().unwrap();
+    assert!(!description.contains("dossier"));
+}
+
+#[tokio::test]
+async fn packets_that_the_kernel_lost_are_told() {
+    let rig = Rig::new();
+    let mut two = rig.two().await;
+    two.until("synced").await;
+    rig.hub.report_lost(7);
+    let event = two.event().await;
+    let found = (&event["kind"], &event["lost"], &event["reason"]);
+    assert_eq!(found, (&json!("lost"), &json!(7), &json!("kernel")));
+}
+
+#[tokio::test]
+async fn a_subscriber_who_leaves_is_forgotten_at_once() {
+    let rig = Rig::new();
+    let one = rig.one().await;
+    let two = rig.two().await;
+    assert_eq!(rig.hub.subscribers(), 2);
+    drop((one, two));
+    while rig.hub.subscribers() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_needs_more() {
+    let rig = Rig::new();
+    let mut client = rig.client().await;
+    for method in [
+        "org.terok.Clearance1.Subscribe",
+        "org.terok.Clearance2.Subscribe",
+    ] {
+        let reply = client.call(method, json!({})).await;
+        assert_eq!(reply["error"], "org.varlink.service.ExpectedMore");
+    }
+}
+
+#[tokio::test]
+async fn the_service_says_what_it_is() {
+    let rig = Rig::new();
+    let mut client = rig.client().await;
+    let info = client.call("org.varlink.service.GetInfo", json!({})).await;
+    let info = &info["parameters"];
+    assert_eq!(info["vendor"], "terok");
+    assert_eq!(info["product"], "terok-clearance");
+    assert_eq!(info["url"], "https://github.com/terok-ai/terok-clearance");
+    let interfaces = json!([
+        "org.terok.Clearance1",
+        "org.terok.Clearance2",
+        "org.varlink.service"
+    ]);
+    assert_eq!(info["interfaces"], interfaces);
+}
+
+#[tokio::test]
+async fn it_stops_in_time_though_a_subscriber_is_stuck() {
+    let mut rig = Rig::new();
+    let _stuck = (rig.one().await, rig.two().await);
+    let mut reader = rig.reader().await;
+    for n in 0..20_000 {
+        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+    }
+    rig.pending(20_000).await;
+    let clock = tokio::time::Instant::now();
+    rig.stop.cancel();
+    while let Some(ended) = rig.tasks.join_next().await {
+        ended.unwrap().unwrap();
+    }
+    assert!(clock.elapsed() < std::time::Duration::from_secs(2));
+    assert!(!rig.hub_path().exists() && !rig.ingester_path().exists());
+}
