@@ -1,26 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ruleset in force: engaged, verified, and given its orders.
 
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use terok_clearance::{Action, DomainName, Protocol, Scope, Target};
 
 use crate::Policy;
+use crate::names::Names;
+use crate::netlink::attribute::Attribute;
+use crate::netlink::encode::{self, Kind, number};
+use crate::netlink::socket::Netlink;
+use crate::netlink::{Difference, NetlinkError, verify};
+use crate::order::{Entry, OrderSet, Reach, Terms, orderable};
+use crate::orders::{Orders, Plan};
+use crate::ranges::Ground;
+use crate::ruleset::{Ruleset, asked};
 
 /// The firewall of one sandbox.
 ///
-/// It owns a netlink socket of the sandbox's network namespace; every method is one or a few
+/// It owns a netlink socket of the sandbox's network namespace. Every method is one or a few
 /// system calls that do not wait, so it may be called from an async task.
+///
+/// Each order is one transaction, which fails if anybody changed the ruleset since it was last
+/// read; then it is read anew and the order tried again.
 #[derive(Debug)]
 pub struct Shield {
-    #[expect(dead_code, reason = "the netlink half lands next")]
-    socket: OwnedFd,
+    netlink: Netlink,
+    ruleset: Ruleset,
+    orders: Orders,
+    names: Names,
+    generation: u32,
 }
 
-/// One thing that is open or closed.
+/// One thing that orders have opened or closed, as the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
     /// Whether packets pass or are refused.
@@ -40,71 +55,102 @@ pub struct Element {
 /// What became of addresses that were learnt for a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Learnt {
-    /// How many were opened or closed, because an order on the name stands.
+    /// How many elements were added, because an order on the name stands.
     pub placed: usize,
-    /// How many an order would have opened, but which no order can open.
+    /// How many of the addresses no order opens: they are in the floor or a private range.
     pub refused: usize,
 }
 
-/// Why the ruleset is not in force.
+/// Why the ruleset is not known to be in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ShieldError {
-    /// The kernel could not be asked.
-    #[error("the kernel could not be asked over netlink")]
-    Netlink(#[source] io::Error),
+    /// The kernel did not do what it was asked, or could not be asked.
+    #[error("the firewall could not be set up or read")]
+    Netlink(#[from] NetlinkError),
+    /// The kernel holds something else than what is meant.
+    #[error("the firewall in force is not the one that was meant")]
+    Differs(#[from] Difference),
 }
 
-/// Why an order was not carried out. Nothing was opened.
+/// Why an order was not carried out: nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
-    /// The address can never be opened: link-local, cloud metadata, multicast, reserved.
-    #[error("{0} is never opened: link-local, cloud metadata, multicast or reserved")]
+    /// The address is never opened.
+    #[error("{0} is never opened: link-local, cloud metadata, loopback, multicast or reserved")]
     Floor(IpAddr),
     /// The address is in a private range.
     #[error("{0} is in a private range, which no verdict opens")]
     Private(IpAddr),
     /// The scope is about another destination than the order.
-    #[error("the scope is about another destination")]
+    #[error("the scope is about another destination than the order")]
     OtherDest,
     /// The scope holds for more than this sandbox.
     #[error("a sandbox's shield cannot keep an order for a project or for always")]
     Keep,
+    /// The scope ends before it begins, or beyond the end of time.
+    #[error("the scope holds for no time, or for longer than there is")]
+    NoTime,
     /// The scope names a port of a protocol that has none.
     #[error("{0} has no ports")]
     NoPorts(Protocol),
     /// There is no room for more.
     #[error("the shield holds as many orders as it can")]
     Full,
-    /// The kernel refused.
-    #[error("the kernel refused")]
-    Netlink(#[source] io::Error),
+    /// The kernel did not do what it was asked, or could not be asked.
+    #[error("the firewall could not be changed")]
+    Netlink(#[from] NetlinkError),
 }
 
-/// Why the elements could not be listed.
-#[derive(Debug, thiserror::Error)]
-#[error("the elements could not be listed")]
-pub struct ListError(#[source] pub io::Error);
+/// How often an order is planned anew because somebody else changed the ruleset.
+const ATTEMPTS: usize = 8;
 
 impl Shield {
     /// Puts `policy` in force in the network namespace of `socket` (`AF_NETLINK`,
-    /// `NETLINK_NETFILTER`), in place of what was in force, and verifies it.
+    /// `NETLINK_NETFILTER`), in the place of what was in force, and verifies it.
     ///
-    /// After an error the sandbox must not start: what was in force before still is.
+    /// After an error the sandbox must not start. A failed transaction leaves what was in force
+    /// before; nothing in between is ever in force.
     pub fn engage(socket: OwnedFd, policy: &Policy) -> Result<Self, ShieldError> {
-        let _policy = policy;
-        Ok(Self { socket })
+        let mut netlink = Netlink::new(socket);
+        let ruleset = Ruleset::new(policy);
+        netlink.commit(&encode::replace(&ruleset), None)?;
+        Self::take(netlink, ruleset)
     }
 
-    /// Takes over a ruleset that is in force, say after a restart of the supervisor, verified;
-    /// orders on names are taken up again as far as the kernel knows addresses of them.
+    /// Takes over a ruleset that is in force, as after a restart of the supervisor, and verifies
+    /// it. Orders on names are taken up again from the elements that stand for them.
+    ///
+    /// After an error [`Shield::engage`] puts the policy in force anew, without any order.
     pub fn attach(socket: OwnedFd, policy: &Policy, now: Instant) -> Result<Self, ShieldError> {
-        let _ = now;
-        Self::engage(socket, policy)
+        let mut shield = Self::take(Netlink::new(socket), Ruleset::new(policy))?;
+        shield.reload(now)?;
+        for entry in shield.orders.iter() {
+            shield.names.restore(entry, now);
+        }
+        Ok(shield)
     }
 
-    /// Compares what the kernel holds with what is meant.
+    fn take(netlink: Netlink, ruleset: Ruleset) -> Result<Self, ShieldError> {
+        let mut shield = Self {
+            netlink,
+            ruleset,
+            orders: Orders::default(),
+            names: Names::default(),
+            generation: 0,
+        };
+        // Read first: what changes while it is verified fails the next transaction.
+        shield.generation = shield.netlink.generation()?;
+        shield.verify()?;
+        Ok(shield)
+    }
+
+    /// Compares what the kernel holds with what is meant: table, sets, chains and rules, and the
+    /// elements of the sets that never change.
     pub fn verify(&mut self) -> Result<(), ShieldError> {
-        Ok(())
+        match verify::verify(&mut self.netlink, &self.ruleset)? {
+            Some(difference) => Err(difference.into()),
+            None => Ok(()),
+        }
     }
 
     /// Carries out one order: see [`Shield::allow`] and [`Shield::deny`].
@@ -115,51 +161,248 @@ impl Shield {
         scope: &Scope,
         now: Instant,
     ) -> Result<(), OrderError> {
-        match action {
-            Action::Allow => self.allow(target, scope, now),
-            Action::Deny => self.deny(target, scope, now),
+        let terms = Terms::read(action, target, scope, now)?;
+        let addresses = self.addresses(target)?;
+        let name = match target {
+            Target::Name(name) if !self.names.has_room(name) => return Err(OrderError::Full),
+            Target::Name(name) => Some(name),
+            Target::Address(_) => None,
+        };
+        let wanted: Vec<_> = addresses
+            .iter()
+            .flat_map(|address| terms.iter().map(|terms| terms.entry(*address, name)))
+            .collect();
+        self.carry_out(now, &[], |orders| orders.order(&wanted, now))?;
+        if let Some(name) = name {
+            self.names.expire(now);
+            self.names.stand(name, &terms, now);
         }
+        Ok(())
     }
 
-    /// Lets packets to `target` pass, as far as `scope` reaches, in place of an order to refuse
-    /// them. A name opens the addresses learnt for it so far and from now on.
+    /// Lets packets to `target` pass, as far as `scope` reaches and for its time, in the place of
+    /// orders that refuse them.
+    ///
+    /// A name opens the addresses learnt for it so far and those learnt later. An address in the
+    /// floor or a private range is an error; of a name's addresses those are left out, unless it
+    /// has no other.
     pub fn allow(
         &mut self,
         target: &Target,
         scope: &Scope,
         now: Instant,
     ) -> Result<(), OrderError> {
-        let _ = (target, scope, now);
-        Ok(())
+        self.order(Action::Allow, target, scope, now)
     }
 
-    /// Refuses packets to `target` without asking, as far as `scope` reaches, in place of an
-    /// order to let them pass.
+    /// Refuses packets to `target` without asking, as far as `scope` reaches and for its time, in
+    /// the place of orders that let them pass. Connections that stand go on.
     pub fn deny(&mut self, target: &Target, scope: &Scope, now: Instant) -> Result<(), OrderError> {
-        let _ = (target, scope, now);
-        Ok(())
+        self.order(Action::Deny, target, scope, now)
     }
 
-    /// Takes back every order on `target`: the next packet asks again.
-    pub fn forget(&mut self, target: &Target) -> Result<(), OrderError> {
-        let _ = target;
-        Ok(())
+    /// Takes back every order on `target`: the next packet asks again, even one that was asked
+    /// about just now.
+    ///
+    /// For an address, that includes what orders on names have opened there.
+    pub fn forget(&mut self, target: &Target, now: Instant) -> Result<(), OrderError> {
+        let asked: Vec<_> = asked().collect();
+        match target {
+            Target::Address(address) => {
+                let address = address.to_canonical();
+                self.carry_out(now, &asked, |orders| orders.forget_address(address, now))
+            }
+            Target::Name(name) => {
+                self.carry_out(now, &asked, |orders| orders.forget_name(name, None, now))?;
+                self.names.release(name);
+                Ok(())
+            }
+        }
     }
 
-    /// Notes that `name` was answered with `addresses`, and opens or closes them if an order on
-    /// the name stands.
+    /// Notes that `name` was answered with `addresses`, and carries out for them the orders that
+    /// stand on the name, for the rest of their time.
+    ///
+    /// Of a name the newest 64 addresses are kept; one that makes room loses what the name's
+    /// orders opened. An address that was refused by another order stays refused.
     pub fn learn(
         &mut self,
         name: &DomainName,
         addresses: &[IpAddr],
         now: Instant,
     ) -> Result<Learnt, OrderError> {
-        let _ = (name, addresses, now);
-        Ok(Learnt::default())
+        let mut learnt = Learnt::default();
+        let mut orderly = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            match orderable(*address) {
+                Ok(address) => orderly.push(address),
+                Err(_) => learnt.refused = learnt.refused.saturating_add(1),
+            }
+        }
+        let surplus = self.names.learn(name, &orderly);
+        let standing = self.names.standing(name, now);
+        if standing.is_empty() {
+            return Ok(learnt);
+        }
+        for address in surplus {
+            self.carry_out(now, &[], |orders| {
+                orders.forget_name(name, Some(address), now)
+            })?;
+        }
+        let known = self.names.addresses(name);
+        let wanted: Vec<_> = orderly
+            .iter()
+            .filter(|address| known.contains(address))
+            .flat_map(|address| {
+                standing
+                    .iter()
+                    .map(|terms| terms.entry(*address, Some(name)))
+            })
+            .collect();
+        self.carry_out(now, &[], |orders| {
+            let plan = orders.learn(&wanted, now);
+            learnt.placed = plan.add.len();
+            plan
+        })?;
+        Ok(learnt)
     }
 
-    /// Returns everything that orders have opened and closed.
-    pub fn list(&mut self) -> Result<Vec<Element>, ListError> {
-        Ok(Vec::new())
+    /// Returns what orders say of a packet, as the kernel's sets do; none if it would be asked
+    /// about.
+    ///
+    /// For a question that was logged just before the order that answers it came into force.
+    pub fn decided(
+        &self,
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+        now: Instant,
+    ) -> Option<Action> {
+        self.orders
+            .decide(address.to_canonical(), protocol, port, now)
     }
+
+    /// Returns everything that orders have opened and closed, read from the kernel.
+    pub fn list(&mut self) -> Result<Vec<Element>, NetlinkError> {
+        let mut all = Vec::new();
+        for (entry, remaining) in self.held()? {
+            let (protocol, port) = match entry.reach {
+                Reach::Whole => (None, None),
+                Reach::Protocol(protocol) => (Some(protocol), None),
+                Reach::Port(protocol, port) => (Some(protocol), Some(port)),
+            };
+            all.push(Element {
+                action: entry.action,
+                address: entry.address,
+                protocol,
+                port,
+                name: entry.name,
+                remaining,
+            });
+        }
+        all.sort_by_key(|one| {
+            (
+                one.address,
+                one.action == Action::Allow,
+                one.protocol,
+                one.port,
+            )
+        });
+        Ok(all)
+    }
+
+    /// Returns the addresses that an order on `target` is about now.
+    fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, OrderError> {
+        match target {
+            Target::Address(address) => Ok(vec![orderable(*address)?]),
+            // Only what an order may be about was ever noted.
+            Target::Name(name) => Ok(self.names.addresses(name).to_vec()),
+        }
+    }
+
+    /// Plans and commits until a plan fits what the kernel holds.
+    fn carry_out(
+        &mut self,
+        now: Instant,
+        flush: &[&str],
+        mut plan: impl FnMut(&Orders) -> Plan,
+    ) -> Result<(), OrderError> {
+        let mut attempts = 1..=ATTEMPTS;
+        loop {
+            let plan = plan(&self.orders);
+            debug_assert!(
+                plan.add
+                    .iter()
+                    .all(|entry| Ground::of(entry.address) == Ground::Ordinary),
+                "nothing else gets past `orderable`"
+            );
+            let mut messages = encode::remove(&plan.remove);
+            messages.extend(encode::add(&plan.add, now));
+            messages.extend(flush.iter().map(|set| encode::flush(set)));
+            let Err(error) = self.netlink.commit(&messages, Some(self.generation)) else {
+                if !messages.is_empty() {
+                    self.generation = next_generation(self.generation);
+                }
+                self.orders.carried_out(plan, now);
+                return Ok(());
+            };
+            let changed = match error.refusal() {
+                Some(Errno::NFILE) => return Err(OrderError::Full),
+                Some(errno) => errno == RESTART || matches!(errno, Errno::NOENT | Errno::EXIST),
+                None => matches!(error, NetlinkError::Lost),
+            };
+            if !changed || attempts.next().is_none() {
+                return Err(error.into());
+            }
+            self.reload(now)?;
+        }
+    }
+
+    /// Reads the order sets anew.
+    fn reload(&mut self, now: Instant) -> Result<(), NetlinkError> {
+        self.generation = self.netlink.generation()?;
+        let mut orders = Orders::default();
+        for (mut entry, remaining) in self.held()? {
+            entry.until = remaining.and_then(|remaining| now.checked_add(remaining));
+            orders.insert(entry);
+        }
+        self.orders = orders;
+        Ok(())
+    }
+
+    /// Returns the elements of the order sets and what is left of their time.
+    fn held(&mut self) -> Result<Vec<(Entry, Option<Duration>)>, NetlinkError> {
+        let mut held = Vec::new();
+        for set in OrderSet::all() {
+            let asked = encode::elements_of(set.name());
+            let answers = self.netlink.list(Kind::GetElement, asked)?;
+            for (key, _, element) in verify::elements(&answers) {
+                let mut entry = set.entry(key).ok_or(NetlinkError::Lost)?;
+                entry.name = element.find(number::ELEMENT_USERDATA).and_then(comment);
+                let left = element
+                    .find(number::ELEMENT_EXPIRATION)
+                    .and_then(Attribute::u64);
+                held.push((entry, left.map(Duration::from_millis)));
+            }
+        }
+        Ok(held)
+    }
+}
+
+/// Somebody else changed the ruleset since the generation that was named (`ERESTART`, which has
+/// no name outside the kernel).
+const RESTART: Errno = Errno::from_raw_os_error(85);
+
+/// Returns the generation that follows; 0 is never one.
+fn next_generation(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
+}
+
+/// Reads the name that stands in an element's comment.
+fn comment(userdata: Attribute<'_>) -> Option<DomainName> {
+    let [0, length, rest @ ..] = userdata.value else {
+        return None;
+    };
+    let text = rest.get(..usize::from(*length))?.strip_suffix(&[0])?;
+    std::str::from_utf8(text).ok()?.parse().ok()
 }

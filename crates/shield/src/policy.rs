@@ -52,9 +52,3 @@ impl Policy {
         &self.resolvers
     }
 }
-
-/// Returns the ruleset of `policy` in nft's syntax, as `nft -f` reads it.
-pub fn preview(policy: &Policy) -> String {
-    let _policy = policy;
-    String::new()
-}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which addresses a name was answered with, and the orders that stand on it.
+//!
+//! The sandbox decides what it looks up, so everything here is bounded: the name and the address
+//! that were learnt longest ago make room, but never a name on which an order stands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use terok_clearance::{Action, DomainName};
+
+use crate::order::{Entry, Reach, Terms};
+
+/// The most names that are remembered.
+pub(crate) const NAMES: usize = 4_096;
+/// The most addresses of one name.
+pub(crate) const ADDRESSES: usize = 64;
+
+/// The name book.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pages: HashMap<DomainName, Page>,
+    /// The names on which no order stands, by when they were learnt last.
+    idle: BTreeMap<u64, DomainName>,
+    clock: u64,
+}
+
+#[derive(Debug, Default)]
+struct Page {
+    /// The newest last.
+    addresses: Vec<IpAddr>,
+    standing: Vec<Terms>,
+    learnt: u64,
+}
+
+impl Names {
+    /// Notes addresses of a name; returns those that had to make room, of this name.
+    pub(crate) fn learn(&mut self, name: &DomainName, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let Some(page) = self.page(name) else {
+            return Vec::new();
+        };
+        for address in addresses {
+            page.addresses.retain(|known| known != address);
+            page.addresses.push(*address);
+        }
+        let surplus = page.addresses.len().saturating_sub(ADDRESSES);
+        page.addresses.drain(..surplus).collect()
+    }
+
+    /// Returns the addresses known for a name, the newest last.
+    pub(crate) fn addresses(&self, name: &DomainName) -> &[IpAddr] {
+        self.pages
+            .get(name)
+            .map(|page| page.addresses.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// Returns what stands on a name at `now`.
+    pub(crate) fn standing(&self, name: &DomainName, now: Instant) -> Vec<Terms> {
+        let standing = self.pages.get(name).map(|page| page.standing.as_slice());
+        standing
+            .unwrap_or_default()
+            .iter()
+            .filter(|terms| !terms.is_over(now))
+            .cloned()
+            .collect()
+    }
+
+    /// Says whether there is room for an order on `name`.
+    pub(crate) fn has_room(&self, name: &DomainName) -> bool {
+        self.pages.contains_key(name) || self.pages.len() < NAMES || !self.idle.is_empty()
+    }
+
+    /// Lets an order stand on a name, in place of what it contradicts; false if there is no room.
+    pub(crate) fn stand(&mut self, name: &DomainName, terms: &[Terms], now: Instant) -> bool {
+        let Some(page) = self.page(name) else {
+            return false;
+        };
+        for new in terms {
+            page.standing.retain(|old| {
+                let replaced = (old.action == new.action && old.reach == new.reach)
+                    || (old.action != new.action && contradicts(new, old));
+                !replaced && !old.is_over(now)
+            });
+            page.standing.push(new.clone());
+        }
+        let learnt = page.learnt;
+        self.idle.remove(&learnt);
+        true
+    }
+
+    /// Takes back every order on a name.
+    pub(crate) fn release(&mut self, name: &DomainName) {
+        if let Some(page) = self.pages.get_mut(name) {
+            page.standing.clear();
+            self.idle.insert(page.learnt, name.clone());
+        }
+    }
+
+    /// Lets names go on which every order is over.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        for (name, page) in &mut self.pages {
+            if !page.standing.is_empty() {
+                page.standing.retain(|terms| !terms.is_over(now));
+                if page.standing.is_empty() {
+                    self.idle.insert(page.learnt, name.clone());
+                }
+            }
+        }
+    }
+
+    /// Takes up an element that the kernel holds for a name.
+    pub(crate) fn restore(&mut self, entry: &Entry, now: Instant) {
+        let Some(name) = &entry.name else { return };
+        self.learn(name, &[entry.address]);
+        let terms = Terms {
+            action: entry.action,
+            reach: entry.reach,
+            until: entry.until,
+        };
+        let longer = self.standing(name, now).iter().any(|old| {
+            (old.action, old.reach) == (terms.action, terms.reach)
+                && (old.until.is_none() || old.until >= terms.until && terms.until.is_some())
+        });
+        if !longer {
+            self.stand(name, &[terms], now);
+        }
+    }
+
+    /// Returns the page of a name, made and brought to the front; none if there is no room.
+    fn page(&mut self, name: &DomainName) -> Option<&mut Page> {
+        if !self.pages.contains_key(name) && self.pages.len() >= NAMES {
+            let (_, oldest) = self.idle.pop_first()?;
+            self.pages.remove(&oldest);
+        }
+        self.clock = self.clock.saturating_add(1);
+        let page = self.pages.entry(name.clone()).or_default();
+        self.idle.remove(&page.learnt);
+        page.learnt = self.clock;
+        if page.standing.is_empty() {
+            self.idle.insert(self.clock, name.clone());
+        }
+        Some(page)
+    }
+}
+
+/// Says whether two opposite orders on one name cannot both stand.
+fn contradicts(new: &Terms, old: &Terms) -> bool {
+    let covers = |a: Reach, b: Reach| a.covers(b);
+    match new.action {
+        Action::Allow => covers(new.reach, old.reach) || covers(old.reach, new.reach),
+        Action::Deny => covers(new.reach, old.reach),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn name(n: usize) -> DomainName {
+        format!("n{n}.example").parse().unwrap()
+    }
+
+    fn ip(n: u32) -> IpAddr {
+        Ipv4Addr::from_bits(0xcb00_7100 + n).into()
+    }
+
+    fn allow(until: Option<Instant>) -> Terms {
+        Terms {
+            action: Action::Allow,
+            reach: Reach::Whole,
+            until,
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn the_oldest_address_makes_room() {
+        let mut names = Names::default();
+        let all: Vec<_> = (0..70).map(ip).collect();
+        assert_eq!(names.learn(&name(1), &all), all[..6]);
+        assert_eq!(names.addresses(&name(1)), &all[6..]);
+        assert!(names.learn(&name(1), &[ip(10)]).is_empty());
+        assert_eq!(names.addresses(&name(1)).last(), Some(&ip(10)));
+    }
+
+    #[test]
+    fn the_oldest_name_makes_room_but_not_one_with_an_order() {
+        let mut names = Names::default();
+        let now = now();
+        assert!(names.stand(&name(0), &[allow(None)], now));
+        for n in 1..=NAMES {
+            names.learn(&name(n), &[ip(1)]);
+        }
+        assert_eq!(names.pages.len(), NAMES);
+        assert!(
+            names.addresses(&name(1)).is_empty(),
+            "the oldest idle one went"
+        );
+        assert_eq!(names.standing(&name(0), now), [allow(None)]);
+        assert_eq!(names.idle.len(), NAMES - 1);
+    }
+
+    #[test]
+    fn orders_on_names_are_bounded() {
+        let mut names = Names::default();
+        let now = now();
+        for n in 0..NAMES {
+            assert!(names.stand(&name(n), &[allow(None)], now));
+        }
+        assert!(!names.has_room(&name(NAMES)));
+        assert!(!names.stand(&name(NAMES), &[allow(None)], now));
+        names.learn(&name(NAMES), &[ip(1)]);
+        assert_eq!(names.pages.len(), NAMES);
+        names.release(&name(7));
+        assert!(names.stand(&name(NAMES), &[allow(None)], now));
+    }
+
+    #[test]
+    fn an_order_ends_in_time_and_its_name_may_go() {
+        let mut names = Names::default();
+        let now = now();
+        let until = now + Duration::from_secs(60);
+        names.stand(&name(0), &[allow(Some(until))], now);
+        assert_eq!(names.standing(&name(0), now).len(), 1);
+        assert!(names.standing(&name(0), until).is_empty());
+        names.expire(until);
+        assert_eq!(names.idle.len(), 1);
+    }
+}

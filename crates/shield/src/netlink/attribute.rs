@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Netlink attributes: length, kind, value, padded to four bytes; a value may be attributes.
+
+/// Bit of a kind that says that the value is attributes.
+const NESTED: u16 = 0x8000;
+/// The bits of a kind that are its number.
+const NUMBER: u16 = 0x3fff;
+const HEADER: usize = 4;
+
+/// Attributes that are being written.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes {
+    bytes: Vec<u8>,
+}
+
+impl Attributes {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(crate) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
+        self.put(kind, value);
+        self
+    }
+
+    /// Writes text as the kernel wants it, with a zero byte at its end.
+    pub(crate) fn text(self, kind: u16, value: &str) -> Self {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.bytes(kind, &bytes)
+    }
+
+    pub(crate) fn u16(self, kind: u16, value: u16) -> Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    pub(crate) fn u32(self, kind: u16, value: u32) -> Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    pub(crate) fn u64(self, kind: u16, value: u64) -> Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    pub(crate) fn nest(mut self, kind: u16, inner: &Self) -> Self {
+        self.put(kind | NESTED, &inner.bytes);
+        self
+    }
+
+    fn put(&mut self, kind: u16, value: &[u8]) {
+        // Nothing that we write comes near the limit: messages are cut into pieces before.
+        let length = u16::try_from(HEADER.saturating_add(value.len())).unwrap_or(u16::MAX);
+        self.bytes.extend(length.to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend(value);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
+
+/// One attribute that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attribute<'a> {
+    pub(crate) kind: u16,
+    pub(crate) nested: bool,
+    pub(crate) value: &'a [u8],
+}
+
+impl<'a> Attribute<'a> {
+    pub(crate) fn inner(self) -> impl Iterator<Item = Self> {
+        read(self.value)
+    }
+
+    pub(crate) fn find(self, kind: u16) -> Option<Self> {
+        find(self.value, kind)
+    }
+
+    /// Returns the text up to its zero byte, if it is one.
+    pub(crate) fn text(self) -> Option<&'a str> {
+        let text = self.value.split(|byte| *byte == 0).next()?;
+        std::str::from_utf8(text).ok()
+    }
+
+    pub(crate) fn u32(self) -> Option<u32> {
+        self.value.try_into().ok().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(self) -> Option<u64> {
+        self.value.try_into().ok().map(u64::from_be_bytes)
+    }
+}
+
+/// Reads attributes until the bytes end or make no sense.
+pub(crate) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    std::iter::from_fn(move || {
+        let ([a, b, c, d], _) = bytes.split_first_chunk::<HEADER>()?;
+        let length = usize::from(u16::from_ne_bytes([*a, *b]));
+        let kind = u16::from_ne_bytes([*c, *d]);
+        let value = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Attribute {
+            kind: kind & NUMBER,
+            nested: kind & NESTED != 0,
+            value,
+        })
+    })
+}
+
+/// Returns the first attribute of a kind.
+pub(crate) fn find(bytes: &[u8], kind: u16) -> Option<Attribute<'_>> {
+    read(bytes).find(|attribute| attribute.kind == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let inner = Attributes::default().u16(2, 7).text(1, "abc");
+        let bytes = Attributes::default().nest(4, &inner).u32(9, 5).into_bytes();
+        let all: Vec<_> = read(&bytes).collect();
+        assert_eq!(all.len(), 2);
+        assert!(all[0].nested && all[0].kind == 4);
+        assert_eq!(all[0].find(1).and_then(Attribute::text), Some("abc"));
+        assert_eq!(all[1].u32(), Some(5));
+        assert_eq!(find(&bytes, 1), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes in proptest::collection::vec(0u8.., 0..200)) {
+            assert!(read(&bytes).count() <= bytes.len() / HEADER);
+        }
+    }
+}

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the order sets hold, as far as we know, and what must change for an order.
+//!
+//! Pure: a [`Plan`] says which elements to remove and to add. It is carried out in one
+//! transaction that fails if the kernel holds anything else than is known here; then this is
+//! read anew and the plan made again. So no order rests on a guess.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use terok_clearance::{Action, DomainName, Protocol};
+
+use crate::order::{Entry, Reach};
+
+/// The elements of all order sets, by address.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Orders {
+    held: HashMap<IpAddr, Vec<Entry>>,
+    /// With so many addresses, those whose time is over are looked for.
+    sweep_at: usize,
+}
+
+/// What to remove and what to add, in this order.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) remove: Vec<Entry>,
+    pub(crate) add: Vec<Entry>,
+}
+
+impl Plan {
+    fn remove(&mut self, entry: &Entry) {
+        if !self.remove.contains(entry) {
+            self.remove.push(entry.clone());
+        }
+    }
+
+    /// Adds `entry`, once: of two for the same element the one that lasts longer stays.
+    fn add(&mut self, entry: Entry) {
+        match self
+            .add
+            .iter_mut()
+            .find(|other| other.is_same_element(&entry))
+        {
+            Some(other) if other.ends_before(&entry) => *other = entry,
+            Some(_) => {}
+            None => self.add.push(entry),
+        }
+    }
+}
+
+impl Orders {
+    /// Takes note of an element.
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        let held = self.held.entry(entry.address).or_default();
+        held.retain(|other| !other.is_same_element(&entry));
+        held.push(entry);
+    }
+
+    /// Takes note that a plan was carried out.
+    pub(crate) fn carried_out(&mut self, plan: Plan, now: Instant) {
+        for entry in plan.remove {
+            if let Some(held) = self.held.get_mut(&entry.address) {
+                held.retain(|other| !other.is_same_element(&entry));
+                if held.is_empty() {
+                    self.held.remove(&entry.address);
+                }
+            }
+        }
+        for entry in plan.add {
+            self.insert(entry);
+        }
+        if self.held.len() >= self.sweep_at {
+            self.sweep(now);
+        }
+    }
+
+    /// Forgets what was over by `now`: the kernel has dropped it by itself.
+    fn sweep(&mut self, now: Instant) {
+        self.held.retain(|_, held| {
+            held.retain(|entry| !entry.is_over(now));
+            !held.is_empty()
+        });
+        self.sweep_at = self.held.len().saturating_mul(2).max(64);
+    }
+
+    /// Plans a person's order: it takes the place of what it contradicts, and of an earlier order
+    /// on the same.
+    ///
+    /// An element that another destination's order keeps for longer stays as it is.
+    pub(crate) fn order(&self, wanted: &[Entry], now: Instant) -> Plan {
+        let mut plan = Plan::default();
+        for entry in wanted {
+            let mut kept = false;
+            for held in self.at(entry.address, now) {
+                if held.is_same_element(entry) {
+                    kept = held.name != entry.name && entry.ends_before(held);
+                    // Removed and added again even if nothing changes: the transaction then
+                    // proves that it is there.
+                    plan.remove(held);
+                    if kept {
+                        plan.add(held.clone());
+                    }
+                } else if contradicts(entry, held) {
+                    plan.remove(held);
+                }
+            }
+            if !kept {
+                plan.add(entry.clone());
+            }
+        }
+        plan
+    }
+
+    /// Plans what a name's standing order asks of an address that was learnt for it.
+    ///
+    /// No person chose the address, so it never takes back a refusal.
+    pub(crate) fn learn(&self, wanted: &[Entry], now: Instant) -> Plan {
+        let mut plan = Plan::default();
+        for entry in wanted {
+            let mut needed = true;
+            for held in self.at(entry.address, now) {
+                if held.is_same_element(entry) {
+                    needed = held.ends_before(entry);
+                    if needed {
+                        plan.remove(held);
+                    }
+                } else if entry.action == Action::Allow
+                    && held.action == Action::Deny
+                    && held.reach.covers(entry.reach)
+                {
+                    needed = false;
+                    break;
+                }
+            }
+            if needed {
+                plan.add(entry.clone());
+            }
+        }
+        plan.remove
+            .retain(|entry| plan.add.iter().any(|added| added.is_same_element(entry)));
+        plan
+    }
+
+    /// Plans to remove everything at `address`.
+    pub(crate) fn forget_address(&self, address: IpAddr, now: Instant) -> Plan {
+        Plan {
+            remove: self.at(address, now).cloned().collect(),
+            add: Vec::new(),
+        }
+    }
+
+    /// Plans to remove what stands for `name`; with `address`, only there.
+    pub(crate) fn forget_name(
+        &self,
+        name: &DomainName,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Plan {
+        let of_name = |entry: &&Entry| entry.name.as_ref() == Some(name) && !entry.is_over(now);
+        let remove = match address {
+            Some(address) => self.at(address, now).filter(of_name).cloned().collect(),
+            None => self
+                .held
+                .values()
+                .flatten()
+                .filter(of_name)
+                .cloned()
+                .collect(),
+        };
+        Plan {
+            remove,
+            add: Vec::new(),
+        }
+    }
+
+    /// Returns what the orders say of a packet, as the kernel's tiers would.
+    pub(crate) fn decide(
+        &self,
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+        now: Instant,
+    ) -> Option<Action> {
+        let is_about = |reach| match reach {
+            Reach::Whole => true,
+            Reach::Protocol(its) => its == protocol,
+            Reach::Port(its, its_port) => (its, its_port) == (protocol, port),
+        };
+        let said: Vec<_> = self
+            .at(address, now)
+            .filter(|entry| is_about(entry.reach))
+            .map(|entry| entry.action)
+            .collect();
+        [Action::Deny, Action::Allow]
+            .into_iter()
+            .find(|action| said.contains(action))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.held.values().flatten()
+    }
+
+    fn at(&self, address: IpAddr, now: Instant) -> impl Iterator<Item = &Entry> {
+        let held = self
+            .held
+            .get(&address)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        held.iter().filter(move |entry| !entry.is_over(now))
+    }
+}
+
+/// Says whether an order cannot take effect, or leaves more open than it says, while `held` is
+/// there.
+///
+/// Refusals come first in the kernel. So an allow must remove every refusal that touches it,
+/// and a refusal only the allows within it: a wider allow goes on for the rest.
+fn contradicts(entry: &Entry, held: &Entry) -> bool {
+    match (entry.action, held.action) {
+        (Action::Allow, Action::Deny) => {
+            held.reach.covers(entry.reach) || entry.reach.covers(held.reach)
+        }
+        (Action::Deny, Action::Allow) => entry.reach.covers(held.reach),
+        (Action::Allow, Action::Allow) | (Action::Deny, Action::Deny) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TCP: Protocol = Protocol::TCP;
+
+    #[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+    fn clock() -> Instant {
+        Instant::now()
+    }
+
+    fn entry(action: Action, reach: Reach, seconds: Option<u64>, now: Instant) -> Entry {
+        Entry {
+            action,
+            address: "203.0.113.7".parse().unwrap(),
+            reach,
+            until: seconds.map(|s| now + Duration::from_secs(s)),
+            name: None,
+        }
+    }
+
+    fn after(steps: &[(Action, Reach)]) -> Orders {
+        let now = clock();
+        let mut orders = Orders::default();
+        for (action, reach) in steps {
+            let plan = orders.order(&[entry(*action, *reach, None, now)], now);
+            orders.carried_out(plan, now);
+        }
+        orders
+    }
+
+    fn check(steps: &[(Action, Reach)], port: u16, expected: Option<Action>) {
+        let ip = "203.0.113.7".parse().unwrap();
+        let said = after(steps).decide(ip, TCP, port, clock());
+        assert_eq!(said, expected, "of port {port} after {steps:?}");
+    }
+
+    #[test]
+    fn the_last_order_takes_effect_and_the_rest_is_kept() {
+        use Action::{Allow, Deny};
+        let web = Reach::Port(TCP, 443);
+        check(&[], 443, None);
+        check(&[(Allow, web)], 443, Some(Allow));
+        check(&[(Allow, web)], 80, None);
+        check(&[(Allow, Reach::Whole), (Deny, web)], 443, Some(Deny));
+        check(&[(Allow, Reach::Whole), (Deny, web)], 80, Some(Allow));
+        check(&[(Deny, Reach::Whole), (Allow, web)], 443, Some(Allow));
+        check(&[(Deny, Reach::Whole), (Allow, web)], 80, None);
+        check(&[(Deny, web), (Allow, Reach::Whole)], 443, Some(Allow));
+        check(
+            &[(Allow, web), (Deny, Reach::Protocol(TCP))],
+            443,
+            Some(Deny),
+        );
+        check(
+            &[(Deny, web), (Allow, Reach::Protocol(TCP))],
+            443,
+            Some(Allow),
+        );
+    }
+
+    #[test]
+    fn a_new_time_takes_the_place_of_the_old_one() {
+        let now = clock();
+        let mut orders = Orders::default();
+        for seconds in [Some(60), None, Some(5)] {
+            let wanted = entry(Action::Allow, Reach::Whole, seconds, now);
+            let plan = orders.order(std::slice::from_ref(&wanted), now);
+            orders.carried_out(plan, now);
+            assert_eq!(orders.iter().collect::<Vec<_>>(), [&wanted]);
+        }
+    }
+
+    #[test]
+    fn an_order_on_another_destination_does_not_shorten() {
+        let now = clock();
+        let mut orders = Orders::default();
+        let mut lasting = entry(Action::Allow, Reach::Whole, None, now);
+        lasting.name = Some("api.example.com".parse().unwrap());
+        orders.insert(lasting.clone());
+        let plan = orders.order(&[entry(Action::Allow, Reach::Whole, Some(60), now)], now);
+        assert_eq!(plan.add, [lasting]);
+    }
+
+    #[test]
+    fn a_learnt_address_never_takes_back_a_refusal() {
+        let now = clock();
+        let mut orders = Orders::default();
+        orders.insert(entry(Action::Deny, Reach::Whole, None, now));
+        let allow = entry(Action::Allow, Reach::Port(TCP, 443), None, now);
+        assert_eq!(orders.learn(&[allow], now), Plan::default());
+    }
+
+    #[test]
+    fn what_is_learnt_again_changes_nothing() {
+        let now = clock();
+        let mut orders = Orders::default();
+        let allow = entry(Action::Allow, Reach::Whole, Some(60), now);
+        let plan = orders.learn(std::slice::from_ref(&allow), now);
+        orders.carried_out(plan, now);
+        assert_eq!(orders.learn(&[allow], now), Plan::default());
+        let longer = entry(Action::Allow, Reach::Whole, Some(90), now);
+        assert_eq!(orders.learn(&[longer], now).remove.len(), 1);
+    }
+
+    fn any_reach() -> impl Strategy<Value = Reach> {
+        let protocol = prop_oneof![Just(TCP), Just(Protocol::UDP)];
+        prop_oneof![
+            Just(Reach::Whole),
+            protocol.clone().prop_map(Reach::Protocol),
+            (protocol, 1u16..4).prop_map(|(p, port)| Reach::Port(p, port)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_always_takes_effect(
+            steps in proptest::collection::vec((any::<bool>(), any_reach()), 1..12),
+        ) {
+            let steps: Vec<_> = steps
+                .into_iter()
+                .map(|(allow, reach)| (if allow { Action::Allow } else { Action::Deny }, reach))
+                .collect();
+            let orders = after(&steps);
+            let (action, reach) = steps.last().copied().unwrap();
+            let (protocol, port) = match reach {
+                Reach::Whole => (TCP, 1),
+                Reach::Protocol(protocol) => (protocol, 1),
+                Reach::Port(protocol, port) => (protocol, port),
+            };
+            let ip = "203.0.113.7".parse().unwrap();
+            prop_assert_eq!(orders.decide(ip, protocol, port, clock()), Some(action));
+        }
+
+        #[test]
+        fn what_nobody_allowed_is_never_open(
+            steps in proptest::collection::vec((any::<bool>(), any_reach()), 0..12),
+            port in 1u16..4,
+        ) {
+            let steps: Vec<_> = steps
+                .into_iter()
+                .map(|(allow, reach)| (if allow { Action::Allow } else { Action::Deny }, reach))
+                .collect();
+            let asked = Reach::Port(TCP, port);
+            // The newest order that touches the packet decides, or nothing does.
+            let newest = steps.iter().rev().find(|(_, reach)| reach.covers(asked));
+            let ip = "203.0.113.7".parse().unwrap();
+            let said = after(&steps).decide(ip, TCP, port, clock());
+            if said == Some(Action::Allow) {
+                prop_assert_eq!(newest.map(|(action, _)| *action), Some(Action::Allow));
+            }
+        }
+    }
+}

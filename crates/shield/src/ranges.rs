@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The addresses that no order opens: the hard-deny floor and the private ranges.
+//!
+//! IPv6 has several spellings of an IPv4 host (mapped, translated, NAT64, 6to4); each forbidden
+//! IPv4 range is forbidden in all of them, so that none is a way around it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
+
+/// Which of the two IP versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(crate) const fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Returns the bits of an address.
+    const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+/// Whether an order may open or close an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Never: link-local, cloud metadata, loopback off `lo`, multicast, reserved.
+    Floor,
+    /// Not by a verdict: the networks behind the sandbox's host.
+    Private,
+    /// The internet.
+    Ordinary,
+}
+
+impl Ground {
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        let family = Family::of(ip);
+        let within = |spans: &[Span]| spans.iter().any(|span| span.contains(ip));
+        if within(floor(family)) {
+            Self::Floor
+        } else if within(private(family)) {
+            Self::Private
+        } else {
+            Self::Ordinary
+        }
+    }
+}
+
+/// Addresses from the first to the last, both included.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    family: Family,
+    first: u128,
+    last: u128,
+}
+
+impl Span {
+    const fn prefix(family: Family, base: u128, length: u8) -> Self {
+        let host = match family.bits().saturating_sub(length) {
+            128.. => u128::MAX,
+            bits => (1 << bits) - 1,
+        };
+        Self {
+            family,
+            first: base & !host,
+            last: base | host,
+        }
+    }
+
+    fn v4((address, length): (Ipv4Addr, u8)) -> Self {
+        Self::prefix(Family::V4, address.to_bits().into(), length)
+    }
+
+    fn v6((address, length): (Ipv6Addr, u8)) -> Self {
+        Self::prefix(Family::V6, address.to_bits(), length)
+    }
+
+    pub(crate) fn first(self) -> IpAddr {
+        self.address(self.first)
+    }
+
+    /// Returns the address behind the last; none if the last is the family's last.
+    pub(crate) fn after(self) -> Option<IpAddr> {
+        let end = u128::MAX >> (128 - u32::from(self.family.bits()));
+        (self.last < end).then(|| self.address(self.last + 1))
+    }
+
+    pub(crate) fn contains(self, ip: IpAddr) -> bool {
+        let (family, bits) = match ip {
+            IpAddr::V4(ip) => (Family::V4, ip.to_bits().into()),
+            IpAddr::V6(ip) => (Family::V6, ip.to_bits()),
+        };
+        family == self.family && (self.first..=self.last).contains(&bits)
+    }
+
+    fn address(self, bits: u128) -> IpAddr {
+        match (self.family, u32::try_from(bits)) {
+            (Family::V4, Ok(bits)) => Ipv4Addr::from_bits(bits).into(),
+            _ => Ipv6Addr::from_bits(bits).into(),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    /// Writes it as nft does: an address, a prefix, or the first and the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.first();
+        let length = (0..=self.family.bits()).find(|length| {
+            let prefix = Self::prefix(self.family, self.first, *length);
+            prefix == *self
+        });
+        match length {
+            Some(length) if length == self.family.bits() => write!(f, "{first}"),
+            Some(length) => write!(f, "{first}/{length}"),
+            None => write!(f, "{first}-{}", self.address(self.last)),
+        }
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Returns the ranges that are refused whatever anybody answers, in order and apart.
+pub(crate) fn floor(family: Family) -> &'static [Span] {
+    static V4: LazyLock<Vec<Span>> = LazyLock::new(|| apart(FLOOR_V4.map(Span::v4)));
+    static V6: LazyLock<Vec<Span>> = LazyLock::new(|| {
+        apart(
+            FLOOR_V6
+                .map(Span::v6)
+                .into_iter()
+                .chain(embedded(&FLOOR_V4)),
+        )
+    });
+    match family {
+        Family::V4 => &V4,
+        Family::V6 => &V6,
+    }
+}
+
+/// Returns the private ranges, in order and apart.
+pub(crate) fn private(family: Family) -> &'static [Span] {
+    static V4: LazyLock<Vec<Span>> = LazyLock::new(|| apart(PRIVATE_V4.map(Span::v4)));
+    static V6: LazyLock<Vec<Span>> = LazyLock::new(|| {
+        apart(
+            PRIVATE_V6
+                .map(Span::v6)
+                .into_iter()
+                .chain(embedded(&PRIVATE_V4)),
+        )
+    });
+    match family {
+        Family::V4 => &V4,
+        Family::V6 => &V6,
+    }
+}
+
+/// Link-local multicast: neighbour chatter that every system sends and nobody asks about.
+pub(crate) fn noise(family: Family) -> Vec<Span> {
+    match family {
+        Family::V4 => vec![Span::v4((Ipv4Addr::new(224, 0, 0, 0), 24))],
+        Family::V6 => vec![Span::v6((Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16))],
+    }
+}
+
+const FLOOR_V4: [(Ipv4Addr, u8); 8] = [
+    // "This network", RFC 1122: Linux takes 0.0.0.0 for the host itself.
+    (Ipv4Addr::UNSPECIFIED, 8),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    // Link-local, RFC 3927, and the metadata service of most clouds in it.
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    // Metadata of Alibaba, Azure and Oracle.
+    (Ipv4Addr::new(100, 100, 100, 200), 32),
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
+    (Ipv4Addr::new(192, 0, 0, 192), 32),
+    // Multicast, reserved and broadcast.
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+const FLOOR_V6: [(Ipv6Addr, u8); 7] = [
+    // Unspecified, loopback and IPv4-compatible, RFC 4291.
+    (Ipv6Addr::UNSPECIFIED, 96),
+    // IPv4-mapped and IPv4-translated (RFC 4291, RFC 2765).
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    // Metadata of Amazon and Google.
+    (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128),
+    (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+];
+
+const PRIVATE_V4: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    // Shared by carriers and overlay networks, RFC 6598.
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+];
+
+const PRIVATE_V6: [(Ipv6Addr, u8); 3] = [
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+    // Site-local, deprecated by RFC 3879.
+    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),
+    // NAT64 of local use, RFC 8215: what is behind it is the operator's own network.
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+];
+
+/// Returns IPv4 ranges as NAT64 (RFC 6052) and 6to4 (RFC 3056) spell them.
+fn embedded(ranges: &[(Ipv4Addr, u8)]) -> impl Iterator<Item = Span> {
+    const NAT64: u128 = 0x0064_ff9b << 96;
+    const SIX_TO_FOUR: u128 = 0x2002 << 112;
+    ranges.iter().flat_map(|(address, length)| {
+        let v4 = u128::from(address.to_bits());
+        [
+            Span::prefix(Family::V6, NAT64 | v4, 96 + length),
+            Span::prefix(Family::V6, SIX_TO_FOUR | (v4 << 80), 16 + length),
+        ]
+    })
+}
+
+/// Sorts spans and joins those that touch: a kernel interval set holds no others.
+fn apart(spans: impl IntoIterator<Item = Span>) -> Vec<Span> {
+    let mut spans: Vec<_> = spans.into_iter().collect();
+    spans.sort_unstable();
+    let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match joined.last_mut() {
+            Some(last) if span.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(span.last);
+            }
+            _ => joined.push(span),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(ip: &str, expected: Ground) {
+        assert_eq!(Ground::of(ip.parse().unwrap()), expected, "of {ip}");
+    }
+
+    #[test]
+    fn the_floor_is_closed_in_every_spelling() {
+        for ip in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.255.255",
+            "169.254.169.254",
+            "169.254.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "224.0.0.1",
+            "239.255.255.250",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::7f00:1",
+            "::ffff:203.0.113.7",
+            "::ffff:0:203.0.113.7",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "ff02::1",
+            "ff05::1:3",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::168.63.129.16",
+            "2002:a9fe:a9fe::1",
+            "2002:7f00:1::",
+        ] {
+            check(ip, Ground::Floor);
+        }
+    }
+
+    #[test]
+    fn the_private_ranges_are_closed_in_every_spelling() {
+        for ip in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "fc00::1",
+            "fd12:3456::1",
+            "fec0::1",
+            "64:ff9b:1::1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b::192.168.1.1",
+            "2002:c0a8:101::1",
+        ] {
+            check(ip, Ground::Private);
+        }
+    }
+
+    #[test]
+    fn everything_else_is_ordinary() {
+        for ip in [
+            "1.1.1.1",
+            "192.0.2.1",
+            "198.51.100.1",
+            "203.0.113.7",
+            "172.15.255.255",
+            "172.32.0.0",
+            "169.253.255.255",
+            "100.63.255.255",
+            "168.63.129.17",
+            "223.255.255.255",
+            "2001:db8::1",
+            "64:ff9b::203.0.113.7",
+            "2002:cb00:7107::1",
+            "2606:4700::1111",
+        ] {
+            check(ip, Ground::Ordinary);
+        }
+    }
+
+    #[test]
+    fn spans_are_apart_and_in_order() {
+        for family in Family::BOTH {
+            for spans in [floor(family), private(family)] {
+                for pair in spans.windows(2) {
+                    assert!(pair[0].last + 1 < pair[1].first, "{pair:?}");
+                }
+            }
+        }
+        assert_eq!(
+            format!("{:?}", floor(Family::V4)),
+            "[0.0.0.0/8, 100.100.100.200, 127.0.0.0/8, 168.63.129.16, 169.254.0.0/16, \
+             192.0.0.192, 224.0.0.0/3]"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn joining_keeps_every_address(
+            pieces in proptest::collection::vec((proptest::num::u32::ANY, 0u8..=32), 0..20),
+            probe in proptest::num::u32::ANY,
+        ) {
+            let all: Vec<_> =
+                pieces.iter().map(|(base, n)| Span::v4((Ipv4Addr::from_bits(*base), *n))).collect();
+            let ip = IpAddr::from(Ipv4Addr::from_bits(probe));
+            let joined = apart(all.iter().copied());
+            assert_eq!(
+                joined.iter().any(|span| span.contains(ip)),
+                all.iter().any(|span| span.contains(ip)),
+            );
+        }
+    }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ruleset in nft's syntax, for people to read and for `nft -f`.
+
+use std::fmt;
+
+use super::{
+    Chain, Content, ESTABLISHED, Hook, Key, Match, RELATED, Rule, Ruleset, SET_SIZE, Set, Side,
+    Statement, TABLE,
+};
+use crate::ranges::Family;
+
+impl fmt::Display for Ruleset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table inet {TABLE}")?;
+        writeln!(f, "delete table inet {TABLE}")?;
+        writeln!(f, "table inet {TABLE} {{")?;
+        for set in &self.sets {
+            set.fmt(f)?;
+        }
+        for chain in &self.chains {
+            chain.fmt(f)?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\tset {} {{", self.name)?;
+        writeln!(f, "\t\ttype {}", self.key.kind())?;
+        match &self.content {
+            Content::Addresses(addresses) => {
+                writeln!(f, "\t\tflags constant")?;
+                elements(f, addresses)?;
+            }
+            Content::Ranges(spans) => {
+                writeln!(f, "\t\tflags constant, interval")?;
+                elements(f, spans)?;
+            }
+            Content::Words(words) => {
+                writeln!(f, "\t\tflags constant")?;
+                elements(f, words.iter().map(|(_, word)| word))?;
+            }
+            Content::Orders => {
+                writeln!(f, "\t\tsize {SET_SIZE}")?;
+                writeln!(f, "\t\tflags timeout")?;
+            }
+            Content::Recent(time) => {
+                writeln!(f, "\t\tsize {SET_SIZE}")?;
+                writeln!(f, "\t\tflags dynamic, timeout")?;
+                writeln!(f, "\t\ttimeout {}s", time.as_secs())?;
+            }
+        }
+        writeln!(f, "\t}}")
+    }
+}
+
+fn elements(
+    f: &mut fmt::Formatter<'_>,
+    elements: impl IntoIterator<Item: fmt::Display>,
+) -> fmt::Result {
+    write!(f, "\t\telements = {{ ")?;
+    for (at, element) in elements.into_iter().enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        write!(f, "{comma}{element}")?;
+    }
+    writeln!(f, " }}")
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\tchain {} {{", self.name)?;
+        if let Some(hook) = self.hook {
+            let hook = hook.word();
+            writeln!(
+                f,
+                "\t\ttype filter hook {hook} priority filter; policy drop;"
+            )?;
+        }
+        for rule in &self.rules {
+            rule.fmt(f)?;
+        }
+        writeln!(f, "\t}}")
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(note) = self.note {
+            writeln!(f, "\t\t# {note}")?;
+        }
+        let words: Vec<_> = self
+            .matches
+            .iter()
+            .map(ToString::to_string)
+            .chain(self.statements.iter().map(ToString::to_string))
+            .collect();
+        writeln!(f, "\t\t{}", words.join(" "))
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loopback(Hook::Output) => write!(f, "oif \"lo\""),
+            Self::Loopback(_) => write!(f, "iif \"lo\""),
+            Self::Connection(states) => {
+                let words = [(ESTABLISHED, "established"), (RELATED, "related")];
+                let words: Vec<_> = words
+                    .iter()
+                    .filter(|(bit, _)| states & bit != 0)
+                    .map(|(_, word)| *word)
+                    .collect();
+                write!(f, "ct state {}", words.join(","))
+            }
+            Self::Transport(protocol) if protocol.0 == 2 => write!(f, "meta l4proto igmp"),
+            Self::Transport(protocol) => write!(f, "meta l4proto {protocol}"),
+            Self::Ported(true) => write!(f, "meta l4proto @ported"),
+            Self::Ported(false) => write!(f, "meta l4proto != @ported"),
+            Self::Port(protocol, Side::Source, port) => write!(f, "{protocol} sport {port}"),
+            Self::Port(protocol, Side::Destination, port) => write!(f, "{protocol} dport {port}"),
+            Self::Address(family, side, set) => {
+                let side = match side {
+                    Side::Source => "saddr",
+                    Side::Destination => "daddr",
+                };
+                write!(f, "{} {side} @{set}", family.word())
+            }
+            Self::Member(key, set) => write!(f, "{} @{set}", key.expression()),
+            Self::Icmpv6(set) => write!(f, "icmpv6 type @{set}"),
+            Self::OnLink => write!(f, "ip6 hoplimit 255"),
+            // A packet without a process has no user, and the comparison fails.
+            Self::ByProcess => write!(f, "meta skuid != {}", u32::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => write!(f, "accept"),
+            Self::Drop => write!(f, "drop"),
+            Self::Goto(chain) => write!(f, "goto {chain}"),
+            Self::Limit { per_second, burst } => {
+                write!(f, "limit rate {per_second}/second burst {burst} packets")
+            }
+            Self::Log {
+                group,
+                prefix,
+                snaplen,
+            } => {
+                write!(f, "log prefix \"{prefix}\" group {group}")?;
+                if let Some(snaplen) = snaplen {
+                    write!(f, " snaplen {snaplen}")?;
+                }
+                write!(f, " queue-threshold 1")
+            }
+            Self::Remember(key, set) => write!(f, "add @{set} {{ {} }}", key.expression()),
+            Self::Reset => write!(f, "reject with tcp reset"),
+            Self::Prohibit => write!(f, "reject with icmpx admin-prohibited"),
+        }
+    }
+}
+
+impl Key {
+    /// Returns nft's name of its type.
+    fn kind(self) -> String {
+        let address = |family| match family {
+            Family::V4 => "ipv4_addr",
+            Family::V6 => "ipv6_addr",
+        };
+        match self {
+            Self::Address(family) => address(family).to_owned(),
+            Self::Protocol(family) => format!("{} . inet_proto", address(family)),
+            Self::Port(family) => format!("{} . inet_proto . inet_service", address(family)),
+            Self::Transport => "inet_proto".to_owned(),
+            Self::Icmpv6 => "icmpv6_type".to_owned(),
+        }
+    }
+
+    /// Returns what it takes of a packet, in nft's words.
+    fn expression(self) -> String {
+        match self {
+            Self::Address(family) => format!("{} daddr", family.word()),
+            Self::Protocol(family) => format!("{} daddr . meta l4proto", family.word()),
+            Self::Port(family) => format!("{} daddr . meta l4proto . th dport", family.word()),
+            Self::Transport => "meta l4proto".to_owned(),
+            Self::Icmpv6 => "icmpv6 type".to_owned(),
+        }
+    }
+}
+
+impl Family {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
+}
+
+impl Hook {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+        }
+    }
+}
