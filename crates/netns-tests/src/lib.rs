@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests that need a network namespace of their own.
 
+pub mod internet;
+
 /// Refuses to go on in the host's namespaces: a test here changes links and rules.
 ///
 /// # Panics

@@ -113,11 +113,10 @@ pub(crate) fn replace(ruleset: &Ruleset) -> Vec<Message> {
         message(Kind::NewTable, CREATE, named().u32(TABLE_FLAGS, 0)),
     ];
     for (id, set) in (1..).zip(&ruleset.sets) {
-        messages.push(message(
-            Kind::NewSet,
-            CREATE,
-            set_attributes(set).u32(SET_ID, id),
-        ));
+        let attributes = set_attributes(set)
+            .u32(SET_ID, id)
+            .bytes(SET_USERDATA, &set_userdata(set));
+        messages.push(message(Kind::NewSet, CREATE, attributes));
         if let Some(elements) = constants(set) {
             let attributes = Attributes::default()
                 .text(ELEMENTS_TABLE, TABLE)
@@ -245,7 +244,12 @@ pub(crate) fn set_attributes(set: &Set) -> Attributes {
     let size = match &set.content {
         Content::Addresses(addresses) => addresses.len().try_into().unwrap_or(SET_SIZE),
         Content::Words(words) => words.len().try_into().unwrap_or(SET_SIZE),
-        Content::Ranges(spans) => bounds(spans).len().try_into().unwrap_or(SET_SIZE),
+        // As nft counts: two bounds each, the last one's open end included.
+        Content::Ranges(spans) => {
+            let open = spans.last().is_some_and(|span| span.after().is_none());
+            let size = bounds(spans).len().saturating_add(open.into());
+            size.try_into().unwrap_or(SET_SIZE)
+        }
         Content::Orders | Content::Recent(_) => SET_SIZE,
     };
     let (kind, length) = set.key.number();
@@ -260,14 +264,18 @@ pub(crate) fn set_attributes(set: &Set) -> Attributes {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         attributes = attributes.u64(SET_TIMEOUT, milliseconds);
     }
-    // For nft alone: whether the key's numbers are big-endian (2) or neither (0).
+    attributes
+}
+
+/// Returns what nft alone reads of a set: whether its key is big-endian (2) or neither (0).
+fn set_userdata(set: &Set) -> Vec<u8> {
     let order: u32 = match set.key {
         Key::Address(_) | Key::Icmpv6 => 2,
         Key::Protocol(_) | Key::Port(_) | Key::Transport => 0,
     };
     let mut userdata = vec![0, 4];
     userdata.extend(order.to_ne_bytes());
-    attributes.bytes(SET_USERDATA, &userdata)
+    userdata
 }
 
 impl Key {
@@ -517,9 +525,7 @@ impl Expressions {
                     .text(1, set);
                 self.push("dynset", &data);
             }
-            Statement::Reset => {
-                self.push("reject", &Attributes::default().u32(1, 1).bytes(2, &[0]));
-            }
+            Statement::Reset => self.push("reject", &Attributes::default().u32(1, 1)),
             Statement::Prohibit => {
                 self.push("reject", &Attributes::default().u32(1, 2).bytes(2, &[3]));
             }

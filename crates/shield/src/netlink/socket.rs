@@ -4,6 +4,7 @@
 //! The kernel carries out a request before `send` returns and has queued the answer by then, so
 //! nothing here waits: no answer in the queue is an error, not a reason to be patient.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -53,11 +54,16 @@ impl NetlinkError {
 }
 
 /// A socket to nftables in one network namespace.
-#[derive(Debug)]
 pub(crate) struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
+}
+
+impl fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Netlink").field(&self.socket).finish()
+    }
 }
 
 /// One message of an answer: its kind and its attributes.

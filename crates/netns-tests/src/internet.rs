@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A second network namespace that answers everywhere, so that only a firewall says no.
+#![expect(clippy::expect_used, reason = "a test's helper")]
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The ports that are answered over TCP and UDP.
+pub const PORTS: [u16; 3] = [53, 80, 443];
+
+/// The networks whose every address answers: some of the internet, and all that a sandbox must
+/// not reach.
+const NETWORKS: [&str; 18] = [
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "192.0.0.192/32",
+    "168.63.129.16/32",
+    "2001:db8:1::/48",
+    "2001:db8:53::/48",
+    "fd00:ec2::254/128",
+    "fd20:ce::254/128",
+    "fc00::/16",
+    "64:ff9b::/48",
+    "64:ff9b:1::/48",
+    "2002::/16",
+    "240.0.0.0/4",
+];
+
+/// The addresses that answer over UDP.
+const UDP_V4: [&str; 4] = [
+    "198.51.100.53",
+    "203.0.113.7",
+    "10.0.0.1",
+    "169.254.169.254",
+];
+const UDP_V6: [&str; 3] = ["2001:db8:53::53", "2001:db8:1::7", "fd00:ec2::254"];
+
+/// The other side of a veth pair: `out0` here, with default routes of both families to it.
+///
+/// It greets each TCP connection with one line and sends back every further byte, and at some
+/// addresses every UDP packet. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Internet {
+    holder: Child,
+}
+
+impl Internet {
+    /// Sets it up, beside the caller's network namespace.
+    ///
+    /// # Panics
+    /// When a step fails.
+    pub fn start() -> Self {
+        crate::private_namespaces();
+        let mut holder = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.as_mut().expect("piped"))
+            .read_line(&mut line)
+            .expect("a line");
+        let internet = Self { holder };
+        let pid = internet.holder.id();
+        for line in [
+            "link set lo up",
+            &format!("link add out0 type veth peer name in0 netns {pid}"),
+            "address add 192.0.2.2/24 dev out0",
+            "address add 2001:db8::2/64 dev out0 nodad",
+            "link set out0 up",
+        ] {
+            ip(&[], line);
+        }
+        let there = ["nsenter", "--net", "-t", &pid.to_string()].map(str::to_owned);
+        for line in [
+            "link set lo up",
+            "address add 192.0.2.1/24 dev in0",
+            "address add 2001:db8::1/64 dev in0 nodad",
+            "link set in0 up",
+        ] {
+            ip(&there, line);
+        }
+        for network in NETWORKS {
+            let family = if network.contains(':') { "-6 " } else { "" };
+            ip(&there, &format!("{family}route add local {network} dev lo"));
+        }
+        for at in UDP_V6 {
+            ip(&there, &format!("address add {at}/128 dev lo nodad"));
+        }
+        ip(&[], "route add default via 192.0.2.1 dev out0");
+        ip(&[], "-6 route add default via 2001:db8::1 dev out0");
+        let net = File::open(format!("/proc/{pid}/ns/net")).expect("its namespace");
+        let (ready, when_ready) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            move_into_link_name_space(
+                std::os::fd::AsFd::as_fd(&net),
+                Some(LinkNameSpaceType::Network),
+            )
+            .expect("entering it");
+            answer().expect("listening");
+            ready.send(()).expect("a waiting parent");
+        });
+        when_ready.recv().expect("answers");
+        internet
+    }
+
+    /// Returns the process that holds its namespaces.
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+}
+
+impl Drop for Internet {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        drop(self.holder.wait());
+    }
+}
+
+fn ip(wrapper: &[String], line: &str) {
+    let words = wrapper
+        .iter()
+        .map(String::as_str)
+        .chain(["ip"])
+        .chain(line.split(' '));
+    let words: Vec<_> = words.collect();
+    let [program, arguments @ ..] = words.as_slice() else {
+        unreachable!("there is `ip`");
+    };
+    let done = Command::new(program).args(arguments).status().expect("ip");
+    assert!(done.success(), "{words:?}");
+}
+
+/// Starts the answerers; the threads that they make stay in the caller's network namespace.
+fn answer() -> io::Result<()> {
+    for port in PORTS {
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let listener = TcpListener::bind(everywhere)?;
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || echo(stream));
+            }
+        });
+        // One socket an address: an answer must come from where the question went.
+        for at in UDP_V4.into_iter().chain(UDP_V6) {
+            udp(SocketAddr::new(at.parse().expect("an address"), port))?;
+        }
+    }
+    Ok(())
+}
+
+fn udp(at: SocketAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind(at)?;
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if let Some(bytes) = buffer.get(..length) {
+                drop(socket.send_to(bytes, from));
+            }
+        }
+    });
+    Ok(())
+}
+
+fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(b"hello\n")?;
+    let mut buffer = [0; 2048];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            length => stream.write_all(buffer.get(..length).unwrap_or_default())?,
+        }
+    }
+}
+
+/// Connects over TCP and waits for the greeting.
+///
+/// # Panics
+/// When another answers.
+///
+/// # Errors
+/// What the firewall, or an address that does not answer, makes of it; within 5 s.
+pub fn tcp(at: &str, port: u16) -> io::Result<TcpStream> {
+    let at: IpAddr = at.parse().map_err(io::Error::other)?;
+    let limit = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(at, port), limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    let mut line = [0; 6];
+    stream.read_exact(&mut line)?;
+    assert_eq!(&line, b"hello\n");
+    Ok(stream)
+}
+
+/// Sends a packet over UDP and waits for it to come back.
+///
+/// # Panics
+/// As [`tcp`].
+///
+/// # Errors
+/// As [`tcp`].
+pub fn round_trip(at: &str, port: u16) -> io::Result<()> {
+    let at: IpAddr = at.parse().map_err(io::Error::other)?;
+    let from = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(from)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.connect(SocketAddr::new(at, port))?;
+    socket.send(b"question")?;
+    let mut buffer = [0; 16];
+    let length = socket.recv(&mut buffer)?;
+    assert_eq!(buffer.get(..length), Some(b"question".as_slice()));
+    Ok(())
+}

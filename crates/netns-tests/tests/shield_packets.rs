@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every tier of `shield`'s ruleset, on real packets to a neighbour that answers at every address.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use netns_tests::internet::{Internet, PORTS, round_trip, tcp};
+use shield::{OrderError, Policy, Shield, ShieldError};
+use terok_clearance::{Action, Dest, Keep, Protocol, Scope, Target};
+
+const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
+const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
+
+#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn engage() -> Shield {
+    Shield::engage(shield::open().unwrap(), &policy()).unwrap()
+}
+
+fn policy() -> Policy {
+    Policy::new(RESOLVERS.map(|ip| ip.parse().unwrap())).unwrap()
+}
+
+fn order(shield: &mut Shield, action: Action, dest: &str) -> Result<(), OrderError> {
+    narrow(shield, action, dest, None, None)
+}
+
+fn narrow(
+    shield: &mut Shield,
+    action: Action,
+    dest: &str,
+    protocol: Option<Protocol>,
+    port: Option<u16>,
+) -> Result<(), OrderError> {
+    let dest: Dest = dest.parse().unwrap();
+    let target = dest.target().unwrap();
+    let scope = Scope {
+        port,
+        protocol,
+        ..Scope::whole(dest)
+    };
+    shield.order(action, &target, &scope, now())
+}
+
+fn target(text: &str) -> Target {
+    text.parse().unwrap()
+}
+
+/// Refused at once: by a reset, which takes well under a millisecond, not by a time limit.
+fn check_refused(at: &str, port: u16) {
+    let begin = now();
+    let error = tcp(at, port).expect_err(at);
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{at} {port}");
+    assert!(begin.elapsed() < Duration::from_millis(900), "{at} {port}");
+}
+
+fn check_udp_refused(at: &str, port: u16) {
+    let begin = now();
+    let error = round_trip(at, port).expect_err(at);
+    assert_ne!(
+        error.kind(),
+        ErrorKind::WouldBlock,
+        "{at} {port}: no answer at all"
+    );
+    assert!(begin.elapsed() < Duration::from_millis(900), "{at} {port}");
+}
+
+#[test]
+fn without_a_shield_everything_is_open() {
+    let _internet = Internet::start();
+    for at in [
+        "203.0.113.7",
+        "10.0.0.1",
+        "169.254.169.254",
+        "2001:db8:1::7",
+        "fd00:ec2::254",
+    ] {
+        for port in PORTS {
+            tcp(at, port).unwrap_or_else(|error| panic!("{at} {port}: {error}"));
+            round_trip(at, port).unwrap_or_else(|error| panic!("udp {at} {port}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn what_nobody_allowed_is_refused_at_once() {
+    let _internet = Internet::start();
+    let _shield = engage();
+    for at in SERVER {
+        check_refused(at, 80);
+        check_refused(at, 443);
+        check_udp_refused(at, 443);
+        check_udp_refused(at, 53);
+    }
+}
+
+#[test]
+fn what_is_allowed_passes_and_what_is_denied_does_not() {
+    let _internet = Internet::start();
+    let mut shield = engage();
+    for at in SERVER {
+        order(&mut shield, Action::Allow, at).unwrap();
+        tcp(at, 80).unwrap();
+        round_trip(at, 443).unwrap();
+        order(&mut shield, Action::Deny, at).unwrap();
+        check_refused(at, 80);
+        check_udp_refused(at, 443);
+        order(&mut shield, Action::Allow, at).unwrap();
+        tcp(at, 443).unwrap();
+        shield.forget(&target(at), now()).unwrap();
+        check_refused(at, 443);
+    }
+}
+
+#[test]
+fn a_narrow_order_opens_one_port_of_one_protocol() {
+    let _internet = Internet::start();
+    let mut shield = engage();
+    for at in SERVER {
+        narrow(
+            &mut shield,
+            Action::Allow,
+            at,
+            Some(Protocol::TCP),
+            Some(443),
+        )
+        .unwrap();
+        tcp(at, 443).unwrap();
+        check_refused(at, 80);
+        check_udp_refused(at, 443);
+        narrow(&mut shield, Action::Allow, at, Some(Protocol::UDP), None).unwrap();
+        round_trip(at, 80).unwrap();
+        round_trip(at, 443).unwrap();
+        check_refused(at, 80);
+        narrow(
+            &mut shield,
+            Action::Deny,
+            at,
+            Some(Protocol::UDP),
+            Some(443),
+        )
+        .unwrap();
+        round_trip(at, 80).unwrap();
+        check_udp_refused(at, 443);
+        narrow(&mut shield, Action::Allow, at, None, Some(80)).unwrap();
+        tcp(at, 80).unwrap();
+    }
+}
+
+#[test]
+fn ping_is_asked_about_like_everything_else() {
+    let _internet = Internet::start();
+    let mut shield = engage();
+    for (at, protocol) in [(SERVER[0], Protocol::ICMP), (SERVER[1], Protocol::ICMPV6)] {
+        assert!(!ping(at), "{at}");
+        narrow(&mut shield, Action::Allow, at, Some(protocol), Some(0)).unwrap();
+        assert!(ping(at), "{at}");
+        check_refused(at, 80);
+    }
+}
+
+fn ping(at: &str) -> bool {
+    let family = if at.contains(':') { 6 } else { 4 };
+    let code = format!(
+        "import os,socket,struct,sys\n\
+         s=socket.socket(socket.AF_INET{v6},socket.SOCK_RAW,{protocol})\n\
+         s.settimeout(2)\n\
+         p=struct.pack('!BBHHH',{kind},0,0,7,1)\n\
+         c=(~sum(struct.unpack('!4H',p)))&0xffff\n\
+         p=struct.pack('!BBHHH',{kind},0,c,7,1)\n\
+         try:\n s.sendto(p,('{at}',0)); \n\
+         except OSError: sys.exit(1)\n\
+         while True:\n\
+         \x20try: d=s.recv(100)\n\
+         \x20except OSError: sys.exit(1)\n\
+         \x20d=d[{skip}:]\n\
+         \x20if d[0]=={reply}: sys.exit(0)\n",
+        v6 = if family == 6 { "6" } else { "" },
+        protocol = if family == 6 { 58 } else { 1 },
+        kind = if family == 6 { 128 } else { 8 },
+        reply = if family == 6 { 129 } else { 0 },
+        skip = if family == 6 { 0 } else { 20 },
+    );
+    Command::new("python3")
+        .args(["-c", &code])
+        .status()
+        .unwrap()
+        .success()
+}
+
+#[test]
+fn the_resolver_is_reached_on_port_53_only() {
+    let _internet = Internet::start();
+    let _shield = engage();
+    for at in RESOLVERS {
+        round_trip(at, 53).unwrap();
+        tcp(at, 53).unwrap();
+        check_refused(at, 80);
+        check_udp_refused(at, 443);
+    }
+}
+
+#[test]
+fn a_resolver_in_a_private_range_is_reached_on_port_53_only() {
+    let _internet = Internet::start();
+    let policy = Policy::new(["10.0.0.1".parse().unwrap()]).unwrap();
+    let mut shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
+    round_trip("10.0.0.1", 53).unwrap();
+    check_refused("10.0.0.1", 80);
+    check_udp_refused("198.51.100.53", 53);
+    assert!(matches!(
+        order(&mut shield, Action::Allow, "10.0.0.1"),
+        Err(OrderError::Private(_))
+    ));
+    check_refused("10.0.0.1", 80);
+}
+
+#[test]
+fn the_floor_and_the_private_ranges_stay_closed_whatever_is_ordered() {
+    let _internet = Internet::start();
+    let mut shield = engage();
+    let name = "rebind.example".parse().unwrap();
+    order(&mut shield, Action::Allow, "rebind.example").unwrap();
+    for at in [
+        "169.254.169.254",
+        "169.254.1.1",
+        "100.100.100.200",
+        "192.0.0.192",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "64:ff9b::a9fe:a9fe",
+        "240.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "fc00::1",
+        "64:ff9b:1::1",
+        "64:ff9b::a00:1",
+        "2002:a00:1::1",
+    ] {
+        let refused = order(&mut shield, Action::Allow, at);
+        assert!(
+            matches!(refused, Err(OrderError::Floor(_) | OrderError::Private(_))),
+            "{at}"
+        );
+        let address: IpAddr = at.parse().unwrap();
+        assert_eq!(shield.learn(&name, &[address], now()).unwrap().refused, 1);
+        // Even somebody else's element does not open it: the tier comes first.
+        let set = if address.is_ipv4() {
+            "allow4"
+        } else {
+            "allow6"
+        };
+        let element = format!("element inet terok_shield {set} {{ {at} }}");
+        assert!(
+            Command::new("nft")
+                .args(["add", &element])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let error = tcp(at, 80).expect_err(at);
+        assert!(
+            matches!(
+                error.kind(),
+                // The kernel itself refuses to send to some of them.
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::InvalidInput
+            ),
+            "{at}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_that_stands_goes_on_after_a_deny() {
+    let _internet = Internet::start();
+    let mut shield = engage();
+    for at in SERVER {
+        order(&mut shield, Action::Allow, at).unwrap();
+        let mut stream = tcp(at, 80).unwrap();
+        order(&mut shield, Action::Deny, at).unwrap();
+        check_refused(at, 80);
+        stream.write_all(b"still").unwrap();
+        let mut back = [0; 5];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"still");
+    }
+}
+
+#[test]
+fn an_allow_ends_when_its_time_is_over() {
+    let _internet = Internet::start();
+    let mut shield = engage();
+    let dest: Dest = SERVER[0].parse().unwrap();
+    let scope = Scope {
+        keep: Keep::Once,
+        seconds: Some(1),
+        ..Scope::whole(dest)
+    };
+    shield.allow(&target(SERVER[0]), &scope, now()).unwrap();
+    tcp(SERVER[0], 80).unwrap();
+    let begin = now();
+    while tcp(SERVER[0], 80).is_ok() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "still open");
+    }
+    assert!(
+        begin.elapsed() > Duration::from_millis(500),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(shield.list().unwrap(), []);
+    // The same again: what has ended by itself is in nobody's way.
+    shield.allow(&target(SERVER[0]), &scope, now()).unwrap();
+    tcp(SERVER[0], 80).unwrap();
+}
+
+#[test]
+fn loopback_is_open() {
+    netns_tests::private_namespaces();
+    assert!(
+        Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let _shield = engage();
+    for at in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::bind(at).unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn nobody_gets_in() {
+    let internet = Internet::start();
+    let _shield = engage();
+    let listener = TcpListener::bind("[::]:8080").unwrap();
+    for at in ["192.0.2.2", "2001:db8::2"] {
+        let code = format!(
+            "import socket\n\
+             try: socket.create_connection(('{at}',8080),0.3)\n\
+             except OSError: pass\n\
+             else: raise SystemExit(1)"
+        );
+        let pid = internet.pid().to_string();
+        let done = Command::new("nsenter")
+            .args(["--net", "-t", &pid, "python3", "-c", &code])
+            .status()
+            .unwrap();
+        assert!(done.success(), "{at}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn neighbours_are_found_by_the_kernel_but_not_forged_by_a_process() {
+    let _internet = Internet::start();
+    let mut shield = engage();
+    order(&mut shield, Action::Allow, SERVER[1]).unwrap();
+    // Nothing is known of the neighbour, so the next packet has to ask for it.
+    let flush = ["-6", "neigh", "flush", "dev", "out0"];
+    assert!(Command::new("ip").args(flush).status().unwrap().success());
+    tcp(SERVER[1], 80).unwrap();
+    // A neighbour advertisement to somewhere far, its payload anything at all.
+    let code = "import socket\n\
+                s=socket.socket(socket.AF_INET6,socket.SOCK_RAW,58)\n\
+                s.setsockopt(41,16,255)\n\
+                try: s.sendto(bytes([136,0,0,0])+b'secret'*10,('2001:db8:1::8',0))\n\
+                except PermissionError: raise SystemExit(0)\n\
+                raise SystemExit(1)";
+    assert!(
+        Command::new("python3")
+            .args(["-c", code])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn a_refused_transaction_leaves_what_was_in_force() {
+    let _internet = Internet::start();
+    // A table that belongs to somebody else's socket cannot be replaced by ours.
+    let mut owner = Command::new("nft")
+        .arg("-i")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut to_owner = owner.stdin.take().unwrap();
+    let table = "add table inet terok_shield { flags owner; }\n\
+                 add chain inet terok_shield output { type filter hook output priority 0; policy drop; }\n";
+    to_owner.write_all(table.as_bytes()).unwrap();
+    let ruleset = || {
+        Command::new("nft")
+            .args(["list", "ruleset"])
+            .output()
+            .unwrap()
+            .stdout
+    };
+    let begin = now();
+    while !String::from_utf8(ruleset())
+        .unwrap()
+        .contains("policy drop")
+    {
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "nft -i did nothing"
+        );
+    }
+    let before = ruleset();
+    let engaged = Shield::engage(shield::open().unwrap(), &policy());
+    assert!(
+        matches!(engaged, Err(ShieldError::Netlink(_))),
+        "{engaged:?}"
+    );
+    assert_eq!(ruleset(), before);
+    assert!(tcp(SERVER[0], 80).is_err(), "it is still default-deny");
+    drop(to_owner);
+    owner.wait().unwrap();
+}
+
+#[test]
+fn engaging_anew_leaves_no_gap() {
+    let _internet = Internet::start();
+    drop(engage());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let floods: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut refused = 0_u32;
+                    let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
+                    udp.set_nonblocking(true).unwrap();
+                    udp.connect((SERVER[0], 443)).unwrap();
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        // A packet that passes comes back, and is seen below.
+                        drop(udp.send(b"leak"));
+                        check_refused_or_dropped(SERVER[0]);
+                        refused += 1;
+                    }
+                    // All that was sent has come back by the time a later answer has.
+                    (udp.recv(&mut [0; 16]).ok(), refused)
+                })
+            })
+            .collect();
+        for _ in 0..50 {
+            drop(engage());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for flood in floods {
+            let (leaked, refused) = flood.join().unwrap();
+            assert_eq!(leaked, None, "a packet passed");
+            assert!(refused > 0);
+        }
+    });
+}
+
+fn check_refused_or_dropped(at: &str) {
+    let at = std::net::SocketAddr::new(at.parse().unwrap(), 80);
+    let connected = TcpStream::connect_timeout(&at, Duration::from_millis(20));
+    assert!(connected.is_err(), "connected");
+}

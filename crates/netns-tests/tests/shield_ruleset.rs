@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ruleset that `shield` sends, judged by the `nft` program.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+use shield::{Difference, Policy, Shield, ShieldError, preview};
+
+#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn policy(resolvers: &[&str]) -> Policy {
+    Policy::new(resolvers.iter().map(|ip| ip.parse().unwrap())).unwrap()
+}
+
+fn load(text: &str) {
+    assert!(try_load(text), "nft refuses\n{text}");
+}
+
+fn try_load(text: &str) -> bool {
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    nft.stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    nft.wait().unwrap().success()
+}
+
+fn nft(arguments: &[&str]) -> String {
+    let output = Command::new("nft").args(arguments).output().unwrap();
+    assert!(output.status.success(), "nft {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The ruleset as `nft -j` lists it, without the numbers that the kernel gives away.
+fn listing() -> Value {
+    let mut value: Value = serde_json::from_str(&nft(&["-j", "list", "ruleset"])).unwrap();
+    without_handles(&mut value);
+    value
+}
+
+fn without_handles(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("handle");
+            fields.values_mut().for_each(without_handles);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_handles),
+        _ => {}
+    }
+}
+
+/// The expressions as the kernel has them.
+fn bytecode() -> String {
+    let all = nft(&["--debug=netlink", "list", "ruleset"]);
+    all.lines()
+        .filter(|line| line.starts_with("  [ "))
+        .fold(String::new(), |all, line| all + line + "\n")
+}
+
+/// Compares line by line, so that a failure can be read.
+fn check_lines(ours: &str, theirs: &str) {
+    for (ours, theirs) in ours.lines().zip(theirs.lines()) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(ours.lines().count(), theirs.lines().count());
+}
+
+fn check_same(resolvers: &[&str]) {
+    netns_tests::private_namespaces();
+    let policy = policy(resolvers);
+    load(&preview(&policy));
+    let (text, json, code) = (nft(&["list", "ruleset"]), listing(), bytecode());
+    nft(&["flush", "ruleset"]);
+    drop(Shield::engage(shield::open().unwrap(), &policy).unwrap());
+    check_lines(&nft(&["list", "ruleset"]), &text);
+    check_lines(&bytecode(), &code);
+    assert_eq!(listing(), json);
+}
+
+#[test]
+fn the_preview_loads_to_the_same_ruleset() {
+    check_same(&["198.51.100.53", "2001:db8:53::53"]);
+}
+
+#[test]
+fn the_preview_without_resolvers_loads_to_the_same_ruleset() {
+    check_same(&[]);
+}
+
+#[test]
+fn the_preview_with_more_resolvers_loads_to_the_same_ruleset() {
+    check_same(&["10.0.2.3", "198.51.100.53", "fe80::53"]);
+}
+
+#[test]
+fn what_nft_loads_is_taken_over_and_verified() {
+    netns_tests::private_namespaces();
+    let policy = policy(&["198.51.100.53", "2001:db8:53::53"]);
+    load(&preview(&policy));
+    let mut shield = Shield::attach(shield::open().unwrap(), &policy, now()).unwrap();
+    shield.verify().unwrap();
+}
+
+#[test]
+fn every_change_of_the_ruleset_is_seen() {
+    netns_tests::private_namespaces();
+    let policy = policy(&["198.51.100.53"]);
+    let text = preview(&policy);
+    let lines: Vec<_> = text.lines().collect();
+    let mut changes = 0;
+    for at in 3..lines.len() {
+        let line = lines[at].trim();
+        // Without this line it is another ruleset, if it is one at all.
+        // A set that packets fill is dynamic and has this size, said or not.
+        let default =
+            line.contains("dynamic") || line == "size 65535" && lines[at + 1].contains("dynamic");
+        if line.is_empty() || line.starts_with('#') || line == "}" || default {
+            continue;
+        }
+        let rest: Vec<_> = lines
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != at)
+            .map(|(_, line)| *line)
+            .collect();
+        nft(&["flush", "ruleset"]);
+        if !try_load(&format!("{}\n", rest.join("\n"))) {
+            continue;
+        }
+        let attached = Shield::attach(shield::open().unwrap(), &policy, now());
+        assert!(
+            matches!(attached, Err(ShieldError::Differs(_))),
+            "without {line:?}: {attached:?}"
+        );
+        changes += 1;
+    }
+    assert!(changes > 40, "{changes}");
+}
+
+fn check_difference(command: &[&str], expected: &Difference) {
+    netns_tests::private_namespaces();
+    let policy = policy(&["198.51.100.53"]);
+    let mut shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
+    nft(command);
+    match shield.verify() {
+        Err(ShieldError::Differs(difference)) => assert_eq!(&difference, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_accepting_policy_is_seen() {
+    let policy = "chain inet terok_shield output { policy accept ; }";
+    check_difference(&["add", policy], &Difference::Chain("output"));
+}
+
+#[test]
+fn a_rule_in_front_is_seen() {
+    let rule = "rule inet terok_shield output accept";
+    check_difference(
+        &["insert", rule],
+        &Difference::Rule {
+            chain: "output",
+            at: 0,
+        },
+    );
+}
+
+#[test]
+fn a_rule_behind_is_seen() {
+    let rule = "rule inet terok_shield forward accept";
+    check_difference(
+        &["add", rule],
+        &Difference::Rule {
+            chain: "forward",
+            at: 1,
+        },
+    );
+}
+
+#[test]
+fn a_chain_besides_is_seen() {
+    check_difference(
+        &["add", "chain inet terok_shield more"],
+        &Difference::Chains,
+    );
+}
+
+#[test]
+fn a_dormant_table_is_seen() {
+    let table = "table inet terok_shield { flags dormant ; }";
+    check_difference(&["add", table], &Difference::Dormant);
+}
+
+#[test]
+fn a_deleted_table_is_seen() {
+    check_difference(
+        &["delete", "table", "inet", "terok_shield"],
+        &Difference::NoTable,
+    );
+}
+
+#[test]
+fn the_floor_cannot_be_changed() {
+    netns_tests::private_namespaces();
+    drop(Shield::engage(shield::open().unwrap(), &policy(&[])).unwrap());
+    for set in ["floor4", "private4"] {
+        for verb in ["add", "delete"] {
+            let element = format!("{verb} element inet terok_shield {set} {{ 10.0.0.0/8 }}");
+            assert!(!try_load(&element), "{element}");
+        }
+    }
+}
+
+#[test]
+fn nothing_to_attach_to_is_an_error() {
+    netns_tests::private_namespaces();
+    let attached = Shield::attach(shield::open().unwrap(), &policy(&[]), now());
+    assert!(
+        matches!(attached, Err(ShieldError::Differs(Difference::NoTable))),
+        "{attached:?}"
+    );
+}
+
+#[test]
+fn other_tables_are_left_alone() {
+    netns_tests::private_namespaces();
+    load(
+        "table inet other { chain c { type filter hook output priority 5; tcp dport 1 drop\n}\n}\n",
+    );
+    let before = nft(&["list", "table", "inet", "other"]);
+    let mut shield = Shield::engage(shield::open().unwrap(), &policy(&[])).unwrap();
+    shield.verify().unwrap();
+    assert_eq!(nft(&["list", "table", "inet", "other"]), before);
+}
