@@ -14,6 +14,7 @@ mod reply;
 mod serve;
 mod standard;
 
+pub(crate) use call::is_object;
 pub use call::{Call, Parameters, Violation};
 pub use connection::{CallError, Connection, ErrorReply, ReplyStream};
 pub use frame::{FrameCodec, FrameError, Frames};

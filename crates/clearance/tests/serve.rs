@@ -183,7 +183,11 @@ async fn what_is_no_call_closes_its_connection_with_a_reason() {
     for (frame, reason) in [
         (&b"not json\0"[..], "not a call"),
         (b"\0", "not a call"),
-        (b"[]\0", "not a call"),
+        (b"[]\0", "not an object"),
+        (
+            b"[\"org.example.Test1.Echo\",{\"text\":\"a\"}]\0",
+            "not an object",
+        ),
         (b"{}\0", "missing field `method`"),
         (b"{\"method\":7}\0", "not a call"),
         (b"{\"method\":\"nodots\"}\0", "names no method"),

@@ -295,6 +295,7 @@ fn nothing_unknown_passes_in_an_answer() {
         (r#","scope":{"dest":"a\u001b","keep":"once"}"#, "scope"),
         (r#","scope":{"dest":"a","dest":"b","keep":"once"}"#, "scope"),
         (r#","scope":[]"#, "scope"),
+        (r#","scope":["a.example",443,"tcp","once",null]"#, "scope"),
         (r#","seconds":5"#, "seconds"),
     ] {
         let expected = StandardError::invalid_parameter(named);

@@ -55,6 +55,9 @@ impl<'a> Call<'a> {
             #[serde(default)]
             upgrade: Option<bool>,
         }
+        if !is_object(frame) {
+            return Err(Violation::Malformed(DisplayText::new("not an object")));
+        }
         let message: Message<'a> =
             serde_json::from_slice(frame).map_err(|error| malformed(&error))?;
         let name = message.method;
@@ -63,7 +66,7 @@ impl<'a> Call<'a> {
             .filter(|dot| is_qualified(&name, *dot))
             .ok_or_else(|| Violation::Method(DisplayText::new(&name)))?;
         let parameters = message.parameters.filter(|raw| raw.get() != "null");
-        if parameters.is_some_and(|raw| !raw.get().starts_with('{')) {
+        if parameters.is_some_and(|raw| !is_object(raw.get().as_bytes())) {
             return Err(Violation::Malformed(DisplayText::new(
                 "the parameters are no object",
             )));
@@ -138,6 +141,11 @@ impl<'a> Call<'a> {
             method: self.method().to_owned(),
         }
     }
+}
+
+/// Says whether `json` starts as an object; serde would take a list for a struct too.
+pub(crate) fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{")
 }
 
 fn malformed(error: &serde_json::Error) -> Violation {
@@ -224,5 +232,111 @@ impl<'de: 'a, 'a> Deserialize<'de> for Parameters<'a> {
         }
 
         deserializer.deserialize_map(Entries).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(frame: &str, expected: Option<(&str, &str)>) {
+        let call = Call::parse(frame.as_bytes());
+        let names = call
+            .as_ref()
+            .ok()
+            .map(|call| (call.interface(), call.method()));
+        assert_eq!(names, expected, "of {frame}");
+    }
+
+    #[test]
+    fn a_method_is_an_interface_and_a_name() {
+        check(
+            r#"{"method":"org.example.Do"}"#,
+            Some(("org.example", "Do")),
+        );
+        check(r#" {"method":"a.b2.c-d.Do9"} "#, Some(("a.b2.c-d", "Do9")));
+        check(r#"{"method":"a\u002eb.Do"}"#, Some(("a.b", "Do")));
+        for method in [
+            "",
+            ".",
+            "Do",
+            "a.Do",
+            "a.b.",
+            ".a.Do",
+            "a..Do",
+            "a.b.9o",
+            "a b.c.Do",
+            "a.b.D\u{f6}",
+        ] {
+            check(&format!(r#"{{"method":"{method}"}}"#), None);
+        }
+    }
+
+    #[test]
+    fn what_varlink_does_not_know_is_ignored_and_what_it_knows_is_checked() {
+        let call = Call::parse(br#"{"method":"a.b.Do","new":{"x":[1]},"more":true}"#).unwrap();
+        assert!(call.more && !call.oneway && !call.upgrade);
+        let call = Call::parse(br#"{"method":"a.b.Do","parameters":null,"oneway":null}"#).unwrap();
+        assert!(!call.oneway);
+        assert!(call.parameters().unwrap().finish().is_ok());
+        for frame in [
+            r#"{"method":"a.b.Do","more":"yes"}"#,
+            r#"{"method":"a.b.Do","oneway":1}"#,
+            r#"{"method":"a.b.Do","parameters":"x"}"#,
+            r#"{"method":"a.b.Do","parameters":{"a":}}"#,
+            r#"{"method":"a.b.Do","more":true,"upgrade":true}"#,
+            r#"{"method":"a.b.Do","method":"a.b.Do"}"#,
+            r#"["a.b.Do"]"#,
+            r#"{"method":"a.b.Do"}}"#,
+        ] {
+            check(frame, None);
+        }
+    }
+
+    /// Deeper than the parser goes is an error and no overflow, in every place.
+    #[test]
+    fn depth_is_bounded() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let ignored = format!(r#"{{"method":"a.b.Do","x":{deep}}}"#);
+        let call = Call::parse(ignored.as_bytes());
+        drop(call);
+        let passed = format!(r#"{{"method":"a.b.Do","parameters":{{"x":{deep}}}}}"#);
+        let call = Call::parse(passed.as_bytes()).unwrap();
+        let mut parameters = call.parameters().unwrap();
+        assert_eq!(
+            parameters.take::<serde_json::Value>("x"),
+            Err(StandardError::invalid_parameter("x"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_call_that_is_sent_is_the_call_that_comes(
+            method in "[a-z]{1,8}(\\.[a-z0-9]{1,8}){1,3}\\.[A-Z][A-Za-z0-9]{0,12}",
+            text in ".*",
+            more: bool,
+        ) {
+            let frame = serde_json::json!({
+                "method": method,
+                "parameters": { "text": text },
+                "more": more,
+            });
+            let frame = frame.to_string();
+            let call = Call::parse(frame.as_bytes()).unwrap();
+            prop_assert_eq!(call.name(), method);
+            prop_assert_eq!(call.more, more);
+            let mut parameters = call.parameters().unwrap();
+            prop_assert_eq!(parameters.take::<String>("text").unwrap(), text);
+            prop_assert!(parameters.finish().is_ok());
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(call) = Call::parse(&bytes) {
+                drop(call.parameters());
+            }
+        }
     }
 }

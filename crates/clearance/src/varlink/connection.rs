@@ -296,6 +296,9 @@ impl Reply {
             #[serde(default)]
             continues: Option<bool>,
         }
+        if !super::is_object(frame) {
+            return Err(protocol("a reply that is no object"));
+        }
         let message: Message =
             serde_json::from_slice(frame).map_err(|error| protocol(&error.to_string()))?;
         let parameters = message.parameters.filter(|raw| raw.get() != "null");

@@ -168,3 +168,136 @@ impl Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 16;
+
+    /// Decodes `bytes` given in pieces of `size`: the frames, and whether it ended in an error.
+    fn decode(bytes: &[u8], size: usize) -> (Vec<Vec<u8>>, bool) {
+        let mut codec = FrameCodec::new(LIMIT);
+        let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
+        for piece in bytes.chunks(size) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match codec.decode(&mut buffer) {
+                    Ok(Some(frame)) => frames.push(frame.to_vec()),
+                    Ok(None) => break,
+                    Err(_) => return (frames, true),
+                }
+            }
+            assert!(buffer.len() <= LIMIT, "more is kept than a frame may have");
+        }
+        let failed = codec.decode_eof(&mut buffer).is_err();
+        (frames, failed)
+    }
+
+    fn check(bytes: &[u8], expected: &[&[u8]], fails: bool) {
+        let frames = expected.iter().map(|frame| frame.to_vec()).collect();
+        assert_eq!(decode(bytes, 1), (frames, fails), "of {bytes:?}");
+    }
+
+    #[test]
+    fn a_frame_ends_at_its_nul() {
+        check(b"", &[], false);
+        check(b"\0", &[b""], false);
+        check(b"a\0bc\0", &[b"a", b"bc"], false);
+        check(b"a\0b", &[b"a"], true);
+        check(
+            b"0123456789abcdef\0x\0",
+            &[b"0123456789abcdef", b"x"],
+            false,
+        );
+        check(b"0123456789abcdef0\0x\0", &[], true);
+        check(b"0123456789abcdef0", &[], true);
+    }
+
+    #[test]
+    fn a_frame_with_a_nul_or_too_long_is_not_sent() {
+        let mut codec = FrameCodec::new(LIMIT);
+        let mut bytes = BytesMut::new();
+        assert!(matches!(
+            codec.encode(b"a\0b", &mut bytes),
+            Err(FrameError::Nul)
+        ));
+        let long = codec.encode(&[b'a'; LIMIT + 1], &mut bytes);
+        assert!(matches!(long, Err(FrameError::TooLong { limit: LIMIT })));
+        assert!(bytes.is_empty());
+    }
+
+    /// Looking at every byte again with each piece would make this take minutes.
+    #[test]
+    fn a_frame_in_many_pieces_is_searched_once() {
+        let mut codec = FrameCodec::new(1 << 22);
+        let mut buffer = BytesMut::new();
+        for _ in 0..1 << 22 {
+            buffer.put_u8(b'a');
+            assert_eq!(codec.searched, buffer.len() - 1);
+            assert!(codec.decode(&mut buffer).unwrap().is_none());
+        }
+        buffer.put_u8(0);
+        assert_eq!(codec.decode(&mut buffer).unwrap().unwrap().len(), 1 << 22);
+        assert_eq!(codec.searched, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_comes_back_however_it_is_cut(
+            frames in vec(vec(1..=u8::MAX, 0..=LIMIT), 0..8),
+            size in 1_usize..40,
+        ) {
+            let mut codec = FrameCodec::new(LIMIT);
+            let mut bytes = BytesMut::new();
+            for frame in &frames {
+                codec.encode(frame, &mut bytes).unwrap();
+            }
+            prop_assert_eq!(decode(&bytes, size), (frames, false));
+        }
+
+        #[test]
+        fn any_bytes_decode_the_same_however_they_are_cut(
+            bytes in vec(prop_oneof![Just(0), any::<u8>()], 0..200),
+            size in 1_usize..40,
+        ) {
+            prop_assert_eq!(decode(&bytes, size), decode(&bytes, 1));
+        }
+    }
+
+    /// An idle connection costs no buffer, whatever has been through it.
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_buffer() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut frames = Frames::new(Arc::new(ours), 1 << 20);
+        let mut big = vec![b'a'; 1 << 20];
+        big.push(0);
+        for bytes in [big.as_slice(), b"small\0"] {
+            let send = async {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    theirs.writable().await.unwrap();
+                    if let Ok(written) = theirs.try_write(rest) {
+                        rest = &rest[written..];
+                    }
+                }
+            };
+            let (frame, ()) = tokio::join!(frames.next(), send);
+            assert_eq!(frame.unwrap().unwrap().len(), bytes.len() - 1);
+        }
+        let idle = frames.next();
+        tokio::select! {
+            biased;
+            frame = idle => panic!("{frame:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(
+            frames.buffer.capacity() <= Frames::LARGE,
+            "{}",
+            frames.buffer.capacity()
+        );
+    }
+}

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::varlink::{Call, Interface, StandardError, reply_into};
+use crate::varlink::{Call, Interface, StandardError, is_object, reply_into};
 use crate::{
     Blocked, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol, RequestId,
     Resolution, Scope, ShieldState,
@@ -249,8 +250,8 @@ impl Method {
                 container: parameters.take("container")?,
                 dest: exact("dest", &parameters.take::<String>("dest")?)?,
                 action: parameters.take("action")?,
-                scope: match parameters.take_optional::<StrictScope>("scope")? {
-                    Some(scope) => Some(scope.check()?),
+                scope: match parameters.take_optional("scope")? {
+                    Some(scope) => Some(StrictScope::parse(scope)?),
                     None => None,
                 },
             }),
@@ -281,13 +282,18 @@ struct StrictScope {
 }
 
 impl StrictScope {
-    fn check(self) -> Result<Scope, StandardError> {
+    fn parse(raw: &RawValue) -> Result<Scope, StandardError> {
+        let wrong = || StandardError::invalid_parameter("scope");
+        if !is_object(raw.get().as_bytes()) {
+            return Err(wrong());
+        }
+        let scope: Self = serde_json::from_str(raw.get()).map_err(|_unsaid| wrong())?;
         Ok(Scope {
-            dest: exact("scope", &self.dest)?,
-            port: self.port,
-            protocol: self.protocol,
-            keep: self.keep,
-            seconds: self.seconds,
+            dest: exact("scope", &scope.dest)?,
+            port: scope.port,
+            protocol: scope.protocol,
+            keep: scope.keep,
+            seconds: scope.seconds,
         })
     }
 }
