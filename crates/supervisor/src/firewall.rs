@@ -64,17 +64,33 @@ impl Firewall {
         });
     }
 
-    /// Says what the kernel does with the next packet of this kind, if a person has said so.
+    /// Says what the kernel does with the next packet of this kind, if an order says so.
     ///
     /// The packet may have been on its way while the answer was, or while the address of an
-    /// allowed name was learnt.
+    /// allowed name was learnt. The kernel is asked for the element itself: it may be gone by
+    /// another hand, and a question must not be swallowed for what is no longer there.
     pub(crate) fn settled(&self, blocked: &Blocked) -> Option<Action> {
         let address = address(blocked)?;
         let mut inner = self.inner();
         if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::target) {
-            return (inner.learn(&name, &[address]) > 0).then_some(Action::Allow);
+            inner.learn(&name, &[address]);
         }
-        None
+        let shield = inner.shield.as_mut()?;
+        let action = shield.decided(address, blocked.protocol, blocked.port, now())?;
+        let held = shield.list().unwrap_or_else(|error| {
+            tracing::warn!(
+                error = text(&error),
+                "what the firewall holds could not be read"
+            );
+            Vec::new()
+        });
+        let holds = held.iter().any(|element| {
+            element.action == action
+                && element.address == address
+                && element.protocol.is_none_or(|its| its == blocked.protocol)
+                && element.port.is_none_or(|its| its == blocked.port)
+        });
+        holds.then_some(action)
     }
 
     /// Carries one answer out.
@@ -182,7 +198,7 @@ pub(crate) fn now() -> std::time::Instant {
 }
 
 /// Writes an error with what caused it.
-fn text(error: &dyn std::error::Error) -> String {
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -2,6 +2,7 @@
 //! The parts of one sandbox, put together.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,14 +10,14 @@ use std::time::SystemTime;
 use hub::Hub;
 use netns::{EnterError, Place, Process, SocketSpec};
 use reader::{Facts, Reader, first_request};
-use shield::Shield;
+use shield::{Policy, Shield};
 use terok_clearance::socket::{BindError, Layout, Listener, bind};
 use terok_clearance::{ContainerId, DisplayText, Dossier, Event, Target, varlink};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
-use crate::firewall::{Firewall, allow, now};
+use crate::firewall::{Firewall, allow, now, text};
 use crate::{Config, Observer};
 
 /// One sandbox's reader, hub and shield: the ruleset is in force and the sockets are bound.
@@ -104,14 +105,14 @@ impl Supervisor {
             runtime,
         } = config;
         let place = Place::Of(process);
-        let opened = place.open(&[SocketSpec::Netfilter; 3])?;
-        let (Ok([orders, questions, answers]), Place::Of(process)) =
-            (<[_; 3]>::try_from(opened), place)
+        let opened = place.open(&[SocketSpec::Netfilter; 4])?;
+        let (Ok([orders, others, questions, answers]), Place::Of(process)) =
+            (<[_; 4]>::try_from(opened), place)
         else {
             return Err(EnterError::Garbled.into());
         };
 
-        let mut shield = Shield::attach(orders, &policy, now())?;
+        let mut shield = guard([orders, others], &policy)?;
         for dest in allowed {
             allow(&mut shield, &dest).map_err(|source| StartError::Allow { dest, source })?;
         }
@@ -226,6 +227,16 @@ impl Supervisor {
         }
         ended
     }
+}
+
+/// Takes over the ruleset that is in force if it is the one of `policy`, with its orders, and
+/// otherwise puts it in force anew, without any.
+fn guard(sockets: [OwnedFd; 2], policy: &Policy) -> Result<Shield, shield::ShieldError> {
+    let [first, second] = sockets;
+    Shield::attach(first, policy, now()).or_else(|error| {
+        tracing::debug!(error = text(&error), "no ruleset to take over");
+        Shield::engage(second, policy)
+    })
 }
 
 /// Makes one result of a server's end.

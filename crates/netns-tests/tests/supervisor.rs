@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `supervisor` on real packets: the sandbox is this test's own network namespace, and the
+//! internet the one beside it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use netns::Process;
+use netns_tests::internet::{Internet, tcp};
+use shield::Policy;
+use supervisor::{Config, Ended, Step, Supervisor};
+use tempfile::TempDir;
+use terok_clearance::client::{Client, Events, Update};
+use terok_clearance::socket::RuntimeDir;
+use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
+use terok_clearance::{Dossier, Keep, Resolution, Scope};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const RESOLVER: &str = "198.51.100.53";
+
+fn config(process: Process, runtime: &TempDir, allowed: &[&str]) -> Config {
+    let resolver: IpAddr = RESOLVER.parse().unwrap();
+    Config {
+        container: "box".parse().unwrap(),
+        dossier: Dossier::new([("project".into(), "web".into())].into()),
+        process,
+        policy: Policy::new([resolver]).unwrap(),
+        allowed: allowed.iter().map(|dest| dest.parse().unwrap()).collect(),
+        runtime: RuntimeDir::new(runtime.path()),
+    }
+}
+
+/// A supervisor at work in this process.
+struct Running {
+    hub: PathBuf,
+    stop: CancellationToken,
+    task: JoinSet<Ended>,
+    steps: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(config: Config) -> Self {
+        let (say, steps) = mpsc::channel(10_000);
+        let supervisor = Supervisor::start(config).unwrap();
+        let supervisor = supervisor.observed(Box::new(move |step| {
+            say.try_send(said(step)).unwrap();
+        }));
+        let stop = CancellationToken::new();
+        let (hub, stopped) = (supervisor.hub().to_owned(), stop.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move { supervisor.serve(stopped).await.unwrap() });
+        Self {
+            hub,
+            stop,
+            task,
+            steps,
+        }
+    }
+
+    async fn step(&mut self) -> String {
+        self.steps.recv().await.unwrap()
+    }
+
+    async fn ended(mut self) -> Ended {
+        self.task.join_next().await.unwrap().unwrap()
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        assert_eq!(self.ended().await, Ended::Stopped);
+    }
+}
+
+fn said(step: Step<'_>) -> String {
+    match step {
+        Step::Answered {
+            name,
+            addresses,
+            placed,
+        } => {
+            format!("answered {name} {addresses:?} placed {placed}")
+        }
+        Step::Asked(blocked) => format!("asked {} {}", blocked.dest(), blocked.port),
+        Step::Settled(blocked, action) => {
+            format!("settled {} {} {action}", blocked.dest(), blocked.port)
+        }
+        Step::Enforced { dest, action, .. } => format!("enforced {dest} {action}"),
+        Step::Refused { dest, reason, .. } => format!("refused {dest} {reason}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// An operator.
+struct Operator {
+    client: Client,
+    events: Events,
+}
+
+impl Operator {
+    async fn at(hub: &PathBuf) -> Self {
+        let (client, events) = Client::start(hub).await.unwrap();
+        let mut operator = Self { client, events };
+        while !matches!(operator.next().await, Event::Synced) {}
+        operator
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            match self.events.next().await {
+                Update::Event(event) => return event,
+                Update::Connected(_) => {}
+                Update::Disconnected { reason, .. } => panic!("{reason}"),
+            }
+        }
+    }
+
+    async fn question(&mut self) -> std::sync::Arc<Request> {
+        match self.next().await {
+            Event::Pending(request) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers, and waits until everybody was told.
+    async fn answer(&mut self, request: &Request, action: Resolution, scope: Option<Scope>) {
+        let decision = self.client.decide(request, action, scope).await.unwrap();
+        assert!(decision.ok);
+        let Event::Decided(told) = self.next().await else {
+            panic!()
+        };
+        assert_eq!(*told, decision);
+    }
+}
+
+/// Has the resolver send an answer into the sandbox: it sends back whatever it gets.
+fn resolve(name: &str, address: [u8; 4]) {
+    let mut message = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).unwrap());
+        message.extend(label.bytes());
+    }
+    message.extend([0, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+    message.extend(address);
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.send_to(&message, (RESOLVER, 53)).unwrap();
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(buffer[..length], message);
+}
+
+#[track_caller]
+fn refused(address: &str, port: u16) {
+    let error = tcp(address, port).unwrap_err();
+    assert_eq!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused,
+        "{address} {port}"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    tcp("203.0.113.7", 443).unwrap();
+    let mut running = Running::start(config(Process::current().unwrap(), &runtime, &[]));
+    let mut operator = Operator::at(&running.hub).await;
+
+    resolve("api.example.com", [203, 0, 113, 7]);
+    refused("203.0.113.7", 443);
+    let request = operator.question().await;
+    assert_eq!(request.dest.as_str(), "api.example.com");
+    assert_eq!(request.address.as_str(), "203.0.113.7");
+    assert_eq!((request.port, request.scope.port), (443, Some(443)));
+    assert_eq!(request.dossier.len(), 1);
+    operator.answer(&request, Resolution::Allow, None).await;
+    tcp("203.0.113.7", 443).unwrap();
+
+    // Not a wider scope, not another address.
+    refused("203.0.113.7", 80);
+    let request = operator.question().await;
+    assert_eq!(
+        (request.dest.as_str(), request.port),
+        ("api.example.com", 80)
+    );
+    operator.answer(&request, Resolution::Deny, None).await;
+    refused("203.0.113.7", 80);
+    tcp("203.0.113.7", 443).unwrap();
+    refused("203.0.113.8", 443);
+    let request = operator.question().await;
+    assert_eq!(
+        request.dest.as_str(),
+        "203.0.113.8",
+        "the denied one asked nothing"
+    );
+
+    for expected in [
+        "answered api.example.com [203.0.113.7] placed 0",
+        "asked api.example.com 443",
+        "enforced api.example.com allow",
+        "asked api.example.com 80",
+        "enforced api.example.com deny",
+        "asked 203.0.113.8 443",
+    ] {
+        assert_eq!(running.step().await, expected);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_allowed_name_opens_addresses_that_are_learnt_later() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    let own = Process::current().unwrap();
+    let mut running = Running::start(config(own, &runtime, &["api.example.com"]));
+    let mut operator = Operator::at(&running.hub).await;
+
+    resolve("api.example.com", [203, 0, 113, 7]);
+    assert_eq!(
+        running.step().await,
+        "answered api.example.com [203.0.113.7] placed 1"
+    );
+    tcp("203.0.113.7", 443).unwrap();
+
+    // The program is as fast as the reader: the first packet is refused, but nobody is asked.
+    resolve("api.example.com", [203, 0, 113, 8]);
+    refused("203.0.113.8", 443);
+    assert_eq!(
+        running.step().await,
+        "answered api.example.com [203.0.113.8] placed 1"
+    );
+    assert_eq!(running.step().await, "settled api.example.com 443 allow");
+    tcp("203.0.113.8", 443).unwrap();
+
+    // Addresses that nobody may open stay closed, whoever names them.
+    resolve("api.example.com", [169, 254, 169, 254]);
+    resolve("api.example.com", [10, 0, 0, 1]);
+    assert_eq!(
+        running.step().await,
+        "answered api.example.com [169.254.169.254] placed 0"
+    );
+    assert_eq!(
+        running.step().await,
+        "answered api.example.com [10.0.0.1] placed 0"
+    );
+    refused("169.254.169.254", 80);
+    refused("10.0.0.1", 80);
+
+    resolve("other.example.com", [203, 0, 113, 9]);
+    refused("203.0.113.9", 443);
+    assert_eq!(operator.question().await.dest.as_str(), "other.example.com");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_kernel_does_not_hold_is_asked_about_again() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    let own = Process::current().unwrap();
+    let mut running = Running::start(config(own, &runtime, &["203.0.113.7"]));
+    let mut operator = Operator::at(&running.hub).await;
+    tcp("203.0.113.7", 443).unwrap();
+
+    // Somebody else takes the element away behind the supervisor's back.
+    let rules = nft(&["-j", "list", "ruleset"]);
+    for set in rules["nftables"].as_array().unwrap() {
+        let set = &set["set"];
+        if set["elem"].to_string().contains("203.0.113.7") {
+            let name = set["name"].as_str().unwrap();
+            nft(&["flush", "set", "inet", "terok_shield", name]);
+        }
+    }
+    refused("203.0.113.7", 443);
+    let request = operator.question().await;
+    assert_eq!(running.step().await, "asked 203.0.113.7 443");
+    operator.answer(&request, Resolution::Allow, None).await;
+    tcp("203.0.113.7", 443).unwrap();
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_the_shield_refuses_leaves_the_question() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    let mut running = Running::start(config(Process::current().unwrap(), &runtime, &[]));
+    let mut operator = Operator::at(&running.hub).await;
+    refused("203.0.113.7", 443);
+    let request = operator.question().await;
+    let scope = Scope {
+        keep: Keep::Always,
+        ..request.scope.clone()
+    };
+    let error = operator
+        .client
+        .decide(&request, Resolution::Allow, Some(scope))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("project or for always"),
+        "{error}"
+    );
+    refused("203.0.113.7", 443);
+    assert_eq!(operator.client.list().await.unwrap().len(), 1);
+    assert_eq!(running.step().await, "asked 203.0.113.7 443");
+    assert!(running.step().await.starts_with("refused 203.0.113.7"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    let own = || config(Process::current().unwrap(), &runtime, &[]);
+    let running = Running::start(own());
+    let mut operator = Operator::at(&running.hub).await;
+    resolve("api.example.com", [203, 0, 113, 7]);
+    refused("203.0.113.7", 443);
+    let request = operator.question().await;
+    operator.answer(&request, Resolution::Allow, None).await;
+    running.stop().await;
+
+    // Nobody is there: nothing new passes, what was allowed goes on.
+    tcp("203.0.113.7", 443).unwrap();
+    refused("203.0.113.8", 443);
+
+    let mut running = Running::start(own());
+    tcp("203.0.113.7", 443).unwrap();
+    let mut operator = Operator::at(&running.hub).await;
+    // The order on the name came back with its element.
+    resolve("api.example.com", [203, 0, 113, 9]);
+    assert_eq!(
+        running.step().await,
+        "answered api.example.com [203.0.113.9] placed 1"
+    );
+    tcp("203.0.113.9", 443).unwrap();
+    refused("203.0.113.10", 443);
+    let next = operator.question().await;
+    assert_eq!(next.address.as_str(), "203.0.113.10");
+    assert_ne!(next.id, request.id);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
+    netns_tests::private_namespaces();
+    let mut sandbox = Neighbour::start();
+    let runtime = TempDir::new().unwrap();
+    let process = Process::open(sandbox.0.id()).unwrap();
+    let running = Running::start(config(process, &runtime, &[]));
+    let hub = running.hub.clone();
+    let mut operator = Operator::at(&hub).await;
+
+    // The other end of a veth pair goes when its namespace does.
+    let pid = sandbox.0.id().to_string();
+    ip(&[
+        "link", "add", "here0", "type", "veth", "peer", "name", "there0", "netns", &pid,
+    ]);
+    let mut monitor = Command::new("ip")
+        .args(["monitor", "link"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ip(&["link", "set", "here0", "up"]);
+    let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
+    while !lines.next().unwrap().unwrap().contains("here0") {}
+
+    sandbox.end();
+    assert_eq!(running.ended().await, Ended::Sandbox);
+    let Event::Container { state, reason, .. } = operator.next().await else {
+        panic!()
+    };
+    assert_eq!(
+        (state, reason.unwrap().as_str()),
+        (ContainerState::Exited, "eof")
+    );
+    assert!(!hub.exists());
+    while !lines.next().unwrap().unwrap().starts_with("Deleted") {}
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+}
+
+#[tokio::test]
+async fn one_sandbox_has_one_supervisor() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    let first = Running::start(config(Process::current().unwrap(), &runtime, &[]));
+    let second = Supervisor::start(config(Process::current().unwrap(), &runtime, &[]));
+    let error = second.unwrap_err();
+    assert!(
+        matches!(error, supervisor::StartError::Reader(_)),
+        "{error:?}"
+    );
+    // The first one works on.
+    let mut operator = Operator::at(&first.hub).await;
+    refused("203.0.113.7", 443);
+    let request = operator.question().await;
+    operator.answer(&request, Resolution::Allow, None).await;
+    tcp("203.0.113.7", 443).unwrap();
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn what_may_never_be_open_is_no_start() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    for dest in ["169.254.169.254", "10.0.0.1"] {
+        let config = config(Process::current().unwrap(), &runtime, &[dest]);
+        let error = Supervisor::start(config).unwrap_err();
+        assert!(
+            matches!(error, supervisor::StartError::Allow { .. }),
+            "{error:?}"
+        );
+        refused("203.0.113.7", 443);
+    }
+}
+
+/// A process in a network namespace of its own.
+struct Neighbour(Child);
+
+impl Neighbour {
+    fn start() -> Self {
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self(child)
+    }
+
+    fn end(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    assert!(
+        Command::new("ip")
+            .args(arguments)
+            .status()
+            .unwrap()
+            .success(),
+        "{arguments:?}"
+    );
+}
+
+fn nft(arguments: &[&str]) -> serde_json::Value {
+    let output = Command::new("nft").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
