@@ -2,10 +2,12 @@
 //! The people's side: the inbox of questions and the prompts that show it.
 //!
 //! [`hubs`] finds the hubs and listens to them, [`inbox`] makes one numbered list of what they
-//! ask.
+//! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers.
 
 pub mod hubs;
 pub mod inbox;
+pub mod prompt;
+pub mod words;
 
 use terok_clearance::DisplayText;
 

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The plain line prompt: questions as lines, answers by number, on any terminal or through a pipe.
+//!
+//! Nothing but `a N` and `d N` writes a rule: not the end of the input, not `q`, not a signal, and
+//! not a hub that goes away.
+
+mod command;
+mod hush;
+mod view;
+
+use std::io::{self, Write};
+
+use terok_clearance::client::AnswerError;
+use terok_clearance::{Action, Decision, DisplayText, RequestId};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::task::JoinSet;
+
+use crate::hubs::Hubs;
+use crate::inbox::{Answer, Change, Inbox, Reply, RowNumber};
+
+use command::Command;
+use hush::Hush;
+use view::{Say, show};
+
+/// How a prompt talks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// One JSON object per line instead of words.
+    pub json: bool,
+    /// Colours, in words.
+    pub color: bool,
+}
+
+/// Why a prompt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended<T> {
+    /// The person said so, or the input is at its end.
+    Done,
+    /// It was stopped.
+    Stopped(T),
+}
+
+/// Asks at a prompt until the input ends or `stop` resolves.
+///
+/// `place` says where it listens. Lines are taken from `input` once every hub that was there at
+/// the start has said what is pending, so `echo l | …` lists that. Answers that are on their way
+/// at the end of the input are waited for; `stop` waits for nothing.
+///
+/// Fails when `output` does.
+pub async fn converse<T>(
+    hubs: Hubs,
+    place: &str,
+    input: impl AsyncRead + Unpin,
+    output: impl Write,
+    options: Options,
+    stop: impl Future<Output = T>,
+) -> io::Result<Ended<T>> {
+    let prompt = Prompt {
+        hubs,
+        inbox: Inbox::new(),
+        output,
+        options,
+        answers: JoinSet::new(),
+        hush: Hush::default(),
+        settled: false,
+    };
+    tokio::select! {
+        biased;
+        stopped = stop => Ok(Ended::Stopped(stopped)),
+        done = prompt.run(place, input) => done.map(|()| Ended::Done),
+    }
+}
+
+struct Prompt<W> {
+    hubs: Hubs,
+    inbox: Inbox,
+    output: W,
+    options: Options,
+    answers: JoinSet<(Answer, Result<Decision, AnswerError>)>,
+    hush: Hush,
+    /// Whether every hub that was there at the start has been heard.
+    settled: bool,
+}
+
+impl<W: Write> Prompt<W> {
+    async fn run(mut self, place: &str, input: impl AsyncRead + Unpin) -> io::Result<()> {
+        let mut lines = BufReader::new(input).lines();
+        let mut open = true;
+        self.say(&Say::Hello(place))?;
+        self.settle()?;
+        while open || !self.answers.is_empty() {
+            tokio::select! {
+                biased;
+                Some(answered) = self.answers.join_next() => self.answered(answered)?,
+                line = lines.next_line(), if open && self.settled => {
+                    open = match line? {
+                        Some(line) => self.take(&line)?,
+                        None => false,
+                    };
+                    if !open && !self.answers.is_empty() {
+                        self.say(&Say::Ending(self.answers.len()))?;
+                    }
+                }
+                rows = self.hush.over() => self.say(&Say::Hushed(rows))?,
+                (hub, news) = self.hubs.next() => {
+                    let changes = self.inbox.hear(&hub, news);
+                    self.changed(&changes)?;
+                    self.settle()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a line says, and returns whether there may be more of them.
+    fn take(&mut self, line: &str) -> io::Result<bool> {
+        match Command::parse(line, self.options.json) {
+            Ok(Command::Quit) => return Ok(false),
+            Ok(Command::Nothing) => {}
+            Ok(Command::Help) => self.say(&Say::Help)?,
+            Ok(Command::List) => {
+                self.hubs.poke();
+                self.hush.forget();
+                self.say(&Say::List)?;
+            }
+            Ok(Command::Answer {
+                action,
+                rows,
+                request,
+            }) => {
+                for row in rows {
+                    self.answer(row, action, request.as_ref())?;
+                }
+            }
+            Err(error) => {
+                let reason = DisplayText::new(&error.to_string());
+                self.say(&Say::Refused(None, reason))?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn answer(
+        &mut self,
+        row: RowNumber,
+        action: Action,
+        request: Option<&RequestId>,
+    ) -> io::Result<()> {
+        if let (Some(request), Some(found)) = (request, self.inbox.row(row))
+            && self.inbox.find(found.hub(), request.as_str()) != Some(row)
+        {
+            let reason = format!("row {row} does not ask {request}; nothing was answered");
+            return self.say(&Say::Refused(Some(row), DisplayText::new(&reason)));
+        }
+        let answers = match self.inbox.answer(row, action) {
+            Ok(answers) => answers,
+            Err(refusal) => {
+                let reason = DisplayText::new(&refusal.to_string());
+                return self.say(&Say::Refused(Some(row), reason));
+            }
+        };
+        for answer in answers {
+            let client = self.hubs.client(&answer.hub);
+            self.answers.spawn(async move {
+                let Some(client) = client else {
+                    // A row is of a hub that was reached, and a hub that was reached has a client.
+                    return (answer, Err(AnswerError::TooOld("answering")));
+                };
+                let scope = Some(answer.scope.clone());
+                let decided = client.decide(&answer.request, action.into(), scope).await;
+                (answer, decided)
+            });
+        }
+        self.say(&Say::Sent(row, action))
+    }
+
+    fn answered(
+        &mut self,
+        answered: Result<(Answer, Result<Decision, AnswerError>), tokio::task::JoinError>,
+    ) -> io::Result<()> {
+        match answered {
+            Ok((answer, result)) => {
+                let changes = self.inbox.settle(&answer, Reply::from(result));
+                self.changed(&changes)
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => Ok(()),
+            },
+        }
+    }
+
+    fn changed(&mut self, changes: &[Change]) -> io::Result<()> {
+        for change in changes {
+            // A person is shown everything at once when the start is over.
+            let quiet = !self.settled
+                && matches!(
+                    change,
+                    Change::Up(..) | Change::Asked(_) | Change::Container { .. }
+                );
+            let person = !self.options.json;
+            let shown = !(person && quiet);
+            let asked = matches!(change, Change::Asked(_));
+            if shown && !(person && asked && self.hush.takes_another()) {
+                self.say(&Say::Change(change))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the start is over, when it is.
+    fn settle(&mut self) -> io::Result<()> {
+        if !self.settled && self.hubs.is_settled() {
+            self.settled = true;
+            self.say(&Say::Settled)?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, say: &Say<'_>) -> io::Result<()> {
+        let text = show(say, &self.inbox, self.options, now());
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.output.write_all(text.as_bytes())?;
+        self.output.flush()
+    }
+}
+
+/// Returns the time in microseconds since the epoch.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: a person is told how long ago it was"
+)]
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    })
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person or a script says to a prompt.
+
+use serde::Deserialize;
+use terok_clearance::{Action, DisplayText, RequestId};
+
+use crate::inbox::{RowNumber, RowNumberError};
+
+/// One line, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Answer these rows.
+    Answer {
+        action: Action,
+        rows: Vec<RowNumber>,
+        /// What the one row is about, where a script makes sure of it.
+        request: Option<RequestId>,
+    },
+    List,
+    Help,
+    Quit,
+    /// An empty line.
+    Nothing,
+}
+
+/// Why a line is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CommandError {
+    /// It is no command.
+    #[error("{0:?} is no command; h tells which there are")]
+    Unknown(DisplayText),
+    /// It names no row.
+    #[error("{0} needs the number of a row, as in `{0} 3`")]
+    NoRow(&'static str),
+    /// It names something that is no row. Nothing was answered, the rows before it neither.
+    #[error("{found:?} is no row, and nothing was answered: {source}")]
+    NotARow {
+        found: DisplayText,
+        source: RowNumberError,
+    },
+    /// It is JSON, and not what we take.
+    #[error("not understood: {0}")]
+    Json(DisplayText),
+}
+
+impl Command {
+    /// Understands a line; a script may also say it in JSON.
+    pub(super) fn parse(line: &str, json: bool) -> Result<Self, CommandError> {
+        let line = line.trim();
+        if json && line.starts_with('{') {
+            return Self::parse_json(line);
+        }
+        let mut words = line.split_whitespace();
+        let Some(verb) = words.next() else {
+            return Ok(Self::Nothing);
+        };
+        let (action, verb) = match verb.to_ascii_lowercase().as_str() {
+            "a" | "allow" => (Action::Allow, "a"),
+            "d" | "deny" => (Action::Deny, "d"),
+            "l" | "list" => return Ok(Self::List),
+            "h" | "help" | "?" => return Ok(Self::Help),
+            "q" | "quit" | "exit" => return Ok(Self::Quit),
+            _ => return Err(CommandError::Unknown(DisplayText::new(verb))),
+        };
+        let row = |text: &str| {
+            text.parse().map_err(|source| CommandError::NotARow {
+                found: DisplayText::new(text),
+                source,
+            })
+        };
+        let rows = words.map(row).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() {
+            return Err(CommandError::NoRow(verb));
+        }
+        Ok(Self::Answer {
+            action,
+            rows,
+            request: None,
+        })
+    }
+
+    fn parse_json(line: &str) -> Result<Self, CommandError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Answer {
+            action: Action,
+            row: u64,
+            request: Option<RequestId>,
+        }
+        let wrong = |error: &dyn std::error::Error| {
+            CommandError::Json(DisplayText::new(&error.to_string()))
+        };
+        let answer: Answer = serde_json::from_str(line).map_err(|error| wrong(&error))?;
+        let row = RowNumber::try_from(answer.row).map_err(|error| wrong(&error))?;
+        Ok(Self::Answer {
+            action: answer.action,
+            rows: vec![row],
+            request: answer.request,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(action: Action, rows: &[u64]) -> Command {
+        Command::Answer {
+            action,
+            rows: rows
+                .iter()
+                .map(|row| RowNumber::try_from(*row).unwrap())
+                .collect(),
+            request: None,
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_command_or_nothing_happens() {
+        let check = |line: &str, expected: Command| {
+            assert_eq!(Command::parse(line, false), Ok(expected), "{line:?}");
+        };
+        check("a 3", answer(Action::Allow, &[3]));
+        check("  ALLOW   12 \r", answer(Action::Allow, &[12]));
+        check("d 1 2 3", answer(Action::Deny, &[1, 2, 3]));
+        check("l", Command::List);
+        check("?", Command::Help);
+        check("exit", Command::Quit);
+        check("", Command::Nothing);
+        for line in [
+            "a",
+            "a all",
+            "a *",
+            "a 1 x",
+            "a 1-3",
+            "a3",
+            "3",
+            "y",
+            "a -1",
+            "a 0",
+            "deny",
+            "{\"action\":\"allow\",\"row\":1}",
+        ] {
+            assert!(Command::parse(line, false).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_script_may_say_it_in_json_and_name_the_question() {
+        let said = Command::parse(r#"{"action":"deny","row":7,"request":"web:9"}"#, true);
+        let expected = Command::Answer {
+            action: Action::Deny,
+            rows: vec![RowNumber::try_from(7).unwrap()],
+            request: Some("web:9".parse().unwrap()),
+        };
+        assert_eq!(said, Ok(expected));
+        assert_eq!(Command::parse("a 7", true), Ok(answer(Action::Allow, &[7])));
+        for line in [
+            r#"{"action":"allow"}"#,
+            r#"{"action":"allow","row":0}"#,
+            r#"{"action":"allow","row":"all"}"#,
+            r#"{"action":"allow","row":1,"dest":"x"}"#,
+            r#"{"action":"maybe","row":1}"#,
+            "{",
+        ] {
+            assert!(Command::parse(line, true).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person sees: a line that says what is asked, and one that says what an answer opens.
+
+use terok_clearance::wire::clearance2::ContainerState;
+use terok_clearance::{Decision, Resolution, ShieldState};
+
+use super::Say;
+use crate::inbox::{Change, End, Inbox, Row};
+use crate::words;
+
+/// The rows that are listed when the prompt starts; `l` lists them all.
+const AT_START: usize = 20;
+
+const COMMANDS: &str = "a N allow, d N deny, l list, h help, q quit";
+
+const HELP: &str = "  \
+  a N [N...]  allow: open exactly what the row says
+  d N [N...]  deny: refuse it without asking again
+  l           list what is asked
+  h           this help
+  q           quit; what is not answered stays asked, and nothing is opened
+";
+
+/// Whether to use colours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(pub(super) bool);
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn yellow(self, text: &str) -> String {
+        self.with("1;33", text)
+    }
+
+    fn green(self, text: &str) -> String {
+        self.with("1;32", text)
+    }
+
+    fn red(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+}
+
+pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Paint, now: u64) -> String {
+    match say {
+        Say::Hello(place) => {
+            format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMANDS}\n")
+        }
+        Say::Settled => settled(inbox, paint, now),
+        Say::Change(said) => change(said, inbox, paint),
+        Say::Hushed(rows) => format!("... and {rows} more; l lists them\n"),
+        Say::List if inbox.rows().len() == 0 => "  nothing is asked\n".to_owned(),
+        Say::List => inbox.rows().map(|row| listed(row, paint, now)).collect(),
+        Say::Help => HELP.to_owned(),
+        Say::Sent(..) => String::new(),
+        Say::Refused(_, reason) => format!("{reason}\n"),
+        Say::Ending(1) => "waiting for an answer to take effect\n".to_owned(),
+        Say::Ending(answers) => format!("waiting for {answers} answers to take effect\n"),
+    }
+}
+
+fn settled(inbox: &Inbox, paint: Paint, now: u64) -> String {
+    let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
+    let first = inbox.rows().take(AT_START);
+    let mut shown: String = first.map(|row| asked(row, paint, Some(now))).collect();
+    if let Some(rest @ 1..) = rows.checked_sub(AT_START) {
+        shown = format!("{shown}... and {rest} more; l lists them\n");
+    }
+    let hubs = match hubs {
+        0 => "no hub yet; waiting for one".to_owned(),
+        1 => "1 hub".to_owned(),
+        hubs => format!("{hubs} hubs"),
+    };
+    let rows = match rows {
+        0 => "nothing asked".to_owned(),
+        1 => "1 question".to_owned(),
+        rows => format!("{rows} questions"),
+    };
+    format!("{shown}{}\n", paint.dim(&format!("({hubs}, {rows})")))
+}
+
+/// Shows a question: what is asked, and what an answer opens.
+fn asked(row: &Row, paint: Paint, now: Option<u64>) -> String {
+    let number = row.number();
+    let head = format!("[{number}] BLOCKED  {}", words::what(row));
+    let mut line = format!("{}  from {}", paint.yellow(&head), words::who(row));
+    if let Some(process) = words::process(row) {
+        line = format!("{line}  by {process}");
+    }
+    if let Some(now) = now {
+        line = format!("{line}  {}", words::how_often(row, now));
+    }
+    format!("{line}\n      a {number} opens {}\n", words::opens(row))
+}
+
+fn listed(row: &Row, paint: Paint, now: u64) -> String {
+    let mut shown = asked(row, paint, Some(now));
+    if let Some(action) = row.answering() {
+        shown = format!("{shown}      being answered: {action}\n");
+    }
+    shown
+}
+
+fn change(change: &Change, inbox: &Inbox, paint: Paint) -> String {
+    let line = match change {
+        Change::Asked(number) => {
+            let row = inbox.row(*number);
+            return row.map_or_else(String::new, |row| asked(row, paint, None));
+        }
+        // The list counts; a line for each packet would push the questions off the screen.
+        Change::Again(_) | Change::Synced(_) => return String::new(),
+        Change::Ended(row, End::Decided(decision)) => decided(row, decision, paint),
+        Change::Ended(row, end) => paint.dim(&format!(
+            "[{}] GONE     {}: {}",
+            row.number(),
+            words::what(row),
+            words::why(end)
+        )),
+        Change::Failed {
+            row,
+            action,
+            reason,
+        } => {
+            let head = paint.red(&format!("[{row}] FAILED "));
+            let why = if reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {reason}")
+            };
+            format!("{head}  {action} took no effect, it is still asked{why}")
+        }
+        Change::Up(hub, _) => paint.dim(&format!("listening to {}", words::hub(hub))),
+        Change::Down(hub, reason) => paint.dim(&format!(
+            "{} is away, its questions wait for it: {reason}",
+            words::hub(hub)
+        )),
+        Change::Gone(hub) => paint.dim(&format!("{} is gone", words::hub(hub))),
+        Change::Unreachable(hub, reason) => {
+            paint.dim(&format!("cannot reach {}: {reason}", words::hub(hub)))
+        }
+        Change::Lost { hub, lost, reason } if reason.as_str() == "kernel" => paint.red(&format!(
+            "{}: the kernel lost the reports of {lost} packets; they are asked when sent again",
+            words::hub(hub)
+        )),
+        Change::Lost { hub, lost, .. } => paint.dim(&format!(
+            "{} skipped {lost} events; what is asked is complete",
+            words::hub(hub)
+        )),
+        Change::Container {
+            container, state, ..
+        } => paint.dim(&match state {
+            ContainerState::Started => format!("sandbox {container} started"),
+            ContainerState::Exited => format!("sandbox {container} ended"),
+        }),
+        Change::Shield {
+            container, state, ..
+        } => match state {
+            ShieldState::Up => paint.dim(&format!("sandbox {container}: the firewall is up")),
+            ShieldState::Down => paint.red(&format!(
+                "sandbox {container}: the firewall is DOWN, all but the private ranges passes"
+            )),
+            ShieldState::Disengaged => paint.red(&format!(
+                "sandbox {container}: the firewall is OFF, everything passes"
+            )),
+        },
+    };
+    line + "\n"
+}
+
+fn decided(row: &Row, decision: &Decision, paint: Paint) -> String {
+    let number = row.number();
+    let reach = words::reach(decision.scope.as_ref().unwrap_or_else(|| row.scope()));
+    let (head, what) = match decision.action {
+        Resolution::Allow => (paint.green(&format!("[{number}] ALLOWED")), reach),
+        Resolution::Deny => (paint.red(&format!("[{number}] DENIED ")), reach),
+        Resolution::Dismiss => (
+            paint.dim(&format!("[{number}] PUT AWAY")),
+            format!("{}: the next packet asks again", words::what(row)),
+        ),
+    };
+    let ours = row.answering().map(Resolution::from) == Some(decision.action);
+    let by = if ours || decision.by.is_empty() {
+        String::new()
+    } else {
+        paint.dim(&format!("  by {}", decision.by))
+    };
+    format!("{head}  {what}  for {}{by}", words::who(row))
+}
