@@ -54,6 +54,12 @@ impl Output {
         self.text(&format!("{line}\n"))
     }
 
+    /// Returns standard output for somebody who writes more than one thing. A reader that goes
+    /// away is [`ErrorKind::BrokenPipe`] there.
+    pub fn writer(&self) -> impl io::Write + use<> {
+        io::stdout()
+    }
+
     /// Prints a line to standard error. There is nobody to tell when that fails.
     pub fn error_line(&self, line: &str) {
         drop(

@@ -1,13 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `clearance`.
+//! `clearance`: the plain line prompt over every live hub.
 
-use crate::{Context, Failure, Status};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use operator::hubs::Hubs;
+use operator::prompt::{Ended, Options, converse};
+use terok_clearance::client::Client;
+use terok_clearance::socket::RuntimeDir;
+
+use crate::output::Closed;
+use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
 /// What may be said to it.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    long_about = "Answer the questions of every sandbox at this terminal.
+
+Each question has a number that it keeps, and says exactly what an `allow` opens. Type `a 3` to \
+allow row 3, `d 3` to deny it, `l` to list what is asked, `q` to quit. What you do not answer stays \
+asked, and nothing is opened: not by quitting, not by the end of the input, not by a lost \
+connection. A hub that is not there yet is waited for.",
+    after_long_help = "\
+Examples:
+  terok-clearance clearance
+  echo l | terok-clearance clearance        what is asked right now
+  terok-clearance clearance --socket /run/user/1000/terok-clearance.sock
+
+With --json, one object per line, `event` saying which: pending, repeated, decided, failed,
+withdrawn, sent, refused, listed, list, hub, synced, ready, lost, container, shield. Answers are
+lines as well: `a 3`, or {\"action\":\"allow\",\"row\":3,\"request\":\"web:17\"}, where `request`
+may be left out and otherwise makes sure of what row 3 is about. Lines are read after `ready`.
+
+Exit status: 0 at `q` or the end of the input, 1 if the hub of --socket is unavailable, 130 at
+Ctrl-C."
+)]
+pub struct Args {
+    /// Listen to the hub at this socket alone, and fail if it is not there.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
 
 /// Does it.
-pub fn perform(_args: Args, _context: &Context) -> Result<Status, Failure> {
-    Err(anyhow::anyhow!("this command is not built yet").into())
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    block_on(async {
+        let mut stop = Stop::catch()?;
+        let runtime = RuntimeDir::new(context.environment.runtime());
+        let (hubs, place) = match args.socket {
+            None => {
+                let hubs = Hubs::all(runtime).context("watching for hubs")?;
+                (hubs, context.environment.runtime().display().to_string())
+            }
+            Some(path) => {
+                let path = std::path::absolute(&path)
+                    .with_context(|| format!("finding {}", path.display()))?;
+                Client::start(&path)
+                    .await
+                    .context("clearance hub unavailable")
+                    .hint("`terok-clearance clearance` without --socket waits for hubs")?;
+                let place = path.display().to_string();
+                (Hubs::one(path).context("watching for the hub")?, place)
+            }
+        };
+        let options = Options {
+            json: context.json,
+            color: context.output.colors().stdout,
+        };
+        let place = terok_clearance::DisplayText::new(&place);
+        let ended = converse(
+            hubs,
+            place.as_str(),
+            tokio::io::stdin(),
+            context.output.writer(),
+            options,
+            stop.wait(),
+        );
+        match ended.await {
+            Ok(Ended::Done) => Ok(Status::OK),
+            Ok(Ended::Stopped(status)) => Ok(status),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Err(anyhow::Error::new(Closed).into())
+            }
+            Err(error) => Err(anyhow::Error::new(error).context("asking").into()),
+        }
+    })
 }

@@ -1,13 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `preview`.
+//! `preview`: the firewall rules, to read before they are in force.
+
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use shield::{Policy, preview};
 
 use crate::{Context, Failure, Status};
 
 /// What may be said to it.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    long_about = "Print the firewall rules a sandbox gets, in nft syntax.
+
+The same rules go to the kernel over netlink; nothing is changed by printing them. `nft -c -f` \
+checks the text, and in a network namespace of its own `nft -f` loads it.",
+    after_long_help = "\
+Examples:
+  terok-clearance preview --dns 192.0.2.53
+  terok-clearance preview | unshare -Urn nft -c -f -"
+)]
+pub struct Args {
+    /// A resolver that the sandbox may ask; again for more.
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+}
 
 /// Does it.
-pub fn perform(_args: Args, _context: &Context) -> Result<Status, Failure> {
-    Err(anyhow::anyhow!("this command is not built yet").into())
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let policy = Policy::new(args.dns).context("reading --dns")?;
+    let ruleset = preview(&policy);
+    if context.json {
+        let object = serde_json::json!({ "ruleset": ruleset });
+        context.output.line(&object.to_string())?;
+    } else {
+        context.output.text(&ruleset)?;
+    }
+    Ok(Status::OK)
 }

@@ -1,13 +1,160 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `serve`.
+//! `serve`: one hub for every sandbox, on the classic sockets.
 
-use crate::{Context, Failure, Status};
+mod keeper;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::ValueEnum;
+use hub::ingest::ingest;
+use hub::{Hub, Options};
+use terok_clearance::socket::{BindError, Listener, RuntimeDir, bind};
+use terok_clearance::wire::clearance1::Dialect;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+
+use keeper::Keeper;
 
 /// What may be said to it.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    long_about = "Serve one hub for every sandbox, on the classic sockets.
+
+Readers report to terok-shield-events.sock, people subscribe and answer on terok-clearance.sock, \
+and answers go to the verdict helper at terok-clearance-verdict.sock, which must run too \
+(`serve-verdict`). It stays in the foreground and logs to standard error, as systemd likes it; \
+SIGTERM and Ctrl-C end it and remove its sockets.",
+    after_long_help = "\
+Examples:
+  terok-clearance serve-verdict &
+  terok-clearance serve
+
+A sandbox of `run` and every supervisor has a hub of its own, and needs neither."
+)]
+pub struct Args {
+    /// Which release's clients of org.terok.Clearance1 to serve: each takes only its own events.
+    #[arg(long, value_enum, default_value_t = Era::D, value_name = "ERA")]
+    era: Era,
+    /// Where people subscribe and answer [default: RUNTIME/terok-clearance.sock]
+    #[arg(long, value_name = "PATH")]
+    clearance_socket: Option<PathBuf>,
+    /// Where readers report [default: RUNTIME/terok-shield-events.sock]
+    #[arg(long, value_name = "PATH")]
+    reader_socket: Option<PathBuf>,
+    /// Where the verdict helper is [default: RUNTIME/terok-clearance-verdict.sock]
+    #[arg(long, value_name = "PATH")]
+    verdict_socket: Option<PathBuf>,
+}
+
+/// A release of the Python stack, by its events.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Era {
+    /// 0.5.13 to 0.6.6: events without a dossier
+    A,
+    /// 0.6.7 to 0.6.12: events with a dossier
+    B,
+    /// 0.6.13 and newer
+    D,
+}
 
 /// Does it.
-pub fn perform(_args: Args, _context: &Context) -> Result<Status, Failure> {
-    Err(anyhow::anyhow!("this command is not built yet").into())
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let classic = RuntimeDir::new(context.environment.runtime()).classic();
+    let clearance = args.clearance_socket.unwrap_or(classic.hub);
+    let reader = args.reader_socket.unwrap_or(classic.ingester);
+    let verdict = args.verdict_socket.unwrap_or(classic.verdict);
+    block_on(async {
+        let mut signals = Stop::catch()?;
+        let hub_listener = listen(&clearance)?;
+        let reader_listener = listen(&reader)?;
+        tracing::info!(
+            clearance = %clearance.display(),
+            reader = %reader.display(),
+            verdict = %verdict.display(),
+            "the hub listens"
+        );
+        let options = Options {
+            dialect: match args.era {
+                Era::A => Dialect::A,
+                Era::B => Dialect::B,
+                Era::D => Dialect::D,
+            },
+            ..Options::default()
+        };
+        let hub = Hub::new(Keeper::new(verdict), options);
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        let (ingesting, halt) = (Arc::clone(&hub), stop.clone());
+        parts.spawn(async move {
+            ingest(ingesting, reader_listener, halt)
+                .await
+                .context("taking reports")
+        });
+        let halt = stop.clone();
+        parts.spawn(async move {
+            hub::serve(hub, hub_listener, halt)
+                .await
+                .context("serving clearance")
+        });
+        serve_until(&mut signals, &stop, parts).await
+    })
+}
+
+/// Waits for a signal, or for a part that ends by itself, and then for all parts.
+///
+/// Each part ends within a time of its own once it is stopped. A part that breaks is a bug.
+pub(super) async fn serve_until(
+    signals: &mut Stop,
+    stop: &CancellationToken,
+    mut parts: JoinSet<anyhow::Result<()>>,
+) -> Result<Status, Failure> {
+    let first = tokio::select! {
+        status = signals.cancel(stop) => {
+            tracing::info!(signal = status.0.saturating_sub(128), "stopping");
+            None
+        }
+        ended = parts.join_next() => ended,
+    };
+    stop.cancel();
+    let mut broken = None;
+    let mut next = first;
+    loop {
+        match next {
+            Some(Ok(Ok(()))) | None => {}
+            Some(Ok(Err(error))) => broken = broken.or(Some(error)),
+            Some(Err(error)) => broken = broken.or_else(|| Some(anyhow!("a task broke: {error}"))),
+        }
+        next = parts.join_next().await;
+        if next.is_none() {
+            break;
+        }
+    }
+    match broken {
+        None => Ok(Status::OK),
+        Some(error) => Err(error).status(Status::INTERNAL),
+    }
+}
+
+/// Binds a socket, or says who has it.
+pub(super) fn listen(path: &Path) -> Result<Listener, Failure> {
+    let bound = bind(path);
+    let hint = match &bound {
+        Err(BindError::InUse { pid, .. }) => Some(format!(
+            "it is served already; `ps -p {pid}` shows by whom, `kill {pid}` ends it"
+        )),
+        Err(BindError::NotPrivate { directory, .. }) => Some(format!(
+            "`chmod 700 {}` if it is yours, else choose another directory",
+            directory.display()
+        )),
+        Ok(_) | Err(_) => None,
+    };
+    let bound = bound.with_context(|| format!("listening at {}", path.display()));
+    match hint {
+        Some(hint) => bound.hint(hint),
+        None => Ok(bound?),
+    }
 }
