@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every tier of `shield`'s ruleset, on real packets to a neighbour that answers at every address.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};

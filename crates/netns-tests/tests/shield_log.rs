@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `shield`'s ruleset logs, and how often, read from the kernel.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::Instant;
+
+use netns_tests::internet::{Internet, round_trip, tcp};
+use reader::nflog::{Options, Received, Socket};
+use shield::{Policy, Shield};
+use terok_clearance::{Scope, Target};
+use tokio::runtime::Runtime;
+
+const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
+const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
+
+/// A sandbox with its shield, and both of its log groups.
+struct World {
+    shield: Shield,
+    questions: Socket,
+    answers: Socket,
+    _runtime: Runtime,
+    internet: Internet,
+}
+
+impl World {
+    fn start() -> Self {
+        let internet = Internet::start();
+        let policy = Policy::new(RESOLVERS.map(|ip| ip.parse().unwrap())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
+        let bind = |options| Socket::bind(shield::open().unwrap(), options).unwrap();
+        let (questions, answers) = (bind(Options::QUESTIONS), bind(Options::ANSWERS));
+        let shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
+        drop(entered);
+        Self {
+            shield,
+            questions,
+            answers,
+            _runtime: runtime,
+            internet,
+        }
+    }
+
+    /// Returns the prefixes of what was logged since the last call: a packet is logged before
+    /// its sender is told that it was refused, or gets the answer.
+    fn logged(&self) -> Vec<String> {
+        let mut all = prefixes(&self.questions);
+        all.extend(prefixes(&self.answers));
+        all
+    }
+
+    fn order(&mut self, allow: bool, dest: &str) {
+        let target: Target = dest.parse().unwrap();
+        let scope = Scope::whole(dest.parse().unwrap());
+        if allow {
+            self.shield.allow(&target, &scope, now()).unwrap();
+        } else {
+            self.shield.deny(&target, &scope, now()).unwrap();
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn prefixes(socket: &Socket) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut bytes = [0; 8192];
+    loop {
+        match socket.receive(&mut bytes) {
+            Received::Datagram(length) => {
+                let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                all.extend(
+                    text.split("TEROK_SHIELD_")
+                        .skip(1)
+                        .map(|rest| rest.split(": ").next().unwrap().to_owned()),
+                );
+            }
+            Received::Empty => return all,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Sends one UDP packet, whatever becomes of it.
+fn send(to: &str, port: u16) {
+    let to: IpAddr = to.parse().unwrap();
+    let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(from).unwrap();
+    if let Err(error) = socket.send_to(b"x", SocketAddr::new(to, port)) {
+        assert_eq!(
+            error.kind(),
+            std::io::ErrorKind::PermissionDenied,
+            "{to} {port}"
+        );
+    }
+}
+
+#[test]
+fn a_question_is_logged_once_in_a_while_for_each_port_and_protocol() {
+    let world = World::start();
+    for at in SERVER {
+        for _ in 0..3 {
+            tcp(at, 80).unwrap_err();
+        }
+        assert_eq!(world.logged(), ["BLOCKED"], "{at}");
+        tcp(at, 443).unwrap_err();
+        assert_eq!(world.logged(), ["BLOCKED"], "{at}");
+        for _ in 0..3 {
+            send(at, 80);
+        }
+        assert_eq!(world.logged(), ["BLOCKED"], "{at}");
+    }
+}
+
+#[test]
+fn a_flood_of_pings_is_one_question() {
+    let world = World::start();
+    // Each with another identifier, so with another checksum where other protocols have a port.
+    let code = "import socket,struct\n\
+                s=socket.socket(socket.AF_INET,socket.SOCK_RAW,1)\n\
+                for i in range(100):\n\
+                \x20try: s.sendto(struct.pack('!BBHHH',8,0,0xf7ff-i,i,0),('203.0.113.7',0))\n\
+                \x20except PermissionError: pass\n";
+    assert!(
+        Command::new("python3")
+            .args(["-c", code])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(world.logged(), ["BLOCKED"]);
+}
+
+#[test]
+fn without_room_to_remember_every_packet_is_a_question() {
+    let world = World::start();
+    let keys: Vec<_> = (0..65_535_u32)
+        .map(|n| format!("{} . tcp . 80", Ipv4Addr::from_bits(0xc612_0000 + n)))
+        .collect();
+    for some in keys.chunks(2_048) {
+        let element = format!(
+            "add element inet terok_shield asked_port4 {{ {} }}",
+            some.join(",")
+                .replace(" . tcp . 80", " . tcp . 80 timeout 1h",)
+        );
+        assert!(Command::new("nft").arg(element).status().unwrap().success());
+    }
+    for _ in 0..3 {
+        tcp(SERVER[0], 80).unwrap_err();
+        assert_eq!(world.logged(), ["BLOCKED"]);
+    }
+}
+
+#[test]
+fn a_refusal_that_is_no_question_says_so() {
+    let mut world = World::start();
+    for at in ["169.254.169.254", "fd00:ec2::254", "240.0.0.1"] {
+        send(at, 80);
+        assert_eq!(world.logged(), ["DENIED"], "{at}");
+    }
+    for at in ["10.0.0.1", "fc00::1"] {
+        send(at, 80);
+        assert_eq!(world.logged(), ["PRIVATE"], "{at}");
+    }
+    for at in SERVER {
+        world.order(false, at);
+        send(at, 80);
+        assert_eq!(world.logged(), ["DENIED"], "{at}");
+        world.order(true, at);
+        send(at, 80);
+        assert_eq!(world.logged(), Vec::<String>::new(), "{at}");
+    }
+}
+
+#[test]
+fn a_flood_to_the_floor_is_told_a_few_times() {
+    let world = World::start();
+    for _ in 0..1_000 {
+        send("169.254.169.254", 80);
+    }
+    let told = world.logged().len();
+    assert!((50..100).contains(&told), "{told}");
+}
+
+#[test]
+fn the_chatter_of_every_network_is_not_told() {
+    let world = World::start();
+    for at in ["224.0.0.251", "224.0.0.22"] {
+        send(at, 5353);
+    }
+    let code = "import socket\n\
+                s=socket.socket(socket.AF_INET6,socket.SOCK_DGRAM)\n\
+                s.setsockopt(41,17,socket.if_nametoindex('out0'))\n\
+                try: s.sendto(b'x',('ff02::fb',5353))\n\
+                except PermissionError: pass\n\
+                s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
+                s.setsockopt(0,35,socket.inet_aton('239.1.2.3')+socket.inet_aton('192.0.2.2'))\n";
+    assert!(
+        Command::new("python3")
+            .args(["-c", code])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(world.logged(), Vec::<String>::new());
+}
+
+#[test]
+fn every_answer_of_the_resolver_is_logged_and_nobody_elses() {
+    let mut world = World::start();
+    for at in RESOLVERS {
+        for _ in 0..3 {
+            round_trip(at, 53).unwrap();
+            assert_eq!(world.logged(), ["ANSWER"], "{at}");
+        }
+    }
+    for at in SERVER {
+        world.order(true, at);
+        round_trip(at, 53).unwrap();
+        tcp(at, 53).unwrap();
+        assert_eq!(world.logged(), Vec::<String>::new(), "{at}");
+    }
+    // Last, because the end of a connection may be logged later than its data.
+    for at in RESOLVERS {
+        drop(tcp(at, 53).unwrap());
+        let logged = world.logged();
+        assert!(
+            logged.len() >= 2 && logged.iter().all(|one| one == "ANSWER"),
+            "{logged:?}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_not_believed() {
+    let world = World::start();
+    let listener = UdpSocket::bind("0.0.0.0:4000").unwrap();
+    let code = "import socket\n\
+                s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
+                s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\n\
+                s.setsockopt(0,15,1)\n\
+                s.bind(('198.51.100.53',5300))\n\
+                s.sendto(b'forged',('192.0.2.2',4000))\n\
+                r=socket.socket(socket.AF_INET,socket.SOCK_RAW,17)\n\
+                r.bind(('198.51.100.53',0))\n\
+                r.sendto(bytes([0,53,15,160,0,14,0,0])+b'forged',('192.0.2.2',0))\n";
+    let pid = world.internet.pid().to_string();
+    let done = Command::new("nsenter")
+        .args(["--net", "-t", &pid, "python3", "-c", code])
+        .status()
+        .unwrap();
+    assert!(done.success());
+    // What comes later over the same link has overtaken nothing.
+    round_trip(RESOLVERS[0], 53).unwrap();
+    assert_eq!(world.logged(), ["ANSWER"]);
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.recv(&mut [0; 16]).is_err());
+}
