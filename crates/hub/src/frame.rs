@@ -6,10 +6,10 @@ use std::sync::Arc;
 use terok_clearance::wire::clearance1::{Dialect, Notice};
 use terok_clearance::wire::clearance2::{ContainerState, Event as Event2};
 use terok_clearance::{
-    Action, Blocked, ContainerId, Decision, DisplayText, Dossier, Resolution, ShieldState,
+    Action, Blocked, ContainerId, DisplayText, Dossier, Resolution, ShieldState,
 };
 
-use crate::ledger::Question;
+use crate::ledger::{Answered, Question};
 
 /// Which interface a subscriber speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub(crate) enum Interface {
 pub(crate) enum News<'a> {
     Pending(Question<'a>),
     Repeated(Question<'a>),
-    Decided(&'a Decision),
+    /// A question was answered; the ids are those that clients of Clearance1 may know it by.
+    Decided(&'a Answered),
     /// A question is void, for this reason.
     Withdrawn(Question<'a>, &'static str),
     Started {
@@ -93,16 +94,23 @@ fn write_one(out: &mut Vec<u8>, dialect: Dialect, news: &News<'_>) {
                 return Notice::Blocked(&blocked).frame_into(dialect, out);
             }
         }
-        News::Decided(decision) => Notice::VerdictApplied {
-            container: &decision.container,
-            request: &decision.request,
-            action: match decision.action {
+        News::Decided(Answered { decision, ids }) => {
+            let action = match decision.action {
                 Resolution::Allow => Action::Allow,
                 Resolution::Deny => Action::Deny,
                 Resolution::Dismiss => return,
-            },
-            ok: decision.ok,
-        },
+            };
+            for request in ids {
+                Notice::VerdictApplied {
+                    container: &decision.container,
+                    request,
+                    action,
+                    ok: decision.ok,
+                }
+                .frame_into(dialect, out);
+            }
+            return;
+        }
         News::Started { container, dossier } => Notice::ContainerStarted { container, dossier },
         News::Exited {
             container,
@@ -131,7 +139,7 @@ fn two(news: &News<'_>) -> Event2 {
     match *news {
         News::Pending(question) => Event2::Pending(Arc::new(question.request())),
         News::Repeated(question) => Event2::Repeated(Arc::new(question.request())),
-        News::Decided(decision) => Event2::Decided(Arc::new(decision.clone())),
+        News::Decided(answered) => Event2::Decided(Arc::new(answered.decision.clone())),
         News::Withdrawn(question, reason) => Event2::Withdrawn {
             request: Arc::new(question.request()),
             reason: DisplayText::new(reason),

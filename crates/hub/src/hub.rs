@@ -16,7 +16,7 @@ use crate::clock;
 use crate::fanout::{BACKLOG, Fanout, Id, Pumped};
 use crate::frame::{Interface, News};
 use crate::ledger::{
-    Asked, Claim, Ledger, PENDING_LIMIT, Question, Reach, Receipt, Refusal, Withdrawn,
+    Asked, Claim, Ledger, PENDING_LIMIT, Question, Reach, Receipt, Refusal, Settled, Withdrawn,
 };
 
 /// The keeper of a firewall, as far as a hub knows it.
@@ -181,10 +181,10 @@ impl<E: Enforcer> Hub<E> {
     /// Puts the question that `asked` names away without a rule, and returns the record of it.
     pub fn dismiss(&self, asked: Asked<'_>, by: DisplayText) -> Result<Decision, Refusal> {
         let mut books = self.books();
-        let decision = books.ledger.dismiss(asked, by, clock::micros())?;
-        books.publish(&News::Decided(&decision));
+        let answered = books.ledger.dismiss(asked, by, clock::micros())?;
+        books.publish(&News::Decided(&answered));
         books.flush();
-        Ok(decision)
+        Ok(answered.decision)
     }
 
     /// Returns how many questions are pending.
@@ -253,10 +253,14 @@ impl<E: Enforcer> Hub<E> {
         };
         drop(watch);
         let mut books = self.books();
-        let decision = books.ledger.settle(receipt, &outcome, clock::micros());
-        books.publish(&News::Decided(&decision));
+        let Settled { answered, covered } = books.ledger.settle(receipt, &outcome, clock::micros());
+        books.publish(&News::Decided(&answered));
+        for other in &covered {
+            books.publish(&News::Decided(other));
+        }
         books.flush();
         drop(books);
+        let decision = answered.decision;
         tracing::info!(
             container = %decision.container,
             request = %decision.request,
@@ -265,6 +269,7 @@ impl<E: Enforcer> Hub<E> {
             by = %decision.by,
             ok = decision.ok,
             reason = decision.reason.as_ref().map(tracing::field::display),
+            covered = covered.len(),
             "a question was answered"
         );
         decision
@@ -355,7 +360,7 @@ impl Books {
 
     fn record(&mut self, blocked: Blocked, now: u64) {
         let recorded = self.ledger.record(blocked, now);
-        if let Some(evicted) = recorded.evicted {
+        for evicted in &recorded.evicted {
             // One line for each doubling: a flood must not become a flood of log lines.
             self.evicted = self.evicted.saturating_add(1);
             if self.evicted.is_power_of_two() {
@@ -365,8 +370,8 @@ impl Books {
                     "too many questions are pending, the oldest were withdrawn"
                 );
             }
-            self.withdraw(&[evicted], "evicted");
         }
+        self.withdraw(&recorded.evicted, "evicted");
         let Self { ledger, fanout, .. } = self;
         if let Some(question) = ledger.question(recorded.number) {
             let news = if recorded.new {

@@ -28,8 +28,14 @@ use index::Index;
 
 /// How many questions may be pending at once, all sandboxes together.
 pub const PENDING_LIMIT: usize = 131_072;
+/// How many bytes the texts of pending questions may take, all sandboxes together: as many as
+/// 131,072 questions of a usual length do, however long somebody makes them.
+const TEXT_LIMIT: usize = 64 << 20;
 /// How many decisions are remembered.
 pub const HISTORY_LIMIT: usize = 1_000;
+
+/// Under how many ids a decision is remembered.
+const NAMES_LIMIT: usize = 64;
 
 /// Every pending question, and the last decisions.
 ///
@@ -46,6 +52,9 @@ pub struct Ledger {
     hasher: RandomState,
     newest: u64,
     limit: usize,
+    /// The bytes of the questions' texts, and how many they may be.
+    text: usize,
+    text_limit: usize,
     narrow: bool,
     history: History,
 }
@@ -63,8 +72,27 @@ pub struct Recorded {
     pub number: u64,
     /// Whether it is a new question, not one more packet of a pending one.
     pub new: bool,
-    /// The question that had to go so that this one fits.
-    pub evicted: Option<Withdrawn>,
+    /// The questions that had to go so that this one fits.
+    pub evicted: Vec<Withdrawn>,
+}
+
+/// A question that was answered, or was not though somebody tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The record of it, under the question's own id.
+    pub decision: Decision,
+    /// The ids under which clients of Clearance1 may know it: the one that the answer named, and
+    /// the reader's newest.
+    pub ids: Vec<RequestId>,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The claim's own question.
+    pub answered: Answered,
+    /// The other questions that the same rule answers.
+    pub covered: Vec<Answered>,
 }
 
 /// A question that is no longer pending, though nobody answered it.
@@ -94,6 +122,8 @@ impl Ledger {
             hasher: RandomState::new(),
             newest: 0,
             limit: limit.max(1),
+            text: 0,
+            text_limit: TEXT_LIMIT,
             narrow,
             history: History::new(HISTORY_LIMIT),
         }
@@ -103,7 +133,7 @@ impl Ledger {
     ///
     /// A packet like a pending one (same sandbox, destination, address, port and protocol) is no
     /// new question: it raises the count, and its id becomes one more name of that question. A
-    /// full ledger first evicts the oldest question of the sandbox that has the most pending.
+    /// full ledger first evicts the oldest questions of the sandbox that has the most pending.
     pub fn record(&mut self, blocked: Blocked, now: u64) -> Recorded {
         let packet = entry::packet_hash(&blocked, &self.hasher);
         let questions = &self.questions;
@@ -115,10 +145,10 @@ impl Ledger {
             return Recorded {
                 number,
                 new: false,
-                evicted: None,
+                evicted: self.evict(self.limit),
             };
         }
-        let evicted = self.evict_if_full();
+        let evicted = self.evict(self.limit.saturating_sub(1));
         let number = self.newest.saturating_add(1);
         self.newest = number;
         let mut entry = Box::new(Entry::new(blocked, now));
@@ -131,6 +161,7 @@ impl Ledger {
             self.by_name.insert(hash, number);
         }
         self.by_packet.insert(packet, number);
+        self.text = self.text.saturating_add(entry.text());
         self.questions.insert(number, entry);
         Recorded {
             number,
@@ -158,24 +189,54 @@ impl Ledger {
             return Err(Refusal::Unknown);
         };
         let scope = claim::scope(&entry.question(narrow), reach)?;
-        Ok(entry.claim(number, action, scope, by, now))
+        Ok(entry.claim(number, asked.request, action, scope, by, now))
     }
 
-    /// Notes what became of a claim, at `now`: with [`Outcome::Applied`] the question is answered
-    /// and gone, otherwise it is pending as before (unless it was withdrawn in the meantime).
-    /// Returns the record of it.
-    pub fn settle(&mut self, receipt: Receipt, outcome: &Outcome, now: u64) -> Decision {
+    /// Notes what became of a claim, at `now`.
+    ///
+    /// With [`Outcome::Applied`] the question is answered and gone, and with it every other of the
+    /// sandbox that the scope covers: nobody is to be asked about what is decided. Otherwise the
+    /// question is pending as before, unless it was withdrawn in the meantime.
+    pub fn settle(&mut self, receipt: Receipt, outcome: &Outcome, now: u64) -> Settled {
         let decision = receipt.decision(outcome, now);
-        let names = if outcome.is_applied() {
-            self.remove(receipt.number())
-                .map(|entry| entry.names().cloned().collect())
-                .unwrap_or_default()
-        } else {
-            Vec::new()
-        };
+        let number = receipt.number();
+        let mut ids = vec![receipt.named.clone()];
         drop(receipt);
-        self.history.push(decision.clone(), names);
-        decision
+        if let Some(entry) = self.questions.get(&number) {
+            push_new(&mut ids, entry.question(self.narrow).newest_id());
+        }
+        let mut names = Vec::new();
+        let answered = Answered {
+            decision: decision.clone(),
+            ids,
+        };
+        let mut covered = Vec::new();
+        if outcome.is_applied() {
+            // A question that was withdrawn meanwhile, and asked again, was asked of another
+            // ruleset perhaps: that one stays.
+            let (gone, others) = match self.remove(number) {
+                Some(entry) => (Some(entry), self.covered(&decision)),
+                None => (None, Vec::new()),
+            };
+            names.extend(gone.iter().flat_map(|entry| entry.names().cloned()));
+            for number in others {
+                let Some(entry) = self.remove(number) else {
+                    continue;
+                };
+                let question = entry.question(self.narrow);
+                covered.push(Answered {
+                    decision: Decision {
+                        request: question.id().clone(),
+                        ..decision.clone()
+                    },
+                    ids: vec![question.newest_id().clone()],
+                });
+                let room = NAMES_LIMIT.saturating_sub(names.len());
+                names.extend(entry.names().take(room).cloned());
+            }
+        }
+        self.history.push(decision, names);
+        Settled { answered, covered }
     }
 
     /// Puts the question that `asked` names away without a rule; the next packet asks again.
@@ -184,7 +245,7 @@ impl Ledger {
         asked: Asked<'_>,
         by: DisplayText,
         now: u64,
-    ) -> Result<Decision, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let number = self.find(asked)?;
         let Some(entry) = self.remove(number) else {
             return Err(Refusal::Unknown);
@@ -203,7 +264,8 @@ impl Ledger {
         };
         let names = entry.names().cloned().collect();
         self.history.push(decision.clone(), names);
-        Ok(decision)
+        let ids = vec![question.newest_id().clone()];
+        Ok(Answered { decision, ids })
     }
 
     /// Withdraws every question of `container`, those that are being answered too.
@@ -292,11 +354,36 @@ impl Ledger {
         })
     }
 
+    /// Returns the numbers of the questions that a decision answers too, and nobody is answering.
+    fn covered(&self, decision: &Decision) -> Vec<u64> {
+        let Some(scope) = &decision.scope else {
+            return Vec::new();
+        };
+        let sandbox = self.sandboxes.get(&decision.container);
+        let pending = sandbox.into_iter().flat_map(|sandbox| &sandbox.pending);
+        pending
+            .copied()
+            .filter(|number| {
+                self.questions.get(number).is_some_and(|entry| {
+                    entry.question(self.narrow).is_covered_by(scope) && entry.in_flight().is_none()
+                })
+            })
+            .collect()
+    }
+
     fn repeat(&mut self, number: u64, blocked: Blocked, now: u64) {
         let Some(entry) = self.questions.get_mut(&number) else {
             return;
         };
+        let before = entry.text();
         let (added, forgotten) = entry.repeat(blocked, now);
+        if let Some(sandbox) = self.sandboxes.get_mut(entry.container()) {
+            entry.share_dossier(&mut sandbox.dossier);
+        }
+        self.text = self
+            .text
+            .saturating_sub(before)
+            .saturating_add(entry.text());
         let hash = |name: RequestId| self.hasher.hash_one(name.as_str());
         if let Some(name) = added {
             self.by_name.insert(hash(name), number);
@@ -337,13 +424,23 @@ impl Ledger {
         }
     }
 
-    fn evict_if_full(&mut self) -> Option<Withdrawn> {
-        if self.questions.len() < self.limit {
-            return None;
+    /// Evicts until at most `limit` questions are pending and their texts fit, but for the last.
+    fn evict(&mut self, limit: usize) -> Vec<Withdrawn> {
+        let mut evicted = Vec::new();
+        while self.questions.len() > limit
+            || (self.text > self.text_limit && self.questions.len() > 1)
+        {
+            let Some(oldest) = self.oldest_of_fullest() else {
+                break;
+            };
+            evicted.append(&mut self.withdraw(vec![oldest]));
         }
+        evicted
+    }
+
+    fn oldest_of_fullest(&self) -> Option<u64> {
         let (_, container) = self.fullest.last()?;
-        let oldest = *self.sandboxes.get(container)?.pending.first()?;
-        self.withdraw(vec![oldest]).pop()
+        self.sandboxes.get(container)?.pending.first().copied()
     }
 
     fn withdraw(&mut self, numbers: Vec<u64>) -> Vec<Withdrawn> {
@@ -361,6 +458,7 @@ impl Ledger {
 
     fn remove(&mut self, number: u64) -> Option<Box<Entry>> {
         let entry = self.questions.remove(&number)?;
+        self.text = self.text.saturating_sub(entry.text());
         for name in entry.names() {
             let hash = self.hasher.hash_one(name.as_str());
             self.by_name.remove(hash, number);
@@ -377,5 +475,11 @@ impl Ledger {
             self.sandboxes = HashMap::new();
         }
         Some(entry)
+    }
+}
+
+fn push_new(ids: &mut Vec<RequestId>, id: &RequestId) {
+    if !ids.contains(id) {
+        ids.push(id.clone());
     }
 }

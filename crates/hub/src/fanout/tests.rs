@@ -205,8 +205,8 @@ impl Rig {
             container: "c",
             dest: "192.0.2.1",
         };
-        let decision = self.ledger.dismiss(asked, "me".into(), 1).unwrap();
-        let news = News::Decided(&decision);
+        let answered = self.ledger.dismiss(asked, "me".into(), 1).unwrap();
+        let news = News::Decided(&answered);
         self.fanout.publish(&self.ledger, &news);
         self.fanout.flush(&self.ledger);
     }

@@ -88,6 +88,8 @@ impl Claim {
 pub struct Receipt {
     pub(super) number: u64,
     pub(super) decision: Box<Decision>,
+    /// The id that the answer named.
+    pub(super) named: RequestId,
     /// Held so that the question sees itself claimed.
     pub(super) _held: Arc<()>,
 }

@@ -16,6 +16,9 @@ use super::claim::{Claim, Receipt};
 /// How many ids of repeated packets a question still answers to, besides its first.
 const ALIASES: usize = 8;
 
+/// What a dossier's entry takes besides its texts.
+const ENTRY_OVERHEAD: usize = 64;
+
 /// A question with its bookkeeping.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -26,6 +29,8 @@ pub(super) struct Entry {
     last_seen: u64,
     count: u64,
     claim: Option<Box<InFlight>>,
+    /// The bytes of its dossier, 0 where it shares its sandbox's.
+    dossier_text: usize,
 }
 
 /// Boxed, for most questions are never repeated.
@@ -50,6 +55,7 @@ impl Entry {
             last_seen: now,
             count: 1,
             claim: None,
+            dossier_text: 0,
         }
     }
 
@@ -130,7 +136,8 @@ impl Entry {
         &self.blocked.dossier
     }
 
-    /// Takes `shared` for its dossier where the two are equal, and else becomes the shared one.
+    /// Takes `shared` for its dossier where the two are equal, and else its own becomes the
+    /// shared one.
     pub(super) fn share_dossier(&mut self, shared: &mut Dossier) {
         let own = &mut self.blocked.dossier;
         if Arc::ptr_eq(own, shared) {
@@ -138,9 +145,40 @@ impl Entry {
         }
         if own == shared {
             own.clone_from(shared);
+            self.dossier_text = 0;
         } else {
             shared.clone_from(own);
+            let bytes = |(key, value): (&DisplayText, &DisplayText)| {
+                let texts = key.as_str().len().saturating_add(value.as_str().len());
+                texts.saturating_add(ENTRY_OVERHEAD)
+            };
+            self.dossier_text = own.iter().map(bytes).fold(0, usize::saturating_add);
         }
+    }
+
+    /// Returns the bytes that its texts take, but for those that it shares.
+    pub(super) fn text(&self) -> usize {
+        let process = self.blocked.process.as_ref().map_or(0, |process| {
+            let arguments = process
+                .command
+                .iter()
+                .map(|argument| argument.as_str().len());
+            arguments.fold(process.name.as_str().len(), usize::saturating_add)
+        });
+        self.names()
+            .map(|name| name.as_str().len())
+            .chain(
+                self.blocked
+                    .domain
+                    .iter()
+                    .map(|domain| domain.as_str().len()),
+            )
+            .chain([
+                self.blocked.address.as_str().len(),
+                process,
+                self.dossier_text,
+            ])
+            .fold(0, usize::saturating_add)
     }
 
     /// Returns the answer that is being carried out, as far as it is known.
@@ -152,6 +190,7 @@ impl Entry {
     pub(super) fn claim(
         &mut self,
         number: u64,
+        named: &str,
         action: Action,
         scope: Scope,
         by: DisplayText,
@@ -181,8 +220,10 @@ impl Entry {
             action,
             scope,
         };
+        let named = self.names().find(|name| name.as_str() == named);
         let receipt = Receipt {
             number,
+            named: named.unwrap_or(&decision.request).clone(),
             decision: Box::new(decision),
             _held: held,
         };
@@ -299,6 +340,13 @@ impl<'a> Question<'a> {
             count: self.count(),
             ..Request::new(self.entry.blocked.clone(), self.scope(), self.first_seen())
         }
+    }
+
+    /// Says whether a rule of this scope is about its packets too.
+    pub fn is_covered_by(&self, scope: &Scope) -> bool {
+        scope.dest == *self.dest()
+            && scope.port.is_none_or(|port| port == self.port())
+            && scope.protocol.is_none_or(|p| p == self.protocol())
     }
 
     /// Returns how far an answer reaches that does not say: the packet's port and protocol, or the

@@ -60,7 +60,10 @@ fn an_applied_claim_consumes_the_question() {
     let (order, receipt) = claim(&mut ledger, WEB).unwrap();
     assert_eq!(order.container().as_str(), "c");
     assert_eq!(order.dest().as_str(), "192.0.2.1");
-    let decision = ledger.settle(receipt, &Outcome::Applied, 10);
+    let decision = ledger
+        .settle(receipt, &Outcome::Applied, 10)
+        .answered
+        .decision;
     assert!(decision.ok && decision.by.as_str() == "me" && decision.at == 10);
     assert!(ledger.is_empty());
     let refusal = claim(&mut ledger, WEB).unwrap_err();
@@ -71,7 +74,8 @@ fn an_applied_claim_consumes_the_question() {
 fn a_failed_claim_leaves_the_question_pending() {
     let mut ledger = with_one_question();
     let (_, receipt) = claim(&mut ledger, WEB).unwrap();
-    let decision = ledger.settle(receipt, &Outcome::Failed("no".into()), 10);
+    let failed = Outcome::Failed("no".into());
+    let decision = ledger.settle(receipt, &failed, 10).answered.decision;
     assert_eq!((decision.ok, decision.reason), (false, Some("no".into())));
     assert_eq!(ids(&ledger), ["c:1"]);
     assert!(claim(&mut ledger, WEB).is_ok());
@@ -271,7 +275,7 @@ fn a_sandbox_that_ends_takes_its_questions_along() {
     assert_eq!(void.iter().map(ids_of).collect::<Vec<_>>(), ["c:1", "c:2"]);
     assert_eq!(ids(&ledger), ["d:1"]);
     let failed = Outcome::Failed("no".into());
-    assert!(!ledger.settle(receipt, &failed, 9).ok);
+    assert!(!ledger.settle(receipt, &failed, 9).answered.decision.ok);
     assert_eq!(
         ids(&ledger),
         ["d:1"],
@@ -301,12 +305,36 @@ fn a_full_ledger_evicts_from_whoever_has_most() {
     }
     for n in 4..=50 {
         let recorded = ledger.record(blocked("loud", &format!("l:{n}"), "192.0.2.1", n), 1);
-        let evicted = recorded.evicted.expect("one has to go");
-        assert_eq!(evicted.question().id().as_str(), format!("l:{}", n - 3));
+        assert_eq!(recorded.evicted.len(), 1);
+        assert_eq!(
+            recorded.evicted[0].question().id().as_str(),
+            format!("l:{}", n - 3)
+        );
     }
     assert_eq!(ids(&ledger), ["q:1", "l:48", "l:49", "l:50"]);
     assert_eq!(ledger.by_name.len(), 4);
     assert_eq!(ledger.by_packet.len(), 4);
+}
+
+#[test]
+fn long_texts_are_bounded_as_many_questions_are() {
+    let mut ledger = ledger();
+    ledger.text_limit = 1 << 20;
+    let long = "x".repeat(250);
+    for n in 0..200 {
+        let entry = |key: u32| (format!("{key} {n}").as_str().into(), long.as_str().into());
+        let mut blocked = blocked("c", &format!("c:{n}"), "192.0.2.1", n);
+        blocked.dossier = Dossier::new((0..50).map(entry).collect());
+        let recorded = ledger.record(blocked, 1);
+        assert!(
+            ledger.question(recorded.number).is_some(),
+            "the newest stays"
+        );
+        assert!(ledger.text <= ledger.text_limit + 20_000);
+    }
+    assert!((40..100).contains(&ledger.len()), "{}", ledger.len());
+    ledger.clear_all();
+    assert_eq!(ledger.text, 0);
 }
 
 #[test]
@@ -333,6 +361,74 @@ fn a_decision_is_remembered_under_every_name_of_its_question() {
         let refusal = claim(&mut ledger, asked(name, "c", "192.0.2.1"));
         assert!(matches!(refusal, Err(Refusal::Decided(d)) if d.by.as_str() == "first"));
     }
+}
+
+#[test]
+fn a_rule_answers_every_question_that_it_covers() {
+    let name = |n: u64, address: &str, port| Blocked {
+        domain: Some("a.example".parse().unwrap()),
+        ..blocked("c", &format!("c:{n}"), address, port)
+    };
+    for (reach, left) in [
+        (Reach::Asked, vec!["c:3", "c:4", "d:1"]),
+        (Reach::Whole, vec!["c:4", "d:1"]),
+    ] {
+        let mut ledger = ledger();
+        ledger.record(name(1, "192.0.2.1", 443), 1);
+        ledger.record(name(2, "2001:db8::1", 443), 1);
+        ledger.record(name(5, "2001:db8::1", 443), 1);
+        ledger.record(name(3, "192.0.2.1", 80), 1);
+        ledger.record(blocked("c", "c:4", "192.0.2.1", 443), 1);
+        ledger.record(
+            Blocked {
+                container: "d".parse().unwrap(),
+                request: "d:1".parse().unwrap(),
+                ..name(1, "192.0.2.1", 443)
+            },
+            1,
+        );
+        let one = asked("c:1", "c", "a.example");
+        let (_order, receipt) = ledger
+            .claim(one, Action::Allow, reach.clone(), "me".into(), 9)
+            .unwrap();
+        let settled = ledger.settle(receipt, &Outcome::Applied, 9);
+        assert_eq!(ids(&ledger), left, "{reach:?}");
+        let second = &settled.covered[0];
+        assert_eq!(second.decision.request.as_str(), "c:2");
+        assert_eq!(
+            second.ids,
+            ["c:5".parse().unwrap()],
+            "older clients know the newest"
+        );
+        let again = claim(&mut ledger, asked("c:5", "c", "a.example"));
+        assert!(matches!(again, Err(Refusal::Decided(first)) if first.request.as_str() == "c:1"));
+    }
+}
+
+#[test]
+fn a_failed_rule_answers_nothing() {
+    let mut ledger = with_one_question();
+    ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
+    let (_order, receipt) = ledger
+        .claim(WEB, Action::Allow, Reach::Whole, "me".into(), 9)
+        .unwrap();
+    let settled = ledger.settle(receipt, &Outcome::Failed("no".into()), 9);
+    assert!(settled.covered.is_empty());
+    assert_eq!(ids(&ledger), ["c:1", "c:2"]);
+}
+
+#[test]
+fn a_question_that_somebody_is_answering_is_left_to_them() {
+    let mut ledger = with_one_question();
+    ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
+    let (_order, other) = claim(&mut ledger, asked("c:2", "c", "192.0.2.1")).unwrap();
+    let (_order, receipt) = ledger
+        .claim(WEB, Action::Allow, Reach::Whole, "me".into(), 9)
+        .unwrap();
+    ledger.settle(receipt, &Outcome::Applied, 9);
+    assert_eq!(ids(&ledger), ["c:2"]);
+    ledger.settle(other, &Outcome::Applied, 9);
+    assert!(ledger.is_empty());
 }
 
 #[test]
@@ -519,7 +615,9 @@ proptest! {
                     } else {
                         Outcome::Failed("no".into())
                     };
-                    let request = ledger.settle(receipt, &outcome, 2).request.to_string();
+                    let settled = ledger.settle(receipt, &outcome, 2);
+                    prop_assert!(settled.covered.is_empty());
+                    let request = settled.answered.decision.request.to_string();
                     model.claimed(number, false);
                     if applied {
                         model.decide(number);
@@ -560,6 +658,8 @@ proptest! {
             let names: usize = model.pending.iter().map(|known| known.names.len()).sum();
             prop_assert_eq!(ledger.by_name.len(), names, "no name outlives its question");
             prop_assert_eq!(ledger.by_packet.len(), model.pending.len());
+            let text: usize = ledger.questions.values().map(|entry| entry.text()).sum();
+            prop_assert_eq!(ledger.text, text);
             let loads: usize = ledger.fullest.iter().map(|(load, _)| *load).sum();
             prop_assert_eq!(loads, model.pending.len());
         }

@@ -60,6 +60,26 @@ async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody()
 }
 
 #[tokio::test]
+async fn an_older_client_hears_of_the_ids_it_knows() {
+    let mut rig = with_one_question(Options::default(), true).await;
+    let mut reader = rig.reader().await;
+    rig.block(&mut reader, 2, "192.0.2.1").await;
+    let mut one = rig.one().await;
+    let mut client = rig.client().await;
+    while one.event().await["request_id"] != "c:2" {}
+    let reply = client.verdict("c:1", "192.0.2.1", "deny").await;
+    assert_eq!(reply["parameters"]["ok"], true);
+    for id in ["c:1", "c:2"] {
+        let event = one.event().await;
+        assert_eq!(
+            (&event["type"], &event["request_id"]),
+            (&json!("verdict_applied"), &json!(id))
+        );
+    }
+    rig.order().await;
+}
+
+#[tokio::test]
 async fn a_newer_decision_is_as_narrow_as_the_question() {
     let mut rig = with_one_question(Options::default(), true).await;
     let mut client = rig.client().await;
