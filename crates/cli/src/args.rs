@@ -55,14 +55,22 @@ Environment:
     max_term_width = 100
 )]
 pub struct Cli {
-    /// When to use colours: `auto` means on a terminal.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    /// When to use colours: auto (on a terminal), always or never
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_enum,
+        default_value_t = Color::Auto,
+        hide_possible_values = true,
+        value_name = "WHEN"
+    )]
     pub color: Color,
-    /// Print one JSON object per line, errors too.
-    #[arg(long, global = true)]
+    /// Print one JSON object per line, errors too
+    #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// Log more to standard error; twice, much more.
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    /// Log more to standard error; twice, much more
+    #[arg(short, long, global = true, help_heading = "Global options", action = ArgAction::Count)]
     pub verbose: u8,
     /// What to do.
     #[command(subcommand)]

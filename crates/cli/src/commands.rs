@@ -20,7 +20,7 @@ use crate::{Context, Failure, Status};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer the questions of every sandbox at this terminal.
-    #[command(display_order = 30)]
+    #[command(display_order = 30, long_about = clearance::ABOUT)]
     Clearance(clearance::Args),
 
     /// Show the whole way of a packet to an answer, in namespaces of its own.
@@ -36,11 +36,11 @@ pub enum Command {
     DemoProgram(demo::program::Args),
 
     /// Print the firewall rules a sandbox gets, in nft syntax.
-    #[command(display_order = 40)]
+    #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
 
     /// Serve one hub for every sandbox, on the classic sockets.
-    #[command(display_order = 60)]
+    #[command(display_order = 60, long_about = serve::ABOUT)]
     Serve(serve::Args),
 
     /// Serve the verdict helper, which runs `terok-shield` for a hub.

@@ -83,7 +83,7 @@ pub fn opens(row: &Row) -> String {
     let is_name = matches!(row.dest().target(), Ok(Target::Name(_)));
     let at = match (at.is_empty(), is_name) {
         (true, _) => String::new(),
-        (false, true) => format!(" ({at}, and what the name leads to later)"),
+        (false, true) => format!(" ({at}, and its later addresses)"),
         (false, false) => format!(" ({at})"),
     };
     let reach = reach(row.scope());

@@ -12,16 +12,17 @@ use terok_clearance::socket::RuntimeDir;
 use crate::output::Closed;
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
-/// What may be said to it.
-#[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Answer the questions of every sandbox at this terminal.
+/// What it does, at length.
+pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this terminal.
 
 Each question has a number that it keeps, and says exactly what an `allow` opens. Type `a 3` to \
 allow row 3, `d 3` to deny it, `l` to list what is asked, `q` to quit. What you do not answer stays \
 asked, and nothing is opened: not by quitting, not by the end of the input, not by a lost \
-connection. A hub that is not there yet is waited for.",
-    after_long_help = "\
+connection. A hub that is not there yet is waited for.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
 Examples:
   terok-clearance clearance
   echo l | terok-clearance clearance        what is asked right now
@@ -33,8 +34,7 @@ lines as well: `a 3`, or {\"action\":\"allow\",\"row\":3,\"request\":\"web:17\"}
 may be left out and otherwise makes sure of what row 3 is about. Lines are read after `ready`.
 
 Exit status: 0 at `q` or the end of the input, 1 if the hub of --socket is unavailable, 130 at
-Ctrl-C."
-)]
+Ctrl-C.")]
 pub struct Args {
     /// Listen to the hub at this socket alone, and fail if it is not there.
     #[arg(long, value_name = "PATH")]

@@ -8,18 +8,18 @@ use shield::{Policy, preview};
 
 use crate::{Context, Failure, Status};
 
-/// What may be said to it.
-#[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Print the firewall rules a sandbox gets, in nft syntax.
+/// What it does, at length.
+pub(super) const ABOUT: &str = "Print the firewall rules a sandbox gets, in nft syntax.
 
 The same rules go to the kernel over netlink; nothing is changed by printing them. `nft -c -f` \
-checks the text, and in a network namespace of its own `nft -f` loads it.",
-    after_long_help = "\
+checks the text, and in a network namespace of its own `nft -f` loads it.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
 Examples:
   terok-clearance preview --dns 192.0.2.53
-  terok-clearance preview | unshare -Urn nft -c -f -"
-)]
+  terok-clearance preview | unshare -Urn nft -c -f -")]
 pub struct Args {
     /// A resolver that the sandbox may ask; again for more.
     #[arg(long, value_name = "ADDRESS")]

@@ -19,22 +19,22 @@ use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
 use keeper::Keeper;
 
-/// What may be said to it.
-#[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Serve one hub for every sandbox, on the classic sockets.
+/// What it does, at length.
+pub(super) const ABOUT: &str = "Serve one hub for every sandbox, on the classic sockets.
 
 Readers report to terok-shield-events.sock, people subscribe and answer on terok-clearance.sock, \
 and answers go to the verdict helper at terok-clearance-verdict.sock, which must run too \
 (`serve-verdict`). It stays in the foreground and logs to standard error, as systemd likes it; \
-SIGTERM and Ctrl-C end it and remove its sockets.",
-    after_long_help = "\
+SIGTERM and Ctrl-C end it and remove its sockets.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
 Examples:
   terok-clearance serve-verdict &
   terok-clearance serve
 
-A sandbox of `run` and every supervisor has a hub of its own, and needs neither."
-)]
+A sandbox of `run` and every supervisor has a hub of its own, and needs neither.")]
 pub struct Args {
     /// Which release's clients of org.terok.Clearance1 to serve: each takes only its own events.
     #[arg(long, value_enum, default_value_t = Era::D, value_name = "ERA")]
