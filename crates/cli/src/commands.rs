@@ -60,7 +60,7 @@ impl Command {
 
             Self::Demo(args) => demo::perform(args, context),
 
-            Self::DemoInternet(args) => demo::internet::perform(args, context),
+            Self::DemoInternet(args) => demo::internet::perform(&args, context),
 
             Self::DemoProgram(args) => demo::program::perform(args, context),
 

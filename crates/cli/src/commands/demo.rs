@@ -42,6 +42,9 @@ use told::FromProgram;
 
 use crate::{Advise as _, Context, Failure, Status, Stop};
 
+/// How the name of the directory begins that has the demo's sockets.
+const DIRECTORY: &str = "terok-demo-";
+
 /// What may be said to it.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(after_long_help = "\
@@ -90,28 +93,29 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     let mut outcome = Outcome::default();
     let ended = play(args, teller, &mut outcome);
 
-    let status = match &ended {
-        Ok(status) => *status,
-        Err(failure) => {
-            outcome.problems.push(failure.words());
-            Status::FAILURE
-        }
-    };
-    if status == Status::INTERRUPTED || status == Status::TERMINATED {
-        outcome
-            .problems
-            .push("it was stopped before its end".to_owned());
-    }
     let mut verdict = judge(&outcome.seen);
     verdict.problems.extend(outcome.problems);
-    let ok = verdict.problems.is_empty();
-    teller.say(&Step::Summary(Summary {
+    match &ended {
+        Ok(Status::INTERRUPTED | Status::TERMINATED) => {
+            verdict
+                .missing
+                .push("it was stopped before its end".to_owned());
+        }
+        Ok(_) => {}
+        Err(failure) => verdict.missing.push(failure.words()),
+    }
+    let ok = verdict.is_as_it_should_be();
+    let summary = Step::Summary(Summary {
         ok,
         verdict,
         packet_to_event_us: median(outcome.to_event),
         answer_to_set_us: median(outcome.to_set),
         took_us: now_us() - began_at,
-    }))?;
+    });
+    // A person reads of what could not be set up on standard error, and that is all there is.
+    if ended.is_ok() || context.json || !outcome.seen.is_empty() {
+        teller.say(&summary)?;
+    }
     ended.map(|status| match status {
         Status::OK if !ok => Status::FAILURE,
         status => status,
@@ -121,7 +125,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 /// Sets up, tells, and takes down.
 fn play(args: Args, teller: Teller, outcome: &mut Outcome) -> Result<Status, Failure> {
     let directory = tempfile::Builder::new()
-        .prefix("terok-demo-")
+        .prefix(DIRECTORY)
         .tempdir_in("/tmp")
         .context("making a directory for the sockets")?;
     // Before there is a runtime: building a sandbox forks.
@@ -219,7 +223,8 @@ impl Scene<'_> {
         })?;
 
         let began_at = now_us();
-        let (internet, without_v6) = Internet::start(self.sandbox.init()).await?;
+        let (internet, without_v6) =
+            Internet::start(self.sandbox.init(), self.directory.path()).await?;
         teller.say(&Step::Internet {
             hosts: world::HOSTS.len(),
             without_v6: without_v6.clone(),
@@ -246,6 +251,7 @@ impl Scene<'_> {
             operator,
             answers: Answers::new(args.answer),
             program: &mut program,
+            keeper: &keeper,
             kernel: &mut kernel,
             container,
             without_v6,
@@ -261,8 +267,7 @@ impl Scene<'_> {
         for seen in &mut outcome.seen {
             seen.reached = seen
                 .host
-                .and_then(|host| reached.get(&host).copied())
-                .unwrap_or(0);
+                .map(|host| reached.get(&host).copied().unwrap_or(0));
         }
         Ok(Status::OK)
     }

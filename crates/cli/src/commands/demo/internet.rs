@@ -4,9 +4,11 @@
 //!
 //! It ends when its standard input does, so that it never outlives the demo, however that ends.
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,14 +36,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TTL: u32 = 60;
 
 /// What the demo starts it with.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// A process in the sandbox's network namespace
     pid: u32,
+    /// The demo's directory, to be swept away should the demo not come to do so
+    directory: PathBuf,
 }
 
 /// Joins the sandbox and serves until standard input ends.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: &Args, context: &Context) -> Result<Status, Failure> {
+    let status = serve(args, context);
+    sweep(&args.directory);
+    Ok(status)
+}
+
+fn serve(args: &Args, context: &Context) -> Status {
     let say = |what: &FromInternet| context.output.text(&told::line(what)?);
     let outcome = join(args.pid).and_then(|without_v6| {
         crate::block_on(async {
@@ -58,9 +68,18 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         let error = DisplayText::new(&format!("{error:#}"));
         // If nobody listens any more, there is nobody to tell.
         drop(say(&FromInternet::Failed { error }));
-        return Ok(Status::FAILURE);
+        return Status::FAILURE;
     }
-    Ok(Status::OK)
+    Status::OK
+}
+
+/// Takes away what a killed demo left; one that ended by itself has left nothing.
+fn sweep(directory: &Path) {
+    let name = directory.file_name().and_then(OsStr::to_str);
+    if name.is_some_and(|name| name.starts_with(super::DIRECTORY)) {
+        // Most often it is gone.
+        drop(std::fs::remove_dir_all(directory));
+    }
 }
 
 async fn hang_up() -> io::Result<()> {

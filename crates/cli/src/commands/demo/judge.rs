@@ -32,10 +32,12 @@ pub(super) struct Seen {
     pub(super) set: bool,
     /// Whether a later attempt passed.
     pub(super) passed: bool,
-    /// How often somebody reached the host, as the host counts.
-    pub(super) reached: usize,
+    /// How often somebody reached the host, as the host counts; nothing: it was not heard.
+    pub(super) reached: Option<usize>,
     /// Whether an answer to a question that was never asked was accepted.
     pub(super) forged: bool,
+    /// Whether it came to its end: what was stopped halfway is not judged.
+    pub(super) done: bool,
 }
 
 /// The counts, and what is wrong.
@@ -55,9 +57,19 @@ pub(super) struct Verdict {
     pub(super) refused: usize,
     /// What is wrong, in words.
     pub(super) problems: Vec<String>,
+    /// What was not shown, in words: nothing is wrong with it, but it is no success.
+    pub(super) missing: Vec<String>,
 }
 
-/// Returns what all that was seen comes to. It is as it should be if there are no problems.
+impl Verdict {
+    /// Says whether nothing is wrong and nothing is missing.
+    pub(super) const fn is_as_it_should_be(&self) -> bool {
+        self.problems.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// Returns what all that was seen comes to. It is as it should be if there are no problems and
+/// nothing is missing.
 pub(super) fn judge(fetches: &[Seen]) -> Verdict {
     let count = |what: &dyn Fn(&&Seen) -> bool| fetches.iter().filter(what).count();
     let answered = |action| count(&|seen| seen.asked && seen.answer == Some(action));
@@ -70,7 +82,13 @@ pub(super) fn judge(fetches: &[Seen]) -> Verdict {
         refused: count(&|seen| !seen.passed),
         problems: fetches
             .iter()
+            .filter(|seen| seen.done)
             .flat_map(|seen| problems(seen).map(|problem| format!("{}: {problem}", seen.url)))
+            .collect(),
+        missing: fetches
+            .iter()
+            .filter(|seen| seen.done && seen.askable && seen.asked && seen.answer.is_none())
+            .map(|seen| format!("{}: nobody answered; it stays shut", seen.url))
             .collect(),
     }
 }
@@ -86,21 +104,17 @@ fn problems(seen: &Seen) -> impl Iterator<Item = &'static str> {
         ),
         (seen.forged, "an answer that nobody asked for was accepted"),
         (
-            seen.askable && seen.asked && seen.answer.is_none(),
-            "nobody answered; it stays shut",
-        ),
-        (
             seen.asked && seen.answer.is_some() && !seen.set,
             "the kernel's sets do not have the answer",
         ),
         (allowed && !seen.passed, "it was allowed and did not pass"),
         (!allowed && seen.passed, "it passed and was not allowed"),
         (
-            seen.passed && seen.reached == 0,
+            seen.passed && seen.reached == Some(0),
             "the program has a page that the host never sent",
         ),
         (
-            !allowed && !seen.passed && seen.reached > 0,
+            !allowed && !seen.passed && seen.reached.is_some_and(|times| times > 0),
             "its host was reached, and that was not allowed",
         ),
     ]
@@ -120,7 +134,8 @@ mod tests {
             answer: Some(Action::Allow),
             set: true,
             passed: true,
-            reached: 1,
+            reached: Some(1),
+            done: true,
             ..Seen::default()
         }
     }
@@ -129,7 +144,7 @@ mod tests {
         Seen {
             answer: Some(Action::Deny),
             passed: false,
-            reached: 0,
+            reached: Some(0),
             ..allowed()
         }
     }
@@ -137,6 +152,8 @@ mod tests {
     fn never() -> Seen {
         Seen {
             url: "http://m/".to_owned(),
+            reached: Some(0),
+            done: true,
             ..Seen::default()
         }
     }
@@ -154,15 +171,44 @@ mod tests {
                 passed: 1,
                 refused: 2,
                 problems: Vec::new(),
+                missing: Vec::new(),
             }
         );
+    }
+
+    #[test]
+    fn what_nobody_answers_is_missing_but_not_wrong() {
+        let unanswered = Seen {
+            answer: None,
+            set: false,
+            ..denied()
+        };
+        let verdict = judge(&[allowed(), unanswered]);
+        assert_eq!(verdict.problems, Vec::<String>::new());
+        assert_eq!(
+            verdict.missing,
+            ["http://a/: nobody answered; it stays shut"]
+        );
+        assert_eq!(verdict.unanswered, 1);
+    }
+
+    #[test]
+    fn what_was_stopped_halfway_is_not_judged() {
+        let halfway = Seen {
+            set: false,
+            passed: false,
+            reached: None,
+            done: false,
+            ..allowed()
+        };
+        assert_eq!(judge(&[halfway]).problems, Vec::<String>::new());
     }
 
     /// Each way in which a firewall can fail is seen, whatever else is as it should be.
     #[test]
     fn every_sabotage_is_a_problem() {
         check(allowed(), "allowed and did not pass", |seen| {
-            (seen.passed, seen.reached) = (false, 0);
+            (seen.passed, seen.reached) = (false, Some(0));
         });
         check(allowed(), "the kernel's sets do not have", |seen| {
             seen.set = false;
@@ -171,7 +217,7 @@ mod tests {
             seen.passed_unasked = true;
         });
         check(allowed(), "that the host never sent", |seen| {
-            seen.reached = 0;
+            seen.reached = Some(0);
         });
         check(allowed(), "nobody was asked", |seen| {
             seen.asked = false;
@@ -182,14 +228,11 @@ mod tests {
         check(allowed(), "passed and was not allowed", |seen| {
             seen.answer = None;
         });
-        check(denied(), "nobody answered; it stays shut", |seen| {
-            seen.answer = None;
-        });
         check(denied(), "passed and was not allowed", |seen| {
-            (seen.passed, seen.reached) = (true, 1);
+            (seen.passed, seen.reached) = (true, Some(1));
         });
         check(denied(), "its host was reached", |seen| {
-            seen.reached = 1;
+            seen.reached = Some(1);
         });
         check(denied(), "the kernel's sets do not have", |seen| {
             seen.set = false;
@@ -198,10 +241,10 @@ mod tests {
             seen.asked = true;
         });
         check(never(), "passed and was not allowed", |seen| {
-            (seen.passed, seen.reached) = (true, 1);
+            (seen.passed, seen.reached) = (true, Some(1));
         });
         check(never(), "its host was reached", |seen| {
-            seen.reached = 2;
+            seen.reached = Some(2);
         });
         check(never(), "nobody asked for was accepted", |seen| {
             seen.forged = true;

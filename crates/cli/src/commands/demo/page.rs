@@ -24,10 +24,10 @@ real: kernel, packets, firewall, sockets; only the internet is a pretend one.
 const LEGEND: &str = "
 For each thing that the program fetches, and for each step with its time:
   packet    its first packet: the kernel drops it, logs it, tells the program
-  event     the logged packet is a question at the operator's end of a socket
+  event     from the kernel's log it comes to the operator as a question
   question  what is asked, and so all that an answer can open
   answer    what was answered
-  set       the nftables set element that the answer became, read back
+  set       the nftables set element that the answer became; it is read back
   passed    the program tries again, and gets its page; or it is refused
 ";
 
@@ -106,18 +106,17 @@ impl Page {
     fn summary(self, summary: &Summary) -> String {
         let verdict = &summary.verdict;
         let mut lines = vec![String::new()];
-        if summary.ok {
+        if !verdict.problems.is_empty() {
+            lines.push(self.paint(Color::Red, "It does not hold:"));
+        } else if verdict.missing.is_empty() {
             let words = "It holds: what was allowed passed, and nothing else.";
             lines.push(self.paint(Color::Green, words));
         } else {
-            lines.push(self.paint(Color::Red, "It does not hold, or was not shown:"));
-            lines.extend(
-                verdict
-                    .problems
-                    .iter()
-                    .map(|problem| format!("  {problem}")),
-            );
+            let words = "Nothing passed that was not allowed, but not everything was shown:";
+            lines.push(self.paint(Color::Yellow, words));
         }
+        let wrong = verdict.problems.iter().chain(&verdict.missing);
+        lines.extend(wrong.map(|words| format!("  {words}")));
         lines.push(format!(
             "  {} questions: {} allowed, {} denied, {} not answered",
             verdict.asked, verdict.allowed, verdict.denied, verdict.unanswered
@@ -224,18 +223,20 @@ fn of_a_fetch(step: &Step) -> Told {
             told("packet", Color::Red, words, Some(*took_us))
         }
         Step::Event {
-            process,
+            packet_to_log_us,
             packet_to_event_us,
             ..
         } => {
-            let who = process.as_ref().map_or_else(String::new, |process| {
-                format!(", sent by {} (process {})", process.name, process.pid)
-            });
-            let words = format!("at the operator{who}");
+            let log = packet_to_log_us.map(|us| format!("in the log after {}, ", duration(us)));
+            let words = format!("{}at the operator after", log.unwrap_or_default());
             told("event", Color::Yellow, words, Some(*packet_to_event_us))
         }
-        Step::Question { scope, .. } => {
-            told("question", Color::Blue, format!("{}?", what(scope)), None)
+        Step::Question { scope, process, .. } => {
+            let who = process.as_ref().map_or_else(String::new, |process| {
+                format!(" (from {}, process {})", process.name, process.pid)
+            });
+            let words = format!("{}?{who}", what(scope));
+            told("question", Color::Blue, words, None)
         }
         Step::Answer { answer, by, .. } => match answer {
             Some(Action::Allow) => told("answer", Color::Green, format!("allow ({by})"), None),
@@ -261,7 +262,7 @@ fn of_a_fetch(step: &Step) -> Told {
             told("set", color, words, Some(*answer_to_set_us))
         }
         Step::Forged { error, .. } => {
-            let words = format!("nobody is asked; an answer all the same: {error}");
+            let words = format!("never asked; a forged answer: {error}");
             told("forged", Color::Blue, words, None)
         }
         Step::Passed {

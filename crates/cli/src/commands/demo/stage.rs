@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,14 +17,15 @@ use netns::sandbox::Running;
 use netns::{Place, Process, SocketSpec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use shield::{Element, Policy, Shield};
-use supervisor::{Config, Supervisor};
-use terok_clearance::DisplayText;
+use supervisor::{Config, Observer, Supervisor};
+use terok_clearance::{DisplayText, RequestId};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::now_us;
 use super::told::{self, FromInternet, FromProgram};
 
 /// How long a part may take to come up or to go away.
@@ -40,11 +41,16 @@ pub(super) struct Internet {
 }
 
 impl Internet {
-    /// Starts it next to the sandbox that `process` is in; returns why there is no IPv6, too.
-    pub(super) async fn start(process: &Process) -> anyhow::Result<(Self, Option<DisplayText>)> {
+    /// Starts it next to the sandbox that `process` is in; returns why there is no IPv6, too. It
+    /// sweeps `directory` away when it ends, for a demo that is killed cannot.
+    pub(super) async fn start(
+        process: &Process,
+        directory: &Path,
+    ) -> anyhow::Result<(Self, Option<DisplayText>)> {
         let mut child = Command::new("/proc/self/exe")
             .arg0("terok-clearance")
             .args(["demo-internet", &process.pid().to_string()])
+            .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // A Ctrl-C is for the demo, which then closes this process's standard input.
@@ -95,12 +101,22 @@ impl Internet {
     }
 }
 
+/// When the supervisor was how far with a question, in microseconds of the monotonic clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Marks {
+    /// It had read the packet from the kernel's log.
+    pub(super) read_at: Option<u64>,
+    /// The kernel had taken the set element.
+    pub(super) set_at: Option<u64>,
+}
+
 /// The supervisor, in a thread and a runtime of its own.
 #[derive(Debug)]
 pub(super) struct Keeper {
     thread: Option<JoinHandle<anyhow::Result<()>>>,
     stop: CancellationToken,
     hub: PathBuf,
+    marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>,
 }
 
 impl Keeper {
@@ -109,6 +125,8 @@ impl Keeper {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let token = stop.clone();
+        let marks = Arc::default();
+        let observer = observer(Arc::clone(&marks));
         let thread = std::thread::Builder::new()
             .name("supervisor".to_owned())
             .spawn(move || {
@@ -122,7 +140,7 @@ impl Keeper {
                     };
                     // Nobody waits any more if the demo was stopped: then the token says so.
                     drop(ready.send(Ok(supervisor.hub().to_owned())));
-                    supervisor.serve(token).await?;
+                    supervisor.observed(observer).serve(token).await?;
                     Ok(())
                 })
             })
@@ -131,6 +149,7 @@ impl Keeper {
             thread: Some(thread),
             stop,
             hub: PathBuf::new(),
+            marks,
         };
         this.hub = is_ready
             .await
@@ -142,6 +161,12 @@ impl Keeper {
     /// Returns where the hub listens.
     pub(super) fn hub(&self) -> &Path {
         &self.hub
+    }
+
+    /// Returns how far it was with a question when.
+    pub(super) fn marks(&self, request: &RequestId) -> Marks {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.get(request).copied().unwrap_or_default()
     }
 
     /// Stops it and waits until its sockets are gone.
@@ -162,6 +187,22 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+fn observer(marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>) -> Observer {
+    Box::new(move |step| {
+        let at = Some(now_us());
+        let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
+        match step {
+            supervisor::Step::Asked(blocked) => {
+                marks.entry(blocked.request.clone()).or_default().read_at = at;
+            }
+            supervisor::Step::Enforced { request, .. } => {
+                marks.entry(request.clone()).or_default().set_at = at;
+            }
+            _ => {}
+        }
+    })
 }
 
 /// A second pair of eyes on the ruleset: the supervisor has its own.

@@ -82,10 +82,10 @@ pub(super) enum Step {
         request: RequestId,
         /// What it is about.
         dest: Dest,
-        /// Who sent the packet, where that was found.
-        process: Option<Process>,
         /// When it arrived, on the machine's monotonic clock.
         at: u64,
+        /// The time from the packet to the supervisor's having read it from the kernel's log.
+        packet_to_log_us: Option<u64>,
         /// The time from the packet to it.
         packet_to_event_us: u64,
     },
@@ -97,6 +97,8 @@ pub(super) enum Step {
         request: RequestId,
         /// What an answer opens or closes.
         scope: Scope,
+        /// Who sent the packet, where that was found.
+        process: Option<Process>,
     },
     /// The answer.
     Answer {
@@ -121,8 +123,10 @@ pub(super) enum Step {
         protocol: Option<Protocol>,
         /// The port, where it is only one.
         port: Option<u16>,
-        /// The time from sending the answer to having read the element back.
+        /// The time from sending the answer to the kernel's having taken the element.
         answer_to_set_us: u64,
+        /// The time from sending the answer to having read the element back.
+        answer_to_read_back_us: u64,
     },
     /// An answer to a question that was never asked was refused.
     Forged {
@@ -170,7 +174,7 @@ pub(super) struct Summary {
     pub(super) verdict: Verdict,
     /// The median time from a packet to its question at the operator.
     pub(super) packet_to_event_us: Option<u64>,
-    /// The median time from an answer to the set element, read back.
+    /// The median time from an answer to the set element in the kernel.
     pub(super) answer_to_set_us: Option<u64>,
     /// How long everything took.
     pub(super) took_us: u64,

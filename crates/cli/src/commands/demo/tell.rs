@@ -17,7 +17,7 @@ use super::answers::Answers;
 use super::clock::now_us;
 use super::judge::Seen;
 use super::page::Page;
-use super::stage::{Kernel, Program};
+use super::stage::{Keeper, Kernel, Program};
 use super::story::Step;
 use super::told::{Attempt, FromProgram};
 use super::world::{self, Host};
@@ -105,6 +105,8 @@ pub(super) struct Cast<'a> {
     pub(super) answers: Answers,
     /// The program in the sandbox.
     pub(super) program: &'a mut Program,
+    /// The supervisor, for the times.
+    pub(super) keeper: &'a Keeper,
     /// A second pair of eyes on the kernel's sets.
     pub(super) kernel: &'a mut Kernel,
     /// The sandbox's id.
@@ -157,6 +159,7 @@ impl Cast<'_> {
         if passed {
             // There is nothing to ask any more; the judge will have a word to say.
             self.seen(place)?.passed = true;
+            self.seen(place)?.done = true;
             return self.tell_end(fetch, &first);
         }
         self.teller.say(&Step::Packet {
@@ -174,6 +177,7 @@ impl Cast<'_> {
         }
         let next = self.attempt(index).await?;
         self.seen(place)?.passed = next.result.is_ok();
+        self.seen(place)?.done = true;
         self.tell_end(fetch, &next)
     }
 
@@ -276,19 +280,21 @@ impl Cast<'_> {
     ) -> anyhow::Result<()> {
         let request = &arrived.request;
         let packet_to_event_us = arrived.at.saturating_sub(first.connect_at);
+        let read_at = self.keeper.marks(&request.id).read_at;
         self.outcome.to_event.push(packet_to_event_us);
         self.teller.say(&Step::Event {
             fetch,
             request: request.id.clone(),
             dest: request.dest.clone(),
-            process: request.process.as_deref().cloned(),
             at: arrived.at,
+            packet_to_log_us: read_at.map(|at| at.saturating_sub(first.connect_at)),
             packet_to_event_us,
         })?;
         self.teller.say(&Step::Question {
             fetch,
             request: request.id.clone(),
             scope: request.scope.clone(),
+            process: request.process.as_deref().cloned(),
         })?;
         let seen = self.seen(place)?;
         seen.asked = true;
@@ -318,14 +324,19 @@ impl Cast<'_> {
         };
         let sent_at = now_us();
         let decided = self.operator.decide(&decide).await;
-        let elements = self.kernel.list()?;
-        let answer_to_set_us = now_us() - sent_at;
+        let listed = self.kernel.list();
+        let answer_to_read_back_us = now_us() - sent_at;
+        let taken_at = self.keeper.marks(&request.id).set_at;
         if let Err(reason) = decided {
             self.outcome.problems.push(format!(
                 "the answer about {} was refused: {reason}",
                 request.dest
             ));
         }
+        let elements = listed.unwrap_or_else(|error| {
+            self.outcome.problems.push(format!("{error:#}"));
+            Vec::new()
+        });
         let address = first.address.map(|address| address.ip());
         let holds = |element: &&Element| {
             Some(element.address) == address
@@ -335,7 +346,8 @@ impl Cast<'_> {
                     .protocol
                     .is_none_or(|protocol| protocol == request.protocol)
         };
-        if let Some(element) = elements.iter().find(holds) {
+        if let Some((element, taken_at)) = elements.iter().find(holds).zip(taken_at) {
+            let answer_to_set_us = taken_at.saturating_sub(sent_at);
             self.seen(place)?.set = true;
             self.outcome.to_set.push(answer_to_set_us);
             self.teller.say(&Step::Set {
@@ -345,6 +357,7 @@ impl Cast<'_> {
                 protocol: element.protocol,
                 port: element.port,
                 answer_to_set_us,
+                answer_to_read_back_us,
             })?;
         }
         Ok(())

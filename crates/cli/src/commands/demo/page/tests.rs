@@ -68,6 +68,7 @@ fn fetching() -> Vec<Step> {
         protocol,
         port,
         answer_to_set_us: 412,
+        answer_to_read_back_us: 900,
     };
     vec![
         Step::Fetch {
@@ -87,19 +88,20 @@ fn fetching() -> Vec<Step> {
             fetch: 1,
             request: "c:1".parse().unwrap(),
             dest: "api.example.com".parse().unwrap(),
-            process: Some(terok_clearance::Process {
-                pid: 31337,
-                uid: 1000,
-                name: "terok-clearance".into(),
-                command: Vec::new(),
-            }),
             at: 1,
+            packet_to_log_us: Some(42),
             packet_to_event_us: 181,
         },
         Step::Question {
             fetch: 1,
             request: "c:1".parse().unwrap(),
             scope: scope.clone(),
+            process: Some(terok_clearance::Process {
+                pid: 31337,
+                uid: 1000,
+                name: "demo-program".into(),
+                command: Vec::new(),
+            }),
         },
         answer(Some(Action::Allow), "--answer"),
         set(Action::Allow, Some(Protocol::TCP), Some(80)),
@@ -112,6 +114,7 @@ fn fetching() -> Vec<Step> {
             fetch: 1,
             request: "c:1".parse().unwrap(),
             scope: Scope::whole(scope.dest),
+            process: None,
         },
         answer(Some(Action::Deny), "stdin"),
         set(Action::Deny, None, None),
@@ -123,7 +126,7 @@ fn fetching() -> Vec<Step> {
         answer(None, "stdin"),
         Step::Forged {
             fetch: 1,
-            error: "NoSuchRequest".into(),
+            error: "no question demo:1000004 is pending".into(),
         },
         Step::Skipped {
             fetch: 1,
@@ -132,9 +135,10 @@ fn fetching() -> Vec<Step> {
     ]
 }
 
-fn summary(ok: bool) -> Step {
+fn summary(problems: &[&str], missing: &[&str]) -> Step {
+    let list = |words: &[&str]| words.iter().map(|&words| words.to_owned()).collect();
     Step::Summary(Summary {
-        ok,
+        ok: problems.is_empty() && missing.is_empty(),
         verdict: Verdict {
             asked: 5,
             allowed: 4,
@@ -142,7 +146,8 @@ fn summary(ok: bool) -> Step {
             unanswered: 0,
             passed: 4,
             refused: 2,
-            problems: vec!["http://api.example.com/: it was allowed and did not pass".to_owned()],
+            problems: list(problems),
+            missing: list(missing),
         },
         packet_to_event_us: Some(181),
         answer_to_set_us: Some(412),
@@ -158,7 +163,13 @@ fn page(colored: bool, steps: &[Step]) -> String {
 #[test]
 fn the_page_reads_well() {
     let mut steps = steps();
-    steps.extend([summary(true), summary(false)]);
+    let missing = "http://a.example/: nobody answered; it stays shut";
+    let problem = "http://b.example/: it was allowed and did not pass";
+    steps.extend([
+        summary(&[], &[]),
+        summary(&[], &[missing]),
+        summary(&[problem], &[missing]),
+    ]);
     insta::assert_snapshot!(page(false, &steps));
 }
 

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! At a terminal: the demo asks, and understands Ctrl-C and Ctrl-D.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::demo::{Demo, User};
+
+/// A terminal of 80 columns with a demo on it.
+struct Terminal {
+    master: File,
+    child: Child,
+    text: String,
+    read: usize,
+}
+
+impl Terminal {
+    fn start(demo: &Demo, environment: &[(&str, &str)]) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = File::from(ioctl_tiocgptpeer(&master, flags).unwrap());
+        let size = Winsize {
+            ws_row: 50,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&slave, size).unwrap();
+        let program = demo.command(User::Me, &["demo"]);
+        let stdio = || Stdio::from(slave.try_clone().unwrap());
+        let child = Command::new("setsid")
+            .args(["--ctty", "--wait"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("TERM", "xterm")
+            .envs(environment.iter().copied())
+            .stdin(stdio())
+            .stdout(stdio())
+            .stderr(stdio())
+            .spawn()
+            .unwrap();
+        Self {
+            master: master.into(),
+            child,
+            text: String::new(),
+            read: 0,
+        }
+    }
+
+    /// Waits until `text` is on the screen, after what was waited for before.
+    fn until(&mut self, text: &str) {
+        loop {
+            let rest = &self.text[self.read..];
+            if let Some(at) = rest.find(text) {
+                self.read += at + text.len();
+                return;
+            }
+            assert!(self.more(), "no {text:?} in:\n{}", self.text);
+        }
+    }
+
+    /// Reads on; false: nobody has the terminal any more.
+    fn more(&mut self) -> bool {
+        let mut piece = [0; 4096];
+        match self.master.read(&mut piece) {
+            Ok(0) | Err(_) => false,
+            Ok(read) => {
+                self.text += &String::from_utf8_lossy(&piece[..read]);
+                true
+            }
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until nobody has the terminal any more: then no process is left.
+    fn end(mut self) -> (ExitStatus, String) {
+        while self.more() {}
+        (self.child.wait().unwrap(), self.text)
+    }
+}
+
+const PROMPT: &str = "allow or deny? [a/d] ";
+
+#[test]
+fn it_asks_and_does_as_it_is_told() {
+    let demo = Demo::new();
+    let mut terminal = Terminal::start(&demo, &[]);
+    for keys in ["a\n", "d\n", "a\n", "what?\n"] {
+        terminal.until(PROMPT);
+        terminal.press(keys);
+    }
+    terminal.until("type a to allow, d to deny");
+    for keys in ["deny\n", "allow\n"] {
+        terminal.until(PROMPT);
+        terminal.press(keys);
+    }
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert!(text.contains("It holds"), "{text}");
+    assert!(
+        text.contains("5 questions: 3 allowed, 2 denied, 0 not answered"),
+        "{text}"
+    );
+    assert!(text.contains("\x1b[32m"), "coloured on a terminal: {text}");
+}
+
+#[test]
+fn it_is_not_coloured_where_no_color_is_set() {
+    let demo = Demo::new();
+    let mut terminal = Terminal::start(&demo, &[("NO_COLOR", "1")]);
+    terminal.until(PROMPT);
+    terminal.press("q\n");
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(!text.contains('\x1b'), "{text:?}");
+}
+
+#[test]
+fn ctrl_c_ends_it_and_opens_nothing() {
+    let demo = Demo::new();
+    let mut terminal = Terminal::start(&demo, &[]);
+    terminal.until(PROMPT);
+    terminal.press("\x03");
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(130), "{text}");
+    assert!(text.contains("0 passed"), "{text}");
+}
+
+#[test]
+fn ctrl_d_means_that_nobody_answers() {
+    let demo = Demo::new();
+    let mut terminal = Terminal::start(&demo, &[]);
+    terminal.until(PROMPT);
+    terminal.press("\x04");
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("5 questions: 0 allowed, 0 denied, 5 not answered"),
+        "{text}"
+    );
+    assert_eq!(text.matches(PROMPT).count(), 1, "asked once: {text}");
+}
