@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use terok_clearance::client::{Client, Events, Update};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{Dossier, Keep, Resolution, Scope};
+use terok_clearance::{Dossier, Keep, Resolution, Scope, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,10 @@ fn config(process: Process, runtime: &TempDir, allowed: &[&str]) -> Config {
         dossier: Dossier::new([("project".into(), "web".into())].into()),
         process,
         policy: Policy::new([resolver]).unwrap(),
-        allowed: allowed.iter().map(|dest| dest.parse().unwrap()).collect(),
+        allowed: allowed
+            .iter()
+            .map(|dest| dest.parse::<Target>().unwrap().into())
+            .collect(),
         runtime: RuntimeDir::new(runtime.path()),
     }
 }

@@ -93,6 +93,11 @@ impl Place {
         Ok(opened)
     }
 
+    /// Returns one socket; see [`Place::open`].
+    pub fn open_one(&self, spec: SocketSpec) -> Result<OwnedFd, EnterError> {
+        self.open(&[spec])?.pop().ok_or(EnterError::Garbled)
+    }
+
     /// Returns one netlink socket; see [`Place::open`]. Fails with `EPROTOTYPE` when `spec` is not
     /// one of netlink.
     pub fn netlink(&self, spec: SocketSpec) -> Result<Socket, EnterError> {
@@ -103,9 +108,7 @@ impl Place {
                 source,
             });
         }
-        let mut opened = self.open(&[spec])?;
-        let fd = opened.pop().ok_or(EnterError::Garbled)?;
-        Ok(sys::netlink_socket(fd))
+        Ok(sys::netlink_socket(self.open_one(spec)?))
     }
 
     /// The namespace's file, or none when the caller already is in it.

@@ -8,13 +8,17 @@
 
 mod beside;
 mod entry;
+mod helper;
 pub mod link;
 mod pollable;
 mod process;
+mod routes;
 pub mod sandbox;
 mod sys;
 
 pub use beside::{SettleError, Settled, settle_beside};
 pub use entry::{EnterError, Place, SocketSpec, Step};
+pub use helper::tie_to_us;
 pub use pollable::Pollable;
 pub use process::Process;
+pub use routes::Routes;

@@ -4,7 +4,7 @@
 use netns::Process;
 use shield::Policy;
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, Dossier, Target};
+use terok_clearance::{ContainerId, Dest, Dossier, Scope, Target};
 
 /// What a supervisor has to be told of its sandbox.
 #[derive(Debug)]
@@ -17,8 +17,36 @@ pub struct Config {
     pub process: Process,
     /// What the sandbox may reach before anybody is asked.
     pub policy: Policy,
-    /// What is allowed from the start, the whole of it, for the sandbox's life.
-    pub allowed: Vec<Target>,
+    /// What is allowed from the start, for the sandbox's life.
+    pub allowed: Vec<Opening>,
     /// The directory with `terok/clearance/…` and `terok/events/…`, the operator's own.
     pub runtime: RuntimeDir,
+}
+
+/// A destination that is open from the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The destination.
+    pub target: Target,
+    /// Only this port, of every protocol that has ports; absent, the whole destination.
+    pub port: Option<u16>,
+}
+
+impl From<Target> for Opening {
+    fn from(target: Target) -> Self {
+        Self { target, port: None }
+    }
+}
+
+impl Opening {
+    pub(crate) fn scope(&self) -> Scope {
+        let dest = match &self.target {
+            Target::Address(address) => Dest::from(*address),
+            Target::Name(name) => Dest::from(name),
+        };
+        Scope {
+            port: self.port,
+            ..Scope::whole(dest)
+        }
+    }
 }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hub::{Claim, Enforcer};
 use shield::{OrderError, Shield};
-use terok_clearance::{Action, Blocked, Dest, DisplayText, DomainName, Outcome, Scope, Target};
+use terok_clearance::{Action, Blocked, Dest, DisplayText, DomainName, Outcome, Target};
 use tokio::time::Instant;
 
-use crate::{Observer, Step};
+use crate::{Observer, Opening, Step};
 
 /// One sandbox's shield, shared by the hub, which carries answers out, and the reader, which
 /// tells it what names were answered with.
@@ -176,13 +176,9 @@ impl Inner {
     }
 }
 
-/// Lets packets to the whole of `target` pass for the sandbox's life.
-pub(crate) fn allow(shield: &mut Shield, target: &Target) -> Result<(), OrderError> {
-    let dest = match target {
-        Target::Address(address) => (*address).into(),
-        Target::Name(name) => name.into(),
-    };
-    shield.allow(target, &Scope::whole(dest), now())
+/// Lets packets pass, as far as `opening` reaches, for the sandbox's life.
+pub(crate) fn allow(shield: &mut Shield, opening: &Opening) -> Result<(), OrderError> {
+    shield.allow(&opening.target, &opening.scope(), now())
 }
 
 fn address(blocked: &Blocked) -> Option<IpAddr> {

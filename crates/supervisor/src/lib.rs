@@ -11,6 +11,6 @@ mod firewall;
 mod step;
 mod supervisor;
 
-pub use config::Config;
+pub use config::{Config, Opening};
 pub use step::{Observer, Step};
 pub use supervisor::{Ended, ServeError, StartError, Supervisor};

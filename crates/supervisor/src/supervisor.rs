@@ -113,8 +113,11 @@ impl Supervisor {
         };
 
         let mut shield = guard([orders, others], &policy)?;
-        for dest in allowed {
-            allow(&mut shield, &dest).map_err(|source| StartError::Allow { dest, source })?;
+        for opening in allowed {
+            allow(&mut shield, &opening).map_err(|source| StartError::Allow {
+                dest: opening.target,
+                source,
+            })?;
         }
 
         let sockets = reader::Sockets::bind(questions, answers)?;

@@ -45,7 +45,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         dossier: Dossier::default(),
         process,
         policy,
-        allowed: allow,
+        allowed: allow.into_iter().map(Into::into).collect(),
         runtime: RuntimeDir::new(context.environment.runtime()),
     };
     block_on(async {
