@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders to a `terok-shield` program, one process an order.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{ChildStderr, Command};
+use tokio::time::timeout;
+
+use crate::{Backend, Order, Reply, Said};
+
+/// The program's name.
+const PROGRAM: &str = "terok-shield";
+
+/// The variables of the caller's environment that the program may want: where it and the
+/// container engine keep their things, and in which language to speak.
+///
+/// Nothing else is passed on. What loads code into a program (`LD_PRELOAD`, `PYTHONPATH`, …) or
+/// leads it elsewhere is not among them.
+pub const PASSED_ENVIRONMENT: [&str; 17] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "CONTAINER_HOST",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "TEROK_SHIELD_STATE_DIR",
+    "TEROK_SHIELD_CONFIG_DIR",
+];
+
+/// Returns where `terok-shield` is: beside `ours`, the running program, or in one of the absolute
+/// directories of `path`, a `PATH`.
+///
+/// Beside first, so that no `PATH` leads orders to another installation.
+pub fn find_program(ours: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
+    let beside = ours.and_then(Path::parent).map(Path::to_owned);
+    let listed = path.map(std::env::split_paths).into_iter().flatten();
+    beside
+        .into_iter()
+        .chain(listed)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(PROGRAM))
+        .find(|program| program.is_file() && access(program, Access::EXEC_OK).is_ok())
+}
+
+/// Runs `terok-shield ACTION CONTAINER DEST` for each order.
+#[derive(Debug, Clone)]
+pub struct ExecBackend {
+    program: Option<PathBuf>,
+    environment: Vec<(OsString, OsString)>,
+    limit: Duration,
+}
+
+impl ExecBackend {
+    /// For how long the program may run.
+    pub const LIMIT: Duration = Duration::from_secs(10);
+
+    /// Runs `program` with `environment` and nothing else in its environment; without a program
+    /// every order fails.
+    pub fn new(
+        program: Option<PathBuf>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        Self {
+            program,
+            environment: environment.into_iter().collect(),
+            limit: Self::LIMIT,
+        }
+    }
+
+    /// Lets the program run for `limit` instead.
+    #[must_use]
+    pub fn with_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    async fn run(&self, program: &Path, order: &Order) -> Reply {
+        // Each argument is a checked word: none can be an option.
+        let mut command = Command::new(program);
+        command
+            .arg(order.action().as_str())
+            .arg(order.container().as_str())
+            .arg(order.target().to_string())
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return Reply::error("spawn failed: ", &error),
+        };
+        let mut group = Group::new(child.id());
+        let mut heard = Heard::new(child.stderr.take());
+        let finished = timeout(self.limit, async {
+            tokio::select! {
+                biased;
+                status = child.wait() => status,
+                never = heard.listen() => match never {},
+            }
+        })
+        .await;
+        if let Ok(status) = finished {
+            // Its id may be another's from here on.
+            group.release();
+            heard.rest();
+            return reply(status, &heard.bytes);
+        }
+        drop(group);
+        // A killed process ends; should the kernel hold it back, it is reaped later.
+        drop(timeout(Duration::from_secs(1), child.wait()).await);
+        let seconds = self.limit.as_secs_f64();
+        tracing::warn!(
+            action = order.action().as_str(),
+            seconds,
+            "terok-shield timed out"
+        );
+        Reply::failed(&format!("timed out after {seconds:.1}s"))
+    }
+}
+
+impl Backend for ExecBackend {
+    fn is_narrow(&self) -> bool {
+        false
+    }
+
+    async fn apply(&self, order: &Order) -> Reply {
+        if !order.is_whole() {
+            return Reply::too_narrow();
+        }
+        match &self.program {
+            Some(program) => self.run(program, order).await,
+            None => Reply::failed("terok-shield not found on PATH"),
+        }
+    }
+}
+
+fn reply(status: io::Result<ExitStatus>, heard: &[u8]) -> Reply {
+    let said = Said::new(heard);
+    match status {
+        Ok(status) if status.success() => Reply { ok: true, said },
+        Ok(_) if !said.as_str().is_empty() => Reply { ok: false, said },
+        Ok(status) => Reply::failed(&match (status.code(), status.signal()) {
+            (Some(code), _) => format!("terok-shield ended with status {code} and said nothing"),
+            (None, Some(signal)) => format!("terok-shield was killed by signal {signal}"),
+            (None, None) => "terok-shield ended in an unknown way".to_owned(),
+        }),
+        Err(error) => Reply::error("terok-shield could not be waited for: ", &error),
+    }
+}
+
+/// A process group that is killed when it is dropped, unless its leader has ended by itself.
+#[derive(Debug)]
+struct Group(Option<Pid>);
+
+impl Group {
+    fn new(leader: Option<u32>) -> Self {
+        let leader = leader.and_then(|id| i32::try_from(id).ok());
+        Self(leader.and_then(Pid::from_raw))
+    }
+
+    const fn release(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self
+            .0
+            .map(|leader| kill_process_group(leader, Signal::KILL))
+        {
+            // It has ended meanwhile.
+            tracing::debug!(%error, "there was nothing to kill");
+        }
+    }
+}
+
+/// The beginning of what a program writes; the rest is read and thrown away, so that a program
+/// that writes a lot neither blocks nor fills our memory.
+#[derive(Debug)]
+struct Heard {
+    from: Option<ChildStderr>,
+    bytes: Vec<u8>,
+}
+
+impl Heard {
+    /// One byte more than is kept tells [`Said`] that there is more.
+    const LIMIT: usize = Said::LIMIT + 1;
+
+    const fn new(from: Option<ChildStderr>) -> Self {
+        Self {
+            from,
+            bytes: Vec::new(),
+        }
+    }
+
+    async fn listen(&mut self) -> std::convert::Infallible {
+        let mut buffer = [0; 4096];
+        while let Some(from) = &mut self.from {
+            match from.read(&mut buffer).await {
+                Ok(0) | Err(_) => self.from = None,
+                Ok(length) => {
+                    let room = Self::LIMIT.saturating_sub(self.bytes.len());
+                    let new = buffer.get(..length.min(room)).unwrap_or_default();
+                    self.bytes.extend_from_slice(new);
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Takes what is in the pipe already, without waiting: a process that the program left behind
+    /// may keep it open for ever.
+    fn rest(&mut self) {
+        use std::io::Read as _;
+        let Some(pipe) = self.from.take().and_then(|from| from.into_owned_fd().ok()) else {
+            return;
+        };
+        let room = Self::LIMIT.saturating_sub(self.bytes.len());
+        let mut rest = Vec::new();
+        // The pipe does not block, so the read ends with an error where it is empty.
+        if rustix::io::ioctl_fionbio(&pipe, true).is_ok() {
+            let room = u64::try_from(room).unwrap_or_default();
+            drop(std::fs::File::from(pipe).take(room).read_to_end(&mut rest));
+        }
+        self.bytes.extend(rest);
+    }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders through a real `terok-shield` program: a script that notes how it was called.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use terok_clearance::wire::verdict1::Apply;
+use terok_clearance::{Action, Keep, Outcome, Protocol, Scope};
+use tokio::time::Instant;
+use verdict::{Backend as _, ExecBackend, Order, Reply, Said, find_program};
+
+fn program(dir: &Path, script: &str) -> PathBuf {
+    let path = dir.join("terok-shield");
+    let mut file = fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o755)
+        .open(&path)
+        .unwrap();
+    file.write_all(format!("#!/bin/sh\n{script}\n").as_bytes())
+        .unwrap();
+    path
+}
+
+fn environment() -> [(OsString, OsString); 2] {
+    [("PATH", "/usr/bin:/bin"), ("HOME", "/nowhere")]
+        .map(|(name, value)| (name.into(), value.into()))
+}
+
+fn order() -> Order {
+    Order::parse(&Apply {
+        container: "web".to_owned(),
+        dest: "api.example.com".to_owned(),
+        action: "allow".to_owned(),
+    })
+    .unwrap()
+}
+
+async fn run(script: &str) -> Reply {
+    let dir = TempDir::new().unwrap();
+    let backend = ExecBackend::new(Some(program(dir.path(), script)), environment());
+    backend.apply(&order()).await
+}
+
+fn failed(reason: &str) -> Reply {
+    Reply::failed(reason)
+}
+
+#[tokio::test]
+async fn the_program_gets_three_words_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let note = dir.path().join("note");
+    // What is said on standard output is nobody's business.
+    let script = format!(
+        "echo lost; {{ printf '<%s>' \"$@\"; echo; env | grep -v -e ^_= -e ^SHLVL= -e ^PWD= | sort; \
+         readlink /proc/self/fd/0; pwd; }} > {}",
+        note.display()
+    );
+    let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
+    assert_eq!(backend.apply(&order()).await, Reply::done());
+    insta::assert_snapshot!(fs::read_to_string(note).unwrap(), @r"
+    <allow><web><api.example.com>
+    HOME=/nowhere
+    PATH=/usr/bin:/bin
+    /dev/null
+    /
+    ");
+}
+
+#[tokio::test]
+async fn how_it_ends_is_how_the_order_ends() {
+    let said = |ok, text: &str| Reply {
+        ok,
+        said: Said::new(text.as_bytes()),
+    };
+    assert_eq!(run("exit 0").await, Reply::done());
+    assert_eq!(run("echo careful >&2").await, said(true, "careful"));
+    assert_eq!(
+        run("echo no such container >&2; exit 1").await,
+        failed("no such container")
+    );
+    assert_eq!(
+        run("exit 3").await,
+        failed("terok-shield ended with status 3 and said nothing")
+    );
+    assert_eq!(
+        run("kill -9 $$").await,
+        failed("terok-shield was killed by signal 9")
+    );
+    let shown = run("printf '\\033[31mred\\n\\342\\234\\227' >&2; exit 1").await;
+    assert_eq!(shown, failed("[31mred"));
+}
+
+#[tokio::test]
+async fn a_flood_of_words_is_cut() {
+    let begin = Instant::now();
+    let reply = run("head -c 50000000 /dev/zero | tr '\\0' x >&2; exit 1").await;
+    assert_eq!(reply, failed(&"x".repeat(512)));
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_is_killed_with_all_it_started() {
+    let dir = TempDir::new().unwrap();
+    let pids = dir.path().join("pids");
+    let script = format!(
+        "sleep 1000 & echo $! $$ > {0}.new; mv {0}.new {0}; echo waiting >&2; wait",
+        pids.display()
+    );
+    let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment())
+        .with_limit(Duration::from_millis(1_500));
+    let begin = Instant::now();
+    assert_eq!(
+        backend.apply(&order()).await,
+        failed("timed out after 1.5s")
+    );
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    check_gone(&pids);
+}
+
+#[tokio::test]
+async fn an_order_that_nobody_waits_for_leaves_nothing_running() {
+    let dir = TempDir::new().unwrap();
+    let pids = dir.path().join("pids");
+    let script = format!(
+        "sleep 1000 & echo $! $$ > {0}.new; mv {0}.new {0}; wait",
+        pids.display()
+    );
+    let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
+    let order = order();
+    let mut applied = Box::pin(backend.apply(&order));
+    while !pids.exists() {
+        tokio::select! {
+            reply = &mut applied => unreachable!("{reply:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(applied);
+    check_gone(&pids);
+}
+
+/// Waits until the processes are gone, or are only waiting to be reaped.
+fn check_gone(pids: &Path) {
+    let pids = fs::read_to_string(pids).unwrap();
+    let begin = Instant::now();
+    let runs = |pid: &str| {
+        fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+    };
+    while pids.split_whitespace().any(runs) {
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "still running: {pids}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_it_leaves_behind_is_not_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("sleep 1000 & echo $! > {}; echo done >&2", pid.display());
+    let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
+    let begin = Instant::now();
+    let reply = backend.apply(&order()).await;
+    assert!(reply.ok && reply.said.as_str() == "done", "{reply:?}");
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    let pid: i32 = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn without_a_program_every_order_fails() {
+    let none = ExecBackend::new(None, environment());
+    assert_eq!(
+        none.apply(&order()).await,
+        failed("terok-shield not found on PATH")
+    );
+    let dir = TempDir::new().unwrap();
+    let gone = ExecBackend::new(Some(dir.path().join("terok-shield")), environment());
+    let reply = gone.apply(&order()).await;
+    assert_eq!(
+        reply,
+        failed("spawn failed: No such file or directory (os error 2)")
+    );
+}
+
+#[tokio::test]
+async fn a_narrower_order_is_refused_before_anything_runs() {
+    let dir = TempDir::new().unwrap();
+    let note = dir.path().join("note");
+    let script = format!("touch {}", note.display());
+    let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
+    let whole = Scope::whole("203.0.113.7".parse().unwrap());
+    let narrow = [
+        Scope {
+            port: Some(443),
+            ..whole.clone()
+        },
+        Scope {
+            protocol: Some(Protocol::TCP),
+            ..whole.clone()
+        },
+        Scope {
+            seconds: Some(60),
+            ..whole.clone()
+        },
+        Scope {
+            keep: Keep::Once,
+            ..whole.clone()
+        },
+        Scope {
+            keep: Keep::Project,
+            ..whole.clone()
+        },
+    ];
+    for scope in narrow {
+        let order = Order::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
+        let outcome = Outcome::from(backend.apply(&order).await);
+        let reason = "cannot enforce a narrower scope than the whole destination";
+        assert_eq!(outcome, Outcome::Failed(reason.into()));
+    }
+    assert!(!note.exists());
+    let order = Order::new("web".parse().unwrap(), Action::Deny, whole).unwrap();
+    assert_eq!(Outcome::from(backend.apply(&order).await), Outcome::Applied);
+    assert!(note.exists());
+}
+
+#[test]
+fn the_program_beside_ours_comes_first() {
+    let [ours, first, second] = [(); 3].map(|()| TempDir::new().unwrap());
+    let us = ours.path().join("terok-clearance");
+    let path = std::env::join_paths(["relative".as_ref(), first.path(), second.path()]).unwrap();
+    let find = || find_program(Some(&us), Some(&path));
+    assert_eq!(find(), None);
+    let in_second = program(second.path(), "");
+    assert_eq!(find(), Some(in_second.clone()));
+    // What is no program is passed over.
+    fs::write(first.path().join("terok-shield"), "").unwrap();
+    assert_eq!(find(), Some(in_second.clone()));
+    symlink(&in_second, ours.path().join("terok-shield")).unwrap();
+    assert_eq!(find(), Some(ours.path().join("terok-shield")));
+    assert_eq!(find_program(None, None), None);
+}
