@@ -44,7 +44,7 @@ pub enum Command {
     Serve(serve::Args),
 
     /// Serve the verdict helper, which runs `terok-shield` for a hub.
-    #[command(display_order = 70)]
+    #[command(display_order = 70, long_about = serve_verdict::ABOUT)]
     ServeVerdict(serve_verdict::Args),
 
     /// Guard a network namespace that is there already, such as a rootless container's.

@@ -80,6 +80,12 @@ impl Environment {
         self.path.as_ref()
     }
 
+    /// Returns those of the variables that are set, for a program that is to have no others.
+    pub fn pass_on(&self, names: &[&str]) -> Vec<(OsString, OsString)> {
+        let set = |name: &&str| Some((OsString::from(*name), std::env::var_os(name)?));
+        names.iter().filter_map(set).collect()
+    }
+
     /// Returns the kind of terminal, `TERM`.
     pub fn terminal(&self) -> Option<&str> {
         self.terminal.as_deref()

@@ -1,13 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `serve-verdict`.
+//! `serve-verdict`: the verdict helper, which runs `terok-shield` for a hub.
 
-use crate::{Context, Failure, Status};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use terok_clearance::socket::RuntimeDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_program};
+
+use super::serve::{listen, serve_until};
+use crate::{Context, Failure, Status, Stop, block_on};
+
+/// What it does, at length.
+pub(super) const ABOUT: &str =
+    "Serve the verdict helper: carry out a hub's answers by running terok-shield.
+
+Each answer runs `terok-shield allow|deny CONTAINER DEST`, for 10 seconds at most. The program \
+beside this one is preferred to one on the PATH. It stays in the foreground and logs to standard \
+error; SIGTERM and Ctrl-C end it and remove its socket.";
 
 /// What may be said to it.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_long_help = "\
+Examples:
+  terok-clearance serve-verdict &
+  terok-clearance serve
+
+A sandbox of `run` and every supervisor has a firewall of its own, and needs neither.")]
+pub struct Args {
+    /// Where the hub asks [default: RUNTIME/terok-clearance-verdict.sock]
+    #[arg(long, value_name = "PATH")]
+    verdict_socket: Option<PathBuf>,
+    /// The program to run [default: terok-shield beside this program, then on the PATH]
+    #[arg(long, value_name = "PATH")]
+    shield: Option<PathBuf>,
+}
 
 /// Does it.
-pub fn perform(_args: Args, _context: &Context) -> Result<Status, Failure> {
-    Err(anyhow::anyhow!("this command is not built yet").into())
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let environment = &context.environment;
+    let classic = RuntimeDir::new(environment.runtime()).classic();
+    let socket = args.verdict_socket.unwrap_or(classic.verdict);
+    let ours = std::env::current_exe().ok();
+    let path = environment.path().map(AsRef::as_ref);
+    let program = args.shield.or_else(|| find_program(ours.as_deref(), path));
+    if let Some(program) = &program {
+        tracing::info!(program = %program.display(), "answers are carried out by a program");
+    } else {
+        tracing::warn!("there is no terok-shield: every answer will fail");
+    }
+    let backend = ExecBackend::new(program, environment.pass_on(&PASSED_ENVIRONMENT));
+    block_on(async {
+        let mut signals = Stop::catch()?;
+        let listener = listen(&socket)?;
+        tracing::info!(socket = %socket.display(), "the verdict helper listens");
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        let halt = stop.clone();
+        parts.spawn(async move {
+            verdict::serve(listener, Arc::new(backend), halt)
+                .await
+                .context("serving verdicts")
+        });
+        serve_until(&mut signals, &stop, parts).await
+    })
 }
