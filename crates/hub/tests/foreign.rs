@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clients that others wrote, against the real hub: zlink here, the Python ones as scripts.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use futures_util::{Stream, StreamExt as _};
+use hub::{Claim, Enforcer, Hub, Options};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+use terok_clearance::socket::bind;
+use terok_clearance::{Blocked, Dossier, Event, Outcome, Protocol};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use zlink::varlink_service::Proxy as _;
+use zlink::{ReplyError, proxy};
+
+/// Applies everything, and remembers it.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<String>>);
+
+impl Enforcer for Recorder {
+    fn narrow(&self) -> bool {
+        false
+    }
+
+    async fn enforce(&self, claim: Claim) -> Outcome {
+        let order = format!("{} {}", claim.action(), claim.dest());
+        self.0.lock().unwrap().push(order);
+        Outcome::Applied
+    }
+}
+
+/// A hub with two questions pending.
+struct Rig {
+    path: PathBuf,
+    orders: Arc<Recorder>,
+    _tasks: JoinSet<()>,
+    _directory: TempDir,
+}
+
+impl Rig {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/hub.sock");
+        let listener = bind(&path).unwrap();
+        let orders = Arc::new(Recorder::default());
+        let hub = Hub::new(Arc::clone(&orders), Options::default());
+        for (number, domain) in [(1, Some("api.example.com")), (2, None)] {
+            hub.report(Event::Blocked(Blocked {
+                container: "0123456789ab".parse().unwrap(),
+                request: format!("0123456789ab:{number}").parse().unwrap(),
+                address: format!("203.0.113.{number}").parse().unwrap(),
+                port: 443,
+                protocol: Protocol::TCP,
+                domain: domain.map(|name| name.parse().unwrap()),
+                dossier: Dossier::default(),
+                process: None,
+            }));
+        }
+        let mut tasks = JoinSet::new();
+        let serving = hub::serve(hub, listener, CancellationToken::new());
+        tasks.spawn(async { serving.await.unwrap() });
+        Self {
+            path,
+            orders,
+            _tasks: tasks,
+            _directory: directory,
+        }
+    }
+
+    fn orders(&self) -> Vec<String> {
+        self.orders.0.lock().unwrap().clone()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Subscribed {
+    event: ClearanceEvent,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "zlink checks that each of them is there")]
+struct ClearanceEvent {
+    r#type: String,
+    container: String,
+    request_id: String,
+    dest: String,
+    port: u16,
+    proto: u8,
+    domain: String,
+    action: String,
+    ok: bool,
+    reason: String,
+    dossier: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Applied {
+    ok: bool,
+}
+
+#[derive(Debug, PartialEq, ReplyError)]
+#[zlink(interface = "org.terok.Clearance1")]
+enum VerdictError {
+    UnknownRequest {
+        request_id: String,
+    },
+    VerdictTupleMismatch {
+        expected_container: String,
+        expected_dest: String,
+        got_container: String,
+        got_dest: String,
+    },
+    InvalidAction {
+        action: String,
+    },
+    ShieldCliFailed {
+        action: String,
+        stderr: String,
+    },
+}
+
+#[proxy("org.terok.Clearance1")]
+trait Clearance1 {
+    #[zlink(more)]
+    async fn subscribe(
+        &mut self,
+    ) -> zlink::Result<impl Stream<Item = zlink::Result<Result<Subscribed, VerdictError>>>>;
+
+    async fn verdict(
+        &mut self,
+        container: &str,
+        request_id: &str,
+        dest: &str,
+        action: &str,
+    ) -> zlink::Result<Result<Applied, VerdictError>>;
+}
+
+#[tokio::test]
+async fn zlink_introspects_subscribes_and_answers() {
+    let rig = Rig::start();
+    let mut calls = zlink::tokio::unix::connect(&rig.path).await.unwrap();
+    let info = calls.get_info().await.unwrap().unwrap();
+    assert_eq!(info.product, "terok-clearance");
+    for name in [
+        "org.terok.Clearance1",
+        "org.terok.Clearance2",
+        "org.varlink.service",
+    ] {
+        let description = calls
+            .get_interface_description(name.try_into().unwrap())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(description.parse().unwrap().name(), name);
+    }
+    let mut events = zlink::tokio::unix::connect(&rig.path).await.unwrap();
+    let mut stream = std::pin::pin!(events.subscribe().await.unwrap());
+    let mut next = async || {
+        let reply = stream.next().await;
+        reply.unwrap().unwrap().unwrap().event
+    };
+    let first = next().await;
+    assert_eq!(first.r#type, "connection_blocked");
+    assert_eq!(
+        (&*first.domain, first.port, first.proto),
+        ("api.example.com", 443, 6)
+    );
+    let mut verdict = async |id: &str, dest: &str, action: &str| {
+        let reply = calls
+            .verdict("0123456789ab", id, dest, action)
+            .await
+            .unwrap();
+        reply.map(|applied| applied.ok)
+    };
+    let id = first.request_id.as_str();
+    assert_eq!(
+        verdict(id, "api.example.com", "accept").await,
+        Err(VerdictError::InvalidAction {
+            action: "accept".to_owned()
+        })
+    );
+    assert_eq!(
+        verdict(id, "203.0.113.1", "allow").await,
+        Err(VerdictError::VerdictTupleMismatch {
+            expected_container: "0123456789ab".to_owned(),
+            expected_dest: "api.example.com".to_owned(),
+            got_container: "0123456789ab".to_owned(),
+            got_dest: "203.0.113.1".to_owned(),
+        })
+    );
+    assert_eq!(verdict(id, "api.example.com", "allow").await, Ok(true));
+    assert_eq!(
+        verdict(id, "api.example.com", "allow").await,
+        Err(VerdictError::UnknownRequest {
+            request_id: id.to_owned()
+        })
+    );
+    let mut event = next().await;
+    while event.r#type != "verdict_applied" {
+        event = next().await;
+    }
+    assert!(event.ok && event.request_id == id, "{event:?}");
+    assert_eq!(rig.orders(), ["allow api.example.com"]);
+}
+
+/// Runs a script of `tests/foreign` against a hub of its own.
+async fn run(script: &str, expected: &[&str]) {
+    let python = std::env::var_os("FOREIGN_PYTHON")
+        .expect("FOREIGN_PYTHON names a Python that has the clients, see tests/foreign/README.md");
+    let rig = Rig::start();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let output = tokio::process::Command::new(python)
+        .arg(root.join("tests/foreign").join(script))
+        .arg(&rig.path)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let (said, failed) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success() && said.ends_with("ok\n"),
+        "{said}{failed}"
+    );
+    assert_eq!(rig.orders(), expected);
+}
+
+#[tokio::test]
+#[ignore = "needs PyPI's varlink: see tests/foreign/README.md"]
+async fn pypis_varlink_introspects_subscribes_and_answers() {
+    run("varlink_client.py", &["allow api.example.com"]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PyPI's asyncvarlink: see tests/foreign/README.md"]
+async fn pypis_asyncvarlink_introspects_subscribes_and_answers() {
+    run("asyncvarlink_client.py", &["deny api.example.com"]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PyPI's terok-clearance: see tests/foreign/README.md"]
+async fn the_python_stacks_client_subscribes_and_answers() {
+    run("terok_client.py", &["allow api.example.com"]).await;
+}
