@@ -330,6 +330,7 @@ async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
     // Nobody is there: nothing new passes, what was allowed goes on.
     tcp("203.0.113.7", 443).unwrap();
     refused("203.0.113.8", 443);
+    refused("203.0.113.11", 443);
 
     let mut running = Running::start(own());
     tcp("203.0.113.7", 443).unwrap();
@@ -345,6 +346,9 @@ async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
     let next = operator.question().await;
     assert_eq!(next.address.as_str(), "203.0.113.10");
     assert_ne!(next.id, request.id);
+    // What nobody heard is asked as soon as it is tried again.
+    refused("203.0.113.11", 443);
+    assert_eq!(operator.question().await.address.as_str(), "203.0.113.11");
     running.stop().await;
 }
 

@@ -220,6 +220,14 @@ impl Shield {
         }
     }
 
+    /// Lets the next packet to each destination ask, even one that was asked about just now.
+    ///
+    /// For a listener that comes after another: it has not heard what that one was told.
+    pub fn ask_again(&mut self, now: Instant) -> Result<(), OrderError> {
+        let asked: Vec<_> = asked().collect();
+        self.carry_out(now, &asked, |_| Plan::default())
+    }
+
     /// Notes that `name` was answered with `addresses`, and carries out for them the orders that
     /// stand on the name, for the rest of their time.
     ///

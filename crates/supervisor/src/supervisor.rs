@@ -54,6 +54,9 @@ pub enum StartError {
     /// The packet log could not be listened to.
     #[error("the packet log could not be listened to")]
     Reader(#[from] reader::nflog::BindError),
+    /// What was asked before could not be asked again.
+    #[error("what was asked before could not be asked again")]
+    Ask(#[source] shield::OrderError),
     /// A socket could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] BindError),
@@ -121,6 +124,8 @@ impl Supervisor {
         }
 
         let sockets = reader::Sockets::bind(questions, answers)?;
+        // What was asked before this reader listened was not heard, or only by one that is gone.
+        shield.ask_again(now()).map_err(StartError::Ask)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the edge: the reader's first number"

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A supervisor that is killed at any moment leaves the sandbox default-deny.
+//!
+//! The supervisor is a process of its own here: this program, started again to run
+//! `supervisor_process`. The sandbox is this test's own network namespace.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead as _, BufReader};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use netns::Process;
+use netns_tests::internet::{Internet, tcp};
+use serde_json::Value;
+use shield::Policy;
+use supervisor::{Config, Supervisor};
+use tempfile::TempDir;
+use terok_clearance::client::{Client, Update};
+use terok_clearance::socket::RuntimeDir;
+use terok_clearance::wire::clearance2::Event;
+use terok_clearance::{Dossier, Resolution};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Nobody ever allows it.
+const NEVER: &str = "203.0.113.250";
+const RUNTIME: &str = "TEROK_TEST_RUNTIME";
+const READY: &str = "the supervisor is ready at ";
+
+#[tokio::test]
+#[ignore = "the process that the other tests here start and kill"]
+async fn supervisor_process() {
+    let config = Config {
+        container: "box".parse().unwrap(),
+        dossier: Dossier::default(),
+        process: Process::open(std::os::unix::process::parent_id()).unwrap(),
+        policy: policy(),
+        allowed: Vec::new(),
+        runtime: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),
+    };
+    let supervisor = Supervisor::start(config).unwrap();
+    println!("{READY}{}", supervisor.hub().display());
+    supervisor.serve(CancellationToken::new()).await.unwrap();
+}
+
+fn policy() -> Policy {
+    Policy::new(["198.51.100.53".parse::<IpAddr>().unwrap()]).unwrap()
+}
+
+struct Killable {
+    child: Child,
+    lines: io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Killable {
+    fn spawn(runtime: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "supervisor_process", "--ignored", "--nocapture"])
+            .env(RUNTIME, runtime)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits until it is ready, and returns where its hub is.
+    fn hub(&mut self) -> PathBuf {
+        loop {
+            let line = self.lines.next().unwrap().unwrap();
+            if let Some((_, path)) = line.split_once(READY) {
+                return path.into();
+            }
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+struct Moments(u64);
+
+impl Moments {
+    fn below(&mut self, limit: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let limit = u64::try_from(limit.as_micros()).unwrap();
+        Duration::from_micros(self.0 % limit.max(1))
+    }
+}
+
+/// The ruleset as `nft` reads it, without what changes from run to run: handles, counts, and the
+/// elements of sets that have a timeout.
+fn ruleset() -> Vec<Value> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                let orders = object
+                    .get("flags")
+                    .is_some_and(|f| f.to_string().contains("timeout"));
+                object.retain(|key, _| {
+                    let passing = matches!(key.as_str(), "handle" | "packets" | "bytes");
+                    !(passing || orders && key == "elem")
+                });
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(array) => array.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let output = Command::new("nft")
+        .args(["-j", "list", "ruleset"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut rules: Value = serde_json::from_slice(&output.stdout).unwrap();
+    strip(&mut rules);
+    let rules = rules["nftables"].as_array().unwrap();
+    rules
+        .iter()
+        .filter(|entry| entry.get("metainfo").is_none())
+        .cloned()
+        .collect()
+}
+
+/// Every address that stands in a set of the orders to allow.
+fn allowed() -> BTreeSet<String> {
+    let output = Command::new("nft")
+        .args(["-j", "list", "sets"])
+        .output()
+        .unwrap();
+    let sets: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sets = sets["nftables"].as_array().unwrap();
+    let allow = sets.iter().filter(|entry| {
+        entry["set"]["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("allow"))
+    });
+    allow
+        .flat_map(|entry| addresses(&entry["set"]["elem"]))
+        .collect()
+}
+
+fn addresses(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) if text.parse::<IpAddr>().is_ok() => vec![text.clone()],
+        Value::Array(array) => array.iter().flat_map(addresses).collect(),
+        Value::Object(object) => object.values().flat_map(addresses).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[track_caller]
+fn refused(address: &str) {
+    let error = tcp(address, 443).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{address}");
+}
+
+#[test]
+fn while_it_sets_up() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a start takes on this machine"
+    )]
+    let start = std::time::Instant::now();
+    let mut whole = Killable::spawn(runtime.path());
+    whole.hub();
+    let takes = start.elapsed();
+    let expected = ruleset();
+    whole.kill();
+    assert!(ruleset() == expected);
+    refused(NEVER);
+
+    let mut moments = Moments(0x9e37_79b9_7f4a_7c15);
+    let (mut before, mut after) = (0, 0);
+    for round in 0..40 {
+        // Half of them start on a sandbox without rules, half on one that is guarded already.
+        let fresh = round % 2 == 0 || ruleset().is_empty();
+        if fresh {
+            let flushed = Command::new("nft")
+                .args(["flush", "ruleset"])
+                .status()
+                .unwrap();
+            assert!(flushed.success());
+        }
+        let supervisor = Killable::spawn(runtime.path());
+        thread::sleep(moments.below(takes * 5 / 4));
+        supervisor.kill();
+        let left = ruleset();
+        if fresh && left.is_empty() {
+            // The workload has not started: `start` had not returned.
+            before += 1;
+            continue;
+        }
+        after += 1;
+        assert_eq!(left, expected, "in round {round}");
+        refused(NEVER);
+    }
+    assert!(
+        before > 0 && after > 30,
+        "{before} before the rules, {after} after"
+    );
+}
+
+#[tokio::test]
+async fn in_a_storm_of_verdicts() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    let mut first = Killable::spawn(runtime.path());
+    first.hub();
+    let expected = ruleset();
+    first.kill();
+
+    // The workload never rests: it tries what nobody allows, and asks for ever more.
+    let done = Arc::new(AtomicBool::new(false));
+    let workload = thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            for n in 0_u32.. {
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+                refused(NEVER);
+                // What was asked lately is not asked again: every other packet is a new question.
+                let port = if n % 2 == 0 {
+                    443
+                } else {
+                    1024 + n / 200 % 60_000
+                };
+                let address = format!("203.0.113.{}", n / 2 % 200);
+                drop(tcp(&address, port.try_into().unwrap()));
+            }
+        }
+    });
+
+    let mut moments = Moments(0x2545_f491_4f6c_dd1d);
+    let mut decided = BTreeSet::new();
+    for round in 0..15 {
+        let mut supervisor = Killable::spawn(runtime.path());
+        let hub = supervisor.hub();
+        let until = Instant::now() + moments.below(Duration::from_millis(120));
+        let storm = async {
+            let (client, mut events) = Client::start(hub).await.unwrap();
+            loop {
+                let Update::Event(Event::Pending(request)) = events.next().await else {
+                    continue;
+                };
+                if request.address.as_str() != NEVER {
+                    // Noted before it is sent: it may take effect and never be told.
+                    decided.insert(request.address.as_str().to_owned());
+                    drop(client.decide(&request, Resolution::Allow, None).await);
+                }
+            }
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        assert!(timeout(left, storm).await.is_err(), "a storm has no end");
+        supervisor.kill();
+        let left = ruleset();
+        assert!(left == expected, "in round {round}: {left:#?}");
+        let open = allowed();
+        assert!(open.is_subset(&decided), "{:?}", open.difference(&decided));
+    }
+
+    // Whoever comes last finds it all in order, and works on.
+    let mut last = Killable::spawn(runtime.path());
+    let (client, mut events) = Client::start(last.hub()).await.unwrap();
+    let late = "203.0.113.249";
+    refused(late);
+    let request = loop {
+        if let Update::Event(Event::Pending(request)) = events.next().await
+            && request.address.as_str() == late
+        {
+            break request;
+        }
+    };
+    client
+        .decide(&request, Resolution::Allow, None)
+        .await
+        .unwrap();
+    tcp(late, 443).unwrap();
+    done.store(true, Ordering::Relaxed);
+    workload.join().unwrap();
+    assert!(allowed().len() > 100, "{}", allowed().len());
+    last.kill();
+    refused(NEVER);
+    tcp(late, 443).unwrap();
+}
