@@ -26,6 +26,22 @@ where
     done
 }
 
+/// Takes as many descriptors as this user may have: each hub, reader and person needs one.
+///
+/// Only for commands that run nothing else: a child would inherit it.
+pub(crate) fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::debug!(%error, "could not raise the limit of open files");
+    }
+}
+
 /// SIGINT and SIGTERM, caught from the moment it is made.
 #[derive(Debug)]
 pub struct Stop {

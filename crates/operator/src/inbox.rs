@@ -93,6 +93,8 @@ impl Inbox {
                     changes.push(Change::Gone(hub.clone()));
                 }
             }
+            // Of one that was there before, it is known that it is away.
+            News::Unreachable(_) if self.hubs.contains_key(hub) => {}
             News::Unreachable(reason) => changes.push(Change::Unreachable(hub.clone(), reason)),
             News::Said(event) => self.said(hub, event, &mut changes),
         }

@@ -10,6 +10,7 @@ use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
 use crate::output::Closed;
+use crate::runtime::take_descriptors;
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
 /// What it does, at length.
@@ -43,6 +44,7 @@ pub struct Args {
 
 /// Does it.
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    take_descriptors();
     block_on(async {
         let mut stop = Stop::catch()?;
         let runtime = RuntimeDir::new(context.environment.runtime());

@@ -15,6 +15,7 @@ use terok_clearance::wire::clearance1::Dialect;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::take_descriptors;
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
 use keeper::Keeper;
@@ -67,6 +68,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
     let reader = args.reader_socket.unwrap_or(classic.ingester);
     let verdict = args.verdict_socket.unwrap_or(classic.verdict);
+    take_descriptors();
     block_on(async {
         let mut signals = Stop::catch()?;
         let hub_listener = listen(&clearance)?;
