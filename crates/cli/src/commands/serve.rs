@@ -5,6 +5,7 @@ mod keeper;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
@@ -14,6 +15,7 @@ use terok_clearance::socket::{BindError, Listener, RuntimeDir, bind};
 use terok_clearance::wire::clearance1::Dialect;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use verdict::VerdictClient;
 
 use crate::runtime::take_descriptors;
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
@@ -85,9 +87,11 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 Era::B => Dialect::B,
                 Era::D => Dialect::D,
             },
+            // The client of the helper gives up first: it can say why.
+            patience: VerdictClient::LIMIT.saturating_add(Duration::from_secs(1)),
             ..Options::default()
         };
-        let hub = Hub::new(Keeper::new(verdict), options);
+        let hub = Hub::new(Keeper(VerdictClient::new(verdict)), options);
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
         let (ingesting, halt) = (Arc::clone(&hub), stop.clone());

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `serve-verdict`: the verdict helper, which runs `terok-shield` for a hub.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use terok_clearance::socket::RuntimeDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_program};
 
 use super::serve::{listen, serve_until};
-use crate::{Context, Failure, Status, Stop, block_on};
+use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str =
@@ -43,9 +43,12 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     let environment = &context.environment;
     let classic = RuntimeDir::new(environment.runtime()).classic();
     let socket = args.verdict_socket.unwrap_or(classic.verdict);
-    let ours = std::env::current_exe().ok();
-    let path = environment.path().map(AsRef::as_ref);
-    let program = args.shield.or_else(|| find_program(ours.as_deref(), path));
+    let program = if let Some(named) = args.shield {
+        Some(the_program(&named)?)
+    } else {
+        let ours = std::env::current_exe().ok();
+        find_program(ours.as_deref(), environment.path().map(AsRef::as_ref))
+    };
     if let Some(program) = &program {
         tracing::info!(program = %program.display(), "answers are carried out by a program");
     } else {
@@ -66,4 +69,16 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         });
         serve_until(&mut signals, &stop, parts).await
     })
+}
+
+/// Returns the absolute path of a program that the arguments name: it is not run from here.
+fn the_program(named: &Path) -> Result<PathBuf, Failure> {
+    let program =
+        std::path::absolute(named).with_context(|| format!("finding {}", named.display()))?;
+    if program.is_file() {
+        Ok(program)
+    } else {
+        let missing = anyhow!("there is no program at {}", program.display());
+        Err(missing).hint("--shield takes the path of the terok-shield program")
+    }
 }
