@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clocks and percentiles.
+
+use std::time::{Duration, Instant};
+
+/// Measures one span of time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "to read the clock is what a benchmark is for"
+    )]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// A set of times.
+#[derive(Debug, Default)]
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    pub(crate) fn push(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// Returns the time that this many of a hundred stay below, in microseconds.
+    pub(crate) fn percentile(&mut self, percent: usize) -> f64 {
+        self.0.sort_unstable();
+        let at = self.0.len() * percent / 100;
+        let time = self.0.get(at.min(self.0.len().saturating_sub(1)));
+        time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    }
+}

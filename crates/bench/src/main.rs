@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The end-to-end benchmark: every figure beside its floor, in one run on one machine.
+//!
+//! A figure alone says little about a program and much about a machine. So each one stands beside
+//! the least that the kernel makes anybody pay: the hub beside a relay that copies bytes from one
+//! unix socket to others and does nothing else.
+
+mod gauge;
+mod hub_rows;
+mod program;
+mod relay;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+use report::Report;
+
+const USAGE: &str = "\
+Usage: clearance-bench [--json] [--quick] [ROW…]
+
+Measures each row beside its floor and prints the ratios; with ROWs only those whose name contains
+one of them. Build it with --release.
+
+  --json   one JSON object per row and line
+  --quick  a tenth of the rounds, to see that everything works
+
+Environment:
+  CLEARANCE_PYTHON  a Python with terok-clearance 0.8.1: its hub is measured in the same run
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::complain(&format!("clearance-bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let mut report = Report::default();
+    let mut quick = false;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut directory = || arguments.next().context("which directory?");
+        match argument.as_str() {
+            // The programs that are measured are this one, started anew.
+            "serve-hub" => return program::serve_hub(directory()?.as_ref()),
+            "serve-relay" => return relay::serve(directory()?.as_ref()),
+            "--json" => report.json = true,
+            "--quick" => quick = true,
+            "--help" | "-h" => {
+                report::say(USAGE);
+                return Ok(());
+            }
+            option if option.starts_with('-') => bail!("no option {option:?}\n\n{USAGE}"),
+            row => report.only.push(row.to_owned()),
+        }
+    }
+    report.start();
+    hub_rows::measure(&mut report, if quick { 10 } else { 1 })?;
+    Ok(())
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The programs that are measured, each a process of its own.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hub::{Claim, Enforcer, Hub, Options};
+use tempfile::TempDir;
+use terok_clearance::Outcome;
+use terok_clearance::socket::{self, RuntimeDir, Sockets};
+use tokio_util::sync::CancellationToken;
+
+use crate::gauge::Stopwatch;
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Our hub.
+    Hub,
+    /// The bare relay.
+    Relay,
+    /// The Python stack's hub, run by this interpreter.
+    Python(PathBuf),
+}
+
+/// A running program with its sockets, killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Program {
+    kind: Kind,
+    child: Child,
+    sockets: Sockets,
+    /// How long it took from its start until both sockets took connections.
+    pub(crate) start: Duration,
+    _directory: TempDir,
+}
+
+impl Program {
+    /// Starts a program and waits until both its sockets take connections.
+    pub(crate) fn start(kind: &Kind) -> anyhow::Result<Self> {
+        let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
+        let runtime = directory.path().join("run");
+        std::fs::create_dir(&runtime).context("making a directory")?;
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&runtime, private).context("making a directory private")?;
+        let sockets = RuntimeDir::new(&runtime).classic();
+        let mut command = match kind {
+            Kind::Hub | Kind::Relay => {
+                let ourselves = std::env::current_exe().context("finding ourselves")?;
+                let mut command = Command::new(ourselves);
+                let verb = if *kind == Kind::Hub {
+                    "serve-hub"
+                } else {
+                    "serve-relay"
+                };
+                command.arg(verb).arg(&runtime);
+                command
+            }
+            Kind::Python(python) => {
+                let mut command = Command::new(python);
+                command.args(["-m", "terok_clearance.cli.main", "serve"]);
+                command.env("XDG_RUNTIME_DIR", &runtime);
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if !matches!(kind, Kind::Hub) {
+            command.stderr(Stdio::null());
+        }
+        let clock = Stopwatch::start();
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {kind:?}"))?;
+        for path in [&sockets.ingester, &sockets.hub] {
+            while UnixStream::connect(path).is_err() {
+                if let Some(status) = child.try_wait().context("waiting for it")? {
+                    bail!("{kind:?} ended: {status}");
+                }
+                if clock.elapsed() > Duration::from_secs(30) {
+                    bail!("{kind:?} made no socket at {}", path.display());
+                }
+                sleep(Duration::from_micros(20));
+            }
+        }
+        let start = clock.elapsed();
+        Ok(Self {
+            kind: kind.clone(),
+            child,
+            sockets,
+            start,
+            _directory: directory,
+        })
+    }
+
+    /// Returns which program it is.
+    pub(crate) const fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Connects as a reader would.
+    pub(crate) fn reader(&self) -> anyhow::Result<UnixStream> {
+        UnixStream::connect(&self.sockets.ingester).context("connecting as a reader")
+    }
+
+    /// Subscribes with this interface's method, to the relay with none.
+    pub(crate) fn subscribe(&self, method: &str) -> anyhow::Result<Subscriber> {
+        let mut stream = UnixStream::connect(&self.sockets.hub).context("subscribing")?;
+        if self.kind != Kind::Relay {
+            let call = format!("{{\"method\":\"{method}\",\"more\":true}}\0");
+            stream.write_all(call.as_bytes()).context("subscribing")?;
+        }
+        Ok(Subscriber {
+            stream,
+            end: if self.kind == Kind::Relay { b'\n' } else { 0 },
+            buffer: vec![0; 256 << 10],
+        })
+    }
+
+    /// Returns its proportional set size in MiB.
+    pub(crate) fn pss(&self) -> anyhow::Result<f64> {
+        self.kib("smaps_rollup", "Pss:").map(|kib| kib / 1024.0)
+    }
+
+    /// Returns its resident memory in MiB.
+    pub(crate) fn resident(&self) -> anyhow::Result<f64> {
+        self.kib("status", "VmRSS:").map(|kib| kib / 1024.0)
+    }
+
+    /// Returns how long it has run on a processor.
+    pub(crate) fn on_cpu(&self) -> anyhow::Result<Duration> {
+        let path = format!("/proc/{}/schedstat", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
+        nanoseconds
+            .map(Duration::from_nanos)
+            .with_context(|| format!("{path} has no time"))
+    }
+
+    fn kib(&self, file: &str, field: &str) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse().ok())
+            .with_context(|| format!("{path} has no {field}"))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A subscriber's connection, which only counts events.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    stream: UnixStream,
+    end: u8,
+    buffer: Vec<u8>,
+}
+
+impl Subscriber {
+    /// Waits for events, and returns how many ended in what was read.
+    pub(crate) fn read(&mut self) -> anyhow::Result<usize> {
+        self.take()
+            .map(|bytes| memchr::memchr_iter(bytes.1, bytes.0).count())
+    }
+
+    /// Waits for events, and returns what was read, with the byte that ends each event.
+    pub(crate) fn take(&mut self) -> anyhow::Result<(&[u8], u8)> {
+        let read = self
+            .stream
+            .read(&mut self.buffer)
+            .context("reading events")?;
+        if read == 0 {
+            bail!("the hub closed a subscriber");
+        }
+        Ok((self.buffer.get(..read).unwrap_or_default(), self.end))
+    }
+
+    /// Lets later reads fail that take longer.
+    pub(crate) fn give_up_after(&self, limit: Duration) -> anyhow::Result<()> {
+        self.stream
+            .set_read_timeout(Some(limit))
+            .context("setting a time limit")
+    }
+}
+
+/// Serves a hub on the classic sockets in `directory` until it is killed.
+pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
+    let sockets = RuntimeDir::new(directory).classic();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let hub = Hub::new(Instant, Options::default());
+        let stop = CancellationToken::new();
+        let ingester = socket::bind(&sockets.ingester)?;
+        let clearance = socket::bind(&sockets.hub)?;
+        tokio::select! {
+            served = hub::serve(hub.clone(), clearance, stop.clone()) => served.context("serving"),
+            taken = hub::ingest::ingest(hub, ingester, stop) => taken.context("taking events"),
+        }
+    })
+}
+
+/// A firewall that has done everything already.
+#[derive(Debug)]
+struct Instant;
+
+impl Enforcer for Instant {
+    fn narrow(&self) -> bool {
+        false
+    }
+
+    async fn enforce(&self, _: Claim) -> Outcome {
+        Outcome::Applied
+    }
+}
