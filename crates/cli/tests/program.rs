@@ -422,6 +422,41 @@ fn in_words_a_question_says_what_an_answer_opens() {
     insta::assert_snapshot!("prompt", since_when_is_not_known(&shown));
 }
 
+#[test]
+fn colours_are_for_terminals() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let session = Session::new();
+    let _serve = session.serve(&[]);
+    session.report(&["one.example"]);
+    let on_a_terminal = |variables: &[(&str, &str)]| {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let mut options = std::fs::File::options();
+        let side = options.read(true).write(true);
+        let side = side.open(name.to_str().unwrap()).unwrap();
+        let mut command = session.command(&["clearance"]);
+        command.envs(variables.iter().copied());
+        command.stdin(side.try_clone().unwrap()).stdout(side);
+        let mut prompt = Process::start(&mut command);
+        // The terminal is at its end when nobody has its other side any more.
+        drop(command);
+        let mut terminal = std::fs::File::from(terminal);
+        let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+        while !text(&shown).contains("1 question") {
+            let read = terminal.read(&mut buffer).unwrap();
+            shown.extend(&buffer[..read]);
+        }
+        terminal.write_all(b"q\n").unwrap();
+        assert!(prompt.end().success());
+        text(&shown).contains("\u{1b}[1;33m[1] BLOCKED")
+    };
+    assert!(on_a_terminal(&[("TERM", "xterm")]));
+    assert!(!on_a_terminal(&[("TERM", "xterm"), ("NO_COLOR", "1")]));
+    assert!(!on_a_terminal(&[("TERM", "dumb")]));
+}
+
 /// Replaces how many seconds ago it was: that is not the test's business.
 fn since_when_is_not_known(shown: &str) -> String {
     let mut words: Vec<_> = shown.split(' ').collect();

@@ -141,10 +141,10 @@ impl Inbox {
     pub fn settle(&mut self, answer: &Answer, reply: Reply) -> Vec<Change> {
         let mut changes = Vec::new();
         let hub = &answer.hub;
-        if let Some(row) = self.rows.get_mut(&answer.row)
-            && let Some((action, waiting)) = row.answering
-        {
-            row.answering = (waiting > 1).then(|| (action, waiting - 1));
+        // A row that ends by our own answer ends as one that is being answered.
+        let ours = matches!(&reply, Reply::Decided(_));
+        if !ours {
+            self.settled(answer.row);
         }
         match reply {
             Reply::Decided(decision) | Reply::AlreadyDecided(decision) if decision.ok => {
@@ -168,7 +168,19 @@ impl Inbox {
                 self.failed(answer, reason, &mut changes);
             }
         }
+        if ours {
+            self.settled(answer.row);
+        }
         changes
+    }
+
+    /// Counts a reply to the answer that is on its way for the row.
+    fn settled(&mut self, row: RowNumber) {
+        if let Some(row) = self.rows.get_mut(&row)
+            && let Some((action, waiting)) = row.answering
+        {
+            row.answering = (waiting > 1).then(|| (action, waiting - 1));
+        }
     }
 
     fn said(&mut self, hub: &HubId, event: Event, changes: &mut Vec<Change>) {

@@ -349,6 +349,31 @@ fn whoever_comes_second_learns_who_was_first() {
     let first = Reply::AlreadyDecided(Decision::clone(&decision(&asked, Action::Deny, true)));
     let changes = told.inbox.settle(&answers[0], first);
     assert_eq!(words(&changes), ["ended 1 Deny"]);
+    assert!(!is_ours(&changes));
+}
+
+#[test]
+fn a_row_that_our_own_answer_ends_says_so() {
+    let mut told = Told::up(Speaks::Clearance2);
+    let asked = request("web:1", "one.example", "203.0.113.1", 443);
+    let decided = || decision(&asked, Action::Allow, true);
+    for reply_first in [true, false] {
+        told.says(Event::Pending(Arc::clone(&asked)));
+        let row = told.inbox.rows().next().map(Row::number).unwrap();
+        let answers = told.inbox.answer(row, Action::Allow).unwrap();
+        let changes = if reply_first {
+            let reply = Reply::Decided(Decision::clone(&decided()));
+            told.inbox.settle(&answers[0], reply)
+        } else {
+            let event = News::Said(Event::Decided(decided()));
+            told.inbox.hear(&told.hub, event)
+        };
+        assert!(is_ours(&changes));
+    }
+}
+
+fn is_ours(changes: &[Change]) -> bool {
+    matches!(changes, [Change::Ended(row, _)] if row.answering().is_some())
 }
 
 /// One thing that a hub, its connection or an operator does.
