@@ -15,6 +15,7 @@ asked; your answer becomes a rule, and the next attempt passes. Nobody asked, no
 
 const AFTER: &str = "\
 Examples:
+  terok-clearance demo                   see all of it work, in namespaces of its own
   terok-clearance clearance              answer the questions of every sandbox of yours
   terok-clearance clearance --json       the same for a program: one JSON object per line
   terok-clearance preview                the firewall rules a sandbox gets, in nft syntax

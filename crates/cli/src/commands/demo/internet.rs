@@ -242,7 +242,12 @@ async fn answer_web(
     let mut visits = JoinSet::new();
     loop {
         let place = Arc::clone(&places).acquire_owned().await?;
-        let (stream, _) = listener.accept().await.context("accepting a connection")?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // Whoever it was has gone away already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(error).context("accepting a connection"),
+        };
         let host = canonical(stream.local_addr().context("who was reached")?);
         output.text(&told::line(&FromInternet::Reached { host })?)?;
         visits.spawn(async move {

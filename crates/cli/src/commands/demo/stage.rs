@@ -186,6 +186,10 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            // Its sockets are gone then. How it ended is of interest to nobody any more.
+            drop(thread.join());
+        }
     }
 }
 

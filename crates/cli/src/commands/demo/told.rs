@@ -84,8 +84,8 @@ pub(super) fn line(what: &impl Serialize) -> anyhow::Result<String> {
     Ok(line)
 }
 
-/// Reads one line; nothing where there is none any more. Not to be cancelled in the middle: what
-/// was read of the line is kept in `buffer` by the caller.
+/// Reads one line; nothing where there is none any more. It may be dropped before it is done: what
+/// it has read of the line is in `buffer`, for the next call.
 pub(super) async fn read<T: DeserializeOwned>(
     from: &mut (impl AsyncBufRead + Unpin),
     buffer: &mut Vec<u8>,
