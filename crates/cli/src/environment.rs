@@ -2,11 +2,16 @@
 //! Where things are: the only place that reads the environment and knows the home directory.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::fs::DirBuilder;
+use std::io::{ErrorKind, IsTerminal as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
 
 use crate::args::Color;
 use crate::output::Colors;
+use crate::{Advise as _, Failure};
 
 /// Where things are for this user, and what the environment asks for.
 #[derive(Debug, Clone)]
@@ -59,10 +64,20 @@ impl Environment {
         }
     }
 
-    /// Returns the directory that holds every socket. It may not be there yet: whoever binds in
-    /// it makes it.
+    /// Returns the directory that holds every socket, to look for them. It may not be there yet.
     pub fn runtime(&self) -> &Path {
         &self.runtime
+    }
+
+    /// Returns the same, to bind sockets in. Where it is not the session's but one of ours in the
+    /// directory of everybody, it is made, or found to be ours and nobody else's.
+    pub fn private_runtime(&self) -> Result<&Path, Failure> {
+        if self.runtime.parent() == Some(Path::new(SHARED)) {
+            make_private(&self.runtime, self.uid)
+                .with_context(|| format!("using {} for sockets", self.runtime.display()))
+                .hint("set XDG_RUNTIME_DIR to a directory that only you can enter")?;
+        }
+        Ok(&self.runtime)
     }
 
     /// Returns the directory of the configuration files.
@@ -128,8 +143,26 @@ fn runtime_of(uid: u32, users: &Path) -> PathBuf {
     if own.is_dir() || makeable {
         own
     } else {
-        PathBuf::from(format!("/tmp/terok-{uid}"))
+        Path::new(SHARED).join(format!("terok-{uid}"))
     }
+}
+
+/// The directory where everybody may make one.
+const SHARED: &str = "/tmp";
+
+/// Makes `directory` for the user `uid` alone, or finds that it is so already.
+fn make_private(directory: &Path, uid: u32) -> anyhow::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    // Of the thing itself: a link there would be somebody else's idea.
+    let found = std::fs::symlink_metadata(directory)?;
+    ensure!(found.is_dir(), "it is no directory");
+    ensure!(found.uid() == uid, "it belongs to user {}", found.uid());
+    let for_others = found.mode() & 0o077;
+    ensure!(for_others == 0, "its mode lets others in");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -166,6 +199,27 @@ mod tests {
         assert_eq!(runtime(&[], 0), own("0"));
         std::fs::create_dir_all(users.join("1000")).unwrap();
         assert_eq!(runtime(&[], 1000), own("1000"));
+    }
+
+    #[test]
+    fn a_directory_among_everybodys_is_ours_alone_or_not_used() {
+        let shared = tempfile::tempdir().unwrap();
+        let at = |name: &str| shared.path().join(name);
+        let uid = rustix::process::geteuid().as_raw();
+        let check = |name: &str, uid: u32, expected: Result<(), &str>| {
+            let made = make_private(&at(name), uid).map_err(|error| error.to_string());
+            assert_eq!(made, expected.map_err(str::to_owned), "{name}");
+        };
+        check("new", uid, Ok(()));
+        assert_eq!(std::fs::metadata(at("new")).unwrap().mode() & 0o777, 0o700);
+        check("new", uid, Ok(()));
+        let theirs = format!("it belongs to user {uid}");
+        check("new", uid + 1, Err(&theirs));
+        std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
+        check("link", uid, Err("it is no directory"));
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(at("new"), open).unwrap();
+        check("new", uid, Err("its mode lets others in"));
     }
 
     #[test]

@@ -66,7 +66,7 @@ enum Era {
 
 /// Does it.
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
-    let classic = RuntimeDir::new(context.environment.runtime()).classic();
+    let classic = RuntimeDir::new(context.environment.private_runtime()?).classic();
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
     let reader = args.reader_socket.unwrap_or(classic.ingester);
     let verdict = args.verdict_socket.unwrap_or(classic.verdict);

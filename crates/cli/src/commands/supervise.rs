@@ -46,7 +46,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         process,
         policy,
         allowed: allow.into_iter().map(Into::into).collect(),
-        runtime: RuntimeDir::new(context.environment.runtime()),
+        runtime: RuntimeDir::new(context.environment.private_runtime()?),
     };
     block_on(async {
         let mut signals = Stop::catch()?;
