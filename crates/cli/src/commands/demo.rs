@@ -53,9 +53,10 @@ Exit status:
   1    not so, or it could not be set up; the reason is said
   130  ended by Ctrl-C; 143 by SIGTERM
 
-Without --answer you are asked if standard input is a terminal; if it is none, everything is
-allowed. With `--answer ask` and no terminal, answers are read as lines: a or allow, d or deny. At
-the end of input nobody answers any more, and what nobody answers stays shut.
+Without --answer you are asked if standard input is a terminal; if it is none, the demo answers
+itself, allow twice and deny once by turns. With `--answer ask` and no terminal, answers are read
+as lines: a or allow, d or deny. At the end of input nobody answers any more, and what nobody
+answers stays shut.
 
 With --json, one object per line: `step` is sandbox, firewall, internet, program, and for each
 fetch fetch, packet, event, question, answer, set, and passed or refused; the last one is summary,

@@ -90,8 +90,8 @@ fn what_nobody_answers_stays_shut_and_is_no_success() {
 fn without_a_terminal_the_whole_way_is_shown_all_the_same() {
     let demo = Demo::new();
     let run = demo.run(User::Me, &["demo", "--json"], "");
-    check(&run, 0, [5, 5, 0, 0, 5, 1]);
-    assert_eq!(run.step("answer")["by"], "nobody to ask");
+    check(&run, 0, [5, 4, 1, 0, 4, 2]);
+    assert_eq!(run.step("answer")["by"], "the demo");
 }
 
 #[test]

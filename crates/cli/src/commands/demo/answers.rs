@@ -14,6 +14,9 @@ use crate::Output;
 /// The longest line that is looked at.
 const LIMIT: u64 = 4096;
 
+/// What the demo answers itself, by turns: with these a run shows both an open and a shut host.
+const OWN: [Action; 3] = [Action::Allow, Action::Allow, Action::Deny];
+
 /// Who answers the questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Answer {
@@ -28,13 +31,10 @@ pub(super) enum Answer {
 /// The source of the answers.
 #[derive(Debug)]
 pub(super) enum Answers {
-    /// Always the same.
-    Always {
-        /// The answer.
-        action: Action,
-        /// Who says so.
-        by: &'static str,
-    },
+    /// Always the same, by `--answer`.
+    Always(Action),
+    /// The demo's own, [`OWN`] by turns: there is nobody to ask.
+    Own(std::iter::Cycle<std::slice::Iter<'static, Action>>),
     /// A person, or a script.
     Ask {
         /// At a terminal.
@@ -57,25 +57,16 @@ pub(super) struct Answered {
 
 impl Answers {
     /// Returns the source that `wanted` names. Without one: a person, if there is a terminal to
-    /// ask at, else allow, so that the demo shows the whole way wherever it runs.
+    /// ask at, else the demo itself, so that it shows the whole way wherever it runs.
     pub(super) fn new(wanted: Option<Answer>) -> Self {
         let terminal = std::io::stdin().is_terminal();
-        let (ended, by) = (false, "--answer");
+        let ended = false;
         match wanted {
-            Some(Answer::Allow) => Self::Always {
-                action: Action::Allow,
-                by,
-            },
-            Some(Answer::Deny) => Self::Always {
-                action: Action::Deny,
-                by,
-            },
+            Some(Answer::Allow) => Self::Always(Action::Allow),
+            Some(Answer::Deny) => Self::Always(Action::Deny),
             Some(Answer::Ask) => Self::Ask { terminal, ended },
             None if terminal => Self::Ask { terminal, ended },
-            None => Self::Always {
-                action: Action::Allow,
-                by: "nobody to ask",
-            },
+            None => Self::Own(OWN.iter().cycle()),
         }
     }
 
@@ -97,7 +88,8 @@ impl Answers {
     ) -> anyhow::Result<Answered> {
         let asked_at = now_us();
         let (action, by) = match self {
-            Self::Always { action, by } => (Some(*action), *by),
+            Self::Always(action) => (Some(*action), "--answer"),
+            Self::Own(answers) => (answers.next().copied(), "the demo"),
             Self::Ask { terminal, ended } => {
                 let by = if *terminal { "terminal" } else { "stdin" };
                 let action = if *ended {
