@@ -16,6 +16,7 @@ asked; your answer becomes a rule, and the next attempt passes. Nobody asked, no
 const AFTER: &str = "\
 Examples:
   terok-clearance demo                   see all of it work, in namespaces of its own
+  terok-clearance run -- npm install     a command in a sandbox; you are asked what it may reach
   terok-clearance clearance              answer the questions of every sandbox of yours
   terok-clearance clearance --json       the same for a program: one JSON object per line
   terok-clearance preview                the firewall rules a sandbox gets, in nft syntax

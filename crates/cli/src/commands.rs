@@ -7,6 +7,7 @@
 pub mod clearance;
 pub mod demo;
 pub mod preview;
+pub mod run;
 pub mod serve;
 pub mod serve_verdict;
 pub mod supervise;
@@ -39,6 +40,10 @@ pub enum Command {
     #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
 
+    /// Run a command in a sandbox that reaches nothing until you allow it.
+    #[command(display_order = 20)]
+    Run(run::Args),
+
     /// Serve one hub for every sandbox, on the classic sockets.
     #[command(display_order = 60, long_about = serve::ABOUT)]
     Serve(serve::Args),
@@ -65,6 +70,8 @@ impl Command {
             Self::DemoProgram(args) => demo::program::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
+
+            Self::Run(args) => run::perform(args, context),
 
             Self::Serve(args) => serve::perform(args, context),
 

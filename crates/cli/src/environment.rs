@@ -25,13 +25,17 @@ pub struct Environment {
     path: Option<OsString>,
     terminal: Option<String>,
     uid: u32,
+    variables: Vec<(OsString, OsString)>,
 }
 
 impl Environment {
     /// Returns what the process's environment says. Nothing is made on disk.
     pub fn read() -> Self {
         let uid = rustix::process::geteuid().as_raw();
-        Self::of(&|name| std::env::var_os(name), uid, Path::new("/run/user"))
+        Self {
+            variables: std::env::vars_os().collect(),
+            ..Self::of(&|name| std::env::var_os(name), uid, Path::new("/run/user"))
+        }
     }
 
     /// Returns what the variables say that `variable` has, for the user `uid`, on a machine that
@@ -61,6 +65,7 @@ impl Environment {
             path: set("PATH"),
             terminal: text("TERM"),
             uid,
+            variables: Vec::new(),
         }
     }
 
@@ -104,6 +109,11 @@ impl Environment {
     /// Returns the kind of terminal, `TERM`.
     pub fn terminal(&self) -> Option<&str> {
         self.terminal.as_deref()
+    }
+
+    /// Returns every variable, for a program that is to have them, too.
+    pub fn variables(&self) -> &[(OsString, OsString)] {
+        &self.variables
     }
 
     /// Returns the user this process acts as.

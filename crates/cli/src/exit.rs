@@ -24,6 +24,10 @@ impl Status {
     pub const INTERNAL: Self = Self(70);
     /// `run` itself failed, as against its command (env(1), podman-run(1)).
     pub const RUN_FAILED: Self = Self(125);
+    /// The command of `run` could not be executed, as a shell has it.
+    pub const NOT_EXECUTABLE: Self = Self(126);
+    /// The command of `run` was not found, as a shell has it.
+    pub const NOT_FOUND: Self = Self(127);
     /// Ended by Ctrl-C, SIGINT: 128 and the signal's number, as a shell has it.
     pub const INTERRUPTED: Self = Self(130);
     /// Ended by SIGTERM.

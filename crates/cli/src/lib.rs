@@ -12,6 +12,7 @@ pub mod exit;
 mod logging;
 pub mod output;
 mod runtime;
+mod sandbox;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

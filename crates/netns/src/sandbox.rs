@@ -104,6 +104,20 @@ pub enum BuildError {
     Died,
 }
 
+impl BuildError {
+    /// Returns what an operator can do about it, where that is known.
+    pub const fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Restricted { restriction, .. } => Some(restriction.advice()),
+            Self::MaskedProc(_) => Some(
+                "Run it outside the container, or start the container with an unmasked /proc \
+                 (podman: --security-opt unmask=ALL, docker: --security-opt systempaths=unconfined).",
+            ),
+            Self::Threads | Self::Step { .. } | Self::Died => None,
+        }
+    }
+}
+
 /// Why the workload did not start. The sandbox is gone.
 #[derive(Debug, Error)]
 pub enum StartError {

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use netns::sandbox::{Blueprint, BuildError, Sandbox, Workload};
+use netns::sandbox::{Blueprint, Sandbox, Workload};
 use shield::Policy;
 use supervisor::Config;
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ use story::{Step, Summary, median};
 use tell::{Cast, Operator, Teller};
 use told::FromProgram;
 
-use crate::{Advise as _, Context, Failure, Status, Stop};
+use crate::{Context, Failure, Status, Stop};
 
 /// How the name of the directory begins that has the demo's sockets.
 const DIRECTORY: &str = "terok-demo-";
@@ -133,7 +133,7 @@ fn play(args: Args, teller: Teller, outcome: &mut Outcome) -> Result<Status, Fai
     let began_at = now_us();
     let (pipes, inside) = Pipes::new().context("making pipes")?;
     let blueprint = blueprint(directory.path(), inside)?;
-    let sandbox = build(&blueprint)?;
+    let sandbox = crate::sandbox::build(&blueprint)?;
     drop(blueprint);
     teller.say(&Step::Sandbox {
         pid: sandbox.init().pid(),
@@ -169,19 +169,6 @@ fn blueprint(runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]) -> anyhow::Result
         resolvers: vec![world::RESOLVER],
         ..Blueprint::default()
     })
-}
-
-fn build(blueprint: &Blueprint) -> Result<Sandbox, Failure> {
-    let built = Sandbox::build(blueprint);
-    let advice = match &built {
-        Err(BuildError::Restricted { restriction, .. }) => Some(restriction.advice()),
-        _ => None,
-    };
-    let built = built.context("building the sandbox");
-    match advice {
-        Some(advice) => built.hint(advice),
-        None => Ok(built?),
-    }
 }
 
 /// What stands before the first packet.

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `run`: one command in a default-deny sandbox, its questions answered here or elsewhere.
+//!
+//! The order is the safety: the sandbox is built, its firewall is put up and verified, only then
+//! it is connected, and only then the command starts. This process is the supervisor; when it
+//! ends, however it does, the kernel ends everything in the sandbox.
+
+mod allow;
+mod ask;
+mod attend;
+mod network;
+mod relay;
+mod summary;
+mod terminal;
+mod workload;
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use clap::ValueEnum;
+use netns::sandbox::{Running, Sandbox, StartError};
+use shield::Policy;
+use supervisor::{Config, Supervisor};
+use terok_clearance::socket::RuntimeDir;
+use terok_clearance::{ContainerId, DisplayText, Dossier};
+
+use crate::{Advise as _, Context, Failure, Status, block_on};
+
+use allow::Allow;
+use attend::{Attend, Signals};
+use network::{Choice, Helper};
+use summary::Summary;
+use terminal::Operator;
+
+const EXAMPLES: &str = "\
+Examples:
+  terok-clearance run -- npm install
+  terok-clearance run --allow registry.npmjs.org:443 -- npm install
+  terok-clearance run --ui none -- my-agent      (answer with `terok-clearance clearance` elsewhere)
+
+The command gets your files as they are: `run` confines the network, not the files. What it cannot
+reach: the network, except what you allow; this program's sockets, configuration and state; your
+session bus, agents, container engines and terminal multiplexers; other processes. It has no rights
+beyond yours (no sudo), and no other device than null, zero, full, random, urandom and tty.
+
+At the terminal a notice tells of a question. Ctrl-] shows it; a allows, d denies, n shows the next,
+q goes back. Nothing else is read as an answer.
+
+Exit status: the command's own; 128 and the signal's number if a signal ended it; 126 if it could
+not be executed, 127 if it was not found, 125 if the sandbox failed.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Open from the start: an address or a host name, or one port of it (`HOST:PORT`); again for
+    /// more.
+    #[arg(long, value_name = "DEST")]
+    allow: Vec<Allow>,
+    /// Where questions are answered: `prompt`, at this terminal; `none`, with `terok-clearance
+    /// clearance` elsewhere; `auto`, here if there is a terminal.
+    #[arg(long, value_enum, default_value_t = Ui::Auto, value_name = "UI")]
+    ui: Ui,
+    /// How the sandbox is connected; `auto` takes pasta or slirp4netns, whichever is installed.
+    #[arg(long, value_enum, default_value_t = Choice::Auto, value_name = "HOW")]
+    network: Choice,
+    /// What the questions call the sandbox [default: the command's name].
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Say nothing of our own but errors and questions.
+    #[arg(short, long)]
+    quiet: bool,
+    /// The command and its arguments.
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
+    command: Vec<OsString>,
+}
+
+/// Where questions are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ui {
+    /// Here if there is a terminal.
+    Auto,
+    /// At this terminal.
+    Prompt,
+    /// Elsewhere.
+    None,
+}
+
+/// Does it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command takes its arguments by value"
+)]
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    // What fails before there is a command is ours; what the command does is its own.
+    run(&args, context).status(Status::RUN_FAILED)?
+}
+
+fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failure> {
+    let environment = &context.environment;
+    let helper = Helper::find(args.network, environment.path().map(OsString::as_os_str))?;
+    let resolver = helper.as_ref().map(Helper::resolver);
+    let (operator, terminal) = Operator::find()?.unzip();
+    if operator.is_none() && args.ui == Ui::Prompt {
+        let error = anyhow!("there is no terminal to ask at");
+        return Err(error).hint("--ui none, and `terok-clearance clearance` in a terminal");
+    }
+    let blueprint = workload::blueprint(&args.command, environment, resolver, terminal)?;
+    let config = |process| {
+        anyhow::Ok(Config {
+            container: fresh_id().context("making an id for the sandbox")?,
+            dossier: dossier(args.name.as_deref(), &args.command),
+            process,
+            policy: Policy::new(resolver).context("making the policy")?,
+            allowed: args
+                .allow
+                .iter()
+                .map(|Allow(opening)| opening.clone())
+                .collect(),
+            runtime: RuntimeDir::new(environment.runtime()),
+        })
+    };
+    // Before there is a runtime: it forks.
+    let sandbox = crate::sandbox::build(&blueprint)?;
+    drop(blueprint);
+
+    block_on(async {
+        let mut signals = Signals::catch()?;
+        let process = sandbox.init().try_clone().context("finding the sandbox")?;
+        let summary = Summary::default();
+        let supervisor = Supervisor::start(config(process)?)
+            .context("putting the sandbox's firewall up")?
+            .observed(summary.observer());
+        let place = sandbox.place().context("finding the sandbox")?;
+        let connection = match &helper {
+            None => None,
+            Some(helper) => tokio::select! {
+                biased;
+                status = signals.deadly() => return Ok(Ok(status)),
+                connected = helper.connect(sandbox.init(), &place) => Some(connected?),
+            },
+        };
+        let command = start(sandbox, &args.command);
+        let running = match command {
+            Ok(running) => running,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let attend = Attend {
+            running,
+            signals,
+            operator,
+            connection,
+            prompt: args.ui != Ui::None,
+            quiet: args.quiet,
+            summary,
+            context,
+        };
+        Ok(attend
+            .until_its_end(supervisor)
+            .await
+            .status(Status::RUN_FAILED))
+    })
+}
+
+/// Starts the command; what is wrong with it has the shells' statuses.
+fn start(sandbox: Sandbox, command: &[OsString]) -> Result<Running, Failure> {
+    let started = sandbox.start();
+    let status = match &started {
+        Err(StartError::NotFound(_)) => Status::NOT_FOUND,
+        Err(StartError::NotExecutable(_)) => Status::NOT_EXECUTABLE,
+        Err(StartError::Sandbox(_)) | Ok(_) => Status::RUN_FAILED,
+    };
+    let name = command.first().map(OsString::as_os_str).unwrap_or_default();
+    let name = DisplayText::new(&name.to_string_lossy());
+    started
+        .with_context(|| format!("starting {name}"))
+        .status(status)
+}
+
+/// An id that no other sandbox has: as many hexadecimal digits as an id is cut to for its sockets.
+fn fresh_id() -> anyhow::Result<ContainerId> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let digits = format!("{:016x}", u64::from_ne_bytes(bytes));
+    Ok(digits.get(..12).unwrap_or_default().parse()?)
+}
+
+/// What the questions say of the sandbox.
+fn dossier(name: Option<&str>, command: &[OsString]) -> Dossier {
+    let program = command
+        .first()
+        .map(Path::new)
+        .and_then(Path::file_name)
+        .unwrap_or_default();
+    let name = name.map_or_else(|| program.to_string_lossy().into_owned(), str::to_owned);
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    let entry = |key: &str, value: &str| (DisplayText::new(key), DisplayText::new(value));
+    Dossier::new([entry("name", &name), entry("command", &words.join(" "))].into())
+}

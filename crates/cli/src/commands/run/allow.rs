@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `--allow` says: a destination, whole or one port of it.
+
+use std::str::FromStr;
+
+use supervisor::Opening;
+use terok_clearance::{DestError, Target};
+
+/// One `--allow`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Allow(pub(super) Opening);
+
+/// Why a text is no `--allow`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AllowError {
+    /// Not a destination.
+    #[error(transparent)]
+    Dest(#[from] DestError),
+    /// What follows the colon is not a port.
+    #[error("{0:?} is no port: give a number from 1 to 65535")]
+    Port(String),
+}
+
+impl FromStr for Allow {
+    type Err = AllowError;
+
+    fn from_str(text: &str) -> Result<Self, AllowError> {
+        let whole = match text.parse::<Target>() {
+            Ok(target) => return Ok(Self(target.into())),
+            Err(error) => error,
+        };
+        let Some((dest, port)) = text.rsplit_once(':') else {
+            return Err(whole.into());
+        };
+        let dest = dest
+            .strip_prefix('[')
+            .and_then(|dest| dest.strip_suffix(']'))
+            .unwrap_or(dest);
+        let target = dest.parse()?;
+        let port = match port.parse() {
+            Ok(0) | Err(_) => return Err(AllowError::Port(port.to_owned())),
+            Ok(port) => port,
+        };
+        Ok(Self(Opening {
+            target,
+            port: Some(port),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_whole_or_one_port() {
+        let check = |text: &str, target: &str, port| {
+            let target = target.parse().unwrap();
+            assert_eq!(text.parse(), Ok(Allow(Opening { target, port })), "{text}");
+        };
+        check("api.example.com", "api.example.com", None);
+        check("api.example.com:443", "api.example.com", Some(443));
+        check("203.0.113.7", "203.0.113.7", None);
+        check("203.0.113.7:53", "203.0.113.7", Some(53));
+        check("2001:db8::7", "2001:db8::7", None);
+        check("[2001:db8::7]:443", "2001:db8::7", Some(443));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in [
+            "",
+            ":",
+            ":443",
+            "a.example:",
+            "a.example:0",
+            "a.example:65536",
+            "a.example:https",
+            "https://a.example",
+            "a.example/path",
+            "203.0.113.0/24",
+            "*.example",
+        ] {
+            assert!(text.parse::<Allow>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Connects a sandbox to the network by a helper program, which runs as the operator.
+//!
+//! Both helpers speak for the sandbox through ordinary sockets of the operator's: no rights are
+//! needed, and no port of the sandbox is reachable from outside.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::ValueEnum;
+use netns::{Place, Process, Routes};
+use terok_clearance::DisplayText;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::{Advise as _, Failure};
+
+/// How the sandbox is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Choice {
+    /// By whichever program is installed, pasta first.
+    Auto,
+    /// By pasta, of the package passt.
+    Pasta,
+    /// By slirp4netns.
+    Slirp4netns,
+    /// Not at all.
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pasta,
+    Slirp4netns,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pasta => "pasta",
+            Self::Slirp4netns => "slirp4netns",
+        }
+    }
+}
+
+/// A program that connects a sandbox.
+#[derive(Debug)]
+pub(super) struct Helper {
+    kind: Kind,
+    program: PathBuf,
+}
+
+/// How long a helper may take to connect the sandbox.
+const LIMIT: Duration = Duration::from_secs(10);
+
+impl Helper {
+    /// Returns the program for `choice`, looked for along `path`; none if none is wanted.
+    pub(super) fn find(choice: Choice, path: Option<&OsStr>) -> Result<Option<Self>, Failure> {
+        let kinds: &[Kind] = match choice {
+            Choice::Auto => &[Kind::Pasta, Kind::Slirp4netns],
+            Choice::Pasta => &[Kind::Pasta],
+            Choice::Slirp4netns => &[Kind::Slirp4netns],
+            Choice::None => return Ok(None),
+        };
+        let found = kinds.iter().find_map(|&kind| {
+            let program = installed(kind.name(), path)?;
+            Some(Self { kind, program })
+        });
+        if found.is_some() {
+            return Ok(found);
+        }
+        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+        let missing = anyhow!("{} not installed", names.join(" and ") + are(names.len()));
+        Err(missing)
+            .hint("install pasta (package `passt`) or slirp4netns (package `slirp4netns`)")
+            .hint("`--network none` works without: the command then has no network at all")
+    }
+
+    /// Returns the address at which the helper answers DNS queries, on behalf of the host's own
+    /// resolver.
+    pub(super) const fn resolver(&self) -> IpAddr {
+        IpAddr::V4(match self.kind {
+            // What podman uses; no host can have it (RFC 3927).
+            Kind::Pasta => Ipv4Addr::new(169, 254, 1, 1),
+            Kind::Slirp4netns => Ipv4Addr::new(10, 0, 2, 3),
+        })
+    }
+
+    /// Connects the sandbox of `init` and returns when it has a default route.
+    pub(super) async fn connect(
+        &self,
+        init: &Process,
+        place: &Place,
+    ) -> anyhow::Result<Connection> {
+        let name = self.kind.name();
+        let routes = Routes::watch(place).context("watching the sandbox's routes")?;
+        let mut command = std::process::Command::new(&self.program);
+        command.args(self.arguments(init.pid()));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        netns::tie_to_us(&mut command);
+        let mut child = Command::from(command)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", self.program.display()))?;
+        let stderr = child.stderr.take();
+        let mut connection = Connection {
+            name,
+            child,
+            stderr,
+            said: Vec::new(),
+        };
+        tokio::select! {
+            biased;
+            added = routes.default_added() => {
+                added.context("watching the sandbox's routes")?;
+                Ok(connection)
+            }
+            ended = connection.ended() => Err(ended),
+            () = tokio::time::sleep(LIMIT) => {
+                Err(anyhow!("{name} did not connect the sandbox within {} s", LIMIT.as_secs()))
+            }
+        }
+    }
+
+    fn arguments(&self, pid: u32) -> Vec<String> {
+        let mut arguments: Vec<String> = match self.kind {
+            Kind::Pasta => [
+                "--config-net",
+                "--no-map-gw",
+                "-t",
+                "none",
+                "-u",
+                "none",
+                "-T",
+                "none",
+                "-U",
+                "none",
+                "--foreground",
+                "--quiet",
+                "--dns-forward",
+            ]
+            .map(str::to_owned)
+            .into(),
+            Kind::Slirp4netns => ["--configure", "--mtu=65520", "--disable-host-loopback"]
+                .map(str::to_owned)
+                .into(),
+        };
+        match self.kind {
+            Kind::Pasta => {
+                arguments.push(self.resolver().to_string());
+                if rustix::process::geteuid().is_root() {
+                    // As nobody, which it would become, it may not enter root's sandbox.
+                    arguments.extend(["--runas", "0"].map(str::to_owned));
+                }
+                arguments.push(pid.to_string());
+            }
+            Kind::Slirp4netns => {
+                if host_has_ipv6() {
+                    arguments.push("--enable-ipv6".to_owned());
+                }
+                arguments.push(format!("--userns-path=/proc/{pid}/ns/user"));
+                arguments.extend([pid.to_string(), "tap0".to_owned()]);
+            }
+        }
+        arguments
+    }
+}
+
+const fn are(count: usize) -> &'static str {
+    if count == 1 { " is" } else { " are" }
+}
+
+fn installed(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+    let along = path.map(std::env::split_paths).into_iter().flatten();
+    // Neither is for root alone, yet some distributions put them where only root looks.
+    let also = ["/usr/sbin", "/usr/local/sbin", "/sbin"]
+        .into_iter()
+        .map(PathBuf::from);
+    along
+        .chain(also)
+        .map(|directory| directory.join(name))
+        .find(|program| {
+            program.is_absolute()
+                && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
+        })
+}
+
+fn host_has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/net/ipv6_route").is_ok_and(|table| has_default_route(&table))
+}
+
+/// Whether a table as in `/proc/net/ipv6_route` has a default route over a real link.
+fn has_default_route(table: &str) -> bool {
+    table.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields.as_slice(), [dest, "00", .., link]
+            if dest.bytes().all(|byte| byte == b'0') && *link != "lo")
+    })
+}
+
+/// A helper at work. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    name: &'static str,
+    child: Child,
+    stderr: Option<ChildStderr>,
+    said: Vec<u8>,
+}
+
+/// What is kept of a helper's last words, in bytes.
+const WORDS: usize = 2048;
+
+impl Connection {
+    /// Returns when the helper has ended, which it should not, with what it said last. A call that
+    /// is dropped before it is done loses nothing.
+    pub(super) async fn ended(&mut self) -> anyhow::Error {
+        let status = loop {
+            let mut buffer = [0; 512];
+            tokio::select! {
+                biased;
+                read = read(&mut self.stderr, &mut buffer) => {
+                    let heard = read.ok().and_then(|count| buffer.get(..count));
+                    match heard {
+                        Some(heard) if !heard.is_empty() => {
+                            self.said.extend(heard);
+                            let surplus = self.said.len().saturating_sub(WORDS);
+                            self.said.drain(..surplus);
+                        }
+                        _ => self.stderr = None,
+                    }
+                }
+                status = self.child.wait(), if self.stderr.is_none() => break status,
+            }
+        };
+        let name = self.name;
+        let how = match status {
+            Ok(status) => ended(status),
+            Err(error) => error.to_string(),
+        };
+        match last_words(&self.said) {
+            words if words.is_empty() => anyhow!("{name} {how}"),
+            words => anyhow!("{name} {how}: {words}"),
+        }
+    }
+
+    /// Ends the helper and waits until it is gone.
+    pub(super) async fn close(mut self) -> io::Result<()> {
+        self.child.kill().await
+    }
+}
+
+async fn read(from: &mut Option<ChildStderr>, into: &mut [u8]) -> io::Result<usize> {
+    match from {
+        Some(from) => from.read(into).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn ended(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with status {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// The last line that says something: a pasta without a log daemon also says that.
+fn last_words(said: &[u8]) -> DisplayText {
+    let text = String::from_utf8_lossy(said);
+    let mut lines = text.lines().map(str::trim).rev();
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with("Failed to send"));
+    DisplayText::new(line.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_helper_is_named_with_its_package() {
+        let nowhere = Some(OsStr::new("/nonexistent"));
+        assert!(Helper::find(Choice::None, nowhere).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_default_route_over_a_link_is_ipv6() {
+        let zero = "00000000000000000000000000000000";
+        let line = |dest: &str, bits: &str, link: &str| {
+            format!("{dest} {bits} {zero} 00 {zero} 00000400 00000001 00000000 00000003 {link}\n")
+        };
+        assert!(has_default_route(&line(zero, "00", "    eth0")));
+        assert!(!has_default_route(&line(zero, "00", "      lo")));
+        assert!(!has_default_route(&line(
+            "fe800000000000000000000000000000",
+            "40",
+            "eth0"
+        )));
+        assert!(!has_default_route(""));
+    }
+
+    #[test]
+    fn the_last_words_are_those_that_say_something() {
+        let check = |said: &str, expected: &str| {
+            assert_eq!(last_words(said.as_bytes()).as_str(), expected);
+        };
+        check("", "");
+        check(
+            "no such device\nFailed to send 12 bytes to syslog\n\n",
+            "no such device",
+        );
+        check("a\x1b[31mred", "a [31mred");
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Carries bytes between the operator's terminal and the command's, and stops when told to.
+//!
+//! It reads no more than it has passed on, so neither side can fill our memory, and waits for
+//! nobody: a terminal that does not read stops its command, not the questions.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use netns::Pollable;
+use rustix::io::Errno;
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// The most that is read before it is passed on.
+const CHUNK: usize = 16 * 1024;
+
+/// Both terminals.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// The operator's.
+    tty: Pollable,
+    /// The command's, until nobody has it open any more.
+    master: Option<Pollable>,
+    to_tty: Vec<u8>,
+    to_master: Vec<u8>,
+    /// Where output is read to: kept, so that waiting for it needs no room of its own.
+    output: Box<[u8]>,
+    /// Whether the command's output waits.
+    held: bool,
+    /// Whether the operator's terminal is at its end.
+    hung_up: bool,
+    screen: Screen,
+}
+
+impl Relay {
+    /// Returns the relay between the operator's terminal and the command's master side.
+    pub(super) fn new(tty: OwnedFd, master: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&master, true)?;
+        Ok(Self {
+            tty: Pollable::new(tty)?,
+            master: Some(Pollable::new(master)?),
+            to_tty: Vec::new(),
+            to_master: Vec::new(),
+            output: vec![0; CHUNK].into(),
+            held: false,
+            hung_up: false,
+            screen: Screen::default(),
+        })
+    }
+
+    /// Carries the command's output, and returns with what the operator typed at once; does not
+    /// read what is typed unless `listen`. A call that is dropped loses nothing.
+    pub(super) async fn typed(&mut self, listen: bool) -> io::Result<Vec<u8>> {
+        loop {
+            let mut keys = [0; 256];
+            let take_output = !self.held && self.to_tty.is_empty();
+            let take_keys = listen && !self.hung_up && self.to_master.is_empty();
+            tokio::select! {
+                biased;
+                wrote = write(&self.tty, &self.to_tty), if !self.to_tty.is_empty() => {
+                    match wrote {
+                        Ok(count) => drop(self.to_tty.drain(..count)),
+                        // The terminal is gone: its output has nowhere to go.
+                        Err(_) => self.hang_up(),
+                    }
+                }
+                wrote = write_some(self.master.as_ref(), &self.to_master),
+                    if !self.to_master.is_empty() =>
+                {
+                    match wrote {
+                        Ok(count) => drop(self.to_master.drain(..count)),
+                        Err(_) => self.to_master.clear(),
+                    }
+                }
+                read = read(&self.tty, &mut keys), if take_keys => match read {
+                    Ok(0) | Err(_) => self.hang_up(),
+                    Ok(count) => return Ok(keys.get(..count).unwrap_or_default().to_vec()),
+                },
+                read = read_some(self.master.as_ref(), &mut self.output), if take_output => {
+                    match read {
+                        // EIO: nobody has the command's side open any more.
+                        Ok(0) | Err(_) => self.master = None,
+                        Ok(count) => {
+                            let output = self.output.get(..count).unwrap_or_default();
+                            self.screen.see(output);
+                            if !self.hung_up {
+                                self.to_tty.extend(output);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes keys on to the command.
+    pub(super) fn pass(&mut self, keys: &[u8]) {
+        self.to_master.extend(keys);
+    }
+
+    /// Writes our own words on the operator's terminal. Line ends become what a raw terminal wants.
+    pub(super) fn say(&mut self, text: &str) {
+        if !self.hung_up {
+            self.to_tty.extend(text.replace('\n', "\r\n").bytes());
+        }
+    }
+
+    /// Has the command's output wait, or go on.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether the command draws on the whole screen.
+    pub(super) const fn is_full_screen(&self) -> bool {
+        self.screen.alternate
+    }
+
+    /// Gives the command's terminal a size.
+    pub(super) fn resize(&self, size: Winsize) {
+        if let Some(master) = &self.master {
+            // It fails only when the terminal is gone.
+            if let Err(error) = tcsetwinsize(master, size) {
+                tracing::debug!(%error, "the command's terminal keeps its size");
+            }
+        }
+    }
+
+    /// Has the command draw everything anew, by a change of its window and back.
+    pub(super) fn redraw(&self, size: Winsize) {
+        let smaller = Winsize {
+            ws_row: size.ws_row.saturating_sub(1).max(1),
+            ..size
+        };
+        self.resize(smaller);
+        self.resize(size);
+    }
+
+    /// Carries what the command has still written, after its end, until all is on the operator's
+    /// terminal.
+    pub(super) async fn drain(&mut self) {
+        self.held = false;
+        while (self.master.is_some() || !self.to_tty.is_empty()) && !self.hung_up {
+            if !self.to_tty.is_empty() {
+                match write(&self.tty, &self.to_tty).await {
+                    Ok(count) => drop(self.to_tty.drain(..count)),
+                    Err(_) => self.hang_up(),
+                }
+            } else if let Some(master) = &self.master {
+                // Nothing of the sandbox lives: what is there is there, and the rest is the end.
+                match rustix::io::read(master, &mut *self.output) {
+                    Ok(0) | Err(_) => self.master = None,
+                    Ok(count) => self
+                        .to_tty
+                        .extend(self.output.get(..count).unwrap_or_default()),
+                }
+            }
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.hung_up = true;
+        self.to_tty.clear();
+    }
+}
+
+async fn read(from: &Pollable, into: &mut [u8]) -> io::Result<usize> {
+    from.read(|fd: BorrowedFd<'_>| again(|| rustix::io::read(fd, &mut *into)))
+        .await
+}
+
+async fn write(to: &Pollable, bytes: &[u8]) -> io::Result<usize> {
+    to.write(|fd: BorrowedFd<'_>| again(|| rustix::io::write(fd, bytes)))
+        .await
+}
+
+async fn read_some(from: Option<&Pollable>, into: &mut [u8]) -> io::Result<usize> {
+    match from {
+        Some(from) => read(from, into).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn write_some(to: Option<&Pollable>, bytes: &[u8]) -> io::Result<usize> {
+    match to {
+        Some(to) => write(to, bytes).await,
+        None => Err(Errno::IO.into()),
+    }
+}
+
+fn again(mut act: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
+    loop {
+        match act() {
+            Err(Errno::INTR) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// What is known of the operator's screen from what passed.
+#[derive(Debug, Default)]
+struct Screen {
+    alternate: bool,
+    /// The end of what was seen, in case a sequence is cut in two.
+    tail: Vec<u8>,
+}
+
+impl Screen {
+    /// The sequences that switch to the alternate screen and back (xterm's control sequences).
+    const SWITCHES: [(&[u8], bool); 6] = [
+        (b"\x1b[?1049h", true),
+        (b"\x1b[?1047h", true),
+        (b"\x1b[?47h", true),
+        (b"\x1b[?1049l", false),
+        (b"\x1b[?1047l", false),
+        (b"\x1b[?47l", false),
+    ];
+
+    fn see(&mut self, output: &[u8]) {
+        self.tail.extend(output);
+        let last = Self::SWITCHES
+            .iter()
+            .filter_map(|(switch, on)| {
+                let at = self
+                    .tail
+                    .windows(switch.len())
+                    .rposition(|window| window == *switch)?;
+                Some((at, *on))
+            })
+            .max();
+        if let Some((_, on)) = last {
+            self.alternate = on;
+        }
+        let surplus = self.tail.len().saturating_sub(7); // one less than the longest of them
+        self.tail.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alternate_screen_is_seen_even_if_the_sequence_is_cut() {
+        let check = |chunks: &[&[u8]], expected| {
+            let mut screen = Screen::default();
+            for chunk in chunks {
+                screen.see(chunk);
+            }
+            assert_eq!(screen.alternate, expected, "{chunks:?}");
+        };
+        check(&[b"hello"], false);
+        check(&[b"x\x1b[?1049hy"], true);
+        check(&[b"x\x1b[?10", b"49h"], true);
+        check(&[b"\x1b", b"[", b"?", b"4", b"7", b"h"], true);
+        check(&[b"\x1b[?1049h lots of text in between \x1b[?1049l"], false);
+        check(&[b"\x1b[?1049h", b"lots of text in between"], true);
+        check(&[b"\x1b[?1049l\x1b[?1049h"], true);
+    }
+}

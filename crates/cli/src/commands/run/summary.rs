@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What was asked in the course of a run, and what became of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use supervisor::{Observer, Step};
+use terok_clearance::{Action, Dest};
+
+/// How many destinations are remembered; a workload may try any number.
+const LIMIT: usize = 10_000;
+/// How many of them are named in the end.
+const NAMED: usize = 20;
+
+/// Takes notes; clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Summary(Arc<Mutex<BTreeMap<Dest, Option<Action>>>>);
+
+impl Summary {
+    /// Returns what the supervisor calls at each step.
+    pub(super) fn observer(&self) -> Observer {
+        let notes = self.clone();
+        Box::new(move |step| match step {
+            Step::Asked(blocked) => notes.note(blocked.dest(), None),
+            Step::Enforced { dest, action, .. } => notes.note(dest, Some(action)),
+            _ => {}
+        })
+    }
+
+    fn note(&self, dest: &Dest, action: Option<Action>) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = notes.get_mut(dest) {
+            // A later question about the same destination (another port) leaves the answer be.
+            *known = action.or(*known);
+        } else if notes.len() < LIMIT {
+            notes.insert(dest.clone(), action);
+        }
+    }
+
+    /// Returns the notes in words, one line or more; none if nothing was asked.
+    pub(super) fn words(&self) -> Option<String> {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.is_empty() {
+            return None;
+        }
+        let kinds = [
+            (Some(Action::Allow), "allowed"),
+            (Some(Action::Deny), "denied"),
+            (None, "unanswered"),
+        ];
+        let count = |kind| notes.values().filter(|action| **action == kind).count();
+        let counts: Vec<_> = kinds
+            .iter()
+            .map(|&(kind, word)| format!("{} {word}", count(kind)))
+            .collect();
+        let mut lines = vec![format!(
+            "terok-clearance: asked about {}: {}",
+            notes.len(),
+            counts.join(", ")
+        )];
+        for (kind, word) in kinds {
+            let of_kind = notes.iter().filter(|(_, action)| **action == kind);
+            lines.extend(
+                of_kind
+                    .take(NAMED)
+                    .map(|(dest, _)| format!("  {word:<10}  {dest}")),
+            );
+            if let Some(more) = count(kind).checked_sub(NAMED).filter(|more| *more > 0) {
+                lines.push(format!("  {word:<10}  and {more} more"));
+            }
+        }
+        Some(lines.join("\n"))
+    }
+
+    /// Returns the notes as one JSON object.
+    pub(super) fn json(&self) -> serde_json::Value {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |kind| {
+            let of_kind = notes.iter().filter(|(_, action)| **action == kind);
+            of_kind.map(|(dest, _)| dest.as_str()).collect::<Vec<_>>()
+        };
+        serde_json::json!({
+            "step": "summary",
+            "allowed": of(Some(Action::Allow)),
+            "denied": of(Some(Action::Deny)),
+            "unanswered": of(None),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_what_was_asked_and_what_became_of_it() {
+        let summary = Summary::default();
+        assert_eq!(summary.words(), None);
+        for (dest, action) in [
+            ("a.example", None),
+            ("a.example", Some(Action::Allow)),
+            ("a.example", None),
+            ("b.example", Some(Action::Deny)),
+            ("203.0.113.7", None),
+        ] {
+            summary.note(&dest.parse().unwrap(), action);
+        }
+        insta::assert_snapshot!(summary.words().unwrap(), @r"
+        terok-clearance: asked about 3: 1 allowed, 1 denied, 1 unanswered
+          allowed     a.example
+          denied      b.example
+          unanswered  203.0.113.7
+        ");
+    }
+
+    #[test]
+    fn a_workload_that_tries_everything_does_not_fill_the_screen() {
+        let summary = Summary::default();
+        for n in 0..(LIMIT + 10) {
+            summary.note(&format!("h{n}.example").parse().unwrap(), None);
+        }
+        let words = summary.words().unwrap();
+        assert_eq!(words.lines().count(), 1 + NAMED + 1);
+        assert!(words.contains(&format!("asked about {LIMIT}")));
+    }
+}

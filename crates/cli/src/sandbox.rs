@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Building a sandbox, with what helps where a machine does not let us.
+
+use anyhow::Context as _;
+use netns::sandbox::{Blueprint, Sandbox};
+
+use crate::{Advise as _, Failure};
+
+/// Builds the sandbox. It forks: call it before there is a runtime.
+pub(crate) fn build(blueprint: &Blueprint) -> Result<Sandbox, Failure> {
+    let built = Sandbox::build(blueprint);
+    let advice = built
+        .as_ref()
+        .err()
+        .and_then(netns::sandbox::BuildError::advice);
+    let built = built.context("building the sandbox");
+    match advice {
+        Some(advice) => built.hint(advice),
+        None => Ok(built?),
+    }
+}
