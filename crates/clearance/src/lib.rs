@@ -7,6 +7,16 @@
 //! The values here are *parsed*: a [`ContainerId`], a [`RequestId`] or a [`Dest`] that exists
 //! has passed its check, and [`DisplayText`] is safe to show on any terminal, screen or bus.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::indexing_slicing,
+        clippy::string_slice
+    )
+)]
+
 #[cfg(feature = "client")]
 pub mod client;
 mod dest;

@@ -44,7 +44,7 @@ impl DisplayText {
             })
             .collect();
         if shown.len() > MAX_CHARS {
-            shown.truncate(MAX_CHARS - CUT.len());
+            shown.truncate(MAX_CHARS.saturating_sub(CUT.len()));
             shown.push_str(CUT);
         }
         Self(shown.into())
