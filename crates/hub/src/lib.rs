@@ -3,7 +3,7 @@
 //!
 //! A [`Hub`] is told events ([`Hub::report`], or lines on the socket of [`ingest`]) and serves
 //! both interfaces from one [`ledger`]. An answer that fits its question becomes a
-//! [`Claim`](ledger::Claim), and that is the only thing an [`Enforcer`] takes.
+//! [`Claim`], and that is the only thing an [`Enforcer`] takes.
 
 #![cfg_attr(
     not(test),

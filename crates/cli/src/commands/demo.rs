@@ -2,10 +2,10 @@
 //! `demo`: the whole way of one packet, on real packets, in namespaces of its own.
 //!
 //! Nothing is played: the sandbox is the one of `run`, the supervisor has the real reader, hub and
-//! shield, the operator is a client on the hub's socket. Only the [`internet`] is a pretend one, in
-//! a network namespace next door. The parts, in the order of the way: [`world`] (who is where),
-//! [`stage`] (what runs), [`tell`] (what happens), [`judge`] (whether it is as it should be),
-//! [`page`] and [`story`] (how it is said).
+//! shield, the operator is a client on the hub's socket. Only the `internet` is a pretend one, in
+//! a network namespace next door. The parts, in the order of the way: `world` (who is where),
+//! `stage` (what runs), `tell` (what happens), `judge` (whether it is as it should be),
+//! `page` and `story` (how it is said).
 
 mod answers;
 mod clock;

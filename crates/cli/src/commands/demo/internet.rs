@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The pretend internet: a process in a network namespace of its own next to the sandbox's, with a
-//! name server and a web server behind every address of [`world`].
+//! name server and a web server behind every address of `world`.
 //!
 //! It ends when its standard input does, so that it never outlives the demo, however that ends.
 

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Args {}
 
-/// Fetches the hosts of the [`world`] by the numbers that it reads, one per line, until there are
+/// Fetches the hosts of the `world` by the numbers that it reads, one per line, until there are
 /// no more.
 pub fn perform(_args: Args, context: &Context) -> Result<Status, Failure> {
     // The operator sees which process asks: not this program's own name, which is the demo's.
