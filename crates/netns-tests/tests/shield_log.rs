@@ -142,7 +142,7 @@ fn a_flood_of_pings_is_one_question() {
 #[test]
 fn without_room_to_remember_every_packet_is_a_question() {
     let world = World::start();
-    let keys: Vec<_> = (0..65_535_u32)
+    let keys: Vec<_> = (0..4_096_u32)
         .map(|n| format!("{} . tcp . 80", Ipv4Addr::from_bits(0xc612_0000 + n)))
         .collect();
     for some in keys.chunks(2_048) {

@@ -338,9 +338,10 @@ fn without_its_table_an_order_fails() {
 }
 
 #[test]
-fn a_full_set_refuses_and_opens_nothing_else() {
+fn a_shield_without_room_refuses_and_changes_nothing() {
     let mut shield = engage();
-    let all: Vec<_> = (0..65_535_u32)
+    deny(&mut shield, &scope(IP));
+    let all: Vec<_> = (0..65_534_u32)
         .map(|n| Ipv4Addr::from_bits(0xc612_0000 + n).to_string())
         .collect();
     // As many as fit into one of nft's messages.
@@ -350,14 +351,21 @@ fn a_full_set_refuses_and_opens_nothing_else() {
             "add element inet terok_shield allow4 {{ {some} }}"
         ));
     }
-    let refused = shield.allow(&target(IP), &scope(IP), now());
+    let more = scope("203.0.113.8");
+    let refused = shield.allow(&target("203.0.113.8"), &more, now());
     assert!(matches!(refused, Err(OrderError::Full)), "{refused:?}");
     assert_eq!(shield.list().unwrap().len(), 65_535);
-    // A deny that was there is not lost with the allow that failed.
-    deny(&mut shield, &scope("203.0.113.8"));
-    let refused = shield.allow(&target("203.0.113.8"), &scope("203.0.113.8"), now());
+    // One out and five in: the deny stays with what would have taken its place.
+    let port = Scope {
+        port: Some(443),
+        ..scope(IP)
+    };
+    let refused = shield.allow(&target(IP), &port, now());
     assert!(matches!(refused, Err(OrderError::Full)), "{refused:?}");
-    assert_eq!(elements("deny4"), ["203.0.113.8"]);
+    assert_eq!(elements("deny4"), [IP]);
+    // One out and one in.
+    allow(&mut shield, &scope(IP));
+    assert_eq!(elements("deny4"), Vec::<String>::new());
 }
 
 #[test]

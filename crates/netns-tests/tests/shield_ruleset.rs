@@ -123,9 +123,8 @@ fn every_change_of_the_ruleset_is_seen() {
     for at in 3..lines.len() {
         let line = lines[at].trim();
         // Without this line it is another ruleset, if it is one at all.
-        // A set that packets fill is dynamic and has this size, said or not.
-        let default =
-            line.contains("dynamic") || line == "size 65535" && lines[at + 1].contains("dynamic");
+        // A set that packets fill is dynamic, said or not.
+        let default = line.contains("dynamic");
         if line.is_empty() || line.starts_with('#') || line == "}" || default {
             continue;
         }

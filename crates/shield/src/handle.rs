@@ -181,7 +181,7 @@ impl Shield {
     }
 
     /// Lets packets to `target` pass, as far as `scope` reaches and for its time, in the place of
-    /// orders that refuse them.
+    /// orders that refuse them. A wider order to refuse goes on for the rest.
     ///
     /// A name opens the addresses learnt for it so far and those learnt later. An address in the
     /// floor or a private range is an error; of a name's addresses those are left out, unless it
@@ -196,7 +196,8 @@ impl Shield {
     }
 
     /// Refuses packets to `target` without asking, as far as `scope` reaches and for its time, in
-    /// the place of orders that let them pass. Connections that stand go on.
+    /// the place of orders that let them pass. A wider order to let pass goes on for the rest, and
+    /// so do connections that stand.
     pub fn deny(&mut self, target: &Target, scope: &Scope, now: Instant) -> Result<(), OrderError> {
         self.order(Action::Deny, target, scope, now)
     }
@@ -338,6 +339,9 @@ impl Shield {
         let mut attempts = 1..=ATTEMPTS;
         loop {
             let plan = plan(&self.orders);
+            if !self.orders.has_room(&plan) {
+                return Err(OrderError::Full);
+            }
             debug_assert!(
                 plan.add
                     .iter()

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use terok_clearance::{Action, DomainName};
+use terok_clearance::DomainName;
 
-use crate::order::{Entry, Reach, Terms};
+use crate::order::{Entry, Terms};
 
 /// The most names that are remembered.
 pub(crate) const NAMES: usize = 4_096;
@@ -72,15 +72,16 @@ impl Names {
         self.pages.contains_key(name) || self.pages.len() < NAMES || !self.idle.is_empty()
     }
 
-    /// Lets an order stand on a name, in place of what it contradicts; false if there is no room.
+    /// Lets an order stand on a name, in the place of the same and of opposite narrower ones; false
+    /// if there is no room.
     pub(crate) fn stand(&mut self, name: &DomainName, terms: &[Terms], now: Instant) -> bool {
         let Some(page) = self.page(name) else {
             return false;
         };
         for new in terms {
             page.standing.retain(|old| {
-                let replaced = (old.action == new.action && old.reach == new.reach)
-                    || (old.action != new.action && contradicts(new, old));
+                let replaced = old.reach == new.reach
+                    || (old.action != new.action && new.reach.covers(old.reach));
                 !replaced && !old.is_over(now)
             });
             page.standing.push(new.clone());
@@ -145,21 +146,15 @@ impl Names {
     }
 }
 
-/// Says whether two opposite orders on one name cannot both stand.
-fn contradicts(new: &Terms, old: &Terms) -> bool {
-    let covers = |a: Reach, b: Reach| a.covers(b);
-    match new.action {
-        Action::Allow => covers(new.reach, old.reach) || covers(old.reach, new.reach),
-        Action::Deny => covers(new.reach, old.reach),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
+    use terok_clearance::Action;
+
     use super::*;
+    use crate::order::Reach;
 
     fn name(n: usize) -> DomainName {
         format!("n{n}.example").parse().unwrap()

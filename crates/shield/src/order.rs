@@ -143,18 +143,21 @@ pub(crate) fn orderable(ip: IpAddr) -> Result<IpAddr, OrderError> {
     }
 }
 
+impl Shape {
+    /// In the order in which a packet meets them.
+    pub(crate) const NARROW_FIRST: [Self; 3] = [Self::Port, Self::Protocol, Self::Whole];
+}
+
 impl OrderSet {
     /// Returns the sets of an action, the narrow ones first.
     pub(crate) fn of(action: Action) -> impl Iterator<Item = Self> {
-        [Shape::Port, Shape::Protocol, Shape::Whole]
-            .into_iter()
-            .flat_map(move |shape| {
-                Family::BOTH.map(|family| Self {
-                    action,
-                    shape,
-                    family,
-                })
+        Shape::NARROW_FIRST.into_iter().flat_map(move |shape| {
+            Family::BOTH.map(|family| Self {
+                action,
+                shape,
+                family,
             })
+        })
     }
 
     /// Returns all of them.

@@ -17,6 +17,7 @@ use crate::order::{Entry, Reach};
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Orders {
     held: HashMap<IpAddr, Vec<Entry>>,
+    count: usize,
     /// With so many addresses, those whose time is over are looked for.
     sweep_at: usize,
 }
@@ -50,18 +51,31 @@ impl Plan {
 }
 
 impl Orders {
+    /// The most elements at once.
+    pub(crate) const LIMIT: usize = 65_535;
+
+    /// Says whether there is room for what a plan adds.
+    pub(crate) fn has_room(&self, plan: &Plan) -> bool {
+        let kept = self.count.saturating_sub(plan.remove.len());
+        plan.add.len() <= plan.remove.len() || kept.saturating_add(plan.add.len()) <= Self::LIMIT
+    }
+
     /// Takes note of an element.
     pub(crate) fn insert(&mut self, entry: Entry) {
         let held = self.held.entry(entry.address).or_default();
+        let before = held.len();
         held.retain(|other| !other.is_same_element(&entry));
         held.push(entry);
+        self.count = self.count.saturating_sub(before).saturating_add(held.len());
     }
 
     /// Takes note that a plan was carried out.
     pub(crate) fn carried_out(&mut self, plan: Plan, now: Instant) {
         for entry in plan.remove {
             if let Some(held) = self.held.get_mut(&entry.address) {
+                let before = held.len();
                 held.retain(|other| !other.is_same_element(&entry));
+                self.count = self.count.saturating_sub(before).saturating_add(held.len());
                 if held.is_empty() {
                     self.held.remove(&entry.address);
                 }
@@ -81,11 +95,13 @@ impl Orders {
             held.retain(|entry| !entry.is_over(now));
             !held.is_empty()
         });
+        self.count = self.held.values().map(Vec::len).sum();
         self.sweep_at = self.held.len().saturating_mul(2).max(64);
     }
 
-    /// Plans a person's order: it takes the place of what it contradicts, and of an earlier order
-    /// on the same.
+    /// Plans a person's order: it takes the place of an earlier order on the same, and of every
+    /// opposite one that is narrower, because the kernel listens to the narrower. A wider one goes
+    /// on for the rest.
     ///
     /// An element that another destination's order keeps for longer stays as it is.
     pub(crate) fn order(&self, wanted: &[Entry], now: Instant) -> Plan {
@@ -101,7 +117,7 @@ impl Orders {
                     if kept {
                         plan.add(held.clone());
                     }
-                } else if contradicts(entry, held) {
+                } else if entry.action != held.action && entry.reach.covers(held.reach) {
                     plan.remove(held);
                 }
             }
@@ -114,7 +130,7 @@ impl Orders {
 
     /// Plans what a name's standing order asks of an address that was learnt for it.
     ///
-    /// No person chose the address, so it never takes back a refusal.
+    /// No person chose the address, so it never takes back what another order refuses.
     pub(crate) fn learn(&self, wanted: &[Entry], now: Instant) -> Plan {
         let mut plan = Plan::default();
         for entry in wanted {
@@ -127,6 +143,7 @@ impl Orders {
                     }
                 } else if entry.action == Action::Allow
                     && held.action == Action::Deny
+                    && held.name != entry.name
                     && held.reach.covers(entry.reach)
                 {
                     needed = false;
@@ -182,19 +199,20 @@ impl Orders {
         port: u16,
         now: Instant,
     ) -> Option<Action> {
-        let is_about = |reach| match reach {
-            Reach::Whole => true,
-            Reach::Protocol(its) => its == protocol,
-            Reach::Port(its, its_port) => (its, its_port) == (protocol, port),
+        let about = [
+            Reach::Port(protocol, port),
+            Reach::Protocol(protocol),
+            Reach::Whole,
+        ];
+        let said = |reach, action| {
+            let mut held = self.at(address, now);
+            held.any(|entry| (entry.reach, entry.action) == (reach, action))
         };
-        let said: Vec<_> = self
-            .at(address, now)
-            .filter(|entry| is_about(entry.reach))
-            .map(|entry| entry.action)
-            .collect();
-        [Action::Deny, Action::Allow]
-            .into_iter()
-            .find(|action| said.contains(action))
+        about.into_iter().find_map(|reach| {
+            [Action::Deny, Action::Allow]
+                .into_iter()
+                .find(|action| said(reach, *action))
+        })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
@@ -208,21 +226,6 @@ impl Orders {
             .map(Vec::as_slice)
             .unwrap_or_default();
         held.iter().filter(move |entry| !entry.is_over(now))
-    }
-}
-
-/// Says whether an order cannot take effect, or leaves more open than it says, while `held` is
-/// there.
-///
-/// Refusals come first in the kernel. So an allow must remove every refusal that touches it,
-/// and a refusal only the allows within it: a wider allow goes on for the rest.
-fn contradicts(entry: &Entry, held: &Entry) -> bool {
-    match (entry.action, held.action) {
-        (Action::Allow, Action::Deny) => {
-            held.reach.covers(entry.reach) || entry.reach.covers(held.reach)
-        }
-        (Action::Deny, Action::Allow) => entry.reach.covers(held.reach),
-        (Action::Allow, Action::Allow) | (Action::Deny, Action::Deny) => false,
     }
 }
 
@@ -277,7 +280,7 @@ mod tests {
         check(&[(Allow, Reach::Whole), (Deny, web)], 443, Some(Deny));
         check(&[(Allow, Reach::Whole), (Deny, web)], 80, Some(Allow));
         check(&[(Deny, Reach::Whole), (Allow, web)], 443, Some(Allow));
-        check(&[(Deny, Reach::Whole), (Allow, web)], 80, None);
+        check(&[(Deny, Reach::Whole), (Allow, web)], 80, Some(Deny));
         check(&[(Deny, web), (Allow, Reach::Whole)], 443, Some(Allow));
         check(
             &[(Allow, web), (Deny, Reach::Protocol(TCP))],
@@ -319,7 +322,8 @@ mod tests {
         let now = clock();
         let mut orders = Orders::default();
         orders.insert(entry(Action::Deny, Reach::Whole, None, now));
-        let allow = entry(Action::Allow, Reach::Port(TCP, 443), None, now);
+        let mut allow = entry(Action::Allow, Reach::Port(TCP, 443), None, now);
+        allow.name = Some("api.example.com".parse().unwrap());
         assert_eq!(orders.learn(&[allow], now), Plan::default());
     }
 
@@ -344,6 +348,30 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn elements_are_counted_and_bounded() {
+        let now = clock();
+        let mut orders = Orders::default();
+        let at = |n: u32| Entry {
+            address: std::net::Ipv4Addr::from_bits(n).into(),
+            ..entry(Action::Allow, Reach::Whole, Some(60), now)
+        };
+        for n in 0..65_535 {
+            orders.insert(at(n));
+            orders.insert(at(n));
+        }
+        let more = orders.order(&[at(65_535)], now);
+        assert!(!orders.has_room(&more));
+        let again = orders.order(&[at(7)], now);
+        assert!(orders.has_room(&again), "{again:?}");
+        orders.carried_out(again, now);
+        assert_eq!((orders.count, orders.iter().count()), (65_535, 65_535));
+        orders.carried_out(orders.forget_address(at(7).address, now), now);
+        assert!(orders.has_room(&more));
+        orders.sweep(now + Duration::from_secs(60));
+        assert_eq!(orders.count, 0);
+    }
+
     proptest! {
         #[test]
         fn an_order_always_takes_effect(
@@ -365,7 +393,7 @@ mod tests {
         }
 
         #[test]
-        fn what_nobody_allowed_is_never_open(
+        fn the_newest_order_about_a_packet_decides(
             steps in proptest::collection::vec((any::<bool>(), any_reach()), 0..12),
             port in 1u16..4,
         ) {
@@ -374,13 +402,10 @@ mod tests {
                 .map(|(allow, reach)| (if allow { Action::Allow } else { Action::Deny }, reach))
                 .collect();
             let asked = Reach::Port(TCP, port);
-            // The newest order that touches the packet decides, or nothing does.
             let newest = steps.iter().rev().find(|(_, reach)| reach.covers(asked));
             let ip = "203.0.113.7".parse().unwrap();
             let said = after(&steps).decide(ip, TCP, port, clock());
-            if said == Some(Action::Allow) {
-                prop_assert_eq!(newest.map(|(action, _)| *action), Some(Action::Allow));
-            }
+            prop_assert_eq!(said, newest.map(|(action, _)| *action));
         }
     }
 }

@@ -57,8 +57,11 @@ pub(crate) enum Content {
     Recent(Duration),
 }
 
-/// The most elements of a set that changes; past it an order fails and a packet is logged again.
-pub(crate) const SET_SIZE: u32 = 65_535;
+/// The most packets that a set remembers; past it every packet is logged again.
+///
+/// The kernel sets a table aside for as many at once, 64 KiB for these. That is why the sets of
+/// orders have no size, and [`crate::orders`] counts instead.
+pub(crate) const RECENT_SIZE: u32 = 4_096;
 
 /// What of a packet a set is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

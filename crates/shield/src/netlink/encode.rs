@@ -13,7 +13,7 @@ use super::attribute::Attributes;
 use crate::order::{Entry, OrderSet};
 use crate::ranges::{Family, Span};
 use crate::ruleset::{
-    Chain, Content, Hook, Key, Match, Rule, Ruleset, SET_SIZE, Set, Side, Statement, TABLE,
+    Chain, Content, Hook, Key, Match, RECENT_SIZE, Rule, Ruleset, Set, Side, Statement, TABLE,
 };
 
 /// One message: its kind, its flags and its attributes.
@@ -242,15 +242,15 @@ pub(crate) fn set_attributes(set: &Set) -> Attributes {
         Content::Recent(_) => TIMEOUT | DYNAMIC,
     };
     let size = match &set.content {
-        Content::Addresses(addresses) => addresses.len().try_into().unwrap_or(SET_SIZE),
-        Content::Words(words) => words.len().try_into().unwrap_or(SET_SIZE),
+        Content::Addresses(addresses) => Some(addresses.len()),
+        Content::Words(words) => Some(words.len()),
         // As nft counts: two bounds each, the last one's open end included.
         Content::Ranges(spans) => {
             let open = spans.last().is_some_and(|span| span.after().is_none());
-            let size = bounds(spans).len().saturating_add(open.into());
-            size.try_into().unwrap_or(SET_SIZE)
+            Some(bounds(spans).len().saturating_add(open.into()))
         }
-        Content::Orders | Content::Recent(_) => SET_SIZE,
+        Content::Recent(_) => usize::try_from(RECENT_SIZE).ok(),
+        Content::Orders => None,
     };
     let (kind, length) = set.key.number();
     let mut attributes = Attributes::default()
@@ -258,8 +258,10 @@ pub(crate) fn set_attributes(set: &Set) -> Attributes {
         .text(SET_NAME, set.name)
         .u32(SET_FLAGS, flags)
         .u32(SET_KEY_TYPE, kind)
-        .u32(SET_KEY_LENGTH, length)
-        .nest(SET_DESCRIPTION, &Attributes::default().u32(1, size));
+        .u32(SET_KEY_LENGTH, length);
+    if let Some(size) = size.and_then(|size| u32::try_from(size).ok()) {
+        attributes = attributes.nest(SET_DESCRIPTION, &Attributes::default().u32(1, size));
+    }
     if let Content::Recent(time) = set.content {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         attributes = attributes.u64(SET_TIMEOUT, milliseconds);

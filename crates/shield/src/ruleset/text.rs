@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{
-    Chain, Content, ESTABLISHED, Hook, Key, Match, RELATED, Rule, Ruleset, SET_SIZE, Set, Side,
+    Chain, Content, ESTABLISHED, Hook, Key, Match, RECENT_SIZE, RELATED, Rule, Ruleset, Set, Side,
     Statement, TABLE,
 };
 use crate::ranges::Family;
@@ -42,11 +42,10 @@ impl fmt::Display for Set {
                 elements(f, words.iter().map(|(_, word)| word))?;
             }
             Content::Orders => {
-                writeln!(f, "\t\tsize {SET_SIZE}")?;
                 writeln!(f, "\t\tflags timeout")?;
             }
             Content::Recent(time) => {
-                writeln!(f, "\t\tsize {SET_SIZE}")?;
+                writeln!(f, "\t\tsize {RECENT_SIZE}")?;
                 writeln!(f, "\t\tflags dynamic, timeout")?;
                 writeln!(f, "\t\ttimeout {}s", time.as_secs())?;
             }

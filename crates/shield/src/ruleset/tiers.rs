@@ -148,12 +148,11 @@ fn output(resolvers: &[Family]) -> Chain {
             .note("The floor: no order opens what stands here."),
         rule([to(Family::V6, "floor6")], [Goto("denied")]),
     ]);
-    rules.extend(members(Action::Deny, &Goto("denied")));
     rules.extend([
         rule([to(Family::V4, "private4")], [Goto("private")]),
         rule([to(Family::V6, "private6")], [Goto("private")]),
     ]);
-    rules.extend(members(Action::Allow, &Accept));
+    rules.extend(orders());
     rules.push(rule([], [Goto("ask")]));
     Chain {
         name: "output",
@@ -162,19 +161,37 @@ fn output(resolvers: &[Family]) -> Chain {
     }
 }
 
-/// One rule for each set of an action, the narrow ones first.
-fn members(action: Action, statement: &Statement) -> Vec<Rule> {
-    OrderSet::of(action)
-        .map(|set| {
-            let wanted = match set.shape {
-                Shape::Whole => Match::Address(set.family, Side::Destination, set.name()),
-                Shape::Protocol | Shape::Port => Match::Member(set.key(), set.name()),
-            };
-            // Without this, the bytes where other protocols have a port would be looked at.
-            let ported = (set.shape == Shape::Port).then_some(Match::Ported(true));
-            rule(ported.into_iter().chain([wanted]), [statement.clone()])
-        })
-        .collect()
+/// One rule for each set of orders: the narrowest order that is about a packet decides, and of
+/// two that are as narrow the refusal. So no order uncovers what another one keeps closed.
+fn orders() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for shape in Shape::NARROW_FIRST {
+        for action in [Action::Deny, Action::Allow] {
+            rules.extend(
+                OrderSet::of(action)
+                    .filter(|set| set.shape == shape)
+                    .map(|set| {
+                        let wanted = match shape {
+                            Shape::Whole => {
+                                Match::Address(set.family, Side::Destination, set.name())
+                            }
+                            Shape::Protocol | Shape::Port => Match::Member(set.key(), set.name()),
+                        };
+                        // Without this, the bytes where other protocols have a port would be looked at.
+                        let ported = (shape == Shape::Port).then_some(Match::Ported(true));
+                        let statement = match action {
+                            Action::Deny => Statement::Goto("denied"),
+                            Action::Allow => Statement::Accept,
+                        };
+                        rule(ported.into_iter().chain([wanted]), [statement])
+                    }),
+            );
+        }
+    }
+    if let Some(first) = rules.first_mut() {
+        first.note = Some("Orders, the narrowest first: a port, a protocol, an address.");
+    }
+    rules
 }
 
 /// A question, unless the same one was asked just now.
