@@ -54,7 +54,7 @@ impl Beginning<'_> {
         if let Err(fault) = self.prepare() {
             return Report::Failed(fault);
         }
-        // `exec` also takes back the blocked signals and the ignored SIGPIPE.
+        // `exec` also takes back the ignored SIGPIPE.
         let error = Command::new(&self.workload.program)
             .args(&self.workload.arguments)
             .env_clear()
@@ -79,6 +79,7 @@ impl Beginning<'_> {
         let directory = &self.workload.directory;
         chdir(directory).map_err(Fault::at(format!("going to {}", directory.display())))?;
         sys::close_on_exec_from_3().map_err(Fault::at("closing descriptors"))?;
+        sys::signals::unblock().map_err(Fault::at("unblocking signals"))?;
         give_up_rights().map_err(Fault::at("giving up capabilities"))?;
         self.filter.apply().map_err(|error| Fault {
             step: format!("filtering system calls: {error}"),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The end of children as something to read, for a process that lets no signal interrupt it.
+//! Signals blocked and unblocked: a first process that no signal interrupts, and a workload that
+//! starts with none blocked.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -25,5 +26,20 @@ pub(crate) fn children_only() -> io::Result<OwnedFd> {
         } else {
             Ok(OwnedFd::from_raw_fd(fd))
         }
+    }
+}
+
+/// Unblocks every signal for the calling thread. Neither `execve` nor the standard library does.
+pub(crate) fn unblock() -> io::Result<()> {
+    #[expect(unsafe_code, reason = "rustix has no signal sets")]
+    // SAFETY: the set is initialised by sigemptyset before it is read, and outlives the call.
+    let error = unsafe {
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut())
+    };
+    match error {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
