@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -292,11 +293,52 @@ async fn nobody_there_is_an_error_of_its_own() {
     ));
 }
 
-/// Real users need root; the same rule is tested for every user in `socket::bind`'s own tests.
+/// Runs one test of this file as another user, from a copy of this program that they can read.
+fn as_another_user(directory: &Path, test: &str, socket: &Path) -> Command {
+    let program = directory.join("program");
+    if !program.exists() {
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        set_mode(&program, 0o755);
+    }
+    let mut command = Command::new(program);
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env("SOCKET_AT", socket)
+        .uid(65_534)
+        .gid(65_534)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// Run as another user by the test below.
+#[test]
+fn child_connects_and_is_turned_away() {
+    let Some(path) = std::env::var_os("SOCKET_AT") else {
+        return;
+    };
+    let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
+}
+
+/// Run as another user by the test below.
+#[test]
+fn child_serves_and_gets_no_byte() {
+    let Some(path) = std::env::var_os("SOCKET_AT") else {
+        return;
+    };
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    println!("ready");
+    let (mut stream, _) = listener.accept().unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
+}
+
+/// To become another user needs root; the rule itself is tested for every user in
+/// `socket::bind` and `socket::connect`.
 #[tokio::test]
 async fn another_users_process_is_turned_away() {
     if !is_root() {
-        eprintln!("needs root to become another user; socket::bind's tests do without");
+        eprintln!("needs root to become another user: the rule is tested without that elsewhere");
         return;
     }
     let (directory, path) = place();
@@ -305,14 +347,8 @@ async fn another_users_process_is_turned_away() {
     set_mode(directory.path(), 0o777);
     set_mode(path.parent().unwrap(), 0o777);
     set_mode(&path, 0o777);
-    let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
-                  try: r = s.recv(9)\nexcept ConnectionResetError: r = b''\nsys.exit(len(r))";
-    let mut foreigner = Command::new("python3")
-        .args(["-c", script])
-        .arg(&path)
-        .uid(65_534)
-        .gid(65_534)
-        .stdin(Stdio::null())
+    let test = "child_connects_and_is_turned_away";
+    let mut foreigner = as_another_user(directory.path(), test, &path)
         .spawn()
         .unwrap();
     let ended = tokio::task::spawn_blocking(move || foreigner.wait().unwrap());
@@ -322,26 +358,23 @@ async fn another_users_process_is_turned_away() {
     };
     assert!(status.success());
     // And who serves a socket as another user gets no call from us.
-    let impostor_path = path.with_file_name("impostor.sock");
-    let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\n\
-                  s.listen()\nprint(flush=True)\nc, _ = s.accept()\nsys.exit(len(c.recv(9)))";
-    let mut impostor = Command::new("python3")
-        .args(["-c", script])
-        .arg(&impostor_path)
-        .uid(65_534)
-        .gid(65_534)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+    let path = path.with_file_name("impostor.sock");
+    let test = "child_serves_and_gets_no_byte";
+    let mut impostor = as_another_user(directory.path(), test, &path)
         .spawn()
         .unwrap();
-    let mut ready = [0];
-    std::io::Read::read_exact(impostor.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    match connect(&impostor_path).await {
+    let said = BufReader::new(impostor.stdout.take().unwrap());
+    let mut lines = said.lines();
+    assert!(
+        lines.any(|line| line.unwrap().contains("ready")),
+        "the impostor did not start"
+    );
+    match connect(&path).await {
         Err(ConnectError::Impostor { uid: 65_534, .. }) => {}
         other => panic!("{other:?}"),
     }
-    let status = tokio::task::spawn_blocking(move || impostor.wait().unwrap());
-    assert!(status.await.unwrap().success(), "the impostor got bytes");
+    let rest = tokio::task::spawn_blocking(move || (lines.count(), impostor.wait().unwrap()));
+    assert!(rest.await.unwrap().1.success(), "the impostor got bytes");
 }
 
 #[test]

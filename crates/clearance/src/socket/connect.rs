@@ -54,6 +54,11 @@ pub enum ConnectError {
 ///
 /// A socket that another user serves is refused before a byte is exchanged.
 pub async fn connect(path: &Path) -> Result<(UnixStream, Peer), ConnectError> {
+    connect_to(path, rustix::process::geteuid().as_raw()).await
+}
+
+/// Connects to a socket that the user `us` serves.
+async fn connect_to(path: &Path, us: u32) -> Result<(UnixStream, Peer), ConnectError> {
     let length = path.as_os_str().as_bytes().len();
     let path_buf = || path.to_owned();
     if length > PATH_LIMIT {
@@ -74,7 +79,7 @@ pub async fn connect(path: &Path) -> Result<(UnixStream, Peer), ConnectError> {
     };
     let stream = UnixStream::connect(path).await.map_err(io_error)?;
     let peer = Peer::of(&stream).map_err(io_error)?;
-    if peer.is_us() {
+    if peer.uid == us {
         Ok((stream, peer))
     } else {
         Err(ConnectError::Impostor {
@@ -82,5 +87,25 @@ pub async fn connect(path: &Path) -> Result<(UnixStream, Peer), ConnectError> {
             uid: peer.uid,
             pid: peer.pid,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::bind;
+
+    /// The check of the server, for every user: to this client, we are the impostor.
+    #[tokio::test]
+    async fn a_socket_of_another_user_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/hub.sock");
+        let _listener = bind(&path).unwrap();
+        let us = rustix::process::geteuid().as_raw();
+        assert!(connect_to(&path, us).await.is_ok());
+        match connect_to(&path, us.wrapping_add(1)).await {
+            Err(ConnectError::Impostor { uid, .. }) => assert_eq!(uid, us),
+            other => panic!("{other:?}"),
+        }
     }
 }
