@@ -5,7 +5,7 @@
 #[path = "support/service.rs"]
 mod service;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use service::{Log, Server};
@@ -350,26 +350,29 @@ async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
     assert!((1..=20).contains(&lines), "{lines} lines were logged");
 }
 
+/// The noise comes from another thread, faster than it can be answered: a loop that never yields
+/// would serve nobody else before it ends.
 #[tokio::test]
 async fn a_peer_that_always_has_more_to_say_starves_nobody() {
     let server = Server::start(Limits::default());
-    let mut noisy = UnixStream::connect(&server.path).await.unwrap();
+    let mut noisy = std::os::unix::net::UnixStream::connect(&server.path).unwrap();
     let call =
         format!("{{\"method\":\"{ECHO}\",\"parameters\":{{\"text\":\"a\"}},\"oneway\":true}}\0");
     let calls = call.repeat(1000);
-    let flood = async {
-        loop {
-            noisy.write_all(calls.as_bytes()).await.unwrap();
+    let (sent, mut is_sent) = tokio::sync::watch::channel(0);
+    let flood = std::thread::spawn(move || {
+        for round in 0..150 {
+            noisy.write_all(calls.as_bytes()).unwrap();
+            sent.send_replace(round);
         }
-    };
-    tokio::select! {
-        () = flood => {}
-        () = async {
-            for _ in 0..20 {
-                check_alive(&server).await;
-            }
-        } => {}
+    });
+    is_sent.wait_for(|round| *round > 2).await.unwrap();
+    for _ in 0..20 {
+        check_alive(&server).await;
     }
+    assert!(*is_sent.borrow() < 149, "served only after the flood");
+    is_sent.wait_for(|round| *round == 149).await.unwrap();
+    flood.join().unwrap();
 }
 
 #[tokio::test]
@@ -441,6 +444,7 @@ async fn a_client_that_takes_nothing_is_given_up_after_five_seconds() {
 
 #[tokio::test]
 async fn calls_in_progress_end_before_the_server_does() {
+    let (log, _guard) = Log::start();
     let mut server = Server::start(Limits::default());
     let mut connection = Connection::connect(&server.path).await.unwrap();
     let _idle = Connection::connect(&server.path).await.unwrap();
@@ -466,6 +470,8 @@ async fn calls_in_progress_end_before_the_server_does() {
     let (reply, ()) = tokio::join!(call, stopping);
     assert_eq!(reply.unwrap()["opened"], true);
     server.end().await.unwrap();
+    // Connections without a call did not have to be cut off.
+    assert!(!log.text().contains("calls went on"), "{}", log.text());
 }
 
 #[tokio::test(start_paused = true)]
