@@ -13,7 +13,7 @@ mod index;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::RandomState;
 
 use terok_clearance::{
     Action, Blocked, ContainerId, Decision, DisplayText, Dossier, Outcome, RequestId, Resolution,
@@ -151,16 +151,17 @@ impl Ledger {
         let evicted = self.evict(self.limit.saturating_sub(1));
         let number = self.newest.saturating_add(1);
         self.newest = number;
-        let mut entry = Box::new(Entry::new(blocked, now));
+        let mut entry = Box::new(Entry::new(blocked, packet, now));
         if self.named(entry.id().as_str()).next().is_some() {
             entry.rename(number);
         }
         self.enter_sandbox(number, &mut entry);
         for name in entry.names() {
-            let hash = self.hasher.hash_one(name.as_str());
+            let hash = entry::name_hash(name.as_str(), &self.hasher);
             self.by_name.insert(hash, number);
         }
         self.by_packet.insert(packet, number);
+        entry.weigh();
         self.text = self.text.saturating_add(entry.text());
         self.questions.insert(number, entry);
         Recorded {
@@ -346,7 +347,7 @@ impl Ledger {
 
     /// Returns the numbers of the questions that bear this id.
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
-        let hash = self.hasher.hash_one(name);
+        let hash = entry::name_hash(name, &self.hasher);
         self.by_name.all(hash).filter(move |number| {
             self.questions
                 .get(number)
@@ -380,11 +381,12 @@ impl Ledger {
         if let Some(sandbox) = self.sandboxes.get_mut(entry.container()) {
             entry.share_dossier(&mut sandbox.dossier);
         }
+        entry.weigh();
         self.text = self
             .text
             .saturating_sub(before)
             .saturating_add(entry.text());
-        let hash = |name: RequestId| self.hasher.hash_one(name.as_str());
+        let hash = |name: RequestId| entry::name_hash(name.as_str(), &self.hasher);
         if let Some(name) = added {
             self.by_name.insert(hash(name), number);
         }
@@ -460,11 +462,10 @@ impl Ledger {
         let entry = self.questions.remove(&number)?;
         self.text = self.text.saturating_sub(entry.text());
         for name in entry.names() {
-            let hash = self.hasher.hash_one(name.as_str());
+            let hash = entry::name_hash(name.as_str(), &self.hasher);
             self.by_name.remove(hash, number);
         }
-        let packet = entry.packet_hash(&self.hasher);
-        self.by_packet.remove(packet, number);
+        self.by_packet.remove(entry.packet_hash(), number);
         self.change_sandbox(entry.container(), |pending| {
             pending.remove(&number);
         });

@@ -2,7 +2,7 @@
 //! One pending question.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
 use terok_clearance::wire::clearance2::Request;
@@ -31,6 +31,10 @@ pub(super) struct Entry {
     claim: Option<Box<InFlight>>,
     /// The bytes of its dossier, 0 where it shares its sandbox's.
     dossier_text: usize,
+    /// The bytes of all its texts, as [`Entry::weigh`] found them.
+    text: usize,
+    /// Its packets' [`packet_hash`].
+    packet: u32,
 }
 
 /// Boxed, for most questions are never repeated.
@@ -47,7 +51,7 @@ struct InFlight {
 }
 
 impl Entry {
-    pub(super) fn new(blocked: Blocked, now: u64) -> Self {
+    pub(super) fn new(blocked: Blocked, packet: u32, now: u64) -> Self {
         Self {
             blocked,
             aliases: None,
@@ -56,6 +60,8 @@ impl Entry {
             count: 1,
             claim: None,
             dossier_text: 0,
+            text: 0,
+            packet,
         }
     }
 
@@ -106,8 +112,8 @@ impl Entry {
             && (own.port, own.protocol) == (blocked.port, blocked.protocol)
     }
 
-    pub(super) fn packet_hash(&self, hasher: &RandomState) -> u64 {
-        packet_hash(&self.blocked, hasher)
+    pub(super) const fn packet_hash(&self) -> u32 {
+        self.packet
     }
 
     pub(super) fn is_named(&self, name: &str) -> bool {
@@ -157,7 +163,12 @@ impl Entry {
     }
 
     /// Returns the bytes that its texts take, but for those that it shares.
-    pub(super) fn text(&self) -> usize {
+    pub(super) const fn text(&self) -> usize {
+        self.text
+    }
+
+    /// Finds out anew what [`Entry::text`] returns; after each change of its texts.
+    pub(super) fn weigh(&mut self) {
         let process = self.blocked.process.as_ref().map_or(0, |process| {
             let arguments = process
                 .command
@@ -165,7 +176,8 @@ impl Entry {
                 .map(|argument| argument.as_str().len());
             arguments.fold(process.name.as_str().len(), usize::saturating_add)
         });
-        self.names()
+        self.text = self
+            .names()
             .map(|name| name.as_str().len())
             .chain(
                 self.blocked
@@ -178,7 +190,7 @@ impl Entry {
                 process,
                 self.dossier_text,
             ])
-            .fold(0, usize::saturating_add)
+            .fold(0, usize::saturating_add);
     }
 
     /// Returns the answer that is being carried out, as far as it is known.
@@ -238,15 +250,47 @@ impl Entry {
     }
 }
 
-/// Hashes what makes two packets the same question.
-pub(super) fn packet_hash(blocked: &Blocked, hasher: &RandomState) -> u64 {
-    hasher.hash_one((
-        blocked.container.as_str(),
-        blocked.domain.as_ref().map(Dest::as_str),
-        blocked.address.as_str(),
-        blocked.port,
-        blocked.protocol.0,
-    ))
+/// Hashes what makes two packets the same question, with a key that no sandbox knows.
+pub(super) fn packet_hash(blocked: &Blocked, hasher: &RandomState) -> u32 {
+    let Blocked {
+        container,
+        address,
+        port,
+        protocol,
+        domain,
+        ..
+    } = blocked;
+    let (container, address) = (container.as_str(), address.as_str());
+    let domain = domain.as_ref().map_or("", Dest::as_str);
+    let mut hash = hasher.build_hasher();
+    // Few writes, for each costs as much as some bytes do. The lengths keep the texts apart.
+    hash.write_u64(
+        (u64::from(*port) << 40)
+            | (u64::from(protocol.0) << 32)
+            | (length(container) << 20)
+            | (length(address) << 10)
+            | length(domain),
+    );
+    hash.write(container.as_bytes());
+    hash.write(address.as_bytes());
+    hash.write(domain.as_bytes());
+    upper(hash.finish())
+}
+
+/// Hashes an id, with a key that nobody knows.
+pub(super) fn name_hash(name: &str, hasher: &RandomState) -> u32 {
+    let mut hash = hasher.build_hasher();
+    hash.write(name.as_bytes());
+    upper(hash.finish())
+}
+
+/// Returns a text's length, which is less than 1024 for each that is hashed.
+fn length(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX) & 0x3ff
+}
+
+fn upper(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).unwrap_or(u32::MAX)
 }
 
 /// A look at a pending question.

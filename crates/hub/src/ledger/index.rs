@@ -6,43 +6,88 @@
 use hashbrown::HashTable;
 
 /// A multimap from a hash to question numbers; whoever asks compares what the hash was made of.
+///
+/// A pair takes 8 bytes, so that the table of a full ledger stays in a processor's cache: half of
+/// the hash, and the lower half of the number. The upper half follows from the newest number, for
+/// no question outlives four billion others.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    table: HashTable<(u64, u64)>,
+    table: HashTable<(u32, u32)>,
+    newest: u64,
 }
 
 impl Index {
-    /// Adds the pair; to be called once for each.
-    pub(super) fn insert(&mut self, hash: u64, number: u64) {
+    /// Adds the pair; to be called once for each, with a number that is no older than any before
+    /// or belongs to a question that is there.
+    pub(super) fn insert(&mut self, hash: u32, number: u64) {
+        self.newest = self.newest.max(number);
         self.table
-            .insert_unique(hash, (hash, number), |(hash, _)| *hash);
+            .insert_unique(spread(hash), (hash, low(number)), |(hash, _)| spread(*hash));
     }
 
     /// Removes the pair, if it is there.
-    pub(super) fn remove(&mut self, hash: u64, number: u64) {
-        if let Ok(found) = self.table.find_entry(hash, |pair| *pair == (hash, number)) {
+    pub(super) fn remove(&mut self, hash: u32, number: u64) {
+        let pair = (hash, low(number));
+        if let Ok(found) = self.table.find_entry(spread(hash), |other| *other == pair) {
             found.remove();
         }
     }
 
     /// Returns the number with this hash that `is_it` recognises.
-    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u64) -> bool) -> Option<u64> {
+    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u64) -> bool) -> Option<u64> {
         self.table
-            .find(hash, |(other, number)| *other == hash && is_it(*number))
-            .map(|(_, number)| *number)
+            .find(spread(hash), |(other, number)| {
+                *other == hash && is_it(self.whole(*number))
+            })
+            .map(|(_, number)| self.whole(*number))
     }
 
     /// Returns every number with this hash.
-    pub(super) fn all(&self, hash: u64) -> impl Iterator<Item = u64> {
+    pub(super) fn all(&self, hash: u32) -> impl Iterator<Item = u64> {
         self.table
-            .iter_hash(hash)
+            .iter_hash(spread(hash))
             .filter(move |(other, _)| *other == hash)
-            .map(|(_, number)| *number)
+            .map(|(_, number)| self.whole(*number))
     }
 
     /// Returns how many pairs there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Returns the number that ends in these bits and is the newest or the nearest before it.
+    fn whole(&self, number: u32) -> u64 {
+        let behind = low(self.newest).wrapping_sub(number);
+        self.newest.saturating_sub(u64::from(behind))
+    }
+}
+
+/// Makes the 64 bits of it that the table wants.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn low(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back_whole() {
+        let mut index = Index::default();
+        let start = (7_u64 << 32) - 3;
+        for number in start..start + 6 {
+            index.insert(9, number);
+        }
+        let mut all: Vec<_> = index.all(9).collect();
+        all.sort_unstable();
+        assert_eq!(all, (start..start + 6).collect::<Vec<_>>());
+        index.remove(9, start);
+        assert_eq!(index.find(9, |number| number == start), None);
+        assert_eq!(index.find(9, |number| number > start + 4), Some(start + 5));
     }
 }
