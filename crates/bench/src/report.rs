@@ -18,7 +18,8 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     /// What was measured.
-    pub(crate) row: String,
+    #[serde(rename = "row")]
+    pub(crate) name: String,
     /// In what.
     pub(crate) unit: &'static str,
     /// Ours.
@@ -48,9 +49,9 @@ pub(crate) enum Goal {
 }
 
 impl Row {
-    pub(crate) fn new(row: impl Into<String>, unit: &'static str, ours: f64, goal: Goal) -> Self {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, ours: f64, goal: Goal) -> Self {
         Self {
-            row: row.into(),
+            name: name.into(),
             unit,
             ours,
             floor: None,
@@ -93,7 +94,7 @@ impl Report {
             say(&format!("{line}\n"));
             return;
         }
-        let number = |number: Option<f64>| number.map_or_else(String::new, |n| shown(n));
+        let number = |number: Option<f64>| number.map_or_else(String::new, shown);
         let ratio = row.floor.map(|floor| row.ours / floor);
         let goal = match row.goal {
             Goal::TimesFloor(times) => format!("<= {times} x floor"),
@@ -108,7 +109,7 @@ impl Report {
         };
         say(&format!(
             "{:<52} {:>12} {:>12} {:>7} {:>12}  {goal} {verdict}\n",
-            format!("{} ({})", row.row, row.unit),
+            format!("{} ({})", row.name, row.unit),
             shown(row.ours),
             number(row.floor),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
