@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! No answer is lost in silence, sent twice, or kept waiting by another.
+
+use crate::rig::{BOTH, FakeHub, Fate, OLD, Running, place, request, request_for};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use terok_clearance::client::{AnswerError, Client, HubError};
+use terok_clearance::socket::ConnectError;
+use terok_clearance::wire::clearance1;
+use terok_clearance::wire::clearance1::VerdictError;
+use terok_clearance::wire::clearance2::DecideError;
+use terok_clearance::{Action, Resolution, Scope};
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn answers_lists_and_histories_come_back() {
+    let (_directory, path) = place();
+    let _running = Running::start(&path, FakeHub::default());
+    let (client, _events) = Client::start(&path).await.unwrap();
+    let scope = Scope {
+        port: Some(443),
+        ..Scope::whole("a.example".parse().unwrap())
+    };
+    let decision = client
+        .decide(&request(1), Resolution::Allow, Some(scope.clone()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (decision.action, decision.scope),
+        (Resolution::Allow, Some(scope))
+    );
+    let verdict = clearance1::Verdict {
+        container: "c".to_owned(),
+        request_id: "c:1".to_owned(),
+        dest: "a.example".to_owned(),
+        action: Action::Deny.to_string(),
+    };
+    client.verdict(&verdict).await.unwrap();
+    assert_eq!(client.list().await.unwrap(), [request(1), request(2)]);
+    assert_eq!(client.history(None).await.unwrap().len(), 3);
+    assert_eq!(client.history(Some(2)).await.unwrap().len(), 2);
+}
+
+fn refusals(dest: &str) -> Fate {
+    let text = str::to_owned;
+    let request = || "c:1".parse().unwrap();
+    let (two, one) = match dest {
+        "unknown" => (
+            DecideError::NoSuchRequest { request: request() },
+            VerdictError::UnknownRequest {
+                request_id: text("c:1"),
+            },
+        ),
+        "other" => (
+            DecideError::NotWhatWasAsked {
+                request: request(),
+                field: "dest".into(),
+                asked: "a.example".into(),
+                got: "other".into(),
+            },
+            VerdictError::VerdictTupleMismatch {
+                expected_container: text("c"),
+                expected_dest: text("a.example"),
+                got_container: text("c"),
+                got_dest: text("other"),
+            },
+        ),
+        _ => (
+            DecideError::EnforcementFailed {
+                request: request(),
+                reason: "no".into(),
+            },
+            VerdictError::ShieldCliFailed {
+                action: text("allow"),
+                stderr: text("no"),
+            },
+        ),
+    };
+    Fate::Refused(two, one)
+}
+
+#[tokio::test]
+async fn a_refusal_reads_the_same_from_either_interface() {
+    for interfaces in [BOTH, OLD] {
+        let (_directory, path) = place();
+        let hub = FakeHub {
+            interfaces,
+            answer: refusals,
+            ..FakeHub::default()
+        };
+        let _running = Running::start(&path, hub);
+        let (client, _events) = Client::start(&path).await.unwrap();
+        for dest in ["unknown", "other", "failing"] {
+            let request = request_for(dest);
+            let Err(AnswerError::Refused(refusal)) =
+                client.decide(&request, Resolution::Allow, None).await
+            else {
+                panic!("{dest} was not refused");
+            };
+            let Fate::Refused(expected, _) = refusals(dest) else {
+                unreachable!()
+            };
+            assert_eq!(refusal, expected);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_for_a_hub_that_returns_and_fails_when_it_does_not() {
+    let (_directory, path) = place();
+    let running = Running::start(&path, FakeHub::default());
+    let (client, _events) = Client::start(&path).await.unwrap();
+    client
+        .decide(&request(1), Resolution::Deny, None)
+        .await
+        .unwrap();
+    running.end().await;
+    let returning = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Running::start(&path, FakeHub::default())
+    };
+    let request = request(1);
+    let answer = client.decide(&request, Resolution::Deny, None);
+    let (answer, running) = tokio::join!(answer, returning);
+    answer.unwrap();
+    assert_eq!(running.hub.answers.load(Ordering::Relaxed), 1, "sent once");
+    running.end().await;
+    let start = Instant::now();
+    match client.decide(&request, Resolution::Deny, None).await {
+        Err(AnswerError::NoHub(HubError::Connect(ConnectError::NobodyListens { .. }))) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(start.elapsed().as_secs(), AnswerError::LIMIT.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_answered_is_an_error_that_says_so() {
+    let (_directory, path) = place();
+    let hub = FakeHub {
+        answer: |dest| {
+            if dest == "held" {
+                Fate::Held
+            } else {
+                Fate::Dropped
+            }
+        },
+        ..FakeHub::default()
+    };
+    let running = Running::start(&path, hub);
+    let (client, _events) = Client::start(&path).await.unwrap();
+    let dropped = client
+        .decide(&request_for("dropped"), Resolution::Allow, None)
+        .await;
+    assert!(
+        matches!(dropped, Err(AnswerError::Unanswered(_))),
+        "{dropped:?}"
+    );
+    assert_eq!(
+        running.hub.answers.load(Ordering::Relaxed),
+        1,
+        "never sent twice"
+    );
+    let start = Instant::now();
+    let held = client
+        .decide(&request_for("held"), Resolution::Allow, None)
+        .await;
+    assert!(matches!(held, Err(AnswerError::TimedOut(_))), "{held:?}");
+    assert_eq!(
+        start.elapsed().as_secs(),
+        AnswerError::REPLY_LIMIT.as_secs()
+    );
+}
+
+#[tokio::test]
+async fn a_slow_firewall_delays_no_other_answer() {
+    let (_directory, path) = place();
+    let hub = FakeHub {
+        answer: |dest| {
+            if dest == "held" {
+                Fate::Held
+            } else {
+                Fate::Applied
+            }
+        },
+        ..FakeHub::default()
+    };
+    let running = Running::start(&path, hub);
+    let (client, _events) = Client::start(&path).await.unwrap();
+    let (slow, quick) = (request_for("held"), request_for("quick"));
+    let held = client.decide(&slow, Resolution::Allow, None);
+    let others = async {
+        for _ in 0..20 {
+            client
+                .decide(&quick, Resolution::Allow, None)
+                .await
+                .unwrap();
+        }
+        running.hub.gate.send_replace(true);
+    };
+    let (held, ()) = tokio::join!(held, others);
+    held.unwrap();
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A hub that speaks Clearance1 only.
+
+use crate::rig::{FakeHub, OLD, Running, blocked, connected, next_event, place, request};
+use crate::service::Log;
+use std::sync::atomic::Ordering;
+use terok_clearance::client::{AnswerError, Client, Speaks};
+use terok_clearance::wire::clearance1;
+use terok_clearance::wire::clearance1::Notice;
+use terok_clearance::wire::clearance2::Event;
+use terok_clearance::{Action, DisplayText, Dossier, Protocol, Resolution, Scope};
+
+/// It has no word for less than a destination, and what was meant narrow must not open wide.
+#[tokio::test]
+async fn an_older_hub_gets_no_answer_that_it_would_widen() {
+    let (_directory, path) = place();
+    let hub = FakeHub {
+        interfaces: OLD,
+        ..FakeHub::default()
+    };
+    let running = Running::start(&path, hub);
+    let (client, _events) = Client::start(&path).await.unwrap();
+    let answers = || running.hub.answers.load(Ordering::Relaxed);
+    let request = request(1);
+    for scope in [
+        Scope {
+            port: Some(443),
+            ..request.scope.clone()
+        },
+        Scope {
+            protocol: Some(Protocol::TCP),
+            ..request.scope.clone()
+        },
+        Scope {
+            seconds: Some(5),
+            ..request.scope.clone()
+        },
+        Scope {
+            keep: terok_clearance::Keep::Once,
+            ..request.scope.clone()
+        },
+        Scope::whole("b.example".parse().unwrap()),
+    ] {
+        let answer = client
+            .decide(&request, Resolution::Allow, Some(scope))
+            .await;
+        assert!(matches!(answer, Err(AnswerError::TooOld(_))), "{answer:?}");
+    }
+    assert!(matches!(client.list().await, Err(AnswerError::TooOld(_))));
+    assert!(matches!(
+        client.history(None).await,
+        Err(AnswerError::TooOld(_))
+    ));
+    // Putting a question away is nothing that the hub has to know.
+    client
+        .decide(&request, Resolution::Dismiss, None)
+        .await
+        .unwrap();
+    assert_eq!(answers(), 0);
+    let whole = request.scope.clone();
+    let decision = client
+        .decide(&request, Resolution::Allow, Some(whole.clone()))
+        .await
+        .unwrap();
+    assert_eq!(decision.scope, Some(whole));
+    assert_eq!(answers(), 1);
+}
+
+#[tokio::test]
+async fn an_older_hubs_events_read_like_a_newer_ones() {
+    let (log, _guard) = Log::start();
+    let (_directory, path) = place();
+    let mut frames = Vec::new();
+    let container = "c".parse().unwrap();
+    let dossier = Dossier::default();
+    let exited = DisplayText::new("poststop");
+    let mut say = |notice: Notice<'_>| notice.frame_into(clearance1::Dialect::A, &mut frames);
+    say(Notice::ContainerStarted {
+        container: &container,
+        dossier: &dossier,
+    });
+    say(Notice::Blocked(&blocked(1)));
+    say(Notice::Blocked(&blocked(2)));
+    let applied = |ok, request| Notice::VerdictApplied {
+        container: &container,
+        request,
+        action: Action::Allow,
+        ok,
+    };
+    let (first, unheard) = ("c:1".parse().unwrap(), "c:99".parse().unwrap());
+    say(applied(false, &first));
+    say(applied(true, &first));
+    say(applied(true, &unheard));
+    say(Notice::Shield {
+        container: &container,
+        state: terok_clearance::ShieldState::Disengaged,
+        dossier: &dossier,
+    });
+    say(Notice::ContainerExited {
+        container: &container,
+        reason: &exited,
+        dossier: &dossier,
+    });
+    for odd in [
+        r#"{"continues":true,"parameters":{"event":{"type":"connection_blocked","container":"c","request_id":"c:3","dest":"203.0.113.7","port":-1,"proto":6}}}"#,
+        r#"{"continues":true,"parameters":{"event":{"type":"connection_blocked","container":"","request_id":"c:3","dest":"203.0.113.7","port":1,"proto":6}}}"#,
+        r#"{"continues":true,"parameters":{"event":{"type":"moonrise","container":"c"}}}"#,
+    ] {
+        frames.extend_from_slice(odd.as_bytes());
+        frames.push(0);
+    }
+    Notice::ContainerStarted {
+        container: &container,
+        dossier: &dossier,
+    }
+    .frame_into(clearance1::Dialect::D, &mut frames);
+    let hub = FakeHub {
+        interfaces: OLD,
+        frames,
+        ..FakeHub::default()
+    };
+    let _running = Running::start(&path, hub);
+    let (_client, mut events) = Client::start(&path).await.unwrap();
+    assert_eq!(connected(&mut events).await, Speaks::Clearance1);
+    let mut seen = Vec::new();
+    for _ in 0..9 {
+        seen.push(match next_event(&mut events).await {
+            Event::Pending(request) => {
+                assert_eq!(request.scope, Scope::whole(request.dest.clone()));
+                format!(
+                    "pending {} {} {}",
+                    request.id, request.dest, request.protocol
+                )
+            }
+            Event::Decided(decision) => {
+                format!(
+                    "decided {} {} {}",
+                    decision.request, decision.dest, decision.ok
+                )
+            }
+            Event::Withdrawn { request, reason } => format!("withdrawn {} {reason}", request.id),
+            Event::Shield { state, .. } => format!("shield {}", state.as_str()),
+            Event::Container { state, .. } => format!("container {state:?}"),
+            other => format!("{other:?}"),
+        });
+    }
+    assert_eq!(
+        seen,
+        [
+            "container Started",
+            "pending c:1 a.example tcp",
+            "pending c:2 a.example tcp",
+            "decided c:1 a.example false",
+            "decided c:1 a.example true",
+            "withdrawn c:2 shield",
+            "shield disengaged",
+            "container Exited",
+            "container Started",
+        ]
+    );
+    let text = log.text();
+    assert!(text.contains("port: -1 is out of range"), "{text}");
+    assert!(text.contains("container: the id is empty"), "{text}");
+}
