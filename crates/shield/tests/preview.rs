@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ruleset as people read it.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use shield::{Policy, PolicyError, preview};
 
