@@ -16,6 +16,11 @@ impl Stopwatch {
         Self(Instant::now())
     }
 
+    /// Returns when it was started.
+    pub(crate) const fn moment(self) -> Instant {
+        self.0
+    }
+
     pub(crate) fn elapsed(self) -> Duration {
         self.0.elapsed()
     }

@@ -3,13 +3,14 @@
 //!
 //! A figure alone says little about a program and much about a machine. So each one stands beside
 //! the least that the kernel makes anybody pay: the hub beside a relay that copies bytes from one
-//! unix socket to others and does nothing else.
+//! unix socket to others and does nothing else, the shield beside the bare netlink transaction.
 
 mod gauge;
 mod hub_rows;
 mod program;
 mod relay;
 mod report;
+mod shield_rows;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,10 @@ fn run() -> anyhow::Result<()> {
             // The programs that are measured are this one, started anew.
             "serve-hub" => return program::serve_hub(directory()?.as_ref()),
             "serve-relay" => return relay::serve(directory()?.as_ref()),
+            "measure-shield" => {
+                let part = arguments.next().context("which part?")?;
+                return shield_rows::child(part.parse().context("which part?")?);
+            }
             "--json" => report.json = true,
             "--quick" => quick = true,
             "--help" | "-h" => {
@@ -61,6 +66,7 @@ fn run() -> anyhow::Result<()> {
         }
     }
     report.start();
-    hub_rows::measure(&mut report, if quick { 10 } else { 1 })?;
-    Ok(())
+    let part = if quick { 10 } else { 1 };
+    hub_rows::measure(&mut report, part)?;
+    shield_rows::measure(&report, part)
 }

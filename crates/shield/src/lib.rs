@@ -6,6 +6,8 @@
 //! what was meant, and turns answers into set elements. Nothing else of ours changes nftables.
 
 mod handle;
+#[doc(hidden)]
+pub mod measure;
 mod names;
 mod netlink;
 mod order;

@@ -131,37 +131,8 @@ impl Netlink {
         };
         self.drain();
         let first = self.next_sequences(messages.len().saturating_add(2));
-        let sequence = |at: usize| first.wrapping_add(u32::try_from(at).unwrap_or(u32::MAX));
-        let mut bytes = Vec::with_capacity(512);
-        let mut head = Attributes::default();
-        if let Some(generation) = generation {
-            head = head.u32(number::GENERATION_ID, generation);
-        }
-        frame(
-            &mut bytes,
-            BATCH_BEGIN,
-            REQUEST,
-            sequence(0),
-            0,
-            &head.into_bytes(),
-        );
-        for (at, message) in messages.iter().enumerate() {
-            // One answer is enough: the transaction is one, and its errors come unasked.
-            let ack = if at == last { ACK } else { 0 };
-            let flags = REQUEST | message.flags | ack;
-            let kind = nftables(message.kind);
-            frame(
-                &mut bytes,
-                kind,
-                flags,
-                sequence(at + 1),
-                INET,
-                &message.attributes,
-            );
-        }
-        frame(&mut bytes, BATCH_END, REQUEST, sequence(last + 2), 0, &[]);
-        self.send(&bytes)?;
-        self.outcome(sequence(0), sequence(last + 1))
+        self.send(&transaction(messages, generation, first))?;
+        self.outcome(first, sequence(first, last.saturating_add(1)))
     }
 
     /// Reads the answers of a transaction from its first message's to its last one's.
@@ -356,6 +327,32 @@ impl Netlink {
         self.sequence = self.sequence.wrapping_add(count);
         first
     }
+}
+
+/// Returns a transaction's bytes: its messages between a beginning and an end, numbered from
+/// `first`; the last one asks for an answer.
+pub(crate) fn transaction(messages: &[Message], generation: Option<u32>, first: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    let head = match generation {
+        Some(generation) => Attributes::default().u32(number::GENERATION_ID, generation),
+        None => Attributes::default(),
+    };
+    let head = head.into_bytes();
+    frame(&mut bytes, BATCH_BEGIN, REQUEST, first, 0, &head);
+    for (at, message) in (1..).zip(messages) {
+        // One answer is enough: the transaction is one, and its errors come unasked.
+        let ack = if at == messages.len() { ACK } else { 0 };
+        let flags = REQUEST | message.flags | ack;
+        let (kind, sequence) = (nftables(message.kind), sequence(first, at));
+        frame(&mut bytes, kind, flags, sequence, INET, &message.attributes);
+    }
+    let end = sequence(first, messages.len().saturating_add(1));
+    frame(&mut bytes, BATCH_END, REQUEST, end, 0, &[]);
+    bytes
+}
+
+fn sequence(first: u32, at: usize) -> u32 {
+    first.wrapping_add(u32::try_from(at).unwrap_or(u32::MAX))
 }
 
 fn refused(code: i32) -> NetlinkError {

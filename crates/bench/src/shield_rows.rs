@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The shield beside the bare netlink transaction: the same bytes, sent and acknowledged, and
+//! nothing planned, remembered or verified.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use shield::{Policy, Shield, measure as bytes};
+use terok_clearance::{Protocol, Scope, Target};
+
+use crate::gauge::{Stopwatch, Times};
+use crate::report::{Goal, Report, Row, say};
+
+const ELEMENT: &str = "answer to set element (native)";
+const NARROW: &str = "answer for one port to set element (native)";
+const RULESET: &str = "whole ruleset in force and verified";
+
+/// Measures every row about the shield, in network namespaces of their own.
+pub(crate) fn measure(report: &Report, part: usize) -> anyhow::Result<()> {
+    if ![ELEMENT, NARROW, RULESET]
+        .iter()
+        .any(|row| report.wants(row))
+    {
+        return Ok(());
+    }
+    let ours = std::env::current_exe().context("where this program is")?;
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--"])
+        .arg(ours)
+        .args(["measure-shield", &part.to_string()])
+        .output()
+        .context("starting unshare, of util-linux")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "measuring the shield: {said}");
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let [name, percent, ours, floor] = line.split('\t').collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        if !report.wants(name) {
+            continue;
+        }
+        let goal = if percent == "50" && name != RULESET {
+            Goal::TimesFloor(3.0)
+        } else {
+            Goal::None
+        };
+        let row = Row::new(
+            format!("{name}, p{percent}"),
+            "\u{b5}s",
+            ours.parse()?,
+            goal,
+        );
+        report.add(&Row {
+            floor: Some(floor.parse()?),
+            ..row
+        });
+    }
+    Ok(())
+}
+
+/// Measures, in the namespace that it is started in, and prints a line for each figure.
+pub(crate) fn child(part: usize) -> anyhow::Result<()> {
+    let policy = Policy::new([IpAddr::from([10, 0, 2, 3])])?;
+    let rounds = u32::try_from(20_000 / part.max(1))?;
+    let (mut ours, mut floor) = rulesets(&policy, rounds / 100)?;
+    tell(RULESET, &mut ours, &mut floor);
+    let mut floor = bare_elements(&policy, rounds)?;
+    tell(ELEMENT, &mut elements(&policy, rounds, None)?, &mut floor);
+    tell(
+        NARROW,
+        &mut elements(&policy, rounds, Some(443))?,
+        &mut floor,
+    );
+    Ok(())
+}
+
+fn tell(name: &str, ours: &mut Times, floor: &mut Times) {
+    for percent in [50, 99] {
+        let (ours, floor) = (ours.percentile(percent), floor.percentile(percent));
+        say(&format!("{name}\t{percent}\t{ours:.2}\t{floor:.2}\n"));
+    }
+}
+
+/// One after the other by turns: how long the kernel takes to let go of the ruleset before depends
+/// on what else the machine does.
+fn rulesets(policy: &Policy, rounds: u32) -> anyhow::Result<(Times, Times)> {
+    let transaction = bytes::ruleset(policy);
+    let (mut ours, mut floor) = (Times::default(), Times::default());
+    for _ in 0..rounds {
+        let socket = shield::open()?;
+        let begin = Stopwatch::start();
+        let engaged = Shield::engage(socket, policy)?;
+        ours.push(begin.elapsed());
+        drop(engaged);
+        let socket = shield::open()?;
+        let begin = Stopwatch::start();
+        exchange(&socket, &transaction)?;
+        floor.push(begin.elapsed());
+    }
+    Ok((ours, floor))
+}
+
+fn elements(policy: &Policy, rounds: u32, port: Option<u16>) -> anyhow::Result<Times> {
+    let mut shield = Shield::engage(shield::open()?, policy)?;
+    let mut times = Times::default();
+    for n in 0..rounds {
+        let address = address(n);
+        let scope = Scope {
+            port,
+            protocol: port.map(|_| Protocol::TCP),
+            ..Scope::whole(address.into())
+        };
+        let target = Target::Address(address);
+        let now = Stopwatch::start();
+        shield.allow(&target, &scope, now.moment())?;
+        times.push(now.elapsed());
+    }
+    Ok(times)
+}
+
+fn bare_elements(policy: &Policy, rounds: u32) -> anyhow::Result<Times> {
+    drop(Shield::engage(shield::open()?, policy)?);
+    let socket = shield::open()?;
+    let mut times = Times::default();
+    for n in 0..rounds {
+        let transaction = bytes::element(address(n), Stopwatch::start().moment());
+        let begin = Stopwatch::start();
+        exchange(&socket, &transaction)?;
+        times.push(begin.elapsed());
+    }
+    Ok(times)
+}
+
+/// An address of a range that no firewall of ours treats apart.
+fn address(n: u32) -> IpAddr {
+    Ipv4Addr::from_bits(0xc612_0000 + n).into()
+}
+
+fn exchange(socket: &OwnedFd, transaction: &[u8]) -> anyhow::Result<()> {
+    send(socket, transaction, SendFlags::empty())?;
+    let mut answer = [0; 1024];
+    let (length, _) = recv(socket, &mut answer[..], RecvFlags::DONTWAIT)?;
+    // An acknowledgement is an error message that says 0.
+    ensure!(
+        length >= 20 && answer[16..20] == [0; 4],
+        "the kernel refused"
+    );
+    Ok(())
+}
