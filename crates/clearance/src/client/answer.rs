@@ -155,7 +155,11 @@ impl Answers {
         let deadline = start.checked_add(AnswerError::LIMIT).unwrap_or(start);
         let mut backoff = Backoff::default();
         loop {
-            let error = match self.hub.connect().await {
+            let silent = || HubError::Silent {
+                path: self.hub.path.clone(),
+            };
+            let attempt = timeout_at(deadline, self.hub.connect()).await;
+            let error = match attempt.unwrap_or_else(|_elapsed| Err(silent())) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };

@@ -2,8 +2,9 @@
 //! The event stream, which connects again for as long as it is asked for events.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -57,6 +58,25 @@ pub struct Events {
 enum State {
     Subscribed(ReplyStream, Speaks),
     Waiting(Instant),
+    Trying(Attempt),
+}
+
+/// An attempt to subscribe, which goes on where it was when [`Events::next`] is called again: a
+/// program that looks elsewhere ten times a second would else never get through.
+struct Attempt(Pin<Box<dyn Future<Output = Subscription> + Send>>);
+
+type Subscription = Result<(ReplyStream, Speaks), HubError>;
+
+impl Attempt {
+    fn new(hub: Arc<Hub>) -> Self {
+        Self(Box::pin(async move { subscribe(&hub).await }))
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attempt")
+    }
 }
 
 impl Events {
@@ -95,19 +115,18 @@ impl Events {
                     Err(error) => self.lose(&error.to_string()),
                 },
                 State::Waiting(until) => {
-                    let until = *until;
-                    self.poke.wait_until(until).await;
-                    // Should this be dropped halfway, the next call tries again at once.
-                    match subscribe(&self.hub).await {
-                        Ok((stream, speaks)) => {
-                            tracing::info!(path = %self.hub.path.display(), "subscribed again");
-                            self.poke.arm(false);
-                            self.state = State::Subscribed(stream, speaks);
-                            self.ready.push_back(Update::Connected(speaks));
-                        }
-                        Err(error) => self.lose(&error.to_string()),
-                    }
+                    self.poke.wait_until(*until).await;
+                    self.state = State::Trying(Attempt::new(Arc::clone(&self.hub)));
                 }
+                State::Trying(attempt) => match attempt.0.as_mut().await {
+                    Ok((stream, speaks)) => {
+                        tracing::info!(path = %self.hub.path.display(), "subscribed again");
+                        self.poke.arm(false);
+                        self.state = State::Subscribed(stream, speaks);
+                        self.ready.push_back(Update::Connected(speaks));
+                    }
+                    Err(error) => self.lose(&error.to_string()),
+                },
             }
         }
     }
@@ -116,7 +135,7 @@ impl Events {
     ///
     /// A handler that fails, or panics, is logged, and gets the next update: it cannot end the
     /// stream for the program's other events.
-    pub async fn each<E: std::fmt::Display>(
+    pub async fn each<E: fmt::Display>(
         mut self,
         mut handler: impl AsyncFnMut(Update) -> Result<(), E>,
     ) {
@@ -174,7 +193,7 @@ impl Events {
     }
 }
 
-async fn subscribe(hub: &Hub) -> Result<(ReplyStream, Speaks), HubError> {
+async fn subscribe(hub: &Hub) -> Subscription {
     let (connection, speaks) = hub.connect().await?;
     let method = match speaks {
         Speaks::Clearance1 => clearance1::SUBSCRIBE,

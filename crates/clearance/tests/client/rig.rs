@@ -191,11 +191,19 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(path: &Path, hub: FakeHub) -> Self {
+        Self::start_slow(path, hub, Duration::ZERO)
+    }
+
+    /// Starts a hub that takes connections at once, and only later says anything on them.
+    pub(crate) fn start_slow(path: &Path, hub: FakeHub, delay: Duration) -> Self {
         let hub = Arc::new(hub);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let serving = serve(bind(path).unwrap(), Arc::clone(&hub), stop.clone());
-        tasks.spawn(async { serving.await.unwrap() });
+        tasks.spawn(async move {
+            tokio::time::sleep(delay).await;
+            serving.await.unwrap();
+        });
         Self { hub, stop, tasks }
     }
 

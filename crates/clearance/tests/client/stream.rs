@@ -233,3 +233,34 @@ async fn a_bad_handler_does_not_end_the_stream() {
     assert!(text.contains("an event's handler panicked"), "{text}");
     assert!(!text.contains('\u{1b}'));
 }
+
+/// A user interface looks at keys and clocks between events; a hub that takes its time to say what
+/// it is must get through all the same.
+#[tokio::test(start_paused = true)]
+async fn a_program_that_looks_elsewhere_all_the_time_gets_through_to_a_slow_hub() {
+    let (_directory, path) = place();
+    let running = Running::start(&path, FakeHub::default());
+    let (_client, mut events) = Client::start(&path).await.unwrap();
+    connected(&mut events).await;
+    next_event(&mut events).await;
+    next_event(&mut events).await;
+    running.end().await;
+    disconnected(&mut events).await;
+    let _running = Running::start_slow(&path, FakeHub::default(), Duration::from_secs(1));
+    let start = Instant::now();
+    let update = loop {
+        tokio::select! {
+            biased;
+            update = events.next() => break update,
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "never got through"
+        );
+    };
+    assert!(
+        matches!(update, Update::Connected(Speaks::Clearance2)),
+        "{update:?}"
+    );
+}
