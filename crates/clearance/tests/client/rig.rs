@@ -13,6 +13,7 @@ use terok_clearance::wire::clearance1::VerdictError;
 use terok_clearance::wire::clearance2::{DecideError, Event, Request};
 use terok_clearance::wire::{clearance1, clearance2};
 use terok_clearance::{Blocked, Decision, Dossier, Protocol, Resolution, Scope};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -191,19 +192,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(path: &Path, hub: FakeHub) -> Self {
-        Self::start_slow(path, hub, Duration::ZERO)
-    }
-
-    /// Starts a hub that takes connections at once, and only later says anything on them.
-    pub(crate) fn start_slow(path: &Path, hub: FakeHub, delay: Duration) -> Self {
         let hub = Arc::new(hub);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let serving = serve(bind(path).unwrap(), Arc::clone(&hub), stop.clone());
-        tasks.spawn(async move {
-            tokio::time::sleep(delay).await;
-            serving.await.unwrap();
-        });
+        tasks.spawn(async { serving.await.unwrap() });
         Self { hub, stop, tasks }
     }
 
@@ -237,5 +230,24 @@ pub(crate) async fn disconnected(events: &mut Events) -> Duration {
     match events.next().await {
         Update::Disconnected { retry, .. } => retry,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Serves a hub that says what it is only after `delay`, on each connection anew.
+pub(crate) async fn serve_slowly(path: &Path, delay: Duration) {
+    let listener = bind(path).unwrap();
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            tokio::time::sleep(delay).await;
+            let info = "{\"parameters\":{\"vendor\":\"\",\"product\":\"\",\"version\":\"\",\"url\":\"\",\
+                        \"interfaces\":[\"org.terok.Clearance2\"]}}\0";
+            // A client that has given up is no concern of a hub's.
+            if stream.write_all(info.as_bytes()).await.is_ok() {
+                let mut calls = Vec::new();
+                stream.read_to_end(&mut calls).await.unwrap();
+            }
+        });
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::rig::{
     FakeHub, OLD, Running, blocked, connected, disconnected, next_event, place, request,
+    serve_slowly,
 };
 use crate::service::Log;
 use std::time::Duration;
@@ -246,18 +247,23 @@ async fn a_program_that_looks_elsewhere_all_the_time_gets_through_to_a_slow_hub(
     next_event(&mut events).await;
     running.end().await;
     disconnected(&mut events).await;
-    let _running = Running::start_slow(&path, FakeHub::default(), Duration::from_secs(1));
-    let start = Instant::now();
-    let update = loop {
-        tokio::select! {
-            biased;
-            update = events.next() => break update,
-            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+    let program = async {
+        let start = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                update = events.next() => break update,
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "never got through"
+            );
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "never got through"
-        );
+    };
+    let update = tokio::select! {
+        update = program => update,
+        () = serve_slowly(&path, Duration::from_millis(200)) => unreachable!("it serves forever"),
     };
     assert!(
         matches!(update, Update::Connected(Speaks::Clearance2)),
