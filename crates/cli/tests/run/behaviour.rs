@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a command finds, what its caller gets back, and what is left afterwards: nothing.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use super::user::{as_everybody, told};
+
+#[test]
+fn the_status_is_the_commands_own() {
+    as_everybody(|user| {
+        for (script, status) in [
+            ("true", 0),
+            ("exit 7", 7),
+            ("exit 255", 255),
+            ("kill -9 $$", 137),
+            ("kill -TERM $$", 143),
+            ("(sleep 100 & exit 3)", 3),
+        ] {
+            let output = user.inside(script);
+            assert_eq!(
+                output.status.code(),
+                Some(status),
+                "{script}: {}",
+                told(&output)
+            );
+        }
+    });
+}
+
+#[test]
+fn what_fails_before_the_command_has_the_shells_statuses() {
+    as_everybody(|user| {
+        let check = |args: &[&str], status, words: &str| {
+            let output = user.run(args).output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(status),
+                "{args:?}: {}",
+                told(&output)
+            );
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(words), "{args:?}: {said}");
+        };
+        check(
+            &["--network", "none", "--", "no-such-program"],
+            127,
+            "was not found",
+        );
+        check(
+            &["--network", "none", "--", "/etc/passwd"],
+            126,
+            "cannot be executed",
+        );
+        check(&["--network", "none"], 2, "CMD");
+        check(
+            &["--network", "none", "--ui", "prompt", "true"],
+            125,
+            "no terminal",
+        );
+        check(&["--allow", "a b", "--", "true"], 2, "a b");
+        // The floor is never opened, not even on the command line: nothing starts.
+        check(
+            &[
+                "--network",
+                "none",
+                "--allow",
+                "169.254.169.254",
+                "--",
+                "touch",
+                "started",
+            ],
+            125,
+            "169.254.169.254",
+        );
+        assert!(!user.path("work/started").exists());
+    });
+}
+
+#[test]
+fn a_missing_helper_is_named_with_its_package_and_the_way_without() {
+    as_everybody(|user| {
+        // What lies in the system's own directories is found wherever PATH points.
+        if ["/usr/sbin/pasta", "/sbin/pasta"]
+            .iter()
+            .any(|path| std::path::Path::new(path).exists())
+        {
+            return;
+        }
+        let output = user
+            .run(&["--network", "pasta", "--", "true"])
+            .env("PATH", "/nonexistent")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(125), "{}", told(&output));
+        let said = String::from_utf8_lossy(&output.stderr);
+        for word in ["passt", "slirp4netns", "--network none"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    });
+}
+
+#[test]
+fn files_environment_and_directory_are_as_they_were() {
+    as_everybody(|user| {
+        let mut run = user.run(&[
+            "--network",
+            "none",
+            "--",
+            "sh",
+            "-c",
+            "pwd; echo $GREETING; cat; echo made > made; echo err >&2",
+        ]);
+        std::fs::write(user.path("input"), "typed\n").unwrap();
+        let input = std::fs::File::open(user.path("input")).unwrap();
+        let output = run.env("GREETING", "hello").stdin(input).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let work = user.path("work");
+        assert_eq!(
+            said,
+            format!("{}\nhello\ntyped\n", work.display()),
+            "{}",
+            told(&output)
+        );
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "err\n");
+        assert_eq!(
+            std::fs::read_to_string(user.path("work/made")).unwrap(),
+            "made\n"
+        );
+    });
+}
+
+#[test]
+fn other_processes_are_not_there() {
+    as_everybody(|user| {
+        let mut shell = user.shell_inside();
+        let (_, numbers) = shell.does("echo /proc/[0-9]*");
+        let count = numbers.split_whitespace().count();
+        assert!(count <= 3, "the first, the shell: {numbers}");
+        assert_eq!(
+            shell.does("readlink /proc/self/ns/net").1.len(),
+            "net:[4026531840]".len()
+        );
+    });
+}
+
+#[test]
+fn signals_reach_the_command() {
+    as_everybody(|user| {
+        for (signal, status) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("USR1", 10)] {
+            let script =
+                format!("trap 'exit {status}' {signal}; echo ready; while :; do sleep 0.01; done");
+            let mut run = user.run(&["--network", "none", "--", "sh", "-c", &script]);
+            let mut child = run.stdout(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap())
+                .read_line(&mut line)
+                .unwrap();
+            assert_eq!(line, "ready\n");
+            let sent = Command::new("kill")
+                .args(["-s", signal, &child.id().to_string()])
+                .status();
+            assert!(sent.unwrap().success());
+            assert_eq!(child.wait().unwrap().code(), Some(status), "{signal}");
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_when_the_command_ends_but_its_children_do_not() {
+    as_everybody(|user| {
+        let output = user.inside("sleep 1000 & setsid sleep 1000 & echo done");
+        assert!(output.status.success(), "{}", told(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n");
+        let left = std::fs::read_dir(user.path("runtime/terok/clearance")).unwrap();
+        let left: Vec<_> = left
+            .flatten()
+            .filter(|hub| hub.path().join("hub.sock").exists())
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
+#[test]
+fn the_end_of_the_supervisor_is_the_end_of_the_sandbox() {
+    as_everybody(|user| {
+        let mut run = user.run(&["--network", "none", "--", "sh", "-c", "echo $$; exec cat"]);
+        let mut child = run
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+        // The workload holds the other end of the pipe: its end is the end of the file.
+        line.clear();
+        assert_eq!(output.read_line(&mut line).unwrap(), 0, "{line}");
+    });
+}

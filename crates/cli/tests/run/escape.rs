@@ -1,0 +1,611 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a workload might try in order to answer for itself or to slip out. Each test shows that it
+//! fails, and that the same act succeeds outside the sandbox: so it is the sandbox that stops it.
+
+use std::io::BufRead as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::user::{Shell, User, as_everybody, told};
+
+/// A script that connects to a unix socket.
+fn connect(path: &Path) -> String {
+    let script = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; \
+        connect(S, sockaddr_un($ARGV[0])) or die $!";
+    format!("perl -e '{script}' {}", path.display())
+}
+
+/// A script that opens a socket; its status is the error's number.
+fn socket(domain: i32, kind: i32, protocol: i32) -> String {
+    format!("perl -e 'socket(S, {domain}, {kind}, {protocol}) or exit $!'")
+}
+
+/// A script that makes a system call; its status is the error's number.
+fn call(number: i64, arguments: &str) -> String {
+    format!("perl -e 'exit $! if syscall({number}, {arguments}) < 0'")
+}
+
+/// Listens at `path`, for whoever gets there.
+fn listen(path: &Path) -> UnixListener {
+    let listener = UnixListener::bind(path).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    listener
+}
+
+/// Asserts that `script` succeeds outside and fails in the sandbox of `shell`, in whatever user
+/// namespace it is tried there.
+fn only_outside(user: &User, shell: &mut Shell, script: &str) {
+    let outside = user.outside(script);
+    assert!(
+        outside.status.success(),
+        "outside: {script}\n{}",
+        told(&outside)
+    );
+    for way in [
+        "sh -c",
+        "unshare -Ur sh -c",
+        "unshare -Urm sh -c",
+        "unshare -Urn sh -c",
+    ] {
+        let (status, said) = shell.does(&format!("{way} '{}'", script.replace('\'', "'\\''")));
+        assert_ne!(status, 0, "inside, {way}: {script}\n{said}");
+    }
+}
+
+#[test]
+fn its_own_hub_and_ingester() {
+    as_everybody(|user| {
+        let mut shell = user.shell_inside();
+        let hub = user.hub();
+        let id = hub.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let ingester = user
+            .path("runtime/terok/events")
+            .join(id)
+            .join("ingester.sock");
+        for socket in [&hub, &ingester] {
+            only_outside(user, &mut shell, &connect(socket));
+        }
+    });
+}
+
+#[test]
+fn the_runtime_directory() {
+    as_everybody(|user| {
+        let mut shell = user.shell_inside();
+        let runtime = user.path("runtime");
+        let runtime = runtime.display();
+        only_outside(user, &mut shell, &format!("ls {runtime}/terok"));
+        only_outside(user, &mut shell, &format!("touch {runtime}/mine"));
+        // What cannot be renamed away cannot be replaced by something of the workload's.
+        let (status, said) = shell.does(&format!("mv {runtime} {runtime}.away"));
+        assert_ne!(status, 0, "{said}");
+    });
+}
+
+#[test]
+fn the_session_bus() {
+    as_everybody(|user| {
+        // Reachability is what counts: a real bus where there is one to be had, else a listener.
+        let elsewhere = user.directory("elsewhere").join("bus");
+        let runtime = user.path("runtime/bus");
+        let address = format!("unix:path={}", elsewhere.display());
+        let bus = user
+            .command("dbus-daemon")
+            .args(["--session", "--nofork", "--nopidfile", "--print-address"])
+            .args(["--address", &address])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut bus = bus.ok();
+        let mut said = String::new();
+        if let Some(output) = bus.as_mut().and_then(|bus| bus.stdout.take()) {
+            std::io::BufReader::new(output)
+                .read_line(&mut said)
+                .unwrap();
+        }
+        // It ends at once for a user whom the machine does not know.
+        let listener = said.is_empty().then(|| listen(&elsewhere));
+        let session = listen(&runtime);
+        let mut shell = Shell::start({
+            let mut run = user.run(&["--network", "none", "--", "sh"]);
+            run.env("DBUS_SESSION_BUS_ADDRESS", &address);
+            run
+        });
+        for path in [&elsewhere, &runtime] {
+            only_outside(user, &mut shell, &connect(path));
+        }
+        assert_eq!(
+            shell
+                .does("echo $DBUS_SESSION_BUS_ADDRESS$XDG_RUNTIME_DIR")
+                .1,
+            ""
+        );
+        if let Some(bus) = bus {
+            end(bus);
+        }
+        drop((session, listener));
+    });
+}
+
+#[test]
+fn sockets_in_run_such_as_systemds_and_the_system_bus() {
+    as_everybody(|user| {
+        // `systemd-run` speaks to one of these; only root can put a listener into /run.
+        let before: Vec<_> = std::fs::read_dir("/run").unwrap().collect();
+        let mut shell = user.shell_inside();
+        let (_, inside) = shell.does("ls -A /run");
+        assert_eq!(
+            inside,
+            "lock\nterok-resolv.conf",
+            "of {} entries outside",
+            before.len()
+        );
+        if rustix::process::geteuid().is_root() {
+            let private = tempfile::Builder::new()
+                .prefix("terok-")
+                .tempdir_in("/run")
+                .unwrap();
+            let open = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(private.path(), open).unwrap();
+            let path = private.path().join("private");
+            let listener = listen(&path);
+            only_outside(user, &mut shell, &connect(&path));
+            drop(listener);
+        }
+    });
+}
+
+#[test]
+fn a_container_engines_socket() {
+    as_everybody(|user| {
+        let anywhere = user.directory("engine").join("engine.sock");
+        let known = user.directory("home/.docker/run").join("docker.sock");
+        user.own(&user.path("home/.docker"));
+        let listeners = [listen(&anywhere), listen(&known)];
+        let mut shell = Shell::start({
+            let mut run = user.run(&["--network", "none", "--", "sh"]);
+            run.env("DOCKER_HOST", format!("unix://{}", anywhere.display()));
+            run
+        });
+        for path in [&anywhere, &known] {
+            only_outside(user, &mut shell, &connect(path));
+        }
+        assert_eq!(shell.does("echo $DOCKER_HOST").1, "");
+        drop(listeners);
+    });
+}
+
+#[test]
+fn a_socket_in_the_abstract_namespace() {
+    as_everybody(|user| {
+        use std::os::linux::net::SocketAddrExt as _;
+        let name = format!("terok-test-{}", std::process::id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        user.only_outside(&format!(
+            "perl -e 'use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; \
+             connect(S, pack(\"S a*\", PF_UNIX, \"\\0{name}\")) or die $!'"
+        ));
+        drop(listener);
+    });
+}
+
+#[test]
+fn the_supervisors_memory() {
+    as_everybody(|user| {
+        let mut shell = user.shell_inside();
+        let pid = shell.child.id();
+        only_outside(user, &mut shell, &format!("kill -0 {pid}"));
+        let ptrace = libc::SYS_ptrace;
+        let read = libc::SYS_process_vm_readv;
+        // Inside it has no number at all; the first process there is as near as one gets.
+        for target in [pid, 1] {
+            let attach = call(ptrace, &format!("{}, {target}, 0, 0", libc::PTRACE_ATTACH));
+            let seize = call(ptrace, &format!("{}, {target}, 0, 0", libc::PTRACE_SEIZE));
+            let vectors = format!("{target}, pack(\"QQ\", 0, 8), 1, pack(\"QQ\", 0, 8), 1, 0");
+            let memory = format!("head -c 1 /proc/{target}/mem");
+            let environment = format!("cat /proc/{target}/environ");
+            let root = format!("ls /proc/{target}/root/");
+            for act in [
+                attach,
+                seize,
+                call(read, &vectors),
+                memory,
+                environment,
+                root,
+            ] {
+                let (status, said) = shell.does(&act);
+                assert_ne!(status, 0, "{act}\n{said}");
+            }
+        }
+        // Others of the same user may not look into it from outside, either.
+        if !user.is_root() {
+            let memory = user.outside(&format!("cat /proc/{pid}/environ"));
+            assert!(!memory.status.success(), "{}", told(&memory));
+        }
+        let sleeper = user.command("sleep").arg("60").spawn().unwrap();
+        let control = user.outside(&format!("cat /proc/{}/environ", sleeper.id()));
+        assert!(control.status.success(), "{}", told(&control));
+        end(sleeper);
+        // The first process cannot be ended from inside: nothing happens.
+        shell.does("kill -9 1; kill -TERM 1; kill -HUP 1");
+        assert_eq!(shell.does("echo alive").1, "alive");
+    });
+}
+
+fn end(mut child: std::process::Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn our_configuration_and_state() {
+    as_everybody(|user| {
+        let config = user.directory("home/.config/terok-clearance");
+        user.directory("home/.config");
+        std::fs::write(config.join("secret"), "x").unwrap();
+        user.own(&config.join("secret"));
+        let mut shell = user.shell_inside();
+        // State was not there: it is made before the workload could.
+        let state = user.path("home/.local/state/terok-clearance");
+        assert!(state.is_dir(), "{}", state.display());
+        let (config, state) = (config.display(), state.display());
+        only_outside(user, &mut shell, &format!("cat {config}/secret"));
+        for directory in [format!("{config}"), format!("{state}")] {
+            only_outside(user, &mut shell, &format!("touch {directory}/mine"));
+        }
+        // Nor can it be replaced, by way of any directory above it.
+        let home = user.path("home");
+        let home = home.display();
+        for directory in [
+            format!("{config}"),
+            format!("{state}"),
+            format!("{home}/.config"),
+            format!("{home}/.local"),
+            format!("{home}/.local/state"),
+            format!("{home}"),
+        ] {
+            for way in ["sh -c", "unshare -Urm sh -c"] {
+                let act = format!("{way} 'mv {directory} {directory}.away'");
+                let (status, said) = shell.does(&act);
+                assert_ne!(status, 0, "{act}\n{said}");
+            }
+        }
+        // The control: what stands beside them is the workload's to rename.
+        let other = user.directory("home/other");
+        let other = other.display();
+        let (status, said) = shell.does(&format!("mv {other} {other}.away"));
+        assert_eq!(status, 0, "{said}");
+    });
+}
+
+#[test]
+fn its_own_firewall() {
+    as_everybody(|user| {
+        let mut shell = user.shell_inside();
+        let init = sandbox_of(&shell);
+        let rules = || {
+            let enter = format!("nsenter -U --preserve-credentials -n -t {init} nft list ruleset");
+            user.outside(&enter)
+        };
+        let before = rules();
+        let before = String::from_utf8(before.stdout).unwrap();
+        assert!(before.contains("table inet terok_shield"), "{before}");
+
+        let acts = [
+            "nft flush ruleset".to_owned(),
+            "nft list ruleset | grep -q terok_shield".to_owned(),
+            "nft delete table inet terok_shield".to_owned(),
+            socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),
+            "ip link add dummy0 type dummy && ip link show dummy0 && ! ip link del dummy0"
+                .to_owned(),
+            "ip link set lo down && ! ip link set lo up".to_owned(),
+        ];
+        for act in &acts {
+            for way in [
+                "sh -c",
+                "unshare -Ur sh -c",
+                "unshare -Urm sh -c",
+                "unshare -Urn sh -c",
+            ] {
+                let act = act.replace('\'', "'\\''");
+                let (status, said) = shell.does(&format!("{way} '{act}'"));
+                assert_ne!(status, 0, "{way}: {act}\n{said}");
+            }
+        }
+        let after = String::from_utf8(rules().stdout).unwrap();
+        assert_eq!(before, after);
+        // The control: whoever owns a network namespace changes its rules.
+        let control = user.outside("unshare -Urn nft add table inet x");
+        assert!(control.status.success(), "{}", told(&control));
+    });
+}
+
+/// The process number of the sandbox's first process.
+fn sandbox_of(shell: &Shell) -> u32 {
+    let pid = shell.child.id();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(children).unwrap();
+    children.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_namespaces_of_the_first_process() {
+    as_everybody(|user| {
+        let mut shell = user.shell_inside();
+        for way in ["-n", "-m", "-p", "-U", "-U -n", "-a"] {
+            for prefix in ["", "unshare -Ur ", "unshare -Urm "] {
+                let (status, said) = shell.does(&format!("{prefix}nsenter -t 1 {way} true"));
+                assert_ne!(status, 0, "{prefix}nsenter {way}: {said}");
+            }
+        }
+        let init = sandbox_of(&shell);
+        let control = user.outside(&format!(
+            "nsenter -U --preserve-credentials -n -t {init} true"
+        ));
+        assert!(control.status.success(), "{}", told(&control));
+    });
+}
+
+#[test]
+fn what_is_hidden_by_mounts() {
+    as_everybody(|user| {
+        let mut shell = user.shell_inside();
+        let hub = user.hub();
+        let runtime = user.path("runtime");
+        let (home, runtime) = (user.path(""), runtime.display());
+        let home = home.display();
+        let reach = connect(&hub).replace('\'', "'\\''");
+        for act in [
+            format!("umount {runtime}"),
+            format!("umount -l {runtime}"),
+            "umount -l /".to_owned(),
+            format!("umount -l {home}"),
+            "umount -l /run".to_owned(),
+            "umount -l /proc".to_owned(),
+            "umount -l /dev".to_owned(),
+            format!("mount -o remount,bind,rw {runtime}"),
+            "mount -o remount,bind,rw /sys".to_owned(),
+            "mount -o remount,bind,rw /proc/sys".to_owned(),
+            "mount -o remount,bind,dev /tmp".to_owned(),
+            "mkdir -p /dev/shm/p && mount -t proc proc /dev/shm/p".to_owned(),
+            format!(
+                "mkdir -p /dev/shm/b && mount --bind {home} /dev/shm/b && ls /dev/shm/b/runtime/terok"
+            ),
+            format!(
+                "mkdir -p /dev/shm/r && mount --rbind {home} /dev/shm/r && ls /dev/shm/r/runtime/terok"
+            ),
+            format!(
+                "mkdir -p /dev/shm/l /dev/shm/u /dev/shm/w /dev/shm/m && mount -t overlay o \
+                -o lowerdir={home},upperdir=/dev/shm/u,workdir=/dev/shm/w /dev/shm/m && \
+                ls /dev/shm/m/runtime/terok"
+            ),
+        ] {
+            for way in ["sh -c", "unshare -Urm sh -c", "unshare -Urmpf sh -c"] {
+                let (status, said) = shell.does(&format!("{way} '{act}'"));
+                assert_ne!(status, 0, "{way}: {act}\n{said}");
+            }
+        }
+        let (status, said) = shell.does(&format!(
+            "unshare -Urm sh -c 'umount -l {runtime}; umount -l {home}; umount -l /; {reach}'"
+        ));
+        assert_ne!(status, 0, "{said}");
+        let control = user.outside(&connect(&hub));
+        assert!(control.status.success(), "{}", told(&control));
+    });
+}
+
+#[test]
+fn socket_families_that_ignore_the_network_namespace() {
+    as_everybody(|user| {
+        for domain in [
+            libc::AF_VSOCK,
+            libc::AF_PACKET,
+            libc::AF_BLUETOOTH,
+            libc::AF_ALG,
+            libc::AF_TIPC,
+        ] {
+            let inside = user.inside(&socket(domain, libc::SOCK_STREAM, 0));
+            assert_eq!(
+                inside.status.code(),
+                Some(libc::EAFNOSUPPORT),
+                "{domain}: {}",
+                told(&inside)
+            );
+        }
+        for domain in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+            let inside = user.inside(&socket(domain, libc::SOCK_STREAM, 0));
+            assert_eq!(inside.status.code(), Some(0), "{domain}: {}", told(&inside));
+        }
+        let route = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE);
+        assert_eq!(user.inside(&route).status.code(), Some(0));
+        // The control, with a family that every kernel has; the act needs the right to it.
+        let packet = socket(libc::AF_PACKET, libc::SOCK_RAW, 0).replace('\'', "'\\''");
+        let control = user.outside(&format!("unshare -Urn sh -c '{packet}'"));
+        assert!(control.status.success(), "{}", told(&control));
+        user.not_inside(&socket(libc::AF_PACKET, libc::SOCK_RAW, 0));
+    });
+}
+
+#[test]
+fn raw_sockets() {
+    as_everybody(|user| {
+        let raw = socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
+        assert_eq!(user.inside(&raw).status.code(), Some(libc::EPERM));
+        let nested = format!("unshare -Ur {raw}");
+        assert_eq!(user.inside(&nested).status.code(), Some(libc::EPERM));
+        let control = user.outside(&format!("unshare -Urn {raw}"));
+        assert!(control.status.success(), "{}", told(&control));
+    });
+}
+
+#[test]
+fn system_calls_that_no_namespace_confines() {
+    as_everybody(|user| {
+        let check = |number, arguments: &str, inside| {
+            let script = call(number, arguments);
+            let within = user.inside(&script);
+            assert_eq!(
+                within.status.code(),
+                Some(inside),
+                "{number}: {}",
+                told(&within)
+            );
+            let outside = user.outside(&script).status.code();
+            assert_ne!(
+                outside,
+                Some(inside),
+                "{number}: the same outside, so nothing is shown"
+            );
+        };
+        // KEYCTL_GET_KEYRING_ID of the session's keyring
+        check(libc::SYS_keyctl, "0, -3, 0", libc::EPERM);
+        check(libc::SYS_request_key, "0, 0, 0, 0", libc::EPERM);
+        check(libc::SYS_io_uring_setup, "0, 0", libc::ENOSYS);
+        // On what is no terminal: the request itself is refused, before anybody looks at it.
+        check(libc::SYS_ioctl, "0, 0x5412, 0", libc::EPERM);
+        check(libc::SYS_ioctl, "0, 0x541c, 0", libc::EPERM);
+        // A request's upper half is ignored by the kernel, so it must be by the filter.
+        check(libc::SYS_ioctl, "0, 0x100005412, 0", libc::EPERM);
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_other_numbering_of_system_calls() {
+    as_everybody(|user| {
+        let number = 0x4000_0000 | libc::SYS_getpid;
+        assert_eq!(
+            user.inside(&call(number, "0")).status.code(),
+            Some(libc::ENOSYS)
+        );
+        assert_eq!(
+            user.inside(&call(libc::SYS_getpid, "0")).status.code(),
+            Some(0)
+        );
+    });
+}
+
+#[test]
+fn the_kernels_settings() {
+    as_everybody(|user| {
+        // To the same value, so that the control changes nothing.
+        for setting in [
+            "/proc/sys/kernel/core_pattern",
+            "/proc/sys/vm/overcommit_memory",
+        ] {
+            let script = format!("v=$(cat {setting}) && echo \"$v\" > {setting}");
+            if user.is_root() {
+                user.only_outside(&script);
+            } else {
+                user.not_inside(&script);
+            }
+        }
+        let writable = "find /sys /proc/sys /proc/sysrq-trigger /proc/irq /proc/bus -xdev \
+            -writable ! -type l 2>/dev/null | grep .";
+        if user.is_root() {
+            user.only_outside(writable);
+        } else {
+            user.not_inside(writable);
+        }
+        let mut shell = user.shell_inside();
+        for place in ["/sys", "/proc/sys"] {
+            // The last line is the uppermost mount, the one that is seen.
+            let last = format!("grep ' {place} ' /proc/self/mounts | tail -1");
+            let (_, mount) = shell.does(&last);
+            let options = mount.split(' ').nth(3).unwrap();
+            assert!(options.split(',').any(|option| option == "ro"), "{mount}");
+        }
+    });
+}
+
+#[test]
+fn device_files() {
+    as_everybody(|user| {
+        let (_, devices) = user.shell_inside().does("ls /dev");
+        let expected = "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero";
+        assert_eq!(
+            devices.split_whitespace().collect::<Vec<_>>().join(" "),
+            expected
+        );
+        user.not_inside(&format!(
+            "mknod {}/device b 7 0",
+            user.path("work").display()
+        ));
+        if user.is_root() {
+            // One that lies about on the disk is of no use, either. (1:5 is /dev/zero.)
+            let node = user.path("work/zero");
+            let made = Command::new("mknod")
+                .arg(&node)
+                .args(["c", "1", "5"])
+                .status()
+                .unwrap();
+            assert!(made.success());
+            user.only_outside(&format!("head -c 1 {}", node.display()));
+        }
+    });
+}
+
+#[test]
+fn a_terminal_multiplexer() {
+    as_everybody(|user| {
+        let directory = user.directory("tmux");
+        let tmux = |args: &str| format!("TMUX_TMPDIR={} tmux {args}", directory.display());
+        let started = user.outside(&tmux("-f /dev/null new-session -d 'cat'"));
+        assert!(started.status.success(), "{}", told(&started));
+        user.only_outside(&tmux("list-sessions"));
+        let mut run = user.run(&[
+            "--network",
+            "none",
+            "--",
+            "sh",
+            "-c",
+            "echo $TMUX$STY; tmux ls",
+        ]);
+        let said = run
+            .env("TMUX", "x")
+            .env("STY", "y")
+            .env("TMUX_TMPDIR", &directory)
+            .output();
+        let said = said.unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "\n");
+        assert!(!said.status.success());
+        user.outside(&tmux("kill-server"));
+    });
+}
+
+#[test]
+fn descriptors_of_the_caller() {
+    as_everybody(|user| {
+        let run = format!("{} run --network none -- sh -c", user.program().display());
+        let script = |shell: &str| format!("exec 9</etc/passwd 7</; {shell} 'cat <&9'");
+        let outside = user.outside(&script("sh -c"));
+        assert!(outside.status.success(), "{}", told(&outside));
+        let inside = user.outside(&script(&run));
+        assert!(!inside.status.success(), "{}", told(&inside));
+        let listed = user.inside("ls /proc/self/fd");
+        // Three, and the one by which `ls` looks.
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "0\n1\n2\n3\n");
+    });
+}
+
+#[test]
+fn rights() {
+    as_everybody(|user| {
+        let status = user.inside("cat /proc/self/status");
+        let status = String::from_utf8(status.stdout).unwrap();
+        for line in [
+            "CapPrm:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+        let outside = String::from_utf8(user.outside("id").stdout).unwrap();
+        let inside = String::from_utf8(user.inside("id").stdout).unwrap();
+        let name = |id: &str| id.split(' ').next().unwrap().to_owned();
+        assert_eq!(name(&inside), name(&outside), "the same user");
+    });
+}

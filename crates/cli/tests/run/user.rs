@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Users to test as, and shells inside and outside of their sandboxes.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// An id that no machine has given to anybody.
+const NOBODY_IN_PARTICULAR: u32 = 54_321;
+
+/// A user with a home, a runtime directory and the program.
+pub(crate) struct User {
+    uid: Option<u32>,
+    home: TempDir,
+}
+
+/// Calls `test` as everybody that it can be called as: an ordinary user, and root if we are root.
+pub(crate) fn as_everybody(test: impl Fn(&User)) {
+    let root = rustix::process::geteuid().is_root();
+    if root {
+        test(&User::new(Some(NOBODY_IN_PARTICULAR)));
+    }
+    test(&User::new(None));
+}
+
+impl User {
+    fn new(uid: Option<u32>) -> Self {
+        let home = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in("/tmp")
+            .unwrap();
+        let user = Self { uid, home };
+        // The build's own directory may be closed to other users.
+        std::fs::copy(env!("CARGO_BIN_EXE_terok-clearance"), user.program()).unwrap();
+        for directory in ["runtime", "home", "work"] {
+            user.directory(directory);
+        }
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(user.home.path(), open).unwrap();
+        user.own(user.home.path());
+        user
+    }
+
+    /// Whether it is the machine's own root, whom nothing but the sandbox stops.
+    pub(crate) fn is_root(&self) -> bool {
+        self.uid.is_none() && rustix::process::geteuid().is_root()
+    }
+
+    /// The id to become, if it is another than ours.
+    pub(crate) const fn uid(&self) -> Option<u32> {
+        self.uid
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        self.home.path().join("terok-clearance")
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.home.path().join(below)
+    }
+
+    /// Makes a directory of the user's.
+    pub(crate) fn directory(&self, below: &str) -> PathBuf {
+        let path = self.path(below);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        self.own(&path);
+        path
+    }
+
+    /// Gives a file to the user.
+    pub(crate) fn own(&self, path: &Path) {
+        chown(path, self.uid, self.uid).unwrap();
+    }
+
+    /// A command of the user's, with nothing in the environment but what says where things are.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("HOME", self.path("home"))
+            .env("XDG_RUNTIME_DIR", self.path("runtime"))
+            .current_dir(self.path("work"))
+            .stdin(Stdio::null());
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+
+    /// `terok-clearance run ARGS…`.
+    pub(crate) fn run(&self, args: &[&str]) -> Command {
+        let mut command = self.command(self.program());
+        command.arg("run").args(args);
+        command
+    }
+
+    /// Runs `script` in a sandbox without a network.
+    pub(crate) fn inside(&self, script: &str) -> Output {
+        self.run(&["--network", "none", "--", "sh", "-c", script])
+            .output()
+            .unwrap()
+    }
+
+    /// Runs `script` as it is.
+    pub(crate) fn outside(&self, script: &str) -> Output {
+        self.command("sh").args(["-c", script]).output().unwrap()
+    }
+
+    /// A shell in a sandbox without a network.
+    pub(crate) fn shell_inside(&self) -> Shell {
+        Shell::start(self.run(&["--network", "none", "--", "sh"]))
+    }
+
+    /// The socket of the one hub that there is.
+    pub(crate) fn hub(&self) -> PathBuf {
+        let hubs = self.path("runtime/terok/clearance");
+        let hubs = std::fs::read_dir(hubs)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let hubs: Vec<_> = hubs.map(|hub| hub.join("hub.sock")).collect();
+        let [hub] = hubs.as_slice() else {
+            panic!("{hubs:?}")
+        };
+        hub.clone()
+    }
+
+    /// Asserts that an act succeeds outside the sandbox and fails inside, whoever does it.
+    pub(crate) fn only_outside(&self, script: &str) {
+        let outside = self.outside(script);
+        assert!(
+            outside.status.success(),
+            "outside: {script}\n{}",
+            told(&outside)
+        );
+        self.not_inside(script);
+    }
+
+    /// Asserts that an act fails inside the sandbox, also in a user namespace made there.
+    pub(crate) fn not_inside(&self, script: &str) {
+        for way in [
+            "sh -c",
+            "unshare -Ur sh -c",
+            "unshare -Urm sh -c",
+            "unshare -Urn sh -c",
+        ] {
+            let inside = self.inside(&format!("{way} '{}'", script.replace('\'', "'\\''")));
+            let code = inside.status.code();
+            assert!(
+                !inside.status.success(),
+                "inside, {way}: {script}\n{}",
+                told(&inside)
+            );
+            assert!(
+                code.is_some_and(|code| code < 125),
+                "inside: {script}\n{}",
+                told(&inside)
+            );
+        }
+    }
+}
+
+/// What a command said, for a failed assertion.
+pub(crate) fn told(output: &Output) -> String {
+    let [stdout, stderr] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    format!("{}\n{stdout}{stderr}", output.status)
+}
+
+/// A shell that is told what to do, line by line.
+pub(crate) struct Shell {
+    pub(crate) child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Shell {
+    /// Starts a shell and waits until it does what it is told.
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut shell = Self {
+            child,
+            input,
+            output,
+        };
+        assert_eq!(shell.does("true"), (0, String::new()));
+        shell
+    }
+
+    /// Has it do something, and returns the status and what was written.
+    pub(crate) fn does(&mut self, script: &str) -> (i32, String) {
+        let line = format!("{{ {script}\n}} 2>&1 </dev/null; echo \"\n=status=$?\"\n");
+        self.input
+            .as_mut()
+            .unwrap()
+            .write_all(line.as_bytes())
+            .unwrap();
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "the shell ended at: {script}\n{said}");
+            if let Some(status) = line.strip_prefix("=status=") {
+                return (status.trim().parse().unwrap(), said.trim_end().to_owned());
+            }
+            said.push_str(&line);
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
