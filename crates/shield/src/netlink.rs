@@ -7,6 +7,7 @@
 
 pub(crate) mod attribute;
 pub(crate) mod encode;
+pub(crate) mod number;
 pub(crate) mod socket;
 pub(crate) mod verify;
 

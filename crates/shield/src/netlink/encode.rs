@@ -10,6 +10,13 @@ use std::time::Instant;
 use terok_clearance::Protocol;
 
 use super::attribute::Attributes;
+use super::number::{
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, DATA_VERDICT,
+    ELEMENT_FLAGS, ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET,
+    ELEMENTS_TABLE, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS,
+    RULE_TABLE, SET_DESCRIPTION, SET_FLAGS, SET_ID, SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME,
+    SET_TABLE, SET_TIMEOUT, SET_USERDATA, TABLE_FLAGS, TABLE_NAME,
+};
 use crate::order::{Entry, OrderSet};
 use crate::ranges::{Family, Span};
 use crate::ruleset::{
@@ -46,59 +53,6 @@ pub(crate) enum Kind {
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 const EXCLUSIVE: u16 = 0x200;
-
-/// Attribute numbers, as far as both halves need them.
-pub(crate) mod number {
-    pub(crate) const LIST_ELEMENT: u16 = 1;
-
-    pub(crate) const TABLE_NAME: u16 = 1;
-    pub(crate) const TABLE_FLAGS: u16 = 2;
-
-    pub(crate) const CHAIN_TABLE: u16 = 1;
-    pub(crate) const CHAIN_NAME: u16 = 3;
-    pub(crate) const CHAIN_HOOK: u16 = 4;
-    pub(crate) const CHAIN_POLICY: u16 = 5;
-    pub(crate) const CHAIN_TYPE: u16 = 7;
-
-    pub(crate) const RULE_TABLE: u16 = 1;
-    pub(crate) const RULE_CHAIN: u16 = 2;
-    pub(crate) const RULE_EXPRESSIONS: u16 = 4;
-
-    pub(crate) const SET_TABLE: u16 = 1;
-    pub(crate) const SET_NAME: u16 = 2;
-    pub(crate) const SET_FLAGS: u16 = 3;
-    pub(crate) const SET_KEY_TYPE: u16 = 4;
-    pub(crate) const SET_KEY_LENGTH: u16 = 5;
-    pub(crate) const SET_DESCRIPTION: u16 = 9;
-    pub(crate) const SET_ID: u16 = 10;
-    pub(crate) const SET_TIMEOUT: u16 = 11;
-    pub(crate) const SET_USERDATA: u16 = 13;
-
-    pub(crate) const ELEMENTS_TABLE: u16 = 1;
-    pub(crate) const ELEMENTS_SET: u16 = 2;
-    pub(crate) const ELEMENTS: u16 = 3;
-
-    pub(crate) const ELEMENT_KEY: u16 = 1;
-    pub(crate) const ELEMENT_FLAGS: u16 = 3;
-    pub(crate) const ELEMENT_TIMEOUT: u16 = 4;
-    pub(crate) const ELEMENT_EXPIRATION: u16 = 5;
-    pub(crate) const ELEMENT_USERDATA: u16 = 6;
-
-    pub(crate) const DATA_VALUE: u16 = 1;
-    pub(crate) const DATA_VERDICT: u16 = 2;
-
-    pub(crate) const EXPRESSION_NAME: u16 = 1;
-    pub(crate) const EXPRESSION_DATA: u16 = 2;
-
-    pub(crate) const GENERATION_ID: u16 = 1;
-}
-use self::number::{
-    CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, DATA_VERDICT,
-    ELEMENT_FLAGS, ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET,
-    ELEMENTS_TABLE, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS,
-    RULE_TABLE, SET_DESCRIPTION, SET_FLAGS, SET_ID, SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME,
-    SET_TABLE, SET_TIMEOUT, SET_USERDATA, TABLE_FLAGS, TABLE_NAME,
-};
 
 /// Flag of an element: the interval before it ends here.
 pub(crate) const INTERVAL_END: u32 = 1;

@@ -15,7 +15,8 @@ use rustix::net::{
 };
 
 use super::attribute::{Attribute, Attributes, find};
-use super::encode::{Kind, Message, number};
+use super::encode::{Kind, Message};
+use super::number;
 
 /// Why the kernel did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use super::attribute::{Attribute, Attributes, find, read};
-use super::encode::{Kind, chain_attributes, number, rule_attributes, set_attributes};
+use super::encode::{Kind, chain_attributes, rule_attributes, set_attributes};
+use super::number;
 use super::socket::{Answer, Netlink, NetlinkError};
 use crate::ruleset::{Content, Ruleset, Set, TABLE};
 
