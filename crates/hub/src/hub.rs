@@ -16,7 +16,8 @@ use crate::clock;
 use crate::fanout::{BACKLOG, Fanout, Id, Pumped};
 use crate::frame::{Interface, News};
 use crate::ledger::{
-    Asked, Claim, Ledger, PENDING_LIMIT, Question, Reach, Receipt, Refusal, Settled, Withdrawn,
+    Asked, Claim, Cover, Ledger, PENDING_LIMIT, Question, Reach, Receipt, Refusal, Settled,
+    Withdrawn,
 };
 
 /// The keeper of a firewall, as far as a hub knows it.
@@ -163,9 +164,10 @@ impl<E: Enforcer> Hub<E> {
             // What has ended has told its own tale; a panic among them cancelled `broken`.
             while orders.try_join_next().is_some() {}
             orders.spawn(async move {
-                let decision = hub.carry_out(claim, receipt).await;
+                let (decision, covers) = hub.carry_out(claim, receipt).await;
                 // Nobody may be waiting any more.
                 drop(report.send(decision));
+                hub.cover(covers).await;
             });
         }
         match outcome.await {
@@ -244,7 +246,8 @@ impl<E: Enforcer> Hub<E> {
         }
     }
 
-    async fn carry_out(&self, claim: Claim, receipt: Receipt) -> Decision {
+    /// Returns the record of it, and the rule that it became.
+    async fn carry_out(&self, claim: Claim, receipt: Receipt) -> (Decision, Option<Cover>) {
         let watch = Watch(&self.broken);
         let limit = self.options.patience;
         let outcome = match timeout(limit, self.enforcer.enforce(claim)).await {
@@ -253,11 +256,8 @@ impl<E: Enforcer> Hub<E> {
         };
         drop(watch);
         let mut books = self.books();
-        let Settled { answered, covered } = books.ledger.settle(receipt, &outcome, clock::micros());
+        let Settled { answered, covers } = books.ledger.settle(receipt, &outcome, clock::micros());
         books.publish(&News::Decided(&answered));
-        for other in &covered {
-            books.publish(&News::Decided(other));
-        }
         books.flush();
         drop(books);
         let decision = answered.decision;
@@ -269,10 +269,25 @@ impl<E: Enforcer> Hub<E> {
             by = %decision.by,
             ok = decision.ok,
             reason = decision.reason.as_ref().map(tracing::field::display),
-            covered = covered.len(),
             "a question was answered"
         );
-        decision
+        (decision, covers)
+    }
+
+    /// Answers what a rule answers besides its own question.
+    async fn cover(&self, mut covers: Option<Cover>) {
+        while let Some(cover) = covers {
+            {
+                let mut books = self.books();
+                let (answered, rest) = books.ledger.cover(cover);
+                for other in &answered {
+                    books.publish(&News::Decided(other));
+                }
+                books.flush();
+                covers = rest;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {

@@ -87,12 +87,22 @@ pub struct Answered {
 }
 
 /// What became of a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Settled {
     /// The claim's own question.
     pub answered: Answered,
-    /// The other questions that the same rule answers.
-    pub covered: Vec<Answered>,
+    /// The rule that it became, for [`Ledger::cover`].
+    pub covers: Option<Cover>,
+}
+
+/// A rule, and how far the search for questions that it answers has come.
+#[derive(Debug)]
+pub struct Cover {
+    decision: Decision,
+    /// The number of the last question that was looked at.
+    after: u64,
+    /// Under how many more ids the decision is remembered.
+    names: usize,
 }
 
 /// A question that is no longer pending, though nobody answered it.
@@ -195,9 +205,9 @@ impl Ledger {
 
     /// Notes what became of a claim, at `now`.
     ///
-    /// With [`Outcome::Applied`] the question is answered and gone, and with it every other of the
-    /// sandbox that the scope covers: nobody is to be asked about what is decided. Otherwise the
-    /// question is pending as before, unless it was withdrawn in the meantime.
+    /// With [`Outcome::Applied`] the question is answered and gone; [`Ledger::cover`] then finds
+    /// the others that the same rule answers. Otherwise the question is pending as before, unless
+    /// it was withdrawn in the meantime.
     pub fn settle(&mut self, receipt: Receipt, outcome: &Outcome, now: u64) -> Settled {
         let decision = receipt.decision(outcome, now);
         let number = receipt.number();
@@ -206,38 +216,69 @@ impl Ledger {
         if let Some(entry) = self.questions.get(&number) {
             push_new(&mut ids, entry.question(self.narrow).newest_id());
         }
-        let mut names = Vec::new();
-        let answered = Answered {
-            decision: decision.clone(),
-            ids,
+        let gone = if outcome.is_applied() {
+            self.remove(number)
+        } else {
+            None
         };
-        let mut covered = Vec::new();
-        if outcome.is_applied() {
-            // A question that was withdrawn meanwhile, and asked again, was asked of another
-            // ruleset perhaps: that one stays.
-            let (gone, others) = match self.remove(number) {
-                Some(entry) => (Some(entry), self.covered(&decision)),
-                None => (None, Vec::new()),
-            };
-            names.extend(gone.iter().flat_map(|entry| entry.names().cloned()));
-            for number in others {
-                let Some(entry) = self.remove(number) else {
-                    continue;
-                };
-                let question = entry.question(self.narrow);
-                covered.push(Answered {
-                    decision: Decision {
-                        request: question.id().clone(),
-                        ..decision.clone()
-                    },
-                    ids: vec![question.newest_id().clone()],
-                });
-                let room = NAMES_LIMIT.saturating_sub(names.len());
-                names.extend(entry.names().take(room).cloned());
-            }
+        let names = gone.iter().flat_map(|entry| entry.names().cloned());
+        self.history.push(decision.clone(), names.collect());
+        Settled {
+            // A question that was withdrawn meanwhile and is asked again is perhaps asked of
+            // another ruleset: no rule of this one answers it.
+            covers: gone.map(|_| Cover {
+                decision: decision.clone(),
+                after: 0,
+                names: NAMES_LIMIT,
+            }),
+            answered: Answered { decision, ids },
         }
-        self.history.push(decision, names);
-        Settled { answered, covered }
+    }
+
+    /// Answers other questions of the sandbox that a rule covers and nobody is answering, for
+    /// nobody is to be asked about what is decided. Looks at a bounded number of them, and
+    /// returns with those that it answered what is left to look at.
+    pub fn cover(&mut self, cover: Cover) -> (Vec<Answered>, Option<Cover>) {
+        /// So few that everybody else is kept waiting for less than a millisecond.
+        const TURN: usize = 1024;
+        let mut answered = Vec::new();
+        let (Some(scope), Some(sandbox)) = (
+            &cover.decision.scope,
+            self.sandboxes.get(&cover.decision.container),
+        ) else {
+            return (answered, None);
+        };
+        let next = cover.after.saturating_add(1);
+        let turn: Vec<u64> = sandbox.pending.range(next..).take(TURN).copied().collect();
+        let after = turn.last().copied().filter(|_| turn.len() == TURN);
+        let covered = turn.into_iter().filter(|number| {
+            self.questions.get(number).is_some_and(|entry| {
+                entry.question(self.narrow).is_covered_by(scope) && entry.in_flight().is_none()
+            })
+        });
+        let mut names = cover.names;
+        for number in covered.collect::<Vec<_>>() {
+            let Some(entry) = self.remove(number) else {
+                continue;
+            };
+            let question = entry.question(self.narrow);
+            answered.push(Answered {
+                decision: Decision {
+                    request: question.id().clone(),
+                    ..cover.decision.clone()
+                },
+                ids: vec![question.newest_id().clone()],
+            });
+            let also: Vec<_> = entry.names().take(names).cloned().collect();
+            names = names.saturating_sub(also.len());
+            self.history.name(&cover.decision.request, also);
+        }
+        let rest = after.map(|after| Cover {
+            after,
+            names,
+            ..cover
+        });
+        (answered, rest)
     }
 
     /// Puts the question that `asked` names away without a rule; the next packet asks again.
@@ -355,23 +396,6 @@ impl Ledger {
         })
     }
 
-    /// Returns the numbers of the questions that a decision answers too, and nobody is answering.
-    fn covered(&self, decision: &Decision) -> Vec<u64> {
-        let Some(scope) = &decision.scope else {
-            return Vec::new();
-        };
-        let sandbox = self.sandboxes.get(&decision.container);
-        let pending = sandbox.into_iter().flat_map(|sandbox| &sandbox.pending);
-        pending
-            .copied()
-            .filter(|number| {
-                self.questions.get(number).is_some_and(|entry| {
-                    entry.question(self.narrow).is_covered_by(scope) && entry.in_flight().is_none()
-                })
-            })
-            .collect()
-    }
-
     fn repeat(&mut self, number: u64, blocked: Blocked, now: u64) {
         let Some(entry) = self.questions.get_mut(&number) else {
             return;
@@ -396,28 +420,23 @@ impl Ledger {
     }
 
     fn enter_sandbox(&mut self, number: u64, entry: &mut Entry) {
-        let container = entry.container();
-        if let Some(sandbox) = self.sandboxes.get_mut(container) {
-            entry.share_dossier(&mut sandbox.dossier);
-        } else {
-            let sandbox = Sandbox {
-                pending: BTreeSet::new(),
-                dossier: entry.dossier().clone(),
-            };
-            self.sandboxes.insert(container.clone(), sandbox);
-        }
-        self.change_sandbox(&entry.container().clone(), |pending| {
-            pending.insert(number);
-        });
+        let container = entry.container().clone();
+        let sandbox = self.sandboxes.entry(container.clone()).or_default();
+        entry.share_dossier(&mut sandbox.dossier);
+        let mut rank = (sandbox.pending.len(), container);
+        self.fullest.remove(&rank);
+        sandbox.pending.insert(number);
+        rank.0 = sandbox.pending.len();
+        self.fullest.insert(rank);
     }
 
-    fn change_sandbox(&mut self, container: &ContainerId, change: impl FnOnce(&mut BTreeSet<u64>)) {
+    fn leave_sandbox(&mut self, number: u64, container: &ContainerId) {
         let Some(sandbox) = self.sandboxes.get_mut(container) else {
             return;
         };
         let mut rank = (sandbox.pending.len(), container.clone());
         self.fullest.remove(&rank);
-        change(&mut sandbox.pending);
+        sandbox.pending.remove(&number);
         rank.0 = sandbox.pending.len();
         if rank.0 == 0 {
             self.sandboxes.remove(container);
@@ -466,9 +485,7 @@ impl Ledger {
             self.by_name.remove(hash, number);
         }
         self.by_packet.remove(entry.packet_hash(), number);
-        self.change_sandbox(entry.container(), |pending| {
-            pending.remove(&number);
-        });
+        self.leave_sandbox(number, entry.container());
         if self.questions.is_empty() {
             // A burst must not leave its tables behind.
             self.by_name = Index::default();

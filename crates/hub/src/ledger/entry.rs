@@ -138,10 +138,6 @@ impl Entry {
         &self.blocked.container
     }
 
-    pub(super) const fn dossier(&self) -> &Dossier {
-        &self.blocked.dossier
-    }
-
     /// Takes `shared` for its dossier where the two are equal, and else its own becomes the
     /// shared one.
     pub(super) fn share_dossier(&mut self, shared: &mut Dossier) {

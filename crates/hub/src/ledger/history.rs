@@ -29,6 +29,14 @@ impl History {
         self.decisions.push_back((decision, names));
     }
 
+    /// Adds names under which the newest decision on this question is found.
+    pub(super) fn name(&mut self, request: &RequestId, names: Vec<RequestId>) {
+        let mut newest_first = self.decisions.iter_mut().rev();
+        if let Some((_, known)) = newest_first.find(|(decision, _)| decision.request == *request) {
+            known.extend(names);
+        }
+    }
+
     /// Returns the newest decision that took effect on a question of this name.
     pub(super) fn find(&self, name: &str) -> Option<&Decision> {
         self.decisions
@@ -43,5 +51,11 @@ impl History {
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Decision> {
         self.decisions.iter().rev().map(|(decision, _)| decision)
+    }
+
+    /// Returns under how many ids each decision is remembered.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> impl Iterator<Item = usize> {
+        self.decisions.iter().map(|(_, names)| names.len())
     }
 }

@@ -35,6 +35,18 @@ fn claim(ledger: &mut Ledger, asked: Asked<'_>) -> Result<(Claim, Receipt), Refu
     ledger.claim(asked, Action::Allow, Reach::Asked, "me".into(), 9)
 }
 
+/// Settles a claim that was applied, and returns the other questions that it answered.
+fn apply(ledger: &mut Ledger, receipt: Receipt) -> Vec<Answered> {
+    let mut cover = ledger.settle(receipt, &Outcome::Applied, 9).covers;
+    let mut all = Vec::new();
+    while let Some(rest) = cover {
+        let (answered, rest) = ledger.cover(rest);
+        all.extend(answered);
+        cover = rest;
+    }
+    all
+}
+
 fn ids(ledger: &Ledger) -> Vec<&str> {
     ledger
         .pending_after(0)
@@ -292,7 +304,7 @@ fn a_late_settlement_does_not_touch_the_next_question_of_the_same_name() {
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
     ledger.clear(&"c".parse().unwrap());
     ledger.record(blocked("c", "c:1", "192.0.2.1", 443), 8);
-    ledger.settle(receipt, &Outcome::Applied, 9);
+    assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:1"]);
 }
 
@@ -391,9 +403,9 @@ fn a_rule_answers_every_question_that_it_covers() {
         let (_order, receipt) = ledger
             .claim(one, Action::Allow, reach.clone(), "me".into(), 9)
             .unwrap();
-        let settled = ledger.settle(receipt, &Outcome::Applied, 9);
+        let covered = apply(&mut ledger, receipt);
         assert_eq!(ids(&ledger), left, "{reach:?}");
-        let second = &settled.covered[0];
+        let second = &covered[0];
         assert_eq!(second.decision.request.as_str(), "c:2");
         assert_eq!(
             second.ids,
@@ -406,6 +418,30 @@ fn a_rule_answers_every_question_that_it_covers() {
 }
 
 #[test]
+fn a_rule_that_answers_thousands_does_it_in_turns() {
+    let mut ledger = ledger();
+    for port in 0..5_000 {
+        ledger.record(blocked("c", &format!("c:{port}"), "192.0.2.1", port), 1);
+        ledger.record(blocked("c", &format!("d:{port}"), "192.0.2.2", port), 1);
+    }
+    let zero = asked("c:0", "c", "192.0.2.1");
+    let claimed = ledger.claim(zero, Action::Deny, Reach::Whole, "me".into(), 9);
+    let (_order, receipt) = claimed.unwrap();
+    let mut cover = ledger.settle(receipt, &Outcome::Applied, 9).covers;
+    let mut turns = 0;
+    while let Some(rest) = cover {
+        let (answered, rest) = ledger.cover(rest);
+        assert!(answered.len() <= 1_024);
+        turns += 1;
+        cover = rest;
+    }
+    assert!(turns >= 9);
+    assert_eq!(ledger.len(), 5_000);
+    let names: usize = ledger.history.names().sum();
+    assert!(names <= 1 + NAMES_LIMIT, "{names}");
+}
+
+#[test]
 fn a_failed_rule_answers_nothing() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
@@ -413,7 +449,7 @@ fn a_failed_rule_answers_nothing() {
         .claim(WEB, Action::Allow, Reach::Whole, "me".into(), 9)
         .unwrap();
     let settled = ledger.settle(receipt, &Outcome::Failed("no".into()), 9);
-    assert!(settled.covered.is_empty());
+    assert!(settled.covers.is_none());
     assert_eq!(ids(&ledger), ["c:1", "c:2"]);
 }
 
@@ -425,7 +461,7 @@ fn a_question_that_somebody_is_answering_is_left_to_them() {
     let (_order, receipt) = ledger
         .claim(WEB, Action::Allow, Reach::Whole, "me".into(), 9)
         .unwrap();
-    ledger.settle(receipt, &Outcome::Applied, 9);
+    assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:2"]);
     ledger.settle(other, &Outcome::Applied, 9);
     assert!(ledger.is_empty());
@@ -616,7 +652,10 @@ proptest! {
                         Outcome::Failed("no".into())
                     };
                     let settled = ledger.settle(receipt, &outcome, 2);
-                    prop_assert!(settled.covered.is_empty());
+                    if let Some(cover) = settled.covers {
+                        let (answered, rest) = ledger.cover(cover);
+                        prop_assert!(answered.is_empty() && rest.is_none());
+                    }
                     let request = settled.answered.decision.request.to_string();
                     model.claimed(number, false);
                     if applied {
