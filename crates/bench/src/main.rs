@@ -3,18 +3,21 @@
 //!
 //! A figure alone says little about a program and much about a machine. So each one stands beside
 //! the least that the kernel makes anybody pay: the hub beside a relay that copies bytes from one
-//! unix socket to others and does nothing else, the shield beside the bare netlink transaction.
+//! unix socket to others and does nothing else, the shield beside the bare netlink transaction, the
+//! supervisor beside a bare reader of the packet log. What needs a network gets one of its own.
 
 mod gauge;
 mod hub_rows;
+mod packet_rows;
 mod program;
 mod relay;
 mod report;
+mod sandbox;
 mod shield_rows;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use report::Report;
 
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let mut report = Report::default();
     let mut quick = false;
+    let mut packets_only = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut directory = || arguments.next().context("which directory?");
@@ -55,6 +59,13 @@ fn run() -> anyhow::Result<()> {
                 let part = arguments.next().context("which part?")?;
                 return shield_rows::child(part.parse().context("which part?")?);
             }
+            "serve-supervisor" => {
+                let directory = directory()?;
+                let pid = arguments.next().and_then(|pid| pid.parse().ok());
+                let pid = pid.context("which sandbox?")?;
+                return packet_rows::serve_supervisor(directory.as_ref(), pid);
+            }
+            "packet-rows" => packets_only = true,
             "--json" => report.json = true,
             "--quick" => quick = true,
             "--help" | "-h" => {
@@ -65,8 +76,16 @@ fn run() -> anyhow::Result<()> {
             row => report.only.push(row.to_owned()),
         }
     }
-    report.start();
     let part = if quick { 10 } else { 1 };
+    if packets_only {
+        return packet_rows::measure(&mut report, part);
+    }
+    report.start();
     hub_rows::measure(&mut report, part)?;
-    shield_rows::measure(&report, part)
+    shield_rows::measure(&report, part)?;
+    let mut again = vec!["packet-rows".to_owned()];
+    again.extend(std::env::args().skip(1));
+    let status = sandbox::enter(&again)?;
+    ensure!(status.success(), "the rows about packets: {status}");
+    Ok(())
 }

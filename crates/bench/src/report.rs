@@ -44,6 +44,8 @@ pub(crate) enum Goal {
     AtMost(f64),
     /// At least this.
     AtLeast(f64),
+    /// At most so much of what the Python stack takes.
+    TimesPython(f64),
     /// Nothing was promised.
     None,
 }
@@ -66,6 +68,7 @@ impl Row {
             Goal::TimesFloor(times) => self.floor.map(|floor| self.ours <= floor * times),
             Goal::AtMost(most) => Some(self.ours <= most),
             Goal::AtLeast(least) => Some(self.ours >= least),
+            Goal::TimesPython(times) => self.python.map(|python| self.ours <= python * times),
             Goal::None => None,
         }
     }
@@ -100,6 +103,7 @@ impl Report {
             Goal::TimesFloor(times) => format!("<= {times} x floor"),
             Goal::AtMost(most) => format!("<= {}", shown(most)),
             Goal::AtLeast(least) => format!(">= {}", shown(least)),
+            Goal::TimesPython(times) => format!("<= {times} x python"),
             Goal::None => String::new(),
         };
         let verdict = match row.is_reached() {

@@ -121,7 +121,7 @@ fn elements(policy: &Policy, rounds: u32, port: Option<u16>) -> anyhow::Result<T
     Ok(times)
 }
 
-fn bare_elements(policy: &Policy, rounds: u32) -> anyhow::Result<Times> {
+pub(crate) fn bare_elements(policy: &Policy, rounds: u32) -> anyhow::Result<Times> {
     drop(Shield::engage(shield::open()?, policy)?);
     let socket = shield::open()?;
     let mut times = Times::default();

@@ -125,6 +125,19 @@ impl Socket {
         taken.await.unwrap_or_else(Received::Failed)
     }
 
+    /// Takes the next datagram if there is one, into `bytes`; to be called after
+    /// [`wait`](Self::wait), which then knows when nothing is left.
+    pub fn more(&self, bytes: &mut [u8]) -> Received {
+        let taken = self.fd.try_read(|fd| match receive(fd, bytes) {
+            Received::Empty => Err(io::ErrorKind::WouldBlock.into()),
+            received => Ok(received),
+        });
+        taken.unwrap_or_else(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Received::Empty,
+            _ => Received::Failed(error),
+        })
+    }
+
     /// Takes one datagram if it is there, into `bytes`.
     ///
     /// It asks the kernel: a message that was logged before this call is not missed.

@@ -116,9 +116,13 @@ impl Reader {
                         answering.drain(&answers, &mut facts, sink)?;
                         asking.tell(&mut facts, sink);
                         left = left.saturating_sub(1);
-                        more = left > 0 && asking.receive(&questions)?;
+                        more = left > 0 && asking.more(&questions)?;
                     }
                     asking.flush(&questions, sink);
+                    if left == 0 {
+                        // What waits in the same thread gets its turn even in a flood.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 received = answers.wait(&mut answering.bytes) => {
                     if answering.take(received, &answers)? {
@@ -127,8 +131,6 @@ impl Reader {
                     answering.drain(&answers, &mut facts, sink)?;
                 }
             }
-            // What waits in the same thread gets its turn even in a flood.
-            tokio::task::yield_now().await;
         }
     }
 }
@@ -153,6 +155,12 @@ impl Intake {
     /// Takes one datagram; returns whether there was one.
     fn receive(&mut self, socket: &Socket) -> Result<bool, RunError> {
         let received = socket.receive(&mut self.bytes);
+        self.take(received, socket)
+    }
+
+    /// Takes the next datagram of a socket that was waited for; returns whether there was one.
+    fn more(&mut self, socket: &Socket) -> Result<bool, RunError> {
+        let received = socket.more(&mut self.bytes);
         self.take(received, socket)
     }
 

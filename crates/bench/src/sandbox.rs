@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A network namespace to send packets in.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context as _, bail};
+use netns::link::{Links, Namespace};
+use netns::{Place, SocketSpec};
+use shield::Policy;
+
+/// Runs this program with `arguments` as root of user and network namespaces of its own.
+pub(crate) fn enter(arguments: &[String]) -> anyhow::Result<ExitStatus> {
+    let ourselves = std::env::current_exe().context("finding ourselves")?;
+    Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--"])
+        .arg(ourselves)
+        .args(arguments)
+        .status()
+        .context("making namespaces with unshare")
+}
+
+/// Gives the namespace a way out, which leads nowhere.
+pub(crate) fn connect() -> anyhow::Result<()> {
+    let mut links = Links::open()?;
+    let lo = links.find(&"lo".parse()?)?;
+    links.up(lo)?;
+    let own = File::open("/proc/self/ns/net").context("finding our namespace")?;
+    let there = "in0".parse()?;
+    let out = links.veth(&"out0".parse()?, &there, Namespace::File(own.as_fd()))?;
+    links.address(out, "192.0.2.2/24".parse()?)?;
+    let peer = links.find(&there)?;
+    links.up(peer)?;
+    links.up(out)?;
+    links.route("0.0.0.0/0".parse()?, out, Some("192.0.2.1".parse()?))?;
+    Ok(())
+}
+
+/// Returns the policy of every sandbox here.
+pub(crate) fn policy() -> anyhow::Result<Policy> {
+    Ok(Policy::new(["192.0.2.53".parse::<IpAddr>()?])?)
+}
+
+/// Returns an unbound netlink socket towards nftables and the packet log.
+pub(crate) fn netfilter() -> anyhow::Result<OwnedFd> {
+    let mut opened = Place::Here.open(&[SocketSpec::Netfilter])?;
+    opened.pop().context("a socket was asked for")
+}
+
+/// Sends packets that the firewall drops, each to a destination of its own.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    socket: UdpSocket,
+    sent: u32,
+}
+
+impl Sender {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let socket = UdpSocket::bind("0.0.0.0:0").context("making a socket")?;
+        Ok(Self { socket, sent: 0 })
+    }
+
+    /// Returns where the next packet goes.
+    pub(crate) const fn next(&self) -> (Ipv4Addr, u16) {
+        let [_, _, high, low] = self.sent.to_be_bytes();
+        (Ipv4Addr::new(203, 0, 113, low), 1024 + high as u16)
+    }
+
+    /// Sends it; the firewall's refusal comes back as an error.
+    pub(crate) fn send(&mut self) -> anyhow::Result<()> {
+        let sent = self.socket.send_to(b"x", self.next());
+        self.sent += 1;
+        match sent {
+            Err(_) => Ok(()),
+            Ok(_) => bail!("a packet got through"),
+        }
+    }
+}
