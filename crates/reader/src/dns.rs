@@ -16,8 +16,12 @@ use crate::packet::Packet;
 
 /// As many aliases (CNAME) are followed from the name that was asked for.
 const ALIASES: usize = 16;
-/// The port that resolvers answer from.
-const PORT: u16 = 53;
+/// The port that resolvers answer from (RFC 1035 section 4.2).
+pub const PORT: u16 = 53;
+/// The kind of a record with an IPv4 address, A (RFC 1035).
+pub const IPV4: u16 = 1;
+/// The kind of a record with an IPv6 address, AAAA (RFC 3596).
+pub const IPV6: u16 = 28;
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +79,31 @@ impl Answer {
         let addresses = follow(query.name(), &records);
         (!addresses.is_empty()).then_some(Self { name, addresses })
     }
+}
+
+/// Returns the message that asks for the records of `kind` (RFC 1035 section 4), which are
+/// [`IPV4`] or [`IPV6`], of `name`; the answer bears the same `id`.
+pub fn query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
+    const RECURSION_DESIRED: u16 = 0x0100;
+    const IN: u16 = 1;
+    let mut message = Vec::new();
+    for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
+        message.extend(word.to_be_bytes());
+    }
+    for label in name.as_str().split('.') {
+        // A host name's label has at most 63 bytes.
+        message.extend(u8::try_from(label.len()));
+        message.extend(label.bytes());
+    }
+    message.push(0);
+    message.extend(kind.to_be_bytes());
+    message.extend(IN.to_be_bytes());
+    message
+}
+
+/// Returns the id of a message, the one of the query that it answers.
+pub fn id(message: &[u8]) -> Option<u16> {
+    message.first_chunk().map(|id| u16::from_be_bytes(*id))
 }
 
 /// Returns the addresses of `name` and of the aliases that it leads to.

@@ -8,6 +8,7 @@
 mod config;
 mod feed;
 mod firewall;
+mod look_up;
 mod step;
 mod supervisor;
 

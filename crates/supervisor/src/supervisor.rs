@@ -2,6 +2,7 @@
 //! The parts of one sandbox, put together.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use netns::{EnterError, Place, Process, SocketSpec};
 use reader::{Facts, Reader, first_request};
 use shield::{Policy, Shield};
 use terok_clearance::socket::{BindError, Layout, Listener, bind};
-use terok_clearance::{ContainerId, DisplayText, Dossier, Event, Target, varlink};
+use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Event, Target, varlink};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
 use crate::firewall::{Firewall, allow, now, text};
+use crate::look_up::look_up;
 use crate::{Config, Observer};
 
 /// One sandbox's reader, hub and shield: the ruleset is in force and the sockets are bound.
@@ -160,6 +162,20 @@ impl Supervisor {
     /// Returns the path of the socket that takes events from other readers.
     pub fn ingester(&self) -> &Path {
         self.ingester.path()
+    }
+
+    /// Asks `resolver`, through the sandbox's network, for the addresses of `names`, and opens
+    /// those of names that are allowed. Returns the names about which it said nothing for some
+    /// seconds: they open when the sandbox has looked them up.
+    ///
+    /// To be called when the network is connected and before anything runs in the sandbox.
+    pub async fn look_up(
+        &self,
+        resolver: IpAddr,
+        names: &[DomainName],
+    ) -> io::Result<Vec<DomainName>> {
+        let place = Place::Of(self.process.try_clone()?);
+        look_up(&place, &self.firewall, resolver, names).await
     }
 
     /// Asks and enforces until the sandbox ends or `stop` is cancelled.

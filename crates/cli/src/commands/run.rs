@@ -16,6 +16,7 @@ mod workload;
 
 use std::ffi::OsString;
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
@@ -24,7 +25,7 @@ use netns::sandbox::{Running, Sandbox, StartError};
 use shield::Policy;
 use supervisor::{Config, Supervisor};
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText, Dossier};
+use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Target};
 
 use crate::{Advise as _, Context, Failure, Status, block_on};
 
@@ -105,6 +106,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 
 fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failure> {
     let environment = &context.environment;
+    let runtime = environment.private_runtime()?;
     let helper = Helper::find(args.network, environment.path().map(OsString::as_os_str))?;
     let resolver = helper.as_ref().map(Helper::resolver);
     let (operator, terminal) = Operator::find()?.unzip();
@@ -124,7 +126,7 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
                 .iter()
                 .map(|Allow(opening)| opening.clone())
                 .collect(),
-            runtime: RuntimeDir::new(environment.runtime()),
+            runtime: RuntimeDir::new(runtime),
         })
     };
     // Before there is a runtime: it forks.
@@ -147,6 +149,18 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
                 connected = helper.connect(sandbox.init(), &place) => Some(connected?),
             },
         };
+        if let Some(resolver) = resolver.filter(|_| connection.is_some()) {
+            tokio::select! {
+                biased;
+                status = signals.deadly() => return Ok(Ok(status)),
+                silent = look_up(&supervisor, resolver, &args.allow) => {
+                    for name in silent? {
+                        let words = "could not be looked up yet: it opens when the command has";
+                        context.output.error_line(&format!("terok-clearance: {name} {words}"));
+                    }
+                }
+            }
+        }
         let command = start(sandbox, &args.command);
         let running = match command {
             Ok(running) => running,
@@ -167,6 +181,24 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
             .await
             .status(Status::RUN_FAILED))
     })
+}
+
+/// Looks up the names that are allowed, so that the command's first packet finds them open.
+/// Returns those about which the resolver says nothing.
+async fn look_up(
+    supervisor: &Supervisor,
+    resolver: IpAddr,
+    allowed: &[Allow],
+) -> anyhow::Result<Vec<DomainName>> {
+    let names: Vec<_> = allowed
+        .iter()
+        .filter_map(|Allow(opening)| match &opening.target {
+            Target::Name(name) => Some(name.clone()),
+            Target::Address(_) => None,
+        })
+        .collect();
+    let silent = supervisor.look_up(resolver, &names).await;
+    silent.context("looking up what is allowed")
 }
 
 /// Starts the command; what is wrong with it has the shells' statuses.

@@ -261,3 +261,24 @@ proptest::proptest! {
         assert_eq!(answer.addresses.len(), distinct.len());
     }
 }
+
+#[test]
+fn a_query_is_what_a_resolver_reads() {
+    use hickory_proto::op::Message;
+    for (kind, expected) in [(IPV4, RecordType::A), (IPV6, RecordType::AAAA)] {
+        let bytes = query(&"api.example.com".parse().unwrap(), kind, 0x1234);
+        let message = Message::from_vec(&bytes).unwrap();
+        assert_eq!((message.metadata.id, id(&bytes)), (0x1234, Some(0x1234)));
+        assert!(message.metadata.recursion_desired);
+        let [asked] = message.queries.as_slice() else {
+            panic!("{message:?}")
+        };
+        assert_eq!(asked.name().to_ascii(), "api.example.com.");
+        assert_eq!(
+            (asked.query_type(), asked.query_class()),
+            (expected, DNSClass::IN)
+        );
+        assert_eq!(Answer::read(&bytes), None, "a question is no answer");
+    }
+    assert_eq!(id(&[1]), None);
+}
