@@ -120,30 +120,39 @@ fn subscribed(program: &Program, method: &str, many: usize) -> anyhow::Result<Ve
 }
 
 fn throughput(report: &Report, python: Option<&Kind>, part: usize) -> anyhow::Result<()> {
-    for (flow, name) in [
-        (
-            Flow::Distinct,
-            "lossless to 1 subscriber, 64 in flight, new questions",
-        ),
-        (
-            Flow::Repeated,
-            "lossless to 1 subscriber, 64 in flight, one question",
-        ),
+    let enough = Goal::AtLeast(500_000.0);
+    for (name, flow, rounds, events, goal) in [
+        // As many as fit into a ledger, from an empty one on, time after time.
+        ("new questions", Flow::Distinct, 20, 100_000, enough),
+        ("one question", Flow::Repeated, 1, 2_000_000, enough),
+        // Each evicts the oldest of those that nobody answered.
+        ("more than fit", Flow::Distinct, 1, 2_000_000, Goal::None),
     ] {
-        if !report.wants(name) {
+        let name = format!("lossless to 1 subscriber, 64 in flight, {name}");
+        if !report.wants(&name) {
             continue;
         }
-        let events = 2_000_000 / part;
-        let ours = in_flight(&Kind::Hub, flow, events)?;
-        let floor = in_flight(&Kind::Relay, flow, events)?;
+        let median = |kind: &Kind, rounds: usize, events: usize| -> anyhow::Result<Passed> {
+            let mut all = (0..rounds.max(1))
+                .map(|_| in_flight(kind, flow, events))
+                .collect::<Result<Vec<_>, _>>()?;
+            all.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+            Ok(all.swap_remove(all.len() / 2))
+        };
+        let (rounds, events) = (
+            rounds / part,
+            if rounds == 1 { events / part } else { events },
+        );
+        let ours = median(&Kind::Hub, rounds, events)?;
+        let floor = median(&Kind::Relay, rounds, events)?;
         let theirs = match python {
-            Some(python) => Some(in_flight(python, flow, events / 100)?),
-            None => None,
+            Some(python) if goal == enough => Some(median(python, 1, 20_000 / part)?),
+            _ => None,
         };
         report.add(&Row {
             floor: Some(floor.per_second),
             python: theirs.as_ref().map(|theirs| theirs.per_second),
-            ..Row::new(name, "events/s", ours.per_second, Goal::AtLeast(500_000.0))
+            ..Row::new(&*name, "events/s", ours.per_second, goal)
         });
         report.add(&Row {
             floor: Some(floor.cpu_each),

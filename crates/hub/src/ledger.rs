@@ -12,7 +12,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 
 use terok_clearance::{
@@ -46,7 +46,7 @@ pub struct Ledger {
     questions: BTreeMap<u64, Box<Entry>>,
     by_name: Index,
     by_packet: Index,
-    sandboxes: HashMap<ContainerId, Sandbox>,
+    sandboxes: BTreeMap<ContainerId, Sandbox>,
     /// The sandboxes by how many questions they have pending.
     fullest: BTreeSet<(usize, ContainerId)>,
     hasher: RandomState,
@@ -127,7 +127,7 @@ impl Ledger {
             questions: BTreeMap::new(),
             by_name: Index::default(),
             by_packet: Index::default(),
-            sandboxes: HashMap::new(),
+            sandboxes: BTreeMap::new(),
             fullest: BTreeSet::new(),
             hasher: RandomState::new(),
             newest: 0,
@@ -454,7 +454,13 @@ impl Ledger {
             let Some(oldest) = self.oldest_of_fullest() else {
                 break;
             };
-            evicted.append(&mut self.withdraw(vec![oldest]));
+            let Some(entry) = self.remove(oldest) else {
+                break;
+            };
+            evicted.push(Withdrawn {
+                entry,
+                narrow: self.narrow,
+            });
         }
         evicted
     }
@@ -490,7 +496,6 @@ impl Ledger {
             // A burst must not leave its tables behind.
             self.by_name = Index::default();
             self.by_packet = Index::default();
-            self.sandboxes = HashMap::new();
         }
         Some(entry)
     }
