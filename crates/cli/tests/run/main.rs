@@ -10,5 +10,7 @@
 
 mod behaviour;
 mod escape;
+mod machine;
 mod network;
+mod terminal;
 mod user;

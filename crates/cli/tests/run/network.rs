@@ -2,111 +2,12 @@
 //! `run` with a network: a machine with one wire to the demo's pretend internet, on which the
 //! helper programs connect sandboxes as they do on any other.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use super::machine::{Machine, fetch, line};
 use super::user::{Shell, User, as_everybody, told};
-
-/// A machine: network and mount namespaces with a wire to the pretend internet and its resolver.
-struct Machine {
-    holder: Child,
-    internet: Child,
-}
-
-impl Machine {
-    /// Sets it up. It belongs to root if we are root, else to a user namespace of ours.
-    fn new(user: &User) -> Self {
-        let resolv = user.path("resolv.conf");
-        std::fs::write(&resolv, "nameserver 192.0.2.53\n").unwrap();
-        let prepare = format!(
-            "ip link set lo up && mount --bind {} /etc/resolv.conf && echo && exec cat",
-            resolv.display()
-        );
-        let mut unshare = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            unshare.args(["--user", "--map-root-user"]);
-        }
-        let mut holder = unshare
-            .args(["--net", "--mount", "sh", "-c", &prepare])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        line(&mut holder);
-        let mut internet = Command::new(user.program())
-            .args(["demo-internet", &holder.id().to_string(), "/nonexistent"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let ready = line(&mut internet);
-        assert!(ready.contains("ready"), "{ready}");
-        Self { holder, internet }
-    }
-
-    /// A command of the user's on this machine.
-    fn command(&self, user: &User, args: &[&str]) -> Command {
-        let pid = self.holder.id().to_string();
-        let mut command = user.command("nsenter");
-        if rustix::process::geteuid().is_root() {
-            // Whoever enters must be root; the user comes after.
-            command = Command::new("nsenter");
-            command
-                .args(["-t", &pid, "-n", "-m", "--", "env", "-i", "-C"])
-                .arg(user.path("work"));
-            command.arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
-            for (name, below) in [("HOME", "home"), ("XDG_RUNTIME_DIR", "runtime")] {
-                command.arg(format!("{name}={}", user.path(below).display()));
-            }
-            if let Some(uid) = user.uid() {
-                let become_user = ["--reuid", "--regid"].map(|flag| format!("{flag}={uid}"));
-                command
-                    .arg("setpriv")
-                    .args(become_user)
-                    .arg("--clear-groups");
-            }
-        } else {
-            command.args(["-t", &pid, "-U", "--preserve-credentials", "-n", "-m", "--"]);
-        }
-        command.args(args).stdin(Stdio::null());
-        command
-    }
-
-    /// `terok-clearance ARGS…` on this machine.
-    fn program(&self, user: &User, args: &[&str]) -> Command {
-        let program = user.program();
-        self.command(user, &[&[program.to_str().unwrap()], args].concat())
-    }
-}
-
-fn line(child: &mut Child) -> String {
-    let mut line = String::new();
-    let output = child.stdout.as_mut().unwrap();
-    let mut byte = [0];
-    while output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
-        line.push(char::from(byte[0]));
-    }
-    line
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        for child in [&mut self.internet, &mut self.holder] {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-}
-
-/// Fetches a page of the pretend internet; its status is 0 when it came.
-fn fetch(host: &str) -> String {
-    format!(
-        "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(PeerAddr => $ARGV[0], \
-         PeerPort => 80, Timeout => 5) or die $@; print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; \
-         print <$s>' {host}"
-    )
-}
 
 /// Asks a name server for api.example.com; its status is 0 when it answered.
 fn resolve_at(server: &str) -> String {
@@ -173,10 +74,10 @@ fn a_question_is_answered_from_a_second_terminal() {
             assert_eq!(status, 0, "{helper}: {said}");
             assert!(said.contains("200"), "{helper}: {said}");
 
-            let (status, _) = shell.does(&fetch("203.0.113.77"));
+            let (status, _) = shell.does(&fetch("203.0.113.30"));
             assert_ne!(status, 0, "{helper}");
-            operator.answer("203.0.113.77", 'd');
-            let (status, _) = shell.does(&fetch("203.0.113.77"));
+            operator.answer("203.0.113.30", 'd');
+            let (status, _) = shell.does(&fetch("203.0.113.30"));
             assert_ne!(status, 0, "{helper}");
         }
     });
@@ -198,7 +99,7 @@ fn what_is_allowed_from_the_start_passes_and_nothing_else() {
             let mut shell = Shell::start(machine.program(user, &args));
             let (status, said) = shell.does(&fetch("api.example.com"));
             assert_eq!(status, 0, "{helper}: {said}");
-            assert_ne!(shell.does(&fetch("203.0.113.77")).0, 0, "{helper}");
+            assert_ne!(shell.does(&fetch("203.0.113.30")).0, 0, "{helper}");
         }
     });
 }
@@ -301,7 +202,7 @@ fn a_killed_supervisor_leaves_neither_sandbox_nor_helper() {
 fn the_summary_says_what_was_asked() {
     as_everybody(|user| {
         let machine = Machine::new(user);
-        let script = format!("{}; true", fetch("203.0.113.77"));
+        let script = format!("{}; true", fetch("203.0.113.30"));
         let args = [
             "run",
             "--network",

@@ -179,3 +179,139 @@ fn ended(end: &End) -> String {
         Resolution::Dismiss => "put away".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use terok_clearance::client::Speaks;
+    use terok_clearance::wire::clearance2::Event;
+
+    use super::*;
+
+    /// Questions about these, at a hub that is there.
+    fn asked(names: &[&str]) -> (Ask, Instant, Vec<Act>) {
+        let (mut ask, now, hub) = (Ask::default(), Instant::now(), HubId::new(Path::new("/h")));
+        ask.hear(&hub, News::Up(Speaks::Clearance2), now);
+        let mut acts = Vec::new();
+        for (n, name) in names.iter().enumerate() {
+            let request = json!({
+                "id": format!("box:{n}"), "container": "box", "dest": name,
+                "address": "203.0.113.7", "port": 443, "protocol": "tcp", "domain": name,
+                "scope": {"dest": name, "port": 443, "protocol": "tcp"},
+                "first_seen": 1, "last_seen": 1, "count": 1,
+            });
+            let request = Arc::new(serde_json::from_value(request).unwrap());
+            acts.extend(ask.hear(&hub, News::Said(Event::Pending(request)), now));
+        }
+        (ask, now, acts)
+    }
+
+    const LATER: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn without_a_question_every_key_is_the_commands() {
+        let (mut ask, now, _) = asked(&[]);
+        for keys in [&b"a"[..], b"d", b"\x1d", b"\x1da"] {
+            assert_eq!(ask.typed(keys, now), Act::Pass, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_hotkey_alone_shows_a_question() {
+        let (mut ask, now, acts) = asked(&["a.example"]);
+        assert_eq!(acts, [Act::Notice(1)]);
+        for keys in [
+            &b"a"[..],
+            b"d",
+            b"\x1d\x1d",
+            b"\x1da",
+            b"a\x1d",
+            b"\x1b]0;\x1d\x07",
+        ] {
+            assert_eq!(ask.typed(keys, now), Act::Pass, "{keys:?}");
+        }
+        let Act::Open(words) = ask.typed(b"\x1d", now) else {
+            panic!("not shown")
+        };
+        assert!(
+            words.contains("allow: tcp port 443 of a.example"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_one_listed_key_after_a_moment() {
+        let (mut ask, now, _) = asked(&["a.example"]);
+        ask.typed(b"\x1d", now);
+        for keys in [&b"a"[..], b"d"] {
+            assert_eq!(ask.typed(keys, now), Act::Nothing, "too soon: {keys:?}");
+        }
+        for keys in [
+            &b"aa"[..],
+            b"a\r",
+            b"\x1b[A",
+            b"y",
+            b"\r",
+            b" ",
+            b"A",
+            b"\x1b",
+            b"",
+        ] {
+            assert_eq!(ask.typed(keys, now + LATER), Act::Nothing, "{keys:?}");
+        }
+        let Act::Send(answers) = ask.typed(b"a", now + LATER) else {
+            panic!("no answer")
+        };
+        assert_eq!(answers.len(), 1);
+        assert_eq!(
+            (answers[0].action, answers[0].request.dest.as_str()),
+            (Action::Allow, "a.example")
+        );
+    }
+
+    #[test]
+    fn a_question_that_follows_has_its_own_moment() {
+        let (mut ask, now, _) = asked(&["a.example", "b.example"]);
+        ask.typed(b"\x1d", now);
+        let later = now + LATER;
+        let Act::Send(answers) = ask.typed(b"d", later) else {
+            panic!("no answer")
+        };
+        let decision = json!({
+            "request": "box:0", "container": "box", "dest": "a.example", "action": "deny",
+            "by": "op", "at": 2, "ok": true,
+        });
+        let reply = Reply::Decided(serde_json::from_value(decision).unwrap());
+        let acts = ask.settle(&answers[0], reply, later);
+        let [Act::Say(words)] = acts.as_slice() else {
+            panic!("{acts:?}")
+        };
+        assert!(
+            words.contains("a.example: denied") && words.contains("b.example"),
+            "{words}"
+        );
+        // The finger that is still on the key does not answer what was not read.
+        assert_eq!(ask.typed(b"d", later), Act::Nothing);
+    }
+
+    #[test]
+    fn what_leaves_a_question_opens_nothing() {
+        for key in [b"q", b"\x1d"] {
+            let (mut ask, now, _) = asked(&["a.example"]);
+            ask.typed(b"\x1d", now);
+            assert!(matches!(ask.typed(key, now + LATER), Act::Close(_)));
+            assert_eq!(ask.typed(b"a", now + LATER), Act::Pass);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_questions_is_told_once_in_a_while() {
+        let names: Vec<_> = (0..100).map(|n| format!("h{n}.example")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let (_, _, acts) = asked(&names);
+        assert_eq!(acts, [Act::Notice(1)]);
+    }
+}

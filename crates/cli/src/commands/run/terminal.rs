@@ -18,6 +18,8 @@ pub(super) struct Operator {
     tty: OwnedFd,
     found: Termios,
     raw: bool,
+    /// Whether others write there while we have it: the rest of a pipeline.
+    shared: bool,
 }
 
 impl Operator {
@@ -52,6 +54,7 @@ impl Operator {
                 tty,
                 found,
                 raw: false,
+                shared: !replaces[1],
             },
             terminal,
         )))
@@ -78,6 +81,9 @@ impl Operator {
         if self.is_ours() && !self.raw {
             let mut raw = self.found.clone();
             raw.make_raw();
+            if self.shared {
+                raw.output_modes = self.found.output_modes;
+            }
             tcsetattr(&self.tty, OptionalActions::Now, &raw)?;
             self.raw = true;
         }

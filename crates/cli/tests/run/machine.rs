@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A machine with one wire to the demo's pretend internet.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+
+use super::user::User;
+
+/// A machine: network and mount namespaces with a wire to the pretend internet and its resolver.
+pub(crate) struct Machine {
+    holder: Child,
+    internet: Child,
+}
+
+impl Machine {
+    /// Sets it up. It belongs to root if we are root, else to a user namespace of ours.
+    pub(crate) fn new(user: &User) -> Self {
+        let resolv = user.path("resolv.conf");
+        std::fs::write(&resolv, "nameserver 192.0.2.53\n").unwrap();
+        let prepare = format!(
+            "ip link set lo up && mount --bind {} /etc/resolv.conf && echo && exec cat",
+            resolv.display()
+        );
+        let mut unshare = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        let mut holder = unshare
+            .args(["--net", "--mount", "sh", "-c", &prepare])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        line(&mut holder);
+        let mut internet = Command::new(user.program())
+            .args(["demo-internet", &holder.id().to_string(), "/nonexistent"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let ready = line(&mut internet);
+        assert!(ready.contains("ready"), "{ready}");
+        Self { holder, internet }
+    }
+
+    /// A command of the user's on this machine.
+    pub(crate) fn command(&self, user: &User, args: &[&str]) -> Command {
+        let pid = self.holder.id().to_string();
+        let mut command = user.command("nsenter");
+        if rustix::process::geteuid().is_root() {
+            // Whoever enters must be root; the user comes after.
+            command = Command::new("nsenter");
+            command
+                .args(["-t", &pid, "-n", "-m", "--", "env", "-i", "-C"])
+                .arg(user.path("work"));
+            command.arg("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+            for (name, below) in [("HOME", "home"), ("XDG_RUNTIME_DIR", "runtime")] {
+                command.arg(format!("{name}={}", user.path(below).display()));
+            }
+            if let Some(uid) = user.uid() {
+                let become_user = ["--reuid", "--regid"].map(|flag| format!("{flag}={uid}"));
+                command
+                    .arg("setpriv")
+                    .args(become_user)
+                    .arg("--clear-groups");
+            }
+        } else {
+            command.args(["-t", &pid, "-U", "--preserve-credentials", "-n", "-m", "--"]);
+        }
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// `terok-clearance ARGS…` on this machine.
+    pub(crate) fn program(&self, user: &User, args: &[&str]) -> Command {
+        let program = user.program();
+        self.command(user, &[&[program.to_str().unwrap()], args].concat())
+    }
+}
+
+/// What a child writes next, to the end of the line.
+pub(crate) fn line(child: &mut Child) -> String {
+    let mut line = String::new();
+    let output = child.stdout.as_mut().unwrap();
+    let mut byte = [0];
+    while output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+        line.push(char::from(byte[0]));
+    }
+    line
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for child in [&mut self.internet, &mut self.holder] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+/// Fetches a page of the pretend internet; its status is 0 when it came.
+pub(crate) fn fetch(host: &str) -> String {
+    format!(
+        "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(PeerAddr => $ARGV[0], \
+         PeerPort => 80, Timeout => 5) or die $@; print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; \
+         print <$s>' {host}"
+    )
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `run` at a terminal, with a shell around it: what is typed, what is shown, and who may answer.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::machine::{Machine, fetch};
+use super::user::{User, as_everybody};
+
+/// A shell with job control at a terminal of its own.
+struct Terminal {
+    master: File,
+    shell: Child,
+    /// What was shown and not yet waited for.
+    shown: String,
+}
+
+const SHELL: [&str; 5] = ["setsid", "--ctty", "--wait", "bash", "--norc"];
+
+/// Ctrl-] and Ctrl-Z.
+const HOTKEY: &str = "\x1d";
+const SUSPEND: &str = "\x1a";
+
+impl Terminal {
+    fn new(user: &User) -> Self {
+        let [setsid, arguments @ ..] = SHELL;
+        let mut command = user.command(setsid);
+        command.args(arguments);
+        Self::with(user, command)
+    }
+
+    fn on(machine: &Machine, user: &User) -> Self {
+        Self::with(user, machine.command(user, &SHELL))
+    }
+
+    fn with(user: &User, mut command: Command) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+        let size = Winsize {
+            ws_row: 30,
+            ws_col: 200,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&master, size).unwrap();
+        let copy = || slave.try_clone().unwrap();
+        let shell = command
+            .stdin(copy())
+            .stdout(copy())
+            .stderr(copy())
+            .spawn()
+            .unwrap();
+        drop(command);
+        let mut terminal = Self {
+            master: master.into(),
+            shell,
+            shown: String::new(),
+        };
+        // What is typed is echoed, so what is waited for is written differently.
+        terminal.enter(&format!(
+            "PS1='OU''T> '; run() {{ {} run \"$@\"; }}",
+            user.program().display()
+        ));
+        terminal.enter("stty -g > before; echo re\"\"ady");
+        terminal.until("ready\r\nOUT> ");
+        terminal
+    }
+
+    /// Presses keys, all at once.
+    fn press(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Types a line, in the place of what is in the line already.
+    fn enter(&mut self, line: &str) {
+        self.press("\x15");
+        self.press(line);
+        self.press("\r");
+    }
+
+    /// Waits until `text` is shown, and returns what came with it.
+    fn until(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.shown.find(text) {
+                let rest = self.shown.split_off(at + text.len());
+                return std::mem::replace(&mut self.shown, rest);
+            }
+            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
+            let limit = Timespec {
+                tv_sec: 8,
+                tv_nsec: 0,
+            };
+            let ready = poll(&mut fds, Some(&limit)).unwrap();
+            assert_ne!(ready, 0, "waited in vain for {text:?} in {:?}", self.shown);
+            let mut bytes = [0; 4096];
+            let count = self.master.read(&mut bytes).unwrap();
+            assert_ne!(count, 0, "{}", self.shown);
+            self.shown += &String::from_utf8_lossy(bytes.get(..count).unwrap());
+        }
+    }
+
+    /// Waits until the shell is back, and asserts that the terminal is as it was before.
+    fn is_as_before(&mut self) {
+        self.until("OUT> ");
+        self.enter("stty -g > after; cmp before after && echo as\" \"before");
+        self.until("as before\r\nOUT> ");
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        drop(self.shell.kill());
+        drop(self.shell.wait());
+    }
+}
+
+#[test]
+fn the_command_has_a_terminal_of_its_own() {
+    as_everybody(|user| {
+        let mut terminal = Terminal::new(user);
+        terminal.enter("tty > outside; run --network none -- sh -c 'tty; stty size; echo en\"\"d'");
+        let shown = terminal.until("end\r\n");
+        assert!(shown.contains("/dev/pts/0\r\n30 200\r\n"), "{shown}");
+        terminal.is_as_before();
+        // What is no terminal stays what it is.
+        terminal.enter(
+            "run --network none -- sh -c 'test -t 0 && ! test -t 1 && echo pi\"\"ped' | cat",
+        );
+        terminal.until("piped\r\nOUT> ");
+        terminal.enter("echo input | run --network none -- sh -c 'cat; test -t 1 && echo en\"\"d'");
+        assert!(terminal.until("end\r\n").contains("input\r\n"));
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn the_status_comes_back_through_the_terminal() {
+    as_everybody(|user| {
+        let mut terminal = Terminal::new(user);
+        terminal.enter("run --network none -- sh -c 'exit 9'; echo sta\"\"tus=$?");
+        terminal.until("status=9\r\n");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn ctrl_c_is_the_commands() {
+    as_everybody(|user| {
+        let mut terminal = Terminal::new(user);
+        terminal.enter(
+            "run --network none -- sh -c 'echo go\"\"ing; exec sleep 100'; echo sta\"\"tus=$?",
+        );
+        terminal.until("going\r\n");
+        terminal.press("\x03");
+        terminal.until("status=130\r\n");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn ctrl_z_stops_the_command_and_fg_lets_it_go_on() {
+    as_everybody(|user| {
+        let mut terminal = Terminal::new(user);
+        terminal.enter("run --network none -- sh -c 'echo go\"\"ing; read a; echo ha\"\"ve=$a'");
+        terminal.until("going\r\n");
+        terminal.press(SUSPEND);
+        terminal.until("Stopped");
+        terminal.is_as_before();
+        terminal.enter("jobs; echo jo\"\"bs");
+        assert!(terminal.until("jobs\r\n").contains("Stopped"));
+        terminal.enter("fg");
+        terminal.until("terok-clearance run");
+        terminal.enter("answer");
+        terminal.until("have=answer\r\n");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn a_change_of_the_window_reaches_the_command() {
+    as_everybody(|user| {
+        let mut terminal = Terminal::new(user);
+        terminal.enter(
+            "run --network none -- bash -c 'trap \"stty size; exit\" WINCH; echo go\"\"ing; \
+             while :; do read -t 1; done'",
+        );
+        terminal.until("going\r\n");
+        let size = Winsize {
+            ws_row: 41,
+            ws_col: 77,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&terminal.master, size).unwrap();
+        terminal.until("41 77\r\n");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn the_terminal_is_given_back_whatever_ends_the_run() {
+    as_everybody(|user| {
+        for signal in ["TERM", "HUP", "QUIT"] {
+            let mut terminal = Terminal::new(user);
+            terminal.enter(
+                "run --network none -- sh -c 'echo go\"\"ing; exec sleep 100'; echo sta\"\"tus=$?",
+            );
+            terminal.until("going\r\n");
+            let job = job_of(terminal.shell.id());
+            let sent = Command::new("kill")
+                .args(["-s", signal, &job.to_string()])
+                .status();
+            assert!(sent.unwrap().success());
+            terminal.until("status=1");
+            terminal.is_as_before();
+        }
+    });
+}
+
+/// The program below a shell, which may be below others.
+fn job_of(pid: u32) -> u32 {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    if name.trim() == "terok-clearance" {
+        return pid;
+    }
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    job_of(children.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        let mut terminal = Terminal::on(&machine, user);
+        std::fs::write(user.path("work/fetch"), fetch("203.0.113.30")).unwrap();
+        std::fs::write(user.path("work/other"), fetch("api.example.com")).unwrap();
+        for file in ["work/fetch", "work/other"] {
+            user.own(&user.path(file));
+        }
+        terminal.enter("run --network pasta -- bash --norc");
+        terminal.until("Ctrl-] answers questions");
+        terminal.enter("PS1='% '; sh ./fetch; echo sta\"\"tus=$?");
+        terminal.until("1 question; Ctrl-] to answer");
+
+        // Keys are the command's until the hotkey is pressed, and so is the hotkey in a burst.
+        terminal.enter("a; d; echo li\"\"ne");
+        terminal.until("line\r\n");
+        terminal.enter(&format!("{HOTKEY}xecho bu\"\"rst")); // to bash: go to the next x
+        terminal.until("burst\r\n");
+
+        terminal.press(HOTKEY);
+        let shown = terminal.until("[q] back to the command");
+        assert!(
+            shown.contains("blocked: 203.0.113.30 port 80/tcp"),
+            "{shown}"
+        );
+        assert!(shown.contains("allow: tcp port 80 of 203.0.113.30 while the sandbox lives"));
+        // Too soon to have been read; in a burst; no key of the list; a key that means nothing.
+        terminal.press("a");
+        terminal.press("aaaa");
+        terminal.press("\x1b[A");
+        terminal.press("y");
+        press_until(&mut terminal, "q", "back to the command\r\n");
+        terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
+        let shown = terminal.until("status=");
+        assert!(!shown.contains("200 OK"), "{shown}");
+
+        // Another question comes to it; the shown one is answered when it was there for a moment.
+        terminal.enter("sh ./other; echo ot\"\"her=$?");
+        terminal.until("other=");
+        terminal.press(HOTKEY);
+        terminal.until("question 1 of 2");
+        terminal.until("[q] back to the command");
+        press_until(&mut terminal, "a", "203.0.113.30: allowed");
+        terminal.until("api.example.com");
+        terminal.until("[q] back to the command");
+        press_until(&mut terminal, "d", "api.example.com: denied");
+        terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
+        let shown = terminal.until("status=");
+        assert!(shown.contains("200"), "{shown}");
+        terminal.enter("exit");
+        let shown = terminal.until("1 allowed, 1 denied, 0 unanswered");
+        assert!(!shown.contains("error"), "{shown}");
+        terminal.is_as_before();
+    });
+}
+
+/// Presses a key as a person does who sees that nothing happens: again, and in no hurry.
+fn press_until(terminal: &mut Terminal, key: &str, text: &str) {
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let mut keys = terminal.master.try_clone().unwrap();
+    let key = key.to_owned();
+    let presser = std::thread::spawn(move || {
+        let pause = std::time::Duration::from_millis(150);
+        // A pause between two keys, cut short when the answer is there.
+        while told.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            keys.write_all(key.as_bytes()).unwrap();
+        }
+    });
+    terminal.until(text);
+    drop(tell);
+    presser.join().unwrap();
+}
