@@ -5,11 +5,14 @@
 
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use netns::Process;
 use netns_tests::internet::{Internet, tcp};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketType};
 use shield::Policy;
 use supervisor::{Config, Ended, Step, Supervisor};
 use tempfile::TempDir;
@@ -367,14 +370,7 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
     ip(&[
         "link", "add", "here0", "type", "veth", "peer", "name", "there0", "netns", &pid,
     ]);
-    let mut monitor = Command::new("ip")
-        .args(["monitor", "link"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    ip(&["link", "set", "here0", "up"]);
-    let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
-    while !lines.next().unwrap().unwrap().contains("here0") {}
+    let links = link_changes();
 
     sandbox.end();
     assert_eq!(running.ended().await, Ended::Sandbox);
@@ -386,9 +382,8 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
         (ContainerState::Exited, "eof")
     );
     assert!(!hub.exists());
-    while !lines.next().unwrap().unwrap().starts_with("Deleted") {}
-    monitor.kill().unwrap();
-    monitor.wait().unwrap();
+    // RTM_DELLINK: the end that is here.
+    while message(&links) != 17 {}
 }
 
 #[tokio::test]
@@ -424,6 +419,22 @@ async fn what_may_never_be_open_is_no_start() {
         );
         refused("203.0.113.7", 443);
     }
+}
+
+/// Returns a socket that is told of every change of a link from now on.
+fn link_changes() -> OwnedFd {
+    // NETLINK_ROUTE is protocol 0.
+    let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
+    // RTMGRP_LINK
+    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 1)).unwrap();
+    socket
+}
+
+/// Waits for a message and returns its type.
+fn message(socket: &OwnedFd) -> u16 {
+    let mut bytes = [0; 8192];
+    rustix::net::recv(socket, &mut bytes, RecvFlags::empty()).unwrap();
+    u16::from_ne_bytes([bytes[4], bytes[5]])
 }
 
 /// A process in a network namespace of its own.
