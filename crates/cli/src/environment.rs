@@ -170,8 +170,9 @@ fn make_private(directory: &Path, uid: u32) -> anyhow::Result<()> {
     let found = std::fs::symlink_metadata(directory)?;
     ensure!(found.is_dir(), "it is no directory");
     ensure!(found.uid() == uid, "it belongs to user {}", found.uid());
-    let for_others = found.mode() & 0o077;
-    ensure!(for_others == 0, "its mode lets others in");
+    // Whoever may only look in finds directories of mode 0700: every socket's own.
+    let for_others = found.mode() & 0o022;
+    ensure!(for_others == 0, "its mode lets others write to it");
     Ok(())
 }
 

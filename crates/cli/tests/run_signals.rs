@@ -22,6 +22,8 @@ fn run(script: &str) -> (Option<i32>, String) {
         .env("XDG_RUNTIME_DIR", runtime.path())
         .output()
         .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_ne!(output.status.code(), Some(125), "{said}");
     (
         output.status.code(),
         String::from_utf8(output.stdout).unwrap(),

@@ -42,10 +42,7 @@ impl Pollable {
 
     /// Returns what `act` does, called once and only if the descriptor may be readable: after
     /// [`Pollable::read`] has returned, and until `act` answers `WouldBlock`.
-    pub fn try_read<R>(
-        &self,
-        act: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> io::Result<R> {
+    pub fn try_read<R>(&self, act: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
         self.0.try_io(Interest::READABLE, |fd| act(fd.as_fd()))
     }
 
