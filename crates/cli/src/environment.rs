@@ -228,9 +228,9 @@ mod tests {
         check("new", uid + 1, Err(&theirs));
         std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
         check("link", uid, Err("it is no directory"));
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o770);
         std::fs::set_permissions(at("new"), open).unwrap();
-        check("new", uid, Err("its mode lets others in"));
+        check("new", uid, Err("its mode lets others write to it"));
     }
 
     #[test]
