@@ -15,6 +15,7 @@
 mod channel;
 mod filter;
 mod init;
+mod mountinfo;
 mod mounts;
 mod restriction;
 mod survey;

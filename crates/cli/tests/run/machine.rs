@@ -66,6 +66,8 @@ impl Machine {
             }
         } else {
             command.args(["-t", &pid, "-U", "--preserve-credentials", "-n", "-m", "--"]);
+            // Whoever enters a mount namespace stands at its root.
+            command.args(["env", "-C"]).arg(user.path("work"));
         }
         command.args(args).stdin(Stdio::null());
         command

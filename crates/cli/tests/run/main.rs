@@ -10,6 +10,7 @@
 
 mod behaviour;
 mod escape;
+mod kernel;
 mod machine;
 mod network;
 mod terminal;

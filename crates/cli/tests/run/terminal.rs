@@ -94,7 +94,7 @@ impl Terminal {
             }
             let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
             let limit = Timespec {
-                tv_sec: 8,
+                tv_sec: 30,
                 tv_nsec: 0,
             };
             let ready = poll(&mut fds, Some(&limit)).unwrap();

@@ -8,7 +8,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
@@ -109,8 +109,7 @@ fn dev(nodes: &[(&str, OwnedFd)]) -> Result<(), Fault> {
 /// The step at which a masked `/proc` shows, so that the error can say what that means.
 pub(crate) const MOUNTING_PROC: &str = "mounting /proc";
 
-/// Files and directories of `/proc` that configure the kernel, or tell about all of the machine.
-const PROC_READ_ONLY: [&str; 7] = ["acpi", "bus", "fs", "irq", "scsi", "sys", "sysrq-trigger"];
+/// Files of `/proc` that tell about all of the machine.
 const PROC_BLANKED: [&str; 6] = [
     "kcore",
     "keys",
@@ -120,14 +119,25 @@ const PROC_BLANKED: [&str; 6] = [
     "timer_stats",
 ];
 
+/// A new `/proc` with the sandbox's processes only, in which nothing but processes can be written:
+/// for root the rest of it configures the kernel, whatever the user namespace.
 fn proc() -> Result<(), Fault> {
     let proc = Path::new("/proc");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", proc, "proc", flags, None).map_err(Fault::at(MOUNTING_PROC))?;
-    for path in PROC_READ_ONLY.into_iter().map(|name| proc.join(name)) {
-        if !path.exists() {
-            continue;
+    let reading = || Fault::at::<std::io::Error>("reading /proc");
+    for entry in fs::read_dir(proc).map_err(reading())? {
+        let entry = entry.map_err(reading())?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue; // a process
         }
+        let about = entry.metadata().map_err(reading())?;
+        let writable = about.is_file() && about.permissions().mode() & 0o222 != 0;
+        if !about.is_dir() && !writable {
+            continue; // a link into a process, or a file to read
+        }
+        let path = entry.path();
         let step = format!("protecting {}", path.display());
         mount_bind(&path, &path).map_err(Fault::at(step))?;
         restrict(&path, MOUNT_ATTR_RDONLY, false)?;

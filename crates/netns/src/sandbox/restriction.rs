@@ -54,8 +54,11 @@ impl Restriction {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::AppArmor => {
-                "Give terok-clearance an AppArmor profile with `userns,` (README, \"Ubuntu\"), or \
-                 as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0."
+                "As root, for this program alone: put `abi <abi/4.0>, include <tunables/global> \
+                 profile terok-clearance /**/terok-clearance flags=(unconfined) { userns, }` into \
+                 /etc/apparmor.d/terok-clearance and load it with `apparmor_parser -r \
+                 /etc/apparmor.d/terok-clearance`. Or, for all programs: sysctl \
+                 kernel.apparmor_restrict_unprivileged_userns=0."
             }
             Self::Switch => "As root: sysctl kernel.unprivileged_userns_clone=1.",
             Self::Limit => "As root: sysctl user.max_user_namespaces=15000.",

@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::Blueprint;
+use super::mountinfo::{self, Mount};
 
 /// What the sandbox's file system is to look like: absolute paths without symbolic links.
 #[derive(Debug, Default)]
@@ -122,9 +123,14 @@ pub(crate) fn survey(blueprint: &Blueprint) -> io::Result<Layout> {
     for path in bound_sockets(&fs::read_to_string("/proc/net/unix")?) {
         layout.hide(&path);
     }
-    for path in doors(&fs::read_to_string("/proc/self/mountinfo")?) {
-        layout.hide(&path);
+    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+    for mount in mounts
+        .iter()
+        .filter(|mount| DOORS.contains(&mount.kind.as_str()))
+    {
+        layout.hide(&mount.point);
     }
+    layout.hide_aliases(&mounts);
     Ok(layout)
 }
 
@@ -138,6 +144,27 @@ impl Layout {
             .chain(&self.withheld)
             .map(PathBuf::as_path);
         trees.chain(own).any(|tree| path.starts_with(tree))
+    }
+
+    /// Hides what can be found at a second path, too.
+    fn hide_aliases(&mut self, mounts: &[Mount]) {
+        let aliases = |path: &PathBuf| mountinfo::aliases(mounts, path);
+        let ours: Vec<_> = self.withheld.iter().flat_map(aliases).collect();
+        let ours = ours.iter().filter_map(|alias| alias.canonicalize().ok());
+        let ours: Vec<_> = ours
+            .filter(|alias| alias.is_dir() && !self.is_replaced(alias))
+            .collect();
+        self.withheld.extend(ours);
+
+        let emptied = self.emptied.iter().map(|(path, _)| path);
+        // A file system that is mounted somewhere below what is replaced is gone with it.
+        let below = mounts.iter().map(|mount| &mount.point);
+        let below = below.filter(|point| self.fresh.iter().any(|fresh| point.starts_with(fresh)));
+        let hidden = emptied.chain(&self.blanked).chain(&self.fresh).chain(below);
+        let others: BTreeSet<_> = hidden.flat_map(aliases).collect();
+        for alias in others {
+            self.hide(&alias);
+        }
     }
 
     fn hide(&mut self, path: &Path) {
@@ -210,33 +237,6 @@ fn bound_sockets(table: &str) -> BTreeSet<PathBuf> {
     table.lines().skip(1).filter_map(path).collect()
 }
 
-/// The mount points in `mountinfo` of file systems that are doors.
-fn doors(mountinfo: &str) -> BTreeSet<PathBuf> {
-    let point = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let kind = after.split(' ').next()?;
-        let point = before.split(' ').nth(4)?;
-        DOORS
-            .contains(&kind)
-            .then(|| PathBuf::from(unescape(point)))
-    };
-    mountinfo.lines().filter_map(point).collect()
-}
-
-/// Undoes the octal escapes of `/proc/self/mountinfo`: blank, tab, newline and backslash.
-fn unescape(text: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .into_iter()
-    .fold(text.to_owned(), |text, (escape, plain)| {
-        text.replace(escape, plain)
-    })
-}
-
 /// Sets the mode of what stands at `path`.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
@@ -259,15 +259,6 @@ mod tests {
             found,
             [Path::new("/srv/a b/c"), Path::new("/tmp/ssh-x/agent.1")]
         );
-    }
-
-    #[test]
-    fn doors_are_found_wherever_they_are_mounted() {
-        let mounts = "21 1 0:20 / /proc rw,nosuid - proc proc rw\n\
-            22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
-            23 1 0:21 / /srv/my\\040root/sys rw master:1 shared:2 - sysfs sysfs rw\n";
-        let found: Vec<_> = doors(mounts).into_iter().collect();
-        assert_eq!(found, [Path::new("/proc"), Path::new("/srv/my root/sys")]);
     }
 
     #[test]

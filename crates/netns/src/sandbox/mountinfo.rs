@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `/proc/self/mountinfo` says: where else the same thing can be found.
+//!
+//! To hide a directory at one path is not enough on a machine that has its file system mounted at
+//! two: ostree's `/sysroot`, a chroot with `/run` bound into it, a subvolume beside its whole.
+
+use std::path::{Path, PathBuf};
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// The file system, as `major:minor`.
+    device: String,
+    /// The directory of the file system that is shown.
+    root: PathBuf,
+    /// Where it is shown.
+    pub(super) point: PathBuf,
+    /// The file system's type.
+    pub(super) kind: String,
+}
+
+/// Returns the mounts that `mountinfo` lists, in its order.
+pub(super) fn parse(mountinfo: &str) -> Vec<Mount> {
+    mountinfo.lines().filter_map(mount).collect()
+}
+
+/// `ID PARENT DEVICE ROOT POINT OPTIONS [OPTIONAL…] - TYPE SOURCE OPTIONS`, see proc(5).
+fn mount(line: &str) -> Option<Mount> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut fields = before.split(' ').skip(2);
+    Some(Mount {
+        device: fields.next()?.to_owned(),
+        root: unescape(fields.next()?),
+        point: unescape(fields.next()?),
+        kind: after.split(' ').next()?.to_owned(),
+    })
+}
+
+/// Undoes the octal escapes: blank, tab, newline and backslash.
+fn unescape(text: &str) -> PathBuf {
+    let plain = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .into_iter()
+    .fold(text.to_owned(), |text, (escape, plain)| {
+        text.replace(escape, plain)
+    });
+    PathBuf::from(plain)
+}
+
+/// Returns where else `path`, which is absolute and without links, or something below it, may be
+/// seen. What is mounted over is among it.
+pub(super) fn aliases(mounts: &[Mount], path: &Path) -> Vec<PathBuf> {
+    let holds = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    // The last of the longest: what was mounted later is above.
+    let Some(holder) = holds.max_by_key(|mount| mount.point.components().count()) else {
+        return Vec::new();
+    };
+    let Ok(below) = path.strip_prefix(&holder.point) else {
+        return Vec::new();
+    };
+    let inner = join(&holder.root, below);
+    let same = mounts.iter().filter(|mount| mount.device == holder.device);
+    let found = same.filter_map(|mount| match inner.strip_prefix(&mount.root) {
+        Ok(below) => Some(join(&mount.point, below)),
+        Err(_) => mount.root.starts_with(&inner).then(|| mount.point.clone()),
+    });
+    found.filter(|alias| alias != path).collect()
+}
+
+/// As `Path::join`, but without a slash at the end when there is nothing to add.
+fn join(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() {
+        path.to_owned()
+    } else {
+        path.join(below)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACHINE: &str = "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
+        23 22 8:1 /home /srv/my\\040home rw - ext4 /dev/sda1 rw\n\
+        24 22 0:21 / /run rw - tmpfs tmpfs rw\n\
+        25 24 0:22 / /run/user/1000 rw - tmpfs tmpfs rw\n\
+        26 22 0:21 / /srv/chroot/run rw - tmpfs tmpfs rw\n\
+        27 22 0:22 /terok /srv/terok rw - tmpfs tmpfs rw\n\
+        28 22 0:23 / /srv/chroot/proc rw master:1 shared:2 - proc proc rw\n";
+
+    #[test]
+    fn every_mount_is_read() {
+        let mounts = parse(MACHINE);
+        assert_eq!(mounts.len(), 7);
+        assert_eq!(mounts[1].point, Path::new("/srv/my home"));
+        assert_eq!(
+            (mounts[6].kind.as_str(), &*mounts[6].point),
+            ("proc", Path::new("/srv/chroot/proc"))
+        );
+        assert_eq!(parse("nonsense\n\n1 2 3\n"), []);
+    }
+
+    #[test]
+    fn what_is_mounted_twice_is_seen_twice() {
+        let check = |path: &str, expected: &[&str]| {
+            let found = aliases(&parse(MACHINE), Path::new(path));
+            let expected: Vec<_> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(found, expected, "{path}");
+        };
+        check("/home/op/.config", &["/srv/my home/op/.config"]);
+        check("/srv/my home/op", &["/home/op"]);
+        check("/etc", &[]);
+        check("/run", &["/srv/chroot/run"]);
+        check("/run/x.sock", &["/srv/chroot/run/x.sock"]);
+        // Only a part of it is shown elsewhere.
+        check("/run/user/1000", &["/srv/terok"]);
+        check("/run/user/1000/terok/clearance", &["/srv/terok/clearance"]);
+        check("/run/user/1000/bus", &[]);
+    }
+}
