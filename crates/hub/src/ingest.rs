@@ -4,6 +4,7 @@
 //! Nothing that comes in ends a reader's connection: what is no event is logged, a few lines a
 //! second, and dropped, and the next line is read.
 
+mod fields;
 mod line;
 mod lines;
 

@@ -10,6 +10,8 @@ mod entry;
 mod history;
 mod index;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

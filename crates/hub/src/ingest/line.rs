@@ -9,12 +9,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use terok_clearance::{
     Blocked, ContainerId, Dest, DisplayText, Dossier, Event, Protocol, RequestId, ShieldState,
 };
+
+use super::fields::{Fields, plain};
 
 /// Why a line is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,253 +151,17 @@ impl Parser {
     }
 }
 
-fn parse<T: std::str::FromStr<Err: fmt::Display>>(
+pub(super) fn parse<T: std::str::FromStr<Err: fmt::Display>>(
     text: &str,
     field: &'static str,
 ) -> Result<T, LineError> {
     text.parse().map_err(wrong(field))
 }
 
-fn wrong<E: fmt::Display>(field: &'static str) -> impl FnOnce(E) -> LineError {
+pub(super) fn wrong<E: fmt::Display>(field: &'static str) -> impl FnOnce(E) -> LineError {
     move |error| LineError::Wrong {
         field,
         problem: DisplayText::new(&error.to_string()),
-    }
-}
-
-/// Reads a line in the spelling that readers use, several times as fast as `serde_json` does.
-///
-/// Texts without escapes, whole numbers, spaces between them if any, and the dossier of the line
-/// before; `None` for everything else, right or wrong, which then takes the long way. Whatever it
-/// returns is what `serde_json` would have: debug builds check it on every line.
-fn plain<'a>(text: &'a str, dossier: &str) -> Option<Fields<'a>> {
-    // All of it at once, which the compiler turns into a few wide comparisons.
-    let odd = |byte: &&u8| **byte < 0x20 || **byte == b'\\';
-    if text.as_bytes().iter().filter(odd).count() > 0 {
-        return None;
-    }
-    let mut fields = Fields::default();
-    let mut rest = text.strip_prefix('{')?;
-    loop {
-        let (key, after) = plain_text(rest.trim_start_matches(' ').strip_prefix('"')?)?;
-        rest = after.trim_start_matches(' ').strip_prefix(':')?;
-        rest = rest.trim_start_matches(' ');
-        if key == "dossier" {
-            rest = rest.strip_prefix(dossier).filter(|_| !dossier.is_empty())?;
-            let length = dossier.len();
-            let whole = text.len().checked_sub(rest.len())?;
-            fields.dossier = text.get(whole.checked_sub(length)?..whole);
-        } else {
-            let (value, after) = match rest.strip_prefix('"') {
-                Some(quoted) => {
-                    let (value, after) = plain_text(quoted)?;
-                    (Value::Text(Cow::Borrowed(value)), after)
-                }
-                None => plain_number(rest)?,
-            };
-            rest = after;
-            match key {
-                "type" => fields.kind = value,
-                "container" => fields.container = value,
-                "id" => fields.id = value,
-                "dest" => fields.dest = value,
-                "port" => fields.port = value,
-                "proto" => fields.proto = value,
-                "domain" => fields.domain = value,
-                "reason" => fields.reason = value,
-                _ => {}
-            }
-        }
-        rest = rest.trim_start_matches(' ');
-        match rest.strip_prefix(',') {
-            Some(next) => rest = next,
-            None => return (rest == "}").then_some(fields),
-        }
-    }
-}
-
-/// Returns the text up to the next quote, and what follows that.
-fn plain_text(rest: &str) -> Option<(&str, &str)> {
-    let end = memchr::memchr(b'"', rest.as_bytes())?;
-    Some((rest.get(..end)?, rest.get(end.checked_add(1)?..)?))
-}
-
-/// Returns a whole number of few digits, and what follows it.
-fn plain_number(rest: &str) -> Option<(Value<'_>, &str)> {
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let number = rest.get(..digits).filter(|_| digits < 10)?;
-    if number.len() > 1 && number.starts_with('0') {
-        return None;
-    }
-    let rest = rest.get(digits..)?;
-    let ends = matches!(rest.bytes().next()?, b',' | b'}' | b' ');
-    ends.then_some((Value::Whole(number.parse().ok()?), rest))
-}
-
-/// The fields of a line that mean something.
-#[derive(Debug, Default, PartialEq)]
-struct Fields<'a> {
-    kind: Value<'a>,
-    container: Value<'a>,
-    id: Value<'a>,
-    dest: Value<'a>,
-    port: Value<'a>,
-    proto: Value<'a>,
-    domain: Value<'a>,
-    reason: Value<'a>,
-    /// Its JSON.
-    dossier: Option<&'a str>,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(field_identifier, rename_all = "lowercase")]
-        enum Field {
-            Type,
-            Container,
-            Id,
-            Dest,
-            Port,
-            Proto,
-            Domain,
-            Reason,
-            Dossier,
-            #[serde(other)]
-            Other,
-        }
-
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Fields::default();
-                while let Some(field) = map.next_key()? {
-                    match field {
-                        Field::Type => fields.kind = map.next_value()?,
-                        Field::Container => fields.container = map.next_value()?,
-                        Field::Id => fields.id = map.next_value()?,
-                        Field::Dest => fields.dest = map.next_value()?,
-                        Field::Port => fields.port = map.next_value()?,
-                        Field::Proto => fields.proto = map.next_value()?,
-                        Field::Domain => fields.domain = map.next_value()?,
-                        Field::Reason => fields.reason = map.next_value()?,
-                        Field::Dossier => {
-                            fields.dossier = Some(map.next_value::<&RawValue>()?.get());
-                        }
-                        Field::Other => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                Ok(fields)
-            }
-        }
-
-        deserializer.deserialize_map(Object)
-    }
-}
-
-/// A field's value, as far as it can be of use.
-#[derive(Debug, Default, PartialEq)]
-enum Value<'a> {
-    /// It is not there, or null.
-    #[default]
-    Absent,
-    Text(Cow<'a, str>),
-    Whole(u64),
-    Negative(i64),
-    /// A fraction, a truth value, a list, an object.
-    Other,
-}
-
-impl Value<'_> {
-    fn text(&self, field: &'static str) -> Result<Option<Cow<'_, str>>, LineError> {
-        match self {
-            Self::Absent => Ok(None),
-            Self::Text(text) => Ok(Some(Cow::Borrowed(text))),
-            Self::Whole(number) => Ok(Some(number.to_string().into())),
-            Self::Negative(number) => Ok(Some(number.to_string().into())),
-            Self::Other => Err(wrong(field)("it is no text")),
-        }
-    }
-
-    fn required(&self, field: &'static str) -> Result<Cow<'_, str>, LineError> {
-        self.text(field)?.ok_or(LineError::Missing(field))
-    }
-
-    fn number<T>(&self, field: &'static str) -> Result<T, LineError>
-    where
-        T: TryFrom<u64> + std::str::FromStr<Err: fmt::Display>,
-    {
-        match self {
-            Self::Absent => Err(LineError::Missing(field)),
-            Self::Text(text) => parse(text.trim(), field),
-            Self::Whole(number) => T::try_from(*number)
-                .ok()
-                .ok_or_else(|| wrong(field)("it is out of range")),
-            Self::Negative(_) | Self::Other => Err(wrong(field)("it is no whole number in range")),
-        }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Value<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
-                Ok(Value::Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
-                Ok(Value::Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-                Ok(Value::Whole(number))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
-                Ok(Value::Negative(number))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Value<'de>, E> {
-                Ok(Value::Other)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
-                Ok(Value::Other)
-            }
-
-            fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-                Ok(Value::Absent)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Value::Other)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Value::Other)
-            }
-        }
-
-        deserializer.deserialize_any(Any)
     }
 }
 
@@ -619,64 +385,7 @@ mod tests {
         assert!(next("").is_empty());
     }
 
-    #[test]
-    fn the_usual_spellings_take_the_short_way() {
-        let dossier = r#"{"task": "t"}"#;
-        for line in [
-            format!("{{{PENDING}}}"),
-            format!(r#"{{{PENDING},"dossier":{dossier},"ts":1.5}}"#).replace("1.5", "\"x\""),
-            format!(r#"{{ "type" : "pending" , "port": 0, "dossier": {dossier} }}"#),
-        ] {
-            let fields = plain(&line, dossier).expect(&line);
-            assert_eq!(fields, serde_json::from_str(&line).unwrap(), "of {line}");
-        }
-        for line in [
-            "{}",
-            "{\"a\":1",
-            "{\"a\":1}}",
-            "{\"a\":01}",
-            "{\"a\":-1}",
-            "{\"a\":1.0}",
-            "{\"a\":1e3}",
-            "{\"a\":}",
-            "{\"a\":\"\t\"}",
-            "{\"a\":\"\\\\\"}",
-            "{\"a\":\"b\",}",
-            "{\"a\" \"b\"}",
-            "{\"a\":null}",
-            "{\"dossier\":{}}",
-            "{\"a\":1234567890}",
-        ] {
-            assert_eq!(plain(line, dossier), None, "of {line}");
-        }
-    }
-
     proptest::proptest! {
-        #[test]
-        fn the_short_way_leads_to_the_same_place(
-            fields in proptest::collection::vec(
-                (
-                    "(type|container|id|dest|port|proto|domain|reason|ts|x y)",
-                    r#"("[a-z .:{}]{0,6}"|[0-9]{1,11}|-1|1\.5|null|\{"t": "\}"\}|"\\u0041")"#,
-                ),
-                0..8,
-            ),
-            spaces in "[ ]{0,2}",
-            tail in "( |\\}|,|x)?",
-        ) {
-            let fields: Vec<_> = fields
-                .iter()
-                .map(|(key, value)| {
-                    let key = if value.starts_with('{') { "dossier" } else { key };
-                    format!("{spaces}\"{key}\"{spaces}:{spaces}{value}{spaces}")
-                })
-                .collect();
-            let line = format!("{{{}}}{tail}", fields.join(","));
-            if let Some(fields) = plain(&line, r#"{"t": "}"}"#) {
-                proptest::prop_assert_eq!(serde_json::from_str(&line).ok(), Some(fields));
-            }
-        }
-
         #[test]
         fn no_line_panics(line in ".*", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             drop(parse_one(&line));

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ledger's rules one by one, then the whole against a model that is too simple to be wrong.
+//! The ledger's rules one by one.
 
-use proptest::prelude::*;
 use terok_clearance::{Keep, Protocol, Scope};
 
 use super::*;
 
-fn blocked(container: &str, request: &str, dest: &str, port: u16) -> Blocked {
+pub(super) fn blocked(container: &str, request: &str, dest: &str, port: u16) -> Blocked {
     Blocked {
         container: container.parse().unwrap(),
         request: request.parse().unwrap(),
@@ -23,7 +22,7 @@ fn ledger() -> Ledger {
     Ledger::new(PENDING_LIMIT, true)
 }
 
-fn asked<'a>(request: &'a str, container: &'a str, dest: &'a str) -> Asked<'a> {
+pub(super) fn asked<'a>(request: &'a str, container: &'a str, dest: &'a str) -> Asked<'a> {
     Asked {
         request,
         container,
@@ -31,7 +30,7 @@ fn asked<'a>(request: &'a str, container: &'a str, dest: &'a str) -> Asked<'a> {
     }
 }
 
-fn claim(ledger: &mut Ledger, asked: Asked<'_>) -> Result<(Claim, Receipt), Refusal> {
+pub(super) fn claim(ledger: &mut Ledger, asked: Asked<'_>) -> Result<(Claim, Receipt), Refusal> {
     ledger.claim(asked, Action::Allow, Reach::Asked, "me".into(), 9)
 }
 
@@ -480,227 +479,4 @@ fn only_the_last_thousand_decisions_are_kept() {
     assert_eq!(ledger.decisions().count(), HISTORY_LIMIT);
     let newest = format!("c:{}", HISTORY_LIMIT + 9);
     assert_eq!(ledger.decisions().next().unwrap().request.as_str(), newest);
-}
-
-/// One thing that is done to the ledger and to the model.
-#[derive(Debug, Clone)]
-enum Step {
-    Record { container: u8, dest: u8, id: u8 },
-    Claim { container: u8, dest: u8, id: u8 },
-    Settle { which: usize, applied: bool },
-    Drop { which: usize },
-    Dismiss { container: u8, dest: u8, id: u8 },
-    Clear { container: u8 },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let triple = || (0..3_u8, 0..3_u8, 0..4_u8);
-    prop_oneof![
-        6 => triple().prop_map(|(container, dest, id)| Step::Record { container, dest, id }),
-        3 => triple().prop_map(|(container, dest, id)| Step::Claim { container, dest, id }),
-        2 => (0..4_usize, any::<bool>()).prop_map(|(which, applied)| Step::Settle { which, applied }),
-        1 => (0..4_usize).prop_map(|which| Step::Drop { which }),
-        1 => triple().prop_map(|(container, dest, id)| Step::Dismiss { container, dest, id }),
-        1 => (0..3_u8).prop_map(|container| Step::Clear { container }),
-    ]
-}
-
-/// A pending question as the model knows it.
-#[derive(Debug, Clone)]
-struct Known {
-    number: u64,
-    container: String,
-    dest: String,
-    names: Vec<String>,
-    count: u64,
-    claimed: bool,
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    pending: Vec<Known>,
-    newest: u64,
-    decided: Vec<String>,
-}
-
-impl Model {
-    const LIMIT: usize = 5;
-
-    fn record(&mut self, container: &str, dest: &str, id: &str) {
-        let same = |k: &&mut Known| k.container == container && k.dest == dest;
-        if let Some(known) = self.pending.iter_mut().find(same) {
-            known.count += 1;
-            if !known.names.iter().any(|name| name == id) {
-                known.names.push(id.to_owned());
-                if known.names.len() > 9 {
-                    known.names.remove(1);
-                }
-            }
-            return;
-        }
-        if self.pending.len() >= Self::LIMIT {
-            let load = |k: &Known| {
-                self.pending
-                    .iter()
-                    .filter(|o| o.container == k.container)
-                    .count()
-            };
-            let most = self
-                .pending
-                .iter()
-                .map(|k| (load(k), k.container.clone()))
-                .max();
-            let most = most.unwrap().1;
-            let oldest = self.pending.iter().position(|k| k.container == most);
-            self.pending.remove(oldest.unwrap());
-        }
-        self.newest += 1;
-        let taken = self.pending.iter().any(|k| k.names.iter().any(|n| n == id));
-        let names = if taken {
-            vec![format!("{id}.{}", self.newest), id.to_owned()]
-        } else {
-            vec![id.to_owned()]
-        };
-        self.pending.push(Known {
-            number: self.newest,
-            container: container.to_owned(),
-            dest: dest.to_owned(),
-            names,
-            count: 1,
-            claimed: false,
-        });
-    }
-
-    /// Returns the number of the question that an answer is about, or why it is refused.
-    fn find(&self, container: &str, dest: &str, id: &str) -> Result<u64, &'static str> {
-        let named = self
-            .pending
-            .iter()
-            .filter(|k| k.names.iter().any(|n| n == id));
-        let fits = |k: &Known| k.container == container && k.dest == dest;
-        match named.max_by_key(|k| (fits(k), k.number)) {
-            None if self.decided.iter().any(|name| name == id) => Err("decided"),
-            None => Err("unknown"),
-            Some(known) if known.claimed => Err("deciding"),
-            Some(known) if fits(known) => Ok(known.number),
-            Some(_) => Err("not asked"),
-        }
-    }
-
-    fn decide(&mut self, number: u64) {
-        self.pending.retain(|known| {
-            if known.number == number {
-                self.decided.extend(known.names.iter().cloned());
-            }
-            known.number != number
-        });
-    }
-
-    fn claimed(&mut self, number: u64, claimed: bool) {
-        let known = self.pending.iter_mut().find(|k| k.number == number);
-        if let Some(known) = known {
-            known.claimed = claimed;
-        }
-    }
-}
-
-fn word(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Unknown => "unknown",
-        Refusal::Deciding(_) => "deciding",
-        Refusal::Decided(_) => "decided",
-        Refusal::NotAsked(_) => "not asked",
-    }
-}
-
-proptest! {
-    #[test]
-    fn the_ledger_does_what_the_model_does(steps in prop::collection::vec(step(), 1..120)) {
-        let mut ledger = Ledger::new(Model::LIMIT, true);
-        let mut model = Model::default();
-        let mut receipts: Vec<Receipt> = Vec::new();
-        let names = |container: u8, dest: u8, id: u8| {
-            (format!("c{container}"), format!("192.0.2.{dest}"), format!("id{id}"))
-        };
-        for step in steps {
-            match step {
-                Step::Record { container, dest, id } => {
-                    let (container, dest, id) = names(container, dest, id);
-                    model.record(&container, &dest, &id);
-                    ledger.record(blocked(&container, &id, &dest, 443), 1);
-                }
-                Step::Claim { container, dest, id } => {
-                    let (container, dest, id) = names(container, dest, id);
-                    let expected = model.find(&container, &dest, &id);
-                    match claim(&mut ledger, asked(&id, &container, &dest)) {
-                        Ok((order, receipt)) => {
-                            prop_assert_eq!(expected, Ok(receipt.number()));
-                            prop_assert_eq!(order.dest().as_str(), &dest);
-                            prop_assert_eq!(order.container().as_str(), &container);
-                            model.claimed(receipt.number(), true);
-                            receipts.push(receipt);
-                        }
-                        Err(refusal) => prop_assert_eq!(expected, Err(word(&refusal))),
-                    }
-                }
-                Step::Settle { which, applied } if !receipts.is_empty() => {
-                    let receipt = receipts.remove(which % receipts.len());
-                    let number = receipt.number();
-                    let outcome = if applied {
-                        Outcome::Applied
-                    } else {
-                        Outcome::Failed("no".into())
-                    };
-                    let settled = ledger.settle(receipt, &outcome, 2);
-                    if let Some(cover) = settled.covers {
-                        let (answered, rest) = ledger.cover(cover);
-                        prop_assert!(answered.is_empty() && rest.is_none());
-                    }
-                    let request = settled.answered.decision.request.to_string();
-                    model.claimed(number, false);
-                    if applied {
-                        model.decide(number);
-                        model.decided.push(request);
-                    }
-                }
-                Step::Drop { which } if !receipts.is_empty() => {
-                    let receipt = receipts.remove(which % receipts.len());
-                    model.claimed(receipt.number(), false);
-                }
-                Step::Settle { .. } | Step::Drop { .. } => {}
-                Step::Dismiss { container, dest, id } => {
-                    let (container, dest, id) = names(container, dest, id);
-                    let expected = model.find(&container, &dest, &id);
-                    match ledger.dismiss(asked(&id, &container, &dest), "me".into(), 3) {
-                        Ok(_) => model.decide(expected.unwrap()),
-                        Err(refusal) => prop_assert_eq!(expected, Err(word(&refusal))),
-                    }
-                }
-                Step::Clear { container } => {
-                    let container = format!("c{container}");
-                    let gone = ledger.clear(&container.parse().unwrap()).len();
-                    let before = model.pending.len();
-                    model.pending.retain(|known| known.container != container);
-                    prop_assert_eq!(gone, before - model.pending.len());
-                }
-            }
-            let found: Vec<_> = ledger
-                .pending_after(0)
-                .map(|(number, q)| (number, q.id().to_string(), q.count()))
-                .collect();
-            let expected: Vec<_> = model
-                .pending
-                .iter()
-                .map(|known| (known.number, known.names[0].clone(), known.count))
-                .collect();
-            prop_assert_eq!(found, expected);
-            let names: usize = model.pending.iter().map(|known| known.names.len()).sum();
-            prop_assert_eq!(ledger.by_name.len(), names, "no name outlives its question");
-            prop_assert_eq!(ledger.by_packet.len(), model.pending.len());
-            let text: usize = ledger.questions.values().map(|entry| entry.text()).sum();
-            prop_assert_eq!(ledger.text, text);
-            let loads: usize = ledger.fullest.iter().map(|(load, _)| *load).sum();
-            prop_assert_eq!(loads, model.pending.len());
-        }
-    }
 }
