@@ -18,6 +18,10 @@ const TWO: &str = "org.terok.Clearance2.Subscribe";
 
 /// Measures every row about the hub; `part` is what to divide the rounds by.
 pub(crate) fn measure(report: &mut Report, part: usize) -> anyhow::Result<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a program's own environment, at its edge"
+    )]
     let python = std::env::var_os("CLEARANCE_PYTHON").map(|path| Kind::Python(PathBuf::from(path)));
     let python = python.as_ref();
     latencies(report, python, part)?;

@@ -221,6 +221,10 @@ fn echo(rounds: usize) -> anyhow::Result<Times> {
 /// What a supervisor takes that has nothing to do, and how long it takes to be ready for it.
 fn idle(report: &Report, part: usize) -> anyhow::Result<()> {
     const SANDBOXES: usize = 20;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a program's own environment, at its edge"
+    )]
     let python = std::env::var_os("CLEARANCE_PYTHON").map(|path| Kind::Python(PathBuf::from(path)));
     let memory = "memory of an idle supervisor, PSS, each of 20";
     if report.wants(memory) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The client with the Python stack's hub: what it shows and answers there is the same.
 #![expect(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

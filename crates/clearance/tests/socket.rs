@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The sockets: private from the first moment, held once, and only for one's own user.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where things are: the only place that reads the environment and knows the home directory.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{ErrorKind, IsTerminal as _};

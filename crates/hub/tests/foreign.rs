@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Clients that others wrote, against the real hub: zlink here, the Python ones as scripts.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,7 @@
 //!
 //! The supervisor is a process of its own here: this program, started again to run
 //! `supervisor_process`. The sandbox is this test's own network namespace.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader};

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `terok-clearance demo` as it is run: as root and as an ordinary user, in a pipe and at a
 //! terminal, to its end and stopped in the middle, and with a firewall that does not do its work.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests, which may look at their environment"
+)]
 
 mod demo;
 mod sabotage;

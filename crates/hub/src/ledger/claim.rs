@@ -33,7 +33,21 @@ pub enum Reach {
 
 /// The right to carry out one answer, once.
 ///
-/// Only [`Ledger::claim`](super::Ledger::claim) makes one, and it cannot be copied.
+/// Only [`Ledger::claim`](super::Ledger::claim) makes one, and it cannot be copied:
+///
+/// ```compile_fail,E0382
+/// fn carry_out(_: hub::ledger::Claim) {}
+/// fn twice(claim: hub::ledger::Claim) {
+///     carry_out(claim);
+///     carry_out(claim);
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn copy(claim: &hub::ledger::Claim) -> hub::ledger::Claim {
+///     claim.clone()
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a claim is an order that somebody waits for"]
 pub struct Claim {
