@@ -15,8 +15,13 @@ pub(crate) struct Machine {
 impl Machine {
     /// Sets it up. It belongs to root if we are root, else to a user namespace of ours.
     pub(crate) fn new(user: &User) -> Self {
+        Self::asking(user, "192.0.2.53")
+    }
+
+    /// The same, with another resolver.
+    pub(crate) fn asking(user: &User, resolver: &str) -> Self {
         let resolv = user.path("resolv.conf");
-        std::fs::write(&resolv, "nameserver 192.0.2.53\n").unwrap();
+        std::fs::write(&resolv, format!("nameserver {resolver}\n")).unwrap();
         let prepare = format!(
             "ip link set lo up && mount --bind {} /etc/resolv.conf && echo && exec cat",
             resolv.display()
@@ -45,6 +50,15 @@ impl Machine {
 
     /// A command of the user's on this machine.
     pub(crate) fn command(&self, user: &User, args: &[&str]) -> Command {
+        self.command_as(user, user.uid(), args)
+    }
+
+    /// A command of this machine's root.
+    pub(crate) fn root(&self, user: &User, args: &[&str]) -> Command {
+        self.command_as(user, None, args)
+    }
+
+    fn command_as(&self, user: &User, uid: Option<u32>, args: &[&str]) -> Command {
         let pid = self.holder.id().to_string();
         let mut command = user.command("nsenter");
         if rustix::process::geteuid().is_root() {
@@ -57,7 +71,7 @@ impl Machine {
             for (name, below) in [("HOME", "home"), ("XDG_RUNTIME_DIR", "runtime")] {
                 command.arg(format!("{name}={}", user.path(below).display()));
             }
-            if let Some(uid) = user.uid() {
+            if let Some(uid) = uid {
                 let become_user = ["--reuid", "--regid"].map(|flag| format!("{flag}={uid}"));
                 command
                     .arg("setpriv")

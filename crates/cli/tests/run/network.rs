@@ -124,6 +124,29 @@ fn names_are_asked_of_the_sandboxs_resolver_alone() {
 }
 
 #[test]
+fn a_resolver_on_the_machine_itself_is_asked_too() {
+    // As systemd-resolved and dnsmasq have it.
+    as_everybody(|user| {
+        let machine = Machine::asking(user, "127.0.0.53");
+        let answer = "use IO::Socket::INET; $| = 1; $s = IO::Socket::INET->new(Proto => \"udp\", \
+            LocalAddr => \"127.0.0.53\", LocalPort => 53) or die $!; print \"up\\n\"; \
+            while (defined $s->recv($q, 512)) { substr($q, 2, 1) |= \"\\x80\"; $s->send($q) }";
+        // Port 53 is for root alone, who is there whoever we are.
+        let mut listener = machine.root(user, &["perl", "-e", answer]);
+        let mut listener = listener.stdout(Stdio::piped()).spawn().unwrap();
+        assert_eq!(line(&mut listener), "up");
+        for (helper, resolver) in [("pasta", "169.254.1.1"), ("slirp4netns", "10.0.2.3")] {
+            let args = ["run", "--network", helper, "sh"];
+            let mut shell = Shell::start(machine.program(user, &args));
+            let (status, said) = shell.does(&resolve_at(resolver));
+            assert_eq!(status, 0, "{helper}: {said}");
+        }
+        listener.kill().unwrap();
+        listener.wait().unwrap();
+    });
+}
+
+#[test]
 fn the_operators_own_ports_are_out_of_reach() {
     as_everybody(|user| {
         let machine = Machine::new(user);

@@ -276,8 +276,11 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
         terminal.enter("sh ./other; echo ot\"\"her=$?");
         terminal.until("other=");
         terminal.press(HOTKEY);
-        terminal.until("question 1 of 2");
-        terminal.until("[q] back to the command");
+        let shown = terminal.until("[q] back to the command");
+        if shown.contains("question 1 of 1") {
+            // The refusal came back before the question did.
+            terminal.until("another question waits");
+        }
         press_until(&mut terminal, "a", "203.0.113.30: allowed");
         terminal.until("api.example.com");
         terminal.until("[q] back to the command");

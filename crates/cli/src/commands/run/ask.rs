@@ -107,6 +107,9 @@ impl Ask {
                         acts.push(Act::Notice(self.inbox.rows().len()));
                     }
                 }
+                Change::Asked(_) if self.inbox.rows().len() == 2 => {
+                    acts.push(Act::Say("  another question waits: [n] next\n".to_owned()));
+                }
                 Change::Ended(row, end) if shown == Some(row.number()) => {
                     let said = format!("  {}: {}\n", row.dest(), ended(&end));
                     acts.push(match self.after(row.number()) {
@@ -191,22 +194,31 @@ mod tests {
 
     use super::*;
 
+    fn hub() -> HubId {
+        HubId::new(Path::new("/h"))
+    }
+
     /// Questions about these, at a hub that is there.
     fn asked(names: &[&str]) -> (Ask, Instant, Vec<Act>) {
-        let (mut ask, now, hub) = (Ask::default(), Instant::now(), HubId::new(Path::new("/h")));
-        ask.hear(&hub, News::Up(Speaks::Clearance2), now);
-        let mut acts = Vec::new();
-        for (n, name) in names.iter().enumerate() {
-            let request = json!({
-                "id": format!("box:{n}"), "container": "box", "dest": name,
-                "address": "203.0.113.7", "port": 443, "protocol": "tcp", "domain": name,
-                "scope": {"dest": name, "port": 443, "protocol": "tcp"},
-                "first_seen": 1, "last_seen": 1, "count": 1,
-            });
-            let request = Arc::new(serde_json::from_value(request).unwrap());
-            acts.extend(ask.hear(&hub, News::Said(Event::Pending(request)), now));
-        }
+        let (mut ask, now) = (Ask::default(), Instant::now());
+        ask.hear(&hub(), News::Up(Speaks::Clearance2), now);
+        let numbered = names.iter().enumerate();
+        let acts = numbered
+            .flat_map(|(n, name)| hear(&mut ask, n, name, now))
+            .collect();
         (ask, now, acts)
+    }
+
+    /// The `n`th question, about `name`.
+    fn hear(ask: &mut Ask, n: usize, name: &str, now: Instant) -> Vec<Act> {
+        let request = json!({
+            "id": format!("box:{n}"), "container": "box", "dest": name,
+            "address": "203.0.113.7", "port": 443, "protocol": "tcp", "domain": name,
+            "scope": {"dest": name, "port": 443, "protocol": "tcp"},
+            "first_seen": 1, "last_seen": 1, "count": 1,
+        });
+        let request = Arc::new(serde_json::from_value(request).unwrap());
+        ask.hear(&hub(), News::Said(Event::Pending(request)), now)
     }
 
     const LATER: Duration = Duration::from_secs(1);
@@ -295,6 +307,21 @@ mod tests {
         );
         // The finger that is still on the key does not answer what was not read.
         assert_eq!(ask.typed(b"d", later), Act::Nothing);
+    }
+
+    #[test]
+    fn a_question_that_comes_while_another_is_shown_is_told() {
+        let (mut ask, now, _) = asked(&["a.example"]);
+        ask.typed(b"\x1d", now);
+        let acts = hear(&mut ask, 1, "b.example", now);
+        assert_eq!(
+            acts,
+            [Act::Say("  another question waits: [n] next\n".to_owned())]
+        );
+        let Act::Say(words) = ask.typed(b"n", now) else {
+            panic!("not shown")
+        };
+        assert!(words.contains("question 2 of 2"), "{words}");
     }
 
     #[test]

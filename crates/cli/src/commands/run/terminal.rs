@@ -94,6 +94,9 @@ impl Operator {
     pub(super) fn give_back(&mut self) {
         if self.raw {
             self.raw = false;
+            if !self.is_ours() {
+                return; // a shell has taken it back already; to touch it would stop us
+            }
             if let Err(error) = tcsetattr(&self.tty, OptionalActions::Drain, &self.found) {
                 tracing::debug!(%error, "the terminal is gone");
             }
