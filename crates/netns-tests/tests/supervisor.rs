@@ -205,6 +205,16 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
         "the denied one asked nothing"
     );
 
+    operator.answer(&request, Resolution::Dismiss, None).await;
+    refused("203.0.113.8", 443);
+
+    refused("2001:db8:1::7", 443);
+    let request = operator.question().await;
+    assert_eq!(request.dest.as_str(), "2001:db8:1::7");
+    operator.answer(&request, Resolution::Allow, None).await;
+    tcp("2001:db8:1::7", 443).unwrap();
+    refused("2001:db8:1::7", 80);
+
     for expected in [
         "answered api.example.com [203.0.113.7] placed 0",
         "asked api.example.com 443",
@@ -212,6 +222,8 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
         "asked api.example.com 80",
         "enforced api.example.com deny",
         "asked 203.0.113.8 443",
+        "asked 2001:db8:1::7 443",
+        "enforced 2001:db8:1::7 allow",
     ] {
         assert_eq!(running.step().await, expected);
     }
@@ -381,9 +393,47 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
         (state, reason.unwrap().as_str()),
         (ContainerState::Exited, "eof")
     );
-    assert!(!hub.exists());
+    assert!(!hub.exists() && !hub.parent().unwrap().exists());
     // RTM_DELLINK: the end that is here.
     while message(&links) != 17 {}
+}
+
+#[tokio::test]
+async fn what_the_kernel_could_not_tell_is_said_to_operators() {
+    let _internet = Internet::start();
+    let runtime = TempDir::new().unwrap();
+    let running = Running::start(config(Process::current().unwrap(), &runtime, &[]));
+    let mut operator = Operator::at(&running.hub).await;
+    // More than the reader's socket holds, before the reader's turn.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for port in 1..=8_000 {
+        socket.send_to(b"x", ("203.0.113.7", port)).unwrap_err();
+    }
+    let (mut sent, mut questions, mut missing) = (8_000, 0, 0);
+    while questions + missing < sent {
+        match operator.next().await {
+            Event::Pending(_) => questions += 1,
+            Event::Lost { lost, reason } => {
+                assert_eq!(reason.as_str(), "kernel");
+                missing += lost;
+            }
+            other => panic!("{other:?}"),
+        }
+        // How many are missing shows with a message that comes through; none does before all
+        // that waited was read. So one more is sent now and then.
+        if questions % 64 == 0 {
+            let port = u16::try_from(sent).unwrap();
+            socket.send_to(b"x", ("203.0.113.8", port)).unwrap_err();
+            sent += 1;
+        }
+    }
+    assert!(
+        missing > 0 && questions + missing == sent,
+        "{questions} + {missing} of {sent}"
+    );
+    let listed = operator.client.list().await.unwrap().len();
+    assert_eq!(u64::try_from(listed).unwrap(), questions);
+    running.stop().await;
 }
 
 #[tokio::test]

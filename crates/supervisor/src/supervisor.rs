@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -207,6 +207,8 @@ impl Supervisor {
             firewall: firewall.clone(),
         };
 
+        let directories = [&clearance, &ingester].map(|of| of.path().parent().map(PathBuf::from));
+
         let drain = CancellationToken::new();
         let mut servers: JoinSet<Result<(), ServeError>> = JoinSet::new();
         servers.spawn({
@@ -248,6 +250,12 @@ impl Supervisor {
         drain.cancel();
         while let Some(server) = servers.join_next().await {
             joined(server)?;
+        }
+        if matches!(ended, Ok(Ended::Sandbox)) {
+            // Only if they are empty: another sandbox's sockets may be in them.
+            for directory in directories.into_iter().flatten() {
+                drop(std::fs::remove_dir(directory));
+            }
         }
         ended
     }
