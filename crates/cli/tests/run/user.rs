@@ -15,6 +15,8 @@ const NOBODY_IN_PARTICULAR: u32 = 54_321;
 /// A user with a home, a runtime directory and the program.
 pub(crate) struct User {
     uid: Option<u32>,
+    /// Whether we are root.
+    root: bool,
     home: TempDir,
 }
 
@@ -33,7 +35,8 @@ impl User {
             .prefix("run-")
             .tempdir_in("/tmp")
             .unwrap();
-        let user = Self { uid, home };
+        let root = rustix::process::geteuid().is_root();
+        let user = Self { uid, root, home };
         // The build's own directory may be closed to other users.
         std::fs::copy(env!("CARGO_BIN_EXE_terok-clearance"), user.program()).unwrap();
         for directory in ["runtime", "home", "work"] {
@@ -47,7 +50,7 @@ impl User {
 
     /// Whether it is the machine's own root, whom nothing but the sandbox stops.
     pub(crate) fn is_root(&self) -> bool {
-        self.uid.is_none() && rustix::process::geteuid().is_root()
+        self.uid.is_none() && self.root
     }
 
     /// The id to become, if it is another than ours.
@@ -143,13 +146,8 @@ impl User {
 
     /// Asserts that an act fails inside the sandbox, also in a user namespace made there.
     pub(crate) fn not_inside(&self, script: &str) {
-        for way in [
-            "sh -c",
-            "unshare -Ur sh -c",
-            "unshare -Urm sh -c",
-            "unshare -Urn sh -c",
-        ] {
-            let inside = self.inside(&format!("{way} '{}'", script.replace('\'', "'\\''")));
+        for way in self.ways() {
+            let inside = self.inside(&format!("{way} '{}'", quoted(script)));
             let code = inside.status.code();
             assert!(
                 !inside.status.success(),
@@ -163,6 +161,36 @@ impl User {
             );
         }
     }
+
+    /// The ways to run a script inside: as it is, and in user namespaces of the workload's own.
+    ///
+    /// Root may not map its own id (Linux 5.12 and newer): it has all capabilities in there under
+    /// an id that stands for nobody. Each way is one that works.
+    pub(crate) const fn ways(&self) -> &'static [&'static str] {
+        if self.uid.is_none() && self.root {
+            &[
+                "sh -c",
+                "unshare --keep-caps -U sh -c",
+                "unshare --keep-caps -Um sh -c",
+                "unshare --keep-caps -Un sh -c",
+                "unshare --keep-caps -Umpf sh -c",
+            ]
+        } else {
+            &[
+                "sh -c",
+                "unshare -Ur sh -c",
+                "unshare -Urm sh -c",
+                "unshare -Urn sh -c",
+                "unshare -Urmpf sh -c",
+                "unshare --keep-caps -U sh -c",
+            ]
+        }
+    }
+}
+
+/// Puts a script between single quotes.
+pub(crate) fn quoted(script: &str) -> String {
+    script.replace('\'', "'\\''")
 }
 
 /// What a command said, for a failed assertion.
