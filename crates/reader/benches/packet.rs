@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the reader spends on one message of the packet log, part by part.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on says so by a panic"
+)]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use reader::dns::Answer;
+use reader::packet::{Log, messages};
+use reader::{Fact, Facts, Names};
+use terok_clearance::Dossier;
+use tokio::time::Instant;
+
+/// The seeds of the fuzz targets are messages as the kernel and resolvers send them.
+macro_rules! seed {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../fuzz/seeds/", $name))
+    };
+}
+
+fn packet(c: &mut Criterion) {
+    let mut group = c.benchmark_group("packet");
+    group.throughput(Throughput::Elements(1));
+    for (name, datagram) in [
+        ("IPv4, TCP", seed!("packet/tcp4").as_slice()),
+        ("IPv6, extension headers", seed!("packet/extensions6")),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let message = messages(black_box(datagram)).next().unwrap();
+                black_box(Log::read(message).unwrap());
+            });
+        });
+    }
+    group.finish();
+}
+
+fn dns(c: &mut Criterion) {
+    let mut group = c.benchmark_group("dns");
+    group.throughput(Throughput::Elements(1));
+    let message = seed!("dns/alias");
+    group.bench_function("answer with an alias", |b| {
+        b.iter(|| black_box(Answer::read(black_box(message)).unwrap()));
+    });
+    let answer = Answer::read(message).unwrap();
+    group.bench_function("name remembered", |b| {
+        let (mut names, now) = (Names::default(), Instant::now());
+        b.iter(|| names.learn(black_box(&answer), now));
+    });
+    group.bench_function("name found", |b| {
+        let (mut names, now) = (Names::default(), Instant::now());
+        names.learn(&answer, now);
+        let (address, _) = *answer.addresses.first().unwrap();
+        b.iter(|| black_box(names.find(black_box(address), now).unwrap()));
+    });
+    group.finish();
+}
+
+fn facts(c: &mut Criterion) {
+    let mut group = c.benchmark_group("facts");
+    group.throughput(Throughput::Elements(1));
+    let message = seed!("packet/tcp4");
+    group.bench_function("logged packet to event", |b| {
+        let container = "3f2a9c0d1e4b".parse().unwrap();
+        let mut facts = Facts::new(container, Dossier::default(), 1);
+        let now = Instant::now();
+        b.iter(|| {
+            let log = Log::read(black_box(message)).unwrap();
+            let Fact::Event(event) = facts.of(&log, now) else {
+                return;
+            };
+            black_box(event);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, packet, dns, facts);
+criterion_main!(benches);
