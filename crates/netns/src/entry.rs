@@ -3,7 +3,7 @@
 //!
 //! A threaded process cannot enter a user namespace (`setns` says `EINVAL`), and without that an
 //! ordinary user cannot enter the network namespace that belongs to it (`EPERM`). So a forked
-//! child of one thread enters, opens the sockets and hands them back; it costs about 0.2 ms. The
+//! child of one thread enters, opens the sockets and hands them back, in a fraction of a millisecond. The
 //! sockets work from any thread of the caller afterwards: the kernel checks a netlink socket's
 //! opener, who was root inside, and its user, who owns the sandbox's user namespace.
 
