@@ -12,6 +12,6 @@ pub fn private_namespaces() {
     let map: Vec<&str> = map.split_whitespace().collect();
     assert!(
         map != ["0", "0", "4294967295"],
-        "these tests change the network: run them with `just netns`, in namespaces of their own"
+        "these tests change the network: run them with `./check netns`, in namespaces of their own"
     );
 }
