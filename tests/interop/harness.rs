@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every pairing needs: the installed stacks, a place of one's own, processes to talk with.
+
+mod place;
+mod process;
+mod stack;
+
+pub(crate) use place::Place;
+pub(crate) use process::Running;
+pub(crate) use stack::Stack;
+
+/// Returns the line by which a reader reports a blocked packet to 203.0.113.7:443 of TCP.
+pub(crate) fn pending(request: &str, domain: &str) -> serde_json::Value {
+    let (container, _) = request.split_once(':').expect("container:n");
+    serde_json::json!({
+        "type": "pending", "container": container, "id": request,
+        "dest": "203.0.113.7", "port": 443, "proto": 6, "domain": domain,
+        "dossier": {"project": "warp", "task": "t1", "name": "build"},
+        "ts": "2026-01-01T00:00:00+00:00",
+    })
+}

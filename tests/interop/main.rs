@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Our parts and the Python stack's, in every pairing, with its real packages.
+//!
+//! `./check interop` installs the packages, builds the program and gives each test a user and a
+//! network namespace of its own. README.md beside this file says which test is which pairing.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod harness;
+mod smoke;
