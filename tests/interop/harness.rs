@@ -3,10 +3,12 @@
 
 mod place;
 mod process;
+mod shield;
 mod stack;
 
 pub(crate) use place::Place;
 pub(crate) use process::Running;
+pub(crate) use shield::Shield;
 pub(crate) use stack::Stack;
 
 /// Returns the line by which a reader reports a blocked packet to 203.0.113.7:443 of TCP.

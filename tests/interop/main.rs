@@ -11,5 +11,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod foreign;
 mod harness;
 mod smoke;
+mod their_hub;

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use super::{Running, Stack};
+use super::{Running, Shield, Stack};
 
 /// A folder that is `XDG_RUNTIME_DIR` and `HOME`, and goes with the test.
 pub(crate) struct Place(TempDir);
@@ -105,6 +105,13 @@ impl Place {
         let classic = self.runtime().classic();
         let mut command = self.theirs(stack, "terok-clearance-hub", &["serve"]);
         self.serve(&mut command, &[classic.hub, classic.ingester])
+            .await
+    }
+
+    /// Starts our verdict helper, on its classic socket; it runs `shield`.
+    pub(crate) async fn our_helper(&self, shield: &Shield) -> Running {
+        let mut command = self.ours(&["serve-verdict", "--shield", shield.path()]);
+        self.serve(&mut command, &[self.runtime().classic().verdict])
             .await
     }
 

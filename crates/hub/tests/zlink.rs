@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clients that others wrote, against the real hub: zlink here, the Python ones as scripts.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "tests"
-)]
+//! A client that others wrote, zlink, against the real hub; the Python ones are in tests/interop.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, StreamExt as _};
@@ -210,46 +205,4 @@ async fn zlink_introspects_subscribes_and_answers() {
     }
     assert!(event.ok && event.request_id == id, "{event:?}");
     assert_eq!(rig.orders(), ["allow api.example.com"]);
-}
-
-/// Runs a script of `tests/foreign` against a hub of its own.
-async fn run(script: &str, expected: &[&str]) {
-    let python = std::env::var_os("FOREIGN_PYTHON")
-        .expect("FOREIGN_PYTHON names a Python that has the clients, see tests/foreign/README.md");
-    let rig = Rig::start();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let output = tokio::process::Command::new(python)
-        .arg(root.join("tests/foreign").join(script))
-        .arg(&rig.path)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
-    let (said, failed) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success() && said.ends_with("ok\n"),
-        "{said}{failed}"
-    );
-    assert_eq!(rig.orders(), expected);
-}
-
-#[tokio::test]
-#[ignore = "needs PyPI's varlink: see tests/foreign/README.md"]
-async fn pypis_varlink_introspects_subscribes_and_answers() {
-    run("varlink_client.py", &["allow api.example.com"]).await;
-}
-
-#[tokio::test]
-#[ignore = "needs PyPI's asyncvarlink: see tests/foreign/README.md"]
-async fn pypis_asyncvarlink_introspects_subscribes_and_answers() {
-    run("asyncvarlink_client.py", &["deny api.example.com"]).await;
-}
-
-#[tokio::test]
-#[ignore = "needs PyPI's terok-clearance: see tests/foreign/README.md"]
-async fn the_python_stacks_client_subscribes_and_answers() {
-    run("terok_client.py", &["allow api.example.com"]).await;
 }
