@@ -4,6 +4,7 @@
 //! Questions that the same answer would settle are one row, however often they are asked. A row's
 //! number is never given to another one, so an answer never meets a question it was not meant for.
 
+mod gap;
 mod news;
 mod row;
 
@@ -44,6 +45,8 @@ pub struct Inbox {
 struct Hub {
     speaks: Speaks,
     up: bool,
+    /// Whether it is another process than the one that asked the older rows.
+    restarted: bool,
     rows: BTreeSet<RowNumber>,
     requests: HashMap<RequestId, (RowNumber, Flow)>,
 }
@@ -87,6 +90,11 @@ impl Inbox {
                     changes.push(Change::Down(hub.clone(), reason));
                 }
             }
+            News::Restarted => {
+                if let Some(state) = self.hubs.get_mut(hub) {
+                    state.restarted = true;
+                }
+            }
             News::Gone => {
                 self.end_rows(hub, |_| true, &End::HubGone, &mut changes);
                 if self.hubs.remove(hub).is_some() {
@@ -112,6 +120,9 @@ impl Inbox {
         }
         if !self.hubs.get(row.hub()).is_some_and(|hub| hub.up) {
             return Err(Refusal::HubAway(number, row.hub().clone()));
+        }
+        if row.lapsed {
+            return Err(Refusal::Lapsed(number));
         }
         let answer = |entry: &Entry| Answer {
             row: number,
@@ -151,9 +162,18 @@ impl Inbox {
                 self.decided(hub, Arc::new(decision), &mut changes);
             }
             Reply::NoSuchRequest => {
-                self.drop_entry(hub, &answer.request.id, End::Vanished, &mut changes);
+                self.unknown(answer, &mut changes);
             }
             Reply::Failed(reason) => self.failed(answer, reason, &mut changes),
+            Reply::Unsure(reason) if self.rows.contains_key(&answer.row) => {
+                changes.push(Change::Unsure {
+                    row: answer.row,
+                    action: answer.action,
+                    reason,
+                });
+            }
+            // Its row says what became of it.
+            Reply::Unsure(_) => {}
             Reply::Decided(Decision { reason, .. })
             | Reply::AlreadyDecided(Decision { reason, .. }) => {
                 self.failed(answer, reason.unwrap_or_default(), &mut changes);
@@ -221,6 +241,9 @@ impl Inbox {
                 changes.push(Change::Lost { hub, lost, reason });
             }
             Event::Synced => {
+                if self.takes_restart(hub) {
+                    self.lapse_doubtful(hub, changes);
+                }
                 self.drop_doubtful(hub, changes);
                 changes.push(Change::Synced(hub.clone()));
             }
@@ -241,18 +264,27 @@ impl Inbox {
         let state = self.hubs.entry(hub.clone()).or_insert_with(|| Hub {
             speaks,
             up: false,
+            restarted: false,
             rows: BTreeSet::new(),
             requests: HashMap::new(),
         });
         state.up = true;
         let before = std::mem::replace(&mut state.speaks, speaks);
+        let restarted = state.restarted;
         changes.push(Change::Up(hub.clone(), speaks));
+        if before == speaks && restarted {
+            self.forget_ids(hub);
+        }
         if before == speaks && speaks == Speaks::Clearance2 {
             self.doubt(hub);
-        } else {
-            // Nobody will say which of the old ones still hold: the next packet asks again.
+        } else if before != speaks {
+            // What an answer opens is another matter now: the next packet asks anew.
             self.end_rows(hub, |_| true, &End::Vanished, changes);
+        } else if self.takes_restart(hub) {
+            self.doubt(hub);
+            self.lapse_doubtful(hub, changes);
         }
+        // Else the hub, an older one, still knows what it asked, and refuses what is no more.
     }
 
     /// Adds a question, or adds to one.
@@ -270,7 +302,9 @@ impl Inbox {
         };
         let row = self.keys.get(&key).copied();
         // More is known of it, and so it stands in another row now.
-        if let Some((number, _)) = known.filter(|(number, at)| (Some(*number), at) != (row, &flow))
+        let lapsed = |number| self.row(number).is_some_and(Row::is_lapsed);
+        if let Some((number, _)) =
+            known.filter(|(number, at)| (Some(*number), at) != (row, &flow) && !lapsed(*number))
         {
             let id = request.id.clone();
             let end = if Some(number) == row {
@@ -285,10 +319,15 @@ impl Inbox {
         let (Some(row), Some(state)) = (self.rows.get_mut(&number), self.hubs.get_mut(hub)) else {
             return;
         };
+        let revived = row.lapsed;
+        if revived {
+            gap::revive(row, state);
+        }
         let id = request.id.clone();
         let (news, mut ids, echo) = match row.entries.remove(&flow) {
             Some(old) => {
-                if speaks == Speaks::Clearance1 {
+                // A restarted hub counts anew.
+                if speaks == Speaks::Clearance1 || (state.restarted && !old.confirmed) {
                     let counted = Arc::make_mut(&mut request);
                     counted.count = counted.count.saturating_add(old.request.count);
                     counted.first_seen = counted.first_seen.min(old.request.first_seen);
@@ -324,7 +363,9 @@ impl Inbox {
         let asked = changes
             .iter()
             .any(|change| matches!(change, Change::Asked(new) if *new == number));
-        if news && !asked {
+        if revived {
+            changes.push(Change::Asked(number));
+        } else if news && !asked {
             changes.push(Change::Again(number));
         }
     }
@@ -358,6 +399,7 @@ impl Inbox {
             folded: 0,
             first_seen: request.first_seen,
             answering: None,
+            lapsed: false,
         };
         self.rows.insert(number, row);
         changes.push(Change::Asked(number));
@@ -516,50 +558,21 @@ impl Inbox {
         reason: &str,
         changes: &mut Vec<Change>,
     ) {
-        if self
-            .hubs
-            .get(hub)
-            .is_none_or(|state| state.speaks == Speaks::Clearance2)
-        {
+        let Some(state) = self.hubs.get(hub) else {
             return;
-        }
+        };
+        // What it has forgotten it cannot withdraw.
+        let lapsed_only = state.speaks == Speaks::Clearance2;
         // `terok-shield down` gives the podman name, the reader the id: a hub's own sandbox is
         // meant by either.
         let whole = hub.sandbox().is_some();
         let end = End::Withdrawn(reason.into());
         self.end_rows(
             hub,
-            |row| whole || row.container() == container,
+            |row| (whole || row.container() == container) && (row.lapsed || !lapsed_only),
             &end,
             changes,
         );
-    }
-
-    /// Marks what the hub has not said again; [`Self::drop_doubtful`] ends it.
-    fn doubt(&mut self, hub: &HubId) {
-        let rows = self.hubs.get(hub).map(|state| &state.rows);
-        for number in rows.into_iter().flatten() {
-            if let Some(row) = self.rows.get_mut(number) {
-                for entry in row.entries.values_mut() {
-                    entry.confirmed = false;
-                }
-            }
-        }
-    }
-
-    fn drop_doubtful(&mut self, hub: &HubId, changes: &mut Vec<Change>) {
-        let rows = self.hubs.get(hub).map(|state| &state.rows);
-        let doubtful: Vec<RequestId> = rows
-            .into_iter()
-            .flatten()
-            .filter_map(|number| self.rows.get(number))
-            .flat_map(|row| row.entries.values())
-            .filter(|entry| !entry.confirmed)
-            .map(|entry| entry.request.id.clone())
-            .collect();
-        for request in doubtful {
-            self.drop_entry(hub, &request, End::Vanished, changes);
-        }
     }
 }
 

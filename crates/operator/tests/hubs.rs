@@ -74,6 +74,7 @@ async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {
         News::Said(Event::Synced) => "synced",
         News::Said(_) => "said something",
         News::Down(_) => "down",
+        News::Restarted => "restarted",
         News::Unreachable(_) => "unreachable",
         News::Gone => "gone",
     };

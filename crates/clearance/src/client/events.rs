@@ -131,6 +131,18 @@ impl Events {
         }
     }
 
+    /// Returns the process at the other end; `None` while the hub is away, or where that is not
+    /// known.
+    ///
+    /// Another process than before is a hub that was restarted: what it does not ask, it may
+    /// never have known.
+    pub fn hub_process(&self) -> Option<i32> {
+        match &self.state {
+            State::Subscribed(stream, _) => stream.process(),
+            State::Waiting(_) | State::Trying(_) => None,
+        }
+    }
+
     /// Hands every update to `handler`, forever.
     ///
     /// A handler that fails, or panics, is logged, and gets the next update: it cannot end the

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::replies::{Closed, Writer};
 use super::{FrameError, Frames, REPLY_LIMIT};
 use crate::DisplayText;
-use crate::socket::{self, ConnectError};
+use crate::socket::{self, ConnectError, Peer};
 
 /// Why a call has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,8 @@ impl From<Closed> for CallError {
 pub struct Connection {
     frames: Frames,
     writer: Writer,
+    /// Who serves it, where that was looked at.
+    peer: Option<Peer>,
     /// A call was sent and its reply not yet read: what comes next is not for the next call.
     busy: bool,
 }
@@ -118,9 +120,10 @@ impl Connection {
 
     /// Connects to the service at `path`; see [`socket::connect`].
     pub async fn connect(path: &Path) -> Result<Self, ConnectError> {
-        socket::connect(path)
-            .await
-            .map(|(stream, _)| Self::new(stream))
+        socket::connect(path).await.map(|(stream, peer)| Self {
+            peer: Some(peer),
+            ..Self::new(stream)
+        })
     }
 
     /// Makes a connection of a stream, whose other end the caller has checked.
@@ -129,6 +132,7 @@ impl Connection {
         Self {
             frames: Frames::new(Arc::clone(&stream), REPLY_LIMIT),
             writer: Writer::new(stream, Self::WRITE),
+            peer: None,
             busy: false,
         }
     }
@@ -246,6 +250,15 @@ impl ReplyStream {
         self.ended = !reply.continues;
         let empty = || parse("{}");
         reply.parameters.map_or_else(empty, Ok).map(Some)
+    }
+
+    /// Returns the process that serves the connection, `None` where that is not known.
+    ///
+    /// A service that was restarted is another process.
+    pub fn process(&self) -> Option<i32> {
+        // The kernel says 0 of a process that this one's namespace cannot see.
+        let peer = self.connection.peer.as_ref()?;
+        (peer.pid != 0).then_some(peer.pid)
     }
 
     const fn end(&mut self, error: CallError) -> CallError {

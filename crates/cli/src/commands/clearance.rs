@@ -29,9 +29,9 @@ Examples:
   echo l | terok-clearance clearance        what is asked right now
   terok-clearance clearance --socket /run/user/1000/terok-clearance.sock
 
-With --json, one object per line, `event` saying which: pending, repeated, decided, failed,
-withdrawn, sent, refused, listed, list, hub, synced, ready, lost, container, shield. Answers are
-lines as well: `a 3`, or {\"action\":\"allow\",\"row\":3,\"request\":\"web:17\"}, where `request`
+With --json, one object per line, `event` saying which: pending, repeated, decided, failed, unsure,
+lapsed, withdrawn, sent, refused, listed, list, hub, synced, ready, lost, container, shield. Answers
+are lines as well: `a 3`, or {\"action\":\"allow\",\"row\":3,\"request\":\"web:17\"}, where `request`
 may be left out and otherwise makes sure of what row 3 is about. Lines are read after `ready`.
 
 Exit status: 0 at `q` or the end of the input, 1 if the hub of --socket is unavailable, 130 at

@@ -46,11 +46,12 @@ impl Listener {
 
     async fn listen(&self, socket: &mut watch::Receiver<Option<Mark>>) -> Result<(), Unheard> {
         let mut tries = Tries::default();
+        let mut process = None;
         loop {
             match Client::start(self.hub.path()).await {
                 Ok((client, events)) => {
                     tries = Tries::default();
-                    self.converse(&client, events).await?;
+                    self.converse(&client, events, &mut process).await?;
                 }
                 Err(error) => {
                     tries.failed(&error);
@@ -74,10 +75,25 @@ impl Listener {
     }
 
     /// Passes on what the hub says until its connection breaks.
-    async fn converse(&self, client: &Client, mut events: Events) -> Result<(), Unheard> {
+    ///
+    /// `process` is the one that served the hub last, which tells a restart from a hiccup.
+    async fn converse(
+        &self,
+        client: &Client,
+        mut events: Events,
+        process: &mut Option<Option<i32>>,
+    ) -> Result<(), Unheard> {
         loop {
             match events.next().await {
-                Update::Connected(speaks) => self.tell(Told::Up(client.clone(), speaks)).await?,
+                Update::Connected(speaks) => {
+                    let now = events.hub_process();
+                    let before = process.replace(now);
+                    // Where nothing is known of the process, it may well be another one.
+                    if before.is_some_and(|before| before != now || now.is_none()) {
+                        self.tell(Told::News(News::Restarted)).await?;
+                    }
+                    self.tell(Told::Up(client.clone(), speaks)).await?;
+                }
                 Update::Event(event) => self.tell(Told::News(News::Said(event))).await?,
                 Update::Disconnected { reason, .. } => {
                     return self.tell(Told::News(News::Down(reason))).await;

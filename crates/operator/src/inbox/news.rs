@@ -54,6 +54,9 @@ pub enum News {
     /// The connection stands. Over Clearance2 the hub now says what is pending, then
     /// [`Event::Synced`].
     Up(Speaks),
+    /// The hub that is about to be [`News::Up`] is another process than before: what it does not
+    /// ask was not answered, it was forgotten.
+    Restarted,
     /// The hub told an event. Over Clearance1 a repeated question is `Pending` once more.
     Said(Event),
     /// The connection broke, for this reason.
@@ -82,6 +85,17 @@ pub enum Change {
         /// Why.
         reason: DisplayText,
     },
+    /// Nobody said what became of an answer: it took effect, or it did not.
+    Unsure {
+        /// The row.
+        row: RowNumber,
+        /// The answer.
+        action: Action,
+        /// Why.
+        reason: DisplayText,
+    },
+    /// A restarted hub no longer knows a row; it stays, and waits for the next packet.
+    Lapsed(RowNumber),
     /// A hub's connection stands.
     Up(HubId, Speaks),
     /// A hub's connection broke, for this reason; its rows wait.
@@ -167,8 +181,10 @@ pub enum Reply {
     NoSuchRequest,
     /// The firewall did not take it, and the hub tells everybody so; the question stays.
     EnforcementFailed(DisplayText),
-    /// It did not take effect, or nobody knows whether it did; the question stays.
+    /// It did not take effect; the question stays.
     Failed(DisplayText),
+    /// It was sent, and nobody said what became of it; the question stays.
+    Unsure(DisplayText),
 }
 
 impl From<Result<Decision, AnswerError>> for Reply {
@@ -184,6 +200,9 @@ impl From<Result<Decision, AnswerError>> for Reply {
             }
             AnswerError::Refused(DecideError::EnforcementFailed { reason, .. }) => {
                 Self::EnforcementFailed(reason)
+            }
+            error @ (AnswerError::Unanswered(_) | AnswerError::TimedOut(_)) => {
+                Self::Unsure(whole_story(&error))
             }
             error => Self::Failed(whole_story(&error)),
         }
@@ -205,6 +224,11 @@ pub enum Refusal {
     /// An answer is already on its way.
     #[error("row {0} is being answered: {1}")]
     Answering(RowNumber, Action),
+    /// The hub forgot it when it was restarted.
+    #[error(
+        "row {0} is forgotten: its hub was restarted, and asks again at the sandbox's next packet"
+    )]
+    Lapsed(RowNumber),
     /// There is no connection to the hub.
     #[error("the hub of row {0} is away: {1}")]
     HubAway(RowNumber, HubId),

@@ -128,6 +128,8 @@ pub struct Row {
     pub(super) first_seen: u64,
     /// The answer that is on its way, and how many replies it still waits for.
     pub(super) answering: Option<(Action, usize)>,
+    /// Whether the hub has forgotten it.
+    pub(super) lapsed: bool,
 }
 
 impl Row {
@@ -214,6 +216,12 @@ impl Row {
     pub fn last_seen(&self) -> u64 {
         let seen = self.entries.values().map(|entry| entry.request.last_seen);
         seen.max().unwrap_or(self.first_seen)
+    }
+
+    /// Says whether a restarted hub has forgotten it: it cannot be answered until the sandbox's
+    /// next packet asks again, and then has the same number.
+    pub const fn is_lapsed(&self) -> bool {
+        self.lapsed
     }
 
     /// Returns the answer that is on its way, if one is.

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod gap;
 mod model;
 
 use std::path::Path;
@@ -84,6 +85,8 @@ fn words(changes: &[Change]) -> Vec<String> {
             format!("ended {} {end}", row.number())
         }
         Change::Failed { row, reason, .. } => format!("failed {row} {reason}"),
+        Change::Unsure { row, reason, .. } => format!("unsure {row} {reason}"),
+        Change::Lapsed(row) => format!("lapsed {row}"),
         Change::Up(..) => "up".to_owned(),
         Change::Down(..) => "down".to_owned(),
         Change::Unreachable(..) => "unreachable".to_owned(),
@@ -266,17 +269,6 @@ fn after_a_gap_only_what_the_hub_still_has_stays() {
     assert_eq!(told.says(Event::Synced), ["ended 2 Vanished", "synced"]);
     assert_eq!(told.inbox.rows().len(), 1);
     assert_eq!(told.hears(News::Gone), ["ended 1 HubGone", "gone"]);
-}
-
-#[test]
-fn over_clearance1_nothing_old_survives_a_gap() {
-    let mut told = Told::up(Speaks::Clearance1);
-    told.hears(whole("web:1", 443));
-    told.hears(News::Down("closed".into()));
-    assert_eq!(
-        told.hears(News::Up(Speaks::Clearance1)),
-        ["up", "ended 1 Vanished"]
-    );
 }
 
 #[test]

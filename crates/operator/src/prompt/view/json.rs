@@ -34,6 +34,14 @@ enum Line<'a> {
         action: Action,
         reason: &'a DisplayText,
     },
+    /// Nobody said whether an answer took effect; the question stays.
+    Unsure {
+        row: u64,
+        action: Action,
+        reason: &'a DisplayText,
+    },
+    /// A restarted hub forgot the question: the row waits for the next packet.
+    Lapsed { row: u64 },
     /// A question is no longer asked.
     Withdrawn {
         row: u64,
@@ -97,6 +105,9 @@ struct Question<'a> {
     addresses: Vec<&'a Dest>,
     ports: Vec<u16>,
     blocked: u64,
+    /// Present, and true, where a restarted hub has forgotten the question.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lapsed: bool,
 }
 
 impl<'a> Question<'a> {
@@ -110,6 +121,7 @@ impl<'a> Question<'a> {
             addresses: row.addresses(),
             ports: row.ports().iter().map(|(port, _)| *port).collect(),
             blocked: row.count(),
+            lapsed: row.is_lapsed(),
         }
     }
 }
@@ -177,6 +189,16 @@ fn changed<'a>(change: &'a Change, inbox: &'a Inbox) -> Option<Line<'a>> {
             action: *action,
             reason,
         },
+        Change::Unsure {
+            row,
+            action,
+            reason,
+        } => Line::Unsure {
+            row: row.get(),
+            action: *action,
+            reason,
+        },
+        Change::Lapsed(row) => Line::Lapsed { row: row.get() },
         Change::Up(id, speaks) => Line::Hub {
             hub: id.to_string(),
             state: "up",

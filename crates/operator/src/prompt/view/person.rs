@@ -108,6 +108,11 @@ fn listed(row: &Row, paint: Paint, now: u64) -> String {
     if let Some(action) = row.answering() {
         shown = format!("{shown}      being answered: {action}\n");
     }
+    if row.is_lapsed() {
+        shown = format!(
+            "{shown}      forgotten by its restarted hub: asked again at the next packet\n"
+        );
+    }
     shown
 }
 
@@ -139,6 +144,18 @@ fn change(change: &Change, inbox: &Inbox, paint: Paint) -> String {
             };
             format!("{head}  {action} took no effect, it is still asked{why}")
         }
+        Change::Unsure {
+            row,
+            action,
+            reason,
+        } => {
+            let head = paint.red(&format!("[{row}] UNSURE "));
+            format!("{head}  {action} may have taken effect, or not: {reason}")
+        }
+        Change::Lapsed(row) => paint.dim(&format!(
+            "[{row}] WAITS    its hub was restarted and has forgotten it; it is asked again, as \
+             [{row}], at the sandbox's next packet"
+        )),
         Change::Up(hub, _) => paint.dim(&format!("listening to {}", words::hub(hub))),
         Change::Down(hub, reason) => paint.dim(&format!(
             "{} is away, its questions wait for it: {reason}",

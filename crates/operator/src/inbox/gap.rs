@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is left of the rows after a hub was away: no question is lost, and none meets an answer
+//! that was not meant for it.
+
+use terok_clearance::RequestId;
+
+use super::row::{Entry, Flow, Row};
+use super::{Answer, Change, End, Hub, HubId, Inbox};
+
+impl Inbox {
+    /// Takes in that the hub does not know the question of `answer`.
+    ///
+    /// A hub that has withdrawn it says so to everybody, before or after; one that was restarted
+    /// says nothing, and there the question must not get lost.
+    pub(super) fn unknown(&mut self, answer: &Answer, changes: &mut Vec<Change>) {
+        let (hub, id) = (&answer.hub, &answer.request.id);
+        let asks = self.find(hub, id.as_str()) == Some(answer.row);
+        let Some(row) = self.rows.get_mut(&answer.row) else {
+            return;
+        };
+        if asks && row.entries.len() > 1 {
+            return self.drop_entry(hub, id, End::Vanished, changes);
+        }
+        let lapses = asks && !std::mem::replace(&mut row.lapsed, true);
+        self.failed(answer, "the hub does not know the question".into(), changes);
+        if lapses {
+            changes.push(Change::Lapsed(answer.row));
+        }
+    }
+
+    /// Marks what the hub has not said again; [`Self::drop_doubtful`] ends it.
+    pub(super) fn doubt(&mut self, hub: &HubId) {
+        let rows = self.hubs.get(hub).map(|state| &state.rows);
+        for number in rows.into_iter().flatten() {
+            if let Some(row) = self.rows.get_mut(number) {
+                for entry in row.entries.values_mut() {
+                    entry.confirmed = false;
+                }
+            }
+        }
+    }
+
+    /// Forgets the ids of a hub's questions: a reader that starts anew gives them again, to others.
+    pub(super) fn forget_ids(&mut self, hub: &HubId) {
+        let Some(state) = self.hubs.get_mut(hub) else {
+            return;
+        };
+        state.requests.clear();
+        for number in &state.rows {
+            if let Some(row) = self.rows.get_mut(number) {
+                for entry in row.entries.values_mut() {
+                    entry.ids.clear();
+                }
+            }
+        }
+    }
+
+    /// Says, once for each restart, whether the hub is another process than the old rows'.
+    pub(super) fn takes_restart(&mut self, hub: &HubId) -> bool {
+        let state = self.hubs.get_mut(hub);
+        state.is_some_and(|state| std::mem::take(&mut state.restarted))
+    }
+
+    /// Keeps the rows of which the hub has said nothing, and marks them: it was restarted, so
+    /// nobody has answered them, and it cannot take an answer either.
+    pub(super) fn lapse_doubtful(&mut self, hub: &HubId, changes: &mut Vec<Change>) {
+        let rows = self.hubs.get(hub).map(|state| &state.rows);
+        for number in rows.into_iter().flatten() {
+            let Some(row) = self.rows.get_mut(number) else {
+                continue;
+            };
+            let confirmed = row.entries.values().filter(|entry| entry.confirmed);
+            let seen = |entry: &&Entry| entry.request.last_seen;
+            if let Some(newest) = confirmed.max_by_key(seen) {
+                row.newest = Flow::of(&newest.request);
+                row.entries.retain(|_, entry| entry.confirmed);
+            } else if !std::mem::replace(&mut row.lapsed, true) {
+                changes.push(Change::Lapsed(*number));
+            }
+        }
+    }
+
+    /// Ends what the hub, which was there all the time, did not say again.
+    pub(super) fn drop_doubtful(&mut self, hub: &HubId, changes: &mut Vec<Change>) {
+        let rows = self.hubs.get(hub).map(|state| &state.rows);
+        let doubtful: Vec<RequestId> = rows
+            .into_iter()
+            .flatten()
+            .filter_map(|number| self.rows.get(number))
+            .filter(|row| !row.lapsed)
+            .flat_map(|row| row.entries.values())
+            .filter(|entry| !entry.confirmed)
+            .map(|entry| entry.request.id.clone())
+            .collect();
+        for request in doubtful {
+            self.drop_entry(hub, &request, End::Vanished, changes);
+        }
+    }
+}
+
+/// Makes room for what is asked again: of what it had before, the row keeps the count.
+pub(super) fn revive(row: &mut Row, hub: &mut Hub) {
+    row.lapsed = false;
+    row.folded = row.count();
+    for entry in std::mem::take(&mut row.entries).into_values() {
+        for id in &entry.ids {
+            hub.requests.remove(id);
+        }
+    }
+}

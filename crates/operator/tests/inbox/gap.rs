@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A hub that is killed and comes back: no question is lost, and no answer meets another one.
+
+use super::*;
+
+const BOTH: [Speaks; 2] = [Speaks::Clearance1, Speaks::Clearance2];
+
+impl Told {
+    /// The hub's process ends, and another one takes its place without a memory.
+    fn restarts(&mut self, speaks: Speaks) -> Vec<String> {
+        let mut said = self.hears(News::Down("closed".into()));
+        for news in [News::Restarted, News::Up(speaks)] {
+            said.extend(self.hears(news));
+        }
+        if speaks == Speaks::Clearance2 {
+            said.extend(self.says(Event::Synced));
+            said.retain(|word| word != "synced");
+        }
+        said
+    }
+
+    fn asks(&mut self, speaks: Speaks, id: &str, dest: &str) -> Vec<String> {
+        let mut asked = Request::clone(&request(id, dest, "203.0.113.7", 443));
+        if speaks == Speaks::Clearance1 {
+            asked.scope = Scope::whole(asked.dest.clone());
+        }
+        self.says(Event::Pending(Arc::new(asked)))
+    }
+}
+
+#[test]
+fn what_a_restarted_hub_has_forgotten_waits_and_keeps_its_number() {
+    for speaks in BOTH {
+        let mut told = Told::up(speaks);
+        for _ in 0..3 {
+            told.asks(speaks, "web:1", "api.example.com");
+        }
+        let before = told.row(1).count();
+        assert_eq!(told.restarts(speaks), ["down", "up", "lapsed 1"]);
+        assert!(told.row(1).is_lapsed());
+        let refused = told.inbox.answer(number(1), Action::Allow);
+        assert_eq!(refused, Err(Refusal::Lapsed(number(1))));
+        // It may be restarted again, and says so no second time.
+        assert_eq!(told.restarts(speaks), ["down", "up"]);
+        // The next packet asks again: with the number that the person knows, and its count.
+        assert_eq!(
+            told.asks(speaks, "web:1", "api.example.com"),
+            ["asked 1"],
+            "{speaks:?}"
+        );
+        assert_eq!(told.row(1).count(), before + 1);
+        let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
+        assert_eq!(answers.len(), 1);
+        assert_eq!(told.inbox.rows().len(), 1);
+    }
+}
+
+#[test]
+fn an_id_that_is_given_again_harms_no_forgotten_row() {
+    // A reader that starts with its hub counts from 1 again.
+    for speaks in BOTH {
+        let mut told = Told::up(speaks);
+        told.asks(speaks, "web:1", "one.example");
+        told.hears(News::Down("closed".into()));
+        told.hears(News::Restarted);
+        told.hears(News::Up(speaks));
+        assert_eq!(told.asks(speaks, "web:1", "two.example"), ["asked 2"]);
+        told.says(Event::Synced);
+        assert!(told.row(1).is_lapsed());
+        assert!(!told.row(2).is_lapsed());
+        let answers = told.inbox.answer(number(2), Action::Allow).unwrap();
+        assert_eq!(answers[0].request.dest.as_str(), "two.example");
+        assert_eq!(
+            told.asks(speaks, "web:2", "one.example"),
+            ["asked 1"],
+            "{speaks:?}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_a_restarted_hub_does_not_know_is_told_and_the_row_stays() {
+    for speaks in BOTH {
+        for reply_first in [true, false] {
+            let mut told = Told::up(speaks);
+            told.asks(speaks, "web:1", "one.example");
+            let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
+            let failed = "failed 1 the hub does not know the question";
+            let settle =
+                |told: &mut Told| words(&told.inbox.settle(&answers[0], Reply::NoSuchRequest));
+            let mut said = Vec::new();
+            if reply_first {
+                said.extend(settle(&mut told));
+                assert_eq!(said, [failed, "lapsed 1"]);
+            }
+            said.extend(told.restarts(speaks));
+            if !reply_first {
+                said.extend(settle(&mut told));
+            }
+            said.sort();
+            assert_eq!(said, ["down", failed, "lapsed 1", "up"]);
+            assert!(told.row(1).is_lapsed());
+            assert_eq!(told.row(1).answering(), None);
+        }
+    }
+}
+
+#[test]
+fn an_answer_of_which_nobody_said_what_became_of_it_is_called_that() {
+    let mut told = Told::up(Speaks::Clearance2);
+    told.asks(Speaks::Clearance2, "web:1", "one.example");
+    let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
+    let changes = told
+        .inbox
+        .settle(&answers[0], Reply::Unsure("closed".into()));
+    assert_eq!(words(&changes), ["unsure 1 closed"]);
+    assert_eq!(told.row(1).answering(), None);
+}
+
+#[test]
+fn a_forgotten_row_ends_with_its_sandbox() {
+    for speaks in BOTH {
+        let mut told = Told::up(speaks);
+        told.asks(speaks, "web:1", "one.example");
+        told.restarts(speaks);
+        let exited = Event::Container {
+            container: "web".parse().unwrap(),
+            state: ContainerState::Exited,
+            reason: None,
+        };
+        assert_eq!(
+            told.says(exited),
+            ["ended 1 withdrawn exited", "container Exited"]
+        );
+    }
+}
+
+#[test]
+fn some_questions_of_a_row_may_be_asked_again_and_others_not() {
+    let mut told = Told::up(Speaks::Clearance2);
+    let at = |id: &str, address: &str| request(id, "api.example.com", address, 443);
+    told.says(Event::Pending(at("web:1", "203.0.113.7")));
+    told.says(Event::Pending(at("web:2", "203.0.113.8")));
+    told.hears(News::Down("closed".into()));
+    told.hears(News::Restarted);
+    told.hears(News::Up(Speaks::Clearance2));
+    told.says(Event::Pending(at("web:1", "203.0.113.8")));
+    assert_eq!(told.says(Event::Synced), ["synced"]);
+    let answers = told.inbox.answer(number(1), Action::Deny).unwrap();
+    let named: Vec<_> = answers.iter().map(|a| a.request.address.as_str()).collect();
+    assert_eq!(named, ["203.0.113.8"]);
+}
+
+#[test]
+fn over_clearance1_a_hub_that_was_there_all_the_time_still_takes_answers() {
+    let mut told = Told::up(Speaks::Clearance1);
+    told.hears(whole("web:1", 443));
+    told.hears(News::Down("closed".into()));
+    assert_eq!(told.hears(News::Up(Speaks::Clearance1)), ["up"]);
+    assert_eq!(
+        told.inbox.answer(number(1), Action::Allow).unwrap().len(),
+        1
+    );
+}
