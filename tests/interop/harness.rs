@@ -5,11 +5,13 @@ mod place;
 mod process;
 mod shield;
 mod stack;
+mod wire;
 
-pub(crate) use place::Place;
+pub(crate) use place::{Place, report, while_repeating};
 pub(crate) use process::Running;
 pub(crate) use shield::Shield;
-pub(crate) use stack::Stack;
+pub(crate) use stack::{Side, Stack};
+pub(crate) use wire::{CONTAINER, Subscriber, Wire};
 
 /// Returns the line by which a reader reports a blocked packet to 203.0.113.7:443 of TCP.
 pub(crate) fn pending(request: &str, domain: &str) -> serde_json::Value {

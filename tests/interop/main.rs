@@ -11,7 +11,10 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod eras;
 mod foreign;
 mod harness;
+mod our_hub;
 mod smoke;
 mod their_hub;
+mod verdicts;

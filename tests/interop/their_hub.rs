@@ -2,14 +2,20 @@
 //! The Python stack's hub with our client, prompt and subscribers: what they show and answer there
 //! is the same as with ours.
 
-use std::time::Duration;
-
+use operator::hubs::Hubs;
+use operator::inbox::News;
 use serde_json::json;
 use terok_clearance::client::{AnswerError, Client, Events, Speaks, Update};
-use terok_clearance::wire::clearance2::{DecideError, Event};
+use terok_clearance::socket::Layout;
+use terok_clearance::wire::clearance1::Verdict;
+use terok_clearance::wire::clearance2::{DecideError, Event, Request};
 use terok_clearance::{Resolution, Scope, ShieldState};
 
-use crate::harness::{Place, Stack, pending};
+use crate::harness::{
+    CONTAINER, Place, Running, Shield, Stack, Wire, pending, report, while_repeating,
+};
+
+const REQUEST: &str = "0123456789ab:1";
 
 async fn event(events: &mut Events) -> Event {
     loop {
@@ -33,19 +39,20 @@ async fn understood_and_answered(stack: Stack) {
     let _hub = place.their_hub(stack).await;
     let socket = place.runtime().classic().hub;
     let (client, mut events) = Client::start(socket).await.unwrap();
-    // That hub says nothing to a new subscriber, so only an event tells that it is heard; one that
-    // was told before the subscription took effect is lost.
+    // That hub says nothing to a new subscriber, so only an event tells that it is heard.
     let up = json!({"type": "shield_up", "container": "0123456789ab"});
-    let mut again = tokio::time::interval(Duration::from_millis(50));
-    loop {
-        tokio::select! {
-            _ = again.tick() => place.report(std::slice::from_ref(&up)).await,
-            heard = event(&mut events) => {
-                assert!(matches!(heard, Event::Shield { state: ShieldState::Up, .. }), "{heard:?}");
-                break;
+    let sockets = place.runtime().classic();
+    let heard = while_repeating(&sockets.ingester, &up, event(&mut events)).await;
+    assert!(
+        matches!(
+            heard,
+            Event::Shield {
+                state: ShieldState::Up,
+                ..
             }
-        }
-    }
+        ),
+        "{heard:?}"
+    );
     place
         .report(&[pending("0123456789ab:1", "api.example.com")])
         .await;
@@ -87,4 +94,252 @@ async fn understood_and_answered(stack: Stack) {
         panic!("{refused:?}");
     };
     assert_eq!(unknown, request.id);
+}
+
+#[tokio::test]
+async fn our_client_knows_each_of_its_refusals() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let shield = Shield::within(&place.path().join("shield"));
+        let _helper = place.their_helper(stack, &shield).await;
+        let _hub = place.their_hub(stack).await;
+        let sockets = place.runtime().classic();
+        let (client, mut events) = Client::start(&sockets.hub).await.unwrap();
+        let up = json!({"type": "shield_up", "container": CONTAINER});
+        while_repeating(&sockets.ingester, &up, event(&mut events)).await;
+        place.report(&[pending(REQUEST, "api.example.com")]).await;
+        let asked = loop {
+            if let Event::Pending(asked) = event(&mut events).await {
+                break asked;
+            }
+        };
+        let answer =
+            async |request: &Request| match client.decide(request, Resolution::Allow, None).await {
+                Ok(decision) => Ok(decision),
+                Err(AnswerError::Refused(refusal)) => Err(refusal),
+                Err(other) => panic!("{stack:?}: {other}"),
+            };
+        // Unknown, elsewhere, another sandbox: each is told by its own error.
+        let mut unknown = (*asked).clone();
+        unknown.id = "web:9".parse().unwrap();
+        let refused = answer(&unknown).await;
+        assert!(
+            matches!(&refused, Err(DecideError::NoSuchRequest { request }) if *request == unknown.id),
+            "{refused:?}"
+        );
+        let mut elsewhere = (*asked).clone();
+        elsewhere.dest = "x.example".parse().unwrap();
+        elsewhere.scope = Scope::whole(elsewhere.dest.clone());
+        let mut other = (*asked).clone();
+        other.container = "web".parse().unwrap();
+        for (request, differs, should_be, is) in [
+            (&elsewhere, "dest", "api.example.com", "x.example"),
+            (&other, "container", CONTAINER, "web"),
+        ] {
+            let refused = answer(request).await;
+            let Err(DecideError::NotWhatWasAsked {
+                field, asked, got, ..
+            }) = &refused
+            else {
+                panic!("{refused:?}");
+            };
+            assert_eq!(
+                [field.as_str(), asked.as_str(), got.as_str()],
+                [differs, should_be, is]
+            );
+        }
+        // An action that is none has no word in the newer interface; it is passed on as it is.
+        let accept = Verdict {
+            container: CONTAINER.to_owned(),
+            request_id: REQUEST.to_owned(),
+            dest: "api.example.com".to_owned(),
+            action: "accept".to_owned(),
+        };
+        let refused = client.verdict(&accept).await;
+        let Err(AnswerError::Other(reply)) = &refused else {
+            panic!("{refused:?}");
+        };
+        assert!(reply.to_string().contains("InvalidAction"), "{reply}");
+        // A narrower answer than it can give is not sent at all.
+        let mut narrow = Scope::whole(asked.dest.clone());
+        narrow.port = Some(443);
+        let refused = client.decide(&asked, Resolution::Allow, Some(narrow)).await;
+        assert!(
+            matches!(refused, Err(AnswerError::TooOld(_))),
+            "{refused:?}"
+        );
+        assert_eq!(shield.asked(), [""; 0]);
+        shield.does("echo 'nft is busy' >&2; exit 1");
+        let refused = answer(&asked).await;
+        assert!(
+            matches!(&refused, Err(DecideError::EnforcementFailed { reason, .. })
+                if reason.as_str() == "nft is busy"),
+            "{refused:?}"
+        );
+        shield.succeeds();
+        assert!(answer(&asked).await.unwrap().ok);
+        let refused = answer(&asked).await;
+        assert!(
+            matches!(&refused, Err(DecideError::NoSuchRequest { .. })),
+            "{refused:?}"
+        );
+        let order = format!("allow {CONTAINER} api.example.com");
+        assert_eq!(shield.asked(), [order.clone(), order]);
+    }
+}
+
+/// Starts our prompt, and lets the hub have two questions for it.
+async fn prompted(place: &Place, args: &[&str], heard: &str) -> Running {
+    let sockets = place.runtime().classic();
+    let mut prompt = Running::start(&mut place.ours(args));
+    let up = json!({"type": "shield_up", "container": CONTAINER});
+    while_repeating(&sockets.ingester, &up, prompt.until(heard)).await;
+    prompt.until("\n").await;
+    let second = format!("{CONTAINER}:2");
+    place
+        .report(&[pending(REQUEST, "api.example.com"), pending(&second, "")])
+        .await;
+    prompt
+}
+
+#[tokio::test]
+async fn a_person_answers_it_at_our_prompt() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let shield = Shield::within(&place.path().join("shield"));
+        let _helper = place.their_helper(stack, &shield).await;
+        let _hub = place.their_hub(stack).await;
+        let mut prompt = prompted(&place, &["clearance"], "the firewall is up").await;
+        prompt
+            .until(
+                "[1] BLOCKED  api.example.com port 443/tcp  from warp/t1 (build)\n      a 1 opens \
+                 EVERY port and protocol of api.example.com (203.0.113.7, and its later \
+                 addresses) until the firewall's keeper removes it\n",
+            )
+            .await;
+        prompt
+            .until("[2] BLOCKED  203.0.113.7 port 443/tcp  from warp/t1 (build)\n")
+            .await;
+        prompt.say("a 1").await;
+        prompt
+            .until("[1] ALLOWED  EVERY port and protocol of api.example.com")
+            .await;
+        shield.does("echo 'nft is busy' >&2; exit 1");
+        prompt.say("d 2").await;
+        prompt
+            .until("[2] FAILED   deny took no effect, it is still asked: nft is busy\n")
+            .await;
+        shield.succeeds();
+        prompt.say("d 2").await;
+        prompt
+            .until("[2] DENIED   EVERY port and protocol of 203.0.113.7")
+            .await;
+        prompt.say("l").await;
+        prompt.until("nothing is asked\n").await;
+        prompt.say("q").await;
+        assert!(prompt.end().await.status.success());
+        let deny = format!("deny {CONTAINER} 203.0.113.7");
+        let allow = format!("allow {CONTAINER} api.example.com");
+        assert_eq!(shield.asked(), [allow, deny.clone(), deny], "{stack:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_answers_it_through_our_prompt() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let shield = Shield::within(&place.path().join("shield"));
+        let _helper = place.their_helper(stack, &shield).await;
+        let _hub = place.their_hub(stack).await;
+        let mut prompt = prompted(&place, &["--json", "clearance"], "\"shield\"").await;
+        let asked = prompt.json_where("event", "pending").await;
+        assert_eq!(asked["interface"], "org.terok.Clearance1");
+        assert_eq!(
+            [
+                &asked["row"],
+                &asked["id"],
+                &asked["dest"],
+                &asked["address"],
+                &asked["port"]
+            ],
+            [
+                &json!(1),
+                &json!(REQUEST),
+                &json!("api.example.com"),
+                &json!("203.0.113.7"),
+                &json!(443)
+            ]
+        );
+        assert_eq!(
+            asked["dossier"],
+            json!({"project": "warp", "task": "t1", "name": "build"})
+        );
+        let second = prompt.json_where("event", "pending").await;
+        assert_eq!(second["row"], 2);
+        // The wrong question is not answered.
+        let wrong = json!({"action": "allow", "row": 2, "request": REQUEST});
+        prompt.say(&wrong.to_string()).await;
+        prompt.json_where("event", "refused").await;
+        let right = json!({"action": "allow", "row": 1, "request": REQUEST});
+        prompt.say(&right.to_string()).await;
+        let decided = prompt.json_where("event", "decided").await;
+        assert_eq!(decided["request"], REQUEST);
+        assert_eq!(decided["ok"], true);
+        // Another operator of theirs answers the other one.
+        let sockets = place.runtime().classic();
+        let mut other = Wire::connect(&sockets.hub).await;
+        let verdict = json!({
+            "container": CONTAINER, "request_id": second["id"], "dest": "203.0.113.7",
+            "action": "deny",
+        });
+        let reply = other.call("org.terok.Clearance1.Verdict", verdict).await;
+        assert_eq!(reply, json!({"parameters": {"ok": true}}));
+        let decided = prompt.json_where("event", "decided").await;
+        assert_eq!(decided["row"], 2);
+        assert_eq!(decided["action"], "deny");
+        // A blocked packet for a new question, then the sandbox ends.
+        let third = format!("{CONTAINER}:3");
+        let exited = json!({"type": "container_exited", "container": CONTAINER, "reason": "eof"});
+        place.report(&[pending(&third, ""), exited]).await;
+        assert_eq!(prompt.json_where("event", "pending").await["row"], 3);
+        let gone = prompt.json_where("event", "withdrawn").await;
+        assert_eq!(gone["reason"], "the sandbox ended");
+        assert!(prompt.end().await.status.success(), "{stack:?}");
+    }
+}
+
+#[tokio::test]
+async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let container = CONTAINER.parse().unwrap();
+        let both = [Layout::C, Layout::D].map(|layout| place.runtime().of(&container, layout));
+        let mut hubs = Hubs::all(place.runtime()).unwrap();
+        let [older, newer] = &both;
+        let _older = place.their_hub_at(stack, older).await;
+        let _newer = place.their_hub_at(stack, newer).await;
+        let up = json!({"type": "shield_up", "container": CONTAINER});
+        for sockets in [newer, older] {
+            let heard = async {
+                loop {
+                    let (hub, news) = hubs.next().await;
+                    if hub.path() == sockets.hub && matches!(news, News::Said(_)) {
+                        break;
+                    }
+                }
+            };
+            while_repeating(&sockets.ingester, &up, heard).await;
+        }
+        for sockets in &both {
+            report(&sockets.ingester, &[pending(REQUEST, "api.example.com")]).await;
+            loop {
+                let (hub, news) = hubs.next().await;
+                if let News::Said(Event::Pending(asked)) = news {
+                    assert_eq!(hub.path(), sockets.hub, "{stack:?}");
+                    assert_eq!(asked.dest.as_str(), "api.example.com");
+                    break;
+                }
+            }
+        }
+    }
 }

@@ -12,10 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest text in characters, the mark of a cut included.
 const MAX_CHARS: usize = 256;
+/// The most of what a program said, as much as the Python stack passes on.
+const MAX_SAID: usize = 512;
 /// Ends a text that was cut.
 const CUT: &str = "...";
 
-/// Text of printable ASCII (0x20 to 0x7E), at most 256 characters long.
+/// Text of printable ASCII (0x20 to 0x7E), at most 256 characters long (512 of what a program said).
 ///
 /// Every other character became one space, and a longer text was cut and ends in `...`.
 ///
@@ -29,12 +31,22 @@ pub struct DisplayText(Arc<str>);
 impl DisplayText {
     /// Returns `text` with everything that is not printable ASCII replaced, cut to 256 characters.
     pub fn new(text: &str) -> Self {
-        if text.len() <= MAX_CHARS && text.bytes().all(printable) {
+        Self::within(text, MAX_CHARS)
+    }
+
+    /// The same of what a program said of an order, cut to 512 characters: its end is often what
+    /// says why.
+    pub fn said(text: &str) -> Self {
+        Self::within(text, MAX_SAID)
+    }
+
+    fn within(text: &str, limit: usize) -> Self {
+        if text.len() <= limit && text.bytes().all(printable) {
             return Self(text.into());
         }
         let mut shown: String = text
             .chars()
-            .take(MAX_CHARS + 1)
+            .take(limit.saturating_add(1))
             .map(|c| {
                 if c.is_ascii() && (' '..='~').contains(&c) {
                     c
@@ -43,8 +55,8 @@ impl DisplayText {
                 }
             })
             .collect();
-        if shown.len() > MAX_CHARS {
-            shown.truncate(MAX_CHARS.saturating_sub(CUT.len()));
+        if shown.len() > limit {
+            shown.truncate(limit.saturating_sub(CUT.len()));
             shown.push_str(CUT);
         }
         Self(shown.into())
@@ -130,6 +142,14 @@ mod tests {
         check(&"x".repeat(256), &"x".repeat(256));
         check(&"x".repeat(257), &format!("{}...", "x".repeat(253)));
         check(&"\u{e9}".repeat(10_000), &format!("{}...", " ".repeat(253)));
+    }
+
+    #[test]
+    fn what_a_program_said_is_cut_later() {
+        let text = "x".repeat(512);
+        assert_eq!(DisplayText::said(&text).as_str(), text);
+        let cut = DisplayText::said(&"\n".repeat(513));
+        assert_eq!(cut.as_str(), format!("{}...", " ".repeat(509)));
     }
 
     proptest::proptest! {

@@ -67,7 +67,7 @@ impl From<Reply> for Outcome {
         if reply.ok {
             Self::Applied
         } else {
-            Self::Failed(DisplayText::new(reply.said.as_str()))
+            Self::Failed(DisplayText::said(reply.said.as_str()))
         }
     }
 }

@@ -3,15 +3,16 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use terok_clearance::socket::RuntimeDir;
+use terok_clearance::socket::{RuntimeDir, Sockets};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use super::{Running, Shield, Stack};
+use super::{Running, Shield, Side, Stack};
 
 /// A folder that is `XDG_RUNTIME_DIR` and `HOME`, and goes with the test.
 pub(crate) struct Place(TempDir);
@@ -115,17 +116,108 @@ impl Place {
             .await
     }
 
+    /// Starts a hub on its classic sockets: ours or theirs.
+    pub(crate) async fn hub(&self, side: Side) -> Running {
+        match side {
+            Side::Ours => self.our_hub(&[]).await,
+            Side::Theirs(stack) => self.their_hub(stack).await,
+        }
+    }
+
+    /// Starts a verdict helper that runs `shield`: ours or theirs.
+    pub(crate) async fn helper(&self, side: Side, shield: &Shield) -> Running {
+        match side {
+            Side::Ours => self.our_helper(shield).await,
+            Side::Theirs(stack) => self.their_helper(stack, shield).await,
+        }
+    }
+
+    /// Starts the verdict helper of `stack`, on its classic socket; it runs `shield`.
+    ///
+    /// It looks beside its interpreter first, where the stack's own program is. So it is run by an
+    /// interpreter in a folder of its own, with the stack's packages, and `shield` beside.
+    pub(crate) async fn their_helper(&self, stack: Stack, shield: &Shield) -> Running {
+        let twin = self.path().join("twin");
+        let prefix = stack.prefix();
+        std::fs::create_dir_all(twin.join("bin")).unwrap();
+        std::fs::copy(prefix.join("pyvenv.cfg"), twin.join("pyvenv.cfg")).unwrap();
+        symlink(prefix.join("lib"), twin.join("lib")).unwrap();
+        let python = twin.join("bin/python");
+        symlink(stack.program("python"), &python).unwrap();
+        Shield::leading_to(shield, &twin.join("bin"));
+        let mut command = self.command(python);
+        command.args(["-m", "terok_clearance.cli.main", "serve-verdict"]);
+        self.serve(&mut command, &[self.runtime().classic().verdict])
+            .await
+    }
+
+    /// Starts the hub of `stack` on `sockets`, made as that release's supervisor makes it.
+    pub(crate) async fn their_hub_at(&self, stack: Stack, sockets: &Sockets) -> Running {
+        let Sockets {
+            hub,
+            ingester,
+            verdict,
+        } = sockets;
+        let paths = [hub, ingester, verdict].map(|path| path.to_str().unwrap());
+        let mut command = self.script(stack, "hub.py", &paths);
+        self.serve(&mut command, &[ingester.clone(), hub.clone()])
+            .await
+    }
+
+    /// Starts our hub on `sockets`.
+    pub(crate) async fn our_hub_at(&self, sockets: &Sockets) -> Running {
+        let Sockets {
+            hub,
+            ingester,
+            verdict,
+        } = sockets;
+        let paths = [hub, ingester, verdict].map(|path| path.to_str().unwrap());
+        let [hub_path, ingester_path, verdict_path] = paths;
+        let mut command = self.ours(&[
+            "serve",
+            "--clearance-socket",
+            hub_path,
+            "--reader-socket",
+            ingester_path,
+            "--verdict-socket",
+            verdict_path,
+        ]);
+        self.serve(&mut command, &[ingester.clone(), hub.clone()])
+            .await
+    }
+
     /// Tells the ingester of the classic hub each of `lines`, as a reader does.
     pub(crate) async fn report(&self, lines: &[Value]) {
-        let mut ingester = UnixStream::connect(self.runtime().classic().ingester)
-            .await
-            .unwrap();
-        for line in lines {
-            ingester
-                .write_all(format!("{line}\n").as_bytes())
-                .await
-                .unwrap();
+        report(&self.runtime().classic().ingester, lines).await;
+    }
+}
+
+/// Tells the ingester at `socket` each of `lines`, as a reader does.
+pub(crate) async fn report(socket: &Path, lines: &[Value]) {
+    let mut ingester = UnixStream::connect(socket).await.unwrap();
+    for line in lines {
+        let line = format!("{line}\n");
+        ingester.write_all(line.as_bytes()).await.unwrap();
+    }
+    ingester.shutdown().await.unwrap();
+}
+
+/// Tells the ingester at `socket` of `line` again and again, until `heard` is done.
+///
+/// A subscriber is heard of by nobody before the hub has taken its call; what was told before is
+/// lost, with the Python hub.
+pub(crate) async fn while_repeating<T>(
+    socket: &Path,
+    line: &Value,
+    heard: impl Future<Output = T>,
+) -> T {
+    let mut heard = std::pin::pin!(heard);
+    let mut again = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut heard => return done,
+            _ = again.tick() => report(socket, std::slice::from_ref(line)).await,
         }
-        ingester.shutdown().await.unwrap();
     }
 }

@@ -114,6 +114,16 @@ impl Running {
             .unwrap_or_else(|error| panic!("{error}: {line:?} from {self:?}"))
     }
 
+    /// Returns the next line of JSON that it prints in which `key` is `value`.
+    pub(crate) async fn json_where(&mut self, key: &str, value: &str) -> Value {
+        loop {
+            let line = self.json().await;
+            if line[key] == value {
+                return line;
+            }
+        }
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();

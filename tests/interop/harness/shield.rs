@@ -15,12 +15,18 @@ impl Shield {
         std::fs::create_dir_all(directory).unwrap();
         let program = directory.join("terok-shield");
         let script = "#!/bin/sh\nprintf '%s\\n' \"$*\" >>\"$0.asked\"\n. \"$0.told\"\n";
-        std::fs::write(&program, script).unwrap();
-        let executable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&program, executable).unwrap();
+        make(&program, script);
         let shield = Self(program);
         shield.succeeds();
         shield
+    }
+
+    /// Puts a program into `directory` that runs this one.
+    pub(crate) fn leading_to(&self, directory: &Path) {
+        make(
+            &directory.join("terok-shield"),
+            &format!("#!/bin/sh\nexec '{}' \"$@\"\n", self.path()),
+        );
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -46,4 +52,10 @@ impl Shield {
     fn beside(&self, what: &str) -> PathBuf {
         self.0.with_extension(what)
     }
+}
+
+fn make(program: &Path, script: &str) {
+    std::fs::write(program, script).unwrap();
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(program, executable).unwrap();
 }

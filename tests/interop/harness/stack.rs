@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use terok_clearance::socket::Layout;
+
 /// A release of the Python stack: one `terok-clearance`, and the `terok-shield` of its time.
 ///
 /// They live in `$INTEROP_STACKS/<clearance version>/`, put there by `./check setup`. Releases
@@ -52,4 +54,19 @@ impl Stack {
     pub(crate) fn program(self, name: &str) -> PathBuf {
         self.prefix().join("bin").join(name)
     }
+
+    /// Returns where its supervisor puts a sandbox's sockets.
+    pub(crate) const fn layout(self) -> Layout {
+        match self {
+            Self::V0_7_0 => Layout::C,
+            Self::V0_8_0 | Self::V0_8_1 => Layout::D,
+        }
+    }
+}
+
+/// Whose part stands at one end of a pairing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Ours,
+    Theirs(Stack),
 }

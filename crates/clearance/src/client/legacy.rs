@@ -146,7 +146,7 @@ pub(super) fn refusal(error: VerdictError, request: &RequestId) -> Option<Decide
         VerdictError::ShieldCliFailed { action: _, stderr } => {
             Some(DecideError::EnforcementFailed {
                 request,
-                reason: DisplayText::new(&stderr),
+                reason: DisplayText::said(&stderr),
             })
         }
         VerdictError::InvalidAction { .. } => None,

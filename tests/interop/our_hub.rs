@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Our hub with the Python stack's UIs: its client, its subscribers, its terminal tool.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use terok_clearance::socket::Layout;
+
+use crate::harness::{CONTAINER, Place, Running, Shield, Stack, pending, report, while_repeating};
+
+const FIRST: &str = "0123456789ab:1";
+const SECOND: &str = "0123456789ab:2";
+
+fn state(kind: &str) -> Value {
+    json!({"type": kind, "container": CONTAINER})
+}
+
+#[tokio::test]
+async fn their_client_hears_every_event_and_answers() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let shield = Shield::within(&place.path().join("shield"));
+        let _helper = place.our_helper(&shield).await;
+        let _hub = place.our_hub(&[]).await;
+        let sockets = place.runtime().classic();
+        let socket = sockets.hub.to_str().unwrap();
+        let mut client = Running::start(&mut place.script(stack, "client.py", &[socket]));
+        assert_eq!(client.json().await, json!({"started": true}));
+        let event = |kind: &str| {
+            json!({
+                "type": kind, "container": CONTAINER, "request_id": "", "dest": "", "port": 0,
+                "proto": 0, "domain": "", "action": "", "ok": false, "reason": "", "dossier": {},
+            })
+        };
+        let up = state("shield_up");
+        let heard = while_repeating(&sockets.ingester, &up, client.json()).await;
+        assert_eq!(heard, json!({"event": event("shield_up")}), "{stack:?}");
+        // Each kind with what belongs to it, and nothing in the other fields.
+        let dossier = json!({"project": "warp", "task": "t1", "name": "build"});
+        for (line, changes) in [
+            (state("container_started"), json!({})),
+            (state("shield_down"), json!({})),
+            (state("shield_disengaged"), json!({})),
+            (
+                json!({"type": "container_exited", "container": CONTAINER, "reason": "eof"}),
+                json!({"reason": "eof"}),
+            ),
+            (
+                pending(FIRST, "api.example.com"),
+                json!({
+                    "type": "connection_blocked", "request_id": FIRST, "dest": "203.0.113.7",
+                    "port": 443, "proto": 6, "domain": "api.example.com", "dossier": dossier,
+                }),
+            ),
+        ] {
+            place.report(std::slice::from_ref(&line)).await;
+            let mut expected = event(line["type"].as_str().unwrap());
+            for (name, value) in changes.as_object().unwrap() {
+                expected[name] = value.clone();
+            }
+            loop {
+                let heard = client.json().await["event"].take();
+                if heard["type"] != "shield_up" {
+                    assert_eq!(heard, expected, "{stack:?}");
+                    break;
+                }
+            }
+        }
+        // What it is refused it says on its log, and returns false.
+        let mut verdict = async |dest: &str, ok: bool| {
+            let call = json!([CONTAINER, FIRST, dest, "allow"]);
+            client.say(&call.to_string()).await;
+            let mut told = Vec::new();
+            loop {
+                let line = client.json().await;
+                if !line["verdict"].is_null() {
+                    assert_eq!(line, json!({"verdict": ok}), "{stack:?}");
+                    return told;
+                }
+                told.push(line["event"].clone());
+            }
+        };
+        assert_eq!(verdict("203.0.113.7", false).await, [json!(null); 0]);
+        shield.does("echo 'no such container' >&2; exit 1");
+        let mut told = verdict("api.example.com", false).await;
+        shield.succeeds();
+        told.append(&mut verdict("api.example.com", true).await);
+        assert_eq!(verdict("api.example.com", false).await, [json!(null); 0]);
+        while told.len() < 2 {
+            told.push(client.json().await["event"].take());
+        }
+        let applied = |ok: bool| {
+            let mut expected = event("verdict_applied");
+            expected["request_id"] = json!(FIRST);
+            expected["action"] = json!("allow");
+            expected["ok"] = json!(ok);
+            expected
+        };
+        assert_eq!(told, [applied(false), applied(true)], "{stack:?}");
+        let order = format!("allow {CONTAINER} api.example.com");
+        assert_eq!(shield.asked(), [order.clone(), order]);
+        let ended = client.end().await;
+        assert!(ended.status.success(), "{ended:?}");
+        assert_eq!(
+            ended.errors.matches("Verdict refused").count(),
+            3,
+            "{ended:?}"
+        );
+        assert!(!ended.errors.contains("Traceback"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn their_event_subscriber_draws_what_it_draws_of_theirs() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let shield = Shield::within(&place.path().join("shield"));
+        let _helper = place.our_helper(&shield).await;
+        let _hub = place.our_hub(&[]).await;
+        let sockets = place.runtime().classic();
+        let socket = sockets.hub.to_str().unwrap();
+        let mut popups = Running::start(&mut place.script(stack, "subscriber.py", &[socket]));
+        popups.json_where("hook", "ready").await;
+        place
+            .report(&[pending(FIRST, "api.example.com"), pending(SECOND, "")])
+            .await;
+        let asked = popups.json().await;
+        assert_eq!(
+            asked,
+            json!({
+                "id": 1, "summary": "Blocked: api.example.com:443",
+                "body": "Task: warp/t1 \u{b7} build\nProtocol: TCP",
+                "actions": [["allow", "Allow"], ["deny", "Deny"]], "replaces": 0,
+                "container": CONTAINER, "identity": ["warp", "t1", "build"],
+            })
+        );
+        assert_eq!(popups.json().await["summary"], "Blocked: 203.0.113.7:443");
+        for (does, button, summary) in [
+            ("exit 0", json!([1, "allow"]), "Allowed: api.example.com"),
+            ("exit 1", json!([2, "deny"]), "Deny failed: 203.0.113.7"),
+        ] {
+            shield.does(does);
+            popups.say(&button.to_string()).await;
+            let result = popups.json().await;
+            assert_eq!(result["summary"], summary, "{stack:?}");
+            assert_eq!(result["replaces"], button[0]);
+        }
+        assert_eq!(
+            shield.asked(),
+            [
+                format!("allow {CONTAINER} api.example.com"),
+                format!("deny {CONTAINER} 203.0.113.7"),
+            ]
+        );
+        for (line, hook, summary) in [
+            ("shield_down", "down", "Shield down: 0123456789ab"),
+            (
+                "shield_disengaged",
+                "disengaged",
+                "Shield disengaged: 0123456789ab",
+            ),
+            ("shield_up", "up", "Shield up: 0123456789ab"),
+            (
+                "container_started",
+                "started",
+                "Container started: 0123456789ab",
+            ),
+            (
+                "container_exited",
+                "exited",
+                "Container stopped: 0123456789ab",
+            ),
+        ] {
+            place.report(&[state(line)]).await;
+            let (first, second) = (popups.json().await, popups.json().await);
+            let (told, drawn) = if first["hook"].is_null() {
+                (second, first)
+            } else {
+                (first, second)
+            };
+            assert_eq!(told["hook"], hook, "{stack:?}");
+            assert_eq!(drawn["summary"], summary, "{stack:?}");
+        }
+        let ended = popups.end().await;
+        assert!(ended.status.success(), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn their_multi_socket_subscriber_finds_our_hubs_where_its_release_looks() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let sockets = place
+            .runtime()
+            .of(&CONTAINER.parse().unwrap(), stack.layout());
+        let shield = Shield::within(&place.path().join("shield"));
+        let verdict = sockets.verdict.to_str().unwrap();
+        let mut helper = place.ours(&[
+            "serve-verdict",
+            "--shield",
+            shield.path(),
+            "--verdict-socket",
+            verdict,
+        ]);
+        let _helper = place
+            .serve(&mut helper, std::slice::from_ref(&sockets.verdict))
+            .await;
+        // One is there before it starts, the other comes later; it goes, and comes back.
+        let other = place
+            .runtime()
+            .of(&"fedcba987654".parse().unwrap(), stack.layout());
+        let hub = place.our_hub_at(&sockets).await;
+        let mut all = Running::start(&mut place.script(stack, "subscriber.py", &[]));
+        all.json_where("hook", "ready").await;
+        report(&sockets.ingester, &[pending(FIRST, "api.example.com")]).await;
+        let asked = all.json().await;
+        assert_eq!(
+            asked["summary"], "Blocked: api.example.com:443",
+            "{stack:?}"
+        );
+        all.say(&json!([asked["id"], "allow"]).to_string()).await;
+        assert_eq!(all.json().await["summary"], "Allowed: api.example.com");
+        assert_eq!(
+            shield.asked(),
+            [format!("allow {CONTAINER} api.example.com")]
+        );
+        for round in 1..=2 {
+            let later = place.our_hub_at(&other).await;
+            // What is pending is told to whoever comes later, so nothing has to be repeated.
+            let request = format!("fedcba987654:{round}");
+            report(&other.ingester, &[pending(&request, "later.example")]).await;
+            let asked = all.json_where("container", "fedcba987654").await;
+            assert_eq!(asked["summary"], "Blocked: later.example:443", "{stack:?}");
+            later.signal(Signal::TERM);
+            let ended = later.end().await;
+            assert!(ended.status.success(), "{ended:?}");
+            assert!(!other.hub.exists(), "the socket was left behind");
+        }
+        drop(hub);
+        assert!(all.end().await.status.success());
+    }
+}
+
+#[tokio::test]
+async fn their_terminal_asks_and_answers() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let sockets = place
+            .runtime()
+            .of(&CONTAINER.parse().unwrap(), stack.layout());
+        let shield = Shield::within(&place.path().join("shield"));
+        let verdict = sockets.verdict.to_str().unwrap();
+        let mut helper = place.ours(&[
+            "serve-verdict",
+            "--shield",
+            shield.path(),
+            "--verdict-socket",
+            verdict,
+        ]);
+        let _helper = place
+            .serve(&mut helper, std::slice::from_ref(&sockets.verdict))
+            .await;
+        let _hub = place.our_hub_at(&sockets).await;
+        let mut terminal =
+            Running::start(&mut place.theirs(stack, "terok-clearance-hub", &["clearance"]));
+        terminal.until("listening on per-container sockets\n").await;
+        report(
+            &sockets.ingester,
+            &[pending(FIRST, "api.example.com"), pending(SECOND, "")],
+        )
+        .await;
+        terminal
+            .until("[1] BLOCKED  Blocked: api.example.com:443  Task: warp/t1 \u{b7} build\n")
+            .await;
+        terminal
+            .until("[2] BLOCKED  Blocked: 203.0.113.7:443")
+            .await;
+        terminal.say("a 1").await;
+        terminal
+            .until("\u{1b}[32mAllowed: api.example.com  Task: warp/t1 \u{b7} build")
+            .await;
+        terminal.say("a 1").await;
+        terminal.until("No pending request [1]\n").await;
+        terminal.say("d 2").await;
+        terminal.until("\u{1b}[31mDenied: 203.0.113.7").await;
+        terminal.say("l").await;
+        terminal.until("(no pending requests)\n").await;
+        terminal.say("q").await;
+        assert!(terminal.end().await.status.success(), "{stack:?}");
+        assert_eq!(
+            shield.asked(),
+            [
+                format!("allow {CONTAINER} api.example.com"),
+                format!("deny {CONTAINER} 203.0.113.7"),
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_guarded_namespace_is_answered_from_their_terminal() {
+    for stack in [Stack::V0_8_0, Stack::V0_8_1] {
+        assert_eq!(stack.layout(), Layout::D);
+        let place = Place::new();
+        // A sandbox: a network namespace with a way out that leads nowhere.
+        let set_up = "ip link set lo up
+            ip link add inside type veth peer name outside
+            ip address add 10.9.0.2/24 dev inside
+            ip link set inside up
+            ip link set outside up
+            ip route add default via 10.9.0.1
+            echo ready
+            while read line; do
+                bash -c 'exec 3<>/dev/tcp/203.0.113.7/443' 2>&1 | sed 's/^.*: //'
+            done";
+        let mut sandbox = place.command("unshare");
+        let mut sandbox = Running::start(sandbox.args(["--net", "bash", "-c", set_up]));
+        sandbox.until("ready\n").await;
+        let pid = sandbox.pid().as_raw_nonzero().to_string();
+        let mut supervisor = place.ours(&["supervise", "--pid", &pid, "--name", CONTAINER]);
+        let mut supervisor = Running::start(&mut supervisor);
+        supervisor.until("questions at ").await;
+        let mut terminal =
+            Running::start(&mut place.theirs(stack, "terok-clearance-hub", &["clearance"]));
+        terminal.until("listening on per-container sockets\n").await;
+        sandbox.say("try").await;
+        sandbox.until("refused\n").await;
+        terminal
+            .until("[1] BLOCKED  Blocked: 203.0.113.7:443  Container: 0123456789ab\nProtocol: TCP")
+            .await;
+        terminal.say("a 1").await;
+        terminal.until("Allowed: 203.0.113.7").await;
+        // It passes now, and there is nobody at the gateway.
+        sandbox.say("try").await;
+        sandbox.until("No route to host\n").await;
+        terminal.say("q").await;
+        assert!(terminal.end().await.status.success(), "{stack:?}");
+    }
+}
