@@ -16,15 +16,26 @@
     )
 )]
 
+mod annotations;
+mod audit;
 pub mod dns;
+pub mod dnsmasq;
 mod facts;
+mod holder;
 mod line;
 mod names;
 pub mod nflog;
+mod outbox;
 pub mod packet;
 mod run;
+mod window;
 
+pub use annotations::{Annotations, AnnotationsError};
+pub use audit::to_audit_line;
 pub use facts::{Fact, Facts, first_request};
+pub use holder::{Holder, HolderProcess, holder};
 pub use line::to_line;
 pub use names::Names;
+pub use outbox::Outbox;
 pub use run::{Loss, Reader, RunError, Sink, Sockets};
+pub use window::Window;

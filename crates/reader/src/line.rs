@@ -82,12 +82,17 @@ impl<'a> Line<'a> {
 }
 
 /// Writes microseconds since the epoch as ISO 8601 in UTC, as Python's `isoformat` does.
+fn iso(at: u64) -> String {
+    format!("{}.{:06}+00:00", date(at), at % 1_000_000)
+}
+
+/// Writes the whole seconds of microseconds since the epoch as a date and a time in UTC.
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "the greatest u64 is the year 586,524: nothing here comes near a bound"
 )]
-fn iso(at: u64) -> String {
-    let (seconds, micros) = (at / 1_000_000, at % 1_000_000);
+pub(crate) fn date(at: u64) -> String {
+    let seconds = at / 1_000_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Counted from 0000-03-01, a year ends with its leap day, and 400 years are 146,097 days.
     let days = days + 719_468;
@@ -104,7 +109,7 @@ fn iso(at: u64) -> String {
     };
     let year = era * 400 + year + carry;
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}+00:00")
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 #[cfg(test)]

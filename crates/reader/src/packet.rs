@@ -144,7 +144,9 @@ impl<'a> Log<'a> {
 }
 
 impl Rule {
-    /// The kernel cuts a prefix at 127 bytes and ends it with a NUL.
+    /// Takes the prefixes of our rules, and any other with `BLOCKED` in it for a question, as the
+    /// Python readers do: a rule of somebody else's shield. Prefixes are the firewall's, not the
+    /// sandbox's. The kernel cuts one at 127 bytes and ends it with a NUL.
     fn of(prefix: &[u8]) -> Self {
         let prefix = prefix.strip_suffix(b"\0").unwrap_or(prefix);
         [
@@ -155,7 +157,16 @@ impl Rule {
         ]
         .into_iter()
         .find(|(known, _)| known.as_bytes() == prefix)
-        .map_or(Self::Other, |(_, rule)| rule)
+        .map_or_else(|| Self::foreign(prefix), |(_, rule)| rule)
+    }
+
+    fn foreign(prefix: &[u8]) -> Self {
+        let blocked = b"BLOCKED";
+        if prefix.windows(blocked.len()).any(|word| word == blocked) {
+            Self::Blocked
+        } else {
+            Self::Other
+        }
     }
 }
 

@@ -99,8 +99,11 @@ fn the_prefix_names_the_rule() {
         (b"TEROK_SHIELD_PRIVATE: \0", Rule::Private),
         (b"TEROK_SHIELD_ANSWER: \0", Rule::Answer),
         (b"TEROK_SHIELD_ALLOWED: \0", Rule::Other),
-        (b"xTEROK_SHIELD_BLOCKED: \0", Rule::Other),
-        (b"TEROK_SHIELD_BLOCKED: \0\0", Rule::Other),
+        (b"xTEROK_SHIELD_BLOCKED: \0", Rule::Blocked),
+        (b"MY_BLOCKED_PACKETS\0", Rule::Blocked),
+        (b"TEROK_SHIELD_BLOCKED: \0\0", Rule::Blocked),
+        (b"TEROK_SHIELD_BLOCK: \0", Rule::Other),
+        (b"TEROK_SHIELD_blocked: \0", Rule::Other),
         (b"\0", Rule::Other),
         (b"", Rule::Other),
     ] {

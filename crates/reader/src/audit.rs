@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Questions as lines of a sandbox's audit log, in the words and the order of the Python stack's.
+
+use serde::Serialize;
+use terok_clearance::{Blocked, ContainerId, Dest, Dossier, Protocol};
+
+use crate::line::date;
+
+/// Returns the line about a packet that was blocked `at` microseconds after the epoch, its newline
+/// included. The time is told in whole seconds; what is not known is left out.
+pub fn to_audit_line(blocked: &Blocked, at: u64) -> Vec<u8> {
+    let line = Line {
+        ts: format!("{}+00:00", date(at)),
+        container: &blocked.container,
+        action: "blocked",
+        dest: &blocked.address,
+        port: blocked.port,
+        proto: proto(blocked.protocol),
+        domain: blocked.domain.as_ref(),
+        dossier: Some(&blocked.dossier).filter(|dossier| !dossier.is_empty()),
+    };
+    // Maps with text keys, texts and numbers only: nothing that JSON cannot hold.
+    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    ts: String,
+    container: &'a ContainerId,
+    action: &'static str,
+    dest: &'a Dest,
+    port: u16,
+    proto: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a Dest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dossier: Option<&'a Dossier>,
+}
+
+/// Names the two protocols that the Python stack names; every other is its number.
+fn proto(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::TCP | Protocol::UDP => protocol.to_string(),
+        Protocol(number) => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_the_python_stack_writes_them() {
+        let mut blocked = Blocked {
+            container: "0123456789ab".parse().unwrap(),
+            request: "0123456789ab:7".parse().unwrap(),
+            address: "203.0.113.7".parse().unwrap(),
+            port: 443,
+            protocol: Protocol::TCP,
+            domain: Some("api.example.com".parse().unwrap()),
+            dossier: Dossier::new([("project".into(), "web".into())].into()),
+            process: None,
+        };
+        let line = |blocked: &Blocked| {
+            String::from_utf8(to_audit_line(blocked, 1_795_255_384_999_999)).unwrap()
+        };
+        insta::assert_snapshot!(line(&blocked), @r#"{"ts":"2026-11-21T10:03:04+00:00","container":"0123456789ab","action":"blocked","dest":"203.0.113.7","port":443,"proto":"tcp","domain":"api.example.com","dossier":{"project":"web"}}"#);
+        blocked.domain = None;
+        blocked.dossier = Dossier::default();
+        blocked.protocol = Protocol::ICMP;
+        blocked.port = 0;
+        insta::assert_snapshot!(line(&blocked), @r#"{"ts":"2026-11-21T10:03:04+00:00","container":"0123456789ab","action":"blocked","dest":"203.0.113.7","port":0,"proto":"1"}"#);
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who listens to a packet log group: the kernel gives one to a single socket of a network
+//! namespace, and says no more than `EPERM` to everybody else.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use terok_clearance::DisplayText;
+
+/// Who listens to a log group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The netlink address of the socket.
+    pub port: u32,
+    /// The process that has the socket open, if it can be seen from here: another user's
+    /// processes, and those of a container's outside, cannot.
+    pub process: Option<HolderProcess>,
+}
+
+/// A process that listens to a log group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderProcess {
+    /// Its id.
+    pub pid: u32,
+    /// Its command line.
+    pub command: DisplayText,
+}
+
+/// `NETLINK_NETFILTER`.
+const NETFILTER: &str = "12";
+
+/// Returns who listens to log group `group` in the network namespace of the process `of`, or of
+/// the caller; `None` if nobody does.
+///
+/// Errors: the kernel's list of listeners cannot be read, which takes root over the namespace.
+pub fn holder(group: u16, of: Option<u32>) -> io::Result<Option<Holder>> {
+    let net = match of {
+        Some(pid) => PathBuf::from(format!("/proc/{pid}/net")),
+        None => PathBuf::from("/proc/thread-self/net"),
+    };
+    let listeners = fs::read_to_string(net.join("netfilter/nfnetlink_log"))?;
+    let Some(port) = listener(&listeners, group) else {
+        return Ok(None);
+    };
+    let sockets = fs::read_to_string(net.join("netlink"))?;
+    let process = inode(&sockets, port).and_then(|inode| owner(Path::new("/proc"), inode));
+    Ok(Some(Holder { port, process }))
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.process {
+            Some(HolderProcess { pid, command }) => write!(f, "process {pid} ({command})"),
+            None => write!(f, "a process that cannot be seen from here"),
+        }
+    }
+}
+
+/// Finds a group's row: group, port, waiting, copy mode, copy range, timeout, references.
+fn listener(table: &str, group: u16) -> Option<u32> {
+    let group = group.to_string();
+    let mut rows = table.lines().map(str::split_ascii_whitespace);
+    let mut row = rows.find(|row| row.clone().next() == Some(&group))?;
+    row.nth(1)?.parse().ok()
+}
+
+/// Finds the netfilter socket of a port: address, protocol, port, …, and last the inode.
+fn inode(table: &str, port: u32) -> Option<u64> {
+    let port = port.to_string();
+    let mut rows = table.lines().map(str::split_ascii_whitespace);
+    let row = rows.find(|row| {
+        let mut columns = row.clone().skip(1);
+        columns.next() == Some(NETFILTER) && columns.next() == Some(&port)
+    })?;
+    row.last()?.parse().ok()
+}
+
+/// Finds a process that has a socket open.
+fn owner(proc: &Path, inode: u64) -> Option<HolderProcess> {
+    let socket = PathBuf::from(format!("socket:[{inode}]"));
+    let processes = fs::read_dir(proc).ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.find(|pid| {
+        let open = fs::read_dir(proc.join(pid.to_string()).join("fd"));
+        let mut open = open.into_iter().flatten().flatten();
+        open.any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == socket))
+    })?;
+    let command = fs::read(proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    Some(HolderProcess {
+        pid,
+        command: DisplayText::new(command.trim_end()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_tables_are_read() {
+        let log = "    2   4711     0 2    64      0  1\n  100 4242424242     0 2 65535   100  2\n";
+        assert_eq!(listener(log, 100), Some(4_242_424_242));
+        assert_eq!(listener(log, 2), Some(4711));
+        assert_eq!(listener(log, 10), None);
+        let netlink = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n\
+            00000000a1b2c3d4 0   4711       00000000 0        0        0     2        0        11\n\
+            00000000a1b2c3d5 12  4711       00000000 0        0        0     2        0        22\n\
+            00000000a1b2c3d6 12  4242424242 00000000 0        0        0     2        0        33\n";
+        assert_eq!(inode(netlink, 4711), Some(22));
+        assert_eq!(inode(netlink, 4_242_424_242), Some(33));
+        assert_eq!(inode(netlink, 5), None);
+        for garbled in ["", "100", "100 x", "\u{0}"] {
+            assert_eq!((listener(garbled, 100), inode(garbled, 1)), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_socket_leads_to_the_process_that_has_it_open() {
+        let (ours, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
+        let found = owner(Path::new("/proc"), inode).unwrap();
+        assert_eq!(found.pid, std::process::id());
+        assert!(!found.command.is_empty());
+        assert_eq!(owner(Path::new("/proc"), u64::MAX), None);
+    }
+}

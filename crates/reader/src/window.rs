@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One mention of a destination in half a minute: a program that retries asks once.
+//!
+//! Pure: the time comes in.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use terok_clearance::Dest;
+use tokio::time::Instant;
+
+/// Remembers which destinations were mentioned lately, bounded in number and time.
+///
+/// Two are in use, as in the Python stack: one for questions that reached a hub, one for lines of
+/// the audit log. So a hub that is away keeps neither from the other.
+#[derive(Debug)]
+pub struct Window {
+    span: Duration,
+    limit: usize,
+    marks: HashMap<Dest, Instant>,
+    /// The marks, oldest first. One that was renewed is here more than once.
+    order: VecDeque<(Instant, Dest)>,
+}
+
+impl Window {
+    /// How long a destination is not mentioned again: the Python stack's half minute.
+    pub const SPAN: Duration = Duration::from_secs(30);
+    /// The destinations that are remembered, unless told otherwise. A sandbox that goes through
+    /// more of them within the span is asked about some twice; memory stays bounded.
+    pub const LIMIT: usize = 4096;
+
+    /// Returns an empty memory of at most `limit` destinations, each for `span`.
+    pub fn new(span: Duration, limit: usize) -> Self {
+        Self {
+            span,
+            limit,
+            marks: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
+    /// Says whether `dest` was not mentioned within the span before `now`.
+    pub fn is_open(&self, dest: &Dest, now: Instant) -> bool {
+        let mark = self.marks.get(dest);
+        mark.is_none_or(|mark| now.saturating_duration_since(*mark) >= self.span)
+    }
+
+    /// Remembers that `dest` is mentioned at `now`.
+    pub fn mark(&mut self, dest: Dest, now: Instant) {
+        self.marks.insert(dest.clone(), now);
+        self.order.push_back((now, dest));
+        while let Some((at, _)) = self.order.front() {
+            let over = now.saturating_duration_since(*at) >= self.span;
+            if !over && self.order.len() <= self.limit {
+                break;
+            }
+            if let Some((at, dest)) = self.order.pop_front()
+                && self.marks.get(&dest) == Some(&at)
+            {
+                self.marks.remove(&dest);
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.marks.clear();
+        self.order.clear();
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new(Self::SPAN, Self::LIMIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dest(text: &str) -> Dest {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_destination_is_mentioned_once_in_the_span() {
+        let (mut window, start) = (Window::default(), Instant::now());
+        let (one, two) = (dest("192.0.2.1"), dest("api.example.com"));
+        assert!(window.is_open(&one, start));
+        window.mark(one.clone(), start);
+        let last = start + Window::SPAN - Duration::from_nanos(1);
+        assert!(!window.is_open(&one, start) && !window.is_open(&one, last));
+        assert!(window.is_open(&two, last));
+        assert!(window.is_open(&one, start + Window::SPAN));
+        window.clear();
+        assert!(window.is_open(&one, start));
+    }
+
+    #[test]
+    fn over_the_limit_the_oldest_is_forgotten() {
+        let (mut window, now) = (Window::new(Window::SPAN, 2), Instant::now());
+        for name in ["a", "b", "c"] {
+            window.mark(dest(name), now);
+        }
+        assert!(window.is_open(&dest("a"), now));
+        assert!(!window.is_open(&dest("b"), now) && !window.is_open(&dest("c"), now));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_does_what_a_plain_table_does(
+            steps in proptest::collection::vec((0..6_u8, 0..20_u64, proptest::bool::ANY), 0..200)
+        ) {
+            let mut now = Instant::now();
+            let mut window = Window::new(Duration::from_secs(30), 1000);
+            let mut table: HashMap<u8, Instant> = HashMap::new();
+            for (name, seconds, mark) in steps {
+                now += Duration::from_secs(seconds);
+                let key = dest(&name.to_string());
+                let open = table.get(&name).is_none_or(|at| now - *at >= Duration::from_secs(30));
+                assert_eq!(window.is_open(&key, now), open);
+                if mark {
+                    window.mark(key, now);
+                    table.insert(name, now);
+                    let span = Duration::from_secs(30);
+                    assert!(window.order.iter().all(|(at, _)| now - *at < span));
+                }
+                assert!(window.marks.len() <= window.order.len());
+            }
+        }
+    }
+}
