@@ -26,6 +26,7 @@ Exit status:
   1    it failed; the reason is on standard error
   2    the arguments are wrong
   70   an internal error: a bug, please report it
+  75   another program has the packet log that `reader` wants
   125  `run` itself failed; otherwise `run` has the status of its command
   130  ended by Ctrl-C; 143 by SIGTERM
 
@@ -108,8 +109,13 @@ const NAMES: &[(&str, &str, &[&str])] = &[(
     &["serve", "serve-verdict", "clearance"],
 )];
 
+/// The Python stack's reader, as it is called where it is installed, and in its package; and that
+/// name without its ending. Whoever calls us so wants `reader`.
+const READERS: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "nflog-reader"];
+
 /// Returns what `args` ask for; `args[0]` is the name the program was called by.
 pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
+    let args = as_reader(args);
     let name = args
         .first()
         .and_then(|name| Path::new(name).file_name())
@@ -127,6 +133,30 @@ pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
         .try_get_matches_from(args)
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(|error| Refusal { error, json, color })
+}
+
+/// Says `reader` for whoever calls us as the Python stack's reader is called: by its name, or as
+/// its interpreter is (`python -I nflog-reader.py STATE_DIR …`), as the script of `reader --script`
+/// does.
+fn as_reader(mut args: Vec<OsString>) -> Vec<OsString> {
+    let is_reader = |arg: &OsString| {
+        let name = Path::new(arg).file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| READERS.contains(&name))
+    };
+    let options = args.iter().skip(1).take_while(|arg| {
+        let arg = arg.as_encoded_bytes();
+        arg.starts_with(b"-") && arg != b"--"
+    });
+    let script = 1 + options.count();
+    let ours = if args.first().is_some_and(is_reader) {
+        0
+    } else if args.get(script).is_some_and(is_reader) {
+        script
+    } else {
+        return args;
+    };
+    args.splice(..=ours, ["terok-clearance".into(), "reader".into()]);
+    args
 }
 
 /// Returns the grammar of the program when it is called by `name`.
@@ -172,6 +202,48 @@ mod tests {
         assert!(asked("terok-clearance-hub preview").is_err());
         assert!(asked("terok-clearance preview").is_ok());
         assert!(asked("anything-else preview").is_ok());
+    }
+
+    #[test]
+    fn whoever_calls_us_as_the_python_reader_gets_ours() {
+        for (line, expected) in [
+            (
+                "/usr/bin/nflog-reader /sd c --emit=json",
+                "terok-clearance reader /sd c --emit=json",
+            ),
+            ("/x/nflog-reader.py /sd c", "terok-clearance reader /sd c"),
+            (
+                "/usr/bin/python3 -I /x/nflog-reader.py /sd c",
+                "terok-clearance reader /sd c",
+            ),
+            (
+                "python3 /x/nflog_reader.py /sd c --hub-socket=",
+                "terok-clearance reader /sd c --hub-socket=",
+            ),
+            (
+                "terok-clearance reader /sd c",
+                "terok-clearance reader /sd c",
+            ),
+            (
+                "terok-clearance run -- nflog-reader.py x",
+                "terok-clearance run -- nflog-reader.py x",
+            ),
+            (
+                "terok-clearance -- nflog-reader.py",
+                "terok-clearance -- nflog-reader.py",
+            ),
+            ("terok-clearance", "terok-clearance"),
+        ] {
+            let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            let expected: Vec<OsString> = expected.split(' ').map(Into::into).collect();
+            assert_eq!(as_reader(args), expected, "{line}");
+        }
+        assert!(
+            asked(
+                "python3 -I /x/nflog-reader.py /sd c --annotations={} --container-id= --hub-socket="
+            )
+            .is_ok()
+        );
     }
 
     #[test]

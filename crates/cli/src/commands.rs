@@ -7,6 +7,7 @@
 pub mod clearance;
 pub mod demo;
 pub mod preview;
+pub mod reader;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
@@ -40,6 +41,10 @@ pub enum Command {
     #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
 
+    /// Tell a hub of every packet that the firewall of one sandbox drops.
+    #[command(display_order = 80, long_about = reader::ABOUT)]
+    Reader(reader::Args),
+
     /// Run a command in a sandbox that reaches nothing until you allow it.
     #[command(display_order = 20)]
     Run(run::Args),
@@ -71,6 +76,8 @@ impl Command {
 
             Self::Preview(args) => preview::perform(args, context),
 
+            Self::Reader(args) => reader::perform(args, context),
+
             Self::Run(args) => run::perform(args, context),
 
             Self::Serve(args) => serve::perform(args, context),
@@ -85,6 +92,7 @@ impl Command {
     pub(crate) const fn log_level(&self) -> LevelFilter {
         match self {
             Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => LevelFilter::INFO,
+            Self::Reader(args) => args.log_level(),
             _ => LevelFilter::WARN,
         }
     }

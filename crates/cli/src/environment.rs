@@ -29,6 +29,7 @@ pub struct Environment {
     journal: bool,
     path: Option<OsString>,
     terminal: Option<String>,
+    inside: bool,
     uid: u32,
     variables: Vec<(OsString, OsString)>,
 }
@@ -69,6 +70,7 @@ impl Environment {
             journal: set("JOURNAL_STREAM").is_some(),
             path: set("PATH"),
             terminal: text("TERM"),
+            inside: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
             uid,
             variables: Vec::new(),
         }
@@ -103,6 +105,24 @@ impl Environment {
     /// Returns where programs are looked for.
     pub fn path(&self) -> Option<&OsString> {
         self.path.as_ref()
+    }
+
+    /// Returns the first file called `name` that can be executed, in the absolute directories of
+    /// `PATH`.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let executable = |path: &PathBuf| {
+            let found = std::fs::metadata(path);
+            found.is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+        };
+        std::env::split_paths(self.path.as_ref()?)
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join(name))
+            .find(executable)
+    }
+
+    /// Says whether a reader was started inside the network namespace that it is to read.
+    pub const fn is_inside(&self) -> bool {
+        self.inside
     }
 
     /// Returns those of the variables that are set, for a program that is to have no others.

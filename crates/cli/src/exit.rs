@@ -22,6 +22,8 @@ impl Status {
     pub const USAGE: Self = Self(2);
     /// A bug of ours (`EX_SOFTWARE` of sysexits.h).
     pub const INTERNAL: Self = Self(70);
+    /// Somebody else has what only one can have: try again later (`EX_TEMPFAIL` of sysexits.h).
+    pub const TAKEN: Self = Self(75);
     /// `run` itself failed, as against its command (env(1), podman-run(1)).
     pub const RUN_FAILED: Self = Self(125);
     /// The command of `run` could not be executed, as a shell has it.

@@ -195,7 +195,7 @@ fn the_help_teaches() {
     let help = session.run(&["--help"]);
     assert!(help.status.success());
     insta::assert_snapshot!("help", text(&help.stdout));
-    for command in ["clearance", "preview", "serve", "serve-verdict"] {
+    for command in ["clearance", "preview", "reader", "serve", "serve-verdict"] {
         let help = session.run(&[command, "--help"]);
         assert!(help.status.success());
         insta::assert_snapshot!(format!("help-{command}"), text(&help.stdout));

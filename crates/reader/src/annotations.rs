@@ -48,9 +48,9 @@ impl Annotations {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let fields = match serde_json::from_str(text).map_err(AnnotationsError::Json)? {
-            Value::Object(fields) => fields,
-            _ => return Err(AnnotationsError::NoObject),
+        let value = serde_json::from_str(text).map_err(AnnotationsError::Json)?;
+        let Value::Object(fields) = value else {
+            return Err(AnnotationsError::NoObject);
         };
         let mut meta_path = None;
         let mut dossier = BTreeMap::new();

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `reader`: the packet log of one sandbox, told to a hub or to a program.
+//!
+//! It takes the place of the Python stack's `nflog-reader.py`: the same arguments, environment,
+//! files and lines.
+
+mod delivery;
+mod inside;
+mod record;
+mod session;
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use reader::{Annotations, Facts, Reader, first_request};
+use terok_clearance::socket::{Layout, RuntimeDir};
+use terok_clearance::{ContainerId, DisplayText, Dossier};
+use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+
+use crate::{Context, Failure, Status, Stop, block_on};
+
+use delivery::{Mailbox, deliver};
+use inside::Inside;
+use record::Record;
+use session::{Session, Teller};
+
+/// What it does, at length.
+pub(super) const ABOUT: &str = "Tell a hub of every packet that the firewall of one sandbox drops.
+
+It takes the place of the Python stack's nflog-reader.py: it takes the same arguments and writes \
+the same lines. The sandbox's network namespace is found by asking podman for the container's \
+process, unless _TEROK_SHIELD_NFLOG_NSENTER=1 says that this is the place already.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Files in STATE_DIR:
+  audit.jsonl    gets a line for each destination, once in 30 seconds
+  dnsmasq.log    is read for names, where the sandbox has a dnsmasq
+  reader.pid     names the reader with --emit=socket, unless it was started inside
+
+Instead of the Python reader:
+  The hook of terok-shield runs `python -I .../shield/nflog-reader.py STATE_DIR CONTAINER ...`. A
+  script of two lines in that place has Python replace itself by this program:
+    cd ~/.local/share/terok/shield && mv nflog-reader.py nflog-reader.py.orig
+    terok-clearance reader --script > nflog-reader.py
+  `terok-shield setup` puts its own back. A symlink called nflog-reader is this command, too.
+
+Exit status:
+  0    told to end by SIGTERM or Ctrl-C, or the sandbox or whoever read the output ended
+  1    it failed; the reason is on standard error
+  2    the arguments are wrong
+  75   another program listens to the sandbox's packet log; it is named on standard error")]
+pub struct Args {
+    /// The directory of the sandbox's shield.
+    #[arg(value_name = "STATE_DIR", required_unless_present = "script")]
+    state_dir: Option<PathBuf>,
+    /// The container's name or id, as events carry it.
+    #[arg(value_name = "CONTAINER", required_unless_present = "script")]
+    container: Option<ContainerId>,
+    /// Where to tell: `socket`, a hub's ingester, or `json`, lines on standard output
+    #[arg(long, value_enum, default_value_t = Emit::Socket, hide_possible_values = true)]
+    emit: Emit,
+    /// What is known of the sandbox, a JSON object; `meta_path` names a file of more
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    annotations: String,
+    /// The container's full id, which names the socket of its hub
+    #[arg(
+        long,
+        value_name = "FULLID",
+        default_value = "",
+        hide_default_value = true
+    )]
+    container_id: String,
+    /// The hub's ingester socket [default: the one of --container-id, else the classic one]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "",
+        hide_default_value = true
+    )]
+    hub_socket: OsString,
+    /// Print the script that puts this program in the place of nflog-reader.py, and end
+    #[arg(long)]
+    script: bool,
+}
+
+/// Where events go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    Socket,
+    Json,
+}
+
+impl Args {
+    /// Returns what it logs without a `-v`: beside a hub it is a service, else a person reads it.
+    pub(super) const fn log_level(&self) -> LevelFilter {
+        match self.emit {
+            Emit::Socket => LevelFilter::INFO,
+            Emit::Json => LevelFilter::WARN,
+        }
+    }
+}
+
+/// Does it.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let (false, Some(state_dir), Some(container)) = (args.script, args.state_dir, args.container)
+    else {
+        let program = std::env::current_exe().context("finding this program's file")?;
+        context.output.text(&script(&program)?)?;
+        return Ok(Status::OK);
+    };
+    let annotations = Annotations::read(&args.annotations).unwrap_or_else(|error| {
+        // They must not keep a sandbox from being asked about.
+        let text = DisplayText::new(&args.annotations);
+        tracing::warn!(%error, %text, "annotations ignored");
+        Annotations::default()
+    });
+    let mailbox = match args.emit {
+        Emit::Json => None,
+        Emit::Socket => {
+            let runtime = RuntimeDir::new(context.environment.runtime());
+            let hubs = hubs(&runtime, &args.container_id, args.hub_socket.into())?;
+            Some(Arc::new(Mailbox::new(hubs)))
+        }
+    };
+    block_on(async {
+        let mut signals = Stop::catch()?;
+        let inside = tokio::select! {
+            found = Inside::find(&container, &context.environment) => found?,
+            _ = signals.wait() => return Ok(Status::OK),
+        };
+        let sockets = inside.listen()?;
+        let record = match &mailbox {
+            Some(_) if inside.is_entered() => Record::write(&state_dir),
+            _ => None,
+        };
+        let teller = match &mailbox {
+            Some(mailbox) => Teller::Hub(Arc::clone(mailbox)),
+            None => Teller::lines(context.output),
+        };
+        let (stop, told) = (CancellationToken::new(), CancellationToken::new());
+        let first = first_request(now());
+        let facts = Facts::new(container.clone(), Dossier::default(), first);
+        let mut session = Session::new(container, &state_dir, annotations, teller, stop.clone());
+        let asked = Cell::new(false);
+        let reading = async {
+            session.started();
+            let ended = Reader::new(sockets, facts)
+                .run(&mut session, stop.clone())
+                .await;
+            session.ended(asked.get());
+            told.cancel();
+            ended
+        };
+        let waiting = async {
+            tokio::select! {
+                _ = signals.wait() => asked.set(true),
+                () = inside.ended() => {}
+                () = told.cancelled() => {}
+            }
+            stop.cancel();
+        };
+        let delivering = async {
+            if let Some(mailbox) = &mailbox {
+                deliver(mailbox, &told).await;
+            }
+        };
+        let (ended, (), ()) = tokio::join!(reading, waiting, delivering);
+        drop(record);
+        ended.context("reading the packet log")?;
+        Ok(session.finish()?)
+    })
+}
+
+/// Returns the places where a hub may listen for this reader, to be tried in their order.
+fn hubs(runtime: &RuntimeDir, id: &str, explicit: PathBuf) -> anyhow::Result<Vec<PathBuf>> {
+    if !explicit.as_os_str().is_empty() {
+        return Ok(vec![explicit]);
+    }
+    if id.is_empty() {
+        return Ok(vec![runtime.classic().ingester]);
+    }
+    let hexadecimal = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hexadecimal || !(12..=64).contains(&id.len()) {
+        let id = DisplayText::new(id);
+        bail!("--container-id {id} is no id of a container: 12 to 64 hexadecimal digits");
+    }
+    let id: ContainerId = id.parse().context("reading --container-id")?;
+    let sockets = [Layout::D, Layout::C].map(|layout| runtime.of(&id, layout).ingester);
+    Ok(sockets.into())
+}
+
+/// Returns the script that replaces a Python interpreter by `program`, its arguments as they are:
+/// the hook knows its reader again by them.
+fn script(program: &Path) -> anyhow::Result<String> {
+    let program = program
+        .to_str()
+        .context("this program's path is not UTF-8")?;
+    // JSON's texts are Python's, too.
+    let program = serde_json::to_string(program).context("quoting this program's path")?;
+    Ok(format!(
+        "import os, sys\nos.execv({program}, sys.orig_argv)\n"
+    ))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a serve loop reads the clock")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hub_is_where_the_arguments_say() {
+        let runtime = RuntimeDir::new("/run/x");
+        let check = |id: &str, explicit: &str, expected: &[&str]| {
+            let found = hubs(&runtime, id, explicit.into()).unwrap();
+            assert_eq!(
+                found,
+                expected.iter().map(PathBuf::from).collect::<Vec<_>>()
+            );
+        };
+        let id = "0123456789abcdef0123456789abcdef";
+        check("", "", &["/run/x/terok-shield-events.sock"]);
+        check(id, "/h.sock", &["/h.sock"]);
+        check("../..", "/h.sock", &["/h.sock"]);
+        check(
+            id,
+            "",
+            &[
+                "/run/x/terok/events/0123456789ab/ingester.sock",
+                "/run/x/terok/events/0123456789ab.sock",
+            ],
+        );
+        for wrong in [
+            "0123456789a",
+            "../../../../x",
+            "my-container-name",
+            &"a".repeat(65),
+        ] {
+            assert!(hubs(&runtime, wrong, PathBuf::new()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_script_hands_over_everything() {
+        let script = script(Path::new("/opt/a \"b\"/terok-clearance")).unwrap();
+        insta::assert_snapshot!(script, @r#"
+        import os, sys
+        os.execv("/opt/a \"b\"/terok-clearance", sys.orig_argv)
+        "#);
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the sandbox's network is, and listening there.
+
+use std::future::pending;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use netns::{Place, Process, SocketSpec};
+use reader::Sockets;
+use reader::nflog::BindError;
+use terok_clearance::{ContainerId, DisplayText};
+use tokio::process::Command;
+
+use crate::{Advise as _, Environment, Failure, Status};
+
+/// The network namespace whose packets are read.
+pub(super) struct Inside {
+    place: Place,
+    /// The container's process, unless we were started inside.
+    process: Option<Process>,
+}
+
+/// Says, set to `1`, that the process was started inside the sandbox's network namespace.
+const INSIDE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
+
+impl Inside {
+    /// Finds the network namespace of `container`: this process's own if the environment says so,
+    /// else that of the process that podman names.
+    pub(super) async fn find(
+        container: &ContainerId,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        if environment.is_inside() {
+            return Ok(Self {
+                place: Place::Here,
+                process: None,
+            });
+        }
+        let pid = first_process(container, environment)
+            .await
+            .with_context(|| format!("asking podman for the process of {container}"))
+            .hint(format!(
+                "inside the sandbox's network namespace already? then set {INSIDE}=1"
+            ))?;
+        let process = Process::open(pid)
+            .with_context(|| format!("finding process {pid}, the first of {container}"))?;
+        let watched = process.try_clone().context("watching the container")?;
+        Ok(Self {
+            place: Place::Of(process),
+            process: Some(watched),
+        })
+    }
+
+    /// Says whether the sandbox was entered by us, not by whoever started us.
+    pub(super) const fn is_entered(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Listens to the packet log there.
+    pub(super) fn listen(&self) -> Result<Sockets, Failure> {
+        let opened = self.place.open(&[SocketSpec::Netfilter; 2]);
+        let opened = opened
+            .context("opening sockets in the sandbox's network namespace")
+            .hint("without root, the namespace must belong to a user namespace of yours")?;
+        let [questions, answers] = <[_; 2]>::try_from(opened)
+            .ok()
+            .context("opening two sockets")?;
+        let bound = Sockets::bind(questions, answers);
+        let taken = match &bound {
+            Err(BindError::Taken(group)) => Some(*group),
+            Ok(_) | Err(_) => None,
+        };
+        let bound = bound.context("listening to the sandbox's packet log");
+        let Some(group) = taken else {
+            return Ok(bound?);
+        };
+        let holder = reader::holder(group, self.process.as_ref().map(Process::pid));
+        let hint = match holder {
+            Ok(Some(holder)) => match &holder.process {
+                Some(process) => format!("it is {holder}; `kill {}` ends it", process.pid),
+                None => format!("it is {holder}"),
+            },
+            Ok(None) => "it has gone in the meantime: try again".into(),
+            Err(error) => format!("who it is could not be found out: {error}"),
+        };
+        bound.hint(hint).status(Status::TAKEN)
+    }
+
+    /// Waits for the end of the container, if it is watched.
+    pub(super) async fn ended(&self) {
+        match &self.process {
+            Some(process) => {
+                if let Err(error) = process.ended().await {
+                    tracing::warn!(%error, "could not wait for the container's end");
+                    pending::<()>().await;
+                }
+            }
+            None => pending().await,
+        }
+    }
+}
+
+/// Asks podman for the process id of a container.
+async fn first_process(container: &ContainerId, environment: &Environment) -> anyhow::Result<u32> {
+    let podman = environment
+        .find_program("podman")
+        .unwrap_or_else(|| PathBuf::from("/usr/bin/podman"));
+    let mut command = Command::new(&podman);
+    command
+        .args(["inspect", "--format", "{{.State.Pid}}", container.as_str()])
+        .kill_on_drop(true);
+    let asked = command.output().await;
+    let asked = asked.with_context(|| format!("running {}", podman.display()))?;
+    if !asked.status.success() {
+        let errors = String::from_utf8_lossy(&asked.stderr);
+        bail!("{}: {}", asked.status, DisplayText::new(errors.trim()));
+    }
+    let text = String::from_utf8_lossy(&asked.stdout);
+    match text.trim().parse() {
+        Ok(0) => bail!("the container does not run"),
+        Ok(pid) => Ok(pid),
+        Err(_) => bail!("it says {:?}, no process id", DisplayText::new(&text)),
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one sandbox's packets amount to: lines for a hub and lines of the audit log, each
+//! destination once in a while.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use reader::dns::Answer;
+use reader::dnsmasq::Replies;
+use reader::{Annotations, Loss, Names, Sink, Window, to_audit_line, to_line};
+use terok_clearance::{Blocked, ContainerId, Dest, Dossier, Event};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Output, Status};
+
+use super::delivery::Mailbox;
+
+/// Whom questions are told.
+pub(super) enum Teller {
+    /// A hub, which may be away.
+    Hub(Arc<Mailbox>),
+    /// Whoever reads standard output.
+    Lines {
+        output: Output,
+        asked: Window,
+        failed: Option<anyhow::Error>,
+    },
+}
+
+impl Teller {
+    /// Returns the one for standard output.
+    pub(super) fn lines(output: Output) -> Self {
+        Self::Lines {
+            output,
+            asked: Window::default(),
+            failed: None,
+        }
+    }
+
+    /// Says whether a question about `dest` is news at `now`.
+    fn wants(&self, dest: &Dest, now: Instant) -> bool {
+        match self {
+            Self::Hub(mailbox) => mailbox.wants(dest, now),
+            Self::Lines { asked, .. } => asked.is_open(dest, now),
+        }
+    }
+
+    /// Tells a line; `about` is what it asks about.
+    fn tell(&mut self, about: Option<Dest>, line: Vec<u8>, now: Instant) -> Result<(), ()> {
+        match self {
+            Self::Hub(mailbox) => mailbox.push(about, line),
+            Self::Lines {
+                output,
+                asked,
+                failed,
+            } => {
+                let text = String::from_utf8_lossy(&line);
+                if let Err(error) = output.text(&text) {
+                    *failed = failed.take().or(Some(error));
+                    return Err(());
+                }
+                if let Some(dest) = about {
+                    asked.mark(dest, now);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One sandbox's packets.
+pub(super) struct Session {
+    container: ContainerId,
+    annotations: Annotations,
+    audit: PathBuf,
+    audited: Window,
+    log: NameLog,
+    teller: Teller,
+    stop: CancellationToken,
+}
+
+impl Session {
+    /// Returns that of `container`; `stop` is cancelled when nobody is left to tell.
+    pub(super) fn new(
+        container: ContainerId,
+        state_dir: &Path,
+        annotations: Annotations,
+        teller: Teller,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            container,
+            annotations,
+            audit: state_dir.join("audit.jsonl"),
+            audited: Window::default(),
+            log: NameLog::new(state_dir.join("dnsmasq.log")),
+            teller,
+            stop,
+        }
+    }
+
+    /// Tells that the packets are read from now on.
+    pub(super) fn started(&mut self) {
+        let container = self.container.clone();
+        self.tell(
+            None,
+            &Event::ContainerStarted {
+                container,
+                dossier: Dossier::default(),
+            },
+        );
+    }
+
+    /// Tells that they are no longer read: because somebody asked for it, or for no known reason.
+    pub(super) fn ended(&mut self, asked: bool) {
+        let container = self.container.clone();
+        self.tell(
+            None,
+            &Event::ContainerExited {
+                container,
+                reason: if asked { "poststop" } else { "eof" }.into(),
+                dossier: Dossier::default(),
+            },
+        );
+    }
+
+    /// Returns how it ends: well, unless a line could not be told.
+    pub(super) fn finish(self) -> anyhow::Result<Status> {
+        match self.teller {
+            Teller::Lines {
+                failed: Some(error),
+                ..
+            } => Err(error),
+            Teller::Lines { .. } | Teller::Hub(_) => Ok(Status::OK),
+        }
+    }
+
+    fn tell(&mut self, about: Option<Dest>, event: &Event) {
+        let line = to_line(event, wall());
+        if self.teller.tell(about, line, Instant::now()).is_err() {
+            self.stop.cancel();
+        }
+    }
+
+    fn blocked(&mut self, mut blocked: Blocked, now: Instant) {
+        if blocked.domain.is_none() {
+            blocked.domain = self.log.name(&blocked.address, now);
+        }
+        let dest = blocked.dest().clone();
+        let audit = self.audited.is_open(&dest, now);
+        let ask = self.teller.wants(&dest, now);
+        if !audit && !ask {
+            return;
+        }
+        let meta = self.annotations.meta_path().map(read_small);
+        let meta = meta.and_then(|read| match read {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                tracing::debug!(%error, "could not read the dossier's file");
+                None
+            }
+        });
+        blocked.dossier = self.annotations.dossier(meta.as_deref());
+        if audit {
+            match append(&self.audit, &to_audit_line(&blocked, wall())) {
+                Ok(()) => self.audited.mark(dest.clone(), now),
+                Err(error) => {
+                    let path = self.audit.display();
+                    tracing::warn!(%error, %path, "could not write to the audit log");
+                }
+            }
+        }
+        if ask {
+            self.tell(Some(dest), &Event::Blocked(blocked));
+        }
+    }
+}
+
+impl Sink for Session {
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Blocked(blocked) => self.blocked(blocked, Instant::now()),
+            Event::ContainerStarted { .. }
+            | Event::ContainerExited { .. }
+            | Event::Shield { .. } => {
+                self.tell(None, &event);
+            }
+        }
+    }
+
+    /// The reader has taken note of the names in it.
+    fn answer(&mut self, _: &Answer) {}
+
+    /// The reader has logged it; a hub's ingester has no word for it.
+    fn lost(&mut self, _: Loss) {}
+}
+
+/// Returns the microseconds since the epoch.
+fn wall() -> u64 {
+    let since = super::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Adds a line to a file, in one write, so that lines of other programs stay whole.
+fn append(path: &Path, line: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(line)
+}
+
+/// Reads a file of at most a megabyte.
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(1 << 20)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The log of the sandbox's dnsmasq, and the names that it told.
+struct NameLog {
+    path: PathBuf,
+    /// Which file it was, and how much of it has been read.
+    read: Option<(u64, u64)>,
+    replies: Replies,
+    names: Names,
+}
+
+/// As much of a log that is there already is read for names.
+const OLD: u64 = 4 << 20;
+
+impl NameLog {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            read: None,
+            replies: Replies::default(),
+            names: Names::default(),
+        }
+    }
+
+    /// Returns the name that was last looked up to get `address`.
+    fn name(&mut self, address: &Dest, now: Instant) -> Option<Dest> {
+        if let Err(error) = self.refresh(now)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, "could not read the log of dnsmasq");
+        }
+        let address = address.as_str().parse().ok()?;
+        self.names.find(address, now).map(|name| Dest::from(&name))
+    }
+
+    /// Reads what the log has gained.
+    fn refresh(&mut self, now: Instant) -> io::Result<()> {
+        let mut file = fs::File::open(&self.path)?;
+        let found = file.metadata()?;
+        let start = match self.read {
+            Some((inode, at)) if inode == found.ino() && at <= found.len() => at,
+            _ => {
+                self.replies.restart();
+                found.len().saturating_sub(OLD)
+            }
+        };
+        if start < found.len() {
+            let mut bytes = Vec::new();
+            file.seek(SeekFrom::Start(start))?;
+            file.take(OLD).read_to_end(&mut bytes)?;
+            for (address, name) in self.replies.feed(&bytes) {
+                let addresses = vec![(address, Names::CEILING)];
+                self.names.learn(&Answer { name, addresses }, now);
+            }
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            self.read = Some((found.ino(), start.saturating_add(length)));
+        }
+        Ok(())
+    }
+}
