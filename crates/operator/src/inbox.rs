@@ -95,12 +95,7 @@ impl Inbox {
                     state.restarted = true;
                 }
             }
-            News::Gone => {
-                self.end_rows(hub, |_| true, &End::HubGone, &mut changes);
-                if self.hubs.remove(hub).is_some() {
-                    changes.push(Change::Gone(hub.clone()));
-                }
-            }
+            News::Gone => self.gone(hub, &mut changes),
             // Of one that was there before, it is known that it is away.
             News::Unreachable(_) if self.hubs.contains_key(hub) => {}
             News::Unreachable(reason) => changes.push(Change::Unreachable(hub.clone(), reason)),

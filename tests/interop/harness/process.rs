@@ -124,6 +124,11 @@ impl Running {
         }
     }
 
+    /// Returns all that it has printed and somebody has waited for or past.
+    pub(crate) fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.output.came).into_owned()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();

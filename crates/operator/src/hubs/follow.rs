@@ -46,12 +46,12 @@ impl Listener {
 
     async fn listen(&self, socket: &mut watch::Receiver<Option<Mark>>) -> Result<(), Unheard> {
         let mut tries = Tries::default();
-        let mut process = None;
+        let mut server = Server::default();
         loop {
             match Client::start(self.hub.path()).await {
                 Ok((client, events)) => {
                     tries = Tries::default();
-                    self.converse(&client, events, &mut process).await?;
+                    self.converse(&client, events, &mut server).await?;
                 }
                 Err(error) => {
                     tries.failed(&error);
@@ -76,20 +76,17 @@ impl Listener {
 
     /// Passes on what the hub says until its connection breaks.
     ///
-    /// `process` is the one that served the hub last, which tells a restart from a hiccup.
+    /// `server` is the process that served the hub last.
     async fn converse(
         &self,
         client: &Client,
         mut events: Events,
-        process: &mut Option<Option<i32>>,
+        server: &mut Server,
     ) -> Result<(), Unheard> {
         loop {
             match events.next().await {
                 Update::Connected(speaks) => {
-                    let now = events.hub_process();
-                    let before = process.replace(now);
-                    // Where nothing is known of the process, it may well be another one.
-                    if before.is_some_and(|before| before != now || now.is_none()) {
+                    if server.is_replaced(events.hub_process()) {
                         self.tell(Told::News(News::Restarted)).await?;
                     }
                     self.tell(Told::Up(client.clone(), speaks)).await?;
@@ -100,6 +97,27 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// The process behind a hub's socket, which tells a restart from a hiccup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Server {
+    /// There was none yet.
+    #[default]
+    Unseen,
+    /// It is one of which the kernel does not say which.
+    Hidden,
+    /// It is this one.
+    Process(i32),
+}
+
+impl Server {
+    /// Takes in which process it is now, and says whether that may be another than before.
+    fn is_replaced(&mut self, process: Option<i32>) -> bool {
+        let now = process.map_or(Self::Hidden, Self::Process);
+        let before = std::mem::replace(self, now);
+        before != Self::Unseen && (before != now || now == Self::Hidden)
     }
 }
 
@@ -173,6 +191,14 @@ mod tests {
                 .ok()?;
         }
         Some(start.elapsed())
+    }
+
+    #[test]
+    fn another_process_is_a_restart_and_so_is_one_that_nobody_knows() {
+        let mut server = Server::default();
+        let seen = [Some(7), Some(7), Some(8), None, None, Some(8), Some(8)];
+        let replaced = seen.map(|process| server.is_replaced(process));
+        assert_eq!(replaced, [false, false, true, true, true, true, false]);
     }
 
     #[tokio::test(start_paused = true)]

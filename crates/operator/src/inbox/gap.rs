@@ -8,6 +8,29 @@ use super::row::{Entry, Flow, Row};
 use super::{Answer, Change, End, Hub, HubId, Inbox};
 
 impl Inbox {
+    /// Takes in that a hub's socket is gone.
+    pub(super) fn gone(&mut self, hub: &HubId, changes: &mut Vec<Change>) {
+        if hub.sandbox().is_some() {
+            // It ends with its sandbox, and nobody wants to go anywhere any more.
+            self.end_rows(hub, |_| true, &End::HubGone, changes);
+        }
+        let Some(state) = self.hubs.get_mut(hub) else {
+            return;
+        };
+        changes.push(Change::Gone(hub.clone()));
+        if state.rows.is_empty() {
+            self.hubs.remove(hub);
+            return;
+        }
+        // The hub of every sandbox is on its way back, for all that is known; theirs takes its
+        // socket away for a moment even when it was killed and starts anew.
+        state.up = false;
+        state.restarted = true;
+        self.forget_ids(hub);
+        self.doubt(hub);
+        self.lapse_doubtful(hub, changes);
+    }
+
     /// Takes in that the hub does not know the question of `answer`.
     ///
     /// A hub that has withdrawn it says so to everybody, before or after; one that was restarted

@@ -225,9 +225,7 @@ pub enum Refusal {
     #[error("row {0} is being answered: {1}")]
     Answering(RowNumber, Action),
     /// The hub forgot it when it was restarted.
-    #[error(
-        "row {0} is forgotten: its hub was restarted, and asks again at the sandbox's next packet"
-    )]
+    #[error("row {0} is forgotten: its hub ended, and one asks again at the sandbox's next packet")]
     Lapsed(RowNumber),
     /// There is no connection to the hub.
     #[error("the hub of row {0} is away: {1}")]

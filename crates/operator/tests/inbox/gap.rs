@@ -118,6 +118,25 @@ fn an_answer_of_which_nobody_said_what_became_of_it_is_called_that() {
 }
 
 #[test]
+fn the_hub_of_all_may_be_gone_and_come_back() {
+    for speaks in BOTH {
+        let mut told = Told {
+            inbox: Inbox::new(),
+            hub: HubId::new(Path::new("/run/terok-clearance.sock")),
+        };
+        told.hears(News::Up(speaks));
+        told.asks(speaks, "web:1", "one.example");
+        told.hears(News::Down("closed".into()));
+        assert_eq!(told.hears(News::Gone), ["gone", "lapsed 1"]);
+        told.hears(News::Up(speaks));
+        assert_eq!(told.asks(speaks, "web:1", "two.example"), ["asked 2"]);
+        told.says(Event::Synced);
+        assert_eq!(told.asks(speaks, "web:2", "one.example"), ["asked 1"]);
+        assert_eq!(told.inbox.rows().len(), 2);
+    }
+}
+
+#[test]
 fn a_forgotten_row_ends_with_its_sandbox() {
     for speaks in BOTH {
         let mut told = Told::up(speaks);

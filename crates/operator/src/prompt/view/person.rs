@@ -110,7 +110,7 @@ fn listed(row: &Row, paint: Paint, now: u64) -> String {
     }
     if row.is_lapsed() {
         shown = format!(
-            "{shown}      forgotten by its restarted hub: asked again at the next packet\n"
+            "{shown}      forgotten by its hub, which ended: asked again at the next packet\n"
         );
     }
     shown
@@ -153,7 +153,7 @@ fn change(change: &Change, inbox: &Inbox, paint: Paint) -> String {
             format!("{head}  {action} may have taken effect, or not: {reason}")
         }
         Change::Lapsed(row) => paint.dim(&format!(
-            "[{row}] WAITS    its hub was restarted and has forgotten it; it is asked again, as \
+            "[{row}] WAITS    its hub ended and has forgotten it; it is asked again, as \
              [{row}], at the sandbox's next packet"
         )),
         Change::Up(hub, _) => paint.dim(&format!("listening to {}", words::hub(hub))),
