@@ -15,6 +15,7 @@ mod eras;
 mod foreign;
 mod harness;
 mod our_hub;
+mod recordings;
 mod repairs;
 mod smoke;
 mod their_hub;

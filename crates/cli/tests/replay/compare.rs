@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Compares what came of a step with what was recorded, field by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::iter::Peekable;
+use std::str::SplitWhitespace;
+
+use serde_json::Value;
+
+use crate::recording::{Line, Step};
+use crate::rig::{CLOSED, Ours};
+
+/// One field, or one message, that is not as it was recorded.
+#[derive(Debug)]
+pub(crate) struct Difference {
+    /// The step's name.
+    pub(crate) step: String,
+    /// The connection.
+    pub(crate) on: String,
+    /// The field, as a JSON pointer; `message` where a whole message is not there or too many.
+    pub(crate) at: String,
+    /// What was recorded, as JSON; empty for nothing.
+    pub(crate) theirs: String,
+    /// What ours is, as JSON; empty for nothing.
+    pub(crate) ours: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            step,
+            on,
+            at,
+            theirs,
+            ours,
+        } = self;
+        write!(f, "[{step}] {on} {at}: {theirs} -> {ours}")
+    }
+}
+
+/// Returns every difference between a step as it was recorded and as it is with us.
+pub(crate) fn compare(step: &Step, Ours(ours): Ours) -> Vec<Difference> {
+    let mut theirs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for line in &step.lines {
+        let (name, message) = match line {
+            Line::Out { name, message } if name == "helper" => {
+                (name, serde_json::json!({"out": message}))
+            }
+            Line::In { name, bytes } if name == "helper" => {
+                let message: Value = serde_json::from_slice(bytes).unwrap();
+                (name, serde_json::json!({"in": message}))
+            }
+            Line::Out { name, message } => (name, message.clone()),
+            Line::Closed(name) => (name, CLOSED.into()),
+            Line::Shield(words) => (&"shield".to_owned(), words.clone().into()),
+            _ => continue,
+        };
+        theirs.entry(name.clone()).or_default().push(message);
+    }
+    let mut found = Vec::new();
+    let names: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+    for name in names {
+        let list = |from: &BTreeMap<String, Vec<Value>>| -> Vec<Value> {
+            let messages = from.get(name).into_iter().flatten();
+            messages.cloned().map(with_members).collect()
+        };
+        let mut differences = Vec::new();
+        let (theirs, ours) = (list(&theirs), list(&ours));
+        messages(&theirs, &ours, &mut differences);
+        found.extend(
+            differences
+                .into_iter()
+                .map(|(at, theirs, ours)| Difference {
+                    step: step.name.clone(),
+                    on: name.clone(),
+                    at,
+                    theirs: theirs.map(ToString::to_string).unwrap_or_default(),
+                    ours: ours.map(ToString::to_string).unwrap_or_default(),
+                }),
+        );
+    }
+    found
+}
+
+/// Where, what it was, what it is.
+type Found<'a> = (String, Option<&'a Value>, Option<&'a Value>);
+
+/// Compares messages one by one, or, where they are not as many, says which are not in both.
+fn messages<'a>(theirs: &'a [Value], ours: &'a [Value], found: &mut Vec<Found<'a>>) {
+    if theirs.len() == ours.len() {
+        for (theirs, ours) in theirs.iter().zip(ours) {
+            fields("", Some(theirs), Some(ours), found);
+        }
+        return;
+    }
+    let (mut theirs, mut ours) = (theirs, ours);
+    loop {
+        match (theirs, ours) {
+            ([], []) => return,
+            ([first, rest @ ..], [other, others @ ..]) if first == other => {
+                (theirs, ours) = (rest, others);
+            }
+            ([first, rest @ ..], _) if !ours.contains(first) => {
+                found.push(("message".to_owned(), Some(first), None));
+                theirs = rest;
+            }
+            (_, [other, others @ ..]) => {
+                found.push(("message".to_owned(), None, Some(other)));
+                ours = others;
+            }
+            ([first, rest @ ..], []) => {
+                found.push(("message".to_owned(), Some(first), None));
+                theirs = rest;
+            }
+        }
+    }
+}
+
+fn fields<'a>(
+    at: &str,
+    theirs: Option<&'a Value>,
+    ours: Option<&'a Value>,
+    found: &mut Vec<Found<'a>>,
+) {
+    match (theirs, ours) {
+        (Some(Value::Object(theirs)), Some(Value::Object(ours))) => {
+            let keys: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+            for key in keys {
+                fields(
+                    &format!("{at}/{key}"),
+                    theirs.get(key),
+                    ours.get(key),
+                    found,
+                );
+            }
+        }
+        (theirs, ours) if theirs == ours => {}
+        _ => found.push((at.to_owned(), theirs, ours)),
+    }
+}
+
+/// Returns `message` with the description of an interface, if it has one, taken apart into its
+/// members: comments, blanks and the order are no interface.
+fn with_members(mut message: Value) -> Value {
+    if let Some(description) = message.pointer_mut("/parameters/description")
+        && let Some(text) = description.as_str()
+    {
+        *description = members(text);
+    }
+    message
+}
+
+fn members(description: &str) -> Value {
+    let mut members = serde_json::Map::new();
+    let mut name = String::new();
+    for line in description.lines() {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace().peekable();
+        if let Some(&kind @ ("interface" | "type" | "method" | "error")) = words.peek()
+            && !line.starts_with(' ')
+        {
+            words.next();
+            let rest: String = words.collect::<Vec<_>>().join(" ");
+            let end = rest.find(['(', ' ']).unwrap_or(rest.len());
+            name = format!("{kind} {}", &rest[..end]);
+            members.insert(name.clone(), Value::String(String::new()));
+            words = rest[end..].split_whitespace().peekable();
+            append(&mut members, &name, words);
+        } else {
+            append(&mut members, &name, words);
+        }
+    }
+    members.into()
+}
+
+fn append(
+    members: &mut serde_json::Map<String, Value>,
+    name: &str,
+    words: Peekable<SplitWhitespace<'_>>,
+) {
+    for word in words {
+        if let Some(Value::String(member)) = members.get_mut(name) {
+            member.push_str(word);
+        }
+    }
+}
