@@ -185,3 +185,59 @@ fn append(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(theirs: &[Value], ours: &[Value], expected: &[&str]) {
+        let mut found = Vec::new();
+        messages(theirs, ours, &mut found);
+        let shown = |value: Option<&Value>| value.map(ToString::to_string).unwrap_or_default();
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|(at, theirs, ours)| format!("{at}: {} -> {}", shown(theirs), shown(ours)))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_field_and_every_message_counts() {
+        let [a, b] = [json!({"x": {"y": 1, "z": 2}}), json!({"x": 3})];
+        check(&[a.clone(), b.clone()], &[a.clone(), b.clone()], &[]);
+        check(
+            &[a.clone()],
+            &[json!({"x": {"y": 1, "w": 2}})],
+            &["/x/w:  -> 2", "/x/z: 2 -> "],
+        );
+        check(
+            &[a.clone()],
+            &[json!({"x": {"y": true, "z": 2}})],
+            &["/x/y: 1 -> true"],
+        );
+        check(
+            &[a.clone(), b.clone()],
+            &[b.clone()],
+            &[r#"message: {"x":{"y":1,"z":2}} -> "#],
+        );
+        check(
+            &[b.clone()],
+            &[b.clone(), b.clone()],
+            &[r#"message:  -> {"x":3}"#],
+        );
+        check(&[], &[b], &[r#"message:  -> {"x":3}"#]);
+    }
+
+    #[test]
+    fn a_description_is_its_members() {
+        let one =
+            "interface a.b\n# said\ntype T (\n  x: int,\n  y: string\n)\nmethod M(t: T) -> ()\n";
+        let other = "interface a.b\nmethod M (t: T) -> ()\n\ntype T (x: int, y: string)";
+        assert_eq!(members(one), members(other));
+        assert_eq!(members(one)["type T"], "(x:int,y:string)");
+        let third = other.replace("string", "object");
+        assert_ne!(members(one), members(&third));
+    }
+}
