@@ -219,3 +219,33 @@ async fn our_hub_makes_its_directories_as_private_as_theirs() {
         }
     }
 }
+
+#[tokio::test]
+async fn our_prompt_waits_for_hubs_without_polling() {
+    let place = Place::new();
+    let prompt = Running::start(&mut place.ours(&["--json", "clearance"]));
+    // The number of the system call its main thread is in, and the arguments: epoll_wait or
+    // epoll_pwait, whose fourth is the time limit. A poller would never wait without one.
+    let calls = if cfg!(target_arch = "x86_64") {
+        ["232", "281"]
+    } else {
+        ["22", "22"]
+    };
+    let file = format!("/proc/{}/syscall", prompt.pid().as_raw_nonzero());
+    let endless = async {
+        loop {
+            let state = std::fs::read_to_string(&file).unwrap();
+            let words: Vec<_> = state.split_whitespace().collect();
+            if calls.contains(&words[0]) && words[4].ends_with("ffffffff") {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(30), endless).await;
+    assert!(
+        waited.is_ok(),
+        "it never waits without a time limit: {prompt:?}"
+    );
+    assert!(prompt.end().await.status.success());
+}

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Our hub with the Python stack's UIs: its client, its subscribers, its terminal tool.
 
+use std::collections::BTreeMap;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use terok_clearance::socket::Layout;
+use terok_clearance::socket::{Layout, Sockets};
 
-use crate::harness::{CONTAINER, Place, Running, Shield, Stack, pending, report, while_repeating};
+use crate::harness::{
+    CONTAINER, Place, Running, Shield, Side, Stack, pending, report, while_repeating,
+};
 
 const FIRST: &str = "0123456789ab:1";
 const SECOND: &str = "0123456789ab:2";
@@ -113,104 +117,111 @@ async fn their_client_hears_every_event_and_answers() {
 }
 
 #[tokio::test]
-async fn their_event_subscriber_draws_what_it_draws_of_theirs() {
+async fn their_event_subscriber_draws_of_our_hub_what_it_draws_of_theirs() {
     for stack in Stack::ALL {
-        let place = Place::new();
-        let shield = Shield::within(&place.path().join("shield"));
-        let _helper = place.our_helper(&shield).await;
-        let _hub = place.our_hub(&[]).await;
-        let sockets = place.runtime().classic();
-        let socket = sockets.hub.to_str().unwrap();
-        let mut popups = Running::start(&mut place.script(stack, "subscriber.py", &[socket]));
-        popups.json_where("hook", "ready").await;
-        place
-            .report(&[pending(FIRST, "api.example.com"), pending(SECOND, "")])
-            .await;
-        let asked = popups.json().await;
+        let ours = drawn(stack, Side::Ours).await;
+        let blocked = "Blocked: api.example.com:443";
         assert_eq!(
-            asked,
+            ours[0],
             json!({
-                "id": 1, "summary": "Blocked: api.example.com:443",
-                "body": "Task: warp/t1 \u{b7} build\nProtocol: TCP",
-                "actions": [["allow", "Allow"], ["deny", "Deny"]], "replaces": 0,
+                "summary": blocked, "body": "Task: warp/t1 \u{b7} build\nProtocol: TCP",
+                "actions": [["allow", "Allow"], ["deny", "Deny"]], "replaces": null,
                 "container": CONTAINER, "identity": ["warp", "t1", "build"],
             })
         );
-        assert_eq!(popups.json().await["summary"], "Blocked: 203.0.113.7:443");
-        for (does, button, summary) in [
-            ("exit 0", json!([1, "allow"]), "Allowed: api.example.com"),
-            ("exit 1", json!([2, "deny"]), "Deny failed: 203.0.113.7"),
-        ] {
-            shield.does(does);
-            popups.say(&button.to_string()).await;
-            let result = popups.json().await;
-            assert_eq!(result["summary"], summary, "{stack:?}");
-            assert_eq!(result["replaces"], button[0]);
-        }
-        assert_eq!(
-            shield.asked(),
-            [
-                format!("allow {CONTAINER} api.example.com"),
-                format!("deny {CONTAINER} 203.0.113.7"),
-            ]
-        );
-        for (line, hook, summary) in [
-            ("shield_down", "down", "Shield down: 0123456789ab"),
-            (
-                "shield_disengaged",
-                "disengaged",
-                "Shield disengaged: 0123456789ab",
-            ),
-            ("shield_up", "up", "Shield up: 0123456789ab"),
-            (
-                "container_started",
-                "started",
-                "Container started: 0123456789ab",
-            ),
-            (
-                "container_exited",
-                "exited",
-                "Container stopped: 0123456789ab",
-            ),
-        ] {
-            place.report(&[state(line)]).await;
-            let (first, second) = (popups.json().await, popups.json().await);
-            let (told, drawn) = if first["hook"].is_null() {
-                (second, first)
-            } else {
-                (first, second)
-            };
-            assert_eq!(told["hook"], hook, "{stack:?}");
-            assert_eq!(drawn["summary"], summary, "{stack:?}");
-        }
-        let ended = popups.end().await;
-        assert!(ended.status.success(), "{ended:?}");
+        let summaries: Vec<_> = ours.iter().map(|line| &line["summary"]).collect();
+        let expected = [
+            blocked,
+            "Blocked: 203.0.113.7:443",
+            "Allowed: api.example.com",
+            "Deny failed: 203.0.113.7",
+            "Shield down: 0123456789ab",
+            "Shield disengaged: 0123456789ab",
+            "Container started: 0123456789ab",
+            "Container stopped: 0123456789ab",
+        ];
+        assert_eq!(summaries, expected);
+        assert_eq!(ours[2]["replaces"], blocked);
+        assert_eq!(ours, drawn(stack, Side::Theirs(stack)).await, "{stack:?}");
     }
+}
+
+/// Returns what the `EventSubscriber` of `stack` draws of a session of that hub, in order.
+async fn drawn(stack: Stack, hub: Side) -> Vec<Value> {
+    let place = Place::new();
+    let shield = Shield::within(&place.path().join("shield"));
+    let _helper = place.our_helper(&shield).await;
+    let _hub = place.hub(hub).await;
+    let sockets = place.runtime().classic();
+    let socket = sockets.hub.to_str().unwrap();
+    let mut popups = Running::start(&mut place.script(stack, "subscriber.py", &[socket]));
+    let up = state("shield_up");
+    let heard = popups.json_where("hook", "up");
+    while_repeating(&sockets.ingester, &up, heard).await;
+    // How often that was told is by chance, so popups are known by their texts, not by numbers.
+    let mut summaries = BTreeMap::new();
+    let mut session = Vec::new();
+    let mut next = async |popups: &mut Running, hook: Option<&str>| {
+        let mut told = hook.is_none();
+        let mut drawn = None;
+        while !told || drawn.is_none() {
+            let mut line = popups.json().await;
+            if line["hook"] == "up" || line["summary"] == "Shield up: 0123456789ab" {
+                continue;
+            }
+            if line["hook"].is_string() {
+                assert_eq!(line["hook"].as_str(), hook, "{stack:?}");
+                told = true;
+                continue;
+            }
+            let id = line.as_object_mut().unwrap().remove("id").unwrap();
+            line["replaces"] = summaries
+                .get(&line["replaces"].as_u64())
+                .cloned()
+                .unwrap_or_default();
+            summaries.insert(id.as_u64(), line["summary"].clone());
+            session.push(line);
+            drawn = Some(id);
+        }
+        drawn
+    };
+    place
+        .report(&[pending(FIRST, "api.example.com"), pending(SECOND, "")])
+        .await;
+    let (first, second) = (next(&mut popups, None).await, next(&mut popups, None).await);
+    for (does, popup, button) in [("exit 0", first, "allow"), ("exit 1", second, "deny")] {
+        shield.does(does);
+        popups.say(&json!([popup, button]).to_string()).await;
+        next(&mut popups, None).await;
+    }
+    for (line, hook) in [
+        ("shield_down", "down"),
+        ("shield_disengaged", "disengaged"),
+        ("container_started", "started"),
+        ("container_exited", "exited"),
+    ] {
+        place.report(&[state(line)]).await;
+        next(&mut popups, Some(hook)).await;
+    }
+    let asked = [
+        format!("allow {CONTAINER} api.example.com"),
+        format!("deny {CONTAINER} 203.0.113.7"),
+    ];
+    assert_eq!(shield.asked(), asked);
+    let ended = popups.end().await;
+    assert!(ended.status.success(), "{ended:?}");
+    session
 }
 
 #[tokio::test]
 async fn their_multi_socket_subscriber_finds_our_hubs_where_its_release_looks() {
     for stack in Stack::ALL {
         let place = Place::new();
-        let sockets = place
-            .runtime()
-            .of(&CONTAINER.parse().unwrap(), stack.layout());
+        let sockets = sockets_of(&place, stack, CONTAINER);
         let shield = Shield::within(&place.path().join("shield"));
-        let verdict = sockets.verdict.to_str().unwrap();
-        let mut helper = place.ours(&[
-            "serve-verdict",
-            "--shield",
-            shield.path(),
-            "--verdict-socket",
-            verdict,
-        ]);
-        let _helper = place
-            .serve(&mut helper, std::slice::from_ref(&sockets.verdict))
-            .await;
+        let _helper = helper_at(&place, &sockets, &shield).await;
         // One is there before it starts, the other comes later; it goes, and comes back.
-        let other = place
-            .runtime()
-            .of(&"fedcba987654".parse().unwrap(), stack.layout());
+        let other = sockets_of(&place, stack, "fedcba987654");
         let hub = place.our_hub_at(&sockets).await;
         let mut all = Running::start(&mut place.script(stack, "subscriber.py", &[]));
         all.json_where("hook", "ready").await;
@@ -244,59 +255,102 @@ async fn their_multi_socket_subscriber_finds_our_hubs_where_its_release_looks() 
 }
 
 #[tokio::test]
-async fn their_terminal_asks_and_answers() {
+async fn their_terminal_and_our_prompt_stand_side_by_side_at_either_hub() {
     for stack in Stack::ALL {
-        let place = Place::new();
-        let sockets = place
-            .runtime()
-            .of(&CONTAINER.parse().unwrap(), stack.layout());
-        let shield = Shield::within(&place.path().join("shield"));
-        let verdict = sockets.verdict.to_str().unwrap();
-        let mut helper = place.ours(&[
-            "serve-verdict",
-            "--shield",
-            shield.path(),
-            "--verdict-socket",
-            verdict,
-        ]);
-        let _helper = place
-            .serve(&mut helper, std::slice::from_ref(&sockets.verdict))
-            .await;
-        let _hub = place.our_hub_at(&sockets).await;
-        let mut terminal =
-            Running::start(&mut place.theirs(stack, "terok-clearance-hub", &["clearance"]));
-        terminal.until("listening on per-container sockets\n").await;
-        report(
-            &sockets.ingester,
-            &[pending(FIRST, "api.example.com"), pending(SECOND, "")],
-        )
-        .await;
-        terminal
-            .until("[1] BLOCKED  Blocked: api.example.com:443  Task: warp/t1 \u{b7} build\n")
-            .await;
-        terminal
-            .until("[2] BLOCKED  Blocked: 203.0.113.7:443")
-            .await;
-        terminal.say("a 1").await;
-        terminal
-            .until("\u{1b}[32mAllowed: api.example.com  Task: warp/t1 \u{b7} build")
-            .await;
-        terminal.say("a 1").await;
-        terminal.until("No pending request [1]\n").await;
-        terminal.say("d 2").await;
-        terminal.until("\u{1b}[31mDenied: 203.0.113.7").await;
-        terminal.say("l").await;
-        terminal.until("(no pending requests)\n").await;
-        terminal.say("q").await;
-        assert!(terminal.end().await.status.success(), "{stack:?}");
-        assert_eq!(
-            shield.asked(),
-            [
-                format!("allow {CONTAINER} api.example.com"),
-                format!("deny {CONTAINER} 203.0.113.7"),
-            ]
-        );
+        for hub in [Side::Ours, Side::Theirs(stack)] {
+            side_by_side(stack, hub).await;
+        }
     }
+}
+
+/// Asks two questions at both, and answers each at another.
+async fn side_by_side(stack: Stack, hub: Side) {
+    let place = Place::new();
+    let sockets = sockets_of(&place, stack, CONTAINER);
+    let shield = Shield::within(&place.path().join("shield"));
+    let _helper = helper_at(&place, &sockets, &shield).await;
+    let _hub = match hub {
+        Side::Ours => place.our_hub_at(&sockets).await,
+        Side::Theirs(stack) => place.their_hub_at(stack, &sockets).await,
+    };
+    let mut terminal =
+        Running::start(&mut place.theirs(stack, "terok-clearance-hub", &["clearance"]));
+    let mut prompt = Running::start(&mut place.ours(&["clearance"]));
+    let up = state("shield_up");
+    let heard = async {
+        terminal.until("listening on per-container sockets\n").await;
+        terminal.until("Shield up: 0123456789ab").await;
+        prompt.until("the firewall is up").await;
+    };
+    while_repeating(&sockets.ingester, &up, heard).await;
+    report(
+        &sockets.ingester,
+        &[pending(FIRST, "api.example.com"), pending(SECOND, "")],
+    )
+    .await;
+    // Their numbers count every popup, the ones of the firewall too.
+    let mut numbers = Vec::new();
+    for dest in ["api.example.com", "203.0.113.7"] {
+        terminal.until("\u{1b}[33m[").await;
+        let number = terminal.until("] BLOCKED  ").await;
+        numbers.push(number.trim_end_matches("] BLOCKED  ").to_owned());
+        let asked = format!("Blocked: {dest}:443  Task: warp/t1 \u{b7} build\nProtocol: TCP");
+        terminal.until(&asked).await;
+        prompt.until(&format!("BLOCKED  {dest} port 443/tcp")).await;
+    }
+    terminal.say(&format!("a {}", numbers[0])).await;
+    terminal
+        .until("\u{1b}[32mAllowed: api.example.com  Task: warp/t1 \u{b7} build")
+        .await;
+    prompt
+        .until("[1] ALLOWED  EVERY port and protocol of api.example.com")
+        .await;
+    terminal.say(&format!("a {}", numbers[0])).await;
+    let gone = format!("No pending request [{}]\n", numbers[0]);
+    terminal.until(&gone).await;
+    prompt.say("d 2").await;
+    prompt
+        .until("[2] DENIED   EVERY port and protocol of 203.0.113.7")
+        .await;
+    terminal.until("\u{1b}[31mDenied: 203.0.113.7").await;
+    terminal.say("l").await;
+    terminal.until("(no pending requests)\n").await;
+    prompt.say("l").await;
+    prompt.until("nothing is asked\n").await;
+    for mut ui in [terminal, prompt] {
+        ui.say("q").await;
+        let ended = ui.end().await;
+        assert!(ended.status.success(), "{stack:?}, hub {hub:?}: {ended:?}");
+    }
+    let asked = [
+        format!("allow {CONTAINER} api.example.com"),
+        format!("deny {CONTAINER} 203.0.113.7"),
+    ];
+    assert_eq!(shield.asked(), asked);
+}
+
+/// Returns where the release of `stack` has the sockets of a sandbox.
+fn sockets_of(place: &Place, stack: Stack, container: &str) -> Sockets {
+    place
+        .runtime()
+        .of(&container.parse().unwrap(), stack.layout())
+}
+
+async fn helper_at(place: &Place, sockets: &Sockets, shield: &Shield) -> Running {
+    let verdict = sockets.verdict.to_str().unwrap();
+    let args = [
+        "serve-verdict",
+        "--shield",
+        shield.path(),
+        "--verdict-socket",
+        verdict,
+    ];
+    place
+        .serve(
+            &mut place.ours(&args),
+            std::slice::from_ref(&sockets.verdict),
+        )
+        .await
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Both hubs with both verdict helpers: who refuses what, in which order, in which words.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::harness::{CONTAINER, Place, Running, Shield, Side, Stack, Subscriber, Wire, pending};
@@ -321,7 +323,6 @@ async fn every_verdict_client_gets_every_helpers_words() {
             // A helper that was started anew meanwhile is reached at once.
             helper.signal(rustix::process::Signal::TERM);
             helper.end().await;
-            std::fs::remove_dir_all(place.path().join("twin")).ok();
             let _helper = place.helper(side, &shield).await;
             client.say(&order).await;
             assert_eq!(client.json().await, json!([true, "careful"]), "{side:?}");
@@ -353,5 +354,96 @@ async fn a_hub_without_a_helper_says_so() {
         let event = events.next().await;
         assert_eq!(event["type"], "verdict_applied");
         assert_eq!(event["ok"], false, "{side:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_helper_whose_program_hangs_and_one_without_say_so_alike() {
+    let [first, second, third] = Stack::ALL.map(Side::Theirs).map(no_shield_to_speak_of);
+    let ours = no_shield_to_speak_of(Side::Ours);
+    let (first, second, third, ours) = tokio::join!(first, second, third, ours);
+    let expected = [
+        json!([false, "timed out after 10.0s"]),
+        json!([false, "terok-shield not found on PATH"]),
+    ];
+    for said in [first, second, third, ours] {
+        assert_eq!(said, expected);
+    }
+}
+
+/// Returns what a helper says when the program on the PATH hangs, and when there is none anywhere.
+async fn no_shield_to_speak_of(side: Side) -> [Value; 2] {
+    let place = Place::new();
+    let shield = Shield::within(&place.path().join("path"));
+    shield.does("exec sleep 60");
+    let with_it = Path::new(shield.path()).parent().unwrap().to_owned();
+    let system = "/usr/bin:/bin";
+    let paths = [format!("{}:{system}", with_it.display()), system.to_owned()];
+    let mut said = Vec::new();
+    for path in paths {
+        let mut command = match side {
+            Side::Ours => place.ours(&["serve-verdict"]),
+            Side::Theirs(stack) => {
+                let mut python = place.command(place.twin(stack));
+                python.args(["-m", "terok_clearance.cli.main", "serve-verdict"]);
+                python
+            }
+        };
+        let socket = place.runtime().classic().verdict;
+        let command = command.env("PATH", path);
+        let helper = place.serve(command, std::slice::from_ref(&socket)).await;
+        let socket = [socket.to_str().unwrap()];
+        let mut client = Running::start(&mut place.script(Stack::V0_8_1, "verdict.py", &socket));
+        client
+            .say(&json!([CONTAINER, DOMAIN, "deny"]).to_string())
+            .await;
+        said.push(client.json().await);
+        helper.signal(rustix::process::Signal::TERM);
+        helper.end().await;
+    }
+    said.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn what_the_real_program_says_reaches_whoever_asked() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        // Without podman, so that it says the same everywhere.
+        let nothing = place.path().join("nothing");
+        let mut program = place.theirs(stack, "terok-shield", &["allow", CONTAINER, DOMAIN]);
+        let alone = Running::start(program.env("PATH", &nothing)).end().await;
+        assert!(
+            !alone.status.success(),
+            "there is no such container: {alone:?}"
+        );
+        let cut = &alone.errors.as_bytes()[..alone.errors.len().min(512)];
+        let reason = String::from_utf8_lossy(cut).trim().to_owned();
+        assert_ne!(reason, "", "{stack:?}");
+        let mut helper = place.theirs(stack, "terok-clearance-hub", &["serve-verdict"]);
+        let verdict_socket = place.runtime().classic().verdict;
+        let helper = helper.env("PATH", &nothing);
+        let _helper = place.serve(helper, &[verdict_socket]).await;
+        // Their hub passes it on as it is; ours as a line of printable ASCII, for it goes to
+        // terminals and screens.
+        let printable = |c: char| if matches!(c, ' '..='~') { c } else { ' ' };
+        let harmless = reason.chars().map(printable).collect::<String>();
+        for (side, expected) in [(Side::Theirs(stack), &reason), (Side::Ours, &harmless)] {
+            let hub = place.hub(side).await;
+            let sockets = place.runtime().classic();
+            let mut events = Subscriber::at(&sockets).await;
+            events.blocked(&sockets, &pending(REQUEST, DOMAIN)).await;
+            let mut calls = Wire::connect(&sockets.hub).await;
+            let reply = calls
+                .call("org.terok.Clearance1.Verdict", verdict(&json!({})))
+                .await;
+            assert_eq!(reply["error"], "org.terok.Clearance1.ShieldCliFailed");
+            // The newer ones say when, which differs.
+            let timeless = |text: &str| text.rsplit(" WARNING ").next().unwrap().to_owned();
+            let said = reply["parameters"]["stderr"].as_str().unwrap();
+            assert_eq!(timeless(said), timeless(expected), "{stack:?} {side:?}");
+            assert_eq!(events.next().await["ok"], false);
+            hub.signal(rustix::process::Signal::TERM);
+            hub.end().await;
+        }
     }
 }

@@ -133,22 +133,28 @@ impl Place {
     }
 
     /// Starts the verdict helper of `stack`, on its classic socket; it runs `shield`.
-    ///
-    /// It looks beside its interpreter first, where the stack's own program is. So it is run by an
-    /// interpreter in a folder of its own, with the stack's packages, and `shield` beside.
     pub(crate) async fn their_helper(&self, stack: Stack, shield: &Shield) -> Running {
-        let twin = self.path().join("twin");
-        let prefix = stack.prefix();
-        std::fs::create_dir_all(twin.join("bin")).unwrap();
-        std::fs::copy(prefix.join("pyvenv.cfg"), twin.join("pyvenv.cfg")).unwrap();
-        symlink(prefix.join("lib"), twin.join("lib")).unwrap();
-        let python = twin.join("bin/python");
-        symlink(stack.program("python"), &python).unwrap();
-        Shield::leading_to(shield, &twin.join("bin"));
+        let python = self.twin(stack);
+        shield.leading_to(python.parent().unwrap());
         let mut command = self.command(python);
         command.args(["-m", "terok_clearance.cli.main", "serve-verdict"]);
         self.serve(&mut command, &[self.runtime().classic().verdict])
             .await
+    }
+
+    /// Returns an interpreter with the packages of `stack`, and without its `terok-shield` beside,
+    /// which the helper would prefer to any other.
+    pub(crate) fn twin(&self, stack: Stack) -> PathBuf {
+        let twin = self.path().join("twin");
+        let python = twin.join("bin/python");
+        if !twin.exists() {
+            let prefix = stack.prefix();
+            std::fs::create_dir_all(twin.join("bin")).unwrap();
+            std::fs::copy(prefix.join("pyvenv.cfg"), twin.join("pyvenv.cfg")).unwrap();
+            symlink(prefix.join("lib"), twin.join("lib")).unwrap();
+            symlink(stack.program("python"), &python).unwrap();
+        }
+        python
     }
 
     /// Starts the hub of `stack` on `sockets`, made as that release's supervisor makes it.
