@@ -27,7 +27,11 @@ async fn check(stack: Stack, args: &[&str], file: &str) {
     for (number, (made, kept)) in made.lines().zip(kept.lines()).enumerate() {
         assert_eq!(made, kept, "line {} of {file}", number + 1);
     }
-    assert_eq!(made.lines().count(), kept.lines().count(), "lines of {file}");
+    assert_eq!(
+        made.lines().count(),
+        kept.lines().count(),
+        "lines of {file}"
+    );
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ impl Place {
             .await
     }
 
-    /// Starts our hub on `sockets`.
+    /// Starts our hub on `sockets`, under the name that people know it by.
     pub(crate) async fn our_hub_at(&self, sockets: &Sockets) -> Running {
         let Sockets {
             hub,
@@ -179,7 +179,8 @@ impl Place {
         } = sockets;
         let paths = [hub, ingester, verdict].map(|path| path.to_str().unwrap());
         let [hub_path, ingester_path, verdict_path] = paths;
-        let mut command = self.ours(&[
+        let name = "terok-clearance-hub";
+        let args = [
             "serve",
             "--clearance-socket",
             hub_path,
@@ -187,7 +188,8 @@ impl Place {
             ingester_path,
             "--verdict-socket",
             verdict_path,
-        ]);
+        ];
+        let mut command = self.ours_as(name, &args);
         self.serve(&mut command, &[ingester.clone(), hub.clone()])
             .await
     }
