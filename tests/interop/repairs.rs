@@ -4,8 +4,10 @@
 mod aliases;
 mod by_name;
 mod gap;
+mod ground;
 mod late;
 mod load;
+mod restart;
 mod rows;
 mod users;
 mod wait;

@@ -192,3 +192,23 @@ async fn their_terminal_loses_an_answer_in_silence() {
     );
     assert_eq!(shield.asked(), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_person_reads_what_became_of_the_row() {
+    let place = Place::new();
+    let hub = Whose::Ours.hub(&place).await;
+    place.report(&[block(1)]).await;
+    let mut prompt = Running::start(&mut place.ours(&["clearance"]));
+    prompt.until("[1] BLOCKED  api.example.com").await;
+    kill(hub).await;
+    prompt.until("its questions wait").await;
+    let _hub = Whose::Ours.hub(&place).await;
+    let waits = "[1] WAITS    its hub ended and has forgotten it; it is asked again, as [1], at the \
+        sandbox's next packet";
+    prompt.until(waits).await;
+    prompt.say("d 1").await;
+    prompt.until("row 1 is forgotten").await;
+    place.report(&[block(1)]).await;
+    prompt.until("[1] BLOCKED  api.example.com").await;
+    assert!(prompt.end().await.status.success());
+}

@@ -49,10 +49,13 @@ async fn the_stream_outlives_its_hub() {
     let running = Running::start(&path, FakeHub::default());
     let (_client, mut events) = Client::start(&path).await.unwrap();
     assert_eq!(connected(&mut events).await, Speaks::Clearance2);
+    let us = i32::try_from(std::process::id()).unwrap();
+    assert_eq!(events.hub_process(), Some(us));
     assert_eq!(next_event(&mut events).await, Event::Pending(request(1)));
     assert_eq!(next_event(&mut events).await, Event::Synced);
     running.end().await;
     assert_eq!(disconnected(&mut events).await, Duration::from_millis(100));
+    assert_eq!(events.hub_process(), None);
     // It returns as another hub does: with an older interface.
     let mut frames = Vec::new();
     Notice::Blocked(&blocked(7)).frame_into(clearance1::Dialect::D, &mut frames);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use terok_clearance::client::{Client, Events, HubError, Speaks, Update};
 use terok_clearance::socket::ConnectError;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::place::Mark;
 use crate::inbox::{HubId, News};
@@ -20,6 +20,10 @@ pub(super) enum Told {
     /// What the hub says, or that it is gone.
     News(News),
 }
+
+/// How long a socket may be away before the hub is gone: one that starts in a killed one's place
+/// takes the old socket away first.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Listens to `hub` until its socket is gone, and its connection too.
 pub(super) async fn follow(
@@ -62,7 +66,15 @@ impl Listener {
                 }
             }
             if socket.borrow_and_update().is_none() {
-                return self.tell(Told::News(News::Gone)).await;
+                let back = timeout(BETWEEN, socket.wait_for(Option::is_some)).await;
+                match back.map(|back| back.map(drop)) {
+                    Ok(Ok(())) => {
+                        tries = Tries::default();
+                        continue;
+                    }
+                    Ok(Err(_closed)) => return Ok(()),
+                    Err(_elapsed) => return self.tell(Told::News(News::Gone)).await,
+                }
             }
             tokio::select! {
                 changed = socket.changed() => match changed {
@@ -186,7 +198,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         for _ in 0..failures {
             tries.failed(&error());
-            tokio::time::timeout(Duration::from_secs(3600), tries.wait())
+            timeout(Duration::from_secs(3600), tries.wait())
                 .await
                 .ok()?;
         }

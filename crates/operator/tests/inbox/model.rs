@@ -29,6 +29,11 @@ enum Step {
     Connect {
         hub: usize,
     },
+    /// It is killed, and another one takes its place without a memory.
+    Restart {
+        hub: usize,
+        blocked: Vec<usize>,
+    },
     Lose {
         hub: usize,
         unseen: Vec<Self>,
@@ -53,6 +58,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => plain.clone(),
         1 => (0..2usize).prop_map(|hub| Step::Disconnect { hub }),
         2 => (0..2usize).prop_map(|hub| Step::Connect { hub }),
+        1 => (0..2usize, prop::collection::vec(0..8usize, 0..4))
+            .prop_map(|(hub, blocked)| Step::Restart { hub, blocked }),
         1 => (0..2usize, prop::collection::vec(plain, 0..6))
             .prop_map(|(hub, unseen)| Step::Lose { hub, unseen }),
         3 => (0..6usize, any::<bool>(), any::<bool>(), any::<bool>())
@@ -67,6 +74,8 @@ struct Model {
     pending: BTreeMap<usize, Arc<Request>>,
     next: u64,
     up: bool,
+    /// Whether it counts less than the rows do, which remember.
+    restarted: bool,
 }
 
 impl Model {
@@ -160,6 +169,22 @@ impl World {
                 let snapshot = self.hubs[*hub].1.snapshot();
                 self.tell(*hub, snapshot);
             }
+            Step::Restart { hub, blocked } => {
+                self.hear(*hub, News::Down("closed".into()));
+                // Ids are given again from the first one on.
+                self.hubs[*hub].1 = Model {
+                    up: true,
+                    restarted: true,
+                    ..Model::default()
+                };
+                for &packet in blocked {
+                    self.hubs[*hub].1.step(&Step::Block { hub: *hub, packet });
+                }
+                self.hear(*hub, News::Restarted);
+                self.hear(*hub, News::Up(Speaks::Clearance2));
+                let snapshot = self.hubs[*hub].1.snapshot();
+                self.tell(*hub, snapshot);
+            }
             Step::Lose { hub, unseen } => {
                 for step in unseen {
                     self.hubs[*hub].1.step(step);
@@ -186,9 +211,16 @@ impl World {
             return;
         };
         let shown = self.meanings[&number].clone();
-        let Ok(answers) = self.inbox.answer(number, action) else {
-            assert!(!self.hubs[self.at(&shown.0)].1.up, "a live row is answered");
-            return;
+        let answers = match self.inbox.answer(number, action) {
+            Ok(answers) => answers,
+            Err(Refusal::Lapsed(_)) => {
+                let row = self.inbox.row(number).unwrap();
+                return assert!(row.is_lapsed(), "what is asked is answered");
+            }
+            Err(_) => {
+                let up = self.hubs[self.at(&shown.0)].1.up;
+                return assert!(!up, "a live row is answered");
+            }
         };
         for answer in answers {
             let opens = (
@@ -229,7 +261,7 @@ impl World {
         for asked in model.pending.values() {
             let meaning = (id.clone(), asked.dest.to_string(), asked.scope.port);
             let row = shown.entry(meaning).or_default();
-            row.0 += asked.count;
+            row.0 += if model.restarted { 0 } else { asked.count };
             row.1.insert(asked.address.to_string());
         }
         shown
@@ -244,8 +276,13 @@ impl World {
             assert_eq!(*before, meaning, "a number means one thing for ever");
             assert_eq!(row.answering(), None, "every answer was settled");
             let at = self.hubs.iter().position(|(id, _)| id == row.hub());
+            if row.is_lapsed() {
+                continue;
+            }
             let addresses = row.addresses().iter().map(ToString::to_string).collect();
-            let old = shown[at.unwrap()].insert(meaning, (row.count(), addresses));
+            let remembers = self.hubs[at.unwrap()].1.restarted;
+            let count = if remembers { 0 } else { row.count() };
+            let old = shown[at.unwrap()].insert(meaning, (count, addresses));
             assert_eq!(old, None, "one answer, one row");
         }
         for (hub, shown) in shown.iter().enumerate() {
