@@ -8,9 +8,9 @@ mod stack;
 mod wire;
 
 pub(crate) use place::{Place, report, while_repeating};
-pub(crate) use process::Running;
+pub(crate) use process::{Ended, Running};
 pub(crate) use shield::Shield;
-pub(crate) use stack::{Side, Stack};
+pub(crate) use stack::{Side, Stack, varlinkctl};
 pub(crate) use wire::{CONTAINER, Subscriber, Wire};
 
 /// Returns the line by which a reader reports a blocked packet to 203.0.113.7:443 of TCP.

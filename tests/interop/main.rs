@@ -14,9 +14,11 @@
 mod eras;
 mod foreign;
 mod harness;
+mod hub_program;
 mod our_hub;
 mod recordings;
 mod repairs;
 mod smoke;
 mod their_hub;
+mod varlink_tools;
 mod verdicts;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use crate::commands::Command;
+use crate::commands::{Command, notify};
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
@@ -25,6 +25,7 @@ Exit status:
   0    done (also when whoever read the output went away)
   1    it failed; the reason is on standard error
   2    the arguments are wrong
+  3    `notify --wait`: nothing was chosen; 69 if nobody could be asked
   70   an internal error: a bug, please report it
   75   another program has the packet log that `reader` wants
   125  `run` itself failed; otherwise `run` has the status of its command
@@ -75,9 +76,24 @@ pub struct Cli {
     /// Log more to standard error; twice, much more
     #[arg(short, long, global = true, help_heading = "Global options", action = ArgAction::Count)]
     pub verbose: u8,
+    /// The name that the program was called by.
+    #[arg(skip)]
+    pub name: Name,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The names that the one program answers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Name {
+    /// `terok-clearance`, or any other: everything.
+    #[default]
+    Own,
+    /// `terok-clearance-hub`, the Python stack's program: its verbs, output and statuses.
+    Hub,
+    /// `terok-clearance-notify`: `notify` alone.
+    Notify,
 }
 
 /// When to use colours.
@@ -100,14 +116,36 @@ pub struct Refusal {
     pub json: bool,
     /// The colours asked for.
     pub color: Color,
+    /// The name that the program was called by.
+    pub name: Name,
 }
 
-/// The other names of the program, each with the verbs that it has there.
-const NAMES: &[(&str, &str, &[&str])] = &[(
-    "terok-clearance-hub",
-    "The clearance hub: questions out, verdicts in.",
-    &["serve", "serve-verdict", "clearance"],
-)];
+const HUB: &str = "terok-clearance-hub";
+const NOTIFY: &str = "terok-clearance-notify";
+
+/// The verbs of the original by this name, and the one that its releases up to 0.6 had.
+const HUB_VERBS: [&str; 5] = [
+    "notify",
+    "serve",
+    "serve-verdict",
+    "clearance",
+    "install-service",
+];
+
+const HUB_AFTER: &str = "\
+The verbs, arguments, output and exit statuses are those of the Python stack's program of this name; \
+`terok-clearance` is the whole of it.";
+
+impl Name {
+    /// Returns the name that a program called by `path` has.
+    fn of(path: Option<&OsString>) -> Self {
+        match path.and_then(|path| Path::new(path).file_name()?.to_str()) {
+            Some(HUB) => Self::Hub,
+            Some(NOTIFY) => Self::Notify,
+            _ => Self::Own,
+        }
+    }
+}
 
 /// The Python stack's reader, as it is called where it is installed, and in its package; and that
 /// name without its ending. Whoever calls us so wants `reader`.
@@ -116,12 +154,7 @@ const READERS: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "nflog-reader"
 /// Returns what `args` ask for; `args[0]` is the name the program was called by.
 pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
     let args = as_reader(args);
-    let name = args
-        .first()
-        .and_then(|name| Path::new(name).file_name())
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let command = command(name);
+    let name = Name::of(args.first());
     // Known before the parser knows anything, since its errors are to be said in the same way.
     let before_the_workload = || args.iter().skip(1).take_while(|arg| *arg != "--");
     let json = before_the_workload().any(|arg| arg == "--json");
@@ -129,10 +162,25 @@ pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
         .filter_map(|arg| Color::from_str(arg.to_str()?.strip_prefix("--color=")?, false).ok())
         .last()
         .unwrap_or(Color::Auto);
-    command
+    command(name)
         .try_get_matches_from(args)
-        .and_then(|matches| Cli::from_arg_matches(&matches))
-        .map_err(|error| Refusal { error, json, color })
+        .and_then(|matches| match name {
+            Name::Own | Name::Hub => Cli::from_arg_matches(&matches),
+            Name::Notify => Ok(Cli {
+                color: matches.get_one("color").copied().unwrap_or(color),
+                json: matches.get_flag("json"),
+                verbose: matches.get_count("verbose"),
+                name,
+                command: Command::Notify(notify::Args::from_arg_matches(&matches)?),
+            }),
+        })
+        .map(|cli| Cli { name, ..cli })
+        .map_err(|error| Refusal {
+            error,
+            json,
+            color,
+            name,
+        })
 }
 
 /// Says `reader` for whoever calls us as the Python stack's reader is called: by its name, or as
@@ -160,26 +208,32 @@ fn as_reader(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Returns the grammar of the program when it is called by `name`.
-pub fn command(name: &str) -> clap::Command {
+pub fn command(name: Name) -> clap::Command {
     let whole = Cli::command();
-    let Some((name, about, verbs)) = NAMES.iter().find(|(known, ..)| *known == name) else {
-        return whole;
-    };
     let arguments: Vec<_> = whole.get_arguments().cloned().collect();
-    let subcommands: Vec<_> = whole
-        .get_subcommands()
-        .filter(|sub| verbs.contains(&sub.get_name()))
-        .cloned()
-        .collect();
-    clap::Command::new(*name)
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(*about)
-        .disable_help_subcommand(true)
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .max_term_width(100)
-        .args(arguments)
-        .subcommands(subcommands)
+    let verb = |verb: &str| whole.find_subcommand(verb).cloned();
+    match name {
+        Name::Own => whole,
+        Name::Hub => clap::Command::new(HUB)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about("The clearance hub: questions out, verdicts in.")
+            .after_help(HUB_AFTER)
+            .disable_help_subcommand(true)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            // Python's parser takes every beginning of an option that means one alone.
+            .infer_long_args(true)
+            .max_term_width(100)
+            .args(arguments)
+            .subcommands(HUB_VERBS.into_iter().filter_map(verb)),
+        Name::Notify => verb("notify")
+            .unwrap_or_default()
+            .name(NOTIFY)
+            .bin_name(NOTIFY)
+            .version(env!("CARGO_PKG_VERSION"))
+            .max_term_width(100)
+            .args(arguments),
+    }
 }
 
 #[cfg(test)]
@@ -193,7 +247,8 @@ mod tests {
     #[test]
     fn the_grammar_holds_together() {
         Cli::command().debug_assert();
-        command("terok-clearance-hub").debug_assert();
+        command(Name::Hub).debug_assert();
+        command(Name::Notify).debug_assert();
     }
 
     #[test]
@@ -244,6 +299,22 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn the_name_of_notify_takes_its_arguments_at_once() {
+        let line = "terok-clearance-notify Title Body --actions allow:Allow deny:Deny --wait -t -1";
+        let cli = asked(line).unwrap();
+        assert_eq!(cli.name, Name::Notify);
+        assert!(matches!(cli.command, Command::Notify(_)));
+        assert!(
+            asked("terok-clearance-notify --json --color=never T")
+                .unwrap()
+                .json
+        );
+        for wrong in ["", " T --actions allow", " T B C", " T -t soon"] {
+            assert!(asked(&format!("terok-clearance-notify{wrong}")).is_err());
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 pub mod clearance;
 pub mod demo;
+pub mod install_service;
+pub mod notify;
 pub mod preview;
 pub mod reader;
 pub mod run;
@@ -36,6 +38,14 @@ pub enum Command {
     /// The program in the sandbox of `demo`.
     #[command(hide = true)]
     DemoProgram(demo::program::Args),
+
+    /// Install systemd units, as releases up to 0.6 did.
+    #[command(hide = true)]
+    InstallService(install_service::Args),
+
+    /// Show a notification, and wait for an answer.
+    #[command(display_order = 80, long_about = notify::ABOUT)]
+    Notify(notify::Args),
 
     /// Print the firewall rules a sandbox gets, in nft syntax.
     #[command(display_order = 40, long_about = preview::ABOUT)]
@@ -73,6 +83,10 @@ impl Command {
             Self::DemoInternet(args) => demo::internet::perform(&args, context),
 
             Self::DemoProgram(args) => demo::program::perform(args, context),
+
+            Self::InstallService(args) => install_service::perform(&args),
+
+            Self::Notify(args) => notify::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use crate::args::Refusal;
+use crate::args::{Name, Refusal};
 use crate::output::{Closed, Output};
 use crate::{Context, Environment};
 
@@ -20,6 +20,10 @@ impl Status {
     pub const FAILURE: Self = Self(1);
     /// The arguments are wrong.
     pub const USAGE: Self = Self(2);
+    /// Somebody was asked, and chose nothing.
+    pub const NOT_CHOSEN: Self = Self(3);
+    /// What it needs is not there (`EX_UNAVAILABLE` of sysexits.h).
+    pub const UNAVAILABLE: Self = Self(69);
     /// A bug of ours (`EX_SOFTWARE` of sysexits.h).
     pub const INTERNAL: Self = Self(70);
     /// Somebody else has what only one can have: try again later (`EX_TEMPFAIL` of sysexits.h).
@@ -64,6 +68,11 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Failure {
+    /// Says whether it is no failure: whoever read our output has what it wanted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.error.is::<Closed>()
+    }
+
     /// Returns what failed, and why, in one line.
     pub(crate) fn words(&self) -> String {
         let causes: Vec<String> = self.error.chain().map(ToString::to_string).collect();
@@ -100,7 +109,7 @@ impl<T, E: Into<Failure>> Advise<T> for Result<T, E> {
 /// Says what failed and returns the status to exit with.
 pub(crate) fn failure(failure: &Failure, context: &Context) -> Status {
     // Whoever read our output has what it wanted, as with `| head -1`.
-    if failure.error.is::<Closed>() {
+    if failure.is_closed() {
         return Status::OK;
     }
     let causes: Vec<String> = failure.error.chain().map(ToString::to_string).collect();
@@ -134,6 +143,11 @@ pub(crate) fn usage(refusal: &Refusal, environment: &Environment) -> Status {
             // A reader that has gone away has what it wanted.
             drop(output.text(&text(output.colors().stdout)));
             Status::OK
+        }
+        // The original prints it where help is printed, and fails by its status alone.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if refusal.name == Name::Hub => {
+            drop(output.text(&text(output.colors().stdout)));
+            Status::USAGE
         }
         _ if refusal.json => {
             let object = serde_json::json!({

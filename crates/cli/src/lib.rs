@@ -31,6 +31,8 @@ pub struct Context {
     pub output: Output,
     /// Whether a program reads the output: one JSON object per line.
     pub json: bool,
+    /// The name that the program was called by.
+    pub name: args::Name,
 }
 
 /// Does what the arguments ask, `args[0]` being the program's name, and returns the exit status.
@@ -55,6 +57,7 @@ fn perform(args: Vec<OsString>) -> Status {
         environment,
         output,
         json: cli.json,
+        name: cli.name,
     };
     match cli.command.perform(&context) {
         Ok(status) => status,

@@ -195,7 +195,14 @@ fn the_help_teaches() {
     let help = session.run(&["--help"]);
     assert!(help.status.success());
     insta::assert_snapshot!("help", text(&help.stdout));
-    for command in ["clearance", "preview", "reader", "serve", "serve-verdict"] {
+    for command in [
+        "clearance",
+        "notify",
+        "preview",
+        "reader",
+        "serve",
+        "serve-verdict",
+    ] {
         let help = session.run(&[command, "--help"]);
         assert!(help.status.success());
         insta::assert_snapshot!(format!("help-{command}"), text(&help.stdout));
@@ -496,7 +503,49 @@ fn called_by_the_hubs_name_it_has_the_hubs_verbs() {
     };
     let help = run(&[]);
     assert_eq!(help.status.code(), Some(2));
-    insta::assert_snapshot!("help-terok-clearance-hub", text(&help.stderr));
+    insta::assert_snapshot!("help-terok-clearance-hub", text(&help.stdout));
+    let unavailable = run(&["clearance", "--socket", "/nonexistent/hub.sock"]);
+    assert_eq!(unavailable.status.code(), Some(1));
+    let said = text(&unavailable.stderr);
+    assert!(said.starts_with("clearance hub unavailable: "), "{said}");
+    let gone = run(&["install-service", "--bin-path", "/usr/bin/x"]);
+    assert_eq!(gone.status.code(), Some(2));
+    assert!(text(&gone.stderr).contains("nothing was installed"));
     assert_eq!(run(&["preview"]).status.code(), Some(2));
     assert!(run(&["serve", "--help"]).status.success());
+}
+
+#[test]
+fn called_by_the_name_of_notify_it_says_that_nobody_sees_it() {
+    let session = Session::new();
+    let notify = session.socket("terok-clearance-notify");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terok-clearance"), &notify).unwrap();
+    let run = |args: &str| {
+        let mut command = Command::new(&notify);
+        let command = command.args(args.split_whitespace()).env_clear();
+        command.output().unwrap()
+    };
+    let check = |args: &str, code: i32, stdout: &str| {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(code), "{args}");
+        assert_eq!(text(&output.stdout), stdout, "{args}");
+    };
+    let help = run("--help");
+    insta::assert_snapshot!("help-terok-clearance-notify", text(&help.stdout));
+    check("Title", 0, "0\n");
+    check("Title Body -t 500", 0, "0\n");
+    check("Title --json", 0, "{\"id\":0}\n");
+    let asked = "Title Body --actions allow:Allow deny:Deny";
+    check(asked, 0, "0\n");
+    check(&format!("{asked} --wait"), 69, "0\n");
+    check(&format!("{asked} allow:Again"), 2, "");
+    check("Title Body --actions allow", 2, "");
+    check("Title Body Else", 2, "");
+    let output = run("Title");
+    let said = text(&output.stderr);
+    assert_eq!(
+        said.matches("no notifier is available").count(),
+        1,
+        "{said}"
+    );
 }

@@ -3,9 +3,11 @@
 //!
 //! [`hubs`] finds the hubs and listens to them, [`inbox`] makes one numbered list of what they
 //! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers.
+//! [`notifier`] is what shows a question elsewhere, such as on a desktop.
 
 pub mod hubs;
 pub mod inbox;
+pub mod notifier;
 pub mod prompt;
 pub mod words;
 

@@ -25,10 +25,22 @@ use view::{Say, show};
 /// How a prompt talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// One JSON object per line instead of words.
-    pub json: bool,
+    /// What is said.
+    pub manner: Manner,
     /// Colours, in words.
     pub color: bool,
+}
+
+/// What a prompt says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Manner {
+    /// Words for a person.
+    #[default]
+    Words,
+    /// One JSON object per line.
+    Json,
+    /// The words of the Python stack's terminal tool, and what its lines leave out.
+    Classic,
 }
 
 /// Why a prompt ended.
@@ -114,7 +126,7 @@ impl<W: Write> Prompt<W> {
 
     /// Does what a line says, and returns whether there may be more of them.
     fn take(&mut self, line: &str) -> io::Result<bool> {
-        match Command::parse(line, self.options.json) {
+        match Command::parse(line, self.options.manner == Manner::Json) {
             Ok(Command::Quit) => return Ok(false),
             Ok(Command::Nothing) => {}
             Ok(Command::Help) => self.say(&Say::Help)?,
@@ -132,10 +144,7 @@ impl<W: Write> Prompt<W> {
                     self.answer(row, action, request.as_ref())?;
                 }
             }
-            Err(error) => {
-                let reason = DisplayText::new(&error.to_string());
-                self.say(&Say::Refused(None, reason))?;
-            }
+            Err(error) => self.say(&Say::Misunderstood(line, &error))?,
         }
         Ok(true)
     }
@@ -150,13 +159,12 @@ impl<W: Write> Prompt<W> {
             && self.inbox.find(found.hub(), request.as_str()) != Some(row)
         {
             let reason = format!("row {row} does not ask {request}; nothing was answered");
-            return self.say(&Say::Refused(Some(row), DisplayText::new(&reason)));
+            return self.say(&Say::Refused(row, DisplayText::new(&reason)));
         }
         let answers = match self.inbox.answer(row, action) {
             Ok(answers) => answers,
             Err(refusal) => {
-                let reason = DisplayText::new(&refusal.to_string());
-                return self.say(&Say::Refused(Some(row), reason));
+                return self.say(&Say::NotSent(row, &refusal));
             }
         };
         for answer in answers {
@@ -198,7 +206,7 @@ impl<W: Write> Prompt<W> {
                     change,
                     Change::Up(..) | Change::Asked(_) | Change::Container { .. }
                 );
-            let person = !self.options.json;
+            let person = self.options.manner != Manner::Json;
             let shown = !(person && quiet);
             let asked = matches!(change, Change::Asked(_));
             if shown && !(person && asked && self.hush.takes_another()) {

@@ -83,6 +83,18 @@ impl Running {
             .unwrap();
     }
 
+    /// Types `text` as it is. It may have ended before it has read all.
+    pub(crate) async fn type_in(&mut self, text: &str) {
+        let input = self.input.as_mut().expect("its input is closed");
+        drop(input.write_all(text.as_bytes()).await);
+    }
+
+    /// Waits for its end, its input left open.
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("it does not end").unwrap()
+    }
+
     /// Returns what it prints up to the next `text`, included; later calls go on behind it.
     pub(crate) async fn until(&mut self, text: &str) -> String {
         let found = timeout(PATIENCE, self.output.until(text)).await;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The releases of the Python stack that install today.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use terok_clearance::socket::Layout;
 
@@ -34,14 +34,7 @@ impl Stack {
 
     /// Returns the folder that has its `bin` and its `lib`.
     pub(crate) fn prefix(self) -> PathBuf {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "where `./check interop` put the stacks"
-        )]
-        let stacks = std::env::var_os("INTEROP_STACKS");
-        let stacks =
-            stacks.expect("INTEROP_STACKS is not set: run these tests by `./check interop`");
-        let prefix = Path::new(&stacks).join(self.clearance());
+        let prefix = stacks().join(self.clearance());
         assert!(
             prefix.join("bin/python").exists(),
             "{} is not installed: run `./check setup`",
@@ -69,4 +62,26 @@ impl Stack {
 pub(crate) enum Side {
     Ours,
     Theirs(Stack),
+}
+
+/// Returns systemd's `varlinkctl`, 257 or newer.
+pub(crate) fn varlinkctl() -> PathBuf {
+    let program = stacks().join("varlinkctl/varlinkctl");
+    assert!(
+        program.exists(),
+        "{} is not there: run `./check setup`",
+        program.display()
+    );
+    program
+}
+
+/// Returns the folder that `./check setup` filled.
+fn stacks() -> PathBuf {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "where `./check interop` put the stacks"
+    )]
+    let stacks = std::env::var_os("INTEROP_STACKS");
+    let stacks = stacks.expect("INTEROP_STACKS is not set: run these tests by `./check interop`");
+    stacks.into()
 }

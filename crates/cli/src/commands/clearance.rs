@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use operator::hubs::Hubs;
-use operator::prompt::{Ended, Options, converse};
+use operator::prompt::{Ended, Manner, Options, converse};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
+use crate::args::Name;
 use crate::output::Closed;
 use crate::runtime::take_descriptors;
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
@@ -44,6 +45,37 @@ pub struct Args {
 
 /// Does it.
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let ended = ask(args, context);
+    match ended {
+        Err(failure) if manner(context) == Manner::Classic && !failure.is_closed() => {
+            // The original's words and status, without anything before them.
+            let said = failure.words();
+            let reason = said.strip_prefix(UNAVAILABLE).unwrap_or(&said);
+            let reason = reason.trim_start_matches(": ");
+            context
+                .output
+                .error_line(&format!("{UNAVAILABLE}: {reason}"));
+            Ok(Status::FAILURE)
+        }
+        // By that name it ends well when it is told to, as the original does.
+        Ok(Status::TERMINATED) if context.name == Name::Hub => Ok(Status::OK),
+        ended => ended,
+    }
+}
+
+const UNAVAILABLE: &str = "clearance hub unavailable";
+
+/// Returns how it talks: by the Python stack's name in the words of its tool.
+const fn manner(context: &Context) -> Manner {
+    match (context.json, context.name) {
+        (true, _) => Manner::Json,
+        (false, Name::Hub) => Manner::Classic,
+        (false, Name::Own | Name::Notify) => Manner::Words,
+    }
+}
+
+/// Asks until the person, the input or a signal ends it.
+fn ask(args: Args, context: &Context) -> Result<Status, Failure> {
     take_descriptors();
     block_on(async {
         let mut stop = Stop::catch()?;
@@ -58,14 +90,14 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                     .with_context(|| format!("finding {}", path.display()))?;
                 Client::start(&path)
                     .await
-                    .context("clearance hub unavailable")
+                    .context(UNAVAILABLE)
                     .hint("`terok-clearance clearance` without --socket waits for hubs")?;
                 let place = path.display().to_string();
                 (Hubs::one(path).context("watching for the hub")?, place)
             }
         };
         let options = Options {
-            json: context.json,
+            manner: manner(context),
             color: context.output.colors().stdout,
         };
         let place = terok_clearance::DisplayText::new(&place);

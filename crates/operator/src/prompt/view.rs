@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a prompt shows: words for a person, or one JSON object per line for a script.
+//! What a prompt shows: words for a person, the classic words, or one JSON object per line.
 
+mod classic;
 mod json;
 mod person;
 
 use terok_clearance::{Action, DisplayText};
 
-use super::Options;
-use crate::inbox::{Change, Inbox, RowNumber};
+use super::command::CommandError;
+use super::{Manner, Options};
+use crate::inbox::{Change, Inbox, Refusal, RowNumber};
 
 /// What a prompt has to say.
 #[derive(Debug)]
@@ -26,17 +28,21 @@ pub(super) enum Say<'a> {
     Help,
     /// An answer is on its way.
     Sent(RowNumber, Action),
-    /// An answer, or a line, was refused.
-    Refused(Option<RowNumber>, DisplayText),
+    /// An answer was refused.
+    Refused(RowNumber, DisplayText),
+    /// An answer was not sent.
+    NotSent(RowNumber, &'a Refusal),
+    /// A line was not understood.
+    Misunderstood(&'a str, &'a CommandError),
     /// The prompt ends when so many answers are settled.
     Ending(usize),
 }
 
 /// Puts what there is to say as `options` want it: whole lines, or nothing.
 pub(super) fn show(say: &Say<'_>, inbox: &Inbox, options: Options, now: u64) -> String {
-    if options.json {
-        json::show(say, inbox)
-    } else {
-        person::show(say, inbox, person::Paint(options.color), now)
+    match options.manner {
+        Manner::Json => json::show(say, inbox),
+        Manner::Words => person::show(say, inbox, person::Paint(options.color), now),
+        Manner::Classic => classic::show(say, inbox, options.color, now),
     }
 }

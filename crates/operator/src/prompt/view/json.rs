@@ -54,7 +54,7 @@ enum Line<'a> {
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         row: Option<u64>,
-        reason: &'a DisplayText,
+        reason: DisplayText,
     },
     /// A hub's connection: up, down, gone or unreachable.
     Hub {
@@ -151,8 +151,16 @@ pub(super) fn show(say: &Say<'_>, inbox: &Inbox) -> String {
             action: *action,
         }),
         Say::Refused(row, reason) => Some(Line::Refused {
-            row: row.map(RowNumber::get),
-            reason,
+            row: Some(row.get()),
+            reason: reason.clone(),
+        }),
+        Say::NotSent(row, refusal) => Some(Line::Refused {
+            row: Some(row.get()),
+            reason: DisplayText::new(&refusal.to_string()),
+        }),
+        Say::Misunderstood(_, error) => Some(Line::Refused {
+            row: None,
+            reason: DisplayText::new(&error.to_string()),
         }),
         Say::Change(change) => changed(change, inbox),
     };

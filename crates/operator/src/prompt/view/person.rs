@@ -2,7 +2,7 @@
 //! What a person sees: a line that says what is asked, and one that says what an answer opens.
 
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{Decision, Resolution, ShieldState};
+use terok_clearance::{Decision, DisplayText, Resolution, ShieldState};
 
 use super::Say;
 use crate::inbox::{Change, End, Inbox, Row};
@@ -64,6 +64,8 @@ pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Paint, now: u64) -> Stri
         Say::Help => HELP.to_owned(),
         Say::Sent(..) => String::new(),
         Say::Refused(_, reason) => format!("{reason}\n"),
+        Say::NotSent(_, refusal) => format!("{}\n", DisplayText::new(&refusal.to_string())),
+        Say::Misunderstood(_, error) => format!("{}\n", DisplayText::new(&error.to_string())),
         Say::Ending(1) => "waiting for an answer to take effect\n".to_owned(),
         Say::Ending(answers) => format!("waiting for {answers} answers to take effect\n"),
     }

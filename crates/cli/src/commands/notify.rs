@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `notify`: one notification, and with `--wait` what was chosen.
+
+use anyhow::{Context as _, anyhow};
+use operator::notifier::{Action, ActionError, Expiry, Notification, Notifier, create_notifier};
+use tokio::sync::oneshot;
+
+use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+
+/// What it does, at length.
+pub(super) const ABOUT: &str = "Show a notification, and print its id.
+
+With --wait it stays until one of the actions is chosen and prints that action's key on a second \
+line. This release shows nothing on a desktop yet: the id is 0, which says that nobody sees it.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  terok-clearance notify 'Build finished'
+  terok-clearance notify 'Deploy?' 'to production' --actions yes:Yes no:No --wait
+
+Exit status:
+  0    shown, or nobody to show it to (the id is 0); with --wait, an action was chosen
+  3    --wait: it was closed, or its time was over, and nothing was chosen
+  69   --wait: nobody can be asked, there is no notifier
+  130  ended by Ctrl-C; 143 by SIGTERM")]
+pub struct Args {
+    /// The title.
+    #[arg(value_name = "TITLE")]
+    summary: String,
+    /// The text below it.
+    #[arg(value_name = "BODY", default_value = "", hide_default_value = true)]
+    body: String,
+    /// The choices, each a key for the program and a label for the person.
+    #[arg(long, value_name = "KEY:LABEL", num_args = 1.., value_parser = action)]
+    actions: Vec<Action>,
+    /// Wait until an action is chosen, and print its key.
+    #[arg(long)]
+    wait: bool,
+    /// How long it stays, in milliseconds; 0 is until it is closed, -1 as the desktop has it
+    #[arg(
+        short,
+        long,
+        value_name = "MS",
+        default_value_t = -1,
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    timeout: i32,
+}
+
+fn action(text: &str) -> Result<Action, ActionError> {
+    text.parse()
+}
+
+/// Does it.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let twice = args.actions.iter().enumerate().find(|(at, action)| {
+        let before = args.actions.iter().take(*at);
+        before.map(Action::key).any(|key| key == action.key())
+    });
+    if let Some((_, action)) = twice {
+        let twice = anyhow!("the action {} is there twice", action.key());
+        return Err(twice).status(Status::USAGE);
+    }
+    block_on(async {
+        let mut stop = Stop::catch()?;
+        // The original's name for what its command line shows.
+        let notifier = create_notifier("terok");
+        let wait = args.wait;
+        let notification = Notification {
+            body: args.body,
+            actions: args.actions,
+            expiry: Expiry::from(args.timeout),
+            ..Notification::new(&args.summary)
+        };
+        let ended = tokio::select! {
+            status = stop.wait() => Ok(status),
+            ended = show(&notifier, notification, wait, context) => ended,
+        };
+        notifier.disconnect().await;
+        ended
+    })
+}
+
+/// Shows it, prints its id, and with `wait` the key of what is chosen.
+async fn show(
+    notifier: &impl Notifier,
+    notification: Notification,
+    wait: bool,
+    context: &Context,
+) -> Result<Status, Failure> {
+    let shown = notifier.notify(notification).await;
+    let id = shown.context("showing the notification")?;
+    print(context, "id", &id.get().into())?;
+    if !wait {
+        return Ok(Status::OK);
+    }
+    if !notifier.is_seen() {
+        return Err(anyhow!("nobody can be asked: there is no notifier"))
+            .hint("`terok-clearance clearance` asks at a terminal")
+            .status(Status::UNAVAILABLE);
+    }
+    let (tell, chosen) = oneshot::channel();
+    let on_action = Box::new(|key| drop(tell.send(key)));
+    notifier.on_action(id, on_action).await;
+    let Ok(key) = chosen.await else {
+        return Ok(Status::NOT_CHOSEN);
+    };
+    print(context, "action", &key.as_str().into())?;
+    Ok(Status::OK)
+}
+
+/// Prints a value on a line of its own, for a program with its name.
+fn print(context: &Context, name: &str, value: &serde_json::Value) -> anyhow::Result<()> {
+    let line = match value {
+        value if context.json => serde_json::json!({ name: value }).to_string(),
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    context.output.line(&line)
+}
