@@ -192,9 +192,12 @@ mod tests {
 
     use super::*;
 
-    fn check(theirs: &[Value], ours: &[Value], expected: &[&str]) {
+    /// `theirs` and `ours` are lists of messages.
+    fn check(theirs: &Value, ours: &Value, expected: &[&str]) {
         let mut found = Vec::new();
-        messages(theirs, ours, &mut found);
+        let list = |of: &Value| of.as_array().unwrap().clone();
+        let (theirs, ours) = (list(theirs), list(ours));
+        messages(&theirs, &ours, &mut found);
         let shown = |value: Option<&Value>| value.map(ToString::to_string).unwrap_or_default();
         let found: Vec<_> = found
             .into_iter()
@@ -206,28 +209,16 @@ mod tests {
     #[test]
     fn every_field_and_every_message_counts() {
         let [a, b] = [json!({"x": {"y": 1, "z": 2}}), json!({"x": 3})];
-        check(&[a.clone(), b.clone()], &[a.clone(), b.clone()], &[]);
-        check(
-            &[a.clone()],
-            &[json!({"x": {"y": 1, "w": 2}})],
-            &["/x/w:  -> 2", "/x/z: 2 -> "],
-        );
-        check(
-            &[a.clone()],
-            &[json!({"x": {"y": true, "z": 2}})],
-            &["/x/y: 1 -> true"],
-        );
-        check(
-            &[a.clone(), b.clone()],
-            &[b.clone()],
-            &[r#"message: {"x":{"y":1,"z":2}} -> "#],
-        );
-        check(
-            &[b.clone()],
-            &[b.clone(), b.clone()],
-            &[r#"message:  -> {"x":3}"#],
-        );
-        check(&[], &[b], &[r#"message:  -> {"x":3}"#]);
+        check(&json!([a, b]), &json!([a, b]), &[]);
+        let other_key = json!([{"x": {"y": 1, "w": 2}}]);
+        check(&json!([a]), &other_key, &["/x/w:  -> 2", "/x/z: 2 -> "]);
+        let other_type = json!([{"x": {"y": true, "z": 2}}]);
+        check(&json!([a]), &other_type, &["/x/y: 1 -> true"]);
+        let lost = r#"message: {"x":{"y":1,"z":2}} -> "#;
+        check(&json!([a, b]), &json!([b]), &[lost]);
+        let more = r#"message:  -> {"x":3}"#;
+        check(&json!([b]), &json!([b, b]), &[more]);
+        check(&json!([]), &json!([b]), &[more]);
     }
 
     #[test]

@@ -106,3 +106,18 @@ async fn what_clients_of_each_era_took_from_our_hub() {
         assert!(found.is_empty(), "{release}:\n{}", found.join("\n"));
     }
 }
+
+/// A client of 0.6.6 takes no event with a dossier: a hub of another era would be found out here.
+#[tokio::test]
+async fn a_hub_of_another_era_is_found_out() {
+    let found = replay("ours-0.6.6", "d").await;
+    let dossiers = found
+        .iter()
+        .filter(|difference| difference.at == "/parameters/event/dossier");
+    assert!(dossiers.count() > 20, "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|difference| difference.ours == r#""shield_disengaged""#)
+    );
+}
