@@ -16,6 +16,7 @@ mod foreign;
 mod harness;
 mod hub_program;
 mod our_hub;
+mod reader;
 mod recordings;
 mod repairs;
 mod smoke;
