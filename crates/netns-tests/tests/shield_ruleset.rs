@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use shield::{Difference, Policy, Shield, ShieldError, preview};
+use terok_clearance::Scope;
 
 #[expect(clippy::disallowed_methods, reason = "a test is an edge")]
 fn now() -> Instant {
@@ -111,6 +112,27 @@ fn what_nft_loads_is_taken_over_and_verified() {
     load(&preview(&policy));
     let mut shield = Shield::attach(shield::open().unwrap(), &policy, now()).unwrap();
     shield.verify().unwrap();
+}
+
+#[test]
+fn a_ruleset_of_ours_is_found_whatever_its_resolvers_and_no_other_is() {
+    netns_tests::private_namespaces();
+    let find = || Shield::find(shield::open().unwrap(), now()).unwrap();
+    assert!(find().is_none(), "there is none");
+    load(
+        "table inet terok_shield {\nset resolver4 {\ntype ipv4_addr\n\
+         elements = { 127.0.0.1 }\n}\n}\n",
+    );
+    assert!(find().is_none(), "another one by the same name");
+    for resolvers in [&[][..], &["198.51.100.53", "2001:db8:53::53"][..]] {
+        load(&preview(&policy(resolvers)));
+        let mut shield = find().unwrap();
+        shield.verify().unwrap();
+        let target = "203.0.113.7".parse().unwrap();
+        let scope = Scope::whole("203.0.113.7".parse().unwrap());
+        shield.allow(&target, &scope, now()).unwrap();
+        assert_eq!(find().unwrap().list().unwrap().len(), 1, "its orders, too");
+    }
 }
 
 #[test]

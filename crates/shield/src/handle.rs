@@ -17,8 +17,8 @@ use crate::netlink::socket::Netlink;
 use crate::netlink::{Difference, NetlinkError, verify};
 use crate::order::{Entry, OrderSet, Reach, Terms, orderable};
 use crate::orders::{Orders, Plan};
-use crate::ranges::Ground;
-use crate::ruleset::{Ruleset, asked};
+use crate::ranges::{Family, Ground};
+use crate::ruleset::{Ruleset, asked, resolver};
 
 /// The firewall of one sandbox.
 ///
@@ -123,12 +123,41 @@ impl Shield {
     ///
     /// After an error [`Shield::engage`] puts the policy in force anew, without any order.
     pub fn attach(socket: OwnedFd, policy: &Policy, now: Instant) -> Result<Self, ShieldError> {
-        let mut shield = Self::take(Netlink::new(socket), Ruleset::new(policy))?;
+        Self::attach_to(Netlink::new(socket), policy, now)
+    }
+
+    fn attach_to(netlink: Netlink, policy: &Policy, now: Instant) -> Result<Self, ShieldError> {
+        let mut shield = Self::take(netlink, Ruleset::new(policy))?;
         shield.reload(now)?;
         for entry in shield.orders.iter() {
             shield.names.restore(entry, now);
         }
         Ok(shield)
+    }
+
+    /// Takes over a ruleset of ours that is in force in the network namespace of `socket`, for
+    /// whatever resolvers; none if what is in force there is not ours, or nothing is.
+    pub fn find(socket: OwnedFd, now: Instant) -> Result<Option<Self>, ShieldError> {
+        let mut netlink = Netlink::new(socket);
+        let mut resolvers = Vec::new();
+        for (family, set) in Family::BOTH.map(|family| (family, resolver(family))) {
+            match netlink.list(Kind::GetElement, encode::elements_of(set)) {
+                Ok(answers) => {
+                    let keys = verify::elements(&answers).map(|(key, ..)| family.address(key));
+                    resolvers.extend(keys.flatten());
+                }
+                Err(error) if error.refusal() == Some(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Ok(policy) = Policy::new(resolvers) else {
+            return Ok(None); // no ruleset of ours names such resolvers
+        };
+        match Self::attach_to(netlink, &policy, now) {
+            Ok(shield) => Ok(Some(shield)),
+            Err(ShieldError::Differs(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn take(netlink: Netlink, ruleset: Ruleset) -> Result<Self, ShieldError> {

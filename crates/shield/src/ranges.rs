@@ -25,6 +25,14 @@ impl Family {
         }
     }
 
+    /// Returns the address that these are the bytes of.
+    pub(crate) fn address(self, bytes: &[u8]) -> Option<IpAddr> {
+        match self {
+            Self::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+            Self::V6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        }
+    }
+
     /// Returns the bits of an address.
     const fn bits(self) -> u8 {
         match self {

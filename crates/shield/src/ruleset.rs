@@ -8,7 +8,7 @@
 mod text;
 mod tiers;
 
-pub(crate) use tiers::asked;
+pub(crate) use tiers::{asked, resolver};
 
 use std::net::IpAddr;
 use std::time::Duration;

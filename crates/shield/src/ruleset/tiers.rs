@@ -311,7 +311,8 @@ pub(crate) fn asked() -> impl Iterator<Item = &'static str> {
     ASKED_SETS.iter().map(|(_, name)| *name)
 }
 
-const fn resolver(family: Family) -> &'static str {
+/// Returns the name of the set of resolvers.
+pub(crate) const fn resolver(family: Family) -> &'static str {
     match family {
         Family::V4 => "resolver4",
         Family::V6 => "resolver6",
