@@ -19,6 +19,7 @@ mod our_hub;
 mod reader;
 mod recordings;
 mod repairs;
+mod simple_clearance;
 mod smoke;
 mod their_hub;
 mod varlink_tools;

@@ -13,6 +13,7 @@ pub mod reader;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
+pub mod simple_clearance;
 pub mod supervise;
 
 use clap::Subcommand;
@@ -67,6 +68,10 @@ pub enum Command {
     #[command(display_order = 70, long_about = serve_verdict::ABOUT)]
     ServeVerdict(serve_verdict::Args),
 
+    /// Answer one container's questions at this terminal, without a hub.
+    #[command(display_order = 35, long_about = simple_clearance::ABOUT)]
+    SimpleClearance(simple_clearance::Args),
+
     /// Guard a network namespace that is there already, such as a rootless container's.
     #[command(display_order = 50)]
     Supervise(supervise::Args),
@@ -97,6 +102,8 @@ impl Command {
             Self::Serve(args) => serve::perform(args, context),
 
             Self::ServeVerdict(args) => serve_verdict::perform(args, context),
+
+            Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
             Self::Supervise(args) => supervise::perform(args, context),
         }

@@ -28,6 +28,8 @@ pub struct Environment {
     colorless: bool,
     journal: bool,
     path: Option<OsString>,
+    shield_state: Option<PathBuf>,
+    bus: Option<OsString>,
     terminal: Option<String>,
     inside: bool,
     uid: u32,
@@ -69,6 +71,8 @@ impl Environment {
             colorless: set("NO_COLOR").is_some() || set("TERM").is_some_and(|t| t == "dumb"),
             journal: set("JOURNAL_STREAM").is_some(),
             path: set("PATH"),
+            shield_state: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
+            bus: set("DBUS_SESSION_BUS_ADDRESS"),
             terminal: text("TERM"),
             inside: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
             uid,
@@ -123,6 +127,16 @@ impl Environment {
     /// Says whether a reader was started inside the network namespace that it is to read.
     pub const fn is_inside(&self) -> bool {
         self.inside
+    }
+
+    /// Returns the root of the state directories of `terok-shield`, `TEROK_SHIELD_STATE_DIR`.
+    pub fn shield_state(&self) -> Option<&Path> {
+        self.shield_state.as_deref()
+    }
+
+    /// Says whether there is a session bus: a program that looks for one may start one otherwise.
+    pub fn has_bus(&self) -> bool {
+        self.bus.is_some() || self.runtime.join("bus").exists()
     }
 
     /// Returns those of the variables that are set, for a program that is to have no others.

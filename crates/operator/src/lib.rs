@@ -2,13 +2,15 @@
 //! The people's side: the inbox of questions and the prompts that show it.
 //!
 //! [`hubs`] finds the hubs and listens to them, [`inbox`] makes one numbered list of what they
-//! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers.
+//! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers. Where
+//! there is no hub, [`queue`] asks what one reader reports, one question at a time.
 //! [`notifier`] is what shows a question elsewhere, such as on a desktop.
 
 pub mod hubs;
 pub mod inbox;
 pub mod notifier;
 pub mod prompt;
+pub mod queue;
 pub mod words;
 
 use terok_clearance::DisplayText;

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which container, and where its state is: found as `terok-shield` finds it.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, anyhow};
+use serde_json::Value;
+use terok_clearance::{ContainerId, DisplayText};
+
+use super::absolute;
+use crate::{Advise as _, Environment, Failure};
+
+/// A container, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Container {
+    name: ContainerId,
+    /// Its id in the engine, where that is known: hubs' sockets are called by it.
+    id: Option<ContainerId>,
+    /// Its first process, where that is known.
+    pid: Option<u32>,
+    state: PathBuf,
+}
+
+/// Where podman keeps what the container was started with.
+const STATE_DIR: &str = "/Config/Annotations/terok.shield.state_dir";
+
+impl Container {
+    /// Finds the container that `target` names, or whose state directory it is.
+    pub(super) fn find(
+        target: &str,
+        name: Option<ContainerId>,
+        root: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        if !target.contains('/') && name.is_none() {
+            let shown = DisplayText::new(target);
+            let name = target
+                .parse()
+                .with_context(|| format!("{shown:?} is no container"))
+                .hint("a state directory has a slash in it, as in ./state")?;
+            return Self::by_name(name, root, environment);
+        }
+        let state = absolute(Path::new(target))?;
+        if !state.is_dir() {
+            let missing = anyhow!("there is no directory {}", state.display());
+            return Err(missing).hint("it is the container's state directory, or its name");
+        }
+        let state = resolved(&state)?;
+        let id = id_in(&state);
+        let name = name.or_else(|| id.clone()).or_else(|| name_of(&state));
+        let name = name
+            .ok_or_else(|| anyhow!("{} does not say whose it is", state.display()))
+            .hint("name the container behind it")?;
+        let inspected = inspect(&name, environment).ok();
+        let told = inspected.as_ref();
+        Ok(Self {
+            id: told.and_then(id_of).or(id),
+            pid: told.and_then(pid_of),
+            name,
+            state,
+        })
+    }
+
+    fn by_name(
+        name: ContainerId,
+        root: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let inspected = inspect(&name, environment);
+        let told = inspected.as_ref().ok();
+        let below = |root: &Path| -> anyhow::Result<PathBuf> {
+            Ok(absolute(root)?.join("containers").join(name.as_str()))
+        };
+        let annotated = told
+            .and_then(|told| told.pointer(STATE_DIR)?.as_str())
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        let state = match (root, annotated) {
+            (Some(root), _) => below(root)?,
+            (None, Some(annotated)) => annotated,
+            (None, None) => {
+                let other = environment.shield_state().map(below).transpose()?;
+                match other.filter(|state| state.is_dir()) {
+                    Some(state) => state,
+                    None => return Err(nowhere(&name, inspected.as_ref().err())),
+                }
+            }
+        };
+        if !state.is_dir() {
+            let missing = anyhow!("{name} has no state directory {}", state.display());
+            return Err(missing)
+                .hint("--state-dir takes the directory that has `containers` in it");
+        }
+        let state = resolved(&state)?;
+        Ok(Self {
+            id: told.and_then(id_of).or_else(|| id_in(&state)),
+            pid: told.and_then(pid_of),
+            name,
+            state,
+        })
+    }
+
+    /// Returns the name by which the engine and `terok-shield` know it.
+    pub(super) const fn name(&self) -> &ContainerId {
+        &self.name
+    }
+
+    /// Returns its id, where that is known.
+    pub(super) const fn id(&self) -> Option<&ContainerId> {
+        self.id.as_ref()
+    }
+
+    /// Returns its first process, where it is known to run.
+    pub(super) const fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Returns its state directory.
+    pub(super) fn state(&self) -> &Path {
+        &self.state
+    }
+}
+
+fn nowhere(name: &ContainerId, error: Option<&anyhow::Error>) -> Failure {
+    let what = format!("container '{name}' has no 'terok.shield.state_dir' annotation");
+    let error = match error {
+        Some(error) => anyhow!("{error:#}").context(what),
+        None => anyhow!(what),
+    };
+    let advised = Err::<(), _>(error)
+        .hint("was it started through terok-shield?")
+        .hint("pass --state-dir=<root>, or its state directory, if you know where its state is");
+    match advised {
+        Err(failure) => failure,
+        Ok(()) => anyhow!("there is no failure").into(),
+    }
+}
+
+fn resolved(state: &Path) -> anyhow::Result<PathBuf> {
+    state
+        .canonicalize()
+        .with_context(|| format!("finding {}", state.display()))
+}
+
+/// Returns the id that the hook noted in a state directory.
+fn id_in(state: &Path) -> Option<ContainerId> {
+    let mut text = String::new();
+    let file = std::fs::File::open(state.join("container.id")).ok()?;
+    file.take(1024).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Returns the container whose state is in `…/containers/NAME`.
+fn name_of(state: &Path) -> Option<ContainerId> {
+    let parent = state.parent()?.file_name()?;
+    let name = state.file_name()?.to_str()?;
+    (parent == "containers").then(|| name.parse().ok())?
+}
+
+fn id_of(record: &Value) -> Option<ContainerId> {
+    record.get("Id")?.as_str()?.parse().ok()
+}
+
+fn pid_of(record: &Value) -> Option<u32> {
+    let pid = record.pointer("/State/Pid")?.as_u64()?;
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
+}
+
+/// Asks podman what it knows of a container.
+fn inspect(name: &ContainerId, environment: &Environment) -> anyhow::Result<Value> {
+    let podman = environment
+        .find_program("podman")
+        .ok_or_else(|| anyhow!("there is no podman on PATH"))?;
+    let output = Command::new(&podman)
+        .args([
+            "inspect",
+            "--type=container",
+            "--format=json",
+            "--",
+            name.as_str(),
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("running {}", podman.display()))?;
+    if !output.status.success() {
+        let said = DisplayText::new(String::from_utf8_lossy(&output.stderr).trim());
+        return Err(anyhow!("podman knows no container {name}: {said}"));
+    }
+    let records: Value =
+        serde_json::from_slice(&output.stdout).context("reading what podman said")?;
+    let first = records.get(0).cloned();
+    first.ok_or_else(|| anyhow!("podman said nothing of {name}"))
+}

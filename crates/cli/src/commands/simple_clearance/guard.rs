@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Refuses to start while a hub serves the container: both would answer its questions.
+//!
+//! The Python tool asks the session bus whether somebody owns a name that no hub has owned since
+//! 0.5.13. What a hub of today has is a socket, so each place where one could be is connected to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use terok_clearance::socket::{ConnectError, Layout, RuntimeDir, connect};
+use terok_clearance::{ContainerId, DisplayText};
+
+use super::Container;
+use crate::{Advise as _, Environment, Failure};
+
+/// The name that hubs up to 0.5.12 own.
+const BUS_NAME: &str = "org.terok.Shield1";
+
+/// Fails if a hub serves `container`.
+pub(super) async fn no_hub(
+    container: &Container,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    for path in places(container, environment) {
+        let found = match connect(&path).await {
+            Err(ConnectError::NobodyListens { .. } | ConnectError::PathTooLong { .. }) => continue,
+            Ok((_, peer)) => {
+                let process = std::fs::read_to_string(format!("/proc/{}/comm", peer.pid));
+                let name = process.map_or_else(
+                    |_| String::new(),
+                    |name| format!(" ({})", DisplayText::new(name.trim_end())),
+                );
+                anyhow!(
+                    "a hub serves it: process {}{name} at {}",
+                    peer.pid,
+                    path.display()
+                )
+            }
+            // Somebody or something is there, and it cannot be ruled out that it answers.
+            Err(error) => anyhow::Error::new(error).context("a hub may serve it"),
+        };
+        return Err(found.context(format!("cannot ask for {} here", container.name())))
+            .hint("answer its questions with `terok-clearance clearance`, or end that hub first");
+    }
+    if owned_on_the_bus(environment).await {
+        // The Python tool's words.
+        let active = "D-Bus hub (org.terok.Shield1) is active \u{2014} use a D-Bus clearance \
+                      client (desktop notifier or TUI)";
+        return Err(anyhow!(active)).hint(
+            "to use this terminal fallback, stop the hub first: \
+             systemctl --user stop terok-clearance-hub",
+        );
+    }
+    if container.id().is_none() {
+        let name = container.name();
+        tracing::warn!(container = %name, "its id is not known: only a hub by its name was looked for");
+    }
+    Ok(())
+}
+
+/// Returns the sockets that a hub of `container` would have, in every layout.
+fn places(container: &Container, environment: &Environment) -> Vec<PathBuf> {
+    let runtime = RuntimeDir::new(environment.runtime());
+    let known = [container.id(), Some(container.name())];
+    let mut names: Vec<&ContainerId> = known.into_iter().flatten().collect();
+    names.dedup_by_key(|name| name.short());
+    let of = |name: &ContainerId| [Layout::D, Layout::C].map(|layout| runtime.of(name, layout).hub);
+    let own = names.into_iter().flat_map(of);
+    own.chain([runtime.classic().hub]).collect()
+}
+
+/// Asks the session bus, if there is one and `dbus-send` to ask it with, as the Python tool does.
+async fn owned_on_the_bus(environment: &Environment) -> bool {
+    let Some(program) = environment
+        .find_program("dbus-send")
+        .filter(|_| environment.has_bus())
+    else {
+        return false;
+    };
+    let mut asking = tokio::process::Command::new(program);
+    asking
+        .args([
+            "--session",
+            "--print-reply",
+            "--dest=org.freedesktop.DBus",
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus.NameHasOwner",
+        ])
+        .arg(format!("string:{BUS_NAME}"))
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let answered = tokio::time::timeout(Duration::from_secs(2), asking.output()).await;
+    matches!(answered, Ok(Ok(output)) if output.status.success()
+        && String::from_utf8_lossy(&output.stdout).contains("boolean true"))
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lines as they come, none of which can fill the memory.
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+
+/// The lines of a stream. What comes behind the last line end is none, as with the Python tool.
+#[derive(Debug)]
+pub(super) struct Lines<R> {
+    from: BufReader<R>,
+    line: Vec<u8>,
+    /// Whether the line is longer than [`LIMIT`].
+    cut: bool,
+}
+
+/// The longest line in bytes; a longer one is cut, and cannot be understood.
+const LIMIT: usize = 64 * 1024;
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub(super) fn new(from: R) -> Self {
+        Self {
+            from: BufReader::new(from),
+            line: Vec::new(),
+            cut: false,
+        }
+    }
+
+    /// Returns the next line without its end, what is not UTF-8 replaced; none at the end.
+    ///
+    /// A call that is dropped before it is done loses nothing.
+    pub(super) async fn next(&mut self) -> std::io::Result<Option<String>> {
+        loop {
+            let came = self.from.fill_buf().await?;
+            if came.is_empty() {
+                return Ok(None);
+            }
+            let end = came.iter().position(|byte| *byte == b'\n');
+            let part = came.get(..end.unwrap_or(came.len())).unwrap_or_default();
+            let room = LIMIT.saturating_sub(self.line.len());
+            self.cut |= part.len() > room;
+            self.line
+                .extend_from_slice(part.get(..room).unwrap_or(part));
+            let taken = part.len().saturating_add(usize::from(end.is_some()));
+            self.from.consume(taken);
+            if end.is_some() {
+                if std::mem::take(&mut self.cut) {
+                    tracing::warn!("a line of more than {LIMIT} bytes was cut");
+                }
+                let line = std::mem::take(&mut self.line);
+                return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_come_whole_and_bounded() {
+        let mut input = b"a\n\nd\r\n\xff\n".to_vec();
+        input.extend(vec![b'x'; 3 * LIMIT]);
+        input.extend(b"\nlast\nno end");
+        let mut lines = Lines::new(input.as_slice());
+        let mut came = Vec::new();
+        while let Some(line) = lines.next().await.unwrap() {
+            came.push(line);
+        }
+        let long = came.remove(4);
+        assert_eq!(long.len(), LIMIT);
+        assert_eq!(came, ["a", "", "d\r", "\u{fffd}", "last"]);
+    }
+}

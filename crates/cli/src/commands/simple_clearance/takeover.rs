@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hook's reader of a container: found by its `reader.pid`, ended, and started again.
+//!
+//! A number in a file may be another process's by now. So a process is held by its pidfd first and
+//! looked at then: what is signalled is what was looked at.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use netns::Process;
+use rustix::process::Signal;
+use terok_clearance::DisplayText;
+use tokio::time::timeout;
+
+use super::Container;
+
+/// How long it may take to end when it is told to; the hook waits as long.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A reader that runs, as the hook started it.
+#[derive(Debug)]
+pub(super) struct HookReader {
+    process: Process,
+    state: PathBuf,
+    command: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// What it takes to start it again.
+#[derive(Debug)]
+pub(super) struct Ended {
+    state: PathBuf,
+    command: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl HookReader {
+    /// Returns the hook's reader of `container`, if it runs.
+    pub(super) fn find(container: &Container) -> Option<Self> {
+        let state = container.state();
+        let pid = fs::read_to_string(state.join("reader.pid")).ok()?;
+        let process = Process::open(pid.trim().parse().ok()?).ok()?;
+        let of = |file: &str| fs::read(format!("/proc/{}/{file}", process.pid())).ok();
+        let command = strings(&of("cmdline")?);
+        let environment = of("environ").unwrap_or_default();
+        // Read while it lived, so it was about this process.
+        let is_it = is_reader_of(&command, state) && process.is_alive();
+        is_it.then(|| Self {
+            state: state.to_owned(),
+            environment: strings(&environment)
+                .into_iter()
+                .filter_map(variable)
+                .collect(),
+            command,
+            process,
+        })
+    }
+
+    /// Ends it, and the processes that it has started to get into the container's namespace.
+    pub(super) async fn end(self) -> anyhow::Result<Ended> {
+        let Self {
+            process,
+            state,
+            command,
+            environment,
+        } = self;
+        let group = group_of(process.pid());
+        for signal in [Signal::TERM, Signal::KILL] {
+            for member in &group {
+                if let Err(error) = member.signal(signal) {
+                    tracing::debug!(%error, pid = member.pid(), "it has ended");
+                }
+            }
+            let ended = async {
+                for member in &group {
+                    member.ended().await?;
+                }
+                Ok::<_, std::io::Error>(())
+            };
+            if let Ok(ended) = timeout(GRACE, ended).await {
+                ended.context("waiting for the hook's reader")?;
+                return Ok(Ended {
+                    state,
+                    command,
+                    environment,
+                });
+            }
+        }
+        Err(anyhow!(
+            "the hook's reader, process {}, does not end",
+            process.pid()
+        ))
+    }
+}
+
+impl fmt::Display for HookReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self
+            .command
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        let command = DisplayText::new(&words.join(" "));
+        write!(f, "process {} ({command})", self.process.pid())
+    }
+}
+
+impl Ended {
+    /// Starts it again as the hook does, in a session of its own and with its `reader.log` and
+    /// `reader.pid`, and returns its process id.
+    pub(super) fn start_again(self) -> anyhow::Result<u32> {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.state.join("reader.log"))
+            .context("opening its reader.log")?;
+        let (program, arguments) = self.command.split_first().context("it has no command")?;
+        // A process that leads no group yet can make itself a session; setsid(1) does.
+        let mut command = Command::new("setsid");
+        command
+            .arg(program)
+            .args(arguments)
+            .env_clear()
+            .envs(self.environment)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("opening its reader.log")?)
+            .stderr(log)
+            .current_dir("/");
+        let child = command.spawn().context("running setsid")?;
+        let written = fs::write(self.state.join("reader.pid"), format!("{}\n", child.id()));
+        written.context("writing its reader.pid")?;
+        Ok(child.id())
+    }
+}
+
+/// Returns the processes of the group that `leader` leads, itself included, each held.
+fn group_of(leader: u32) -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let in_group = |pid: u32| {
+        let process = Process::open(pid).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        (pid == leader || group_in(&stat) == Some(leader)).then_some(process)
+    };
+    pids.filter_map(in_group).collect()
+}
+
+/// Returns the process group in a `/proc/PID/stat`, whose name field may hold anything.
+fn group_in(stat: &str) -> Option<u32> {
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.split_whitespace().nth(2)?.parse().ok()
+}
+
+/// Says whether a command line is that of a reader that reports `state`'s container to a hub: the
+/// Python script, run by some Python, or our `reader` by either of its names.
+fn is_reader_of(command: &[OsString], state: &Path) -> bool {
+    let called = |at: usize, known: &str| {
+        let name = command.get(at).and_then(|word| Path::new(word).file_name());
+        name == Some(OsStr::new(known))
+    };
+    let is_reader = |at: usize| {
+        let script = called(at, "nflog-reader.py") || called(at, "nflog_reader.py");
+        let ours = command.get(at).is_some_and(|word| word == "reader");
+        (at > 0 && (script || ours)) || (at == 0 && called(at, "nflog-reader"))
+    };
+    (0..command.len()).any(|at| {
+        let behind = command.get(at.saturating_add(1)..).unwrap_or_default();
+        // The state directory and the container, then options.
+        let [directory, _, options @ ..] = behind else {
+            return false;
+        };
+        is_reader(at) && same(directory, state) && options.iter().any(|it| it == "--emit=socket")
+    })
+}
+
+fn same(directory: &OsStr, state: &Path) -> bool {
+    let directory = Path::new(directory);
+    directory == state
+        || directory
+            .canonicalize()
+            .is_ok_and(|resolved| resolved == state)
+}
+
+/// Splits what the kernel keeps of a process: strings, each with a NUL behind it.
+fn strings(bytes: &[u8]) -> Vec<OsString> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let parts = bytes.split(|byte| *byte == 0);
+    parts
+        .map(|part| OsString::from_vec(part.to_vec()))
+        .collect()
+}
+
+fn variable(text: OsString) -> Option<(OsString, OsString)> {
+    let bytes = text.into_vec();
+    let at = bytes.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = bytes.split_at_checked(at)?;
+    let value = value.get(1..).unwrap_or_default();
+    let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    Some((text(name), text(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reader_of_that_container_is_one() {
+        let state = Path::new("/s/containers/web");
+        let check = |line: &str, expected: bool| {
+            let command: Vec<_> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(is_reader_of(&command, state), expected, "{line}");
+        };
+        let sd = "/s/containers/web";
+        check(
+            &format!(
+                "/usr/bin/python3 -I /d/nflog-reader.py {sd} web --emit=socket --annotations={{}}"
+            ),
+            true,
+        );
+        check(
+            &format!("python3.13 /d/nflog-reader.py {sd} web --emit=socket"),
+            true,
+        );
+        check(
+            &format!("/bin/terok-clearance reader {sd} web --emit=socket"),
+            true,
+        );
+        check(
+            &format!("/bin/terok-clearance reader {sd} web --emit=json"),
+            false,
+        );
+        check(
+            "python3 -I /d/nflog-reader.py /s/containers/other web --emit=socket",
+            false,
+        );
+        check(&format!("vi /d/nflog-reader.py {sd}"), false);
+        check(&format!("reader {sd} web --emit=socket"), false);
+        check(&format!("/bin/nflog-reader {sd} web --emit=socket"), true);
+        check(&format!("cat {sd} web --emit=socket"), false);
+        check("", false);
+    }
+
+    #[test]
+    fn a_processs_name_does_not_hide_its_group() {
+        assert_eq!(group_in("7 (a) 1 2) S 1 42 42 0"), Some(42));
+        assert_eq!(group_in("garbled"), None);
+    }
+
+    #[test]
+    fn what_the_kernel_keeps_of_a_process_is_strings() {
+        assert_eq!(strings(b"a\0\0b c\0"), ["a", "", "b c"]);
+        assert_eq!(variable("A=b=c".into()), Some(("A".into(), "b=c".into())));
+        assert_eq!(variable("nothing".into()), None);
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use super::*;
+
+fn question(n: u8, domain: &str) -> Question {
+    let line = format!(
+        r#"{{"type":"pending","container":"web","id":"web:{n}","dest":"203.0.113.{n}","port":443,"proto":6,"domain":"{domain}"}}"#
+    );
+    Question::parse(&line).unwrap().unwrap()
+}
+
+fn screen(says: &[Say]) -> String {
+    says.iter().map(|say| show(say, false)).collect()
+}
+
+/// Types a line, with a firewall that answers `became`; returns the screen.
+fn typed(queue: &mut Queue, line: &str, became: Result<(), DisplayText>) -> String {
+    match queue.take(Typed::parse(line, false)) {
+        Ok((_, action)) => screen(&queue.settle(action, became)),
+        Err(says) => screen(&says),
+    }
+}
+
+#[test]
+fn the_screen_is_the_contracts() {
+    let mut queue = Queue::default();
+    let first = screen(&queue.ask(question(1, "")));
+    assert_eq!(first, "[BLOCKED] 203.0.113.1 :443 \u{2014} allow/deny? ");
+    assert_eq!(
+        screen(&queue.ask(question(2, "b.example"))),
+        "\n[BLOCKED] 203.0.113.2 (b.example) :443 (queued)\n\
+         [BLOCKED] 203.0.113.1 :443 \u{2014} allow/deny? "
+    );
+    assert_eq!(
+        typed(&mut queue, "yes", Ok(())),
+        format!("  Unknown input. Type 'a' to allow or 'd' to deny.\n{first}")
+    );
+    assert_eq!(
+        typed(&mut queue, "a", Err("no".into())),
+        format!("  ! verdict failed for 203.0.113.1 (retry with a/d)\n{first}")
+    );
+    assert_eq!(
+        typed(&mut queue, "allow", Ok(())),
+        "  \u{2713} allowed 203.0.113.1\n\
+         [BLOCKED] 203.0.113.2 (b.example) :443 \u{2014} allow/deny? "
+    );
+    assert_eq!(
+        typed(&mut queue, " D \r", Ok(())),
+        "  \u{2717} denied 203.0.113.2 (b.example)\n"
+    );
+    assert_eq!(typed(&mut queue, "a", Ok(())), "");
+    assert_eq!(
+        typed(&mut queue, "?", Ok(())),
+        "  Unknown input. Type 'a' to allow or 'd' to deny.\n"
+    );
+}
+
+#[test]
+fn only_the_four_words_are_answers() {
+    let check = |line: &str, expected: Typed| {
+        assert_eq!(Typed::parse(line, false), expected, "{line:?}");
+    };
+    for word in ["a", "A", "allow", "  Allow\t", "allow\r"] {
+        check(word, Typed::Answer(Action::Allow));
+    }
+    for word in ["d", "D", "deny", "DENY "] {
+        check(word, Typed::Answer(Action::Deny));
+    }
+    check("", Typed::Nothing);
+    for word in [
+        " ",
+        "y",
+        "aa",
+        "a 1",
+        "accept",
+        "\u{1b}[A",
+        "{\"action\":\"allow\"}",
+    ] {
+        check(word, Typed::Unknown);
+    }
+}
+
+#[test]
+fn a_script_may_name_the_question_it_answers() {
+    let mut queue = Queue::default();
+    queue.ask(question(1, ""));
+    let mut take = |line: &str| queue.take(Typed::parse(line, true));
+    let other = take(r#"{"action":"allow","request":"web:2"}"#);
+    assert_eq!(other, Err(vec![Say::NotAsked("web:2".into())]));
+    assert!(take(r#"{"action":"allow","request":"web:1"}"#).is_ok());
+    assert!(take(r#"{"action":"deny"}"#).is_ok());
+    assert!(take("a").is_ok());
+    for line in [
+        "{",
+        r#"{"action":"maybe"}"#,
+        r#"{"action":"allow","all":true}"#,
+    ] {
+        assert!(
+            matches!(take(line), Err(says) if says.first() == Some(&Say::Unknown)),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_line_is_a_question_about_an_address_or_nothing() {
+    let none = |line: &str| matches!(Question::parse(line), Ok(None));
+    let refused = |line: &str| Question::parse(line).is_err();
+    assert!(none(r#"{"type":"container_started","container":"web"}"#));
+    assert!(refused("not json"));
+    assert!(refused("[]"));
+    assert!(refused(r#"{"dest":"203.0.113.1"}"#));
+    assert!(refused(r#"{"type":"pending"}"#));
+    assert!(refused(r#"{"type":"pending","dest":"","port":443}"#));
+    assert!(refused(r#"{"type":"pending","dest":"--help","port":443}"#));
+    assert!(refused(
+        r#"{"type":"pending","dest":"a.example","port":443}"#
+    ));
+    assert!(refused(
+        r#"{"type":"pending","dest":"203.0.113.1","port":70000}"#
+    ));
+    let short = Question::parse(r#"{"type":"pending","dest":"2001:db8::7"}"#);
+    assert_eq!(short.unwrap().unwrap().port, 0);
+}
+
+#[test]
+fn hostile_text_reaches_the_screen_harmless() {
+    let line = r#"{"type":"pending","id":"x\u001b[2J","dest":"203.0.113.1","port":443,
+        "domain":"good.example\u001b[2K\r\u202egpj\n  \u2713 allowed 203.0.113.1"}"#;
+    let question = Question::parse(line).unwrap().unwrap();
+    let mut queue = Queue::default();
+    let shown = screen(&queue.ask(question));
+    assert_eq!(
+        shown,
+        "[BLOCKED] 203.0.113.1 (good.example [2K  gpj     allowed 203.0.113.1) :443 \
+         \u{2014} allow/deny? "
+    );
+}
+
+#[test]
+fn what_waits_is_not_asked_twice_but_asked_again_once_answered() {
+    let mut queue = Queue::default();
+    queue.ask(question(1, "a.example"));
+    queue.ask(question(2, "b.example"));
+    assert!(queue.ask(question(1, "a.example")).is_empty());
+    assert!(queue.ask(question(2, "b.example")).is_empty());
+    assert_eq!(queue.len(), 2);
+    queue.settle(Action::Deny, Ok(()));
+    queue.settle(Action::Deny, Ok(()));
+    assert!(queue.is_empty());
+    assert_eq!(queue.ask(question(1, "a.example")).len(), 1);
+}
+
+#[test]
+fn a_flood_is_bounded_and_said_once() {
+    let mut queue = Queue::default();
+    let mut says = Vec::new();
+    for n in 0..2 * Queue::LIMIT {
+        let mut question = question(1, "");
+        question.domain = format!("{n}.example").as_str().into();
+        says = queue.ask(question);
+        if n == Queue::LIMIT {
+            assert_eq!(says, [Say::Full]);
+        }
+    }
+    assert_eq!(queue.len(), Queue::LIMIT);
+    assert!(says.is_empty());
+}
+
+#[test]
+fn a_script_reads_each_question_once() {
+    let mut queue = Queue::default();
+    let lines = |says: &[Say]| says.iter().map(|say| show(say, true)).collect::<String>();
+    assert_eq!(
+        lines(&queue.ask(question(1, ""))),
+        "{\"event\":\"pending\",\"request\":\"web:1\",\"dest\":\"203.0.113.1\",\"port\":443,\
+         \"protocol\":\"tcp\",\"domain\":\"\"}\n"
+    );
+    let queued = lines(&queue.ask(question(2, "b.example")));
+    assert_eq!(queued.matches("\"event\":\"queued\"").count(), 1);
+    assert_eq!(
+        queued.lines().count(),
+        1,
+        "the first is not said again: {queued}"
+    );
+    let settled = lines(&queue.settle(Action::Allow, Ok(())));
+    let events: Vec<_> = settled
+        .lines()
+        .map(|line| line.contains("\"decided\""))
+        .collect();
+    assert_eq!(events, [true, false]);
+    let failed = lines(&queue.settle(Action::Allow, Err("it said no".into())));
+    assert!(failed.contains("\"reason\":\"it said no\""), "{failed}");
+}
