@@ -2,9 +2,10 @@
 //! A single packet is asked about at once: their reader leaves it to the kernel, which collects
 //! reports for a second before it hands them over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::ground::{RULES, reader, run, send, way_out};
 use super::{CONTAINER, Whose};
