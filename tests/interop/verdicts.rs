@@ -50,6 +50,41 @@ async fn every_mix_checks_in_the_same_order_with_the_same_errors() {
 }
 
 #[tokio::test]
+async fn a_second_verdict_finds_nothing_while_the_first_is_carried_out() {
+    let sides = Stack::ALL.into_iter().map(Side::Theirs);
+    for side in sides.chain([Side::Ours]) {
+        let place = Place::new();
+        let shield = Shield::within(&place.path().join("shield"));
+        let gate = place.path().join("gate");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &gate, 0o600.into()).unwrap();
+        shield.does(&format!("read _ <'{}'", gate.display()));
+        let _helper = place.our_helper(&shield).await;
+        let _hub = place.hub(side).await;
+        let sockets = place.runtime().classic();
+        let mut events = Subscriber::at(&sockets).await;
+        events.blocked(&sockets, &pending(REQUEST, DOMAIN)).await;
+        let mut first = Wire::connect(&sockets.hub).await;
+        let mut second = Wire::connect(&sockets.hub).await;
+        let method = "org.terok.Clearance1.Verdict";
+        first
+            .send(&json!({"method": method, "parameters": verdict(&json!({}))}))
+            .await;
+        while shield.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let unknown = refused("UnknownRequest", json!({"request_id": REQUEST}));
+        let denied = second
+            .call(method, verdict(&json!({"action": "deny"})))
+            .await;
+        assert_eq!(denied, unknown, "{side:?}");
+        // Opening it waits for the program, which waits for the line.
+        std::fs::write(&gate, "go\n").unwrap();
+        assert_eq!(first.receive().await, json!({"parameters": {"ok": true}}));
+        assert_eq!(shield.asked(), [format!("allow {CONTAINER} {DOMAIN}")]);
+    }
+}
+
+#[tokio::test]
 async fn every_hub_clears_questions_at_the_same_news() {
     let sides = Stack::ALL.into_iter().map(Side::Theirs);
     for side in sides.chain([Side::Ours]) {
