@@ -212,3 +212,135 @@ fn misunderstood(line: &str, error: &CommandError) -> String {
         CommandError::Json(reason) => format!("{reason}\n"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use terok_clearance::client::Speaks;
+    use terok_clearance::wire::clearance2::{Event, Request};
+    use terok_clearance::{Action, Blocked, Dossier, Scope};
+
+    use super::*;
+    use crate::inbox::{HubId, News, Reply};
+
+    /// What an inbox that hears `events` shows, by the classic words and without colours.
+    struct Shown {
+        inbox: Inbox,
+        hub: HubId,
+    }
+
+    impl Shown {
+        fn new() -> Self {
+            let hub = HubId::new(Path::new("/run/terok/clearance/web/hub.sock"));
+            let mut inbox = Inbox::new();
+            inbox.hear(&hub, News::Up(Speaks::Clearance1));
+            Self { inbox, hub }
+        }
+
+        fn hear(&mut self, event: Event) -> String {
+            let changes = self.inbox.hear(&self.hub, News::Said(event));
+            self.of(&changes)
+        }
+
+        fn of(&self, changes: &[Change]) -> String {
+            let said = changes.iter().map(Say::Change);
+            said.map(|said| show(&said, &self.inbox, false, 1))
+                .collect()
+        }
+    }
+
+    fn question(id: &str) -> Event {
+        let blocked = Blocked {
+            container: "web".parse().unwrap(),
+            request: id.parse().unwrap(),
+            address: "203.0.113.7".parse().unwrap(),
+            port: 53,
+            protocol: Protocol::UDP,
+            domain: None,
+            dossier: Dossier::default(),
+            process: None,
+        };
+        let scope = Scope::whole(blocked.dest().clone());
+        Event::Pending(Arc::new(Request::new(blocked, scope, 1)))
+    }
+
+    fn shield(state: ShieldState) -> Event {
+        let container = "web".parse().unwrap();
+        Event::Shield { container, state }
+    }
+
+    const BODY: &str = "Container: web\nProtocol: UDP\n";
+    const OPENS: &str = "Allow opens: EVERY port and protocol of 203.0.113.7 until the firewall's \
+                         keeper removes it\n";
+
+    #[test]
+    fn a_question_that_failed_or_came_again_stays_and_one_that_is_void_says_so() {
+        let mut shown = Shown::new();
+        assert_eq!(
+            shown.hear(question("web:1")),
+            format!("[1] BLOCKED  Blocked: 203.0.113.7:53  {BODY}{OPENS}")
+        );
+        assert_eq!(shown.hear(question("web:2")), "");
+        let number = shown.inbox.rows().next().unwrap().number();
+        let answers = shown.inbox.answer(number, Action::Allow).unwrap();
+        let failed = Reply::Failed(DisplayText::new("no such container"));
+        let changes = shown.inbox.settle(&answers[0], failed);
+        assert_eq!(
+            shown.of(&changes),
+            "Allow failed: 203.0.113.7  Container: web\nno such container\n"
+        );
+        assert_eq!(
+            show(&Say::List, &shown.inbox, false, 1),
+            format!(
+                "  [1] Blocked: 203.0.113.7:53  {BODY}Blocked 2 times since 0 s ago, last 0 s \
+                 ago\n{OPENS}"
+            )
+        );
+        assert_eq!(
+            shown.hear(shield(ShieldState::Down)),
+            "No longer asked: 203.0.113.7  Container: web (the sandbox's firewall is no longer \
+             up)\nShield down: web  Outbound firewall bypassed \u{2014} allowlist is not \
+             enforced.\n"
+        );
+        assert_eq!(
+            show(&Say::List, &shown.inbox, false, 1),
+            "  (no pending requests)\n"
+        );
+    }
+
+    #[test]
+    fn what_is_no_question_has_the_originals_title_and_body() {
+        let mut shown = Shown::new();
+        for (event, expected) in [
+            (
+                shield(ShieldState::Up),
+                "Shield up: web  Outbound firewall restored.\n",
+            ),
+            (
+                shield(ShieldState::Disengaged),
+                "Shield disengaged: web  Outbound firewall disengaged \u{2014} every destination \
+                 is reachable.\n",
+            ),
+            (
+                Event::Container {
+                    container: "web".parse().unwrap(),
+                    state: ContainerState::Started,
+                    reason: None,
+                },
+                "Container started: web  \n",
+            ),
+            (
+                Event::Container {
+                    container: "web".parse().unwrap(),
+                    state: ContainerState::Exited,
+                    reason: Some(DisplayText::new("poststop")),
+                },
+                "Container stopped: web  Reason: poststop\n",
+            ),
+        ] {
+            assert_eq!(shown.hear(event), expected);
+        }
+    }
+}
