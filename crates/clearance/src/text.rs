@@ -119,6 +119,19 @@ impl<'de> Deserialize<'de> for DisplayText {
     }
 }
 
+/// Deserialises what a program said, at the length that [`DisplayText::said`] leaves it.
+pub(crate) fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DisplayText, D::Error> {
+    String::deserialize(deserializer).map(|text| DisplayText::said(&text))
+}
+
+/// The same where there may be nothing.
+pub(crate) fn said_if_any<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<DisplayText>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.as_deref().map(DisplayText::said))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::said_if_any;
 use crate::{ContainerId, Dest, DisplayText, Protocol, RequestId};
 
 /// What an answer asks of the firewall.
@@ -138,7 +139,11 @@ pub struct Decision {
     /// Whether it took effect.
     pub ok: bool,
     /// Why it did not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "said_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub reason: Option<DisplayText>,
 }
 
@@ -166,6 +171,17 @@ impl From<Action> for Resolution {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_decision_is_kept_as_long_as_a_program_may_say_it() {
+        let reason = "x".repeat(512);
+        let text = format!(
+            r#"{{"request": "web:1", "container": "web", "dest": "203.0.113.7", "action": "deny",
+            "by": "uid 1000", "at": 1, "ok": false, "reason": "{reason}"}}"#
+        );
+        let decision: Decision = serde_json::from_str(&text).unwrap();
+        assert_eq!(decision.reason.unwrap().as_str(), reason);
+    }
 
     #[test]
     fn only_the_two_words_are_actions() {

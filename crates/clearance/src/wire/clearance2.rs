@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::text::said;
 use crate::varlink::{Call, Interface, StandardError, is_object, reply_into};
 use crate::{
     Blocked, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol, RequestId,
@@ -229,6 +230,7 @@ pub enum DecideError {
         /// The question.
         request: RequestId,
         /// Why.
+        #[serde(deserialize_with = "said")]
         reason: DisplayText,
     },
 }
