@@ -3,12 +3,14 @@
 
 mod place;
 mod process;
+mod rootless;
 mod shield;
 mod stack;
 mod wire;
 
 pub(crate) use place::{Place, report, while_repeating};
 pub(crate) use process::{Ended, Running};
+pub(crate) use rootless::{Container, Rootless};
 pub(crate) use shield::Shield;
 pub(crate) use stack::{Side, Stack, varlinkctl};
 pub(crate) use wire::{CONTAINER, Subscriber, Wire};

@@ -19,6 +19,8 @@ mod our_hub;
 mod reader;
 mod recordings;
 mod repairs;
+mod shield_cli;
+mod shield_exec;
 mod simple_clearance;
 mod smoke;
 mod their_hub;

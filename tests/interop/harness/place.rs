@@ -15,6 +15,7 @@ use tokio::process::Command;
 use super::{Running, Shield, Side, Stack};
 
 /// A folder that is `XDG_RUNTIME_DIR` and `HOME`, and goes with the test.
+#[derive(Debug)]
 pub(crate) struct Place(TempDir);
 
 impl Place {
