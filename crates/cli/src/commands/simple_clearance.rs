@@ -99,8 +99,13 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             Ok(reading) => ask::ask(&container, reading, firewall, stop, context).await,
             Err(error) => Err(error),
         };
+        let name = container.name();
+        if taken.is_none() && asked.is_ok() && !context.json {
+            context
+                .output
+                .error_line(&format!("no reader listens to {name} any more"));
+        }
         if let Some(taken) = taken {
-            let name = container.name();
             match taken.start_again() {
                 Ok(pid) => context.output.error_line(&format!(
                     "the hook's reader listens to {name} again: process {pid}"

@@ -40,14 +40,13 @@ pub(super) async fn ask(
         Ok(End::Told) => {
             reading.end().await?;
             if asked > 0 && !context.json {
-                let name = container.name();
                 let were = if asked == 1 {
                     "question was"
                 } else {
                     "questions were"
                 };
                 context.output.error_line(&format!(
-                    "\n{asked} {were} not answered; {name} asks again when it tries again"
+                    "\n{asked} {were} not answered: nothing was opened"
                 ));
             }
             Ok(Status::OK)
