@@ -3,6 +3,7 @@
 
 mod away;
 mod hook;
+mod inside;
 mod network;
 mod same;
 

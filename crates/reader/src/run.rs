@@ -59,7 +59,7 @@ pub struct RunError {
 #[derive(Debug)]
 pub struct Sockets {
     questions: Socket,
-    answers: Socket,
+    answers: Option<Socket>,
 }
 
 impl Sockets {
@@ -78,7 +78,16 @@ impl Sockets {
     ) -> Result<Self, BindError> {
         Ok(Self {
             questions: Socket::bind(questions, for_questions)?,
-            answers: Socket::bind(answers, for_answers)?,
+            answers: Some(Socket::bind(answers, for_answers)?),
+        })
+    }
+
+    /// Makes one socket a listener of the log group for questions: the sandbox's firewall is
+    /// somebody else's, and so may be the group that ours logs answers to.
+    pub fn questions_alone(questions: OwnedFd) -> Result<Self, BindError> {
+        Ok(Self {
+            questions: Socket::bind(questions, Options::QUESTIONS)?,
+            answers: None,
         })
     }
 }
@@ -113,7 +122,9 @@ impl Reader {
                     while more {
                         // An answer that led to this packet was logged before it was: so it is
                         // there now.
-                        answering.drain(&answers, &mut facts, sink)?;
+                        if let Some(answers) = &answers {
+                            answering.drain(answers, &mut facts, sink)?;
+                        }
                         asking.tell(&mut facts, sink);
                         left = left.saturating_sub(1);
                         more = left > 0 && asking.more(&questions)?;
@@ -124,14 +135,22 @@ impl Reader {
                         tokio::task::yield_now().await;
                     }
                 }
-                received = answers.wait(&mut answering.bytes) => {
-                    if answering.take(received, &answers)? {
+                (received, answers) = wait(answers.as_ref(), &mut answering.bytes) => {
+                    if answering.take(received, answers)? {
                         answering.tell(&mut facts, sink);
                     }
-                    answering.drain(&answers, &mut facts, sink)?;
+                    answering.drain(answers, &mut facts, sink)?;
                 }
             }
         }
+    }
+}
+
+/// Waits for a datagram of a socket, for ever if there is none.
+async fn wait<'a>(socket: Option<&'a Socket>, bytes: &mut [u8]) -> (Received, &'a Socket) {
+    match socket {
+        Some(socket) => (socket.wait(bytes).await, socket),
+        None => std::future::pending().await,
     }
 }
 

@@ -2,12 +2,14 @@
 //! Where the sandbox's network is, and listening there.
 
 use std::future::pending;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use netns::{Place, Process, SocketSpec};
 use reader::Sockets;
 use reader::nflog::BindError;
+use terok_clearance::nflog::ANSWERS_GROUP;
 use terok_clearance::{ContainerId, DisplayText};
 use tokio::process::Command;
 
@@ -58,14 +60,17 @@ impl Inside {
 
     /// Listens to the packet log there.
     pub(super) fn listen(&self) -> Result<Sockets, Failure> {
-        let opened = self.place.open(&[SocketSpec::Netfilter; 2]);
-        let opened = opened
-            .context("opening sockets in the sandbox's network namespace")
-            .hint("without root, the namespace must belong to a user namespace of yours")?;
-        let [questions, answers] = <[_; 2]>::try_from(opened)
-            .ok()
-            .context("opening two sockets")?;
-        let bound = Sockets::bind(questions, answers);
+        let [questions, answers] = self.open()?;
+        let mut bound = Sockets::bind(questions, answers);
+        if let Err(BindError::Taken(ANSWERS_GROUP)) = bound {
+            // A Python shield logs no answers; whoever listens to that group wants something else.
+            tracing::info!(
+                group = ANSWERS_GROUP,
+                "somebody else listens for DNS answers"
+            );
+            let [questions, _] = self.open()?;
+            bound = Sockets::questions_alone(questions);
+        }
         let taken = match &bound {
             Err(BindError::Taken(group)) => Some(*group),
             Ok(_) | Err(_) => None,
@@ -84,6 +89,15 @@ impl Inside {
             Err(error) => format!("who it is could not be found out: {error}"),
         };
         bound.hint(hint).status(Status::TAKEN)
+    }
+
+    fn open(&self) -> Result<[OwnedFd; 2], Failure> {
+        let opened = self.place.open(&[SocketSpec::Netfilter; 2]);
+        let opened = opened
+            .context("opening sockets in the sandbox's network namespace")
+            .hint("without root, the namespace must belong to a user namespace of yours")?;
+        let pair = <[_; 2]>::try_from(opened).ok();
+        Ok(pair.context("opening two sockets")?)
     }
 
     /// Waits for the end of the container, if it is watched.

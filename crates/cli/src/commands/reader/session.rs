@@ -77,7 +77,7 @@ impl Teller {
 pub(super) struct Session {
     container: ContainerId,
     annotations: Annotations,
-    audit: PathBuf,
+    audit: Audit,
     audited: Window,
     log: NameLog,
     teller: Teller,
@@ -96,7 +96,7 @@ impl Session {
         Self {
             container,
             annotations,
-            audit: state_dir.join("audit.jsonl"),
+            audit: Audit::new(state_dir.join("audit.jsonl")),
             audited: Window::default(),
             log: NameLog::new(state_dir.join("dnsmasq.log")),
             teller,
@@ -167,10 +167,10 @@ impl Session {
         });
         blocked.dossier = self.annotations.dossier(meta.as_deref());
         if audit {
-            match append(&self.audit, &to_audit_line(&blocked, wall())) {
+            match self.audit.append(to_audit_line(&blocked, wall())) {
                 Ok(()) => self.audited.mark(dest.clone(), now),
                 Err(error) => {
-                    let path = self.audit.display();
+                    let path = self.audit.path.display();
                     tracing::warn!(%error, %path, "could not write to the audit log");
                 }
             }
@@ -206,10 +206,35 @@ fn wall() -> u64 {
     u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Adds a line to a file, in one write, so that lines of other programs stay whole.
-fn append(path: &Path, line: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-    file.write_all(line)
+/// The audit log, which the shield's own program writes to as well.
+struct Audit {
+    path: PathBuf,
+    /// The disk was full in the middle of a line.
+    torn: bool,
+}
+
+impl Audit {
+    const fn new(path: PathBuf) -> Self {
+        Self { path, torn: false }
+    }
+
+    /// Adds a line, in one write, so that lines of others stay whole. One that was torn is ended
+    /// first.
+    fn append(&mut self, mut line: Vec<u8>) -> io::Result<()> {
+        if self.torn {
+            line.insert(0, b'\n');
+        }
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)?;
+        let written = file.write(&line)?;
+        self.torn = written < line.len();
+        if self.torn {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
 }
 
 /// Reads a file of at most a megabyte.
@@ -277,5 +302,49 @@ impl NameLog {
             self.read = Some((found.ino(), start.saturating_add(length)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_audit_log_that_was_torn_is_ended_before_the_next() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("audit.jsonl");
+        let mut audit = Audit::new(path.clone());
+        audit.append(b"one\n".to_vec()).unwrap();
+        fs::write(&path, "one\ntw").unwrap();
+        audit.torn = true;
+        audit.append(b"three\n".to_vec()).unwrap();
+        audit.append(b"four\n".to_vec()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntw\nthree\nfour\n");
+    }
+
+    #[test]
+    fn names_come_from_the_log_as_it_grows_and_when_it_starts_anew() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("dnsmasq.log");
+        let (mut log, now) = (NameLog::new(path.clone()), Instant::now());
+        let address: Dest = "192.0.2.1".parse().unwrap();
+        let mut named = |text: &str| {
+            fs::write(&path, text).unwrap();
+            log.name(&address, now).map(|name| name.to_string())
+        };
+        let first = "reply a.example is 192.0.2.1\n";
+        assert_eq!(named("").as_deref(), None);
+        assert_eq!(named(first).as_deref(), Some("a.example"));
+        let more = format!("{first}reply b.example is 192.0.2.1\n");
+        assert_eq!(named(&more).as_deref(), Some("b.example"));
+        assert_eq!(
+            named("reply c.example is 192.0.2.1\n").as_deref(),
+            Some("c.example")
+        );
+        assert_eq!(
+            named("").as_deref(),
+            Some("c.example"),
+            "what is known stays"
+        );
     }
 }
