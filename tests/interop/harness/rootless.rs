@@ -28,6 +28,7 @@ const IMAGE: &str = "interop:latest";
 
 /// Makes the machine and stays as the first process of it, until its input ends.
 ///
+/// Podman keeps its locks in `/dev/shm` by the user's id, which another user of this machine has.
 /// A pure cgroup file system is mounted for the runtime, which takes no mixed one. Who may use
 /// which other user ids is nobody here: the one that there is suffices. With none of the tools for
 /// names the shield asks the C library, whatever else is installed.
@@ -36,6 +37,7 @@ set -e
 read -r pid _ < /proc/self/stat
 mount -t proc proc /proc
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 mkdir -p -m 700 /run/user/1000
 mount --bind "$1" /run/user/1000
