@@ -6,9 +6,11 @@
 //! there is no hub, [`queue`] asks what one reader reports, one question at a time.
 //! [`notifier`] is what shows a question elsewhere, such as on a desktop.
 
+pub mod clock;
 pub mod hubs;
 pub mod inbox;
 pub mod notifier;
+pub mod popups;
 pub mod prompt;
 pub mod queue;
 pub mod words;
