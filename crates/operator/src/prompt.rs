@@ -240,7 +240,7 @@ impl<W: Write> Prompt<W> {
     clippy::disallowed_methods,
     reason = "the edge: a person is told how long ago it was"
 )]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a person sees: a line that says what is asked, and one that says what an answer opens.
 
-use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{Decision, DisplayText, Resolution, ShieldState};
+use terok_clearance::DisplayText;
 
 use super::Say;
-use crate::inbox::{Change, End, Inbox, Row};
-use crate::words;
+use crate::inbox::{Change, Inbox, Row};
+use crate::words::{self, Tone};
 
 /// The rows that are listed when the prompt starts; `l` lists them all.
 const AT_START: usize = 20;
@@ -119,99 +118,23 @@ fn listed(row: &Row, paint: Paint, now: u64) -> String {
 }
 
 fn change(change: &Change, inbox: &Inbox, paint: Paint) -> String {
-    let line = match change {
-        Change::Asked(number) => {
-            let row = inbox.row(*number);
-            return row.map_or_else(String::new, |row| asked(row, paint, None));
-        }
-        // The list counts; a line for each packet would push the questions off the screen.
-        Change::Again(_) | Change::Synced(_) => return String::new(),
-        Change::Ended(row, End::Decided(decision)) => decided(row, decision, paint),
-        Change::Ended(row, end) => paint.dim(&format!(
-            "[{}] GONE     {}: {}",
-            row.number(),
-            words::what(row),
-            words::why(end)
-        )),
-        Change::Failed {
-            row,
-            action,
-            reason,
-        } => {
-            let head = paint.red(&format!("[{row}] FAILED "));
-            let why = if reason.is_empty() {
-                String::new()
-            } else {
-                format!(": {reason}")
-            };
-            format!("{head}  {action} took no effect, it is still asked{why}")
-        }
-        Change::Unsure {
-            row,
-            action,
-            reason,
-        } => {
-            let head = paint.red(&format!("[{row}] UNSURE "));
-            format!("{head}  {action} may have taken effect, or not: {reason}")
-        }
-        Change::Lapsed(row) => paint.dim(&format!(
-            "[{row}] WAITS    its hub ended and has forgotten it; it is asked again, as \
-             [{row}], at the sandbox's next packet"
-        )),
-        Change::Up(hub, _) => paint.dim(&format!("listening to {}", words::hub(hub))),
-        Change::Down(hub, reason) => paint.dim(&format!(
-            "{} is away, its questions wait for it: {reason}",
-            words::hub(hub)
-        )),
-        Change::Gone(hub) => paint.dim(&format!("{} is gone", words::hub(hub))),
-        Change::Unreachable(hub, reason) => {
-            paint.dim(&format!("cannot reach {}: {reason}", words::hub(hub)))
-        }
-        Change::Lost { hub, lost, reason } if reason.as_str() == "kernel" => paint.red(&format!(
-            "{}: the kernel lost the reports of {lost} packets; they are asked when sent again",
-            words::hub(hub)
-        )),
-        Change::Lost { hub, lost, .. } => paint.dim(&format!(
-            "{} skipped {lost} events; what is asked is complete",
-            words::hub(hub)
-        )),
-        Change::Container {
-            container, state, ..
-        } => paint.dim(&match state {
-            ContainerState::Started => format!("sandbox {container} started"),
-            ContainerState::Exited => format!("sandbox {container} ended"),
-        }),
-        Change::Shield {
-            container, state, ..
-        } => match state {
-            ShieldState::Up => paint.dim(&format!("sandbox {container}: the firewall is up")),
-            ShieldState::Down => paint.red(&format!(
-                "sandbox {container}: the firewall is DOWN, all but the private ranges passes"
-            )),
-            ShieldState::Disengaged => paint.red(&format!(
-                "sandbox {container}: the firewall is OFF, everything passes"
-            )),
-        },
+    if let Change::Asked(number) = change {
+        let row = inbox.row(*number);
+        return row.map_or_else(String::new, |row| asked(row, paint, None));
+    }
+    // The list counts; a line for each packet would push the questions off the screen.
+    let Some(told) = words::told(change) else {
+        return String::new();
     };
-    line + "\n"
-}
-
-fn decided(row: &Row, decision: &Decision, paint: Paint) -> String {
-    let number = row.number();
-    let reach = words::reach(decision.scope.as_ref().unwrap_or_else(|| row.scope()));
-    let (head, what) = match decision.action {
-        Resolution::Allow => (paint.green(&format!("[{number}] ALLOWED")), reach),
-        Resolution::Deny => (paint.red(&format!("[{number}] DENIED ")), reach),
-        Resolution::Dismiss => (
-            paint.dim(&format!("[{number}] PUT AWAY")),
-            format!("{}: the next packet asks again", words::what(row)),
-        ),
+    let tone = |text: &str| match told.tone {
+        Tone::Quiet => paint.dim(text),
+        Tone::Good => paint.green(text),
+        Tone::Bad => paint.red(text),
     };
-    let ours = row.answering().map(Resolution::from) == Some(decision.action);
-    let by = if ours || decision.by.is_empty() {
-        String::new()
-    } else {
-        paint.dim(&format!("  by {}", decision.by))
+    let by = told.by.map(|by| paint.dim(&format!("  by {by}")));
+    let line = match told.head {
+        Some(head) => format!("{}  {}", tone(&head), told.text),
+        None => tone(&told.text),
     };
-    format!("{head}  {what}  for {}{by}", words::who(row))
+    format!("{line}{}\n", by.unwrap_or_default())
 }
