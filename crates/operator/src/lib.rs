@@ -2,7 +2,8 @@
 //! The people's side: the inbox of questions and the prompts that show it.
 //!
 //! [`hubs`] finds the hubs and listens to them, [`inbox`] makes one numbered list of what they
-//! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers. Where
+//! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers; [`tui`]
+//! does it on the whole screen. Where
 //! there is no hub, [`queue`] asks what one reader reports, one question at a time.
 //! [`notifier`] is what shows a question elsewhere, such as on a desktop.
 
@@ -13,6 +14,7 @@ pub mod notifier;
 pub mod popups;
 pub mod prompt;
 pub mod queue;
+pub mod tui;
 pub mod words;
 
 use terok_clearance::DisplayText;
