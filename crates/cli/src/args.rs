@@ -18,6 +18,7 @@ Examples:
   terok-clearance demo                   see all of it work, in namespaces of its own
   terok-clearance run -- npm install     a command in a sandbox; you are asked what it may reach
   terok-clearance clearance              answer the questions of every sandbox of yours
+  terok-clearance tui                    the same on the whole screen
   terok-clearance clearance --json       the same for a program: one JSON object per line
   terok-clearance preview                the firewall rules a sandbox gets, in nft syntax
 

@@ -15,6 +15,7 @@ pub mod serve;
 pub mod serve_verdict;
 pub mod simple_clearance;
 pub mod supervise;
+pub mod tui;
 
 use clap::Subcommand;
 use tracing::level_filters::LevelFilter;
@@ -75,6 +76,10 @@ pub enum Command {
     /// Guard a network namespace that is there already, such as a rootless container's.
     #[command(display_order = 50)]
     Supervise(supervise::Args),
+
+    /// Answer the questions of every sandbox on the whole screen.
+    #[command(display_order = 25, long_about = tui::ABOUT)]
+    Tui(tui::Args),
 }
 
 impl Command {
@@ -106,6 +111,8 @@ impl Command {
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
             Self::Supervise(args) => supervise::perform(args, context),
+
+            Self::Tui(args) => tui::perform(args, context),
         }
     }
 
@@ -116,5 +123,10 @@ impl Command {
             Self::Reader(args) => args.log_level(),
             _ => LevelFilter::WARN,
         }
+    }
+
+    /// Says whether it paints the whole terminal, which no line of a log must disturb.
+    pub(crate) const fn paints(&self) -> bool {
+        matches!(self, Self::Tui(_))
     }
 }

@@ -32,6 +32,7 @@ pub struct Environment {
     bus: Option<OsString>,
     terminal: Option<String>,
     inside: bool,
+    locale: Option<String>,
     uid: u32,
     variables: Vec<(OsString, OsString)>,
 }
@@ -75,6 +76,8 @@ impl Environment {
             bus: set("DBUS_SESSION_BUS_ADDRESS"),
             terminal: text("TERM"),
             inside: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
+            // The first that is set counts (POSIX, "Environment Variables").
+            locale: ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text),
             uid,
             variables: Vec::new(),
         }
@@ -150,6 +153,11 @@ impl Environment {
         self.terminal.as_deref()
     }
 
+    /// Says whether the terminal shows more than ASCII, as the locale has it.
+    pub fn unicode(&self) -> bool {
+        self.locale.as_deref().is_some_and(is_utf8)
+    }
+
     /// Returns every variable, for a program that is to have them, too.
     pub fn variables(&self) -> &[(OsString, OsString)] {
         &self.variables
@@ -182,6 +190,13 @@ impl Environment {
             stderr: on(std::io::stderr().is_terminal()),
         }
     }
+}
+
+/// Says whether a locale's name has UTF-8 for its character set: `de_DE.UTF-8`, `C.utf8`.
+fn is_utf8(locale: &str) -> bool {
+    let (_, set) = locale.split_once('.').unwrap_or_default();
+    let set = set.split('@').next().unwrap_or_default();
+    set.eq_ignore_ascii_case("utf-8") || set.eq_ignore_ascii_case("utf8")
 }
 
 /// Returns the runtime directory of a user whose session manager named none.
@@ -285,6 +300,21 @@ mod tests {
         );
         assert_eq!(elsewhere.config(), "/c/terok-clearance");
         assert_eq!(elsewhere.state(), "/s/terok-clearance");
+    }
+
+    #[test]
+    fn the_locale_that_counts_says_what_can_be_shown() {
+        let nowhere = Path::new("/nonexistent/user");
+        let shows = |variables: &[_]| environment(variables, 1000, nowhere).unicode();
+        assert!(shows(&[("LANG", "de_DE.UTF-8@euro")]));
+        assert!(shows(&[
+            ("LC_ALL", ""),
+            ("LC_CTYPE", "C.utf8"),
+            ("LANG", "C")
+        ]));
+        assert!(!shows(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")]));
+        assert!(!shows(&[("LANG", "en_US.ISO-8859-1")]));
+        assert!(!shows(&[]));
     }
 
     #[test]

@@ -34,6 +34,8 @@ impl Status {
     pub const NOT_EXECUTABLE: Self = Self(126);
     /// The command of `run` was not found, as a shell has it.
     pub const NOT_FOUND: Self = Self(127);
+    /// Ended by SIGHUP: the terminal went away.
+    pub const HUNG_UP: Self = Self(129);
     /// Ended by Ctrl-C, SIGINT: 128 and the signal's number, as a shell has it.
     pub const INTERRUPTED: Self = Self(130);
     /// Ended by SIGTERM.

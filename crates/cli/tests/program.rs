@@ -202,6 +202,7 @@ fn the_help_teaches() {
         "reader",
         "serve",
         "serve-verdict",
+        "tui",
     ] {
         let help = session.run(&[command, "--help"]);
         assert!(help.status.success());
