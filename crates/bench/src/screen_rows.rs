@@ -32,9 +32,10 @@ use crate::gauge::{Stopwatch, Times};
 use crate::program::Instant;
 use crate::report::{Goal, Report, Row};
 
-const SANDBOXES: u32 = 50;
-/// Between two questions: 500 in a second, of all sandboxes together.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Hubs, and how long it is between two questions of all their sandboxes together.
+const STORM: (u32, Duration) = (50, Duration::from_millis(2));
+/// Hubs that have nothing to ask within the time of a measurement.
+const QUIET: (u32, Duration) = (1000, Duration::from_secs(3600));
 const THEME: Theme = Theme {
     color: true,
     unicode: true,
@@ -59,7 +60,48 @@ pub(crate) fn measure(report: &Report, part: usize) -> anyhow::Result<()> {
             report.add(&Row::new(row, "µs", times.percentile(percent), goal));
         }
     }
+    let name = "screen: 1000 idle hubs";
+    if report.wants(name) {
+        let idle = idle()?;
+        for (what, unit, figure, goal) in [
+            ("start to the last", "ms", idle.start, Goal::None),
+            ("resident", "MiB", idle.resident, Goal::None),
+            (
+                "on a processor in 5 s",
+                "ms",
+                idle.on_cpu,
+                Goal::AtMost(0.0),
+            ),
+        ] {
+            report.add(&Row::new(format!("{name}, {what}"), unit, figure, goal));
+        }
+    }
     Ok(())
+}
+
+/// What it costs to watch hubs that say nothing.
+struct Idle {
+    start: f64,
+    resident: f64,
+    on_cpu: f64,
+}
+
+fn idle() -> anyhow::Result<Idle> {
+    with_hubs(QUIET, |directory| {
+        let clock = Stopwatch::start();
+        let mut screen = Screen::start(directory)?;
+        screen.until("1000 hubs")?;
+        let start = clock.elapsed().as_secs_f64() * 1000.0;
+        // The first of the hubs has asked its only question by then, and that is painted.
+        thread::sleep(Duration::from_secs(2));
+        let before = screen.on_cpu()?;
+        thread::sleep(Duration::from_secs(5));
+        Ok(Idle {
+            start,
+            resident: screen.resident()?,
+            on_cpu: (screen.on_cpu()? - before) / 1e6,
+        })
+    })
 }
 
 fn blocked(container: &ContainerId, number: u32) -> anyhow::Result<Blocked> {
@@ -115,15 +157,8 @@ fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
 
 /// Measures from a key written to a terminal until its page is painted there, while questions come.
 fn storm(rounds: usize) -> anyhow::Result<Times> {
-    let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(directory.path(), private).context("making a directory private")?;
-    let stop = CancellationToken::new();
-    let (place, halt) = (directory.path().to_owned(), stop.clone());
-    let (tell, told) = std::sync::mpsc::channel();
-    let hubs = thread::spawn(move || ask(&place, &halt, &tell));
-    told.recv().context("starting the hubs")?;
-    let measured = Screen::start(directory.path()).and_then(|mut screen| {
+    with_hubs(STORM, |directory| {
+        let mut screen = Screen::start(directory)?;
         screen.until("questions wait")?;
         let mut times = Times::default();
         for _ in 0..rounds {
@@ -137,18 +172,50 @@ fn storm(rounds: usize) -> anyhow::Result<Times> {
             }
         }
         Ok(times)
-    });
+    })
+}
+
+/// Does something while hubs are served in a directory.
+fn with_hubs<T>(
+    hubs: (u32, Duration),
+    work: impl FnOnce(&Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(directory.path(), private).context("making a directory private")?;
+    take_descriptors();
+    let stop = CancellationToken::new();
+    let (place, halt) = (directory.path().to_owned(), stop.clone());
+    let (tell, told) = std::sync::mpsc::channel();
+    let serving = thread::spawn(move || ask(&place, hubs, &halt, &tell));
+    let done = match told.recv() {
+        Ok(()) => work(directory.path()),
+        // Why is what the thread returns.
+        Err(_) => Err(anyhow::anyhow!("the hubs did not start")),
+    };
     stop.cancel();
-    match hubs.join() {
+    match serving.join() {
         Ok(asked) => asked?,
         Err(_) => bail!("the hubs broke"),
     }
-    measured
+    done
+}
+
+/// Each hub takes a descriptor at both ends.
+fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    drop(setrlimit(Resource::Nofile, all).context("raising the limit of open files"));
 }
 
 /// Serves the hubs, and has each of them ask in turn.
 fn ask(
     directory: &Path,
+    (sandboxes, pause): (u32, Duration),
     stop: &CancellationToken,
     ready: &std::sync::mpsc::Sender<()>,
 ) -> anyhow::Result<()> {
@@ -160,7 +227,7 @@ fn ask(
         let place = RuntimeDir::new(directory);
         let mut tasks = JoinSet::new();
         let mut hubs = Vec::new();
-        for number in 0..SANDBOXES {
+        for number in 0..sandboxes {
             let container: ContainerId = format!("sandbox{number}").parse()?;
             let listener = socket::bind(&place.of(&container, Layout::D).hub)?;
             let hub = Hub::new(Instant, Options::default());
@@ -168,7 +235,7 @@ fn ask(
             hubs.push((container, hub));
         }
         ready.send(()).context("telling that the hubs are ready")?;
-        let mut clock = tokio::time::interval(PAUSE);
+        let mut clock = tokio::time::interval(pause);
         for (number, (container, hub)) in (0..).zip(hubs.iter().cycle()) {
             tokio::select! {
                 biased;
@@ -217,6 +284,24 @@ impl Screen {
         })
     }
 
+    /// Returns how many nanoseconds it has run on a processor.
+    fn on_cpu(&self) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/schedstat", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let first = text.split(' ').next().context("no time")?;
+        first.parse().context("no time")
+    }
+
+    /// Returns its resident memory in MiB.
+    fn resident(&self) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        let kib: f64 = kib.context("no memory")?.parse().context("no memory")?;
+        Ok(kib / 1024.0)
+    }
+
     /// Reads until a text was painted.
     fn until(&mut self, text: &str) -> anyhow::Result<()> {
         let mut bytes = vec![0; 64 << 10];
@@ -241,6 +326,7 @@ impl Drop for Screen {
 
 /// Shows the hubs below `directory` on the terminal until it is killed.
 pub(crate) fn serve(directory: &Path) -> anyhow::Result<()> {
+    take_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
