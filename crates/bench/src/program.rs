@@ -214,7 +214,7 @@ pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
 
 /// A firewall that has done everything already.
 #[derive(Debug)]
-pub(crate) struct Instant;
+struct Instant;
 
 impl Enforcer for Instant {
     fn narrow(&self) -> bool {

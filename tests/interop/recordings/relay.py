@@ -261,8 +261,7 @@ class Session:
         """Returns where a note stands in its step: after what it is an answer to."""
         name, line = note
         if name in self.subscribers:
-            # The hub tells its subscribers in no order of its own.
-            return (9, self.subscribers.index(name))
+            return (9, 0)
         if name in self.ORDER:
             return (self.ORDER.index(name) + 1, 0)
         return (0, 1 if "out" in line else 0)
