@@ -13,6 +13,7 @@ mod program;
 mod relay;
 mod report;
 mod sandbox;
+mod screen_rows;
 mod shield_rows;
 
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ fn run() -> anyhow::Result<()> {
             // The programs that are measured are this one, started anew.
             "serve-hub" => return program::serve_hub(directory()?.as_ref()),
             "serve-relay" => return relay::serve(directory()?.as_ref()),
+            "serve-screen" => return screen_rows::serve(directory()?.as_ref()),
             "measure-shield" => {
                 let part = arguments.next().context("which part?")?;
                 return shield_rows::child(part.parse().context("which part?")?);
@@ -82,6 +84,7 @@ fn run() -> anyhow::Result<()> {
     }
     report.start();
     hub_rows::measure(&mut report, part)?;
+    screen_rows::measure(&report, part)?;
     shield_rows::measure(&report, part)?;
     let mut again = vec!["packet-rows".to_owned()];
     again.extend(std::env::args().skip(1));

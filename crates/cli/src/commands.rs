@@ -4,11 +4,9 @@
 //! A command's file has its `Args` (what may be said) and `perform` (what is done). `perform` is
 //! not async: some commands fork before there is a runtime; the others call [`crate::block_on`].
 
-pub mod answer;
 pub mod clearance;
 pub mod demo;
 pub mod install_service;
-pub mod list;
 pub mod notify;
 pub mod preview;
 pub mod reader;
@@ -17,10 +15,9 @@ pub mod serve;
 pub mod serve_verdict;
 pub mod simple_clearance;
 pub mod supervise;
-pub mod watch;
+pub mod tui;
 
 use clap::Subcommand;
-use terok_clearance::Action;
 use tracing::level_filters::LevelFilter;
 
 use crate::{Context, Failure, Status};
@@ -28,10 +25,6 @@ use crate::{Context, Failure, Status};
 /// What the program can do, in the alphabet's order; the help has the reader's (`display_order`).
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Allow what a question asks for, by its id.
-    #[command(display_order = 32, long_about = answer::ABOUT_ALLOW)]
-    Allow(answer::Args),
-
     /// Answer the questions of every sandbox at this terminal.
     #[command(display_order = 30, long_about = clearance::ABOUT)]
     Clearance(clearance::Args),
@@ -39,10 +32,6 @@ pub enum Command {
     /// Show the whole way of a packet to an answer, in namespaces of its own.
     #[command(display_order = 10)]
     Demo(demo::Args),
-
-    /// Deny what a question asks for, by its id.
-    #[command(display_order = 33, long_about = answer::ABOUT_DENY)]
-    Deny(answer::Args),
 
     /// The pretend internet of `demo`.
     #[command(hide = true)]
@@ -55,10 +44,6 @@ pub enum Command {
     /// Install systemd units, as releases up to 0.6 did.
     #[command(hide = true)]
     InstallService(install_service::Args),
-
-    /// List what every sandbox asks right now.
-    #[command(display_order = 31, long_about = list::ABOUT)]
-    List(list::Args),
 
     /// Show a notification, and wait for an answer.
     #[command(display_order = 80, long_about = notify::ABOUT)]
@@ -92,30 +77,24 @@ pub enum Command {
     #[command(display_order = 50)]
     Supervise(supervise::Args),
 
-    /// Print what happens at every hub, as it happens.
-    #[command(display_order = 34, long_about = watch::ABOUT)]
-    Watch(watch::Args),
+    /// Answer the questions of every sandbox on the whole screen.
+    #[command(display_order = 25, long_about = tui::ABOUT)]
+    Tui(tui::Args),
 }
 
 impl Command {
     /// Does it, and returns the status to exit with.
     pub fn perform(self, context: &Context) -> Result<Status, Failure> {
         match self {
-            Self::Allow(args) => answer::perform(args, Action::Allow, context),
-
             Self::Clearance(args) => clearance::perform(args, context),
 
             Self::Demo(args) => demo::perform(args, context),
-
-            Self::Deny(args) => answer::perform(args, Action::Deny, context),
 
             Self::DemoInternet(args) => demo::internet::perform(&args, context),
 
             Self::DemoProgram(args) => demo::program::perform(args, context),
 
             Self::InstallService(args) => install_service::perform(&args),
-
-            Self::List(args) => list::perform(args, context),
 
             Self::Notify(args) => notify::perform(args, context),
 
@@ -133,7 +112,7 @@ impl Command {
 
             Self::Supervise(args) => supervise::perform(args, context),
 
-            Self::Watch(args) => watch::perform(args, context),
+            Self::Tui(args) => tui::perform(args, context),
         }
     }
 
@@ -144,5 +123,10 @@ impl Command {
             Self::Reader(args) => args.log_level(),
             _ => LevelFilter::WARN,
         }
+    }
+
+    /// Says whether it paints the whole terminal, which no line of a log must disturb.
+    pub(crate) const fn paints(&self) -> bool {
+        matches!(self, Self::Tui(_))
     }
 }

@@ -31,8 +31,8 @@ pub struct Environment {
     shield_state: Option<PathBuf>,
     bus: Option<OsString>,
     terminal: Option<String>,
-    columns: Option<usize>,
     inside: bool,
+    locale: Option<String>,
     uid: u32,
     variables: Vec<(OsString, OsString)>,
 }
@@ -75,8 +75,9 @@ impl Environment {
             shield_state: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
             bus: set("DBUS_SESSION_BUS_ADDRESS"),
             terminal: text("TERM"),
-            columns: text("COLUMNS").and_then(|columns| columns.parse().ok()),
             inside: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
+            // The first that is set counts (POSIX, "Environment Variables").
+            locale: ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text),
             uid,
             variables: Vec::new(),
         }
@@ -152,15 +153,9 @@ impl Environment {
         self.terminal.as_deref()
     }
 
-    /// Returns how many columns a table may have: those of `COLUMNS`, else those of the terminal
-    /// that standard output is, else 80.
-    pub fn columns(&self) -> usize {
-        let terminal = || {
-            let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-            Some(usize::from(size.ws_col))
-        };
-        let given = self.columns.or_else(terminal);
-        given.filter(|columns| *columns > 0).unwrap_or(80)
+    /// Says whether the terminal shows more than ASCII, as the locale has it.
+    pub fn unicode(&self) -> bool {
+        self.locale.as_deref().is_some_and(is_utf8)
     }
 
     /// Returns every variable, for a program that is to have them, too.
@@ -195,6 +190,13 @@ impl Environment {
             stderr: on(std::io::stderr().is_terminal()),
         }
     }
+}
+
+/// Says whether a locale's name has UTF-8 for its character set: `de_DE.UTF-8`, `C.utf8`.
+fn is_utf8(locale: &str) -> bool {
+    let (_, set) = locale.split_once('.').unwrap_or_default();
+    let set = set.split('@').next().unwrap_or_default();
+    set.eq_ignore_ascii_case("utf-8") || set.eq_ignore_ascii_case("utf8")
 }
 
 /// Returns the runtime directory of a user whose session manager named none.
@@ -298,6 +300,21 @@ mod tests {
         );
         assert_eq!(elsewhere.config(), "/c/terok-clearance");
         assert_eq!(elsewhere.state(), "/s/terok-clearance");
+    }
+
+    #[test]
+    fn the_locale_that_counts_says_what_can_be_shown() {
+        let nowhere = Path::new("/nonexistent/user");
+        let shows = |variables: &[_]| environment(variables, 1000, nowhere).unicode();
+        assert!(shows(&[("LANG", "de_DE.UTF-8@euro")]));
+        assert!(shows(&[
+            ("LC_ALL", ""),
+            ("LC_CTYPE", "C.utf8"),
+            ("LANG", "C")
+        ]));
+        assert!(!shows(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")]));
+        assert!(!shows(&[("LANG", "en_US.ISO-8859-1")]));
+        assert!(!shows(&[]));
     }
 
     #[test]

@@ -22,10 +22,6 @@ impl Status {
     pub const USAGE: Self = Self(2);
     /// Somebody was asked, and chose nothing.
     pub const NOT_CHOSEN: Self = Self(3);
-    /// No hub asks the question that was to be answered.
-    pub const NOT_ASKED: Self = Self(3);
-    /// Somebody else had answered the question.
-    pub const DECIDED: Self = Self(4);
     /// What it needs is not there (`EX_UNAVAILABLE` of sysexits.h).
     pub const UNAVAILABLE: Self = Self(69);
     /// A bug of ours (`EX_SOFTWARE` of sysexits.h).
@@ -38,6 +34,8 @@ impl Status {
     pub const NOT_EXECUTABLE: Self = Self(126);
     /// The command of `run` was not found, as a shell has it.
     pub const NOT_FOUND: Self = Self(127);
+    /// Ended by SIGHUP: the terminal went away.
+    pub const HUNG_UP: Self = Self(129);
     /// Ended by Ctrl-C, SIGINT: 128 and the signal's number, as a shell has it.
     pub const INTERRUPTED: Self = Self(130);
     /// Ended by SIGTERM.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The log: on standard error, as much of it as was asked for.
 
+use std::io::IsTerminal as _;
+
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -11,7 +13,12 @@ use crate::Environment;
 use crate::args::Cli;
 
 /// Starts the log: what `RUST_LOG` says, else the command's own level raised by each `-v`.
+///
+/// A command that paints the whole terminal logs only where standard error is another place.
 pub(crate) fn start(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
+    if cli.command.paints() && std::io::stderr().is_terminal() {
+        return Ok(());
+    }
     let usual = Targets::new().with_default(raised(cli.command.log_level(), cli.verbose));
     let (targets, wrong) = match environment.log().map(str::parse::<Targets>) {
         None => (usual, None),

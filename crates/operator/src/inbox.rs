@@ -72,6 +72,11 @@ impl Inbox {
         self.hubs.iter().map(|(id, hub)| (id, hub.up))
     }
 
+    /// Says whether there is a connection to `hub`.
+    pub fn is_up(&self, hub: &HubId) -> bool {
+        self.hubs.get(hub).is_some_and(|hub| hub.up)
+    }
+
     /// Returns the row in which `hub` asks `request`, by any id that it is known by.
     pub fn find(&self, hub: &HubId, request: &str) -> Option<RowNumber> {
         let (row, _) = self.hubs.get(hub)?.requests.get(request)?;

@@ -4,11 +4,15 @@
 //! A [`Notifier`] is one way to show them; [`create_notifier`] returns the best that there is. It
 //! never fails: where nobody can be shown anything, the rest still works, and says so once.
 
+mod callback;
+mod lifecycle;
 mod notification;
 
 use std::convert::Infallible;
 use std::sync::Once;
 
+pub use callback::{CallbackNotifier, InvokeError};
+pub use lifecycle::Lifecycle;
 pub use notification::{
     Action, ActionError, ActionKey, Expiry, Hints, Identity, Notification, NotificationId, Urgency,
 };
@@ -45,6 +49,10 @@ pub trait Notifier: Send + Sync {
 
     /// Ends: nothing is heard any more. What is shown may stay on the screen.
     fn disconnect(&self) -> impl Future<Output = ()> + Send;
+
+    /// Takes in what became of a sandbox. Most have no use for it: it is for a notifier that shows
+    /// more than notifications.
+    fn lifecycle(&self, _event: &Lifecycle) {}
 
     /// Says whether somebody may see what is shown here.
     fn is_seen(&self) -> bool {

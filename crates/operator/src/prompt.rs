@@ -6,7 +6,7 @@
 
 mod command;
 mod hush;
-pub(crate) mod view;
+mod view;
 
 use std::io::{self, Write};
 
@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 
 use crate::hubs::Hubs;
 use crate::inbox::{Answer, Change, Inbox, Reply, RowNumber};
-use crate::now;
 
 use command::Command;
 use hush::Hush;
@@ -234,4 +233,16 @@ impl<W: Write> Prompt<W> {
         self.output.write_all(text.as_bytes())?;
         self.output.flush()
     }
+}
+
+/// Returns the time in microseconds since the epoch.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: a person is told how long ago it was"
+)]
+pub(crate) fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    })
 }

@@ -4,12 +4,16 @@
 //! Every prompt says it with these, so that what is shown is what is opened, in the same words
 //! everywhere. All of it is printable ASCII: what a sandbox chose is `DisplayText`.
 
+mod told;
+
 use std::time::Duration;
 
 use terok_clearance::client::Speaks;
 use terok_clearance::{DisplayText, Keep, Protocol, Scope, Target};
 
 use crate::inbox::{End, HubId, Row};
+
+pub use told::{Told, Tone, firewall, told};
 
 /// The longest command line that is shown.
 const COMMAND: usize = 60;

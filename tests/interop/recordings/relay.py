@@ -261,7 +261,8 @@ class Session:
         """Returns where a note stands in its step: after what it is an answer to."""
         name, line = note
         if name in self.subscribers:
-            return (9, 0)
+            # The hub tells its subscribers in no order of its own.
+            return (9, self.subscribers.index(name))
         if name in self.ORDER:
             return (self.ORDER.index(name) + 1, 0)
         return (0, 1 if "out" in line else 0)

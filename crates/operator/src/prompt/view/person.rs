@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a person sees: a line that says what is asked, and one that says what an answer opens.
 
-use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{Decision, DisplayText, Resolution, ShieldState};
+use terok_clearance::DisplayText;
 
 use super::Say;
-use crate::inbox::{Change, End, Inbox, Row, RowNumber};
-use crate::words;
+use crate::inbox::{Change, Inbox, Row};
+use crate::words::{self, Tone};
 
 /// The rows that are listed when the prompt starts; `l` lists them all.
 const AT_START: usize = 20;
@@ -21,39 +20,13 @@ const HELP: &str = "  \
   q           quit; what is not answered stays asked, and nothing is opened
 ";
 
-/// How it is said.
+/// Whether to use colours.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Style {
-    /// Whether to use colours.
-    pub(crate) color: bool,
-    /// Whether a question is called by its id, since nobody types numbers here.
-    pub(crate) ids: bool,
-}
+pub(super) struct Paint(pub(super) bool);
 
-impl Style {
-    /// Returns how a prompt says it, where questions are answered by number.
-    pub(super) const fn prompt(color: bool) -> Self {
-        Self { color, ids: false }
-    }
-
-    /// Returns what a question is called.
-    fn name(self, row: &Row) -> String {
-        if self.ids {
-            row.request().id.to_string()
-        } else {
-            row.number().to_string()
-        }
-    }
-
-    /// Returns what a question of this number is called, if it is still there.
-    fn name_of(self, row: RowNumber, inbox: &Inbox) -> String {
-        inbox
-            .row(row)
-            .map_or_else(|| row.to_string(), |row| self.name(row))
-    }
-
+impl Paint {
     fn with(self, code: &str, text: &str) -> String {
-        if self.color {
+        if self.0 {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
@@ -77,7 +50,7 @@ impl Style {
     }
 }
 
-pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Style, now: u64) -> String {
+pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Paint, now: u64) -> String {
     match say {
         Say::Hello(place) => {
             format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMANDS}\n")
@@ -97,18 +70,13 @@ pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Style, now: u64) -> Stri
     }
 }
 
-fn settled(inbox: &Inbox, paint: Style, now: u64) -> String {
+fn settled(inbox: &Inbox, paint: Paint, now: u64) -> String {
     let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
     let first = inbox.rows().take(AT_START);
     let mut shown: String = first.map(|row| asked(row, paint, Some(now))).collect();
     if let Some(rest @ 1..) = rows.checked_sub(AT_START) {
         shown = format!("{shown}... and {rest} more; l lists them\n");
     }
-    format!("{shown}{}", ready(hubs, rows, paint))
-}
-
-/// Says that every hub that was there has been heard.
-pub(crate) fn ready(hubs: usize, rows: usize, paint: Style) -> String {
     let hubs = match hubs {
         0 => "no hub yet; waiting for one".to_owned(),
         1 => "1 hub".to_owned(),
@@ -119,13 +87,13 @@ pub(crate) fn ready(hubs: usize, rows: usize, paint: Style) -> String {
         1 => "1 question".to_owned(),
         rows => format!("{rows} questions"),
     };
-    format!("{}\n", paint.dim(&format!("({hubs}, {rows})")))
+    format!("{shown}{}\n", paint.dim(&format!("({hubs}, {rows})")))
 }
 
 /// Shows a question: what is asked, and what an answer opens.
-fn asked(row: &Row, paint: Style, now: Option<u64>) -> String {
-    let name = paint.name(row);
-    let head = format!("[{name}] BLOCKED  {}", words::what(row));
+fn asked(row: &Row, paint: Paint, now: Option<u64>) -> String {
+    let number = row.number();
+    let head = format!("[{number}] BLOCKED  {}", words::what(row));
     let mut line = format!("{}  from {}", paint.yellow(&head), words::who(row));
     if let Some(process) = words::process(row) {
         line = format!("{line}  by {process}");
@@ -133,11 +101,10 @@ fn asked(row: &Row, paint: Style, now: Option<u64>) -> String {
     if let Some(now) = now {
         line = format!("{line}  {}", words::how_often(row, now));
     }
-    let allow = if paint.ids { "allow" } else { "a" };
-    format!("{line}\n      {allow} {name} opens {}\n", words::opens(row))
+    format!("{line}\n      a {number} opens {}\n", words::opens(row))
 }
 
-fn listed(row: &Row, paint: Style, now: u64) -> String {
+fn listed(row: &Row, paint: Paint, now: u64) -> String {
     let mut shown = asked(row, paint, Some(now));
     if let Some(action) = row.answering() {
         shown = format!("{shown}      being answered: {action}\n");
@@ -150,111 +117,24 @@ fn listed(row: &Row, paint: Style, now: u64) -> String {
     shown
 }
 
-/// Says what changed; nothing where a person need not know.
-pub(crate) fn change(change: &Change, inbox: &Inbox, paint: Style) -> String {
-    let line = match change {
-        Change::Asked(number) => {
-            let row = inbox.row(*number);
-            return row.map_or_else(String::new, |row| asked(row, paint, None));
-        }
-        // The list counts; a line for each packet would push the questions off the screen.
-        Change::Again(_) | Change::Synced(_) => return String::new(),
-        Change::Ended(row, End::Decided(decision)) => decided(row, decision, paint),
-        Change::Ended(row, end) => paint.dim(&format!(
-            "[{}] GONE     {}: {}",
-            paint.name(row),
-            words::what(row),
-            words::why(end)
-        )),
-        Change::Failed {
-            row,
-            action,
-            reason,
-        } => {
-            let name = paint.name_of(*row, inbox);
-            let head = paint.red(&format!("[{name}] FAILED "));
-            let why = if reason.is_empty() {
-                String::new()
-            } else {
-                format!(": {reason}")
-            };
-            format!("{head}  {action} took no effect, it is still asked{why}")
-        }
-        Change::Unsure {
-            row,
-            action,
-            reason,
-        } => {
-            let name = paint.name_of(*row, inbox);
-            let head = paint.red(&format!("[{name}] UNSURE "));
-            format!("{head}  {action} may have taken effect, or not: {reason}")
-        }
-        Change::Lapsed(row) => {
-            let name = paint.name_of(*row, inbox);
-            let again = if paint.ids {
-                String::new()
-            } else {
-                format!(", as [{name}],")
-            };
-            paint.dim(&format!(
-                "[{name}] WAITS    its hub ended and has forgotten it; it is asked again{again} at \
-                 the sandbox's next packet"
-            ))
-        }
-        Change::Up(hub, _) => paint.dim(&format!("listening to {}", words::hub(hub))),
-        Change::Down(hub, reason) => paint.dim(&format!(
-            "{} is away, its questions wait for it: {reason}",
-            words::hub(hub)
-        )),
-        Change::Gone(hub) => paint.dim(&format!("{} is gone", words::hub(hub))),
-        Change::Unreachable(hub, reason) => {
-            paint.dim(&format!("cannot reach {}: {reason}", words::hub(hub)))
-        }
-        Change::Lost { hub, lost, reason } if reason.as_str() == "kernel" => paint.red(&format!(
-            "{}: the kernel lost the reports of {lost} packets; they are asked when sent again",
-            words::hub(hub)
-        )),
-        Change::Lost { hub, lost, .. } => paint.dim(&format!(
-            "{} skipped {lost} events; what is asked is complete",
-            words::hub(hub)
-        )),
-        Change::Container {
-            container, state, ..
-        } => paint.dim(&match state {
-            ContainerState::Started => format!("sandbox {container} started"),
-            ContainerState::Exited => format!("sandbox {container} ended"),
-        }),
-        Change::Shield {
-            container, state, ..
-        } => match state {
-            ShieldState::Up => paint.dim(&format!("sandbox {container}: the firewall is up")),
-            ShieldState::Down => paint.red(&format!(
-                "sandbox {container}: the firewall is DOWN, all but the private ranges passes"
-            )),
-            ShieldState::Disengaged => paint.red(&format!(
-                "sandbox {container}: the firewall is OFF, everything passes"
-            )),
-        },
+fn change(change: &Change, inbox: &Inbox, paint: Paint) -> String {
+    if let Change::Asked(number) = change {
+        let row = inbox.row(*number);
+        return row.map_or_else(String::new, |row| asked(row, paint, None));
+    }
+    // The list counts; a line for each packet would push the questions off the screen.
+    let Some(told) = words::told(change) else {
+        return String::new();
     };
-    line + "\n"
-}
-
-fn decided(row: &Row, decision: &Decision, paint: Style) -> String {
-    let name = paint.name(row);
-    let reach = words::reach(decision.scope.as_ref().unwrap_or_else(|| row.scope()));
-    let (head, what) = match decision.action {
-        Resolution::Allow => (paint.green(&format!("[{name}] ALLOWED")), reach),
-        Resolution::Deny => (paint.red(&format!("[{name}] DENIED ")), reach),
-        Resolution::Dismiss => (
-            paint.dim(&format!("[{name}] PUT AWAY")),
-            format!("{}: the next packet asks again", words::what(row)),
-        ),
+    let tone = |text: &str| match told.tone {
+        Tone::Quiet => paint.dim(text),
+        Tone::Good => paint.green(text),
+        Tone::Bad => paint.red(text),
     };
-    let ours = row.answering().map(Resolution::from) == Some(decision.action);
-    let by = if ours || decision.by.is_empty() {
-        String::new()
-    } else {
-        paint.dim(&format!("  by {}", decision.by))
+    let by = told.by.map(|by| paint.dim(&format!("  by {by}")));
+    let line = match told.head {
+        Some(head) => format!("{}  {}", tone(&head), told.text),
+        None => tone(&told.text),
     };
-    format!("{head}  {what}  for {}{by}", words::who(row))
+    format!("{line}{}\n", by.unwrap_or_default())
 }

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tui`: the full-screen UI over every live hub.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use operator::hubs::Hubs;
+use operator::tui::{Ended, Options, Theme, Zone, converse};
+use terok_clearance::client::Client;
+use terok_clearance::socket::RuntimeDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::runtime::take_descriptors;
+use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+
+/// What it does, at length.
+pub(super) const ABOUT: &str = "Answer the questions of every sandbox on the whole screen.
+
+It lists what waits for you, says exactly what an answer to the selected question opens, and logs \
+what became of it. `a` allows, `x` denies, Space marks several, `/` filters, `?` lists all keys. A \
+key is not taken when the question under it has only just come there or has changed. What you do \
+not answer stays asked, and nothing is opened: not by quitting, not by a lost connection, not by a \
+click. A hub that is not there yet is waited for.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  terok-clearance tui
+  ssh -t host terok-clearance tui
+  terok-clearance tui --socket /run/user/1000/terok-clearance.sock
+
+It draws only what changes and only when something does. Without colours (NO_COLOR, --color=never)
+and in a locale without UTF-8 it looks plainer and says the same. Its log is where standard error
+is, if that is not the terminal: `terok-clearance tui -v 2>log`.
+
+Exit status: 0 at `q`, 1 without a terminal or if the hub of --socket is unavailable, 129 when the
+terminal goes away, 130 at Ctrl-C, 143 at SIGTERM. The terminal is given back as it was.")]
+pub struct Args {
+    /// Listen to the hub at this socket alone, and fail if it is not there.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+/// Does it.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    let environment = &context.environment;
+    fit_for_a_screen(context)?;
+    take_descriptors();
+    block_on(async {
+        let mut stop = Stop::catch()?;
+        let mut hang_up = signal(SignalKind::hangup()).context("catching signals")?;
+        let (hubs, place) = match args.socket {
+            None => {
+                let runtime = RuntimeDir::new(environment.runtime());
+                let hubs = Hubs::all(runtime).context("watching for hubs")?;
+                (hubs, environment.runtime().display().to_string())
+            }
+            Some(path) => {
+                let path = std::path::absolute(&path)
+                    .with_context(|| format!("finding {}", path.display()))?;
+                Client::start(&path)
+                    .await
+                    .context("clearance hub unavailable")
+                    .hint("`terok-clearance tui` without --socket waits for hubs")?;
+                let place = path.display().to_string();
+                (Hubs::one(path).context("watching for the hub")?, place)
+            }
+        };
+        let options = Options {
+            theme: Theme {
+                color: context.output.colors().stdout,
+                unicode: environment.unicode(),
+            },
+            zone: here(),
+        };
+        let stopped = async {
+            tokio::select! {
+                status = stop.wait() => status,
+                _ = hang_up.recv() => Status::HUNG_UP,
+            }
+        };
+        match converse(hubs, &place, options, stopped).await {
+            Ok(Ended::Done) => Ok(Status::OK),
+            Ok(Ended::Interrupted) => Ok(Status::INTERRUPTED),
+            Ok(Ended::Stopped(status)) => Ok(status),
+            Err(error) => Err(anyhow::Error::new(error)
+                .context("using the terminal")
+                .into()),
+        }
+    })
+}
+
+/// Refuses where there is nothing to paint on.
+fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
+    const HINT: &str = "`terok-clearance clearance` asks line by line, anywhere";
+    if context.json {
+        return Err(anyhow!("a screen is not JSON"))
+            .status(Status::USAGE)
+            .hint("`terok-clearance clearance --json` is for programs");
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        return Err(anyhow!("standard input and output are no terminal")).hint(HINT);
+    }
+    match context.environment.terminal() {
+        None | Some("dumb" | "unknown") => {
+            Err(anyhow!("this terminal (TERM) cannot paint a screen")).hint(HINT)
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Returns the zone that the clocks of this machine show, or the one that `TZ` names.
+fn here() -> Zone {
+    let zone = TimeZone::system();
+    Zone::new(move |second| {
+        Timestamp::from_second(second).map_or(0, |at| zone.to_offset(at).seconds())
+    })
+}

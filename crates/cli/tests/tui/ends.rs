@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whatever ends or stops it, the terminal is given back as it was.
+
+use std::process::{Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::session::{PROGRAM, Session};
+use crate::window::Window;
+
+#[test]
+fn the_terminal_is_given_back_after_a_signal() {
+    let session = Session::new();
+    let window = Window::open(&session, 80, 24);
+    for (name, status) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+        window.tui("", "");
+        window.signal(name);
+        window.until_over(status);
+    }
+}
+
+#[test]
+fn it_stops_and_goes_on_as_a_job_of_the_shell() {
+    let session = Session::served(true);
+    session.report(&["one.example"]);
+    let window = Window::open(&session, 80, 24);
+    window.tui("", "");
+    window.until("1 question waits");
+    for stop in ["C-z", "TSTP"] {
+        if stop == "TSTP" {
+            window.signal(stop);
+        } else {
+            window.press(&[stop]);
+        }
+        window.until("Stopped");
+        window.is_as_before();
+        window.line("clear; fg");
+        window.until("1 question waits");
+    }
+    // SIGSTOP cannot be caught: the shell mends the settings, and we paint anew when we go on.
+    window.signal("STOP");
+    window.until("Stopped");
+    window.line("clear; fg");
+    window.until("1 question waits");
+    window.resize(100, 30);
+    window.until("q quit  l log  s sandboxes");
+    window.press_until("a", "ALLOWED");
+    window.press(&["q"]);
+    window.until("OUT>");
+    window.is_as_before();
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_it() {
+    let session = Session::new();
+    let window = Window::open(&session, 80, 24);
+    window.tui("", "");
+    let pid = Pid::from_raw(window.pid().try_into().unwrap()).unwrap();
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    drop(window);
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: 30,
+        tv_nsec: 0,
+    };
+    assert_eq!(poll(&mut ended, Some(&limit)).unwrap(), 1, "it still runs");
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use_instead() {
+    let session = Session::new();
+    let run = |command: &mut Command| {
+        let run = command
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", session.runtime())
+            .env("TERM", "xterm")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (run.status.code(), String::from_utf8(run.stderr).unwrap())
+    };
+    let (status, said) = run(Command::new(PROGRAM).arg("tui"));
+    assert_eq!(status, Some(1));
+    assert!(
+        said.contains("no terminal") && said.contains("terok-clearance clearance"),
+        "{said}"
+    );
+    let (status, said) = run(Command::new(PROGRAM).args(["--json", "tui"]));
+    assert_eq!(status, Some(2));
+    assert!(said.contains("clearance --json"), "{said}");
+}
+
+#[test]
+fn a_terminal_that_cannot_paint_is_refused() {
+    let session = Session::new();
+    let window = Window::open(&session, 80, 24);
+    window.line("TERM=dumb $tui; echo sta''tus=$?");
+    window.until("status=1");
+    window.line("clear; $tui --socket /nonexistent/hub.sock; echo sec''ond=$?");
+    let screen = window.until("second=1");
+    assert!(screen.contains("clearance hub unavailable"), "{screen}");
+    window.is_as_before();
+}

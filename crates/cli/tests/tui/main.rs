@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tui` as people meet it: in a window of tmux, over a live hub, with keys and signals.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod answers;
+mod ends;
+mod idle;
+mod picture;
+mod session;
+mod window;

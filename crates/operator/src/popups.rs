@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Questions as popups: the same questions as everywhere, where a person works.
+//!
+//! [`Board`] is pure: what the inbox changed goes in, what to show and to take away comes out.
+//!
+//! An answer is a click on Allow or Deny of a question's own popup, and nothing else: not closing
+//! it, not its expiry, not the end of the desktop or of this. It is about exactly what the popup
+//! said; where that has changed since, the question is shown anew. And it counts only when the
+//! popups have not moved for [`GUARD`]: what comes up under a moving pointer is not clicked
+//! through, nor what moves up when another popup goes.
+
+mod board;
+mod category;
+mod pace;
+mod text;
+
+pub use board::{Board, Click, GUARD, Order, Post, SINGLE, Slot};
+pub use category::{Categories, Category};

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The sandboxes as popups name them, and whose firewall has an alert on the screen.
+
+use std::collections::HashMap;
+
+use terok_clearance::{ContainerId, Dossier};
+
+use super::Slot;
+use crate::inbox::HubId;
+use crate::notifier::Identity;
+use crate::popups::text;
+
+/// The sandboxes that are remembered; of more, those without an alert are forgotten.
+const LIMIT: usize = 4096;
+
+/// A sandbox. The hub of one sandbox is about that one, whatever its events call it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key(HubId, Option<ContainerId>);
+
+impl Key {
+    fn of(hub: &HubId, container: &ContainerId) -> Self {
+        let named = hub.sandbox().is_none();
+        Self(hub.clone(), named.then(|| container.clone()))
+    }
+}
+
+/// What is known of every sandbox.
+#[derive(Debug, Default)]
+pub(super) struct Sandboxes {
+    known: HashMap<Key, Known>,
+    identities: HashMap<ContainerId, Identity>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    dossier: Dossier,
+    alert: Option<Slot>,
+}
+
+impl Sandboxes {
+    /// Remembers what a question said of its sandbox.
+    pub(super) fn learn(&mut self, hub: &HubId, container: &ContainerId, dossier: &Dossier) {
+        if !dossier.is_empty() {
+            self.known(hub, container).dossier = Dossier::clone(dossier);
+        }
+    }
+
+    /// Remembers who a sandbox is.
+    pub(super) fn identify(&mut self, container: &ContainerId, identity: Identity) {
+        if self.identities.len() >= LIMIT {
+            self.identities.clear();
+        }
+        self.identities.insert(container.clone(), identity);
+    }
+
+    /// Returns who a sandbox is.
+    pub(super) fn identity(&self, hub: &HubId, container: &ContainerId) -> Identity {
+        let found = self.identities.get(container).cloned().unwrap_or_default();
+        let known = self.known.get(&Key::of(hub, container));
+        let nothing = Dossier::default();
+        text::identity(
+            container,
+            known.map_or(&nothing, |known| &known.dossier),
+            &found,
+        )
+    }
+
+    /// Notes where the alert about a firewall is, and returns where it was.
+    pub(super) fn alert(
+        &mut self,
+        hub: &HubId,
+        container: &ContainerId,
+        slot: Option<Slot>,
+    ) -> Option<Slot> {
+        std::mem::replace(&mut self.known(hub, container).alert, slot)
+    }
+
+    /// Returns where alerts are.
+    pub(super) fn alerts(&self) -> impl Iterator<Item = Slot> {
+        self.known.values().filter_map(|known| known.alert)
+    }
+
+    /// Forgets a sandbox, and returns where its alert is.
+    pub(super) fn forget(&mut self, hub: &HubId, container: &ContainerId) -> Option<Slot> {
+        self.identities.remove(container);
+        self.known.remove(&Key::of(hub, container))?.alert
+    }
+
+    /// Forgets the sandboxes of a hub, and returns where their alerts are.
+    pub(super) fn forget_hub(&mut self, hub: &HubId) -> Vec<Slot> {
+        let gone = self.known.extract_if(|Key(of, _), _| of == hub);
+        gone.filter_map(|(_, known)| known.alert).collect()
+    }
+
+    /// Notes that an alert is no longer there, if that is what was there.
+    pub(super) fn closed(&mut self, slot: Slot) {
+        for known in self.known.values_mut() {
+            known.alert.take_if(|alert| *alert == slot);
+        }
+    }
+
+    fn known(&mut self, hub: &HubId, container: &ContainerId) -> &mut Known {
+        if self.known.len() >= LIMIT {
+            self.known.retain(|_, known| known.alert.is_some());
+        }
+        self.known.entry(Key::of(hub, container)).or_default()
+    }
+}

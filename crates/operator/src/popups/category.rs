@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which kinds of popups there are, and which of them a person wants.
+
+use std::fmt;
+
+use terok_clearance::DisplayText;
+
+/// A kind of popup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Category {
+    /// A question.
+    Blocked,
+    /// What became of a question that was on the screen.
+    Verdict,
+    /// A firewall is up.
+    ShieldUp,
+    /// A firewall is down or off.
+    ShieldDown,
+    /// A sandbox started.
+    ContainerStarted,
+    /// A sandbox ended.
+    ContainerExited,
+}
+
+impl Category {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Blocked, "blocked"),
+        (Self::Verdict, "verdict"),
+        (Self::ShieldUp, "shield_up"),
+        (Self::ShieldDown, "shield_down"),
+        (Self::ContainerStarted, "container_started"),
+        (Self::ContainerExited, "container_exited"),
+    ];
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Blocked => 1,
+            Self::Verdict => 1 << 1,
+            Self::ShieldUp => 1 << 2,
+            Self::ShieldDown => 1 << 3,
+            Self::ContainerStarted => 1 << 4,
+            Self::ContainerExited => 1 << 5,
+        }
+    }
+}
+
+/// The kinds of popups that a person wants: questions and their answers, unless they say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Categories(u8);
+
+impl Default for Categories {
+    fn default() -> Self {
+        Self(Category::Blocked.bit() | Category::Verdict.bit())
+    }
+}
+
+impl Categories {
+    /// Every kind.
+    pub const ALL: Self = Self(0b11_1111);
+
+    /// Reads names with commas or white space between them, or `all`; nothing is no kind at all.
+    ///
+    /// Returns the kinds, and the names that are none, which count for nothing. The rule is the
+    /// Python notifier's for `TEROK_CLEARANCE_NOTIFY_EVENTS` (0.6.10 to 0.6.14a7).
+    pub fn read(text: &str) -> (Self, Vec<DisplayText>) {
+        if text.trim().eq_ignore_ascii_case("all") {
+            return (Self::ALL, Vec::new());
+        }
+        let mut kinds = Self(0);
+        let mut unknown = Vec::new();
+        let names = text.split(|c: char| c == ',' || c.is_whitespace());
+        for name in names.filter(|name| !name.is_empty()) {
+            match Category::ALL.into_iter().find(|(_, known)| *known == name) {
+                Some((category, _)) => kinds.0 |= category.bit(),
+                None => unknown.push(DisplayText::new(name)),
+            }
+        }
+        (kinds, unknown)
+    }
+
+    /// Says whether a kind is among them.
+    pub const fn has(self, category: Category) -> bool {
+        self.0 & category.bit() != 0
+    }
+}
+
+impl fmt::Display for Categories {
+    /// Writes their names, or `none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = Category::ALL.into_iter().filter(|(it, _)| self.has(*it));
+        let names: Vec<_> = wanted.map(|(_, name)| name).collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: &str = "blocked verdict shield_up shield_down container_started container_exited";
+
+    #[test]
+    fn names_are_read_as_the_python_notifier_reads_them() {
+        let check = |text: &str, kinds: &str, unknown: &[&str]| {
+            let (read, dropped) = Categories::read(text);
+            assert_eq!(read.to_string(), kinds, "{text:?}");
+            let dropped: Vec<_> = dropped.iter().map(DisplayText::as_str).collect();
+            assert_eq!(dropped, unknown, "{text:?}");
+        };
+        check("", "none", &[]);
+        check("  ", "none", &[]);
+        check("all", EVERY, &[]);
+        check(" ALL\n", EVERY, &[]);
+        check("blocked", "blocked", &[]);
+        check("shield_down,blocked", "blocked shield_down", &[]);
+        check(
+            "verdict\tcontainer_exited ,",
+            "verdict container_exited",
+            &[],
+        );
+        check("blocked all", "blocked", &["all"]);
+        check("Blocked", "none", &["Blocked"]);
+        check("blocked \u{1b}[31m", "blocked", &[" [31m"]);
+        assert_eq!(Categories::default().to_string(), "blocked verdict");
+        assert_eq!(Categories::read(EVERY).0, Categories::ALL);
+    }
+}

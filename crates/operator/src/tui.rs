@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The full-screen UI: what waits for an answer, what an answer opens, and what became of it.
+//!
+//! [`Model`] is pure: what happens comes in as a [`Msg`] with the time, what is to be done goes out
+//! as an [`Effect`], and `&Model` is the widget. [`converse`] is the one loop around it. Nothing
+//! ticks: times are shown as the clock's, so that an idle screen has nothing to redraw.
+//!
+//! What keeps an answer from meeting another question than the one that was read: the selection
+//! follows the question, not the line; a key counts only when the question has stood there for a
+//! moment ([`Model`]'s guard); and the answer is refused when what it would open is no longer what
+//! the screen says, to the letter.
+
+mod clock;
+mod confirm;
+mod details;
+mod footer;
+mod guard;
+mod header;
+mod help;
+mod keys;
+mod list;
+mod log;
+mod model;
+mod mouse;
+mod pages;
+mod questions;
+mod run;
+mod sandboxes;
+mod screen;
+mod terminal;
+mod theme;
+mod wrap;
+
+pub use clock::{Now, Zone};
+pub use keys::{Command, Move};
+pub use model::{Effect, Model, Msg};
+pub use run::{Ended, Options, converse};
+pub use theme::Theme;

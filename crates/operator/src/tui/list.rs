@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which questions are listed, which one is selected, and which are marked: all by number.
+//!
+//! A question's number is its alone, so a list that moves takes the selection along with it.
+
+use std::collections::BTreeSet;
+
+use terok_clearance::{Dest, DisplayText};
+
+use super::keys::Move;
+use crate::inbox::{Inbox, Row, RowNumber};
+
+#[derive(Debug, Default)]
+pub(super) struct List {
+    /// The listed ones, in rising order, and those of `ended`.
+    listed: Vec<RowNumber>,
+    /// Those that are no more and have yet to be taken out, all at once.
+    ended: BTreeSet<RowNumber>,
+    /// In lower case.
+    filter: String,
+    selected: Option<RowNumber>,
+    /// Whether the person chose the selected one, and the screen has not shown that yet.
+    chosen: bool,
+    pub(super) marked: BTreeSet<RowNumber>,
+    /// The first one in the window.
+    top: usize,
+    /// How many fit into the window.
+    window: usize,
+}
+
+impl List {
+    pub(super) fn selected(&self) -> Option<RowNumber> {
+        self.selected
+    }
+
+    pub(super) fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// Takes in that there is a question, or that more is known of one.
+    pub(super) fn asked(&mut self, row: &Row) {
+        if !matches(row, &self.filter) {
+            return;
+        }
+        match self.listed.last() {
+            Some(last) if *last >= row.number() => {
+                if let Err(at) = self.listed.binary_search(&row.number()) {
+                    self.listed.insert(at, row.number());
+                    if at < self.top {
+                        self.top = self.top.saturating_add(1);
+                    }
+                }
+            }
+            _ => self.listed.push(row.number()),
+        }
+    }
+
+    /// Takes in that a question is no more.
+    pub(super) fn ended(&mut self, row: RowNumber) {
+        self.marked.remove(&row);
+        self.ended.insert(row);
+    }
+
+    /// Takes out what is no more, and selects a question where none is.
+    pub(super) fn tidy(&mut self) {
+        let ended = std::mem::take(&mut self.ended);
+        if !ended.is_empty() {
+            // What is selected stays on its line of the screen, or the next one takes the line.
+            let at = self
+                .selected
+                .map_or(0, |row| self.listed.partition_point(|listed| *listed < row));
+            let line = at.saturating_sub(self.top);
+            if self.selected.is_some_and(|row| ended.contains(&row)) {
+                let (above, below) = self.listed.split_at(at.min(self.listed.len()));
+                let stays = |row: &&RowNumber| !ended.contains(row);
+                let next = below.iter().find(stays);
+                let next = next.or_else(|| above.iter().rev().find(stays));
+                self.select_for_them(next.copied());
+            }
+            self.listed.retain(|row| !ended.contains(row));
+            self.top = self.position().unwrap_or(0).saturating_sub(line);
+        }
+        if self.selected.is_none() {
+            self.select_for_them(self.listed.first().copied());
+        }
+    }
+
+    /// Selects what the person did not ask for.
+    fn select_for_them(&mut self, row: Option<RowNumber>) {
+        self.selected = row;
+        self.chosen = false;
+    }
+
+    /// Selects what the person asked for, if it is listed.
+    pub(super) fn select(&mut self, row: RowNumber) {
+        if self.selected != Some(row) && self.listed.binary_search(&row).is_ok() {
+            self.selected = Some(row);
+            self.chosen = true;
+        }
+        self.show_selected();
+    }
+
+    pub(super) fn go(&mut self, to: Move) {
+        self.tidy();
+        let Some(last) = self.listed.len().checked_sub(1) else {
+            return;
+        };
+        let at = step(self.position().unwrap_or(0), to, self.window, last);
+        if let Some(row) = self.listed.get(at).copied() {
+            self.select(row);
+        }
+    }
+
+    /// Scrolls the selected one into the window.
+    fn show_selected(&mut self) {
+        let Some(at) = self.position() else {
+            return;
+        };
+        let window = self.window.max(1);
+        if at < self.top {
+            self.top = at;
+        } else if at >= self.top.saturating_add(window) {
+            self.top = at.saturating_add(1).saturating_sub(window);
+        }
+    }
+
+    /// Returns where in the list the selected one is.
+    pub(super) fn position(&self) -> Option<usize> {
+        self.listed.binary_search(&self.selected?).ok()
+    }
+
+    /// Returns how many are listed.
+    pub(super) fn len(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// Returns those in a window of so many lines, and notes that they are shown.
+    pub(super) fn lay_out(&mut self, window: usize) -> &[RowNumber] {
+        self.tidy();
+        self.window = window;
+        self.show_selected();
+        self.top = self.top.min(self.listed.len().saturating_sub(window));
+        let end = self.top.saturating_add(window).min(self.listed.len());
+        self.listed.get(self.top..end).unwrap_or_default()
+    }
+
+    /// Says whether the person went to the selected one since the last time, and forgets it.
+    pub(super) fn takes_chosen(&mut self) -> bool {
+        std::mem::take(&mut self.chosen)
+    }
+
+    /// Marks the selected one, or takes its mark away, and goes on to the next.
+    pub(super) fn mark(&mut self) {
+        if let Some(row) = self.selected {
+            if !self.marked.remove(&row) {
+                self.marked.insert(row);
+            }
+            self.go(Move::Lines(1));
+        }
+    }
+
+    /// Marks all that are listed, or, where they are, takes all marks away.
+    pub(super) fn mark_all(&mut self) {
+        self.tidy();
+        if self.listed.iter().all(|row| self.marked.contains(row)) {
+            self.marked.clear();
+        } else {
+            self.marked.extend(self.listed.iter().copied());
+        }
+    }
+
+    /// Lists only what has this text in it, which the person is typing.
+    pub(super) fn set_filter(&mut self, filter: &str, inbox: &Inbox) {
+        let filter = filter.to_lowercase();
+        self.tidy();
+        if filter.starts_with(&self.filter) {
+            let row = |number: &RowNumber| inbox.row(*number);
+            self.listed
+                .retain(|number| row(number).is_some_and(|row| matches(row, &filter)));
+        } else {
+            let rows = inbox.rows().filter(|row| matches(row, &filter));
+            self.listed = rows.map(Row::number).collect();
+        }
+        self.filter = filter;
+        if self.position().is_none() {
+            let near = self.selected.and_then(|selected| {
+                let at = self.listed.partition_point(|row| *row < selected);
+                self.listed.get(at).or_else(|| self.listed.last()).copied()
+            });
+            self.selected = near;
+            self.chosen = true;
+        }
+    }
+}
+
+/// Returns where a step from `at` leads in a list that ends at `last`.
+pub(super) fn step(at: usize, to: Move, window: usize, last: usize) -> usize {
+    let by = |count: i32, size: usize| {
+        let by = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+        let by = by.saturating_mul(size);
+        if count < 0 {
+            at.saturating_sub(by)
+        } else {
+            at.saturating_add(by).min(last)
+        }
+    };
+    match to {
+        Move::Lines(count) => by(count, 1),
+        Move::Pages(count) => by(count, window.saturating_sub(1).max(1)),
+        Move::First => 0,
+        Move::Last => last,
+    }
+}
+
+/// Says whether a row has this lower-case text in anything that is shown of it.
+fn matches(row: &Row, filter: &str) -> bool {
+    if filter.is_empty() {
+        return true;
+    }
+    let has = |text: &str| {
+        let (text, filter) = (text.as_bytes(), filter.as_bytes());
+        text.windows(filter.len())
+            .any(|part| part.eq_ignore_ascii_case(filter))
+    };
+    let dossier = || row.dossier().values().map(DisplayText::as_str);
+    has(row.dest().as_str())
+        || has(row.container().as_str())
+        || dossier().any(has)
+        || row
+            .process()
+            .is_some_and(|process| has(process.name.as_str()))
+        || row.addresses().into_iter().map(Dest::as_str).any(has)
+        || row
+            .ports()
+            .iter()
+            .any(|(port, protocol)| has(&format!("{port}/{protocol}")))
+        || has(&crate::words::who(row))
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The terminal while the UI has it, and how it gets it back: at the end, at a panic, at a stop.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
+use ratatui::{Terminal, TerminalOptions, Viewport};
+use rustix::process::{Pid, Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
+use rustix::stdio::{stdin, stdout};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
+
+/// The other screen, presses of the mouse (not its moves), pasted text set off; no cursor.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?2004h\x1b[?25l";
+const LEAVE: &[u8] = b"\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l";
+const MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1006h";
+const NO_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1000l";
+
+const CLEAR: &[u8] = b"\x1b[0m\x1b[2J";
+
+/// What the terminal was before we took it; none, it is not taken.
+static FOUND: Mutex<Option<Termios>> = Mutex::new(None);
+
+pub(super) type Backend = CrosstermBackend<BufWriter<File>>;
+
+/// A taken terminal; dropping it gives it back.
+pub(super) struct Taken {
+    pub(super) screen: Terminal<Backend>,
+    mouse: bool,
+}
+
+impl Taken {
+    /// Takes the terminal that standard input and output are.
+    pub(super) fn take() -> io::Result<Self> {
+        if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+            return Err(io::Error::other(
+                "standard input and output are no terminal",
+            ));
+        }
+        give_back_at_a_panic();
+        let mut taken = Self {
+            screen: painter()?,
+            mouse: true,
+        };
+        taken.take_again()?;
+        Ok(taken)
+    }
+
+    /// Takes it, after it was given back or somebody else had it.
+    pub(super) fn take_again(&mut self) -> io::Result<()> {
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match found.take() {
+            Some(before) => before,
+            None => tcgetattr(stdin())?,
+        };
+        let mut raw = before.clone();
+        raw.make_raw();
+        // In the background this stops us, as it does any program, until the shell's `fg`.
+        *found = Some(before);
+        tcsetattr(stdin(), OptionalActions::Now, &raw)?;
+        drop(found);
+        write(ENTER)?;
+        self.mouse(self.mouse)?;
+        self.clear()
+    }
+
+    /// Clears the screen, so that all of it is drawn anew, in the size that the window has now.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        write(CLEAR)?;
+        self.screen = painter()?;
+        Ok(())
+    }
+
+    /// Takes the mouse, or leaves it to the terminal.
+    pub(super) fn mouse(&mut self, mouse: bool) -> io::Result<()> {
+        self.mouse = mouse;
+        write(if mouse { MOUSE } else { NO_MOUSE })
+    }
+
+    /// Gives the terminal back and stops, as Ctrl-Z does, until the shell lets us go on.
+    ///
+    /// Says false, and does nothing, where there is no shell that would.
+    pub(super) fn suspend(&mut self) -> io::Result<bool> {
+        if !somebody_would_let_us_go_on() {
+            return Ok(false);
+        }
+        give_back();
+        // SIGTSTP is caught, and would come back to us.
+        kill_current_process_group(Signal::STOP)?;
+        self.take_again()?;
+        Ok(true)
+    }
+}
+
+/// Returns what paints on a screen that is clear, of the size that it has now.
+///
+/// ratatui can clear and resize by itself, but asks the terminal for the cursor's place to do so,
+/// and waits for an answer that the reader of the keys may get first.
+fn painter() -> io::Result<Terminal<Backend>> {
+    let size = tcgetwinsize(stdout())?;
+    let out = File::from(rustix::io::fcntl_dupfd_cloexec(stdout(), 3)?);
+    let out = BufWriter::with_capacity(64 << 10, out);
+    let area = Rect::new(0, 0, size.ws_col, size.ws_row);
+    let options = TerminalOptions {
+        viewport: Viewport::Fixed(area),
+    };
+    Terminal::with_options(CrosstermBackend::new(out), options)
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Says whether a shell has us as a job: a parent in our session and not in our group.
+fn somebody_would_let_us_go_on() -> bool {
+    let shell = |parent: Pid| -> rustix::io::Result<bool> {
+        Ok(getsid(Some(parent))? == getsid(None)? && getpgid(Some(parent))? != getpgrp())
+    };
+    getppid().is_some_and(|parent| shell(parent).unwrap_or(false))
+}
+
+/// Makes the terminal as it was found, if it is taken.
+pub(super) fn give_back() {
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = found.take() {
+        // There is nobody to tell when the terminal is gone.
+        write(LEAVE).ok();
+        let ours = tcgetpgrp(stdin()).map_or(true, |foreground| foreground == getpgrp());
+        // From the background, to touch it would stop us, and the shell has seen to it.
+        if ours {
+            tcsetattr(stdin(), OptionalActions::Now, &found).ok();
+        }
+    }
+}
+
+/// Has a panic give the terminal back before anything is said about it.
+fn give_back_at_a_panic() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            give_back();
+            before(panic);
+        }));
+    });
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    // Not by way of `io::stdout`, whose lock a panic may hold.
+    let mut out = File::from(rustix::io::fcntl_dupfd_cloexec(stdout(), 3)?);
+    out.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::process::Command;
+
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+    use rustix::termios::{LocalModes, Winsize, tcsetwinsize};
+
+    use super::*;
+
+    /// Runs in a process of its own, on a terminal: see the test below.
+    #[test]
+    #[ignore = "it panics, on purpose, on the terminal that another test gives it"]
+    fn panics_on_the_other_screen() {
+        let mut taken = Taken::take().unwrap();
+        let raw = tcgetattr(stdin()).unwrap();
+        assert!(!raw.local_modes.contains(LocalModes::ICANON));
+        taken
+            .screen
+            .draw(|frame| frame.render_widget("painted", frame.area()))
+            .unwrap();
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = File::from(ioctl_tiocgptpeer(&master, flags).unwrap());
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&master, size).unwrap();
+        let before = tcgetattr(&slave).unwrap();
+        let copy = || slave.try_clone().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "tui::terminal::tests::panics_on_the_other_screen",
+            ])
+            .args(["--ignored", "--nocapture"])
+            .stdin(copy())
+            .stdout(copy())
+            .stderr(copy())
+            .spawn()
+            .unwrap();
+        let mut master = File::from(master);
+        let mut shown = String::new();
+        let mut bytes = [0; 4096];
+        while !shown.contains("test result") {
+            let read = master.read(&mut bytes).unwrap();
+            shown += &String::from_utf8_lossy(&bytes[..read]);
+        }
+        assert!(!child.wait().unwrap().success());
+        let at = |text: &str| {
+            shown
+                .find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in {shown:?}"))
+        };
+        let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap();
+        assert!(at(text(ENTER)) < at("painted"));
+        assert!(at("painted") < at(text(LEAVE)));
+        assert!(at(text(LEAVE)) < at("on purpose"), "{shown:?}");
+        let after = tcgetattr(&slave).unwrap();
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How things look: with colours or without, with lines or in ASCII. Colour never says it alone.
+
+use ratatui::style::{Color, Modifier, Style};
+
+use crate::words::Tone;
+
+/// What the terminal can show, and the person wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Theme {
+    /// Colours; without them, bold, dim and reversed text remain.
+    pub color: bool,
+    /// Lines between the panes instead of ASCII dashes.
+    pub unicode: bool,
+}
+
+impl Theme {
+    const fn colored(self, color: Color) -> Style {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        if self.color { bold.fg(color) } else { bold }
+    }
+
+    pub(super) const fn title(self) -> Style {
+        self.colored(Color::Cyan)
+    }
+
+    pub(super) const fn asked(self) -> Style {
+        self.colored(Color::Yellow)
+    }
+
+    pub(super) const fn good(self) -> Style {
+        self.colored(Color::Green)
+    }
+
+    pub(super) const fn bad(self) -> Style {
+        self.colored(Color::Red)
+    }
+
+    pub(super) const fn quiet() -> Style {
+        Style::new().add_modifier(Modifier::DIM)
+    }
+
+    pub(super) const fn strong() -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    pub(super) const fn selected() -> Style {
+        Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    pub(super) const fn tone(self, tone: Tone) -> Style {
+        match tone {
+            Tone::Quiet => Self::quiet(),
+            Tone::Good => self.good(),
+            Tone::Bad => self.bad(),
+        }
+    }
+
+    pub(super) const fn line(self) -> char {
+        if self.unicode { '\u{2500}' } else { '-' }
+    }
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Popups as a person meets them: what they say, when they come and go, and what a click does.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod answers;
+mod crowds;
+mod notices;
+mod rig;
+mod says;
+#[path = "../hostile/texts.rs"]
+mod texts;

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A desktop that shows what it is told, and a clock.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use operator::clock::{Now, Zone};
+use operator::inbox::{Answer, Change, HubId, Inbox, News, Reply};
+use operator::notifier::Notification;
+use operator::popups::{Board, Categories, Click, Order, Slot};
+use serde_json::{Value, json};
+use terok_clearance::client::Speaks;
+use terok_clearance::wire::clearance2::{Event, Request};
+use terok_clearance::{Action, Decision};
+
+/// 2026-11-22 12:42:07 UTC, in microseconds.
+pub(crate) const NOON: u64 = 1_795_351_327_000_000;
+
+pub(crate) struct Rig {
+    pub(crate) inbox: Inbox,
+    pub(crate) board: Board,
+    pub(crate) clock: Duration,
+    /// What is on the screen.
+    pub(crate) screen: BTreeMap<Slot, (u64, Notification)>,
+    /// How often something was posted.
+    pub(crate) posts: usize,
+}
+
+pub(crate) fn hub(name: &str) -> HubId {
+    HubId::new(Path::new(&format!(
+        "/run/user/1000/terok/clearance/{name}/hub.sock"
+    )))
+}
+
+pub(crate) fn web() -> HubId {
+    hub("web")
+}
+
+/// A question of sandbox `web`, the `n`th one; `more` changes it.
+pub(crate) fn asks(n: u64, name: &str, more: Value) -> Arc<Request> {
+    asks_of("web", n, name, more)
+}
+
+pub(crate) fn asks_of(container: &str, n: u64, name: &str, more: Value) -> Arc<Request> {
+    let at = NOON + n * 1_000_000;
+    let mut request = json!({
+        "id": format!("{container}:{n}"), "container": container, "dest": name,
+        "address": "203.0.113.7", "port": 443, "protocol": "tcp", "domain": name,
+        "scope": {"dest": name, "port": 443, "protocol": "tcp", "keep": "sandbox"},
+        "dossier": {"project": "warp", "task": "build-42", "name": container},
+        "first_seen": at, "last_seen": at, "count": 1
+    });
+    let Value::Object(more) = more else {
+        return Arc::new(serde_json::from_value(request).unwrap());
+    };
+    request.as_object_mut().unwrap().extend(more);
+    Arc::new(serde_json::from_value(request).unwrap())
+}
+
+impl Rig {
+    /// A hub that has said all that is pending: nothing.
+    pub(crate) fn up() -> Self {
+        Self::with("all", Speaks::Clearance2)
+    }
+
+    pub(crate) fn with(categories: &str, speaks: Speaks) -> Self {
+        let (categories, unknown) = Categories::read(categories);
+        assert!(unknown.is_empty(), "{unknown:?}");
+        let mut rig = Self {
+            inbox: Inbox::new(),
+            board: Board::new(categories, Zone::default(), None),
+            clock: Duration::from_secs(100),
+            screen: BTreeMap::new(),
+            posts: 0,
+        };
+        rig.news(&web(), News::Up(speaks));
+        rig.says(Event::Synced);
+        rig
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            epoch: NOON,
+            steady: self.clock,
+        }
+    }
+
+    /// Tells the news, and lets the desktop do what comes of it.
+    pub(crate) fn news(&mut self, hub: &HubId, news: News) {
+        self.hear(hub, news);
+        self.flush();
+    }
+
+    pub(crate) fn hear(&mut self, hub: &HubId, news: News) {
+        let changes = self.inbox.hear(hub, news);
+        self.changed(&changes);
+    }
+
+    pub(crate) fn changed(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.board.change(change, &self.inbox, self.now());
+        }
+    }
+
+    pub(crate) fn says(&mut self, event: Event) {
+        self.news(&web(), News::Said(event));
+    }
+
+    pub(crate) fn asks(&mut self, n: u64, name: &str) {
+        self.says(Event::Pending(asks(n, name, json!({}))));
+    }
+
+    pub(crate) fn flush(&mut self) {
+        let now = self.now();
+        if self.board.due().is_none_or(|due| due > now.steady) {
+            return;
+        }
+        for order in self.board.flush(&self.inbox, now) {
+            match order {
+                Order::Close(slot) => drop(self.screen.remove(&slot)),
+                Order::Post(post) => {
+                    self.posts += 1;
+                    self.board.posted(post.slot, post.version, now);
+                    self.screen
+                        .insert(post.slot, (post.version, post.notification));
+                }
+            }
+        }
+        let due = self.board.due();
+        assert!(
+            due.is_none_or(|due| due > now.steady),
+            "nothing is left undone"
+        );
+    }
+
+    /// Lets time pass, and the desktop do what is due meanwhile.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        let end = self.clock + Duration::from_millis(ms);
+        while let Some(due) = self.board.due().filter(|due| *due <= end) {
+            self.clock = self.clock.max(due);
+            self.flush();
+        }
+        self.clock = end;
+    }
+
+    /// Returns the titles on the screen, the oldest first.
+    pub(crate) fn titles(&self) -> Vec<&str> {
+        self.screen
+            .values()
+            .map(|(_, shown)| shown.summary.as_str())
+            .collect()
+    }
+
+    /// Returns the popup whose title begins so.
+    pub(crate) fn popup(&self, title: &str) -> (Slot, u64, Notification) {
+        let found = self
+            .screen
+            .iter()
+            .find(|(_, (_, shown))| shown.summary.starts_with(title));
+        let (slot, (version, shown)) = found.unwrap_or_else(|| panic_no(title, &self.titles()));
+        (*slot, *version, shown.clone())
+    }
+
+    pub(crate) fn body(&self, title: &str) -> String {
+        self.popup(title).2.body
+    }
+
+    /// Clicks on a popup as daemons do that take it away then.
+    pub(crate) fn click(&mut self, title: &str, key: &str) -> Click {
+        let (slot, version, shown) = self.popup(title);
+        let offered = shown
+            .actions
+            .iter()
+            .any(|action| action.key().as_str() == key);
+        assert!(offered, "{title} has no {key}");
+        self.screen.remove(&slot);
+        let now = self.now();
+        let click = self.board.click(slot, key, &self.inbox, now);
+        self.board.closed(slot, version, &self.inbox, now);
+        click
+    }
+
+    /// Clicks, and returns what the hub is told.
+    pub(crate) fn answer(&mut self, title: &str, key: &str) -> Vec<Answer> {
+        let Click::Answer(row, action) = self.click(title, key) else {
+            panic_no(title, &["an answer"])
+        };
+        let answers = self.inbox.answer(row, action).unwrap();
+        self.flush();
+        answers
+    }
+
+    pub(crate) fn settle(&mut self, answer: &Answer, reply: Reply) {
+        let changes = self.inbox.settle(answer, reply);
+        self.changed(&changes);
+        self.flush();
+    }
+
+    /// Closes a popup as a person does who does not answer.
+    pub(crate) fn close(&mut self, title: &str) {
+        let (slot, version, _) = self.popup(title);
+        self.screen.remove(&slot);
+        let now = self.now();
+        self.board.closed(slot, version, &self.inbox, now);
+        self.flush();
+    }
+}
+
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+fn panic_no(wanted: &str, found: &[&str]) -> ! {
+    panic!("no popup {wanted:?} among {found:?}")
+}
+
+/// The record of an answer to `request`.
+pub(crate) fn decided(request: &Request, action: Action, by: &str) -> Decision {
+    Decision {
+        request: request.id.clone(),
+        container: request.container.clone(),
+        dest: request.dest.clone(),
+        action: action.into(),
+        scope: Some(request.scope.clone()),
+        by: by.into(),
+        at: NOON,
+        ok: true,
+        reason: None,
+    }
+}

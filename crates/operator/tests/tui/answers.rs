@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An answer meets the question that was read, or nothing.
+
+use std::sync::Arc;
+
+use crossterm::event::KeyCode;
+use operator::inbox::{News, Reply};
+use operator::tui::{Effect, Msg};
+use terok_clearance::wire::clearance2::Event;
+use terok_clearance::{Action, Decision};
+
+use crate::rig::{ALLOW, Rig, answers, asks, asks_at, decided, decision};
+
+/// Three questions that have been read, the first selected.
+fn three() -> Rig {
+    let mut rig = Rig::up(110, 30);
+    for (n, name) in [(1, "one.example"), (2, "two.example"), (3, "three.example")] {
+        rig.asks(&asks(n, name));
+    }
+    rig.wait(600);
+    assert_eq!(rig.selected(), Some(1));
+    rig
+}
+
+#[test]
+fn a_key_answers_what_the_screen_says_and_the_outcome_is_shown() {
+    for (key, action, word) in [
+        ('a', ALLOW, "ALLOWED"),
+        ('x', Action::Deny, "DENIED"),
+        ('d', Action::Deny, "DENIED"),
+    ] {
+        let mut rig = three();
+        let screen = rig.screen();
+        let opens = "opens tcp port 443 of one.example (203.0.113.7, and its later";
+        assert!(screen.contains(opens), "{screen}");
+        let sent = answers(rig.press(KeyCode::Char(key)));
+        let [answer] = sent.as_slice() else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(answer.action, action);
+        assert_eq!(answer.request.dest.as_str(), "one.example");
+        assert_eq!(answer.scope, answer.request.scope);
+        let being = if action == ALLOW {
+            "allowing"
+        } else {
+            "denying"
+        };
+        assert!(rig.screen().contains(being));
+        rig.tell(decided(answer));
+        let status = rig.status();
+        assert!(status.contains(word), "{status}");
+        assert!(status.contains("tcp port 443 of one.example"), "{status}");
+        assert_eq!(rig.selected(), Some(2));
+    }
+}
+
+#[test]
+fn a_key_that_is_pressed_as_the_question_appears_is_not_taken() {
+    let mut rig = Rig::up(80, 24);
+    rig.asks(&asks(1, "one.example"));
+    // It has not even been drawn.
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    rig.wait(499);
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    let status = rig.status();
+    assert!(
+        status.starts_with("NOT answered: question 1 has only just come here"),
+        "{status}"
+    );
+    // Whoever keeps pressing has not read it.
+    for _ in 0..20 {
+        rig.wait(100);
+        assert_eq!(rig.press(KeyCode::Char('a')), None);
+    }
+    rig.wait(501);
+    assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
+}
+
+#[test]
+fn a_question_that_moves_under_the_key_is_not_answered() {
+    let mut rig = three();
+    // Somebody else answers the first; the second is now where it was.
+    let first = asks(1, "one.example");
+    let by = Decision {
+        by: "uid 1001".into(),
+        ..of_first()
+    };
+    rig.says(Event::Decided(Arc::new(by)));
+    assert_eq!(rig.press(KeyCode::Char('a')), None, "before it is drawn");
+    rig.wait(100);
+    assert_eq!(rig.selected(), Some(2));
+    assert_eq!(rig.press(KeyCode::Char('a')), None, "as it is drawn");
+    rig.wait(501);
+    let sent = answers(rig.press(KeyCode::Char('a')));
+    assert_eq!(sent[0].request.dest.as_str(), "two.example");
+    drop(first);
+}
+
+fn of_first() -> Decision {
+    let mut rig = three();
+    let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
+    decision(&answer, "uid 1000")
+}
+
+#[test]
+fn the_selection_follows_the_question_and_not_the_line() {
+    let mut rig = three();
+    rig.types("jj");
+    assert_eq!(rig.selected(), Some(3));
+    rig.says(Event::Decided(Arc::new(of_first())));
+    rig.wait(0);
+    assert_eq!(rig.selected(), Some(3));
+    // It did not change, so nothing has to be read anew.
+    let sent = answers(rig.press(KeyCode::Char('d')));
+    assert_eq!(sent[0].request.dest.as_str(), "three.example");
+}
+
+#[test]
+fn what_would_open_more_than_was_read_is_asked_again() {
+    let mut rig = three();
+    // Another address of the same name: an answer would be about both.
+    rig.asks(&asks_at(4, "one.example", "203.0.113.8"));
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    let status = rig.status();
+    assert!(
+        status.starts_with("NOT answered: question 1 has just changed"),
+        "{status}"
+    );
+    assert!(rig.screen().contains("203.0.113.7 and 1 more"));
+    rig.wait(501);
+    assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 2);
+}
+
+#[test]
+fn a_question_that_is_blocked_again_and_again_can_be_answered() {
+    let mut rig = three();
+    let mut again = asks(1, "one.example");
+    for count in 2..50 {
+        Arc::make_mut(&mut again).count = count;
+        rig.says(Event::Repeated(Arc::clone(&again)));
+        rig.wait(30);
+    }
+    assert!(rig.screen().contains("49 times since 12:42:08"));
+    assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
+}
+
+#[test]
+fn a_burst_of_keys_moves_but_does_not_answer() {
+    let mut rig = three();
+    for key in ['j', 'a', 'j', 'd'] {
+        assert_eq!(rig.press(KeyCode::Char(key)), None, "{key}");
+        rig.draw();
+    }
+    assert_eq!(rig.selected(), Some(3));
+    rig.wait(60);
+    assert_eq!(answers(rig.press(KeyCode::Char('d'))).len(), 1);
+}
+
+#[test]
+fn whoever_comes_back_from_a_page_reads_the_question_first() {
+    for page in ["?", "l", "s", " a"] {
+        let mut rig = three();
+        rig.types(page);
+        rig.press(KeyCode::Esc);
+        rig.press(KeyCode::Esc);
+        rig.draw();
+        assert_eq!(rig.press(KeyCode::Char('x')), None, "{page}");
+        rig.wait(501);
+        assert_eq!(answers(rig.press(KeyCode::Char('x'))).len(), 1, "{page}");
+    }
+}
+
+#[test]
+fn pasted_text_presses_no_key() {
+    let mut rig = three();
+    assert_eq!(rig.tell(Msg::Paste("aaad".to_owned())), None);
+    assert_eq!(rig.status(), "pasted text is not taken for keys");
+    assert!(
+        rig.model
+            .inbox()
+            .rows()
+            .all(|row| row.answering().is_none())
+    );
+}
+
+#[test]
+fn a_click_selects_what_was_drawn_there_and_answers_nothing() {
+    let mut rig = three();
+    let line = |rig: &mut Rig, text: &str| {
+        let screen = rig.screen();
+        let at = screen.lines().position(|line| line.contains(text)).unwrap();
+        u16::try_from(at).unwrap()
+    };
+    let at = line(&mut rig, "three.example");
+    // The list moves up before the click and is not drawn: the click means what was seen.
+    rig.says(Event::Decided(Arc::new(of_first())));
+    rig.click(at);
+    assert_eq!(rig.selected(), Some(3));
+    for _ in 0..3 {
+        rig.click(at);
+    }
+    assert_eq!(rig.model.waiting(), 0);
+    rig.wait(60);
+    assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
+}
+
+#[test]
+fn marked_questions_are_shown_in_full_and_answered_together() {
+    let mut rig = three();
+    rig.types("  ");
+    assert!(rig.screen().contains("2 marked"));
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    let screen = rig.screen();
+    assert!(screen.contains("ALLOW these 2 questions?"), "{screen}");
+    assert!(
+        screen.contains("opens tcp port 443 of one.example"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("opens tcp port 443 of two.example"),
+        "{screen}"
+    );
+    assert_eq!(rig.press(KeyCode::Char('y')), None, "in the same burst");
+    assert_eq!(rig.press(KeyCode::Char('a')), None, "not the key for it");
+    rig.wait(60);
+    let sent = answers(rig.press(KeyCode::Char('y')));
+    let dests: Vec<_> = sent.iter().map(|a| a.request.dest.as_str()).collect();
+    assert_eq!(dests, ["one.example", "two.example"]);
+    assert!(!rig.screen().contains("marked"));
+}
+
+#[test]
+fn of_marked_questions_those_that_changed_or_went_are_left_out() {
+    let mut rig = three();
+    rig.types("*a");
+    rig.asks(&asks_at(4, "two.example", "203.0.113.8"));
+    rig.says(Event::Decided(Arc::new(of_first())));
+    rig.wait(60);
+    let sent = answers(rig.press(KeyCode::Char('y')));
+    let dests: Vec<_> = sent.iter().map(|a| a.request.dest.as_str()).collect();
+    assert_eq!(dests, ["three.example"]);
+    let status = rig.status();
+    assert!(
+        status.contains("1 answered; 1 NOT: changed meanwhile"),
+        "{status}"
+    );
+    assert!(status.contains("question 1 is gone"), "{status}");
+}
+
+#[test]
+fn marked_questions_need_to_have_been_shown_to_the_last() {
+    let mut rig = Rig::up(80, 24);
+    for n in 1..=40 {
+        rig.asks(&asks(n, &format!("host{n}.example")));
+    }
+    rig.wait(600);
+    rig.types("*x");
+    assert!(rig.screen().contains("DENY these 40 questions?"));
+    rig.wait(600);
+    assert_eq!(rig.press(KeyCode::Char('y')), None);
+    assert!(rig.status().contains("not all of it was shown yet"));
+    rig.press(KeyCode::End);
+    rig.wait(60);
+    assert_eq!(answers(rig.press(KeyCode::Char('y'))).len(), 40);
+}
+
+#[test]
+fn backing_out_answers_nothing() {
+    let mut rig = three();
+    rig.types("*a");
+    assert_eq!(rig.press(KeyCode::Esc), None);
+    assert_eq!(rig.status(), "nothing was answered");
+    assert_eq!(rig.types("q"), Some(Effect::Quit));
+}
+
+#[test]
+fn a_failure_keeps_the_question_and_says_why() {
+    let mut rig = three();
+    let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
+    let reply = Reply::EnforcementFailed("no such sandbox".into());
+    rig.tell(Msg::Replied(answer, reply));
+    let status = rig.status();
+    assert_eq!(
+        status,
+        "[1] FAILED   allow took no effect, it is still asked: no such sandbox"
+    );
+    assert!(rig.screen().contains("3 questions wait"));
+    assert_eq!(answers(rig.press(KeyCode::Char('d'))).len(), 1);
+}
+
+#[test]
+fn an_answer_that_nobody_confirmed_is_told_as_that() {
+    let mut rig = three();
+    let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
+    rig.tell(Msg::Replied(answer, Reply::Unsure("it was cut off".into())));
+    assert!(
+        rig.status()
+            .contains("may have taken effect, or not: it was cut off")
+    );
+}
+
+#[test]
+fn another_operators_answer_is_told_with_its_name() {
+    let mut rig = three();
+    let mine = answers(rig.press(KeyCode::Char('a'))).remove(0);
+    let theirs = Decision {
+        action: terok_clearance::Resolution::Deny,
+        ..decision(&mine, "uid 1001")
+    };
+    rig.tell(Msg::Replied(mine, Reply::AlreadyDecided(theirs)));
+    let screen = rig.screen();
+    assert!(screen.contains("DENIED"), "{screen}");
+    assert!(screen.contains("by uid 1001"), "{screen}");
+}
+
+#[test]
+fn a_hub_that_is_away_is_said_and_not_answered() {
+    let mut rig = three();
+    rig.news(News::Down("the connection was closed".into()));
+    rig.wait(600);
+    let screen = rig.screen();
+    assert!(screen.contains("1 AWAY"), "{screen}");
+    assert!(screen.contains("hub away"), "{screen}");
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    assert!(
+        rig.status()
+            .starts_with("NOT answered: the hub of row 1 is away")
+    );
+}
+
+#[test]
+fn leaving_waits_for_the_answers_on_their_way() {
+    let mut rig = three();
+    let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
+    assert_eq!(rig.types("q"), None);
+    assert!(rig.status().contains("waiting for an answer"));
+    assert_eq!(rig.tell(decided(&answer)), Some(Effect::Quit));
+    let mut rig = three();
+    answers(rig.press(KeyCode::Char('a')));
+    assert_eq!(rig.types("qq"), Some(Effect::Quit));
+}
+
+#[test]
+fn a_window_too_small_for_the_words_answers_nothing() {
+    let mut rig = three();
+    rig.resize(39, 9);
+    rig.wait(600);
+    assert!(rig.screen().starts_with("This window of 39x9 is too small"));
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    // A name so long that its words fill the window.
+    rig.resize(40, 10);
+    let long = format!("{}.example", ["a".repeat(60).as_str(); 3].join("."));
+    rig.asks(&asks(4, &long));
+    rig.press(KeyCode::End);
+    rig.wait(600);
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    assert!(
+        rig.status().starts_with("NOT answered: the window has no"),
+        "{}",
+        rig.status()
+    );
+    rig.resize(80, 24);
+    rig.wait(600);
+    assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
+}
+
+#[test]
+fn in_the_details_the_answer_is_the_questions_that_is_shown() {
+    let mut rig = three();
+    rig.press(KeyCode::Enter);
+    rig.wait(600);
+    let screen = rig.screen();
+    assert!(screen.contains("request  web:1"), "{screen}");
+    let first = of_first();
+    rig.says(Event::Decided(Arc::new(first)));
+    // It is gone, and the next one is not taken for it.
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    let screen = rig.screen();
+    assert!(screen.contains("Waiting for you"), "{screen}");
+}
