@@ -65,17 +65,19 @@ class Servers:
         log = None if self.options.verbose else asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=log)
         self.processes[name] = process
-        basename = "terok-clearance.sock" if name == "hub" else "terok-clearance-verdict.sock"
-        while True:
-            if process.returncode is not None:
-                sys.exit(f"record.py: the {name} ended with status {process.returncode}")
-            try:
-                _, writer = await connect(directory / basename)
-            except OSError:
-                await asyncio.sleep(0.02)
-                continue
-            writer.close()
-            return
+        # A hub has two sockets, and is ready when both are there, in whichever order it made them.
+        sockets = {"hub": ["clearance", "shield-events"], "helper": ["clearance-verdict"]}[name]
+        for socket in sockets:
+            while True:
+                if process.returncode is not None:
+                    sys.exit(f"record.py: the {name} ended with status {process.returncode}")
+                try:
+                    _, writer = await connect(directory / f"terok-{socket}.sock")
+                except OSError:
+                    await asyncio.sleep(0.02)
+                    continue
+                writer.close()
+                break
 
     async def stop(self, name):
         process = self.processes.pop(name)
