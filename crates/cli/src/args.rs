@@ -20,13 +20,17 @@ Examples:
   terok-clearance clearance              answer the questions of every sandbox of yours
   terok-clearance tui                    the same on the whole screen
   terok-clearance clearance --json       the same for a program: one JSON object per line
+  terok-clearance list                   what is asked right now, by id
+  terok-clearance allow web:17           answer one question
   terok-clearance preview                the firewall rules a sandbox gets, in nft syntax
 
 Exit status:
   0    done (also when whoever read the output went away)
   1    it failed; the reason is on standard error
   2    the arguments are wrong
-  3    `notify --wait`: nothing was chosen; 69 if nobody could be asked
+  3    `notify --wait`: nothing was chosen; `allow`, `deny`: no such question
+  4    `allow`, `deny`: somebody else had answered
+  69   nobody could be asked: there is no hub, or no notifier, or it does not answer
   70   an internal error: a bug, please report it
   75   another program has the packet log that `reader` wants
   125  `run` itself failed; otherwise `run` has the status of its command

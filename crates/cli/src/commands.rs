@@ -4,9 +4,11 @@
 //! A command's file has its `Args` (what may be said) and `perform` (what is done). `perform` is
 //! not async: some commands fork before there is a runtime; the others call [`crate::block_on`].
 
+pub mod answer;
 pub mod clearance;
 pub mod demo;
 pub mod install_service;
+pub mod list;
 pub mod notify;
 pub mod preview;
 pub mod reader;
@@ -16,8 +18,10 @@ pub mod serve_verdict;
 pub mod simple_clearance;
 pub mod supervise;
 pub mod tui;
+pub mod watch;
 
 use clap::Subcommand;
+use terok_clearance::Action;
 use tracing::level_filters::LevelFilter;
 
 use crate::{Context, Failure, Status};
@@ -25,6 +29,10 @@ use crate::{Context, Failure, Status};
 /// What the program can do, in the alphabet's order; the help has the reader's (`display_order`).
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Allow what a question asks for, by its id.
+    #[command(display_order = 32, long_about = answer::ABOUT_ALLOW)]
+    Allow(answer::Args),
+
     /// Answer the questions of every sandbox at this terminal.
     #[command(display_order = 30, long_about = clearance::ABOUT)]
     Clearance(clearance::Args),
@@ -32,6 +40,10 @@ pub enum Command {
     /// Show the whole way of a packet to an answer, in namespaces of its own.
     #[command(display_order = 10)]
     Demo(demo::Args),
+
+    /// Deny what a question asks for, by its id.
+    #[command(display_order = 33, long_about = answer::ABOUT_DENY)]
+    Deny(answer::Args),
 
     /// The pretend internet of `demo`.
     #[command(hide = true)]
@@ -44,6 +56,10 @@ pub enum Command {
     /// Install systemd units, as releases up to 0.6 did.
     #[command(hide = true)]
     InstallService(install_service::Args),
+
+    /// List what every sandbox asks right now.
+    #[command(display_order = 31, long_about = list::ABOUT)]
+    List(list::Args),
 
     /// Show a notification, and wait for an answer.
     #[command(display_order = 80, long_about = notify::ABOUT)]
@@ -80,21 +96,31 @@ pub enum Command {
     /// Answer the questions of every sandbox on the whole screen.
     #[command(display_order = 25, long_about = tui::ABOUT)]
     Tui(tui::Args),
+
+    /// Print what happens at every hub, as it happens.
+    #[command(display_order = 34, long_about = watch::ABOUT)]
+    Watch(watch::Args),
 }
 
 impl Command {
     /// Does it, and returns the status to exit with.
     pub fn perform(self, context: &Context) -> Result<Status, Failure> {
         match self {
+            Self::Allow(args) => answer::perform(args, Action::Allow, context),
+
             Self::Clearance(args) => clearance::perform(args, context),
 
             Self::Demo(args) => demo::perform(args, context),
+
+            Self::Deny(args) => answer::perform(args, Action::Deny, context),
 
             Self::DemoInternet(args) => demo::internet::perform(&args, context),
 
             Self::DemoProgram(args) => demo::program::perform(args, context),
 
             Self::InstallService(args) => install_service::perform(&args),
+
+            Self::List(args) => list::perform(args, context),
 
             Self::Notify(args) => notify::perform(args, context),
 
@@ -113,6 +139,8 @@ impl Command {
             Self::Supervise(args) => supervise::perform(args, context),
 
             Self::Tui(args) => tui::perform(args, context),
+
+            Self::Watch(args) => watch::perform(args, context),
         }
     }
 

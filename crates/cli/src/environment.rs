@@ -31,6 +31,7 @@ pub struct Environment {
     shield_state: Option<PathBuf>,
     bus: Option<OsString>,
     terminal: Option<String>,
+    columns: Option<usize>,
     inside: bool,
     locale: Option<String>,
     uid: u32,
@@ -75,6 +76,7 @@ impl Environment {
             shield_state: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
             bus: set("DBUS_SESSION_BUS_ADDRESS"),
             terminal: text("TERM"),
+            columns: text("COLUMNS").and_then(|columns| columns.parse().ok()),
             inside: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
             // The first that is set counts (POSIX, "Environment Variables").
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text),
@@ -156,6 +158,17 @@ impl Environment {
     /// Says whether the terminal shows more than ASCII, as the locale has it.
     pub fn unicode(&self) -> bool {
         self.locale.as_deref().is_some_and(is_utf8)
+    }
+
+    /// Returns how many columns a table may have: those of `COLUMNS`, else those of the terminal
+    /// that standard output is, else 80.
+    pub fn columns(&self) -> usize {
+        let terminal = || {
+            let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+            Some(usize::from(size.ws_col))
+        };
+        let given = self.columns.or_else(terminal);
+        given.filter(|columns| *columns > 0).unwrap_or(80)
     }
 
     /// Returns every variable, for a program that is to have them, too.

@@ -22,6 +22,10 @@ impl Status {
     pub const USAGE: Self = Self(2);
     /// Somebody was asked, and chose nothing.
     pub const NOT_CHOSEN: Self = Self(3);
+    /// No hub asks the question that was to be answered.
+    pub const NOT_ASKED: Self = Self(3);
+    /// Somebody else had answered the question.
+    pub const DECIDED: Self = Self(4);
     /// What it needs is not there (`EX_UNAVAILABLE` of sysexits.h).
     pub const UNAVAILABLE: Self = Self(69);
     /// A bug of ours (`EX_SOFTWARE` of sysexits.h).

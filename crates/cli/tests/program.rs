@@ -196,13 +196,17 @@ fn the_help_teaches() {
     assert!(help.status.success());
     insta::assert_snapshot!("help", text(&help.stdout));
     for command in [
+        "allow",
         "clearance",
+        "deny",
+        "list",
         "notify",
         "preview",
         "reader",
         "serve",
         "serve-verdict",
         "tui",
+        "watch",
     ] {
         let help = session.run(&[command, "--help"]);
         assert!(help.status.success());

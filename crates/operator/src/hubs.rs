@@ -11,12 +11,14 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use terok_clearance::client::{Client, Speaks};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::Event;
 use tokio::sync::{mpsc, watch as flag};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::inbox::{HubId, News};
 
@@ -26,6 +28,9 @@ use watch::Watch;
 
 /// What all hubs have said and nobody has taken yet; a hub that has more to say waits.
 const QUEUE: usize = 256;
+/// How long the hubs that were there at the start may take to say what is pending, before nobody
+/// waits for them any more: a bit longer than it takes to find out that one does not answer.
+const OPENING: Duration = Duration::from_secs(6);
 
 /// Every hub that there is, and what they say.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub struct Hubs {
     followed: BTreeMap<HubId, Followed>,
     /// The hubs that were there at the start and have not yet said what is pending.
     opening: BTreeSet<HubId>,
+    /// Until when those are waited for.
+    patience: Instant,
     tasks: JoinSet<()>,
     tell: mpsc::Sender<(HubId, Told)>,
     told: mpsc::Receiver<(HubId, Told)>,
@@ -62,11 +69,13 @@ impl Hubs {
 
     fn at(place: Place) -> io::Result<Self> {
         let (tell, told) = mpsc::channel(QUEUE);
+        let now = Instant::now();
         let mut hubs = Self {
             place,
             watch: Watch::new()?,
             followed: BTreeMap::new(),
             opening: BTreeSet::new(),
+            patience: now.checked_add(OPENING).unwrap_or(now),
             tasks: JoinSet::new(),
             tell,
             told,
@@ -96,12 +105,18 @@ impl Hubs {
                         return (hub, news);
                     }
                 }
+                () = sleep_until(self.patience), if !self.opening.is_empty() => {
+                    if let Some(hub) = self.opening.pop_first() {
+                        let reason = "it has not said what is pending";
+                        return (hub, News::Unreachable(reason.into()));
+                    }
+                }
             }
         }
     }
 
-    /// Says whether every hub that was there at the start has said what is pending, or has shown
-    /// that it cannot be asked.
+    /// Says whether every hub that was there at the start has said what is pending, has shown
+    /// that it cannot be asked, or has let six seconds pass.
     pub fn is_settled(&self) -> bool {
         self.opening.is_empty()
     }

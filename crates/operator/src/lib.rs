@@ -3,17 +3,20 @@
 //!
 //! [`hubs`] finds the hubs and listens to them, [`inbox`] makes one numbered list of what they
 //! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers; [`tui`]
-//! does it on the whole screen. Where
-//! there is no hub, [`queue`] asks what one reader reports, one question at a time.
-//! [`notifier`] is what shows a question elsewhere, such as on a desktop.
+//! does it on the whole screen. Where there is no hub, [`queue`] asks what one reader reports, one
+//! question at a time.
+//! [`script`] does without a prompt what scripts want done, and [`notifier`] is what shows a
+//! question elsewhere, such as on a desktop.
 
 pub mod clock;
 pub mod hubs;
 pub mod inbox;
+mod lines;
 pub mod notifier;
 pub mod popups;
 pub mod prompt;
 pub mod queue;
+pub mod script;
 pub mod tui;
 pub mod words;
 

@@ -6,7 +6,7 @@
 
 mod command;
 mod hush;
-mod view;
+pub(crate) mod view;
 
 use std::io::{self, Write};
 

@@ -13,7 +13,7 @@ use terok_clearance::{DisplayText, Keep, Protocol, Scope, Target};
 
 use crate::inbox::{End, HubId, Row};
 
-pub use told::{Told, Tone, firewall, told};
+pub use told::{Told, Tone, firewall, told, told_by_id};
 
 /// The longest command line that is shown.
 const COMMAND: usize = 60;

@@ -177,3 +177,47 @@ async fn one_hub_alone_is_listened_to() {
     let _stop = running.start(&path);
     expect(&mut hubs, &path, &["up", "synced"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn hubs_that_hang_keep_nobody_waiting_for_ever() {
+    /// Takes the call, and never says what is pending.
+    struct Mute;
+
+    impl Service for Mute {
+        fn info(&self) -> Info {
+            Empty.info()
+        }
+
+        async fn call(
+            &self,
+            _call: Call<'_>,
+            _peer: Peer,
+            replies: &mut Replies<'_>,
+        ) -> Result<(), Closed> {
+            let (_writer, mut hang_up) = replies.split();
+            Err(hang_up.wait().await)
+        }
+    }
+
+    let (_directory, runtime) = runtime();
+    let deaf = runtime.of(&"deaf".parse().unwrap(), Layout::D).hub;
+    let mute = runtime.of(&"mute".parse().unwrap(), Layout::D).hub;
+    let mut running = Running::default();
+    let listener = socket::bind(&mute).unwrap();
+    let served = varlink::serve(listener, Arc::new(Mute), CancellationToken::new());
+    running.tasks.spawn(async move { served.await.unwrap() });
+    // Stopped, say: the kernel takes connections for it, and nobody looks at them.
+    let deaf = socket::bind(&deaf)
+        .map(|listener| (listener, deaf))
+        .unwrap();
+    let start = tokio::time::Instant::now();
+    let mut hubs = Hubs::all(runtime).unwrap();
+    let mut told = Vec::new();
+    while !hubs.is_settled() {
+        let (hub, news) = hubs.next().await;
+        told.push((hub.path().to_owned(), matches!(news, News::Unreachable(_))));
+    }
+    assert!(start.elapsed() < Duration::from_secs(7));
+    told.sort();
+    assert_eq!(told, [(deaf.1, true), (mute.clone(), false), (mute, true)]);
+}

@@ -138,7 +138,8 @@ impl Server {
 /// A socket's file is there a moment before anybody listens on it, and stays there when a hub is
 /// killed. So a few tries follow each other quickly, a second in all; then it depends. Where
 /// nobody listens, nobody will before there is a new file, and of that the kernel tells. A hub
-/// that is there but does not take us is asked every ten seconds.
+/// that is there but does not take us is asked every ten seconds, one that does not answer at all
+/// from the first time on.
 #[derive(Debug, Default)]
 struct Tries {
     failed: u32,
@@ -152,6 +153,10 @@ impl Tries {
 
     fn failed(&mut self, error: &HubError) {
         self.failed = self.failed.saturating_add(1);
+        if matches!(error, HubError::Silent { .. }) {
+            // That was long enough.
+            self.failed = self.failed.max(Self::QUICK);
+        }
         self.nobody = matches!(
             error,
             HubError::Connect(ConnectError::NobodyListens { .. } | ConnectError::Impostor { .. })
@@ -186,7 +191,14 @@ mod tests {
         })
     }
 
-    fn busy() -> HubError {
+    fn another() -> HubError {
+        HubError::NoHub {
+            path: "/run/hub.sock".into(),
+            product: "something else".into(),
+        }
+    }
+
+    fn silent() -> HubError {
         HubError::Silent {
             path: "/run/hub.sock".into(),
         }
@@ -218,7 +230,9 @@ mod tests {
         let quick = waited(Tries::QUICK - 1, nobody).await.unwrap();
         assert!((900..1200).contains(&quick.as_millis()), "{quick:?}");
         assert_eq!(waited(Tries::QUICK, nobody).await, None);
-        let slow = waited(Tries::QUICK + 1, busy).await.unwrap();
+        let slow = waited(Tries::QUICK + 1, another).await.unwrap();
         assert!((20..23).contains(&slow.as_secs()), "{slow:?}");
+        let silent = waited(2, silent).await.unwrap();
+        assert!((20..21).contains(&silent.as_secs()), "{silent:?}");
     }
 }

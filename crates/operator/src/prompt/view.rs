@@ -3,7 +3,7 @@
 
 mod classic;
 mod json;
-mod person;
+pub(crate) mod person;
 
 use terok_clearance::{Action, DisplayText};
 
@@ -42,7 +42,7 @@ pub(super) enum Say<'a> {
 pub(super) fn show(say: &Say<'_>, inbox: &Inbox, options: Options, now: u64) -> String {
     match options.manner {
         Manner::Json => json::show(say, inbox),
-        Manner::Words => person::show(say, inbox, person::Paint(options.color), now),
+        Manner::Words => person::show(say, inbox, person::Style::prompt(options.color), now),
         Manner::Classic => classic::show(say, inbox, options.color, now),
     }
 }

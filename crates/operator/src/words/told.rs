@@ -5,7 +5,7 @@ use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{Decision, Resolution, ShieldState};
 
 use super::{hub, reach, what, who, why};
-use crate::inbox::{Change, End, Row};
+use crate::inbox::{Change, End, Inbox, Row, RowNumber};
 
 /// One thing that happened, as a line in parts, so that each UI can set them off in its own way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,15 +42,51 @@ impl Told {
     }
 }
 
+/// What questions are called.
+#[derive(Clone, Copy)]
+enum Names<'a> {
+    /// By the numbers of their rows, which a person types.
+    Numbers,
+    /// By their ids, as this inbox knows them.
+    Ids(&'a Inbox),
+}
+
+impl Names<'_> {
+    fn row(self, row: &Row) -> String {
+        match self {
+            Self::Numbers => row.number().to_string(),
+            Self::Ids(_) => row.request().id.to_string(),
+        }
+    }
+
+    fn number(self, number: RowNumber) -> String {
+        match self {
+            Self::Numbers => number.to_string(),
+            Self::Ids(inbox) => inbox
+                .row(number)
+                .map_or_else(|| number.to_string(), |row| self.row(row)),
+        }
+    }
+}
+
 /// Returns what to say of a change; nothing where the list of questions shows it already.
 pub fn told(change: &Change) -> Option<Told> {
+    told_of(change, Names::Numbers)
+}
+
+/// Returns the same, where questions are called by their ids, since nobody types numbers.
+pub fn told_by_id(change: &Change, inbox: &Inbox) -> Option<Told> {
+    told_of(change, Names::Ids(inbox))
+}
+
+fn told_of(change: &Change, names: Names<'_>) -> Option<Told> {
     let quiet = |text| Some(Told::line(Tone::Quiet, text));
     match change {
         Change::Asked(_) | Change::Again(_) | Change::Synced(_) => None,
-        Change::Ended(row, End::Decided(decision)) => Some(decided(row, decision)),
+        Change::Ended(row, End::Decided(decision)) => Some(decided(row, decision, names)),
         Change::Ended(row, end) => quiet(format!(
             "[{}] GONE     {}: {}",
-            row.number(),
+            names.row(row),
             what(row),
             why(end)
         )),
@@ -66,7 +102,7 @@ pub fn told(change: &Change) -> Option<Told> {
             };
             Some(Told {
                 tone: Tone::Bad,
-                head: Some(format!("[{row}] FAILED ")),
+                head: Some(format!("[{}] FAILED ", names.number(*row))),
                 text: format!("{action} took no effect, it is still asked{why}"),
                 by: None,
             })
@@ -77,14 +113,22 @@ pub fn told(change: &Change) -> Option<Told> {
             reason,
         } => Some(Told {
             tone: Tone::Bad,
-            head: Some(format!("[{row}] UNSURE ")),
+            head: Some(format!("[{}] UNSURE ", names.number(*row))),
             text: format!("{action} may have taken effect, or not: {reason}"),
             by: None,
         }),
-        Change::Lapsed(row) => quiet(format!(
-            "[{row}] WAITS    its hub ended and has forgotten it; it is asked again, as \
-             [{row}], at the sandbox's next packet"
-        )),
+        Change::Lapsed(row) => {
+            let name = names.number(*row);
+            // It is another id then.
+            let again = match names {
+                Names::Numbers => format!(", as [{name}],"),
+                Names::Ids(_) => String::new(),
+            };
+            quiet(format!(
+                "[{name}] WAITS    its hub ended and has forgotten it; it is asked again{again} at \
+                 the sandbox's next packet"
+            ))
+        }
         Change::Up(id, _) => quiet(format!("listening to {}", hub(id))),
         Change::Down(id, reason) => quiet(format!(
             "{} is away, its questions wait for it: {reason}",
@@ -135,8 +179,8 @@ pub fn firewall(state: ShieldState) -> &'static str {
     }
 }
 
-fn decided(row: &Row, decision: &Decision) -> Told {
-    let number = row.number();
+fn decided(row: &Row, decision: &Decision, names: Names<'_>) -> Told {
+    let name = names.row(row);
     let reach = reach(decision.scope.as_ref().unwrap_or_else(|| row.scope()));
     let (tone, head, what) = match decision.action {
         Resolution::Allow => (Tone::Good, "ALLOWED", reach),
@@ -150,7 +194,7 @@ fn decided(row: &Row, decision: &Decision) -> Told {
     let ours = row.answering().map(Resolution::from) == Some(decision.action);
     Told {
         tone,
-        head: Some(format!("[{number}] {head}")),
+        head: Some(format!("[{name}] {head}")),
         text: format!("{what}  for {}", who(row)),
         by: (!ours && !decision.by.is_empty()).then(|| decision.by.to_string()),
     }

@@ -20,13 +20,23 @@ const HELP: &str = "  \
   q           quit; what is not answered stays asked, and nothing is opened
 ";
 
-/// Whether to use colours.
+/// How it is said.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Paint(pub(super) bool);
+pub(crate) struct Style {
+    /// Whether to use colours.
+    pub(crate) color: bool,
+    /// Whether a question is called by its id, since nobody types numbers here.
+    pub(crate) ids: bool,
+}
 
-impl Paint {
+impl Style {
+    /// Returns how a prompt says it, where questions are answered by number.
+    pub(super) const fn prompt(color: bool) -> Self {
+        Self { color, ids: false }
+    }
+
     fn with(self, code: &str, text: &str) -> String {
-        if self.0 {
+        if self.color {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
@@ -50,7 +60,7 @@ impl Paint {
     }
 }
 
-pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Paint, now: u64) -> String {
+pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Style, now: u64) -> String {
     match say {
         Say::Hello(place) => {
             format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMANDS}\n")
@@ -70,13 +80,18 @@ pub(super) fn show(say: &Say<'_>, inbox: &Inbox, paint: Paint, now: u64) -> Stri
     }
 }
 
-fn settled(inbox: &Inbox, paint: Paint, now: u64) -> String {
+fn settled(inbox: &Inbox, paint: Style, now: u64) -> String {
     let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
     let first = inbox.rows().take(AT_START);
     let mut shown: String = first.map(|row| asked(row, paint, Some(now))).collect();
     if let Some(rest @ 1..) = rows.checked_sub(AT_START) {
         shown = format!("{shown}... and {rest} more; l lists them\n");
     }
+    format!("{shown}{}", ready(hubs, rows, paint))
+}
+
+/// Says that every hub that was there has been heard.
+pub(crate) fn ready(hubs: usize, rows: usize, paint: Style) -> String {
     let hubs = match hubs {
         0 => "no hub yet; waiting for one".to_owned(),
         1 => "1 hub".to_owned(),
@@ -87,13 +102,17 @@ fn settled(inbox: &Inbox, paint: Paint, now: u64) -> String {
         1 => "1 question".to_owned(),
         rows => format!("{rows} questions"),
     };
-    format!("{shown}{}\n", paint.dim(&format!("({hubs}, {rows})")))
+    format!("{}\n", paint.dim(&format!("({hubs}, {rows})")))
 }
 
 /// Shows a question: what is asked, and what an answer opens.
-fn asked(row: &Row, paint: Paint, now: Option<u64>) -> String {
-    let number = row.number();
-    let head = format!("[{number}] BLOCKED  {}", words::what(row));
+fn asked(row: &Row, paint: Style, now: Option<u64>) -> String {
+    let name = if paint.ids {
+        row.request().id.to_string()
+    } else {
+        row.number().to_string()
+    };
+    let head = format!("[{name}] BLOCKED  {}", words::what(row));
     let mut line = format!("{}  from {}", paint.yellow(&head), words::who(row));
     if let Some(process) = words::process(row) {
         line = format!("{line}  by {process}");
@@ -101,10 +120,11 @@ fn asked(row: &Row, paint: Paint, now: Option<u64>) -> String {
     if let Some(now) = now {
         line = format!("{line}  {}", words::how_often(row, now));
     }
-    format!("{line}\n      a {number} opens {}\n", words::opens(row))
+    let allow = if paint.ids { "allow" } else { "a" };
+    format!("{line}\n      {allow} {name} opens {}\n", words::opens(row))
 }
 
-fn listed(row: &Row, paint: Paint, now: u64) -> String {
+fn listed(row: &Row, paint: Style, now: u64) -> String {
     let mut shown = asked(row, paint, Some(now));
     if let Some(action) = row.answering() {
         shown = format!("{shown}      being answered: {action}\n");
@@ -117,13 +137,19 @@ fn listed(row: &Row, paint: Paint, now: u64) -> String {
     shown
 }
 
-fn change(change: &Change, inbox: &Inbox, paint: Paint) -> String {
+/// Says what changed; nothing where a person need not know.
+pub(crate) fn change(change: &Change, inbox: &Inbox, paint: Style) -> String {
     if let Change::Asked(number) = change {
         let row = inbox.row(*number);
         return row.map_or_else(String::new, |row| asked(row, paint, None));
     }
     // The list counts; a line for each packet would push the questions off the screen.
-    let Some(told) = words::told(change) else {
+    let told = if paint.ids {
+        words::told_by_id(change, inbox)
+    } else {
+        words::told(change)
+    };
+    let Some(told) = told else {
         return String::new();
     };
     let tone = |text: &str| match told.tone {

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `allow` and `deny`: answers questions by their ids.
+
+use operator::script::{Answered, Expectation, Outcome};
+use terok_clearance::{Action, Dest, RequestId};
+
+use super::list::{Hubs, warn};
+use crate::runtime::take_descriptors;
+use crate::{Context, Failure, Status, Stop, block_on};
+
+/// What `allow` does, at length.
+pub(super) const ABOUT_ALLOW: &str = "Allow what a question asks for, by its id.
+
+It opens exactly what `list` says an `allow` of that question opens, and says what that was. The id \
+is the question's own, as `list` and `watch` print it; with --expect nothing is opened if the \
+question is about another destination than you think.";
+
+/// What `deny` does, at length.
+pub(super) const ABOUT_DENY: &str = "Deny what a question asks for, by its id.
+
+The sandbox is refused it without asking again, and what that was is printed. The id is the \
+question's own, as `list` and `watch` print it; with --expect nothing is denied if the question is \
+about another destination than you think.";
+
+/// What may be said to them.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  terok-clearance allow web:17
+  terok-clearance deny web:17 web:18
+  terok-clearance allow web:17 --expect api.example.com && echo open
+
+Each id has an outcome of its own: one line each, of what took effect on standard output, of the
+rest on standard error; with --json one object each on standard output, `event` saying which
+(docs/schema/lines.json). An id that several hubs ask is refused, with the hubs. A sandbox that is
+started anew may give its ids again: --expect makes sure. A hub of the Python stack does not say
+what it asks; it is answered with --expect, which it compares itself, and opens the whole
+destination.
+
+Exit status, of several ids the first here that befell one of them:
+  1    refused (`refused`), without effect (`failed`), or nobody knows whether it took effect
+       (`unsure`)
+  69   the hub that asks, or may ask, could not be reached (`unheard`); nothing was sent
+  4    it was answered already (`already`), also where the answer was the same: the line says by
+       whom and what
+  3    no such question (`missing`): never asked, or withdrawn
+  0    all of them took effect (`decided`)
+  130  ended by Ctrl-C: what was on its way may have taken effect")]
+pub struct Args {
+    /// The questions, by their ids.
+    #[arg(value_name = "REQUEST", required = true)]
+    requests: Vec<RequestId>,
+    /// Answer only questions about this destination
+    #[arg(long, value_name = "DEST")]
+    expect: Option<Dest>,
+    #[command(flatten)]
+    hubs: Hubs,
+}
+
+/// Does it.
+pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, Failure> {
+    take_descriptors();
+    block_on(async {
+        let mut stop = Stop::catch()?;
+        let expected = Expectation { dest: args.expect };
+        let answering = async {
+            let mut survey = args.hubs.survey(context).await?;
+            for gap in survey.gaps() {
+                tracing::info!(%gap, "not every hub is heard");
+            }
+            Ok(survey.answer(&args.requests, action, &expected).await)
+        };
+        let answered: Result<Vec<Answered>, Failure> = tokio::select! {
+            status = stop.wait() => {
+                warn(context, "what was on its way may have taken effect");
+                return Ok(status);
+            }
+            answered = answering => answered,
+        };
+        let mut status = Status::OK;
+        for answered in answered? {
+            status = worse(status, status_of(&answered.outcome));
+            if context.json {
+                context.output.text(&answered.json())?;
+            } else if matches!(answered.outcome, Outcome::Applied(..)) {
+                context.output.line(&answered.words())?;
+            } else {
+                context.output.error_line(&answered.words());
+            }
+        }
+        Ok(status)
+    })
+}
+
+const fn status_of(outcome: &Outcome) -> Status {
+    match outcome {
+        Outcome::Applied(..) => Status::OK,
+        Outcome::Already(_) => Status::DECIDED,
+        Outcome::Missing(_) => Status::NOT_ASKED,
+        Outcome::Unheard(_) => Status::UNAVAILABLE,
+        Outcome::Refused(_) | Outcome::Failed(_) | Outcome::Unsure(_) => Status::FAILURE,
+    }
+}
+
+/// Returns the status that comes first where several ids ended differently.
+fn worse(one: Status, other: Status) -> Status {
+    let order = [
+        Status::FAILURE,
+        Status::UNAVAILABLE,
+        Status::DECIDED,
+        Status::NOT_ASKED,
+    ];
+    let first = order
+        .into_iter()
+        .find(|status| [one, other].contains(status));
+    first.unwrap_or(Status::OK)
+}

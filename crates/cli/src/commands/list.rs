@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `list`: what every sandbox asks right now.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use operator::script::{Survey, survey};
+use terok_clearance::ContainerId;
+use terok_clearance::socket::RuntimeDir;
+
+use crate::runtime::take_descriptors;
+use crate::{Context, Failure, Status, Stop, block_on};
+
+/// What it does, at length.
+pub(super) const ABOUT: &str = "List what every sandbox asks right now.
+
+Every live hub of this user is asked at once, those of single sandboxes and the one of all of them. \
+Each question has the id that `allow` and `deny` take, and says exactly what an `allow` opens. \
+Nothing is answered, and nobody else notices.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  terok-clearance list
+  terok-clearance list --container web
+  terok-clearance list --json | jq -r 'select(.event == \"listed\") | [.id, .dest] | @tsv'
+
+With --json, one object per line, `event` saying which: `listed` for each question, `hub` for each
+hub whose questions are not among them, and `list` at the end. docs/schema/lines.json describes them.
+A hub of the Python stack cannot say what is pending, only what happens from now on: standard error
+says so, and `watch` shows what it asks.
+
+Exit status:
+  0    the list is complete (also when nothing is asked, and when there is no hub)
+  69   a hub that is there, or the one of --socket, could not be heard in time: its questions are
+       not in the list, and standard error says which hub it is
+  130  ended by Ctrl-C")]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) hubs: Hubs,
+}
+
+/// Which hubs are asked, and how long.
+#[derive(Debug, clap::Args)]
+pub(super) struct Hubs {
+    /// Ask the hub at this socket alone, and fail if it is not there
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Only what this sandbox asks: its id, the first 12 characters of that, or its name
+    #[arg(long, value_name = "ID")]
+    container: Option<ContainerId>,
+    /// How long a hub may take to say what is pending
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    timeout: u32,
+}
+
+impl Hubs {
+    /// Asks them.
+    pub(super) async fn survey(self, context: &Context) -> Result<Survey, Failure> {
+        let runtime = RuntimeDir::new(context.environment.runtime());
+        let socket = self.socket.map(|path| {
+            std::path::absolute(&path).with_context(|| format!("finding {}", path.display()))
+        });
+        let limit = Duration::from_secs(self.timeout.into());
+        let socket = socket.transpose()?;
+        Ok(survey(&runtime, socket.as_deref(), self.container, limit).await)
+    }
+}
+
+/// Does it.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    take_descriptors();
+    block_on(async {
+        let mut stop = Stop::catch()?;
+        let survey = tokio::select! {
+            status = stop.wait() => return Ok(status),
+            survey = args.hubs.survey(context) => survey?,
+        };
+        let output = context.output;
+        if context.json {
+            output.text(&survey.json())?;
+        } else {
+            let columns = context.environment.columns();
+            output.text(&survey.table(columns, output.colors().stdout))?;
+            if survey.rows().is_empty() && survey.is_complete() {
+                output.error_line(if survey.has_hubs() {
+                    "nothing is asked"
+                } else {
+                    "nothing is asked: there is no hub"
+                });
+            }
+        }
+        for gap in survey.gaps() {
+            warn(context, &gap);
+        }
+        Ok(if survey.is_complete() {
+            Status::OK
+        } else {
+            Status::UNAVAILABLE
+        })
+    })
+}
+
+/// Says what is not in the list; lines of JSON say so themselves.
+pub(super) fn warn(context: &Context, what: &str) {
+    if !context.json {
+        context.output.error_line(&format!("warning: {what}"));
+    }
+}

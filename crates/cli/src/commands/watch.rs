@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `watch`: what happens at every hub, as it happens.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use operator::hubs::Hubs;
+use operator::script::{Watching, watch};
+use terok_clearance::ContainerId;
+use terok_clearance::socket::RuntimeDir;
+
+use crate::output::Closed;
+use crate::runtime::take_descriptors;
+use crate::{Context, Failure, Status, Stop, block_on};
+
+/// What it does, at length.
+pub(super) const ABOUT: &str = "Print what happens at every hub, as it happens.
+
+First what is pending, then whatever is asked, answered or withdrawn, until Ctrl-C. Hubs may come \
+and go. A reader that is too slow holds it up, and a hub that then has to skip something says how \
+much; no question is lost that way.";
+
+/// What may be said to it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  terok-clearance watch
+  terok-clearance watch --json | while read -r line; do ...; done
+
+With --json, one object per line, `event` saying which: pending, repeated, decided, failed, lapsed,
+withdrawn, hub, synced, ready, lost, container, shield. `synced` says that one hub has said all that
+is pending, `ready` that every hub has that was there at the start, or has shown that it cannot;
+docs/schema/lines.json describes them all.
+
+Exit status: 0 when nobody reads any more, 130 at Ctrl-C, 143 at SIGTERM.")]
+pub struct Args {
+    /// Watch the hub at this socket alone; it is waited for.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Only what this sandbox does: its id, the first 12 characters of that, or its name.
+    #[arg(long, value_name = "ID")]
+    container: Option<ContainerId>,
+}
+
+/// Does it.
+pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+    take_descriptors();
+    block_on(async {
+        let mut stop = Stop::catch()?;
+        let hubs = match args.socket {
+            None => Hubs::all(RuntimeDir::new(context.environment.runtime())),
+            Some(path) => Hubs::one(
+                std::path::absolute(&path)
+                    .with_context(|| format!("finding {}", path.display()))?,
+            ),
+        };
+        let hubs = hubs.context("watching for hubs")?;
+        let watching = Watching {
+            json: context.json,
+            color: context.output.colors().stdout,
+            container: args.container,
+        };
+        // Written by a thread of its own: a reader that stops reading must not hold up a signal.
+        let output = tokio::io::stdout();
+        match watch(hubs, &watching, output, stop.wait()).await {
+            Ok(status) => Ok(status),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Err(anyhow::Error::new(Closed).into())
+            }
+            Err(error) => Err(anyhow::Error::new(error).context("watching").into()),
+        }
+    })
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `list`, `allow`, `deny` and `watch` as scripts meet them: live hubs, a helper whose
+//! `terok-shield` notes what it was told, and hubs that hang, die and lie.
+//!
+//! Every line of JSON that a test reads is held against `docs/schema/lines.json`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod answers;
+mod hubs;
+mod list;
+mod rig;
+mod schema;
+mod watch;

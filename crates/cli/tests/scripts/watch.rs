@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens, as it happens.
+
+use std::io::{BufRead as _, Read as _};
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::rig::{Process, SANDBOX, Session};
+
+#[test]
+fn first_what_is_pending_then_what_happens_until_ctrl_c() {
+    let session = Session::new();
+    let _helper = session.helper("");
+    let _serve = session.serve();
+    session.report(&["one.example"]);
+    let mut watch = session.watch(&[]);
+    assert_eq!(watch.next("pending")["id"], "0123456789ab:0");
+    assert_eq!(watch.next("ready")["rows"], 1);
+    assert_eq!(session.run(&["deny", "0123456789ab:0"]).status, 0);
+    let decided = watch.next("decided");
+    assert_eq!(
+        (&decided["request"], &decided["row"]),
+        (&json!("0123456789ab:0"), &json!(1))
+    );
+    // A hub comes, asks, and goes.
+    let hub = session.hub_of("web");
+    assert_eq!(watch.next("hub")["state"], "up");
+    session.report_of("web", &["two.example"]);
+    assert_eq!(watch.next("pending")["container"], "web");
+    drop(hub);
+    assert_eq!(watch.next("hub")["state"], "down");
+    let _hub = session.hub_of("web");
+    assert_eq!(watch.next("lapsed")["request"], "web:0");
+    assert_eq!(watch.interrupt().code(), Some(130));
+    assert_eq!(session.orders(), [format!("deny {SANDBOX} one.example")]);
+}
+
+#[test]
+fn one_sandbox_alone_can_be_watched() {
+    let session = Session::new();
+    let _serve = session.serve();
+    let _hub = session.hub_of("web");
+    session.report(&["one.example"]);
+    session.report_of("web", &["two.example"]);
+    let mut watch = session.watch(&["--container", "web"]);
+    assert_eq!(watch.next("pending")["container"], "web");
+    assert_eq!(watch.next("ready")["rows"], 1);
+}
+
+#[test]
+fn in_words_a_question_has_the_id_that_allow_takes() {
+    let session = Session::new();
+    let _serve = session.serve();
+    session.report(&["one.example"]);
+    let mut command = session.command(&["watch"]);
+    let mut watch = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = std::io::BufReader::new(watch.0.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("question)") {
+        assert_ne!(lines.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    let text = text.replace(session.path("").to_str().unwrap(), "RUNTIME/");
+    insta::assert_snapshot!("watch", text);
+    watch.signal(rustix::process::Signal::TERM);
+    assert_eq!(watch.end().code(), Some(143));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_well() {
+    let session = Session::new();
+    let _serve = session.serve();
+    let mut command = session.command(&["watch", "--json"]);
+    let mut watch = Process(
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    drop(watch.0.stdout.take());
+    session.report(&["one.example"]);
+    assert_eq!(watch.end().code(), Some(0));
+    let mut said = String::new();
+    let mut error = watch.0.stderr.take().unwrap();
+    error.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
+    /// More than the pipe, the sockets and the hub's log hold together, at a kilobyte each.
+    const PACKETS: usize = 25_000;
+    let session = Session::new();
+    let _serve = session.serve();
+    let mut slow = session.watch(&[]);
+    slow.next("ready");
+    let mut quick = session.watch(&[]);
+    quick.next("ready");
+    let stuck = session.watch(&[]);
+    let label = "a".repeat(60);
+    let packet = |n: usize| {
+        json!({
+            "type": "pending", "container": SANDBOX, "id": format!("{SANDBOX}:{n}"),
+            "dest": "203.0.113.7", "port": 443, "proto": 6,
+            "domain": format!("{label}.{label}.{label}.{n}.example"), "dossier": {}, "ts": "",
+        })
+    };
+    let packets: Vec<_> = (0..PACKETS).map(packet).collect();
+    session.say("terok-shield-events.sock", &packets);
+    let id = |n: usize| format!("\"id\":\"{SANDBOX}:{n}\"");
+    let mut line = String::new();
+    while !line.contains(&id(PACKETS - 1)) {
+        line.clear();
+        assert_ne!(quick.lines.read_line(&mut line).unwrap(), 0);
+    }
+    // Its pipe is full, and has been for long.
+    assert_eq!(stuck.interrupt().code(), Some(130));
+    // What is asked is complete all the same, and that something was skipped is said.
+    let (mut asked, mut lost) = (std::collections::BTreeSet::new(), 0);
+    while asked.len() < PACKETS || lost == 0 {
+        line.clear();
+        assert_ne!(slow.lines.read_line(&mut line).unwrap(), 0);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        match line["event"].as_str().unwrap() {
+            "pending" => drop(asked.insert(line["id"].as_str().unwrap().to_owned())),
+            "lost" => lost += line["lost"].as_u64().unwrap(),
+            _ => {}
+        }
+    }
+}

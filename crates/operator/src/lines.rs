@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a script reads: one JSON object per line, `event` saying which.
+//!
+//! Every command that speaks to scripts takes its lines from here, so each event has one shape.
+//! `docs/schema/lines.json` describes them; a test holds the two together.
+
+use serde::Serialize;
+use terok_clearance::client::Speaks;
+use terok_clearance::wire::clearance2::{ContainerState, Request};
+use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, ShieldState};
+
+use crate::inbox::{Change, End, HubId, Inbox, Row, RowNumber};
+use crate::words;
+
+/// One line. A `row` is a number of the process that says it, and means nothing to another one.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum Line<'a> {
+    /// A new question.
+    Pending(Question<'a>),
+    /// A question again.
+    Repeated(Question<'a>),
+    /// A question, because the list was asked for.
+    Listed(Question<'a>),
+    /// The list is complete.
+    List { rows: usize },
+    /// A question was answered, and this took effect.
+    Decided {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        row: Option<u64>,
+        hub: String,
+        /// What our own answer opened or closed, in words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reach: Option<&'a str>,
+        #[serde(flatten)]
+        decision: &'a Decision,
+    },
+    /// Somebody else had answered the question, or is answering it, before our own answer.
+    Already {
+        hub: String,
+        #[serde(flatten)]
+        decision: &'a Decision,
+    },
+    /// No hub asks that question.
+    Missing {
+        request: &'a RequestId,
+        reason: &'a DisplayText,
+    },
+    /// A hub that may ask that question could not be heard; nothing was sent.
+    Unheard {
+        request: &'a RequestId,
+        reason: &'a DisplayText,
+    },
+    /// An answer took no effect; the question stays.
+    Failed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        row: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<&'a RequestId>,
+        action: Action,
+        reason: &'a DisplayText,
+    },
+    /// Nobody said whether an answer took effect; the question stays.
+    Unsure {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        row: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<&'a RequestId>,
+        action: Action,
+        reason: &'a DisplayText,
+    },
+    /// A restarted hub forgot the question: the row waits for the next packet.
+    Lapsed {
+        row: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<&'a RequestId>,
+    },
+    /// A question is no longer asked.
+    Withdrawn {
+        row: u64,
+        request: &'a RequestId,
+        hub: String,
+        reason: String,
+    },
+    /// An answer is on its way.
+    Sent { row: u64, action: Action },
+    /// An answer, or a line, was refused; nothing was sent.
+    Refused {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        row: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<&'a RequestId>,
+        reason: DisplayText,
+    },
+    /// A hub's connection: up, down, gone or unreachable.
+    Hub {
+        hub: String,
+        state: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interface: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a DisplayText>,
+    },
+    /// A hub has said all that is pending.
+    Synced { hub: String },
+    /// Every hub that was there has been heard: from now on lines are read.
+    Ready { hubs: usize, rows: usize },
+    /// A hub skipped something.
+    Lost {
+        hub: String,
+        lost: u64,
+        reason: &'a DisplayText,
+    },
+    /// A sandbox started or ended.
+    Container {
+        hub: String,
+        container: &'a ContainerId,
+        state: ContainerState,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a DisplayText>,
+    },
+    /// The firewall of a sandbox changed.
+    Shield {
+        hub: String,
+        container: &'a ContainerId,
+        state: ShieldState,
+    },
+}
+
+/// A row: its newest question, and what all of its questions come to.
+#[derive(Serialize)]
+pub(crate) struct Question<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u64>,
+    hub: String,
+    /// Whether an answer can be narrower than a whole destination.
+    interface: &'static str,
+    #[serde(flatten)]
+    request: &'a Request,
+    /// What an `allow` opens, in words; `scope` has it in parts.
+    opens: String,
+    addresses: Vec<&'a Dest>,
+    ports: Vec<u16>,
+    blocked: u64,
+    /// Present, and true, where a restarted hub has forgotten the question.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lapsed: bool,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn of(row: &'a Row) -> Self {
+        Self {
+            row: Some(row.number().get()),
+            hub: row.hub().to_string(),
+            interface: interface(row.speaks()),
+            request: row.request(),
+            opens: words::opens(row),
+            addresses: row.addresses(),
+            ports: row.ports().iter().map(|(port, _)| *port).collect(),
+            blocked: row.count(),
+            lapsed: row.is_lapsed(),
+        }
+    }
+
+    /// Leaves the row's number out, which dies with the process that gave it.
+    pub(crate) fn unnumbered(self) -> Self {
+        Self { row: None, ..self }
+    }
+}
+
+/// Returns the line of a hub whose connection stands.
+pub(crate) fn up(id: &HubId, speaks: Speaks) -> Line<'static> {
+    Line::Hub {
+        hub: id.to_string(),
+        state: "up",
+        interface: Some(interface(speaks)),
+        reason: None,
+    }
+}
+
+/// Returns the line of a hub that is not, or no longer, connected: `state` says how.
+pub(crate) fn hub<'a>(
+    id: &HubId,
+    state: &'static str,
+    reason: Option<&'a DisplayText>,
+) -> Line<'a> {
+    Line::Hub {
+        hub: id.to_string(),
+        state,
+        interface: None,
+        reason,
+    }
+}
+
+const fn interface(speaks: Speaks) -> &'static str {
+    match speaks {
+        Speaks::Clearance1 => "org.terok.Clearance1",
+        Speaks::Clearance2 => "org.terok.Clearance2",
+    }
+}
+
+/// Returns the line of a change; `None` where the row that it is about is no more.
+pub(crate) fn changed<'a>(change: &'a Change, inbox: &'a Inbox) -> Option<Line<'a>> {
+    let asks = |row: &RowNumber| inbox.row(*row).map(|row| &row.request().id);
+    let question = |row: &RowNumber| inbox.row(*row).map(Question::of);
+    Some(match change {
+        Change::Asked(row) => Line::Pending(question(row)?),
+        Change::Again(row) => Line::Repeated(question(row)?),
+        Change::Ended(row, End::Decided(decision)) => Line::Decided {
+            row: Some(row.number().get()),
+            hub: row.hub().to_string(),
+            reach: None,
+            decision,
+        },
+        Change::Ended(row, end) => Line::Withdrawn {
+            row: row.number().get(),
+            request: &row.request().id,
+            hub: row.hub().to_string(),
+            reason: words::why(end),
+        },
+        Change::Failed {
+            row,
+            action,
+            reason,
+        } => Line::Failed {
+            row: Some(row.get()),
+            request: asks(row),
+            action: *action,
+            reason,
+        },
+        Change::Unsure {
+            row,
+            action,
+            reason,
+        } => Line::Unsure {
+            row: Some(row.get()),
+            request: asks(row),
+            action: *action,
+            reason,
+        },
+        Change::Lapsed(row) => Line::Lapsed {
+            row: row.get(),
+            request: asks(row),
+        },
+        Change::Up(id, speaks) => up(id, *speaks),
+        Change::Down(id, reason) => hub(id, "down", Some(reason)),
+        Change::Gone(id) => hub(id, "gone", None),
+        Change::Unreachable(id, reason) => hub(id, "unreachable", Some(reason)),
+        Change::Synced(hub) => Line::Synced {
+            hub: hub.to_string(),
+        },
+        Change::Lost { hub, lost, reason } => Line::Lost {
+            hub: hub.to_string(),
+            lost: *lost,
+            reason,
+        },
+        Change::Container {
+            hub,
+            container,
+            state,
+            reason,
+        } => Line::Container {
+            hub: hub.to_string(),
+            container,
+            state: *state,
+            reason: reason.as_ref(),
+        },
+        Change::Shield {
+            hub,
+            container,
+            state,
+        } => Line::Shield {
+            hub: hub.to_string(),
+            container,
+            state: *state,
+        },
+    })
+}
+
+/// Returns a line as it is written.
+pub(crate) fn text(line: &Line<'_>) -> String {
+    // Nothing in a line can fail to be JSON: there are no maps with odd keys, and no floats.
+    serde_json::to_string(line).map_or_else(|_impossible| String::new(), |text| text + "\n")
+}

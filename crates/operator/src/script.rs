@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What scripts do without a prompt: ask once what is pending, answer by a question's id, watch.
+//!
+//! Everything that asks hubs once has an end: each hub is given a time to say what is pending, and
+//! one that does not is named, never left out in silence.
+
+mod answer;
+mod survey;
+mod table;
+mod watch;
+
+pub use answer::{Answered, Expectation, Outcome};
+pub use survey::{Survey, survey};
+pub use watch::{Watching, watch};
+
+use terok_clearance::ContainerId;
+
+use crate::inbox::HubId;
+
+/// Says whether a sandbox that `given` names is `id`: the same, or one is the first 12 characters
+/// of the other's hexadecimal id, the form in which readers and sockets' paths carry it.
+fn is_same_container(given: &ContainerId, id: &ContainerId) -> bool {
+    let (given, id) = (given.as_str(), id.as_str());
+    let (short, long) = if given.len() < id.len() {
+        (given, id)
+    } else {
+        (id, given)
+    };
+    let is_id = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    short == long || (short.len() == 12 && long.starts_with(short) && is_id(long))
+}
+
+/// Says whether `hub` may be asked by the sandbox `container`.
+fn may_serve(hub: &HubId, container: &ContainerId) -> bool {
+    // A hub's path has what fits of the id or name.
+    hub.sandbox()
+        .is_none_or(|sandbox| sandbox == container.as_str() || sandbox == container.short())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_meant_by_its_name_or_by_either_form_of_its_id() {
+        let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let check = |given: &str, id: &str, expected: bool| {
+            let (given, id) = (given.parse().unwrap(), id.parse().unwrap());
+            assert_eq!(is_same_container(&given, &id), expected);
+            assert_eq!(is_same_container(&id, &given), expected);
+        };
+        check("web", "web", true);
+        check("web", "web2", false);
+        check(id, &id[..12], true);
+        check(id, &id[..11], false);
+        check("my-project-1", "my-project-10", false);
+    }
+
+    #[test]
+    fn a_hub_of_one_sandbox_serves_no_other() {
+        let hub = |path: &str| HubId::new(std::path::Path::new(path));
+        let check = |path: &str, container: &str, expected: bool| {
+            assert_eq!(may_serve(&hub(path), &container.parse().unwrap()), expected);
+        };
+        check("/run/terok-clearance.sock", "web", true);
+        check("/run/terok/clearance/web/hub.sock", "web", true);
+        check("/run/terok/clearance/web/hub.sock", "web2", false);
+        check(
+            "/run/terok/clearance/0123456789ab.sock",
+            "0123456789abcdef",
+            true,
+        );
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is pending as a table that fits a terminal, and under each question what an answer opens.
+//!
+//! What a person decides by is never cut: neither the id, nor where it wants to go, nor what an
+//! answer opens. Only who asks is, to a bound.
+
+use crate::inbox::Row;
+use crate::words;
+
+/// The columns that who asks may take.
+const WHO: usize = 24;
+/// How far what an answer opens is indented.
+const INDENT: usize = 4;
+
+pub(super) fn table(rows: &[&Row], now: u64, width: usize, color: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let cells: Vec<[String; 4]> = rows
+        .iter()
+        .map(|row| {
+            [
+                row.request().id.to_string(),
+                cut(words::who(row)),
+                words::what(row),
+                words::how_often(row, now),
+            ]
+        })
+        .collect();
+    let columns = |column: usize, head: &str| {
+        let widths = cells
+            .iter()
+            .map(|cells| cells.get(column).map_or(0, String::len));
+        // A single long id does not push everybody's columns away.
+        widths.max().unwrap_or(0).clamp(head.len(), WHO)
+    };
+    let (id, who) = (columns(0, "ID"), columns(1, "FROM"));
+    let head = format!("{:id$}  {:who$}  WANTS", "ID", "FROM");
+    let mut shown = if color {
+        format!("\x1b[1m{head}\x1b[0m\n")
+    } else {
+        format!("{head}\n")
+    };
+    for (row, [name, from, wants, often]) in rows.iter().zip(&cells) {
+        let line = format!("{name:id$}  {from:who$}  {wants}");
+        let mut under = format!("blocked {often};");
+        if let Some(process) = words::process(row) {
+            under = format!("{under} by {process};");
+        }
+        let under = format!("{under} allow opens {}", words::opens(row));
+        shown.push_str(&wrap(&line, width, id.max(name.len()).saturating_add(2)));
+        shown.push_str(&wrap(&under, width, 0));
+    }
+    shown
+}
+
+/// Cuts what is longer than its column. It is ASCII, so any place is a character's boundary.
+fn cut(text: String) -> String {
+    match text.get(..WHO.saturating_sub(3)) {
+        Some(start) if text.len() > WHO => format!("{start}..."),
+        _ => text,
+    }
+}
+
+/// Breaks a text between words into lines of `width` columns. A line after the first is indented
+/// by [`INDENT`]; with `columns` 0, so is the first. A word that fits no line has one of its own.
+fn wrap(text: &str, width: usize, columns: usize) -> String {
+    let indent = " ".repeat(INDENT);
+    let mut shown = String::new();
+    let mut line = if columns == 0 {
+        indent.clone()
+    } else {
+        // The first columns are padded, and are no words to break between.
+        let (start, _) = text.split_at(columns.min(text.len()));
+        start.to_owned()
+    };
+    let rest = text.get(
+        if columns == 0 {
+            0
+        } else {
+            columns.min(text.len())
+        }..,
+    );
+    for word in rest.unwrap_or_default().split_inclusive(' ') {
+        let length = line.len().saturating_add(word.trim_end().len());
+        if length > width && !line.trim().is_empty() {
+            shown.push_str(line.trim_end());
+            shown.push('\n');
+            line.clone_from(&indent);
+        }
+        if line == indent && word.trim().is_empty() {
+            continue;
+        }
+        line.push_str(word);
+    }
+    shown.push_str(line.trim_end());
+    shown.push('\n');
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words_and_no_word_is_lost() {
+        assert_eq!(wrap("one two three", 12, 0), "    one two\n    three\n");
+        assert_eq!(wrap("id  one two", 80, 4), "id  one two\n");
+        assert_eq!(wrap("id  one two three", 12, 4), "id  one two\n    three\n");
+        assert_eq!(wrap("a", 0, 0), "    a\n");
+        assert_eq!(wrap("aaaaaaaa bb", 5, 0), "    aaaaaaaa\n    bb\n");
+        for width in [0, 1, 7, 20, 80] {
+            let text = "blocked once, 5 s ago; allow opens tcp port 443 of one.example";
+            let wrapped = wrap(text, width, 0);
+            let words: Vec<_> = wrapped.split_whitespace().collect();
+            assert_eq!(words, text.split_whitespace().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn who_asks_is_cut_to_its_column() {
+        assert_eq!(cut("web".to_owned()), "web");
+        assert_eq!(cut("x".repeat(WHO)), "x".repeat(WHO));
+        assert_eq!(cut("x".repeat(WHO + 1)).len(), WHO);
+    }
+}
