@@ -144,6 +144,16 @@ impl Environment {
         self.bus.is_some() || self.runtime.join("bus").exists()
     }
 
+    /// Returns the address of the session bus: what `DBUS_SESSION_BUS_ADDRESS` says, else the
+    /// socket that a session manager makes in the runtime directory.
+    pub fn bus(&self) -> Option<String> {
+        let said = self.bus.as_ref().and_then(|bus| bus.to_str());
+        said.map(str::to_owned).or_else(|| {
+            let socket = self.runtime.join("bus");
+            socket.exists().then(|| bus_at(&socket))
+        })
+    }
+
     /// Returns those of the variables that are set, for a program that is to have no others.
     pub fn pass_on(&self, names: &[&str]) -> Vec<(OsString, OsString)> {
         let set = |name: &&str| Some((OsString::from(*name), std::env::var_os(name)?));
@@ -222,6 +232,22 @@ fn runtime_of(uid: u32, users: &Path) -> PathBuf {
     } else {
         Path::new(SHARED).join(format!("terok-{uid}"))
     }
+}
+
+/// Returns the address of a bus that listens at `socket`: what may not stand in one is written as
+/// its number (D-Bus Specification, "Server Addresses").
+fn bus_at(socket: &Path) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    let mut address = "unix:path=".to_owned();
+    for &byte in socket.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'-' | b'_' | b'/' | b'.' | b'*' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                address.push(char::from(byte));
+            }
+            byte => address.extend(['%', digit(byte >> 4), digit(byte & 15)]),
+        }
+    }
+    address
 }
 
 /// The directory where everybody may make one.
@@ -328,6 +354,24 @@ mod tests {
         assert!(!shows(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")]));
         assert!(!shows(&[("LANG", "en_US.ISO-8859-1")]));
         assert!(!shows(&[]));
+    }
+
+    #[test]
+    fn the_session_bus_is_the_named_one_else_the_socket_of_the_session_manager() {
+        let runtime = tempfile::tempdir().unwrap();
+        let path = runtime.path().to_str().unwrap();
+        let named = [
+            ("XDG_RUNTIME_DIR", path),
+            ("DBUS_SESSION_BUS_ADDRESS", "unix:abstract=x"),
+        ];
+        let nowhere = Path::new("/nonexistent/user");
+        let bus = |variables: &[_]| environment(variables, 1000, nowhere).bus();
+        assert_eq!(bus(&named).unwrap(), "unix:abstract=x");
+        assert_eq!(bus(&named[..1]), None);
+        std::fs::write(runtime.path().join("bus"), "").unwrap();
+        assert_eq!(bus(&named[..1]), Some(bus_at(&runtime.path().join("bus"))));
+        let odd = bus_at(Path::new("/run/a b,c=é/bus"));
+        assert_eq!(odd, "unix:path=/run/a%20b%2cc%3d%c3%a9/bus");
     }
 
     #[test]

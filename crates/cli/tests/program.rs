@@ -549,7 +549,7 @@ fn called_by_the_name_of_notify_it_says_that_nobody_sees_it() {
     let output = run("Title");
     let said = text(&output.stderr);
     assert_eq!(
-        said.matches("no notifier is available").count(),
+        said.matches("notifications are not shown").count(),
         1,
         "{said}"
     );

@@ -5,22 +5,27 @@
 //! never fails: where nobody can be shown anything, the rest still works, and says so once.
 
 mod callback;
+mod desktop;
+pub mod guard;
 mod lifecycle;
 mod notification;
+mod session;
 
 use std::convert::Infallible;
-use std::sync::Once;
 
 pub use callback::{CallbackNotifier, InvokeError};
+pub use desktop::{ConnectError, DbusNotifier, DesktopError, Session};
 pub use lifecycle::Lifecycle;
 pub use notification::{
-    Action, ActionError, ActionKey, Expiry, Hints, Identity, Notification, NotificationId, Urgency,
+    Action, ActionError, ActionKey, Choice, Expiry, Hints, Identity, Notification, NotificationId,
+    Urgency,
 };
+pub use session::{SessionNotifier, create_notifier};
 
-/// Called with the action that was chosen; dropped uncalled when there will be no choice.
+/// Called with what was chosen; dropped uncalled when there will be no choice.
 ///
 /// So whoever waits needs nothing else: a channel's sender in it tells both ends.
-pub type OnAction = Box<dyn FnOnce(ActionKey) + Send>;
+pub type OnAction = Box<dyn FnOnce(Choice) + Send>;
 
 /// One way to show notifications and to hear what was chosen.
 ///
@@ -30,7 +35,9 @@ pub trait Notifier: Send + Sync {
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Shows `notification`, in place of the one that it replaces, and returns its id; a replaced
-    /// one keeps its id where the other side can do so.
+    /// one keeps its id where the other side can do so. Whoever waits for the choice of a replaced
+    /// one waits on if the new one asks the same ([`Notification::asks_as`]), else is told that
+    /// there is none.
     ///
     /// An action that is chosen before [`Notifier::on_action`] is kept for it.
     fn notify(
@@ -57,6 +64,12 @@ pub trait Notifier: Send + Sync {
     /// Says whether somebody may see what is shown here.
     fn is_seen(&self) -> bool {
         true
+    }
+
+    /// Says whether a choice can come back, as far as that is known: what shows it may have no
+    /// buttons. [`Notification::elsewhere`] is then shown as well.
+    fn answers(&self) -> bool {
+        self.is_seen()
     }
 }
 
@@ -86,18 +99,6 @@ impl Notifier for NullNotifier {
     }
 }
 
-/// Returns the best notifier that there is for a program called `app` in this person's session.
-///
-/// There is none of the desktop yet, so it is the one that shows nothing, and the log says so,
-/// once in the life of the process.
-pub fn create_notifier(app: &str) -> impl Notifier + use<> {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        tracing::warn!(app, "no notifier is available: notifications are not shown");
-    });
-    NullNotifier
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_nobody_sees_it_the_id_is_0_and_who_waits_is_told_at_once() {
-        let notifier = create_notifier("test");
+        let notifier = create_notifier("test", None).await;
         assert!(!notifier.is_seen());
         let shown = notifier.notify(Notification::new("a summary")).await;
         let id = shown.unwrap();

@@ -2,7 +2,10 @@
 //! `notify`: one notification, and with `--wait` what was chosen.
 
 use anyhow::{Context as _, anyhow};
-use operator::notifier::{Action, ActionError, Expiry, Notification, Notifier, create_notifier};
+use operator::notifier::guard::Guard;
+use operator::notifier::{
+    Action, ActionError, Choice, Expiry, Notification, NotificationId, Notifier, create_notifier,
+};
 use tokio::sync::oneshot;
 
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
@@ -11,7 +14,7 @@ use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 pub(super) const ABOUT: &str = "Show a notification, and print its id.
 
 With --wait it stays until one of the actions is chosen and prints that action's key on a second \
-line. This release shows nothing on a desktop yet: the id is 0, which says that nobody sees it.";
+line. Where there is no desktop to show it on, the id is 0, which says that nobody sees it.";
 
 /// What may be said to it.
 #[derive(Debug, clap::Args)]
@@ -23,8 +26,11 @@ Examples:
 Exit status:
   0    shown, or nobody to show it to (the id is 0); with --wait, an action was chosen
   3    --wait: it was closed, or its time was over, and nothing was chosen
-  69   --wait: nobody can be asked, there is no notifier
-  130  ended by Ctrl-C; 143 by SIGTERM")]
+  69   --wait: nobody can be asked: there is no desktop, or it shows no buttons
+  130  ended by Ctrl-C; 143 by SIGTERM; either takes the notification away
+
+Environment:
+  DBUS_SESSION_BUS_ADDRESS  the desktop's bus; unset: bus in the runtime directory")]
 pub struct Args {
     /// The title.
     #[arg(value_name = "TITLE")]
@@ -38,16 +44,10 @@ pub struct Args {
     /// Wait until an action is chosen, and print its key.
     #[arg(long)]
     wait: bool,
-    /// How long it stays, in milliseconds; 0 is until it is closed, -1 as the desktop has it
-    #[arg(
-        short,
-        long,
-        value_name = "MS",
-        default_value_t = -1,
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    timeout: i32,
+    /// How long it stays, in milliseconds; 0 is until it is closed (with --wait the default), -1 as
+    /// the desktop has it
+    #[arg(short, long, value_name = "MS", allow_negative_numbers = true)]
+    timeout: Option<i32>,
 }
 
 fn action(text: &str) -> Result<Action, ActionError> {
@@ -66,50 +66,91 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     }
     block_on(async {
         let mut stop = Stop::catch()?;
+        let bus = context.environment.bus();
         // The original's name for what its command line shows.
-        let notifier = create_notifier("terok");
+        let starting = create_notifier("terok", bus.as_deref());
+        let notifier = tokio::select! {
+            status = stop.wait() => return Ok(status),
+            notifier = starting => notifier,
+        };
         let wait = args.wait;
         let notification = Notification {
             body: args.body,
             actions: args.actions,
-            expiry: Expiry::from(args.timeout),
+            expiry: args.timeout.map_or(
+                if wait { Expiry::Never } else { Expiry::Usual },
+                Expiry::from,
+            ),
+            guard: wait.then_some(Guard::READ),
             ..Notification::new(&args.summary)
         };
-        let ended = tokio::select! {
-            status = stop.wait() => Ok(status),
-            ended = show(&notifier, notification, wait, context) => ended,
-        };
+        let ended = show(&notifier, notification, wait, &mut stop, context).await;
         notifier.disconnect().await;
         ended
     })
 }
 
-/// Shows it, prints its id, and with `wait` the key of what is chosen.
+/// Shows it, prints its id, and with `wait` the key of what is chosen. Ends when told to, and then
+/// leaves nothing on the screen.
 async fn show(
     notifier: &impl Notifier,
     notification: Notification,
     wait: bool,
+    stop: &mut Stop,
     context: &Context,
 ) -> Result<Status, Failure> {
-    let shown = notifier.notify(notification).await;
+    let asks = !notification.actions.is_empty();
+    let mut showing = std::pin::pin!(notifier.notify(notification));
+    let mut stopped = None;
+    // To take it away one has to know its number, so this goes to its end. It has one.
+    let shown = tokio::select! {
+        status = stop.wait() => {
+            stopped = Some(status);
+            showing.await
+        }
+        shown = &mut showing => shown,
+    };
     let id = shown.context("showing the notification")?;
+    if let Some(status) = stopped {
+        return take_away(notifier, id, status).await;
+    }
     print(context, "id", &id.get().into())?;
     if !wait {
         return Ok(Status::OK);
     }
-    if !notifier.is_seen() {
-        return Err(anyhow!("nobody can be asked: there is no notifier"))
+    if !notifier.is_seen() || (asks && !notifier.answers()) {
+        let why = if notifier.is_seen() {
+            "the desktop shows no buttons"
+        } else {
+            "there is no notifier"
+        };
+        return Err(anyhow!("nobody can be asked: {why}"))
             .hint("`terok-clearance clearance` asks at a terminal")
             .status(Status::UNAVAILABLE);
     }
     let (tell, chosen) = oneshot::channel();
-    let on_action = Box::new(|key| drop(tell.send(key)));
+    let on_action = Box::new(|choice| drop(tell.send(choice)));
     notifier.on_action(id, on_action).await;
-    let Ok(key) = chosen.await else {
-        return Ok(Status::NOT_CHOSEN);
+    let choice: Choice = tokio::select! {
+        status = stop.wait() => return take_away(notifier, id, status).await,
+        choice = chosen => match choice {
+            Ok(choice) => choice,
+            Err(_) => return Ok(Status::NOT_CHOSEN),
+        },
     };
-    print(context, "action", &key.as_str().into())?;
+    print(context, "action", &choice.key.as_str().into())?;
     Ok(Status::OK)
+}
+
+/// Takes it away, because of what `status` says.
+async fn take_away(
+    notifier: &impl Notifier,
+    id: NotificationId,
+    status: Status,
+) -> Result<Status, Failure> {
+    let closed = notifier.close(id).await;
+    closed.context("taking the notification away")?;
+    Ok(status)
 }
 
 /// Prints a value on a line of its own, for a program with its name.

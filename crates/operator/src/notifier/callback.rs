@@ -139,7 +139,7 @@ impl CallbackNotifier {
         };
         open.choices.remove(&id);
         drop(open);
-        on_action(key);
+        on_action(key.into());
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Notifier for CallbackNotifier {
         };
         open.choices.remove(&id);
         drop(open);
-        on_action(key);
+        on_action(key.into());
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), Infallible> {
@@ -259,7 +259,8 @@ mod tests {
 
     fn waits() -> (OnAction, oneshot::Receiver<String>) {
         let (tell, choice) = oneshot::channel();
-        let tell = |key: ActionKey| drop(tell.send(key.as_str().to_owned()));
+        let tell =
+            |choice: crate::notifier::Choice| drop(tell.send(choice.key.as_str().to_owned()));
         (Box::new(tell), choice)
     }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Something to show a person, and the choices they have.
 ///
@@ -27,6 +28,11 @@ pub struct Notification {
     pub icon: Option<String>,
     /// Whom it is about.
     pub identity: Identity,
+    /// A choice that comes sooner than this after it appeared, or after what is around it moved,
+    /// is not taken: it is shown again and says so. [`super::Guard::READ`] is a good time.
+    pub guard: Option<Duration>,
+    /// Says how to choose where what shows it has no buttons.
+    pub elsewhere: Option<String>,
 }
 
 impl Notification {
@@ -37,6 +43,11 @@ impl Notification {
             ..Self::default()
         }
     }
+
+    /// Says whether it asks what `other` asks: the same title and choices. The text may tell more.
+    pub fn asks_as(&self, other: &Self) -> bool {
+        self.summary == other.summary && self.actions == other.actions
+    }
 }
 
 /// The number by which a notifier knows a notification.
@@ -46,6 +57,10 @@ pub struct NotificationId(u32);
 impl NotificationId {
     /// The id of what was not shown.
     pub const NONE: Self = Self(0);
+
+    pub(super) const fn from_number(id: u32) -> Self {
+        Self(id)
+    }
 
     /// Returns it as a plain number, 0 for [`NotificationId::NONE`].
     pub const fn get(self) -> u32 {
@@ -135,9 +150,39 @@ impl ActionKey {
     }
 }
 
+impl Urgency {
+    /// Returns its number in the specification.
+    pub const fn level(self) -> u8 {
+        match self {
+            Self::Low => 0,
+            Self::Normal => 1,
+            Self::Critical => 2,
+        }
+    }
+}
+
 impl fmt::Display for ActionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// What was chosen, and what the desktop gave along with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The action.
+    pub key: ActionKey,
+    /// Lets a window that is opened for it come to the front, as `XDG_ACTIVATION_TOKEN` or
+    /// `DESKTOP_STARTUP_ID`; few desktops give one.
+    pub activation: Option<String>,
+}
+
+impl From<ActionKey> for Choice {
+    fn from(key: ActionKey) -> Self {
+        Self {
+            key,
+            activation: None,
+        }
     }
 }
 
@@ -184,18 +229,32 @@ pub struct Hints {
     pub resident: bool,
     /// It is not kept in the list of past ones.
     pub transient: bool,
+    /// What kind of thing it is about, such as `network`, as the specification lists them.
+    pub category: Option<&'static str>,
+    /// The program's desktop file, without its ending.
+    pub desktop_entry: Option<&'static str>,
+}
+
+impl Hints {
+    /// It wants nothing special.
+    pub const PLAIN: Self = Self {
+        urgency: None,
+        resident: false,
+        transient: false,
+        category: None,
+        desktop_entry: None,
+    };
 }
 
 /// How much a notification matters, by the numbers of the Desktop Notifications Specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Urgency {
     /// It may pass unseen.
-    Low = 0,
+    Low,
     /// It matters.
-    Normal = 1,
+    Normal,
     /// It stays until it was seen.
-    Critical = 2,
+    Critical,
 }
 
 /// Whom a notification is about, where that is known; empty where not.

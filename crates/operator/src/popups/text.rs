@@ -240,11 +240,13 @@ const PENDING: Hints = Hints {
     urgency: Some(Urgency::Critical),
     resident: true,
     transient: false,
+    ..Hints::PLAIN
 };
 const CONFIRMATION: Hints = Hints {
     urgency: Some(Urgency::Normal),
     resident: false,
     transient: true,
+    ..Hints::PLAIN
 };
 
 /// Returns what is said of a firewall.
@@ -296,6 +298,7 @@ pub(super) fn container(
             urgency: Some(Urgency::Low),
             resident: false,
             transient: true,
+            ..Hints::PLAIN
         },
         identity,
         ..Notification::new(&title)

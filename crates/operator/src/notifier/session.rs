@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The best notifier that a person's session has.
+
+use std::sync::Once;
+
+use super::{
+    ConnectError, DbusNotifier, DesktopError, Notification, NotificationId, Notifier, NullNotifier,
+    OnAction, Session,
+};
+use crate::whole_story;
+
+/// A notifier of a session that may have no desktop.
+#[derive(Debug)]
+pub enum SessionNotifier {
+    /// There is a desktop.
+    Desktop(DbusNotifier),
+    /// There is none.
+    Null(NullNotifier),
+}
+
+/// Returns the best notifier that there is for a program called `app`, where `bus` is the address of
+/// this person's session bus, if they have one.
+///
+/// Where nothing shows notifications it is the one that shows them to nobody, and the log says why,
+/// once in the life of the process.
+pub async fn create_notifier(app: &str, bus: Option<&str>) -> SessionNotifier {
+    static SAID: Once = Once::new();
+    let connected = match bus {
+        Some(address) => DbusNotifier::connect(Session::new(address, app)).await,
+        None => Err(ConnectError::NoAddress),
+    };
+    match connected {
+        Ok(desktop) => SessionNotifier::Desktop(desktop),
+        Err(error) => {
+            let why = whole_story(&error);
+            SAID.call_once(|| tracing::warn!(app, %why, "notifications are not shown"));
+            SessionNotifier::Null(NullNotifier)
+        }
+    }
+}
+
+impl Notifier for SessionNotifier {
+    type Error = DesktopError;
+
+    async fn notify(&self, notification: Notification) -> Result<NotificationId, DesktopError> {
+        match self {
+            Self::Desktop(desktop) => desktop.notify(notification).await,
+            Self::Null(null) => Ok(never_fails(null.notify(notification).await)),
+        }
+    }
+
+    async fn on_action(&self, id: NotificationId, on_action: OnAction) {
+        match self {
+            Self::Desktop(desktop) => desktop.on_action(id, on_action).await,
+            Self::Null(null) => null.on_action(id, on_action).await,
+        }
+    }
+
+    async fn close(&self, id: NotificationId) -> Result<(), DesktopError> {
+        match self {
+            Self::Desktop(desktop) => desktop.close(id).await,
+            Self::Null(null) => {
+                never_fails(null.close(id).await);
+                Ok(())
+            }
+        }
+    }
+
+    async fn disconnect(&self) {
+        match self {
+            Self::Desktop(desktop) => desktop.disconnect().await,
+            Self::Null(null) => null.disconnect().await,
+        }
+    }
+
+    fn is_seen(&self) -> bool {
+        match self {
+            Self::Desktop(desktop) => desktop.is_seen(),
+            Self::Null(null) => null.is_seen(),
+        }
+    }
+
+    fn answers(&self) -> bool {
+        match self {
+            Self::Desktop(desktop) => desktop.answers(),
+            Self::Null(null) => null.answers(),
+        }
+    }
+}
+
+fn never_fails<T>(result: Result<T, std::convert::Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A session bus for one test: the real `dbus-daemon`, which can start nothing.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use operator::notifier::Session;
+use tempfile::TempDir;
+use zbus::connection::{Builder, Connection};
+
+/// The bus. It ends with its test.
+pub(crate) struct Bus {
+    daemon: Child,
+    directory: TempDir,
+}
+
+impl Bus {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!(
+            r#"<busconfig>
+  <type>session</type>
+  <listen>unix:path={}/bus</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#,
+            directory.path().display()
+        );
+        std::fs::write(directory.path().join("config"), config).unwrap();
+        Self {
+            daemon: start(directory.path()),
+            directory,
+        }
+    }
+
+    /// Ends the bus. Nobody is there until [`Bus::start`].
+    pub(crate) fn kill(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+        // As a new one wants to find it.
+        drop(std::fs::remove_file(self.directory.path().join("bus")));
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.daemon = start(self.directory.path());
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("unix:path={}/bus", self.directory.path().display())
+    }
+
+    pub(crate) fn session(&self) -> Session {
+        Session::new(&self.address(), "the-app")
+    }
+
+    /// Another program of the same session.
+    pub(crate) async fn somebody(&self) -> Connection {
+        let address = self.address();
+        Builder::address(address.as_str()).build().await.unwrap()
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        drop(self.daemon.kill());
+        drop(self.daemon.wait());
+    }
+}
+
+fn start(directory: &Path) -> Child {
+    let mut daemon = Command::new("dbus-daemon")
+        .arg(format!("--config-file={}/config", directory.display()))
+        .args(["--nofork", "--print-address"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("dbus-daemon runs (package dbus)");
+    let said = daemon.stdout.take().unwrap();
+    // It says its address when it takes connections.
+    let mut line = String::new();
+    BufReader::new(said).read_line(&mut line).unwrap();
+    assert!(line.starts_with("unix:path="), "it said {line:?}");
+    daemon
+}
