@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod hubs;
+pub mod identity;
 pub mod inbox;
 mod lines;
 pub mod notifier;

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Asks podman about a container, with patience that ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use terok_clearance::{ContainerId, DisplayText};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+use tokio::time::{Instant, timeout};
+
+use super::{ContainerInfo, ContainerInspector};
+
+/// How long podman may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most that podman may say of one container.
+const LIMIT: u64 = 4 * 1024 * 1024;
+/// How long a container that was not found is not looked for again.
+const NOT_AGAIN: Duration = Duration::from_secs(30);
+/// The containers that are remembered.
+const REMEMBERED: usize = 1024;
+
+/// Asks `podman inspect`, once for each container that there is.
+#[derive(Debug)]
+pub struct PodmanInspector {
+    program: PathBuf,
+    patience: Duration,
+    known: Mutex<HashMap<ContainerId, Known>>,
+}
+
+#[derive(Debug, Clone)]
+enum Known {
+    Found(ContainerInfo),
+    Missing(Instant),
+}
+
+impl PodmanInspector {
+    /// Makes one that runs the podman at `program`.
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            patience: PATIENCE,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The same, with less or more patience than five seconds.
+    #[must_use]
+    pub const fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<ContainerId, Known>> {
+        // Nothing in there is ever half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ContainerInspector for PodmanInspector {
+    async fn inspect(&self, container: &ContainerId) -> ContainerInfo {
+        match self.known().get(container) {
+            Some(Known::Found(info)) => return info.clone(),
+            Some(Known::Missing(since)) if since.elapsed() < NOT_AGAIN => {
+                return ContainerInfo::default();
+            }
+            _ => {}
+        }
+        // Dropping it kills podman.
+        let asked = timeout(self.patience, ask(&self.program, container)).await;
+        let info = asked.ok().flatten().unwrap_or_default();
+        let known = if info.container_id.is_empty() {
+            tracing::debug!(%container, "podman does not know the container");
+            Known::Missing(Instant::now())
+        } else {
+            Known::Found(info.clone())
+        };
+        let mut all = self.known();
+        if all.len() >= REMEMBERED {
+            all.clear();
+        }
+        all.insert(container.clone(), known);
+        info
+    }
+
+    fn forget(&self, container: &ContainerId) {
+        self.known().remove(container);
+    }
+}
+
+async fn ask(program: &Path, container: &ContainerId) -> Option<ContainerInfo> {
+    let mut podman = Command::new(program)
+        .args(["inspect", "--type", "container", "--format", "json", "--"])
+        .arg(container.as_str())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .ok()?;
+    let mut said = Vec::new();
+    let output = podman.stdout.take()?;
+    output
+        .take(LIMIT.saturating_add(1))
+        .read_to_end(&mut said)
+        .await
+        .ok()?;
+    let too_much = u64::try_from(said.len()).is_ok_and(|length| length > LIMIT);
+    if too_much || !podman.wait().await.ok()?.success() {
+        return None;
+    }
+    read(&said)
+}
+
+/// Returns what podman says of the first container that it tells of.
+fn read(said: &[u8]) -> Option<ContainerInfo> {
+    let containers: Vec<Inspected> = serde_json::from_slice(said).ok()?;
+    let Inspected {
+        id,
+        name,
+        state,
+        config,
+    } = containers.into_iter().next()?;
+    let name = name.strip_prefix('/').unwrap_or(&name);
+    let short: String = id.chars().take(12).collect();
+    Some(ContainerInfo {
+        container_id: DisplayText::new(&short),
+        name: DisplayText::new(name),
+        state: DisplayText::new(&state.status),
+        annotations: config.annotations,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct State {
+    status: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    #[serde(deserialize_with = "or_none")]
+    annotations: BTreeMap<String, String>,
+}
+
+fn or_none<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::identity::{IdentityResolver, NullInspector};
+    use crate::notifier::Identity;
+
+    const WEB: &str = r#"[{"Id": "0123456789abcdef0123", "Name": "/web",
+        "State": {"Status": "running", "Pid": 7}, "Config": {"Annotations":
+        {"ai.terok.project": "warp", "dossier.task": "b42", "dossier.name": "a\u001b[31mname"}}}]"#;
+
+    fn web() -> ContainerId {
+        "0123456789ab".parse().unwrap()
+    }
+
+    /// A podman that does as `script` says, and a place to say what it did.
+    fn podman(script: &str) -> (tempfile::TempDir, PathBuf) {
+        let place = tempfile::tempdir().unwrap();
+        let program = place.path().join("podman");
+        std::fs::write(
+            &program,
+            format!("#!/bin/sh\ncd {:?}\n{script}\n", place.path()),
+        )
+        .unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        (place, program)
+    }
+
+    #[test]
+    fn what_podman_says_is_read_and_what_it_should_not_say_is_nothing() {
+        let info = read(WEB.as_bytes()).unwrap();
+        assert_eq!(info.container_id.as_str(), "0123456789ab");
+        assert_eq!(info.name.as_str(), "web");
+        assert_eq!(info.state.as_str(), "running");
+        assert_eq!(info.annotations["dossier.task"], "b42");
+        let bare = read(br#"[{"Id": "ab", "Config": {"Annotations": null}}]"#).unwrap();
+        assert!(bare.annotations.is_empty());
+        for nothing in ["", "[]", "{}", "[{}]", "[{\"Id\": 7}]", "null", "\u{0}"] {
+            assert_eq!(read(nothing.as_bytes()), None, "{nothing:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn podman_is_asked_once_and_again_when_the_container_ended() {
+        let script = format!("echo \"$@\" >>asked\ncat <<'EOT'\n{WEB}\nEOT");
+        let (place, program) = podman(&script);
+        let resolver = IdentityResolver::new(Some(PodmanInspector::new(program)));
+        let expected = Identity {
+            container_id: "0123456789ab".to_owned(),
+            container_name: "web".to_owned(),
+            project: "warp".to_owned(),
+            task_id: "b42".to_owned(),
+            task_name: "a [31mname".to_owned(),
+        };
+        assert_eq!(resolver.resolve(&web()).await, expected);
+        assert_eq!(resolver.resolve(&web()).await, expected);
+        let asked = || std::fs::read_to_string(place.path().join("asked")).unwrap();
+        let once = "inspect --type container --format json -- 0123456789ab\n";
+        assert_eq!(asked(), once);
+        resolver.forget(&web());
+        resolver.resolve(&web()).await;
+        assert_eq!(asked(), once.repeat(2));
+    }
+
+    #[tokio::test]
+    async fn a_podman_that_fails_hangs_floods_or_is_not_there_knows_nothing() {
+        let patience = Duration::from_secs(1);
+        for script in [
+            "exit 125",
+            "echo nonsense",
+            "exec sleep 600",
+            "exec cat /dev/zero",
+            &format!("cat <<'EOT'\n{WEB}\nEOT\nexit 1"),
+        ] {
+            let (_place, program) = podman(script);
+            let inspector = PodmanInspector::new(program).within(patience);
+            let info = inspector.inspect(&web()).await;
+            assert_eq!(info, ContainerInfo::default(), "{script:?}");
+        }
+        let nowhere = PodmanInspector::new("/nonexistent/podman".into());
+        assert_eq!(nowhere.inspect(&web()).await, ContainerInfo::default());
+        let nobody = IdentityResolver::new(NullInspector);
+        assert_eq!(nobody.resolve(&web()).await, Identity::default());
+    }
+}
