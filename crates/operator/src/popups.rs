@@ -2,6 +2,7 @@
 //! Questions as popups: the same questions as everywhere, where a person works.
 //!
 //! [`Board`] is pure: what the inbox changed goes in, what to show and to take away comes out.
+//! [`converse`] is the one loop around it, over any [`crate::notifier::Notifier`].
 //!
 //! An answer is a click on Allow or Deny of a question's own popup, and nothing else: not closing
 //! it, not its expiry, not the end of the desktop or of this. It is about exactly what the popup
@@ -12,7 +13,9 @@
 mod board;
 mod category;
 mod pace;
+mod run;
 mod text;
 
 pub use board::{Board, Click, GUARD, Order, Post, SINGLE, Slot};
 pub use category::{Categories, Category};
+pub use run::{Options, converse};

@@ -10,7 +10,6 @@
 //! moment ([`Model`]'s guard); and the answer is refused when what it would open is no longer what
 //! the screen says, to the letter.
 
-mod clock;
 mod confirm;
 mod details;
 mod footer;
@@ -31,7 +30,7 @@ mod terminal;
 mod theme;
 mod wrap;
 
-pub use clock::{Now, Zone};
+pub use crate::clock::{Now, Zone};
 pub use keys::{Command, Move};
 pub use model::{Effect, Model, Msg};
 pub use run::{Ended, Options, converse};

@@ -2,13 +2,13 @@
 //! Which popups there should be, pure: what the inbox changed goes in, and what to show and to
 //! take away comes out, at a pace that a person can stand.
 
+mod notices;
 mod sandboxes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{Action, ContainerId, DisplayText, ShieldState};
+use terok_clearance::{Action, ContainerId};
 
 use super::category::{Categories, Category};
 use super::pace::Pace;
@@ -31,9 +31,6 @@ const QUIET: Duration = Duration::from_secs(30);
 const RECOUNT: Duration = Duration::from_secs(1);
 /// How long to wait when the desktop took nothing.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
-/// The most that wait to be said beside the questions.
-const NOTICES: usize = 64;
-
 /// A place on the screen: what is posted there later takes the place of what was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u64);
@@ -515,62 +512,6 @@ impl Board {
                 popup.gone = true;
             }
         }
-    }
-
-    fn shield(&mut self, hub: &HubId, container: &ContainerId, state: ShieldState) {
-        let identity = self.sandboxes.identity(hub, container);
-        let notification = text::shield(identity, state);
-        let before = self.sandboxes.alert(hub, container, None);
-        if state == ShieldState::Up {
-            // An alert that is no longer true goes, whatever kinds of popups are wanted.
-            self.close_alert(before);
-            if self.categories.has(Category::ShieldUp) {
-                self.notice(None, notification);
-            }
-        } else if self.categories.has(Category::ShieldDown) {
-            let slot = before.unwrap_or_else(|| self.slot());
-            self.sandboxes.alert(hub, container, Some(slot));
-            self.notices.retain(|(waiting, _)| *waiting != Some(slot));
-            self.notice(Some(slot), notification);
-        }
-    }
-
-    fn container(
-        &mut self,
-        hub: &HubId,
-        container: &ContainerId,
-        state: ContainerState,
-        reason: Option<&DisplayText>,
-    ) {
-        let identity = self.sandboxes.identity(hub, container);
-        let category = match state {
-            ContainerState::Started => Category::ContainerStarted,
-            ContainerState::Exited => {
-                let alert = self.sandboxes.forget(hub, container);
-                self.close_alert(alert);
-                Category::ContainerExited
-            }
-        };
-        if self.categories.has(category) {
-            self.notice(None, text::container(identity, state, reason));
-        }
-    }
-
-    fn close_alert(&mut self, slot: Option<Slot>) {
-        if let Some(slot) = slot {
-            self.notices.retain(|(waiting, _)| *waiting != Some(slot));
-            self.closes.push(slot);
-        }
-    }
-
-    /// Says something beside the questions; where too much waits, the oldest that is no alert goes.
-    fn notice(&mut self, slot: Option<Slot>, notification: Notification) {
-        if self.notices.len() >= NOTICES
-            && let Some(oldest) = self.notices.iter().position(|(slot, _)| slot.is_none())
-        {
-            self.notices.remove(oldest);
-        }
-        self.notices.push_back((slot, notification));
     }
 
     fn wake(&mut self, at: Duration) {

@@ -15,7 +15,7 @@ use crate::words;
 /// The sandboxes that a group names one by one.
 const NAMED: usize = 4;
 /// Where a group is answered.
-const ELSEWHERE: &str = "Answer in a terminal: terok-clearance clearance";
+const ELSEWHERE: &str = "Answer in a terminal: terok-clearance tui";
 
 /// What an earlier answer to a question came to, if it came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,6 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use terok_clearance::{Action, DisplayText};
 
-use super::clock::{Now, Zone};
 use super::confirm::Confirm;
 use super::guard::{Shown, TooSoon};
 use super::keys::{Command, Mode, Move, Page};
@@ -16,6 +15,7 @@ use super::log::Log;
 use super::sandboxes::Sandboxes;
 use super::screen::Screen;
 use super::theme::Theme;
+use crate::clock::{Now, Zone};
 use crate::inbox::{Answer, Change, End, HubId, Inbox, News, Refusal, Reply, RowNumber};
 use crate::words::{self, Tone};
 

@@ -14,10 +14,10 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::clock::{Now, Zone};
 use super::model::{Effect, Model, Msg};
 use super::terminal::Taken;
 use super::theme::Theme;
+use crate::clock::{Now, Zone};
 use crate::hubs::Hubs;
 use crate::inbox::{Answer, Reply};
 

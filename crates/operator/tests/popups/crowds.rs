@@ -23,10 +23,7 @@ fn more_than_a_handful_is_one_popup_until_there_are_few_again() {
     rig.wait(3000);
     assert_eq!(rig.titles(), ["5 questions from warp/build-42 \u{b7} web"]);
     let (.., group) = rig.popup("5 questions");
-    assert_eq!(
-        group.body,
-        "Answer in a terminal: terok-clearance clearance"
-    );
+    assert_eq!(group.body, "Answer in a terminal: terok-clearance tui");
     assert!(
         group.actions.is_empty(),
         "nobody answers what they cannot see"
@@ -59,7 +56,7 @@ fn a_group_says_who_has_most_and_counts_the_rest() {
     assert_eq!(
         group.body,
         "box b: 3\nbox d: 2\nbox a: 1\nbox c: 1\nand 2 more sandboxes\n\
-         Answer in a terminal: terok-clearance clearance"
+         Answer in a terminal: terok-clearance tui"
     );
 }
 

@@ -3,11 +3,13 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "a test fails by panicking, its helpers too"
 )]
 
 mod answers;
 mod crowds;
+mod live;
 mod notices;
 mod rig;
 mod says;
