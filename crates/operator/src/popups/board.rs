@@ -15,6 +15,7 @@ use super::pace::Pace;
 use super::text::{self, Open, Trouble};
 use crate::clock::{Now, Zone};
 use crate::inbox::{Change, End, HubId, Inbox, Row, RowNumber};
+use crate::notifier::guard::Guard;
 use crate::notifier::{Identity, Notification};
 use crate::words;
 
@@ -24,7 +25,7 @@ use sandboxes::Sandboxes;
 pub const SINGLE: usize = 4;
 /// How long what is on the screen must have stood there for a click to count: a popup that comes,
 /// or moves, under a pointer that is about to click is not answered by that click.
-pub const GUARD: Duration = Duration::from_millis(500);
+pub const GUARD: Duration = Guard::READ;
 /// How long a question that was closed unanswered keeps quiet, however often it is blocked.
 const QUIET: Duration = Duration::from_secs(30);
 /// The least time between two popups that differ in a count alone.

@@ -19,7 +19,7 @@ use crate::clock::{Now, Zone};
 use crate::hubs::Hubs;
 use crate::identity::{ContainerInspector, IdentityResolver};
 use crate::inbox::{Answer, Change, Inbox, Reply, RowNumber};
-use crate::notifier::{ActionKey, Identity, Lifecycle, NotificationId, Notifier};
+use crate::notifier::{ActionKey, Choice, Identity, Lifecycle, NotificationId, Notifier};
 
 /// How popups look.
 #[derive(Debug, Clone, Default)]
@@ -137,7 +137,7 @@ async fn carry_out<N: Notifier>(notifier: &N, jobs: Vec<Job>) -> Vec<Done> {
                     Ok(id) => {
                         let (tell, choice) = oneshot::channel();
                         if !post.last {
-                            let on_action = move |key| drop(tell.send(key));
+                            let on_action = move |choice: Choice| drop(tell.send(choice.key));
                             notifier.on_action(id, Box::new(on_action)).await;
                         }
                         Done::Posted(post, id, choice)

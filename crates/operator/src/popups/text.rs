@@ -9,6 +9,7 @@ use terok_clearance::{
 
 use crate::clock::Zone;
 use crate::inbox::Row;
+use crate::notifier::guard::Guard;
 use crate::notifier::{self, Expiry, Hints, Identity, Notification, Urgency};
 use crate::words;
 
@@ -183,6 +184,8 @@ pub(super) fn question(
         expiry: Expiry::Never,
         hints: PENDING,
         identity,
+        guard: Some(Guard::READ),
+        elsewhere: Some(ELSEWHERE.to_owned()),
         ..Notification::new(&summary)
     }
 }

@@ -129,7 +129,7 @@ impl Live {
                 ..Options::default()
             };
             converse(hubs, &*theirs, resolver, options, async {
-                drop(stopped.await)
+                drop(stopped.await);
             })
             .await;
         });
