@@ -15,6 +15,7 @@ mod report;
 mod sandbox;
 mod screen_rows;
 mod shield_rows;
+mod watch_rows;
 
 use std::process::ExitCode;
 
@@ -32,7 +33,8 @@ one of them. Build it with --release.
   --quick  a tenth of the rounds, to see that everything works
 
 Environment:
-  CLEARANCE_PYTHON  a Python with terok-clearance 0.8.1: its hub is measured in the same run
+  CLEARANCE_PYTHON  a Python with terok-clearance 0.8.1: its hub and its subscriber are measured
+                    in the same run
 ";
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn run() -> anyhow::Result<()> {
             // The programs that are measured are this one, started anew.
             "serve-hub" => return program::serve_hub(directory()?.as_ref()),
             "serve-relay" => return relay::serve(directory()?.as_ref()),
+            "serve-watch" => return watch_rows::serve(directory()?.as_ref()),
             "serve-screen" => return screen_rows::serve(directory()?.as_ref()),
             "measure-shield" => {
                 let part = arguments.next().context("which part?")?;
@@ -85,6 +88,7 @@ fn run() -> anyhow::Result<()> {
     report.start();
     hub_rows::measure(&mut report, part)?;
     screen_rows::measure(&report, part)?;
+    watch_rows::measure(&report, part)?;
     shield_rows::measure(&report, part)?;
     let mut again = vec!["packet-rows".to_owned()];
     again.extend(std::env::args().skip(1));

@@ -104,7 +104,8 @@ fn idle() -> anyhow::Result<Idle> {
     })
 }
 
-fn blocked(container: &ContainerId, number: u32) -> anyhow::Result<Blocked> {
+/// Returns a packet of a sandbox that was dropped.
+pub(crate) fn blocked(container: &ContainerId, number: u32) -> anyhow::Result<Blocked> {
     Ok(Blocked {
         container: container.clone(),
         request: format!("{container}:{number}").parse()?,
@@ -202,7 +203,7 @@ fn with_hubs<T>(
 }
 
 /// Each hub takes a descriptor at both ends.
-fn take_descriptors() {
+pub(crate) fn take_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let all = Rlimit {

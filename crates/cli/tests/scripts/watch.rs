@@ -129,3 +129,77 @@ fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
         }
     }
 }
+
+#[test]
+fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
+    use hub::{Claim, Enforcer, Hub, Options};
+    use terok_clearance::socket::{self, Layout, RuntimeDir};
+    use terok_clearance::{Blocked, ContainerId, Dossier, Outcome, Protocol};
+
+    /// Answers are not what this is about.
+    struct Never;
+
+    impl Enforcer for Never {
+        fn narrow(&self) -> bool {
+            true
+        }
+
+        async fn enforce(&self, _: Claim) -> Outcome {
+            Outcome::Failed("never".into())
+        }
+    }
+
+    const SANDBOXES: u32 = 50;
+    const QUESTIONS: u32 = 10;
+    let session = Session::new();
+    let place = RuntimeDir::new(session.path(""));
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let mut serving = tokio::task::JoinSet::new();
+            let hubs: Vec<(ContainerId, _)> = (0..SANDBOXES)
+                .map(|n| {
+                    let container: ContainerId = format!("sandbox{n}").parse().unwrap();
+                    let listener = socket::bind(&place.of(&container, Layout::D).hub).unwrap();
+                    let hub = Hub::new(Never, Options::default());
+                    let stop = tokio_util::sync::CancellationToken::new();
+                    serving.spawn(hub::serve(hub.clone(), listener, stop));
+                    (container, hub)
+                })
+                .collect();
+            tell.send(()).unwrap();
+            gone.await.unwrap();
+            for n in 0..QUESTIONS {
+                for (container, hub) in &hubs {
+                    hub.report(terok_clearance::Event::Blocked(Blocked {
+                        container: container.clone(),
+                        request: format!("{container}:{n}").parse().unwrap(),
+                        address: "203.0.113.7".parse().unwrap(),
+                        port: 443,
+                        protocol: Protocol::TCP,
+                        domain: Some(format!("n{n}.example").parse().unwrap()),
+                        dossier: Dossier::default(),
+                        process: None,
+                    }));
+                }
+            }
+            serving.join_next().await
+        })
+    });
+    told.recv().unwrap();
+    let mut watch = session.watch(&[]);
+    assert_eq!(watch.next("ready")["hubs"], SANDBOXES);
+    go.send(()).unwrap();
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..SANDBOXES * QUESTIONS {
+        let id = watch.next("pending")["id"].as_str().unwrap().to_owned();
+        assert!(asked.insert(id), "a question came twice");
+    }
+    let (lines, status) = session.json(&["list"]);
+    assert_eq!(status, 0);
+    assert_eq!(lines.len(), asked.len() + 1);
+}

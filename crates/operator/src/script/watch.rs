@@ -11,9 +11,12 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::is_same_container;
 use crate::hubs::Hubs;
-use crate::inbox::{Change, Inbox};
+use crate::inbox::{Change, HubId, Inbox, News};
 use crate::lines::{Line, changed, text};
 use crate::prompt::view::person::{Style, change, ready};
+
+/// How many bytes are written at once, and a line more.
+const AT_ONCE: usize = 32 << 10;
 
 /// What to tell, and how.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +49,16 @@ pub async fn watch<T>(
             }
             if said.is_empty() {
                 let (hub, news) = hubs.next().await;
-                for change in inbox.hear(&hub, news) {
-                    said.push_str(&watching.tell(&change, &inbox));
+                watching.hear(&mut inbox, &hub, news, &mut said);
+                // What is there already goes with it: a write costs more than a line.
+                while said.len() < AT_ONCE && (settled || !hubs.is_settled()) {
+                    tokio::select! {
+                        biased;
+                        (hub, news) = hubs.next() => {
+                            watching.hear(&mut inbox, &hub, news, &mut said);
+                        }
+                        () = std::future::ready(()) => break,
+                    }
                 }
             }
             output.write_all(said.as_bytes()).await?;
@@ -82,6 +93,12 @@ impl Watching {
             text(&Line::Ready { hubs, rows })
         } else {
             ready(hubs, rows, self.style())
+        }
+    }
+
+    fn hear(&self, inbox: &mut Inbox, hub: &HubId, news: News, said: &mut String) {
+        for change in inbox.hear(hub, news) {
+            said.push_str(&self.tell(&change, inbox));
         }
     }
 
