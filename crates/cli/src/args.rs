@@ -19,6 +19,7 @@ Examples:
   terok-clearance run -- npm install     a command in a sandbox; you are asked what it may reach
   terok-clearance clearance              answer the questions of every sandbox of yours
   terok-clearance tui                    the same on the whole screen
+  terok-clearance notifier               the same as popups on your desktop
   terok-clearance clearance --json       the same for a program: one JSON object per line
   terok-clearance list                   what is asked right now, by id
   terok-clearance allow web:17           answer one question

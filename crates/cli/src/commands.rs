@@ -9,6 +9,7 @@ pub mod clearance;
 pub mod demo;
 pub mod install_service;
 pub mod list;
+pub mod notifier;
 pub mod notify;
 pub mod preview;
 pub mod reader;
@@ -60,6 +61,10 @@ pub enum Command {
     /// List what every sandbox asks right now.
     #[command(display_order = 31, long_about = list::ABOUT)]
     List(list::Args),
+
+    /// Ask the questions of every sandbox as popups on your desktop.
+    #[command(display_order = 32, long_about = notifier::ABOUT)]
+    Notifier(notifier::Args),
 
     /// Show a notification, and wait for an answer.
     #[command(display_order = 80, long_about = notify::ABOUT)]
@@ -122,6 +127,8 @@ impl Command {
 
             Self::List(args) => list::perform(args, context),
 
+            Self::Notifier(args) => notifier::perform(args, context),
+
             Self::Notify(args) => notify::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
@@ -147,7 +154,9 @@ impl Command {
     /// Returns what it logs without a `-v`: services say what they do, the others only trouble.
     pub(crate) const fn log_level(&self) -> LevelFilter {
         match self {
-            Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => LevelFilter::INFO,
+            Self::Notifier(_) | Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => {
+                LevelFilter::INFO
+            }
             Self::Reader(args) => args.log_level(),
             _ => LevelFilter::WARN,
         }

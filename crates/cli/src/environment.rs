@@ -30,6 +30,7 @@ pub struct Environment {
     path: Option<OsString>,
     shield_state: Option<PathBuf>,
     bus: Option<OsString>,
+    notify_events: Option<String>,
     terminal: Option<String>,
     columns: Option<usize>,
     inside: bool,
@@ -75,6 +76,9 @@ impl Environment {
             path: set("PATH"),
             shield_state: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
             bus: set("DBUS_SESSION_BUS_ADDRESS"),
+            // Empty is not unset here: it asks for nothing at all.
+            notify_events: variable("TEROK_CLEARANCE_NOTIFY_EVENTS")
+                .map(|events| events.to_string_lossy().into_owned()),
             terminal: text("TERM"),
             columns: text("COLUMNS").and_then(|columns| columns.parse().ok()),
             inside: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
@@ -137,6 +141,11 @@ impl Environment {
     /// Returns the root of the state directories of `terok-shield`, `TEROK_SHIELD_STATE_DIR`.
     pub fn shield_state(&self) -> Option<&Path> {
         self.shield_state.as_deref()
+    }
+
+    /// Returns which kinds of popups are asked for, `TEROK_CLEARANCE_NOTIFY_EVENTS`.
+    pub fn notify_events(&self) -> Option<&str> {
+        self.notify_events.as_deref()
     }
 
     /// Says whether there is a session bus: a program that looks for one may start one otherwise.

@@ -114,7 +114,7 @@ fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
 }
 
 /// Returns the zone that the clocks of this machine show, or the one that `TZ` names.
-fn here() -> Zone {
+pub(super) fn here() -> Zone {
     let zone = TimeZone::system();
     Zone::new(move |second| {
         Timestamp::from_second(second).map_or(0, |at| zone.to_offset(at).seconds())
