@@ -110,7 +110,7 @@ async fn a_click_that_comes_too_soon_is_not_taken_and_it_is_asked_again() {
     let notifier = service.meets(bus.session(), USUAL).await;
     let guarded = Notification {
         body: "who".to_owned(),
-        guard: Some(Duration::from_mins(1)),
+        guard: Some(Duration::from_secs(60)),
         ..question("a")
     };
     let (id, _) = service.is_shown(&notifier, guarded, 1).await;
@@ -127,12 +127,12 @@ async fn a_click_that_comes_too_soon_is_not_taken_and_it_is_asked_again() {
         again.body
     );
     // Another that appears may have moved it.
-    pass(Duration::from_mins(1)).await;
+    pass(Duration::from_secs(60)).await;
     service.is_shown(&notifier, question("b"), 3).await;
     service.chosen(2, "allow").await;
     service.shows(2).await;
     sync(&mut service, &notifier).await;
-    pass(Duration::from_mins(1)).await;
+    pass(Duration::from_secs(60)).await;
     service.chosen(2, "deny").await;
     assert_eq!(key(chosen).await.as_deref(), Some("deny"));
 }

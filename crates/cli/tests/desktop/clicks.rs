@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clicks, signals and the end of a service.
+
+use std::process::Command;
+use std::time::Duration;
+
+use operator::notifier::{DbusNotifier, Notification, Notifier as _, Session};
+use rustix::process::Signal;
+use tokio::sync::oneshot;
+
+use crate::picture::Picture;
+use crate::screen::{Desktop, Service};
+
+/// A click on each button comes back as its action, and nothing stays on the screen.
+fn answers(kind: Service) {
+    let desktop = Desktop::new(kind);
+    for (button, key) in [(0, "allow"), (1, "deny")] {
+        let mut asking = desktop.ask();
+        desktop.read_and_click(button);
+        assert_eq!(asking.line(), key);
+        assert!(asking.end().success());
+        desktop.until(Picture::is_empty);
+    }
+}
+
+#[test]
+fn a_click_is_the_answer_with_mate() {
+    answers(Service::Mate);
+}
+
+#[test]
+fn a_click_is_the_answer_with_xfce() {
+    answers(Service::Xfce);
+}
+
+#[test]
+fn a_click_is_the_answer_with_notification_daemon() {
+    answers(Service::Gnome2);
+}
+
+/// A service that is killed has its popups shown again by the next one, and they can be answered.
+fn survives(kind: Service) {
+    let mut desktop = Desktop::new(kind);
+    let mut asking = desktop.ask();
+    desktop.popup();
+    desktop.kill_service();
+    desktop.start_service();
+    desktop.read_and_click(1);
+    assert_eq!(asking.line(), "deny");
+    assert!(asking.end().success());
+}
+
+#[test]
+fn what_is_asked_survives_mates_service() {
+    survives(Service::Mate);
+}
+
+#[test]
+fn what_is_asked_survives_xfces_service() {
+    survives(Service::Xfce);
+}
+
+#[test]
+fn what_is_asked_survives_notification_daemon() {
+    survives(Service::Gnome2);
+}
+
+/// Invariant: closing a prompt is no answer. Ctrl-C and SIGTERM take the popup away.
+fn is_taken_away(kind: Service) {
+    let desktop = Desktop::new(kind);
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut asking = desktop.ask();
+        desktop.popup();
+        asking.signal(signal);
+        assert_eq!(asking.line(), "", "nothing was chosen");
+        assert_eq!(asking.end().code(), Some(status));
+        desktop.until(Picture::is_empty);
+    }
+}
+
+#[test]
+fn what_is_ended_is_taken_away_from_mate() {
+    is_taken_away(Service::Mate);
+}
+
+#[test]
+fn what_is_ended_is_taken_away_from_xfce() {
+    is_taken_away(Service::Xfce);
+}
+
+/// A click that comes too soon is not taken: it is asked again, with a line more that says so.
+fn is_guarded(kind: Service) {
+    let desktop = Desktop::new(kind);
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let question = |guard| Notification {
+        actions: vec!["allow:Allow".parse().unwrap(), "deny:Deny".parse().unwrap()],
+        body: "Container: x".to_owned(),
+        expiry: operator::notifier::Expiry::Never,
+        guard,
+        ..Notification::new("Blocked: api.example.com:443")
+    };
+    let session = Session::new(&desktop.bus(), "terok");
+    let (notifier, id, mut chosen) = runtime.block_on(async {
+        let notifier = DbusNotifier::connect(session).await.unwrap();
+        // Longer than any machine takes to click.
+        let guard = Some(Duration::from_secs(3600));
+        let id = notifier.notify(question(guard)).await.unwrap();
+        let (tell, chosen) = oneshot::channel();
+        let on_action = Box::new(|choice| drop(tell.send(choice)));
+        notifier.on_action(id, on_action).await;
+        (notifier, id, chosen)
+    });
+    let first = desktop.popup();
+    desktop.click(&first, 0);
+    // The notifier runs while the pictures are taken.
+    let again = runtime.block_on(async {
+        loop {
+            tokio::time::timeout(Duration::from_millis(20), &mut chosen)
+                .await
+                .expect_err("a click that came too soon was taken");
+            let now = desktop.picture();
+            if now.buttons().len() == 2 && now.popup_height() > first.popup_height() {
+                return now;
+            }
+        }
+    });
+    assert!(again != first);
+    // The same question unguarded: what waited for the answer waits still.
+    runtime.block_on(async {
+        let unguarded = Notification {
+            replaces: Some(id),
+            ..question(None)
+        };
+        notifier.notify(unguarded).await.unwrap();
+    });
+    let shown = desktop.popup();
+    desktop.click(&shown, 1);
+    let choice = runtime.block_on(&mut chosen).unwrap();
+    assert_eq!(choice.key.as_str(), "deny");
+    runtime.block_on(notifier.disconnect());
+}
+
+#[test]
+fn a_click_too_soon_is_asked_again_with_mate() {
+    is_guarded(Service::Mate);
+}
+
+#[test]
+fn a_click_too_soon_is_asked_again_with_xfce() {
+    is_guarded(Service::Xfce);
+}
+
+#[test]
+fn a_click_too_soon_is_asked_again_with_notification_daemon() {
+    is_guarded(Service::Gnome2);
+}
+
+/// Within a user namespace our number is not the one that the bus sees: the outer one is offered.
+#[test]
+fn the_bus_takes_us_from_within_a_user_namespace() {
+    let desktop = Desktop::new(Service::Mate);
+    let mut inside: Command = desktop.on_it("unshare");
+    inside
+        .args(["--user", "--map-user=12345", "--map-group=12345", "--"])
+        .arg(env!("CARGO_BIN_EXE_terok-clearance"));
+    let mut asking = Desktop::ask_by(&mut inside);
+    desktop.read_and_click(0);
+    assert_eq!(asking.line(), "allow");
+}

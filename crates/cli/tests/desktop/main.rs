@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Popups of three real notification services that draw buttons, on a screen of their own: what is
+//! on the picture, and what a real click on it does. `./check desktop` runs it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says where, and has a clock and an environment"
+)]
+
+mod clicks;
+mod picture;
+mod screen;
