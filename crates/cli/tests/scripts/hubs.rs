@@ -212,7 +212,8 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
     drop(hub);
     hub = session.hub_of("db");
     meet(vec![watch.next("lapsed")]);
-    // The prompt says the same lines.
+    // The prompt says the same lines. This question stays, whatever number it has.
+    session.report_of("db", &["one.example"]);
     let mut prompt = session.command(&["clearance", "--json"]);
     let mut prompt = Process(
         prompt
@@ -222,7 +223,7 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
             .unwrap(),
     );
     let mut input = prompt.0.stdin.take().unwrap();
-    input.write_all(b"l\nd 1\na 9\n").unwrap();
+    input.write_all(b"l\nd 1\nd 2\nd 3\na 9\n").unwrap();
     drop(input);
     let output = BufReader::new(prompt.0.stdout.take().unwrap());
     meet(
