@@ -31,7 +31,7 @@ async fn kill(hub: Running) {
 async fn asked_again(place: &Place, prompt: &mut Running, shield: &Shield) {
     assert_eq!(
         event(prompt, "lapsed").await,
-        json!({"event": "lapsed", "row": 1})
+        json!({"event": "lapsed", "row": 1, "request": format!("{CONTAINER}:1")})
     );
     prompt.say("a 1").await;
     let refused = event(prompt, "refused").await;
