@@ -29,7 +29,7 @@ pub struct Notification {
     /// Whom it is about.
     pub identity: Identity,
     /// A choice that comes sooner than this after it appeared, or after what is around it moved,
-    /// is not taken: it is shown again and says so. [`super::Guard::READ`] is a good time.
+    /// is not taken: it is shown again and says so. [`super::guard::Guard::READ`] is a good time.
     pub guard: Option<Duration>,
     /// Says how to choose where what shows it has no buttons.
     pub elsewhere: Option<String>,
