@@ -4,6 +4,7 @@
 //! Nothing polls: an idle operator of a thousand hubs uses no processor. A directory that is not
 //! there yet is waited for in the nearest one that is.
 
+mod answers;
 mod follow;
 mod place;
 mod watch;
@@ -21,6 +22,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::inbox::{HubId, News};
+use crate::unless_panicked;
+
+pub use answers::Answers;
 
 use follow::{Told, follow};
 use place::{Mark, Place};
@@ -93,11 +97,7 @@ impl Hubs {
             tokio::select! {
                 biased;
                 Some(ended) = self.tasks.join_next() => {
-                    if let Err(error) = ended
-                        && let Ok(panic) = error.try_into_panic()
-                    {
-                        std::panic::resume_unwind(panic);
-                    }
+                    unless_panicked(ended);
                 }
                 () = self.watch.changed() => self.look(),
                 Some((hub, told)) = self.told.recv() => {

@@ -22,10 +22,22 @@ pub mod tui;
 pub mod words;
 
 use terok_clearance::DisplayText;
+use tokio::task::JoinError;
 
 /// Returns an error with its causes, harmless to show.
 fn whole_story(error: &dyn std::error::Error) -> DisplayText {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();
     DisplayText::new(&causes.join(": "))
+}
+
+/// Returns what a task returned, nothing if it was cancelled; goes on panicking where it panicked.
+fn unless_panicked<T>(ended: Result<T, JoinError>) -> Option<T> {
+    match ended {
+        Ok(value) => Some(value),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => None,
+        },
+    }
 }

@@ -10,13 +10,11 @@ pub(crate) mod view;
 
 use std::io::{self, Write};
 
-use terok_clearance::client::AnswerError;
-use terok_clearance::{Action, Decision, DisplayText, RequestId};
+use terok_clearance::{Action, DisplayText, RequestId};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::task::JoinSet;
 
-use crate::hubs::Hubs;
-use crate::inbox::{Answer, Change, Inbox, Reply, RowNumber};
+use crate::hubs::{Answers, Hubs};
+use crate::inbox::{Change, Inbox, RowNumber};
 
 use command::Command;
 use hush::Hush;
@@ -72,7 +70,7 @@ pub async fn converse<T>(
         inbox: Inbox::new(),
         output,
         options,
-        answers: JoinSet::new(),
+        answers: Answers::default(),
         hush: Hush::default(),
         settled: false,
     };
@@ -88,7 +86,7 @@ struct Prompt<W> {
     inbox: Inbox,
     output: W,
     options: Options,
-    answers: JoinSet<(Answer, Result<Decision, AnswerError>)>,
+    answers: Answers,
     hush: Hush,
     /// Whether every hub that was there at the start has been heard.
     settled: bool,
@@ -103,7 +101,10 @@ impl<W: Write> Prompt<W> {
         while open || !self.answers.is_empty() {
             tokio::select! {
                 biased;
-                Some(answered) = self.answers.join_next() => self.answered(answered)?,
+                (answer, reply) = self.answers.next() => {
+                    let changes = self.inbox.settle(&answer, reply);
+                    self.changed(&changes)?;
+                }
                 line = lines.next_line(), if open && self.settled => {
                     open = match line? {
                         Some(line) => self.take(&line)?,
@@ -167,35 +168,8 @@ impl<W: Write> Prompt<W> {
                 return self.say(&Say::NotSent(row, &refusal));
             }
         };
-        for answer in answers {
-            let client = self.hubs.client(&answer.hub);
-            self.answers.spawn(async move {
-                let Some(client) = client else {
-                    // A row is of a hub that was reached, and a hub that was reached has a client.
-                    return (answer, Err(AnswerError::TooOld("answering")));
-                };
-                let scope = Some(answer.scope.clone());
-                let decided = client.decide(&answer.request, action.into(), scope).await;
-                (answer, decided)
-            });
-        }
+        self.answers.send(&self.hubs, answers);
         self.say(&Say::Sent(row, action))
-    }
-
-    fn answered(
-        &mut self,
-        answered: Result<(Answer, Result<Decision, AnswerError>), tokio::task::JoinError>,
-    ) -> io::Result<()> {
-        match answered {
-            Ok((answer, result)) => {
-                let changes = self.inbox.settle(&answer, Reply::from(result));
-                self.changed(&changes)
-            }
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_cancelled) => Ok(()),
-            },
-        }
     }
 
     fn changed(&mut self, changes: &[Change]) -> io::Result<()> {

@@ -6,20 +6,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use terok_clearance::client::AnswerError;
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{ContainerId, Decision, DisplayText, ShieldState};
+use terok_clearance::{ContainerId, DisplayText, ShieldState};
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::{Board, Click, Order, Post, Slot};
 use super::category::Categories;
 use crate::clock::{Now, Zone};
-use crate::hubs::Hubs;
+use crate::hubs::{Answers, Hubs};
 use crate::identity::{ContainerInspector, IdentityResolver};
-use crate::inbox::{Answer, Change, Inbox, Reply, RowNumber};
+use crate::inbox::{Change, Inbox, RowNumber};
 use crate::notifier::{ActionKey, Choice, Identity, Lifecycle, NotificationId, Notifier};
+use crate::unless_panicked;
 
 /// How popups look.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +63,7 @@ where
         board: Board::new(options.categories, options.zone, options.icon),
         notifier,
         resolver,
-        answers: JoinSet::new(),
+        answers: Answers::default(),
         choices: JoinSet::new(),
         lookups: JoinSet::new(),
         sought: BTreeSet::new(),
@@ -156,7 +156,7 @@ struct Bridge<'a, N, I> {
     board: Board,
     notifier: &'a N,
     resolver: Arc<IdentityResolver<I>>,
-    answers: JoinSet<(Answer, Result<Decision, AnswerError>)>,
+    answers: Answers,
     /// What is chosen on each popup; nothing if it is closed.
     choices: JoinSet<(Slot, u64, Option<ActionKey>)>,
     lookups: JoinSet<(ContainerId, Identity)>,
@@ -199,11 +199,9 @@ impl<N: Notifier, I: ContainerInspector + 'static> Bridge<'_, N, I> {
                     self.chosen(slot, version, key.as_ref());
                 }
             }
-            Some(answered) = self.answers.join_next() => {
-                if let Some((answer, result)) = unless_panicked(answered) {
-                    let changes = self.inbox.settle(&answer, Reply::from(result));
-                    self.changed(&changes);
-                }
+            (answer, reply) = self.answers.next() => {
+                let changes = self.inbox.settle(&answer, reply);
+                self.changed(&changes);
             }
             Some(found) = self.lookups.join_next() => {
                 if let Some((container, identity)) = unless_panicked(found) {
@@ -301,7 +299,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> Bridge<'_, N, I> {
             Click::Answer(row, action) => match self.inbox.answer(row, action) {
                 Ok(answers) => {
                     tracing::info!(row = row.get(), %action, "answered on a popup");
-                    self.send(answers);
+                    self.answers.send(&self.hubs, answers);
                 }
                 Err(refusal) => {
                     tracing::info!(row = row.get(), %action, %refusal, "a click answers nothing");
@@ -309,23 +307,6 @@ impl<N: Notifier, I: ContainerInspector + 'static> Bridge<'_, N, I> {
             },
             Click::Again(why) => tracing::info!(why, "a click does not count; it is asked again"),
             Click::Nothing => {}
-        }
-    }
-
-    fn send(&mut self, answers: Vec<Answer>) {
-        for answer in answers {
-            let client = self.hubs.client(&answer.hub);
-            self.answers.spawn(async move {
-                let Some(client) = client else {
-                    // Its hub is gone since, and with it the question.
-                    return (answer, Err(AnswerError::TooOld("answering")));
-                };
-                let scope = Some(answer.scope.clone());
-                let decided = client
-                    .decide(&answer.request, answer.action.into(), scope)
-                    .await;
-                (answer, decided)
-            });
         }
     }
 
@@ -431,15 +412,5 @@ fn log(change: &Change, inbox: &Inbox) {
         }
         Change::Again(_) | Change::Synced(_) | Change::Container { .. } | Change::Shield { .. } => {
         }
-    }
-}
-
-fn unless_panicked<T>(ended: Result<T, JoinError>) -> Option<T> {
-    match ended {
-        Ok(value) => Some(value),
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_cancelled) => None,
-        },
     }
 }
