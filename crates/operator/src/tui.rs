@@ -2,7 +2,8 @@
 //! The full-screen UI: what waits for an answer, what an answer opens, and what became of it.
 //!
 //! [`Model`] is pure: what happens comes in as a [`Msg`] with the time, what is to be done goes out
-//! as an [`Effect`], and `&Model` is the widget. [`converse`] is the one loop around it. Nothing
+//! as an [`Effect`], and `&Model` is the widget. [`Ui`] is the one loop around it, [`converse`] the
+//! same from its start to its end. Nothing
 //! ticks: times are shown as the clock's, so that an idle screen has nothing to redraw.
 //!
 //! What keeps an answer from meeting another question than the one that was read: the selection
@@ -33,5 +34,5 @@ mod wrap;
 pub use crate::clock::{Now, Zone};
 pub use keys::{Command, Move};
 pub use model::{Effect, Model, Msg};
-pub use run::{Ended, Options, converse};
+pub use run::{Ended, Happened, Options, Ui, converse};
 pub use theme::Theme;

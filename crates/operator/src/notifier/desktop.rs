@@ -136,6 +136,12 @@ impl DbusNotifier {
         Ok(Self::start(session, bus).await)
     }
 
+    /// Says whether a program shows notifications in `session` right now; one that the bus could
+    /// start does not count.
+    pub async fn is_there(session: &Session) -> Result<bool, ConnectError> {
+        Ok(Bus::connect(session).await?.owner.is_some())
+    }
+
     async fn start(session: Session, bus: Bus) -> Self {
         let (commands, taken) = mpsc::channel(64);
         let answers = Arc::new(AtomicBool::new(true));

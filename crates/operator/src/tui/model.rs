@@ -159,6 +159,9 @@ impl Model {
                 None
             }
             Msg::Resized | Msg::Resumed => {
+                if matches!(msg, Msg::Resumed) {
+                    self.under_way.leaving = false;
+                }
                 // Nobody has seen the screen meanwhile.
                 self.shown = None;
                 self.changed = true;
@@ -180,6 +183,11 @@ impl Model {
     /// Says whether there is something new to draw.
     pub const fn is_changed(&self) -> bool {
         self.changed
+    }
+
+    /// Says whether the mouse is taken, not left to the terminal.
+    pub(super) const fn takes_mouse(&self) -> bool {
+        self.mouse
     }
 
     pub(super) fn touch(&mut self) {

@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The loop: keys, hubs, replies and signals go into the model; effects and frames come out.
 
-use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
 use crossterm::event::{Event, EventStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use rustix::process::Signal;
-use terok_clearance::Decision;
-use terok_clearance::client::AnswerError;
-use tokio::signal::unix::{self, SignalKind, signal};
-use tokio::task::{JoinError, JoinSet};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::model::{Effect, Model, Msg};
 use super::terminal::Taken;
 use super::theme::Theme;
 use crate::clock::{Now, Zone};
-use crate::hubs::Hubs;
-use crate::inbox::{Answer, Reply};
+use crate::hubs::{Answers, Hubs};
+use crate::inbox::Inbox;
 
 /// How the UI looks.
 #[derive(Debug, Clone, Default)]
@@ -45,9 +41,6 @@ pub enum Ended<T> {
 const FRAME: Duration = Duration::from_millis(33);
 /// The most news that are taken in before keys have their turn.
 const AT_ONCE: usize = 64;
-/// The most answers that are on their way at the same time.
-const IN_FLIGHT: usize = 64;
-
 /// Asks on the terminal that standard input and output are, until the person leaves or `stop`
 /// resolves.
 ///
@@ -67,69 +60,145 @@ pub async fn converse<T>(
     }
 }
 
-struct Ui {
-    hubs: Hubs,
-    model: Model,
-    terminal: Taken,
-    keys: EventStream,
-    queue: VecDeque<Answer>,
-    answers: JoinSet<(Answer, Result<Decision, AnswerError>)>,
-    start: Instant,
-    drawn: Option<Instant>,
-}
-
 async fn run<T>(hubs: Hubs, place: &str, options: Options) -> io::Result<Ended<T>> {
     let mut suspend = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
     let mut resume = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
-    if options.theme.color {
-        // Whether there are colours was decided before, not by the library's own look around.
-        crossterm::style::force_color_output(true);
-    }
-    let mut ui = Ui {
-        hubs,
-        model: Model::new(place, options.theme, options.zone),
-        terminal: Taken::take()?,
-        keys: EventStream::new(),
-        queue: VecDeque::new(),
-        answers: JoinSet::new(),
-        start: Instant::now(),
-        drawn: None,
-    };
-    if ui.hubs.is_settled() {
-        ui.tell(Msg::Settled);
-    }
+    let mut ui = Ui::new(hubs, place, options);
+    ui.open()?;
     loop {
-        if let Some(ended) = ui.turn(&mut suspend, &mut resume).await? {
-            return Ok(ended);
+        tokio::select! {
+            biased;
+            _ = suspend.recv() => ui.suspend()?,
+            // Somebody stopped us without a word; the terminal may have been another's since.
+            _ = resume.recv() => ui.open()?,
+            happened = ui.next() => match happened? {
+                Happened::News => {}
+                Happened::Suspend => ui.suspend()?,
+                Happened::Left => return Ok(Ended::Done),
+                Happened::Interrupted => return Ok(Ended::Interrupted),
+            },
         }
     }
 }
 
+/// The UI, which others may open and close: while it is closed it listens on, and the terminal is
+/// theirs.
+pub struct Ui {
+    hubs: Hubs,
+    model: Model,
+    answers: Answers,
+    open: Option<Open>,
+    start: Instant,
+    drawn: Option<Instant>,
+}
+
+/// What it has of the terminal while it is open.
+struct Open {
+    terminal: Taken,
+    keys: EventStream,
+}
+
+/// What [`Ui::next`] has taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// Something that it has seen to.
+    News,
+    /// The person wants to leave.
+    Left,
+    /// The person pressed Ctrl-C.
+    Interrupted,
+    /// The person wants the shell for a while, as with Ctrl-Z.
+    Suspend,
+}
+
+impl std::fmt::Debug for Ui {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ui")
+            .field("open", &self.open.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Ui {
-    async fn turn<T>(
-        &mut self,
-        suspend: &mut unix::Signal,
-        resume: &mut unix::Signal,
-    ) -> io::Result<Option<Ended<T>>> {
+    /// Returns it closed: nothing is painted, and no key is read.
+    pub fn new(hubs: Hubs, place: &str, options: Options) -> Self {
+        if options.theme.color {
+            // Whether there are colours was decided before, not by the library's own look around.
+            crossterm::style::force_color_output(true);
+        }
+        let mut ui = Self {
+            hubs,
+            model: Model::new(place, options.theme, options.zone),
+            answers: Answers::default(),
+            open: None,
+            start: Instant::now(),
+            drawn: None,
+        };
+        ui.settle();
+        ui
+    }
+
+    /// Takes the terminal that standard input and output are, and paints; takes and paints it anew
+    /// where it is open already.
+    ///
+    /// Fails where they are no terminal. Dropping the UI, and a panic, give it back as it was.
+    pub fn open(&mut self) -> io::Result<()> {
+        match &mut self.open {
+            Some(open) => open.terminal.take_again()?,
+            None => {
+                let mut terminal = Taken::take()?;
+                terminal.mouse(self.model.takes_mouse())?;
+                let keys = EventStream::new();
+                self.open = Some(Open { terminal, keys });
+            }
+        }
+        self.tell(Msg::Resumed);
+        self.draw()
+    }
+
+    /// Gives the terminal back, if it is taken.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Says whether it has the terminal.
+    pub const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Returns what is asked.
+    pub const fn inbox(&self) -> &Inbox {
+        self.model.inbox()
+    }
+
+    /// Gives the terminal back and stops, as Ctrl-Z does, until the shell lets us go on. Does
+    /// nothing, and says so, where there is no shell that would.
+    pub fn suspend(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let resumed = open.terminal.suspend()?;
+        self.tell(if resumed { Msg::Resumed } else { Msg::NoShell });
+        self.draw()
+    }
+
+    /// Takes in the next thing that happens. Fails when the terminal does, or is at its end.
+    ///
+    /// A call that is dropped before it is done loses nothing.
+    pub async fn next(&mut self) -> io::Result<Happened> {
         let due = match self.drawn {
             Some(drawn) => drawn.checked_add(FRAME).unwrap_or(drawn),
             None => self.start,
         };
+        let draw = self.is_open() && self.model.is_changed();
         tokio::select! {
             biased;
-            event = self.keys.next() => match event {
-                Some(event) => return self.event(event?),
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            },
-            _ = suspend.recv() => self.suspend()?,
-            _ = resume.recv() => {
-                // Somebody stopped us without a word; the terminal may have been another's since.
-                self.terminal.take_again()?;
-                self.tell(Msg::Resumed);
-                self.draw()?;
+            event = pressed(&mut self.open) => return self.event(event?),
+            (answer, reply) = self.answers.next() => {
+                let effect = self.model.update(Msg::Replied(answer, reply), self.now());
+                return self.perform(effect);
             }
-            Some(answered) = self.answers.join_next() => return self.answered(answered),
-            () = sleep_until(due), if self.model.is_changed() => self.draw()?,
+            () = sleep_until(due), if draw => self.draw()?,
             (hub, news) = self.hubs.next() => {
                 self.tell(Msg::News(hub, news));
                 for _ in 1..AT_ONCE {
@@ -138,12 +207,16 @@ impl Ui {
                     };
                     self.tell(Msg::News(hub, news));
                 }
-                if self.hubs.is_settled() {
-                    self.tell(Msg::Settled);
-                }
+                self.settle();
             }
         }
-        Ok(None)
+        Ok(Happened::News)
+    }
+
+    fn settle(&mut self) {
+        if self.hubs.is_settled() {
+            self.tell(Msg::Settled);
+        }
     }
 
     /// Tells the model something that asks for nothing.
@@ -152,98 +225,60 @@ impl Ui {
         debug_assert_eq!(effect, None);
     }
 
-    fn event<T>(&mut self, event: Event) -> io::Result<Option<Ended<T>>> {
+    fn event(&mut self, event: Event) -> io::Result<Happened> {
         let msg = match event {
             Event::Key(key) => Msg::Key(key),
             Event::Mouse(mouse) => Msg::Mouse(mouse),
             Event::Paste(text) => Msg::Paste(text),
             Event::Resize(..) => {
-                self.terminal.clear()?;
+                self.clear()?;
                 Msg::Resized
             }
-            Event::FocusGained | Event::FocusLost => return Ok(None),
+            Event::FocusGained | Event::FocusLost => return Ok(Happened::News),
         };
         let effect = self.model.update(msg, self.now());
-        let ended = match effect {
-            Some(effect) => self.perform(effect)?,
-            None => None,
-        };
+        let happened = self.perform(effect)?;
         // Whoever presses a key wants to see what it did.
-        if ended.is_none() && self.model.is_changed() {
+        if happened == Happened::News && self.model.is_changed() {
             self.draw()?;
         }
-        Ok(ended)
+        Ok(happened)
     }
 
-    fn perform<T>(&mut self, effect: Effect) -> io::Result<Option<Ended<T>>> {
+    fn perform(&mut self, effect: Option<Effect>) -> io::Result<Happened> {
         match effect {
-            Effect::Answer(answers) => {
-                self.queue.extend(answers);
-                self.send();
-            }
-            Effect::Refresh => {
+            None => {}
+            Some(Effect::Answer(answers)) => self.answers.send(&self.hubs, answers),
+            Some(Effect::Refresh) => {
                 self.hubs.poke();
-                self.terminal.clear()?;
+                self.clear()?;
             }
-            Effect::Mouse(mouse) => self.terminal.mouse(mouse)?,
-            Effect::Suspend => self.suspend()?,
-            Effect::Quit => return Ok(Some(Ended::Done)),
-            Effect::Interrupt => return Ok(Some(Ended::Interrupted)),
-        }
-        Ok(None)
-    }
-
-    fn suspend(&mut self) -> io::Result<()> {
-        let resumed = self.terminal.suspend()?;
-        self.tell(if resumed { Msg::Resumed } else { Msg::NoShell });
-        self.draw()
-    }
-
-    /// Sends the answers that wait, as many as may be on their way at once.
-    fn send(&mut self) {
-        while self.answers.len() < IN_FLIGHT
-            && let Some(answer) = self.queue.pop_front()
-        {
-            let client = self.hubs.client(&answer.hub);
-            self.answers.spawn(async move {
-                let Some(client) = client else {
-                    // Its hub is gone since, and with it the question.
-                    return (answer, Err(AnswerError::TooOld("answering")));
-                };
-                let scope = Some(answer.scope.clone());
-                let decided = client
-                    .decide(&answer.request, answer.action.into(), scope)
-                    .await;
-                (answer, decided)
-            });
-        }
-    }
-
-    fn answered<T>(
-        &mut self,
-        answered: Result<(Answer, Result<Decision, AnswerError>), JoinError>,
-    ) -> io::Result<Option<Ended<T>>> {
-        let effect = match answered {
-            Ok((answer, result)) => {
-                let msg = Msg::Replied(answer, Reply::from(result));
-                self.model.update(msg, self.now())
+            Some(Effect::Mouse(mouse)) => {
+                if let Some(open) = &mut self.open {
+                    open.terminal.mouse(mouse)?;
+                }
             }
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_cancelled) => None,
-            },
-        };
-        self.send();
-        match effect {
-            Some(effect) => self.perform(effect),
-            None => Ok(None),
+            Some(Effect::Suspend) => return Ok(Happened::Suspend),
+            Some(Effect::Quit) => return Ok(Happened::Left),
+            Some(Effect::Interrupt) => return Ok(Happened::Interrupted),
+        }
+        Ok(Happened::News)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        match &mut self.open {
+            Some(open) => open.terminal.clear(),
+            None => Ok(()),
         }
     }
 
     fn draw(&mut self) -> io::Result<()> {
         let now = self.now();
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
         let model = &mut self.model;
-        self.terminal.screen.draw(|frame| {
+        open.terminal.screen.draw(|frame| {
             model.lay_out(frame.area(), now);
             frame.render_widget(&*model, frame.area());
         })?;
@@ -257,5 +292,16 @@ impl Ui {
             epoch: crate::prompt::now(),
             steady: self.start.elapsed(),
         }
+    }
+}
+
+/// Returns what is pressed next; does not end while the UI is closed.
+async fn pressed(open: &mut Option<Open>) -> io::Result<Event> {
+    match open {
+        Some(open) => match open.keys.next().await {
+            Some(event) => event,
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        },
+        None => std::future::pending().await,
     }
 }
