@@ -13,9 +13,7 @@ use std::sync::Arc;
 
 use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{
-    Action, ContainerId, Decision, DisplayText, RequestId, Resolution, ShieldState,
-};
+use terok_clearance::{Action, Decision, DisplayText, RequestId, Resolution, ShieldState};
 
 pub use news::{Answer, Change, End, HubId, News, Refusal, Reply};
 pub use row::{Row, RowNumber, RowNumberError};
@@ -38,6 +36,8 @@ pub struct Inbox {
     keys: HashMap<Key, RowNumber>,
     hubs: BTreeMap<HubId, Hub>,
     ended: VecDeque<(RowNumber, End)>,
+    /// Those behind whose socket no hub was found.
+    unreachable: BTreeSet<HubId>,
     last: Option<RowNumber>,
 }
 
@@ -72,6 +72,12 @@ impl Inbox {
         self.hubs.iter().map(|(id, hub)| (id, hub.up))
     }
 
+    /// Returns how many sockets are there of which nobody could be heard: what is asked behind them
+    /// is not among the rows.
+    pub fn unreachable(&self) -> usize {
+        self.unreachable.len()
+    }
+
     /// Says whether there is a connection to `hub`.
     pub fn is_up(&self, hub: &HubId) -> bool {
         self.hubs.get(hub).is_some_and(|hub| hub.up)
@@ -103,7 +109,10 @@ impl Inbox {
             News::Gone => self.gone(hub, &mut changes),
             // Of one that was there before, it is known that it is away.
             News::Unreachable(_) if self.hubs.contains_key(hub) => {}
-            News::Unreachable(reason) => changes.push(Change::Unreachable(hub.clone(), reason)),
+            News::Unreachable(reason) => {
+                self.unreachable.insert(hub.clone());
+                changes.push(Change::Unreachable(hub.clone(), reason));
+            }
             News::Said(event) => self.said(hub, event, &mut changes),
         }
         changes
@@ -261,6 +270,7 @@ impl Inbox {
     }
 
     fn up(&mut self, hub: &HubId, speaks: Speaks, changes: &mut Vec<Change>) {
+        self.unreachable.remove(hub);
         let state = self.hubs.entry(hub.clone()).or_insert_with(|| Hub {
             speaks,
             up: false,
@@ -547,32 +557,6 @@ impl Inbox {
         for number in numbers {
             self.close(number, end.clone(), changes);
         }
-    }
-
-    /// Ends the rows of a sandbox of which a Clearance1 hub has said what makes them void; over
-    /// Clearance2 it says so for each of them.
-    fn void(
-        &mut self,
-        hub: &HubId,
-        container: &ContainerId,
-        reason: &str,
-        changes: &mut Vec<Change>,
-    ) {
-        let Some(state) = self.hubs.get(hub) else {
-            return;
-        };
-        // What it has forgotten it cannot withdraw.
-        let lapsed_only = state.speaks == Speaks::Clearance2;
-        // `terok-shield down` gives the podman name, the reader the id: a hub's own sandbox is
-        // meant by either.
-        let whole = hub.sandbox().is_some();
-        let end = End::Withdrawn(reason.into());
-        self.end_rows(
-            hub,
-            |row| (whole || row.container() == container) && (row.lapsed || !lapsed_only),
-            &end,
-            changes,
-        );
     }
 }
 

@@ -2,7 +2,8 @@
 //! What is left of the rows after a hub was away: no question is lost, and none meets an answer
 //! that was not meant for it.
 
-use terok_clearance::RequestId;
+use terok_clearance::client::Speaks;
+use terok_clearance::{ContainerId, RequestId};
 
 use super::row::{Entry, Flow, Row};
 use super::{Answer, Change, End, Hub, HubId, Inbox};
@@ -10,6 +11,7 @@ use super::{Answer, Change, End, Hub, HubId, Inbox};
 impl Inbox {
     /// Takes in that a hub's socket is gone.
     pub(super) fn gone(&mut self, hub: &HubId, changes: &mut Vec<Change>) {
+        self.unreachable.remove(hub);
         if hub.sandbox().is_some() {
             // It ends with its sandbox, and nobody wants to go anywhere any more.
             self.end_rows(hub, |_| true, &End::HubGone, changes);
@@ -118,6 +120,32 @@ impl Inbox {
         for request in doubtful {
             self.drop_entry(hub, &request, End::Vanished, changes);
         }
+    }
+
+    /// Ends the rows of a sandbox of which a Clearance1 hub has said what makes them void; over
+    /// Clearance2 it says so for each of them.
+    pub(super) fn void(
+        &mut self,
+        hub: &HubId,
+        container: &ContainerId,
+        reason: &str,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(state) = self.hubs.get(hub) else {
+            return;
+        };
+        // What it has forgotten it cannot withdraw.
+        let lapsed_only = state.speaks == Speaks::Clearance2;
+        // `terok-shield down` gives the podman name, the reader the id: a hub's own sandbox is
+        // meant by either.
+        let whole = hub.sandbox().is_some();
+        let end = End::Withdrawn(reason.into());
+        self.end_rows(
+            hub,
+            |row| (whole || row.container() == container) && (row.lapsed || !lapsed_only),
+            &end,
+            changes,
+        );
     }
 }
 

@@ -45,6 +45,13 @@ impl Model {
         if away > 0 {
             spans.push(Span::styled(format!("  {away} AWAY"), theme.bad()));
         }
+        let unreachable = self.inbox.unreachable();
+        if unreachable > 0 {
+            spans.push(Span::styled(
+                format!("  {unreachable} UNREACHABLE"),
+                theme.bad(),
+            ));
+        }
         let used: usize = spans.iter().map(Span::width).sum();
         let place = self.place.as_str();
         if let Some(room) = width

@@ -2,9 +2,11 @@
 //! Moving about: keys, filter, pages, mouse wheel.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use operator::inbox::News;
 use operator::tui::{Effect, Msg};
+use terok_clearance::client::Speaks;
 
-use crate::rig::{Rig, asks};
+use crate::rig::{Rig, asks, hub};
 
 fn many(count: u64) -> Rig {
     let mut rig = Rig::up(80, 24);
@@ -184,6 +186,22 @@ fn the_help_names_every_key_of_every_table() {
     ] {
         assert!(screen.contains(text), "{text} is not in\n{screen}");
     }
+}
+
+#[test]
+fn a_socket_that_nobody_is_heard_behind_is_said_for_as_long_as_it_is_there() {
+    let silent = hub("silent");
+    let mut rig = many(3);
+    rig.news_of(&silent, News::Unreachable("it does not answer".into()));
+    let header = |rig: &mut Rig| rig.screen().lines().next().unwrap().to_owned();
+    assert!(header(&mut rig).contains("1 hub  1 UNREACHABLE"));
+    rig.news_of(&silent, News::Up(Speaks::Clearance2));
+    assert!(header(&mut rig).contains("2 hubs"));
+    assert!(!header(&mut rig).contains("UNREACHABLE"));
+    let stale = hub("stale");
+    rig.news_of(&stale, News::Unreachable("nobody listens".into()));
+    rig.news_of(&stale, News::Gone);
+    assert!(!header(&mut rig).contains("UNREACHABLE"));
 }
 
 #[test]
