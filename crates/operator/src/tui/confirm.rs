@@ -22,8 +22,8 @@ pub(super) struct Confirm {
     items: Vec<Item>,
     top: usize,
     window: usize,
-    /// Since when it has been shown to its last line.
-    whole: Option<Duration>,
+    /// Since when enough of it has been shown: to allow, every question; to deny, the last.
+    enough: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -31,6 +31,8 @@ struct Item {
     number: RowNumber,
     who: String,
     opens: String,
+    /// Whether all of it has been on the screen.
+    shown: bool,
 }
 
 impl Confirm {
@@ -40,7 +42,7 @@ impl Confirm {
             items: Vec::new(),
             top: 0,
             window: 1,
-            whole: None,
+            enough: None,
         }
     }
 
@@ -49,6 +51,7 @@ impl Confirm {
             number: row.number(),
             who: words::who(row),
             opens: words::opens(row),
+            shown: false,
         });
     }
 
@@ -67,14 +70,20 @@ impl Confirm {
         self.top = step(self.top, to, self.window, last);
     }
 
+    /// Takes in that nobody has seen the screen for a while.
+    pub(super) fn hidden(&mut self) {
+        self.enough = None;
+    }
+
     /// Says whether they may be answered now, or why not.
     pub(super) fn accepts(&self, now: Duration) -> Result<(), &'static str> {
-        match self.whole {
-            None => Err("NOT answered: not all of it was shown yet; PgDn or End"),
-            Some(since) if now.saturating_sub(since) < MOMENT => {
+        match (self.enough, self.action) {
+            (None, Action::Allow) => Err("NOT answered: not all of it was shown yet; PgDn"),
+            (None, Action::Deny) => Err("NOT answered: not all of it was shown yet; PgDn or End"),
+            (Some(since), _) if now.saturating_sub(since) < MOMENT => {
                 Err("NOT answered: it has only just come here. Read it, then press again")
             }
-            Some(_) => Ok(()),
+            (Some(_), _) => Ok(()),
         }
     }
 
@@ -101,7 +110,7 @@ impl Confirm {
         let mut lines = Vec::new();
         let mut shown = 0_usize;
         let mut end = true;
-        for item in self.items.get(self.top..).unwrap_or_default() {
+        for item in self.items.get_mut(self.top..).unwrap_or_default() {
             let verb = match self.action {
                 Action::Allow => "opens",
                 Action::Deny => "refuses",
@@ -119,11 +128,16 @@ impl Confirm {
                 break;
             }
             lines.append(&mut block);
+            item.shown = true;
             shown = shown.saturating_add(1);
         }
         self.window = shown.max(1);
-        if end && self.whole.is_none() {
-            self.whole = Some(now);
+        let enough = match self.action {
+            Action::Allow => self.items.iter().all(|item| item.shown),
+            Action::Deny => end,
+        };
+        if enough && self.enough.is_none() {
+            self.enough = Some(now);
         }
         lines
     }

@@ -48,13 +48,14 @@ impl Model {
         };
         add("wants", quiet, &words::what(row), theme.asked());
         add("a allow", theme.good(), &format!("opens {opens}"), plain);
-        let refuses = "x deny";
-        let needed = add(
-            refuses,
-            theme.bad(),
-            "refuses the same without asking again",
-            plain,
-        );
+        let refuses = "refuses the same without asking again";
+        add("x deny", theme.bad(), refuses, plain);
+        let mut from = words::who(row);
+        if from != row.container().as_str() {
+            from = format!("{from}, sandbox {}", row.container());
+        }
+        // Two sandboxes may ask for the same, and the list has cut their names.
+        let needed = add("from", quiet, &from, plain);
         if let Some(action) = row.answering() {
             let text = format!("being answered: {action}; waiting for it to take effect");
             add("now", Theme::strong(), &text, Theme::strong());
@@ -67,11 +68,6 @@ impl Model {
             let text = "its hub is away; it can be answered when the hub is back";
             add("now", theme.bad(), text, plain);
         }
-        let mut from = words::who(row);
-        if from != row.container().as_str() {
-            from = format!("{from}, sandbox {}", row.container());
-        }
-        add("from", quiet, &from, plain);
         if let Some(process) = words::process(row) {
             add("by", quiet, &process, plain);
         }

@@ -16,8 +16,10 @@ pub(super) struct Shown {
     pub(super) number: RowNumber,
     /// The words for what an answer opens, as they were drawn.
     pub(super) opens: String,
-    /// Whether there was room for all of them.
+    /// Whether all of them are on the screen, or, where it has no room for that, have been.
     pub(super) complete: bool,
+    /// How many lines have been on the screen, from the first on without a gap.
+    read: usize,
     since: Duration,
     needs: Duration,
 }
@@ -33,18 +35,52 @@ pub(super) enum TooSoon {
     NoRoom,
 }
 
+/// The part of a question's lines that is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    /// How many of the lines, from the first on, have to be read.
+    pub(super) needed: usize,
+    /// The first one on the screen.
+    pub(super) first: usize,
+    /// How many there is room for.
+    pub(super) room: usize,
+}
+
+impl Part {
+    /// Returns how many lines have been read, of which `before` were so already.
+    fn read(self, before: usize) -> usize {
+        if self.first <= before {
+            before.max(self.first.saturating_add(self.room))
+        } else {
+            before
+        }
+    }
+
+    /// Says whether all of the lines that have to be read are there; in a window that has no room
+    /// for them at once, whether they have been.
+    const fn is_complete(self, read: usize) -> bool {
+        if self.needed <= self.room {
+            self.first == 0
+        } else {
+            self.needed <= read
+        }
+    }
+}
+
 impl Shown {
     /// Notes what is drawn now; what stood there already keeps its time.
     pub(super) fn draw(
         before: Option<Self>,
         number: RowNumber,
         opens: String,
-        complete: bool,
+        part: Part,
         by_the_person: bool,
         now: Duration,
     ) -> Self {
         match before {
             Some(before) if before.number == number && before.opens == opens => {
+                let read = part.read(before.read);
+                let complete = part.is_complete(read);
                 // What is whole only now could not be read before.
                 let since = if complete && !before.complete {
                     now
@@ -53,16 +89,19 @@ impl Shown {
                 };
                 Self {
                     complete,
+                    read,
                     since,
                     ..before
                 }
             }
             before => {
                 let moved = before.is_none_or(|before| before.number != number);
+                let read = part.read(0);
                 Self {
                     number,
                     opens,
-                    complete,
+                    complete: part.is_complete(read),
+                    read,
                     since: now,
                     needs: if by_the_person && moved {
                         BY_THE_PERSON
@@ -104,8 +143,24 @@ mod tests {
         RowNumber::try_from(number).unwrap()
     }
 
+    /// Five lines have to be read.
+    const fn part(first: usize, room: usize) -> Part {
+        Part {
+            needed: 5,
+            first,
+            room,
+        }
+    }
+
     fn draw(before: Option<Shown>, row: u64, opens: &str, person: bool, at: u64) -> Shown {
-        Shown::draw(before, number(row), opens.to_owned(), true, person, ms(at))
+        Shown::draw(
+            before,
+            number(row),
+            opens.to_owned(),
+            part(0, 5),
+            person,
+            ms(at),
+        )
     }
 
     #[test]
@@ -135,11 +190,51 @@ mod tests {
 
     #[test]
     fn what_was_not_all_there_has_not_been_read() {
-        let cut = Shown::draw(None, number(1), "x".to_owned(), false, true, ms(0));
+        let cut = Shown::draw(None, number(1), "x".to_owned(), part(0, 4), true, ms(0));
         let mut shown = cut.clone();
         assert_eq!(shown.accepts("x", ms(9000)), Err(TooSoon::NoRoom));
         shown = draw(Some(cut), 1, "x", false, 9000);
         assert_eq!(shown.accepts("x", ms(9001)), Err(TooSoon::JustAppeared));
         assert_eq!(shown.accepts("x", ms(9051)), Ok(()));
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_all_of_it_it_is_read_part_by_part() {
+        let scroll = |before: Option<Shown>, first, at| {
+            let part = part(first, 2);
+            Shown::draw(before, number(1), "x".to_owned(), part, true, ms(at))
+        };
+        // The third and the fourth line were skipped.
+        let mut shown = scroll(None, 0, 0);
+        shown = scroll(Some(shown), 3, 100);
+        assert_eq!(shown.accepts("x", ms(900)), Err(TooSoon::NoRoom));
+        shown = scroll(Some(shown), 2, 1000);
+        assert_eq!(shown.accepts("x", ms(1900)), Err(TooSoon::NoRoom));
+        shown = scroll(Some(shown), 4, 2000);
+        assert_eq!(shown.accepts("x", ms(2001)), Err(TooSoon::JustAppeared));
+        assert_eq!(shown.accepts("x", ms(2051)), Ok(()));
+        shown = Shown::draw(
+            Some(shown),
+            number(1),
+            "y".to_owned(),
+            part(4, 2),
+            true,
+            ms(3000),
+        );
+        assert_eq!(shown.accepts("y", ms(9000)), Err(TooSoon::NoRoom));
+    }
+
+    #[test]
+    fn where_there_is_room_it_has_to_be_on_the_screen() {
+        let mut shown = Shown::draw(None, number(1), "x".to_owned(), part(0, 5), true, ms(0));
+        shown = Shown::draw(
+            Some(shown),
+            number(1),
+            "x".to_owned(),
+            part(1, 5),
+            true,
+            ms(10),
+        );
+        assert_eq!(shown.accepts("x", ms(900)), Err(TooSoon::NoRoom));
     }
 }

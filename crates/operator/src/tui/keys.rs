@@ -337,7 +337,7 @@ pub(super) const CONFIRM: &[Binding] = &[
         "y",
         C::Confirm,
         Some("yes, all of them"),
-        "answer all of them; they must have been shown to the last",
+        "answer all of them; to allow, every one must have been shown",
     ),
     key(
         &[Esc, Char('n'), Char('q')],

@@ -164,6 +164,9 @@ impl Model {
                 }
                 // Nobody has seen the screen meanwhile.
                 self.shown = None;
+                if let Some(confirm) = &mut self.confirm {
+                    confirm.hidden();
+                }
                 self.changed = true;
                 None
             }
@@ -398,7 +401,11 @@ impl Model {
                 format!("question {number} has just changed. Read it, then press again")
             }
             Err(TooSoon::NoRoom) => {
-                format!("the window has no room for all of question {number}. Enter shows it")
+                if self.mode == Mode::Details {
+                    format!("PgDn shows the rest of question {number}, Home its start")
+                } else {
+                    format!("Enter shows all of question {number}: there is no room here")
+                }
             }
         };
         self.say(Tone::Bad, format!("NOT answered: {refused}"));

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::details::Details;
-use super::guard::Shown;
+use super::guard::{Part, Shown};
 use super::help;
 use super::keys::{Mode, Page};
 use super::model::Model;
@@ -152,21 +152,18 @@ impl Screen {
     }
 }
 
-/// Notes what is drawn of the selected question, in lines of which `room` are on the screen.
-fn note_shown(model: &mut Model, details: &Details, room: usize, now: Duration) {
+/// Notes what is drawn of the selected question: from the line `first` on, as many as `room`.
+fn note_shown(model: &mut Model, details: &Details, first: usize, room: usize, now: Duration) {
     let before = model.shown.take();
     let chosen = model.list.takes_chosen();
     let row = model.list.selected().and_then(|row| model.inbox.row(row));
     model.shown = row.map(|row| {
-        let complete = details.needed <= room;
-        Shown::draw(
-            before,
-            row.number(),
-            words::opens(row),
-            complete,
-            chosen,
-            now,
-        )
+        let part = Part {
+            needed: details.needed,
+            first,
+            room,
+        };
+        Shown::draw(before, row.number(), words::opens(row), part, chosen, now)
     });
 }
 
@@ -230,7 +227,7 @@ fn questions(model: &mut Model, space: &mut Space, height: u16, now: Duration) {
     );
     space.title(area, &title, "");
     let room = usize::from(about).saturating_sub(1);
-    note_shown(model, &details, room, now);
+    note_shown(model, &details, 0, room, now);
     let body = Rect {
         y: area.y.saturating_add(1),
         height: about.saturating_sub(1),
@@ -279,9 +276,7 @@ fn details(model: &mut Model, space: &mut Space, now: Duration) {
     let room = usize::from(space.area.height).saturating_sub(1);
     let last = details.lines.len().saturating_sub(room);
     model.scroll = (model.scroll.0.min(last), last);
-    // What was scrolled away is not on the screen.
-    let hidden = model.scroll.0 > 0;
-    note_shown(model, &details, if hidden { 0 } else { room }, now);
+    note_shown(model, &details, model.scroll.0, room, now);
     let number = model.list.selected();
     let title = number.map_or_else(String::new, |number| format!("Question {number}"));
     page(model, space, &title, details.lines);

@@ -265,6 +265,38 @@ fn marked_questions_need_to_have_been_shown_to_the_last() {
 }
 
 #[test]
+fn to_be_allowed_together_every_one_has_to_have_been_shown() {
+    let mut rig = Rig::up(80, 24);
+    for n in 1..=40 {
+        rig.asks(&asks(n, &format!("host{n}.example")));
+    }
+    rig.wait(600);
+    rig.types("*a");
+    rig.press(KeyCode::End);
+    rig.wait(600);
+    assert_eq!(rig.press(KeyCode::Char('y')), None, "most were skipped");
+    assert!(rig.status().contains("not all of it was shown yet"));
+    rig.press(KeyCode::Home);
+    for _ in 0..20 {
+        rig.wait(60);
+        rig.press(KeyCode::PageDown);
+    }
+    rig.wait(60);
+    // What is hidden for a moment is read anew.
+    rig.resize(20, 5);
+    rig.wait(600);
+    assert_eq!(
+        rig.press(KeyCode::Char('y')),
+        None,
+        "it is not on the screen"
+    );
+    rig.resize(80, 24);
+    assert_eq!(rig.press(KeyCode::Char('y')), None, "it has only just come");
+    rig.wait(60);
+    assert_eq!(answers(rig.press(KeyCode::Char('y'))).len(), 40);
+}
+
+#[test]
 fn backing_out_answers_nothing() {
     let mut rig = three();
     rig.types("*a");
@@ -355,10 +387,33 @@ fn a_window_too_small_for_the_words_answers_nothing() {
     rig.wait(600);
     assert_eq!(rig.press(KeyCode::Char('a')), None);
     assert!(
-        rig.status().starts_with("NOT answered: the window has no"),
+        rig.status().starts_with("NOT answered: Enter shows all of"),
         "{}",
         rig.status()
     );
+    // It can be read part by part, and answered when it was.
+    rig.press(KeyCode::Enter);
+    rig.wait(600);
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    let status = rig.status();
+    assert!(
+        status.starts_with("NOT answered: PgDn shows the"),
+        "{status}"
+    );
+    let mut rest = 20;
+    while rig.press(KeyCode::Char('a')).is_none() {
+        rig.press(KeyCode::PageDown);
+        rig.wait(600);
+        rest -= 1;
+        assert!(rest > 0, "{}", rig.screen());
+    }
+    assert_eq!(rig.model.waiting(), 1);
+    rig.press(KeyCode::Esc);
+    let longer = format!("x{}", &long[1..]);
+    rig.asks(&asks(5, &longer));
+    rig.press(KeyCode::End);
+    rig.wait(600);
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
     rig.resize(80, 24);
     rig.wait(600);
     assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);

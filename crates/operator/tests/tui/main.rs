@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod attack;
 mod lists;
 mod rig;
 mod screens;

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whatever comes in and whatever is pressed: an answer is the one that the screen asked for.
+//!
+//! The oracle knows nothing of the model. It reads the screen as a person does, after each draw,
+//! and compares what goes to the hubs with what it has read, and with how long that stood there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use operator::inbox::{Answer, HubId, News, Reply};
+use operator::tui::{Effect, Msg};
+use operator::words;
+use proptest::prelude::*;
+use terok_clearance::client::Speaks;
+use terok_clearance::wire::clearance2::{Event, Request};
+use terok_clearance::{Action, Decision, DisplayText};
+
+use crate::rig::{NOON, Rig, decision, hub, request};
+
+const HUBS: [&str; 2] = ["web", "db"];
+const SIZES: [(u16, u16); 6] = [(80, 24), (110, 30), (60, 15), (40, 10), (20, 5), (200, 50)];
+
+/// What happens to the UI.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A packet: of a hub, to a name, at one of its addresses.
+    Blocked(usize, u8, u8),
+    /// The name of a question is learned only now, so that an answer opens something else.
+    Named(usize, usize, u8),
+    Withdrawn(usize, usize),
+    DecidedElsewhere(usize, usize, bool),
+    Down(usize),
+    /// It is back, and is the same, or another that knows nothing.
+    Back(usize, bool),
+    Gone(usize),
+    /// A hub replies to an answer that is on its way.
+    Replied(usize, u8),
+    Key(KeyCode),
+    Click(u16),
+    Wheel(bool),
+    Paste,
+    Resize(usize),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = prop::sample::select(vec![
+        KeyCode::Char('a'),
+        KeyCode::Char('a'),
+        KeyCode::Char('a'),
+        KeyCode::Char('x'),
+        KeyCode::Char('y'),
+        KeyCode::Char('y'),
+        KeyCode::Char(' '),
+        KeyCode::Char(' '),
+        KeyCode::Char('*'),
+        KeyCode::Char('j'),
+        KeyCode::Char('k'),
+        KeyCode::Char('G'),
+        KeyCode::Char('/'),
+        KeyCode::Char('1'),
+        KeyCode::Char('?'),
+        KeyCode::Char('l'),
+        KeyCode::Char('n'),
+        KeyCode::PageDown,
+        KeyCode::Down,
+        KeyCode::End,
+        KeyCode::Enter,
+        KeyCode::Esc,
+        KeyCode::Backspace,
+    ]);
+    let hub = 0..HUBS.len();
+    let step = prop_oneof![
+        10 => (hub.clone(), 0..3_u8, 0..3_u8).prop_map(|(h, n, at)| Step::Blocked(h, n, at)),
+        2 => (hub.clone(), any::<usize>(), 0..3_u8).prop_map(|(h, q, n)| Step::Named(h, q, n)),
+        2 => (hub.clone(), any::<usize>()).prop_map(|(h, q)| Step::Withdrawn(h, q)),
+        3 => (hub.clone(), any::<usize>(), any::<bool>())
+            .prop_map(|(h, q, ok)| Step::DecidedElsewhere(h, q, ok)),
+        1 => hub.clone().prop_map(Step::Down),
+        2 => (hub.clone(), any::<bool>()).prop_map(|(h, new)| Step::Back(h, new)),
+        1 => hub.prop_map(Step::Gone),
+        4 => (any::<usize>(), 0..6_u8).prop_map(|(q, how)| Step::Replied(q, how)),
+        30 => key.prop_map(Step::Key),
+        2 => (0..30_u16).prop_map(Step::Click),
+        1 => any::<bool>().prop_map(Step::Wheel),
+        1 => Just(Step::Paste),
+        1 => (0..SIZES.len()).prop_map(Step::Resize),
+        14 => prop::sample::select(vec![0, 20, 60, 60, 300, 600, 600]).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// What a person reads on a screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Read {
+    /// All that an answer to one question opens.
+    Question(u64, String),
+    /// The marked ones are about to be answered: with what, how many, and those that are to be
+    /// seen to their end, each with what it opens.
+    Together(Action, usize, BTreeMap<u64, String>),
+    /// Nothing that a key may answer.
+    Nothing,
+}
+
+/// Returns the lines of the pane whose title begins so, and the rest of the title.
+fn pane<'a>(screen: &'a str, title: &str) -> Option<(&'a str, Vec<&'a str>)> {
+    let mut lines = screen.lines().skip(1);
+    let lines = &mut lines;
+    let head =
+        lines.find_map(|line| line.strip_prefix("\u{2500}\u{2500} ")?.strip_prefix(title))?;
+    let body = lines.take_while(|line| !line.starts_with('\u{2500}'));
+    Some((head, body.collect()))
+}
+
+fn number(text: &str) -> Option<u64> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+fn join(words: &mut String, more: &str) {
+    if !words.is_empty() {
+        words.push(' ');
+    }
+    words.push_str(more.trim());
+    words.truncate(words.trim_end().len());
+}
+
+/// The parts of a question that were scrolled through: of which, of how many lines, and the lines.
+type Part = Option<(u64, usize, BTreeMap<usize, String>)>;
+
+fn read(screen: &str, part: &mut Part) -> Read {
+    // A filter is typed: a key is its text.
+    if screen.contains("Enter keep") || screen.contains("\n filter: ") {
+        return Read::Nothing;
+    }
+    for (title, action) in [("ALLOW th", Action::Allow), ("DENY th", Action::Deny)] {
+        let Some((head, lines)) = pane(screen, title) else {
+            continue;
+        };
+        let many = if head.starts_with("is one") {
+            1
+        } else {
+            let many = head.strip_prefix("ese ").and_then(number).unwrap();
+            usize::try_from(many).unwrap()
+        };
+        let mut items = BTreeMap::new();
+        let mut item: Option<(u64, String)> = None;
+        // The two lines at the bottom are none of the page.
+        let page = lines.len().saturating_sub(2);
+        for line in &lines[..page] {
+            if let Some(text) = line.strip_prefix(" [") {
+                items.extend(item.take());
+                item = Some((number(text).unwrap(), String::new()));
+            } else if let Some((_, words)) = &mut item {
+                join(words, line);
+            }
+        }
+        items.extend(item);
+        // Of the last one only a part may be there.
+        items.retain(|_, words| words.ends_with("while the sandbox lives"));
+        return Read::Together(action, many, items);
+    }
+    let Some((head, lines)) = pane(screen, "Question ") else {
+        *part = None;
+        return Read::Nothing;
+    };
+    let number = number(head).unwrap();
+    let all = match place(head) {
+        None => lines.iter().map(|line| (*line).to_owned()).collect(),
+        // It is read part by part.
+        Some((first, all)) => {
+            let page = &lines[..lines.len().saturating_sub(2)];
+            let (_, _, read) = part
+                .take_if(|part| (part.0, part.1) == (number, all))
+                .unwrap_or((number, all, BTreeMap::new()));
+            let new = page.iter().map(|line| (*line).to_owned());
+            let read: BTreeMap<_, _> = read.into_iter().chain((first..).zip(new)).collect();
+            let whole = read.iter().zip(1..).take_while(|((at, _), n)| **at == *n);
+            let whole: Vec<_> = whole.map(|((_, line), _)| line.clone()).collect();
+            *part = Some((number, all, read));
+            whole
+        }
+    };
+    opens(&all).map_or(Read::Nothing, |words| Read::Question(number, words))
+}
+
+/// Returns which line of how many is the first: of `1 ─── 3-8 of 18 ─`, these are 3 and 18.
+fn place(head: &str) -> Option<(usize, usize)> {
+    let (from, all) = head.split_once(" of ")?;
+    let (first, _) = from.rsplit(' ').next()?.split_once('-')?;
+    Some((first.parse().ok()?, usize::try_from(number(all)?).ok()?))
+}
+
+/// Returns what the lines say that an answer opens, if all of it is there.
+fn opens(lines: &[String]) -> Option<String> {
+    let mut words = String::new();
+    let mut lines = lines
+        .iter()
+        .skip_while(|line| !line.starts_with(" a allow  "));
+    join(&mut words, &lines.next()?[" a allow  ".len()..]);
+    for line in lines {
+        if line.starts_with(" x deny") {
+            return Some(words);
+        }
+        join(&mut words, line);
+    }
+    None
+}
+
+/// What is on the screen, and since when.
+#[derive(Debug)]
+struct Eye {
+    read: Read,
+    part: Part,
+    since: u64,
+    /// Whether the person has done something that may have brought it there.
+    brought: bool,
+    /// Whether the person has done something that moves, since the last look.
+    moved: bool,
+    /// All that was shown of the ones that are about to be answered.
+    together: BTreeMap<u64, String>,
+    together_since: u64,
+}
+
+struct Attack {
+    rig: Rig,
+    eye: Eye,
+    hubs: Vec<HubId>,
+    pending: [BTreeMap<String, Arc<Request>>; 2],
+    up: [bool; 2],
+    next: u64,
+    on_their_way: Vec<Answer>,
+}
+
+impl Attack {
+    fn new() -> Self {
+        let hubs: Vec<_> = HUBS.iter().map(|name| hub(name)).collect();
+        let mut rig = Rig::new(80, 24);
+        for hub in &hubs {
+            rig.news_of(hub, News::Up(Speaks::Clearance2));
+            rig.news_of(hub, News::Said(Event::Synced));
+        }
+        rig.tell(Msg::Settled);
+        let eye = Eye {
+            read: Read::Nothing,
+            part: None,
+            since: 0,
+            brought: false,
+            moved: false,
+            together: BTreeMap::new(),
+            together_since: 0,
+        };
+        let mut attack = Self {
+            rig,
+            eye,
+            hubs,
+            pending: Default::default(),
+            up: [true; 2],
+            next: 0,
+            on_their_way: Vec::new(),
+        };
+        attack.look();
+        attack
+    }
+
+    fn ms(&self) -> u64 {
+        u64::try_from(self.rig.clock.as_millis()).unwrap()
+    }
+
+    /// Draws, and reads what is there.
+    fn look(&mut self) {
+        let screen = self.rig.screen();
+        let read = read(&screen, &mut self.eye.part);
+        let now = self.ms();
+        let moved = std::mem::take(&mut self.eye.moved);
+        if read != self.eye.read {
+            self.eye.since = now;
+            self.eye.brought = moved;
+        }
+        if let Read::Together(action, many, items) = &read {
+            let goes_on = matches!(&self.eye.read, Read::Together(before, were, _)
+                if before == action && were == many);
+            if !goes_on {
+                self.eye.together.clear();
+                self.eye.together_since = now;
+            }
+            self.eye.together.extend(items.clone());
+        }
+        self.eye.read = read;
+    }
+
+    fn request(&mut self, hub: usize, name: &str, address: u8) -> Arc<Request> {
+        self.next += 1;
+        let (n, sandbox) = (self.next, HUBS[hub]);
+        let at = NOON + n;
+        request(&format!(
+            r#"{{"id": "{sandbox}:{n}", "container": "{sandbox}", "dest": "{name}",
+                "address": "203.0.113.{address}", "port": 443, "protocol": "tcp", "domain": "{name}",
+                "scope": {{"dest": "{name}", "port": 443, "protocol": "tcp", "keep": "sandbox"}},
+                "dossier": {{}}, "first_seen": {at}, "last_seen": {at}, "count": 1}}"#
+        ))
+    }
+
+    fn news(&mut self, hub: usize, news: News) {
+        let hub = self.hubs[hub].clone();
+        self.rig.news_of(&hub, news);
+    }
+
+    fn some_question(&self, hub: usize, which: usize) -> Option<Arc<Request>> {
+        let pending = &self.pending[hub];
+        pending
+            .values()
+            .nth(which.checked_rem(pending.len())?)
+            .cloned()
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Blocked(hub, name, address) if self.up[hub] => {
+                let name = format!("q{name}.example");
+                let (asks, address) = (self.pending[hub].values(), address + 1);
+                let same = asks
+                    .filter(|asked| asked.dest.as_str() == name)
+                    .find(|asked| asked.address.as_str() == format!("203.0.113.{address}"));
+                let event = if let Some(asked) = same.cloned() {
+                    let mut again = asked;
+                    Arc::make_mut(&mut again).count += 1;
+                    Event::Repeated(again)
+                } else {
+                    Event::Pending(self.request(hub, &name, address))
+                };
+                if let Event::Pending(asked) | Event::Repeated(asked) = &event {
+                    self.pending[hub].insert(asked.id.to_string(), Arc::clone(asked));
+                }
+                self.news(hub, News::Said(event));
+            }
+            Step::Named(hub, which, name) if self.up[hub] => {
+                let Some(mut asked) = self.some_question(hub, which) else {
+                    return;
+                };
+                let name = format!("n{name}.example");
+                let changed = Arc::make_mut(&mut asked);
+                changed.dest = name.parse().unwrap();
+                changed.scope.dest = name.parse().unwrap();
+                self.pending[hub].insert(asked.id.to_string(), Arc::clone(&asked));
+                self.news(hub, News::Said(Event::Repeated(asked)));
+            }
+            Step::Withdrawn(hub, which) if self.up[hub] => {
+                if let Some(request) = self.some_question(hub, which) {
+                    self.pending[hub].remove(request.id.as_str());
+                    let reason = DisplayText::new("evicted");
+                    self.news(hub, News::Said(Event::Withdrawn { request, reason }));
+                }
+            }
+            Step::DecidedElsewhere(hub, which, ok) if self.up[hub] => {
+                if let Some(request) = self.some_question(hub, which) {
+                    if ok {
+                        self.pending[hub].remove(request.id.as_str());
+                    }
+                    let decision = elsewhere(&request, ok);
+                    self.news(hub, News::Said(Event::Decided(Arc::new(decision))));
+                }
+            }
+            Step::Down(hub) => {
+                self.up[hub] = false;
+                self.news(hub, News::Down("it was cut off".into()));
+            }
+            Step::Back(hub, new) => {
+                if !self.up[hub] && new {
+                    self.pending[hub].clear();
+                    self.news(hub, News::Restarted);
+                }
+                self.up[hub] = true;
+                self.news(hub, News::Up(Speaks::Clearance2));
+                let asked: Vec<_> = self.pending[hub].values().cloned().collect();
+                for asked in asked {
+                    self.news(hub, News::Said(Event::Pending(asked)));
+                }
+                self.news(hub, News::Said(Event::Synced));
+            }
+            Step::Gone(hub) => {
+                self.up[hub] = false;
+                self.pending[hub].clear();
+                self.news(hub, News::Gone);
+            }
+            Step::Replied(which, how) => self.reply(which, how),
+            Step::Key(code) => self.press(code),
+            Step::Click(row) => self.point(MouseEventKind::Down(MouseButton::Left), row),
+            Step::Wheel(true) => self.point(MouseEventKind::ScrollDown, 0),
+            Step::Wheel(false) => self.point(MouseEventKind::ScrollUp, 0),
+            Step::Paste => {
+                assert_eq!(self.rig.tell(Msg::Paste("ay1".to_owned())), None);
+                self.look();
+            }
+            Step::Resize(size) => {
+                let (width, height) = SIZES[size];
+                self.rig.resize(width, height);
+                self.eye.part = None;
+                self.look();
+            }
+            Step::Wait(ms) => {
+                self.look();
+                self.rig.wait(ms);
+            }
+            // What is not there says nothing.
+            _ => {}
+        }
+    }
+
+    fn point(&mut self, kind: MouseEventKind, row: u16) {
+        let event = MouseEvent {
+            kind,
+            column: 10,
+            row,
+            modifiers: KeyModifiers::NONE,
+        };
+        assert_eq!(self.rig.tell(Msg::Mouse(event)), None);
+        self.eye.moved = true;
+        self.look();
+    }
+
+    fn reply(&mut self, which: usize, how: u8) {
+        if self.on_their_way.is_empty() {
+            return;
+        }
+        let which = which % self.on_their_way.len();
+        let answer = self.on_their_way.swap_remove(which);
+        let hub = self.hubs.iter().position(|hub| *hub == answer.hub).unwrap();
+        let asks = self.pending[hub].contains_key(answer.request.id.as_str());
+        let reply = match how {
+            0..3 if asks => {
+                self.pending[hub].remove(answer.request.id.as_str());
+                Reply::Decided(decision(&answer, "uid 1000"))
+            }
+            3 if asks => Reply::EnforcementFailed("no such sandbox".into()),
+            4 => Reply::Unsure("it was cut off".into()),
+            _ if asks => Reply::Failed("it went wrong".into()),
+            _ => Reply::NoSuchRequest,
+        };
+        // Whoever has asked to leave leaves when it is the last one.
+        let effect = self.rig.tell(Msg::Replied(answer, reply));
+        assert_eq!(effect, None);
+    }
+
+    fn press(&mut self, code: KeyCode) {
+        let before = self.rig.model.inbox().rows().map(|row| {
+            let up = self.rig.model.inbox().is_up(row.hub());
+            let open = up && !row.is_lapsed() && row.answering().is_none();
+            (row.number().get(), (open, words::opens(row)))
+        });
+        let before: BTreeMap<_, _> = before.collect();
+        let key = KeyEvent::new(code, KeyModifiers::NONE);
+        match self.rig.tell(Msg::Key(key)) {
+            None => self.eye.moved |= !matches!(code, KeyCode::Char('a' | 'x' | 'y')),
+            Some(Effect::Answer(answers)) => {
+                self.judge(code, &answers, &before);
+                self.on_their_way.extend(answers);
+            }
+            Some(effect) => panic!("{code:?} did {effect:?}"),
+        }
+        self.look();
+    }
+
+    /// Compares what a key answered with what was to be read when it was pressed.
+    fn judge(&self, code: KeyCode, answers: &[Answer], before: &BTreeMap<u64, (bool, String)>) {
+        let stood = self.ms() - self.eye.since;
+        let mut rows: BTreeMap<u64, Vec<&Answer>> = BTreeMap::new();
+        for answer in answers {
+            assert!(
+                !self
+                    .on_their_way
+                    .iter()
+                    .any(|other| other.row == answer.row),
+                "answered twice: {answer:?}"
+            );
+            rows.entry(answer.row.get()).or_default().push(answer);
+        }
+        match &self.eye.read {
+            Read::Nothing => panic!("answered, though nothing was asked: {answers:?}"),
+            Read::Question(number, words) => {
+                let action = match code {
+                    KeyCode::Char('a') => Action::Allow,
+                    KeyCode::Char('x') => Action::Deny,
+                    other => panic!("{other:?} answered"),
+                };
+                assert_eq!(rows.keys().collect::<Vec<_>>(), [number]);
+                is_what_it_says(words, &rows[number], action);
+                let needs = if self.eye.brought { 50 } else { 500 };
+                assert!(stood >= needs, "{words:?} stood there for {stood} ms");
+            }
+            Read::Together(action, many, _) => {
+                assert_eq!(code, KeyCode::Char('y'));
+                if *action == Action::Allow {
+                    assert_eq!(
+                        self.eye.together.len(),
+                        *many,
+                        "some were not shown of {:?}",
+                        self.eye
+                    );
+                }
+                let stood = self.ms() - self.eye.together_since;
+                assert!(stood >= 50, "they stood there for {stood} ms");
+                for (number, answers) in &rows {
+                    let Some(words) = self.eye.together.get(number) else {
+                        continue;
+                    };
+                    is_what_it_says(words, answers, *action);
+                }
+                for (number, words) in &self.eye.together {
+                    let same = before
+                        .get(number)
+                        .is_some_and(|(open, now)| *open && words.ends_with(now.as_str()));
+                    assert_eq!(rows.contains_key(number), same, "{number}: {words}");
+                }
+            }
+        }
+    }
+}
+
+/// Asserts that answers to one row are what the screen said of it.
+fn is_what_it_says(words: &str, answers: &[&Answer], action: Action) {
+    let first = answers[0];
+    let addresses = match words.split_once(" and ").map(|(_, more)| number(more)) {
+        Some(Some(more)) => usize::try_from(more).unwrap() + 1,
+        _ => 1,
+    };
+    assert_eq!(answers.len(), addresses, "{words}");
+    for answer in answers {
+        assert_eq!(answer.action, action);
+        assert_eq!((&answer.hub, &answer.scope), (&first.hub, &first.scope));
+        assert_eq!(answer.scope, answer.request.scope);
+        let says = format!("tcp port 443 of {} (", answer.scope.dest);
+        assert!(words.contains(&says), "{answer:?} is not {words:?}");
+    }
+    let at = |answer: &&&Answer| words.contains(&format!("({}", answer.request.address));
+    assert!(answers.iter().any(|answer| at(&answer)), "{words:?}");
+}
+
+fn elsewhere(request: &Request, ok: bool) -> Decision {
+    Decision {
+        request: request.id.clone(),
+        container: request.container.clone(),
+        dest: request.dest.clone(),
+        action: Action::Allow.into(),
+        scope: Some(request.scope.clone()),
+        by: "uid 1001".into(),
+        at: NOON,
+        ok,
+        reason: None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn an_answer_is_the_one_that_the_screen_asked_for(steps in steps()) {
+        let mut attack = Attack::new();
+        for step in &steps {
+            attack.step(step);
+        }
+    }
+}
