@@ -11,5 +11,13 @@
 )]
 
 mod clicks;
+#[path = "../run/machine.rs"]
+#[expect(dead_code, reason = "the tests of `run` need more of it")]
+mod machine;
+mod packets;
 mod picture;
+mod scene;
 mod screen;
+#[path = "../run/user.rs"]
+#[expect(dead_code, reason = "the tests of `run` need more of it")]
+mod user;

@@ -17,6 +17,8 @@ const EDGE: usize = 14;
 const LETTERS: usize = 11;
 /// Letters further apart than this are of different labels.
 const APART: usize = 16;
+/// Lit lines nearer than this are of one popup.
+const SEAM: usize = 2;
 
 /// The screen in shades of grey, line by line.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +37,20 @@ impl Picture {
     /// Returns how high what is shown is.
     pub(crate) fn popup_height(&self) -> usize {
         self.popup().map_or(0, |(_, lines)| lines.len())
+    }
+
+    /// Returns how many popups there are, one below the other.
+    pub(crate) fn popups(&self) -> usize {
+        let lit = |y: &usize| (0..WIDTH).any(|x| self.at(x, *y) > LETTER);
+        let lines: Vec<_> = (0..HEIGHT).filter(lit).collect();
+        lines.chunk_by(|a, b| b - a <= SEAM).count()
+    }
+
+    /// Returns where the upper popup is closed: there is a cross, or it closes wherever it is
+    /// clicked on but on a button.
+    pub(crate) fn cross(&self) -> Option<(usize, usize)> {
+        let (columns, lines) = self.popup()?;
+        Some((columns.end - 28, lines.start + 27))
     }
 
     /// Returns the columns and the lines in which something is shown.

@@ -123,6 +123,9 @@ impl Desktop {
             if String::from_utf8_lossy(&has_owner.stdout).contains("true") {
                 return;
             }
+            let service = self.service.as_mut().unwrap();
+            let ended = service.0.try_wait().unwrap();
+            assert_eq!(ended, None, "{:?} ended", self.kind);
         }
     }
 
@@ -192,7 +195,10 @@ impl Desktop {
     }
 
     pub(crate) fn click(&self, picture: &Picture, which: usize) {
-        let (x, y) = *picture.buttons().get(which).unwrap();
+        self.click_at(*picture.buttons().get(which).unwrap());
+    }
+
+    pub(crate) fn click_at(&self, (x, y): (usize, usize)) {
         let clicked = self
             .on_it("xdotool")
             .args(["mousemove", &x.to_string(), &y.to_string(), "click", "1"])

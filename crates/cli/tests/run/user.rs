@@ -30,7 +30,8 @@ pub(crate) fn as_everybody(test: impl Fn(&User)) {
 }
 
 impl User {
-    fn new(uid: Option<u32>) -> Self {
+    /// The user with this id, or whoever runs the tests.
+    pub(crate) fn new(uid: Option<u32>) -> Self {
         let home = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in("/tmp")

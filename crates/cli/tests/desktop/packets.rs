@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole way: a packet that the kernel refused is a popup on the picture, a real click on it
+//! is the verdict, and the sandbox's next packet passes or does not.
+
+use serde_json::json;
+
+use crate::picture::Picture;
+use crate::scene::{API, Scene, TELEMETRY};
+use crate::screen::Service;
+
+const SETS: [&str; 2] = ["allow_port4", "deny_port4"];
+
+/// Has the popup on the screen answered by a click, and asserts what the hub decided, what the
+/// kernel's sets have, and what the workload can do then.
+fn answer(scene: &mut Scene, host: &str, allows: bool) {
+    let (button, action) = if allows { (0, "allow") } else { (1, "deny") };
+    let [allowed, denied] = SETS.map(|set| scene.elements(set));
+    scene.desktop.read_and_click(button);
+    let decided = scene.heard("decided");
+    let said = (&decided["dest"], &decided["action"], &decided["ok"]);
+    assert_eq!(said, (&json!(host), &json!(action), &json!(true)));
+    let element = json!({"concat": [host, "tcp", 80]});
+    let [allowed_now, denied_now] = SETS.map(|set| scene.elements(set));
+    let more = |before: Vec<_>| [before, vec![element]].concat();
+    if allows {
+        assert_eq!((allowed_now, denied_now), (more(allowed), denied));
+    } else {
+        assert_eq!((allowed_now, denied_now), (allowed, more(denied)));
+    }
+    assert_eq!(scene.reaches(host), allows);
+    assert_eq!(scene.listed(), []);
+}
+
+/// Allow and Deny of a real blocked packet.
+fn is_answered(kind: Service) {
+    let mut scene = Scene::new(kind);
+    for (host, allows) in [(API, true), (TELEMETRY, false)] {
+        assert!(!scene.reaches(host), "nobody allowed it");
+        assert_eq!(scene.heard("pending")["dest"], host);
+        answer(&mut scene, host, allows);
+        // What took the question's place goes by itself.
+        scene.desktop.until(Picture::is_empty);
+    }
+}
+
+#[test]
+fn a_click_answers_a_blocked_packet_with_mate() {
+    is_answered(Service::Mate);
+}
+
+#[test]
+fn a_click_answers_a_blocked_packet_with_xfce() {
+    is_answered(Service::Xfce);
+}
+
+#[test]
+fn a_click_answers_a_blocked_packet_with_notification_daemon() {
+    is_answered(Service::Gnome2);
+}
+
+/// Invariant: closing a popup is no answer. The question stays, and is quiet for a while.
+fn is_not_answered_by_closing(kind: Service) {
+    let mut scene = Scene::new(kind);
+    assert!(!scene.reaches(API), "nobody allowed it");
+    let picture = scene.desktop.popup();
+    scene.desktop.click_at(picture.cross().unwrap());
+    scene.desktop.until(Picture::is_empty);
+    assert_eq!(scene.listed(), [(API.to_owned(), 1)]);
+    scene.reports_again();
+    assert!(!scene.reaches(API), "nobody allowed it");
+    scene.heard("repeated");
+    // By the time that the next one is shown, the first one would be there again.
+    assert!(!scene.reaches(TELEMETRY), "nobody allowed it");
+    assert_eq!(scene.desktop.popup().popups(), 1);
+    scene.desktop.read_and_click(1);
+    assert_eq!(scene.heard("decided")["dest"], TELEMETRY);
+    assert_eq!(scene.listed(), [(API.to_owned(), 2)]);
+    assert_eq!(scene.elements("allow_port4"), [json!(null); 0]);
+}
+
+#[test]
+fn closing_the_popup_of_a_blocked_packet_is_no_answer_with_mate() {
+    is_not_answered_by_closing(Service::Mate);
+}
+
+#[test]
+fn closing_the_popup_of_a_blocked_packet_is_no_answer_with_xfce() {
+    is_not_answered_by_closing(Service::Xfce);
+}
+
+#[test]
+fn closing_the_popup_of_a_blocked_packet_is_no_answer_with_notification_daemon() {
+    is_not_answered_by_closing(Service::Gnome2);
+}
+
+/// A service that is killed while a packet waits for its answer has the popup shown by the next.
+fn comes_back(kind: Service) {
+    let mut scene = Scene::new(kind);
+    assert!(!scene.reaches(API), "nobody allowed it");
+    scene.desktop.popup();
+    scene.desktop.kill_service();
+    assert_eq!(scene.listed(), [(API.to_owned(), 1)]);
+    scene.desktop.start_service();
+    answer(&mut scene, API, true);
+}
+
+#[test]
+fn the_popup_of_a_blocked_packet_survives_mates_service() {
+    comes_back(Service::Mate);
+}
+
+#[test]
+fn the_popup_of_a_blocked_packet_survives_xfces_service() {
+    comes_back(Service::Xfce);
+}
+
+#[test]
+fn the_popup_of_a_blocked_packet_survives_notification_daemon() {
+    comes_back(Service::Gnome2);
+}
+
+/// The same packet again counts up in the popup that is there; another has its own.
+fn is_counted_in_place(kind: Service) {
+    let mut scene = Scene::new(kind);
+    assert!(!scene.reaches(API), "nobody allowed it");
+    let first = scene.desktop.popup();
+    assert_eq!(first.popups(), 1);
+    scene.reports_again();
+    assert!(!scene.reaches(API), "nobody allowed it");
+    let counted = |picture: &Picture| {
+        picture.buttons().len() == 2 && picture.popup_height() > first.popup_height()
+    };
+    assert_eq!(scene.desktop.until(counted).popups(), 1);
+    assert!(!scene.reaches(TELEMETRY), "nobody allowed it");
+    if matches!(kind, Service::Mate | Service::Xfce) {
+        scene.desktop.until(|picture| picture.popups() == 2);
+        return;
+    }
+    // It shows one at a time: the next comes up when that one is answered, and what took its place
+    // is gone.
+    for (host, button) in [(API, 0), (TELEMETRY, 1)] {
+        scene.desktop.read_and_click(button);
+        assert_eq!(scene.heard("decided")["dest"], host);
+        scene.desktop.until(|picture| picture.buttons().len() != 2);
+    }
+}
+
+#[test]
+fn a_packet_again_is_counted_in_place_with_mate() {
+    is_counted_in_place(Service::Mate);
+}
+
+#[test]
+fn a_packet_again_is_counted_in_place_with_xfce() {
+    is_counted_in_place(Service::Xfce);
+}
+
+#[test]
+fn a_packet_again_is_counted_in_place_with_notification_daemon() {
+    is_counted_in_place(Service::Gnome2);
+}

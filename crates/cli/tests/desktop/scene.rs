@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A person at work: a sandbox of `run` that asks, `notifier` on their desktop, and who watches.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::machine::{Machine, fetch};
+use crate::screen::{Desktop, Service};
+use crate::user::{Shell, User, told};
+
+/// The hosts of the pretend internet that a workload here reaches for, without asking a resolver.
+pub(crate) const API: &str = "203.0.113.10";
+pub(crate) const TELEMETRY: &str = "203.0.113.30";
+
+/// All of it. What stands first ends first.
+pub(crate) struct Scene {
+    shell: Shell,
+    watch: Child,
+    said: BufReader<ChildStdout>,
+    notifier: Child,
+    /// Open, for it goes on writing there.
+    _log: BufReader<ChildStderr>,
+    pub(crate) desktop: Desktop,
+    machine: Machine,
+    user: User,
+}
+
+impl Scene {
+    /// Sets it up; nothing has been asked yet.
+    pub(crate) fn new(kind: Service) -> Self {
+        let user = User::new(None);
+        let machine = Machine::new(&user);
+        let desktop = Desktop::new(kind);
+        let mut notifier = notifier(&user, &desktop);
+        let mut log = BufReader::new(notifier.stderr.take().unwrap());
+        until(&mut log, "asking by popups");
+        let mut watch = machine.program(&user, &["watch", "--json"]);
+        let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(watch.stdout.take().unwrap());
+        let args = ["run", "--ui", "none", "--network", "pasta", "--name", "web"];
+        let run = machine.program(&user, &[&args[..], &["sh"]].concat());
+        Self {
+            shell: Shell::start(run),
+            watch,
+            said,
+            notifier,
+            _log: log,
+            desktop,
+            machine,
+            user,
+        }
+    }
+
+    /// Has the workload fetch a page, and says whether it came.
+    pub(crate) fn reaches(&mut self, host: &str) -> bool {
+        let (status, said) = self.shell.does(&fetch(host));
+        let came = status == 0;
+        assert_eq!(came, said.contains("200"), "{said}");
+        came
+    }
+
+    /// Returns the next that `watch` says of this kind.
+    pub(crate) fn heard(&mut self, event: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            self.said.read_line(&mut line).unwrap();
+            assert!(!line.is_empty(), "`watch` ended without {event}");
+            let said: Value = serde_json::from_str(&line).unwrap();
+            if said["event"] == event {
+                return said;
+            }
+        }
+    }
+
+    /// Returns what is asked now, as `list` says it: where to, and how often.
+    pub(crate) fn listed(&self) -> Vec<(String, u64)> {
+        let listed = self.machine.program(&self.user, &["list", "--json"]);
+        let listed = { listed }.output().unwrap();
+        assert!(listed.status.success(), "{}", told(&listed));
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let lines = listed
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        let questions = lines.filter(|line: &Value| line["event"] == "listed");
+        let question = |line: Value| {
+            let dest = line["dest"].as_str().unwrap().to_owned();
+            (dest, line["count"].as_u64().unwrap())
+        };
+        questions.map(question).collect()
+    }
+
+    /// Returns the elements of a set of the sandbox's firewall, as the kernel has them.
+    pub(crate) fn elements(&self, set: &str) -> Vec<Value> {
+        let listed = self.nft(&["-j", "list", "set", "inet", "terok_shield", set]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let objects = listed["nftables"].as_array().unwrap();
+        let set = objects.iter().find_map(|object| object.get("set")).unwrap();
+        set["elem"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Has the kernel forget what it reported just now, as it does by itself after some seconds,
+    /// so that the same packet is reported again.
+    pub(crate) fn reports_again(&self) {
+        self.nft(&["flush", "set", "inet", "terok_shield", "asked_port4"]);
+    }
+
+    /// Runs `nft` in the sandbox's own network namespace, as its owner can.
+    fn nft(&self, args: &[&str]) -> String {
+        let output = Command::new("nsenter")
+            .args(["--preserve-credentials", "--user", "--net", "--target"])
+            .arg(self.sandbox())
+            .arg("nft")
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {}", told(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Returns the number of the process that the workload's namespaces belong to.
+    fn sandbox(&self) -> String {
+        let run = self.shell.child.id();
+        let children = format!("/proc/{run}/task/{run}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        let mut children = children.split_whitespace();
+        let ours = children.find(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            !name.unwrap().starts_with("pasta")
+        });
+        ours.unwrap().to_owned()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for child in [&mut self.watch, &mut self.notifier] {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// `notifier` on that desktop, for this user.
+fn notifier(user: &User, desktop: &Desktop) -> Child {
+    let mut command = user.command(user.program());
+    let command = command
+        .arg("notifier")
+        .env("DBUS_SESSION_BUS_ADDRESS", desktop.bus())
+        .stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Reads lines to the one that has `what` in it.
+fn until(log: &mut BufReader<ChildStderr>, what: &str) {
+    let mut line = String::new();
+    while !line.contains(what) {
+        line.clear();
+        log.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "it ended without saying {what:?}");
+    }
+}
