@@ -35,6 +35,17 @@ pub fn who(row: &Row) -> String {
 
 /// Returns where it wants to go: `api.example.com port 443/tcp`.
 pub fn what(row: &Row) -> String {
+    wants(row, "port ")
+}
+
+/// The same without the word before a single port, for where there is no room for it.
+pub(crate) fn what_briefly(row: &Row) -> String {
+    wants(row, "")
+}
+
+/// Says it with this word before a single port. The name is a sandbox's choice: it can have any
+/// word in it.
+fn wants(row: &Row, port: &str) -> String {
     let dest = row.dest();
     let ports = row.ports();
     let (shown, rest) = ports.split_at(ports.len().min(4));
@@ -47,7 +58,7 @@ pub fn what(row: &Row) -> String {
     }
     let word = match shown {
         [(0, _), ..] => "",
-        [_] => "port ",
+        [_] => port,
         _ => "ports ",
     };
     format!("{dest} {word}{}", names.join(", "))

@@ -2,6 +2,8 @@
 //! What popups say. Titles and first lines are the Python stack's; the rest says what an answer
 //! does, for nobody can click on what is not said.
 
+use std::net::Ipv6Addr;
+
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{
     Action, ContainerId, Decision, DisplayText, Dossier, Protocol, Resolution, ShieldState,
@@ -91,7 +93,8 @@ fn whose(identity: &Identity) -> String {
 /// protocol without ports.
 fn target(row: &Row) -> String {
     let (dest, port) = (row.dest(), row.request().port);
-    match (port, dest.as_str().contains(':')) {
+    // A name is a sandbox's choice, and may have colons without being an address.
+    match (port, dest.as_str().parse::<Ipv6Addr>().is_ok()) {
         (0, _) => dest.to_string(),
         (_, true) => format!("[{dest}]:{port}"),
         (_, false) => format!("{dest}:{port}"),

@@ -90,7 +90,7 @@ impl Model {
             mark,
             &number.to_string(),
             &words::who(row),
-            &briefly(&words::what(row)),
+            &words::what_briefly(row),
             &times(row.count()),
             &since,
         );
@@ -154,14 +154,6 @@ fn line(
     let line =
         format!("{mark} {number:>digits$}  {who:<w$} {what:<to$} {times:>often$}  {since:<SINCE$}");
     fit(&format!("{line:<width$}"), width)
-}
-
-/// Returns what is wanted without the word that the column has no room for.
-fn briefly(what: &str) -> String {
-    match what.rsplit_once(" port ") {
-        Some((dest, port)) => format!("{dest} {port}"),
-        None => what.to_owned(),
-    }
 }
 
 /// Returns a count in at most six columns.
