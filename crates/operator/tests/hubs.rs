@@ -8,61 +8,25 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use operator::hubs::Hubs;
 use operator::inbox::{HubId, News};
 use terok_clearance::client::Speaks;
-use terok_clearance::socket::Peer;
 use terok_clearance::socket::{self, Layout, RuntimeDir};
-use terok_clearance::varlink::{self, Call, Closed, Info, Replies, Service};
 use terok_clearance::wire::clearance2::{self, Event};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+
+#[path = "fakes/hub.rs"]
+#[expect(dead_code, reason = "nobody answers these hubs")]
+mod fakes;
+
+use fakes::{Hub, Running};
 
 /// A hub without questions.
-struct Empty;
-
-impl Service for Empty {
-    fn info(&self) -> Info {
-        Info {
-            vendor: "terok",
-            product: "test",
-            version: "1",
-            url: "https://example.com",
-            interfaces: &[clearance2::INTERFACE],
-        }
-    }
-
-    async fn call(
-        &self,
-        _call: Call<'_>,
-        _peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
-        let mut frame = Vec::new();
-        Event::Synced.frame_into(1, &mut frame);
-        replies.frames(&frame).await?;
-        let (_writer, mut hang_up) = replies.split();
-        Err(hang_up.wait().await)
-    }
-}
-
-/// Hubs that run until they are stopped.
-#[derive(Default)]
-struct Running {
-    tasks: JoinSet<()>,
-}
-
-impl Running {
-    fn start(&mut self, path: &Path) -> CancellationToken {
-        let stop = CancellationToken::new();
-        let listener = socket::bind(path).unwrap();
-        let served = varlink::serve(listener, Arc::new(Empty), stop.clone());
-        self.tasks.spawn(async move { served.await.unwrap() });
-        stop
-    }
+fn empty() -> Hub {
+    let mut frame = Vec::new();
+    Event::Synced.frame_into(1, &mut frame);
+    Hub::silent(&[clearance2::INTERFACE]).saying(frame)
 }
 
 async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {
@@ -106,7 +70,7 @@ async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
         runtime.of(&web, Layout::C).hub,
         runtime.classic().hub,
     ] {
-        let stop = running.start(&path);
+        let stop = running.start(&path, empty());
         expect(&mut hubs, &path, &["up", "synced"]).await;
         assert!(hubs.client(&HubId::new(&path)).is_some());
         stop.cancel();
@@ -120,7 +84,7 @@ async fn hubs_that_are_there_are_heard_before_it_is_settled() {
     let (_directory, runtime) = runtime();
     let mut running = Running::default();
     let path = runtime.classic().hub;
-    let _stop = running.start(&path);
+    let _stop = running.start(&path, empty());
     let mut hubs = Hubs::all(runtime).unwrap();
     assert!(!hubs.is_settled());
     expect(&mut hubs, &path, &["up"]).await;
@@ -136,7 +100,7 @@ async fn a_hub_comes_back_after_its_directories_were_removed() {
     let mut hubs = Hubs::all(runtime).unwrap();
     let mut running = Running::default();
     for _ in 0..3 {
-        let stop = running.start(&path);
+        let stop = running.start(&path, empty());
         expect(&mut hubs, &path, &["up", "synced"]).await;
         std::fs::remove_dir_all(directory.path().join("user")).unwrap();
         // The file is gone, the hub is not: it is listened to until it ends.
@@ -162,7 +126,7 @@ async fn a_socket_left_behind_keeps_nobody_waiting() {
     assert!(hubs.is_settled());
     // Nobody tries any more; a new hub in its place is found all the same.
     let mut running = Running::default();
-    let _stop = running.start(&path);
+    let _stop = running.start(&path, empty());
     expect(&mut hubs, &path, &["up", "synced"]).await;
 }
 
@@ -173,39 +137,20 @@ async fn one_hub_alone_is_listened_to() {
     let mut hubs = Hubs::one(path.clone()).unwrap();
     let mut running = Running::default();
     let other = runtime.of(&"web".parse().unwrap(), Layout::D).hub;
-    let _other = running.start(&other);
-    let _stop = running.start(&path);
+    let _other = running.start(&other, empty());
+    let _stop = running.start(&path, empty());
     expect(&mut hubs, &path, &["up", "synced"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn hubs_that_hang_keep_nobody_waiting_for_ever() {
-    /// Takes the call, and never says what is pending.
-    struct Mute;
-
-    impl Service for Mute {
-        fn info(&self) -> Info {
-            Empty.info()
-        }
-
-        async fn call(
-            &self,
-            _call: Call<'_>,
-            _peer: Peer,
-            replies: &mut Replies<'_>,
-        ) -> Result<(), Closed> {
-            let (_writer, mut hang_up) = replies.split();
-            Err(hang_up.wait().await)
-        }
-    }
-
     let (_directory, runtime) = runtime();
     let deaf = runtime.of(&"deaf".parse().unwrap(), Layout::D).hub;
     let mute = runtime.of(&"mute".parse().unwrap(), Layout::D).hub;
     let mut running = Running::default();
-    let listener = socket::bind(&mute).unwrap();
-    let served = varlink::serve(listener, Arc::new(Mute), CancellationToken::new());
-    running.tasks.spawn(async move { served.await.unwrap() });
+    // It takes the call, and never says what is pending.
+    let silent = Hub::silent(&[clearance2::INTERFACE]);
+    let _stop = running.start(&mute, silent);
     // Stopped, say: the kernel takes connections for it, and nobody looks at them.
     let deaf = socket::bind(&deaf)
         .map(|listener| (listener, deaf))

@@ -1,102 +1,152 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The prompt: plain lines of its own, and none that a sandbox has written.
+//! The prompt, in each of its manners: lines of its own, and none that a sandbox has written.
 
-use std::sync::Arc;
+use std::io;
 
 use operator::hubs::Hubs;
 use operator::prompt::{Manner, Options, converse};
-use terok_clearance::socket::{self, Peer};
-use terok_clearance::varlink::{self, Call, Closed, Info, Replies, Service};
-use terok_clearance::wire::clearance2;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use serde_json::Value;
+use terok_clearance::wire::{clearance1, clearance2};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
 
-use crate::cases;
+use crate::fakes::{Hub, Running};
+use crate::harmless::{Harmless, all_tame};
+use crate::hub;
+use crate::texts;
 
-/// A hub that says what it is given, unchecked.
-struct Hub(String);
+/// Returns a hub whose sandboxes have these texts; one that passes on what it hears, if `older`.
+pub(crate) fn talking(texts: &[String], older: bool) -> Hub {
+    let (hub, events, reply): (_, _, fn(usize, &str) -> Value) = if older {
+        let hub = Hub::silent(&[clearance1::INTERFACE]);
+        (hub, hub::older_events(texts), hub::older_reply)
+    } else {
+        let hub = Hub::silent(&[clearance2::INTERFACE]);
+        (hub, hub::events(texts), hub::reply)
+    };
+    let frames: String = events.iter().map(hub::frame).collect();
+    let texts = texts.to_owned();
+    hub.saying(frames.into()).replying(move |id| {
+        let number: usize = id.rsplit_once(':').unwrap().1.parse().unwrap();
+        reply(number, &texts[hub::place_of(number).0])
+    })
+}
 
-impl Service for Hub {
-    fn info(&self) -> Info {
-        Info {
-            vendor: "terok",
-            product: "test",
-            version: "1",
-            url: "https://example.com",
-            interfaces: &[clearance2::INTERFACE],
-        }
+/// What the prompt has said so far.
+struct Said(watch::Sender<String>);
+
+impl io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = std::str::from_utf8(bytes).unwrap();
+        self.0.send_modify(|said| said.push_str(text));
+        Ok(bytes.len())
     }
 
-    async fn call(
-        &self,
-        _call: Call<'_>,
-        _peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
-        let frame =
-            |event: &str| format!("{{\"parameters\":{{\"event\":{event}}},\"continues\":true}}\0");
-        let pending = format!("{{\"seq\":1,\"kind\":\"pending\",\"request\":{}}}", self.0);
-        let frames = frame(&pending) + &frame("{\"seq\":2,\"kind\":\"synced\"}");
-        replies.frames(frames.as_bytes()).await?;
-        let (_writer, mut hang_up) = replies.split();
-        Err(hang_up.wait().await)
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-/// Returns what the prompt says when a hub asks `question`, listed once more.
-async fn said(question: String, manner: Manner) -> String {
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    let directory = tempfile::Builder::new().permissions(private).tempdir();
-    let directory = directory.unwrap();
-    let path = directory.path().join("hub.sock");
-    let listener = socket::bind(&path).unwrap();
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    let served = varlink::serve(listener, Arc::new(Hub(question)), stop.clone());
-    tasks.spawn(async move { served.await.unwrap() });
-    let mut output = Vec::new();
+/// Returns all that a prompt says of a hub whose sandboxes have these texts: what it asks, what
+/// becomes of it, the list, the help, and what the hub replies to answers.
+async fn said(texts: &[String], older: bool, manner: Manner) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run/terok-clearance.sock");
+    let mut running = Running::default();
+    let _stop = running.start(&path, talking(texts, older));
+    let texts = texts.len();
+    let (tell, mut seen) = watch::channel(String::new());
+    let (mut keyboard, input) = tokio::io::duplex(1 << 16);
+    let person = async move {
+        let heard = seen.wait_for(|said| said.contains(hub::LAST)).await;
+        drop(heard.unwrap());
+        // What an older hub asks is as old as this process, and the list says it in seconds.
+        let list: &[u8] = if older && manner != Manner::Json {
+            b"h\n"
+        } else {
+            b"l\nh\n"
+        };
+        keyboard.write_all(list).await.unwrap();
+        for text in 0..texts {
+            for place in hub::ANSWERED {
+                let number = hub::number(text, place);
+                let before = seen.borrow().len();
+                let row = row(&seen.borrow(), number, manner);
+                let answer = format!("d {row}\n");
+                keyboard.write_all(answer.as_bytes()).await.unwrap();
+                let done = |said: &String| is_told(&said[before..], row, number, manner);
+                drop(seen.wait_for(done).await.unwrap());
+            }
+        }
+        keyboard.write_all(b"q\n").await.unwrap();
+        let ended = std::future::pending::<()>();
+        ended.await;
+    };
     let options = Options {
         manner,
         ..Options::default()
     };
     let hubs = Hubs::one(path).unwrap();
-    let never = std::future::pending::<()>();
-    let input = "l\nh\nq\n".as_bytes();
-    converse(hubs, "here", input, &mut output, options, never)
+    let said = tell.subscribe();
+    converse(hubs, "here", input, Said(tell), options, person)
         .await
         .unwrap();
-    stop.cancel();
-    String::from_utf8(output).unwrap()
+    let here = directory.path().to_str().unwrap();
+    said.borrow().replace(here, "")
 }
 
-#[tokio::test]
-async fn whatever_a_question_says_is_plain_text_on_lines_of_ours() {
-    let benign = said(cases::pending(1, "quiet"), Manner::Words).await;
-    assert!(benign.contains("[1] BLOCKED"), "{benign}");
-    let lines = benign.lines().count();
-    for (case, text) in cases::all() {
-        let shown = said(cases::pending(1, &text), Manner::Words).await;
-        let plain = |byte: u8| byte == b'\n' || (b' '..=b'~').contains(&byte);
-        assert!(shown.bytes().all(plain), "{case}: {shown:?}");
-        assert_eq!(shown.lines().count(), lines, "{case}: {shown}");
-        let asked = shown.lines().filter(|line| line.starts_with('['));
-        let ours = asked.filter(|line| line.starts_with("[1] BLOCKED  host1.example port 443"));
-        assert_eq!(ours.count(), 2, "{case}: {shown}");
+/// Returns the row of a question.
+fn row(said: &str, number: usize, manner: Manner) -> u64 {
+    let (named, before, after) = if manner == Manner::Json {
+        (format!("\"id\":\"{}\"", hub::id(number)), "\"row\":", ',')
+    } else {
+        (hub::host(number), "[", ']')
+    };
+    let at = said.find(&named).expect(&named);
+    let (_, row) = said[..at].rsplit_once(before).unwrap();
+    row.split_once(after).unwrap().0.parse().unwrap()
+}
+
+/// Says whether the prompt has told what became of the answer to a question.
+fn is_told(said: &str, row: u64, number: usize, manner: Manner) -> bool {
+    match manner {
+        // The first one says that the answer is on its way.
+        Manner::Json => said.matches(&format!("\"row\":{row},")).count() > 1,
+        Manner::Words => said.contains(&format!("[{row}] ")),
+        Manner::Classic => said.contains(&hub::host(number)) || said.contains(&format!("[{row}] ")),
+    }
+}
+
+async fn everything_is_harmless(manner: Manner) {
+    let check = |harmless: &Harmless, plain: &str, shown: &str| match manner {
+        Manner::Json => harmless.json(plain, shown),
+        Manner::Words | Manner::Classic => harmless.text(plain, shown),
+    };
+    let texts = texts::texts();
+    let plain = said(&all_tame(&texts), false, manner).await;
+    let shown = said(&texts, false, manner).await;
+    assert_eq!(check(&Harmless::new(&texts), &plain, &shown), Ok(()));
+    // An older hub passes on what it hears. Of its questions a person is shown so many at once.
+    for (case, text) in texts::all() {
+        let text = [text];
+        let plain = said(&all_tame(&text), true, manner).await;
+        let shown = said(&text, true, manner).await;
+        let checked = check(&Harmless::new(&text), &plain, &shown);
+        assert_eq!(checked, Ok(()), "{case}");
     }
 }
 
 #[tokio::test]
-async fn whatever_a_destination_is_the_output_is_plain() {
-    for (case, text) in cases::all() {
-        for manner in [Manner::Words, Manner::Json, Manner::Classic] {
-            let shown = said(cases::about(1, &text), manner).await;
-            // The classic prompt's own first line has a dash.
-            let plain = |c: char| matches!(c, '\n' | '\u{2014}' | ' '..='~');
-            assert!(shown.chars().all(plain), "{case}: {shown:?}");
-            if manner == Manner::Json {
-                let whole = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok();
-                assert!(shown.lines().all(whole), "{case}: {shown}");
-            }
-        }
-    }
+async fn everything_that_hubs_say_is_harmless_in_words() {
+    everything_is_harmless(Manner::Words).await;
+}
+
+#[tokio::test]
+async fn everything_that_hubs_say_is_harmless_in_the_classic_words() {
+    everything_is_harmless(Manner::Classic).await;
+}
+
+#[tokio::test]
+async fn everything_that_hubs_say_is_harmless_to_a_program() {
+    everything_is_harmless(Manner::Json).await;
 }

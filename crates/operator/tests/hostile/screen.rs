@@ -1,148 +1,225 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The full screen: every cell has one plain character, or one of our lines.
+//! The full screen: every page, at every size, with every text.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{HubId, News};
-use operator::tui::{Model, Msg, Now, Theme, Zone};
+use operator::inbox::{HubId, News, Reply};
+use operator::tui::{Effect, Model, Msg, Now, Theme, Zone};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::buffer::{Buffer, Cell};
 use terok_clearance::client::Speaks;
-use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{Action, Decision, DisplayText};
+use terok_clearance::wire::clearance2::Numbered;
 
-use crate::cases;
+use crate::harmless::{Harmless, tame};
+use crate::hub;
+use crate::texts;
+
+/// The least, the usual, and one with everything beside each other.
+const SIZES: [(u16, u16); 3] = [(40, 10), (80, 24), (112, 30)];
+/// What opens each page: the list, all about a question, what happened, the sandboxes, the help,
+/// the answers to several questions, and the filter; and which key shows more of it, how often.
+const PAGES: [(&str, KeyCode, usize); 7] = [
+    ("", KeyCode::Down, hub::PLACES.len()),
+    ("\n", KeyCode::PageDown, 4),
+    ("l", KeyCode::PageDown, 4),
+    ("s", KeyCode::PageDown, 1),
+    ("?", KeyCode::PageDown, 1),
+    ("*a", KeyCode::PageDown, 4),
+    ("/", KeyCode::Down, 1),
+];
 
 struct Screen {
     model: Model,
     terminal: Terminal<TestBackend>,
+    /// Later with every look at it, so that all is read.
+    steady: Duration,
 }
 
 impl Screen {
-    fn new(place: &str, width: u16, height: u16) -> Self {
+    /// A screen that has heard all that a hub may say whose sandboxes have this text, and of hubs
+    /// whose files have this name.
+    fn new(text: &str, name: &str, (width, height): (u16, u16)) -> Self {
         let theme = Theme {
             color: true,
             unicode: true,
         };
-        Self {
-            model: Model::new(place, theme, Zone::default()),
+        let mut screen = Self {
+            model: Model::new(text, theme, Zone::default()),
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
+            steady: Duration::ZERO,
+        };
+        let hub = HubId::new(Path::new("/run/hub.sock"));
+        screen.tell(&hub, News::Up(Speaks::Clearance2));
+        for event in hub::events(&[text.to_owned()]) {
+            // A client skips what is no event.
+            let read = serde_json::from_value::<Numbered>(event);
+            if let Some(event) = read.ok().and_then(|numbered| numbered.event) {
+                screen.tell(&hub, News::Said(event));
+            }
         }
+        for path in ["/run/clearance/{}/hub.sock", "/run/{}"] {
+            let other = HubId::new(Path::new(&path.replace("{}", name)));
+            screen.tell(&other, News::Unreachable(text.into()));
+            screen.tell(&other, News::Up(Speaks::Clearance1));
+            screen.tell(&other, News::Down(text.into()));
+            screen.tell(&other, News::Gone);
+        }
+        screen
     }
 
     fn tell(&mut self, hub: &HubId, news: News) {
-        let msg = Msg::News(hub.clone(), news);
-        assert_eq!(self.model.update(msg, Now::default()), None);
+        let told = self.update(Msg::News(hub.clone(), news));
+        assert_eq!(told, None);
     }
 
-    /// Draws every page, and asserts that all that is on it is harmless.
-    fn is_harmless(&mut self, case: &str) {
-        for keys in ["", "\n", "l", "s", "?", "*a", "/"] {
-            for key in keys.chars() {
-                let code = if key == '\n' {
-                    KeyCode::Enter
-                } else {
-                    KeyCode::Char(key)
-                };
-                let key = KeyEvent::new(code, KeyModifiers::NONE);
-                self.model.update(Msg::Key(key), Now::default());
-            }
-            let now = Now {
-                steady: Duration::from_secs(9),
-                ..Now::default()
-            };
-            let model = &mut self.model;
-            self.terminal
-                .draw(|frame| {
-                    model.lay_out(frame.area(), now);
-                    frame.render_widget(&*model, frame.area());
-                })
-                .unwrap();
-            for cell in self.terminal.backend().buffer().content() {
-                let symbol = cell.symbol();
-                let plain = symbol.len() == 1 && symbol.bytes().all(|b| (b' '..=b'~').contains(&b));
-                assert!(plain || symbol == "\u{2500}", "{case}: {symbol:?}");
-            }
-            for _ in 0..3 {
-                let escape = KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE);
-                self.model.update(Msg::Key(escape), Now::default());
-            }
-        }
+    fn update(&mut self, msg: Msg) -> Option<Effect> {
+        let now = Now {
+            steady: self.steady,
+            ..Now::default()
+        };
+        self.model.update(msg, now)
     }
-}
 
-fn decision(request: &Request, text: &str) -> Decision {
-    Decision {
-        request: request.id.clone(),
-        container: request.container.clone(),
-        dest: request.dest.clone(),
-        action: Action::Allow.into(),
-        scope: Some(request.scope.clone()),
-        by: DisplayText::new(text),
-        at: 1,
-        ok: true,
-        reason: Some(DisplayText::new(text)),
+    fn press(&mut self, code: KeyCode) -> Option<Effect> {
+        self.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)))
     }
-}
 
-#[test]
-fn whatever_a_question_says() {
-    for (width, height) in [(40, 10), (80, 24), (160, 50)] {
-        for (case, text) in cases::all() {
-            let mut screen = Screen::new(&text, width, height);
-            let hub = HubId::new(Path::new("/run/hub.sock"));
-            screen.tell(&hub, News::Up(Speaks::Clearance2));
-            let neighbour = cases::pending(1, "quiet");
-            let asked = [neighbour, cases::pending(2, &text), cases::about(3, &text)];
-            for json in asked {
-                // A text that is no destination at all never comes so far.
-                if let Ok(request) = serde_json::from_str::<Request>(&json) {
-                    screen.tell(&hub, News::Said(Event::Pending(Arc::new(request))));
-                }
-            }
-            screen.is_harmless(case);
-        }
-    }
-}
-
-#[test]
-fn whatever_a_hub_says_of_itself() {
-    for (case, text) in cases::all() {
-        let mut screen = Screen::new("/run", 80, 24);
-        // A file's name cannot have a NUL, nor be longer than 255 bytes.
-        let name: String = text.replace(['/', '\0'], "_").chars().take(60).collect();
-        let hub = HubId::new(Path::new(&format!("/run/clearance/{name}/hub.sock")));
-        screen.tell(&hub, News::Up(Speaks::Clearance2));
-        let request: Request = serde_json::from_str(&cases::pending(1, &text)).unwrap();
-        let request = Arc::new(request);
-        let reason = DisplayText::new(&text);
-        let container = request.container.clone();
-        for event in [
-            Event::Pending(Arc::clone(&request)),
-            Event::Withdrawn {
-                request: Arc::clone(&request),
-                reason: reason.clone(),
-            },
-            Event::Pending(Arc::clone(&request)),
-            Event::Decided(Arc::new(decision(&request, &text))),
-            Event::Container {
-                container,
-                state: ContainerState::Exited,
-                reason: Some(reason.clone()),
-            },
-            Event::Lost {
-                lost: 7,
-                reason: reason.clone(),
-            },
+    /// Denies the selected question, which fails for a reason or may have.
+    fn fail(&mut self, reason: &str) {
+        for reply in [
+            Reply::Failed(reason.into()),
+            Reply::EnforcementFailed(reason.into()),
+            Reply::Unsure(reason.into()),
         ] {
-            screen.tell(&hub, News::Said(event));
+            self.draw();
+            let Some(Effect::Answer(answers)) = self.press(KeyCode::Char('x')) else {
+                // The smallest screen does not show all that an answer opens.
+                return;
+            };
+            for answer in answers {
+                assert_eq!(self.update(Msg::Replied(answer, reply.clone())), None);
+            }
         }
-        screen.tell(&hub, News::Down(reason.clone()));
-        let other = HubId::new(Path::new(&format!("/{name}")));
-        screen.tell(&other, News::Unreachable(reason));
-        screen.is_harmless(case);
     }
+
+    fn open(&mut self, page: &str) {
+        for key in page.chars() {
+            let code = if key == '\n' {
+                KeyCode::Enter
+            } else {
+                KeyCode::Char(key)
+            };
+            self.press(code);
+        }
+    }
+
+    fn leave(&mut self) {
+        for _ in 0..3 {
+            self.press(KeyCode::Esc);
+        }
+    }
+
+    fn draw(&mut self) -> &Buffer {
+        self.steady += Duration::from_secs(9);
+        let now = Now {
+            steady: self.steady,
+            ..Now::default()
+        };
+        let model = &mut self.model;
+        self.terminal
+            .draw(|frame| {
+                model.lay_out(frame.area(), now);
+                frame.render_widget(&*model, frame.area());
+            })
+            .unwrap();
+        self.terminal.backend().buffer()
+    }
+}
+
+/// Returns as much of a text as a file can be called.
+fn file_name(text: &str) -> String {
+    text.replace(['/', '\0'], "_").chars().take(60).collect()
+}
+
+fn text(buffer: &Buffer) -> String {
+    let width = usize::from(buffer.area.width);
+    let lines = buffer.content().chunks(width);
+    let line = |cells: &[Cell]| {
+        cells
+            .iter()
+            .map(Cell::symbol)
+            .chain(["\n"])
+            .collect::<String>()
+    };
+    lines.map(line).collect()
+}
+
+/// Says what is wrong with a screen beside a tame one.
+fn compare(harmless: &Harmless, plain: &Buffer, shown: &Buffer) -> Result<(), String> {
+    harmless.text(&text(plain), &text(shown))?;
+    let look = |cell: &Cell| (cell.fg, cell.bg, cell.modifier);
+    let differ = |(plain, shown)| look(plain) != look(shown);
+    if plain.content().iter().zip(shown.content()).any(differ) {
+        return Err(format!("it has other colours:\n{}", text(shown)));
+    }
+    Ok(())
+}
+
+/// Compares every page of two screens.
+fn everything_is_harmless_at(size: (u16, u16)) {
+    for (case, text) in texts::all() {
+        let name = file_name(&text);
+        let harmless = Harmless::new(&[text.clone(), name.clone()]);
+        let mut plain = Screen::new(&tame(&text), &tame(&name), size);
+        let mut shown = Screen::new(&text, &name, size);
+        plain.fail(&tame(&text));
+        shown.fail(&text);
+        for (page, more, often) in PAGES {
+            plain.open(page);
+            shown.open(page);
+            let mut before = None;
+            for step in 0..=often {
+                let (plain, shown) = (&mut plain, &mut shown);
+                let drawn = plain.draw().clone();
+                let compared = compare(&harmless, &drawn, shown.draw());
+                assert_eq!(compared, Ok(()), "{case}, {page:?} at {size:?}, {step}");
+                if before.replace(drawn) == Some(plain.terminal.backend().buffer().clone()) {
+                    break;
+                }
+                plain.press(more);
+                shown.press(more);
+            }
+            plain.leave();
+            shown.leave();
+        }
+        // All about each question, from the last to the first.
+        for place in hub::PLACES {
+            for screen in [&mut plain, &mut shown] {
+                screen.press(KeyCode::Up);
+                screen.open("\n");
+            }
+            let compared = compare(&harmless, plain.draw(), shown.draw());
+            assert_eq!(compared, Ok(()), "{case}, all about {place} at {size:?}");
+            plain.leave();
+            shown.leave();
+        }
+    }
+}
+
+#[test]
+fn everything_that_a_hub_says_is_harmless_on_the_least_screen() {
+    everything_is_harmless_at(SIZES[0]);
+}
+
+#[test]
+fn everything_that_a_hub_says_is_harmless_on_the_usual_screen() {
+    everything_is_harmless_at(SIZES[1]);
+}
+
+#[test]
+fn everything_that_a_hub_says_is_harmless_on_a_wide_screen() {
+    everything_is_harmless_at(SIZES[2]);
 }

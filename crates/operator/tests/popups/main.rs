@@ -13,5 +13,3 @@ mod live;
 mod notices;
 mod rig;
 mod says;
-#[path = "../hostile/texts.rs"]
-mod texts;

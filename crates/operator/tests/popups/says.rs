@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What popups say, and that nothing a sandbox chooses makes them say something else.
+//! What popups say. That nothing a sandbox chooses makes them say something else is in
+//! `tests/hostile`.
 
-use operator::inbox::News;
 use operator::notifier::{Action, Expiry, Urgency};
 use serde_json::{Value, json};
 use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::Event;
 
-use crate::rig::{NOON, Rig, asks, web};
-use crate::texts::{TEXTS, harm};
+use crate::rig::{NOON, Rig, asks};
 
 #[test]
 fn a_question_says_who_wants_what_and_what_an_answer_opens() {
@@ -88,37 +87,4 @@ fn a_question_is_one_popup_however_often_it_is_asked() {
     let body = rig.body("Blocked");
     assert!(body.ends_with("Blocked 99 times since 12:42:08"), "{body}");
     assert!(rig.posts <= 4, "{} posts", rig.posts);
-}
-
-/// Invariant 5.
-#[test]
-fn hostile_texts_show_harmlessly() {
-    for (what, text) in TEXTS {
-        let mut rig = Rig::up();
-        let dossier = json!({"project": text, "task": text, "name": text, "container_name": text});
-        let process = json!({"pid": 7, "uid": 1, "name": text, "command": [text, text]});
-        let more = json!({"dossier": dossier, "process": process});
-        rig.says(Event::Pending(asks(1, "a.example", more)));
-        let (_, _, popup) = rig.popup("Blocked: a.example:443");
-        assert_eq!(harm(&popup.summary, 300), None, "{what}");
-        assert_eq!(harm(&popup.body, 900), None, "{what}");
-        let lines: Vec<_> = popup.body.lines().collect();
-        assert_eq!(lines.len(), 4, "{what}: {lines:?}");
-        assert!(lines[0].starts_with("Task: "), "{what}: {lines:?}");
-        assert!(
-            lines[3].starts_with("Allow opens tcp port 443 of a.example "),
-            "{what}: {lines:?}"
-        );
-        rig.news(&web(), News::Down(text.into()));
-        rig.says(Event::Container {
-            container: "web".parse().unwrap(),
-            state: terok_clearance::wire::clearance2::ContainerState::Exited,
-            reason: Some(text.into()),
-        });
-        rig.wait(5000);
-        for (_, popup) in rig.screen.values() {
-            assert_eq!(harm(&popup.summary, 900), None, "{what}");
-            assert_eq!(harm(&popup.body, 900), None, "{what}");
-        }
-    }
 }

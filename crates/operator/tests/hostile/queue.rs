@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The terminal fallback, which asks what one reader reports.
+
+use operator::queue::{Question, Queue, Say, Typed, show};
+use serde_json::json;
+use terok_clearance::DisplayText;
+
+use crate::harmless::{Harmless, all_tame};
+use crate::texts;
+
+/// Returns all that it says of a reader whose sandbox has these texts.
+fn said(texts: &[String], json: bool) -> String {
+    let mut said = String::new();
+    let mut say = |says: Vec<Say>| {
+        said.extend(says.iter().map(|say| show(say, json)));
+    };
+    let mut queue = Queue::default();
+    say(vec![Say::Watching]);
+    for (port, text) in texts.iter().enumerate() {
+        let named = json!({
+            "type": "pending", "container": text, "id": text, "dest": "203.0.113.7",
+            "port": port, "proto": 6, "domain": text, "dossier": {text: text},
+        });
+        let addressed = json!({"type": "pending", "id": "a", "dest": text, "port": 1, "proto": 6});
+        let other = json!({"type": text, "id": text, "dest": text});
+        for line in [named, addressed, other] {
+            match Question::parse(&line.to_string()) {
+                Ok(Some(question)) => say(queue.ask(question)),
+                Ok(None) => {}
+                Err(error) => assert!(!error.to_string().contains(char::is_control)),
+            }
+        }
+        // A script's answer to what is not asked, which another program may have told it.
+        let answer = json!({"action": "allow", "request": format!("{text}.")});
+        say(queue
+            .take(Typed::parse(&answer.to_string(), true))
+            .unwrap_err());
+    }
+    for text in texts {
+        for became in [Err(DisplayText::said(text)), Ok(())] {
+            let (_, action) = queue.take(Typed::parse("deny", json)).unwrap();
+            say(queue.settle(action, became));
+        }
+    }
+    assert!(queue.is_empty());
+    said
+}
+
+#[test]
+fn everything_that_a_reader_reports_is_harmless() {
+    let texts = texts::texts();
+    // What a request is called has one more character.
+    let longer: Vec<_> = texts.iter().map(|text| format!("{text}.")).collect();
+    let harmless = Harmless::new(&longer);
+    let tame = all_tame(&texts);
+    let checked = harmless.text(&said(&tame, false), &said(&texts, false));
+    assert_eq!(checked, Ok(()));
+    let checked = harmless.json(&said(&tame, true), &said(&texts, true));
+    assert_eq!(checked, Ok(()));
+}
