@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A notifier that calls functions: for a program that draws questions itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -31,12 +31,34 @@ pub struct CallbackNotifier {
     open: Mutex<Open>,
 }
 
+/// The notifications without actions that are remembered until somebody waits for their end.
+const MUTE: usize = 64;
+
 /// What is shown and may be answered.
 #[derive(Default)]
 struct Open {
     last: u32,
+    /// Those with actions, and those without for whose end somebody waits.
     choices: HashMap<NotificationId, Choice>,
+    /// The newest of those without.
+    mute: VecDeque<NotificationId>,
     ended: bool,
+}
+
+impl Open {
+    /// Takes in that `id` has no actions; a place is taken by as many as are remembered.
+    fn say_mute(&mut self, id: NotificationId) {
+        self.mute.push_back(id);
+        if self.mute.len() > MUTE {
+            self.mute.pop_front();
+        }
+    }
+
+    /// Takes the notification out, and returns what is known of it.
+    fn take(&mut self, id: NotificationId) -> Option<Choice> {
+        self.mute.retain(|mute| *mute != id);
+        self.choices.remove(&id)
+    }
 }
 
 struct Choice {
@@ -127,7 +149,7 @@ impl CallbackNotifier {
         let choice = open
             .choices
             .get_mut(&id)
-            .filter(|choice| choice.chosen.is_none())
+            .filter(|choice| choice.chosen.is_none() && !choice.keys.is_empty())
             .ok_or(InvokeError::NotOpen(id))?;
         let known = choice.keys.iter().find(|known| known.as_str() == key);
         let Some(key) = known.cloned() else {
@@ -163,16 +185,17 @@ impl Notifier for CallbackNotifier {
             .iter()
             .map(|action| action.key().clone())
             .collect();
-        let choice = Choice {
-            keys,
-            chosen: None,
-            on_action: None,
-        };
-        let before = if choice.keys.is_empty() {
-            open.choices.remove(&id)
+        let before = open.take(id);
+        if keys.is_empty() {
+            open.say_mute(id);
         } else {
-            open.choices.insert(id, choice)
-        };
+            let choice = Choice {
+                keys,
+                chosen: None,
+                on_action: None,
+            };
+            open.choices.insert(id, choice);
+        }
         drop(open);
         drop(before);
         if let Some(on_notify) = &self.on_notify {
@@ -185,6 +208,16 @@ impl Notifier for CallbackNotifier {
         let mut open = self.open();
         if open.ended {
             return;
+        }
+        if open.mute.contains(&id) {
+            // It stands there: nobody can choose, and whoever waits hears of its end.
+            open.take(id);
+            let waits = Choice {
+                keys: Vec::new(),
+                chosen: None,
+                on_action: None,
+            };
+            open.choices.insert(id, waits);
         }
         let Some(choice) = open.choices.get_mut(&id) else {
             return;
@@ -201,7 +234,7 @@ impl Notifier for CallbackNotifier {
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), Infallible> {
-        let choice = self.open().choices.remove(&id);
+        let choice = self.open().take(id);
         drop(choice);
         if let Some(on_close) = &self.on_close {
             on_close(id);
@@ -314,6 +347,24 @@ mod tests {
         let (tell, choice) = waits();
         notifier.on_action(ids[2], tell).await;
         assert!(choice.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_has_no_actions_stands_there_until_it_is_taken_away() {
+        let notifier = CallbackNotifier::default();
+        let id = notifier.notify(Notification::new("9 questions")).await;
+        let id = id.unwrap();
+        let (tell, mut choice) = waits();
+        notifier.on_action(id, tell).await;
+        let pending = Err(oneshot::error::TryRecvError::Empty);
+        assert_eq!(choice.try_recv(), pending, "it is shown");
+        let refused = Err(InvokeError::NotOpen(id));
+        assert_eq!(notifier.invoke_action(id, "allow"), refused);
+        notifier.close(id).await.unwrap();
+        assert!(choice.await.is_err());
+        let (tell, choice) = waits();
+        notifier.on_action(id, tell).await;
+        assert!(choice.await.is_err(), "it is not shown any more");
     }
 
     #[tokio::test]
