@@ -8,8 +8,11 @@
 )]
 
 mod answers;
+#[path = "../storm/crowd.rs"]
+mod crowd;
 mod ends;
 mod idle;
 mod picture;
 mod session;
+mod storm;
 mod window;

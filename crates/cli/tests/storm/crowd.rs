@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fifty sandboxes, each with a hub of its own on its socket, that ask five hundred questions.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hub::{Claim, Enforcer, Hub, Options};
+use terok_clearance::socket::{self, Layout, RuntimeDir};
+use terok_clearance::{Action, Blocked, ContainerId, Dossier, Event, Outcome, Protocol};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SANDBOXES: usize = 50;
+pub(crate) const QUESTIONS: usize = 500;
+/// The time in which they are all asked.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What is to become of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// It is allowed; 200 are.
+    Allow,
+    /// It is denied; 200 are.
+    Deny,
+    /// It is left alone; 100 are.
+    Wait,
+}
+
+impl Share {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+/// A question, as its sandbox asks it.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) name: String,
+    pub(crate) share: Share,
+    pub(crate) event: Blocked,
+}
+
+/// What the firewalls' keepers were told, of all hubs together.
+type Orders = Arc<Mutex<Vec<(String, Action)>>>;
+
+struct Keeper(Orders);
+
+impl Enforcer for Keeper {
+    fn narrow(&self) -> bool {
+        true
+    }
+
+    async fn enforce(&self, claim: Claim) -> Outcome {
+        let order = (claim.dest().to_string(), claim.action());
+        self.0.lock().unwrap().push(order);
+        Outcome::Applied
+    }
+}
+
+/// The hubs, served by a thread of their own.
+pub(crate) struct Crowd {
+    work: tokio::sync::mpsc::Sender<Vec<Question>>,
+    orders: Orders,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Serves the hubs below `runtime`; they take connections when this returns.
+    pub(crate) fn serve(runtime: &Path) -> Self {
+        let place = RuntimeDir::new(runtime);
+        let (work, mut to_ask) = tokio::sync::mpsc::channel::<Vec<Question>>(2);
+        let (orders, stop) = (Orders::default(), CancellationToken::new());
+        let (theirs, halt) = (Arc::clone(&orders), stop.clone());
+        let (tell, ready) = mpsc::channel();
+        let serving = async move {
+            let mut tasks = JoinSet::new();
+            let mut hubs = Vec::new();
+            for sandbox in 0..SANDBOXES {
+                let socket = place.of(&container(sandbox), Layout::D).hub;
+                let hub = Hub::new(Keeper(Arc::clone(&theirs)), Options::default());
+                let listener = socket::bind(&socket).unwrap();
+                let served = hub::serve(Arc::clone(&hub), listener, halt.clone());
+                tasks.spawn(async move { served.await.unwrap() });
+                hubs.push(hub);
+            }
+            tell.send(()).unwrap();
+            while let Some(questions) = to_ask.recv().await {
+                // Late ones are caught up with.
+                let mut clock = tokio::time::interval(SECOND / u32::try_from(QUESTIONS).unwrap());
+                for (question, hub) in questions.into_iter().zip(hubs.iter().cycle()) {
+                    clock.tick().await;
+                    hub.report(Event::Blocked(question.event));
+                }
+            }
+            tasks.join_all().await;
+        };
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(serving);
+        });
+        ready.recv().unwrap();
+        Self {
+            work,
+            orders,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// Has them ask all [`questions`], two milliseconds apart, by turns.
+    pub(crate) fn ask(&self) {
+        self.work.try_send(questions()).unwrap();
+    }
+
+    /// Has each hub ask one more question, [`last`]. Whoever has heard them has heard everything
+    /// that the hubs had said before.
+    pub(crate) fn ask_the_last(&self) {
+        self.work.try_send(last()).unwrap();
+    }
+
+    /// Asserts that the keepers were told exactly this: each question's answer, once.
+    pub(crate) fn were_told(&self, wanted: impl IntoIterator<Item = (String, Action)>) {
+        let sorted = |orders: &mut Vec<(String, Action)>| {
+            orders.sort_by(|(a, _), (b, _)| a.cmp(b));
+        };
+        let mut told = self.orders.lock().unwrap().clone();
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        sorted(&mut told);
+        sorted(&mut wanted);
+        assert_eq!(told, wanted);
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        // The thread ends when there can be no more work, and nobody is served.
+        (self.work, _) = tokio::sync::mpsc::channel(1);
+        self.stop.cancel();
+        let served = self.thread.take().map(JoinHandle::join);
+        assert!(
+            std::thread::panicking() || matches!(served, Some(Ok(()))),
+            "the hubs broke"
+        );
+    }
+}
+
+fn container(sandbox: usize) -> ContainerId {
+    format!("sandbox{sandbox}").parse().unwrap()
+}
+
+/// Returns the five hundred questions, each about a name and an address of its own. Every sandbox
+/// asks ten of them: four of each share that is answered, and two that are not.
+pub(crate) fn questions() -> Vec<Question> {
+    let one = |n: usize| {
+        let share = match n / SANDBOXES % 5 {
+            0 | 1 => Share::Allow,
+            2 | 3 => Share::Deny,
+            _ => Share::Wait,
+        };
+        question(n, format!("host{n}.{}.example", share.word()), share)
+    };
+    (0..QUESTIONS).map(one).collect()
+}
+
+/// Returns one more question of each hub.
+pub(crate) fn last() -> Vec<Question> {
+    let one = |n: usize| question(QUESTIONS + n, format!("last{n}.example"), Share::Wait);
+    (0..SANDBOXES).map(one).collect()
+}
+
+fn question(n: usize, name: String, share: Share) -> Question {
+    let container = container(n % SANDBOXES);
+    let address = 0xcb00_0000_u32 + u32::try_from(n).unwrap();
+    let event = Blocked {
+        request: format!("{container}:{n}").parse().unwrap(),
+        container,
+        address: IpAddr::from(address.to_be_bytes()).into(),
+        port: 443,
+        protocol: Protocol::TCP,
+        domain: Some(name.parse().unwrap()),
+        dossier: Dossier::default(),
+        process: None,
+    };
+    Question { name, share, event }
+}
+
+/// Returns the names of some questions, sorted.
+pub(crate) fn names(questions: &[Question], wanted: impl Fn(&Question) -> bool) -> Vec<String> {
+    let wanted = questions.iter().filter(|question| wanted(question));
+    let mut names: Vec<_> = wanted.map(|question| question.name.clone()).collect();
+    names.sort();
+    names
+}
+
+/// Returns the orders that answers to these shares are.
+pub(crate) fn orders(questions: &[Question]) -> Vec<(String, Action)> {
+    let order = |question: &Question| match question.share {
+        Share::Allow => Some((question.name.clone(), Action::Allow)),
+        Share::Deny => Some((question.name.clone(), Action::Deny)),
+        Share::Wait => None,
+    };
+    questions.iter().filter_map(order).collect()
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person has on the screen, noted as it comes and goes, and held against what may be there.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use operator::popups::SINGLE;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// As many popups may come at once after a quiet time.
+const AT_ONCE: f64 = 6.0;
+/// Then so many a second.
+const A_SECOND: f64 = 2.0;
+
+/// A screen with popups.
+pub(crate) struct Desk {
+    start: Instant,
+    shows: Mutex<Shows>,
+    changed: Condvar,
+}
+
+/// What it shows, and what was wrong with that at any time.
+#[derive(Default)]
+pub(crate) struct Shows {
+    /// The popups, by their ids.
+    pub(crate) popups: BTreeMap<u32, Popup>,
+    /// How often something was to be shown.
+    calls: u32,
+    wrong: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Popup {
+    pub(crate) summary: String,
+    /// Whether it asks, as one of few or as the one for many.
+    pub(crate) asks: bool,
+}
+
+impl Desk {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how fast popups may come is said in seconds"
+    )]
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            shows: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Takes in that a popup is to be shown, in place of the one with this id if it is there.
+    pub(crate) fn notify(&self, id: u32, summary: &str) {
+        let mut shows = self.shows.lock().unwrap();
+        shows.calls += 1;
+        let calls = f64::from(shows.calls);
+        // What is late only has had more time.
+        let may = AT_ONCE + A_SECOND * self.start.elapsed().as_secs_f64();
+        if calls > may {
+            shows.wrong(&format!("{calls} calls by now, of {may:.1}"));
+        }
+        let asks = summary.starts_with("Blocked: ") || summary.contains(" questions from ");
+        let summary = summary.to_owned();
+        let doubled = shows
+            .popups
+            .iter()
+            .find(|(other, popup)| **other != id && popup.summary == summary);
+        if let Some(doubled) = doubled.map(|(id, _)| *id) {
+            shows.wrong(&format!("{id} says {summary:?} as {doubled} does"));
+        }
+        shows.popups.insert(id, Popup { summary, asks });
+        // While one for many takes the place of a few, or the other way about, both are there.
+        let asking = shows.popups.values().filter(|popup| popup.asks).count();
+        if asking > SINGLE + 1 {
+            shows.wrong(&format!("{asking} popups ask"));
+        }
+        self.changed.notify_all();
+    }
+
+    /// Takes in that a popup is to be taken away.
+    pub(crate) fn close(&self, id: u32) {
+        let mut shows = self.shows.lock().unwrap();
+        if shows.popups.remove(&id).is_none() {
+            shows.wrong(&format!("{id} was closed and is not there"));
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until what is shown is so; nothing may have been wrong until then.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Shows) -> bool) -> Vec<(u32, Popup)> {
+        let shows = self.shows.lock().unwrap();
+        let waits = self
+            .changed
+            .wait_timeout_while(shows, PATIENCE, |shows| !holds(shows));
+        let (shows, _) = waits.unwrap();
+        let popups = &shows.popups;
+        assert!(holds(&shows), "waited in vain for {what}: {popups:?}");
+        assert_eq!(shows.wrong, [""; 0], "{popups:?}");
+        popups
+            .iter()
+            .map(|(id, popup)| (*id, popup.clone()))
+            .collect()
+    }
+}
+
+impl Shows {
+    fn wrong(&mut self, what: &str) {
+        self.wrong.push(what.to_owned());
+    }
+
+    /// Says whether exactly these ask, in any order.
+    pub(crate) fn asks(&self, summaries: &[String]) -> bool {
+        let asking = self.popups.values().filter(|popup| popup.asks);
+        let mut asking: Vec<_> = asking.map(|popup| &popup.summary).collect();
+        asking.sort();
+        asking.iter().copied().eq(summaries)
+    }
+}

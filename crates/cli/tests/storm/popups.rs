@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Popups in the storm: a few, then one for all, then again one for each that is left to ask.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use operator::hubs::Hubs;
+use operator::identity::{IdentityResolver, NullInspector};
+use operator::notifier::{CallbackNotifier, NotificationId};
+use operator::popups::{GUARD, Options, converse};
+use terok_clearance::Action;
+use terok_clearance::socket::RuntimeDir;
+use tokio::sync::oneshot;
+
+use crate::crowd::{Crowd, QUESTIONS, Question, SANDBOXES, Share, orders, questions};
+use crate::desk::Desk;
+use crate::program::{answer, runtime};
+
+/// How many are left for the popups to answer, of both kinds.
+const LEFT: usize = 4;
+
+/// Lets the storm come, has scripts answer all but a few questions, and clicks on those.
+fn story(place: &std::path::Path, crowd: &Crowd, desk: &Desk, click: impl Fn(u32, &str)) {
+    crowd.ask();
+    let all = format!("{QUESTIONS} questions from {SANDBOXES} sandboxes");
+    desk.until("one for all", |shows| {
+        shows.asks(std::slice::from_ref(&all))
+    });
+
+    let of = |share| {
+        let mut theirs = questions();
+        theirs.retain(|question| question.share == share);
+        theirs
+    };
+    let (mut allow, mut deny) = (of(Share::Allow), of(Share::Deny));
+    let left = [
+        allow.split_off(allow.len() - LEFT / 2),
+        deny.split_off(deny.len() - LEFT / 2),
+    ]
+    .concat();
+    // Nobody can click on what a popup for many stands for.
+    answer(place, Share::Allow, &allow);
+    answer(place, Share::Deny, &deny);
+    answer(place, Share::Deny, &of(Share::Wait));
+
+    let title = |question: &Question| format!("Blocked: {}:443", question.name);
+    let mut titles: Vec<_> = left.iter().map(title).collect();
+    titles.sort();
+    for question in &left {
+        let shown = desk.until("each that is left", |shows| shows.asks(&titles));
+        let (id, _) = shown
+            .iter()
+            .find(|(_, popup)| popup.summary == title(question))
+            .unwrap();
+        // As a person does who has read what is there: the guard measures just that.
+        std::thread::park_timeout(GUARD * 2);
+        click(*id, question.share.word());
+        titles.retain(|other| *other != title(question));
+        let word = if question.share == Share::Allow {
+            "Allowed"
+        } else {
+            "Denied"
+        };
+        let result = format!("{word}: {}", question.name);
+        // In its place, or beside it where the desktop has taken the popup away by itself.
+        desk.until("what became of it", |shows| {
+            shows.popups.values().any(|popup| popup.summary == result)
+        });
+    }
+    desk.until("none that asks", |shows| shows.asks(&[]));
+    let by_scripts = of(Share::Wait).into_iter();
+    let mut wanted: Vec<_> = by_scripts
+        .map(|question| (question.name, Action::Deny))
+        .collect();
+    wanted.extend(orders(&questions()));
+    crowd.were_told(wanted);
+}
+
+#[test]
+fn a_notifier_that_calls_back_shows_the_storm_as_a_few_popups_and_loses_none() {
+    let place = runtime();
+    let crowd = Crowd::serve(place.path());
+    let desk = Arc::new(Desk::new());
+    // The notifier's ids are its own; a person has them by what was shown.
+    let number = |id: NotificationId| id.to_string().parse::<u32>().unwrap();
+    let ids = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+    let (shows, closes, known) = (Arc::clone(&desk), Arc::clone(&desk), Arc::clone(&ids));
+    let notifier = CallbackNotifier::new(move |id, notification| {
+        known.lock().unwrap().insert(number(id), id);
+        shows.notify(number(id), &notification.summary);
+    })
+    .on_close(move |id| closes.close(number(id)));
+    let notifier = Arc::new(notifier);
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (theirs, hubs) = (Arc::clone(&notifier), RuntimeDir::new(place.path()));
+    let bridge = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let hubs = Hubs::all(hubs).unwrap();
+            let resolver = Arc::new(IdentityResolver::new(Some(NullInspector)));
+            let stop = async { drop(stopped.await) };
+            converse(hubs, &*theirs, resolver, Options::default(), stop).await;
+        });
+    });
+    story(place.path(), &crowd, &desk, |id, key| {
+        let id = ids.lock().unwrap()[&id];
+        notifier.invoke_action(id, key).unwrap();
+    });
+    stop.send(()).unwrap();
+    bridge.join().unwrap();
+    desk.until("an empty screen", |shows| shows.popups.is_empty());
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The program, as scripts and people start it, and what it says line by line.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::crowd::{Question, Share};
+
+/// Returns a runtime directory.
+pub(crate) fn runtime() -> TempDir {
+    let private = PermissionsExt::from_mode(0o700);
+    let directory = tempfile::Builder::new().permissions(private).tempdir();
+    directory.unwrap()
+}
+
+pub(crate) fn command(runtime: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
+    command
+        .args(args)
+        .env_clear()
+        .env("XDG_RUNTIME_DIR", runtime)
+        .env("HOME", runtime)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs it with `--json` to its good end, and returns its lines.
+pub(crate) fn json(runtime: &Path, args: &[&str]) -> Vec<Value> {
+    let said = command(runtime, &[&["--json"], args].concat())
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{args:?}: {said:?}");
+    let said = String::from_utf8(said.stdout).unwrap();
+    said.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Answers these questions with `allow` or `deny`, and asserts that each took effect.
+pub(crate) fn answer(runtime: &Path, share: Share, questions: &[Question]) {
+    let ids = questions
+        .iter()
+        .map(|question| question.event.request.as_str());
+    let args: Vec<_> = std::iter::once(share.word()).chain(ids).collect();
+    let said = json(runtime, &args);
+    let applied = said.iter().filter(|line| line["event"] == "decided");
+    assert_eq!(applied.count(), questions.len(), "{said:?}");
+}
+
+/// One that runs until it is dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// Types a line.
+    pub(crate) fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().unwrap();
+        writeln!(input, "{line}").unwrap();
+    }
+
+    /// Returns the next line that it says.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended");
+        line
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Five hundred questions in a second, from fifty sandboxes with a live hub each.
+
+use crate::crowd::{Crowd, QUESTIONS, SANDBOXES, Share, last, names, orders, questions};
+use crate::session::Session;
+use crate::window::Window;
+
+/// Room for every question, and for all that an answer to two hundred of them opens.
+const TALL: u16 = 600;
+
+/// Returns the names of the questions that the screen lists, sorted.
+fn listed(screen: &str) -> Vec<String> {
+    let lines = screen
+        .lines()
+        .skip_while(|line| !line.contains("wants to reach"));
+    let rows = lines.skip(1).take_while(|line| !line.is_empty());
+    let name = |row: &str| {
+        let name = row
+            .split_whitespace()
+            .find(|word| word.ends_with(".example"));
+        name.unwrap_or_else(|| panic!("no name in {row}"))
+            .to_owned()
+    };
+    let mut names: Vec<_> = rows.map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_screen_has_each_question_once_until_it_is_answered() {
+    let session = Session::new();
+    let crowd = Crowd::serve(session.runtime());
+    let window = Window::open(&session, 140, TALL);
+    window.tui("", "");
+    window.until(&format!("{SANDBOXES} hubs"));
+    crowd.ask();
+    let screen = window.until(&format!(
+        "{QUESTIONS} questions wait  {SANDBOXES} sandboxes"
+    ));
+    assert_eq!(listed(&screen), names(&questions(), |_| true));
+
+    for (share, key, verb, left) in [
+        (Share::Allow, "a", "ALLOW", "300 questions wait"),
+        (Share::Deny, "d", "DENY", "100 questions wait"),
+    ] {
+        window.press(&["/"]);
+        window.until("filter:");
+        window.line_raw(&format!(".{}.example", share.word()));
+        window.press(&["Enter"]);
+        let screen = window.until_not("filter:");
+        let theirs = names(&questions(), |question| question.share == share);
+        assert_eq!(listed(&screen), theirs);
+        window.press(&["*"]);
+        window.until("200 marked");
+        window.press(&[key]);
+        window.until(&format!("{verb} these 200 questions?"));
+        window.press_until("y", left);
+        // The filter, which nothing matches any more.
+        window.press(&["Escape"]);
+        window.until_not("with \"");
+    }
+    // Whatever comes twice comes before the hubs' last words.
+    crowd.ask_the_last();
+    let screen = window.until("150 questions wait");
+    let left = [questions(), last()].concat();
+    let left = names(&left, |question| question.share == Share::Wait);
+    assert_eq!(listed(&screen), left);
+    window.press(&["q"]);
+    window.until_over(0);
+    crowd.were_told(orders(&questions()));
+}
