@@ -14,9 +14,11 @@
 mod confirm;
 mod details;
 mod footer;
+mod frames;
 mod guard;
 mod header;
 mod help;
+mod input;
 mod keys;
 mod list;
 mod log;

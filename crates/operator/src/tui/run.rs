@@ -4,12 +4,13 @@
 use std::io;
 use std::time::Duration;
 
-use crossterm::event::{Event, EventStream};
-use futures_util::{FutureExt as _, StreamExt as _};
+use crossterm::event::Event;
+use futures_util::FutureExt as _;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
+use super::input::Input;
 use super::model::{Effect, Model, Msg};
 use super::terminal::Taken;
 use super::theme::Theme;
@@ -95,7 +96,7 @@ pub struct Ui {
 /// What it has of the terminal while it is open.
 struct Open {
     terminal: Taken,
-    keys: EventStream,
+    input: Input,
 }
 
 /// What [`Ui::next`] has taken in.
@@ -143,14 +144,13 @@ impl Ui {
     ///
     /// Fails where they are no terminal. Dropping the UI, and a panic, give it back as it was.
     pub fn open(&mut self) -> io::Result<()> {
-        match &mut self.open {
-            Some(open) => open.terminal.take_again()?,
-            None => {
-                let mut terminal = Taken::take()?;
-                terminal.mouse(self.model.takes_mouse())?;
-                let keys = EventStream::new();
-                self.open = Some(Open { terminal, keys });
-            }
+        if let Some(open) = &mut self.open {
+            open.terminal.take_again()?;
+        } else {
+            let mut terminal = Taken::take()?;
+            terminal.mouse(self.model.takes_mouse())?;
+            let input = Input::new()?;
+            self.open = Some(Open { terminal, input });
         }
         self.tell(Msg::Resumed);
         self.draw()
@@ -298,10 +298,7 @@ impl Ui {
 /// Returns what is pressed next; does not end while the UI is closed.
 async fn pressed(open: &mut Option<Open>) -> io::Result<Event> {
     match open {
-        Some(open) => match open.keys.next().await {
-            Some(event) => event,
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        },
+        Some(open) => open.input.next().await,
         None => std::future::pending().await,
     }
 }
