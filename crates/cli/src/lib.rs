@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod commands;
+mod desktop;
 pub mod environment;
 pub mod exit;
 mod logging;

@@ -22,6 +22,7 @@ mod world;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use netns::sandbox::{Blueprint, Sandbox, Workload};
@@ -30,8 +31,9 @@ use supervisor::Config;
 use tempfile::TempDir;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, Dossier};
+use tokio::time::timeout;
 
-use answers::{Answer, Answers};
+use answers::{Answer, Answers, Where};
 use clock::now_us;
 use judge::{Seen, judge};
 use page::Page;
@@ -40,10 +42,13 @@ use story::{Step, Summary, median};
 use tell::{Cast, Operator, Teller};
 use told::FromProgram;
 
+use super::tui;
 use crate::{Context, Failure, Status, Stop};
 
 /// How the name of the directory begins that has the demo's sockets.
 const DIRECTORY: &str = "terok-demo-";
+/// How long taking popups away may take in the end.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What may be said to it.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -53,10 +58,11 @@ Exit status:
   1    not so, or it could not be set up; the reason is said
   130  ended by Ctrl-C; 143 by SIGTERM
 
-Without --answer you are asked if standard input is a terminal; if it is none, the demo answers
-itself, allow twice and deny once by turns. With `--answer ask` and no terminal, answers are read
-as lines: a or allow, d or deny. At the end of input nobody answers any more, and what nobody
-answers stays shut.
+Without --answer you are asked on popups if a program of your session shows them, else here if
+standard input is a terminal; if it is none, the demo answers itself, allow twice and deny once by
+turns. --ui says where to ask: desktop, tui (the whole screen; q leaves it, and nobody answers any
+more) or prompt. With `--answer ask` and no terminal, answers are read as lines: a or allow, d or
+deny. At the end of input nobody answers any more, and what nobody answers stays shut.
 
 With --json, one object per line: `step` is sandbox, firewall, internet, program, and for each
 fetch fetch, packet, event, question, answer, set, and passed or refused; the last one is summary,
@@ -65,6 +71,10 @@ pub struct Args {
     /// Who answers the questions
     #[arg(long, value_enum, value_name = "WHO")]
     answer: Option<Answer>,
+    /// Where you are asked
+    #[arg(long, value_enum, value_name = "UI", default_value_t = Where::Auto,
+        conflicts_with = "answer")]
+    ui: Where,
 }
 
 /// What was seen in the end.
@@ -92,7 +102,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         context.output.text(&page.opening())?;
     }
     let mut outcome = Outcome::default();
-    let ended = play(args, teller, &mut outcome);
+    let ended = play(args, teller, &mut outcome, context);
 
     let mut verdict = judge(&outcome.seen);
     verdict.problems.extend(outcome.problems);
@@ -124,7 +134,16 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 }
 
 /// Sets up, tells, and takes down.
-fn play(args: Args, teller: Teller, outcome: &mut Outcome) -> Result<Status, Failure> {
+fn play(
+    args: Args,
+    teller: Teller,
+    outcome: &mut Outcome,
+    context: &Context,
+) -> Result<Status, Failure> {
+    if args.ui == Where::Tui {
+        tui::refuse_json(context)?;
+        tui::fit_for_a_screen(context)?;
+    }
     let directory = tempfile::Builder::new()
         .prefix(DIRECTORY)
         .tempdir_in("/tmp")
@@ -150,7 +169,7 @@ fn play(args: Args, teller: Teller, outcome: &mut Outcome) -> Result<Status, Fai
         tokio::select! {
             biased;
             status = stop.wait() => Ok(status),
-            played = scene.play(args, teller, outcome) => played,
+            played = scene.play(args, teller, outcome, context) => played,
         }
     })
 }
@@ -184,6 +203,7 @@ impl Scene<'_> {
         args: Args,
         teller: Teller,
         outcome: &mut Outcome,
+        context: &Context,
     ) -> Result<Status, Failure> {
         let began_at = now_us();
         let container: ContainerId = "demo".parse().context("naming the sandbox")?;
@@ -219,6 +239,7 @@ impl Scene<'_> {
             took_us: now_us() - began_at,
         })?;
 
+        let answers = Answers::new(args.answer, args.ui, keeper.hub(), context).await?;
         let operator = Operator::connect(keeper.hub()).await?;
         let began_at = now_us();
         let running = self
@@ -237,7 +258,7 @@ impl Scene<'_> {
         let mut cast = Cast {
             teller,
             operator,
-            answers: Answers::new(args.answer),
+            answers,
             program: &mut program,
             keeper: &keeper,
             kernel: &mut kernel,
@@ -245,8 +266,11 @@ impl Scene<'_> {
             without_v6,
             outcome,
         };
-        cast.tell().await?;
+        let told = cast.tell().await;
+        // A desktop that does not answer keeps its popups.
+        drop(timeout(FAREWELL, cast.answers.end()).await);
         drop(cast);
+        told?;
 
         // From the inside out; each says if it did not end as it should.
         drop(program);

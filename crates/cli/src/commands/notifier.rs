@@ -4,20 +4,16 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use operator::hubs::Hubs;
-use operator::identity::{IdentityResolver, PodmanInspector};
-use operator::notifier::{DbusNotifier, Notifier as _, Session};
-use operator::popups::{Categories, Options, converse};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use terok_clearance::DisplayText;
 use terok_clearance::socket::RuntimeDir;
 
-use super::tui::here;
+use crate::desktop::Desktop;
 use crate::runtime::take_descriptors;
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
@@ -52,58 +48,33 @@ pub struct Args {}
 
 /// Does it.
 pub fn perform(_: Args, context: &Context) -> Result<Status, Failure> {
-    const HINT: &str =
-        "start it in your desktop's session; `terok-clearance clearance` asks at a terminal";
-    let environment = &context.environment;
-    let Some(address) = environment.bus() else {
-        return Err(anyhow!("there is no session bus to show popups on"))
-            .hint(HINT)
-            .status(Status::UNAVAILABLE);
-    };
-    let runtime = environment.private_runtime()?;
-    let _only_one = lock(&runtime.join("terok-clearance-notifier.lock"))?;
-    take_descriptors();
+    let runtime = context.environment.private_runtime()?;
     block_on(async {
         let mut stop = Stop::catch()?;
-        let hubs = Hubs::all(RuntimeDir::new(runtime)).context("watching for hubs")?;
-        let connecting = DbusNotifier::connect_early(Session::new(&address, "terok-clearance"));
-        let connected = tokio::select! {
+        // Before the lock: without a bus that is what there is to say.
+        let reached = tokio::select! {
             status = stop.wait() => return Ok(status),
-            connected = connecting => connected,
+            reached = Desktop::reach(context, true) => reached,
         };
-        let notifier = connected
-            .context("using the desktop's notifications")
-            .hint(HINT)
-            .status(Status::UNAVAILABLE)?;
-        let categories = categories(context);
-        let options = Options {
-            categories,
-            zone: here(),
-            icon: Some(icon(runtime)),
-        };
-        let podman = environment.find_program("podman");
-        let resolver = IdentityResolver::new(podman.map(PodmanInspector::new));
-        let place = runtime.display();
-        tracing::info!(%place, popups = %categories, "asking by popups");
-        if !notifier.answers() {
-            tracing::warn!("this desktop shows no buttons: the popups say where to answer");
-        }
-        let status = converse(hubs, &notifier, Arc::new(resolver), options, stop.wait()).await;
-        notifier.disconnect().await;
-        Ok(status)
+        let desktop = reached?;
+        let _only_one = lock(&lock_path(runtime))?;
+        take_descriptors();
+        let hubs = Hubs::all(RuntimeDir::new(runtime)).context("watching for hubs")?;
+        tracing::info!(place = %runtime.display(), popups = %desktop.categories(), "asking by popups");
+        Ok(desktop.ask(hubs, stop.wait()).await)
     })
 }
 
-/// Returns the kinds of popups that the environment asks for.
-pub(super) fn categories(context: &Context) -> Categories {
-    let Some(said) = context.environment.notify_events() else {
-        return Categories::default();
-    };
-    let (categories, unknown) = Categories::read(said);
-    for name in unknown {
-        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: there is no such kind of popups");
-    }
-    categories
+/// Says whether a notifier of this person runs, which asks for every sandbox whose sockets are in
+/// `runtime`.
+pub(super) fn is_running(runtime: &Path) -> bool {
+    let locked = File::open(lock_path(runtime))
+        .map(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared));
+    matches!(locked, Ok(Err(Errno::WOULDBLOCK)))
+}
+
+fn lock_path(runtime: &Path) -> PathBuf {
+    runtime.join("terok-clearance-notifier.lock")
 }
 
 /// Takes the lock of the one notifier of this person, for as long as the file is open: two would
@@ -133,23 +104,4 @@ fn lock(path: &Path) -> Result<File, Failure> {
     file.rewind().with_context(what)?;
     writeln!(file, "{pid}").with_context(what)?;
     Ok(file)
-}
-
-const ICON: &str = "terok-symbolic";
-const DRAWING: &str = include_str!("notifier/icon.svg");
-
-/// Returns the theme's icon if one is installed, else the address of our own drawing of it.
-fn icon(runtime: &Path) -> String {
-    let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
-        ["symbolic", "scalable"].map(|size| format!("{share}/icons/hicolor/{size}/apps/{ICON}.svg"))
-    });
-    let mut themes = themes;
-    if themes.any(|path| Path::new(&path).exists()) {
-        return ICON.to_owned();
-    }
-    let drawing = runtime.join("terok-clearance.svg");
-    match std::fs::write(&drawing, DRAWING) {
-        Ok(()) => format!("file://{}", drawing.display()),
-        Err(_) => ICON.to_owned(),
-    }
 }

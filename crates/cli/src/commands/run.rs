@@ -8,10 +8,13 @@
 mod allow;
 mod ask;
 mod attend;
+mod desk;
+mod modes;
 mod network;
 mod relay;
 mod summary;
 mod terminal;
+mod ui;
 mod workload;
 
 use std::ffi::OsString;
@@ -19,8 +22,7 @@ use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
-use clap::ValueEnum;
+use anyhow::Context as _;
 use netns::sandbox::{Running, Sandbox, StartError};
 use shield::Policy;
 use supervisor::{Config, Supervisor};
@@ -34,11 +36,13 @@ use attend::{Attend, Signals};
 use network::{Choice, Helper};
 use summary::Summary;
 use terminal::Operator;
+use ui::Ui;
 
 const EXAMPLES: &str = "\
 Examples:
   terok-clearance run -- npm install
   terok-clearance run --allow registry.npmjs.org:443 -- npm install
+  terok-clearance run --ui tui -- my-agent       (Ctrl-] shows the questions)
   terok-clearance run --ui none -- my-agent      (answer with `terok-clearance clearance` elsewhere)
 
 The command gets your files as they are: `run` confines the network, not the files. What it cannot
@@ -46,8 +50,11 @@ reach: the network, except what you allow; this program's sockets, configuration
 session bus, agents, container engines and terminal multiplexers; other processes. It has no rights
 beyond yours (no sudo), and no other device than null, zero, full, random, urandom and tty.
 
-At the terminal a notice tells of a question. Ctrl-] shows it; a allows, d denies, n shows the next,
-q goes back. Nothing else is read as an answer.
+With --ui desktop each question is a popup with Allow and Deny, unless `terok-clearance notifier`
+runs, which asks it then. With --ui tui, Ctrl-] shows `terok-clearance tui` over the command, which
+waits, and q goes back to it. Else a notice at the terminal tells of a question. Ctrl-] shows it; a
+allows, d denies, n shows the next, q goes back; next to popups, too. Nothing else is read as an
+answer.
 
 Exit status: the command's own; 128 and the signal's number if a signal ended it; 126 if it could
 not be executed, 127 if it was not found, 125 if the sandbox failed.";
@@ -60,8 +67,9 @@ pub struct Args {
     /// more.
     #[arg(long, value_name = "DEST")]
     allow: Vec<Allow>,
-    /// Where questions are answered: `prompt`, at this terminal; `none`, with `terok-clearance
-    /// clearance` elsewhere; `auto`, here if there is a terminal.
+    /// Where questions are answered: `desktop`, on popups; `tui`, on the whole screen of this
+    /// terminal; `prompt`, at this terminal; `none`, with `terok-clearance clearance` elsewhere;
+    /// `auto`, on popups if a program of this session shows them, else here if there is a terminal.
     #[arg(long, value_enum, default_value_t = Ui::Auto, value_name = "UI")]
     ui: Ui,
     /// How the sandbox is connected; `auto` takes pasta or slirp4netns, whichever is installed.
@@ -83,17 +91,6 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
-/// Where questions are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Ui {
-    /// Here if there is a terminal.
-    Auto,
-    /// At this terminal.
-    Prompt,
-    /// Elsewhere.
-    None,
-}
-
 /// Does it.
 #[expect(
     clippy::needless_pass_by_value,
@@ -110,10 +107,7 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
     let helper = Helper::find(args.network, environment.path().map(OsString::as_os_str))?;
     let resolver = helper.as_ref().map(Helper::resolver);
     let (operator, terminal) = Operator::find()?.unzip();
-    if operator.is_none() && args.ui == Ui::Prompt {
-        let error = anyhow!("there is no terminal to ask at");
-        return Err(error).hint("--ui none, and `terok-clearance clearance` in a terminal");
-    }
+    args.ui.check(operator.is_some(), context)?;
     let blueprint = workload::blueprint(&args.command, environment, resolver, terminal)?;
     let config = |process| {
         anyhow::Ok(Config {
@@ -161,6 +155,11 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
                 }
             }
         }
+        let front = tokio::select! {
+            biased;
+            status = signals.deadly() => return Ok(Ok(status)),
+            front = args.ui.choose(connection.is_some(), operator.is_some(), context) => front?,
+        };
         let command = start(sandbox, &args.command);
         let running = match command {
             Ok(running) => running,
@@ -171,7 +170,7 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
             signals,
             operator,
             connection,
-            prompt: args.ui != Ui::None,
+            front,
             quiet: args.quiet,
             summary,
             context,

@@ -48,6 +48,7 @@ pub struct Args {
 /// Does it.
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     let environment = &context.environment;
+    refuse_json(context)?;
     fit_for_a_screen(context)?;
     take_descriptors();
     block_on(async {
@@ -70,13 +71,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 (Hubs::one(path).context("watching for the hub")?, place)
             }
         };
-        let options = Options {
-            theme: Theme {
-                color: context.output.colors().stdout,
-                unicode: environment.unicode(),
-            },
-            zone: here(),
-        };
+        let options = options(context);
         let stopped = async {
             tokio::select! {
                 status = stop.wait() => status,
@@ -94,14 +89,19 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     })
 }
 
-/// Refuses where there is nothing to paint on.
-fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
-    const HINT: &str = "`terok-clearance clearance` asks line by line, anywhere";
+/// Refuses where a program reads the output.
+pub(super) fn refuse_json(context: &Context) -> Result<(), Failure> {
     if context.json {
         return Err(anyhow!("a screen is not JSON"))
             .status(Status::USAGE)
             .hint("`terok-clearance clearance --json` is for programs");
     }
+    Ok(())
+}
+
+/// Refuses where there is nothing to paint on.
+pub(super) fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
+    const HINT: &str = "`terok-clearance clearance` asks line by line, anywhere";
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(anyhow!("standard input and output are no terminal")).hint(HINT);
     }
@@ -113,8 +113,19 @@ fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
     }
 }
 
+/// Returns how it looks on this terminal.
+pub(super) fn options(context: &Context) -> Options {
+    Options {
+        theme: Theme {
+            color: context.output.colors().stdout,
+            unicode: context.environment.unicode(),
+        },
+        zone: here(),
+    }
+}
+
 /// Returns the zone that the clocks of this machine show, or the one that `TZ` names.
-pub(super) fn here() -> Zone {
+pub(crate) fn here() -> Zone {
     let zone = TimeZone::system();
     Zone::new(move |second| {
         Timestamp::from_second(second).map_or(0, |at| zone.to_offset(at).seconds())

@@ -9,9 +9,11 @@
 )]
 
 mod behaviour;
+mod console;
 mod escape;
 mod kernel;
 mod machine;
 mod network;
 mod terminal;
 mod user;
+mod whole_screen;

@@ -1,125 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `run` at a terminal, with a shell around it: what is typed, what is shown, and who may answer.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::process::{Child, Command};
+use std::process::Command;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::console::{HOTKEY, SUSPEND, Terminal, press_until};
 use super::machine::{Machine, fetch};
-use super::user::{User, as_everybody};
+use super::user::as_everybody;
 
-/// A shell with job control at a terminal of its own.
-struct Terminal {
-    master: File,
-    shell: Child,
-    /// What was shown and not yet waited for.
-    shown: String,
-}
-
-const SHELL: [&str; 5] = ["setsid", "--ctty", "--wait", "bash", "--norc"];
-
-/// Ctrl-] and Ctrl-Z.
-const HOTKEY: &str = "\x1d";
-const SUSPEND: &str = "\x1a";
-
-impl Terminal {
-    fn new(user: &User) -> Self {
-        let [setsid, arguments @ ..] = SHELL;
-        let mut command = user.command(setsid);
-        command.args(arguments);
-        Self::with(user, command)
-    }
-
-    fn on(machine: &Machine, user: &User) -> Self {
-        Self::with(user, machine.command(user, &SHELL))
-    }
-
-    fn with(user: &User, mut command: Command) -> Self {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags).unwrap();
-        unlockpt(&master).unwrap();
-        let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
-        let size = Winsize {
-            ws_row: 30,
-            ws_col: 200,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).unwrap();
-        let copy = || slave.try_clone().unwrap();
-        let shell = command
-            .stdin(copy())
-            .stdout(copy())
-            .stderr(copy())
-            .spawn()
-            .unwrap();
-        drop(command);
-        let mut terminal = Self {
-            master: master.into(),
-            shell,
-            shown: String::new(),
-        };
-        // What is typed is echoed, so what is waited for is written differently.
-        terminal.enter(&format!(
-            "PS1='OU''T> '; run() {{ {} run \"$@\"; }}",
-            user.program().display()
-        ));
-        terminal.enter("stty -g > before; echo re\"\"ady");
-        terminal.until("ready\r\nOUT> ");
-        terminal
-    }
-
-    /// Presses keys, all at once.
-    fn press(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Types a line, in the place of what is in the line already.
-    fn enter(&mut self, line: &str) {
-        self.press("\x15");
-        self.press(line);
-        self.press("\r");
-    }
-
-    /// Waits until `text` is shown, and returns what came with it.
-    fn until(&mut self, text: &str) -> String {
-        loop {
-            if let Some(at) = self.shown.find(text) {
-                let rest = self.shown.split_off(at + text.len());
-                return std::mem::replace(&mut self.shown, rest);
-            }
-            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
-            let limit = Timespec {
-                tv_sec: 30,
-                tv_nsec: 0,
-            };
-            let ready = poll(&mut fds, Some(&limit)).unwrap();
-            assert_ne!(ready, 0, "waited in vain for {text:?} in {:?}", self.shown);
-            let mut bytes = [0; 4096];
-            let count = self.master.read(&mut bytes).unwrap();
-            assert_ne!(count, 0, "{}", self.shown);
-            self.shown += &String::from_utf8_lossy(bytes.get(..count).unwrap());
-        }
-    }
-
-    /// Waits until the shell is back, and asserts that the terminal is as it was before.
-    fn is_as_before(&mut self) {
-        self.until("OUT> ");
-        self.enter("stty -g > after; cmp before after && echo as\" \"before");
-        self.until("as before\r\nOUT> ");
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        drop(self.shell.kill());
-        drop(self.shell.wait());
-    }
-}
+/// Between two keys of a person in no hurry.
+const PAUSE: Duration = Duration::from_millis(150);
 
 #[test]
 fn the_command_has_a_terminal_of_its_own() {
@@ -267,7 +159,7 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
         terminal.press("aaaa");
         terminal.press("\x1b[A");
         terminal.press("y");
-        press_until(&mut terminal, "q", "back to the command\r\n");
+        press_until(&mut terminal, "q", "back to the command\r\n", PAUSE);
         terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
         let shown = terminal.until("status=");
         assert!(!shown.contains("200 OK"), "{shown}");
@@ -281,10 +173,10 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
             // The refusal came back before the question did.
             terminal.until("another question waits");
         }
-        press_until(&mut terminal, "a", "203.0.113.30: allowed");
+        press_until(&mut terminal, "a", "203.0.113.30: allowed", PAUSE);
         terminal.until("api.example.com");
         terminal.until("[q] back to the command");
-        press_until(&mut terminal, "d", "api.example.com: denied");
+        press_until(&mut terminal, "d", "api.example.com: denied", PAUSE);
         terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
         let shown = terminal.until("status=");
         assert!(shown.contains("200"), "{shown}");
@@ -293,21 +185,4 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
         assert!(!shown.contains("error"), "{shown}");
         terminal.is_as_before();
     });
-}
-
-/// Presses a key as a person does who sees that nothing happens: again, and in no hurry.
-fn press_until(terminal: &mut Terminal, key: &str, text: &str) {
-    let (tell, told) = std::sync::mpsc::channel::<()>();
-    let mut keys = terminal.master.try_clone().unwrap();
-    let key = key.to_owned();
-    let presser = std::thread::spawn(move || {
-        let pause = std::time::Duration::from_millis(150);
-        // A pause between two keys, cut short when the answer is there.
-        while told.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            keys.write_all(key.as_bytes()).unwrap();
-        }
-    });
-    terminal.until(text);
-    drop(tell);
-    presser.join().unwrap();
 }

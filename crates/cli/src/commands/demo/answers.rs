@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where the answers come from: the command line, a person at a terminal, or lines on standard
-//! input. Whatever is no answer opens nothing.
+//! Where the answers come from: the command line, a person at a terminal, lines on standard input,
+//! or a UI that answers at the hub. Whatever is no answer opens nothing.
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
+use std::path::Path;
 
 use anyhow::Context as _;
+use operator::hubs::Hubs;
+use operator::tui::{Happened, Ui};
+use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::Action;
 
 use super::clock::now_us;
 use super::page::{AGAIN, Page};
-use crate::Output;
+use crate::commands::tui;
+use crate::desktop::{Desktop, Popups};
+use crate::{Context, Failure, Output};
 
 /// The longest line that is looked at.
 const LIMIT: u64 = 4096;
@@ -28,8 +34,71 @@ pub(super) enum Answer {
     Ask,
 }
 
+/// Where a person is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Where {
+    /// On popups if a program of this session shows them, else at the prompt
+    Auto,
+    /// On popups of your desktop
+    Desktop,
+    /// On the whole screen of this terminal
+    Tui,
+    /// At a prompt, if there is a terminal
+    Prompt,
+}
+
+/// A UI that answers at the hub's socket, as it would any hub.
+pub(super) enum Front {
+    /// Popups.
+    Desktop(Popups),
+    /// The whole screen.
+    Screen(Box<Ui>),
+}
+
+impl Front {
+    /// Returns its name, as `--ui` has it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Desktop(_) => "desktop",
+            Self::Screen(_) => "tui",
+        }
+    }
+
+    /// Shows it until the person leaves it, or for as long as this is waited for.
+    pub(super) async fn show(&mut self) -> anyhow::Result<()> {
+        let ui = match self {
+            Self::Desktop(popups) => {
+                popups.ask().await;
+                return Ok(());
+            }
+            Self::Screen(ui) => ui,
+        };
+        let screen = "using the terminal";
+        ui.open().context(screen)?;
+        loop {
+            match ui.next().await.context(screen)? {
+                Happened::News => {}
+                Happened::Suspend => ui.suspend().context(screen)?,
+                Happened::Left => return Ok(()),
+                // The terminal is raw, and makes no signal of the key.
+                Happened::Interrupted => {
+                    ui.close();
+                    kill_process(getpid(), Signal::INT).context("ending")?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Gives the screen back until the next question.
+    pub(super) fn rest(&mut self) {
+        if let Self::Screen(ui) = self {
+            ui.close();
+        }
+    }
+}
+
 /// The source of the answers.
-#[derive(Debug)]
 pub(super) enum Answers {
     /// Always the same, by `--answer`.
     Always(Action),
@@ -42,6 +111,10 @@ pub(super) enum Answers {
         /// Whether there is nobody any more.
         ended: bool,
     },
+    /// A UI of ours.
+    At(Front),
+    /// Nobody any more.
+    Nobody,
 }
 
 /// One answer.
@@ -56,9 +129,35 @@ pub(super) struct Answered {
 }
 
 impl Answers {
-    /// Returns the source that `wanted` names. Without one: a person, if there is a terminal to
-    /// ask at, else the demo itself, so that it shows the whole way wherever it runs.
-    pub(super) fn new(wanted: Option<Answer>) -> Self {
+    /// Returns the source that `wanted` and `place` name. Without any: a person, on popups if
+    /// somebody shows them, or if there is a terminal to ask at, else the demo itself, so that it
+    /// shows the whole way wherever it runs.
+    pub(super) async fn new(
+        wanted: Option<Answer>,
+        place: Where,
+        hub: &Path,
+        context: &Context,
+    ) -> Result<Self, Failure> {
+        if wanted.is_some() {
+            return Ok(Self::at_the_prompt(wanted));
+        }
+        let hubs = || Hubs::one(hub.to_owned()).context("listening to the hub");
+        let desktop = match place {
+            Where::Desktop => Some(Desktop::reach(context, false).await?),
+            Where::Auto => Desktop::at_hand(context).await,
+            Where::Tui => {
+                let ui = Ui::new(hubs()?, "the demo", tui::options(context));
+                return Ok(Self::At(Front::Screen(Box::new(ui))));
+            }
+            Where::Prompt => None,
+        };
+        Ok(match desktop {
+            Some(desktop) => Self::At(Front::Desktop(desktop.start(hubs()?))),
+            None => Self::at_the_prompt(None),
+        })
+    }
+
+    fn at_the_prompt(wanted: Option<Answer>) -> Self {
         let terminal = std::io::stdin().is_terminal();
         let ended = false;
         match wanted {
@@ -81,6 +180,24 @@ impl Answers {
         )
     }
 
+    /// Returns the UI that answers at the hub, if it is one.
+    pub(super) fn front(&mut self) -> Option<(&mut Front, &'static str)> {
+        match self {
+            Self::At(front) => {
+                let name = front.name();
+                Some((front, name))
+            }
+            _ => None,
+        }
+    }
+
+    /// Has nobody answer any more, and takes away what is shown.
+    pub(super) async fn end(&mut self) {
+        if let Self::At(Front::Desktop(popups)) = std::mem::replace(self, Self::Nobody) {
+            popups.end().await;
+        }
+    }
+
     /// Returns the next answer. `prompt` is where to ask for it, if somebody reads that.
     pub(super) async fn next(
         &mut self,
@@ -90,6 +207,7 @@ impl Answers {
         let (action, by) = match self {
             Self::Always(action) => (Some(*action), "--answer"),
             Self::Own(answers) => (answers.next().copied(), "the demo"),
+            Self::At(_) | Self::Nobody => (None, "nobody"),
             Self::Ask { terminal, ended } => {
                 let by = if *terminal { "terminal" } else { "stdin" };
                 let action = if *ended {

@@ -103,6 +103,15 @@ impl Page {
         format!("  {label} allow or deny? [a/d] ")
     }
 
+    /// Returns the words that say where a person is asked who is not asked here.
+    pub(super) fn elsewhere(self, ui: &str) -> String {
+        let label = self.paint(Color::Blue, &format!("{:<9}", "answer"));
+        match ui {
+            "desktop" => format!("  {label} on the popup; Ctrl-C ends the demo\n"),
+            _ => String::new(),
+        }
+    }
+
     fn summary(self, summary: &Summary) -> String {
         let verdict = &summary.verdict;
         let mut lines = vec![String::new()];
@@ -259,7 +268,7 @@ fn of_a_fetch(step: &Step) -> Told {
                 Action::Deny => (Color::Red, "is shut, nobody is asked again"),
             };
             let words = format!("{} {verb}", element(*address, *protocol, *port));
-            told("set", color, words, Some(*answer_to_set_us))
+            told("set", color, words, *answer_to_set_us)
         }
         Step::Forged { error, .. } => {
             let words = format!("never asked; a forged answer: {error}");

@@ -106,7 +106,7 @@ pub(super) enum Step {
         fetch: usize,
         /// What it is: `allow`, `deny`; absent: nobody answered.
         answer: Option<Action>,
-        /// Who gave it: `--answer`, `terminal`, `stdin`.
+        /// Who gave it: `--answer`, `terminal`, `stdin`, `desktop`, `tui`.
         by: &'static str,
         /// How long it took to come.
         took_us: u64,
@@ -123,10 +123,11 @@ pub(super) enum Step {
         protocol: Option<Protocol>,
         /// The port, where it is only one.
         port: Option<u16>,
-        /// The time from sending the answer to the kernel's having taken the element.
-        answer_to_set_us: u64,
-        /// The time from sending the answer to having read the element back.
-        answer_to_read_back_us: u64,
+        /// The time from sending the answer to the kernel's having taken the element, if it was
+        /// the demo that sent it.
+        answer_to_set_us: Option<u64>,
+        /// The time from sending the answer to having read the element back, likewise.
+        answer_to_read_back_us: Option<u64>,
     },
     /// An answer to a question that was never asked was refused.
     Forged {

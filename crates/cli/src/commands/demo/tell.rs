@@ -10,10 +10,10 @@ use terok_clearance::varlink::{CallError, Connection, ReplyStream};
 use terok_clearance::wire::clearance2::{
     self, Decide, DecideError, Decided, Event, Received, Request,
 };
-use terok_clearance::{ContainerId, DisplayText, Resolution};
+use terok_clearance::{Action, ContainerId, DisplayText, RequestId, Resolution};
 
 use super::Outcome;
-use super::answers::Answers;
+use super::answers::{Answered, Answers};
 use super::clock::now_us;
 use super::judge::Seen;
 use super::page::Page;
@@ -79,6 +79,23 @@ impl Operator {
         Ok(received.context("the hub is gone")?.event.event)
     }
 
+    /// Waits until somebody has answered `request` and the kernel has it; puts what else is said
+    /// meanwhile into `others`.
+    async fn decided(
+        &mut self,
+        request: &RequestId,
+        others: &mut Vec<Event>,
+    ) -> anyhow::Result<Resolution> {
+        loop {
+            match self.next().await? {
+                Some(Event::Decided(decision)) if decision.request == *request && decision.ok => {
+                    return Ok(decision.action);
+                }
+                event => others.extend(event),
+            }
+        }
+    }
+
     async fn decide(&mut self, decide: &Decide) -> Result<(), DisplayText> {
         let decided = self.answers.call(clearance2::DECIDE, decide).await;
         match decided {
@@ -95,7 +112,6 @@ impl Operator {
 }
 
 /// Everything a story needs.
-#[derive(Debug)]
 pub(super) struct Cast<'a> {
     /// Who is told.
     pub(super) teller: Teller,
@@ -299,40 +315,12 @@ impl Cast<'_> {
         let seen = self.seen(place)?;
         seen.asked = true;
 
-        let echoed = self.answers.echoed();
-        let prompt = self.teller.page.map(|page| (self.teller.output, page));
-        let answered = self.answers.next(prompt).await?;
-        self.seen(place)?.answer = answered.action;
-        if !echoed || prompt.is_none() || answered.action.is_none() {
-            self.teller.say(&Step::Answer {
-                fetch,
-                answer: answered.action,
-                by: answered.by,
-                took_us: answered.took_us,
-            })?;
-        }
-        let Some(action) = answered.action else {
+        let Some((action, sent_at)) = self.decide(fetch, place, request).await? else {
             return Ok(());
         };
-
-        let decide = Decide {
-            request: request.id.clone(),
-            container: request.container.clone(),
-            dest: request.dest.clone(),
-            action: Resolution::from(action),
-            scope: None,
-        };
-        let sent_at = now_us();
-        let decided = self.operator.decide(&decide).await;
         let listed = self.kernel.list();
-        let answer_to_read_back_us = now_us() - sent_at;
+        let read_back_at = now_us();
         let taken_at = self.keeper.marks(&request.id).set_at;
-        if let Err(reason) = decided {
-            self.outcome.problems.push(format!(
-                "the answer about {} was refused: {reason}",
-                request.dest
-            ));
-        }
         let elements = listed.unwrap_or_else(|error| {
             self.outcome.problems.push(format!("{error:#}"));
             Vec::new()
@@ -347,9 +335,10 @@ impl Cast<'_> {
                     .is_none_or(|protocol| protocol == request.protocol)
         };
         if let Some((element, taken_at)) = elements.iter().find(holds).zip(taken_at) {
-            let answer_to_set_us = taken_at.saturating_sub(sent_at);
+            let answer_to_set_us = sent_at.map(|at| taken_at.saturating_sub(at));
+            let answer_to_read_back_us = sent_at.map(|at| read_back_at.saturating_sub(at));
             self.seen(place)?.set = true;
-            self.outcome.to_set.push(answer_to_set_us);
+            self.outcome.to_set.extend(answer_to_set_us);
             self.teller.say(&Step::Set {
                 fetch,
                 action,
@@ -361,6 +350,103 @@ impl Cast<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Has a question answered. Returns the answer, and when the demo sent it, if it did; nothing
+    /// if nobody answered.
+    async fn decide(
+        &mut self,
+        fetch: usize,
+        place: usize,
+        request: &Request,
+    ) -> anyhow::Result<Option<(Action, Option<u64>)>> {
+        if self.answers.front().is_some() {
+            let action = self.decided_elsewhere(fetch, place, request).await?;
+            return Ok(action.map(|action| (action, None)));
+        }
+        let echoed = self.answers.echoed();
+        let prompt = self.teller.page.map(|page| (self.teller.output, page));
+        let answered = self.answers.next(prompt).await?;
+        self.seen(place)?.answer = answered.action;
+        if !echoed || prompt.is_none() || answered.action.is_none() {
+            self.tell_answer(fetch, answered)?;
+        }
+        let Some(action) = answered.action else {
+            return Ok(None);
+        };
+        let decide = Decide {
+            request: request.id.clone(),
+            container: request.container.clone(),
+            dest: request.dest.clone(),
+            action: Resolution::from(action),
+            scope: None,
+        };
+        let sent_at = now_us();
+        if let Err(reason) = self.operator.decide(&decide).await {
+            self.outcome.problems.push(format!(
+                "the answer about {} was refused: {reason}",
+                request.dest
+            ));
+        }
+        Ok(Some((action, Some(sent_at))))
+    }
+
+    /// Has a person answer on a UI, which tells the hub by itself.
+    async fn decided_elsewhere(
+        &mut self,
+        fetch: usize,
+        place: usize,
+        request: &Request,
+    ) -> anyhow::Result<Option<Action>> {
+        let Some((front, by)) = self.answers.front() else {
+            return Ok(None);
+        };
+        if let Some(page) = self.teller.page {
+            self.teller.output.text(&page.elsewhere(by))?;
+        }
+        let asked_at = now_us();
+        let mut others = Vec::new();
+        let resolution = tokio::select! {
+            decided = self.operator.decided(&request.id, &mut others) => Some(decided?),
+            left = front.show() => {
+                left?;
+                None
+            }
+        };
+        front.rest();
+        let action = match resolution {
+            Some(Resolution::Allow) => Some(Action::Allow),
+            Some(Resolution::Deny) => Some(Action::Deny),
+            Some(Resolution::Dismiss) | None => None,
+        };
+        if resolution.is_none() {
+            self.answers.end().await;
+        }
+        for other in others {
+            if let Some(request) = self.question(Some(other)) {
+                self.stray(&request);
+            }
+        }
+        self.seen(place)?.answer = action;
+        let took_us = now_us() - asked_at;
+        self.tell_answer(
+            fetch,
+            Answered {
+                action,
+                by,
+                took_us,
+            },
+        )?;
+        Ok(action)
+    }
+
+    fn tell_answer(&self, fetch: usize, answered: Answered) -> anyhow::Result<()> {
+        self.teller.say(&Step::Answer {
+            fetch,
+            answer: answered.action,
+            by: answered.by,
+            took_us: answered.took_us,
+        })
     }
 
     /// Answers a question that was never asked, as a program would that wants to be let out.

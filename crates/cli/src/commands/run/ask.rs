@@ -16,11 +16,9 @@ use terok_clearance::{Action, Resolution};
 use tokio::time::Instant;
 
 /// Ctrl-].
-const HOTKEY: u8 = 0x1d;
+pub(super) const HOTKEY: u8 = 0x1d;
 /// How long a question stands there before a key counts.
 const READING: Duration = Duration::from_millis(400);
-/// The least time between two notices.
-const QUIET: Duration = Duration::from_secs(5);
 
 /// The questions at this terminal.
 #[derive(Debug, Default)]
@@ -28,7 +26,31 @@ pub(super) struct Ask {
     inbox: Inbox,
     /// The question that is shown, and since when; none while the command has the terminal.
     shown: Option<(RowNumber, Instant)>,
-    noticed: Option<Instant>,
+    notices: Notices,
+}
+
+/// When to tell of questions in passing: of the first one, and then not all the time.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    last: Option<Instant>,
+}
+
+impl Notices {
+    /// The least time between two of them.
+    const QUIET: Duration = Duration::from_secs(5);
+
+    /// Says whether a question that has just come, of `count` in all, is to be told of, and takes
+    /// it for told.
+    pub(super) fn is_due(&mut self, count: usize, now: Instant) -> bool {
+        let quiet = self
+            .last
+            .is_some_and(|at| now.duration_since(at) < Self::QUIET);
+        let due = count == 1 || !quiet;
+        if due {
+            self.last = Some(now);
+        }
+        due
+    }
 }
 
 /// What is to be done about a key, or about news.
@@ -99,12 +121,9 @@ impl Ask {
             let shown = self.shown.map(|(row, _)| row);
             match change {
                 Change::Asked(_) if shown.is_none() => {
-                    let quiet = self
-                        .noticed
-                        .is_some_and(|at| now.duration_since(at) < QUIET);
-                    if self.inbox.rows().len() == 1 || !quiet {
-                        self.noticed = Some(now);
-                        acts.push(Act::Notice(self.inbox.rows().len()));
+                    let count = self.inbox.rows().len();
+                    if self.notices.is_due(count, now) {
+                        acts.push(Act::Notice(count));
                     }
                 }
                 Change::Asked(_) if self.inbox.rows().len() == 2 => {

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stays with the command until it has ended: terminal, signals, questions, network, supervisor.
+//! Stays with the command until it has ended: signals, terminal, popups, network, supervisor.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use netns::sandbox::{Change, Running};
 use operator::hubs::Hubs;
-use operator::inbox::{Answer, Reply};
 use rustix::process::Signal as Number;
 use supervisor::{ServeError, Supervisor};
-use terok_clearance::client::AnswerError;
-use terok_clearance::{Decision, DisplayText};
+use terok_clearance::DisplayText;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{Act, Ask};
+use super::desk::{Asks, Desk};
 use super::network::Connection;
-use super::relay::Relay;
 use super::summary::Summary;
 use super::terminal::Operator;
+use super::ui::Front;
+use crate::desktop::Popups;
 use crate::{Context, Failure, Status};
 
 /// How long the last output and the last words to operators may take after the command's end.
@@ -33,23 +33,10 @@ pub(super) struct Attend<'a> {
     pub(super) signals: Signals,
     pub(super) operator: Option<Operator>,
     pub(super) connection: Option<Connection>,
-    /// Whether to ask here, if there is a terminal.
-    pub(super) prompt: bool,
+    pub(super) front: Front,
     pub(super) quiet: bool,
     pub(super) summary: Summary,
     pub(super) context: &'a Context,
-}
-
-type Answered = (Answer, Result<Decision, AnswerError>);
-
-/// The terminal, while the command has one of its own.
-struct Desk {
-    operator: Operator,
-    relay: Relay,
-    ask: Ask,
-    /// Our own hub's questions, if they are asked here.
-    hubs: Option<Hubs>,
-    answers: JoinSet<Answered>,
 }
 
 impl Attend<'_> {
@@ -60,7 +47,7 @@ impl Attend<'_> {
             mut signals,
             operator,
             mut connection,
-            prompt,
+            front,
             quiet,
             summary,
             context,
@@ -68,32 +55,11 @@ impl Attend<'_> {
         let output = &context.output;
         let hub = supervisor.hub().to_owned();
         let master = running.take_terminal();
-        let mut desk = match operator.zip(master) {
-            None => None,
-            Some((mut operator, master)) => {
-                operator.take().context("taking the terminal")?;
-                let handle = operator.handle().context("taking the terminal")?;
-                let hubs = (prompt && connection.is_some()).then(|| Hubs::one(hub));
-                Some(Desk {
-                    operator,
-                    relay: Relay::new(handle, master).context("taking the terminal")?,
-                    ask: Ask::default(),
-                    hubs: hubs
-                        .transpose()
-                        .context("listening to the sandbox's questions")?,
-                    answers: JoinSet::new(),
-                })
-            }
-        };
+        let words = front.words(master.is_some());
+        let terminal = operator.zip(master);
+        let (mut desk, mut popups) = set_up(front, terminal, &hub, context)?;
         if !quiet && connection.is_some() {
-            let asks_here = desk.as_ref().is_some_and(|desk| desk.hubs.is_some());
-            let words = if asks_here {
-                "terok-clearance: nothing is open but what was allowed; Ctrl-] answers questions"
-            } else {
-                "terok-clearance: nothing is open but what was allowed; answer questions with \
-                 `terok-clearance clearance` in another terminal"
-            };
-            tell(&mut desk, context, words);
+            tell(&mut desk, context, &words);
         }
 
         let stop = CancellationToken::new();
@@ -106,8 +72,7 @@ impl Attend<'_> {
                     Change::Exited(status) => break Status(status),
                     Change::Killed(signal) => break Status(128_u8.saturating_add(signal)),
                     Change::Stopped => if let Some(desk) = &mut desk {
-                        desk.operator.suspend().context("stopping with the command")?;
-                        desk.resize();
+                        desk.suspend().context("stopping with the command")?;
                         running.resume().context("waking the command")?;
                     },
                 },
@@ -115,8 +80,7 @@ impl Attend<'_> {
                     Caught::Pass(number) => drop(running.signal(number)), // it may have ended
                     Caught::Resized => if let Some(desk) = &mut desk { desk.resize() },
                     Caught::Continued => if let Some(desk) = &mut desk {
-                        desk.operator.take().context("taking the terminal again")?;
-                        desk.resize();
+                        desk.take_again().context("taking the terminal again")?;
                     },
                 },
                 ended = &mut serving, if served.is_none() => {
@@ -132,6 +96,7 @@ impl Attend<'_> {
                     let words = format!("terok-clearance: the sandbox lost its network: {error}");
                     tell(&mut desk, context, &words);
                 }
+                () = ask(&mut popups) => {}
                 worked = work(&mut desk) => worked?,
             }
         };
@@ -140,11 +105,14 @@ impl Attend<'_> {
         drop(running);
         if let Some(desk) = &mut desk {
             // A terminal that does not read for so long misses the end.
-            drop(timeout(FAREWELL, desk.relay.drain()).await);
-            desk.operator.give_back();
+            drop(timeout(FAREWELL, desk.end()).await);
         }
         if served.is_none() && timeout(FAREWELL, &mut serving).await.is_err() {
             stop.cancel();
+        }
+        if let Some(popups) = popups {
+            // A desktop that does not answer for so long keeps them.
+            drop(timeout(FAREWELL, popups.end()).await);
         }
         if let Some(connection) = connection {
             drop(connection.close().await); // it ended by itself
@@ -158,10 +126,35 @@ impl Attend<'_> {
     }
 }
 
+/// Takes the terminal, if there is one, and begins to ask on `front`.
+fn set_up(
+    front: Front,
+    terminal: Option<(Operator, OwnedFd)>,
+    hub: &Path,
+    context: &Context,
+) -> anyhow::Result<(Option<Desk>, Option<Popups>)> {
+    let hubs = || Hubs::one(hub.to_owned()).context("listening to the sandbox's questions");
+    let (asks, desktop) = match front {
+        Front::Popups(desktop) => (Some(Asks::Quietly), Some(desktop)),
+        Front::Notifier => (Some(Asks::Quietly), None),
+        Front::Prompt => (Some(Asks::Aloud), None),
+        Front::Screen => (Some(Asks::OnTheScreen), None),
+        Front::Nothing => (None, None),
+    };
+    let mut desk = None;
+    if let Some((operator, master)) = terminal {
+        let asks = asks.map(|asks| hubs().map(|hubs| (asks, hubs)));
+        let taken = Desk::new(operator, master, asks.transpose()?, context);
+        desk = Some(taken.context("taking the terminal")?);
+    }
+    let popups = desktop.map(|desktop| hubs().map(|hubs| desktop.start(hubs)));
+    Ok((desk, popups.transpose()?))
+}
+
 /// Says something of our own: on the terminal if we have it, else on standard error.
 fn tell(desk: &mut Option<Desk>, context: &Context, words: &str) {
     match desk {
-        Some(desk) => desk.relay.say(&format!("{words}\n")),
+        Some(desk) => desk.say(words),
         None => context.output.error_line(words),
     }
 }
@@ -173,109 +166,18 @@ async fn lost(connection: &mut Option<Connection>) -> anyhow::Error {
     }
 }
 
+/// Asks by popups, where there are any; never ends.
+async fn ask(popups: &mut Option<Popups>) {
+    if let Some(popups) = popups {
+        popups.ask().await;
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Does the next thing that is to be done at the terminal; never ends where there is none.
 async fn work(desk: &mut Option<Desk>) -> anyhow::Result<()> {
     match desk {
         Some(desk) => desk.work().await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Desk {
-    async fn work(&mut self) -> anyhow::Result<()> {
-        let listen = self.operator.is_ours();
-        tokio::select! {
-            biased;
-            Some(answered) = self.answers.join_next() => match answered {
-                Ok((answer, result)) => {
-                    let acts = self.ask.settle(&answer, Reply::from(result), Instant::now());
-                    self.act(acts, &[]);
-                }
-                Err(error) => if let Ok(panic) = error.try_into_panic() {
-                    std::panic::resume_unwind(panic);
-                },
-            },
-            typed = self.relay.typed(listen) => {
-                let keys = typed.context("reading the terminal")?;
-                let act = self.ask.typed(&keys, Instant::now());
-                self.act([act], &keys);
-            }
-            (hub, news) = next(&mut self.hubs) => {
-                let acts = self.ask.hear(&hub, news, Instant::now());
-                self.act(acts, &[]);
-            }
-        }
-        Ok(())
-    }
-
-    fn act(&mut self, acts: impl IntoIterator<Item = Act>, keys: &[u8]) {
-        for act in acts {
-            match act {
-                Act::Nothing => {}
-                Act::Pass => self.relay.pass(keys),
-                Act::Say(words) => self.relay.say(&words),
-                Act::Open(words) => {
-                    self.relay.hold(true);
-                    let clear = if self.relay.is_full_screen() {
-                        "\x1b[H\x1b[2J"
-                    } else {
-                        ""
-                    };
-                    self.relay.say(&format!("{clear}{words}"));
-                }
-                Act::Close(words) => {
-                    self.relay.say(&words);
-                    self.relay.hold(false);
-                    if let Ok(size) = self.operator.size() {
-                        self.relay.redraw(size);
-                    }
-                }
-                Act::Notice(count) => self.notice(count),
-                Act::Send(answers) => self.send(answers),
-            }
-        }
-    }
-
-    /// Tells of questions in passing: a line between those of the command, or, if the command draws
-    /// on the whole screen, over its last one.
-    fn notice(&mut self, count: usize) {
-        let questions = if count == 1 { "question" } else { "questions" };
-        let words = format!("terok-clearance: {count} {questions}; Ctrl-] to answer");
-        if self.relay.is_full_screen() {
-            self.relay
-                .say(&format!("\x1b7\x1b[999;1H\x1b[7m{words}\x1b[0m\x1b[K\x1b8"));
-        } else {
-            self.relay.say(&format!("\n{words}\n"));
-        }
-    }
-
-    fn send(&mut self, answers: Vec<Answer>) {
-        for answer in answers {
-            let client = self.hubs.as_ref().and_then(|hubs| hubs.client(&answer.hub));
-            self.answers.spawn(async move {
-                let Some(client) = client else {
-                    // A row is of a hub that was reached, and one that was reached has a client.
-                    return (answer, Err(AnswerError::TooOld("answering")));
-                };
-                let scope = Some(answer.scope.clone());
-                let decided = client
-                    .decide(&answer.request, answer.action.into(), scope)
-                    .await;
-                (answer, decided)
-            });
-        }
-    }
-
-    fn resize(&mut self) {
-        if let Ok(size) = self.operator.size() {
-            self.relay.resize(size);
-        }
-    }
-}
-
-async fn next(hubs: &mut Option<Hubs>) -> (operator::inbox::HubId, operator::inbox::News) {
-    match hubs {
-        Some(hubs) => hubs.next().await,
         None => std::future::pending().await,
     }
 }

@@ -11,6 +11,8 @@ use netns::Pollable;
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::modes::Modes;
+
 /// The most that is read before it is passed on.
 const CHUNK: usize = 16 * 1024;
 
@@ -27,9 +29,11 @@ pub(super) struct Relay {
     output: Box<[u8]>,
     /// Whether the command's output waits.
     held: bool,
+    /// Whether the operator's terminal is somebody else's for now.
+    lent: bool,
     /// Whether the operator's terminal is at its end.
     hung_up: bool,
-    screen: Screen,
+    modes: Modes,
 }
 
 impl Relay {
@@ -43,8 +47,9 @@ impl Relay {
             to_master: Vec::new(),
             output: vec![0; CHUNK].into(),
             held: false,
+            lent: false,
             hung_up: false,
-            screen: Screen::default(),
+            modes: Modes::default(),
         })
     }
 
@@ -54,10 +59,11 @@ impl Relay {
         loop {
             let mut keys = [0; 256];
             let take_output = !self.held && self.to_tty.is_empty();
-            let take_keys = listen && !self.hung_up && self.to_master.is_empty();
+            let take_keys = listen && !self.hung_up && !self.lent && self.to_master.is_empty();
+            let give_output = !self.lent && !self.to_tty.is_empty();
             tokio::select! {
                 biased;
-                wrote = write(&self.tty, &self.to_tty), if !self.to_tty.is_empty() => {
+                wrote = write(&self.tty, &self.to_tty), if give_output => {
                     match wrote {
                         Ok(count) => drop(self.to_tty.drain(..count)),
                         // The terminal is gone: its output has nowhere to go.
@@ -82,13 +88,15 @@ impl Relay {
                         Ok(0) | Err(_) => self.master = None,
                         Ok(count) => {
                             let output = self.output.get(..count).unwrap_or_default();
-                            self.screen.see(output);
+                            self.modes.see(output);
                             if !self.hung_up {
                                 self.to_tty.extend(output);
                             }
                         }
                     }
                 }
+                // Held, and nobody types: until the call is dropped.
+                else => std::future::pending().await,
             }
         }
     }
@@ -110,9 +118,36 @@ impl Relay {
         self.held = held;
     }
 
+    /// Writes what is left for the operator's terminal, and then leaves it alone. What is said
+    /// meanwhile waits. A call that is dropped loses nothing.
+    pub(super) async fn lend(&mut self) {
+        self.held = true;
+        while !self.to_tty.is_empty() && !self.hung_up {
+            match write(&self.tty, &self.to_tty).await {
+                Ok(count) => drop(self.to_tty.drain(..count)),
+                Err(_) => self.hang_up(),
+            }
+        }
+        self.lent = true;
+    }
+
+    /// Has the operator's terminal again.
+    pub(super) fn take_back(&mut self) {
+        self.lent = false;
+        self.held = false;
+    }
+
     /// Whether the command draws on the whole screen.
-    pub(super) const fn is_full_screen(&self) -> bool {
-        self.screen.alternate
+    pub(super) fn is_full_screen(&self) -> bool {
+        self.modes.is_alternate()
+    }
+
+    /// Makes the operator's terminal again what the command has made of it, after it was lent.
+    pub(super) fn restore_modes(&mut self) {
+        if !self.hung_up {
+            let restore = self.modes.restore();
+            self.to_tty.extend(restore.bytes());
+        }
     }
 
     /// Gives the command's terminal a size.
@@ -138,7 +173,7 @@ impl Relay {
     /// Carries what the command has still written, after its end, until all is on the operator's
     /// terminal.
     pub(super) async fn drain(&mut self) {
-        self.held = false;
+        self.take_back();
         while (self.master.is_some() || !self.to_tty.is_empty()) && !self.hung_up {
             if !self.to_tty.is_empty() {
                 match write(&self.tty, &self.to_tty).await {
@@ -159,6 +194,8 @@ impl Relay {
 
     fn hang_up(&mut self) {
         self.hung_up = true;
+        // Nobody is there who could let the command go on.
+        self.held = false;
         self.to_tty.clear();
     }
 }
@@ -193,67 +230,5 @@ fn again(mut act: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
             Err(Errno::INTR) => {}
             done => return Ok(done?),
         }
-    }
-}
-
-/// What is known of the operator's screen from what passed.
-#[derive(Debug, Default)]
-struct Screen {
-    alternate: bool,
-    /// The end of what was seen, in case a sequence is cut in two.
-    tail: Vec<u8>,
-}
-
-impl Screen {
-    /// The sequences that switch to the alternate screen and back (xterm's control sequences).
-    const SWITCHES: [(&[u8], bool); 6] = [
-        (b"\x1b[?1049h", true),
-        (b"\x1b[?1047h", true),
-        (b"\x1b[?47h", true),
-        (b"\x1b[?1049l", false),
-        (b"\x1b[?1047l", false),
-        (b"\x1b[?47l", false),
-    ];
-
-    fn see(&mut self, output: &[u8]) {
-        self.tail.extend(output);
-        let last = Self::SWITCHES
-            .iter()
-            .filter_map(|(switch, on)| {
-                let at = self
-                    .tail
-                    .windows(switch.len())
-                    .rposition(|window| window == *switch)?;
-                Some((at, *on))
-            })
-            .max();
-        if let Some((_, on)) = last {
-            self.alternate = on;
-        }
-        let surplus = self.tail.len().saturating_sub(7); // one less than the longest of them
-        self.tail.drain(..surplus);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alternate_screen_is_seen_even_if_the_sequence_is_cut() {
-        let check = |chunks: &[&[u8]], expected| {
-            let mut screen = Screen::default();
-            for chunk in chunks {
-                screen.see(chunk);
-            }
-            assert_eq!(screen.alternate, expected, "{chunks:?}");
-        };
-        check(&[b"hello"], false);
-        check(&[b"x\x1b[?1049hy"], true);
-        check(&[b"x\x1b[?10", b"49h"], true);
-        check(&[b"\x1b", b"[", b"?", b"4", b"7", b"h"], true);
-        check(&[b"\x1b[?1049h lots of text in between \x1b[?1049l"], false);
-        check(&[b"\x1b[?1049h", b"lots of text in between"], true);
-        check(&[b"\x1b[?1049l\x1b[?1049h"], true);
     }
 }

@@ -67,8 +67,8 @@ fn fetching() -> Vec<Step> {
         address: address.ip(),
         protocol,
         port,
-        answer_to_set_us: 412,
-        answer_to_read_back_us: 900,
+        answer_to_set_us: Some(412),
+        answer_to_read_back_us: Some(900),
     };
     vec![
         Step::Fetch {

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which UI the questions of one sandbox get.
+
+use anyhow::anyhow;
+use clap::ValueEnum;
+
+use crate::commands::{notifier, tui};
+use crate::desktop::Desktop;
+use crate::{Advise as _, Context, Failure};
+
+/// Where questions are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Ui {
+    /// On popups if somebody shows them, else here if there is a terminal.
+    Auto,
+    /// On popups.
+    Desktop,
+    /// On the whole screen of this terminal.
+    Tui,
+    /// At this terminal.
+    Prompt,
+    /// Elsewhere.
+    None,
+}
+
+/// What shows the questions of this sandbox.
+#[derive(Debug)]
+pub(super) enum Front {
+    /// Popups of our own; and the prompt, where there is a terminal.
+    Popups(Box<Desktop>),
+    /// Those of the person's notifier; and the prompt, where there is a terminal.
+    Notifier,
+    /// The whole screen.
+    Screen,
+    /// The prompt.
+    Prompt,
+    /// Nothing here.
+    Nothing,
+}
+
+impl Ui {
+    /// Refuses what cannot be had here; `terminal` says whether there is one.
+    pub(super) fn check(self, terminal: bool, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Prompt if !terminal => Err(anyhow!("there is no terminal to ask at"))
+                .hint("--ui none, and `terok-clearance clearance` in a terminal"),
+            Self::Tui => tui::fit_for_a_screen(context),
+            _ => Ok(()),
+        }
+    }
+
+    /// Chooses; `connected` says whether anything can be asked at all. Fails where popups are
+    /// asked for and there is no desktop to show them on.
+    pub(super) async fn choose(
+        self,
+        connected: bool,
+        terminal: bool,
+        context: &Context,
+    ) -> Result<Front, Failure> {
+        let wants_popups = matches!(self, Self::Auto | Self::Desktop);
+        if !connected {
+            return Ok(Front::Nothing);
+        }
+        // Two would ask everything twice.
+        if wants_popups && notifier::is_running(context.environment.private_runtime()?) {
+            return Ok(Front::Notifier);
+        }
+        let popups = match self {
+            Self::Desktop => Some(Desktop::reach(context, false).await?),
+            Self::Auto => Desktop::at_hand(context).await,
+            _ => None,
+        };
+        Ok(match (popups, self) {
+            (Some(desktop), _) => Front::Popups(Box::new(desktop)),
+            (None, Self::Tui) => Front::Screen,
+            (None, Self::Auto | Self::Prompt) if terminal => Front::Prompt,
+            (None, _) => Front::Nothing,
+        })
+    }
+}
+
+impl Front {
+    /// Returns what to say about it at the start; `terminal` says whether the command runs at one.
+    pub(super) fn words(&self, terminal: bool) -> String {
+        let how = match self {
+            Self::Popups(_) if terminal => "popups ask; Ctrl-] answers here, too",
+            Self::Popups(_) => "popups ask",
+            Self::Notifier if terminal => {
+                "your `terok-clearance notifier` asks; Ctrl-] answers here, too"
+            }
+            Self::Notifier => "your `terok-clearance notifier` asks",
+            Self::Screen => "Ctrl-] shows the questions",
+            Self::Prompt => "Ctrl-] answers questions",
+            Self::Nothing => {
+                "answer questions with `terok-clearance clearance` in another terminal"
+            }
+        };
+        format!("terok-clearance: nothing is open but what was allowed; {how}")
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Popups on this person's desktop: reaching it, and asking there.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use operator::hubs::Hubs;
+use operator::identity::{IdentityResolver, PodmanInspector};
+use operator::notifier::{DbusNotifier, Notifier as _, Session};
+use operator::popups::{Categories, Options, converse};
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::tui::here;
+use crate::{Advise as _, Context, Failure, Status};
+
+const HINT: &str =
+    "start it in your desktop's session; `terok-clearance clearance` asks at a terminal";
+/// The name by which desktops know us.
+const APP: &str = "terok-clearance";
+
+/// A desktop that questions are asked on.
+#[derive(Debug)]
+pub(crate) struct Desktop {
+    notifier: DbusNotifier,
+    options: Options,
+    resolver: Arc<IdentityResolver<Option<PodmanInspector>>>,
+}
+
+impl Desktop {
+    /// Reaches the desktop of this session. Fails where nothing there shows popups, nor could be
+    /// started, unless they are to wait for it.
+    pub(crate) async fn reach(context: &Context, wait: bool) -> Result<Self, Failure> {
+        let session = session(context)?;
+        let connected = if wait {
+            DbusNotifier::connect_early(session).await
+        } else {
+            DbusNotifier::connect(session).await
+        };
+        let notifier = connected
+            .context("using the desktop's notifications")
+            .hint(HINT)
+            .status(Status::UNAVAILABLE)?;
+        if !notifier.answers() {
+            tracing::warn!("this desktop shows no buttons: the popups say where to answer");
+        }
+        let options = Options {
+            categories: categories(context),
+            zone: here(),
+            icon: Some(icon(context.environment.private_runtime()?)),
+        };
+        let podman = context.environment.find_program("podman");
+        Ok(Self {
+            notifier,
+            options,
+            resolver: Arc::new(IdentityResolver::new(podman.map(PodmanInspector::new))),
+        })
+    }
+
+    /// Reaches the desktop of this session if somebody shows popups there right now.
+    pub(crate) async fn at_hand(context: &Context) -> Option<Self> {
+        let session = session(context).ok()?;
+        match DbusNotifier::is_there(&session).await {
+            Ok(true) => match Self::reach(context, false).await {
+                Ok(desktop) => Some(desktop),
+                Err(failure) => {
+                    tracing::warn!(reason = failure.words(), "there are no popups");
+                    None
+                }
+            },
+            Ok(false) => None,
+            Err(error) => {
+                let reason = anyhow::Error::new(error);
+                tracing::info!(reason = format!("{reason:#}"), "there is no desktop");
+                None
+            }
+        }
+    }
+
+    /// Returns which kinds of popups are shown.
+    pub(crate) const fn categories(&self) -> Categories {
+        self.options.categories
+    }
+
+    /// Asks what `hubs` ask by popups, as long as [`Popups::ask`] is called.
+    pub(crate) fn start(self, hubs: Hubs) -> Popups {
+        let done = CancellationToken::new();
+        let asking = Box::pin(self.ask(hubs, done.clone().cancelled_owned()));
+        Popups { asking, done }
+    }
+
+    /// Asks what `hubs` ask by popups until `stop` resolves, and then takes them away. Nothing of
+    /// that is an answer.
+    pub(crate) async fn ask<T>(self, hubs: Hubs, stop: impl Future<Output = T>) -> T {
+        let Self {
+            notifier,
+            options,
+            resolver,
+        } = self;
+        let stopped = converse(hubs, &notifier, resolver, options, stop).await;
+        notifier.disconnect().await;
+        stopped
+    }
+}
+
+/// The questions of some hubs, as popups, next to whatever else is done.
+pub(crate) struct Popups {
+    asking: Pin<Box<dyn Future<Output = ()>>>,
+    done: CancellationToken,
+}
+
+impl Popups {
+    /// Asks. Never ends; a call that is dropped loses nothing.
+    pub(crate) async fn ask(&mut self) {
+        self.asking.as_mut().await;
+        // It was told to end, and is not to be asked again.
+        std::future::pending::<()>().await;
+    }
+
+    /// Takes them away.
+    pub(crate) async fn end(self) {
+        self.done.cancel();
+        self.asking.await;
+    }
+}
+
+fn session(context: &Context) -> Result<Session, Failure> {
+    match context.environment.bus() {
+        Some(address) => Ok(Session::new(&address, APP)),
+        None => Err(anyhow!("there is no session bus to show popups on"))
+            .hint(HINT)
+            .status(Status::UNAVAILABLE),
+    }
+}
+
+/// Returns the kinds of popups that the environment asks for.
+pub(crate) fn categories(context: &Context) -> Categories {
+    let Some(said) = context.environment.notify_events() else {
+        return Categories::default();
+    };
+    let (categories, unknown) = Categories::read(said);
+    for name in unknown {
+        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: there is no such kind of popups");
+    }
+    categories
+}
+
+const ICON: &str = "terok-symbolic";
+const DRAWING: &str = include_str!("desktop/icon.svg");
+
+/// Returns the theme's icon if one is installed, else the address of our own drawing of it.
+fn icon(runtime: &Path) -> String {
+    let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
+        ["symbolic", "scalable"].map(|size| format!("{share}/icons/hicolor/{size}/apps/{ICON}.svg"))
+    });
+    let mut themes = themes;
+    if themes.any(|path| Path::new(&path).exists()) {
+        return ICON.to_owned();
+    }
+    let drawing = runtime.join("terok-clearance.svg");
+    match std::fs::write(&drawing, DRAWING) {
+        Ok(()) => format!("file://{}", drawing.display()),
+        Err(_) => ICON.to_owned(),
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `run --ui tui`: the whole screen over the command, which waits, and the way back to it.
+
+use std::time::Duration;
+
+use super::console::{HOTKEY, SUSPEND, Terminal, press_until};
+use super::machine::{Machine, fetch};
+use super::user::{User, as_everybody};
+
+/// A shell in a sandbox, at a terminal, with a file that fetches from a host nobody allowed.
+fn sandboxed(machine: &Machine, user: &User) -> Terminal {
+    std::fs::write(user.path("work/fetch"), fetch("203.0.113.30")).unwrap();
+    user.own(&user.path("work/fetch"));
+    let mut terminal = Terminal::on(machine, user);
+    terminal.enter("run --ui tui --network pasta -- bash --norc");
+    terminal.until("Ctrl-] shows the questions");
+    // With the marks around pasted text, as most shells have them.
+    terminal.enter("PS1='I''N> '; bind 'set enable-bracketed-paste on'");
+    terminal.until("IN> ");
+    terminal
+}
+
+/// As long as a person reads at least, and the screen's guard waits.
+const READING: Duration = Duration::from_millis(700);
+
+/// Returns the words of what was painted: where the cursor was moved, there is space.
+fn words(painted: &str) -> String {
+    let mut words = String::new();
+    for (at, piece) in painted.split("\x1b[").enumerate() {
+        match piece.find(|c: char| c.is_ascii_alphabetic()) {
+            Some(end) if at > 0 => {
+                let (sequence, text) = piece.split_at(end + 1);
+                words += if sequence.ends_with('H') { " " } else { "" };
+                words += text;
+            }
+            _ => words += piece,
+        }
+    }
+    words
+}
+
+#[test]
+fn a_question_is_answered_on_the_whole_screen_and_the_command_goes_on() {
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        let mut terminal = sandboxed(&machine, user);
+        terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
+        terminal.until("1 question; Ctrl-] to answer");
+        // A key that would be an answer there is the command's here.
+        terminal.enter("a; x; echo li\"\"ne");
+        terminal.until("line\r\n");
+        terminal.until("IN> ");
+
+        terminal.press(HOTKEY);
+        let shown = terminal.until("blocked");
+        assert!(shown.contains("\x1b[?1049h"), "{shown:?}");
+        let words = words(&shown);
+        assert!(
+            words.contains("opens tcp port 80 of 203.0.113.30"),
+            "{words}"
+        );
+        press_until(&mut terminal, "a", "ALLOWED", READING);
+        terminal.press("q");
+        let shown = terminal.until("\x1b[?1049l");
+        assert!(!shown.contains("IN> "), "the command waits: {shown:?}");
+        // What the command had made of its terminal is made again.
+        terminal.until("\x1b[?2004h");
+        terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
+        let shown = terminal.until("status=");
+        assert!(shown.contains("200 OK"), "{shown:?}");
+        terminal.enter("exit");
+        terminal.until("1 allowed, 0 denied, 0 unanswered");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn leaving_the_screen_answers_nothing() {
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        let mut terminal = sandboxed(&machine, user);
+        for leave in ["q", "\x03"] {
+            terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
+            let shown = terminal.until("status=");
+            assert!(!shown.contains("200 OK"), "{shown:?}");
+            terminal.until("IN> ");
+            terminal.press(HOTKEY);
+            terminal.until("203.0.113.30");
+            terminal.press(leave);
+            terminal.until("\x1b[?1049l");
+        }
+        terminal.enter("exit");
+        terminal.until("0 allowed, 0 denied, 1 unanswered");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn ctrl_z_on_the_screen_leads_to_the_shell_and_fg_back_to_the_screen() {
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        let mut terminal = sandboxed(&machine, user);
+        terminal.press(HOTKEY);
+        terminal.until("may not is asked here");
+        terminal.press(SUSPEND);
+        terminal.until("\x1b[?1049l");
+        terminal.until("Stopped");
+        terminal.is_as_before();
+        terminal.enter("fg");
+        terminal.until("may not is asked here");
+        terminal.press("q");
+        terminal.until("\x1b[?1049l");
+        terminal.enter("echo go\"\"es on");
+        terminal.until("goes on\r\n");
+        terminal.enter("exit");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn the_terminal_is_given_back_when_the_command_ends_behind_the_screen() {
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        let mut terminal = sandboxed(&machine, user);
+        // It ends when the screen has been there: the other end of the pipe is ours.
+        let fifo = user.path("work/fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        user.own(&fifo);
+        terminal.enter("exec cat fifo");
+        terminal.until("cat fifo\r\n");
+        terminal.press(HOTKEY);
+        terminal.until("may not is asked here");
+        std::fs::write(&fifo, "its last words\n").unwrap();
+        terminal.until("\x1b[?1049l");
+        terminal.until("its last words\r\n");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn what_is_no_terminal_cannot_show_it() {
+    as_everybody(|user| {
+        let refused = user.run(&["--ui", "tui", "--network", "none", "--", "true"]);
+        let refused = { refused }.output().unwrap();
+        assert_eq!(refused.status.code(), Some(125));
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("no terminal"), "{said}");
+    });
+}
