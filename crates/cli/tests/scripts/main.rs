@@ -12,8 +12,16 @@
 )]
 
 mod answers;
+#[path = "../../../../tests/hostile/harmless.rs"]
+#[expect(dead_code, reason = "there are no popups here")]
+mod harmless;
+mod hostile;
+#[path = "../../../../tests/hostile/hub.rs"]
+mod hub;
 mod hubs;
 mod list;
 mod rig;
 mod schema;
+#[path = "../../../../tests/hostile/texts.rs"]
+mod texts;
 mod watch;

@@ -143,6 +143,14 @@ impl Ask {
                 } if shown == Some(row) => {
                     acts.push(Act::Say(format!("  {action} failed: {reason}\n")));
                 }
+                Change::Unsure {
+                    row,
+                    action,
+                    reason,
+                } if shown == Some(row) => {
+                    let said = format!("  {action} may have taken effect, or not: {reason}\n");
+                    acts.push(Act::Say(said));
+                }
                 _ => {}
             }
         }
@@ -201,6 +209,9 @@ fn ended(end: &End) -> String {
         Resolution::Dismiss => "put away".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {

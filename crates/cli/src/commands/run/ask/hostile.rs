@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the question at the command's own terminal says is harmless, whatever the command wants.
+
+use std::path::Path;
+use std::time::Duration;
+
+use operator::inbox::{HubId, News, Reply};
+use terok_clearance::DisplayText;
+use terok_clearance::client::Speaks;
+use terok_clearance::wire::clearance2::{Event, Numbered};
+use tokio::time::Instant;
+
+use super::{Act, Ask};
+
+#[path = "../../../../../../tests/hostile/harmless.rs"]
+#[expect(dead_code, reason = "neither JSON nor popups are asked with here")]
+mod harmless;
+#[path = "../../../../../../tests/hostile/hub.rs"]
+#[expect(dead_code, reason = "the replies are made here")]
+mod hub;
+#[path = "../../../../../../tests/hostile/texts.rs"]
+#[expect(dead_code, reason = "each text is asked about alone here")]
+mod texts;
+
+use harmless::{Harmless, tame};
+
+/// Returns what is said at the terminal, each time followed by a line of its own.
+fn words(acts: impl IntoIterator<Item = Act>) -> String {
+    let words = acts.into_iter().map(|act| match act {
+        Act::Open(words) => format!("{words}open\n"),
+        Act::Say(words) => format!("{words}said\n"),
+        Act::Close(words) => format!("{words}closed\n"),
+        Act::Notice(questions) => format!("{questions} noticed\n"),
+        Act::Send(answers) => format!("{} sent\n", answers.len()),
+        Act::Pass | Act::Nothing => "nothing\n".to_owned(),
+    });
+    words.collect()
+}
+
+/// Returns all that is said of a sandbox that has this text.
+fn said(text: &str) -> String {
+    let hub = HubId::new(Path::new("/h"));
+    let (mut ask, mut now) = (Ask::default(), Instant::now());
+    let mut said = words(ask.hear(&hub, News::Up(Speaks::Clearance2), now));
+    let events = hub::events(&[text.to_owned()]).into_iter();
+    // A client skips what is no event.
+    let read = events.filter_map(|event| serde_json::from_value::<Numbered>(event).ok()?.event);
+    let (asked, more): (Vec<_>, Vec<_>) =
+        read.partition(|event| matches!(event, Event::Pending(_)));
+    for event in asked {
+        said += &words(ask.hear(&hub, News::Said(event), now));
+    }
+    said += &words([ask.typed(b"\x1d", now)]);
+    // Round all of them, and on to the one that is withdrawn.
+    let withdrawn = hub::host(hub::number(0, "key"));
+    let mut shown = String::new();
+    for step in 0.. {
+        if step > hub::PLACES.len() && shown.contains(&withdrawn) {
+            break;
+        }
+        shown = words([ask.typed(b"n", now)]);
+        said += &shown;
+    }
+    for event in more {
+        said += &words(ask.hear(&hub, News::Said(event), now));
+    }
+    let reason = DisplayText::said(text);
+    let failed = [Reply::Failed(reason.clone()), Reply::Unsure(reason)];
+    for reply in failed.map(Some).into_iter().chain([None]) {
+        now += Duration::from_secs(1);
+        let Act::Send(answers) = ask.typed(b"d", now) else {
+            panic!("no answer")
+        };
+        let reply = reply.unwrap_or_else(|| {
+            let request = serde_json::to_value(&*answers[0].request).unwrap();
+            let decision = hub::decision(&request, text, true);
+            Reply::Decided(serde_json::from_value(decision).unwrap())
+        });
+        said += &words(ask.settle(&answers[0], reply, now));
+    }
+    said += &words(ask.hear(&hub, News::Down(text.into()), now));
+    said + &words([ask.typed(b"a", now + Duration::from_secs(1))])
+}
+
+#[test]
+fn everything_that_is_said_at_the_terminal_is_harmless() {
+    for (case, text) in texts::all() {
+        let harmless = Harmless::new(std::slice::from_ref(&text));
+        let shown = said(&text);
+        assert_eq!(harmless.text(&said(&tame(&text)), &shown), Ok(()), "{case}");
+        for what in [
+            "  deny failed: ",
+            ": denied\n",
+            "the hub withdrew it: ",
+            "effect, or not: ",
+            "is away",
+        ] {
+            assert!(shown.contains(what), "{what}: {shown}");
+        }
+    }
+}
