@@ -43,7 +43,7 @@ fn a_line_of_json_is_harmless_where_all_its_strings_are() {
         good.replace(" allow\":", "\\nallow\":"),
         good.replace("\"x\"", "\"y\""),
         good.replace("a [31m", "a\u{202e}[31m"),
-        good.replace("},", "},\n"),
+        good.replace(",\"dossier", ",\n\"dossier"),
         good.replace("}}", "},\"more\":1}"),
         format!("{good}\n{good}"),
         format!("{good} or so"),
