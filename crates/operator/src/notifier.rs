@@ -66,6 +66,13 @@ pub trait Notifier: Send + Sync {
         true
     }
 
+    /// Returns how often all that was shown was lost at once, as when the bus of a desktop ends.
+    /// Whoever waited for a choice then was told that there is none, though nobody closed anything:
+    /// what is still asked is to be shown anew.
+    fn losses(&self) -> u64 {
+        0
+    }
+
     /// Says whether a choice can come back, as far as that is known: what shows it may have no
     /// buttons. [`Notification::elsewhere`] is then shown as well.
     fn answers(&self) -> bool {

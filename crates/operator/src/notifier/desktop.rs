@@ -14,7 +14,7 @@ mod uid;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -108,6 +108,7 @@ pub enum DesktopError {
 pub struct DbusNotifier {
     commands: mpsc::Sender<Command>,
     answers: Arc<AtomicBool>,
+    losses: Arc<AtomicU64>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -145,6 +146,7 @@ impl DbusNotifier {
     async fn start(session: Session, bus: Bus) -> Self {
         let (commands, taken) = mpsc::channel(64);
         let answers = Arc::new(AtomicBool::new(true));
+        let losses = Arc::new(AtomicU64::new(0));
         let patience = session.patience;
         let mut tasks = JoinSet::new();
         let (settled, known) = oneshot::channel();
@@ -152,6 +154,7 @@ impl DbusNotifier {
             session,
             taken,
             answers: Arc::clone(&answers),
+            losses: Arc::clone(&losses),
             desk: Desk::default(),
             settled: Some(settled),
         };
@@ -161,6 +164,7 @@ impl DbusNotifier {
         Self {
             commands,
             answers,
+            losses,
             tasks: Mutex::new(tasks),
         }
     }
@@ -204,6 +208,10 @@ impl Notifier for DbusNotifier {
         while tasks.join_next().await.is_some() {}
     }
 
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
     fn answers(&self) -> bool {
         self.answers.load(Ordering::Relaxed)
     }
@@ -214,6 +222,7 @@ struct Serving {
     session: Session,
     taken: mpsc::Receiver<Command>,
     answers: Arc<AtomicBool>,
+    losses: Arc<AtomicU64>,
     desk: Desk,
     /// Told when it is first known what the service can do.
     settled: Option<oneshot::Sender<()>>,
@@ -247,6 +256,8 @@ impl Serving {
                 }
                 Over::Lost(error) => {
                     tracing::warn!(error, "the session bus is gone: no choice will be heard");
+                    // Whoever is told of it by the next line sees it.
+                    self.losses.fetch_add(1, Ordering::Relaxed);
                     self.desk.lost();
                 }
             }

@@ -80,6 +80,13 @@ impl Notifier for SessionNotifier {
         }
     }
 
+    fn losses(&self) -> u64 {
+        match self {
+            Self::Desktop(desktop) => desktop.losses(),
+            Self::Null(null) => null.losses(),
+        }
+    }
+
     fn answers(&self) -> bool {
         match self {
             Self::Desktop(desktop) => desktop.answers(),

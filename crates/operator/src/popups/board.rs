@@ -475,6 +475,16 @@ impl Board {
         self.sandboxes.closed(slot);
     }
 
+    /// Takes in that what was posted is gone with the whole desktop: it is to be shown again.
+    pub fn lost(&mut self, slot: Slot, version: u64, now: Now) {
+        let is_it = |popup: &mut Popup| (popup.slot, popup.version) == (slot, version);
+        self.group.take_if(is_it);
+        for asked in self.asked.values_mut() {
+            asked.popup.take_if(is_it);
+        }
+        self.wake(now.steady);
+    }
+
     /// Returns the places of what stays on the screen until it is taken away.
     pub fn shown(&self) -> Vec<Slot> {
         let questions = self.asked.values().filter_map(|asked| asked.popup.as_ref());

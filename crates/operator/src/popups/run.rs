@@ -113,7 +113,8 @@ struct Job {
 
 /// What became of it.
 enum Done {
-    Posted(Box<Post>, NotificationId, oneshot::Receiver<ActionKey>),
+    /// With how often everything had been lost before.
+    Posted(Box<Post>, NotificationId, u64, oneshot::Receiver<ActionKey>),
     NotPosted(Box<Post>, DisplayText),
     Closed,
 }
@@ -133,6 +134,7 @@ async fn carry_out<N: Notifier>(notifier: &N, jobs: Vec<Job>) -> Vec<Done> {
             Order::Post(post) => {
                 let mut notification = post.notification.clone();
                 notification.replaces = id;
+                let losses = notifier.losses();
                 match notifier.notify(notification).await {
                     Ok(id) => {
                         let (tell, choice) = oneshot::channel();
@@ -140,7 +142,7 @@ async fn carry_out<N: Notifier>(notifier: &N, jobs: Vec<Job>) -> Vec<Done> {
                             let on_action = move |choice: Choice| drop(tell.send(choice.key));
                             notifier.on_action(id, Box::new(on_action)).await;
                         }
-                        Done::Posted(post, id, choice)
+                        Done::Posted(post, id, losses, choice)
                     }
                     Err(error) => Done::NotPosted(post, crate::whole_story(&error)),
                 }
@@ -157,8 +159,9 @@ struct Bridge<'a, N, I> {
     notifier: &'a N,
     resolver: Arc<IdentityResolver<I>>,
     answers: Answers,
-    /// What is chosen on each popup; nothing if it is closed.
-    choices: JoinSet<(Slot, u64, Option<ActionKey>)>,
+    /// What is chosen on each popup, its version, and how often everything had been lost before it;
+    /// nothing if it is closed.
+    choices: JoinSet<(Slot, u64, u64, Option<ActionKey>)>,
     lookups: JoinSet<(ContainerId, Identity)>,
     /// The containers that are being looked up.
     sought: BTreeSet<ContainerId>,
@@ -195,8 +198,14 @@ impl<N: Notifier, I: ContainerInspector + 'static> Bridge<'_, N, I> {
         tokio::select! {
             biased;
             Some(chosen) = self.choices.join_next() => {
-                if let Some((slot, version, key)) = unless_panicked(chosen) {
-                    self.chosen(slot, version, key.as_ref());
+                match unless_panicked(chosen) {
+                    // Nobody closed it.
+                    Some((slot, version, losses, None)) if losses != self.notifier.losses() => {
+                        self.ids.remove(&slot);
+                        self.board.lost(slot, version, self.now());
+                    }
+                    Some((slot, version, _, key)) => self.chosen(slot, version, key.as_ref()),
+                    None => {}
                 }
             }
             (answer, reply) = self.answers.next() => {
@@ -329,7 +338,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> Bridge<'_, N, I> {
         for done in done {
             match done {
                 Done::Closed => {}
-                Done::Posted(post, id, choice) => {
+                Done::Posted(post, id, losses, choice) => {
                     let (slot, version) = (post.slot, post.version);
                     self.board.posted(slot, version, now);
                     if post.last {
@@ -342,7 +351,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> Bridge<'_, N, I> {
                     }
                     self.ids.insert(slot, id);
                     self.choices
-                        .spawn(async move { (slot, version, choice.await.ok()) });
+                        .spawn(async move { (slot, version, losses, choice.await.ok()) });
                 }
                 Done::NotPosted(post, reason) => {
                     tracing::warn!(%reason, "a popup could not be shown; it is tried again");

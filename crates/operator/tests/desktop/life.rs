@@ -160,8 +160,10 @@ async fn a_bus_that_is_gone_is_no_answer_and_is_found_again() {
     let notifier = service.meets(bus.session(), USUAL).await;
     let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
     let chosen = choice(&notifier, id).await;
+    assert_eq!(notifier.losses(), 0);
     bus.kill();
     assert_eq!(key(chosen).await, None);
+    assert_eq!(notifier.losses(), 1, "nobody closed it");
     let refused = notifier.notify(question("b")).await.unwrap_err();
     assert_eq!(refused, DesktopError::Gone);
     bus.start();
@@ -172,6 +174,29 @@ async fn a_bus_that_is_gone_is_no_answer_and_is_found_again() {
     let chosen = choice(&notifier, later).await;
     service.chosen(1, "allow").await;
     assert_eq!(key(chosen).await.as_deref(), Some("allow"));
+}
+
+#[tokio::test]
+async fn a_service_that_gives_no_number_refuses_and_holds_up_nothing_else() {
+    let bus = Bus::new();
+    let mut service = Fake::new(&bus).await;
+    let notifier = service.meets(bus.session(), USUAL).await;
+    let (refused, _) = tokio::join!(notifier.notify(question("a")), service.shows(0));
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, DesktopError::Refused(_)), "{refused}");
+    let answer = async {
+        let call = service.call("Notify").await;
+        service.reply(&call, &"seven").await;
+    };
+    let (refused, ()) = tokio::join!(notifier.notify(question("b")), answer);
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, DesktopError::Refused(_)), "{refused}");
+    let (id, _) = service.is_shown(&notifier, question("c"), 1).await;
+    let chosen = choice(&notifier, id).await;
+    sync(&mut service, &notifier).await;
+    pass(Duration::from_secs(1)).await;
+    service.chosen(1, "deny").await;
+    assert_eq!(key(chosen).await.as_deref(), Some("deny"));
 }
 
 #[tokio::test]

@@ -2,12 +2,15 @@
 //! The whole way with a hub on a socket: a question, its popup, a choice, the order to the firewall.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hub::{Claim, Enforcer, Hub};
 use operator::hubs::Hubs;
 use operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
-use operator::notifier::{CallbackNotifier, Notification, NotificationId};
+use operator::notifier::{
+    CallbackNotifier, InvokeError, Lifecycle, Notification, NotificationId, Notifier, OnAction,
+};
 use operator::popups::{Categories, GUARD, Options, converse};
 use tempfile::TempDir;
 use terok_clearance::socket::{self, Layout, RuntimeDir};
@@ -63,10 +66,56 @@ impl ContainerInspector for Engine {
     }
 }
 
+/// A desktop whose session can end, and come back.
+struct Desktop {
+    shows: CallbackNotifier,
+    losses: AtomicU64,
+}
+
+impl Desktop {
+    fn invoke_action(&self, id: NotificationId, key: &str) -> Result<(), InvokeError> {
+        self.shows.invoke_action(id, key)
+    }
+
+    /// Loses all that it shows, which is `id`.
+    async fn lose(&self, id: NotificationId) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
+        self.shows.close(id).await.unwrap();
+    }
+}
+
+impl Notifier for Desktop {
+    type Error = <CallbackNotifier as Notifier>::Error;
+
+    async fn notify(&self, notification: Notification) -> Result<NotificationId, Self::Error> {
+        self.shows.notify(notification).await
+    }
+
+    async fn on_action(&self, id: NotificationId, on_action: OnAction) {
+        self.shows.on_action(id, on_action).await;
+    }
+
+    async fn close(&self, id: NotificationId) -> Result<(), Self::Error> {
+        self.shows.close(id).await
+    }
+
+    async fn disconnect(&self) {
+        self.shows.disconnect().await;
+    }
+
+    fn lifecycle(&self, event: &Lifecycle) {
+        self.shows.lifecycle(event);
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+}
+
 struct Live {
     hub: Arc<Hub<Keeper>>,
     orders: mpsc::Receiver<(String, Action)>,
-    notifier: Arc<CallbackNotifier>,
+    notifier: Arc<Desktop>,
     shown: mpsc::Receiver<Shown>,
     stop: Option<oneshot::Sender<()>>,
     tasks: JoinSet<()>,
@@ -117,7 +166,10 @@ impl Live {
         .on_close(move |id| say(&closes, Shown::Closed(id)))
         .on_container_started(move |_| say(&starts, Shown::Hook("started")))
         .on_shield_down(move |_| say(&downs, Shown::Hook("down")));
-        let notifier = Arc::new(notifier);
+        let notifier = Arc::new(Desktop {
+            shows: notifier,
+            losses: AtomicU64::new(0),
+        });
 
         let (stop, stopped) = oneshot::channel();
         let hubs = Hubs::all(runtime).unwrap();
@@ -195,6 +247,25 @@ async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
+}
+
+#[tokio::test]
+async fn what_is_lost_with_the_desktop_is_not_closed_but_shown_again() {
+    let mut live = Live::start(false);
+    live.hub.report(blocked(1, "a.example"));
+    let (mut id, mut popup) = live.titled("Blocked: a.example:443").await;
+    while !popup.body.starts_with("Container: podman-web\n") {
+        (id, popup) = live.titled("Blocked: a.example:443").await;
+    }
+    tokio::task::yield_now().await;
+    live.notifier.lose(id).await;
+    let (again, popup) = live.titled("Blocked: a.example:443").await;
+    assert_ne!(again, id);
+    assert!(popup.body.contains("Allow opens"), "{popup:?}");
+    live.choose(again, "deny").await;
+    let order = live.orders.recv().await.unwrap();
+    assert_eq!(order, ("a.example".to_owned(), Action::Deny));
+    live.end().await;
 }
 
 #[tokio::test]

@@ -114,6 +114,11 @@ impl Desk {
                     }
                 }
             }
+            // It answers against its own specification, and would do so again at once.
+            Answer::Posted(_) | Answer::Able(_) | Answer::Done if own => {
+                let error = "it gave no number for it".to_owned();
+                self.drop_post(key, &DesktopError::Refused(error));
+            }
             Answer::Refused(error) => self.drop_post(key, &DesktopError::Refused(error)),
             Answer::Silence => {
                 self.drop_post(key, &DesktopError::TimedOut);
