@@ -5,6 +5,7 @@ use operator::script::{Answered, Expectation, Outcome};
 use terok_clearance::{Action, Dest, RequestId};
 
 use super::list::{Hubs, warn};
+use crate::output::Closed;
 use crate::runtime::take_descriptors;
 use crate::{Context, Failure, Status, Stop, block_on};
 
@@ -78,16 +79,23 @@ pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, 
             answered = answering => answered,
         };
         let mut status = Status::OK;
+        let mut said = Ok(());
         for answered in answered? {
             status = worse(status, status_of(&answered.outcome));
             if context.json {
-                context.output.text(&answered.json())?;
+                said = said.and_then(|()| context.output.text(&answered.json()));
             } else if matches!(answered.outcome, Outcome::Applied(..)) {
-                context.output.line(&answered.words())?;
+                said = said.and_then(|()| context.output.line(&answered.words()));
             } else {
+                context.output.error_line(&answered.words());
+                continue;
+            }
+            // What took effect has to be said somewhere.
+            if said.as_ref().is_err_and(|error| !error.is::<Closed>()) {
                 context.output.error_line(&answered.words());
             }
         }
+        said?;
         Ok(status)
     })
 }

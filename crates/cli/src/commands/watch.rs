@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `watch`: what happens at every hub, as it happens.
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -8,6 +9,8 @@ use operator::hubs::Hubs;
 use operator::script::{Watching, watch};
 use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 use crate::output::Closed;
 use crate::runtime::take_descriptors;
@@ -62,12 +65,32 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         };
         // Written by a thread of its own: a reader that stops reading must not hold up a signal.
         let output = tokio::io::stdout();
-        match watch(hubs, &watching, output, stop.wait()).await {
-            Ok(status) => Ok(status),
+        let ended = async {
+            tokio::select! {
+                status = stop.wait() => Ok(status),
+                () = nobody_reads() => Err(Closed),
+            }
+        };
+        match watch(hubs, &watching, output, ended).await {
+            Ok(ended) => Ok(ended.map_err(anyhow::Error::new)?),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 Err(anyhow::Error::new(Closed).into())
             }
             Err(error) => Err(anyhow::Error::new(error).context("watching").into()),
         }
     })
+}
+
+/// Waits until whoever read our output has gone away, where it is a pipe or a socket: of that
+/// nothing tells before the next write, and there may be none for hours.
+async fn nobody_reads() {
+    let output = std::io::stdout().as_fd().try_clone_to_owned();
+    // A file, such as a log, cannot be waited for, and has no reader.
+    if let Ok(output) = output
+        && let Ok(output) = pipe::Sender::from_owned_fd_unchecked(output)
+        && output.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

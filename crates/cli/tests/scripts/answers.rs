@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers by a question's id.
 
+use std::process::Stdio;
+
 use serde_json::json;
 use terok_clearance::wire::clearance2::Event;
 
@@ -9,6 +11,31 @@ use crate::rig::{Act, SANDBOX, Said, Session, framed, pretend, reply, request, s
 const ONE: &str = "0123456789ab:0";
 const TWO: &str = "0123456789ab:1";
 const THREE: &str = "0123456789ab:2";
+
+#[test]
+fn what_took_effect_is_said_even_where_standard_output_takes_nothing() {
+    let session = Session::new();
+    let _helper = session.helper("");
+    let _serve = session.serve();
+    session.report(&["one.example", "two.example"]);
+    let full = || std::fs::File::options().write(true).open("/dev/full");
+    let mut command = session.command(&["allow", ONE, TWO]);
+    let said = Said::of(
+        command
+            .stdout(full().unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap(),
+    );
+    assert_eq!(said.status, 1);
+    for id in [ONE, TWO] {
+        let told = format!("{id}: allowed: EVERY port and protocol of");
+        assert!(said.error.contains(&told), "{}", said.error);
+    }
+    assert!(said.error.contains("No space left"), "{}", said.error);
+}
 
 #[test]
 fn an_answer_opens_what_was_shown_and_says_what_that_was() {

@@ -88,6 +88,17 @@ fn a_reader_that_goes_away_ends_it_well() {
 }
 
 #[test]
+fn a_reader_that_goes_away_ends_it_though_nothing_happens() {
+    let session = Session::new();
+    let _serve = session.serve();
+    let mut watch = session.watch(&[]);
+    // After this there is nothing to say, and so no write that would fail.
+    watch.next("ready");
+    drop(watch.lines);
+    assert_eq!(watch.process.end().code(), Some(0));
+}
+
+#[test]
 fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
     /// More than the pipe, the sockets and the hub's log hold together, at a kilobyte each.
     const PACKETS: usize = 25_000;

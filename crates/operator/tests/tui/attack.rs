@@ -4,6 +4,8 @@
 //! The oracle knows nothing of the model. It reads the screen as a person does, after each draw,
 //! and compares what goes to the hubs with what it has read, and with how long that stood there.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use proptest::prelude::*;
 use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, DisplayText};
+
+use read::{Part, Read, number, read};
 
 use crate::rig::{NOON, Rig, decision, hub, request};
 
@@ -89,123 +93,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         14 => prop::sample::select(vec![0, 20, 60, 60, 300, 600, 600]).prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 1..80)
-}
-
-/// What a person reads on a screen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Read {
-    /// All that an answer to one question opens.
-    Question(u64, String),
-    /// The marked ones are about to be answered: with what, how many, and those that are to be
-    /// seen to their end, each with what it opens.
-    Together(Action, usize, BTreeMap<u64, String>),
-    /// Nothing that a key may answer.
-    Nothing,
-}
-
-/// Returns the lines of the pane whose title begins so, and the rest of the title.
-fn pane<'a>(screen: &'a str, title: &str) -> Option<(&'a str, Vec<&'a str>)> {
-    let mut lines = screen.lines().skip(1);
-    let lines = &mut lines;
-    let head =
-        lines.find_map(|line| line.strip_prefix("\u{2500}\u{2500} ")?.strip_prefix(title))?;
-    let body = lines.take_while(|line| !line.starts_with('\u{2500}'));
-    Some((head, body.collect()))
-}
-
-fn number(text: &str) -> Option<u64> {
-    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
-}
-
-fn join(words: &mut String, more: &str) {
-    if !words.is_empty() {
-        words.push(' ');
-    }
-    words.push_str(more.trim());
-    words.truncate(words.trim_end().len());
-}
-
-/// The parts of a question that were scrolled through: of which, of how many lines, and the lines.
-type Part = Option<(u64, usize, BTreeMap<usize, String>)>;
-
-fn read(screen: &str, part: &mut Part) -> Read {
-    // A filter is typed: a key is its text.
-    if screen.contains("Enter keep") || screen.contains("\n filter: ") {
-        return Read::Nothing;
-    }
-    for (title, action) in [("ALLOW th", Action::Allow), ("DENY th", Action::Deny)] {
-        let Some((head, lines)) = pane(screen, title) else {
-            continue;
-        };
-        let many = if head.starts_with("is one") {
-            1
-        } else {
-            let many = head.strip_prefix("ese ").and_then(number).unwrap();
-            usize::try_from(many).unwrap()
-        };
-        let mut items = BTreeMap::new();
-        let mut item: Option<(u64, String)> = None;
-        // The two lines at the bottom are none of the page.
-        let page = lines.len().saturating_sub(2);
-        for line in &lines[..page] {
-            if let Some(text) = line.strip_prefix(" [") {
-                items.extend(item.take());
-                item = Some((number(text).unwrap(), String::new()));
-            } else if let Some((_, words)) = &mut item {
-                join(words, line);
-            }
-        }
-        items.extend(item);
-        // Of the last one only a part may be there.
-        items.retain(|_, words| words.ends_with("while the sandbox lives"));
-        return Read::Together(action, many, items);
-    }
-    let Some((head, lines)) = pane(screen, "Question ") else {
-        *part = None;
-        return Read::Nothing;
-    };
-    let number = number(head).unwrap();
-    let all = match place(head) {
-        None => lines.iter().map(|line| (*line).to_owned()).collect(),
-        // It is read part by part.
-        Some((first, all)) => {
-            let page = &lines[..lines.len().saturating_sub(2)];
-            let (_, _, read) = part
-                .take_if(|part| (part.0, part.1) == (number, all))
-                .unwrap_or((number, all, BTreeMap::new()));
-            let new = page.iter().map(|line| (*line).to_owned());
-            let read: BTreeMap<_, _> = read.into_iter().chain((first..).zip(new)).collect();
-            let whole = read.iter().zip(1..).take_while(|((at, _), n)| **at == *n);
-            let whole: Vec<_> = whole.map(|((_, line), _)| line.clone()).collect();
-            *part = Some((number, all, read));
-            whole
-        }
-    };
-    opens(&all).map_or(Read::Nothing, |words| Read::Question(number, words))
-}
-
-/// Returns which line of how many is the first: of `1 ─── 3-8 of 18 ─`, these are 3 and 18.
-fn place(head: &str) -> Option<(usize, usize)> {
-    let (from, all) = head.split_once(" of ")?;
-    let (first, _) = from.rsplit(' ').next()?.split_once('-')?;
-    Some((first.parse().ok()?, usize::try_from(number(all)?).ok()?))
-}
-
-/// Returns what the lines say that an answer opens, if all of it is there.
-fn opens(lines: &[String]) -> Option<String> {
-    let mut words = String::new();
-    let mut lines = lines
-        .iter()
-        .skip_while(|line| !line.starts_with(" a allow  "));
-    join(&mut words, &lines.next()?[" a allow  ".len()..]);
-    for line in lines {
-        if line.starts_with(" x deny") {
-            return Some(words);
-        }
-        join(&mut words, line);
-    }
-    None
 }
 
 /// What is on the screen, and since when.
@@ -551,8 +438,59 @@ fn elsewhere(request: &Request, ok: bool) -> Decision {
     }
 }
 
+/// Whoever marks and answers together: little else is pressed, and a little happens meanwhile.
+fn together() -> impl Strategy<Value = Vec<Step>> {
+    let key = prop::sample::select(vec![
+        KeyCode::Char('a'),
+        KeyCode::Char('x'),
+        KeyCode::Char('y'),
+        KeyCode::Char('y'),
+        KeyCode::Char('y'),
+        KeyCode::Char(' '),
+        KeyCode::Char('*'),
+        KeyCode::PageDown,
+        KeyCode::End,
+        KeyCode::Esc,
+    ]);
+    let hub = 0..HUBS.len();
+    let step = prop_oneof![
+        3 => (hub.clone(), 0..3_u8, 0..3_u8).prop_map(|(h, n, at)| Step::Blocked(h, n, at)),
+        1 => (hub.clone(), any::<usize>(), 0..3_u8).prop_map(|(h, q, n)| Step::Named(h, q, n)),
+        1 => (hub.clone(), any::<usize>()).prop_map(|(h, q)| Step::Withdrawn(h, q)),
+        1 => hub.prop_map(Step::Down),
+        12 => key.prop_map(Step::Key),
+        1 => (0..SIZES.len()).prop_map(Step::Resize),
+        6 => prop::sample::select(vec![20, 60, 600]).prop_map(Step::Wait),
+    ];
+    let asked = (0..HUBS.len()).prop_flat_map(|hub| {
+        let names = prop::collection::vec(0..3_u8, 1..8);
+        names.prop_map(move |names| {
+            let asks = names
+                .into_iter()
+                .map(move |name| Step::Blocked(hub, name, 0));
+            asks.collect::<Vec<_>>()
+        })
+    });
+    let marked = vec![
+        Step::Wait(600),
+        Step::Key(KeyCode::Char('*')),
+        Step::Key(KeyCode::Char('a')),
+        Step::Wait(60),
+    ];
+    (asked, prop::collection::vec(step, 1..40))
+        .prop_map(move |(asked, steps)| [asked, marked.clone(), steps].concat())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_answered_together_is_what_was_shown_of_it(steps in together()) {
+        let mut attack = Attack::new();
+        for step in &steps {
+            attack.step(step);
+        }
+    }
 
     #[test]
     fn an_answer_is_the_one_that_the_screen_asked_for(steps in steps()) {
