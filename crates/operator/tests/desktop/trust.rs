@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Invariant: only the present owner of the service's name is believed, about what it shows.
 
-use operator::notifier::Notifier as _;
-
 use crate::bus::Bus;
 use crate::fake::{Fake, USUAL, ask_bus, choice, key, question, settle, signal};
 

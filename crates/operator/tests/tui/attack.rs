@@ -18,7 +18,7 @@ use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, DisplayText};
 
-use read::{Part, Read, number, read};
+use read::{Part, Read, is_typing, number, read};
 
 use crate::rig::{NOON, Rig, decision, hub, request};
 
@@ -99,6 +99,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Debug)]
 struct Eye {
     read: Read,
+    /// The last that was no nothing.
+    asked: Read,
+    typing: bool,
     part: Part,
     since: u64,
     /// Whether the person has done something that may have brought it there.
@@ -131,6 +134,8 @@ impl Attack {
         rig.tell(Msg::Settled);
         let eye = Eye {
             read: Read::Nothing,
+            asked: Read::Nothing,
+            typing: false,
             part: None,
             since: 0,
             brought: false,
@@ -159,6 +164,7 @@ impl Attack {
     fn look(&mut self) {
         let screen = self.rig.screen();
         let read = read(&screen, &mut self.eye.part);
+        self.eye.typing = is_typing(&screen);
         let now = self.ms();
         let moved = std::mem::take(&mut self.eye.moved);
         if read != self.eye.read {
@@ -166,13 +172,17 @@ impl Attack {
             self.eye.brought = moved;
         }
         if let Read::Together(action, many, items) = &read {
-            let goes_on = matches!(&self.eye.read, Read::Together(before, were, _)
+            // Where the window was too small meanwhile, it is what was read before.
+            let goes_on = matches!(&self.eye.asked, Read::Together(before, were, _)
                 if before == action && were == many);
             if !goes_on {
                 self.eye.together.clear();
                 self.eye.together_since = now;
             }
             self.eye.together.extend(items.clone());
+        }
+        if read != Read::Nothing {
+            self.eye.asked = read.clone();
         }
         self.eye.read = read;
     }
@@ -351,6 +361,7 @@ impl Attack {
 
     /// Compares what a key answered with what was to be read when it was pressed.
     fn judge(&self, code: KeyCode, answers: &[Answer], before: &BTreeMap<u64, (bool, String)>) {
+        assert!(!self.eye.typing, "{code:?} is a filter's text");
         let stood = self.ms() - self.eye.since;
         let mut rows: BTreeMap<u64, Vec<&Answer>> = BTreeMap::new();
         for answer in answers {

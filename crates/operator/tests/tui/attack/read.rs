@@ -40,14 +40,15 @@ fn join(words: &mut String, more: &str) {
     words.truncate(words.trim_end().len());
 }
 
-/// The parts of a question that were scrolled through: of which, of how many lines, and the lines.
-pub(super) type Part = Option<(u64, usize, BTreeMap<usize, String>)>;
+/// Says whether a filter is typed, so that a key is its text.
+pub(super) fn is_typing(screen: &str) -> bool {
+    screen.contains("\n filter: ")
+}
+
+/// The parts of a question that were scrolled through: of which, and its lines by their number.
+pub(super) type Part = Option<(u64, BTreeMap<usize, String>)>;
 
 pub(super) fn read(screen: &str, part: &mut Part) -> Read {
-    // A filter is typed: a key is its text.
-    if screen.contains("Enter keep") || screen.contains("\n filter: ") {
-        return Read::Nothing;
-    }
     for (title, action) in [("ALLOW th", Action::Allow), ("DENY th", Action::Deny)] {
         let Some((head, lines)) = pane(screen, title) else {
             continue;
@@ -83,27 +84,26 @@ pub(super) fn read(screen: &str, part: &mut Part) -> Read {
     let all = match place(head) {
         None => lines.iter().map(|line| (*line).to_owned()).collect(),
         // It is read part by part.
-        Some((first, all)) => {
+        Some(first) => {
             let page = &lines[..lines.len().saturating_sub(2)];
-            let (_, _, read) = part
-                .take_if(|part| (part.0, part.1) == (number, all))
-                .unwrap_or((number, all, BTreeMap::new()));
+            let before = part.take_if(|(of, _)| *of == number);
+            let read = before.map_or_else(BTreeMap::new, |(_, read)| read);
             let new = page.iter().map(|line| (*line).to_owned());
             let read: BTreeMap<_, _> = read.into_iter().chain((first..).zip(new)).collect();
             let whole = read.iter().zip(1..).take_while(|((at, _), n)| **at == *n);
             let whole: Vec<_> = whole.map(|((_, line), _)| line.clone()).collect();
-            *part = Some((number, all, read));
+            *part = Some((number, read));
             whole
         }
     };
     opens(&all).map_or(Read::Nothing, |words| Read::Question(number, words))
 }
 
-/// Returns which line of how many is the first: of `1 ─── 3-8 of 18 ─`, these are 3 and 18.
-fn place(head: &str) -> Option<(usize, usize)> {
-    let (from, all) = head.split_once(" of ")?;
+/// Returns which line is the first: of `1 ─── 3-8 of 18 ─`, it is 3.
+fn place(head: &str) -> Option<usize> {
+    let (from, _) = head.split_once(" of ")?;
     let (first, _) = from.rsplit(' ').next()?.split_once('-')?;
-    Some((first.parse().ok()?, usize::try_from(number(all)?).ok()?))
+    first.parse().ok()
 }
 
 /// Returns what the lines say that an answer opens, if all of it is there.
