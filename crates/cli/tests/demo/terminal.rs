@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -20,6 +22,10 @@ struct Terminal {
 
 impl Terminal {
     fn start(demo: &Demo, environment: &[(&str, &str)]) -> Self {
+        Self::with(demo, &["demo"], environment)
+    }
+
+    fn with(demo: &Demo, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap();
         unlockpt(&master).unwrap();
@@ -31,7 +37,7 @@ impl Terminal {
             ws_ypixel: 0,
         };
         tcsetwinsize(&slave, size).unwrap();
-        let program = demo.command(User::Me, &["demo"]);
+        let program = demo.command(User::Me, arguments);
         let stdio = || Stdio::from(slave.try_clone().unwrap());
         let child = Command::new("setsid")
             .args(["--ctty", "--wait"])
@@ -40,6 +46,7 @@ impl Terminal {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("TERM", "xterm")
+            .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .envs(environment.iter().copied())
             .stdin(stdio())
             .stdout(stdio())
@@ -149,4 +156,55 @@ fn ctrl_d_means_that_nobody_answers() {
         "{text}"
     );
     assert_eq!(text.matches(PROMPT).count(), 1, "asked once: {text}");
+}
+
+/// Presses a key that answers, again after a moment where it was too soon, until `text` is there.
+fn answer(terminal: &mut Terminal, key: &str, text: &str) {
+    let (tell, told) = mpsc::channel::<()>();
+    let mut keys = terminal.master.try_clone().unwrap();
+    let key = key.to_owned();
+    let presser = std::thread::spawn(move || {
+        // As long as a person reads at least, cut short when the answer is there.
+        let pause = Duration::from_millis(700);
+        while told.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+            keys.write_all(key.as_bytes()).unwrap();
+        }
+    });
+    terminal.until(text);
+    drop(tell);
+    presser.join().unwrap();
+}
+
+#[test]
+fn on_the_whole_screen_it_asks_and_does_as_it_is_told() {
+    let demo = Demo::new();
+    let mut terminal = Terminal::with(&demo, &["demo", "--ui", "tui"], &[]);
+    for (key, result) in [("a", "passed"), ("x", "refused"), ("a", "passed")] {
+        terminal.until("\x1b[?1049h");
+        answer(&mut terminal, key, "\x1b[?1049l");
+        terminal.until(result);
+    }
+    // Whoever leaves the screen answers nothing any more, and is not asked again.
+    terminal.until("\x1b[?1049h");
+    terminal.until("opens");
+    terminal.press("q");
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(1), "{text}");
+    let counts = "5 questions: 2 allowed, 1 denied, 2 not answered";
+    assert!(text.contains(counts), "{text}");
+    assert_eq!(text.matches("\x1b[?1049h").count(), 4, "{text:?}");
+    assert_eq!(text.matches("\x1b[?1049l").count(), 4, "{text:?}");
+}
+
+#[test]
+fn ctrl_c_on_the_whole_screen_ends_it_and_opens_nothing() {
+    let demo = Demo::new();
+    let mut terminal = Terminal::with(&demo, &["demo", "--ui", "tui"], &[]);
+    terminal.until("\x1b[?1049h");
+    terminal.until("opens");
+    terminal.press("\x03");
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(130), "{text}");
+    assert!(text.contains("0 passed"), "{text}");
+    assert!(text.contains("\x1b[?1049l"), "{text:?}");
 }

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on says where, and has a clock and an environment"
 )]
 
+mod choice;
 mod clicks;
 #[path = "../run/machine.rs"]
 #[expect(dead_code, reason = "the tests of `run` need more of it")]

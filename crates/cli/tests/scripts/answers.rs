@@ -181,7 +181,7 @@ fn of_two_at_once_one_wins_and_the_other_is_told() {
     session.report(&["one.example"]);
     let start = |verb: &str| {
         let mut command = session.command(&[verb, ONE, "--json"]);
-        let piped = std::process::Stdio::piped;
+        let piped = Stdio::piped;
         command.stdout(piped()).stderr(piped()).spawn().unwrap()
     };
     let first = start("allow");
