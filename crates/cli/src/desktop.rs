@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use operator::hubs::Hubs;
@@ -17,6 +18,9 @@ use crate::{Advise as _, Context, Failure, Status};
 
 const HINT: &str =
     "start it in your desktop's session; `terok-clearance clearance` asks at a terminal";
+/// How long a bus may take to say who is there before it is done without: somebody waits for a
+/// command to start.
+const GLANCE: Duration = Duration::from_secs(1);
 /// The name by which desktops know us.
 const APP: &str = "terok-clearance";
 
@@ -60,7 +64,10 @@ impl Desktop {
 
     /// Reaches the desktop of this session if somebody shows popups there right now.
     pub(crate) async fn at_hand(context: &Context) -> Option<Self> {
-        let session = session(context).ok()?;
+        let session = Session {
+            patience: GLANCE,
+            ..session(context).ok()?
+        };
         match DbusNotifier::is_there(&session).await {
             Ok(true) => match Self::reach(context, false).await {
                 Ok(desktop) => Some(desktop),

@@ -2,6 +2,7 @@
 //! `--ui`: `demo` and `run` ask on the desktop where it is wanted, or where there is one.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -188,4 +189,26 @@ fn run_leaves_the_asking_to_a_notifier() {
     desktop.read_and_click(0);
     desktop.until(Picture::is_empty);
     assert!(!reaches(&mut shell, API), "nobody heard it");
+}
+
+/// A bus that takes connections and says nothing is no desktop, and no reason not to start.
+#[test]
+fn a_bus_that_hangs_leaves_the_prompt() {
+    let user = User::new(None);
+    let machine = Machine::new(&user);
+    let path = user.path("runtime/bus");
+    let _nobody_accepts = UnixListener::bind(&path).unwrap();
+    user.own(&path);
+    let args = [
+        "run",
+        "--ui",
+        "auto",
+        "--network",
+        "pasta",
+        "echo",
+        "started",
+    ];
+    let run = { machine.program(&user, &args) }.output().unwrap();
+    assert!(run.status.success(), "{run:?}");
+    assert_eq!(run.stdout, b"started\n");
 }
