@@ -6,15 +6,13 @@ use std::time::Duration;
 use ratatui::text::{Line, Span};
 use terok_clearance::Action;
 
+use super::guard::BY_ITSELF;
 use super::keys::Move;
 use super::list::step;
 use super::theme::Theme;
 use super::wrap::{fit, wrap};
 use crate::inbox::{Row, RowNumber};
 use crate::words;
-
-/// How long the list must have been there: longer than a burst of keys.
-const MOMENT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Confirm {
@@ -80,7 +78,7 @@ impl Confirm {
         match (self.enough, self.action) {
             (None, Action::Allow) => Err("NOT answered: not all of it was shown yet; PgDn"),
             (None, Action::Deny) => Err("NOT answered: not all of it was shown yet; PgDn or End"),
-            (Some(since), _) if now.saturating_sub(since) < MOMENT => {
+            (Some(since), _) if now.saturating_sub(since) < BY_ITSELF => {
                 Err("NOT answered: it has only just come here. Read it, then press again")
             }
             (Some(_), _) => Ok(()),

@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use crate::inbox::RowNumber;
 
-/// How long a question must stand there that the person did not go to themselves.
-const BY_ITSELF: Duration = Duration::from_millis(500);
-/// How long one that they did go to: longer than a burst of keys that nobody typed, and no more.
+/// How long a question must stand there that the person did not go to themselves, or to which they
+/// went while questions came and went: they may have aimed at another.
+pub(super) const BY_ITSELF: Duration = Duration::from_millis(500);
+/// How long any other: longer than a burst of keys that nobody typed, and no more.
 const BY_THE_PERSON: Duration = Duration::from_millis(50);
+
+/// Keys that follow each other faster are not typed, but pasted into a terminal that does not say so,
+/// or come in one piece over a network: none of them but the first can be an answer.
+pub(super) const BURST: Duration = Duration::from_millis(20);
 
 /// What the screen says that an answer would open.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,6 +21,8 @@ pub(super) struct List {
     selected: Option<RowNumber>,
     /// Whether the person chose the selected one, and the screen has not shown that yet.
     chosen: bool,
+    /// Whether questions came or went, and the screen has not shown that yet.
+    shifted: bool,
     pub(super) marked: BTreeSet<RowNumber>,
     /// The first one in the window.
     top: usize,
@@ -46,12 +48,16 @@ impl List {
             Some(last) if *last >= row.number() => {
                 if let Err(at) = self.listed.binary_search(&row.number()) {
                     self.listed.insert(at, row.number());
+                    self.shifted = true;
                     if at < self.top {
                         self.top = self.top.saturating_add(1);
                     }
                 }
             }
-            _ => self.listed.push(row.number()),
+            _ => {
+                self.listed.push(row.number());
+                self.shifted = true;
+            }
         }
     }
 
@@ -77,7 +83,9 @@ impl List {
                 let next = next.or_else(|| above.iter().rev().find(stays));
                 self.select_for_them(next.copied());
             }
+            let before = self.listed.len();
             self.listed.retain(|row| !ended.contains(row));
+            self.shifted |= self.listed.len() != before;
             self.top = self.position().unwrap_or(0).saturating_sub(line);
         }
         if self.selected.is_none() {
@@ -147,6 +155,11 @@ impl List {
     /// Says whether the person went to the selected one since the last time, and forgets it.
     pub(super) fn takes_chosen(&mut self) -> bool {
         std::mem::take(&mut self.chosen)
+    }
+
+    /// Says whether questions came or went since the last time, and forgets it.
+    pub(super) fn takes_shifted(&mut self) -> bool {
+        std::mem::take(&mut self.shifted)
     }
 
     /// Marks the selected one, or takes its mark away, and goes on to the next.

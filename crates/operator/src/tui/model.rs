@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything the UI knows, and what each message does to it. No I/O, no clock.
 
+use std::time::Duration;
+
 use crossterm::event::{KeyEvent, MouseEvent};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -8,7 +10,7 @@ use ratatui::widgets::Widget;
 use terok_clearance::{Action, DisplayText};
 
 use super::confirm::Confirm;
-use super::guard::{Shown, TooSoon};
+use super::guard::{BURST, Shown, TooSoon};
 use super::keys::{Command, Mode, Move, Page};
 use super::list::{List, step};
 use super::log::Log;
@@ -30,6 +32,10 @@ pub struct Model {
     pub(super) confirm: Option<Confirm>,
     /// What the screen says that an answer would open.
     pub(super) shown: Option<Shown>,
+    /// When the list was last drawn with questions that had come or gone by themselves.
+    pub(super) shifted: Option<Duration>,
+    /// When a key was last pressed.
+    pressed: Option<Duration>,
     pub(super) status: Option<(Tone, String)>,
     pub(super) place: DisplayText,
     pub(super) theme: Theme,
@@ -103,6 +109,8 @@ impl Model {
             mode: Mode::Questions,
             confirm: None,
             shown: None,
+            shifted: None,
+            pressed: None,
             status: None,
             place: DisplayText::new(place),
             theme,
@@ -140,6 +148,19 @@ impl Model {
                 let command = self.mode.command(key)?;
                 self.changed = true;
                 self.status = None;
+                let before = self.pressed.replace(now.steady);
+                let burst = before.is_some_and(|at| now.steady.saturating_sub(at) < BURST);
+                // With marks, it asks only.
+                let asks = self.mode == Mode::Questions && !self.list.marked.is_empty();
+                let answers =
+                    command == Command::Confirm || (matches!(command, Command::Answer(_)) && !asks);
+                if burst && answers {
+                    self.say(
+                        Tone::Bad,
+                        "NOT answered: keys came too fast. Press it again",
+                    );
+                    return None;
+                }
                 self.command(command, now)
             }
             Msg::Mouse(event) => {

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::details::Details;
-use super::guard::{Part, Shown};
+use super::guard::{self, Part, Shown};
 use super::help;
 use super::keys::{Mode, Page};
 use super::model::Model;
@@ -155,7 +155,14 @@ impl Screen {
 /// Notes what is drawn of the selected question: from the line `first` on, as many as `room`.
 fn note_shown(model: &mut Model, details: &Details, first: usize, room: usize, now: Duration) {
     let before = model.shown.take();
-    let chosen = model.list.takes_chosen();
+    if model.list.takes_shifted() {
+        model.shifted = Some(now);
+    }
+    // Who moved in a list that was changing may have aimed at what was there before.
+    let calm = model
+        .shifted
+        .is_none_or(|at| now.saturating_sub(at) >= guard::BY_ITSELF);
+    let chosen = model.list.takes_chosen() && calm;
     let row = model.list.selected().and_then(|row| model.inbox.row(row));
     model.shown = row.map(|row| {
         let part = Part {

@@ -156,6 +156,64 @@ fn a_burst_of_keys_moves_but_does_not_answer() {
     assert_eq!(answers(rig.press(KeyCode::Char('d'))).len(), 1);
 }
 
+type Change<'a> = &'a dyn Fn(&mut Rig);
+
+/// Every way to move to what took the place of another that was aimed at.
+#[test]
+fn whoever_moves_while_the_list_does_reads_first_where_they_are() {
+    let second_goes = |rig: &mut Rig| {
+        let request = asks(2, "two.example");
+        let reason = "exited".into();
+        rig.says(Event::Withdrawn { request, reason });
+    };
+    let another_comes = |rig: &mut Rig| rig.asks(&asks(4, "four.example"));
+    let cases: [(Change<'_>, KeyCode, u64); 4] = [
+        (&second_goes, KeyCode::Char('j'), 3),
+        (&second_goes, KeyCode::Down, 3),
+        (&another_comes, KeyCode::Char('G'), 4),
+        (&another_comes, KeyCode::PageDown, 4),
+    ];
+    for (change, key, meets) in cases {
+        for drawn_before in [None, Some(200), Some(499)] {
+            let mut rig = three();
+            change(&mut rig);
+            if let Some(ms) = drawn_before {
+                rig.wait(ms);
+            }
+            assert_eq!(rig.press(key), None);
+            assert_eq!(rig.selected(), Some(meets));
+            rig.wait(100);
+            assert_eq!(
+                rig.press(KeyCode::Char('a')),
+                None,
+                "{key:?} {drawn_before:?}"
+            );
+            assert!(rig.status().contains("has only just come here"));
+            rig.wait(501);
+            assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
+        }
+        // Where nothing has moved for a while, whoever knows the way is not kept.
+        let mut rig = three();
+        change(&mut rig);
+        rig.wait(501);
+        rig.press(key);
+        rig.wait(51);
+        assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
+    }
+}
+
+#[test]
+fn a_letter_in_the_midst_of_others_is_no_answer() {
+    let mut rig = three();
+    // A text that is pasted where the terminal does not say so.
+    for letter in "banana".chars() {
+        assert_eq!(rig.press(KeyCode::Char(letter)), None, "{letter}");
+    }
+    assert!(rig.status().starts_with("NOT answered: keys came too fast"));
+    rig.wait(20);
+    assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
+}
+
 #[test]
 fn whoever_comes_back_from_a_page_reads_the_question_first() {
     for page in ["?", "l", "s", " a"] {
@@ -200,7 +258,10 @@ fn a_click_selects_what_was_drawn_there_and_answers_nothing() {
         rig.click(at);
     }
     assert_eq!(rig.model.waiting(), 0);
+    // It moved under the pointer, so it is to be read.
     rig.wait(60);
+    assert_eq!(rig.press(KeyCode::Char('a')), None);
+    rig.wait(501);
     assert_eq!(answers(rig.press(KeyCode::Char('a'))).len(), 1);
 }
 
@@ -222,7 +283,9 @@ fn marked_questions_are_shown_in_full_and_answered_together() {
     );
     assert_eq!(rig.press(KeyCode::Char('y')), None, "in the same burst");
     assert_eq!(rig.press(KeyCode::Char('a')), None, "not the key for it");
-    rig.wait(60);
+    rig.wait(499);
+    assert_eq!(rig.press(KeyCode::Char('y')), None, "it has not been read");
+    rig.wait(30);
     let sent = answers(rig.press(KeyCode::Char('y')));
     let dests: Vec<_> = sent.iter().map(|a| a.request.dest.as_str()).collect();
     assert_eq!(dests, ["one.example", "two.example"]);
@@ -260,7 +323,7 @@ fn marked_questions_need_to_have_been_shown_to_the_last() {
     assert_eq!(rig.press(KeyCode::Char('y')), None);
     assert!(rig.status().contains("not all of it was shown yet"));
     rig.press(KeyCode::End);
-    rig.wait(60);
+    rig.wait(501);
     assert_eq!(answers(rig.press(KeyCode::Char('y'))).len(), 40);
 }
 
@@ -292,7 +355,7 @@ fn to_be_allowed_together_every_one_has_to_have_been_shown() {
     );
     rig.resize(80, 24);
     assert_eq!(rig.press(KeyCode::Char('y')), None, "it has only just come");
-    rig.wait(60);
+    rig.wait(501);
     assert_eq!(answers(rig.press(KeyCode::Char('y'))).len(), 40);
 }
 
@@ -317,6 +380,7 @@ fn a_failure_keeps_the_question_and_says_why() {
         "[1] FAILED   allow took no effect, it is still asked: no such sandbox"
     );
     assert!(rig.screen().contains("3 questions wait"));
+    rig.wait(30);
     assert_eq!(answers(rig.press(KeyCode::Char('d'))).len(), 1);
 }
 

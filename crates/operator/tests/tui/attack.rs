@@ -104,6 +104,9 @@ struct Eye {
     typing: bool,
     part: Part,
     since: u64,
+    /// The questions that there were, and when some last came or went.
+    rows: Vec<u64>,
+    shifted: Option<u64>,
     /// Whether the person has done something that may have brought it there.
     brought: bool,
     /// Whether the person has done something that moves, since the last look.
@@ -138,6 +141,8 @@ impl Attack {
             typing: false,
             part: None,
             since: 0,
+            rows: Vec::new(),
+            shifted: None,
             brought: false,
             moved: false,
             together: BTreeMap::new(),
@@ -167,9 +172,18 @@ impl Attack {
         self.eye.typing = is_typing(&screen);
         let now = self.ms();
         let moved = std::mem::take(&mut self.eye.moved);
+        let rows = self.rig.model.inbox().rows().map(|row| row.number().get());
+        let rows: Vec<_> = rows.collect();
+        // Of a list that is filtered it does not know what is in it.
+        if rows != self.eye.rows && !screen.contains("Waiting for you, with") {
+            self.eye.shifted = Some(now);
+        }
+        self.eye.rows = rows;
         if read != self.eye.read {
             self.eye.since = now;
-            self.eye.brought = moved;
+            // Whoever moves while the list does may have aimed at what was there before.
+            let shifted = self.eye.shifted.is_some_and(|at| now - at < 500);
+            self.eye.brought = moved && !shifted;
         }
         if let Read::Together(action, many, items) = &read {
             // Where the window was too small meanwhile, it is what was read before.
@@ -398,7 +412,7 @@ impl Attack {
                     );
                 }
                 let stood = self.ms() - self.eye.together_since;
-                assert!(stood >= 50, "they stood there for {stood} ms");
+                assert!(stood >= 500, "they stood there for {stood} ms");
                 for (number, answers) in &rows {
                     let Some(words) = self.eye.together.get(number) else {
                         continue;
