@@ -49,7 +49,9 @@ Environment:
   XDG_CONFIG_HOME    configuration is in its terok-clearance/; unset: ~/.config
   XDG_STATE_HOME     state is in its terok-clearance/; unset: ~/.local/state
   NO_COLOR           set and not empty: no colours, as with TERM=dumb
-  RUST_LOG           what to log, such as `debug` or `hub=trace,warn`; overrules -v";
+  RUST_LOG           what to log, such as `debug` or `hub=trace,warn`; overrules -v
+  TEROK_CLEARANCE_NOTIFY_EVENTS
+                     which popups `notifier` shows: see its help";
 
 /// What was asked on the command line.
 #[derive(Debug, Parser)]

@@ -200,6 +200,7 @@ fn the_help_teaches() {
         "clearance",
         "deny",
         "list",
+        "notifier",
         "notify",
         "preview",
         "reader",
