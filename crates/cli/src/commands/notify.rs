@@ -26,7 +26,8 @@ Examples:
 Exit status:
   0    shown, or nobody to show it to (the id is 0); with --wait, an action was chosen
   3    --wait: it was closed, or its time was over, and nothing was chosen
-  69   --wait: nobody can be asked: there is no desktop, or it shows no buttons
+  69   the desktop's notification service does not start, or does not show it; --wait: nobody can
+       be asked: there is no desktop, or it shows no buttons
   130  ended by Ctrl-C; 143 by SIGTERM; either takes the notification away
 
 Environment:
@@ -110,7 +111,9 @@ async fn show(
         }
         shown = &mut showing => shown,
     };
-    let id = shown.context("showing the notification")?;
+    let id = shown
+        .context("showing the notification")
+        .status(Status::UNAVAILABLE)?;
     if let Some(status) = stopped {
         return take_away(notifier, id, status).await;
     }

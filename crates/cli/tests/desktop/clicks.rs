@@ -38,6 +38,16 @@ fn a_click_is_the_answer_with_notification_daemon() {
     answers(Service::Gnome2);
 }
 
+/// `notify` starts a service that does not run.
+#[test]
+fn what_is_asked_starts_a_service() {
+    let desktop = Desktop::sleeping(Service::Mate);
+    let mut asking = desktop.ask();
+    desktop.read_and_click(1);
+    assert_eq!(asking.line(), "deny");
+    assert!(asking.end().success());
+}
+
 /// A service that is killed has its popups shown again by the next one, and they can be answered.
 fn survives(kind: Service) {
     let mut desktop = Desktop::new(kind);

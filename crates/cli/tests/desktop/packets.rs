@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::picture::Picture;
 use crate::scene::{API, Scene, TELEMETRY};
-use crate::screen::Service;
+use crate::screen::{Desktop, Service};
 
 const SETS: [&str; 2] = ["allow_port4", "deny_port4"];
 
@@ -117,6 +117,40 @@ fn the_popup_of_a_blocked_packet_survives_xfces_service() {
 #[test]
 fn the_popup_of_a_blocked_packet_survives_notification_daemon() {
     comes_back(Service::Gnome2);
+}
+
+/// A service that does not run is started by the bus for the popup, and started anew when it is
+/// killed; a click answers.
+fn is_started(kind: Service) {
+    let mut scene = Scene::on(Desktop::sleeping(kind));
+    assert!(!scene.reaches(API), "nobody allowed it");
+    scene.desktop.popup();
+    scene.desktop.kill_started();
+    answer(&mut scene, API, true);
+}
+
+#[test]
+fn a_blocked_packet_starts_mates_service() {
+    is_started(Service::Mate);
+}
+
+#[test]
+fn a_blocked_packet_starts_xfces_service() {
+    is_started(Service::Xfce);
+}
+
+#[test]
+fn a_blocked_packet_starts_notification_daemon() {
+    is_started(Service::Gnome2);
+}
+
+#[test]
+fn a_blocked_packet_waits_for_a_service_that_comes_later() {
+    let mut scene = Scene::on(Desktop::bare(Service::Xfce));
+    assert!(!scene.reaches(API), "nobody allowed it");
+    assert_eq!(scene.listed(), [(API.to_owned(), 1)]);
+    scene.desktop.start_service();
+    answer(&mut scene, API, true);
 }
 
 /// The same packet again counts up in the popup that is there; another has its own.

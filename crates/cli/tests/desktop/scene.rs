@@ -30,9 +30,12 @@ pub(crate) struct Scene {
 impl Scene {
     /// Sets it up; nothing has been asked yet.
     pub(crate) fn new(kind: Service) -> Self {
+        Self::on(Desktop::new(kind))
+    }
+
+    pub(crate) fn on(desktop: Desktop) -> Self {
         let user = User::new(None);
         let machine = Machine::new(&user);
-        let desktop = Desktop::new(kind);
         let mut notifier = notifier(&user, &desktop);
         let mut log = BufReader::new(notifier.stderr.take().unwrap());
         until(&mut log, "asking by popups");

@@ -58,7 +58,24 @@ pub(crate) struct Desktop {
 }
 
 impl Desktop {
+    /// One whose service runs.
     pub(crate) fn new(kind: Service) -> Self {
+        let mut desktop = Self::bare(kind);
+        desktop.start_service();
+        desktop
+    }
+
+    /// One whose service does not run, and is started by the bus for whoever calls it.
+    pub(crate) fn sleeping(kind: Service) -> Self {
+        Self::empty(kind, true)
+    }
+
+    /// One without a service, until [`Self::start_service`].
+    pub(crate) fn bare(kind: Service) -> Self {
+        Self::empty(kind, false)
+    }
+
+    fn empty(kind: Service, startable: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path();
         // What xfce4-notifyd keeps its settings with is all that this bus starts.
@@ -66,6 +83,14 @@ impl Desktop {
         std::fs::create_dir(place.join("services")).unwrap();
         if std::fs::exists(settings).unwrap() {
             std::fs::copy(settings, place.join("services/org.xfce.Xfconf.service")).unwrap();
+        }
+        if startable {
+            let service = format!(
+                "[D-BUS Service]\nName=org.freedesktop.Notifications\nExec={}\n",
+                kind.program().display()
+            );
+            let file = "services/org.freedesktop.Notifications.service";
+            std::fs::write(place.join(file), service).unwrap();
         }
         let config = format!(
             r#"<busconfig>
@@ -89,22 +114,25 @@ impl Desktop {
                 .arg(format!("{WIDTH}x{HEIGHT}x24"))
                 .stderr(Stdio::null()),
         );
+        let display = format!(":{}", display.trim());
         let mut bus = Command::new("dbus-daemon");
+        // What it starts has its environment.
         bus.arg(format!("--config-file={}/config", place.display()))
             .args(["--nofork", "--print-address"])
             .stderr(Stdio::null())
-            .env("HOME", place);
+            .env("HOME", place)
+            .env("DISPLAY", &display)
+            .env("GSETTINGS_BACKEND", "memory")
+            .env("NO_AT_BRIDGE", "1");
         let (bus, _) = start(&mut bus);
-        let mut desktop = Self {
+        Self {
             service: None,
             kind,
-            display: format!(":{}", display.trim()),
+            display,
             _screen: screen,
             _bus: bus,
             directory,
-        };
-        desktop.start_service();
-        desktop
+        }
     }
 
     /// Starts the service, and returns when it has its name.
@@ -112,27 +140,49 @@ impl Desktop {
         let mut command = self.on_it(self.kind.program());
         let command = command.stdout(Stdio::null()).stderr(Stdio::null());
         self.service = Some(Program(command.spawn().unwrap()));
-        loop {
-            let has_owner = self
-                .on_it("dbus-send")
-                .args(["--print-reply=literal", "--dest=org.freedesktop.DBus", "/"])
-                .arg("org.freedesktop.DBus.NameHasOwner")
-                .arg("string:org.freedesktop.Notifications")
-                .output()
-                .unwrap();
-            if String::from_utf8_lossy(&has_owner.stdout).contains("true") {
-                return;
-            }
+        while !self.has_service() {
             let service = self.service.as_mut().unwrap();
             let ended = service.0.try_wait().unwrap();
             assert_eq!(ended, None, "{:?} ended", self.kind);
         }
     }
 
+    /// Says whether anybody has the service's name.
+    fn has_service(&self) -> bool {
+        let said = self.ask_bus("NameHasOwner");
+        said.contains("true")
+    }
+
+    /// Asks the bus about the service's name.
+    fn ask_bus(&self, method: &str) -> String {
+        let said = self
+            .on_it("dbus-send")
+            .args(["--print-reply=literal", "--dest=org.freedesktop.DBus", "/"])
+            .arg(format!("org.freedesktop.DBus.{method}"))
+            .arg("string:org.freedesktop.Notifications")
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+
     /// Kills the service, and its popups with it.
     pub(crate) fn kill_service(&mut self) {
         self.service = None;
+        // A next one ends at once while the bus takes this one for alive.
+        while self.has_service() {}
         self.until(Picture::is_empty);
+    }
+
+    /// Kills the service that the bus started, and returns when the bus has started another.
+    pub(crate) fn kill_started(&self) {
+        let process = || {
+            let said = self.ask_bus("GetConnectionUnixProcessID");
+            said.split_whitespace().last()?.parse().ok()
+        };
+        let former: i32 = process().expect("the bus has started one");
+        let pid = rustix::process::Pid::from_raw(former).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        while process().is_none_or(|next| next == former) {}
     }
 
     pub(crate) fn bus(&self) -> String {

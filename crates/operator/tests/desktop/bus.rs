@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A session bus for one test: the real `dbus-daemon`, which can start nothing.
+//! A session bus for one test: the real `dbus-daemon`, which can start nothing but what the test
+//! says.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -18,11 +19,13 @@ pub(crate) struct Bus {
 impl Bus {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("services")).unwrap();
         let config = format!(
             r#"<busconfig>
   <type>session</type>
-  <listen>unix:path={}/bus</listen>
+  <listen>unix:path={at}/bus</listen>
   <auth>EXTERNAL</auth>
+  <servicedir>{at}/services</servicedir>
   <policy context="default">
     <allow send_destination="*" eavesdrop="true"/>
     <allow eavesdrop="true"/>
@@ -30,13 +33,26 @@ impl Bus {
   </policy>
 </busconfig>
 "#,
-            directory.path().display()
+            at = directory.path().display()
         );
         std::fs::write(directory.path().join("config"), config).unwrap();
         Self {
             daemon: start(directory.path()),
             directory,
         }
+    }
+
+    /// A bus that starts `program`, an absolute path and arguments, when somebody calls the
+    /// notification service and there is none.
+    pub(crate) fn starting(program: &str) -> Self {
+        let mut bus = Self::new();
+        let service =
+            format!("[D-BUS Service]\nName=org.freedesktop.Notifications\nExec={program}\n");
+        let file = "services/org.freedesktop.Notifications.service";
+        std::fs::write(bus.directory.path().join(file), service).unwrap();
+        bus.kill();
+        bus.start();
+        bus
     }
 
     /// Ends the bus. Nobody is there until [`Bus::start`].

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says where"
 )]
 
+mod activation;
 mod bus;
 mod fake;
 mod life;

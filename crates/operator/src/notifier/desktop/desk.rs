@@ -7,6 +7,8 @@
 
 mod answers;
 mod post;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -126,6 +128,8 @@ pub(super) struct Desk {
     /// When to ask the service next, and how often it was in vain.
     ask_at: Option<Instant>,
     tries: u32,
+    /// How often the bus could not start it: nothing that one is to blame for that comes by itself.
+    starts: u32,
     posts: HashMap<u64, Post>,
     /// What was chosen before anybody asked, of notifications that are no more.
     kept: VecDeque<(NotificationId, Choice)>,
@@ -136,6 +140,8 @@ pub(super) struct Desk {
     last_id: u32,
     /// A stranger's signal was said in the log.
     said_stranger: bool,
+    /// That nobody shows anything was said in the log.
+    said_nobody: bool,
 }
 
 impl Desk {
@@ -144,6 +150,7 @@ impl Desk {
         self.owner = owner;
         self.activatable = activatable;
         self.service = Service::Unknown;
+        self.say_who();
         self.want(now);
     }
 
@@ -303,7 +310,10 @@ impl Desk {
             return;
         }
         let former = std::mem::replace(&mut self.owner, owner);
+        self.say_who();
         let Some(former) = former else {
+            self.starts = 0;
+            self.ask_at = None;
             // The one that the question which started it is for will answer it.
             if !matches!(self.service, Service::Asked) {
                 self.forget(now);
@@ -321,6 +331,19 @@ impl Desk {
             let at = former.clone();
             self.order(Call::Close { at, id }, Purpose::Clean);
         }
+    }
+
+    /// Says in the log when nobody is there to show anything, and when somebody is again.
+    fn say_who(&mut self) {
+        let nobody = self.owner.is_none() && !self.activatable;
+        if nobody && !self.said_nobody {
+            tracing::warn!(
+                "no notification service is on the session bus: popups are shown when one comes"
+            );
+        } else if self.said_nobody && !nobody {
+            tracing::info!("there is a notification service");
+        }
+        self.said_nobody = nobody;
     }
 
     /// Says whether a signal comes from the one connection whose signals count, now that it is
@@ -449,7 +472,7 @@ impl Desk {
             self.ask_at = self.ask_at.filter(|_| useful);
             return;
         }
-        let pause = match self.tries {
+        let pause = match self.tries.max(self.starts) {
             0 => Duration::ZERO,
             tries => PAUSE.saturating_mul(2_u32.saturating_pow(tries - 1)),
         };

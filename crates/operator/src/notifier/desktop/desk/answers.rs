@@ -70,8 +70,12 @@ impl Desk {
             }
             _ => {
                 self.service = Service::Unknown;
-                if self.owner.is_none() && self.tries > 1 {
-                    self.give_up(&DesktopError::Nobody);
+                if self.owner.is_none() {
+                    self.starts = self.starts.saturating_add(1);
+                    self.tries = self.tries.saturating_sub(1);
+                    if self.starts > 1 {
+                        self.give_up(&DesktopError::Nobody);
+                    }
                 }
                 self.want(now);
                 return;
