@@ -124,20 +124,6 @@ fn a_line_is_a_question_about_an_address_or_nothing() {
 }
 
 #[test]
-fn hostile_text_reaches_the_screen_harmless() {
-    let line = r#"{"type":"pending","id":"x\u001b[2J","dest":"203.0.113.1","port":443,
-        "domain":"good.example\u001b[2K\r\u202egpj\n  \u2713 allowed 203.0.113.1"}"#;
-    let question = Question::parse(line).unwrap().unwrap();
-    let mut queue = Queue::default();
-    let shown = screen(&queue.ask(question));
-    assert_eq!(
-        shown,
-        "[BLOCKED] 203.0.113.1 (good.example [2K  gpj     allowed 203.0.113.1) :443 \
-         \u{2014} allow/deny? "
-    );
-}
-
-#[test]
 fn what_waits_is_not_asked_twice_but_asked_again_once_answered() {
     let mut queue = Queue::default();
     queue.ask(question(1, "a.example"));

@@ -131,6 +131,24 @@ impl Fake {
         notifier.unwrap()
     }
 
+    /// A service and a notifier which asks question `a` there, shown as `number`; with what is
+    /// chosen.
+    pub(crate) async fn asks(
+        bus: &Bus,
+        number: u32,
+    ) -> (
+        Self,
+        DbusNotifier,
+        NotificationId,
+        oneshot::Receiver<Choice>,
+    ) {
+        let mut service = Self::new(bus).await;
+        let notifier = service.meets(bus.session(), USUAL).await;
+        let (id, _) = service.is_shown(&notifier, question("a"), number).await;
+        let chosen = choice(&notifier, id).await;
+        (service, notifier, id, chosen)
+    }
+
     /// Shows what the notifier is given, as `id`.
     pub(crate) async fn is_shown(
         &mut self,

@@ -156,10 +156,7 @@ async fn pass(time: Duration) {
 #[tokio::test]
 async fn a_bus_that_is_gone_is_no_answer_and_is_found_again() {
     let mut bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
-    let chosen = choice(&notifier, id).await;
+    let (_service, notifier, id, chosen) = Fake::asks(&bus, 1).await;
     assert_eq!(notifier.losses(), 0);
     bus.kill();
     assert_eq!(key(chosen).await, None);
@@ -202,10 +199,7 @@ async fn a_service_that_gives_no_number_refuses_and_holds_up_nothing_else() {
 #[tokio::test]
 async fn after_the_end_nobody_waits() {
     let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
-    let chosen = choice(&notifier, id).await;
+    let (_service, notifier, id, chosen) = Fake::asks(&bus, 1).await;
     notifier.disconnect().await;
     assert_eq!(key(chosen).await, None);
     assert_eq!(key(choice(&notifier, id).await).await, None);
@@ -217,10 +211,7 @@ async fn after_the_end_nobody_waits() {
 #[tokio::test]
 async fn a_name_that_is_given_up_and_taken_again_shows_what_is_asked() {
     let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
-    let chosen = choice(&notifier, id).await;
+    let (mut service, _notifier, _, chosen) = Fake::asks(&bus, 1).await;
     service.give_name_up().await;
     service.chosen(1, "allow").await;
     service.take_name().await;

@@ -111,10 +111,7 @@ async fn a_choice_that_comes_before_anybody_asks_is_kept_once() {
 #[tokio::test]
 async fn whoever_waits_for_what_is_closed_or_asks_something_else_now_is_told() {
     let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
-    let of_a = choice(&notifier, id).await;
+    let (mut service, notifier, id, of_a) = Fake::asks(&bus, 1).await;
     let more = Notification {
         body: "Blocked 2 times".to_owned(),
         replaces: Some(id),

@@ -25,10 +25,7 @@ async fn name_of_the_notifier(bus: &Bus, known: &[&zbus::Connection]) -> String 
 #[tokio::test]
 async fn a_strangers_signals_are_no_answers_whether_sent_to_all_or_to_us() {
     let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
-    let chosen = choice(&notifier, id).await;
+    let (service, _notifier, _, chosen) = Fake::asks(&bus, 1).await;
     let stranger = bus.somebody().await;
     let us = name_of_the_notifier(&bus, &[&service.connection, &stranger]).await;
     for to in [None, Some(us.as_str())] {
@@ -46,10 +43,7 @@ async fn a_strangers_signals_are_no_answers_whether_sent_to_all_or_to_us() {
 #[tokio::test]
 async fn a_stranger_cannot_say_that_the_name_is_theirs() {
     let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
-    let chosen = choice(&notifier, id).await;
+    let (service, _notifier, _, chosen) = Fake::asks(&bus, 1).await;
     let stranger = bus.somebody().await;
     let us = name_of_the_notifier(&bus, &[&service.connection, &stranger]).await;
     let (name, own) = (
@@ -72,10 +66,7 @@ async fn a_stranger_cannot_say_that_the_name_is_theirs() {
 #[tokio::test]
 async fn what_is_not_ours_or_was_not_offered_is_no_answer() {
     let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 7).await;
-    let chosen = choice(&notifier, id).await;
+    let (service, _notifier, _, chosen) = Fake::asks(&bus, 7).await;
     for (id, key) in [
         (8, "allow"),
         (0, "allow"),
@@ -96,10 +87,7 @@ async fn what_is_not_ours_or_was_not_offered_is_no_answer() {
 #[tokio::test]
 async fn the_token_comes_with_its_choice() {
     let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let (id, _) = service.is_shown(&notifier, question("a"), 1).await;
-    let chosen = choice(&notifier, id).await;
+    let (service, _notifier, _, chosen) = Fake::asks(&bus, 1).await;
     signal(
         &service.connection,
         None,
@@ -114,10 +102,7 @@ async fn the_token_comes_with_its_choice() {
 #[tokio::test]
 async fn when_the_name_passes_on_the_former_owner_is_a_stranger() {
     let bus = Bus::new();
-    let mut former = Fake::new(&bus).await;
-    let notifier = former.meets(bus.session(), USUAL).await;
-    let (id, _) = former.is_shown(&notifier, question("a"), 1).await;
-    let chosen = choice(&notifier, id).await;
+    let (mut former, notifier, _, chosen) = Fake::asks(&bus, 1).await;
     // A relay that takes the name over, while the former owner lives on.
     let mut relay = Fake::new(&bus).await;
     relay.introduces(USUAL).await;

@@ -25,6 +25,15 @@ fn pictures(name: &str, prepare: impl Fn(u16, u16) -> Rig) {
     }
 }
 
+/// The same after some keys.
+fn pictures_after(name: &str, prepare: impl Fn(u16, u16) -> Rig, keys: &str) {
+    pictures(name, |width, height| {
+        let mut rig = prepare(width, height);
+        rig.types(keys);
+        rig
+    });
+}
+
 /// Some questions of two sandboxes, one of an older hub.
 fn busy(width: u16, height: u16) -> Rig {
     fill(Rig::up(width, height))
@@ -134,38 +143,22 @@ fn with_all_about_one() {
 
 #[test]
 fn with_the_help() {
-    pictures("help", |width, height| {
-        let mut rig = busy(width, height);
-        rig.types("?");
-        rig
-    });
+    pictures_after("help", busy, "?");
 }
 
 #[test]
 fn with_a_filter() {
-    pictures("filter", |width, height| {
-        let mut rig = busy(width, height);
-        rig.types("/example");
-        rig
-    });
+    pictures_after("filter", busy, "/example");
 }
 
 #[test]
 fn with_marks() {
-    pictures("marks", |width, height| {
-        let mut rig = busy(width, height);
-        rig.types("  ");
-        rig
-    });
+    pictures_after("marks", busy, "  ");
 }
 
 #[test]
 fn when_several_are_about_to_be_answered() {
-    pictures("confirm", |width, height| {
-        let mut rig = busy(width, height);
-        rig.types("*a");
-        rig
-    });
+    pictures_after("confirm", busy, "*a");
 }
 
 /// After an allow, a deny, a failure, and with one answer on its way.
@@ -211,11 +204,7 @@ fn when_a_hub_is_away_and_a_firewall_down() {
 
 #[test]
 fn with_the_log_and_the_sandboxes() {
-    pictures("log", |width, height| {
-        let mut rig = answered(width, height);
-        rig.types("l");
-        rig
-    });
+    pictures_after("log", answered, "l");
     pictures("sandboxes", |width, height| {
         let mut rig = busy(width, height);
         rig.shield("build", ShieldState::Disengaged);

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the question at the command's own terminal says is harmless, whatever the command wants.
+//! What the question at the command's own terminal says, and the summary in the end, is harmless,
+//! whatever the command wants.
 
 use std::path::Path;
 use std::time::Duration;
 
 use operator::inbox::{HubId, News, Reply};
-use terok_clearance::DisplayText;
+use supervisor::Step;
 use terok_clearance::client::Speaks;
-use terok_clearance::wire::clearance2::{Event, Numbered};
+use terok_clearance::wire::clearance2::{Event, Numbered, Request};
+use terok_clearance::{Action, DisplayText};
 use tokio::time::Instant;
 
+use super::super::summary::Summary;
 use super::{Act, Ask};
 
 #[path = "../../../../../../tests/hostile/harmless.rs"]
-#[expect(dead_code, reason = "neither JSON nor popups are asked with here")]
+#[expect(dead_code, reason = "there are no popups here")]
 mod harmless;
 #[path = "../../../../../../tests/hostile/hub.rs"]
 #[expect(dead_code, reason = "the replies are made here")]
@@ -97,5 +100,32 @@ fn everything_that_is_said_at_the_terminal_is_harmless() {
         ] {
             assert!(shown.contains(what), "{what}: {shown}");
         }
+    }
+}
+
+#[test]
+fn everything_that_is_said_in_the_end_is_harmless() {
+    let notes = |text: &str| {
+        let summary = Summary::default();
+        let mut observe = summary.observer();
+        let request = hub::question(hub::number(0, "dest"), text);
+        let request: Request = serde_json::from_value(request).unwrap();
+        observe(Step::Enforced {
+            request: &request.id,
+            dest: &request.dest,
+            action: Action::Allow,
+            took: Duration::ZERO,
+        });
+        (summary.words().unwrap(), summary.json().to_string())
+    };
+    for (case, text) in texts::all() {
+        if text.is_empty() {
+            // That is no destination.
+            continue;
+        }
+        let harmless = Harmless::new(std::slice::from_ref(&text));
+        let (plain, shown) = (notes(&tame(&text)), notes(&text));
+        assert_eq!(harmless.text(&plain.0, &shown.0), Ok(()), "{case}");
+        assert_eq!(harmless.json(&plain.1, &shown.1), Ok(()), "{case}");
     }
 }
