@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whatever ends or stops it, the terminal is given back as it was.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::session::{PROGRAM, Session};
 use crate::window::Window;
@@ -59,12 +64,54 @@ fn a_terminal_that_goes_away_ends_it() {
     let pid = Pid::from_raw(window.pid().try_into().unwrap()).unwrap();
     let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     drop(window);
+    assert!(has_ended(&process), "it still runs");
+}
+
+/// Says whether a process ends within half a minute.
+fn has_ended(process: impl AsFd) -> bool {
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
     let limit = Timespec {
         tv_sec: 30,
         tv_nsec: 0,
     };
-    assert_eq!(poll(&mut ended, Some(&limit)).unwrap(), 1, "it still runs");
+    poll(&mut ended, Some(&limit)).unwrap() == 1
+}
+
+/// A terminal that is nobody's session goes away without a signal.
+#[test]
+fn a_terminal_that_goes_away_without_a_word_ends_it_too() {
+    let session = Session::new();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&slave, size).unwrap();
+    let mut child = Command::new("setsid")
+        .args(["--wait", PROGRAM, "tui"])
+        .env("XDG_RUNTIME_DIR", session.runtime())
+        .env("TERM", "xterm")
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(slave);
+    let mut master = File::from(master);
+    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
+    while !shown.contains("Waiting for you") {
+        let count = master.read(&mut bytes).unwrap();
+        shown += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    drop(master);
+    assert!(has_ended(&process), "it still runs");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 #[test]

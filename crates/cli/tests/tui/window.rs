@@ -118,7 +118,8 @@ impl Window {
         self.until_that(&format!("no {text}"), |screen| !screen.contains(text))
     }
 
-    fn until_that(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+    /// Waits until the window shows what is wanted, and returns all that it shows.
+    pub(crate) fn until_that(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let mut screen = String::new();
         for _ in 0..LOOKS {
             screen = self.screen();
