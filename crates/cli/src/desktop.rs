@@ -13,7 +13,7 @@ use operator::notifier::{DbusNotifier, Notifier as _, Session};
 use operator::popups::{Categories, Options, converse};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::tui::here;
+use crate::zone::here;
 use crate::{Advise as _, Context, Failure, Status};
 
 const HINT: &str =

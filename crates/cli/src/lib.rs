@@ -14,6 +14,7 @@ mod logging;
 pub mod output;
 mod runtime;
 mod sandbox;
+mod zone;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -5,15 +5,14 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use operator::hubs::Hubs;
-use operator::tui::{Ended, Options, Theme, Zone, converse};
+use operator::tui::{Ended, Options, Theme, converse};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::runtime::take_descriptors;
+use crate::zone::here;
 use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
 
 /// What it does, at length.
@@ -122,12 +121,4 @@ pub(super) fn options(context: &Context) -> Options {
         },
         zone: here(),
     }
-}
-
-/// Returns the zone that the clocks of this machine show, or the one that `TZ` names.
-pub(crate) fn here() -> Zone {
-    let zone = TimeZone::system();
-    Zone::new(move |second| {
-        Timestamp::from_second(second).map_or(0, |at| zone.to_offset(at).seconds())
-    })
 }

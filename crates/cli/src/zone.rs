@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The zone of the times that people are told.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use operator::clock::Zone;
+
+/// Returns the zone that the clocks of this machine show, or the one that `TZ` names.
+pub(crate) fn here() -> Zone {
+    let zone = TimeZone::system();
+    Zone::new(move |second| {
+        Timestamp::from_second(second).map_or(0, |at| zone.to_offset(at).seconds())
+    })
+}
