@@ -163,15 +163,14 @@ impl Hubs {
         self.watch.keep(&self.place);
         let found = self.place.sockets();
         for (hub, followed) in &self.followed {
-            let now = found.get(hub.path()).copied();
+            let now = found.get(hub).copied();
             followed.socket.send_if_modified(|mark| {
                 let changed = *mark != now;
                 *mark = now;
                 changed
             });
         }
-        for (path, mark) in found {
-            let hub = HubId::new(&path);
+        for (hub, mark) in found {
             self.followed.entry(hub.clone()).or_insert_with(|| {
                 let (socket, file) = flag::channel(Some(mark));
                 let tell = self.tell.clone();

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use terok_clearance::socket::{HubSocket, RuntimeDir};
 
+use crate::inbox::HubId;
+
 /// Where to look for hubs.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
@@ -56,7 +58,7 @@ impl Interest {
 
 impl Place {
     /// Returns the sockets that are there and ours.
-    pub(super) fn sockets(&self) -> BTreeMap<PathBuf, Mark> {
+    pub(super) fn sockets(&self) -> BTreeMap<HubId, Mark> {
         let paths = match self {
             Self::Runtime(runtime) => {
                 let found = runtime.hub_sockets().into_iter();
@@ -66,7 +68,7 @@ impl Place {
         };
         let marked = |path: PathBuf| {
             let mark = Mark::of(&path)?;
-            Some((path, mark))
+            Some((HubId::new(&path), mark))
         };
         paths.into_iter().filter_map(marked).collect()
     }
