@@ -14,3 +14,4 @@ mod popups;
 mod program;
 mod prompt;
 mod scripts;
+mod service;

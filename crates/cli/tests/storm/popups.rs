@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::crowd::{Crowd, QUESTIONS, Question, SANDBOXES, Share, orders, questions};
 use crate::desk::Desk;
-use crate::program::{answer, runtime};
+use crate::program::{Running, answer, command, runtime};
+use crate::service::{Bus, Service};
 
 /// How many are left for the popups to answer, of both kinds.
 const LEFT: usize = 4;
@@ -111,5 +112,22 @@ fn a_notifier_that_calls_back_shows_the_storm_as_a_few_popups_and_loses_none() {
     });
     stop.send(()).unwrap();
     bridge.join().unwrap();
+    desk.until("an empty screen", |shows| shows.popups.is_empty());
+}
+
+#[test]
+fn the_notifier_shows_the_storm_as_a_few_popups_and_loses_none() {
+    let place = runtime();
+    let crowd = Crowd::serve(place.path());
+    let desk = Arc::new(Desk::new());
+    let bus = Bus::start();
+    let service = Service::start(&bus, Arc::clone(&desk));
+    let mut notifier = command(place.path(), &["notifier"]);
+    notifier.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
+    let notifier = Running::start(notifier);
+    story(place.path(), &crowd, &desk, |id, key| {
+        service.click(id, key);
+    });
+    notifier.terminate();
     desk.until("an empty screen", |shows| shows.popups.is_empty());
 }

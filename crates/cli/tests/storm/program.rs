@@ -72,6 +72,12 @@ impl Running {
         writeln!(input, "{line}").unwrap();
     }
 
+    /// Ends it as systemd would.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
     /// Returns the next line that it says.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
