@@ -52,3 +52,10 @@ impl Times {
         time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
     }
 }
+
+/// Returns the median of some figures.
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -6,15 +6,21 @@
 //! unix socket to others and does nothing else, the shield beside the bare netlink transaction, the
 //! supervisor beside a bare reader of the packet log. What needs a network gets one of its own.
 
+mod crowd;
+mod desktop;
+mod figures;
 mod gauge;
 mod hub_rows;
 mod packet_rows;
+mod popup_rows;
 mod program;
 mod relay;
 mod report;
 mod sandbox;
+mod screen;
 mod screen_rows;
 mod shield_rows;
+mod ui;
 mod watch_rows;
 
 use std::process::ExitCode;
@@ -27,7 +33,7 @@ const USAGE: &str = "\
 Usage: clearance-bench [--json] [--quick] [ROW…]
 
 Measures each row beside its floor and prints the ratios; with ROWs only those whose name contains
-one of them. Build it with --release.
+one of them. Build it with --release, and `terok-clearance` beside it: the rows about UIs run that.
 
   --json   one JSON object per row and line
   --quick  a tenth of the rounds, to see that everything works
@@ -58,8 +64,6 @@ fn run() -> anyhow::Result<()> {
             // The programs that are measured are this one, started anew.
             "serve-hub" => return program::serve_hub(directory()?.as_ref()),
             "serve-relay" => return relay::serve(directory()?.as_ref()),
-            "serve-watch" => return watch_rows::serve(directory()?.as_ref()),
-            "serve-screen" => return screen_rows::serve(directory()?.as_ref()),
             "measure-shield" => {
                 let part = arguments.next().context("which part?")?;
                 return shield_rows::child(part.parse().context("which part?")?);
@@ -88,6 +92,7 @@ fn run() -> anyhow::Result<()> {
     report.start();
     hub_rows::measure(&mut report, part)?;
     screen_rows::measure(&report, part)?;
+    popup_rows::measure(&report, part)?;
     watch_rows::measure(&report, part)?;
     shield_rows::measure(&report, part)?;
     let mut again = vec!["packet-rows".to_owned()];

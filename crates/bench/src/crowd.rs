@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Many sandboxes, each with a live hub of its own, that ask what they are told to.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hub::{Hub, Options};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
+use terok_clearance::socket::{self, Layout, RuntimeDir};
+use terok_clearance::{Blocked, ContainerId, Dossier, Event, Protocol, ShieldState};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::program::Instant;
+
+/// The hubs, served by a thread of this process until they are dropped.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    directory: TempDir,
+    orders: mpsc::Sender<Order>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// What the sandboxes are to do.
+#[derive(Debug)]
+enum Order {
+    /// Ask so many questions by turns, each so long after the one before.
+    Ask(u32, Duration),
+    /// Take all questions back.
+    TakeBack,
+    /// Say that all that was ordered before is done.
+    Tell(std::sync::mpsc::Sender<()>),
+}
+
+impl Crowd {
+    /// Serves `hubs` hubs; they take connections when this returns.
+    pub(crate) fn serve(hubs: u32) -> anyhow::Result<Self> {
+        // In memory, as a user's runtime directory is.
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() {
+            TempDir::with_prefix_in("clearance-bench", memory)
+        } else {
+            TempDir::with_prefix("clearance-bench")
+        };
+        let directory = directory.context("making a directory")?;
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(directory.path(), private)
+            .context("making a directory private")?;
+        take_descriptors();
+        let (orders, taken) = mpsc::channel(2);
+        let stop = CancellationToken::new();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (place, halt) = (RuntimeDir::new(directory.path()), stop.clone());
+        let thread = std::thread::spawn(move || serve(&place, hubs, taken, &halt, &tell));
+        let crowd = Self {
+            directory,
+            orders,
+            stop,
+            thread: Some(thread),
+        };
+        match told.recv() {
+            Ok(()) => Ok(crowd),
+            Err(_) => crowd.end().and_then(|()| bail!("the hubs did not start")),
+        }
+    }
+
+    /// Returns the runtime directory below which they are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Has them ask so many questions by turns, one every `pause`, from now on.
+    pub(crate) fn ask(&self, questions: u32, pause: Duration) -> anyhow::Result<()> {
+        self.order(Order::Ask(questions, pause))
+    }
+
+    /// Waits until all that was ordered is done.
+    pub(crate) fn done(&self) -> anyhow::Result<()> {
+        let (tell, told) = std::sync::mpsc::channel();
+        self.order(Order::Tell(tell))?;
+        told.recv().context("the hubs broke")
+    }
+
+    /// Has them take all questions back.
+    pub(crate) fn take_back(&self) -> anyhow::Result<()> {
+        self.order(Order::TakeBack)
+    }
+
+    fn order(&self, order: Order) -> anyhow::Result<()> {
+        self.orders
+            .try_send(order)
+            .context("ordering the hubs about")
+    }
+
+    /// Ends them, and says what broke.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(served)) => served,
+            _ => bail!("the hubs broke"),
+        }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // What broke then is told by whoever sees that something is missing.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// Each hub takes a descriptor at both ends; programs that are started inherit the limit.
+fn take_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    drop(setrlimit(Resource::Nofile, all).context("raising the limit of open files"));
+}
+
+fn serve(
+    place: &RuntimeDir,
+    hubs: u32,
+    mut orders: mpsc::Receiver<Order>,
+    stop: &CancellationToken,
+    ready: &std::sync::mpsc::Sender<()>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        let mut crowd = Vec::new();
+        for number in 0..hubs {
+            let container: ContainerId = format!("sandbox{number}").parse()?;
+            let listener = socket::bind(&place.of(&container, Layout::D).hub)?;
+            let hub = Hub::new(Instant, Options::default());
+            tasks.spawn(hub::serve(hub.clone(), listener, stop.clone()));
+            crowd.push((container, hub));
+        }
+        ready.send(()).context("telling that the hubs are ready")?;
+        let work = async {
+            let mut asked = 0_u32;
+            while let Some(order) = orders.recv().await {
+                match order {
+                    Order::Ask(questions, pause) => {
+                        let mut clock = tokio::time::interval(pause);
+                        let mut asking = crowd.iter().cycle();
+                        for (container, hub) in asking.by_ref().take(questions.try_into()?) {
+                            clock.tick().await;
+                            hub.report(Event::Blocked(blocked(container, asked)?));
+                            asked = asked.wrapping_add(1);
+                        }
+                    }
+                    // Whoever has gone away does not want to know.
+                    Order::Tell(tell) => drop(tell.send(())),
+                    Order::TakeBack => {
+                        for (container, hub) in &crowd {
+                            hub.report(Event::Shield {
+                                container: container.clone(),
+                                state: ShieldState::Down,
+                                dossier: Dossier::default(),
+                            });
+                        }
+                    }
+                }
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            done = work => done?,
+        }
+        while let Some(served) = tasks.join_next().await {
+            served.context("a hub broke")?.context("serving")?;
+        }
+        Ok(())
+    })
+}
+
+/// Returns a packet of a sandbox that was dropped.
+pub(crate) fn blocked(container: &ContainerId, number: u32) -> anyhow::Result<Blocked> {
+    Ok(Blocked {
+        container: container.clone(),
+        request: format!("{container}:{number}").parse()?,
+        address: IpAddr::from(number.to_be_bytes()).into(),
+        port: 443,
+        protocol: Protocol::TCP,
+        domain: Some(format!("host{number}.example").parse()?),
+        dossier: Dossier::default(),
+        process: None,
+    })
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A terminal of eighty columns and twenty-four lines, with a program on it.
+//!
+//! What is looked for is what stands on the screen, not what was written last: a program that
+//! paints only what has changed may never write a text in one piece.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::figures::Watched;
+use crate::gauge::Stopwatch;
+
+const WIDTH: u16 = 80;
+const HEIGHT: u16 = 24;
+/// Longer than anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program on a terminal of its own.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    master: File,
+    pub(crate) program: Watched,
+    grid: Grid,
+}
+
+impl Screen {
+    pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).context("opening a terminal")?;
+        unlockpt(&master).context("opening a terminal")?;
+        let slave = File::from(ioctl_tiocgptpeer(&master, flags).context("opening a terminal")?);
+        let size = Winsize {
+            ws_row: HEIGHT,
+            ws_col: WIDTH,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&master, size).context("setting the terminal's size")?;
+        command.stdin(slave.try_clone()?).stdout(slave);
+        let program = Watched::start(command)?;
+        Ok(Self {
+            master: master.into(),
+            program,
+            grid: Grid::default(),
+        })
+    }
+
+    /// Presses keys.
+    pub(crate) fn press(&mut self, keys: &[u8]) -> anyhow::Result<()> {
+        self.master.write_all(keys).context("pressing a key")
+    }
+
+    /// Reads until a text stands on a line of the screen.
+    pub(crate) fn until(&mut self, text: &str) -> anyhow::Result<()> {
+        let clock = Stopwatch::start();
+        let mut bytes = vec![0; 64 << 10];
+        while !self.grid.has(text) {
+            let Some(left) = PATIENCE.checked_sub(clock.elapsed()) else {
+                bail!(
+                    "waited {PATIENCE:?} in vain for {text:?} on\n{}",
+                    self.grid.text()
+                );
+            };
+            let left = Timespec::try_from(left).context("waiting")?;
+            let mut ready = [PollFd::new(&self.master, PollFlags::IN)];
+            if poll(&mut ready, Some(&left)).context("waiting for the screen")? > 0 {
+                let read = self.master.read(&mut bytes).context("reading the screen")?;
+                self.grid.write(bytes.get(..read).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What stands on the screen, as far as our own UI writes it: characters of one column, places of
+/// the cursor, and a screen that is cleared.
+#[derive(Debug)]
+struct Grid {
+    cells: Vec<Vec<char>>,
+    line: usize,
+    column: usize,
+    /// The start of a sequence whose end is not here yet.
+    rest: Vec<u8>,
+}
+
+impl Default for Grid {
+    fn default() -> Self {
+        Self {
+            cells: vec![vec![' '; WIDTH.into()]; HEIGHT.into()],
+            line: 0,
+            column: 0,
+            rest: Vec::new(),
+        }
+    }
+}
+
+impl Grid {
+    fn write(&mut self, bytes: &[u8]) {
+        let mut input = std::mem::take(&mut self.rest);
+        input.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&input) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => input.len(),
+        };
+        let rest = input.split_off(whole);
+        let text = String::from_utf8_lossy(&input).into_owned();
+        let mut left = text.as_str();
+        while let Some(c) = left.chars().next() {
+            if let Some(sequence) = left.strip_prefix("\x1b[") {
+                let Some(end) = sequence.find(|c| ('@'..='~').contains(&c)) else {
+                    break;
+                };
+                let (parameters, from_end) = sequence.split_at(end);
+                self.control(parameters, from_end.chars().next());
+                left = from_end.get(1..).unwrap_or_default();
+                continue;
+            }
+            if left == "\x1b" {
+                break;
+            }
+            match c {
+                '\r' => self.column = 0,
+                '\n' => self.line = self.line.saturating_add(1),
+                _ if c < ' ' => {}
+                _ => {
+                    let line = self.cells.get_mut(self.line);
+                    if let Some(cell) = line.and_then(|line| line.get_mut(self.column)) {
+                        *cell = c;
+                    }
+                    self.column = self.column.saturating_add(1);
+                }
+            }
+            left = left.get(c.len_utf8()..).unwrap_or_default();
+        }
+        self.rest = [left.as_bytes(), &rest].concat();
+    }
+
+    fn control(&mut self, parameters: &str, end: Option<char>) {
+        match (parameters, end) {
+            ("2", Some('J')) => *self = Self::default(),
+            (place, Some('H')) => {
+                let mut place = place
+                    .split(';')
+                    .map(|number| number.parse().unwrap_or(1_usize));
+                let mut next = || place.next().unwrap_or(1).saturating_sub(1);
+                (self.line, self.column) = (next(), next());
+            }
+            _ => {}
+        }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.cells.iter().any(|line| {
+            let line: String = line.iter().collect();
+            line.contains(text)
+        })
+    }
+
+    fn text(&self) -> String {
+        let line = |line: &Vec<char>| line.iter().collect::<String>().trim_end().to_owned();
+        self.cells.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_painted_in_pieces_stands_there_whole() {
+        let painted = "\x1b[0m\x1b[2J\x1b[1;1H998 questions\x1b[38;5;1m wait \u{2500}\x1b[2;3Hx\
+                       \x1b[1;1H1000 que\x1b[1;9Hstions wait";
+        for cut in 0..painted.len() {
+            let mut grid = Grid::default();
+            let (before, after) = painted.as_bytes().split_at(cut);
+            grid.write(before);
+            grid.write(after);
+            assert!(
+                grid.has("1000 questions wait\u{20}"),
+                "{cut}: {}",
+                grid.text()
+            );
+            assert_eq!(grid.text().lines().nth(1), Some("  x"), "{cut}");
+        }
+    }
+}

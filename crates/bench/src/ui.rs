@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The UIs, each the real program started anew, and the Python stack's in their place.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::crowd::Crowd;
+use crate::desktop::Desktop;
+use crate::figures::Watched;
+use crate::gauge::Stopwatch;
+use crate::screen::Screen;
+
+/// Longer than anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Watches hubs as the Python stack does it. Says `ready` when it has shown one question of each:
+/// to a notifier that only counts, or to the desktop's.
+const SUBSCRIBER: &str = r#"
+import asyncio, sys
+from terok_clearance import MultiSocketSubscriber, create_notifier
+
+class Counter:
+    count = 0
+    def __init__(self, to):
+        self.to = to
+    async def notify(self, *args, **options):
+        shown = await self.to.notify(*args, **options) if self.to else self.count + 1
+        self.count += 1
+        if self.count == int(sys.argv[2]):
+            print("ready", flush=True)
+        return shown
+    async def on_action(self, *args):
+        if self.to:
+            await self.to.on_action(*args)
+    async def close(self, *args):
+        if self.to:
+            await self.to.close(*args)
+    async def disconnect(self):
+        pass
+
+async def main():
+    notifier = Counter(await create_notifier() if sys.argv[3] == "desktop" else None)
+    subscriber = MultiSocketSubscriber(notifier, socket_glob=sys.argv[1])
+    await subscriber.start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"#;
+
+/// Which UI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ui {
+    /// `terok-clearance watch --json`, into a pipe.
+    Watch,
+    /// `terok-clearance tui`, on a terminal.
+    Tui,
+    /// `terok-clearance notifier`, on a session bus.
+    Notifier,
+    /// The Python stack's `MultiSocketSubscriber`, run by this interpreter, with a notifier that
+    /// only counts.
+    Counter(PathBuf),
+    /// The same with its own notifier, on a session bus.
+    Popups(PathBuf),
+}
+
+/// A UI that runs.
+#[derive(Debug)]
+pub(crate) enum Running {
+    /// One on a terminal.
+    Screen(Screen),
+    /// One that writes lines, or nothing at all.
+    Lines {
+        /// The program.
+        program: Watched,
+        /// Open as long as it runs, or it would end.
+        _output: Option<ChildStdout>,
+    },
+}
+
+impl Running {
+    /// Returns the program.
+    pub(crate) const fn program(&self) -> &Watched {
+        match self {
+            Self::Screen(screen) => &screen.program,
+            Self::Lines { program, .. } => program,
+        }
+    }
+}
+
+/// Returns a command of our program, which stands beside this one.
+pub(crate) fn ours(crowd: &Crowd) -> anyhow::Result<Command> {
+    let beside = std::env::current_exe().context("finding ourselves")?;
+    let program = beside.with_file_name("terok-clearance");
+    ensure!(
+        program.exists(),
+        "{} is not there: build it with `cargo build --release -p cli`",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    within(&mut command, crowd.directory());
+    Ok(command)
+}
+
+fn within(command: &mut Command, runtime: &Path) {
+    command.env_clear().env("XDG_RUNTIME_DIR", runtime);
+    command.env("HOME", runtime).env("TERM", "xterm-256color");
+    command.env("LC_ALL", "C.UTF-8");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+}
+
+/// Starts our notifier. Only questions are popups, so that nothing but they takes their pace.
+pub(crate) fn notifier(crowd: &Crowd, desktop: &Desktop) -> anyhow::Result<Watched> {
+    let mut command = ours(crowd)?;
+    command.arg("notifier");
+    command.env("DBUS_SESSION_BUS_ADDRESS", desktop.address());
+    command.env("TEROK_CLEARANCE_NOTIFY_EVENTS", "blocked");
+    Watched::start(&mut command)
+}
+
+impl Ui {
+    /// Starts it over `hubs` hubs that have one question each, and waits until all are shown.
+    pub(crate) fn start(
+        &self,
+        crowd: &Crowd,
+        desktop: &mut Desktop,
+        hubs: u32,
+    ) -> anyhow::Result<(Running, Duration)> {
+        let mut clock = Stopwatch::start();
+        let running = match self {
+            Self::Watch => {
+                let mut command = ours(crowd)?;
+                command.args(["watch", "--json"]).stdout(Stdio::piped());
+                clock = Stopwatch::start();
+                lines(command, &format!("\"rows\":{hubs}}}"))?
+            }
+            Self::Tui => {
+                let mut command = ours(crowd)?;
+                command.arg("tui");
+                clock = Stopwatch::start();
+                let mut screen = Screen::start(&mut command)?;
+                screen.until(&match hubs {
+                    1 => "1 question waits  1 sandbox  1 hub".to_owned(),
+                    _ => format!("{hubs} questions wait  {hubs} sandboxes  {hubs} hubs"),
+                })?;
+                Running::Screen(screen)
+            }
+            Self::Notifier => {
+                let program = notifier(crowd, desktop)?;
+                let all = format!("{hubs} questions from {hubs} sandboxes");
+                desktop.until("popup for all", |title| match hubs {
+                    1 => title.starts_with("Blocked: "),
+                    _ => title == all,
+                })?;
+                Running::Lines {
+                    program,
+                    _output: None,
+                }
+            }
+            Self::Counter(python) | Self::Popups(python) => {
+                let mut command = Command::new(python);
+                within(&mut command, crowd.directory());
+                command.env("DBUS_SESSION_BUS_ADDRESS", desktop.address());
+                let glob = crowd.directory().join("terok/clearance/*/hub.sock");
+                let kind = match self {
+                    Self::Popups(_) => "desktop",
+                    _ => "count",
+                };
+                command.args(["-c", SUBSCRIBER]).arg(glob);
+                command
+                    .arg(hubs.to_string())
+                    .arg(kind)
+                    .stdout(Stdio::piped());
+                desktop.forget();
+                clock = Stopwatch::start();
+                let running = lines(command, "ready\n")?;
+                if matches!(self, Self::Popups(_)) {
+                    // It does without a desktop in silence.
+                    desktop.shown()?;
+                }
+                running
+            }
+        };
+        Ok((running, clock.elapsed()))
+    }
+}
+
+/// Starts a program, and waits until it has written this.
+fn lines(mut command: Command, wanted: &str) -> anyhow::Result<Running> {
+    let clock = Stopwatch::start();
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut program = Watched::start(&mut command)?;
+    let mut output = program.0.stdout.take().context("no output")?;
+    let mut said = Vec::new();
+    let mut bytes = vec![0; 64 << 10];
+    while memchr::memmem::find(&said, wanted.as_bytes()).is_none() {
+        let Some(left) = PATIENCE.checked_sub(clock.elapsed()) else {
+            bail!("waited {PATIENCE:?} in vain for {wanted:?} of {name}");
+        };
+        // Of what was searched, only the start of what is wanted may matter.
+        said.drain(..said.len().saturating_sub(wanted.len()));
+        let left = Timespec::try_from(left).context("waiting")?;
+        let mut ready = [PollFd::new(&output, PollFlags::IN)];
+        if poll(&mut ready, Some(&left)).context("waiting for lines")? > 0 {
+            let read = output.read(&mut bytes).context("reading lines")?;
+            ensure!(read > 0, "{name} ended without {wanted:?}");
+            said.extend_from_slice(bytes.get(..read).unwrap_or_default());
+        }
+    }
+    Ok(Running::Lines {
+        program,
+        _output: Some(output),
+    })
+}
