@@ -19,6 +19,7 @@ use crate::notifier::guard::Guard;
 use crate::notifier::{Identity, Notification};
 use crate::words;
 
+use notices::Notices;
 use sandboxes::Sandboxes;
 
 /// The most questions that have a popup each; more have one together.
@@ -80,7 +81,7 @@ pub struct Board {
     /// What is to take the place of questions that were answered.
     results: VecDeque<(Slot, Notification)>,
     /// What is to be said beside the questions.
-    notices: VecDeque<(Option<Slot>, Notification)>,
+    notices: Notices,
     closes: Vec<Slot>,
     sandboxes: Sandboxes,
     pace: Pace,
@@ -125,7 +126,7 @@ impl Board {
             asked: BTreeMap::new(),
             group: None,
             results: VecDeque::new(),
-            notices: VecDeque::new(),
+            notices: Notices::default(),
             closes: Vec::new(),
             sandboxes: Sandboxes::default(),
             pace: Pace::default(),
@@ -143,6 +144,7 @@ impl Board {
                 if let Some(row) = inbox.row(*number) {
                     self.sandboxes
                         .learn(row.hub(), row.container(), row.dossier());
+                    self.name_notices();
                 }
                 if self.categories.has(Category::Blocked) {
                     let asked = self.asked.entry(*number).or_default();
@@ -178,7 +180,7 @@ impl Board {
                 state,
                 reason,
             } => {
-                self.container(hub, container, *state, reason.as_ref());
+                self.container(hub, container, *state, reason.as_ref(), now.steady);
             }
             Change::Shield {
                 hub,
@@ -200,6 +202,7 @@ impl Board {
     /// Takes in who a sandbox is, found out beside its events, which win.
     pub fn identify(&mut self, container: &ContainerId, identity: Identity, now: Now) {
         self.sandboxes.identify(container, identity);
+        self.name_notices();
         self.due = Some(now.steady);
     }
 
@@ -237,17 +240,7 @@ impl Board {
         } else {
             self.flush_single(&open, inbox, now, &mut orders);
         }
-        while let Some((slot, notification)) = self.notices.pop_front() {
-            if let Err(due) = self.pace.take(now) {
-                self.notices.push_front((slot, notification));
-                self.wake(due);
-                break;
-            }
-            let last = slot.is_none();
-            let slot = slot.unwrap_or_else(|| self.slot());
-            let post = self.post(slot, notification, last);
-            orders.push(Order::Post(Box::new(post)));
-        }
+        self.flush_notices(now, &mut orders);
         orders
     }
 
@@ -406,7 +399,7 @@ impl Board {
         }
         self.group.take_if(|popup| popup.slot == slot);
         if self.sandboxes.alerts().any(|alert| alert == slot) {
-            self.notices.push_front((Some(slot), post.notification));
+            self.notices.put_back(slot, post.notification);
         }
         self.wake(until);
     }

@@ -310,3 +310,16 @@ pub(super) fn container(
         ..Notification::new(&title)
     }
 }
+
+/// Returns what is said of `count` of the two above that nobody was shown: so much happened at once.
+pub(super) fn left_out(count: usize) -> Notification {
+    let title = match count {
+        1 => "1 more message about sandboxes".to_owned(),
+        count => format!("{count} more messages about sandboxes"),
+    };
+    Notification {
+        body: "They came faster than popups can be read. No question is among them.".to_owned(),
+        hints: CONFIRMATION,
+        ..Notification::new(&title)
+    }
+}

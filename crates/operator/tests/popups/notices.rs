@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is said of sandboxes and firewalls, and to whom.
 
-use operator::notifier::Urgency;
+use operator::inbox::News;
+use operator::notifier::{Identity, Urgency};
 use serde_json::json;
 use terok_clearance::ShieldState;
 use terok_clearance::client::Speaks;
 use terok_clearance::wire::clearance2::{ContainerState, Event};
 
-use crate::rig::{Rig, asks};
+use crate::rig::{Rig, asks, web};
 
 fn shield(container: &str, state: ShieldState) -> Event {
     let container = container.parse().unwrap();
@@ -57,8 +58,65 @@ fn a_sandbox_has_the_name_that_its_questions_gave_it() {
     rig.says(container(ContainerState::Exited, None));
     rig.wait(5000);
     let name = "warp/build-42 \u{b7} web";
-    let stopped = format!("Container stopped: {name}");
-    assert_eq!(rig.titles(), ["Container started: web", &stopped]);
+    let titles = ["started", "stopped"].map(|what| format!("Container {what}: {name}"));
+    assert_eq!(rig.titles(), titles);
+}
+
+#[test]
+fn a_sandbox_that_starts_is_said_by_the_name_that_is_found_out_meanwhile() {
+    let identity = |name: &str| Identity {
+        container_name: name.to_owned(),
+        ..Identity::default()
+    };
+    let web = || "web".parse().unwrap();
+    let mut rig = Rig::with("container_started container_exited", Speaks::Clearance2);
+    rig.says(container(ContainerState::Started, None));
+    assert_eq!(rig.titles(), [""; 0], "it is being looked up");
+    rig.wait(300);
+    let now = rig.now();
+    rig.board.identify(&web(), identity("build-42-web"), now);
+    rig.flush();
+    assert_eq!(rig.titles(), ["Container started: build-42-web"]);
+    rig.says(container(ContainerState::Exited, None));
+    rig.wait(300);
+    assert!(rig.titles().contains(&"Container stopped: build-42-web"));
+
+    // Nobody finds it out in time.
+    let mut rig = Rig::with("container_started container_exited", Speaks::Clearance2);
+    rig.says(container(ContainerState::Started, None));
+    rig.wait(1999);
+    assert_eq!(rig.titles(), [""; 0]);
+    rig.wait(1);
+    rig.wait(0);
+    assert_eq!(rig.titles(), ["Container started: web"]);
+
+    // It is over before anybody does: in that order.
+    let mut rig = Rig::with("container_started container_exited", Speaks::Clearance2);
+    rig.says(container(ContainerState::Started, None));
+    rig.says(container(ContainerState::Exited, None));
+    rig.wait(1000);
+    let titles = ["Container started: web", "Container stopped: web"];
+    assert_eq!(rig.titles(), titles);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_counted() {
+    let mut rig = Rig::with("container_exited", Speaks::Clearance2);
+    for _ in 0..100 {
+        let event = News::Said(container(ContainerState::Exited, None));
+        rig.hear(&web(), event);
+    }
+    rig.flush();
+    rig.wait(600_000);
+    let stopped = "Container stopped: web";
+    let said = rig
+        .titles()
+        .iter()
+        .filter(|title| **title == stopped)
+        .count();
+    assert_eq!(said, 64);
+    let more = rig.popup("36 more messages about sandboxes");
+    assert_eq!(rig.screen.len(), 65, "{more:?}");
 }
 
 #[test]

@@ -53,6 +53,12 @@ impl Sandboxes {
         self.identities.insert(container.clone(), identity);
     }
 
+    /// Says whether more than the id was found out of a sandbox, or that there is no more.
+    pub(super) fn is_known(&self, hub: &HubId, container: &ContainerId) -> bool {
+        let known = self.known.get(&Key::of(hub, container));
+        self.identities.contains_key(container) || known.is_some_and(|it| !it.dossier.is_empty())
+    }
+
     /// Returns who a sandbox is.
     pub(super) fn identity(&self, hub: &HubId, container: &ContainerId) -> Identity {
         let found = self.identities.get(container).cloned().unwrap_or_default();
