@@ -9,6 +9,7 @@ mod late;
 mod load;
 mod restart;
 mod rows;
+mod titles;
 mod users;
 mod wait;
 
