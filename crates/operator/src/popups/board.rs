@@ -439,6 +439,8 @@ impl Board {
     /// quiet until it is blocked again after half a minute.
     pub fn closed(&mut self, slot: Slot, version: u64, inbox: &Inbox, now: Now) {
         let is_it = |popup: &mut Popup| (popup.slot, popup.version) == (slot, version);
+        // What is left moves up, under the pointer of who closed it.
+        self.moved = now.steady;
         if self.group.take_if(is_it).is_some() {
             for asked in self.asked.values_mut() {
                 asked.dismissed.get_or_insert(now.steady);

@@ -109,6 +109,17 @@ fn closing_is_no_answer_and_the_question_keeps_quiet_for_a_while() {
 }
 
 #[test]
+fn what_moves_up_when_another_is_closed_is_not_clicked_through() {
+    let mut rig = Rig::up();
+    rig.asks(1, "a.example");
+    rig.asks(2, "b.example");
+    rig.wait(5000);
+    rig.close("Blocked: a.example");
+    let second = rig.click("Blocked: b.example", "allow");
+    assert!(matches!(second, Click::Again(_)), "{second:?}");
+}
+
+#[test]
 fn what_comes_or_moves_under_the_pointer_is_not_clicked_through() {
     let ms = u64::try_from(GUARD.as_millis()).unwrap();
     let mut rig = Rig::up();

@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod attack;
 mod crowds;
 mod live;
 mod notices;
