@@ -169,11 +169,23 @@ fn a_click_too_soon_is_asked_again_with_notification_daemon() {
 /// Within a user namespace our number is not the one that the bus sees: the outer one is offered.
 #[test]
 fn the_bus_takes_us_from_within_a_user_namespace() {
+    let within = ["--user", "--map-user=12345", "--map-group=12345", "--"];
+    is_taken_from(&[&["unshare"], &within[..]].concat());
+}
+
+/// From within two nothing knows the outermost number: the bus is asked to find out itself.
+#[test]
+fn the_bus_takes_us_from_within_a_user_namespace_of_a_user_namespace() {
+    let within = ["--user", "--map-user=12345", "--map-group=12345", "--"];
+    let further = ["--user", "--map-user=23456", "--map-group=23456", "--"];
+    is_taken_from(&[&["unshare"], &within[..], &["unshare"], &further[..]].concat());
+}
+
+fn is_taken_from(wrapper: &[&str]) {
     let desktop = Desktop::new(Service::Mate);
-    let mut inside: Command = desktop.on_it("unshare");
-    inside
-        .args(["--user", "--map-user=12345", "--map-group=12345", "--"])
-        .arg(env!("CARGO_BIN_EXE_terok-clearance"));
+    let (program, args) = wrapper.split_first().unwrap();
+    let mut inside: Command = desktop.on_it(program);
+    inside.args(args).arg(env!("CARGO_BIN_EXE_terok-clearance"));
     let mut asking = Desktop::ask_by(&mut inside);
     desktop.read_and_click(0);
     assert_eq!(asking.line(), "allow");

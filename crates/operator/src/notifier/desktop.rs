@@ -9,6 +9,7 @@
 
 mod bus;
 mod desk;
+mod nameless;
 mod shown;
 mod uid;
 

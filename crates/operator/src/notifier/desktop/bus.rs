@@ -15,8 +15,7 @@ use zbus::message::{Message, Type};
 use zbus::{MessageStream, Variant};
 
 use super::desk::{Answer, Call, News, Owner};
-use super::uid;
-use super::{ConnectError, Session};
+use super::{ConnectError, Session, nameless, uid};
 use crate::notifier::Notification;
 use crate::notifier::desktop::shown::Texts;
 
@@ -44,11 +43,13 @@ pub(super) struct Bus {
 }
 
 impl Bus {
-    /// Connects, as whom the bus takes us for: see [`uid::candidates`].
+    /// Connects, as whom the bus takes us for: see [`uid::candidates`]. Where none of these is it,
+    /// we do not say who we are.
     pub(super) async fn connect(session: &Session) -> Result<Self, ConnectError> {
         let mut failed = ConnectError::NoAddress;
         for address in session.address.split(';').filter(|part| !part.is_empty()) {
-            for uid in uid::candidates() {
+            let named = uid::candidates().into_iter().map(Some);
+            for uid in named.chain([None]) {
                 match timeout(
                     session.patience,
                     Self::enter(address, uid, session.patience),
@@ -56,6 +57,8 @@ impl Bus {
                 .await
                 {
                     Ok(Ok(bus)) => return Ok(bus),
+                    // The others say what is wrong.
+                    Ok(Err(_)) if uid.is_none() => {}
                     Ok(Err(source)) => {
                         let address = address.to_owned();
                         failed = ConnectError::Bus { address, source };
@@ -67,9 +70,15 @@ impl Bus {
         Err(failed)
     }
 
-    async fn enter(address: &str, uid: u32, patience: Duration) -> zbus::Result<Self> {
-        let builder = Builder::address(address).user_id(uid);
+    async fn enter(address: &str, uid: Option<u32>, patience: Duration) -> zbus::Result<Self> {
+        let builder = match uid {
+            Some(uid) => Builder::address(address).user_id(uid),
+            None => nameless::reach(address).await?,
+        };
         let connection = builder.method_timeout(patience).build().await?;
+        if uid.is_none() {
+            ask(&connection, "Hello", &()).await?;
+        }
         // Before anything is asked for, so that nothing is missed.
         let stream = MessageStream::from(&connection);
         let signals = format!("type='signal',interface='{NOTIFICATIONS}',path='{PATH}'");

@@ -3,7 +3,9 @@
 //!
 //! The bus compares the number that a client says with the one that the kernel reports. Within a
 //! user namespace, such as that of rootless podman, our own number is not the one outside; the
-//! namespace's map knows it.
+//! namespace's map knows it, one level up: what is further out the kernel tells nobody within, for it
+//! translates every number for whoever reads it, those of other processes' maps, of files' owners and
+//! of a socket's peer too. There `nameless` is the way.
 
 /// Returns the numbers to introduce oneself by, the likely one first: outside, then inside.
 pub(super) fn candidates() -> Vec<u32> {
