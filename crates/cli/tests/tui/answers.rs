@@ -102,6 +102,23 @@ fn pasted_text_is_not_taken_for_keys() {
 }
 
 #[test]
+fn text_that_is_pasted_without_a_word_is_no_answer() {
+    let session = Session::served(true);
+    session.report(&["one.example"]);
+    let window = Window::open(&session, 80, 24);
+    window.tui("", "");
+    window.until("1 question waits");
+    // It has been read.
+    std::thread::park_timeout(std::time::Duration::from_millis(600));
+    // As in a terminal that knows of no bracketed paste, such as screen(1). The `s` turns a page.
+    window.line_raw("apt install xd");
+    window.until("waiting  firewall sandbox");
+    window.press(&["?"]);
+    window.until("The keys");
+    assert_eq!(session.ordered(), "");
+}
+
+#[test]
 fn a_hub_that_goes_and_comes_is_told_and_found_again() {
     let mut session = Session::served(true);
     session.report(&["one.example"]);

@@ -63,6 +63,11 @@ impl Frames {
         None
     }
 
+    /// Says whether more lies there than was returned: what was came together with it.
+    pub(super) fn more(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
     /// Says whether something is not whole yet.
     pub(super) fn waits(&self) -> bool {
         !self.frame.is_empty()
@@ -200,6 +205,16 @@ mod tests {
         }
         let alt = Event::Key(KeyEvent::new(KeyCode::Char('a'), KeyModifiers::ALT));
         assert_eq!(events(&[b"\x1ba"]), [alt]);
+    }
+
+    #[test]
+    fn what_comes_together_says_so() {
+        let mut frames = Frames::default();
+        frames.push(b"ax");
+        assert_eq!(frames.next(), Some(key(KeyCode::Char('a'))));
+        assert!(frames.more());
+        assert_eq!(frames.next(), Some(key(KeyCode::Char('x'))));
+        assert!(!frames.more());
     }
 
     /// What a terminal replies to a program's questions, and what else has letters in it.

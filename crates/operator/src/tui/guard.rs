@@ -12,7 +12,7 @@ pub(super) const BY_ITSELF: Duration = Duration::from_millis(500);
 const BY_THE_PERSON: Duration = Duration::from_millis(50);
 
 /// Keys that follow each other faster are not typed, but pasted into a terminal that does not say so,
-/// or come in one piece over a network: none of them but the first can be an answer.
+/// or come in one piece over a network: none of them is an answer.
 pub(super) const BURST: Duration = Duration::from_millis(20);
 
 /// What the screen says that an answer would open.

@@ -51,6 +51,11 @@ impl Input {
         })
     }
 
+    /// Says whether more came together with what was returned last: nobody types so fast.
+    pub(super) fn more(&self) -> bool {
+        self.frames.more()
+    }
+
     /// Returns the next thing that happens; of a new size, nothing but that it is new. Fails when
     /// the terminal is gone.
     ///

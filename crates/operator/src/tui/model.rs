@@ -69,6 +69,8 @@ pub enum Msg {
     Replied(Answer, Reply),
     /// A key was pressed.
     Key(KeyEvent),
+    /// The same, and others came together with it: that is no answer.
+    Burst(KeyEvent),
     /// The mouse did something.
     Mouse(MouseEvent),
     /// Text was pasted, which is never taken for keys.
@@ -144,25 +146,8 @@ impl Model {
                 *answers = answers.saturating_sub(1);
                 (*leaving && *answers == 0).then_some(Effect::Quit)
             }
-            Msg::Key(key) => {
-                let command = self.mode.command(key)?;
-                self.changed = true;
-                self.status = None;
-                let before = self.pressed.replace(now.steady);
-                let burst = before.is_some_and(|at| now.steady.saturating_sub(at) < BURST);
-                // With marks, it asks only.
-                let asks = self.mode == Mode::Questions && !self.list.marked.is_empty();
-                let answers =
-                    command == Command::Confirm || (matches!(command, Command::Answer(_)) && !asks);
-                if burst && answers {
-                    self.say(
-                        Tone::Bad,
-                        "NOT answered: keys came too fast. Press it again",
-                    );
-                    return None;
-                }
-                self.command(command, now)
-            }
+            Msg::Key(key) => self.pressed(key, false, now),
+            Msg::Burst(key) => self.pressed(key, true, now),
             Msg::Mouse(event) => {
                 self.point(event);
                 None
@@ -197,6 +182,25 @@ impl Model {
                 None
             }
         }
+    }
+
+    /// Takes in a key; `together`, others came with it.
+    fn pressed(&mut self, key: KeyEvent, together: bool, now: Now) -> Option<Effect> {
+        let command = self.mode.command(key)?;
+        self.changed = true;
+        self.status = None;
+        let before = self.pressed.replace(now.steady);
+        let together = together || before.is_some_and(|at| now.steady.saturating_sub(at) < BURST);
+        // With marks, it asks only.
+        let asks = self.mode == Mode::Questions && !self.list.marked.is_empty();
+        let answers =
+            command == Command::Confirm || (matches!(command, Command::Answer(_)) && !asks);
+        if together && answers {
+            let why = "NOT answered: keys came too fast. Press it again";
+            self.say(Tone::Bad, why);
+            return None;
+        }
+        self.command(command, now)
     }
 
     /// Says whether there is something new to draw, and takes it for drawn.

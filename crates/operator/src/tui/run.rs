@@ -226,7 +226,9 @@ impl Ui {
     }
 
     fn event(&mut self, event: Event) -> io::Result<Happened> {
+        let more = self.open.as_ref().is_some_and(|open| open.input.more());
         let msg = match event {
+            Event::Key(key) if more => Msg::Burst(key),
             Event::Key(key) => Msg::Key(key),
             Event::Mouse(mouse) => Msg::Mouse(mouse),
             Event::Paste(text) => Msg::Paste(text),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crossterm::event::KeyCode;
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use operator::inbox::{News, Reply};
 use operator::tui::{Effect, Msg};
 use terok_clearance::wire::clearance2::Event;
@@ -205,7 +205,13 @@ fn whoever_moves_while_the_list_does_reads_first_where_they_are() {
 #[test]
 fn a_letter_in_the_midst_of_others_is_no_answer() {
     let mut rig = three();
-    // A text that is pasted where the terminal does not say so.
+    // A text that is pasted where the terminal does not say so: what comes together is known.
+    for letter in ['a', 'd', 'x', ' ', 'a'] {
+        let key = KeyEvent::new(KeyCode::Char(letter), KeyModifiers::NONE);
+        assert_eq!(rig.tell(Msg::Burst(key)), None, "{letter}");
+        rig.press(KeyCode::Esc);
+        rig.wait(600);
+    }
     for letter in "banana".chars() {
         assert_eq!(rig.press(KeyCode::Char(letter)), None, "{letter}");
     }
