@@ -2,7 +2,7 @@
 //! Text that a sandbox chose to mislead with is harmless in all that `list`, `watch`, `allow` and
 //! `deny` say, to persons and to programs, in words and in errors.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -257,4 +257,76 @@ fn everything_that_readers_say_is_harmless() {
         ]
     };
     everything_is_harmless(says, &["opens"]);
+}
+
+/// Every line of the log is one that the program began, of plain text.
+fn is_log(log: &str) {
+    let plain = |c: char| (' '..='~').contains(&c);
+    for line in log.lines() {
+        assert!(
+            line.chars().all(plain) && line.starts_with("20"),
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
+fn everything_that_is_logged_is_harmless() {
+    let session = Session::new();
+    let mut serve = session.command(&["serve"]);
+    serve.env("RUST_LOG", "trace").stderr(Stdio::piped());
+    let mut serve = Process(serve.spawn().unwrap());
+    let mut log = BufReader::new(serve.0.stderr.take().unwrap());
+    let mut logged = String::new();
+    while !logged.contains("the hub listens") {
+        assert_ne!(log.read_line(&mut logged).unwrap(), 0, "{logged}");
+    }
+    let log = std::thread::spawn(move || {
+        log.read_to_string(&mut logged).unwrap();
+        logged
+    });
+    let line = |kind: &str, of: &str, text: &str| {
+        let mut line = json!({
+            "type": kind, "container": "web", "id": "web:1", "dest": "203.0.113.7", "port": 443,
+            "proto": 6, "domain": "a.example", "dossier": {}, "reason": "", "ts": "",
+        });
+        line[of] = text.into();
+        line
+    };
+    let says = |events: &[Value]| session.say("terok-shield-events.sock", events);
+    let texts = texts::texts();
+    for text in &texts {
+        // Each reader is complained about so often a second.
+        says(&[Value::from(text.as_str()), line(text, "domain", text)]);
+        for of in [
+            "container",
+            "id",
+            "dest",
+            "port",
+            "proto",
+            "domain",
+            "dossier",
+            text,
+        ] {
+            says(&[line("pending", of, text)]);
+        }
+        says(&[
+            line("container_exited", "reason", text),
+            line("shield_up", "container", text),
+        ]);
+    }
+    says(&[line("pending", "id", "web:last")]);
+    let is_last = |line: &Value| line["id"] == "web:last";
+    while !session.json(&["list"]).0.iter().any(is_last) {}
+    drop(serve);
+    let log = log.join().unwrap();
+    assert!(log.matches("dropped a reader's line").count() > 5 * texts.len());
+    is_log(&log);
+    // And what a client says of hubs that say too much.
+    let session = Session::new();
+    talk(&session.path("terok-clearance.sock"), &texts);
+    let mut list = session.command(&["list"]);
+    let list = crate::rig::Said::of(list.env("RUST_LOG", "trace").output().unwrap());
+    assert!(list.error.contains("skipped an event"), "{}", list.error);
+    is_log(&list.error);
 }

@@ -201,7 +201,7 @@ async fn everything_is_harmless_for(able: &[&str]) {
     let bus = Bus::new();
     let mut service = Fake::new(&bus).await;
     let notifier = service.meets(bus.session(), able).await;
-    let mut place = None;
+    let (mut place, mut posted) = (None, 0);
     for (case, text) in texts::all() {
         let harmless = Harmless::new(std::slice::from_ref(&text));
         for (plain, shown) in popups(&tame(&text)).iter().zip(&popups(&text)) {
@@ -210,6 +210,7 @@ async fn everything_is_harmless_for(able: &[&str]) {
             }
             let plain = posts(&mut service, &notifier, plain, &mut place).await;
             let shown = posts(&mut service, &notifier, shown, &mut place).await;
+            posted += 1;
             let title = harmless.text(&plain.summary, &shown.summary);
             assert_eq!(title, Ok(()), "{case}");
             assert!(!shown.summary.contains('\n'), "{case}: {shown:?}");
@@ -241,6 +242,7 @@ async fn everything_is_harmless_for(able: &[&str]) {
             );
         }
     }
+    assert!(posted > 1000, "{posted} popups");
     notifier.disconnect().await;
 }
 
