@@ -124,8 +124,8 @@ async fn given(text: &str) -> Vec<Given> {
             && !shown.identity.container_name.is_empty())
     };
     let last = |given: &Given| {
-        let title = format!("Container started: {}", hub::LAST);
-        matches!(given, Given::Notification(shown) if shown.summary == title)
+        matches!(given, Given::Notification(shown) if shown.summary.starts_with("Container started: ")
+            && shown.identity.container_id == hub::LAST)
     };
     // Someone without a name is shown by their id, and nothing more comes.
     let enough =
