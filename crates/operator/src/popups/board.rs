@@ -201,8 +201,7 @@ impl Board {
 
     /// Takes in who a sandbox is, found out beside its events, which win.
     pub fn identify(&mut self, container: &ContainerId, identity: Identity, now: Now) {
-        self.sandboxes.identify(container, identity);
-        self.name_notices();
+        self.name(container, identity);
         self.due = Some(now.steady);
     }
 

@@ -245,6 +245,9 @@ impl<N: Notifier, I: ContainerInspector + 'static> Bridge<'_, N, I> {
                 Change::Shield {
                     container, state, ..
                 } => {
+                    if *state != ShieldState::Up {
+                        self.look_up(container);
+                    }
                     let container = container.clone();
                     self.notifier.lifecycle(&match state {
                         ShieldState::Up => Lifecycle::ShieldUp(container),

@@ -100,6 +100,32 @@ fn a_sandbox_that_starts_is_said_by_the_name_that_is_found_out_meanwhile() {
 }
 
 #[test]
+fn an_alert_has_the_name_that_is_found_out_later() {
+    let mut rig = Rig::up();
+    rig.says(shield("web", ShieldState::Down));
+    let (slot, version, _) = rig.popup("Shield down: web");
+    let name = |rig: &mut Rig, name: &str| {
+        let identity = Identity {
+            container_name: name.to_owned(),
+            ..Identity::default()
+        };
+        let now = rig.now();
+        rig.board.identify(&"web".parse().unwrap(), identity, now);
+        rig.flush();
+    };
+    name(&mut rig, "");
+    assert_eq!(rig.popup("Shield down: web").1, version, "it says the same");
+    name(&mut rig, "build-42-web");
+    assert_eq!(rig.titles(), ["Shield down: build-42-web"]);
+    assert_eq!(rig.popup("Shield down").0, slot, "in place");
+    // It is up: there is nothing to say by another name.
+    rig.says(shield("web", ShieldState::Up));
+    name(&mut rig, "another");
+    rig.wait(5000);
+    assert_eq!(rig.titles(), ["Shield up: build-42-web"]);
+}
+
+#[test]
 fn what_there_is_no_room_for_is_counted() {
     let mut rig = Rig::with("container_exited", Speaks::Clearance2);
     for _ in 0..100 {

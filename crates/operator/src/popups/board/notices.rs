@@ -7,10 +7,10 @@ use std::time::Duration;
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{ContainerId, DisplayText, ShieldState};
 
-use super::sandboxes::Sandboxes;
+use super::sandboxes::{Alert, Sandboxes};
 use super::{Board, Order, Slot};
 use crate::inbox::HubId;
-use crate::notifier::Notification;
+use crate::notifier::{Identity, Notification};
 use crate::popups::category::Category;
 use crate::popups::text;
 
@@ -33,7 +33,12 @@ impl Board {
             }
         } else if self.categories.has(Category::ShieldDown) {
             let slot = before.unwrap_or_else(|| self.slot());
-            self.sandboxes.alert(hub, container, Some(slot));
+            let alert = Alert {
+                slot,
+                container: container.clone(),
+                state,
+            };
+            self.sandboxes.alert(hub, container, Some(alert));
             self.notices.drop_slot(slot);
             self.notice(Some(slot), notification);
         }
@@ -76,6 +81,15 @@ impl Board {
                 unnamed,
             });
         }
+    }
+
+    /// Takes in who a sandbox is: what is said of it has its name from now on.
+    pub(super) fn name(&mut self, container: &ContainerId, identity: Identity) {
+        for (alert, identity) in self.sandboxes.identify(container, identity) {
+            self.notices.drop_slot(alert.slot);
+            self.notice(Some(alert.slot), text::shield(identity, alert.state));
+        }
+        self.name_notices();
     }
 
     /// Gives those their name whose name is known by now.

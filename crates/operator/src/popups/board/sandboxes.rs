@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use terok_clearance::{ContainerId, Dossier};
+use terok_clearance::{ContainerId, Dossier, ShieldState};
 
 use super::Slot;
 use crate::inbox::HubId;
@@ -34,7 +34,22 @@ pub(super) struct Sandboxes {
 #[derive(Debug, Default)]
 struct Known {
     dossier: Dossier,
-    alert: Option<Slot>,
+    alert: Option<Alert>,
+}
+
+impl Known {
+    /// Where its alert is.
+    fn slot(&self) -> Option<Slot> {
+        self.alert.as_ref().map(|alert| alert.slot)
+    }
+}
+
+/// What is said of a firewall that is not up.
+#[derive(Debug, Clone)]
+pub(super) struct Alert {
+    pub(super) slot: Slot,
+    pub(super) container: ContainerId,
+    pub(super) state: ShieldState,
 }
 
 impl Sandboxes {
@@ -45,12 +60,30 @@ impl Sandboxes {
         }
     }
 
-    /// Remembers who a sandbox is.
-    pub(super) fn identify(&mut self, container: &ContainerId, identity: Identity) {
+    /// Remembers who a sandbox is, and returns the alerts that say something else by now.
+    pub(super) fn identify(
+        &mut self,
+        container: &ContainerId,
+        identity: Identity,
+    ) -> Vec<(Alert, Identity)> {
+        let of_it = |(key, known): (&Key, &Known)| {
+            let alert = known
+                .alert
+                .clone()
+                .filter(|alert| alert.container == *container)?;
+            let before = self.identity(&key.0, container);
+            Some((key.0.clone(), alert, before))
+        };
+        let alerts: Vec<_> = self.known.iter().filter_map(of_it).collect();
         if self.identities.len() >= LIMIT {
             self.identities.clear();
         }
         self.identities.insert(container.clone(), identity);
+        let changed = |(hub, alert, before)| {
+            let identity = self.identity(&hub, container);
+            (identity != before).then_some((alert, identity))
+        };
+        alerts.into_iter().filter_map(changed).collect()
     }
 
     /// Says whether more than the id was found out of a sandbox, or that there is no more.
@@ -71,37 +104,38 @@ impl Sandboxes {
         )
     }
 
-    /// Notes where the alert about a firewall is, and returns where it was.
+    /// Notes the alert about a firewall, and returns where the former one was.
     pub(super) fn alert(
         &mut self,
         hub: &HubId,
         container: &ContainerId,
-        slot: Option<Slot>,
+        alert: Option<Alert>,
     ) -> Option<Slot> {
-        std::mem::replace(&mut self.known(hub, container).alert, slot)
+        let before = std::mem::replace(&mut self.known(hub, container).alert, alert);
+        before.map(|alert| alert.slot)
     }
 
     /// Returns where alerts are.
     pub(super) fn alerts(&self) -> impl Iterator<Item = Slot> {
-        self.known.values().filter_map(|known| known.alert)
+        self.known.values().filter_map(|known| known.slot())
     }
 
     /// Forgets a sandbox, and returns where its alert is.
     pub(super) fn forget(&mut self, hub: &HubId, container: &ContainerId) -> Option<Slot> {
         self.identities.remove(container);
-        self.known.remove(&Key::of(hub, container))?.alert
+        self.known.remove(&Key::of(hub, container))?.slot()
     }
 
     /// Forgets the sandboxes of a hub, and returns where their alerts are.
     pub(super) fn forget_hub(&mut self, hub: &HubId) -> Vec<Slot> {
         let gone = self.known.extract_if(|Key(of, _), _| of == hub);
-        gone.filter_map(|(_, known)| known.alert).collect()
+        gone.filter_map(|(_, known)| known.slot()).collect()
     }
 
     /// Notes that an alert is no longer there, if that is what was there.
     pub(super) fn closed(&mut self, slot: Slot) {
         for known in self.known.values_mut() {
-            known.alert.take_if(|alert| *alert == slot);
+            known.alert.take_if(|alert| alert.slot == slot);
         }
     }
 
