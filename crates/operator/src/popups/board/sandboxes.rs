@@ -117,7 +117,7 @@ impl Sandboxes {
 
     /// Returns where alerts are.
     pub(super) fn alerts(&self) -> impl Iterator<Item = Slot> {
-        self.known.values().filter_map(|known| known.slot())
+        self.known.values().filter_map(Known::slot)
     }
 
     /// Forgets a sandbox, and returns where its alert is.
