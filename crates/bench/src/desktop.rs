@@ -47,10 +47,12 @@ impl Desktop {
     pub(crate) fn start() -> anyhow::Result<Self> {
         let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
         let path = directory.path().display();
+        // The limit is that of every session bus; without it 128 calls may be on their way.
         let config = format!(
             "<busconfig><type>session</type><listen>unix:path={path}/bus</listen>\
              <auth>EXTERNAL</auth><policy context=\"default\"><allow send_destination=\"*\"/>\
-             <allow receive_sender=\"*\"/><allow own=\"*\"/></policy></busconfig>"
+             <allow receive_sender=\"*\"/><allow own=\"*\"/></policy>\
+             <limit name=\"max_replies_per_connection\">50000</limit></busconfig>"
         );
         let file = directory.path().join("config");
         std::fs::write(&file, config).context("writing the bus's configuration")?;

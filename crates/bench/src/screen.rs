@@ -28,6 +28,7 @@ pub(crate) struct Screen {
     master: File,
     pub(crate) program: Watched,
     grid: Grid,
+    bytes: Vec<u8>,
 }
 
 impl Screen {
@@ -49,6 +50,7 @@ impl Screen {
             master: master.into(),
             program,
             grid: Grid::default(),
+            bytes: vec![0; 64 << 10],
         })
     }
 
@@ -60,20 +62,33 @@ impl Screen {
     /// Reads until a text stands on a line of the screen.
     pub(crate) fn until(&mut self, text: &str) -> anyhow::Result<()> {
         let clock = Stopwatch::start();
-        let mut bytes = vec![0; 64 << 10];
         while !self.grid.has(text) {
             let Some(left) = PATIENCE.checked_sub(clock.elapsed()) else {
-                bail!(
-                    "waited {PATIENCE:?} in vain for {text:?} on\n{}",
-                    self.grid.text()
-                );
+                let shown = self.grid.text();
+                bail!("waited {PATIENCE:?} in vain for {text:?} on\n{shown}");
             };
-            let left = Timespec::try_from(left).context("waiting")?;
-            let mut ready = [PollFd::new(&self.master, PollFlags::IN)];
-            if poll(&mut ready, Some(&left)).context("waiting for the screen")? > 0 {
-                let read = self.master.read(&mut bytes).context("reading the screen")?;
-                self.grid.write(bytes.get(..read).unwrap_or_default());
-            }
+            self.read(left)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is painted for so long.
+    pub(crate) fn paint_for(&mut self, time: Duration) -> anyhow::Result<()> {
+        let clock = Stopwatch::start();
+        while let Some(left) = time.checked_sub(clock.elapsed()) {
+            self.read(left)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is painted next, if it is within this time.
+    fn read(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let limit = Timespec::try_from(limit).context("waiting")?;
+        let mut ready = [PollFd::new(&self.master, PollFlags::IN)];
+        if poll(&mut ready, Some(&limit)).context("waiting for the screen")? > 0 {
+            let read = self.master.read(&mut self.bytes);
+            let read = read.context("reading the screen")?;
+            self.grid.write(self.bytes.get(..read).unwrap_or_default());
         }
         Ok(())
     }
