@@ -25,6 +25,7 @@ mod log;
 mod model;
 mod mouse;
 mod pages;
+mod paper;
 mod questions;
 mod run;
 mod sandboxes;

@@ -2,12 +2,12 @@
 //! Whatever ends or stops it, the terminal is given back as it was.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -75,6 +75,61 @@ fn has_ended(process: impl AsFd) -> bool {
         tv_nsec: 0,
     };
     poll(&mut ended, Some(&limit)).unwrap() == 1
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_stops_no_signal() {
+    let session = Session::new();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+    let size = Winsize {
+        ws_row: 100,
+        ws_col: 300,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&slave, size).unwrap();
+    let mut child = Command::new(PROGRAM)
+        .arg("tui")
+        .env("XDG_RUNTIME_DIR", session.runtime())
+        .env("TERM", "xterm")
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let mut master = File::from(master);
+    let mut shown = Vec::new();
+    while !shown.windows(10).any(|words| words == b"No hub yet") {
+        let mut bytes = [0; 4096];
+        let count = master.read(&mut bytes).unwrap();
+        shown.extend_from_slice(&bytes[..count]);
+    }
+    // From here on nobody reads. A page and back again, until the terminal is full: what is
+    // pressed then is no longer taken.
+    rustix::io::ioctl_fionbio(&master, true).unwrap();
+    let mut pages = [b"?", b"q"].iter().cycle();
+    let full = |slave: &std::os::fd::OwnedFd| {
+        let mut ready = [PollFd::new(slave, PollFlags::OUT)];
+        let now = Timespec::default();
+        poll(&mut ready, Some(&now)).unwrap() == 0
+    };
+    while !full(&slave) {
+        master.write_all(*pages.next().unwrap()).unwrap();
+        // It has been read when the terminal's queue is empty.
+        while rustix::io::ioctl_fionread(&slave).unwrap() > 0 {
+            std::thread::yield_now();
+        }
+    }
+    // Nor is each of these waited for.
+    master.write_all(&[b'?'; 60]).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(has_ended(&process), "it waits for its terminal");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
 /// A terminal that is nobody's session goes away without a signal.

@@ -40,6 +40,8 @@ pub enum Ended<T> {
 
 /// The least time between two frames that nobody pressed a key for.
 const FRAME: Duration = Duration::from_millis(33);
+/// How long to wait before a terminal that took nothing is painted on again.
+const STALLED: Duration = Duration::from_secs(1);
 /// The most news that are taken in before keys have their turn.
 const AT_ONCE: usize = 64;
 /// Asks on the terminal that standard input and output are, until the person leaves or `stop`
@@ -240,8 +242,9 @@ impl Ui {
         };
         let effect = self.model.update(msg, self.now());
         let happened = self.perform(effect)?;
-        // Whoever presses a key wants to see what it did.
-        if happened == Happened::News && self.model.is_changed() {
+        // Whoever presses a key wants to see what it did, where there is something to see it on.
+        let stalled = self.drawn.is_some_and(|drawn| drawn > Instant::now());
+        if happened == Happened::News && self.model.is_changed() && !stalled {
             self.draw()?;
         }
         Ok(happened)
@@ -280,12 +283,23 @@ impl Ui {
             return Ok(());
         };
         let model = &mut self.model;
-        open.terminal.screen.draw(|frame| {
+        let drawn = open.terminal.screen.draw(|frame| {
             model.lay_out(frame.area(), now);
             frame.render_widget(&*model, frame.area());
-        })?;
-        model.takes_changed();
-        self.drawn = Some(Instant::now());
+        });
+        match drawn.map(drop) {
+            Ok(()) => {
+                model.takes_changed();
+                self.drawn = Some(Instant::now());
+            }
+            // Nobody sees it now. It is painted anew when there is time.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                open.terminal.clear_with_modes()?;
+                self.tell(Msg::Resized);
+                self.drawn = Instant::now().checked_add(STALLED);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The terminal while the UI has it, and how it gets it back: at the end, at a panic, at a stop.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
 use ratatui::backend::CrosstermBackend;
@@ -11,6 +10,8 @@ use ratatui::{Terminal, TerminalOptions, Viewport};
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
+
+use super::paper::Paper;
 
 /// The other screen, presses of the mouse (not its moves), pasted text set off; no cursor.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?2004h\x1b[?25l";
@@ -23,7 +24,7 @@ const CLEAR: &[u8] = b"\x1b[0m\x1b[2J";
 /// What the terminal was before we took it; none, it is not taken.
 static FOUND: Mutex<Option<Termios>> = Mutex::new(None);
 
-pub(super) type Backend = CrosstermBackend<BufWriter<File>>;
+pub(super) type Backend = CrosstermBackend<Paper>;
 
 /// A taken terminal; dropping it gives it back.
 pub(super) struct Taken {
@@ -62,21 +63,27 @@ impl Taken {
         tcsetattr(stdin(), OptionalActions::Now, &raw)?;
         drop(found);
         write(ENTER)?;
-        self.mouse(self.mouse)?;
-        self.clear()
+        self.clear()?;
+        self.mouse(self.mouse)
     }
 
     /// Clears the screen, so that all of it is drawn anew, in the size that the window has now.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        write(CLEAR)?;
         self.screen = painter()?;
         Ok(())
+    }
+
+    /// Clears the screen when only a part of what was painted has arrived, of the mouse, too.
+    pub(super) fn clear_with_modes(&mut self) -> io::Result<()> {
+        self.clear()?;
+        self.mouse(self.mouse)
     }
 
     /// Takes the mouse, or leaves it to the terminal.
     pub(super) fn mouse(&mut self, mouse: bool) -> io::Result<()> {
         self.mouse = mouse;
-        write(if mouse { MOUSE } else { NO_MOUSE })
+        let words = if mouse { MOUSE } else { NO_MOUSE };
+        self.screen.backend_mut().write_all(words)
     }
 
     /// Gives the terminal back and stops, as Ctrl-Z does, until the shell lets us go on.
@@ -94,14 +101,14 @@ impl Taken {
     }
 }
 
-/// Returns what paints on a screen that is clear, of the size that it has now.
+/// Returns what clears the screen and then paints on it, in the size that it has now.
 ///
 /// ratatui can clear and resize by itself, but asks the terminal for the cursor's place to do so,
 /// and waits for an answer that the reader of the keys may get first.
 fn painter() -> io::Result<Terminal<Backend>> {
     let size = tcgetwinsize(stdout())?;
-    let out = File::from(rustix::io::fcntl_dupfd_cloexec(stdout(), 3)?);
-    let out = BufWriter::with_capacity(64 << 10, out);
+    let mut out = Paper::new()?;
+    out.write_all(CLEAR)?;
     let area = Rect::new(0, 0, size.ws_col, size.ws_row);
     let options = TerminalOptions {
         viewport: Viewport::Fixed(area),
@@ -151,12 +158,14 @@ fn give_back_at_a_panic() {
 
 fn write(bytes: &[u8]) -> io::Result<()> {
     // Not by way of `io::stdout`, whose lock a panic may hold.
-    let mut out = File::from(rustix::io::fcntl_dupfd_cloexec(stdout(), 3)?);
-    out.write_all(bytes)
+    let mut out = Paper::new()?;
+    out.write_all(bytes)?;
+    out.flush()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Read as _;
     use std::process::Command;
 

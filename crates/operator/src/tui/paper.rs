@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The terminal for writing: one that takes nothing holds up a frame, not the UI.
+//!
+//! A connection that stands still, or a terminal whose program has stopped, takes no more bytes. A
+//! write that waits for it would keep every signal waiting, too.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::stdio::stdout;
+use rustix::termios::ttyname;
+
+/// How long the terminal may take to take anything.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+/// What is to be painted; nothing of it is sent before it is flushed, and nothing when it is dropped.
+#[derive(Debug)]
+pub(super) struct Paper {
+    tty: OwnedFd,
+    bytes: Vec<u8>,
+}
+
+impl Paper {
+    /// Opens the terminal that standard output is.
+    pub(super) fn new() -> io::Result<Self> {
+        // Opened anew: that it does not block is then true for nobody else who has it open.
+        let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let by_name = ttyname(stdout(), Vec::new())
+            .and_then(|name| open(name.as_c_str(), flags, Mode::empty()))
+            .or_else(|_not_ours_by_name| open(c"/dev/tty", flags, Mode::empty()));
+        let tty = match by_name {
+            Ok(tty) => tty,
+            // It may block, then.
+            Err(_) => fcntl_dupfd_cloexec(stdout(), 3)?,
+        };
+        Ok(Self {
+            tty,
+            bytes: Vec::new(),
+        })
+    }
+}
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    /// Sends it. Fails with [`io::ErrorKind::TimedOut`] where the terminal takes nothing for a
+    /// second; what it took until then is gone.
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.bytes.is_empty() {
+            match rustix::io::write(&self.tty, &self.bytes) {
+                Ok(count) => drop(self.bytes.drain(..count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let mut ready = [PollFd::new(&self.tty, PollFlags::OUT)];
+                    match poll(&mut ready, Some(&PATIENCE)) {
+                        Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
