@@ -92,7 +92,12 @@ pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, 
             }
             // What took effect has to be said somewhere.
             if said.as_ref().is_err_and(|error| !error.is::<Closed>()) {
-                context.output.error_line(&answered.words());
+                let words = if context.json {
+                    answered.json().trim_end().to_owned()
+                } else {
+                    answered.words()
+                };
+                context.output.error_line(&words);
             }
         }
         said?;

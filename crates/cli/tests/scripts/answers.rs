@@ -17,7 +17,7 @@ fn what_took_effect_is_said_even_where_standard_output_takes_nothing() {
     let session = Session::new();
     let _helper = session.helper("");
     let _serve = session.serve();
-    session.report(&["one.example", "two.example"]);
+    session.report(&["one.example", "two.example", "three.example"]);
     let full = || std::fs::File::options().write(true).open("/dev/full");
     let mut command = session.command(&["allow", ONE, TWO]);
     let said = Said::of(
@@ -35,6 +35,18 @@ fn what_took_effect_is_said_even_where_standard_output_takes_nothing() {
         assert!(said.error.contains(&told), "{}", said.error);
     }
     assert!(said.error.contains("No space left"), "{}", said.error);
+    let mut command = session.command(&["--json", "allow", THREE]);
+    let said = Said::of(
+        command
+            .stdout(full().unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap(),
+    );
+    let (decided, _) = said.error.split_once('\n').unwrap();
+    assert_eq!(crate::schema::line(decided)["event"], "decided");
 }
 
 #[test]
