@@ -198,7 +198,7 @@ mod tests {
             grid.write(before);
             grid.write(after);
             assert!(
-                grid.has("1000 questions wait\u{20}"),
+                grid.has("1000 questions wait\u{2500}"),
                 "{cut}: {}",
                 grid.text()
             );
