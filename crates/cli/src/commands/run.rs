@@ -51,10 +51,10 @@ session bus, agents, container engines and terminal multiplexers; other processe
 beyond yours (no sudo), and no other device than null, zero, full, random, urandom and tty.
 
 With --ui desktop each question is a popup with Allow and Deny, unless `terok-clearance notifier`
-runs, which asks it then. With --ui tui, Ctrl-] shows `terok-clearance tui` over the command, which
-waits, and q goes back to it. Else a notice at the terminal tells of a question. Ctrl-] shows it; a
-allows, d denies, n shows the next, q goes back; next to popups, too. Nothing else is read as an
-answer.
+runs, which asks it then; Ctrl-] answers at the terminal, too. With --ui tui, Ctrl-] shows `terok-clearance tui` over the command, which
+waits, and q goes back to it. Else, and with popups that nobody asked for, a notice at the terminal
+tells of a question. Ctrl-] shows it; a allows, d denies, n shows the next, q goes back. Nothing else
+is read as an answer.
 
 Exit status: the command's own; 128 and the signal's number if a signal ended it; 126 if it could
 not be executed, 127 if it was not found, 125 if the sandbox failed.";

@@ -4,10 +4,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::console::{HOTKEY, Terminal, press_until};
 use crate::machine::{Machine, fetch};
 use crate::picture::Picture;
 use crate::scene::API;
@@ -160,6 +162,30 @@ fn run_asks_on_popups_of_its_own() {
         assert!(reaches(&mut shell, API), "it was allowed");
         drop(shell);
     }
+}
+
+/// Who did not say that they look at the desktop may be at the end of a long wire: the terminal
+/// tells of the question, too, and answers it; the popup goes.
+#[test]
+fn run_tells_at_the_terminal_of_what_a_desktop_asks_that_nobody_named() {
+    let user = User::new(None);
+    let machine = Machine::new(&user);
+    let desktop = Desktop::new(Service::Mate);
+    std::fs::write(user.path("work/fetch"), fetch(API)).unwrap();
+    let mut terminal = Terminal::on(&machine, &user);
+    terminal.enter(&format!(
+        "export DBUS_SESSION_BUS_ADDRESS={}",
+        desktop.bus()
+    ));
+    terminal.enter("run --network pasta -- bash --norc");
+    terminal.until("popups ask; Ctrl-] answers here, too");
+    terminal.enter("PS1='I''N> '; sh ./fetch; echo sta\"\"tus=$?");
+    terminal.until("1 question; Ctrl-] to answer");
+    assert_eq!(desktop.popup().popups(), 1);
+    terminal.press(HOTKEY);
+    terminal.until("[q] back to the command");
+    press_until(&mut terminal, "d", "denied", Duration::from_millis(700));
+    desktop.until(|picture| picture.buttons().len() != 2);
 }
 
 /// Nothing is asked twice: where the person's notifier runs, `run` leaves it to that.

@@ -12,6 +12,9 @@
 
 mod choice;
 mod clicks;
+#[path = "../run/console.rs"]
+#[expect(dead_code, reason = "the tests of `run` need more of it")]
+mod console;
 #[path = "../run/machine.rs"]
 #[expect(dead_code, reason = "the tests of `run` need more of it")]
 mod machine;

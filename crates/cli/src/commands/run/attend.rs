@@ -135,8 +135,8 @@ fn set_up(
 ) -> anyhow::Result<(Option<Desk>, Option<Popups>)> {
     let hubs = || Hubs::one(hub.to_owned()).context("listening to the sandbox's questions");
     let (asks, desktop) = match front {
-        Front::Popups(desktop) => (Some(Asks::Quietly), Some(desktop)),
-        Front::Notifier => (Some(Asks::Quietly), None),
+        Front::Popups { desktop, aloud } => (Some(Asks::at_a_prompt(aloud)), Some(desktop)),
+        Front::Notifier { aloud } => (Some(Asks::at_a_prompt(aloud)), None),
         Front::Prompt => (Some(Asks::Aloud), None),
         Front::Screen => (Some(Asks::OnTheScreen), None),
         Front::Nothing => (None, None),

@@ -36,6 +36,13 @@ pub(super) enum Asks {
     OnTheScreen,
 }
 
+impl Asks {
+    /// At a prompt, with notices or without.
+    pub(super) const fn at_a_prompt(aloud: bool) -> Self {
+        if aloud { Self::Aloud } else { Self::Quietly }
+    }
+}
+
 #[derive(Debug)]
 enum Front {
     Nothing,

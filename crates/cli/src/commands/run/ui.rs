@@ -26,10 +26,11 @@ pub(super) enum Ui {
 /// What shows the questions of this sandbox.
 #[derive(Debug)]
 pub(super) enum Front {
-    /// Popups of our own; and the prompt, where there is a terminal.
-    Popups(Box<Desktop>),
-    /// Those of the person's notifier; and the prompt, where there is a terminal.
-    Notifier,
+    /// Popups of our own, and the prompt where there is a terminal; aloud, if nobody said that
+    /// they look at that desktop: they may be at the end of a long wire.
+    Popups { desktop: Box<Desktop>, aloud: bool },
+    /// Those of the person's notifier, and the prompt likewise.
+    Notifier { aloud: bool },
     /// The whole screen.
     Screen,
     /// The prompt.
@@ -58,12 +59,13 @@ impl Ui {
         context: &Context,
     ) -> Result<Front, Failure> {
         let wants_popups = matches!(self, Self::Auto | Self::Desktop);
+        let aloud = self == Self::Auto;
         if !connected {
             return Ok(Front::Nothing);
         }
         // Two would ask everything twice.
         if wants_popups && notifier::is_running(context.environment.private_runtime()?) {
-            return Ok(Front::Notifier);
+            return Ok(Front::Notifier { aloud });
         }
         let popups = match self {
             Self::Desktop => Some(Desktop::reach(context, false).await?),
@@ -71,7 +73,10 @@ impl Ui {
             _ => None,
         };
         Ok(match (popups, self) {
-            (Some(desktop), _) => Front::Popups(Box::new(desktop)),
+            (Some(desktop), _) => Front::Popups {
+                desktop: Box::new(desktop),
+                aloud,
+            },
             (None, Self::Tui) => Front::Screen,
             (None, Self::Auto | Self::Prompt) if terminal => Front::Prompt,
             (None, _) => Front::Nothing,
@@ -83,12 +88,12 @@ impl Front {
     /// Returns what to say about it at the start; `terminal` says whether the command runs at one.
     pub(super) fn words(&self, terminal: bool) -> String {
         let how = match self {
-            Self::Popups(_) if terminal => "popups ask; Ctrl-] answers here, too",
-            Self::Popups(_) => "popups ask",
-            Self::Notifier if terminal => {
+            Self::Popups { .. } if terminal => "popups ask; Ctrl-] answers here, too",
+            Self::Popups { .. } => "popups ask",
+            Self::Notifier { .. } if terminal => {
                 "your `terok-clearance notifier` asks; Ctrl-] answers here, too"
             }
-            Self::Notifier => "your `terok-clearance notifier` asks",
+            Self::Notifier { .. } => "your `terok-clearance notifier` asks",
             Self::Screen => "Ctrl-] shows the questions",
             Self::Prompt => "Ctrl-] answers questions",
             Self::Nothing => {
