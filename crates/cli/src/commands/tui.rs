@@ -70,7 +70,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 (Hubs::one(path).context("watching for the hub")?, place)
             }
         };
-        let options = options(context);
+        let options = options(context, false);
         let stopped = async {
             tokio::select! {
                 status = stop.wait() => status,
@@ -112,13 +112,14 @@ pub(super) fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// Returns how it looks on this terminal.
-pub(super) fn options(context: &Context) -> Options {
+/// Returns how it looks on this terminal; `shares_thread` as in [`Options`].
+pub(super) fn options(context: &Context, shares_thread: bool) -> Options {
     Options {
         theme: Theme {
             color: context.output.colors().stdout,
             unicode: context.environment.unicode(),
         },
         zone: here(),
+        shares_thread,
     }
 }

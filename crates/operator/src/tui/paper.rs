@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -13,22 +14,17 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::stdio::stdout;
 use rustix::termios::ttyname;
 
-/// How long the terminal may take to take anything.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
-
 /// What is to be painted; nothing of it is sent before it is flushed, and nothing when it is dropped.
 #[derive(Debug)]
 pub(super) struct Paper {
     tty: OwnedFd,
     bytes: Vec<u8>,
+    patience: Timespec,
 }
 
 impl Paper {
-    /// Opens the terminal that standard output is.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Opens the terminal that standard output is, which may take so long to take anything.
+    pub(super) fn new(patience: Duration) -> io::Result<Self> {
         // Opened anew: that it does not block is then true for nobody else who has it open.
         let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let by_name = ttyname(stdout(), Vec::new())
@@ -42,6 +38,7 @@ impl Paper {
         Ok(Self {
             tty,
             bytes: Vec::new(),
+            patience: patience.try_into().map_err(io::Error::other)?,
         })
     }
 }
@@ -52,8 +49,8 @@ impl Write for Paper {
         Ok(bytes.len())
     }
 
-    /// Sends it. Fails with [`io::ErrorKind::TimedOut`] where the terminal takes nothing for a
-    /// second; what it took until then is gone.
+    /// Sends it. Fails with [`io::ErrorKind::TimedOut`] where the terminal takes nothing for
+    /// that long; what it took until then is gone.
     fn flush(&mut self) -> io::Result<()> {
         while !self.bytes.is_empty() {
             match rustix::io::write(&self.tty, &self.bytes) {
@@ -61,7 +58,7 @@ impl Write for Paper {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     let mut ready = [PollFd::new(&self.tty, PollFlags::OUT)];
-                    match poll(&mut ready, Some(&PATIENCE)) {
+                    match poll(&mut ready, Some(&self.patience)) {
                         Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
                         Ok(_) | Err(Errno::INTR) => {}
                         Err(error) => return Err(error.into()),

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::input::Input;
 use super::model::{Effect, Model, Msg};
-use super::terminal::Taken;
+use super::terminal::{LONGEST, Taken};
 use super::theme::Theme;
 use crate::clock::{Now, Zone};
 use crate::hubs::{Answers, Hubs};
@@ -25,6 +25,8 @@ pub struct Options {
     pub theme: Theme,
     /// Where the person is.
     pub zone: Zone,
+    /// Whether others work on this thread, whom a terminal that takes nothing must not hold up.
+    pub shares_thread: bool,
 }
 
 /// Why the UI ended.
@@ -42,8 +44,11 @@ pub enum Ended<T> {
 const FRAME: Duration = Duration::from_millis(33);
 /// How long to wait before a terminal that took nothing is painted on again.
 const STALLED: Duration = Duration::from_secs(1);
+/// How long a frame may wait for the terminal where others work on the thread, too.
+const SHARED: Duration = Duration::from_millis(50);
 /// The most news that are taken in before keys have their turn.
 const AT_ONCE: usize = 64;
+
 /// Asks on the terminal that standard input and output are, until the person leaves or `stop`
 /// resolves.
 ///
@@ -93,6 +98,7 @@ pub struct Ui {
     open: Option<Open>,
     start: Instant,
     drawn: Option<Instant>,
+    patience: Duration,
 }
 
 /// What it has of the terminal while it is open.
@@ -136,6 +142,11 @@ impl Ui {
             open: None,
             start: Instant::now(),
             drawn: None,
+            patience: if options.shares_thread {
+                SHARED
+            } else {
+                LONGEST
+            },
         };
         ui.settle();
         ui
@@ -149,7 +160,7 @@ impl Ui {
         if let Some(open) = &mut self.open {
             open.terminal.take_again()?;
         } else {
-            let mut terminal = Taken::take()?;
+            let mut terminal = Taken::take(self.patience)?;
             terminal.mouse(self.model.takes_mouse())?;
             let input = Input::new()?;
             self.open = Some(Open { terminal, input });

@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
@@ -19,6 +20,9 @@ const LEAVE: &[u8] = b"\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?10
 const MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const NO_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
+/// How long anything may wait for the terminal.
+pub(super) const LONGEST: Duration = Duration::from_secs(1);
+
 const CLEAR: &[u8] = b"\x1b[0m\x1b[2J";
 
 /// What the terminal was before we took it; none, it is not taken.
@@ -30,11 +34,12 @@ pub(super) type Backend = CrosstermBackend<Paper>;
 pub(super) struct Taken {
     pub(super) screen: Terminal<Backend>,
     mouse: bool,
+    patience: Duration,
 }
 
 impl Taken {
-    /// Takes the terminal that standard input and output are.
-    pub(super) fn take() -> io::Result<Self> {
+    /// Takes the terminal that standard input and output are; a frame may wait for it so long.
+    pub(super) fn take(patience: Duration) -> io::Result<Self> {
         if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
             return Err(io::Error::other(
                 "standard input and output are no terminal",
@@ -42,7 +47,8 @@ impl Taken {
         }
         give_back_at_a_panic();
         let mut taken = Self {
-            screen: painter()?,
+            screen: painter(patience)?,
+            patience,
             mouse: true,
         };
         taken.take_again()?;
@@ -69,7 +75,7 @@ impl Taken {
 
     /// Clears the screen, so that all of it is drawn anew, in the size that the window has now.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        self.screen = painter()?;
+        self.screen = painter(self.patience)?;
         Ok(())
     }
 
@@ -105,9 +111,9 @@ impl Taken {
 ///
 /// ratatui can clear and resize by itself, but asks the terminal for the cursor's place to do so,
 /// and waits for an answer that the reader of the keys may get first.
-fn painter() -> io::Result<Terminal<Backend>> {
+fn painter(patience: Duration) -> io::Result<Terminal<Backend>> {
     let size = tcgetwinsize(stdout())?;
-    let mut out = Paper::new()?;
+    let mut out = Paper::new(patience)?;
     out.write_all(CLEAR)?;
     let area = Rect::new(0, 0, size.ws_col, size.ws_row);
     let options = TerminalOptions {
@@ -158,7 +164,7 @@ fn give_back_at_a_panic() {
 
 fn write(bytes: &[u8]) -> io::Result<()> {
     // Not by way of `io::stdout`, whose lock a panic may hold.
-    let mut out = Paper::new()?;
+    let mut out = Paper::new(LONGEST)?;
     out.write_all(bytes)?;
     out.flush()
 }
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     #[ignore = "it panics, on purpose, on the terminal that another test gives it"]
     fn panics_on_the_other_screen() {
-        let mut taken = Taken::take().unwrap();
+        let mut taken = Taken::take(LONGEST).unwrap();
         let raw = tcgetattr(stdin()).unwrap();
         assert!(!raw.local_modes.contains(LocalModes::ICANON));
         taken

@@ -146,7 +146,7 @@ impl Answers {
             Where::Desktop => Some(Desktop::reach(context, false).await?),
             Where::Auto => Desktop::at_hand(context).await,
             Where::Tui => {
-                let ui = Ui::new(hubs()?, "the demo", tui::options(context));
+                let ui = Ui::new(hubs()?, "the demo", tui::options(context, false));
                 return Ok(Self::At(Front::Screen(Box::new(ui))));
             }
             Where::Prompt => None,

@@ -84,7 +84,7 @@ impl Desk {
         let front = match asks {
             None => Front::Nothing,
             Some((Asks::OnTheScreen, hubs)) => Front::Screen(Box::new(Screen {
-                ui: Ui::new(hubs, "this command", tui::options(context)),
+                ui: Ui::new(hubs, "this command", tui::options(context, true)),
                 wanted: false,
                 notices: Notices::default(),
                 newest: None,
