@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -77,20 +77,36 @@ fn has_ended(process: impl AsFd) -> bool {
     poll(&mut ended, Some(&limit)).unwrap() == 1
 }
 
-#[test]
-fn a_terminal_that_takes_nothing_stops_no_signal() {
-    let session = Session::new();
+/// A terminal of its own: our end, and the program's.
+fn terminal(ws_row: u16, ws_col: u16) -> (File, OwnedFd) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).unwrap();
     unlockpt(&master).unwrap();
     let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
     let size = Winsize {
-        ws_row: 100,
-        ws_col: 300,
+        ws_row,
+        ws_col,
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
     tcsetwinsize(&slave, size).unwrap();
+    (File::from(master), slave)
+}
+
+/// Reads what is painted until `text` is.
+fn until(master: &mut File, text: &str) {
+    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
+    while !shown.contains(text) {
+        let count = master.read(&mut bytes).unwrap();
+        assert_ne!(count, 0, "{shown}");
+        shown += &String::from_utf8_lossy(&bytes[..count]);
+    }
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_stops_no_signal() {
+    let session = Session::new();
+    let (mut master, slave) = terminal(100, 300);
     let mut child = Command::new(PROGRAM)
         .arg("tui")
         .env("XDG_RUNTIME_DIR", session.runtime())
@@ -102,18 +118,12 @@ fn a_terminal_that_takes_nothing_stops_no_signal() {
         .unwrap();
     let pid = Pid::from_child(&child);
     let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-    let mut master = File::from(master);
-    let mut shown = Vec::new();
-    while !shown.windows(10).any(|words| words == b"No hub yet") {
-        let mut bytes = [0; 4096];
-        let count = master.read(&mut bytes).unwrap();
-        shown.extend_from_slice(&bytes[..count]);
-    }
+    until(&mut master, "No hub yet");
     // From here on nobody reads. A page and back again, until the terminal is full: what is
     // pressed then is no longer taken.
     rustix::io::ioctl_fionbio(&master, true).unwrap();
     let mut pages = [b"?", b"q"].iter().cycle();
-    let full = |slave: &std::os::fd::OwnedFd| {
+    let full = |slave: &OwnedFd| {
         let mut ready = [PollFd::new(slave, PollFlags::OUT)];
         let now = Timespec::default();
         poll(&mut ready, Some(&now)).unwrap() == 0
@@ -136,17 +146,7 @@ fn a_terminal_that_takes_nothing_stops_no_signal() {
 #[test]
 fn a_terminal_that_goes_away_without_a_word_ends_it_too() {
     let session = Session::new();
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
-    let size = Winsize {
-        ws_row: 24,
-        ws_col: 80,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    tcsetwinsize(&slave, size).unwrap();
+    let (mut master, slave) = terminal(24, 80);
     let mut child = Command::new("setsid")
         .args(["--wait", PROGRAM, "tui"])
         .env("XDG_RUNTIME_DIR", session.runtime())
@@ -157,12 +157,7 @@ fn a_terminal_that_goes_away_without_a_word_ends_it_too() {
         .spawn()
         .unwrap();
     drop(slave);
-    let mut master = File::from(master);
-    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
-    while !shown.contains("Waiting for you") {
-        let count = master.read(&mut bytes).unwrap();
-        shown += &String::from_utf8_lossy(&bytes[..count]);
-    }
+    until(&mut master, "Waiting for you");
     let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
     drop(master);
     assert!(has_ended(&process), "it still runs");
