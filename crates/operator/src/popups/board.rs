@@ -33,6 +33,7 @@ const QUIET: Duration = Duration::from_secs(30);
 const RECOUNT: Duration = Duration::from_secs(1);
 /// How long to wait when the desktop took nothing.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
+
 /// A place on the screen: what is posted there later takes the place of what was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u64);

@@ -9,15 +9,16 @@ use std::io;
 use std::time::Duration;
 
 use crossterm::event::Event;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::OFlags;
 use rustix::stdio::stdin;
-use rustix::termios::{QueueSelector, tcflush, ttyname};
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::frames::Frames;
+use super::terminal;
 
 /// How long Escape may be the beginning of something longer: what a terminal sends in one piece
 /// comes in two over a network.
@@ -37,11 +38,7 @@ pub(super) struct Input {
 impl Input {
     /// Starts to read; what was typed before does not count.
     pub(super) fn new() -> io::Result<Self> {
-        // Opened anew: that it does not block is then true for nobody else who has it open.
-        let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let name = ttyname(stdin(), Vec::new())?;
-        let tty = open(name.as_c_str(), flags, Mode::empty())
-            .or_else(|_not_ours_by_name| open(c"/dev/tty", flags, Mode::empty()))?;
+        let tty = terminal::open_anew(stdin(), OFlags::RDONLY)?;
         tcflush(&tty, QueueSelector::IFlush)?;
         Ok(Self {
             tty: pipe::Receiver::from_owned_fd_unchecked(tty)?,

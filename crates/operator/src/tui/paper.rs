@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::OFlags;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::stdio::stdout;
-use rustix::termios::ttyname;
+
+use super::terminal;
 
 /// What is to be painted; nothing of it is sent before it is flushed, and nothing when it is dropped.
 #[derive(Debug)]
@@ -25,12 +26,7 @@ pub(super) struct Paper {
 impl Paper {
     /// Opens the terminal that standard output is, which may take so long to take anything.
     pub(super) fn new(patience: Duration) -> io::Result<Self> {
-        // Opened anew: that it does not block is then true for nobody else who has it open.
-        let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let by_name = ttyname(stdout(), Vec::new())
-            .and_then(|name| open(name.as_c_str(), flags, Mode::empty()))
-            .or_else(|_not_ours_by_name| open(c"/dev/tty", flags, Mode::empty()));
-        let tty = match by_name {
+        let tty = match terminal::open_anew(stdout(), OFlags::WRONLY) {
             Ok(tty) => tty,
             // It may block, then.
             Err(_) => fcntl_dupfd_cloexec(stdout(), 3)?,

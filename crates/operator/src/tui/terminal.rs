@@ -2,15 +2,19 @@
 //! The terminal while the UI has it, and how it gets it back: at the end, at a panic, at a stop.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
 use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
+use rustix::termios::{
+    OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, ttyname,
+};
 
 use super::paper::Paper;
 
@@ -105,6 +109,15 @@ impl Taken {
         self.take_again()?;
         Ok(true)
     }
+}
+
+/// Opens the terminal behind `fd` once more, for `access`, so that it does not block: that is then
+/// true for nobody else who has it open.
+pub(super) fn open_anew(fd: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = access | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    ttyname(fd, Vec::new())
+        .and_then(|name| open(name.as_c_str(), flags, Mode::empty()))
+        .or_else(|_not_ours_by_name| open(c"/dev/tty", flags, Mode::empty()))
 }
 
 /// Returns what clears the screen and then paints on it, in the size that it has now.
