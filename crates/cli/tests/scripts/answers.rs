@@ -18,33 +18,21 @@ fn what_took_effect_is_said_even_where_standard_output_takes_nothing() {
     let _helper = session.helper("");
     let _serve = session.serve();
     session.report(&["one.example", "two.example", "three.example"]);
-    let full = || std::fs::File::options().write(true).open("/dev/full");
-    let mut command = session.command(&["allow", ONE, TWO]);
-    let said = Said::of(
-        command
-            .stdout(full().unwrap())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-            .wait_with_output()
-            .unwrap(),
-    );
+    let into_full = |args: &[&str]| {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut command = session.command(args);
+        let command = command.stdout(full.unwrap()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        Said::of(child.wait_with_output().unwrap())
+    };
+    let said = into_full(&["allow", ONE, TWO]);
     assert_eq!(said.status, 1);
     for id in [ONE, TWO] {
         let told = format!("{id}: allowed: EVERY port and protocol of");
         assert!(said.error.contains(&told), "{}", said.error);
     }
     assert!(said.error.contains("No space left"), "{}", said.error);
-    let mut command = session.command(&["--json", "allow", THREE]);
-    let said = Said::of(
-        command
-            .stdout(full().unwrap())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-            .wait_with_output()
-            .unwrap(),
-    );
+    let said = into_full(&["--json", "allow", THREE]);
     let (decided, _) = said.error.split_once('\n').unwrap();
     assert_eq!(crate::schema::line(decided)["event"], "decided");
 }
