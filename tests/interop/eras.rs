@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use terok_clearance::socket::{Layout, Sockets};
+use terok_clearance::socket::{HubSocketPaths, SocketLayout};
 
 use crate::harness::{
     CONTAINER, Place, Running, Stack, Subscriber, Wire, pending, report, while_repeating,
@@ -17,7 +17,7 @@ const REQUEST: &str = "0123456789ab:1";
 
 /// What our hub says of a question and of a firewall that is off, in the words of `era`.
 async fn words_of(place: &Place) -> (Value, Value) {
-    let sockets = place.runtime().classic();
+    let sockets = place.runtime().shared_hub_sockets();
     let mut events = Subscriber::at(&sockets).await;
     let asked = events
         .blocked(&sockets, &pending(REQUEST, "api.example.com"))
@@ -29,7 +29,7 @@ async fn words_of(place: &Place) -> (Value, Value) {
 }
 
 async fn described(place: &Place) -> String {
-    let mut calls = Wire::connect(&place.runtime().classic().hub).await;
+    let mut calls = Wire::connect(&place.runtime().shared_hub_sockets().hub).await;
     let name = json!({"interface": "org.terok.Clearance1"});
     let reply = calls
         .call("org.varlink.service.GetInterfaceDescription", name)
@@ -92,7 +92,7 @@ async fn clients_of_today_take_eras_b_and_d_alone() {
             let place = Place::new();
             let _hub = place.our_hub(&["--era", era]).await;
             place.report(&[pending(REQUEST, "api.example.com")]).await;
-            let socket = place.runtime().classic().hub;
+            let socket = place.runtime().shared_hub_sockets().hub;
             let socket = socket.to_str().unwrap();
             let mut client = Running::start(&mut place.script(stack, "client.py", &[socket]));
             assert_eq!(client.json().await, json!({"started": true}));
@@ -109,10 +109,10 @@ async fn clients_of_today_take_eras_b_and_d_alone() {
 }
 
 /// Removes what a supervisor removes when it ends: the sockets, and in layout D their directories.
-fn cleared(place: &Place, sockets: &Sockets, layout: Layout) {
+fn cleared(place: &Place, sockets: &HubSocketPaths, layout: SocketLayout) {
     for socket in [&sockets.hub, &sockets.ingester] {
         std::fs::remove_file(socket).ok();
-        if layout == Layout::D {
+        if layout == SocketLayout::D {
             std::fs::remove_dir(socket.parent().unwrap()).unwrap();
         }
     }
@@ -133,12 +133,12 @@ async fn hub_is(prompt: &mut Running, socket: &Path, state: &str) -> Value {
 #[tokio::test]
 async fn our_prompt_finds_their_hubs_when_they_come_and_misses_them_when_they_go() {
     for stack in Stack::ALL {
-        for layout in [Some(Layout::C), Some(Layout::D), None] {
+        for layout in [Some(SocketLayout::C), Some(SocketLayout::D), None] {
             let place = Place::new();
             let container = CONTAINER.parse().unwrap();
             let sockets = match layout {
-                Some(layout) => place.runtime().of(&container, layout),
-                None => place.runtime().classic(),
+                Some(layout) => place.runtime().sandbox_sockets(&container, layout),
+                None => place.runtime().shared_hub_sockets(),
             };
             // No socket, and no directory on the way to one.
             let mut prompt = Running::start(&mut place.ours(&["--json", "clearance"]));
@@ -190,7 +190,7 @@ async fn our_prompt_returns_to_a_hub_that_left_its_socket_behind() {
         let place = Place::new();
         let sockets = place
             .runtime()
-            .of(&CONTAINER.parse().unwrap(), stack.layout());
+            .sandbox_sockets(&CONTAINER.parse().unwrap(), stack.layout());
         let mut prompt = Running::start(&mut place.ours(&["--json", "clearance"]));
         prompt.json_where("event", "ready").await;
         for _ in 0..2 {
@@ -208,10 +208,12 @@ async fn our_prompt_returns_to_a_hub_that_left_its_socket_behind() {
 #[tokio::test]
 async fn our_hub_makes_its_directories_as_private_as_theirs() {
     for stack in Stack::ALL {
-        for layout in [Layout::C, Layout::D] {
+        for layout in [SocketLayout::C, SocketLayout::D] {
             let modes = async |ours: bool| {
                 let place = Place::new();
-                let sockets = place.runtime().of(&CONTAINER.parse().unwrap(), layout);
+                let sockets = place
+                    .runtime()
+                    .sandbox_sockets(&CONTAINER.parse().unwrap(), layout);
                 let _hub = if ours {
                     place.our_hub_at(&sockets).await
                 } else {

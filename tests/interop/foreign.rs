@@ -13,7 +13,7 @@ async fn run(script: &str) -> Vec<String> {
     place
         .report(&[pending(two[0], "api.example.com"), pending(two[1], "")])
         .await;
-    let socket = place.runtime().classic().hub;
+    let socket = place.runtime().shared_hub_sockets().hub;
     let socket = socket.to_str().unwrap();
     let mut client = Running::start(&mut place.script(Stack::V0_8_1, script, &[socket]));
     client.until("ok\n").await;

@@ -196,7 +196,7 @@ async fn the_servers_end_well_at_either_signal() {
             ] {
                 let mut server = Running::start(&mut command);
                 server.until_error(ready).await;
-                let classic = place.runtime().classic();
+                let classic = place.runtime().shared_hub_sockets();
                 let socket = match verb {
                     "serve" => classic.hub,
                     _ => classic.verdict,
@@ -250,7 +250,7 @@ async fn asked(stack: Stack) -> (Place, Running, Running) {
         Stack::V0_7_0 => under.join("0123456789ab.sock"),
         _ => under.join("0123456789ab/hub.sock"),
     };
-    let classic = place.runtime().classic();
+    let classic = place.runtime().shared_hub_sockets();
     let mut command = place.ours_as("terok-clearance-hub", &["serve-verdict"]);
     let helper = place
         .serve(command.args(["--shield", "/bin/true"]), &[classic.verdict])

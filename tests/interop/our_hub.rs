@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use terok_clearance::socket::{Layout, Sockets};
+use terok_clearance::socket::{HubSocketPaths, SocketLayout};
 
 use crate::harness::{
     CONTAINER, Place, Running, Shield, Side, Stack, pending, report, while_repeating,
@@ -25,7 +25,7 @@ async fn their_client_hears_every_event_and_answers() {
         let shield = Shield::within(&place.path().join("shield"));
         let _helper = place.our_helper(&shield).await;
         let _hub = place.our_hub(&[]).await;
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let socket = sockets.hub.to_str().unwrap();
         let mut client = Running::start(&mut place.script(stack, "client.py", &[socket]));
         assert_eq!(client.json().await, json!({"started": true}));
@@ -152,7 +152,7 @@ async fn drawn(stack: Stack, hub: Side) -> Vec<Value> {
     let shield = Shield::within(&place.path().join("shield"));
     let _helper = place.our_helper(&shield).await;
     let _hub = place.hub(hub).await;
-    let sockets = place.runtime().classic();
+    let sockets = place.runtime().shared_hub_sockets();
     let socket = sockets.hub.to_str().unwrap();
     let mut popups = Running::start(&mut place.script(stack, "subscriber.py", &[socket]));
     let up = state("shield_up");
@@ -330,13 +330,13 @@ async fn side_by_side(stack: Stack, hub: Side) {
 }
 
 /// Returns where the release of `stack` has the sockets of a sandbox.
-fn sockets_of(place: &Place, stack: Stack, container: &str) -> Sockets {
+fn sockets_of(place: &Place, stack: Stack, container: &str) -> HubSocketPaths {
     place
         .runtime()
-        .of(&container.parse().unwrap(), stack.layout())
+        .sandbox_sockets(&container.parse().unwrap(), stack.layout())
 }
 
-async fn helper_at(place: &Place, sockets: &Sockets, shield: &Shield) -> Running {
+async fn helper_at(place: &Place, sockets: &HubSocketPaths, shield: &Shield) -> Running {
     let verdict = sockets.verdict.to_str().unwrap();
     let args = [
         "serve-verdict",

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use terok_clearance::socket::Sockets;
+use terok_clearance::socket::HubSocketPaths;
 use tokio::process::Command;
 
 use crate::harness::{
@@ -118,7 +118,7 @@ async fn their_reader_tells_our_hub() {
         let place = Place::new();
         network::shield(&place, stack).await;
         let container = CONTAINER.parse().unwrap();
-        let sockets: Sockets = place.runtime().of(&container, stack.layout());
+        let sockets: HubSocketPaths = place.runtime().sandbox_sockets(&container, stack.layout());
         let _hub = place.our_hub_at(&sockets).await;
         let mut subscriber = Subscriber::at(&sockets).await;
         let id = format!("--container-id={FULL}");
@@ -152,7 +152,7 @@ async fn our_reader_tells_their_hub_and_the_answer_reaches_the_shield() {
         let shield = Shield::within(&place.path().join("recording"));
         let _helper = place.their_helper(stack, &shield).await;
         let _hub = place.their_hub(stack).await;
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let hub = sockets.hub.to_str().unwrap();
         let mut client = Running::start(&mut place.script(stack, "client.py", &[hub]));
         assert_eq!(client.json().await, json!({"started": true}));

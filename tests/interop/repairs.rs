@@ -18,9 +18,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use terok_clearance::socket::Layout;
-use terok_clearance::varlink::{CallError, Connection};
-use terok_clearance::wire::clearance1::{self, Applied, Verdict, VerdictError};
+use terok_clearance::socket::SocketLayout;
+use terok_clearance::varlink::{CallError, VarlinkConnection};
+use terok_clearance::wire::clearance1::{
+    self, Clearance1VerdictReply, VerdictError, VerdictParameters,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::time::interval;
@@ -54,9 +56,11 @@ impl Whose {
 /// finds the classic one.
 fn terminal(place: &Place) -> Running {
     let runtime = place.runtime();
-    let socket = runtime.of(&CONTAINER.parse().unwrap(), Layout::D).hub;
+    let socket = runtime
+        .sandbox_sockets(&CONTAINER.parse().unwrap(), SocketLayout::D)
+        .hub;
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
-    symlink(runtime.classic().hub, socket).unwrap();
+    symlink(runtime.shared_hub_sockets().hub, socket).unwrap();
     Running::start(&mut place.theirs(STACK, "terok-clearance-hub", &["clearance"]))
 }
 
@@ -97,7 +101,7 @@ async fn heard(place: &Place, listener: &mut Running, word: &str) {
 
 /// Starts our prompt in JSON, and returns it once it is ready and the hub hears it.
 async fn prompt(place: &Place) -> Running {
-    let hub = place.runtime().classic().hub;
+    let hub = place.runtime().shared_hub_sockets().hub;
     let mut command = place.ours(&["--json", "clearance", "--socket", hub.to_str().unwrap()]);
     let mut prompt = Running::start(&mut command);
     event(&mut prompt, "ready").await;
@@ -131,16 +135,16 @@ async fn write(ingester: &Path, lines: &[Value]) {
 
 /// Answers `allow` the way the older interface does, and returns the hub's refusal, if it is one.
 async fn verdict(hub: &Path, request: &str, dest: &str) -> Result<(), VerdictError> {
-    let mut connection = Connection::connect(hub).await.unwrap();
+    let mut connection = VarlinkConnection::connect(hub).await.unwrap();
     let (container, _) = request.split_once(':').unwrap();
-    let verdict = Verdict {
+    let verdict = VerdictParameters {
         container: container.to_owned(),
         request_id: request.to_owned(),
         dest: dest.to_owned(),
         action: "allow".to_owned(),
     };
     match connection.call(clearance1::VERDICT, &verdict).await {
-        Ok(Applied { ok }) => {
+        Ok(Clearance1VerdictReply { ok }) => {
             assert!(ok);
             Ok(())
         }
@@ -157,6 +161,6 @@ fn unknown(request: &str) -> Result<(), VerdictError> {
 
 /// The classic hub's sockets: where people connect, and where readers do.
 fn classic(place: &Place) -> (PathBuf, PathBuf) {
-    let classic = place.runtime().classic();
+    let classic = place.runtime().shared_hub_sockets();
     (classic.hub, classic.ingester)
 }

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use terok_clearance::socket::{Layout, RuntimeDir, Sockets};
+use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
@@ -27,7 +27,7 @@ struct World {
     stack: Stack,
     reader: Side,
     container: Container,
-    sockets: Sockets,
+    sockets: HubSocketPaths,
     _parts: [Running; 2],
 }
 
@@ -174,7 +174,7 @@ impl Client {
         Self::of(&world.machine, &world.sockets).await
     }
 
-    async fn of(machine: &Rootless, sockets: &Sockets) -> Self {
+    async fn of(machine: &Rootless, sockets: &HubSocketPaths) -> Self {
         let socket = sockets.hub.to_str().unwrap();
         let mut client = Running::start(&mut machine.script("client.py", &[socket, "errors"]));
         assert_eq!(client.json().await, json!({"started": true}));
@@ -266,8 +266,8 @@ async fn internet(machine: &Rootless) {
     }
 }
 
-async fn serve_hub(machine: &Rootless, sockets: &Sockets, by: Side) -> Running {
-    let Sockets {
+async fn serve_hub(machine: &Rootless, sockets: &HubSocketPaths, by: Side) -> Running {
+    let HubSocketPaths {
         hub,
         ingester,
         verdict,
@@ -288,7 +288,7 @@ async fn serve_hub(machine: &Rootless, sockets: &Sockets, by: Side) -> Running {
     machine.serve(command, &[hub, ingester]).await
 }
 
-async fn helper(machine: &Rootless, sockets: &Sockets, by: Side) -> Running {
+async fn helper(machine: &Rootless, sockets: &HubSocketPaths, by: Side) -> Running {
     let socket = sockets.verdict.to_str().unwrap();
     let command = match by {
         Side::Ours => {
@@ -369,7 +369,7 @@ struct Pair {
 }
 
 impl Pair {
-    async fn new(machine: &Rootless, sockets: &Sockets, by: Side) -> Self {
+    async fn new(machine: &Rootless, sockets: &HubSocketPaths, by: Side) -> Self {
         let helper = helper(machine, sockets, by).await;
         let hub = serve_hub(machine, sockets, by).await;
         let mut client = Client::of(machine, sockets).await;
@@ -422,8 +422,8 @@ async fn what_the_real_program_says_is_told_alike() {
     let container = machine.create("box").await;
     machine.start(&container).await;
     let id = container.id.short();
-    let elsewhere =
-        RuntimeDir::new("/run/user/1000").of(&"0123456789ab".parse().unwrap(), Layout::D);
+    let elsewhere = RuntimeDir::new("/run/user/1000")
+        .sandbox_sockets(&"0123456789ab".parse().unwrap(), SocketLayout::D);
     let mut us = Pair::new(&machine, &machine.sockets(&container), Side::Ours).await;
     let mut them = Pair::new(&machine, &elsewhere, THEIRS).await;
     // No name server answers there.

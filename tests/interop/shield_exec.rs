@@ -6,8 +6,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use terok_clearance::varlink::Connection;
-use terok_clearance::wire::verdict1::{APPLY, Applied, Apply};
+use terok_clearance::varlink::VarlinkConnection;
+use terok_clearance::wire::verdict1::{APPLY, ApplyParameters, ApplyReply};
 
 use crate::harness::{Place, Running, Stack};
 
@@ -43,7 +43,7 @@ impl Helper {
     /// Starts ours, running `program`.
     async fn ours(program: &Path) -> Self {
         let place = Place::new();
-        let socket = place.runtime().classic().verdict;
+        let socket = place.runtime().shared_hub_sockets().verdict;
         let args = ["serve-verdict", "--shield", program.to_str().unwrap()];
         let mut command = place.ours(&args);
         let server = place.serve(&mut command, std::slice::from_ref(&socket));
@@ -54,7 +54,7 @@ impl Helper {
     /// Starts the Python stack's, running `program`.
     async fn theirs(program: &Path) -> Self {
         let place = Place::new();
-        let socket = place.runtime().classic().verdict;
+        let socket = place.runtime().shared_hub_sockets().verdict;
         let args = [&socket, program].map(|path| path.to_str().unwrap());
         let mut command = place.script(Stack::V0_8_1, "verdict_server.py", &args);
         let server = place.serve(&mut command, std::slice::from_ref(&socket));
@@ -71,14 +71,14 @@ impl Helper {
     }
 
     /// Orders something: the action, the container, the destination.
-    async fn order(&self, [action, container, dest]: [&str; 3]) -> Applied {
+    async fn order(&self, [action, container, dest]: [&str; 3]) -> ApplyReply {
         let [action, container, dest] = [action, container, dest].map(str::to_owned);
-        let apply = Apply {
+        let apply = ApplyParameters {
             container,
             dest,
             action,
         };
-        let mut connection = Connection::connect(&self.socket).await.unwrap();
+        let mut connection = VarlinkConnection::connect(&self.socket).await.unwrap();
         connection.call(APPLY, &apply).await.unwrap()
     }
 }
@@ -90,9 +90,9 @@ fn program(place: &Place) -> PathBuf {
     path
 }
 
-fn said(ok: bool, stderr: &str) -> Applied {
+fn said(ok: bool, stderr: &str) -> ApplyReply {
     let stderr = stderr.to_owned();
-    Applied { ok, stderr }
+    ApplyReply { ok, stderr }
 }
 
 #[tokio::test]
@@ -378,7 +378,7 @@ async fn where_the_program_is_looked_for() {
         let packages = packages.path().join("site-packages");
         let search = format!("{}:/usr/bin:/bin", path.display());
 
-        let socket = home.runtime().classic().verdict;
+        let socket = home.runtime().shared_hub_sockets().verdict;
         let mut serve = home.command(&ours);
         serve.arg("serve-verdict").env("PATH", &search);
         let server = home.serve(&mut serve, std::slice::from_ref(&socket));
@@ -387,7 +387,7 @@ async fn where_the_program_is_looked_for() {
         assert_eq!(ours.order(order).await, expected, "ours, {installed}");
 
         let home = Place::new();
-        let socket = home.runtime().classic().verdict;
+        let socket = home.runtime().shared_hub_sockets().verdict;
         let mut serve = home.command(&python);
         serve
             .args(["-m", "terok_clearance.cli.main", "serve-verdict"])

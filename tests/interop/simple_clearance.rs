@@ -6,7 +6,7 @@ mod container;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use terok_clearance::socket::Layout;
+use terok_clearance::socket::SocketLayout;
 use tokio::net::UnixListener;
 use tokio::process::Command;
 
@@ -147,7 +147,7 @@ async fn a_hub_that_serves_the_container_is_not_raced_where_the_original_races_i
             container.place.their_hub(container.stack).await
         };
         let said = refused(&mut container.ours(&[])).await;
-        let socket = container.place.runtime().classic().hub;
+        let socket = container.place.runtime().shared_hub_sockets().hub;
         let expected = format!("a hub serves it: process {}", hub.pid().as_raw_nonzero());
         assert!(said.contains(&expected), "{said}");
         assert!(said.contains(socket.to_str().unwrap()), "{said}");
@@ -167,8 +167,8 @@ async fn a_hub_that_serves_the_container_is_not_raced_where_the_original_races_i
 async fn a_hub_of_its_own_is_found_in_each_layout_and_a_dead_socket_is_none() {
     let container = Container::new(Stack::V0_8_1);
     let id = ID.parse().unwrap();
-    for layout in [Layout::C, Layout::D] {
-        let path = container.place.runtime().of(&id, layout).hub;
+    for layout in [SocketLayout::C, SocketLayout::D] {
+        let path = container.place.runtime().sandbox_sockets(&id, layout).hub;
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let hub = UnixListener::bind(&path).unwrap();
         let said = refused(&mut container.ours(&[])).await;

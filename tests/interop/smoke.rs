@@ -10,7 +10,7 @@ async fn every_stack_hears_our_hub() {
     for stack in Stack::ALL {
         let place = Place::new();
         let _hub = place.our_hub(&[]).await;
-        let socket = place.runtime().classic().hub;
+        let socket = place.runtime().shared_hub_sockets().hub;
         let mut client =
             Running::start(&mut place.script(stack, "client.py", &[socket.to_str().unwrap()]));
         assert_eq!(client.json().await, json!({"started": true}));

@@ -5,11 +5,11 @@
 use operator::hubs::Hubs;
 use operator::inbox::News;
 use serde_json::json;
-use terok_clearance::client::{AnswerError, Client, Events, Speaks, Update};
-use terok_clearance::socket::Layout;
-use terok_clearance::wire::clearance1::Verdict;
+use terok_clearance::client::{AnswerError, Client, EventStream, ProtocolVersion, StreamUpdate};
+use terok_clearance::socket::SocketLayout;
+use terok_clearance::wire::clearance1::VerdictParameters;
 use terok_clearance::wire::clearance2::{DecideError, Event, Request};
-use terok_clearance::{Resolution, Scope, ShieldState};
+use terok_clearance::{DecisionAction, Scope, ShieldState};
 
 use crate::harness::{
     CONTAINER, Place, Running, Shield, Stack, Wire, pending, report, while_repeating,
@@ -17,12 +17,12 @@ use crate::harness::{
 
 const REQUEST: &str = "0123456789ab:1";
 
-async fn event(events: &mut Events) -> Event {
+async fn event(events: &mut EventStream) -> Event {
     loop {
         match events.next().await {
-            Update::Event(event) => return event,
-            Update::Connected(speaks) => assert_eq!(speaks, Speaks::Clearance1),
-            Update::Disconnected { reason, .. } => panic!("{reason}"),
+            StreamUpdate::Event(event) => return event,
+            StreamUpdate::Connected(speaks) => assert_eq!(speaks, Speaks::Clearance1),
+            StreamUpdate::Disconnected { reason, .. } => panic!("{reason}"),
         }
     }
 }
@@ -37,11 +37,11 @@ async fn our_client_understands_and_answers_it() {
 async fn understood_and_answered(stack: Stack) {
     let place = Place::new();
     let _hub = place.their_hub(stack).await;
-    let socket = place.runtime().classic().hub;
+    let socket = place.runtime().shared_hub_sockets().hub;
     let (client, mut events) = Client::start(socket).await.unwrap();
     // That hub says nothing to a new subscriber, so only an event tells that it is heard.
     let up = json!({"type": "shield_up", "container": "0123456789ab"});
-    let sockets = place.runtime().classic();
+    let sockets = place.runtime().shared_hub_sockets();
     let heard = while_repeating(&sockets.ingester, &up, event(&mut events)).await;
     assert!(
         matches!(
@@ -66,7 +66,7 @@ async fn understood_and_answered(stack: Stack) {
     assert_eq!(request.dest.as_str(), "api.example.com");
     assert_eq!(request.scope, Scope::whole(request.dest.clone()));
     // No verdict helper runs, so the hub cannot carry the answer out, and says so twice.
-    let refused = client.decide(&request, Resolution::Allow, None).await;
+    let refused = client.decide(&request, DecisionAction::Allow, None).await;
     let Err(AnswerError::Refused(DecideError::EnforcementFailed { reason, .. })) = refused else {
         panic!("{refused:?}");
     };
@@ -89,7 +89,7 @@ async fn understood_and_answered(stack: Stack) {
         matches!(&withdrawn, Event::Withdrawn { .. }),
         "{withdrawn:?}"
     );
-    let refused = client.decide(&request, Resolution::Allow, None).await;
+    let refused = client.decide(&request, DecisionAction::Allow, None).await;
     let Err(AnswerError::Refused(DecideError::NoSuchRequest { request: unknown })) = refused else {
         panic!("{refused:?}");
     };
@@ -103,7 +103,7 @@ async fn our_client_knows_each_of_its_refusals() {
         let shield = Shield::within(&place.path().join("shield"));
         let _helper = place.their_helper(stack, &shield).await;
         let _hub = place.their_hub(stack).await;
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let (client, mut events) = Client::start(&sockets.hub).await.unwrap();
         let up = json!({"type": "shield_up", "container": CONTAINER});
         while_repeating(&sockets.ingester, &up, event(&mut events)).await;
@@ -113,12 +113,14 @@ async fn our_client_knows_each_of_its_refusals() {
                 break asked;
             }
         };
-        let answer =
-            async |request: &Request| match client.decide(request, Resolution::Allow, None).await {
-                Ok(decision) => Ok(decision),
-                Err(AnswerError::Refused(refusal)) => Err(refusal),
-                Err(other) => panic!("{stack:?}: {other}"),
-            };
+        let answer = async |request: &Request| match client
+            .decide(request, DecisionAction::Allow, None)
+            .await
+        {
+            Ok(decision) => Ok(decision),
+            Err(AnswerError::Refused(refusal)) => Err(refusal),
+            Err(other) => panic!("{stack:?}: {other}"),
+        };
         // Unknown, elsewhere, another sandbox: each is told by its own error.
         let mut unknown = (*asked).clone();
         unknown.id = "web:9".parse().unwrap();
@@ -129,7 +131,7 @@ async fn our_client_knows_each_of_its_refusals() {
         );
         let mut elsewhere = (*asked).clone();
         elsewhere.dest = "x.example".parse().unwrap();
-        elsewhere.scope = Scope::whole(elsewhere.dest.clone());
+        elsewhere.scope = Scope::whole_dest(elsewhere.dest.clone());
         let mut other = (*asked).clone();
         other.container = "web".parse().unwrap();
         for (request, differs, should_be, is) in [
@@ -149,7 +151,7 @@ async fn our_client_knows_each_of_its_refusals() {
             );
         }
         // An action that is none has no word in the newer interface; it is passed on as it is.
-        let accept = Verdict {
+        let accept = VerdictParameters {
             container: CONTAINER.to_owned(),
             request_id: REQUEST.to_owned(),
             dest: "api.example.com".to_owned(),
@@ -161,9 +163,11 @@ async fn our_client_knows_each_of_its_refusals() {
         };
         assert!(reply.to_string().contains("InvalidAction"), "{reply}");
         // A narrower answer than it can give is not sent at all.
-        let mut narrow = Scope::whole(asked.dest.clone());
+        let mut narrow = Scope::whole_dest(asked.dest.clone());
         narrow.port = Some(443);
-        let refused = client.decide(&asked, Resolution::Allow, Some(narrow)).await;
+        let refused = client
+            .decide(&asked, DecisionAction::Allow, Some(narrow))
+            .await;
         assert!(
             matches!(refused, Err(AnswerError::TooOld(_))),
             "{refused:?}"
@@ -190,7 +194,7 @@ async fn our_client_knows_each_of_its_refusals() {
 
 /// Starts our prompt, and lets the hub have two questions for it.
 async fn prompted(place: &Place, args: &[&str], heard: &str) -> Running {
-    let sockets = place.runtime().classic();
+    let sockets = place.runtime().shared_hub_sockets();
     let mut prompt = Running::start(&mut place.ours(args));
     let up = json!({"type": "shield_up", "container": CONTAINER});
     while_repeating(&sockets.ingester, &up, prompt.until(heard)).await;
@@ -286,7 +290,7 @@ async fn a_script_answers_it_through_our_prompt() {
         assert_eq!(decided["request"], REQUEST);
         assert_eq!(decided["ok"], true);
         // Another operator of theirs answers the other one.
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let mut other = Wire::connect(&sockets.hub).await;
         let verdict = json!({
             "container": CONTAINER, "request_id": second["id"], "dest": "203.0.113.7",
@@ -313,7 +317,8 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
     for stack in Stack::ALL {
         let place = Place::new();
         let container = CONTAINER.parse().unwrap();
-        let both = [Layout::C, Layout::D].map(|layout| place.runtime().of(&container, layout));
+        let both = [SocketLayout::C, SocketLayout::D]
+            .map(|layout| place.runtime().sandbox_sockets(&container, layout));
         let mut hubs = Hubs::all(place.runtime()).unwrap();
         let [older, newer] = &both;
         let _older = place.their_hub_at(stack, older).await;

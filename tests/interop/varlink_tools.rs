@@ -32,7 +32,7 @@ struct Servers {
 impl Servers {
     async fn ours() -> Self {
         let place = Place::new();
-        let helper = place.runtime().classic().verdict;
+        let helper = place.runtime().shared_hub_sockets().verdict;
         let helper = place
             .serve(
                 &mut place.ours(&["serve-verdict", "--shield", "/bin/true"]),
@@ -46,7 +46,7 @@ impl Servers {
     /// Theirs runs `terok-shield` and nothing else; the invocations for both sides do not reach it.
     async fn theirs(stack: Stack) -> Self {
         let place = Place::new();
-        let helper = place.runtime().classic().verdict;
+        let helper = place.runtime().shared_hub_sockets().verdict;
         let mut command = place.theirs(stack, "terok-clearance-hub", &["serve-verdict"]);
         let helper = place.serve(&mut command, &[helper]).await;
         let hub = place.their_hub(stack).await;
@@ -76,7 +76,7 @@ impl Servers {
 
     /// Puts a socket's address where an argument says `HUB` or `HELPER`.
     fn place_of(&self, argument: &str, program: &Tool) -> String {
-        let classic = self.place.runtime().classic();
+        let classic = self.place.runtime().shared_hub_sockets();
         for (name, socket) in [(HUB, classic.hub), (HELPER, classic.verdict)] {
             if let Some(rest) = argument.strip_prefix(name) {
                 return format!("{}{}{rest}", program.scheme, socket.display());

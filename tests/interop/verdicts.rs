@@ -60,7 +60,7 @@ async fn a_second_verdict_finds_nothing_while_the_first_is_carried_out() {
         shield.does(&format!("read _ <'{}'", gate.display()));
         let _helper = place.our_helper(&shield).await;
         let _hub = place.hub(side).await;
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let mut events = Subscriber::at(&sockets).await;
         events.blocked(&sockets, &pending(REQUEST, DOMAIN)).await;
         let mut first = Wire::connect(&sockets.hub).await;
@@ -90,7 +90,7 @@ async fn every_hub_clears_questions_at_the_same_news() {
     for side in sides.chain([Side::Ours]) {
         let place = Place::new();
         let _hub = place.hub(side).await;
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let mut events = Subscriber::at(&sockets).await;
         let mut calls = Wire::connect(&sockets.hub).await;
         for (news, clears) in [
@@ -128,7 +128,7 @@ async fn every_hub_clears_questions_at_the_same_news() {
 
 /// Gives one verdict after the other, each wrong in what is checked next.
 async fn in_order(place: &Place, shield: &Shield) -> Result<(), String> {
-    let sockets = place.runtime().classic();
+    let sockets = place.runtime().shared_hub_sockets();
     let mut events = Subscriber::at(&sockets).await;
     let event = events.blocked(&sockets, &pending(REQUEST, DOMAIN)).await;
     assert_eq!(
@@ -220,7 +220,7 @@ async fn calls_that_are_none_are_refused_alike() {
     for side in sides.chain([Side::Ours]) {
         let place = Place::new();
         let _hub = place.hub(side).await;
-        let mut calls = Wire::connect(&place.runtime().classic().hub).await;
+        let mut calls = Wire::connect(&place.runtime().shared_hub_sockets().hub).await;
         let standard = |name: &str, key: &str, value: &str| {
             json!({
                 "error": format!("org.varlink.service.{name}"), "parameters": {key: value},
@@ -301,7 +301,7 @@ async fn read_by_their_types(stack: Stack, hub: Side) -> Vec<Value> {
     let shield = Shield::within(&place.path().join("shield"));
     let _helper = place.our_helper(&shield).await;
     let _hub = place.hub(hub).await;
-    let sockets = place.runtime().classic();
+    let sockets = place.runtime().shared_hub_sockets();
     let mut events = Subscriber::at(&sockets).await;
     events.blocked(&sockets, &pending(REQUEST, DOMAIN)).await;
     let socket = sockets.hub.to_str().unwrap();
@@ -334,7 +334,7 @@ async fn every_verdict_client_gets_every_helpers_words() {
         for side in [Side::Theirs(stack), Side::Ours] {
             let place = Place::new();
             let shield = Shield::within(&place.path().join("shield"));
-            let socket = place.runtime().classic().verdict;
+            let socket = place.runtime().shared_hub_sockets().verdict;
             let mut client =
                 Running::start(&mut place.script(stack, "verdict.py", &[socket.to_str().unwrap()]));
             let order = json!([CONTAINER, DOMAIN, "allow"]).to_string();
@@ -373,7 +373,7 @@ async fn a_hub_without_a_helper_says_so() {
     for side in sides.chain([Side::Ours]) {
         let place = Place::new();
         let _hub = place.hub(side).await;
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let mut events = Subscriber::at(&sockets).await;
         events.blocked(&sockets, &pending(REQUEST, DOMAIN)).await;
         let mut calls = Wire::connect(&sockets.hub).await;
@@ -424,7 +424,7 @@ async fn no_shield_to_speak_of(side: Side) -> [Value; 2] {
                 python
             }
         };
-        let socket = place.runtime().classic().verdict;
+        let socket = place.runtime().shared_hub_sockets().verdict;
         let command = command.env("PATH", path);
         let helper = place.serve(command, std::slice::from_ref(&socket)).await;
         let socket = [socket.to_str().unwrap()];
@@ -455,7 +455,7 @@ async fn what_the_real_program_says_reaches_whoever_asked() {
         let reason = String::from_utf8_lossy(cut).trim().to_owned();
         assert_ne!(reason, "", "{stack:?}");
         let mut helper = place.theirs(stack, "terok-clearance-hub", &["serve-verdict"]);
-        let verdict_socket = place.runtime().classic().verdict;
+        let verdict_socket = place.runtime().shared_hub_sockets().verdict;
         let helper = helper.env("PATH", &nothing);
         let _helper = place.serve(helper, &[verdict_socket]).await;
         // Their hub passes it on as it is; ours as a line of printable ASCII, for it goes to
@@ -464,7 +464,7 @@ async fn what_the_real_program_says_reaches_whoever_asked() {
         let harmless = reason.chars().map(printable).collect::<String>();
         for (side, expected) in [(Side::Theirs(stack), &reason), (Side::Ours, &harmless)] {
             let hub = place.hub(side).await;
-            let sockets = place.runtime().classic();
+            let sockets = place.runtime().shared_hub_sockets();
             let mut events = Subscriber::at(&sockets).await;
             events.blocked(&sockets, &pending(REQUEST, DOMAIN)).await;
             let mut calls = Wire::connect(&sockets.hub).await;

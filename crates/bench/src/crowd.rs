@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 use hub::{Hub, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
-use terok_clearance::socket::{self, Layout, RuntimeDir};
-use terok_clearance::{Blocked, ContainerId, Dossier, Event, Protocol, ShieldState};
+use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
+use terok_clearance::{BlockedPacket, ContainerId, Dossier, Protocol, SandboxEvent, ShieldState};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -142,7 +142,7 @@ fn serve(
         let mut crowd = Vec::new();
         for number in 0..hubs {
             let container: ContainerId = format!("sandbox{number}").parse()?;
-            let listener = socket::bind(&place.of(&container, Layout::D).hub)?;
+            let listener = socket::bind(&place.sandbox_sockets(&container, SocketLayout::D).hub)?;
             let hub = Hub::new(Instant, Options::default());
             tasks.spawn(hub::serve(hub.clone(), listener, stop.clone()));
             crowd.push((container, hub));
@@ -157,7 +157,7 @@ fn serve(
                         let mut asking = crowd.iter().cycle();
                         for (container, hub) in asking.by_ref().take(questions.try_into()?) {
                             clock.tick().await;
-                            hub.report(Event::Blocked(blocked(container, asked)?));
+                            hub.report(SandboxEvent::Blocked(blocked(container, asked)?));
                             asked = asked.wrapping_add(1);
                         }
                     }
@@ -165,7 +165,7 @@ fn serve(
                     Order::Tell(tell) => drop(tell.send(())),
                     Order::TakeBack => {
                         for (container, hub) in &crowd {
-                            hub.report(Event::Shield {
+                            hub.report(SandboxEvent::Shield {
                                 container: container.clone(),
                                 state: ShieldState::Down,
                                 dossier: Dossier::default(),
@@ -189,8 +189,8 @@ fn serve(
 }
 
 /// Returns a packet of a sandbox that was dropped.
-pub(crate) fn blocked(container: &ContainerId, number: u32) -> anyhow::Result<Blocked> {
-    Ok(Blocked {
+pub(crate) fn blocked(container: &ContainerId, number: u32) -> anyhow::Result<BlockedPacket> {
+    Ok(BlockedPacket {
         container: container.clone(),
         request: format!("{container}:{number}").parse()?,
         address: IpAddr::from(number.to_be_bytes()).into(),

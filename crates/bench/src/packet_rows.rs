@@ -19,7 +19,7 @@ use serde_json::Value;
 use shield::Shield;
 use supervisor::{Config, Supervisor};
 use tempfile::TempDir;
-use terok_clearance::socket::{Layout, RuntimeDir, Sockets};
+use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, Dossier};
 use tokio_util::sync::CancellationToken;
 
@@ -295,7 +295,9 @@ fn python_memory(python: &Kind, pairs: usize) -> anyhow::Result<f64> {
             .spawn()
             .context("starting the verdict helper")?;
         let helper = Killed(helper);
-        let socket = RuntimeDir::new(directory.path()).classic().verdict;
+        let socket = RuntimeDir::new(directory.path())
+            .shared_hub_sockets()
+            .verdict;
         wait_for(&socket)?;
         running.push((hub, helper, directory));
     }
@@ -310,7 +312,7 @@ fn python_memory(python: &Kind, pairs: usize) -> anyhow::Result<f64> {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    sockets: Sockets,
+    sockets: HubSocketPaths,
     /// How long it took from its start until both sockets took connections.
     start: Duration,
     _directory: TempDir,
@@ -320,7 +322,8 @@ impl Running {
     fn start(pid: u32) -> anyhow::Result<Self> {
         let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
         let container: ContainerId = CONTAINER.parse()?;
-        let sockets = RuntimeDir::new(directory.path()).of(&container, Layout::D);
+        let sockets =
+            RuntimeDir::new(directory.path()).sandbox_sockets(&container, SocketLayout::D);
         let ourselves = std::env::current_exe().context("finding ourselves")?;
         let clock = Stopwatch::start();
         let child = Command::new(ourselves)

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use hub::{Claim, Enforcer, Hub, Options};
 use tempfile::TempDir;
-use terok_clearance::Outcome;
-use terok_clearance::socket::{self, RuntimeDir, Sockets};
+use terok_clearance::EnforcementOutcome;
+use terok_clearance::socket::{self, HubSocketPaths, RuntimeDir};
 use tokio_util::sync::CancellationToken;
 
 use crate::gauge::Stopwatch;
@@ -33,7 +33,7 @@ pub(crate) enum Kind {
 pub(crate) struct Program {
     kind: Kind,
     child: Child,
-    sockets: Sockets,
+    sockets: HubSocketPaths,
     /// How long it took from its start until both sockets took connections.
     pub(crate) start: Duration,
     _directory: TempDir,
@@ -47,7 +47,7 @@ impl Program {
         std::fs::create_dir(&runtime).context("making a directory")?;
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&runtime, private).context("making a directory private")?;
-        let sockets = RuntimeDir::new(&runtime).classic();
+        let sockets = RuntimeDir::new(&runtime).shared_hub_sockets();
         let mut command = match kind {
             Kind::Hub | Kind::Relay => {
                 let ourselves = std::env::current_exe().context("finding ourselves")?;
@@ -195,7 +195,7 @@ impl Subscriber {
 
 /// Serves a hub on the classic sockets in `directory` until it is killed.
 pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
-    let sockets = RuntimeDir::new(directory).classic();
+    let sockets = RuntimeDir::new(directory).shared_hub_sockets();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -221,7 +221,7 @@ impl Enforcer for Instant {
         false
     }
 
-    async fn enforce(&self, _: Claim) -> Outcome {
-        Outcome::Applied
+    async fn enforce(&self, _: Claim) -> EnforcementOutcome {
+        EnforcementOutcome::Applied
     }
 }

@@ -13,7 +13,7 @@ use terok_clearance::socket::RuntimeDir;
 
 /// Relays between the classic sockets in `directory`, until it is killed.
 pub(crate) fn serve(directory: &Path) -> anyhow::Result<()> {
-    let sockets = RuntimeDir::new(directory).classic();
+    let sockets = RuntimeDir::new(directory).shared_hub_sockets();
     let listen = |path: &Path| {
         UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))
     };

@@ -13,7 +13,7 @@ use operator::inbox::{HubId, News};
 use operator::tui::{Model, Msg, Now, Theme, Zone};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{ContainerId, Protocol, Scope};
 
@@ -65,14 +65,17 @@ fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
     let mut model = Model::new("/run", THEME, Zone::default());
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).context("making a screen")?;
     let now = Now::default();
-    model.update(Msg::News(hub.clone(), News::Up(Speaks::Clearance2)), now);
+    model.update(
+        Msg::News(hub.clone(), News::Up(ProtocolVersion::Clearance2)),
+        now,
+    );
     let container: ContainerId = "web".parse()?;
     for number in 0..questions {
         let blocked = blocked(&container, number)?;
         let scope = Scope {
             port: Some(443),
             protocol: Some(Protocol::TCP),
-            ..Scope::whole(blocked.dest().clone())
+            ..Scope::whole_dest(blocked.dest().clone())
         };
         let event = Event::Pending(Arc::new(Request::new(blocked, scope, 1)));
         model.update(Msg::News(hub.clone(), News::Said(event)), now);

@@ -111,7 +111,7 @@ fn elements(policy: &Policy, rounds: u32, port: Option<u16>) -> anyhow::Result<T
         let scope = Scope {
             port,
             protocol: port.map(|_| Protocol::TCP),
-            ..Scope::whole(address.into())
+            ..Scope::whole_dest(address.into())
         };
         let target = Target::Address(address);
         let now = Stopwatch::start();

@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use terok_clearance::varlink::{Call, FrameCodec};
-use terok_clearance::wire::clearance1::{self, Dialect, Notice};
+use terok_clearance::varlink::{FrameCodec, VarlinkCall};
+use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef};
 use terok_clearance::wire::clearance2::{self, Event, Request};
-use terok_clearance::{Blocked, Protocol, Scope};
+use terok_clearance::{BlockedPacket, Protocol, Scope};
 use tokio_util::codec::Decoder as _;
 
-fn blocked() -> Blocked {
+fn blocked() -> BlockedPacket {
     let dossier = [
         ("project", "terok"),
         ("task", "17"),
         ("name", "fix the build"),
     ];
     let dossier = dossier.map(|(key, value)| (key.into(), value.into()));
-    Blocked {
+    BlockedPacket {
         container: "0123456789ab".parse().unwrap(),
         request: "0123456789ab:123456".parse().unwrap(),
         address: "203.0.113.7".parse().unwrap(),
@@ -40,11 +40,12 @@ fn events(criterion: &mut Criterion) {
     group.bench_function("clearance1", |bencher| {
         bencher.iter(|| {
             out.clear();
-            Notice::Blocked(black_box(&blocked)).frame_into(Dialect::D, &mut out);
+            ClearanceEventRef::Blocked(black_box(&blocked))
+                .append_frame(Clearance1Dialect::D, &mut out);
             out.len()
         });
     });
-    let scope = Scope::whole(blocked.dest().clone());
+    let scope = Scope::whole_dest(blocked.dest().clone());
     let event = Event::Pending(Arc::new(Request::new(
         blocked,
         scope,
@@ -96,8 +97,8 @@ fn frames(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("a verdict parsed", |bencher| {
         bencher.iter(|| {
-            let call = Call::parse(black_box(frame)).unwrap();
-            clearance1::Method::parse(&call).unwrap()
+            let call = VarlinkCall::parse(black_box(frame)).unwrap();
+            clearance1::Clearance1Method::parse(&call).unwrap()
         });
     });
     group.finish();
@@ -105,17 +106,19 @@ fn frames(criterion: &mut Criterion) {
 
 fn replies(criterion: &mut Criterion) {
     let blocked = blocked();
-    let scope = Scope::whole(blocked.dest().clone());
+    let scope = Scope::whole_dest(blocked.dest().clone());
     let event = Event::Pending(Arc::new(Request::new(blocked, scope, 1)));
     let mut out = Vec::new();
-    event.frame_into(7, &mut out);
+    event.append_frame(7, &mut out);
     let text = std::str::from_utf8(&out).unwrap().trim_end_matches('\0');
     let text = text
         .strip_prefix(r#"{"continues":true,"parameters":"#)
         .unwrap();
     let text = text.strip_suffix('}').unwrap().to_owned();
     criterion.bench_function("event received by a client", |bencher| {
-        bencher.iter(|| serde_json::from_str::<clearance2::Received>(black_box(&text)).unwrap());
+        bencher.iter(|| {
+            serde_json::from_str::<clearance2::Clearance2SubscribeReply>(black_box(&text)).unwrap()
+        });
     });
 }
 

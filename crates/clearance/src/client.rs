@@ -23,9 +23,9 @@
 //! # }
 //! ```
 
-mod answer;
-mod events;
-mod legacy;
+mod call_pool;
+mod event_stream;
+mod clearance1_translator;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,31 +35,31 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::socket::ConnectError;
-use crate::varlink::{CallError, Connection, NoParameters};
+use crate::socket::SocketConnectError;
+use crate::varlink::{CallError, VarlinkConnection, NoParameters};
 use crate::wire::{clearance1, clearance2};
-use crate::{Decision, DisplayText, Resolution, Scope};
+use crate::{Decision, DisplayText, DecisionAction, Scope};
 
-pub use answer::AnswerError;
-pub use events::{Events, Update};
+pub use call_pool::AnswerError;
+pub use event_stream::{EventStream, StreamUpdate};
 
 #[cfg(doc)]
 use crate::wire::clearance2::Event;
 
-use answer::Answers;
-use events::Poke;
+use call_pool::HubCallPool;
+use event_stream::ReconnectSignal;
 
 /// Gives answers to a hub, and asks what it knows; clones are the same client.
 #[derive(Debug, Clone)]
 pub struct Client {
-    hub: Arc<Hub>,
-    answers: Arc<Answers>,
-    poke: Arc<Poke>,
+    endpoint: Arc<HubEndpoint>,
+    calls: Arc<HubCallPool>,
+    reconnect: Arc<ReconnectSignal>,
 }
 
 /// Which interface a hub is spoken to in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Speaks {
+pub enum ProtocolVersion {
     /// `org.terok.Clearance1`: nothing is said again after a reconnect, answers open whole
     /// destinations, and there is neither a list nor a history.
     Clearance1,
@@ -72,7 +72,7 @@ pub enum Speaks {
 pub enum HubError {
     /// There is no connection.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] SocketConnectError),
     /// It does not answer as a hub.
     #[error("what listens at {path} does not answer as a hub")]
     Call {
@@ -84,7 +84,7 @@ pub enum HubError {
     },
     /// It has neither of the two interfaces.
     #[error("what listens at {path} is no clearance hub but {product:?}")]
-    NoHub {
+    NotAHub {
         /// The socket's path.
         path: PathBuf,
         /// What it says it is.
@@ -92,7 +92,7 @@ pub enum HubError {
     },
     /// It takes too long to say what it is.
     #[error("what listens at {path} does not answer")]
-    Silent {
+    TimedOut {
         /// The socket's path.
         path: PathBuf,
     },
@@ -102,28 +102,28 @@ impl Client {
     /// Connects to the hub at `path` and subscribes to what happens there.
     ///
     /// A hub that is down now is an error; one that goes away later is waited for.
-    pub async fn start(path: impl Into<PathBuf>) -> Result<(Self, Events), HubError> {
-        let hub = Arc::new(Hub { path: path.into() });
-        let poke = Arc::new(Poke::default());
-        let events = Events::start(Arc::clone(&hub), Arc::clone(&poke)).await?;
+    pub async fn start(path: impl Into<PathBuf>) -> Result<(Self, EventStream), HubError> {
+        let hub = Arc::new(HubEndpoint { path: path.into() });
+        let poke = Arc::new(ReconnectSignal::default());
+        let events = EventStream::start(Arc::clone(&hub), Arc::clone(&poke)).await?;
         let client = Self {
-            answers: Arc::new(Answers::new(Arc::clone(&hub))),
-            hub,
-            poke,
+            calls: Arc::new(HubCallPool::new(Arc::clone(&hub))),
+            endpoint: hub,
+            reconnect: poke,
         };
         Ok((client, events))
     }
 
     /// Returns the path of the hub's socket.
     pub fn path(&self) -> &Path {
-        &self.hub.path
+        &self.endpoint.path
     }
 
     /// Makes a lost event stream try again now instead of after its back-off.
     ///
     /// Does nothing while the stream is healthy; calling it often is the same as once.
     pub fn poke_reconnect(&self) {
-        self.poke.poke();
+        self.reconnect.poke();
     }
 
     /// Answers a question, and returns the hub's record of the answer.
@@ -134,67 +134,67 @@ impl Client {
     pub async fn decide(
         &self,
         request: &clearance2::Request,
-        action: Resolution,
+        action: DecisionAction,
         scope: Option<Scope>,
     ) -> Result<Decision, AnswerError> {
-        let answer = clearance2::Decide {
+        let answer = clearance2::DecideParameters {
             request: request.id.clone(),
             container: request.container.clone(),
             dest: request.dest.clone(),
             action,
             scope,
         };
-        self.answers.decide(answer).await
+        self.calls.decide(answer).await
     }
 
     /// Answers a question the way the older interface does, by its three parts.
     ///
     /// It opens or closes the whole destination: every port and protocol. For the rest as
     /// [`Client::decide`].
-    pub async fn verdict(&self, verdict: &clearance1::Verdict) -> Result<(), AnswerError> {
-        self.answers.verdict(verdict).await
+    pub async fn verdict(&self, verdict: &clearance1::VerdictParameters) -> Result<(), AnswerError> {
+        self.calls.verdict(verdict).await
     }
 
     /// Returns what is pending, oldest first; only of a hub that speaks Clearance2.
     pub async fn list(&self) -> Result<Vec<Arc<clearance2::Request>>, AnswerError> {
-        self.answers.list().await
+        self.calls.list().await
     }
 
     /// Returns the newest decisions, newest first, at most `limit` (1000 at most, 100 unless
     /// said); only of a hub that speaks Clearance2.
     pub async fn history(&self, limit: Option<u32>) -> Result<Vec<Arc<Decision>>, AnswerError> {
-        self.answers.history(limit).await
+        self.calls.history(limit).await
     }
 }
 
 /// Where a hub is, and how to get to it.
 #[derive(Debug)]
-struct Hub {
+struct HubEndpoint {
     path: PathBuf,
 }
 
-impl Hub {
+impl HubEndpoint {
     /// How long a hub may take to accept a connection and say what it is.
-    const GREETING: Duration = Duration::from_secs(5);
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Connects, and asks what the hub speaks.
-    async fn connect(&self) -> Result<(Connection, Speaks), HubError> {
-        let greeting = timeout(Self::GREETING, self.greet());
+    async fn connect(&self) -> Result<(VarlinkConnection, ProtocolVersion), HubError> {
+        let greeting = timeout(Self::CONNECT_TIMEOUT, self.negotiate_version());
         greeting.await.unwrap_or_else(|_elapsed| {
             let path = self.path.clone();
-            Err(HubError::Silent { path })
+            Err(HubError::TimedOut { path })
         })
     }
 
-    async fn greet(&self) -> Result<(Connection, Speaks), HubError> {
+    async fn negotiate_version(&self) -> Result<(VarlinkConnection, ProtocolVersion), HubError> {
         #[derive(Deserialize)]
-        struct Info {
+        struct HubInfoReply {
             product: DisplayText,
             interfaces: Vec<String>,
         }
         let path = || self.path.clone();
-        let mut connection = Connection::connect(&self.path).await?;
-        let info: Info = connection
+        let mut connection = VarlinkConnection::connect(&self.path).await?;
+        let info: HubInfoReply = connection
             .call("org.varlink.service.GetInfo", &NoParameters {})
             .await
             .map_err(|source| HubError::Call {
@@ -203,11 +203,11 @@ impl Hub {
             })?;
         let has = |name: &str| info.interfaces.iter().any(|known| known == name);
         if has(clearance2::INTERFACE.name) {
-            Ok((connection, Speaks::Clearance2))
+            Ok((connection, ProtocolVersion::Clearance2))
         } else if has(clearance1::INTERFACE.name) {
-            Ok((connection, Speaks::Clearance1))
+            Ok((connection, ProtocolVersion::Clearance1))
         } else {
-            Err(HubError::NoHub {
+            Err(HubError::NotAHub {
                 path: path(),
                 product: info.product,
             })
@@ -217,15 +217,15 @@ impl Hub {
 
 /// Waits longer after each failure: 100 ms, then twice as long each time, 10 s at most.
 #[derive(Debug, Clone, Copy, Default)]
-struct Backoff(Duration);
+struct ReconnectBackoff(Duration);
 
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(10);
+impl ReconnectBackoff {
+    const MIN_DELAY: Duration = Duration::from_millis(100);
+    const MAX_DELAY: Duration = Duration::from_secs(10);
 
     /// Returns how long to wait now.
-    fn next(&mut self) -> Duration {
-        self.0 = self.0.saturating_mul(2).clamp(Self::FIRST, Self::LAST);
+    fn next_delay(&mut self) -> Duration {
+        self.0 = self.0.saturating_mul(2).clamp(Self::MIN_DELAY, Self::MAX_DELAY);
         self.0
     }
 }

@@ -39,18 +39,18 @@ pub struct DomainName(Arc<str>);
 
 /// Why a text is not a destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DestError {
+pub enum DestParseError {
     /// There is no text.
     #[error("the destination is empty")]
     Empty,
     /// The text is neither an address nor a host name.
     #[error("{0:?} is neither an IP address nor a host name")]
-    Neither(DisplayText),
+    NotAddressOrName(DisplayText),
 }
 
 impl Dest {
     /// Makes a destination of `text`, everything unprintable replaced as [`DisplayText`] does.
-    pub fn new(text: &str) -> Result<Self, DestError> {
+    pub fn new(text: &str) -> Result<Self, DestParseError> {
         Self::try_from(DisplayText::new(text))
     }
 
@@ -60,17 +60,17 @@ impl Dest {
     }
 
     /// Returns what a firewall would have to open or close for it.
-    pub fn target(&self) -> Result<Target, DestError> {
+    pub fn parse_target(&self) -> Result<Target, DestParseError> {
         self.as_str().parse()
     }
 }
 
 impl TryFrom<DisplayText> for Dest {
-    type Error = DestError;
+    type Error = DestParseError;
 
-    fn try_from(text: DisplayText) -> Result<Self, DestError> {
+    fn try_from(text: DisplayText) -> Result<Self, DestParseError> {
         if text.is_empty() {
-            Err(DestError::Empty)
+            Err(DestParseError::Empty)
         } else {
             Ok(Self(text))
         }
@@ -78,9 +78,9 @@ impl TryFrom<DisplayText> for Dest {
 }
 
 impl FromStr for Dest {
-    type Err = DestError;
+    type Err = DestParseError;
 
-    fn from_str(text: &str) -> Result<Self, DestError> {
+    fn from_str(text: &str) -> Result<Self, DestParseError> {
         Self::new(text)
     }
 }
@@ -110,9 +110,9 @@ impl fmt::Display for Dest {
 }
 
 impl FromStr for Target {
-    type Err = DestError;
+    type Err = DestParseError;
 
-    fn from_str(text: &str) -> Result<Self, DestError> {
+    fn from_str(text: &str) -> Result<Self, DestParseError> {
         match text.parse::<IpAddr>() {
             // A mapped address reaches the IPv4 host, so it is that host.
             Ok(address) => Ok(Self::Address(address.to_canonical())),
@@ -131,8 +131,8 @@ impl fmt::Display for Target {
 }
 
 impl DomainName {
-    const LIMIT: usize = 253;
-    const LABEL_LIMIT: usize = 63;
+    const MAX_BYTES: usize = 253;
+    const MAX_LABEL_BYTES: usize = 63;
 
     /// Returns the name, in lower case and without a dot at its end.
     pub fn as_str(&self) -> &str {
@@ -141,7 +141,7 @@ impl DomainName {
 
     fn is_valid(name: &str) -> bool {
         let label = |label: &str| {
-            (1..=Self::LABEL_LIMIT).contains(&label.len())
+            (1..=Self::MAX_LABEL_BYTES).contains(&label.len())
                 && !label.starts_with('-')
                 && label
                     .bytes()
@@ -154,24 +154,24 @@ impl DomainName {
                 digits.len() < label.len() && digits.bytes().all(|b| b.is_ascii_hexdigit())
             }
         };
-        name.len() <= Self::LIMIT
+        name.len() <= Self::MAX_BYTES
             && name.split('.').all(label)
             && !name.rsplit('.').next().is_some_and(number)
     }
 }
 
 impl FromStr for DomainName {
-    type Err = DestError;
+    type Err = DestParseError;
 
-    fn from_str(text: &str) -> Result<Self, DestError> {
+    fn from_str(text: &str) -> Result<Self, DestParseError> {
         if text.is_empty() {
-            return Err(DestError::Empty);
+            return Err(DestParseError::Empty);
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if Self::is_valid(&name) {
             Ok(Self(name.into()))
         } else {
-            Err(DestError::Neither(DisplayText::new(text)))
+            Err(DestParseError::NotAddressOrName(DisplayText::new(text)))
         }
     }
 }

@@ -17,9 +17,9 @@ pub type Dossier = Arc<BTreeMap<DisplayText, DisplayText>>;
 
 /// One thing that happened in or to a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum SandboxEvent {
     /// The firewall dropped a packet, and wants to know.
-    Blocked(Blocked),
+    Blocked(BlockedPacket),
     /// A sandbox started.
     ContainerStarted {
         /// The sandbox.
@@ -47,11 +47,11 @@ pub enum Event {
     },
 }
 
-impl Event {
+impl SandboxEvent {
     /// Returns the sandbox it is about.
     pub const fn container(&self) -> &ContainerId {
         match self {
-            Self::Blocked(Blocked { container, .. })
+            Self::Blocked(BlockedPacket { container, .. })
             | Self::ContainerStarted { container, .. }
             | Self::ContainerExited { container, .. }
             | Self::Shield { container, .. } => container,
@@ -61,7 +61,7 @@ impl Event {
 
 /// A packet that the firewall dropped: a question to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocked {
+pub struct BlockedPacket {
     /// The sandbox it came from.
     pub container: ContainerId,
     /// The question's id.
@@ -80,7 +80,7 @@ pub struct Blocked {
     pub process: Option<Arc<Process>>,
 }
 
-impl Blocked {
+impl BlockedPacket {
     /// Returns what a verdict on it is about: the name if there is one, else the address.
     pub fn dest(&self) -> &Dest {
         self.domain.as_ref().unwrap_or(&self.address)
@@ -164,19 +164,19 @@ impl Protocol {
 #[error(
     "{0:?} is no transport protocol: name tcp, udp, icmp, ipv6-icmp, sctp or a number up to 255"
 )]
-pub struct ProtocolError(pub DisplayText);
+pub struct ProtocolParseError(pub DisplayText);
 
 impl FromStr for Protocol {
-    type Err = ProtocolError;
+    type Err = ProtocolParseError;
 
-    fn from_str(text: &str) -> Result<Self, ProtocolError> {
+    fn from_str(text: &str) -> Result<Self, ProtocolParseError> {
         let named = Self::NAMES
             .iter()
             .find(|(_, name)| *name == text)
             .map(|(p, _)| *p);
         named
             .or_else(|| text.parse().ok().map(Self))
-            .ok_or_else(|| ProtocolError(DisplayText::new(text)))
+            .ok_or_else(|| ProtocolParseError(DisplayText::new(text)))
     }
 }
 
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_verdict_is_about_the_name_where_there_is_one() {
-        let mut blocked = Blocked {
+        let mut blocked = BlockedPacket {
             container: "c".parse().unwrap(),
             request: "c:1".parse().unwrap(),
             address: "203.0.113.7".parse().unwrap(),

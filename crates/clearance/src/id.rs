@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdError {
+pub enum IdParseError {
     /// There is no text.
     #[error("the id is empty")]
     Empty,
@@ -23,7 +23,7 @@ pub enum IdError {
     },
     /// The text has a character that no id has.
     #[error("the id has the character {found:?} at byte {at}")]
-    Character {
+    InvalidCharacter {
         /// The character.
         found: char,
         /// Its place, in bytes from the start.
@@ -54,21 +54,21 @@ pub struct ContainerId(Arc<str>);
 pub struct RequestId(Arc<str>);
 
 impl ContainerId {
-    const LIMIT: usize = 255;
+    const MAX_BYTES: usize = 255;
     /// As many characters of an id as a socket's path has room for (`sun_path` has 108 bytes).
-    const SHORT: usize = 12;
+    const SHORT_CHARS: usize = 12;
 
     /// Returns the first 12 characters, the form in which socket paths carry an id.
     pub fn short(&self) -> &str {
-        self.0.get(..Self::SHORT).unwrap_or(&self.0)
+        self.0.get(..Self::SHORT_CHARS).unwrap_or(&self.0)
     }
 
-    fn check(text: &str) -> Result<(), IdError> {
-        check_length(text, Self::LIMIT)?;
+    fn check(text: &str) -> Result<(), IdParseError> {
+        check_length(text, Self::MAX_BYTES)?;
         for (at, found) in text.char_indices() {
             let inner = at > 0 && matches!(found, '_' | '.' | '-');
             if !found.is_ascii_alphanumeric() && !inner {
-                return Err(IdError::Character { found, at });
+                return Err(IdParseError::InvalidCharacter { found, at });
             }
         }
         Ok(())
@@ -76,21 +76,21 @@ impl ContainerId {
 }
 
 impl RequestId {
-    const LIMIT: usize = 512;
+    const MAX_BYTES: usize = 512;
 
-    fn check(text: &str) -> Result<(), IdError> {
-        check_length(text, Self::LIMIT)?;
+    fn check(text: &str) -> Result<(), IdParseError> {
+        check_length(text, Self::MAX_BYTES)?;
         match text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
-            Some((at, found)) => Err(IdError::Character { found, at }),
+            Some((at, found)) => Err(IdParseError::InvalidCharacter { found, at }),
             None => Ok(()),
         }
     }
 }
 
-const fn check_length(text: &str, limit: usize) -> Result<(), IdError> {
+const fn check_length(text: &str, limit: usize) -> Result<(), IdParseError> {
     match text.len() {
-        0 => Err(IdError::Empty),
-        length if length > limit => Err(IdError::TooLong { length, limit }),
+        0 => Err(IdParseError::Empty),
+        length if length > limit => Err(IdParseError::TooLong { length, limit }),
         _ => Ok(()),
     }
 }
@@ -155,7 +155,7 @@ checked_text!(RequestId);
 mod tests {
     use super::*;
 
-    fn check_container(text: &str, expected: &Result<(), IdError>) {
+    fn check_container(text: &str, expected: &Result<(), IdParseError>) {
         assert_eq!(
             &text.parse::<ContainerId>().map(|_| ()),
             expected,
@@ -165,11 +165,11 @@ mod tests {
 
     #[test]
     fn a_container_id_is_a_name_that_podman_accepts() {
-        let character = |found, at| Err(IdError::Character { found, at });
+        let character = |found, at| Err(IdParseError::InvalidCharacter { found, at });
         check_container("a", &Ok(()));
         check_container("3f2a9c0d1e4b", &Ok(()));
         check_container("my_task.1-x", &Ok(()));
-        check_container("", &Err(IdError::Empty));
+        check_container("", &Err(IdParseError::Empty));
         check_container("-rf", &character('-', 0));
         check_container(".hidden", &character('.', 0));
         check_container("a/b", &character('/', 1));
@@ -179,7 +179,7 @@ mod tests {
         check_container(&"a".repeat(255), &Ok(()));
         check_container(
             &"a".repeat(256),
-            &Err(IdError::TooLong {
+            &Err(IdParseError::TooLong {
                 length: 256,
                 limit: 255,
             }),

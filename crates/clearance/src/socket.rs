@@ -8,16 +8,16 @@ mod bind;
 mod connect;
 mod paths;
 
-pub use bind::{BindError, Listener, bind};
-pub use connect::{ConnectError, connect};
-pub use paths::{HubSocket, Layout, RuntimeDir, Sockets};
+pub use bind::{SocketBindError, SameUserListener, bind};
+pub use connect::{SocketConnectError, connect};
+pub use paths::{HubSocket, SocketLayout, RuntimeDir, HubSocketPaths};
 
 /// The longest path that a unix socket's address has room for, in bytes (`sun_path`, its NUL off).
-pub const PATH_LIMIT: usize = 107;
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// Who is at the other end of a connection, as the kernel says (`SO_PEERCRED`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Peer {
+pub struct PeerCredentials {
     /// Its effective user id when it connected or began to listen.
     pub uid: u32,
     /// Its effective group id.
@@ -26,8 +26,8 @@ pub struct Peer {
     pub pid: i32,
 }
 
-impl Peer {
-    fn of(stream: &tokio::net::UnixStream) -> std::io::Result<Self> {
+impl PeerCredentials {
+    fn from_stream(stream: &tokio::net::UnixStream) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         Ok(Self {
             uid: credentials.uid(),
@@ -37,7 +37,7 @@ impl Peer {
     }
 
     /// Says whether it runs as the same user as we do.
-    pub fn is_us(&self) -> bool {
+    pub fn is_same_user(&self) -> bool {
         self.uid == rustix::process::geteuid().as_raw()
     }
 }

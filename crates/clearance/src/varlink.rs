@@ -9,30 +9,30 @@
 mod call;
 mod connection;
 mod frame;
-mod replies;
-mod reply;
+mod reply_writer;
+mod reply_encoding;
 mod serve;
 mod standard;
 
-pub(crate) use call::is_object;
-pub use call::{Call, Parameters, Violation};
-pub use connection::{CallError, Connection, ErrorReply, ReplyStream};
-pub use frame::{FrameCodec, FrameError, Frames};
-pub use replies::{Closed, HangUp, Replies, Writer};
-pub(crate) use reply::json_into;
-pub use reply::{error_frame, error_into, reply_frame, reply_into};
-pub use serve::{Info, Limits, ServeError, Service, serve, serve_within};
-pub use standard::{SERVICE, StandardError};
+pub(crate) use call::is_json_object;
+pub use call::{VarlinkCall, CallParameters, CallParseError};
+pub use connection::{CallError, VarlinkConnection, ErrorReply, ReplyStream};
+pub use frame::{FrameCodec, FrameError, FrameReader};
+pub use reply_writer::{ConnectionClosed, HangUpWatcher, ReplyWriter, FrameWriter};
+pub(crate) use reply_encoding::append_json;
+pub use reply_encoding::{encode_error, append_error, encode_reply, append_reply};
+pub use serve::{ServiceInfo, ServiceLimits, VarlinkServeError, VarlinkService, serve, serve_with_limits};
+pub use standard::{SERVICE_INTERFACE, StandardError};
 
 /// The most bytes that a call may have, its NUL not counted: 1 MiB.
-pub const FRAME_LIMIT: usize = 1 << 20;
+pub const MAX_CALL_BYTES: usize = 1 << 20;
 
 /// The most bytes that a client takes as one reply: 64 MiB, as much as a full ledger's list needs.
-pub const REPLY_LIMIT: usize = 64 << 20;
+pub const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// An interface that a service implements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interface {
+pub struct VarlinkInterface {
     /// Its name, `org.example.Thing1`.
     pub name: &'static str,
     /// Its description in varlink's interface definition language.

@@ -10,14 +10,14 @@ mod service;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service::{Log, Server};
-use terok_clearance::varlink::{CallError, Connection, Limits, NoParameters};
+use terok_clearance::varlink::{CallError, NoParameters, ServiceLimits, VarlinkConnection};
 
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 async fn check_alive(server: &Server) {
-    let mut other = Connection::connect(&server.path).await.unwrap();
+    let mut other = VarlinkConnection::connect(&server.path).await.unwrap();
     let note = other.call::<_, NoParameters>("org.example.Test1.Note", &NoParameters {});
     note.await.unwrap();
 }
@@ -25,7 +25,7 @@ async fn check_alive(server: &Server) {
 #[tokio::test]
 async fn descriptors_come_and_go() {
     let (log, _guard) = Log::start();
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     check_alive(&server).await;
     // Half for the clients' ends, which are in this process too.
     for _ in 0..4 {
@@ -41,7 +41,7 @@ async fn come_and_go(server: &Server, subscribers: usize) {
     let before = open_descriptors();
     let mut streams = Vec::new();
     for _ in 0..subscribers {
-        let connection = Connection::connect(&server.path).await.unwrap();
+        let connection = VarlinkConnection::connect(&server.path).await.unwrap();
         let none = NoParameters {};
         streams.push(
             connection
@@ -65,7 +65,7 @@ async fn come_and_go(server: &Server, subscribers: usize) {
 
 /// With no descriptor left, the server waits for one, and does so without eating the processor.
 async fn run_out(server: &Server, log: &Log) {
-    let mut first = Connection::connect(&server.path).await.unwrap();
+    let mut first = VarlinkConnection::connect(&server.path).await.unwrap();
     let note = "org.example.Test1.Note";
     let nothing = NoParameters {};
     first.call::<_, NoParameters>(note, &nothing).await.unwrap();
@@ -76,7 +76,7 @@ async fn run_out(server: &Server, log: &Log) {
     };
     setrlimit(Resource::Nofile, tight).unwrap();
     let mut waiting = Vec::new();
-    while let Ok(connection) = Connection::connect(&server.path).await {
+    while let Ok(connection) = VarlinkConnection::connect(&server.path).await {
         waiting.push(connection);
     }
     // Who is in is served; who is in the queue is not, and not turned away either.

@@ -5,13 +5,13 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use terok_clearance::varlink::{Interface, SERVICE, StandardError};
-use terok_clearance::wire::clearance1::{self, Dialect, Notice, VerdictError};
+use terok_clearance::varlink::{SERVICE_INTERFACE, StandardError, VarlinkInterface};
+use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef, VerdictError};
 use terok_clearance::wire::clearance2::{self, DecideError};
 use terok_clearance::wire::verdict1;
-use terok_clearance::{Blocked, Decision, Dossier, Process, Protocol, Resolution, Scope};
+use terok_clearance::{BlockedPacket, Decision, DecisionAction, Dossier, Process, Protocol, Scope};
 
-fn parse(interface: Interface) -> zlink_idl::Interface<'static> {
+fn parse(interface: VarlinkInterface) -> zlink_idl::Interface<'static> {
     let parsed = zlink_idl::Interface::try_from(interface.description)
         .unwrap_or_else(|error| panic!("{}: {error}", interface.name));
     assert_eq!(parsed.name(), interface.name);
@@ -25,7 +25,7 @@ fn keys(value: &impl Serialize) -> BTreeSet<String> {
     }
 }
 
-fn custom_type(interface: Interface, name: &str) -> BTreeSet<String> {
+fn custom_type(interface: VarlinkInterface, name: &str) -> BTreeSet<String> {
     let parsed = parse(interface);
     let found = parsed
         .custom_types()
@@ -38,7 +38,7 @@ fn custom_type(interface: Interface, name: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn inputs(interface: Interface, name: &str) -> BTreeSet<String> {
+fn inputs(interface: VarlinkInterface, name: &str) -> BTreeSet<String> {
     let parsed = parse(interface);
     let method = parsed
         .methods()
@@ -50,7 +50,7 @@ fn inputs(interface: Interface, name: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn outputs(interface: Interface, name: &str) -> BTreeSet<String> {
+fn outputs(interface: VarlinkInterface, name: &str) -> BTreeSet<String> {
     let parsed = parse(interface);
     let method = parsed
         .methods()
@@ -63,7 +63,7 @@ fn outputs(interface: Interface, name: &str) -> BTreeSet<String> {
 }
 
 /// Asserts that `errors` are all the errors of `interface`, with their parameters.
-fn check_errors<E: Serialize>(interface: Interface, errors: &[E]) {
+fn check_errors<E: Serialize>(interface: VarlinkInterface, errors: &[E]) {
     let declared: BTreeSet<_> = parse(interface)
         .errors()
         .map(|error| {
@@ -91,12 +91,12 @@ fn scope() -> Scope {
         port: Some(1),
         protocol: Some(Protocol::TCP),
         seconds: Some(1),
-        ..Scope::whole("a.example".parse().unwrap())
+        ..Scope::whole_dest("a.example".parse().unwrap())
     }
 }
 
 fn request() -> clearance2::Request {
-    let blocked = Blocked {
+    let blocked = BlockedPacket {
         container: "c".parse().unwrap(),
         request: "c:1".parse().unwrap(),
         address: "203.0.113.7".parse().unwrap(),
@@ -123,7 +123,7 @@ fn decision() -> Decision {
         request: "c:1".parse().unwrap(),
         container: "c".parse().unwrap(),
         dest: "a.example".parse().unwrap(),
-        action: Resolution::Deny,
+        action: DecisionAction::Deny,
         scope: Some(scope()),
         by: "u".into(),
         at: 1,
@@ -138,15 +138,19 @@ fn clearance1_says_what_is_sent() {
         let container = "c".parse().unwrap();
         let dossier = Dossier::default();
         let mut out = Vec::new();
-        Notice::ContainerStarted {
+        ClearanceEventRef::ContainerStarted {
             container: &container,
             dossier: &dossier,
         }
-        .frame_into(dialect, &mut out);
+        .append_frame(dialect, &mut out);
         let value: serde_json::Value = serde_json::from_slice(&out[..out.len() - 1]).unwrap();
         keys(&value["parameters"]["event"])
     };
-    for dialect in [Dialect::A, Dialect::B, Dialect::D] {
+    for dialect in [
+        Clearance1Dialect::A,
+        Clearance1Dialect::B,
+        Clearance1Dialect::D,
+    ] {
         let interface = dialect.interface();
         assert_eq!(
             custom_type(interface, "ClearanceEvent"),
@@ -157,7 +161,7 @@ fn clearance1_says_what_is_sent() {
             outputs(interface, "Subscribe"),
             BTreeSet::from(["event".to_owned()])
         );
-        let verdict = clearance1::Verdict {
+        let verdict = clearance1::VerdictParameters {
             container: String::new(),
             request_id: String::new(),
             dest: String::new(),
@@ -196,23 +200,23 @@ fn clearance2_says_what_is_sent() {
     assert_eq!(custom_type(interface, "Scope"), keys(&scope()));
     assert_eq!(custom_type(interface, "Request"), keys(&request()));
     assert_eq!(custom_type(interface, "Decision"), keys(&decision()));
-    let decide = clearance2::Decide {
+    let decide = clearance2::DecideParameters {
         request: "c:1".parse().unwrap(),
         container: "c".parse().unwrap(),
         dest: "a.example".parse().unwrap(),
-        action: Resolution::Allow,
+        action: DecisionAction::Allow,
         scope: Some(scope()),
     };
     assert_eq!(inputs(interface, "Decide"), keys(&decide));
-    let decided = clearance2::Decided {
+    let decided = clearance2::DecideReply {
         decision: decision(),
     };
     assert_eq!(outputs(interface, "Decide"), keys(&decided));
-    let requests = clearance2::Requests {
+    let requests = clearance2::ListReply {
         requests: Vec::new(),
     };
     assert_eq!(outputs(interface, "List"), keys(&requests));
-    let decisions = clearance2::Decisions {
+    let decisions = clearance2::HistoryReply {
         decisions: Vec::new(),
     };
     assert_eq!(outputs(interface, "History"), keys(&decisions));
@@ -287,13 +291,13 @@ fn the_events_of_clearance2_have_declared_fields_and_kinds() {
 #[test]
 fn verdict1_says_what_is_sent() {
     let interface = verdict1::INTERFACE;
-    let apply = verdict1::Apply {
+    let apply = verdict1::ApplyParameters {
         container: String::new(),
         dest: String::new(),
         action: String::new(),
     };
     assert_eq!(inputs(interface, "Apply"), keys(&apply));
-    let applied = verdict1::Applied {
+    let applied = verdict1::ApplyReply {
         ok: false,
         stderr: String::new(),
     };
@@ -305,7 +309,7 @@ fn verdict1_says_what_is_sent() {
 fn the_service_interface_declares_the_standard_errors() {
     let text = String::new;
     check_errors(
-        SERVICE,
+        SERVICE_INTERFACE,
         &[
             StandardError::InterfaceNotFound { interface: text() },
             StandardError::MethodNotFound { method: text() },

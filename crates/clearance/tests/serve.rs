@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use service::{Log, Server};
 use terok_clearance::varlink::{
-    CallError, Connection, FRAME_LIMIT, Limits, NoParameters, ServeError, StandardError,
+    CallError, MAX_CALL_BYTES, NoParameters, ServiceLimits, StandardError, VarlinkConnection,
+    VarlinkServeError,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 const ECHO: &str = "org.example.Test1.Echo";
 
-async fn echo(connection: &mut Connection, text: &str) -> String {
+async fn echo(connection: &mut VarlinkConnection, text: &str) -> String {
     let parameters = serde_json::json!({ "text": text });
     let reply: serde_json::Value = connection.call(ECHO, &parameters).await.unwrap();
     reply["text"].as_str().unwrap().to_owned()
@@ -25,7 +26,7 @@ async fn echo(connection: &mut Connection, text: &str) -> String {
 
 /// Asserts that the server still answers somebody else.
 async fn check_alive(server: &Server) {
-    let mut other = Connection::connect(&server.path).await.unwrap();
+    let mut other = VarlinkConnection::connect(&server.path).await.unwrap();
     assert_eq!(echo(&mut other, "still here").await, "still here");
 }
 
@@ -43,8 +44,8 @@ async fn send(server: &Server, bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn every_service_describes_itself() {
-    let server = Server::start(Limits::default());
-    let mut connection = Connection::connect(&server.path).await.unwrap();
+    let server = Server::start(ServiceLimits::default());
+    let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let info: serde_json::Value = connection
         .call("org.varlink.service.GetInfo", &NoParameters {})
         .await
@@ -77,8 +78,8 @@ async fn every_service_describes_itself() {
 
 #[tokio::test]
 async fn what_is_not_there_is_a_standard_error() {
-    let server = Server::start(Limits::default());
-    let mut connection = Connection::connect(&server.path).await.unwrap();
+    let server = Server::start(ServiceLimits::default());
+    let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut check = async |method: &str, parameters: serde_json::Value, expected| {
         let error = connection
             .call::<_, serde_json::Value>(method, &parameters)
@@ -135,7 +136,7 @@ async fn what_is_not_there_is_a_standard_error() {
 
 #[tokio::test]
 async fn pipelined_calls_are_answered_in_order_and_pieces_are_put_together() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     let mut calls = Vec::new();
     for text in 0..100 {
@@ -159,8 +160,8 @@ async fn pipelined_calls_are_answered_in_order_and_pieces_are_put_together() {
 
 #[tokio::test]
 async fn a_oneway_call_is_done_and_not_answered() {
-    let server = Server::start(Limits::default());
-    let mut connection = Connection::connect(&server.path).await.unwrap();
+    let server = Server::start(ServiceLimits::default());
+    let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let none = NoParameters {};
     connection
         .call_oneway("org.example.Test1.Note", &none)
@@ -179,7 +180,7 @@ async fn a_oneway_call_is_done_and_not_answered() {
 #[tokio::test]
 async fn what_is_no_call_closes_its_connection_with_a_reason() {
     let (log, _guard) = Log::start();
-    let limits = Limits::default();
+    let limits = ServiceLimits::default();
     for (frame, reason) in [
         (&b"not json\0"[..], "not a call"),
         (b"\0", "not a call"),
@@ -245,7 +246,7 @@ async fn what_is_no_call_closes_its_connection_with_a_reason() {
 /// A parser that recurses would overflow its stack, and take everybody with it.
 #[tokio::test]
 async fn deep_nesting_harms_nobody() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let deep = "[".repeat(500_000);
     let unclosed = format!("{{\"method\":\"{ECHO}\",\"parameters\":{{\"text\":{deep}\0");
     assert_eq!(send(&server, unclosed.as_bytes()).await, "");
@@ -266,7 +267,7 @@ async fn deep_nesting_harms_nobody() {
 #[tokio::test]
 async fn a_frame_that_never_ends_is_cut_off_at_the_limit() {
     let (log, _guard) = Log::start();
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     let piece = vec![b'a'; 1 << 16];
     let mut sent = 0_usize;
@@ -292,7 +293,7 @@ async fn a_frame_that_never_ends_is_cut_off_at_the_limit() {
 
 #[tokio::test]
 async fn a_call_of_the_most_bytes_is_answered_and_of_one_more_is_not() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let call = |length: usize| {
         let empty = format!(r#"{{"method":"{ECHO}","parameters":{{"text":""}}}}"#);
         let text = "x".repeat(length - empty.len());
@@ -300,7 +301,7 @@ async fn a_call_of_the_most_bytes_is_answered_and_of_one_more_is_not() {
     };
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     stream
-        .write_all(call(FRAME_LIMIT).as_bytes())
+        .write_all(call(MAX_CALL_BYTES).as_bytes())
         .await
         .unwrap();
     stream.shutdown().await.unwrap();
@@ -313,13 +314,13 @@ async fn a_call_of_the_most_bytes_is_answered_and_of_one_more_is_not() {
 #[tokio::test]
 async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
     let (log, _guard) = Log::start();
-    let server = Server::start(Limits {
-        connections: 4,
-        ..Limits::default()
+    let server = Server::start(ServiceLimits {
+        max_connections: 4,
+        ..ServiceLimits::default()
     });
     let mut members = Vec::new();
     for _ in 0..4 {
-        let mut connection = Connection::connect(&server.path).await.unwrap();
+        let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
         echo(&mut connection, "in").await;
         members.push(connection);
     }
@@ -333,7 +334,7 @@ async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
     }
     members.pop();
     loop {
-        let mut next = Connection::connect(&server.path).await.unwrap();
+        let mut next = VarlinkConnection::connect(&server.path).await.unwrap();
         let parameters = serde_json::json!({ "text": "" });
         if next
             .call::<_, serde_json::Value>(ECHO, &parameters)
@@ -354,7 +355,7 @@ async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
 /// would serve nobody else before it ends.
 #[tokio::test]
 async fn a_peer_that_always_has_more_to_say_starves_nobody() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let mut noisy = std::os::unix::net::UnixStream::connect(&server.path).unwrap();
     let call =
         format!("{{\"method\":\"{ECHO}\",\"parameters\":{{\"text\":\"a\"}},\"oneway\":true}}\0");
@@ -377,9 +378,9 @@ async fn a_peer_that_always_has_more_to_say_starves_nobody() {
 
 #[tokio::test]
 async fn a_hang_up_is_seen_while_nothing_is_sent() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let mut count = server.service.streams.subscribe();
-    let connection = Connection::connect(&server.path).await.unwrap();
+    let connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut stream = connection
         .call_more("org.example.Test1.Stream", &NoParameters {})
         .await
@@ -393,7 +394,7 @@ async fn a_hang_up_is_seen_while_nothing_is_sent() {
 #[tokio::test]
 async fn a_call_during_a_stream_closes_the_connection() {
     let (log, _guard) = Log::start();
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let stream_call = r#"{"method":"org.example.Test1.Stream","more":true}"#;
     let echo_call = format!(r#"{{"method":"{ECHO}","parameters":{{"text":"a"}}}}"#);
     // Both at once, and the second only after the first reply.
@@ -425,7 +426,7 @@ async fn a_call_during_a_stream_closes_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_is_given_up_after_five_seconds() {
     let (log, _guard) = Log::start();
-    let server = Server::start(Limits::default());
+    let server = Server::start(ServiceLimits::default());
     let start = tokio::time::Instant::now();
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     stream
@@ -445,10 +446,10 @@ async fn a_client_that_takes_nothing_is_given_up_after_five_seconds() {
 #[tokio::test]
 async fn calls_in_progress_end_before_the_server_does() {
     let (log, _guard) = Log::start();
-    let mut server = Server::start(Limits::default());
-    let mut connection = Connection::connect(&server.path).await.unwrap();
-    let _idle = Connection::connect(&server.path).await.unwrap();
-    let streaming = Connection::connect(&server.path).await.unwrap();
+    let mut server = Server::start(ServiceLimits::default());
+    let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
+    let _idle = VarlinkConnection::connect(&server.path).await.unwrap();
+    let streaming = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut stream = streaming
         .call_more("org.example.Test1.Stream", &NoParameters {})
         .await
@@ -477,8 +478,8 @@ async fn calls_in_progress_end_before_the_server_does() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_hangs_does_not_keep_the_server_from_ending() {
     let (log, _guard) = Log::start();
-    let mut server = Server::start(Limits::default());
-    let mut connection = Connection::connect(&server.path).await.unwrap();
+    let mut server = Server::start(ServiceLimits::default());
+    let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut notes = server.service.notes.subscribe();
     let call = connection.call::<_, serde_json::Value>("org.example.Test1.Wait", &NoParameters {});
     let stopping = async {
@@ -496,13 +497,13 @@ async fn a_call_that_hangs_does_not_keep_the_server_from_ending() {
 
 #[tokio::test]
 async fn a_panic_ends_the_server() {
-    let mut server = Server::start(Limits::default());
-    let mut connection = Connection::connect(&server.path).await.unwrap();
+    let mut server = Server::start(ServiceLimits::default());
+    let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let reply = connection
         .call::<_, NoParameters>("org.example.Test1.Panic", &NoParameters {})
         .await;
     assert!(matches!(reply, Err(CallError::Closed)));
-    let Err(ServeError::Panicked(text)) = server.end().await else {
+    let Err(VarlinkServeError::Panicked(text)) = server.end().await else {
         panic!("the server went on");
     };
     assert_eq!(text.as_str(), "asked to [2J");
@@ -510,8 +511,8 @@ async fn a_panic_ends_the_server() {
 
 #[tokio::test]
 async fn a_connection_whose_call_was_given_up_is_not_used_again() {
-    let server = Server::start(Limits::default());
-    let mut connection = Connection::connect(&server.path).await.unwrap();
+    let server = Server::start(ServiceLimits::default());
+    let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut notes = server.service.notes.subscribe();
     tokio::select! {
         _ = connection.call::<_, serde_json::Value>("org.example.Test1.Wait", &NoParameters {}) => {}

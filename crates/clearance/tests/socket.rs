@@ -13,7 +13,8 @@ use std::sync::Barrier;
 use tempfile::TempDir;
 use terok_clearance::ContainerId;
 use terok_clearance::socket::{
-    BindError, ConnectError, HubSocket, Layout, PATH_LIMIT, RuntimeDir, bind, connect,
+    HubSocket, MAX_SOCKET_PATH_BYTES, RuntimeDir, SocketBindError, SocketConnectError,
+    SocketLayout, bind, connect,
 };
 
 /// A directory of ours, and the path of a socket in a directory that is not there yet.
@@ -108,7 +109,7 @@ async fn a_directory_that_is_not_ours_alone_is_refused() {
     let parent = path.parent().unwrap();
     fs::create_dir(parent).unwrap();
     let refusal = |path: &Path| match bind(path) {
-        Err(BindError::NotPrivate { problem, .. }) => problem,
+        Err(SocketBindError::NotPrivate { problem, .. }) => problem,
         other => panic!("{other:?}"),
     };
     for wrong in [0o701, 0o710, 0o770, 0o707, 0o755, 0o777, 0o1777] {
@@ -133,7 +134,7 @@ async fn a_directory_that_is_not_ours_alone_is_refused() {
 #[tokio::test]
 async fn a_path_that_fits_no_address_is_refused_with_its_length() {
     let directory = tempfile::tempdir().unwrap();
-    let fill = PATH_LIMIT - directory.path().as_os_str().len() - "/d/".len();
+    let fill = MAX_SOCKET_PATH_BYTES - directory.path().as_os_str().len() - "/d/".len();
     let longest = directory.path().join("d").join("x".repeat(fill));
     let listener = bind(&longest).unwrap();
     connect(&longest).await.unwrap();
@@ -167,7 +168,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_a_live_one_is_not() {
     let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let us = i32::try_from(std::process::id()).unwrap();
     match bind(&path) {
-        Err(error @ BindError::InUse { pid, .. }) => {
+        Err(error @ SocketBindError::InUse { pid, .. }) => {
             assert_eq!(pid, us);
             assert!(
                 error
@@ -182,7 +183,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_a_live_one_is_not() {
     assert!(path.exists(), "it was left behind");
     let listener = bind(&path).unwrap();
     match bind(&path) {
-        Err(BindError::InUse { pid, .. }) => assert_eq!(pid, us),
+        Err(SocketBindError::InUse { pid, .. }) => assert_eq!(pid, us),
         other => panic!("{other:?}"),
     }
     connect(&path).await.unwrap();
@@ -370,7 +371,7 @@ async fn another_users_process_is_turned_away() {
         "the impostor did not start"
     );
     match connect(&path).await {
-        Err(ConnectError::Impostor { uid: 65_534, .. }) => {}
+        Err(SocketConnectError::OtherUser { uid: 65_534, .. }) => {}
         other => panic!("{other:?}"),
     }
     let rest = tokio::task::spawn_blocking(move || (lines.count(), impostor.wait().unwrap()));
@@ -384,15 +385,15 @@ fn the_paths_are_the_python_stacks() {
     let check = |path: PathBuf, expected: &str| {
         assert_eq!(path.to_str(), Some(&*format!("/run/user/1000/{expected}")));
     };
-    let classic = runtime.classic();
+    let classic = runtime.shared_hub_sockets();
     check(classic.hub, "terok-clearance.sock");
     check(classic.ingester, "terok-shield-events.sock");
     check(classic.verdict, "terok-clearance-verdict.sock");
-    let c = runtime.of(&id, Layout::C);
+    let c = runtime.sandbox_sockets(&id, SocketLayout::C);
     check(c.hub, "terok/clearance/0123456789ab.sock");
     check(c.ingester, "terok/events/0123456789ab.sock");
     check(c.verdict, "terok/verdict/0123456789ab.sock");
-    let d = runtime.of(&id, Layout::D);
+    let d = runtime.sandbox_sockets(&id, SocketLayout::D);
     check(d.hub, "terok/clearance/0123456789ab/hub.sock");
     check(d.ingester, "terok/events/0123456789ab/ingester.sock");
     check(d.verdict, "terok/verdict/0123456789ab.sock");
@@ -406,10 +407,10 @@ async fn hubs_of_every_layout_are_found_and_the_dead_told_from_the_living() {
     let old: ContainerId = "aaaaaaaaaaaa".parse().unwrap();
     let new: ContainerId = "bbbbbbbbbbbb".parse().unwrap();
     let dead: ContainerId = "cccccccccccc".parse().unwrap();
-    let classic = bind(&runtime.classic().hub).unwrap();
-    let old_hub = bind(&runtime.of(&old, Layout::C).hub).unwrap();
-    let new_hub = bind(&runtime.of(&new, Layout::D).hub).unwrap();
-    let dead_path = runtime.of(&dead, Layout::D).hub;
+    let classic = bind(&runtime.shared_hub_sockets().hub).unwrap();
+    let old_hub = bind(&runtime.sandbox_sockets(&old, SocketLayout::C).hub).unwrap();
+    let new_hub = bind(&runtime.sandbox_sockets(&new, SocketLayout::D).hub).unwrap();
+    let dead_path = runtime.sandbox_sockets(&dead, SocketLayout::D).hub;
     fs::create_dir(dead_path.parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&dead_path).unwrap());
     // What is no hub: a file, a directory without a socket, names that are no ids.

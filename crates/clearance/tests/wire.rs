@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use terok_clearance::varlink::{Call, StandardError, error_frame};
-use terok_clearance::wire::clearance1::{self, Dialect, Notice};
+use terok_clearance::varlink::{StandardError, VarlinkCall, encode_error};
+use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef};
 use terok_clearance::wire::{clearance2, verdict1};
 use terok_clearance::{
-    Action, Blocked, Decision, Dossier, Event, Keep, Process, Protocol, Resolution, Scope,
-    ShieldState,
+    Action, BlockedPacket, Decision, DecisionAction, Dossier, Process, Protocol, RuleLifetime,
+    SandboxEvent, Scope, ShieldState,
 };
 
 fn dossier(pairs: &[(&str, &str)]) -> Dossier {
@@ -19,8 +19,8 @@ fn dossier(pairs: &[(&str, &str)]) -> Dossier {
     Arc::new(pairs.collect())
 }
 
-fn blocked() -> Blocked {
-    Blocked {
+fn blocked() -> BlockedPacket {
+    BlockedPacket {
         container: "0123456789ab".parse().unwrap(),
         request: "0123456789ab:1".parse().unwrap(),
         address: "203.0.113.7".parse().unwrap(),
@@ -32,9 +32,9 @@ fn blocked() -> Blocked {
     }
 }
 
-fn frame(notice: Notice<'_>, dialect: Dialect) -> String {
+fn frame(notice: ClearanceEventRef<'_>, dialect: Clearance1Dialect) -> String {
     let mut out = Vec::new();
-    notice.frame_into(dialect, &mut out);
+    notice.append_frame(dialect, &mut out);
     assert_eq!(out.pop(), Some(0));
     String::from_utf8(out).unwrap()
 }
@@ -43,25 +43,25 @@ fn frame(notice: Notice<'_>, dialect: Dialect) -> String {
 #[test]
 fn clearance1_events_are_the_python_hubs_to_the_byte() {
     let container = "0123456789ab".parse().unwrap();
-    let check = |notice: Notice<'_>, expected: &str| {
+    let check = |notice: ClearanceEventRef<'_>, expected: &str| {
         assert_eq!(frame(notice, Dialect::D), expected);
     };
     check(
-        Notice::ContainerStarted {
+        ClearanceEventRef::ContainerStarted {
             container: &container,
             dossier: &dossier(&[("project", "p"), ("task", "t")]),
         },
         r#"{"continues":true,"parameters":{"event":{"type":"container_started","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"","dossier":{"project":"p","task":"t"}}}}"#,
     );
     check(
-        Notice::Blocked(&Blocked {
+        ClearanceEventRef::Blocked(&BlockedPacket {
             dossier: dossier(&[("project", "p")]),
             ..blocked()
         }),
         r#"{"continues":true,"parameters":{"event":{"type":"connection_blocked","container":"0123456789ab","request_id":"0123456789ab:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","action":"","ok":false,"reason":"","dossier":{"project":"p"}}}}"#,
     );
     check(
-        Notice::Blocked(&Blocked {
+        ClearanceEventRef::Blocked(&BlockedPacket {
             request: "0123456789ab:2".parse().unwrap(),
             address: "2001:db8::7".parse().unwrap(),
             port: 53,
@@ -73,7 +73,7 @@ fn clearance1_events_are_the_python_hubs_to_the_byte() {
         r#"{"continues":true,"parameters":{"event":{"type":"connection_blocked","container":"0123456789ab","request_id":"0123456789ab:2","dest":"2001:db8::7","port":53,"proto":17,"domain":"","action":"","ok":false,"reason":"","dossier":{"k\"":"a\"b\\c "}}}}"#,
     );
     check(
-        Notice::VerdictApplied {
+        ClearanceEventRef::VerdictApplied {
             container: &container,
             request: &"0123456789ab:1".parse().unwrap(),
             action: Action::Allow,
@@ -82,12 +82,12 @@ fn clearance1_events_are_the_python_hubs_to_the_byte() {
         r#"{"continues":true,"parameters":{"event":{"type":"verdict_applied","container":"0123456789ab","request_id":"0123456789ab:1","dest":"","port":0,"proto":0,"domain":"","action":"allow","ok":false,"reason":"","dossier":{}}}}"#,
     );
     let shield = |state, dossier| {
-        let event = Event::Shield {
+        let event = SandboxEvent::Shield {
             container: "0123456789ab".parse().unwrap(),
             state,
             dossier,
         };
-        frame(Notice::from(&event), Dialect::D)
+        frame(ClearanceEventRef::from(&event), Clearance1Dialect::D)
     };
     assert_eq!(
         shield(ShieldState::Up, Dossier::default()),
@@ -101,13 +101,13 @@ fn clearance1_events_are_the_python_hubs_to_the_byte() {
         shield(ShieldState::Disengaged, Dossier::default()),
         r#"{"continues":true,"parameters":{"event":{"type":"shield_disengaged","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"","dossier":{}}}}"#,
     );
-    let exited = Event::ContainerExited {
+    let exited = SandboxEvent::ContainerExited {
         container,
         reason: "poststop".into(),
         dossier: Dossier::default(),
     };
     check(
-        Notice::from(&exited),
+        ClearanceEventRef::from(&exited),
         r#"{"continues":true,"parameters":{"event":{"type":"container_exited","container":"0123456789ab","request_id":"","dest":"","port":0,"proto":0,"domain":"","action":"","ok":false,"reason":"poststop","dossier":{}}}}"#,
     );
 }
@@ -117,7 +117,7 @@ fn clearance1_events_are_the_python_hubs_to_the_byte() {
 fn older_dialects_have_their_fields_and_words() {
     let fields = |dialect| {
         let event: serde_json::Value =
-            serde_json::from_str(&frame(Notice::Blocked(&blocked()), dialect)).unwrap();
+            serde_json::from_str(&frame(ClearanceEventRef::Blocked(&blocked()), dialect)).unwrap();
         event["parameters"]["event"].as_object().unwrap().len()
     };
     assert_eq!(
@@ -125,12 +125,12 @@ fn older_dialects_have_their_fields_and_words() {
         [10, 11, 11]
     );
     let word = |dialect| {
-        let event = Event::Shield {
+        let event = SandboxEvent::Shield {
             container: "c".parse().unwrap(),
             state: ShieldState::Disengaged,
             dossier: Dossier::default(),
         };
-        frame(Notice::from(&event), dialect).contains("\"shield_down_all\"")
+        frame(ClearanceEventRef::from(&event), dialect).contains("\"shield_down_all\"")
     };
     assert_eq!(
         [Dialect::A, Dialect::B, Dialect::D].map(word),
@@ -147,39 +147,39 @@ fn errors_are_the_python_hubs_to_the_byte() {
     };
     let text = str::to_owned;
     check(
-        error_frame(&StandardError::ExpectedMore),
+        encode_error(&StandardError::ExpectedMore),
         r#"{"error":"org.varlink.service.ExpectedMore"}"#,
     );
     check(
-        error_frame(&StandardError::invalid_parameter("extra")),
+        encode_error(&StandardError::invalid_parameter("extra")),
         r#"{"error":"org.varlink.service.InvalidParameter","parameters":{"parameter":"extra"}}"#,
     );
     check(
-        error_frame(&StandardError::MethodNotFound {
+        encode_error(&StandardError::MethodNotFound {
             method: text("Nope"),
         }),
         r#"{"error":"org.varlink.service.MethodNotFound","parameters":{"method":"Nope"}}"#,
     );
     check(
-        error_frame(&StandardError::InterfaceNotFound {
+        encode_error(&StandardError::InterfaceNotFound {
             interface: text("org.nope.X"),
         }),
         r#"{"error":"org.varlink.service.InterfaceNotFound","parameters":{"interface":"org.nope.X"}}"#,
     );
     check(
-        error_frame(&clearance1::VerdictError::InvalidAction {
+        encode_error(&clearance1::VerdictError::InvalidAction {
             action: text("accept"),
         }),
         r#"{"error":"org.terok.Clearance1.InvalidAction","parameters":{"action":"accept"}}"#,
     );
     check(
-        error_frame(&clearance1::VerdictError::UnknownRequest {
+        encode_error(&clearance1::VerdictError::UnknownRequest {
             request_id: text("x:9"),
         }),
         r#"{"error":"org.terok.Clearance1.UnknownRequest","parameters":{"request_id":"x:9"}}"#,
     );
     check(
-        error_frame(&clearance1::VerdictError::VerdictTupleMismatch {
+        encode_error(&clearance1::VerdictError::VerdictTupleMismatch {
             expected_container: text("0123456789ab"),
             expected_dest: text("api.example.com"),
             got_container: text("0123456789ab"),
@@ -188,18 +188,18 @@ fn errors_are_the_python_hubs_to_the_byte() {
         r#"{"error":"org.terok.Clearance1.VerdictTupleMismatch","parameters":{"expected_container":"0123456789ab","expected_dest":"api.example.com","got_container":"0123456789ab","got_dest":"other"}}"#,
     );
     check(
-        error_frame(&clearance1::VerdictError::ShieldCliFailed {
+        encode_error(&clearance1::VerdictError::ShieldCliFailed {
             action: text("allow"),
             stderr: text("no"),
         }),
         r#"{"error":"org.terok.Clearance1.ShieldCliFailed","parameters":{"action":"allow","stderr":"no"}}"#,
     );
     check(
-        error_frame(&StandardError::PermissionDenied),
+        encode_error(&StandardError::PermissionDenied),
         r#"{"error":"org.varlink.service.PermissionDenied"}"#,
     );
     check(
-        error_frame(&clearance2::DecideError::NoSuchRequest {
+        encode_error(&clearance2::DecideError::NoSuchRequest {
             request: "x:9".parse().unwrap(),
         }),
         r#"{"error":"org.terok.Clearance2.NoSuchRequest","parameters":{"request":"x:9"}}"#,
@@ -212,8 +212,8 @@ fn parameters_are_refused_as_the_python_hub_refuses_them() {
     let refusal = |parameters: &str| {
         let frame =
             format!(r#"{{"method":"org.terok.Clearance1.Verdict","parameters":{parameters}}}"#);
-        let call = Call::parse(frame.as_bytes()).unwrap();
-        match clearance1::Method::parse(&call) {
+        let call = VarlinkCall::parse(frame.as_bytes()).unwrap();
+        match clearance1::Clearance1Method::parse(&call) {
             Err(StandardError::InvalidParameter { parameter }) => Some(parameter),
             Ok(_) => None,
             other => Some(format!("{other:?}")),
@@ -255,9 +255,9 @@ fn parameters_are_refused_as_the_python_hub_refuses_them() {
     );
 }
 
-fn decide(parameters: &str) -> Result<clearance2::Method, StandardError> {
+fn decide(parameters: &str) -> Result<clearance2::Clearance2Method, StandardError> {
     let frame = format!(r#"{{"method":"org.terok.Clearance2.Decide","parameters":{parameters}}}"#);
-    clearance2::Method::parse(&Call::parse(frame.as_bytes()).unwrap())
+    clearance2::Clearance2Method::parse(&VarlinkCall::parse(frame.as_bytes()).unwrap())
 }
 
 /// What a caller narrows with and we do not know would otherwise open more than they meant.
@@ -269,7 +269,7 @@ fn nothing_unknown_passes_in_an_answer() {
     assert!(decide(&parameters("")).is_ok());
     assert!(decide(&parameters(r#","scope":null"#)).is_ok());
     let scope = r#","scope":{"dest":"a.example","port":443,"protocol":"tcp","keep":"once"}"#;
-    let Ok(clearance2::Method::Decide(decided)) = decide(&parameters(scope)) else {
+    let Ok(clearance2::Clearance2Method::Decide(decided)) = decide(&parameters(scope)) else {
         unreachable!("a whole scope")
     };
     assert_eq!(decided.scope.unwrap().port, Some(443));
@@ -334,13 +334,15 @@ fn nothing_unknown_passes_in_an_answer() {
 
 #[test]
 fn streams_need_more_and_history_has_a_limit() {
-    let parse = |frame: &str| clearance2::Method::parse(&Call::parse(frame.as_bytes()).unwrap());
+    let parse = |frame: &str| {
+        clearance2::Clearance2Method::parse(&VarlinkCall::parse(frame.as_bytes()).unwrap())
+    };
     let history = |limit: &str| {
         parse(&format!(
             r#"{{"method":"org.terok.Clearance2.History","parameters":{{"limit":{limit}}}}}"#
         ))
     };
-    let limit = |limit| Ok(clearance2::Method::History { limit });
+    let limit = |limit| Ok(clearance2::Clearance2Method::History { limit });
     assert_eq!(
         parse(r#"{"method":"org.terok.Clearance2.Subscribe"}"#),
         Err(StandardError::ExpectedMore)
@@ -359,7 +361,7 @@ fn streams_need_more_and_history_has_a_limit() {
             "{wrong}"
         );
     }
-    let call = Call::parse(br#"{"method":"org.terok.ClearanceVerdict1.Apply"}"#).unwrap();
+    let call = VarlinkCall::parse(br#"{"method":"org.terok.ClearanceVerdict1.Apply"}"#).unwrap();
     assert_eq!(
         verdict1::Method::parse(&call),
         Err(StandardError::invalid_parameter("container"))
@@ -367,7 +369,7 @@ fn streams_need_more_and_history_has_a_limit() {
 }
 
 fn request() -> Arc<clearance2::Request> {
-    let blocked = Blocked {
+    let blocked = BlockedPacket {
         process: Some(Arc::new(Process {
             pid: 7,
             uid: 1000,
@@ -379,7 +381,7 @@ fn request() -> Arc<clearance2::Request> {
     let scope = Scope {
         port: Some(443),
         protocol: Some(Protocol::TCP),
-        ..Scope::whole(blocked.dest().clone())
+        ..Scope::whole_dest(blocked.dest().clone())
     };
     Arc::new(clearance2::Request::new(
         blocked,
@@ -393,11 +395,11 @@ fn decision() -> Arc<Decision> {
         request: "0123456789ab:1".parse().unwrap(),
         container: "0123456789ab".parse().unwrap(),
         dest: "api.example.com".parse().unwrap(),
-        action: Resolution::Allow,
+        action: DecisionAction::Allow,
         scope: Some(Scope {
             port: Some(443),
-            keep: Keep::Once,
-            ..Scope::whole("api.example.com".parse().unwrap())
+            keep: RuleLifetime::Once,
+            ..Scope::whole_dest("api.example.com".parse().unwrap())
         }),
         by: "user 1000, process 4242".into(),
         at: 1_700_000_000_000_001,
@@ -455,7 +457,7 @@ fn clearance2_events_come_back_as_they_went() {
         let mut out = Vec::new();
         event.frame_into(u64::MAX, &mut out);
         let frame: serde_json::Value = serde_json::from_slice(&out[..out.len() - 1]).unwrap();
-        let received: clearance2::Received =
+        let received: clearance2::Clearance2SubscribeReply =
             serde_json::from_value(frame["parameters"].clone()).unwrap();
         assert_eq!(received.event.seq, u64::MAX);
         assert_eq!(received.event.event, Some(event));
@@ -465,7 +467,7 @@ fn clearance2_events_come_back_as_they_went() {
 /// The interface may grow; a client of today must live with the hub of tomorrow.
 #[test]
 fn clients_ignore_what_they_do_not_know() {
-    let parse = serde_json::from_str::<clearance2::Received>;
+    let parse = serde_json::from_str::<clearance2::Clearance2SubscribeReply>;
     let unknown = parse(r#"{"event":{"seq":3,"kind":"moonrise","phase":0.5}}"#).unwrap();
     assert_eq!((unknown.event.seq, unknown.event.event), (3, None));
     let more = parse(r#"{"event":{"seq":4,"kind":"synced","colour":[1,{}]},"x":1}"#).unwrap();

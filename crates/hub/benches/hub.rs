@@ -15,13 +15,15 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use hub::ingest::{Line, Lines, Parser};
 use hub::ledger::{Asked, Ledger, PENDING_LIMIT, Reach};
 use hub::{Claim, Enforcer, Hub, Options};
-use terok_clearance::{Action, Blocked, Dossier, Event, Outcome, Protocol, socket};
+use terok_clearance::{
+    Action, BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent, socket,
+};
 use tokio_util::sync::CancellationToken;
 
 const USUAL: &str = r#"{"type":"pending","container":"3f2a9c0d1e4b","id":"3f2a9c0d1e4b:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"demo","task":"t1","name":"bench"},"ts":"2026-11-21T00:00:00+00:00"}"#;
 
-fn blocked(n: u32) -> Blocked {
-    Blocked {
+fn blocked(n: u32) -> BlockedPacket {
+    BlockedPacket {
         container: "3f2a9c0d1e4b".parse().unwrap(),
         request: format!("3f2a9c0d1e4b:{n}").parse().unwrap(),
         address: "203.0.113.7".parse().unwrap(),
@@ -86,7 +88,7 @@ fn ledger(c: &mut Criterion) {
                             ledger.claim(asked, Action::Allow, Reach::Asked, "me".into(), 2);
                         let (order, receipt) = claimed.unwrap();
                         drop(black_box(order));
-                        ledger.settle(receipt, &Outcome::Applied, 3)
+                        ledger.settle(receipt, &EnforcementOutcome::Applied, 3)
                     },
                     BatchSize::SmallInput,
                 );
@@ -128,8 +130,8 @@ impl Enforcer for Nobody {
         false
     }
 
-    async fn enforce(&self, _: Claim) -> Outcome {
-        Outcome::Applied
+    async fn enforce(&self, _: Claim) -> EnforcementOutcome {
+        EnforcementOutcome::Applied
     }
 }
 
@@ -170,7 +172,7 @@ fn fanout(c: &mut Criterion) {
             }
         });
         group.bench_function(BenchmarkId::new("one event", subscribers), |b| {
-            let event = Event::Blocked(blocked(0));
+            let event = SandboxEvent::Blocked(blocked(0));
             b.iter_custom(|rounds| {
                 runtime.block_on(async {
                     let clock = tokio::time::Instant::now();

@@ -14,8 +14,8 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
-use terok_clearance::varlink::Writer;
-use terok_clearance::wire::clearance1::Dialect;
+use terok_clearance::varlink::FrameWriter;
+use terok_clearance::wire::clearance1::Clearance1Dialect;
 use tokio::sync::Notify;
 
 use crate::frame::{Interface, News};
@@ -34,7 +34,7 @@ pub(crate) trait Sink {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-impl Sink for Writer {
+impl Sink for FrameWriter {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         Self::try_write(self, bytes)
     }
@@ -70,7 +70,7 @@ pub(crate) enum Pumped {
 
 impl<S: Sink> Fanout<S> {
     /// Makes a fan-out without subscribers that moves on whoever is `backlog` bytes behind.
-    pub(crate) fn new(dialect: Dialect, backlog: usize) -> Self {
+    pub(crate) fn new(dialect: Clearance1Dialect, backlog: usize) -> Self {
         Self {
             one: Channel::new(Interface::One(dialect), backlog),
             two: Channel::new(Interface::Two, backlog),

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use terok_clearance::wire::clearance1::{Dialect, Notice};
+use terok_clearance::wire::clearance1::{Clearance1Dialect, ClearanceEventRef};
 use terok_clearance::wire::clearance2::{ContainerState, Event as Event2};
 use terok_clearance::{
-    Action, Blocked, ContainerId, DisplayText, Dossier, Resolution, ShieldState,
+    Action, BlockedPacket, ContainerId, DecisionAction, DisplayText, Dossier, ShieldState,
 };
 
 use crate::ledger::{Answered, Question};
@@ -15,7 +15,7 @@ use crate::ledger::{Answered, Question};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interface {
     /// `org.terok.Clearance1`, as the clients of a certain release know it.
-    One(Dialect),
+    One(Clearance1Dialect),
     /// `org.terok.Clearance2`.
     Two,
 }
@@ -52,21 +52,21 @@ impl Interface {
     pub(crate) fn write(self, out: &mut Vec<u8>, seq: u64, news: &News<'_>) {
         match self {
             Self::One(dialect) => write_one(out, dialect, news),
-            Self::Two => two(news).frame_into(seq, out),
+            Self::Two => two(news).append_frame(seq, out),
         }
     }
 
     /// Appends the frame that ends a snapshot.
     pub(crate) fn write_synced(self, out: &mut Vec<u8>, seq: u64) {
         if self == Self::Two {
-            Event2::Synced.frame_into(seq, out);
+            Event2::Synced.append_frame(seq, out);
         }
     }
 
     /// Appends the frame that says how many events a slow subscriber did not get.
     pub(crate) fn write_skipped(self, out: &mut Vec<u8>, seq: u64, skipped: u64) {
         if self == Self::Two {
-            lost(skipped, "slow").frame_into(seq, out);
+            lost(skipped, "slow").append_frame(seq, out);
         }
     }
 
@@ -79,44 +79,46 @@ impl Interface {
     }
 }
 
-fn write_one(out: &mut Vec<u8>, dialect: Dialect, news: &News<'_>) {
+fn write_one(out: &mut Vec<u8>, dialect: Clearance1Dialect, news: &News<'_>) {
     let notice = match *news {
         News::Pending(question) | News::Repeated(question) => {
             let (blocked, newest) = (question.blocked(), question.newest_id());
             if blocked.request == *newest {
-                Notice::Blocked(blocked)
+                ClearanceEventRef::Blocked(blocked)
             } else {
                 // These clients know a question by the reader's id.
-                let blocked = Blocked {
+                let blocked = BlockedPacket {
                     request: newest.clone(),
                     ..blocked.clone()
                 };
-                return Notice::Blocked(&blocked).frame_into(dialect, out);
+                return ClearanceEventRef::Blocked(&blocked).append_frame(dialect, out);
             }
         }
         News::Decided(Answered { decision, ids }) => {
             let action = match decision.action {
-                Resolution::Allow => Action::Allow,
-                Resolution::Deny => Action::Deny,
-                Resolution::Dismiss => return,
+                DecisionAction::Allow => Action::Allow,
+                DecisionAction::Deny => Action::Deny,
+                DecisionAction::Dismiss => return,
             };
             for request in ids {
-                Notice::VerdictApplied {
+                ClearanceEventRef::VerdictApplied {
                     container: &decision.container,
                     request,
                     action,
                     ok: decision.ok,
                 }
-                .frame_into(dialect, out);
+                .append_frame(dialect, out);
             }
             return;
         }
-        News::Started { container, dossier } => Notice::ContainerStarted { container, dossier },
+        News::Started { container, dossier } => {
+            ClearanceEventRef::ContainerStarted { container, dossier }
+        }
         News::Exited {
             container,
             dossier,
             reason,
-        } => Notice::ContainerExited {
+        } => ClearanceEventRef::ContainerExited {
             container,
             reason,
             dossier,
@@ -125,14 +127,14 @@ fn write_one(out: &mut Vec<u8>, dialect: Dialect, news: &News<'_>) {
             container,
             dossier,
             state,
-        } => Notice::Shield {
+        } => ClearanceEventRef::Shield {
             container,
             state,
             dossier,
         },
         News::Withdrawn(..) | News::LostPackets(_) => return,
     };
-    notice.frame_into(dialect, out);
+    notice.append_frame(dialect, out);
 }
 
 fn two(news: &News<'_>) -> Event2 {

@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use terok_clearance::varlink::Writer;
-use terok_clearance::wire::clearance1::Dialect;
-use terok_clearance::{Action, Blocked, Decision, DisplayText, Event, Outcome, ShieldState};
+use terok_clearance::varlink::FrameWriter;
+use terok_clearance::wire::clearance1::Clearance1Dialect;
+use terok_clearance::{
+    Action, BlockedPacket, Decision, DisplayText, EnforcementOutcome, SandboxEvent, ShieldState,
+};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -29,7 +31,7 @@ pub trait Enforcer: Send + Sync + 'static {
     ///
     /// The hub gives up after [`Options::patience`] and drops the future; the question is then
     /// pending again. Orders for different questions come at the same time.
-    fn enforce(&self, claim: Claim) -> impl Future<Output = Outcome> + Send;
+    fn enforce(&self, claim: Claim) -> impl Future<Output = EnforcementOutcome> + Send;
 }
 
 impl<E: Enforcer> Enforcer for Arc<E> {
@@ -37,7 +39,7 @@ impl<E: Enforcer> Enforcer for Arc<E> {
         (**self).narrow()
     }
 
-    async fn enforce(&self, claim: Claim) -> Outcome {
+    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         (**self).enforce(claim).await
     }
 }
@@ -46,7 +48,7 @@ impl<E: Enforcer> Enforcer for Arc<E> {
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Which clients of `org.terok.Clearance1` are served.
-    pub dialect: Dialect,
+    pub dialect: Clearance1Dialect,
     /// Whether the hub serves one sandbox only: whatever name a `shield` event gives it (the
     /// Python stack's is not the one of its questions), it is about every question here.
     pub sole: bool,
@@ -61,7 +63,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            dialect: Dialect::default(),
+            dialect: Clearance1Dialect::default(),
             sole: false,
             pending: PENDING_LIMIT,
             backlog: BACKLOG,
@@ -85,7 +87,7 @@ pub struct Hub<E> {
 #[derive(Debug)]
 struct Books {
     ledger: Ledger,
-    fanout: Fanout<Writer>,
+    fanout: Fanout<FrameWriter>,
     evicted: u64,
 }
 
@@ -120,12 +122,12 @@ impl<E: Enforcer> Hub<E> {
     /// Takes one event, and tells it to every subscriber that keeps up before it returns.
     ///
     /// It never waits for anybody. Call it within a tokio runtime.
-    pub fn report(&self, event: Event) {
+    pub fn report(&self, event: SandboxEvent) {
         self.report_all([event]);
     }
 
     /// Takes many events at once: one write to each subscriber instead of one for each event.
-    pub fn report_all(&self, events: impl IntoIterator<Item = Event>) {
+    pub fn report_all(&self, events: impl IntoIterator<Item = SandboxEvent>) {
         let now = clock::micros();
         let mut books = self.books();
         for event in events {
@@ -234,7 +236,7 @@ impl<E: Enforcer> Hub<E> {
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         interface: Interface,
-        writer: Writer,
+        writer: FrameWriter,
         wake: Arc<Notify>,
     ) -> Subscription<E> {
         let mut books = self.books();
@@ -252,7 +254,9 @@ impl<E: Enforcer> Hub<E> {
         let limit = self.options.patience;
         let outcome = match timeout(limit, self.enforcer.enforce(claim)).await {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed(DisplayText::new(&format!("timed out after {limit:?}"))),
+            Err(_) => {
+                EnforcementOutcome::Failed(DisplayText::new(&format!("timed out after {limit:?}")))
+            }
         };
         drop(watch);
         let mut books = self.books();
@@ -329,16 +333,16 @@ impl<E: Enforcer> Drop for Subscription<E> {
 }
 
 impl Books {
-    fn take(&mut self, event: Event, now: u64, sole: bool) {
+    fn take(&mut self, event: SandboxEvent, now: u64, sole: bool) {
         match event {
-            Event::Blocked(blocked) => self.record(blocked, now),
-            Event::ContainerStarted { container, dossier } => {
+            SandboxEvent::Blocked(blocked) => self.record(blocked, now),
+            SandboxEvent::ContainerStarted { container, dossier } => {
                 self.publish(&News::Started {
                     container: &container,
                     dossier: &dossier,
                 });
             }
-            Event::ContainerExited {
+            SandboxEvent::ContainerExited {
                 container,
                 reason,
                 dossier,
@@ -351,7 +355,7 @@ impl Books {
                     reason: &reason,
                 });
             }
-            Event::Shield {
+            SandboxEvent::Shield {
                 container,
                 state,
                 dossier,
@@ -373,7 +377,7 @@ impl Books {
         }
     }
 
-    fn record(&mut self, blocked: Blocked, now: u64) {
+    fn record(&mut self, blocked: BlockedPacket, now: u64) {
         let recorded = self.ledger.record(blocked, now);
         for evicted in &recorded.evicted {
             // One line for each doubling: a flood must not become a flood of log lines.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use terok_clearance::DisplayText;
-use terok_clearance::socket::{Listener, Peer};
+use terok_clearance::socket::{PeerCredentials, SameUserListener};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -40,7 +40,7 @@ pub struct IngestError(DisplayText);
 /// The events of one connection are reported in its order.
 pub async fn ingest<E: Enforcer>(
     hub: Arc<Hub<E>>,
-    listener: Listener,
+    listener: SameUserListener,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
     /// How long it waits after it could not accept: descriptors may be short.
@@ -77,7 +77,11 @@ pub async fn ingest<E: Enforcer>(
 }
 
 /// Reports the events of one connection until its end.
-async fn read<E: Enforcer>(hub: &Hub<E>, mut stream: UnixStream, peer: Peer) -> io::Result<()> {
+async fn read<E: Enforcer>(
+    hub: &Hub<E>,
+    mut stream: UnixStream,
+    peer: PeerCredentials,
+) -> io::Result<()> {
     let mut lines = Lines::new();
     let mut parser = Parser::default();
     let mut dropped = Dropped::default();
@@ -122,7 +126,7 @@ impl Dropped {
     const WINDOW: Duration = Duration::from_secs(1);
     const SHOWN: usize = 120;
 
-    fn note(&mut self, error: &LineError, line: &[u8], peer: Peer) {
+    fn note(&mut self, error: &LineError, line: &[u8], peer: PeerCredentials) {
         if matches!(error, LineError::UnknownKind) {
             tracing::debug!(pid = peer.pid, "dropped an event of an unknown type");
             return;

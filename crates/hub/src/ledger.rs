@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 
 use terok_clearance::{
-    Action, Blocked, ContainerId, Decision, DisplayText, Dossier, Outcome, RequestId, Resolution,
+    Action, BlockedPacket, ContainerId, Decision, DecisionAction, DisplayText, Dossier,
+    EnforcementOutcome, RequestId,
 };
 
 pub use claim::{Asked, Claim, Mismatch, Reach, Receipt, Refusal};
@@ -146,7 +147,7 @@ impl Ledger {
     /// A packet like a pending one (same sandbox, destination, address, port and protocol) is no
     /// new question: it raises the count, and its id becomes one more name of that question. A
     /// full ledger first evicts the oldest questions of the sandbox that has the most pending.
-    pub fn record(&mut self, blocked: Blocked, now: u64) -> Recorded {
+    pub fn record(&mut self, blocked: BlockedPacket, now: u64) -> Recorded {
         let packet = entry::packet_hash(&blocked, &self.hasher);
         let questions = &self.questions;
         let known = self.by_packet.find(packet, |number| {
@@ -210,7 +211,7 @@ impl Ledger {
     /// With [`Outcome::Applied`] the question is answered and gone; [`Ledger::cover`] then finds
     /// the others that the same rule answers. Otherwise the question is pending as before, unless
     /// it was withdrawn in the meantime.
-    pub fn settle(&mut self, receipt: Receipt, outcome: &Outcome, now: u64) -> Settled {
+    pub fn settle(&mut self, receipt: Receipt, outcome: &EnforcementOutcome, now: u64) -> Settled {
         let decision = receipt.decision(outcome, now);
         let number = receipt.number();
         let mut ids = vec![receipt.named.clone()];
@@ -299,7 +300,7 @@ impl Ledger {
             request: question.id().clone(),
             container: question.container().clone(),
             dest: question.dest().clone(),
-            action: Resolution::Dismiss,
+            action: DecisionAction::Dismiss,
             scope: None,
             by,
             at: now,
@@ -398,7 +399,7 @@ impl Ledger {
         })
     }
 
-    fn repeat(&mut self, number: u64, blocked: Blocked, now: u64) {
+    fn repeat(&mut self, number: u64, blocked: BlockedPacket, now: u64) {
         let Some(entry) = self.questions.get_mut(&number) else {
             return;
         };

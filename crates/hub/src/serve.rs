@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use terok_clearance::socket::{Listener, Peer};
+use terok_clearance::socket::{PeerCredentials, SameUserListener};
 use terok_clearance::varlink::{
-    self, Call, Closed, Info, Interface as Description, Replies, ServeError, Service,
+    self, ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface as Description,
+    VarlinkServeError, VarlinkService,
 };
-use terok_clearance::wire::clearance1::{self, Dialect, VerdictError};
-use terok_clearance::wire::clearance2::{self, Decide, DecideError as Refused2};
-use terok_clearance::{Action, DisplayText, Resolution};
+use terok_clearance::wire::clearance1::{self, Clearance1Dialect, VerdictError};
+use terok_clearance::wire::clearance2::{self, DecideError as Refused2, DecideParameters};
+use terok_clearance::{Action, DecisionAction, DisplayText};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -24,16 +25,16 @@ use crate::ledger::{Asked, Reach, Refusal};
 /// connection's task or of the enforcer ends it with an error: the program must not go on.
 pub async fn serve<E: Enforcer>(
     hub: Arc<Hub<E>>,
-    listener: Listener,
+    listener: SameUserListener,
     stop: CancellationToken,
-) -> Result<(), ServeError> {
+) -> Result<(), VarlinkServeError> {
     let service = Arc::new(Clearance {
         hub: Arc::clone(&hub),
     });
     tokio::select! {
         biased;
         () = hub.broke_down() => {
-            Err(ServeError::Panicked(DisplayText::new("the enforcer")))
+            Err(VarlinkServeError::Panicked(DisplayText::new("the enforcer")))
         }
         served = varlink::serve(listener, service, stop) => served,
     }
@@ -47,56 +48,60 @@ struct Clearance<E> {
 const INTERFACES: &[Description] = &[clearance1::INTERFACE, clearance2::INTERFACE];
 const INTERFACES_A: &[Description] = &[clearance1::INTERFACE_A, clearance2::INTERFACE];
 
-impl<E: Enforcer> Service for Clearance<E> {
-    fn info(&self) -> Info {
-        Info {
+impl<E: Enforcer> VarlinkService for Clearance<E> {
+    fn info(&self) -> ServiceInfo {
+        ServiceInfo {
             vendor: "terok",
             product: "terok-clearance",
             version: env!("CARGO_PKG_VERSION"),
             url: "https://github.com/terok-ai/terok-clearance",
             interfaces: match self.hub.options().dialect {
-                Dialect::A => INTERFACES_A,
-                Dialect::B | Dialect::D => INTERFACES,
+                Clearance1Dialect::A => INTERFACES_A,
+                Clearance1Dialect::B | Clearance1Dialect::D => INTERFACES,
             },
         }
     }
 
     async fn call(
         &self,
-        call: Call<'_>,
-        peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
+        call: VarlinkCall<'_>,
+        peer: PeerCredentials,
+        replies: &mut ReplyWriter<'_>,
+    ) -> Result<(), ConnectionClosed> {
         if call.interface() == clearance1::INTERFACE.name {
-            match clearance1::Method::parse(&call) {
-                Ok(clearance1::Method::Subscribe) => {
+            match clearance1::Clearance1Method::parse(&call) {
+                Ok(clearance1::Clearance1Method::Subscribe) => {
                     let interface = Interface::One(self.hub.options().dialect);
                     self.stream(interface, replies).await
                 }
-                Ok(clearance1::Method::Verdict(verdict)) => {
+                Ok(clearance1::Clearance1Method::Verdict(verdict)) => {
                     match self.verdict(verdict, peer).await {
                         Ok(applied) => replies.send(&applied).await,
-                        Err(error) => replies.error(&error).await,
+                        Err(error) => replies.send_error(&error).await,
                     }
                 }
-                Err(error) => replies.error(&error).await,
+                Err(error) => replies.send_error(&error).await,
             }
         } else {
-            match clearance2::Method::parse(&call) {
-                Ok(clearance2::Method::Subscribe) => self.stream(Interface::Two, replies).await,
-                Ok(clearance2::Method::Decide(decide)) => match self.decide(decide, peer).await {
-                    Ok(decided) => replies.send(&decided).await,
-                    Err(error) => replies.error(&error).await,
-                },
-                Ok(clearance2::Method::List) => {
+            match clearance2::Clearance2Method::parse(&call) {
+                Ok(clearance2::Clearance2Method::Subscribe) => {
+                    self.stream(Interface::Two, replies).await
+                }
+                Ok(clearance2::Clearance2Method::Decide(decide)) => {
+                    match self.decide(decide, peer).await {
+                        Ok(decided) => replies.send(&decided).await,
+                        Err(error) => replies.send_error(&error).await,
+                    }
+                }
+                Ok(clearance2::Clearance2Method::List) => {
                     let frame = self.list().await;
-                    replies.frames(&frame).await
+                    replies.send_frames(&frame).await
                 }
-                Ok(clearance2::Method::History { limit }) => {
+                Ok(clearance2::Clearance2Method::History { limit }) => {
                     let decisions = self.hub.decisions(limit);
-                    replies.send(&clearance2::Decisions { decisions }).await
+                    replies.send(&clearance2::HistoryReply { decisions }).await
                 }
-                Err(error) => replies.error(&error).await,
+                Err(error) => replies.send_error(&error).await,
             }
         }
     }
@@ -107,7 +112,11 @@ impl<E: Enforcer> Clearance<E> {
     ///
     /// A client that reads slowly is not closed: it costs the hub a cursor, and hears when it
     /// reads again what is pending then.
-    async fn stream(&self, interface: Interface, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    async fn stream(
+        &self,
+        interface: Interface,
+        replies: &mut ReplyWriter<'_>,
+    ) -> Result<(), ConnectionClosed> {
         let (writer, mut hang_up) = replies.split();
         let wake = Arc::new(Notify::new());
         let subscription = self
@@ -133,10 +142,10 @@ impl<E: Enforcer> Clearance<E> {
 
     async fn verdict(
         &self,
-        verdict: clearance1::Verdict,
-        peer: Peer,
-    ) -> Result<clearance1::Applied, VerdictError> {
-        let clearance1::Verdict {
+        verdict: clearance1::VerdictParameters,
+        peer: PeerCredentials,
+    ) -> Result<clearance1::Clearance1VerdictReply, VerdictError> {
+        let clearance1::VerdictParameters {
             container,
             request_id,
             dest,
@@ -152,7 +161,7 @@ impl<E: Enforcer> Clearance<E> {
         };
         // These clients know nothing of scopes: their verdict opens the whole destination.
         match self.hub.decide(asked, order, Reach::Whole, who(peer)).await {
-            Ok(_) => Ok(clearance1::Applied { ok: true }),
+            Ok(_) => Ok(clearance1::Clearance1VerdictReply { ok: true }),
             Err(DecideError::Failed(reason)) => Err(VerdictError::ShieldCliFailed {
                 action,
                 stderr: reason.as_str().to_owned(),
@@ -171,8 +180,12 @@ impl<E: Enforcer> Clearance<E> {
         }
     }
 
-    async fn decide(&self, decide: Decide, peer: Peer) -> Result<clearance2::Decided, Refused2> {
-        let Decide {
+    async fn decide(
+        &self,
+        decide: DecideParameters,
+        peer: PeerCredentials,
+    ) -> Result<clearance2::DecideReply, Refused2> {
+        let DecideParameters {
             request,
             container,
             dest,
@@ -185,18 +198,18 @@ impl<E: Enforcer> Clearance<E> {
             dest: dest.as_str(),
         };
         let action = match action {
-            Resolution::Allow => Action::Allow,
-            Resolution::Deny => Action::Deny,
-            Resolution::Dismiss => {
+            DecisionAction::Allow => Action::Allow,
+            DecisionAction::Deny => Action::Deny,
+            DecisionAction::Dismiss => {
                 return match self.hub.dismiss(asked, who(peer)) {
-                    Ok(decision) => Ok(clearance2::Decided { decision }),
+                    Ok(decision) => Ok(clearance2::DecideReply { decision }),
                     Err(refusal) => Err(refused(request, refusal)),
                 };
             }
         };
         let reach = scope.map_or(Reach::Asked, Reach::Within);
         match self.hub.decide(asked, action, reach, who(peer)).await {
-            Ok(decision) => Ok(clearance2::Decided { decision }),
+            Ok(decision) => Ok(clearance2::DecideReply { decision }),
             Err(DecideError::Failed(reason)) => {
                 Err(Refused2::EnforcementFailed { request, reason })
             }
@@ -220,7 +233,7 @@ impl<E: Enforcer> Clearance<E> {
                 }
                 let written = serde_json::to_writer(&mut frame, &question.request());
                 // The rest of the list would make the client close its end.
-                full = frame.len() > varlink::REPLY_LIMIT.saturating_sub(16);
+                full = frame.len() > varlink::MAX_REPLY_BYTES.saturating_sub(16);
                 if full || written.is_err() {
                     frame.truncate(start);
                 }
@@ -253,8 +266,8 @@ fn refused(request: terok_clearance::RequestId, refusal: Refusal) -> Refused2 {
 }
 
 /// Returns who the peer is, in the words of a decision's record.
-fn who(peer: Peer) -> DisplayText {
-    let Peer { uid, pid, .. } = peer;
+fn who(peer: PeerCredentials) -> DisplayText {
+    let PeerCredentials { uid, pid, .. } = peer;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     match name.as_deref().map(str::trim_end) {
         Ok(name) => DisplayText::new(&format!("uid {uid} pid {pid} ({name})")),

@@ -10,7 +10,7 @@ use hub::{Claim, Enforcer, Hub, Options};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use terok_clearance::socket::bind;
-use terok_clearance::{Blocked, Dossier, Event, Outcome, Protocol};
+use terok_clearance::{BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use zlink::varlink_service::Proxy as _;
@@ -25,10 +25,10 @@ impl Enforcer for Recorder {
         false
     }
 
-    async fn enforce(&self, claim: Claim) -> Outcome {
+    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         let order = format!("{} {}", claim.action(), claim.dest());
         self.0.lock().unwrap().push(order);
-        Outcome::Applied
+        EnforcementOutcome::Applied
     }
 }
 
@@ -48,7 +48,7 @@ impl Rig {
         let orders = Arc::new(Recorder::default());
         let hub = Hub::new(Arc::clone(&orders), Options::default());
         for (number, domain) in [(1, Some("api.example.com")), (2, None)] {
-            hub.report(Event::Blocked(Blocked {
+            hub.report(SandboxEvent::Blocked(BlockedPacket {
                 container: "0123456789ab".parse().unwrap(),
                 request: format!("0123456789ab:{number}").parse().unwrap(),
                 address: format!("203.0.113.{number}").parse().unwrap(),

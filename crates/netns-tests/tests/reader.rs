@@ -15,7 +15,7 @@ use reader::nflog::{BindError, Options, Socket};
 use reader::{Facts, Loss, Reader, Sink, Sockets, first_request};
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use rustix::thread::CapabilitySets;
-use terok_clearance::{Blocked, Dossier, Event};
+use terok_clearance::{BlockedPacket, Dossier, SandboxEvent};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,7 @@ fn set_up(rules: &str) {
 /// What a reader told, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
-    Blocked(Blocked),
+    Blocked(BlockedPacket),
     Answer(Answer),
     Lost(Loss),
 }
@@ -99,8 +99,8 @@ enum Told {
 struct Teller(mpsc::Sender<Told>);
 
 impl Sink for Teller {
-    fn event(&mut self, event: Event) {
-        let Event::Blocked(blocked) = event else {
+    fn event(&mut self, event: SandboxEvent) {
+        let SandboxEvent::Blocked(blocked) = event else {
             panic!("{event:?}")
         };
         self.0.try_send(Told::Blocked(blocked)).unwrap();
@@ -148,7 +148,7 @@ impl Running {
         self.told.recv().await.unwrap()
     }
 
-    async fn blocked(&mut self) -> Blocked {
+    async fn blocked(&mut self) -> BlockedPacket {
         match self.next().await {
             Told::Blocked(blocked) => blocked,
             other => panic!("{other:?}"),

@@ -56,7 +56,7 @@ impl World {
 
     fn order(&mut self, allow: bool, dest: &str) {
         let target: Target = dest.parse().unwrap();
-        let scope = Scope::whole(dest.parse().unwrap());
+        let scope = Scope::whole_dest(dest.parse().unwrap());
         if allow {
             self.shield.allow(&target, &scope, now()).unwrap();
         } else {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use shield::{Element, OrderError, Policy, Shield};
-use terok_clearance::{Action, Dest, DomainName, Keep, Protocol, Scope, Target};
+use terok_clearance::{Action, Dest, DomainName, Protocol, RuleLifetime, Scope, Target};
 
 const IP: &str = "203.0.113.7";
 
@@ -29,7 +29,7 @@ fn engage() -> Shield {
 }
 
 fn scope(dest: &str) -> Scope {
-    Scope::whole(dest.parse().unwrap())
+    Scope::whole_dest(dest.parse().unwrap())
 }
 
 fn target(dest: &str) -> Target {
@@ -46,13 +46,13 @@ fn ip(text: &str) -> IpAddr {
 
 fn allow(shield: &mut Shield, scope: &Scope) {
     shield
-        .allow(&scope.dest.target().unwrap(), scope, now())
+        .allow(&scope.dest.parse_target().unwrap(), scope, now())
         .unwrap();
 }
 
 fn deny(shield: &mut Shield, scope: &Scope) {
     shield
-        .deny(&scope.dest.target().unwrap(), scope, now())
+        .deny(&scope.dest.parse_target().unwrap(), scope, now())
         .unwrap();
 }
 
@@ -158,7 +158,7 @@ fn the_opposite_order_takes_the_place_of_an_order() {
 fn a_time_is_renewed_extended_and_lifted() {
     let mut shield = engage();
     let once = Scope {
-        keep: Keep::Once,
+        keep: RuleLifetime::Once,
         ..scope(IP)
     };
     allow(&mut shield, &once);
@@ -375,7 +375,7 @@ fn what_cannot_be_enforced_here_is_refused() {
         let refused = shield.allow(&target(IP), &scope, now()).unwrap_err();
         assert!(expected(&refused), "{refused:?} of {scope:?}");
     };
-    for keep in [Keep::Project, Keep::Always] {
+    for keep in [RuleLifetime::Project, RuleLifetime::Always] {
         let scope = Scope { keep, ..scope(IP) };
         check(&mut shield, scope, |error| {
             matches!(error, OrderError::Keep)
@@ -495,12 +495,12 @@ fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
                 match step {
                     Step::Order(action, dest, protocol, port, seconds) => {
                         let dest: Dest = dest.parse().unwrap();
-                        let target = dest.target().unwrap();
+                        let target = dest.parse_target().unwrap();
                         let scope = Scope {
                             protocol,
                             port,
                             seconds,
-                            ..Scope::whole(dest)
+                            ..Scope::whole_dest(dest)
                         };
                         let done = shield.order(action, &target, &scope, now());
                         let is_forbidden =

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use netns_tests::internet::{Internet, PORTS, round_trip, tcp};
 use shield::{OrderError, Policy, Shield, ShieldError};
-use terok_clearance::{Action, Dest, Keep, Protocol, Scope, Target};
+use terok_clearance::{Action, Dest, Protocol, RuleLifetime, Scope, Target};
 
 const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
 const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
@@ -39,11 +39,11 @@ fn narrow(
     port: Option<u16>,
 ) -> Result<(), OrderError> {
     let dest: Dest = dest.parse().unwrap();
-    let target = dest.target().unwrap();
+    let target = dest.parse_target().unwrap();
     let scope = Scope {
         port,
         protocol,
-        ..Scope::whole(dest)
+        ..Scope::whole_dest(dest)
     };
     shield.order(action, &target, &scope, now())
 }
@@ -303,9 +303,9 @@ fn an_allow_ends_when_its_time_is_over() {
     let mut shield = engage();
     let dest: Dest = SERVER[0].parse().unwrap();
     let scope = Scope {
-        keep: Keep::Once,
+        keep: RuleLifetime::Once,
         seconds: Some(1),
-        ..Scope::whole(dest)
+        ..Scope::whole_dest(dest)
     };
     shield.allow(&target(SERVER[0]), &scope, now()).unwrap();
     tcp(SERVER[0], 80).unwrap();

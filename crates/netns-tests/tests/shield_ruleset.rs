@@ -129,7 +129,7 @@ fn a_ruleset_of_ours_is_found_whatever_its_resolvers_and_no_other_is() {
         let mut shield = find().unwrap();
         shield.verify().unwrap();
         let target = "203.0.113.7".parse().unwrap();
-        let scope = Scope::whole("203.0.113.7".parse().unwrap());
+        let scope = Scope::whole_dest("203.0.113.7".parse().unwrap());
         shield.allow(&target, &scope, now()).unwrap();
         assert_eq!(find().unwrap().list().unwrap().len(), 1, "its orders, too");
     }

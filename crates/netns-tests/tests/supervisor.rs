@@ -16,10 +16,10 @@ use rustix::net::{AddressFamily, RecvFlags, SocketType};
 use shield::Policy;
 use supervisor::{Config, Ended, Step, Supervisor};
 use tempfile::TempDir;
-use terok_clearance::client::{Client, Events, Update};
+use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{Dossier, Keep, Resolution, Scope, Target};
+use terok_clearance::{DecisionAction, Dossier, RuleLifetime, Scope, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -104,7 +104,7 @@ fn said(step: Step<'_>) -> String {
 /// An operator.
 struct Operator {
     client: Client,
-    events: Events,
+    events: EventStream,
 }
 
 impl Operator {
@@ -118,9 +118,9 @@ impl Operator {
     async fn next(&mut self) -> Event {
         loop {
             match self.events.next().await {
-                Update::Event(event) => return event,
-                Update::Connected(_) => {}
-                Update::Disconnected { reason, .. } => panic!("{reason}"),
+                StreamUpdate::Event(event) => return event,
+                StreamUpdate::Connected(_) => {}
+                StreamUpdate::Disconnected { reason, .. } => panic!("{reason}"),
             }
         }
     }
@@ -133,7 +133,7 @@ impl Operator {
     }
 
     /// Answers, and waits until everybody was told.
-    async fn answer(&mut self, request: &Request, action: Resolution, scope: Option<Scope>) {
+    async fn answer(&mut self, request: &Request, action: DecisionAction, scope: Option<Scope>) {
         let decision = self.client.decide(request, action, scope).await.unwrap();
         assert!(decision.ok);
         let Event::Decided(told) = self.next().await else {
@@ -184,7 +184,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
     assert_eq!(request.address.as_str(), "203.0.113.7");
     assert_eq!((request.port, request.scope.port), (443, Some(443)));
     assert_eq!(request.dossier.len(), 1);
-    operator.answer(&request, Resolution::Allow, None).await;
+    operator.answer(&request, DecisionAction::Allow, None).await;
     tcp("203.0.113.7", 443).unwrap();
 
     // Not a wider scope, not another address.
@@ -194,7 +194,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
         (request.dest.as_str(), request.port),
         ("api.example.com", 80)
     );
-    operator.answer(&request, Resolution::Deny, None).await;
+    operator.answer(&request, DecisionAction::Deny, None).await;
     refused("203.0.113.7", 80);
     tcp("203.0.113.7", 443).unwrap();
     refused("203.0.113.8", 443);
@@ -205,13 +205,15 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
         "the denied one asked nothing"
     );
 
-    operator.answer(&request, Resolution::Dismiss, None).await;
+    operator
+        .answer(&request, DecisionAction::Dismiss, None)
+        .await;
     refused("203.0.113.8", 443);
 
     refused("2001:db8:1::7", 443);
     let request = operator.question().await;
     assert_eq!(request.dest.as_str(), "2001:db8:1::7");
-    operator.answer(&request, Resolution::Allow, None).await;
+    operator.answer(&request, DecisionAction::Allow, None).await;
     tcp("2001:db8:1::7", 443).unwrap();
     refused("2001:db8:1::7", 80);
 
@@ -296,7 +298,7 @@ async fn what_the_kernel_does_not_hold_is_asked_about_again() {
     refused("203.0.113.7", 443);
     let request = operator.question().await;
     assert_eq!(running.step().await, "asked 203.0.113.7 443");
-    operator.answer(&request, Resolution::Allow, None).await;
+    operator.answer(&request, DecisionAction::Allow, None).await;
     tcp("203.0.113.7", 443).unwrap();
     running.stop().await;
 }
@@ -310,12 +312,12 @@ async fn an_answer_that_the_shield_refuses_leaves_the_question() {
     refused("203.0.113.7", 443);
     let request = operator.question().await;
     let scope = Scope {
-        keep: Keep::Always,
+        keep: RuleLifetime::Always,
         ..request.scope.clone()
     };
     let error = operator
         .client
-        .decide(&request, Resolution::Allow, Some(scope))
+        .decide(&request, DecisionAction::Allow, Some(scope))
         .await
         .unwrap_err();
     assert!(
@@ -339,7 +341,7 @@ async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
     resolve("api.example.com", [203, 0, 113, 7]);
     refused("203.0.113.7", 443);
     let request = operator.question().await;
-    operator.answer(&request, Resolution::Allow, None).await;
+    operator.answer(&request, DecisionAction::Allow, None).await;
     running.stop().await;
 
     // Nobody is there: nothing new passes, what was allowed goes on.
@@ -451,7 +453,7 @@ async fn one_sandbox_has_one_supervisor() {
     let mut operator = Operator::at(&first.hub).await;
     refused("203.0.113.7", 443);
     let request = operator.question().await;
-    operator.answer(&request, Resolution::Allow, None).await;
+    operator.answer(&request, DecisionAction::Allow, None).await;
     tcp("203.0.113.7", 443).unwrap();
     first.stop().await;
 }

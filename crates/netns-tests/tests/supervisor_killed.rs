@@ -21,10 +21,10 @@ use serde_json::Value;
 use shield::Policy;
 use supervisor::{Config, Supervisor};
 use tempfile::TempDir;
-use terok_clearance::client::{Client, Update};
+use terok_clearance::client::{Client, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::Event;
-use terok_clearance::{Dossier, Resolution};
+use terok_clearance::{DecisionAction, Dossier};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -260,13 +260,13 @@ async fn in_a_storm_of_verdicts() {
         let storm = async {
             let (client, mut events) = Client::start(hub).await.unwrap();
             loop {
-                let Update::Event(Event::Pending(request)) = events.next().await else {
+                let StreamUpdate::Event(Event::Pending(request)) = events.next().await else {
                     continue;
                 };
                 if request.address.as_str() != NEVER {
                     // Noted before it is sent: it may take effect and never be told.
                     decided.insert(request.address.as_str().to_owned());
-                    drop(client.decide(&request, Resolution::Allow, None).await);
+                    drop(client.decide(&request, DecisionAction::Allow, None).await);
                 }
             }
         };
@@ -285,14 +285,14 @@ async fn in_a_storm_of_verdicts() {
     let late = "203.0.113.249";
     refused(late);
     let request = loop {
-        if let Update::Event(Event::Pending(request)) = events.next().await
+        if let StreamUpdate::Event(Event::Pending(request)) = events.next().await
             && request.address.as_str() == late
         {
             break request;
         }
     };
     client
-        .decide(&request, Resolution::Allow, None)
+        .decide(&request, DecisionAction::Allow, None)
         .await
         .unwrap();
     tcp(late, 443).unwrap();

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use shield::{Policy, Shield};
-use terok_clearance::wire::verdict1::Apply;
+use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{Action, Protocol, Scope};
 use verdict::{Backend as _, NativeBackend, Order, Reply};
 
@@ -19,7 +19,7 @@ fn start() -> (NativeBackend, Arc<Mutex<Shield>>) {
 }
 
 fn order(container: &str, dest: &str) -> Order {
-    Order::parse(&Apply {
+    Order::parse(&ApplyParameters {
         container: container.to_owned(),
         dest: dest.to_owned(),
         action: "allow".to_owned(),
@@ -39,7 +39,7 @@ async fn an_order_for_this_sandbox_becomes_an_element() {
     let scope = Scope {
         port: Some(443),
         protocol: Some(Protocol::TCP),
-        ..Scope::whole("2001:db8::7".parse().unwrap())
+        ..Scope::whole_dest("2001:db8::7".parse().unwrap())
     };
     let narrow = Order::new("0123456789ab".parse().unwrap(), Action::Deny, scope).unwrap();
     assert_eq!(backend.apply(&narrow).await, Reply::done());

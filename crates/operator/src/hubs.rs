@@ -14,7 +14,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use terok_clearance::client::{Client, Speaks};
+use terok_clearance::client::{Client, ProtocolVersion};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::Event;
 use tokio::sync::{mpsc, watch as flag};
@@ -138,7 +138,7 @@ impl Hubs {
         let settles = match &told {
             Told::News(News::Said(event)) => *event == Event::Synced,
             Told::News(_) => true,
-            Told::Up(_, speaks) => *speaks == Speaks::Clearance1,
+            Told::Up(_, speaks) => *speaks == ProtocolVersion::Clearance1,
         };
         if settles {
             self.opening.remove(hub);

@@ -11,9 +11,9 @@ mod row;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{Action, Decision, DisplayText, RequestId, Resolution, ShieldState};
+use terok_clearance::{Action, Decision, DecisionAction, DisplayText, RequestId, ShieldState};
 
 pub use news::{Answer, Change, End, HubId, News, Refusal, Reply};
 pub use row::{Row, RowNumber, RowNumberError};
@@ -43,7 +43,7 @@ pub struct Inbox {
 
 #[derive(Debug)]
 struct Hub {
-    speaks: Speaks,
+    speaks: ProtocolVersion,
     up: bool,
     /// Whether it is another process than the one that asked the older rows.
     restarted: bool,
@@ -142,13 +142,13 @@ impl Inbox {
         };
         let answers: Vec<_> = match row.speaks {
             // The verdict on one opens the destination, and so answers them all.
-            Speaks::Clearance1 => row
+            ProtocolVersion::Clearance1 => row
                 .entries
                 .get(&row.newest)
                 .map(answer)
                 .into_iter()
                 .collect(),
-            Speaks::Clearance2 => row.entries.values().map(answer).collect(),
+            ProtocolVersion::Clearance2 => row.entries.values().map(answer).collect(),
         };
         for entry in row.entries.values_mut() {
             entry.echo = Echo::None;
@@ -269,7 +269,7 @@ impl Inbox {
         }
     }
 
-    fn up(&mut self, hub: &HubId, speaks: Speaks, changes: &mut Vec<Change>) {
+    fn up(&mut self, hub: &HubId, speaks: ProtocolVersion, changes: &mut Vec<Change>) {
         self.unreachable.remove(hub);
         let state = self.hubs.entry(hub.clone()).or_insert_with(|| Hub {
             speaks,
@@ -285,7 +285,7 @@ impl Inbox {
         if before == speaks && restarted {
             self.forget_ids(hub);
         }
-        if before == speaks && speaks == Speaks::Clearance2 {
+        if before == speaks && speaks == ProtocolVersion::Clearance2 {
             self.doubt(hub);
         } else if before != speaks {
             // What an answer opens is another matter now: the next packet asks anew.
@@ -337,7 +337,7 @@ impl Inbox {
         let (news, mut ids, echo) = match row.entries.remove(&flow) {
             Some(old) => {
                 // A restarted hub counts anew.
-                if speaks == Speaks::Clearance1 || (state.restarted && !old.confirmed) {
+                if speaks == ProtocolVersion::Clearance1 || (state.restarted && !old.confirmed) {
                     let counted = Arc::make_mut(&mut request);
                     counted.count = counted.count.saturating_add(old.request.count);
                     counted.first_seen = counted.first_seen.min(old.request.first_seen);
@@ -367,7 +367,7 @@ impl Inbox {
             },
         );
         row.newest = flow;
-        if speaks == Speaks::Clearance1 {
+        if speaks == ProtocolVersion::Clearance1 {
             fold(row, state);
         }
         let asked = changes
@@ -384,7 +384,7 @@ impl Inbox {
     fn open(
         &mut self,
         key: Key,
-        speaks: Speaks,
+        speaks: ProtocolVersion,
         request: &Request,
         changes: &mut Vec<Change>,
     ) -> RowNumber {
@@ -421,7 +421,7 @@ impl Inbox {
             let request = decision.request.clone();
             match self.hubs.get(hub).map(|state| state.speaks) {
                 // The whole destination is decided now: every question of the row is.
-                Some(Speaks::Clearance1) => {
+                Some(ProtocolVersion::Clearance1) => {
                     if let Some(row) = self.find(hub, request.as_str()) {
                         self.close(row, End::Decided(decision), changes);
                     }
@@ -431,9 +431,9 @@ impl Inbox {
             return;
         }
         let action = match decision.action {
-            Resolution::Allow => Action::Allow,
-            Resolution::Deny => Action::Deny,
-            Resolution::Dismiss => return,
+            DecisionAction::Allow => Action::Allow,
+            DecisionAction::Deny => Action::Deny,
+            DecisionAction::Dismiss => return,
         };
         let reason = decision.reason.clone().unwrap_or_default();
         self.failure_heard(hub, &decision.request, action, reason, changes);

@@ -5,7 +5,7 @@
 //! `docs/schema/lines.json` describes them; a test holds the two together.
 
 use serde::Serialize;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Request};
 use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, ShieldState};
 
@@ -169,7 +169,7 @@ impl<'a> Question<'a> {
 }
 
 /// Returns the line of a hub whose connection stands.
-pub(crate) fn up(id: &HubId, speaks: Speaks) -> Line<'static> {
+pub(crate) fn up(id: &HubId, speaks: ProtocolVersion) -> Line<'static> {
     Line::Hub {
         hub: id.to_string(),
         state: "up",
@@ -192,10 +192,10 @@ pub(crate) fn hub<'a>(
     }
 }
 
-const fn interface(speaks: Speaks) -> &'static str {
+const fn interface(speaks: ProtocolVersion) -> &'static str {
     match speaks {
-        Speaks::Clearance1 => "org.terok.Clearance1",
-        Speaks::Clearance2 => "org.terok.Clearance2",
+        ProtocolVersion::Clearance1 => "org.terok.Clearance1",
+        ProtocolVersion::Clearance2 => "org.terok.Clearance2",
     }
 }
 

@@ -9,7 +9,7 @@ mod screen;
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use terok_clearance::{Action, Dest, DestError, DisplayText, Protocol, Target};
+use terok_clearance::{Action, Dest, DestParseError, DisplayText, Protocol, Target};
 
 pub use screen::show;
 
@@ -40,7 +40,7 @@ pub enum LineError {
     Json(#[from] serde_json::Error),
     /// It is about something that no firewall has rules for.
     #[error(transparent)]
-    Dest(#[from] DestError),
+    Dest(#[from] DestParseError),
     /// It is about a name: a packet goes to an address.
     #[error("a packet goes to an address, not to {0}")]
     Name(Dest),
@@ -59,7 +59,7 @@ impl Question {
         let Line::Pending(question) = serde_json::from_str(line)? else {
             return Ok(None);
         };
-        match question.dest.target()? {
+        match question.dest.parse_target()? {
             Target::Address(_) => Ok(Some(question)),
             Target::Name(_) => Err(LineError::Name(question.dest)),
         }

@@ -8,8 +8,8 @@ mod told;
 
 use std::time::Duration;
 
-use terok_clearance::client::Speaks;
-use terok_clearance::{DisplayText, Keep, Protocol, Scope, Target};
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::{DisplayText, Protocol, RuleLifetime, Scope, Target};
 
 use crate::inbox::{End, HubId, Row};
 
@@ -104,8 +104,8 @@ pub fn opens(row: &Row) -> String {
     let reach = reach(row.scope());
     let keep = match row.speaks() {
         // Its firewall keeps the rule, and this interface has no word for how long.
-        Speaks::Clearance1 => "until the firewall's keeper removes it".to_owned(),
-        Speaks::Clearance2 => keep(row.scope()),
+        ProtocolVersion::Clearance1 => "until the firewall's keeper removes it".to_owned(),
+        ProtocolVersion::Clearance2 => keep(row.scope()),
     };
     format!("{reach}{at} {keep}")
 }
@@ -129,17 +129,17 @@ pub fn reach(scope: &Scope) -> String {
 /// Returns how long a scope holds.
 pub fn keep(scope: &Scope) -> String {
     let seconds = scope.seconds.or_else(|| {
-        let once = scope.keep == Keep::Once;
+        let once = scope.keep == RuleLifetime::Once;
         once.then_some(Scope::ONCE_SECONDS)
     });
     if let Some(seconds) = seconds {
         return format!("for {seconds} s");
     }
     match scope.keep {
-        Keep::Once => String::new(),
-        Keep::Sandbox => "while the sandbox lives".to_owned(),
-        Keep::Project => "in every sandbox of the project, for good".to_owned(),
-        Keep::Always => "in every sandbox, for good".to_owned(),
+        RuleLifetime::Once => String::new(),
+        RuleLifetime::Sandbox => "while the sandbox lives".to_owned(),
+        RuleLifetime::Project => "in every sandbox of the project, for good".to_owned(),
+        RuleLifetime::Always => "in every sandbox, for good".to_owned(),
     }
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use operator::hubs::Hubs;
 use operator::inbox::{HubId, News};
-use terok_clearance::client::Speaks;
-use terok_clearance::socket::{self, Layout, RuntimeDir};
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::wire::clearance2::{self, Event};
 
 #[path = "fakes/hub.rs"]
@@ -25,7 +25,7 @@ use fakes::{Hub, Running};
 /// A hub without questions.
 fn empty() -> Hub {
     let mut frame = Vec::new();
-    Event::Synced.frame_into(1, &mut frame);
+    Event::Synced.append_frame(1, &mut frame);
     Hub::silent(&[clearance2::INTERFACE]).saying(frame)
 }
 
@@ -33,8 +33,8 @@ async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {
     let next = tokio::time::timeout(Duration::from_secs(10), hubs.next());
     let (hub, news) = next.await.expect("a hub has something to tell");
     let word = match news {
-        News::Up(Speaks::Clearance2) => "up",
-        News::Up(Speaks::Clearance1) => "up, an old one",
+        News::Up(ProtocolVersion::Clearance2) => "up",
+        News::Up(ProtocolVersion::Clearance1) => "up, an old one",
         News::Said(Event::Synced) => "synced",
         News::Said(_) => "said something",
         News::Down(_) => "down",
@@ -66,9 +66,9 @@ async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
     let mut running = Running::default();
     let web = "0123456789abcdef".parse().unwrap();
     for path in [
-        runtime.of(&web, Layout::D).hub,
-        runtime.of(&web, Layout::C).hub,
-        runtime.classic().hub,
+        runtime.sandbox_sockets(&web, SocketLayout::D).hub,
+        runtime.sandbox_sockets(&web, SocketLayout::C).hub,
+        runtime.shared_hub_sockets().hub,
     ] {
         let stop = running.start(&path, empty());
         expect(&mut hubs, &path, &["up", "synced"]).await;
@@ -83,7 +83,7 @@ async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
 async fn hubs_that_are_there_are_heard_before_it_is_settled() {
     let (_directory, runtime) = runtime();
     let mut running = Running::default();
-    let path = runtime.classic().hub;
+    let path = runtime.shared_hub_sockets().hub;
     let _stop = running.start(&path, empty());
     let mut hubs = Hubs::all(runtime).unwrap();
     assert!(!hubs.is_settled());
@@ -96,7 +96,9 @@ async fn hubs_that_are_there_are_heard_before_it_is_settled() {
 #[tokio::test]
 async fn a_hub_comes_back_after_its_directories_were_removed() {
     let (directory, runtime) = runtime();
-    let path = runtime.of(&"web".parse().unwrap(), Layout::D).hub;
+    let path = runtime
+        .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
+        .hub;
     let mut hubs = Hubs::all(runtime).unwrap();
     let mut running = Running::default();
     for _ in 0..3 {
@@ -112,7 +114,7 @@ async fn a_hub_comes_back_after_its_directories_were_removed() {
 #[tokio::test]
 async fn a_socket_left_behind_keeps_nobody_waiting() {
     let (_directory, runtime) = runtime();
-    let path = runtime.classic().hub;
+    let path = runtime.shared_hub_sockets().hub;
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::set_permissions(
         path.parent().unwrap(),
@@ -133,10 +135,12 @@ async fn a_socket_left_behind_keeps_nobody_waiting() {
 #[tokio::test]
 async fn one_hub_alone_is_listened_to() {
     let (_directory, runtime) = runtime();
-    let path = runtime.classic().hub;
+    let path = runtime.shared_hub_sockets().hub;
     let mut hubs = Hubs::one(path.clone()).unwrap();
     let mut running = Running::default();
-    let other = runtime.of(&"web".parse().unwrap(), Layout::D).hub;
+    let other = runtime
+        .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
+        .hub;
     let _other = running.start(&other, empty());
     let _stop = running.start(&path, empty());
     expect(&mut hubs, &path, &["up", "synced"]).await;
@@ -145,8 +149,12 @@ async fn one_hub_alone_is_listened_to() {
 #[tokio::test(start_paused = true)]
 async fn hubs_that_hang_keep_nobody_waiting_for_ever() {
     let (_directory, runtime) = runtime();
-    let deaf = runtime.of(&"deaf".parse().unwrap(), Layout::D).hub;
-    let mute = runtime.of(&"mute".parse().unwrap(), Layout::D).hub;
+    let deaf = runtime
+        .sandbox_sockets(&"deaf".parse().unwrap(), SocketLayout::D)
+        .hub;
+    let mute = runtime
+        .sandbox_sockets(&"mute".parse().unwrap(), SocketLayout::D)
+        .hub;
     let mut running = Running::default();
     // It takes the call, and never says what is pending.
     let silent = Hub::silent(&[clearance2::INTERFACE]);

@@ -2,13 +2,13 @@
 //! Questions as lines of a sandbox's audit log, in the words and the order of the Python stack's.
 
 use serde::Serialize;
-use terok_clearance::{Blocked, ContainerId, Dest, Dossier, Protocol};
+use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, Protocol};
 
 use crate::line::date;
 
 /// Returns the line about a packet that was blocked `at` microseconds after the epoch, its newline
 /// included. The time is told in whole seconds; what is not known is left out.
-pub fn to_audit_line(blocked: &Blocked, at: u64) -> Vec<u8> {
+pub fn to_audit_line(blocked: &BlockedPacket, at: u64) -> Vec<u8> {
     let line = Line {
         ts: format!("{}+00:00", date(at)),
         container: &blocked.container,
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn lines_are_as_the_python_stack_writes_them() {
-        let mut blocked = Blocked {
+        let mut blocked = BlockedPacket {
             container: "0123456789ab".parse().unwrap(),
             request: "0123456789ab:7".parse().unwrap(),
             address: "203.0.113.7".parse().unwrap(),
@@ -63,7 +63,7 @@ mod tests {
             dossier: Dossier::new([("project".into(), "web".into())].into()),
             process: None,
         };
-        let line = |blocked: &Blocked| {
+        let line = |blocked: &BlockedPacket| {
             String::from_utf8(to_audit_line(blocked, 1_795_255_384_999_999)).unwrap()
         };
         insta::assert_snapshot!(line(&blocked), @r#"{"ts":"2026-11-21T10:03:04+00:00","container":"0123456789ab","action":"blocked","dest":"203.0.113.7","port":443,"proto":"tcp","domain":"api.example.com","dossier":{"project":"web"}}"#);

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use terok_clearance::{Blocked, ContainerId, Dest, Dossier, Event, RequestId};
+use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, RequestId, SandboxEvent};
 use tokio::time::Instant;
 
 use crate::dns::Answer;
@@ -26,7 +26,7 @@ pub struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// A question.
-    Event(Event),
+    Event(SandboxEvent),
     /// A DNS answer, already remembered.
     Answer(Answer),
     /// Nothing to tell anybody.
@@ -84,13 +84,18 @@ impl Facts {
         self.noted
     }
 
-    fn question(&mut self, packet: &Packet<'_>, uid: Option<u32>, now: Instant) -> Option<Event> {
+    fn question(
+        &mut self,
+        packet: &Packet<'_>,
+        uid: Option<u32>,
+        now: Instant,
+    ) -> Option<SandboxEvent> {
         let container = &self.container;
         // A container's id and a number are always a request's id.
         let request: RequestId = format!("{container}:{}", self.next).parse().ok()?;
         self.next = self.next.wrapping_add(1);
         let name = self.names.find(packet.destination, now);
-        let event = Blocked {
+        let event = BlockedPacket {
             container: container.clone(),
             request,
             address: Dest::from(packet.destination),
@@ -108,7 +113,7 @@ impl Facts {
             uid,
             "packet blocked"
         );
-        Some(Event::Blocked(event))
+        Some(SandboxEvent::Blocked(event))
     }
 }
 
@@ -146,9 +151,9 @@ mod tests {
     const ANSWER: &[u8] = b"\xab\xcd\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01\
         \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07";
 
-    fn question(fact: Fact) -> Blocked {
+    fn question(fact: Fact) -> BlockedPacket {
         match fact {
-            Fact::Event(Event::Blocked(blocked)) => blocked,
+            Fact::Event(SandboxEvent::Blocked(blocked)) => blocked,
             other => panic!("{other:?}"),
         }
     }

@@ -4,12 +4,14 @@
 //! The Python stack's words, so that either hub can be fed by either reader.
 
 use serde::Serialize;
-use terok_clearance::{ContainerId, Dest, DisplayText, Dossier, Event, RequestId, ShieldState};
+use terok_clearance::{
+    ContainerId, Dest, DisplayText, Dossier, RequestId, SandboxEvent, ShieldState,
+};
 
 /// Returns `event` as one line, its newline included.
 ///
 /// `at` is when it happened, in microseconds since the epoch; the line says it in seconds.
-pub fn to_line(event: &Event, at: u64) -> Vec<u8> {
+pub fn to_line(event: &SandboxEvent, at: u64) -> Vec<u8> {
     let line = Line::new(event, at);
     // Maps with text keys, texts and numbers only: nothing that JSON cannot hold.
     let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
@@ -49,9 +51,9 @@ struct Shield<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(event: &'a Event, at: u64) -> Self {
+    fn new(event: &'a SandboxEvent, at: u64) -> Self {
         match event {
-            Event::Blocked(blocked) => Self::Pending {
+            SandboxEvent::Blocked(blocked) => Self::Pending {
                 container: &blocked.container,
                 id: &blocked.request,
                 dest: &blocked.address,
@@ -61,11 +63,13 @@ impl<'a> Line<'a> {
                 dossier: &blocked.dossier,
                 ts: iso(at),
             },
-            Event::ContainerStarted { container, .. } => Self::ContainerStarted { container },
-            Event::ContainerExited {
+            SandboxEvent::ContainerStarted { container, .. } => {
+                Self::ContainerStarted { container }
+            }
+            SandboxEvent::ContainerExited {
                 container, reason, ..
             } => Self::ContainerExited { container, reason },
-            Event::Shield {
+            SandboxEvent::Shield {
                 container,
                 state,
                 dossier,
@@ -115,11 +119,11 @@ pub(crate) fn date(at: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use terok_clearance::{Blocked, Protocol};
+    use terok_clearance::{BlockedPacket, Protocol};
 
     const AT: u64 = 1_795_255_384_000_250;
 
-    fn line(event: &Event) -> String {
+    fn line(event: &SandboxEvent) -> String {
         String::from_utf8(to_line(event, AT)).unwrap()
     }
 
@@ -127,7 +131,7 @@ mod tests {
     fn events_are_the_lines_that_the_python_hub_takes() {
         let container: ContainerId = "0123456789ab".parse().unwrap();
         let dossier = Dossier::new([("project".into(), "web".into())].into());
-        let mut blocked = Blocked {
+        let mut blocked = BlockedPacket {
             container: container.clone(),
             request: "0123456789ab:7".parse().unwrap(),
             address: "203.0.113.7".parse().unwrap(),
@@ -137,23 +141,23 @@ mod tests {
             dossier: dossier.clone(),
             process: None,
         };
-        insta::assert_snapshot!(line(&Event::Blocked(blocked.clone())), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"web"},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
+        insta::assert_snapshot!(line(&SandboxEvent::Blocked(blocked.clone())), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"web"},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
         blocked.domain = None;
         blocked.dossier = Dossier::default();
-        insta::assert_snapshot!(line(&Event::Blocked(blocked)), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"","dossier":{},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
-        let started = Event::ContainerStarted {
+        insta::assert_snapshot!(line(&SandboxEvent::Blocked(blocked)), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"","dossier":{},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
+        let started = SandboxEvent::ContainerStarted {
             container: container.clone(),
             dossier: dossier.clone(),
         };
         insta::assert_snapshot!(line(&started), @r#"{"type":"container_started","container":"0123456789ab"}"#);
-        let exited = Event::ContainerExited {
+        let exited = SandboxEvent::ContainerExited {
             container: container.clone(),
             reason: "eof".into(),
             dossier: dossier.clone(),
         };
         insta::assert_snapshot!(line(&exited), @r#"{"type":"container_exited","container":"0123456789ab","reason":"eof"}"#);
         let shield = |state| {
-            line(&Event::Shield {
+            line(&SandboxEvent::Shield {
                 container: container.clone(),
                 state,
                 dossier: dossier.clone(),

@@ -34,7 +34,7 @@ impl Options {
     };
     /// What DNS answers need: the whole message.
     pub const ANSWERS: Self = Self {
-        group: terok_clearance::nflog::ANSWERS_GROUP,
+        group: terok_clearance::nflog::DNS_ANSWERS_GROUP,
         copy: 4096,
         buffer: 2 << 20,
     };

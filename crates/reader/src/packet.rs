@@ -9,7 +9,9 @@ mod ip;
 use std::net::IpAddr;
 
 use terok_clearance::Protocol;
-use terok_clearance::nflog::{ANSWER_PREFIX, BLOCKED_PREFIX, DENIED_PREFIX, PRIVATE_PREFIX};
+use terok_clearance::nflog::{
+    BLOCKED_PREFIX, DENIED_PREFIX, DNS_ANSWER_PREFIX, PRIVATE_RANGE_PREFIX,
+};
 
 /// One message of the kernel's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,8 +154,8 @@ impl Rule {
         [
             (BLOCKED_PREFIX, Self::Blocked),
             (DENIED_PREFIX, Self::Denied),
-            (PRIVATE_PREFIX, Self::Private),
-            (ANSWER_PREFIX, Self::Answer),
+            (PRIVATE_RANGE_PREFIX, Self::Private),
+            (DNS_ANSWER_PREFIX, Self::Answer),
         ]
         .into_iter()
         .find(|(known, _)| known.as_bytes() == prefix)

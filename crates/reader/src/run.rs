@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use terok_clearance::Event;
+use terok_clearance::SandboxEvent;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ const DATAGRAM: usize = 8192;
 /// Who wants to know what the reader sees. Called in the reader's own task, in order.
 pub trait Sink {
     /// A question: a packet that was dropped.
-    fn event(&mut self, event: Event);
+    fn event(&mut self, event: SandboxEvent);
 
     /// A DNS answer that is about to reach the sandbox. It comes before any question about a
     /// packet that was sent because of it.

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use terok_clearance::{Action, DomainName, Keep, Protocol, Scope, Target};
+use terok_clearance::{Action, DomainName, Protocol, RuleLifetime, Scope, Target};
 
 use crate::OrderError;
 use crate::ranges::{Family, Ground};
@@ -81,15 +81,15 @@ impl Terms {
         scope: &Scope,
         now: Instant,
     ) -> Result<Vec<Self>, OrderError> {
-        if scope.dest.target().as_ref() != Ok(target) {
+        if scope.dest.parse_target().as_ref() != Ok(target) {
             return Err(OrderError::OtherDest);
         }
         let seconds = match (scope.keep, scope.seconds) {
-            (Keep::Project | Keep::Always, _) => return Err(OrderError::Keep),
+            (RuleLifetime::Project | RuleLifetime::Always, _) => return Err(OrderError::Keep),
             (_, Some(0)) => return Err(OrderError::NoTime),
             (_, Some(seconds)) => Some(seconds),
-            (Keep::Once, None) => Some(Scope::ONCE_SECONDS),
-            (Keep::Sandbox, None) => None,
+            (RuleLifetime::Once, None) => Some(Scope::ONCE_SECONDS),
+            (RuleLifetime::Sandbox, None) => None,
         };
         let until = match seconds {
             Some(seconds) => Some(

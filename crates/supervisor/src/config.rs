@@ -46,7 +46,7 @@ impl Opening {
         };
         Scope {
             port: self.port,
-            ..Scope::whole(dest)
+            ..Scope::whole_dest(dest)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hub::Hub;
 use reader::dns::Answer;
 use reader::{Loss, Sink};
-use terok_clearance::Event;
+use terok_clearance::SandboxEvent;
 use terok_clearance::nflog::BLOCKED_GROUP;
 
 use crate::Step;
@@ -21,8 +21,8 @@ pub(crate) struct Feed {
 }
 
 impl Sink for Feed {
-    fn event(&mut self, event: Event) {
-        if let Event::Blocked(blocked) = &event {
+    fn event(&mut self, event: SandboxEvent) {
+        if let SandboxEvent::Blocked(blocked) = &event {
             if let Some(action) = self.firewall.settled(blocked) {
                 tracing::debug!(
                     dest = %blocked.dest(),

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hub::{Claim, Enforcer};
 use shield::{OrderError, Shield};
-use terok_clearance::{Action, Blocked, Dest, DisplayText, DomainName, Outcome, Target};
+use terok_clearance::{
+    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Target,
+};
 use tokio::time::Instant;
 
 use crate::{Observer, Opening, Step};
@@ -69,10 +71,10 @@ impl Firewall {
     /// The packet may have been on its way while the answer was, or while the address of an
     /// allowed name was learnt. The kernel is asked for the element itself: it may be gone by
     /// another hand, and a question must not be swallowed for what is no longer there.
-    pub(crate) fn settled(&self, blocked: &Blocked) -> Option<Action> {
+    pub(crate) fn settled(&self, blocked: &BlockedPacket) -> Option<Action> {
         let address = address(blocked)?;
         let mut inner = self.inner();
-        if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::target) {
+        if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::parse_target) {
             inner.learn(&name, &[address]);
         }
         let shield = inner.shield.as_mut()?;
@@ -94,7 +96,7 @@ impl Firewall {
     }
 
     /// Carries one answer out.
-    fn order(&self, claim: &Claim) -> Outcome {
+    fn order(&self, claim: &Claim) -> EnforcementOutcome {
         let mut inner = self.inner();
         let start = Instant::now();
         let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
@@ -107,7 +109,7 @@ impl Firewall {
                     action,
                     took,
                 });
-                Outcome::Applied
+                EnforcementOutcome::Applied
             }
             Err(reason) => {
                 let reason = DisplayText::new(&reason);
@@ -116,7 +118,7 @@ impl Firewall {
                     dest,
                     reason: &reason,
                 });
-                Outcome::Failed(reason)
+                EnforcementOutcome::Failed(reason)
             }
         }
     }
@@ -131,7 +133,7 @@ impl Enforcer for Firewall {
         true
     }
 
-    async fn enforce(&self, claim: Claim) -> Outcome {
+    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         self.order(&claim)
     }
 }
@@ -163,10 +165,13 @@ impl Inner {
     }
 
     fn order(&mut self, claim: &Claim) -> Result<(), String> {
-        let target = claim.dest().target().map_err(|error| error.to_string())?;
+        let target = claim
+            .dest()
+            .parse_target()
+            .map_err(|error| error.to_string())?;
         // The name may have led to this address before this process was there to see it.
         if let (Target::Name(name), Ok(Target::Address(address))) =
-            (&target, claim.address().target())
+            (&target, claim.address().parse_target())
         {
             self.learn(name, &[address]);
         }
@@ -181,8 +186,8 @@ pub(crate) fn allow(shield: &mut Shield, opening: &Opening) -> Result<(), OrderE
     shield.allow(&opening.target, &opening.scope(), now())
 }
 
-fn address(blocked: &Blocked) -> Option<IpAddr> {
-    match blocked.address.target() {
+fn address(blocked: &BlockedPacket) -> Option<IpAddr> {
+    match blocked.address.parse_target() {
         Ok(Target::Address(address)) => Some(address),
         _ => None,
     }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use terok_clearance::{Action, Blocked, Dest, DisplayText, DomainName, RequestId};
+use terok_clearance::{Action, BlockedPacket, Dest, DisplayText, DomainName, RequestId};
 
 /// One step on the way from a dropped packet to a set element.
 #[derive(Debug, Clone, Copy)]
@@ -20,9 +20,9 @@ pub enum Step<'a> {
         placed: usize,
     },
     /// A packet was dropped; the hub gets the question next.
-    Asked(&'a Blocked),
+    Asked(&'a BlockedPacket),
     /// A packet was dropped, but an order decides about the next one: there is no question.
-    Settled(&'a Blocked, Action),
+    Settled(&'a BlockedPacket, Action),
     /// The kernel holds the answer as a set element.
     Enforced {
         /// The question.

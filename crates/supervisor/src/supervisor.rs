@@ -12,8 +12,10 @@ use hub::Hub;
 use netns::{EnterError, Place, Process, SocketSpec};
 use reader::{Facts, Reader, first_request};
 use shield::{Policy, Shield};
-use terok_clearance::socket::{BindError, Layout, Listener, bind};
-use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Event, Target, varlink};
+use terok_clearance::socket::{SameUserListener, SocketBindError, SocketLayout, bind};
+use terok_clearance::{
+    ContainerId, DisplayText, DomainName, Dossier, SandboxEvent, Target, varlink,
+};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +32,8 @@ pub struct Supervisor {
     process: Process,
     firewall: Firewall,
     reader: Reader,
-    hub: Listener,
-    ingester: Listener,
+    hub: SameUserListener,
+    ingester: SameUserListener,
 }
 
 /// Why a supervisor could not start. What was in force before is then in force still, or the
@@ -61,7 +63,7 @@ pub enum StartError {
     Ask(#[source] shield::OrderError),
     /// A socket could not be bound.
     #[error("a socket for operators or readers could not be bound")]
-    Bind(#[from] BindError),
+    Bind(#[from] SocketBindError),
 }
 
 /// Why a supervisor ended before its sandbox did. The ruleset stays in force.
@@ -75,7 +77,7 @@ pub enum ServeError {
     Watch(#[source] io::Error),
     /// The clearance socket is no longer served.
     #[error("the clearance socket is no longer served")]
-    Hub(#[from] varlink::ServeError),
+    Hub(#[from] varlink::VarlinkServeError),
     /// The ingester socket is no longer served.
     #[error("the ingester socket is no longer served")]
     Ingester(#[from] hub::ingest::IngestError),
@@ -135,7 +137,7 @@ impl Supervisor {
         let first = first_request(SystemTime::now());
         let facts = Facts::new(container.clone(), Arc::clone(&dossier), first);
 
-        let paths = runtime.of(&container, Layout::D);
+        let paths = runtime.sandbox_sockets(&container, SocketLayout::D);
         Ok(Self {
             hub: bind(&paths.hub)?,
             ingester: bind(&paths.ingester)?,
@@ -198,7 +200,7 @@ impl Supervisor {
             ..hub::Options::default()
         };
         let hub = Hub::new(firewall.clone(), options);
-        hub.report(Event::ContainerStarted {
+        hub.report(SandboxEvent::ContainerStarted {
             container: container.clone(),
             dossier: Arc::clone(&dossier),
         });
@@ -241,7 +243,7 @@ impl Supervisor {
         firewall.close();
         if matches!(ended, Ok(Ended::Sandbox)) {
             tracing::info!(%container, "the sandbox ended");
-            hub.report(Event::ContainerExited {
+            hub.report(SandboxEvent::ContainerExited {
                 container,
                 reason: DisplayText::new("eof"),
                 dossier,

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use terok_clearance::wire::verdict1::Applied;
-use terok_clearance::{DisplayText, Outcome};
+use terok_clearance::wire::verdict1::ApplyReply;
+use terok_clearance::{DisplayText, EnforcementOutcome};
 
 use crate::Order;
 
@@ -62,17 +62,17 @@ impl Reply {
     }
 }
 
-impl From<Reply> for Outcome {
+impl From<Reply> for EnforcementOutcome {
     fn from(reply: Reply) -> Self {
         if reply.ok {
             Self::Applied
         } else {
-            Self::Failed(DisplayText::said(reply.said.as_str()))
+            Self::Failed(DisplayText::from_program_output(reply.said.as_str()))
         }
     }
 }
 
-impl From<Reply> for Applied {
+impl From<Reply> for ApplyReply {
     fn from(reply: Reply) -> Self {
         Self {
             ok: reply.ok,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use terok_clearance::varlink::{CallError, Connection};
-use terok_clearance::wire::verdict1::{APPLY, Applied, Apply};
+use terok_clearance::varlink::{CallError, VarlinkConnection};
+use terok_clearance::wire::verdict1::{APPLY, ApplyParameters, ApplyReply};
 use tokio::time::timeout;
 
 use crate::{Backend, ExecBackend, Order, Reply, Said};
@@ -19,7 +19,7 @@ use crate::{Backend, ExecBackend, Order, Reply, Said};
 pub struct VerdictClient {
     socket: PathBuf,
     limit: Duration,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<VarlinkConnection>>,
 }
 
 impl VerdictClient {
@@ -46,15 +46,15 @@ impl VerdictClient {
 
     /// Calls over a kept connection if there is one, and once more over a new one if that breaks:
     /// the helper may have been restarted since. An order carried out twice is carried out once.
-    async fn call(&self, apply: &Apply) -> Reply {
+    async fn call(&self, apply: &ApplyParameters) -> Reply {
         let kept = self.keeper().pop();
-        if let Some(mut connection) = kept.filter(Connection::is_idle) {
+        if let Some(mut connection) = kept.filter(VarlinkConnection::is_idle) {
             match connection.call(APPLY, apply).await {
                 Err(CallError::Closed | CallError::Io(_)) => {}
                 reply => return self.answered(connection, reply),
             }
         }
-        match Connection::connect(&self.socket).await {
+        match VarlinkConnection::connect(&self.socket).await {
             Ok(mut connection) => {
                 let reply = connection.call(APPLY, apply).await;
                 self.answered(connection, reply)
@@ -63,7 +63,11 @@ impl VerdictClient {
         }
     }
 
-    fn answered(&self, connection: Connection, reply: Result<Applied, CallError>) -> Reply {
+    fn answered(
+        &self,
+        connection: VarlinkConnection,
+        reply: Result<ApplyReply, CallError>,
+    ) -> Reply {
         match reply {
             Ok(applied) => {
                 let mut keeper = self.keeper();
@@ -79,7 +83,7 @@ impl VerdictClient {
         }
     }
 
-    fn keeper(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn keeper(&self) -> std::sync::MutexGuard<'_, Vec<VarlinkConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An order to a firewall, parsed: nothing of it is taken on trust.
 
-use terok_clearance::wire::verdict1::Apply;
+use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{
-    Action, ActionError, ContainerId, Dest, DestError, DisplayText, IdError, Scope, Target,
+    Action, ActionParseError, ContainerId, Dest, DestParseError, DisplayText, IdParseError, Scope,
+    Target,
 };
 
 /// One order: which sandbox, which destination, what to do, how far it reaches.
@@ -24,20 +25,20 @@ pub enum OrderError {
         /// The text.
         text: DisplayText,
         /// What is wrong with it.
-        source: IdError,
+        source: IdParseError,
     },
     /// No firewall can open or close the destination.
     #[error(transparent)]
-    Dest(#[from] DestError),
+    Dest(#[from] DestParseError),
     /// The action is none.
     #[error(transparent)]
-    Action(#[from] ActionError),
+    Action(#[from] ActionParseError),
 }
 
 impl Order {
     /// Makes an order of what a hub decided; the destination is the scope's.
     pub fn new(container: ContainerId, action: Action, scope: Scope) -> Result<Self, OrderError> {
-        let target = scope.dest.target()?;
+        let target = scope.dest.parse_target()?;
         Ok(Self {
             container,
             target,
@@ -48,7 +49,7 @@ impl Order {
 
     /// Parses a call of `org.terok.ClearanceVerdict1.Apply`, which is always about the whole of a
     /// destination for the sandbox's life.
-    pub fn parse(apply: &Apply) -> Result<Self, OrderError> {
+    pub fn parse(apply: &ApplyParameters) -> Result<Self, OrderError> {
         let container = apply.container.parse();
         let container = container.map_err(|source| OrderError::Container {
             text: DisplayText::new(&apply.container),
@@ -57,7 +58,7 @@ impl Order {
         // Not the text made harmless: what names no target as it is names none.
         let _target: Target = apply.dest.parse()?;
         let dest: Dest = apply.dest.parse()?;
-        Self::new(container, apply.action.parse()?, Scope::whole(dest))
+        Self::new(container, apply.action.parse()?, Scope::whole_dest(dest))
     }
 
     /// Returns the sandbox.
@@ -82,13 +83,13 @@ impl Order {
 
     /// Says whether it is about the whole of a destination for the sandbox's life.
     pub fn is_whole(&self) -> bool {
-        self.scope == Scope::whole(self.scope.dest.clone())
+        self.scope == Scope::whole_dest(self.scope.dest.clone())
     }
 
     /// Returns the order as a call of `org.terok.ClearanceVerdict1.Apply`; none if that cannot say
     /// how narrow it is.
-    pub(crate) fn apply(&self) -> Option<Apply> {
-        self.is_whole().then(|| Apply {
+    pub(crate) fn apply(&self) -> Option<ApplyParameters> {
+        self.is_whole().then(|| ApplyParameters {
             container: self.container.to_string(),
             dest: self.target.to_string(),
             action: self.action.to_string(),
@@ -102,7 +103,7 @@ mod tests {
 
     fn check(container: &str, dest: &str, action: &str, expected: Result<&str, &str>) {
         let [container, dest, action] = [container, dest, action].map(str::to_owned);
-        let order = Order::parse(&Apply {
+        let order = Order::parse(&ApplyParameters {
             container,
             dest,
             action,

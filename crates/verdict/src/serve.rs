@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use terok_clearance::DisplayText;
-use terok_clearance::socket::{Listener, Peer};
+use terok_clearance::socket::{PeerCredentials, SameUserListener};
 use terok_clearance::varlink::{
-    Call, Closed, Info, Limits, Replies, ServeError, Service, serve_within,
+    ConnectionClosed, ReplyWriter, ServiceInfo, ServiceLimits, VarlinkCall, VarlinkServeError,
+    VarlinkService, serve_with_limits,
 };
-use terok_clearance::wire::verdict1::{Applied, INTERFACE, Method};
+use terok_clearance::wire::verdict1::{ApplyReply, ClearanceVerdict1Method, INTERFACE};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,20 +32,20 @@ const CALL_LIMIT: usize = 64 << 10;
 /// what the backend could not do, is `ok: false` with a reason. Connections are served side by
 /// side, 16 orders at once.
 pub async fn serve<B: Backend>(
-    listener: Listener,
+    listener: SameUserListener,
     backend: Arc<B>,
     stop: CancellationToken,
-) -> Result<(), ServeError> {
-    let limits = Limits {
-        connections: CONNECTIONS,
-        frame: CALL_LIMIT,
-        ..Limits::default()
+) -> Result<(), VarlinkServeError> {
+    let limits = ServiceLimits {
+        max_connections: CONNECTIONS,
+        max_call_bytes: CALL_LIMIT,
+        ..ServiceLimits::default()
     };
     let helper = Helper {
         backend,
         turns: Semaphore::new(AT_ONCE),
     };
-    serve_within(listener, Arc::new(helper), limits, stop).await
+    serve_with_limits(listener, Arc::new(helper), limits, stop).await
 }
 
 struct Helper<B> {
@@ -52,9 +53,9 @@ struct Helper<B> {
     turns: Semaphore,
 }
 
-impl<B: Backend> Service for Helper<B> {
-    fn info(&self) -> Info {
-        Info {
+impl<B: Backend> VarlinkService for Helper<B> {
+    fn info(&self) -> ServiceInfo {
+        ServiceInfo {
             vendor: "terok",
             product: "terok-clearance-verdict",
             version: env!("CARGO_PKG_VERSION"),
@@ -65,24 +66,24 @@ impl<B: Backend> Service for Helper<B> {
 
     async fn call(
         &self,
-        call: Call<'_>,
-        peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
-        let apply = match Method::parse(&call) {
-            Ok(Method::Apply(apply)) => apply,
-            Err(error) => return replies.error(&error).await,
+        call: VarlinkCall<'_>,
+        peer: PeerCredentials,
+        replies: &mut ReplyWriter<'_>,
+    ) -> Result<(), ConnectionClosed> {
+        let apply = match ClearanceVerdict1Method::parse(&call) {
+            Ok(ClearanceVerdict1Method::Apply(apply)) => apply,
+            Err(error) => return replies.send_error(&error).await,
         };
         let reply = match Order::parse(&apply) {
             Ok(order) => self.carry_out(&order, peer).await,
             Err(error) => Reply::error("", &error),
         };
-        replies.send(&Applied::from(reply)).await
+        replies.send(&ApplyReply::from(reply)).await
     }
 }
 
 impl<B: Backend> Helper<B> {
-    async fn carry_out(&self, order: &Order, peer: Peer) -> Reply {
+    async fn carry_out(&self, order: &Order, peer: PeerCredentials) -> Reply {
         let Ok(Ok(_turn)) = timeout(WAIT, self.turns.acquire()).await else {
             return Reply::failed("too many orders are under way");
         };

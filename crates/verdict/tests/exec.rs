@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use terok_clearance::wire::verdict1::Apply;
-use terok_clearance::{Action, Keep, Outcome, Protocol, Scope};
+use terok_clearance::wire::verdict1::ApplyParameters;
+use terok_clearance::{Action, EnforcementOutcome, Protocol, RuleLifetime, Scope};
 use tokio::time::Instant;
 use verdict::{Backend as _, ExecBackend, Order, Reply, Said, find_program};
 
@@ -34,7 +34,7 @@ fn environment() -> [(OsString, OsString); 2] {
 }
 
 fn order() -> Order {
-    Order::parse(&Apply {
+    Order::parse(&ApplyParameters {
         container: "web".to_owned(),
         dest: "api.example.com".to_owned(),
         action: "allow".to_owned(),
@@ -198,7 +198,7 @@ async fn a_narrower_order_is_refused_before_anything_runs() {
     let note = dir.path().join("note");
     let script = format!("touch {}", note.display());
     let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
-    let whole = Scope::whole("203.0.113.7".parse().unwrap());
+    let whole = Scope::whole_dest("203.0.113.7".parse().unwrap());
     let narrow = [
         Scope {
             port: Some(443),
@@ -213,17 +213,17 @@ async fn a_narrower_order_is_refused_before_anything_runs() {
             ..whole.clone()
         },
         Scope {
-            keep: Keep::Once,
+            keep: RuleLifetime::Once,
             ..whole.clone()
         },
         Scope {
-            keep: Keep::Project,
+            keep: RuleLifetime::Project,
             ..whole.clone()
         },
     ];
     for scope in narrow {
         let order = Order::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
-        let outcome = Outcome::from(backend.apply(&order).await);
+        let outcome = EnforcementOutcome::from(backend.apply(&order).await);
         let reason = "cannot enforce a narrower scope than the whole destination";
         assert_eq!(outcome, Outcome::Failed(reason.into()));
     }

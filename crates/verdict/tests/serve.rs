@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use terok_clearance::socket::bind;
-use terok_clearance::varlink::ServeError;
+use terok_clearance::varlink::VarlinkServeError;
 use terok_clearance::{Action, Scope};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -55,7 +55,7 @@ struct Running {
     socket: PathBuf,
     backend: Arc<Firewall>,
     stop: CancellationToken,
-    task: JoinSet<Result<(), ServeError>>,
+    task: JoinSet<Result<(), VarlinkServeError>>,
 }
 
 impl Running {
@@ -91,7 +91,7 @@ fn order(dest: &str) -> Order {
     Order::new(
         "web".parse().unwrap(),
         Action::Allow,
-        Scope::whole(dest.parse().unwrap()),
+        Scope::whole_dest(dest.parse().unwrap()),
     )
     .unwrap()
 }
@@ -233,7 +233,7 @@ async fn a_narrower_order_is_not_sent() {
     let client = VerdictClient::new(&running.socket);
     let scope = Scope {
         port: Some(443),
-        ..Scope::whole("203.0.113.7".parse().unwrap())
+        ..Scope::whole_dest("203.0.113.7".parse().unwrap())
     };
     let narrow = Order::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
     let reply = client.apply(&narrow).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use terok_clearance::socket::{RuntimeDir, Sockets};
+use terok_clearance::socket::{HubSocketPaths, RuntimeDir};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -96,7 +96,7 @@ impl Place {
 
     /// Starts our hub, on its classic sockets.
     pub(crate) async fn our_hub(&self, args: &[&str]) -> Running {
-        let classic = self.runtime().classic();
+        let classic = self.runtime().shared_hub_sockets();
         let mut command = self.ours(&[&["serve"], args].concat());
         self.serve(&mut command, &[classic.hub, classic.ingester])
             .await
@@ -104,7 +104,7 @@ impl Place {
 
     /// Starts the hub of `stack`, on its classic sockets.
     pub(crate) async fn their_hub(&self, stack: Stack) -> Running {
-        let classic = self.runtime().classic();
+        let classic = self.runtime().shared_hub_sockets();
         let mut command = self.theirs(stack, "terok-clearance-hub", &["serve"]);
         self.serve(&mut command, &[classic.hub, classic.ingester])
             .await
@@ -113,7 +113,7 @@ impl Place {
     /// Starts our verdict helper, on its classic socket; it runs `shield`.
     pub(crate) async fn our_helper(&self, shield: &Shield) -> Running {
         let mut command = self.ours(&["serve-verdict", "--shield", shield.path()]);
-        self.serve(&mut command, &[self.runtime().classic().verdict])
+        self.serve(&mut command, &[self.runtime().shared_hub_sockets().verdict])
             .await
     }
 
@@ -139,7 +139,7 @@ impl Place {
         shield.leading_to(python.parent().unwrap());
         let mut command = self.command(python);
         command.args(["-m", "terok_clearance.cli.main", "serve-verdict"]);
-        self.serve(&mut command, &[self.runtime().classic().verdict])
+        self.serve(&mut command, &[self.runtime().shared_hub_sockets().verdict])
             .await
     }
 
@@ -159,8 +159,8 @@ impl Place {
     }
 
     /// Starts the hub of `stack` on `sockets`, made as that release's supervisor makes it.
-    pub(crate) async fn their_hub_at(&self, stack: Stack, sockets: &Sockets) -> Running {
-        let Sockets {
+    pub(crate) async fn their_hub_at(&self, stack: Stack, sockets: &HubSocketPaths) -> Running {
+        let HubSocketPaths {
             hub,
             ingester,
             verdict,
@@ -172,8 +172,8 @@ impl Place {
     }
 
     /// Starts our hub on `sockets`, under the name that people know it by.
-    pub(crate) async fn our_hub_at(&self, sockets: &Sockets) -> Running {
-        let Sockets {
+    pub(crate) async fn our_hub_at(&self, sockets: &HubSocketPaths) -> Running {
+        let HubSocketPaths {
             hub,
             ingester,
             verdict,
@@ -197,7 +197,7 @@ impl Place {
 
     /// Tells the ingester of the classic hub each of `lines`, as a reader does.
     pub(crate) async fn report(&self, lines: &[Value]) {
-        report(&self.runtime().classic().ingester, lines).await;
+        report(&self.runtime().shared_hub_sockets().ingester, lines).await;
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use terok_clearance::ContainerId;
-use terok_clearance::socket::{Layout, Sockets};
+use terok_clearance::socket::{HubSocketPaths, SocketLayout};
 use tokio::process::Command;
 
 use super::{Ended, Place, Running, Stack};
@@ -250,9 +250,9 @@ impl Rootless {
 
     /// Returns the sockets of the container's own hub, as the user sees them: where the reader of
     /// the hook reports.
-    pub(crate) fn sockets(&self, container: &Container) -> Sockets {
+    pub(crate) fn sockets(&self, container: &Container) -> HubSocketPaths {
         let runtime = terok_clearance::socket::RuntimeDir::new(PathBuf::from(HOME));
-        runtime.of(&container.id, self.layout())
+        runtime.sandbox_sockets(&container.id, self.layout())
     }
 
     /// Returns the path by which the test knows a file of the user's session.
@@ -267,10 +267,10 @@ impl Rootless {
         self.place.serve(&mut command, &sockets).await
     }
 
-    const fn layout(&self) -> Layout {
+    const fn layout(&self) -> SocketLayout {
         match self.stack {
-            Stack::V0_7_0 => Layout::C,
-            Stack::V0_8_0 | Stack::V0_8_1 => Layout::D,
+            Stack::V0_7_0 => SocketLayout::C,
+            Stack::V0_8_0 | Stack::V0_8_1 => SocketLayout::D,
         }
     }
 

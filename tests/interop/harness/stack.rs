@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use terok_clearance::socket::Layout;
+use terok_clearance::socket::SocketLayout;
 
 /// A release of the Python stack: one `terok-clearance`, and the `terok-shield` of its time.
 ///
@@ -49,10 +49,10 @@ impl Stack {
     }
 
     /// Returns where its supervisor puts a sandbox's sockets.
-    pub(crate) const fn layout(self) -> Layout {
+    pub(crate) const fn layout(self) -> SocketLayout {
         match self {
-            Self::V0_7_0 => Layout::C,
-            Self::V0_8_0 | Self::V0_8_1 => Layout::D,
+            Self::V0_7_0 => SocketLayout::C,
+            Self::V0_8_0 | Self::V0_8_1 => SocketLayout::D,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use terok_clearance::socket::Sockets;
+use terok_clearance::socket::HubSocketPaths;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -58,7 +58,7 @@ impl Subscriber {
     /// Subscribes to the hub at `sockets`.
     ///
     /// The Python hub says nothing to a new subscriber, so only an event tells that it is one.
-    pub(crate) async fn at(sockets: &Sockets) -> Self {
+    pub(crate) async fn at(sockets: &HubSocketPaths) -> Self {
         let mut wire = Wire::connect(&sockets.hub).await;
         wire.send(&json!({"method": "org.terok.Clearance1.Subscribe", "more": true}))
             .await;
@@ -81,7 +81,7 @@ impl Subscriber {
     }
 
     /// Tells the hub at `sockets` of a blocked packet, and returns the event.
-    pub(crate) async fn blocked(&mut self, sockets: &Sockets, line: &Value) -> Value {
+    pub(crate) async fn blocked(&mut self, sockets: &HubSocketPaths, line: &Value) -> Value {
         report(&sockets.ingester, std::slice::from_ref(line)).await;
         let event = self.next().await;
         assert_eq!(event["type"], "connection_blocked", "{event}");

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use terok_clearance::socket::Sockets;
+use terok_clearance::socket::HubSocketPaths;
 
 use super::network::{self, connect};
 use super::{start, stop};
@@ -19,7 +19,7 @@ struct Late {
 }
 
 impl Late {
-    async fn at(sockets: &Sockets) -> Self {
+    async fn at(sockets: &HubSocketPaths) -> Self {
         let mut wire = Wire::connect(&sockets.hub).await;
         let subscribe = json!({"method": "org.terok.Clearance1.Subscribe", "more": true});
         wire.send(&subscribe).await;
@@ -53,7 +53,7 @@ async fn a_hub_that_comes_late_or_anew_is_told_what_it_missed() {
     for side in [Side::Ours, Side::Theirs(Stack::V0_8_1)] {
         let place = Place::new();
         network::shield(&place, Stack::V0_8_1).await;
-        let sockets = place.runtime().classic();
+        let sockets = place.runtime().shared_hub_sockets();
         let socket = format!("--hub-socket={}", sockets.ingester.display());
         let mut reader = start(&mut place.reader(Side::Ours, &[&socket])).await;
         connect("203.0.113.1:443");
@@ -89,7 +89,7 @@ async fn their_reader_loses_what_it_has_while_no_hub_is_there() {
     let place = Place::new();
     let stack = Stack::V0_8_1;
     network::shield(&place, stack).await;
-    let sockets = place.runtime().classic();
+    let sockets = place.runtime().shared_hub_sockets();
     let socket = format!("--hub-socket={}", sockets.ingester.display());
     let mut reader = start(&mut place.reader(Side::Theirs(stack), &[&socket])).await;
     reader.until_error("hub event socket unreachable").await;

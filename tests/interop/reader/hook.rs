@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use terok_clearance::socket::Sockets;
+use terok_clearance::socket::HubSocketPaths;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -123,7 +123,7 @@ async fn their_hook_starts_ours_and_ends_it() {
         podman(&place, &format!("echo {}", std::process::id()));
         let hook = install(&place, stack).await;
         let container = CONTAINER.parse().unwrap();
-        let sockets: Sockets = place.runtime().of(&container, stack.layout());
+        let sockets: HubSocketPaths = place.runtime().sandbox_sockets(&container, stack.layout());
         let _hub = place.our_hub_at(&sockets).await;
         let mut subscriber = Subscriber::at(&sockets).await;
 

@@ -2,7 +2,7 @@
 //! A question that is asked again and again is answered once, and costs no memory.
 
 use serde_json::{Value, json};
-use terok_clearance::varlink::{Connection, NoParameters, ReplyStream};
+use terok_clearance::varlink::{NoParameters, ReplyStream, VarlinkConnection};
 use terok_clearance::wire::clearance1;
 
 use super::{CONTAINER, Whose, classic, unknown, verdict, write};
@@ -79,7 +79,7 @@ async fn ten_thousand_blocks_of_one_destination_grow_their_hub_alone() {
         let place = Place::new();
         let process = whose.hub(&place).await;
         let (hub, ingester) = classic(&place);
-        let connection = Connection::connect(&hub).await.unwrap();
+        let connection = VarlinkConnection::connect(&hub).await.unwrap();
         let subscribed = connection.call_more(clearance1::SUBSCRIBE, &NoParameters {});
         let mut stream = subscribed.await.unwrap();
         // Their hub tells only those whose subscription it has read.

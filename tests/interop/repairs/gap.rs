@@ -4,8 +4,8 @@
 
 use rustix::process::Signal;
 use serde_json::json;
-use terok_clearance::Resolution;
-use terok_clearance::client::{AnswerError, Client, Update};
+use terok_clearance::DecisionAction;
+use terok_clearance::client::{AnswerError, Client, StreamUpdate};
 use terok_clearance::wire::clearance2::{DecideError, Event};
 
 use super::{CONTAINER, Whose, asked, event, heard, listed, prompt, terminal};
@@ -113,16 +113,16 @@ async fn between_answer_and_reply_it_is_carried_out_once_and_called_unsure() {
 async fn answered_late(place: &Place, new: &[serde_json::Value]) -> AnswerError {
     let hub = place.our_hub(&[]).await;
     place.report(&[block(1)]).await;
-    let socket = place.runtime().classic().hub;
+    let socket = place.runtime().shared_hub_sockets().hub;
     let (client, mut events) = Client::start(socket).await.unwrap();
     let question = loop {
-        if let Update::Event(Event::Pending(question)) = events.next().await {
+        if let StreamUpdate::Event(Event::Pending(question)) = events.next().await {
             break question;
         }
     };
     kill(hub).await;
     // The answer is given while nobody is there, and waits for the hub to return.
-    let answer = client.decide(&question, Resolution::Allow, None);
+    let answer = client.decide(&question, DecisionAction::Allow, None);
     let restart = async {
         let hub = place.our_hub(&[]).await;
         place.report(new).await;
@@ -131,7 +131,7 @@ async fn answered_late(place: &Place, new: &[serde_json::Value]) -> AnswerError 
     let (answer, _running) = tokio::join!(answer, restart);
     let early = answer.unwrap_err();
     // Sent once more by the program's own will, it is the same.
-    match client.decide(&question, Resolution::Allow, None).await {
+    match client.decide(&question, DecisionAction::Allow, None).await {
         Err(late) if new.is_empty() => assert_eq!(late.to_string(), early.to_string()),
         Err(late) => return late,
         Ok(decision) => panic!("{decision:?}"),

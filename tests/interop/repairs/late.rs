@@ -11,7 +11,7 @@ async fn their_clients_see_it_at_our_hub_alone() {
     for whose in Whose::BOTH {
         let place = Place::new();
         let _hub = whose.hub(&place).await;
-        let socket = place.runtime().classic().hub;
+        let socket = place.runtime().shared_hub_sockets().hub;
         let request = format!("{CONTAINER}:1");
         place.report(&[pending(&request, "api.example.com")]).await;
         let mut command = place.script(STACK, "client.py", &[socket.to_str().unwrap()]);

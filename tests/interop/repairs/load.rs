@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use terok_clearance::varlink::{Connection, NoParameters};
+use terok_clearance::varlink::{NoParameters, VarlinkConnection};
 use terok_clearance::wire::clearance1;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use super::{CONTAINER, Whose, classic, text, write};
 use crate::harness::{Place, Running};
 
-async fn greet(hub: &Path) -> Connection {
-    let mut connection = Connection::connect(hub).await.unwrap();
+async fn greet(hub: &Path) -> VarlinkConnection {
+    let mut connection = VarlinkConnection::connect(hub).await.unwrap();
     let info = connection.call("org.varlink.service.GetInfo", &NoParameters {});
     drop::<Value>(info.await.unwrap());
     connection

@@ -43,7 +43,7 @@ async fn their_reader_hides_the_question_from_the_new_hub_and_ours_asks_it() {
             run(&place, "nft", "-f -", RULES).await;
         }
         let hub = place.our_hub(&[]).await;
-        let ingester = place.runtime().classic().ingester;
+        let ingester = place.runtime().shared_hub_sockets().ingester;
         let told = format!("--hub-socket={}", ingester.display());
         let _reader = reader(&place, whose, &["--emit=socket", &told]).await;
         let mut prompt = Running::start(&mut place.ours(&["--json", "clearance"]));

@@ -17,7 +17,7 @@ use crate::harness::{Place, Running};
 async fn an_ipv6_address_has_brackets_and_what_has_no_port_shows_none() {
     let place = Place::new();
     let _hub = Whose::Ours.hub(&place).await;
-    let socket = place.runtime().classic().hub;
+    let socket = place.runtime().shared_hub_sockets().hub;
     let socket = socket.to_str().unwrap();
     let mut theirs = Running::start(&mut place.script(STACK, "subscriber.py", &[socket]));
     let (tell, mut told) = mpsc::channel(8);

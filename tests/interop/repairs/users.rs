@@ -104,7 +104,7 @@ async fn turned_away(place: &Place, socket: &Path) {
 async fn theirs_serve_another_user() {
     let place = Place::new();
     let _hub = place.their_hub(STACK).await;
-    let verdict = place.runtime().classic().verdict;
+    let verdict = place.runtime().shared_hub_sockets().verdict;
     let mut helper = place.theirs(STACK, "terok-clearance-hub", &["serve-verdict"]);
     let _helper = place
         .serve(&mut helper, std::slice::from_ref(&verdict))
@@ -124,7 +124,7 @@ async fn every_socket_of_ours_turns_another_user_away() {
     let _helper = place.our_helper(&shield).await;
     let (hub, ingester) = classic(&place);
     let mut sockets: Vec<PathBuf> = vec![hub, ingester];
-    sockets.push(place.runtime().classic().verdict);
+    sockets.push(place.runtime().shared_hub_sockets().verdict);
     let mut sandbox = place.command("unshare");
     sandbox.args([
         "--user",

@@ -15,12 +15,12 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::paths::connect_now;
-use super::{PATH_LIMIT, Peer};
+use super::paths::try_connect;
+use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
 
 /// Why a socket is not bound.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub enum SocketBindError {
     /// The path is longer than a socket's address.
     #[error("the path {path} has {length} bytes, a socket's has at most {PATH_LIMIT}")]
     PathTooLong {
@@ -66,29 +66,29 @@ pub enum BindError {
 
 /// A socket that accepts only its owner's processes. Its file goes when it is dropped.
 #[derive(Debug)]
-pub struct Listener {
+pub struct SameUserListener {
     socket: UnixListener,
     path: PathBuf,
     /// The socket's file: its device and inode, so that no successor's is removed.
-    file: (u64, u64),
+    file_id: (u64, u64),
     /// Whose processes are let in: our own user's.
-    us: u32,
+    owner_uid: u32,
     /// Held as long as the socket: the next binder sees at once that somebody lives.
-    _lock: Lock,
+    _lock: SocketLock,
 }
 
-impl Listener {
+impl SameUserListener {
     /// Waits for the next connection of one of our user's processes, and says which it is.
     ///
     /// A connection of another user is closed, and the reason logged.
-    pub async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
+    pub async fn accept(&self) -> io::Result<(UnixStream, PeerCredentials)> {
         loop {
             let (stream, _) = self.socket.accept().await?;
             // A client that is gone already has no credentials to show, and no harm in it.
-            let Ok(peer) = Peer::of(&stream) else {
+            let Ok(peer) = PeerCredentials::from_stream(&stream) else {
                 continue;
             };
-            if peer.uid == self.us {
+            if peer.uid == self.owner_uid {
                 return Ok((stream, peer));
             }
             tracing::warn!(
@@ -105,9 +105,9 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for SameUserListener {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.file);
+        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|now| file_id(&now) == self.file_id);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "could not remove a socket");
         }
@@ -118,36 +118,36 @@ impl Drop for Listener {
 ///
 /// The directory is made, with mode 0700, if it is not there. A socket that was left behind is
 /// replaced, one on which somebody answers is not. A second binder fails, at whatever moment.
-pub fn bind(path: &Path) -> Result<Listener, BindError> {
+pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
     let length = path.as_os_str().as_bytes().len();
-    if length > PATH_LIMIT {
+    if length > MAX_SOCKET_PATH_BYTES {
         let path = path.to_owned();
-        return Err(BindError::PathTooLong { path, length });
+        return Err(SocketBindError::PathTooLong { path, length });
     }
     let io_error = |action| {
-        move |source: io::Error| BindError::Io {
+        move |source: io::Error| SocketBindError::Io {
             action,
             path: path.to_owned(),
             source,
         }
     };
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    make_private(directory)?;
-    let lock = Lock::take(path)?;
-    clear(path)?;
+    ensure_private_dir(directory)?;
+    let lock = SocketLock::acquire(path)?;
+    remove_stale_socket(path)?;
     let socket = bind_private(path).map_err(|error| io_error("bind")(error.into()))?;
     let found = fs::symlink_metadata(path).map_err(io_error("look at"))?;
     if !found.file_type().is_socket() {
-        return Err(BindError::NotASocket {
+        return Err(SocketBindError::NotASocket {
             path: path.to_owned(),
         });
     }
     let socket = UnixListener::from_std(socket.into()).map_err(io_error("listen on"))?;
-    Ok(Listener {
+    Ok(SameUserListener {
         socket,
         path: path.to_owned(),
-        file: identity(&found),
-        us: rustix::process::geteuid().as_raw(),
+        file_id: file_id(&found),
+        owner_uid: rustix::process::geteuid().as_raw(),
         _lock: lock,
     })
 }
@@ -166,9 +166,9 @@ fn bind_private(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Makes `directory` if it is missing, and checks that nobody else can write or search in it.
-fn make_private(directory: &Path) -> Result<(), BindError> {
+fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
     let io_error = |action| {
-        move |source: io::Error| BindError::Io {
+        move |source: io::Error| SocketBindError::Io {
             action,
             path: directory.to_owned(),
             source,
@@ -178,7 +178,7 @@ fn make_private(directory: &Path) -> Result<(), BindError> {
     builder.recursive(true).mode(0o700);
     builder.create(directory).map_err(io_error("make"))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let not_private = |problem| BindError::NotPrivate {
+    let not_private = |problem| SocketBindError::NotPrivate {
         directory: directory.to_owned(),
         problem,
     };
@@ -200,9 +200,9 @@ fn make_private(directory: &Path) -> Result<(), BindError> {
 }
 
 /// Removes a socket that was left behind at `path`.
-fn clear(path: &Path) -> Result<(), BindError> {
+fn remove_stale_socket(path: &Path) -> Result<(), SocketBindError> {
     let io_error = |action| {
-        move |source: io::Error| BindError::Io {
+        move |source: io::Error| SocketBindError::Io {
             action,
             path: path.to_owned(),
             source,
@@ -212,14 +212,14 @@ fn clear(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io_error("look at")(error)),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(BindError::NotASocket {
+            return Err(SocketBindError::NotASocket {
                 path: path.to_owned(),
             });
         }
         Ok(_) => {}
     }
     if let Some(pid) = holder(path) {
-        return Err(BindError::InUse {
+        return Err(SocketBindError::InUse {
             path: path.to_owned(),
             pid,
         });
@@ -229,7 +229,7 @@ fn clear(path: &Path) -> Result<(), BindError> {
 
 /// Returns the process that listens at `path` (0: some process), `None` if nobody does.
 fn holder(path: &Path) -> Option<i32> {
-    let answer = connect_now(path)?;
+    let answer = try_connect(path)?;
     let pid = answer
         .ok()
         .and_then(|stream| net::sockopt::socket_peercred(&stream).ok())
@@ -237,24 +237,24 @@ fn holder(path: &Path) -> Option<i32> {
     Some(pid)
 }
 
-fn identity(file: &Metadata) -> (u64, u64) {
+fn file_id(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
 /// An advisory lock on a file beside the socket, `.<name>.lock`, removed when it is dropped.
 #[derive(Debug)]
-struct Lock {
+struct SocketLock {
     path: PathBuf,
     _file: File,
 }
 
-impl Lock {
-    fn take(socket: &Path) -> Result<Self, BindError> {
+impl SocketLock {
+    fn acquire(socket: &Path) -> Result<Self, SocketBindError> {
         let mut name = OsString::from(".");
         name.push(socket.file_name().unwrap_or_default());
         name.push(".lock");
         let path = socket.with_file_name(name);
-        let io_error = |source| BindError::Io {
+        let io_error = |source| SocketBindError::Io {
             action: "lock",
             path: path.clone(),
             source,
@@ -267,7 +267,7 @@ impl Lock {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(BindError::InUse {
+                    return Err(SocketBindError::InUse {
                         path: socket.to_owned(),
                         pid: holder(socket).unwrap_or(0),
                     });
@@ -277,7 +277,7 @@ impl Lock {
             // The holder before us may have removed the file between our open and our lock.
             let locked = file.metadata().map_err(io_error)?;
             match fs::symlink_metadata(&path) {
-                Ok(now) if identity(&now) == identity(&locked) => {
+                Ok(now) if file_id(&now) == file_id(&locked) => {
                     return Ok(Self { path, _file: file });
                 }
                 Ok(_) => {}
@@ -288,7 +288,7 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for SocketLock {
     fn drop(&mut self) {
         // Removed while it is held: whoever opened it in the meantime looks again.
         if let Err(error) = fs::remove_file(&self.path) {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixStream;
 
-use super::{PATH_LIMIT, Peer};
+use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub enum SocketConnectError {
     /// The path is longer than a socket's address.
     #[error("the path {path} has {length} bytes, a socket's has at most {PATH_LIMIT}")]
     PathTooLong {
@@ -22,7 +22,7 @@ pub enum ConnectError {
     },
     /// Nobody listens: there is no socket, or it was left behind.
     #[error("nobody listens at {path}")]
-    NobodyListens {
+    NoListener {
         /// The path.
         path: PathBuf,
         /// What the kernel said.
@@ -31,7 +31,7 @@ pub enum ConnectError {
     },
     /// Somebody listens who is not us: nothing was sent, nothing read.
     #[error("{path} is served by user {uid} (process {pid}), not by us")]
-    Impostor {
+    OtherUser {
         /// The path.
         path: PathBuf,
         /// The user who listens.
@@ -53,36 +53,36 @@ pub enum ConnectError {
 /// Connects to the socket at `path`, and returns the stream and who listens.
 ///
 /// A socket that another user serves is refused before a byte is exchanged.
-pub async fn connect(path: &Path) -> Result<(UnixStream, Peer), ConnectError> {
-    connect_to(path, rustix::process::geteuid().as_raw()).await
+pub async fn connect(path: &Path) -> Result<(UnixStream, PeerCredentials), SocketConnectError> {
+    connect_as_user(path, rustix::process::geteuid().as_raw()).await
 }
 
 /// Connects to a socket that the user `us` serves.
-async fn connect_to(path: &Path, us: u32) -> Result<(UnixStream, Peer), ConnectError> {
+async fn connect_as_user(path: &Path, us: u32) -> Result<(UnixStream, PeerCredentials), SocketConnectError> {
     let length = path.as_os_str().as_bytes().len();
     let path_buf = || path.to_owned();
-    if length > PATH_LIMIT {
-        return Err(ConnectError::PathTooLong {
+    if length > MAX_SOCKET_PATH_BYTES {
+        return Err(SocketConnectError::PathTooLong {
             path: path_buf(),
             length,
         });
     }
     let io_error = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NobodyListens {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => SocketConnectError::NoListener {
             path: path_buf(),
             source,
         },
-        _ => ConnectError::Io {
+        _ => SocketConnectError::Io {
             path: path_buf(),
             source,
         },
     };
     let stream = UnixStream::connect(path).await.map_err(io_error)?;
-    let peer = Peer::of(&stream).map_err(io_error)?;
+    let peer = PeerCredentials::from_stream(&stream).map_err(io_error)?;
     if peer.uid == us {
         Ok((stream, peer))
     } else {
-        Err(ConnectError::Impostor {
+        Err(SocketConnectError::OtherUser {
             path: path_buf(),
             uid: peer.uid,
             pid: peer.pid,
@@ -103,8 +103,8 @@ mod tests {
         let _listener = bind(&path).unwrap();
         let us = rustix::process::geteuid().as_raw();
         assert!(connect_to(&path, us).await.is_ok());
-        match connect_to(&path, us.wrapping_add(1)).await {
-            Err(ConnectError::Impostor { uid, .. }) => assert_eq!(uid, us),
+        match connect_as_user(&path, us.wrapping_add(1)).await {
+            Err(SocketConnectError::OtherUser { uid, .. }) => assert_eq!(uid, us),
             other => panic!("{other:?}"),
         }
     }

@@ -15,7 +15,7 @@ pub struct RuntimeDir(PathBuf);
 
 /// How the sockets of one sandbox are laid out below a [`RuntimeDir`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Layout {
+pub enum SocketLayout {
     /// Clearance 0.6.14a8 to 0.7.3: `terok/clearance/<id12>.sock`, `terok/events/<id12>.sock`.
     C,
     /// Clearance 0.8: `terok/clearance/<id12>/hub.sock`, `terok/events/<id12>/ingester.sock`.
@@ -25,7 +25,7 @@ pub enum Layout {
 
 /// The three sockets of one hub.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Sockets {
+pub struct HubSocketPaths {
     /// Where operators subscribe and give verdicts.
     pub hub: PathBuf,
     /// Where readers report.
@@ -55,8 +55,8 @@ impl RuntimeDir {
     }
 
     /// Returns the sockets of the one hub for all sandboxes (releases up to 0.6.14a7; `serve`).
-    pub fn classic(&self) -> Sockets {
-        Sockets {
+    pub fn shared_hub_sockets(&self) -> HubSocketPaths {
+        HubSocketPaths {
             hub: self.0.join("terok-clearance.sock"),
             ingester: self.0.join("terok-shield-events.sock"),
             verdict: self.0.join("terok-clearance-verdict.sock"),
@@ -64,14 +64,14 @@ impl RuntimeDir {
     }
 
     /// Returns the sockets of one sandbox's own hub.
-    pub fn of(&self, container: &ContainerId, layout: Layout) -> Sockets {
+    pub fn sandbox_sockets(&self, container: &ContainerId, layout: SocketLayout) -> HubSocketPaths {
         let id = container.short();
         let terok = self.0.join("terok");
         let (hub, ingester) = match layout {
-            Layout::C => (format!("{id}.sock"), format!("{id}.sock")),
-            Layout::D => (format!("{id}/hub.sock"), format!("{id}/ingester.sock")),
+            SocketLayout::C => (format!("{id}.sock"), format!("{id}.sock")),
+            SocketLayout::D => (format!("{id}/hub.sock"), format!("{id}/ingester.sock")),
         };
-        Sockets {
+        HubSocketPaths {
             hub: terok.join("clearance").join(hub),
             ingester: terok.join("events").join(ingester),
             verdict: terok.join("verdict").join(format!("{id}.sock")),
@@ -88,13 +88,13 @@ impl RuntimeDir {
     /// A hub that was killed leaves its socket behind: see [`HubSocket::is_live`].
     pub fn hub_sockets(&self) -> Vec<HubSocket> {
         let classic = HubSocket {
-            path: self.classic().hub,
+            path: self.shared_hub_sockets().hub,
             container: None,
         };
         let hubs = self.hubs_dir();
         let found = fs::read_dir(&hubs).into_iter().flatten().flatten();
         let mut sockets: Vec<_> = found
-            .filter_map(|entry| HubSocket::at(&hubs, &entry.file_name()))
+            .filter_map(|entry| HubSocket::from_dir_entry(&hubs, &entry.file_name()))
             .chain([classic])
             .filter(|socket| is_our_socket(&socket.path))
             .collect();
@@ -114,7 +114,7 @@ impl HubSocket {
     /// Returns the socket that `name`, an entry of the hubs' directory, stands for.
     ///
     /// `None` for what is neither `<id>.sock` nor the directory of a sandbox.
-    pub fn at(hubs: &Path, name: &OsStr) -> Option<Self> {
+    pub fn from_dir_entry(hubs: &Path, name: &OsStr) -> Option<Self> {
         let name = name.to_str()?;
         let entry = hubs.join(name);
         let (id, path) = match name.strip_suffix(".sock") {
@@ -130,17 +130,17 @@ impl HubSocket {
 
     /// Says whether somebody listens on it, by connecting and closing again; does not block.
     pub fn is_live(&self) -> bool {
-        is_answered(&self.path)
+        has_listener(&self.path)
     }
 }
 
 /// Says whether somebody listens on the socket at `path`.
-pub(super) fn is_answered(path: &Path) -> bool {
-    connect_now(path).is_some_and(|answer| answer.is_ok())
+pub(super) fn has_listener(path: &Path) -> bool {
+    try_connect(path).is_some_and(|answer| answer.is_ok())
 }
 
 /// Connects without waiting; `None` where nobody listens, `Err` for a listener that is too busy.
-pub(super) fn connect_now(path: &Path) -> Option<Result<UnixStream, ()>> {
+pub(super) fn try_connect(path: &Path) -> Option<Result<UnixStream, ()>> {
     use rustix::io::Errno;
     use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 

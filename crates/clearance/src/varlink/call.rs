@@ -13,7 +13,7 @@ use crate::DisplayText;
 
 /// One call, borrowed from its frame.
 #[derive(Debug, Clone)]
-pub struct Call<'a> {
+pub struct VarlinkCall<'a> {
     name: Cow<'a, str>,
     dot: usize,
     parameters: Option<&'a RawValue>,
@@ -27,23 +27,23 @@ pub struct Call<'a> {
 
 /// What a frame is that is not a call; the connection it came on cannot be trusted to go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub enum CallParseError {
     /// It is no JSON object of a call's form.
     #[error("not a call: {0}")]
     Malformed(DisplayText),
     /// Its method is not an interface's name, a dot, and a method's name.
     #[error("{0:?} names no method")]
-    Method(DisplayText),
+    InvalidMethod(DisplayText),
     /// It asks for more than one of `more`, `oneway` and `upgrade`.
     #[error("more, oneway and upgrade exclude each other")]
-    Contradiction,
+    ConflictingFlags,
 }
 
-impl<'a> Call<'a> {
+impl<'a> VarlinkCall<'a> {
     /// Parses a frame without its NUL; keys that varlink does not know are ignored.
-    pub fn parse(frame: &'a [u8]) -> Result<Self, Violation> {
+    pub fn parse(frame: &'a [u8]) -> Result<Self, CallParseError> {
         #[derive(Deserialize)]
-        struct Message<'a> {
+        struct CallMessage<'a> {
             #[serde(borrow)]
             method: Cow<'a, str>,
             #[serde(borrow, default)]
@@ -55,19 +55,19 @@ impl<'a> Call<'a> {
             #[serde(default)]
             upgrade: Option<bool>,
         }
-        if !is_object(frame) {
-            return Err(Violation::Malformed(DisplayText::new("not an object")));
+        if !is_json_object(frame) {
+            return Err(CallParseError::Malformed(DisplayText::new("not an object")));
         }
-        let message: Message<'a> =
-            serde_json::from_slice(frame).map_err(|error| malformed(&error))?;
+        let message: CallMessage<'a> =
+            serde_json::from_slice(frame).map_err(|error| malformed_call(&error))?;
         let name = message.method;
         let dot = name
             .rfind('.')
-            .filter(|dot| is_qualified(&name, *dot))
-            .ok_or_else(|| Violation::Method(DisplayText::new(&name)))?;
+            .filter(|dot| is_qualified_method(&name, *dot))
+            .ok_or_else(|| CallParseError::InvalidMethod(DisplayText::new(&name)))?;
         let parameters = message.parameters.filter(|raw| raw.get() != "null");
-        if parameters.is_some_and(|raw| !is_object(raw.get().as_bytes())) {
-            return Err(Violation::Malformed(DisplayText::new(
+        if parameters.is_some_and(|raw| !is_json_object(raw.get().as_bytes())) {
+            return Err(CallParseError::Malformed(DisplayText::new(
                 "the parameters are no object",
             )));
         }
@@ -82,7 +82,7 @@ impl<'a> Call<'a> {
         };
         let wishes = [call.more, call.oneway, call.upgrade];
         if wishes.into_iter().filter(|wish| *wish).count() > 1 {
-            return Err(Violation::Contradiction);
+            return Err(CallParseError::ConflictingFlags);
         }
         Ok(call)
     }
@@ -108,12 +108,12 @@ impl<'a> Call<'a> {
     ///
     /// A parameter that stands there twice is an [`StandardError::InvalidParameter`]: two readers
     /// of it could see different things.
-    pub fn parameters(&self) -> Result<Parameters<'a>, StandardError> {
+    pub fn parameters(&self) -> Result<CallParameters<'a>, StandardError> {
         let Some(raw) = self.parameters else {
-            return Ok(Parameters(Vec::new()));
+            return Ok(CallParameters(Vec::new()));
         };
         // The call was parsed, so this is an object; its strings are checked only now.
-        let parameters: Parameters<'a> = serde_json::from_str(raw.get())
+        let parameters: CallParameters<'a> = serde_json::from_str(raw.get())
             .map_err(|_unsaid| StandardError::invalid_parameter("parameters"))?;
         let mut names: Vec<&str> = parameters.0.iter().map(|(name, _)| &**name).collect();
         names.sort_unstable();
@@ -136,7 +136,7 @@ impl<'a> Call<'a> {
     }
 
     /// Returns the error for a method that the interface does not have.
-    pub fn not_found(&self) -> StandardError {
+    pub fn method_not_found(&self) -> StandardError {
         StandardError::MethodNotFound {
             method: self.method().to_owned(),
         }
@@ -144,16 +144,16 @@ impl<'a> Call<'a> {
 }
 
 /// Says whether `json` starts as an object; serde would take a list for a struct too.
-pub(crate) fn is_object(json: &[u8]) -> bool {
+pub(crate) fn is_json_object(json: &[u8]) -> bool {
     json.trim_ascii_start().starts_with(b"{")
 }
 
-fn malformed(error: &serde_json::Error) -> Violation {
-    Violation::Malformed(DisplayText::new(&error.to_string()))
+fn malformed_call(error: &serde_json::Error) -> CallParseError {
+    CallParseError::Malformed(DisplayText::new(&error.to_string()))
 }
 
 /// Says whether `name` is a dotted interface name and, after the last `dot`, a method's name.
-fn is_qualified(name: &str, dot: usize) -> bool {
+fn is_qualified_method(name: &str, dot: usize) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label
@@ -173,12 +173,12 @@ fn is_qualified(name: &str, dot: usize) -> bool {
 /// [`Parameters::take`] each that the method has, in the order of the interface, then
 /// [`Parameters::finish`]: the errors are then the Python stack's.
 #[derive(Debug)]
-pub struct Parameters<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct CallParameters<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'a> Parameters<'a> {
+impl<'a> CallParameters<'a> {
     /// Takes the parameter `name`; an error if it is missing or not a `T`.
     pub fn take<T: Deserialize<'a>>(&mut self, name: &'static str) -> Result<T, StandardError> {
-        self.raw(name)
+        self.take_raw(name)
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
             .ok_or_else(|| StandardError::invalid_parameter(name))
     }
@@ -188,7 +188,7 @@ impl<'a> Parameters<'a> {
         &mut self,
         name: &'static str,
     ) -> Result<Option<T>, StandardError> {
-        match self.raw(name) {
+        match self.take_raw(name) {
             None => Ok(None),
             Some(raw) => serde_json::from_str(raw.get())
                 .map_err(|_unsaid| StandardError::invalid_parameter(name)),
@@ -196,24 +196,24 @@ impl<'a> Parameters<'a> {
     }
 
     /// Ends the taking; an error that names the first parameter nobody took.
-    pub fn finish(self) -> Result<(), StandardError> {
+    pub fn expect_empty(self) -> Result<(), StandardError> {
         match self.0.first() {
             None => Ok(()),
             Some((name, _)) => Err(StandardError::invalid_parameter(name)),
         }
     }
 
-    fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
+    fn take_raw(&mut self, name: &str) -> Option<&'a RawValue> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.remove(at).1)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Parameters<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for CallParameters<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
+        struct CallParametersVisitor;
 
-        impl<'de> Visitor<'de> for Entries {
+        impl<'de> Visitor<'de> for CallParametersVisitor {
             type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,16 +222,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Parameters<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 #[derive(Deserialize)]
-                struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+                struct ParameterName<'a>(#[serde(borrow)] Cow<'a, str>);
                 let mut entries = Vec::new();
-                while let Some((Name(name), raw)) = map.next_entry()? {
+                while let Some((ParameterName(name), raw)) = map.next_entry()? {
                     entries.push((name, raw));
                 }
                 Ok(entries)
             }
         }
 
-        deserializer.deserialize_map(Entries).map(Self)
+        deserializer.deserialize_map(CallParametersVisitor).map(Self)
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     fn check(frame: &str, expected: Option<(&str, &str)>) {
-        let call = Call::parse(frame.as_bytes());
+        let call = VarlinkCall::parse(frame.as_bytes());
         let names = call
             .as_ref()
             .ok()
@@ -276,9 +276,9 @@ mod tests {
 
     #[test]
     fn what_varlink_does_not_know_is_ignored_and_what_it_knows_is_checked() {
-        let call = Call::parse(br#"{"method":"a.b.Do","new":{"x":[1]},"more":true}"#).unwrap();
+        let call = VarlinkCall::parse(br#"{"method":"a.b.Do","new":{"x":[1]},"more":true}"#).unwrap();
         assert!(call.more && !call.oneway && !call.upgrade);
-        let call = Call::parse(br#"{"method":"a.b.Do","parameters":null,"oneway":null}"#).unwrap();
+        let call = VarlinkCall::parse(br#"{"method":"a.b.Do","parameters":null,"oneway":null}"#).unwrap();
         assert!(!call.oneway);
         assert!(call.parameters().unwrap().finish().is_ok());
         for frame in [
@@ -300,10 +300,10 @@ mod tests {
     fn depth_is_bounded() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let ignored = format!(r#"{{"method":"a.b.Do","x":{deep}}}"#);
-        let call = Call::parse(ignored.as_bytes());
+        let call = VarlinkCall::parse(ignored.as_bytes());
         drop(call);
         let passed = format!(r#"{{"method":"a.b.Do","parameters":{{"x":{deep}}}}}"#);
-        let call = Call::parse(passed.as_bytes()).unwrap();
+        let call = VarlinkCall::parse(passed.as_bytes()).unwrap();
         let mut parameters = call.parameters().unwrap();
         assert_eq!(
             parameters.take::<serde_json::Value>("x"),
@@ -324,7 +324,7 @@ mod tests {
                 "more": more,
             });
             let frame = frame.to_string();
-            let call = Call::parse(frame.as_bytes()).unwrap();
+            let call = VarlinkCall::parse(frame.as_bytes()).unwrap();
             prop_assert_eq!(call.name(), method);
             prop_assert_eq!(call.more, more);
             let mut parameters = call.parameters().unwrap();
@@ -334,7 +334,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(call) = Call::parse(&bytes) {
+            if let Ok(call) = VarlinkCall::parse(&bytes) {
                 drop(call.parameters());
             }
         }

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 
-use super::replies::{Closed, Writer};
-use super::{FrameError, Frames, REPLY_LIMIT};
+use super::reply_writer::{ConnectionClosed, FrameWriter};
+use super::{FrameError, FrameReader, MAX_REPLY_BYTES};
 use crate::DisplayText;
-use crate::socket::{self, ConnectError, Peer};
+use crate::socket::{self, SocketConnectError, PeerCredentials};
 
 /// Why a call has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +77,8 @@ impl From<FrameError> for CallError {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Io(error) => error.into(),
-            FrameError::Cut { .. } => Self::Closed,
-            FrameError::TooLong { .. } | FrameError::Nul => {
+            FrameError::Truncated { .. } => Self::Closed,
+            FrameError::TooLong { .. } | FrameError::EmbeddedNul => {
                 Self::Protocol(DisplayText::new(&error.to_string()))
             }
         }
@@ -94,32 +94,32 @@ impl From<io::Error> for CallError {
     }
 }
 
-impl From<Closed> for CallError {
-    fn from(closed: Closed) -> Self {
+impl From<ConnectionClosed> for CallError {
+    fn from(closed: ConnectionClosed) -> Self {
         match closed {
-            Closed::HungUp | Closed::Stopping | Closed::Spoke => Self::Closed,
-            Closed::Stalled(_) => Self::Io(io::ErrorKind::TimedOut.into()),
-            Closed::Io(error) => Self::Io(error),
+            ConnectionClosed::HungUp | ConnectionClosed::Stopping | ConnectionClosed::UnexpectedData => Self::Closed,
+            ConnectionClosed::Stalled(_) => Self::Io(io::ErrorKind::TimedOut.into()),
+            ConnectionClosed::Io(error) => Self::Io(error),
         }
     }
 }
 
 /// A connection to a service that runs as the caller's own user.
 #[derive(Debug)]
-pub struct Connection {
-    frames: Frames,
-    writer: Writer,
+pub struct VarlinkConnection {
+    frames: FrameReader,
+    writer: FrameWriter,
     /// Who serves it, where that was looked at.
-    peer: Option<Peer>,
+    peer: Option<PeerCredentials>,
     /// A call was sent and its reply not yet read: what comes next is not for the next call.
-    busy: bool,
+    awaiting_reply: bool,
 }
 
-impl Connection {
-    const WRITE: Duration = Duration::from_secs(5);
+impl VarlinkConnection {
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Connects to the service at `path`; see [`socket::connect`].
-    pub async fn connect(path: &Path) -> Result<Self, ConnectError> {
+    pub async fn connect(path: &Path) -> Result<Self, SocketConnectError> {
         socket::connect(path).await.map(|(stream, peer)| Self {
             peer: Some(peer),
             ..Self::new(stream)
@@ -130,10 +130,10 @@ impl Connection {
     pub fn new(stream: UnixStream) -> Self {
         let stream = Arc::new(stream);
         Self {
-            frames: Frames::new(Arc::clone(&stream), REPLY_LIMIT),
-            writer: Writer::new(stream, Self::WRITE),
+            frames: FrameReader::new(Arc::clone(&stream), MAX_REPLY_BYTES),
+            writer: FrameWriter::new(stream, Self::WRITE_TIMEOUT),
             peer: None,
-            busy: false,
+            awaiting_reply: false,
         }
     }
 
@@ -146,20 +146,20 @@ impl Connection {
         P: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        self.request(method, parameters, Wish::One).await?;
-        let reply = self.reply().await;
-        if let Ok(Reply {
+        self.send_call(method, parameters, ReplyMode::Single).await?;
+        let reply = self.read_reply().await;
+        if let Ok(VarlinkReply {
             continues: false, ..
         })
         | Err(CallError::Refused(_)) = &reply
         {
-            self.busy = false;
+            self.awaiting_reply = false;
         }
         match reply? {
-            Reply {
+            VarlinkReply {
                 continues: true, ..
-            } => Err(protocol("more than one reply to a single call")),
-            reply => reply.parse(),
+            } => Err(protocol_error("more than one reply to a single call")),
+            reply => reply.parse_parameters(),
         }
     }
 
@@ -168,8 +168,8 @@ impl Connection {
     where
         P: Serialize + ?Sized,
     {
-        self.request(method, parameters, Wish::None).await?;
-        self.busy = false;
+        self.send_call(method, parameters, ReplyMode::Oneway).await?;
+        self.awaiting_reply = false;
         Ok(())
     }
 
@@ -182,7 +182,7 @@ impl Connection {
     where
         P: Serialize + ?Sized,
     {
-        self.request(method, parameters, Wish::Many).await?;
+        self.send_call(method, parameters, ReplyMode::Stream).await?;
         Ok(ReplyStream {
             connection: self,
             ended: false,
@@ -191,32 +191,32 @@ impl Connection {
 
     /// Says whether the next call can be made: no reply is awaited, and the service is there.
     pub fn is_idle(&self) -> bool {
-        !self.busy && !self.frames.is_ahead() && self.writer.is_connected()
+        !self.awaiting_reply && !self.frames.has_buffered_bytes() && self.writer.is_connected()
     }
 
-    async fn request<P: Serialize + ?Sized>(
+    async fn send_call<P: Serialize + ?Sized>(
         &mut self,
         method: &str,
         parameters: &P,
-        wish: Wish,
+        wish: ReplyMode,
     ) -> Result<(), CallError> {
-        if std::mem::replace(&mut self.busy, true) {
+        if std::mem::replace(&mut self.awaiting_reply, true) {
             return Err(CallError::Closed);
         }
-        let frame = wish.frame(method, parameters);
+        let frame = wish.encode_call(method, parameters);
         Ok(self.writer.write(&frame).await?)
     }
 
-    async fn reply(&mut self) -> Result<Reply, CallError> {
+    async fn read_reply(&mut self) -> Result<VarlinkReply, CallError> {
         let frame = self.frames.next().await?.ok_or(CallError::Closed)?;
-        Reply::parse_frame(&frame)
+        VarlinkReply::parse_frame(&frame)
     }
 }
 
 /// The replies to one call with `more`.
 #[derive(Debug)]
 pub struct ReplyStream {
-    connection: Connection,
+    connection: VarlinkConnection,
     ended: bool,
 }
 
@@ -228,7 +228,7 @@ impl ReplyStream {
     pub async fn next<R: DeserializeOwned>(&mut self) -> Result<Option<R>, CallError> {
         match self.next_raw().await? {
             None => Ok(None),
-            Some(parameters) => parse(parameters.get()).map(Some),
+            Some(parameters) => parse_json(parameters.get()).map(Some),
         }
     }
 
@@ -240,28 +240,28 @@ impl ReplyStream {
         // Of bytes that are no frame nothing can follow; a frame that is no reply can be skipped.
         let frame = match self.connection.frames.next().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Err(self.end(CallError::Closed)),
-            Err(error) => return Err(self.end(error.into())),
+            Ok(None) => return Err(self.end_with(CallError::Closed)),
+            Err(error) => return Err(self.end_with(error.into())),
         };
-        let reply = match Reply::parse_frame(&frame) {
-            Err(error @ CallError::Refused(_)) => return Err(self.end(error)),
+        let reply = match VarlinkReply::parse_frame(&frame) {
+            Err(error @ CallError::Refused(_)) => return Err(self.end_with(error)),
             reply => reply?,
         };
         self.ended = !reply.continues;
-        let empty = || parse("{}");
+        let empty = || parse_json("{}");
         reply.parameters.map_or_else(empty, Ok).map(Some)
     }
 
     /// Returns the process that serves the connection, `None` where that is not known.
     ///
     /// A service that was restarted is another process.
-    pub fn process(&self) -> Option<i32> {
+    pub fn service_pid(&self) -> Option<i32> {
         // The kernel says 0 of a process that this one's namespace cannot see.
         let peer = self.connection.peer.as_ref()?;
         (peer.pid != 0).then_some(peer.pid)
     }
 
-    const fn end(&mut self, error: CallError) -> CallError {
+    const fn end_with(&mut self, error: CallError) -> CallError {
         self.ended = true;
         error
     }
@@ -269,23 +269,23 @@ impl ReplyStream {
 
 /// How a call wants to be answered.
 #[derive(Debug, Clone, Copy)]
-enum Wish {
-    One,
-    Many,
-    None,
+enum ReplyMode {
+    Single,
+    Stream,
+    Oneway,
 }
 
-impl Wish {
-    fn frame<P: Serialize + ?Sized>(self, method: &str, parameters: &P) -> Vec<u8> {
+impl ReplyMode {
+    fn encode_call<P: Serialize + ?Sized>(self, method: &str, parameters: &P) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(b"{\"method\":");
-        super::json_into(&mut out, method);
+        super::append_json(&mut out, method);
         out.extend_from_slice(b",\"parameters\":");
-        super::json_into(&mut out, parameters);
+        super::append_json(&mut out, parameters);
         out.extend_from_slice(match self {
-            Self::One => b"}\0",
-            Self::Many => b",\"more\":true}\0",
-            Self::None => b",\"oneway\":true}\0",
+            Self::Single => b"}\0",
+            Self::Stream => b",\"more\":true}\0",
+            Self::Oneway => b",\"oneway\":true}\0",
         });
         out
     }
@@ -293,12 +293,12 @@ impl Wish {
 
 /// A reply that is no error.
 #[derive(Debug)]
-struct Reply {
+struct VarlinkReply {
     parameters: Option<Box<RawValue>>,
     continues: bool,
 }
 
-impl Reply {
+impl VarlinkReply {
     fn parse_frame(frame: &BytesMut) -> Result<Self, CallError> {
         #[derive(Deserialize)]
         struct Message {
@@ -309,11 +309,11 @@ impl Reply {
             #[serde(default)]
             continues: Option<bool>,
         }
-        if !super::is_object(frame) {
-            return Err(protocol("a reply that is no object"));
+        if !super::is_json_object(frame) {
+            return Err(protocol_error("a reply that is no object"));
         }
         let message: Message =
-            serde_json::from_slice(frame).map_err(|error| protocol(&error.to_string()))?;
+            serde_json::from_slice(frame).map_err(|error| protocol_error(&error.to_string()))?;
         let parameters = message.parameters.filter(|raw| raw.get() != "null");
         match message.error {
             Some(name) => Err(CallError::Refused(ErrorReply { name, parameters })),
@@ -324,15 +324,15 @@ impl Reply {
         }
     }
 
-    fn parse<R: DeserializeOwned>(&self) -> Result<R, CallError> {
-        parse(self.parameters.as_ref().map_or("{}", |raw| raw.get()))
+    fn parse_parameters<R: DeserializeOwned>(&self) -> Result<R, CallError> {
+        parse_json(self.parameters.as_ref().map_or("{}", |raw| raw.get()))
     }
 }
 
-fn parse<R: DeserializeOwned>(json: &str) -> Result<R, CallError> {
-    serde_json::from_str(json).map_err(|error| protocol(&error.to_string()))
+fn parse_json<R: DeserializeOwned>(json: &str) -> Result<R, CallError> {
+    serde_json::from_str(json).map_err(|error| protocol_error(&error.to_string()))
 }
 
-fn protocol(reason: &str) -> CallError {
+fn protocol_error(reason: &str) -> CallError {
     CallError::Protocol(DisplayText::new(reason))
 }

@@ -16,7 +16,7 @@ use tokio_util::codec::{Decoder, Encoder};
 #[derive(Debug, Clone)]
 pub struct FrameCodec {
     limit: usize,
-    searched: usize,
+    searched_bytes: usize,
 }
 
 /// Why no frame came of the bytes.
@@ -30,13 +30,13 @@ pub enum FrameError {
     },
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame, after {length} bytes")]
-    Cut {
+    Truncated {
         /// The bytes of it that came.
         length: usize,
     },
     /// The frame to send holds a NUL, so it would be two.
     #[error("a frame holds a NUL")]
-    Nul,
+    EmbeddedNul,
     /// The socket failed.
     #[error("the socket failed")]
     Io(#[from] io::Error),
@@ -45,7 +45,7 @@ pub enum FrameError {
 impl FrameCodec {
     /// Makes a codec for frames of at most `limit` bytes, the NUL not counted.
     pub const fn new(limit: usize) -> Self {
-        Self { limit, searched: 0 }
+        Self { limit, searched_bytes: 0 }
     }
 }
 
@@ -54,17 +54,17 @@ impl Decoder for FrameCodec {
     type Error = FrameError;
 
     fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<BytesMut>, FrameError> {
-        let fresh = bytes.get(self.searched..).unwrap_or_default();
-        let end = memchr::memchr(0, fresh).map(|at| self.searched.saturating_add(at));
+        let fresh = bytes.get(self.searched_bytes..).unwrap_or_default();
+        let end = memchr::memchr(0, fresh).map(|at| self.searched_bytes.saturating_add(at));
         let length = end.unwrap_or(bytes.len());
         if length > self.limit {
             return Err(FrameError::TooLong { limit: self.limit });
         }
         let Some(end) = end else {
-            self.searched = length;
+            self.searched_bytes = length;
             return Ok(None);
         };
-        self.searched = 0;
+        self.searched_bytes = 0;
         let mut frame = bytes.split_to(end.saturating_add(1));
         frame.truncate(end);
         Ok(Some(frame))
@@ -72,7 +72,7 @@ impl Decoder for FrameCodec {
 
     fn decode_eof(&mut self, bytes: &mut BytesMut) -> Result<Option<BytesMut>, FrameError> {
         match self.decode(bytes)? {
-            None if !bytes.is_empty() => Err(FrameError::Cut {
+            None if !bytes.is_empty() => Err(FrameError::Truncated {
                 length: bytes.len(),
             }),
             frame => Ok(frame),
@@ -88,7 +88,7 @@ impl Encoder<&[u8]> for FrameCodec {
             return Err(FrameError::TooLong { limit: self.limit });
         }
         if memchr::memchr(0, frame).is_some() {
-            return Err(FrameError::Nul);
+            return Err(FrameError::EmbeddedNul);
         }
         bytes.reserve(frame.len().saturating_add(1));
         bytes.put_slice(frame);
@@ -102,16 +102,16 @@ impl Encoder<&[u8]> for FrameCodec {
 /// It holds no buffer while it waits for a frame to start, and reads in pieces that grow with the
 /// traffic.
 #[derive(Debug)]
-pub struct Frames {
+pub struct FrameReader {
     stream: Arc<UnixStream>,
     codec: FrameCodec,
     buffer: BytesMut,
-    piece: usize,
+    read_size: usize,
 }
 
-impl Frames {
-    const SMALL: usize = 512;
-    const LARGE: usize = 64 << 10;
+impl FrameReader {
+    const MIN_READ_BYTES: usize = 512;
+    const MAX_READ_BYTES: usize = 64 << 10;
 
     /// Reads frames of at most `limit` bytes from `stream`.
     pub fn new(stream: Arc<UnixStream>, limit: usize) -> Self {
@@ -119,7 +119,7 @@ impl Frames {
             stream,
             codec: FrameCodec::new(limit),
             buffer: BytesMut::new(),
-            piece: Self::SMALL,
+            read_size: Self::MIN_READ_BYTES,
         }
     }
 
@@ -133,31 +133,31 @@ impl Frames {
             if let Some(frame) = self.codec.decode(&mut self.buffer)? {
                 return Ok(Some(frame));
             }
-            if self.read().await? == 0 {
+            if self.fill_buffer().await? == 0 {
                 return self.codec.decode_eof(&mut self.buffer);
             }
         }
     }
 
     /// Says whether bytes have come that belong to no frame that was returned.
-    pub fn is_ahead(&self) -> bool {
+    pub fn has_buffered_bytes(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    async fn read(&mut self) -> io::Result<usize> {
-        if self.buffer.is_empty() && self.buffer.capacity() > self.piece {
+    async fn fill_buffer(&mut self) -> io::Result<usize> {
+        if self.buffer.is_empty() && self.buffer.capacity() > self.read_size {
             self.buffer = BytesMut::new();
         }
         loop {
             self.stream.readable().await?;
-            self.buffer.reserve(self.piece);
+            self.buffer.reserve(self.read_size);
             let room = self.buffer.capacity().saturating_sub(self.buffer.len());
             match self.stream.try_read_buf(&mut self.buffer) {
                 Ok(read) => {
                     if read == room {
-                        self.piece = self.piece.saturating_mul(2).min(Self::LARGE);
-                    } else if read < self.piece / 4 {
-                        self.piece = (self.piece / 2).max(Self::SMALL);
+                        self.read_size = self.read_size.saturating_mul(2).min(Self::MAX_READ_BYTES);
+                    } else if read < self.read_size / 4 {
+                        self.read_size = (self.read_size / 2).max(Self::MIN_READ_BYTES);
                     }
                     return Ok(read);
                 }
@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_connection_holds_no_buffer() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut frames = Frames::new(Arc::new(ours), 1 << 20);
+        let mut frames = FrameReader::new(Arc::new(ours), 1 << 20);
         let mut big = vec![b'a'; 1 << 20];
         big.push(0);
         for bytes in [big.as_slice(), b"small\0"] {

@@ -10,16 +10,16 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::standard::{self, SERVICE};
+use super::standard::{self, SERVICE_INTERFACE};
 use super::{
-    Call, Closed, FRAME_LIMIT, FrameError, Frames, Interface, Replies, StandardError, Violation,
+    VarlinkCall, ConnectionClosed, MAX_CALL_BYTES, FrameError, FrameReader, VarlinkInterface, ReplyWriter, StandardError, CallParseError,
 };
 use crate::DisplayText;
-use crate::socket::{Listener, Peer};
+use crate::socket::{SameUserListener, PeerCredentials};
 
 /// What a service says about itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Info {
+pub struct ServiceInfo {
     /// Who made it.
     pub vendor: &'static str,
     /// What it is.
@@ -29,13 +29,13 @@ pub struct Info {
     /// Where to read about it.
     pub url: &'static str,
     /// Its interfaces, but for `org.varlink.service`, which [`serve`] answers for all.
-    pub interfaces: &'static [Interface],
+    pub interfaces: &'static [VarlinkInterface],
 }
 
 /// Something that answers calls.
-pub trait Service: Send + Sync + 'static {
+pub trait VarlinkService: Send + Sync + 'static {
     /// Returns what the service says about itself.
-    fn info(&self) -> Info;
+    fn info(&self) -> ServiceInfo;
 
     /// Answers a call of one of the interfaces in [`Service::info`].
     ///
@@ -44,66 +44,66 @@ pub trait Service: Send + Sync + 'static {
     /// a stream has to poll [`super::HangUp::wait`].
     fn call(
         &self,
-        call: Call<'_>,
-        peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> impl Future<Output = Result<(), Closed>> + Send;
+        call: VarlinkCall<'_>,
+        peer: PeerCredentials,
+        replies: &mut ReplyWriter<'_>,
+    ) -> impl Future<Output = Result<(), ConnectionClosed>> + Send;
 }
 
 /// How much a server takes from its clients.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ServiceLimits {
     /// Connections at once; one more is closed at once.
-    pub connections: usize,
+    pub max_connections: usize,
     /// Bytes of a call.
-    pub frame: usize,
+    pub max_call_bytes: usize,
     /// How long a client may take nothing of what is written to it.
-    pub write: Duration,
+    pub write_timeout: Duration,
     /// How long calls in progress may take once the service is to stop.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServiceLimits {
     fn default() -> Self {
         Self {
-            connections: 1024,
-            frame: FRAME_LIMIT,
-            write: Duration::from_secs(5),
-            drain: Duration::from_secs(2),
+            max_connections: 1024,
+            max_call_bytes: MAX_CALL_BYTES,
+            write_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(2),
         }
     }
 }
 
 /// Why a server ended without being asked to.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub enum VarlinkServeError {
     /// The task of a connection panicked: something is wrong with the program itself.
     #[error("the task of a connection panicked: {0}")]
     Panicked(DisplayText),
 }
 
 /// Serves `service` on `listener` until `stop`, with the usual [`Limits`].
-pub async fn serve<S: Service>(
-    listener: Listener,
+pub async fn serve<S: VarlinkService>(
+    listener: SameUserListener,
     service: Arc<S>,
     stop: CancellationToken,
-) -> Result<(), ServeError> {
-    serve_within(listener, service, Limits::default(), stop).await
+) -> Result<(), VarlinkServeError> {
+    serve_with_limits(listener, service, ServiceLimits::default(), stop).await
 }
 
 /// Serves `service` on `listener` until `stop`.
 ///
 /// A client that breaks a rule is closed with a logged reason. Nothing that a client does, and no
 /// lack of descriptors, ends the server; a panic does.
-pub async fn serve_within<S: Service>(
-    listener: Listener,
+pub async fn serve_with_limits<S: VarlinkService>(
+    listener: SameUserListener,
     service: Arc<S>,
-    limits: Limits,
+    limits: ServiceLimits,
     stop: CancellationToken,
-) -> Result<(), ServeError> {
+) -> Result<(), VarlinkServeError> {
     let mut connections = JoinSet::new();
-    let mut log = ClosedLog::default();
-    let mut backoff = Backoff::default();
+    let mut log = ConnectionCloseLog::default();
+    let mut backoff = AcceptBackoff::default();
     loop {
         tokio::select! {
             biased;
@@ -111,13 +111,13 @@ pub async fn serve_within<S: Service>(
             Some(ended) = connections.join_next() => log.ended(ended)?,
             accepted = backoff.then(listener.accept()) => match accepted {
                 Ok((stream, peer)) => {
-                    backoff = Backoff::default();
-                    if connections.len() >= limits.connections {
-                        log.closed(peer, &Reason::Full(limits.connections));
+                    backoff = AcceptBackoff::default();
+                    if connections.len() >= limits.max_connections {
+                        log.closed(peer, &ConnectionError::TooManyConnections(limits.max_connections));
                     } else {
                         let (service, stop) = (Arc::clone(&service), stop.clone());
                         connections.spawn(async move {
-                            (peer, converse(stream, peer, &*service, limits, &stop).await)
+                            (peer, serve_connection(stream, peer, &*service, limits, &stop).await)
                         });
                     }
                 }
@@ -130,7 +130,7 @@ pub async fn serve_within<S: Service>(
     }
     // Whoever connects now is told that nobody listens.
     drop(listener);
-    let drained = timeout(limits.drain, async {
+    let drained = timeout(limits.drain_timeout, async {
         while let Some(ended) = connections.join_next().await {
             log.ended(ended)?;
         }
@@ -145,27 +145,27 @@ pub async fn serve_within<S: Service>(
 
 /// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
-enum Reason {
+enum ConnectionError {
     #[error("there are {0} connections already")]
-    Full(usize),
+    TooManyConnections(usize),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
-    Violation(#[from] Violation),
+    MalformedCall(#[from] CallParseError),
     #[error(transparent)]
-    Closed(#[from] Closed),
+    Closed(#[from] ConnectionClosed),
 }
 
 /// Answers the calls of one client, one after the other, until it leaves or breaks a rule.
-async fn converse<S: Service>(
+async fn serve_connection<S: VarlinkService>(
     stream: UnixStream,
-    peer: Peer,
+    peer: PeerCredentials,
     service: &S,
-    limits: Limits,
+    limits: ServiceLimits,
     stop: &CancellationToken,
-) -> Result<(), Reason> {
+) -> Result<(), ConnectionError> {
     let stream = Arc::new(stream);
-    let mut frames = Frames::new(Arc::clone(&stream), limits.frame);
+    let mut frames = FrameReader::new(Arc::clone(&stream), limits.max_call_bytes);
     loop {
         let frame = tokio::select! {
             biased;
@@ -173,31 +173,31 @@ async fn converse<S: Service>(
             frame = frames.next() => frame?,
         };
         let Some(frame) = frame else { return Ok(()) };
-        let call = Call::parse(&frame)?;
-        let mut replies = Replies {
+        let call = VarlinkCall::parse(&frame)?;
+        let mut replies = ReplyWriter {
             stream: &stream,
             frames: &frames,
-            patience: limits.write,
+            write_timeout: limits.write_timeout,
             stop,
             oneway: call.oneway,
         };
-        answer(service, call, peer, &mut replies).await?;
+        dispatch_call(service, call, peer, &mut replies).await?;
     }
 }
 
-async fn answer<S: Service>(
+async fn dispatch_call<S: VarlinkService>(
     service: &S,
-    call: Call<'_>,
-    peer: Peer,
-    replies: &mut Replies<'_>,
-) -> Result<(), Closed> {
+    call: VarlinkCall<'_>,
+    peer: PeerCredentials,
+    replies: &mut ReplyWriter<'_>,
+) -> Result<(), ConnectionClosed> {
     let info = service.info();
     if call.upgrade {
         let method = call.method().to_owned();
         let error = StandardError::MethodNotImplemented { method };
-        replies.error(&error).await
-    } else if call.interface() == SERVICE.name {
-        standard::answer(&info, &call, replies).await
+        replies.send_error(&error).await
+    } else if call.interface() == SERVICE_INTERFACE.name {
+        standard::answer_service_call(&info, &call, replies).await
     } else if info
         .interfaces
         .iter()
@@ -207,31 +207,31 @@ async fn answer<S: Service>(
     } else {
         let interface = call.interface().to_owned();
         let error = StandardError::InterfaceNotFound { interface };
-        replies.error(&error).await
+        replies.send_error(&error).await
     }
 }
 
 /// Waits longer after each failure, so that a lack of descriptors is no busy loop.
 #[derive(Debug, Clone, Copy, Default)]
-struct Backoff {
-    until: Option<Instant>,
-    wait: Duration,
+struct AcceptBackoff {
+    retry_at: Option<Instant>,
+    delay: Duration,
 }
 
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(10);
-    const LAST: Duration = Duration::from_secs(1);
+impl AcceptBackoff {
+    const MIN_DELAY: Duration = Duration::from_millis(10);
+    const MAX_DELAY: Duration = Duration::from_secs(1);
 
-    fn next(self) -> Self {
-        let wait = self.wait.saturating_mul(2).clamp(Self::FIRST, Self::LAST);
+    fn increase(self) -> Self {
+        let wait = self.delay.saturating_mul(2).clamp(Self::MIN_DELAY, SeMAX_DELAYLAST);
         Self {
-            until: Instant::now().checked_add(wait),
-            wait,
+            retry_at: Instant::now().checked_add(wait),
+            delay: wait,
         }
     }
 
-    async fn then<T>(self, accept: impl Future<Output = T>) -> T {
-        if let Some(until) = self.until {
+    async fn run_after_delay<T>(self, accept: impl Future<Output = T>) -> T {
+        if let Some(until) = self.retry_at {
             sleep(until.saturating_duration_since(Instant::now())).await;
         }
         accept.await
@@ -240,65 +240,65 @@ impl Backoff {
 
 /// Logs why connections were closed, a few a second, and counts the others.
 #[derive(Debug, Default)]
-struct ClosedLog {
-    until: Option<Instant>,
-    lines: u32,
-    unsaid: u64,
+struct ConnectionCloseLog {
+    window_end: Option<Instant>,
+    lines_in_window: u32,
+    suppressed: u64,
 }
 
-impl ClosedLog {
-    const LINES: u32 = 5;
-    const WINDOW: Duration = Duration::from_secs(1);
+impl ConnectionCloseLog {
+    const MAX_LINES_PER_WINDOW: u32 = 5;
+    const RATE_WINDOW: Duration = Duration::from_secs(1);
 
-    fn ended(
+    fn log_ended(
         &mut self,
-        ended: Result<(Peer, Result<(), Reason>), JoinError>,
-    ) -> Result<(), ServeError> {
+        ended: Result<(PeerCredentials, Result<(), ConnectionError>), JoinError>,
+    ) -> Result<(), VarlinkServeError> {
         match ended {
-            Ok((peer, Err(reason))) => self.closed(peer, &reason),
-            Err(error) if error.is_panic() => return Err(panicked(error)),
+            Ok((peer, Err(reason))) => self.log_closed(peer, &reason),
+            Err(error) if error.is_panic() => return Err(panic_error(error)),
             Ok((_, Ok(()))) | Err(_) => {}
         }
         Ok(())
     }
 
-    fn closed(&mut self, peer: Peer, reason: &Reason) {
-        if let Reason::Closed(Closed::HungUp | Closed::Stopping) = reason {
+    fn log_closed(&mut self, peer: PeerCredentials, reason: &ConnectionError) {
+        if let ConnectionError::Closed(ConnectionClosed::HungUp | ConnectionClosed::Stopping) = reason {
             tracing::debug!(pid = peer.pid, %reason, "a connection ended");
-        } else if let Some(unsaid) = self.has_room() {
+        } else if let Some(unsaid) = self.admit_line() {
             let reason = DisplayText::new(&reason.to_string());
             tracing::warn!(pid = peer.pid, uid = peer.uid, %reason, unsaid, "closed a connection");
         }
     }
 
-    fn accept_failed(&mut self, error: &io::Error) {
-        if let Some(unsaid) = self.has_room() {
+    fn log_accept_failure(&mut self, error: &io::Error) {
+        if let Some(unsaid) = self.admit_line() {
             tracing::warn!(%error, unsaid, "could not accept a connection, trying again");
         }
     }
 
     /// Returns how many lines were left out before this one, `None` if it is to be left out too.
-    fn has_room(&mut self) -> Option<u64> {
+    fn admit_line(&mut self) -> Option<u64> {
         let now = Instant::now();
-        if self.until.is_none_or(|until| now >= until) {
-            self.until = now.checked_add(Self::WINDOW);
-            self.lines = 0;
+        if self.window_end.is_none_or(|until| now >= until) {
+            self.window_end = now.checked_add(Self::RATE_WINDOW);
+            self.lines_in_window = 0;
         }
-        if self.lines >= Self::LINES {
-            self.unsaid = self.unsaid.saturating_add(1);
+        if self.lines_in_window >= Self::MAX_LINES_PER_WINDOW {
+            self.suppressed = self.suppressed.saturating_add(1);
             return None;
         }
-        self.lines = self.lines.saturating_add(1);
-        Some(std::mem::take(&mut self.unsaid))
+        self.lines_in_window = self.lines_in_window.saturating_add(1);
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
-fn panicked(error: JoinError) -> ServeError {
+fn panic_error(error: JoinError) -> VarlinkServeError {
     let payload = error.into_panic();
     let text = payload
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    ServeError::Panicked(DisplayText::new(text))
+    VarlinkServeError::Panicked(DisplayText::new(text))
 }

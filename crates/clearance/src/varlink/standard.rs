@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Closed, Info, Interface, Replies};
+use super::{VarlinkCall, ConnectionClosed, ServiceInfo, VarlinkInterface, ReplyWriter};
 
 /// The interface that every service has, <https://varlink.org/Service>.
-pub const SERVICE: Interface = Interface {
+pub const SERVICE_INTERFACE: VarlinkInterface = VarlinkInterface {
     name: "org.varlink.service",
     description: include_str!("org.varlink.service.varlink"),
 };
@@ -63,38 +63,38 @@ impl StandardError {
 }
 
 /// Answers a call of `org.varlink.service` for a service that is described by `info`.
-pub(super) async fn answer(
-    info: &Info,
-    call: &Call<'_>,
-    replies: &mut Replies<'_>,
-) -> Result<(), Closed> {
+pub(super) async fn answer_service_call(
+    info: &ServiceInfo,
+    call: &VarlinkCall<'_>,
+    replies: &mut ReplyWriter<'_>,
+) -> Result<(), ConnectionClosed> {
     match call.method() {
-        "GetInfo" => match call.parameters().and_then(super::Parameters::finish) {
-            Ok(()) => replies.send(&GetInfo::of(info)).await,
-            Err(error) => replies.error(&error).await,
+        "GetInfo" => match call.parameters().and_then(super::CallParameters::expect_empty) {
+            Ok(()) => replies.send(&GetInfoReply::from_info(info)).await,
+            Err(error) => replies.send_error(&error).await,
         },
-        "GetInterfaceDescription" => match describe(info, call) {
-            Ok(description) => replies.send(&Description { description }).await,
-            Err(error) => replies.error(&error).await,
+        "GetInterfaceDescription" => match find_description(info, call) {
+            Ok(description) => replies.send(&InterfaceDescriptionReply { description }).await,
+            Err(error) => replies.send_error(&error).await,
         },
-        _ => replies.error(&call.not_found()).await,
+        _ => replies.send_error(&call.method_not_found()).await,
     }
 }
 
-fn describe(info: &Info, call: &Call<'_>) -> Result<&'static str, StandardError> {
+fn find_description(info: &ServiceInfo, call: &VarlinkCall<'_>) -> Result<&'static str, StandardError> {
     let mut parameters = call.parameters()?;
     let interface: String = parameters.take("interface")?;
     parameters.finish()?;
     info.interfaces
         .iter()
-        .chain([&SERVICE])
+        .chain([&SERVICE_INTERFACE])
         .find(|known| known.name == interface)
         .map(|known| known.description)
         .ok_or(StandardError::InterfaceNotFound { interface })
 }
 
 #[derive(Serialize)]
-struct GetInfo {
+struct GetInfoReply {
     vendor: &'static str,
     product: &'static str,
     version: &'static str,
@@ -102,10 +102,10 @@ struct GetInfo {
     interfaces: Vec<&'static str>,
 }
 
-impl GetInfo {
-    fn of(info: &Info) -> Self {
+impl GetInfoReply {
+    fn from_info(info: &ServiceInfo) -> Self {
         let mut interfaces: Vec<_> = info.interfaces.iter().map(|known| known.name).collect();
-        interfaces.push(SERVICE.name);
+        interfaces.push(SERVICE_INTERFACE.name);
         interfaces.sort_unstable();
         Self {
             vendor: info.vendor,
@@ -118,6 +118,6 @@ impl GetInfo {
 }
 
 #[derive(Serialize)]
-struct Description {
+struct InterfaceDescriptionReply {
     description: &'static str,
 }

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::varlink::{Call, Interface, StandardError, json_into};
-use crate::{Action, Blocked, ContainerId, DisplayText, RequestId, ShieldState};
+use crate::varlink::{VarlinkCall, VarlinkInterface, StandardError, append_json};
+use crate::{Action, BlockedPacket, ContainerId, DisplayText, RequestId, ShieldState};
 
 /// The interface, for [`Dialect::B`] and [`Dialect::D`].
-pub const INTERFACE: Interface = Interface {
+pub const INTERFACE: VarlinkInterface = VarlinkInterface {
     name: "org.terok.Clearance1",
     description: include_str!("org.terok.Clearance1.varlink"),
 };
 
 /// The interface for [`Dialect::A`], whose events have no dossier.
-pub const INTERFACE_A: Interface = Interface {
+pub const INTERFACE_A: VarlinkInterface = VarlinkInterface {
     name: INTERFACE.name,
     description: include_str!("org.terok.Clearance1-A.varlink"),
 };
@@ -27,7 +27,7 @@ pub const VERDICT: &str = "org.terok.Clearance1.Verdict";
 
 /// Which release's clients are served: each refuses another's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Dialect {
+pub enum Clearance1Dialect {
     /// 0.5.13 to 0.6.6: 10 fields, no dossier, and `shield_down_all`.
     A,
     /// 0.6.7 to 0.6.12: 11 fields, and `shield_down_all`.
@@ -37,16 +37,16 @@ pub enum Dialect {
     D,
 }
 
-impl Dialect {
+impl Clearance1Dialect {
     /// Returns the interface that describes it.
-    pub const fn interface(self) -> Interface {
+    pub const fn interface(self) -> VarlinkInterface {
         match self {
             Self::A => INTERFACE_A,
             Self::B | Self::D => INTERFACE,
         }
     }
 
-    const fn shield(self, state: ShieldState) -> &'static str {
+    const fn shield_event_type(self, state: ShieldState) -> &'static str {
         match (state, self) {
             (ShieldState::Up, _) => "shield_up",
             (ShieldState::Down, _) => "shield_down",
@@ -58,16 +58,16 @@ impl Dialect {
 
 /// A call of the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Method {
+pub enum Clearance1Method {
     /// Streams events, each in a [`Notice`]'s frame.
     Subscribe,
     /// Answers a question; answered with [`Applied`] or a [`VerdictError`].
-    Verdict(Verdict),
+    Verdict(VerdictParameters),
 }
 
 /// The parameters of `Verdict`, as a client sends them: nothing in them is checked yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct VerdictParameters {
     /// The question's sandbox.
     pub container: String,
     /// The question.
@@ -80,7 +80,7 @@ pub struct Verdict {
 
 /// The reply to `Verdict`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
+pub struct Clearance1VerdictReply {
     /// True; what is not applied is a [`VerdictError`].
     pub ok: bool,
 }
@@ -130,9 +130,9 @@ pub enum VerdictError {
     },
 }
 
-impl Method {
+impl Clearance1Method {
     /// Parses a call of this interface.
-    pub fn parse(call: &Call<'_>) -> Result<Self, StandardError> {
+    pub fn parse(call: &VarlinkCall<'_>) -> Result<Self, StandardError> {
         match call.method() {
             "Subscribe" => {
                 call.expect_more()?;
@@ -141,7 +141,7 @@ impl Method {
             }
             "Verdict" => {
                 let mut parameters = call.parameters()?;
-                let verdict = Verdict {
+                let verdict = VerdictParameters {
                     container: parameters.take("container")?,
                     request_id: parameters.take("request_id")?,
                     dest: parameters.take("dest")?,
@@ -150,16 +150,16 @@ impl Method {
                 parameters.finish()?;
                 Ok(Self::Verdict(verdict))
             }
-            _ => Err(call.not_found()),
+            _ => Err(call.method_not_found()),
         }
     }
 }
 
 /// One event to be sent, borrowed from what the hub knows.
 #[derive(Debug, Clone, Copy)]
-pub enum Notice<'a> {
+pub enum ClearanceEventRef<'a> {
     /// A packet was dropped.
-    Blocked(&'a Blocked),
+    Blocked(&'a BlockedPacket),
     /// A verdict took effect, or failed to.
     VerdictApplied {
         /// The question's sandbox.
@@ -198,14 +198,14 @@ pub enum Notice<'a> {
     },
 }
 
-impl<'a> From<&'a crate::Event> for Notice<'a> {
-    fn from(event: &'a crate::Event) -> Self {
+impl<'a> From<&'a crate::SandboxEvent> for ClearanceEventRef<'a> {
+    fn from(event: &'a crate::SandboxEvent) -> Self {
         match event {
-            crate::Event::Blocked(blocked) => Self::Blocked(blocked),
-            crate::Event::ContainerStarted { container, dossier } => {
+            crate::SandboxEvent::Blocked(blocked) => Self::Blocked(blocked),
+            crate::SandboxEvent::ContainerStarted { container, dossier } => {
                 Self::ContainerStarted { container, dossier }
             }
-            crate::Event::ContainerExited {
+            crate::SandboxEvent::ContainerExited {
                 container,
                 reason,
                 dossier,
@@ -214,7 +214,7 @@ impl<'a> From<&'a crate::Event> for Notice<'a> {
                 reason,
                 dossier,
             },
-            crate::Event::Shield {
+            crate::SandboxEvent::Shield {
                 container,
                 state,
                 dossier,
@@ -227,17 +227,17 @@ impl<'a> From<&'a crate::Event> for Notice<'a> {
     }
 }
 
-impl Notice<'_> {
+impl ClearanceEventRef<'_> {
     /// Appends the event to `out` as a frame of a `Subscribe` stream, its NUL included.
     ///
     /// One pass and no allocation but `out`'s: a hub does this for every packet.
-    pub fn frame_into(&self, dialect: Dialect, out: &mut Vec<u8>) {
-        self.flat(dialect).frame_into(out);
+    pub fn append_frame(&self, dialect: Clearance1Dialect, out: &mut Vec<u8>) {
+        self.to_flat(dialecappend_framento(out);
     }
 
-    fn flat(&self, dialect: Dialect) -> Flat<'_> {
-        static NOTHING: BTreeMap<DisplayText, DisplayText> = BTreeMap::new();
-        let flat = |kind, container, dossier| Flat {
+    fn to_flat(&self, dialect: Clearance1Dialect) -> FlatClearanceEvent<'_> {
+        static EMPTY_DOSSIER: BTreeMap<DisplayText, DisplayText> = BTreeMap::new();
+        let flat = |kind, container, dossier| FlatClearanceEvent {
             kind,
             container,
             request_id: "",
@@ -248,10 +248,10 @@ impl Notice<'_> {
             action: "",
             ok: false,
             reason: "",
-            dossier: (dialect != Dialect::A).then_some(dossier),
+            dossier: (dialect != Clearance1Dialect::A).then_some(dossier),
         };
         match *self {
-            Self::Blocked(blocked) => Flat {
+            Self::Blocked(blocked) => FlatClearanceEvent {
                 request_id: blocked.request.as_str(),
                 dest: blocked.address.as_str(),
                 port: blocked.port,
@@ -264,11 +264,11 @@ impl Notice<'_> {
                 request,
                 action,
                 ok,
-            } => Flat {
+            } => FlatClearanceEvent {
                 request_id: request.as_str(),
                 action: action.as_str(),
                 ok,
-                ..flat("verdict_applied", container, &NOTHING)
+                ..flat("verdict_applied", container, &EMPTY_DOSSIER)
             },
             Self::ContainerStarted { container, dossier } => {
                 flat("container_started", container, dossier)
@@ -277,7 +277,7 @@ impl Notice<'_> {
                 container,
                 reason,
                 dossier,
-            } => Flat {
+            } => FlatClearanceEvent {
                 reason: reason.as_str(),
                 ..flat("container_exited", container, dossier)
             },
@@ -285,14 +285,14 @@ impl Notice<'_> {
                 container,
                 state,
                 dossier,
-            } => flat(dialect.shield(state), container, dossier),
+            } => flat(dialect.shield_event_type(state), container, dossier),
         }
     }
 }
 
 /// An event as it stands on the wire: every field, in this order, always.
 #[derive(Debug)]
-struct Flat<'a> {
+struct FlatClearanceEvent<'a> {
     kind: &'static str,
     container: &'a ContainerId,
     request_id: &'a str,
@@ -306,38 +306,38 @@ struct Flat<'a> {
     dossier: Option<&'a BTreeMap<DisplayText, DisplayText>>,
 }
 
-impl Flat<'_> {
+impl FlatClearanceEvent<'_> {
     /// Written by hand, for that takes half the time of a derived serialiser (92 ns, not 178).
-    fn frame_into(&self, out: &mut Vec<u8>) {
+    fn append_frame(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"continues\":true,\"parameters\":{\"event\":{\"type\":");
-        text_into(out, self.kind);
+        append_json_string(out, self.kind);
         out.extend_from_slice(b",\"container\":");
-        text_into(out, self.container.as_str());
+        append_json_string(out, self.container.as_str());
         out.extend_from_slice(b",\"request_id\":");
-        text_into(out, self.request_id);
+        append_json_string(out, self.request_id);
         out.extend_from_slice(b",\"dest\":");
-        text_into(out, self.dest);
+        append_json_string(out, self.dest);
         out.extend_from_slice(b",\"port\":");
-        json_into(out, &self.port);
+        append_json(out, &self.port);
         out.extend_from_slice(b",\"proto\":");
-        json_into(out, &self.proto);
+        append_json(out, &self.proto);
         out.extend_from_slice(b",\"domain\":");
-        text_into(out, self.domain);
+        append_json_string(out, self.domain);
         out.extend_from_slice(b",\"action\":");
-        text_into(out, self.action);
+        append_json_string(out, self.action);
         out.extend_from_slice(b",\"ok\":");
-        json_into(out, &self.ok);
+        append_json(out, &self.ok);
         out.extend_from_slice(b",\"reason\":");
-        text_into(out, self.reason);
+        append_json_string(out, self.reason);
         if let Some(dossier) = self.dossier {
             out.extend_from_slice(b",\"dossier\":{");
             for (at, (key, value)) in dossier.iter().enumerate() {
                 if at > 0 {
                     out.push(b',');
                 }
-                text_into(out, key.as_str());
+                append_json_string(out, key.as_str());
                 out.push(b':');
-                text_into(out, value.as_str());
+                append_json_string(out, value.as_str());
             }
             out.push(b'}');
         }
@@ -346,14 +346,14 @@ impl Flat<'_> {
 }
 
 /// Appends `text` as a JSON string; most texts need no escape.
-fn text_into(out: &mut Vec<u8>, text: &str) {
+fn append_json_string(out: &mut Vec<u8>, text: &str) {
     let plain = |byte| byte >= 0x20 && byte != b'"' && byte != b'\\';
     if text.bytes().all(plain) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
-        json_into(out, text);
+        append_json(out, text);
     }
 }
 
@@ -362,7 +362,7 @@ fn text_into(out: &mut Vec<u8>, text: &str) {
 /// What is missing has its zero value, what is unknown is ignored, and all text is harmless to
 /// show, whoever the hub is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Received {
+pub struct ClearanceEvent {
     /// What happened: `connection_blocked`, `verdict_applied`, …
     #[serde(rename = "type")]
     pub kind: DisplayText,

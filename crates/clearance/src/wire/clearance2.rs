@@ -9,15 +9,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::text::said;
-use crate::varlink::{Call, Interface, StandardError, is_object, reply_into};
+use crate::display_text::deserialize_program_output;
+use crate::varlink::{VarlinkCall, VarlinkInterface, StandardError, is_json_object, append_reply};
 use crate::{
-    Blocked, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol, RequestId,
-    Resolution, Scope, ShieldState,
+    BlockedPacket, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol, RequestId,
+    DecisionAction, Scope, ShieldState,
 };
 
 /// The interface.
-pub const INTERFACE: Interface = Interface {
+pub const INTERFACE: VarlinkInterface = VarlinkInterface {
     name: "org.terok.Clearance2",
     description: include_str!("org.terok.Clearance2.varlink"),
 };
@@ -67,7 +67,7 @@ pub struct Request {
 
 impl Request {
     /// Makes a request of a packet that was blocked for the first time, `now` in microseconds.
-    pub fn new(blocked: Blocked, scope: Scope, now: u64) -> Self {
+    pub fn new(blocked: BlockedPacket, scope: Scope, now: u64) -> Self {
         Self {
             dest: blocked.dest().clone(),
             id: blocked.request,
@@ -141,11 +141,11 @@ pub enum ContainerState {
 
 /// A call of the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Method {
+pub enum Clearance2Method {
     /// Streams events, each in an [`Event`]'s frame.
     Subscribe,
     /// Answers a question; answered with [`Decided`] or a [`DecideError`].
-    Decide(Decide),
+    Decide(DecideParameters),
     /// Returns what is pending; answered with [`Requests`].
     List,
     /// Returns the newest decisions, at most so many; answered with [`Decisions`].
@@ -157,7 +157,7 @@ pub enum Method {
 
 /// The parameters of `Decide`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Decide {
+pub struct DecideParameters {
     /// The question.
     pub request: RequestId,
     /// The question's sandbox.
@@ -165,7 +165,7 @@ pub struct Decide {
     /// The question's destination.
     pub dest: Dest,
     /// The answer.
-    pub action: Resolution,
+    pub action: DecisionAction,
     /// How far it reaches; absent, as far as the request's own scope says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
@@ -173,21 +173,21 @@ pub struct Decide {
 
 /// The reply to `Decide`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decided {
+pub struct DecideReply {
     /// The record of the answer.
     pub decision: Decision,
 }
 
 /// The reply to `List`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requests {
+pub struct ListReply {
     /// What is pending, oldest first.
     pub requests: Vec<Arc<Request>>,
 }
 
 /// The reply to `History`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decisions {
+pub struct HistoryReply {
     /// The newest decisions, newest first.
     pub decisions: Vec<Arc<Decision>>,
 }
@@ -235,22 +235,22 @@ pub enum DecideError {
     },
 }
 
-impl Method {
-    const HISTORY_USUAL: usize = 100;
-    const HISTORY_LIMIT: usize = 1000;
+impl Clearance2Method {
+    const HISTORY_DEFAULT_LIMIT: usize = 100;
+    const HISTORY_MAX_LIMIT: usize = 1000;
 
     /// Parses a call of this interface.
-    pub fn parse(call: &Call<'_>) -> Result<Self, StandardError> {
+    pub fn parse(call: &VarlinkCall<'_>) -> Result<Self, StandardError> {
         let mut parameters = call.parameters()?;
         let method = match call.method() {
             "Subscribe" => {
                 call.expect_more()?;
                 Self::Subscribe
             }
-            "Decide" => Self::Decide(Decide {
+            "Decide" => Self::Decide(DecideParameters {
                 request: parameters.take("request")?,
                 container: parameters.take("container")?,
-                dest: exact("dest", &parameters.take::<String>("dest")?)?,
+                dest: parse_exact_dest("dest", &parameters.take::<String>("dest")?)?,
                 action: parameters.take("action")?,
                 scope: match parameters.take_optional("scope")? {
                     Some(scope) => Some(StrictScope::parse(scope)?),
@@ -260,12 +260,12 @@ impl Method {
             "List" => Self::List,
             "History" => Self::History {
                 limit: match parameters.take_optional::<usize>("limit")? {
-                    None => Self::HISTORY_USUAL,
+                    None => Self::HISTORY_DEFAULT_LIMIT,
                     Some(0) => return Err(StandardError::invalid_parameter("limit")),
-                    Some(limit) => limit.min(Self::HISTORY_LIMIT),
+                    Some(limit) => limit.min(Self::HISTORY_MAX_LIMIT),
                 },
             },
-            _ => return Err(call.not_found()),
+            _ => return Err(call.method_not_found()),
         };
         parameters.finish()?;
         Ok(method)
@@ -279,19 +279,19 @@ struct StrictScope {
     dest: String,
     port: Option<u16>,
     protocol: Option<Protocol>,
-    keep: crate::Keep,
+    keep: crate::RuleLifetime,
     seconds: Option<u32>,
 }
 
 impl StrictScope {
     fn parse(raw: &RawValue) -> Result<Scope, StandardError> {
         let wrong = || StandardError::invalid_parameter("scope");
-        if !is_object(raw.get().as_bytes()) {
+        if !is_json_object(raw.get().as_bytes()) {
             return Err(wrong());
         }
         let scope: Self = serde_json::from_str(raw.get()).map_err(|_unsaid| wrong())?;
         Ok(Scope {
-            dest: exact("scope", &scope.dest)?,
+            dest: parse_exact_dest("scope", &scope.dest)?,
             port: scope.port,
             protocol: scope.protocol,
             keep: scope.keep,
@@ -301,7 +301,7 @@ impl StrictScope {
 }
 
 /// Makes a destination of a text that needs no change to be one.
-fn exact(parameter: &'static str, text: &str) -> Result<Dest, StandardError> {
+fn parse_exact_dest(parameter: &'static str, text: &str) -> Result<Dest, StandardError> {
     match Dest::new(text) {
         Ok(dest) if dest.as_str() == text => Ok(dest),
         _ => Err(StandardError::invalid_parameter(parameter)),
@@ -310,17 +310,17 @@ fn exact(parameter: &'static str, text: &str) -> Result<Dest, StandardError> {
 
 impl Event {
     /// Appends the event to `out` as a frame of a `Subscribe` stream, its NUL included.
-    pub fn frame_into(&self, seq: u64, out: &mut Vec<u8>) {
+    pub fn append_frame(&self, seq: u64, out: &mut Vec<u8>) {
         #[derive(Serialize)]
-        struct Reply<'a> {
-            event: Flat<'a>,
+        struct SubscribeReplyFrame<'a> {
+            event: FlatEvent<'a>,
         }
-        let event = self.flat(seq);
-        reply_into(out, &Reply { event }, true);
+        let event = self.to_flat(seq);
+        append_reply(out, &SubscribeReplyFrame { event }, true);
     }
 
-    fn flat(&self, seq: u64) -> Flat<'_> {
-        let flat = |kind| Flat {
+    fn to_flat(&self, seq: u64) -> FlatEvent<'_> {
+        let flat = |kind| FlatEvent {
             seq,
             kind,
             request: None,
@@ -331,19 +331,19 @@ impl Event {
             lost: None,
         };
         match self {
-            Self::Pending(request) => Flat {
+            Self::Pending(request) => FlatEvent {
                 request: Some(request),
                 ..flat("pending")
             },
-            Self::Repeated(request) => Flat {
+            Self::Repeated(request) => FlatEvent {
                 request: Some(request),
                 ..flat("repeated")
             },
-            Self::Decided(decision) => Flat {
+            Self::Decided(decision) => FlatEvent {
                 decision: Some(decision),
                 ..flat("decided")
             },
-            Self::Withdrawn { request, reason } => Flat {
+            Self::Withdrawn { request, reason } => FlatEvent {
                 request: Some(request),
                 reason: Some(reason),
                 ..flat("withdrawn")
@@ -352,7 +352,7 @@ impl Event {
                 container,
                 state,
                 reason,
-            } => Flat {
+            } => FlatEvent {
                 container: Some(container),
                 state: Some(match state {
                     ContainerState::Started => "started",
@@ -361,12 +361,12 @@ impl Event {
                 reason: reason.as_ref(),
                 ..flat("container")
             },
-            Self::Shield { container, state } => Flat {
+            Self::Shield { container, state } => FlatEvent {
                 container: Some(container),
                 state: Some(state.as_str()),
                 ..flat("shield")
             },
-            Self::Lost { lost, reason } => Flat {
+            Self::Lost { lost, reason } => FlatEvent {
                 lost: Some(*lost),
                 reason: Some(reason),
                 ..flat("lost")
@@ -378,7 +378,7 @@ impl Event {
 
 /// An event as it stands on the wire.
 #[derive(Debug, Serialize)]
-struct Flat<'a> {
+struct FlatEvent<'a> {
     seq: u64,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -397,26 +397,26 @@ struct Flat<'a> {
 
 /// One reply of a `Subscribe` stream, as a client receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Received {
+pub struct Clearance2SubscribeReply {
     /// What happened.
-    pub event: Numbered,
+    pub event: NumberedEvent,
 }
 
 /// An event with its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbered {
+pub struct NumberedEvent {
     /// Its number, which rises during a hub's life.
     pub seq: u64,
     /// The event; `None` for one of a kind that this release does not know.
     pub event: Option<Event>,
 }
 
-impl<'de> Deserialize<'de> for Numbered {
+impl<'de> Deserialize<'de> for NumberedEvent {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
 
         #[derive(Deserialize)]
-        struct Loose {
+        struct UncheckedEvent {
             seq: u64,
             kind: String,
             request: Option<Arc<Request>>,
@@ -426,7 +426,7 @@ impl<'de> Deserialize<'de> for Numbered {
             reason: Option<DisplayText>,
             lost: Option<u64>,
         }
-        let loose = Loose::deserialize(deserializer)?;
+        let loose = UncheckedEvent::deserialize(deserializer)?;
         let request = || {
             loose
                 .request

@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::varlink::{Call, Interface, StandardError};
+use crate::varlink::{VarlinkCall, VarlinkInterface, StandardError};
 
 /// The interface.
-pub const INTERFACE: Interface = Interface {
+pub const INTERFACE: VarlinkInterface = VarlinkInterface {
     name: "org.terok.ClearanceVerdict1",
     description: include_str!("org.terok.ClearanceVerdict1.varlink"),
 };
@@ -16,14 +16,14 @@ pub const APPLY: &str = "org.terok.ClearanceVerdict1.Apply";
 
 /// A call of the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Method {
+pub enum ClearanceVerdict1Method {
     /// Applies an order; answered with [`Applied`].
-    Apply(Apply),
+    Apply(ApplyParameters),
 }
 
 /// The parameters of `Apply`, as a client sends them: nothing in them is checked yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Apply {
+pub struct ApplyParameters {
     /// The sandbox.
     pub container: String,
     /// The destination.
@@ -34,20 +34,20 @@ pub struct Apply {
 
 /// The reply to `Apply`; both fields are always there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
+pub struct ApplyReply {
     /// Whether the firewall took the order.
     pub ok: bool,
     /// Why not; what the shield's program wrote.
     pub stderr: String,
 }
 
-impl Method {
+impl ClearanceVerdict1Method {
     /// Parses a call of this interface.
-    pub fn parse(call: &Call<'_>) -> Result<Self, StandardError> {
+    pub fn parse(call: &VarlinkCall<'_>) -> Result<Self, StandardError> {
         match call.method() {
             "Apply" => {
                 let mut parameters = call.parameters()?;
-                let apply = Apply {
+                let apply = ApplyParameters {
                     container: parameters.take("container")?,
                     dest: parameters.take("dest")?,
                     action: parameters.take("action")?,
@@ -55,7 +55,7 @@ impl Method {
                 parameters.finish()?;
                 Ok(Self::Apply(apply))
             }
-            _ => Err(call.not_found()),
+            _ => Err(call.method_not_found()),
         }
     }
 }

@@ -5,11 +5,11 @@ use crate::rig::{BOTH, FakeHub, Fate, OLD, Running, place, request, request_for}
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terok_clearance::client::{AnswerError, Client, HubError};
-use terok_clearance::socket::ConnectError;
+use terok_clearance::socket::SocketConnectError;
 use terok_clearance::wire::clearance1;
 use terok_clearance::wire::clearance1::VerdictError;
 use terok_clearance::wire::clearance2::DecideError;
-use terok_clearance::{Action, Resolution, Scope};
+use terok_clearance::{Action, DecisionAction, Scope};
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -19,17 +19,17 @@ async fn answers_lists_and_histories_come_back() {
     let (client, _events) = Client::start(&path).await.unwrap();
     let scope = Scope {
         port: Some(443),
-        ..Scope::whole("a.example".parse().unwrap())
+        ..Scope::whole_dest("a.example".parse().unwrap())
     };
     let decision = client
-        .decide(&request(1), Resolution::Allow, Some(scope.clone()))
+        .decide(&request(1), DecisionAction::Allow, Some(scope.clone()))
         .await
         .unwrap();
     assert_eq!(
         (decision.action, decision.scope),
         (Resolution::Allow, Some(scope))
     );
-    let verdict = clearance1::Verdict {
+    let verdict = clearance1::VerdictParameters {
         container: "c".to_owned(),
         request_id: "c:1".to_owned(),
         dest: "a.example".to_owned(),
@@ -93,7 +93,7 @@ async fn a_refusal_reads_the_same_from_either_interface() {
         for dest in ["unknown", "other", "failing"] {
             let request = request_for(dest);
             let Err(AnswerError::Refused(refusal)) =
-                client.decide(&request, Resolution::Allow, None).await
+                client.decide(&request, DecisionAction::Allow, None).await
             else {
                 panic!("{dest} was not refused");
             };
@@ -111,7 +111,7 @@ async fn an_answer_waits_for_a_hub_that_returns_and_fails_when_it_does_not() {
     let running = Running::start(&path, FakeHub::default());
     let (client, _events) = Client::start(&path).await.unwrap();
     client
-        .decide(&request(1), Resolution::Deny, None)
+        .decide(&request(1), DecisionAction::Deny, None)
         .await
         .unwrap();
     running.end().await;
@@ -120,14 +120,14 @@ async fn an_answer_waits_for_a_hub_that_returns_and_fails_when_it_does_not() {
         Running::start(&path, FakeHub::default())
     };
     let request = request(1);
-    let answer = client.decide(&request, Resolution::Deny, None);
+    let answer = client.decide(&request, DecisionAction::Deny, None);
     let (answer, running) = tokio::join!(answer, returning);
     answer.unwrap();
     assert_eq!(running.hub.answers.load(Ordering::Relaxed), 1, "sent once");
     running.end().await;
     let start = Instant::now();
-    match client.decide(&request, Resolution::Deny, None).await {
-        Err(AnswerError::NoHub(HubError::Connect(ConnectError::NobodyListens { .. }))) => {}
+    match client.decide(&request, DecisionAction::Deny, None).await {
+        Err(AnswerError::NoHub(HubError::Connect(SocketConnectError::NoListener { .. }))) => {}
         other => panic!("{other:?}"),
     }
     assert_eq!(start.elapsed().as_secs(), AnswerError::LIMIT.as_secs());
@@ -149,7 +149,7 @@ async fn an_answer_that_nobody_answered_is_an_error_that_says_so() {
     let running = Running::start(&path, hub);
     let (client, _events) = Client::start(&path).await.unwrap();
     let dropped = client
-        .decide(&request_for("dropped"), Resolution::Allow, None)
+        .decide(&request_for("dropped"), DecisionAction::Allow, None)
         .await;
     assert!(
         matches!(dropped, Err(AnswerError::Unanswered(_))),
@@ -162,7 +162,7 @@ async fn an_answer_that_nobody_answered_is_an_error_that_says_so() {
     );
     let start = Instant::now();
     let held = client
-        .decide(&request_for("held"), Resolution::Allow, None)
+        .decide(&request_for("held"), DecisionAction::Allow, None)
         .await;
     assert!(matches!(held, Err(AnswerError::TimedOut(_))), "{held:?}");
     assert_eq!(
@@ -187,11 +187,11 @@ async fn a_slow_firewall_delays_no_other_answer() {
     let running = Running::start(&path, hub);
     let (client, _events) = Client::start(&path).await.unwrap();
     let (slow, quick) = (request_for("held"), request_for("quick"));
-    let held = client.decide(&slow, Resolution::Allow, None);
+    let held = client.decide(&slow, DecisionAction::Allow, None);
     let others = async {
         for _ in 0..20 {
             client
-                .decide(&quick, Resolution::Allow, None)
+                .decide(&quick, DecisionAction::Allow, None)
                 .await
                 .unwrap();
         }

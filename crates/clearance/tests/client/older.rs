@@ -4,11 +4,11 @@
 use crate::rig::{FakeHub, OLD, Running, blocked, connected, next_event, place, request};
 use crate::service::Log;
 use std::sync::atomic::Ordering;
-use terok_clearance::client::{AnswerError, Client, Speaks};
+use terok_clearance::client::{AnswerError, Client, ProtocolVersion};
 use terok_clearance::wire::clearance1;
-use terok_clearance::wire::clearance1::Notice;
+use terok_clearance::wire::clearance1::ClearanceEventRef;
 use terok_clearance::wire::clearance2::Event;
-use terok_clearance::{Action, DisplayText, Dossier, Protocol, Resolution, Scope};
+use terok_clearance::{Action, DecisionAction, DisplayText, Dossier, Protocol, Scope};
 
 /// It has no word for less than a destination, and what was meant narrow must not open wide.
 #[tokio::test]
@@ -36,13 +36,13 @@ async fn an_older_hub_gets_no_answer_that_it_would_widen() {
             ..request.scope.clone()
         },
         Scope {
-            keep: terok_clearance::Keep::Once,
+            keep: terok_clearance::RuleLifetime::Once,
             ..request.scope.clone()
         },
-        Scope::whole("b.example".parse().unwrap()),
+        Scope::whole_dest("b.example".parse().unwrap()),
     ] {
         let answer = client
-            .decide(&request, Resolution::Allow, Some(scope))
+            .decide(&request, DecisionAction::Allow, Some(scope))
             .await;
         assert!(matches!(answer, Err(AnswerError::TooOld(_))), "{answer:?}");
     }
@@ -53,13 +53,13 @@ async fn an_older_hub_gets_no_answer_that_it_would_widen() {
     ));
     // Putting a question away is nothing that the hub has to know.
     client
-        .decide(&request, Resolution::Dismiss, None)
+        .decide(&request, DecisionAction::Dismiss, None)
         .await
         .unwrap();
     assert_eq!(answers(), 0);
     let whole = request.scope.clone();
     let decision = client
-        .decide(&request, Resolution::Allow, Some(whole.clone()))
+        .decide(&request, DecisionAction::Allow, Some(whole.clone()))
         .await
         .unwrap();
     assert_eq!(decision.scope, Some(whole));
@@ -74,14 +74,16 @@ async fn an_older_hubs_events_read_like_a_newer_ones() {
     let container = "c".parse().unwrap();
     let dossier = Dossier::default();
     let exited = DisplayText::new("poststop");
-    let mut say = |notice: Notice<'_>| notice.frame_into(clearance1::Dialect::A, &mut frames);
-    say(Notice::ContainerStarted {
+    let mut say = |notice: ClearanceEventRef<'_>| {
+        notice.append_frame(clearance1::Clearance1Dialect::A, &mut frames)
+    };
+    say(ClearanceEventRef::ContainerStarted {
         container: &container,
         dossier: &dossier,
     });
-    say(Notice::Blocked(&blocked(1)));
-    say(Notice::Blocked(&blocked(2)));
-    let applied = |ok, request| Notice::VerdictApplied {
+    say(ClearanceEventRef::Blocked(&blocked(1)));
+    say(ClearanceEventRef::Blocked(&blocked(2)));
+    let applied = |ok, request| ClearanceEventRef::VerdictApplied {
         container: &container,
         request,
         action: Action::Allow,
@@ -91,12 +93,12 @@ async fn an_older_hubs_events_read_like_a_newer_ones() {
     say(applied(false, &first));
     say(applied(true, &first));
     say(applied(true, &unheard));
-    say(Notice::Shield {
+    say(ClearanceEventRef::Shield {
         container: &container,
         state: terok_clearance::ShieldState::Disengaged,
         dossier: &dossier,
     });
-    say(Notice::ContainerExited {
+    say(ClearanceEventRef::ContainerExited {
         container: &container,
         reason: &exited,
         dossier: &dossier,
@@ -109,11 +111,11 @@ async fn an_older_hubs_events_read_like_a_newer_ones() {
         frames.extend_from_slice(odd.as_bytes());
         frames.push(0);
     }
-    Notice::ContainerStarted {
+    ClearanceEventRef::ContainerStarted {
         container: &container,
         dossier: &dossier,
     }
-    .frame_into(clearance1::Dialect::D, &mut frames);
+    .append_frame(clearance1::Clearance1Dialect::D, &mut frames);
     let hub = FakeHub {
         interfaces: OLD,
         frames,

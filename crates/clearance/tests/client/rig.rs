@@ -6,24 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
-use terok_clearance::client::{Events, Speaks, Update};
-use terok_clearance::socket::{Peer, bind};
-use terok_clearance::varlink::{Call, Closed, Info, Interface, Replies, Service, serve};
+use terok_clearance::client::{EventStream, ProtocolVersion, StreamUpdate};
+use terok_clearance::socket::{PeerCredentials, bind};
+use terok_clearance::varlink::{
+    ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface, VarlinkService,
+    serve,
+};
 use terok_clearance::wire::clearance1::VerdictError;
 use terok_clearance::wire::clearance2::{DecideError, Event, Request};
 use terok_clearance::wire::{clearance1, clearance2};
-use terok_clearance::{Blocked, Decision, Dossier, Protocol, Resolution, Scope};
+use terok_clearance::{BlockedPacket, Decision, DecisionAction, Dossier, Protocol, Scope};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const OLD: &[Interface] = &[clearance1::INTERFACE];
-pub(crate) const BOTH: &[Interface] = &[clearance1::INTERFACE, clearance2::INTERFACE];
+pub(crate) const OLD: &[VarlinkInterface] = &[clearance1::INTERFACE];
+pub(crate) const BOTH: &[VarlinkInterface] = &[clearance1::INTERFACE, clearance2::INTERFACE];
 
 /// A hub that says what it is told to.
 pub(crate) struct FakeHub {
-    pub(crate) interfaces: &'static [Interface],
+    pub(crate) interfaces: &'static [VarlinkInterface],
     /// What every subscriber gets at once.
     pub(crate) frames: Vec<u8>,
     /// Hang up after those frames.
@@ -47,8 +50,8 @@ pub(crate) enum Fate {
 impl Default for FakeHub {
     fn default() -> Self {
         let mut frames = Vec::new();
-        Event::Pending(request(1)).frame_into(1, &mut frames);
-        Event::Synced.frame_into(2, &mut frames);
+        Event::Pending(request(1)).append_frame(1, &mut frames);
+        Event::Synced.append_frame(2, &mut frames);
         Self {
             interfaces: BOTH,
             frames,
@@ -61,11 +64,11 @@ impl Default for FakeHub {
 }
 
 impl FakeHub {
-    async fn stream(&self, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    async fn stream(&self, replies: &mut ReplyWriter<'_>) -> Result<(), ConnectionClosed> {
         let (writer, mut hang_up) = replies.split();
         writer.write(&self.frames).await?;
         if self.short {
-            return Err(Closed::Stopping);
+            return Err(ConnectionClosed::Stopping);
         }
         Err(hang_up.wait().await)
     }
@@ -83,9 +86,9 @@ impl FakeHub {
     }
 }
 
-impl Service for FakeHub {
-    fn info(&self) -> Info {
-        Info {
+impl VarlinkService for FakeHub {
+    fn info(&self) -> ServiceInfo {
+        ServiceInfo {
             vendor: "test",
             product: "test-hub",
             version: "1",
@@ -96,55 +99,61 @@ impl Service for FakeHub {
 
     async fn call(
         &self,
-        call: Call<'_>,
-        _peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
+        call: VarlinkCall<'_>,
+        _peer: PeerCredentials,
+        replies: &mut ReplyWriter<'_>,
+    ) -> Result<(), ConnectionClosed> {
         if call.interface() == clearance2::INTERFACE.name {
-            match clearance2::Method::parse(&call).unwrap() {
-                clearance2::Method::Subscribe => self.stream(replies).await,
-                clearance2::Method::Decide(answer) => match self.fate(answer.dest.as_str()).await {
-                    Fate::Refused(error, _) => replies.error(&error).await,
-                    Fate::Dropped => Err(Closed::Stopping),
-                    Fate::Applied | Fate::Held => {
-                        let decision = decision(answer);
-                        replies.send(&clearance2::Decided { decision }).await
+            match clearance2::Clearance2Method::parse(&call).unwrap() {
+                clearance2::Clearance2Method::Subscribe => self.stream(replies).await,
+                clearance2::Clearance2Method::Decide(answer) => {
+                    match self.fate(answer.dest.as_str()).await {
+                        Fate::Refused(error, _) => replies.send_error(&error).await,
+                        Fate::Dropped => Err(ConnectionClosed::Stopping),
+                        Fate::Applied | Fate::Held => {
+                            let decision = decision(answer);
+                            replies.send(&clearance2::DecideReply { decision }).await
+                        }
                     }
-                },
-                clearance2::Method::List => {
-                    let requests = vec![request(1), request(2)];
-                    replies.send(&clearance2::Requests { requests }).await
                 }
-                clearance2::Method::History { limit } => {
-                    let answer = clearance2::Decide {
+                clearance2::Clearance2Method::List => {
+                    let requests = vec![request(1), request(2)];
+                    replies.send(&clearance2::ListReply { requests }).await
+                }
+                clearance2::Clearance2Method::History { limit } => {
+                    let answer = clearance2::DecideParameters {
                         request: "c:1".parse().unwrap(),
                         container: "c".parse().unwrap(),
                         dest: "a.example".parse().unwrap(),
-                        action: Resolution::Deny,
+                        action: DecisionAction::Deny,
                         scope: None,
                     };
                     let newest = Arc::new(decision(answer));
                     let decisions = std::iter::repeat_n(newest, limit.min(3)).collect();
-                    replies.send(&clearance2::Decisions { decisions }).await
+                    replies.send(&clearance2::HistoryReply { decisions }).await
                 }
             }
         } else {
-            match clearance1::Method::parse(&call).unwrap() {
-                clearance1::Method::Subscribe => self.stream(replies).await,
-                clearance1::Method::Verdict(verdict) => match self.fate(&verdict.dest).await {
-                    Fate::Refused(_, error) => replies.error(&error).await,
-                    Fate::Dropped => Err(Closed::Stopping),
-                    Fate::Applied | Fate::Held => {
-                        replies.send(&clearance1::Applied { ok: true }).await
+            match clearance1::Clearance1Method::parse(&call).unwrap() {
+                clearance1::Clearance1Method::Subscribe => self.stream(replies).await,
+                clearance1::Clearance1Method::Verdict(verdict) => {
+                    match self.fate(&verdict.dest).await {
+                        Fate::Refused(_, error) => replies.send_error(&error).await,
+                        Fate::Dropped => Err(ConnectionClosed::Stopping),
+                        Fate::Applied | Fate::Held => {
+                            replies
+                                .send(&clearance1::Clearance1VerdictReply { ok: true })
+                                .await
+                        }
                     }
-                },
+                }
             }
         }
     }
 }
 
-pub(crate) fn blocked(number: u32) -> Blocked {
-    Blocked {
+pub(crate) fn blocked(number: u32) -> BlockedPacket {
+    BlockedPacket {
         container: "c".parse().unwrap(),
         request: format!("c:{number}").parse().unwrap(),
         address: "203.0.113.7".parse().unwrap(),
@@ -158,7 +167,7 @@ pub(crate) fn blocked(number: u32) -> Blocked {
 
 pub(crate) fn request(number: u32) -> Arc<Request> {
     let blocked = blocked(number);
-    let scope = Scope::whole(blocked.dest().clone());
+    let scope = Scope::whole_dest(blocked.dest().clone());
     Arc::new(Request::new(blocked, scope, 1))
 }
 
@@ -169,7 +178,7 @@ pub(crate) fn request_for(dest: &str) -> Request {
     }
 }
 
-pub(crate) fn decision(answer: clearance2::Decide) -> Decision {
+pub(crate) fn decision(answer: clearance2::DecideParameters) -> Decision {
     Decision {
         request: answer.request,
         container: answer.container,
@@ -212,23 +221,23 @@ pub(crate) fn place() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-pub(crate) async fn next_event(events: &mut Events) -> Event {
+pub(crate) async fn next_event(events: &mut EventStream) -> Event {
     match events.next().await {
-        Update::Event(event) => event,
+        StreamUpdate::Event(event) => event,
         other => panic!("{other:?}"),
     }
 }
 
-pub(crate) async fn connected(events: &mut Events) -> Speaks {
+pub(crate) async fn connected(events: &mut EventStream) -> ProtocolVersion {
     match events.next().await {
-        Update::Connected(speaks) => speaks,
+        StreamUpdate::Connected(speaks) => speaks,
         other => panic!("{other:?}"),
     }
 }
 
-pub(crate) async fn disconnected(events: &mut Events) -> Duration {
+pub(crate) async fn disconnected(events: &mut EventStream) -> Duration {
     match events.next().await {
-        Update::Disconnected { retry, .. } => retry,
+        StreamUpdate::Disconnected { retry, .. } => retry,
         other => panic!("{other:?}"),
     }
 }

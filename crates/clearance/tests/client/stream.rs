@@ -7,10 +7,10 @@ use crate::rig::{
 };
 use crate::service::Log;
 use std::time::Duration;
-use terok_clearance::client::{Client, HubError, Speaks, Update};
-use terok_clearance::socket::{ConnectError, bind};
+use terok_clearance::client::{Client, HubError, ProtocolVersion, StreamUpdate};
+use terok_clearance::socket::{SocketConnectError, bind};
 use terok_clearance::wire::clearance1;
-use terok_clearance::wire::clearance1::Notice;
+use terok_clearance::wire::clearance1::ClearanceEventRef;
 use terok_clearance::wire::clearance2::Event;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 async fn a_hub_that_is_down_at_the_start_is_an_error() {
     let (_directory, path) = place();
     match Client::start(&path).await {
-        Err(HubError::Connect(ConnectError::NobodyListens { .. })) => {}
+        Err(HubError::Connect(SocketConnectError::NoListener { .. })) => {}
         other => panic!("{other:?}"),
     }
     let hub = FakeHub {
@@ -28,7 +28,7 @@ async fn a_hub_that_is_down_at_the_start_is_an_error() {
     };
     let _running = Running::start(&path, hub);
     match Client::start(&path).await {
-        Err(HubError::NoHub { product, .. }) => assert_eq!(product.as_str(), "test-hub"),
+        Err(HubError::NotAHub { product, .. }) => assert_eq!(product.as_str(), "test-hub"),
         other => panic!("{other:?}"),
     }
 }
@@ -58,7 +58,8 @@ async fn the_stream_outlives_its_hub() {
     assert_eq!(events.hub_process(), None);
     // It returns as another hub does: with an older interface.
     let mut frames = Vec::new();
-    Notice::Blocked(&blocked(7)).frame_into(clearance1::Dialect::D, &mut frames);
+    ClearanceEventRef::Blocked(&blocked(7))
+        .append_frame(clearance1::Clearance1Dialect::D, &mut frames);
     let _running = Running::start(
         &path,
         FakeHub {
@@ -187,7 +188,7 @@ async fn what_makes_no_sense_is_skipped_with_a_reason() {
         frames.extend_from_slice(bad.as_bytes());
         frames.push(0);
     }
-    Event::Synced.frame_into(9, &mut frames);
+    Event::Synced.append_frame(9, &mut frames);
     let hub = FakeHub {
         frames,
         ..FakeHub::default()
@@ -207,7 +208,7 @@ async fn a_bad_handler_does_not_end_the_stream() {
     let (_directory, path) = place();
     let mut frames = Vec::new();
     for number in 0..4 {
-        Event::Pending(request(number)).frame_into(1, &mut frames);
+        Event::Pending(request(number)).append_frame(1, &mut frames);
     }
     let hub = FakeHub {
         frames,
@@ -217,7 +218,7 @@ async fn a_bad_handler_does_not_end_the_stream() {
     let (_client, events) = Client::start(&path).await.unwrap();
     let (seen, mut done) = watch::channel(0);
     let each = events.each(async |update| {
-        if let Update::Event(Event::Pending(request)) = update {
+        if let StreamUpdate::Event(Event::Pending(request)) = update {
             seen.send_modify(|seen| *seen += 1);
             tokio::task::yield_now().await;
             match request.id.as_str() {

@@ -5,17 +5,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use terok_clearance::socket::{Peer, bind};
+use terok_clearance::socket::{PeerCredentials, bind};
 use terok_clearance::varlink::{
-    Call, Closed, Info, Interface, Limits, NoParameters, Replies, ServeError, Service, reply_into,
-    serve_within,
+    ConnectionClosed, NoParameters, ReplyWriter, ServiceInfo, ServiceLimits, VarlinkCall,
+    VarlinkInterface, VarlinkServeError, VarlinkService, append_reply, serve_with_limits,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What the service under test offers.
-pub(crate) const INTERFACES: &[Interface] = &[Interface {
+pub(crate) const INTERFACES: &[VarlinkInterface] = &[VarlinkInterface {
     name: "org.example.Test1",
     description: "interface org.example.Test1\nmethod Echo(text: string) -> (text: string)\n",
 }];
@@ -57,9 +57,9 @@ impl Drop for Counted<'_> {
     }
 }
 
-impl Service for TestService {
-    fn info(&self) -> Info {
-        Info {
+impl VarlinkService for TestService {
+    fn info(&self) -> ServiceInfo {
+        ServiceInfo {
             vendor: "test",
             product: "test",
             version: "1",
@@ -70,10 +70,10 @@ impl Service for TestService {
 
     async fn call(
         &self,
-        call: Call<'_>,
-        _peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
+        call: VarlinkCall<'_>,
+        _peer: PeerCredentials,
+        replies: &mut ReplyWriter<'_>,
+    ) -> Result<(), ConnectionClosed> {
         match call.method() {
             "Echo" => {
                 let echo = call.parameters().and_then(|mut parameters| {
@@ -83,7 +83,7 @@ impl Service for TestService {
                 });
                 match echo {
                     Ok(echo) => replies.send(&echo).await,
-                    Err(error) => replies.error(&error).await,
+                    Err(error) => replies.send_error(&error).await,
                 }
             }
             "Note" => {
@@ -95,16 +95,16 @@ impl Service for TestService {
                 let _counted = Counted::new(&self.streams);
                 let (writer, mut hang_up) = replies.split();
                 let mut frame = Vec::new();
-                reply_into(&mut frame, &NoParameters {}, true);
+                append_reply(&mut frame, &NoParameters {}, true);
                 writer.write(&frame).await?;
                 Err(hang_up.wait().await)
             }
             // Writes for as long as somebody takes it.
             "Pour" => {
                 let mut frame = Vec::new();
-                reply_into(&mut frame, &"x".repeat(60_000), true);
+                append_reply(&mut frame, &"x".repeat(60_000), true);
                 loop {
-                    replies.frames(&frame).await?;
+                    replies.send_frames(&frame).await?;
                 }
             }
             "Wait" => {
@@ -115,7 +115,7 @@ impl Service for TestService {
             }
             #[expect(clippy::panic, reason = "to be caught")]
             "Panic" => panic!("asked to\u{1b}[2J"),
-            _ => replies.error(&call.not_found()).await,
+            _ => replies.send_error(&call.method_not_found()).await,
         }
     }
 }
@@ -125,19 +125,19 @@ pub(crate) struct Server {
     pub(crate) path: PathBuf,
     pub(crate) service: Arc<TestService>,
     pub(crate) stop: CancellationToken,
-    pub(crate) task: JoinSet<Result<(), ServeError>>,
+    pub(crate) task: JoinSet<Result<(), VarlinkServeError>>,
     _directory: tempfile::TempDir,
 }
 
 impl Server {
-    pub(crate) fn start(limits: Limits) -> Self {
+    pub(crate) fn start(limits: ServiceLimits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/test.sock");
         let listener = bind(&path).unwrap();
         let service = Arc::new(TestService::default());
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(serve_within(
+        task.spawn(serve_with_limits(
             listener,
             Arc::clone(&service),
             limits,
@@ -153,7 +153,7 @@ impl Server {
     }
 
     /// Waits for the end of the server.
-    pub(crate) async fn end(&mut self) -> Result<(), ServeError> {
+    pub(crate) async fn end(&mut self) -> Result<(), VarlinkServeError> {
         self.task.join_next().await.unwrap().unwrap()
     }
 }

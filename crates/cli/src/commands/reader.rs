@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use reader::{Annotations, Facts, Reader, first_request};
-use terok_clearance::socket::{Layout, RuntimeDir};
+use terok_clearance::socket::{RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, DisplayText, Dossier};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
@@ -199,7 +199,8 @@ fn hubs(runtime: &RuntimeDir, id: &str, explicit: PathBuf) -> anyhow::Result<Vec
         bail!("--container-id {id} is no id of a container: 12 to 64 hexadecimal digits");
     }
     let id: ContainerId = id.parse().context("reading --container-id")?;
-    let sockets = [Layout::D, Layout::C].map(|layout| runtime.of(&id, layout).ingester);
+    let sockets = [SocketLayout::D, SocketLayout::C]
+        .map(|layout| runtime.sandbox_sockets(&id, layout).ingester);
     Ok(sockets.into())
 }
 

@@ -11,8 +11,8 @@ use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use hub::ingest::ingest;
 use hub::{Hub, Options};
-use terok_clearance::socket::{BindError, Listener, RuntimeDir, bind};
-use terok_clearance::wire::clearance1::Dialect;
+use terok_clearance::socket::{RuntimeDir, SameUserListener, SocketBindError, bind};
+use terok_clearance::wire::clearance1::Clearance1Dialect;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use verdict::VerdictClient;
@@ -66,7 +66,7 @@ enum Era {
 
 /// Does it.
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
-    let classic = RuntimeDir::new(context.environment.private_runtime()?).classic();
+    let classic = RuntimeDir::new(context.environment.private_runtime()?).shared_hub_sockets();
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
     let reader = args.reader_socket.unwrap_or(classic.ingester);
     let verdict = args.verdict_socket.unwrap_or(classic.verdict);
@@ -83,9 +83,9 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         );
         let options = Options {
             dialect: match args.era {
-                Era::A => Dialect::A,
-                Era::B => Dialect::B,
-                Era::D => Dialect::D,
+                Era::A => Clearance1Dialect::A,
+                Era::B => Clearance1Dialect::B,
+                Era::D => Clearance1Dialect::D,
             },
             // The client of the helper gives up first: it can say why.
             patience: VerdictClient::LIMIT.saturating_add(Duration::from_secs(1)),
@@ -146,13 +146,13 @@ pub(super) async fn serve_until(
 }
 
 /// Binds a socket, or says who has it.
-pub(super) fn listen(path: &Path) -> Result<Listener, Failure> {
+pub(super) fn listen(path: &Path) -> Result<SameUserListener, Failure> {
     let bound = bind(path);
     let hint = match &bound {
-        Err(BindError::InUse { pid, .. }) => Some(format!(
+        Err(SocketBindError::InUse { pid, .. }) => Some(format!(
             "it is served already; `ps -p {pid}` shows by whom, `kill {pid}` ends it"
         )),
-        Err(BindError::NotPrivate { directory, .. }) => Some(format!(
+        Err(SocketBindError::NotPrivate { directory, .. }) => Some(format!(
             "`chmod 700 {}` if it is yours, else choose another directory",
             directory.display()
         )),

@@ -41,7 +41,7 @@ pub struct Args {
 /// Does it.
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     let environment = &context.environment;
-    let classic = RuntimeDir::new(environment.private_runtime()?).classic();
+    let classic = RuntimeDir::new(environment.private_runtime()?).shared_hub_sockets();
     let socket = args.verdict_socket.unwrap_or(classic.verdict);
     let program = if let Some(named) = args.shield {
         Some(the_program(&named)?)

@@ -63,7 +63,7 @@ impl Rig {
         }
         let hub = place.path().join("hub");
         let command = &mut ours(&hub, &["serve", "--era", era]);
-        let sockets = RuntimeDir::new(&hub).classic();
+        let sockets = RuntimeDir::new(&hub).shared_hub_sockets();
         let hub = serve(command, &[sockets.hub, sockets.ingester]).await;
         let mut rig = Self {
             place,
@@ -155,8 +155,8 @@ impl Rig {
     }
 
     async fn open(&mut self, name: &str, at: &str) {
-        let hub = RuntimeDir::new(self.place.path().join("hub")).classic();
-        let helper = RuntimeDir::new(self.place.path().join("helper")).classic();
+        let hub = RuntimeDir::new(self.place.path().join("hub")).shared_hub_sockets();
+        let helper = RuntimeDir::new(self.place.path().join("helper")).shared_hub_sockets();
         let (path, end) = match at {
             "hub" => (hub.hub, 0),
             "events" => (hub.ingester, b'\n'),
@@ -196,9 +196,9 @@ impl Rig {
         let shield = folder().join("terok-shield");
         let shield = shield.to_str().unwrap();
         let command = &mut ours(&helper, &["serve-verdict", "--shield", shield]);
-        let server = RuntimeDir::new(&helper).classic().verdict;
+        let server = RuntimeDir::new(&helper).shared_hub_sockets().verdict;
         self.helper = Some(serve(command, std::slice::from_ref(&server)).await);
-        let here = RuntimeDir::new(self.place.path().join("hub")).classic();
+        let here = RuntimeDir::new(self.place.path().join("hub")).shared_hub_sockets();
         self.between = Some(Relay::start(&here.verdict, &server));
     }
 

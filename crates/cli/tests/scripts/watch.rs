@@ -144,8 +144,8 @@ fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
 #[test]
 fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
     use hub::{Claim, Enforcer, Hub, Options};
-    use terok_clearance::socket::{self, Layout, RuntimeDir};
-    use terok_clearance::{Blocked, ContainerId, Dossier, Outcome, Protocol};
+    use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
+    use terok_clearance::{BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol};
 
     /// Answers are not what this is about.
     struct Never;
@@ -155,8 +155,8 @@ fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
             true
         }
 
-        async fn enforce(&self, _: Claim) -> Outcome {
-            Outcome::Failed("never".into())
+        async fn enforce(&self, _: Claim) -> EnforcementOutcome {
+            EnforcementOutcome::Failed("never".into())
         }
     }
 
@@ -175,7 +175,9 @@ fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
             let hubs: Vec<(ContainerId, _)> = (0..SANDBOXES)
                 .map(|n| {
                     let container: ContainerId = format!("sandbox{n}").parse().unwrap();
-                    let listener = socket::bind(&place.of(&container, Layout::D).hub).unwrap();
+                    let listener =
+                        socket::bind(&place.sandbox_sockets(&container, SocketLayout::D).hub)
+                            .unwrap();
                     let hub = Hub::new(Never, Options::default());
                     let stop = tokio_util::sync::CancellationToken::new();
                     serving.spawn(hub::serve(hub.clone(), listener, stop));
@@ -186,7 +188,7 @@ fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
             gone.await.unwrap();
             for n in 0..QUESTIONS {
                 for (container, hub) in &hubs {
-                    hub.report(terok_clearance::Event::Blocked(Blocked {
+                    hub.report(terok_clearance::SandboxEvent::Blocked(BlockedPacket {
                         container: container.clone(),
                         request: format!("{container}:{n}").parse().unwrap(),
                         address: "203.0.113.7".parse().unwrap(),

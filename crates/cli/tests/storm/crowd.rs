@@ -8,8 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hub::{Claim, Enforcer, Hub, Options};
-use terok_clearance::socket::{self, Layout, RuntimeDir};
-use terok_clearance::{Action, Blocked, ContainerId, Dossier, Event, Outcome, Protocol};
+use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
+use terok_clearance::{
+    Action, BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol, SandboxEvent,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +46,7 @@ impl Share {
 pub(crate) struct Question {
     pub(crate) name: String,
     pub(crate) share: Share,
-    pub(crate) event: Blocked,
+    pub(crate) event: BlockedPacket,
 }
 
 /// What the firewalls' keepers were told, of all hubs together.
@@ -57,10 +59,10 @@ impl Enforcer for Keeper {
         true
     }
 
-    async fn enforce(&self, claim: Claim) -> Outcome {
+    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         let order = (claim.dest().to_string(), claim.action());
         self.0.lock().unwrap().push(order);
-        Outcome::Applied
+        EnforcementOutcome::Applied
     }
 }
 
@@ -84,7 +86,9 @@ impl Crowd {
             let mut tasks = JoinSet::new();
             let mut hubs = Vec::new();
             for sandbox in 0..SANDBOXES {
-                let socket = place.of(&container(sandbox), Layout::D).hub;
+                let socket = place
+                    .sandbox_sockets(&container(sandbox), SocketLayout::D)
+                    .hub;
                 let hub = Hub::new(Keeper(Arc::clone(&theirs)), Options::default());
                 let listener = socket::bind(&socket).unwrap();
                 let served = hub::serve(Arc::clone(&hub), listener, halt.clone());
@@ -97,7 +101,7 @@ impl Crowd {
                 let mut clock = tokio::time::interval(SECOND / u32::try_from(QUESTIONS).unwrap());
                 for (question, hub) in questions.into_iter().zip(hubs.iter().cycle()) {
                     clock.tick().await;
-                    hub.report(Event::Blocked(question.event));
+                    hub.report(SandboxEvent::Blocked(question.event));
                 }
             }
             tasks.join_all().await;
@@ -181,7 +185,7 @@ pub(crate) fn last() -> Vec<Question> {
 fn question(n: usize, name: String, share: Share) -> Question {
     let container = container(n % SANDBOXES);
     let address = 0xcb00_0000_u32 + u32::try_from(n).unwrap();
-    let event = Blocked {
+    let event = BlockedPacket {
         request: format!("{container}:{n}").parse().unwrap(),
         container,
         address: IpAddr::from(address.to_be_bytes()).into(),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 
 use hub::{Claim, Enforcer, Hub, Options};
-use terok_clearance::socket::{self, Layout, RuntimeDir};
-use terok_clearance::{Blocked, Event, Outcome, Process, Protocol};
+use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
+use terok_clearance::{BlockedPacket, EnforcementOutcome, Process, Protocol, SandboxEvent};
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Session;
@@ -23,15 +23,15 @@ impl Enforcer for Narrow {
         true
     }
 
-    async fn enforce(&self, _: Claim) -> Outcome {
-        Outcome::Applied
+    async fn enforce(&self, _: Claim) -> EnforcementOutcome {
+        EnforcementOutcome::Applied
     }
 }
 
-fn blocked(number: u32, name: &str, address: &str) -> Event {
+fn blocked(number: u32, name: &str, address: &str) -> SandboxEvent {
     let known = [("project", "warp"), ("task", "build-42"), ("name", "web")];
     let known: BTreeMap<_, _> = known.map(|(key, value)| (key.into(), value.into())).into();
-    Event::Blocked(Blocked {
+    SandboxEvent::Blocked(BlockedPacket {
         container: "web".parse().unwrap(),
         request: format!("web:{number}").parse().unwrap(),
         address: address.parse::<IpAddr>().unwrap().into(),
@@ -87,7 +87,9 @@ fn a_live_hubs_questions_look_as_in_the_readme() {
         let tokio = tokio::runtime::Builder::new_current_thread();
         let tokio = { tokio }.enable_all().build().unwrap();
         tokio.block_on(async {
-            let path = runtime.of(&"web".parse().unwrap(), Layout::D).hub;
+            let path = runtime
+                .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
+                .hub;
             let listener = socket::bind(&path).unwrap();
             let hub = Hub::new(Narrow, Options::default());
             for number in 1..=12 {

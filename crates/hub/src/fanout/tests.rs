@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use terok_clearance::wire::{clearance1, clearance2};
-use terok_clearance::{Blocked, Dossier, Protocol};
+use terok_clearance::{BlockedPacket, Dossier, Protocol};
 
 use super::*;
 
@@ -97,17 +97,19 @@ impl Reader {
         frames.filter(|f| !f.is_empty()).map(frame).collect()
     }
 
-    fn ones(&self) -> Vec<clearance1::Received> {
+    fn ones(&self) -> Vec<clearance1::ClearanceEvent> {
         #[derive(serde::Deserialize)]
         struct Parameters {
-            event: clearance1::Received,
+            event: clearance1::ClearanceEvent,
         }
         let events = self.frames::<Parameters>().into_iter();
         events.map(|p| p.event).collect()
     }
 
     fn twos(&self) -> Vec<(u64, clearance2::Event)> {
-        let events = self.frames::<clearance2::Received>().into_iter();
+        let events = self
+            .frames::<clearance2::Clearance2SubscribeReply>()
+            .into_iter();
         events
             .map(|p| (p.event.seq, p.event.event.expect("of a known kind")))
             .collect()
@@ -163,7 +165,7 @@ impl Rig {
     fn new(backlog: usize) -> Self {
         Self {
             ledger: Ledger::new(10_000, true),
-            fanout: Fanout::new(Dialect::D, backlog),
+            fanout: Fanout::new(Clearance1Dialect::D, backlog),
             packets: 0,
         }
     }
@@ -171,7 +173,7 @@ impl Rig {
     /// Blocks one packet to a port.
     fn block(&mut self, port: u16) {
         self.packets += 1;
-        let blocked = Blocked {
+        let blocked = BlockedPacket {
             container: "c".parse().unwrap(),
             request: format!("c:{}", self.packets).parse().unwrap(),
             address: "192.0.2.1".parse().unwrap(),
@@ -225,7 +227,7 @@ impl Rig {
     }
 }
 
-const ONE: Interface = Interface::One(Dialect::D);
+const ONE: Interface = Interface::One(Clearance1Dialect::D);
 const TWO: Interface = Interface::Two;
 /// A socket that takes everything.
 const WIDE: usize = usize::MAX;

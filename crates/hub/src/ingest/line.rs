@@ -13,7 +13,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use terok_clearance::{
-    Blocked, ContainerId, Dest, DisplayText, Dossier, Event, Protocol, RequestId, ShieldState,
+    BlockedPacket, ContainerId, Dest, DisplayText, Dossier, Protocol, RequestId, SandboxEvent,
+    ShieldState,
 };
 
 use super::fields::{Fields, plain};
@@ -58,7 +59,7 @@ pub struct Parser {
 
 impl Parser {
     /// Returns the event that `line` tells of, `None` for an empty line.
-    pub fn parse(&mut self, line: &[u8]) -> Result<Option<Event>, LineError> {
+    pub fn parse(&mut self, line: &[u8]) -> Result<Option<SandboxEvent>, LineError> {
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -78,19 +79,19 @@ impl Parser {
         self.event(&fields).map(Some)
     }
 
-    fn event(&mut self, fields: &Fields<'_>) -> Result<Event, LineError> {
+    fn event(&mut self, fields: &Fields<'_>) -> Result<SandboxEvent, LineError> {
         let kind = fields.kind.required("type")?;
         let state = match &*kind {
-            "pending" => return self.blocked(fields).map(Event::Blocked),
+            "pending" => return self.blocked(fields).map(SandboxEvent::Blocked),
             "container_started" => {
-                return Ok(Event::ContainerStarted {
+                return Ok(SandboxEvent::ContainerStarted {
                     container: self.container(fields)?,
                     dossier: self.dossier(fields),
                 });
             }
             "container_exited" => {
                 let reason = fields.reason.text("reason")?.unwrap_or_default();
-                return Ok(Event::ContainerExited {
+                return Ok(SandboxEvent::ContainerExited {
                     container: self.container(fields)?,
                     reason: DisplayText::new(&reason),
                     dossier: self.dossier(fields),
@@ -101,14 +102,14 @@ impl Parser {
             "shield_disengaged" | "shield_down_all" => ShieldState::Disengaged,
             _ => return Err(LineError::UnknownKind),
         };
-        Ok(Event::Shield {
+        Ok(SandboxEvent::Shield {
             container: self.container(fields)?,
             state,
             dossier: self.dossier(fields),
         })
     }
 
-    fn blocked(&mut self, fields: &Fields<'_>) -> Result<Blocked, LineError> {
+    fn blocked(&mut self, fields: &Fields<'_>) -> Result<BlockedPacket, LineError> {
         let request: RequestId = parse(&fields.id.required("id")?, "id")?;
         let address = Dest::new(&fields.dest.required("dest")?).map_err(wrong("dest"))?;
         let domain = match fields.domain.text("domain")? {
@@ -117,7 +118,7 @@ impl Parser {
             }
             _ => None,
         };
-        Ok(Blocked {
+        Ok(BlockedPacket {
             container: self.container(fields)?,
             request,
             address,
@@ -208,13 +209,13 @@ mod tests {
     const PENDING: &str =
         r#""type":"pending","container":"c","id":"c:1","dest":"192.0.2.1","port":443,"proto":6"#;
 
-    fn parse_one(line: &str) -> Result<Option<Event>, LineError> {
+    fn parse_one(line: &str) -> Result<Option<SandboxEvent>, LineError> {
         Parser::default().parse(line.as_bytes())
     }
 
-    fn blocked(fields: &str) -> Blocked {
+    fn blocked(fields: &str) -> BlockedPacket {
         match parse_one(&format!("{{{PENDING}{fields}}}")) {
-            Ok(Some(Event::Blocked(blocked))) => blocked,
+            Ok(Some(SandboxEvent::Blocked(blocked))) => blocked,
             other => panic!("of {fields:?}: {other:?}"),
         }
     }
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn a_pending_line_is_a_question() {
         let line = r#"{"type":"pending","container":"3f2a9c0d1e4b","id":"3f2a9c0d1e4b:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"task":"t1"},"ts":"2026-05-01T00:00:00Z"}"#;
-        let Some(Event::Blocked(blocked)) = parse_one(line).unwrap() else {
+        let Some(SandboxEvent::Blocked(blocked)) = parse_one(line).unwrap() else {
             panic!("no question");
         };
         assert_eq!(blocked.container.as_str(), "3f2a9c0d1e4b");
@@ -373,7 +374,7 @@ mod tests {
         let mut parser = Parser::default();
         let mut next =
             |fields: &str| match parser.parse(format!("{{{PENDING}{fields}}}").as_bytes()) {
-                Ok(Some(Event::Blocked(blocked))) => blocked.dossier,
+                Ok(Some(SandboxEvent::Blocked(blocked))) => blocked.dossier,
                 other => panic!("{other:?}"),
             };
         let first = next(r#","dossier":{"a":"b"}"#);

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use terok_clearance::{
-    Action, ContainerId, Decision, Dest, DisplayText, Outcome, Protocol, RequestId, Scope,
+    Action, ContainerId, Decision, Dest, DisplayText, EnforcementOutcome, Protocol, RequestId,
+    Scope,
 };
 
 use super::entry::Question;
@@ -114,10 +115,10 @@ impl Receipt {
         self.number
     }
 
-    pub(super) fn decision(&self, outcome: &Outcome, now: u64) -> Decision {
+    pub(super) fn decision(&self, outcome: &EnforcementOutcome, now: u64) -> Decision {
         let (ok, reason) = match outcome {
-            Outcome::Applied => (true, None),
-            Outcome::Failed(reason) => (false, Some(reason.clone())),
+            EnforcementOutcome::Applied => (true, None),
+            EnforcementOutcome::Failed(reason) => (false, Some(reason.clone())),
         };
         Decision {
             at: now,
@@ -178,7 +179,7 @@ pub(super) fn check_asked(question: &Question<'_>, asked: Asked<'_>) -> Result<(
 pub(super) fn scope(question: &Question<'_>, reach: Reach) -> Result<Scope, Refusal> {
     match reach {
         Reach::Asked => Ok(question.scope()),
-        Reach::Whole => Ok(Scope::whole(question.dest().clone())),
+        Reach::Whole => Ok(Scope::whole_dest(question.dest().clone())),
         Reach::Within(scope) => check_scope(question, &question.scope(), &scope).map(|()| scope),
     }
 }

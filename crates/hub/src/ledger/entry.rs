@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use terok_clearance::wire::clearance2::Request;
 use terok_clearance::{
-    Action, Blocked, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol,
+    Action, BlockedPacket, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol,
     RequestId, Scope,
 };
 
@@ -22,7 +22,7 @@ const ENTRY_OVERHEAD: usize = 64;
 /// A question with its bookkeeping.
 #[derive(Debug)]
 pub(super) struct Entry {
-    blocked: Blocked,
+    blocked: BlockedPacket,
     /// The ids of the newest repeats, oldest first.
     aliases: Aliases,
     first_seen: u64,
@@ -51,7 +51,7 @@ struct InFlight {
 }
 
 impl Entry {
-    pub(super) fn new(blocked: Blocked, packet: u32, now: u64) -> Self {
+    pub(super) fn new(blocked: BlockedPacket, packet: u32, now: u64) -> Self {
         Self {
             blocked,
             aliases: None,
@@ -79,7 +79,7 @@ impl Entry {
     /// Notes one more packet. Returns the name that this adds, and the one that it drops.
     pub(super) fn repeat(
         &mut self,
-        blocked: Blocked,
+        blocked: BlockedPacket,
         now: u64,
     ) -> (Option<RequestId>, Option<RequestId>) {
         self.count = self.count.saturating_add(1);
@@ -104,7 +104,7 @@ impl Entry {
     }
 
     /// Says whether it is about packets like this one.
-    pub(super) fn is_of(&self, blocked: &Blocked) -> bool {
+    pub(super) fn is_of(&self, blocked: &BlockedPacket) -> bool {
         let own = &self.blocked;
         own.container == blocked.container
             && own.domain == blocked.domain
@@ -247,8 +247,8 @@ impl Entry {
 }
 
 /// Hashes what makes two packets the same question, with a key that no sandbox knows.
-pub(super) fn packet_hash(blocked: &Blocked, hasher: &RandomState) -> u32 {
-    let Blocked {
+pub(super) fn packet_hash(blocked: &BlockedPacket, hasher: &RandomState) -> u32 {
+    let BlockedPacket {
         container,
         address,
         port,
@@ -314,7 +314,7 @@ impl<'a> Question<'a> {
     }
 
     /// Returns its newest packet as the reader told of it, but with the question's own id.
-    pub const fn blocked(&self) -> &'a Blocked {
+    pub const fn blocked(&self) -> &'a BlockedPacket {
         &self.entry.blocked
     }
 
@@ -392,7 +392,7 @@ impl<'a> Question<'a> {
     /// Returns how far an answer reaches that does not say: the packet's port and protocol, or the
     /// whole destination where the firewall cannot tell ports apart or the protocol has none.
     pub fn scope(&self) -> Scope {
-        let whole = Scope::whole(self.dest().clone());
+        let whole = Scope::whole_dest(self.dest().clone());
         if self.narrow && self.port() != 0 {
             Scope {
                 port: Some(self.port()),

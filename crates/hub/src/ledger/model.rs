@@ -171,9 +171,9 @@ proptest! {
                     let receipt = receipts.remove(which % receipts.len());
                     let number = receipt.number();
                     let outcome = if applied {
-                        Outcome::Applied
+                        EnforcementOutcome::Applied
                     } else {
-                        Outcome::Failed("no".into())
+                        EnforcementOutcome::Failed("no".into())
                     };
                     let settled = ledger.settle(receipt, &outcome, 2);
                     if let Some(cover) = settled.covers {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ledger's rules one by one.
 
-use terok_clearance::{Keep, Protocol, Scope};
+use terok_clearance::{Protocol, RuleLifetime, Scope};
 
 use super::*;
 
-pub(super) fn blocked(container: &str, request: &str, dest: &str, port: u16) -> Blocked {
-    Blocked {
+pub(super) fn blocked(container: &str, request: &str, dest: &str, port: u16) -> BlockedPacket {
+    BlockedPacket {
         container: container.parse().unwrap(),
         request: request.parse().unwrap(),
         address: dest.parse().unwrap(),
@@ -36,7 +36,9 @@ pub(super) fn claim(ledger: &mut Ledger, asked: Asked<'_>) -> Result<(Claim, Rec
 
 /// Settles a claim that was applied, and returns the other questions that it answered.
 fn apply(ledger: &mut Ledger, receipt: Receipt) -> Vec<Answered> {
-    let mut cover = ledger.settle(receipt, &Outcome::Applied, 9).covers;
+    let mut cover = ledger
+        .settle(receipt, &EnforcementOutcome::Applied, 9)
+        .covers;
     let mut all = Vec::new();
     while let Some(rest) = cover {
         let (answered, rest) = ledger.cover(rest);
@@ -72,7 +74,7 @@ fn an_applied_claim_consumes_the_question() {
     assert_eq!(order.container().as_str(), "c");
     assert_eq!(order.dest().as_str(), "192.0.2.1");
     let decision = ledger
-        .settle(receipt, &Outcome::Applied, 10)
+        .settle(receipt, &EnforcementOutcome::Applied, 10)
         .answered
         .decision;
     assert!(decision.ok && decision.by.as_str() == "me" && decision.at == 10);
@@ -85,7 +87,7 @@ fn an_applied_claim_consumes_the_question() {
 fn a_failed_claim_leaves_the_question_pending() {
     let mut ledger = with_one_question();
     let (_, receipt) = claim(&mut ledger, WEB).unwrap();
-    let failed = Outcome::Failed("no".into());
+    let failed = EnforcementOutcome::Failed("no".into());
     let decision = ledger.settle(receipt, &failed, 10).answered.decision;
     assert_eq!((decision.ok, decision.reason), (false, Some("no".into())));
     assert_eq!(ids(&ledger), ["c:1"]);
@@ -157,7 +159,7 @@ fn check_scope(narrow: bool, scope: &Scope, expected: Result<(), &str>) {
 
 #[test]
 fn a_scope_is_never_wider_than_the_question() {
-    let whole = Scope::whole("192.0.2.1".parse().unwrap());
+    let whole = Scope::whole_dest("192.0.2.1".parse().unwrap());
     let narrow = Scope {
         port: Some(443),
         protocol: Some(Protocol::TCP),
@@ -194,7 +196,7 @@ fn a_scope_is_never_wider_than_the_question() {
         check_scope(true, &other, Err("scope.dest"));
     }
     let kept = Scope {
-        keep: Keep::Once,
+        keep: RuleLifetime::Once,
         seconds: Some(5),
         ..narrow
     };
@@ -244,11 +246,11 @@ fn a_repeated_packet_is_no_new_question() {
         blocked("d", "d:1", "192.0.2.1", 443),
         blocked("c", "c:31", "192.0.2.1", 80),
         blocked("c", "c:32", "192.0.2.2", 443),
-        Blocked {
+        BlockedPacket {
             protocol: Protocol::UDP,
             ..blocked("c", "c:33", "192.0.2.1", 443)
         },
-        Blocked {
+        BlockedPacket {
             domain: Some("a.example".parse().unwrap()),
             ..blocked("c", "c:34", "192.0.2.1", 443)
         },
@@ -270,7 +272,7 @@ fn an_id_that_a_restarted_reader_gives_again_names_both_questions() {
     );
     let (order, receipt) = claim(&mut ledger, asked("c:1", "c", "192.0.2.9")).unwrap();
     assert_eq!(order.dest().as_str(), "192.0.2.9");
-    ledger.settle(receipt, &Outcome::Applied, 9);
+    ledger.settle(receipt, &EnforcementOutcome::Applied, 9);
     let (order, _receipt) = claim(&mut ledger, WEB).unwrap();
     assert_eq!(order.dest().as_str(), "192.0.2.1");
 }
@@ -285,7 +287,7 @@ fn a_sandbox_that_ends_takes_its_questions_along() {
     let ids_of = |w: &Withdrawn| w.question().id().to_string();
     assert_eq!(void.iter().map(ids_of).collect::<Vec<_>>(), ["c:1", "c:2"]);
     assert_eq!(ids(&ledger), ["d:1"]);
-    let failed = Outcome::Failed("no".into());
+    let failed = EnforcementOutcome::Failed("no".into());
     assert!(!ledger.settle(receipt, &failed, 9).answered.decision.ok);
     assert_eq!(
         ids(&ledger),
@@ -376,7 +378,7 @@ fn a_decision_is_remembered_under_every_name_of_its_question() {
 
 #[test]
 fn a_rule_answers_every_question_that_it_covers() {
-    let name = |n: u64, address: &str, port| Blocked {
+    let name = |n: u64, address: &str, port| BlockedPacket {
         domain: Some("a.example".parse().unwrap()),
         ..blocked("c", &format!("c:{n}"), address, port)
     };
@@ -391,7 +393,7 @@ fn a_rule_answers_every_question_that_it_covers() {
         ledger.record(name(3, "192.0.2.1", 80), 1);
         ledger.record(blocked("c", "c:4", "192.0.2.1", 443), 1);
         ledger.record(
-            Blocked {
+            BlockedPacket {
                 container: "d".parse().unwrap(),
                 request: "d:1".parse().unwrap(),
                 ..name(1, "192.0.2.1", 443)
@@ -426,7 +428,9 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
     let zero = asked("c:0", "c", "192.0.2.1");
     let claimed = ledger.claim(zero, Action::Deny, Reach::Whole, "me".into(), 9);
     let (_order, receipt) = claimed.unwrap();
-    let mut cover = ledger.settle(receipt, &Outcome::Applied, 9).covers;
+    let mut cover = ledger
+        .settle(receipt, &EnforcementOutcome::Applied, 9)
+        .covers;
     let mut turns = 0;
     while let Some(rest) = cover {
         let (answered, rest) = ledger.cover(rest);
@@ -447,7 +451,7 @@ fn a_failed_rule_answers_nothing() {
     let (_order, receipt) = ledger
         .claim(WEB, Action::Allow, Reach::Whole, "me".into(), 9)
         .unwrap();
-    let settled = ledger.settle(receipt, &Outcome::Failed("no".into()), 9);
+    let settled = ledger.settle(receipt, &EnforcementOutcome::Failed("no".into()), 9);
     assert!(settled.covers.is_none());
     assert_eq!(ids(&ledger), ["c:1", "c:2"]);
 }
@@ -462,7 +466,7 @@ fn a_question_that_somebody_is_answering_is_left_to_them() {
         .unwrap();
     assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:2"]);
-    ledger.settle(other, &Outcome::Applied, 9);
+    ledger.settle(other, &EnforcementOutcome::Applied, 9);
     assert!(ledger.is_empty());
 }
 

@@ -312,11 +312,12 @@ async fn a_sandbox_that_ends_meanwhile_is_not_asked_about_again() {
     let answer = client.decide("c:1", "192.0.2.1", "allow");
     let meanwhile = async {
         rig.order().await;
-        rig.hub.report(terok_clearance::Event::ContainerExited {
-            container: "c".parse().unwrap(),
-            reason: "eof".into(),
-            dossier: terok_clearance::Dossier::default(),
-        });
+        rig.hub
+            .report(terok_clearance::SandboxEvent::ContainerExited {
+                container: "c".parse().unwrap(),
+                reason: "eof".into(),
+                dossier: terok_clearance::Dossier::default(),
+            });
         assert_eq!(rig.hub.pending(), 0);
         rig.keeper.gate.close();
     };

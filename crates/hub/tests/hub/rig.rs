@@ -9,7 +9,7 @@ use std::time::Duration;
 use hub::{Claim, Enforcer, Hub, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use terok_clearance::{Action, DisplayText, Outcome, socket};
+use terok_clearance::{Action, DisplayText, EnforcementOutcome, socket};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -52,7 +52,7 @@ impl Enforcer for Keeper {
         self.narrow
     }
 
-    async fn enforce(&self, claim: Claim) -> Outcome {
+    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         let order = Order {
             container: claim.container().to_string(),
             dest: claim.dest().to_string(),
@@ -67,14 +67,14 @@ impl Enforcer for Keeper {
             .get(claim.dest().as_str())
             .cloned();
         match answer {
-            None => Outcome::Applied,
-            Some(Answer::Fail(reason)) => Outcome::Failed(DisplayText::new(reason)),
+            None => EnforcementOutcome::Applied,
+            Some(Answer::Fail(reason)) => EnforcementOutcome::Failed(DisplayText::new(reason)),
             Some(Answer::Wait) => match self.gate.acquire().await {
                 Ok(permit) => {
                     permit.forget();
-                    Outcome::Applied
+                    EnforcementOutcome::Applied
                 }
-                Err(closed) => Outcome::Failed(DisplayText::new(&closed.to_string())),
+                Err(closed) => EnforcementOutcome::Failed(DisplayText::new(&closed.to_string())),
             },
             Some(Answer::Panic) => panic!("the keeper was told to panic"),
         }

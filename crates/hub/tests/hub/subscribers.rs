@@ -3,8 +3,8 @@
 
 use hub::Options;
 use serde_json::json;
-use terok_clearance::wire::clearance1::Dialect;
-use terok_clearance::{Dossier, Event, ShieldState};
+use terok_clearance::wire::clearance1::Clearance1Dialect;
+use terok_clearance::{Dossier, SandboxEvent, ShieldState};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::rig::{Rig, pending};
@@ -140,7 +140,7 @@ async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
         let mut reader = rig.reader().await;
         rig.block(&mut reader, 1, "192.0.2.1").await;
         rig.pending(1).await;
-        rig.hub.report(Event::Shield {
+        rig.hub.report(SandboxEvent::Shield {
             container: "podman-name".parse().unwrap(),
             state: ShieldState::Down,
             dossier: Dossier::default(),
@@ -153,7 +153,7 @@ async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
 async fn clients_of_the_first_era_get_their_ten_fields() {
     let rig = Rig::with(
         Options {
-            dialect: Dialect::A,
+            dialect: Clearance1Dialect::A,
             ..Options::default()
         },
         false,

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use terok_clearance::client::{Client, Events, HubError, Speaks, Update};
-use terok_clearance::socket::ConnectError;
+use terok_clearance::client::{Client, EventStream, HubError, ProtocolVersion, StreamUpdate};
+use terok_clearance::socket::SocketConnectError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -16,7 +16,7 @@ use crate::whole_story;
 #[derive(Debug)]
 pub(super) enum Told {
     /// The connection stands; answers go this way.
-    Up(Client, Speaks),
+    Up(Client, ProtocolVersion),
     /// What the hub says, or that it is gone.
     News(News),
 }
@@ -92,19 +92,19 @@ impl Listener {
     async fn converse(
         &self,
         client: &Client,
-        mut events: Events,
+        mut events: EventStream,
         server: &mut Server,
     ) -> Result<(), Unheard> {
         loop {
             match events.next().await {
-                Update::Connected(speaks) => {
-                    if server.is_replaced(events.hub_process()) {
+                StreamUpdate::Connected(speaks) => {
+                    if server.is_replaced(events.hub_pid()) {
                         self.tell(Told::News(News::Restarted)).await?;
                     }
                     self.tell(Told::Up(client.clone(), speaks)).await?;
                 }
-                Update::Event(event) => self.tell(Told::News(News::Said(event))).await?,
-                Update::Disconnected { reason, .. } => {
+                StreamUpdate::Event(event) => self.tell(Told::News(News::Said(event))).await?,
+                StreamUpdate::Disconnected { reason, .. } => {
                     return self.tell(Told::News(News::Down(reason))).await;
                 }
             }
@@ -185,21 +185,21 @@ mod tests {
     use super::*;
 
     fn nobody() -> HubError {
-        HubError::Connect(ConnectError::NobodyListens {
+        HubError::Connect(SocketConnectError::NoListener {
             path: "/run/hub.sock".into(),
             source: std::io::ErrorKind::ConnectionRefused.into(),
         })
     }
 
     fn another() -> HubError {
-        HubError::NoHub {
+        HubError::NotAHub {
             path: "/run/hub.sock".into(),
             product: "something else".into(),
         }
     }
 
     fn silent() -> HubError {
-        HubError::Silent {
+        HubError::TimedOut {
             path: "/run/hub.sock".into(),
         }
     }

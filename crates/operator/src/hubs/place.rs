@@ -81,7 +81,7 @@ impl Place {
             Self::Runtime(runtime) => {
                 let hubs = runtime.hubs_dir();
                 let terok = hubs.parent().unwrap_or(&hubs).to_owned();
-                let classic = runtime.classic().hub;
+                let classic = runtime.shared_hub_sockets().hub;
                 let names = [terok.file_name(), classic.file_name()];
                 let names = Interest::names(names.into_iter().flatten());
                 let above = [
@@ -107,7 +107,7 @@ fn sandboxes(hubs: &Path) -> Vec<(PathBuf, Interest)> {
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories
         .filter_map(|entry| {
-            let socket = HubSocket::at(hubs, &entry.file_name())?.path;
+            let socket = HubSocket::from_dir_entry(hubs, &entry.file_name())?.path;
             Some((entry.path(), Interest::names(socket.file_name())))
         })
         .collect()

@@ -2,7 +2,7 @@
 //! What is left of the rows after a hub was away: no question is lost, and none meets an answer
 //! that was not meant for it.
 
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::{ContainerId, RequestId};
 
 use super::row::{Entry, Flow, Row};
@@ -135,7 +135,7 @@ impl Inbox {
             return;
         };
         // What it has forgotten it cannot withdraw.
-        let lapsed_only = state.speaks == Speaks::Clearance2;
+        let lapsed_only = state.speaks == ProtocolVersion::Clearance2;
         // `terok-shield down` gives the podman name, the reader the id: a hub's own sandbox is
         // meant by either.
         let whole = hub.sandbox().is_some();

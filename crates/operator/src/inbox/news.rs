@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use terok_clearance::client::{AnswerError, Speaks};
+use terok_clearance::client::{AnswerError, ProtocolVersion};
 use terok_clearance::wire::clearance2::{ContainerState, DecideError, Event, Request};
 use terok_clearance::{Action, ContainerId, Decision, DisplayText, Scope, ShieldState};
 
@@ -57,7 +57,7 @@ impl fmt::Display for HubId {
 pub enum News {
     /// The connection stands. Over Clearance2 the hub now says what is pending, then
     /// [`Event::Synced`].
-    Up(Speaks),
+    Up(ProtocolVersion),
     /// The hub that is about to be [`News::Up`] is another process than before: what it does not
     /// ask was not answered, it was forgotten.
     Restarted,
@@ -101,7 +101,7 @@ pub enum Change {
     /// A restarted hub no longer knows a row; it stays, and waits for the next packet.
     Lapsed(RowNumber),
     /// A hub's connection stands.
-    Up(HubId, Speaks),
+    Up(HubId, ProtocolVersion),
     /// A hub's connection broke, for this reason; its rows wait.
     Down(HubId, DisplayText),
     /// A hub is no more, nor are its rows.

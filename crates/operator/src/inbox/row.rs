@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Request;
 use terok_clearance::{Action, ContainerId, Dest, Dossier, Process, Protocol, RequestId, Scope};
 
@@ -119,7 +119,7 @@ pub(super) enum Echo {
 pub struct Row {
     pub(super) number: RowNumber,
     pub(super) key: Key,
-    pub(super) speaks: Speaks,
+    pub(super) speaks: ProtocolVersion,
     pub(super) entries: BTreeMap<Flow, Entry>,
     /// Which entry was heard of last.
     pub(super) newest: Flow,
@@ -144,7 +144,7 @@ impl Row {
     }
 
     /// Returns the interface the hub speaks; it says how narrow an answer can be.
-    pub const fn speaks(&self) -> Speaks {
+    pub const fn speaks(&self) -> ProtocolVersion {
         self.speaks
     }
 

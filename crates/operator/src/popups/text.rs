@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{
-    Action, ContainerId, Decision, DisplayText, Dossier, Protocol, Resolution, ShieldState,
+    Action, ContainerId, Decision, DecisionAction, DisplayText, Dossier, Protocol, ShieldState,
 };
 
 use crate::clock::Zone;
@@ -196,13 +196,13 @@ pub(super) fn question(
 /// Returns what takes a question's place when it was answered; `None` for one that was put away.
 pub(super) fn answered(row: &Row, identity: Identity, decision: &Decision) -> Option<Notification> {
     let (done, effect) = match decision.action {
-        Resolution::Allow => ("Allowed", "Open: "),
-        Resolution::Deny => ("Denied", "Refused: "),
-        Resolution::Dismiss => return None,
+        DecisionAction::Allow => ("Allowed", "Open: "),
+        DecisionAction::Deny => ("Denied", "Refused: "),
+        DecisionAction::Dismiss => return None,
     };
     let scope = decision.scope.as_ref().unwrap_or_else(|| row.scope());
     let mut lines = vec![whose(&identity), format!("{effect}{}", words::reach(scope))];
-    let ours = row.answering().map(Resolution::from) == Some(decision.action);
+    let ours = row.answering().map(DecisionAction::from) == Some(decision.action);
     if !ours && !decision.by.is_empty() {
         lines.push(format!("By {}", decision.by));
     }

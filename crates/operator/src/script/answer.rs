@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use terok_clearance::client::{AnswerError, Client, Speaks};
-use terok_clearance::wire::clearance1::Verdict;
+use terok_clearance::client::{AnswerError, Client, ProtocolVersion};
+use terok_clearance::wire::clearance1::VerdictParameters;
 use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, Scope};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -59,7 +59,7 @@ enum Way {
     /// As a row, whose answers these are.
     Row(HubId, RowNumber),
     /// Through an older hub, which itself compares sandbox and destination with what it asked.
-    Older(HubId, Verdict, Scope),
+    Older(HubId, VerdictParameters, Scope),
     /// Not at all.
     None(Option<HubId>, Outcome),
 }
@@ -181,7 +181,10 @@ impl Survey {
                     several.len(),
                     asked.join(", ")
                 );
-                none(None, Outcome::Refused(DisplayText::said(&reason)))
+                none(
+                    None,
+                    Outcome::Refused(DisplayText::from_program_output(&reason)),
+                )
             }
         }
     }
@@ -190,10 +193,11 @@ impl Survey {
     async fn unasked(&self, request: &RequestId, action: Action, expected: &Expectation) -> Way {
         let mut asking = JoinSet::new();
         for (hub, (client, speaks)) in &self.heard {
-            if *speaks == Speaks::Clearance2 {
+            if *speaks == ProtocolVersion::Clearance2 {
                 let (hub, client) = (hub.clone(), client.clone());
                 asking.spawn(async move {
-                    let history = timeout(AnswerError::LIMIT, client.history(Some(1000))).await;
+                    let history =
+                        timeout(AnswerError::HUB_WAIT_TIMEOUT, client.history(Some(1000))).await;
                     (hub, history.ok().and_then(Result::ok).unwrap_or_default())
                 });
             }
@@ -219,7 +223,10 @@ impl Survey {
         }
         if let [(hub, reason), ..] = self.unheard.as_slice() {
             let reason = format!("it may be of {}: {reason}", words::hub(hub));
-            return Way::None(None, Outcome::Unheard(DisplayText::said(&reason)));
+            return Way::None(
+                None,
+                Outcome::Unheard(DisplayText::from_program_output(&reason)),
+            );
         }
         if !self.has_hubs() {
             return Way::None(None, Outcome::Unheard("there is no hub".into()));
@@ -253,13 +260,13 @@ impl Survey {
                 Way::None(None, Outcome::Refused(reason.into()))
             }
             (Some(hub), None, Some(dest)) => {
-                let verdict = Verdict {
+                let verdict = VerdictParameters {
                     container: container.to_string(),
                     request_id: request.to_string(),
                     dest: dest.to_string(),
                     action: action.to_string(),
                 };
-                Way::Older(hub.clone(), verdict, Scope::whole(dest.clone()))
+                Way::Older(hub.clone(), verdict, Scope::whole_dest(dest.clone()))
             }
         }
     }
@@ -267,7 +274,7 @@ impl Survey {
 
 /// Says whether two spellings are the same destination.
 fn is_same(one: &Dest, other: &Dest) -> bool {
-    match (one.target(), other.target()) {
+    match (one.parse_target(), other.parse_target()) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     }
@@ -332,7 +339,12 @@ fn older_outcome(sent: Result<(), AnswerError>, decision: Option<Decision>) -> O
 }
 
 /// Returns the record of an answer that an older hub took, and keeps none of.
-fn record(verdict: &Verdict, request: RequestId, action: Action, scope: Scope) -> Option<Decision> {
+fn record(
+    verdict: &VerdictParameters,
+    request: RequestId,
+    action: Action,
+    scope: Scope,
+) -> Option<Decision> {
     Some(Decision {
         request,
         container: verdict.container.parse().ok()?,
@@ -415,13 +427,13 @@ impl Answered {
 
 /// Says by whom and how a question was answered that we wanted to answer.
 fn already(decision: &Decision) -> String {
-    use terok_clearance::Resolution;
+    use terok_clearance::DecisionAction;
     let what = match (decision.action, decision.ok) {
-        (Resolution::Allow, true) => "it was allowed already",
-        (Resolution::Deny, true) => "it was denied already",
-        (Resolution::Dismiss, _) => "it was put away already",
-        (Resolution::Allow, false) => "it is being allowed already",
-        (Resolution::Deny, false) => "it is being denied already",
+        (DecisionAction::Allow, true) => "it was allowed already",
+        (DecisionAction::Deny, true) => "it was denied already",
+        (DecisionAction::Dismiss, _) => "it was put away already",
+        (DecisionAction::Allow, false) => "it is being allowed already",
+        (DecisionAction::Deny, false) => "it is being denied already",
     };
     let reach = decision.scope.as_ref().map(|scope| {
         let (reach, keep) = (words::reach(scope), words::keep(scope));

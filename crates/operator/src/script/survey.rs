@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use terok_clearance::client::{Client, HubError, Speaks, Update};
-use terok_clearance::socket::{ConnectError, RuntimeDir};
+use terok_clearance::client::{Client, HubError, ProtocolVersion, StreamUpdate};
+use terok_clearance::socket::{RuntimeDir, SocketConnectError};
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{ContainerId, DisplayText};
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ const EVENTS: usize = 262_144;
 pub struct Survey {
     pub(super) inbox: Inbox,
     /// Who was heard.
-    pub(super) heard: BTreeMap<HubId, (Client, Speaks)>,
+    pub(super) heard: BTreeMap<HubId, (Client, ProtocolVersion)>,
     /// Who is there and was not heard, and why.
     pub(super) unheard: Vec<(HubId, DisplayText)>,
     pub(super) container: Option<ContainerId>,
@@ -85,7 +85,7 @@ pub async fn survey(
 /// What a hub said.
 struct Said {
     client: Client,
-    speaks: Speaks,
+    speaks: ProtocolVersion,
     events: Vec<Event>,
 }
 
@@ -106,7 +106,7 @@ async fn ask(hub: &HubId) -> Result<Said, Unheard> {
     let (client, mut stream) = Client::start(hub.path()).await.map_err(|error| {
         let reason = whole_story(&error);
         match error {
-            HubError::Connect(ConnectError::NobodyListens { .. }) => Unheard::Nobody(reason),
+            HubError::Connect(SocketConnectError::NoListener { .. }) => Unheard::Nobody(reason),
             _ => Unheard::There(reason),
         }
     })?;
@@ -114,19 +114,19 @@ async fn ask(hub: &HubId) -> Result<Said, Unheard> {
     let speaks = loop {
         match stream.next().await {
             // It never says what is pending, only what happens from now on.
-            Update::Connected(speaks @ Speaks::Clearance1) => break speaks,
-            Update::Connected(Speaks::Clearance2) => {}
-            Update::Event(event) => {
+            StreamUpdate::Connected(speaks @ ProtocolVersion::Clearance1) => break speaks,
+            StreamUpdate::Connected(ProtocolVersion::Clearance2) => {}
+            StreamUpdate::Event(event) => {
                 let synced = event == Event::Synced;
                 events.push(event);
                 if synced {
-                    break Speaks::Clearance2;
+                    break ProtocolVersion::Clearance2;
                 }
                 if events.len() > EVENTS {
                     return Err(Unheard::There("it asks without an end".into()));
                 }
             }
-            Update::Disconnected { reason, .. } => return Err(Unheard::There(reason)),
+            StreamUpdate::Disconnected { reason, .. } => return Err(Unheard::There(reason)),
         }
     };
     Ok(Said {
@@ -182,7 +182,9 @@ impl Survey {
     /// Returns the hubs that cannot say what is pending.
     pub(super) fn older(&self) -> impl Iterator<Item = &HubId> {
         let heard = self.heard.iter();
-        heard.filter_map(|(hub, (_, speaks))| (*speaks == Speaks::Clearance1).then_some(hub))
+        heard.filter_map(|(hub, (_, speaks))| {
+            (*speaks == ProtocolVersion::Clearance1).then_some(hub)
+        })
     }
 
     /// Returns the list as lines of JSON: a `listed` for each question, a `hub` for each hub whose
@@ -193,7 +195,7 @@ impl Survey {
         let listed = rows
             .into_iter()
             .map(|row| Line::Listed(Question::of(row).unnumbered()));
-        let older = self.older().map(|id| up(id, Speaks::Clearance1));
+        let older = self.older().map(|id| up(id, ProtocolVersion::Clearance1));
         let unheard = self
             .unheard
             .iter()

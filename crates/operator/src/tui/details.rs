@@ -4,7 +4,7 @@
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use terok_clearance::Dest;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 
 use super::model::Model;
 use super::theme::Theme;
@@ -86,8 +86,10 @@ impl Model {
             let addresses: Vec<_> = row.addresses().into_iter().map(Dest::as_str).collect();
             add("address", quiet, &addresses.join(", "), plain);
             let interface = match row.speaks() {
-                Speaks::Clearance1 => "org.terok.Clearance1: a verdict opens the whole destination",
-                Speaks::Clearance2 => "org.terok.Clearance2",
+                ProtocolVersion::Clearance1 => {
+                    "org.terok.Clearance1: a verdict opens the whole destination"
+                }
+                ProtocolVersion::Clearance2 => "org.terok.Clearance2",
             };
             add("hub", quiet, &format!("{} ({interface})", row.hub()), plain);
             add("request", quiet, row.request().id.as_str(), plain);

@@ -2,7 +2,7 @@
 //! What changed, in words: one wording for the prompt's lines and for the log of the full screen.
 
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{Decision, Resolution, ShieldState};
+use terok_clearance::{Decision, DecisionAction, ShieldState};
 
 use super::{hub, reach, what, who, why};
 use crate::inbox::{Change, End, Inbox, Row, RowNumber};
@@ -183,15 +183,15 @@ fn decided(row: &Row, decision: &Decision, names: Names<'_>) -> Told {
     let name = names.row(row);
     let reach = reach(decision.scope.as_ref().unwrap_or_else(|| row.scope()));
     let (tone, head, what) = match decision.action {
-        Resolution::Allow => (Tone::Good, "ALLOWED", reach),
-        Resolution::Deny => (Tone::Bad, "DENIED ", reach),
-        Resolution::Dismiss => (
+        DecisionAction::Allow => (Tone::Good, "ALLOWED", reach),
+        DecisionAction::Deny => (Tone::Bad, "DENIED ", reach),
+        DecisionAction::Dismiss => (
             Tone::Quiet,
             "PUT AWAY",
             format!("{}: the next packet asks again", what(row)),
         ),
     };
-    let ours = row.answering().map(Resolution::from) == Some(decision.action);
+    let ours = row.answering().map(DecisionAction::from) == Some(decision.action);
     Told {
         tone,
         head: Some(format!("[{name}] {head}")),

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use terok_clearance::socket::{self, Peer};
-use terok_clearance::varlink::{self, Call, Closed, Info, Interface, Replies, Service};
+use terok_clearance::socket::{self, PeerCredentials};
+use terok_clearance::varlink::{
+    self, ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface, VarlinkService,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -16,14 +18,14 @@ type Reply = dyn Fn(&str) -> Value + Send + Sync;
 
 /// A hub. It never ends a stream.
 pub(crate) struct Hub {
-    interfaces: &'static [Interface],
+    interfaces: &'static [VarlinkInterface],
     frames: Vec<u8>,
     reply: Box<Reply>,
 }
 
 impl Hub {
     /// Says nothing to whoever subscribes, and takes no answer.
-    pub(crate) fn silent(interfaces: &'static [Interface]) -> Self {
+    pub(crate) fn silent(interfaces: &'static [VarlinkInterface]) -> Self {
         Self {
             interfaces,
             frames: Vec::new(),
@@ -51,9 +53,9 @@ impl fmt::Debug for Hub {
     }
 }
 
-impl Service for Hub {
-    fn info(&self) -> Info {
-        Info {
+impl VarlinkService for Hub {
+    fn info(&self) -> ServiceInfo {
+        ServiceInfo {
             vendor: "terok",
             product: "test",
             version: "1",
@@ -64,13 +66,13 @@ impl Service for Hub {
 
     async fn call(
         &self,
-        call: Call<'_>,
-        _peer: Peer,
-        replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
+        call: VarlinkCall<'_>,
+        _peer: PeerCredentials,
+        replies: &mut ReplyWriter<'_>,
+    ) -> Result<(), ConnectionClosed> {
         let id = match call.method() {
             "Subscribe" => {
-                replies.frames(&self.frames).await?;
+                replies.send_frames(&self.frames).await?;
                 let (_writer, mut hang_up) = replies.split();
                 return Err(hang_up.wait().await);
             }
@@ -79,7 +81,7 @@ impl Service for Hub {
         };
         let id: String = call.parameters().unwrap().take(id).unwrap();
         let reply = format!("{}\0", (self.reply)(&id));
-        replies.frames(reply.as_bytes()).await
+        replies.send_frames(reply.as_bytes()).await
     }
 }
 

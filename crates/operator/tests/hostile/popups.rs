@@ -7,7 +7,7 @@ use std::sync::Arc;
 use operator::inbox::{News, Reply};
 use operator::notifier::{DbusNotifier, Identity, Notification, NotificationId, Notifier as _};
 use serde_json::json;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Decision, DisplayText, ShieldState};
 
@@ -71,7 +71,7 @@ fn popups(text: &str) -> Vec<Notification> {
             let mut again = (*asked).clone();
             again.count = 7;
             popups.says(Event::Repeated(Arc::new(again)));
-            let reason = DisplayText::said(text);
+            let reason = DisplayText::from_program_output(text);
             popups.fails("Blocked", Reply::Failed(reason.clone()));
             popups.fails("Deny failed", Reply::Unsure(reason));
         }
@@ -109,7 +109,7 @@ fn popups(text: &str) -> Vec<Notification> {
     // One for the questions of many, and one for those of one.
     for (sandbox, questions) in [("web", 5), ("db", 3), ("mail", 2)] {
         let hub = crate::rig::hub(sandbox);
-        popups.rig.hear(&hub, News::Up(Speaks::Clearance2));
+        popups.rig.hear(&hub, News::Up(ProtocolVersion::Clearance2));
         for n in 10..10 + questions {
             let more = json!({"dossier": {"project": text, "task": text, "name": text}});
             let asked = asks_of(sandbox, n, &hub::host(1), more);

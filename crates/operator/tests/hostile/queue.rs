@@ -37,7 +37,7 @@ fn said(texts: &[String], json: bool) -> String {
             .unwrap_err());
     }
     for text in texts {
-        for became in [Err(DisplayText::said(text)), Ok(())] {
+        for became in [Err(DisplayText::from_program_output(text)), Ok(())] {
             let (_, action) = queue.take(Typed::parse("deny", json)).unwrap();
             say(queue.settle(action, became));
         }

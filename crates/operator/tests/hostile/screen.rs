@@ -10,8 +10,8 @@ use operator::tui::{Effect, Model, Msg, Now, Theme, Zone};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
-use terok_clearance::client::Speaks;
-use terok_clearance::wire::clearance2::Numbered;
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::wire::clearance2::NumberedEvent;
 
 use crate::harmless::{Harmless, tame};
 use crate::hub;
@@ -52,10 +52,10 @@ impl Screen {
             steady: Duration::ZERO,
         };
         let hub = HubId::new(Path::new("/run/hub.sock"));
-        screen.tell(&hub, News::Up(Speaks::Clearance2));
+        screen.tell(&hub, News::Up(ProtocolVersion::Clearance2));
         for event in hub::events(&[text.to_owned()]) {
             // A client skips what is no event.
-            let read = serde_json::from_value::<Numbered>(event);
+            let read = serde_json::from_value::<NumberedEvent>(event);
             if let Some(event) = read.ok().and_then(|numbered| numbered.event) {
                 screen.tell(&hub, News::Said(event));
             }
@@ -63,7 +63,7 @@ impl Screen {
         for path in ["/run/clearance/{}/hub.sock", "/run/{}"] {
             let other = HubId::new(Path::new(&path.replace("{}", name)));
             screen.tell(&other, News::Unreachable(text.into()));
-            screen.tell(&other, News::Up(Speaks::Clearance1));
+            screen.tell(&other, News::Up(ProtocolVersion::Clearance1));
             screen.tell(&other, News::Down(text.into()));
             screen.tell(&other, News::Gone);
         }

@@ -3,26 +3,26 @@
 
 use super::*;
 
-const BOTH: [Speaks; 2] = [Speaks::Clearance1, Speaks::Clearance2];
+const BOTH: [ProtocolVersion; 2] = [ProtocolVersion::Clearance1, ProtocolVersion::Clearance2];
 
 impl Told {
     /// The hub's process ends, and another one takes its place without a memory.
-    fn restarts(&mut self, speaks: Speaks) -> Vec<String> {
+    fn restarts(&mut self, speaks: ProtocolVersion) -> Vec<String> {
         let mut said = self.hears(News::Down("closed".into()));
         for news in [News::Restarted, News::Up(speaks)] {
             said.extend(self.hears(news));
         }
-        if speaks == Speaks::Clearance2 {
+        if speaks == ProtocolVersion::Clearance2 {
             said.extend(self.says(Event::Synced));
             said.retain(|word| word != "synced");
         }
         said
     }
 
-    fn asks(&mut self, speaks: Speaks, id: &str, dest: &str) -> Vec<String> {
+    fn asks(&mut self, speaks: ProtocolVersion, id: &str, dest: &str) -> Vec<String> {
         let mut asked = Request::clone(&request(id, dest, "203.0.113.7", 443));
-        if speaks == Speaks::Clearance1 {
-            asked.scope = Scope::whole(asked.dest.clone());
+        if speaks == ProtocolVersion::Clearance1 {
+            asked.scope = Scope::whole_dest(asked.dest.clone());
         }
         self.says(Event::Pending(Arc::new(asked)))
     }
@@ -107,8 +107,8 @@ fn an_answer_that_a_restarted_hub_does_not_know_is_told_and_the_row_stays() {
 
 #[test]
 fn an_answer_of_which_nobody_said_what_became_of_it_is_called_that() {
-    let mut told = Told::up(Speaks::Clearance2);
-    told.asks(Speaks::Clearance2, "web:1", "one.example");
+    let mut told = Told::up(ProtocolVersion::Clearance2);
+    told.asks(ProtocolVersion::Clearance2, "web:1", "one.example");
     let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
     let changes = told
         .inbox
@@ -156,13 +156,13 @@ fn a_forgotten_row_ends_with_its_sandbox() {
 
 #[test]
 fn some_questions_of_a_row_may_be_asked_again_and_others_not() {
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let at = |id: &str, address: &str| request(id, "api.example.com", address, 443);
     told.says(Event::Pending(at("web:1", "203.0.113.7")));
     told.says(Event::Pending(at("web:2", "203.0.113.8")));
     told.hears(News::Down("closed".into()));
     told.hears(News::Restarted);
-    told.hears(News::Up(Speaks::Clearance2));
+    told.hears(News::Up(ProtocolVersion::Clearance2));
     told.says(Event::Pending(at("web:1", "203.0.113.8")));
     assert_eq!(told.says(Event::Synced), ["synced"]);
     let answers = told.inbox.answer(number(1), Action::Deny).unwrap();
@@ -172,7 +172,7 @@ fn some_questions_of_a_row_may_be_asked_again_and_others_not() {
 
 #[test]
 fn over_clearance1_a_hub_that_was_there_all_the_time_still_takes_answers() {
-    let mut told = Told::up(Speaks::Clearance1);
+    let mut told = Told::up(ProtocolVersion::Clearance1);
     told.hears(whole("web:1", 443));
     told.hears(News::Down("closed".into()));
     assert_eq!(told.hears(News::Up(Speaks::Clearance1)), ["up"]);

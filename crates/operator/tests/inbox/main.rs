@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use operator::inbox::{Change, End, HubId, Inbox, News, Refusal, Reply, Row, RowNumber};
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{Action, Blocked, Decision, Dossier, Protocol, Scope, ShieldState};
+use terok_clearance::{Action, BlockedPacket, Decision, Dossier, Protocol, Scope, ShieldState};
 
 fn hub(name: &str) -> HubId {
     HubId::new(Path::new(&format!("/run/terok/clearance/{name}/hub.sock")))
@@ -25,7 +25,7 @@ fn hub(name: &str) -> HubId {
 
 /// A question as a hub that tells ports apart puts it.
 fn request(id: &str, dest: &str, address: &str, port: u16) -> Arc<Request> {
-    let blocked = Blocked {
+    let blocked = BlockedPacket {
         container: "web".parse().unwrap(),
         request: id.parse().unwrap(),
         address: address.parse().unwrap(),
@@ -38,7 +38,7 @@ fn request(id: &str, dest: &str, address: &str, port: u16) -> Arc<Request> {
     let scope = Scope {
         port: Some(port),
         protocol: Some(Protocol::TCP),
-        ..Scope::whole(blocked.dest().clone())
+        ..Scope::whole_dest(blocked.dest().clone())
     };
     Arc::new(Request::new(blocked, scope, 1))
 }
@@ -67,7 +67,7 @@ fn decision(request: &Request, action: Action, ok: bool) -> Arc<Decision> {
 /// A question as the client puts an older hub's: with the whole destination for its scope.
 fn whole(id: &str, port: u16) -> News {
     let mut asked = Request::clone(&request(id, "api.example.com", "203.0.113.7", port));
-    asked.scope = Scope::whole(asked.dest.clone());
+    asked.scope = Scope::whole_dest(asked.dest.clone());
     News::Said(Event::Pending(Arc::new(asked)))
 }
 
@@ -110,7 +110,7 @@ struct Told {
 }
 
 impl Told {
-    fn up(dialect: Speaks) -> Self {
+    fn up(dialect: ProtocolVersion) -> Self {
         let mut told = Self {
             inbox: Inbox::new(),
             hub: hub("web"),
@@ -134,7 +134,7 @@ impl Told {
 
 #[test]
 fn a_destination_that_is_blocked_again_and_again_is_one_row() {
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let first = request("web:1", "api.example.com", "203.0.113.7", 443);
     assert_eq!(told.says(Event::Pending(Arc::clone(&first))), ["asked 1"]);
     for count in 2..100 {
@@ -149,7 +149,7 @@ fn a_destination_that_is_blocked_again_and_again_is_one_row() {
 #[test]
 fn over_clearance1_a_new_id_for_the_same_destination_is_the_same_row() {
     // What the Python terminal tool gets wrong: pending 1, 0, 1 after three blocks.
-    let mut told = Told::up(Speaks::Clearance1);
+    let mut told = Told::up(ProtocolVersion::Clearance1);
     for (n, expected) in [(1, "asked 1"), (2, "again 1"), (3, "again 1")] {
         let event = whole(&format!("web:{n}"), 443);
         assert_eq!(told.hears(event), [expected]);
@@ -172,7 +172,7 @@ fn over_clearance1_a_new_id_for_the_same_destination_is_the_same_row() {
 
 #[test]
 fn over_clearance1_a_port_scan_is_one_small_row() {
-    let mut told = Told::up(Speaks::Clearance1);
+    let mut told = Told::up(ProtocolVersion::Clearance1);
     for port in 1..=5000 {
         told.hears(whole(&format!("web:{port}"), port));
     }
@@ -183,7 +183,7 @@ fn over_clearance1_a_port_scan_is_one_small_row() {
 
 #[test]
 fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let one = request("web:1", "api.example.com", "203.0.113.7", 443);
     let two = request("web:2", "api.example.com", "203.0.113.8", 443);
     let other = request("web:3", "api.example.com", "203.0.113.7", 80);
@@ -213,7 +213,7 @@ fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
 
 #[test]
 fn a_number_never_moves_to_another_question() {
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let one = request("web:1", "one.example", "203.0.113.1", 443);
     let two = request("web:2", "two.example", "203.0.113.2", 443);
     told.says(Event::Pending(Arc::clone(&one)));
@@ -238,11 +238,11 @@ fn a_number_never_moves_to_another_question() {
 #[test]
 fn a_question_whose_scope_changes_gets_a_new_number() {
     // The operator has read what row 1 opens; an answer to it must not open anything else.
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let narrow = request("web:1", "api.example.com", "203.0.113.7", 443);
     told.says(Event::Pending(Arc::clone(&narrow)));
     let mut wide = Request::clone(&narrow);
-    wide.scope = Scope::whole(wide.dest.clone());
+    wide.scope = Scope::whole_dest(wide.dest.clone());
     assert_eq!(
         told.says(Event::Repeated(Arc::new(wide))),
         ["ended 1 Changed", "asked 2"]
@@ -252,7 +252,7 @@ fn a_question_whose_scope_changes_gets_a_new_number() {
 
 #[test]
 fn after_a_gap_only_what_the_hub_still_has_stays() {
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let stays = request("web:1", "one.example", "203.0.113.1", 443);
     let goes = request("web:2", "two.example", "203.0.113.2", 443);
     told.says(Event::Pending(Arc::clone(&stays)));
@@ -281,7 +281,7 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
         })
     };
     // On a sandbox's own socket the name does not matter.
-    let mut told = Told::up(Speaks::Clearance1);
+    let mut told = Told::up(ProtocolVersion::Clearance1);
     told.hears(whole("web:1", 443));
     assert_eq!(
         told.hears(exited()),
@@ -292,7 +292,7 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
         inbox: Inbox::new(),
         hub: HubId::new(Path::new("/run/terok-clearance.sock")),
     };
-    told.hears(News::Up(Speaks::Clearance1));
+    told.hears(News::Up(ProtocolVersion::Clearance1));
     told.hears(whole("web:1", 443));
     assert_eq!(told.hears(exited()), ["container Exited"]);
     let shield = |state| {
@@ -312,7 +312,7 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
 fn a_failure_is_told_once_and_keeps_the_row() {
     let failure = || Reply::EnforcementFailed("no such sandbox".into());
     for event_first in [true, false] {
-        let mut told = Told::up(Speaks::Clearance2);
+        let mut told = Told::up(ProtocolVersion::Clearance2);
         let asked = request("web:1", "one.example", "203.0.113.1", 443);
         told.says(Event::Pending(Arc::clone(&asked)));
         let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
@@ -334,7 +334,7 @@ fn a_failure_is_told_once_and_keeps_the_row() {
 
 #[test]
 fn whoever_comes_second_learns_who_was_first() {
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let asked = request("web:1", "one.example", "203.0.113.1", 443);
     told.says(Event::Pending(Arc::clone(&asked)));
     let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
@@ -346,7 +346,7 @@ fn whoever_comes_second_learns_who_was_first() {
 
 #[test]
 fn a_row_that_our_own_answer_ends_says_so() {
-    let mut told = Told::up(Speaks::Clearance2);
+    let mut told = Told::up(ProtocolVersion::Clearance2);
     let asked = request("web:1", "one.example", "203.0.113.1", 443);
     let decided = || decision(&asked, Action::Allow, true);
     for reply_first in [true, false] {

@@ -165,7 +165,7 @@ impl World {
             }
             Step::Connect { hub } => {
                 self.hubs[*hub].1.up = true;
-                self.hear(*hub, News::Up(Speaks::Clearance2));
+                self.hear(*hub, News::Up(ProtocolVersion::Clearance2));
                 let snapshot = self.hubs[*hub].1.snapshot();
                 self.tell(*hub, snapshot);
             }
@@ -181,7 +181,7 @@ impl World {
                     self.hubs[*hub].1.step(&Step::Block { hub: *hub, packet });
                 }
                 self.hear(*hub, News::Restarted);
-                self.hear(*hub, News::Up(Speaks::Clearance2));
+                self.hear(*hub, News::Up(ProtocolVersion::Clearance2));
                 let snapshot = self.hubs[*hub].1.snapshot();
                 self.tell(*hub, snapshot);
             }

@@ -5,7 +5,7 @@ use operator::inbox::{News, Reply};
 use operator::notifier::Urgency;
 use operator::popups::{Click, GUARD};
 use serde_json::json;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, ShieldState};
 
@@ -189,14 +189,14 @@ fn a_popup_goes_with_its_question() {
         News::Said(withdrawn("evicted")),
         News::Gone,
     ] {
-        let mut rig = Rig::with("blocked verdict", Speaks::Clearance2);
+        let mut rig = Rig::with("blocked verdict", ProtocolVersion::Clearance2);
         rig.asks(1, "a.example");
         assert_eq!(rig.titles(), ["Blocked: a.example:443"]);
         rig.news(&web(), event.clone());
         assert!(rig.screen.is_empty(), "{event:?}: {:?}", rig.titles());
     }
     // An older hub says it of the sandbox, and not of each question.
-    let mut rig = Rig::with("blocked verdict", Speaks::Clearance1);
+    let mut rig = Rig::with("blocked verdict", ProtocolVersion::Clearance1);
     rig.asks(1, "a.example");
     rig.says(Event::Shield {
         container: "web".parse().unwrap(),
@@ -218,7 +218,7 @@ fn what_cannot_be_answered_right_now_has_no_buttons_and_says_why() {
         "{away:?}"
     );
     rig.hear(&web(), News::Restarted);
-    rig.hear(&web(), News::Up(Speaks::Clearance2));
+    rig.hear(&web(), News::Up(ProtocolVersion::Clearance2));
     rig.says(Event::Synced);
     rig.wait(2000);
     let (.., lapsed) = rig.popup("Blocked: a.example:443");
@@ -235,7 +235,7 @@ fn what_cannot_be_answered_right_now_has_no_buttons_and_says_why() {
 
 #[test]
 fn whoever_wants_no_answers_sees_none() {
-    let mut rig = Rig::with("blocked", Speaks::Clearance2);
+    let mut rig = Rig::with("blocked", ProtocolVersion::Clearance2);
     rig.asks(1, "a.example");
     rig.wait(600);
     let answers = rig.answer("Blocked", "allow");

@@ -13,9 +13,9 @@ use operator::popups::{Click, GUARD, Order, Post, Slot};
 use operator::words;
 use proptest::prelude::*;
 use serde_json::json;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{Action, Resolution};
+use terok_clearance::{Action, DecisionAction};
 
 use crate::rig::{Rig, asks, decided, web};
 
@@ -161,7 +161,7 @@ impl Attack {
                     self.news(News::Restarted);
                 }
                 self.up = true;
-                self.news(News::Up(Speaks::Clearance2));
+                self.news(News::Up(ProtocolVersion::Clearance2));
                 for asked in self.pending.values().cloned().collect::<Vec<_>>() {
                     self.says(Event::Pending(asked));
                 }

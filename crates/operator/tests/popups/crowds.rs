@@ -5,7 +5,7 @@ use operator::inbox::News;
 use operator::popups::SINGLE;
 use serde_json::json;
 use terok_clearance::Action;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
 
 use crate::rig::{Rig, asks, asks_of, decided, hub, web};
@@ -44,7 +44,7 @@ fn more_than_a_handful_is_one_popup_until_there_are_few_again() {
 fn a_group_says_who_has_most_and_counts_the_rest() {
     let mut rig = Rig::up();
     for (sandbox, questions) in [("a", 1), ("b", 3), ("c", 1), ("d", 2), ("e", 1), ("f", 1)] {
-        rig.hear(&hub(sandbox), News::Up(Speaks::Clearance2));
+        rig.hear(&hub(sandbox), News::Up(ProtocolVersion::Clearance2));
         for n in 1..=questions {
             let more = json!({"dossier": {"name": format!("box {sandbox}")}});
             let asked = asks_of(sandbox, n, &format!("host{n}.example"), more);
@@ -81,7 +81,7 @@ fn five_hundred_questions_in_a_second_do_not_flood_the_screen() {
     for n in 0..500_u64 {
         let sandbox = format!("box{}", n % 50);
         if n < 50 {
-            rig.news(&hub(&sandbox), News::Up(Speaks::Clearance2));
+            rig.news(&hub(&sandbox), News::Up(ProtocolVersion::Clearance2));
         }
         let asked = asks_of(&sandbox, n, &format!("host{n}.example"), json!({}));
         rig.news(&hub(&sandbox), News::Said(Event::Pending(asked)));

@@ -13,9 +13,10 @@ use operator::notifier::{
 };
 use operator::popups::{Categories, GUARD, Options, converse};
 use tempfile::TempDir;
-use terok_clearance::socket::{self, Layout, RuntimeDir};
+use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::{
-    Action, Blocked, ContainerId, Dossier, Event, Outcome, Protocol, ShieldState,
+    Action, BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol, SandboxEvent,
+    ShieldState,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -35,13 +36,13 @@ impl Enforcer for Keeper {
         true
     }
 
-    async fn enforce(&self, claim: Claim) -> Outcome {
+    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         let order = (claim.dest().to_string(), claim.action());
         self.orders.send(order).await.unwrap();
         if self.fails {
-            return Outcome::Failed("nft: busy".into());
+            return EnforcementOutcome::Failed("nft: busy".into());
         }
-        Outcome::Applied
+        EnforcementOutcome::Applied
     }
 }
 
@@ -126,8 +127,8 @@ fn web() -> ContainerId {
     "web".parse().unwrap()
 }
 
-fn blocked(n: u32, name: &str) -> Event {
-    Event::Blocked(Blocked {
+fn blocked(n: u32, name: &str) -> SandboxEvent {
+    SandboxEvent::Blocked(BlockedPacket {
         container: web(),
         request: format!("web:{n}").parse().unwrap(),
         address: "203.0.113.7".parse().unwrap(),
@@ -149,7 +150,7 @@ impl Live {
             fails,
         };
         let hub = Hub::new(keeper, hub::Options::default());
-        let listener = socket::bind(&runtime.of(&web(), Layout::D).hub).unwrap();
+        let listener = socket::bind(&runtime.sandbox_sockets(&web(), SocketLayout::D).hub).unwrap();
         let serving = hub::serve(Arc::clone(&hub), listener, CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { serving.await.unwrap() });
@@ -326,12 +327,12 @@ async fn what_becomes_of_sandboxes_calls_the_hooks() {
     let mut live = Live::start(false);
     live.hub.report(blocked(1, "a.example"));
     live.titled("Blocked").await;
-    live.hub.report(Event::ContainerStarted {
+    live.hub.report(SandboxEvent::ContainerStarted {
         container: web(),
         dossier: Dossier::default(),
     });
     let state = ShieldState::Down;
-    live.hub.report(Event::Shield {
+    live.hub.report(SandboxEvent::Shield {
         container: web(),
         state,
         dossier: Dossier::default(),
@@ -354,11 +355,11 @@ async fn what_becomes_of_sandboxes_calls_the_hooks() {
 async fn a_storm_is_a_few_popups_and_all_its_questions_are_there() {
     let mut live = Live::start(false);
     live.hub.report_all((1..=500).map(|n| {
-        let Event::Blocked(mut blocked) = blocked(n, &format!("host{n}.example")) else {
+        let SandboxEvent::Blocked(mut blocked) = blocked(n, &format!("host{n}.example")) else {
             unreachable!("it is one")
         };
         blocked.container = format!("box{}", n % 50).parse().unwrap();
-        Event::Blocked(blocked)
+        SandboxEvent::Blocked(blocked)
     }));
     let mut popups = 1;
     while !matches!(live.next().await, Shown::Notification(_, shown) if shown.summary == "500 questions from 50 sandboxes")

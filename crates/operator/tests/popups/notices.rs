@@ -5,7 +5,7 @@ use operator::inbox::News;
 use operator::notifier::{Identity, Urgency};
 use serde_json::json;
 use terok_clearance::ShieldState;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event};
 
 use crate::rig::{Rig, asks, web};
@@ -52,7 +52,10 @@ fn a_firewall_that_is_down_is_an_alert_until_it_is_up() {
 
 #[test]
 fn a_sandbox_has_the_name_that_its_questions_gave_it() {
-    let mut rig = Rig::with("container_started container_exited", Speaks::Clearance2);
+    let mut rig = Rig::with(
+        "container_started container_exited",
+        ProtocolVersion::Clearance2,
+    );
     rig.says(container(ContainerState::Started, None));
     rig.says(Event::Pending(asks(1, "a.example", json!({}))));
     rig.says(container(ContainerState::Exited, None));
@@ -69,7 +72,10 @@ fn a_sandbox_that_starts_is_said_by_the_name_that_is_found_out_meanwhile() {
         ..Identity::default()
     };
     let web = || "web".parse().unwrap();
-    let mut rig = Rig::with("container_started container_exited", Speaks::Clearance2);
+    let mut rig = Rig::with(
+        "container_started container_exited",
+        ProtocolVersion::Clearance2,
+    );
     rig.says(container(ContainerState::Started, None));
     assert_eq!(rig.titles(), [""; 0], "it is being looked up");
     rig.wait(300);
@@ -82,7 +88,10 @@ fn a_sandbox_that_starts_is_said_by_the_name_that_is_found_out_meanwhile() {
     assert!(rig.titles().contains(&"Container stopped: build-42-web"));
 
     // Nobody finds it out in time.
-    let mut rig = Rig::with("container_started container_exited", Speaks::Clearance2);
+    let mut rig = Rig::with(
+        "container_started container_exited",
+        ProtocolVersion::Clearance2,
+    );
     rig.says(container(ContainerState::Started, None));
     rig.wait(1999);
     assert_eq!(rig.titles(), [""; 0]);
@@ -91,7 +100,10 @@ fn a_sandbox_that_starts_is_said_by_the_name_that_is_found_out_meanwhile() {
     assert_eq!(rig.titles(), ["Container started: web"]);
 
     // It is over before anybody does: in that order.
-    let mut rig = Rig::with("container_started container_exited", Speaks::Clearance2);
+    let mut rig = Rig::with(
+        "container_started container_exited",
+        ProtocolVersion::Clearance2,
+    );
     rig.says(container(ContainerState::Started, None));
     rig.says(container(ContainerState::Exited, None));
     rig.wait(1000);
@@ -127,7 +139,7 @@ fn an_alert_has_the_name_that_is_found_out_later() {
 
 #[test]
 fn what_there_is_no_room_for_is_counted() {
-    let mut rig = Rig::with("container_exited", Speaks::Clearance2);
+    let mut rig = Rig::with("container_exited", ProtocolVersion::Clearance2);
     for _ in 0..100 {
         let event = News::Said(container(ContainerState::Exited, None));
         rig.hear(&web(), event);
@@ -148,7 +160,7 @@ fn what_there_is_no_room_for_is_counted() {
 #[test]
 fn only_what_is_wanted_is_said_and_an_alert_that_is_not_true_goes_whatever_is_wanted() {
     let check = |categories: &str, titles: &[&str]| {
-        let mut rig = Rig::with(categories, Speaks::Clearance2);
+        let mut rig = Rig::with(categories, ProtocolVersion::Clearance2);
         for event in [
             container(ContainerState::Started, None),
             shield("web", ShieldState::Down),

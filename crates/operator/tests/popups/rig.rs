@@ -11,7 +11,7 @@ use operator::inbox::{Answer, Change, HubId, Inbox, News, Reply};
 use operator::notifier::Notification;
 use operator::popups::{Board, Categories, Click, Order, Slot};
 use serde_json::{Value, json};
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision};
 
@@ -62,10 +62,10 @@ pub(crate) fn asks_of(container: &str, n: u64, name: &str, more: Value) -> Arc<R
 impl Rig {
     /// A hub that has said all that is pending: nothing.
     pub(crate) fn up() -> Self {
-        Self::with("all", Speaks::Clearance2)
+        Self::with("all", ProtocolVersion::Clearance2)
     }
 
-    pub(crate) fn with(categories: &str, speaks: Speaks) -> Self {
+    pub(crate) fn with(categories: &str, speaks: ProtocolVersion) -> Self {
         let (categories, unknown) = Categories::read(categories);
         assert!(unknown.is_empty(), "{unknown:?}");
         let mut rig = Self {

@@ -4,7 +4,7 @@
 
 use operator::notifier::{Action, Expiry, Urgency};
 use serde_json::{Value, json};
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
 
 use crate::rig::{NOON, Rig, asks};
@@ -63,7 +63,7 @@ fn a_question_says_who_wants_what_and_what_an_answer_opens() {
 /// Invariant 4: an older hub opens more than the port that was asked for, so the popup says it.
 #[test]
 fn what_an_older_hub_would_open_is_said_to_its_whole_extent() {
-    let mut rig = Rig::with("all", Speaks::Clearance1);
+    let mut rig = Rig::with("all", ProtocolVersion::Clearance1);
     let whole = json!({"scope": {"dest": "a.example", "keep": "always"}});
     rig.says(Event::Pending(asks(1, "a.example", whole)));
     let body = rig.body("Blocked: a.example:443");

@@ -406,7 +406,7 @@ fn another_operators_answer_is_told_with_its_name() {
     let mut rig = three();
     let mine = answers(rig.press(KeyCode::Char('a'))).remove(0);
     let theirs = Decision {
-        action: terok_clearance::Resolution::Deny,
+        action: terok_clearance::DecisionAction::Deny,
         ..decision(&mine, "uid 1001")
     };
     rig.tell(Msg::Replied(mine, Reply::AlreadyDecided(theirs)));

@@ -14,7 +14,7 @@ use operator::inbox::{Answer, HubId, News, Reply};
 use operator::tui::{Effect, Msg};
 use operator::words;
 use proptest::prelude::*;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, DisplayText};
 
@@ -131,7 +131,7 @@ impl Attack {
         let hubs: Vec<_> = HUBS.iter().map(|name| hub(name)).collect();
         let mut rig = Rig::new(80, 24);
         for hub in &hubs {
-            rig.news_of(hub, News::Up(Speaks::Clearance2));
+            rig.news_of(hub, News::Up(ProtocolVersion::Clearance2));
             rig.news_of(hub, News::Said(Event::Synced));
         }
         rig.tell(Msg::Settled);
@@ -283,7 +283,7 @@ impl Attack {
                     self.news(hub, News::Restarted);
                 }
                 self.up[hub] = true;
-                self.news(hub, News::Up(Speaks::Clearance2));
+                self.news(hub, News::Up(ProtocolVersion::Clearance2));
                 let asked: Vec<_> = self.pending[hub].values().cloned().collect();
                 for asked in asked {
                     self.news(hub, News::Said(Event::Pending(asked)));

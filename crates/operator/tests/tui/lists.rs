@@ -4,7 +4,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use operator::inbox::News;
 use operator::tui::{Effect, Msg};
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 
 use crate::rig::{Rig, asks, hub};
 
@@ -195,7 +195,7 @@ fn a_socket_that_nobody_is_heard_behind_is_said_for_as_long_as_it_is_there() {
     rig.news_of(&silent, News::Unreachable("it does not answer".into()));
     let header = |rig: &mut Rig| rig.screen().lines().next().unwrap().to_owned();
     assert!(header(&mut rig).contains("1 hub  1 UNREACHABLE"));
-    rig.news_of(&silent, News::Up(Speaks::Clearance2));
+    rig.news_of(&silent, News::Up(ProtocolVersion::Clearance2));
     assert!(header(&mut rig).contains("2 hubs"));
     assert!(!header(&mut rig).contains("UNREACHABLE"));
     let stale = hub("stale");

@@ -11,7 +11,7 @@ use operator::tui::{Effect, Model, Msg, Now, Theme, Zone};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, ShieldState};
 
@@ -89,7 +89,7 @@ impl Rig {
 
     pub(crate) fn up_with(theme: Theme, width: u16, height: u16) -> Self {
         let mut rig = Self::with(theme, width, height);
-        rig.news(News::Up(Speaks::Clearance2));
+        rig.news(News::Up(ProtocolVersion::Clearance2));
         rig.says(Event::Synced);
         rig.tell(Msg::Settled);
         rig.draw();

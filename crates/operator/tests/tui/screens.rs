@@ -8,7 +8,7 @@ use operator::inbox::{News, Reply};
 use operator::tui::{Msg, Theme};
 use ratatui::style::{Color, Modifier};
 use terok_clearance::ShieldState;
-use terok_clearance::client::Speaks;
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
 
 use crate::rig::{NOON, Rig, answers, asks, asks_at, decided, hub, request};
@@ -49,7 +49,7 @@ fn fill(mut rig: Rig) -> Rig {
     rig.asks(&first);
     rig.asks(&asks_at(2, "api.github.com", "140.82.121.6"));
     let other = hub("0123456789ab");
-    rig.news_of(&other, News::Up(Speaks::Clearance1));
+    rig.news_of(&other, News::Up(ProtocolVersion::Clearance1));
     let at = NOON + 9_000_000;
     let ping = request(&format!(
         r#"{{"id": "0123456789ab:1", "container": "0123456789ab", "dest": "198.51.100.23",
@@ -94,7 +94,7 @@ fn with_some_questions() {
 /// What the pictures show; the program's own test has a live hub ask the same.
 fn picture() -> Rig {
     let mut rig = Rig::new(80, 24);
-    rig.news(News::Up(Speaks::Clearance2));
+    rig.news(News::Up(ProtocolVersion::Clearance2));
     let mut first = asks(1, "registry.npmjs.org");
     {
         let first = Arc::make_mut(&mut first);

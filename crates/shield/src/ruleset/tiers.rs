@@ -255,8 +255,8 @@ fn input(resolvers: &[Family]) -> Chain {
     for family in resolvers {
         for protocol in [Protocol::UDP, Protocol::TCP] {
             let answer = Statement::Log {
-                group: nflog::ANSWERS_GROUP,
-                prefix: nflog::ANSWER_PREFIX,
+                group: nflog::DNS_ANSWERS_GROUP,
+                prefix: nflog::DNS_ANSWER_PREFIX,
                 snaplen: None,
             };
             rules.push(rule(

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use shield::Element;
-use terok_clearance::varlink::{CallError, Connection, ReplyStream};
+use terok_clearance::varlink::{CallError, ReplyStream, VarlinkConnection};
 use terok_clearance::wire::clearance2::{
-    self, Decide, DecideError, Decided, Event, Received, Request,
+    self, Clearance2SubscribeReply, DecideError, DecideParameters, DecideReply, Event, Request,
 };
-use terok_clearance::{Action, ContainerId, DisplayText, RequestId, Resolution};
+use terok_clearance::{Action, ContainerId, DecisionAction, DisplayText, RequestId};
 
 use super::Outcome;
 use super::answers::{Answered, Answers};
@@ -49,14 +49,14 @@ impl Teller {
 #[derive(Debug)]
 pub(super) struct Operator {
     events: ReplyStream,
-    answers: Connection,
+    answers: VarlinkConnection,
 }
 
 impl Operator {
     /// Connects to the hub and waits until nothing older is left to be said.
     pub(super) async fn connect(hub: &std::path::Path) -> anyhow::Result<Self> {
         let connect = || async {
-            Connection::connect(hub)
+            VarlinkConnection::connect(hub)
                 .await
                 .context("connecting to the hub")
         };
@@ -75,7 +75,8 @@ impl Operator {
 
     /// Returns the next event; nothing for one that this release does not know.
     async fn next(&mut self) -> anyhow::Result<Option<Event>> {
-        let received: Option<Received> = self.events.next().await.context("reading events")?;
+        let received: Option<Clearance2SubscribeReply> =
+            self.events.next().await.context("reading events")?;
         Ok(received.context("the hub is gone")?.event.event)
     }
 
@@ -85,7 +86,7 @@ impl Operator {
         &mut self,
         request: &RequestId,
         others: &mut Vec<Event>,
-    ) -> anyhow::Result<Resolution> {
+    ) -> anyhow::Result<DecisionAction> {
         loop {
             match self.next().await? {
                 Some(Event::Decided(decision)) if decision.request == *request && decision.ok => {
@@ -96,11 +97,11 @@ impl Operator {
         }
     }
 
-    async fn decide(&mut self, decide: &Decide) -> Result<(), DisplayText> {
+    async fn decide(&mut self, decide: &DecideParameters) -> Result<(), DisplayText> {
         let decided = self.answers.call(clearance2::DECIDE, decide).await;
         match decided {
-            Ok(Decided { decision }) if decision.ok => Ok(()),
-            Ok(Decided { decision }) => Err(decision.reason.unwrap_or_default()),
+            Ok(DecideReply { decision }) if decision.ok => Ok(()),
+            Ok(DecideReply { decision }) => Err(decision.reason.unwrap_or_default()),
             Err(CallError::Refused(error)) => {
                 let known: Option<DecideError> = error.decode();
                 let words = known.map_or_else(|| error.to_string(), |known| known.to_string());
@@ -374,11 +375,11 @@ impl Cast<'_> {
         let Some(action) = answered.action else {
             return Ok(None);
         };
-        let decide = Decide {
+        let decide = DecideParameters {
             request: request.id.clone(),
             container: request.container.clone(),
             dest: request.dest.clone(),
-            action: Resolution::from(action),
+            action: DecisionAction::from(action),
             scope: None,
         };
         let sent_at = now_us();
@@ -415,9 +416,9 @@ impl Cast<'_> {
         };
         front.rest();
         let action = match resolution {
-            Some(Resolution::Allow) => Some(Action::Allow),
-            Some(Resolution::Deny) => Some(Action::Deny),
-            Some(Resolution::Dismiss) | None => None,
+            Some(DecisionAction::Allow) => Some(Action::Allow),
+            Some(DecisionAction::Deny) => Some(Action::Deny),
+            Some(DecisionAction::Dismiss) | None => None,
         };
         if resolution.is_none() {
             self.answers.end().await;
@@ -451,11 +452,11 @@ impl Cast<'_> {
 
     /// Answers a question that was never asked, as a program would that wants to be let out.
     async fn forge(&mut self, fetch: usize, place: usize, host: &Host) -> anyhow::Result<()> {
-        let decide = Decide {
+        let decide = DecideParameters {
             request: format!("{}:{}", self.container, 1_000_000 + fetch).parse()?,
             container: self.container.clone(),
             dest: host.dest().parse()?,
-            action: Resolution::Allow,
+            action: DecisionAction::Allow,
             scope: None,
         };
         match self.operator.decide(&decide).await {

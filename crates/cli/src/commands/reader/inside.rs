@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use netns::{Place, Process, SocketSpec};
 use reader::Sockets;
 use reader::nflog::BindError;
-use terok_clearance::nflog::ANSWERS_GROUP;
+use terok_clearance::nflog::DNS_ANSWERS_GROUP;
 use terok_clearance::{ContainerId, DisplayText};
 use tokio::process::Command;
 
@@ -62,10 +62,10 @@ impl Inside {
     pub(super) fn listen(&self) -> Result<Sockets, Failure> {
         let [questions, answers] = self.open()?;
         let mut bound = Sockets::bind(questions, answers);
-        if let Err(BindError::Taken(ANSWERS_GROUP)) = bound {
+        if let Err(BindError::Taken(DNS_ANSWERS_GROUP)) = bound {
             // A Python shield logs no answers; whoever listens to that group wants something else.
             tracing::info!(
-                group = ANSWERS_GROUP,
+                group = DNS_ANSWERS_GROUP,
                 "somebody else listens for DNS answers"
             );
             let [questions, _] = self.open()?;

@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use reader::dns::Answer;
 use reader::dnsmasq::Replies;
 use reader::{Annotations, Loss, Names, Sink, Window, to_audit_line, to_line};
-use terok_clearance::{Blocked, ContainerId, Dest, Dossier, Event};
+use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, SandboxEvent};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +109,7 @@ impl Session {
         let container = self.container.clone();
         self.tell(
             None,
-            &Event::ContainerStarted {
+            &SandboxEvent::ContainerStarted {
                 container,
                 dossier: Dossier::default(),
             },
@@ -121,7 +121,7 @@ impl Session {
         let container = self.container.clone();
         self.tell(
             None,
-            &Event::ContainerExited {
+            &SandboxEvent::ContainerExited {
                 container,
                 reason: if asked { "poststop" } else { "eof" }.into(),
                 dossier: Dossier::default(),
@@ -140,14 +140,14 @@ impl Session {
         }
     }
 
-    fn tell(&mut self, about: Option<Dest>, event: &Event) {
+    fn tell(&mut self, about: Option<Dest>, event: &SandboxEvent) {
         let line = to_line(event, wall());
         if self.teller.tell(about, line, Instant::now()).is_err() {
             self.stop.cancel();
         }
     }
 
-    fn blocked(&mut self, mut blocked: Blocked, now: Instant) {
+    fn blocked(&mut self, mut blocked: BlockedPacket, now: Instant) {
         if blocked.domain.is_none() {
             blocked.domain = self.log.name(&blocked.address, now);
         }
@@ -176,18 +176,18 @@ impl Session {
             }
         }
         if ask {
-            self.tell(Some(dest), &Event::Blocked(blocked));
+            self.tell(Some(dest), &SandboxEvent::Blocked(blocked));
         }
     }
 }
 
 impl Sink for Session {
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: SandboxEvent) {
         match event {
-            Event::Blocked(blocked) => self.blocked(blocked, Instant::now()),
-            Event::ContainerStarted { .. }
-            | Event::ContainerExited { .. }
-            | Event::Shield { .. } => {
+            SandboxEvent::Blocked(blocked) => self.blocked(blocked, Instant::now()),
+            SandboxEvent::ContainerStarted { .. }
+            | SandboxEvent::ContainerExited { .. }
+            | SandboxEvent::Shield { .. } => {
                 self.tell(None, &event);
             }
         }

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use supervisor::Opening;
-use terok_clearance::{DestError, Target};
+use terok_clearance::{DestParseError, Target};
 
 /// One `--allow`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) struct Allow(pub(super) Opening);
 pub(super) enum AllowError {
     /// Not a destination.
     #[error(transparent)]
-    Dest(#[from] DestError),
+    Dest(#[from] DestParseError),
     /// What follows the colon is not a port.
     #[error("{0:?} is no port: give a number from 1 to 65535")]
     Port(String),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use operator::inbox::{Answer, Change, End, HubId, Inbox, News, Reply, Row, RowNumber};
 use operator::words;
-use terok_clearance::{Action, Resolution};
+use terok_clearance::{Action, DecisionAction};
 use tokio::time::Instant;
 
 /// Ctrl-].
@@ -204,9 +204,9 @@ fn ended(end: &End) -> String {
         return words::why(end);
     };
     match decision.action {
-        Resolution::Allow => "allowed".to_owned(),
-        Resolution::Deny => "denied".to_owned(),
-        Resolution::Dismiss => "put away".to_owned(),
+        DecisionAction::Allow => "allowed".to_owned(),
+        DecisionAction::Deny => "denied".to_owned(),
+        DecisionAction::Dismiss => "put away".to_owned(),
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
-    use terok_clearance::client::Speaks;
+    use terok_clearance::client::ProtocolVersion;
     use terok_clearance::wire::clearance2::Event;
 
     use super::*;
@@ -231,7 +231,7 @@ mod tests {
     /// Questions about these, at a hub that is there.
     fn asked(names: &[&str]) -> (Ask, Instant, Vec<Act>) {
         let (mut ask, now) = (Ask::default(), Instant::now());
-        ask.hear(&hub(), News::Up(Speaks::Clearance2), now);
+        ask.hear(&hub(), News::Up(ProtocolVersion::Clearance2), now);
         let numbered = names.iter().enumerate();
         let acts = numbered
             .flat_map(|(n, name)| hear(&mut ask, n, name, now))

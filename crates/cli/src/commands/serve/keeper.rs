@@ -2,7 +2,7 @@
 //! The verdict helper, as the hub uses it.
 
 use hub::{Claim, Enforcer};
-use terok_clearance::{DisplayText, Outcome};
+use terok_clearance::{DisplayText, EnforcementOutcome};
 use verdict::{Backend as _, Order, VerdictClient};
 
 /// Hands the hub's claims to the helper behind a socket.
@@ -14,11 +14,11 @@ impl Enforcer for Keeper {
         self.0.is_narrow()
     }
 
-    async fn enforce(&self, claim: Claim) -> Outcome {
+    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         let scope = claim.scope().clone();
         match Order::new(claim.container().clone(), claim.action(), scope) {
             Ok(order) => self.0.apply(&order).await.into(),
-            Err(error) => Outcome::Failed(DisplayText::new(&error.to_string())),
+            Err(error) => EnforcementOutcome::Failed(DisplayText::new(&error.to_string())),
         }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use netns::{Place, Process, SocketSpec};
 use operator::queue::Question;
 use shield::Shield;
-use terok_clearance::{Action, ContainerId, DisplayText, Outcome, Scope};
+use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
 use verdict::{Backend as _, ExecBackend, NativeBackend, Order, PASSED_ENVIRONMENT, find_program};
 
 use super::{Container, absolute};
@@ -72,7 +72,7 @@ impl Firewall {
         question: &Question,
         action: Action,
     ) -> Result<(), DisplayText> {
-        let whole = Scope::whole(question.dest.clone());
+        let whole = Scope::whole_dest(question.dest.clone());
         let scope = match self {
             Self::Program(_) => whole,
             Self::Ours(_) => Scope {
@@ -88,8 +88,8 @@ impl Firewall {
             Self::Ours(ours) => ours.apply(&order).await,
         };
         match reply.into() {
-            Outcome::Applied => Ok(()),
-            Outcome::Failed(reason) => Err(reason),
+            EnforcementOutcome::Applied => Ok(()),
+            EnforcementOutcome::Failed(reason) => Err(reason),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use terok_clearance::socket::{ConnectError, Layout, RuntimeDir, connect};
+use terok_clearance::socket::{RuntimeDir, SocketConnectError, SocketLayout, connect};
 use terok_clearance::{ContainerId, DisplayText};
 
 use super::Container;
@@ -24,7 +24,9 @@ pub(super) async fn no_hub(
 ) -> Result<(), Failure> {
     for path in places(container, environment) {
         let found = match connect(&path).await {
-            Err(ConnectError::NobodyListens { .. } | ConnectError::PathTooLong { .. }) => continue,
+            Err(SocketConnectError::NoListener { .. } | SocketConnectError::PathTooLong { .. }) => {
+                continue;
+            }
             Ok((_, peer)) => {
                 let process = std::fs::read_to_string(format!("/proc/{}/comm", peer.pid));
                 let name = process.map_or_else(
@@ -65,9 +67,11 @@ fn places(container: &Container, environment: &Environment) -> Vec<PathBuf> {
     let known = [container.id(), Some(container.name())];
     let mut names: Vec<&ContainerId> = known.into_iter().flatten().collect();
     names.dedup_by_key(|name| name.short());
-    let of = |name: &ContainerId| [Layout::D, Layout::C].map(|layout| runtime.of(name, layout).hub);
+    let of = |name: &ContainerId| {
+        [SocketLayout::D, SocketLayout::C].map(|layout| runtime.sandbox_sockets(name, layout).hub)
+    };
     let own = names.into_iter().flat_map(of);
-    own.chain([runtime.classic().hub]).collect()
+    own.chain([runtime.shared_hub_sockets().hub]).collect()
 }
 
 /// Asks the session bus, if there is one and `dbus-send` to ask it with, as the Python tool does.

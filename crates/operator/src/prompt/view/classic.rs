@@ -6,7 +6,7 @@
 //! docs/decisions/0013 has the reasons.
 
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{DisplayText, Protocol, Resolution, ShieldState};
+use terok_clearance::{DecisionAction, DisplayText, Protocol, ShieldState};
 
 use super::Say;
 use crate::inbox::{Change, End, Inbox, Row};
@@ -53,9 +53,9 @@ pub(super) fn show(say: &Say<'_>, inbox: &Inbox, color: bool, now: u64) -> Strin
         Say::Change(Change::Asked(number)) => inbox.row(*number).map_or_else(String::new, blocked),
         Say::Change(Change::Ended(row, End::Decided(decision))) => {
             let (color, word) = match decision.action {
-                Resolution::Allow => (Paint::Green, "Allowed"),
-                Resolution::Deny => (Paint::Red, "Denied"),
-                Resolution::Dismiss => (Paint::Red, "Put away"),
+                DecisionAction::Allow => (Paint::Green, "Allowed"),
+                DecisionAction::Deny => (Paint::Red, "Denied"),
+                DecisionAction::Dismiss => (Paint::Red, "Put away"),
             };
             paint(color, format!("{word}: {}  {}", row.dest(), who(row)))
         }
@@ -218,9 +218,9 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use terok_clearance::client::Speaks;
+    use terok_clearance::client::ProtocolVersion;
     use terok_clearance::wire::clearance2::{Event, Request};
-    use terok_clearance::{Action, Blocked, Dossier, Scope};
+    use terok_clearance::{Action, BlockedPacket, Dossier, Scope};
 
     use super::*;
     use crate::inbox::{HubId, News, Reply};
@@ -235,7 +235,7 @@ mod tests {
         fn new() -> Self {
             let hub = HubId::new(Path::new("/run/terok/clearance/web/hub.sock"));
             let mut inbox = Inbox::new();
-            inbox.hear(&hub, News::Up(Speaks::Clearance1));
+            inbox.hear(&hub, News::Up(ProtocolVersion::Clearance1));
             Self { inbox, hub }
         }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn question(id: &str) -> Event {
-        let blocked = Blocked {
+        let blocked = BlockedPacket {
             container: "web".parse().unwrap(),
             request: id.parse().unwrap(),
             address: "203.0.113.7".parse().unwrap(),
@@ -262,7 +262,7 @@ mod tests {
             dossier: Dossier::default(),
             process: None,
         };
-        let scope = Scope::whole(blocked.dest().clone());
+        let scope = Scope::whole_dest(blocked.dest().clone());
         Event::Pending(Arc::new(Request::new(blocked, scope, 1)))
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The page as golden text, and what holds for every line of it.
 
-use terok_clearance::{DisplayText, Keep};
+use terok_clearance::{DisplayText, RuleLifetime};
 
 use super::*;
 use crate::commands::demo::judge::Verdict;
@@ -52,7 +52,7 @@ fn fetching() -> Vec<Step> {
         dest: "api.example.com".parse().unwrap(),
         port: Some(80),
         protocol: Some(Protocol::TCP),
-        keep: Keep::Sandbox,
+        keep: RuleLifetime::Sandbox,
         seconds: None,
     };
     let answer = |answer, by| Step::Answer {

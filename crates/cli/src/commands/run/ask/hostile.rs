@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use operator::inbox::{HubId, News, Reply};
 use supervisor::Step;
-use terok_clearance::client::Speaks;
-use terok_clearance::wire::clearance2::{Event, Numbered, Request};
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::wire::clearance2::{Event, NumberedEvent, Request};
 use terok_clearance::{Action, DisplayText};
 use tokio::time::Instant;
 
@@ -44,10 +44,11 @@ fn words(acts: impl IntoIterator<Item = Act>) -> String {
 fn said(text: &str) -> String {
     let hub = HubId::new(Path::new("/h"));
     let (mut ask, mut now) = (Ask::default(), Instant::now());
-    let mut said = words(ask.hear(&hub, News::Up(Speaks::Clearance2), now));
+    let mut said = words(ask.hear(&hub, News::Up(ProtocolVersion::Clearance2), now));
     let events = hub::events(&[text.to_owned()]).into_iter();
     // A client skips what is no event.
-    let read = events.filter_map(|event| serde_json::from_value::<Numbered>(event).ok()?.event);
+    let read =
+        events.filter_map(|event| serde_json::from_value::<NumberedEvent>(event).ok()?.event);
     let (asked, more): (Vec<_>, Vec<_>) =
         read.partition(|event| matches!(event, Event::Pending(_)));
     for event in asked {
@@ -67,7 +68,7 @@ fn said(text: &str) -> String {
     for event in more {
         said += &words(ask.hear(&hub, News::Said(event), now));
     }
-    let reason = DisplayText::said(text);
+    let reason = DisplayText::from_program_output(text);
     let failed = [Reply::Failed(reason.clone()), Reply::Unsure(reason)];
     for reply in failed.map(Some).into_iter().chain([None]) {
         now += Duration::from_secs(1);

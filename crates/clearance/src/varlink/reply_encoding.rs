@@ -8,20 +8,20 @@ use serde::Serialize;
 ///
 /// `continues` says that more replies to the same call follow. Parameters that JSON cannot hold (a
 /// map whose keys are no text: a mistake in the program) become an empty object, and are logged.
-pub fn reply_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, parameters: &T, continues: bool) {
+pub fn append_reply<T: Serialize + ?Sized>(out: &mut Vec<u8>, parameters: &T, continues: bool) {
     out.extend_from_slice(if continues {
         b"{\"continues\":true,\"parameters\":"
     } else {
         b"{\"parameters\":"
     });
-    json_into(out, parameters);
+    append_json(out, parameters);
     out.extend_from_slice(b"}\0");
 }
 
 /// Returns a reply as a frame, its NUL included; see [`reply_into`].
-pub fn reply_frame<T: Serialize + ?Sized>(parameters: &T, continues: bool) -> Bytes {
+pub fn encode_reply<T: Serialize + ?Sized>(parameters: &T, continues: bool) -> Bytes {
     let mut out = Vec::with_capacity(256);
-    reply_into(&mut out, parameters, continues);
+    append_reply(&mut out, parameters, continues);
     out.into()
 }
 
@@ -29,20 +29,20 @@ pub fn reply_frame<T: Serialize + ?Sized>(parameters: &T, continues: bool) -> By
 ///
 /// `error` serialises as `{"error": …, "parameters": …}`, as every error enum of [`crate::wire`]
 /// and [`super::StandardError`] do.
-pub fn error_into<E: Serialize + ?Sized>(out: &mut Vec<u8>, error: &E) {
-    json_into(out, error);
+pub fn append_error<E: Serialize + ?Sized>(out: &mut Vec<u8>, error: &E) {
+    append_json(out, error);
     out.push(0);
 }
 
 /// Returns an error reply as a frame, its NUL included; see [`error_into`].
-pub fn error_frame<E: Serialize + ?Sized>(error: &E) -> Bytes {
+pub fn encode_error<E: Serialize + ?Sized>(error: &E) -> Bytes {
     let mut out = Vec::with_capacity(128);
-    error_into(&mut out, error);
+    append_error(&mut out, error);
     out.into()
 }
 
 /// Appends `value` as JSON to `out`, or an empty object where it has no JSON form.
-pub(crate) fn json_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+pub(crate) fn append_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let start = out.len();
     if let Err(error) = serde_json::to_writer(&mut *out, value) {
         tracing::error!(%error, "a value has no JSON form, an empty object was sent instead");

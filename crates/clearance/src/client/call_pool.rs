@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::legacy::{self, now_micros};
-use super::{Backoff, Hub, HubError, Speaks};
-use crate::varlink::{CallError, Connection, ErrorReply, NoParameters};
+use super::clearance1_translator::{self, now_micros};
+use super::{ReconnectBackoff, HubEndpoint, HubError, ProtocolVersion};
+use crate::varlink::{CallError, VarlinkConnection, ErrorReply, NoParameters};
 use crate::wire::clearance1;
-use crate::wire::clearance2::{self, Decide, DecideError, Request};
-use crate::{Decision, DisplayText, RequestId, Resolution, Scope};
+use crate::wire::clearance2::{self, DecideParameters, DecideError, Request};
+use crate::{Decision, DisplayText, RequestId, DecisionAction, Scope};
 
 /// Why an answer has no effect, or nobody knows whether it has.
 #[derive(Debug, thiserror::Error)]
@@ -41,35 +41,35 @@ pub enum AnswerError {
 
 impl AnswerError {
     /// How long a client waits for a hub that is away.
-    pub const LIMIT: Duration = Duration::from_secs(5);
+    pub const HUB_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
     /// How long a hub may take to say what became of an answer: the firewall's 10 s, and some.
-    pub const REPLY_LIMIT: Duration = Duration::from_secs(15);
+    pub const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 }
 
 /// Connections for answers: each answer has one of its own, so a slow firewall delays no other.
 #[derive(Debug)]
-pub(super) struct Answers {
-    hub: Arc<Hub>,
-    idle: Mutex<Vec<(Connection, Speaks)>>,
-    at_once: Semaphore,
+pub(super) struct HubCallPool {
+    endpoint: Arc<HubEndpoint>,
+    idle_connections: Mutex<Vec<(VarlinkConnection, ProtocolVersion)>>,
+    permits: Semaphore,
 }
 
-impl Answers {
+impl HubCallPool {
     /// The connections for answers that a client opens at most.
-    const AT_ONCE: usize = 16;
+    const MAX_CONNECTIONS: usize = 16;
 
-    pub(super) fn new(hub: Arc<Hub>) -> Self {
+    pub(super) fn new(hub: Arc<HubEndpoint>) -> Self {
         Self {
-            hub,
-            idle: Mutex::new(Vec::new()),
-            at_once: Semaphore::new(Self::AT_ONCE),
+            endpoint: hub,
+            idle_connections: Mutex::new(Vec::new()),
+            permits: Semaphore::new(Self::MAX_CONNECTIONS),
         }
     }
 
-    pub(super) async fn decide(&self, answer: Decide) -> Result<Decision, AnswerError> {
-        self.with_hub(async |connection, speaks| match speaks {
-            Speaks::Clearance2 => {
-                let decided: clearance2::Decided = call(
+    pub(super) async fn decide(&self, answer: DecideParameters) -> Result<Decision, AnswerError> {
+        self.with_connection(async |connection, speaks| match speaks {
+            ProtocolVersion::Clearance2 => {
+                let decided: clearance2::DecideReply = call_method(
                     connection,
                     clearance2::DECIDE,
                     &answer,
@@ -78,26 +78,26 @@ impl Answers {
                 .await?;
                 Ok(decided.decision)
             }
-            Speaks::Clearance1 => decide_whole(connection, &answer).await,
+            ProtocolVersion::Clearance1 => decide_via_clearance1(connection, &answer).await,
         })
         .await
     }
 
-    pub(super) async fn verdict(&self, verdict: &clearance1::Verdict) -> Result<(), AnswerError> {
-        self.with_hub(async |connection, _| {
+    pub(super) async fn verdict(&self, verdict: &clearance1::VerdictParameters) -> Result<(), AnswerError> {
+        self.with_connection(async |connection, _| {
             let request = verdict.request_id.parse().ok();
-            call(connection, clearance1::VERDICT, verdict, request.as_ref())
+            call_method(connection, clearance1::VERDICT, verdict, request.as_ref())
                 .await
-                .map(|clearance1::Applied { .. }| ())
+                .map(|clearance1::Clearance1VerdictReply { .. }| ())
         })
         .await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Arc<Request>>, AnswerError> {
-        self.with_hub(async |connection, speaks| {
-            needs_two(speaks, "listing what is pending")?;
-            let list: clearance2::Requests =
-                call(connection, clearance2::LIST, &NoParameters {}, None).await?;
+        self.with_connection(async |connection, speaks| {
+            require_clearance2(speaks, "listing what is pending")?;
+            let list: clearance2::ListReply =
+                call_method(connection, clearance2::LIST, &NoParameters {}, None).await?;
             Ok(list.requests)
         })
         .await
@@ -108,57 +108,57 @@ impl Answers {
         limit: Option<u32>,
     ) -> Result<Vec<Arc<Decision>>, AnswerError> {
         #[derive(Serialize)]
-        struct History {
+        struct HistoryParameters {
             limit: Option<u32>,
         }
-        self.with_hub(async |connection, speaks| {
-            needs_two(speaks, "the history of decisions")?;
-            let parameters = History { limit };
-            let history: clearance2::Decisions =
-                call(connection, clearance2::HISTORY, &parameters, None).await?;
+        self.with_connection(async |connection, speaks| {
+            require_clearance2(speaks, "the history of decisions")?;
+            let parameters = HistoryParameters { limit };
+            let history: clearance2::HistoryReply =
+                call_method(connection, clearance2::HISTORY, &parameters, None).await?;
             Ok(history.decisions)
         })
         .await
     }
 
     /// Runs `ask` on a connection that nobody else uses, within the time limits.
-    async fn with_hub<T>(
+    async fn with_connection<T>(
         &self,
-        ask: impl AsyncFnOnce(&mut Connection, Speaks) -> Result<T, AnswerError>,
+        ask: impl AsyncFnOnce(&mut VarlinkConnection, ProtocolVersion) -> Result<T, AnswerError>,
     ) -> Result<T, AnswerError> {
         // Never closed, so there is always a permit in the end.
-        let _permit = self.at_once.acquire().await;
-        let (mut connection, speaks) = self.connection().await.map_err(AnswerError::NoHub)?;
-        let limit = AnswerError::REPLY_LIMIT;
+        let _permit = self.permits.acquire().await;
+        let (mut connection, speaks) = self.acquire_connection().await.map_err(AnswerError::NoHub)?;
+        let limit = AnswerError::REPLY_TIMEOUT;
         let result = tokio::time::timeout(limit, ask(&mut connection, speaks))
             .await
             .unwrap_or(Err(AnswerError::TimedOut(limit)));
         if connection.is_idle() {
-            self.idle().push((connection, speaks));
+            self.lock_idle_connections().push((connection, speaks));
         }
         result
     }
 
     /// Returns a connection that was alive a moment ago, waiting for the hub where it has to.
-    async fn connection(&self) -> Result<(Connection, Speaks), HubError> {
-        let idle = std::mem::take(&mut *self.idle());
+    async fn acquire_connection(&self) -> Result<(VarlinkConnection, ProtocolVersion), HubError> {
+        let idle = std::mem::take(&mut *self.lock_idle_connections());
         let mut alive: Vec<_> = idle
             .into_iter()
             .filter(|(idle, _)| idle.is_idle())
             .collect();
         let taken = alive.pop();
-        self.idle().append(&mut alive);
+        self.lock_idle_connections().append(&mut alive);
         if let Some(taken) = taken {
             return Ok(taken);
         }
         let start = Instant::now();
-        let deadline = start.checked_add(AnswerError::LIMIT).unwrap_or(start);
-        let mut backoff = Backoff::default();
+        let deadline = start.checked_add(AnswerError::HUB_WAIT_TIMEOUT).unwrap_or(start);
+        let mut backoff = ReconnectBackoff::default();
         loop {
-            let silent = || HubError::Silent {
-                path: self.hub.path.clone(),
+            let silent = || HubError::TimedOut {
+                path: self.endpoint.path.clone(),
             };
-            let attempt = timeout_at(deadline, self.hub.connect()).await;
+            let attempt = timeout_at(deadline, self.endpoint.connect()).await;
             let error = match attempt.unwrap_or_else(|_elapsed| Err(silent())) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
@@ -169,43 +169,43 @@ impl Answers {
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Connection, Speaks)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_idle_connections(&self) -> std::sync::MutexGuard<'_, Vec<(VarlinkConnection, ProtocolVersion)>> {
+        self.idle_connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const fn needs_two(speaks: Speaks, what: &'static str) -> Result<(), AnswerError> {
+const fn require_clearance2(speaks: ProtocolVersion, what: &'static str) -> Result<(), AnswerError> {
     match speaks {
-        Speaks::Clearance2 => Ok(()),
-        Speaks::Clearance1 => Err(AnswerError::TooOld(what)),
+        ProtocolVersion::Clearance2 => Ok(()),
+        ProtocolVersion::Clearance1 => Err(AnswerError::TooOld(what)),
     }
 }
 
 /// Answers through Clearance1, which knows whole destinations only.
-async fn decide_whole(
-    connection: &mut Connection,
-    answer: &Decide,
+async fn decide_via_clearance1(
+    connection: &mut VarlinkConnection,
+    answer: &DecideParameters,
 ) -> Result<Decision, AnswerError> {
-    let whole = Scope::whole(answer.dest.clone());
+    let whole = Scope::whole_dest(answer.dest.clone());
     if answer.scope.as_ref().is_some_and(|scope| *scope != whole) {
         return Err(AnswerError::TooOld(
             "an answer for less than the destination",
         ));
     }
     let action = match answer.action {
-        Resolution::Allow => Some(crate::Action::Allow),
-        Resolution::Deny => Some(crate::Action::Deny),
+        DecisionAction::Allow => Some(crate::Action::Allow),
+        DecisionAction::Deny => Some(crate::Action::Deny),
         // Nobody has to know: the hub keeps the question, and the next packet asks again.
-        Resolution::Dismiss => None,
+        DecisionAction::Dismiss => None,
     };
     if let Some(action) = action {
-        let verdict = clearance1::Verdict {
+        let verdict = clearance1::VerdictParameters {
             container: answer.container.to_string(),
             request_id: answer.request.to_string(),
             dest: answer.dest.to_string(),
             action: action.to_string(),
         };
-        let clearance1::Applied { ok: _ } = call(
+        let clearance1::Clearance1VerdictReply { ok: _ } = call_method(
             connection,
             clearance1::VERDICT,
             &verdict,
@@ -227,8 +227,8 @@ async fn decide_whole(
 }
 
 /// Calls `method`; a refusal is about `request`, where the call is about one.
-async fn call<P: Serialize, R: DeserializeOwned>(
-    connection: &mut Connection,
+async fn call_method<P: Serialize, R: DeserializeOwned>(
+    connection: &mut VarlinkConnection,
     method: &str,
     parameters: &P,
     request: Option<&RequestId>,
@@ -238,7 +238,7 @@ async fn call<P: Serialize, R: DeserializeOwned>(
         Err(CallError::Refused(reply)) => reply,
         Err(error) => return Err(AnswerError::Unanswered(error)),
     };
-    let old = || legacy::refusal(reply.decode()?, request?);
+    let old = || clearance1_translator::translate_error(reply.decode()?, request?);
     match reply.decode().or_else(old) {
         Some(refusal) => Err(AnswerError::Refused(refusal)),
         None => Err(AnswerError::Other(reply)),

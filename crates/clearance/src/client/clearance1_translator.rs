@@ -4,40 +4,40 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::wire::clearance1::{Received, VerdictError};
+use crate::wire::clearance1::{ClearanceEvent, VerdictError};
 use crate::wire::clearance2::{ContainerState, DecideError, Event, Request};
 use crate::{
-    Action, Blocked, ContainerId, Decision, Dest, DisplayText, Protocol, RequestId, Resolution,
+    Action, BlockedPacket, ContainerId, Decision, Dest, DisplayText, Protocol, RequestId, DecisionAction,
     Scope, ShieldState,
 };
 
 /// What an older hub has said that later messages refer to.
 #[derive(Debug, Default)]
-pub(super) struct Legacy {
+pub(super) struct Clearance1Translator {
     pending: HashMap<RequestId, Arc<Request>>,
 }
 
-impl Legacy {
+impl Clearance1Translator {
     /// As many questions as are remembered; of an older one, the answer cannot be shown.
-    const LIMIT: usize = 131_072;
+    const MAX_PENDING: usize = 131_072;
 
     /// Returns what an event of Clearance1 means, or why it means nothing.
-    pub(super) fn translate(&mut self, event: Received) -> Result<Vec<Event>, String> {
-        let container: ContainerId = parse(&event.container, "container")?;
+    pub(super) fn translate(&mut self, event: ClearanceEvent) -> Result<Vec<Event>, String> {
+        let container: ContainerId = parse_field(&event.container, "container")?;
         let shield = |state| Event::Shield {
             container: container.clone(),
             state,
         };
         match event.kind.as_str() {
-            "connection_blocked" => self.blocked(container, event).map(|event| vec![event]),
-            "verdict_applied" => self.applied(container, &event),
+            "connection_blocked" => self.translate_blocked(container, event).map(|event| vec![event]),
+            "verdict_applied" => self.translate_verdict(container, &event),
             "container_started" => Ok(vec![Event::Container {
                 container,
                 state: ContainerState::Started,
                 reason: None,
             }]),
             "container_exited" => {
-                let mut events = self.withdraw(&container, "exited");
+                let mut events = self.withdraw_pending(&container, "exited");
                 events.push(Event::Container {
                     container,
                     state: ContainerState::Exited,
@@ -47,12 +47,12 @@ impl Legacy {
             }
             "shield_up" => Ok(vec![shield(ShieldState::Up)]),
             "shield_down" => {
-                let mut events = self.withdraw(&container, "shield");
+                let mut events = self.withdraw_pending(&container, "shield");
                 events.push(shield(ShieldState::Down));
                 Ok(events)
             }
             "shield_disengaged" | "shield_down_all" => {
-                let mut events = self.withdraw(&container, "shield");
+                let mut events = self.withdraw_pending(&container, "shield");
                 events.push(shield(ShieldState::Disengaged));
                 Ok(events)
             }
@@ -61,32 +61,32 @@ impl Legacy {
         }
     }
 
-    fn blocked(&mut self, container: ContainerId, event: Received) -> Result<Event, String> {
+    fn translate_blocked(&mut self, container: ContainerId, event: ClearanceEvent) -> Result<Event, String> {
         let domain = (!event.domain.is_empty()).then(|| Dest::try_from(event.domain));
-        let blocked = Blocked {
+        let blocked = BlockedPacket {
             container,
-            request: parse(&event.request_id, "request_id")?,
+            request: parse_field(&event.request_id, "request_id")?,
             address: Dest::try_from(event.dest).map_err(|error| format!("dest: {error}"))?,
-            port: number(event.port, "port")?,
-            protocol: Protocol(number(event.proto, "proto")?),
+            port: convert_number(event.port, "port")?,
+            protocol: Protocol(convert_number(event.proto, "proto")?),
             domain: domain
                 .transpose()
                 .map_err(|error| format!("domain: {error}"))?,
             dossier: Arc::new(event.dossier),
             process: None,
         };
-        let scope = Scope::whole(blocked.dest().clone());
+        let scope = Scope::whole_dest(blocked.dest().clone());
         let request = Arc::new(Request::new(blocked, scope, now_micros()));
-        if self.pending.len() < Self::LIMIT {
+        if self.pending.len() < Self::MAX_PENDING {
             self.pending
                 .insert(request.id.clone(), Arc::clone(&request));
         }
         Ok(Event::Pending(request))
     }
 
-    fn applied(&mut self, container: ContainerId, event: &Received) -> Result<Vec<Event>, String> {
-        let id: RequestId = parse(&event.request_id, "request_id")?;
-        let action: Action = parse(&event.action, "action")?;
+    fn translate_verdict(&mut self, container: ContainerId, event: &ClearanceEvent) -> Result<Vec<Event>, String> {
+        let id: RequestId = parse_field(&event.request_id, "request_id")?;
+        let action: Action = parse_field(&event.action, "action")?;
         // The event does not say which destination; of a question from before our time nobody
         // here has been told anyway.
         let Some(request) = self.pending.get(&id).cloned() else {
@@ -108,7 +108,7 @@ impl Legacy {
         }))])
     }
 
-    fn withdraw(&mut self, container: &ContainerId, reason: &str) -> Vec<Event> {
+    fn withdraw_pending(&mut self, container: &ContainerId, reason: &str) -> Vec<Event> {
         let reason = DisplayText::new(reason);
         self.pending
             .extract_if(|_, request| request.container == *container)
@@ -121,7 +121,7 @@ impl Legacy {
 }
 
 /// Returns a refusal of Clearance1 in the words of Clearance2, `None` where it has none.
-pub(super) fn refusal(error: VerdictError, request: &RequestId) -> Option<DecideError> {
+pub(super) fn translate_error(error: VerdictError, request: &RequestId) -> Option<DecideError> {
     let request = request.clone();
     match error {
         VerdictError::UnknownRequest { .. } => Some(DecideError::NoSuchRequest { request }),
@@ -146,14 +146,14 @@ pub(super) fn refusal(error: VerdictError, request: &RequestId) -> Option<Decide
         VerdictError::ShieldCliFailed { action: _, stderr } => {
             Some(DecideError::EnforcementFailed {
                 request,
-                reason: DisplayText::said(&stderr),
+                reason: DisplayText::from_program_output(&stderr),
             })
         }
         VerdictError::InvalidAction { .. } => None,
     }
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+fn parse_field<T: std::str::FromStr<Err: std::fmt::Display>>(
     text: &DisplayText,
     field: &str,
 ) -> Result<T, String> {
@@ -162,7 +162,7 @@ fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
         .map_err(|error| format!("{field}: {error}"))
 }
 
-fn number<T: TryFrom<i64>>(number: i64, field: &str) -> Result<T, String> {
+fn convert_number<T: TryFrom<i64>>(number: i64, field: &str) -> Result<T, String> {
     T::try_from(number).map_err(|_unsaid| format!("{field}: {number} is out of range"))
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::said_if_any;
+use crate::display_text::deserialize_optional_program_output;
 use crate::{ContainerId, Dest, DisplayText, Protocol, RequestId};
 
 /// What an answer asks of the firewall.
@@ -22,7 +22,7 @@ pub enum Action {
 /// A text that is no [`Action`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither \"allow\" nor \"deny\"")]
-pub struct ActionError(pub DisplayText);
+pub struct ActionParseError(pub DisplayText);
 
 impl Action {
     /// Returns the word that stands for it on every wire.
@@ -35,13 +35,13 @@ impl Action {
 }
 
 impl FromStr for Action {
-    type Err = ActionError;
+    type Err = ActionParseError;
 
-    fn from_str(text: &str) -> Result<Self, ActionError> {
+    fn from_str(text: &str) -> Result<Self, ActionParseError> {
         match text {
             "allow" => Ok(Self::Allow),
             "deny" => Ok(Self::Deny),
-            _ => Err(ActionError(DisplayText::new(text))),
+            _ => Err(ActionParseError(DisplayText::new(text))),
         }
     }
 }
@@ -55,7 +55,7 @@ impl fmt::Display for Action {
 /// How long an answer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Keep {
+pub enum RuleLifetime {
     /// For one short window, [`Scope::ONCE_SECONDS`] unless the scope says otherwise.
     Once,
     /// As long as the sandbox lives.
@@ -80,7 +80,7 @@ pub struct Scope {
     pub protocol: Option<Protocol>,
     /// How long it holds.
     #[serde(default)]
-    pub keep: Keep,
+    pub keep: RuleLifetime,
     /// Seconds after which it ends by itself; absent, as `keep` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
@@ -91,12 +91,12 @@ impl Scope {
     pub const ONCE_SECONDS: u32 = 60;
 
     /// The whole destination for the sandbox's life: what a Clearance1 verdict means.
-    pub const fn whole(dest: Dest) -> Self {
+    pub const fn whole_dest(dest: Dest) -> Self {
         Self {
             dest,
             port: None,
             protocol: None,
-            keep: Keep::Sandbox,
+            keep: RuleLifetime::Sandbox,
             seconds: None,
         }
     }
@@ -104,14 +104,14 @@ impl Scope {
 
 /// What the firewall's keeper says of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum EnforcementOutcome {
     /// The kernel holds it.
     Applied,
     /// Nothing was opened, for this reason.
     Failed(DisplayText),
 }
 
-impl Outcome {
+impl EnforcementOutcome {
     /// Says whether the order took effect.
     pub const fn is_applied(&self) -> bool {
         matches!(self, Self::Applied)
@@ -128,7 +128,7 @@ pub struct Decision {
     /// The destination it was about.
     pub dest: Dest,
     /// `allow`, `deny`, or `dismiss` for a question that was put away without a rule.
-    pub action: Resolution,
+    pub action: DecisionAction,
     /// How far it reaches; absent with `dismiss`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
@@ -150,7 +150,7 @@ pub struct Decision {
 /// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Resolution {
+pub enum DecisionAction {
     /// Allowed.
     Allow,
     /// Denied.
@@ -159,7 +159,7 @@ pub enum Resolution {
     Dismiss,
 }
 
-impl From<Action> for Resolution {
+impl From<Action> for DecisionAction {
     fn from(action: Action) -> Self {
         match action {
             Action::Allow => Self::Allow,
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_scope_leaves_out_what_it_does_not_narrow() {
-        let whole = Scope::whole("203.0.113.7".parse().unwrap());
+        let whole = Scope::whole_dest("203.0.113.7".parse().unwrap());
         let json = serde_json::to_string(&whole).unwrap();
         assert_eq!(json, r#"{"dest":"203.0.113.7","keep":"sandbox"}"#);
         assert_eq!(serde_json::from_str::<Scope>(&json).unwrap(), whole);

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest text in characters, the mark of a cut included.
-const MAX_CHARS: usize = 256;
+const MAX_TEXT_CHARS: usize = 256;
 /// The most of what a program said, as much as the Python stack passes on.
-const MAX_SAID: usize = 512;
+const MAX_PROGRAM_OUTPUT_CHARS: usize = 512;
 /// Ends a text that was cut.
-const CUT: &str = "...";
+const ELLIPSIS: &str = "...";
 
 /// Text of printable ASCII (0x20 to 0x7E), at most 256 characters long (512 of what a program said).
 ///
@@ -31,17 +31,17 @@ pub struct DisplayText(Arc<str>);
 impl DisplayText {
     /// Returns `text` with everything that is not printable ASCII replaced, cut to 256 characters.
     pub fn new(text: &str) -> Self {
-        Self::within(text, MAX_CHARS)
+        Self::sanitize(text, MAX_TEXT_CHARS)
     }
 
     /// The same of what a program said of an order, cut to 512 characters: its end is often what
     /// says why.
-    pub fn said(text: &str) -> Self {
-        Self::within(text, MAX_SAID)
+    pub fn from_program_output(text: &str) -> Self {
+        Self::sanitize(text, MAX_PROGRAM_OUTPUT_CHARS)
     }
 
-    fn within(text: &str, limit: usize) -> Self {
-        if text.len() <= limit && text.bytes().all(printable) {
+    fn sanitize(text: &str, limit: usize) -> Self {
+        if text.len() <= limit && text.bytes().all(is_printable) {
             return Self(text.into());
         }
         let mut shown: String = text
@@ -56,8 +56,8 @@ impl DisplayText {
             })
             .collect();
         if shown.len() > limit {
-            shown.truncate(limit.saturating_sub(CUT.len()));
-            shown.push_str(CUT);
+            shown.truncate(limit.saturating_sub(ELLIPSIS.len()));
+            shown.push_str(ELLIPSIS);
         }
         Self(shown.into())
     }
@@ -73,7 +73,7 @@ impl DisplayText {
     }
 }
 
-const fn printable(byte: u8) -> bool {
+const fn is_printable(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7e)
 }
 
@@ -120,16 +120,16 @@ impl<'de> Deserialize<'de> for DisplayText {
 }
 
 /// Deserialises what a program said, at the length that [`DisplayText::said`] leaves it.
-pub(crate) fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DisplayText, D::Error> {
-    String::deserialize(deserializer).map(|text| DisplayText::said(&text))
+pub(crate) fn deserialize_program_output<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DisplayText, D::Error> {
+    String::deserialize(deserializer).map(|text| DisplayText::from_program_output(&text))
 }
 
 /// The same where there may be nothing.
-pub(crate) fn said_if_any<'de, D: Deserializer<'de>>(
+pub(crate) fn deserialize_optional_program_output<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<DisplayText>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.as_deref().map(DisplayText::said))
+    Ok(text.as_deref().map(DisplayText::from_program_output))
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     fn what_a_program_said_is_cut_later() {
         let text = "x".repeat(512);
         assert_eq!(DisplayText::said(&text).as_str(), text);
-        let cut = DisplayText::said(&"\n".repeat(513));
+        let cut = DisplayText::from_program_output(&"\n".repeat(513));
         assert_eq!(cut.as_str(), format!("{}...", " ".repeat(509)));
     }
 

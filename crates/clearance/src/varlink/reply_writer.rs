@@ -13,11 +13,11 @@ use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Frames, error_into, reply_into};
+use super::{FrameReader, append_error, append_reply};
 
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
-pub enum Closed {
+pub enum ConnectionClosed {
     /// The client went away.
     #[error("the peer hung up")]
     HungUp,
@@ -29,13 +29,13 @@ pub enum Closed {
     Stalled(Duration),
     /// The client sent something while its last call was still being answered with a stream.
     #[error("the peer sent more while a stream was on its way")]
-    Spoke,
+    UnexpectedData,
     /// The socket failed.
     #[error("the socket failed")]
     Io(#[source] io::Error),
 }
 
-impl From<io::Error> for Closed {
+impl From<io::Error> for ConnectionClosed {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::HungUp,
@@ -48,14 +48,14 @@ impl From<io::Error> for Closed {
 ///
 /// Two that write at once would mix their frames: one task at a time.
 #[derive(Debug, Clone)]
-pub struct Writer {
+pub struct FrameWriter {
     stream: Arc<UnixStream>,
-    patience: Duration,
+    write_timeout: Duration,
 }
 
-impl Writer {
+impl FrameWriter {
     pub(super) const fn new(stream: Arc<UnixStream>, patience: Duration) -> Self {
-        Self { stream, patience }
+        Self { stream, write_timeout: patience }
     }
 
     /// Writes all of `bytes`, which may be many frames.
@@ -63,15 +63,15 @@ impl Writer {
     /// Fails with [`Closed::Stalled`] when the client takes nothing at all for 5 s
     /// ([`super::Limits::write`]). When it fails or is dropped, part of a frame may be written:
     /// close the connection.
-    pub async fn write(&self, mut bytes: &[u8]) -> Result<(), Closed> {
+    pub async fn write(&self, mut bytes: &[u8]) -> Result<(), ConnectionClosed> {
         consume_budget().await;
         while !bytes.is_empty() {
             match self.try_write(bytes) {
                 Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match timeout(self.patience, self.writable()).await {
+                    match timeout(self.write_timeout, self.writable()).await {
                         Ok(ready) => ready?,
-                        Err(_) => return Err(Closed::Stalled(self.patience)),
+                        Err(_) => return Err(ConnectionClosed::Stalled(self.write_timeout)),
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -108,36 +108,36 @@ impl Writer {
 
 /// Resolves when the client of a stream is gone, or the service stops.
 #[derive(Debug)]
-pub struct HangUp<'c> {
+pub struct HangUpWatcher<'c> {
     stream: &'c UnixStream,
-    ahead: bool,
+    data_pending: bool,
     stop: &'c CancellationToken,
 }
 
-impl HangUp<'_> {
+impl HangUpWatcher<'_> {
     /// Waits for the end of the stream, and says which it was: [`Closed::HungUp`],
     /// [`Closed::Stopping`], or [`Closed::Spoke`] for a client that sent another call.
     ///
     /// It may be dropped and called again.
-    pub async fn wait(&mut self) -> Closed {
+    pub async fn wait(&mut self) -> ConnectionClosed {
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Closed::Stopping,
-            closed = self.listen() => closed,
+            () = self.stop.cancelled() => ConnectionClosed::Stopping,
+            closed = self.watch_peer() => closed,
         }
     }
 
-    async fn listen(&mut self) -> Closed {
+    async fn watch_peer(&mut self) -> ConnectionClosed {
         loop {
-            if self.ahead {
-                return Closed::Spoke;
+            if self.data_pending {
+                return ConnectionClosed::UnexpectedData;
             }
             if let Err(error) = self.stream.readable().await {
-                return Closed::Io(error);
+                return ConnectionClosed::Io(error);
             }
             match self.stream.try_read(&mut [0; 64]) {
-                Ok(0) => return Closed::HungUp,
-                Ok(_) => self.ahead = true,
+                Ok(0) => return ConnectionClosed::HungUp,
+                Ok(_) => self.data_pending = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return error.into(),
@@ -151,21 +151,21 @@ impl HangUp<'_> {
 /// For a stream, send frames that continue ([`reply_into`] with `continues`) through
 /// [`Replies::split`], and end it by returning what [`HangUp::wait`] gave.
 #[derive(Debug)]
-pub struct Replies<'c> {
+pub struct ReplyWriter<'c> {
     pub(super) stream: &'c Arc<UnixStream>,
-    pub(super) frames: &'c Frames,
-    pub(super) patience: Duration,
+    pub(super) frames: &'c FrameReader,
+    pub(super) write_timeout: Duration,
     pub(super) stop: &'c CancellationToken,
     pub(super) oneway: bool,
 }
 
-impl Replies<'_> {
+impl ReplyWriter<'_> {
     /// Sends the only or last reply.
     pub async fn send<T: Serialize + Sync + ?Sized>(
         &mut self,
         parameters: &T,
-    ) -> Result<(), Closed> {
-        self.reply(|out| reply_into(out, parameters, false)).await
+    ) -> Result<(), ConnectionClosed> {
+        self.write_reply(|out| append_reply(out, parameters, false)).await
     }
 
     /// Sends a reply that others follow; the client must have called with `more`.
@@ -174,17 +174,17 @@ impl Replies<'_> {
     pub async fn send_continuing<T: Serialize + Sync + ?Sized>(
         &mut self,
         parameters: &T,
-    ) -> Result<(), Closed> {
-        self.reply(|out| reply_into(out, parameters, true)).await
+    ) -> Result<(), ConnectionClosed> {
+        self.write_reply(|out| append_reply(out, parameters, true)).await
     }
 
     /// Sends an error, a value that serialises as `{"error": …, "parameters": …}`.
-    pub async fn error<E: Serialize + Sync + ?Sized>(&mut self, error: &E) -> Result<(), Closed> {
-        self.reply(|out| error_into(out, error)).await
+    pub async fn send_error<E: Serialize + Sync + ?Sized>(&mut self, error: &E) -> Result<(), ConnectionClosed> {
+        self.write_reply(|out| append_error(out, error)).await
     }
 
     /// Sends bytes that are whole frames already.
-    pub async fn frames(&mut self, frames: &[u8]) -> Result<(), Closed> {
+    pub async fn send_frames(&mut self, frames: &[u8]) -> Result<(), ConnectionClosed> {
         if self.oneway {
             return Ok(());
         }
@@ -194,20 +194,20 @@ impl Replies<'_> {
     /// Splits the connection for a stream: one half writes, the other sees the client leave.
     ///
     /// Poll [`HangUp::wait`] all the time that there is nothing to write.
-    pub fn split(&mut self) -> (Writer, HangUp<'_>) {
-        let hang_up = HangUp {
+    pub fn split(&mut self) -> (FrameWriter, HangUpWatcher<'_>) {
+        let hang_up = HangUpWatcher {
             stream: self.stream,
-            ahead: self.frames.is_ahead(),
+            data_pending: self.frames.has_buffered_bytes(),
             stop: self.stop,
         };
         (self.writer(), hang_up)
     }
 
-    fn writer(&self) -> Writer {
-        Writer::new(Arc::clone(self.stream), self.patience)
+    fn writer(&self) -> FrameWriter {
+        FrameWriter::new(Arc::clone(self.stream), self.write_timeout)
     }
 
-    async fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Closed> {
+    async fn write_reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), ConnectionClosed> {
         if self.oneway {
             return Ok(());
         }

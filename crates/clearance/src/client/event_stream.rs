@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use super::legacy::Legacy;
-use super::{Backoff, Hub, HubError, Notify, Speaks};
+use super::clearance1_translator::Clearance1Translator;
+use super::{ReconnectBackoff, HubEndpoint, HubError, Notify, ProtocolVersion};
 use crate::DisplayText;
 use crate::varlink::{CallError, NoParameters, ReplyStream};
 use crate::wire::clearance2::Event;
@@ -22,7 +22,7 @@ use crate::wire::{clearance1, clearance2};
 
 /// What there is to tell a program.
 #[derive(Debug)]
-pub enum Update {
+pub enum StreamUpdate {
     /// Something happened.
     ///
     /// [`Event::Pending`] may name a question that was named before: it is the same one.
@@ -32,7 +32,7 @@ pub enum Update {
     /// A hub that speaks Clearance2 now says everything that is pending, then [`Event::Synced`]:
     /// a question it did not name in between is void. One that speaks Clearance1 says only what
     /// happens from now on.
-    Connected(Speaks),
+    Connected(ProtocolVersion),
     /// The hub is gone; the next attempt is made after this time.
     Disconnected {
         /// Why.
@@ -44,51 +44,51 @@ pub enum Update {
 
 /// What happens at a hub; see [`super::Client::start`].
 #[derive(Debug)]
-pub struct Events {
-    hub: Arc<Hub>,
-    poke: Arc<Poke>,
-    state: State,
-    backoff: Backoff,
-    legacy: Legacy,
+pub struct EventStream {
+    endpoint: Arc<HubEndpoint>,
+    reconnect: Arc<ReconnectSignal>,
+    state: StreamState,
+    backoff: ReconnectBackoff,
+    translator: Clearance1Translator,
     /// What was understood but not handed out yet: one message can mean several events.
-    ready: VecDeque<Update>,
+    ready_updates: VecDeque<StreamUpdate>,
 }
 
 #[derive(Debug)]
-enum State {
-    Subscribed(ReplyStream, Speaks),
-    Waiting(Instant),
-    Trying(Attempt),
+enum StreamState {
+    Subscribed(ReplyStream, ProtocolVersion),
+    BackingOff(Instant),
+    Connecting(SubscribeAttempt),
 }
 
 /// An attempt to subscribe, which goes on where it was when [`Events::next`] is called again: a
 /// program that looks elsewhere ten times a second would else never get through.
-struct Attempt(Pin<Box<dyn Future<Output = Subscription> + Send>>);
+struct SubscribeAttempt(Pin<Box<dyn Future<Output = SubscribeResult> + Send>>);
 
-type Subscription = Result<(ReplyStream, Speaks), HubError>;
+type SubscribeResult = Result<(ReplyStream, ProtocolVersion), HubError>;
 
-impl Attempt {
-    fn new(hub: Arc<Hub>) -> Self {
+impl SubscribeAttempt {
+    fn new(hub: Arc<HubEndpoint>) -> Self {
         Self(Box::pin(async move { subscribe(&hub).await }))
     }
 }
 
-impl fmt::Debug for Attempt {
+impl fmt::Debug for SubscribeAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Attempt")
     }
 }
 
-impl Events {
-    pub(super) async fn start(hub: Arc<Hub>, poke: Arc<Poke>) -> Result<Self, HubError> {
+impl EventStream {
+    pub(super) async fn start(hub: Arc<HubEndpoint>, poke: Arc<ReconnectSignal>) -> Result<Self, HubError> {
         let (stream, speaks) = subscribe(&hub).await?;
         Ok(Self {
-            hub,
-            poke,
-            state: State::Subscribed(stream, speaks),
-            backoff: Backoff::default(),
-            legacy: Legacy::default(),
-            ready: VecDeque::from([Update::Connected(speaks)]),
+            endpoint: hub,
+            reconnect: poke,
+            state: StreamState::Subscribed(stream, speaks),
+            backoff: ReconnectBackoff::default(),
+            translator: Clearance1Translator::default(),
+            ready_updates: VecDeque::from([StreamUpdate::Connected(speaks)]),
         })
     }
 
@@ -96,36 +96,36 @@ impl Events {
     ///
     /// A message that makes no sense is skipped, and the reason logged. A call that is dropped
     /// before it is done loses nothing.
-    pub async fn next(&mut self) -> Update {
+    pub async fn next(&mut self) -> StreamUpdate {
         loop {
-            if let Some(update) = self.ready.pop_front() {
+            if let Some(update) = self.ready_updates.pop_front() {
                 return update;
             }
             match &mut self.state {
-                State::Subscribed(stream, speaks) => match stream.next_raw().await {
+                StreamState::Subscribed(stream, speaks) => match stream.next_raw().await {
                     Ok(Some(parameters)) => {
-                        self.backoff = Backoff::default();
+                        self.backoff = ReconnectBackoff::default();
                         let speaks = *speaks;
-                        self.understand(speaks, parameters.get());
+                        self.decode_event(speaks, parameters.get());
                     }
-                    Ok(None) => self.lose("the hub ended the stream"),
+                    Ok(None) => self.handle_disconnect("the hub ended the stream"),
                     Err(CallError::Protocol(reason)) => {
                         tracing::warn!(%reason, "skipped a message of the hub");
                     }
-                    Err(error) => self.lose(&error.to_string()),
+                    Err(error) => self.handle_disconnect(&error.to_string()),
                 },
-                State::Waiting(until) => {
-                    self.poke.wait_until(*until).await;
-                    self.state = State::Trying(Attempt::new(Arc::clone(&self.hub)));
+                StreamState::BackingOff(until) => {
+                    self.reconnect.wait_until(*until).await;
+                    self.state = StreamState::Connecting(SubscribeAttempt::new(Arc::clone(&self.endpoint)));
                 }
-                State::Trying(attempt) => match attempt.0.as_mut().await {
+                StreamState::Connecting(attempt) => match attempt.0.as_mut().await {
                     Ok((stream, speaks)) => {
-                        tracing::info!(path = %self.hub.path.display(), "subscribed again");
-                        self.poke.arm(false);
-                        self.state = State::Subscribed(stream, speaks);
-                        self.ready.push_back(Update::Connected(speaks));
+                        tracing::info!(path = %self.endpoint.path.display(), "subscribed again");
+                        self.reconnect.arm(false);
+                        self.state = StreamState::Subscribed(stream, speaks);
+                        self.ready_updates.push_back(StreamUpdate::Connected(speaks));
                     }
-                    Err(error) => self.lose(&error.to_string()),
+                    Err(error) => self.handle_disconnect(&error.to_string()),
                 },
             }
         }
@@ -136,10 +136,10 @@ impl Events {
     ///
     /// Another process than before is a hub that was restarted: what it does not ask, it may
     /// never have known.
-    pub fn hub_process(&self) -> Option<i32> {
+    pub fn hub_pid(&self) -> Option<i32> {
         match &self.state {
-            State::Subscribed(stream, _) => stream.process(),
-            State::Waiting(_) | State::Trying(_) => None,
+            StreamState::Subscribed(stream, _) => stream.service_pid(),
+            StreamState::BackingOff(_) | StatConnectinging(_) => None,
         }
     }
 
@@ -147,9 +147,9 @@ impl Events {
     ///
     /// A handler that fails, or panics, is logged, and gets the next update: it cannot end the
     /// stream for the program's other events.
-    pub async fn each<E: fmt::Display>(
+    pub async fn for_each<E: fmt::Display>(
         mut self,
-        mut handler: impl AsyncFnMut(Update) -> Result<(), E>,
+        mut handler: impl AsyncFnMut(StreamUpdate) -> Result<(), E>,
     ) {
         loop {
             let update = self.next().await;
@@ -172,21 +172,21 @@ impl Events {
         }
     }
 
-    fn understand(&mut self, speaks: Speaks, parameters: &str) {
+    fn decode_event(&mut self, speaks: ProtocolVersion, parameters: &str) {
         #[derive(Deserialize)]
-        struct Old {
-            event: clearance1::Received,
+        struct Clearance1SubscribeReply {
+            event: clearance1::ClearanceEvent,
         }
         let understood = match speaks {
-            Speaks::Clearance1 => serde_json::from_str(parameters)
+            ProtocolVersion::Clearance1 => serde_json::from_str(parameters)
                 .map_err(|error| error.to_string())
-                .and_then(|Old { event }| self.legacy.translate(event)),
-            Speaks::Clearance2 => serde_json::from_str(parameters)
-                .map(|clearance2::Received { event }| event.event.into_iter().collect())
+                .and_then(|Clearance1SubscribeReply { event }| self.translator.translate(event)),
+            ProtocolVersion::Clearance2 => serde_json::from_str(parameters)
+                .map(|clearance2::Clearance2SubscribeReply { event }| event.event.into_iter().collect())
                 .map_err(|error| error.to_string()),
         };
         match understood {
-            Ok(events) => self.ready.extend(events.into_iter().map(Update::Event)),
+            Ok(events) => self.ready_updates.extend(events.into_iter().map(StreamUpdate::Event)),
             Err(reason) => {
                 let reason = DisplayText::new(&reason);
                 tracing::warn!(%reason, "skipped an event of the hub");
@@ -194,22 +194,22 @@ impl Events {
         }
     }
 
-    fn lose(&mut self, reason: &str) {
+    fn handle_disconnect(&mut self, reason: &str) {
         let reason = DisplayText::new(reason);
-        let retry = self.backoff.next();
+        let retry = self.backoff.next_delay();
         tracing::info!(%reason, ?retry, "the hub is gone");
         let now = Instant::now();
-        self.poke.arm(true);
-        self.state = State::Waiting(now.checked_add(retry).unwrap_or(now));
-        self.ready.push_back(Update::Disconnected { reason, retry });
+        self.reconnect.arm(true);
+        self.state = StreamState::BackingOff(now.checked_add(retry).unwrap_or(now));
+        self.ready_updates.push_back(StreamUpdate::Disconnected { reason, retry });
     }
 }
 
-async fn subscribe(hub: &Hub) -> Subscription {
+async fn subscribe(hub: &HubEndpoint) -> SubscribeResult {
     let (connection, speaks) = hub.connect().await?;
     let method = match speaks {
-        Speaks::Clearance1 => clearance1::SUBSCRIBE,
-        Speaks::Clearance2 => clearance2::SUBSCRIBE,
+        ProtocolVersion::Clearance1 => clearance1::SUBSCRIBE,
+        ProtocolVersion::Clearance2 => clearance2::SUBSCRIBE,
     };
     match connection.call_more(method, &NoParameters {}).await {
         Ok(stream) => Ok((stream, speaks)),
@@ -222,19 +222,19 @@ async fn subscribe(hub: &Hub) -> Subscription {
 
 /// Ends a wait early; forgets what is said while nobody waits for a hub.
 #[derive(Debug, Default)]
-pub(super) struct Poke {
+pub(super) struct ReconnectSignal {
     armed: AtomicBool,
     notify: Notify,
 }
 
-impl Poke {
-    pub(super) fn poke(&self) {
+impl ReconnectSignal {
+    pub(super) fn trigger(&self) {
         if self.armed.swap(false, Ordering::Relaxed) {
             self.notify.notify_one();
         }
     }
 
-    fn arm(&self, armed: bool) {
+    fn set_armed(&self, armed: bool) {
         self.armed.store(armed, Ordering::Relaxed);
     }
 
