@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hub::{Hub, Options};
+use hub::{Hub, HubOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
@@ -143,7 +143,7 @@ fn serve(
         for number in 0..hubs {
             let container: ContainerId = format!("sandbox{number}").parse()?;
             let listener = socket::bind(&place.sandbox_sockets(&container, SocketLayout::D).hub)?;
-            let hub = Hub::new(Instant, Options::default());
+            let hub = Hub::new(Instant, HubOptions::default());
             tasks.spawn(hub::serve(hub.clone(), listener, stop.clone()));
             crowd.push((container, hub));
         }

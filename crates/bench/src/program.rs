@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hub::{Claim, Enforcer, Hub, Options};
+use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use tempfile::TempDir;
 use terok_clearance::EnforcementOutcome;
 use terok_clearance::socket::{self, HubSocketPaths, RuntimeDir};
@@ -201,7 +201,7 @@ pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
         .build()
         .context("starting the runtime")?;
     runtime.block_on(async {
-        let hub = Hub::new(Instant, Options::default());
+        let hub = Hub::new(Instant, HubOptions::default());
         let stop = CancellationToken::new();
         let ingester = socket::bind(&sockets.ingester)?;
         let clearance = socket::bind(&sockets.hub)?;
@@ -216,8 +216,8 @@ pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Instant;
 
-impl Enforcer for Instant {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Instant {
+    fn supports_ports(&self) -> bool {
         false
     }
 

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::thread;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hub::ingest::{Line, Lines, Parser};
-use hub::ledger::{Asked, Ledger, PENDING_LIMIT, Reach};
-use hub::{Claim, Enforcer, Hub, Options};
+use hub::ingest::{EventLineParser, LineSplitter, SplitLine};
+use hub::ledger::{Ledger, MAX_PENDING, QuestionTriple, RequestedScope};
+use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use terok_clearance::{
     Action, BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent, socket,
 };
@@ -40,7 +40,7 @@ fn codec(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let escaped = USUAL.replace("api.example", r"\u0061pi.example");
     for (name, line) in [("usual line", USUAL), ("line with an escape", &escaped)] {
-        let mut parser = Parser::default();
+        let mut parser = EventLineParser::default();
         group.bench_function(name, |b| {
             b.iter(|| parser.parse(black_box(line.as_bytes())).unwrap());
         });
@@ -48,11 +48,11 @@ fn codec(c: &mut Criterion) {
     let batch = format!("{USUAL}\n").repeat(200);
     group.throughput(Throughput::Elements(200));
     group.bench_function("200 lines cut", |b| {
-        let mut lines = Lines::new();
+        let mut lines = LineSplitter::new();
         b.iter(|| {
-            lines.room().0.extend_from_slice(batch.as_bytes());
+            lines.read_buffer().0.extend_from_slice(batch.as_bytes());
             let mut bytes = 0;
-            while let Some(Line::Whole(line)) = lines.take() {
+            while let Some(SplitLine::Complete(line)) = lines.next_line() {
                 bytes += line.len();
             }
             bytes
@@ -65,7 +65,7 @@ fn ledger(c: &mut Criterion) {
     let mut group = c.benchmark_group("ledger");
     group.throughput(Throughput::Elements(1));
     for pending in [0, 1_000, 100_000] {
-        let mut ledger = Ledger::new(PENDING_LIMIT, false);
+        let mut ledger = Ledger::new(MAX_PENDING, false);
         for n in 0..pending {
             ledger.record(blocked(n), 1);
         }
@@ -75,7 +75,7 @@ fn ledger(c: &mut Criterion) {
             |b, n| {
                 let id = format!("3f2a9c0d1e4b:{n}");
                 let dest = format!("h{n}.example.com");
-                let asked = Asked {
+                let asked = QuestionTriple {
                     request: &id,
                     container: "3f2a9c0d1e4b",
                     dest: &dest,
@@ -84,8 +84,13 @@ fn ledger(c: &mut Criterion) {
                     || blocked(*n),
                     |blocked| {
                         ledger.record(blocked, 1);
-                        let claimed =
-                            ledger.claim(asked, Action::Allow, Reach::Asked, "me".into(), 2);
+                        let claimed = ledger.claim(
+                            asked,
+                            Action::Allow,
+                            RequestedScope::Default,
+                            "me".into(),
+                            2,
+                        );
                         let (order, receipt) = claimed.unwrap();
                         drop(black_box(order));
                         ledger.settle(receipt, &EnforcementOutcome::Applied, 3)
@@ -95,9 +100,9 @@ fn ledger(c: &mut Criterion) {
             },
         );
     }
-    let mut full = Ledger::new(PENDING_LIMIT, false);
+    let mut full = Ledger::new(MAX_PENDING, false);
     let mut n = 0;
-    while full.len() < PENDING_LIMIT {
+    while full.len() < MAX_PENDING {
         n += 1;
         full.record(blocked(n), 1);
     }
@@ -111,7 +116,7 @@ fn ledger(c: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let mut one = Ledger::new(PENDING_LIMIT, false);
+    let mut one = Ledger::new(MAX_PENDING, false);
     one.record(blocked(0), 1);
     group.bench_function("repeated", |b| {
         b.iter_batched(
@@ -125,8 +130,8 @@ fn ledger(c: &mut Criterion) {
 
 struct Nobody;
 
-impl Enforcer for Nobody {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Nobody {
+    fn supports_ports(&self) -> bool {
         false
     }
 
@@ -146,7 +151,7 @@ fn fanout(c: &mut Criterion) {
     for subscribers in [0, 1, 100] {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("run/hub.sock");
-        let hub = Hub::new(Nobody, Options::default());
+        let hub = Hub::new(Nobody, HubOptions::default());
         let stop = CancellationToken::new();
         let served = {
             let _inside = runtime.enter();

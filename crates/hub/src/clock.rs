@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
     clippy::disallowed_methods,
     reason = "the edge: what people are shown is wall-clock time, and the ledger gets it passed in"
 )]
-pub(crate) fn micros() -> u64 {
+pub(crate) fn now_micros() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| {

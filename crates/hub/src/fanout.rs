@@ -7,7 +7,7 @@
 //! too far behind is moved to the end, and is told from the ledger what it has missed: a pending
 //! question is in the log, or in the ledger, and so always reaches everybody.
 
-mod log;
+mod frame_log;
 #[cfg(test)]
 mod tests;
 
@@ -18,23 +18,23 @@ use terok_clearance::varlink::FrameWriter;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use tokio::sync::Notify;
 
-use crate::frame::{Interface, News};
+use crate::event_frames::{ClearanceInterface, HubEvent};
 use crate::ledger::Ledger;
-use log::{Cursor, Log};
+use frame_log::{FrameCursor, FrameLog};
 
 /// How many bytes a subscriber may be behind before it is moved on.
-pub(crate) const BACKLOG: usize = 16 << 20;
+pub(crate) const MAX_BACKLOG_BYTES: usize = 16 << 20;
 /// How many bytes are made ready or written for one subscriber before others have their turn.
-const PIECE: usize = 64 << 10;
-const TURN: usize = 256 << 10;
+const SNAPSHOT_CHUNK_BYTES: usize = 64 << 10;
+const FLUSH_TURN_BYTES: usize = 256 << 10;
 
 /// Where a subscriber's frames go: a socket, in a test anything.
-pub(crate) trait Sink {
+pub(crate) trait FrameSink {
     /// Writes as much as it takes now, or fails with `WouldBlock`.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-impl Sink for FrameWriter {
+impl FrameSink for FrameWriter {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         Self::try_write(self, bytes)
     }
@@ -42,38 +42,38 @@ impl Sink for FrameWriter {
 
 /// The subscribers of both interfaces, and what they are still to be told.
 #[derive(Debug)]
-pub(crate) struct Fanout<S> {
-    one: Channel<S>,
-    two: Channel<S>,
+pub(crate) struct EventFanout<S> {
+    clearance1: InterfaceChannel<S>,
+    clearance2: InterfaceChannel<S>,
     seq: u64,
 }
 
 /// Names a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Id {
-    interface: Interface,
+pub(crate) struct SubscriberId {
+    interface: ClearanceInterface,
     slot: usize,
 }
 
 /// What a subscriber's task has to do next.
 #[derive(Debug)]
-pub(crate) enum Pumped {
+pub(crate) enum FlushStatus {
     /// It has everything: wait until woken.
     Idle,
     /// Its socket is full: wait until it takes more.
     Blocked,
     /// It has had its turn: let others have theirs.
-    More,
+    TurnOver,
     /// Its socket failed.
-    Gone(io::Error),
+    Closed(io::Error),
 }
 
-impl<S: Sink> Fanout<S> {
+impl<S: FrameSink> EventFanout<S> {
     /// Makes a fan-out without subscribers that moves on whoever is `backlog` bytes behind.
     pub(crate) fn new(dialect: Clearance1Dialect, backlog: usize) -> Self {
         Self {
-            one: Channel::new(Interface::One(dialect), backlog),
-            two: Channel::new(Interface::Two, backlog),
+            clearance1: InterfaceChannel::new(ClearanceInterface::Clearance1(dialect), backlog),
+            clearance2: InterfaceChannel::new(ClearanceInterface::Clearance2, backlog),
             seq: 0,
         }
     }
@@ -81,27 +81,27 @@ impl<S: Sink> Fanout<S> {
     /// Adds a subscriber, who will first be told what is pending. Pump it at once.
     pub(crate) fn subscribe(
         &mut self,
-        interface: Interface,
+        interface: ClearanceInterface,
         sink: S,
         wake: Arc<Notify>,
         ledger: &Ledger,
-    ) -> Id {
+    ) -> SubscriberId {
         let seq = self.seq;
         let channel = self.channel(interface);
         let slot = channel.subscribe(sink, wake, ledger, seq);
-        Id { interface, slot }
+        SubscriberId { interface, slot }
     }
 
     /// Forgets a subscriber.
-    pub(crate) fn unsubscribe(&mut self, id: Id) {
+    pub(crate) fn unsubscribe(&mut self, id: SubscriberId) {
         self.channel(id.interface).unsubscribe(id.slot);
     }
 
     /// Notes that something happened; [`Fanout::flush`] tells it to those who listen.
-    pub(crate) fn publish(&mut self, ledger: &Ledger, news: &News<'_>) {
+    pub(crate) fn publish(&mut self, ledger: &Ledger, news: &HubEvent<'_>) {
         self.seq = self.seq.saturating_add(1);
         let seq = self.seq;
-        for channel in [&mut self.one, &mut self.two] {
+        for channel in [&mut self.clearance1, &mut self.clearance2] {
             channel.publish(ledger, seq, news);
         }
     }
@@ -109,112 +109,112 @@ impl<S: Sink> Fanout<S> {
     /// Tells what was published to every subscriber that keeps up.
     pub(crate) fn flush(&mut self, ledger: &Ledger) {
         let seq = self.seq;
-        for channel in [&mut self.one, &mut self.two] {
+        for channel in [&mut self.clearance1, &mut self.clearance2] {
             channel.flush(ledger, seq);
         }
     }
 
     /// Writes what a subscriber missed, as much as its socket takes and its turn allows.
-    pub(crate) fn pump(&mut self, id: Id, ledger: &Ledger) -> Pumped {
+    pub(crate) fn flush_to(&mut self, id: SubscriberId, ledger: &Ledger) -> FlushStatus {
         let seq = self.seq;
-        self.channel(id.interface).pump(id.slot, ledger, seq)
+        self.channel(id.interface).flush_to(id.slot, ledger, seq)
     }
 
     /// Returns how many subscribers there are.
     pub(crate) const fn len(&self) -> usize {
-        self.one.count.saturating_add(self.two.count)
+        self.clearance1.subscriber_count.saturating_add(self.clearance2.subscriber_count)
     }
 
-    const fn channel(&mut self, interface: Interface) -> &mut Channel<S> {
+    const fn channel(&mut self, interface: ClearanceInterface) -> &mut InterfaceChannel<S> {
         match interface {
-            Interface::One(_) => &mut self.one,
-            Interface::Two => &mut self.two,
+            ClearanceInterface::Clearance1(_) => &mut self.clearance1,
+            ClearanceInterface::Clearance2 => &mut self.clearance2,
         }
     }
 }
 
 /// The subscribers of one interface.
 #[derive(Debug)]
-struct Channel<S> {
-    interface: Interface,
-    backlog: usize,
-    log: Log,
+struct InterfaceChannel<S> {
+    interface: ClearanceInterface,
+    max_backlog_bytes: usize,
+    log: FrameLog,
     /// What is after it has not been written to those who keep up.
-    fresh: Cursor,
-    fresh_bytes: usize,
-    subscribers: Vec<Option<Subscriber<S>>>,
-    count: usize,
+    unflushed: FrameCursor,
+    unflushed_bytes: usize,
+    subscribers: Vec<Option<FanoutSubscriber<S>>>,
+    subscriber_count: usize,
 }
 
 #[derive(Debug)]
-struct Subscriber<S> {
+struct FanoutSubscriber<S> {
     sink: S,
     wake: Arc<Notify>,
-    state: State,
+    state: SubscriberState,
     /// Bytes for it alone, to be written before anything else.
-    own: Vec<u8>,
-    own_written: usize,
+    private_frames: Vec<u8>,
+    private_written: usize,
 }
 
 #[derive(Debug)]
-enum State {
+enum SubscriberState {
     /// It has all that was flushed.
     Live,
     /// It has all before the cursor.
-    Behind(Cursor),
+    Behind(FrameCursor),
     /// It is being told what is pending, and has all before the cursor besides.
-    Catching(Catching),
+    Resyncing(SubscriberResync),
     /// Its socket failed.
-    Gone(Option<io::Error>),
+    Closed(Option<io::Error>),
 }
 
 /// A walk through the ledger for one subscriber.
 #[derive(Debug, Clone, Copy)]
-struct Catching {
+struct SubscriberResync {
     /// The number of the last question that it was told.
-    told: u64,
+    last_sent: u64,
     /// The number of the last question that it is to be told; newer ones are in the log.
-    until: u64,
+    last_pending: u64,
     /// Where it goes on in the log.
-    cursor: Cursor,
+    cursor: FrameCursor,
     /// The newest event that the walk takes into account.
     seq: u64,
     /// The events that it missed since the walk began.
     skipped: u64,
 }
 
-impl<S: Sink> Channel<S> {
-    fn new(interface: Interface, backlog: usize) -> Self {
-        let log = Log::new();
+impl<S: FrameSink> InterfaceChannel<S> {
+    fn new(interface: ClearanceInterface, backlog: usize) -> Self {
+        let log = FrameLog::new();
         let fresh = log.end();
         Self {
             interface,
-            backlog,
+            max_backlog_bytes: backlog,
             log,
-            fresh,
-            fresh_bytes: 0,
+            unflushed: fresh,
+            unflushed_bytes: 0,
             subscribers: Vec::new(),
-            count: 0,
+            subscriber_count: 0,
         }
     }
 
     fn subscribe(&mut self, sink: S, wake: Arc<Notify>, ledger: &Ledger, seq: u64) -> usize {
         let cursor = self.log.end();
-        self.log.enter(cursor);
-        let subscriber = Subscriber {
+        self.log.add_reader(cursor);
+        let subscriber = FanoutSubscriber {
             sink,
             wake,
-            state: State::Catching(Catching {
-                told: 0,
-                until: ledger.newest(),
+            state: SubscriberState::Resyncing(SubscriberResync {
+                last_sent: 0,
+                last_pending: ledger.newest_number(),
                 cursor,
                 seq,
                 skipped: 0,
             }),
-            own: Vec::new(),
-            own_written: 0,
+            private_frames: Vec::new(),
+            private_written: 0,
         };
-        self.count = self.count.saturating_add(1);
+        self.subscriber_count = self.subscriber_count.saturating_add(1);
         let free = self.subscribers.iter().position(Option::is_none);
         if let Some(slot) = free
             && let Some(place) = self.subscribers.get_mut(slot)
@@ -230,216 +230,216 @@ impl<S: Sink> Channel<S> {
         let Some(subscriber) = self.subscribers.get_mut(slot).and_then(Option::take) else {
             return;
         };
-        if let State::Behind(cursor) | State::Catching(Catching { cursor, .. }) = subscriber.state {
-            self.log.leave(cursor);
+        if let SubscriberState::Behind(cursor) | SubscriberState::Resyncing(SubscriberResync { cursor, .. }) = subscriber.state {
+            self.log.remove_reader(cursor);
             self.log.trim();
-            self.fresh = self.log.end();
+            self.unflushed = self.log.end();
         }
-        self.count = self.count.saturating_sub(1);
-        if self.count == 0 {
+        self.subscriber_count = self.subscriber_count.saturating_sub(1);
+        if self.subscriber_count == 0 {
             self.subscribers = Vec::new();
-            self.log.shrink();
-            self.fresh = self.log.end();
+            self.log.release_memory();
+            self.unflushed = self.log.end();
         }
     }
 
-    fn publish(&mut self, ledger: &Ledger, seq: u64, news: &News<'_>) {
-        if self.count == 0 {
+    fn publish(&mut self, ledger: &Ledger, seq: u64, news: &HubEvent<'_>) {
+        if self.subscriber_count == 0 {
             return;
         }
         let interface = self.interface;
         let written = self
             .log
-            .append(ledger.newest(), |out| interface.write(out, seq, news));
-        self.fresh_bytes = self.fresh_bytes.saturating_add(written);
-        if self.fresh_bytes >= TURN {
+            .append(ledger.newest_number(), |out| interface.write_event(out, seq, news));
+        self.unflushed_bytes = self.unflushed_bytes.saturating_add(written);
+        if self.unflushed_bytes >= FLUSH_TURN_BYTES {
             self.flush(ledger, seq);
         }
     }
 
     fn flush(&mut self, ledger: &Ledger, seq: u64) {
-        if self.fresh_bytes == 0 {
+        if self.unflushed_bytes == 0 {
             return;
         }
-        self.fresh_bytes = 0;
+        self.unflushed_bytes = 0;
         for subscriber in self.subscribers.iter_mut().flatten() {
             if matches!(subscriber.state, State::Live) {
-                subscriber.state = subscriber.take(&self.log, self.fresh);
+                subscriber.state = subscriber.take(&self.log, self.unflushed);
                 match subscriber.state {
-                    State::Live => {}
-                    State::Behind(cursor) => {
-                        self.log.enter(cursor);
+                    SubscriberState::Live => {}
+                    SubscriberState::Behind(cursor) => {
+                        self.log.add_reader(cursor);
                         subscriber.wake.notify_one();
                     }
-                    State::Catching(_) | State::Gone(_) => subscriber.wake.notify_one(),
+                    SubscriberState::Resyncing(_) | SubscriberState::Closed(_) => subscriber.wake.notify_one(),
                 }
             }
         }
-        if self.log.is_over(self.backlog) {
-            self.move_on(ledger, seq);
+        if self.log.exceeds(self.max_backlog_bytes) {
+            self.skip_ahead(ledger, seq);
         }
         self.log.trim();
-        self.fresh = self.log.end();
+        self.unflushed = self.log.end();
     }
 
     /// Moves everybody to the end of the log who is too far behind it.
-    fn move_on(&mut self, ledger: &Ledger, seq: u64) {
+    fn skip_ahead(&mut self, ledger: &Ledger, seq: u64) {
         let end = self.log.end();
         for subscriber in self.subscribers.iter_mut().flatten() {
             let cursor = match &subscriber.state {
-                State::Behind(cursor) | State::Catching(Catching { cursor, .. }) => *cursor,
-                State::Live | State::Gone(_) => continue,
+                SubscriberState::Behind(cursor) | SubscriberState::Resyncing(SubscriberResync { cursor, .. }) => *cursor,
+                SubscriberState::Live | SubscriberState::Closed(_) => continue,
             };
-            if self.log.behind(cursor) <= self.backlog {
+            if self.log.bytes_behind(cursor) <= self.max_backlog_bytes {
                 continue;
             }
-            let gap = self.log.gap(cursor);
-            let until = ledger.newest();
+            let gap = self.log.skipped_after(cursor);
+            let until = ledger.newest_number();
             match &mut subscriber.state {
-                State::Catching(walk) => {
-                    walk.until = until;
+                SubscriberState::Resyncing(walk) => {
+                    walk.last_pending = until;
                     walk.cursor = end;
-                    walk.skipped = walk.skipped.saturating_add(gap.frames);
+                    walk.skipped = walk.skipped.saturating_add(gap.frame_count);
                 }
                 state => {
-                    subscriber.own.extend_from_slice(&gap.rest);
-                    let told = if self.interface.starts_over() {
+                    subscriber.own.extend_from_slice(&gap.partial_frame);
+                    let told = if self.interface.replays_all_pending() {
                         self.interface
-                            .write_skipped(&mut subscriber.own, seq, gap.frames);
+                            .write_skipped(&mut subscriber.own, seq, gap.frame_count);
                         0
                     } else {
-                        gap.knows
+                        gap.newest_question
                     };
-                    *state = State::Catching(Catching {
-                        told,
-                        until,
+                    *state = SubscriberState::Resyncing(SubscriberResync {
+                        last_sent: told,
+                        last_pending: until,
                         cursor: end,
                         seq,
                         skipped: 0,
                     });
                 }
             }
-            self.log.enter(end);
-            self.log.leave(cursor);
-            tracing::debug!(frames = gap.frames, "moved a slow subscriber on");
+            self.log.add_reader(end);
+            self.log.remove_reader(cursor);
+            tracing::debug!(frames = gap.frame_count, "moved a slow subscriber on");
         }
     }
 
-    fn pump(&mut self, slot: usize, ledger: &Ledger, seq: u64) -> Pumped {
+    fn flush_to(&mut self, slot: usize, ledger: &Ledger, seq: u64) -> FlushStatus {
         let Some(Some(subscriber)) = self.subscribers.get_mut(slot) else {
-            return Pumped::Gone(io::ErrorKind::NotConnected.into());
+            return FlushStatus::Closed(io::ErrorKind::NotConnected.into());
         };
         let mut turn = 0_usize;
-        while turn < TURN {
+        while turn < FLUSH_TURN_BYTES {
             match subscriber.write_own() {
                 Ok(written) => turn = turn.saturating_add(written),
-                Err(error) => return Pumped::failed(error),
+                Err(error) => return FlushStatus::from_write_error(error),
             }
             match &mut subscriber.state {
-                State::Live => return Pumped::Idle,
-                State::Gone(error) => {
+                SubscriberState::Live => return FlushStatus::Idle,
+                SubscriberState::Closed(error) => {
                     let error = error.take();
-                    return Pumped::Gone(error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+                    return FlushStatus::Closed(error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
                 }
-                State::Behind(cursor) => {
-                    let rest = self.log.rest(*cursor);
+                SubscriberState::Behind(cursor) => {
+                    let rest = self.log.unread(*cursor);
                     if rest.is_empty() {
                         let cursor = *cursor;
-                        subscriber.state = State::Live;
-                        self.log.leave(cursor);
+                        subscriber.state = SubscriberState::Live;
+                        self.log.remove_reader(cursor);
                         self.log.trim();
-                        self.fresh = self.log.end();
-                        return Pumped::Idle;
+                        self.unflushed = self.log.end();
+                        return FlushStatus::Idle;
                     }
                     match subscriber.sink.try_write(rest) {
                         Ok(written) => {
                             turn = turn.saturating_add(written);
                             let from = *cursor;
-                            *cursor = self.log.after(from, written);
+                            *cursor = self.log.advance(from, written);
                             let to = *cursor;
-                            self.log.step(from, to);
+                            self.log.move_reader(from, to);
                         }
-                        Err(error) => return Pumped::failed(error),
+                        Err(error) => return FlushStatus::from_write_error(error),
                     }
                 }
-                State::Catching(walk) => {
+                SubscriberState::Resyncing(walk) => {
                     let own = &mut subscriber.own;
-                    for (number, question) in ledger.pending_after(walk.told) {
-                        if number > walk.until || own.len() >= PIECE {
+                    for (number, question) in ledger.pending_after(walk.last_sent) {
+                        if number > walk.last_pending || own.len() >= SNAPSHOT_CHUNK_BYTES {
                             break;
                         }
-                        walk.told = number;
+                        walk.last_sent = number;
                         self.interface
-                            .write(own, walk.seq, &News::Pending(question));
+                            .write_event(own, walk.seq, &HubEvent::Pending(question));
                     }
                     if own.is_empty() {
                         let walk = *walk;
-                        if walk.skipped > 0 && self.interface.starts_over() {
+                        if walk.skipped > 0 && self.interface.replays_all_pending() {
                             self.interface.write_skipped(own, seq, walk.skipped);
                             let end = self.log.end();
-                            self.log.step(walk.cursor, end);
-                            subscriber.state = State::Catching(Catching {
-                                told: 0,
-                                until: ledger.newest(),
+                            self.log.move_reader(walk.cursor, end);
+                            subscriber.state = SubscriberState::Resyncing(SubscriberResync {
+                                last_sent: 0,
+                                last_pending: ledger.newest_number(),
                                 cursor: end,
                                 seq,
                                 skipped: 0,
                             });
                         } else {
                             self.interface.write_synced(own, walk.seq);
-                            subscriber.state = State::Behind(walk.cursor);
+                            subscriber.state = SubscriberState::Behind(walk.cursor);
                         }
                     }
                 }
             }
         }
-        Pumped::More
+        FlushStatus::TurnOver
     }
 }
 
-impl<S: Sink> Subscriber<S> {
+impl<S: FrameSink> FanoutSubscriber<S> {
     /// Writes everything from `cursor` on, and returns the state in which that leaves it.
-    fn take(&self, log: &Log, mut cursor: Cursor) -> State {
+    fn write_log(&self, log: &FrameLog, mut cursor: FrameCursor) -> SubscriberState {
         loop {
-            let rest = log.rest(cursor);
+            let rest = log.unread(cursor);
             if rest.is_empty() {
-                return State::Live;
+                return SubscriberState::Live;
             }
             match self.sink.try_write(rest) {
-                Ok(written) => cursor = log.after(cursor, written),
+                Ok(written) => cursor = log.advance(cursor, written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return State::Behind(cursor);
+                    return SubscriberState::Behind(cursor);
                 }
-                Err(error) => return State::Gone(Some(error)),
+                Err(error) => return SubscriberState::Closed(Some(error)),
             }
         }
     }
 
     /// Writes the bytes that are for it alone, and returns how many they were.
-    fn write_own(&mut self) -> io::Result<usize> {
+    fn write_private_frames(&mut self) -> io::Result<usize> {
         let mut all = 0_usize;
-        while let Some(rest) = self.own.get(self.own_written..)
+        while let Some(rest) = self.private_frames.get(self.private_written..)
             && !rest.is_empty()
         {
             let written = self.sink.try_write(rest)?;
-            self.own_written = self.own_written.saturating_add(written);
+            self.private_written = self.private_written.saturating_add(written);
             all = all.saturating_add(written);
         }
-        self.own_written = 0;
-        self.own.clear();
+        self.private_written = 0;
+        self.private_frames.clear();
         if matches!(self.state, State::Live | State::Behind(_)) {
-            self.own = Vec::new();
+            self.private_frames = Vec::new();
         }
         Ok(all)
     }
 }
 
-impl Pumped {
-    fn failed(error: io::Error) -> Self {
+impl FlushStatus {
+    fn from_write_error(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::WouldBlock {
             Self::Blocked
         } else {
-            Self::Gone(error)
+            Self::Closed(error)
         }
     }
 }

@@ -15,17 +15,17 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::fanout::{BACKLOG, Fanout, Id, Pumped};
-use crate::frame::{Interface, News};
+use crate::fanout::{MAX_BACKLOG_BYTES, EventFanout, SubscriberId, FlushStatus};
+use crate::event_frames::{ClearanceInterface, HubEvent};
 use crate::ledger::{
-    Asked, Claim, Cover, Ledger, PENDING_LIMIT, Question, Reach, Receipt, Refusal, Settled,
-    Withdrawn,
+    QuestionTriple, Claim, RuleSweep, Ledger, MAX_PENDING, LedgerQuestion, RequestedScope, ClaimReceipt, ClaimError, SettledClaim,
+    WithdrawnQuestion,
 };
 
 /// The keeper of a firewall, as far as a hub knows it.
-pub trait Enforcer: Send + Sync + 'static {
+pub trait DecisionEnforcer: Send + Sync + 'static {
     /// Says whether it can open a single port; if not, an answer is about a whole destination.
-    fn narrow(&self) -> bool;
+    fn supports_ports(&self) -> bool;
 
     /// Carries out one answer and says what became of it.
     ///
@@ -34,8 +34,8 @@ pub trait Enforcer: Send + Sync + 'static {
     fn enforce(&self, claim: Claim) -> impl Future<Output = EnforcementOutcome> + Send;
 }
 
-impl<E: Enforcer> Enforcer for Arc<E> {
-    fn narrow(&self) -> bool {
+impl<E: DecisionEnforcer> DecisionEnforcer for Arc<E> {
+    fn supports_ports(&self) -> bool {
         (**self).narrow()
     }
 
@@ -46,28 +46,28 @@ impl<E: Enforcer> Enforcer for Arc<E> {
 
 /// How a hub is set up.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct HubOptions {
     /// Which clients of `org.terok.Clearance1` are served.
     pub dialect: Clearance1Dialect,
     /// Whether the hub serves one sandbox only: whatever name a `shield` event gives it (the
     /// Python stack's is not the one of its questions), it is about every question here.
-    pub sole: bool,
+    pub single_sandbox: bool,
     /// The most questions that may be pending.
-    pub pending: usize,
+    pub max_pending: usize,
     /// The bytes that a subscriber may be behind before it is moved on.
-    pub backlog: usize,
+    pub max_backlog_bytes: usize,
     /// How long the enforcer may take for one answer.
-    pub patience: Duration,
+    pub enforce_timeout: Duration,
 }
 
-impl Default for Options {
+impl Default for HubOptions {
     fn default() -> Self {
         Self {
             dialect: Clearance1Dialect::default(),
-            sole: false,
-            pending: PENDING_LIMIT,
-            backlog: BACKLOG,
-            patience: Duration::from_secs(15),
+            single_sandbox: false,
+            max_pending: MAX_PENDING,
+            max_backlog_bytes: MAX_BACKLOG_BYTES,
+            enforce_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -76,46 +76,46 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Hub<E> {
     enforcer: E,
-    options: Options,
-    books: Mutex<Books>,
+    options: HubOptions,
+    state: Mutex<HubState>,
     /// The answers that are being carried out, whether or not somebody still waits for them.
-    orders: Mutex<JoinSet<()>>,
+    enforcements: Mutex<JoinSet<()>>,
     /// Cancelled by a panic of the enforcer.
-    broken: CancellationToken,
+    panicked: CancellationToken,
 }
 
 #[derive(Debug)]
-struct Books {
+struct HubState {
     ledger: Ledger,
-    fanout: Fanout<FrameWriter>,
-    evicted: u64,
+    fanout: EventFanout<FrameWriter>,
+    evicted_count: u64,
 }
 
 /// Why an answer took no effect.
 #[derive(Debug, thiserror::Error)]
-pub enum DecideError {
+pub enum HubDecideError {
     /// The hub refused it.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ClaimError),
     /// The enforcer failed; the question is pending as before.
     #[error("the firewall did not take it: {0}")]
-    Failed(DisplayText),
+    EnforcementFailed(DisplayText),
 }
 
-impl<E: Enforcer> Hub<E> {
+impl<E: DecisionEnforcer> Hub<E> {
     /// Makes a hub with an empty ledger.
-    pub fn new(enforcer: E, options: Options) -> Arc<Self> {
-        let books = Books {
-            ledger: Ledger::new(options.pending, enforcer.narrow()),
-            fanout: Fanout::new(options.dialect, options.backlog),
-            evicted: 0,
+    pub fn new(enforcer: E, options: HubOptions) -> Arc<Self> {
+        let books = HubState {
+            ledger: Ledger::new(options.max_pending, enforcer.supports_ports()),
+            fanout: EventFanout::new(options.dialect, options.max_backlog_bytes),
+            evicted_count: 0,
         };
         Arc::new(Self {
             enforcer,
             options,
-            books: Mutex::new(books),
-            orders: Mutex::new(JoinSet::new()),
-            broken: CancellationToken::new(),
+            state: Mutex::new(books),
+            enforcements: Mutex::new(JoinSet::new()),
+            panicked: CancellationToken::new(),
         })
     }
 
@@ -128,19 +128,19 @@ impl<E: Enforcer> Hub<E> {
 
     /// Takes many events at once: one write to each subscriber instead of one for each event.
     pub fn report_all(&self, events: impl IntoIterator<Item = SandboxEvent>) {
-        let now = clock::micros();
-        let mut books = self.books();
+        let now = clock::now_micros();
+        let mut books = self.lock_state();
         for event in events {
-            books.take(event, now, self.options.sole);
+            books.take(event, now, self.options.single_sandbox);
         }
         books.flush();
     }
 
     /// Tells subscribers of `org.terok.Clearance2` that the kernel dropped `packets` reports of
     /// blocked packets, for which there will be no question.
-    pub fn report_lost(&self, packets: u64) {
-        let mut books = self.books();
-        books.publish(&News::LostPackets(packets));
+    pub fn report_lost_packets(&self, packets: u64) {
+        let mut books = self.lock_state();
+        books.publish(&HubEvent::LostPackets(packets));
         books.flush();
     }
 
@@ -150,15 +150,15 @@ impl<E: Enforcer> Hub<E> {
     /// the same, and told to every subscriber.
     pub async fn decide(
         self: &Arc<Self>,
-        asked: Asked<'_>,
+        asked: QuestionTriple<'_>,
         action: Action,
-        reach: Reach,
+        reach: RequestedScope,
         by: DisplayText,
-    ) -> Result<Decision, DecideError> {
+    ) -> Result<Decision, HubDecideError> {
         let (claim, receipt) =
             self.books()
                 .ledger
-                .claim(asked, action, reach, by, clock::micros())?;
+                .claim(asked, action, reach, by, clock::now_micros())?;
         let (report, outcome) = oneshot::channel();
         {
             let hub = Arc::clone(self);
@@ -174,48 +174,48 @@ impl<E: Enforcer> Hub<E> {
         }
         match outcome.await {
             Ok(decision) if decision.ok => Ok(decision),
-            Ok(decision) => Err(DecideError::Failed(decision.reason.unwrap_or_default())),
+            Ok(decision) => Err(HubDecideError::EnforcementFailed(decision.reason.unwrap_or_default())),
             Err(_) => {
                 let reason = "the firewall's keeper broke down";
-                Err(DecideError::Failed(DisplayText::new(reason)))
+                Err(HubDecideError::EnforcementFailed(DisplayText::new(reason)))
             }
         }
     }
 
     /// Puts the question that `asked` names away without a rule, and returns the record of it.
-    pub fn dismiss(&self, asked: Asked<'_>, by: DisplayText) -> Result<Decision, Refusal> {
-        let mut books = self.books();
-        let answered = books.ledger.dismiss(asked, by, clock::micros())?;
-        books.publish(&News::Decided(&answered));
+    pub fn dismiss(&self, asked: QuestionTriple<'_>, by: DisplayText) -> Result<Decision, ClaimError> {
+        let mut books = self.lock_state();
+        let answered = books.ledger.dismiss(asked, by, clock::now_micros())?;
+        books.publish(&HubEvent::Decided(&answered));
         books.flush();
         Ok(answered.decision)
     }
 
     /// Returns how many questions are pending.
-    pub fn pending(&self) -> usize {
-        self.books().ledger.len()
+    pub fn pending_count(&self) -> usize {
+        self.lock_state().ledger.len()
     }
 
     /// Returns how many subscribers there are.
-    pub fn subscribers(&self) -> usize {
-        self.books().fanout.len()
+    pub fn subscriber_count(&self) -> usize {
+        self.lock_state().fanout.len()
     }
 
     /// Returns the last decisions, at most `limit`, newest first.
-    pub(crate) fn decisions(&self, limit: usize) -> Vec<Arc<Decision>> {
-        let books = self.books();
+    pub(crate) fn recent_decisions(&self, limit: usize) -> Vec<Arc<Decision>> {
+        let books = self.lock_state();
         let newest = books.ledger.decisions().take(limit);
         newest.map(|decision| Arc::new(decision.clone())).collect()
     }
 
     /// Calls `each` for pending questions, oldest first, starting after the one numbered `after`,
     /// until it returns false. Returns the number of the last one, `None` at the end.
-    pub(crate) fn walk(
+    pub(crate) fn visit_pending(
         &self,
         after: u64,
-        mut each: impl FnMut(Question<'_>) -> bool,
+        mut each: impl FnMut(LedgerQuestion<'_>) -> bool,
     ) -> Option<u64> {
-        let books = self.books();
+        let books = self.lock_state();
         for (number, question) in books.ledger.pending_after(after) {
             if !each(question) {
                 return Some(number);
@@ -224,34 +224,34 @@ impl<E: Enforcer> Hub<E> {
         None
     }
 
-    pub(crate) const fn options(&self) -> &Options {
+    pub(crate) const fn options(&self) -> &HubOptions {
         &self.options
     }
 
     /// Resolves when the enforcer has panicked.
-    pub(crate) async fn broke_down(&self) {
-        self.broken.cancelled().await;
+    pub(crate) async fn wait_for_panic(&self) {
+        self.panicked.cancelled().await;
     }
 
     pub(crate) fn subscribe(
         self: &Arc<Self>,
-        interface: Interface,
+        interface: ClearanceInterface,
         writer: FrameWriter,
         wake: Arc<Notify>,
-    ) -> Subscription<E> {
+    ) -> HubSubscription<E> {
         let mut books = self.books();
-        let Books { ledger, fanout, .. } = &mut *books;
+        let HubState { ledger, fanout, .. } = &mut *books;
         let id = fanout.subscribe(interface, writer, wake, ledger);
-        Subscription {
+        HubSubscription {
             hub: Arc::clone(self),
             id,
         }
     }
 
     /// Returns the record of it, and the rule that it became.
-    async fn carry_out(&self, claim: Claim, receipt: Receipt) -> (Decision, Option<Cover>) {
-        let watch = Watch(&self.broken);
-        let limit = self.options.patience;
+    async fn enforce_claim(&self, claim: Claim, receipt: ClaimReceipt) -> (Decision, Option<RuleSweep>) {
+        let watch = PanicGuard(&self.panicked);
+        let limit = self.options.enforce_timeout;
         let outcome = match timeout(limit, self.enforcer.enforce(claim)).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -259,9 +259,9 @@ impl<E: Enforcer> Hub<E> {
             }
         };
         drop(watch);
-        let mut books = self.books();
-        let Settled { answered, covers } = books.ledger.settle(receipt, &outcome, clock::micros());
-        books.publish(&News::Decided(&answered));
+        let mut books = self.lock_state();
+        let SettledClaim { answered, sweep: covers } = books.ledger.settle(receipt, &outcome, clock::now_micros());
+        books.publish(&HubEvent::Decided(&answered));
         books.flush();
         drop(books);
         let decision = answered.decision;
@@ -279,13 +279,13 @@ impl<E: Enforcer> Hub<E> {
     }
 
     /// Answers what a rule answers besides its own question.
-    async fn cover(&self, mut covers: Option<Cover>) {
+    async fn sweep_rule(&self, mut covers: Option<RuleSweep>) {
         while let Some(cover) = covers {
             {
-                let mut books = self.books();
+                let mut books = self.lock_state();
                 let (answered, rest) = books.ledger.cover(cover);
                 for other in &answered {
-                    books.publish(&News::Decided(other));
+                    books.publish(&HubEvent::Decided(other));
                 }
                 books.flush();
                 covers = rest;
@@ -294,15 +294,15 @@ impl<E: Enforcer> Hub<E> {
         }
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> MutexGuard<'_, HubState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Tells the hub of a panic that unwinds past it.
-struct Watch<'a>(&'a CancellationToken);
+struct PanicGuard<'a>(&'a CancellationToken);
 
-impl Drop for Watch<'_> {
+impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.cancel();
@@ -312,32 +312,32 @@ impl Drop for Watch<'_> {
 
 /// A place among the subscribers, given up when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Subscription<E: Enforcer> {
+pub(crate) struct HubSubscription<E: DecisionEnforcer> {
     hub: Arc<Hub<E>>,
-    id: Id,
+    id: SubscriberId,
 }
 
-impl<E: Enforcer> Subscription<E> {
+impl<E: DecisionEnforcer> HubSubscription<E> {
     /// Writes what the subscriber has not got, as much as its socket takes and its turn allows.
-    pub(crate) fn pump(&self) -> Pumped {
+    pub(crate) fn flush(&self) -> FlushStatus {
         let mut books = self.hub.books();
-        let Books { ledger, fanout, .. } = &mut *books;
-        fanout.pump(self.id, ledger)
+        let HubState { ledger, fanout, .. } = &mut *books;
+        fanout.flush_to(self.id, ledger)
     }
 }
 
-impl<E: Enforcer> Drop for Subscription<E> {
+impl<E: DecisionEnforcer> Drop for HubSubscription<E> {
     fn drop(&mut self) {
         self.hub.books().fanout.unsubscribe(self.id);
     }
 }
 
-impl Books {
-    fn take(&mut self, event: SandboxEvent, now: u64, sole: bool) {
+impl HubState {
+    fn apply_event(&mut self, event: SandboxEvent, now: u64, sole: bool) {
         match event {
-            SandboxEvent::Blocked(blocked) => self.record(blocked, now),
+            SandboxEvent::Blocked(blocked) => self.record_blocked(blocked, now),
             SandboxEvent::ContainerStarted { container, dossier } => {
-                self.publish(&News::Started {
+                self.publish(&HubEvent::Started {
                     container: &container,
                     dossier: &dossier,
                 });
@@ -347,9 +347,9 @@ impl Books {
                 reason,
                 dossier,
             } => {
-                let void = self.ledger.clear(&container);
-                self.withdraw(&void, "exited");
-                self.publish(&News::Exited {
+                let void = self.ledger.withdraw_container(&container);
+                self.publish_withdrawn(&void, "exited");
+                self.publish(&HubEvent::Exited {
                     container: &container,
                     dossier: &dossier,
                     reason: &reason,
@@ -362,13 +362,13 @@ impl Books {
             } => {
                 if state != ShieldState::Up {
                     let void = if sole {
-                        self.ledger.clear_all()
+                        self.ledger.withdraw_all()
                     } else {
-                        self.ledger.clear(&container)
+                        self.ledger.withdraw_container(&container)
                     };
-                    self.withdraw(&void, "shield");
+                    self.publish_withdrawn(&void, "shield");
                 }
-                self.publish(&News::Shield {
+                self.publish(&HubEvent::Shield {
                     container: &container,
                     dossier: &dossier,
                     state,
@@ -377,38 +377,38 @@ impl Books {
         }
     }
 
-    fn record(&mut self, blocked: BlockedPacket, now: u64) {
+    fn record_blocked(&mut self, blocked: BlockedPacket, now: u64) {
         let recorded = self.ledger.record(blocked, now);
         for evicted in &recorded.evicted {
             // One line for each doubling: a flood must not become a flood of log lines.
-            self.evicted = self.evicted.saturating_add(1);
-            if self.evicted.is_power_of_two() {
+            self.evicted_count = self.evicted_count.saturating_add(1);
+            if self.evicted_count.is_power_of_two() {
                 tracing::warn!(
-                    evicted = self.evicted,
+                    evicted = self.evicted_count,
                     container = %evicted.question().container(),
                     "too many questions are pending, the oldest were withdrawn"
                 );
             }
         }
-        self.withdraw(&recorded.evicted, "evicted");
+        self.publish_withdrawn(&recorded.evicted, "evicted");
         let Self { ledger, fanout, .. } = self;
         if let Some(question) = ledger.question(recorded.number) {
-            let news = if recorded.new {
-                News::Pending(question)
+            let news = if recorded.is_new {
+                HubEvent::Pending(question)
             } else {
-                News::Repeated(question)
+                HubEvent::Repeated(question)
             };
             fanout.publish(ledger, &news);
         }
     }
 
-    fn withdraw(&mut self, void: &[Withdrawn], reason: &'static str) {
+    fn publish_withdrawn(&mut self, void: &[WithdrawnQuestion], reason: &'static str) {
         for withdrawn in void {
-            self.publish(&News::Withdrawn(withdrawn.question(), reason));
+            self.publish(&HubEvent::Withdrawn(withdrawn.question(), reason));
         }
     }
 
-    fn publish(&mut self, news: &News<'_>) {
+    fn publish(&mut self, news: &HubEvent<'_>) {
         self.fanout.publish(&self.ledger, news);
     }
 

@@ -4,9 +4,9 @@
 //! Nothing that comes in ends a reader's connection: what is no event is logged, a few lines a
 //! second, and dropped, and the next line is read.
 
-mod fields;
-mod line;
-mod lines;
+mod line_fields;
+mod line_parser;
+mod line_splitter;
 
 use std::io;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-pub use line::{LineError, Parser};
-pub use lines::{Line, Lines};
+pub use line_parser::{EventLineError, EventLineParser};
+pub use line_splitter::{SplitLine, LineSplitter};
 
-use crate::hub::{Enforcer, Hub};
+use crate::hub::{DecisionEnforcer, Hub};
 
 /// The most bytes a line may have, its newline not counted.
-pub const LINE_LIMIT: usize = 64 << 10;
+pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// The most readers at once.
-const READERS: usize = 1024;
+const MAX_READERS: usize = 1024;
 
 /// Why the ingester ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +38,13 @@ pub struct IngestError(DisplayText);
 /// Reads events from everybody who connects to `listener` and reports them to `hub`, until `stop`.
 ///
 /// The events of one connection are reported in its order.
-pub async fn ingest<E: Enforcer>(
+pub async fn ingest<E: DecisionEnforcer>(
     hub: Arc<Hub<E>>,
     listener: SameUserListener,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
     /// How long it waits after it could not accept: descriptors may be short.
-    const RETRY: Duration = Duration::from_millis(100);
+    const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
     let mut readers = JoinSet::new();
     loop {
         tokio::select! {
@@ -56,20 +56,20 @@ pub async fn ingest<E: Enforcer>(
                 }
             }
             accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if readers.len() >= READERS => {
+                Ok((_, peer)) if readers.len() >= MAX_READERS => {
                     tracing::warn!(pid = peer.pid, "closed a reader's connection: too many");
                 }
                 Ok((stream, peer)) => {
                     let hub = Arc::clone(&hub);
                     readers.spawn(async move {
-                        if let Err(error) = read(&hub, stream, peer).await {
+                        if let Err(error) = read_events(&hub, stream, peer).await {
                             tracing::debug!(pid = peer.pid, %error, "a reader's socket failed");
                         }
                     });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "could not accept a reader, trying again");
-                    sleep(RETRY).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
         }
@@ -77,29 +77,29 @@ pub async fn ingest<E: Enforcer>(
 }
 
 /// Reports the events of one connection until its end.
-async fn read<E: Enforcer>(
+async fn read_events<E: DecisionEnforcer>(
     hub: &Hub<E>,
     mut stream: UnixStream,
     peer: PeerCredentials,
 ) -> io::Result<()> {
-    let mut lines = Lines::new();
-    let mut parser = Parser::default();
-    let mut dropped = Dropped::default();
+    let mut lines = LineSplitter::new();
+    let mut parser = EventLineParser::default();
+    let mut dropped = DroppedLineLog::default();
     loop {
-        let (buffer, room) = lines.room();
+        let (buffer, room) = lines.read_buffer();
         let read = stream.read_buf(buffer).await?;
         if read == 0 {
-            lines.end();
+            lines.finish();
         }
         hub.report_all(std::iter::from_fn(|| {
             loop {
-                match lines.take()? {
-                    Line::Whole(line) => match parser.parse(line) {
+                match lines.next_line()? {
+                    SplitLine::Complete(line) => match parser.parse(line) {
                         Ok(Some(event)) => return Some(event),
                         Ok(None) => {}
                         Err(error) => dropped.note(&error, line, peer),
                     },
-                    Line::TooLong(head) => dropped.note(&LineError::TooLong, head, peer),
+                    SplitLine::TooLong(head) => dropped.note(&EventLineError::TooLong, head, peer),
                 }
             }
         }));
@@ -115,35 +115,35 @@ async fn read<E: Enforcer>(
 
 /// Logs dropped lines, a few a second, and counts the others.
 #[derive(Debug, Default)]
-struct Dropped {
-    until: Option<Instant>,
-    logged: u32,
-    unsaid: u64,
+struct DroppedLineLog {
+    window_end: Option<Instant>,
+    lines_in_window: u32,
+    suppressed: u64,
 }
 
-impl Dropped {
-    const LOGGED: u32 = 5;
-    const WINDOW: Duration = Duration::from_secs(1);
-    const SHOWN: usize = 120;
+impl DroppedLineLog {
+    const MAX_LINES_PER_WINDOW: u32 = 5;
+    const RATE_WINDOW: Duration = Duration::from_secs(1);
+    const MAX_SHOWN_BYTES: usize = 120;
 
-    fn note(&mut self, error: &LineError, line: &[u8], peer: PeerCredentials) {
+    fn log_dropped(&mut self, error: &EventLineError, line: &[u8], peer: PeerCredentials) {
         if matches!(error, LineError::UnknownKind) {
             tracing::debug!(pid = peer.pid, "dropped an event of an unknown type");
             return;
         }
         let now = Instant::now();
-        if self.until.is_none_or(|until| now >= until) {
-            self.until = now.checked_add(Self::WINDOW);
-            self.logged = 0;
+        if self.window_end.is_none_or(|until| now >= until) {
+            self.window_end = now.checked_add(Self::RATE_WINDOW);
+            self.lines_in_window = 0;
         }
-        if self.logged >= Self::LOGGED {
-            self.unsaid = self.unsaid.saturating_add(1);
+        if self.lines_in_window >= Self::MAX_LINES_PER_WINDOW {
+            self.suppressed = self.suppressed.saturating_add(1);
             return;
         }
-        self.logged = self.logged.saturating_add(1);
-        let head = line.get(..Self::SHOWN).unwrap_or(line);
+        self.lines_in_window = self.lines_in_window.saturating_add(1);
+        let head = line.get(..Self::MAX_SHOWN_BYTES).unwrap_or(line);
         let text = DisplayText::new(&String::from_utf8_lossy(head));
-        let unsaid = std::mem::take(&mut self.unsaid);
+        let unsaid = std::mem::take(&mut self.suppressed);
         tracing::warn!(pid = peer.pid, %error, %text, unsaid, "dropped a reader's line");
     }
 }

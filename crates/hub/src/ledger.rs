@@ -8,7 +8,7 @@
 mod claim;
 mod entry;
 mod history;
-mod index;
+mod question_index;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -22,23 +22,23 @@ use terok_clearance::{
     EnforcementOutcome, RequestId,
 };
 
-pub use claim::{Asked, Claim, Mismatch, Reach, Receipt, Refusal};
-pub use entry::Question;
+pub use claim::{QuestionTriple, Claim, ClaimMismatch, RequestedScope, ClaimReceipt, ClaimError};
+pub use entry::LedgerQuestion;
 
-use entry::Entry;
-use history::History;
-use index::Index;
+use entry::LedgerEntry;
+use history::DecisionHistory;
+use question_index::QuestionIndex;
 
 /// How many questions may be pending at once, all sandboxes together.
-pub const PENDING_LIMIT: usize = 131_072;
+pub const MAX_PENDING: usize = 131_072;
 /// How many bytes the texts of pending questions may take, all sandboxes together: as many as
 /// 131,072 questions of a usual length do, however long somebody makes them.
-const TEXT_LIMIT: usize = 64 << 20;
+const MAX_TEXT_BYTES: usize = 64 << 20;
 /// How many decisions are remembered.
-pub const HISTORY_LIMIT: usize = 1_000;
+pub const MAX_HISTORY: usize = 1_000;
 
 /// Under how many ids a decision is remembered.
-const NAMES_LIMIT: usize = 64;
+const MAX_IDS_PER_DECISION: usize = 64;
 
 /// Every pending question, and the last decisions.
 ///
@@ -46,42 +46,42 @@ const NAMES_LIMIT: usize = 64;
 /// with its sandbox, or evicted. Questions are numbered in the order in which they came, from 1.
 #[derive(Debug)]
 pub struct Ledger {
-    questions: BTreeMap<u64, Box<Entry>>,
-    by_name: Index,
-    by_packet: Index,
-    sandboxes: BTreeMap<ContainerId, Sandbox>,
+    questions: BTreeMap<u64, Box<LedgerEntry>>,
+    by_id: QuestionIndex,
+    by_packet: QuestionIndex,
+    sandboxes: BTreeMap<ContainerId, SandboxQuestions>,
     /// The sandboxes by how many questions they have pending.
-    fullest: BTreeSet<(usize, ContainerId)>,
+    sandboxes_by_load: BTreeSet<(usize, ContainerId)>,
     hasher: RandomState,
-    newest: u64,
-    limit: usize,
+    newest_number: u64,
+    max_pending: usize,
     /// The bytes of the questions' texts, and how many they may be.
-    text: usize,
-    text_limit: usize,
-    narrow: bool,
-    history: History,
+    text_bytes: usize,
+    max_text_bytes: usize,
+    supports_ports: bool,
+    history: DecisionHistory,
 }
 
 #[derive(Debug, Default)]
-struct Sandbox {
+struct SandboxQuestions {
     pending: BTreeSet<u64>,
     dossier: Dossier,
 }
 
 /// What [`Ledger::record`] made of a blocked packet.
 #[derive(Debug)]
-pub struct Recorded {
+pub struct RecordOutcome {
     /// The question's number.
     pub number: u64,
     /// Whether it is a new question, not one more packet of a pending one.
-    pub new: bool,
+    pub is_new: bool,
     /// The questions that had to go so that this one fits.
-    pub evicted: Vec<Withdrawn>,
+    pub evicted: Vec<WithdrawnQuestion>,
 }
 
 /// A question that was answered, or was not though somebody tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub struct AnsweredQuestion {
     /// The record of it, under the question's own id.
     pub decision: Decision,
     /// The ids under which clients of Clearance1 may know it: the one that the answer named, and
@@ -91,34 +91,34 @@ pub struct Answered {
 
 /// What became of a claim.
 #[derive(Debug)]
-pub struct Settled {
+pub struct SettledClaim {
     /// The claim's own question.
-    pub answered: Answered,
+    pub answered: AnsweredQuestion,
     /// The rule that it became, for [`Ledger::cover`].
-    pub covers: Option<Cover>,
+    pub sweep: Option<RuleSweep>,
 }
 
 /// A rule, and how far the search for questions that it answers has come.
 #[derive(Debug)]
-pub struct Cover {
+pub struct RuleSweep {
     decision: Decision,
     /// The number of the last question that was looked at.
     after: u64,
     /// Under how many more ids the decision is remembered.
-    names: usize,
+    ids_left: usize,
 }
 
 /// A question that is no longer pending, though nobody answered it.
 #[derive(Debug)]
-pub struct Withdrawn {
-    entry: Box<Entry>,
-    narrow: bool,
+pub struct WithdrawnQuestion {
+    entry: Box<LedgerEntry>,
+    supports_ports: bool,
 }
 
-impl Withdrawn {
+impl WithdrawnQuestion {
     /// Returns the question as it was last.
-    pub fn question(&self) -> Question<'_> {
-        self.entry.question(self.narrow)
+    pub fn question(&self) -> LedgerQuestion<'_> {
+        self.entry.question(self.supports_ports)
     }
 }
 
@@ -128,17 +128,17 @@ impl Ledger {
     pub fn new(limit: usize, narrow: bool) -> Self {
         Self {
             questions: BTreeMap::new(),
-            by_name: Index::default(),
-            by_packet: Index::default(),
+            by_id: QuestionIndex::default(),
+            by_packet: QuestionIndex::default(),
             sandboxes: BTreeMap::new(),
-            fullest: BTreeSet::new(),
+            sandboxes_by_load: BTreeSet::new(),
             hasher: RandomState::new(),
-            newest: 0,
-            limit: limit.max(1),
-            text: 0,
-            text_limit: TEXT_LIMIT,
-            narrow,
-            history: History::new(HISTORY_LIMIT),
+            newest_number: 0,
+            max_pending: limit.max(1),
+            text_bytes: 0,
+            max_text_bytes: MAX_TEXT_BYTES,
+            supports_ports: narrow,
+            history: DecisionHistory::new(MAX_HISTORY),
         }
     }
 
@@ -147,39 +147,39 @@ impl Ledger {
     /// A packet like a pending one (same sandbox, destination, address, port and protocol) is no
     /// new question: it raises the count, and its id becomes one more name of that question. A
     /// full ledger first evicts the oldest questions of the sandbox that has the most pending.
-    pub fn record(&mut self, blocked: BlockedPacket, now: u64) -> Recorded {
-        let packet = entry::packet_hash(&blocked, &self.hasher);
+    pub fn record(&mut self, blocked: BlockedPacket, now: u64) -> RecordOutcome {
+        let packet = entry::hash_packet(&blocked, &self.hasher);
         let questions = &self.questions;
         let known = self.by_packet.find(packet, |number| {
             questions.get(&number).is_some_and(|e| e.is_of(&blocked))
         });
         if let Some(number) = known {
-            self.repeat(number, blocked, now);
-            return Recorded {
+            self.record_repeat(number, blocked, now);
+            return RecordOutcome {
                 number,
-                new: false,
-                evicted: self.evict(self.limit),
+                is_new: false,
+                evicted: self.evict(self.max_pending),
             };
         }
-        let evicted = self.evict(self.limit.saturating_sub(1));
-        let number = self.newest.saturating_add(1);
-        self.newest = number;
-        let mut entry = Box::new(Entry::new(blocked, packet, now));
-        if self.named(entry.id().as_str()).next().is_some() {
+        let evicted = self.evict(self.max_pending.saturating_sub(1));
+        let number = self.newest_number.saturating_add(1);
+        self.newest_number = number;
+        let mut entry = Box::new(LedgerEntry::new(blocked, packet, now));
+        if self.numbers_with_id(entry.id().as_str()).next().is_some() {
             entry.rename(number);
         }
-        self.enter_sandbox(number, &mut entry);
-        for name in entry.names() {
-            let hash = entry::name_hash(name.as_str(), &self.hasher);
-            self.by_name.insert(hash, number);
+        self.add_to_sandbox(number, &mut entry);
+        for name in entry.ids() {
+            let hash = entry::hash_id(name.as_str(), &self.hasher);
+            self.by_id.insert(hash, number);
         }
         self.by_packet.insert(packet, number);
-        entry.weigh();
-        self.text = self.text.saturating_add(entry.text());
+        entry.recompute_text_bytes();
+        self.text_bytes = self.text_bytes.saturating_add(entry.text_bytes());
         self.questions.insert(number, entry);
-        Recorded {
+        RecordOutcome {
             number,
-            new: true,
+            is_new: true,
             evicted,
         }
     }
@@ -191,18 +191,18 @@ impl Ledger {
     /// else can claim the question. A receipt that is dropped instead frees it again.
     pub fn claim(
         &mut self,
-        asked: Asked<'_>,
+        asked: QuestionTriple<'_>,
         action: Action,
-        reach: Reach,
+        reach: RequestedScope,
         by: DisplayText,
         now: u64,
-    ) -> Result<(Claim, Receipt), Refusal> {
-        let narrow = self.narrow;
-        let number = self.find(asked)?;
+    ) -> Result<(Claim, ClaimReceipt), ClaimError> {
+        let narrow = self.supports_ports;
+        let number = self.find_claimable(asked)?;
         let Some(entry) = self.questions.get_mut(&number) else {
-            return Err(Refusal::Unknown);
+            return Err(ClaimError::UnknownRequest);
         };
-        let scope = claim::scope(&entry.question(narrow), reach)?;
+        let scope = claim::resolve_scope(&entry.question(narrow), reach)?;
         Ok(entry.claim(number, asked.request, action, scope, by, now))
     }
 
@@ -211,13 +211,13 @@ impl Ledger {
     /// With [`Outcome::Applied`] the question is answered and gone; [`Ledger::cover`] then finds
     /// the others that the same rule answers. Otherwise the question is pending as before, unless
     /// it was withdrawn in the meantime.
-    pub fn settle(&mut self, receipt: Receipt, outcome: &EnforcementOutcome, now: u64) -> Settled {
-        let decision = receipt.decision(outcome, now);
+    pub fn settle(&mut self, receipt: ClaimReceipt, outcome: &EnforcementOutcome, now: u64) -> SettledClaim {
+        let decision = receipt.to_decision(outcome, now);
         let number = receipt.number();
         let mut ids = vec![receipt.named.clone()];
         drop(receipt);
         if let Some(entry) = self.questions.get(&number) {
-            push_new(&mut ids, entry.question(self.narrow).newest_id());
+            push_unique(&mut ids, entry.question(self.supports_ports).newest_id());
         }
         let gone = if outcome.is_applied() {
             self.remove(number)
@@ -226,24 +226,24 @@ impl Ledger {
         };
         let names = gone.iter().flat_map(|entry| entry.names().cloned());
         self.history.push(decision.clone(), names.collect());
-        Settled {
+        SettledClaim {
             // A question that was withdrawn meanwhile and is asked again is perhaps asked of
             // another ruleset: no rule of this one answers it.
-            covers: gone.map(|_| Cover {
+            sweep: gone.map(|_| RuleSweep {
                 decision: decision.clone(),
                 after: 0,
-                names: NAMES_LIMIT,
+                ids_left: MAX_IDS_PER_DECISION,
             }),
-            answered: Answered { decision, ids },
+            answered: AnsweredQuestion { decision, ids },
         }
     }
 
     /// Answers other questions of the sandbox that a rule covers and nobody is answering, for
     /// nobody is to be asked about what is decided. Looks at a bounded number of them, and
     /// returns with those that it answered what is left to look at.
-    pub fn cover(&mut self, cover: Cover) -> (Vec<Answered>, Option<Cover>) {
+    pub fn sweep_rule(&mut self, cover: RuleSweep) -> (Vec<AnsweredQuestion>, Option<RuleSweep>) {
         /// So few that everybody else is kept waiting for less than a millisecond.
-        const TURN: usize = 1024;
+        const MAX_QUESTIONS_PER_SWEEP: usize = 1024;
         let mut answered = Vec::new();
         let (Some(scope), Some(sandbox)) = (
             &cover.decision.scope,
@@ -252,20 +252,20 @@ impl Ledger {
             return (answered, None);
         };
         let next = cover.after.saturating_add(1);
-        let turn: Vec<u64> = sandbox.pending.range(next..).take(TURN).copied().collect();
-        let after = turn.last().copied().filter(|_| turn.len() == TURN);
+        let turn: Vec<u64> = sandbox.pending.range(next..).take(MAX_QUESTIONS_PER_SWEEP).copied().collect();
+        let after = turn.last().copied().filter(|_| turn.len() == MAX_QUESTIONS_PER_SWEEP);
         let covered = turn.into_iter().filter(|number| {
             self.questions.get(number).is_some_and(|entry| {
-                entry.question(self.narrow).is_covered_by(scope) && entry.in_flight().is_none()
+                entry.question(self.supports_ports).is_covered_by(scope) && entry.in_flight().is_none()
             })
         });
-        let mut names = cover.names;
+        let mut names = cover.ids_left;
         for number in covered.collect::<Vec<_>>() {
             let Some(entry) = self.remove(number) else {
                 continue;
             };
-            let question = entry.question(self.narrow);
-            answered.push(Answered {
+            let question = entry.question(self.supports_ports);
+            answered.push(AnsweredQuestion {
                 decision: Decision {
                     request: question.id().clone(),
                     ..cover.decision.clone()
@@ -274,11 +274,11 @@ impl Ledger {
             });
             let also: Vec<_> = entry.names().take(names).cloned().collect();
             names = names.saturating_sub(also.len());
-            self.history.name(&cover.decision.request, also);
+            self.history.add_ids(&cover.decision.request, also);
         }
-        let rest = after.map(|after| Cover {
+        let rest = after.map(|after| RuleSweep {
             after,
-            names,
+            ids_left: names,
             ..cover
         });
         (answered, rest)
@@ -287,15 +287,15 @@ impl Ledger {
     /// Puts the question that `asked` names away without a rule; the next packet asks again.
     pub fn dismiss(
         &mut self,
-        asked: Asked<'_>,
+        asked: QuestionTriple<'_>,
         by: DisplayText,
         now: u64,
-    ) -> Result<Answered, Refusal> {
-        let number = self.find(asked)?;
+    ) -> Result<AnsweredQuestion, ClaimError> {
+        let number = self.find_claimable(asked)?;
         let Some(entry) = self.remove(number) else {
-            return Err(Refusal::Unknown);
+            return Err(ClaimError::UnknownRequest);
         };
-        let question = entry.question(self.narrow);
+        let question = entry.question(self.supports_ports);
         let decision = Decision {
             request: question.id().clone(),
             container: question.container().clone(),
@@ -310,11 +310,11 @@ impl Ledger {
         let names = entry.names().cloned().collect();
         self.history.push(decision.clone(), names);
         let ids = vec![question.newest_id().clone()];
-        Ok(Answered { decision, ids })
+        Ok(AnsweredQuestion { decision, ids })
     }
 
     /// Withdraws every question of `container`, those that are being answered too.
-    pub fn clear(&mut self, container: &ContainerId) -> Vec<Withdrawn> {
+    pub fn withdraw_container(&mut self, container: &ContainerId) -> Vec<WithdrawnQuestion> {
         let numbers = match self.sandboxes.get(container) {
             Some(sandbox) => sandbox.pending.iter().copied().collect(),
             None => Vec::new(),
@@ -323,27 +323,27 @@ impl Ledger {
     }
 
     /// Withdraws every question, whosever it is.
-    pub fn clear_all(&mut self) -> Vec<Withdrawn> {
+    pub fn withdraw_all(&mut self) -> Vec<WithdrawnQuestion> {
         self.withdraw(self.questions.keys().copied().collect())
     }
 
     /// Returns the pending question with this number.
-    pub fn question(&self, number: u64) -> Option<Question<'_>> {
+    pub fn question(&self, number: u64) -> Option<LedgerQuestion<'_>> {
         self.questions
             .get(&number)
-            .map(|entry| entry.question(self.narrow))
+            .map(|entry| entry.question(self.supports_ports))
     }
 
     /// Returns the questions with a number over `after`, oldest first, each with its number.
-    pub fn pending_after(&self, after: u64) -> impl Iterator<Item = (u64, Question<'_>)> {
+    pub fn pending_after(&self, after: u64) -> impl Iterator<Item = (u64, LedgerQuestion<'_>)> {
         self.questions
             .range(after.saturating_add(1)..)
-            .map(|(number, entry)| (*number, entry.question(self.narrow)))
+            .map(|(number, entry)| (*number, entry.question(self.supports_ports)))
     }
 
     /// Returns the number of the question that came last, pending or not; 0 before the first.
-    pub const fn newest(&self) -> u64 {
-        self.newest
+    pub const fn newest_number(&self) -> u64 {
+        self.newest_number
     }
 
     /// Returns how many questions are pending.
@@ -362,11 +362,11 @@ impl Ledger {
     }
 
     /// Finds the question that `asked` names and that nobody is answering.
-    fn find(&self, asked: Asked<'_>) -> Result<u64, Refusal> {
+    fn find_claimable(&self, asked: QuestionTriple<'_>) -> Result<u64, ClaimError> {
         // A reader that restarts may give an id again: among those that bear it, the one that
         // fits is meant, and otherwise the newest.
         let mut candidate: Option<(u64, bool)> = None;
-        for number in self.named(asked.request) {
+        for number in self.numbers_with_id(asked.request) {
             let fits = self
                 .questions
                 .get(&number)
@@ -377,29 +377,29 @@ impl Ledger {
         }
         let entry = candidate.and_then(|(number, _)| Some((number, self.questions.get(&number)?)));
         let Some((number, entry)) = entry else {
-            return Err(match self.history.find(asked.request) {
-                Some(decision) => Refusal::Decided(Box::new(decision.clone())),
-                None => Refusal::Unknown,
+            return Err(match self.history.find_applied(asked.request) {
+                Some(decision) => ClaimError::AlreadyDecided(Box::new(decision.clone())),
+                None => ClaimError::UnknownRequest,
             });
         };
         if let Some(decision) = entry.in_flight() {
-            return Err(Refusal::Deciding(Box::new(decision)));
+            return Err(ClaimError::BeingDecided(Box::new(decision)));
         }
-        claim::check_asked(&entry.question(self.narrow), asked)?;
+        claim::check_triple(&entry.question(self.supports_ports), asked)?;
         Ok(number)
     }
 
     /// Returns the numbers of the questions that bear this id.
-    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
-        let hash = entry::name_hash(name, &self.hasher);
-        self.by_name.all(hash).filter(move |number| {
+    fn numbers_with_id<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
+        let hash = entry::hash_id(name, &self.hasher);
+        self.by_id.find_all(hash).filter(move |number| {
             self.questions
                 .get(number)
                 .is_some_and(|entry| entry.is_named(name))
         })
     }
 
-    fn repeat(&mut self, number: u64, blocked: BlockedPacket, now: u64) {
+    fn record_repeat(&mut self, number: u64, blocked: BlockedPacket, now: u64) {
         let Some(entry) = self.questions.get_mut(&number) else {
             return;
         };
@@ -409,102 +409,102 @@ impl Ledger {
             entry.share_dossier(&mut sandbox.dossier);
         }
         entry.weigh();
-        self.text = self
-            .text
+        self.text_bytes = self
+            .text_bytes
             .saturating_sub(before)
             .saturating_add(entry.text());
-        let hash = |name: RequestId| entry::name_hash(name.as_str(), &self.hasher);
+        let hash = |name: RequestId| entry::hash_id(name.as_str(), &self.hasher);
         if let Some(name) = added {
-            self.by_name.insert(hash(name), number);
+            self.by_id.insert(hash(name), number);
         }
         if let Some(name) = forgotten {
-            self.by_name.remove(hash(name), number);
+            self.by_id.remove(hash(name), number);
         }
     }
 
-    fn enter_sandbox(&mut self, number: u64, entry: &mut Entry) {
+    fn add_to_sandbox(&mut self, number: u64, entry: &mut LedgerEntry) {
         let container = entry.container().clone();
         let sandbox = self.sandboxes.entry(container.clone()).or_default();
         entry.share_dossier(&mut sandbox.dossier);
         let mut rank = (sandbox.pending.len(), container);
-        self.fullest.remove(&rank);
+        self.sandboxes_by_load.remove(&rank);
         sandbox.pending.insert(number);
         rank.0 = sandbox.pending.len();
-        self.fullest.insert(rank);
+        self.sandboxes_by_load.insert(rank);
     }
 
-    fn leave_sandbox(&mut self, number: u64, container: &ContainerId) {
+    fn remove_from_sandbox(&mut self, number: u64, container: &ContainerId) {
         let Some(sandbox) = self.sandboxes.get_mut(container) else {
             return;
         };
         let mut rank = (sandbox.pending.len(), container.clone());
-        self.fullest.remove(&rank);
+        self.sandboxes_by_load.remove(&rank);
         sandbox.pending.remove(&number);
         rank.0 = sandbox.pending.len();
         if rank.0 == 0 {
             self.sandboxes.remove(container);
         } else {
-            self.fullest.insert(rank);
+            self.sandboxes_by_load.insert(rank);
         }
     }
 
     /// Evicts until at most `limit` questions are pending and their texts fit, but for the last.
-    fn evict(&mut self, limit: usize) -> Vec<Withdrawn> {
+    fn evict(&mut self, limit: usize) -> Vec<WithdrawnQuestion> {
         let mut evicted = Vec::new();
         while self.questions.len() > limit
-            || (self.text > self.text_limit && self.questions.len() > 1)
+            || (self.text_bytes > self.max_text_bytes && self.questions.len() > 1)
         {
-            let Some(oldest) = self.oldest_of_fullest() else {
+            let Some(oldest) = self.oldest_of_busiest_sandbox() else {
                 break;
             };
             let Some(entry) = self.remove(oldest) else {
                 break;
             };
-            evicted.push(Withdrawn {
+            evicted.push(WithdrawnQuestion {
                 entry,
-                narrow: self.narrow,
+                supports_ports: self.supports_ports,
             });
         }
         evicted
     }
 
-    fn oldest_of_fullest(&self) -> Option<u64> {
-        let (_, container) = self.fullest.last()?;
+    fn oldest_of_busiest_sandbox(&self) -> Option<u64> {
+        let (_, container) = self.sandboxes_by_load.last()?;
         self.sandboxes.get(container)?.pending.first().copied()
     }
 
-    fn withdraw(&mut self, numbers: Vec<u64>) -> Vec<Withdrawn> {
+    fn withdraw(&mut self, numbers: Vec<u64>) -> Vec<WithdrawnQuestion> {
         numbers
             .into_iter()
             .filter_map(|number| {
                 let entry = self.remove(number)?;
-                Some(Withdrawn {
+                Some(WithdrawnQuestion {
                     entry,
-                    narrow: self.narrow,
+                    supports_ports: self.supports_ports,
                 })
             })
             .collect()
     }
 
-    fn remove(&mut self, number: u64) -> Option<Box<Entry>> {
+    fn remove(&mut self, number: u64) -> Option<Box<LedgerEntry>> {
         let entry = self.questions.remove(&number)?;
-        self.text = self.text.saturating_sub(entry.text());
+        self.text_bytes = self.text_bytes.saturating_sub(entry.text());
         for name in entry.names() {
-            let hash = entry::name_hash(name.as_str(), &self.hasher);
-            self.by_name.remove(hash, number);
+            let hash = entry::hash_id(name.as_str(), &self.hasher);
+            self.by_id.remove(hash, number);
         }
         self.by_packet.remove(entry.packet_hash(), number);
-        self.leave_sandbox(number, entry.container());
+        self.remove_from_sandbox(number, entry.container());
         if self.questions.is_empty() {
             // A burst must not leave its tables behind.
-            self.by_name = Index::default();
-            self.by_packet = Index::default();
+            self.by_id = QuestionIndex::default();
+            self.by_packet = QuestionIndex::default();
         }
         Some(entry)
     }
 }
 
-fn push_new(ids: &mut Vec<RequestId>, id: &RequestId) {
+fn push_unique(ids: &mut Vec<RequestId>, id: &RequestId) {
     if !ids.contains(id) {
         ids.push(id.clone());
     }

@@ -17,12 +17,12 @@
 
 mod clock;
 mod fanout;
-mod frame;
+mod event_frames;
 mod hub;
 pub mod ingest;
 pub mod ledger;
 mod serve;
 
-pub use hub::{DecideError, Enforcer, Hub, Options};
+pub use hub::{HubDecideError, DecisionEnforcer, Hub, HubOptions};
 pub use ledger::Claim;
 pub use serve::serve;

@@ -14,21 +14,21 @@ use terok_clearance::{Action, DecisionAction, DisplayText};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::fanout::Pumped;
-use crate::frame::Interface;
-use crate::hub::{DecideError, Enforcer, Hub};
-use crate::ledger::{Asked, Reach, Refusal};
+use crate::fanout::FlushStatus;
+use crate::event_frames::ClearanceInterface;
+use crate::hub::{HubDecideError, DecisionEnforcer, Hub};
+use crate::ledger::{QuestionTriple, RequestedScope, ClaimError};
 
 /// Serves `org.terok.Clearance1` and `org.terok.Clearance2` on `listener` until `stop`.
 ///
 /// It ends within [`varlink::Limits::drain`] of that, whatever its clients do. A panic of a
 /// connection's task or of the enforcer ends it with an error: the program must not go on.
-pub async fn serve<E: Enforcer>(
+pub async fn serve<E: DecisionEnforcer>(
     hub: Arc<Hub<E>>,
     listener: SameUserListener,
     stop: CancellationToken,
 ) -> Result<(), VarlinkServeError> {
-    let service = Arc::new(Clearance {
+    let service = Arc::new(ClearanceService {
         hub: Arc::clone(&hub),
     });
     tokio::select! {
@@ -41,14 +41,14 @@ pub async fn serve<E: Enforcer>(
 }
 
 /// A hub as a varlink service.
-struct Clearance<E> {
+struct ClearanceService<E> {
     hub: Arc<Hub<E>>,
 }
 
 const INTERFACES: &[Description] = &[clearance1::INTERFACE, clearance2::INTERFACE];
 const INTERFACES_A: &[Description] = &[clearance1::INTERFACE_A, clearance2::INTERFACE];
 
-impl<E: Enforcer> VarlinkService for Clearance<E> {
+impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
     fn info(&self) -> ServiceInfo {
         ServiceInfo {
             vendor: "terok",
@@ -71,11 +71,11 @@ impl<E: Enforcer> VarlinkService for Clearance<E> {
         if call.interface() == clearance1::INTERFACE.name {
             match clearance1::Clearance1Method::parse(&call) {
                 Ok(clearance1::Clearance1Method::Subscribe) => {
-                    let interface = Interface::One(self.hub.options().dialect);
-                    self.stream(interface, replies).await
+                    let interface = ClearanceInterface::Clearance1(self.hub.options().dialect);
+                    self.stream_events(interface, replies).await
                 }
                 Ok(clearance1::Clearance1Method::Verdict(verdict)) => {
-                    match self.verdict(verdict, peer).await {
+                    match self.answer_verdict(verdict, peer).await {
                         Ok(applied) => replies.send(&applied).await,
                         Err(error) => replies.send_error(&error).await,
                     }
@@ -85,16 +85,16 @@ impl<E: Enforcer> VarlinkService for Clearance<E> {
         } else {
             match clearance2::Clearance2Method::parse(&call) {
                 Ok(clearance2::Clearance2Method::Subscribe) => {
-                    self.stream(Interface::Two, replies).await
+                    self.stream_events(ClearanceInterface::Clearance2, replies).await
                 }
                 Ok(clearance2::Clearance2Method::Decide(decide)) => {
-                    match self.decide(decide, peer).await {
+                    match self.answer_decide(decide, peer).await {
                         Ok(decided) => replies.send(&decided).await,
                         Err(error) => replies.send_error(&error).await,
                     }
                 }
                 Ok(clearance2::Clearance2Method::List) => {
-                    let frame = self.list().await;
+                    let frame = self.encode_list().await;
                     replies.send_frames(&frame).await
                 }
                 Ok(clearance2::Clearance2Method::History { limit }) => {
@@ -107,14 +107,14 @@ impl<E: Enforcer> VarlinkService for Clearance<E> {
     }
 }
 
-impl<E: Enforcer> Clearance<E> {
+impl<E: DecisionEnforcer> ClearanceService<E> {
     /// Streams what is pending and then what happens, until the client leaves.
     ///
     /// A client that reads slowly is not closed: it costs the hub a cursor, and hears when it
     /// reads again what is pending then.
-    async fn stream(
+    async fn stream_events(
         &self,
-        interface: Interface,
+        interface: ClearanceInterface,
         replies: &mut ReplyWriter<'_>,
     ) -> Result<(), ConnectionClosed> {
         let (writer, mut hang_up) = replies.split();
@@ -124,23 +124,23 @@ impl<E: Enforcer> Clearance<E> {
             .subscribe(interface, writer.clone(), Arc::clone(&wake));
         loop {
             match subscription.pump() {
-                Pumped::Idle => tokio::select! {
+                FlushStatus::Idle => tokio::select! {
                     biased;
                     closed = hang_up.wait() => return Err(closed),
                     () = wake.notified() => {}
                 },
-                Pumped::Blocked => tokio::select! {
+                FlushStatus::Blocked => tokio::select! {
                     biased;
                     closed = hang_up.wait() => return Err(closed),
                     ready = writer.writable() => ready?,
                 },
-                Pumped::More => tokio::task::yield_now().await,
-                Pumped::Gone(error) => return Err(error.into()),
+                FlushStatus::TurnOver => tokio::task::yield_now().await,
+                FlushStatus::Closed(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn verdict(
+    async fn answer_verdict(
         &self,
         verdict: clearance1::VerdictParameters,
         peer: PeerCredentials,
@@ -154,19 +154,19 @@ impl<E: Enforcer> Clearance<E> {
         let Ok(order) = action.parse::<Action>() else {
             return Err(VerdictError::InvalidAction { action });
         };
-        let asked = Asked {
+        let asked = QuestionTriple {
             request: &request_id,
             container: &container,
             dest: &dest,
         };
         // These clients know nothing of scopes: their verdict opens the whole destination.
-        match self.hub.decide(asked, order, Reach::Whole, who(peer)).await {
+        match self.hub.decide(asked, order, RequestedScope::WholeDest, describe_peer(peer)).await {
             Ok(_) => Ok(clearance1::Clearance1VerdictReply { ok: true }),
-            Err(DecideError::Failed(reason)) => Err(VerdictError::ShieldCliFailed {
+            Err(HubDecideError::EnforcementFailed(reason)) => Err(VerdictError::ShieldCliFailed {
                 action,
                 stderr: reason.as_str().to_owned(),
             }),
-            Err(DecideError::Refused(Refusal::NotAsked(mismatch))) => {
+            Err(HubDecideError::Refused(ClaimError::Mismatch(mismatch))) => {
                 Err(VerdictError::VerdictTupleMismatch {
                     expected_container: mismatch.container.as_str().to_owned(),
                     expected_dest: mismatch.dest.as_str().to_owned(),
@@ -174,13 +174,13 @@ impl<E: Enforcer> Clearance<E> {
                     got_dest: dest,
                 })
             }
-            Err(DecideError::Refused(
-                Refusal::Unknown | Refusal::Deciding(_) | Refusal::Decided(_),
+            Err(HubDecideError::Refused(
+                ClaimError::UnknownRequest | ClaimError::BeingDecided(_) | ClaimError::AlreadyDecided(_),
             )) => Err(VerdictError::UnknownRequest { request_id }),
         }
     }
 
-    async fn decide(
+    async fn answer_decide(
         &self,
         decide: DecideParameters,
         peer: PeerCredentials,
@@ -192,7 +192,7 @@ impl<E: Enforcer> Clearance<E> {
             action,
             scope,
         } = decide;
-        let asked = Asked {
+        let asked = QuestionTriple {
             request: request.as_str(),
             container: container.as_str(),
             dest: dest.as_str(),
@@ -201,30 +201,30 @@ impl<E: Enforcer> Clearance<E> {
             DecisionAction::Allow => Action::Allow,
             DecisionAction::Deny => Action::Deny,
             DecisionAction::Dismiss => {
-                return match self.hub.dismiss(asked, who(peer)) {
+                return match self.hub.dismiss(asked, describe_peer(peer)) {
                     Ok(decision) => Ok(clearance2::DecideReply { decision }),
-                    Err(refusal) => Err(refused(request, refusal)),
+                    Err(refusal) => Err(to_decide_error(request, refusal)),
                 };
             }
         };
-        let reach = scope.map_or(Reach::Asked, Reach::Within);
-        match self.hub.decide(asked, action, reach, who(peer)).await {
+        let reach = scope.map_or(RequestedScope::Default, RequestedScope::Explicit);
+        match self.hub.decide(asked, action, reach, describe_peer(peer)).await {
             Ok(decision) => Ok(clearance2::DecideReply { decision }),
-            Err(DecideError::Failed(reason)) => {
+            Err(HubDecideError::EnforcementFailed(reason)) => {
                 Err(Refused2::EnforcementFailed { request, reason })
             }
-            Err(DecideError::Refused(refusal)) => Err(refused(request, refusal)),
+            Err(HubDecideError::Refused(refusal)) => Err(to_decide_error(request, refusal)),
         }
     }
 
     /// Returns the reply to `List`, made piece by piece so that others have their turn.
-    async fn list(&self) -> Vec<u8> {
+    async fn encode_list(&self) -> Vec<u8> {
         /// A turn's worth.
-        const PIECE: usize = 256 << 10;
+        const LIST_CHUNK_BYTES: usize = 256 << 10;
         let mut frame = br#"{"parameters":{"requests":["#.to_vec();
         let mut after = 0;
         loop {
-            let piece = frame.len().saturating_add(PIECE);
+            let piece = frame.len().saturating_add(LIST_CHUNK_BYTES);
             let mut full = false;
             let next = self.hub.walk(after, |question| {
                 let start = frame.len();
@@ -250,13 +250,13 @@ impl<E: Enforcer> Clearance<E> {
     }
 }
 
-fn refused(request: terok_clearance::RequestId, refusal: Refusal) -> Refused2 {
+fn to_decide_error(request: terok_clearance::RequestId, refusal: ClaimError) -> Refused2 {
     match refusal {
-        Refusal::Unknown => Refused2::NoSuchRequest { request },
-        Refusal::Deciding(decision) | Refusal::Decided(decision) => {
+        ClaimError::UnknownRequest => Refused2::NoSuchRequest { request },
+        ClaimError::BeingDecided(decision) | ClaimError::AlreadyDecided(decision) => {
             Refused2::AlreadyDecided { decision }
         }
-        Refusal::NotAsked(mismatch) => Refused2::NotWhatWasAsked {
+        ClaimError::Mismatch(mismatch) => Refused2::NotWhatWasAsked {
             request,
             field: DisplayText::new(mismatch.field),
             asked: mismatch.asked,
@@ -266,7 +266,7 @@ fn refused(request: terok_clearance::RequestId, refusal: Refusal) -> Refused2 {
 }
 
 /// Returns who the peer is, in the words of a decision's record.
-fn who(peer: PeerCredentials) -> DisplayText {
+fn describe_peer(peer: PeerCredentials) -> DisplayText {
     let PeerCredentials { uid, pid, .. } = peer;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     match name.as_deref().map(str::trim_end) {

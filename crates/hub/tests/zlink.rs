@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, StreamExt as _};
-use hub::{Claim, Enforcer, Hub, Options};
+use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use terok_clearance::socket::bind;
@@ -20,8 +20,8 @@ use zlink::{ReplyError, proxy};
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<String>>);
 
-impl Enforcer for Recorder {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Recorder {
+    fn supports_ports(&self) -> bool {
         false
     }
 
@@ -46,7 +46,7 @@ impl Rig {
         let path = directory.path().join("run/hub.sock");
         let listener = bind(&path).unwrap();
         let orders = Arc::new(Recorder::default());
-        let hub = Hub::new(Arc::clone(&orders), Options::default());
+        let hub = Hub::new(Arc::clone(&orders), HubOptions::default());
         for (number, domain) in [(1, Some("api.example.com")), (2, None)] {
             hub.report(SandboxEvent::Blocked(BlockedPacket {
                 container: "0123456789ab".parse().unwrap(),

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hub::{Claim, Enforcer};
+use hub::{Claim, DecisionEnforcer};
 use shield::{OrderError, Shield};
 use terok_clearance::{
     Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Target,
@@ -128,8 +128,8 @@ impl Firewall {
     }
 }
 
-impl Enforcer for Firewall {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Firewall {
+    fn supports_ports(&self) -> bool {
         true
     }
 

@@ -195,9 +195,9 @@ impl Supervisor {
             hub: clearance,
             ingester,
         } = self;
-        let options = hub::Options {
-            sole: true,
-            ..hub::Options::default()
+        let options = hub::HubOptions {
+            single_sandbox: true,
+            ..hub::HubOptions::default()
         };
         let hub = Hub::new(firewall.clone(), options);
         hub.report(SandboxEvent::ContainerStarted {

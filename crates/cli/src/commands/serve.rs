@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use hub::ingest::ingest;
-use hub::{Hub, Options};
+use hub::{Hub, HubOptions};
 use terok_clearance::socket::{RuntimeDir, SameUserListener, SocketBindError, bind};
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use tokio::task::JoinSet;
@@ -81,15 +81,15 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             verdict = %verdict.display(),
             "the hub listens"
         );
-        let options = Options {
+        let options = HubOptions {
             dialect: match args.era {
                 Era::A => Clearance1Dialect::A,
                 Era::B => Clearance1Dialect::B,
                 Era::D => Clearance1Dialect::D,
             },
             // The client of the helper gives up first: it can say why.
-            patience: VerdictClient::LIMIT.saturating_add(Duration::from_secs(1)),
-            ..Options::default()
+            enforce_timeout: VerdictClient::LIMIT.saturating_add(Duration::from_secs(1)),
+            ..HubOptions::default()
         };
         let hub = Hub::new(Keeper(VerdictClient::new(verdict)), options);
         let stop = CancellationToken::new();

@@ -143,15 +143,15 @@ fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
 
 #[test]
 fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
-    use hub::{Claim, Enforcer, Hub, Options};
+    use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
     use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
     use terok_clearance::{BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol};
 
     /// Answers are not what this is about.
     struct Never;
 
-    impl Enforcer for Never {
-        fn narrow(&self) -> bool {
+    impl DecisionEnforcer for Never {
+        fn supports_ports(&self) -> bool {
             true
         }
 
@@ -178,7 +178,7 @@ fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
                     let listener =
                         socket::bind(&place.sandbox_sockets(&container, SocketLayout::D).hub)
                             .unwrap();
-                    let hub = Hub::new(Never, Options::default());
+                    let hub = Hub::new(Never, HubOptions::default());
                     let stop = tokio_util::sync::CancellationToken::new();
                     serving.spawn(hub::serve(hub.clone(), listener, stop));
                     (container, hub)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hub::{Claim, Enforcer, Hub, Options};
+use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::{
     Action, BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol, SandboxEvent,
@@ -54,8 +54,8 @@ type Orders = Arc<Mutex<Vec<(String, Action)>>>;
 
 struct Keeper(Orders);
 
-impl Enforcer for Keeper {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Keeper {
+    fn supports_ports(&self) -> bool {
         true
     }
 
@@ -89,7 +89,7 @@ impl Crowd {
                 let socket = place
                     .sandbox_sockets(&container(sandbox), SocketLayout::D)
                     .hub;
-                let hub = Hub::new(Keeper(Arc::clone(&theirs)), Options::default());
+                let hub = Hub::new(Keeper(Arc::clone(&theirs)), HubOptions::default());
                 let listener = socket::bind(&socket).unwrap();
                 let served = hub::serve(Arc::clone(&hub), listener, halt.clone());
                 tasks.spawn(async move { served.await.unwrap() });

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 
-use hub::{Claim, Enforcer, Hub, Options};
+use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::{BlockedPacket, EnforcementOutcome, Process, Protocol, SandboxEvent};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +18,8 @@ use crate::window::Window;
 #[derive(Debug)]
 struct Narrow;
 
-impl Enforcer for Narrow {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Narrow {
+    fn supports_ports(&self) -> bool {
         true
     }
 
@@ -91,7 +91,7 @@ fn a_live_hubs_questions_look_as_in_the_readme() {
                 .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
                 .hub;
             let listener = socket::bind(&path).unwrap();
-            let hub = Hub::new(Narrow, Options::default());
+            let hub = Hub::new(Narrow, HubOptions::default());
             for number in 1..=12 {
                 hub.report(blocked(number, "registry.npmjs.org", "203.0.113.7"));
             }

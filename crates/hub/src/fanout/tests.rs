@@ -13,16 +13,16 @@ use super::*;
 
 /// A socket with a buffer of a certain size.
 #[derive(Debug, Clone)]
-struct Pipe(Rc<RefCell<Buffer>>);
+struct MemorySocket(Rc<RefCell<MemorySocketBuffer>>);
 
 #[derive(Debug)]
-struct Buffer {
+struct MemorySocketBuffer {
     bytes: Vec<u8>,
     room: usize,
     broken: bool,
 }
 
-impl Sink for Pipe {
+impl FrameSink for MemorySocket {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut buffer = self.0.borrow_mut();
         if buffer.broken {
@@ -39,22 +39,22 @@ impl Sink for Pipe {
 }
 
 /// A subscriber's end: its socket, and what it has read.
-struct Reader {
-    pipe: Pipe,
-    id: Id,
+struct TestSubscriber {
+    pipe: MemorySocket,
+    id: SubscriberId,
     read: Vec<u8>,
 }
 
-impl Reader {
-    fn new(rig: &mut Rig, interface: Interface, room: usize) -> Self {
-        let buffer = Buffer {
+impl TestSubscriber {
+    fn new(rig: &mut FanoutHarness, interface: ClearanceInterface, room: usize) -> Self {
+        let buffer = MemorySocketBuffer {
             bytes: Vec::new(),
             room,
             broken: false,
         };
-        let pipe = Pipe(Rc::new(RefCell::new(buffer)));
+        let pipe = MemorySocket(Rc::new(RefCell::new(buffer)));
         let wake = Arc::new(Notify::new());
-        let Rig { ledger, fanout, .. } = rig;
+        let FanoutHarness { ledger, fanout, .. } = rig;
         let id = fanout.subscribe(interface, pipe.clone(), wake, ledger);
         Self {
             pipe,
@@ -69,25 +69,25 @@ impl Reader {
     }
 
     /// Reads until nothing more comes.
-    fn catch_up(&mut self, rig: &mut Rig) {
+    fn catch_up(&mut self, rig: &mut FanoutHarness) {
         loop {
             self.read();
-            match rig.fanout.pump(self.id, &rig.ledger) {
-                Pumped::Idle if self.pipe.0.borrow().bytes.is_empty() => return,
-                Pumped::Idle | Pumped::Blocked | Pumped::More => {}
-                Pumped::Gone(error) => panic!("{error}"),
+            match rig.fanout.flush_to(self.id, &rig.ledger) {
+                FlushStatus::Idle if self.pipe.0.borrow().bytes.is_empty() => return,
+                FlushStatus::Idle | FlushStatus::Blocked | FlushStatus::TurnOver => {}
+                FlushStatus::Closed(error) => panic!("{error}"),
             }
         }
     }
 
     fn frames<T: serde::de::DeserializeOwned>(&self) -> Vec<T> {
         #[derive(serde::Deserialize)]
-        struct Reply<T> {
+        struct StreamReply<T> {
             parameters: T,
             continues: bool,
         }
         let frame = |frame: &[u8]| {
-            let reply: Reply<T> = serde_json::from_slice(frame)
+            let reply: StreamReply<T> = serde_json::from_slice(frame)
                 .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(frame)));
             assert!(reply.continues);
             reply.parameters
@@ -97,16 +97,16 @@ impl Reader {
         frames.filter(|f| !f.is_empty()).map(frame).collect()
     }
 
-    fn ones(&self) -> Vec<clearance1::ClearanceEvent> {
+    fn clearance1_events(&self) -> Vec<clearance1::ClearanceEvent> {
         #[derive(serde::Deserialize)]
-        struct Parameters {
+        struct Clearance1StreamParameters {
             event: clearance1::ClearanceEvent,
         }
-        let events = self.frames::<Parameters>().into_iter();
+        let events = self.frames::<Clearance1StreamParameters>().into_iter();
         events.map(|p| p.event).collect()
     }
 
-    fn twos(&self) -> Vec<(u64, clearance2::Event)> {
+    fn clearance2_events(&self) -> Vec<(u64, clearance2::Event)> {
         let events = self
             .frames::<clearance2::Clearance2SubscribeReply>()
             .into_iter();
@@ -116,11 +116,11 @@ impl Reader {
     }
 
     /// Returns what a Clearance2 client believes to be pending, with the counts.
-    fn believes(&self) -> BTreeMap<String, u64> {
+    fn believed_pending(&self) -> BTreeMap<String, u64> {
         let mut pending = BTreeMap::new();
         let mut unconfirmed = BTreeMap::new();
         let mut seq = 0;
-        for (number, event) in self.twos() {
+        for (number, event) in self.clearance2_events() {
             assert!(number >= seq, "{number} after {seq}");
             seq = number;
             match event {
@@ -155,17 +155,17 @@ impl Reader {
     }
 }
 
-struct Rig {
+struct FanoutHarness {
     ledger: Ledger,
-    fanout: Fanout<Pipe>,
+    fanout: EventFanout<MemorySocket>,
     packets: u64,
 }
 
-impl Rig {
+impl FanoutHarness {
     fn new(backlog: usize) -> Self {
         Self {
             ledger: Ledger::new(10_000, true),
-            fanout: Fanout::new(Clearance1Dialect::D, backlog),
+            fanout: EventFanout::new(Clearance1Dialect::D, backlog),
             packets: 0,
         }
     }
@@ -185,10 +185,10 @@ impl Rig {
         };
         let recorded = self.ledger.record(blocked, 1);
         let question = self.ledger.question(recorded.number).unwrap();
-        let news = if recorded.new {
-            News::Pending(question)
+        let news = if recorded.is_new {
+            HubEvent::Pending(question)
         } else {
-            News::Repeated(question)
+            HubEvent::Repeated(question)
         };
         self.fanout.publish(&self.ledger, &news);
         self.fanout.flush(&self.ledger);
@@ -202,20 +202,20 @@ impl Rig {
             .find(|(_, question)| question.port() == port)
             .map(|(_, question)| question.id().to_string());
         let Some(request) = request else { return };
-        let asked = crate::ledger::Asked {
+        let asked = crate::ledger::QuestionTriple {
             request: &request,
             container: "c",
             dest: "192.0.2.1",
         };
         let answered = self.ledger.dismiss(asked, "me".into(), 1).unwrap();
-        let news = News::Decided(&answered);
+        let news = HubEvent::Decided(&answered);
         self.fanout.publish(&self.ledger, &news);
         self.fanout.flush(&self.ledger);
     }
 
     fn clear(&mut self) {
-        for void in self.ledger.clear_all() {
-            let news = News::Withdrawn(void.question(), "exited");
+        for void in self.ledger.withdraw_all() {
+            let news = HubEvent::Withdrawn(void.question(), "exited");
             self.fanout.publish(&self.ledger, &news);
         }
         self.fanout.flush(&self.ledger);
@@ -227,23 +227,23 @@ impl Rig {
     }
 }
 
-const ONE: Interface = Interface::One(Clearance1Dialect::D);
-const TWO: Interface = Interface::Two;
+const CLEARANCE1: ClearanceInterface = ClearanceInterface::Clearance1(Clearance1Dialect::D);
+const CLEARANCE2: ClearanceInterface = ClearanceInterface::Clearance2;
 /// A socket that takes everything.
-const WIDE: usize = usize::MAX;
+const UNLIMITED: usize = usize::MAX;
 
 #[test]
 fn whoever_comes_late_is_told_what_is_pending() {
-    let mut rig = Rig::new(BACKLOG);
+    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
     rig.block(1);
     rig.block(2);
     rig.dismiss(1);
-    let mut two = Reader::new(&mut rig, TWO, WIDE);
-    let mut one = Reader::new(&mut rig, ONE, WIDE);
+    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
+    let mut one = TestSubscriber::new(&mut rig, CLEARANCE1, UNLIMITED);
     rig.block(3);
     two.catch_up(&mut rig);
     one.catch_up(&mut rig);
-    let kinds: Vec<_> = two.twos().into_iter().map(|(_, e)| e).collect();
+    let kinds: Vec<_> = two.clearance2_events().into_iter().map(|(_, e)| e).collect();
     assert!(matches!(
         &kinds[..],
         [
@@ -252,14 +252,14 @@ fn whoever_comes_late_is_told_what_is_pending() {
             clearance2::Event::Pending(b),
         ] if a.port == 2 && b.port == 3
     ));
-    let ports: Vec<_> = one.ones().iter().map(|event| event.port).collect();
+    let ports: Vec<_> = one.clearance1_events().iter().map(|event| event.port).collect();
     assert_eq!(ports, [2, 3]);
 }
 
 #[test]
 fn whoever_keeps_up_leaves_nothing_in_the_log() {
-    let mut rig = Rig::new(BACKLOG);
-    let mut two = Reader::new(&mut rig, TWO, WIDE);
+    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
     two.catch_up(&mut rig);
     for n in 0..5_000 {
         rig.block(n);
@@ -271,14 +271,14 @@ fn whoever_keeps_up_leaves_nothing_in_the_log() {
 
 #[test]
 fn without_subscribers_nothing_is_written() {
-    let mut rig = Rig::new(BACKLOG);
-    let mut two = Reader::new(&mut rig, TWO, 10);
+    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, 10);
     rig.block(1);
     rig.fanout.unsubscribe(two.id);
     rig.block(2);
     assert_eq!((rig.fanout.len(), rig.fanout.two.log.bytes()), (0, 0));
     two.read();
-    let mut again = Reader::new(&mut rig, TWO, WIDE);
+    let mut again = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
     again.catch_up(&mut rig);
     assert_eq!(again.believes().len(), 2);
 }
@@ -286,10 +286,10 @@ fn without_subscribers_nothing_is_written() {
 #[test]
 fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
     let backlog = 256 << 10;
-    for interface in [ONE, TWO] {
-        let mut rig = Rig::new(backlog);
-        let mut stuck = Reader::new(&mut rig, interface, 10_000);
-        let mut quick = Reader::new(&mut rig, TWO, WIDE);
+    for interface in [CLEARANCE1, CLEARANCE2] {
+        let mut rig = FanoutHarness::new(backlog);
+        let mut stuck = TestSubscriber::new(&mut rig, interface, 10_000);
+        let mut quick = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
         stuck.catch_up(&mut rig);
         quick.catch_up(&mut rig);
         for n in 0..9_000 {
@@ -303,7 +303,7 @@ fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
         quick.read();
         assert_eq!(quick.believes(), rig.pending(), "the other noticed nothing");
         stuck.catch_up(&mut rig);
-        if interface == TWO {
+        if interface == CLEARANCE2 {
             assert_eq!(stuck.believes(), rig.pending());
             let lost =
                 |(_, e): &(u64, clearance2::Event)| matches!(e, clearance2::Event::Lost { .. });
@@ -313,7 +313,7 @@ fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
             );
         } else {
             let mut ids: Vec<_> = stuck
-                .ones()
+                .clearance1_events()
                 .iter()
                 .map(|e| e.request_id.to_string())
                 .collect();
@@ -334,8 +334,8 @@ fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
 
 #[test]
 fn a_broken_socket_is_found_when_it_is_written_to() {
-    let mut rig = Rig::new(BACKLOG);
-    let mut reader = Reader::new(&mut rig, ONE, WIDE);
+    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut reader = TestSubscriber::new(&mut rig, CLEARANCE1, UNLIMITED);
     reader.catch_up(&mut rig);
     reader.pipe.0.borrow_mut().broken = true;
     rig.block(1);
@@ -347,16 +347,16 @@ fn a_broken_socket_is_found_when_it_is_written_to() {
 
 #[test]
 fn a_repeat_bears_the_readers_id_on_the_older_interface() {
-    let mut rig = Rig::new(BACKLOG);
-    let mut one = Reader::new(&mut rig, ONE, WIDE);
-    let mut two = Reader::new(&mut rig, TWO, WIDE);
+    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut one = TestSubscriber::new(&mut rig, CLEARANCE1, UNLIMITED);
+    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
     for _ in 0..2 {
         rig.block(7);
         one.catch_up(&mut rig);
         two.catch_up(&mut rig);
     }
     let ids: Vec<_> = one
-        .ones()
+        .clearance1_events()
         .iter()
         .map(|e| e.request_id.to_string())
         .collect();
@@ -365,27 +365,27 @@ fn a_repeat_bears_the_readers_id_on_the_older_interface() {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum FanoutStep {
     Block(u16),
     Burst(u16, u16),
     Dismiss(u16),
     Clear,
     Read(usize),
-    Pump(usize),
+    Flush(usize),
     Join(bool, usize),
     Leave(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = FanoutStep> {
     prop_oneof![
-        8 => (0..400_u16).prop_map(Step::Block),
-        3 => (0..400_u16, 1..300_u16).prop_map(|(from, len)| Step::Burst(from, len)),
-        4 => (0..400_u16).prop_map(Step::Dismiss),
-        1 => Just(Step::Clear),
-        4 => (0..4_usize).prop_map(Step::Read),
-        4 => (0..4_usize).prop_map(Step::Pump),
-        1 => (any::<bool>(), 1..40_000_usize).prop_map(|(two, room)| Step::Join(two, room)),
-        1 => (0..4_usize).prop_map(Step::Leave),
+        8 => (0..400_u16).prop_map(FanoutStep::Block),
+        3 => (0..400_u16, 1..300_u16).prop_map(|(from, len)| FanoutStep::Burst(from, len)),
+        4 => (0..400_u16).prop_map(FanoutStep::Dismiss),
+        1 => Just(FanoutStep::Clear),
+        4 => (0..4_usize).prop_map(FanoutStep::Read),
+        4 => (0..4_usize).prop_map(FanoutStep::Flush),
+        1 => (any::<bool>(), 1..40_000_usize).prop_map(|(two, room)| FanoutStep::Join(two, room)),
+        1 => (0..4_usize).prop_map(FanoutStep::Leave),
     ]
 }
 
@@ -396,33 +396,33 @@ proptest! {
         steps in prop::collection::vec(step(), 1..80),
     ) {
         // So small that everybody is moved on again and again.
-        let mut rig = Rig::new(PIECE);
-        let mut readers: Vec<(Reader, bool)> = Vec::new();
+        let mut rig = FanoutHarness::new(SNAPSHOT_CHUNK_BYTES);
+        let mut readers: Vec<(TestSubscriber, bool)> = Vec::new();
         for (two, room) in [(true, 20_000), (false, 20_000), (true, 1)] {
-            let interface = if two { TWO } else { ONE };
-            readers.push((Reader::new(&mut rig, interface, room), two));
+            let interface = if two { CLEARANCE2 } else { CLEARANCE1 };
+            readers.push((TestSubscriber::new(&mut rig, interface, room), two));
         }
         for step in steps {
             match step {
-                Step::Block(n) => rig.block(n),
-                Step::Burst(from, len) => (from..from + len).for_each(|n| rig.block(n)),
-                Step::Dismiss(n) => rig.dismiss(n),
-                Step::Clear => rig.clear(),
-                Step::Read(which) => {
+                FanoutStep::Block(n) => rig.block(n),
+                FanoutStep::Burst(from, len) => (from..from + len).for_each(|n| rig.block(n)),
+                FanoutStep::Dismiss(n) => rig.dismiss(n),
+                FanoutStep::Clear => rig.clear(),
+                FanoutStep::Read(which) => {
                     if let Some((reader, _)) = readers.get_mut(which) {
                         reader.read();
                     }
                 }
-                Step::Pump(which) => {
+                FanoutStep::Flush(which) => {
                     if let Some((reader, _)) = readers.get_mut(which) {
-                        drop(rig.fanout.pump(reader.id, &rig.ledger));
+                        drop(rig.fanout.flush_to(reader.id, &rig.ledger));
                     }
                 }
-                Step::Join(two, room) => {
-                    let interface = if two { TWO } else { ONE };
-                    readers.push((Reader::new(&mut rig, interface, room), two));
+                FanoutStep::Join(two, room) => {
+                    let interface = if two { CLEARANCE2 } else { CLEARANCE1 };
+                    readers.push((TestSubscriber::new(&mut rig, interface, room), two));
                 }
-                Step::Leave(which) => {
+                FanoutStep::Leave(which) => {
                     if which < readers.len() {
                         let (reader, _) = readers.remove(which);
                         rig.fanout.unsubscribe(reader.id);
@@ -443,6 +443,6 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(rig.fanout.one.log.bytes() + rig.fanout.two.log.bytes(), 0);
+        prop_assert_eq!(rig.fanout.clearance1.log.stored_bytes() + rig.fanout.clearance2.log.stored_bytes(), 0);
     }
 }

@@ -8,11 +8,11 @@ use terok_clearance::{
     Scope,
 };
 
-use super::entry::Question;
+use super::entry::LedgerQuestion;
 
 /// The question that an answer names, as it came over the wire.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct QuestionTriple<'a> {
     /// The question's id, or another that the reader gave for it.
     pub request: &'a str,
     /// The sandbox that the answer is for; the question's own, or the answer is refused.
@@ -23,13 +23,13 @@ pub struct Asked<'a> {
 
 /// How far an answer is to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
+pub enum RequestedScope {
     /// As far as the question's own scope.
-    Asked,
+    Default,
     /// No further than this, which is no further than the question's own scope.
-    Within(Scope),
+    Explicit(Scope),
     /// The whole destination, every port and protocol: what a verdict of Clearance1 always meant.
-    Whole,
+    WholeDest,
 }
 
 /// The right to carry out one answer, once.
@@ -100,22 +100,22 @@ impl Claim {
 /// question, which was pending all the while.
 #[derive(Debug)]
 #[must_use = "dropping it frees the question"]
-pub struct Receipt {
+pub struct ClaimReceipt {
     pub(super) number: u64,
     pub(super) decision: Box<Decision>,
     /// The id that the answer named.
-    pub(super) named: RequestId,
+    pub(super) answered_id: RequestId,
     /// Held so that the question sees itself claimed.
     pub(super) _held: Arc<()>,
 }
 
-impl Receipt {
+impl ClaimReceipt {
     /// Returns the number of the question.
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    pub(super) fn decision(&self, outcome: &EnforcementOutcome, now: u64) -> Decision {
+    pub(super) fn to_decision(&self, outcome: &EnforcementOutcome, now: u64) -> Decision {
         let (ok, reason) = match outcome {
             EnforcementOutcome::Applied => (true, None),
             EnforcementOutcome::Failed(reason) => (false, Some(reason.clone())),
@@ -131,24 +131,24 @@ impl Receipt {
 
 /// Why an answer is refused. The question, if there is one, stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ClaimError {
     /// No such question is pending, and none was decided lately.
     #[error("no such question is pending")]
-    Unknown,
+    UnknownRequest,
     /// Somebody else's answer is being carried out.
     #[error("{} is deciding it", .0.by)]
-    Deciding(Box<Decision>),
+    BeingDecided(Box<Decision>),
     /// Somebody else was first.
     #[error("{} decided it", .0.by)]
-    Decided(Box<Decision>),
+    AlreadyDecided(Box<Decision>),
     /// The answer is about something that was not asked.
     #[error("the {} asked about is {}, not {}", .0.field, .0.asked, .0.got)]
-    NotAsked(Box<Mismatch>),
+    Mismatch(Box<ClaimMismatch>),
 }
 
 /// Where an answer differs from its question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch {
+pub struct ClaimMismatch {
     /// The question's id.
     pub request: RequestId,
     /// The sandbox it is about.
@@ -158,29 +158,29 @@ pub struct Mismatch {
     /// What differs: `container`, `dest`, `scope.dest`, `scope.port`, `scope.protocol`.
     pub field: &'static str,
     /// What the question says there.
-    pub asked: DisplayText,
+    pub expected: DisplayText,
     /// What the answer says there.
     pub got: DisplayText,
 }
 
 /// Checks that `asked` is about the sandbox and the destination of `question`.
-pub(super) fn check_asked(question: &Question<'_>, asked: Asked<'_>) -> Result<(), Refusal> {
+pub(super) fn check_triple(question: &LedgerQuestion<'_>, asked: QuestionTriple<'_>) -> Result<(), ClaimError> {
     let (container, dest) = (question.container().as_str(), question.dest().as_str());
     if container != asked.container {
-        Err(not_asked(question, "container", container, asked.container))
+        Err(mismatch_error(question, "container", container, asked.container))
     } else if dest != asked.dest {
-        Err(not_asked(question, "dest", dest, asked.dest))
+        Err(mismatch_error(question, "dest", dest, asked.dest))
     } else {
         Ok(())
     }
 }
 
 /// Returns the scope of an answer with this reach, if it is no wider than the question.
-pub(super) fn scope(question: &Question<'_>, reach: Reach) -> Result<Scope, Refusal> {
+pub(super) fn resolve_scope(question: &LedgerQuestion<'_>, reach: RequestedScope) -> Result<Scope, ClaimError> {
     match reach {
-        Reach::Asked => Ok(question.scope()),
-        Reach::Whole => Ok(Scope::whole_dest(question.dest().clone())),
-        Reach::Within(scope) => check_scope(question, &question.scope(), &scope).map(|()| scope),
+        RequestedScope::Default => Ok(question.default_scope()),
+        RequestedScope::WholeDest => Ok(Scope::whole_dest(question.dest().clone())),
+        RequestedScope::Explicit(scope) => check_scope(question, &question.default_scope(), &scope).map(|()| scope),
     }
 }
 
@@ -188,10 +188,10 @@ pub(super) fn scope(question: &Question<'_>, reach: Reach) -> Result<Scope, Refu
 ///
 /// A port and a protocol are the question's own, or absent where `own` has none. How long a rule
 /// is kept is no part of what a packet asks, so it is the answer's to say.
-fn check_scope(question: &Question<'_>, own: &Scope, scope: &Scope) -> Result<(), Refusal> {
+fn check_scope(question: &LedgerQuestion<'_>, own: &Scope, scope: &Scope) -> Result<(), ClaimError> {
     if scope.dest != own.dest {
         let (asked, got) = (own.dest.as_str(), scope.dest.as_str());
-        return Err(not_asked(question, "scope.dest", asked, got));
+        return Err(mismatch_error(question, "scope.dest", asked, got));
     }
     let shown = |port: Option<u16>| port.map_or_else(|| "every".to_owned(), |p| p.to_string());
     let reaches_port = match scope.port {
@@ -201,7 +201,7 @@ fn check_scope(question: &Question<'_>, own: &Scope, scope: &Scope) -> Result<()
     if !reaches_port {
         let asked = own.port.or_else(|| Some(question.port()));
         let (asked, got) = (shown(asked), shown(scope.port));
-        return Err(not_asked(question, "scope.port", &asked, &got));
+        return Err(mismatch_error(question, "scope.port", &asked, &got));
     }
     let shown = |p: Option<Protocol>| p.map_or_else(|| "every".to_owned(), |p| p.to_string());
     let reaches_protocol = match scope.protocol {
@@ -211,18 +211,18 @@ fn check_scope(question: &Question<'_>, own: &Scope, scope: &Scope) -> Result<()
     if !reaches_protocol {
         let asked = own.protocol.or_else(|| Some(question.protocol()));
         let (asked, got) = (shown(asked), shown(scope.protocol));
-        return Err(not_asked(question, "scope.protocol", &asked, &got));
+        return Err(mismatch_error(question, "scope.protocol", &asked, &got));
     }
     Ok(())
 }
 
-fn not_asked(question: &Question<'_>, field: &'static str, asked: &str, got: &str) -> Refusal {
-    Refusal::NotAsked(Box::new(Mismatch {
+fn mismatch_error(question: &LedgerQuestion<'_>, field: &'static str, asked: &str, got: &str) -> ClaimError {
+    ClaimError::Mismatch(Box::new(ClaimMismatch {
         request: question.id().clone(),
         container: question.container().clone(),
         dest: question.dest().clone(),
         field,
-        asked: DisplayText::new(asked),
+        expected: DisplayText::new(asked),
         got: DisplayText::new(got),
     }))
 }

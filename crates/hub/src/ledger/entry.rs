@@ -11,46 +11,46 @@ use terok_clearance::{
     RequestId, Scope,
 };
 
-use super::claim::{Claim, Receipt};
+use super::claim::{Claim, ClaimReceipt};
 
 /// How many ids of repeated packets a question still answers to, besides its first.
-const ALIASES: usize = 8;
+const MAX_ALIASES: usize = 8;
 
 /// What a dossier's entry takes besides its texts.
-const ENTRY_OVERHEAD: usize = 64;
+const DOSSIER_ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// A question with its bookkeeping.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct LedgerEntry {
     blocked: BlockedPacket,
     /// The ids of the newest repeats, oldest first.
-    aliases: Aliases,
+    aliases: BoxedAliases,
     first_seen: u64,
     last_seen: u64,
     count: u64,
-    claim: Option<Box<InFlight>>,
+    in_flight: Option<Box<InFlightDecision>>,
     /// The bytes of its dossier, 0 where it shares its sandbox's.
-    dossier_text: usize,
+    dossier_bytes: usize,
     /// The bytes of all its texts, as [`Entry::weigh`] found them.
-    text: usize,
+    text_bytes: usize,
     /// Its packets' [`packet_hash`].
-    packet: u32,
+    packet_hash: u32,
 }
 
 /// Boxed, for most questions are never repeated.
-type Aliases = Option<Box<Ids>>;
+type BoxedAliases = Option<Box<AliasIds>>;
 
 #[derive(Debug, Default)]
-struct Ids(VecDeque<RequestId>);
+struct AliasIds(VecDeque<RequestId>);
 
 /// An answer that is being carried out, as long as its receipt lives.
 #[derive(Debug)]
-struct InFlight {
+struct InFlightDecision {
     decision: Decision,
-    held: Weak<()>,
+    receipt_alive: Weak<()>,
 }
 
-impl Entry {
+impl LedgerEntry {
     pub(super) fn new(blocked: BlockedPacket, packet: u32, now: u64) -> Self {
         Self {
             blocked,
@@ -58,26 +58,26 @@ impl Entry {
             first_seen: now,
             last_seen: now,
             count: 1,
-            claim: None,
-            dossier_text: 0,
-            text: 0,
-            packet,
+            in_flight: None,
+            dossier_bytes: 0,
+            text_bytes: 0,
+            packet_hash: packet,
         }
     }
 
     /// Gives it an id that no other question has; the reader's becomes an alias.
-    pub(super) fn rename(&mut self, number: u64) {
+    pub(super) fn assign_unique_id(&mut self, number: u64) {
         let own = format!("{}.{number}", self.blocked.request);
         // Only an id at its length limit has no room for the number; it stays ambiguous, and the
         // sandbox and the destination tell it apart.
         if let Ok(own) = own.parse() {
             let given = std::mem::replace(&mut self.blocked.request, own);
-            self.aliases = Some(Box::new(Ids(VecDeque::from([given]))));
+            self.aliases = Some(Box::new(AliasIds(VecDeque::from([given]))));
         }
     }
 
     /// Notes one more packet. Returns the name that this adds, and the one that it drops.
-    pub(super) fn repeat(
+    pub(super) fn record_repeat(
         &mut self,
         blocked: BlockedPacket,
         now: u64,
@@ -90,11 +90,11 @@ impl Entry {
         if !blocked.dossier.is_empty() && blocked.dossier != self.blocked.dossier {
             self.blocked.dossier = blocked.dossier;
         }
-        if self.is_named(blocked.request.as_str()) {
+        if self.has_id(blocked.request.as_str()) {
             return (None, None);
         }
-        let Ids(aliases) = &mut **self.aliases.get_or_insert_default();
-        let forgotten = if aliases.len() < ALIASES {
+        let AliasIds(aliases) = &mut **self.aliases.get_or_insert_default();
+        let forgotten = if aliases.len() < MAX_ALIASES {
             None
         } else {
             aliases.pop_front()
@@ -104,7 +104,7 @@ impl Entry {
     }
 
     /// Says whether it is about packets like this one.
-    pub(super) fn is_of(&self, blocked: &BlockedPacket) -> bool {
+    pub(super) fn matches_packet(&self, blocked: &BlockedPacket) -> bool {
         let own = &self.blocked;
         own.container == blocked.container
             && own.domain == blocked.domain
@@ -113,20 +113,20 @@ impl Entry {
     }
 
     pub(super) const fn packet_hash(&self) -> u32 {
-        self.packet
+        self.packet_hash
     }
 
-    pub(super) fn is_named(&self, name: &str) -> bool {
-        self.names().any(|own| own.as_str() == name)
+    pub(super) fn has_id(&self, name: &str) -> bool {
+        self.ids().any(|own| own.as_str() == name)
     }
 
     /// Returns every id it answers to.
-    pub(super) fn names(&self) -> impl Iterator<Item = &RequestId> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = &RequestId> {
         let aliases = self.aliases.iter().flat_map(|ids| &ids.0);
         std::iter::once(&self.blocked.request).chain(aliases)
     }
 
-    pub(super) fn fits(&self, container: &str, dest: &str) -> bool {
+    pub(super) fn is_about(&self, container: &str, dest: &str) -> bool {
         self.blocked.container.as_str() == container && self.blocked.dest().as_str() == dest
     }
 
@@ -147,24 +147,24 @@ impl Entry {
         }
         if own == shared {
             own.clone_from(shared);
-            self.dossier_text = 0;
+            self.dossier_bytes = 0;
         } else {
             shared.clone_from(own);
             let bytes = |(key, value): (&DisplayText, &DisplayText)| {
                 let texts = key.as_str().len().saturating_add(value.as_str().len());
-                texts.saturating_add(ENTRY_OVERHEAD)
+                texts.saturating_add(DOSSIER_ENTRY_OVERHEAD_BYTES)
             };
-            self.dossier_text = own.iter().map(bytes).fold(0, usize::saturating_add);
+            self.dossier_bytes = own.iter().map(bytes).fold(0, usize::saturating_add);
         }
     }
 
     /// Returns the bytes that its texts take, but for those that it shares.
-    pub(super) const fn text(&self) -> usize {
-        self.text
+    pub(super) const fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// Finds out anew what [`Entry::text`] returns; after each change of its texts.
-    pub(super) fn weigh(&mut self) {
+    pub(super) fn recompute_text_bytes(&mut self) {
         let process = self.blocked.process.as_ref().map_or(0, |process| {
             let arguments = process
                 .command
@@ -172,8 +172,8 @@ impl Entry {
                 .map(|argument| argument.as_str().len());
             arguments.fold(process.name.as_str().len(), usize::saturating_add)
         });
-        self.text = self
-            .names()
+        self.text_bytes = self
+            .ids()
             .map(|name| name.as_str().len())
             .chain(
                 self.blocked
@@ -184,14 +184,14 @@ impl Entry {
             .chain([
                 self.blocked.address.as_str().len(),
                 process,
-                self.dossier_text,
+                self.dossier_bytes,
             ])
             .fold(0, usize::saturating_add);
     }
 
     /// Returns the answer that is being carried out, as far as it is known.
-    pub(super) fn in_flight(&self) -> Option<Decision> {
-        let claim = self.claim.as_ref()?;
+    pub(super) fn in_flight_decision(&self) -> Option<Decision> {
+        let claim = self.in_flight.as_ref()?;
         claim.held.upgrade().map(|_| claim.decision.clone())
     }
 
@@ -203,7 +203,7 @@ impl Entry {
         scope: Scope,
         by: DisplayText,
         now: u64,
-    ) -> (Claim, Receipt) {
+    ) -> (Claim, ClaimReceipt) {
         let decision = Decision {
             request: self.blocked.request.clone(),
             container: self.blocked.container.clone(),
@@ -216,9 +216,9 @@ impl Entry {
             reason: Some(DisplayText::new("being carried out")),
         };
         let held = Arc::new(());
-        self.claim = Some(Box::new(InFlight {
+        self.in_flight = Some(Box::new(InFlightDecision {
             decision: decision.clone(),
-            held: Arc::downgrade(&held),
+            receipt_alive: Arc::downgrade(&held),
         }));
         let claim = Claim {
             request: decision.request.clone(),
@@ -228,26 +228,26 @@ impl Entry {
             action,
             scope,
         };
-        let named = self.names().find(|name| name.as_str() == named);
-        let receipt = Receipt {
+        let named = self.ids().find(|name| name.as_str() == named);
+        let receipt = ClaimReceipt {
             number,
-            named: named.unwrap_or(&decision.request).clone(),
+            answered_id: named.unwrap_or(&decision.request).clone(),
             decision: Box::new(decision),
             _held: held,
         };
         (claim, receipt)
     }
 
-    pub(super) const fn question(&self, narrow: bool) -> Question<'_> {
-        Question {
+    pub(super) const fn question(&self, narrow: bool) -> LedgerQuestion<'_> {
+        LedgerQuestion {
             entry: self,
-            narrow,
+            supports_ports: narrow,
         }
     }
 }
 
 /// Hashes what makes two packets the same question, with a key that no sandbox knows.
-pub(super) fn packet_hash(blocked: &BlockedPacket, hasher: &RandomState) -> u32 {
+pub(super) fn hash_packet(blocked: &BlockedPacket, hasher: &RandomState) -> u32 {
     let BlockedPacket {
         container,
         address,
@@ -263,40 +263,40 @@ pub(super) fn packet_hash(blocked: &BlockedPacket, hasher: &RandomState) -> u32 
     hash.write_u64(
         (u64::from(*port) << 40)
             | (u64::from(protocol.0) << 32)
-            | (length(container) << 20)
-            | (length(address) << 10)
-            | length(domain),
+            | (masked_length(container) << 20)
+            | (masked_length(address) << 10)
+            | masked_length(domain),
     );
     hash.write(container.as_bytes());
     hash.write(address.as_bytes());
     hash.write(domain.as_bytes());
-    upper(hash.finish())
+    upper_half(hash.finish())
 }
 
 /// Hashes an id, with a key that nobody knows.
-pub(super) fn name_hash(name: &str, hasher: &RandomState) -> u32 {
+pub(super) fn hash_id(name: &str, hasher: &RandomState) -> u32 {
     let mut hash = hasher.build_hasher();
     hash.write(name.as_bytes());
-    upper(hash.finish())
+    upper_half(hash.finish())
 }
 
 /// Returns a text's length, which is less than 1024 for each that is hashed.
-fn length(text: &str) -> u64 {
+fn masked_length(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX) & 0x3ff
 }
 
-fn upper(hash: u64) -> u32 {
+fn upper_half(hash: u64) -> u32 {
     u32::try_from(hash >> 32).unwrap_or(u32::MAX)
 }
 
 /// A look at a pending question.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
-    entry: &'a Entry,
-    narrow: bool,
+pub struct LedgerQuestion<'a> {
+    entry: &'a LedgerEntry,
+    supports_ports: bool,
 }
 
-impl<'a> Question<'a> {
+impl<'a> LedgerQuestion<'a> {
     /// Returns its id, the same for all its life.
     pub const fn id(&self) -> &'a RequestId {
         &self.entry.blocked.request
@@ -309,8 +309,8 @@ impl<'a> Question<'a> {
     }
 
     /// Returns every id that an answer may name it by.
-    pub fn names(&self) -> impl Iterator<Item = &'a RequestId> {
-        self.entry.names()
+    pub fn ids(&self) -> impl Iterator<Item = &'a RequestId> {
+        self.entry.ids()
     }
 
     /// Returns its newest packet as the reader told of it, but with the question's own id.
@@ -374,11 +374,11 @@ impl<'a> Question<'a> {
     }
 
     /// Returns all of it in the words of Clearance2.
-    pub fn request(&self) -> Request {
+    pub fn to_request(&self) -> Request {
         Request {
             last_seen: self.last_seen(),
             count: self.count(),
-            ..Request::new(self.entry.blocked.clone(), self.scope(), self.first_seen())
+            ..Request::new(self.entry.blocked.clone(), self.default_scope(), self.first_seen())
         }
     }
 
@@ -391,9 +391,9 @@ impl<'a> Question<'a> {
 
     /// Returns how far an answer reaches that does not say: the packet's port and protocol, or the
     /// whole destination where the firewall cannot tell ports apart or the protocol has none.
-    pub fn scope(&self) -> Scope {
+    pub fn default_scope(&self) -> Scope {
         let whole = Scope::whole_dest(self.dest().clone());
-        if self.narrow && self.port() != 0 {
+        if self.supports_ports && self.port() != 0 {
             Scope {
                 port: Some(self.port()),
                 protocol: Some(self.protocol()),

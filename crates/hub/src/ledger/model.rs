@@ -8,7 +8,7 @@ use super::*;
 
 /// One thing that is done to the ledger and to the model.
 #[derive(Debug, Clone)]
-enum Step {
+enum LedgerStep {
     Record { container: u8, dest: u8, id: u8 },
     Claim { container: u8, dest: u8, id: u8 },
     Settle { which: usize, applied: bool },
@@ -17,21 +17,21 @@ enum Step {
     Clear { container: u8 },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = LedgerStep> {
     let triple = || (0..3_u8, 0..3_u8, 0..4_u8);
     prop_oneof![
-        6 => triple().prop_map(|(container, dest, id)| Step::Record { container, dest, id }),
-        3 => triple().prop_map(|(container, dest, id)| Step::Claim { container, dest, id }),
-        2 => (0..4_usize, any::<bool>()).prop_map(|(which, applied)| Step::Settle { which, applied }),
-        1 => (0..4_usize).prop_map(|which| Step::Drop { which }),
-        1 => triple().prop_map(|(container, dest, id)| Step::Dismiss { container, dest, id }),
-        1 => (0..3_u8).prop_map(|container| Step::Clear { container }),
+        6 => triple().prop_map(|(container, dest, id)| LedgerStep::Record { container, dest, id }),
+        3 => triple().prop_map(|(container, dest, id)| LedgerStep::Claim { container, dest, id }),
+        2 => (0..4_usize, any::<bool>()).prop_map(|(which, applied)| LedgerStep::Settle { which, applied }),
+        1 => (0..4_usize).prop_map(|which| LedgerStep::Drop { which }),
+        1 => triple().prop_map(|(container, dest, id)| LedgerStep::Dismiss { container, dest, id }),
+        1 => (0..3_u8).prop_map(|container| LedgerStep::Clear { container }),
     ]
 }
 
 /// A pending question as the model knows it.
 #[derive(Debug, Clone)]
-struct Known {
+struct ModelQuestion {
     number: u64,
     container: String,
     dest: String,
@@ -41,17 +41,17 @@ struct Known {
 }
 
 #[derive(Debug, Default)]
-struct Model {
-    pending: Vec<Known>,
+struct LedgerModel {
+    pending: Vec<ModelQuestion>,
     newest: u64,
     decided: Vec<String>,
 }
 
-impl Model {
-    const LIMIT: usize = 5;
+impl LedgerModel {
+    const MAX_PENDING: usize = 5;
 
     fn record(&mut self, container: &str, dest: &str, id: &str) {
-        let same = |k: &&mut Known| k.container == container && k.dest == dest;
+        let same = |k: &&mut ModelQuestion| k.container == container && k.dest == dest;
         if let Some(known) = self.pending.iter_mut().find(same) {
             known.count += 1;
             if !known.names.iter().any(|name| name == id) {
@@ -62,8 +62,8 @@ impl Model {
             }
             return;
         }
-        if self.pending.len() >= Self::LIMIT {
-            let load = |k: &Known| {
+        if self.pending.len() >= Self::MAX_PENDING {
+            let load = |k: &ModelQuestion| {
                 self.pending
                     .iter()
                     .filter(|o| o.container == k.container)
@@ -85,7 +85,7 @@ impl Model {
         } else {
             vec![id.to_owned()]
         };
-        self.pending.push(Known {
+        self.pending.push(ModelQuestion {
             number: self.newest,
             container: container.to_owned(),
             dest: dest.to_owned(),
@@ -101,7 +101,7 @@ impl Model {
             .pending
             .iter()
             .filter(|k| k.names.iter().any(|n| n == id));
-        let fits = |k: &Known| k.container == container && k.dest == dest;
+        let fits = |k: &ModelQuestion| k.container == container && k.dest == dest;
         match named.max_by_key(|k| (fits(k), k.number)) {
             None if self.decided.iter().any(|name| name == id) => Err("decided"),
             None => Err("unknown"),
@@ -120,7 +120,7 @@ impl Model {
         });
     }
 
-    fn claimed(&mut self, number: u64, claimed: bool) {
+    fn set_claimed(&mut self, number: u64, claimed: bool) {
         let known = self.pending.iter_mut().find(|k| k.number == number);
         if let Some(known) = known {
             known.claimed = claimed;
@@ -128,32 +128,32 @@ impl Model {
     }
 }
 
-fn word(refusal: &Refusal) -> &'static str {
+fn refusal_name(refusal: &ClaimError) -> &'static str {
     match refusal {
-        Refusal::Unknown => "unknown",
-        Refusal::Deciding(_) => "deciding",
-        Refusal::Decided(_) => "decided",
-        Refusal::NotAsked(_) => "not asked",
+        ClaimError::UnknownRequest => "unknown",
+        ClaimError::BeingDecided(_) => "deciding",
+        ClaimError::AlreadyDecided(_) => "decided",
+        ClaimError::Mismatch(_) => "not asked",
     }
 }
 
 proptest! {
     #[test]
     fn the_ledger_does_what_the_model_does(steps in prop::collection::vec(step(), 1..120)) {
-        let mut ledger = Ledger::new(Model::LIMIT, true);
-        let mut model = Model::default();
-        let mut receipts: Vec<Receipt> = Vec::new();
+        let mut ledger = Ledger::new(LedgerModel::MAX_PENDING, true);
+        let mut model = LedgerModel::default();
+        let mut receipts: Vec<ClaimReceipt> = Vec::new();
         let names = |container: u8, dest: u8, id: u8| {
             (format!("c{container}"), format!("192.0.2.{dest}"), format!("id{id}"))
         };
         for step in steps {
             match step {
-                Step::Record { container, dest, id } => {
+                LedgerStep::Record { container, dest, id } => {
                     let (container, dest, id) = names(container, dest, id);
                     model.record(&container, &dest, &id);
                     ledger.record(blocked(&container, &id, &dest, 443), 1);
                 }
-                Step::Claim { container, dest, id } => {
+                LedgerStep::Claim { container, dest, id } => {
                     let (container, dest, id) = names(container, dest, id);
                     let expected = model.find(&container, &dest, &id);
                     match claim(&mut ledger, asked(&id, &container, &dest)) {
@@ -164,10 +164,10 @@ proptest! {
                             model.claimed(receipt.number(), true);
                             receipts.push(receipt);
                         }
-                        Err(refusal) => prop_assert_eq!(expected, Err(word(&refusal))),
+                        Err(refusal) => prop_assert_eq!(expected, Err(refusal_name(&refusal))),
                     }
                 }
-                Step::Settle { which, applied } if !receipts.is_empty() => {
+                LedgerStep::Settle { which, applied } if !receipts.is_empty() => {
                     let receipt = receipts.remove(which % receipts.len());
                     let number = receipt.number();
                     let outcome = if applied {
@@ -176,8 +176,8 @@ proptest! {
                         EnforcementOutcome::Failed("no".into())
                     };
                     let settled = ledger.settle(receipt, &outcome, 2);
-                    if let Some(cover) = settled.covers {
-                        let (answered, rest) = ledger.cover(cover);
+                    if let Some(cover) = settled.sweep {
+                        let (answered, rest) = ledger.sweep_rule(cover);
                         prop_assert!(answered.is_empty() && rest.is_none());
                     }
                     let request = settled.answered.decision.request.to_string();
@@ -187,22 +187,22 @@ proptest! {
                         model.decided.push(request);
                     }
                 }
-                Step::Drop { which } if !receipts.is_empty() => {
+                LedgerStep::Drop { which } if !receipts.is_empty() => {
                     let receipt = receipts.remove(which % receipts.len());
                     model.claimed(receipt.number(), false);
                 }
-                Step::Settle { .. } | Step::Drop { .. } => {}
-                Step::Dismiss { container, dest, id } => {
+                LedgerStep::Settle { .. } | LedgerStep::Drop { .. } => {}
+                LedgerStep::Dismiss { container, dest, id } => {
                     let (container, dest, id) = names(container, dest, id);
                     let expected = model.find(&container, &dest, &id);
                     match ledger.dismiss(asked(&id, &container, &dest), "me".into(), 3) {
                         Ok(_) => model.decide(expected.unwrap()),
-                        Err(refusal) => prop_assert_eq!(expected, Err(word(&refusal))),
+                        Err(refusal) => prop_assert_eq!(expected, Err(refusal_name(&refusal))),
                     }
                 }
-                Step::Clear { container } => {
+                LedgerStep::Clear { container } => {
                     let container = format!("c{container}");
-                    let gone = ledger.clear(&container.parse().unwrap()).len();
+                    let gone = ledger.withdraw_container(&container.parse().unwrap()).len();
                     let before = model.pending.len();
                     model.pending.retain(|known| known.container != container);
                     prop_assert_eq!(gone, before - model.pending.len());
@@ -219,11 +219,11 @@ proptest! {
                 .collect();
             prop_assert_eq!(found, expected);
             let names: usize = model.pending.iter().map(|known| known.names.len()).sum();
-            prop_assert_eq!(ledger.by_name.len(), names, "no name outlives its question");
+            prop_assert_eq!(ledger.by_id.len(), names, "no name outlives its question");
             prop_assert_eq!(ledger.by_packet.len(), model.pending.len());
             let text: usize = ledger.questions.values().map(|entry| entry.text()).sum();
-            prop_assert_eq!(ledger.text, text);
-            let loads: usize = ledger.fullest.iter().map(|(load, _)| *load).sum();
+            prop_assert_eq!(ledger.text_bytes, text);
+            let loads: usize = ledger.sandboxes_by_load.iter().map(|(load, _)| *load).sum();
             prop_assert_eq!(loads, model.pending.len());
         }
     }

@@ -19,29 +19,29 @@ pub(super) fn blocked(container: &str, request: &str, dest: &str, port: u16) -> 
 }
 
 fn ledger() -> Ledger {
-    Ledger::new(PENDING_LIMIT, true)
+    Ledger::new(MAX_PENDING, true)
 }
 
-pub(super) fn asked<'a>(request: &'a str, container: &'a str, dest: &'a str) -> Asked<'a> {
-    Asked {
+pub(super) fn asked<'a>(request: &'a str, container: &'a str, dest: &'a str) -> QuestionTriple<'a> {
+    QuestionTriple {
         request,
         container,
         dest,
     }
 }
 
-pub(super) fn claim(ledger: &mut Ledger, asked: Asked<'_>) -> Result<(Claim, Receipt), Refusal> {
-    ledger.claim(asked, Action::Allow, Reach::Asked, "me".into(), 9)
+pub(super) fn claim(ledger: &mut Ledger, asked: QuestionTriple<'_>) -> Result<(Claim, ClaimReceipt), ClaimError> {
+    ledger.claim(asked, Action::Allow, RequestedScope::Default, "me".into(), 9)
 }
 
 /// Settles a claim that was applied, and returns the other questions that it answered.
-fn apply(ledger: &mut Ledger, receipt: Receipt) -> Vec<Answered> {
+fn apply(ledger: &mut Ledger, receipt: ClaimReceipt) -> Vec<AnsweredQuestion> {
     let mut cover = ledger
         .settle(receipt, &EnforcementOutcome::Applied, 9)
-        .covers;
+        .sweep;
     let mut all = Vec::new();
     while let Some(rest) = cover {
-        let (answered, rest) = ledger.cover(rest);
+        let (answered, rest) = ledger.sweep_rule(rest);
         all.extend(answered);
         cover = rest;
     }
@@ -55,7 +55,7 @@ fn ids(ledger: &Ledger) -> Vec<&str> {
         .collect()
 }
 
-const WEB: Asked<'static> = Asked {
+const WEB: QuestionTriple<'static> = QuestionTriple {
     request: "c:1",
     container: "c",
     dest: "192.0.2.1",
@@ -128,7 +128,7 @@ fn a_mismatch_is_refused_and_keeps_the_question() {
         (asked("c:1", "", ""), "container"),
     ] {
         match claim(&mut ledger, wrong) {
-            Err(Refusal::NotAsked(mismatch)) => assert_eq!(mismatch.field, field, "{wrong:?}"),
+            Err(ClaimError::Mismatch(mismatch)) => assert_eq!(mismatch.field, field, "{wrong:?}"),
             other => panic!("{wrong:?}: {other:?}"),
         }
         assert!(ledger.dismiss(wrong, "me".into(), 9).is_err());
@@ -144,14 +144,14 @@ fn a_mismatch_is_refused_and_keeps_the_question() {
 fn check_scope(narrow: bool, scope: &Scope, expected: Result<(), &str>) {
     let mut ledger = Ledger::new(1, narrow);
     ledger.record(blocked("c", "c:1", "192.0.2.1", 443), 5);
-    let reach = Reach::Within(scope.clone());
+    let reach = RequestedScope::Explicit(scope.clone());
     let claimed = ledger.claim(WEB, Action::Allow, reach, "me".into(), 9);
     let found = match &claimed {
         Ok((order, _)) => {
             assert_eq!(order.scope(), scope);
             Ok(())
         }
-        Err(Refusal::NotAsked(mismatch)) => Err(mismatch.field),
+        Err(ClaimError::Mismatch(mismatch)) => Err(mismatch.field),
         Err(other) => panic!("{other:?}"),
     };
     assert_eq!(found, expected, "narrow: {narrow}, {scope:?}");
@@ -206,10 +206,10 @@ fn a_scope_is_never_wider_than_the_question() {
 #[test]
 fn without_a_scope_an_answer_reaches_as_far_as_the_question() {
     for (narrow, port, reach, expected) in [
-        (true, 443, Reach::Asked, Some(443)),
-        (false, 443, Reach::Asked, None),
-        (true, 0, Reach::Asked, None),
-        (true, 443, Reach::Whole, None),
+        (true, 443, RequestedScope::Default, Some(443)),
+        (false, 443, RequestedScope::Default, None),
+        (true, 0, RequestedScope::Default, None),
+        (true, 443, RequestedScope::WholeDest, None),
     ] {
         let mut ledger = Ledger::new(1, narrow);
         ledger.record(blocked("c", "c:1", "192.0.2.1", port), 5);
@@ -283,8 +283,8 @@ fn a_sandbox_that_ends_takes_its_questions_along() {
     ledger.record(blocked("c", "c:2", "192.0.2.2", 443), 6);
     ledger.record(blocked("d", "d:1", "192.0.2.1", 443), 7);
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
-    let void = ledger.clear(&"c".parse().unwrap());
-    let ids_of = |w: &Withdrawn| w.question().id().to_string();
+    let void = ledger.withdraw_container(&"c".parse().unwrap());
+    let ids_of = |w: &WithdrawnQuestion| w.question().id().to_string();
     assert_eq!(void.iter().map(ids_of).collect::<Vec<_>>(), ["c:1", "c:2"]);
     assert_eq!(ids(&ledger), ["d:1"]);
     let failed = EnforcementOutcome::Failed("no".into());
@@ -303,7 +303,7 @@ fn a_sandbox_that_ends_takes_its_questions_along() {
 fn a_late_settlement_does_not_touch_the_next_question_of_the_same_name() {
     let mut ledger = with_one_question();
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
-    ledger.clear(&"c".parse().unwrap());
+    ledger.withdraw_container(&"c".parse().unwrap());
     ledger.record(blocked("c", "c:1", "192.0.2.1", 443), 8);
     assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:1"]);
@@ -332,7 +332,7 @@ fn a_full_ledger_evicts_from_whoever_has_most() {
 #[test]
 fn long_texts_are_bounded_as_many_questions_are() {
     let mut ledger = ledger();
-    ledger.text_limit = 1 << 20;
+    ledger.max_text_bytes = 1 << 20;
     let long = "x".repeat(250);
     for n in 0..200 {
         let entry = |key: u32| (format!("{key} {n}").as_str().into(), long.as_str().into());
@@ -346,7 +346,7 @@ fn long_texts_are_bounded_as_many_questions_are() {
         assert!(ledger.text <= ledger.text_limit + 20_000);
     }
     assert!((40..100).contains(&ledger.len()), "{}", ledger.len());
-    ledger.clear_all();
+    ledger.withdraw_all();
     assert_eq!(ledger.text, 0);
 }
 
@@ -383,8 +383,8 @@ fn a_rule_answers_every_question_that_it_covers() {
         ..blocked("c", &format!("c:{n}"), address, port)
     };
     for (reach, left) in [
-        (Reach::Asked, vec!["c:3", "c:4", "d:1"]),
-        (Reach::Whole, vec!["c:4", "d:1"]),
+        (RequestedScope::Default, vec!["c:3", "c:4", "d:1"]),
+        (RequestedScope::WholeDest, vec!["c:4", "d:1"]),
     ] {
         let mut ledger = ledger();
         ledger.record(name(1, "192.0.2.1", 443), 1);
@@ -426,21 +426,21 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
         ledger.record(blocked("c", &format!("d:{port}"), "192.0.2.2", port), 1);
     }
     let zero = asked("c:0", "c", "192.0.2.1");
-    let claimed = ledger.claim(zero, Action::Deny, Reach::Whole, "me".into(), 9);
+    let claimed = ledger.claim(zero, Action::Deny, RequestedScope::WholeDest, "me".into(), 9);
     let (_order, receipt) = claimed.unwrap();
     let mut cover = ledger
         .settle(receipt, &EnforcementOutcome::Applied, 9)
-        .covers;
+        .sweep;
     let mut turns = 0;
     while let Some(rest) = cover {
-        let (answered, rest) = ledger.cover(rest);
+        let (answered, rest) = ledger.sweep_rule(rest);
         assert!(answered.len() <= 1_024);
         turns += 1;
         cover = rest;
     }
     assert!(turns >= 9);
     assert_eq!(ledger.len(), 5_000);
-    let names: usize = ledger.history.names().sum();
+    let names: usize = ledger.history.id_counts().sum();
     assert!(names <= 1 + NAMES_LIMIT, "{names}");
 }
 
@@ -449,7 +449,7 @@ fn a_failed_rule_answers_nothing() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
     let (_order, receipt) = ledger
-        .claim(WEB, Action::Allow, Reach::Whole, "me".into(), 9)
+        .claim(WEB, Action::Allow, RequestedScope::WholeDest, "me".into(), 9)
         .unwrap();
     let settled = ledger.settle(receipt, &EnforcementOutcome::Failed("no".into()), 9);
     assert!(settled.covers.is_none());
@@ -462,7 +462,7 @@ fn a_question_that_somebody_is_answering_is_left_to_them() {
     ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
     let (_order, other) = claim(&mut ledger, asked("c:2", "c", "192.0.2.1")).unwrap();
     let (_order, receipt) = ledger
-        .claim(WEB, Action::Allow, Reach::Whole, "me".into(), 9)
+        .claim(WEB, Action::Allow, RequestedScope::WholeDest, "me".into(), 9)
         .unwrap();
     assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:2"]);
@@ -473,7 +473,7 @@ fn a_question_that_somebody_is_answering_is_left_to_them() {
 #[test]
 fn only_the_last_thousand_decisions_are_kept() {
     let mut ledger = ledger();
-    for n in 0..HISTORY_LIMIT + 10 {
+    for n in 0..MAX_HISTORY + 10 {
         let id = format!("c:{n}");
         ledger.record(blocked("c", &id, "192.0.2.1", 443), 1);
         ledger

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hub::Options;
+use hub::HubOptions;
 use serde_json::{Value, json};
 use terok_clearance::Action;
 
@@ -11,7 +11,7 @@ use crate::rig::{Answer, Order, Rig};
 
 const UNKNOWN: &str = "org.terok.Clearance1.UnknownRequest";
 
-async fn with_one_question(options: Options, narrow: bool) -> Rig {
+async fn with_one_question(options: HubOptions, narrow: bool) -> Rig {
     let rig = Rig::with(options, narrow);
     let mut reader = rig.reader().await;
     rig.block(&mut reader, 1, "192.0.2.1").await;
@@ -30,7 +30,7 @@ fn order(dest: &str, action: Action, port: Option<u16>) -> Order {
 
 #[tokio::test]
 async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody() {
-    let mut rig = with_one_question(Options::default(), true).await;
+    let mut rig = with_one_question(HubOptions::default(), true).await;
     let (mut one, mut two) = (rig.one().await, rig.two().await);
     let mut client = rig.client().await;
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
@@ -61,7 +61,7 @@ async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody()
 
 #[tokio::test]
 async fn an_older_client_hears_of_the_ids_it_knows() {
-    let mut rig = with_one_question(Options::default(), true).await;
+    let mut rig = with_one_question(HubOptions::default(), true).await;
     let mut reader = rig.reader().await;
     rig.block(&mut reader, 2, "192.0.2.1").await;
     let mut one = rig.one().await;
@@ -81,7 +81,7 @@ async fn an_older_client_hears_of_the_ids_it_knows() {
 
 #[tokio::test]
 async fn a_newer_decision_is_as_narrow_as_the_question() {
-    let mut rig = with_one_question(Options::default(), true).await;
+    let mut rig = with_one_question(HubOptions::default(), true).await;
     let mut client = rig.client().await;
     let reply = client.decide("c:1", "192.0.2.1", "deny").await;
     let decision = &reply["parameters"]["decision"];
@@ -99,7 +99,7 @@ async fn a_newer_decision_is_as_narrow_as_the_question() {
 
 #[tokio::test]
 async fn dismissing_writes_no_rule() {
-    let mut rig = with_one_question(Options::default(), true).await;
+    let mut rig = with_one_question(HubOptions::default(), true).await;
     let mut two = rig.two().await;
     let mut client = rig.client().await;
     let reply = client.decide("c:1", "192.0.2.1", "dismiss").await;
@@ -111,7 +111,7 @@ async fn dismissing_writes_no_rule() {
 
 #[tokio::test]
 async fn what_was_not_asked_is_refused_in_the_contracts_order() {
-    let mut rig = with_one_question(Options::default(), false).await;
+    let mut rig = with_one_question(HubOptions::default(), false).await;
     let mut client = rig.client().await;
     let call = |id: &str, container: &str, dest: &str, action: &str| json!({"request_id": id, "container": container, "dest": dest, "action": action});
     for (parameters, error, names) in [
@@ -178,7 +178,7 @@ async fn what_was_not_asked_is_refused_in_the_contracts_order() {
 
 #[tokio::test]
 async fn a_wider_scope_is_refused() {
-    let mut rig = with_one_question(Options::default(), true).await;
+    let mut rig = with_one_question(HubOptions::default(), true).await;
     let mut client = rig.client().await;
     let call = |scope: Value| json!({"request": "c:1", "container": "c", "dest": "192.0.2.1", "action": "allow", "scope": scope});
     let whole = json!({"dest": "192.0.2.1", "keep": "sandbox"});
@@ -196,7 +196,7 @@ async fn a_wider_scope_is_refused() {
 
 #[tokio::test]
 async fn a_failure_is_told_and_the_question_stays() {
-    let rig = with_one_question(Options::default(), false).await;
+    let rig = with_one_question(HubOptions::default(), false).await;
     rig.answer("192.0.2.1", Answer::Fail("no such table"));
     let (mut one, mut two) = (rig.one().await, rig.two().await);
     let mut client = rig.client().await;
@@ -221,7 +221,7 @@ async fn a_failure_is_told_and_the_question_stays() {
 
 #[tokio::test]
 async fn of_two_operators_the_first_wins() {
-    let mut rig = with_one_question(Options::default(), false).await;
+    let mut rig = with_one_question(HubOptions::default(), false).await;
     rig.answer("192.0.2.1", Answer::Wait);
     let (mut first, mut second) = (rig.client().await, rig.client().await);
     let allow = first.decide("c:1", "192.0.2.1", "allow");
@@ -270,7 +270,7 @@ async fn answers_to_different_questions_do_not_wait_for_each_other() {
 
 #[tokio::test]
 async fn an_operator_who_leaves_does_not_undo_the_answer() {
-    let mut rig = with_one_question(Options::default(), false).await;
+    let mut rig = with_one_question(HubOptions::default(), false).await;
     rig.answer("192.0.2.1", Answer::Wait);
     let mut two = rig.two().await;
     let mut client = rig.client().await;
@@ -289,9 +289,9 @@ async fn an_operator_who_leaves_does_not_undo_the_answer() {
 
 #[tokio::test]
 async fn a_keeper_that_hangs_is_given_up() {
-    let options = Options {
-        patience: Duration::from_millis(50),
-        ..Options::default()
+    let options = HubOptions {
+        enforce_timeout: Duration::from_millis(50),
+        ..HubOptions::default()
     };
     let rig = with_one_question(options, false).await;
     rig.answer("192.0.2.1", Answer::Wait);
@@ -306,7 +306,7 @@ async fn a_keeper_that_hangs_is_given_up() {
 
 #[tokio::test]
 async fn a_sandbox_that_ends_meanwhile_is_not_asked_about_again() {
-    let mut rig = with_one_question(Options::default(), false).await;
+    let mut rig = with_one_question(HubOptions::default(), false).await;
     rig.answer("192.0.2.1", Answer::Wait);
     let mut client = rig.client().await;
     let answer = client.decide("c:1", "192.0.2.1", "allow");
@@ -328,7 +328,7 @@ async fn a_sandbox_that_ends_meanwhile_is_not_asked_about_again() {
 
 #[tokio::test]
 async fn a_panic_of_the_keeper_ends_the_hub_and_answers_nothing() {
-    let mut rig = with_one_question(Options::default(), false).await;
+    let mut rig = with_one_question(HubOptions::default(), false).await;
     rig.answer("192.0.2.1", Answer::Panic);
     let mut client = rig.client().await;
     let parameters =

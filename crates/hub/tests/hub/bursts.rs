@@ -87,9 +87,9 @@ async fn a_burst_to_one_destination_is_one_question() {
 #[tokio::test]
 async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
     let rig = Rig::with(
-        hub::Options {
-            pending: 1_000,
-            ..hub::Options::default()
+        hub::HubOptions {
+            max_pending: 1_000,
+            ..hub::HubOptions::default()
         },
         false,
     );

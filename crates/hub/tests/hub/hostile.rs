@@ -56,9 +56,9 @@ async fn subscribers_that_never_read_harm_nobody() {
 
 #[tokio::test]
 async fn a_stuck_subscriber_is_told_of_the_gap_and_of_what_is_pending_now() {
-    let options = hub::Options {
-        backlog: 1 << 20,
-        ..hub::Options::default()
+    let options = hub::HubOptions {
+        max_backlog_bytes: 1 << 20,
+        ..hub::HubOptions::default()
     };
     let rig = Rig::with(options, false);
     let (mut old, mut new) = (rig.one().await, rig.two().await);

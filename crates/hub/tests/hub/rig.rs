@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hub::{Claim, Enforcer, Hub, Options};
+use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use terok_clearance::{Action, DisplayText, EnforcementOutcome, socket};
@@ -47,8 +47,8 @@ pub(crate) struct Order {
     pub(crate) port: Option<u16>,
 }
 
-impl Enforcer for Keeper {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Keeper {
+    fn supports_ports(&self) -> bool {
         self.narrow
     }
 
@@ -92,10 +92,10 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        Self::with(Options::default(), false)
+        Self::with(HubOptions::default(), false)
     }
 
-    pub(crate) fn with(options: Options, narrow: bool) -> Self {
+    pub(crate) fn with(options: HubOptions, narrow: bool) -> Self {
         let directory = TempDir::new().unwrap();
         let (sender, orders) = mpsc::channel(1000);
         let keeper = Arc::new(Keeper {

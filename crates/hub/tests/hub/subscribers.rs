@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What subscribers are told.
 
-use hub::Options;
+use hub::HubOptions;
 use serde_json::json;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use terok_clearance::{Dossier, SandboxEvent, ShieldState};
@@ -131,11 +131,11 @@ async fn lifecycle_events_clear_and_are_told() {
 
 #[tokio::test]
 async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
-    let sole = Options {
-        sole: true,
-        ..Options::default()
+    let sole = HubOptions {
+        single_sandbox: true,
+        ..HubOptions::default()
     };
-    for (options, left) in [(sole, 0), (Options::default(), 1)] {
+    for (options, left) in [(sole, 0), (HubOptions::default(), 1)] {
         let rig = Rig::with(options, false);
         let mut reader = rig.reader().await;
         rig.block(&mut reader, 1, "192.0.2.1").await;
@@ -152,9 +152,9 @@ async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
 #[tokio::test]
 async fn clients_of_the_first_era_get_their_ten_fields() {
     let rig = Rig::with(
-        Options {
+        HubOptions {
             dialect: Clearance1Dialect::A,
-            ..Options::default()
+            ..HubOptions::default()
         },
         false,
     );

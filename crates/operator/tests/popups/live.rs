@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hub::{Claim, Enforcer, Hub};
+use hub::{Claim, DecisionEnforcer, Hub};
 use operator::hubs::Hubs;
 use operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
 use operator::notifier::{
@@ -31,8 +31,8 @@ struct Keeper {
     fails: bool,
 }
 
-impl Enforcer for Keeper {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Keeper {
+    fn supports_ports(&self) -> bool {
         true
     }
 
@@ -149,7 +149,7 @@ impl Live {
             orders: sender,
             fails,
         };
-        let hub = Hub::new(keeper, hub::Options::default());
+        let hub = Hub::new(keeper, hub::HubOptions::default());
         let listener = socket::bind(&runtime.sandbox_sockets(&web(), SocketLayout::D).hub).unwrap();
         let serving = hub::serve(Arc::clone(&hub), listener, CancellationToken::new());
         let mut tasks = JoinSet::new();

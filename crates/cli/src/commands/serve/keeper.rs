@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The verdict helper, as the hub uses it.
 
-use hub::{Claim, Enforcer};
+use hub::{Claim, DecisionEnforcer};
 use terok_clearance::{DisplayText, EnforcementOutcome};
 use verdict::{Backend as _, Order, VerdictClient};
 
@@ -9,8 +9,8 @@ use verdict::{Backend as _, Order, VerdictClient};
 #[derive(Debug)]
 pub(super) struct Keeper(pub(super) VerdictClient);
 
-impl Enforcer for Keeper {
-    fn narrow(&self) -> bool {
+impl DecisionEnforcer for Keeper {
+    fn supports_ports(&self) -> bool {
         self.0.is_narrow()
     }
 

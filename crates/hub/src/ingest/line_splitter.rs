@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Cuts a stream of bytes into lines, in linear time and bounded memory.
 
-use super::LINE_LIMIT;
+use super::MAX_LINE_BYTES;
 
 /// What [`Lines::take`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line<'a> {
+pub enum SplitLine<'a> {
     /// A line without its newline.
-    Whole(&'a [u8]),
+    Complete(&'a [u8]),
     /// The start of a line that is longer than [`LINE_LIMIT`]; the rest of it is skipped.
     TooLong(&'a [u8]),
 }
@@ -16,7 +16,7 @@ pub enum Line<'a> {
 ///
 /// It holds little memory while nothing comes, and more as more comes at once.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineSplitter {
     bytes: Vec<u8>,
     /// Where the next line starts.
     start: usize,
@@ -25,12 +25,12 @@ pub struct Lines {
     /// Everything up to the next newline belongs to a line that was too long.
     skipping: bool,
     ended: bool,
-    piece: usize,
+    read_size: usize,
 }
 
-impl Lines {
-    const SMALL: usize = 4 << 10;
-    const LARGE: usize = 64 << 10;
+impl LineSplitter {
+    const MIN_READ_BYTES: usize = 4 << 10;
+    const MAX_READ_BYTES: usize = 64 << 10;
 
     /// Starts without any bytes.
     pub const fn new() -> Self {
@@ -40,39 +40,39 @@ impl Lines {
             searched: 0,
             skipping: false,
             ended: false,
-            piece: Self::SMALL,
+            read_size: Self::MIN_READ_BYTES,
         }
     }
 
     /// Returns the buffer to append the next bytes to, and how many of them it has room for.
     ///
     /// Take every line that there is before.
-    pub fn room(&mut self) -> (&mut Vec<u8>, usize) {
+    pub fn read_buffer(&mut self) -> (&mut Vec<u8>, usize) {
         // Whoever filled the last room has more to say.
         let (filled, capacity) = (self.bytes.len(), self.bytes.capacity());
         if filled > 0 && filled >= capacity {
-            self.piece = self.piece.saturating_mul(2).min(Self::LARGE);
+            self.read_size = self.read_size.saturating_mul(2).min(Self::MAX_READ_BYTES);
         } else if filled < capacity / 8 {
-            self.piece = (self.piece / 2).max(Self::SMALL);
+            self.read_size = (self.read_size / 2).max(Self::MIN_READ_BYTES);
         }
         self.bytes.drain(..self.start.min(filled));
         self.searched = self.searched.saturating_sub(self.start);
         self.start = 0;
-        if self.bytes.is_empty() && capacity > self.piece.saturating_mul(4) {
+        if self.bytes.is_empty() && capacity > self.read_size.saturating_mul(4) {
             self.bytes = Vec::new();
         }
-        self.bytes.reserve(self.piece);
+        self.bytes.reserve(self.read_size);
         let room = self.bytes.capacity().saturating_sub(self.bytes.len());
         (&mut self.bytes, room)
     }
 
     /// Says that no more bytes come: what is left is the last line.
-    pub const fn end(&mut self) {
+    pub const fn finish(&mut self) {
         self.ended = true;
     }
 
     /// Returns the next line; `None` when more bytes are needed.
-    pub fn take(&mut self) -> Option<Line<'_>> {
+    pub fn next_line(&mut self) -> Option<SplitLine<'_>> {
         loop {
             let fresh = self.bytes.get(self.searched..)?;
             let newline = memchr::memchr(b'\n', fresh).map(|at| self.searched.saturating_add(at));
@@ -80,14 +80,14 @@ impl Lines {
             let start = self.start;
             if newline.is_none() && !self.ended {
                 self.searched = end;
-                if end.saturating_sub(start) <= LINE_LIMIT && !self.skipping {
+                if end.saturating_sub(start) <= MAX_LINE_BYTES && !self.skipping {
                     return None;
                 }
                 self.start = end;
                 if std::mem::replace(&mut self.skipping, true) {
                     return None;
                 }
-                return self.bytes.get(start..end).map(Line::TooLong);
+                return self.bytes.get(start..end).map(SplitLine::TooLong);
             }
             if newline.is_none() && start >= end {
                 return None;
@@ -98,16 +98,16 @@ impl Lines {
                 continue;
             }
             let line = self.bytes.get(start..end)?;
-            return Some(if line.len() > LINE_LIMIT {
-                Line::TooLong(line)
+            return Some(if line.len() > MAX_LINE_BYTES {
+                SplitLine::TooLong(line)
             } else {
-                Line::Whole(line)
+                SplitLine::Complete(line)
             });
         }
     }
 }
 
-impl Default for Lines {
+impl Default for LineSplitter {
     fn default() -> Self {
         Self::new()
     }
@@ -119,19 +119,19 @@ mod tests {
 
     /// Feeds `input` in pieces of `piece` bytes and returns the lines; `None` for one too long.
     fn cut(input: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
-        let mut lines = Lines::new();
+        let mut lines = LineSplitter::new();
         let mut found = Vec::new();
-        let mut take = |lines: &mut Lines| {
-            while let Some(line) = lines.take() {
+        let mut take = |lines: &mut LineSplitter| {
+            while let Some(line) = lines.next_line() {
                 found.push(match line {
-                    Line::Whole(line) => Some(line.to_vec()),
-                    Line::TooLong(_) => None,
+                    SplitLine::Complete(line) => Some(line.to_vec()),
+                    SplitLine::TooLong(_) => None,
                 });
             }
         };
         let mut input = input;
         while !input.is_empty() {
-            let (buffer, room) = lines.room();
+            let (buffer, room) = lines.read_buffer();
             let (now, later) = input.split_at(piece.min(room).min(input.len()));
             buffer.extend_from_slice(now);
             input = later;
@@ -139,7 +139,7 @@ mod tests {
             let capacity = lines.bytes.capacity();
             assert!(capacity <= 4 * LINE_LIMIT, "memory is bounded: {capacity}");
         }
-        lines.end();
+        lines.finish();
         take(&mut lines);
         found
     }
@@ -164,7 +164,7 @@ mod tests {
         let fits = vec![b'x'; LINE_LIMIT];
         let over = vec![b'x'; LINE_LIMIT + 1];
         let endless = vec![b'x'; 5 * LINE_LIMIT + 17];
-        for piece in [1000, LINE_LIMIT, 10 * LINE_LIMIT] {
+        for piece in [1000, MAX_LINE_BYTES, 10 * MAX_LINE_BYTES] {
             let whole = |line: &[u8]| Some(line.to_vec());
             let input = [&fits[..], b"\nnext\n"].concat();
             assert_eq!(cut(&input, piece), [whole(&fits), whole(b"next")]);

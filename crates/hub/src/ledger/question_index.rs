@@ -11,24 +11,24 @@ use hashbrown::HashTable;
 /// the hash, and the lower half of the number. The upper half follows from the newest number, for
 /// no question outlives four billion others.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(super) struct QuestionIndex {
     table: HashTable<(u32, u32)>,
-    newest: u64,
+    newest_number: u64,
 }
 
-impl Index {
+impl QuestionIndex {
     /// Adds the pair; to be called once for each, with a number that is no older than any before
     /// or belongs to a question that is there.
     pub(super) fn insert(&mut self, hash: u32, number: u64) {
-        self.newest = self.newest.max(number);
+        self.newest_number = self.newest_number.max(number);
         self.table
-            .insert_unique(spread(hash), (hash, low(number)), |(hash, _)| spread(*hash));
+            .insert_unique(spread_hash(hash), (hash, lower_half(number)), |(hash, _)| spread_hash(*hash));
     }
 
     /// Removes the pair, if it is there.
     pub(super) fn remove(&mut self, hash: u32, number: u64) {
-        let pair = (hash, low(number));
-        if let Ok(found) = self.table.find_entry(spread(hash), |other| *other == pair) {
+        let pair = (hash, lower_half(number));
+        if let Ok(found) = self.table.find_entry(spread_hash(hash), |other| *other == pair) {
             found.remove();
         }
     }
@@ -36,18 +36,18 @@ impl Index {
     /// Returns the number with this hash that `is_it` recognises.
     pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u64) -> bool) -> Option<u64> {
         self.table
-            .find(spread(hash), |(other, number)| {
-                *other == hash && is_it(self.whole(*number))
+            .find(spread_hash(hash), |(other, number)| {
+                *other == hash && is_it(self.expand_number(*number))
             })
-            .map(|(_, number)| self.whole(*number))
+            .map(|(_, number)| self.expand_number(*number))
     }
 
     /// Returns every number with this hash.
-    pub(super) fn all(&self, hash: u32) -> impl Iterator<Item = u64> {
+    pub(super) fn find_all(&self, hash: u32) -> impl Iterator<Item = u64> {
         self.table
-            .iter_hash(spread(hash))
+            .iter_hash(spread_hash(hash))
             .filter(move |(other, _)| *other == hash)
-            .map(|(_, number)| self.whole(*number))
+            .map(|(_, number)| self.expand_number(*number))
     }
 
     /// Returns how many pairs there are.
@@ -57,18 +57,18 @@ impl Index {
     }
 
     /// Returns the number that ends in these bits and is the newest or the nearest before it.
-    fn whole(&self, number: u32) -> u64 {
-        let behind = low(self.newest).wrapping_sub(number);
-        self.newest.saturating_sub(u64::from(behind))
+    fn expand_number(&self, number: u32) -> u64 {
+        let behind = lower_half(self.newest_number).wrapping_sub(number);
+        self.newest_number.saturating_sub(u64::from(behind))
     }
 }
 
 /// Makes the 64 bits of it that the table wants.
-fn spread(hash: u32) -> u64 {
+fn spread_hash(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn low(number: u64) -> u32 {
+fn lower_half(number: u64) -> u32 {
     u32::try_from(number & u64::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn numbers_come_back_whole() {
-        let mut index = Index::default();
+        let mut index = QuestionIndex::default();
         let start = (7_u64 << 32) - 3;
         for number in start..start + 6 {
             index.insert(9, number);

@@ -8,24 +8,24 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::line::{LineError, parse, wrong};
+use super::line_parser::{EventLineError, parse_finvalid_field wrong};
 
 /// The fields of a line that mean something.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Fields<'a> {
-    pub(super) kind: Value<'a>,
-    pub(super) container: Value<'a>,
-    pub(super) id: Value<'a>,
-    pub(super) dest: Value<'a>,
-    pub(super) port: Value<'a>,
-    pub(super) proto: Value<'a>,
-    pub(super) domain: Value<'a>,
-    pub(super) reason: Value<'a>,
+pub(super) struct LineFields<'a> {
+    pub(super) kind: FieldValue<'a>,
+    pub(super) container: FieldValue<'a>,
+    pub(super) id: FieldValue<'a>,
+    pub(super) dest: FieldValue<'a>,
+    pub(super) port: FieldValue<'a>,
+    pub(super) proto: FieldValue<'a>,
+    pub(super) domain: FieldValue<'a>,
+    pub(super) reason: FieldValue<'a>,
     /// Its JSON.
     pub(super) dossier: Option<&'a str>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for LineFields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(field_identifier, rename_all = "lowercase")]
@@ -43,17 +43,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             Other,
         }
 
-        struct Object;
+        struct LineFieldsVisitor;
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
+        impl<'de> Visitor<'de> for LineFieldsVisitor {
+            type Value = LineFields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Fields::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LineFields<'de>, A::Error> {
+                let mut fields = LineFields::default();
                 while let Some(field) = map.next_key()? {
                     match field {
                         Field::Type => fields.kind = map.next_value()?,
@@ -76,107 +76,107 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             }
         }
 
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(LineFieldsVisitor)
     }
 }
 
 /// A field's value, as far as it can be of use.
 #[derive(Debug, Default, PartialEq)]
-pub(super) enum Value<'a> {
+pub(super) enum FieldValue<'a> {
     /// It is not there, or null.
     #[default]
     Absent,
     Text(Cow<'a, str>),
-    Whole(u64),
+    Unsigned(u64),
     Negative(i64),
     /// A fraction, a truth value, a list, an object.
     Other,
 }
 
-impl Value<'_> {
+impl FieldValue<'_> {
     /// Returns the text, `None` if it is absent.
-    pub(super) fn text(&self, field: &'static str) -> Result<Option<Cow<'_, str>>, LineError> {
+    pub(super) fn optional_text(&self, field: &'static str) -> Result<Option<Cow<'_, str>>, EventLineError> {
         match self {
             Self::Absent => Ok(None),
             Self::Text(text) => Ok(Some(Cow::Borrowed(text))),
-            Self::Whole(number) => Ok(Some(number.to_string().into())),
+            Self::Unsigned(number) => Ok(Some(number.to_string().into())),
             Self::Negative(number) => Ok(Some(number.to_string().into())),
-            Self::Other => Err(wrong(field)("it is no text")),
+            Self::Other => Err(invalid_field(field)("it is no text")),
         }
     }
 
     /// Returns the text, an error if it is absent.
-    pub(super) fn required(&self, field: &'static str) -> Result<Cow<'_, str>, LineError> {
-        self.text(field)?.ok_or(LineError::Missing(field))
+    pub(super) fn required_text(&self, field: &'static str) -> Result<Cow<'_, str>, EventLineError> {
+        self.optional_text(field)?.ok_or(EventLineError::MissingField(field))
     }
 
     /// Returns the number, an error if it is absent.
-    pub(super) fn number<T>(&self, field: &'static str) -> Result<T, LineError>
+    pub(super) fn required_number<T>(&self, field: &'static str) -> Result<T, EventLineError>
     where
         T: TryFrom<u64> + std::str::FromStr<Err: fmt::Display>,
     {
         match self {
-            Self::Absent => Err(LineError::Missing(field)),
-            Self::Text(text) => parse(text.trim(), field),
-            Self::Whole(number) => T::try_from(*number)
+            Self::Absent => Err(EventLineError::MissingField(field)),
+            Self::Text(text) => parse_field(text.trim(), field),
+            Self::Unsigned(number) => T::try_from(*number)
                 .ok()
-                .ok_or_else(|| wrong(field)("it is out of range")),
-            Self::Negative(_) | Self::Other => Err(wrong(field)("it is no whole number in range")),
+                .ok_or_else(|| invalid_field(field)("it is out of range")),
+            Self::Negative(_) | Self::Other => Err(invalid_field(field)("it is no whole number in range")),
         }
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for FieldValue<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
+        struct FieldValueVisitor;
 
-        impl<'de> Visitor<'de> for Any {
-            type Value = Value<'de>;
+        impl<'de> Visitor<'de> for FieldValueVisitor {
+            type Value = FieldValue<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value")
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
-                Ok(Value::Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<FieldValue<'de>, E> {
+                Ok(FieldValue::Text(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
-                Ok(Value::Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<FieldValue<'de>, E> {
+                Ok(FieldValue::Text(Cow::Owned(text.to_owned())))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-                Ok(Value::Whole(number))
+            fn visit_u64<E>(self, number: u64) -> Result<FieldValue<'de>, E> {
+                Ok(FieldValue::Unsigned(number))
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
-                Ok(Value::Negative(number))
+            fn visit_i64<E>(self, number: i64) -> Result<FieldValue<'de>, E> {
+                Ok(FieldValue::Negative(number))
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Value<'de>, E> {
-                Ok(Value::Other)
+            fn visit_f64<E>(self, _: f64) -> Result<FieldValue<'de>, E> {
+                Ok(FieldValue::Other)
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
-                Ok(Value::Other)
+            fn visit_bool<E>(self, _: bool) -> Result<FieldValue<'de>, E> {
+                Ok(FieldValue::Other)
             }
 
-            fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-                Ok(Value::Absent)
+            fn visit_unit<E>(self) -> Result<FieldValue<'de>, E> {
+                Ok(FieldValue::Absent)
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<FieldValue<'de>, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Value::Other)
+                Ok(FieldValue::Other)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldValue<'de>, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Value::Other)
+                Ok(FieldValue::Other)
             }
         }
 
-        deserializer.deserialize_any(Any)
+        deserializer.deserialize_any(FieldValueVisitor)
     }
 }
 
@@ -185,16 +185,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
 /// Texts without escapes, whole numbers, spaces between them if any, and the dossier of the line
 /// before; `None` for everything else, right or wrong, which then takes the long way. Whatever it
 /// returns is what `serde_json` would have: debug builds check it on every line.
-pub(super) fn plain<'a>(text: &'a str, dossier: &str) -> Option<Fields<'a>> {
+pub(super) fn parse_fast<'a>(text: &'a str, dossier: &str) -> Option<LineFields<'a>> {
     // All of it at once, which the compiler turns into a few wide comparisons.
     let odd = |byte: &&u8| **byte < 0x20 || **byte == b'\\';
     if text.as_bytes().iter().filter(odd).count() > 0 {
         return None;
     }
-    let mut fields = Fields::default();
+    let mut fields = LineFields::default();
     let mut rest = text.strip_prefix('{')?;
     loop {
-        let (key, after) = plain_text(rest.trim_start_matches(' ').strip_prefix('"')?)?;
+        let (key, after) = scan_string(rest.trim_start_matches(' ').strip_prefix('"')?)?;
         rest = after.trim_start_matches(' ').strip_prefix(':')?;
         rest = rest.trim_start_matches(' ');
         if key == "dossier" {
@@ -205,10 +205,10 @@ pub(super) fn plain<'a>(text: &'a str, dossier: &str) -> Option<Fields<'a>> {
         } else {
             let (value, after) = match rest.strip_prefix('"') {
                 Some(quoted) => {
-                    let (value, after) = plain_text(quoted)?;
-                    (Value::Text(Cow::Borrowed(value)), after)
+                    let (value, after) = scan_string(quoted)?;
+                    (FieldValue::Text(Cow::Borrowed(value)), after)
                 }
-                None => plain_number(rest)?,
+                None => scan_number(rest)?,
             };
             rest = after;
             match key {
@@ -232,13 +232,13 @@ pub(super) fn plain<'a>(text: &'a str, dossier: &str) -> Option<Fields<'a>> {
 }
 
 /// Returns the text up to the next quote, and what follows that.
-fn plain_text(rest: &str) -> Option<(&str, &str)> {
+fn scan_string(rest: &str) -> Option<(&str, &str)> {
     let end = memchr::memchr(b'"', rest.as_bytes())?;
     Some((rest.get(..end)?, rest.get(end.checked_add(1)?..)?))
 }
 
 /// Returns a whole number of few digits, and what follows it.
-fn plain_number(rest: &str) -> Option<(Value<'_>, &str)> {
+fn scan_number(rest: &str) -> Option<(FieldValue<'_>, &str)> {
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let number = rest.get(..digits).filter(|_| digits < 10)?;
     if number.len() > 1 && number.starts_with('0') {
@@ -246,7 +246,7 @@ fn plain_number(rest: &str) -> Option<(Value<'_>, &str)> {
     }
     let rest = rest.get(digits..)?;
     let ends = matches!(rest.bytes().next()?, b',' | b'}' | b' ');
-    ends.then_some((Value::Whole(number.parse().ok()?), rest))
+    ends.then_some((FieldValue::Unsigned(number.parse().ok()?), rest))
 }
 
 #[cfg(test)]
@@ -264,7 +264,7 @@ mod tests {
             format!(r#"{{{PENDING},"dossier":{dossier},"ts":1.5}}"#).replace("1.5", "\"x\""),
             format!(r#"{{ "type" : "pending" , "port": 0, "dossier": {dossier} }}"#),
         ] {
-            let fields = plain(&line, dossier).expect(&line);
+            let fields = parse_fast(&line, dossier).expect(&line);
             assert_eq!(fields, serde_json::from_str(&line).unwrap(), "of {line}");
         }
         for line in [
@@ -309,7 +309,7 @@ mod tests {
                 })
                 .collect();
             let line = format!("{{{}}}{tail}", fields.join(","));
-            if let Some(fields) = plain(&line, r#"{"t": "}"}"#) {
+            if let Some(fields) = parse_fast(&line, r#"{"t": "}"}"#) {
                 proptest::prop_assert_eq!(serde_json::from_str(&line).ok(), Some(fields));
             }
         }

@@ -7,66 +7,66 @@
 use std::collections::VecDeque;
 
 /// The bytes after which a segment takes no further frame.
-const SEGMENT: usize = 64 << 10;
+const SEGMENT_BYTES: usize = 64 << 10;
 
 /// A place in the log, between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(super) struct FrameCursor {
     segment: u64,
     offset: usize,
 }
 
 /// The frames from the slowest reader's place on.
 #[derive(Debug)]
-pub(super) struct Log {
-    segments: VecDeque<Segment>,
+pub(super) struct FrameLog {
+    segments: VecDeque<LogSegment>,
     /// The number of the first segment.
-    first: u64,
+    first_segment: u64,
     /// The frames in segments before the first.
-    dropped: u64,
+    dropped_frames: u64,
     readers: usize,
     /// The newest question's number at the last frame.
-    newest: u64,
+    newest_question: u64,
 }
 
 #[derive(Debug, Default)]
-struct Segment {
+struct LogSegment {
     bytes: Vec<u8>,
-    marks: Vec<Mark>,
+    boundaries: Vec<FrameBoundary>,
     readers: usize,
     /// The frames before it, of the log's whole life.
-    before: u64,
+    frames_before: u64,
     /// The number of the newest question that a reader knows who has read what is before it.
-    knew: u64,
+    newest_question_before: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+struct FrameBoundary {
     /// Where the frame ends in its segment.
     end: usize,
     /// The number of the newest question that a reader knows who has read it.
-    newest: u64,
+    newest_question: u64,
 }
 
 /// What a reader misses that is moved to the end of the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Gap {
+pub(super) struct SkippedFrames {
     /// The rest of the frame in the middle of which it stood.
-    pub(super) rest: Vec<u8>,
+    pub(super) partial_frame: Vec<u8>,
     /// The number of the newest question that it knows.
-    pub(super) knows: u64,
+    pub(super) newest_question: u64,
     /// The frames it misses.
-    pub(super) frames: u64,
+    pub(super) frame_count: u64,
 }
 
-impl Log {
+impl FrameLog {
     pub(super) fn new() -> Self {
         Self {
-            segments: VecDeque::from([Segment::default()]),
-            first: 0,
-            dropped: 0,
+            segments: VecDeque::from([LogSegment::default()]),
+            first_segment: 0,
+            dropped_frames: 0,
             readers: 0,
-            newest: 0,
+            newest_question: 0,
         }
     }
 
@@ -76,13 +76,13 @@ impl Log {
         let seal = self
             .segments
             .back()
-            .is_none_or(|s| s.bytes.len() >= SEGMENT);
+            .is_none_or(|s| s.bytes.len() >= SEGMENT_BYTES);
         if seal {
-            let before = self.segments.back().map_or(self.dropped, Segment::after);
-            self.segments.push_back(Segment {
-                before,
-                knew: self.newest,
-                ..Segment::default()
+            let before = self.segments.back().map_or(self.dropped_frames, LogSegment::frames_through_end);
+            self.segments.push_back(LogSegment {
+                frames_before: before,
+                newest_question_before: self.newest_question,
+                ..LogSegment::default()
             });
         }
         let Some(tail) = self.segments.back_mut() else {
@@ -92,56 +92,56 @@ impl Log {
         write(&mut tail.bytes);
         let end = tail.bytes.len();
         if end > start {
-            tail.marks.push(Mark { end, newest });
-            self.newest = newest;
+            tail.marks.push(FrameBoundary { end, newest_question: newest });
+            self.newest_question = newest;
         }
         end.saturating_sub(start)
     }
 
     /// Returns the end of the log.
-    pub(super) fn end(&self) -> Cursor {
-        Cursor {
-            segment: self.last(),
+    pub(super) fn end(&self) -> FrameCursor {
+        FrameCursor {
+            segment: self.last_segment(),
             offset: self.segments.back().map_or(0, |tail| tail.bytes.len()),
         }
     }
 
     /// Returns the bytes between the cursor and the end of its segment: none at the log's end.
-    pub(super) fn rest(&self, cursor: Cursor) -> &[u8] {
-        let cursor = self.onward(cursor);
+    pub(super) fn unread(&self, cursor: FrameCursor) -> &[u8] {
+        let cursor = self.normalize(cursor);
         self.segment(cursor)
             .and_then(|segment| segment.bytes.get(cursor.offset..))
             .unwrap_or_default()
     }
 
     /// Returns the cursor after `read` bytes of [`Log::rest`].
-    pub(super) fn after(&self, cursor: Cursor, read: usize) -> Cursor {
-        let Cursor { segment, offset } = self.onward(cursor);
-        self.onward(Cursor {
+    pub(super) fn advance(&self, cursor: FrameCursor, read: usize) -> FrameCursor {
+        let FrameCursor { segment, offset } = self.normalize(cursor);
+        self.normalize(FrameCursor {
             segment,
             offset: offset.saturating_add(read),
         })
     }
 
     /// Returns how many bytes the cursor is behind, to the nearest segment.
-    pub(super) fn behind(&self, cursor: Cursor) -> usize {
-        let segments = self.last().saturating_sub(cursor.segment);
+    pub(super) fn bytes_behind(&self, cursor: FrameCursor) -> usize {
+        let segments = self.last_segment().saturating_sub(cursor.segment);
         usize::try_from(segments)
             .unwrap_or(usize::MAX)
-            .saturating_mul(SEGMENT)
+            .saturating_mul(SEGMENT_BYTES)
     }
 
     /// Says whether the oldest segment that is read is more than `limit` bytes behind.
-    pub(super) fn is_over(&self, limit: usize) -> bool {
+    pub(super) fn exceeds(&self, limit: usize) -> bool {
         self.segments
             .len()
             .saturating_sub(1)
-            .saturating_mul(SEGMENT)
+            .saturating_mul(SEGMENT_BYTES)
             > limit
     }
 
     /// Keeps the log from the cursor on, until [`Log::leave`].
-    pub(super) fn enter(&mut self, cursor: Cursor) {
+    pub(super) fn add_reader(&mut self, cursor: FrameCursor) {
         if let Some(segment) = self.segment_mut(cursor) {
             segment.readers = segment.readers.saturating_add(1);
             self.readers = self.readers.saturating_add(1);
@@ -149,7 +149,7 @@ impl Log {
     }
 
     /// Ends what [`Log::enter`] began.
-    pub(super) fn leave(&mut self, cursor: Cursor) {
+    pub(super) fn remove_reader(&mut self, cursor: FrameCursor) {
         if let Some(segment) = self.segment_mut(cursor) {
             segment.readers = segment.readers.saturating_sub(1);
             self.readers = self.readers.saturating_sub(1);
@@ -157,10 +157,10 @@ impl Log {
     }
 
     /// Moves a reader that entered, and frees what nobody reads any more.
-    pub(super) fn step(&mut self, from: Cursor, to: Cursor) {
+    pub(super) fn move_reader(&mut self, from: FrameCursor, to: FrameCursor) {
         if from.segment != to.segment {
-            self.enter(to);
-            self.leave(from);
+            self.add_reader(to);
+            self.remove_reader(from);
             self.trim();
         }
     }
@@ -169,25 +169,25 @@ impl Log {
     pub(super) fn trim(&mut self) {
         while self.segments.len() > 1 && self.segments.front().is_some_and(|s| s.readers == 0) {
             if let Some(gone) = self.segments.pop_front() {
-                self.dropped = gone.after();
+                self.dropped_frames = gone.after();
             }
-            self.first = self.first.saturating_add(1);
+            self.first_segment = self.first_segment.saturating_add(1);
         }
         if self.readers == 0
             && let Some(tail) = self.segments.back_mut()
         {
-            self.dropped = tail.after();
-            tail.before = self.dropped;
-            tail.knew = self.newest;
+            self.dropped_frames = tail.after();
+            tail.before = self.dropped_frames;
+            tail.knew = self.newest_question;
             tail.marks.clear();
             tail.bytes.clear();
             // The number moves on, so that an old cursor never finds new bytes.
-            self.first = self.first.saturating_add(1);
+            self.first_segment = self.first_segment.saturating_add(1);
         }
     }
 
     /// Gives the memory back too; for when nobody listens.
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn release_memory(&mut self) {
         self.trim();
         if self.readers == 0
             && let Some(tail) = self.segments.back_mut()
@@ -198,13 +198,13 @@ impl Log {
     }
 
     /// Returns what a reader misses that goes from `cursor` to the end.
-    pub(super) fn gap(&self, cursor: Cursor) -> Gap {
-        let cursor = self.onward(cursor);
+    pub(super) fn skipped_after(&self, cursor: FrameCursor) -> SkippedFrames {
+        let cursor = self.normalize(cursor);
         let Some(segment) = self.segment(cursor) else {
-            return Gap {
-                rest: Vec::new(),
-                knows: 0,
-                frames: 0,
+            return SkippedFrames {
+                partial_frame: Vec::new(),
+                newest_question: 0,
+                frame_count: 0,
             };
         };
         let read = segment.marks.partition_point(|m| m.end <= cursor.offset);
@@ -227,20 +227,20 @@ impl Log {
             Some(last) => segment.marks.get(last).map_or(0, |mark| mark.newest),
             None => segment.knew,
         };
-        let all = self.segments.back().map_or(self.dropped, Segment::after);
+        let all = self.segments.back().map_or(self.dropped_frames, LogSegment::frames_through_end);
         let has = segment
             .before
             .saturating_add(u64::try_from(has).unwrap_or(u64::MAX));
-        Gap {
-            rest,
-            knows,
-            frames: all.saturating_sub(has),
+        SkippedFrames {
+            partial_frame: rest,
+            newest_question: knows,
+            frame_count: all.saturating_sub(has),
         }
     }
 
     /// Returns how many bytes it keeps.
     #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn stored_bytes(&self) -> usize {
         self.segments
             .iter()
             .map(|segment| segment.bytes.len())
@@ -248,12 +248,12 @@ impl Log {
     }
 
     /// Returns the same place, as the start of a segment rather than the end of the one before.
-    fn onward(&self, cursor: Cursor) -> Cursor {
+    fn normalize(&self, cursor: FrameCursor) -> FrameCursor {
         let ended = self
             .segment(cursor)
             .is_none_or(|segment| cursor.offset >= segment.bytes.len());
-        if ended && cursor.segment < self.last() {
-            Cursor {
+        if ended && cursor.segment < self.last_segment() {
+            FrameCursor {
                 segment: cursor.segment.saturating_add(1),
                 offset: 0,
             }
@@ -262,26 +262,26 @@ impl Log {
         }
     }
 
-    fn last(&self) -> u64 {
+    fn last_segment(&self) -> u64 {
         let after = u64::try_from(self.segments.len().saturating_sub(1)).unwrap_or(u64::MAX);
-        self.first.saturating_add(after)
+        self.first_segment.saturating_add(after)
     }
 
-    fn segment(&self, cursor: Cursor) -> Option<&Segment> {
-        let at = cursor.segment.checked_sub(self.first)?;
+    fn segment(&self, cursor: FrameCursor) -> Option<&LogSegment> {
+        let at = cursor.segment.checked_sub(self.first_segment)?;
         self.segments.get(usize::try_from(at).ok()?)
     }
 
-    fn segment_mut(&mut self, cursor: Cursor) -> Option<&mut Segment> {
-        let at = cursor.segment.checked_sub(self.first)?;
+    fn segment_mut(&mut self, cursor: FrameCursor) -> Option<&mut LogSegment> {
+        let at = cursor.segment.checked_sub(self.first_segment)?;
         self.segments.get_mut(usize::try_from(at).ok()?)
     }
 }
 
-impl Segment {
+impl LogSegment {
     /// Returns the frames up to its end, of the log's whole life.
-    fn after(&self) -> u64 {
-        self.before
-            .saturating_add(u64::try_from(self.marks.len()).unwrap_or(u64::MAX))
+    fn frames_through_end(&self) -> u64 {
+        self.frames_before
+            .saturating_add(u64::try_from(self.boundaries.len()).unwrap_or(u64::MAX))
     }
 }

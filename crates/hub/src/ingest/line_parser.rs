@@ -17,29 +17,29 @@ use terok_clearance::{
     ShieldState,
 };
 
-use super::fields::{Fields, plain};
+use super::line_fields::{LineFields, parse_fast};
 
 /// Why a line is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LineError {
+pub enum EventLineError {
     /// It has too many bytes.
     #[error("longer than {} bytes", super::LINE_LIMIT)]
     TooLong,
     /// It is no UTF-8.
     #[error("not UTF-8")]
-    Encoding,
+    NotUtf8,
     /// It is no JSON object.
     #[error("not a JSON object: {0}")]
-    Json(DisplayText),
+    NotJsonObject(DisplayText),
     /// It is an event of a type that this hub does not know.
     #[error("of an unknown type")]
-    UnknownKind,
+    UnknownType,
     /// It lacks a field that its type needs.
     #[error("without {0:?}")]
-    Missing(&'static str),
+    MissingField(&'static str),
     /// A field has a value that it cannot have.
     #[error("with a wrong {field:?}: {problem}")]
-    Wrong {
+    InvalidField {
         /// The field.
         field: &'static str,
         /// What is wrong.
@@ -51,142 +51,142 @@ pub enum LineError {
 ///
 /// It remembers the last sandbox and what was known about it: most lines repeat both.
 #[derive(Debug, Default)]
-pub struct Parser {
-    container: Option<ContainerId>,
-    dossier_text: String,
-    dossier: Dossier,
+pub struct EventLineParser {
+    last_container: Option<ContainerId>,
+    last_dossier_json: String,
+    last_dossier: Dossier,
 }
 
-impl Parser {
+impl EventLineParser {
     /// Returns the event that `line` tells of, `None` for an empty line.
-    pub fn parse(&mut self, line: &[u8]) -> Result<Option<SandboxEvent>, LineError> {
+    pub fn parse(&mut self, line: &[u8]) -> Result<Option<SandboxEvent>, EventLineError> {
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let line = line.trim_ascii();
         if line.is_empty() {
             return Ok(None);
         }
         let Ok(text) = std::str::from_utf8(line) else {
-            return Err(LineError::Encoding);
+            return Err(EventLineError::NotUtf8);
         };
-        let fields = match plain(text, &self.dossier_text) {
+        let fields = match parse_fast(text, &self.last_dossier_json) {
             Some(fields) => {
                 debug_assert_eq!(serde_json::from_str(text).ok().as_ref(), Some(&fields));
                 fields
             }
             None => serde_json::from_str(text)
-                .map_err(|error| LineError::Json(DisplayText::new(&error.to_string())))?,
+                .map_err(|error| EventLineError::NotJsonObject(DisplayText::new(&error.to_string())))?,
         };
-        self.event(&fields).map(Some)
+        self.parse_event(&fields).map(Some)
     }
 
-    fn event(&mut self, fields: &Fields<'_>) -> Result<SandboxEvent, LineError> {
-        let kind = fields.kind.required("type")?;
+    fn parse_event(&mut self, fields: &LineFields<'_>) -> Result<SandboxEvent, EventLineError> {
+        let kind = fields.kind.required_text("type")?;
         let state = match &*kind {
-            "pending" => return self.blocked(fields).map(SandboxEvent::Blocked),
+            "pending" => return self.parse_blocked(fields).map(SandboxEvent::Blocked),
             "container_started" => {
                 return Ok(SandboxEvent::ContainerStarted {
-                    container: self.container(fields)?,
-                    dossier: self.dossier(fields),
+                    container: self.parse_container(fields)?,
+                    dossier: self.parse_dossier(fields),
                 });
             }
             "container_exited" => {
-                let reason = fields.reason.text("reason")?.unwrap_or_default();
+                let reason = fields.reason.optional_text("reason")?.unwrap_or_default();
                 return Ok(SandboxEvent::ContainerExited {
-                    container: self.container(fields)?,
+                    container: self.parse_container(fields)?,
                     reason: DisplayText::new(&reason),
-                    dossier: self.dossier(fields),
+                    dossier: self.parse_dossier(fields),
                 });
             }
             "shield_up" => ShieldState::Up,
             "shield_down" => ShieldState::Down,
             "shield_disengaged" | "shield_down_all" => ShieldState::Disengaged,
-            _ => return Err(LineError::UnknownKind),
+            _ => return Err(EventLineError::UnknownType),
         };
         Ok(SandboxEvent::Shield {
-            container: self.container(fields)?,
+            container: self.parse_container(fields)?,
             state,
-            dossier: self.dossier(fields),
+            dossier: self.parse_dossier(fields),
         })
     }
 
-    fn blocked(&mut self, fields: &Fields<'_>) -> Result<BlockedPacket, LineError> {
-        let request: RequestId = parse(&fields.id.required("id")?, "id")?;
-        let address = Dest::new(&fields.dest.required("dest")?).map_err(wrong("dest"))?;
-        let domain = match fields.domain.text("domain")? {
+    fn parse_blocked(&mut self, fields: &LineFields<'_>) -> Result<BlockedPacket, EventLineError> {
+        let request: RequestId = parse_field(&fields.id.required_text("id")?, "id")?;
+        let address = Dest::new(&fields.dest.required_text("dest")?).map_err(invalid_field("dest"))?;
+        let domain = match fields.domain.optional_text("domain")? {
             Some(domain) if !domain.is_empty() => {
-                Some(Dest::new(&domain).map_err(wrong("domain"))?)
+                Some(Dest::new(&domain).map_err(invalid_field("domain"))?)
             }
             _ => None,
         };
         Ok(BlockedPacket {
-            container: self.container(fields)?,
+            container: self.parse_container(fields)?,
             request,
             address,
-            port: fields.port.number("port")?,
-            protocol: Protocol(fields.proto.number("proto")?),
+            port: fields.port.required_number("port")?,
+            protocol: Protocol(fields.proto.required_number("proto")?),
             domain,
-            dossier: self.dossier(fields),
+            dossier: self.parse_dossier(fields),
             process: None,
         })
     }
 
-    fn container(&mut self, fields: &Fields<'_>) -> Result<ContainerId, LineError> {
-        let text = fields.container.required("container")?;
-        if let Some(last) = self.container.as_ref().filter(|last| last.as_str() == text) {
+    fn parse_container(&mut self, fields: &LineFields<'_>) -> Result<ContainerId, EventLineError> {
+        let text = fields.container.required_text("container")?;
+        if let Some(last) = self.last_container.as_ref().filter(|last| last.as_str() == text) {
             return Ok(last.clone());
         }
-        let container: ContainerId = parse(&text, "container")?;
-        self.container = Some(container.clone());
+        let container: ContainerId = parse_field(&text, "container")?;
+        self.last_container = Some(container.clone());
         Ok(container)
     }
 
     /// Returns the dossier; an empty one for anything but an object.
-    fn dossier(&mut self, fields: &Fields<'_>) -> Dossier {
+    fn parse_dossier(&mut self, fields: &LineFields<'_>) -> Dossier {
         let text = fields.dossier.unwrap_or_default();
-        if text != self.dossier_text {
-            text.clone_into(&mut self.dossier_text);
-            let entries = serde_json::from_str(text).map(|Entries(entries)| entries);
-            self.dossier = Dossier::new(entries.unwrap_or_default());
+        if text != self.last_dossier_json {
+            text.clone_into(&mut self.last_dossier_json);
+            let entries = serde_json::from_str(text).map(|DossierEntries(entries)| entries);
+            self.last_dossier = Dossier::new(entries.unwrap_or_default());
         }
-        self.dossier.clone()
+        self.last_dossier.clone()
     }
 }
 
-pub(super) fn parse<T: std::str::FromStr<Err: fmt::Display>>(
+pub(super) fn parse_field<T: std::str::FromStr<Err: fmt::Display>>(
     text: &str,
     field: &'static str,
-) -> Result<T, LineError> {
-    text.parse().map_err(wrong(field))
+) -> Result<T, EventLineError> {
+    text.parse().map_err(invalid_field(field))
 }
 
-pub(super) fn wrong<E: fmt::Display>(field: &'static str) -> impl FnOnce(E) -> LineError {
-    move |error| LineError::Wrong {
+pub(super) fn invalid_field<E: fmt::Display>(field: &'static str) -> impl FnOnce(E) -> EventLineError {
+    move |error| EventLineError::InvalidField {
         field,
         problem: DisplayText::new(&error.to_string()),
     }
 }
 
 /// A dossier's entries; a value that is no text is shown as its JSON.
-struct Entries(std::collections::BTreeMap<DisplayText, DisplayText>);
+struct DossierEntries(std::collections::BTreeMap<DisplayText, DisplayText>);
 
-impl<'de> Deserialize<'de> for Entries {
+impl<'de> Deserialize<'de> for DossierEntries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+        struct DossierVisitor;
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Entries;
+        impl<'de> Visitor<'de> for DossierVisitor {
+            type Value = DossierEntries;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DossierEntries, A::Error> {
                 #[derive(Deserialize)]
-                struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+                struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
                 let mut entries = std::collections::BTreeMap::new();
-                while let Some((Text(key), raw)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                while let Some((JsonText(key), raw)) = map.next_entry::<JsonText<'de>, &'de RawValue>()? {
                     let value = if raw.get().starts_with('"') {
-                        let Text(text) =
+                        let JsonText(text) =
                             serde_json::from_str(raw.get()).map_err(A::Error::custom)?;
                         DisplayText::new(&text)
                     } else {
@@ -194,11 +194,11 @@ impl<'de> Deserialize<'de> for Entries {
                     };
                     entries.insert(DisplayText::new(&key), value);
                 }
-                Ok(Entries(entries))
+                Ok(DossierEntries(entries))
             }
         }
 
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(DossierVisitor)
     }
 }
 
@@ -209,8 +209,8 @@ mod tests {
     const PENDING: &str =
         r#""type":"pending","container":"c","id":"c:1","dest":"192.0.2.1","port":443,"proto":6"#;
 
-    fn parse_one(line: &str) -> Result<Option<SandboxEvent>, LineError> {
-        Parser::default().parse(line.as_bytes())
+    fn parse_one(line: &str) -> Result<Option<SandboxEvent>, EventLineError> {
+        EventLineParser::default().parse(line.as_bytes())
     }
 
     fn blocked(fields: &str) -> BlockedPacket {
@@ -315,7 +315,7 @@ mod tests {
         ] {
             check_refused(&format!("{{{PENDING},{fields}}}"), expected);
         }
-        let mut parser = Parser::default();
+        let mut parser = EventLineParser::default();
         assert_eq!(
             parser.parse(b"{\"type\":\"\xff\"}"),
             Err(LineError::Encoding)
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn what_a_line_repeats_is_kept_once() {
-        let mut parser = Parser::default();
+        let mut parser = EventLineParser::default();
         let mut next =
             |fields: &str| match parser.parse(format!("{{{PENDING}{fields}}}").as_bytes()) {
                 Ok(Some(SandboxEvent::Blocked(blocked))) => blocked.dossier,
@@ -390,7 +390,7 @@ mod tests {
         #[test]
         fn no_line_panics(line in ".*", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             drop(parse_one(&line));
-            drop(Parser::default().parse(&bytes));
+            drop(EventLineParser::default().parse(&bytes));
         }
     }
 }

@@ -9,26 +9,26 @@ use terok_clearance::{
     Action, BlockedPacket, ContainerId, DecisionAction, DisplayText, Dossier, ShieldState,
 };
 
-use crate::ledger::{Answered, Question};
+use crate::ledger::{AnsweredQuestion, LedgerQuestion};
 
 /// Which interface a subscriber speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interface {
+pub(crate) enum ClearanceInterface {
     /// `org.terok.Clearance1`, as the clients of a certain release know it.
-    One(Clearance1Dialect),
+    Clearance1(Clearance1Dialect),
     /// `org.terok.Clearance2`.
-    Two,
+    Clearance2,
 }
 
 /// One thing that happened, for every subscriber.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum News<'a> {
-    Pending(Question<'a>),
-    Repeated(Question<'a>),
+pub(crate) enum HubEvent<'a> {
+    Pending(LedgerQuestion<'a>),
+    Repeated(LedgerQuestion<'a>),
     /// A question was answered; the ids are those that clients of Clearance1 may know it by.
-    Decided(&'a Answered),
+    Decided(&'a AnsweredQuestion),
     /// A question is void, for this reason.
-    Withdrawn(Question<'a>, &'static str),
+    Withdrawn(LedgerQuestion<'a>, &'static str),
     Started {
         container: &'a ContainerId,
         dossier: &'a Dossier,
@@ -47,26 +47,26 @@ pub(crate) enum News<'a> {
     LostPackets(u64),
 }
 
-impl Interface {
+impl ClearanceInterface {
     /// Appends the frame for `news`; nothing if the interface has no word for it.
-    pub(crate) fn write(self, out: &mut Vec<u8>, seq: u64, news: &News<'_>) {
+    pub(crate) fn write_event(self, out: &mut Vec<u8>, seq: u64, news: &HubEvent<'_>) {
         match self {
-            Self::One(dialect) => write_one(out, dialect, news),
-            Self::Two => two(news).append_frame(seq, out),
+            Self::Clearance1(dialect) => write_clearance1(out, dialect, news),
+            Self::Clearance2 => to_clearance2(news).append_frame(seq, out),
         }
     }
 
     /// Appends the frame that ends a snapshot.
     pub(crate) fn write_synced(self, out: &mut Vec<u8>, seq: u64) {
-        if self == Self::Two {
+        if self == Self::Clearance2 {
             Event2::Synced.append_frame(seq, out);
         }
     }
 
     /// Appends the frame that says how many events a slow subscriber did not get.
     pub(crate) fn write_skipped(self, out: &mut Vec<u8>, seq: u64, skipped: u64) {
-        if self == Self::Two {
-            lost(skipped, "slow").append_frame(seq, out);
+        if self == Self::Clearance2 {
+            lost_event(skipped, "slow").append_frame(seq, out);
         }
     }
 
@@ -74,14 +74,14 @@ impl Interface {
     ///
     /// Clearance1 has no word for a new start: its clients would count each question as one more
     /// packet, so they are told only what they never were.
-    pub(crate) const fn starts_over(self) -> bool {
+    pub(crate) const fn replays_all_pending(self) -> bool {
         matches!(self, Self::Two)
     }
 }
 
-fn write_one(out: &mut Vec<u8>, dialect: Clearance1Dialect, news: &News<'_>) {
+fn write_clearance1(out: &mut Vec<u8>, dialect: Clearance1Dialect, news: &HubEvent<'_>) {
     let notice = match *news {
-        News::Pending(question) | News::Repeated(question) => {
+        HubEvent::Pending(question) | HubEvent::Repeated(question) => {
             let (blocked, newest) = (question.blocked(), question.newest_id());
             if blocked.request == *newest {
                 ClearanceEventRef::Blocked(blocked)
@@ -94,7 +94,7 @@ fn write_one(out: &mut Vec<u8>, dialect: Clearance1Dialect, news: &News<'_>) {
                 return ClearanceEventRef::Blocked(&blocked).append_frame(dialect, out);
             }
         }
-        News::Decided(Answered { decision, ids }) => {
+        HubEvent::Decided(AnsweredQuestion { decision, ids }) => {
             let action = match decision.action {
                 DecisionAction::Allow => Action::Allow,
                 DecisionAction::Deny => Action::Deny,
@@ -111,10 +111,10 @@ fn write_one(out: &mut Vec<u8>, dialect: Clearance1Dialect, news: &News<'_>) {
             }
             return;
         }
-        News::Started { container, dossier } => {
+        HubEvent::Started { container, dossier } => {
             ClearanceEventRef::ContainerStarted { container, dossier }
         }
-        News::Exited {
+        HubEvent::Exited {
             container,
             dossier,
             reason,
@@ -123,7 +123,7 @@ fn write_one(out: &mut Vec<u8>, dialect: Clearance1Dialect, news: &News<'_>) {
             reason,
             dossier,
         },
-        News::Shield {
+        HubEvent::Shield {
             container,
             dossier,
             state,
@@ -132,43 +132,43 @@ fn write_one(out: &mut Vec<u8>, dialect: Clearance1Dialect, news: &News<'_>) {
             state,
             dossier,
         },
-        News::Withdrawn(..) | News::LostPackets(_) => return,
+        HubEvent::Withdrawn(..) | HubEvent::LostPackets(_) => return,
     };
     notice.append_frame(dialect, out);
 }
 
-fn two(news: &News<'_>) -> Event2 {
+fn to_clearance2(news: &HubEvent<'_>) -> Event2 {
     match *news {
-        News::Pending(question) => Event2::Pending(Arc::new(question.request())),
-        News::Repeated(question) => Event2::Repeated(Arc::new(question.request())),
-        News::Decided(answered) => Event2::Decided(Arc::new(answered.decision.clone())),
-        News::Withdrawn(question, reason) => Event2::Withdrawn {
-            request: Arc::new(question.request()),
+        HubEvent::Pending(question) => Event2::Pending(Arc::new(question.to_request())),
+        HubEvent::Repeated(question) => Event2::Repeated(Arc::new(question.to_request())),
+        HubEvent::Decided(answered) => Event2::Decided(Arc::new(answered.decision.clone())),
+        HubEvent::Withdrawn(question, reason) => Event2::Withdrawn {
+            request: Arc::new(question.to_request()),
             reason: DisplayText::new(reason),
         },
-        News::Started { container, .. } => Event2::Container {
+        HubEvent::Started { container, .. } => Event2::Container {
             container: container.clone(),
             state: ContainerState::Started,
             reason: None,
         },
-        News::Exited {
+        HubEvent::Exited {
             container, reason, ..
         } => Event2::Container {
             container: container.clone(),
             state: ContainerState::Exited,
             reason: Some(reason.clone()),
         },
-        News::Shield {
+        HubEvent::Shield {
             container, state, ..
         } => Event2::Shield {
             container: container.clone(),
             state,
         },
-        News::LostPackets(packets) => lost(packets, "kernel"),
+        HubEvent::LostPackets(packets) => lost_event(packets, "kernel"),
     }
 }
 
-fn lost(lost: u64, reason: &str) -> Event2 {
+fn lost_event(lost: u64, reason: &str) -> Event2 {
     Event2::Lost {
         lost,
         reason: DisplayText::new(reason),
