@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use netns::Process;
+use netns::ProcessHandle;
 use reader::nflog::{Options, Socket};
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::Timeout;
@@ -457,7 +457,7 @@ pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()>
     let config = Config {
         container: CONTAINER.parse()?,
         dossier: Dossier::default(),
-        process: Process::open(pid).context("finding the sandbox")?,
+        process: ProcessHandle::open(pid).context("finding the sandbox")?,
         policy: policy()?,
         allowed: Vec::new(),
         runtime: RuntimeDir::new(directory),

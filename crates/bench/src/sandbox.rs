@@ -7,8 +7,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context as _, bail};
-use netns::link::{Links, Namespace};
-use netns::{Place, SocketSpec};
+use netns::link::{RtnetlinkSocket, VethPeerNetns};
+use netns::{NetnsRef, SocketSpec};
 use shield::Policy;
 
 /// Runs this program with `arguments` as root of user and network namespaces of its own.
@@ -24,12 +24,12 @@ pub(crate) fn enter(arguments: &[String]) -> anyhow::Result<ExitStatus> {
 
 /// Gives the namespace a way out, which leads nowhere.
 pub(crate) fn connect() -> anyhow::Result<()> {
-    let mut links = Links::open()?;
+    let mut links = RtnetlinkSocket::open()?;
     let lo = links.find(&"lo".parse()?)?;
     links.up(lo)?;
     let own = File::open("/proc/self/ns/net").context("finding our namespace")?;
     let there = "in0".parse()?;
-    let out = links.veth(&"out0".parse()?, &there, Namespace::File(own.as_fd()))?;
+    let out = links.veth(&"out0".parse()?, &there, VethPeerNetns::File(own.as_fd()))?;
     links.address(out, "192.0.2.2/24".parse()?)?;
     let peer = links.find(&there)?;
     links.up(peer)?;
@@ -45,7 +45,7 @@ pub(crate) fn policy() -> anyhow::Result<Policy> {
 
 /// Returns an unbound netlink socket towards nftables and the packet log.
 pub(crate) fn netfilter() -> anyhow::Result<OwnedFd> {
-    let mut opened = Place::Here.open(&[SocketSpec::Netfilter])?;
+    let mut opened = NetnsRef::Current.open_sockets(&[SocketSpec::Netfilter])?;
     opened.pop().context("a socket was asked for")
 }
 

@@ -2,17 +2,17 @@
 //! Building a sandbox, with what helps where a machine does not let us.
 
 use anyhow::Context as _;
-use netns::sandbox::{Blueprint, Sandbox};
+use netns::sandbox::{Sandbox, SandboxSpec};
 
 use crate::{Advise as _, Failure};
 
 /// Builds the sandbox. It forks: call it before there is a runtime.
-pub(crate) fn build(blueprint: &Blueprint) -> Result<Sandbox, Failure> {
+pub(crate) fn build(blueprint: &SandboxSpec) -> Result<Sandbox, Failure> {
     let built = Sandbox::build(blueprint);
     let advice = built
         .as_ref()
         .err()
-        .and_then(netns::sandbox::BuildError::advice);
+        .and_then(netns::sandbox::SandboxBuildError::advice);
     let built = built.context("building the sandbox");
     match advice {
         Some(advice) => built.hint(advice),

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use netns::{Place, Process, SocketSpec};
+use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use netns_tests::private_namespaces;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, bind, recv};
@@ -36,13 +36,13 @@ async fn a_namespace_is_gone_when_its_owner_is_and_the_sockets_are_dropped() {
         show.unwrap().status.success()
     };
     // RTMGRP_LINK: links that come, change and go, from now on.
-    let links = Place::Here.open_one(SocketSpec::Route).unwrap();
+    let links = NetnsRef::Current.open_socket(SocketSpec::Route).unwrap();
     bind(&links, &SocketAddrNetlink::new(0, 1)).unwrap();
 
-    let process = Process::open(owner.id()).unwrap();
-    let place = Place::Of(process.try_clone().unwrap());
+    let process = ProcessHandle::open(owner.id()).unwrap();
+    let place = NetnsRef::OfProcess(process.try_clone().unwrap());
     let sockets = place
-        .open(&[SocketSpec::Netfilter, SocketSpec::Udp4])
+        .open_sockets(&[SocketSpec::Netfilter, SocketSpec::Udp4])
         .unwrap();
     owner.kill().unwrap();
     process.ended().await.unwrap();

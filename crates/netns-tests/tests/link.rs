@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 
-use netns::link::{Links, Namespace, Network};
+use netns::link::{IpNetwork, RtnetlinkSocket, VethPeerNetns};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use serde_json::Value;
@@ -91,7 +91,7 @@ fn routes(routes: &Value) -> Vec<String> {
 fn lo_comes_up() {
     netns_tests::private_namespaces();
     assert_eq!(ip("link show lo")[0]["operstate"], "DOWN");
-    let mut links = Links::open().unwrap();
+    let mut links = RtnetlinkSocket::open().unwrap();
     let lo = links.find(&"lo".parse().unwrap()).unwrap();
     assert_eq!(lo.to_string(), "1");
     links.up(lo).unwrap();
@@ -103,10 +103,10 @@ fn lo_comes_up() {
 fn a_veth_pair_joins_two_namespaces_in_both_families() {
     let neighbour = Neighbour::start();
     let there = File::open(format!("/proc/{}/ns/net", neighbour.0.id())).unwrap();
-    let mut links = Links::open().unwrap();
+    let mut links = RtnetlinkSocket::open().unwrap();
     let (left, right) = ("left".parse().unwrap(), "right".parse().unwrap());
     let link = links
-        .veth(&left, &right, Namespace::File(there.as_fd()))
+        .veth(&left, &right, VethPeerNetns::File(there.as_fd()))
         .unwrap();
     assert_eq!(
         ip("link show left")[0]["ifindex"].to_string(),
@@ -127,10 +127,10 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
     );
 
     let gateway = Some("203.0.113.9".parse().unwrap());
-    links.route(Network::EVERY_V4, link, gateway).unwrap();
+    links.route(IpNetwork::DEFAULT_V4, link, gateway).unwrap();
     links
         .route(
-            Network::EVERY_V6,
+            IpNetwork::DEFAULT_V6,
             link,
             Some("2001:db8::9".parse().unwrap()),
         )
@@ -161,10 +161,10 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
 fn a_namespace_can_be_named_by_a_process() {
     let neighbour = Neighbour::start();
     let pid = Pid::from_raw(neighbour.0.id().cast_signed()).unwrap();
-    let mut links = Links::open().unwrap();
+    let mut links = RtnetlinkSocket::open().unwrap();
     let names = ("left".parse().unwrap(), "right".parse().unwrap());
     links
-        .veth(&names.0, &names.1, Namespace::Process(pid))
+        .veth(&names.0, &names.1, VethPeerNetns::Process(pid))
         .unwrap();
     assert_eq!(neighbour.ip("link show right")[0]["ifname"], "right");
     assert_eq!(
@@ -178,9 +178,11 @@ fn a_namespace_can_be_named_by_a_process() {
 fn a_refused_request_names_the_step_and_the_errno() {
     let neighbour = Neighbour::start();
     let there = File::open(format!("/proc/{}/ns/net", neighbour.0.id())).unwrap();
-    let mut links = Links::open().unwrap();
+    let mut links = RtnetlinkSocket::open().unwrap();
     let names = ("left".parse().unwrap(), "right".parse().unwrap());
-    let pair = |links: &mut Links| links.veth(&names.0, &names.1, Namespace::File(there.as_fd()));
+    let pair = |links: &mut RtnetlinkSocket| {
+        links.add_veth(&names.0, &names.1, VethPeerNetns::File(there.as_fd()))
+    };
     let link = pair(&mut links).unwrap();
     let again = pair(&mut links).unwrap_err();
     assert_eq!(
@@ -188,8 +190,8 @@ fn a_refused_request_names_the_step_and_the_errno() {
         ("make the veth pair left and right", Errno::EXIST)
     );
     let route = links
-        .route(
-            Network::EVERY_V4,
+        .add_route(
+            IpNetwork::DEFAULT_V4,
             link,
             Some("203.0.113.9".parse().unwrap()),
         )
@@ -200,5 +202,5 @@ fn a_refused_request_names_the_step_and_the_errno() {
     );
     assert_eq!(route.errno, Errno::NETUNREACH);
     // The socket still serves: the reply of a refused request is read to its end.
-    links.up(link).unwrap();
+    links.bring_up(link).unwrap();
 }

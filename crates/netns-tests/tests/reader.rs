@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use netns::{Place, SocketSpec};
+use netns::{NetnsRef, SocketSpec};
 use reader::dns::Answer;
 use reader::nflog::{BindError, Options, Socket};
 use reader::{Facts, Loss, Reader, Sink, Sockets, first_request};
@@ -162,8 +162,8 @@ impl Running {
 }
 
 fn netfilter() -> OwnedFd {
-    Place::Here
-        .open(&[SocketSpec::Netfilter])
+    NetnsRef::Current
+        .open_sockets(&[SocketSpec::Netfilter])
         .unwrap()
         .remove(0)
 }

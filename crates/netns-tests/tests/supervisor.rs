@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use netns::Process;
+use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketType};
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 const RESOLVER: &str = "198.51.100.53";
 
-fn config(process: Process, runtime: &TempDir, allowed: &[&str]) -> Config {
+fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Config {
     let resolver: IpAddr = RESOLVER.parse().unwrap();
     Config {
         container: "box".parse().unwrap(),
@@ -174,7 +174,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     tcp("203.0.113.7", 443).unwrap();
-    let mut running = Running::start(config(Process::current().unwrap(), &runtime, &[]));
+    let mut running = Running::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
     let mut operator = Operator::at(&running.hub).await;
 
     resolve("api.example.com", [203, 0, 113, 7]);
@@ -236,7 +236,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
 async fn an_allowed_name_opens_addresses_that_are_learnt_later() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
-    let own = Process::current().unwrap();
+    let own = ProcessHandle::current().unwrap();
     let mut running = Running::start(config(own, &runtime, &["api.example.com"]));
     let mut operator = Operator::at(&running.hub).await;
 
@@ -281,7 +281,7 @@ async fn an_allowed_name_opens_addresses_that_are_learnt_later() {
 async fn what_the_kernel_does_not_hold_is_asked_about_again() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
-    let own = Process::current().unwrap();
+    let own = ProcessHandle::current().unwrap();
     let mut running = Running::start(config(own, &runtime, &["203.0.113.7"]));
     let mut operator = Operator::at(&running.hub).await;
     tcp("203.0.113.7", 443).unwrap();
@@ -307,7 +307,7 @@ async fn what_the_kernel_does_not_hold_is_asked_about_again() {
 async fn an_answer_that_the_shield_refuses_leaves_the_question() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
-    let mut running = Running::start(config(Process::current().unwrap(), &runtime, &[]));
+    let mut running = Running::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
     let mut operator = Operator::at(&running.hub).await;
     refused("203.0.113.7", 443);
     let request = operator.question().await;
@@ -335,7 +335,7 @@ async fn an_answer_that_the_shield_refuses_leaves_the_question() {
 async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
-    let own = || config(Process::current().unwrap(), &runtime, &[]);
+    let own = || config(ProcessHandle::current().unwrap(), &runtime, &[]);
     let running = Running::start(own());
     let mut operator = Operator::at(&running.hub).await;
     resolve("api.example.com", [203, 0, 113, 7]);
@@ -374,7 +374,7 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
     netns_tests::private_namespaces();
     let mut sandbox = Neighbour::start();
     let runtime = TempDir::new().unwrap();
-    let process = Process::open(sandbox.0.id()).unwrap();
+    let process = ProcessHandle::open(sandbox.0.id()).unwrap();
     let running = Running::start(config(process, &runtime, &[]));
     let hub = running.hub.clone();
     let mut operator = Operator::at(&hub).await;
@@ -404,7 +404,7 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
 async fn what_the_kernel_could_not_tell_is_said_to_operators() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
-    let running = Running::start(config(Process::current().unwrap(), &runtime, &[]));
+    let running = Running::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
     let mut operator = Operator::at(&running.hub).await;
     // More than the reader's socket holds, before the reader's turn.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -442,8 +442,8 @@ async fn what_the_kernel_could_not_tell_is_said_to_operators() {
 async fn one_sandbox_has_one_supervisor() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
-    let first = Running::start(config(Process::current().unwrap(), &runtime, &[]));
-    let second = Supervisor::start(config(Process::current().unwrap(), &runtime, &[]));
+    let first = Running::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
+    let second = Supervisor::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
     let error = second.unwrap_err();
     assert!(
         matches!(error, supervisor::StartError::Reader(_)),
@@ -463,7 +463,7 @@ async fn what_may_never_be_open_is_no_start() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     for dest in ["169.254.169.254", "10.0.0.1"] {
-        let config = config(Process::current().unwrap(), &runtime, &[dest]);
+        let config = config(ProcessHandle::current().unwrap(), &runtime, &[dest]);
         let error = Supervisor::start(config).unwrap_err();
         assert!(
             matches!(error, supervisor::StartError::Allow { .. }),

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use netns::Process;
+use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
 use serde_json::Value;
 use shield::Policy;
@@ -39,7 +39,7 @@ async fn supervisor_process() {
     let config = Config {
         container: "box".parse().unwrap(),
         dossier: Dossier::default(),
-        process: Process::open(std::os::unix::process::parent_id()).unwrap(),
+        process: ProcessHandle::open(std::os::unix::process::parent_id()).unwrap(),
         policy: policy(),
         allowed: Vec::new(),
         runtime: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),

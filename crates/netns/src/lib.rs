@@ -6,19 +6,19 @@
 //! hands them back; [`Process`] says when their owner is gone, so that an open socket does not keep
 //! a dead sandbox's namespace alive; [`sandbox`] builds the sandbox that `run` and `demo` use.
 
-mod beside;
-mod entry;
-mod helper;
 pub mod link;
-mod pollable;
+mod netns_ref;
+mod parent_death;
+mod pollable_fd;
 mod process;
-mod routes;
+mod route_watcher;
 pub mod sandbox;
+mod sibling_netns;
 mod sys;
 
-pub use beside::{SettleError, Settled, settle_beside};
-pub use entry::{EnterError, Place, SocketSpec, Step};
-pub use helper::tie_to_us;
-pub use pollable::Pollable;
-pub use process::Process;
-pub use routes::Routes;
+pub use netns_ref::{EnterError, EnterStep, NetnsRef, SocketSpec};
+pub use parent_death::kill_on_parent_exit;
+pub use pollable_fd::PollableFd;
+pub use process::ProcessHandle;
+pub use route_watcher::RouteWatcher;
+pub use sibling_netns::{SiblingNetns, SiblingNetnsError, enter_sibling_netns};

@@ -17,7 +17,7 @@ use rustix::process::Pid;
 
 /// An rtnetlink socket: what it changes is in the network namespace where it was opened.
 #[derive(Debug)]
-pub struct Links {
+pub struct RtnetlinkSocket {
     socket: OwnedFd,
     sequence: u32,
 }
@@ -37,7 +37,7 @@ pub struct LinkNameError(Box<str>);
 
 /// Where the other end of a veth pair shall be.
 #[derive(Debug, Clone, Copy)]
-pub enum Namespace<'fd> {
+pub enum VethPeerNetns<'fd> {
     /// The network namespace that this file of `/proc/<pid>/ns/net` stands for.
     File(BorrowedFd<'fd>),
     /// The network namespace of this process, as the caller's process id namespace counts.
@@ -46,15 +46,15 @@ pub enum Namespace<'fd> {
 
 /// Addresses of one family that begin alike: `203.0.113.0/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network {
+pub struct IpNetwork {
     address: IpAddr,
-    length: u8,
+    prefix_length: u8,
 }
 
 /// A text that is no [`Network`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no network: write an address, a slash and the number of leading bits")]
-pub struct NetworkError(Box<str>);
+pub struct IpNetworkError(Box<str>);
 
 /// A request that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct LinkError {
     pub errno: Errno,
 }
 
-impl Links {
+impl RtnetlinkSocket {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> Result<Self, LinkError> {
         rustix::net::socket_with(
@@ -76,7 +76,7 @@ impl Links {
             SocketFlags::CLOEXEC,
             None, // NETLINK_ROUTE is protocol 0
         )
-        .map(Self::over)
+        .map(Self::from_socket)
         .map_err(|errno| LinkError {
             step: "open an rtnetlink socket".to_owned(),
             errno,
@@ -84,7 +84,7 @@ impl Links {
     }
 
     /// Speaks over a `NETLINK_ROUTE` socket that was opened elsewhere, in another namespace.
-    pub const fn over(socket: OwnedFd) -> Self {
+    pub const fn from_socket(socket: OwnedFd) -> Self {
         Self {
             socket,
             sequence: 0,
@@ -92,10 +92,10 @@ impl Links {
     }
 
     /// Returns the number of the link called `name`; `ENODEV` where there is none.
-    pub fn find(&mut self, name: &LinkName) -> Result<LinkIndex, LinkError> {
-        let mut message = Message::new(libc::RTM_GETLINK, 0, &link_header(None, false));
-        message.attribute(libc::IFLA_IFNAME, &name.with_nul());
-        let reply = self.request(message, || format!("find the link {name}"))?;
+    pub fn find_link(&mut self, name: &LinkName) -> Result<LinkIndex, LinkError> {
+        let mut message = RtnetlinkRequest::new(libc::RTM_GETLINK, 0, &link_header(None, false));
+        message.push_attribute(libc::IFLA_IFNAME, &name.with_nul());
+        let reply = self.send_request(message, || format!("find the link {name}"))?;
         reply.ok_or_else(|| LinkError {
             step: format!("find the link {name}"),
             errno: Errno::NODEV,
@@ -103,31 +103,32 @@ impl Links {
     }
 
     /// Brings a link up: `lo` is down in every new network namespace.
-    pub fn up(&mut self, link: LinkIndex) -> Result<(), LinkError> {
-        let message = Message::new(libc::RTM_NEWLINK, 0, &link_header(Some(link), true));
-        self.request(message, || format!("bring link {link} up"))?;
+    pub fn bring_up(&mut self, link: LinkIndex) -> Result<(), LinkError> {
+        let message = RtnetlinkRequest::new(libc::RTM_NEWLINK, 0, &link_header(Some(link), true));
+        self.send_request(message, || format!("bring link {link} up"))?;
         Ok(())
     }
 
     /// Makes a veth pair: `name` here, `peer` in that namespace, over which the caller must be
     /// capable as well. Returns the number of the end that is here; both ends are down.
-    pub fn veth(
+    pub fn add_veth(
         &mut self,
         name: &LinkName,
         peer: &LinkName,
-        there: Namespace<'_>,
+        there: VethPeerNetns<'_>,
     ) -> Result<LinkIndex, LinkError> {
-        let mut message = Message::new(libc::RTM_NEWLINK, CREATE, &link_header(None, false));
-        message.attribute(libc::IFLA_IFNAME, &name.with_nul());
-        message.nest(libc::IFLA_LINKINFO, |message| {
+        let mut message =
+            RtnetlinkRequest::new(libc::RTM_NEWLINK, CREATE_FLAGS, &link_header(None, false));
+        message.push_attribute(libc::IFLA_IFNAME, &name.with_nul());
+        message.push_nested(libc::IFLA_LINKINFO, |message| {
             message.attribute(libc::IFLA_INFO_KIND, b"veth");
             message.nest(libc::IFLA_INFO_DATA, |message| {
                 message.nest(VETH_INFO_PEER, |message| {
                     message.bytes.extend(link_header(None, false));
                     message.attribute(libc::IFLA_IFNAME, &peer.with_nul());
                     let (kind, value) = match there {
-                        Namespace::File(file) => (libc::IFLA_NET_NS_FD, file.as_raw_fd()),
-                        Namespace::Process(pid) => {
+                        VethPeerNetns::File(file) => (libc::IFLA_NET_NS_FD, file.as_raw_fd()),
+                        VethPeerNetns::Process(pid) => {
                             (libc::IFLA_NET_NS_PID, pid.as_raw_nonzero().get())
                         }
                     };
@@ -135,30 +136,30 @@ impl Links {
                 });
             });
         });
-        self.request(message, || format!("make the veth pair {name} and {peer}"))?;
-        self.find(name)
+        self.send_request(message, || format!("make the veth pair {name} and {peer}"))?;
+        self.find_link(name)
     }
 
     /// Gives a link an address and the network around it. An IPv6 address is usable at once: it
     /// skips the second of duplicate address detection (`nodad`).
-    pub fn address(&mut self, link: LinkIndex, address: Network) -> Result<(), LinkError> {
+    pub fn add_address(&mut self, link: LinkIndex, address: IpNetwork) -> Result<(), LinkError> {
         let step = || format!("give link {link} the address {address}");
         let mut header = [0; 8]; // struct ifaddrmsg
-        header[0] = family(address.address);
-        header[1] = address.length;
+        header[0] = address_family(address.address);
+        header[1] = address.prefix_length;
         header[2] = IFA_F_NODAD;
         header[4..].copy_from_slice(&link.0.get().to_ne_bytes());
-        let mut message = Message::new(libc::RTM_NEWADDR, CREATE, &header);
-        message.address(libc::IFA_LOCAL, address.address);
-        message.address(libc::IFA_ADDRESS, address.address);
-        self.request(message, step)?;
+        let mut message = RtnetlinkRequest::new(libc::RTM_NEWADDR, CREATE_FLAGS, &header);
+        message.push_address(libc::IFA_LOCAL, address.address);
+        message.push_address(libc::IFA_ADDRESS, address.address);
+        self.send_request(message, step)?;
         Ok(())
     }
 
     /// Routes `to` through the link, to the gateway `via` where one is named, else directly.
-    pub fn route(
+    pub fn add_route(
         &mut self,
-        to: Network,
+        to: IpNetwork,
         link: LinkIndex,
         via: Option<IpAddr>,
     ) -> Result<(), LinkError> {
@@ -167,8 +168,8 @@ impl Links {
             None => format!("route {to} through link {link}"),
         };
         let mut header = [0; 12]; // struct rtmsg
-        header[0] = family(to.address);
-        header[1] = to.length;
+        header[0] = address_family(to.address);
+        header[1] = to.prefix_length;
         header[4] = libc::RT_TABLE_MAIN;
         header[5] = libc::RTPROT_STATIC;
         header[6] = match via {
@@ -176,33 +177,33 @@ impl Links {
             None => libc::RT_SCOPE_LINK,
         };
         header[7] = libc::RTN_UNICAST;
-        let mut message = Message::new(libc::RTM_NEWROUTE, CREATE, &header);
-        if to.length > 0 {
-            message.address(libc::RTA_DST, to.address);
+        let mut message = RtnetlinkRequest::new(libc::RTM_NEWROUTE, CREATE_FLAGS, &header);
+        if to.prefix_length > 0 {
+            message.push_address(libc::RTA_DST, to.address);
         }
         if let Some(via) = via {
-            message.address(libc::RTA_GATEWAY, via);
+            message.push_address(libc::RTA_GATEWAY, via);
         }
-        message.attribute(libc::RTA_OIF, &link.0.get().to_ne_bytes());
-        self.request(message, step)?;
+        message.push_attribute(libc::RTA_OIF, &link.0.get().to_ne_bytes());
+        self.send_request(message, step)?;
         Ok(())
     }
 
     /// Sends one request and reads until it is acknowledged; returns the link that was reported
     /// on the way, if one was.
-    fn request(
+    fn send_request(
         &mut self,
-        message: Message,
+        message: RtnetlinkRequest,
         step: impl Fn() -> String,
     ) -> Result<Option<LinkIndex>, LinkError> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.exchange(message).map_err(|errno| LinkError {
+        self.send_and_receive(message).map_err(|errno| LinkError {
             step: step(),
             errno,
         })
     }
 
-    fn exchange(&self, message: Message) -> Result<Option<LinkIndex>, Errno> {
+    fn send_and_receive(&self, message: RtnetlinkRequest) -> Result<Option<LinkIndex>, Errno> {
         let bytes = message.finish(self.sequence);
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         let mut reported = None;
@@ -212,7 +213,7 @@ impl Links {
                 rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())
             })?;
             let mut rest = buffer.get(..received).unwrap_or_default();
-            while let Some((reply, after)) = Reply::split(rest) {
+            while let Some((reply, after)) = RtnetlinkReply::split_first(rest) {
                 rest = after;
                 if reply.sequence != self.sequence {
                     continue;
@@ -261,16 +262,16 @@ impl fmt::Display for LinkName {
     }
 }
 
-impl Network {
+impl IpNetwork {
     /// Every IPv4 address: the destination of a default route.
-    pub const EVERY_V4: Self = Self {
+    pub const DEFAULT_V4: Self = Self {
         address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-        length: 0,
+        prefix_length: 0,
     };
     /// Every IPv6 address: the destination of a default route.
-    pub const EVERY_V6: Self = Self {
+    pub const DEFAULT_V6: Self = Self {
         address: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-        length: 0,
+        prefix_length: 0,
     };
 
     /// Returns the network of this one address.
@@ -279,24 +280,30 @@ impl Network {
             IpAddr::V4(_) => 32,
             IpAddr::V6(_) => 128,
         };
-        Self { address, length }
+        Self {
+            address,
+            prefix_length: length,
+        }
     }
 }
 
-impl FromStr for Network {
-    type Err = NetworkError;
+impl FromStr for IpNetwork {
+    type Err = IpNetworkError;
 
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
+    fn from_str(text: &str) -> Result<Self, IpNetworkError> {
         let parse = || {
             let (address, length) = text.split_once('/')?;
             let (address, length) = (address.parse().ok()?, length.parse().ok()?);
-            (length <= Self::host(address).length).then_some(Self { address, length })
+            (length <= Self::host(address).prefix_length).then_some(Self {
+                address,
+                prefix_length: length,
+            })
         };
-        parse().ok_or_else(|| NetworkError(text.into()))
+        parse().ok_or_else(|| IpNetworkError(text.into()))
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for IpNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
     }
@@ -307,16 +314,16 @@ const VETH_INFO_PEER: u16 = 1;
 /// `linux/if_addr.h`
 const IFA_F_NODAD: u8 = 0x02;
 /// `linux/netlink.h`: a request that makes something new, and fails if it is there.
-const CREATE: u16 = 0x400 | 0x200;
+const CREATE_FLAGS: u16 = 0x400 | 0x200;
 /// `linux/netlink.h`: `NLM_F_REQUEST` and `NLM_F_ACK`.
-const REQUEST: u16 = 0x01 | 0x04;
+const REQUEST_FLAGS: u16 = 0x01 | 0x04;
 /// `linux/netlink.h`: `NLMSG_ERROR`, which with code 0 is the acknowledgement.
 const ERROR: u16 = 2;
-const HEADER: usize = 16;
+const HEADER_BYTES: usize = 16;
 /// More than any one link's description; rtnetlink itself never sends more in one piece.
-const REPLY_LIMIT: usize = 32 * 1024;
+const MAX_REPLY_BYTES: usize = 32 * 1024;
 
-const fn family(address: IpAddr) -> u8 {
+const fn address_family(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => 2,  // AF_INET
         IpAddr::V6(_) => 10, // AF_INET6
@@ -335,33 +342,33 @@ fn link_header(link: Option<LinkIndex>, up: bool) -> [u8; 16] {
 }
 
 /// A request being written: `struct nlmsghdr`, the fixed part, attributes.
-struct Message {
+struct RtnetlinkRequest {
     bytes: Vec<u8>,
 }
 
-impl Message {
+impl RtnetlinkRequest {
     fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
         let mut bytes = vec![0; HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes[6..8].copy_from_slice(&(REQUEST | flags).to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(REQUEST_FLAGS | flags).to_ne_bytes());
         bytes.extend(fixed);
         Self { bytes }
     }
 
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
-        self.nest(kind, |message| message.bytes.extend(value));
+    fn push_attribute(&mut self, kind: u16, value: &[u8]) {
+        self.push_nested(kind, |message| message.bytes.extend(value));
     }
 
-    fn address(&mut self, kind: u16, address: IpAddr) {
+    fn push_address(&mut self, kind: u16, address: IpAddr) {
         match address {
-            IpAddr::V4(v4) => self.attribute(kind, &v4.octets()),
-            IpAddr::V6(v6) => self.attribute(kind, &v6.octets()),
+            IpAddr::V4(v4) => self.push_attribute(kind, &v4.octets()),
+            IpAddr::V6(v6) => self.push_attribute(kind, &v6.octets()),
         }
     }
 
     /// Writes an attribute whose length is known only afterwards. Every one is a multiple of four
     /// bytes long in the message, whatever its length says.
-    fn nest(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
+    fn push_nested(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend([0; 2]);
         self.bytes.extend(kind.to_ne_bytes());
@@ -380,32 +387,32 @@ impl Message {
 }
 
 /// One message from the kernel.
-struct Reply<'bytes> {
+struct RtnetlinkReply<'bytes> {
     kind: u16,
     sequence: u32,
     body: &'bytes [u8],
 }
 
-impl<'bytes> Reply<'bytes> {
+impl<'bytes> RtnetlinkReply<'bytes> {
     /// Splits the first message off; nothing where no whole one is left.
-    fn split(bytes: &'bytes [u8]) -> Option<(Self, &'bytes [u8])> {
+    fn split_first(bytes: &'bytes [u8]) -> Option<(Self, &'bytes [u8])> {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
         let reply = Self {
             kind,
             sequence: u32_at(bytes, 8)?,
-            body: bytes.get(HEADER..length)?,
+            body: bytes.get(HEADER_BYTES..length)?,
         };
         let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((reply, after))
     }
 
     /// Returns the code of an acknowledgement: 0, or an errno with a minus.
-    fn acknowledged(&self) -> Option<i32> {
+    fn ack_code(&self) -> Option<i32> {
         (self.kind == ERROR).then(|| u32_at(self.body, 0).map_or(-libc::EBADMSG, u32::cast_signed))
     }
 
-    fn link(&self) -> Option<LinkIndex> {
+    fn link_index(&self) -> Option<LinkIndex> {
         let index = (self.kind == libc::RTM_NEWLINK).then(|| u32_at(self.body, 4))??;
         NonZeroU32::new(index).map(LinkIndex)
     }
@@ -464,8 +471,8 @@ mod tests {
 
     #[test]
     fn attributes_are_padded_and_nested_lengths_count_the_padding() {
-        let mut message = Message::new(libc::RTM_NEWLINK, CREATE, &[]);
-        message.nest(18, |message| {
+        let mut message = RtnetlinkRequest::new(libc::RTM_NEWLINK, CREATE_FLAGS, &[]);
+        message.push_nested(18, |message| {
             message.attribute(1, b"veth\0");
             message.attribute(2, &[7]);
         });
@@ -480,8 +487,8 @@ mod tests {
 
     #[test]
     fn a_cut_or_lying_reply_is_no_reply() {
-        let whole = Message::new(ERROR, 0, &0_u32.to_ne_bytes()).finish(1);
-        let (reply, after) = Reply::split(&whole).unwrap();
+        let whole = RtnetlinkRequest::new(ERROR, 0, &0_u32.to_ne_bytes()).finish(1);
+        let (reply, after) = RtnetlinkReply::split_first(&whole).unwrap();
         assert_eq!((reply.acknowledged(), after.len()), (Some(0), 0));
         for length in 0..whole.len() {
             assert!(Reply::split(&whole[..length]).is_none(), "{length} bytes");

@@ -7,16 +7,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
-use crate::Pollable;
+use crate::PollableFd;
 
 /// A process, held by its pidfd. Holding it does not keep the process or its namespaces alive.
 #[derive(Debug)]
-pub struct Process {
+pub struct ProcessHandle {
     pid: Pid,
     pidfd: OwnedFd,
 }
 
-impl Process {
+impl ProcessHandle {
     /// Returns the process that has the number `pid` now; `ESRCH` when there is none (also when the
     /// number is not positive).
     pub fn open(pid: u32) -> io::Result<Self> {
@@ -71,7 +71,7 @@ impl Process {
     }
 
     /// Sends a signal; `ESRCH` when the process is gone.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.pidfd, signal)?)
     }
 
@@ -79,12 +79,14 @@ impl Process {
     ///
     /// Whoever holds sockets inside its namespaces drops them then: an open socket keeps a network
     /// namespace, and all that is configured in it, alive after its last process.
-    pub async fn ended(&self) -> io::Result<()> {
-        Pollable::readable(self.pidfd.try_clone()?)?.ready().await
+    pub async fn wait_for_exit(&self) -> io::Result<()> {
+        PollableFd::new_readable(self.pidfd.try_clone()?)?
+            .ready()
+            .await
     }
 }
 
-impl AsFd for Process {
+impl AsFd for ProcessHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_calling_process_is_alive_and_has_its_number() {
-        let me = Process::current().unwrap();
+        let me = ProcessHandle::current().unwrap();
         assert_eq!(me.pid(), std::process::id());
         assert!(me.is_alive());
     }
@@ -120,7 +122,7 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let process = Process::open(child.id()).unwrap();
+        let process = ProcessHandle::open(child.id()).unwrap();
         assert!(process.is_alive());
         drop(child.stdin.take());
         process.ended().await.unwrap();

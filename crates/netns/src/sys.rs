@@ -36,7 +36,7 @@ pub(crate) fn owning_user_namespace(namespace: BorrowedFd<'_>) -> io::Result<Own
 }
 
 /// Moves the calling thread into a new network namespace.
-pub(crate) fn leave_net() -> io::Result<()> {
+pub(crate) fn unshare_netns() -> io::Result<()> {
     #[expect(
         unsafe_code,
         reason = "rustix marks unshare unsafe for CLONE_FILES alone"
@@ -48,7 +48,7 @@ pub(crate) fn leave_net() -> io::Result<()> {
 }
 
 /// Opens a socket of `[domain, type and flags, protocol]` where the caller is.
-pub(crate) fn socket([domain, kind, protocol]: [i32; 3]) -> io::Result<OwnedFd> {
+pub(crate) fn open_socket([domain, kind, protocol]: [i32; 3]) -> io::Result<OwnedFd> {
     #[expect(
         unsafe_code,
         reason = "rustix has no constants for all protocols asked for"
@@ -65,7 +65,7 @@ pub(crate) fn socket([domain, kind, protocol]: [i32; 3]) -> io::Result<OwnedFd> 
 }
 
 /// Turns an open netlink socket into `netlink-sys`'s, which has only an unsafe door.
-pub(crate) fn netlink_socket(fd: OwnedFd) -> Socket {
+pub(crate) fn into_netlink_socket(fd: OwnedFd) -> Socket {
     #[expect(unsafe_code, reason = "netlink_sys::Socket offers only FromRawFd")]
     // SAFETY: `into_raw_fd` gives up ownership of an open descriptor, and `Socket` takes it over
     // and closes it once. That it is one of netlink is the callers' doing (`Place::netlink` only).
@@ -75,7 +75,7 @@ pub(crate) fn netlink_socket(fd: OwnedFd) -> Socket {
 }
 
 /// Registers `fd` with the current runtime.
-pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register_async_fd(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(
         unsafe_code,
         reason = "tokio has no safe door for descriptors of any kind"
@@ -140,7 +140,7 @@ pub(crate) fn restrict_mount(path: &Path, attributes: u64, recursive: bool) -> i
 }
 
 /// Closes, in a forked child, its copy of a descriptor that the parent owns.
-pub(crate) fn close(copy: BorrowedFd<'_>) {
+pub(crate) fn close_in_child(copy: BorrowedFd<'_>) {
     #[expect(
         unsafe_code,
         reason = "the copy has no owner in the child that could drop it"

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command, Stdio};
 
-use netns::{EnterError, Place, Process, SocketSpec, Step};
+use netns::{EnterError, EnterStep, NetnsRef, ProcessHandle, SocketSpec};
 
 /// A child in namespaces of its own, which ends when it is dropped.
 struct Sandbox(Child);
@@ -28,8 +28,8 @@ impl Sandbox {
         Self(child)
     }
 
-    fn process(&self) -> Process {
-        Process::open(self.0.id()).unwrap()
+    fn process(&self) -> ProcessHandle {
+        ProcessHandle::open(self.0.id()).unwrap()
     }
 }
 
@@ -52,8 +52,8 @@ const EVERY: [SocketSpec; 7] = [
 
 /// The network namespace's inode, which the kernel tells for any socket (`SIOCGSKNS` needs rights
 /// that an ordinary user has only over its own): here by what the sockets see.
-fn sees_only_a_dead_loopback(place: &Place) {
-    let route = place.netlink(SocketSpec::Route).unwrap();
+fn sees_only_a_dead_loopback(place: &NetnsRef) {
+    let route = place.open_netlink_socket(SocketSpec::Route).unwrap();
     // RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, an all-zero ifinfomsg
     let mut request = vec![32, 0, 0, 0, 18, 0, 1, 3];
     request.resize(32, 0);
@@ -81,15 +81,15 @@ fn sees_only_a_dead_loopback(place: &Place) {
 #[test]
 fn every_kind_of_socket_opens_where_the_caller_is() {
     assert_eq!(Place::Here.open(&EVERY).unwrap().len(), EVERY.len());
-    let me = Place::Of(Process::current().unwrap());
+    let me = NetnsRef::OfProcess(ProcessHandle::current().unwrap());
     assert_eq!(me.open(&EVERY).unwrap().len(), EVERY.len());
 }
 
 #[test]
 fn every_kind_of_socket_opens_in_a_sandbox_of_an_ordinary_user() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
-    let place = Place::Of(sandbox.process());
-    let opened = place.open(&EVERY).unwrap();
+    let place = NetnsRef::OfProcess(sandbox.process());
+    let opened = place.open_sockets(&EVERY).unwrap();
     assert_eq!(opened.len(), EVERY.len());
     for fd in &opened {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
@@ -126,10 +126,10 @@ fn the_owner_of_the_network_is_entered_not_the_namespace_of_the_process() {
         .read_line(&mut line)
         .unwrap();
     let inner = innermost(child.id());
-    let place = Place::Of(Process::open(inner).unwrap());
+    let place = NetnsRef::OfProcess(ProcessHandle::open(inner).unwrap());
     sees_only_a_dead_loopback(&place);
     // and the sockets may do what only that owner may: list the ruleset
-    let socket = place.netlink(SocketSpec::Netfilter).unwrap();
+    let socket = place.open_netlink_socket(SocketSpec::Netfilter).unwrap();
     // NFT_MSG_GETGEN (10 << 8 | 16), NLM_F_REQUEST, family unspecified
     let request = [
         20, 0, 0, 0, 16, 10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -162,7 +162,7 @@ fn innermost(pid: u32) -> u32 {
 fn a_namespace_file_will_do() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
     let file = File::open(format!("/proc/{}/ns/net", sandbox.0.id())).unwrap();
-    sees_only_a_dead_loopback(&Place::Namespace(file.into()));
+    sees_only_a_dead_loopback(&NetnsRef::NamespaceFile(file.into()));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn it_works_from_a_threaded_process_and_leaves_no_child_behind() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let place = Place::Of(sandbox.process());
+                let place = NetnsRef::OfProcess(sandbox.process());
                 for _ in 0..20 {
                     assert_eq!(place.open(&EVERY).unwrap().len(), EVERY.len());
                 }
@@ -189,9 +189,9 @@ fn it_works_from_a_threaded_process_and_leaves_no_child_behind() {
 #[test]
 fn errors_carry_the_step_and_the_number() {
     let none = File::open("/dev/null").unwrap();
-    match Place::Namespace(none.into()).open(&EVERY) {
+    match NetnsRef::NamespaceFile(none.into()).open_sockets(&EVERY) {
         Err(EnterError::Failed {
-            step: Step::Find,
+            step: EnterStep::FindNamespaces,
             source,
         }) => {
             assert_eq!(source.raw_os_error(), Some(libc::ENOTTY));
@@ -201,9 +201,9 @@ fn errors_carry_the_step_and_the_number() {
 
     // A namespace, but not one of a network: found, and then refused by setns.
     let wrong = File::open("/proc/self/ns/uts").unwrap();
-    match Place::Namespace(wrong.into()).open(&EVERY) {
+    match NetnsRef::NamespaceFile(wrong.into()).open_sockets(&EVERY) {
         Err(EnterError::Failed {
-            step: Step::EnterNet,
+            step: EnterStep::EnterNet,
             source,
         }) => {
             assert_eq!(source.raw_os_error(), Some(libc::EINVAL));
@@ -220,7 +220,7 @@ fn errors_carry_the_step_and_the_number() {
 #[test]
 fn a_process_that_ended_is_gone_even_if_its_number_is_not() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
-    let place = Place::Of(sandbox.process());
+    let place = NetnsRef::OfProcess(sandbox.process());
     drop(sandbox);
     assert!(matches!(place.open(&EVERY), Err(EnterError::Gone)));
 }
@@ -228,7 +228,7 @@ fn a_process_that_ended_is_gone_even_if_its_number_is_not() {
 #[test]
 fn more_sockets_than_one_message_carries_are_refused() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
-    let place = Place::Of(sandbox.process());
+    let place = NetnsRef::OfProcess(sandbox.process());
     assert_eq!(place.open(&[SocketSpec::Udp4; 16]).unwrap().len(), 16);
     assert!(matches!(
         place.open(&[SocketSpec::Udp4; 17]),

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use netns::Pollable;
+use netns::PollableFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{RecvFlags, SendFlags};
@@ -67,7 +67,7 @@ pub enum BindError {
 /// A socket that gets one group's packets.
 #[derive(Debug)]
 pub struct Socket {
-    fd: Pollable,
+    fd: PollableFd,
     group: u16,
     buffer: usize,
 }
@@ -100,7 +100,7 @@ impl Socket {
             }
             Err(error) => return Err(failed("bind to")(error.into())),
         }
-        let fd = Pollable::readable(fd).map_err(failed("wait for"))?;
+        let fd = PollableFd::new_readable(fd).map_err(failed("wait for"))?;
         Ok(Self { fd, group, buffer })
     }
 
@@ -118,7 +118,7 @@ impl Socket {
     ///
     /// Nothing is lost if the wait is given up.
     pub async fn wait(&self, bytes: &mut [u8]) -> Received {
-        let taken = self.fd.read(|fd| match receive(fd, bytes) {
+        let taken = self.fd.read_with(|fd| match receive(fd, bytes) {
             Received::Empty => Err(io::ErrorKind::WouldBlock.into()),
             received => Ok(received),
         });
@@ -128,7 +128,7 @@ impl Socket {
     /// Takes the next datagram if there is one, into `bytes`; to be called after
     /// [`wait`](Self::wait), which then knows when nothing is left.
     pub fn more(&self, bytes: &mut [u8]) -> Received {
-        let taken = self.fd.try_read(|fd| match receive(fd, bytes) {
+        let taken = self.fd.try_read_with(|fd| match receive(fd, bytes) {
             Received::Empty => Err(io::ErrorKind::WouldBlock.into()),
             received => Ok(received),
         });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a supervisor has to be told.
 
-use netns::Process;
+use netns::ProcessHandle;
 use shield::Policy;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dest, Dossier, Scope, Target};
@@ -14,7 +14,7 @@ pub struct Config {
     /// What else is known of it: goes with every question.
     pub dossier: Dossier,
     /// A process in the sandbox's network namespace. The supervisor ends when it has ended.
-    pub process: Process,
+    pub process: ProcessHandle,
     /// What the sandbox may reach before anybody is asked.
     pub policy: Policy,
     /// What is allowed from the start, for the sandbox's life.

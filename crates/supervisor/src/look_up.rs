@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use netns::{Place, SocketSpec};
+use netns::{NetnsRef, SocketSpec};
 use reader::dns::{self, Answer};
 use terok_clearance::DomainName;
 use tokio::net::UdpSocket;
@@ -29,7 +29,7 @@ const LONGEST: usize = 4096;
 /// Asks `resolver` from within `place` for the addresses of `names`, and tells the firewall what
 /// comes back. Returns the names about which it said nothing in time.
 pub(crate) async fn look_up(
-    place: &Place,
+    place: &NetnsRef,
     firewall: &Firewall,
     resolver: IpAddr,
     names: &[DomainName],
@@ -39,7 +39,7 @@ pub(crate) async fn look_up(
     } else {
         SocketSpec::Udp6
     };
-    let socket = std::net::UdpSocket::from(place.open_one(spec).map_err(io::Error::other)?);
+    let socket = std::net::UdpSocket::from(place.open_socket(spec).map_err(io::Error::other)?);
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(socket)?;
     // From nobody else is anything taken.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hub::Hub;
-use netns::{EnterError, Place, Process, SocketSpec};
+use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
 use reader::{Facts, Reader, first_request};
 use shield::{Policy, Shield};
 use terok_clearance::socket::{SameUserListener, SocketBindError, SocketLayout, bind};
@@ -29,7 +29,7 @@ use crate::{Config, Observer};
 pub struct Supervisor {
     container: ContainerId,
     dossier: Dossier,
-    process: Process,
+    process: ProcessHandle,
     firewall: Firewall,
     reader: Reader,
     hub: SameUserListener,
@@ -111,12 +111,12 @@ impl Supervisor {
             allowed,
             runtime,
         } = config;
-        let place = Place::Of(process);
-        let opened = place.open(&[SocketSpec::Netfilter; 4])?;
-        let (Ok([orders, others, questions, answers]), Place::Of(process)) =
+        let place = NetnsRef::OfProcess(process);
+        let opened = place.open_sockets(&[SocketSpec::Netfilter; 4])?;
+        let (Ok([orders, others, questions, answers]), NetnsRef::OfProcess(process)) =
             (<[_; 4]>::try_from(opened), place)
         else {
-            return Err(EnterError::Garbled.into());
+            return Err(EnterError::BadReply.into());
         };
 
         let mut shield = guard([orders, others], &policy)?;
@@ -176,7 +176,7 @@ impl Supervisor {
         resolver: IpAddr,
         names: &[DomainName],
     ) -> io::Result<Vec<DomainName>> {
-        let place = Place::Of(self.process.try_clone()?);
+        let place = NetnsRef::OfProcess(self.process.try_clone()?);
         look_up(&place, &self.firewall, resolver, names).await
     }
 
@@ -228,7 +228,7 @@ impl Supervisor {
             loop {
                 tokio::select! {
                     biased;
-                    ended = process.ended() => {
+                    ended = process.wait_for_exit() => {
                         break ended.map(|()| Ended::Sandbox).map_err(ServeError::Watch);
                     }
                     read = &mut reading => break read.map(|()| Ended::Stopped).map_err(Into::into),

@@ -2,7 +2,7 @@
 //! Our reader enters a container's namespaces by itself, where theirs runs `podman unshare nsenter`.
 
 use ::reader::nflog::{Options, Socket};
-use netns::{Place as Namespace, SocketSpec};
+use netns::{NetnsRef as Namespace, SocketSpec};
 use serde_json::Value;
 
 use super::network::{self, connect};
@@ -81,7 +81,9 @@ async fn somebody_else_may_have_the_log_group_of_our_answers() {
     network::set_up();
     let place = Place::new();
     network::shield(&place, Stack::V0_8_1).await;
-    let socket = Namespace::Here.open_one(SocketSpec::Netfilter).unwrap();
+    let socket = Namespace::Current
+        .open_socket(SocketSpec::Netfilter)
+        .unwrap();
     let _other = Socket::bind(socket, Options::ANSWERS).unwrap();
     let mut reader = start(&mut place.reader(Side::Ours, &["--emit=json"])).await;
     reader.line().await;

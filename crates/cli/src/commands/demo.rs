@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use netns::sandbox::{Blueprint, Sandbox, Workload};
+use netns::sandbox::{Sandbox, SandboxSpec, WorkloadSpec};
 use shield::Policy;
 use supervisor::Config;
 use tempfile::TempDir;
@@ -174,19 +174,19 @@ fn play(
     })
 }
 
-fn blueprint(runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]) -> anyhow::Result<Blueprint> {
+fn blueprint(runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]) -> anyhow::Result<SandboxSpec> {
     let program = std::env::current_exe().context("finding this program")?;
-    Ok(Blueprint {
-        workload: Workload {
+    Ok(SandboxSpec {
+        workload: WorkloadSpec {
             program: program.into_os_string(),
             arguments: vec!["demo-program".into()],
             environment: Vec::new(),
             directory: "/".into(),
             stdio,
         },
-        withheld: vec![runtime.to_owned()],
+        protected_paths: vec![runtime.to_owned()],
         resolvers: vec![world::RESOLVER],
-        ..Blueprint::default()
+        ..SandboxSpec::default()
     })
 }
 
@@ -208,13 +208,13 @@ impl Scene<'_> {
         let began_at = now_us();
         let container: ContainerId = "demo".parse().context("naming the sandbox")?;
         let policy = || Policy::new([world::RESOLVER]).context("making the policy");
-        let place = self.sandbox.place().context("finding the sandbox")?;
+        let place = self.sandbox.netns_ref().context("finding the sandbox")?;
         let keeper = Keeper::start(Config {
             container: container.clone(),
             dossier: Dossier::default(),
             process: self
                 .sandbox
-                .init()
+                .init_process()
                 .try_clone()
                 .context("finding the sandbox")?,
             policy: policy()?,
@@ -232,7 +232,7 @@ impl Scene<'_> {
 
         let began_at = now_us();
         let (internet, without_v6) =
-            Internet::start(self.sandbox.init(), self.directory.path()).await?;
+            Internet::start(self.sandbox.init_process(), self.directory.path()).await?;
         teller.say(&Step::Internet {
             hosts: world::HOSTS.len(),
             without_v6: without_v6.clone(),

@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
-use netns::sandbox::{Running, Sandbox, StartError};
+use netns::sandbox::{RunningSandbox, Sandbox, WorkloadStartError};
 use shield::Policy;
 use supervisor::{Config, Supervisor};
 use terok_clearance::socket::RuntimeDir;
@@ -201,12 +201,12 @@ async fn look_up(
 }
 
 /// Starts the command; what is wrong with it has the shells' statuses.
-fn start(sandbox: Sandbox, command: &[OsString]) -> Result<Running, Failure> {
+fn start(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbox, Failure> {
     let started = sandbox.start();
     let status = match &started {
-        Err(StartError::NotFound(_)) => Status::NOT_FOUND,
-        Err(StartError::NotExecutable(_)) => Status::NOT_EXECUTABLE,
-        Err(StartError::Sandbox(_)) | Ok(_) => Status::RUN_FAILED,
+        Err(WorkloadStartError::NotFound(_)) => Status::NOT_FOUND,
+        Err(WorkloadStartError::NotExecutable(_)) => Status::NOT_EXECUTABLE,
+        Err(WorkloadStartError::Sandbox(_)) | Ok(_) => Status::RUN_FAILED,
     };
     let name = command.first().map(OsString::as_os_str).unwrap_or_default();
     let name = DisplayText::new(&name.to_string_lossy());

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::Context as _;
-use netns::Process;
+use netns::ProcessHandle;
 use shield::Policy;
 use supervisor::{Config, Ended, Supervisor};
 use terok_clearance::socket::RuntimeDir;
@@ -38,7 +38,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         dns,
         allow,
     } = args;
-    let process = Process::open(pid).with_context(|| format!("finding process {pid}"))?;
+    let process = ProcessHandle::open(pid).with_context(|| format!("finding process {pid}"))?;
     let policy = Policy::new(dns).context("reading --dns")?;
     let config = Config {
         container: name,

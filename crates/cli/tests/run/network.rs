@@ -205,7 +205,9 @@ fn a_killed_supervisor_leaves_neither_sandbox_nor_helper() {
             assert_eq!(children.len(), 2, "the sandbox and its helper");
             let ends: Vec<_> = children
                 .iter()
-                .map(|pid| netns::Process::open(pid.to_str().unwrap().parse().unwrap()).unwrap())
+                .map(|pid| {
+                    netns::ProcessHandle::open(pid.to_str().unwrap().parse().unwrap()).unwrap()
+                })
                 .collect();
             run.kill().unwrap();
             run.wait().unwrap();

@@ -20,70 +20,87 @@ use rustix::process::{
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, tcsetattr, tcsetwinsize};
 
-use super::channel::{Fault, Order, Report, receive};
-use super::filter::Filter;
-use super::survey::Layout;
-use super::{Blueprint, Terminal, map_user, mounts, workload};
-use crate::link::Links;
-use crate::process::Process;
+use super::init_channel::{InitCommand, InitFault, InitReport, receive_packet};
+use super::mount_plan::MountPlan;
+use super::seccomp::WorkloadSeccomp;
+use super::{SandboxSpec, TerminalSpec, mounts, workload, write_id_maps};
+use crate::link::RtnetlinkSocket;
+use crate::process::ProcessHandle;
 use crate::sys;
 
 /// Lives, and returns the exit status, in which nobody is interested.
-pub(super) fn live(blueprint: &Blueprint, layout: &Layout, control: &OwnedFd, ids: Ids) -> u8 {
-    if let Err(fault) = serve(blueprint, layout, control, ids) {
+pub(super) fn run_init(
+    blueprint: &SandboxSpec,
+    layout: &MountPlan,
+    control: &OwnedFd,
+    ids: OperatorIds,
+) -> u8 {
+    if let Err(fault) = build_and_supervise(blueprint, layout, control, ids) {
         // When this cannot be told, the supervisor is gone, and with it all interest.
-        drop(Report::Failed(fault).send(control, None));
+        drop(InitReport::Failed(fault).send(control, None));
     }
     0
 }
 
 /// Who the operator is, in the supervisor's user namespace.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ids {
+pub(super) struct OperatorIds {
     pub(super) user: u32,
     pub(super) group: u32,
 }
 
-fn serve(blueprint: &Blueprint, layout: &Layout, control: &OwnedFd, ids: Ids) -> Result<(), Fault> {
+fn build_and_supervise(
+    blueprint: &SandboxSpec,
+    layout: &MountPlan,
+    control: &OwnedFd,
+    ids: OperatorIds,
+) -> Result<(), InitFault> {
     set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(Fault::at("tying the sandbox to its supervisor"))?;
-    let children = sys::signals::children_only().map_err(Fault::at("catching signals"))?;
-    if next_order(control)? != Some(Order::Build) {
+        .map_err(InitFault::at_step("tying the sandbox to its supervisor"))?;
+    let children =
+        sys::signals::open_sigchld_fd().map_err(InitFault::at_step("catching signals"))?;
+    if next_command(control)? != Some(InitCommand::Build) {
         return Ok(()); // the supervisor is gone, perhaps before the tie above held
     }
-    setsid().map_err(Fault::at("leaving the operator's session"))?;
-    loopback_up()?;
-    mounts::build(layout, &blueprint.resolvers)?;
-    let filter = Filter::compile().map_err(|error| Fault {
+    setsid().map_err(InitFault::at_step("leaving the operator's session"))?;
+    bring_loopback_up()?;
+    mounts::build_mounts(layout, &blueprint.resolvers)?;
+    let filter = WorkloadSeccomp::compile().map_err(|error| InitFault {
         step: format!("compiling the system call filter: {error}"),
         errno: libc::EINVAL,
     })?;
-    let terminal = blueprint.terminal.as_ref().map(own_terminal).transpose()?;
+    let terminal = blueprint
+        .terminal
+        .as_ref()
+        .map(open_workload_terminal)
+        .transpose()?;
     let (master, slave) = terminal.unzip();
-    let gone = Fault::at("speaking to the supervisor");
-    Report::Ready.send(control, master.as_ref()).map_err(gone)?;
+    let gone = InitFault::at_step("speaking to the supervisor");
+    InitReport::Ready
+        .send(control, master.as_ref())
+        .map_err(gone)?;
     drop(master);
 
-    if next_order(control)? != Some(Order::Start) {
+    if next_command(control)? != Some(InitCommand::Start) {
         return Ok(());
     }
-    let Some(workload) = start(blueprint, slave.as_ref(), &filter, control, ids)? else {
+    let Some(workload) = start_workload(blueprint, slave.as_ref(), &filter, control, ids)? else {
         return Ok(());
     };
     drop(slave); // the workload has its own; its end is to be seen at the master
-    attend(&workload, control, &children)
+    supervise_workload(&workload, control, &children)
 }
 
 /// What the supervisor says next; none when it is gone.
-fn next_order(control: &OwnedFd) -> Result<Option<Order>, Fault> {
-    let heard = receive(control, RecvFlags::empty());
-    let (packet, _) = heard.map_err(Fault::at("hearing the supervisor"))?;
-    Ok(Order::decode(&packet))
+fn next_command(control: &OwnedFd) -> Result<Option<InitCommand>, InitFault> {
+    let heard = receive_packet(control, RecvFlags::empty());
+    let (packet, _) = heard.map_err(InitFault::at_step("hearing the supervisor"))?;
+    Ok(InitCommand::decode(&packet))
 }
 
-fn loopback_up() -> Result<(), Fault> {
+fn bring_loopback_up() -> Result<(), InitFault> {
     let up = || {
-        let mut links = Links::open()?;
+        let mut links = RtnetlinkSocket::open()?;
         let name = "lo".parse().map_err(|_never| crate::link::LinkError {
             step: "naming the loopback".to_owned(),
             errno: Errno::INVAL,
@@ -91,90 +108,97 @@ fn loopback_up() -> Result<(), Fault> {
         let loopback = links.find(&name)?;
         links.up(loopback)
     };
-    up().map_err(|error| Fault::at(error.to_string())(error.errno))
+    up().map_err(|error| InitFault::at_step(error.to_string())(error.errno))
 }
 
 /// Makes a terminal inside the sandbox, set up like the operator's, and this process the leader of
 /// its session. Returns the master and the slave side.
-fn own_terminal(like: &Terminal) -> Result<(OwnedFd, OwnedFd), Fault> {
+fn open_workload_terminal(like: &TerminalSpec) -> Result<(OwnedFd, OwnedFd), InitFault> {
     let make = || {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags)?;
         unlockpt(&master)?;
         let slave = ioctl_tiocgptpeer(&master, flags)?;
         tcsetattr(&slave, OptionalActions::Now, &like.attributes)?;
-        tcsetwinsize(&slave, like.size)?;
+        tcsetwinsize(&slave, like.window_size)?;
         ioctl_tiocsctty(&slave)?;
         Ok((master, slave))
     };
-    make().map_err(Fault::at::<Errno>("making the workload's terminal"))
+    make().map_err(InitFault::at_step::<Errno>(
+        "making the workload's terminal",
+    ))
 }
 
 /// Starts the workload and tells the supervisor; none when its program could not be executed, of
 /// which the supervisor then knows.
-fn start(
-    blueprint: &Blueprint,
+fn start_workload(
+    blueprint: &SandboxSpec,
     terminal: Option<&OwnedFd>,
-    filter: &Filter,
+    filter: &WorkloadSeccomp,
     control: &OwnedFd,
-    ids: Ids,
-) -> Result<Option<Process>, Fault> {
-    let piping = || Fault::at::<Errno>("making a pipe");
+    ids: OperatorIds,
+) -> Result<Option<ProcessHandle>, InitFault> {
+    let piping = || InitFault::at_step::<Errno>("making a pipe");
     let (mapped, when_mapped) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
     let (outcome, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
-    let begin = workload::Beginning {
+    let begin = workload::WorkloadLauncher {
         workload: &blueprint.workload,
         terminal: terminal.zip(blueprint.terminal.as_ref()),
         filter,
     };
-    let workload = sys::clone::child(libc::CLONE_NEWUSER, || {
+    let workload = sys::clone::spawn_in_namespaces(libc::CLONE_NEWUSER, || {
         let mut go = [0];
         let mut mapped = File::from(mapped);
         if mapped.read_exact(&mut go).is_ok() {
-            let report = begin.execute();
+            let report = begin.exec_workload();
             // The only reader is the process above; if it is gone, so is everything.
             drop(File::from(tell).write_all(&report.encode()));
         }
         0
     })
-    .map_err(Fault::at("starting the workload"))?;
+    .map_err(InitFault::at_step("starting the workload"))?;
     // The child has its own copies of the ends that moved into its closure; ours went with it.
 
-    map_user(&workload, ids.user, 0, ids.group, 0)
-        .map_err(Fault::at("giving the workload the operator's name"))?;
+    write_id_maps(&workload, ids.user, 0, ids.group, 0).map_err(InitFault::at_step(
+        "giving the workload the operator's name",
+    ))?;
     File::from(when_mapped)
         .write_all(b"g")
-        .map_err(Fault::at("starting the workload"))?;
+        .map_err(InitFault::at_step("starting the workload"))?;
     let mut report = Vec::new();
     let heard = File::from(outcome).read_to_end(&mut report);
-    heard.map_err(Fault::at("hearing the workload"))?;
-    if let Some(report) = Report::decode(&report) {
+    heard.map_err(InitFault::at_step("hearing the workload"))?;
+    if let Some(report) = InitReport::decode(&report) {
         report
             .send(control, None)
-            .map_err(Fault::at("speaking to the supervisor"))?;
+            .map_err(InitFault::at_step("speaking to the supervisor"))?;
         return Ok(None);
     }
     let pidfd = workload.as_fd().try_clone_to_owned();
-    let pidfd = pidfd.map_err(Fault::at("holding the workload"))?;
-    Report::Started
+    let pidfd = pidfd.map_err(InitFault::at_step("holding the workload"))?;
+    InitReport::Started
         .send(control, Some(&pidfd))
-        .map_err(Fault::at("speaking to the supervisor"))?;
+        .map_err(InitFault::at_step("speaking to the supervisor"))?;
     Ok(Some(workload))
 }
 
 /// Reaps whatever ends and obeys the supervisor, until the workload or the supervisor has ended.
-fn attend(workload: &Process, control: &OwnedFd, children: &OwnedFd) -> Result<(), Fault> {
+fn supervise_workload(
+    workload: &ProcessHandle,
+    control: &OwnedFd,
+    children: &OwnedFd,
+) -> Result<(), InitFault> {
     let pid = workload.raw_pid();
     loop {
-        for change in changes() {
+        for change in reap_children() {
             let Some(report) = change?.about(pid) else {
                 continue;
             };
             let told = report.send(control, None);
-            if report != Report::Stopped {
+            if report != InitReport::Stopped {
                 return Ok(());
             }
-            told.map_err(Fault::at("speaking to the supervisor"))?;
+            told.map_err(InitFault::at_step("speaking to the supervisor"))?;
         }
         let mut fds = [
             PollFd::new(control, PollFlags::IN),
@@ -182,19 +206,19 @@ fn attend(workload: &Process, control: &OwnedFd, children: &OwnedFd) -> Result<(
         ];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(Fault::at("waiting")(error)),
+            Err(error) => return Err(InitFault::at_step("waiting")(error)),
         }
         if fds.iter().any(|fd| !fd.revents().is_empty()) {
-            drain(children);
+            drain_signals(children);
         }
-        match receive(control, RecvFlags::DONTWAIT) {
-            Ok((packet, _)) if Order::decode(&packet) == Some(Order::Continue) => {
+        match receive_packet(control, RecvFlags::DONTWAIT) {
+            Ok((packet, _)) if InitCommand::decode(&packet) == Some(InitCommand::Continue) => {
                 // Its whole job: it may have children in its process group that stopped with it.
                 let woken = kill_process_group(pid, Signal::CONT)
                     .or_else(|_no_group| kill_process(pid, Signal::CONT));
                 woken
-                    .or_else(gone)
-                    .map_err(Fault::at("waking the workload"))?;
+                    .or_else(ignore_ended)
+                    .map_err(InitFault::at_step("waking the workload"))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             _ => return Ok(()), // the supervisor is gone
@@ -203,7 +227,7 @@ fn attend(workload: &Process, control: &OwnedFd, children: &OwnedFd) -> Result<(
 }
 
 /// Takes the end of the process for success: it wants nothing any more.
-fn gone(error: Errno) -> Result<(), Errno> {
+fn ignore_ended(error: Errno) -> Result<(), Errno> {
     if error == Errno::SRCH {
         Ok(())
     } else {
@@ -211,35 +235,35 @@ fn gone(error: Errno) -> Result<(), Errno> {
     }
 }
 
-fn drain(children: &OwnedFd) {
+fn drain_signals(children: &OwnedFd) {
     let mut heard = [0; 1024];
     while rustix::io::read(children, &mut heard).is_ok() {}
 }
 
 /// One child, and what became of it.
-struct Change {
+struct ChildStatus {
     pid: Pid,
-    report: Option<Report>,
+    report: Option<InitReport>,
 }
 
-impl Change {
-    fn about(self, pid: Pid) -> Option<Report> {
+impl ChildStatus {
+    fn report_for(self, pid: Pid) -> Option<InitReport> {
         (self.pid == pid).then_some(self.report).flatten()
     }
 }
 
 /// The changes of children that can be had without waiting.
-fn changes() -> impl Iterator<Item = Result<Change, Fault>> {
+fn reap_children() -> impl Iterator<Item = Result<ChildStatus, InitFault>> {
     std::iter::from_fn(|| match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
         Ok(Some((pid, status))) => {
             let report = status
                 .exit_status()
-                .map(Report::Exited)
-                .or_else(|| status.terminating_signal().map(Report::Killed))
-                .or_else(|| status.stopped().then_some(Report::Stopped));
-            Some(Ok(Change { pid, report }))
+                .map(InitReport::Exited)
+                .or_else(|| status.terminating_signal().map(InitReport::Killed))
+                .or_else(|| status.stopped().then_some(InitReport::Stopped));
+            Some(Ok(ChildStatus { pid, report }))
         }
         Ok(None) | Err(Errno::CHILD) => None,
-        Err(error) => Some(Err(Fault::at("reaping")(error))),
+        Err(error) => Some(Err(InitFault::at_step("reaping")(error))),
     })
 }

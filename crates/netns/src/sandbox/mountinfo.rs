@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(super) struct MountinfoEntry {
     /// The file system, as `major:minor`.
     device: String,
     /// The directory of the file system that is shown.
     root: PathBuf,
     /// Where it is shown.
-    pub(super) point: PathBuf,
+    pub(super) mount_point: PathBuf,
     /// The file system's type.
-    pub(super) kind: String,
+    pub(super) fs_type: String,
 }
 
 /// Returns the mounts that `mountinfo` lists, in its order.
-pub(super) fn parse(mountinfo: &str) -> Vec<Mount> {
-    mountinfo.lines().filter_map(mount).collect()
+pub(super) fn parse(mountinfo: &str) -> Vec<MountinfoEntry> {
+    mountinfo.lines().filter_map(parse_line).collect()
 }
 
 /// `ID PARENT DEVICE ROOT POINT OPTIONS [OPTIONAL…] - TYPE SOURCE OPTIONS`, see proc(5).
-fn mount(line: &str) -> Option<Mount> {
+fn parse_line(line: &str) -> Option<MountinfoEntry> {
     let (before, after) = line.split_once(" - ")?;
     let mut fields = before.split(' ').skip(2);
-    Some(Mount {
+    Some(MountinfoEntry {
         device: fields.next()?.to_owned(),
         root: unescape(fields.next()?),
-        point: unescape(fields.next()?),
-        kind: after.split(' ').next()?.to_owned(),
+        mount_point: unescape(fields.next()?),
+        fs_type: after.split(' ').next()?.to_owned(),
     })
 }
 
@@ -53,7 +53,7 @@ fn unescape(text: &str) -> PathBuf {
 
 /// Returns where else `path`, which is absolute and without links, or something below it, may be
 /// seen. What is mounted over is among it.
-pub(super) fn aliases(mounts: &[Mount], path: &Path) -> Vec<PathBuf> {
+pub(super) fn find_aliases(mounts: &[MountinfoEntry], path: &Path) -> Vec<PathBuf> {
     let holds = mounts.iter().filter(|mount| path.starts_with(&mount.point));
     // The last of the longest: what was mounted later is above.
     let Some(holder) = holds.max_by_key(|mount| mount.point.components().count()) else {
@@ -62,17 +62,17 @@ pub(super) fn aliases(mounts: &[Mount], path: &Path) -> Vec<PathBuf> {
     let Ok(below) = path.strip_prefix(&holder.point) else {
         return Vec::new();
     };
-    let inner = join(&holder.root, below);
+    let inner = join_nonempty(&holder.root, below);
     let same = mounts.iter().filter(|mount| mount.device == holder.device);
     let found = same.filter_map(|mount| match inner.strip_prefix(&mount.root) {
-        Ok(below) => Some(join(&mount.point, below)),
+        Ok(below) => Some(join_nonempty(&mount.point, below)),
         Err(_) => mount.root.starts_with(&inner).then(|| mount.point.clone()),
     });
     found.filter(|alias| alias != path).collect()
 }
 
 /// As `Path::join`, but without a slash at the end when there is nothing to add.
-fn join(path: &Path, below: &Path) -> PathBuf {
+fn join_nonempty(path: &Path, below: &Path) -> PathBuf {
     if below.as_os_str().is_empty() {
         path.to_owned()
     } else {
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn what_is_mounted_twice_is_seen_twice() {
         let check = |path: &str, expected: &[&str]| {
-            let found = aliases(&parse(MACHINE), Path::new(path));
+            let found = find_aliases(&parse(MACHINE), Path::new(path));
             let expected: Vec<_> = expected.iter().map(PathBuf::from).collect();
             assert_eq!(found, expected, "{path}");
         };

@@ -19,68 +19,69 @@ use rustix::mount::{
     mount_bind_recursive, mount_change, move_mount, open_tree,
 };
 
-use super::channel::Fault;
-use super::survey::{Layout, set_mode};
+use super::init_channel::InitFault;
+use super::mount_plan::{MountPlan, set_mode};
 use crate::sys::restrict_mount;
 
 /// Builds the whole view.
-pub(crate) fn build(layout: &Layout, resolvers: &[IpAddr]) -> Result<(), Fault> {
+pub(crate) fn build_mounts(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(Fault::at("cutting the mounts off from the host's"))?;
+    mount_change("/", private)
+        .map_err(InitFault::at_step("cutting the mounts off from the host's"))?;
 
     // Taken up before everything loses its device files and its old place.
-    let nodes = NODES
+    let nodes = DEVICE_NODES
         .into_iter()
-        .filter_map(|name| Some((name, copy(Path::new("/dev"), name)?)));
+        .filter_map(|name| Some((name, clone_mount_tree(Path::new("/dev"), name)?)));
     let nodes: Vec<_> = nodes.collect();
-    let cgroups = copy(Path::new("/sys/fs"), "cgroup");
+    let cgroups = clone_mount_tree(Path::new("/sys/fs"), "cgroup");
     let no_devices = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID;
-    restrict(Path::new("/"), no_devices, true)?;
+    restrict_at(Path::new("/"), no_devices, true)?;
     let kept = layout
-        .kept
+        .kept_paths
         .iter()
-        .filter_map(|path| Some((path, copy(path, "")?)));
+        .filter_map(|path| Some((path, clone_mount_tree(path, "")?)));
     let kept: Vec<_> = kept.collect();
 
-    dev(&nodes)?;
-    proc()?;
-    sys(cgroups)?;
-    for path in &layout.pinned {
+    mount_dev(&nodes)?;
+    mount_proc()?;
+    mount_sys(cgroups)?;
+    for path in &layout.pinned_dirs {
         mount_bind_recursive(path, path)
-            .map_err(Fault::at(format!("pinning {}", path.display())))?;
+            .map_err(InitFault::at_step(format!("pinning {}", path.display())))?;
     }
-    for path in &layout.withheld {
-        tmpfs(path, 0o500, MountFlags::RDONLY).map_err(hiding(path))?;
+    for path in &layout.protected_dirs {
+        mount_tmpfs(path, 0o500, MountFlags::RDONLY).map_err(hide_fault(path))?;
     }
-    for (path, mode) in &layout.emptied {
-        lenient(tmpfs(path, *mode, MountFlags::empty())).map_err(hiding(path))?;
+    for (path, mode) in &layout.tmpfs_dirs {
+        ignore_missing(mount_tmpfs(path, *mode, MountFlags::empty())).map_err(hide_fault(path))?;
     }
-    for path in &layout.blanked {
-        blank(path)?;
+    for path in &layout.masked_files {
+        mask_file(path)?;
     }
     for path in &layout.fresh {
-        tmpfs(path, 0o755, MountFlags::empty()).map_err(hiding(path))?;
+        mount_tmpfs(path, 0o755, MountFlags::empty()).map_err(hide_fault(path))?;
         let lock = path.join("lock");
-        fs::create_dir(&lock).map_err(Fault::at("making a directory for locks"))?;
-        set_mode(&lock, 0o1777).map_err(Fault::at("making a directory for locks"))?;
+        fs::create_dir(&lock).map_err(InitFault::at_step("making a directory for locks"))?;
+        set_mode(&lock, 0o1777).map_err(InitFault::at_step("making a directory for locks"))?;
     }
     for (path, tree) in kept {
-        directory(path)?;
-        put(&tree, path)?;
+        create_directory(path)?;
+        attach_mount_tree(&tree, path)?;
     }
-    resolv_conf(layout, resolvers)
+    write_resolv_conf(layout, resolvers)
 }
 
 /// The device files that a program may expect, none of which leads to a device.
-const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEVICE_NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-fn dev(nodes: &[(&str, OwnedFd)]) -> Result<(), Fault> {
+fn mount_dev(nodes: &[(&str, OwnedFd)]) -> Result<(), InitFault> {
     let dev = Path::new("/dev");
-    tmpfs(dev, 0o755, MountFlags::NOEXEC).map_err(hiding(dev))?;
+    mount_tmpfs(dev, 0o755, MountFlags::NOEXEC).map_err(hide_fault(dev))?;
     for (name, tree) in nodes {
         let path = dev.join(name);
-        File::create(&path).map_err(Fault::at(format!("making {}", path.display())))?;
-        put(tree, &path)?;
+        File::create(&path).map_err(InitFault::at_step(format!("making {}", path.display())))?;
+        attach_mount_tree(tree, &path)?;
     }
     for (name, target) in [
         ("fd", "/proc/self/fd"),
@@ -89,12 +90,15 @@ fn dev(nodes: &[(&str, OwnedFd)]) -> Result<(), Fault> {
         ("stderr", "/proc/self/fd/2"),
         ("ptmx", "pts/ptmx"),
     ] {
-        symlink(target, dev.join(name)).map_err(Fault::at(format!("linking /dev/{name}")))?;
+        symlink(target, dev.join(name))
+            .map_err(InitFault::at_step(format!("linking /dev/{name}")))?;
     }
     for name in ["pts", "shm"] {
-        fs::create_dir(dev.join(name)).map_err(Fault::at(format!("making /dev/{name}")))?;
+        fs::create_dir(dev.join(name))
+            .map_err(InitFault::at_step(format!("making /dev/{name}")))?;
     }
-    tmpfs(&dev.join("shm"), 0o1777, MountFlags::empty()).map_err(Fault::at("mounting /dev/shm"))?;
+    mount_tmpfs(&dev.join("shm"), 0o1777, MountFlags::empty())
+        .map_err(InitFault::at_step("mounting /dev/shm"))?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount(
         "devpts",
@@ -103,14 +107,14 @@ fn dev(nodes: &[(&str, OwnedFd)]) -> Result<(), Fault> {
         flags,
         Some(c"newinstance,ptmxmode=0666,mode=0620"),
     )
-    .map_err(Fault::at("mounting /dev/pts"))
+    .map_err(InitFault::at_step("mounting /dev/pts"))
 }
 
 /// The step at which a masked `/proc` shows, so that the error can say what that means.
-pub(crate) const MOUNTING_PROC: &str = "mounting /proc";
+pub(crate) const MOUNT_PROC_STEP: &str = "mounting /proc";
 
 /// Files of `/proc` that tell about all of the machine.
-const PROC_BLANKED: [&str; 6] = [
+const MASKED_PROC_FILES: [&str; 6] = [
     "kcore",
     "keys",
     "latency_stats",
@@ -121,11 +125,11 @@ const PROC_BLANKED: [&str; 6] = [
 
 /// A new `/proc` with the sandbox's processes only, in which nothing but processes can be written:
 /// for root the rest of it configures the kernel, whatever the user namespace.
-fn proc() -> Result<(), Fault> {
+fn mount_proc() -> Result<(), InitFault> {
     let proc = Path::new("/proc");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", proc, "proc", flags, None).map_err(Fault::at(MOUNTING_PROC))?;
-    let reading = || Fault::at::<std::io::Error>("reading /proc");
+    mount("proc", proc, "proc", flags, None).map_err(InitFault::at_step(MOUNT_PROC_STEP))?;
+    let reading = || InitFault::at_step::<std::io::Error>("reading /proc");
     for entry in fs::read_dir(proc).map_err(reading())? {
         let entry = entry.map_err(reading())?;
         let name = entry.file_name();
@@ -139,12 +143,12 @@ fn proc() -> Result<(), Fault> {
         }
         let path = entry.path();
         let step = format!("protecting {}", path.display());
-        mount_bind(&path, &path).map_err(Fault::at(step))?;
-        restrict(&path, MOUNT_ATTR_RDONLY, false)?;
+        mount_bind(&path, &path).map_err(InitFault::at_step(step))?;
+        restrict_at(&path, MOUNT_ATTR_RDONLY, false)?;
     }
-    for path in PROC_BLANKED.into_iter().map(|name| proc.join(name)) {
+    for path in MASKED_PROC_FILES.into_iter().map(|name| proc.join(name)) {
         if path.exists() {
-            blank(&path)?;
+            mask_file(&path)?;
         }
     }
     Ok(())
@@ -152,23 +156,23 @@ fn proc() -> Result<(), Fault> {
 
 /// A new `/sys` shows the sandbox's network, not the host's. Where the kernel does not allow one
 /// (some of the host's is hidden from us already), the old one stays; read-only they are both.
-fn sys(cgroups: Option<OwnedFd>) -> Result<(), Fault> {
+fn mount_sys(cgroups: Option<OwnedFd>) -> Result<(), InitFault> {
     let sys = Path::new("/sys");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     if mount("sysfs", sys, "sysfs", flags, None).is_ok()
         && let Some(cgroups) = cgroups
     {
-        put(&cgroups, Path::new("/sys/fs/cgroup"))?;
+        attach_mount_tree(&cgroups, Path::new("/sys/fs/cgroup"))?;
     }
     if sys.exists() {
-        restrict(sys, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, true)
+        restrict_at(sys, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, true)
     } else {
         Ok(())
     }
 }
 
-fn resolv_conf(layout: &Layout, resolvers: &[IpAddr]) -> Result<(), Fault> {
-    let Some(path) = &layout.resolv else {
+fn write_resolv_conf(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
+    let Some(path) = &layout.resolv_conf else {
         tracing::warn!("no /etc/resolv.conf: names are not resolved in the sandbox");
         return Ok(());
     };
@@ -180,17 +184,17 @@ fn resolv_conf(layout: &Layout, resolvers: &[IpAddr]) -> Result<(), Fault> {
             .map(|resolver| format!("nameserver {resolver}\n")),
     );
     if layout.fresh.iter().any(|fresh| path.starts_with(fresh)) {
-        path.parent().map_or(Ok(()), directory)?;
-        return fs::write(path, text).map_err(Fault::at(failed()));
+        path.parent().map_or(Ok(()), create_directory)?;
+        return fs::write(path, text).map_err(InitFault::at_step(failed()));
     }
     let file = Path::new("/run/terok-resolv.conf");
-    fs::write(file, text).map_err(Fault::at(failed()))?;
-    mount_bind(file, path).map_err(Fault::at(failed()))?;
-    restrict(path, MOUNT_ATTR_RDONLY, false)
+    fs::write(file, text).map_err(InitFault::at_step(failed()))?;
+    mount_bind(file, path).map_err(InitFault::at_step(failed()))?;
+    restrict_at(path, MOUNT_ATTR_RDONLY, false)
 }
 
 /// Puts an empty file system at `path`, owned by the operator, as all that the sandbox makes.
-fn tmpfs(path: &Path, mode: u32, flags: MountFlags) -> rustix::io::Result<()> {
+fn mount_tmpfs(path: &Path, mode: u32, flags: MountFlags) -> rustix::io::Result<()> {
     let options = match mode {
         0o1777 => c"mode=1777",
         0o755 => c"mode=755",
@@ -207,18 +211,18 @@ fn tmpfs(path: &Path, mode: u32, flags: MountFlags) -> rustix::io::Result<()> {
 }
 
 /// Puts `/dev/null` in the place of a file, read-only.
-fn blank(path: &Path) -> Result<(), Fault> {
-    lenient(mount_bind("/dev/null", path))
-        .map_err(hiding(path))
+fn mask_file(path: &Path) -> Result<(), InitFault> {
+    ignore_missing(mount_bind("/dev/null", path))
+        .map_err(hide_fault(path))
         .and_then(|placed| match placed {
-            Some(()) => restrict(path, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, false),
+            Some(()) => restrict_at(path, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, false),
             None => Ok(()),
         })
 }
 
 /// Takes it for done when the path is gone (by itself, or with what was hidden above it), or when
 /// we may not get there: the workload, of the same user and with fewer rights, may not either.
-fn lenient(done: rustix::io::Result<()>) -> rustix::io::Result<Option<()>> {
+fn ignore_missing(done: rustix::io::Result<()>) -> rustix::io::Result<Option<()>> {
     match done {
         Ok(()) => Ok(Some(())),
         Err(Errno::NOENT | Errno::ACCESS) => Ok(None),
@@ -226,17 +230,19 @@ fn lenient(done: rustix::io::Result<()>) -> rustix::io::Result<Option<()>> {
     }
 }
 
-fn hiding(path: &Path) -> impl FnOnce(Errno) -> Fault {
-    Fault::at(format!("hiding {}", path.display()))
+fn hide_fault(path: &Path) -> impl FnOnce(Errno) -> InitFault {
+    InitFault::at_step(format!("hiding {}", path.display()))
 }
 
-fn restrict(path: &Path, attributes: u64, recursive: bool) -> Result<(), Fault> {
-    restrict_mount(path, attributes, recursive)
-        .map_err(Fault::at(format!("restricting {}", path.display())))
+fn restrict_at(path: &Path, attributes: u64, recursive: bool) -> Result<(), InitFault> {
+    restrict_mount(path, attributes, recursive).map_err(InitFault::at_step(format!(
+        "restricting {}",
+        path.display()
+    )))
 }
 
 /// Takes up a copy of the mount tree at `parent/name`, if that is there.
-fn copy(parent: &Path, name: &str) -> Option<OwnedFd> {
+fn clone_mount_tree(parent: &Path, name: &str) -> Option<OwnedFd> {
     let path: PathBuf = if name.is_empty() {
         parent.to_owned()
     } else {
@@ -249,16 +255,16 @@ fn copy(parent: &Path, name: &str) -> Option<OwnedFd> {
 }
 
 /// Puts a tree that was taken up into its place.
-fn put(tree: &OwnedFd, path: &Path) -> Result<(), Fault> {
-    move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(Fault::at(
-        format!("putting {} into its place", path.display()),
-    ))
+fn attach_mount_tree(tree: &OwnedFd, path: &Path) -> Result<(), InitFault> {
+    move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(
+        InitFault::at_step(format!("putting {} into its place", path.display())),
+    )
 }
 
-fn directory(path: &Path) -> Result<(), Fault> {
+fn create_directory(path: &Path) -> Result<(), InitFault> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(path)
-        .map_err(Fault::at(format!("making {}", path.display())))
+        .map_err(InitFault::at_step(format!("making {}", path.display())))
 }

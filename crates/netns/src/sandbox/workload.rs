@@ -18,14 +18,14 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
-use super::Terminal;
-use super::channel::{Fault, Report};
-use super::filter::Filter;
+use super::TerminalSpec;
+use super::init_channel::{InitFault, InitReport};
+use super::seccomp::WorkloadSeccomp;
 use crate::sys;
 
 /// What is to run in a sandbox.
 #[derive(Clone, Debug, Default)]
-pub struct Workload {
+pub struct WorkloadSpec {
     /// The program: a path, or a name to be found by the `PATH` of `environment`.
     pub program: OsString,
     /// Its arguments, without its name.
@@ -41,18 +41,18 @@ pub struct Workload {
 
 /// All that the process needs on its way.
 #[derive(Debug)]
-pub(super) struct Beginning<'a> {
-    pub(super) workload: &'a Workload,
+pub(super) struct WorkloadLauncher<'a> {
+    pub(super) workload: &'a WorkloadSpec,
     /// The terminal's slave side, and which descriptors it replaces.
-    pub(super) terminal: Option<(&'a OwnedFd, &'a Terminal)>,
-    pub(super) filter: &'a Filter,
+    pub(super) terminal: Option<(&'a OwnedFd, &'a TerminalSpec)>,
+    pub(super) filter: &'a WorkloadSeccomp,
 }
 
-impl Beginning<'_> {
+impl WorkloadLauncher<'_> {
     /// Becomes the workload. It returns only if that failed, with the reason.
-    pub(super) fn execute(&self) -> Report {
-        if let Err(fault) = self.prepare() {
-            return Report::Failed(fault);
+    pub(super) fn exec_workload(&self) -> InitReport {
+        if let Err(fault) = self.prepare_process() {
+            return InitReport::Failed(fault);
         }
         // `exec` also takes back the ignored SIGPIPE.
         let error = Command::new(&self.workload.program)
@@ -65,23 +65,28 @@ impl Beginning<'_> {
                     .map(|(name, value)| (name, value)),
             )
             .exec();
-        Report::NotExecuted(error.raw_os_error().unwrap_or(libc::EINVAL))
+        InitReport::NotExecuted(error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
-    fn prepare(&self) -> Result<(), Fault> {
+    fn prepare_process(&self) -> Result<(), InitFault> {
         match self.terminal {
             Some((slave, terminal)) => {
-                take_terminal(slave, terminal).map_err(Fault::at("taking the terminal"))?;
+                attach_terminal(slave, terminal)
+                    .map_err(InitFault::at_step("taking the terminal"))?;
             }
-            None => drop(setsid().map_err(Fault::at("leaving the session"))?),
+            None => drop(setsid().map_err(InitFault::at_step("leaving the session"))?),
         }
-        take_stdio(&self.workload.stdio).map_err(Fault::at("taking standard input and output"))?;
+        redirect_stdio(&self.workload.stdio)
+            .map_err(InitFault::at_step("taking standard input and output"))?;
         let directory = &self.workload.directory;
-        chdir(directory).map_err(Fault::at(format!("going to {}", directory.display())))?;
-        sys::close_on_exec_from_3().map_err(Fault::at("closing descriptors"))?;
-        sys::signals::unblock().map_err(Fault::at("unblocking signals"))?;
-        give_up_rights().map_err(Fault::at("giving up capabilities"))?;
-        self.filter.apply().map_err(|error| Fault {
+        chdir(directory).map_err(InitFault::at_step(format!(
+            "going to {}",
+            directory.display()
+        )))?;
+        sys::close_on_exec_from_3().map_err(InitFault::at_step("closing descriptors"))?;
+        sys::signals::unblock_all().map_err(InitFault::at_step("unblocking signals"))?;
+        drop_capabilities().map_err(InitFault::at_step("giving up capabilities"))?;
+        self.filter.apply().map_err(|error| InitFault {
             step: format!("filtering system calls: {error}"),
             errno: io::Error::last_os_error()
                 .raw_os_error()
@@ -92,10 +97,10 @@ impl Beginning<'_> {
 
 /// Makes the workload a job of its own in the session of the process above, in the foreground: not
 /// the leader of a session, or it could never be stopped by Ctrl-Z.
-fn take_terminal(slave: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
+fn attach_terminal(slave: &OwnedFd, terminal: &TerminalSpec) -> Result<(), Errno> {
     setpgid(None, None)?;
     tcsetpgrp(slave, getpid())?;
-    let [stdin, stdout, stderr] = terminal.replaces;
+    let [stdin, stdout, stderr] = terminal.replaces_stdio;
     if stdin {
         dup2_stdin(slave)?;
     }
@@ -109,7 +114,7 @@ fn take_terminal(slave: &OwnedFd, terminal: &Terminal) -> Result<(), Errno> {
 }
 
 /// Each copy stays open when the program starts, unlike what it is a copy of.
-fn take_stdio([stdin, stdout, stderr]: &[Option<Arc<OwnedFd>>; 3]) -> Result<(), Errno> {
+fn redirect_stdio([stdin, stdout, stderr]: &[Option<Arc<OwnedFd>>; 3]) -> Result<(), Errno> {
     if let Some(stdin) = stdin {
         dup2_stdin(stdin)?;
     }
@@ -124,7 +129,7 @@ fn take_stdio([stdin, stdout, stderr]: &[Option<Arc<OwnedFd>>; 3]) -> Result<(),
 
 /// Gives up all capabilities for good. They are over nothing but the workload's own namespace, yet
 /// a root that has them meets fewer refusals and more code of the kernel.
-fn give_up_rights() -> Result<(), Errno> {
+fn drop_capabilities() -> Result<(), Errno> {
     for bit in 0..64 {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(()) => {}

@@ -9,13 +9,16 @@ use std::ptr;
 
 use rustix::process::Pid;
 
-use crate::process::Process;
+use crate::process::ProcessHandle;
 
 /// Starts a child in new namespaces (`CLONE_NEW…`), which does `life` and exits with its result.
 ///
 /// Fails with `EDEADLK` when the caller has more than one thread: the child could then wait for
 /// ever for a lock that another thread held at the time.
-pub(crate) fn child(namespaces: i32, life: impl FnOnce() -> u8) -> io::Result<Process> {
+pub(crate) fn spawn_in_namespaces(
+    namespaces: i32,
+    life: impl FnOnce() -> u8,
+) -> io::Result<ProcessHandle> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
@@ -47,7 +50,7 @@ pub(crate) fn child(namespaces: i32, life: impl FnOnce() -> u8) -> io::Result<Pr
             Ok(pid) if pid > 0 => {
                 let pidfd = OwnedFd::from_raw_fd(pidfd);
                 let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
-                Ok(Process::from_parts(pid, pidfd))
+                Ok(ProcessHandle::from_parts(pid, pidfd))
             }
             _ => Err(io::Error::last_os_error()),
         }

@@ -17,17 +17,17 @@ use rustix::net::{
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
-use crate::entry::{EnterError, Step};
-use crate::process::Process;
+use crate::netns_ref::{EnterError, EnterStep};
+use crate::process::ProcessHandle;
 
 /// The most sockets handed back at once.
-const MOST: usize = 16;
+const MAX_SOCKETS: usize = 16;
 /// `__WALL`: wait also for children that send no signal when they end.
 const WAIT_ALL: u32 = 0x4000_0000;
 
 /// Where to go.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct NamespaceFds<'a> {
     /// A user namespace to enter first.
     pub(crate) user: Option<BorrowedFd<'a>>,
     /// The network namespace.
@@ -36,13 +36,13 @@ pub(crate) struct Entry<'a> {
 
 /// Returns `sockets`, each `[domain, type and flags, protocol]`, opened inside `entry`.
 pub(crate) fn open_inside(
-    entry: Entry<'_>,
+    entry: NamespaceFds<'_>,
     sockets: &[[i32; 3]],
     limit: Duration,
 ) -> Result<Vec<OwnedFd>, EnterError> {
-    let too_many = EnterError::TooMany(sockets.len());
+    let too_many = EnterError::TooManySockets(sockets.len());
     let bytes = match u32::try_from(sockets.len() * size_of::<i32>()) {
-        Ok(bytes) if sockets.len() <= MOST => bytes,
+        Ok(bytes) if sockets.len() <= MAX_SOCKETS => bytes,
         _ => return Err(too_many),
     };
     let failed = |step| move |source: io::Error| EnterError::Failed { step, source };
@@ -52,19 +52,19 @@ pub(crate) fn open_inside(
         SocketFlags::CLOEXEC,
         None,
     )
-    .map_err(|error| failed(Step::Fork)(error.into()))?;
+    .map_err(|error| failed(EnterStep::Fork)(error.into()))?;
 
-    let job = Job {
+    let job = EnterJob {
         user: entry.user.map_or(-1, |fd| fd.as_raw_fd()),
         net: entry.net.as_raw_fd(),
-        reply: theirs.as_raw_fd(),
+        reply_fd: theirs.as_raw_fd(),
         sockets,
-        bytes,
+        fds_bytes: bytes,
     };
-    let child = spawn(&job).map_err(failed(Step::Fork))?;
+    let child = spawn_child(&job).map_err(failed(EnterStep::Fork))?;
     drop(theirs); // only the child's copy is left, so that its death ends the wait below
 
-    let answer = receive(&ours, limit, sockets.len());
+    let answer = receive_sockets(&ours, limit, sockets.len());
     if answer.is_err() {
         drop(child.signal(Signal::KILL)); // it may have ended: then there is nothing to kill
     }
@@ -72,24 +72,28 @@ pub(crate) fn open_inside(
     answer
 }
 
-fn receive(ours: &OwnedFd, limit: Duration, wanted: usize) -> Result<Vec<OwnedFd>, EnterError> {
+fn receive_sockets(
+    ours: &OwnedFd,
+    limit: Duration,
+    wanted: usize,
+) -> Result<Vec<OwnedFd>, EnterError> {
     let failed = |error: rustix::io::Errno| EnterError::Failed {
-        step: Step::HandBack,
+        step: EnterStep::ReturnSockets,
         source: error.into(),
     };
     let mut fds = [PollFd::new(ours, PollFlags::IN)];
-    let limit_spec = Timespec::try_from(limit).map_err(|_never| EnterError::TooSlow(limit))?;
+    let limit_spec = Timespec::try_from(limit).map_err(|_never| EnterError::TimedOut(limit))?;
     loop {
         match poll(&mut fds, Some(&limit_spec)) {
-            Ok(0) => return Err(EnterError::TooSlow(limit)),
+            Ok(0) => return Err(EnterError::TimedOut(limit)),
             Ok(_) => break,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(failed(error)),
         }
     }
 
-    let mut note = [0_u8; NOTE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut note = [0_u8; STATUS_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut into = [io::IoSliceMut::new(&mut note)];
     let got = recvmsg(ours, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC).map_err(failed)?;
@@ -100,12 +104,12 @@ fn receive(ours: &OwnedFd, limit: Duration, wanted: usize) -> Result<Vec<OwnedFd
         }
     }
     let [step, errno @ ..] = note;
-    if got.bytes != NOTE {
-        return Err(EnterError::Garbled);
+    if got.bytes != STATUS_BYTES {
+        return Err(EnterError::BadReply);
     }
-    match step_of(step) {
+    match decode_status(step) {
         None if opened.len() == wanted => Ok(opened),
-        None => Err(EnterError::Garbled),
+        None => Err(EnterError::BadReply),
         Some(step) => {
             let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
             Err(EnterError::Failed { step, source })
@@ -114,42 +118,42 @@ fn receive(ours: &OwnedFd, limit: Duration, wanted: usize) -> Result<Vec<OwnedFd
 }
 
 /// Takes the child's remains away; it has answered and exits, or was killed.
-fn reap(child: &Process) {
+fn reap(child: &ProcessHandle) {
     use std::os::fd::AsFd as _;
     let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WAIT_ALL);
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::PidFd(child.as_fd()), options) {}
 }
 
 /// What the child tells: one byte for the step (0: done), four for the error number.
-const NOTE: usize = 5;
-const ENTER_USER: u8 = 1;
-const ENTER_NET: u8 = 2;
+const STATUS_BYTES: usize = 5;
+const STATUS_ENTER_USER: u8 = 1;
+const STATUS_ENTER_NET: u8 = 2;
 const SOCKET: u8 = 3;
 
-fn step_of(byte: u8) -> Option<Step> {
+fn decode_status(byte: u8) -> Option<EnterStep> {
     match byte {
         0 => None,
-        ENTER_USER => Some(Step::EnterUser),
-        ENTER_NET => Some(Step::EnterNet),
-        SOCKET => Some(Step::Socket),
-        _ => Some(Step::HandBack),
+        STATUS_ENTER_USER => Some(EnterStep::EnterUser),
+        STATUS_ENTER_NET => Some(EnterStep::EnterNet),
+        SOCKET => Some(EnterStep::Socket),
+        _ => Some(EnterStep::ReturnSockets),
     }
 }
 
 /// All that the child needs, laid out before it exists.
-struct Job<'a> {
+struct EnterJob<'a> {
     user: i32,
     net: i32,
-    reply: i32,
+    reply_fd: i32,
     sockets: &'a [[i32; 3]],
     /// What the descriptors take, as `CMSG_LEN` wants it.
-    bytes: u32,
+    fds_bytes: u32,
 }
 
 /// Starts the child. It sends no signal when it ends, so that no handler of the host process takes
 /// it for one of its own, and runs with all signals blocked, so that it never runs a handler that
 /// would write into what the two share.
-fn spawn(job: &Job<'_>) -> io::Result<Process> {
+fn spawn_child(job: &EnterJob<'_>) -> io::Result<ProcessHandle> {
     let mut pidfd: i32 = -1;
     let flags = libc::c_ulong::from(libc::CLONE_PIDFD.unsigned_abs());
     #[expect(unsafe_code, reason = "fork, and a child that may not allocate")]
@@ -175,13 +179,13 @@ fn spawn(job: &Job<'_>) -> io::Result<Process> {
             ptr::null_mut::<libc::c_void>(),
         );
         if pid == 0 {
-            child(job);
+            run_child(job);
         }
         let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
         match i32::try_from(pid).ok().and_then(Pid::from_raw) {
             Some(pid) if pid.as_raw_nonzero().get() > 0 => {
-                Ok(Process::from_parts(pid, OwnedFd::from_raw_fd(pidfd)))
+                Ok(ProcessHandle::from_parts(pid, OwnedFd::from_raw_fd(pidfd)))
             }
             _ => Err(error),
         }
@@ -196,7 +200,7 @@ fn spawn(job: &Job<'_>) -> io::Result<Process> {
 ///
 /// # Safety
 /// To be called only in a forked child, which it ends.
-unsafe fn child(job: &Job<'_>) -> ! {
+unsafe fn run_child(job: &EnterJob<'_>) -> ! {
     // SAFETY: setns, socket, sendmsg and _exit are async-signal-safe system calls with integer
     // arguments, apart from sendmsg: `message` points at `slice`, which points at `note`, and at
     // `control`, all of them alive on this stack and not moved in between. `control` is aligned as
@@ -204,24 +208,24 @@ unsafe fn child(job: &Job<'_>) -> ! {
     // checked by the parent to be at most that; CMSG_FIRSTHDR thus is not null and CMSG_DATA stays
     // inside. `zip` keeps the index of `opened` in bounds without a panic path.
     unsafe {
-        let mut opened = [-1_i32; MOST];
-        let mut note = [0_u8; NOTE];
+        let mut opened = [-1_i32; MAX_SOCKETS];
+        let mut note = [0_u8; STATUS_BYTES];
         if job.user >= 0 && libc::setns(job.user, libc::CLONE_NEWUSER) != 0 {
-            note = failure(ENTER_USER);
+            note = failure_status(STATUS_ENTER_USER);
         } else if libc::setns(job.net, libc::CLONE_NEWNET) != 0 {
-            note = failure(ENTER_NET);
+            note = failure_status(STATUS_ENTER_NET);
         } else {
             for (slot, [domain, kind, protocol]) in opened.iter_mut().zip(job.sockets) {
                 *slot = libc::socket(*domain, *kind, *protocol);
                 if *slot < 0 {
-                    note = failure(SOCKET);
+                    note = failure_status(SOCKET);
                     break;
                 }
             }
         }
 
-        let mut control = Control {
-            bytes: [0; CONTROL],
+        let mut control = ControlBuffer {
+            bytes: [0; CONTROL_BYTES],
         };
         let mut slice = libc::iovec {
             iov_base: note.as_mut_ptr().cast(),
@@ -231,7 +235,7 @@ unsafe fn child(job: &Job<'_>) -> ! {
         message.msg_iov = &raw mut slice;
         message.msg_iovlen = 1;
         if note[0] == 0 && !job.sockets.is_empty() {
-            let bytes = job.bytes;
+            let bytes = job.fds_bytes;
             message.msg_control = (&raw mut control).cast();
             message.msg_controllen = libc::CMSG_SPACE(bytes) as _;
             let header = libc::CMSG_FIRSTHDR(&raw const message);
@@ -244,17 +248,17 @@ unsafe fn child(job: &Job<'_>) -> ! {
                 job.sockets.len() * size_of::<i32>(),
             );
         }
-        libc::sendmsg(job.reply, &raw const message, libc::MSG_NOSIGNAL);
+        libc::sendmsg(job.reply_fd, &raw const message, libc::MSG_NOSIGNAL);
         libc::_exit(0)
     }
 }
 
 /// Room for the descriptors on their way: header and padding take less than 32 bytes.
-const CONTROL: usize = 32 + MOST * 4;
+const CONTROL_BYTES: usize = 32 + MAX_SOCKETS * 4;
 
 /// Bytes aligned as the kernel's header in front of them.
-union Control {
-    bytes: [u8; CONTROL],
+union ControlBuffer {
+    bytes: [u8; CONTROL_BYTES],
     _header: libc::cmsghdr,
 }
 
@@ -263,7 +267,7 @@ union Control {
 ///
 /// # Safety
 /// Reads the thread's `errno`, which is always there.
-unsafe fn failure(step: u8) -> [u8; NOTE] {
+unsafe fn failure_status(step: u8) -> [u8; STATUS_BYTES] {
     // SAFETY: __errno_location returns a valid pointer into the calling thread's own storage.
     let errno = unsafe { *libc::__errno_location() };
     let [a, b, c, d] = errno.to_ne_bytes();

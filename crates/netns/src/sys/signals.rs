@@ -9,7 +9,7 @@ use std::ptr;
 
 /// Blocks every signal for the calling thread and returns a descriptor from which the ends of
 /// children are read: readable, without blocking, when there is a `SIGCHLD`.
-pub(crate) fn children_only() -> io::Result<OwnedFd> {
+pub(crate) fn open_sigchld_fd() -> io::Result<OwnedFd> {
     #[expect(unsafe_code, reason = "rustix has no signal sets")]
     // SAFETY: both sets are initialised by sigfillset and sigemptyset before they are read, and
     // outlive the calls that read them. signalfd returns a new descriptor, or a negative number.
@@ -30,7 +30,7 @@ pub(crate) fn children_only() -> io::Result<OwnedFd> {
 }
 
 /// Unblocks every signal for the calling thread. Neither `execve` nor the standard library does.
-pub(crate) fn unblock() -> io::Result<()> {
+pub(crate) fn unblock_all() -> io::Result<()> {
     #[expect(unsafe_code, reason = "rustix has no signal sets")]
     // SAFETY: the set is initialised by sigemptyset before it is read, and outlives the call.
     let error = unsafe {

@@ -16,8 +16,8 @@ use anyhow::Context as _;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
-use netns::link::{LinkError, LinkName, Links, Namespace, Network};
-use netns::{Pollable, Process, settle_beside};
+use netns::link::{IpNetwork, LinkError, LinkName, RtnetlinkSocket, VethPeerNetns};
+use netns::{PollableFd, ProcessHandle, enter_sibling_netns};
 use terok_clearance::DisplayText;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -84,20 +84,20 @@ fn sweep(directory: &Path) {
 
 async fn hang_up() -> io::Result<()> {
     let stdin = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 0)?;
-    Pollable::readable(stdin)?.ready().await
+    PollableFd::new_readable(stdin)?.ready().await
 }
 
 /// Lays the wire between the sandbox and a new network namespace, in which the process then is.
 /// Returns why there is no IPv6 on it, if there is none.
 fn join(pid: u32) -> anyhow::Result<Option<DisplayText>> {
-    let sandbox = Process::open(pid).context("finding the sandbox")?;
-    let settled = settle_beside(&sandbox).context("settling next to the sandbox")?;
+    let sandbox = ProcessHandle::open(pid).context("finding the sandbox")?;
+    let settled = enter_sibling_netns(&sandbox).context("settling next to the sandbox")?;
     let (mut here, mut there) = (settled.here, settled.sandbox);
     let name = |name: &str| name.parse::<LinkName>();
     let (ours, theirs) = (name("sandbox")?, name("eth0")?);
     let net = std::fs::File::open(format!("/proc/{pid}/ns/net")).context("finding the sandbox")?;
 
-    let link = here.veth(&ours, &theirs, Namespace::File(net.as_fd()))?;
+    let link = here.veth(&ours, &theirs, VethPeerNetns::File(net.as_fd()))?;
     let eth0 = there.find(&theirs)?;
     here.up(link)?;
     there.up(eth0)?;
@@ -106,19 +106,19 @@ fn join(pid: u32) -> anyhow::Result<Option<DisplayText>> {
 
     here.address(link, world::WIRE_V4.1.parse()?)?;
     there.address(eth0, world::WIRE_V4.0.parse()?)?;
-    there.route(Network::EVERY_V4, eth0, Some(world::GATEWAY_V4))?;
+    there.route(IpNetwork::DEFAULT_V4, eth0, Some(world::GATEWAY_V4))?;
     let v4 = world::HOSTS.iter().map(|host| host.address);
     for address in v4.chain([world::RESOLVER]).filter(IpAddr::is_ipv4) {
-        here.address(lo, Network::host(address))?;
+        here.address(lo, IpNetwork::host(address))?;
     }
 
-    let wire: (Network, Network) = (world::WIRE_V6.0.parse()?, world::WIRE_V6.1.parse()?);
-    let v6 = |here: &mut Links, there: &mut Links| -> Result<(), LinkError> {
-        here.address(link, wire.1)?;
-        there.address(eth0, wire.0)?;
-        there.route(Network::EVERY_V6, eth0, Some(world::GATEWAY_V6))?;
+    let wire: (IpNetwork, IpNetwork) = (world::WIRE_V6.0.parse()?, world::WIRE_V6.1.parse()?);
+    let v6 = |here: &mut RtnetlinkSocket, there: &mut RtnetlinkSocket| -> Result<(), LinkError> {
+        here.add_address(link, wire.1)?;
+        there.add_address(eth0, wire.0)?;
+        there.add_route(IpNetwork::DEFAULT_V6, eth0, Some(world::GATEWAY_V6))?;
         for host in world::HOSTS.iter().filter(|host| host.address.is_ipv6()) {
-            here.address(lo, Network::host(host.address))?;
+            here.add_address(lo, IpNetwork::host(host.address))?;
         }
         Ok(())
     };

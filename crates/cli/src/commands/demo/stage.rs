@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use netns::sandbox::Running;
-use netns::{Place, Process, SocketSpec};
+use netns::sandbox::RunningSandbox;
+use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use shield::{Element, Policy, Shield};
 use supervisor::{Config, Observer, Supervisor};
@@ -44,7 +44,7 @@ impl Internet {
     /// Starts it next to the sandbox that `process` is in; returns why there is no IPv6, too. It
     /// sweeps `directory` away when it ends, for a demo that is killed cannot.
     pub(super) async fn start(
-        process: &Process,
+        process: &ProcessHandle,
         directory: &Path,
     ) -> anyhow::Result<(Self, Option<DisplayText>)> {
         let mut child = Command::new("/proc/self/exe")
@@ -217,9 +217,9 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// Looks into the sandbox; fails unless the kernel holds what `policy` means.
-    pub(super) fn look(place: &Place, policy: &Policy) -> anyhow::Result<Self> {
+    pub(super) fn look(place: &NetnsRef, policy: &Policy) -> anyhow::Result<Self> {
         let mut sockets = place
-            .open(&[SocketSpec::Netfilter])
+            .open_sockets(&[SocketSpec::Netfilter])
             .context("looking at the firewall")?;
         let socket = sockets.pop().context("no socket")?;
         let now = tokio::time::Instant::now().into_std();
@@ -254,7 +254,7 @@ impl Pipes {
 /// The program in the sandbox. Dropping it ends the sandbox.
 #[derive(Debug)]
 pub(super) struct Program {
-    running: Running,
+    running: RunningSandbox,
     input: pipe::Sender,
     output: BufReader<pipe::Receiver>,
     buffer: Vec<u8>,
@@ -262,7 +262,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Makes it of the running program and its pipes.
-    pub(super) fn new(running: Running, pipes: Pipes) -> anyhow::Result<Self> {
+    pub(super) fn new(running: RunningSandbox, pipes: Pipes) -> anyhow::Result<Self> {
         let pipe = "talking to the program in the sandbox";
         Ok(Self {
             running,
@@ -285,7 +285,7 @@ impl Program {
             told = told::read(&mut self.output, &mut self.buffer) => told
                 .context("listening to the program in the sandbox")?
                 .context("the program in the sandbox has closed its output"),
-            change = self.running.changed() => {
+            change = self.running.wait_for_status() => {
                 let change = change.context("watching the program in the sandbox")?;
                 bail!("the program in the sandbox ended: {change:?}")
             }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use netns::{Place, Process, SocketSpec};
+use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use reader::Sockets;
 use reader::nflog::BindError;
 use terok_clearance::nflog::DNS_ANSWERS_GROUP;
@@ -17,9 +17,9 @@ use crate::{Advise as _, Environment, Failure, Status};
 
 /// The network namespace whose packets are read.
 pub(super) struct Inside {
-    place: Place,
+    place: NetnsRef,
     /// The container's process, unless we were started inside.
-    process: Option<Process>,
+    process: Option<ProcessHandle>,
 }
 
 /// Says, set to `1`, that the process was started inside the sandbox's network namespace.
@@ -34,7 +34,7 @@ impl Inside {
     ) -> Result<Self, Failure> {
         if environment.is_inside() {
             return Ok(Self {
-                place: Place::Here,
+                place: NetnsRef::Current,
                 process: None,
             });
         }
@@ -44,11 +44,11 @@ impl Inside {
             .hint(format!(
                 "inside the sandbox's network namespace already? then set {INSIDE}=1"
             ))?;
-        let process = Process::open(pid)
+        let process = ProcessHandle::open(pid)
             .with_context(|| format!("finding process {pid}, the first of {container}"))?;
         let watched = process.try_clone().context("watching the container")?;
         Ok(Self {
-            place: Place::Of(process),
+            place: NetnsRef::OfProcess(process),
             process: Some(watched),
         })
     }
@@ -79,7 +79,7 @@ impl Inside {
         let Some(group) = taken else {
             return Ok(bound?);
         };
-        let holder = reader::holder(group, self.process.as_ref().map(Process::pid));
+        let holder = reader::holder(group, self.process.as_ref().map(ProcessHandle::pid));
         let hint = match holder {
             Ok(Some(holder)) => match &holder.process {
                 Some(process) => format!("it is {holder}; `kill {}` ends it", process.pid),
@@ -92,7 +92,7 @@ impl Inside {
     }
 
     fn open(&self) -> Result<[OwnedFd; 2], Failure> {
-        let opened = self.place.open(&[SocketSpec::Netfilter; 2]);
+        let opened = self.place.open_sockets(&[SocketSpec::Netfilter; 2]);
         let opened = opened
             .context("opening sockets in the sandbox's network namespace")
             .hint("without root, the namespace must belong to a user namespace of yours")?;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use netns::sandbox::{Change, Running};
+use netns::sandbox::{RunningSandbox, WorkloadStatus};
 use operator::hubs::Hubs;
 use rustix::process::Signal as Number;
 use supervisor::{ServeError, Supervisor};
@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Everything that is there while the command runs.
 pub(super) struct Attend<'a> {
-    pub(super) running: Running,
+    pub(super) running: RunningSandbox,
     pub(super) signals: Signals,
     pub(super) operator: Option<Operator>,
     pub(super) connection: Option<Connection>,
@@ -68,16 +68,16 @@ impl Attend<'_> {
         let status = loop {
             tokio::select! {
                 biased;
-                change = running.changed() => match change.context("waiting for the command")? {
-                    Change::Exited(status) => break Status(status),
-                    Change::Killed(signal) => break Status(128_u8.saturating_add(signal)),
-                    Change::Stopped => if let Some(desk) = &mut desk {
+                change = running.wait_for_status() => match change.context("waiting for the command")? {
+                    WorkloadStatus::Exited(status) => break Status(status),
+                    WorkloadStatus::Killed(signal) => break Status(128_u8.saturating_add(signal)),
+                    WorkloadStatus::Stopped => if let Some(desk) = &mut desk {
                         desk.suspend().context("stopping with the command")?;
-                        running.resume().context("waking the command")?;
+                        running.resume_workload().context("waking the command")?;
                     },
                 },
                 signal = signals.next() => match signal {
-                    Caught::Pass(number) => drop(running.signal(number)), // it may have ended
+                    Caught::Pass(number) => drop(running.signal_workload(number)), // it may have ended
                     Caught::Resized => if let Some(desk) = &mut desk { desk.resize() },
                     Caught::Continued => if let Some(desk) = &mut desk {
                         desk.take_again().context("taking the terminal again")?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
-use netns::{Place, Process, Routes};
+use netns::{NetnsRef, ProcessHandle, RouteWatcher};
 use terok_clearance::DisplayText;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStderr, Command};
@@ -94,18 +94,18 @@ impl Helper {
     /// Connects the sandbox of `init` and returns when it has a default route.
     pub(super) async fn connect(
         &self,
-        init: &Process,
-        place: &Place,
+        init: &ProcessHandle,
+        place: &NetnsRef,
     ) -> anyhow::Result<Connection> {
         let name = self.kind.name();
-        let routes = Routes::watch(place).context("watching the sandbox's routes")?;
+        let routes = RouteWatcher::watch(place).context("watching the sandbox's routes")?;
         let mut command = std::process::Command::new(&self.program);
         command.args(self.arguments(init.pid()));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        netns::tie_to_us(&mut command);
+        netns::kill_on_parent_exit(&mut command);
         let mut child = Command::from(command)
             .kill_on_drop(true)
             .spawn()

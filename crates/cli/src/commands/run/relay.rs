@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use netns::Pollable;
+use netns::PollableFd;
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -20,9 +20,9 @@ const CHUNK: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Relay {
     /// The operator's.
-    tty: Pollable,
+    tty: PollableFd,
     /// The command's, until nobody has it open any more.
-    master: Option<Pollable>,
+    master: Option<PollableFd>,
     to_tty: Vec<u8>,
     to_master: Vec<u8>,
     /// Where output is read to: kept, so that waiting for it needs no room of its own.
@@ -41,8 +41,8 @@ impl Relay {
     pub(super) fn new(tty: OwnedFd, master: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
         Ok(Self {
-            tty: Pollable::new(tty)?,
-            master: Some(Pollable::new(master)?),
+            tty: PollableFd::new(tty)?,
+            master: Some(PollableFd::new(master)?),
             to_tty: Vec::new(),
             to_master: Vec::new(),
             output: vec![0; CHUNK].into(),
@@ -200,24 +200,24 @@ impl Relay {
     }
 }
 
-async fn read(from: &Pollable, into: &mut [u8]) -> io::Result<usize> {
-    from.read(|fd: BorrowedFd<'_>| again(|| rustix::io::read(fd, &mut *into)))
+async fn read(from: &PollableFd, into: &mut [u8]) -> io::Result<usize> {
+    from.read_with(|fd: BorrowedFd<'_>| again(|| rustix::io::read(fd, &mut *into)))
         .await
 }
 
-async fn write(to: &Pollable, bytes: &[u8]) -> io::Result<usize> {
-    to.write(|fd: BorrowedFd<'_>| again(|| rustix::io::write(fd, bytes)))
+async fn write(to: &PollableFd, bytes: &[u8]) -> io::Result<usize> {
+    to.write_with(|fd: BorrowedFd<'_>| again(|| rustix::io::write(fd, bytes)))
         .await
 }
 
-async fn read_some(from: Option<&Pollable>, into: &mut [u8]) -> io::Result<usize> {
+async fn read_some(from: Option<&PollableFd>, into: &mut [u8]) -> io::Result<usize> {
     match from {
         Some(from) => read(from, into).await,
         None => std::future::pending().await,
     }
 }
 
-async fn write_some(to: Option<&Pollable>, bytes: &[u8]) -> io::Result<usize> {
+async fn write_some(to: Option<&PollableFd>, bytes: &[u8]) -> io::Result<usize> {
     match to {
         Some(to) => write(to, bytes).await,
         None => Err(Errno::IO.into()),

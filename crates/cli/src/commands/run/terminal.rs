@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
-use netns::sandbox::Terminal;
+use netns::sandbox::TerminalSpec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Signal, getpgrp, kill_current_process_group};
 use rustix::termios::{
@@ -25,7 +25,7 @@ pub(super) struct Operator {
 impl Operator {
     /// Returns the terminal that standard input, output or error is, and what the command gets in
     /// its place; none if none of them is one.
-    pub(super) fn find() -> anyhow::Result<Option<(Self, Terminal)>> {
+    pub(super) fn find() -> anyhow::Result<Option<(Self, TerminalSpec)>> {
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let three = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let replaces = three.map(isatty);
@@ -44,10 +44,10 @@ impl Operator {
             .context("opening the terminal")?;
         let found = tcgetattr(&tty).context("asking the terminal for its settings")?;
         let size = tcgetwinsize(&tty).context("asking the terminal for its size")?;
-        let terminal = Terminal {
+        let terminal = TerminalSpec {
             attributes: found.clone(),
-            size,
-            replaces,
+            window_size: size,
+            replaces_stdio: replaces,
         };
         Ok(Some((
             Self {

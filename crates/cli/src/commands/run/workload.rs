@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use netns::sandbox::{Blueprint, Terminal, Workload};
+use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
 
 use crate::Environment;
 
@@ -80,8 +80,8 @@ pub(super) fn blueprint(
     command: &[OsString],
     environment: &Environment,
     resolver: Option<IpAddr>,
-    terminal: Option<Terminal>,
-) -> anyhow::Result<Blueprint> {
+    terminal: Option<TerminalSpec>,
+) -> anyhow::Result<SandboxSpec> {
     let (program, arguments) = command.split_first().context("no command")?;
     let directory = std::env::current_dir().context("finding the working directory")?;
     let value = |name: &str| {
@@ -115,17 +115,17 @@ pub(super) fn blueprint(
     let doors = environment.variables().iter();
     let doors = doors.filter(|(name, _)| DROPPED.iter().any(|dropped| name == dropped));
     hidden.extend(doors.filter_map(|(_, value)| socket(value)));
-    Ok(Blueprint {
-        workload: Workload {
+    Ok(SandboxSpec {
+        workload: WorkloadSpec {
             program: program.clone(),
             arguments: arguments.to_vec(),
             environment: kept(environment.variables()),
             directory,
-            ..Workload::default()
+            ..WorkloadSpec::default()
         },
-        withheld,
-        private: vec![Path::new(tmux).join(format!("tmux-{}", environment.uid()))],
-        hidden,
+        protected_paths: withheld,
+        tmpfs_paths: vec![Path::new(tmux).join(format!("tmux-{}", environment.uid()))],
+        masked_paths: hidden,
         resolvers: resolver.into_iter().collect(),
         terminal,
     })

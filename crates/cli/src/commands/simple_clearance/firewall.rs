@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, anyhow};
-use netns::{Place, Process, SocketSpec};
+use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use operator::queue::Question;
 use shield::Shield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
@@ -98,8 +98,10 @@ impl Firewall {
 ///
 /// A namespace that cannot be entered or read is one that somebody else guards.
 fn ours(container: &Container) -> Option<Shield> {
-    let process = Process::open(container.pid()?).ok()?;
-    let socket = Place::Of(process).open_one(SocketSpec::Netfilter).ok()?;
+    let process = ProcessHandle::open(container.pid()?).ok()?;
+    let socket = NetnsRef::OfProcess(process)
+        .open_socket(SocketSpec::Netfilter)
+        .ok()?;
     #[expect(
         clippy::disallowed_methods,
         reason = "the edge: orders that end by time"

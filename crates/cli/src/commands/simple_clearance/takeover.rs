@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use netns::Process;
+use netns::ProcessHandle;
 use rustix::process::Signal;
 use terok_clearance::DisplayText;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A reader that runs, as the hook started it.
 #[derive(Debug)]
 pub(super) struct HookReader {
-    process: Process,
+    process: ProcessHandle,
     state: PathBuf,
     command: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -45,7 +45,7 @@ impl HookReader {
     pub(super) fn find(container: &Container) -> Option<Self> {
         let state = container.state();
         let pid = fs::read_to_string(state.join("reader.pid")).ok()?;
-        let process = Process::open(pid.trim().parse().ok()?).ok()?;
+        let process = ProcessHandle::open(pid.trim().parse().ok()?).ok()?;
         let of = |file: &str| fs::read(format!("/proc/{}/{file}", process.pid())).ok();
         let command = strings(&of("cmdline")?);
         let environment = of("environ").unwrap_or_default();
@@ -140,11 +140,11 @@ impl Ended {
 }
 
 /// Returns the processes of the group that `leader` leads, itself included, each held.
-fn group_of(leader: u32) -> Vec<Process> {
+fn group_of(leader: u32) -> Vec<ProcessHandle> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let in_group = |pid: u32| {
-        let process = Process::open(pid).ok()?;
+        let process = ProcessHandle::open(pid).ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         (pid == leader || group_in(&stat) == Some(leader)).then_some(process)
     };

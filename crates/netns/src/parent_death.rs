@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_sig
 ///
 /// The program loses the tie if it changes its user id; what is meant for us by the terminal does
 /// not reach it in any case.
-pub fn tie_to_us(command: &mut Command) {
+pub fn kill_on_parent_exit(command: &mut Command) {
     let us = getpid();
     command.process_group(0);
     #[expect(unsafe_code, reason = "a prctl between fork and exec")]

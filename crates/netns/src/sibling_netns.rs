@@ -12,19 +12,19 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use thiserror::Error;
 
-use crate::link::{LinkError, Links};
-use crate::{EnterError, Process, entry, sys};
+use crate::link::{LinkError, RtnetlinkSocket};
+use crate::{EnterError, ProcessHandle, netns_ref, sys};
 
 /// Why the process is not settled. It may be inside the sandbox's namespaces by then: all that is
 /// left to do for it is to end.
 #[derive(Debug, Error)]
-pub enum SettleError {
+pub enum SiblingNetnsError {
     /// The sandbox's namespaces were not found.
     #[error("the sandbox's namespaces were not found")]
-    Find(#[source] EnterError),
+    FindNamespaces(#[source] EnterError),
     /// The process in them has ended.
     #[error("the sandbox has ended")]
-    Gone,
+    SandboxEnded,
     /// A namespace could not be entered. `EINVAL`: the process has threads.
     #[error("could not enter {0}")]
     Enter(&'static str, #[source] io::Error),
@@ -35,34 +35,39 @@ pub enum SettleError {
 
 /// Links of the two namespaces between which the calling process stands.
 #[derive(Debug)]
-pub struct Settled {
+pub struct SiblingNetns {
     /// Those of the sandbox.
-    pub sandbox: Links,
+    pub sandbox: RtnetlinkSocket,
     /// Those of the new network namespace, in which the process is from now on.
-    pub here: Links,
+    pub own: RtnetlinkSocket,
 }
 
 /// Moves the calling process into the user namespace that owns `sandbox`'s network namespace, and
 /// there into a new network namespace of its own, empty but for `lo`.
 ///
 /// The process must have one thread, and has no way back: this is for one that was started for it.
-pub fn settle_beside(sandbox: &Process) -> Result<Settled, SettleError> {
+pub fn enter_sibling_netns(sandbox: &ProcessHandle) -> Result<SiblingNetns, SiblingNetnsError> {
     let path = format!("/proc/{}/ns/net", sandbox.pid());
     let net = File::open(path).map(OwnedFd::from);
     if !sandbox.is_alive() {
-        return Err(SettleError::Gone); // the number may have been another's by then
+        return Err(SiblingNetnsError::SandboxEnded); // the number may have been another's by then
     }
-    let net = net.map_err(|error| SettleError::Enter("its network namespace", error))?;
-    if let Some(user) = entry::owner_to_enter(&net).map_err(SettleError::Find)? {
-        move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
-            .map_err(|errno| SettleError::Enter("the sandbox's user namespace", errno.into()))?;
+    let net = net.map_err(|error| SiblingNetnsError::Enter("its network namespace", error))?;
+    if let Some(user) =
+        netns_ref::owning_userns_to_enter(&net).map_err(SiblingNetnsError::FindNamespaces)?
+    {
+        move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).map_err(
+            |errno| SiblingNetnsError::Enter("the sandbox's user namespace", errno.into()),
+        )?;
     }
-    move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|errno| SettleError::Enter("the sandbox's network namespace", errno.into()))?;
-    let sandbox = Links::open()?;
-    sys::leave_net().map_err(|error| SettleError::Enter("a new network namespace", error))?;
-    Ok(Settled {
+    move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|errno| {
+        SiblingNetnsError::Enter("the sandbox's network namespace", errno.into())
+    })?;
+    let sandbox = RtnetlinkSocket::open()?;
+    sys::unshare_netns()
+        .map_err(|error| SiblingNetnsError::Enter("a new network namespace", error))?;
+    Ok(SiblingNetns {
         sandbox,
-        here: Links::open()?,
+        own: RtnetlinkSocket::open()?,
     })
 }

@@ -11,27 +11,27 @@ use crate::sys;
 
 /// An owned descriptor (socket, pty, pidfd), registered with the runtime it was made in.
 #[derive(Debug)]
-pub struct Pollable(AsyncFd<OwnedFd>);
+pub struct PollableFd(AsyncFd<OwnedFd>);
 
-impl Pollable {
+impl PollableFd {
     /// Registers `fd`, for which the caller has set non-blocking mode if it reads or writes it.
     ///
     /// Fails with `EPERM` for a regular file, which is never waited for.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(sys::register(
+        Ok(Self(sys::register_async_fd(
             fd,
             Interest::READABLE | Interest::WRITABLE,
         )?))
     }
 
     /// Registers `fd` for reading only, as a pidfd and one end of a pipe want it.
-    pub fn readable(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(sys::register(fd, Interest::READABLE)?))
+    pub fn new_readable(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(sys::register_async_fd(fd, Interest::READABLE)?))
     }
 
     /// Returns what `act` does, called again each time the descriptor may have become readable for
     /// as long as it answers `WouldBlock`.
-    pub async fn read<R>(
+    pub async fn read_with<R>(
         &self,
         mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
@@ -42,12 +42,15 @@ impl Pollable {
 
     /// Returns what `act` does, called once and only if the descriptor may be readable: after
     /// [`Pollable::read`] has returned, and until `act` answers `WouldBlock`.
-    pub fn try_read<R>(&self, act: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+    pub fn try_read_with<R>(
+        &self,
+        act: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
         self.0.try_io(Interest::READABLE, |fd| act(fd.as_fd()))
     }
 
     /// As [`Pollable::read`], for writing.
-    pub async fn write<R>(
+    pub async fn write_with<R>(
         &self,
         mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
@@ -57,13 +60,13 @@ impl Pollable {
     }
 
     /// Resolves when there is something to read, or the other side has hung up.
-    pub async fn ready(&self) -> io::Result<()> {
+    pub async fn wait_readable(&self) -> io::Result<()> {
         self.0.readable().await?.retain_ready();
         Ok(())
     }
 }
 
-impl AsFd for Pollable {
+impl AsFd for PollableFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().as_fd()
     }

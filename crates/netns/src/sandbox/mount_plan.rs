@@ -11,46 +11,46 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use super::Blueprint;
-use super::mountinfo::{self, Mount};
+use super::SandboxSpec;
+use super::mountinfo::{self, MountinfoEntry};
 
 /// What the sandbox's file system is to look like: absolute paths without symbolic links.
 #[derive(Debug, Default)]
-pub(crate) struct Layout {
+pub(crate) struct MountPlan {
     /// Directories that are to be mount points, parents first, so that they cannot be renamed.
-    pub(crate) pinned: BTreeSet<PathBuf>,
+    pub(crate) pinned_dirs: BTreeSet<PathBuf>,
     /// Directories to be replaced by empty ones that nobody can write.
-    pub(crate) withheld: BTreeSet<PathBuf>,
+    pub(crate) protected_dirs: BTreeSet<PathBuf>,
     /// Directories to be replaced by empty ones, with their mode.
-    pub(crate) emptied: Vec<(PathBuf, u32)>,
+    pub(crate) tmpfs_dirs: Vec<(PathBuf, u32)>,
     /// Everything else that is to be hidden: sockets and other files.
-    pub(crate) blanked: BTreeSet<PathBuf>,
+    pub(crate) masked_files: BTreeSet<PathBuf>,
     /// Directories whose contents are to be replaced by a few kept things (`/run`).
     pub(crate) fresh: Vec<PathBuf>,
     /// What is kept of them.
-    pub(crate) kept: Vec<PathBuf>,
+    pub(crate) kept_paths: Vec<PathBuf>,
     /// The file that names the resolvers, and whether it is there already.
-    pub(crate) resolv: Option<PathBuf>,
+    pub(crate) resolv_conf: Option<PathBuf>,
 }
 
 /// Where system-wide sockets are; all of it is replaced.
-const RUN: &str = "/run";
+const RUN_DIR: &str = "/run";
 /// Kept of it: NixOS keeps its programs, libraries and drivers there, and nothing that listens.
-const KEPT: [&str; 4] = [
+const KEPT_RUN_PATHS: [&str; 4] = [
     "/run/current-system",
     "/run/booted-system",
     "/run/wrappers",
     "/run/opengl-driver",
 ];
 /// Sockets of graphical sessions, in directories that everybody shares.
-const SHARED: [&str; 4] = [
+const SHARED_SOCKET_DIRS: [&str; 4] = [
     "/tmp/.X11-unix",
     "/tmp/.ICE-unix",
     "/tmp/.XIM-unix",
     "/tmp/.font-unix",
 ];
 /// File systems that are doors to the kernel or to other namespaces, wherever they are mounted.
-const DOORS: [&str; 17] = [
+const KERNEL_FILESYSTEMS: [&str; 17] = [
     "binfmt_misc",
     "bpf",
     "cgroup",
@@ -72,24 +72,24 @@ const DOORS: [&str; 17] = [
 
 /// Returns what is to be done for `blueprint` on this machine, and makes the directories that it
 /// withholds if they are missing, so that the workload cannot make them first.
-pub(crate) fn survey(blueprint: &Blueprint) -> io::Result<Layout> {
-    let mut layout = Layout {
+pub(crate) fn plan_mounts(blueprint: &SandboxSpec) -> io::Result<MountPlan> {
+    let mut layout = MountPlan {
         fresh: vec![PathBuf::from(RUN)],
-        ..Layout::default()
+        ..MountPlan::default()
     };
     let old_run = Path::new("/var/run");
     if old_run.symlink_metadata().is_ok_and(|there| there.is_dir()) {
         layout.fresh.push(old_run.to_owned());
     }
-    layout.kept = KEPT
+    layout.kept_paths = KEPT_RUN_PATHS
         .into_iter()
         .map(PathBuf::from)
         .filter(|path| path.exists())
         .collect();
-    layout.resolv = resolv_conf();
+    layout.resolv_conf = find_resolv_conf();
 
-    for directory in &blueprint.withheld {
-        make(directory);
+    for directory in &blueprint.protected_paths {
+        create_private_dir(directory);
         let Ok(real) = directory.canonicalize() else {
             continue;
         };
@@ -100,33 +100,33 @@ pub(crate) fn survey(blueprint: &Blueprint) -> io::Result<Layout> {
         for place in [directory.as_path(), &real] {
             let parent = place.parent().and_then(|parent| parent.canonicalize().ok());
             let way = parent.iter().flat_map(|parent| parent.ancestors());
-            layout.pinned.extend(
+            layout.pinned_dirs.extend(
                 way.filter(|path| *path != Path::new("/"))
                     .map(Path::to_owned),
             );
         }
-        layout.withheld.insert(real);
+        layout.protected_dirs.insert(real);
     }
-    for directory in &blueprint.private {
-        make(directory);
+    for directory in &blueprint.tmpfs_paths {
+        create_private_dir(directory);
     }
-    let shared = SHARED.into_iter().map(PathBuf::from);
+    let shared = SHARED_SOCKET_DIRS.into_iter().map(PathBuf::from);
     for path in blueprint
-        .private
+        .tmpfs_paths
         .iter()
         .cloned()
-        .chain(blueprint.hidden.clone())
+        .chain(blueprint.masked_paths.clone())
         .chain(shared)
     {
         layout.hide(&path);
     }
-    for path in bound_sockets(&fs::read_to_string("/proc/net/unix")?) {
+    for path in parse_bound_sockets(&fs::read_to_string("/proc/net/unix")?) {
         layout.hide(&path);
     }
     let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
     for mount in mounts
         .iter()
-        .filter(|mount| DOORS.contains(&mount.kind.as_str()))
+        .filter(|mount| KERNEL_FILESYSTEMS.contains(&mount.kind.as_str()))
     {
         layout.hide(&mount.point);
     }
@@ -134,33 +134,36 @@ pub(crate) fn survey(blueprint: &Blueprint) -> io::Result<Layout> {
     Ok(layout)
 }
 
-impl Layout {
+impl MountPlan {
     /// Whether `path` is gone anyway, with the whole tree that it is in.
     fn is_replaced(&self, path: &Path) -> bool {
         let trees = ["/dev", "/proc", "/sys"].into_iter().map(Path::new);
         let own = self
             .fresh
             .iter()
-            .chain(&self.withheld)
+            .chain(&self.protected_dirs)
             .map(PathBuf::as_path);
         trees.chain(own).any(|tree| path.starts_with(tree))
     }
 
     /// Hides what can be found at a second path, too.
-    fn hide_aliases(&mut self, mounts: &[Mount]) {
-        let aliases = |path: &PathBuf| mountinfo::aliases(mounts, path);
-        let ours: Vec<_> = self.withheld.iter().flat_map(aliases).collect();
+    fn hide_aliases(&mut self, mounts: &[MountinfoEntry]) {
+        let aliases = |path: &PathBuf| mountinfo::find_aliases(mounts, path);
+        let ours: Vec<_> = self.protected_dirs.iter().flat_map(aliases).collect();
         let ours = ours.iter().filter_map(|alias| alias.canonicalize().ok());
         let ours: Vec<_> = ours
             .filter(|alias| alias.is_dir() && !self.is_replaced(alias))
             .collect();
-        self.withheld.extend(ours);
+        self.protected_dirs.extend(ours);
 
-        let emptied = self.emptied.iter().map(|(path, _)| path);
+        let emptied = self.tmpfs_dirs.iter().map(|(path, _)| path);
         // A file system that is mounted somewhere below what is replaced is gone with it.
         let below = mounts.iter().map(|mount| &mount.point);
         let below = below.filter(|point| self.fresh.iter().any(|fresh| point.starts_with(fresh)));
-        let hidden = emptied.chain(&self.blanked).chain(&self.fresh).chain(below);
+        let hidden = emptied
+            .chain(&self.masked_files)
+            .chain(&self.fresh)
+            .chain(below);
         let others: BTreeSet<_> = hidden.flat_map(aliases).collect();
         for alias in others {
             self.hide(&alias);
@@ -181,17 +184,17 @@ impl Layout {
         }
         if there.is_dir() {
             let mode = there.permissions().mode() & 0o7777;
-            if self.emptied.iter().all(|(known, _)| *known != real) {
-                self.emptied.push((real, mode));
+            if self.tmpfs_dirs.iter().all(|(known, _)| *known != real) {
+                self.tmpfs_dirs.push((real, mode));
             }
         } else {
-            self.blanked.insert(real);
+            self.masked_files.insert(real);
         }
     }
 }
 
 /// Makes a directory, readable by its owner alone. Where that fails it fails for the workload, too.
-fn make(directory: &Path) {
+fn create_private_dir(directory: &Path) {
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -202,7 +205,7 @@ fn make(directory: &Path) {
 }
 
 /// The file that `/etc/resolv.conf` stands for. It may be missing behind a dangling link.
-fn resolv_conf() -> Option<PathBuf> {
+fn find_resolv_conf() -> Option<PathBuf> {
     let path = Path::new("/etc/resolv.conf");
     if let Ok(real) = path.canonicalize() {
         return Some(real);
@@ -220,12 +223,12 @@ fn resolv_conf() -> Option<PathBuf> {
         Ok(rest) if rest.starts_with("run") => Path::new("/").join(rest),
         _ => plain,
     };
-    plain.starts_with(RUN).then_some(plain)
+    plain.starts_with(RUN_DIR).then_some(plain)
 }
 
 /// The paths in `/proc/net/unix`: sockets bound in the file system. A name that was given relative
 /// to some directory cannot be found by it and is left out.
-fn bound_sockets(table: &str) -> BTreeSet<PathBuf> {
+fn parse_bound_sockets(table: &str) -> BTreeSet<PathBuf> {
     let path = |line: &str| {
         // Num: RefCount Protocol Flags Type St Inode Path; the path may hold blanks
         let mut rest = line;
@@ -254,7 +257,7 @@ mod tests {
             0000000000000000: 00000003 00000000 00000000 0001 03 20001\n\
             0000000000000000: 00000002 00000000 00010000 0001 01 20002 @/tmp/.X11-unix/X0\n\
             0000000000000000: 00000002 00000000 00010000 0001 01 20003 relative.sock\n";
-        let found: Vec<_> = bound_sockets(table).into_iter().collect();
+        let found: Vec<_> = parse_bound_sockets(table).into_iter().collect();
         assert_eq!(
             found,
             [Path::new("/srv/a b/c"), Path::new("/tmp/ssh-x/agent.1")]
@@ -266,11 +269,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         let config = home.join(".config/terok-clearance");
-        let blueprint = Blueprint {
-            withheld: vec![config.clone()],
-            ..Blueprint::default()
+        let blueprint = SandboxSpec {
+            protected_paths: vec![config.clone()],
+            ..SandboxSpec::default()
         };
-        let layout = survey(&blueprint).unwrap();
+        let layout = plan_mounts(&blueprint).unwrap();
         assert_eq!(
             config.metadata().unwrap().permissions().mode() & 0o777,
             0o700
@@ -287,11 +290,11 @@ mod tests {
         fs::create_dir_all(home.join("dotfiles/config")).unwrap();
         std::os::unix::fs::symlink("dotfiles/config", home.join(".config")).unwrap();
         let config = home.join(".config/terok-clearance");
-        let blueprint = Blueprint {
-            withheld: vec![config],
-            ..Blueprint::default()
+        let blueprint = SandboxSpec {
+            protected_paths: vec![config],
+            ..SandboxSpec::default()
         };
-        let layout = survey(&blueprint).unwrap();
+        let layout = plan_mounts(&blueprint).unwrap();
         assert!(
             layout
                 .withheld
@@ -309,11 +312,11 @@ mod tests {
         let shared = here.join("shared");
         fs::create_dir(&shared).unwrap();
         set_mode(&shared, 0o1777).unwrap();
-        let blueprint = Blueprint {
-            hidden: vec![shared.clone()],
-            ..Blueprint::default()
+        let blueprint = SandboxSpec {
+            masked_paths: vec![shared.clone()],
+            ..SandboxSpec::default()
         };
-        let layout = survey(&blueprint).unwrap();
+        let layout = plan_mounts(&blueprint).unwrap();
         assert!(
             layout.blanked.contains(&socket),
             "found without being named"

@@ -8,34 +8,35 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, bind, recv};
 
-use crate::{EnterError, Place, Pollable, SocketSpec};
+use crate::{EnterError, NetnsRef, PollableFd, SocketSpec};
 
 /// The routes that are added in a network namespace, from the moment of the making on.
 #[derive(Debug)]
-pub struct Routes(Pollable);
+pub struct RouteWatcher(PollableFd);
 
 /// `RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE`.
-const GROUPS: u32 = 0x40 | 0x400;
+const ROUTE_GROUPS: u32 = 0x40 | 0x400;
 
-impl Routes {
+impl RouteWatcher {
     /// Listens to the routes of `place`. Call it within a tokio runtime.
-    pub fn watch(place: &Place) -> Result<Self, EnterError> {
+    pub fn watch(place: &NetnsRef) -> Result<Self, EnterError> {
         let failed = |source: io::Error| EnterError::Failed {
-            step: crate::Step::Socket,
+            step: crate::EnterStep::Socket,
             source,
         };
-        let socket = place.open_one(SocketSpec::Route)?;
-        bind(&socket, &SocketAddrNetlink::new(0, GROUPS)).map_err(|error| failed(error.into()))?;
-        Ok(Self(Pollable::readable(socket).map_err(failed)?))
+        let socket = place.open_socket(SocketSpec::Route)?;
+        bind(&socket, &SocketAddrNetlink::new(0, ROUTE_GROUPS))
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self(PollableFd::new_readable(socket).map_err(failed)?))
     }
 
     /// Returns when a default route of either family has been added.
-    pub async fn default_added(&self) -> io::Result<()> {
+    pub async fn wait_for_default_route(&self) -> io::Result<()> {
         let mut buffer = vec![0; 65536];
         loop {
             let got = self
                 .0
-                .read(|fd| match recv(fd, &mut buffer, RecvFlags::DONTWAIT) {
+                .read_with(|fd| match recv(fd, &mut buffer, RecvFlags::DONTWAIT) {
                     Ok((got, _)) => Ok(got),
                     // Messages were dropped: what matters comes again with the other family, or the
                     // caller's time runs out.
@@ -43,14 +44,14 @@ impl Routes {
                     Err(error) => Err(error.into()),
                 });
             let got = got.await?;
-            if buffer.get(..got).is_some_and(has_default) {
+            if buffer.get(..got).is_some_and(has_default_route) {
                 return Ok(());
             }
         }
     }
 }
 
-impl AsFd for Routes {
+impl AsFd for RouteWatcher {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -58,7 +59,7 @@ impl AsFd for Routes {
 
 /// Whether a batch of netlink messages holds an `RTM_NEWROUTE` for all destinations: a unicast
 /// route with a destination of no bits, in the main table.
-fn has_default(mut batch: &[u8]) -> bool {
+fn has_default_route(mut batch: &[u8]) -> bool {
     const NEW_ROUTE: u16 = 24;
     while let Some((header, rest)) = batch.split_first_chunk::<16>() {
         let [a, b, c, d, kind_low, kind_high, ..] = *header;

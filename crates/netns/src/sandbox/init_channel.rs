@@ -15,7 +15,7 @@ use rustix::net::{
 
 /// From the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum InitCommand {
     /// The user namespace has its map: go on and build.
     Build,
     /// The firewall holds: start the workload.
@@ -26,7 +26,7 @@ pub(crate) enum Order {
 
 /// From the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
+pub(crate) enum InitReport {
     /// All is built, the network is down. Comes with the terminal's master side, if there is one.
     Ready,
     /// The workload's program runs. Comes with its pidfd.
@@ -40,19 +40,19 @@ pub(crate) enum Report {
     /// The workload's program could not be executed.
     NotExecuted(i32),
     /// Something could not be built.
-    Failed(Fault),
+    Failed(InitFault),
 }
 
 /// A step that failed, and the kernel's number for why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct InitFault {
     pub(crate) step: String,
     pub(crate) errno: i32,
 }
 
-impl Fault {
+impl InitFault {
     /// Returns what turns an error into a fault of `step`.
-    pub(crate) fn at<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub(crate) fn at_step<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Self {
         let step = step.into();
         move |error| Self {
             step,
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-impl Order {
+impl InitCommand {
     fn byte(self) -> u8 {
         match self {
             Self::Build => b'b',
@@ -77,11 +77,11 @@ impl Order {
     }
 
     pub(crate) fn send(self, to: impl AsFd) -> io::Result<()> {
-        send(to, &[self.byte()], None)
+        send_packet(to, &[self.byte()], None)
     }
 }
 
-impl Report {
+impl InitReport {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let with = |kind: u8, number: i32| {
             let mut packet = vec![kind];
@@ -97,7 +97,7 @@ impl Report {
             Self::NotExecuted(errno) => with(b'x', *errno),
             Self::Failed(fault) => {
                 let mut packet = with(b'f', fault.errno);
-                packet.extend(fault.step.bytes().take(PACKET - 5));
+                packet.extend(fault.step.bytes().take(MAX_PACKET_BYTES - 5));
                 packet
             }
         }
@@ -119,21 +119,21 @@ impl Report {
             b'f' => {
                 let (errno, text) = number()?;
                 let step = String::from_utf8_lossy(text).into_owned();
-                Self::Failed(Fault { step, errno })
+                Self::Failed(InitFault { step, errno })
             }
             _ => return None,
         })
     }
 
     pub(crate) fn send(&self, to: impl AsFd, with: Option<&OwnedFd>) -> io::Result<()> {
-        send(to, &self.encode(), with)
+        send_packet(to, &self.encode(), with)
     }
 }
 
 /// The longest packet.
-pub(crate) const PACKET: usize = 4096;
+pub(crate) const MAX_PACKET_BYTES: usize = 4096;
 
-fn send(to: impl AsFd, packet: &[u8], with: Option<&OwnedFd>) -> io::Result<()> {
+fn send_packet(to: impl AsFd, packet: &[u8], with: Option<&OwnedFd>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds = with.map(AsFd::as_fd);
@@ -150,7 +150,10 @@ fn send(to: impl AsFd, packet: &[u8], with: Option<&OwnedFd>) -> io::Result<()> 
 }
 
 /// Returns the next packet (empty: the other side is gone) and the descriptor that came with it.
-pub(crate) fn receive(from: impl AsFd, flags: RecvFlags) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+pub(crate) fn receive_packet(
+    from: impl AsFd,
+    flags: RecvFlags,
+) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut packet = vec![0; PACKET];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -182,21 +185,25 @@ mod tests {
 
     #[test]
     fn what_is_said_is_what_is_heard() {
-        for order in [Order::Build, Order::Start, Order::Continue] {
+        for order in [
+            InitCommand::Build,
+            InitCommand::Start,
+            InitCommand::Continue,
+        ] {
             assert_eq!(Order::decode(&[order.byte()]), Some(order));
         }
-        let fault = Fault {
+        let fault = InitFault {
             step: "mounting é".to_owned(),
             errno: 13,
         };
         for report in [
-            Report::Ready,
-            Report::Started,
-            Report::Stopped,
-            Report::Exited(255),
-            Report::Killed(9),
-            Report::NotExecuted(2),
-            Report::Failed(fault),
+            InitReport::Ready,
+            InitReport::Started,
+            InitReport::Stopped,
+            InitReport::Exited(255),
+            InitReport::Killed(9),
+            InitReport::NotExecuted(2),
+            InitReport::Failed(fault),
         ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }

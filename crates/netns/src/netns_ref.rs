@@ -17,12 +17,12 @@ use netlink_sys::Socket;
 use rustix::fs::fstat;
 use thiserror::Error;
 
-use crate::Process;
-use crate::sys::{self, fork::Entry};
+use crate::ProcessHandle;
+use crate::sys::{self, fork::NamespaceFds};
 
 /// How long the child may take before it is killed. It needs a fraction of a millisecond; a whole
 /// second passes only on a machine that has stopped making progress.
-const LIMIT: Duration = Duration::from_secs(5);
+const ENTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A socket to open. All are close-on-exec; none is bound or connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum SocketSpec {
 }
 
 impl SocketSpec {
-    fn arguments(self) -> [i32; 3] {
+    fn socket_arguments(self) -> [i32; 3] {
         let [domain, kind, protocol] = match self {
             Self::Netfilter => [libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER],
             Self::Route => [libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE],
@@ -60,111 +60,116 @@ impl SocketSpec {
 
 /// A network namespace in which sockets can be opened.
 #[derive(Debug)]
-pub enum Place {
+pub enum NetnsRef {
     /// The caller's own.
-    Here,
+    Current,
     /// That of a process, looked up anew each time, so that nothing is kept alive by it.
-    Of(Process),
+    OfProcess(ProcessHandle),
     /// One given as a file (`/proc/PID/ns/net`, `/run/netns/NAME`). The file keeps the namespace
     /// alive for as long as it is held.
-    Namespace(OwnedFd),
+    NamespaceFile(OwnedFd),
 }
 
-impl Place {
+impl NetnsRef {
     /// Returns the sockets asked for, in the order of `specs` (at most 16), opened in this place.
     ///
     /// It blocks for as long as that takes, a fraction of a millisecond, at most five seconds.
-    pub fn open(&self, specs: &[SocketSpec]) -> Result<Vec<OwnedFd>, EnterError> {
+    pub fn open_sockets(&self, specs: &[SocketSpec]) -> Result<Vec<OwnedFd>, EnterError> {
         let sockets: Vec<_> = specs.iter().map(|spec| spec.arguments()).collect();
-        let Some(net) = self.foreign_net()? else {
-            return open_here(&sockets);
+        let Some(net) = self.foreign_netns()? else {
+            return open_in_current_netns(&sockets);
         };
-        let user = owner_to_enter(&net)?;
-        let entry = Entry {
+        let user = owning_userns_to_enter(&net)?;
+        let entry = NamespaceFds {
             user: user.as_ref().map(AsFd::as_fd),
             net: net.as_fd(),
         };
-        let opened = sys::fork::open_inside(entry, &sockets, LIMIT)?;
-        if let Self::Of(process) = self
+        let opened = sys::fork::open_inside(entry, &sockets, ENTER_TIMEOUT)?;
+        if let Self::OfProcess(process) = self
             && !process.is_alive()
         {
-            return Err(EnterError::Gone); // the number may have been another's by then
+            return Err(EnterError::ProcessEnded); // the number may have been another's by then
         }
         Ok(opened)
     }
 
     /// Returns one socket; see [`Place::open`].
-    pub fn open_one(&self, spec: SocketSpec) -> Result<OwnedFd, EnterError> {
-        self.open(&[spec])?.pop().ok_or(EnterError::Garbled)
+    pub fn open_socket(&self, spec: SocketSpec) -> Result<OwnedFd, EnterError> {
+        self.open_sockets(&[spec])?
+            .pop()
+            .ok_or(EnterError::BadReply)
     }
 
     /// Returns one netlink socket; see [`Place::open`]. Fails with `EPROTOTYPE` when `spec` is not
     /// one of netlink.
-    pub fn netlink(&self, spec: SocketSpec) -> Result<Socket, EnterError> {
-        if spec.arguments().first() != Some(&libc::AF_NETLINK) {
+    pub fn open_netlink_socket(&self, spec: SocketSpec) -> Result<Socket, EnterError> {
+        if spec.socket_arguments().first() != Some(&libc::AF_NETLINK) {
             let source = io::Error::from_raw_os_error(libc::EPROTOTYPE);
             return Err(EnterError::Failed {
-                step: Step::Socket,
+                step: EnterStep::Socket,
                 source,
             });
         }
-        Ok(sys::netlink_socket(self.open_one(spec)?))
+        Ok(sys::into_netlink_socket(self.open_socket(spec)?))
     }
 
     /// The namespace's file, or none when the caller already is in it.
-    fn foreign_net(&self) -> Result<Option<OwnedFd>, EnterError> {
+    fn foreign_netns(&self) -> Result<Option<OwnedFd>, EnterError> {
         let net = match self {
-            Self::Here => return Ok(None),
-            Self::Of(process) => {
+            Self::Current => return Ok(None),
+            Self::OfProcess(process) => {
                 let path = format!("/proc/{}/ns/net", process.pid());
                 let file = File::open(path);
                 if !process.is_alive() {
-                    return Err(EnterError::Gone);
+                    return Err(EnterError::ProcessEnded);
                 }
-                file.map_err(step(Step::Find))?.into()
+                file.map_err(step_error(EnterStep::FindNamespaces))?.into()
             }
-            Self::Namespace(net) => net.try_clone().map_err(step(Step::Find))?,
+            Self::NamespaceFile(net) => net
+                .try_clone()
+                .map_err(step_error(EnterStep::FindNamespaces))?,
         };
-        Ok((!is_own(&net, "net")?).then_some(net))
+        Ok((!is_current_namespace(&net, "net")?).then_some(net))
     }
 }
 
 /// The user namespace to enter first: the one that owns `net`, unless the caller is in it or the
 /// kernel will not name it (it is not below the caller's, so entering it could not be allowed).
-pub(crate) fn owner_to_enter(net: &OwnedFd) -> Result<Option<OwnedFd>, EnterError> {
+pub(crate) fn owning_userns_to_enter(net: &OwnedFd) -> Result<Option<OwnedFd>, EnterError> {
     match sys::owning_user_namespace(net.as_fd()) {
-        Ok(user) => Ok((!is_own(&user, "user")?).then_some(user)),
+        Ok(user) => Ok((!is_current_namespace(&user, "user")?).then_some(user)),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
         Err(source) => Err(EnterError::Failed {
-            step: Step::Find,
+            step: EnterStep::FindNamespaces,
             source,
         }),
     }
 }
 
-fn is_own(namespace: &OwnedFd, kind: &str) -> Result<bool, EnterError> {
-    let own = File::open(format!("/proc/self/ns/{kind}")).map_err(step(Step::Find))?;
+fn is_current_namespace(namespace: &OwnedFd, kind: &str) -> Result<bool, EnterError> {
+    let own = File::open(format!("/proc/self/ns/{kind}"))
+        .map_err(step_error(EnterStep::FindNamespaces))?;
     let identity = |fd| match fstat(fd) {
         Ok(stat) => Ok((stat.st_dev, stat.st_ino)),
-        Err(error) => Err(step(Step::Find)(error.into())),
+        Err(error) => Err(step_error(EnterStep::FindNamespaces)(error.into())),
     };
     Ok(identity(namespace.as_fd())? == identity(own.as_fd())?)
 }
 
-fn open_here(sockets: &[[i32; 3]]) -> Result<Vec<OwnedFd>, EnterError> {
-    let open = |spec: &[i32; 3]| sys::socket(*spec).map_err(step(Step::Socket));
+fn open_in_current_netns(sockets: &[[i32; 3]]) -> Result<Vec<OwnedFd>, EnterError> {
+    let open = |spec: &[i32; 3]| sys::open_socket(*spec).map_err(step_error(EnterStep::Socket));
     sockets.iter().map(open).collect()
 }
 
-fn step(step: Step) -> impl Fn(io::Error) -> EnterError {
+fn step_error(step: EnterStep) -> impl Fn(io::Error) -> EnterError {
     move |source| EnterError::Failed { step, source }
 }
 
 /// What was being done when entering a place failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum EnterStep {
     /// Finding the namespaces.
-    Find,
+    FindNamespaces,
     /// Starting the child.
     Fork,
     /// Entering the user namespace.
@@ -174,18 +179,18 @@ pub enum Step {
     /// Opening a socket.
     Socket,
     /// Handing the sockets back.
-    HandBack,
+    ReturnSockets,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for EnterStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Find => "finding the namespaces",
+            Self::FindNamespaces => "finding the namespaces",
             Self::Fork => "starting a child",
             Self::EnterUser => "entering the user namespace",
             Self::EnterNet => "entering the network namespace",
             Self::Socket => "opening a socket",
-            Self::HandBack => "handing the sockets back",
+            Self::ReturnSockets => "handing the sockets back",
         })
     }
 }
@@ -195,23 +200,23 @@ impl fmt::Display for Step {
 pub enum EnterError {
     /// The process whose namespaces were wanted has ended.
     #[error("the process has ended")]
-    Gone,
+    ProcessEnded,
     /// A step failed; `source` has the kernel's error number.
     #[error("{step} failed")]
     Failed {
         /// The step.
-        step: Step,
+        step: EnterStep,
         /// The kernel's answer.
         #[source]
         source: io::Error,
     },
     /// The child took longer than it may and was killed.
     #[error("it took longer than {0:?}")]
-    TooSlow(Duration),
+    TimedOut(Duration),
     /// The child died, or sent what it never should.
     #[error("the child that enters died before it answered")]
-    Garbled,
+    BadReply,
     /// More sockets were asked for than are handed over at once.
     #[error("{0} sockets at once are too many")]
-    TooMany(usize),
+    TooManySockets(usize),
 }

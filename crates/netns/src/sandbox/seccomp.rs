@@ -18,16 +18,16 @@ use seccompiler::{
 ///
 /// Programs of another architecture (32-bit ones) are killed at their first system call.
 #[derive(Debug)]
-pub(crate) struct Filter([BpfProgram; 3]);
+pub(crate) struct WorkloadSeccomp([BpfProgram; 3]);
 
-impl Filter {
+impl WorkloadSeccomp {
     /// Compiles the filter for the machine's architecture.
     pub(crate) fn compile() -> Result<Self, BackendError> {
-        let mut absent = program(absent(), ENOSYS)?;
-        absent.splice(0..0, OTHER_NUMBERING);
+        let mut absent = compile_program(unsupported_syscalls(), ENOSYS)?;
+        absent.splice(0..0, REFUSE_X32);
         Ok(Self([
-            program(sockets()?, EAFNOSUPPORT)?,
-            program(forbidden()?, EPERM)?,
+            compile_program(socket_rules()?, EAFNOSUPPORT)?,
+            compile_program(forbidden_syscalls()?, EPERM)?,
             absent,
         ]))
     }
@@ -41,9 +41,9 @@ impl Filter {
     }
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type SyscallRules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn program(rules: Rules, errno: i32) -> Result<BpfProgram, BackendError> {
+fn compile_program(rules: SyscallRules, errno: i32) -> Result<BpfProgram, BackendError> {
     let refused = SeccompAction::Errno(errno.unsigned_abs());
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()
@@ -51,18 +51,18 @@ fn program(rules: Rules, errno: i32) -> Result<BpfProgram, BackendError> {
 
 /// Socket families that stay inside the network namespace, or between processes. `AF_VSOCK`,
 /// `AF_PACKET`, `AF_BLUETOOTH` and whatever the future brings do not.
-const FAMILIES: [i32; 4] = [
+const ALLOWED_SOCKET_FAMILIES: [i32; 4] = [
     libc::AF_UNIX,
     libc::AF_INET,
     libc::AF_INET6,
     libc::AF_NETLINK,
 ];
 
-fn sockets() -> Result<Rules, BackendError> {
+fn socket_rules() -> Result<SyscallRules, BackendError> {
     let argument = |index, compare, value: i32| {
         SeccompCondition::new(index, Dword, compare, u64::from(value.unsigned_abs()))
     };
-    let none_of = FAMILIES
+    let none_of = ALLOWED_SOCKET_FAMILIES
         .into_iter()
         .map(|family| argument(0, SeccompCmpOp::Ne, family));
     let foreign = SeccompRule::new(none_of.collect::<Result<_, _>>()?)?;
@@ -83,8 +83,8 @@ fn sockets() -> Result<Rules, BackendError> {
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 
-fn forbidden() -> Result<Rules, BackendError> {
-    let mut rules: Rules = [
+fn forbidden_syscalls() -> Result<SyscallRules, BackendError> {
+    let mut rules: SyscallRules = [
         libc::SYS_acct,
         libc::SYS_add_key,
         libc::SYS_bpf,
@@ -118,7 +118,7 @@ fn forbidden() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-fn absent() -> Rules {
+fn unsupported_syscalls() -> SyscallRules {
     [
         libc::SYS_io_uring_setup,
         libc::SYS_io_uring_enter,
@@ -131,7 +131,7 @@ fn absent() -> Rules {
 
 /// Refuses x86-64's second numbering of the system calls (x32): it passes for the architecture
 /// expected, with numbers that the rules do not name. No other architecture has numbers so high.
-const OTHER_NUMBERING: [sock_filter; 3] = [
+const REFUSE_X32: [sock_filter; 3] = [
     // load the number
     sock_filter {
         code: 0x20,

@@ -6,28 +6,28 @@ use std::fs;
 
 /// What keeps user namespaces from working here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restriction {
+pub enum UsernsRestriction {
     /// `AppArmor` takes all rights from user namespaces of unconfined programs (Ubuntu 23.10 on).
     AppArmor,
     /// Debian's switch for unprivileged user namespaces is off.
-    Switch,
+    SysctlDisabled,
     /// The number of user namespaces is limited to none.
-    Limit,
+    ZeroLimit,
     /// A container engine's system call filter refuses them.
-    Container,
+    ContainerSeccomp,
 }
 
-impl Restriction {
+impl UsernsRestriction {
     /// Returns what the settings of this machine say, after the kernel has refused with `errno`.
-    pub(crate) fn find(errno: i32) -> Option<Self> {
-        Self::told(errno, |path| {
+    pub(crate) fn detect(errno: i32) -> Option<Self> {
+        Self::from_settings(errno, |path| {
             fs::read_to_string(path)
                 .ok()
                 .map(|text| text.trim().to_owned())
         })
     }
 
-    fn told(errno: i32, read: impl Fn(&str) -> Option<String>) -> Option<Self> {
+    fn from_settings(errno: i32, read: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let says = |path: &str, value: &str| read(path).is_some_and(|found| found == value);
         if !matches!(
             errno,
@@ -35,16 +35,16 @@ impl Restriction {
         ) {
             None
         } else if says("/proc/sys/user/max_user_namespaces", "0") {
-            Some(Self::Limit)
+            Some(Self::ZeroLimit)
         } else if says("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-            Some(Self::Switch)
+            Some(Self::SysctlDisabled)
         } else if says(
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
             "1",
         ) {
             Some(Self::AppArmor)
         } else if read("/proc/self/status").is_some_and(|status| status.contains("Seccomp:\t2")) {
-            Some(Self::Container)
+            Some(Self::ContainerSeccomp)
         } else {
             None
         }
@@ -60,9 +60,9 @@ impl Restriction {
                  /etc/apparmor.d/terok-clearance`. Or, for all programs: sysctl \
                  kernel.apparmor_restrict_unprivileged_userns=0."
             }
-            Self::Switch => "As root: sysctl kernel.unprivileged_userns_clone=1.",
-            Self::Limit => "As root: sysctl user.max_user_namespaces=15000.",
-            Self::Container => {
+            Self::SysctlDisabled => "As root: sysctl kernel.unprivileged_userns_clone=1.",
+            Self::ZeroLimit => "As root: sysctl user.max_user_namespaces=15000.",
+            Self::ContainerSeccomp => {
                 "Run it outside the container, or start the container with a seccomp profile that \
                  allows user namespaces (podman and docker: --security-opt seccomp=unconfined)."
             }
@@ -70,18 +70,20 @@ impl Restriction {
     }
 }
 
-impl fmt::Display for Restriction {
+impl fmt::Display for UsernsRestriction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AppArmor => {
                 "AppArmor restricts user namespaces \
                  (kernel.apparmor_restrict_unprivileged_userns=1)"
             }
-            Self::Switch => {
+            Self::SysctlDisabled => {
                 "user namespaces are for root only (kernel.unprivileged_userns_clone=0)"
             }
-            Self::Limit => "there may be no user namespaces (user.max_user_namespaces=0)",
-            Self::Container => "a system call filter, as container engines set it, is in force",
+            Self::ZeroLimit => "there may be no user namespaces (user.max_user_namespaces=0)",
+            Self::ContainerSeccomp => {
+                "a system call filter, as container engines set it, is in force"
+            }
         })
     }
 }
@@ -108,23 +110,23 @@ mod tests {
         check(
             libc::ENOSPC,
             &[("max_user_namespaces", "0")],
-            Some(Restriction::Limit),
+            Some(UsernsRestriction::ZeroLimit),
         );
         check(
             libc::EPERM,
             &[("unprivileged_userns_clone", "0")],
-            Some(Restriction::Switch),
+            Some(UsernsRestriction::SysctlDisabled),
         );
         let ubuntu = &[
             ("max_user_namespaces", "62000"),
             ("unprivileged_userns_clone", "1"),
             ("apparmor_restrict_unprivileged_userns", "1"),
         ];
-        check(libc::EACCES, ubuntu, Some(Restriction::AppArmor));
+        check(libc::EACCES, ubuntu, Some(UsernsRestriction::AppArmor));
         check(
             libc::EPERM,
             &[("self/status", "Seccomp:\t2\n")],
-            Some(Restriction::Container),
+            Some(UsernsRestriction::ContainerSeccomp),
         );
         check(libc::EPERM, &[("max_user_namespaces", "62000")], None);
         check(libc::ENOMEM, ubuntu, None);
