@@ -69,7 +69,7 @@ impl Place {
 
 /// Waits until somebody listens to the packet log.
 async fn listening(reader: &mut Running) {
-    while ::reader::holder(100, None).unwrap().is_none() {
+    while ::reader::find_nflog_owner(100, None).unwrap().is_none() {
         reader.alive();
         tokio::task::yield_now().await;
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use netns::ProcessHandle;
-use reader::nflog::{Options, Socket};
+use reader::nflog::{NflogOptions, NflogSocket};
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::Timeout;
 use serde_json::Value;
@@ -106,7 +106,7 @@ fn bare_reader(sender: &mut Sender, rounds: usize) -> anyhow::Result<Times> {
     let runtime = runtime()?;
     let socket = {
         let _within = runtime.enter();
-        Socket::bind(netfilter()?, Options::QUESTIONS)?
+        NflogSocket::bind(netfilter()?, NflogOptions::QUESTIONS)?
     };
     // So that the thread below sees that nobody waits any more.
     let limit = Some(Duration::from_millis(100));
@@ -124,7 +124,7 @@ fn bare_reader(sender: &mut Sender, rounds: usize) -> anyhow::Result<Times> {
                 };
                 let arrived = Stopwatch::start();
                 let message = bytes.get(..length).unwrap_or_default();
-                let log = reader::packet::Log::read(message).ok();
+                let log = reader::packet::NflogMessage::parse(message).ok();
                 let port = log.and_then(|log| log.packet).map(|packet| packet.port);
                 tell.send((port.unwrap_or_default(), arrived)).ok();
             }

@@ -10,9 +10,11 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use netns::{NetnsRef, SocketSpec};
-use reader::dns::Answer;
-use reader::nflog::{BindError, Options, Socket};
-use reader::{Facts, Loss, Reader, Sink, Sockets, first_request};
+use reader::dns::DnsAnswer;
+use reader::nflog::{NflogBindError, NflogOptions, NflogSocket};
+use reader::{
+    NflogLoss, NflogReader, NflogSockets, PacketClassifier, ReaderSink, first_request_number,
+};
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use rustix::thread::CapabilitySets;
 use terok_clearance::{BlockedPacket, Dossier, SandboxEvent};
@@ -92,25 +94,25 @@ fn set_up(rules: &str) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
     Blocked(BlockedPacket),
-    Answer(Answer),
-    Lost(Loss),
+    Answer(DnsAnswer),
+    Lost(NflogLoss),
 }
 
 struct Teller(mpsc::Sender<Told>);
 
-impl Sink for Teller {
-    fn event(&mut self, event: SandboxEvent) {
+impl ReaderSink for Teller {
+    fn on_event(&mut self, event: SandboxEvent) {
         let SandboxEvent::Blocked(blocked) = event else {
             panic!("{event:?}")
         };
         self.0.try_send(Told::Blocked(blocked)).unwrap();
     }
 
-    fn answer(&mut self, answer: &Answer) {
+    fn on_dns_answer(&mut self, answer: &DnsAnswer) {
         self.0.try_send(Told::Answer(answer.clone())).unwrap();
     }
 
-    fn lost(&mut self, loss: Loss) {
+    fn on_loss(&mut self, loss: NflogLoss) {
         self.0.try_send(Told::Lost(loss)).unwrap();
     }
 }
@@ -124,21 +126,22 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
-        Self::with(Options::QUESTIONS)
+        Self::with(NflogOptions::QUESTIONS)
     }
 
-    fn with(questions: Options) -> Self {
+    fn with(questions: NflogOptions) -> Self {
         let sockets =
-            Sockets::bind_with(netfilter(), netfilter(), questions, Options::ANSWERS).unwrap();
+            NflogSockets::bind_with(netfilter(), netfilter(), questions, NflogOptions::ANSWERS)
+                .unwrap();
         #[expect(clippy::disallowed_methods, reason = "the edge of this test")]
-        let first = first_request(SystemTime::now());
-        let facts = Facts::new("box".parse().unwrap(), Dossier::default(), first);
+        let first = first_request_number(SystemTime::now());
+        let facts = PacketClassifier::new("box".parse().unwrap(), Dossier::default(), first);
         let (sender, told) = mpsc::channel(300_000);
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         let stopped = stop.clone();
         task.spawn(async move {
-            let reader = Reader::new(sockets, facts);
+            let reader = NflogReader::new(sockets, facts);
             reader.run(&mut Teller(sender), stopped).await.unwrap();
         });
         Self { told, stop, task }
@@ -240,14 +243,16 @@ async fn every_protocol_is_a_question() {
 #[tokio::test]
 async fn a_message_says_whose_socket_it_was() {
     set_up(RULES);
-    let socket = Socket::bind(netfilter(), Options::QUESTIONS).unwrap();
+    let socket = NflogSocket::bind(netfilter(), NflogOptions::QUESTIONS).unwrap();
     connect("203.0.113.7:443");
     let mut bytes = [0; 8192];
-    let reader::nflog::Received::Datagram(length) = socket.wait(&mut bytes).await else {
+    let reader::nflog::NflogReceiveOutcome::Datagram(length) = socket.wait(&mut bytes).await else {
         panic!()
     };
-    let message = reader::packet::messages(&bytes[..length]).next().unwrap();
-    let log = reader::packet::Log::read(message).unwrap();
+    let message = reader::packet::netlink_messages(&bytes[..length])
+        .next()
+        .unwrap();
+    let log = reader::packet::NflogMessage::parse(message).unwrap();
     assert_eq!((log.group, log.sequence, log.hook), (100, Some(0), Some(3)));
     assert_eq!((log.uid, log.gid), (Some(0), Some(0)));
 }
@@ -285,9 +290,9 @@ async fn a_hundred_thousand_packets_are_one_question() {
 async fn what_the_kernel_could_not_tell_is_counted() {
     const SENT: u64 = 5_000;
     set_up(RULES);
-    let small = Options {
-        buffer: 0,
-        ..Options::QUESTIONS
+    let small = NflogOptions {
+        buffer_bytes: 0,
+        ..NflogOptions::QUESTIONS
     };
     let mut reader = Running::with(small);
     for _ in 0..SENT {
@@ -323,14 +328,14 @@ async fn what_the_kernel_could_not_tell_is_counted() {
 async fn a_group_has_one_listener() {
     set_up(RULES);
     let first = Running::start();
-    let error = Sockets::bind(netfilter(), netfilter()).unwrap_err();
+    let error = NflogSockets::bind(netfilter(), netfilter()).unwrap_err();
     assert!(matches!(error, BindError::Taken(100)), "{error:?}");
     assert_eq!(
         error.to_string(),
         "another program listens to packet log group 100 in this network namespace; only one can"
     );
     first.stop().await;
-    Sockets::bind(netfilter(), netfilter()).unwrap();
+    NflogSockets::bind(netfilter(), netfilter()).unwrap();
 }
 
 #[tokio::test]
@@ -343,7 +348,7 @@ async fn listening_takes_a_capability() {
         inheritable: none,
     };
     rustix::thread::set_capabilities(None, sets).unwrap();
-    let error = Sockets::bind(netfilter(), netfilter()).unwrap_err();
+    let error = NflogSockets::bind(netfilter(), netfilter()).unwrap_err();
     assert!(matches!(error, BindError::Forbidden(100)), "{error:?}");
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use netns_tests::internet::{Internet, round_trip, tcp};
-use reader::nflog::{Options, Received, Socket};
+use reader::nflog::{NflogOptions, NflogReceiveOutcome, NflogSocket};
 use shield::{Policy, Shield};
 use terok_clearance::{Scope, Target};
 use tokio::runtime::Runtime;
@@ -18,8 +18,8 @@ const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
 /// A sandbox with its shield, and both of its log groups.
 struct World {
     shield: Shield,
-    questions: Socket,
-    answers: Socket,
+    questions: NflogSocket,
+    answers: NflogSocket,
     _runtime: Runtime,
     internet: Internet,
 }
@@ -33,8 +33,8 @@ impl World {
             .build()
             .unwrap();
         let entered = runtime.enter();
-        let bind = |options| Socket::bind(shield::open().unwrap(), options).unwrap();
-        let (questions, answers) = (bind(Options::QUESTIONS), bind(Options::ANSWERS));
+        let bind = |options| NflogSocket::bind(shield::open().unwrap(), options).unwrap();
+        let (questions, answers) = (bind(NflogOptions::QUESTIONS), bind(NflogOptions::ANSWERS));
         let shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
         drop(entered);
         Self {
@@ -70,12 +70,12 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn prefixes(socket: &Socket) -> Vec<String> {
+fn prefixes(socket: &NflogSocket) -> Vec<String> {
     let mut all = Vec::new();
     let mut bytes = [0; 8192];
     loop {
-        match socket.receive(&mut bytes) {
-            Received::Datagram(length) => {
+        match socket.try_receive(&mut bytes) {
+            NflogReceiveOutcome::Datagram(length) => {
                 let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
                 all.extend(
                     text.split("TEROK_SHIELD_")
@@ -83,7 +83,7 @@ fn prefixes(socket: &Socket) -> Vec<String> {
                         .map(|rest| rest.split(": ").next().unwrap().to_owned()),
                 );
             }
-            Received::Empty => return all,
+            NflogReceiveOutcome::Empty => return all,
             other => panic!("{other:?}"),
         }
     }

@@ -8,9 +8,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use reader::dns::Answer;
-use reader::packet::{Log, messages};
-use reader::{Fact, Facts, Names};
+use reader::dns::DnsAnswer;
+use reader::packet::{NflogMessage, netlink_messages};
+use reader::{ClassifiedPacket, DnsCache, PacketClassifier};
 use terok_clearance::Dossier;
 use tokio::time::Instant;
 
@@ -30,8 +30,8 @@ fn packet(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             b.iter(|| {
-                let message = messages(black_box(datagram)).next().unwrap();
-                black_box(Log::read(message).unwrap());
+                let message = netlink_messages(black_box(datagram)).next().unwrap();
+                black_box(NflogMessage::parse(message).unwrap());
             });
         });
     }
@@ -43,15 +43,15 @@ fn dns(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let message = seed!("dns/alias");
     group.bench_function("answer with an alias", |b| {
-        b.iter(|| black_box(Answer::read(black_box(message)).unwrap()));
+        b.iter(|| black_box(DnsAnswer::parse(black_box(message)).unwrap()));
     });
-    let answer = Answer::read(message).unwrap();
+    let answer = DnsAnswer::parse(message).unwrap();
     group.bench_function("name remembered", |b| {
-        let (mut names, now) = (Names::default(), Instant::now());
+        let (mut names, now) = (DnsCache::default(), Instant::now());
         b.iter(|| names.learn(black_box(&answer), now));
     });
     group.bench_function("name found", |b| {
-        let (mut names, now) = (Names::default(), Instant::now());
+        let (mut names, now) = (DnsCache::default(), Instant::now());
         names.learn(&answer, now);
         let (address, _) = *answer.addresses.first().unwrap();
         b.iter(|| black_box(names.find(black_box(address), now).unwrap()));
@@ -65,11 +65,11 @@ fn facts(c: &mut Criterion) {
     let message = seed!("packet/tcp4");
     group.bench_function("logged packet to event", |b| {
         let container = "3f2a9c0d1e4b".parse().unwrap();
-        let mut facts = Facts::new(container, Dossier::default(), 1);
+        let mut facts = PacketClassifier::new(container, Dossier::default(), 1);
         let now = Instant::now();
         b.iter(|| {
-            let log = Log::read(black_box(message)).unwrap();
-            let Fact::Event(event) = facts.of(&log, now) else {
+            let log = NflogMessage::parse(black_box(message)).unwrap();
+            let ClassifiedPacket::Event(event) = facts.classify(&log, now) else {
                 return;
             };
             black_box(event);

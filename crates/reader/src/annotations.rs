@@ -11,7 +11,7 @@ use terok_clearance::{DisplayText, Dossier};
 
 /// What the annotations of a container say about it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Annotations {
+pub struct ContainerAnnotations {
     dossier: Dossier,
     meta_path: Option<PathBuf>,
 }
@@ -24,40 +24,40 @@ pub enum AnnotationsError {
     Json(#[source] serde_json::Error),
     /// It is JSON, but no object.
     #[error("the annotations are no JSON object")]
-    NoObject,
+    NotAnObject,
 }
 
 /// Names the file with the rest of the dossier; it is the orchestrator's own and is never sent.
-const META_PATH: &str = "meta_path";
+const META_PATH_KEY: &str = "meta_path";
 /// The newer releases' annotations.
-const DOSSIER: &str = "dossier.";
+const DOSSIER_PREFIX: &str = "dossier.";
 /// The annotations of releases up to 0.6.6, and the keys of a dossier that say the same. The third
 /// of them names a file like `meta_path` does, but of YAML: it is not read, and not sent.
-const ERA_A: [(&str, Option<&str>); 3] = [
+const LEGACY_KEYS: [(&str, Option<&str>); 3] = [
     ("ai.terok.project", Some("project")),
     ("ai.terok.task", Some("task")),
     ("ai.terok.task_meta_path", None),
 ];
 
-impl Annotations {
+impl ContainerAnnotations {
     /// Reads a JSON object of annotations, `{}` for the empty text.
     ///
     /// Keys count with and without the prefix `dossier.`, which the hook has already taken away.
     /// Values that are no texts become some.
-    pub fn read(text: &str) -> Result<Self, AnnotationsError> {
+    pub fn parse(text: &str) -> Result<Self, AnnotationsError> {
         if text.is_empty() {
             return Ok(Self::default());
         }
         let value = serde_json::from_str(text).map_err(AnnotationsError::Json)?;
         let Value::Object(fields) = value else {
-            return Err(AnnotationsError::NoObject);
+            return Err(AnnotationsError::NotAnObject);
         };
         let mut meta_path = None;
         let mut dossier = BTreeMap::new();
         for (key, value) in fields {
-            let Some(key) = known_as(&key) else { continue };
-            let value = text_of(&value);
-            if key != META_PATH {
+            let Some(key) = dossier_key(&key) else { continue };
+            let value = value_to_text(&value);
+            if key != META_PATH_KEY {
                 dossier.insert(DisplayText::new(key), DisplayText::new(&value));
             } else if !value.is_empty() {
                 meta_path = Some(PathBuf::from(value));
@@ -78,7 +78,7 @@ impl Annotations {
     ///
     /// The file wins over the annotations, but for values that say nothing (`""`, `null`, `0`,
     /// `false`, `[]`, `{}`). A file that is no JSON object says nothing at all.
-    pub fn dossier(&self, meta: Option<&[u8]>) -> Dossier {
+    pub fn build_dossier(&self, meta: Option<&[u8]>) -> Dossier {
         let said: Option<Map<String, Value>> =
             meta.and_then(|bytes| serde_json::from_slice(bytes).ok());
         let Some(said) = said else {
@@ -86,8 +86,8 @@ impl Annotations {
         };
         let mut dossier = BTreeMap::clone(&self.dossier);
         for (key, value) in said {
-            if key != META_PATH && says_something(&value) {
-                dossier.insert(DisplayText::new(&key), DisplayText::new(&text_of(&value)));
+            if key != META_PATH_KEY && is_truthy(&value) {
+                dossier.insert(DisplayText::new(&key), DisplayText::new(&value_to_text(&value)));
             }
         }
         dossier.into()
@@ -95,16 +95,16 @@ impl Annotations {
 }
 
 /// Returns the key of a dossier for the key of an annotation; `None` for what is not sent.
-fn known_as(key: &str) -> Option<&str> {
-    if let Some((_, known)) = ERA_A.iter().find(|(old, _)| *old == key) {
+fn dossier_key(key: &str) -> Option<&str> {
+    if let Some((_, known)) = LEGACY_KEYS.iter().find(|(old, _)| *old == key) {
         return *known;
     }
-    Some(key.strip_prefix(DOSSIER).unwrap_or(key))
+    Some(key.strip_prefix(DOSSIER_PREFIX).unwrap_or(key))
 }
 
 /// Returns a value as text: what Python's `str` makes of it, but of lists and objects, which stay
 /// JSON.
-fn text_of(value: &Value) -> String {
+fn value_to_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "None".into(),
@@ -114,7 +114,7 @@ fn text_of(value: &Value) -> String {
     }
 }
 
-fn says_something(value: &Value) -> bool {
+fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(truth) => *truth,
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn dossier(annotations: &str, meta: Option<&str>) -> String {
-        let annotations = Annotations::read(annotations).unwrap();
+        let annotations = ContainerAnnotations::parse(annotations).unwrap();
         serde_json::to_string(&annotations.dossier(meta.map(str::as_bytes))).unwrap()
     }
 
@@ -156,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(dossier(annotations, None), expected, "of {annotations}");
         }
-        let path = |text| Annotations::read(text).unwrap().meta_path;
+        let path = |text| ContainerAnnotations::parse(text).unwrap().meta_path;
         assert_eq!(path(r#"{"meta_path":"/m.json"}"#), Some("/m.json".into()));
         assert_eq!(path(r#"{"meta_path":""}"#), None);
         assert_eq!(path("{}"), None);
@@ -192,9 +192,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_breaks_it_and_the_path_is_never_sent(text in r#"[{}\[\]":,a-z_.0-9\\ ]{0,60}"#) {
-            let annotations = Annotations::read(&text).unwrap_or_default();
+            let annotations = ContainerAnnotations::parse(&text).unwrap_or_default();
             let dossier = annotations.dossier(Some(text.as_bytes()));
-            proptest::prop_assert!(!dossier.contains_key(&DisplayText::new(META_PATH)));
+            proptest::prop_assert!(!dossier.contains_key(&DisplayText::new(META_PATH_KEY)));
         }
     }
 }

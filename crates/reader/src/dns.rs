@@ -12,20 +12,20 @@ use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use terok_clearance::{DomainName, Protocol};
 
-use crate::packet::Packet;
+use crate::packet::LoggedPacket;
 
 /// As many aliases (CNAME) are followed from the name that was asked for.
-const ALIASES: usize = 16;
+const MAX_CNAME_CHAIN: usize = 16;
 /// The port that resolvers answer from (RFC 1035 section 4.2).
-pub const PORT: u16 = 53;
+pub const DNS_PORT: u16 = 53;
 /// The kind of a record with an IPv4 address, A (RFC 1035).
-pub const IPV4: u16 = 1;
+pub const TYPE_A: u16 = 1;
 /// The kind of a record with an IPv6 address, AAAA (RFC 3596).
-pub const IPV6: u16 = 28;
+pub const TYPE_AAAA: u16 = 28;
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct DnsAnswer {
     /// The name that was asked for, not the last alias of it.
     pub name: DomainName,
     /// Its addresses, each once, and how long each may be believed: the least time to live of
@@ -33,21 +33,21 @@ pub struct Answer {
     pub addresses: Vec<(IpAddr, Duration)>,
 }
 
-impl Answer {
+impl DnsAnswer {
     /// Reads the answer that a logged packet carries: a whole message in one UDP datagram or in
     /// one TCP segment, from port 53.
     ///
     /// Returns `None` for everything else. A message over several segments is none of ours: the
     /// question then shows the address.
-    pub fn of(packet: &Packet<'_>) -> Option<Self> {
-        if packet.source_port != PORT {
+    pub fn from_packet(packet: &LoggedPacket<'_>) -> Option<Self> {
+        if packet.source_port != DNS_PORT {
             return None;
         }
         match packet.protocol {
-            Protocol::UDP => Self::read(packet.body),
+            Protocol::UDP => Self::parse(packet.payload),
             Protocol::TCP => {
-                let (length, message) = packet.body.split_first_chunk()?;
-                Self::read(message.get(..usize::from(u16::from_be_bytes(*length)))?)
+                let (length, message) = packet.payload.split_first_chunk()?;
+                Self::parse(message.get(..usize::from(u16::from_be_bytes(*length)))?)
             }
             _ => None,
         }
@@ -55,7 +55,7 @@ impl Answer {
 
     /// Reads one message: a response without error to exactly one question of class IN for a host
     /// name, that leads to at least one A or AAAA record. Returns `None` for everything else.
-    pub fn read(message: &[u8]) -> Option<Self> {
+    pub fn parse(message: &[u8]) -> Option<Self> {
         let mut decoder = BinDecoder::new(message);
         let header = Header::read(&mut decoder).ok()?;
         let about = &header.metadata;
@@ -70,20 +70,20 @@ impl Answer {
         if query.query_class() != DNSClass::IN {
             return None;
         }
-        let name = host_name(query.name())?;
+        let name = to_domain_name(query.name())?;
 
         // Each record takes eleven bytes or more of the message, whatever the header claims.
         let records = (0..header.counts.answers)
-            .map(|_| Record::read(&mut decoder))
+            .map(|_| DnsRecord::parse(&mut decoder))
             .collect::<Option<Vec<_>>>()?;
-        let addresses = follow(query.name(), &records);
+        let addresses = collect_addresses(query.name(), &records);
         (!addresses.is_empty()).then_some(Self { name, addresses })
     }
 }
 
 /// Returns the message that asks for the records of `kind` (RFC 1035 section 4), which are
 /// [`IPV4`] or [`IPV6`], of `name`; the answer bears the same `id`.
-pub fn query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
+pub fn encode_query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
     const RECURSION_DESIRED: u16 = 0x0100;
     const IN: u16 = 1;
     let mut message = Vec::new();
@@ -102,16 +102,16 @@ pub fn query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
 }
 
 /// Returns the id of a message, the one of the query that it answers.
-pub fn id(message: &[u8]) -> Option<u16> {
+pub fn message_id(message: &[u8]) -> Option<u16> {
     message.first_chunk().map(|id| u16::from_be_bytes(*id))
 }
 
 /// Returns the addresses of `name` and of the aliases that it leads to.
-fn follow(name: &Name, records: &[Record]) -> Vec<(IpAddr, Duration)> {
+fn collect_addresses(name: &Name, records: &[DnsRecord]) -> Vec<(IpAddr, Duration)> {
     let (mut name, mut alias_ttl) = (name, u32::MAX);
-    for _ in 0..ALIASES {
+    for _ in 0..MAX_CNAME_CHAIN {
         let alias = records.iter().find_map(|record| match &record.data {
-            Data::Alias(target) if record.owner == *name => Some((target, record.ttl)),
+            DnsRecordData::Cname(target) if record.owner == *name => Some((target, record.ttl)),
             _ => None,
         });
         let Some((target, ttl)) = alias else { break };
@@ -119,7 +119,7 @@ fn follow(name: &Name, records: &[Record]) -> Vec<(IpAddr, Duration)> {
     }
     let mut addresses: Vec<(IpAddr, Duration)> = Vec::new();
     for record in records {
-        let Data::Address(address) = record.data else {
+        let DnsRecordData::Address(address) = record.data else {
             continue;
         };
         let fresh = !addresses.iter().any(|(known, _)| *known == address);
@@ -131,20 +131,20 @@ fn follow(name: &Name, records: &[Record]) -> Vec<(IpAddr, Duration)> {
     addresses
 }
 
-struct Record {
+struct DnsRecord {
     owner: Name,
     ttl: u32,
-    data: Data,
+    data: DnsRecordData,
 }
 
-enum Data {
+enum DnsRecordData {
     Address(IpAddr),
-    Alias(Name),
-    Unread,
+    Cname(Name),
+    Ignored,
 }
 
-impl Record {
-    fn read(decoder: &mut BinDecoder<'_>) -> Option<Self> {
+impl DnsRecord {
+    fn parse(decoder: &mut BinDecoder<'_>) -> Option<Self> {
         let owner = Name::read(decoder).ok()?;
         let kind = RecordType::from(decoder.read_u16().ok()?.unverified(/* any is a type */));
         let class = DNSClass::from(decoder.read_u16().ok()?.unverified(/* any is a class */));
@@ -154,13 +154,13 @@ impl Record {
         let bytes = decoder.read_slice(length).ok()?.unverified(/* matched by length */);
         let data = match (kind, class) {
             (RecordType::A, DNSClass::IN) => {
-                Data::Address(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into())
+                DnsRecordData::Address(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into())
             }
             (RecordType::AAAA, DNSClass::IN) => {
-                Data::Address(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
+                DnsRecordData::Address(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
             }
-            (RecordType::CNAME, DNSClass::IN) => Data::Alias(Name::read(&mut inner).ok()?),
-            _ => Data::Unread,
+            (RecordType::CNAME, DNSClass::IN) => DnsRecordData::Cname(Name::read(&mut inner).ok()?),
+            _ => DnsRecordData::Ignored,
         };
         // The sign bit set means zero (RFC 2181 section 8).
         let ttl = if ttl > i32::MAX.unsigned_abs() {
@@ -173,7 +173,7 @@ impl Record {
 }
 
 /// Returns the name in our words, if it is a host's.
-fn host_name(name: &Name) -> Option<DomainName> {
+fn to_domain_name(name: &Name) -> Option<DomainName> {
     let text = name.to_ascii().to_ascii_lowercase();
     text.strip_suffix('.').unwrap_or(&text).parse().ok()
 }

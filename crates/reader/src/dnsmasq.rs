@@ -11,16 +11,16 @@ use terok_clearance::DomainName;
 
 /// Reads the log as it grows.
 #[derive(Debug, Default)]
-pub struct Replies {
+pub struct DnsmasqLogParser {
     /// The start of a line whose end has not come yet.
     partial: Vec<u8>,
     /// The rest of a line that is too long comes to nothing.
     skipping: bool,
 }
 
-impl Replies {
+impl DnsmasqLogParser {
     /// The longest line that is read: a name of 253 bytes, an address, and what dnsmasq says first.
-    const LINE: usize = 1024;
+    const MAX_LINE_BYTES: usize = 1024;
 
     /// Takes the next bytes of the log and returns the answers that they complete, in their order.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<(IpAddr, DomainName)> {
@@ -31,22 +31,22 @@ impl Replies {
                 None => (false, piece),
             };
             if !self.skipping {
-                let room = Self::LINE.saturating_sub(self.partial.len());
+                let room = Self::MAX_LINE_BYTES.saturating_sub(self.partial.len());
                 self.skipping = piece.len() > room;
                 self.partial.extend(piece.iter().take(room));
             }
             if whole {
                 if !self.skipping {
-                    found.extend(reply(&self.partial));
+                    found.extend(parse_reply(&self.partial));
                 }
-                self.restart();
+                self.discard_partial();
             }
         }
         found
     }
 
     /// Forgets the start of a line: what comes next starts one.
-    pub fn restart(&mut self) {
+    pub fn discard_partial(&mut self) {
         self.partial.clear();
         self.skipping = false;
     }
@@ -54,7 +54,7 @@ impl Replies {
 
 /// Reads a line such as `Nov 22 02:53:43 dnsmasq[7]: reply a.example is 203.0.113.7`; with
 /// `log-queries=extra` a number and the asker come before `reply`.
-fn reply(line: &[u8]) -> Option<(IpAddr, DomainName)> {
+fn parse_reply(line: &[u8]) -> Option<(IpAddr, DomainName)> {
     let line = std::str::from_utf8(line).ok()?;
     let said = match line.split_once("dnsmasq[") {
         Some((_, after)) => after.split_once("]: ")?.1,
@@ -82,7 +82,7 @@ fn reply(line: &[u8]) -> Option<(IpAddr, DomainName)> {
 mod tests {
     use super::*;
 
-    fn names(replies: &mut Replies, text: &str) -> Vec<String> {
+    fn names(replies: &mut DnsmasqLogParser, text: &str) -> Vec<String> {
         let found = replies.feed(text.as_bytes());
         found
             .iter()
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn lines_come_in_pieces_and_endless_ones_are_skipped() {
-        let mut replies = Replies::default();
+        let mut replies = DnsmasqLogParser::default();
         assert!(names(&mut replies, "reply a.exa").is_empty());
         assert!(names(&mut replies, "mple is 192.0.2.").is_empty());
         let both = names(&mut replies, "1\nreply b.example is 192.0.2.2\nrep");
@@ -162,9 +162,9 @@ mod tests {
             text in r"((reply|cached|query) [a-z.]{1,9} is [0-9.:<>A]{1,12} ?\n?|[\PC\n]{0,8}){0,8}",
             at in 0..200_usize,
         ) {
-            let whole = Replies::default().feed(text.as_bytes());
+            let whole = DnsmasqLogParser::default().feed(text.as_bytes());
             let (one, two) = text.as_bytes().split_at(at.min(text.len()));
-            let mut replies = Replies::default();
+            let mut replies = DnsmasqLogParser::default();
             let mut pieces = replies.feed(one);
             pieces.extend(replies.feed(two));
             proptest::prop_assert_eq!(whole, pieces);

@@ -17,25 +17,25 @@
 )]
 
 mod annotations;
-mod audit;
+mod audit_json;
 pub mod dns;
 pub mod dnsmasq;
-mod facts;
-mod holder;
-mod line;
-mod names;
+mod classifier;
+mod nflog_owner;
+mod event_json;
+mod dns_cache;
 pub mod nflog;
 mod outbox;
 pub mod packet;
-mod run;
-mod window;
+mod event_loop;
+mod dedup;
 
-pub use annotations::{Annotations, AnnotationsError};
-pub use audit::to_audit_line;
-pub use facts::{Fact, Facts, first_request};
-pub use holder::{Holder, HolderProcess, holder};
-pub use line::to_line;
-pub use names::Names;
-pub use outbox::Outbox;
-pub use run::{Loss, Reader, RunError, Sink, Sockets};
-pub use window::Window;
+pub use annotations::{ContainerAnnotations, AnnotationsError};
+pub use audit_json::to_audit_line;
+pub use classifier::{ClassifiedPacket, PacketClassifier, first_request_number};
+pub use nflog_owner::{NflogOwner, NflogOwnerProcess, find_nflog_owner};
+pub use event_json::to_event_line;
+pub use dns_cache::DnsCache;
+pub use outbox::ReaderOutbox;
+pub use event_loop::{NflogLoss, NflogReader, ReaderRunError, ReaderSink, NflogSockets};
+pub use dedup::DedupWindow;

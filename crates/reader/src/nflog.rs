@@ -14,40 +14,40 @@ use rustix::net::{RecvFlags, SendFlags};
 
 /// How much of each packet is logged, and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct NflogOptions {
     /// The log group to listen to.
     pub group: u16,
     /// Bytes of each packet, its IP header included.
-    pub copy: u16,
+    pub copy_bytes: u16,
     /// Bytes of kernel memory for messages that wait to be read. An ordinary user gets no more
     /// than `net.core.rmem_max`.
-    pub buffer: usize,
+    pub buffer_bytes: usize,
 }
 
-impl Options {
+impl NflogOptions {
     /// What questions need: the headers. One message takes 832 bytes of kernel memory, so that
     /// even the 208 KiB that an ordinary user may ask for (the kernel doubles them) hold 512.
     pub const QUESTIONS: Self = Self {
         group: terok_clearance::nflog::BLOCKED_GROUP,
-        copy: 128,
-        buffer: 2 << 20,
+        copy_bytes: 128,
+        buffer_bytes: 2 << 20,
     };
     /// What DNS answers need: the whole message.
     pub const ANSWERS: Self = Self {
         group: terok_clearance::nflog::DNS_ANSWERS_GROUP,
-        copy: 4096,
-        buffer: 2 << 20,
+        copy_bytes: 4096,
+        buffer_bytes: 2 << 20,
     };
 }
 
 /// Why a log group could not be listened to.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub enum NflogBindError {
     /// Somebody listens already: the kernel gives a group to one socket per network namespace.
     #[error(
         "another program listens to packet log group {0} in this network namespace; only one can"
     )]
-    Taken(u16),
+    GroupTaken(u16),
     /// The socket's user may not listen: it takes `CAP_NET_ADMIN` over the network namespace.
     #[error("listening to packet log group {0} takes CAP_NET_ADMIN over the network namespace")]
     Forbidden(u16),
@@ -66,42 +66,42 @@ pub enum BindError {
 
 /// A socket that gets one group's packets.
 #[derive(Debug)]
-pub struct Socket {
+pub struct NflogSocket {
     fd: PollableFd,
     group: u16,
-    buffer: usize,
+    buffer_bytes: usize,
 }
 
-impl Socket {
+impl NflogSocket {
     /// Makes `fd`, an unbound netlink socket of `NETLINK_NETFILTER`, a listener.
     ///
     /// The socket belongs to the network namespace that it was made in, and keeps that alive.
     /// Call it within a tokio runtime.
-    pub fn bind(fd: OwnedFd, options: Options) -> Result<Self, BindError> {
+    pub fn bind(fd: OwnedFd, options: NflogOptions) -> Result<Self, NflogBindError> {
         let group = options.group;
         let failed = |what| {
-            move |source| BindError::Io {
+            move |source| NflogBindError::Io {
                 what,
                 group,
                 source,
             }
         };
-        let setting = || -> Result<usize, Errno> { set_buffer(fd.as_fd(), options.buffer) };
+        let setting = || -> Result<usize, Errno> { set_receive_buffer(fd.as_fd(), options.buffer_bytes) };
         let buffer = setting().map_err(|e| failed("set aside memory for")(e.into()))?;
-        match ask(fd.as_fd(), &config(options)) {
+        match send_request(fd.as_fd(), &encode_config(options)) {
             Ok(()) => {}
             // The same error means that another socket has the group, and that the user may do
             // nothing at all.
             Err(Errno::PERM) => {
-                return Err(match ask(fd.as_fd(), &message(NO_SUCH_MESSAGE, 0, &[])) {
-                    Err(Errno::PERM) => BindError::Forbidden(group),
-                    _ => BindError::Taken(group),
+                return Err(match send_request(fd.as_fd(), &encode_message(UNKNOWN_MESSAGE, 0, &[])) {
+                    Err(Errno::PERM) => NflogBindError::Forbidden(group),
+                    _ => NflogBindError::GroupTaken(group),
                 });
             }
             Err(error) => return Err(failed("bind to")(error.into())),
         }
         let fd = PollableFd::new_readable(fd).map_err(failed("wait for"))?;
-        Ok(Self { fd, group, buffer })
+        Ok(Self { fd, group, buffer_bytes: buffer })
     }
 
     /// Returns the log group.
@@ -110,63 +110,63 @@ impl Socket {
     }
 
     /// Returns the bytes of kernel memory that the socket really got for waiting messages.
-    pub const fn buffer(&self) -> usize {
-        self.buffer
+    pub const fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
     }
 
     /// Waits for a datagram and takes it, into `bytes`. Never returns [`Received::Empty`].
     ///
     /// Nothing is lost if the wait is given up.
-    pub async fn wait(&self, bytes: &mut [u8]) -> Received {
-        let taken = self.fd.read_with(|fd| match receive(fd, bytes) {
-            Received::Empty => Err(io::ErrorKind::WouldBlock.into()),
+    pub async fn wait_for_datagram(&self, bytes: &mut [u8]) -> NflogReceiveOutcome {
+        let taken = self.fd.read_with(|fd| match receive_datagram(fd, bytes) {
+            NflogReceiveOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
             received => Ok(received),
         });
-        taken.await.unwrap_or_else(Received::Failed)
+        taken.await.unwrap_or_else(NflogReceiveOutcome::Failed)
     }
 
     /// Takes the next datagram if there is one, into `bytes`; to be called after
     /// [`wait`](Self::wait), which then knows when nothing is left.
-    pub fn more(&self, bytes: &mut [u8]) -> Received {
-        let taken = self.fd.try_read_with(|fd| match receive(fd, bytes) {
-            Received::Empty => Err(io::ErrorKind::WouldBlock.into()),
+    pub fn receive_ready(&self, bytes: &mut [u8]) -> NflogReceiveOutcome {
+        let taken = self.fd.try_read_with(|fd| match receive_datagram(fd, bytes) {
+            NflogReceiveOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
             received => Ok(received),
         });
         taken.unwrap_or_else(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => Received::Empty,
-            _ => Received::Failed(error),
+            io::ErrorKind::WouldBlock => NflogReceiveOutcome::Empty,
+            _ => NflogReceiveOutcome::Failed(error),
         })
     }
 
     /// Takes one datagram if it is there, into `bytes`.
     ///
     /// It asks the kernel: a message that was logged before this call is not missed.
-    pub fn receive(&self, bytes: &mut [u8]) -> Received {
-        receive(self.fd.as_fd(), bytes)
+    pub fn try_receive(&self, bytes: &mut [u8]) -> NflogReceiveOutcome {
+        receive_datagram(self.fd.as_fd(), bytes)
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for NflogSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-fn receive(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> Received {
+fn receive_datagram(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> NflogReceiveOutcome {
     loop {
         return match rustix::net::recv(fd, &mut *bytes, RecvFlags::DONTWAIT) {
-            Ok((length, _)) => Received::Datagram(length),
+            Ok((length, _)) => NflogReceiveOutcome::Datagram(length),
             Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) => Received::Empty,
-            Err(Errno::NOBUFS) => Received::Overrun,
-            Err(error) => Received::Failed(error.into()),
+            Err(Errno::AGAIN) => NflogReceiveOutcome::Empty,
+            Err(Errno::NOBUFS) => NflogReceiveOutcome::Overrun,
+            Err(error) => NflogReceiveOutcome::Failed(error.into()),
         };
     }
 }
 
 /// What [`Socket::receive`] found.
 #[derive(Debug)]
-pub enum Received {
+pub enum NflogReceiveOutcome {
     /// A datagram of so many bytes.
     Datagram(usize),
     /// Nothing is there.
@@ -180,24 +180,24 @@ pub enum Received {
 /// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG`.
 const CONFIG_MESSAGE: u16 = 0x0401;
 /// A message type that the packet log does not know: its answer tells a right from a bad request.
-const NO_SUCH_MESSAGE: u16 = 0x04ff;
+const UNKNOWN_MESSAGE: u16 = 0x04ff;
 const ERROR_MESSAGE: u16 = 2;
 const REQUEST_AND_ACKNOWLEDGE: u16 = 5;
-const SEQUENCE: u32 = 1;
+const REQUEST_SEQUENCE: u32 = 1;
 
-const COMMAND: u16 = 1;
-const MODE: u16 = 2;
-const TIMEOUT: u16 = 4;
-const QUEUE_THRESHOLD: u16 = 5;
-const FLAGS: u16 = 6;
+const CONFIG_COMMAND: u16 = 1;
+const CONFIG_MODE: u16 = 2;
+const CONFIG_TIMEOUT: u16 = 4;
+const CONFIG_QUEUE_THRESHOLD: u16 = 5;
+const CONFIG_FLAGS: u16 = 6;
 
-const BIND: u8 = 1;
-const COPY_PACKET: u8 = 2;
+const COMMAND_BIND: u8 = 1;
+const MODE_COPY_PACKET: u8 = 2;
 /// `NFULNL_CFG_F_SEQ`: number the messages.
-const NUMBERED: u16 = 1;
+const FLAG_SEQUENCE: u16 = 1;
 
 /// Sets the bytes of messages that may wait, and returns those granted.
-fn set_buffer(fd: BorrowedFd<'_>, size: usize) -> Result<usize, Errno> {
+fn set_receive_buffer(fd: BorrowedFd<'_>, size: usize) -> Result<usize, Errno> {
     // Past the system's limit only with CAP_NET_ADMIN over the whole machine.
     if sockopt::set_socket_recv_buffer_size_force(fd, size).is_err() {
         sockopt::set_socket_recv_buffer_size(fd, size)?;
@@ -207,24 +207,24 @@ fn set_buffer(fd: BorrowedFd<'_>, size: usize) -> Result<usize, Errno> {
 
 /// Binds a group and says how its packets are to come, all in one message: so no packet comes
 /// before the group is set up.
-fn config(options: Options) -> Vec<u8> {
-    let [c0, c1] = options.copy.to_be_bytes();
+fn encode_config(options: NflogOptions) -> Vec<u8> {
+    let [c0, c1] = options.copy_bytes.to_be_bytes();
     let attributes: [(u16, &[u8]); 5] = [
-        (COMMAND, &[BIND]),
-        (MODE, &[0, 0, c0, c1, COPY_PACKET, 0]),
-        (TIMEOUT, &0_u32.to_be_bytes()),
-        (QUEUE_THRESHOLD, &1_u32.to_be_bytes()),
-        (FLAGS, &NUMBERED.to_be_bytes()),
+        (CONFIG_COMMAND, &[COMMAND_BIND]),
+        (CONFIG_MODE, &[0, 0, c0, c1, MODE_COPY_PACKET, 0]),
+        (CONFIG_TIMEOUT, &0_u32.to_be_bytes()),
+        (CONFIG_QUEUE_THRESHOLD, &1_u32.to_be_bytes()),
+        (CONFIG_FLAGS, &FLAG_SEQUENCE.to_be_bytes()),
     ];
-    message(CONFIG_MESSAGE, options.group, &attributes)
+    encode_message(CONFIG_MESSAGE, options.group, &attributes)
 }
 
 /// Writes a netlink message with nfnetlink's header and attributes.
-fn message(kind: u16, group: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+fn encode_message(kind: u16, group: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(REQUEST_AND_ACKNOWLEDGE.to_ne_bytes());
-    bytes.extend(SEQUENCE.to_ne_bytes());
+    bytes.extend(REQUEST_SEQUENCE.to_ne_bytes());
     bytes.extend([0; 4]);
     // nfgenmsg: any family, version 0, the group.
     bytes.extend([0, 0]);
@@ -246,7 +246,7 @@ fn message(kind: u16, group: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
 }
 
 /// Sends a message and returns what the kernel says to it, which is there when sending returns.
-fn ask(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
+fn send_request(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
     rustix::net::send(fd, message, SendFlags::empty())?;
     let mut bytes = [0; 8192];
     loop {
@@ -280,7 +280,7 @@ fn ask(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
         else {
             continue;
         };
-        let ours = u32::from_ne_bytes([s0, s1, s2, s3]) == SEQUENCE;
+        let ours = u32::from_ne_bytes([s0, s1, s2, s3]) == REQUEST_SEQUENCE;
         if ours && u16::from_ne_bytes([k0, k1]) == ERROR_MESSAGE {
             return match i32::from_ne_bytes([e0, e1, e2, e3]) {
                 0 => Ok(()),
@@ -296,10 +296,10 @@ mod tests {
 
     #[test]
     fn the_group_is_bound_and_set_up_in_one_message() {
-        let options = Options {
+        let options = NflogOptions {
             group: 100,
-            copy: 128,
-            buffer: 0,
+            copy_bytes: 128,
+            buffer_bytes: 0,
         };
         #[rustfmt::skip]
         let expected = [

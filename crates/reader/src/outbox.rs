@@ -12,90 +12,90 @@ use terok_clearance::Dest;
 /// Over the bound the oldest question goes: what asked it tries again, and is asked about then.
 /// Lines that are no question (a start, an end) are few and stay.
 #[derive(Debug)]
-pub struct Outbox {
-    limit: usize,
-    waiting: VecDeque<Waiting>,
-    asked: HashSet<Dest>,
-    lost: u64,
+pub struct ReaderOutbox {
+    max_lines: usize,
+    entries: VecDeque<OutboxEntry>,
+    queued_dests: HashSet<Dest>,
+    dropped: u64,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    about: Option<Dest>,
+struct OutboxEntry {
+    question_dest: Option<Dest>,
     line: Vec<u8>,
 }
 
-impl Outbox {
+impl ReaderOutbox {
     /// The lines that wait, unless told otherwise.
-    pub const LIMIT: usize = 1024;
+    pub const MAX_LINES: usize = 1024;
 
     /// Returns an empty one of at most `limit` lines.
     pub fn new(limit: usize) -> Self {
         Self {
-            limit,
-            waiting: VecDeque::new(),
-            asked: HashSet::new(),
-            lost: 0,
+            max_lines: limit,
+            entries: VecDeque::new(),
+            queued_dests: HashSet::new(),
+            dropped: 0,
         }
     }
 
     /// Says whether a question about `dest` waits.
-    pub fn asks(&self, dest: &Dest) -> bool {
-        self.asked.contains(dest)
+    pub fn has_question(&self, dest: &Dest) -> bool {
+        self.queued_dests.contains(dest)
     }
 
     /// Adds a line, and what it asks about if it is a question.
     pub fn push(&mut self, about: Option<Dest>, line: Vec<u8>) {
-        if self.waiting.len() >= self.limit
-            && let Some(oldest) = self.waiting.iter().position(|w| w.about.is_some())
-            && let Some(Waiting { about, .. }) = self.waiting.remove(oldest)
+        if self.entries.len() >= self.max_lines
+            && let Some(oldest) = self.entries.iter().position(|w| w.about.is_some())
+            && let Some(OutboxEntry { question_dest: about, .. }) = self.entries.remove(oldest)
         {
-            self.lost = self.lost.saturating_add(1);
-            self.forget(about.as_ref());
+            self.dropped = self.dropped.saturating_add(1);
+            self.remove_dest(about.as_ref());
         }
-        self.asked.extend(about.clone());
-        self.waiting.push_back(Waiting { about, line });
+        self.queued_dests.extend(about.clone());
+        self.entries.push_back(OutboxEntry { question_dest: about, line });
     }
 
     /// Returns the line that is next.
-    pub fn next(&self) -> Option<&[u8]> {
-        self.waiting.front().map(|waiting| waiting.line.as_slice())
+    pub fn front(&self) -> Option<&[u8]> {
+        self.entries.front().map(|waiting| waiting.line.as_slice())
     }
 
     /// Takes the line that was next away: it is delivered. Returns what it asked about.
-    pub fn delivered(&mut self) -> Option<Dest> {
-        let about = self.waiting.pop_front()?.about;
-        self.forget(about.as_ref());
+    pub fn pop_delivered(&mut self) -> Option<Dest> {
+        let about = self.entries.pop_front()?.about;
+        self.remove_dest(about.as_ref());
         about
     }
 
     /// Returns how many questions went since this was last asked, because too many waited.
-    pub const fn take_lost(&mut self) -> u64 {
-        let lost = self.lost;
-        self.lost = 0;
+    pub const fn take_dropped(&mut self) -> u64 {
+        let lost = self.dropped;
+        self.dropped = 0;
         lost
     }
 
     /// Returns how many lines wait.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.entries.len()
     }
 
     /// Says whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.entries.is_empty()
     }
 
-    fn forget(&mut self, about: Option<&Dest>) {
+    fn remove_dest(&mut self, about: Option<&Dest>) {
         if let Some(dest) = about {
-            self.asked.remove(dest);
+            self.queued_dests.remove(dest);
         }
     }
 }
 
-impl Default for Outbox {
+impl Default for ReaderOutbox {
     fn default() -> Self {
-        Self::new(Self::LIMIT)
+        Self::new(Self::MAX_LINES)
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn lines_go_in_their_order_and_each_once() {
-        let mut outbox = Outbox::default();
+        let mut outbox = ReaderOutbox::default();
         outbox.push(None, b"started".to_vec());
         outbox.push(Some(dest("a")), b"a".to_vec());
         assert!(outbox.asks(&dest("a")) && !outbox.asks(&dest("b")));
@@ -128,7 +128,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn too_many_questions_cost_the_oldest_and_are_counted(questions in 0..40_usize) {
-            let mut outbox = Outbox::new(8);
+            let mut outbox = ReaderOutbox::new(8);
             outbox.push(None, b"started".to_vec());
             for number in 0..questions {
                 let name = number.to_string();
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(outbox.take_lost(), u64::try_from(lost).unwrap());
             assert_eq!(outbox.take_lost(), 0);
             assert_eq!(outbox.next(), Some(b"started".as_slice()));
-            outbox.delivered();
+            outbox.pop_delivered();
             for number in lost..questions {
                 assert_eq!(outbox.next(), Some(number.to_string().as_bytes()));
                 assert_eq!(outbox.delivered(), Some(dest(&number.to_string())));

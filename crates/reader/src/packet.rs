@@ -15,11 +15,11 @@ use terok_clearance::nflog::{
 
 /// One message of the kernel's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log<'a> {
+pub struct NflogMessage<'a> {
     /// The log group it came through.
     pub group: u16,
     /// The rule that logged it.
-    pub rule: Rule,
+    pub reason: LogReason,
     /// Its place in the group's row, where the kernel was asked to number them.
     pub sequence: Option<u32>,
     /// The owner of the socket that sent the packet, in the reader's user namespace.
@@ -30,14 +30,14 @@ pub struct Log<'a> {
     pub hook: Option<u8>,
     /// When the packet came to be, in microseconds since the epoch; the kernel knows it for
     /// few of them.
-    pub at: Option<u64>,
+    pub timestamp_micros: Option<u64>,
     /// The packet; nothing, if it has no whole IPv4 or IPv6 header.
-    pub packet: Option<Packet<'a>>,
+    pub packet: Option<LoggedPacket<'a>>,
 }
 
 /// Why the firewall logged a packet, by the prefix of its rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rule {
+pub enum LogReason {
     /// Nothing allowed or denied it: a question.
     Blocked,
     /// A deny verdict or the hard-deny floor refused it.
@@ -52,7 +52,7 @@ pub enum Rule {
 
 /// Where a packet came from and wanted to go, as its headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packet<'a> {
+pub struct LoggedPacket<'a> {
     /// The source address.
     pub source: IpAddr,
     /// The destination address of the IP header.
@@ -64,15 +64,15 @@ pub struct Packet<'a> {
     pub source_port: u16,
     /// The destination port; 0 for a protocol without ports, and for a fragment that is not the
     /// first.
-    pub port: u16,
+    pub destination_port: u16,
     /// What follows the transport header of UDP or TCP, as far as it was logged; else nothing.
-    pub body: &'a [u8],
+    pub payload: &'a [u8],
 }
 
-impl Packet<'_> {
+impl LoggedPacket<'_> {
     /// Says whether this is the chatter of link-local multicast, which no person need decide
     /// about: `224.0.0.0/24` (RFC 5771 section 4) and `ff02::/16` (RFC 4291 section 2.7).
-    pub fn is_noise(&self) -> bool {
+    pub fn is_link_local_multicast(&self) -> bool {
         match self.destination {
             IpAddr::V4(address) => matches!(address.octets(), [224, 0, 0, _]),
             IpAddr::V6(address) => matches!(address.octets(), [0xff, 0x02, ..]),
@@ -82,13 +82,13 @@ impl Packet<'_> {
 
 /// Why bytes are not a message about a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LogError {
+pub enum NflogParseError {
     /// Not an NFLOG packet message.
     #[error("a message of type {0:#x}, not a logged packet")]
-    Kind(u16),
+    UnexpectedType(u16),
     /// The message or one of its attributes ends too early.
     #[error("the message is cut short")]
-    Short,
+    Truncated,
 }
 
 /// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET`.
@@ -104,52 +104,52 @@ const UID: u16 = 11;
 const SEQUENCE: u16 = 12;
 const GID: u16 = 14;
 
-impl<'a> Log<'a> {
+impl<'a> NflogMessage<'a> {
     /// Reads one netlink message, its header included.
-    pub fn read(message: &'a [u8]) -> Result<Self, LogError> {
-        let (header, body) = message.split_first_chunk::<16>().ok_or(LogError::Short)?;
+    pub fn parse(message: &'a [u8]) -> Result<Self, NflogParseError> {
+        let (header, body) = message.split_first_chunk::<16>().ok_or(NflogParseError::Truncated)?;
         let [_, _, _, _, k0, k1, ..] = *header;
         let kind = u16::from_ne_bytes([k0, k1]);
         if kind != PACKET_MESSAGE {
-            return Err(LogError::Kind(kind));
+            return Err(NflogParseError::UnexpectedType(kind));
         }
         let (&[family, _version, g0, g1], attributes) =
-            body.split_first_chunk::<4>().ok_or(LogError::Short)?;
+            body.split_first_chunk::<4>().ok_or(NflogParseError::Truncated)?;
 
-        let mut rule = Rule::Other;
+        let mut rule = LogReason::Other;
         let (mut sequence, mut uid, mut gid, mut hook, mut at) = (None, None, None, None, None);
         let mut payload = None;
-        for attribute in Attributes(attributes) {
+        for attribute in NflogAttributes(attributes) {
             let (kind, value) = attribute?;
             match kind {
                 PACKET_HEADER => hook = value.get(2).copied(),
-                TIMESTAMP => at = microseconds(value),
+                TIMESTAMP => at = parse_timestamp(value),
                 PAYLOAD => payload = Some(value),
-                PREFIX => rule = Rule::of(value),
-                UID => uid = number(value),
-                SEQUENCE => sequence = number(value),
-                GID => gid = number(value),
+                PREFIX => rule = LogReason::from_prefix(value),
+                UID => uid = parse_u32(value),
+                SEQUENCE => sequence = parse_u32(value),
+                GID => gid = parse_u32(value),
                 _ => {}
             }
         }
         Ok(Self {
             group: u16::from_be_bytes([g0, g1]),
-            rule,
+            reason: rule,
             sequence,
             uid,
             gid,
             hook,
-            at,
-            packet: payload.and_then(|bytes| ip::read(family, bytes)),
+            timestamp_micros: at,
+            packet: payload.and_then(|bytes| ip::parse_packet(family, bytes)),
         })
     }
 }
 
-impl Rule {
+impl LogReason {
     /// Takes the prefixes of our rules, and any other with `BLOCKED` in it for a question, as the
     /// Python readers do: a rule of somebody else's shield. Prefixes are the firewall's, not the
     /// sandbox's. The kernel cuts one at 127 bytes and ends it with a NUL.
-    fn of(prefix: &[u8]) -> Self {
+    fn from_prefix(prefix: &[u8]) -> Self {
         let prefix = prefix.strip_suffix(b"\0").unwrap_or(prefix);
         [
             (BLOCKED_PREFIX, Self::Blocked),
@@ -159,10 +159,10 @@ impl Rule {
         ]
         .into_iter()
         .find(|(known, _)| known.as_bytes() == prefix)
-        .map_or_else(|| Self::foreign(prefix), |(_, rule)| rule)
+        .map_or_else(|| Self::from_foreign_prefix(prefix), |(_, rule)| rule)
     }
 
-    fn foreign(prefix: &[u8]) -> Self {
+    fn from_foreign_prefix(prefix: &[u8]) -> Self {
         let blocked = b"BLOCKED";
         if prefix.windows(blocked.len()).any(|word| word == blocked) {
             Self::Blocked
@@ -174,7 +174,7 @@ impl Rule {
 
 /// Returns the netlink messages of one datagram, each with its header, until one claims a length
 /// that is not there.
-pub fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn netlink_messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
@@ -182,16 +182,16 @@ pub fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
             return None;
         }
         let message = rest.get(..length)?;
-        rest = rest.get(aligned(length)..).unwrap_or_default();
+        rest = rest.get(align_to_4(length)..).unwrap_or_default();
         Some(message)
     })
 }
 
 /// Netlink attributes: length, type, value, padding to four bytes.
-struct Attributes<'a>(&'a [u8]);
+struct NflogAttributes<'a>(&'a [u8]);
 
-impl<'a> Iterator for Attributes<'a> {
-    type Item = Result<(u16, &'a [u8]), LogError>;
+impl<'a> Iterator for NflogAttributes<'a> {
+    type Item = Result<(u16, &'a [u8]), NflogParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -199,29 +199,29 @@ impl<'a> Iterator for Attributes<'a> {
         }
         let Some(&[l0, l1, k0, k1]) = self.0.first_chunk() else {
             self.0 = &[];
-            return Some(Err(LogError::Short));
+            return Some(Err(NflogParseError::Truncated));
         };
         let length = usize::from(u16::from_ne_bytes([l0, l1]));
         let value = self.0.get(4..length);
-        self.0 = self.0.get(aligned(length)..).unwrap_or_default();
+        self.0 = self.0.get(align_to_4(length)..).unwrap_or_default();
         if value.is_none() {
             self.0 = &[];
         }
         let kind = u16::from_ne_bytes([k0, k1]) & TYPE_MASK;
-        Some(value.map(|value| (kind, value)).ok_or(LogError::Short))
+        Some(value.map(|value| (kind, value)).ok_or(NflogParseError::Truncated))
     }
 }
 
-const fn aligned(length: usize) -> usize {
+const fn align_to_4(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
-fn number(value: &[u8]) -> Option<u32> {
+fn parse_u32(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 /// Reads seconds and microseconds, 64 bits each.
-fn microseconds(value: &[u8]) -> Option<u64> {
+fn parse_timestamp(value: &[u8]) -> Option<u64> {
     let (seconds, rest) = value.split_first_chunk::<8>()?;
     let micros = rest.first_chunk::<8>()?;
     u64::from_be_bytes(*seconds)

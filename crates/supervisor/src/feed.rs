@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hub::Hub;
-use reader::dns::Answer;
-use reader::{Loss, Sink};
+use reader::dns::DnsAnswer;
+use reader::{NflogLoss, ReaderSink};
 use terok_clearance::SandboxEvent;
 use terok_clearance::nflog::BLOCKED_GROUP;
 
@@ -20,8 +20,8 @@ pub(crate) struct Feed {
     pub(crate) firewall: Firewall,
 }
 
-impl Sink for Feed {
-    fn event(&mut self, event: SandboxEvent) {
+impl ReaderSink for Feed {
+    fn on_event(&mut self, event: SandboxEvent) {
         if let SandboxEvent::Blocked(blocked) = &event {
             if let Some(action) = self.firewall.settled(blocked) {
                 tracing::debug!(
@@ -37,12 +37,12 @@ impl Sink for Feed {
         self.hub.report(event);
     }
 
-    fn answer(&mut self, answer: &Answer) {
+    fn on_dns_answer(&mut self, answer: &DnsAnswer) {
         let addresses: Vec<IpAddr> = answer.addresses.iter().map(|(ip, _)| *ip).collect();
         self.firewall.learn(&answer.name, &addresses);
     }
 
-    fn lost(&mut self, loss: Loss) {
+    fn on_loss(&mut self, loss: NflogLoss) {
         self.firewall.say(Step::Lost(loss));
         // A lost answer costs a name, a lost packet a question: only that one is missed.
         if loss.group == BLOCKED_GROUP {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use netns::{NetnsRef, SocketSpec};
-use reader::dns::{self, Answer};
+use reader::dns::{self, DnsAnswer};
 use terok_clearance::DomainName;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -43,9 +43,11 @@ pub(crate) async fn look_up(
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(socket)?;
     // From nobody else is anything taken.
-    socket.connect(SocketAddr::new(resolver, dns::PORT)).await?;
+    socket
+        .connect(SocketAddr::new(resolver, dns::DNS_PORT))
+        .await?;
 
-    let kinds = [dns::IPV4, dns::IPV6];
+    let kinds = [dns::TYPE_A, dns::TYPE_AAAA];
     let asked = names.iter().flat_map(|name| kinds.map(|kind| (name, kind)));
     let mut open: Vec<(u16, &DomainName, u16)> = (1..)
         .zip(asked)
@@ -56,7 +58,7 @@ pub(crate) async fn look_up(
     while !open.is_empty() && Instant::now() < limit {
         for (id, name, kind) in &open {
             // A refusal (nobody listens there yet) is no answer either.
-            drop(socket.send(&dns::query(name, *kind, *id)).await);
+            drop(socket.send(&dns::encode_query(name, *kind, *id)).await);
         }
         let round = timeout(AGAIN, async {
             while !open.is_empty() {
@@ -64,13 +66,13 @@ pub(crate) async fn look_up(
                     continue;
                 };
                 let message = answer.get(..length).unwrap_or_default();
-                if let Some(Answer { name, addresses }) = Answer::read(message)
+                if let Some(DnsAnswer { name, addresses }) = DnsAnswer::parse(message)
                     && names.contains(&name)
                 {
                     let addresses: Vec<_> = addresses.iter().map(|(ip, _)| *ip).collect();
                     firewall.learn(&name, &addresses);
                 }
-                open.retain(|(id, ..)| Some(*id) != dns::id(message));
+                open.retain(|(id, ..)| Some(*id) != dns::message_id(message));
             }
         });
         drop(timeout_at(limit, round).await);

@@ -44,7 +44,7 @@ pub enum Step<'a> {
         reason: &'a DisplayText,
     },
     /// The kernel dropped so many messages of a log group before they could be read.
-    Lost(reader::Loss),
+    Lost(reader::NflogLoss),
 }
 
 /// Is called at each step, in the supervisor's thread: it must not wait.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use hub::Hub;
 use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
-use reader::{Facts, Reader, first_request};
+use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{Policy, Shield};
 use terok_clearance::socket::{SameUserListener, SocketBindError, SocketLayout, bind};
 use terok_clearance::{
@@ -31,7 +31,7 @@ pub struct Supervisor {
     dossier: Dossier,
     process: ProcessHandle,
     firewall: Firewall,
-    reader: Reader,
+    reader: NflogReader,
     hub: SameUserListener,
     ingester: SameUserListener,
 }
@@ -57,7 +57,7 @@ pub enum StartError {
     },
     /// The packet log could not be listened to.
     #[error("the packet log could not be listened to")]
-    Reader(#[from] reader::nflog::BindError),
+    Reader(#[from] reader::nflog::NflogBindError),
     /// What was asked before could not be asked again.
     #[error("what was asked before could not be asked again")]
     Ask(#[source] shield::OrderError),
@@ -71,7 +71,7 @@ pub enum StartError {
 pub enum ServeError {
     /// The packet log can no longer be read.
     #[error("the packet log can no longer be read")]
-    Reader(#[from] reader::RunError),
+    Reader(#[from] reader::ReaderRunError),
     /// The sandbox's end could not be waited for.
     #[error("the sandbox's end could not be waited for")]
     Watch(#[source] io::Error),
@@ -127,22 +127,22 @@ impl Supervisor {
             })?;
         }
 
-        let sockets = reader::Sockets::bind(questions, answers)?;
+        let sockets = reader::NflogSockets::bind(questions, answers)?;
         // What was asked before this reader listened was not heard, or only by one that is gone.
         shield.ask_again(now()).map_err(StartError::Ask)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the edge: the reader's first number"
         )]
-        let first = first_request(SystemTime::now());
-        let facts = Facts::new(container.clone(), Arc::clone(&dossier), first);
+        let first = first_request_number(SystemTime::now());
+        let facts = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
         let paths = runtime.sandbox_sockets(&container, SocketLayout::D);
         Ok(Self {
             hub: bind(&paths.hub)?,
             ingester: bind(&paths.ingester)?,
             firewall: Firewall::new(shield),
-            reader: Reader::new(sockets, facts),
+            reader: NflogReader::new(sockets, facts),
             container,
             dossier,
             process,

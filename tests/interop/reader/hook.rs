@@ -104,7 +104,7 @@ fn recorded(place: &Place) -> Pid {
 /// Waits until the packet log is listened to, or is not.
 async fn until_read(place: &Place, read: bool) {
     let waited = timeout(Duration::from_secs(30), async {
-        while ::reader::holder(100, None).unwrap().is_some() != read {
+        while ::reader::find_nflog_owner(100, None).unwrap().is_some() != read {
             tokio::task::yield_now().await;
         }
     });

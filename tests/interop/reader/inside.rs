@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Our reader enters a container's namespaces by itself, where theirs runs `podman unshare nsenter`.
 
-use ::reader::nflog::{Options, Socket};
+use ::reader::nflog::{NflogOptions, NflogSocket};
 use netns::{NetnsRef as Namespace, SocketSpec};
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ async fn a_container_is_entered_by_the_process_that_podman_names() {
     let mut reader = Running::start(&mut command);
     assert_eq!(reader.json().await["type"], "container_started");
     assert_eq!(::reader::holder(100, None).unwrap(), None, "it is not here");
-    let there = ::reader::holder(100, Some(pid.unsigned_abs().get())).unwrap();
+    let there = ::reader::find_nflog_owner(100, Some(pid.unsigned_abs().get())).unwrap();
     let process = there.expect("a listener").process.expect("our reader");
     assert_eq!(
         process.pid,
@@ -84,7 +84,7 @@ async fn somebody_else_may_have_the_log_group_of_our_answers() {
     let socket = Namespace::Current
         .open_socket(SocketSpec::Netfilter)
         .unwrap();
-    let _other = Socket::bind(socket, Options::ANSWERS).unwrap();
+    let _other = NflogSocket::bind(socket, NflogOptions::ANSWERS).unwrap();
     let mut reader = start(&mut place.reader(Side::Ours, &["--emit=json"])).await;
     reader.line().await;
     connect("203.0.113.7:443");

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use reader::{Annotations, Facts, Reader, first_request};
+use reader::{ContainerAnnotations, NflogReader, PacketClassifier, first_request_number};
 use terok_clearance::socket::{RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, DisplayText, Dossier};
 use tokio_util::sync::CancellationToken;
@@ -122,11 +122,11 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         context.output.text(&script(&program)?)?;
         return Ok(Status::OK);
     };
-    let annotations = Annotations::read(&args.annotations).unwrap_or_else(|error| {
+    let annotations = ContainerAnnotations::parse(&args.annotations).unwrap_or_else(|error| {
         // They must not keep a sandbox from being asked about.
         let text = DisplayText::new(&args.annotations);
         tracing::warn!(%error, %text, "annotations ignored");
-        Annotations::default()
+        ContainerAnnotations::default()
     });
     let mailbox = match args.emit {
         Emit::Json => None,
@@ -152,13 +152,13 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             None => Teller::lines(context.output),
         };
         let (stop, told) = (CancellationToken::new(), CancellationToken::new());
-        let first = first_request(now());
-        let facts = Facts::new(container.clone(), Dossier::default(), first);
+        let first = first_request_number(now());
+        let facts = PacketClassifier::new(container.clone(), Dossier::default(), first);
         let mut session = Session::new(container, &state_dir, annotations, teller, stop.clone());
         let asked = Cell::new(false);
         let reading = async {
             session.started();
-            let ended = Reader::new(sockets, facts)
+            let ended = NflogReader::new(sockets, facts)
                 .run(&mut session, stop.clone())
                 .await;
             session.ended(asked.get());

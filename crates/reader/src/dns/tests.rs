@@ -8,9 +8,9 @@ const TXT: u16 = 16;
 const AAAA: u16 = 28;
 
 /// A message written by hand, so that it can be wrong in every way.
-struct Message(Vec<u8>);
+struct DnsMessageBuilder(Vec<u8>);
 
-impl Message {
+impl DnsMessageBuilder {
     /// A response with flags `flags` to a question for `name`, with `answers` claimed answers.
     fn new(flags: u16, name: &[u8], kind: u16, class: u16, answers: u16) -> Self {
         let mut bytes = vec![0xab, 0xcd];
@@ -36,7 +36,7 @@ impl Message {
 
     /// Reads it as `name: address ttl, …`.
     fn read(&self) -> Option<String> {
-        let answer = Answer::read(&self.0)?;
+        let answer = DnsAnswer::parse(&self.0)?;
         let addresses: Vec<_> = answer
             .addresses
             .iter()
@@ -61,8 +61,8 @@ const ASKED: &[u8] = &[0xc0, 12];
 /// A recursive response without error.
 const OK: u16 = 0x8180;
 
-fn asked(text: &str, answers: u16) -> Message {
-    Message::new(OK, &name(text), A, 1, answers)
+fn asked(text: &str, answers: u16) -> DnsMessageBuilder {
+    DnsMessageBuilder::new(OK, &name(text), A, 1, answers)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn an_answer_has_a_name_and_its_addresses() {
     );
     let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
     let message =
-        Message::new(OK, &name("api.example.com"), AAAA, 1, 1).record(ASKED, AAAA, 5, &v6);
+        DnsMessageBuilder::new(OK, &name("api.example.com"), AAAA, 1, 1).record(ASKED, AAAA, 5, &v6);
     assert_eq!(message.read().unwrap(), "api.example.com: 2001:db8::7 5");
 }
 
@@ -128,7 +128,7 @@ fn a_time_to_live_with_its_sign_set_is_zero() {
 #[test]
 fn what_is_no_good_answer_is_ignored() {
     let good = |flags, kind, class, host: &[u8]| {
-        Message::new(flags, host, kind, class, 1)
+        DnsMessageBuilder::new(flags, host, kind, class, 1)
             .record(ASKED, A, 60, &[192, 0, 2, 1])
             .read()
     };
@@ -158,7 +158,7 @@ fn what_is_no_good_answer_is_ignored() {
     assert_eq!(asked("a.example", 0).read(), None, "no answers");
     let short = asked("a.example", 1).record(ASKED, A, 60, &[192, 0, 2]);
     assert_eq!(short.read(), None, "an address of three bytes");
-    let long = Message::new(OK, &host, A, 1, 1).record(ASKED, AAAA, 60, &[0; 17]);
+    let long = DnsMessageBuilder::new(OK, &host, A, 1, 1).record(ASKED, AAAA, 60, &[0; 17]);
     assert_eq!(long.read(), None, "an address of seventeen bytes");
 }
 
@@ -167,7 +167,7 @@ fn hostile_messages_end() {
     let claim = asked("a.example", u16::MAX).record(ASKED, A, 60, &[192, 0, 2, 1]);
     assert_eq!(claim.read(), None, "answers that are not there");
 
-    let itself = Message::new(OK, ASKED, A, 1, 1).record(ASKED, A, 60, &[192, 0, 2, 1]);
+    let itself = DnsMessageBuilder::new(OK, ASKED, A, 1, 1).record(ASKED, A, 60, &[192, 0, 2, 1]);
     assert_eq!(itself.read(), None, "a name that points to itself");
 
     let circle = asked("a.example", 2)
@@ -203,13 +203,13 @@ fn only_packets_from_port_53_carry_answers() {
     let mut more = framed.clone();
     more.extend([0, 5, 1]);
     let of = |protocol, source_port, body: &[u8]| {
-        Answer::of(&Packet {
+        DnsAnswer::from_packet(&LoggedPacket {
             source: [192, 0, 2, 53].into(),
             destination: [192, 0, 2, 2].into(),
             protocol,
             source_port,
-            port: 40_000,
-            body,
+            destination_port: 40_000,
+            payload: body,
         })
         .is_some()
     };
@@ -235,10 +235,10 @@ proptest::proptest! {
         flags in proptest::num::u16::ANY,
         bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600),
     ) {
-        Answer::read(&bytes);
+        DnsAnswer::parse(&bytes);
         let mut message = asked("a.example", flags % 64);
         message.0.extend(&bytes);
-        Answer::read(&message.0);
+        DnsAnswer::parse(&message.0);
     }
 
     #[test]
@@ -249,7 +249,7 @@ proptest::proptest! {
         for (host, ttl) in &hosts {
             message = message.record(ASKED, A, *ttl, &[192, 0, 2, *host]);
         }
-        let answer = Answer::read(&message.0).unwrap();
+        let answer = DnsAnswer::parse(&message.0).unwrap();
         for (address, ttl) in &answer.addresses {
             let IpAddr::V4(v4) = address else { panic!() };
             let first = hosts.iter().find(|(host, _)| *host == v4.octets()[3]).unwrap();
@@ -265,8 +265,8 @@ proptest::proptest! {
 #[test]
 fn a_query_is_what_a_resolver_reads() {
     use hickory_proto::op::Message;
-    for (kind, expected) in [(IPV4, RecordType::A), (IPV6, RecordType::AAAA)] {
-        let bytes = query(&"api.example.com".parse().unwrap(), kind, 0x1234);
+    for (kind, expected) in [(TYPE_A, RecordType::A), (TYPE_AAAA, RecordType::AAAA)] {
+        let bytes = encode_query(&"api.example.com".parse().unwrap(), kind, 0x1234);
         let message = Message::from_vec(&bytes).unwrap();
         assert_eq!((message.metadata.id, id(&bytes)), (0x1234, Some(0x1234)));
         assert!(message.metadata.recursion_desired);

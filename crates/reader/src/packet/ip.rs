@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use terok_clearance::Protocol;
 
-use super::Packet;
+use super::LoggedPacket;
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`, the family that the kernel gives with a logged packet.
 const IPV4: u8 = 2;
@@ -27,16 +27,16 @@ const SCTP: u8 = 132;
 const UDP_LITE: u8 = 136;
 
 /// Reads a packet from its first header on; `None` if there is no whole IP header of `family`.
-pub(super) fn read(family: u8, bytes: &[u8]) -> Option<Packet<'_>> {
+pub(super) fn parse_packet(family: u8, bytes: &[u8]) -> Option<LoggedPacket<'_>> {
     let version = bytes.first()? >> 4;
     match (family, version) {
-        (IPV4, 4) => v4(bytes),
-        (IPV6, 6) => v6(bytes),
+        (IPV4, 4) => parse_ipv4(bytes),
+        (IPV6, 6) => parse_ipv6(bytes),
         _ => None,
     }
 }
 
-fn v4(bytes: &[u8]) -> Option<Packet<'_>> {
+fn parse_ipv4(bytes: &[u8]) -> Option<LoggedPacket<'_>> {
     let header = bytes.first_chunk::<20>()?;
     let &[first, _, _, _, _, _, f0, f1, _, protocol, _, _, ..] = header;
     let &[.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
@@ -47,30 +47,30 @@ fn v4(bytes: &[u8]) -> Option<Packet<'_>> {
     let offset = u16::from_be_bytes([f0, f1]) & 0x1fff;
     let rest = bytes.get(length..).unwrap_or_default();
     let transport = if offset == 0 { rest } else { &[] };
-    let ends = Transport::read(protocol, transport);
-    Some(Packet {
+    let ends = TransportHeader::parse(protocol, transport);
+    Some(LoggedPacket {
         source: Ipv4Addr::new(s0, s1, s2, s3).into(),
         destination: Ipv4Addr::new(d0, d1, d2, d3).into(),
         protocol: Protocol(protocol),
         source_port: ends.source_port,
-        port: ends.port,
-        body: ends.body,
+        destination_port: ends.destination_port,
+        payload: ends.payload,
     })
 }
 
-fn v6(bytes: &[u8]) -> Option<Packet<'_>> {
+fn parse_ipv6(bytes: &[u8]) -> Option<LoggedPacket<'_>> {
     let (&[_, _, _, _, _, _, next, _], rest) = bytes.split_first_chunk::<8>()?;
     let (source, rest) = rest.split_first_chunk::<16>()?;
     let (destination, rest) = rest.split_first_chunk::<16>()?;
     let (protocol, transport) = skip_extensions(next, rest);
-    let ends = Transport::read(protocol, transport);
-    Some(Packet {
+    let ends = TransportHeader::parse(protocol, transport);
+    Some(LoggedPacket {
         source: Ipv6Addr::from(*source).into(),
         destination: Ipv6Addr::from(*destination).into(),
         protocol: Protocol(protocol),
         source_port: ends.source_port,
-        port: ends.port,
-        body: ends.body,
+        destination_port: ends.destination_port,
+        payload: ends.payload,
     })
 }
 
@@ -106,14 +106,14 @@ fn skip_extensions(mut next: u8, mut rest: &[u8]) -> (u8, &[u8]) {
 
 /// The ends of a transport header; zeros and nothing where there is none.
 #[derive(Default)]
-struct Transport<'a> {
+struct TransportHeader<'a> {
     source_port: u16,
-    port: u16,
-    body: &'a [u8],
+    destination_port: u16,
+    payload: &'a [u8],
 }
 
-impl<'a> Transport<'a> {
-    fn read(protocol: u8, bytes: &'a [u8]) -> Self {
+impl<'a> TransportHeader<'a> {
+    fn parse(protocol: u8, bytes: &'a [u8]) -> Self {
         if !matches!(protocol, TCP | UDP | DCCP | SCTP | UDP_LITE) {
             return Self::default();
         }
@@ -131,8 +131,8 @@ impl<'a> Transport<'a> {
         };
         Self {
             source_port: u16::from_be_bytes([s0, s1]),
-            port: u16::from_be_bytes([d0, d1]),
-            body: start
+            destination_port: u16::from_be_bytes([d0, d1]),
+            payload: start
                 .and_then(|start| bytes.get(start..))
                 .unwrap_or_default(),
         }

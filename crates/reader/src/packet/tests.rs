@@ -38,7 +38,7 @@ fn message(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
 
 /// Reads a packet as `destination protocol port`.
 fn read(family: u8, packet: &[u8]) -> Option<String> {
-    let packet = ip::read(family, packet)?;
+    let packet = ip::parse_packet(family, packet)?;
     Some(format!(
         "{} {} {}",
         packet.destination, packet.protocol, packet.port
@@ -73,7 +73,7 @@ fn a_message_of_the_kernel() {
             ),
         ],
     );
-    let log = Log::read(&bytes).unwrap();
+    let log = NflogMessage::parse(&bytes).unwrap();
     assert_eq!((log.group, log.rule), (100, Rule::Blocked));
     assert_eq!(
         (log.sequence, log.uid, log.gid),
@@ -93,22 +93,22 @@ fn a_message_of_the_kernel() {
 #[test]
 fn the_prefix_names_the_rule() {
     for (prefix, rule) in [
-        (b"TEROK_SHIELD_BLOCKED: \0".as_slice(), Rule::Blocked),
-        (b"TEROK_SHIELD_BLOCKED: ", Rule::Blocked),
-        (b"TEROK_SHIELD_DENIED: \0", Rule::Denied),
-        (b"TEROK_SHIELD_PRIVATE: \0", Rule::Private),
-        (b"TEROK_SHIELD_ANSWER: \0", Rule::Answer),
-        (b"TEROK_SHIELD_ALLOWED: \0", Rule::Other),
-        (b"xTEROK_SHIELD_BLOCKED: \0", Rule::Blocked),
-        (b"MY_BLOCKED_PACKETS\0", Rule::Blocked),
-        (b"TEROK_SHIELD_BLOCKED: \0\0", Rule::Blocked),
-        (b"TEROK_SHIELD_BLOCK: \0", Rule::Other),
-        (b"TEROK_SHIELD_blocked: \0", Rule::Other),
-        (b"\0", Rule::Other),
-        (b"", Rule::Other),
+        (b"TEROK_SHIELD_BLOCKED: \0".as_slice(), LogReason::Blocked),
+        (b"TEROK_SHIELD_BLOCKED: ", LogReason::Blocked),
+        (b"TEROK_SHIELD_DENIED: \0", LogReason::Denied),
+        (b"TEROK_SHIELD_PRIVATE: \0", LogReason::Private),
+        (b"TEROK_SHIELD_ANSWER: \0", LogReason::Answer),
+        (b"TEROK_SHIELD_ALLOWED: \0", LogReason::Other),
+        (b"xTEROK_SHIELD_BLOCKED: \0", LogReason::Blocked),
+        (b"MY_BLOCKED_PACKETS\0", LogReason::Blocked),
+        (b"TEROK_SHIELD_BLOCKED: \0\0", LogReason::Blocked),
+        (b"TEROK_SHIELD_BLOCK: \0", LogReason::Other),
+        (b"TEROK_SHIELD_blocked: \0", LogReason::Other),
+        (b"\0", LogReason::Other),
+        (b"", LogReason::Other),
     ] {
         let bytes = message(IPV4, &[(10, prefix)]);
-        let log = Log::read(&bytes).unwrap();
+        let log = NflogMessage::parse(&bytes).unwrap();
         assert_eq!((log.rule, log.packet), (rule, None), "{prefix:?}");
     }
 }
@@ -128,11 +128,11 @@ fn a_time_is_microseconds_since_the_epoch() {
 fn broken_messages_are_refused() {
     let whole = message(IPV4, &[(12, &[0, 0, 0, 1]), (10, b"x\0")]);
     for (cut, expected) in [
-        (0, LogError::Short),
-        (15, LogError::Short),
-        (19, LogError::Short),
-        (22, LogError::Short),
-        (27, LogError::Short),
+        (0, NflogParseError::Truncated),
+        (15, NflogParseError::Truncated),
+        (19, NflogParseError::Truncated),
+        (22, NflogParseError::Truncated),
+        (27, NflogParseError::Truncated),
     ] {
         assert_eq!(Log::read(&whole[..cut]), Err(expected), "{cut}");
     }
@@ -303,7 +303,7 @@ fn the_body_is_what_the_transport_carries() {
         ("84", "0035d2f0000000000000000000000000", ""),
     ] {
         let packet = hex(&format!("{}{rest}", ip(protocol)));
-        let packet = ip::read(IPV4, &packet).unwrap();
+        let packet = ip::parse_packet(IPV4, &packet).unwrap();
         assert_eq!(
             (packet.source_port, packet.body),
             (53, &hex(body)[..]),
@@ -325,13 +325,13 @@ fn link_local_multicast_is_noise() {
         ("ff05::2", false),
         ("fe80::1", false),
     ] {
-        let packet = Packet {
+        let packet = LoggedPacket {
             source: address.parse().unwrap(),
             destination: address.parse().unwrap(),
             protocol: Protocol::UDP,
             source_port: 0,
-            port: 0,
-            body: &[],
+            destination_port: 0,
+            payload: &[],
         };
         assert_eq!(packet.is_noise(), noise, "{address}");
     }
@@ -340,16 +340,16 @@ fn link_local_multicast_is_noise() {
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
-        for message in messages(&bytes) {
-            Log::read(message).ok();
+        for message in netlink_messages(&bytes) {
+            NflogMessage::parse(message).ok();
         }
-        Log::read(&bytes).ok();
+        NflogMessage::parse(&bytes).ok();
         for family in [IPV4, IPV6] {
             let mut bytes = bytes.clone();
             if let Some(first) = bytes.first_mut() {
                 *first = (*first & 0x0f) | if family == IPV4 { 0x40 } else { 0x60 };
             }
-            let read = ip::read(family, &bytes);
+            let read = ip::parse_packet(family, &bytes);
             assert!(family == IPV4 || read.is_some() == (bytes.len() >= 40));
         }
     }
@@ -364,8 +364,8 @@ proptest::proptest! {
         let mut bytes = bytes;
         bytes[0] = first;
         let cut = cut.clamp(header, bytes.len());
-        let whole = ip::read(family, &bytes).unwrap();
-        let part = ip::read(family, &bytes[..cut]).unwrap();
+        let whole = ip::parse_packet(family, &bytes).unwrap();
+        let part = ip::parse_packet(family, &bytes[..cut]).unwrap();
         assert_eq!(part.destination, whole.destination);
         assert!(part.port == whole.port || part.port == 0);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reader::{Outbox, Window};
+use reader::{DedupWindow, ReaderOutbox};
 use terok_clearance::Dest;
 use terok_clearance::socket::connect;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,8 +25,8 @@ pub(super) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
-    outbox: Outbox,
-    asked: Window,
+    outbox: ReaderOutbox,
+    asked: DedupWindow,
 }
 
 impl Mailbox {

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
-use reader::Sockets;
-use reader::nflog::BindError;
+use reader::NflogSockets;
+use reader::nflog::NflogBindError;
 use terok_clearance::nflog::DNS_ANSWERS_GROUP;
 use terok_clearance::{ContainerId, DisplayText};
 use tokio::process::Command;
@@ -59,27 +59,27 @@ impl Inside {
     }
 
     /// Listens to the packet log there.
-    pub(super) fn listen(&self) -> Result<Sockets, Failure> {
+    pub(super) fn listen(&self) -> Result<NflogSockets, Failure> {
         let [questions, answers] = self.open()?;
-        let mut bound = Sockets::bind(questions, answers);
-        if let Err(BindError::Taken(DNS_ANSWERS_GROUP)) = bound {
+        let mut bound = NflogSockets::bind(questions, answers);
+        if let Err(NflogBindError::GroupTaken(DNS_ANSWERS_GROUP)) = bound {
             // A Python shield logs no answers; whoever listens to that group wants something else.
             tracing::info!(
                 group = DNS_ANSWERS_GROUP,
                 "somebody else listens for DNS answers"
             );
             let [questions, _] = self.open()?;
-            bound = Sockets::questions_alone(questions);
+            bound = NflogSockets::bind_questions_only(questions);
         }
         let taken = match &bound {
-            Err(BindError::Taken(group)) => Some(*group),
+            Err(NflogBindError::GroupTaken(group)) => Some(*group),
             Ok(_) | Err(_) => None,
         };
         let bound = bound.context("listening to the sandbox's packet log");
         let Some(group) = taken else {
             return Ok(bound?);
         };
-        let holder = reader::holder(group, self.process.as_ref().map(ProcessHandle::pid));
+        let holder = reader::find_nflog_owner(group, self.process.as_ref().map(ProcessHandle::pid));
         let hint = match holder {
             Ok(Some(holder)) => match &holder.process {
                 Some(process) => format!("it is {holder}; `kill {}` ends it", process.pid),

@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use reader::dns::Answer;
-use reader::dnsmasq::Replies;
-use reader::{Annotations, Loss, Names, Sink, Window, to_audit_line, to_line};
+use reader::dns::DnsAnswer;
+use reader::dnsmasq::DnsmasqLogParser;
+use reader::{
+    ContainerAnnotations, DedupWindow, DnsCache, NflogLoss, ReaderSink, to_audit_line,
+    to_event_line,
+};
 use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, SandboxEvent};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +30,7 @@ pub(super) enum Teller {
     /// Whoever reads standard output.
     Lines {
         output: Output,
-        asked: Window,
+        asked: DedupWindow,
         failed: Option<anyhow::Error>,
     },
 }
@@ -37,7 +40,7 @@ impl Teller {
     pub(super) fn lines(output: Output) -> Self {
         Self::Lines {
             output,
-            asked: Window::default(),
+            asked: DedupWindow::default(),
             failed: None,
         }
     }
@@ -46,7 +49,7 @@ impl Teller {
     fn wants(&self, dest: &Dest, now: Instant) -> bool {
         match self {
             Self::Hub(mailbox) => mailbox.wants(dest, now),
-            Self::Lines { asked, .. } => asked.is_open(dest, now),
+            Self::Lines { asked, .. } => asked.permits(dest, now),
         }
     }
 
@@ -65,7 +68,7 @@ impl Teller {
                     return Err(());
                 }
                 if let Some(dest) = about {
-                    asked.mark(dest, now);
+                    asked.record(dest, now);
                 }
             }
         }
@@ -76,9 +79,9 @@ impl Teller {
 /// One sandbox's packets.
 pub(super) struct Session {
     container: ContainerId,
-    annotations: Annotations,
+    annotations: ContainerAnnotations,
     audit: Audit,
-    audited: Window,
+    audited: DedupWindow,
     log: NameLog,
     teller: Teller,
     stop: CancellationToken,
@@ -89,7 +92,7 @@ impl Session {
     pub(super) fn new(
         container: ContainerId,
         state_dir: &Path,
-        annotations: Annotations,
+        annotations: ContainerAnnotations,
         teller: Teller,
         stop: CancellationToken,
     ) -> Self {
@@ -97,7 +100,7 @@ impl Session {
             container,
             annotations,
             audit: Audit::new(state_dir.join("audit.jsonl")),
-            audited: Window::default(),
+            audited: DedupWindow::default(),
             log: NameLog::new(state_dir.join("dnsmasq.log")),
             teller,
             stop,
@@ -141,7 +144,7 @@ impl Session {
     }
 
     fn tell(&mut self, about: Option<Dest>, event: &SandboxEvent) {
-        let line = to_line(event, wall());
+        let line = to_event_line(event, wall());
         if self.teller.tell(about, line, Instant::now()).is_err() {
             self.stop.cancel();
         }
@@ -152,7 +155,7 @@ impl Session {
             blocked.domain = self.log.name(&blocked.address, now);
         }
         let dest = blocked.dest().clone();
-        let audit = self.audited.is_open(&dest, now);
+        let audit = self.audited.permits(&dest, now);
         let ask = self.teller.wants(&dest, now);
         if !audit && !ask {
             return;
@@ -165,10 +168,10 @@ impl Session {
                 None
             }
         });
-        blocked.dossier = self.annotations.dossier(meta.as_deref());
+        blocked.dossier = self.annotations.build_dossier(meta.as_deref());
         if audit {
             match self.audit.append(to_audit_line(&blocked, wall())) {
-                Ok(()) => self.audited.mark(dest.clone(), now),
+                Ok(()) => self.audited.record(dest.clone(), now),
                 Err(error) => {
                     let path = self.audit.path.display();
                     tracing::warn!(%error, %path, "could not write to the audit log");
@@ -181,8 +184,8 @@ impl Session {
     }
 }
 
-impl Sink for Session {
-    fn event(&mut self, event: SandboxEvent) {
+impl ReaderSink for Session {
+    fn on_event(&mut self, event: SandboxEvent) {
         match event {
             SandboxEvent::Blocked(blocked) => self.blocked(blocked, Instant::now()),
             SandboxEvent::ContainerStarted { .. }
@@ -194,10 +197,10 @@ impl Sink for Session {
     }
 
     /// The reader has taken note of the names in it.
-    fn answer(&mut self, _: &Answer) {}
+    fn on_dns_answer(&mut self, _: &DnsAnswer) {}
 
     /// The reader has logged it; a hub's ingester has no word for it.
-    fn lost(&mut self, _: Loss) {}
+    fn on_loss(&mut self, _: NflogLoss) {}
 }
 
 /// Returns the microseconds since the epoch.
@@ -251,8 +254,8 @@ struct NameLog {
     path: PathBuf,
     /// Which file it was, and how much of it has been read.
     read: Option<(u64, u64)>,
-    replies: Replies,
-    names: Names,
+    replies: DnsmasqLogParser,
+    names: DnsCache,
 }
 
 /// As much of a log that is there already is read for names.
@@ -263,8 +266,8 @@ impl NameLog {
         Self {
             path,
             read: None,
-            replies: Replies::default(),
-            names: Names::default(),
+            replies: DnsmasqLogParser::default(),
+            names: DnsCache::default(),
         }
     }
 
@@ -276,7 +279,9 @@ impl NameLog {
             tracing::debug!(%error, "could not read the log of dnsmasq");
         }
         let address = address.as_str().parse().ok()?;
-        self.names.find(address, now).map(|name| Dest::from(&name))
+        self.names
+            .find_name(address, now)
+            .map(|name| Dest::from(&name))
     }
 
     /// Reads what the log has gained.
@@ -286,7 +291,7 @@ impl NameLog {
         let start = match self.read {
             Some((inode, at)) if inode == found.ino() && at <= found.len() => at,
             _ => {
-                self.replies.restart();
+                self.replies.discard_partial();
                 found.len().saturating_sub(OLD)
             }
         };
@@ -296,7 +301,8 @@ impl NameLog {
             file.take(OLD).read_to_end(&mut bytes)?;
             for (address, name) in self.replies.feed(&bytes) {
                 let addresses = vec![(address, Names::CEILING)];
-                self.names.learn(&Answer { name, addresses }, now);
+                self.names
+                    .insert_answer(&DnsAnswer { name, addresses }, now);
             }
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             self.read = Some((found.ino(), start.saturating_add(length)));

@@ -11,8 +11,8 @@ use terok_clearance::{
 /// Returns `event` as one line, its newline included.
 ///
 /// `at` is when it happened, in microseconds since the epoch; the line says it in seconds.
-pub fn to_line(event: &SandboxEvent, at: u64) -> Vec<u8> {
-    let line = Line::new(event, at);
+pub fn to_event_line(event: &SandboxEvent, at: u64) -> Vec<u8> {
+    let line = EventJsonLine::new(event, at);
     // Maps with text keys, texts and numbers only: nothing that JSON cannot hold.
     let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
     bytes.push(b'\n');
@@ -21,7 +21,7 @@ pub fn to_line(event: &SandboxEvent, at: u64) -> Vec<u8> {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Line<'a> {
+enum EventJsonLine<'a> {
     Pending {
         container: &'a ContainerId,
         id: &'a RequestId,
@@ -39,18 +39,18 @@ enum Line<'a> {
         container: &'a ContainerId,
         reason: &'a DisplayText,
     },
-    ShieldUp(Shield<'a>),
-    ShieldDown(Shield<'a>),
-    ShieldDisengaged(Shield<'a>),
+    ShieldUp(ShieldEventFields<'a>),
+    ShieldDown(ShieldEventFields<'a>),
+    ShieldDisengaged(ShieldEventFields<'a>),
 }
 
 #[derive(Serialize)]
-struct Shield<'a> {
+struct ShieldEventFields<'a> {
     container: &'a ContainerId,
     dossier: &'a Dossier,
 }
 
-impl<'a> Line<'a> {
+impl<'a> EventJsonLine<'a> {
     fn new(event: &'a SandboxEvent, at: u64) -> Self {
         match event {
             SandboxEvent::Blocked(blocked) => Self::Pending {
@@ -61,7 +61,7 @@ impl<'a> Line<'a> {
                 proto: blocked.protocol.0,
                 domain: blocked.domain.as_ref().map_or("", Dest::as_str),
                 dossier: &blocked.dossier,
-                ts: iso(at),
+                ts: format_iso_micros(at),
             },
             SandboxEvent::ContainerStarted { container, .. } => {
                 Self::ContainerStarted { container }
@@ -74,7 +74,7 @@ impl<'a> Line<'a> {
                 state,
                 dossier,
             } => {
-                let shield = Shield { container, dossier };
+                let shield = ShieldEventFields { container, dossier };
                 match state {
                     ShieldState::Up => Self::ShieldUp(shield),
                     ShieldState::Down => Self::ShieldDown(shield),
@@ -86,7 +86,7 @@ impl<'a> Line<'a> {
 }
 
 /// Writes microseconds since the epoch as ISO 8601 in UTC, as Python's `isoformat` does.
-fn iso(at: u64) -> String {
+fn format_iso_micros(at: u64) -> String {
     format!("{}.{:06}+00:00", date(at), at % 1_000_000)
 }
 
@@ -95,7 +95,7 @@ fn iso(at: u64) -> String {
     clippy::arithmetic_side_effects,
     reason = "the greatest u64 is the year 586,524: nothing here comes near a bound"
 )]
-pub(crate) fn date(at: u64) -> String {
+pub(crate) fn format_iso_seconds(at: u64) -> String {
     let seconds = at / 1_000_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Counted from 0000-03-01, a year ends with its leap day, and 400 years are 146,097 days.
@@ -124,7 +124,7 @@ mod tests {
     const AT: u64 = 1_795_255_384_000_250;
 
     fn line(event: &SandboxEvent) -> String {
-        String::from_utf8(to_line(event, AT)).unwrap()
+        String::from_utf8(to_event_line(event, AT)).unwrap()
     }
 
     #[test]

@@ -4,18 +4,18 @@
 use serde::Serialize;
 use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, Protocol};
 
-use crate::line::date;
+use crate::event_json::format_iso_seconds;
 
 /// Returns the line about a packet that was blocked `at` microseconds after the epoch, its newline
 /// included. The time is told in whole seconds; what is not known is left out.
 pub fn to_audit_line(blocked: &BlockedPacket, at: u64) -> Vec<u8> {
-    let line = Line {
+    let line = AuditLogLine {
         ts: format!("{}+00:00", date(at)),
         container: &blocked.container,
         action: "blocked",
         dest: &blocked.address,
         port: blocked.port,
-        proto: proto(blocked.protocol),
+        proto: protocol_label(blocked.protocol),
         domain: blocked.domain.as_ref(),
         dossier: Some(&blocked.dossier).filter(|dossier| !dossier.is_empty()),
     };
@@ -26,7 +26,7 @@ pub fn to_audit_line(blocked: &BlockedPacket, at: u64) -> Vec<u8> {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct AuditLogLine<'a> {
     ts: String,
     container: &'a ContainerId,
     action: &'static str,
@@ -40,7 +40,7 @@ struct Line<'a> {
 }
 
 /// Names the two protocols that the Python stack names; every other is its number.
-fn proto(protocol: Protocol) -> String {
+fn protocol_label(protocol: Protocol) -> String {
     match protocol {
         Protocol::TCP | Protocol::UDP => protocol.to_string(),
         Protocol(number) => number.to_string(),

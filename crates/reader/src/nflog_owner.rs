@@ -11,55 +11,55 @@ use terok_clearance::DisplayText;
 
 /// Who listens to a log group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct NflogOwner {
     /// The netlink address of the socket.
-    pub port: u32,
+    pub port_id: u32,
     /// The process that has the socket open, if it can be seen from here: another user's
     /// processes, and those of a container's outside, cannot.
-    pub process: Option<HolderProcess>,
+    pub process: Option<NflogOwnerProcess>,
 }
 
 /// A process that listens to a log group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HolderProcess {
+pub struct NflogOwnerProcess {
     /// Its id.
     pub pid: u32,
     /// Its command line.
-    pub command: DisplayText,
+    pub command_line: DisplayText,
 }
 
 /// `NETLINK_NETFILTER`.
-const NETFILTER: &str = "12";
+const NETLINK_NETFILTER: &str = "12";
 
 /// Returns who listens to log group `group` in the network namespace of the process `of`, or of
 /// the caller; `None` if nobody does.
 ///
 /// Errors: the kernel's list of listeners cannot be read, which takes root over the namespace.
-pub fn holder(group: u16, of: Option<u32>) -> io::Result<Option<Holder>> {
+pub fn find_nflog_owner(group: u16, of: Option<u32>) -> io::Result<Option<NflogOwner>> {
     let net = match of {
         Some(pid) => PathBuf::from(format!("/proc/{pid}/net")),
         None => PathBuf::from("/proc/thread-self/net"),
     };
     let listeners = fs::read_to_string(net.join("netfilter/nfnetlink_log"))?;
-    let Some(port) = listener(&listeners, group) else {
+    let Some(port) = find_group_port_id(&listeners, group) else {
         return Ok(None);
     };
     let sockets = fs::read_to_string(net.join("netlink"))?;
-    let process = inode(&sockets, port).and_then(|inode| owner(Path::new("/proc"), inode));
-    Ok(Some(Holder { port, process }))
+    let process = find_socket_inode(&sockets, port).and_tfind_socket_processinode| owner(Path::new("/proc"), inode));
+    Ok(Some(NflogOwner { port_id: port, process }))
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for NflogOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
-            Some(HolderProcess { pid, command }) => write!(f, "process {pid} ({command})"),
+            Some(NflogOwnerProcess { pid, command_line: command }) => write!(f, "process {pid} ({command})"),
             None => write!(f, "a process that cannot be seen from here"),
         }
     }
 }
 
 /// Finds a group's row: group, port, waiting, copy mode, copy range, timeout, references.
-fn listener(table: &str, group: u16) -> Option<u32> {
+fn find_group_port_id(table: &str, group: u16) -> Option<u32> {
     let group = group.to_string();
     let mut rows = table.lines().map(str::split_ascii_whitespace);
     let mut row = rows.find(|row| row.clone().next() == Some(&group))?;
@@ -67,18 +67,18 @@ fn listener(table: &str, group: u16) -> Option<u32> {
 }
 
 /// Finds the netfilter socket of a port: address, protocol, port, …, and last the inode.
-fn inode(table: &str, port: u32) -> Option<u64> {
+fn find_socket_inode(table: &str, port: u32) -> Option<u64> {
     let port = port.to_string();
     let mut rows = table.lines().map(str::split_ascii_whitespace);
     let row = rows.find(|row| {
         let mut columns = row.clone().skip(1);
-        columns.next() == Some(NETFILTER) && columns.next() == Some(&port)
+        columns.next() == Some(NETLINK_NETFILTER) && columns.next() == Some(&port)
     })?;
     row.last()?.parse().ok()
 }
 
 /// Finds a process that has a socket open.
-fn owner(proc: &Path, inode: u64) -> Option<HolderProcess> {
+fn find_socket_process(proc: &Path, inode: u64) -> Option<NflogOwnerProcess> {
     let socket = PathBuf::from(format!("socket:[{inode}]"));
     let processes = fs::read_dir(proc).ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -89,9 +89,9 @@ fn owner(proc: &Path, inode: u64) -> Option<HolderProcess> {
     })?;
     let command = fs::read(proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
-    Some(HolderProcess {
+    Some(NflogOwnerProcess {
         pid,
-        command: DisplayText::new(command.trim_end()),
+        command_line: DisplayText::new(command.trim_end()),
     })
 }
 
@@ -121,7 +121,7 @@ mod tests {
     fn a_socket_leads_to_the_process_that_has_it_open() {
         let (ours, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
-        let found = owner(Path::new("/proc"), inode).unwrap();
+        let found = find_socket_process(Path::new("/proc"), inode).unwrap();
         assert_eq!(found.pid, std::process::id());
         assert!(!found.command.is_empty());
         assert_eq!(owner(Path::new("/proc"), u64::MAX), None);

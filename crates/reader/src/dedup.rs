@@ -14,64 +14,64 @@ use tokio::time::Instant;
 /// Two are in use, as in the Python stack: one for questions that reached a hub, one for lines of
 /// the audit log. So a hub that is away keeps neither from the other.
 #[derive(Debug)]
-pub struct Window {
+pub struct DedupWindow {
     span: Duration,
-    limit: usize,
-    marks: HashMap<Dest, Instant>,
+    max_dests: usize,
+    last_seen: HashMap<Dest, Instant>,
     /// The marks, oldest first. One that was renewed is here more than once.
-    order: VecDeque<(Instant, Dest)>,
+    by_age: VecDeque<(Instant, Dest)>,
 }
 
-impl Window {
+impl DedupWindow {
     /// How long a destination is not mentioned again: the Python stack's half minute.
-    pub const SPAN: Duration = Duration::from_secs(30);
+    pub const DEFAULT_SPAN: Duration = Duration::from_secs(30);
     /// The destinations that are remembered, unless told otherwise. A sandbox that goes through
     /// more of them within the span is asked about some twice; memory stays bounded.
-    pub const LIMIT: usize = 4096;
+    pub const MAX_DESTS: usize = 4096;
 
     /// Returns an empty memory of at most `limit` destinations, each for `span`.
     pub fn new(span: Duration, limit: usize) -> Self {
         Self {
             span,
-            limit,
-            marks: HashMap::new(),
-            order: VecDeque::new(),
+            max_dests: limit,
+            last_seen: HashMap::new(),
+            by_age: VecDeque::new(),
         }
     }
 
     /// Says whether `dest` was not mentioned within the span before `now`.
-    pub fn is_open(&self, dest: &Dest, now: Instant) -> bool {
-        let mark = self.marks.get(dest);
+    pub fn permits(&self, dest: &Dest, now: Instant) -> bool {
+        let mark = self.last_seen.get(dest);
         mark.is_none_or(|mark| now.saturating_duration_since(*mark) >= self.span)
     }
 
     /// Remembers that `dest` is mentioned at `now`.
-    pub fn mark(&mut self, dest: Dest, now: Instant) {
-        self.marks.insert(dest.clone(), now);
-        self.order.push_back((now, dest));
-        while let Some((at, _)) = self.order.front() {
+    pub fn record(&mut self, dest: Dest, now: Instant) {
+        self.last_seen.insert(dest.clone(), now);
+        self.by_age.push_back((now, dest));
+        while let Some((at, _)) = self.by_age.front() {
             let over = now.saturating_duration_since(*at) >= self.span;
-            if !over && self.order.len() <= self.limit {
+            if !over && self.by_age.len() <= self.max_dests {
                 break;
             }
-            if let Some((at, dest)) = self.order.pop_front()
-                && self.marks.get(&dest) == Some(&at)
+            if let Some((at, dest)) = self.by_age.pop_front()
+                && self.last_seen.get(&dest) == Some(&at)
             {
-                self.marks.remove(&dest);
+                self.last_seen.remove(&dest);
             }
         }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.marks.clear();
-        self.order.clear();
+        self.last_seen.clear();
+        self.by_age.clear();
     }
 }
 
-impl Default for Window {
+impl Default for DedupWindow {
     fn default() -> Self {
-        Self::new(Self::SPAN, Self::LIMIT)
+        Self::new(Self::DEFAULT_SPAN, Self::MAX_DESTS)
     }
 }
 
@@ -85,11 +85,11 @@ mod tests {
 
     #[test]
     fn a_destination_is_mentioned_once_in_the_span() {
-        let (mut window, start) = (Window::default(), Instant::now());
+        let (mut window, start) = (DedupWindow::default(), Instant::now());
         let (one, two) = (dest("192.0.2.1"), dest("api.example.com"));
         assert!(window.is_open(&one, start));
         window.mark(one.clone(), start);
-        let last = start + Window::SPAN - Duration::from_nanos(1);
+        let last = start + DedupWindow::DEFAULT_SPAN - Duration::from_nanos(1);
         assert!(!window.is_open(&one, start) && !window.is_open(&one, last));
         assert!(window.is_open(&two, last));
         assert!(window.is_open(&one, start + Window::SPAN));
@@ -99,9 +99,9 @@ mod tests {
 
     #[test]
     fn over_the_limit_the_oldest_is_forgotten() {
-        let (mut window, now) = (Window::new(Window::SPAN, 2), Instant::now());
+        let (mut window, now) = (DedupWindow::new(DedupWindow::DEFAULT_SPAN, 2), Instant::now());
         for name in ["a", "b", "c"] {
-            window.mark(dest(name), now);
+            window.record(dest(name), now);
         }
         assert!(window.is_open(&dest("a"), now));
         assert!(!window.is_open(&dest("b"), now) && !window.is_open(&dest("c"), now));
@@ -113,7 +113,7 @@ mod tests {
             steps in proptest::collection::vec((0..6_u8, 0..20_u64, proptest::bool::ANY), 0..200)
         ) {
             let mut now = Instant::now();
-            let mut window = Window::new(Duration::from_secs(30), 1000);
+            let mut window = DedupWindow::new(Duration::from_secs(30), 1000);
             let mut table: HashMap<u8, Instant> = HashMap::new();
             for (name, seconds, mark) in steps {
                 now += Duration::from_secs(seconds);
@@ -121,7 +121,7 @@ mod tests {
                 let open = table.get(&name).is_none_or(|at| now - *at >= Duration::from_secs(30));
                 assert_eq!(window.is_open(&key, now), open);
                 if mark {
-                    window.mark(key, now);
+                    window.record(key, now);
                     table.insert(name, now);
                     let span = Duration::from_secs(30);
                     assert!(window.order.iter().all(|(at, _)| now - *at < span));

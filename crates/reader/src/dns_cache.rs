@@ -11,59 +11,59 @@ use std::time::Duration;
 use terok_clearance::DomainName;
 use tokio::time::Instant;
 
-use crate::dns::Answer;
+use crate::dns::DnsAnswer;
 
 /// The names of addresses, bounded in number and time.
 ///
 /// Over the bound, the address that was used least recently goes.
 #[derive(Debug)]
-pub struct Names {
-    limit: usize,
-    entries: HashMap<IpAddr, Entry>,
+pub struct DnsCache {
+    max_addresses: usize,
+    entries: HashMap<IpAddr, DnsCacheEntry>,
     /// When each address was used last, oldest first.
-    uses: BTreeMap<u64, IpAddr>,
+    by_last_use: BTreeMap<u64, IpAddr>,
     next_use: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct DnsCacheEntry {
     name: DomainName,
-    until: Instant,
-    used: u64,
+    expires_at: Instant,
+    last_use: u64,
 }
 
-impl Names {
+impl DnsCache {
     /// The addresses that are remembered, unless told otherwise.
-    pub const LIMIT: usize = 4096;
+    pub const MAX_ADDRESSES: usize = 4096;
     /// The least time for which a name is remembered: an application may hold on to an address
     /// for longer than its record lives, and resolvers hand out records with a second left.
-    pub const FLOOR: Duration = Duration::from_secs(60);
+    pub const MIN_TTL: Duration = Duration::from_secs(60);
     /// The most time for which a name is remembered.
-    pub const CEILING: Duration = Duration::from_secs(24 * 3600);
+    pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
     /// Returns an empty memory of at most `limit` addresses.
     pub fn new(limit: usize) -> Self {
         Self {
-            limit,
+            max_addresses: limit,
             entries: HashMap::new(),
-            uses: BTreeMap::new(),
+            by_last_use: BTreeMap::new(),
             next_use: 0,
         }
     }
 
     /// Remembers an answer that came at `now`; it replaces what was known of its addresses.
-    pub fn learn(&mut self, answer: &Answer, now: Instant) {
+    pub fn insert_answer(&mut self, answer: &DnsAnswer, now: Instant) {
         for (address, ttl) in &answer.addresses {
             let until = now
-                .checked_add((*ttl).clamp(Self::FLOOR, Self::CEILING))
+                .checked_add((*ttl).clamp(Self::MIN_TTL, Self::MAX_TTL))
                 .unwrap_or(now);
-            self.forget(*address);
-            let used = self.stamp(*address);
+            self.remove_address(*address);
+            let used = self.record_use(*address);
             let name = answer.name.clone();
-            self.entries.insert(*address, Entry { name, until, used });
+            self.entries.insert(*address, DnsCacheEntry { name, expires_at: until, last_use: used });
         }
-        while self.entries.len() > self.limit {
-            let Some((_, oldest)) = self.uses.pop_first() else {
+        while self.entries.len() > self.max_addresses {
+            let Some((_, oldest)) = self.by_last_use.pop_first() else {
                 break;
             };
             self.entries.remove(&oldest);
@@ -71,16 +71,16 @@ impl Names {
     }
 
     /// Returns the name of `address`, if one is known at `now`.
-    pub fn find(&mut self, address: IpAddr, now: Instant) -> Option<DomainName> {
+    pub fn find_name(&mut self, address: IpAddr, now: Instant) -> Option<DomainName> {
         let entry = self.entries.get(&address)?;
         if entry.until <= now {
-            self.forget(address);
+            self.remove_address(address);
             return None;
         }
         let name = entry.name.clone();
         let before = entry.used;
-        let used = self.stamp(address);
-        self.uses.remove(&before);
+        let used = self.record_use(address);
+        self.by_last_use.remove(&before);
         if let Some(entry) = self.entries.get_mut(&address) {
             entry.used = used;
         }
@@ -97,23 +97,23 @@ impl Names {
         self.entries.is_empty()
     }
 
-    fn stamp(&mut self, address: IpAddr) -> u64 {
+    fn record_use(&mut self, address: IpAddr) -> u64 {
         let used = self.next_use;
         self.next_use = used.wrapping_add(1);
-        self.uses.insert(used, address);
+        self.by_last_use.insert(used, address);
         used
     }
 
-    fn forget(&mut self, address: IpAddr) {
+    fn remove_address(&mut self, address: IpAddr) {
         if let Some(entry) = self.entries.remove(&address) {
-            self.uses.remove(&entry.used);
+            self.by_last_use.remove(&entry.used);
         }
     }
 }
 
-impl Default for Names {
+impl Default for DnsCache {
     fn default() -> Self {
-        Self::new(Self::LIMIT)
+        Self::new(Self::MAX_ADDRESSES)
     }
 }
 
@@ -121,8 +121,8 @@ impl Default for Names {
 mod tests {
     use super::*;
 
-    fn answer(name: &str, addresses: &[(&str, u64)]) -> Answer {
-        Answer {
+    fn answer(name: &str, addresses: &[(&str, u64)]) -> DnsAnswer {
+        DnsAnswer {
             name: name.parse().unwrap(),
             addresses: addresses
                 .iter()
@@ -135,13 +135,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn found(names: &mut Names, text: &str, now: Instant) -> Option<String> {
-        names.find(address(text), now).map(|n| n.to_string())
+    fn found(names: &mut DnsCache, text: &str, now: Instant) -> Option<String> {
+        names.find_name(address(text), now).map(|n| n.to_string())
     }
 
     #[test]
     fn the_newest_answer_names_an_address() {
-        let (mut names, now) = (Names::default(), Instant::now());
+        let (mut names, now) = (DnsCache::default(), Instant::now());
         names.learn(&answer("one.example", &[("192.0.2.1", 300)]), now);
         names.learn(&answer("two.example", &[("192.0.2.1", 300)]), now);
         assert_eq!(
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_name_lives_as_long_as_its_record_but_a_minute_at_least_and_a_day_at_most() {
         for (ttl, lives) in [(0, 60), (59, 60), (300, 300), (u64::from(u32::MAX), 86_400)] {
-            let (mut names, now) = (Names::default(), Instant::now());
+            let (mut names, now) = (DnsCache::default(), Instant::now());
             names.learn(&answer("a.example", &[("2001:db8::1", ttl)]), now);
             let last = now + Duration::from_secs(lives) - Duration::from_millis(1);
             assert!(found(&mut names, "2001:db8::1", last).is_some(), "{ttl}");
@@ -167,11 +167,11 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_address_goes_first() {
-        let (mut names, now) = (Names::new(2), Instant::now());
-        names.learn(&answer("a.example", &[("192.0.2.1", 60)]), now);
-        names.learn(&answer("b.example", &[("192.0.2.2", 60)]), now);
+        let (mut names, now) = (DnsCache::new(2), Instant::now());
+        names.insert_answer(&answer("a.example", &[("192.0.2.1", 60)]), now);
+        names.insert_answer(&answer("b.example", &[("192.0.2.2", 60)]), now);
         assert!(found(&mut names, "192.0.2.1", now).is_some());
-        names.learn(&answer("c.example", &[("192.0.2.3", 60)]), now);
+        names.insert_answer(&answer("c.example", &[("192.0.2.3", 60)]), now);
         assert!(found(&mut names, "192.0.2.2", now).is_none());
         assert!(found(&mut names, "192.0.2.1", now).is_some());
         assert!(found(&mut names, "192.0.2.3", now).is_some());
@@ -182,19 +182,19 @@ mod tests {
         fn the_memory_is_bounded_and_its_two_halves_agree(
             steps in proptest::collection::vec((0..40_u8, 0..3_u8, 0..200_u64), 0..200)
         ) {
-            let (mut names, mut now) = (Names::new(8), Instant::now());
+            let (mut names, mut now) = (DnsCache::new(8), Instant::now());
             for (host, kind, ttl) in steps {
                 let at = IpAddr::from([192, 0, 2, host]);
                 if kind == 0 {
-                    names.find(at, now);
+                    names.find_name(at, now);
                 } else {
                     let addresses = vec![(at, Duration::from_secs(ttl))];
-                    names.learn(&Answer { name: "n.example".parse().unwrap(), addresses }, now);
+                    names.insert_answer(&DnsAnswer { name: "n.example".parse().unwrap(), addresses }, now);
                 }
                 now += Duration::from_secs(u64::from(kind) * 20);
                 assert!(names.len() <= 8);
                 assert_eq!(names.len(), names.uses.len());
-                for (used, address) in &names.uses {
+                for (used, address) in &names.by_last_use {
                     assert_eq!(names.entries[address].used, *used);
                 }
             }

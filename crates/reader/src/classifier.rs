@@ -8,29 +8,29 @@ use std::time::{Duration, SystemTime};
 use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, RequestId, SandboxEvent};
 use tokio::time::Instant;
 
-use crate::dns::Answer;
-use crate::names::Names;
-use crate::packet::{Log, Packet, Rule};
+use crate::dns::DnsAnswer;
+use crate::dns_cache::DnsCache;
+use crate::packet::{NflogMessage, LoggedPacket, LogReason};
 
 /// What is known of one sandbox's packets, and the next question's number.
 #[derive(Debug)]
-pub struct Facts {
+pub struct PacketClassifier {
     container: ContainerId,
     dossier: Dossier,
-    next: u64,
-    names: Names,
-    noted: u64,
+    next_request: u64,
+    dns_cache: DnsCache,
+    refused_silently: u64,
 }
 
 /// What a logged packet amounts to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fact {
+pub enum ClassifiedPacket {
     /// A question.
     Event(SandboxEvent),
     /// A DNS answer, already remembered.
-    Answer(Answer),
+    Answer(DnsAnswer),
     /// Nothing to tell anybody.
-    Nothing,
+    Ignored,
 }
 
 /// Returns the number of a reader's first question: the microseconds since the epoch.
@@ -38,12 +38,12 @@ pub enum Fact {
 /// Numbers rise by one with each question. So those of a reader that is started again are above
 /// those of the one before, as long as that one asked fewer than a million questions a second
 /// over its life, and nobody turned the clock back.
-pub fn first_request(now: SystemTime) -> u64 {
+pub fn first_request_number(now: SystemTime) -> u64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(0)
 }
 
-impl Facts {
+impl PacketClassifier {
     /// Returns the facts about `container`, of which nothing has been seen yet.
     ///
     /// `first` is the number of its first question, see [`first_request`]; `dossier` goes with
@@ -52,54 +52,54 @@ impl Facts {
         Self {
             container,
             dossier,
-            next: first,
-            names: Names::default(),
-            noted: 0,
+            next_request: first,
+            dns_cache: DnsCache::default(),
+            refused_silently: 0,
         }
     }
 
     /// Says what a logged packet amounts to, at `now`.
-    pub fn of(&mut self, log: &Log<'_>, now: Instant) -> Fact {
-        match (log.rule, &log.packet) {
-            (Rule::Blocked, Some(packet)) if packet.is_noise() => Fact::Nothing,
-            (Rule::Blocked, Some(packet)) => {
-                let question = self.question(packet, log.uid, now);
-                question.map_or(Fact::Nothing, Fact::Event)
+    pub fn classify(&mut self, log: &NflogMessage<'_>, now: Instant) -> ClassifiedPacket {
+        match (log.reason, &log.packet) {
+            (LogReason::Blocked, Some(packet)) if packet.is_noise() => ClassifiedPacket::Ignored,
+            (LogReason::Blocked, Some(packet)) => {
+                let question = self.build_question(packet, log.uid, now);
+                question.map_or(ClassifiedPacket::Ignored, ClassifiedPacket::Event)
             }
-            (Rule::Answer, Some(packet)) => Answer::of(packet).map_or(Fact::Nothing, |answer| {
-                self.names.learn(&answer, now);
-                Fact::Answer(answer)
+            (LogReason::Answer, Some(packet)) => DnsAnswer::from_packet(packet).map_or(ClassifiedPacket::Ignored, |answer| {
+                self.dns_cache.insert_answer(&answer, now);
+                ClassifiedPacket::Answer(answer)
             }),
             (rule, packet) => {
-                self.noted = self.noted.saturating_add(1);
+                self.refused_silently = self.refused_silently.saturating_add(1);
                 tracing::debug!(?rule, ?packet, "packet refused without a question");
-                Fact::Nothing
+                ClassifiedPacket::Ignored
             }
         }
     }
 
     /// Returns how many packets were refused without a question: those that a deny, private or
     /// foreign rule logged, and those without a readable IP header.
-    pub const fn noted(&self) -> u64 {
-        self.noted
+    pub const fn refused_silently(&self) -> u64 {
+        self.refused_silently
     }
 
-    fn question(
+    fn build_question(
         &mut self,
-        packet: &Packet<'_>,
+        packet: &LoggedPacket<'_>,
         uid: Option<u32>,
         now: Instant,
     ) -> Option<SandboxEvent> {
         let container = &self.container;
         // A container's id and a number are always a request's id.
         let request: RequestId = format!("{container}:{}", self.next).parse().ok()?;
-        self.next = self.next.wrapping_add(1);
-        let name = self.names.find(packet.destination, now);
+        self.next_request = self.next_request.wrapping_add(1);
+        let name = self.dns_cache.find_name(packet.destination, now);
         let event = BlockedPacket {
             container: container.clone(),
             request,
             address: Dest::from(packet.destination),
-            port: packet.port,
+            port: packet.destination_port,
             protocol: packet.protocol,
             domain: name.as_ref().map(Dest::from),
             dossier: self.dossier.clone(),
@@ -122,27 +122,27 @@ mod tests {
     use super::*;
     use terok_clearance::Protocol;
 
-    fn facts(first: u64) -> Facts {
+    fn facts(first: u64) -> PacketClassifier {
         let dossier = Dossier::new([("project".into(), "web".into())].into());
-        Facts::new("box".parse().unwrap(), dossier, first)
+        PacketClassifier::new("box".parse().unwrap(), dossier, first)
     }
 
-    fn log<'a>(rule: Rule, destination: &str, body: &'a [u8]) -> Log<'a> {
-        Log {
+    fn log<'a>(rule: LogReason, destination: &str, body: &'a [u8]) -> NflogMessage<'a> {
+        NflogMessage {
             group: 100,
-            rule,
+            reason: rule,
             sequence: None,
             uid: Some(1000),
             gid: None,
             hook: None,
-            at: None,
-            packet: Some(Packet {
+            timestamp_micros: None,
+            packet: Some(LoggedPacket {
                 source: "192.0.2.53".parse().unwrap(),
                 destination: destination.parse().unwrap(),
                 protocol: Protocol::UDP,
                 source_port: 53,
-                port: 443,
-                body,
+                destination_port: 443,
+                payload: body,
             }),
         }
     }
@@ -151,9 +151,9 @@ mod tests {
     const ANSWER: &[u8] = b"\xab\xcd\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01\
         \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07";
 
-    fn question(fact: Fact) -> BlockedPacket {
+    fn question(fact: ClassifiedPacket) -> BlockedPacket {
         match fact {
-            Fact::Event(SandboxEvent::Blocked(blocked)) => blocked,
+            ClassifiedPacket::Event(SandboxEvent::Blocked(blocked)) => blocked,
             other => panic!("{other:?}"),
         }
     }
@@ -161,13 +161,13 @@ mod tests {
     #[test]
     fn a_blocked_packet_is_a_question_with_the_name_that_led_to_it() {
         let (mut facts, now) = (facts(7), Instant::now());
-        let before = question(facts.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+        let before = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert_eq!((before.request.as_str(), before.domain), ("box:7", None));
-        let Fact::Answer(answer) = facts.of(&log(Rule::Answer, "192.0.2.2", ANSWER), now) else {
+        let ClassifiedPacket::Answer(answer) = facts.classify(&log(LogReason::Answer, "192.0.2.2", ANSWER), now) else {
             panic!()
         };
         assert_eq!(answer.name.as_str(), "a.example");
-        let after = question(facts.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+        let after = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert_eq!(after.request.as_str(), "box:8");
         assert_eq!(after.dest().as_str(), "a.example");
         assert_eq!(after.address.as_str(), "203.0.113.7");
@@ -178,14 +178,14 @@ mod tests {
     #[test]
     fn only_the_blocked_rule_asks_and_only_the_answer_rule_names() {
         let (mut facts, now) = (facts(0), Instant::now());
-        for rule in [Rule::Denied, Rule::Private, Rule::Other] {
+        for rule in [LogReason::Denied, LogReason::Private, LogReason::Other] {
             assert_eq!(
                 facts.of(&log(rule, "203.0.113.7", ANSWER), now),
                 Fact::Nothing
             );
         }
         assert_eq!(facts.noted(), 3);
-        let asked = question(facts.of(&log(Rule::Blocked, "203.0.113.7", ANSWER), now));
+        let asked = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", ANSWER), now));
         assert_eq!(asked.domain, None, "a dropped packet names nothing");
         assert_eq!(
             facts.of(&log(Rule::Answer, "192.0.2.2", &[1]), now),
@@ -195,7 +195,7 @@ mod tests {
             facts.of(&log(Rule::Blocked, "ff02::fb", &[]), now),
             Fact::Nothing
         );
-        let mut unreadable = log(Rule::Blocked, "203.0.113.7", &[]);
+        let mut unreadable = log(LogReason::Blocked, "203.0.113.7", &[]);
         unreadable.packet = None;
         assert_eq!(facts.of(&unreadable, now), Fact::Nothing);
         assert_eq!(facts.noted(), 4);
@@ -204,15 +204,15 @@ mod tests {
     #[test]
     fn a_restarted_reader_numbers_above_the_one_before() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_384);
-        let (mut first, now) = (facts(first_request(start)), Instant::now());
+        let (mut first, now) = (facts(first_request_number(start)), Instant::now());
         let mut last = String::new();
         for _ in 0..1000 {
-            let asked = question(first.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+            let asked = question(first.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
             assert!(asked.request.as_str() > last.as_str());
             last = asked.request.as_str().into();
         }
-        let mut second = facts(first_request(start + Duration::from_millis(1)));
-        let asked = question(second.of(&log(Rule::Blocked, "203.0.113.7", &[]), now));
+        let mut second = facts(first_request_number(start + Duration::from_millis(1)));
+        let asked = question(second.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert!(asked.request.as_str() > last.as_str());
         assert_eq!(
             first_request(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
