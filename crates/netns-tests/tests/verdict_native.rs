@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use shield::{Policy, Shield};
 use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{Action, Protocol, Scope};
-use verdict::{Backend as _, NativeBackend, Order, Reply};
+use verdict::{NativeBackend, VerdictBackend as _, VerdictOrder, VerdictReply};
 
 fn start() -> (NativeBackend, Arc<Mutex<Shield>>) {
     netns_tests::private_namespaces();
@@ -18,8 +18,8 @@ fn start() -> (NativeBackend, Arc<Mutex<Shield>>) {
     (NativeBackend::new(container, Arc::clone(&shield)), shield)
 }
 
-fn order(container: &str, dest: &str) -> Order {
-    Order::parse(&ApplyParameters {
+fn order(container: &str, dest: &str) -> VerdictOrder {
+    VerdictOrder::parse(&ApplyParameters {
         container: container.to_owned(),
         dest: dest.to_owned(),
         action: "allow".to_owned(),
@@ -41,7 +41,7 @@ async fn an_order_for_this_sandbox_becomes_an_element() {
         protocol: Some(Protocol::TCP),
         ..Scope::whole_dest("2001:db8::7".parse().unwrap())
     };
-    let narrow = Order::new("0123456789ab".parse().unwrap(), Action::Deny, scope).unwrap();
+    let narrow = VerdictOrder::new("0123456789ab".parse().unwrap(), Action::Deny, scope).unwrap();
     assert_eq!(backend.apply(&narrow).await, Reply::done());
     assert_eq!(shield.lock().unwrap().list().unwrap().len(), 2);
 }

@@ -6,34 +6,34 @@ use std::fmt;
 use terok_clearance::wire::verdict1::ApplyReply;
 use terok_clearance::{DisplayText, EnforcementOutcome};
 
-use crate::Order;
+use crate::VerdictOrder;
 
 /// A way to the firewall.
-pub trait Backend: Send + Sync + 'static {
+pub trait VerdictBackend: Send + Sync + 'static {
     /// Says whether it can enforce a port, a protocol or a time; one that cannot refuses them.
-    fn is_narrow(&self) -> bool;
+    fn supports_ports(&self) -> bool;
 
     /// Carries an order out, within a time limit of its own.
     ///
     /// It never fails but by its reply; dropped before it is done, it leaves no process behind.
-    fn apply(&self, order: &Order) -> impl Future<Output = Reply> + Send;
+    fn apply(&self, order: &VerdictOrder) -> impl Future<Output = VerdictReply> + Send;
 }
 
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct VerdictReply {
     /// Whether the firewall took it.
     pub ok: bool,
     /// Why not; with a program, what it wrote to its standard error.
-    pub said: Said,
+    pub stderr: SanitizedStderr,
 }
 
-impl Reply {
+impl VerdictReply {
     /// The order is in force.
-    pub fn done() -> Self {
+    pub fn applied() -> Self {
         Self {
             ok: true,
-            said: Said::default(),
+            stderr: SanitizedStderr::default(),
         }
     }
 
@@ -41,12 +41,12 @@ impl Reply {
     pub fn failed(reason: &str) -> Self {
         Self {
             ok: false,
-            said: Said::new(reason.as_bytes()),
+            stderr: SanitizedStderr::new(reason.as_bytes()),
         }
     }
 
     /// Makes a reply of an error and of what caused it.
-    pub(crate) fn error(what: &str, error: &dyn std::error::Error) -> Self {
+    pub(crate) fn from_error(what: &str, error: &dyn std::error::Error) -> Self {
         let mut reason = format!("{what}{error}");
         let mut source = error.source();
         while let Some(cause) = source {
@@ -57,42 +57,42 @@ impl Reply {
     }
 
     /// What a backend says that cannot enforce how narrow an order is.
-    pub(crate) fn too_narrow() -> Self {
+    pub(crate) fn unsupported_scope() -> Self {
         Self::failed("cannot enforce a narrower scope than the whole destination")
     }
 }
 
-impl From<Reply> for EnforcementOutcome {
-    fn from(reply: Reply) -> Self {
+impl From<VerdictReply> for EnforcementOutcome {
+    fn from(reply: VerdictReply) -> Self {
         if reply.ok {
             Self::Applied
         } else {
-            Self::Failed(DisplayText::from_program_output(reply.said.as_str()))
+            Self::Failed(DisplayText::from_program_output(reply.stderr.as_str()))
         }
     }
 }
 
-impl From<Reply> for ApplyReply {
-    fn from(reply: Reply) -> Self {
+impl From<VerdictReply> for ApplyReply {
+    fn from(reply: VerdictReply) -> Self {
         Self {
             ok: reply.ok,
-            stderr: reply.said.0,
+            stderr: reply.stderr.0,
         }
     }
 }
 
 /// What somebody said of an order: at most 512 bytes of printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Said(String);
+pub struct SanitizedStderr(String);
 
-impl Said {
+impl SanitizedStderr {
     /// The most bytes of it that are kept.
-    pub const LIMIT: usize = 512;
+    pub const MAX_BYTES: usize = 512;
 
     /// Cuts `bytes` to 512, between two characters, and makes every unprintable one of the rest a
     /// space; blanks at both ends go.
     pub fn new(bytes: &[u8]) -> Self {
-        let mut cut = bytes.get(..Self::LIMIT).unwrap_or(bytes);
+        let mut cut = bytes.get(..Self::MAX_BYTES).unwrap_or(bytes);
         if cut.len() < bytes.len() {
             // A character that the cut goes through is left out: its first byte is among the
             // last three, and what follows it is too short.
@@ -126,7 +126,7 @@ impl Said {
     }
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for SanitizedStderr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }

@@ -9,7 +9,7 @@ use terok_clearance::varlink::{CallError, VarlinkConnection};
 use terok_clearance::wire::verdict1::{APPLY, ApplyParameters, ApplyReply};
 use tokio::time::timeout;
 
-use crate::{Backend, ExecBackend, Order, Reply, Said};
+use crate::{ExecBackend, SanitizedStderr, VerdictBackend, VerdictOrder, VerdictReply};
 
 /// Calls `org.terok.ClearanceVerdict1.Apply` on the helper at a socket.
 ///
@@ -18,93 +18,99 @@ use crate::{Backend, ExecBackend, Order, Reply, Said};
 #[derive(Debug)]
 pub struct VerdictClient {
     socket: PathBuf,
-    limit: Duration,
-    idle: Mutex<Vec<VarlinkConnection>>,
+    timeout: Duration,
+    idle_connections: Mutex<Vec<VarlinkConnection>>,
 }
 
 impl VerdictClient {
     /// For how long a helper may take: as long as its program may, and some time for the way.
-    pub const LIMIT: Duration = ExecBackend::LIMIT.saturating_add(Duration::from_secs(5));
+    pub const CALL_TIMEOUT: Duration =
+        ExecBackend::RUN_TIMEOUT.saturating_add(Duration::from_secs(5));
 
     /// The most connections that are kept.
-    const KEPT: usize = 8;
+    const MAX_IDLE_CONNECTIONS: usize = 8;
 
     /// Makes a client of the helper at `socket`; nothing is connected yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
-            limit: Self::LIMIT,
-            idle: Mutex::default(),
+            timeout: Self::CALL_TIMEOUT,
+            idle_connections: Mutex::default(),
         }
     }
 
     /// Lets the helper take `limit` instead.
     #[must_use]
-    pub fn with_limit(self, limit: Duration) -> Self {
-        Self { limit, ..self }
+    pub fn with_timeout(self, limit: Duration) -> Self {
+        Self {
+            timeout: limit,
+            ..self
+        }
     }
 
     /// Calls over a kept connection if there is one, and once more over a new one if that breaks:
     /// the helper may have been restarted since. An order carried out twice is carried out once.
-    async fn call(&self, apply: &ApplyParameters) -> Reply {
-        let kept = self.keeper().pop();
+    async fn call_apply(&self, apply: &ApplyParameters) -> VerdictReply {
+        let kept = self.lock_idle().pop();
         if let Some(mut connection) = kept.filter(VarlinkConnection::is_idle) {
             match connection.call(APPLY, apply).await {
                 Err(CallError::Closed | CallError::Io(_)) => {}
-                reply => return self.answered(connection, reply),
+                reply => return self.finish_call(connection, reply),
             }
         }
         match VarlinkConnection::connect(&self.socket).await {
             Ok(mut connection) => {
                 let reply = connection.call(APPLY, apply).await;
-                self.answered(connection, reply)
+                self.finish_call(connection, reply)
             }
-            Err(error) => Reply::error(UNREACHABLE, &error),
+            Err(error) => VerdictReply::from_error(UNREACHABLE_PREFIX, &error),
         }
     }
 
-    fn answered(
+    fn finish_call(
         &self,
         connection: VarlinkConnection,
         reply: Result<ApplyReply, CallError>,
-    ) -> Reply {
+    ) -> VerdictReply {
         match reply {
             Ok(applied) => {
-                let mut keeper = self.keeper();
-                if keeper.len() < Self::KEPT {
+                let mut keeper = self.lock_idle();
+                if keeper.len() < Self::MAX_IDLE_CONNECTIONS {
                     keeper.push(connection);
                 }
-                Reply {
+                VerdictReply {
                     ok: applied.ok,
-                    said: Said::new(applied.stderr.as_bytes()),
+                    stderr: SanitizedStderr::new(applied.stderr.as_bytes()),
                 }
             }
-            Err(error) => Reply::error(UNREACHABLE, &error),
+            Err(error) => VerdictReply::from_error(UNREACHABLE_PREFIX, &error),
         }
     }
 
-    fn keeper(&self) -> std::sync::MutexGuard<'_, Vec<VarlinkConnection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<VarlinkConnection>> {
+        self.idle_connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const UNREACHABLE: &str = "verdict helper unreachable: ";
+const UNREACHABLE_PREFIX: &str = "verdict helper unreachable: ";
 
-impl Backend for VerdictClient {
+impl VerdictBackend for VerdictClient {
     /// The interface knows whole destinations only.
-    fn is_narrow(&self) -> bool {
+    fn supports_ports(&self) -> bool {
         false
     }
 
-    async fn apply(&self, order: &Order) -> Reply {
-        let Some(apply) = order.apply() else {
-            return Reply::too_narrow();
+    async fn apply(&self, order: &VerdictOrder) -> VerdictReply {
+        let Some(apply) = order.to_apply_call() else {
+            return VerdictReply::unsupported_scope();
         };
-        timeout(self.limit, self.call(&apply))
+        timeout(self.timeout, self.call_apply(&apply))
             .await
             .unwrap_or_else(|_elapsed| {
-                let seconds = self.limit.as_secs_f64();
-                Reply::failed(&format!("{UNREACHABLE}no answer within {seconds:.1}s"))
+                let seconds = self.timeout.as_secs_f64();
+                VerdictReply::failed(&format!("{UNREACHABLE}no answer within {seconds:.1}s"))
             })
     }
 }

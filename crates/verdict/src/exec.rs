@@ -14,10 +14,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{ChildStderr, Command};
 use tokio::time::timeout;
 
-use crate::{Backend, Order, Reply, Said};
+use crate::{SanitizedStderr, VerdictBackend, VerdictOrder, VerdictReply};
 
 /// The program's name.
-const PROGRAM: &str = "terok-shield";
+const SHIELD_PROGRAM: &str = "terok-shield";
 
 /// The variables of the caller's environment that the program may want: where it and the
 /// container engine keep their things, and in which language to speak.
@@ -55,7 +55,7 @@ pub fn find_program(ours: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf
         .into_iter()
         .chain(listed)
         .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(PROGRAM))
+        .map(|dir| dir.join(SHIELD_PROGRAM))
         .find(|program| program.is_file() && access(program, Access::EXEC_OK).is_ok())
 }
 
@@ -64,12 +64,12 @@ pub fn find_program(ours: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf
 pub struct ExecBackend {
     program: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
-    limit: Duration,
+    timeout: Duration,
 }
 
 impl ExecBackend {
     /// For how long the program may run.
-    pub const LIMIT: Duration = Duration::from_secs(10);
+    pub const RUN_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// Runs `program` with `environment` and nothing else in its environment; without a program
     /// every order fails.
@@ -80,17 +80,20 @@ impl ExecBackend {
         Self {
             program,
             environment: environment.into_iter().collect(),
-            limit: Self::LIMIT,
+            timeout: Self::RUN_TIMEOUT,
         }
     }
 
     /// Lets the program run for `limit` instead.
     #[must_use]
-    pub fn with_limit(self, limit: Duration) -> Self {
-        Self { limit, ..self }
+    pub fn with_timeout(self, limit: Duration) -> Self {
+        Self {
+            timeout: limit,
+            ..self
+        }
     }
 
-    async fn run(&self, program: &Path, order: &Order) -> Reply {
+    async fn run_program(&self, program: &Path, order: &VerdictOrder) -> VerdictReply {
         // Each argument is a checked word: none can be an option.
         let mut command = Command::new(program);
         command
@@ -107,72 +110,78 @@ impl ExecBackend {
             .kill_on_drop(true);
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => return Reply::error("spawn failed: ", &error),
+            Err(error) => return VerdictReply::from_error("spawn failed: ", &error),
         };
-        let mut group = Group::new(child.id());
-        let mut heard = Heard::new(child.stderr.take());
-        let finished = timeout(self.limit, async {
+        let mut group = ProcessGroup::new(child.id());
+        let mut heard = StderrCapture::new(child.stderr.take());
+        let finished = timeout(self.timeout, async {
             tokio::select! {
                 biased;
                 status = child.wait() => status,
-                never = heard.listen() => match never {},
+                never = heard.read_forever() => match never {},
             }
         })
         .await;
         if let Ok(status) = finished {
             // Its id may be another's from here on.
             group.release();
-            heard.rest();
-            return reply(status, &heard.bytes);
+            heard.drain_pipe();
+            return reply_from_exit(status, &heard.bytes);
         }
         drop(group);
         // A killed process ends; should the kernel hold it back, it is reaped later.
         drop(timeout(Duration::from_secs(1), child.wait()).await);
-        let seconds = self.limit.as_secs_f64();
+        let seconds = self.timeout.as_secs_f64();
         tracing::warn!(
             action = order.action().as_str(),
             seconds,
             "terok-shield timed out"
         );
-        Reply::failed(&format!("timed out after {seconds:.1}s"))
+        VerdictReply::failed(&format!("timed out after {seconds:.1}s"))
     }
 }
 
-impl Backend for ExecBackend {
-    fn is_narrow(&self) -> bool {
+impl VerdictBackend for ExecBackend {
+    fn supports_ports(&self) -> bool {
         false
     }
 
-    async fn apply(&self, order: &Order) -> Reply {
-        if !order.is_whole() {
-            return Reply::too_narrow();
+    async fn apply(&self, order: &VerdictOrder) -> VerdictReply {
+        if !order.is_whole_dest() {
+            return VerdictReply::unsupported_scope();
         }
         match &self.program {
-            Some(program) => self.run(program, order).await,
-            None => Reply::failed("terok-shield not found on PATH"),
+            Some(program) => self.run_program(program, order).await,
+            None => VerdictReply::failed("terok-shield not found on PATH"),
         }
     }
 }
 
-fn reply(status: io::Result<ExitStatus>, heard: &[u8]) -> Reply {
-    let said = Said::new(heard);
+fn reply_from_exit(status: io::Result<ExitStatus>, heard: &[u8]) -> VerdictReply {
+    let said = SanitizedStderr::new(heard);
     match status {
-        Ok(status) if status.success() => Reply { ok: true, said },
-        Ok(_) if !said.as_str().is_empty() => Reply { ok: false, said },
-        Ok(status) => Reply::failed(&match (status.code(), status.signal()) {
+        Ok(status) if status.success() => VerdictReply {
+            ok: true,
+            stderr: said,
+        },
+        Ok(_) if !said.as_str().is_empty() => VerdictReply {
+            ok: false,
+            stderr: said,
+        },
+        Ok(status) => VerdictReply::failed(&match (status.code(), status.signal()) {
             (Some(code), _) => format!("terok-shield ended with status {code} and said nothing"),
             (None, Some(signal)) => format!("terok-shield was killed by signal {signal}"),
             (None, None) => "terok-shield ended in an unknown way".to_owned(),
         }),
-        Err(error) => Reply::error("terok-shield could not be waited for: ", &error),
+        Err(error) => VerdictReply::from_error("terok-shield could not be waited for: ", &error),
     }
 }
 
 /// A process group that is killed when it is dropped, unless its leader has ended by itself.
 #[derive(Debug)]
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     fn new(leader: Option<u32>) -> Self {
         let leader = leader.and_then(|id| i32::try_from(id).ok());
         Self(leader.and_then(Pid::from_raw))
@@ -183,7 +192,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(Err(error)) = self
             .0
@@ -198,29 +207,29 @@ impl Drop for Group {
 /// The beginning of what a program writes; the rest is read and thrown away, so that a program
 /// that writes a lot neither blocks nor fills our memory.
 #[derive(Debug)]
-struct Heard {
-    from: Option<ChildStderr>,
+struct StderrCapture {
+    pipe: Option<ChildStderr>,
     bytes: Vec<u8>,
 }
 
-impl Heard {
+impl StderrCapture {
     /// One byte more than is kept tells [`Said`] that there is more.
-    const LIMIT: usize = Said::LIMIT + 1;
+    const CAPTURE_BYTES: usize = SanitizedStderr::MAX_BYTES + 1;
 
     const fn new(from: Option<ChildStderr>) -> Self {
         Self {
-            from,
+            pipe: from,
             bytes: Vec::new(),
         }
     }
 
-    async fn listen(&mut self) -> std::convert::Infallible {
+    async fn read_forever(&mut self) -> std::convert::Infallible {
         let mut buffer = [0; 4096];
-        while let Some(from) = &mut self.from {
+        while let Some(from) = &mut self.pipe {
             match from.read(&mut buffer).await {
-                Ok(0) | Err(_) => self.from = None,
+                Ok(0) | Err(_) => self.pipe = None,
                 Ok(length) => {
-                    let room = Self::LIMIT.saturating_sub(self.bytes.len());
+                    let room = Self::CAPTURE_BYTES.saturating_sub(self.bytes.len());
                     let new = buffer.get(..length.min(room)).unwrap_or_default();
                     self.bytes.extend_from_slice(new);
                 }
@@ -231,12 +240,12 @@ impl Heard {
 
     /// Takes what is in the pipe already, without waiting: a process that the program left behind
     /// may keep it open for ever.
-    fn rest(&mut self) {
+    fn drain_pipe(&mut self) {
         use std::io::Read as _;
-        let Some(pipe) = self.from.take().and_then(|from| from.into_owned_fd().ok()) else {
+        let Some(pipe) = self.pipe.take().and_then(|from| from.into_owned_fd().ok()) else {
             return;
         };
-        let room = Self::LIMIT.saturating_sub(self.bytes.len());
+        let room = Self::CAPTURE_BYTES.saturating_sub(self.bytes.len());
         let mut rest = Vec::new();
         // The pipe does not block, so the read ends with an error where it is empty.
         if rustix::io::ioctl_fionbio(&pipe, true).is_ok() {

@@ -13,9 +13,9 @@ mod native;
 mod order;
 mod serve;
 
-pub use backend::{Backend, Reply, Said};
+pub use backend::{SanitizedStderr, VerdictBackend, VerdictReply};
 pub use client::VerdictClient;
 pub use exec::{ExecBackend, PASSED_ENVIRONMENT, find_program};
 pub use native::NativeBackend;
-pub use order::{Order, OrderError};
+pub use order::{VerdictOrder, VerdictOrderError};
 pub use serve::serve;

@@ -7,7 +7,7 @@ use shield::Shield;
 use terok_clearance::ContainerId;
 use tokio::time::Instant;
 
-use crate::{Backend, Order, Reply};
+use crate::{VerdictBackend, VerdictOrder, VerdictReply};
 
 /// The shield of one sandbox: no other sandbox's orders are carried out.
 #[derive(Debug, Clone)]
@@ -23,26 +23,26 @@ impl NativeBackend {
     }
 
     /// The sandbox may go by its whole id, or by the beginning that socket paths carry.
-    fn is_ours(&self, container: &ContainerId) -> bool {
+    fn is_own_container(&self, container: &ContainerId) -> bool {
         *container == self.container || container.as_str() == self.container.short()
     }
 }
 
-impl Backend for NativeBackend {
-    fn is_narrow(&self) -> bool {
+impl VerdictBackend for NativeBackend {
+    fn supports_ports(&self) -> bool {
         true
     }
 
-    async fn apply(&self, order: &Order) -> Reply {
-        if !self.is_ours(order.container()) {
-            return Reply::failed(&format!("{} is not this sandbox", order.container()));
+    async fn apply(&self, order: &VerdictOrder) -> VerdictReply {
+        if !self.is_own_container(order.container()) {
+            return VerdictReply::failed(&format!("{} is not this sandbox", order.container()));
         }
         // A panic while it was held left at worst a transaction undone: the kernel knows.
         let mut shield = self.shield.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now().into_std();
         match shield.order(order.action(), order.target(), order.scope(), now) {
-            Ok(()) => Reply::done(),
-            Err(error) => Reply::error("", &error),
+            Ok(()) => VerdictReply::applied(),
+            Err(error) => VerdictReply::from_error("", &error),
         }
     }
 }

@@ -9,7 +9,7 @@ use terok_clearance::{
 
 /// One order: which sandbox, which destination, what to do, how far it reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct VerdictOrder {
     container: ContainerId,
     target: Target,
     action: Action,
@@ -18,7 +18,7 @@ pub struct Order {
 
 /// Why a text is no order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
+pub enum VerdictOrderError {
     /// The sandbox's name is none.
     #[error("{text:?} is no container")]
     Container {
@@ -35,9 +35,13 @@ pub enum OrderError {
     Action(#[from] ActionParseError),
 }
 
-impl Order {
+impl VerdictOrder {
     /// Makes an order of what a hub decided; the destination is the scope's.
-    pub fn new(container: ContainerId, action: Action, scope: Scope) -> Result<Self, OrderError> {
+    pub fn new(
+        container: ContainerId,
+        action: Action,
+        scope: Scope,
+    ) -> Result<Self, VerdictOrderError> {
         let target = scope.dest.parse_target()?;
         Ok(Self {
             container,
@@ -49,9 +53,9 @@ impl Order {
 
     /// Parses a call of `org.terok.ClearanceVerdict1.Apply`, which is always about the whole of a
     /// destination for the sandbox's life.
-    pub fn parse(apply: &ApplyParameters) -> Result<Self, OrderError> {
+    pub fn parse(apply: &ApplyParameters) -> Result<Self, VerdictOrderError> {
         let container = apply.container.parse();
-        let container = container.map_err(|source| OrderError::Container {
+        let container = container.map_err(|source| VerdictOrderError::Container {
             text: DisplayText::new(&apply.container),
             source,
         })?;
@@ -82,14 +86,14 @@ impl Order {
     }
 
     /// Says whether it is about the whole of a destination for the sandbox's life.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_whole_dest(&self) -> bool {
         self.scope == Scope::whole_dest(self.scope.dest.clone())
     }
 
     /// Returns the order as a call of `org.terok.ClearanceVerdict1.Apply`; none if that cannot say
     /// how narrow it is.
-    pub(crate) fn apply(&self) -> Option<ApplyParameters> {
-        self.is_whole().then(|| ApplyParameters {
+    pub(crate) fn to_apply_call(&self) -> Option<ApplyParameters> {
+        self.is_whole_dest().then(|| ApplyParameters {
             container: self.container.to_string(),
             dest: self.target.to_string(),
             action: self.action.to_string(),
@@ -103,7 +107,7 @@ mod tests {
 
     fn check(container: &str, dest: &str, action: &str, expected: Result<&str, &str>) {
         let [container, dest, action] = [container, dest, action].map(str::to_owned);
-        let order = Order::parse(&ApplyParameters {
+        let order = VerdictOrder::parse(&ApplyParameters {
             container,
             dest,
             action,

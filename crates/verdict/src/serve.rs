@@ -15,45 +15,45 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Backend, Order, Reply};
+use crate::{VerdictBackend, VerdictOrder, VerdictReply};
 
 /// Orders that are carried out at once; more wait.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_ORDERS: usize = 16;
 /// For how long an order may wait for its turn.
-const WAIT: Duration = Duration::from_secs(10);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once: a hub needs one for each order that is under way.
-const CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 128;
 /// More than any order needs; the longest destination has 253 bytes.
-const CALL_LIMIT: usize = 64 << 10;
+const MAX_CALL_BYTES: usize = 64 << 10;
 
 /// Serves orders on `listener` until `stop`; those under way then have a few seconds.
 ///
 /// `Apply` answers every order with a reply, never with an error: what is no order at all, and
 /// what the backend could not do, is `ok: false` with a reason. Connections are served side by
 /// side, 16 orders at once.
-pub async fn serve<B: Backend>(
+pub async fn serve<B: VerdictBackend>(
     listener: SameUserListener,
     backend: Arc<B>,
     stop: CancellationToken,
 ) -> Result<(), VarlinkServeError> {
     let limits = ServiceLimits {
-        max_connections: CONNECTIONS,
-        max_call_bytes: CALL_LIMIT,
+        max_connections: MAX_CONNECTIONS,
+        max_call_bytes: MAX_CALL_BYTES,
         ..ServiceLimits::default()
     };
-    let helper = Helper {
+    let helper = VerdictService {
         backend,
-        turns: Semaphore::new(AT_ONCE),
+        permits: Semaphore::new(MAX_CONCURRENT_ORDERS),
     };
     serve_with_limits(listener, Arc::new(helper), limits, stop).await
 }
 
-struct Helper<B> {
+struct VerdictService<B> {
     backend: Arc<B>,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
-impl<B: Backend> VarlinkService for Helper<B> {
+impl<B: VerdictBackend> VarlinkService for VerdictService<B> {
     fn info(&self) -> ServiceInfo {
         ServiceInfo {
             vendor: "terok",
@@ -74,18 +74,18 @@ impl<B: Backend> VarlinkService for Helper<B> {
             Ok(ClearanceVerdict1Method::Apply(apply)) => apply,
             Err(error) => return replies.send_error(&error).await,
         };
-        let reply = match Order::parse(&apply) {
-            Ok(order) => self.carry_out(&order, peer).await,
-            Err(error) => Reply::error("", &error),
+        let reply = match VerdictOrder::parse(&apply) {
+            Ok(order) => self.execute_order(&order, peer).await,
+            Err(error) => VerdictReply::from_error("", &error),
         };
         replies.send(&ApplyReply::from(reply)).await
     }
 }
 
-impl<B: Backend> Helper<B> {
-    async fn carry_out(&self, order: &Order, peer: PeerCredentials) -> Reply {
-        let Ok(Ok(_turn)) = timeout(WAIT, self.turns.acquire()).await else {
-            return Reply::failed("too many orders are under way");
+impl<B: VerdictBackend> VerdictService<B> {
+    async fn execute_order(&self, order: &VerdictOrder, peer: PeerCredentials) -> VerdictReply {
+        let Ok(Ok(_turn)) = timeout(QUEUE_TIMEOUT, self.permits.acquire()).await else {
+            return VerdictReply::failed("too many orders are under way");
         };
         let reply = self.backend.apply(order).await;
         let (container, action) = (order.container(), order.action().as_str());

@@ -13,7 +13,9 @@ use tempfile::TempDir;
 use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{Action, EnforcementOutcome, Protocol, RuleLifetime, Scope};
 use tokio::time::Instant;
-use verdict::{Backend as _, ExecBackend, Order, Reply, Said, find_program};
+use verdict::{
+    ExecBackend, SanitizedStderr, VerdictBackend as _, VerdictOrder, VerdictReply, find_program,
+};
 
 fn program(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("terok-shield");
@@ -33,8 +35,8 @@ fn environment() -> [(OsString, OsString); 2] {
         .map(|(name, value)| (name.into(), value.into()))
 }
 
-fn order() -> Order {
-    Order::parse(&ApplyParameters {
+fn order() -> VerdictOrder {
+    VerdictOrder::parse(&ApplyParameters {
         container: "web".to_owned(),
         dest: "api.example.com".to_owned(),
         action: "allow".to_owned(),
@@ -42,14 +44,14 @@ fn order() -> Order {
     .unwrap()
 }
 
-async fn run(script: &str) -> Reply {
+async fn run(script: &str) -> VerdictReply {
     let dir = TempDir::new().unwrap();
     let backend = ExecBackend::new(Some(program(dir.path(), script)), environment());
     backend.apply(&order()).await
 }
 
-fn failed(reason: &str) -> Reply {
-    Reply::failed(reason)
+fn failed(reason: &str) -> VerdictReply {
+    VerdictReply::failed(reason)
 }
 
 #[tokio::test]
@@ -75,9 +77,9 @@ async fn the_program_gets_three_words_and_nothing_else() {
 
 #[tokio::test]
 async fn how_it_ends_is_how_the_order_ends() {
-    let said = |ok, text: &str| Reply {
+    let said = |ok, text: &str| VerdictReply {
         ok,
-        said: Said::new(text.as_bytes()),
+        stderr: SanitizedStderr::new(text.as_bytes()),
     };
     assert_eq!(run("exit 0").await, Reply::done());
     assert_eq!(run("echo careful >&2").await, said(true, "careful"));
@@ -114,7 +116,7 @@ async fn a_program_that_hangs_is_killed_with_all_it_started() {
         pids.display()
     );
     let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment())
-        .with_limit(Duration::from_millis(1_500));
+        .with_timeout(Duration::from_millis(1_500));
     let begin = Instant::now();
     assert_eq!(
         backend.apply(&order()).await,
@@ -222,13 +224,13 @@ async fn a_narrower_order_is_refused_before_anything_runs() {
         },
     ];
     for scope in narrow {
-        let order = Order::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
+        let order = VerdictOrder::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
         let outcome = EnforcementOutcome::from(backend.apply(&order).await);
         let reason = "cannot enforce a narrower scope than the whole destination";
         assert_eq!(outcome, Outcome::Failed(reason.into()));
     }
     assert!(!note.exists());
-    let order = Order::new("web".parse().unwrap(), Action::Deny, whole).unwrap();
+    let order = VerdictOrder::new("web".parse().unwrap(), Action::Deny, whole).unwrap();
     assert_eq!(Outcome::from(backend.apply(&order).await), Outcome::Applied);
     assert!(note.exists());
 }

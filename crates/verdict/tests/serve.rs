@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use verdict::{Backend, Order, Reply, VerdictClient, serve};
+use verdict::{VerdictBackend, VerdictClient, VerdictOrder, VerdictReply, serve};
 
 /// Notes what it is told; `hang.example` waits until it is let go.
 #[derive(Debug, Default)]
@@ -27,23 +27,23 @@ struct Firewall {
     started: Notify,
 }
 
-impl Backend for Firewall {
-    fn is_narrow(&self) -> bool {
+impl VerdictBackend for Firewall {
+    fn supports_ports(&self) -> bool {
         false
     }
 
-    async fn apply(&self, order: &Order) -> Reply {
+    async fn apply(&self, order: &VerdictOrder) -> VerdictReply {
         let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         let target = order.target().to_string();
         let reply = if target == "hang.example" {
             self.started.notify_one();
             self.let_go.notified().await;
-            Reply::done()
+            VerdictReply::applied()
         } else if target == "bad.example" {
-            Reply::failed("no such container\n\u{1b}[2J")
+            VerdictReply::failed("no such container\n\u{1b}[2J")
         } else {
-            Reply::done()
+            VerdictReply::applied()
         };
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         reply
@@ -87,8 +87,8 @@ impl Running {
     }
 }
 
-fn order(dest: &str) -> Order {
-    Order::new(
+fn order(dest: &str) -> VerdictOrder {
+    VerdictOrder::new(
         "web".parse().unwrap(),
         Action::Allow,
         Scope::whole_dest(dest.parse().unwrap()),
@@ -219,7 +219,7 @@ async fn a_helper_that_never_answers_is_given_up() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("verdict.sock");
     let _mute = UnixListener::bind(&socket).unwrap();
-    let client = VerdictClient::new(&socket).with_limit(Duration::from_millis(200));
+    let client = VerdictClient::new(&socket).with_timeout(Duration::from_millis(200));
     let reply = client.apply(&order("203.0.113.7")).await;
     assert_eq!(
         reply,
@@ -235,7 +235,7 @@ async fn a_narrower_order_is_not_sent() {
         port: Some(443),
         ..Scope::whole_dest("203.0.113.7".parse().unwrap())
     };
-    let narrow = Order::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
+    let narrow = VerdictOrder::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
     let reply = client.apply(&narrow).await;
     assert_eq!(
         reply,

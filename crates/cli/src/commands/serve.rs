@@ -88,7 +88,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 Era::D => Clearance1Dialect::D,
             },
             // The client of the helper gives up first: it can say why.
-            enforce_timeout: VerdictClient::LIMIT.saturating_add(Duration::from_secs(1)),
+            enforce_timeout: VerdictClient::CALL_TIMEOUT.saturating_add(Duration::from_secs(1)),
             ..HubOptions::default()
         };
         let hub = Hub::new(Keeper(VerdictClient::new(verdict)), options);

@@ -3,7 +3,7 @@
 
 use hub::{Claim, DecisionEnforcer};
 use terok_clearance::{DisplayText, EnforcementOutcome};
-use verdict::{Backend as _, Order, VerdictClient};
+use verdict::{VerdictBackend as _, VerdictClient, VerdictOrder};
 
 /// Hands the hub's claims to the helper behind a socket.
 #[derive(Debug)]
@@ -11,12 +11,12 @@ pub(super) struct Keeper(pub(super) VerdictClient);
 
 impl DecisionEnforcer for Keeper {
     fn supports_ports(&self) -> bool {
-        self.0.is_narrow()
+        self.0.supports_ports()
     }
 
     async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         let scope = claim.scope().clone();
-        match Order::new(claim.container().clone(), claim.action(), scope) {
+        match VerdictOrder::new(claim.container().clone(), claim.action(), scope) {
             Ok(order) => self.0.apply(&order).await.into(),
             Err(error) => EnforcementOutcome::Failed(DisplayText::new(&error.to_string())),
         }

@@ -10,7 +10,9 @@ use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use operator::queue::Question;
 use shield::Shield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
-use verdict::{Backend as _, ExecBackend, NativeBackend, Order, PASSED_ENVIRONMENT, find_program};
+use verdict::{
+    ExecBackend, NativeBackend, PASSED_ENVIRONMENT, VerdictBackend as _, VerdictOrder, find_program,
+};
 
 use super::{Container, absolute};
 use crate::{Advise as _, Context, Failure};
@@ -81,7 +83,7 @@ impl Firewall {
                 ..whole
             },
         };
-        let order = Order::new(container.clone(), action, scope)
+        let order = VerdictOrder::new(container.clone(), action, scope)
             .map_err(|error| DisplayText::new(&error.to_string()))?;
         let reply = match self {
             Self::Program(program) => program.apply(&order).await,
