@@ -16,7 +16,7 @@ use reader::nflog::{NflogOptions, NflogSocket};
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::Timeout;
 use serde_json::Value;
-use shield::Shield;
+use shield::NftShield;
 use supervisor::{Config, Supervisor};
 use tempfile::TempDir;
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
@@ -102,7 +102,7 @@ fn latency(
 
 /// Reads the packet log under the same rules, and does nothing else.
 fn bare_reader(sender: &mut Sender, rounds: usize) -> anyhow::Result<Times> {
-    let _shield = Shield::engage(netfilter()?, &policy()?)?;
+    let _shield = NftShield::engage(netfilter()?, &policy()?)?;
     let runtime = runtime()?;
     let socket = {
         let _within = runtime.enter();

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use shield::{Policy, Shield, measure as bytes};
+use shield::{NftShield, Policy, bench_support as bytes};
 use terok_clearance::{Protocol, Scope, Target};
 
 use crate::gauge::{Stopwatch, Times};
@@ -87,15 +87,15 @@ fn tell(name: &str, ours: &mut Times, floor: &mut Times) {
 /// One after the other by turns: how long the kernel takes to let go of the ruleset before depends
 /// on what else the machine does.
 fn rulesets(policy: &Policy, rounds: u32) -> anyhow::Result<(Times, Times)> {
-    let transaction = bytes::ruleset(policy);
+    let transaction = bytes::ruleset_transaction(policy);
     let (mut ours, mut floor) = (Times::default(), Times::default());
     for _ in 0..rounds {
-        let socket = shield::open()?;
+        let socket = shield::open_nftables_socket()?;
         let begin = Stopwatch::start();
-        let engaged = Shield::engage(socket, policy)?;
+        let engaged = NftShield::engage(socket, policy)?;
         ours.push(begin.elapsed());
         drop(engaged);
-        let socket = shield::open()?;
+        let socket = shield::open_nftables_socket()?;
         let begin = Stopwatch::start();
         exchange(&socket, &transaction)?;
         floor.push(begin.elapsed());
@@ -104,7 +104,7 @@ fn rulesets(policy: &Policy, rounds: u32) -> anyhow::Result<(Times, Times)> {
 }
 
 fn elements(policy: &Policy, rounds: u32, port: Option<u16>) -> anyhow::Result<Times> {
-    let mut shield = Shield::engage(shield::open()?, policy)?;
+    let mut shield = NftShield::engage(shield::open_nftables_socket()?, policy)?;
     let mut times = Times::default();
     for n in 0..rounds {
         let address = address(n);
@@ -122,11 +122,11 @@ fn elements(policy: &Policy, rounds: u32, port: Option<u16>) -> anyhow::Result<T
 }
 
 pub(crate) fn bare_elements(policy: &Policy, rounds: u32) -> anyhow::Result<Times> {
-    drop(Shield::engage(shield::open()?, policy)?);
-    let socket = shield::open()?;
+    drop(NftShield::engage(shield::open_nftables_socket()?, policy)?);
+    let socket = shield::open_nftables_socket()?;
     let mut times = Times::default();
     for n in 0..rounds {
-        let transaction = bytes::element(address(n), Stopwatch::start().moment());
+        let transaction = bytes::element_transaction(address(n), Stopwatch::start().moment());
         let begin = Stopwatch::start();
         exchange(&socket, &transaction)?;
         times.push(begin.elapsed());

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use netns_tests::internet::{Internet, round_trip, tcp};
 use reader::nflog::{NflogOptions, NflogReceiveOutcome, NflogSocket};
-use shield::{Policy, Shield};
+use shield::{NftShield, Policy};
 use terok_clearance::{Scope, Target};
 use tokio::runtime::Runtime;
 
@@ -17,7 +17,7 @@ const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
 
 /// A sandbox with its shield, and both of its log groups.
 struct World {
-    shield: Shield,
+    shield: NftShield,
     questions: NflogSocket,
     answers: NflogSocket,
     _runtime: Runtime,
@@ -33,9 +33,10 @@ impl World {
             .build()
             .unwrap();
         let entered = runtime.enter();
-        let bind = |options| NflogSocket::bind(shield::open().unwrap(), options).unwrap();
+        let bind =
+            |options| NflogSocket::bind(shield::open_nftables_socket().unwrap(), options).unwrap();
         let (questions, answers) = (bind(NflogOptions::QUESTIONS), bind(NflogOptions::ANSWERS));
-        let shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
+        let shield = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap();
         drop(entered);
         Self {
             shield,

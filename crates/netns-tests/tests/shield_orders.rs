@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
-use shield::{Element, OrderError, Policy, Shield};
+use shield::{ListedElement, NftShield, Policy, ShieldOrderError};
 use terok_clearance::{Action, Dest, DomainName, Protocol, RuleLifetime, Scope, Target};
 
 const IP: &str = "203.0.113.7";
@@ -23,9 +23,9 @@ fn policy() -> Policy {
     Policy::new(["198.51.100.53".parse().unwrap()]).unwrap()
 }
 
-fn engage() -> Shield {
+fn engage() -> NftShield {
     netns_tests::private_namespaces();
-    Shield::engage(shield::open().unwrap(), &policy()).unwrap()
+    NftShield::engage(shield::open_nftables_socket().unwrap(), &policy()).unwrap()
 }
 
 fn scope(dest: &str) -> Scope {
@@ -44,13 +44,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn allow(shield: &mut Shield, scope: &Scope) {
+fn allow(shield: &mut NftShield, scope: &Scope) {
     shield
         .allow(&scope.dest.parse_target().unwrap(), scope, now())
         .unwrap();
 }
 
-fn deny(shield: &mut Shield, scope: &Scope) {
+fn deny(shield: &mut NftShield, scope: &Scope) {
     shield
         .deny(&scope.dest.parse_target().unwrap(), scope, now())
         .unwrap();
@@ -174,11 +174,11 @@ fn a_time_is_renewed_extended_and_lifted() {
     allow(&mut shield, &once);
     assert_eq!(elements("allow4"), [format!("{IP} timeout 60")]);
     let [
-        Element {
+        ListedElement {
             remaining: Some(left),
             ..
         },
-    ] = shield.list().unwrap()[..]
+    ] = shield.list_elements().unwrap()[..]
     else {
         unreachable!("one element with a time")
     };
@@ -190,7 +190,7 @@ fn a_name_opens_what_was_seen_and_what_will_be() {
     let mut shield = engage();
     let api = name("api.example.com");
     let addresses = [ip(IP), ip("2001:db8::7"), ip("10.0.0.1")];
-    let learnt = shield.learn(&api, &addresses, now()).unwrap();
+    let learnt = shield.learn_addresses(&api, &addresses, now()).unwrap();
     assert_eq!((learnt.placed, learnt.refused), (0, 1));
     assert_eq!(shield.list().unwrap(), []);
     allow(&mut shield, &scope("api.example.com"));
@@ -200,19 +200,25 @@ fn a_name_opens_what_was_seen_and_what_will_be() {
     );
     assert_eq!(elements("allow6").len(), 1);
     let more = shield
-        .learn(&api, &[ip("203.0.113.8"), ip("169.254.169.254")], now())
+        .learn_addresses(&api, &[ip("203.0.113.8"), ip("169.254.169.254")], now())
         .unwrap();
     assert_eq!((more.placed, more.refused), (1, 1));
     assert_eq!(elements("allow4").len(), 2);
-    let again = shield.learn(&api, &[ip("203.0.113.8")], now()).unwrap();
+    let again = shield
+        .learn_addresses(&api, &[ip("203.0.113.8")], now())
+        .unwrap();
     assert_eq!(again.placed, 0);
     deny(&mut shield, &scope("api.example.com"));
     assert_eq!((elements("allow4").len(), elements("deny4").len()), (0, 2));
-    shield.learn(&api, &[ip("203.0.113.9")], now()).unwrap();
+    shield
+        .learn_addresses(&api, &[ip("203.0.113.9")], now())
+        .unwrap();
     assert_eq!(elements("deny4").len(), 3);
     shield.forget(&target("api.example.com"), now()).unwrap();
     assert_eq!(shield.list().unwrap(), []);
-    shield.learn(&api, &[ip("203.0.113.10")], now()).unwrap();
+    shield
+        .learn_addresses(&api, &[ip("203.0.113.10")], now())
+        .unwrap();
     assert_eq!(shield.list().unwrap(), []);
 }
 
@@ -231,11 +237,13 @@ fn the_time_of_an_order_on_a_name_ends_for_later_addresses_too() {
         .allow(&target("api.example.com"), &narrow, begin)
         .unwrap();
     let later = begin + Duration::from_secs(40);
-    shield.learn(&api, &[ip(IP)], later).unwrap();
+    shield.learn_addresses(&api, &[ip(IP)], later).unwrap();
     let expected = format!("{IP} . tcp . 443 timeout 60 comment \"api.example.com\"");
     assert_eq!(elements("allow_port4"), [expected]);
     let over = begin + Duration::from_secs(100);
-    let learnt = shield.learn(&api, &[ip("203.0.113.8")], over).unwrap();
+    let learnt = shield
+        .learn_addresses(&api, &[ip("203.0.113.8")], over)
+        .unwrap();
     assert_eq!(learnt.placed, 0);
     assert_eq!(elements("allow_port4").len(), 1);
 }
@@ -247,9 +255,9 @@ fn the_oldest_address_of_a_name_is_closed_again() {
     allow(&mut shield, &scope("api.example.com"));
     for n in 0..70 {
         let address = Ipv4Addr::from_bits(0xcb00_7100 + n).into();
-        shield.learn(&api, &[address], now()).unwrap();
+        shield.learn_addresses(&api, &[address], now()).unwrap();
     }
-    let open = shield.list().unwrap();
+    let open = shield.list_elements().unwrap();
     assert_eq!(open.len(), 64);
     assert_eq!(open[0].address, ip("203.0.113.6"));
 }
@@ -260,7 +268,7 @@ fn a_name_cannot_take_back_what_was_denied() {
     deny(&mut shield, &scope(IP));
     allow(&mut shield, &scope("api.example.com"));
     let learnt = shield
-        .learn(&name("api.example.com"), &[ip(IP)], now())
+        .learn_addresses(&name("api.example.com"), &[ip(IP)], now())
         .unwrap();
     assert_eq!(learnt.placed, 0);
     assert_eq!((elements("allow4").len(), elements("deny4").len()), (0, 1));
@@ -270,7 +278,7 @@ fn a_name_cannot_take_back_what_was_denied() {
 fn after_a_restart_the_orders_are_still_there() {
     let mut shield = engage();
     let api = name("api.example.com");
-    shield.learn(&api, &[ip(IP)], now()).unwrap();
+    shield.learn_addresses(&api, &[ip(IP)], now()).unwrap();
     let narrow = Scope {
         port: Some(443),
         protocol: Some(Protocol::TCP),
@@ -279,10 +287,11 @@ fn after_a_restart_the_orders_are_still_there() {
     };
     allow(&mut shield, &narrow);
     allow(&mut shield, &scope("203.0.113.9"));
-    let before = shield.list().unwrap();
+    let before = shield.list_elements().unwrap();
     drop(shield);
-    let mut shield = Shield::attach(shield::open().unwrap(), &policy(), now()).unwrap();
-    let without_time = |elements: &[Element]| -> Vec<_> {
+    let mut shield =
+        NftShield::attach(shield::open_nftables_socket().unwrap(), &policy(), now()).unwrap();
+    let without_time = |elements: &[ListedElement]| -> Vec<_> {
         elements
             .iter()
             .map(|e| (e.address, e.port, e.name.clone(), e.remaining.is_some()))
@@ -371,7 +380,7 @@ fn a_shield_without_room_refuses_and_changes_nothing() {
 #[test]
 fn what_cannot_be_enforced_here_is_refused() {
     let mut shield = engage();
-    let check = |shield: &mut Shield, scope: Scope, expected: fn(&OrderError) -> bool| {
+    let check = |shield: &mut NftShield, scope: Scope, expected: fn(&ShieldOrderError) -> bool| {
         let refused = shield.allow(&target(IP), &scope, now()).unwrap_err();
         assert!(expected(&refused), "{refused:?} of {scope:?}");
     };
@@ -408,7 +417,9 @@ fn a_name_of_any_length_is_kept() {
     let mut shield = engage();
     let long = format!("{}.example", vec!["a".repeat(60); 4].join("."));
     assert!(long.len() > 250);
-    shield.learn(&name(&long), &[ip(IP)], now()).unwrap();
+    shield
+        .learn_addresses(&name(&long), &[ip(IP)], now())
+        .unwrap();
     allow(&mut shield, &scope(&long));
     assert_eq!(shield.list().unwrap()[0].name, Some(name(&long)));
 }
@@ -490,7 +501,8 @@ fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
     let steps = prop::collection::vec(any_step(), 1..24);
     TestRunner::new(config)
         .run(&steps, |steps| {
-            let mut shield = Shield::engage(shield::open().unwrap(), &policy()).unwrap();
+            let mut shield =
+                NftShield::engage(shield::open_nftables_socket().unwrap(), &policy()).unwrap();
             for step in steps {
                 match step {
                     Step::Order(action, dest, protocol, port, seconds) => {
@@ -517,8 +529,8 @@ fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
                     }
                     Step::Forget(dest) => shield.forget(&target(&dest), now()).unwrap(),
                     Step::Restart => {
-                        let socket = shield::open().unwrap();
-                        shield = Shield::attach(socket, &policy(), now()).unwrap();
+                        let socket = shield::open_nftables_socket().unwrap();
+                        shield = NftShield::attach(socket, &policy(), now()).unwrap();
                     }
                 }
                 for element in shield.list().unwrap() {

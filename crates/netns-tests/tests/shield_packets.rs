@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use netns_tests::internet::{Internet, PORTS, round_trip, tcp};
-use shield::{OrderError, Policy, Shield, ShieldError};
+use shield::{NftShield, Policy, ShieldError, ShieldOrderError};
 use terok_clearance::{Action, Dest, Protocol, RuleLifetime, Scope, Target};
 
 const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
@@ -19,25 +19,25 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn engage() -> Shield {
-    Shield::engage(shield::open().unwrap(), &policy()).unwrap()
+fn engage() -> NftShield {
+    NftShield::engage(shield::open_nftables_socket().unwrap(), &policy()).unwrap()
 }
 
 fn policy() -> Policy {
     Policy::new(RESOLVERS.map(|ip| ip.parse().unwrap())).unwrap()
 }
 
-fn order(shield: &mut Shield, action: Action, dest: &str) -> Result<(), OrderError> {
+fn order(shield: &mut NftShield, action: Action, dest: &str) -> Result<(), ShieldOrderError> {
     narrow(shield, action, dest, None, None)
 }
 
 fn narrow(
-    shield: &mut Shield,
+    shield: &mut NftShield,
     action: Action,
     dest: &str,
     protocol: Option<Protocol>,
     port: Option<u16>,
-) -> Result<(), OrderError> {
+) -> Result<(), ShieldOrderError> {
     let dest: Dest = dest.parse().unwrap();
     let target = dest.parse_target().unwrap();
     let scope = Scope {
@@ -45,7 +45,7 @@ fn narrow(
         protocol,
         ..Scope::whole_dest(dest)
     };
-    shield.order(action, &target, &scope, now())
+    shield.apply_order(action, &target, &scope, now())
 }
 
 fn target(text: &str) -> Target {
@@ -210,7 +210,7 @@ fn the_resolver_is_reached_on_port_53_only() {
 fn a_resolver_in_a_private_range_is_reached_on_port_53_only() {
     let _internet = Internet::start();
     let policy = Policy::new(["10.0.0.1".parse().unwrap()]).unwrap();
-    let mut shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
+    let mut shield = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap();
     round_trip("10.0.0.1", 53).unwrap();
     check_refused("10.0.0.1", 80);
     check_udp_refused("198.51.100.53", 53);
@@ -421,7 +421,7 @@ fn a_refused_transaction_leaves_what_was_in_force() {
         );
     }
     let before = ruleset();
-    let engaged = Shield::engage(shield::open().unwrap(), &policy());
+    let engaged = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy());
     assert!(
         matches!(engaged, Err(ShieldError::Netlink(_))),
         "{engaged:?}"

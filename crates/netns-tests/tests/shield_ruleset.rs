@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
-use shield::{Difference, Policy, Shield, ShieldError, preview};
+use shield::{NftShield, Policy, RulesetDifference, ShieldError, preview};
 use terok_clearance::Scope;
 
 #[expect(clippy::disallowed_methods, reason = "a test is an edge")]
@@ -84,7 +84,7 @@ fn check_same(resolvers: &[&str]) {
     load(&preview(&policy));
     let (text, json, code) = (nft(&["list", "ruleset"]), listing(), bytecode());
     nft(&["flush", "ruleset"]);
-    drop(Shield::engage(shield::open().unwrap(), &policy).unwrap());
+    drop(NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap());
     check_lines(&nft(&["list", "ruleset"]), &text);
     check_lines(&bytecode(), &code);
     assert_eq!(listing(), json);
@@ -110,14 +110,16 @@ fn what_nft_loads_is_taken_over_and_verified() {
     netns_tests::private_namespaces();
     let policy = policy(&["198.51.100.53", "2001:db8:53::53"]);
     load(&preview(&policy));
-    let mut shield = Shield::attach(shield::open().unwrap(), &policy, now()).unwrap();
+    let mut shield =
+        NftShield::attach(shield::open_nftables_socket().unwrap(), &policy, now()).unwrap();
     shield.verify().unwrap();
 }
 
 #[test]
 fn a_ruleset_of_ours_is_found_whatever_its_resolvers_and_no_other_is() {
     netns_tests::private_namespaces();
-    let find = || Shield::find(shield::open().unwrap(), now()).unwrap();
+    let find =
+        || NftShield::attach_existing(shield::open_nftables_socket().unwrap(), now()).unwrap();
     assert!(find().is_none(), "there is none");
     load(
         "table inet terok_shield {\nset resolver4 {\ntype ipv4_addr\n\
@@ -160,7 +162,7 @@ fn every_change_of_the_ruleset_is_seen() {
         if !try_load(&format!("{}\n", rest.join("\n"))) {
             continue;
         }
-        let attached = Shield::attach(shield::open().unwrap(), &policy, now());
+        let attached = NftShield::attach(shield::open_nftables_socket().unwrap(), &policy, now());
         assert!(
             matches!(attached, Err(ShieldError::Differs(_))),
             "without {line:?}: {attached:?}"
@@ -170,10 +172,10 @@ fn every_change_of_the_ruleset_is_seen() {
     assert!(changes > 40, "{changes}");
 }
 
-fn check_difference(command: &[&str], expected: &Difference) {
+fn check_difference(command: &[&str], expected: &RulesetDifference) {
     netns_tests::private_namespaces();
     let policy = policy(&["198.51.100.53"]);
-    let mut shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
+    let mut shield = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap();
     nft(command);
     match shield.verify() {
         Err(ShieldError::Differs(difference)) => assert_eq!(&difference, expected),
@@ -184,7 +186,7 @@ fn check_difference(command: &[&str], expected: &Difference) {
 #[test]
 fn an_accepting_policy_is_seen() {
     let policy = "chain inet terok_shield output { policy accept ; }";
-    check_difference(&["add", policy], &Difference::Chain("output"));
+    check_difference(&["add", policy], &RulesetDifference::Chain("output"));
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn a_rule_in_front_is_seen() {
     let rule = "rule inet terok_shield output accept";
     check_difference(
         &["insert", rule],
-        &Difference::Rule {
+        &RulesetDifference::Rule {
             chain: "output",
             at: 0,
         },
@@ -204,7 +206,7 @@ fn a_rule_behind_is_seen() {
     let rule = "rule inet terok_shield forward accept";
     check_difference(
         &["add", rule],
-        &Difference::Rule {
+        &RulesetDifference::Rule {
             chain: "forward",
             at: 1,
         },
@@ -215,28 +217,28 @@ fn a_rule_behind_is_seen() {
 fn a_chain_besides_is_seen() {
     check_difference(
         &["add", "chain inet terok_shield more"],
-        &Difference::Chains,
+        &RulesetDifference::Chains,
     );
 }
 
 #[test]
 fn a_dormant_table_is_seen() {
     let table = "table inet terok_shield { flags dormant ; }";
-    check_difference(&["add", table], &Difference::Dormant);
+    check_difference(&["add", table], &RulesetDifference::Dormant);
 }
 
 #[test]
 fn a_deleted_table_is_seen() {
     check_difference(
         &["delete", "table", "inet", "terok_shield"],
-        &Difference::NoTable,
+        &RulesetDifference::NoTable,
     );
 }
 
 #[test]
 fn the_floor_cannot_be_changed() {
     netns_tests::private_namespaces();
-    drop(Shield::engage(shield::open().unwrap(), &policy(&[])).unwrap());
+    drop(NftShield::engage(shield::open_nftables_socket().unwrap(), &policy(&[])).unwrap());
     for set in ["floor4", "private4"] {
         for verb in ["add", "delete"] {
             let element = format!("{verb} element inet terok_shield {set} {{ 10.0.0.0/8 }}");
@@ -248,7 +250,7 @@ fn the_floor_cannot_be_changed() {
 #[test]
 fn nothing_to_attach_to_is_an_error() {
     netns_tests::private_namespaces();
-    let attached = Shield::attach(shield::open().unwrap(), &policy(&[]), now());
+    let attached = NftShield::attach(shield::open_nftables_socket().unwrap(), &policy(&[]), now());
     assert!(
         matches!(attached, Err(ShieldError::Differs(Difference::NoTable))),
         "{attached:?}"
@@ -262,7 +264,8 @@ fn other_tables_are_left_alone() {
         "table inet other { chain c { type filter hook output priority 5; tcp dport 1 drop\n}\n}\n",
     );
     let before = nft(&["list", "table", "inet", "other"]);
-    let mut shield = Shield::engage(shield::open().unwrap(), &policy(&[])).unwrap();
+    let mut shield =
+        NftShield::engage(shield::open_nftables_socket().unwrap(), &policy(&[])).unwrap();
     shield.verify().unwrap();
     assert_eq!(nft(&["list", "table", "inet", "other"]), before);
 }

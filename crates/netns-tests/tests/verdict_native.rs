@@ -4,15 +4,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use shield::{Policy, Shield};
+use shield::{NftShield, Policy};
 use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{Action, Protocol, Scope};
 use verdict::{NativeBackend, VerdictBackend as _, VerdictOrder, VerdictReply};
 
-fn start() -> (NativeBackend, Arc<Mutex<Shield>>) {
+fn start() -> (NativeBackend, Arc<Mutex<NftShield>>) {
     netns_tests::private_namespaces();
     let policy = Policy::new([]).unwrap();
-    let shield = Shield::engage(shield::open().unwrap(), &policy).unwrap();
+    let shield = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap();
     let shield = Arc::new(Mutex::new(shield));
     let container = "0123456789abcdef".parse().unwrap();
     (NativeBackend::new(container, Arc::clone(&shield)), shield)

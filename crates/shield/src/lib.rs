@@ -5,19 +5,19 @@
 //! kernel are two renderings of it. [`Shield`] puts it in force, checks that the kernel holds
 //! what was meant, and turns answers into set elements. Nothing else of ours changes nftables.
 
-mod handle;
+mod address_class;
 #[doc(hidden)]
-pub mod measure;
-mod names;
+pub mod bench_support;
+mod name_addresses;
 mod netlink;
-mod order;
-mod orders;
+mod nft_shield;
+mod order_element;
+mod order_table;
 mod policy;
-mod ranges;
 mod ruleset;
 
-pub use handle::{Element, Learnt, OrderError, Shield, ShieldError};
-pub use netlink::{Difference, NetlinkError, open};
+pub use netlink::{NetlinkError, RulesetDifference, open_nftables_socket};
+pub use nft_shield::{LearntAddresses, ListedElement, NftShield, ShieldError, ShieldOrderError};
 pub use policy::{Policy, PolicyError};
 
 /// Returns the ruleset of `policy` in nft's syntax, as `nft -f` reads it: the same that

@@ -6,10 +6,10 @@
 //! check after applying compares attribute trees, which needs both sides in one form.
 
 pub(crate) mod attribute;
+pub(crate) mod attribute_kind;
 pub(crate) mod encode;
-pub(crate) mod number;
 pub(crate) mod socket;
 pub(crate) mod verify;
 
-pub use socket::{NetlinkError, open};
-pub use verify::Difference;
+pub use socket::{NetlinkError, open_nftables_socket};
+pub use verify::RulesetDifference;

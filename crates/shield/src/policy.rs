@@ -17,12 +17,12 @@ pub enum PolicyError {
     Resolver(IpAddr),
     /// More resolvers than any resolver library asks.
     #[error("{0} resolvers are more than {limit}", limit = Policy::RESOLVERS)]
-    TooMany(usize),
+    TooManyResolvers(usize),
 }
 
 impl Policy {
     /// The most resolvers that a policy holds.
-    pub const RESOLVERS: usize = 16;
+    pub const MAX_RESOLVERS: usize = 16;
 
     /// Makes the policy that lets DNS to `resolvers` pass, port 53 over UDP and TCP, and that
     /// believes names from nobody else.
@@ -41,8 +41,8 @@ impl Policy {
         if let Some(ip) = resolvers.iter().copied().find(nobody) {
             return Err(PolicyError::Resolver(ip));
         }
-        if resolvers.len() > Self::RESOLVERS {
-            return Err(PolicyError::TooMany(resolvers.len()));
+        if resolvers.len() > Self::MAX_RESOLVERS {
+            return Err(PolicyError::TooManyResolvers(resolvers.len()));
         }
         Ok(Self { resolvers })
     }

@@ -5,10 +5,10 @@
 //! syntax, and [`crate::netlink::encode`] makes the kernel's messages of it. What a [`Match`] or a
 //! [`Statement`] means is said once, here.
 
-mod text;
+mod nft_text;
 mod tiers;
 
-pub(crate) use tiers::{asked, resolver};
+pub(crate) use tiers::{asked_set_names, resolver_set_name};
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use terok_clearance::Protocol;
 
 use crate::Policy;
-use crate::ranges::{Family, Span};
+use crate::address_class::{AddressRange, IpFamily};
 
 /// The table's name, in the family `inet`.
 pub(crate) const TABLE: &str = "terok_shield";
@@ -24,33 +24,33 @@ pub(crate) const TABLE: &str = "terok_shield";
 /// Everything in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ruleset {
-    pub(crate) sets: Vec<Set>,
-    pub(crate) chains: Vec<Chain>,
+    pub(crate) sets: Vec<NftSet>,
+    pub(crate) chains: Vec<NftChain>,
 }
 
 impl Ruleset {
     pub(crate) fn new(policy: &Policy) -> Self {
-        tiers::ruleset(policy)
+        tiers::build_ruleset(policy)
     }
 }
 
 /// A named set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Set {
+pub(crate) struct NftSet {
     pub(crate) name: &'static str,
-    pub(crate) key: Key,
-    pub(crate) content: Content,
+    pub(crate) key: NftSetKey,
+    pub(crate) content: NftSetContent,
 }
 
 /// What a set holds, and who may change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum NftSetContent {
     /// Addresses that stay as they are.
     Addresses(Vec<IpAddr>),
     /// Ranges that stay as they are.
-    Ranges(Vec<Span>),
+    Ranges(Vec<AddressRange>),
     /// One-byte values that stay as they are, with nft's word for each.
-    Words(Vec<(u8, &'static str)>),
+    NamedBytes(Vec<(u8, &'static str)>),
     /// Orders: elements come and go, some by time.
     Orders,
     /// What packets themselves put in, for so long.
@@ -61,17 +61,17 @@ pub(crate) enum Content {
 ///
 /// The kernel sets a table aside for as many at once, 64 KiB for these. That is why the sets of
 /// orders have no size, and [`crate::orders`] counts instead.
-pub(crate) const RECENT_SIZE: u32 = 4_096;
+pub(crate) const MAX_RECENT_PACKETS: u32 = 4_096;
 
 /// What of a packet a set is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
+pub(crate) enum NftSetKey {
     /// The address.
-    Address(Family),
+    Address(IpFamily),
     /// The destination and the transport protocol.
-    Protocol(Family),
+    Protocol(IpFamily),
     /// The destination, the transport protocol and the destination port.
-    Port(Family),
+    Port(IpFamily),
     /// The transport protocol.
     Transport,
     /// The type of an `ICMPv6` message.
@@ -80,15 +80,15 @@ pub(crate) enum Key {
 
 /// A chain of rules; with a hook, packets enter it there and are dropped at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chain {
+pub(crate) struct NftChain {
     pub(crate) name: &'static str,
-    pub(crate) hook: Option<Hook>,
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) hook: Option<NftHook>,
+    pub(crate) rules: Vec<NftRule>,
 }
 
 /// Where a packet meets a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
+pub(crate) enum NftHook {
     Input,
     Forward,
     Output,
@@ -96,43 +96,43 @@ pub(crate) enum Hook {
 
 /// What happens to packets of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rule {
+pub(crate) struct NftRule {
     /// Why it is there, a comment of the text.
-    pub(crate) note: Option<&'static str>,
-    pub(crate) matches: Vec<Match>,
-    pub(crate) statements: Vec<Statement>,
+    pub(crate) comment: Option<&'static str>,
+    pub(crate) matches: Vec<NftMatch>,
+    pub(crate) statements: Vec<NftStatement>,
 }
 
 /// Which end of a packet's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum PacketSide {
     Source,
     Destination,
 }
 
 /// What a packet must be for a rule to go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Match {
+pub(crate) enum NftMatch {
     /// It leaves by the loopback interface, or came by it.
-    Loopback(Hook),
+    Loopback(NftHook),
     /// Its connection is in one of these states, [`ESTABLISHED`] and [`RELATED`].
     Connection(u32),
     /// It is of this transport protocol.
     Transport(Protocol),
     /// Its protocol has ports, or has none.
-    Ported(bool),
+    HasPorts(bool),
     /// It is from or to this port of TCP or UDP.
-    Port(Protocol, Side, u16),
+    Port(Protocol, PacketSide, u16),
     /// It is from or to an address of the set.
-    Address(Family, Side, &'static str),
+    Address(IpFamily, PacketSide, &'static str),
     /// What the key takes of it is in the set.
-    Member(Key, &'static str),
+    InSet(NftSetKey, &'static str),
     /// It is an `ICMPv6` message of a type in the set.
     Icmpv6(&'static str),
     /// It has crossed no router: IPv6 hop limit 255.
     OnLink,
     /// A process made it, not the kernel itself.
-    ByProcess,
+    FromProcess,
 }
 
 /// Bit of the connection state: an answer was seen.
@@ -142,7 +142,7 @@ pub(crate) const RELATED: u32 = 4;
 
 /// What is done with a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Statement {
+pub(crate) enum NftStatement {
     Accept,
     Drop,
     /// Goes on in that chain, and does not come back.
@@ -160,7 +160,7 @@ pub(crate) enum Statement {
         snaplen: Option<u32>,
     },
     /// Puts what the key takes of the packet in the set, and ends the rule if there is no room.
-    Remember(Key, &'static str),
+    AddToSet(NftSetKey, &'static str),
     /// Refuses with a TCP reset.
     Reset,
     /// Refuses with ICMP "administratively prohibited".
@@ -168,7 +168,7 @@ pub(crate) enum Statement {
 }
 
 /// Protocols with a destination port at the same place: set `ported`.
-pub(crate) const PORTED: [(u8, &str); 5] = [
+pub(crate) const PROTOCOLS_WITH_PORTS: [(u8, &str); 5] = [
     (6, "tcp"),
     (17, "udp"),
     (33, "dccp"),

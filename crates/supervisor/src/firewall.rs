@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hub::{Claim, DecisionEnforcer};
-use shield::{OrderError, Shield};
+use shield::{NftShield, ShieldOrderError};
 use terok_clearance::{
     Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Target,
 };
@@ -20,7 +20,7 @@ pub(crate) struct Firewall(Arc<Mutex<Inner>>);
 
 struct Inner {
     /// Nothing once the sandbox has ended: the socket would keep its network namespace alive.
-    shield: Option<Shield>,
+    shield: Option<NftShield>,
     observer: Option<Observer>,
 }
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Firewall {
-    pub(crate) fn new(shield: Shield) -> Self {
+    pub(crate) fn new(shield: NftShield) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             shield: Some(shield),
             observer: None,
@@ -182,7 +182,7 @@ impl Inner {
 }
 
 /// Lets packets pass, as far as `opening` reaches, for the sandbox's life.
-pub(crate) fn allow(shield: &mut Shield, opening: &Opening) -> Result<(), OrderError> {
+pub(crate) fn allow(shield: &mut NftShield, opening: &Opening) -> Result<(), ShieldOrderError> {
     shield.allow(&opening.target, &opening.scope(), now())
 }
 

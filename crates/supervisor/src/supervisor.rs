@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use hub::Hub;
 use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
 use reader::{NflogReader, PacketClassifier, first_request_number};
-use shield::{Policy, Shield};
+use shield::{NftShield, Policy};
 use terok_clearance::socket::{SameUserListener, SocketBindError, SocketLayout, bind};
 use terok_clearance::{
     ContainerId, DisplayText, DomainName, Dossier, SandboxEvent, Target, varlink,
@@ -53,14 +53,14 @@ pub enum StartError {
         dest: Target,
         /// Why.
         #[source]
-        source: shield::OrderError,
+        source: shield::ShieldOrderError,
     },
     /// The packet log could not be listened to.
     #[error("the packet log could not be listened to")]
     Reader(#[from] reader::nflog::NflogBindError),
     /// What was asked before could not be asked again.
     #[error("what was asked before could not be asked again")]
-    Ask(#[source] shield::OrderError),
+    Ask(#[source] shield::ShieldOrderError),
     /// A socket could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] SocketBindError),
@@ -129,7 +129,7 @@ impl Supervisor {
 
         let sockets = reader::NflogSockets::bind(questions, answers)?;
         // What was asked before this reader listened was not heard, or only by one that is gone.
-        shield.ask_again(now()).map_err(StartError::Ask)?;
+        shield.flush_asked(now()).map_err(StartError::Ask)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the edge: the reader's first number"
@@ -265,11 +265,11 @@ impl Supervisor {
 
 /// Takes over the ruleset that is in force if it is the one of `policy`, with its orders, and
 /// otherwise puts it in force anew, without any.
-fn guard(sockets: [OwnedFd; 2], policy: &Policy) -> Result<Shield, shield::ShieldError> {
+fn guard(sockets: [OwnedFd; 2], policy: &Policy) -> Result<NftShield, shield::ShieldError> {
     let [first, second] = sockets;
-    Shield::attach(first, policy, now()).or_else(|error| {
+    NftShield::attach(first, policy, now()).or_else(|error| {
         tracing::debug!(error = text(&error), "no ruleset to take over");
-        Shield::engage(second, policy)
+        NftShield::engage(second, policy)
     })
 }
 

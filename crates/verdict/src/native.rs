@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shield::Shield;
+use shield::NftShield;
 use terok_clearance::ContainerId;
 use tokio::time::Instant;
 
@@ -13,12 +13,12 @@ use crate::{VerdictBackend, VerdictOrder, VerdictReply};
 #[derive(Debug, Clone)]
 pub struct NativeBackend {
     container: ContainerId,
-    shield: Arc<Mutex<Shield>>,
+    shield: Arc<Mutex<NftShield>>,
 }
 
 impl NativeBackend {
     /// Takes the shield of `container`, which others may use besides.
-    pub const fn new(container: ContainerId, shield: Arc<Mutex<Shield>>) -> Self {
+    pub const fn new(container: ContainerId, shield: Arc<Mutex<NftShield>>) -> Self {
         Self { container, shield }
     }
 

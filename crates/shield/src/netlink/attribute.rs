@@ -2,24 +2,24 @@
 //! Netlink attributes: length, kind, value, padded to four bytes; a value may be attributes.
 
 /// Bit of a kind that says that the value is attributes.
-const NESTED: u16 = 0x8000;
+const NESTED_FLAG: u16 = 0x8000;
 /// The bits of a kind that are its number.
-const NUMBER: u16 = 0x3fff;
-const HEADER: usize = 4;
+const KIND_MASK: u16 = 0x3fff;
+const HEADER_BYTES: usize = 4;
 
 /// Attributes that are being written.
 #[derive(Debug, Default)]
-pub(crate) struct Attributes {
+pub(crate) struct AttributeBuilder {
     bytes: Vec<u8>,
 }
 
-impl Attributes {
+impl AttributeBuilder {
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
     pub(crate) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
-        self.put(kind, value);
+        self.append(kind, value);
         self
     }
 
@@ -43,13 +43,13 @@ impl Attributes {
     }
 
     pub(crate) fn nest(mut self, kind: u16, inner: &Self) -> Self {
-        self.put(kind | NESTED, &inner.bytes);
+        self.append(kind | NESTED_FLAG, &inner.bytes);
         self
     }
 
-    fn put(&mut self, kind: u16, value: &[u8]) {
+    fn append(&mut self, kind: u16, value: &[u8]) {
         // Nothing that we write comes near the limit: messages are cut into pieces before.
-        let length = u16::try_from(HEADER.saturating_add(value.len())).unwrap_or(u16::MAX);
+        let length = u16::try_from(HEADER_BYTES.saturating_add(value.len())).unwrap_or(u16::MAX);
         self.bytes.extend(length.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(value);
@@ -59,19 +59,19 @@ impl Attributes {
 
 /// One attribute that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Attribute<'a> {
+pub(crate) struct NetlinkAttribute<'a> {
     pub(crate) kind: u16,
     pub(crate) nested: bool,
     pub(crate) value: &'a [u8],
 }
 
-impl<'a> Attribute<'a> {
-    pub(crate) fn inner(self) -> impl Iterator<Item = Self> {
-        read(self.value)
+impl<'a> NetlinkAttribute<'a> {
+    pub(crate) fn children(self) -> impl Iterator<Item = Self> {
+        read_attributes(self.value)
     }
 
     pub(crate) fn find(self, kind: u16) -> Option<Self> {
-        find(self.value, kind)
+        find_attribute(self.value, kind)
     }
 
     /// Returns the text up to its zero byte, if it is one.
@@ -90,24 +90,24 @@ impl<'a> Attribute<'a> {
 }
 
 /// Reads attributes until the bytes end or make no sense.
-pub(crate) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+pub(crate) fn read_attributes(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkAttribute<'_>> {
     std::iter::from_fn(move || {
-        let ([a, b, c, d], _) = bytes.split_first_chunk::<HEADER>()?;
+        let ([a, b, c, d], _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
         let length = usize::from(u16::from_ne_bytes([*a, *b]));
         let kind = u16::from_ne_bytes([*c, *d]);
-        let value = bytes.get(HEADER..length)?;
+        let value = bytes.get(HEADER_BYTES..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Attribute {
-            kind: kind & NUMBER,
-            nested: kind & NESTED != 0,
+        Some(NetlinkAttribute {
+            kind: kind & KIND_MASK,
+            nested: kind & NESTED_FLAG != 0,
             value,
         })
     })
 }
 
 /// Returns the first attribute of a kind.
-pub(crate) fn find(bytes: &[u8], kind: u16) -> Option<Attribute<'_>> {
-    read(bytes).find(|attribute| attribute.kind == kind)
+pub(crate) fn find_attribute(bytes: &[u8], kind: u16) -> Option<NetlinkAttribute<'_>> {
+    read_attributes(bytes).find(|attribute| attribute.kind == kind)
 }
 
 #[cfg(test)]
@@ -116,9 +116,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let inner = Attributes::default().u16(2, 7).text(1, "abc");
-        let bytes = Attributes::default().nest(4, &inner).u32(9, 5).into_bytes();
-        let all: Vec<_> = read(&bytes).collect();
+        let inner = AttributeBuilder::default().u16(2, 7).text(1, "abc");
+        let bytes = AttributeBuilder::default()
+            .nest(4, &inner)
+            .u32(9, 5)
+            .into_bytes();
+        let all: Vec<_> = read_attributes(&bytes).collect();
         assert_eq!(all.len(), 2);
         assert!(all[0].nested && all[0].kind == 4);
         assert_eq!(all[0].find(1).and_then(Attribute::text), Some("abc"));

@@ -14,9 +14,9 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, send, socket_with,
 };
 
-use super::attribute::{Attribute, Attributes, find};
-use super::encode::{Kind, Message};
-use super::number;
+use super::attribute::{AttributeBuilder, NetlinkAttribute, find_attribute};
+use super::attribute_kind;
+use super::encode::{NftMessage, NftMessageKind};
 
 /// Why the kernel did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -38,43 +38,43 @@ pub enum NetlinkError {
     },
     /// The answer, or a part of it, was lost or is unreadable: what was done is not known.
     #[error("the kernel's answer was lost")]
-    Lost,
+    ReplyLost,
     /// What was being listed kept changing.
     #[error("what was listed kept changing")]
-    Unsteady,
+    DumpInterrupted,
 }
 
 impl NetlinkError {
     /// Returns the kernel's own error number, if it refused.
-    pub(crate) fn refusal(&self) -> Option<Errno> {
+    pub(crate) fn refused_errno(&self) -> Option<Errno> {
         match self {
             Self::Refused { source, .. } => Errno::from_io_error(source),
-            Self::Send(_) | Self::Receive(_) | Self::Lost | Self::Unsteady => None,
+            Self::Send(_) | Self::Receive(_) | Self::ReplyLost | Self::DumpInterrupted => None,
         }
     }
 }
 
 /// A socket to nftables in one network namespace.
-pub(crate) struct Netlink {
+pub(crate) struct NftSocket {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl fmt::Debug for Netlink {
+impl fmt::Debug for NftSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Netlink").field(&self.socket).finish()
     }
 }
 
 /// One message of an answer: its kind and its attributes.
-pub(crate) struct Answer {
+pub(crate) struct NftReply {
     attributes: Vec<u8>,
 }
 
-impl Answer {
-    pub(crate) fn find(&self, kind: u16) -> Option<Attribute<'_>> {
-        find(&self.attributes, kind)
+impl NftReply {
+    pub(crate) fn find(&self, kind: u16) -> Option<NetlinkAttribute<'_>> {
+        find_attribute(&self.attributes, kind)
     }
 
     pub(crate) fn text(&self, kind: u16) -> Option<&str> {
@@ -82,26 +82,26 @@ impl Answer {
     }
 }
 
-const HEADER: usize = 16;
-const NETFILTER_HEADER: usize = 4;
+const NLMSG_HEADER_BYTES: usize = 16;
+const NFGENMSG_BYTES: usize = 4;
 
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-const NFTABLES: u16 = 10;
-const INET: u8 = 1;
+const NFTABLES_SUBSYSTEM: u16 = 10;
+const FAMILY_INET: u8 = 1;
 
-const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
-const DUMP_INTERRUPTED: u16 = 0x10;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_DUMP_INTR: u16 = 0x10;
 
 /// How often a listing is begun again because the ruleset changed meanwhile.
-const LISTINGS: usize = 16;
+const MAX_DUMP_ATTEMPTS: usize = 16;
 
 /// Opens a netlink socket to nftables in the caller's own network namespace.
-pub fn open() -> io::Result<OwnedFd> {
+pub fn open_nftables_socket() -> io::Result<OwnedFd> {
     let socket = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -111,7 +111,7 @@ pub fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-impl Netlink {
+impl NftSocket {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -122,37 +122,37 @@ impl Netlink {
     }
 
     /// Does all of `messages` or nothing; with a generation, only if nothing has changed since.
-    pub(crate) fn commit(
+    pub(crate) fn commit_transaction(
         &mut self,
-        messages: &[Message],
+        messages: &[NftMessage],
         generation: Option<u32>,
     ) -> Result<(), NetlinkError> {
         let Some(last) = messages.len().checked_sub(1) else {
             return Ok(());
         };
-        self.drain();
-        let first = self.next_sequences(messages.len().saturating_add(2));
-        self.send(&transaction(messages, generation, first))?;
-        self.outcome(first, sequence(first, last.saturating_add(1)))
+        self.discard_stale_replies();
+        let first = self.reserve_sequences(messages.len().saturating_add(2));
+        self.send(&encode_transaction(messages, generation, first))?;
+        self.read_transaction_result(first, sequence_at(first, last.saturating_add(1)))
     }
 
     /// Reads the answers of a transaction from its first message's to its last one's.
-    fn outcome(&mut self, begin: u32, last: u32) -> Result<(), NetlinkError> {
+    fn read_transaction_result(&mut self, begin: u32, last: u32) -> Result<(), NetlinkError> {
         let mut refused = None;
         loop {
             let length = self.receive()?;
-            for message in frames(self.buffer.get(..length).unwrap_or_default()) {
-                let Frame {
+            for message in parse_frames(self.buffer.get(..length).unwrap_or_default()) {
+                let NetlinkFrame {
                     kind,
                     sequence,
                     payload,
                     ..
                 } = message?;
                 let at = sequence.wrapping_sub(begin);
-                if kind != ERROR || at > last.wrapping_sub(begin) {
+                if kind != NLMSG_ERROR || at > last.wrapping_sub(begin) {
                     continue;
                 }
-                let code = error_code(payload)?;
+                let code = parse_error_code(payload)?;
                 if code != 0 && refused.is_none() {
                     refused = Some(NetlinkError::Refused {
                         message: usize::try_from(at.saturating_sub(1)).unwrap_or(usize::MAX),
@@ -167,39 +167,43 @@ impl Netlink {
     }
 
     /// Returns everything of a kind, as it was at one moment.
-    pub(crate) fn list(
+    pub(crate) fn dump(
         &mut self,
-        kind: Kind,
-        attributes: Attributes,
-    ) -> Result<Vec<Answer>, NetlinkError> {
+        kind: NftMessageKind,
+        attributes: AttributeBuilder,
+    ) -> Result<Vec<NftReply>, NetlinkError> {
         let attributes = attributes.into_bytes();
-        for _ in 0..LISTINGS {
-            match self.list_once(kind, &attributes) {
-                Err(NetlinkError::Unsteady) => {}
+        for _ in 0..MAX_DUMP_ATTEMPTS {
+            match self.dump_once(kind, &attributes) {
+                Err(NetlinkError::DumpInterrupted) => {}
                 other => return other,
             }
         }
-        Err(NetlinkError::Unsteady)
+        Err(NetlinkError::DumpInterrupted)
     }
 
-    fn list_once(&mut self, kind: Kind, attributes: &[u8]) -> Result<Vec<Answer>, NetlinkError> {
-        self.drain();
-        let wanted = self.next_sequences(1);
+    fn dump_once(
+        &mut self,
+        kind: NftMessageKind,
+        attributes: &[u8],
+    ) -> Result<Vec<NftReply>, NetlinkError> {
+        self.discard_stale_replies();
+        let wanted = self.reserve_sequences(1);
         let mut bytes = Vec::with_capacity(64);
-        frame(
+        write_frame(
             &mut bytes,
-            nftables(kind),
-            REQUEST | DUMP,
+            message_type(kind),
+            NLM_F_REQUEST | NLM_F_DUMP,
             wanted,
-            INET,
+            FAMILY_INET,
             attributes,
         );
         self.send(&bytes)?;
         let mut answers = Vec::new();
         loop {
             let length = self.receive()?;
-            for message in frames(self.buffer.get(..length).unwrap_or_default()) {
-                let Frame {
+            for message in parse_frames(self.buffer.get(..length).unwrap_or_default()) {
+                let NetlinkFrame {
                     kind,
                     flags,
                     sequence,
@@ -208,50 +212,50 @@ impl Netlink {
                 if sequence != wanted {
                     continue;
                 }
-                if flags & DUMP_INTERRUPTED != 0 {
-                    return Err(NetlinkError::Unsteady);
+                if flags & NLM_F_DUMP_INTR != 0 {
+                    return Err(NetlinkError::DumpInterrupted);
                 }
                 match kind {
-                    DONE => {
-                        return match error_code(payload)? {
+                    NLMSG_DONE => {
+                        return match parse_error_code(payload)? {
                             0 => Ok(answers),
-                            code => Err(refused(code)),
+                            code => Err(refused_error(code)),
                         };
                     }
-                    ERROR => match error_code(payload)? {
+                    NLMSG_ERROR => match parse_error_code(payload)? {
                         code if code == Errno::INTR.raw_os_error() => {
-                            return Err(NetlinkError::Unsteady);
+                            return Err(NetlinkError::DumpInterrupted);
                         }
-                        code => return Err(refused(code)),
+                        code => return Err(refused_error(code)),
                     },
-                    _ => answers.push(answer(payload)?),
+                    _ => answers.push(parse_reply(payload)?),
                 }
             }
         }
     }
 
     /// Returns one thing, asked for by name.
-    pub(crate) fn get(
+    pub(crate) fn request_one(
         &mut self,
-        kind: Kind,
-        attributes: Attributes,
-    ) -> Result<Answer, NetlinkError> {
-        self.drain();
-        let wanted = self.next_sequences(1);
+        kind: NftMessageKind,
+        attributes: AttributeBuilder,
+    ) -> Result<NftReply, NetlinkError> {
+        self.discard_stale_replies();
+        let wanted = self.reserve_sequences(1);
         let mut bytes = Vec::with_capacity(64);
-        frame(
+        write_frame(
             &mut bytes,
-            nftables(kind),
-            REQUEST,
+            message_type(kind),
+            NLM_F_REQUEST,
             wanted,
-            INET,
+            FAMILY_INET,
             &attributes.into_bytes(),
         );
         self.send(&bytes)?;
         loop {
             let length = self.receive()?;
-            for message in frames(self.buffer.get(..length).unwrap_or_default()) {
-                let Frame {
+            for message in parse_frames(self.buffer.get(..length).unwrap_or_default()) {
+                let NetlinkFrame {
                     kind,
                     sequence,
                     payload,
@@ -259,8 +263,8 @@ impl Netlink {
                 } = message?;
                 if sequence == wanted {
                     return match kind {
-                        ERROR => Err(refused(error_code(payload)?)),
-                        _ => answer(payload),
+                        NLMSG_ERROR => Err(refused_error(parse_error_code(payload)?)),
+                        _ => parse_reply(payload),
                     };
                 }
             }
@@ -268,18 +272,18 @@ impl Netlink {
     }
 
     /// Returns the number of the ruleset's present state: every transaction of anybody changes it.
-    pub(crate) fn generation(&mut self) -> Result<u32, NetlinkError> {
-        self.get(Kind::GetGeneration, Attributes::default())?
-            .find(number::GENERATION_ID)
-            .and_then(Attribute::u32)
-            .ok_or(NetlinkError::Lost)
+    pub(crate) fn read_generation(&mut self) -> Result<u32, NetlinkError> {
+        self.request_one(NftMessageKind::GetGeneration, AttributeBuilder::default())?
+            .find(attribute_kind::GENERATION_ID)
+            .and_then(NetlinkAttribute::u32)
+            .ok_or(NetlinkError::ReplyLost)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), NetlinkError> {
         loop {
             return match send(&self.socket, bytes, SendFlags::empty()) {
                 Ok(sent) if sent == bytes.len() => Ok(()),
-                Ok(_) => Err(NetlinkError::Lost),
+                Ok(_) => Err(NetlinkError::ReplyLost),
                 Err(Errno::INTR) => continue,
                 Err(error) => Err(NetlinkError::Send(error.into())),
             };
@@ -295,7 +299,7 @@ impl Netlink {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,
                 // An answer did not fit, or there is none.
-                Err(Errno::NOBUFS | Errno::AGAIN) => return Err(NetlinkError::Lost),
+                Err(Errno::NOBUFS | Errno::AGAIN) => return Err(NetlinkError::ReplyLost),
                 Err(error) => return Err(NetlinkError::Receive(error.into())),
             };
             let kernel = from
@@ -305,14 +309,14 @@ impl Netlink {
                 continue;
             }
             if length > self.buffer.len() {
-                return Err(NetlinkError::Lost);
+                return Err(NetlinkError::ReplyLost);
             }
             return Ok(length);
         }
     }
 
     /// Throws away what an earlier, broken-off request has left in the queue.
-    fn drain(&mut self) {
+    fn discard_stale_replies(&mut self) {
         let mut scrap = [0; 1];
         loop {
             match recvfrom(&self.socket, &mut scrap, RecvFlags::DONTWAIT) {
@@ -322,7 +326,7 @@ impl Netlink {
         }
     }
 
-    fn next_sequences(&mut self, count: usize) -> u32 {
+    fn reserve_sequences(&mut self, count: usize) -> u32 {
         let first = self.sequence.wrapping_add(1);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.sequence = self.sequence.wrapping_add(count);
@@ -332,108 +336,130 @@ impl Netlink {
 
 /// Returns a transaction's bytes: its messages between a beginning and an end, numbered from
 /// `first`; the last one asks for an answer.
-pub(crate) fn transaction(messages: &[Message], generation: Option<u32>, first: u32) -> Vec<u8> {
+pub(crate) fn encode_transaction(
+    messages: &[NftMessage],
+    generation: Option<u32>,
+    first: u32,
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     let head = match generation {
-        Some(generation) => Attributes::default().u32(number::GENERATION_ID, generation),
-        None => Attributes::default(),
+        Some(generation) => {
+            AttributeBuilder::default().u32(attribute_kind::GENERATION_ID, generation)
+        }
+        None => AttributeBuilder::default(),
     };
     let head = head.into_bytes();
-    frame(&mut bytes, BATCH_BEGIN, REQUEST, first, 0, &head);
+    write_frame(&mut bytes, BATCH_BEGIN, NLM_F_REQUEST, first, 0, &head);
     for (at, message) in (1..).zip(messages) {
         // One answer is enough: the transaction is one, and its errors come unasked.
-        let ack = if at == messages.len() { ACK } else { 0 };
-        let flags = REQUEST | message.flags | ack;
-        let (kind, sequence) = (nftables(message.kind), sequence(first, at));
-        frame(&mut bytes, kind, flags, sequence, INET, &message.attributes);
+        let ack = if at == messages.len() { NLM_F_ACK } else { 0 };
+        let flags = NLM_F_REQUEST | message.flags | ack;
+        let (kind, sequence) = (message_type(message.kind), sequence_at(first, at));
+        write_frame(
+            &mut bytes,
+            kind,
+            flags,
+            sequence,
+            FAMILY_INET,
+            &message.attributes,
+        );
     }
-    let end = sequence(first, messages.len().saturating_add(1));
-    frame(&mut bytes, BATCH_END, REQUEST, end, 0, &[]);
+    let end = sequence_at(first, messages.len().saturating_add(1));
+    write_frame(&mut bytes, BATCH_END, NLM_F_REQUEST, end, 0, &[]);
     bytes
 }
 
-fn sequence(first: u32, at: usize) -> u32 {
+fn sequence_at(first: u32, at: usize) -> u32 {
     first.wrapping_add(u32::try_from(at).unwrap_or(u32::MAX))
 }
 
-fn refused(code: i32) -> NetlinkError {
+fn refused_error(code: i32) -> NetlinkError {
     NetlinkError::Refused {
         message: 0,
         source: io::Error::from_raw_os_error(code),
     }
 }
 
-fn nftables(kind: Kind) -> u16 {
-    (NFTABLES << 8) | u16::from(kind as u8)
+fn message_type(kind: NftMessageKind) -> u16 {
+    (NFTABLES_SUBSYSTEM << 8) | u16::from(kind as u8)
 }
 
-fn frame(to: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, attributes: &[u8]) {
-    let length = HEADER + NETFILTER_HEADER + attributes.len();
+fn write_frame(
+    to: &mut Vec<u8>,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    family: u8,
+    attributes: &[u8],
+) {
+    let length = NLMSG_HEADER_BYTES + NFGENMSG_BYTES + attributes.len();
     to.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
     to.extend(kind.to_ne_bytes());
     to.extend(flags.to_ne_bytes());
     to.extend(sequence.to_ne_bytes());
     to.extend(0u32.to_ne_bytes());
     // The resource of a batch is the subsystem that it is for.
-    let resource = if family == 0 { NFTABLES } else { 0 };
+    let resource = if family == 0 { NFTABLES_SUBSYSTEM } else { 0 };
     to.extend([family, 0]);
     to.extend(resource.to_be_bytes());
     to.extend(attributes);
     to.resize(to.len().next_multiple_of(4), 0);
 }
 
-struct Frame<'a> {
+struct NetlinkFrame<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
     payload: &'a [u8],
 }
 
-fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Result<Frame<'_>, NetlinkError>> {
+fn parse_frames(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkFrame<'_>, NetlinkError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
         }
-        let frame = first_frame(bytes);
+        let frame = parse_first_frame(bytes);
         bytes = match &frame {
             Some(frame) => {
                 let length = frame
                     .payload
                     .len()
-                    .saturating_add(HEADER)
+                    .saturating_add(NLMSG_HEADER_BYTES)
                     .next_multiple_of(4);
                 bytes.get(length..).unwrap_or_default()
             }
             None => &[],
         };
-        Some(frame.ok_or(NetlinkError::Lost))
+        Some(frame.ok_or(NetlinkError::ReplyLost))
     })
 }
 
-fn first_frame(bytes: &[u8]) -> Option<Frame<'_>> {
+fn parse_first_frame(bytes: &[u8]) -> Option<NetlinkFrame<'_>> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (kind, rest) = rest.split_first_chunk::<2>()?;
     let (flags, rest) = rest.split_first_chunk::<2>()?;
     let (sequence, _) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_ne_bytes(*length)).ok()?;
-    Some(Frame {
+    Some(NetlinkFrame {
         kind: u16::from_ne_bytes(*kind),
         flags: u16::from_ne_bytes(*flags),
         sequence: u32::from_ne_bytes(*sequence),
-        payload: bytes.get(HEADER..length)?,
+        payload: bytes.get(NLMSG_HEADER_BYTES..length)?,
     })
 }
 
 /// Returns the positive error number at the start of an answer; 0 is success.
-fn error_code(payload: &[u8]) -> Result<i32, NetlinkError> {
-    let (code, _) = payload.split_first_chunk::<4>().ok_or(NetlinkError::Lost)?;
+fn parse_error_code(payload: &[u8]) -> Result<i32, NetlinkError> {
+    let (code, _) = payload
+        .split_first_chunk::<4>()
+        .ok_or(NetlinkError::ReplyLost)?;
     Ok(i32::from_ne_bytes(*code).saturating_neg())
 }
 
-fn answer(payload: &[u8]) -> Result<Answer, NetlinkError> {
+fn parse_reply(payload: &[u8]) -> Result<NftReply, NetlinkError> {
     let attributes = payload
-        .get(NETFILTER_HEADER..)
-        .ok_or(NetlinkError::Lost)?
+        .get(NFGENMSG_BYTES..)
+        .ok_or(NetlinkError::ReplyLost)?
         .to_vec();
-    Ok(Answer { attributes })
+    Ok(NftReply { attributes })
 }

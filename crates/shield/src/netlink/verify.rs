@@ -6,15 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use super::attribute::{Attribute, Attributes, find, read};
-use super::encode::{Kind, chain_attributes, rule_attributes, set_attributes};
-use super::number;
-use super::socket::{Answer, Netlink, NetlinkError};
-use crate::ruleset::{Content, Ruleset, Set, TABLE};
+use super::attribute::{AttributeBuilder, NetlinkAttribute, find_attribute, read_attributes};
+use super::attribute_kind;
+use super::encode::{NftMessageKind, chain_attributes, rule_attributes, set_attributes};
+use super::socket::{NetlinkError, NftReply, NftSocket};
+use crate::ruleset::{NftSet, NftSetContent, Ruleset, TABLE};
 
 /// How the kernel's ruleset differs from the one that is meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Difference {
+pub enum RulesetDifference {
     /// There is no such table.
     #[error("there is no table {TABLE}")]
     NoTable,
@@ -44,83 +44,96 @@ pub enum Difference {
 }
 
 /// Compares the kernel's table with `meant`.
-pub(crate) fn verify(
-    netlink: &mut Netlink,
+pub(crate) fn verify_ruleset(
+    netlink: &mut NftSocket,
     meant: &Ruleset,
-) -> Result<Option<Difference>, NetlinkError> {
-    let of_table = || Attributes::default().text(number::TABLE_NAME, TABLE);
-    let table = match netlink.get(Kind::GetTable, of_table()) {
+) -> Result<Option<RulesetDifference>, NetlinkError> {
+    let of_table = || AttributeBuilder::default().text(attribute_kind::TABLE_NAME, TABLE);
+    let table = match netlink.request_one(NftMessageKind::GetTable, of_table()) {
         Ok(table) => table,
         Err(error) if error.refusal() == Some(rustix::io::Errno::NOENT) => {
-            return Ok(Some(Difference::NoTable));
+            return Ok(Some(RulesetDifference::NoTable));
         }
         Err(error) => return Err(error),
     };
-    if table.find(number::TABLE_FLAGS).and_then(Attribute::u32) != Some(0) {
-        return Ok(Some(Difference::Dormant));
+    if table
+        .find(attribute_kind::TABLE_FLAGS)
+        .and_then(NetlinkAttribute::u32)
+        != Some(0)
+    {
+        return Ok(Some(RulesetDifference::Dormant));
     }
-    let sets = netlink.list(Kind::GetSet, of_table())?;
+    let sets = netlink.dump(NftMessageKind::GetSet, of_table())?;
     if let Some(difference) = compare_sets(netlink, meant, &sets)? {
         return Ok(Some(difference));
     }
     // A listing of chains takes no table: the others are left out here.
-    let mut chains = netlink.list(Kind::GetChain, of_table())?;
-    chains.retain(|chain| chain.text(number::CHAIN_TABLE) == Some(TABLE));
-    let mut rules = netlink.list(Kind::GetRule, of_table())?;
-    rules.retain(|rule| rule.text(number::RULE_TABLE) == Some(TABLE));
+    let mut chains = netlink.dump(NftMessageKind::GetChain, of_table())?;
+    chains.retain(|chain| chain.text(attribute_kind::CHAIN_TABLE) == Some(TABLE));
+    let mut rules = netlink.dump(NftMessageKind::GetRule, of_table())?;
+    rules.retain(|rule| rule.text(attribute_kind::RULE_TABLE) == Some(TABLE));
     Ok(compare_chains(meant, &chains, &rules))
 }
 
 fn compare_sets(
-    netlink: &mut Netlink,
+    netlink: &mut NftSocket,
     meant: &Ruleset,
-    held: &[Answer],
-) -> Result<Option<Difference>, NetlinkError> {
-    let names = |set: &Answer| set.text(number::SET_NAME).map(str::to_owned);
+    held: &[NftReply],
+) -> Result<Option<RulesetDifference>, NetlinkError> {
+    let names = |set: &NftReply| set.text(attribute_kind::SET_NAME).map(str::to_owned);
     let meant_names = meant.sets.iter().map(|set| set.name.to_owned());
     if !same_names(meant_names, held.iter().map(names)) {
-        return Ok(Some(Difference::Sets));
+        return Ok(Some(RulesetDifference::Sets));
     }
     for set in &meant.sets {
         let found = held
             .iter()
-            .find(|held| held.text(number::SET_NAME) == Some(set.name));
+            .find(|held| held.text(attribute_kind::SET_NAME) == Some(set.name));
         let attributes = set_attributes(set).into_bytes();
-        if !found.is_some_and(|found| holds(&attributes, found)) {
-            return Ok(Some(Difference::Set(set.name)));
+        if !found.is_some_and(|found| has_attributes(&attributes, found)) {
+            return Ok(Some(RulesetDifference::Set(set.name)));
         }
         if let Some(keys) = constant_keys(set) {
-            let held = netlink.list(Kind::GetElement, super::encode::elements_of(set.name))?;
-            if elements(&held)
+            let held = netlink.dump(
+                NftMessageKind::GetElement,
+                super::encode::set_elements_query(set.name),
+            )?;
+            if listed_elements(&held)
                 .map(|(key, flags, _)| (key.to_vec(), flags))
                 .collect::<BTreeSet<_>>()
                 != keys
             {
-                return Ok(Some(Difference::Set(set.name)));
+                return Ok(Some(RulesetDifference::Set(set.name)));
             }
         }
     }
     Ok(None)
 }
 
-fn compare_chains(meant: &Ruleset, chains: &[Answer], rules: &[Answer]) -> Option<Difference> {
-    let names = |chain: &Answer| chain.text(number::CHAIN_NAME).map(str::to_owned);
+fn compare_chains(
+    meant: &Ruleset,
+    chains: &[NftReply],
+    rules: &[NftReply],
+) -> Option<RulesetDifference> {
+    let names = |chain: &NftReply| chain.text(attribute_kind::CHAIN_NAME).map(str::to_owned);
     let meant_names = meant.chains.iter().map(|chain| chain.name.to_owned());
     if !same_names(meant_names, chains.iter().map(names)) {
-        return Some(Difference::Chains);
+        return Some(RulesetDifference::Chains);
     }
     for chain in &meant.chains {
         let found = chains
             .iter()
-            .find(|held| held.text(number::CHAIN_NAME) == Some(chain.name));
+            .find(|held| held.text(attribute_kind::CHAIN_NAME) == Some(chain.name));
         let attributes = chain_attributes(chain).into_bytes();
-        let hooked = found.is_some_and(|found| found.find(number::CHAIN_HOOK).is_some());
-        if hooked != chain.hook.is_some() || !found.is_some_and(|found| holds(&attributes, found)) {
-            return Some(Difference::Chain(chain.name));
+        let hooked = found.is_some_and(|found| found.find(attribute_kind::CHAIN_HOOK).is_some());
+        if hooked != chain.hook.is_some()
+            || !found.is_some_and(|found| has_attributes(&attributes, found))
+        {
+            return Some(RulesetDifference::Chain(chain.name));
         }
         let held: Vec<_> = rules
             .iter()
-            .filter(|rule| rule.text(number::RULE_CHAIN) == Some(chain.name))
+            .filter(|rule| rule.text(attribute_kind::RULE_CHAIN) == Some(chain.name))
             .collect();
         let at = (0..chain.rules.len().max(held.len())).find(|at| {
             let meant = chain
@@ -130,7 +143,7 @@ fn compare_chains(meant: &Ruleset, chains: &[Answer], rules: &[Answer]) -> Optio
             !matches!((meant, held.get(*at)), (Some(meant), Some(held)) if holds(&meant, held))
         });
         if let Some(at) = at {
-            return Some(Difference::Rule {
+            return Some(RulesetDifference::Rule {
                 chain: chain.name,
                 at,
             });
@@ -150,11 +163,11 @@ fn same_names(
 
 /// Says whether an object has every attribute that was meant; the kernel may add its own, as
 /// handles and use counts.
-fn holds(meant: &[u8], held: &Answer) -> bool {
-    read(meant).all(|meant| {
+fn has_attributes(meant: &[u8], held: &NftReply) -> bool {
+    read_attributes(meant).all(|meant| {
         held.find(meant.kind).is_some_and(|held| {
             if meant.nested {
-                same(meant.value, held.value)
+                same_attributes(meant.value, held.value)
             } else {
                 meant.value == held.value
             }
@@ -167,10 +180,15 @@ fn holds(meant: &[u8], held: &Answer) -> bool {
 /// said, and some kernels leave out.
 ///
 /// The kernel does not mark what is nested; what was meant tells.
-fn same(meant: &[u8], held: &[u8]) -> bool {
-    let kinds: BTreeSet<_> = read(meant).chain(read(held)).map(|one| one.kind).collect();
+fn same_attributes(meant: &[u8], held: &[u8]) -> bool {
+    let kinds: BTreeSet<_> = read_attributes(meant)
+        .chain(read_attributes(held))
+        .map(|one| one.kind)
+        .collect();
     kinds.into_iter().all(|kind| {
-        let of = |bytes| read(bytes).filter(move |one: &Attribute<'_>| one.kind == kind);
+        let of = |bytes| {
+            read_attributes(bytes).filter(move |one: &NetlinkAttribute<'_>| one.kind == kind)
+        };
         let zeros = |bytes| of(bytes).all(|one| one.value.iter().all(|byte| *byte == 0));
         match (of(meant).count(), of(held).count()) {
             (0, _) => zeros(held),
@@ -179,7 +197,7 @@ fn same(meant: &[u8], held: &[u8]) -> bool {
                 ours == theirs
                     && of(meant).zip(of(held)).all(|(meant, held)| {
                         if meant.nested {
-                            same(meant.value, held.value)
+                            same_attributes(meant.value, held.value)
                         } else {
                             meant.value == held.value
                         }
@@ -190,31 +208,37 @@ fn same(meant: &[u8], held: &[u8]) -> bool {
 }
 
 /// Returns the keys and flags that a set which stays as it is must hold.
-fn constant_keys(set: &Set) -> Option<BTreeSet<(Vec<u8>, u32)>> {
-    use super::encode::{bounds, octets};
+fn constant_keys(set: &NftSet) -> Option<BTreeSet<(Vec<u8>, u32)>> {
+    use super::encode::{interval_bounds, octets};
     match &set.content {
-        Content::Addresses(addresses) => {
+        NftSetContent::Addresses(addresses) => {
             Some(addresses.iter().map(|ip| (octets(*ip), 0)).collect())
         }
-        Content::Words(words) => Some(words.iter().map(|(byte, _)| (vec![*byte], 0)).collect()),
-        Content::Ranges(spans) => {
-            let bounds = bounds(spans).into_iter();
+        NftSetContent::NamedBytes(words) => {
+            Some(words.iter().map(|(byte, _)| (vec![*byte], 0)).collect())
+        }
+        NftSetContent::Ranges(spans) => {
+            let bounds = interval_bounds(spans).into_iter();
             Some(bounds.map(|(ip, flags)| (octets(ip), flags)).collect())
         }
-        Content::Orders | Content::Recent(_) => None,
+        NftSetContent::Orders | NftSetContent::Recent(_) => None,
     }
 }
 
 /// Returns the elements in a listing: key, flags, and all of it.
-pub(crate) fn elements(answers: &[Answer]) -> impl Iterator<Item = (&[u8], u32, Attribute<'_>)> {
+pub(crate) fn listed_elements(
+    answers: &[NftReply],
+) -> impl Iterator<Item = (&[u8], u32, NetlinkAttribute<'_>)> {
     let elements = answers
         .iter()
-        .filter_map(|answer| answer.find(number::ELEMENTS))
-        .flat_map(Attribute::inner);
+        .filter_map(|answer| answer.find(attribute_kind::ELEMENTS))
+        .flat_map(NetlinkAttribute::children);
     elements.filter_map(|element| {
-        let key = element.find(number::ELEMENT_KEY)?;
-        let key = find(key.value, number::DATA_VALUE)?.value;
-        let flags = element.find(number::ELEMENT_FLAGS).and_then(Attribute::u32);
+        let key = element.find(attribute_kind::ELEMENT_KEY)?;
+        let key = find_attribute(key.value, attribute_kind::DATA_VALUE)?.value;
+        let flags = element
+            .find(attribute_kind::ELEMENT_FLAGS)
+            .and_then(NetlinkAttribute::u32);
         Some((key, flags.unwrap_or_default(), element))
     })
 }
@@ -223,21 +247,21 @@ pub(crate) fn elements(answers: &[Answer]) -> impl Iterator<Item = (&[u8], u32, 
 mod tests {
     use super::*;
 
-    fn check(meant: Attributes, held: Attributes, expected: bool) {
+    fn check(meant: AttributeBuilder, held: AttributeBuilder, expected: bool) {
         assert_eq!(same(&meant.into_bytes(), &held.into_bytes()), expected);
     }
 
     #[test]
     fn only_zeros_may_be_more_or_less_than_meant() {
-        let base = || Attributes::default().u32(1, 7);
+        let base = || AttributeBuilder::default().u32(1, 7);
         check(base(), base(), true);
         check(base(), base().u32(2, 0), true);
         check(base().u32(2, 0), base(), true);
         check(base(), base().u32(2, 1), false);
         check(base(), base().u32(1, 7), false);
         check(base().u32(2, 1), base(), false);
-        check(base(), Attributes::default().u32(1, 8), false);
-        let deep = |n| base().nest(3, &Attributes::default().u32(1, n));
+        check(base(), AttributeBuilder::default().u32(1, 8), false);
+        let deep = |n| base().nest(3, &AttributeBuilder::default().u32(1, n));
         check(deep(1), deep(1), true);
         check(deep(1), deep(2), false);
     }
@@ -245,8 +269,10 @@ mod tests {
     #[test]
     fn the_order_of_a_list_counts() {
         let list = |a, b| {
-            let one = |n| Attributes::default().u32(1, n);
-            Attributes::default().nest(1, &one(a)).nest(1, &one(b))
+            let one = |n| AttributeBuilder::default().u32(1, n);
+            AttributeBuilder::default()
+                .nest(1, &one(a))
+                .nest(1, &one(b))
         };
         check(list(1, 2), list(1, 2), true);
         check(list(1, 2), list(2, 1), false);

@@ -7,23 +7,23 @@ use std::time::Duration;
 use terok_clearance::{Action, Protocol, nflog};
 
 use super::{
-    Chain, Content, ESTABLISHED, Hook, Key, Match, PORTED, RELATED, Rule, Ruleset, Set, Side,
-    Statement,
+    ESTABLISHED, NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey,
+    NftStatement, PROTOCOLS_WITH_PORTS, PacketSide, RELATED, Ruleset,
 };
 use crate::Policy;
-use crate::order::{OrderSet, Shape};
-use crate::ranges::{Family, floor, noise, private};
+use crate::address_class::{IpFamily, floor_ranges, link_local_multicast, private_ranges};
+use crate::order_element::{OrderSet, OrderSetShape};
 
 /// For how long a packet like one that was just asked about is not logged again.
-const ASKED: Duration = Duration::from_secs(5);
+const ASKED_TIMEOUT: Duration = Duration::from_secs(5);
 /// As much of a packet as says who wanted what: headers and options, not its content.
-const HEADERS: u32 = 256;
+const LOGGED_BYTES: u32 = 256;
 
-pub(super) fn ruleset(policy: &Policy) -> Ruleset {
-    let resolvers: Vec<_> = Family::BOTH
+pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
+    let resolvers: Vec<_> = IpFamily::BOTH
         .into_iter()
         .filter_map(|family| {
-            let of_family = |ip: &IpAddr| Family::of(*ip) == family;
+            let of_family = |ip: &IpAddr| IpFamily::of(*ip) == family;
             let addresses: Vec<_> = policy
                 .resolvers()
                 .iter()
@@ -36,24 +36,24 @@ pub(super) fn ruleset(policy: &Policy) -> Ruleset {
     let families: Vec<_> = resolvers.iter().map(|(family, _)| *family).collect();
     let mut sets: Vec<_> = resolvers
         .into_iter()
-        .map(|(family, addresses)| Set {
-            name: resolver(family),
-            key: Key::Address(family),
-            content: Content::Addresses(addresses),
+        .map(|(family, addresses)| NftSet {
+            name: resolver_set_name(family),
+            key: NftSetKey::Address(family),
+            content: NftSetContent::Addresses(addresses),
         })
         .collect();
-    sets.extend(constants());
+    sets.extend(constant_sets());
     for action in [Action::Deny, Action::Allow] {
-        sets.extend(OrderSet::of(action).map(|set| Set {
+        sets.extend(OrderSet::of_action(action).map(|set| NftSet {
             name: set.name(),
             key: set.key(),
-            content: Content::Orders,
+            content: NftSetContent::Orders,
         }));
     }
-    sets.extend(ASKED_SETS.map(|(key, name)| Set {
+    sets.extend(ASKED_SETS.map(|(key, name)| NftSet {
         name,
         key,
-        content: Content::Recent(ASKED),
+        content: NftSetContent::Recent(ASKED_TIMEOUT),
     }));
     Ruleset {
         sets,
@@ -69,16 +69,16 @@ pub(super) fn ruleset(policy: &Policy) -> Ruleset {
     }
 }
 
-fn constants() -> Vec<Set> {
-    let words = |name, key, words: &[(u8, &'static str)]| Set {
+fn constant_sets() -> Vec<NftSet> {
+    let words = |name, key, words: &[(u8, &'static str)]| NftSet {
         name,
         key,
-        content: Content::Words(words.to_vec()),
+        content: NftSetContent::NamedBytes(words.to_vec()),
     };
-    let ranges = |name, family, spans: &[crate::ranges::Span]| Set {
+    let ranges = |name, family, spans: &[crate::address_class::AddressRange]| NftSet {
         name,
-        key: Key::Address(family),
-        content: Content::Ranges(spans.to_vec()),
+        key: NftSetKey::Address(family),
+        content: NftSetContent::Ranges(spans.to_vec()),
     };
     vec![
         words("ported", Key::Transport, &PORTED),
@@ -119,9 +119,9 @@ fn constants() -> Vec<Set> {
     ]
 }
 
-fn output(resolvers: &[Family]) -> Chain {
-    use Statement::{Accept, Drop, Goto};
-    let to = |family, set| Match::Address(family, Side::Destination, set);
+fn output_chain(resolvers: &[IpFamily]) -> NftChain {
+    use NftStatement::{Accept, Drop, Goto};
+    let to = |family, set| NftMatch::Address(family, PacketSide::Destination, set);
     let mut rules = vec![
         rule([Match::Loopback(Hook::Output)], [Accept]),
         rule([Match::Connection(ESTABLISHED | RELATED)], [Accept])
@@ -129,61 +129,72 @@ fn output(resolvers: &[Family]) -> Chain {
     ];
     for family in resolvers {
         for protocol in [Protocol::UDP, Protocol::TCP] {
-            let port = Match::Port(protocol, Side::Destination, 53);
-            rules.push(rule([to(*family, resolver(*family)), port], [Accept]));
+            let port = NftMatch::Port(protocol, PacketSide::Destination, 53);
+            rules.push(new_rule(
+                [to(*family, resolver_set_name(*family)), port],
+                [Accept],
+            ));
         }
     }
     rules.extend([
-        rule(
-            [Match::ByProcess, Match::Icmpv6("neighbour_out")],
+        new_rule(
+            [NftMatch::FromProcess, NftMatch::Icmpv6("neighbour_out")],
             [Goto("denied")],
         )
-        .note("Only the kernel speaks to neighbours; a forged message could carry anything."),
-        rule([Match::Icmpv6("neighbour_out"), Match::OnLink], [Accept]),
-        rule([to(Family::V4, "noise4")], [Drop]),
-        rule([to(Family::V6, "noise6")], [Drop]),
-        rule([Match::Transport(Protocol(2))], [Drop]),
-        rule([Match::Icmpv6("listener")], [Drop]),
-        rule([to(Family::V4, "floor4")], [Goto("denied")])
-            .note("The floor: no order opens what stands here."),
-        rule([to(Family::V6, "floor6")], [Goto("denied")]),
+        .with_comment(
+            "Only the kernel speaks to neighbours; a forged message could carry anything.",
+        ),
+        new_rule(
+            [NftMatch::Icmpv6("neighbour_out"), NftMatch::OnLink],
+            [Accept],
+        ),
+        new_rule([to(IpFamily::V4, "noise4")], [Drop]),
+        new_rule([to(IpFamily::V6, "noise6")], [Drop]),
+        new_rule([NftMatch::Transport(Protocol(2))], [Drop]),
+        new_rule([NftMatch::Icmpv6("listener")], [Drop]),
+        new_rule([to(IpFamily::V4, "floor4")], [Goto("denied")])
+            .with_comment("The floor: no order opens what stands here."),
+        new_rule([to(IpFamily::V6, "floor6")], [Goto("denied")]),
     ]);
     rules.extend([
-        rule([to(Family::V4, "private4")], [Goto("private")]),
-        rule([to(Family::V6, "private6")], [Goto("private")]),
+        new_rule([to(IpFamily::V4, "private4")], [Goto("private")]),
+        new_rule([to(IpFamily::V6, "private6")], [Goto("private")]),
     ]);
-    rules.extend(orders());
-    rules.push(rule([], [Goto("ask")]));
-    Chain {
+    rules.extend(order_rules());
+    rules.push(new_rule([], [Goto("ask")]));
+    NftChain {
         name: "output",
-        hook: Some(Hook::Output),
+        hook: Some(NftHook::Output),
         rules,
     }
 }
 
 /// One rule for each set of orders: the narrowest order that is about a packet decides, and of
 /// two that are as narrow the refusal. So no order uncovers what another one keeps closed.
-fn orders() -> Vec<Rule> {
+fn order_rules() -> Vec<NftRule> {
     let mut rules = Vec::new();
-    for shape in Shape::NARROW_FIRST {
+    for shape in OrderSetShape::NARROW_FIRST {
         for action in [Action::Deny, Action::Allow] {
             rules.extend(
-                OrderSet::of(action)
+                OrderSet::of_action(action)
                     .filter(|set| set.shape == shape)
                     .map(|set| {
                         let wanted = match shape {
-                            Shape::Whole => {
-                                Match::Address(set.family, Side::Destination, set.name())
+                            OrderSetShape::Whole => {
+                                NftMatch::Address(set.family, PacketSide::Destination, set.name())
                             }
-                            Shape::Protocol | Shape::Port => Match::Member(set.key(), set.name()),
+                            OrderSetShape::Protocol | OrderSetShape::Port => {
+                                NftMatch::InSet(set.key(), set.name())
+                            }
                         };
                         // Without this, the bytes where other protocols have a port would be looked at.
-                        let ported = (shape == Shape::Port).then_some(Match::Ported(true));
+                        let ported =
+                            (shape == OrderSetShape::Port).then_some(NftMatch::HasPorts(true));
                         let statement = match action {
-                            Action::Deny => Statement::Goto("denied"),
-                            Action::Allow => Statement::Accept,
+                            Action::Deny => NftStatement::Goto("denied"),
+                            Action::Allow => NftStatement::Accept,
                         };
-                        rule(ported.into_iter().chain([wanted]), [statement])
+                        new_rule(ported.into_iter().chain([wanted]), [statement])
                     }),
             );
         }
@@ -198,25 +209,25 @@ fn orders() -> Vec<Rule> {
 ///
 /// The log rule stands alone between looking and remembering, so that a set without room, or a
 /// packet without the bytes that make a key, makes more questions and never fewer.
-fn ask() -> Chain {
-    let wanted = |key| Match::Ported(matches!(key, Key::Port(_)));
+fn ask_chain() -> NftChain {
+    let wanted = |key| NftMatch::HasPorts(matches!(key, Key::Port(_)));
     let mut rules: Vec<_> = ASKED_SETS
         .iter()
         .map(|(key, set)| {
-            rule(
-                [wanted(*key), Match::Member(*key, set)],
-                [Statement::Goto("refuse")],
+            new_rule(
+                [wanted(*key), NftMatch::InSet(*key, set)],
+                [NftStatement::Goto("refuse")],
             )
         })
         .collect();
-    rules.push(rule([], [log(nflog::BLOCKED_PREFIX)]));
+    rules.push(new_rule([], [log_statement(nflog::BLOCKED_PREFIX)]));
     rules.extend(
         ASKED_SETS
             .iter()
-            .map(|(key, set)| rule([wanted(*key)], [Statement::Remember(*key, set)])),
+            .map(|(key, set)| new_rule([wanted(*key)], [NftStatement::AddToSet(*key, set)])),
     );
-    rules.push(rule([], [Statement::Goto("refuse")]));
-    Chain {
+    rules.push(new_rule([], [NftStatement::Goto("refuse")]));
+    NftChain {
         name: "ask",
         hook: None,
         rules,
@@ -224,12 +235,12 @@ fn ask() -> Chain {
 }
 
 /// A refusal that is told and is no question.
-fn told(name: &'static str, prefix: &'static str) -> Chain {
-    let limit = Statement::Limit {
+fn log_and_refuse_chain(name: &'static str, prefix: &'static str) -> NftChain {
+    let limit = NftStatement::Limit {
         per_second: 10,
         burst: 50,
     };
-    Chain {
+    NftChain {
         name,
         hook: None,
         rules: vec![
@@ -239,8 +250,8 @@ fn told(name: &'static str, prefix: &'static str) -> Chain {
     }
 }
 
-fn refuse() -> Chain {
-    Chain {
+fn refuse_chain() -> NftChain {
+    NftChain {
         name: "refuse",
         hook: None,
         rules: vec![
@@ -250,98 +261,98 @@ fn refuse() -> Chain {
     }
 }
 
-fn input(resolvers: &[Family]) -> Chain {
+fn input(resolvers: &[IpFamily]) -> NftChain {
     let mut rules = Vec::new();
     for family in resolvers {
         for protocol in [Protocol::UDP, Protocol::TCP] {
-            let answer = Statement::Log {
+            let answer = NftStatement::Log {
                 group: nflog::DNS_ANSWERS_GROUP,
                 prefix: nflog::DNS_ANSWER_PREFIX,
                 snaplen: None,
             };
-            rules.push(rule(
+            rules.push(new_rule(
                 [
-                    Match::Connection(ESTABLISHED),
-                    Match::Address(*family, Side::Source, resolver(*family)),
-                    Match::Port(protocol, Side::Source, 53),
+                    NftMatch::Connection(ESTABLISHED),
+                    NftMatch::Address(*family, PacketSide::Source, resolver_set_name(*family)),
+                    NftMatch::Port(protocol, PacketSide::Source, 53),
                 ],
                 [answer],
             ));
         }
     }
     rules.extend([
-        rule([Match::Loopback(Hook::Input)], [Statement::Accept]),
-        rule(
-            [Match::Connection(ESTABLISHED | RELATED)],
-            [Statement::Accept],
+        new_rule([NftMatch::Loopback(NftHook::Input)], [NftStatement::Accept]),
+        new_rule(
+            [NftMatch::Connection(ESTABLISHED | RELATED)],
+            [NftStatement::Accept],
         ),
-        rule(
-            [Match::Icmpv6("neighbour_in"), Match::OnLink],
-            [Statement::Accept],
+        new_rule(
+            [NftMatch::Icmpv6("neighbour_in"), NftMatch::OnLink],
+            [NftStatement::Accept],
         ),
-        rule([], [Statement::Drop]).note(END),
+        new_rule([], [NftStatement::Drop]).with_comment(FINAL_DROP_COMMENT),
     ]);
-    Chain {
+    NftChain {
         name: "input",
-        hook: Some(Hook::Input),
+        hook: Some(NftHook::Input),
         rules,
     }
 }
 
-fn forward() -> Chain {
-    Chain {
+fn forward_chain() -> NftChain {
+    NftChain {
         name: "forward",
-        hook: Some(Hook::Forward),
+        hook: Some(NftHook::Forward),
         rules: vec![rule([], [Statement::Drop]).note(END)],
     }
 }
 
-const END: &str =
+const FINAL_DROP_COMMENT: &str =
     "Said although it is the policy: when a ruleset replaces another, rules come first.";
 
-const ASKED_SETS: [(Key, &str); 4] = [
-    (Key::Port(Family::V4), "asked_port4"),
-    (Key::Port(Family::V6), "asked_port6"),
-    (Key::Protocol(Family::V4), "asked_proto4"),
-    (Key::Protocol(Family::V6), "asked_proto6"),
+const ASKED_SETS: [(NftSetKey, &str); 4] = [
+    (NftSetKey::Port(IpFamily::V4), "asked_port4"),
+    (NftSetKey::Port(IpFamily::V6), "asked_port6"),
+    (NftSetKey::Protocol(IpFamily::V4), "asked_proto4"),
+    (NftSetKey::Protocol(IpFamily::V6), "asked_proto6"),
 ];
 
 /// Returns the sets that remember what was asked just now.
-pub(crate) fn asked() -> impl Iterator<Item = &'static str> {
+pub(crate) fn asked_set_names() -> impl Iterator<Item = &'static str> {
     ASKED_SETS.iter().map(|(_, name)| *name)
 }
 
 /// Returns the name of the set of resolvers.
-pub(crate) const fn resolver(family: Family) -> &'static str {
+pub(crate) const fn resolver_set_name(family: IpFamily) -> &'static str {
     match family {
-        Family::V4 => "resolver4",
-        Family::V6 => "resolver6",
+        IpFamily::V4 => "resolver4",
+        IpFamily::V6 => "resolver6",
     }
 }
 
-const fn log(prefix: &'static str) -> Statement {
-    Statement::Log {
+const fn log_statement(prefix: &'static str) -> NftStatement {
+    NftStatement::Log {
         group: nflog::BLOCKED_GROUP,
         prefix,
-        snaplen: Some(HEADERS),
+        snaplen: Some(LOGGED_BYTES),
     }
 }
 
-fn rule(
-    matches: impl IntoIterator<Item = Match>,
-    statements: impl IntoIterator<Item = Statement>,
-) -> Rule {
-    Rule {
-        note: None,
+fn new_rule(
+    matches: impl IntoIterator<Item = NftMatch>,
+    statements: impl IntoIterator<Item = NftStatement>,
+) -> NftRule {
+    NftRule {
+        comment: None,
         matches: matches.into_iter().collect(),
         statements: statements.into_iter().collect(),
     }
 }
 
-impl Rule {
-    fn note(self, note: &'static str) -> Self {
+impl NftRule {
+    fn with_comment(self, note: &'static str) -> Self {
         Self {
-            note: Some(note),
+            comment: Some(note),
             ..self
         }
     }

@@ -16,7 +16,7 @@ use anyhow::{Context as _, anyhow, bail};
 use netns::sandbox::RunningSandbox;
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use shield::{Element, Policy, Shield};
+use shield::{ListedElement, NftShield, Policy};
 use supervisor::{Config, Observer, Supervisor};
 use terok_clearance::{DisplayText, RequestId};
 use tokio::io::{AsyncWriteExt as _, BufReader};
@@ -212,7 +212,7 @@ fn observer(marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>) -> Observer {
 /// A second pair of eyes on the ruleset: the supervisor has its own.
 #[derive(Debug)]
 pub(super) struct Kernel {
-    shield: Shield,
+    shield: NftShield,
 }
 
 impl Kernel {
@@ -223,14 +223,15 @@ impl Kernel {
             .context("looking at the firewall")?;
         let socket = sockets.pop().context("no socket")?;
         let now = tokio::time::Instant::now().into_std();
-        let mut shield = Shield::attach(socket, policy, now).context("verifying the firewall")?;
+        let mut shield =
+            NftShield::attach(socket, policy, now).context("verifying the firewall")?;
         shield.verify().context("verifying the firewall")?;
         Ok(Self { shield })
     }
 
     /// Returns what the sets hold.
-    pub(super) fn list(&mut self) -> anyhow::Result<Vec<Element>> {
-        self.shield.list().context("reading the sets")
+    pub(super) fn list(&mut self) -> anyhow::Result<Vec<ListedElement>> {
+        self.shield.list_elements().context("reading the sets")
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use shield::Element;
+use shield::ListedElement;
 use terok_clearance::varlink::{CallError, ReplyStream, VarlinkConnection};
 use terok_clearance::wire::clearance2::{
     self, Clearance2SubscribeReply, DecideError, DecideParameters, DecideReply, Event, Request,
@@ -327,7 +327,7 @@ impl Cast<'_> {
             Vec::new()
         });
         let address = first.address.map(|address| address.ip());
-        let holds = |element: &&Element| {
+        let holds = |element: &&ListedElement| {
             Some(element.address) == address
                 && element.action == action
                 && element.port.is_none_or(|port| port == request.port)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, anyhow};
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use operator::queue::Question;
-use shield::Shield;
+use shield::NftShield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
 use verdict::{
     ExecBackend, NativeBackend, PASSED_ENVIRONMENT, VerdictBackend as _, VerdictOrder, find_program,
@@ -99,7 +99,7 @@ impl Firewall {
 /// Returns the firewall of `container`, if it is known to run and its ruleset is ours.
 ///
 /// A namespace that cannot be entered or read is one that somebody else guards.
-fn ours(container: &Container) -> Option<Shield> {
+fn ours(container: &Container) -> Option<NftShield> {
     let process = ProcessHandle::open(container.pid()?).ok()?;
     let socket = NetnsRef::OfProcess(process)
         .open_socket(SocketSpec::Netfilter)
@@ -109,7 +109,7 @@ fn ours(container: &Container) -> Option<Shield> {
         reason = "the edge: orders that end by time"
     )]
     let now = std::time::Instant::now();
-    let mut shield = Shield::find(socket, now).ok().flatten()?;
+    let mut shield = NftShield::attach_existing(socket, now).ok().flatten()?;
     // What was asked before this reader listened was not heard, or by one that is gone.
     if let Err(error) = shield.ask_again(now) {
         tracing::warn!(

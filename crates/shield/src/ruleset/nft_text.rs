@@ -4,10 +4,10 @@
 use std::fmt;
 
 use super::{
-    Chain, Content, ESTABLISHED, Hook, Key, Match, RECENT_SIZE, RELATED, Rule, Ruleset, Set, Side,
-    Statement, TABLE,
+    ESTABLISHED, MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent,
+    NftSetKey, NftStatement, PacketSide, RELATED, Ruleset, TABLE,
 };
-use crate::ranges::Family;
+use crate::address_class::IpFamily;
 
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,27 +24,27 @@ impl fmt::Display for Ruleset {
     }
 }
 
-impl fmt::Display for Set {
+impl fmt::Display for NftSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tset {} {{", self.name)?;
         writeln!(f, "\t\ttype {}", self.key.kind())?;
         match &self.content {
-            Content::Addresses(addresses) => {
+            NftSetContent::Addresses(addresses) => {
                 writeln!(f, "\t\tflags constant")?;
-                elements(f, addresses)?;
+                write_elements(f, addresses)?;
             }
-            Content::Ranges(spans) => {
+            NftSetContent::Ranges(spans) => {
                 writeln!(f, "\t\tflags constant, interval")?;
-                elements(f, spans)?;
+                write_elements(f, spans)?;
             }
-            Content::Words(words) => {
+            NftSetContent::NamedBytes(words) => {
                 writeln!(f, "\t\tflags constant")?;
-                elements(f, words.iter().map(|(_, word)| word))?;
+                write_elements(f, words.iter().map(|(_, word)| word))?;
             }
-            Content::Orders => {
+            NftSetContent::Orders => {
                 writeln!(f, "\t\tflags timeout")?;
             }
-            Content::Recent(time) => {
+            NftSetContent::Recent(time) => {
                 writeln!(f, "\t\tsize {RECENT_SIZE}")?;
                 writeln!(f, "\t\tflags dynamic, timeout")?;
                 writeln!(f, "\t\ttimeout {}s", time.as_secs())?;
@@ -54,7 +54,7 @@ impl fmt::Display for Set {
     }
 }
 
-fn elements(
+fn write_elements(
     f: &mut fmt::Formatter<'_>,
     elements: impl IntoIterator<Item: fmt::Display>,
 ) -> fmt::Result {
@@ -66,7 +66,7 @@ fn elements(
     writeln!(f, " }}")
 }
 
-impl fmt::Display for Chain {
+impl fmt::Display for NftChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tchain {} {{", self.name)?;
         if let Some(hook) = self.hook {
@@ -83,9 +83,9 @@ impl fmt::Display for Chain {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for NftRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(note) = self.note {
+        if let Some(note) = self.comment {
             writeln!(f, "\t\t# {note}")?;
         }
         let words: Vec<_> = self
@@ -98,10 +98,10 @@ impl fmt::Display for Rule {
     }
 }
 
-impl fmt::Display for Match {
+impl fmt::Display for NftMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Loopback(Hook::Output) => write!(f, "oif \"lo\""),
+            Self::Loopback(NftHook::Output) => write!(f, "oif \"lo\""),
             Self::Loopback(_) => write!(f, "iif \"lo\""),
             Self::Connection(states) => {
                 let words = [(ESTABLISHED, "established"), (RELATED, "related")];
@@ -114,27 +114,29 @@ impl fmt::Display for Match {
             }
             Self::Transport(protocol) if protocol.0 == 2 => write!(f, "meta l4proto igmp"),
             Self::Transport(protocol) => write!(f, "meta l4proto {protocol}"),
-            Self::Ported(true) => write!(f, "meta l4proto @ported"),
-            Self::Ported(false) => write!(f, "meta l4proto != @ported"),
-            Self::Port(protocol, Side::Source, port) => write!(f, "{protocol} sport {port}"),
-            Self::Port(protocol, Side::Destination, port) => write!(f, "{protocol} dport {port}"),
+            Self::HasPorts(true) => write!(f, "meta l4proto @ported"),
+            Self::HasPorts(false) => write!(f, "meta l4proto != @ported"),
+            Self::Port(protocol, PacketSide::Source, port) => write!(f, "{protocol} sport {port}"),
+            Self::Port(protocol, PacketSide::Destination, port) => {
+                write!(f, "{protocol} dport {port}")
+            }
             Self::Address(family, side, set) => {
                 let side = match side {
-                    Side::Source => "saddr",
-                    Side::Destination => "daddr",
+                    PacketSide::Source => "saddr",
+                    PacketSide::Destination => "daddr",
                 };
                 write!(f, "{} {side} @{set}", family.word())
             }
-            Self::Member(key, set) => write!(f, "{} @{set}", key.expression()),
+            Self::InSet(key, set) => write!(f, "{} @{set}", key.expression()),
             Self::Icmpv6(set) => write!(f, "icmpv6 type @{set}"),
             Self::OnLink => write!(f, "ip6 hoplimit 255"),
             // A packet without a process has no user, and the comparison fails.
-            Self::ByProcess => write!(f, "meta skuid != {}", u32::MAX),
+            Self::FromProcess => write!(f, "meta skuid != {}", u32::MAX),
         }
     }
 }
 
-impl fmt::Display for Statement {
+impl fmt::Display for NftStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accept => write!(f, "accept"),
@@ -154,19 +156,19 @@ impl fmt::Display for Statement {
                 }
                 write!(f, " queue-threshold 1")
             }
-            Self::Remember(key, set) => write!(f, "add @{set} {{ {} }}", key.expression()),
+            Self::AddToSet(key, set) => write!(f, "add @{set} {{ {} }}", key.expression()),
             Self::Reset => write!(f, "reject with tcp reset"),
             Self::Prohibit => write!(f, "reject with icmpx admin-prohibited"),
         }
     }
 }
 
-impl Key {
+impl NftSetKey {
     /// Returns nft's name of its type.
-    fn kind(self) -> String {
+    fn nft_type(self) -> String {
         let address = |family| match family {
-            Family::V4 => "ipv4_addr",
-            Family::V6 => "ipv6_addr",
+            IpFamily::V4 => "ipv4_addr",
+            IpFamily::V6 => "ipv6_addr",
         };
         match self {
             Self::Address(family) => address(family).to_owned(),
@@ -178,7 +180,7 @@ impl Key {
     }
 
     /// Returns what it takes of a packet, in nft's words.
-    fn expression(self) -> String {
+    fn nft_expression(self) -> String {
         match self {
             Self::Address(family) => format!("{} daddr", family.word()),
             Self::Protocol(family) => format!("{} daddr . meta l4proto", family.word()),
@@ -189,8 +191,8 @@ impl Key {
     }
 }
 
-impl Family {
-    const fn word(self) -> &'static str {
+impl IpFamily {
+    const fn nft_keyword(self) -> &'static str {
         match self {
             Self::V4 => "ip",
             Self::V6 => "ip6",
@@ -198,8 +200,8 @@ impl Family {
     }
 }
 
-impl Hook {
-    const fn word(self) -> &'static str {
+impl NftHook {
+    const fn nft_keyword(self) -> &'static str {
         match self {
             Self::Input => "input",
             Self::Forward => "forward",

@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use terok_clearance::{Action, DomainName, Protocol};
 
-use crate::order::{Entry, Reach};
+use crate::order_element::{OrderElement, OrderReach};
 
 /// The elements of all order sets, by address.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Orders {
-    held: HashMap<IpAddr, Vec<Entry>>,
+pub(crate) struct OrderTable {
+    by_address: HashMap<IpAddr, Vec<OrderElement>>,
     count: usize,
     /// With so many addresses, those whose time is over are looked for.
     sweep_at: usize,
@@ -24,20 +24,20 @@ pub(crate) struct Orders {
 
 /// What to remove and what to add, in this order.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) remove: Vec<Entry>,
-    pub(crate) add: Vec<Entry>,
+pub(crate) struct OrderPlan {
+    pub(crate) remove: Vec<OrderElement>,
+    pub(crate) add: Vec<OrderElement>,
 }
 
-impl Plan {
-    fn remove(&mut self, entry: &Entry) {
+impl OrderPlan {
+    fn push_remove(&mut self, entry: &OrderElement) {
         if !self.remove.contains(entry) {
             self.remove.push(entry.clone());
         }
     }
 
     /// Adds `entry`, once: of two for the same element the one that lasts longer stays.
-    fn add(&mut self, entry: Entry) {
+    fn push_add(&mut self, entry: OrderElement) {
         match self
             .add
             .iter_mut()
@@ -50,19 +50,20 @@ impl Plan {
     }
 }
 
-impl Orders {
+impl OrderTable {
     /// The most elements at once.
-    pub(crate) const LIMIT: usize = 65_535;
+    pub(crate) const MAX_ELEMENTS: usize = 65_535;
 
     /// Says whether there is room for what a plan adds.
-    pub(crate) fn has_room(&self, plan: &Plan) -> bool {
+    pub(crate) fn has_room(&self, plan: &OrderPlan) -> bool {
         let kept = self.count.saturating_sub(plan.remove.len());
-        plan.add.len() <= plan.remove.len() || kept.saturating_add(plan.add.len()) <= Self::LIMIT
+        plan.add.len() <= plan.remove.len()
+            || kept.saturating_add(plan.add.len()) <= Self::MAX_ELEMENTS
     }
 
     /// Takes note of an element.
-    pub(crate) fn insert(&mut self, entry: Entry) {
-        let held = self.held.entry(entry.address).or_default();
+    pub(crate) fn insert(&mut self, entry: OrderElement) {
+        let held = self.by_address.entry(entry.address).or_default();
         let before = held.len();
         held.retain(|other| !other.is_same_element(&entry));
         held.push(entry);
@@ -70,33 +71,33 @@ impl Orders {
     }
 
     /// Takes note that a plan was carried out.
-    pub(crate) fn carried_out(&mut self, plan: Plan, now: Instant) {
+    pub(crate) fn apply_plan(&mut self, plan: OrderPlan, now: Instant) {
         for entry in plan.remove {
-            if let Some(held) = self.held.get_mut(&entry.address) {
+            if let Some(held) = self.by_address.get_mut(&entry.address) {
                 let before = held.len();
                 held.retain(|other| !other.is_same_element(&entry));
                 self.count = self.count.saturating_sub(before).saturating_add(held.len());
                 if held.is_empty() {
-                    self.held.remove(&entry.address);
+                    self.by_address.remove(&entry.address);
                 }
             }
         }
         for entry in plan.add {
             self.insert(entry);
         }
-        if self.held.len() >= self.sweep_at {
-            self.sweep(now);
+        if self.by_address.len() >= self.sweep_at {
+            self.remove_expired(now);
         }
     }
 
     /// Forgets what was over by `now`: the kernel has dropped it by itself.
-    fn sweep(&mut self, now: Instant) {
-        self.held.retain(|_, held| {
+    fn remove_expired(&mut self, now: Instant) {
+        self.by_address.retain(|_, held| {
             held.retain(|entry| !entry.is_over(now));
             !held.is_empty()
         });
-        self.count = self.held.values().map(Vec::len).sum();
-        self.sweep_at = self.held.len().saturating_mul(2).max(64);
+        self.count = self.by_address.values().map(Vec::len).sum();
+        self.sweep_at = self.by_address.len().saturating_mul(2).max(64);
     }
 
     /// Plans a person's order: it takes the place of an earlier order on the same, and of every
@@ -104,11 +105,11 @@ impl Orders {
     /// on for the rest.
     ///
     /// An element that another destination's order keeps for longer stays as it is.
-    pub(crate) fn order(&self, wanted: &[Entry], now: Instant) -> Plan {
-        let mut plan = Plan::default();
+    pub(crate) fn plan_order(&self, wanted: &[OrderElement], now: Instant) -> OrderPlan {
+        let mut plan = OrderPlan::default();
         for entry in wanted {
             let mut kept = false;
-            for held in self.at(entry.address, now) {
+            for held in self.live_elements(entry.address, now) {
                 if held.is_same_element(entry) {
                     kept = held.name != entry.name && entry.ends_before(held);
                     // Removed and added again even if nothing changes: the transaction then
@@ -131,11 +132,11 @@ impl Orders {
     /// Plans what a name's standing order asks of an address that was learnt for it.
     ///
     /// No person chose the address, so it never takes back what another order refuses.
-    pub(crate) fn learn(&self, wanted: &[Entry], now: Instant) -> Plan {
-        let mut plan = Plan::default();
+    pub(crate) fn plan_learnt(&self, wanted: &[OrderElement], now: Instant) -> OrderPlan {
+        let mut plan = OrderPlan::default();
         for entry in wanted {
             let mut needed = true;
-            for held in self.at(entry.address, now) {
+            for held in self.live_elements(entry.address, now) {
                 if held.is_same_element(entry) {
                     needed = held.ends_before(entry);
                     if needed {
@@ -160,39 +161,44 @@ impl Orders {
     }
 
     /// Plans to remove everything at `address`.
-    pub(crate) fn forget_address(&self, address: IpAddr, now: Instant) -> Plan {
-        Plan {
-            remove: self.at(address, now).cloned().collect(),
+    pub(crate) fn plan_forget_address(&self, address: IpAddr, now: Instant) -> OrderPlan {
+        OrderPlan {
+            remove: self.live_elements(address, now).cloned().collect(),
             add: Vec::new(),
         }
     }
 
     /// Plans to remove what stands for `name`; with `address`, only there.
-    pub(crate) fn forget_name(
+    pub(crate) fn plan_forget_name(
         &self,
         name: &DomainName,
         address: Option<IpAddr>,
         now: Instant,
-    ) -> Plan {
-        let of_name = |entry: &&Entry| entry.name.as_ref() == Some(name) && !entry.is_over(now);
+    ) -> OrderPlan {
+        let of_name =
+            |entry: &&OrderElement| entry.name.as_ref() == Some(name) && !entry.is_expired(now);
         let remove = match address {
-            Some(address) => self.at(address, now).filter(of_name).cloned().collect(),
+            Some(address) => self
+                .live_elements(address, now)
+                .filter(of_name)
+                .cloned()
+                .collect(),
             None => self
-                .held
+                .by_address
                 .values()
                 .flatten()
                 .filter(of_name)
                 .cloned()
                 .collect(),
         };
-        Plan {
+        OrderPlan {
             remove,
             add: Vec::new(),
         }
     }
 
     /// Returns what the orders say of a packet, as the kernel's tiers would.
-    pub(crate) fn decide(
+    pub(crate) fn standing_action(
         &self,
         address: IpAddr,
         protocol: Protocol,
@@ -200,12 +206,12 @@ impl Orders {
         now: Instant,
     ) -> Option<Action> {
         let about = [
-            Reach::Port(protocol, port),
-            Reach::Protocol(protocol),
-            Reach::Whole,
+            OrderReach::Port(protocol, port),
+            OrderReach::Protocol(protocol),
+            OrderReach::Whole,
         ];
         let said = |reach, action| {
-            let mut held = self.at(address, now);
+            let mut held = self.live_elements(address, now);
             held.any(|entry| (entry.reach, entry.action) == (reach, action))
         };
         about.into_iter().find_map(|reach| {
@@ -215,13 +221,13 @@ impl Orders {
         })
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.held.values().flatten()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &OrderElement> {
+        self.by_address.values().flatten()
     }
 
-    fn at(&self, address: IpAddr, now: Instant) -> impl Iterator<Item = &Entry> {
+    fn live_elements(&self, address: IpAddr, now: Instant) -> impl Iterator<Item = &OrderElement> {
         let held = self
-            .held
+            .by_address
             .get(&address)
             .map(Vec::as_slice)
             .unwrap_or_default();
@@ -244,19 +250,24 @@ mod tests {
         Instant::now()
     }
 
-    fn entry(action: Action, reach: Reach, seconds: Option<u64>, now: Instant) -> Entry {
-        Entry {
+    fn entry(
+        action: Action,
+        reach: OrderReach,
+        seconds: Option<u64>,
+        now: Instant,
+    ) -> OrderElement {
+        OrderElement {
             action,
             address: "203.0.113.7".parse().unwrap(),
             reach,
-            until: seconds.map(|s| now + Duration::from_secs(s)),
+            expires_at: seconds.map(|s| now + Duration::from_secs(s)),
             name: None,
         }
     }
 
-    fn after(steps: &[(Action, Reach)]) -> Orders {
+    fn after(steps: &[(Action, OrderReach)]) -> OrderTable {
         let now = clock();
-        let mut orders = Orders::default();
+        let mut orders = OrderTable::default();
         for (action, reach) in steps {
             let plan = orders.order(&[entry(*action, *reach, None, now)], now);
             orders.carried_out(plan, now);
@@ -264,31 +275,31 @@ mod tests {
         orders
     }
 
-    fn check(steps: &[(Action, Reach)], port: u16, expected: Option<Action>) {
+    fn check(steps: &[(Action, OrderReach)], port: u16, expected: Option<Action>) {
         let ip = "203.0.113.7".parse().unwrap();
-        let said = after(steps).decide(ip, TCP, port, clock());
+        let said = after(steps).standing_action(ip, TCP, port, clock());
         assert_eq!(said, expected, "of port {port} after {steps:?}");
     }
 
     #[test]
     fn the_last_order_takes_effect_and_the_rest_is_kept() {
         use Action::{Allow, Deny};
-        let web = Reach::Port(TCP, 443);
+        let web = OrderReach::Port(TCP, 443);
         check(&[], 443, None);
         check(&[(Allow, web)], 443, Some(Allow));
         check(&[(Allow, web)], 80, None);
-        check(&[(Allow, Reach::Whole), (Deny, web)], 443, Some(Deny));
-        check(&[(Allow, Reach::Whole), (Deny, web)], 80, Some(Allow));
-        check(&[(Deny, Reach::Whole), (Allow, web)], 443, Some(Allow));
-        check(&[(Deny, Reach::Whole), (Allow, web)], 80, Some(Deny));
-        check(&[(Deny, web), (Allow, Reach::Whole)], 443, Some(Allow));
+        check(&[(Allow, OrderReach::Whole), (Deny, web)], 443, Some(Deny));
+        check(&[(Allow, OrderReach::Whole), (Deny, web)], 80, Some(Allow));
+        check(&[(Deny, OrderReach::Whole), (Allow, web)], 443, Some(Allow));
+        check(&[(Deny, OrderReach::Whole), (Allow, web)], 80, Some(Deny));
+        check(&[(Deny, web), (Allow, OrderReach::Whole)], 443, Some(Allow));
         check(
-            &[(Allow, web), (Deny, Reach::Protocol(TCP))],
+            &[(Allow, web), (Deny, OrderReach::Protocol(TCP))],
             443,
             Some(Deny),
         );
         check(
-            &[(Deny, web), (Allow, Reach::Protocol(TCP))],
+            &[(Deny, web), (Allow, OrderReach::Protocol(TCP))],
             443,
             Some(Allow),
         );
@@ -297,9 +308,9 @@ mod tests {
     #[test]
     fn a_new_time_takes_the_place_of_the_old_one() {
         let now = clock();
-        let mut orders = Orders::default();
+        let mut orders = OrderTable::default();
         for seconds in [Some(60), None, Some(5)] {
-            let wanted = entry(Action::Allow, Reach::Whole, seconds, now);
+            let wanted = entry(Action::Allow, OrderReach::Whole, seconds, now);
             let plan = orders.order(std::slice::from_ref(&wanted), now);
             orders.carried_out(plan, now);
             assert_eq!(orders.iter().collect::<Vec<_>>(), [&wanted]);
@@ -309,20 +320,23 @@ mod tests {
     #[test]
     fn an_order_on_another_destination_does_not_shorten() {
         let now = clock();
-        let mut orders = Orders::default();
-        let mut lasting = entry(Action::Allow, Reach::Whole, None, now);
+        let mut orders = OrderTable::default();
+        let mut lasting = entry(Action::Allow, OrderReach::Whole, None, now);
         lasting.name = Some("api.example.com".parse().unwrap());
         orders.insert(lasting.clone());
-        let plan = orders.order(&[entry(Action::Allow, Reach::Whole, Some(60), now)], now);
+        let plan = orders.order(
+            &[entry(Action::Allow, OrderReach::Whole, Some(60), now)],
+            now,
+        );
         assert_eq!(plan.add, [lasting]);
     }
 
     #[test]
     fn a_learnt_address_never_takes_back_a_refusal() {
         let now = clock();
-        let mut orders = Orders::default();
-        orders.insert(entry(Action::Deny, Reach::Whole, None, now));
-        let mut allow = entry(Action::Allow, Reach::Port(TCP, 443), None, now);
+        let mut orders = OrderTable::default();
+        orders.insert(entry(Action::Deny, OrderReach::Whole, None, now));
+        let mut allow = entry(Action::Allow, OrderReach::Port(TCP, 443), None, now);
         allow.name = Some("api.example.com".parse().unwrap());
         assert_eq!(orders.learn(&[allow], now), Plan::default());
     }
@@ -330,31 +344,31 @@ mod tests {
     #[test]
     fn what_is_learnt_again_changes_nothing() {
         let now = clock();
-        let mut orders = Orders::default();
-        let allow = entry(Action::Allow, Reach::Whole, Some(60), now);
+        let mut orders = OrderTable::default();
+        let allow = entry(Action::Allow, OrderReach::Whole, Some(60), now);
         let plan = orders.learn(std::slice::from_ref(&allow), now);
         orders.carried_out(plan, now);
         assert_eq!(orders.learn(&[allow], now), Plan::default());
-        let longer = entry(Action::Allow, Reach::Whole, Some(90), now);
+        let longer = entry(Action::Allow, OrderReach::Whole, Some(90), now);
         assert_eq!(orders.learn(&[longer], now).remove.len(), 1);
     }
 
-    fn any_reach() -> impl Strategy<Value = Reach> {
+    fn any_reach() -> impl Strategy<Value = OrderReach> {
         let protocol = prop_oneof![Just(TCP), Just(Protocol::UDP)];
         prop_oneof![
-            Just(Reach::Whole),
-            protocol.clone().prop_map(Reach::Protocol),
-            (protocol, 1u16..4).prop_map(|(p, port)| Reach::Port(p, port)),
+            Just(OrderReach::Whole),
+            protocol.clone().prop_map(OrderReach::Protocol),
+            (protocol, 1u16..4).prop_map(|(p, port)| OrderReach::Port(p, port)),
         ]
     }
 
     #[test]
     fn elements_are_counted_and_bounded() {
         let now = clock();
-        let mut orders = Orders::default();
-        let at = |n: u32| Entry {
+        let mut orders = OrderTable::default();
+        let at = |n: u32| OrderElement {
             address: std::net::Ipv4Addr::from_bits(n).into(),
-            ..entry(Action::Allow, Reach::Whole, Some(60), now)
+            ..entry(Action::Allow, OrderReach::Whole, Some(60), now)
         };
         for n in 0..65_535 {
             orders.insert(at(n));
@@ -384,12 +398,12 @@ mod tests {
             let orders = after(&steps);
             let (action, reach) = steps.last().copied().unwrap();
             let (protocol, port) = match reach {
-                Reach::Whole => (TCP, 1),
-                Reach::Protocol(protocol) => (protocol, 1),
-                Reach::Port(protocol, port) => (protocol, port),
+                OrderReach::Whole => (TCP, 1),
+                OrderReach::Protocol(protocol) => (protocol, 1),
+                OrderReach::Port(protocol, port) => (protocol, port),
             };
             let ip = "203.0.113.7".parse().unwrap();
-            prop_assert_eq!(orders.decide(ip, protocol, port, clock()), Some(action));
+            prop_assert_eq!(orders.standing_action(ip, protocol, port, clock()), Some(action));
         }
 
         #[test]
@@ -401,10 +415,10 @@ mod tests {
                 .into_iter()
                 .map(|(allow, reach)| (if allow { Action::Allow } else { Action::Deny }, reach))
                 .collect();
-            let asked = Reach::Port(TCP, port);
+            let asked = OrderReach::Port(TCP, port);
             let newest = steps.iter().rev().find(|(_, reach)| reach.covers(asked));
             let ip = "203.0.113.7".parse().unwrap();
-            let said = after(&steps).decide(ip, TCP, port, clock());
+            let said = after(&steps).standing_action(ip, TCP, port, clock());
             prop_assert_eq!(said, newest.map(|(action, _)| *action));
         }
     }

@@ -10,24 +10,24 @@ use terok_clearance::Action;
 
 use crate::Policy;
 use crate::netlink::encode;
-use crate::netlink::socket::transaction;
-use crate::order::{Entry, Reach};
+use crate::netlink::socket::encode_transaction;
+use crate::order_element::{OrderElement, OrderReach};
 use crate::ruleset::Ruleset;
 
 /// Returns the transaction that puts `policy` in force; the kernel answers it with one message.
-pub fn ruleset(policy: &Policy) -> Vec<u8> {
-    transaction(&encode::replace(&Ruleset::new(policy)), None, 1)
+pub fn ruleset_transaction(policy: &Policy) -> Vec<u8> {
+    encode_transaction(&encode::replace_ruleset(&Ruleset::new(policy)), None, 1)
 }
 
 /// Returns the transaction that adds `address` to what is allowed; the kernel answers it with one
 /// message.
-pub fn element(address: IpAddr, now: Instant) -> Vec<u8> {
-    let entry = Entry {
+pub fn element_transaction(address: IpAddr, now: Instant) -> Vec<u8> {
+    let entry = OrderElement {
         action: Action::Allow,
         address,
-        reach: Reach::Whole,
-        until: None,
+        reach: OrderReach::Whole,
+        expires_at: None,
         name: None,
     };
-    transaction(&encode::add(&[entry], now), None, 1)
+    encode_transaction(&encode::add_elements(&[entry], now), None, 1)
 }

@@ -10,12 +10,12 @@ use std::sync::LazyLock;
 
 /// Which of the two IP versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Family {
+pub(crate) enum IpFamily {
     V4,
     V6,
 }
 
-impl Family {
+impl IpFamily {
     pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     pub(crate) const fn of(ip: IpAddr) -> Self {
@@ -34,7 +34,7 @@ impl Family {
     }
 
     /// Returns the bits of an address.
-    const fn bits(self) -> u8 {
+    const fn address_bits(self) -> u8 {
         match self {
             Self::V4 => 32,
             Self::V6 => 128,
@@ -44,40 +44,40 @@ impl Family {
 
 /// Whether an order may open or close an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ground {
+pub(crate) enum AddressClass {
     /// Never: link-local, cloud metadata, loopback off `lo`, multicast, reserved.
     Floor,
     /// Not by a verdict: the networks behind the sandbox's host.
     Private,
     /// The internet.
-    Ordinary,
+    Public,
 }
 
-impl Ground {
-    pub(crate) fn of(ip: IpAddr) -> Self {
-        let family = Family::of(ip);
-        let within = |spans: &[Span]| spans.iter().any(|span| span.contains(ip));
-        if within(floor(family)) {
+impl AddressClass {
+    pub(crate) fn classify(ip: IpAddr) -> Self {
+        let family = IpFamily::of(ip);
+        let within = |spans: &[AddressRange]| spans.iter().any(|span| span.contains(ip));
+        if within(floor_ranges(family)) {
             Self::Floor
-        } else if within(private(family)) {
+        } else if within(private_ranges(family)) {
             Self::Private
         } else {
-            Self::Ordinary
+            Self::Public
         }
     }
 }
 
 /// Addresses from the first to the last, both included.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Span {
-    family: Family,
+pub(crate) struct AddressRange {
+    family: IpFamily,
     first: u128,
     last: u128,
 }
 
-impl Span {
-    const fn prefix(family: Family, base: u128, length: u8) -> Self {
-        let host = match family.bits().saturating_sub(length) {
+impl AddressRange {
+    const fn from_prefix(family: IpFamily, base: u128, length: u8) -> Self {
+        let host = match family.address_bits().saturating_sub(length) {
             128.. => u128::MAX,
             bits => (1 << bits) - 1,
         };
@@ -88,101 +88,103 @@ impl Span {
         }
     }
 
-    fn v4((address, length): (Ipv4Addr, u8)) -> Self {
-        Self::prefix(Family::V4, address.to_bits().into(), length)
+    fn from_v4((address, length): (Ipv4Addr, u8)) -> Self {
+        Self::from_prefix(IpFamily::V4, address.to_bits().into(), length)
     }
 
-    fn v6((address, length): (Ipv6Addr, u8)) -> Self {
-        Self::prefix(Family::V6, address.to_bits(), length)
+    fn from_v6((address, length): (Ipv6Addr, u8)) -> Self {
+        Self::from_prefix(IpFamily::V6, address.to_bits(), length)
     }
 
     pub(crate) fn first(self) -> IpAddr {
-        self.address(self.first)
+        self.to_address(self.first)
     }
 
     /// Returns the address behind the last; none if the last is the family's last.
-    pub(crate) fn after(self) -> Option<IpAddr> {
-        let end = u128::MAX >> (128 - u32::from(self.family.bits()));
-        (self.last < end).then(|| self.address(self.last + 1))
+    pub(crate) fn next_address(self) -> Option<IpAddr> {
+        let end = u128::MAX >> (128 - u32::from(self.family.address_bits()));
+        (self.last < end).then(|| self.to_address(self.last + 1))
     }
 
     pub(crate) fn contains(self, ip: IpAddr) -> bool {
         let (family, bits) = match ip {
-            IpAddr::V4(ip) => (Family::V4, ip.to_bits().into()),
-            IpAddr::V6(ip) => (Family::V6, ip.to_bits()),
+            IpAddr::V4(ip) => (IpFamily::V4, ip.to_bits().into()),
+            IpAddr::V6(ip) => (IpFamily::V6, ip.to_bits()),
         };
         family == self.family && (self.first..=self.last).contains(&bits)
     }
 
-    fn address(self, bits: u128) -> IpAddr {
+    fn to_address(self, bits: u128) -> IpAddr {
         match (self.family, u32::try_from(bits)) {
-            (Family::V4, Ok(bits)) => Ipv4Addr::from_bits(bits).into(),
+            (IpFamily::V4, Ok(bits)) => Ipv4Addr::from_bits(bits).into(),
             _ => Ipv6Addr::from_bits(bits).into(),
         }
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for AddressRange {
     /// Writes it as nft does: an address, a prefix, or the first and the last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.first();
-        let length = (0..=self.family.bits()).find(|length| {
-            let prefix = Self::prefix(self.family, self.first, *length);
+        let length = (0..=self.family.address_bits()).find(|length| {
+            let prefix = Self::from_prefix(self.family, self.first, *length);
             prefix == *self
         });
         match length {
-            Some(length) if length == self.family.bits() => write!(f, "{first}"),
+            Some(length) if length == self.family.address_bits() => write!(f, "{first}"),
             Some(length) => write!(f, "{first}/{length}"),
             None => write!(f, "{first}-{}", self.address(self.last)),
         }
     }
 }
 
-impl fmt::Debug for Span {
+impl fmt::Debug for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
 /// Returns the ranges that are refused whatever anybody answers, in order and apart.
-pub(crate) fn floor(family: Family) -> &'static [Span] {
-    static V4: LazyLock<Vec<Span>> = LazyLock::new(|| apart(FLOOR_V4.map(Span::v4)));
-    static V6: LazyLock<Vec<Span>> = LazyLock::new(|| {
-        apart(
+pub(crate) fn floor_ranges(family: IpFamily) -> &'static [AddressRange] {
+    static V4: LazyLock<Vec<AddressRange>> =
+        LazyLock::new(|| merge_ranges(FLOOR_V4.map(AddressRange::from_v4)));
+    static V6: LazyLock<Vec<AddressRange>> = LazyLock::new(|| {
+        merge_ranges(
             FLOOR_V6
-                .map(Span::v6)
+                .map(AddressRange::from_v6)
                 .into_iter()
-                .chain(embedded(&FLOOR_V4)),
+                .chain(embed_in_ipv6(&FLOOR_V4)),
         )
     });
     match family {
-        Family::V4 => &V4,
-        Family::V6 => &V6,
+        IpFamily::V4 => &V4,
+        IpFamily::V6 => &V6,
     }
 }
 
 /// Returns the private ranges, in order and apart.
-pub(crate) fn private(family: Family) -> &'static [Span] {
-    static V4: LazyLock<Vec<Span>> = LazyLock::new(|| apart(PRIVATE_V4.map(Span::v4)));
-    static V6: LazyLock<Vec<Span>> = LazyLock::new(|| {
-        apart(
+pub(crate) fn private_ranges(family: IpFamily) -> &'static [AddressRange] {
+    static V4: LazyLock<Vec<AddressRange>> =
+        LazyLock::new(|| merge_ranges(PRIVATE_V4.map(AddressRange::from_v4)));
+    static V6: LazyLock<Vec<AddressRange>> = LazyLock::new(|| {
+        merge_ranges(
             PRIVATE_V6
-                .map(Span::v6)
+                .map(AddressRange::from_v6)
                 .into_iter()
-                .chain(embedded(&PRIVATE_V4)),
+                .chain(embed_in_ipv6(&PRIVATE_V4)),
         )
     });
     match family {
-        Family::V4 => &V4,
-        Family::V6 => &V6,
+        IpFamily::V4 => &V4,
+        IpFamily::V6 => &V6,
     }
 }
 
 /// Link-local multicast: neighbour chatter that every system sends and nobody asks about.
-pub(crate) fn noise(family: Family) -> Vec<Span> {
+pub(crate) fn link_local_multicast(family: IpFamily) -> Vec<AddressRange> {
     match family {
-        Family::V4 => vec![Span::v4((Ipv4Addr::new(224, 0, 0, 0), 24))],
-        Family::V6 => vec![Span::v6((Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16))],
+        IpFamily::V4 => vec![Span::v4((Ipv4Addr::new(224, 0, 0, 0), 24))],
+        IpFamily::V6 => vec![Span::v6((Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16))],
     }
 }
 
@@ -231,23 +233,23 @@ const PRIVATE_V6: [(Ipv6Addr, u8); 3] = [
 ];
 
 /// Returns IPv4 ranges as NAT64 (RFC 6052) and 6to4 (RFC 3056) spell them.
-fn embedded(ranges: &[(Ipv4Addr, u8)]) -> impl Iterator<Item = Span> {
+fn embed_in_ipv6(ranges: &[(Ipv4Addr, u8)]) -> impl Iterator<Item = AddressRange> {
     const NAT64: u128 = 0x0064_ff9b << 96;
     const SIX_TO_FOUR: u128 = 0x2002 << 112;
     ranges.iter().flat_map(|(address, length)| {
         let v4 = u128::from(address.to_bits());
         [
-            Span::prefix(Family::V6, NAT64 | v4, 96 + length),
-            Span::prefix(Family::V6, SIX_TO_FOUR | (v4 << 80), 16 + length),
+            AddressRange::from_prefix(IpFamily::V6, NAT64 | v4, 96 + length),
+            AddressRange::from_prefix(IpFamily::V6, SIX_TO_FOUR | (v4 << 80), 16 + length),
         ]
     })
 }
 
 /// Sorts spans and joins those that touch: a kernel interval set holds no others.
-fn apart(spans: impl IntoIterator<Item = Span>) -> Vec<Span> {
+fn merge_ranges(spans: impl IntoIterator<Item = AddressRange>) -> Vec<AddressRange> {
     let mut spans: Vec<_> = spans.into_iter().collect();
     spans.sort_unstable();
-    let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
+    let mut joined: Vec<AddressRange> = Vec::with_capacity(spans.len());
     for span in spans {
         match joined.last_mut() {
             Some(last) if span.first <= last.last.saturating_add(1) => {
@@ -263,7 +265,7 @@ fn apart(spans: impl IntoIterator<Item = Span>) -> Vec<Span> {
 mod tests {
     use super::*;
 
-    fn check(ip: &str, expected: Ground) {
+    fn check(ip: &str, expected: AddressClass) {
         assert_eq!(Ground::of(ip.parse().unwrap()), expected, "of {ip}");
     }
 
@@ -300,7 +302,7 @@ mod tests {
             "2002:a9fe:a9fe::1",
             "2002:7f00:1::",
         ] {
-            check(ip, Ground::Floor);
+            check(ip, AddressClass::Floor);
         }
     }
 
@@ -321,7 +323,7 @@ mod tests {
             "64:ff9b::192.168.1.1",
             "2002:c0a8:101::1",
         ] {
-            check(ip, Ground::Private);
+            check(ip, AddressClass::Private);
         }
     }
 
@@ -343,14 +345,14 @@ mod tests {
             "2002:cb00:7107::1",
             "2606:4700::1111",
         ] {
-            check(ip, Ground::Ordinary);
+            check(ip, AddressClass::Public);
         }
     }
 
     #[test]
     fn spans_are_apart_and_in_order() {
-        for family in Family::BOTH {
-            for spans in [floor(family), private(family)] {
+        for family in IpFamily::BOTH {
+            for spans in [floor_ranges(family), private_ranges(family)] {
                 for pair in spans.windows(2) {
                     assert!(pair[0].last + 1 < pair[1].first, "{pair:?}");
                 }
@@ -370,9 +372,9 @@ mod tests {
             probe in proptest::num::u32::ANY,
         ) {
             let all: Vec<_> =
-                pieces.iter().map(|(base, n)| Span::v4((Ipv4Addr::from_bits(*base), *n))).collect();
+                pieces.iter().map(|(base, n)| AddressRange::from_v4((Ipv4Addr::from_bits(*base), *n))).collect();
             let ip = IpAddr::from(Ipv4Addr::from_bits(probe));
-            let joined = apart(all.iter().copied());
+            let joined = merge_ranges(all.iter().copied());
             assert_eq!(
                 joined.iter().any(|span| span.contains(ip)),
                 all.iter().any(|span| span.contains(ip)),

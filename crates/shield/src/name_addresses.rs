@@ -10,55 +10,55 @@ use std::time::Instant;
 
 use terok_clearance::DomainName;
 
-use crate::order::{Entry, Terms};
+use crate::order_element::{OrderElement, OrderTerms};
 
 /// The most names that are remembered.
-pub(crate) const NAMES: usize = 4_096;
+pub(crate) const MAX_NAMES: usize = 4_096;
 /// The most addresses of one name.
-pub(crate) const ADDRESSES: usize = 64;
+pub(crate) const MAX_ADDRESSES_PER_NAME: usize = 64;
 
 /// The name book.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
-    pages: HashMap<DomainName, Page>,
+pub(crate) struct NameAddresses {
+    records: HashMap<DomainName, NameRecord>,
     /// The names on which no order stands, by when they were learnt last.
-    idle: BTreeMap<u64, DomainName>,
+    without_orders: BTreeMap<u64, DomainName>,
     clock: u64,
 }
 
 #[derive(Debug, Default)]
-struct Page {
+struct NameRecord {
     /// The newest last.
     addresses: Vec<IpAddr>,
-    standing: Vec<Terms>,
-    learnt: u64,
+    standing_terms: Vec<OrderTerms>,
+    learnt_at: u64,
 }
 
-impl Names {
+impl NameAddresses {
     /// Notes addresses of a name; returns those that had to make room, of this name.
-    pub(crate) fn learn(&mut self, name: &DomainName, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        let Some(page) = self.page(name) else {
+    pub(crate) fn add_addresses(&mut self, name: &DomainName, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let Some(page) = self.touch_record(name) else {
             return Vec::new();
         };
         for address in addresses {
             page.addresses.retain(|known| known != address);
             page.addresses.push(*address);
         }
-        let surplus = page.addresses.len().saturating_sub(ADDRESSES);
+        let surplus = page.addresses.len().saturating_sub(MAX_ADDRESSES_PER_NAME);
         page.addresses.drain(..surplus).collect()
     }
 
     /// Returns the addresses known for a name, the newest last.
     pub(crate) fn addresses(&self, name: &DomainName) -> &[IpAddr] {
-        self.pages
+        self.records
             .get(name)
             .map(|page| page.addresses.as_slice())
             .unwrap_or_default()
     }
 
     /// Returns what stands on a name at `now`.
-    pub(crate) fn standing(&self, name: &DomainName, now: Instant) -> Vec<Terms> {
-        let standing = self.pages.get(name).map(|page| page.standing.as_slice());
+    pub(crate) fn standing_terms(&self, name: &DomainName, now: Instant) -> Vec<OrderTerms> {
+        let standing = self.records.get(name).map(|page| page.standing.as_slice());
         standing
             .unwrap_or_default()
             .iter()
@@ -69,13 +69,20 @@ impl Names {
 
     /// Says whether there is room for an order on `name`.
     pub(crate) fn has_room(&self, name: &DomainName) -> bool {
-        self.pages.contains_key(name) || self.pages.len() < NAMES || !self.idle.is_empty()
+        self.records.contains_key(name)
+            || self.records.len() < MAX_NAMES
+            || !self.without_orders.is_empty()
     }
 
     /// Lets an order stand on a name, in the place of the same and of opposite narrower ones; false
     /// if there is no room.
-    pub(crate) fn stand(&mut self, name: &DomainName, terms: &[Terms], now: Instant) -> bool {
-        let Some(page) = self.page(name) else {
+    pub(crate) fn add_standing_terms(
+        &mut self,
+        name: &DomainName,
+        terms: &[OrderTerms],
+        now: Instant,
+    ) -> bool {
+        let Some(page) = self.touch_record(name) else {
             return false;
         };
         for new in terms {
@@ -87,60 +94,61 @@ impl Names {
             page.standing.push(new.clone());
         }
         let learnt = page.learnt;
-        self.idle.remove(&learnt);
+        self.without_orders.remove(&learnt);
         true
     }
 
     /// Takes back every order on a name.
-    pub(crate) fn release(&mut self, name: &DomainName) {
-        if let Some(page) = self.pages.get_mut(name) {
+    pub(crate) fn clear_standing_terms(&mut self, name: &DomainName) {
+        if let Some(page) = self.records.get_mut(name) {
             page.standing.clear();
-            self.idle.insert(page.learnt, name.clone());
+            self.without_orders.insert(page.learnt, name.clone());
         }
     }
 
     /// Lets names go on which every order is over.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        for (name, page) in &mut self.pages {
+    pub(crate) fn remove_expired(&mut self, now: Instant) {
+        for (name, page) in &mut self.records {
             if !page.standing.is_empty() {
                 page.standing.retain(|terms| !terms.is_over(now));
                 if page.standing.is_empty() {
-                    self.idle.insert(page.learnt, name.clone());
+                    self.without_orders.insert(page.learnt, name.clone());
                 }
             }
         }
     }
 
     /// Takes up an element that the kernel holds for a name.
-    pub(crate) fn restore(&mut self, entry: &Entry, now: Instant) {
+    pub(crate) fn restore_element(&mut self, entry: &OrderElement, now: Instant) {
         let Some(name) = &entry.name else { return };
-        self.learn(name, &[entry.address]);
-        let terms = Terms {
+        self.add_addresses(name, &[entry.address]);
+        let terms = OrderTerms {
             action: entry.action,
             reach: entry.reach,
-            until: entry.until,
+            expires_at: entry.expires_at,
         };
-        let longer = self.standing(name, now).iter().any(|old| {
+        let longer = self.standing_terms(name, now).iter().any(|old| {
             (old.action, old.reach) == (terms.action, terms.reach)
-                && (old.until.is_none() || old.until >= terms.until && terms.until.is_some())
+                && (old.until.is_none()
+                    || old.until >= terms.expires_at && terms.expires_at.is_some())
         });
         if !longer {
-            self.stand(name, &[terms], now);
+            self.add_standing_terms(name, &[terms], now);
         }
     }
 
     /// Returns the page of a name, made and brought to the front; none if there is no room.
-    fn page(&mut self, name: &DomainName) -> Option<&mut Page> {
-        if !self.pages.contains_key(name) && self.pages.len() >= NAMES {
-            let (_, oldest) = self.idle.pop_first()?;
-            self.pages.remove(&oldest);
+    fn touch_record(&mut self, name: &DomainName) -> Option<&mut NameRecord> {
+        if !self.records.contains_key(name) && self.records.len() >= MAX_NAMES {
+            let (_, oldest) = self.without_orders.pop_first()?;
+            self.records.remove(&oldest);
         }
         self.clock = self.clock.saturating_add(1);
-        let page = self.pages.entry(name.clone()).or_default();
-        self.idle.remove(&page.learnt);
+        let page = self.records.entry(name.clone()).or_default();
+        self.without_orders.remove(&page.learnt);
         page.learnt = self.clock;
         if page.standing.is_empty() {
-            self.idle.insert(self.clock, name.clone());
+            self.without_orders.insert(self.clock, name.clone());
         }
         Some(page)
     }
@@ -154,7 +162,7 @@ mod tests {
     use terok_clearance::Action;
 
     use super::*;
-    use crate::order::Reach;
+    use crate::order_element::OrderReach;
 
     fn name(n: usize) -> DomainName {
         format!("n{n}.example").parse().unwrap()
@@ -164,11 +172,11 @@ mod tests {
         Ipv4Addr::from_bits(0xcb00_7100 + n).into()
     }
 
-    fn allow(until: Option<Instant>) -> Terms {
-        Terms {
+    fn allow(until: Option<Instant>) -> OrderTerms {
+        OrderTerms {
             action: Action::Allow,
-            reach: Reach::Whole,
-            until,
+            reach: OrderReach::Whole,
+            expires_at: until,
         }
     }
 
@@ -179,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_oldest_address_makes_room() {
-        let mut names = Names::default();
+        let mut names = NameAddresses::default();
         let all: Vec<_> = (0..70).map(ip).collect();
         assert_eq!(names.learn(&name(1), &all), all[..6]);
         assert_eq!(names.addresses(&name(1)), &all[6..]);
@@ -189,10 +197,10 @@ mod tests {
 
     #[test]
     fn the_oldest_name_makes_room_but_not_one_with_an_order() {
-        let mut names = Names::default();
+        let mut names = NameAddresses::default();
         let now = now();
         assert!(names.stand(&name(0), &[allow(None)], now));
-        for n in 1..=NAMES {
+        for n in 1..=MAX_NAMES {
             names.learn(&name(n), &[ip(1)]);
         }
         assert_eq!(names.pages.len(), NAMES);
@@ -206,14 +214,14 @@ mod tests {
 
     #[test]
     fn orders_on_names_are_bounded() {
-        let mut names = Names::default();
+        let mut names = NameAddresses::default();
         let now = now();
-        for n in 0..NAMES {
+        for n in 0..MAX_NAMES {
             assert!(names.stand(&name(n), &[allow(None)], now));
         }
         assert!(!names.has_room(&name(NAMES)));
         assert!(!names.stand(&name(NAMES), &[allow(None)], now));
-        names.learn(&name(NAMES), &[ip(1)]);
+        names.learn(&name(MAX_NAMES), &[ip(1)]);
         assert_eq!(names.pages.len(), NAMES);
         names.release(&name(7));
         assert!(names.stand(&name(NAMES), &[allow(None)], now));
@@ -221,7 +229,7 @@ mod tests {
 
     #[test]
     fn an_order_ends_in_time_and_its_name_may_go() {
-        let mut names = Names::default();
+        let mut names = NameAddresses::default();
         let now = now();
         let until = now + Duration::from_secs(60);
         names.stand(&name(0), &[allow(Some(until))], now);
