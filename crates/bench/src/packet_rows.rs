@@ -17,7 +17,7 @@ use rustix::net::RecvFlags;
 use rustix::net::sockopt::Timeout;
 use serde_json::Value;
 use shield::NftShield;
-use supervisor::{Config, Supervisor};
+use supervisor::{Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, Dossier};
@@ -454,13 +454,13 @@ impl Drop for Killed {
 
 /// Guards the network namespace of a process until killed.
 pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()> {
-    let config = Config {
+    let config = SupervisorConfig {
         container: CONTAINER.parse()?,
         dossier: Dossier::default(),
         process: ProcessHandle::open(pid).context("finding the sandbox")?,
         policy: policy()?,
-        allowed: Vec::new(),
-        runtime: RuntimeDir::new(directory),
+        allowed_dests: Vec::new(),
+        runtime_dir: RuntimeDir::new(directory),
     };
     runtime()?.block_on(async {
         let supervisor = Supervisor::start(config).context("starting")?;

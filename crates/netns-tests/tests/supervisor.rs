@@ -14,7 +14,7 @@ use netns_tests::internet::{Internet, tcp};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketType};
 use shield::Policy;
-use supervisor::{Config, Ended, Step, Supervisor};
+use supervisor::{Supervisor, SupervisorConfig, SupervisorExit, TraceEvent};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
@@ -26,18 +26,18 @@ use tokio_util::sync::CancellationToken;
 
 const RESOLVER: &str = "198.51.100.53";
 
-fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Config {
+fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> SupervisorConfig {
     let resolver: IpAddr = RESOLVER.parse().unwrap();
-    Config {
+    SupervisorConfig {
         container: "box".parse().unwrap(),
         dossier: Dossier::new([("project".into(), "web".into())].into()),
         process,
         policy: Policy::new([resolver]).unwrap(),
-        allowed: allowed
+        allowed_dests: allowed
             .iter()
             .map(|dest| dest.parse::<Target>().unwrap().into())
             .collect(),
-        runtime: RuntimeDir::new(runtime.path()),
+        runtime_dir: RuntimeDir::new(runtime.path()),
     }
 }
 
@@ -45,12 +45,12 @@ fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Config
 struct Running {
     hub: PathBuf,
     stop: CancellationToken,
-    task: JoinSet<Ended>,
+    task: JoinSet<SupervisorExit>,
     steps: mpsc::Receiver<String>,
 }
 
 impl Running {
-    fn start(config: Config) -> Self {
+    fn start(config: SupervisorConfig) -> Self {
         let (say, steps) = mpsc::channel(10_000);
         let supervisor = Supervisor::start(config).unwrap();
         let supervisor = supervisor.observed(Box::new(move |step| {
@@ -72,7 +72,7 @@ impl Running {
         self.steps.recv().await.unwrap()
     }
 
-    async fn ended(mut self) -> Ended {
+    async fn ended(mut self) -> SupervisorExit {
         self.task.join_next().await.unwrap().unwrap()
     }
 
@@ -82,21 +82,21 @@ impl Running {
     }
 }
 
-fn said(step: Step<'_>) -> String {
+fn said(step: TraceEvent<'_>) -> String {
     match step {
-        Step::Answered {
+        TraceEvent::DnsAnswered {
             name,
             addresses,
-            placed,
+            added: placed,
         } => {
             format!("answered {name} {addresses:?} placed {placed}")
         }
-        Step::Asked(blocked) => format!("asked {} {}", blocked.dest(), blocked.port),
-        Step::Settled(blocked, action) => {
+        TraceEvent::Asked(blocked) => format!("asked {} {}", blocked.dest(), blocked.port),
+        TraceEvent::AlreadyDecided(blocked, action) => {
             format!("settled {} {} {action}", blocked.dest(), blocked.port)
         }
-        Step::Enforced { dest, action, .. } => format!("enforced {dest} {action}"),
-        Step::Refused { dest, reason, .. } => format!("refused {dest} {reason}"),
+        TraceEvent::Enforced { dest, action, .. } => format!("enforced {dest} {action}"),
+        TraceEvent::Refused { dest, reason, .. } => format!("refused {dest} {reason}"),
         other => format!("{other:?}"),
     }
 }

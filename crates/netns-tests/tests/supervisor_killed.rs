@@ -19,7 +19,7 @@ use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
 use serde_json::Value;
 use shield::Policy;
-use supervisor::{Config, Supervisor};
+use supervisor::{Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
@@ -36,13 +36,13 @@ const READY: &str = "the supervisor is ready at ";
 #[tokio::test]
 #[ignore = "the process that the other tests here start and kill"]
 async fn supervisor_process() {
-    let config = Config {
+    let config = SupervisorConfig {
         container: "box".parse().unwrap(),
         dossier: Dossier::default(),
         process: ProcessHandle::open(std::os::unix::process::parent_id()).unwrap(),
         policy: policy(),
-        allowed: Vec::new(),
-        runtime: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),
+        allowed_dests: Vec::new(),
+        runtime_dir: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),
     };
     let supervisor = Supervisor::start(config).unwrap();
     println!("{READY}{}", supervisor.hub().display());

@@ -8,7 +8,7 @@ use terok_clearance::{ContainerId, Dest, Dossier, Scope, Target};
 
 /// What a supervisor has to be told of its sandbox.
 #[derive(Debug)]
-pub struct Config {
+pub struct SupervisorConfig {
     /// The sandbox's id; its first twelve characters name the sockets.
     pub container: ContainerId,
     /// What else is known of it: goes with every question.
@@ -18,28 +18,28 @@ pub struct Config {
     /// What the sandbox may reach before anybody is asked.
     pub policy: Policy,
     /// What is allowed from the start, for the sandbox's life.
-    pub allowed: Vec<Opening>,
+    pub allowed_dests: Vec<AllowedDest>,
     /// The directory with `terok/clearance/…` and `terok/events/…`, the operator's own.
-    pub runtime: RuntimeDir,
+    pub runtime_dir: RuntimeDir,
 }
 
 /// A destination that is open from the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opening {
+pub struct AllowedDest {
     /// The destination.
     pub target: Target,
     /// Only this port, of every protocol that has ports; absent, the whole destination.
     pub port: Option<u16>,
 }
 
-impl From<Target> for Opening {
+impl From<Target> for AllowedDest {
     fn from(target: Target) -> Self {
         Self { target, port: None }
     }
 }
 
-impl Opening {
-    pub(crate) fn scope(&self) -> Scope {
+impl AllowedDest {
+    pub(crate) fn to_scope(&self) -> Scope {
         let dest = match &self.target {
             Target::Address(address) => Dest::from(*address),
             Target::Name(name) => Dest::from(name),

@@ -6,12 +6,12 @@
 //! this process dies, at whatever moment, the kernel keeps the ruleset: default-deny.
 
 mod config;
-mod feed;
-mod firewall;
-mod look_up;
-mod step;
+mod reader_sink;
+mod resolver;
+mod shield_enforcer;
 mod supervisor;
+mod trace;
 
-pub use config::{Config, Opening};
-pub use step::{Observer, Step};
-pub use supervisor::{Ended, ServeError, StartError, Supervisor};
+pub use config::{AllowedDest, SupervisorConfig};
+pub use supervisor::{Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError};
+pub use trace::{TraceEvent, TraceObserver};

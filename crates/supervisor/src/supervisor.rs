@@ -19,10 +19,10 @@ use terok_clearance::{
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::Feed;
-use crate::firewall::{Firewall, allow, now, text};
-use crate::look_up::look_up;
-use crate::{Config, Observer};
+use crate::reader_sink::SupervisorSink;
+use crate::resolver::resolve_names;
+use crate::shield_enforcer::{ShieldEnforcer, allow_dest, error_chain, std_now};
+use crate::{SupervisorConfig, TraceObserver};
 
 /// One sandbox's reader, hub and shield: the ruleset is in force and the sockets are bound.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Supervisor {
     container: ContainerId,
     dossier: Dossier,
     process: ProcessHandle,
-    firewall: Firewall,
+    firewall: ShieldEnforcer,
     reader: NflogReader,
     hub: SameUserListener,
     ingester: SameUserListener,
@@ -39,7 +39,7 @@ pub struct Supervisor {
 /// Why a supervisor could not start. What was in force before is then in force still, or the
 /// default-deny ruleset is.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum SupervisorStartError {
     /// The sandbox's network namespace could not be entered.
     #[error("the sandbox's network namespace could not be entered")]
     Enter(#[from] EnterError),
@@ -60,7 +60,7 @@ pub enum StartError {
     Reader(#[from] reader::nflog::NflogBindError),
     /// What was asked before could not be asked again.
     #[error("what was asked before could not be asked again")]
-    Ask(#[source] shield::ShieldOrderError),
+    FlushAsked(#[source] shield::ShieldOrderError),
     /// A socket could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] SocketBindError),
@@ -68,13 +68,13 @@ pub enum StartError {
 
 /// Why a supervisor ended before its sandbox did. The ruleset stays in force.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub enum SupervisorServeError {
     /// The packet log can no longer be read.
     #[error("the packet log can no longer be read")]
     Reader(#[from] reader::ReaderRunError),
     /// The sandbox's end could not be waited for.
     #[error("the sandbox's end could not be waited for")]
-    Watch(#[source] io::Error),
+    WatchProcess(#[source] io::Error),
     /// The clearance socket is no longer served.
     #[error("the clearance socket is no longer served")]
     Hub(#[from] varlink::VarlinkServeError),
@@ -88,9 +88,9 @@ pub enum ServeError {
 
 /// Why a supervisor ended in good order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum SupervisorExit {
     /// The sandbox ended.
-    Sandbox,
+    SandboxEnded,
     /// It was told to stop; the sandbox stays under its ruleset.
     Stopped,
 }
@@ -102,14 +102,14 @@ impl Supervisor {
     /// [`serve`](Self::serve).
     ///
     /// Call it within a tokio runtime of one thread.
-    pub fn start(config: Config) -> Result<Self, StartError> {
-        let Config {
+    pub fn start(config: SupervisorConfig) -> Result<Self, SupervisorStartError> {
+        let SupervisorConfig {
             container,
             dossier,
             process,
             policy,
-            allowed,
-            runtime,
+            allowed_dests: allowed,
+            runtime_dir: runtime,
         } = config;
         let place = NetnsRef::OfProcess(process);
         let opened = place.open_sockets(&[SocketSpec::Netfilter; 4])?;
@@ -119,9 +119,9 @@ impl Supervisor {
             return Err(EnterError::BadReply.into());
         };
 
-        let mut shield = guard([orders, others], &policy)?;
+        let mut shield = attach_or_engage([orders, others], &policy)?;
         for opening in allowed {
-            allow(&mut shield, &opening).map_err(|source| StartError::Allow {
+            allow_dest(&mut shield, &opening).map_err(|source| SupervisorStartError::Allow {
                 dest: opening.target,
                 source,
             })?;
@@ -129,7 +129,9 @@ impl Supervisor {
 
         let sockets = reader::NflogSockets::bind(questions, answers)?;
         // What was asked before this reader listened was not heard, or only by one that is gone.
-        shield.flush_asked(now()).map_err(StartError::Ask)?;
+        shield
+            .flush_asked(std_now())
+            .map_err(SupervisorStartError::FlushAsked)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "the edge: the reader's first number"
@@ -141,7 +143,7 @@ impl Supervisor {
         Ok(Self {
             hub: bind(&paths.hub)?,
             ingester: bind(&paths.ingester)?,
-            firewall: Firewall::new(shield),
+            firewall: ShieldEnforcer::new(shield),
             reader: NflogReader::new(sockets, facts),
             container,
             dossier,
@@ -151,18 +153,18 @@ impl Supervisor {
 
     /// Has `observer` called at each step of a packet's way.
     #[must_use]
-    pub fn observed(self, observer: Observer) -> Self {
-        self.firewall.observe(observer);
+    pub fn with_observer(self, observer: TraceObserver) -> Self {
+        self.firewall.set_observer(observer);
         self
     }
 
     /// Returns the path of the socket where operators subscribe and answer.
-    pub fn hub(&self) -> &Path {
+    pub fn hub_path(&self) -> &Path {
         self.hub.path()
     }
 
     /// Returns the path of the socket that takes events from other readers.
-    pub fn ingester(&self) -> &Path {
+    pub fn ingester_path(&self) -> &Path {
         self.ingester.path()
     }
 
@@ -171,13 +173,13 @@ impl Supervisor {
     /// seconds: they open when the sandbox has looked them up.
     ///
     /// To be called when the network is connected and before anything runs in the sandbox.
-    pub async fn look_up(
+    pub async fn resolve_names(
         &self,
         resolver: IpAddr,
         names: &[DomainName],
     ) -> io::Result<Vec<DomainName>> {
         let place = NetnsRef::OfProcess(self.process.try_clone()?);
-        look_up(&place, &self.firewall, resolver, names).await
+        resolve_names(&place, &self.firewall, resolver, names).await
     }
 
     /// Asks and enforces until the sandbox ends or `stop` is cancelled.
@@ -185,7 +187,10 @@ impl Supervisor {
     /// When the sandbox has ended its sockets close first, so that its namespaces are free; then
     /// operators are told (`container_exited`), what is on its way to them is delivered, and the
     /// sockets' files go.
-    pub async fn serve(self, stop: CancellationToken) -> Result<Ended, ServeError> {
+    pub async fn serve(
+        self,
+        stop: CancellationToken,
+    ) -> Result<SupervisorExit, SupervisorServeError> {
         let Self {
             container,
             dossier,
@@ -204,7 +209,7 @@ impl Supervisor {
             container: container.clone(),
             dossier: Arc::clone(&dossier),
         });
-        let mut feed = Feed {
+        let mut feed = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
         };
@@ -212,7 +217,7 @@ impl Supervisor {
         let directories = [&clearance, &ingester].map(|of| of.path().parent().map(PathBuf::from));
 
         let drain = CancellationToken::new();
-        let mut servers: JoinSet<Result<(), ServeError>> = JoinSet::new();
+        let mut servers: JoinSet<Result<(), SupervisorServeError>> = JoinSet::new();
         servers.spawn({
             let served = hub::serve(Arc::clone(&hub), clearance, drain.clone());
             async { Ok(served.await?) }
@@ -229,18 +234,18 @@ impl Supervisor {
                 tokio::select! {
                     biased;
                     ended = process.wait_for_exit() => {
-                        break ended.map(|()| Ended::Sandbox).map_err(ServeError::Watch);
+                        break ended.map(|()| SupervisorExit::SandboxEnded).map_err(SupervisorServeError::WatchProcess);
                     }
-                    read = &mut reading => break read.map(|()| Ended::Stopped).map_err(Into::into),
+                    read = &mut reading => break read.map(|()| SupervisorExit::Stopped).map_err(Into::into),
                     Some(server) = servers.join_next() => {
-                        if let Err(error) = joined(server) {
+                        if let Err(error) = join_result(server) {
                             break Err(error);
                         }
                     }
                 }
             }
         };
-        firewall.close();
+        firewall.close_shield();
         if matches!(ended, Ok(Ended::Sandbox)) {
             tracing::info!(%container, "the sandbox ended");
             hub.report(SandboxEvent::ContainerExited {
@@ -251,7 +256,7 @@ impl Supervisor {
         }
         drain.cancel();
         while let Some(server) = servers.join_next().await {
-            joined(server)?;
+            join_result(server)?;
         }
         if matches!(ended, Ok(Ended::Sandbox)) {
             // Only if they are empty: another sandbox's sockets may be in them.
@@ -265,15 +270,24 @@ impl Supervisor {
 
 /// Takes over the ruleset that is in force if it is the one of `policy`, with its orders, and
 /// otherwise puts it in force anew, without any.
-fn guard(sockets: [OwnedFd; 2], policy: &Policy) -> Result<NftShield, shield::ShieldError> {
+fn attach_or_engage(
+    sockets: [OwnedFd; 2],
+    policy: &Policy,
+) -> Result<NftShield, shield::ShieldError> {
     let [first, second] = sockets;
-    NftShield::attach(first, policy, now()).or_else(|error| {
-        tracing::debug!(error = text(&error), "no ruleset to take over");
+    NftShield::attach(first, policy, std_now()).or_else(|error| {
+        tracing::debug!(error = error_chain(&error), "no ruleset to take over");
         NftShield::engage(second, policy)
     })
 }
 
 /// Makes one result of a server's end.
-fn joined(server: Result<Result<(), ServeError>, JoinError>) -> Result<(), ServeError> {
-    server.unwrap_or_else(|panic| Err(ServeError::Panicked(DisplayText::new(&panic.to_string()))))
+fn join_result(
+    server: Result<Result<(), SupervisorServeError>, JoinError>,
+) -> Result<(), SupervisorServeError> {
+    server.unwrap_or_else(|panic| {
+        Err(SupervisorServeError::Panicked(DisplayText::new(
+            &panic.to_string(),
+        )))
+    })
 }

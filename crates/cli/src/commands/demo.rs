@@ -27,7 +27,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use netns::sandbox::{Sandbox, SandboxSpec, WorkloadSpec};
 use shield::Policy;
-use supervisor::Config;
+use supervisor::SupervisorConfig;
 use tempfile::TempDir;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, Dossier};
@@ -209,7 +209,7 @@ impl Scene<'_> {
         let container: ContainerId = "demo".parse().context("naming the sandbox")?;
         let policy = || Policy::new([world::RESOLVER]).context("making the policy");
         let place = self.sandbox.netns_ref().context("finding the sandbox")?;
-        let keeper = Keeper::start(Config {
+        let keeper = Keeper::start(SupervisorConfig {
             container: container.clone(),
             dossier: Dossier::default(),
             process: self
@@ -218,8 +218,8 @@ impl Scene<'_> {
                 .try_clone()
                 .context("finding the sandbox")?,
             policy: policy()?,
-            allowed: Vec::new(),
-            runtime: RuntimeDir::new(self.directory.path()),
+            allowed_dests: Vec::new(),
+            runtime_dir: RuntimeDir::new(self.directory.path()),
         })
         .await?;
         let mut kernel = Kernel::look(&place, &policy()?)?;

@@ -25,7 +25,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use netns::sandbox::{RunningSandbox, Sandbox, WorkloadStartError};
 use shield::Policy;
-use supervisor::{Config, Supervisor};
+use supervisor::{Supervisor, SupervisorConfig};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Target};
 
@@ -110,17 +110,17 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
     args.ui.check(operator.is_some(), context)?;
     let blueprint = workload::blueprint(&args.command, environment, resolver, terminal)?;
     let config = |process| {
-        anyhow::Ok(Config {
+        anyhow::Ok(SupervisorConfig {
             container: fresh_id().context("making an id for the sandbox")?,
             dossier: dossier(args.name.as_deref(), &args.command),
             process,
             policy: Policy::new(resolver).context("making the policy")?,
-            allowed: args
+            allowed_dests: args
                 .allow
                 .iter()
                 .map(|Allow(opening)| opening.clone())
                 .collect(),
-            runtime: RuntimeDir::new(runtime),
+            runtime_dir: RuntimeDir::new(runtime),
         })
     };
     // Before there is a runtime: it forks.
@@ -196,7 +196,7 @@ async fn look_up(
             Target::Address(_) => None,
         })
         .collect();
-    let silent = supervisor.look_up(resolver, &names).await;
+    let silent = supervisor.resolve_names(resolver, &names).await;
     silent.context("looking up what is allowed")
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use netns::ProcessHandle;
 use shield::Policy;
-use supervisor::{Config, Ended, Supervisor};
+use supervisor::{Supervisor, SupervisorConfig, SupervisorExit};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 use tokio_util::sync::CancellationToken;
@@ -40,13 +40,13 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     } = args;
     let process = ProcessHandle::open(pid).with_context(|| format!("finding process {pid}"))?;
     let policy = Policy::new(dns).context("reading --dns")?;
-    let config = Config {
+    let config = SupervisorConfig {
         container: name,
         dossier: Dossier::default(),
         process,
         policy,
-        allowed: allow.into_iter().map(Into::into).collect(),
-        runtime: RuntimeDir::new(context.environment.private_runtime()?),
+        allowed_dests: allow.into_iter().map(Into::into).collect(),
+        runtime_dir: RuntimeDir::new(context.environment.private_runtime()?),
     };
     block_on(async {
         let mut signals = Stop::catch()?;
@@ -75,8 +75,8 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             status = signals.cancel(&stop) => (serving.await, status),
         };
         match ended.context("guarding the sandbox")? {
-            Ended::Sandbox => Ok(Status::OK),
-            Ended::Stopped => Ok(status),
+            SupervisorExit::SandboxEnded => Ok(Status::OK),
+            SupervisorExit::Stopped => Ok(status),
         }
     })
 }

@@ -17,7 +17,7 @@ use netns::sandbox::RunningSandbox;
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use shield::{ListedElement, NftShield, Policy};
-use supervisor::{Config, Observer, Supervisor};
+use supervisor::{Supervisor, SupervisorConfig, TraceObserver};
 use terok_clearance::{DisplayText, RequestId};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::unix::pipe;
@@ -121,7 +121,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts it; when this returns, the ruleset is in force and verified, and the hub listens.
-    pub(super) async fn start(config: Config) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: SupervisorConfig) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let token = stop.clone();
@@ -193,15 +193,15 @@ impl Drop for Keeper {
     }
 }
 
-fn observer(marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>) -> Observer {
+fn observer(marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>) -> TraceObserver {
     Box::new(move |step| {
         let at = Some(now_us());
         let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
         match step {
-            supervisor::Step::Asked(blocked) => {
+            supervisor::TraceEvent::Asked(blocked) => {
                 marks.entry(blocked.request.clone()).or_default().read_at = at;
             }
-            supervisor::Step::Enforced { request, .. } => {
+            supervisor::TraceEvent::Enforced { request, .. } => {
                 marks.entry(request.clone()).or_default().set_at = at;
             }
             _ => {}

@@ -3,12 +3,12 @@
 
 use std::str::FromStr;
 
-use supervisor::Opening;
+use supervisor::AllowedDest;
 use terok_clearance::{DestParseError, Target};
 
 /// One `--allow`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Allow(pub(super) Opening);
+pub(super) struct Allow(pub(super) AllowedDest);
 
 /// Why a text is no `--allow`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ impl FromStr for Allow {
             Ok(0) | Err(_) => return Err(AllowError::Port(port.to_owned())),
             Ok(port) => port,
         };
-        Ok(Self(Opening {
+        Ok(Self(AllowedDest {
             target,
             port: Some(port),
         }))

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use netns::sandbox::{RunningSandbox, WorkloadStatus};
 use operator::hubs::Hubs;
 use rustix::process::Signal as Number;
-use supervisor::{ServeError, Supervisor};
+use supervisor::{Supervisor, SupervisorServeError};
 use terok_clearance::DisplayText;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
@@ -53,7 +53,7 @@ impl Attend<'_> {
             context,
         } = self;
         let output = &context.output;
-        let hub = supervisor.hub().to_owned();
+        let hub = supervisor.hub_path().to_owned();
         let master = running.take_terminal();
         let words = front.words(master.is_some());
         let terminal = operator.zip(master);
@@ -248,7 +248,7 @@ impl Signals {
 }
 
 /// An error with its causes.
-fn whole(error: &ServeError) -> DisplayText {
+fn whole(error: &SupervisorServeError) -> DisplayText {
     let first: Option<&dyn std::error::Error> = Some(error);
     let causes = std::iter::successors(first, |error| error.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use supervisor::{Observer, Step};
+use supervisor::{TraceEvent, TraceObserver};
 use terok_clearance::{Action, Dest};
 
 /// How many destinations are remembered; a workload may try any number.
@@ -18,11 +18,11 @@ pub(super) struct Summary(Arc<Mutex<BTreeMap<Dest, Option<Action>>>>);
 
 impl Summary {
     /// Returns what the supervisor calls at each step.
-    pub(super) fn observer(&self) -> Observer {
+    pub(super) fn observer(&self) -> TraceObserver {
         let notes = self.clone();
         Box::new(move |step| match step {
-            Step::Asked(blocked) => notes.note(blocked.dest(), None),
-            Step::Enforced { dest, action, .. } => notes.note(dest, Some(action)),
+            TraceEvent::Asked(blocked) => notes.note(blocked.dest(), None),
+            TraceEvent::Enforced { dest, action, .. } => notes.note(dest, Some(action)),
             _ => {}
         })
     }

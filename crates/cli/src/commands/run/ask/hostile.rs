@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use operator::inbox::{HubId, News, Reply};
-use supervisor::Step;
+use supervisor::TraceEvent;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, NumberedEvent, Request};
 use terok_clearance::{Action, DisplayText};
@@ -111,11 +111,11 @@ fn everything_that_is_said_in_the_end_is_harmless() {
         let mut observe = summary.observer();
         let request = hub::question(hub::number(0, "dest"), text);
         let request: Request = serde_json::from_value(request).unwrap();
-        observe(Step::Enforced {
+        observe(TraceEvent::Enforced {
             request: &request.id,
             dest: &request.dest,
             action: Action::Allow,
-            took: Duration::ZERO,
+            duration: Duration::ZERO,
         });
         (summary.words().unwrap(), summary.json().to_string())
     };

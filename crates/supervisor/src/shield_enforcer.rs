@@ -11,20 +11,20 @@ use terok_clearance::{
 };
 use tokio::time::Instant;
 
-use crate::{Observer, Opening, Step};
+use crate::{AllowedDest, TraceEvent, TraceObserver};
 
 /// One sandbox's shield, shared by the hub, which carries answers out, and the reader, which
 /// tells it what names were answered with.
 #[derive(Debug, Clone)]
-pub(crate) struct Firewall(Arc<Mutex<Inner>>);
+pub(crate) struct ShieldEnforcer(Arc<Mutex<ShieldEnforcerState>>);
 
-struct Inner {
+struct ShieldEnforcerState {
     /// Nothing once the sandbox has ended: the socket would keep its network namespace alive.
     shield: Option<NftShield>,
-    observer: Option<Observer>,
+    observer: Option<TraceObserver>,
 }
 
-impl std::fmt::Debug for Inner {
+impl std::fmt::Debug for ShieldEnforcerState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { shield, observer } = self;
         f.debug_struct("Inner")
@@ -34,35 +34,35 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-impl Firewall {
+impl ShieldEnforcer {
     pub(crate) fn new(shield: NftShield) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+        Self(Arc::new(Mutex::new(ShieldEnforcerState {
             shield: Some(shield),
             observer: None,
         })))
     }
 
-    pub(crate) fn observe(&self, observer: Observer) {
-        self.inner().observer = Some(observer);
+    pub(crate) fn set_observer(&self, observer: TraceObserver) {
+        self.lock_state().observer = Some(observer);
     }
 
     /// Gives the shield's socket up, and with it its hold on the network namespace.
-    pub(crate) fn close(&self) {
-        self.inner().shield = None;
+    pub(crate) fn close_shield(&self) {
+        self.lock_state().shield = None;
     }
 
-    pub(crate) fn say(&self, step: Step<'_>) {
-        self.inner().say(step);
+    pub(crate) fn emit_trace(&self, step: TraceEvent<'_>) {
+        self.lock_state().say(step);
     }
 
     /// Opens or closes the addresses that `name` was answered with, if an order on it stands.
-    pub(crate) fn learn(&self, name: &DomainName, addresses: &[IpAddr]) {
-        let mut inner = self.inner();
+    pub(crate) fn learn_addresses(&self, name: &DomainName, addresses: &[IpAddr]) {
+        let mut inner = self.lock_state();
         let placed = inner.learn(name, addresses);
-        inner.say(Step::Answered {
+        inner.say(TraceEvent::DnsAnswered {
             name,
             addresses,
-            placed,
+            added: placed,
         });
     }
 
@@ -71,17 +71,17 @@ impl Firewall {
     /// The packet may have been on its way while the answer was, or while the address of an
     /// allowed name was learnt. The kernel is asked for the element itself: it may be gone by
     /// another hand, and a question must not be swallowed for what is no longer there.
-    pub(crate) fn settled(&self, blocked: &BlockedPacket) -> Option<Action> {
-        let address = address(blocked)?;
-        let mut inner = self.inner();
+    pub(crate) fn decided_by_kernel(&self, blocked: &BlockedPacket) -> Option<Action> {
+        let address = blocked_address(blocked)?;
+        let mut inner = self.lock_state();
         if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::parse_target) {
             inner.learn(&name, &[address]);
         }
         let shield = inner.shield.as_mut()?;
-        let action = shield.decided(address, blocked.protocol, blocked.port, now())?;
+        let action = shield.decided(address, blocked.protocol, blocked.port, std_now())?;
         let held = shield.list().unwrap_or_else(|error| {
             tracing::warn!(
-                error = text(&error),
+                error = error_chain(&error),
                 "what the firewall holds could not be read"
             );
             Vec::new()
@@ -96,24 +96,24 @@ impl Firewall {
     }
 
     /// Carries one answer out.
-    fn order(&self, claim: &Claim) -> EnforcementOutcome {
-        let mut inner = self.inner();
+    fn enforce_claim(&self, claim: &Claim) -> EnforcementOutcome {
+        let mut inner = self.lock_state();
         let start = Instant::now();
         let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
         match inner.order(claim) {
             Ok(()) => {
                 let took = start.elapsed();
-                inner.say(Step::Enforced {
+                inner.say(TraceEvent::Enforced {
                     request,
                     dest,
                     action,
-                    took,
+                    duration: took,
                 });
                 EnforcementOutcome::Applied
             }
             Err(reason) => {
                 let reason = DisplayText::new(&reason);
-                inner.say(Step::Refused {
+                inner.say(TraceEvent::Refused {
                     request,
                     dest,
                     reason: &reason,
@@ -123,33 +123,33 @@ impl Firewall {
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn lock_state(&self) -> MutexGuard<'_, ShieldEnforcerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl DecisionEnforcer for Firewall {
+impl DecisionEnforcer for ShieldEnforcer {
     fn supports_ports(&self) -> bool {
         true
     }
 
     async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
-        self.order(&claim)
+        self.enforce_claim(&claim)
     }
 }
 
-impl Inner {
-    fn say(&mut self, step: Step<'_>) {
+impl ShieldEnforcerState {
+    fn emit_trace(&mut self, step: TraceEvent<'_>) {
         if let Some(observer) = &mut self.observer {
             observer(step);
         }
     }
 
-    fn learn(&mut self, name: &DomainName, addresses: &[IpAddr]) -> usize {
+    fn learn_addresses(&mut self, name: &DomainName, addresses: &[IpAddr]) -> usize {
         let Some(shield) = &mut self.shield else {
             return 0;
         };
-        match shield.learn(name, addresses, now()) {
+        match shield.learn(name, addresses, std_now()) {
             Ok(learnt) => {
                 if learnt.refused > 0 {
                     let refused = learnt.refused;
@@ -158,13 +158,13 @@ impl Inner {
                 learnt.placed
             }
             Err(error) => {
-                tracing::warn!(%name, error = text(&error), "the addresses of a name were not placed");
+                tracing::warn!(%name, error = error_chain(&error), "the addresses of a name were not placed");
                 0
             }
         }
     }
 
-    fn order(&mut self, claim: &Claim) -> Result<(), String> {
+    fn apply_claim(&mut self, claim: &Claim) -> Result<(), String> {
         let target = claim
             .dest()
             .parse_target()
@@ -173,20 +173,23 @@ impl Inner {
         if let (Target::Name(name), Ok(Target::Address(address))) =
             (&target, claim.address().parse_target())
         {
-            self.learn(name, &[address]);
+            self.learn_addresses(name, &[address]);
         }
         let shield = self.shield.as_mut().ok_or("the sandbox has ended")?;
-        let ordered = shield.order(claim.action(), &target, claim.scope(), now());
-        ordered.map_err(|error| text(&error))
+        let ordered = shield.order(claim.action(), &target, claim.scope(), std_now());
+        ordered.map_err(|error| error_chain(&error))
     }
 }
 
 /// Lets packets pass, as far as `opening` reaches, for the sandbox's life.
-pub(crate) fn allow(shield: &mut NftShield, opening: &Opening) -> Result<(), ShieldOrderError> {
-    shield.allow(&opening.target, &opening.scope(), now())
+pub(crate) fn allow_dest(
+    shield: &mut NftShield,
+    opening: &AllowedDest,
+) -> Result<(), ShieldOrderError> {
+    shield.allow(&opening.target, &opening.to_scope(), std_now())
 }
 
-fn address(blocked: &BlockedPacket) -> Option<IpAddr> {
+fn blocked_address(blocked: &BlockedPacket) -> Option<IpAddr> {
     match blocked.address.parse_target() {
         Ok(Target::Address(address)) => Some(address),
         _ => None,
@@ -194,12 +197,12 @@ fn address(blocked: &BlockedPacket) -> Option<IpAddr> {
 }
 
 /// The shield counts in the standard library's time.
-pub(crate) fn now() -> std::time::Instant {
+pub(crate) fn std_now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
 /// Writes an error with what caused it.
-pub(crate) fn text(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

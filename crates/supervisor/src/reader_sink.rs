@@ -10,40 +10,42 @@ use reader::{NflogLoss, ReaderSink};
 use terok_clearance::SandboxEvent;
 use terok_clearance::nflog::BLOCKED_GROUP;
 
-use crate::Step;
-use crate::firewall::Firewall;
+use crate::TraceEvent;
+use crate::shield_enforcer::ShieldEnforcer;
 
 /// Hands on what the reader sees: names to the shield, questions to the hub.
 #[derive(Debug)]
-pub(crate) struct Feed {
-    pub(crate) hub: Arc<Hub<Firewall>>,
-    pub(crate) firewall: Firewall,
+pub(crate) struct SupervisorSink {
+    pub(crate) hub: Arc<Hub<ShieldEnforcer>>,
+    pub(crate) firewall: ShieldEnforcer,
 }
 
-impl ReaderSink for Feed {
+impl ReaderSink for SupervisorSink {
     fn on_event(&mut self, event: SandboxEvent) {
         if let SandboxEvent::Blocked(blocked) = &event {
-            if let Some(action) = self.firewall.settled(blocked) {
+            if let Some(action) = self.firewall.decided_by_kernel(blocked) {
                 tracing::debug!(
                     dest = %blocked.dest(),
                     address = %blocked.address,
                     %action,
                     "packet overtook the order that decides about it"
                 );
-                return self.firewall.say(Step::Settled(blocked, action));
+                return self
+                    .firewall
+                    .emit_trace(TraceEvent::AlreadyDecided(blocked, action));
             }
-            self.firewall.say(Step::Asked(blocked));
+            self.firewall.emit_trace(TraceEvent::Asked(blocked));
         }
         self.hub.report(event);
     }
 
     fn on_dns_answer(&mut self, answer: &DnsAnswer) {
         let addresses: Vec<IpAddr> = answer.addresses.iter().map(|(ip, _)| *ip).collect();
-        self.firewall.learn(&answer.name, &addresses);
+        self.firewall.learn_addresses(&answer.name, &addresses);
     }
 
     fn on_loss(&mut self, loss: NflogLoss) {
-        self.firewall.say(Step::Lost(loss));
+        self.firewall.emit_trace(TraceEvent::Lost(loss));
         // A lost answer costs a name, a lost packet a question: only that one is missed.
         if loss.group == BLOCKED_GROUP {
             self.hub.report_lost(loss.packets);

@@ -16,21 +16,21 @@ use terok_clearance::DomainName;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::firewall::Firewall;
+use crate::shield_enforcer::ShieldEnforcer;
 
 /// How long the resolver may take for all names together.
-const LIMIT: Duration = Duration::from_secs(3);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// After how long of silence what is not answered is asked again: a datagram may be lost.
-const AGAIN: Duration = Duration::from_millis(700);
+const RETRY_AFTER: Duration = Duration::from_millis(700);
 /// The longest answer without extensions (RFC 1035 section 4.2.1), and room for resolvers that
 /// send longer ones all the same.
-const LONGEST: usize = 4096;
+const MAX_ANSWER_BYTES: usize = 4096;
 
 /// Asks `resolver` from within `place` for the addresses of `names`, and tells the firewall what
 /// comes back. Returns the names about which it said nothing in time.
-pub(crate) async fn look_up(
+pub(crate) async fn resolve_names(
     place: &NetnsRef,
-    firewall: &Firewall,
+    firewall: &ShieldEnforcer,
     resolver: IpAddr,
     names: &[DomainName],
 ) -> io::Result<Vec<DomainName>> {
@@ -53,14 +53,14 @@ pub(crate) async fn look_up(
         .zip(asked)
         .map(|(id, (name, kind))| (id, name, kind))
         .collect();
-    let limit = Instant::now() + LIMIT;
+    let limit = Instant::now() + RESOLVE_TIMEOUT;
     let mut answer = vec![0; LONGEST];
     while !open.is_empty() && Instant::now() < limit {
         for (id, name, kind) in &open {
             // A refusal (nobody listens there yet) is no answer either.
             drop(socket.send(&dns::encode_query(name, *kind, *id)).await);
         }
-        let round = timeout(AGAIN, async {
+        let round = timeout(RETRY_AFTER, async {
             while !open.is_empty() {
                 let Ok(length) = socket.recv(&mut answer).await else {
                     continue;
@@ -70,7 +70,7 @@ pub(crate) async fn look_up(
                     && names.contains(&name)
                 {
                     let addresses: Vec<_> = addresses.iter().map(|(ip, _)| *ip).collect();
-                    firewall.learn(&name, &addresses);
+                    firewall.learn_addresses(&name, &addresses);
                 }
                 open.retain(|(id, ..)| Some(*id) != dns::message_id(message));
             }

@@ -9,20 +9,20 @@ use terok_clearance::{Action, BlockedPacket, Dest, DisplayText, DomainName, Requ
 /// One step on the way from a dropped packet to a set element.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub enum Step<'a> {
+pub enum TraceEvent<'a> {
     /// A DNS answer was seen on its way into the sandbox.
-    Answered {
+    DnsAnswered {
         /// The name that was asked for.
         name: &'a DomainName,
         /// Its addresses.
         addresses: &'a [IpAddr],
         /// How many of them an order on the name opened or closed just now.
-        placed: usize,
+        added: usize,
     },
     /// A packet was dropped; the hub gets the question next.
     Asked(&'a BlockedPacket),
     /// A packet was dropped, but an order decides about the next one: there is no question.
-    Settled(&'a BlockedPacket, Action),
+    AlreadyDecided(&'a BlockedPacket, Action),
     /// The kernel holds the answer as a set element.
     Enforced {
         /// The question.
@@ -32,7 +32,7 @@ pub enum Step<'a> {
         /// What it asked of the firewall.
         action: Action,
         /// How long the shield took.
-        took: Duration,
+        duration: Duration,
     },
     /// The shield refused the answer: the question is pending again.
     Refused {
@@ -48,4 +48,4 @@ pub enum Step<'a> {
 }
 
 /// Is called at each step, in the supervisor's thread: it must not wait.
-pub type Observer = Box<dyn FnMut(Step<'_>) + Send>;
+pub type TraceObserver = Box<dyn FnMut(TraceEvent<'_>) + Send>;
