@@ -54,7 +54,7 @@ fn events(criterion: &mut Criterion) {
     group.bench_function("clearance2", |bencher| {
         bencher.iter(|| {
             out.clear();
-            black_box(&event).frame_into(7, &mut out);
+            black_box(&event).append_frame(7, &mut out);
             out.len()
         });
     });

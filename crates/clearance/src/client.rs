@@ -24,8 +24,8 @@
 //! ```
 
 mod call_pool;
-mod event_stream;
 mod clearance1_translator;
+mod event_stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,9 +36,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::socket::SocketConnectError;
-use crate::varlink::{CallError, VarlinkConnection, NoParameters};
+use crate::varlink::{CallError, NoParameters, VarlinkConnection};
 use crate::wire::{clearance1, clearance2};
-use crate::{Decision, DisplayText, DecisionAction, Scope};
+use crate::{Decision, DecisionAction, DisplayText, Scope};
 
 pub use call_pool::AnswerError;
 pub use event_stream::{EventStream, StreamUpdate};
@@ -123,7 +123,7 @@ impl Client {
     ///
     /// Does nothing while the stream is healthy; calling it often is the same as once.
     pub fn poke_reconnect(&self) {
-        self.reconnect.poke();
+        self.reconnect.trigger();
     }
 
     /// Answers a question, and returns the hub's record of the answer.
@@ -151,7 +151,10 @@ impl Client {
     ///
     /// It opens or closes the whole destination: every port and protocol. For the rest as
     /// [`Client::decide`].
-    pub async fn verdict(&self, verdict: &clearance1::VerdictParameters) -> Result<(), AnswerError> {
+    pub async fn verdict(
+        &self,
+        verdict: &clearance1::VerdictParameters,
+    ) -> Result<(), AnswerError> {
         self.calls.verdict(verdict).await
     }
 
@@ -225,7 +228,10 @@ impl ReconnectBackoff {
 
     /// Returns how long to wait now.
     fn next_delay(&mut self) -> Duration {
-        self.0 = self.0.saturating_mul(2).clamp(Self::MIN_DELAY, Self::MAX_DELAY);
+        self.0 = self
+            .0
+            .saturating_mul(2)
+            .clamp(Self::MIN_DELAY, Self::MAX_DELAY);
         self.0
     }
 }

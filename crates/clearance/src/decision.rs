@@ -141,7 +141,7 @@ pub struct Decision {
     /// Why it did not.
     #[serde(
         default,
-        deserialize_with = "said_if_any",
+        deserialize_with = "deserialize_optional_program_output",
         skip_serializing_if = "Option::is_none"
     )]
     pub reason: Option<DisplayText>,

@@ -240,9 +240,9 @@ mod tests {
 
     #[test]
     fn a_dest_is_any_harmless_text_that_is_not_empty() {
-        assert_eq!(Dest::new(""), Err(DestError::Empty));
+        assert_eq!(Dest::new(""), Err(DestParseError::Empty));
         let odd = Dest::new("evil\u{1b}[2J.example").unwrap();
         assert_eq!(odd.as_str(), "evil [2J.example");
-        assert!(odd.target().is_err());
+        assert!(odd.parse_target().is_err());
     }
 }

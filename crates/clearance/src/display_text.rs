@@ -120,7 +120,9 @@ impl<'de> Deserialize<'de> for DisplayText {
 }
 
 /// Deserialises what a program said, at the length that [`DisplayText::said`] leaves it.
-pub(crate) fn deserialize_program_output<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DisplayText, D::Error> {
+pub(crate) fn deserialize_program_output<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<DisplayText, D::Error> {
     String::deserialize(deserializer).map(|text| DisplayText::from_program_output(&text))
 }
 
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn what_a_program_said_is_cut_later() {
         let text = "x".repeat(512);
-        assert_eq!(DisplayText::said(&text).as_str(), text);
+        assert_eq!(DisplayText::from_program_output(&text).as_str(), text);
         let cut = DisplayText::from_program_output(&"\n".repeat(513));
         assert_eq!(cut.as_str(), format!("{}...", " ".repeat(509)));
     }
@@ -169,8 +171,8 @@ mod tests {
         #[test]
         fn is_always_printable_and_short(text in ".{0,600}") {
             let shown = DisplayText::new(&text);
-            assert!(shown.as_str().bytes().all(printable));
-            assert!(shown.as_str().len() <= MAX_CHARS);
+            assert!(shown.as_str().bytes().all(is_printable));
+            assert!(shown.as_str().len() <= MAX_TEXT_CHARS);
             assert_eq!(DisplayText::new(shown.as_str()), shown, "a second pass changes nothing");
         }
     }

@@ -106,9 +106,9 @@ macro_rules! checked_text {
         }
 
         impl FromStr for $name {
-            type Err = IdError;
+            type Err = IdParseError;
 
-            fn from_str(text: &str) -> Result<Self, IdError> {
+            fn from_str(text: &str) -> Result<Self, IdParseError> {
                 Self::check(text)?;
                 Ok(Self(text.into()))
             }
@@ -189,10 +189,13 @@ mod tests {
     #[test]
     fn a_request_id_is_printable_without_spaces() {
         assert!("web:17".parse::<RequestId>().is_ok());
-        assert_eq!("".parse::<RequestId>(), Err(IdError::Empty));
+        assert_eq!("".parse::<RequestId>(), Err(IdParseError::Empty));
         for bad in ["a b", "a\n", "a\u{1b}", "\u{202e}"] {
             assert!(
-                matches!(bad.parse::<RequestId>(), Err(IdError::Character { .. })),
+                matches!(
+                    bad.parse::<RequestId>(),
+                    Err(IdParseError::InvalidCharacter { .. })
+                ),
                 "{bad:?}"
             );
         }

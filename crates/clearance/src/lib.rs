@@ -19,18 +19,22 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+mod decision;
 mod dest;
+mod display_text;
 mod event;
 mod id;
 pub mod nflog;
 pub mod socket;
-mod display_text;
 pub mod varlink;
-mod decision;
 pub mod wire;
 
+pub use decision::{
+    Action, ActionParseError, Decision, DecisionAction, EnforcementOutcome, RuleLifetime, Scope,
+};
 pub use dest::{Dest, DestParseError, DomainName, Target};
-pub use event::{BlockedPacket, Dossier, SandboxEvent, Process, ProtProtocolParseErrorlError, ShieldState};
-pub use id::{ContainerId, IdParseError, RequestId};
 pub use display_text::DisplayText;
-pub use decision::{Action, ActionParseError, Decision, RuleLifetime, EnforcementOutcome, DecisionAction, Scope};
+pub use event::{
+    BlockedPacket, Dossier, Process, Protocol, ProtocolParseError, SandboxEvent, ShieldState,
+};
+pub use id::{ContainerId, IdParseError, RequestId};

@@ -8,9 +8,9 @@ mod bind;
 mod connect;
 mod paths;
 
-pub use bind::{SocketBindError, SameUserListener, bind};
+pub use bind::{SameUserListener, SocketBindError, bind};
 pub use connect::{SocketConnectError, connect};
-pub use paths::{HubSocket, SocketLayout, RuntimeDir, HubSocketPaths};
+pub use paths::{HubSocket, HubSocketPaths, RuntimeDir, SocketLayout};
 
 /// The longest path that a unix socket's address has room for, in bytes (`sun_path`, its NUL off).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;

@@ -9,19 +9,21 @@
 mod call;
 mod connection;
 mod frame;
-mod reply_writer;
 mod reply_encoding;
+mod reply_writer;
 mod serve;
 mod standard;
 
 pub(crate) use call::is_json_object;
-pub use call::{VarlinkCall, CallParameters, CallParseError};
-pub use connection::{CallError, VarlinkConnection, ErrorReply, ReplyStream};
+pub use call::{CallParameters, CallParseError, VarlinkCall};
+pub use connection::{CallError, ErrorReply, ReplyStream, VarlinkConnection};
 pub use frame::{FrameCodec, FrameError, FrameReader};
-pub use reply_writer::{ConnectionClosed, HangUpWatcher, ReplyWriter, FrameWriter};
 pub(crate) use reply_encoding::append_json;
-pub use reply_encoding::{encode_error, append_error, encode_reply, append_reply};
-pub use serve::{ServiceInfo, ServiceLimits, VarlinkServeError, VarlinkService, serve, serve_with_limits};
+pub use reply_encoding::{append_error, append_reply, encode_error, encode_reply};
+pub use reply_writer::{ConnectionClosed, FrameWriter, HangUpWatcher, ReplyWriter};
+pub use serve::{
+    ServiceInfo, ServiceLimits, VarlinkServeError, VarlinkService, serve, serve_with_limits,
+};
 pub use standard::{SERVICE_INTERFACE, StandardError};
 
 /// The most bytes that a call may have, its NUL not counted: 1 MiB.

@@ -170,7 +170,7 @@ fn clearance1_says_what_is_sent() {
         assert_eq!(inputs(interface, "Verdict"), keys(&verdict));
         assert_eq!(
             outputs(interface, "Verdict"),
-            keys(&clearance1::Applied { ok: true })
+            keys(&clearance1::Clearance1VerdictReply { ok: true })
         );
         let text = String::new;
         check_errors(
@@ -274,7 +274,7 @@ fn the_events_of_clearance2_have_declared_fields_and_kinds() {
     let mut kinds = Vec::new();
     for event in events {
         let mut out = Vec::new();
-        event.frame_into(1, &mut out);
+        event.append_frame(1, &mut out);
         let value: serde_json::Value = serde_json::from_slice(&out[..out.len() - 1]).unwrap();
         let event = &value["parameters"]["event"];
         fields.append(&mut keys(event));

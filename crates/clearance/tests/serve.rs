@@ -280,7 +280,7 @@ async fn a_frame_that_never_ends_is_cut_off_at_the_limit() {
     };
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     assert!(
-        sent < FRAME_LIMIT + (1 << 20),
+        sent < MAX_CALL_BYTES + (1 << 20),
         "the server took {sent} bytes"
     );
     check_alive(&server).await;
@@ -307,8 +307,8 @@ async fn a_call_of_the_most_bytes_is_answered_and_of_one_more_is_not() {
     stream.shutdown().await.unwrap();
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply).await.unwrap();
-    assert!(reply.len() > FRAME_LIMIT / 2);
-    assert_eq!(send(&server, call(FRAME_LIMIT + 1).as_bytes()).await, "");
+    assert!(reply.len() > MAX_CALL_BYTES / 2);
+    assert_eq!(send(&server, call(MAX_CALL_BYTES + 1).as_bytes()).await, "");
 }
 
 #[tokio::test]

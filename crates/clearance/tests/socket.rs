@@ -142,7 +142,7 @@ async fn a_path_that_fits_no_address_is_refused_with_its_length() {
     let long = directory.path().join("d").join("x".repeat(fill + 1));
     let error = bind(&long).unwrap_err();
     assert!(
-        matches!(&error, BindError::PathTooLong { length: 108, .. }),
+        matches!(&error, SocketBindError::PathTooLong { length: 108, .. }),
         "{error}"
     );
     assert!(
@@ -154,7 +154,7 @@ async fn a_path_that_fits_no_address_is_refused_with_its_length() {
     let error = connect(&long).await.unwrap_err();
     assert!(matches!(
         error,
-        ConnectError::PathTooLong { length: 108, .. }
+        SocketConnectError::PathTooLong { length: 108, .. }
     ));
 }
 
@@ -199,20 +199,26 @@ async fn what_is_no_socket_is_left_alone() {
     fs::create_dir(parent).unwrap();
     set_mode(parent, 0o700);
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(bind(&path), Err(BindError::NotASocket { .. })));
+    assert!(matches!(
+        bind(&path),
+        Err(SocketBindError::NotASocket { .. })
+    ));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     fs::remove_file(&path).unwrap();
     let victim = directory.path().join("victim");
     fs::write(&victim, "precious").unwrap();
     symlink(&victim, &path).unwrap();
-    assert!(matches!(bind(&path), Err(BindError::NotASocket { .. })));
+    assert!(matches!(
+        bind(&path),
+        Err(SocketBindError::NotASocket { .. })
+    ));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     // Nor is a lock taken through a link.
     fs::remove_file(&path).unwrap();
     symlink(&victim, parent.join(".hub.sock.lock")).unwrap();
     assert!(matches!(
         bind(&path),
-        Err(BindError::Io { action: "lock", .. })
+        Err(SocketBindError::Io { action: "lock", .. })
     ));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }
@@ -272,7 +278,7 @@ async fn both_ends_know_who_the_other_is() {
     let (connected, accepted) = tokio::join!(connect(&path), listener.accept());
     let us = i32::try_from(std::process::id()).unwrap();
     for peer in [connected.unwrap().1, accepted.unwrap().1] {
-        assert!(peer.is_us());
+        assert!(peer.is_same_user());
         assert_eq!(peer.pid, us);
         assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
         assert_eq!(peer.gid, rustix::process::getegid().as_raw());
@@ -284,13 +290,13 @@ async fn nobody_there_is_an_error_of_its_own() {
     let (_directory, path) = place();
     assert!(matches!(
         connect(&path).await,
-        Err(ConnectError::NobodyListens { .. })
+        Err(SocketConnectError::NoListener { .. })
     ));
     fs::create_dir(path.parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(matches!(
         connect(&path).await,
-        Err(ConnectError::NobodyListens { .. })
+        Err(SocketConnectError::NoListener { .. })
     ));
 }
 

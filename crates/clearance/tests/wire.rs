@@ -44,7 +44,7 @@ fn frame(notice: ClearanceEventRef<'_>, dialect: Clearance1Dialect) -> String {
 fn clearance1_events_are_the_python_hubs_to_the_byte() {
     let container = "0123456789ab".parse().unwrap();
     let check = |notice: ClearanceEventRef<'_>, expected: &str| {
-        assert_eq!(frame(notice, Dialect::D), expected);
+        assert_eq!(frame(notice, Clearance1Dialect::D), expected);
     };
     check(
         ClearanceEventRef::ContainerStarted {
@@ -121,7 +121,12 @@ fn older_dialects_have_their_fields_and_words() {
         event["parameters"]["event"].as_object().unwrap().len()
     };
     assert_eq!(
-        [Dialect::A, Dialect::B, Dialect::D].map(fields),
+        [
+            Clearance1Dialect::A,
+            Clearance1Dialect::B,
+            Clearance1Dialect::D
+        ]
+        .map(fields),
         [10, 11, 11]
     );
     let word = |dialect| {
@@ -133,7 +138,12 @@ fn older_dialects_have_their_fields_and_words() {
         frame(ClearanceEventRef::from(&event), dialect).contains("\"shield_down_all\"")
     };
     assert_eq!(
-        [Dialect::A, Dialect::B, Dialect::D].map(word),
+        [
+            Clearance1Dialect::A,
+            Clearance1Dialect::B,
+            Clearance1Dialect::D
+        ]
+        .map(word),
         [true, true, false]
     );
 }
@@ -363,7 +373,7 @@ fn streams_need_more_and_history_has_a_limit() {
     }
     let call = VarlinkCall::parse(br#"{"method":"org.terok.ClearanceVerdict1.Apply"}"#).unwrap();
     assert_eq!(
-        verdict1::Method::parse(&call),
+        verdict1::ClearanceVerdict1Method::parse(&call),
         Err(StandardError::invalid_parameter("container"))
     );
 }
@@ -445,7 +455,7 @@ fn every_event() -> Vec<clearance2::Event> {
 fn clearance2_events_look_like_this() {
     let mut out = Vec::new();
     for (seq, event) in (1..).zip(every_event()) {
-        event.frame_into(seq, &mut out);
+        event.append_frame(seq, &mut out);
     }
     let text = String::from_utf8(out).unwrap().replace('\0', "\n");
     insta::assert_snapshot!("clearance2_events", text);
@@ -455,7 +465,7 @@ fn clearance2_events_look_like_this() {
 fn clearance2_events_come_back_as_they_went() {
     for event in every_event() {
         let mut out = Vec::new();
-        event.frame_into(u64::MAX, &mut out);
+        event.append_frame(u64::MAX, &mut out);
         let frame: serde_json::Value = serde_json::from_slice(&out[..out.len() - 1]).unwrap();
         let received: clearance2::Clearance2SubscribeReply =
             serde_json::from_value(frame["parameters"].clone()).unwrap();

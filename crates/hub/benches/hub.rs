@@ -172,7 +172,7 @@ fn fanout(c: &mut Criterion) {
             })
             .collect();
         runtime.block_on(async {
-            while hub.subscribers() < subscribers {
+            while hub.subscriber_count() < subscribers {
                 tokio::task::yield_now().await;
             }
         });

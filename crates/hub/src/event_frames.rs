@@ -75,7 +75,7 @@ impl ClearanceInterface {
     /// Clearance1 has no word for a new start: its clients would count each question as one more
     /// packet, so they are told only what they never were.
     pub(crate) const fn replays_all_pending(self) -> bool {
-        matches!(self, Self::Two)
+        matches!(self, Self::Clearance2)
     }
 }
 

@@ -122,7 +122,9 @@ impl<S: FrameSink> EventFanout<S> {
 
     /// Returns how many subscribers there are.
     pub(crate) const fn len(&self) -> usize {
-        self.clearance1.subscriber_count.saturating_add(self.clearance2.subscriber_count)
+        self.clearance1
+            .subscriber_count
+            .saturating_add(self.clearance2.subscriber_count)
     }
 
     const fn channel(&mut self, interface: ClearanceInterface) -> &mut InterfaceChannel<S> {
@@ -230,7 +232,9 @@ impl<S: FrameSink> InterfaceChannel<S> {
         let Some(subscriber) = self.subscribers.get_mut(slot).and_then(Option::take) else {
             return;
         };
-        if let SubscriberState::Behind(cursor) | SubscriberState::Resyncing(SubscriberResync { cursor, .. }) = subscriber.state {
+        if let SubscriberState::Behind(cursor)
+        | SubscriberState::Resyncing(SubscriberResync { cursor, .. }) = subscriber.state
+        {
             self.log.remove_reader(cursor);
             self.log.trim();
             self.unflushed = self.log.end();
@@ -248,9 +252,9 @@ impl<S: FrameSink> InterfaceChannel<S> {
             return;
         }
         let interface = self.interface;
-        let written = self
-            .log
-            .append(ledger.newest_number(), |out| interface.write_event(out, seq, news));
+        let written = self.log.append(ledger.newest_number(), |out| {
+            interface.write_event(out, seq, news)
+        });
         self.unflushed_bytes = self.unflushed_bytes.saturating_add(written);
         if self.unflushed_bytes >= FLUSH_TURN_BYTES {
             self.flush(ledger, seq);
@@ -263,15 +267,17 @@ impl<S: FrameSink> InterfaceChannel<S> {
         }
         self.unflushed_bytes = 0;
         for subscriber in self.subscribers.iter_mut().flatten() {
-            if matches!(subscriber.state, State::Live) {
-                subscriber.state = subscriber.take(&self.log, self.unflushed);
+            if matches!(subscriber.state, SubscriberState::Live) {
+                subscriber.state = subscriber.write_log(&self.log, self.unflushed);
                 match subscriber.state {
                     SubscriberState::Live => {}
                     SubscriberState::Behind(cursor) => {
                         self.log.add_reader(cursor);
                         subscriber.wake.notify_one();
                     }
-                    SubscriberState::Resyncing(_) | SubscriberState::Closed(_) => subscriber.wake.notify_one(),
+                    SubscriberState::Resyncing(_) | SubscriberState::Closed(_) => {
+                        subscriber.wake.notify_one()
+                    }
                 }
             }
         }
@@ -287,7 +293,8 @@ impl<S: FrameSink> InterfaceChannel<S> {
         let end = self.log.end();
         for subscriber in self.subscribers.iter_mut().flatten() {
             let cursor = match &subscriber.state {
-                SubscriberState::Behind(cursor) | SubscriberState::Resyncing(SubscriberResync { cursor, .. }) => *cursor,
+                SubscriberState::Behind(cursor)
+                | SubscriberState::Resyncing(SubscriberResync { cursor, .. }) => *cursor,
                 SubscriberState::Live | SubscriberState::Closed(_) => continue,
             };
             if self.log.bytes_behind(cursor) <= self.max_backlog_bytes {
@@ -302,10 +309,15 @@ impl<S: FrameSink> InterfaceChannel<S> {
                     walk.skipped = walk.skipped.saturating_add(gap.frame_count);
                 }
                 state => {
-                    subscriber.own.extend_from_slice(&gap.partial_frame);
+                    subscriber
+                        .private_frames
+                        .extend_from_slice(&gap.partial_frame);
                     let told = if self.interface.replays_all_pending() {
-                        self.interface
-                            .write_skipped(&mut subscriber.own, seq, gap.frame_count);
+                        self.interface.write_skipped(
+                            &mut subscriber.private_frames,
+                            seq,
+                            gap.frame_count,
+                        );
                         0
                     } else {
                         gap.newest_question
@@ -331,7 +343,7 @@ impl<S: FrameSink> InterfaceChannel<S> {
         };
         let mut turn = 0_usize;
         while turn < FLUSH_TURN_BYTES {
-            match subscriber.write_own() {
+            match subscriber.write_private_frames() {
                 Ok(written) => turn = turn.saturating_add(written),
                 Err(error) => return FlushStatus::from_write_error(error),
             }
@@ -339,7 +351,9 @@ impl<S: FrameSink> InterfaceChannel<S> {
                 SubscriberState::Live => return FlushStatus::Idle,
                 SubscriberState::Closed(error) => {
                     let error = error.take();
-                    return FlushStatus::Closed(error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+                    return FlushStatus::Closed(
+                        error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
+                    );
                 }
                 SubscriberState::Behind(cursor) => {
                     let rest = self.log.unread(*cursor);
@@ -363,7 +377,7 @@ impl<S: FrameSink> InterfaceChannel<S> {
                     }
                 }
                 SubscriberState::Resyncing(walk) => {
-                    let own = &mut subscriber.own;
+                    let own = &mut subscriber.private_frames;
                     for (number, question) in ledger.pending_after(walk.last_sent) {
                         if number > walk.last_pending || own.len() >= SNAPSHOT_CHUNK_BYTES {
                             break;
@@ -427,7 +441,10 @@ impl<S: FrameSink> FanoutSubscriber<S> {
         }
         self.private_written = 0;
         self.private_frames.clear();
-        if matches!(self.state, State::Live | State::Behind(_)) {
+        if matches!(
+            self.state,
+            SubscriberState::Live | SubscriberState::Behind(_)
+        ) {
             self.private_frames = Vec::new();
         }
         Ok(all)

@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::fanout::{MAX_BACKLOG_BYTES, EventFanout, SubscriberId, FlushStatus};
 use crate::event_frames::{ClearanceInterface, HubEvent};
+use crate::fanout::{EventFanout, FlushStatus, MAX_BACKLOG_BYTES, SubscriberId};
 use crate::ledger::{
-    QuestionTriple, Claim, RuleSweep, Ledger, MAX_PENDING, LedgerQuestion, RequestedScope, ClaimReceipt, ClaimError, SettledClaim,
-    WithdrawnQuestion,
+    Claim, ClaimError, ClaimReceipt, Ledger, LedgerQuestion, MAX_PENDING, QuestionTriple,
+    RequestedScope, RuleSweep, SettledClaim, WithdrawnQuestion,
 };
 
 /// The keeper of a firewall, as far as a hub knows it.
@@ -36,7 +36,7 @@ pub trait DecisionEnforcer: Send + Sync + 'static {
 
 impl<E: DecisionEnforcer> DecisionEnforcer for Arc<E> {
     fn supports_ports(&self) -> bool {
-        (**self).narrow()
+        (**self).supports_ports()
     }
 
     async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
@@ -131,7 +131,7 @@ impl<E: DecisionEnforcer> Hub<E> {
         let now = clock::now_micros();
         let mut books = self.lock_state();
         for event in events {
-            books.take(event, now, self.options.single_sandbox);
+            books.apply_event(event, now, self.options.single_sandbox);
         }
         books.flush();
     }
@@ -156,25 +156,30 @@ impl<E: DecisionEnforcer> Hub<E> {
         by: DisplayText,
     ) -> Result<Decision, HubDecideError> {
         let (claim, receipt) =
-            self.books()
+            self.lock_state()
                 .ledger
                 .claim(asked, action, reach, by, clock::now_micros())?;
         let (report, outcome) = oneshot::channel();
         {
             let hub = Arc::clone(self);
-            let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut orders = self
+                .enforcements
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             // What has ended has told its own tale; a panic among them cancelled `broken`.
             while orders.try_join_next().is_some() {}
             orders.spawn(async move {
-                let (decision, covers) = hub.carry_out(claim, receipt).await;
+                let (decision, covers) = hub.enforce_claim(claim, receipt).await;
                 // Nobody may be waiting any more.
                 drop(report.send(decision));
-                hub.cover(covers).await;
+                hub.sweep_rule(covers).await;
             });
         }
         match outcome.await {
             Ok(decision) if decision.ok => Ok(decision),
-            Ok(decision) => Err(HubDecideError::EnforcementFailed(decision.reason.unwrap_or_default())),
+            Ok(decision) => Err(HubDecideError::EnforcementFailed(
+                decision.reason.unwrap_or_default(),
+            )),
             Err(_) => {
                 let reason = "the firewall's keeper broke down";
                 Err(HubDecideError::EnforcementFailed(DisplayText::new(reason)))
@@ -183,7 +188,11 @@ impl<E: DecisionEnforcer> Hub<E> {
     }
 
     /// Puts the question that `asked` names away without a rule, and returns the record of it.
-    pub fn dismiss(&self, asked: QuestionTriple<'_>, by: DisplayText) -> Result<Decision, ClaimError> {
+    pub fn dismiss(
+        &self,
+        asked: QuestionTriple<'_>,
+        by: DisplayText,
+    ) -> Result<Decision, ClaimError> {
         let mut books = self.lock_state();
         let answered = books.ledger.dismiss(asked, by, clock::now_micros())?;
         books.publish(&HubEvent::Decided(&answered));
@@ -239,7 +248,7 @@ impl<E: DecisionEnforcer> Hub<E> {
         writer: FrameWriter,
         wake: Arc<Notify>,
     ) -> HubSubscription<E> {
-        let mut books = self.books();
+        let mut books = self.lock_state();
         let HubState { ledger, fanout, .. } = &mut *books;
         let id = fanout.subscribe(interface, writer, wake, ledger);
         HubSubscription {
@@ -249,7 +258,11 @@ impl<E: DecisionEnforcer> Hub<E> {
     }
 
     /// Returns the record of it, and the rule that it became.
-    async fn enforce_claim(&self, claim: Claim, receipt: ClaimReceipt) -> (Decision, Option<RuleSweep>) {
+    async fn enforce_claim(
+        &self,
+        claim: Claim,
+        receipt: ClaimReceipt,
+    ) -> (Decision, Option<RuleSweep>) {
         let watch = PanicGuard(&self.panicked);
         let limit = self.options.enforce_timeout;
         let outcome = match timeout(limit, self.enforcer.enforce(claim)).await {
@@ -260,7 +273,10 @@ impl<E: DecisionEnforcer> Hub<E> {
         };
         drop(watch);
         let mut books = self.lock_state();
-        let SettledClaim { answered, sweep: covers } = books.ledger.settle(receipt, &outcome, clock::now_micros());
+        let SettledClaim {
+            answered,
+            sweep: covers,
+        } = books.ledger.settle(receipt, &outcome, clock::now_micros());
         books.publish(&HubEvent::Decided(&answered));
         books.flush();
         drop(books);
@@ -283,7 +299,7 @@ impl<E: DecisionEnforcer> Hub<E> {
         while let Some(cover) = covers {
             {
                 let mut books = self.lock_state();
-                let (answered, rest) = books.ledger.cover(cover);
+                let (answered, rest) = books.ledger.sweep_rule(cover);
                 for other in &answered {
                     books.publish(&HubEvent::Decided(other));
                 }
@@ -320,7 +336,7 @@ pub(crate) struct HubSubscription<E: DecisionEnforcer> {
 impl<E: DecisionEnforcer> HubSubscription<E> {
     /// Writes what the subscriber has not got, as much as its socket takes and its turn allows.
     pub(crate) fn flush(&self) -> FlushStatus {
-        let mut books = self.hub.books();
+        let mut books = self.hub.lock_state();
         let HubState { ledger, fanout, .. } = &mut *books;
         fanout.flush_to(self.id, ledger)
     }
@@ -328,7 +344,7 @@ impl<E: DecisionEnforcer> HubSubscription<E> {
 
 impl<E: DecisionEnforcer> Drop for HubSubscription<E> {
     fn drop(&mut self) {
-        self.hub.books().fanout.unsubscribe(self.id);
+        self.hub.lock_state().fanout.unsubscribe(self.id);
     }
 }
 

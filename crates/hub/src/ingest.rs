@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use line_parser::{EventLineError, EventLineParser};
-pub use line_splitter::{SplitLine, LineSplitter};
+pub use line_splitter::{LineSplitter, SplitLine};
 
 use crate::hub::{DecisionEnforcer, Hub};
 
@@ -97,9 +97,11 @@ async fn read_events<E: DecisionEnforcer>(
                     SplitLine::Complete(line) => match parser.parse(line) {
                         Ok(Some(event)) => return Some(event),
                         Ok(None) => {}
-                        Err(error) => dropped.note(&error, line, peer),
+                        Err(error) => dropped.log_dropped(&error, line, peer),
                     },
-                    SplitLine::TooLong(head) => dropped.note(&EventLineError::TooLong, head, peer),
+                    SplitLine::TooLong(head) => {
+                        dropped.log_dropped(&EventLineError::TooLong, head, peer)
+                    }
                 }
             }
         }));
@@ -127,7 +129,7 @@ impl DroppedLineLog {
     const MAX_SHOWN_BYTES: usize = 120;
 
     fn log_dropped(&mut self, error: &EventLineError, line: &[u8], peer: PeerCredentials) {
-        if matches!(error, LineError::UnknownKind) {
+        if matches!(error, EventLineError::UnknownType) {
             tracing::debug!(pid = peer.pid, "dropped an event of an unknown type");
             return;
         }

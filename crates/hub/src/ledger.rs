@@ -8,9 +8,9 @@
 mod claim;
 mod entry;
 mod history;
-mod question_index;
 #[cfg(test)]
 mod model;
+mod question_index;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +22,7 @@ use terok_clearance::{
     EnforcementOutcome, RequestId,
 };
 
-pub use claim::{QuestionTriple, Claim, ClaimMismatch, RequestedScope, ClaimReceipt, ClaimError};
+pub use claim::{Claim, ClaimError, ClaimMismatch, ClaimReceipt, QuestionTriple, RequestedScope};
 pub use entry::LedgerQuestion;
 
 use entry::LedgerEntry;
@@ -151,7 +151,9 @@ impl Ledger {
         let packet = entry::hash_packet(&blocked, &self.hasher);
         let questions = &self.questions;
         let known = self.by_packet.find(packet, |number| {
-            questions.get(&number).is_some_and(|e| e.is_of(&blocked))
+            questions
+                .get(&number)
+                .is_some_and(|e| e.matches_packet(&blocked))
         });
         if let Some(number) = known {
             self.record_repeat(number, blocked, now);
@@ -166,7 +168,7 @@ impl Ledger {
         self.newest_number = number;
         let mut entry = Box::new(LedgerEntry::new(blocked, packet, now));
         if self.numbers_with_id(entry.id().as_str()).next().is_some() {
-            entry.rename(number);
+            entry.assign_unique_id(number);
         }
         self.add_to_sandbox(number, &mut entry);
         for name in entry.ids() {
@@ -211,10 +213,15 @@ impl Ledger {
     /// With [`Outcome::Applied`] the question is answered and gone; [`Ledger::cover`] then finds
     /// the others that the same rule answers. Otherwise the question is pending as before, unless
     /// it was withdrawn in the meantime.
-    pub fn settle(&mut self, receipt: ClaimReceipt, outcome: &EnforcementOutcome, now: u64) -> SettledClaim {
+    pub fn settle(
+        &mut self,
+        receipt: ClaimReceipt,
+        outcome: &EnforcementOutcome,
+        now: u64,
+    ) -> SettledClaim {
         let decision = receipt.to_decision(outcome, now);
         let number = receipt.number();
-        let mut ids = vec![receipt.named.clone()];
+        let mut ids = vec![receipt.answered_id.clone()];
         drop(receipt);
         if let Some(entry) = self.questions.get(&number) {
             push_unique(&mut ids, entry.question(self.supports_ports).newest_id());
@@ -224,7 +231,7 @@ impl Ledger {
         } else {
             None
         };
-        let names = gone.iter().flat_map(|entry| entry.names().cloned());
+        let names = gone.iter().flat_map(|entry| entry.ids().cloned());
         self.history.push(decision.clone(), names.collect());
         SettledClaim {
             // A question that was withdrawn meanwhile and is asked again is perhaps asked of
@@ -252,11 +259,20 @@ impl Ledger {
             return (answered, None);
         };
         let next = cover.after.saturating_add(1);
-        let turn: Vec<u64> = sandbox.pending.range(next..).take(MAX_QUESTIONS_PER_SWEEP).copied().collect();
-        let after = turn.last().copied().filter(|_| turn.len() == MAX_QUESTIONS_PER_SWEEP);
+        let turn: Vec<u64> = sandbox
+            .pending
+            .range(next..)
+            .take(MAX_QUESTIONS_PER_SWEEP)
+            .copied()
+            .collect();
+        let after = turn
+            .last()
+            .copied()
+            .filter(|_| turn.len() == MAX_QUESTIONS_PER_SWEEP);
         let covered = turn.into_iter().filter(|number| {
             self.questions.get(number).is_some_and(|entry| {
-                entry.question(self.supports_ports).is_covered_by(scope) && entry.in_flight().is_none()
+                entry.question(self.supports_ports).is_covered_by(scope)
+                    && entry.in_flight_decision().is_none()
             })
         });
         let mut names = cover.ids_left;
@@ -272,7 +288,7 @@ impl Ledger {
                 },
                 ids: vec![question.newest_id().clone()],
             });
-            let also: Vec<_> = entry.names().take(names).cloned().collect();
+            let also: Vec<_> = entry.ids().take(names).cloned().collect();
             names = names.saturating_sub(also.len());
             self.history.add_ids(&cover.decision.request, also);
         }
@@ -307,7 +323,7 @@ impl Ledger {
             ok: true,
             reason: None,
         };
-        let names = entry.names().cloned().collect();
+        let names = entry.ids().cloned().collect();
         self.history.push(decision.clone(), names);
         let ids = vec![question.newest_id().clone()];
         Ok(AnsweredQuestion { decision, ids })
@@ -370,7 +386,7 @@ impl Ledger {
             let fits = self
                 .questions
                 .get(&number)
-                .is_some_and(|e| e.fits(asked.container, asked.dest));
+                .is_some_and(|e| e.is_about(asked.container, asked.dest));
             if candidate.is_none_or(|best| (best.1, best.0) < (fits, number)) {
                 candidate = Some((number, fits));
             }
@@ -382,7 +398,7 @@ impl Ledger {
                 None => ClaimError::UnknownRequest,
             });
         };
-        if let Some(decision) = entry.in_flight() {
+        if let Some(decision) = entry.in_flight_decision() {
             return Err(ClaimError::BeingDecided(Box::new(decision)));
         }
         claim::check_triple(&entry.question(self.supports_ports), asked)?;
@@ -395,7 +411,7 @@ impl Ledger {
         self.by_id.find_all(hash).filter(move |number| {
             self.questions
                 .get(number)
-                .is_some_and(|entry| entry.is_named(name))
+                .is_some_and(|entry| entry.has_id(name))
         })
     }
 
@@ -403,16 +419,16 @@ impl Ledger {
         let Some(entry) = self.questions.get_mut(&number) else {
             return;
         };
-        let before = entry.text();
-        let (added, forgotten) = entry.repeat(blocked, now);
+        let before = entry.text_bytes();
+        let (added, forgotten) = entry.record_repeat(blocked, now);
         if let Some(sandbox) = self.sandboxes.get_mut(entry.container()) {
             entry.share_dossier(&mut sandbox.dossier);
         }
-        entry.weigh();
+        entry.recompute_text_bytes();
         self.text_bytes = self
             .text_bytes
             .saturating_sub(before)
-            .saturating_add(entry.text());
+            .saturating_add(entry.text_bytes());
         let hash = |name: RequestId| entry::hash_id(name.as_str(), &self.hasher);
         if let Some(name) = added {
             self.by_id.insert(hash(name), number);
@@ -488,8 +504,8 @@ impl Ledger {
 
     fn remove(&mut self, number: u64) -> Option<Box<LedgerEntry>> {
         let entry = self.questions.remove(&number)?;
-        self.text_bytes = self.text_bytes.saturating_sub(entry.text());
-        for name in entry.names() {
+        self.text_bytes = self.text_bytes.saturating_sub(entry.text_bytes());
+        for name in entry.ids() {
             let hash = entry::hash_id(name.as_str(), &self.hasher);
             self.by_id.remove(hash, number);
         }

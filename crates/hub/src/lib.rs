@@ -16,13 +16,13 @@
 )]
 
 mod clock;
-mod fanout;
 mod event_frames;
+mod fanout;
 mod hub;
 pub mod ingest;
 pub mod ledger;
 mod serve;
 
-pub use hub::{HubDecideError, DecisionEnforcer, Hub, HubOptions};
+pub use hub::{DecisionEnforcer, Hub, HubDecideError, HubOptions};
 pub use ledger::Claim;
 pub use serve::serve;

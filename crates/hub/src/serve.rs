@@ -14,10 +14,10 @@ use terok_clearance::{Action, DecisionAction, DisplayText};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::fanout::FlushStatus;
 use crate::event_frames::ClearanceInterface;
-use crate::hub::{HubDecideError, DecisionEnforcer, Hub};
-use crate::ledger::{QuestionTriple, RequestedScope, ClaimError};
+use crate::fanout::FlushStatus;
+use crate::hub::{DecisionEnforcer, Hub, HubDecideError};
+use crate::ledger::{ClaimError, QuestionTriple, RequestedScope};
 
 /// Serves `org.terok.Clearance1` and `org.terok.Clearance2` on `listener` until `stop`.
 ///
@@ -33,7 +33,7 @@ pub async fn serve<E: DecisionEnforcer>(
     });
     tokio::select! {
         biased;
-        () = hub.broke_down() => {
+        () = hub.wait_for_panic() => {
             Err(VarlinkServeError::Panicked(DisplayText::new("the enforcer")))
         }
         served = varlink::serve(listener, service, stop) => served,
@@ -85,7 +85,8 @@ impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
         } else {
             match clearance2::Clearance2Method::parse(&call) {
                 Ok(clearance2::Clearance2Method::Subscribe) => {
-                    self.stream_events(ClearanceInterface::Clearance2, replies).await
+                    self.stream_events(ClearanceInterface::Clearance2, replies)
+                        .await
                 }
                 Ok(clearance2::Clearance2Method::Decide(decide)) => {
                     match self.answer_decide(decide, peer).await {
@@ -98,7 +99,7 @@ impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
                     replies.send_frames(&frame).await
                 }
                 Ok(clearance2::Clearance2Method::History { limit }) => {
-                    let decisions = self.hub.decisions(limit);
+                    let decisions = self.hub.recent_decisions(limit);
                     replies.send(&clearance2::HistoryReply { decisions }).await
                 }
                 Err(error) => replies.send_error(&error).await,
@@ -123,7 +124,7 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
             .hub
             .subscribe(interface, writer.clone(), Arc::clone(&wake));
         loop {
-            match subscription.pump() {
+            match subscription.flush() {
                 FlushStatus::Idle => tokio::select! {
                     biased;
                     closed = hang_up.wait() => return Err(closed),
@@ -160,7 +161,11 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
             dest: &dest,
         };
         // These clients know nothing of scopes: their verdict opens the whole destination.
-        match self.hub.decide(asked, order, RequestedScope::WholeDest, describe_peer(peer)).await {
+        match self
+            .hub
+            .decide(asked, order, RequestedScope::WholeDest, describe_peer(peer))
+            .await
+        {
             Ok(_) => Ok(clearance1::Clearance1VerdictReply { ok: true }),
             Err(HubDecideError::EnforcementFailed(reason)) => Err(VerdictError::ShieldCliFailed {
                 action,
@@ -175,7 +180,9 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
                 })
             }
             Err(HubDecideError::Refused(
-                ClaimError::UnknownRequest | ClaimError::BeingDecided(_) | ClaimError::AlreadyDecided(_),
+                ClaimError::UnknownRequest
+                | ClaimError::BeingDecided(_)
+                | ClaimError::AlreadyDecided(_),
             )) => Err(VerdictError::UnknownRequest { request_id }),
         }
     }
@@ -208,7 +215,11 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
             }
         };
         let reach = scope.map_or(RequestedScope::Default, RequestedScope::Explicit);
-        match self.hub.decide(asked, action, reach, describe_peer(peer)).await {
+        match self
+            .hub
+            .decide(asked, action, reach, describe_peer(peer))
+            .await
+        {
             Ok(decision) => Ok(clearance2::DecideReply { decision }),
             Err(HubDecideError::EnforcementFailed(reason)) => {
                 Err(Refused2::EnforcementFailed { request, reason })
@@ -226,12 +237,12 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
         loop {
             let piece = frame.len().saturating_add(LIST_CHUNK_BYTES);
             let mut full = false;
-            let next = self.hub.walk(after, |question| {
+            let next = self.hub.visit_pending(after, |question| {
                 let start = frame.len();
                 if !frame.ends_with(b"[") {
                     frame.push(b',');
                 }
-                let written = serde_json::to_writer(&mut frame, &question.request());
+                let written = serde_json::to_writer(&mut frame, &question.to_request());
                 // The rest of the list would make the client close its end.
                 full = frame.len() > varlink::MAX_REPLY_BYTES.saturating_sub(16);
                 if full || written.is_err() {
@@ -259,7 +270,7 @@ fn to_decide_error(request: terok_clearance::RequestId, refusal: ClaimError) -> 
         ClaimError::Mismatch(mismatch) => Refused2::NotWhatWasAsked {
             request,
             field: DisplayText::new(mismatch.field),
-            asked: mismatch.asked,
+            asked: mismatch.expected,
             got: mismatch.got,
         },
     }

@@ -45,7 +45,7 @@ async fn a_namespace_is_gone_when_its_owner_is_and_the_sockets_are_dropped() {
         .open_sockets(&[SocketSpec::Netfilter, SocketSpec::Udp4])
         .unwrap();
     owner.kill().unwrap();
-    process.ended().await.unwrap();
+    process.wait_for_exit().await.unwrap();
     owner.wait().unwrap();
     assert!(is_there(), "the sockets hold it");
 

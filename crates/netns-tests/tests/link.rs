@@ -92,9 +92,9 @@ fn lo_comes_up() {
     netns_tests::private_namespaces();
     assert_eq!(ip("link show lo")[0]["operstate"], "DOWN");
     let mut links = RtnetlinkSocket::open().unwrap();
-    let lo = links.find(&"lo".parse().unwrap()).unwrap();
+    let lo = links.find_link(&"lo".parse().unwrap()).unwrap();
     assert_eq!(lo.to_string(), "1");
-    links.up(lo).unwrap();
+    links.bring_up(lo).unwrap();
     let flags = ip("link show lo")[0]["flags"].to_string();
     assert!(flags.contains("\"UP\""), "{flags}");
 }
@@ -106,7 +106,7 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
     let mut links = RtnetlinkSocket::open().unwrap();
     let (left, right) = ("left".parse().unwrap(), "right".parse().unwrap());
     let link = links
-        .veth(&left, &right, VethPeerNetns::File(there.as_fd()))
+        .add_veth(&left, &right, VethPeerNetns::File(there.as_fd()))
         .unwrap();
     assert_eq!(
         ip("link show left")[0]["ifindex"].to_string(),
@@ -114,12 +114,12 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
     );
     assert_eq!(neighbour.ip("link show right")[0]["ifname"], "right");
 
-    links.up(link).unwrap();
+    links.bring_up(link).unwrap();
     links
-        .address(link, "203.0.113.1/24".parse().unwrap())
+        .add_address(link, "203.0.113.1/24".parse().unwrap())
         .unwrap();
     links
-        .address(link, "2001:db8::1/64".parse().unwrap())
+        .add_address(link, "2001:db8::1/64".parse().unwrap())
         .unwrap();
     assert_eq!(
         addresses(&ip("addr show left")),
@@ -127,19 +127,21 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
     );
 
     let gateway = Some("203.0.113.9".parse().unwrap());
-    links.route(IpNetwork::DEFAULT_V4, link, gateway).unwrap();
     links
-        .route(
+        .add_route(IpNetwork::DEFAULT_V4, link, gateway)
+        .unwrap();
+    links
+        .add_route(
             IpNetwork::DEFAULT_V6,
             link,
             Some("2001:db8::9".parse().unwrap()),
         )
         .unwrap();
     links
-        .route("198.51.100.0/24".parse().unwrap(), link, None)
+        .add_route("198.51.100.0/24".parse().unwrap(), link, None)
         .unwrap();
     links
-        .route("192.0.2.7/32".parse().unwrap(), link, gateway)
+        .add_route("192.0.2.7/32".parse().unwrap(), link, gateway)
         .unwrap();
     let mut v4 = routes(&ip("-4 route show dev left proto static"));
     v4.sort();
@@ -164,11 +166,11 @@ fn a_namespace_can_be_named_by_a_process() {
     let mut links = RtnetlinkSocket::open().unwrap();
     let names = ("left".parse().unwrap(), "right".parse().unwrap());
     links
-        .veth(&names.0, &names.1, VethPeerNetns::Process(pid))
+        .add_veth(&names.0, &names.1, VethPeerNetns::Process(pid))
         .unwrap();
     assert_eq!(neighbour.ip("link show right")[0]["ifname"], "right");
     assert_eq!(
-        links.find(&names.1).unwrap_err().errno,
+        links.find_link(&names.1).unwrap_err().errno,
         Errno::NODEV,
         "the peer is over there"
     );

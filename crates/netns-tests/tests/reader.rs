@@ -246,7 +246,9 @@ async fn a_message_says_whose_socket_it_was() {
     let socket = NflogSocket::bind(netfilter(), NflogOptions::QUESTIONS).unwrap();
     connect("203.0.113.7:443");
     let mut bytes = [0; 8192];
-    let reader::nflog::NflogReceiveOutcome::Datagram(length) = socket.wait(&mut bytes).await else {
+    let reader::nflog::NflogReceiveOutcome::Datagram(length) =
+        socket.wait_for_datagram(&mut bytes).await
+    else {
         panic!()
     };
     let message = reader::packet::netlink_messages(&bytes[..length])
@@ -329,7 +331,10 @@ async fn a_group_has_one_listener() {
     set_up(RULES);
     let first = Running::start();
     let error = NflogSockets::bind(netfilter(), netfilter()).unwrap_err();
-    assert!(matches!(error, BindError::Taken(100)), "{error:?}");
+    assert!(
+        matches!(error, NflogBindError::GroupTaken(100)),
+        "{error:?}"
+    );
     assert_eq!(
         error.to_string(),
         "another program listens to packet log group 100 in this network namespace; only one can"
@@ -349,7 +354,7 @@ async fn listening_takes_a_capability() {
     };
     rustix::thread::set_capabilities(None, sets).unwrap();
     let error = NflogSockets::bind(netfilter(), netfilter()).unwrap_err();
-    assert!(matches!(error, BindError::Forbidden(100)), "{error:?}");
+    assert!(matches!(error, NflogBindError::Forbidden(100)), "{error:?}");
 }
 
 #[tokio::test]

@@ -151,7 +151,7 @@ fn the_opposite_order_takes_the_place_of_an_order() {
     }
     shield.forget(&target(IP), now()).unwrap();
     shield.forget(&target(IP), now()).unwrap();
-    assert_eq!(shield.list().unwrap(), []);
+    assert_eq!(shield.list_elements().unwrap(), []);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn a_name_opens_what_was_seen_and_what_will_be() {
     let api = name("api.example.com");
     let addresses = [ip(IP), ip("2001:db8::7"), ip("10.0.0.1")];
     let learnt = shield.learn_addresses(&api, &addresses, now()).unwrap();
-    assert_eq!((learnt.placed, learnt.refused), (0, 1));
-    assert_eq!(shield.list().unwrap(), []);
+    assert_eq!((learnt.added, learnt.refused), (0, 1));
+    assert_eq!(shield.list_elements().unwrap(), []);
     allow(&mut shield, &scope("api.example.com"));
     assert_eq!(
         elements("allow4"),
@@ -202,12 +202,12 @@ fn a_name_opens_what_was_seen_and_what_will_be() {
     let more = shield
         .learn_addresses(&api, &[ip("203.0.113.8"), ip("169.254.169.254")], now())
         .unwrap();
-    assert_eq!((more.placed, more.refused), (1, 1));
+    assert_eq!((more.added, more.refused), (1, 1));
     assert_eq!(elements("allow4").len(), 2);
     let again = shield
         .learn_addresses(&api, &[ip("203.0.113.8")], now())
         .unwrap();
-    assert_eq!(again.placed, 0);
+    assert_eq!(again.added, 0);
     deny(&mut shield, &scope("api.example.com"));
     assert_eq!((elements("allow4").len(), elements("deny4").len()), (0, 2));
     shield
@@ -215,11 +215,11 @@ fn a_name_opens_what_was_seen_and_what_will_be() {
         .unwrap();
     assert_eq!(elements("deny4").len(), 3);
     shield.forget(&target("api.example.com"), now()).unwrap();
-    assert_eq!(shield.list().unwrap(), []);
+    assert_eq!(shield.list_elements().unwrap(), []);
     shield
         .learn_addresses(&api, &[ip("203.0.113.10")], now())
         .unwrap();
-    assert_eq!(shield.list().unwrap(), []);
+    assert_eq!(shield.list_elements().unwrap(), []);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn the_time_of_an_order_on_a_name_ends_for_later_addresses_too() {
     let learnt = shield
         .learn_addresses(&api, &[ip("203.0.113.8")], over)
         .unwrap();
-    assert_eq!(learnt.placed, 0);
+    assert_eq!(learnt.added, 0);
     assert_eq!(elements("allow_port4").len(), 1);
 }
 
@@ -270,7 +270,7 @@ fn a_name_cannot_take_back_what_was_denied() {
     let learnt = shield
         .learn_addresses(&name("api.example.com"), &[ip(IP)], now())
         .unwrap();
-    assert_eq!(learnt.placed, 0);
+    assert_eq!(learnt.added, 0);
     assert_eq!((elements("allow4").len(), elements("deny4").len()), (0, 1));
 }
 
@@ -297,10 +297,15 @@ fn after_a_restart_the_orders_are_still_there() {
             .map(|e| (e.address, e.port, e.name.clone(), e.remaining.is_some()))
             .collect()
     };
-    assert_eq!(without_time(&shield.list().unwrap()), without_time(&before));
+    assert_eq!(
+        without_time(&shield.list_elements().unwrap()),
+        without_time(&before)
+    );
     // The name's order stands as well, for the rest of its time.
-    shield.learn(&api, &[ip("203.0.113.8")], now()).unwrap();
-    let all = shield.list().unwrap();
+    shield
+        .learn_addresses(&api, &[ip("203.0.113.8")], now())
+        .unwrap();
+    let all = shield.list_elements().unwrap();
     assert_eq!(all.len(), 3);
     let new = all
         .iter()
@@ -341,7 +346,7 @@ fn without_its_table_an_order_fails() {
     nft("delete table inet terok_shield");
     let refused = shield.allow(&target(IP), &scope(IP), now());
     assert!(
-        matches!(refused, Err(OrderError::Netlink(_))),
+        matches!(refused, Err(ShieldOrderError::Netlink(_))),
         "{refused:?}"
     );
 }
@@ -362,15 +367,21 @@ fn a_shield_without_room_refuses_and_changes_nothing() {
     }
     let more = scope("203.0.113.8");
     let refused = shield.allow(&target("203.0.113.8"), &more, now());
-    assert!(matches!(refused, Err(OrderError::Full)), "{refused:?}");
-    assert_eq!(shield.list().unwrap().len(), 65_535);
+    assert!(
+        matches!(refused, Err(ShieldOrderError::TableFull)),
+        "{refused:?}"
+    );
+    assert_eq!(shield.list_elements().unwrap().len(), 65_535);
     // One out and five in: the deny stays with what would have taken its place.
     let port = Scope {
         port: Some(443),
         ..scope(IP)
     };
     let refused = shield.allow(&target(IP), &port, now());
-    assert!(matches!(refused, Err(OrderError::Full)), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ShieldOrderError::TableFull)),
+        "{refused:?}"
+    );
     assert_eq!(elements("deny4"), [IP]);
     // One out and one in.
     allow(&mut shield, &scope(IP));
@@ -387,19 +398,19 @@ fn what_cannot_be_enforced_here_is_refused() {
     for keep in [RuleLifetime::Project, RuleLifetime::Always] {
         let scope = Scope { keep, ..scope(IP) };
         check(&mut shield, scope, |error| {
-            matches!(error, OrderError::Keep)
+            matches!(error, ShieldOrderError::UnsupportedKeep)
         });
     }
     let other = scope("203.0.113.8");
     check(&mut shield, other, |error| {
-        matches!(error, OrderError::OtherDest)
+        matches!(error, ShieldOrderError::DestMismatch)
     });
     let never = Scope {
         seconds: Some(0),
         ..scope(IP)
     };
     check(&mut shield, never, |error| {
-        matches!(error, OrderError::NoTime)
+        matches!(error, ShieldOrderError::InvalidDuration)
     });
     let icmp = Scope {
         port: Some(7),
@@ -407,9 +418,9 @@ fn what_cannot_be_enforced_here_is_refused() {
         ..scope(IP)
     };
     check(&mut shield, icmp, |error| {
-        matches!(error, OrderError::NoPorts(_))
+        matches!(error, ShieldOrderError::NoPorts(_))
     });
-    assert_eq!(shield.list().unwrap(), []);
+    assert_eq!(shield.list_elements().unwrap(), []);
 }
 
 #[test]
@@ -421,7 +432,7 @@ fn a_name_of_any_length_is_kept() {
         .learn_addresses(&name(&long), &[ip(IP)], now())
         .unwrap();
     allow(&mut shield, &scope(&long));
-    assert_eq!(shield.list().unwrap()[0].name, Some(name(&long)));
+    assert_eq!(shield.list_elements().unwrap()[0].name, Some(name(&long)));
 }
 
 #[test]
@@ -432,16 +443,22 @@ fn a_decision_can_be_looked_up() {
         protocol: Some(Protocol::TCP),
         ..scope(IP)
     };
-    assert_eq!(shield.decided(ip(IP), Protocol::TCP, 443, now()), None);
+    assert_eq!(
+        shield.standing_action(ip(IP), Protocol::TCP, 443, now()),
+        None
+    );
     allow(&mut shield, &web);
     assert_eq!(
-        shield.decided(ip(IP), Protocol::TCP, 443, now()),
+        shield.standing_action(ip(IP), Protocol::TCP, 443, now()),
         Some(Action::Allow)
     );
-    assert_eq!(shield.decided(ip(IP), Protocol::TCP, 80, now()), None);
+    assert_eq!(
+        shield.standing_action(ip(IP), Protocol::TCP, 80, now()),
+        None
+    );
     deny(&mut shield, &scope(IP));
     assert_eq!(
-        shield.decided(ip(IP), Protocol::TCP, 443, now()),
+        shield.standing_action(ip(IP), Protocol::TCP, 443, now()),
         Some(Action::Deny)
     );
 }
@@ -514,18 +531,21 @@ fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
                             seconds,
                             ..Scope::whole_dest(dest)
                         };
-                        let done = shield.order(action, &target, &scope, now());
+                        let done = shield.apply_order(action, &target, &scope, now());
                         let is_forbidden =
                             matches!(target, Target::Address(ip) if forbidden.contains(&ip));
                         prop_assert_eq!(done.is_err(), is_forbidden, "{:?}", done);
                         if let (Ok(()), Target::Address(ip)) = (done, target) {
                             let protocol = protocol.unwrap_or(Protocol::TCP);
-                            let said = shield.decided(ip, protocol, port.unwrap_or(1), now());
+                            let said =
+                                shield.standing_action(ip, protocol, port.unwrap_or(1), now());
                             prop_assert_eq!(said, Some(action));
                         }
                     }
                     Step::Learn(to, addresses) => {
-                        shield.learn(&name(&to), &addresses, now()).unwrap();
+                        shield
+                            .learn_addresses(&name(&to), &addresses, now())
+                            .unwrap();
                     }
                     Step::Forget(dest) => shield.forget(&target(&dest), now()).unwrap(),
                     Step::Restart => {
@@ -533,7 +553,7 @@ fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
                         shield = NftShield::attach(socket, &policy(), now()).unwrap();
                     }
                 }
-                for element in shield.list().unwrap() {
+                for element in shield.list_elements().unwrap() {
                     prop_assert!(!forbidden.contains(&element.address), "{:?}", element);
                 }
             }

@@ -216,7 +216,7 @@ fn a_resolver_in_a_private_range_is_reached_on_port_53_only() {
     check_udp_refused("198.51.100.53", 53);
     assert!(matches!(
         order(&mut shield, Action::Allow, "10.0.0.1"),
-        Err(OrderError::Private(_))
+        Err(ShieldOrderError::Private(_))
     ));
     check_refused("10.0.0.1", 80);
 }
@@ -248,11 +248,20 @@ fn the_floor_and_the_private_ranges_stay_closed_whatever_is_ordered() {
     ] {
         let refused = order(&mut shield, Action::Allow, at);
         assert!(
-            matches!(refused, Err(OrderError::Floor(_) | OrderError::Private(_))),
+            matches!(
+                refused,
+                Err(ShieldOrderError::Floor(_) | ShieldOrderError::Private(_))
+            ),
             "{at}"
         );
         let address: IpAddr = at.parse().unwrap();
-        assert_eq!(shield.learn(&name, &[address], now()).unwrap().refused, 1);
+        assert_eq!(
+            shield
+                .learn_addresses(&name, &[address], now())
+                .unwrap()
+                .refused,
+            1
+        );
         // Even somebody else's element does not open it: the tier comes first.
         let set = if address.is_ipv4() {
             "allow4"
@@ -318,7 +327,7 @@ fn an_allow_ends_when_its_time_is_over() {
         "{:?}",
         begin.elapsed()
     );
-    assert_eq!(shield.list().unwrap(), []);
+    assert_eq!(shield.list_elements().unwrap(), []);
     // The same again: what has ended by itself is in nobody's way.
     shield.allow(&target(SERVER[0]), &scope, now()).unwrap();
     tcp(SERVER[0], 80).unwrap();

@@ -133,7 +133,11 @@ fn a_ruleset_of_ours_is_found_whatever_its_resolvers_and_no_other_is() {
         let target = "203.0.113.7".parse().unwrap();
         let scope = Scope::whole_dest("203.0.113.7".parse().unwrap());
         shield.allow(&target, &scope, now()).unwrap();
-        assert_eq!(find().unwrap().list().unwrap().len(), 1, "its orders, too");
+        assert_eq!(
+            find().unwrap().list_elements().unwrap().len(),
+            1,
+            "its orders, too"
+        );
     }
 }
 
@@ -252,7 +256,10 @@ fn nothing_to_attach_to_is_an_error() {
     netns_tests::private_namespaces();
     let attached = NftShield::attach(shield::open_nftables_socket().unwrap(), &policy(&[]), now());
     assert!(
-        matches!(attached, Err(ShieldError::Differs(Difference::NoTable))),
+        matches!(
+            attached,
+            Err(ShieldError::Differs(RulesetDifference::NoTable))
+        ),
         "{attached:?}"
     );
 }

@@ -53,11 +53,11 @@ impl Running {
     fn start(config: SupervisorConfig) -> Self {
         let (say, steps) = mpsc::channel(10_000);
         let supervisor = Supervisor::start(config).unwrap();
-        let supervisor = supervisor.observed(Box::new(move |step| {
+        let supervisor = supervisor.with_observer(Box::new(move |step| {
             say.try_send(said(step)).unwrap();
         }));
         let stop = CancellationToken::new();
-        let (hub, stopped) = (supervisor.hub().to_owned(), stop.clone());
+        let (hub, stopped) = (supervisor.hub_path().to_owned(), stop.clone());
         let mut task = JoinSet::new();
         task.spawn(async move { supervisor.serve(stopped).await.unwrap() });
         Self {
@@ -78,7 +78,7 @@ impl Running {
 
     async fn stop(self) {
         self.stop.cancel();
-        assert_eq!(self.ended().await, Ended::Stopped);
+        assert_eq!(self.ended().await, SupervisorExit::Stopped);
     }
 }
 
@@ -387,7 +387,7 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
     let links = link_changes();
 
     sandbox.end();
-    assert_eq!(running.ended().await, Ended::Sandbox);
+    assert_eq!(running.ended().await, SupervisorExit::SandboxEnded);
     let Event::Container { state, reason, .. } = operator.next().await else {
         panic!()
     };
@@ -446,7 +446,7 @@ async fn one_sandbox_has_one_supervisor() {
     let second = Supervisor::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
     let error = second.unwrap_err();
     assert!(
-        matches!(error, supervisor::StartError::Reader(_)),
+        matches!(error, supervisor::SupervisorStartError::Reader(_)),
         "{error:?}"
     );
     // The first one works on.
@@ -466,7 +466,7 @@ async fn what_may_never_be_open_is_no_start() {
         let config = config(ProcessHandle::current().unwrap(), &runtime, &[dest]);
         let error = Supervisor::start(config).unwrap_err();
         assert!(
-            matches!(error, supervisor::StartError::Allow { .. }),
+            matches!(error, supervisor::SupervisorStartError::Allow { .. }),
             "{error:?}"
         );
         refused("203.0.113.7", 443);

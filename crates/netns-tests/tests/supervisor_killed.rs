@@ -45,7 +45,7 @@ async fn supervisor_process() {
         runtime_dir: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),
     };
     let supervisor = Supervisor::start(config).unwrap();
-    println!("{READY}{}", supervisor.hub().display());
+    println!("{READY}{}", supervisor.hub_path().display());
     supervisor.serve(CancellationToken::new()).await.unwrap();
 }
 

@@ -33,7 +33,7 @@ async fn an_order_for_this_sandbox_becomes_an_element() {
     for name in ["0123456789abcdef", "0123456789ab"] {
         assert_eq!(
             backend.apply(&order(name, "203.0.113.7")).await,
-            Reply::done()
+            VerdictReply::applied()
         );
     }
     let scope = Scope {
@@ -42,8 +42,8 @@ async fn an_order_for_this_sandbox_becomes_an_element() {
         ..Scope::whole_dest("2001:db8::7".parse().unwrap())
     };
     let narrow = VerdictOrder::new("0123456789ab".parse().unwrap(), Action::Deny, scope).unwrap();
-    assert_eq!(backend.apply(&narrow).await, Reply::done());
-    assert_eq!(shield.lock().unwrap().list().unwrap().len(), 2);
+    assert_eq!(backend.apply(&narrow).await, VerdictReply::applied());
+    assert_eq!(shield.lock().unwrap().list_elements().unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -51,9 +51,12 @@ async fn an_order_for_another_sandbox_is_refused() {
     let (backend, shield) = start();
     for name in ["other", "0123456789", "0123456789abcdef0"] {
         let reply = backend.apply(&order(name, "203.0.113.7")).await;
-        assert_eq!(reply, Reply::failed(&format!("{name} is not this sandbox")));
+        assert_eq!(
+            reply,
+            VerdictReply::failed(&format!("{name} is not this sandbox"))
+        );
     }
-    assert_eq!(shield.lock().unwrap().list().unwrap(), []);
+    assert_eq!(shield.lock().unwrap().list_elements().unwrap(), []);
 }
 
 #[tokio::test]
@@ -63,12 +66,12 @@ async fn what_the_shield_refuses_is_told() {
         .apply(&order("0123456789ab", "169.254.169.254"))
         .await;
     assert_eq!(
-        (reply.ok, reply.said.as_str()),
+        (reply.ok, reply.stderr.as_str()),
         (
             false,
             "169.254.169.254 is never opened: link-local, cloud metadata, loopback, multicast or \
              reserved"
         )
     );
-    assert_eq!(shield.lock().unwrap().list().unwrap(), []);
+    assert_eq!(shield.lock().unwrap().list_elements().unwrap(), []);
 }

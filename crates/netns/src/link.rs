@@ -121,18 +121,18 @@ impl RtnetlinkSocket {
             RtnetlinkRequest::new(libc::RTM_NEWLINK, CREATE_FLAGS, &link_header(None, false));
         message.push_attribute(libc::IFLA_IFNAME, &name.with_nul());
         message.push_nested(libc::IFLA_LINKINFO, |message| {
-            message.attribute(libc::IFLA_INFO_KIND, b"veth");
-            message.nest(libc::IFLA_INFO_DATA, |message| {
-                message.nest(VETH_INFO_PEER, |message| {
+            message.push_attribute(libc::IFLA_INFO_KIND, b"veth");
+            message.push_nested(libc::IFLA_INFO_DATA, |message| {
+                message.push_nested(VETH_INFO_PEER, |message| {
                     message.bytes.extend(link_header(None, false));
-                    message.attribute(libc::IFLA_IFNAME, &peer.with_nul());
+                    message.push_attribute(libc::IFLA_IFNAME, &peer.with_nul());
                     let (kind, value) = match there {
                         VethPeerNetns::File(file) => (libc::IFLA_NET_NS_FD, file.as_raw_fd()),
                         VethPeerNetns::Process(pid) => {
                             (libc::IFLA_NET_NS_PID, pid.as_raw_nonzero().get())
                         }
                     };
-                    message.attribute(kind, &value.to_ne_bytes());
+                    message.push_attribute(kind, &value.to_ne_bytes());
                 });
             });
         });
@@ -207,7 +207,7 @@ impl RtnetlinkSocket {
         let bytes = message.finish(self.sequence);
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         let mut reported = None;
-        let mut buffer = vec![0; REPLY_LIMIT];
+        let mut buffer = vec![0; MAX_REPLY_BYTES];
         loop {
             let (received, _) = rustix::io::retry_on_intr(|| {
                 rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())
@@ -218,10 +218,10 @@ impl RtnetlinkSocket {
                 if reply.sequence != self.sequence {
                     continue;
                 }
-                match reply.acknowledged() {
+                match reply.ack_code() {
                     Some(0) => return Ok(reported),
                     Some(code) => return Err(Errno::from_raw_os_error(code.wrapping_neg())),
-                    None => reported = reply.link().or(reported),
+                    None => reported = reply.link_index().or(reported),
                 }
             }
         }
@@ -305,7 +305,7 @@ impl FromStr for IpNetwork {
 
 impl fmt::Display for IpNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
+        write!(f, "{}/{}", self.address, self.prefix_length)
     }
 }
 
@@ -348,7 +348,7 @@ struct RtnetlinkRequest {
 
 impl RtnetlinkRequest {
     fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
-        let mut bytes = vec![0; HEADER];
+        let mut bytes = vec![0; HEADER_BYTES];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes[6..8].copy_from_slice(&(REQUEST_FLAGS | flags).to_ne_bytes());
         bytes.extend(fixed);
@@ -452,7 +452,7 @@ mod tests {
     #[test]
     fn a_network_is_an_address_and_a_length_it_can_have() {
         for text in ["203.0.113.0/24", "0.0.0.0/0", "2001:db8::1/128", "::/0"] {
-            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<IpNetwork>().unwrap().to_string(), text);
         }
         for text in [
             "",
@@ -463,18 +463,18 @@ mod tests {
             "::/-1",
             "1.2.3.4/ 8",
         ] {
-            assert!(text.parse::<Network>().is_err(), "{text:?}");
+            assert!(text.parse::<IpNetwork>().is_err(), "{text:?}");
         }
-        assert_eq!("0.0.0.0/0".parse(), Ok(Network::EVERY_V4));
-        assert_eq!("::/0".parse(), Ok(Network::EVERY_V6));
+        assert_eq!("0.0.0.0/0".parse(), Ok(IpNetwork::DEFAULT_V4));
+        assert_eq!("::/0".parse(), Ok(IpNetwork::DEFAULT_V6));
     }
 
     #[test]
     fn attributes_are_padded_and_nested_lengths_count_the_padding() {
         let mut message = RtnetlinkRequest::new(libc::RTM_NEWLINK, CREATE_FLAGS, &[]);
         message.push_nested(18, |message| {
-            message.attribute(1, b"veth\0");
-            message.attribute(2, &[7]);
+            message.push_attribute(1, b"veth\0");
+            message.push_attribute(2, &[7]);
         });
         let bytes = message.finish(9);
         assert_eq!(u32_at(&bytes, 0), Some(40));
@@ -489,14 +489,20 @@ mod tests {
     fn a_cut_or_lying_reply_is_no_reply() {
         let whole = RtnetlinkRequest::new(ERROR, 0, &0_u32.to_ne_bytes()).finish(1);
         let (reply, after) = RtnetlinkReply::split_first(&whole).unwrap();
-        assert_eq!((reply.acknowledged(), after.len()), (Some(0), 0));
+        assert_eq!((reply.ack_code(), after.len()), (Some(0), 0));
         for length in 0..whole.len() {
-            assert!(Reply::split(&whole[..length]).is_none(), "{length} bytes");
+            assert!(
+                RtnetlinkReply::split_first(&whole[..length]).is_none(),
+                "{length} bytes"
+            );
         }
         for length in [0_u32, 15, 21, u32::MAX] {
             let mut lying = whole.clone();
             lying[..4].copy_from_slice(&length.to_ne_bytes());
-            assert!(Reply::split(&lying).is_none(), "a length of {length}");
+            assert!(
+                RtnetlinkReply::split_first(&lying).is_none(),
+                "a length of {length}"
+            );
         }
     }
 }

@@ -75,7 +75,7 @@ impl NetnsRef {
     ///
     /// It blocks for as long as that takes, a fraction of a millisecond, at most five seconds.
     pub fn open_sockets(&self, specs: &[SocketSpec]) -> Result<Vec<OwnedFd>, EnterError> {
-        let sockets: Vec<_> = specs.iter().map(|spec| spec.arguments()).collect();
+        let sockets: Vec<_> = specs.iter().map(|spec| spec.socket_arguments()).collect();
         let Some(net) = self.foreign_netns()? else {
             return open_in_current_netns(&sockets);
         };

@@ -81,7 +81,7 @@ impl ProcessHandle {
     /// namespace, and all that is configured in it, alive after its last process.
     pub async fn wait_for_exit(&self) -> io::Result<()> {
         PollableFd::new_readable(self.pidfd.try_clone()?)?
-            .ready()
+            .wait_readable()
             .await
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     fn numbers_that_name_nobody_are_refused() {
         for pid in [0, u32::MAX, 0x7fff_ffff] {
             assert_eq!(
-                Process::open(pid).unwrap_err().raw_os_error(),
+                ProcessHandle::open(pid).unwrap_err().raw_os_error(),
                 Some(libc::ESRCH),
                 "{pid}"
             );
@@ -125,11 +125,14 @@ mod tests {
         let process = ProcessHandle::open(child.id()).unwrap();
         assert!(process.is_alive());
         drop(child.stdin.take());
-        process.ended().await.unwrap();
+        process.wait_for_exit().await.unwrap();
         assert!(!process.is_alive());
         child.wait().unwrap();
         assert_eq!(
-            process.signal(Signal::TERM).unwrap_err().raw_os_error(),
+            process
+                .send_signal(Signal::TERM)
+                .unwrap_err()
+                .raw_os_error(),
             Some(libc::ESRCH),
             "the number is not used again by this handle"
         );

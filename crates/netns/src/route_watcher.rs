@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn only_a_new_default_route_of_the_main_table_counts() {
-        assert!(has_default(&message(24, 0, 254)));
-        assert!(has_default(
+        assert!(has_default_route(&message(24, 0, 254)));
+        assert!(has_default_route(
             &[message(24, 24, 254), message(24, 0, 254)].concat()
         ));
         for other in [
@@ -103,10 +103,10 @@ mod tests {
             message(24, 0, 255),
             vec![1; 15],
         ] {
-            assert!(!has_default(&other), "{other:?}");
+            assert!(!has_default_route(&other), "{other:?}");
         }
         let mut cut = message(24, 0, 254);
         cut.truncate(20);
-        assert!(!has_default(&cut));
+        assert!(!has_default_route(&cut));
     }
 }

@@ -80,9 +80,12 @@ fn sees_only_a_dead_loopback(place: &NetnsRef) {
 
 #[test]
 fn every_kind_of_socket_opens_where_the_caller_is() {
-    assert_eq!(Place::Here.open(&EVERY).unwrap().len(), EVERY.len());
+    assert_eq!(
+        NetnsRef::Current.open_sockets(&EVERY).unwrap().len(),
+        EVERY.len()
+    );
     let me = NetnsRef::OfProcess(ProcessHandle::current().unwrap());
-    assert_eq!(me.open(&EVERY).unwrap().len(), EVERY.len());
+    assert_eq!(me.open_sockets(&EVERY).unwrap().len(), EVERY.len());
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn it_works_from_a_threaded_process_and_leaves_no_child_behind() {
             scope.spawn(|| {
                 let place = NetnsRef::OfProcess(sandbox.process());
                 for _ in 0..20 {
-                    assert_eq!(place.open(&EVERY).unwrap().len(), EVERY.len());
+                    assert_eq!(place.open_sockets(&EVERY).unwrap().len(), EVERY.len());
                 }
             });
         }
@@ -212,7 +215,7 @@ fn errors_carry_the_step_and_the_number() {
     }
 
     assert!(matches!(
-        Place::Here.netlink(SocketSpec::Udp4),
+        NetnsRef::Current.open_netlink_socket(SocketSpec::Udp4),
         Err(EnterError::Failed { .. })
     ));
 }
@@ -222,17 +225,23 @@ fn a_process_that_ended_is_gone_even_if_its_number_is_not() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
     let place = NetnsRef::OfProcess(sandbox.process());
     drop(sandbox);
-    assert!(matches!(place.open(&EVERY), Err(EnterError::Gone)));
+    assert!(matches!(
+        place.open_sockets(&EVERY),
+        Err(EnterError::ProcessEnded)
+    ));
 }
 
 #[test]
 fn more_sockets_than_one_message_carries_are_refused() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
     let place = NetnsRef::OfProcess(sandbox.process());
-    assert_eq!(place.open(&[SocketSpec::Udp4; 16]).unwrap().len(), 16);
+    assert_eq!(
+        place.open_sockets(&[SocketSpec::Udp4; 16]).unwrap().len(),
+        16
+    );
     assert!(matches!(
-        place.open(&[SocketSpec::Udp4; 17]),
-        Err(EnterError::TooMany(17))
+        place.open_sockets(&[SocketSpec::Udp4; 17]),
+        Err(EnterError::TooManySockets(17))
     ));
-    assert_eq!(place.open(&[]).unwrap().len(), 0);
+    assert_eq!(place.open_sockets(&[]).unwrap().len(), 0);
 }

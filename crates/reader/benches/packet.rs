@@ -48,13 +48,13 @@ fn dns(c: &mut Criterion) {
     let answer = DnsAnswer::parse(message).unwrap();
     group.bench_function("name remembered", |b| {
         let (mut names, now) = (DnsCache::default(), Instant::now());
-        b.iter(|| names.learn(black_box(&answer), now));
+        b.iter(|| names.insert_answer(black_box(&answer), now));
     });
     group.bench_function("name found", |b| {
         let (mut names, now) = (DnsCache::default(), Instant::now());
-        names.learn(&answer, now);
+        names.insert_answer(&answer, now);
         let (address, _) = *answer.addresses.first().unwrap();
-        b.iter(|| black_box(names.find(black_box(address), now).unwrap()));
+        b.iter(|| black_box(names.find_name(black_box(address), now).unwrap()));
     });
     group.finish();
 }

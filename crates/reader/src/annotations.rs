@@ -55,7 +55,9 @@ impl ContainerAnnotations {
         let mut meta_path = None;
         let mut dossier = BTreeMap::new();
         for (key, value) in fields {
-            let Some(key) = dossier_key(&key) else { continue };
+            let Some(key) = dossier_key(&key) else {
+                continue;
+            };
             let value = value_to_text(&value);
             if key != META_PATH_KEY {
                 dossier.insert(DisplayText::new(key), DisplayText::new(&value));
@@ -87,7 +89,10 @@ impl ContainerAnnotations {
         let mut dossier = BTreeMap::clone(&self.dossier);
         for (key, value) in said {
             if key != META_PATH_KEY && is_truthy(&value) {
-                dossier.insert(DisplayText::new(&key), DisplayText::new(&value_to_text(&value)));
+                dossier.insert(
+                    DisplayText::new(&key),
+                    DisplayText::new(&value_to_text(&value)),
+                );
             }
         }
         dossier.into()
@@ -131,7 +136,7 @@ mod tests {
 
     fn dossier(annotations: &str, meta: Option<&str>) -> String {
         let annotations = ContainerAnnotations::parse(annotations).unwrap();
-        serde_json::to_string(&annotations.dossier(meta.map(str::as_bytes))).unwrap()
+        serde_json::to_string(&annotations.build_dossier(meta.map(str::as_bytes))).unwrap()
     }
 
     #[test]
@@ -161,7 +166,7 @@ mod tests {
         assert_eq!(path(r#"{"meta_path":""}"#), None);
         assert_eq!(path("{}"), None);
         for wrong in ["nonsense", "[]", "1", "null", "{\"a\":"] {
-            assert!(Annotations::read(wrong).is_err(), "{wrong}");
+            assert!(ContainerAnnotations::parse(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -193,7 +198,7 @@ mod tests {
         #[test]
         fn nothing_breaks_it_and_the_path_is_never_sent(text in r#"[{}\[\]":,a-z_.0-9\\ ]{0,60}"#) {
             let annotations = ContainerAnnotations::parse(&text).unwrap_or_default();
-            let dossier = annotations.dossier(Some(text.as_bytes()));
+            let dossier = annotations.build_dossier(Some(text.as_bytes()));
             proptest::prop_assert!(!dossier.contains_key(&DisplayText::new(META_PATH_KEY)));
         }
     }

@@ -10,7 +10,7 @@ use crate::event_json::format_iso_seconds;
 /// included. The time is told in whole seconds; what is not known is left out.
 pub fn to_audit_line(blocked: &BlockedPacket, at: u64) -> Vec<u8> {
     let line = AuditLogLine {
-        ts: format!("{}+00:00", date(at)),
+        ts: format!("{}+00:00", format_iso_seconds(at)),
         container: &blocked.container,
         action: "blocked",
         dest: &blocked.address,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::dns::DnsAnswer;
 use crate::dns_cache::DnsCache;
-use crate::packet::{NflogMessage, LoggedPacket, LogReason};
+use crate::packet::{LogReason, LoggedPacket, NflogMessage};
 
 /// What is known of one sandbox's packets, and the next question's number.
 #[derive(Debug)]
@@ -61,15 +61,19 @@ impl PacketClassifier {
     /// Says what a logged packet amounts to, at `now`.
     pub fn classify(&mut self, log: &NflogMessage<'_>, now: Instant) -> ClassifiedPacket {
         match (log.reason, &log.packet) {
-            (LogReason::Blocked, Some(packet)) if packet.is_noise() => ClassifiedPacket::Ignored,
+            (LogReason::Blocked, Some(packet)) if packet.is_link_local_multicast() => {
+                ClassifiedPacket::Ignored
+            }
             (LogReason::Blocked, Some(packet)) => {
                 let question = self.build_question(packet, log.uid, now);
                 question.map_or(ClassifiedPacket::Ignored, ClassifiedPacket::Event)
             }
-            (LogReason::Answer, Some(packet)) => DnsAnswer::from_packet(packet).map_or(ClassifiedPacket::Ignored, |answer| {
-                self.dns_cache.insert_answer(&answer, now);
-                ClassifiedPacket::Answer(answer)
-            }),
+            (LogReason::Answer, Some(packet)) => {
+                DnsAnswer::from_packet(packet).map_or(ClassifiedPacket::Ignored, |answer| {
+                    self.dns_cache.insert_answer(&answer, now);
+                    ClassifiedPacket::Answer(answer)
+                })
+            }
             (rule, packet) => {
                 self.refused_silently = self.refused_silently.saturating_add(1);
                 tracing::debug!(?rule, ?packet, "packet refused without a question");
@@ -92,7 +96,7 @@ impl PacketClassifier {
     ) -> Option<SandboxEvent> {
         let container = &self.container;
         // A container's id and a number are always a request's id.
-        let request: RequestId = format!("{container}:{}", self.next).parse().ok()?;
+        let request: RequestId = format!("{container}:{}", self.next_request).parse().ok()?;
         self.next_request = self.next_request.wrapping_add(1);
         let name = self.dns_cache.find_name(packet.destination, now);
         let event = BlockedPacket {
@@ -163,7 +167,9 @@ mod tests {
         let (mut facts, now) = (facts(7), Instant::now());
         let before = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert_eq!((before.request.as_str(), before.domain), ("box:7", None));
-        let ClassifiedPacket::Answer(answer) = facts.classify(&log(LogReason::Answer, "192.0.2.2", ANSWER), now) else {
+        let ClassifiedPacket::Answer(answer) =
+            facts.classify(&log(LogReason::Answer, "192.0.2.2", ANSWER), now)
+        else {
             panic!()
         };
         assert_eq!(answer.name.as_str(), "a.example");
@@ -180,25 +186,25 @@ mod tests {
         let (mut facts, now) = (facts(0), Instant::now());
         for rule in [LogReason::Denied, LogReason::Private, LogReason::Other] {
             assert_eq!(
-                facts.of(&log(rule, "203.0.113.7", ANSWER), now),
-                Fact::Nothing
+                facts.classify(&log(rule, "203.0.113.7", ANSWER), now),
+                ClassifiedPacket::Ignored
             );
         }
-        assert_eq!(facts.noted(), 3);
+        assert_eq!(facts.refused_silently(), 3);
         let asked = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", ANSWER), now));
         assert_eq!(asked.domain, None, "a dropped packet names nothing");
         assert_eq!(
-            facts.of(&log(Rule::Answer, "192.0.2.2", &[1]), now),
-            Fact::Nothing
+            facts.classify(&log(LogReason::Answer, "192.0.2.2", &[1]), now),
+            ClassifiedPacket::Ignored
         );
         assert_eq!(
-            facts.of(&log(Rule::Blocked, "ff02::fb", &[]), now),
-            Fact::Nothing
+            facts.classify(&log(LogReason::Blocked, "ff02::fb", &[]), now),
+            ClassifiedPacket::Ignored
         );
         let mut unreadable = log(LogReason::Blocked, "203.0.113.7", &[]);
         unreadable.packet = None;
-        assert_eq!(facts.of(&unreadable, now), Fact::Nothing);
-        assert_eq!(facts.noted(), 4);
+        assert_eq!(facts.classify(&unreadable, now), ClassifiedPacket::Ignored);
+        assert_eq!(facts.refused_silently(), 4);
     }
 
     #[test]
@@ -215,7 +221,7 @@ mod tests {
         let asked = question(second.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert!(asked.request.as_str() > last.as_str());
         assert_eq!(
-            first_request(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
+            first_request_number(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
             0
         );
     }

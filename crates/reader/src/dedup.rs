@@ -87,24 +87,27 @@ mod tests {
     fn a_destination_is_mentioned_once_in_the_span() {
         let (mut window, start) = (DedupWindow::default(), Instant::now());
         let (one, two) = (dest("192.0.2.1"), dest("api.example.com"));
-        assert!(window.is_open(&one, start));
-        window.mark(one.clone(), start);
+        assert!(window.permits(&one, start));
+        window.record(one.clone(), start);
         let last = start + DedupWindow::DEFAULT_SPAN - Duration::from_nanos(1);
-        assert!(!window.is_open(&one, start) && !window.is_open(&one, last));
-        assert!(window.is_open(&two, last));
-        assert!(window.is_open(&one, start + Window::SPAN));
+        assert!(!window.permits(&one, start) && !window.permits(&one, last));
+        assert!(window.permits(&two, last));
+        assert!(window.permits(&one, start + DedupWindow::DEFAULT_SPAN));
         window.clear();
-        assert!(window.is_open(&one, start));
+        assert!(window.permits(&one, start));
     }
 
     #[test]
     fn over_the_limit_the_oldest_is_forgotten() {
-        let (mut window, now) = (DedupWindow::new(DedupWindow::DEFAULT_SPAN, 2), Instant::now());
+        let (mut window, now) = (
+            DedupWindow::new(DedupWindow::DEFAULT_SPAN, 2),
+            Instant::now(),
+        );
         for name in ["a", "b", "c"] {
             window.record(dest(name), now);
         }
-        assert!(window.is_open(&dest("a"), now));
-        assert!(!window.is_open(&dest("b"), now) && !window.is_open(&dest("c"), now));
+        assert!(window.permits(&dest("a"), now));
+        assert!(!window.permits(&dest("b"), now) && !window.permits(&dest("c"), now));
     }
 
     proptest::proptest! {
@@ -119,14 +122,14 @@ mod tests {
                 now += Duration::from_secs(seconds);
                 let key = dest(&name.to_string());
                 let open = table.get(&name).is_none_or(|at| now - *at >= Duration::from_secs(30));
-                assert_eq!(window.is_open(&key, now), open);
+                assert_eq!(window.permits(&key, now), open);
                 if mark {
                     window.record(key, now);
                     table.insert(name, now);
                     let span = Duration::from_secs(30);
-                    assert!(window.order.iter().all(|(at, _)| now - *at < span));
+                    assert!(window.by_age.iter().all(|(at, _)| now - *at < span));
                 }
-                assert!(window.marks.len() <= window.order.len());
+                assert!(window.last_seen.len() <= window.by_age.len());
             }
         }
     }

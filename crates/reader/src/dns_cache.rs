@@ -60,7 +60,14 @@ impl DnsCache {
             self.remove_address(*address);
             let used = self.record_use(*address);
             let name = answer.name.clone();
-            self.entries.insert(*address, DnsCacheEntry { name, expires_at: until, last_use: used });
+            self.entries.insert(
+                *address,
+                DnsCacheEntry {
+                    name,
+                    expires_at: until,
+                    last_use: used,
+                },
+            );
         }
         while self.entries.len() > self.max_addresses {
             let Some((_, oldest)) = self.by_last_use.pop_first() else {
@@ -73,16 +80,16 @@ impl DnsCache {
     /// Returns the name of `address`, if one is known at `now`.
     pub fn find_name(&mut self, address: IpAddr, now: Instant) -> Option<DomainName> {
         let entry = self.entries.get(&address)?;
-        if entry.until <= now {
+        if entry.expires_at <= now {
             self.remove_address(address);
             return None;
         }
         let name = entry.name.clone();
-        let before = entry.used;
+        let before = entry.last_use;
         let used = self.record_use(address);
         self.by_last_use.remove(&before);
         if let Some(entry) = self.entries.get_mut(&address) {
-            entry.used = used;
+            entry.last_use = used;
         }
         Some(name)
     }
@@ -106,7 +113,7 @@ impl DnsCache {
 
     fn remove_address(&mut self, address: IpAddr) {
         if let Some(entry) = self.entries.remove(&address) {
-            self.by_last_use.remove(&entry.used);
+            self.by_last_use.remove(&entry.last_use);
         }
     }
 }
@@ -142,26 +149,26 @@ mod tests {
     #[test]
     fn the_newest_answer_names_an_address() {
         let (mut names, now) = (DnsCache::default(), Instant::now());
-        names.learn(&answer("one.example", &[("192.0.2.1", 300)]), now);
-        names.learn(&answer("two.example", &[("192.0.2.1", 300)]), now);
+        names.insert_answer(&answer("one.example", &[("192.0.2.1", 300)]), now);
+        names.insert_answer(&answer("two.example", &[("192.0.2.1", 300)]), now);
         assert_eq!(
             found(&mut names, "192.0.2.1", now).as_deref(),
             Some("two.example")
         );
         assert_eq!(found(&mut names, "192.0.2.2", now), None);
-        assert_eq!((names.len(), names.uses.len()), (1, 1));
+        assert_eq!((names.len(), names.by_last_use.len()), (1, 1));
     }
 
     #[test]
     fn a_name_lives_as_long_as_its_record_but_a_minute_at_least_and_a_day_at_most() {
         for (ttl, lives) in [(0, 60), (59, 60), (300, 300), (u64::from(u32::MAX), 86_400)] {
             let (mut names, now) = (DnsCache::default(), Instant::now());
-            names.learn(&answer("a.example", &[("2001:db8::1", ttl)]), now);
+            names.insert_answer(&answer("a.example", &[("2001:db8::1", ttl)]), now);
             let last = now + Duration::from_secs(lives) - Duration::from_millis(1);
             assert!(found(&mut names, "2001:db8::1", last).is_some(), "{ttl}");
             let over = now + Duration::from_secs(lives);
             assert!(found(&mut names, "2001:db8::1", over).is_none(), "{ttl}");
-            assert!(names.is_empty() && names.uses.is_empty());
+            assert!(names.is_empty() && names.by_last_use.is_empty());
         }
     }
 
@@ -193,9 +200,9 @@ mod tests {
                 }
                 now += Duration::from_secs(u64::from(kind) * 20);
                 assert!(names.len() <= 8);
-                assert_eq!(names.len(), names.uses.len());
+                assert_eq!(names.len(), names.by_last_use.len());
                 for (used, address) in &names.by_last_use {
-                    assert_eq!(names.entries[address].used, *used);
+                    assert_eq!(names.entries[address].last_use, *used);
                 }
             }
         }

@@ -133,7 +133,7 @@ mod tests {
         ] {
             let expected: Vec<_> = expected.map(str::to_owned).into_iter().collect();
             assert_eq!(
-                names(&mut Replies::default(), &format!("{line}\n")),
+                names(&mut DnsmasqLogParser::default(), &format!("{line}\n")),
                 expected,
                 "{line}"
             );
@@ -148,7 +148,7 @@ mod tests {
         let both = names(&mut replies, "1\nreply b.example is 192.0.2.2\nrep");
         assert_eq!(both, ["192.0.2.1 a.example", "192.0.2.2 b.example"]);
         assert!(names(&mut replies, &"x".repeat(100_000)).is_empty());
-        assert!(replies.partial.len() <= Replies::LINE);
+        assert!(replies.partial.len() <= DnsmasqLogParser::MAX_LINE_BYTES);
         let after = names(
             &mut replies,
             " is 192.0.2.3\nreply c.example is 192.0.2.3\n",

@@ -87,7 +87,7 @@ impl<'a> EventJsonLine<'a> {
 
 /// Writes microseconds since the epoch as ISO 8601 in UTC, as Python's `isoformat` does.
 fn format_iso_micros(at: u64) -> String {
-    format!("{}.{:06}+00:00", date(at), at % 1_000_000)
+    format!("{}.{:06}+00:00", format_iso_seconds(at), at % 1_000_000)
 }
 
 /// Writes the whole seconds of microseconds since the epoch as a date and a time in UTC.
@@ -180,7 +180,7 @@ mod tests {
             (1_798_761_599_000_001, "2026-12-31T23:59:59.000001+00:00"),
             (u64::MAX, "586524-01-19T08:01:49.551615+00:00"),
         ] {
-            assert_eq!(iso(micros), text);
+            assert_eq!(format_iso_micros(micros), text);
         }
     }
 }

@@ -8,8 +8,8 @@ use terok_clearance::SandboxEvent;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::dns::DnsAnswer;
 use crate::classifier::{ClassifiedPacket, PacketClassifier};
+use crate::dns::DnsAnswer;
 use crate::nflog::{NflogBindError, NflogOptions, NflogReceiveOutcome, NflogSocket};
 use crate::packet::{NflogMessage, NflogParseError, netlink_messages};
 
@@ -66,7 +66,12 @@ impl NflogSockets {
     /// Makes two unbound netlink sockets of `NETLINK_NETFILTER`, made in the sandbox's network
     /// namespace, listeners of the log groups for questions and for answers.
     pub fn bind(questions: OwnedFd, answers: OwnedFd) -> Result<Self, NflogBindError> {
-        Self::bind_with(questions, answers, NflogOptions::QUESTIONS, NflogOptions::ANSWERS)
+        Self::bind_with(
+            questions,
+            answers,
+            NflogOptions::QUESTIONS,
+            NflogOptions::ANSWERS,
+        )
     }
 
     /// Does the same with other groups or sizes.
@@ -102,13 +107,20 @@ pub struct NflogReader {
 impl NflogReader {
     /// Returns a reader of `sockets` that tells `facts`.
     pub const fn new(sockets: NflogSockets, facts: PacketClassifier) -> Self {
-        Self { sockets, classifier: facts }
+        Self {
+            sockets,
+            classifier: facts,
+        }
     }
 
     /// Tells `sink` of everything that is logged, until `stop` is cancelled or a socket fails.
     ///
     /// The sockets close on return; they keep the network namespace alive until then.
-    pub async fn run(self, sink: &mut impl ReaderSink, stop: CancellationToken) -> Result<(), ReaderRunError> {
+    pub async fn run(
+        self,
+        sink: &mut impl ReaderSink,
+        stop: CancellationToken,
+    ) -> Result<(), ReaderRunError> {
         let NflogSockets { questions, answers } = self.sockets;
         let mut facts = self.classifier;
         let (mut asking, mut answering) = (NflogStream::new(), NflogStream::new());
@@ -147,9 +159,12 @@ impl NflogReader {
 }
 
 /// Waits for a datagram of a socket, for ever if there is none.
-async fn wait_if_bound<'a>(socket: Option<&'a NflogSocket>, bytes: &mut [u8]) -> (NflogReceiveOutcome, &'a NflogSocket) {
+async fn wait_if_bound<'a>(
+    socket: Option<&'a NflogSocket>,
+    bytes: &mut [u8],
+) -> (NflogReceiveOutcome, &'a NflogSocket) {
     match socket {
-        Some(socket) => (socket.wait(bytes).await, socket),
+        Some(socket) => (socket.wait_for_datagram(bytes).await, socket),
         None => std::future::pending().await,
     }
 }
@@ -165,7 +180,7 @@ struct NflogStream {
 impl NflogStream {
     fn new() -> Self {
         Self {
-            bytes: vec![0; DATAGRAM].into(),
+            bytes: vec![0; MAX_DATAGRAM_BYTES].into(),
             length: 0,
             gaps: SequenceGaps::default(),
         }
@@ -184,7 +199,11 @@ impl NflogStream {
     }
 
     /// Takes note of what was received, and of what the kernel then has, if that was no datagram.
-    fn accept_received(&mut self, mut received: NflogReceiveOutcome, socket: &NflogSocket) -> Result<bool, ReaderRunError> {
+    fn accept_received(
+        &mut self,
+        mut received: NflogReceiveOutcome,
+        socket: &NflogSocket,
+    ) -> Result<bool, ReaderRunError> {
         loop {
             match received {
                 NflogReceiveOutcome::Datagram(length) => {
@@ -281,7 +300,9 @@ impl SequenceGaps {
             return;
         }
         let gap = u64::from(gap);
-        self.missing = self.missing.saturating_add(gap.saturating_sub(self.reported_early));
+        self.missing = self
+            .missing
+            .saturating_add(gap.saturating_sub(self.reported_early));
         self.reported_early = self.reported_early.saturating_sub(gap);
         self.overrun = false;
     }
@@ -308,12 +329,12 @@ mod tests {
         let mut count = SequenceGaps::default();
         let mut arrive = |numbers: &[u32], overrun: bool| {
             for number in numbers {
-                count.arrived(*number);
+                count.record_sequence(*number);
             }
             if overrun {
-                count.overrun();
+                count.record_overrun();
             }
-            count.take()
+            count.take_missing()
         };
         assert_eq!(arrive(&[0, 1, 2], false), 0);
         assert_eq!(arrive(&[5], false), 2);
@@ -332,11 +353,11 @@ mod tests {
     #[test]
     fn messages_lost_before_the_first_are_counted_and_the_numbers_wrap() {
         let mut count = SequenceGaps::default();
-        count.arrived(3);
-        assert_eq!(count.take(), 3);
+        count.record_sequence(3);
+        assert_eq!(count.take_missing(), 3);
         count.expected = u32::MAX;
-        count.arrived(u32::MAX);
-        count.arrived(1);
-        assert_eq!(count.take(), 1);
+        count.record_sequence(u32::MAX);
+        count.record_sequence(1);
+        assert_eq!(count.take_missing(), 1);
     }
 }

@@ -18,24 +18,24 @@
 
 mod annotations;
 mod audit_json;
-pub mod dns;
-pub mod dnsmasq;
 mod classifier;
-mod nflog_owner;
-mod event_json;
+mod dedup;
+pub mod dns;
 mod dns_cache;
+pub mod dnsmasq;
+mod event_json;
+mod event_loop;
 pub mod nflog;
+mod nflog_owner;
 mod outbox;
 pub mod packet;
-mod event_loop;
-mod dedup;
 
-pub use annotations::{ContainerAnnotations, AnnotationsError};
+pub use annotations::{AnnotationsError, ContainerAnnotations};
 pub use audit_json::to_audit_line;
 pub use classifier::{ClassifiedPacket, PacketClassifier, first_request_number};
-pub use nflog_owner::{NflogOwner, NflogOwnerProcess, find_nflog_owner};
-pub use event_json::to_event_line;
-pub use dns_cache::DnsCache;
-pub use outbox::ReaderOutbox;
-pub use event_loop::{NflogLoss, NflogReader, ReaderRunError, ReaderSink, NflogSockets};
 pub use dedup::DedupWindow;
+pub use dns_cache::DnsCache;
+pub use event_json::to_event_line;
+pub use event_loop::{NflogLoss, NflogReader, NflogSockets, ReaderRunError, ReaderSink};
+pub use nflog_owner::{NflogOwner, NflogOwnerProcess, find_nflog_owner};
+pub use outbox::ReaderOutbox;

@@ -86,22 +86,29 @@ impl NflogSocket {
                 source,
             }
         };
-        let setting = || -> Result<usize, Errno> { set_receive_buffer(fd.as_fd(), options.buffer_bytes) };
+        let setting =
+            || -> Result<usize, Errno> { set_receive_buffer(fd.as_fd(), options.buffer_bytes) };
         let buffer = setting().map_err(|e| failed("set aside memory for")(e.into()))?;
         match send_request(fd.as_fd(), &encode_config(options)) {
             Ok(()) => {}
             // The same error means that another socket has the group, and that the user may do
             // nothing at all.
             Err(Errno::PERM) => {
-                return Err(match send_request(fd.as_fd(), &encode_message(UNKNOWN_MESSAGE, 0, &[])) {
-                    Err(Errno::PERM) => NflogBindError::Forbidden(group),
-                    _ => NflogBindError::GroupTaken(group),
-                });
+                return Err(
+                    match send_request(fd.as_fd(), &encode_message(UNKNOWN_MESSAGE, 0, &[])) {
+                        Err(Errno::PERM) => NflogBindError::Forbidden(group),
+                        _ => NflogBindError::GroupTaken(group),
+                    },
+                );
             }
             Err(error) => return Err(failed("bind to")(error.into())),
         }
         let fd = PollableFd::new_readable(fd).map_err(failed("wait for"))?;
-        Ok(Self { fd, group, buffer_bytes: buffer })
+        Ok(Self {
+            fd,
+            group,
+            buffer_bytes: buffer,
+        })
     }
 
     /// Returns the log group.
@@ -128,10 +135,12 @@ impl NflogSocket {
     /// Takes the next datagram if there is one, into `bytes`; to be called after
     /// [`wait`](Self::wait), which then knows when nothing is left.
     pub fn receive_ready(&self, bytes: &mut [u8]) -> NflogReceiveOutcome {
-        let taken = self.fd.try_read_with(|fd| match receive_datagram(fd, bytes) {
-            NflogReceiveOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
-            received => Ok(received),
-        });
+        let taken = self
+            .fd
+            .try_read_with(|fd| match receive_datagram(fd, bytes) {
+                NflogReceiveOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
+                received => Ok(received),
+            });
         taken.unwrap_or_else(|error| match error.kind() {
             io::ErrorKind::WouldBlock => NflogReceiveOutcome::Empty,
             _ => NflogReceiveOutcome::Failed(error),
@@ -312,7 +321,7 @@ mod tests {
             6, 0, 6, 0, 0, 1, 0, 0,                  // number them
         ];
         if cfg!(target_endian = "little") {
-            assert_eq!(config(options), expected);
+            assert_eq!(encode_config(options), expected);
         }
     }
 }

@@ -45,14 +45,21 @@ pub fn find_nflog_owner(group: u16, of: Option<u32>) -> io::Result<Option<NflogO
         return Ok(None);
     };
     let sockets = fs::read_to_string(net.join("netlink"))?;
-    let process = find_socket_inode(&sockets, port).and_tfind_socket_processinode| owner(Path::new("/proc"), inode));
-    Ok(Some(NflogOwner { port_id: port, process }))
+    let process = find_socket_inode(&sockets, port)
+        .and_then(|inode| find_socket_process(Path::new("/proc"), inode));
+    Ok(Some(NflogOwner {
+        port_id: port,
+        process,
+    }))
 }
 
 impl fmt::Display for NflogOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
-            Some(NflogOwnerProcess { pid, command_line: command }) => write!(f, "process {pid} ({command})"),
+            Some(NflogOwnerProcess {
+                pid,
+                command_line: command,
+            }) => write!(f, "process {pid} ({command})"),
             None => write!(f, "a process that cannot be seen from here"),
         }
     }
@@ -102,18 +109,24 @@ mod tests {
     #[test]
     fn the_kernels_tables_are_read() {
         let log = "    2   4711     0 2    64      0  1\n  100 4242424242     0 2 65535   100  2\n";
-        assert_eq!(listener(log, 100), Some(4_242_424_242));
-        assert_eq!(listener(log, 2), Some(4711));
-        assert_eq!(listener(log, 10), None);
+        assert_eq!(find_group_port_id(log, 100), Some(4_242_424_242));
+        assert_eq!(find_group_port_id(log, 2), Some(4711));
+        assert_eq!(find_group_port_id(log, 10), None);
         let netlink = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n\
             00000000a1b2c3d4 0   4711       00000000 0        0        0     2        0        11\n\
             00000000a1b2c3d5 12  4711       00000000 0        0        0     2        0        22\n\
             00000000a1b2c3d6 12  4242424242 00000000 0        0        0     2        0        33\n";
-        assert_eq!(inode(netlink, 4711), Some(22));
-        assert_eq!(inode(netlink, 4_242_424_242), Some(33));
-        assert_eq!(inode(netlink, 5), None);
+        assert_eq!(find_socket_inode(netlink, 4711), Some(22));
+        assert_eq!(find_socket_inode(netlink, 4_242_424_242), Some(33));
+        assert_eq!(find_socket_inode(netlink, 5), None);
         for garbled in ["", "100", "100 x", "\u{0}"] {
-            assert_eq!((listener(garbled, 100), inode(garbled, 1)), (None, None));
+            assert_eq!(
+                (
+                    find_group_port_id(garbled, 100),
+                    find_socket_inode(garbled, 1)
+                ),
+                (None, None)
+            );
         }
     }
 
@@ -123,7 +136,7 @@ mod tests {
         let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
         let found = find_socket_process(Path::new("/proc"), inode).unwrap();
         assert_eq!(found.pid, std::process::id());
-        assert!(!found.command.is_empty());
-        assert_eq!(owner(Path::new("/proc"), u64::MAX), None);
+        assert!(!found.command_line.is_empty());
+        assert_eq!(find_socket_process(Path::new("/proc"), u64::MAX), None);
     }
 }

@@ -47,14 +47,20 @@ impl ReaderOutbox {
     /// Adds a line, and what it asks about if it is a question.
     pub fn push(&mut self, about: Option<Dest>, line: Vec<u8>) {
         if self.entries.len() >= self.max_lines
-            && let Some(oldest) = self.entries.iter().position(|w| w.about.is_some())
-            && let Some(OutboxEntry { question_dest: about, .. }) = self.entries.remove(oldest)
+            && let Some(oldest) = self.entries.iter().position(|w| w.question_dest.is_some())
+            && let Some(OutboxEntry {
+                question_dest: about,
+                ..
+            }) = self.entries.remove(oldest)
         {
             self.dropped = self.dropped.saturating_add(1);
             self.remove_dest(about.as_ref());
         }
         self.queued_dests.extend(about.clone());
-        self.entries.push_back(OutboxEntry { question_dest: about, line });
+        self.entries.push_back(OutboxEntry {
+            question_dest: about,
+            line,
+        });
     }
 
     /// Returns the line that is next.
@@ -64,7 +70,7 @@ impl ReaderOutbox {
 
     /// Takes the line that was next away: it is delivered. Returns what it asked about.
     pub fn pop_delivered(&mut self) -> Option<Dest> {
-        let about = self.entries.pop_front()?.about;
+        let about = self.entries.pop_front()?.question_dest;
         self.remove_dest(about.as_ref());
         about
     }
@@ -112,17 +118,17 @@ mod tests {
         let mut outbox = ReaderOutbox::default();
         outbox.push(None, b"started".to_vec());
         outbox.push(Some(dest("a")), b"a".to_vec());
-        assert!(outbox.asks(&dest("a")) && !outbox.asks(&dest("b")));
-        assert_eq!(outbox.next(), Some(b"started".as_slice()));
+        assert!(outbox.has_question(&dest("a")) && !outbox.has_question(&dest("b")));
+        assert_eq!(outbox.front(), Some(b"started".as_slice()));
         assert_eq!(
-            outbox.next(),
+            outbox.front(),
             Some(b"started".as_slice()),
             "until delivered"
         );
-        assert_eq!(outbox.delivered(), None);
-        assert_eq!(outbox.delivered(), Some(dest("a")));
-        assert!(outbox.is_empty() && !outbox.asks(&dest("a")));
-        assert_eq!(outbox.delivered(), None);
+        assert_eq!(outbox.pop_delivered(), None);
+        assert_eq!(outbox.pop_delivered(), Some(dest("a")));
+        assert!(outbox.is_empty() && !outbox.has_question(&dest("a")));
+        assert_eq!(outbox.pop_delivered(), None);
     }
 
     proptest::proptest! {
@@ -134,16 +140,16 @@ mod tests {
                 let name = number.to_string();
                 outbox.push(Some(dest(&name)), name.into_bytes());
                 assert!(outbox.len() <= 8);
-                assert_eq!(outbox.asked.len(), outbox.len() - 1);
+                assert_eq!(outbox.queued_dests.len(), outbox.len() - 1);
             }
             let lost = questions.saturating_sub(7);
-            assert_eq!(outbox.take_lost(), u64::try_from(lost).unwrap());
-            assert_eq!(outbox.take_lost(), 0);
-            assert_eq!(outbox.next(), Some(b"started".as_slice()));
+            assert_eq!(outbox.take_dropped(), u64::try_from(lost).unwrap());
+            assert_eq!(outbox.take_dropped(), 0);
+            assert_eq!(outbox.front(), Some(b"started".as_slice()));
             outbox.pop_delivered();
             for number in lost..questions {
-                assert_eq!(outbox.next(), Some(number.to_string().as_bytes()));
-                assert_eq!(outbox.delivered(), Some(dest(&number.to_string())));
+                assert_eq!(outbox.front(), Some(number.to_string().as_bytes()));
+                assert_eq!(outbox.pop_delivered(), Some(dest(&number.to_string())));
             }
         }
     }

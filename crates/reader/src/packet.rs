@@ -107,14 +107,17 @@ const GID: u16 = 14;
 impl<'a> NflogMessage<'a> {
     /// Reads one netlink message, its header included.
     pub fn parse(message: &'a [u8]) -> Result<Self, NflogParseError> {
-        let (header, body) = message.split_first_chunk::<16>().ok_or(NflogParseError::Truncated)?;
+        let (header, body) = message
+            .split_first_chunk::<16>()
+            .ok_or(NflogParseError::Truncated)?;
         let [_, _, _, _, k0, k1, ..] = *header;
         let kind = u16::from_ne_bytes([k0, k1]);
         if kind != PACKET_MESSAGE {
             return Err(NflogParseError::UnexpectedType(kind));
         }
-        let (&[family, _version, g0, g1], attributes) =
-            body.split_first_chunk::<4>().ok_or(NflogParseError::Truncated)?;
+        let (&[family, _version, g0, g1], attributes) = body
+            .split_first_chunk::<4>()
+            .ok_or(NflogParseError::Truncated)?;
 
         let mut rule = LogReason::Other;
         let (mut sequence, mut uid, mut gid, mut hook, mut at) = (None, None, None, None, None);
@@ -208,7 +211,11 @@ impl<'a> Iterator for NflogAttributes<'a> {
             self.0 = &[];
         }
         let kind = u16::from_ne_bytes([k0, k1]) & TYPE_MASK;
-        Some(value.map(|value| (kind, value)).ok_or(NflogParseError::Truncated))
+        Some(
+            value
+                .map(|value| (kind, value))
+                .ok_or(NflogParseError::Truncated),
+        )
     }
 }
 

@@ -58,11 +58,14 @@ impl NameAddresses {
 
     /// Returns what stands on a name at `now`.
     pub(crate) fn standing_terms(&self, name: &DomainName, now: Instant) -> Vec<OrderTerms> {
-        let standing = self.records.get(name).map(|page| page.standing.as_slice());
+        let standing = self
+            .records
+            .get(name)
+            .map(|page| page.standing_terms.as_slice());
         standing
             .unwrap_or_default()
             .iter()
-            .filter(|terms| !terms.is_over(now))
+            .filter(|terms| !terms.is_expired(now))
             .cloned()
             .collect()
     }
@@ -86,14 +89,14 @@ impl NameAddresses {
             return false;
         };
         for new in terms {
-            page.standing.retain(|old| {
+            page.standing_terms.retain(|old| {
                 let replaced = old.reach == new.reach
                     || (old.action != new.action && new.reach.covers(old.reach));
-                !replaced && !old.is_over(now)
+                !replaced && !old.is_expired(now)
             });
-            page.standing.push(new.clone());
+            page.standing_terms.push(new.clone());
         }
-        let learnt = page.learnt;
+        let learnt = page.learnt_at;
         self.without_orders.remove(&learnt);
         true
     }
@@ -101,18 +104,18 @@ impl NameAddresses {
     /// Takes back every order on a name.
     pub(crate) fn clear_standing_terms(&mut self, name: &DomainName) {
         if let Some(page) = self.records.get_mut(name) {
-            page.standing.clear();
-            self.without_orders.insert(page.learnt, name.clone());
+            page.standing_terms.clear();
+            self.without_orders.insert(page.learnt_at, name.clone());
         }
     }
 
     /// Lets names go on which every order is over.
     pub(crate) fn remove_expired(&mut self, now: Instant) {
         for (name, page) in &mut self.records {
-            if !page.standing.is_empty() {
-                page.standing.retain(|terms| !terms.is_over(now));
-                if page.standing.is_empty() {
-                    self.without_orders.insert(page.learnt, name.clone());
+            if !page.standing_terms.is_empty() {
+                page.standing_terms.retain(|terms| !terms.is_expired(now));
+                if page.standing_terms.is_empty() {
+                    self.without_orders.insert(page.learnt_at, name.clone());
                 }
             }
         }
@@ -129,8 +132,8 @@ impl NameAddresses {
         };
         let longer = self.standing_terms(name, now).iter().any(|old| {
             (old.action, old.reach) == (terms.action, terms.reach)
-                && (old.until.is_none()
-                    || old.until >= terms.expires_at && terms.expires_at.is_some())
+                && (old.expires_at.is_none()
+                    || old.expires_at >= terms.expires_at && terms.expires_at.is_some())
         });
         if !longer {
             self.add_standing_terms(name, &[terms], now);
@@ -145,9 +148,9 @@ impl NameAddresses {
         }
         self.clock = self.clock.saturating_add(1);
         let page = self.records.entry(name.clone()).or_default();
-        self.without_orders.remove(&page.learnt);
-        page.learnt = self.clock;
-        if page.standing.is_empty() {
+        self.without_orders.remove(&page.learnt_at);
+        page.learnt_at = self.clock;
+        if page.standing_terms.is_empty() {
             self.without_orders.insert(self.clock, name.clone());
         }
         Some(page)
@@ -189,9 +192,9 @@ mod tests {
     fn the_oldest_address_makes_room() {
         let mut names = NameAddresses::default();
         let all: Vec<_> = (0..70).map(ip).collect();
-        assert_eq!(names.learn(&name(1), &all), all[..6]);
+        assert_eq!(names.add_addresses(&name(1), &all), all[..6]);
         assert_eq!(names.addresses(&name(1)), &all[6..]);
-        assert!(names.learn(&name(1), &[ip(10)]).is_empty());
+        assert!(names.add_addresses(&name(1), &[ip(10)]).is_empty());
         assert_eq!(names.addresses(&name(1)).last(), Some(&ip(10)));
     }
 
@@ -199,17 +202,17 @@ mod tests {
     fn the_oldest_name_makes_room_but_not_one_with_an_order() {
         let mut names = NameAddresses::default();
         let now = now();
-        assert!(names.stand(&name(0), &[allow(None)], now));
+        assert!(names.add_standing_terms(&name(0), &[allow(None)], now));
         for n in 1..=MAX_NAMES {
-            names.learn(&name(n), &[ip(1)]);
+            names.add_addresses(&name(n), &[ip(1)]);
         }
-        assert_eq!(names.pages.len(), NAMES);
+        assert_eq!(names.records.len(), MAX_NAMES);
         assert!(
             names.addresses(&name(1)).is_empty(),
             "the oldest idle one went"
         );
-        assert_eq!(names.standing(&name(0), now), [allow(None)]);
-        assert_eq!(names.idle.len(), NAMES - 1);
+        assert_eq!(names.standing_terms(&name(0), now), [allow(None)]);
+        assert_eq!(names.without_orders.len(), MAX_NAMES - 1);
     }
 
     #[test]
@@ -217,14 +220,14 @@ mod tests {
         let mut names = NameAddresses::default();
         let now = now();
         for n in 0..MAX_NAMES {
-            assert!(names.stand(&name(n), &[allow(None)], now));
+            assert!(names.add_standing_terms(&name(n), &[allow(None)], now));
         }
-        assert!(!names.has_room(&name(NAMES)));
-        assert!(!names.stand(&name(NAMES), &[allow(None)], now));
-        names.learn(&name(MAX_NAMES), &[ip(1)]);
-        assert_eq!(names.pages.len(), NAMES);
-        names.release(&name(7));
-        assert!(names.stand(&name(NAMES), &[allow(None)], now));
+        assert!(!names.has_room(&name(MAX_NAMES)));
+        assert!(!names.add_standing_terms(&name(MAX_NAMES), &[allow(None)], now));
+        names.add_addresses(&name(MAX_NAMES), &[ip(1)]);
+        assert_eq!(names.records.len(), MAX_NAMES);
+        names.clear_standing_terms(&name(7));
+        assert!(names.add_standing_terms(&name(MAX_NAMES), &[allow(None)], now));
     }
 
     #[test]
@@ -232,10 +235,10 @@ mod tests {
         let mut names = NameAddresses::default();
         let now = now();
         let until = now + Duration::from_secs(60);
-        names.stand(&name(0), &[allow(Some(until))], now);
-        assert_eq!(names.standing(&name(0), now).len(), 1);
-        assert!(names.standing(&name(0), until).is_empty());
-        names.expire(until);
-        assert_eq!(names.idle.len(), 1);
+        names.add_standing_terms(&name(0), &[allow(Some(until))], now);
+        assert_eq!(names.standing_terms(&name(0), now).len(), 1);
+        assert!(names.standing_terms(&name(0), until).is_empty());
+        names.remove_expired(until);
+        assert_eq!(names.without_orders.len(), 1);
     }
 }

@@ -132,9 +132,9 @@ impl NftShield {
         now: Instant,
     ) -> Result<Self, ShieldError> {
         let mut shield = Self::take_over(netlink, Ruleset::new(policy))?;
-        shield.reload(now)?;
-        for entry in shield.orders.iter() {
-            shield.names.restore(entry, now);
+        shield.reload_orders(now)?;
+        for entry in shield.order_table.iter() {
+            shield.name_addresses.restore_element(entry, now);
         }
         Ok(shield)
     }
@@ -151,7 +151,7 @@ impl NftShield {
                         verify::listed_elements(&answers).map(|(key, ..)| family.address(key));
                     resolvers.extend(keys.flatten());
                 }
-                Err(error) if error.refusal() == Some(Errno::NOENT) => {}
+                Err(error) if error.refused_errno() == Some(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -207,9 +207,9 @@ impl NftShield {
         };
         let wanted: Vec<_> = addresses
             .iter()
-            .flat_map(|address| terms.iter().map(|terms| terms.entry(*address, name)))
+            .flat_map(|address| terms.iter().map(|terms| terms.to_element(*address, name)))
             .collect();
-        self.commit_plan(now, &[], |orders| orders.order(&wanted, now))?;
+        self.commit_plan(now, &[], |orders| orders.plan_order(&wanted, now))?;
         if let Some(name) = name {
             self.name_addresses.remove_expired(now);
             self.name_addresses.add_standing_terms(name, &terms, now);
@@ -253,10 +253,14 @@ impl NftShield {
         match target {
             Target::Address(address) => {
                 let address = address.to_canonical();
-                self.commit_plan(now, &asked, |orders| orders.forget_address(address, now))
+                self.commit_plan(now, &asked, |orders| {
+                    orders.plan_forget_address(address, now)
+                })
             }
             Target::Name(name) => {
-                self.commit_plan(now, &asked, |orders| orders.forget_name(name, None, now))?;
+                self.commit_plan(now, &asked, |orders| {
+                    orders.plan_forget_name(name, None, now)
+                })?;
                 self.name_addresses.clear_standing_terms(name);
                 Ok(())
             }
@@ -297,7 +301,7 @@ impl NftShield {
         }
         for address in surplus {
             self.commit_plan(now, &[], |orders| {
-                orders.forget_name(name, Some(address), now)
+                orders.plan_forget_name(name, Some(address), now)
             })?;
         }
         let known = self.name_addresses.addresses(name);
@@ -307,12 +311,12 @@ impl NftShield {
             .flat_map(|address| {
                 standing
                     .iter()
-                    .map(|terms| terms.entry(*address, Some(name)))
+                    .map(|terms| terms.to_element(*address, Some(name)))
             })
             .collect();
         self.commit_plan(now, &[], |orders| {
-            let plan = orders.learn(&wanted, now);
-            learnt.placed = plan.add.len();
+            let plan = orders.plan_learnt(&wanted, now);
+            learnt.added = plan.add.len();
             plan
         })?;
         Ok(learnt)
@@ -365,7 +369,7 @@ impl NftShield {
     /// Returns the addresses that an order on `target` is about now.
     fn target_addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ShieldOrderError> {
         match target {
-            Target::Address(address) => Ok(vec![orderable(*address)?]),
+            Target::Address(address) => Ok(vec![check_orderable(*address)?]),
             // Only what an order may be about was ever noted.
             Target::Name(name) => Ok(self.name_addresses.addresses(name).to_vec()),
         }
@@ -387,7 +391,7 @@ impl NftShield {
             debug_assert!(
                 plan.add
                     .iter()
-                    .all(|entry| Ground::of(entry.address) == Ground::Ordinary),
+                    .all(|entry| AddressClass::classify(entry.address) == AddressClass::Public),
                 "nothing else gets past `orderable`"
             );
             let mut messages = encode::remove_elements(&plan.remove);
@@ -403,10 +407,10 @@ impl NftShield {
                 self.order_table.apply_plan(plan, now);
                 return Ok(());
             };
-            let changed = match error.refusal() {
+            let changed = match error.refused_errno() {
                 Some(Errno::NFILE) => return Err(ShieldOrderError::TableFull),
                 Some(errno) => errno == ERESTART || matches!(errno, Errno::NOENT | Errno::EXIST),
-                None => matches!(error, NetlinkError::Lost),
+                None => matches!(error, NetlinkError::ReplyLost),
             };
             if !changed || attempts.next().is_none() {
                 return Err(error.into());
@@ -420,7 +424,7 @@ impl NftShield {
         self.generation = self.netlink.read_generation()?;
         let mut orders = OrderTable::default();
         for (mut entry, remaining) in self.read_elements()? {
-            entry.until = remaining.and_then(|remaining| now.checked_add(remaining));
+            entry.expires_at = remaining.and_then(|remaining| now.checked_add(remaining));
             orders.insert(entry);
         }
         self.order_table = orders;
@@ -431,10 +435,10 @@ impl NftShield {
     fn read_elements(&mut self) -> Result<Vec<(OrderElement, Option<Duration>)>, NetlinkError> {
         let mut held = Vec::new();
         for set in OrderSet::all() {
-            let asked = encode::set_elements_query(set.name());
+            let asked = encode::set_elements_query(set.set_name());
             let answers = self.netlink.dump(NftMessageKind::GetElement, asked)?;
             for (key, _, element) in verify::listed_elements(&answers) {
-                let mut entry = set.entry(key).ok_or(NetlinkError::ReplyLost)?;
+                let mut entry = set.parse_element(key).ok_or(NetlinkError::ReplyLost)?;
                 entry.name = element
                     .find(attribute_kind::ELEMENT_USERDATA)
                     .and_then(parse_comment);

@@ -106,10 +106,12 @@ impl OrderTerms {
                 .any(|(number, _)| *number == protocol.0)
         };
         let reaches = match (scope.protocol, scope.port) {
-            (None, None) => vec![Reach::Whole],
-            (Some(protocol), Some(port)) if ported(protocol) => vec![Reach::Port(protocol, port)],
+            (None, None) => vec![OrderReach::Whole],
+            (Some(protocol), Some(port)) if ported(protocol) => {
+                vec![OrderReach::Port(protocol, port)]
+            }
             // Port 0 is how a question about a protocol without ports is told.
-            (Some(protocol), None | Some(0)) => vec![Reach::Protocol(protocol)],
+            (Some(protocol), None | Some(0)) => vec![OrderReach::Protocol(protocol)],
             (Some(protocol), Some(_)) => return Err(ShieldOrderError::NoPorts(protocol)),
             (None, Some(port)) => PROTOCOLS_WITH_PORTS
                 .iter()

@@ -43,7 +43,7 @@ impl OrderPlan {
             .iter_mut()
             .find(|other| other.is_same_element(&entry))
         {
-            Some(other) if other.ends_before(&entry) => *other = entry,
+            Some(other) if other.expires_before(&entry) => *other = entry,
             Some(_) => {}
             None => self.add.push(entry),
         }
@@ -93,7 +93,7 @@ impl OrderTable {
     /// Forgets what was over by `now`: the kernel has dropped it by itself.
     fn remove_expired(&mut self, now: Instant) {
         self.by_address.retain(|_, held| {
-            held.retain(|entry| !entry.is_over(now));
+            held.retain(|entry| !entry.is_expired(now));
             !held.is_empty()
         });
         self.count = self.by_address.values().map(Vec::len).sum();
@@ -111,19 +111,19 @@ impl OrderTable {
             let mut kept = false;
             for held in self.live_elements(entry.address, now) {
                 if held.is_same_element(entry) {
-                    kept = held.name != entry.name && entry.ends_before(held);
+                    kept = held.name != entry.name && entry.expires_before(held);
                     // Removed and added again even if nothing changes: the transaction then
                     // proves that it is there.
-                    plan.remove(held);
+                    plan.push_remove(held);
                     if kept {
-                        plan.add(held.clone());
+                        plan.push_add(held.clone());
                     }
                 } else if entry.action != held.action && entry.reach.covers(held.reach) {
-                    plan.remove(held);
+                    plan.push_remove(held);
                 }
             }
             if !kept {
-                plan.add(entry.clone());
+                plan.push_add(entry.clone());
             }
         }
         plan
@@ -138,9 +138,9 @@ impl OrderTable {
             let mut needed = true;
             for held in self.live_elements(entry.address, now) {
                 if held.is_same_element(entry) {
-                    needed = held.ends_before(entry);
+                    needed = held.expires_before(entry);
                     if needed {
-                        plan.remove(held);
+                        plan.push_remove(held);
                     }
                 } else if entry.action == Action::Allow
                     && held.action == Action::Deny
@@ -152,7 +152,7 @@ impl OrderTable {
                 }
             }
             if needed {
-                plan.add(entry.clone());
+                plan.push_add(entry.clone());
             }
         }
         plan.remove
@@ -231,7 +231,7 @@ impl OrderTable {
             .get(&address)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        held.iter().filter(move |entry| !entry.is_over(now))
+        held.iter().filter(move |entry| !entry.is_expired(now))
     }
 }
 
@@ -269,8 +269,8 @@ mod tests {
         let now = clock();
         let mut orders = OrderTable::default();
         for (action, reach) in steps {
-            let plan = orders.order(&[entry(*action, *reach, None, now)], now);
-            orders.carried_out(plan, now);
+            let plan = orders.plan_order(&[entry(*action, *reach, None, now)], now);
+            orders.apply_plan(plan, now);
         }
         orders
     }
@@ -311,8 +311,8 @@ mod tests {
         let mut orders = OrderTable::default();
         for seconds in [Some(60), None, Some(5)] {
             let wanted = entry(Action::Allow, OrderReach::Whole, seconds, now);
-            let plan = orders.order(std::slice::from_ref(&wanted), now);
-            orders.carried_out(plan, now);
+            let plan = orders.plan_order(std::slice::from_ref(&wanted), now);
+            orders.apply_plan(plan, now);
             assert_eq!(orders.iter().collect::<Vec<_>>(), [&wanted]);
         }
     }
@@ -324,7 +324,7 @@ mod tests {
         let mut lasting = entry(Action::Allow, OrderReach::Whole, None, now);
         lasting.name = Some("api.example.com".parse().unwrap());
         orders.insert(lasting.clone());
-        let plan = orders.order(
+        let plan = orders.plan_order(
             &[entry(Action::Allow, OrderReach::Whole, Some(60), now)],
             now,
         );
@@ -338,7 +338,7 @@ mod tests {
         orders.insert(entry(Action::Deny, OrderReach::Whole, None, now));
         let mut allow = entry(Action::Allow, OrderReach::Port(TCP, 443), None, now);
         allow.name = Some("api.example.com".parse().unwrap());
-        assert_eq!(orders.learn(&[allow], now), Plan::default());
+        assert_eq!(orders.plan_learnt(&[allow], now), OrderPlan::default());
     }
 
     #[test]
@@ -346,11 +346,11 @@ mod tests {
         let now = clock();
         let mut orders = OrderTable::default();
         let allow = entry(Action::Allow, OrderReach::Whole, Some(60), now);
-        let plan = orders.learn(std::slice::from_ref(&allow), now);
-        orders.carried_out(plan, now);
-        assert_eq!(orders.learn(&[allow], now), Plan::default());
+        let plan = orders.plan_learnt(std::slice::from_ref(&allow), now);
+        orders.apply_plan(plan, now);
+        assert_eq!(orders.plan_learnt(&[allow], now), OrderPlan::default());
         let longer = entry(Action::Allow, OrderReach::Whole, Some(90), now);
-        assert_eq!(orders.learn(&[longer], now).remove.len(), 1);
+        assert_eq!(orders.plan_learnt(&[longer], now).remove.len(), 1);
     }
 
     fn any_reach() -> impl Strategy<Value = OrderReach> {
@@ -374,15 +374,15 @@ mod tests {
             orders.insert(at(n));
             orders.insert(at(n));
         }
-        let more = orders.order(&[at(65_535)], now);
+        let more = orders.plan_order(&[at(65_535)], now);
         assert!(!orders.has_room(&more));
-        let again = orders.order(&[at(7)], now);
+        let again = orders.plan_order(&[at(7)], now);
         assert!(orders.has_room(&again), "{again:?}");
-        orders.carried_out(again, now);
+        orders.apply_plan(again, now);
         assert_eq!((orders.count, orders.iter().count()), (65_535, 65_535));
-        orders.carried_out(orders.forget_address(at(7).address, now), now);
+        orders.apply_plan(orders.plan_forget_address(at(7).address, now), now);
         assert!(orders.has_room(&more));
-        orders.sweep(now + Duration::from_secs(60));
+        orders.remove_expired(now + Duration::from_secs(60));
         assert_eq!(orders.count, 0);
     }
 

@@ -16,7 +16,7 @@ pub enum PolicyError {
     #[error("{0} cannot be the resolver of a sandbox")]
     Resolver(IpAddr),
     /// More resolvers than any resolver library asks.
-    #[error("{0} resolvers are more than {limit}", limit = Policy::RESOLVERS)]
+    #[error("{0} resolvers are more than {limit}", limit = Policy::MAX_RESOLVERS)]
     TooManyResolvers(usize),
 }
 

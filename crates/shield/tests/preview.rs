@@ -38,7 +38,7 @@ fn a_resolver_is_a_host_on_the_network() {
         );
     }
     let many = (0..17).map(|n| std::net::IpAddr::from([192, 0, 2, n]));
-    assert_eq!(Policy::new(many), Err(PolicyError::TooMany(17)));
+    assert_eq!(Policy::new(many), Err(PolicyError::TooManyResolvers(17)));
     let twice = ["192.0.2.53", "::ffff:192.0.2.53"].map(|ip| ip.parse().unwrap());
     assert_eq!(Policy::new(twice).unwrap().resolvers().len(), 1);
 }

@@ -48,7 +48,7 @@ impl ReaderSink for SupervisorSink {
         self.firewall.emit_trace(TraceEvent::Lost(loss));
         // A lost answer costs a name, a lost packet a question: only that one is missed.
         if loss.group == BLOCKED_GROUP {
-            self.hub.report_lost(loss.packets);
+            self.hub.report_lost_packets(loss.packets);
         }
     }
 }

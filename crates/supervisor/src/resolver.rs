@@ -54,7 +54,7 @@ pub(crate) async fn resolve_names(
         .map(|(id, (name, kind))| (id, name, kind))
         .collect();
     let limit = Instant::now() + RESOLVE_TIMEOUT;
-    let mut answer = vec![0; LONGEST];
+    let mut answer = vec![0; MAX_ANSWER_BYTES];
     while !open.is_empty() && Instant::now() < limit {
         for (id, name, kind) in &open {
             // A refusal (nobody listens there yet) is no answer either.

@@ -52,14 +52,14 @@ impl ShieldEnforcer {
     }
 
     pub(crate) fn emit_trace(&self, step: TraceEvent<'_>) {
-        self.lock_state().say(step);
+        self.lock_state().emit_trace(step);
     }
 
     /// Opens or closes the addresses that `name` was answered with, if an order on it stands.
     pub(crate) fn learn_addresses(&self, name: &DomainName, addresses: &[IpAddr]) {
         let mut inner = self.lock_state();
-        let placed = inner.learn(name, addresses);
-        inner.say(TraceEvent::DnsAnswered {
+        let placed = inner.learn_addresses(name, addresses);
+        inner.emit_trace(TraceEvent::DnsAnswered {
             name,
             addresses,
             added: placed,
@@ -75,11 +75,11 @@ impl ShieldEnforcer {
         let address = blocked_address(blocked)?;
         let mut inner = self.lock_state();
         if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::parse_target) {
-            inner.learn(&name, &[address]);
+            inner.learn_addresses(&name, &[address]);
         }
         let shield = inner.shield.as_mut()?;
-        let action = shield.decided(address, blocked.protocol, blocked.port, std_now())?;
-        let held = shield.list().unwrap_or_else(|error| {
+        let action = shield.standing_action(address, blocked.protocol, blocked.port, std_now())?;
+        let held = shield.list_elements().unwrap_or_else(|error| {
             tracing::warn!(
                 error = error_chain(&error),
                 "what the firewall holds could not be read"
@@ -100,10 +100,10 @@ impl ShieldEnforcer {
         let mut inner = self.lock_state();
         let start = Instant::now();
         let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
-        match inner.order(claim) {
+        match inner.apply_claim(claim) {
             Ok(()) => {
                 let took = start.elapsed();
-                inner.say(TraceEvent::Enforced {
+                inner.emit_trace(TraceEvent::Enforced {
                     request,
                     dest,
                     action,
@@ -113,7 +113,7 @@ impl ShieldEnforcer {
             }
             Err(reason) => {
                 let reason = DisplayText::new(&reason);
-                inner.say(TraceEvent::Refused {
+                inner.emit_trace(TraceEvent::Refused {
                     request,
                     dest,
                     reason: &reason,
@@ -149,13 +149,13 @@ impl ShieldEnforcerState {
         let Some(shield) = &mut self.shield else {
             return 0;
         };
-        match shield.learn(name, addresses, std_now()) {
+        match shield.learn_addresses(name, addresses, std_now()) {
             Ok(learnt) => {
                 if learnt.refused > 0 {
                     let refused = learnt.refused;
                     tracing::warn!(%name, refused, "an allowed name was answered with addresses that are never opened");
                 }
-                learnt.placed
+                learnt.added
             }
             Err(error) => {
                 tracing::warn!(%name, error = error_chain(&error), "the addresses of a name were not placed");
@@ -176,7 +176,7 @@ impl ShieldEnforcerState {
             self.learn_addresses(name, &[address]);
         }
         let shield = self.shield.as_mut().ok_or("the sandbox has ended")?;
-        let ordered = shield.order(claim.action(), &target, claim.scope(), std_now());
+        let ordered = shield.apply_order(claim.action(), &target, claim.scope(), std_now());
         ordered.map_err(|error| error_chain(&error))
     }
 }

@@ -246,7 +246,7 @@ impl Supervisor {
             }
         };
         firewall.close_shield();
-        if matches!(ended, Ok(Ended::Sandbox)) {
+        if matches!(ended, Ok(SupervisorExit::SandboxEnded)) {
             tracing::info!(%container, "the sandbox ended");
             hub.report(SandboxEvent::ContainerExited {
                 container,
@@ -258,7 +258,7 @@ impl Supervisor {
         while let Some(server) = servers.join_next().await {
             join_result(server)?;
         }
-        if matches!(ended, Ok(Ended::Sandbox)) {
+        if matches!(ended, Ok(SupervisorExit::SandboxEnded)) {
             // Only if they are empty: another sandbox's sockets may be in them.
             for directory in directories.into_iter().flatten() {
                 drop(std::fs::remove_dir(directory));

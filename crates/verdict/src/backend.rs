@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
-        assert_eq!(Said::new(bytes).as_str(), expected);
+        assert_eq!(SanitizedStderr::new(bytes).as_str(), expected);
     }
 
     #[test]

@@ -110,7 +110,9 @@ impl VerdictBackend for VerdictClient {
             .await
             .unwrap_or_else(|_elapsed| {
                 let seconds = self.timeout.as_secs_f64();
-                VerdictReply::failed(&format!("{UNREACHABLE}no answer within {seconds:.1}s"))
+                VerdictReply::failed(&format!(
+                    "{UNREACHABLE_PREFIX}no answer within {seconds:.1}s"
+                ))
             })
     }
 }

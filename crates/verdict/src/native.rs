@@ -40,7 +40,7 @@ impl VerdictBackend for NativeBackend {
         // A panic while it was held left at worst a transaction undone: the kernel knows.
         let mut shield = self.shield.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now().into_std();
-        match shield.order(order.action(), order.target(), order.scope(), now) {
+        match shield.apply_order(order.action(), order.target(), order.scope(), now) {
             Ok(()) => VerdictReply::applied(),
             Err(error) => VerdictReply::from_error("", &error),
         }

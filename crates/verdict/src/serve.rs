@@ -93,7 +93,7 @@ impl<B: VerdictBackend> VerdictService<B> {
         if reply.ok {
             tracing::info!(%container, %dest, action, pid = peer.pid, "an order is in force");
         } else {
-            let reason = &reply.said;
+            let reason = &reply.stderr;
             tracing::warn!(%container, %dest, action, pid = peer.pid, %reason, "an order failed");
         }
         reply

@@ -65,7 +65,7 @@ async fn the_program_gets_three_words_and_nothing_else() {
         note.display()
     );
     let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
-    assert_eq!(backend.apply(&order()).await, Reply::done());
+    assert_eq!(backend.apply(&order()).await, VerdictReply::applied());
     insta::assert_snapshot!(fs::read_to_string(note).unwrap(), @r"
     <allow><web><api.example.com>
     HOME=/nowhere
@@ -81,7 +81,7 @@ async fn how_it_ends_is_how_the_order_ends() {
         ok,
         stderr: SanitizedStderr::new(text.as_bytes()),
     };
-    assert_eq!(run("exit 0").await, Reply::done());
+    assert_eq!(run("exit 0").await, VerdictReply::applied());
     assert_eq!(run("echo careful >&2").await, said(true, "careful"));
     assert_eq!(
         run("echo no such container >&2; exit 1").await,
@@ -171,7 +171,7 @@ async fn what_it_leaves_behind_is_not_waited_for() {
     let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
     let begin = Instant::now();
     let reply = backend.apply(&order()).await;
-    assert!(reply.ok && reply.said.as_str() == "done", "{reply:?}");
+    assert!(reply.ok && reply.stderr.as_str() == "done", "{reply:?}");
     assert!(begin.elapsed() < Duration::from_secs(5));
     let pid: i32 = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
@@ -227,11 +227,14 @@ async fn a_narrower_order_is_refused_before_anything_runs() {
         let order = VerdictOrder::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
         let outcome = EnforcementOutcome::from(backend.apply(&order).await);
         let reason = "cannot enforce a narrower scope than the whole destination";
-        assert_eq!(outcome, Outcome::Failed(reason.into()));
+        assert_eq!(outcome, EnforcementOutcome::Failed(reason.into()));
     }
     assert!(!note.exists());
     let order = VerdictOrder::new("web".parse().unwrap(), Action::Deny, whole).unwrap();
-    assert_eq!(Outcome::from(backend.apply(&order).await), Outcome::Applied);
+    assert_eq!(
+        EnforcementOutcome::from(backend.apply(&order).await),
+        EnforcementOutcome::Applied
+    );
     assert!(note.exists());
 }
 

@@ -142,10 +142,13 @@ async fn replies_are_those_of_the_python_helper() {
 async fn an_order_is_carried_out_over_the_socket() {
     let running = Running::start();
     let client = VerdictClient::new(&running.socket);
-    assert_eq!(client.apply(&order("203.0.113.7")).await, Reply::done());
+    assert_eq!(
+        client.apply(&order("203.0.113.7")).await,
+        VerdictReply::applied()
+    );
     let reply = client.apply(&order("bad.example")).await;
     assert_eq!(
-        (reply.ok, reply.said.as_str()),
+        (reply.ok, reply.stderr.as_str()),
         (false, "no such container  [2J")
     );
     running.stop().await;
@@ -161,10 +164,13 @@ async fn one_order_does_not_wait_for_another() {
         slow.spawn(async move { client.apply(&order("hang.example")).await });
         running.backend.started.notified().await;
     }
-    assert_eq!(client.apply(&order("203.0.113.7")).await, Reply::done());
+    assert_eq!(
+        client.apply(&order("203.0.113.7")).await,
+        VerdictReply::applied()
+    );
     running.backend.let_go.notify_waiters();
     while let Some(reply) = slow.join_next().await {
-        assert_eq!(reply.unwrap(), Reply::done());
+        assert_eq!(reply.unwrap(), VerdictReply::applied());
     }
     assert_eq!(running.backend.most.load(Ordering::SeqCst), 6);
     running.stop().await;
@@ -185,7 +191,7 @@ async fn orders_at_once_are_bounded() {
     while !slow.is_empty() {
         running.backend.let_go.notify_waiters();
         if let Some(reply) = slow.try_join_next() {
-            assert_eq!(reply.unwrap(), Reply::done());
+            assert_eq!(reply.unwrap(), VerdictReply::applied());
         }
         tokio::task::yield_now().await;
     }
@@ -198,19 +204,25 @@ async fn a_helper_that_came_back_is_found() {
     let running = Running::start();
     let socket = running.socket.clone();
     let client = VerdictClient::new(&socket);
-    assert_eq!(client.apply(&order("203.0.113.7")).await, Reply::done());
+    assert_eq!(
+        client.apply(&order("203.0.113.7")).await,
+        VerdictReply::applied()
+    );
     let dir = running.stop().await;
     let reply = client.apply(&order("203.0.113.7")).await;
     assert!(!reply.ok);
     assert!(
         reply
-            .said
+            .stderr
             .as_str()
             .starts_with("verdict helper unreachable: "),
         "{reply:?}"
     );
     let again = Running::at(dir, socket);
-    assert_eq!(client.apply(&order("203.0.113.7")).await, Reply::done());
+    assert_eq!(
+        client.apply(&order("203.0.113.7")).await,
+        VerdictReply::applied()
+    );
     again.stop().await;
 }
 
@@ -223,7 +235,7 @@ async fn a_helper_that_never_answers_is_given_up() {
     let reply = client.apply(&order("203.0.113.7")).await;
     assert_eq!(
         reply,
-        Reply::failed("verdict helper unreachable: no answer within 0.2s")
+        VerdictReply::failed("verdict helper unreachable: no answer within 0.2s")
     );
 }
 
@@ -239,7 +251,7 @@ async fn a_narrower_order_is_not_sent() {
     let reply = client.apply(&narrow).await;
     assert_eq!(
         reply,
-        Reply::failed("cannot enforce a narrower scope than the whole destination")
+        VerdictReply::failed("cannot enforce a narrower scope than the whole destination")
     );
     assert_eq!(running.backend.most.load(Ordering::SeqCst), 0);
     running.stop().await;

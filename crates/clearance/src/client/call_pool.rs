@@ -10,11 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::clearance1_translator::{self, now_micros};
-use super::{ReconnectBackoff, HubEndpoint, HubError, ProtocolVersion};
-use crate::varlink::{CallError, VarlinkConnection, ErrorReply, NoParameters};
+use super::{HubEndpoint, HubError, ProtocolVersion, ReconnectBackoff};
+use crate::varlink::{CallError, ErrorReply, NoParameters, VarlinkConnection};
 use crate::wire::clearance1;
-use crate::wire::clearance2::{self, DecideParameters, DecideError, Request};
-use crate::{Decision, DisplayText, RequestId, DecisionAction, Scope};
+use crate::wire::clearance2::{self, DecideError, DecideParameters, Request};
+use crate::{Decision, DecisionAction, DisplayText, RequestId, Scope};
 
 /// Why an answer has no effect, or nobody knows whether it has.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,10 @@ impl HubCallPool {
         .await
     }
 
-    pub(super) async fn verdict(&self, verdict: &clearance1::VerdictParameters) -> Result<(), AnswerError> {
+    pub(super) async fn verdict(
+        &self,
+        verdict: &clearance1::VerdictParameters,
+    ) -> Result<(), AnswerError> {
         self.with_connection(async |connection, _| {
             let request = verdict.request_id.parse().ok();
             call_method(connection, clearance1::VERDICT, verdict, request.as_ref())
@@ -128,7 +131,10 @@ impl HubCallPool {
     ) -> Result<T, AnswerError> {
         // Never closed, so there is always a permit in the end.
         let _permit = self.permits.acquire().await;
-        let (mut connection, speaks) = self.acquire_connection().await.map_err(AnswerError::NoHub)?;
+        let (mut connection, speaks) = self
+            .acquire_connection()
+            .await
+            .map_err(AnswerError::NoHub)?;
         let limit = AnswerError::REPLY_TIMEOUT;
         let result = tokio::time::timeout(limit, ask(&mut connection, speaks))
             .await
@@ -152,7 +158,9 @@ impl HubCallPool {
             return Ok(taken);
         }
         let start = Instant::now();
-        let deadline = start.checked_add(AnswerError::HUB_WAIT_TIMEOUT).unwrap_or(start);
+        let deadline = start
+            .checked_add(AnswerError::HUB_WAIT_TIMEOUT)
+            .unwrap_or(start);
         let mut backoff = ReconnectBackoff::default();
         loop {
             let silent = || HubError::TimedOut {
@@ -163,18 +171,28 @@ impl HubCallPool {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
-            if timeout_at(deadline, sleep(backoff.next())).await.is_err() {
+            if timeout_at(deadline, sleep(backoff.next_delay()))
+                .await
+                .is_err()
+            {
                 return Err(error);
             }
         }
     }
 
-    fn lock_idle_connections(&self) -> std::sync::MutexGuard<'_, Vec<(VarlinkConnection, ProtocolVersion)>> {
-        self.idle_connections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_idle_connections(
+        &self,
+    ) -> std::sync::MutexGuard<'_, Vec<(VarlinkConnection, ProtocolVersion)>> {
+        self.idle_connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const fn require_clearance2(speaks: ProtocolVersion, what: &'static str) -> Result<(), AnswerError> {
+const fn require_clearance2(
+    speaks: ProtocolVersion,
+    what: &'static str,
+) -> Result<(), AnswerError> {
     match speaks {
         ProtocolVersion::Clearance2 => Ok(()),
         ProtocolVersion::Clearance1 => Err(AnswerError::TooOld(what)),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::wire::clearance1::{ClearanceEvent, VerdictError};
 use crate::wire::clearance2::{ContainerState, DecideError, Event, Request};
 use crate::{
-    Action, BlockedPacket, ContainerId, Decision, Dest, DisplayText, Protocol, RequestId, DecisionAction,
-    Scope, ShieldState,
+    Action, BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Protocol,
+    RequestId, Scope, ShieldState,
 };
 
 /// What an older hub has said that later messages refer to.
@@ -29,7 +29,9 @@ impl Clearance1Translator {
             state,
         };
         match event.kind.as_str() {
-            "connection_blocked" => self.translate_blocked(container, event).map(|event| vec![event]),
+            "connection_blocked" => self
+                .translate_blocked(container, event)
+                .map(|event| vec![event]),
             "verdict_applied" => self.translate_verdict(container, &event),
             "container_started" => Ok(vec![Event::Container {
                 container,
@@ -61,7 +63,11 @@ impl Clearance1Translator {
         }
     }
 
-    fn translate_blocked(&mut self, container: ContainerId, event: ClearanceEvent) -> Result<Event, String> {
+    fn translate_blocked(
+        &mut self,
+        container: ContainerId,
+        event: ClearanceEvent,
+    ) -> Result<Event, String> {
         let domain = (!event.domain.is_empty()).then(|| Dest::try_from(event.domain));
         let blocked = BlockedPacket {
             container,
@@ -84,7 +90,11 @@ impl Clearance1Translator {
         Ok(Event::Pending(request))
     }
 
-    fn translate_verdict(&mut self, container: ContainerId, event: &ClearanceEvent) -> Result<Vec<Event>, String> {
+    fn translate_verdict(
+        &mut self,
+        container: ContainerId,
+        event: &ClearanceEvent,
+    ) -> Result<Vec<Event>, String> {
         let id: RequestId = parse_field(&event.request_id, "request_id")?;
         let action: Action = parse_field(&event.action, "action")?;
         // The event does not say which destination; of a question from before our time nobody
@@ -99,7 +109,7 @@ impl Clearance1Translator {
             request: id,
             container,
             dest: request.dest.clone(),
-            action: Resolution::from(action),
+            action: DecisionAction::from(action),
             scope: Some(request.scope.clone()),
             by: DisplayText::default(),
             at: now_micros(),

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::clearance1_translator::Clearance1Translator;
-use super::{ReconnectBackoff, HubEndpoint, HubError, Notify, ProtocolVersion};
+use super::{HubEndpoint, HubError, Notify, ProtocolVersion, ReconnectBackoff};
 use crate::DisplayText;
 use crate::varlink::{CallError, NoParameters, ReplyStream};
 use crate::wire::clearance2::Event;
@@ -80,7 +80,10 @@ impl fmt::Debug for SubscribeAttempt {
 }
 
 impl EventStream {
-    pub(super) async fn start(hub: Arc<HubEndpoint>, poke: Arc<ReconnectSignal>) -> Result<Self, HubError> {
+    pub(super) async fn start(
+        hub: Arc<HubEndpoint>,
+        poke: Arc<ReconnectSignal>,
+    ) -> Result<Self, HubError> {
         let (stream, speaks) = subscribe(&hub).await?;
         Ok(Self {
             endpoint: hub,
@@ -116,14 +119,16 @@ impl EventStream {
                 },
                 StreamState::BackingOff(until) => {
                     self.reconnect.wait_until(*until).await;
-                    self.state = StreamState::Connecting(SubscribeAttempt::new(Arc::clone(&self.endpoint)));
+                    self.state =
+                        StreamState::Connecting(SubscribeAttempt::new(Arc::clone(&self.endpoint)));
                 }
                 StreamState::Connecting(attempt) => match attempt.0.as_mut().await {
                     Ok((stream, speaks)) => {
                         tracing::info!(path = %self.endpoint.path.display(), "subscribed again");
-                        self.reconnect.arm(false);
+                        self.reconnect.set_armed(false);
                         self.state = StreamState::Subscribed(stream, speaks);
-                        self.ready_updates.push_back(StreamUpdate::Connected(speaks));
+                        self.ready_updates
+                            .push_back(StreamUpdate::Connected(speaks));
                     }
                     Err(error) => self.handle_disconnect(&error.to_string()),
                 },
@@ -139,7 +144,7 @@ impl EventStream {
     pub fn hub_pid(&self) -> Option<i32> {
         match &self.state {
             StreamState::Subscribed(stream, _) => stream.service_pid(),
-            StreamState::BackingOff(_) | StatConnectinging(_) => None,
+            StreamState::BackingOff(_) | StreamState::Connecting(_) => None,
         }
     }
 
@@ -182,11 +187,15 @@ impl EventStream {
                 .map_err(|error| error.to_string())
                 .and_then(|Clearance1SubscribeReply { event }| self.translator.translate(event)),
             ProtocolVersion::Clearance2 => serde_json::from_str(parameters)
-                .map(|clearance2::Clearance2SubscribeReply { event }| event.event.into_iter().collect())
+                .map(|clearance2::Clearance2SubscribeReply { event }| {
+                    event.event.into_iter().collect()
+                })
                 .map_err(|error| error.to_string()),
         };
         match understood {
-            Ok(events) => self.ready_updates.extend(events.into_iter().map(StreamUpdate::Event)),
+            Ok(events) => self
+                .ready_updates
+                .extend(events.into_iter().map(StreamUpdate::Event)),
             Err(reason) => {
                 let reason = DisplayText::new(&reason);
                 tracing::warn!(%reason, "skipped an event of the hub");
@@ -199,9 +208,10 @@ impl EventStream {
         let retry = self.backoff.next_delay();
         tracing::info!(%reason, ?retry, "the hub is gone");
         let now = Instant::now();
-        self.reconnect.arm(true);
+        self.reconnect.set_armed(true);
         self.state = StreamState::BackingOff(now.checked_add(retry).unwrap_or(now));
-        self.ready_updates.push_back(StreamUpdate::Disconnected { reason, retry });
+        self.ready_updates
+            .push_back(StreamUpdate::Disconnected { reason, retry });
     }
 }
 

@@ -22,7 +22,7 @@ use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketBindError {
     /// The path is longer than a socket's address.
-    #[error("the path {path} has {length} bytes, a socket's has at most {PATH_LIMIT}")]
+    #[error("the path {path} has {length} bytes, a socket's has at most {MAX_SOCKET_PATH_BYTES}")]
     PathTooLong {
         /// The path.
         path: PathBuf,
@@ -107,7 +107,8 @@ impl SameUserListener {
 
 impl Drop for SameUserListener {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|now| file_id(&now) == self.file_id);
+        let is_ours =
+            fs::symlink_metadata(&self.path).is_ok_and(|now| file_id(&now) == self.file_id);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "could not remove a socket");
         }
@@ -308,7 +309,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/hub.sock");
         let mut listener = bind(&path).unwrap();
-        listener.us = listener.us.wrapping_add(1);
+        listener.owner_uid = listener.owner_uid.wrapping_add(1);
         let mut stream = UnixStream::connect(&path).await.unwrap();
         tokio::select! {
             accepted = listener.accept() => panic!("let in: {accepted:?}"),

@@ -13,7 +13,7 @@ use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketConnectError {
     /// The path is longer than a socket's address.
-    #[error("the path {path} has {length} bytes, a socket's has at most {PATH_LIMIT}")]
+    #[error("the path {path} has {length} bytes, a socket's has at most {MAX_SOCKET_PATH_BYTES}")]
     PathTooLong {
         /// The path.
         path: PathBuf,
@@ -58,7 +58,10 @@ pub async fn connect(path: &Path) -> Result<(UnixStream, PeerCredentials), Socke
 }
 
 /// Connects to a socket that the user `us` serves.
-async fn connect_as_user(path: &Path, us: u32) -> Result<(UnixStream, PeerCredentials), SocketConnectError> {
+async fn connect_as_user(
+    path: &Path,
+    us: u32,
+) -> Result<(UnixStream, PeerCredentials), SocketConnectError> {
     let length = path.as_os_str().as_bytes().len();
     let path_buf = || path.to_owned();
     if length > MAX_SOCKET_PATH_BYTES {
@@ -68,10 +71,12 @@ async fn connect_as_user(path: &Path, us: u32) -> Result<(UnixStream, PeerCreden
         });
     }
     let io_error = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => SocketConnectError::NoListener {
-            path: path_buf(),
-            source,
-        },
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            SocketConnectError::NoListener {
+                path: path_buf(),
+                source,
+            }
+        }
         _ => SocketConnectError::Io {
             path: path_buf(),
             source,
@@ -102,7 +107,7 @@ mod tests {
         let path = directory.path().join("run/hub.sock");
         let _listener = bind(&path).unwrap();
         let us = rustix::process::geteuid().as_raw();
-        assert!(connect_to(&path, us).await.is_ok());
+        assert!(connect_as_user(&path, us).await.is_ok());
         match connect_as_user(&path, us.wrapping_add(1)).await {
             Err(SocketConnectError::OtherUser { uid, .. }) => assert_eq!(uid, us),
             other => panic!("{other:?}"),

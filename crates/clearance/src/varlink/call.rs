@@ -231,7 +231,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for CallParameters<'a> {
             }
         }
 
-        deserializer.deserialize_map(CallParametersVisitor).map(Self)
+        deserializer
+            .deserialize_map(CallParametersVisitor)
+            .map(Self)
     }
 }
 
@@ -276,11 +278,13 @@ mod tests {
 
     #[test]
     fn what_varlink_does_not_know_is_ignored_and_what_it_knows_is_checked() {
-        let call = VarlinkCall::parse(br#"{"method":"a.b.Do","new":{"x":[1]},"more":true}"#).unwrap();
+        let call =
+            VarlinkCall::parse(br#"{"method":"a.b.Do","new":{"x":[1]},"more":true}"#).unwrap();
         assert!(call.more && !call.oneway && !call.upgrade);
-        let call = VarlinkCall::parse(br#"{"method":"a.b.Do","parameters":null,"oneway":null}"#).unwrap();
+        let call =
+            VarlinkCall::parse(br#"{"method":"a.b.Do","parameters":null,"oneway":null}"#).unwrap();
         assert!(!call.oneway);
-        assert!(call.parameters().unwrap().finish().is_ok());
+        assert!(call.parameters().unwrap().expect_empty().is_ok());
         for frame in [
             r#"{"method":"a.b.Do","more":"yes"}"#,
             r#"{"method":"a.b.Do","oneway":1}"#,
@@ -329,7 +333,7 @@ mod tests {
             prop_assert_eq!(call.more, more);
             let mut parameters = call.parameters().unwrap();
             prop_assert_eq!(parameters.take::<String>("text").unwrap(), text);
-            prop_assert!(parameters.finish().is_ok());
+            prop_assert!(parameters.expect_empty().is_ok());
         }
 
         #[test]

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::reply_writer::{ConnectionClosed, FrameWriter};
 use super::{FrameError, FrameReader, MAX_REPLY_BYTES};
 use crate::DisplayText;
-use crate::socket::{self, SocketConnectError, PeerCredentials};
+use crate::socket::{self, PeerCredentials, SocketConnectError};
 
 /// Why a call has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,9 @@ impl From<io::Error> for CallError {
 impl From<ConnectionClosed> for CallError {
     fn from(closed: ConnectionClosed) -> Self {
         match closed {
-            ConnectionClosed::HungUp | ConnectionClosed::Stopping | ConnectionClosed::UnexpectedData => Self::Closed,
+            ConnectionClosed::HungUp
+            | ConnectionClosed::Stopping
+            | ConnectionClosed::UnexpectedData => Self::Closed,
             ConnectionClosed::Stalled(_) => Self::Io(io::ErrorKind::TimedOut.into()),
             ConnectionClosed::Io(error) => Self::Io(error),
         }
@@ -146,7 +148,8 @@ impl VarlinkConnection {
         P: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        self.send_call(method, parameters, ReplyMode::Single).await?;
+        self.send_call(method, parameters, ReplyMode::Single)
+            .await?;
         let reply = self.read_reply().await;
         if let Ok(VarlinkReply {
             continues: false, ..
@@ -168,7 +171,8 @@ impl VarlinkConnection {
     where
         P: Serialize + ?Sized,
     {
-        self.send_call(method, parameters, ReplyMode::Oneway).await?;
+        self.send_call(method, parameters, ReplyMode::Oneway)
+            .await?;
         self.awaiting_reply = false;
         Ok(())
     }
@@ -182,7 +186,8 @@ impl VarlinkConnection {
     where
         P: Serialize + ?Sized,
     {
-        self.send_call(method, parameters, ReplyMode::Stream).await?;
+        self.send_call(method, parameters, ReplyMode::Stream)
+            .await?;
         Ok(ReplyStream {
             connection: self,
             ended: false,

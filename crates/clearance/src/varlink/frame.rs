@@ -45,7 +45,10 @@ pub enum FrameError {
 impl FrameCodec {
     /// Makes a codec for frames of at most `limit` bytes, the NUL not counted.
     pub const fn new(limit: usize) -> Self {
-        Self { limit, searched_bytes: 0 }
+        Self {
+            limit,
+            searched_bytes: 0,
+        }
     }
 }
 
@@ -223,7 +226,7 @@ mod tests {
         let mut bytes = BytesMut::new();
         assert!(matches!(
             codec.encode(b"a\0b", &mut bytes),
-            Err(FrameError::Nul)
+            Err(FrameError::EmbeddedNul)
         ));
         let long = codec.encode(&[b'a'; LIMIT + 1], &mut bytes);
         assert!(matches!(long, Err(FrameError::TooLong { limit: LIMIT })));
@@ -237,12 +240,12 @@ mod tests {
         let mut buffer = BytesMut::new();
         for _ in 0..1 << 22 {
             buffer.put_u8(b'a');
-            assert_eq!(codec.searched, buffer.len() - 1);
+            assert_eq!(codec.searched_bytes, buffer.len() - 1);
             assert!(codec.decode(&mut buffer).unwrap().is_none());
         }
         buffer.put_u8(0);
         assert_eq!(codec.decode(&mut buffer).unwrap().unwrap().len(), 1 << 22);
-        assert_eq!(codec.searched, 0);
+        assert_eq!(codec.searched_bytes, 0);
     }
 
     proptest! {
@@ -295,7 +298,7 @@ mod tests {
             () = tokio::task::yield_now() => {}
         }
         assert!(
-            frames.buffer.capacity() <= Frames::LARGE,
+            frames.buffer.capacity() <= FrameReader::MAX_READ_BYTES,
             "{}",
             frames.buffer.capacity()
         );

@@ -55,7 +55,10 @@ pub struct FrameWriter {
 
 impl FrameWriter {
     pub(super) const fn new(stream: Arc<UnixStream>, patience: Duration) -> Self {
-        Self { stream, write_timeout: patience }
+        Self {
+            stream,
+            write_timeout: patience,
+        }
     }
 
     /// Writes all of `bytes`, which may be many frames.
@@ -165,7 +168,8 @@ impl ReplyWriter<'_> {
         &mut self,
         parameters: &T,
     ) -> Result<(), ConnectionClosed> {
-        self.write_reply(|out| append_reply(out, parameters, false)).await
+        self.write_reply(|out| append_reply(out, parameters, false))
+            .await
     }
 
     /// Sends a reply that others follow; the client must have called with `more`.
@@ -175,11 +179,15 @@ impl ReplyWriter<'_> {
         &mut self,
         parameters: &T,
     ) -> Result<(), ConnectionClosed> {
-        self.write_reply(|out| append_reply(out, parameters, true)).await
+        self.write_reply(|out| append_reply(out, parameters, true))
+            .await
     }
 
     /// Sends an error, a value that serialises as `{"error": …, "parameters": …}`.
-    pub async fn send_error<E: Serialize + Sync + ?Sized>(&mut self, error: &E) -> Result<(), ConnectionClosed> {
+    pub async fn send_error<E: Serialize + Sync + ?Sized>(
+        &mut self,
+        error: &E,
+    ) -> Result<(), ConnectionClosed> {
         self.write_reply(|out| append_error(out, error)).await
     }
 
@@ -207,7 +215,10 @@ impl ReplyWriter<'_> {
         FrameWriter::new(Arc::clone(self.stream), self.write_timeout)
     }
 
-    async fn write_reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), ConnectionClosed> {
+    async fn write_reply(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ConnectionClosed> {
         if self.oneway {
             return Ok(());
         }

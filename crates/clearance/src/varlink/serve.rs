@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::standard::{self, SERVICE_INTERFACE};
 use super::{
-    VarlinkCall, ConnectionClosed, MAX_CALL_BYTES, FrameError, FrameReader, VarlinkInterface, ReplyWriter, StandardError, CallParseError,
+    CallParseError, ConnectionClosed, FrameError, FrameReader, MAX_CALL_BYTES, ReplyWriter,
+    StandardError, VarlinkCall, VarlinkInterface,
 };
 use crate::DisplayText;
-use crate::socket::{SameUserListener, PeerCredentials};
+use crate::socket::{PeerCredentials, SameUserListener};
 
 /// What a service says about itself.
 #[derive(Debug, Clone, Copy)]
@@ -108,12 +109,12 @@ pub async fn serve_with_limits<S: VarlinkService>(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => log.ended(ended)?,
-            accepted = backoff.then(listener.accept()) => match accepted {
+            Some(ended) = connections.join_next() => log.log_ended(ended)?,
+            accepted = backoff.run_after_delay(listener.accept()) => match accepted {
                 Ok((stream, peer)) => {
                     backoff = AcceptBackoff::default();
                     if connections.len() >= limits.max_connections {
-                        log.closed(peer, &ConnectionError::TooManyConnections(limits.max_connections));
+                        log.log_closed(peer, &ConnectionError::TooManyConnections(limits.max_connections));
                     } else {
                         let (service, stop) = (Arc::clone(&service), stop.clone());
                         connections.spawn(async move {
@@ -122,8 +123,8 @@ pub async fn serve_with_limits<S: VarlinkService>(
                     }
                 }
                 Err(error) => {
-                    log.accept_failed(&error);
-                    backoff = backoff.next();
+                    log.log_accept_failure(&error);
+                    backoff = backoff.increase();
                 }
             },
         }
@@ -132,7 +133,7 @@ pub async fn serve_with_limits<S: VarlinkService>(
     drop(listener);
     let drained = timeout(limits.drain_timeout, async {
         while let Some(ended) = connections.join_next().await {
-            log.ended(ended)?;
+            log.log_ended(ended)?;
         }
         Ok(())
     });
@@ -223,7 +224,10 @@ impl AcceptBackoff {
     const MAX_DELAY: Duration = Duration::from_secs(1);
 
     fn increase(self) -> Self {
-        let wait = self.delay.saturating_mul(2).clamp(Self::MIN_DELAY, SeMAX_DELAYLAST);
+        let wait = self
+            .delay
+            .saturating_mul(2)
+            .clamp(Self::MIN_DELAY, Self::MAX_DELAY);
         Self {
             retry_at: Instant::now().checked_add(wait),
             delay: wait,
@@ -263,7 +267,9 @@ impl ConnectionCloseLog {
     }
 
     fn log_closed(&mut self, peer: PeerCredentials, reason: &ConnectionError) {
-        if let ConnectionError::Closed(ConnectionClosed::HungUp | ConnectionClosed::Stopping) = reason {
+        if let ConnectionError::Closed(ConnectionClosed::HungUp | ConnectionClosed::Stopping) =
+            reason
+        {
             tracing::debug!(pid = peer.pid, %reason, "a connection ended");
         } else if let Some(unsaid) = self.admit_line() {
             let reason = DisplayText::new(&reason.to_string());

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{VarlinkCall, ConnectionClosed, ServiceInfo, VarlinkInterface, ReplyWriter};
+use super::{ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface};
 
 /// The interface that every service has, <https://varlink.org/Service>.
 pub const SERVICE_INTERFACE: VarlinkInterface = VarlinkInterface {
@@ -69,22 +69,32 @@ pub(super) async fn answer_service_call(
     replies: &mut ReplyWriter<'_>,
 ) -> Result<(), ConnectionClosed> {
     match call.method() {
-        "GetInfo" => match call.parameters().and_then(super::CallParameters::expect_empty) {
+        "GetInfo" => match call
+            .parameters()
+            .and_then(super::CallParameters::expect_empty)
+        {
             Ok(()) => replies.send(&GetInfoReply::from_info(info)).await,
             Err(error) => replies.send_error(&error).await,
         },
         "GetInterfaceDescription" => match find_description(info, call) {
-            Ok(description) => replies.send(&InterfaceDescriptionReply { description }).await,
+            Ok(description) => {
+                replies
+                    .send(&InterfaceDescriptionReply { description })
+                    .await
+            }
             Err(error) => replies.send_error(&error).await,
         },
         _ => replies.send_error(&call.method_not_found()).await,
     }
 }
 
-fn find_description(info: &ServiceInfo, call: &VarlinkCall<'_>) -> Result<&'static str, StandardError> {
+fn find_description(
+    info: &ServiceInfo,
+    call: &VarlinkCall<'_>,
+) -> Result<&'static str, StandardError> {
     let mut parameters = call.parameters()?;
     let interface: String = parameters.take("interface")?;
-    parameters.finish()?;
+    parameters.expect_empty()?;
     info.interfaces
         .iter()
         .chain([&SERVICE_INTERFACE])

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::varlink::{VarlinkCall, VarlinkInterface, StandardError, append_json};
+use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface, append_json};
 use crate::{Action, BlockedPacket, ContainerId, DisplayText, RequestId, ShieldState};
 
 /// The interface, for [`Dialect::B`] and [`Dialect::D`].
@@ -136,7 +136,7 @@ impl Clearance1Method {
         match call.method() {
             "Subscribe" => {
                 call.expect_more()?;
-                call.parameters()?.finish()?;
+                call.parameters()?.expect_empty()?;
                 Ok(Self::Subscribe)
             }
             "Verdict" => {
@@ -147,7 +147,7 @@ impl Clearance1Method {
                     dest: parameters.take("dest")?,
                     action: parameters.take("action")?,
                 };
-                parameters.finish()?;
+                parameters.expect_empty()?;
                 Ok(Self::Verdict(verdict))
             }
             _ => Err(call.method_not_found()),
@@ -232,7 +232,7 @@ impl ClearanceEventRef<'_> {
     ///
     /// One pass and no allocation but `out`'s: a hub does this for every packet.
     pub fn append_frame(&self, dialect: Clearance1Dialect, out: &mut Vec<u8>) {
-        self.to_flat(dialecappend_framento(out);
+        self.to_flat(dialect).append_frame(out);
     }
 
     fn to_flat(&self, dialect: Clearance1Dialect) -> FlatClearanceEvent<'_> {

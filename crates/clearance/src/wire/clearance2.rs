@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::display_text::deserialize_program_output;
-use crate::varlink::{VarlinkCall, VarlinkInterface, StandardError, is_json_object, append_reply};
+use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface, append_reply, is_json_object};
 use crate::{
-    BlockedPacket, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol, RequestId,
-    DecisionAction, Scope, ShieldState,
+    BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Dossier, Process,
+    Protocol, RequestId, Scope, ShieldState,
 };
 
 /// The interface.
@@ -230,7 +230,7 @@ pub enum DecideError {
         /// The question.
         request: RequestId,
         /// Why.
-        #[serde(deserialize_with = "said")]
+        #[serde(deserialize_with = "deserialize_program_output")]
         reason: DisplayText,
     },
 }
@@ -267,7 +267,7 @@ impl Clearance2Method {
             },
             _ => return Err(call.method_not_found()),
         };
-        parameters.finish()?;
+        parameters.expect_empty()?;
         Ok(method)
     }
 }

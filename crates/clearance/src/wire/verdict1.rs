@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::varlink::{VarlinkCall, VarlinkInterface, StandardError};
+use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface};
 
 /// The interface.
 pub const INTERFACE: VarlinkInterface = VarlinkInterface {
@@ -52,7 +52,7 @@ impl ClearanceVerdict1Method {
                     dest: parameters.take("dest")?,
                     action: parameters.take("action")?,
                 };
-                parameters.finish()?;
+                parameters.expect_empty()?;
                 Ok(Self::Apply(apply))
             }
             _ => Err(call.method_not_found()),

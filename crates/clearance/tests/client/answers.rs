@@ -27,7 +27,7 @@ async fn answers_lists_and_histories_come_back() {
         .unwrap();
     assert_eq!(
         (decision.action, decision.scope),
-        (Resolution::Allow, Some(scope))
+        (DecisionAction::Allow, Some(scope))
     );
     let verdict = clearance1::VerdictParameters {
         container: "c".to_owned(),
@@ -130,7 +130,10 @@ async fn an_answer_waits_for_a_hub_that_returns_and_fails_when_it_does_not() {
         Err(AnswerError::NoHub(HubError::Connect(SocketConnectError::NoListener { .. }))) => {}
         other => panic!("{other:?}"),
     }
-    assert_eq!(start.elapsed().as_secs(), AnswerError::LIMIT.as_secs());
+    assert_eq!(
+        start.elapsed().as_secs(),
+        AnswerError::HUB_WAIT_TIMEOUT.as_secs()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +170,7 @@ async fn an_answer_that_nobody_answered_is_an_error_that_says_so() {
     assert!(matches!(held, Err(AnswerError::TimedOut(_))), "{held:?}");
     assert_eq!(
         start.elapsed().as_secs(),
-        AnswerError::REPLY_LIMIT.as_secs()
+        AnswerError::REPLY_TIMEOUT.as_secs()
     );
 }
 

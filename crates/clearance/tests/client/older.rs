@@ -123,12 +123,12 @@ async fn an_older_hubs_events_read_like_a_newer_ones() {
     };
     let _running = Running::start(&path, hub);
     let (_client, mut events) = Client::start(&path).await.unwrap();
-    assert_eq!(connected(&mut events).await, Speaks::Clearance1);
+    assert_eq!(connected(&mut events).await, ProtocolVersion::Clearance1);
     let mut seen = Vec::new();
     for _ in 0..9 {
         seen.push(match next_event(&mut events).await {
             Event::Pending(request) => {
-                assert_eq!(request.scope, Scope::whole(request.dest.clone()));
+                assert_eq!(request.scope, Scope::whole_dest(request.dest.clone()));
                 format!(
                     "pending {} {} {}",
                     request.id, request.dest, request.protocol

@@ -39,7 +39,7 @@ async fn what_accepts_and_says_nothing_is_no_hub() {
     let _listener = bind(&path).unwrap();
     assert!(matches!(
         Client::start(&path).await,
-        Err(HubError::Silent { .. })
+        Err(HubError::TimedOut { .. })
     ));
 }
 
@@ -48,14 +48,14 @@ async fn the_stream_outlives_its_hub() {
     let (_directory, path) = place();
     let running = Running::start(&path, FakeHub::default());
     let (_client, mut events) = Client::start(&path).await.unwrap();
-    assert_eq!(connected(&mut events).await, Speaks::Clearance2);
+    assert_eq!(connected(&mut events).await, ProtocolVersion::Clearance2);
     let us = i32::try_from(std::process::id()).unwrap();
-    assert_eq!(events.hub_process(), Some(us));
+    assert_eq!(events.hub_pid(), Some(us));
     assert_eq!(next_event(&mut events).await, Event::Pending(request(1)));
     assert_eq!(next_event(&mut events).await, Event::Synced);
     running.end().await;
     assert_eq!(disconnected(&mut events).await, Duration::from_millis(100));
-    assert_eq!(events.hub_process(), None);
+    assert_eq!(events.hub_pid(), None);
     // It returns as another hub does: with an older interface.
     let mut frames = Vec::new();
     ClearanceEventRef::Blocked(&blocked(7))
@@ -68,7 +68,7 @@ async fn the_stream_outlives_its_hub() {
             ..FakeHub::default()
         },
     );
-    assert_eq!(connected(&mut events).await, Speaks::Clearance1);
+    assert_eq!(connected(&mut events).await, ProtocolVersion::Clearance1);
     match next_event(&mut events).await {
         Event::Pending(request) => assert_eq!(request.id.as_str(), "c:7"),
         other => panic!("{other:?}"),
@@ -135,7 +135,7 @@ async fn a_poke_ends_a_wait_that_has_begun() {
     let (client, mut events) = Client::start(&path).await.unwrap();
     connected(&mut events).await;
     running.end().await;
-    while !matches!(events.next().await, Update::Disconnected { retry, .. } if retry.as_secs() >= 10)
+    while !matches!(events.next().await, StreamUpdate::Disconnected { retry, .. } if retry.as_secs() >= 10)
     {
     }
     let start = Instant::now();
@@ -147,7 +147,7 @@ async fn a_poke_ends_a_wait_that_has_begun() {
     };
     tokio::select! {
         () = poke => {}
-        speaks = connected(&mut events) => assert_eq!(speaks, Speaks::Clearance2),
+        speaks = connected(&mut events) => assert_eq!(speaks, ProtocolVersion::Clearance2),
     }
     assert_eq!(start.elapsed().as_secs(), 3);
 }
@@ -217,7 +217,7 @@ async fn a_bad_handler_does_not_end_the_stream() {
     let _running = Running::start(&path, hub);
     let (_client, events) = Client::start(&path).await.unwrap();
     let (seen, mut done) = watch::channel(0);
-    let each = events.each(async |update| {
+    let each = events.for_each(async |update| {
         if let StreamUpdate::Event(Event::Pending(request)) = update {
             seen.send_modify(|seen| *seen += 1);
             tokio::task::yield_now().await;
@@ -270,7 +270,7 @@ async fn a_program_that_looks_elsewhere_all_the_time_gets_through_to_a_slow_hub(
         () = serve_slowly(&path, Duration::from_millis(200)) => unreachable!("it serves forever"),
     };
     assert!(
-        matches!(update, Update::Connected(Speaks::Clearance2)),
+        matches!(update, StreamUpdate::Connected(ProtocolVersion::Clearance2)),
         "{update:?}"
     );
 }

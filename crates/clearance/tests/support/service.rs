@@ -78,7 +78,7 @@ impl VarlinkService for TestService {
             "Echo" => {
                 let echo = call.parameters().and_then(|mut parameters| {
                     let text: String = parameters.take("text")?;
-                    parameters.finish()?;
+                    parameters.expect_empty()?;
                     Ok(serde_json::json!({ "text": text }))
                 });
                 match echo {

@@ -78,7 +78,10 @@ impl FrameLog {
             .back()
             .is_none_or(|s| s.bytes.len() >= SEGMENT_BYTES);
         if seal {
-            let before = self.segments.back().map_or(self.dropped_frames, LogSegment::frames_through_end);
+            let before = self
+                .segments
+                .back()
+                .map_or(self.dropped_frames, LogSegment::frames_through_end);
             self.segments.push_back(LogSegment {
                 frames_before: before,
                 newest_question_before: self.newest_question,
@@ -92,7 +95,10 @@ impl FrameLog {
         write(&mut tail.bytes);
         let end = tail.bytes.len();
         if end > start {
-            tail.marks.push(FrameBoundary { end, newest_question: newest });
+            tail.boundaries.push(FrameBoundary {
+                end,
+                newest_question: newest,
+            });
             self.newest_question = newest;
         }
         end.saturating_sub(start)
@@ -169,17 +175,17 @@ impl FrameLog {
     pub(super) fn trim(&mut self) {
         while self.segments.len() > 1 && self.segments.front().is_some_and(|s| s.readers == 0) {
             if let Some(gone) = self.segments.pop_front() {
-                self.dropped_frames = gone.after();
+                self.dropped_frames = gone.frames_through_end();
             }
             self.first_segment = self.first_segment.saturating_add(1);
         }
         if self.readers == 0
             && let Some(tail) = self.segments.back_mut()
         {
-            self.dropped_frames = tail.after();
-            tail.before = self.dropped_frames;
-            tail.knew = self.newest_question;
-            tail.marks.clear();
+            self.dropped_frames = tail.frames_through_end();
+            tail.frames_before = self.dropped_frames;
+            tail.newest_question_before = self.newest_question;
+            tail.boundaries.clear();
             tail.bytes.clear();
             // The number moves on, so that an old cursor never finds new bytes.
             self.first_segment = self.first_segment.saturating_add(1);
@@ -193,7 +199,7 @@ impl FrameLog {
             && let Some(tail) = self.segments.back_mut()
         {
             tail.bytes = Vec::new();
-            tail.marks = Vec::new();
+            tail.boundaries = Vec::new();
         }
     }
 
@@ -207,16 +213,18 @@ impl FrameLog {
                 frame_count: 0,
             };
         };
-        let read = segment.marks.partition_point(|m| m.end <= cursor.offset);
+        let read = segment
+            .boundaries
+            .partition_point(|m| m.end <= cursor.offset);
         let start = match read.checked_sub(1) {
-            Some(last) => segment.marks.get(last).map_or(0, |mark| mark.end),
+            Some(last) => segment.boundaries.get(last).map_or(0, |mark| mark.end),
             None => 0,
         };
         // The frame it is in the middle of has to be finished.
         let partial = if start == cursor.offset {
             None
         } else {
-            segment.marks.get(read)
+            segment.boundaries.get(read)
         };
         let rest = partial
             .and_then(|mark| segment.bytes.get(cursor.offset..mark.end))
@@ -224,12 +232,18 @@ impl FrameLog {
             .to_vec();
         let has = read.saturating_add(usize::from(partial.is_some()));
         let knows = match has.checked_sub(1) {
-            Some(last) => segment.marks.get(last).map_or(0, |mark| mark.newest),
-            None => segment.knew,
+            Some(last) => segment
+                .boundaries
+                .get(last)
+                .map_or(0, |mark| mark.newest_question),
+            None => segment.newest_question_before,
         };
-        let all = self.segments.back().map_or(self.dropped_frames, LogSegment::frames_through_end);
+        let all = self
+            .segments
+            .back()
+            .map_or(self.dropped_frames, LogSegment::frames_through_end);
         let has = segment
-            .before
+            .frames_before
             .saturating_add(u64::try_from(has).unwrap_or(u64::MAX));
         SkippedFrames {
             partial_frame: rest,

@@ -243,7 +243,11 @@ fn whoever_comes_late_is_told_what_is_pending() {
     rig.block(3);
     two.catch_up(&mut rig);
     one.catch_up(&mut rig);
-    let kinds: Vec<_> = two.clearance2_events().into_iter().map(|(_, e)| e).collect();
+    let kinds: Vec<_> = two
+        .clearance2_events()
+        .into_iter()
+        .map(|(_, e)| e)
+        .collect();
     assert!(matches!(
         &kinds[..],
         [
@@ -252,7 +256,11 @@ fn whoever_comes_late_is_told_what_is_pending() {
             clearance2::Event::Pending(b),
         ] if a.port == 2 && b.port == 3
     ));
-    let ports: Vec<_> = one.clearance1_events().iter().map(|event| event.port).collect();
+    let ports: Vec<_> = one
+        .clearance1_events()
+        .iter()
+        .map(|event| event.port)
+        .collect();
     assert_eq!(ports, [2, 3]);
 }
 
@@ -265,8 +273,8 @@ fn whoever_keeps_up_leaves_nothing_in_the_log() {
         rig.block(n);
         two.read();
     }
-    assert_eq!(rig.fanout.two.log.bytes(), 0);
-    assert_eq!(two.believes().len(), 5_000);
+    assert_eq!(rig.fanout.clearance2.log.stored_bytes(), 0);
+    assert_eq!(two.believed_pending().len(), 5_000);
 }
 
 #[test]
@@ -276,11 +284,14 @@ fn without_subscribers_nothing_is_written() {
     rig.block(1);
     rig.fanout.unsubscribe(two.id);
     rig.block(2);
-    assert_eq!((rig.fanout.len(), rig.fanout.two.log.bytes()), (0, 0));
+    assert_eq!(
+        (rig.fanout.len(), rig.fanout.clearance2.log.stored_bytes()),
+        (0, 0)
+    );
     two.read();
     let mut again = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
     again.catch_up(&mut rig);
-    assert_eq!(again.believes().len(), 2);
+    assert_eq!(again.believed_pending().len(), 2);
 }
 
 #[test]
@@ -294,21 +305,29 @@ fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
         quick.catch_up(&mut rig);
         for n in 0..9_000 {
             rig.block(n);
-            assert!(rig.fanout.one.log.bytes() <= backlog + (3 * PIECE));
-            assert!(rig.fanout.two.log.bytes() <= backlog + (3 * PIECE));
+            assert!(
+                rig.fanout.clearance1.log.stored_bytes() <= backlog + (3 * SNAPSHOT_CHUNK_BYTES)
+            );
+            assert!(
+                rig.fanout.clearance2.log.stored_bytes() <= backlog + (3 * SNAPSHOT_CHUNK_BYTES)
+            );
         }
         for n in 0..4_500 {
             rig.dismiss(n);
         }
         quick.read();
-        assert_eq!(quick.believes(), rig.pending(), "the other noticed nothing");
+        assert_eq!(
+            quick.believed_pending(),
+            rig.pending(),
+            "the other noticed nothing"
+        );
         stuck.catch_up(&mut rig);
         if interface == CLEARANCE2 {
-            assert_eq!(stuck.believes(), rig.pending());
+            assert_eq!(stuck.believed_pending(), rig.pending());
             let lost =
                 |(_, e): &(u64, clearance2::Event)| matches!(e, clearance2::Event::Lost { .. });
             assert!(
-                stuck.twos().iter().any(lost),
+                stuck.clearance2_events().iter().any(lost),
                 "it is told that it missed something"
             );
         } else {
@@ -328,7 +347,10 @@ fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
                 );
             }
         }
-        assert_eq!(rig.fanout.one.log.bytes() + rig.fanout.two.log.bytes(), 0);
+        assert_eq!(
+            rig.fanout.clearance1.log.stored_bytes() + rig.fanout.clearance2.log.stored_bytes(),
+            0
+        );
     }
 }
 
@@ -340,8 +362,8 @@ fn a_broken_socket_is_found_when_it_is_written_to() {
     reader.pipe.0.borrow_mut().broken = true;
     rig.block(1);
     assert!(matches!(
-        rig.fanout.pump(reader.id, &rig.ledger),
-        Pumped::Gone(_)
+        rig.fanout.flush_to(reader.id, &rig.ledger),
+        FlushStatus::Closed(_)
     ));
 }
 
@@ -361,7 +383,10 @@ fn a_repeat_bears_the_readers_id_on_the_older_interface() {
         .map(|e| e.request_id.to_string())
         .collect();
     assert_eq!(ids, ["c:1", "c:2"]);
-    assert_eq!(two.believes(), BTreeMap::from([("c:1".to_owned(), 2)]));
+    assert_eq!(
+        two.believed_pending(),
+        BTreeMap::from([("c:1".to_owned(), 2)])
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -433,12 +458,12 @@ proptest! {
         for (reader, two) in &mut readers {
             reader.catch_up(&mut rig);
             if *two {
-                prop_assert_eq!(reader.believes(), rig.pending());
+                prop_assert_eq!(reader.believed_pending(), rig.pending());
             } else {
                 let told: std::collections::BTreeSet<_> =
-                    reader.ones().iter().map(|e| e.request_id.to_string()).collect();
+                    reader.clearance1_events().iter().map(|e| e.request_id.to_string()).collect();
                 for (_, question) in rig.ledger.pending_after(0) {
-                    let was_told = question.names().any(|name| told.contains(name.as_str()));
+                    let was_told = question.ids().any(|name| told.contains(name.as_str()));
                     prop_assert!(was_told, "{} was not told", question.id());
                 }
             }

@@ -23,7 +23,7 @@ use super::line_fields::{LineFields, parse_fast};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventLineError {
     /// It has too many bytes.
-    #[error("longer than {} bytes", super::LINE_LIMIT)]
+    #[error("longer than {} bytes", super::MAX_LINE_BYTES)]
     TooLong,
     /// It is no UTF-8.
     #[error("not UTF-8")]
@@ -73,8 +73,9 @@ impl EventLineParser {
                 debug_assert_eq!(serde_json::from_str(text).ok().as_ref(), Some(&fields));
                 fields
             }
-            None => serde_json::from_str(text)
-                .map_err(|error| EventLineError::NotJsonObject(DisplayText::new(&error.to_string())))?,
+            None => serde_json::from_str(text).map_err(|error| {
+                EventLineError::NotJsonObject(DisplayText::new(&error.to_string()))
+            })?,
         };
         self.parse_event(&fields).map(Some)
     }
@@ -111,7 +112,8 @@ impl EventLineParser {
 
     fn parse_blocked(&mut self, fields: &LineFields<'_>) -> Result<BlockedPacket, EventLineError> {
         let request: RequestId = parse_field(&fields.id.required_text("id")?, "id")?;
-        let address = Dest::new(&fields.dest.required_text("dest")?).map_err(invalid_field("dest"))?;
+        let address =
+            Dest::new(&fields.dest.required_text("dest")?).map_err(invalid_field("dest"))?;
         let domain = match fields.domain.optional_text("domain")? {
             Some(domain) if !domain.is_empty() => {
                 Some(Dest::new(&domain).map_err(invalid_field("domain"))?)
@@ -132,7 +134,11 @@ impl EventLineParser {
 
     fn parse_container(&mut self, fields: &LineFields<'_>) -> Result<ContainerId, EventLineError> {
         let text = fields.container.required_text("container")?;
-        if let Some(last) = self.last_container.as_ref().filter(|last| last.as_str() == text) {
+        if let Some(last) = self
+            .last_container
+            .as_ref()
+            .filter(|last| last.as_str() == text)
+        {
             return Ok(last.clone());
         }
         let container: ContainerId = parse_field(&text, "container")?;
@@ -159,7 +165,9 @@ pub(super) fn parse_field<T: std::str::FromStr<Err: fmt::Display>>(
     text.parse().map_err(invalid_field(field))
 }
 
-pub(super) fn invalid_field<E: fmt::Display>(field: &'static str) -> impl FnOnce(E) -> EventLineError {
+pub(super) fn invalid_field<E: fmt::Display>(
+    field: &'static str,
+) -> impl FnOnce(E) -> EventLineError {
     move |error| EventLineError::InvalidField {
         field,
         problem: DisplayText::new(&error.to_string()),
@@ -184,7 +192,9 @@ impl<'de> Deserialize<'de> for DossierEntries {
                 #[derive(Deserialize)]
                 struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
                 let mut entries = std::collections::BTreeMap::new();
-                while let Some((JsonText(key), raw)) = map.next_entry::<JsonText<'de>, &'de RawValue>()? {
+                while let Some((JsonText(key), raw)) =
+                    map.next_entry::<JsonText<'de>, &'de RawValue>()?
+                {
                     let value = if raw.get().starts_with('"') {
                         let JsonText(text) =
                             serde_json::from_str(raw.get()).map_err(A::Error::custom)?;
@@ -318,7 +328,7 @@ mod tests {
         let mut parser = EventLineParser::default();
         assert_eq!(
             parser.parse(b"{\"type\":\"\xff\"}"),
-            Err(LineError::Encoding)
+            Err(EventLineError::NotUtf8)
         );
     }
 
@@ -341,7 +351,10 @@ mod tests {
             assert_eq!(parse_one(line), Ok(None), "of {line:?}");
         }
         let line = format!("\u{feff}{{{PENDING}}}\r");
-        assert!(matches!(parse_one(&line), Ok(Some(Event::Blocked(_)))));
+        assert!(matches!(
+            parse_one(&line),
+            Ok(Some(SandboxEvent::Blocked(_)))
+        ));
     }
 
     #[test]

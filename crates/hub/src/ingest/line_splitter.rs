@@ -137,7 +137,10 @@ mod tests {
             input = later;
             take(&mut lines);
             let capacity = lines.bytes.capacity();
-            assert!(capacity <= 4 * LINE_LIMIT, "memory is bounded: {capacity}");
+            assert!(
+                capacity <= 4 * MAX_LINE_BYTES,
+                "memory is bounded: {capacity}"
+            );
         }
         lines.finish();
         take(&mut lines);
@@ -161,9 +164,9 @@ mod tests {
 
     #[test]
     fn a_line_over_the_limit_is_skipped_to_its_newline() {
-        let fits = vec![b'x'; LINE_LIMIT];
-        let over = vec![b'x'; LINE_LIMIT + 1];
-        let endless = vec![b'x'; 5 * LINE_LIMIT + 17];
+        let fits = vec![b'x'; MAX_LINE_BYTES];
+        let over = vec![b'x'; MAX_LINE_BYTES + 1];
+        let endless = vec![b'x'; 5 * MAX_LINE_BYTES + 17];
         for piece in [1000, MAX_LINE_BYTES, 10 * MAX_LINE_BYTES] {
             let whole = |line: &[u8]| Some(line.to_vec());
             let input = [&fits[..], b"\nnext\n"].concat();

@@ -142,7 +142,7 @@ pub enum ClaimError {
     #[error("{} decided it", .0.by)]
     AlreadyDecided(Box<Decision>),
     /// The answer is about something that was not asked.
-    #[error("the {} asked about is {}, not {}", .0.field, .0.asked, .0.got)]
+    #[error("the {} asked about is {}, not {}", .0.field, .0.expected, .0.got)]
     Mismatch(Box<ClaimMismatch>),
 }
 
@@ -164,10 +164,18 @@ pub struct ClaimMismatch {
 }
 
 /// Checks that `asked` is about the sandbox and the destination of `question`.
-pub(super) fn check_triple(question: &LedgerQuestion<'_>, asked: QuestionTriple<'_>) -> Result<(), ClaimError> {
+pub(super) fn check_triple(
+    question: &LedgerQuestion<'_>,
+    asked: QuestionTriple<'_>,
+) -> Result<(), ClaimError> {
     let (container, dest) = (question.container().as_str(), question.dest().as_str());
     if container != asked.container {
-        Err(mismatch_error(question, "container", container, asked.container))
+        Err(mismatch_error(
+            question,
+            "container",
+            container,
+            asked.container,
+        ))
     } else if dest != asked.dest {
         Err(mismatch_error(question, "dest", dest, asked.dest))
     } else {
@@ -176,11 +184,16 @@ pub(super) fn check_triple(question: &LedgerQuestion<'_>, asked: QuestionTriple<
 }
 
 /// Returns the scope of an answer with this reach, if it is no wider than the question.
-pub(super) fn resolve_scope(question: &LedgerQuestion<'_>, reach: RequestedScope) -> Result<Scope, ClaimError> {
+pub(super) fn resolve_scope(
+    question: &LedgerQuestion<'_>,
+    reach: RequestedScope,
+) -> Result<Scope, ClaimError> {
     match reach {
         RequestedScope::Default => Ok(question.default_scope()),
         RequestedScope::WholeDest => Ok(Scope::whole_dest(question.dest().clone())),
-        RequestedScope::Explicit(scope) => check_scope(question, &question.default_scope(), &scope).map(|()| scope),
+        RequestedScope::Explicit(scope) => {
+            check_scope(question, &question.default_scope(), &scope).map(|()| scope)
+        }
     }
 }
 
@@ -188,7 +201,11 @@ pub(super) fn resolve_scope(question: &LedgerQuestion<'_>, reach: RequestedScope
 ///
 /// A port and a protocol are the question's own, or absent where `own` has none. How long a rule
 /// is kept is no part of what a packet asks, so it is the answer's to say.
-fn check_scope(question: &LedgerQuestion<'_>, own: &Scope, scope: &Scope) -> Result<(), ClaimError> {
+fn check_scope(
+    question: &LedgerQuestion<'_>,
+    own: &Scope,
+    scope: &Scope,
+) -> Result<(), ClaimError> {
     if scope.dest != own.dest {
         let (asked, got) = (own.dest.as_str(), scope.dest.as_str());
         return Err(mismatch_error(question, "scope.dest", asked, got));
@@ -216,7 +233,12 @@ fn check_scope(question: &LedgerQuestion<'_>, own: &Scope, scope: &Scope) -> Res
     Ok(())
 }
 
-fn mismatch_error(question: &LedgerQuestion<'_>, field: &'static str, asked: &str, got: &str) -> ClaimError {
+fn mismatch_error(
+    question: &LedgerQuestion<'_>,
+    field: &'static str,
+    asked: &str,
+    got: &str,
+) -> ClaimError {
     ClaimError::Mismatch(Box::new(ClaimMismatch {
         request: question.id().clone(),
         container: question.container().clone(),

@@ -192,7 +192,10 @@ impl LedgerEntry {
     /// Returns the answer that is being carried out, as far as it is known.
     pub(super) fn in_flight_decision(&self) -> Option<Decision> {
         let claim = self.in_flight.as_ref()?;
-        claim.held.upgrade().map(|_| claim.decision.clone())
+        claim
+            .receipt_alive
+            .upgrade()
+            .map(|_| claim.decision.clone())
     }
 
     pub(super) fn claim(
@@ -378,7 +381,11 @@ impl<'a> LedgerQuestion<'a> {
         Request {
             last_seen: self.last_seen(),
             count: self.count(),
-            ..Request::new(self.entry.blocked.clone(), self.default_scope(), self.first_seen())
+            ..Request::new(
+                self.entry.blocked.clone(),
+                self.default_scope(),
+                self.first_seen(),
+            )
         }
     }
 

@@ -161,7 +161,7 @@ proptest! {
                             prop_assert_eq!(expected, Ok(receipt.number()));
                             prop_assert_eq!(order.dest().as_str(), &dest);
                             prop_assert_eq!(order.container().as_str(), &container);
-                            model.claimed(receipt.number(), true);
+                            model.set_claimed(receipt.number(), true);
                             receipts.push(receipt);
                         }
                         Err(refusal) => prop_assert_eq!(expected, Err(refusal_name(&refusal))),
@@ -181,7 +181,7 @@ proptest! {
                         prop_assert!(answered.is_empty() && rest.is_none());
                     }
                     let request = settled.answered.decision.request.to_string();
-                    model.claimed(number, false);
+                    model.set_claimed(number, false);
                     if applied {
                         model.decide(number);
                         model.decided.push(request);
@@ -189,7 +189,7 @@ proptest! {
                 }
                 LedgerStep::Drop { which } if !receipts.is_empty() => {
                     let receipt = receipts.remove(which % receipts.len());
-                    model.claimed(receipt.number(), false);
+                    model.set_claimed(receipt.number(), false);
                 }
                 LedgerStep::Settle { .. } | LedgerStep::Drop { .. } => {}
                 LedgerStep::Dismiss { container, dest, id } => {
@@ -221,7 +221,7 @@ proptest! {
             let names: usize = model.pending.iter().map(|known| known.names.len()).sum();
             prop_assert_eq!(ledger.by_id.len(), names, "no name outlives its question");
             prop_assert_eq!(ledger.by_packet.len(), model.pending.len());
-            let text: usize = ledger.questions.values().map(|entry| entry.text()).sum();
+            let text: usize = ledger.questions.values().map(|entry| entry.text_bytes()).sum();
             prop_assert_eq!(ledger.text_bytes, text);
             let loads: usize = ledger.sandboxes_by_load.iter().map(|(load, _)| *load).sum();
             prop_assert_eq!(loads, model.pending.len());

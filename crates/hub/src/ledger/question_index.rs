@@ -21,14 +21,20 @@ impl QuestionIndex {
     /// or belongs to a question that is there.
     pub(super) fn insert(&mut self, hash: u32, number: u64) {
         self.newest_number = self.newest_number.max(number);
-        self.table
-            .insert_unique(spread_hash(hash), (hash, lower_half(number)), |(hash, _)| spread_hash(*hash));
+        self.table.insert_unique(
+            spread_hash(hash),
+            (hash, lower_half(number)),
+            |(hash, _)| spread_hash(*hash),
+        );
     }
 
     /// Removes the pair, if it is there.
     pub(super) fn remove(&mut self, hash: u32, number: u64) {
         let pair = (hash, lower_half(number));
-        if let Ok(found) = self.table.find_entry(spread_hash(hash), |other| *other == pair) {
+        if let Ok(found) = self
+            .table
+            .find_entry(spread_hash(hash), |other| *other == pair)
+        {
             found.remove();
         }
     }
@@ -83,7 +89,7 @@ mod tests {
         for number in start..start + 6 {
             index.insert(9, number);
         }
-        let mut all: Vec<_> = index.all(9).collect();
+        let mut all: Vec<_> = index.find_all(9).collect();
         all.sort_unstable();
         assert_eq!(all, (start..start + 6).collect::<Vec<_>>());
         index.remove(9, start);

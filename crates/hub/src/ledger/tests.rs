@@ -30,8 +30,17 @@ pub(super) fn asked<'a>(request: &'a str, container: &'a str, dest: &'a str) -> 
     }
 }
 
-pub(super) fn claim(ledger: &mut Ledger, asked: QuestionTriple<'_>) -> Result<(Claim, ClaimReceipt), ClaimError> {
-    ledger.claim(asked, Action::Allow, RequestedScope::Default, "me".into(), 9)
+pub(super) fn claim(
+    ledger: &mut Ledger,
+    asked: QuestionTriple<'_>,
+) -> Result<(Claim, ClaimReceipt), ClaimError> {
+    ledger.claim(
+        asked,
+        Action::Allow,
+        RequestedScope::Default,
+        "me".into(),
+        9,
+    )
 }
 
 /// Settles a claim that was applied, and returns the other questions that it answered.
@@ -63,7 +72,11 @@ const WEB: QuestionTriple<'static> = QuestionTriple {
 
 fn with_one_question() -> Ledger {
     let mut ledger = ledger();
-    assert!(ledger.record(blocked("c", "c:1", "192.0.2.1", 443), 5).new);
+    assert!(
+        ledger
+            .record(blocked("c", "c:1", "192.0.2.1", 443), 5)
+            .is_new
+    );
     ledger
 }
 
@@ -80,7 +93,7 @@ fn an_applied_claim_consumes_the_question() {
     assert!(decision.ok && decision.by.as_str() == "me" && decision.at == 10);
     assert!(ledger.is_empty());
     let refusal = claim(&mut ledger, WEB).unwrap_err();
-    assert_eq!(refusal, Refusal::Decided(Box::new(decision)));
+    assert_eq!(refusal, ClaimError::AlreadyDecided(Box::new(decision)));
 }
 
 #[test]
@@ -100,11 +113,11 @@ fn a_question_has_one_claim_at_a_time() {
     let mut ledger = with_one_question();
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
     assert!(
-        matches!(claim(&mut ledger, WEB), Err(Refusal::Deciding(first)) if first.by.as_str() == "me")
+        matches!(claim(&mut ledger, WEB), Err(ClaimError::BeingDecided(first)) if first.by.as_str() == "me")
     );
     assert!(matches!(
         ledger.dismiss(WEB, "you".into(), 9),
-        Err(Refusal::Deciding(_))
+        Err(ClaimError::BeingDecided(_))
     ));
     assert_eq!(
         ids(&ledger),
@@ -135,7 +148,11 @@ fn a_mismatch_is_refused_and_keeps_the_question() {
     }
     for unknown in ["", "c:2", "C:1", "c:1 "] {
         let refusal = claim(&mut ledger, asked(unknown, "c", "192.0.2.1"));
-        assert_eq!(refusal.unwrap_err(), Refusal::Unknown, "{unknown:?}");
+        assert_eq!(
+            refusal.unwrap_err(),
+            ClaimError::UnknownRequest,
+            "{unknown:?}"
+        );
     }
     assert_eq!(ids(&ledger), ["c:1"]);
 }
@@ -227,7 +244,7 @@ fn a_repeated_packet_is_no_new_question() {
     let mut ledger = with_one_question();
     for n in 2..=20 {
         let recorded = ledger.record(blocked("c", &format!("c:{n}"), "192.0.2.1", 443), n);
-        assert!(!recorded.new);
+        assert!(!recorded.is_new);
     }
     let question = ledger.question(1).unwrap();
     assert_eq!((question.count(), question.id().as_str()), (20, "c:1"));
@@ -255,7 +272,7 @@ fn a_repeated_packet_is_no_new_question() {
             ..blocked("c", "c:34", "192.0.2.1", 443)
         },
     ] {
-        assert!(ledger.record(other, 9).new);
+        assert!(ledger.record(other, 9).is_new);
     }
 }
 
@@ -294,9 +311,16 @@ fn a_sandbox_that_ends_takes_its_questions_along() {
         ["d:1"],
         "a failed answer does not bring it back"
     );
-    assert_eq!(claim(&mut ledger, WEB).unwrap_err(), Refusal::Unknown);
-    assert!(ledger.clear(&"nobody".parse().unwrap()).is_empty());
-    assert_eq!(ledger.clear_all().len(), 1);
+    assert_eq!(
+        claim(&mut ledger, WEB).unwrap_err(),
+        ClaimError::UnknownRequest
+    );
+    assert!(
+        ledger
+            .withdraw_container(&"nobody".parse().unwrap())
+            .is_empty()
+    );
+    assert_eq!(ledger.withdraw_all().len(), 1);
 }
 
 #[test]
@@ -325,7 +349,7 @@ fn a_full_ledger_evicts_from_whoever_has_most() {
         );
     }
     assert_eq!(ids(&ledger), ["q:1", "l:48", "l:49", "l:50"]);
-    assert_eq!(ledger.by_name.len(), 4);
+    assert_eq!(ledger.by_id.len(), 4);
     assert_eq!(ledger.by_packet.len(), 4);
 }
 
@@ -343,11 +367,11 @@ fn long_texts_are_bounded_as_many_questions_are() {
             ledger.question(recorded.number).is_some(),
             "the newest stays"
         );
-        assert!(ledger.text <= ledger.text_limit + 20_000);
+        assert!(ledger.text_bytes <= ledger.max_text_bytes + 20_000);
     }
     assert!((40..100).contains(&ledger.len()), "{}", ledger.len());
     ledger.withdraw_all();
-    assert_eq!(ledger.text, 0);
+    assert_eq!(ledger.text_bytes, 0);
 }
 
 #[test]
@@ -372,7 +396,7 @@ fn a_decision_is_remembered_under_every_name_of_its_question() {
     ledger.dismiss(WEB, "first".into(), 7).unwrap();
     for name in ["c:1", "c:2"] {
         let refusal = claim(&mut ledger, asked(name, "c", "192.0.2.1"));
-        assert!(matches!(refusal, Err(Refusal::Decided(d)) if d.by.as_str() == "first"));
+        assert!(matches!(refusal, Err(ClaimError::AlreadyDecided(d)) if d.by.as_str() == "first"));
     }
 }
 
@@ -414,7 +438,9 @@ fn a_rule_answers_every_question_that_it_covers() {
             "older clients know the newest"
         );
         let again = claim(&mut ledger, asked("c:5", "c", "a.example"));
-        assert!(matches!(again, Err(Refusal::Decided(first)) if first.request.as_str() == "c:1"));
+        assert!(
+            matches!(again, Err(ClaimError::AlreadyDecided(first)) if first.request.as_str() == "c:1")
+        );
     }
 }
 
@@ -426,7 +452,13 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
         ledger.record(blocked("c", &format!("d:{port}"), "192.0.2.2", port), 1);
     }
     let zero = asked("c:0", "c", "192.0.2.1");
-    let claimed = ledger.claim(zero, Action::Deny, RequestedScope::WholeDest, "me".into(), 9);
+    let claimed = ledger.claim(
+        zero,
+        Action::Deny,
+        RequestedScope::WholeDest,
+        "me".into(),
+        9,
+    );
     let (_order, receipt) = claimed.unwrap();
     let mut cover = ledger
         .settle(receipt, &EnforcementOutcome::Applied, 9)
@@ -441,7 +473,7 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
     assert!(turns >= 9);
     assert_eq!(ledger.len(), 5_000);
     let names: usize = ledger.history.id_counts().sum();
-    assert!(names <= 1 + NAMES_LIMIT, "{names}");
+    assert!(names <= 1 + MAX_IDS_PER_DECISION, "{names}");
 }
 
 #[test]
@@ -449,10 +481,16 @@ fn a_failed_rule_answers_nothing() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
     let (_order, receipt) = ledger
-        .claim(WEB, Action::Allow, RequestedScope::WholeDest, "me".into(), 9)
+        .claim(
+            WEB,
+            Action::Allow,
+            RequestedScope::WholeDest,
+            "me".into(),
+            9,
+        )
         .unwrap();
     let settled = ledger.settle(receipt, &EnforcementOutcome::Failed("no".into()), 9);
-    assert!(settled.covers.is_none());
+    assert!(settled.sweep.is_none());
     assert_eq!(ids(&ledger), ["c:1", "c:2"]);
 }
 
@@ -462,7 +500,13 @@ fn a_question_that_somebody_is_answering_is_left_to_them() {
     ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
     let (_order, other) = claim(&mut ledger, asked("c:2", "c", "192.0.2.1")).unwrap();
     let (_order, receipt) = ledger
-        .claim(WEB, Action::Allow, RequestedScope::WholeDest, "me".into(), 9)
+        .claim(
+            WEB,
+            Action::Allow,
+            RequestedScope::WholeDest,
+            "me".into(),
+            9,
+        )
         .unwrap();
     assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:2"]);
@@ -480,7 +524,7 @@ fn only_the_last_thousand_decisions_are_kept() {
             .dismiss(asked(&id, "c", "192.0.2.1"), "me".into(), 1)
             .unwrap();
     }
-    assert_eq!(ledger.decisions().count(), HISTORY_LIMIT);
-    let newest = format!("c:{}", HISTORY_LIMIT + 9);
+    assert_eq!(ledger.decisions().count(), MAX_HISTORY);
+    let newest = format!("c:{}", MAX_HISTORY + 9);
     assert_eq!(ledger.decisions().next().unwrap().request.as_str(), newest);
 }

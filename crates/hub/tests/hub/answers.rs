@@ -51,7 +51,7 @@ async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody()
     let by = decision["by"].as_str().unwrap();
     let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
     assert!(by.starts_with(&format!("uid {uid} pid {pid} (")), "{by}");
-    assert_eq!(rig.hub.pending(), 0);
+    assert_eq!(rig.hub.pending_count(), 0);
     let again = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(
         again,
@@ -105,7 +105,7 @@ async fn dismissing_writes_no_rule() {
     let reply = client.decide("c:1", "192.0.2.1", "dismiss").await;
     assert_eq!(reply["parameters"]["decision"]["action"], "dismiss");
     assert_eq!(two.until("decided").await.len(), 3);
-    assert_eq!(rig.hub.pending(), 0);
+    assert_eq!(rig.hub.pending_count(), 0);
     assert!(rig.orders.try_recv().is_err());
 }
 
@@ -169,7 +169,7 @@ async fn what_was_not_asked_is_refused_in_the_contracts_order() {
     assert_eq!(reply["parameters"]["field"], "dest");
     let reply = client.decide("c:2", "192.0.2.1", "allow").await;
     assert_eq!(reply["error"], "org.terok.Clearance2.NoSuchRequest");
-    assert_eq!(rig.hub.pending(), 1);
+    assert_eq!(rig.hub.pending_count(), 1);
     assert!(
         rig.orders.try_recv().is_err(),
         "nothing reached the firewall"
@@ -213,7 +213,7 @@ async fn a_failure_is_told_and_the_question_stays() {
     );
     let reply = client.decide("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["error"], "org.terok.Clearance2.EnforcementFailed");
-    assert_eq!(rig.hub.pending(), 1);
+    assert_eq!(rig.hub.pending_count(), 1);
     rig.keeper.answers.lock().unwrap().clear();
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["parameters"]["ok"], true);
@@ -284,7 +284,7 @@ async fn an_operator_who_leaves_does_not_undo_the_answer() {
     rig.keeper.gate.add_permits(1);
     let events = two.until("decided").await;
     assert_eq!(events.last().unwrap()["decision"]["ok"], true);
-    assert_eq!(rig.hub.pending(), 0);
+    assert_eq!(rig.hub.pending_count(), 0);
 }
 
 #[tokio::test]
@@ -318,12 +318,12 @@ async fn a_sandbox_that_ends_meanwhile_is_not_asked_about_again() {
                 reason: "eof".into(),
                 dossier: terok_clearance::Dossier::default(),
             });
-        assert_eq!(rig.hub.pending(), 0);
+        assert_eq!(rig.hub.pending_count(), 0);
         rig.keeper.gate.close();
     };
     let (reply, ()) = tokio::join!(answer, meanwhile);
     assert_eq!(reply["error"], "org.terok.Clearance2.EnforcementFailed");
-    assert_eq!(rig.hub.pending(), 0);
+    assert_eq!(rig.hub.pending_count(), 0);
 }
 
 #[tokio::test]
@@ -338,7 +338,7 @@ async fn a_panic_of_the_keeper_ends_the_hub_and_answers_nothing() {
         .await;
     let ended = rig.tasks.join_next().await.unwrap().unwrap();
     assert!(ended.unwrap_err().contains("panicked"));
-    assert_eq!(rig.hub.pending(), 1, "the question is free again");
+    assert_eq!(rig.hub.pending_count(), 1, "the question is free again");
 }
 
 #[tokio::test]

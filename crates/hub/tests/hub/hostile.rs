@@ -117,7 +117,7 @@ async fn garbage_on_the_ingester_is_dropped_and_the_reader_goes_on() {
     reader.write_all(&garbage).await.unwrap();
     rig.block(&mut reader, 1, "192.0.2.1").await;
     assert_eq!(one.event().await["request_id"], "c:1");
-    assert_eq!(rig.hub.pending(), 1);
+    assert_eq!(rig.hub.pending_count(), 1);
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn replayed_and_forged_answers_open_nothing() {
     }
     assert_eq!(applied, 1);
     assert!(rig.orders.try_recv().is_err(), "one order, once");
-    assert_eq!(rig.hub.pending(), 1);
+    assert_eq!(rig.hub.pending_count(), 1);
 }
 
 #[tokio::test]

@@ -155,9 +155,9 @@ impl Rig {
 
     async fn subscribe(&self, method: &str) -> Client {
         let mut client = self.client().await;
-        let before = self.hub.subscribers();
+        let before = self.hub.subscriber_count();
         client.send(&json!({"method": method, "more": true})).await;
-        while self.hub.subscribers() == before {
+        while self.hub.subscriber_count() == before {
             tokio::task::yield_now().await;
         }
         client
@@ -178,12 +178,16 @@ impl Rig {
     /// Waits until this many questions are pending.
     pub(crate) async fn pending(&self, many: usize) {
         let there = async {
-            while self.hub.pending() != many {
+            while self.hub.pending_count() != many {
                 tokio::task::yield_now().await;
             }
         };
         let waited = timeout(PATIENCE, there).await;
-        assert!(waited.is_ok(), "{} pending, not {many}", self.hub.pending());
+        assert!(
+            waited.is_ok(),
+            "{} pending, not {many}",
+            self.hub.pending_count()
+        );
     }
 
     /// Returns the next order that reached the firewall's keeper.

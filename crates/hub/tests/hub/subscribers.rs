@@ -117,7 +117,7 @@ async fn lifecycle_events_clear_and_are_told() {
         let event = one.event().await;
         assert_eq!(event["type"], kind);
         assert_eq!(event.as_object().unwrap().len(), 11);
-        assert_eq!(rig.hub.pending(), 0);
+        assert_eq!(rig.hub.pending_count(), 0);
     }
     rig.block(&mut reader, 1, "192.0.2.1").await;
     reader
@@ -145,7 +145,7 @@ async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
             state: ShieldState::Down,
             dossier: Dossier::default(),
         });
-        assert_eq!(rig.hub.pending(), left);
+        assert_eq!(rig.hub.pending_count(), left);
     }
 }
 
@@ -184,7 +184,7 @@ async fn packets_that_the_kernel_lost_are_told() {
     let rig = Rig::new();
     let mut two = rig.two().await;
     two.until("synced").await;
-    rig.hub.report_lost(7);
+    rig.hub.report_lost_packets(7);
     let event = two.event().await;
     let found = (&event["kind"], &event["lost"], &event["reason"]);
     assert_eq!(found, (&json!("lost"), &json!(7), &json!("kernel")));
@@ -195,9 +195,9 @@ async fn a_subscriber_who_leaves_is_forgotten_at_once() {
     let rig = Rig::new();
     let one = rig.one().await;
     let two = rig.two().await;
-    assert_eq!(rig.hub.subscribers(), 2);
+    assert_eq!(rig.hub.subscriber_count(), 2);
     drop((one, two));
-    while rig.hub.subscribers() > 0 {
+    while rig.hub.subscriber_count() > 0 {
         tokio::task::yield_now().await;
     }
 }

@@ -105,8 +105,8 @@ fn bring_loopback_up() -> Result<(), InitFault> {
             step: "naming the loopback".to_owned(),
             errno: Errno::INVAL,
         })?;
-        let loopback = links.find(&name)?;
-        links.up(loopback)
+        let loopback = links.find_link(&name)?;
+        links.bring_up(loopback)
     };
     up().map_err(|error| InitFault::at_step(error.to_string())(error.errno))
 }
@@ -191,7 +191,7 @@ fn supervise_workload(
     let pid = workload.raw_pid();
     loop {
         for change in reap_children() {
-            let Some(report) = change?.about(pid) else {
+            let Some(report) = change?.report_for(pid) else {
                 continue;
             };
             let told = report.send(control, None);

@@ -154,7 +154,7 @@ pub(crate) fn receive_packet(
     from: impl AsFd,
     flags: RecvFlags,
 ) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
-    let mut packet = vec![0; PACKET];
+    let mut packet = vec![0; MAX_PACKET_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
@@ -190,7 +190,7 @@ mod tests {
             InitCommand::Start,
             InitCommand::Continue,
         ] {
-            assert_eq!(Order::decode(&[order.byte()]), Some(order));
+            assert_eq!(InitCommand::decode(&[order.byte()]), Some(order));
         }
         let fault = InitFault {
             step: "mounting é".to_owned(),
@@ -205,15 +205,15 @@ mod tests {
             InitReport::NotExecuted(2),
             InitReport::Failed(fault),
         ] {
-            assert_eq!(Report::decode(&report.encode()), Some(report));
+            assert_eq!(InitReport::decode(&report.encode()), Some(report));
         }
     }
 
     #[test]
     fn what_nobody_says_is_not_understood() {
         for packet in [&b""[..], b"z", b"e", b"e12", b"bb"] {
-            assert_eq!(Report::decode(packet), None, "{packet:?}");
-            assert_eq!(Order::decode(packet), None, "{packet:?}");
+            assert_eq!(InitReport::decode(packet), None, "{packet:?}");
+            assert_eq!(InitCommand::decode(packet), None, "{packet:?}");
         }
     }
 }

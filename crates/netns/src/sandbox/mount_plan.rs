@@ -74,7 +74,7 @@ const KERNEL_FILESYSTEMS: [&str; 17] = [
 /// withholds if they are missing, so that the workload cannot make them first.
 pub(crate) fn plan_mounts(blueprint: &SandboxSpec) -> io::Result<MountPlan> {
     let mut layout = MountPlan {
-        fresh: vec![PathBuf::from(RUN)],
+        fresh: vec![PathBuf::from(RUN_DIR)],
         ..MountPlan::default()
     };
     let old_run = Path::new("/var/run");
@@ -126,9 +126,9 @@ pub(crate) fn plan_mounts(blueprint: &SandboxSpec) -> io::Result<MountPlan> {
     let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
     for mount in mounts
         .iter()
-        .filter(|mount| KERNEL_FILESYSTEMS.contains(&mount.kind.as_str()))
+        .filter(|mount| KERNEL_FILESYSTEMS.contains(&mount.fs_type.as_str()))
     {
-        layout.hide(&mount.point);
+        layout.hide(&mount.mount_point);
     }
     layout.hide_aliases(&mounts);
     Ok(layout)
@@ -158,7 +158,7 @@ impl MountPlan {
 
         let emptied = self.tmpfs_dirs.iter().map(|(path, _)| path);
         // A file system that is mounted somewhere below what is replaced is gone with it.
-        let below = mounts.iter().map(|mount| &mount.point);
+        let below = mounts.iter().map(|mount| &mount.mount_point);
         let below = below.filter(|point| self.fresh.iter().any(|fresh| point.starts_with(fresh)));
         let hidden = emptied
             .chain(&self.masked_files)
@@ -278,9 +278,14 @@ mod tests {
             config.metadata().unwrap().permissions().mode() & 0o777,
             0o700
         );
-        assert!(layout.withheld.contains(&config));
-        assert!(layout.pinned.contains(&home) && layout.pinned.contains(&home.join(".config")));
-        assert!(!layout.pinned.contains(Path::new("/")) && !layout.pinned.contains(&config));
+        assert!(layout.protected_dirs.contains(&config));
+        assert!(
+            layout.pinned_dirs.contains(&home)
+                && layout.pinned_dirs.contains(&home.join(".config"))
+        );
+        assert!(
+            !layout.pinned_dirs.contains(Path::new("/")) && !layout.pinned_dirs.contains(&config)
+        );
     }
 
     #[test]
@@ -297,10 +302,10 @@ mod tests {
         let layout = plan_mounts(&blueprint).unwrap();
         assert!(
             layout
-                .withheld
+                .protected_dirs
                 .contains(&home.join("dotfiles/config/terok-clearance"))
         );
-        assert!(layout.pinned.contains(&home.join("dotfiles/config")));
+        assert!(layout.pinned_dirs.contains(&home.join("dotfiles/config")));
     }
 
     #[test]
@@ -318,10 +323,10 @@ mod tests {
         };
         let layout = plan_mounts(&blueprint).unwrap();
         assert!(
-            layout.blanked.contains(&socket),
+            layout.masked_files.contains(&socket),
             "found without being named"
         );
-        assert!(layout.emptied.contains(&(shared, 0o1777)));
+        assert!(layout.tmpfs_dirs.contains(&(shared, 0o1777)));
         drop(listening);
     }
 }

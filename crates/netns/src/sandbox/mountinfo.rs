@@ -54,19 +54,24 @@ fn unescape(text: &str) -> PathBuf {
 /// Returns where else `path`, which is absolute and without links, or something below it, may be
 /// seen. What is mounted over is among it.
 pub(super) fn find_aliases(mounts: &[MountinfoEntry], path: &Path) -> Vec<PathBuf> {
-    let holds = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    let holds = mounts
+        .iter()
+        .filter(|mount| path.starts_with(&mount.mount_point));
     // The last of the longest: what was mounted later is above.
-    let Some(holder) = holds.max_by_key(|mount| mount.point.components().count()) else {
+    let Some(holder) = holds.max_by_key(|mount| mount.mount_point.components().count()) else {
         return Vec::new();
     };
-    let Ok(below) = path.strip_prefix(&holder.point) else {
+    let Ok(below) = path.strip_prefix(&holder.mount_point) else {
         return Vec::new();
     };
     let inner = join_nonempty(&holder.root, below);
     let same = mounts.iter().filter(|mount| mount.device == holder.device);
     let found = same.filter_map(|mount| match inner.strip_prefix(&mount.root) {
-        Ok(below) => Some(join_nonempty(&mount.point, below)),
-        Err(_) => mount.root.starts_with(&inner).then(|| mount.point.clone()),
+        Ok(below) => Some(join_nonempty(&mount.mount_point, below)),
+        Err(_) => mount
+            .root
+            .starts_with(&inner)
+            .then(|| mount.mount_point.clone()),
     });
     found.filter(|alias| alias != path).collect()
 }
@@ -96,9 +101,9 @@ mod tests {
     fn every_mount_is_read() {
         let mounts = parse(MACHINE);
         assert_eq!(mounts.len(), 7);
-        assert_eq!(mounts[1].point, Path::new("/srv/my home"));
+        assert_eq!(mounts[1].mount_point, Path::new("/srv/my home"));
         assert_eq!(
-            (mounts[6].kind.as_str(), &*mounts[6].point),
+            (mounts[6].fs_type.as_str(), &*mounts[6].mount_point),
             ("proc", Path::new("/srv/chroot/proc"))
         );
         assert_eq!(parse("nonsense\n\n1 2 3\n"), []);

@@ -102,7 +102,7 @@ mod tests {
         };
         let check = |errno, settings, expected| {
             assert_eq!(
-                Restriction::told(errno, machine(settings)),
+                UsernsRestriction::from_settings(errno, machine(settings)),
                 expected,
                 "{settings:?}"
             );

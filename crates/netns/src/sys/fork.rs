@@ -66,7 +66,7 @@ pub(crate) fn open_inside(
 
     let answer = receive_sockets(&ours, limit, sockets.len());
     if answer.is_err() {
-        drop(child.signal(Signal::KILL)); // it may have ended: then there is nothing to kill
+        drop(child.send_signal(Signal::KILL)); // it may have ended: then there is nothing to kill
     }
     reap(&child);
     answer

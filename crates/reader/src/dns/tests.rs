@@ -75,8 +75,8 @@ fn an_answer_has_a_name_and_its_addresses() {
         "api.example.com: 203.0.113.7 300, 203.0.113.8 60"
     );
     let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
-    let message =
-        DnsMessageBuilder::new(OK, &name("api.example.com"), AAAA, 1, 1).record(ASKED, AAAA, 5, &v6);
+    let message = DnsMessageBuilder::new(OK, &name("api.example.com"), AAAA, 1, 1)
+        .record(ASKED, AAAA, 5, &v6);
     assert_eq!(message.read().unwrap(), "api.example.com: 2001:db8::7 5");
 }
 
@@ -189,7 +189,7 @@ fn hostile_messages_end() {
 
     let whole = asked("a.example", 1).record(ASKED, A, 60, &[192, 0, 2, 1]);
     for cut in 0..whole.0.len() {
-        assert_eq!(Answer::read(&whole.0[..cut]), None, "cut at {cut}");
+        assert_eq!(DnsAnswer::parse(&whole.0[..cut]), None, "cut at {cut}");
     }
 }
 
@@ -268,7 +268,10 @@ fn a_query_is_what_a_resolver_reads() {
     for (kind, expected) in [(TYPE_A, RecordType::A), (TYPE_AAAA, RecordType::AAAA)] {
         let bytes = encode_query(&"api.example.com".parse().unwrap(), kind, 0x1234);
         let message = Message::from_vec(&bytes).unwrap();
-        assert_eq!((message.metadata.id, id(&bytes)), (0x1234, Some(0x1234)));
+        assert_eq!(
+            (message.metadata.id, message_id(&bytes)),
+            (0x1234, Some(0x1234))
+        );
         assert!(message.metadata.recursion_desired);
         let [asked] = message.queries.as_slice() else {
             panic!("{message:?}")
@@ -278,7 +281,7 @@ fn a_query_is_what_a_resolver_reads() {
             (asked.query_type(), asked.query_class()),
             (expected, DNSClass::IN)
         );
-        assert_eq!(Answer::read(&bytes), None, "a question is no answer");
+        assert_eq!(DnsAnswer::parse(&bytes), None, "a question is no answer");
     }
-    assert_eq!(id(&[1]), None);
+    assert_eq!(message_id(&[1]), None);
 }

@@ -41,7 +41,7 @@ fn read(family: u8, packet: &[u8]) -> Option<String> {
     let packet = ip::parse_packet(family, packet)?;
     Some(format!(
         "{} {} {}",
-        packet.destination, packet.protocol, packet.port
+        packet.destination, packet.protocol, packet.destination_port
     ))
 }
 
@@ -74,20 +74,20 @@ fn a_message_of_the_kernel() {
         ],
     );
     let log = NflogMessage::parse(&bytes).unwrap();
-    assert_eq!((log.group, log.rule), (100, Rule::Blocked));
+    assert_eq!((log.group, log.reason), (100, LogReason::Blocked));
     assert_eq!(
         (log.sequence, log.uid, log.gid),
         (Some(7), Some(1000), Some(100))
     );
-    assert_eq!((log.hook, log.at), (Some(3), None));
+    assert_eq!((log.hook, log.timestamp_micros), (Some(3), None));
     let packet = log.packet.unwrap();
     assert_eq!(packet.source.to_string(), "192.0.2.2");
     assert_eq!(packet.destination.to_string(), "203.0.113.7");
     assert_eq!(
-        (packet.protocol, packet.source_port, packet.port),
+        (packet.protocol, packet.source_port, packet.destination_port),
         (Protocol::TCP, 54_000, 443)
     );
-    assert!(packet.body.is_empty());
+    assert!(packet.payload.is_empty());
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn the_prefix_names_the_rule() {
     ] {
         let bytes = message(IPV4, &[(10, prefix)]);
         let log = NflogMessage::parse(&bytes).unwrap();
-        assert_eq!((log.rule, log.packet), (rule, None), "{prefix:?}");
+        assert_eq!((log.reason, log.packet), (rule, None), "{prefix:?}");
     }
 }
 
@@ -120,7 +120,7 @@ fn a_time_is_microseconds_since_the_epoch() {
         ("ffffffffffffffff 0000000000000002", None),
         ("0000000000000001", None),
     ] {
-        assert_eq!(microseconds(&hex(value)), expected);
+        assert_eq!(parse_timestamp(&hex(value)), expected);
     }
 }
 
@@ -134,16 +134,23 @@ fn broken_messages_are_refused() {
         (22, NflogParseError::Truncated),
         (27, NflogParseError::Truncated),
     ] {
-        assert_eq!(Log::read(&whole[..cut]), Err(expected), "{cut}");
+        assert_eq!(NflogMessage::parse(&whole[..cut]), Err(expected), "{cut}");
     }
     let mut other = whole.clone();
     other[4] = 3;
     other[5] = 0;
-    assert_eq!(Log::read(&other), Err(LogError::Kind(3)));
+    assert_eq!(
+        NflogMessage::parse(&other),
+        Err(NflogParseError::UnexpectedType(3))
+    );
     for length in [0_u16, 3, 9, u16::MAX] {
         let mut bad = whole.clone();
         bad[20..22].copy_from_slice(&length.to_ne_bytes());
-        assert_eq!(Log::read(&bad), Err(LogError::Short), "{length}");
+        assert_eq!(
+            NflogMessage::parse(&bad),
+            Err(NflogParseError::Truncated),
+            "{length}"
+        );
     }
 }
 
@@ -152,12 +159,15 @@ fn a_datagram_is_a_row_of_messages() {
     let one = message(IPV4, &[(12, &[0, 0, 0, 1])]);
     let two = message(IPV6, &[]);
     let mut row = [one.clone(), two.clone()].concat();
-    assert_eq!(messages(&row).collect::<Vec<_>>(), [&one[..], &two[..]]);
+    assert_eq!(
+        netlink_messages(&row).collect::<Vec<_>>(),
+        [&one[..], &two[..]]
+    );
     row.truncate(row.len() - 1);
-    assert_eq!(messages(&row).collect::<Vec<_>>(), [&one[..]]);
+    assert_eq!(netlink_messages(&row).collect::<Vec<_>>(), [&one[..]]);
     for length in [0_u32, 15, u32::MAX] {
         row[..4].copy_from_slice(&length.to_ne_bytes());
-        assert_eq!(messages(&row).count(), 0, "{length}");
+        assert_eq!(netlink_messages(&row).count(), 0, "{length}");
     }
 }
 
@@ -305,7 +315,7 @@ fn the_body_is_what_the_transport_carries() {
         let packet = hex(&format!("{}{rest}", ip(protocol)));
         let packet = ip::parse_packet(IPV4, &packet).unwrap();
         assert_eq!(
-            (packet.source_port, packet.body),
+            (packet.source_port, packet.payload),
             (53, &hex(body)[..]),
             "{rest}"
         );
@@ -333,7 +343,7 @@ fn link_local_multicast_is_noise() {
             destination_port: 0,
             payload: &[],
         };
-        assert_eq!(packet.is_noise(), noise, "{address}");
+        assert_eq!(packet.is_link_local_multicast(), noise, "{address}");
     }
 }
 
@@ -367,6 +377,6 @@ proptest::proptest! {
         let whole = ip::parse_packet(family, &bytes).unwrap();
         let part = ip::parse_packet(family, &bytes[..cut]).unwrap();
         assert_eq!(part.destination, whole.destination);
-        assert!(part.port == whole.port || part.port == 0);
+        assert!(part.destination_port == whole.destination_port || part.destination_port == 0);
     }
 }

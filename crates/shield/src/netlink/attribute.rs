@@ -124,15 +124,15 @@ mod tests {
         let all: Vec<_> = read_attributes(&bytes).collect();
         assert_eq!(all.len(), 2);
         assert!(all[0].nested && all[0].kind == 4);
-        assert_eq!(all[0].find(1).and_then(Attribute::text), Some("abc"));
+        assert_eq!(all[0].find(1).and_then(NetlinkAttribute::text), Some("abc"));
         assert_eq!(all[1].u32(), Some(5));
-        assert_eq!(find(&bytes, 1), None);
+        assert_eq!(find_attribute(&bytes, 1), None);
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_to_an_end(bytes in proptest::collection::vec(0u8.., 0..200)) {
-            assert!(read(&bytes).count() <= bytes.len() / HEADER);
+            assert!(read_attributes(&bytes).count() <= bytes.len() / HEADER_BYTES);
         }
     }
 }

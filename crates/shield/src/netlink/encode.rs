@@ -63,9 +63,17 @@ pub(crate) const INTERVAL_END: u32 = 1;
 pub(crate) fn replace_ruleset(ruleset: &Ruleset) -> Vec<NftMessage> {
     let named = || AttributeBuilder::default().text(TABLE_NAME, TABLE);
     let mut messages = vec![
-        message(Kind::NewTable, CREATE, named().u32(TABLE_FLAGS, 0)),
-        message(Kind::DeleteTable, 0, named()),
-        message(Kind::NewTable, CREATE, named().u32(TABLE_FLAGS, 0)),
+        build_message(
+            NftMessageKind::NewTable,
+            NLM_F_CREATE,
+            named().u32(TABLE_FLAGS, 0),
+        ),
+        build_message(NftMessageKind::DeleteTable, 0, named()),
+        build_message(
+            NftMessageKind::NewTable,
+            NLM_F_CREATE,
+            named().u32(TABLE_FLAGS, 0),
+        ),
     ];
     for (id, set) in (1..).zip(&ruleset.sets) {
         let attributes = set_attributes(set)
@@ -121,8 +129,9 @@ fn build_message(kind: NftMessageKind, flags: u16, attributes: AttributeBuilder)
 /// One that ends by itself stays for what is left of its time at `now`.
 pub(crate) fn add_elements(entries: &[OrderElement], now: Instant) -> Vec<NftMessage> {
     let elements = entries.iter().map(|entry| {
-        let mut element = AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.key()));
-        if let Some(until) = entry.until {
+        let mut element =
+            AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.encode_key()));
+        if let Some(until) = entry.expires_at {
             let left = until.saturating_duration_since(now).as_millis();
             // Zero would mean for ever.
             let milliseconds = u64::try_from(left).unwrap_or(u64::MAX).max(1);
@@ -131,7 +140,7 @@ pub(crate) fn add_elements(entries: &[OrderElement], now: Instant) -> Vec<NftMes
         if let Some(name) = &entry.name {
             element = element.bytes(ELEMENT_USERDATA, &encode_comment(name.as_str()));
         }
-        (entry.set(), element)
+        (entry.order_set(), element)
     });
     group_by_set(
         NftMessageKind::NewElement,
@@ -143,8 +152,8 @@ pub(crate) fn add_elements(entries: &[OrderElement], now: Instant) -> Vec<NftMes
 /// Returns the messages that remove elements, each of which must be there.
 pub(crate) fn remove_elements(entries: &[OrderElement]) -> Vec<NftMessage> {
     let elements = entries.iter().map(|entry| {
-        let key = AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.key()));
-        (entry.set(), key)
+        let key = AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.encode_key()));
+        (entry.order_set(), key)
     });
     group_by_set(NftMessageKind::DeleteElement, 0, elements)
 }
@@ -179,7 +188,8 @@ fn group_by_set(
         }
     }
     let messages = sorted.into_iter().map(|(set, elements)| {
-        let attributes = set_elements_query(set.name()).nest(ELEMENTS, &list_attributes(elements));
+        let attributes =
+            set_elements_query(set.set_name()).nest(ELEMENTS, &list_attributes(elements));
         build_message(kind, flags, attributes)
     });
     messages.collect()
@@ -221,7 +231,9 @@ pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
         NftSetContent::NamedBytes(words) => Some(words.len()),
         // As nft counts: two bounds each, the last one's open end included.
         NftSetContent::Ranges(spans) => {
-            let open = spans.last().is_some_and(|span| span.after().is_none());
+            let open = spans
+                .last()
+                .is_some_and(|span| span.next_address().is_none());
             Some(interval_bounds(spans).len().saturating_add(open.into()))
         }
         NftSetContent::Recent(_) => usize::try_from(MAX_RECENT_PACKETS).ok(),
@@ -290,7 +302,7 @@ fn constant_elements(set: &NftSet) -> Option<AttributeBuilder> {
         NftSetContent::Ranges(spans) => {
             // For nft alone: the last range has no end because there is nothing behind it.
             const OPEN: [u8; 2] = [1, 4];
-            let open = spans.last().and_then(|span| span.after()).is_none();
+            let open = spans.last().and_then(|span| span.next_address()).is_none();
             let bounds = interval_bounds(spans);
             let last = bounds.len().saturating_sub(1);
             Some(list_attributes(bounds.iter().enumerate().map(
@@ -328,7 +340,7 @@ pub(crate) fn interval_bounds(spans: &[AddressRange]) -> Vec<(IpAddr, u32)> {
     }
     for span in spans {
         bounds.push((span.first(), 0));
-        bounds.extend(span.after().map(|after| (after, INTERVAL_END)));
+        bounds.extend(span.next_address().map(|after| (after, INTERVAL_END)));
     }
     bounds
 }
@@ -375,10 +387,10 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
 pub(crate) fn rule_attributes(chain: &NftChain, rule: &NftRule) -> AttributeBuilder {
     let mut expressions = RuleExpressions::default();
     for wanted in &rule.matches {
-        expressions.wanted(wanted);
+        expressions.push_match(wanted);
     }
     for statement in &rule.statements {
-        expressions.statement(statement);
+        expressions.push_statement(statement);
     }
     AttributeBuilder::default()
         .text(RULE_TABLE, TABLE)
@@ -543,10 +555,10 @@ impl RuleExpressions {
             IpFamily::V4 => SMALL_REGISTER + 2,
             IpFamily::V6 => SMALL_REGISTER + 5,
         };
-        if matches!(key, Key::Protocol(_) | Key::Port(_)) {
+        if matches!(key, NftSetKey::Protocol(_) | NftSetKey::Port(_)) {
             self.load_meta(meta::TRANSPORT, transport);
         }
-        if matches!(key, Key::Port(_)) {
+        if matches!(key, NftSetKey::Port(_)) {
             self.load_payload(TRANSPORT_HEADER, 2, 2, port);
         }
     }

@@ -51,7 +51,7 @@ pub(crate) fn verify_ruleset(
     let of_table = || AttributeBuilder::default().text(attribute_kind::TABLE_NAME, TABLE);
     let table = match netlink.request_one(NftMessageKind::GetTable, of_table()) {
         Ok(table) => table,
-        Err(error) if error.refusal() == Some(rustix::io::Errno::NOENT) => {
+        Err(error) if error.refused_errno() == Some(rustix::io::Errno::NOENT) => {
             return Ok(Some(RulesetDifference::NoTable));
         }
         Err(error) => return Err(error),
@@ -140,7 +140,7 @@ fn compare_chains(
                 .rules
                 .get(*at)
                 .map(|rule| rule_attributes(chain, rule).into_bytes());
-            !matches!((meant, held.get(*at)), (Some(meant), Some(held)) if holds(&meant, held))
+            !matches!((meant, held.get(*at)), (Some(meant), Some(held)) if has_attributes(&meant, held))
         });
         if let Some(at) = at {
             return Some(RulesetDifference::Rule {
@@ -248,7 +248,10 @@ mod tests {
     use super::*;
 
     fn check(meant: AttributeBuilder, held: AttributeBuilder, expected: bool) {
-        assert_eq!(same(&meant.into_bytes(), &held.into_bytes()), expected);
+        assert_eq!(
+            same_attributes(&meant.into_bytes(), &held.into_bytes()),
+            expected
+        );
     }
 
     #[test]

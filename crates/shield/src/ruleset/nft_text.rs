@@ -27,7 +27,7 @@ impl fmt::Display for Ruleset {
 impl fmt::Display for NftSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tset {} {{", self.name)?;
-        writeln!(f, "\t\ttype {}", self.key.kind())?;
+        writeln!(f, "\t\ttype {}", self.key.nft_type())?;
         match &self.content {
             NftSetContent::Addresses(addresses) => {
                 writeln!(f, "\t\tflags constant")?;
@@ -45,7 +45,7 @@ impl fmt::Display for NftSet {
                 writeln!(f, "\t\tflags timeout")?;
             }
             NftSetContent::Recent(time) => {
-                writeln!(f, "\t\tsize {RECENT_SIZE}")?;
+                writeln!(f, "\t\tsize {MAX_RECENT_PACKETS}")?;
                 writeln!(f, "\t\tflags dynamic, timeout")?;
                 writeln!(f, "\t\ttimeout {}s", time.as_secs())?;
             }
@@ -70,7 +70,7 @@ impl fmt::Display for NftChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tchain {} {{", self.name)?;
         if let Some(hook) = self.hook {
-            let hook = hook.word();
+            let hook = hook.nft_keyword();
             writeln!(
                 f,
                 "\t\ttype filter hook {hook} priority filter; policy drop;"
@@ -125,9 +125,9 @@ impl fmt::Display for NftMatch {
                     PacketSide::Source => "saddr",
                     PacketSide::Destination => "daddr",
                 };
-                write!(f, "{} {side} @{set}", family.word())
+                write!(f, "{} {side} @{set}", family.nft_keyword())
             }
-            Self::InSet(key, set) => write!(f, "{} @{set}", key.expression()),
+            Self::InSet(key, set) => write!(f, "{} @{set}", key.nft_expression()),
             Self::Icmpv6(set) => write!(f, "icmpv6 type @{set}"),
             Self::OnLink => write!(f, "ip6 hoplimit 255"),
             // A packet without a process has no user, and the comparison fails.
@@ -156,7 +156,7 @@ impl fmt::Display for NftStatement {
                 }
                 write!(f, " queue-threshold 1")
             }
-            Self::AddToSet(key, set) => write!(f, "add @{set} {{ {} }}", key.expression()),
+            Self::AddToSet(key, set) => write!(f, "add @{set} {{ {} }}", key.nft_expression()),
             Self::Reset => write!(f, "reject with tcp reset"),
             Self::Prohibit => write!(f, "reject with icmpx admin-prohibited"),
         }
@@ -182,9 +182,11 @@ impl NftSetKey {
     /// Returns what it takes of a packet, in nft's words.
     fn nft_expression(self) -> String {
         match self {
-            Self::Address(family) => format!("{} daddr", family.word()),
-            Self::Protocol(family) => format!("{} daddr . meta l4proto", family.word()),
-            Self::Port(family) => format!("{} daddr . meta l4proto . th dport", family.word()),
+            Self::Address(family) => format!("{} daddr", family.nft_keyword()),
+            Self::Protocol(family) => format!("{} daddr . meta l4proto", family.nft_keyword()),
+            Self::Port(family) => {
+                format!("{} daddr . meta l4proto . th dport", family.nft_keyword())
+            }
             Self::Transport => "meta l4proto".to_owned(),
             Self::Icmpv6 => "icmpv6 type".to_owned(),
         }

@@ -45,8 +45,8 @@ pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
     sets.extend(constant_sets());
     for action in [Action::Deny, Action::Allow] {
         sets.extend(OrderSet::of_action(action).map(|set| NftSet {
-            name: set.name(),
-            key: set.key(),
+            name: set.set_name(),
+            key: set.set_key(),
             content: NftSetContent::Orders,
         }));
     }
@@ -58,13 +58,13 @@ pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
     Ruleset {
         sets,
         chains: vec![
-            refuse(),
-            told("denied", nflog::DENIED_PREFIX),
-            told("private", nflog::PRIVATE_PREFIX),
-            ask(),
-            output(&families),
+            refuse_chain(),
+            log_and_refuse_chain("denied", nflog::DENIED_PREFIX),
+            log_and_refuse_chain("private", nflog::PRIVATE_RANGE_PREFIX),
+            ask_chain(),
+            output_chain(&families),
             input(&families),
-            forward(),
+            forward_chain(),
         ],
     }
 }
@@ -81,10 +81,10 @@ fn constant_sets() -> Vec<NftSet> {
         content: NftSetContent::Ranges(spans.to_vec()),
     };
     vec![
-        words("ported", Key::Transport, &PORTED),
+        words("ported", NftSetKey::Transport, &PROTOCOLS_WITH_PORTS),
         words(
             "neighbour_out",
-            Key::Icmpv6,
+            NftSetKey::Icmpv6,
             &[
                 (133, "nd-router-solicit"),
                 (135, "nd-neighbor-solicit"),
@@ -93,7 +93,7 @@ fn constant_sets() -> Vec<NftSet> {
         ),
         words(
             "neighbour_in",
-            Key::Icmpv6,
+            NftSetKey::Icmpv6,
             &[
                 (134, "nd-router-advert"),
                 (135, "nd-neighbor-solicit"),
@@ -102,7 +102,7 @@ fn constant_sets() -> Vec<NftSet> {
         ),
         words(
             "listener",
-            Key::Icmpv6,
+            NftSetKey::Icmpv6,
             &[
                 (130, "mld-listener-query"),
                 (131, "mld-listener-report"),
@@ -110,12 +110,12 @@ fn constant_sets() -> Vec<NftSet> {
                 (143, "mld2-listener-report"),
             ],
         ),
-        ranges("noise4", Family::V4, &noise(Family::V4)),
-        ranges("noise6", Family::V6, &noise(Family::V6)),
-        ranges("floor4", Family::V4, floor(Family::V4)),
-        ranges("floor6", Family::V6, floor(Family::V6)),
-        ranges("private4", Family::V4, private(Family::V4)),
-        ranges("private6", Family::V6, private(Family::V6)),
+        ranges("noise4", IpFamily::V4, &link_local_multicast(IpFamily::V4)),
+        ranges("noise6", IpFamily::V6, &link_local_multicast(IpFamily::V6)),
+        ranges("floor4", IpFamily::V4, floor_ranges(IpFamily::V4)),
+        ranges("floor6", IpFamily::V6, floor_ranges(IpFamily::V6)),
+        ranges("private4", IpFamily::V4, private_ranges(IpFamily::V4)),
+        ranges("private6", IpFamily::V6, private_ranges(IpFamily::V6)),
     ]
 }
 
@@ -123,9 +123,9 @@ fn output_chain(resolvers: &[IpFamily]) -> NftChain {
     use NftStatement::{Accept, Drop, Goto};
     let to = |family, set| NftMatch::Address(family, PacketSide::Destination, set);
     let mut rules = vec![
-        rule([Match::Loopback(Hook::Output)], [Accept]),
-        rule([Match::Connection(ESTABLISHED | RELATED)], [Accept])
-            .note("What was let through once goes on; a deny is for the next connection."),
+        new_rule([NftMatch::Loopback(NftHook::Output)], [Accept]),
+        new_rule([NftMatch::Connection(ESTABLISHED | RELATED)], [Accept])
+            .with_comment("What was let through once goes on; a deny is for the next connection."),
     ];
     for family in resolvers {
         for protocol in [Protocol::UDP, Protocol::TCP] {
@@ -180,11 +180,13 @@ fn order_rules() -> Vec<NftRule> {
                     .filter(|set| set.shape == shape)
                     .map(|set| {
                         let wanted = match shape {
-                            OrderSetShape::Whole => {
-                                NftMatch::Address(set.family, PacketSide::Destination, set.name())
-                            }
+                            OrderSetShape::Whole => NftMatch::Address(
+                                set.family,
+                                PacketSide::Destination,
+                                set.set_name(),
+                            ),
                             OrderSetShape::Protocol | OrderSetShape::Port => {
-                                NftMatch::InSet(set.key(), set.name())
+                                NftMatch::InSet(set.set_key(), set.set_name())
                             }
                         };
                         // Without this, the bytes where other protocols have a port would be looked at.
@@ -200,7 +202,7 @@ fn order_rules() -> Vec<NftRule> {
         }
     }
     if let Some(first) = rules.first_mut() {
-        first.note = Some("Orders, the narrowest first: a port, a protocol, an address.");
+        first.comment = Some("Orders, the narrowest first: a port, a protocol, an address.");
     }
     rules
 }
@@ -210,7 +212,7 @@ fn order_rules() -> Vec<NftRule> {
 /// The log rule stands alone between looking and remembering, so that a set without room, or a
 /// packet without the bytes that make a key, makes more questions and never fewer.
 fn ask_chain() -> NftChain {
-    let wanted = |key| NftMatch::HasPorts(matches!(key, Key::Port(_)));
+    let wanted = |key| NftMatch::HasPorts(matches!(key, NftSetKey::Port(_)));
     let mut rules: Vec<_> = ASKED_SETS
         .iter()
         .map(|(key, set)| {
@@ -244,8 +246,8 @@ fn log_and_refuse_chain(name: &'static str, prefix: &'static str) -> NftChain {
         name,
         hook: None,
         rules: vec![
-            rule([], [limit, log(prefix)]),
-            rule([], [Statement::Goto("refuse")]),
+            new_rule([], [limit, log_statement(prefix)]),
+            new_rule([], [NftStatement::Goto("refuse")]),
         ],
     }
 }
@@ -255,8 +257,8 @@ fn refuse_chain() -> NftChain {
         name: "refuse",
         hook: None,
         rules: vec![
-            rule([Match::Transport(Protocol::TCP)], [Statement::Reset]),
-            rule([], [Statement::Prohibit]),
+            new_rule([NftMatch::Transport(Protocol::TCP)], [NftStatement::Reset]),
+            new_rule([], [NftStatement::Prohibit]),
         ],
     }
 }
@@ -303,7 +305,7 @@ fn forward_chain() -> NftChain {
     NftChain {
         name: "forward",
         hook: Some(NftHook::Forward),
-        rules: vec![rule([], [Statement::Drop]).note(END)],
+        rules: vec![new_rule([], [NftStatement::Drop]).with_comment(FINAL_DROP_COMMENT)],
     }
 }
 
