@@ -2,8 +2,8 @@
 //! The Python stack's hub with our client, prompt and subscribers: what they show and answer there
 //! is the same as with ours.
 
-use operator::hubs::Hubs;
-use operator::inbox::News;
+use operator::discovery::Hubs;
+use operator::inbox::InboxEvent;
 use serde_json::json;
 use terok_clearance::client::{AnswerError, Client, EventStream, ProtocolVersion, StreamUpdate};
 use terok_clearance::socket::SocketLayout;
@@ -319,7 +319,7 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
         let container = CONTAINER.parse().unwrap();
         let both = [SocketLayout::C, SocketLayout::D]
             .map(|layout| place.runtime().sandbox_sockets(&container, layout));
-        let mut hubs = Hubs::all(place.runtime()).unwrap();
+        let mut hubs = Hubs::discover(place.runtime()).unwrap();
         let [older, newer] = &both;
         let _older = place.their_hub_at(stack, older).await;
         let _newer = place.their_hub_at(stack, newer).await;
@@ -339,7 +339,7 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
             report(&sockets.ingester, &[pending(REQUEST, "api.example.com")]).await;
             loop {
                 let (hub, news) = hubs.next().await;
-                if let News::Said(Event::Pending(asked)) = news {
+                if let InboxEvent::Received(Event::Pending(asked)) = news {
                     assert_eq!(hub.path(), sockets.hub, "{stack:?}");
                     assert_eq!(asked.dest.as_str(), "api.example.com");
                     break;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{HubId, News};
-use operator::tui::{Model, Msg, Now, Theme, Zone};
+use operator::inbox::{HubId, InboxEvent};
+use operator::tui::{ClockReading, Theme, TimeZone, TuiMessage, TuiModel};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use terok_clearance::client::ProtocolVersion;
@@ -62,11 +62,11 @@ pub(crate) fn measure(report: &Report, part: usize) -> anyhow::Result<()> {
 /// Measures key presses with the frames that they make, on a screen without a terminal.
 fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
     let hub = HubId::new(Path::new("/run/hub.sock"));
-    let mut model = Model::new("/run", THEME, Zone::default());
+    let mut model = TuiModel::new("/run", THEME, TimeZone::default());
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).context("making a screen")?;
-    let now = Now::default();
+    let now = ClockReading::default();
     model.update(
-        Msg::News(hub.clone(), News::Up(ProtocolVersion::Clearance2)),
+        TuiMessage::InboxEvent(hub.clone(), InboxEvent::Up(ProtocolVersion::Clearance2)),
         now,
     );
     let container: ContainerId = "web".parse()?;
@@ -78,7 +78,10 @@ fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
             ..Scope::whole_dest(blocked.dest().clone())
         };
         let event = Event::Pending(Arc::new(Request::new(blocked, scope, 1)));
-        model.update(Msg::News(hub.clone(), News::Said(event)), now);
+        model.update(
+            TuiMessage::InboxEvent(hub.clone(), InboxEvent::Received(event)),
+            now,
+        );
     }
     let mut times = Times::default();
     for round in 0..rounds {
@@ -88,7 +91,10 @@ fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
             KeyCode::PageUp
         };
         let clock = Stopwatch::start();
-        model.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)), now);
+        model.update(
+            TuiMessage::Key(KeyEvent::new(code, KeyModifiers::NONE)),
+            now,
+        );
         terminal
             .draw(|frame| {
                 model.lay_out(frame.area(), now);

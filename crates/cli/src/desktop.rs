@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use operator::identity::{IdentityResolver, PodmanInspector};
-use operator::notifier::{DbusNotifier, Notifier as _, Session};
-use operator::popups::{Categories, Options, converse};
+use operator::notifier::{DbusNotifier, DesktopSession, Notifier as _};
+use operator::popups::{Categories, PopupOptions, run_popups};
 use tokio_util::sync::CancellationToken;
 
 use crate::zone::here;
@@ -28,7 +28,7 @@ const APP: &str = "terok-clearance";
 #[derive(Debug)]
 pub(crate) struct Desktop {
     notifier: DbusNotifier,
-    options: Options,
+    options: PopupOptions,
     resolver: Arc<IdentityResolver<Option<PodmanInspector>>>,
 }
 
@@ -49,7 +49,7 @@ impl Desktop {
         if !notifier.answers() {
             tracing::warn!("this desktop shows no buttons: the popups say where to answer");
         }
-        let options = Options {
+        let options = PopupOptions {
             categories: categories(context),
             zone: here(),
             icon: Some(icon(context.environment.private_runtime()?)),
@@ -64,11 +64,11 @@ impl Desktop {
 
     /// Reaches the desktop of this session if somebody shows popups there right now.
     pub(crate) async fn at_hand(context: &Context) -> Option<Self> {
-        let session = Session {
-            patience: GLANCE,
+        let session = DesktopSession {
+            call_timeout: GLANCE,
             ..session(context).ok()?
         };
-        match DbusNotifier::is_there(&session).await {
+        match DbusNotifier::is_service_running(&session).await {
             Ok(true) => match Self::reach(context, false).await {
                 Ok(desktop) => Some(desktop),
                 Err(failure) => {
@@ -105,7 +105,7 @@ impl Desktop {
             options,
             resolver,
         } = self;
-        let stopped = converse(hubs, &notifier, resolver, options, stop).await;
+        let stopped = run_popups(hubs, &notifier, resolver, options, stop).await;
         notifier.disconnect().await;
         stopped
     }
@@ -132,9 +132,9 @@ impl Popups {
     }
 }
 
-fn session(context: &Context) -> Result<Session, Failure> {
+fn session(context: &Context) -> Result<DesktopSession, Failure> {
     match context.environment.bus() {
-        Some(address) => Ok(Session::new(&address, APP)),
+        Some(address) => Ok(DesktopSession::new(&address, APP)),
         None => Err(anyhow!("there is no session bus to show popups on"))
             .hint(HINT)
             .status(Status::UNAVAILABLE),
@@ -146,7 +146,7 @@ pub(crate) fn categories(context: &Context) -> Categories {
     let Some(said) = context.environment.notify_events() else {
         return Categories::default();
     };
-    let (categories, unknown) = Categories::read(said);
+    let (categories, unknown) = Categories::parse(said);
     for name in unknown {
         tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: there is no such kind of popups");
     }

@@ -3,12 +3,12 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use operator::clock::Zone;
+use operator::clock::TimeZone;
 
 /// Returns the zone that the clocks of this machine show, or the one that `TZ` names.
-pub(crate) fn here() -> Zone {
+pub(crate) fn here() -> TimeZone {
     let zone = TimeZone::system();
-    Zone::new(move |second| {
+    TimeZone::new(move |second| {
         Timestamp::from_second(second).map_or(0, |at| zone.to_offset(at).seconds())
     })
 }

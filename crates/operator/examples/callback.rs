@@ -8,10 +8,10 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use operator::identity::{IdentityResolver, NullInspector};
 use operator::notifier::CallbackNotifier;
-use operator::popups::{Options, converse};
+use operator::popups::{PopupOptions, run_popups};
 use terok_clearance::socket::RuntimeDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let runtime = std::env::args_os()
         .nth(1)
         .ok_or("which runtime directory?")?;
-    let hubs = Hubs::all(RuntimeDir::new(PathBuf::from(runtime)))?;
+    let hubs = Hubs::discover(RuntimeDir::new(PathBuf::from(runtime)))?;
     let notifier = CallbackNotifier::new(|id, notification| {
         println!("{id}: {}\n{}", notification.summary, notification.body);
         for action in &notification.actions {
@@ -43,6 +43,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     };
-    converse(hubs, &notifier, resolver, Options::default(), answers).await;
+    run_popups(hubs, &notifier, resolver, PopupOptions::default(), answers).await;
     Ok(())
 }

@@ -7,58 +7,58 @@ use std::time::Duration;
 
 /// The time, read at the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Now {
+pub struct ClockReading {
     /// Microseconds since the epoch, for people.
-    pub epoch: u64,
+    pub epoch_micros: u64,
     /// Since the start, on a clock that nobody sets, for deadlines.
-    pub steady: Duration,
+    pub monotonic: Duration,
 }
 
 /// Where the person is: how many seconds their clocks are ahead of UTC at a second of the epoch.
 #[derive(Clone)]
-pub struct Zone(Arc<dyn Fn(i64) -> i32 + Send + Sync>);
+pub struct TimeZone(Arc<dyn Fn(i64) -> i32 + Send + Sync>);
 
-impl Zone {
+impl TimeZone {
     /// Makes a zone of what says how many seconds it is ahead of UTC.
     pub fn new(ahead: impl Fn(i64) -> i32 + Send + Sync + 'static) -> Self {
         Self(Arc::new(ahead))
     }
 
     /// Returns the time of day of `micros` since the epoch: `10:42:07`.
-    pub fn time(&self, micros: u64) -> String {
-        let second = self.local(micros).rem_euclid(DAY);
+    pub fn format_time(&self, micros: u64) -> String {
+        let second = self.local_seconds(micros).rem_euclid(SECONDS_PER_DAY);
         let (hour, minute) = (second / 3600, second / 60 % 60);
         format!("{hour:02}:{minute:02}:{:02}", second % 60)
     }
 
     /// Returns the day and the time of `micros` since the epoch: `2026-11-22 10:42:07`.
-    pub fn date(&self, micros: u64) -> String {
-        let (year, month, day) = civil(self.local(micros).div_euclid(DAY));
+    pub fn format_datetime(&self, micros: u64) -> String {
+        let (year, month, day) = civil_from_days(self.local_seconds(micros).div_euclid(SECONDS_PER_DAY));
         format!("{year:04}-{month:02}-{day:02} {}", self.time(micros))
     }
 
-    fn local(&self, micros: u64) -> i64 {
+    fn local_seconds(&self, micros: u64) -> i64 {
         let seconds = i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX);
         seconds.saturating_add(i64::from(self.0(seconds)))
     }
 }
 
-impl Default for Zone {
+impl Default for TimeZone {
     fn default() -> Self {
         Self::new(|_| 0)
     }
 }
 
-impl fmt::Debug for Zone {
+impl fmt::Debug for TimeZone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Zone")
     }
 }
 
-const DAY: i64 = 86_400;
+const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Returns the year, month and day of a day since the epoch, in the Gregorian calendar.
-const fn civil(days: i64) -> (i64, i64, i64) {
+const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     // Years that begin in March end with the day that leap years add; 400 of them are an era.
     let day = days.saturating_add(719_468);
     let era = day.div_euclid(146_097);
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_moment_is_written_as_clocks_there_show_it() {
         let check = |seconds: u64, ahead: i32, expected: &str| {
-            let zone = Zone::new(move |_| ahead);
+            let zone = TimeZone::new(move |_| ahead);
             assert_eq!(zone.date(seconds * 1_000_000), expected);
         };
         check(0, 0, "1970-01-01 00:00:00");

@@ -3,14 +3,14 @@
 //!
 //! Nothing here fails: who cannot be found out about is shown by their id.
 
-mod meta;
+mod task_meta;
 mod podman;
 
 use std::collections::BTreeMap;
 
 use terok_clearance::{ContainerId, DisplayText};
 
-use crate::notifier::Identity;
+use crate::notifier::ContainerIdentity;
 
 pub use podman::PodmanInspector;
 
@@ -76,10 +76,10 @@ impl<I: ContainerInspector> IdentityResolver<I> {
     /// Returns who `container` is; empty where nothing is known.
     ///
     /// The task's name is read anew each time, for it may change in the task's life.
-    pub async fn resolve(&self, container: &ContainerId) -> Identity {
+    pub async fn resolve(&self, container: &ContainerId) -> ContainerIdentity {
         let info = self.inspector.inspect(container).await;
         if info.container_id.is_empty() {
-            return Identity::default();
+            return ContainerIdentity::default();
         }
         let said = |keys: [&str; 2]| {
             let values = keys.iter().filter_map(|key| info.annotations.get(*key));
@@ -87,11 +87,11 @@ impl<I: ContainerInspector> IdentityResolver<I> {
             value.map_or_else(DisplayText::default, |value| DisplayText::new(value))
         };
         // The newer releases' annotations, and those of up to 0.6.6.
-        let task_name = match meta::File::of(&info.annotations) {
+        let task_name = match task_meta::TaskMetaFile::from_annotations(&info.annotations) {
             Some(file) => file.name().await,
             None => None,
         };
-        Identity {
+        ContainerIdentity {
             container_id: container.to_string(),
             container_name: info.name.to_string(),
             project: said(["dossier.project", "ai.terok.project"]).to_string(),

@@ -4,8 +4,8 @@
 //! Questions that the same answer would settle are one row, however often they are asked. A row's
 //! number is never given to another one, so an answer never meets a question it was not meant for.
 
-mod gap;
-mod news;
+mod resync;
+mod events;
 mod row;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -15,40 +15,40 @@ use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Action, Decision, DecisionAction, DisplayText, RequestId, ShieldState};
 
-pub use news::{Answer, Change, End, HubId, News, Refusal, Reply};
+pub use events::{OperatorAnswer, InboxChange, RowEnd, HubId, InboxEvent, RowRefusal, OperatorReply};
 pub use row::{Row, RowNumber, RowNumberError};
 
-use row::{Echo, Entry, Flow, Key};
+use row::{FailureNotice, RowEntry, RequestFlow, RowKey};
 
 /// The rows that one hub may have; a hub of ours has as many questions at most.
-const ROWS_OF_A_HUB: usize = 131_072;
+const MAX_ROWS_PER_HUB: usize = 131_072;
 /// The ids that a question is known by: as many as a hub of ours knows it by, and some.
-const IDS_OF_A_QUESTION: usize = 16;
+const MAX_IDS_PER_ENTRY: usize = 16;
 /// The addresses and ports that are kept apart in a row that an answer settles as a whole.
-const FLOWS_OF_A_WHOLE: usize = 64;
+const MAX_CLEARANCE1_FLOWS: usize = 64;
 /// The ended rows whose end is remembered.
-const REMEMBERED_ENDS: usize = 1024;
+const MAX_REMEMBERED_ENDS: usize = 1024;
 
 /// The questions of every hub.
 #[derive(Debug, Default)]
 pub struct Inbox {
     rows: BTreeMap<RowNumber, Row>,
-    keys: HashMap<Key, RowNumber>,
-    hubs: BTreeMap<HubId, Hub>,
-    ended: VecDeque<(RowNumber, End)>,
+    rows_by_key: HashMap<RowKey, RowNumber>,
+    hubs: BTreeMap<HubId, InboxHub>,
+    recent_ends: VecDeque<(RowNumber, RowEnd)>,
     /// Those behind whose socket no hub was found.
-    unreachable: BTreeSet<HubId>,
-    last: Option<RowNumber>,
+    unreachable_hubs: BTreeSet<HubId>,
+    last_number: Option<RowNumber>,
 }
 
 #[derive(Debug)]
-struct Hub {
-    speaks: ProtocolVersion,
-    up: bool,
+struct InboxHub {
+    protocol_version: ProtocolVersion,
+    connected: bool,
     /// Whether it is another process than the one that asked the older rows.
     restarted: bool,
     rows: BTreeSet<RowNumber>,
-    requests: HashMap<RequestId, (RowNumber, Flow)>,
+    requests: HashMap<RequestId, (RowNumber, RequestFlow)>,
 }
 
 impl Inbox {
@@ -74,66 +74,66 @@ impl Inbox {
 
     /// Returns how many sockets are there of which nobody could be heard: what is asked behind them
     /// is not among the rows.
-    pub fn unreachable(&self) -> usize {
-        self.unreachable.len()
+    pub fn unreachable_count(&self) -> usize {
+        self.unreachable_hubs.len()
     }
 
     /// Says whether there is a connection to `hub`.
-    pub fn is_up(&self, hub: &HubId) -> bool {
+    pub fn is_connected(&self, hub: &HubId) -> bool {
         self.hubs.get(hub).is_some_and(|hub| hub.up)
     }
 
     /// Returns the row in which `hub` asks `request`, by any id that it is known by.
-    pub fn find(&self, hub: &HubId, request: &str) -> Option<RowNumber> {
+    pub fn find_row(&self, hub: &HubId, request: &str) -> Option<RowNumber> {
         let (row, _) = self.hubs.get(hub)?.requests.get(request)?;
         Some(*row)
     }
 
     /// Takes in what a hub says, and returns what changed.
-    pub fn hear(&mut self, hub: &HubId, news: News) -> Vec<Change> {
+    pub fn apply_event(&mut self, hub: &HubId, news: InboxEvent) -> Vec<InboxChange> {
         let mut changes = Vec::new();
         match news {
-            News::Up(speaks) => self.up(hub, speaks, &mut changes),
-            News::Down(reason) => {
+            InboxEvent::Up(speaks) => self.apply_hub_up(hub, speaks, &mut changes),
+            InboxEvent::Down(reason) => {
                 if let Some(state) = self.hubs.get_mut(hub)
                     && std::mem::take(&mut state.up)
                 {
-                    changes.push(Change::Down(hub.clone(), reason));
+                    changes.push(InboxChange::Down(hub.clone(), reason));
                 }
             }
-            News::Restarted => {
+            InboxEvent::Restarted => {
                 if let Some(state) = self.hubs.get_mut(hub) {
                     state.restarted = true;
                 }
             }
-            News::Gone => self.gone(hub, &mut changes),
+            InboxEvent::Gone => self.apply_hub_gone(hub, &mut changes),
             // Of one that was there before, it is known that it is away.
-            News::Unreachable(_) if self.hubs.contains_key(hub) => {}
-            News::Unreachable(reason) => {
-                self.unreachable.insert(hub.clone());
-                changes.push(Change::Unreachable(hub.clone(), reason));
+            InboxEvent::Unreachable(_) if self.hubs.contains_key(hub) => {}
+            InboxEvent::Unreachable(reason) => {
+                self.unreachable_hubs.insert(hub.clone());
+                changes.push(InboxChange::Unreachable(hub.clone(), reason));
             }
-            News::Said(event) => self.said(hub, event, &mut changes),
+            InboxEvent::Received(event) => self.apply_hub_event(hub, event, &mut changes),
         }
         changes
     }
 
     /// Returns what to tell the hub so that `action` answers the row `number`, which is marked as
     /// being answered until each has its [`Inbox::settle`].
-    pub fn answer(&mut self, number: RowNumber, action: Action) -> Result<Vec<Answer>, Refusal> {
+    pub fn answer(&mut self, number: RowNumber, action: Action) -> Result<Vec<OperatorAnswer>, RowRefusal> {
         let Some(row) = self.rows.get_mut(&number) else {
             return Err(self.refusal(number));
         };
         if let Some((action, _)) = row.answering {
-            return Err(Refusal::Answering(number, action));
+            return Err(RowRefusal::AlreadyAnswering(number, action));
         }
         if !self.hubs.get(row.hub()).is_some_and(|hub| hub.up) {
-            return Err(Refusal::HubAway(number, row.hub().clone()));
+            return Err(RowRefusal::HubDisconnected(number, row.hub().clone()));
         }
         if row.lapsed {
-            return Err(Refusal::Lapsed(number));
+            return Err(RowRefusal::ForgottenByHub(number));
         }
-        let answer = |entry: &Entry| Answer {
+        let answer = |entry: &RowEntry| OperatorAnswer {
             row: number,
             hub: row.key.hub.clone(),
             request: Arc::clone(&entry.request),
@@ -151,60 +151,60 @@ impl Inbox {
             ProtocolVersion::Clearance2 => row.entries.values().map(answer).collect(),
         };
         for entry in row.entries.values_mut() {
-            entry.echo = Echo::None;
+            entry.echo = FailureNotice::None;
         }
         row.answering = Some((action, answers.len()));
         Ok(answers)
     }
 
     /// Takes in what the hub replied to `answer`, and returns what changed.
-    pub fn settle(&mut self, answer: &Answer, reply: Reply) -> Vec<Change> {
+    pub fn apply_reply(&mut self, answer: &OperatorAnswer, reply: OperatorReply) -> Vec<InboxChange> {
         let mut changes = Vec::new();
         let hub = &answer.hub;
         // A row that ends by our own answer ends as one that is being answered.
         let ours = matches!(&reply, Reply::Decided(_));
         if !ours {
-            self.settled(answer.row);
+            self.count_reply(answer.row);
         }
         match reply {
-            Reply::Decided(decision) | Reply::AlreadyDecided(decision) if decision.ok => {
-                self.decided(hub, Arc::new(decision), &mut changes);
+            OperatorReply::Decided(decision) | OperatorReply::AlreadyDecided(decision) if decision.ok => {
+                self.apply_decision(hub, Arc::new(decision), &mut changes);
             }
-            Reply::NoSuchRequest => {
-                self.unknown(answer, &mut changes);
+            OperatorReply::NoSuchRequest => {
+                self.apply_unknown_request(answer, &mut changes);
             }
-            Reply::Failed(reason) => self.failed(answer, reason, &mut changes),
-            Reply::Unsure(reason) if self.rows.contains_key(&answer.row) => {
-                changes.push(Change::Unsure {
+            OperatorReply::Failed(reason) => self.report_failure(answer, reason, &mut changes),
+            OperatorReply::ResultUnknown(reason) if self.rows.contains_key(&answer.row) => {
+                changes.push(InboxChange::ResultUnknown {
                     row: answer.row,
                     action: answer.action,
                     reason,
                 });
             }
             // Its row says what became of it.
-            Reply::Unsure(_) => {}
-            Reply::Decided(Decision { reason, .. })
-            | Reply::AlreadyDecided(Decision { reason, .. }) => {
-                self.failed(answer, reason.unwrap_or_default(), &mut changes);
+            OperatorReply::ResultUnknown(_) => {}
+            OperatorReply::Decided(Decision { reason, .. })
+            | OperatorReply::AlreadyDecided(Decision { reason, .. }) => {
+                self.report_failure(answer, reason.unwrap_or_default(), &mut changes);
             }
-            Reply::EnforcementFailed(reason) => {
-                if let Some(entry) = self.entry(hub, &answer.request.id) {
+            OperatorReply::EnforcementFailed(reason) => {
+                if let Some(entry) = self.entry_mut(hub, &answer.request.id) {
                     entry.echo = match entry.echo {
-                        Echo::Heard => Echo::None,
-                        Echo::None | Echo::Owed => Echo::Owed,
+                        FailureNotice::ReplyDue => FailureNotice::None,
+                        FailureNotice::None | FailureNotice::EventDue => FailureNotice::EventDue,
                     };
                 }
-                self.failed(answer, reason, &mut changes);
+                self.report_failure(answer, reason, &mut changes);
             }
         }
         if ours {
-            self.settled(answer.row);
+            self.count_reply(answer.row);
         }
         changes
     }
 
     /// Counts a reply to the answer that is on its way for the row.
-    fn settled(&mut self, row: RowNumber) {
+    fn count_reply(&mut self, row: RowNumber) {
         if let Some(row) = self.rows.get_mut(&row)
             && let Some((action, waiting)) = row.answering
         {
@@ -212,12 +212,12 @@ impl Inbox {
         }
     }
 
-    fn said(&mut self, hub: &HubId, event: Event, changes: &mut Vec<Change>) {
+    fn apply_hub_event(&mut self, hub: &HubId, event: Event, changes: &mut Vec<InboxChange>) {
         match event {
-            Event::Pending(request) | Event::Repeated(request) => self.asked(hub, request, changes),
-            Event::Decided(decision) => self.decided(hub, decision, changes),
+            Event::Pending(request) | Event::Repeated(request) => self.apply_request(hub, request, changes),
+            Event::Decided(decision) => self.apply_decision(hub, decision, changes),
             Event::Withdrawn { request, reason } => {
-                self.drop_entry(hub, &request.id, End::Withdrawn(reason), changes);
+                self.drop_entry(hub, &request.id, RowEnd::Withdrawn(reason), changes);
             }
             Event::Container {
                 container,
@@ -225,9 +225,9 @@ impl Inbox {
                 reason,
             } => {
                 if state == ContainerState::Exited {
-                    self.void(hub, &container, "exited", changes);
+                    self.withdraw_sandbox_rows(hub, &container, "exited", changes);
                 }
-                changes.push(Change::Container {
+                changes.push(InboxChange::Container {
                     hub: hub.clone(),
                     container,
                     state,
@@ -236,44 +236,44 @@ impl Inbox {
             }
             Event::Shield { container, state } => {
                 if state != ShieldState::Up {
-                    self.void(hub, &container, "shield", changes);
+                    self.withdraw_sandbox_rows(hub, &container, "shield", changes);
                 }
-                changes.push(Change::Shield {
+                changes.push(InboxChange::Shield {
                     hub: hub.clone(),
                     container,
                     state,
                 });
             }
             Event::Lost { lost, reason } => {
-                self.doubt(hub);
+                self.mark_unconfirmed(hub);
                 let hub = hub.clone();
-                changes.push(Change::Lost { hub, lost, reason });
+                changes.push(InboxChange::Lost { hub, lost, reason });
             }
             Event::Synced => {
-                if self.takes_restart(hub) {
-                    self.lapse_doubtful(hub, changes);
+                if self.take_restarted(hub) {
+                    self.mark_forgotten(hub, changes);
                 }
-                self.drop_doubtful(hub, changes);
-                changes.push(Change::Synced(hub.clone()));
+                self.drop_unconfirmed(hub, changes);
+                changes.push(InboxChange::Synced(hub.clone()));
             }
         }
     }
 
-    fn refusal(&self, number: RowNumber) -> Refusal {
-        if self.last.is_none_or(|last| number > last) {
-            return Refusal::NoSuchRow(number);
+    fn refusal(&self, number: RowNumber) -> RowRefusal {
+        if self.last_number.is_none_or(|last| number > last) {
+            return RowRefusal::NoSuchRow(number);
         }
-        match self.ended.iter().rfind(|(ended, _)| *ended == number) {
-            Some((_, end)) => Refusal::Ended(number, end.clone()),
-            None => Refusal::LongEnded(number),
+        match self.recent_ends.iter().rfind(|(ended, _)| *ended == number) {
+            Some((_, end)) => RowRefusal::Ended(number, end.clone()),
+            None => RowRefusal::EndedLongAgo(number),
         }
     }
 
-    fn up(&mut self, hub: &HubId, speaks: ProtocolVersion, changes: &mut Vec<Change>) {
-        self.unreachable.remove(hub);
-        let state = self.hubs.entry(hub.clone()).or_insert_with(|| Hub {
-            speaks,
-            up: false,
+    fn apply_hub_up(&mut self, hub: &HubId, speaks: ProtocolVersion, changes: &mut Vec<InboxChange>) {
+        self.unreachable_hubs.remove(hub);
+        let state = self.hubs.entry(hub.clone()).or_insert_with(|| InboxHub {
+            protocol_version: speaks,
+            connected: false,
             restarted: false,
             rows: BTreeSet::new(),
             requests: HashMap::new(),
@@ -281,57 +281,57 @@ impl Inbox {
         state.up = true;
         let before = std::mem::replace(&mut state.speaks, speaks);
         let restarted = state.restarted;
-        changes.push(Change::Up(hub.clone(), speaks));
+        changes.push(InboxChange::Up(hub.clone(), speaks));
         if before == speaks && restarted {
-            self.forget_ids(hub);
+            self.clear_request_ids(hub);
         }
         if before == speaks && speaks == ProtocolVersion::Clearance2 {
-            self.doubt(hub);
+            self.mark_unconfirmed(hub);
         } else if before != speaks {
             // What an answer opens is another matter now: the next packet asks anew.
-            self.end_rows(hub, |_| true, &End::Vanished, changes);
-        } else if self.takes_restart(hub) {
-            self.doubt(hub);
-            self.lapse_doubtful(hub, changes);
+            self.end_rows(hub, |_| true, &RowEnd::MissingAfterResync, changes);
+        } else if self.take_restarted(hub) {
+            self.mark_unconfirmed(hub);
+            self.mark_forgotten(hub, changes);
         }
         // Else the hub, an older one, still knows what it asked, and refuses what is no more.
     }
 
     /// Adds a question, or adds to one.
-    fn asked(&mut self, hub: &HubId, mut request: Arc<Request>, changes: &mut Vec<Change>) {
+    fn apply_request(&mut self, hub: &HubId, mut request: Arc<Request>, changes: &mut Vec<InboxChange>) {
         let Some(state) = self.hubs.get(hub) else {
             return;
         };
         let speaks = state.speaks;
         let known = state.requests.get(&request.id).cloned();
-        let flow = Flow::of(&request);
-        let key = Key {
+        let flow = RequestFlow::from_request(&request);
+        let key = RowKey {
             hub: hub.clone(),
             container: request.container.clone(),
             scope: request.scope.clone(),
         };
-        let row = self.keys.get(&key).copied();
+        let row = self.rows_by_key.get(&key).copied();
         // More is known of it, and so it stands in another row now.
-        let lapsed = |number| self.row(number).is_some_and(Row::is_lapsed);
+        let lapsed = |number| self.row(number).is_some_and(Row::is_forgotten_by_hub);
         if let Some((number, _)) =
             known.filter(|(number, at)| (Some(*number), at) != (row, &flow) && !lapsed(*number))
         {
             let id = request.id.clone();
             let end = if Some(number) == row {
-                End::Vanished
+                RowEnd::MissingAfterResync
             } else {
-                End::Changed
+                RowEnd::ScopeChanged
             };
             self.drop_entry(hub, &id, end, changes);
         }
-        let row = self.keys.get(&key).copied();
-        let number = row.unwrap_or_else(|| self.open(key, speaks, &request, changes));
+        let row = self.rows_by_key.get(&key).copied();
+        let number = row.unwrap_or_else(|| self.open_row(key, speaks, &request, changes));
         let (Some(row), Some(state)) = (self.rows.get_mut(&number), self.hubs.get_mut(hub)) else {
             return;
         };
         let revived = row.lapsed;
         if revived {
-            gap::revive(row, state);
+            resync::revive_row(row, state);
         }
         let id = request.id.clone();
         let (news, mut ids, echo) = match row.entries.remove(&flow) {
@@ -344,13 +344,13 @@ impl Inbox {
                 }
                 (old.request != request, old.ids, old.echo)
             }
-            None => (true, VecDeque::new(), Echo::None),
+            None => (true, VecDeque::new(), FailureNotice::None),
         };
         if ids.back() != Some(&id) {
             ids.retain(|known| *known != id);
             ids.push_back(id.clone());
         }
-        while ids.len() > IDS_OF_A_QUESTION {
+        while ids.len() > MAX_IDS_PER_ENTRY {
             if let Some(oldest) = ids.pop_front() {
                 state.requests.remove(&oldest);
             }
@@ -359,74 +359,74 @@ impl Inbox {
         row.first_seen = row.first_seen.min(request.first_seen);
         row.entries.insert(
             flow.clone(),
-            Entry {
+            RowEntry {
                 request,
                 ids,
                 confirmed: true,
-                echo,
+                failure_notice: echo,
             },
         );
         row.newest = flow;
         if speaks == ProtocolVersion::Clearance1 {
-            fold(row, state);
+            merge_oldest_flow(row, state);
         }
         let asked = changes
             .iter()
             .any(|change| matches!(change, Change::Asked(new) if *new == number));
         if revived {
-            changes.push(Change::Asked(number));
+            changes.push(InboxChange::Added(number));
         } else if news && !asked {
-            changes.push(Change::Again(number));
+            changes.push(InboxChange::Updated(number));
         }
     }
 
     /// Makes a row, as yet without an entry.
-    fn open(
+    fn open_row(
         &mut self,
-        key: Key,
+        key: RowKey,
         speaks: ProtocolVersion,
         request: &Request,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<InboxChange>,
     ) -> RowNumber {
         let crowded = self.hubs.get(&key.hub).and_then(|hub| {
-            (hub.rows.len() >= ROWS_OF_A_HUB).then(|| hub.rows.first().copied())?
+            (hub.rows.len() >= MAX_ROWS_PER_HUB).then(|| hub.rows.first().copied())?
         });
         if let Some(oldest) = crowded {
-            self.close(oldest, End::Crowded, changes);
+            self.end_row(oldest, RowEnd::Evicted, changes);
         }
-        let number = self.last.map_or(RowNumber::FIRST, RowNumber::next);
-        self.last = Some(number);
+        let number = self.last_number.map_or(RowNumber::FIRST, RowNumber::next);
+        self.last_number = Some(number);
         if let Some(hub) = self.hubs.get_mut(&key.hub) {
             hub.rows.insert(number);
         }
-        self.keys.insert(key.clone(), number);
+        self.rows_by_key.insert(key.clone(), number);
         let row = Row {
             number,
             key,
-            speaks,
+            protocol_version: speaks,
             entries: BTreeMap::new(),
-            newest: Flow::of(request),
-            folded: 0,
+            newest: RequestFlow::from_request(request),
+            merged_count: 0,
             first_seen: request.first_seen,
             answering: None,
-            lapsed: false,
+            forgotten_by_hub: false,
         };
         self.rows.insert(number, row);
-        changes.push(Change::Asked(number));
+        changes.push(InboxChange::Added(number));
         number
     }
 
-    fn decided(&mut self, hub: &HubId, decision: Arc<Decision>, changes: &mut Vec<Change>) {
+    fn apply_decision(&mut self, hub: &HubId, decision: Arc<Decision>, changes: &mut Vec<InboxChange>) {
         if decision.ok {
             let request = decision.request.clone();
             match self.hubs.get(hub).map(|state| state.speaks) {
                 // The whole destination is decided now: every question of the row is.
                 Some(ProtocolVersion::Clearance1) => {
-                    if let Some(row) = self.find(hub, request.as_str()) {
-                        self.close(row, End::Decided(decision), changes);
+                    if let Some(row) = self.find_row(hub, request.as_str()) {
+                        self.end_row(row, RowEnd::Decided(decision), changes);
                     }
                 }
-                _ => self.drop_entry(hub, &request, End::Decided(decision), changes),
+                _ => self.drop_entry(hub, &request, RowEnd::Decided(decision), changes),
             }
             return;
         }
@@ -436,29 +436,29 @@ impl Inbox {
             DecisionAction::Dismiss => return,
         };
         let reason = decision.reason.clone().unwrap_or_default();
-        self.failure_heard(hub, &decision.request, action, reason, changes);
+        self.apply_failure_event(hub, &decision.request, action, reason, changes);
     }
 
     /// Tells of a failure once, though the event and the reply to our answer both do.
-    fn failure_heard(
+    fn apply_failure_event(
         &mut self,
         hub: &HubId,
         request: &RequestId,
         action: Action,
         reason: DisplayText,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<InboxChange>,
     ) {
-        let Some(row) = self.find(hub, request.as_str()) else {
+        let Some(row) = self.find_row(hub, request.as_str()) else {
             return;
         };
         let ours = self.row(row).is_some_and(|row| row.answering.is_some());
-        let Some(entry) = self.entry(hub, request) else {
+        let Some(entry) = self.entry_mut(hub, request) else {
             return;
         };
         match (ours, entry.echo) {
-            (true, _) => entry.echo = Echo::Heard,
-            (false, Echo::Owed) => entry.echo = Echo::None,
-            (false, Echo::None | Echo::Heard) => changes.push(Change::Failed {
+            (true, _) => entry.echo = FailureNotice::ReplyDue,
+            (false, FailureNotice::EventDue) => entry.echo = FailureNotice::None,
+            (false, FailureNotice::None | FailureNotice::ReplyDue) => changes.push(InboxChange::Failed {
                 row,
                 action,
                 reason,
@@ -466,9 +466,9 @@ impl Inbox {
         }
     }
 
-    fn failed(&mut self, answer: &Answer, reason: DisplayText, changes: &mut Vec<Change>) {
+    fn report_failure(&mut self, answer: &OperatorAnswer, reason: DisplayText, changes: &mut Vec<InboxChange>) {
         if self.rows.contains_key(&answer.row) {
-            changes.push(Change::Failed {
+            changes.push(InboxChange::Failed {
                 row: answer.row,
                 action: answer.action,
                 reason,
@@ -476,7 +476,7 @@ impl Inbox {
         }
     }
 
-    fn entry(&mut self, hub: &HubId, request: &RequestId) -> Option<&mut Entry> {
+    fn entry_mut(&mut self, hub: &HubId, request: &RequestId) -> Option<&mut RowEntry> {
         let (number, flow) = self.hubs.get(hub)?.requests.get(request)?;
         self.rows.get_mut(number)?.entries.get_mut(flow)
     }
@@ -486,8 +486,8 @@ impl Inbox {
         &mut self,
         hub: &HubId,
         request: &RequestId,
-        end: End,
-        changes: &mut Vec<Change>,
+        end: RowEnd,
+        changes: &mut Vec<InboxChange>,
     ) {
         let Some(state) = self.hubs.get_mut(hub) else {
             return;
@@ -499,7 +499,7 @@ impl Inbox {
             return;
         };
         if row.entries.len() <= 1 {
-            self.close(number, end, changes);
+            self.end_row(number, end, changes);
             return;
         }
         if let Some(entry) = row.entries.remove(&flow) {
@@ -508,7 +508,7 @@ impl Inbox {
             }
         }
         if row.newest == flow {
-            let seen = |(_, entry): &(&Flow, &Entry)| entry.request.last_seen;
+            let seen = |(_, entry): &(&RequestFlow, &RowEntry)| entry.request.last_seen;
             if let Some((newest, _)) = row.entries.iter().max_by_key(seen) {
                 row.newest = newest.clone();
             }
@@ -517,35 +517,35 @@ impl Inbox {
             .iter()
             .any(|change| matches!(change, Change::Again(n) if *n == number))
         {
-            changes.push(Change::Again(number));
+            changes.push(InboxChange::Updated(number));
         }
     }
 
     /// Ends a row with all its questions.
-    fn close(&mut self, number: RowNumber, end: End, changes: &mut Vec<Change>) {
+    fn end_row(&mut self, number: RowNumber, end: RowEnd, changes: &mut Vec<InboxChange>) {
         let Some(row) = self.rows.remove(&number) else {
             return;
         };
-        self.keys.remove(&row.key);
+        self.rows_by_key.remove(&row.key);
         if let Some(hub) = self.hubs.get_mut(&row.key.hub) {
             hub.rows.remove(&number);
             for id in row.entries.values().flat_map(|entry| &entry.ids) {
                 hub.requests.remove(id);
             }
         }
-        if self.ended.len() >= REMEMBERED_ENDS {
-            self.ended.pop_front();
+        if self.recent_ends.len() >= MAX_REMEMBERED_ENDS {
+            self.recent_ends.pop_front();
         }
-        self.ended.push_back((number, end.clone()));
-        changes.push(Change::Ended(Box::new(row), end));
+        self.recent_ends.push_back((number, end.clone()));
+        changes.push(InboxChange::Ended(Box::new(row), end));
     }
 
     fn end_rows(
         &mut self,
         hub: &HubId,
         which: impl Fn(&Row) -> bool,
-        end: &End,
-        changes: &mut Vec<Change>,
+        end: &RowEnd,
+        changes: &mut Vec<InboxChange>,
     ) {
         let rows = self.hubs.get(hub).map(|state| &state.rows);
         let numbers: Vec<_> = rows
@@ -555,14 +555,14 @@ impl Inbox {
             .copied()
             .collect();
         for number in numbers {
-            self.close(number, end.clone(), changes);
+            self.end_row(number, end.clone(), changes);
         }
     }
 }
 
 /// Keeps a row small that an answer settles as a whole, however many ports are tried.
-fn fold(row: &mut Row, hub: &mut Hub) {
-    if row.entries.len() <= FLOWS_OF_A_WHOLE {
+fn merge_oldest_flow(row: &mut Row, hub: &mut InboxHub) {
+    if row.entries.len() <= MAX_CLEARANCE1_FLOWS {
         return;
     }
     let oldest = row
@@ -572,7 +572,7 @@ fn fold(row: &mut Row, hub: &mut Hub) {
         .min_by_key(|(_, entry)| entry.request.last_seen)
         .map(|(flow, _)| flow.clone());
     if let Some(entry) = oldest.and_then(|flow| row.entries.remove(&flow)) {
-        row.folded = row.folded.saturating_add(entry.request.count);
+        row.merged_count = row.merged_count.saturating_add(entry.request.count);
         for id in &entry.ids {
             hub.requests.remove(id);
         }

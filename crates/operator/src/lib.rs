@@ -9,30 +9,30 @@
 //! question elsewhere, such as on a desktop.
 
 pub mod clock;
-pub mod hubs;
+pub mod discovery;
 pub mod identity;
 pub mod inbox;
-mod lines;
+mod json;
 pub mod notifier;
 pub mod popups;
 pub mod prompt;
 pub mod queue;
 pub mod script;
 pub mod tui;
-pub mod words;
+pub mod phrases;
 
 use terok_clearance::DisplayText;
 use tokio::task::JoinError;
 
 /// Returns an error with its causes, harmless to show.
-fn whole_story(error: &dyn std::error::Error) -> DisplayText {
+fn error_chain(error: &dyn std::error::Error) -> DisplayText {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();
     DisplayText::new(&causes.join(": "))
 }
 
 /// Returns what a task returned, nothing if it was cancelled; goes on panicking where it panicked.
-fn unless_panicked<T>(ended: Result<T, JoinError>) -> Option<T> {
+fn join_result<T>(ended: Result<T, JoinError>) -> Option<T> {
     match ended {
         Ok(value) => Some(value),
         Err(error) => match error.try_into_panic() {

@@ -5,8 +5,8 @@
 //! never fails: where nobody can be shown anything, the rest still works, and says so once.
 
 mod callback;
-mod desktop;
-pub mod guard;
+mod dbus;
+pub mod click_guard;
 mod lifecycle;
 mod notification;
 mod session;
@@ -14,18 +14,18 @@ mod session;
 use std::convert::Infallible;
 
 pub use callback::{CallbackNotifier, InvokeError};
-pub use desktop::{ConnectError, DbusNotifier, DesktopError, Session};
-pub use lifecycle::Lifecycle;
+pub use dbus::{DbusConnectError, DbusNotifier, DesktopError, DesktopSession};
+pub use lifecycle::SandboxLifecycle;
 pub use notification::{
-    Action, ActionError, ActionKey, Choice, Expiry, Hints, Identity, Notification, NotificationId,
-    Urgency,
+    NotificationAction, NotificationActionError, ActionKey, ActionChoice, NotificationExpiry, NotificationHints, ContainerIdentity, Notification, NotificationId,
+    NotificationUrgency,
 };
 pub use session::{SessionNotifier, create_notifier};
 
 /// Called with what was chosen; dropped uncalled when there will be no choice.
 ///
 /// So whoever waits needs nothing else: a channel's sender in it tells both ends.
-pub type OnAction = Box<dyn FnOnce(Choice) + Send>;
+pub type ActionCallback = Box<dyn FnOnce(ActionChoice) + Send>;
 
 /// One way to show notifications and to hear what was chosen.
 ///
@@ -48,7 +48,7 @@ pub trait Notifier: Send + Sync {
     /// Says what to do with the action that is chosen for `id`, once; a later call for the same id
     /// takes the place of an earlier one. Drops `on_action` uncalled as soon as it is known that
     /// there will be no choice: `id` is closed, expired, not shown, or this is disconnected.
-    fn on_action(&self, id: NotificationId, on_action: OnAction)
+    fn on_action(&self, id: NotificationId, on_action: ActionCallback)
     -> impl Future<Output = ()> + Send;
 
     /// Takes the notification away, if it is still shown. That is no choice.
@@ -59,10 +59,10 @@ pub trait Notifier: Send + Sync {
 
     /// Takes in what became of a sandbox. Most have no use for it: it is for a notifier that shows
     /// more than notifications.
-    fn lifecycle(&self, _event: &Lifecycle) {}
+    fn lifecycle(&self, _event: &SandboxLifecycle) {}
 
     /// Says whether somebody may see what is shown here.
-    fn is_seen(&self) -> bool {
+    fn is_visible(&self) -> bool {
         true
     }
 
@@ -75,8 +75,8 @@ pub trait Notifier: Send + Sync {
 
     /// Says whether a choice can come back, as far as that is known: what shows it may have no
     /// buttons. [`Notification::elsewhere`] is then shown as well.
-    fn answers(&self) -> bool {
-        self.is_seen()
+    fn supports_actions(&self) -> bool {
+        self.is_visible()
     }
 }
 
@@ -91,7 +91,7 @@ impl Notifier for NullNotifier {
         Ok(NotificationId::NONE)
     }
 
-    async fn on_action(&self, _: NotificationId, on_action: OnAction) {
+    async fn on_action(&self, _: NotificationId, on_action: ActionCallback) {
         drop(on_action);
     }
 
@@ -101,7 +101,7 @@ impl Notifier for NullNotifier {
 
     async fn disconnect(&self) {}
 
-    fn is_seen(&self) -> bool {
+    fn is_visible(&self) -> bool {
         false
     }
 }

@@ -10,12 +10,12 @@
 //! popups have not moved for [`GUARD`]: what comes up under a moving pointer is not clicked
 //! through, nor what moves up when another popup goes.
 
-mod board;
+mod model;
 mod category;
-mod pace;
-mod run;
+mod rate_limit;
+mod event_loop;
 mod text;
 
-pub use board::{Board, Click, GUARD, Order, Post, SINGLE, Slot};
-pub use category::{Categories, Category};
-pub use run::{Options, converse};
+pub use model::{PopupModel, ClickOutcome, CLICK_GUARD_DELAY, PopupCommand, PopupUpdate, MAX_SINGLE_POPUPS, PopupSlot};
+pub use category::{Categories, PopupCategory};
+pub use event_loop::{PopupOptions, run_popups};

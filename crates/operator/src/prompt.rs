@@ -5,7 +5,7 @@
 //! not a hub that goes away.
 
 mod command;
-mod hush;
+mod rate_limit;
 pub(crate) mod view;
 
 use std::io::{self, Write};
@@ -13,37 +13,37 @@ use std::io::{self, Write};
 use terok_clearance::{Action, DisplayText, RequestId};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-use crate::hubs::{Answers, Hubs};
-use crate::inbox::{Change, Inbox, RowNumber};
+use crate::discovery::{AnswerDispatcher, Hubs};
+use crate::inbox::{InboxChange, Inbox, RowNumber};
 
-use command::Command;
-use hush::Hush;
-use view::{Say, show};
+use command::PromptCommand;
+use rate_limit::PromptRateLimiter;
+use view::{PromptMessage, render};
 
 /// How a prompt talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Options {
+pub struct PromptOptions {
     /// What is said.
-    pub manner: Manner,
+    pub format: OutputFormat,
     /// Colours, in words.
     pub color: bool,
 }
 
 /// What a prompt says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Manner {
+pub enum OutputFormat {
     /// Words for a person.
     #[default]
-    Words,
+    Text,
     /// One JSON object per line.
     Json,
     /// The words of the Python stack's terminal tool, and what its lines leave out.
-    Classic,
+    Compat,
 }
 
 /// Why a prompt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended<T> {
+pub enum PromptEnd<T> {
     /// The person said so, or the input is at its end.
     Done,
     /// It was stopped.
@@ -57,68 +57,68 @@ pub enum Ended<T> {
 /// at the end of the input are waited for; `stop` waits for nothing.
 ///
 /// Fails when `output` does.
-pub async fn converse<T>(
+pub async fn run_prompt<T>(
     hubs: Hubs,
     place: &str,
     input: impl AsyncRead + Unpin,
     output: impl Write,
-    options: Options,
+    options: PromptOptions,
     stop: impl Future<Output = T>,
-) -> io::Result<Ended<T>> {
-    let prompt = Prompt {
+) -> io::Result<PromptEnd<T>> {
+    let prompt = PromptSession {
         hubs,
         inbox: Inbox::new(),
         output,
         options,
-        answers: Answers::default(),
-        hush: Hush::default(),
-        settled: false,
+        answers: AnswerDispatcher::default(),
+        rate_limiter: PromptRateLimiter::default(),
+        synced: false,
     };
     tokio::select! {
         biased;
-        stopped = stop => Ok(Ended::Stopped(stopped)),
-        done = prompt.run(place, input) => done.map(|()| Ended::Done),
+        stopped = stop => Ok(PromptEnd::Stopped(stopped)),
+        done = prompt.run(place, input) => done.map(|()| PromptEnd::Done),
     }
 }
 
-struct Prompt<W> {
+struct PromptSession<W> {
     hubs: Hubs,
     inbox: Inbox,
     output: W,
-    options: Options,
-    answers: Answers,
-    hush: Hush,
+    options: PromptOptions,
+    answers: AnswerDispatcher,
+    rate_limiter: PromptRateLimiter,
     /// Whether every hub that was there at the start has been heard.
-    settled: bool,
+    synced: bool,
 }
 
-impl<W: Write> Prompt<W> {
+impl<W: Write> PromptSession<W> {
     async fn run(mut self, place: &str, input: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut lines = BufReader::new(input).lines();
         let mut open = true;
-        self.say(&Say::Hello(place))?;
-        self.settle()?;
+        self.write_message(&PromptMessage::Greeting(place))?;
+        self.announce_ready()?;
         while open || !self.answers.is_empty() {
             tokio::select! {
                 biased;
-                (answer, reply) = self.answers.next() => {
-                    let changes = self.inbox.settle(&answer, reply);
-                    self.changed(&changes)?;
+                (answer, reply) = self.answers.next_reply() => {
+                    let changes = self.inbox.apply_reply(&answer, reply);
+                    self.show_changes(&changes)?;
                 }
-                line = lines.next_line(), if open && self.settled => {
+                line = lines.next_line(), if open && self.synced => {
                     open = match line? {
-                        Some(line) => self.take(&line)?,
+                        Some(line) => self.execute_line(&line)?,
                         None => false,
                     };
                     if !open && !self.answers.is_empty() {
-                        self.say(&Say::Ending(self.answers.len()))?;
+                        self.write_message(&PromptMessage::WaitingForReplies(self.answers.len()))?;
                     }
                 }
-                rows = self.hush.over() => self.say(&Say::Hushed(rows))?,
-                (hub, news) = self.hubs.next() => {
-                    let changes = self.inbox.hear(&hub, news);
-                    self.changed(&changes)?;
-                    self.settle()?;
+                rows = self.rate_limiter.next_suppressed_count() => self.write_message(&PromptMessage::Suppressed(rows))?,
+                (hub, news) = self.hubs.next_event() => {
+                    let changes = self.inbox.apply_event(&hub, news);
+                    self.show_changes(&changes)?;
+                    self.announce_ready()?;
                 }
             }
         }
@@ -126,81 +126,81 @@ impl<W: Write> Prompt<W> {
     }
 
     /// Does what a line says, and returns whether there may be more of them.
-    fn take(&mut self, line: &str) -> io::Result<bool> {
-        match Command::parse(line, self.options.manner == Manner::Json) {
-            Ok(Command::Quit) => return Ok(false),
-            Ok(Command::Nothing) => {}
-            Ok(Command::Help) => self.say(&Say::Help)?,
-            Ok(Command::List) => {
-                self.hubs.poke();
-                self.hush.forget();
-                self.say(&Say::List)?;
+    fn execute_line(&mut self, line: &str) -> io::Result<bool> {
+        match PromptCommand::parse(line, self.options.format == OutputFormat::Json) {
+            Ok(PromptCommand::Quit) => return Ok(false),
+            Ok(PromptCommand::Empty) => {}
+            Ok(PromptCommand::Help) => self.write_message(&PromptMessage::Help)?,
+            Ok(PromptCommand::List) => {
+                self.hubs.retry_now();
+                self.rate_limiter.reset();
+                self.write_message(&PromptMessage::List)?;
             }
-            Ok(Command::Answer {
+            Ok(PromptCommand::Answer {
                 action,
                 rows,
                 request,
             }) => {
                 for row in rows {
-                    self.answer(row, action, request.as_ref())?;
+                    self.answer_row(row, action, request.as_ref())?;
                 }
             }
-            Err(error) => self.say(&Say::Misunderstood(line, &error))?,
+            Err(error) => self.write_message(&PromptMessage::InvalidCommand(line, &error))?,
         }
         Ok(true)
     }
 
-    fn answer(
+    fn answer_row(
         &mut self,
         row: RowNumber,
         action: Action,
         request: Option<&RequestId>,
     ) -> io::Result<()> {
         if let (Some(request), Some(found)) = (request, self.inbox.row(row))
-            && self.inbox.find(found.hub(), request.as_str()) != Some(row)
+            && self.inbox.find_row(found.hub(), request.as_str()) != Some(row)
         {
             let reason = format!("row {row} does not ask {request}; nothing was answered");
-            return self.say(&Say::Refused(row, DisplayText::new(&reason)));
+            return self.write_message(&PromptMessage::Refused(row, DisplayText::new(&reason)));
         }
         let answers = match self.inbox.answer(row, action) {
             Ok(answers) => answers,
             Err(refusal) => {
-                return self.say(&Say::NotSent(row, &refusal));
+                return self.write_message(&PromptMessage::NotSent(row, &refusal));
             }
         };
         self.answers.send(&self.hubs, answers);
-        self.say(&Say::Sent(row, action))
+        self.write_message(&PromptMessage::Sent(row, action))
     }
 
-    fn changed(&mut self, changes: &[Change]) -> io::Result<()> {
+    fn show_changes(&mut self, changes: &[InboxChange]) -> io::Result<()> {
         for change in changes {
             // A person is shown everything at once when the start is over.
-            let quiet = !self.settled
+            let quiet = !self.synced
                 && matches!(
                     change,
                     Change::Up(..) | Change::Asked(_) | Change::Container { .. }
                 );
-            let person = self.options.manner != Manner::Json;
+            let person = self.options.format != OutputFormat::Json;
             let shown = !(person && quiet);
             let asked = matches!(change, Change::Asked(_));
-            if shown && !(person && asked && self.hush.takes_another()) {
-                self.say(&Say::Change(change))?;
+            if shown && !(person && asked && self.rate_limiter.should_suppress()) {
+                self.write_message(&PromptMessage::Change(change))?;
             }
         }
         Ok(())
     }
 
     /// Says that the start is over, when it is.
-    fn settle(&mut self) -> io::Result<()> {
-        if !self.settled && self.hubs.is_settled() {
-            self.settled = true;
-            self.say(&Say::Settled)?;
+    fn announce_ready(&mut self) -> io::Result<()> {
+        if !self.synced && self.hubs.is_synced() {
+            self.synced = true;
+            self.write_message(&PromptMessage::Ready)?;
         }
         Ok(())
     }
 
-    fn say(&mut self, say: &Say<'_>) -> io::Result<()> {
-        let text = show(say, &self.inbox, self.options, now());
+    fn write_message(&mut self, say: &PromptMessage<'_>) -> io::Result<()> {
+        let text = render(say, &self.inbox, self.options, now_micros());
         if text.is_empty() {
             return Ok(());
         }
@@ -214,7 +214,7 @@ impl<W: Write> Prompt<W> {
     clippy::disallowed_methods,
     reason = "the edge: a person is told how long ago it was"
 )]
-pub(crate) fn now() -> u64 {
+pub(crate) fn now_micros() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)

@@ -4,18 +4,18 @@
 //! A person sees the oldest question and answers it with a word; those that come meanwhile wait.
 //! It does no I/O: a reader's lines and a person's go in, what to show comes out.
 
-mod screen;
+mod render;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use terok_clearance::{Action, Dest, DestParseError, DisplayText, Protocol, Target};
 
-pub use screen::show;
+pub use render::render_message;
 
 /// A packet that was dropped, as a reader reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Question {
+pub struct QueuedQuestion {
     /// Its id, the reader's.
     #[serde(rename(deserialize = "id"), default)]
     pub request: DisplayText,
@@ -34,7 +34,7 @@ pub struct Question {
 
 /// Why a reader's line is no question.
 #[derive(Debug, thiserror::Error)]
-pub enum LineError {
+pub enum QueueLineError {
     /// It is not the JSON that a reader writes.
     #[error("it is not what a reader writes")]
     Json(#[from] serde_json::Error),
@@ -43,30 +43,30 @@ pub enum LineError {
     Dest(#[from] DestParseError),
     /// It is about a name: a packet goes to an address.
     #[error("a packet goes to an address, not to {0}")]
-    Name(Dest),
+    NotAnAddress(Dest),
 }
 
-impl Question {
+impl QueuedQuestion {
     /// Parses a reader's line; none if it tells of something else than a dropped packet.
-    pub fn parse(line: &str) -> Result<Option<Self>, LineError> {
+    pub fn parse(line: &str) -> Result<Option<Self>, QueueLineError> {
         #[derive(Deserialize)]
         #[serde(tag = "type", rename_all = "lowercase")]
-        enum Line {
-            Pending(Question),
+        enum QueueReaderLine {
+            Pending(QueuedQuestion),
             #[serde(other)]
             Other,
         }
-        let Line::Pending(question) = serde_json::from_str(line)? else {
+        let QueueReaderLine::Pending(question) = serde_json::from_str(line)? else {
             return Ok(None);
         };
         match question.dest.parse_target()? {
             Target::Address(_) => Ok(Some(question)),
-            Target::Name(_) => Err(LineError::Name(question.dest)),
+            Target::Name(_) => Err(QueueLineError::NotAnAddress(question.dest)),
         }
     }
 
     /// Says whether a person would be asked the same by `other`.
-    fn asks_the_same_as(&self, other: &Self) -> bool {
+    fn is_same_question(&self, other: &Self) -> bool {
         let what = |it: &Self| (it.dest.clone(), it.port, it.protocol, it.domain.clone());
         what(self) == what(other)
     }
@@ -84,7 +84,7 @@ pub enum Typed {
     /// An answer by a script to the question with this id.
     AnswerTo(Action, DisplayText),
     /// An empty line.
-    Nothing,
+    Empty,
     /// None of the words.
     Unknown,
 }
@@ -94,21 +94,21 @@ impl Typed {
     pub fn parse(line: &str, json: bool) -> Self {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Answer {
+        struct QueueAnswerJson {
             action: Action,
             request: Option<DisplayText>,
         }
         if line.is_empty() {
-            return Self::Nothing;
+            return Self::Empty;
         }
         let line = line.trim();
         if json && line.starts_with('{') {
             return match serde_json::from_str(line) {
-                Ok(Answer {
+                Ok(QueueAnswerJson {
                     action,
                     request: Some(request),
                 }) => Self::AnswerTo(action, request),
-                Ok(Answer { action, .. }) => Self::Answer(action),
+                Ok(QueueAnswerJson { action, .. }) => Self::Answer(action),
                 Err(_) => Self::Unknown,
             };
         }
@@ -122,67 +122,67 @@ impl Typed {
 
 /// What there is to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Say {
+pub enum QueueMessage {
     /// It watches from now on.
     Watching,
     /// A question that has to wait for this many before it.
-    Queued(Question, usize),
+    Queued(QueuedQuestion, usize),
     /// The question that is asked; again, if it has been shown before.
     Ask {
         /// The question.
-        question: Question,
+        question: QueuedQuestion,
         /// Whether it has been shown before.
-        again: bool,
+        shown_before: bool,
     },
     /// What was typed is no answer.
     Unknown,
     /// A script answered a question that is not the one asked.
     NotAsked(DisplayText),
     /// An answer is in force.
-    Settled(Question, Action),
+    Applied(QueuedQuestion, Action),
     /// An answer is not in force, for this reason: it is still asked.
-    Failed(Question, Action, DisplayText),
+    Failed(QueuedQuestion, Action, DisplayText),
     /// No more can wait; the next packet of each asks again.
     Full,
 }
 
 /// The questions of one sandbox, oldest first.
 #[derive(Debug, Default)]
-pub struct Queue {
-    waiting: VecDeque<Question>,
+pub struct QuestionQueue {
+    questions: VecDeque<QueuedQuestion>,
     /// Whether the first of them has been shown.
-    shown: bool,
-    full: bool,
+    front_shown: bool,
+    full_announced: bool,
 }
 
-impl Queue {
+impl QuestionQueue {
     /// The most questions that wait: a sandbox that tries every port fills no memory.
-    pub const LIMIT: usize = 1024;
+    pub const MAX_QUESTIONS: usize = 1024;
 
     /// Takes a question, and returns what to show. One that waits already is not asked twice.
-    pub fn ask(&mut self, question: Question) -> Vec<Say> {
-        if self.waiting.iter().any(|it| it.asks_the_same_as(&question)) {
+    pub fn push(&mut self, question: QueuedQuestion) -> Vec<QueueMessage> {
+        if self.questions.iter().any(|it| it.asks_the_same_as(&question)) {
             return Vec::new();
         }
-        if self.waiting.len() >= Self::LIMIT {
-            let said = std::mem::replace(&mut self.full, true);
+        if self.questions.len() >= Self::MAX_QUESTIONS {
+            let said = std::mem::replace(&mut self.full_announced, true);
             return if said { Vec::new() } else { vec![Say::Full] };
         }
-        let before = self.waiting.len();
-        self.waiting.push_back(question.clone());
-        let queued = (before > 0).then_some(Say::Queued(question, before));
-        queued.into_iter().chain(self.prompt()).collect()
+        let before = self.questions.len();
+        self.questions.push_back(question.clone());
+        let queued = (before > 0).then_some(QueueMessage::Queued(question, before));
+        queued.into_iter().chain(self.show_front()).collect()
     }
 
     /// Takes what was typed. Returns the question that it answers and how, or what to show.
-    pub fn take(&mut self, typed: Typed) -> Result<(Question, Action), Vec<Say>> {
+    pub fn resolve_input(&mut self, typed: Typed) -> Result<(QueuedQuestion, Action), Vec<QueueMessage>> {
         let (action, request) = match typed {
             Typed::Answer(action) => (action, None),
             Typed::AnswerTo(action, request) => (action, Some(request)),
-            Typed::Nothing => return Err(Vec::new()),
-            Typed::Unknown => return Err(self.then_prompt(Say::Unknown)),
+            Typed::Empty => return Err(Vec::new()),
+            Typed::Unknown => return Err(self.with_prompt(QueueMessage::Unknown)),
         };
-        let asked = self.waiting.front();
+        let asked = self.questions.front();
         match (asked, request) {
             (Some(asked), None) => Ok((asked.clone(), action)),
             (Some(asked), Some(request)) if asked.request == request => Ok((asked.clone(), action)),
@@ -193,39 +193,39 @@ impl Queue {
 
     /// Takes what became of an answer to the question that is asked: it goes if the answer is in
     /// force, and stays otherwise. Returns what to show.
-    pub fn settle(&mut self, action: Action, became: Result<(), DisplayText>) -> Vec<Say> {
-        let Some(asked) = self.waiting.front().cloned() else {
+    pub fn apply_result(&mut self, action: Action, became: Result<(), DisplayText>) -> Vec<QueueMessage> {
+        let Some(asked) = self.questions.front().cloned() else {
             return Vec::new();
         };
         match became {
             Ok(()) => {
-                self.waiting.pop_front();
-                (self.shown, self.full) = (false, false);
-                self.then_prompt(Say::Settled(asked, action))
+                self.questions.pop_front();
+                (self.front_shown, self.full_announced) = (false, false);
+                self.with_prompt(QueueMessage::Applied(asked, action))
             }
-            Err(reason) => self.then_prompt(Say::Failed(asked, action, reason)),
+            Err(reason) => self.with_prompt(QueueMessage::Failed(asked, action, reason)),
         }
     }
 
     /// Returns how many questions nobody has answered.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.questions.len()
     }
 
     /// Says whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.questions.is_empty()
     }
 
-    fn then_prompt(&mut self, say: Say) -> Vec<Say> {
-        std::iter::once(say).chain(self.prompt()).collect()
+    fn with_prompt(&mut self, say: QueueMessage) -> Vec<QueueMessage> {
+        std::iter::once(say).chain(self.show_front()).collect()
     }
 
     /// Shows the question that is asked, if there is one.
-    fn prompt(&mut self) -> Option<Say> {
-        let question = self.waiting.front()?.clone();
-        let again = std::mem::replace(&mut self.shown, true);
-        Some(Say::Ask { question, again })
+    fn show_front(&mut self) -> Option<QueueMessage> {
+        let question = self.questions.front()?.clone();
+        let again = std::mem::replace(&mut self.front_shown, true);
+        Some(QueueMessage::Ask { question, shown_before: again })
     }
 }
 

@@ -5,13 +5,13 @@
 //! one that does not is named, never left out in silence.
 
 mod answer;
-mod survey;
+mod snapshot;
 mod table;
 mod watch;
 
-pub use answer::{Answered, Expectation, Outcome};
-pub use survey::{Survey, survey};
-pub use watch::{Watching, watch};
+pub use answer::{ScriptAnswer, ScriptExpectation, ScriptOutcome};
+pub use snapshot::{PendingSnapshot, take_snapshot};
+pub use watch::{WatchOptions, watch_hubs};
 
 use terok_clearance::ContainerId;
 

@@ -10,8 +10,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use operator::hubs::Hubs;
-use operator::inbox::{HubId, News};
+use operator::discovery::Hubs;
+use operator::inbox::{HubId, InboxEvent};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::wire::clearance2::{self, Event};
@@ -30,17 +30,17 @@ fn empty() -> Hub {
 }
 
 async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {
-    let next = tokio::time::timeout(Duration::from_secs(10), hubs.next());
+    let next = tokio::time::timeout(Duration::from_secs(10), hubs.next_event());
     let (hub, news) = next.await.expect("a hub has something to tell");
     let word = match news {
-        News::Up(ProtocolVersion::Clearance2) => "up",
-        News::Up(ProtocolVersion::Clearance1) => "up, an old one",
-        News::Said(Event::Synced) => "synced",
-        News::Said(_) => "said something",
-        News::Down(_) => "down",
-        News::Restarted => "restarted",
-        News::Unreachable(_) => "unreachable",
-        News::Gone => "gone",
+        InboxEvent::Up(ProtocolVersion::Clearance2) => "up",
+        InboxEvent::Up(ProtocolVersion::Clearance1) => "up, an old one",
+        InboxEvent::Received(Event::Synced) => "synced",
+        InboxEvent::Received(_) => "said something",
+        InboxEvent::Down(_) => "down",
+        InboxEvent::Restarted => "restarted",
+        InboxEvent::Unreachable(_) => "unreachable",
+        InboxEvent::Gone => "gone",
     };
     (hub.path().to_owned(), word)
 }
@@ -61,7 +61,7 @@ fn runtime() -> (tempfile::TempDir, RuntimeDir) {
 #[tokio::test]
 async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
     let (_directory, runtime) = runtime();
-    let mut hubs = Hubs::all(runtime.clone()).unwrap();
+    let mut hubs = Hubs::discover(runtime.clone()).unwrap();
     assert!(hubs.is_settled());
     let mut running = Running::default();
     let web = "0123456789abcdef".parse().unwrap();
@@ -85,7 +85,7 @@ async fn hubs_that_are_there_are_heard_before_it_is_settled() {
     let mut running = Running::default();
     let path = runtime.shared_hub_sockets().hub;
     let _stop = running.start(&path, empty());
-    let mut hubs = Hubs::all(runtime).unwrap();
+    let mut hubs = Hubs::discover(runtime).unwrap();
     assert!(!hubs.is_settled());
     expect(&mut hubs, &path, &["up"]).await;
     assert!(!hubs.is_settled());
@@ -99,7 +99,7 @@ async fn a_hub_comes_back_after_its_directories_were_removed() {
     let path = runtime
         .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
         .hub;
-    let mut hubs = Hubs::all(runtime).unwrap();
+    let mut hubs = Hubs::discover(runtime).unwrap();
     let mut running = Running::default();
     for _ in 0..3 {
         let stop = running.start(&path, empty());
@@ -122,7 +122,7 @@ async fn a_socket_left_behind_keeps_nobody_waiting() {
     )
     .unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let mut hubs = Hubs::all(runtime).unwrap();
+    let mut hubs = Hubs::discover(runtime).unwrap();
     assert!(!hubs.is_settled());
     expect(&mut hubs, &path, &["unreachable"]).await;
     assert!(hubs.is_settled());
@@ -136,7 +136,7 @@ async fn a_socket_left_behind_keeps_nobody_waiting() {
 async fn one_hub_alone_is_listened_to() {
     let (_directory, runtime) = runtime();
     let path = runtime.shared_hub_sockets().hub;
-    let mut hubs = Hubs::one(path.clone()).unwrap();
+    let mut hubs = Hubs::at_socket(path.clone()).unwrap();
     let mut running = Running::default();
     let other = runtime
         .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
@@ -164,7 +164,7 @@ async fn hubs_that_hang_keep_nobody_waiting_for_ever() {
         .map(|listener| (listener, deaf))
         .unwrap();
     let start = tokio::time::Instant::now();
-    let mut hubs = Hubs::all(runtime).unwrap();
+    let mut hubs = Hubs::discover(runtime).unwrap();
     let mut told = Vec::new();
     while !hubs.is_settled() {
         let (hub, news) = hubs.next().await;

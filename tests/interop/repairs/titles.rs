@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use operator::identity::{IdentityResolver, NullInspector};
 use operator::notifier::CallbackNotifier;
-use operator::popups::{Options, converse};
+use operator::popups::{PopupOptions, run_popups};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ async fn an_ipv6_address_has_brackets_and_what_has_no_port_shows_none() {
     let notifier = CallbackNotifier::new(move |_, shown| {
         tell.try_send(shown.summary.clone()).unwrap();
     });
-    let hubs = Hubs::all(place.runtime()).unwrap();
+    let hubs = Hubs::discover(place.runtime()).unwrap();
     let resolver = Arc::new(IdentityResolver::new(NullInspector));
     let test = async {
         for (n, dest, port, proto, title, ours) in [
@@ -54,5 +54,5 @@ async fn an_ipv6_address_has_brackets_and_what_has_no_port_shows_none() {
             assert_eq!(told.recv().await.unwrap(), format!("Blocked: {ours}"));
         }
     };
-    converse(hubs, &notifier, resolver, Options::default(), test).await;
+    run_popups(hubs, &notifier, resolver, PopupOptions::default(), test).await;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `allow` and `deny`: answers questions by their ids.
 
-use operator::script::{Answered, Expectation, Outcome};
+use operator::script::{ScriptAnswer, ScriptExpectation, ScriptOutcome};
 use terok_clearance::{Action, Dest, RequestId};
 
 use super::list::{Hubs, warn};
@@ -63,7 +63,7 @@ pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, 
     take_descriptors();
     block_on(async {
         let mut stop = Stop::catch()?;
-        let expected = Expectation { dest: args.expect };
+        let expected = ScriptExpectation { dest: args.expect };
         let answering = async {
             let mut survey = args.hubs.survey(context).await?;
             for gap in survey.gaps() {
@@ -71,7 +71,7 @@ pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, 
             }
             Ok(survey.answer(&args.requests, action, &expected).await)
         };
-        let answered: Result<Vec<Answered>, Failure> = tokio::select! {
+        let answered: Result<Vec<ScriptAnswer>, Failure> = tokio::select! {
             status = stop.wait() => {
                 warn(context, "what was on its way may have taken effect");
                 return Ok(status);
@@ -105,13 +105,15 @@ pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, 
     })
 }
 
-const fn status_of(outcome: &Outcome) -> Status {
+const fn status_of(outcome: &ScriptOutcome) -> Status {
     match outcome {
-        Outcome::Applied(..) => Status::OK,
-        Outcome::Already(_) => Status::DECIDED,
-        Outcome::Missing(_) => Status::NOT_ASKED,
-        Outcome::Unheard(_) => Status::UNAVAILABLE,
-        Outcome::Refused(_) | Outcome::Failed(_) | Outcome::Unsure(_) => Status::FAILURE,
+        ScriptOutcome::Applied(..) => Status::OK,
+        ScriptOutcome::AlreadyDecided(_) => Status::DECIDED,
+        ScriptOutcome::NotPending(_) => Status::NOT_ASKED,
+        ScriptOutcome::HubUnreachable(_) => Status::UNAVAILABLE,
+        ScriptOutcome::Refused(_) | ScriptOutcome::Failed(_) | ScriptOutcome::ResultUnknown(_) => {
+            Status::FAILURE
+        }
     }
 }
 

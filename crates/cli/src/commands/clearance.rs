@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use operator::hubs::Hubs;
-use operator::prompt::{Ended, Manner, Options, converse};
+use operator::discovery::Hubs;
+use operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
@@ -47,7 +47,7 @@ pub struct Args {
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     let ended = ask(args, context);
     match ended {
-        Err(failure) if manner(context) == Manner::Classic && !failure.is_closed() => {
+        Err(failure) if manner(context) == OutputFormat::Compat && !failure.is_closed() => {
             // The original's words and status, without anything before them.
             let said = failure.words();
             let reason = said.strip_prefix(UNAVAILABLE).unwrap_or(&said);
@@ -66,11 +66,11 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 const UNAVAILABLE: &str = "clearance hub unavailable";
 
 /// Returns how it talks: by the Python stack's name in the words of its tool.
-const fn manner(context: &Context) -> Manner {
+const fn manner(context: &Context) -> OutputFormat {
     match (context.json, context.name) {
-        (true, _) => Manner::Json,
-        (false, Name::Hub) => Manner::Classic,
-        (false, Name::Own | Name::Notify) => Manner::Words,
+        (true, _) => OutputFormat::Json,
+        (false, Name::Hub) => OutputFormat::Compat,
+        (false, Name::Own | Name::Notify) => OutputFormat::Text,
     }
 }
 
@@ -82,7 +82,7 @@ fn ask(args: Args, context: &Context) -> Result<Status, Failure> {
         let runtime = RuntimeDir::new(context.environment.runtime());
         let (hubs, place) = match args.socket {
             None => {
-                let hubs = Hubs::all(runtime).context("watching for hubs")?;
+                let hubs = Hubs::discover(runtime).context("watching for hubs")?;
                 (hubs, context.environment.runtime().display().to_string())
             }
             Some(path) => {
@@ -93,15 +93,18 @@ fn ask(args: Args, context: &Context) -> Result<Status, Failure> {
                     .context(UNAVAILABLE)
                     .hint("`terok-clearance clearance` without --socket waits for hubs")?;
                 let place = path.display().to_string();
-                (Hubs::one(path).context("watching for the hub")?, place)
+                (
+                    Hubs::at_socket(path).context("watching for the hub")?,
+                    place,
+                )
             }
         };
-        let options = Options {
-            manner: manner(context),
+        let options = PromptOptions {
+            format: manner(context),
             color: context.output.colors().stdout,
         };
         let place = terok_clearance::DisplayText::new(&place);
-        let ended = converse(
+        let ended = run_prompt(
             hubs,
             place.as_str(),
             tokio::io::stdin(),
@@ -110,8 +113,8 @@ fn ask(args: Args, context: &Context) -> Result<Status, Failure> {
             stop.wait(),
         );
         match ended.await {
-            Ok(Ended::Done) => Ok(Status::OK),
-            Ok(Ended::Stopped(status)) => Ok(status),
+            Ok(PromptEnd::Done) => Ok(Status::OK),
+            Ok(PromptEnd::Stopped(status)) => Ok(status),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 Err(anyhow::Error::new(Closed).into())
             }

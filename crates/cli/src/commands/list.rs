@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use operator::script::{Survey, survey};
+use operator::script::{PendingSnapshot, take_snapshot};
 use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
 
@@ -58,14 +58,14 @@ pub(super) struct Hubs {
 
 impl Hubs {
     /// Asks them.
-    pub(super) async fn survey(self, context: &Context) -> Result<Survey, Failure> {
+    pub(super) async fn survey(self, context: &Context) -> Result<PendingSnapshot, Failure> {
         let runtime = RuntimeDir::new(context.environment.runtime());
         let socket = self.socket.map(|path| {
             std::path::absolute(&path).with_context(|| format!("finding {}", path.display()))
         });
         let limit = Duration::from_secs(self.timeout.into());
         let socket = socket.transpose()?;
-        Ok(survey(&runtime, socket.as_deref(), self.container, limit).await)
+        Ok(take_snapshot(&runtime, socket.as_deref(), self.container, limit).await)
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use terok_clearance::DisplayText;
@@ -59,7 +59,7 @@ pub fn perform(_: Args, context: &Context) -> Result<Status, Failure> {
         let desktop = reached?;
         let _only_one = lock(&lock_path(runtime))?;
         take_descriptors();
-        let hubs = Hubs::all(RuntimeDir::new(runtime)).context("watching for hubs")?;
+        let hubs = Hubs::discover(RuntimeDir::new(runtime)).context("watching for hubs")?;
         tracing::info!(place = %runtime.display(), popups = %desktop.categories(), "asking by popups");
         Ok(desktop.ask(hubs, stop.wait()).await)
     })

@@ -2,9 +2,10 @@
 //! `notify`: one notification, and with `--wait` what was chosen.
 
 use anyhow::{Context as _, anyhow};
-use operator::notifier::guard::Guard;
+use operator::notifier::click_guard::ClickGuard;
 use operator::notifier::{
-    Action, ActionError, Choice, Expiry, Notification, NotificationId, Notifier, create_notifier,
+    ActionChoice, Notification, NotificationAction, NotificationActionError, NotificationExpiry,
+    NotificationId, Notifier, create_notifier,
 };
 use tokio::sync::oneshot;
 
@@ -41,7 +42,7 @@ pub struct Args {
     body: String,
     /// The choices, each a key for the program and a label for the person.
     #[arg(long, value_name = "KEY:LABEL", num_args = 1.., value_parser = action)]
-    actions: Vec<Action>,
+    actions: Vec<NotificationAction>,
     /// Wait until an action is chosen, and print its key.
     #[arg(long)]
     wait: bool,
@@ -51,7 +52,7 @@ pub struct Args {
     timeout: Option<i32>,
 }
 
-fn action(text: &str) -> Result<Action, ActionError> {
+fn action(text: &str) -> Result<NotificationAction, NotificationActionError> {
     text.parse()
 }
 
@@ -59,7 +60,9 @@ fn action(text: &str) -> Result<Action, ActionError> {
 pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     let twice = args.actions.iter().enumerate().find(|(at, action)| {
         let before = args.actions.iter().take(*at);
-        before.map(Action::key).any(|key| key == action.key())
+        before
+            .map(NotificationAction::key)
+            .any(|key| key == action.key())
     });
     if let Some((_, action)) = twice {
         let twice = anyhow!("the action {} is there twice", action.key());
@@ -79,10 +82,14 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             body: args.body,
             actions: args.actions,
             expiry: args.timeout.map_or(
-                if wait { Expiry::Never } else { Expiry::Usual },
-                Expiry::from,
+                if wait {
+                    NotificationExpiry::Never
+                } else {
+                    NotificationExpiry::ServerDefault
+                },
+                NotificationExpiry::from,
             ),
-            guard: wait.then_some(Guard::READ),
+            click_guard: wait.then_some(ClickGuard::MIN_READ_TIME),
             ..Notification::new(&args.summary)
         };
         let ended = show(&notifier, notification, wait, &mut stop, context).await;
@@ -121,8 +128,8 @@ async fn show(
     if !wait {
         return Ok(Status::OK);
     }
-    if !notifier.is_seen() || (asks && !notifier.answers()) {
-        let why = if notifier.is_seen() {
+    if !notifier.is_visible() || (asks && !notifier.supports_actions()) {
+        let why = if notifier.is_visible() {
             "the desktop shows no buttons"
         } else {
             "there is no notifier"
@@ -134,7 +141,7 @@ async fn show(
     let (tell, chosen) = oneshot::channel();
     let on_action = Box::new(|choice| drop(tell.send(choice)));
     notifier.on_action(id, on_action).await;
-    let choice: Choice = tokio::select! {
+    let choice: ActionChoice = tokio::select! {
         status = stop.wait() => return take_away(notifier, id, status).await,
         choice = chosen => match choice {
             Ok(choice) => choice,

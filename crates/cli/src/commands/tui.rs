@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use operator::hubs::Hubs;
-use operator::tui::{Ended, Options, Theme, converse};
+use operator::discovery::Hubs;
+use operator::tui::{Theme, TuiEnd, TuiOptions, run_tui};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +56,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         let (hubs, place) = match args.socket {
             None => {
                 let runtime = RuntimeDir::new(environment.runtime());
-                let hubs = Hubs::all(runtime).context("watching for hubs")?;
+                let hubs = Hubs::discover(runtime).context("watching for hubs")?;
                 (hubs, environment.runtime().display().to_string())
             }
             Some(path) => {
@@ -67,7 +67,10 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                     .context("clearance hub unavailable")
                     .hint("`terok-clearance tui` without --socket waits for hubs")?;
                 let place = path.display().to_string();
-                (Hubs::one(path).context("watching for the hub")?, place)
+                (
+                    Hubs::at_socket(path).context("watching for the hub")?,
+                    place,
+                )
             }
         };
         let options = options(context, false);
@@ -77,10 +80,10 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 _ = hang_up.recv() => Status::HUNG_UP,
             }
         };
-        match converse(hubs, &place, options, stopped).await {
-            Ok(Ended::Done) => Ok(Status::OK),
-            Ok(Ended::Interrupted) => Ok(Status::INTERRUPTED),
-            Ok(Ended::Stopped(status)) => Ok(status),
+        match run_tui(hubs, &place, options, stopped).await {
+            Ok(TuiEnd::Done) => Ok(Status::OK),
+            Ok(TuiEnd::Interrupted) => Ok(Status::INTERRUPTED),
+            Ok(TuiEnd::Stopped(status)) => Ok(status),
             Err(error) => Err(anyhow::Error::new(error)
                 .context("using the terminal")
                 .into()),
@@ -113,8 +116,8 @@ pub(super) fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
 }
 
 /// Returns how it looks on this terminal; `shares_thread` as in [`Options`].
-pub(super) fn options(context: &Context, shares_thread: bool) -> Options {
-    Options {
+pub(super) fn options(context: &Context, shares_thread: bool) -> TuiOptions {
+    TuiOptions {
         theme: Theme {
             color: context.output.colors().stdout,
             unicode: context.environment.unicode(),

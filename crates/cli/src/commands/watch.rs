@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use operator::hubs::Hubs;
-use operator::script::{Watching, watch};
+use operator::discovery::Hubs;
+use operator::script::{WatchOptions, watch_hubs};
 use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
 use tokio::io::Interest;
@@ -51,14 +51,14 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     block_on(async {
         let mut stop = Stop::catch()?;
         let hubs = match args.socket {
-            None => Hubs::all(RuntimeDir::new(context.environment.runtime())),
-            Some(path) => Hubs::one(
+            None => Hubs::discover(RuntimeDir::new(context.environment.runtime())),
+            Some(path) => Hubs::at_socket(
                 std::path::absolute(&path)
                     .with_context(|| format!("finding {}", path.display()))?,
             ),
         };
         let hubs = hubs.context("watching for hubs")?;
-        let watching = Watching {
+        let watching = WatchOptions {
             json: context.json,
             color: context.output.colors().stdout,
             container: args.container,
@@ -71,7 +71,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 () = nobody_reads() => Err(Closed),
             }
         };
-        match watch(hubs, &watching, output, ended).await {
+        match watch_hubs(hubs, &watching, output, ended).await {
             Ok(ended) => Ok(ended.map_err(anyhow::Error::new)?),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 Err(anyhow::Error::new(Closed).into())

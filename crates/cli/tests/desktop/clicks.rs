@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use operator::notifier::{DbusNotifier, Notification, Notifier as _, Session};
+use operator::notifier::{DbusNotifier, DesktopSession, Notification, Notifier as _};
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 
@@ -106,11 +106,11 @@ fn is_guarded(kind: Service) {
     let question = |guard| Notification {
         actions: vec!["allow:Allow".parse().unwrap(), "deny:Deny".parse().unwrap()],
         body: "Container: x".to_owned(),
-        expiry: operator::notifier::Expiry::Never,
-        guard,
+        expiry: operator::notifier::NotificationExpiry::Never,
+        click_guard: guard,
         ..Notification::new("Blocked: api.example.com:443")
     };
-    let session = Session::new(&desktop.bus(), "terok");
+    let session = DesktopSession::new(&desktop.bus(), "terok");
     let (notifier, id, mut chosen) = runtime.block_on(async {
         let notifier = DbusNotifier::connect(session).await.unwrap();
         // Longer than any machine takes to click.

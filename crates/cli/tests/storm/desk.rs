@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use operator::popups::SINGLE;
+use operator::popups::MAX_SINGLE_POPUPS;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ impl Desk {
         shows.popups.insert(id, Popup { summary, asks });
         // While one for many takes the place of a few, or the other way about, both are there.
         let asking = shows.popups.values().filter(|popup| popup.asks).count();
-        if asking > SINGLE + 1 {
+        if asking > MAX_SINGLE_POPUPS + 1 {
             shows.wrong(&format!("{asking} popups ask"));
         }
         self.changed.notify_all();

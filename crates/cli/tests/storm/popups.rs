@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use operator::identity::{IdentityResolver, NullInspector};
 use operator::notifier::{CallbackNotifier, NotificationId};
-use operator::popups::{GUARD, Options, converse};
+use operator::popups::{CLICK_GUARD_DELAY, PopupOptions, run_popups};
 use terok_clearance::Action;
 use terok_clearance::socket::RuntimeDir;
 use tokio::sync::oneshot;
@@ -54,7 +54,7 @@ fn story(place: &std::path::Path, crowd: &Crowd, desk: &Desk, click: impl Fn(u32
             .find(|(_, popup)| popup.summary == title(question))
             .unwrap();
         // As a person does who has read what is there: the guard measures just that.
-        std::thread::park_timeout(GUARD * 2);
+        std::thread::park_timeout(CLICK_GUARD_DELAY * 2);
         click(*id, question.share.word());
         titles.retain(|other| *other != title(question));
         let word = if question.share == Share::Allow {
@@ -100,10 +100,10 @@ fn a_notifier_that_calls_back_shows_the_storm_as_a_few_popups_and_loses_none() {
             .enable_all()
             .build();
         runtime.unwrap().block_on(async {
-            let hubs = Hubs::all(hubs).unwrap();
+            let hubs = Hubs::discover(hubs).unwrap();
             let resolver = Arc::new(IdentityResolver::new(Some(NullInspector)));
             let stop = async { drop(stopped.await) };
-            converse(hubs, &*theirs, resolver, Options::default(), stop).await;
+            run_popups(hubs, &*theirs, resolver, PopupOptions::default(), stop).await;
         });
     });
     story(place.path(), &crowd, &desk, |id, key| {

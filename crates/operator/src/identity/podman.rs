@@ -16,24 +16,24 @@ use tokio::time::{Instant, timeout};
 use super::{ContainerInfo, ContainerInspector};
 
 /// How long podman may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that podman may say of one container.
-const LIMIT: u64 = 4 * 1024 * 1024;
+const MAX_INSPECT_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a container that was not found is not looked for again.
-const NOT_AGAIN: Duration = Duration::from_secs(30);
+const MISSING_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// The containers that are remembered.
-const REMEMBERED: usize = 1024;
+const MAX_CACHED_CONTAINERS: usize = 1024;
 
 /// Asks `podman inspect`, once for each container that there is.
 #[derive(Debug)]
 pub struct PodmanInspector {
     program: PathBuf,
-    patience: Duration,
-    known: Mutex<HashMap<ContainerId, Known>>,
+    inspect_timeout: Duration,
+    cache: Mutex<HashMap<ContainerId, InspectCacheEntry>>,
 }
 
 #[derive(Debug, Clone)]
-enum Known {
+enum InspectCacheEntry {
     Found(ContainerInfo),
     Missing(Instant),
 }
@@ -43,44 +43,44 @@ impl PodmanInspector {
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
-            patience: PATIENCE,
-            known: Mutex::default(),
+            inspect_timeout: INSPECT_TIMEOUT,
+            cache: Mutex::default(),
         }
     }
 
     /// The same, with less or more patience than five seconds.
     #[must_use]
-    pub const fn within(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub const fn with_timeout(mut self, patience: Duration) -> Self {
+        self.inspect_timeout = patience;
         self
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<ContainerId, Known>> {
+    fn lock_cache(&self) -> MutexGuard<'_, HashMap<ContainerId, InspectCacheEntry>> {
         // Nothing in there is ever half done.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ContainerInspector for PodmanInspector {
     async fn inspect(&self, container: &ContainerId) -> ContainerInfo {
-        match self.known().get(container) {
-            Some(Known::Found(info)) => return info.clone(),
-            Some(Known::Missing(since)) if since.elapsed() < NOT_AGAIN => {
+        match self.lock_cache().get(container) {
+            Some(InspectCacheEntry::Found(info)) => return info.clone(),
+            Some(InspectCacheEntry::Missing(since)) if since.elapsed() < MISSING_RETRY_DELAY => {
                 return ContainerInfo::default();
             }
             _ => {}
         }
         // Dropping it kills podman.
-        let asked = timeout(self.patience, ask(&self.program, container)).await;
+        let asked = timeout(self.inspect_timeout, run_inspect(&self.program, container)).await;
         let info = asked.ok().flatten().unwrap_or_default();
         let known = if info.container_id.is_empty() {
             tracing::debug!(%container, "podman does not know the container");
-            Known::Missing(Instant::now())
+            InspectCacheEntry::Missing(Instant::now())
         } else {
-            Known::Found(info.clone())
+            InspectCacheEntry::Found(info.clone())
         };
-        let mut all = self.known();
-        if all.len() >= REMEMBERED {
+        let mut all = self.lock_cache();
+        if all.len() >= MAX_CACHED_CONTAINERS {
             all.clear();
         }
         all.insert(container.clone(), known);
@@ -88,11 +88,11 @@ impl ContainerInspector for PodmanInspector {
     }
 
     fn forget(&self, container: &ContainerId) {
-        self.known().remove(container);
+        self.lock_cache().remove(container);
     }
 }
 
-async fn ask(program: &Path, container: &ContainerId) -> Option<ContainerInfo> {
+async fn run_inspect(program: &Path, container: &ContainerId) -> Option<ContainerInfo> {
     let mut podman = Command::new(program)
         .args(["inspect", "--type", "container", "--format", "json", "--"])
         .arg(container.as_str())
@@ -105,21 +105,21 @@ async fn ask(program: &Path, container: &ContainerId) -> Option<ContainerInfo> {
     let mut said = Vec::new();
     let output = podman.stdout.take()?;
     output
-        .take(LIMIT.saturating_add(1))
+        .take(MAX_INSPECT_BYTES.saturating_add(1))
         .read_to_end(&mut said)
         .await
         .ok()?;
-    let too_much = u64::try_from(said.len()).is_ok_and(|length| length > LIMIT);
+    let too_much = u64::try_from(said.len()).is_ok_and(|length| length > MAX_INSPECT_BYTES);
     if too_much || !podman.wait().await.ok()?.success() {
         return None;
     }
-    read(&said)
+    parse_inspect_output(&said)
 }
 
 /// Returns what podman says of the first container that it tells of.
-fn read(said: &[u8]) -> Option<ContainerInfo> {
-    let containers: Vec<Inspected> = serde_json::from_slice(said).ok()?;
-    let Inspected {
+fn parse_inspect_output(said: &[u8]) -> Option<ContainerInfo> {
+    let containers: Vec<PodmanContainer> = serde_json::from_slice(said).ok()?;
+    let PodmanContainer {
         id,
         name,
         state,
@@ -137,25 +137,25 @@ fn read(said: &[u8]) -> Option<ContainerInfo> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+struct PodmanContainer {
     id: String,
     #[serde(default)]
     name: String,
     #[serde(default)]
-    state: State,
+    state: PodmanContainerState,
     #[serde(default)]
-    config: Config,
+    config: PodmanContainerConfig,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct State {
+struct PodmanContainerState {
     status: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Config {
+struct PodmanContainerConfig {
     #[serde(deserialize_with = "or_none")]
     annotations: BTreeMap<String, String>,
 }
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::identity::{IdentityResolver, NullInspector};
-    use crate::notifier::Identity;
+    use crate::notifier::ContainerIdentity;
 
     const WEB: &str = r#"[{"Id": "0123456789abcdef0123", "Name": "/web",
         "State": {"Status": "running", "Pid": 7}, "Config": {"Annotations":
@@ -197,12 +197,12 @@ mod tests {
 
     #[test]
     fn what_podman_says_is_read_and_what_it_should_not_say_is_nothing() {
-        let info = read(WEB.as_bytes()).unwrap();
+        let info = parse_inspect_output(WEB.as_bytes()).unwrap();
         assert_eq!(info.container_id.as_str(), "0123456789ab");
         assert_eq!(info.name.as_str(), "web");
         assert_eq!(info.state.as_str(), "running");
         assert_eq!(info.annotations["dossier.task"], "b42");
-        let bare = read(br#"[{"Id": "ab", "Config": {"Annotations": null}}]"#).unwrap();
+        let bare = parse_inspect_output(br#"[{"Id": "ab", "Config": {"Annotations": null}}]"#).unwrap();
         assert!(bare.annotations.is_empty());
         for nothing in ["", "[]", "{}", "[{}]", "[{\"Id\": 7}]", "null", "\u{0}"] {
             assert_eq!(read(nothing.as_bytes()), None, "{nothing:?}");
@@ -214,7 +214,7 @@ mod tests {
         let script = format!("echo \"$@\" >>asked\ncat <<'EOT'\n{WEB}\nEOT");
         let (place, program) = podman(&script);
         let resolver = IdentityResolver::new(Some(PodmanInspector::new(program)));
-        let expected = Identity {
+        let expected = ContainerIdentity {
             container_id: "0123456789ab".to_owned(),
             container_name: "web".to_owned(),
             project: "warp".to_owned(),
@@ -242,7 +242,7 @@ mod tests {
             &format!("cat <<'EOT'\n{WEB}\nEOT\nexit 1"),
         ] {
             let (_place, program) = podman(script);
-            let inspector = PodmanInspector::new(program).within(patience);
+            let inspector = PodmanInspector::new(program).with_timeout(patience);
             let info = inspector.inspect(&web()).await;
             assert_eq!(info, ContainerInfo::default(), "{script:?}");
         }

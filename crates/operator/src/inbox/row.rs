@@ -66,7 +66,7 @@ impl fmt::Display for RowNumber {
 
 /// What makes two questions one row: the same answer would open the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct RowKey {
     pub(super) hub: HubId,
     pub(super) container: ContainerId,
     pub(super) scope: Scope,
@@ -74,14 +74,14 @@ pub(super) struct Key {
 
 /// Where packets went, of one sandbox: what a hub's ledger keeps apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Flow {
+pub(super) struct RequestFlow {
     pub(super) address: Dest,
     pub(super) port: u16,
     pub(super) protocol: Protocol,
 }
 
-impl Flow {
-    pub(super) fn of(request: &Request) -> Self {
+impl RequestFlow {
+    pub(super) fn from_request(request: &Request) -> Self {
         Self {
             address: request.address.clone(),
             port: request.port,
@@ -92,25 +92,25 @@ impl Flow {
 
 /// One question of a row.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct RowEntry {
     /// As the hub said it last; its `id` is the newest.
     pub(super) request: Arc<Request>,
     /// The ids it has had, the newest last.
     pub(super) ids: VecDeque<RequestId>,
     /// Whether the hub has said since it last began to say what is pending that this is.
     pub(super) confirmed: bool,
-    pub(super) echo: Echo,
+    pub(super) failure_notice: FailureNotice,
 }
 
 /// Where the two ways stand on which a hub tells that an answer of ours failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Echo {
+pub(super) enum FailureNotice {
     /// No failure is known.
     None,
     /// The event came, the reply has not.
-    Heard,
+    ReplyDue,
     /// The reply came, the event has not.
-    Owed,
+    EventDue,
 }
 
 /// One line of the inbox: the questions of one sandbox that one answer settles, since it would
@@ -118,18 +118,18 @@ pub(super) enum Echo {
 #[derive(Debug, Clone)]
 pub struct Row {
     pub(super) number: RowNumber,
-    pub(super) key: Key,
-    pub(super) speaks: ProtocolVersion,
-    pub(super) entries: BTreeMap<Flow, Entry>,
+    pub(super) key: RowKey,
+    pub(super) protocol_version: ProtocolVersion,
+    pub(super) entries: BTreeMap<RequestFlow, RowEntry>,
     /// Which entry was heard of last.
-    pub(super) newest: Flow,
+    pub(super) newest: RequestFlow,
     /// Packets of entries that are no longer kept apart.
-    pub(super) folded: u64,
+    pub(super) merged_count: u64,
     pub(super) first_seen: u64,
     /// The answer that is on its way, and how many replies it still waits for.
     pub(super) answering: Option<(Action, usize)>,
     /// Whether the hub has forgotten it.
-    pub(super) lapsed: bool,
+    pub(super) forgotten_by_hub: bool,
 }
 
 impl Row {
@@ -144,8 +144,8 @@ impl Row {
     }
 
     /// Returns the interface the hub speaks; it says how narrow an answer can be.
-    pub const fn speaks(&self) -> ProtocolVersion {
-        self.speaks
+    pub const fn protocol_version(&self) -> ProtocolVersion {
+        self.protocol_version
     }
 
     /// Returns the sandbox.
@@ -202,7 +202,7 @@ impl Row {
 
     /// Returns how often packets were blocked.
     pub fn count(&self) -> u64 {
-        self.entries.values().fold(self.folded, |sum, entry| {
+        self.entries.values().fold(self.merged_count, |sum, entry| {
             sum.saturating_add(entry.request.count)
         })
     }
@@ -220,8 +220,8 @@ impl Row {
 
     /// Says whether a restarted hub has forgotten it: it cannot be answered until the sandbox's
     /// next packet asks again, and then has the same number.
-    pub const fn is_lapsed(&self) -> bool {
-        self.lapsed
+    pub const fn is_forgotten_by_hub(&self) -> bool {
+        self.forgotten_by_hub
     }
 
     /// Returns the answer that is on its way, if one is.

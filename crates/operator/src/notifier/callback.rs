@@ -9,10 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use terok_clearance::{ContainerId, DisplayText};
 
-use super::{ActionKey, Lifecycle, Notification, NotificationId, Notifier, OnAction};
+use super::{ActionKey, SandboxLifecycle, Notification, NotificationId, Notifier, ActionCallback};
 
-type Hook<T> = Option<Box<dyn Fn(T) + Send + Sync>>;
-type Shown = dyn Fn(NotificationId, &Notification) + Send + Sync;
+type CallbackHook<T> = Option<Box<dyn Fn(T) + Send + Sync>>;
+type NotifyCallback = dyn Fn(NotificationId, &Notification) + Send + Sync;
 
 /// Calls a function for every notification, and others for what becomes of sandboxes.
 ///
@@ -21,51 +21,51 @@ type Shown = dyn Fn(NotificationId, &Notification) + Send + Sync;
 /// notifier, so they return soon, and do not call it back.
 #[derive(Default)]
 pub struct CallbackNotifier {
-    on_notify: Option<Box<Shown>>,
-    on_close: Hook<NotificationId>,
-    on_container_started: Hook<ContainerId>,
-    on_container_exited: Hook<(ContainerId, DisplayText)>,
-    on_shield_up: Hook<ContainerId>,
-    on_shield_down: Hook<ContainerId>,
-    on_shield_disengaged: Hook<ContainerId>,
-    open: Mutex<Open>,
+    on_notify: Option<Box<NotifyCallback>>,
+    on_close: CallbackHook<NotificationId>,
+    on_container_started: CallbackHook<ContainerId>,
+    on_container_exited: CallbackHook<(ContainerId, DisplayText)>,
+    on_shield_up: CallbackHook<ContainerId>,
+    on_shield_down: CallbackHook<ContainerId>,
+    on_shield_disengaged: CallbackHook<ContainerId>,
+    open: Mutex<OpenNotifications>,
 }
 
 /// The notifications without actions that are remembered until somebody waits for their end.
-const MUTE: usize = 64;
+const MAX_ACTIONLESS: usize = 64;
 
 /// What is shown and may be answered.
 #[derive(Default)]
-struct Open {
-    last: u32,
+struct OpenNotifications {
+    last_id: u32,
     /// Those with actions, and those without for whose end somebody waits.
-    choices: HashMap<NotificationId, Choice>,
+    choices: HashMap<NotificationId, PendingChoice>,
     /// The newest of those without.
-    mute: VecDeque<NotificationId>,
-    ended: bool,
+    actionless: VecDeque<NotificationId>,
+    disconnected: bool,
 }
 
-impl Open {
+impl OpenNotifications {
     /// Takes in that `id` has no actions; a place is taken by as many as are remembered.
-    fn say_mute(&mut self, id: NotificationId) {
-        self.mute.push_back(id);
-        if self.mute.len() > MUTE {
-            self.mute.pop_front();
+    fn add_actionless(&mut self, id: NotificationId) {
+        self.actionless.push_back(id);
+        if self.actionless.len() > MAX_ACTIONLESS {
+            self.actionless.pop_front();
         }
     }
 
     /// Takes the notification out, and returns what is known of it.
-    fn take(&mut self, id: NotificationId) -> Option<Choice> {
-        self.mute.retain(|mute| *mute != id);
+    fn remove(&mut self, id: NotificationId) -> Option<PendingChoice> {
+        self.actionless.retain(|mute| *mute != id);
         self.choices.remove(&id)
     }
 }
 
-struct Choice {
+struct PendingChoice {
     keys: Vec<ActionKey>,
     /// What was chosen before anybody asked.
     chosen: Option<ActionKey>,
-    on_action: Option<OnAction>,
+    on_action: Option<ActionCallback>,
 }
 
 /// Why a choice counts for nothing.
@@ -145,7 +145,7 @@ impl CallbackNotifier {
     ///
     /// A choice is made once: a second one is refused until the notification is shown anew.
     pub fn invoke_action(&self, id: NotificationId, key: &str) -> Result<(), InvokeError> {
-        let mut open = self.open();
+        let mut open = self.lock_open();
         let choice = open
             .choices
             .get_mut(&id)
@@ -165,7 +165,7 @@ impl CallbackNotifier {
         Ok(())
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn lock_open(&self) -> MutexGuard<'_, OpenNotifications> {
         // Nothing in there is ever half done.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,7 +175,7 @@ impl Notifier for CallbackNotifier {
     type Error = Infallible;
 
     async fn notify(&self, notification: Notification) -> Result<NotificationId, Infallible> {
-        let mut open = self.open();
+        let mut open = self.lock_open();
         let id = notification.replaces.unwrap_or_else(|| {
             open.last = open.last.checked_add(1).unwrap_or(1);
             NonZeroU32::new(open.last).map_or(NotificationId::NONE, NotificationId::from)
@@ -189,7 +189,7 @@ impl Notifier for CallbackNotifier {
         if keys.is_empty() {
             open.say_mute(id);
         } else {
-            let choice = Choice {
+            let choice = PendingChoice {
                 keys,
                 chosen: None,
                 on_action: None,
@@ -204,15 +204,15 @@ impl Notifier for CallbackNotifier {
         Ok(id)
     }
 
-    async fn on_action(&self, id: NotificationId, on_action: OnAction) {
-        let mut open = self.open();
+    async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
+        let mut open = self.lock_open();
         if open.ended {
             return;
         }
         if open.mute.contains(&id) {
             // It stands there: nobody can choose, and whoever waits hears of its end.
             open.take(id);
-            let waits = Choice {
+            let waits = PendingChoice {
                 keys: Vec::new(),
                 chosen: None,
                 on_action: None,
@@ -234,7 +234,7 @@ impl Notifier for CallbackNotifier {
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), Infallible> {
-        let choice = self.open().take(id);
+        let choice = self.lock_open().take(id);
         drop(choice);
         if let Some(on_close) = &self.on_close {
             on_close(id);
@@ -243,25 +243,25 @@ impl Notifier for CallbackNotifier {
     }
 
     async fn disconnect(&self) {
-        let mut open = self.open();
+        let mut open = self.lock_open();
         open.ended = true;
         let choices = std::mem::take(&mut open.choices);
         drop(open);
         drop(choices);
     }
 
-    fn lifecycle(&self, event: &Lifecycle) {
+    fn lifecycle(&self, event: &SandboxLifecycle) {
         let (hook, container) = match event {
-            Lifecycle::ContainerStarted(container) => (&self.on_container_started, container),
-            Lifecycle::ContainerExited(container, reason) => {
+            SandboxLifecycle::ContainerStarted(container) => (&self.on_container_started, container),
+            SandboxLifecycle::ContainerExited(container, reason) => {
                 if let Some(hook) = &self.on_container_exited {
                     hook((container.clone(), reason.clone()));
                 }
                 return;
             }
-            Lifecycle::ShieldUp(container) => (&self.on_shield_up, container),
-            Lifecycle::ShieldDown(container) => (&self.on_shield_down, container),
-            Lifecycle::ShieldDisengaged(container) => (&self.on_shield_disengaged, container),
+            SandboxLifecycle::ShieldUp(container) => (&self.on_shield_up, container),
+            SandboxLifecycle::ShieldDown(container) => (&self.on_shield_down, container),
+            SandboxLifecycle::ShieldDisengaged(container) => (&self.on_shield_disengaged, container),
         };
         if let Some(hook) = hook {
             hook(container.clone());
@@ -290,10 +290,10 @@ mod tests {
         }
     }
 
-    fn waits() -> (OnAction, oneshot::Receiver<String>) {
+    fn waits() -> (ActionCallback, oneshot::Receiver<String>) {
         let (tell, choice) = oneshot::channel();
         let tell =
-            |choice: crate::notifier::Choice| drop(tell.send(choice.key.as_str().to_owned()));
+            |choice: crate::notifier::ActionChoice| drop(tell.send(choice.key.as_str().to_owned()));
         (Box::new(tell), choice)
     }
 
@@ -395,11 +395,11 @@ mod tests {
             .on_shield_disengaged(hook("off"));
         let web: ContainerId = "web".parse().unwrap();
         for event in [
-            Lifecycle::ContainerStarted(web.clone()),
-            Lifecycle::ShieldUp(web.clone()),
-            Lifecycle::ShieldDown(web.clone()),
-            Lifecycle::ShieldDisengaged(web.clone()),
-            Lifecycle::ContainerExited(web, "poststop".into()),
+            SandboxLifecycle::ContainerStarted(web.clone()),
+            SandboxLifecycle::ShieldUp(web.clone()),
+            SandboxLifecycle::ShieldDown(web.clone()),
+            SandboxLifecycle::ShieldDisengaged(web.clone()),
+            SandboxLifecycle::ContainerExited(web, "poststop".into()),
         ] {
             notifier.lifecycle(&event);
         }

@@ -5,7 +5,7 @@ use terok_clearance::{ContainerId, DisplayText};
 
 /// Something that happened to a sandbox, whether or not a notification is shown for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lifecycle {
+pub enum SandboxLifecycle {
     /// It started.
     ContainerStarted(ContainerId),
     /// It ended; the text says how that is known, and may be empty.

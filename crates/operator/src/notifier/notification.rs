@@ -17,22 +17,22 @@ pub struct Notification {
     /// More, in lines; may be empty.
     pub body: String,
     /// The choices, in the order of their buttons.
-    pub actions: Vec<Action>,
+    pub actions: Vec<NotificationAction>,
     /// How long it stays.
-    pub expiry: Expiry,
+    pub expiry: NotificationExpiry,
     /// How it wants to be shown.
-    pub hints: Hints,
+    pub hints: NotificationHints,
     /// The notification that it takes the place of.
     pub replaces: Option<NotificationId>,
     /// A name of the icon theme, or a `file://` address.
     pub icon: Option<String>,
     /// Whom it is about.
-    pub identity: Identity,
+    pub identity: ContainerIdentity,
     /// A choice that comes sooner than this after it appeared, or after what is around it moved,
     /// is not taken: it is shown again and says so. [`super::guard::Guard::READ`] is a good time.
-    pub guard: Option<Duration>,
+    pub click_guard: Option<Duration>,
     /// Says how to choose where what shows it has no buttons.
-    pub elsewhere: Option<String>,
+    pub buttonless_hint: Option<String>,
 }
 
 impl Notification {
@@ -45,7 +45,7 @@ impl Notification {
     }
 
     /// Says whether it asks what `other` asks: the same title and choices. The text may tell more.
-    pub fn asks_as(&self, other: &Self) -> bool {
+    pub fn asks_same_question(&self, other: &Self) -> bool {
         self.summary == other.summary && self.actions == other.actions
     }
 }
@@ -84,7 +84,7 @@ impl fmt::Display for NotificationId {
 ///
 /// Written `allow:Allow`; a label may have colons, a key has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Action {
+pub struct NotificationAction {
     key: ActionKey,
     label: String,
 }
@@ -95,7 +95,7 @@ pub struct ActionKey(String);
 
 /// Why a text is no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ActionError {
+pub enum NotificationActionError {
     /// There is no colon.
     #[error("an action is KEY:LABEL, such as allow:Allow")]
     NoColon,
@@ -107,10 +107,10 @@ pub enum ActionError {
     NoLabel,
     /// A control character would break the lines in which a key is printed.
     #[error("an action's key and label have no control characters")]
-    Control,
+    ControlCharacter,
 }
 
-impl Action {
+impl NotificationAction {
     /// Returns what the program knows it by.
     pub const fn key(&self) -> &ActionKey {
         &self.key
@@ -122,19 +122,19 @@ impl Action {
     }
 }
 
-impl FromStr for Action {
-    type Err = ActionError;
+impl FromStr for NotificationAction {
+    type Err = NotificationActionError;
 
-    fn from_str(text: &str) -> Result<Self, ActionError> {
-        let (key, label) = text.split_once(':').ok_or(ActionError::NoColon)?;
+    fn from_str(text: &str) -> Result<Self, NotificationActionError> {
+        let (key, label) = text.split_once(':').ok_or(NotificationActionError::NoColon)?;
         if text.chars().any(char::is_control) {
-            return Err(ActionError::Control);
+            return Err(NotificationActionError::ControlCharacter);
         }
         if key.trim().is_empty() {
-            return Err(ActionError::NoKey);
+            return Err(NotificationActionError::NoKey);
         }
         if label.trim().is_empty() {
-            return Err(ActionError::NoLabel);
+            return Err(NotificationActionError::NoLabel);
         }
         Ok(Self {
             key: ActionKey(key.to_owned()),
@@ -150,7 +150,7 @@ impl ActionKey {
     }
 }
 
-impl Urgency {
+impl NotificationUrgency {
     /// Returns its number in the specification.
     pub const fn level(self) -> u8 {
         match self {
@@ -169,52 +169,52 @@ impl fmt::Display for ActionKey {
 
 /// What was chosen, and what the desktop gave along with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct ActionChoice {
     /// The action.
     pub key: ActionKey,
     /// Lets a window that is opened for it come to the front, as `XDG_ACTIVATION_TOKEN` or
     /// `DESKTOP_STARTUP_ID`; few desktops give one.
-    pub activation: Option<String>,
+    pub activation_token: Option<String>,
 }
 
-impl From<ActionKey> for Choice {
+impl From<ActionKey> for ActionChoice {
     fn from(key: ActionKey) -> Self {
         Self {
             key,
-            activation: None,
+            activation_token: None,
         }
     }
 }
 
 /// How long a notification stays on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Expiry {
+pub enum NotificationExpiry {
     /// As long as the other side thinks right.
     #[default]
-    Usual,
+    ServerDefault,
     /// Until it is closed.
     Never,
     /// So many milliseconds.
     After(NonZeroU32),
 }
 
-impl Expiry {
+impl NotificationExpiry {
     /// Returns it as the Desktop Notifications Specification has it: -1 usual, 0 never, else
     /// milliseconds.
     pub fn milliseconds(self) -> i32 {
         match self {
-            Self::Usual => -1,
+            Self::ServerDefault => -1,
             Self::Never => 0,
             Self::After(time) => i32::try_from(time.get()).unwrap_or(i32::MAX),
         }
     }
 }
 
-impl From<i32> for Expiry {
+impl From<i32> for NotificationExpiry {
     /// Takes what the specification has; everything below 0 is usual.
     fn from(milliseconds: i32) -> Self {
         match u32::try_from(milliseconds) {
-            Err(_) => Self::Usual,
+            Err(_) => Self::ServerDefault,
             Ok(time) => NonZeroU32::new(time).map_or(Self::Never, Self::After),
         }
     }
@@ -222,9 +222,9 @@ impl From<i32> for Expiry {
 
 /// How a notification wants to be shown. The other side may not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Hints {
+pub struct NotificationHints {
     /// How much it matters; `None` leaves it to the other side.
-    pub urgency: Option<Urgency>,
+    pub urgency: Option<NotificationUrgency>,
     /// It stays when an action was chosen, so that another can take its place.
     pub resident: bool,
     /// It is not kept in the list of past ones.
@@ -235,7 +235,7 @@ pub struct Hints {
     pub desktop_entry: Option<&'static str>,
 }
 
-impl Hints {
+impl NotificationHints {
     /// It wants nothing special.
     pub const PLAIN: Self = Self {
         urgency: None,
@@ -248,7 +248,7 @@ impl Hints {
 
 /// How much a notification matters, by the numbers of the Desktop Notifications Specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
+pub enum NotificationUrgency {
     /// It may pass unseen.
     Low,
     /// It matters.
@@ -259,7 +259,7 @@ pub enum Urgency {
 
 /// Whom a notification is about, where that is known; empty where not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Identity {
+pub struct ContainerIdentity {
     /// The container's short id.
     pub container_id: String,
     /// The container's name.
@@ -278,18 +278,18 @@ mod tests {
 
     #[test]
     fn an_action_is_a_key_and_a_label() {
-        let check = |text: &str, expected: Result<(&str, &str), ActionError>| {
-            let read = text.parse::<Action>();
+        let check = |text: &str, expected: Result<(&str, &str), NotificationActionError>| {
+            let read = text.parse::<NotificationAction>();
             let parts = read.as_ref().map(|a| (a.key().as_str(), a.label()));
             assert_eq!(parts.map_err(|error| *error), expected, "{text:?}");
         };
         check("allow:Allow", Ok(("allow", "Allow")));
         check("at:10:30", Ok(("at", "10:30")));
         check("ok:Größe prüfen", Ok(("ok", "Größe prüfen")));
-        check("allow", Err(ActionError::NoColon));
-        check(":Allow", Err(ActionError::NoKey));
-        check("allow: ", Err(ActionError::NoLabel));
-        check("a\nb:B", Err(ActionError::Control));
+        check("allow", Err(NotificationActionError::NoColon));
+        check(":Allow", Err(NotificationActionError::NoKey));
+        check("allow: ", Err(NotificationActionError::NoLabel));
+        check("a\nb:B", Err(NotificationActionError::ControlCharacter));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use std::sync::Once;
 
 use super::{
-    ConnectError, DbusNotifier, DesktopError, Notification, NotificationId, Notifier, NullNotifier,
-    OnAction, Session,
+    DbusConnectError, DbusNotifier, DesktopError, Notification, NotificationId, Notifier, NullNotifier,
+    ActionCallback, DesktopSession,
 };
-use crate::whole_story;
+use crate::error_chain;
 
 /// A notifier of a session that may have no desktop.
 #[derive(Debug)]
@@ -24,16 +24,16 @@ pub enum SessionNotifier {
 /// Where nothing shows notifications it is the one that shows them to nobody, and the log says why,
 /// once in the life of the process.
 pub async fn create_notifier(app: &str, bus: Option<&str>) -> SessionNotifier {
-    static SAID: Once = Once::new();
+    static WARN_ONCE: Once = Once::new();
     let connected = match bus {
-        Some(address) => DbusNotifier::connect(Session::new(address, app)).await,
-        None => Err(ConnectError::NoAddress),
+        Some(address) => DbusNotifier::connect(DesktopSession::new(address, app)).await,
+        None => Err(DbusConnectError::NoAddress),
     };
     match connected {
         Ok(desktop) => SessionNotifier::Desktop(desktop),
         Err(error) => {
-            let why = whole_story(&error);
-            SAID.call_once(|| tracing::warn!(app, %why, "notifications are not shown"));
+            let why = error_chain(&error);
+            WARN_ONCE.call_once(|| tracing::warn!(app, %why, "notifications are not shown"));
             SessionNotifier::Null(NullNotifier)
         }
     }
@@ -45,11 +45,11 @@ impl Notifier for SessionNotifier {
     async fn notify(&self, notification: Notification) -> Result<NotificationId, DesktopError> {
         match self {
             Self::Desktop(desktop) => desktop.notify(notification).await,
-            Self::Null(null) => Ok(never_fails(null.notify(notification).await)),
+            Self::Null(null) => Ok(unwrap_infallible(null.notify(notification).await)),
         }
     }
 
-    async fn on_action(&self, id: NotificationId, on_action: OnAction) {
+    async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
         match self {
             Self::Desktop(desktop) => desktop.on_action(id, on_action).await,
             Self::Null(null) => null.on_action(id, on_action).await,
@@ -60,7 +60,7 @@ impl Notifier for SessionNotifier {
         match self {
             Self::Desktop(desktop) => desktop.close(id).await,
             Self::Null(null) => {
-                never_fails(null.close(id).await);
+                unwrap_infallible(null.close(id).await);
                 Ok(())
             }
         }
@@ -73,10 +73,10 @@ impl Notifier for SessionNotifier {
         }
     }
 
-    fn is_seen(&self) -> bool {
+    fn is_visible(&self) -> bool {
         match self {
-            Self::Desktop(desktop) => desktop.is_seen(),
-            Self::Null(null) => null.is_seen(),
+            Self::Desktop(desktop) => desktop.is_visible(),
+            Self::Null(null) => null.is_visible(),
         }
     }
 
@@ -87,15 +87,15 @@ impl Notifier for SessionNotifier {
         }
     }
 
-    fn answers(&self) -> bool {
+    fn supports_actions(&self) -> bool {
         match self {
-            Self::Desktop(desktop) => desktop.answers(),
-            Self::Null(null) => null.answers(),
+            Self::Desktop(desktop) => desktop.supports_actions(),
+            Self::Null(null) => null.supports_actions(),
         }
     }
 }
 
-fn never_fails<T>(result: Result<T, std::convert::Infallible>) -> T {
+fn unwrap_infallible<T>(result: Result<T, std::convert::Infallible>) -> T {
     match result {
         Ok(value) => value,
         Err(never) => match never {},

@@ -7,7 +7,7 @@ use terok_clearance::DisplayText;
 
 /// A kind of popup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Category {
+pub enum PopupCategory {
     /// A question.
     Blocked,
     /// What became of a question that was on the screen.
@@ -22,7 +22,7 @@ pub enum Category {
     ContainerExited,
 }
 
-impl Category {
+impl PopupCategory {
     const ALL: [(Self, &str); 6] = [
         (Self::Blocked, "blocked"),
         (Self::Verdict, "verdict"),
@@ -50,7 +50,7 @@ pub struct Categories(u8);
 
 impl Default for Categories {
     fn default() -> Self {
-        Self(Category::Blocked.bit() | Category::Verdict.bit())
+        Self(PopupCategory::Blocked.bit() | PopupCategory::Verdict.bit())
     }
 }
 
@@ -62,7 +62,7 @@ impl Categories {
     ///
     /// Returns the kinds, and the names that are none, which count for nothing. The rule is the
     /// Python notifier's for `TEROK_CLEARANCE_NOTIFY_EVENTS` (0.6.10 to 0.6.14a7).
-    pub fn read(text: &str) -> (Self, Vec<DisplayText>) {
+    pub fn parse(text: &str) -> (Self, Vec<DisplayText>) {
         if text.trim().eq_ignore_ascii_case("all") {
             return (Self::ALL, Vec::new());
         }
@@ -70,7 +70,7 @@ impl Categories {
         let mut unknown = Vec::new();
         let names = text.split(|c: char| c == ',' || c.is_whitespace());
         for name in names.filter(|name| !name.is_empty()) {
-            match Category::ALL.into_iter().find(|(_, known)| *known == name) {
+            match PopupCategory::ALL.into_iter().find(|(_, known)| *known == name) {
                 Some((category, _)) => kinds.0 |= category.bit(),
                 None => unknown.push(DisplayText::new(name)),
             }
@@ -79,7 +79,7 @@ impl Categories {
     }
 
     /// Says whether a kind is among them.
-    pub const fn has(self, category: Category) -> bool {
+    pub const fn contains(self, category: PopupCategory) -> bool {
         self.0 & category.bit() != 0
     }
 }
@@ -87,7 +87,7 @@ impl Categories {
 impl fmt::Display for Categories {
     /// Writes their names, or `none`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = Category::ALL.into_iter().filter(|(it, _)| self.has(*it));
+        let wanted = PopupCategory::ALL.into_iter().filter(|(it, _)| self.contains(*it));
         let names: Vec<_> = wanted.map(|(_, name)| name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
         f.write_str(&names.join(" "))
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn names_are_read_as_the_python_notifier_reads_them() {
         let check = |text: &str, kinds: &str, unknown: &[&str]| {
-            let (read, dropped) = Categories::read(text);
+            let (read, dropped) = Categories::parse(text);
             assert_eq!(read.to_string(), kinds, "{text:?}");
             let dropped: Vec<_> = dropped.iter().map(DisplayText::as_str).collect();
             assert_eq!(dropped, unknown, "{text:?}");

@@ -9,39 +9,39 @@ use terok_clearance::{
     Action, ContainerId, Decision, DecisionAction, DisplayText, Dossier, Protocol, ShieldState,
 };
 
-use crate::clock::Zone;
+use crate::clock::TimeZone;
 use crate::inbox::Row;
-use crate::notifier::guard::Guard;
-use crate::notifier::{self, Expiry, Hints, Identity, Notification, Urgency};
-use crate::words;
+use crate::notifier::click_guard::ClickGuard;
+use crate::notifier::{self, NotificationExpiry, NotificationHints, ContainerIdentity, Notification, NotificationUrgency};
+use crate::phrases;
 
 /// The sandboxes that a group names one by one.
-const NAMED: usize = 4;
+const MAX_NAMED_SANDBOXES: usize = 4;
 /// Where a group is answered.
-const ELSEWHERE: &str = "Answer in a terminal: terok-clearance tui";
+const TERMINAL_HINT: &str = "Answer in a terminal: terok-clearance tui";
 
 /// What an earlier answer to a question came to, if it came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum PriorAnswerFailure {
     /// It took no effect.
     Failed(Action, DisplayText),
     /// Nobody knows.
-    Unsure(Action, DisplayText),
+    Uncertain(Action, DisplayText),
 }
 
 /// Whether a question can be answered right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Open {
+pub(super) enum AnswerAvailability {
     /// It can.
-    Yes,
+    Available,
     /// There is no connection to its hub.
     HubAway,
     /// Its hub has forgotten it.
-    Lapsed,
+    ForgottenByHub,
 }
 
 /// Returns whom a popup is about, from what the orchestrator says of the sandbox.
-pub(super) fn identity(container: &ContainerId, dossier: &Dossier, known: &Identity) -> Identity {
+pub(super) fn merge_identity(container: &ContainerId, dossier: &Dossier, known: &ContainerIdentity) -> ContainerIdentity {
     let said = |key: &str, otherwise: &str| {
         let value = dossier.get(&DisplayText::new(key)).map(DisplayText::as_str);
         value
@@ -50,7 +50,7 @@ pub(super) fn identity(container: &ContainerId, dossier: &Dossier, known: &Ident
             .to_owned()
     };
     let task_name = said("name", &known.task_name);
-    Identity {
+    ContainerIdentity {
         container_id: container.to_string(),
         container_name: said("container_name", &said("name", &known.container_name)),
         project: said("project", &known.project),
@@ -60,8 +60,8 @@ pub(super) fn identity(container: &ContainerId, dossier: &Dossier, known: &Ident
 }
 
 /// Returns the name of a sandbox: its task, else its name, else its id.
-pub(super) fn label(identity: &Identity) -> String {
-    let Identity {
+pub(super) fn sandbox_label(identity: &ContainerIdentity) -> String {
+    let ContainerIdentity {
         container_id,
         container_name,
         project,
@@ -83,7 +83,7 @@ pub(super) fn label(identity: &Identity) -> String {
     format!("{project}/{task_id} \u{b7} {name}")
 }
 
-fn whose(identity: &Identity) -> String {
+fn subject_line(identity: &ContainerIdentity) -> String {
     let is_task = !(identity.project.is_empty() || identity.task_id.is_empty());
     let kind = if is_task { "Task" } else { "Container" };
     format!("{kind}: {}", label(identity))
@@ -91,7 +91,7 @@ fn whose(identity: &Identity) -> String {
 
 /// Returns what is asked for: `api.example.com:443`, `[2001:db8::7]:443`, `192.0.2.7` alone for a
 /// protocol without ports.
-fn target(row: &Row) -> String {
+fn target_text(row: &Row) -> String {
     let (dest, port) = (row.dest(), row.request().port);
     // A name is a sandbox's choice, and may have colons without being an address.
     match (port, dest.as_str().parse::<Ipv6Addr>().is_ok()) {
@@ -101,7 +101,7 @@ fn target(row: &Row) -> String {
     }
 }
 
-fn protocol(protocol: Protocol) -> String {
+fn protocol_name(protocol: Protocol) -> String {
     match protocol {
         Protocol::TCP => "TCP".to_owned(),
         Protocol::UDP => "UDP".to_owned(),
@@ -117,7 +117,7 @@ const fn verb(action: Action) -> &'static str {
 }
 
 /// Returns the choices of a question: these two, for many desktops draw no more.
-pub(super) fn choices() -> Vec<notifier::Action> {
+pub(super) fn answer_actions() -> Vec<notifier::NotificationAction> {
     ["allow:Allow", "deny:Deny"]
         .iter()
         .filter_map(|choice| choice.parse().ok())
@@ -125,7 +125,7 @@ pub(super) fn choices() -> Vec<notifier::Action> {
 }
 
 /// Returns the answer that a key of [`choices`] stands for.
-pub(super) fn answer(key: &str) -> Option<Action> {
+pub(super) fn parse_answer(key: &str) -> Option<Action> {
     match key {
         "allow" => Some(Action::Allow),
         "deny" => Some(Action::Deny),
@@ -134,67 +134,67 @@ pub(super) fn answer(key: &str) -> Option<Action> {
 }
 
 /// Returns a question's popup.
-pub(super) fn question(
+pub(super) fn question_popup(
     row: &Row,
-    identity: Identity,
-    open: Open,
-    trouble: Option<&Trouble>,
-    zone: &Zone,
+    identity: ContainerIdentity,
+    open: AnswerAvailability,
+    trouble: Option<&PriorAnswerFailure>,
+    zone: &TimeZone,
 ) -> Notification {
     let dest = row.dest();
     let summary = match trouble {
         None => format!("Blocked: {}", target(row)),
-        Some(Trouble::Failed(action, _)) => format!("{} failed: {dest}", verb(*action)),
-        Some(Trouble::Unsure(action, _)) => format!("{} unsure: {dest}", verb(*action)),
+        Some(PriorAnswerFailure::Failed(action, _)) => format!("{} failed: {dest}", verb(*action)),
+        Some(PriorAnswerFailure::Uncertain(action, _)) => format!("{} unsure: {dest}", verb(*action)),
     };
     let mut lines = vec![
         whose(&identity),
         format!("Protocol: {}", protocol(row.request().protocol)),
     ];
-    if let Some(process) = words::process(row) {
+    if let Some(process) = phrases::describe_process(row) {
         lines.push(format!("Process: {process}"));
     }
     match trouble {
         None => {}
-        Some(Trouble::Failed(_, reason)) if reason.is_empty() => {
+        Some(PriorAnswerFailure::Failed(_, reason)) if reason.is_empty() => {
             lines.push("It took no effect; it is still asked.".to_owned());
         }
-        Some(Trouble::Failed(_, reason)) => {
+        Some(PriorAnswerFailure::Failed(_, reason)) => {
             lines.push(format!("It took no effect, it is still asked: {reason}"));
         }
-        Some(Trouble::Unsure(_, reason)) => {
+        Some(PriorAnswerFailure::Uncertain(_, reason)) => {
             lines.push(format!("It may have taken effect, or not: {reason}"));
         }
     }
     lines.push(match open {
-        Open::Yes => format!("Allow opens {}", words::opens(row)),
-        Open::HubAway => "Its hub is away; it can be answered when the hub is back.".to_owned(),
-        Open::Lapsed => {
+        AnswerAvailability::Available => format!("Allow opens {}", words::opens(row)),
+        AnswerAvailability::HubAway => "Its hub is away; it can be answered when the hub is back.".to_owned(),
+        AnswerAvailability::ForgottenByHub => {
             "Its hub ended and has forgotten it; the next packet asks again.".to_owned()
         }
     });
     if row.count() > 1 {
-        let (count, since) = (row.count(), zone.time(row.first_seen()));
+        let (count, since) = (row.count(), zone.format_time(row.first_seen()));
         lines.push(format!("Blocked {count} times since {since}"));
     }
     Notification {
         body: lines.join("\n"),
-        actions: if open == Open::Yes {
-            choices()
+        actions: if open == AnswerAvailability::Available {
+            answer_actions()
         } else {
             Vec::new()
         },
-        expiry: Expiry::Never,
-        hints: PENDING,
+        expiry: NotificationExpiry::Never,
+        hints: QUESTION_HINTS,
         identity,
-        guard: Some(Guard::READ),
-        elsewhere: Some(ELSEWHERE.to_owned()),
+        click_guard: Some(ClickGuard::MIN_READ_TIME),
+        buttonless_hint: Some(TERMINAL_HINT.to_owned()),
         ..Notification::new(&summary)
     }
 }
 
 /// Returns what takes a question's place when it was answered; `None` for one that was put away.
-pub(super) fn answered(row: &Row, identity: Identity, decision: &Decision) -> Option<Notification> {
+pub(super) fn answered_popup(row: &Row, identity: ContainerIdentity, decision: &Decision) -> Option<Notification> {
     let (done, effect) = match decision.action {
         DecisionAction::Allow => ("Allowed", "Open: "),
         DecisionAction::Deny => ("Denied", "Refused: "),
@@ -208,7 +208,7 @@ pub(super) fn answered(row: &Row, identity: Identity, decision: &Decision) -> Op
     }
     Some(Notification {
         body: lines.join("\n"),
-        hints: CONFIRMATION,
+        hints: CONFIRMATION_HINTS,
         identity,
         ..Notification::new(&format!("{done}: {}", row.dest()))
     })
@@ -216,56 +216,56 @@ pub(super) fn answered(row: &Row, identity: Identity, decision: &Decision) -> Op
 
 /// Returns the one popup that stands for more questions than a screen has room for: each sandbox,
 /// and how many it has.
-pub(super) fn group(mut sandboxes: Vec<(String, usize)>) -> Notification {
+pub(super) fn group_popup(mut sandboxes: Vec<(String, usize)>) -> Notification {
     let questions: usize = sandboxes.iter().map(|(_, count)| count).sum();
     sandboxes.sort_by(|(a, more), (b, count)| count.cmp(more).then_with(|| a.cmp(b)));
     let mut lines = Vec::new();
     let from = if let [(only, _)] = sandboxes.as_slice() {
         only.clone()
     } else {
-        let named = sandboxes.iter().take(NAMED);
+        let named = sandboxes.iter().take(MAX_NAMED_SANDBOXES);
         lines.extend(named.map(|(sandbox, count)| format!("{sandbox}: {count}")));
         format!("{} sandboxes", sandboxes.len())
     };
-    match sandboxes.len().saturating_sub(NAMED) {
+    match sandboxes.len().saturating_sub(MAX_NAMED_SANDBOXES) {
         0 => {}
         1 => lines.push("and 1 more sandbox".to_owned()),
         more => lines.push(format!("and {more} more sandboxes")),
     }
-    lines.push(ELSEWHERE.to_owned());
+    lines.push(TERMINAL_HINT.to_owned());
     Notification {
         body: lines.join("\n"),
-        expiry: Expiry::Never,
-        hints: PENDING,
+        expiry: NotificationExpiry::Never,
+        hints: QUESTION_HINTS,
         ..Notification::new(&format!("{questions} questions from {from}"))
     }
 }
 
 /// It stays until it is answered, and longer: the answer takes its place.
-const PENDING: Hints = Hints {
-    urgency: Some(Urgency::Critical),
+const QUESTION_HINTS: NotificationHints = NotificationHints {
+    urgency: Some(NotificationUrgency::Critical),
     resident: true,
     transient: false,
-    ..Hints::PLAIN
+    ..NotificationHints::PLAIN
 };
-const CONFIRMATION: Hints = Hints {
-    urgency: Some(Urgency::Normal),
+const CONFIRMATION_HINTS: NotificationHints = NotificationHints {
+    urgency: Some(NotificationUrgency::Normal),
     resident: false,
     transient: true,
-    ..Hints::PLAIN
+    ..NotificationHints::PLAIN
 };
 
 /// Returns what is said of a firewall.
-pub(super) fn shield(identity: Identity, state: ShieldState) -> Notification {
-    let alert = Hints {
-        urgency: Some(Urgency::Critical),
-        ..Hints::default()
+pub(super) fn shield_popup(identity: ContainerIdentity, state: ShieldState) -> Notification {
+    let alert = NotificationHints {
+        urgency: Some(NotificationUrgency::Critical),
+        ..NotificationHints::default()
     };
     let (title, body, hints) = match state {
         ShieldState::Up => (
             "Shield up",
             "What nobody allowed is refused again.",
-            CONFIRMATION,
+            CONFIRMATION_HINTS,
         ),
         ShieldState::Down => {
             let body = "Everything but the private ranges passes, and nothing is asked.";
@@ -287,8 +287,8 @@ pub(super) fn shield(identity: Identity, state: ShieldState) -> Notification {
 }
 
 /// Returns what is said of a sandbox that starts or ends.
-pub(super) fn container(
-    identity: Identity,
+pub(super) fn container_popup(
+    identity: ContainerIdentity,
     state: ContainerState,
     reason: Option<&DisplayText>,
 ) -> Notification {
@@ -300,11 +300,11 @@ pub(super) fn container(
     let title = format!("{title}: {}", label(&identity));
     Notification {
         body: reason.map_or_else(String::new, |reason| format!("Reason: {reason}")),
-        hints: Hints {
-            urgency: Some(Urgency::Low),
+        hints: NotificationHints {
+            urgency: Some(NotificationUrgency::Low),
             resident: false,
             transient: true,
-            ..Hints::PLAIN
+            ..NotificationHints::PLAIN
         },
         identity,
         ..Notification::new(&title)
@@ -312,14 +312,14 @@ pub(super) fn container(
 }
 
 /// Returns what is said of `count` of the two above that nobody was shown: so much happened at once.
-pub(super) fn left_out(count: usize) -> Notification {
+pub(super) fn omitted_popup(count: usize) -> Notification {
     let title = match count {
         1 => "1 more message about sandboxes".to_owned(),
         count => format!("{count} more messages about sandboxes"),
     };
     Notification {
         body: "They came faster than popups can be read. No question is among them.".to_owned(),
-        hints: CONFIRMATION,
+        hints: CONFIRMATION_HINTS,
         ..Notification::new(&title)
     }
 }

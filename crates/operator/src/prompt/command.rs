@@ -8,7 +8,7 @@ use crate::inbox::{RowNumber, RowNumberError};
 
 /// One line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum PromptCommand {
     /// Answer these rows.
     Answer {
         action: Action,
@@ -20,39 +20,39 @@ pub(super) enum Command {
     Help,
     Quit,
     /// An empty line.
-    Nothing,
+    Empty,
 }
 
 /// Why a line is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CommandError {
+pub(super) enum PromptCommandError {
     /// It is no command.
     #[error("{0:?} is no command; h tells which there are")]
     Unknown(DisplayText),
     /// It names no row.
     #[error("{0} needs the number of a row, as in `{0} 3`")]
-    NoRow(&'static str),
+    MissingRow(&'static str),
     /// It names something that is no row. Nothing was answered, the rows before it neither.
     #[error("{found:?} is no row, and nothing was answered: {source}")]
-    NotARow {
+    InvalidRow {
         found: DisplayText,
         source: RowNumberError,
     },
     /// It is JSON, and not what we take.
     #[error("not understood: {0}")]
-    Json(DisplayText),
+    InvalidJson(DisplayText),
 }
 
-impl Command {
+impl PromptCommand {
     /// Understands a line; a script may also say it in JSON.
-    pub(super) fn parse(line: &str, json: bool) -> Result<Self, CommandError> {
+    pub(super) fn parse(line: &str, json: bool) -> Result<Self, PromptCommandError> {
         let line = line.trim();
         if json && line.starts_with('{') {
             return Self::parse_json(line);
         }
         let mut words = line.split_whitespace();
         let Some(verb) = words.next() else {
-            return Ok(Self::Nothing);
+            return Ok(Self::Empty);
         };
         let (action, verb) = match verb.to_ascii_lowercase().as_str() {
             "a" | "allow" => (Action::Allow, "a"),
@@ -60,17 +60,17 @@ impl Command {
             "l" | "list" => return Ok(Self::List),
             "h" | "help" | "?" => return Ok(Self::Help),
             "q" | "quit" | "exit" => return Ok(Self::Quit),
-            _ => return Err(CommandError::Unknown(DisplayText::new(verb))),
+            _ => return Err(PromptCommandError::Unknown(DisplayText::new(verb))),
         };
         let row = |text: &str| {
-            text.parse().map_err(|source| CommandError::NotARow {
+            text.parse().map_err(|source| PromptCommandError::InvalidRow {
                 found: DisplayText::new(text),
                 source,
             })
         };
         let rows = words.map(row).collect::<Result<Vec<_>, _>>()?;
         if rows.is_empty() {
-            return Err(CommandError::NoRow(verb));
+            return Err(PromptCommandError::MissingRow(verb));
         }
         Ok(Self::Answer {
             action,
@@ -79,18 +79,18 @@ impl Command {
         })
     }
 
-    fn parse_json(line: &str) -> Result<Self, CommandError> {
+    fn parse_json(line: &str) -> Result<Self, PromptCommandError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Answer {
+        struct PromptAnswerJson {
             action: Action,
             row: u64,
             request: Option<RequestId>,
         }
         let wrong = |error: &dyn std::error::Error| {
-            CommandError::Json(DisplayText::new(&error.to_string()))
+            PromptCommandError::InvalidJson(DisplayText::new(&error.to_string()))
         };
-        let answer: Answer = serde_json::from_str(line).map_err(|error| wrong(&error))?;
+        let answer: PromptAnswerJson = serde_json::from_str(line).map_err(|error| wrong(&error))?;
         let row = RowNumber::try_from(answer.row).map_err(|error| wrong(&error))?;
         Ok(Self::Answer {
             action: answer.action,
@@ -104,8 +104,8 @@ impl Command {
 mod tests {
     use super::*;
 
-    fn answer(action: Action, rows: &[u64]) -> Command {
-        Command::Answer {
+    fn answer(action: Action, rows: &[u64]) -> PromptCommand {
+        PromptCommand::Answer {
             action,
             rows: rows
                 .iter()
@@ -117,16 +117,16 @@ mod tests {
 
     #[test]
     fn a_line_is_a_command_or_nothing_happens() {
-        let check = |line: &str, expected: Command| {
+        let check = |line: &str, expected: PromptCommand| {
             assert_eq!(Command::parse(line, false), Ok(expected), "{line:?}");
         };
         check("a 3", answer(Action::Allow, &[3]));
         check("  ALLOW   12 \r", answer(Action::Allow, &[12]));
         check("d 1 2 3", answer(Action::Deny, &[1, 2, 3]));
-        check("l", Command::List);
-        check("?", Command::Help);
-        check("exit", Command::Quit);
-        check("", Command::Nothing);
+        check("l", PromptCommand::List);
+        check("?", PromptCommand::Help);
+        check("exit", PromptCommand::Quit);
+        check("", PromptCommand::Empty);
         for line in [
             "a",
             "a all",
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn a_script_may_say_it_in_json_and_name_the_question() {
-        let said = Command::parse(r#"{"action":"deny","row":7,"request":"web:9"}"#, true);
-        let expected = Command::Answer {
+        let said = PromptCommand::parse(r#"{"action":"deny","row":7,"request":"web:9"}"#, true);
+        let expected = PromptCommand::Answer {
             action: Action::Deny,
             rows: vec![RowNumber::try_from(7).unwrap()],
             request: Some("web:9".parse().unwrap()),

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a prompt shows: words for a person, the classic words, or one JSON object per line.
 
-mod classic;
+mod compat;
 mod json;
-pub(crate) mod person;
+pub(crate) mod text;
 
 use terok_clearance::{Action, DisplayText};
 
-use super::command::CommandError;
-use super::{Manner, Options};
-use crate::inbox::{Change, Inbox, Refusal, RowNumber};
+use super::command::PromptCommandError;
+use super::{OutputFormat, PromptOptions};
+use crate::inbox::{InboxChange, Inbox, RowRefusal, RowNumber};
 
 /// What a prompt has to say.
 #[derive(Debug)]
-pub(super) enum Say<'a> {
+pub(super) enum PromptMessage<'a> {
     /// The prompt starts, and listens there.
-    Hello(&'a str),
+    Greeting(&'a str),
     /// Every hub that was there has been heard.
-    Settled,
+    Ready,
     /// Something changed.
-    Change(&'a Change),
+    Change(&'a InboxChange),
     /// So many new rows were not shown one by one.
-    Hushed(u64),
+    Suppressed(u64),
     /// The list was asked for.
     List,
     /// Help was asked for.
@@ -31,18 +31,18 @@ pub(super) enum Say<'a> {
     /// An answer was refused.
     Refused(RowNumber, DisplayText),
     /// An answer was not sent.
-    NotSent(RowNumber, &'a Refusal),
+    NotSent(RowNumber, &'a RowRefusal),
     /// A line was not understood.
-    Misunderstood(&'a str, &'a CommandError),
+    InvalidCommand(&'a str, &'a PromptCommandError),
     /// The prompt ends when so many answers are settled.
-    Ending(usize),
+    WaitingForReplies(usize),
 }
 
 /// Puts what there is to say as `options` want it: whole lines, or nothing.
-pub(super) fn show(say: &Say<'_>, inbox: &Inbox, options: Options, now: u64) -> String {
-    match options.manner {
-        Manner::Json => json::show(say, inbox),
-        Manner::Words => person::show(say, inbox, person::Style::prompt(options.color), now),
-        Manner::Classic => classic::show(say, inbox, options.color, now),
+pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, options: PromptOptions, now: u64) -> String {
+    match options.format {
+        OutputFormat::Json => json::render(say, inbox),
+        OutputFormat::Text => text::render(say, inbox, text::MessageStyle::for_prompt(options.color), now),
+        OutputFormat::Compat => compat::render(say, inbox, options.color, now),
     }
 }

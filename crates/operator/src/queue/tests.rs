@@ -2,28 +2,28 @@
 
 use super::*;
 
-fn question(n: u8, domain: &str) -> Question {
+fn question(n: u8, domain: &str) -> QueuedQuestion {
     let line = format!(
         r#"{{"type":"pending","container":"web","id":"web:{n}","dest":"203.0.113.{n}","port":443,"proto":6,"domain":"{domain}"}}"#
     );
-    Question::parse(&line).unwrap().unwrap()
+    QueuedQuestion::parse(&line).unwrap().unwrap()
 }
 
-fn screen(says: &[Say]) -> String {
-    says.iter().map(|say| show(say, false)).collect()
+fn screen(says: &[QueueMessage]) -> String {
+    says.iter().map(|say| render_message(say, false)).collect()
 }
 
 /// Types a line, with a firewall that answers `became`; returns the screen.
-fn typed(queue: &mut Queue, line: &str, became: Result<(), DisplayText>) -> String {
-    match queue.take(Typed::parse(line, false)) {
-        Ok((_, action)) => screen(&queue.settle(action, became)),
+fn typed(queue: &mut QuestionQueue, line: &str, became: Result<(), DisplayText>) -> String {
+    match queue.resolve_input(Typed::parse(line, false)) {
+        Ok((_, action)) => screen(&queue.apply_result(action, became)),
         Err(says) => screen(&says),
     }
 }
 
 #[test]
 fn the_screen_is_the_contracts() {
-    let mut queue = Queue::default();
+    let mut queue = QuestionQueue::default();
     let first = screen(&queue.ask(question(1, "")));
     assert_eq!(first, "[BLOCKED] 203.0.113.1 :443 \u{2014} allow/deny? ");
     assert_eq!(
@@ -66,7 +66,7 @@ fn only_the_four_words_are_answers() {
     for word in ["d", "D", "deny", "DENY "] {
         check(word, Typed::Answer(Action::Deny));
     }
-    check("", Typed::Nothing);
+    check("", Typed::Empty);
     for word in [
         " ",
         "y",
@@ -82,7 +82,7 @@ fn only_the_four_words_are_answers() {
 
 #[test]
 fn a_script_may_name_the_question_it_answers() {
-    let mut queue = Queue::default();
+    let mut queue = QuestionQueue::default();
     queue.ask(question(1, ""));
     let mut take = |line: &str| queue.take(Typed::parse(line, true));
     let other = take(r#"{"action":"allow","request":"web:2"}"#);
@@ -105,7 +105,7 @@ fn a_script_may_name_the_question_it_answers() {
 #[test]
 fn a_line_is_a_question_about_an_address_or_nothing() {
     let none = |line: &str| matches!(Question::parse(line), Ok(None));
-    let refused = |line: &str| Question::parse(line).is_err();
+    let refused = |line: &str| QueuedQuestion::parse(line).is_err();
     assert!(none(r#"{"type":"container_started","container":"web"}"#));
     assert!(refused("not json"));
     assert!(refused("[]"));
@@ -119,13 +119,13 @@ fn a_line_is_a_question_about_an_address_or_nothing() {
     assert!(refused(
         r#"{"type":"pending","dest":"203.0.113.1","port":70000}"#
     ));
-    let short = Question::parse(r#"{"type":"pending","dest":"2001:db8::7"}"#);
+    let short = QueuedQuestion::parse(r#"{"type":"pending","dest":"2001:db8::7"}"#);
     assert_eq!(short.unwrap().unwrap().port, 0);
 }
 
 #[test]
 fn what_waits_is_not_asked_twice_but_asked_again_once_answered() {
-    let mut queue = Queue::default();
+    let mut queue = QuestionQueue::default();
     queue.ask(question(1, "a.example"));
     queue.ask(question(2, "b.example"));
     assert!(queue.ask(question(1, "a.example")).is_empty());
@@ -139,13 +139,13 @@ fn what_waits_is_not_asked_twice_but_asked_again_once_answered() {
 
 #[test]
 fn a_flood_is_bounded_and_said_once() {
-    let mut queue = Queue::default();
+    let mut queue = QuestionQueue::default();
     let mut says = Vec::new();
-    for n in 0..2 * Queue::LIMIT {
+    for n in 0..2 * QuestionQueue::MAX_QUESTIONS {
         let mut question = question(1, "");
         question.domain = format!("{n}.example").as_str().into();
         says = queue.ask(question);
-        if n == Queue::LIMIT {
+        if n == QuestionQueue::MAX_QUESTIONS {
             assert_eq!(says, [Say::Full]);
         }
     }
@@ -155,8 +155,8 @@ fn a_flood_is_bounded_and_said_once() {
 
 #[test]
 fn a_script_reads_each_question_once() {
-    let mut queue = Queue::default();
-    let lines = |says: &[Say]| says.iter().map(|say| show(say, true)).collect::<String>();
+    let mut queue = QuestionQueue::default();
+    let lines = |says: &[QueueMessage]| says.iter().map(|say| render_message(say, true)).collect::<String>();
     assert_eq!(
         lines(&queue.ask(question(1, ""))),
         "{\"event\":\"pending\",\"request\":\"web:1\",\"dest\":\"203.0.113.1\",\"port\":443,\

@@ -5,14 +5,14 @@
 //! answer opens. Only who asks is, to a bound.
 
 use crate::inbox::Row;
-use crate::words;
+use crate::phrases;
 
 /// The columns that who asks may take.
-const WHO: usize = 24;
+const MAX_COLUMN_WIDTH: usize = 24;
 /// How far what an answer opens is indented.
-const INDENT: usize = 4;
+const INDENT_COLUMNS: usize = 4;
 
-pub(super) fn table(rows: &[&Row], now: u64, width: usize, color: bool) -> String {
+pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -> String {
     if rows.is_empty() {
         return String::new();
     }
@@ -21,9 +21,9 @@ pub(super) fn table(rows: &[&Row], now: u64, width: usize, color: bool) -> Strin
         .map(|row| {
             [
                 row.request().id.to_string(),
-                cut(words::who(row)),
-                words::what(row),
-                words::how_often(row, now),
+                truncate_cell(phrases::describe_sandbox(row)),
+                phrases::describe_dest(row),
+                phrases::describe_occurrences(row, now),
             ]
         })
         .collect();
@@ -32,7 +32,7 @@ pub(super) fn table(rows: &[&Row], now: u64, width: usize, color: bool) -> Strin
             .iter()
             .map(|cells| cells.get(column).map_or(0, String::len));
         // A single long id does not push everybody's columns away.
-        widths.max().unwrap_or(0).clamp(head.len(), WHO)
+        widths.max().unwrap_or(0).clamp(head.len(), MAX_COLUMN_WIDTH)
     };
     let (id, who) = (columns(0, "ID"), columns(1, "FROM"));
     let head = format!("{:id$}  {:who$}  WANTS", "ID", "FROM");
@@ -44,28 +44,28 @@ pub(super) fn table(rows: &[&Row], now: u64, width: usize, color: bool) -> Strin
     for (row, [name, from, wants, often]) in rows.iter().zip(&cells) {
         let line = format!("{name:id$}  {from:who$}  {wants}");
         let mut under = format!("blocked {often};");
-        if let Some(process) = words::process(row) {
+        if let Some(process) = phrases::describe_process(row) {
             under = format!("{under} by {process};");
         }
         let under = format!("{under} allow opens {}", words::opens(row));
-        shown.push_str(&wrap(&line, width, id.max(name.len()).saturating_add(2)));
-        shown.push_str(&wrap(&under, width, 0));
+        shown.push_str(&wrap_words(&line, width, id.max(name.len()).saturating_add(2)));
+        shown.push_str(&wrap_words(&under, width, 0));
     }
     shown
 }
 
 /// Cuts what is longer than its column. It is ASCII, so any place is a character's boundary.
-fn cut(text: String) -> String {
-    match text.get(..WHO.saturating_sub(3)) {
-        Some(start) if text.len() > WHO => format!("{start}..."),
+fn truncate_cell(text: String) -> String {
+    match text.get(..MAX_COLUMN_WIDTH.saturating_sub(3)) {
+        Some(start) if text.len() > MAX_COLUMN_WIDTH => format!("{start}..."),
         _ => text,
     }
 }
 
 /// Breaks a text between words into lines of `width` columns. A line after the first is indented
 /// by [`INDENT`]; with `columns` 0, so is the first. A word that fits no line has one of its own.
-fn wrap(text: &str, width: usize, columns: usize) -> String {
-    let indent = " ".repeat(INDENT);
+fn wrap_words(text: &str, width: usize, columns: usize) -> String {
+    let indent = " ".repeat(INDENT_COLUMNS);
     let mut shown = String::new();
     let mut line = if columns == 0 {
         indent.clone()
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(wrap("aaaaaaaa bb", 5, 0), "    aaaaaaaa\n    bb\n");
         for width in [0, 1, 7, 20, 80] {
             let text = "blocked once, 5 s ago; allow opens tcp port 443 of one.example";
-            let wrapped = wrap(text, width, 0);
+            let wrapped = wrap_words(text, width, 0);
             let words: Vec<_> = wrapped.split_whitespace().collect();
             assert_eq!(words, text.split_whitespace().collect::<Vec<_>>());
         }

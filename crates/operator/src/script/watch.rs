@@ -10,17 +10,17 @@ use terok_clearance::ContainerId;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::is_same_container;
-use crate::hubs::Hubs;
-use crate::inbox::{Change, HubId, Inbox, News};
-use crate::lines::{Line, changed, text};
-use crate::prompt::view::person::{Style, change, ready};
+use crate::discovery::Hubs;
+use crate::inbox::{InboxChange, HubId, Inbox, InboxEvent};
+use crate::json::{ScriptEvent, change_event, to_json_line};
+use crate::prompt::view::text::{MessageStyle, format_change, format_ready};
 
 /// How many bytes are written at once, and a line more.
-const AT_ONCE: usize = 32 << 10;
+const WRITE_CHUNK_BYTES: usize = 32 << 10;
 
 /// What to tell, and how.
 #[derive(Debug, Clone, Default)]
-pub struct Watching {
+pub struct WatchOptions {
     /// One JSON object per line, instead of words.
     pub json: bool,
     /// Colours, in words.
@@ -32,9 +32,9 @@ pub struct Watching {
 /// Writes what `hubs` say to `output` until `stop` resolves, and returns what it resolved to.
 ///
 /// First comes what is pending, then one line that says so (`ready`). Fails when `output` does.
-pub async fn watch<T>(
+pub async fn watch_hubs<T>(
     mut hubs: Hubs,
-    watching: &Watching,
+    watching: &WatchOptions,
     mut output: impl AsyncWrite + Unpin,
     stop: impl Future<Output = T>,
 ) -> io::Result<T> {
@@ -43,19 +43,19 @@ pub async fn watch<T>(
         let mut settled = false;
         loop {
             let mut said = String::new();
-            if !settled && hubs.is_settled() {
+            if !settled && hubs.is_synced() {
                 settled = true;
-                said = watching.ready(&inbox);
+                said = watching.format_ready(&inbox);
             }
             if said.is_empty() {
-                let (hub, news) = hubs.next().await;
-                watching.hear(&mut inbox, &hub, news, &mut said);
+                let (hub, news) = hubs.next_event().await;
+                watching.apply_event(&mut inbox, &hub, news, &mut said);
                 // What is there already goes with it: a write costs more than a line.
-                while said.len() < AT_ONCE && (settled || !hubs.is_settled()) {
+                while said.len() < WRITE_CHUNK_BYTES && (settled || !hubs.is_synced()) {
                     tokio::select! {
                         biased;
-                        (hub, news) = hubs.next() => {
-                            watching.hear(&mut inbox, &hub, news, &mut said);
+                        (hub, news) = hubs.next_event() => {
+                            watching.apply_event(&mut inbox, &hub, news, &mut said);
                         }
                         () = std::future::ready(()) => break,
                     }
@@ -78,65 +78,65 @@ pub async fn watch<T>(
     }
 }
 
-impl Watching {
-    const fn style(&self) -> Style {
-        Style {
+impl WatchOptions {
+    const fn style(&self) -> MessageStyle {
+        MessageStyle {
             color: self.color,
-            ids: true,
+            show_ids: true,
         }
     }
 
-    fn ready(&self, inbox: &Inbox) -> String {
-        let rows = inbox.rows().filter(|row| self.wants(row.container()));
+    fn format_ready(&self, inbox: &Inbox) -> String {
+        let rows = inbox.rows().filter(|row| self.includes_sandbox(row.container()));
         let (hubs, rows) = (inbox.hubs().len(), rows.count());
         if self.json {
-            text(&Line::Ready { hubs, rows })
+            to_json_line(&ScriptEvent::Ready { hubs, rows })
         } else {
-            ready(hubs, rows, self.style())
+            format_ready(hubs, rows, self.style())
         }
     }
 
-    fn hear(&self, inbox: &mut Inbox, hub: &HubId, news: News, said: &mut String) {
-        for change in inbox.hear(hub, news) {
-            said.push_str(&self.tell(&change, inbox));
+    fn apply_event(&self, inbox: &mut Inbox, hub: &HubId, news: InboxEvent, said: &mut String) {
+        for change in inbox.apply_event(hub, news) {
+            said.push_str(&self.format_change(&change, inbox));
         }
     }
 
-    fn tell(&self, said: &Change, inbox: &Inbox) -> String {
-        if !self.concerns(said, inbox) {
+    fn format_change(&self, said: &InboxChange, inbox: &Inbox) -> String {
+        if !self.includes_change(said, inbox) {
             return String::new();
         }
         if self.json {
-            changed(said, inbox).map_or_else(String::new, |line| text(&line))
+            change_event(said, inbox).map_or_else(String::new, |line| to_json_line(&line))
         } else {
-            change(said, inbox, self.style())
+            format_change(said, inbox, self.style())
         }
     }
 
-    fn wants(&self, container: &ContainerId) -> bool {
+    fn includes_sandbox(&self, container: &ContainerId) -> bool {
         let wanted = self.container.as_ref();
         wanted.is_none_or(|id| is_same_container(id, container))
     }
 
-    fn concerns(&self, change: &Change, inbox: &Inbox) -> bool {
+    fn includes_change(&self, change: &InboxChange, inbox: &Inbox) -> bool {
         match change {
-            Change::Asked(row)
-            | Change::Again(row)
-            | Change::Lapsed(row)
-            | Change::Failed { row, .. }
-            | Change::Unsure { row, .. } => inbox
+            InboxChange::Added(row)
+            | InboxChange::Updated(row)
+            | InboxChange::ForgottenByHub(row)
+            | InboxChange::Failed { row, .. }
+            | InboxChange::ResultUnknown { row, .. } => inbox
                 .row(*row)
-                .is_none_or(|row| self.wants(row.container())),
-            Change::Ended(row, _) => self.wants(row.container()),
-            Change::Container { container, .. } | Change::Shield { container, .. } => {
-                self.wants(container)
+                .is_none_or(|row| self.includes_sandbox(row.container())),
+            InboxChange::Ended(row, _) => self.includes_sandbox(row.container()),
+            InboxChange::Container { container, .. } | InboxChange::Shield { container, .. } => {
+                self.includes_sandbox(container)
             }
-            Change::Up(..)
-            | Change::Down(..)
-            | Change::Gone(_)
-            | Change::Unreachable(..)
-            | Change::Synced(_)
-            | Change::Lost { .. } => true,
+            InboxChange::Up(..)
+            | InboxChange::Down(..)
+            | InboxChange::Gone(_)
+            | InboxChange::Unreachable(..)
+            | InboxChange::Synced(_)
+            | InboxChange::Lost { .. } => true,
         }
     }
 }

@@ -6,49 +6,49 @@ use std::time::Duration;
 use ratatui::text::{Line, Span};
 use terok_clearance::Action;
 
-use super::guard::BY_ITSELF;
-use super::keys::Move;
-use super::list::step;
+use super::answer_guard::AUTO_SELECTED_DELAY;
+use super::keys::CursorMove;
+use super::selection::target_index;
 use super::theme::Theme;
-use super::wrap::{fit, wrap};
+use super::wrap::{truncate, wrap};
 use crate::inbox::{Row, RowNumber};
-use crate::words;
+use crate::phrases;
 
 #[derive(Debug)]
-pub(super) struct Confirm {
+pub(super) struct ConfirmDialog {
     action: Action,
-    items: Vec<Item>,
-    top: usize,
-    window: usize,
+    items: Vec<ConfirmItem>,
+    first_visible: usize,
+    visible_items: usize,
     /// Since when enough of it has been shown: to allow, every question; to deny, the last.
-    enough: Option<Duration>,
+    fully_shown_since: Option<Duration>,
 }
 
 #[derive(Debug)]
-struct Item {
+struct ConfirmItem {
     number: RowNumber,
-    who: String,
+    sandbox_name: String,
     opens: String,
     /// Whether all of it has been on the screen.
     shown: bool,
 }
 
-impl Confirm {
+impl ConfirmDialog {
     pub(super) const fn new(action: Action) -> Self {
         Self {
             action,
             items: Vec::new(),
-            top: 0,
-            window: 1,
-            enough: None,
+            first_visible: 0,
+            visible_items: 1,
+            fully_shown_since: None,
         }
     }
 
     pub(super) fn add(&mut self, row: &Row) {
-        self.items.push(Item {
+        self.items.push(ConfirmItem {
             number: row.number(),
-            who: words::who(row),
-            opens: words::opens(row),
+            sandbox_name: phrases::describe_sandbox(row),
+            opens: phrases::describe_allow_effect(row),
             shown: false,
         });
     }
@@ -63,22 +63,22 @@ impl Confirm {
         items.map(|item| (item.number, item.opens.as_str()))
     }
 
-    pub(super) fn go(&mut self, to: Move) {
+    pub(super) fn navigate(&mut self, to: CursorMove) {
         let last = self.items.len().saturating_sub(1);
-        self.top = step(self.top, to, self.window, last);
+        self.first_visible = target_index(self.first_visible, to, self.visible_items, last);
     }
 
     /// Takes in that nobody has seen the screen for a while.
-    pub(super) fn hidden(&mut self) {
-        self.enough = None;
+    pub(super) fn reset_shown_time(&mut self) {
+        self.fully_shown_since = None;
     }
 
     /// Says whether they may be answered now, or why not.
-    pub(super) fn accepts(&self, now: Duration) -> Result<(), &'static str> {
-        match (self.enough, self.action) {
+    pub(super) fn check_ready(&self, now: Duration) -> Result<(), &'static str> {
+        match (self.fully_shown_since, self.action) {
             (None, Action::Allow) => Err("NOT answered: not all of it was shown yet; PgDn"),
             (None, Action::Deny) => Err("NOT answered: not all of it was shown yet; PgDn or End"),
-            (Some(since), _) if now.saturating_sub(since) < BY_ITSELF => {
+            (Some(since), _) if now.saturating_sub(since) < AUTO_SELECTED_DELAY => {
                 Err("NOT answered: it has only just come here. Read it, then press again")
             }
             (Some(_), _) => Ok(()),
@@ -108,7 +108,7 @@ impl Confirm {
         let mut lines = Vec::new();
         let mut shown = 0_usize;
         let mut end = true;
-        for item in self.items.get_mut(self.top..).unwrap_or_default() {
+        for item in self.items.get_mut(self.first_visible..).unwrap_or_default() {
             let verb = match self.action {
                 Action::Allow => "opens",
                 Action::Deny => "refuses",
@@ -129,21 +129,21 @@ impl Confirm {
             item.shown = true;
             shown = shown.saturating_add(1);
         }
-        self.window = shown.max(1);
+        self.visible_items = shown.max(1);
         let enough = match self.action {
             Action::Allow => self.items.iter().all(|item| item.shown),
             Action::Deny => end,
         };
-        if enough && self.enough.is_none() {
-            self.enough = Some(now);
+        if enough && self.fully_shown_since.is_none() {
+            self.fully_shown_since = Some(now);
         }
         lines
     }
 
     /// Returns which of them are shown: `1 to 8 of 20`.
-    pub(super) fn place(&self) -> String {
-        let first = self.top.saturating_add(1);
-        let last = self.top.saturating_add(self.window);
+    pub(super) fn position_text(&self) -> String {
+        let first = self.first_visible.saturating_add(1);
+        let last = self.first_visible.saturating_add(self.visible_items);
         let all = self.items.len();
         format!("{first} to {} of {all}", last.min(all))
     }

@@ -6,26 +6,26 @@ use ratatui::text::{Line, Span};
 use terok_clearance::Dest;
 use terok_clearance::client::ProtocolVersion;
 
-use super::model::Model;
+use super::model::TuiModel;
 use super::theme::Theme;
 use super::wrap::wrap;
 use crate::inbox::Row;
-use crate::words;
+use crate::phrases;
 
 /// The lines about a question.
 #[derive(Debug, Default)]
-pub(super) struct Details {
+pub(super) struct QuestionDetails {
     pub(super) lines: Vec<Line<'static>>,
     /// How many of them have to be on the screen for an answer to be one to what was read.
-    pub(super) needed: usize,
+    pub(super) required_lines: usize,
 }
 
-const LABEL: usize = 10;
+const LABEL_WIDTH: usize = 10;
 
-impl Details {
+impl QuestionDetails {
     fn add(&mut self, label: &str, label_style: Style, text: &str, style: Style, width: usize) {
         let mut label = format!(" {label:<9}");
-        for line in wrap(text, width.saturating_sub(LABEL + 1)) {
+        for line in wrap(text, width.saturating_sub(LABEL_WIDTH + 1)) {
             self.lines.push(Line::from(vec![
                 Span::styled(label, label_style),
                 Span::styled(line, style),
@@ -35,22 +35,22 @@ impl Details {
     }
 }
 
-impl Model {
+impl TuiModel {
     /// Returns the lines about a question; `whole`, everything that is known.
-    pub(super) fn details(&self, row: &Row, width: usize, whole: bool) -> Details {
+    pub(super) fn question_details(&self, row: &Row, width: usize, whole: bool) -> QuestionDetails {
         let theme = self.theme;
-        let (quiet, plain) = (Theme::quiet(), Style::new());
-        let mut details = Details::default();
-        let opens = words::opens(row);
+        let (quiet, plain) = (Theme::dim(), Style::new());
+        let mut details = QuestionDetails::default();
+        let opens = phrases::describe_allow_effect(row);
         let mut add = |label: &str, style, text: &str, text_style| {
             details.add(label, style, text, text_style, width);
             details.lines.len()
         };
-        add("wants", quiet, &words::what(row), theme.asked());
+        add("wants", quiet, &phrases::describe_dest(row), theme.pending());
         add("a allow", theme.good(), &format!("opens {opens}"), plain);
         let refuses = "refuses the same without asking again";
         add("x deny", theme.bad(), refuses, plain);
-        let mut from = words::who(row);
+        let mut from = phrases::describe_sandbox(row);
         if from != row.container().as_str() {
             from = format!("{from}, sandbox {}", row.container());
         }
@@ -58,9 +58,9 @@ impl Model {
         let needed = add("from", quiet, &from, plain);
         if let Some(action) = row.answering() {
             let text = format!("being answered: {action}; waiting for it to take effect");
-            add("now", Theme::strong(), &text, Theme::strong());
+            add("now", Theme::bold(), &text, Theme::bold());
         }
-        if row.is_lapsed() {
+        if row.is_forgotten_by_hub() {
             let text = "forgotten by its hub, which ended: asked again at the next packet";
             add("now", theme.bad(), text, plain);
         }
@@ -68,24 +68,24 @@ impl Model {
             let text = "its hub is away; it can be answered when the hub is back";
             add("now", theme.bad(), text, plain);
         }
-        if let Some(process) = words::process(row) {
+        if let Some(process) = phrases::describe_process(row) {
             add("by", quiet, &process, plain);
         }
-        if let Some(state) = self.sandboxes.firewall(row) {
+        if let Some(state) = self.sandboxes.shield_state(row) {
             let style = if state == terok_clearance::ShieldState::Up {
                 plain
             } else {
                 theme.bad()
             };
             if whole || state != terok_clearance::ShieldState::Up {
-                add("firewall", quiet, words::firewall(state), style);
+                add("firewall", quiet, phrases::describe_firewall(state), style);
             }
         }
-        add("blocked", quiet, &self.blocked(row, whole), plain);
+        add("blocked", quiet, &self.blocked_text(row, whole), plain);
         if whole {
             let addresses: Vec<_> = row.addresses().into_iter().map(Dest::as_str).collect();
             add("address", quiet, &addresses.join(", "), plain);
-            let interface = match row.speaks() {
+            let interface = match row.protocol_version() {
                 ProtocolVersion::Clearance1 => {
                     "org.terok.Clearance1: a verdict opens the whole destination"
                 }
@@ -105,12 +105,12 @@ impl Model {
         details
     }
 
-    fn blocked(&self, row: &Row, whole: bool) -> String {
+    fn blocked_text(&self, row: &Row, whole: bool) -> String {
         let time = |micros| {
             if whole {
-                self.zone.date(micros)
+                self.zone.format_datetime(micros)
             } else {
-                self.zone.time(micros)
+                self.zone.format_time(micros)
             }
         };
         let (first, last) = (time(row.first_seen()), time(row.last_seen()));

@@ -3,16 +3,16 @@
 
 use ratatui::text::{Line, Span};
 
-use super::keys::Mode;
-use super::model::Model;
+use super::keys::ViewMode;
+use super::model::TuiModel;
 use super::theme::Theme;
-use super::wrap::fit;
+use super::wrap::truncate;
 
-impl Model {
+impl TuiModel {
     pub(super) fn status_line(&self, width: usize) -> Line<'static> {
-        if self.mode == Mode::Filter {
+        if self.mode == ViewMode::Filter {
             let room = width.saturating_sub(11);
-            let filter = self.list.filter();
+            let filter = self.selection.filter();
             // The end of what is typed is what one looks at.
             let start = filter.char_indices().rev().take(room).last();
             let end = start.map_or("", |(at, _)| filter.get(at..).unwrap_or_default());
@@ -24,11 +24,11 @@ impl Model {
         }
         match &self.status {
             Some((tone, text)) => {
-                Line::styled(fit(&format!(" {text}"), width), self.theme.tone(*tone))
+                Line::styled(truncate(&format!(" {text}"), width), self.theme.tone(*tone))
             }
-            None if self.waiting() > 0 => {
+            None if self.in_flight_count() > 0 => {
                 let text = format!(" {}", self.what_is_under_way());
-                Line::styled(fit(&text, width), Theme::quiet())
+                Line::styled(truncate(&text, width), Theme::dim())
             }
             None => Line::default(),
         }
@@ -37,15 +37,15 @@ impl Model {
     pub(super) fn keys_line(&self, width: usize) -> Line<'static> {
         let mut spans = vec![Span::raw(" ")];
         let mut used = 1_usize;
-        let keys = self.mode.keys().iter();
+        let keys = self.mode.bindings().iter();
         for (name, short) in keys.filter_map(|key| Some((key.name, key.short?))) {
             let len = name.len().saturating_add(short.len()).saturating_add(3);
             if used.saturating_add(len) > width.saturating_add(2) {
                 break;
             }
             used = used.saturating_add(len);
-            spans.push(Span::styled(name, Theme::strong()));
-            spans.push(Span::styled(format!(" {short}  "), Theme::quiet()));
+            spans.push(Span::styled(name, Theme::bold()));
+            spans.push(Span::styled(format!(" {short}  "), Theme::dim()));
         }
         Line::from(spans)
     }

@@ -3,33 +3,33 @@
 
 use ratatui::text::{Line, Span};
 
-use super::model::Model;
+use super::model::TuiModel;
 use super::theme::Theme;
-use super::wrap::fit;
+use super::wrap::truncate;
 
-impl Model {
-    pub(super) fn header(&self, width: usize) -> Line<'static> {
+impl TuiModel {
+    pub(super) fn header_line(&self, width: usize) -> Line<'static> {
         let theme = self.theme;
         let waiting = self.inbox.rows().len();
         let (waiting, style) = match waiting {
             0 => ("nothing waits".to_owned(), theme.good()),
-            1 => ("1 question waits".to_owned(), theme.asked()),
-            many => (format!("{many} questions wait"), theme.asked()),
+            1 => ("1 question waits".to_owned(), theme.pending()),
+            many => (format!("{many} questions wait"), theme.pending()),
         };
         let mut spans = vec![
             Span::styled(" Clearance  ", theme.title()),
             Span::styled(waiting, style),
         ];
-        let marked = self.list.marked.len();
+        let marked = self.selection.marked.len();
         if marked > 0 {
-            spans.push(Span::styled(format!("  {marked} marked"), Theme::strong()));
+            spans.push(Span::styled(format!("  {marked} marked"), Theme::bold()));
         }
         let sandboxes = match self.sandboxes.len() {
             1 => "  1 sandbox".to_owned(),
             many => format!("  {many} sandboxes"),
         };
         spans.push(Span::raw(sandboxes));
-        let open = self.sandboxes.open();
+        let open = self.sandboxes.unguarded_count();
         if open > 0 {
             spans.push(Span::styled(format!("  {open} NOT GUARDED"), theme.bad()));
         }
@@ -45,7 +45,7 @@ impl Model {
         if away > 0 {
             spans.push(Span::styled(format!("  {away} AWAY"), theme.bad()));
         }
-        let unreachable = self.inbox.unreachable();
+        let unreachable = self.inbox.unreachable_count();
         if unreachable > 0 {
             spans.push(Span::styled(
                 format!("  {unreachable} UNREACHABLE"),
@@ -53,17 +53,17 @@ impl Model {
             ));
         }
         let used: usize = spans.iter().map(Span::width).sum();
-        let place = self.place.as_str();
+        let place = self.hub_source.as_str();
         if let Some(room) = width
             .checked_sub(used.saturating_add(4))
             .filter(|r| *r >= 12)
         {
-            let place = fit(place, room);
+            let place = truncate(place, room);
             let gap = width
                 .saturating_sub(used)
                 .saturating_sub(place.len())
                 .saturating_sub(1);
-            spans.push(Span::styled(format!("{:gap$}{place}", ""), Theme::quiet()));
+            spans.push(Span::styled(format!("{:gap$}{place}", ""), Theme::dim()));
         }
         Line::from(spans)
     }

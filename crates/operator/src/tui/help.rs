@@ -3,11 +3,11 @@
 
 use ratatui::text::{Line, Span};
 
-use super::keys::TABLES;
+use super::keys::BINDING_TABLES;
 use super::theme::Theme;
 use super::wrap::wrap;
 
-const ABOUT: &[&str] = &[
+const HELP_PARAGRAPHS: &[&str] = &[
     "Each line of the list is something that a sandbox wanted to reach and that its firewall \
      refused. Nothing opens unless you allow it; what you leave alone stays asked and stays shut.",
     "An answer opens or refuses exactly what the screen says. A key is not taken when the question \
@@ -15,15 +15,15 @@ const ABOUT: &[&str] = &[
     "A click selects and never answers. Shift and the mouse select text in most terminals.",
 ];
 
-pub(super) fn lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
+pub(super) fn help_lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
-    for paragraph in ABOUT {
+    for paragraph in HELP_PARAGRAPHS {
         for line in wrap(paragraph, width.saturating_sub(2).min(90)) {
             lines.push(Line::raw(format!(" {line}")));
         }
         lines.push(Line::default());
     }
-    for (title, keys) in TABLES {
+    for (title, keys) in BINDING_TABLES {
         lines.push(Line::styled(format!(" {title}"), theme.title()));
         for key in *keys {
             let mut rest = wrap(key.help, width.saturating_sub(15)).into_iter();

@@ -17,40 +17,40 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::frames::Frames;
-use super::terminal;
+use super::decoder::InputDecoder;
+use super::tty;
 
 /// How long Escape may be the beginning of something longer: what a terminal sends in one piece
 /// comes in two over a network.
-const ESCAPE: Duration = Duration::from_millis(50);
+const ESCAPE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The terminal that standard input is, for reading.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(super) struct TerminalInput {
     /// No pipe, but it is waited for and read alike.
     tty: pipe::Receiver,
-    frames: Frames,
+    decoder: InputDecoder,
     /// Until when the rest of what is not whole is waited for.
-    patience: Option<Instant>,
+    escape_deadline: Option<Instant>,
     resized: Signal,
 }
 
-impl Input {
+impl TerminalInput {
     /// Starts to read; what was typed before does not count.
     pub(super) fn new() -> io::Result<Self> {
-        let tty = terminal::open_anew(stdin(), OFlags::RDONLY)?;
+        let tty = tty::reopen_tty(stdin(), OFlags::RDONLY)?;
         tcflush(&tty, QueueSelector::IFlush)?;
         Ok(Self {
             tty: pipe::Receiver::from_owned_fd_unchecked(tty)?,
-            frames: Frames::default(),
-            patience: None,
+            decoder: InputDecoder::default(),
+            escape_deadline: None,
             resized: signal(SignalKind::window_change())?,
         })
     }
 
     /// Says whether more came together with what was returned last: nobody types so fast.
-    pub(super) fn more(&self) -> bool {
-        self.frames.more()
+    pub(super) fn has_buffered_bytes(&self) -> bool {
+        self.decoder.has_buffered_bytes()
     }
 
     /// Returns the next thing that happens; of a new size, nothing but that it is new. Fails when
@@ -59,10 +59,10 @@ impl Input {
     /// A call that is dropped before it is done loses nothing.
     pub(super) async fn next(&mut self) -> io::Result<Event> {
         loop {
-            if let Some(event) = self.frames.next() {
+            if let Some(event) = self.decoder.next() {
                 return Ok(event);
             }
-            let patience = self.frames.waits().then_some(self.patience).flatten();
+            let patience = self.decoder.is_incomplete().then_some(selfescape_deadlinee).flatten();
             let mut bytes = [0; 1024];
             tokio::select! {
                 biased;
@@ -70,13 +70,13 @@ impl Input {
                 count = self.tty.read(&mut bytes) => match count? {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                     count => {
-                        self.frames.push(bytes.get(..count).unwrap_or_default());
-                        self.patience = Instant::now().checked_add(ESCAPE);
+                        self.decoder.push(bytes.get(..count).unwrap_or_default());
+                        self.escape_deadline = Instant::now().checked_add(ESCAPE_TIMEOUT);
                     }
                 },
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
-                    self.patience = None;
-                    if let Some(event) = self.frames.flush() {
+                    self.escape_deadline = None;
+                    if let Some(event) = self.decoder.flush() {
                         return Ok(event);
                     }
                 }

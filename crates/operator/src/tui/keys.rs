@@ -6,41 +6,41 @@ use terok_clearance::Action;
 
 /// What a person may ask of the UI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum TuiCommand {
     /// Go somewhere in a list or a page.
-    Go(Move),
+    Navigate(CursorMove),
     /// Answer the question, or ask to answer the marked ones.
     Answer(Action),
     /// Answer the marked ones, as was asked.
     Confirm,
     /// Mark the question, or take its mark away.
-    Mark,
+    ToggleMark,
     /// Mark all that are shown, or take all marks away.
-    MarkAll,
+    ToggleMarkAll,
     /// Show all about the question.
-    Open,
+    ShowDetails,
     /// Go back to where one came from; at the start, leave.
     Back,
     /// Type a filter.
-    Filter,
+    EditFilter,
     /// Keep the filter that was typed.
     KeepFilter,
     /// Take away the filter's last character.
-    Erase,
+    DeleteChar,
     /// Take away the filter.
-    EraseAll,
+    ClearFilter,
     /// Add to the filter.
-    Type(char),
+    InsertChar(char),
     /// Show the keys.
-    Help,
+    ShowHelp,
     /// Show all that happened.
-    Log,
+    ShowLog,
     /// Show the sandboxes.
-    Sandboxes,
+    ShowSandboxes,
     /// Look for hubs again, and draw everything anew.
     Refresh,
     /// Take the mouse, or leave it to the terminal.
-    Mouse,
+    ToggleMouse,
     /// Leave, at the next moment in which no answer is on its way.
     Quit,
     /// Leave at once.
@@ -48,16 +48,16 @@ pub enum Command {
     /// Stop, as a job of the shell.
     Suspend,
     /// A key that means nothing here.
-    Unknown,
+    Unbound,
 }
 
 /// Where to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Move {
+pub enum CursorMove {
     /// So many lines down; negative, up.
     Lines(i32),
     /// So many windows down; negative, up.
-    Pages(i32),
+    Windows(i32),
     /// To the first line.
     First,
     /// To the last line.
@@ -66,7 +66,7 @@ pub enum Move {
 
 /// What the screen is about, and so what keys mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum ViewMode {
     /// The list.
     Questions,
     /// A filter is typed.
@@ -76,19 +76,19 @@ pub(super) enum Mode {
     /// Answering the marked ones.
     Confirm,
     /// A page to read.
-    Page(Page),
+    Page(InfoPage),
 }
 
 /// A page to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Page {
+pub(super) enum InfoPage {
     Help,
     Log,
     Sandboxes,
 }
 
 /// A line of a table.
-pub(super) struct Binding {
+pub(super) struct KeyBinding {
     keys: &'static [KeyCode],
     control: bool,
     /// How the keys are called.
@@ -96,160 +96,160 @@ pub(super) struct Binding {
     /// What they do, for the help.
     pub(super) help: &'static str,
     /// The same in a word, for the bottom line; none, it is not there.
-    pub(super) short: Option<&'static str>,
-    command: Command,
+    pub(super) short_help: Option<&'static str>,
+    command: TuiCommand,
 }
 
-const fn key(
+const fn bind_key(
     keys: &'static [KeyCode],
     name: &'static str,
-    command: Command,
+    command: TuiCommand,
     short: Option<&'static str>,
     help: &'static str,
-) -> Binding {
-    Binding {
+) -> KeyBinding {
+    KeyBinding {
         keys,
         control: false,
         name,
         help,
-        short,
+        short_help: short,
         command,
     }
 }
 
-const fn control(
+const fn bind_control(
     keys: &'static [KeyCode],
     name: &'static str,
-    command: Command,
+    command: TuiCommand,
     help: &'static str,
-) -> Binding {
-    Binding {
+) -> KeyBinding {
+    KeyBinding {
         control: true,
-        ..key(keys, name, command, None, help)
+        ..bind_key(keys, name, command, None, help)
     }
 }
 
-use Command as C;
+use TuiCommand as C;
 use KeyCode::{Char, Down, End, Enter, Esc, Home, PageDown, PageUp, Up};
 
-const UP: Binding = key(
+const UP: KeyBinding = bind_key(
     &[Up, Char('k')],
     "Up k",
-    C::Go(Move::Lines(-1)),
+    C::Navigate(CursorMove::Lines(-1)),
     None,
     "one up",
 );
-const DOWN: Binding = key(
+const DOWN: KeyBinding = bind_key(
     &[Down, Char('j')],
     "Down j",
-    C::Go(Move::Lines(1)),
+    C::Navigate(CursorMove::Lines(1)),
     None,
     "one down",
 );
-const PAGE_UP: Binding = key(
+const PAGE_UP: KeyBinding = bind_key(
     &[PageUp],
     "PgUp",
-    C::Go(Move::Pages(-1)),
+    C::Navigate(CursorMove::Windows(-1)),
     None,
     "a window up",
 );
-const PAGE_DOWN: Binding = key(
+const PAGE_DOWN: KeyBinding = bind_key(
     &[PageDown],
     "PgDn",
-    C::Go(Move::Pages(1)),
+    C::Navigate(CursorMove::Windows(1)),
     None,
     "a window down",
 );
-const FIRST: Binding = key(
+const FIRST: KeyBinding = bind_key(
     &[Home, Char('g')],
     "Home g",
-    C::Go(Move::First),
+    C::Navigate(CursorMove::First),
     None,
     "to the first",
 );
-const LAST: Binding = key(
+const LAST: KeyBinding = bind_key(
     &[End, Char('G')],
     "End G",
-    C::Go(Move::Last),
+    C::Navigate(CursorMove::Last),
     None,
     "to the last",
 );
-const ALLOW: Binding = key(
+const ALLOW: KeyBinding = bind_key(
     &[Char('a')],
     "a",
     C::Answer(Action::Allow),
     Some("allow"),
     "allow: open exactly what the screen says",
 );
-const DENY: Binding = key(
+const DENY: KeyBinding = bind_key(
     &[Char('x'), Char('d')],
     "x d",
     C::Answer(Action::Deny),
     Some("deny"),
     "deny: refuse it without asking again",
 );
-const HELP: Binding = key(
+const HELP: KeyBinding = bind_key(
     &[Char('?')],
     "?",
-    C::Help,
+    C::ShowHelp,
     Some("help"),
     "this help; Esc or q leaves it",
 );
-const BACK: Binding = key(
+const BACK: KeyBinding = bind_key(
     &[Esc, Char('q')],
     "Esc q",
     C::Back,
     Some("back"),
     "back to the list",
 );
-const REFRESH: Binding = control(
+const REFRESH: KeyBinding = bind_control(
     &[Char('l')],
     "Ctrl-L",
     C::Refresh,
     "draw everything anew, and look for hubs again",
 );
-const SUSPEND: Binding = control(
+const SUSPEND: KeyBinding = bind_control(
     &[Char('z')],
     "Ctrl-Z",
     C::Suspend,
     "back to the shell; fg returns",
 );
-const INTERRUPT: Binding = control(&[Char('c')], "Ctrl-C", C::Interrupt, "leave at once");
+const INTERRUPT: KeyBinding = bind_control(&[Char('c')], "Ctrl-C", C::Interrupt, "leave at once");
 
 /// The list's keys.
-pub(super) const QUESTIONS: &[Binding] = &[
+pub(super) const QUESTION_BINDINGS: &[KeyBinding] = &[
     ALLOW,
     DENY,
-    key(
+    bind_key(
         &[Char(' ')],
         "Space",
-        C::Mark,
+        C::ToggleMark,
         Some("mark"),
         "mark, to answer several together",
     ),
-    key(
+    bind_key(
         &[Char('*')],
         "*",
-        C::MarkAll,
+        C::ToggleMarkAll,
         None,
         "mark all that are listed, or take all marks away",
     ),
-    key(
+    bind_key(
         &[Enter],
         "Enter",
-        C::Open,
+        C::ShowDetails,
         Some("more"),
         "all that is known about the question",
     ),
-    key(
+    bind_key(
         &[Char('/')],
         "/",
-        C::Filter,
+        C::EditFilter,
         Some("filter"),
         "list only what has this text in it",
     ),
     HELP,
-    key(
+    bind_key(
         &[Char('q')],
         "q",
         C::Quit,
@@ -262,30 +262,30 @@ pub(super) const QUESTIONS: &[Binding] = &[
     PAGE_DOWN,
     FIRST,
     LAST,
-    key(
+    bind_key(
         &[Char('l')],
         "l",
-        C::Log,
+        C::ShowLog,
         Some("log"),
         "all that happened since the start",
     ),
-    key(
+    bind_key(
         &[Char('s')],
         "s",
-        C::Sandboxes,
+        C::ShowSandboxes,
         Some("sandboxes"),
         "the sandboxes and their firewalls",
     ),
-    key(
+    bind_key(
         &[Char('m')],
         "m",
-        C::Mouse,
+        C::ToggleMouse,
         None,
         "the mouse: a click selects, or the terminal's own selection",
     ),
     REFRESH,
     SUSPEND,
-    key(
+    bind_key(
         &[Esc],
         "Esc",
         C::Back,
@@ -296,50 +296,50 @@ pub(super) const QUESTIONS: &[Binding] = &[
 ];
 
 /// The keys while a filter is typed; other characters are its text.
-pub(super) const FILTER: &[Binding] = &[
-    key(
+pub(super) const FILTER_BINDINGS: &[KeyBinding] = &[
+    bind_key(
         &[Enter],
         "Enter",
         C::KeepFilter,
         Some("keep"),
         "keep the filter",
     ),
-    key(
+    bind_key(
         &[Esc],
         "Esc",
         C::Back,
         Some("no filter"),
         "take the filter away",
     ),
-    key(
+    bind_key(
         &[KeyCode::Backspace],
         "Backspace",
-        C::Erase,
+        C::DeleteChar,
         None,
         "take the last character away",
     ),
-    control(&[Char('u')], "Ctrl-U", C::EraseAll, "take all of it away"),
-    key(&[Up], "Up", C::Go(Move::Lines(-1)), None, "one up"),
-    key(&[Down], "Down", C::Go(Move::Lines(1)), None, "one down"),
+    bind_control(&[Char('u')], "Ctrl-U", C::ClearFilter, "take all of it away"),
+    bind_key(&[Up], "Up", C::Navigate(CursorMove::Lines(-1)), None, "one up"),
+    bind_key(&[Down], "Down", C::Navigate(CursorMove::Lines(1)), None, "one down"),
     SUSPEND,
     INTERRUPT,
 ];
 
 /// The keys where all about one question is shown.
-pub(super) const DETAILS: &[Binding] = &[
+pub(super) const DETAILS_BINDINGS: &[KeyBinding] = &[
     ALLOW, DENY, UP, DOWN, PAGE_UP, PAGE_DOWN, FIRST, LAST, REFRESH, SUSPEND, HELP, BACK, INTERRUPT,
 ];
 
 /// The keys where the marked ones are about to be answered.
-pub(super) const CONFIRM: &[Binding] = &[
-    key(
+pub(super) const CONFIRM_BINDINGS: &[KeyBinding] = &[
+    bind_key(
         &[Char('y')],
         "y",
         C::Confirm,
         Some("yes, all of them"),
         "answer all of them; to allow, every one must have been shown",
     ),
-    key(
+    bind_key(
         &[Esc, Char('n'), Char('q')],
         "n Esc",
         C::Back,
@@ -348,10 +348,10 @@ pub(super) const CONFIRM: &[Binding] = &[
     ),
     UP,
     DOWN,
-    key(
+    bind_key(
         &[PageDown],
         "PgDn",
-        C::Go(Move::Pages(1)),
+        C::Navigate(CursorMove::Windows(1)),
         Some("more"),
         "a window down",
     ),
@@ -364,47 +364,47 @@ pub(super) const CONFIRM: &[Binding] = &[
 ];
 
 /// The keys of a page to read.
-pub(super) const PAGE: &[Binding] = &[
+pub(super) const PAGE_BINDINGS: &[KeyBinding] = &[
     UP, DOWN, PAGE_UP, PAGE_DOWN, FIRST, LAST, REFRESH, SUSPEND, HELP, BACK, INTERRUPT,
 ];
 
 /// Every table, with what stands above it in the help.
-pub(super) const TABLES: &[(&str, &[Binding])] = &[
-    ("The list of questions", QUESTIONS),
-    ("Typing a filter", FILTER),
-    ("All about one question", DETAILS),
-    ("Answering the marked ones", CONFIRM),
-    ("The log, the sandboxes, this help", PAGE),
+pub(super) const BINDING_TABLES: &[(&str, &[KeyBinding])] = &[
+    ("The list of questions", QUESTION_BINDINGS),
+    ("Typing a filter", FILTER_BINDINGS),
+    ("All about one question", DETAILS_BINDINGS),
+    ("Answering the marked ones", CONFIRM_BINDINGS),
+    ("The log, the sandboxes, this help", PAGE_BINDINGS),
 ];
 
-impl Mode {
+impl ViewMode {
     /// Returns the table of the mode.
-    pub(super) const fn keys(self) -> &'static [Binding] {
+    pub(super) const fn bindings(self) -> &'static [KeyBinding] {
         match self {
-            Self::Questions => QUESTIONS,
-            Self::Filter => FILTER,
-            Self::Details => DETAILS,
-            Self::Confirm => CONFIRM,
-            Self::Page(_) => PAGE,
+            Self::Questions => QUESTION_BINDINGS,
+            Self::Filter => FILTER_BINDINGS,
+            Self::Details => DETAILS_BINDINGS,
+            Self::Confirm => CONFIRM_BINDINGS,
+            Self::Page(_) => PAGE_BINDINGS,
         }
     }
 
     /// Returns what a key asks for in this mode; nothing for the release of one.
-    pub(super) fn command(self, event: KeyEvent) -> Option<Command> {
+    pub(super) fn command_for(self, event: KeyEvent) -> Option<TuiCommand> {
         if event.kind == KeyEventKind::Release {
             return None;
         }
         let control = event.modifiers.contains(KeyModifiers::CONTROL);
         let chorded = KeyModifiers::CONTROL | KeyModifiers::ALT | KeyModifiers::SUPER;
         let plain = !event.modifiers.intersects(chorded);
-        let bound = self.keys().iter().find(|binding| {
+        let bound = self.bindings().iter().find(|binding| {
             let modified = if binding.control { control } else { plain };
             modified && binding.keys.contains(&event.code)
         });
         Some(match (bound, self, event.code) {
             (Some(binding), ..) => binding.command,
-            (None, Self::Filter, Char(c)) if plain => Command::Type(c),
-            (None, ..) => Command::Unknown,
+            (None, Self::Filter, Char(c)) if plain => TuiCommand::InsertChar(c),
+            (None, ..) => TuiCommand::Unbound,
         })
     }
 }
@@ -413,13 +413,13 @@ impl Mode {
 mod tests {
     use super::*;
 
-    fn press(mode: Mode, code: KeyCode, modifiers: KeyModifiers) -> Option<Command> {
-        mode.command(KeyEvent::new(code, modifiers))
+    fn press(mode: ViewMode, code: KeyCode, modifiers: KeyModifiers) -> Option<TuiCommand> {
+        mode.command_for(KeyEvent::new(code, modifiers))
     }
 
     #[test]
     fn no_key_of_a_table_means_two_things() {
-        for (name, table) in TABLES {
+        for (name, table) in BINDING_TABLES {
             let all = table
                 .iter()
                 .flat_map(|b| b.keys.iter().map(move |k| (b.control, *k)));
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn an_answer_needs_its_very_key() {
         let none = KeyModifiers::NONE;
-        let list = |code, modifiers| press(Mode::Questions, code, modifiers);
+        let list = |code, modifiers| press(ViewMode::Questions, code, modifiers);
         assert_eq!(list(Char('a'), none), Some(C::Answer(Action::Allow)));
         assert_eq!(list(Char('x'), none), Some(C::Answer(Action::Deny)));
         assert_eq!(list(Char('d'), none), Some(C::Answer(Action::Deny)));
@@ -444,9 +444,9 @@ mod tests {
         }
         assert_eq!(list(Char('A'), KeyModifiers::SHIFT), Some(C::Unknown));
         assert_eq!(list(Char('y'), none), Some(C::Unknown));
-        let filter = press(Mode::Filter, Char('a'), none);
+        let filter = press(ViewMode::Filter, Char('a'), none);
         assert_eq!(filter, Some(C::Type('a')));
-        for mode in [Mode::Filter, Mode::Confirm, Mode::Page(Page::Help)] {
+        for mode in [ViewMode::Filter, ViewMode::Confirm, ViewMode::Page(InfoPage::Help)] {
             let answers = mode
                 .keys()
                 .iter()

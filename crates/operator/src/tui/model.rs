@@ -9,68 +9,68 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use terok_clearance::{Action, DisplayText};
 
-use super::confirm::Confirm;
-use super::guard::{BURST, Shown, TooSoon};
-use super::keys::{Command, Mode, Move, Page};
-use super::list::{List, step};
-use super::log::Log;
-use super::sandboxes::Sandboxes;
-use super::screen::Screen;
+use super::confirm::ConfirmDialog;
+use super::answer_guard::{MIN_KEY_INTERVAL, AnswerGuard, KeyRefusal};
+use super::keys::{TuiCommand, ViewMode, CursorMove, InfoPage};
+use super::selection::{QuestionSelection, target_index};
+use super::activity_log::ActivityLog;
+use super::sandbox_table::SandboxTable;
+use super::layout::ScreenLayout;
 use super::theme::Theme;
-use crate::clock::{Now, Zone};
-use crate::inbox::{Answer, Change, End, HubId, Inbox, News, Refusal, Reply, RowNumber};
-use crate::words::{self, Tone};
+use crate::clock::{ClockReading, TimeZone};
+use crate::inbox::{OperatorAnswer, InboxChange, RowEnd, HubId, Inbox, InboxEvent, RowRefusal, OperatorReply, RowNumber};
+use crate::phrases::{self, MessageTone};
 
 /// Everything the UI knows.
 #[derive(Debug)]
-pub struct Model {
+pub struct TuiModel {
     pub(super) inbox: Inbox,
-    pub(super) list: List,
-    pub(super) log: Log,
-    pub(super) sandboxes: Sandboxes,
-    pub(super) mode: Mode,
-    pub(super) confirm: Option<Confirm>,
+    pub(super) selection: QuestionSelection,
+    pub(super) log: ActivityLog,
+    pub(super) sandboxes: SandboxTable,
+    pub(super) mode: ViewMode,
+    pub(super) confirm: Option<ConfirmDialog>,
     /// What the screen says that an answer would open.
-    pub(super) shown: Option<Shown>,
+    pub(super) answer_guard: Option<AnswerGuard>,
     /// When the list was last drawn with questions that had come or gone by themselves.
-    pub(super) shifted: Option<Duration>,
+    pub(super) list_changed_at: Option<Duration>,
     /// When a key was last pressed.
-    pressed: Option<Duration>,
-    pub(super) status: Option<(Tone, String)>,
-    pub(super) place: DisplayText,
+    last_key_at: Option<Duration>,
+    pub(super) status: Option<(MessageTone, String)>,
+    pub(super) hub_source: DisplayText,
     pub(super) theme: Theme,
-    pub(super) zone: Zone,
+    pub(super) zone: TimeZone,
     /// How far the page or the details are scrolled, in lines, and how far they can be.
     pub(super) scroll: (usize, usize),
-    pub(super) mouse: bool,
+    pub(super) mouse_captured: bool,
     /// Whether every hub that was there at the start has been heard.
-    pub(super) settled: bool,
-    pub(super) screen: Screen,
-    under_way: UnderWay,
-    changed: bool,
+    pub(super) hubs_synced: bool,
+    pub(super) layout: ScreenLayout,
+    in_flight: AnswersInFlight,
+    needs_redraw: bool,
 }
 
 /// The answers that nobody has confirmed yet.
 #[derive(Debug, Default)]
-struct UnderWay {
-    answers: usize,
+struct AnswersInFlight {
+    count: usize,
     /// Whether the person has asked to leave when there are none.
-    leaving: bool,
+    quit_requested: bool,
 }
 
 /// Something that happened.
 #[derive(Debug, Clone)]
-pub enum Msg {
+pub enum TuiMessage {
     /// A hub, or its connection, has told something.
-    News(HubId, News),
+    InboxEvent(HubId, InboxEvent),
     /// Every hub that was there at the start has been heard.
-    Settled,
+    HubsSynced,
     /// A hub replied to an answer.
-    Replied(Answer, Reply),
+    Replied(OperatorAnswer, OperatorReply),
     /// A key was pressed.
     Key(KeyEvent),
     /// The same, and others came together with it: that is no answer.
-    Burst(KeyEvent),
+    KeyBurst(KeyEvent),
     /// The mouse did something.
     Mouse(MouseEvent),
     /// Text was pasted, which is never taken for keys.
@@ -80,18 +80,18 @@ pub enum Msg {
     /// The UI goes on after it was stopped.
     Resumed,
     /// It could not be stopped: there is no shell that would let it go on.
-    NoShell,
+    NoJobControl,
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum TuiEffect {
     /// Tell the hubs these answers.
-    Answer(Vec<Answer>),
+    SendAnswers(Vec<OperatorAnswer>),
     /// Look for hubs, and draw everything anew.
     Refresh,
     /// Take the mouse, or leave it to the terminal.
-    Mouse(bool),
+    CaptureMouse(bool),
     /// Stop, as a job of the shell.
     Suspend,
     /// End.
@@ -100,135 +100,135 @@ pub enum Effect {
     Interrupt,
 }
 
-impl Model {
+impl TuiModel {
     /// Returns a model of nothing yet; `place` says where it listens.
-    pub fn new(place: &str, theme: Theme, zone: Zone) -> Self {
+    pub fn new(place: &str, theme: Theme, zone: TimeZone) -> Self {
         Self {
             inbox: Inbox::new(),
-            list: List::default(),
-            log: Log::default(),
-            sandboxes: Sandboxes::default(),
-            mode: Mode::Questions,
+            selection: QuestionSelection::default(),
+            log: ActivityLog::default(),
+            sandboxes: SandboxTable::default(),
+            mode: ViewMode::Questions,
             confirm: None,
-            shown: None,
-            shifted: None,
-            pressed: None,
+            answer_guard: None,
+            list_changed_at: None,
+            last_key_at: None,
             status: None,
-            place: DisplayText::new(place),
+            hub_source: DisplayText::new(place),
             theme,
             zone,
             scroll: (0, 0),
-            mouse: true,
-            settled: false,
-            screen: Screen::default(),
-            under_way: UnderWay::default(),
-            changed: true,
+            mouse_captured: true,
+            hubs_synced: false,
+            layout: ScreenLayout::default(),
+            in_flight: AnswersInFlight::default(),
+            needs_redraw: true,
         }
     }
 
     /// Takes in what happened, and returns what is to be done.
-    pub fn update(&mut self, msg: Msg, now: Now) -> Option<Effect> {
+    pub fn update(&mut self, msg: TuiMessage, now: ClockReading) -> Option<TuiEffect> {
         match msg {
-            Msg::News(hub, news) => {
-                let changes = self.inbox.hear(&hub, news);
-                self.take_in(&changes, now);
+            TuiMessage::InboxEvent(hub, news) => {
+                let changes = self.inbox.apply_event(&hub, news);
+                self.apply_changes(&changes, now);
                 None
             }
-            Msg::Settled => {
-                self.changed |= !std::mem::replace(&mut self.settled, true);
+            TuiMessage::HubsSynced => {
+                self.needs_redraw |= !std::mem::replace(&mut self.hubs_synced, true);
                 None
             }
-            Msg::Replied(answer, reply) => {
-                let changes = self.inbox.settle(&answer, reply);
-                self.changed = true;
-                self.take_in(&changes, now);
-                let UnderWay { answers, leaving } = &mut self.under_way;
+            TuiMessage::Replied(answer, reply) => {
+                let changes = self.inbox.apply_reply(&answer, reply);
+                self.needs_redraw = true;
+                self.apply_changes(&changes, now);
+                let AnswersInFlight { count: answers, quit_requested: leaving } = &mut self.in_flight;
                 *answers = answers.saturating_sub(1);
-                (*leaving && *answers == 0).then_some(Effect::Quit)
+                (*leaving && *answers == 0).then_some(TuiEffect::Quit)
             }
-            Msg::Key(key) => self.pressed(key, false, now),
-            Msg::Burst(key) => self.pressed(key, true, now),
-            Msg::Mouse(event) => {
-                self.point(event);
+            TuiMessage::Key(key) => self.handle_key(key, false, now),
+            TuiMessage::KeyBurst(key) => self.handle_key(key, true, now),
+            TuiMessage::Mouse(event) => {
+                self.handle_mouse(event);
                 None
             }
-            Msg::Paste(text) => {
-                self.changed = true;
-                if self.mode == Mode::Filter {
+            TuiMessage::Paste(text) => {
+                self.needs_redraw = true;
+                if self.mode == ViewMode::Filter {
                     let typed = text.chars().filter(|c| !c.is_control());
-                    let filter = self.list.filter().chars().chain(typed);
-                    let filter: String = filter.take(FILTER_LENGTH).collect();
-                    self.list.set_filter(&filter, &self.inbox);
+                    let filter = self.selection.filter().chars().chain(typed);
+                    let filter: String = filter.take(MAX_FILTER_CHARS).collect();
+                    self.selection.set_filter(&filter, &self.inbox);
                 } else {
-                    self.say(Tone::Bad, "pasted text is not taken for keys");
+                    self.set_status(MessageTone::Bad, "pasted text is not taken for keys");
                 }
                 None
             }
-            Msg::Resized | Msg::Resumed => {
+            TuiMessage::Resized | TuiMessage::Resumed => {
                 if matches!(msg, Msg::Resumed) {
-                    self.under_way.leaving = false;
+                    self.in_flight.quit_requested = false;
                 }
                 // Nobody has seen the screen meanwhile.
-                self.shown = None;
+                self.answer_guard = None;
                 if let Some(confirm) = &mut self.confirm {
                     confirm.hidden();
                 }
-                self.changed = true;
+                self.needs_redraw = true;
                 None
             }
-            Msg::NoShell => {
-                self.changed = true;
-                self.say(Tone::Bad, "there is no shell to go back to");
+            TuiMessage::NoJobControl => {
+                self.needs_redraw = true;
+                self.set_status(MessageTone::Bad, "there is no shell to go back to");
                 None
             }
         }
     }
 
     /// Takes in a key; `together`, others came with it.
-    fn pressed(&mut self, key: KeyEvent, together: bool, now: Now) -> Option<Effect> {
-        let command = self.mode.command(key)?;
-        self.changed = true;
+    fn handle_key(&mut self, key: KeyEvent, together: bool, now: ClockReading) -> Option<TuiEffect> {
+        let command = self.mode.command_for(key)?;
+        self.needs_redraw = true;
         self.status = None;
-        let before = self.pressed.replace(now.steady);
-        let together = together || before.is_some_and(|at| now.steady.saturating_sub(at) < BURST);
+        let before = self.last_key_at.replace(now.monotonic);
+        let together = together || before.is_some_and(|at| now.monotonic.saturating_sub(at) < MIN_KEY_INTERVAL);
         // With marks, it asks only.
-        let asks = self.mode == Mode::Questions && !self.list.marked.is_empty();
+        let asks = self.mode == ViewMode::Questions && !self.selection.marked.is_empty();
         let answers =
-            command == Command::Confirm || (matches!(command, Command::Answer(_)) && !asks);
+            command == TuiCommand::Confirm || (matches!(command, Command::Answer(_)) && !asks);
         if together && answers {
             let why = "NOT answered: keys came too fast. Press it again";
-            self.say(Tone::Bad, why);
+            self.set_status(MessageTone::Bad, why);
             return None;
         }
-        self.command(command, now)
+        self.run_command(command, now)
     }
 
     /// Says whether there is something new to draw, and takes it for drawn.
-    pub fn takes_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    pub fn take_needs_redraw(&mut self) -> bool {
+        std::mem::take(&mut self.needs_redraw)
     }
 
     /// Says whether there is something new to draw.
-    pub const fn is_changed(&self) -> bool {
-        self.changed
+    pub const fn needs_redraw(&self) -> bool {
+        self.needs_redraw
     }
 
     /// Says whether the mouse is taken, not left to the terminal.
-    pub(super) const fn takes_mouse(&self) -> bool {
-        self.mouse
+    pub(super) const fn captures_mouse(&self) -> bool {
+        self.mouse_captured
     }
 
-    pub(super) fn touch(&mut self) {
-        self.changed = true;
+    pub(super) fn request_redraw(&mut self) {
+        self.needs_redraw = true;
     }
 
     /// Returns how many answers are on their way.
-    pub const fn waiting(&self) -> usize {
-        self.under_way.answers
+    pub const fn in_flight_count(&self) -> usize {
+        self.in_flight.count
     }
 
-    pub(super) fn what_is_under_way(&self) -> String {
-        match self.waiting() {
+    pub(super) fn in_flight_text(&self) -> String {
+        match self.in_flight_count() {
             1 => "waiting for an answer to take effect".to_owned(),
             answers => format!("waiting for {answers} answers to take effect"),
         }
@@ -241,220 +241,220 @@ impl Model {
 
     /// Returns the number of the selected question.
     pub fn selected(&self) -> Option<RowNumber> {
-        self.list.selected()
+        self.selection.selected()
     }
 
-    pub(super) fn say(&mut self, tone: Tone, text: impl Into<String>) {
+    pub(super) fn set_status(&mut self, tone: MessageTone, text: impl Into<String>) {
         self.status = Some((tone, text.into()));
     }
 
-    fn take_in(&mut self, changes: &[Change], now: Now) {
+    fn apply_changes(&mut self, changes: &[InboxChange], now: ClockReading) {
         for change in changes {
-            self.changed |= !matches!(change, Change::Synced(_));
-            self.sandboxes.take_in(change, &self.inbox);
+            self.needs_redraw |= !matches!(change, Change::Synced(_));
+            self.sandboxes.apply_change(change, &self.inbox);
             match change {
-                Change::Asked(number) | Change::Again(number) => {
+                InboxChange::Added(number) | InboxChange::Updated(number) => {
                     if let Some(row) = self.inbox.row(*number) {
-                        self.list.asked(row);
+                        self.selection.add_row(row);
                     }
                 }
-                Change::Ended(row, end) => {
+                InboxChange::Ended(row, end) => {
                     let number = row.number();
                     let ours = row.answering().is_some();
-                    let read = self.list.selected() == Some(number);
-                    self.list.ended(number);
-                    if self.mode == Mode::Details && read {
-                        self.mode = Mode::Questions;
+                    let read = self.selection.selected() == Some(number);
+                    self.selection.mark_ended(number);
+                    if self.mode == ViewMode::Details && read {
+                        self.mode = ViewMode::Questions;
                     }
-                    match words::told(change) {
+                    match phrases::describe_change(change) {
                         Some(told) if ours || (read && matches!(end, End::Decided(_))) => {
-                            self.outcome(told);
+                            self.show_outcome(told);
                         }
                         _ if read && !matches!(end, End::Crowded) => {
-                            let why = words::why(end);
-                            self.say(Tone::Quiet, format!("question {number} is gone: {why}"));
+                            let why = phrases::describe_row_end(end);
+                            self.set_status(MessageTone::Quiet, format!("question {number} is gone: {why}"));
                         }
                         _ => {}
                     }
                 }
-                Change::Failed { .. } | Change::Unsure { .. } => {
-                    if let Some(told) = words::told(change) {
-                        self.outcome(told);
+                InboxChange::Failed { .. } | InboxChange::ResultUnknown { .. } => {
+                    if let Some(told) = phrases::describe_change(change) {
+                        self.show_outcome(told);
                     }
                 }
                 _ => {}
             }
-            self.log.add(change, &self.inbox, now.epoch);
+            self.log.record(change, &self.inbox, now.epoch_micros);
         }
     }
 
     /// Shows what became of an answer where every window has room for it.
-    fn outcome(&mut self, told: words::Told) {
-        let head = told.head.map(|head| format!("{head}  "));
-        let by = told.by.map(|by| format!("  by {by}"));
+    fn show_outcome(&mut self, told: phrases::ChangeMessage) {
+        let head = told.label.map(|head| format!("{head}  "));
+        let by = told.decided_by.map(|by| format!("  by {by}"));
         let text = head.unwrap_or_default() + &told.text + &by.unwrap_or_default();
-        self.say(told.tone, text);
+        self.set_status(told.tone, text);
     }
 
-    fn command(&mut self, command: Command, now: Now) -> Option<Effect> {
+    fn run_command(&mut self, command: TuiCommand, now: ClockReading) -> Option<TuiEffect> {
         match command {
-            Command::Go(to) => self.go(to),
-            Command::Answer(action) => return self.answer(action, now),
-            Command::Confirm => return self.confirmed(now),
-            Command::Mark => self.list.mark(),
-            Command::MarkAll => self.list.mark_all(),
-            Command::Open if self.list.selected().is_some() => self.turn_to(Mode::Details),
-            Command::Filter => self.mode = Mode::Filter,
-            Command::KeepFilter => self.mode = Mode::Questions,
-            Command::Erase => {
-                let mut filter = self.list.filter().to_owned();
+            TuiCommand::Navigate(to) => self.navigate(to),
+            TuiCommand::Answer(action) => return self.answer(action, now),
+            TuiCommand::Confirm => return self.answer_marked(now),
+            TuiCommand::ToggleMark => self.selection.toggle_mark(),
+            TuiCommand::ToggleMarkAll => self.selection.toggle_all_marks(),
+            TuiCommand::ShowDetails if self.selection.selected().is_some() => self.switch_mode(ViewMode::Details),
+            TuiCommand::EditFilter => self.mode = ViewMode::Filter,
+            TuiCommand::KeepFilter => self.mode = ViewMode::Questions,
+            TuiCommand::DeleteChar => {
+                let mut filter = self.selection.filter().to_owned();
                 filter.pop();
-                self.list.set_filter(&filter, &self.inbox);
+                self.selection.set_filter(&filter, &self.inbox);
             }
-            Command::EraseAll => self.list.set_filter("", &self.inbox),
-            Command::Type(c) if self.list.filter().chars().count() < FILTER_LENGTH => {
+            TuiCommand::ClearFilter => self.selection.set_filter("", &self.inbox),
+            TuiCommand::InsertChar(c) if self.selection.filter().chars().count() < MAX_FILTER_CHARS => {
                 let filter = format!("{}{c}", self.list.filter());
-                self.list.set_filter(&filter, &self.inbox);
+                self.selection.set_filter(&filter, &self.inbox);
             }
-            Command::Open | Command::Type(_) => {}
-            Command::Help => self.turn_to(Mode::Page(Page::Help)),
-            Command::Log => {
-                self.turn_to(Mode::Page(Page::Log));
+            TuiCommand::ShowDetails | TuiCommand::InsertChar(_) => {}
+            TuiCommand::ShowHelp => self.switch_mode(ViewMode::Page(InfoPage::Help)),
+            TuiCommand::ShowLog => {
+                self.switch_mode(ViewMode::Page(InfoPage::Log));
                 self.scroll.0 = usize::MAX;
             }
-            Command::Sandboxes => self.turn_to(Mode::Page(Page::Sandboxes)),
-            Command::Back => self.back(),
-            Command::Refresh => return Some(Effect::Refresh),
-            Command::Mouse => {
-                self.mouse = !self.mouse;
-                self.say(
-                    Tone::Quiet,
-                    if self.mouse {
+            TuiCommand::ShowSandboxes => self.switch_mode(ViewMode::Page(InfoPage::Sandboxes)),
+            TuiCommand::Back => self.go_back(),
+            TuiCommand::Refresh => return Some(TuiEffect::Refresh),
+            TuiCommand::ToggleMouse => {
+                self.mouse_captured = !self.mouse_captured;
+                self.set_status(
+                    MessageTone::Quiet,
+                    if self.mouse_captured {
                         "a click selects a question; it never answers one"
                     } else {
                         "the mouse is the terminal's"
                     },
                 );
-                return Some(Effect::Mouse(self.mouse));
+                return Some(TuiEffect::CaptureMouse(self.mouse_captured));
             }
-            Command::Quit if self.waiting() == 0 || self.under_way.leaving => {
-                return Some(Effect::Quit);
+            TuiCommand::Quit if self.in_flight_count() == 0 || self.in_flight.quit_requested => {
+                return Some(TuiEffect::Quit);
             }
-            Command::Quit => {
-                self.under_way.leaving = true;
-                let waiting = self.what_is_under_way();
-                self.say(Tone::Quiet, format!("{waiting}; q leaves at once"));
+            TuiCommand::Quit => {
+                self.in_flight.quit_requested = true;
+                let waiting = self.in_flight_text();
+                self.set_status(MessageTone::Quiet, format!("{waiting}; q leaves at once"));
             }
-            Command::Interrupt => return Some(Effect::Interrupt),
-            Command::Suspend => return Some(Effect::Suspend),
-            Command::Unknown => self.say(Tone::Quiet, "? shows the keys"),
+            TuiCommand::Interrupt => return Some(TuiEffect::Interrupt),
+            TuiCommand::Suspend => return Some(TuiEffect::Suspend),
+            TuiCommand::Unbound => self.set_status(MessageTone::Quiet, "? shows the keys"),
         }
         None
     }
 
-    fn turn_to(&mut self, mode: Mode) {
+    fn switch_mode(&mut self, mode: ViewMode) {
         self.mode = mode;
         self.scroll = (0, 0);
     }
 
-    fn back(&mut self) {
+    fn go_back(&mut self) {
         match self.mode {
-            Mode::Questions if !self.list.filter().is_empty() => {
-                self.list.set_filter("", &self.inbox);
+            ViewMode::Questions if !self.selection.filter().is_empty() => {
+                self.selection.set_filter("", &self.inbox);
             }
-            Mode::Questions => self.list.marked.clear(),
-            Mode::Filter => {
-                self.list.set_filter("", &self.inbox);
-                self.mode = Mode::Questions;
+            ViewMode::Questions => self.selection.marked.clear(),
+            ViewMode::Filter => {
+                self.selection.set_filter("", &self.inbox);
+                self.mode = ViewMode::Questions;
             }
-            Mode::Confirm => {
+            ViewMode::Confirm => {
                 self.confirm = None;
-                self.mode = Mode::Questions;
-                self.say(Tone::Quiet, "nothing was answered");
+                self.mode = ViewMode::Questions;
+                self.set_status(MessageTone::Quiet, "nothing was answered");
             }
-            Mode::Details | Mode::Page(_) => self.mode = Mode::Questions,
+            ViewMode::Details | ViewMode::Page(_) => self.mode = ViewMode::Questions,
         }
     }
 
-    pub(super) fn go(&mut self, to: Move) {
+    pub(super) fn navigate(&mut self, to: CursorMove) {
         match self.mode {
-            Mode::Questions | Mode::Filter => self.list.go(to),
-            Mode::Confirm => {
+            ViewMode::Questions | ViewMode::Filter => self.selection.navigate(to),
+            ViewMode::Confirm => {
                 if let Some(confirm) = &mut self.confirm {
                     confirm.go(to);
                 }
             }
-            Mode::Details | Mode::Page(_) => {
+            ViewMode::Details | ViewMode::Page(_) => {
                 let (at, last) = self.scroll;
-                let window = self.screen.window;
-                self.scroll.0 = step(at.min(last), to, window, last);
+                let window = self.layout.page_height;
+                self.scroll.0 = target_index(at.min(last), to, window, last);
             }
         }
     }
 
-    fn answer(&mut self, action: Action, now: Now) -> Option<Effect> {
-        self.list.tidy();
-        if self.mode == Mode::Questions && !self.list.marked.is_empty() {
-            let mut confirm = Confirm::new(action);
-            let rows = self.list.marked.iter();
+    fn answer(&mut self, action: Action, now: ClockReading) -> Option<TuiEffect> {
+        self.selection.remove_ended();
+        if self.mode == ViewMode::Questions && !self.selection.marked.is_empty() {
+            let mut confirm = ConfirmDialog::new(action);
+            let rows = self.selection.marked.iter();
             for row in rows.filter_map(|number| self.inbox.row(*number)) {
                 confirm.add(row);
             }
             self.confirm = Some(confirm);
-            self.mode = Mode::Confirm;
+            self.mode = ViewMode::Confirm;
             return None;
         }
-        let Some(row) = self.list.selected().and_then(|row| self.inbox.row(row)) else {
-            self.say(Tone::Quiet, "nothing is asked");
+        let Some(row) = self.selection.selected().and_then(|row| self.inbox.row(row)) else {
+            self.set_status(MessageTone::Quiet, "nothing is asked");
             return None;
         };
         let number = row.number();
-        let opens = words::opens(row);
-        let shown = self.shown.as_mut().filter(|shown| shown.number == number);
-        let accepted = shown.map_or(Err(TooSoon::JustAppeared), |shown| {
-            shown.accepts(&opens, now.steady)
+        let opens = phrases::describe_allow_effect(row);
+        let shown = self.answer_guard.as_mut().filter(|shown| shown.number == number);
+        let accepted = shown.map_or(Err(KeyRefusal::JustAppeared), |shown| {
+            shown.accepts(&opens, now.monotonic)
         });
         let refused = match accepted {
             Ok(()) => match self.inbox.answer(number, action) {
-                Ok(answers) => return Some(self.send(answers)),
-                Err(refusal) => refused(&refusal),
+                Ok(answers) => return Some(self.send_answers(answers)),
+                Err(refusal) => refusal_text(&refusal),
             },
-            Err(TooSoon::JustAppeared) => {
+            Err(KeyRefusal::JustAppeared) => {
                 format!("question {number} has only just come here. Read it, then press again")
             }
-            Err(TooSoon::Changed) => {
+            Err(KeyRefusal::Changed) => {
                 format!("question {number} has just changed. Read it, then press again")
             }
-            Err(TooSoon::NoRoom) => {
-                if self.mode == Mode::Details {
+            Err(KeyRefusal::NotFullyShown) => {
+                if self.mode == ViewMode::Details {
                     format!("PgDn shows the rest of question {number}, Home its start")
                 } else {
                     format!("Enter shows all of question {number}: there is no room here")
                 }
             }
         };
-        self.say(Tone::Bad, format!("NOT answered: {refused}"));
+        self.set_status(MessageTone::Bad, format!("NOT answered: {refused}"));
         None
     }
 
-    fn send(&mut self, answers: Vec<Answer>) -> Effect {
-        self.under_way.answers = self.waiting().saturating_add(answers.len());
-        self.under_way.leaving = false;
-        Effect::Answer(answers)
+    fn send_answers(&mut self, answers: Vec<OperatorAnswer>) -> TuiEffect {
+        self.in_flight.count = self.in_flight_count().saturating_add(answers.len());
+        self.in_flight.quit_requested = false;
+        TuiEffect::SendAnswers(answers)
     }
 
-    fn confirmed(&mut self, now: Now) -> Option<Effect> {
+    fn answer_marked(&mut self, now: ClockReading) -> Option<TuiEffect> {
         let confirm = self.confirm.as_ref()?;
-        if let Err(why) = confirm.accepts(now.steady) {
-            self.say(Tone::Bad, why);
+        if let Err(why) = confirm.accepts(now.monotonic) {
+            self.set_status(MessageTone::Bad, why);
             return None;
         }
         let confirm = self.confirm.take()?;
-        self.mode = Mode::Questions;
+        self.mode = ViewMode::Questions;
         let mut answers = Vec::new();
         let (mut sent, mut changed, mut refusals) = (0_usize, 0_usize, Vec::new());
         for (number, opens) in confirm.rows() {
-            let now = self.inbox.row(number).map(words::opens);
+            let now = self.inbox.row(number).map(phrases::describe_allow_effect);
             if now.is_some_and(|now| now != opens) {
                 changed = changed.saturating_add(1);
                 continue;
@@ -462,7 +462,7 @@ impl Model {
             match self.inbox.answer(number, confirm.action()) {
                 Ok(more) => {
                     answers.extend(more);
-                    self.list.marked.remove(&number);
+                    self.selection.marked.remove(&number);
                     sent = sent.saturating_add(1);
                 }
                 Err(refusal) => refusals.push(refusal),
@@ -473,36 +473,36 @@ impl Model {
                 0 => String::new(),
                 many => format!("; {many} NOT: changed meanwhile, still marked"),
             };
-            let first = refusals.first().map(refused);
+            let first = refusals.first().map(refusal_text);
             let refusals = first.map_or_else(String::new, |first| {
                 format!("; {} NOT: {first}", refusals.len())
             });
             let text = format!("{sent} answered{changed}{refusals}");
-            self.say(Tone::Bad, text);
+            self.set_status(MessageTone::Bad, text);
         }
-        (!answers.is_empty()).then(|| self.send(answers))
+        (!answers.is_empty()).then(|| self.send_answers(answers))
     }
 
     /// Lays the screen out for an area: what is drawn next, and thereby what a key answers.
-    pub fn lay_out(&mut self, area: Rect, now: Now) {
-        Screen::lay_out(self, area, now.steady);
+    pub fn lay_out(&mut self, area: Rect, now: ClockReading) {
+        ScreenLayout::lay_out(self, area, now.monotonic);
     }
 }
 
 /// The longest filter.
-const FILTER_LENGTH: usize = 200;
+const MAX_FILTER_CHARS: usize = 200;
 
-fn refused(refusal: &Refusal) -> String {
+fn refusal_text(refusal: &RowRefusal) -> String {
     match refusal {
-        Refusal::Ended(number, end) => {
+        RowRefusal::Ended(number, end) => {
             format!("question {number} is gone: {}", words::why(end))
         }
         other => other.to_string(),
     }
 }
 
-impl Widget for &Model {
+impl Widget for &TuiModel {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        self.screen.paint(area, buf);
+        self.layout.paint(area, buf);
     }
 }

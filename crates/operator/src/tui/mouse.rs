@@ -3,22 +3,22 @@
 
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
-use super::keys::{Mode, Move};
-use super::model::Model;
+use super::keys::{ViewMode, CursorMove};
+use super::model::TuiModel;
 
-impl Model {
-    pub(super) fn point(&mut self, event: MouseEvent) {
+impl TuiModel {
+    pub(super) fn handle_mouse(&mut self, event: MouseEvent) {
         match event.kind {
             MouseEventKind::ScrollDown => self.scroll_by(1),
             MouseEventKind::ScrollUp => self.scroll_by(-1),
             MouseEventKind::Down(MouseButton::Left) => {
                 let list = matches!(self.mode, Mode::Questions | Mode::Filter);
-                let row = self.screen.row_at(event.row).filter(|_| list);
+                let row = self.layout.row_at(event.row).filter(|_| list);
                 if let Some(row) = row {
-                    self.list.tidy();
-                    self.list.select(row);
+                    self.selection.remove_ended();
+                    self.selection.select(row);
                     self.status = None;
-                    self.touch();
+                    self.request_redraw();
                 }
             }
             _ => {}
@@ -26,7 +26,7 @@ impl Model {
     }
 
     fn scroll_by(&mut self, lines: i32) {
-        self.go(Move::Lines(lines));
-        self.touch();
+        self.navigate(CursorMove::Lines(lines));
+        self.request_redraw();
     }
 }

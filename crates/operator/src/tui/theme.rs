@@ -3,7 +3,7 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
-use crate::words::Tone;
+use crate::phrases::MessageTone;
 
 /// What the terminal can show, and the person wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,7 +24,7 @@ impl Theme {
         self.colored(Color::Cyan)
     }
 
-    pub(super) const fn asked(self) -> Style {
+    pub(super) const fn pending(self) -> Style {
         self.colored(Color::Yellow)
     }
 
@@ -36,11 +36,11 @@ impl Theme {
         self.colored(Color::Red)
     }
 
-    pub(super) const fn quiet() -> Style {
+    pub(super) const fn dim() -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    pub(super) const fn strong() -> Style {
+    pub(super) const fn bold() -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
@@ -48,15 +48,15 @@ impl Theme {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    pub(super) const fn tone(self, tone: Tone) -> Style {
+    pub(super) const fn tone(self, tone: MessageTone) -> Style {
         match tone {
-            Tone::Quiet => Self::quiet(),
-            Tone::Good => self.good(),
-            Tone::Bad => self.bad(),
+            MessageTone::Quiet => Self::dim(),
+            MessageTone::Good => self.good(),
+            MessageTone::Bad => self.bad(),
         }
     }
 
-    pub(super) const fn line(self) -> char {
+    pub(super) const fn rule_char(self) -> char {
         if self.unicode { '\u{2500}' } else { '-' }
     }
 }

@@ -4,7 +4,7 @@
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Returns `text` in at most `width` columns; what was cut ends in dots.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub(super) fn truncate(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -23,9 +23,9 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 }
 
 /// Returns `text` in at most `width` columns, cut in its middle: of a name, the end says whose it is.
-pub(super) fn fit_middle(text: &str, width: usize) -> String {
+pub(super) fn truncate_middle(text: &str, width: usize) -> String {
     let Some(room) = width.checked_sub(3).filter(|_| text.width() > width) else {
-        return fit(text, width);
+        return truncate(text, width);
     };
     let end = room - room / 4;
     let mut columns = 0;
@@ -35,7 +35,7 @@ pub(super) fn fit_middle(text: &str, width: usize) -> String {
     });
     let from = kept.last().map_or(text.len(), |(at, _)| at);
     let (start, end) = text.split_at(from);
-    let start = fit(start, room / 4 + 3);
+    let start = truncate(start, room / 4 + 3);
     format!("{start}{end}")
 }
 

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use operator::notifier::Session;
+use operator::notifier::DesktopSession;
 use tempfile::TempDir;
 use zbus::connection::{Builder, Connection};
 
@@ -71,8 +71,8 @@ impl Bus {
         format!("unix:path={}/bus", self.directory.path().display())
     }
 
-    pub(crate) fn session(&self) -> Session {
-        Session::new(&self.address(), "the-app")
+    pub(crate) fn session(&self) -> DesktopSession {
+        DesktopSession::new(&self.address(), "the-app")
     }
 
     /// Another program of the same session.

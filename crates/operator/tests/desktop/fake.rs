@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use futures_util::StreamExt as _;
 use operator::notifier::{
-    Choice, DbusNotifier, Notification, NotificationId, Notifier as _, Session,
+    ActionChoice, DbusNotifier, DesktopSession, Notification, NotificationId, Notifier as _,
 };
 use tokio::sync::oneshot;
 use zbus::message::{Message, Type};
@@ -125,7 +125,7 @@ impl Fake {
     }
 
     /// Connects a notifier to this service.
-    pub(crate) async fn meets(&mut self, session: Session, able: &[&str]) -> DbusNotifier {
+    pub(crate) async fn meets(&mut self, session: DesktopSession, able: &[&str]) -> DbusNotifier {
         let connecting = DbusNotifier::connect(session);
         let (notifier, ()) = tokio::join!(connecting, self.introduces(able));
         notifier.unwrap()
@@ -140,7 +140,7 @@ impl Fake {
         Self,
         DbusNotifier,
         NotificationId,
-        oneshot::Receiver<Choice>,
+        oneshot::Receiver<ActionChoice>,
     ) {
         let mut service = Self::new(bus).await;
         let notifier = service.meets(bus.session(), USUAL).await;
@@ -210,7 +210,7 @@ pub(crate) fn question(summary: &str) -> Notification {
 pub(crate) async fn choice(
     notifier: &DbusNotifier,
     id: NotificationId,
-) -> oneshot::Receiver<Choice> {
+) -> oneshot::Receiver<ActionChoice> {
     let (tell, chosen) = oneshot::channel();
     let on_action = Box::new(|choice| drop(tell.send(choice)));
     notifier.on_action(id, on_action).await;
@@ -218,6 +218,6 @@ pub(crate) async fn choice(
 }
 
 /// Returns the key of the choice that is made.
-pub(crate) async fn key(chosen: oneshot::Receiver<Choice>) -> Option<String> {
+pub(crate) async fn key(chosen: oneshot::Receiver<ActionChoice>) -> Option<String> {
     chosen.await.ok().map(|choice| choice.key.to_string())
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use operator::notifier::{
-    ConnectError, DbusNotifier, DesktopError, Notification, Notifier as _, Session,
+    DbusConnectError, DbusNotifier, DesktopError, DesktopSession, Notification, Notifier as _,
 };
 
 use crate::bus::Bus;
@@ -16,13 +16,15 @@ async fn where_nobody_shows_notifications_it_says_so() {
     let refused = DbusNotifier::connect(bus.session()).await.unwrap_err();
     assert!(matches!(refused, ConnectError::Nobody), "{refused:?}");
     for address in ["", ";", "unix:path=/nonexistent/bus", "nonsense"] {
-        let refused = DbusNotifier::connect(Session::new(address, "x")).await;
+        let refused = DbusNotifier::connect(DesktopSession::new(address, "x")).await;
         assert!(refused.is_err(), "{address:?}");
     }
     // Of several addresses the first that is there.
     let address = format!("unix:path=/nonexistent/bus;{}", bus.address());
     let mut service = Fake::new(&bus).await;
-    service.meets(Session::new(&address, "x"), USUAL).await;
+    service
+        .meets(DesktopSession::new(&address, "x"), USUAL)
+        .await;
 }
 
 #[tokio::test]
@@ -62,8 +64,8 @@ async fn a_service_that_dies_while_it_is_asked_loses_nothing() {
 async fn a_service_that_hangs_holds_nobody_up_and_what_it_shows_late_is_taken_away() {
     let bus = Bus::new();
     let mut service = Fake::new(&bus).await;
-    let session = Session {
-        patience: Duration::from_millis(300),
+    let session = DesktopSession {
+        call_timeout: Duration::from_millis(300),
         ..bus.session()
     };
     let notifier = service.meets(session, USUAL).await;
@@ -79,8 +81,8 @@ async fn a_service_that_hangs_holds_nobody_up_and_what_it_shows_late_is_taken_aw
 async fn a_service_that_hangs_from_the_start_holds_nobody_up() {
     let bus = Bus::new();
     let mut service = Fake::new(&bus).await;
-    let session = Session {
-        patience: Duration::from_millis(300),
+    let session = DesktopSession {
+        call_timeout: Duration::from_millis(300),
         ..bus.session()
     };
     let notifier = DbusNotifier::connect(session).await.unwrap();
@@ -110,7 +112,7 @@ async fn a_click_that_comes_too_soon_is_not_taken_and_it_is_asked_again() {
     let notifier = service.meets(bus.session(), USUAL).await;
     let guarded = Notification {
         body: "who".to_owned(),
-        guard: Some(Duration::from_secs(60)),
+        click_guard: Some(Duration::from_secs(60)),
         ..question("a")
     };
     let (id, _) = service.is_shown(&notifier, guarded, 1).await;

@@ -3,7 +3,9 @@
 
 use std::num::NonZeroU32;
 
-use operator::notifier::{Expiry, Hints, Notification, Notifier as _, Urgency};
+use operator::notifier::{
+    Notification, NotificationExpiry, NotificationHints, NotificationUrgency, Notifier as _,
+};
 
 use crate::bus::Bus;
 use crate::fake::{Fake, USUAL, choice, key, question};
@@ -15,9 +17,9 @@ async fn a_notification_arrives_as_it_was_meant() {
     let notifier = service.meets(bus.session(), USUAL).await;
     let notification = Notification {
         body: "<b>Task</b> & more\nProtocol: TCP".to_owned(),
-        expiry: Expiry::Never,
-        hints: Hints {
-            urgency: Some(Urgency::Critical),
+        expiry: NotificationExpiry::Never,
+        hints: NotificationHints {
+            urgency: Some(NotificationUrgency::Critical),
             resident: true,
             transient: false,
             category: Some("network"),
@@ -50,7 +52,7 @@ async fn a_notification_arrives_as_it_was_meant() {
     // In its place, and without anything that it does not say.
     let result = Notification {
         replaces: Some(id),
-        expiry: Expiry::After(NonZeroU32::new(7000).unwrap()),
+        expiry: NotificationExpiry::After(NonZeroU32::new(7000).unwrap()),
         ..Notification::new("Allowed")
     };
     let (same, posted) = service.is_shown(&notifier, result, 5).await;
@@ -72,7 +74,7 @@ async fn a_service_without_buttons_is_known_and_the_popup_says_where_to_answer()
     assert!(notifier.is_seen() && !notifier.answers());
     let asked = Notification {
         body: "1 < 2 & 3".to_owned(),
-        elsewhere: Some("Answer in a terminal.".to_owned()),
+        buttonless_hint: Some("Answer in a terminal.".to_owned()),
         ..question("a")
     };
     let (_, posted) = service.is_shown(&notifier, asked, 1).await;

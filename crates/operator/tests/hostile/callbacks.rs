@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
 use operator::notifier::{CallbackNotifier, Notification};
-use operator::popups::{Categories, Options, converse};
+use operator::popups::{Categories, PopupOptions, run_popups};
 use serde_json::{Value, json};
 use terok_clearance::wire::clearance2;
 use terok_clearance::{ContainerId, DisplayText};
@@ -111,12 +111,12 @@ async fn given(text: &str) -> Vec<Given> {
     .on_shield_up(hook("up"))
     .on_shield_down(hook("down"))
     .on_shield_disengaged(hook("disengaged"));
-    let options = Options {
+    let options = PopupOptions {
         categories: Categories::ALL,
-        ..Options::default()
+        ..PopupOptions::default()
     };
     let resolver = Arc::new(IdentityResolver::new(engine));
-    let hubs = Hubs::one(path).unwrap();
+    let hubs = Hubs::at_socket(path).unwrap();
     let mut given = Vec::new();
     let named = |given: &Given| {
         let process = hub::host(hub::number(0, "process"));
@@ -135,7 +135,7 @@ async fn given(text: &str) -> Vec<Given> {
             given.push(told.recv().await.unwrap());
         }
     };
-    converse(hubs, &notifier, resolver, options, all).await;
+    run_popups(hubs, &notifier, resolver, options, all).await;
     given
 }
 

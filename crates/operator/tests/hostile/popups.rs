@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
-use operator::inbox::{News, Reply};
-use operator::notifier::{DbusNotifier, Identity, Notification, NotificationId, Notifier as _};
+use operator::inbox::{InboxEvent, OperatorReply};
+use operator::notifier::{
+    ContainerIdentity, DbusNotifier, Notification, NotificationId, Notifier as _,
+};
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
@@ -52,7 +54,7 @@ impl Popups {
     }
 
     /// Denies the only question, which comes to this.
-    fn fails(&mut self, title: &str, reply: Reply) {
+    fn fails(&mut self, title: &str, reply: OperatorReply) {
         let answers = self.rig.answer(title, "deny");
         self.rig.settle(&answers[0], reply);
         self.look();
@@ -72,8 +74,8 @@ fn popups(text: &str) -> Vec<Notification> {
             again.count = 7;
             popups.says(Event::Repeated(Arc::new(again)));
             let reason = DisplayText::from_program_output(text);
-            popups.fails("Blocked", Reply::Failed(reason.clone()));
-            popups.fails("Deny failed", Reply::Unsure(reason));
+            popups.fails("Blocked", OperatorReply::Failed(reason.clone()));
+            popups.fails("Deny failed", OperatorReply::ResultUnknown(reason));
         }
         let decision = hub::decision(&serde_json::to_value(&asked).unwrap(), text, true);
         let decision: Decision = serde_json::from_value(decision).unwrap();
@@ -81,13 +83,13 @@ fn popups(text: &str) -> Vec<Notification> {
     }
     // What is known of a sandbox beside its questions.
     let container = "web".parse().unwrap();
-    let identity = Identity {
+    let identity = ContainerIdentity {
         container_name: DisplayText::new(text).to_string(),
         task_name: DisplayText::new(text).to_string(),
-        ..Identity::default()
+        ..ContainerIdentity::default()
     };
     let now = popups.rig.now();
-    popups.rig.board.identify(&container, identity, now);
+    popups.rig.board.set_identity(&container, identity, now);
     popups.says(Event::Pending(asks_of(
         "web",
         2,
@@ -109,7 +111,9 @@ fn popups(text: &str) -> Vec<Notification> {
     // One for the questions of many, and one for those of one.
     for (sandbox, questions) in [("web", 5), ("db", 3), ("mail", 2)] {
         let hub = crate::rig::hub(sandbox);
-        popups.rig.hear(&hub, News::Up(ProtocolVersion::Clearance2));
+        popups
+            .rig
+            .hear(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
         for n in 10..10 + questions {
             let more = json!({"dossier": {"project": text, "task": text, "name": text}});
             let asked = asks_of(sandbox, n, &hub::host(1), more);
@@ -118,19 +122,19 @@ fn popups(text: &str) -> Vec<Notification> {
             asked.port = u16::try_from(n).unwrap();
             popups
                 .rig
-                .hear(&hub, News::Said(Event::Pending(Arc::new(asked))));
+                .hear(&hub, InboxEvent::Received(Event::Pending(Arc::new(asked))));
         }
         popups.rig.flush();
         popups.look();
     }
-    popups.rig.news(&web(), News::Down(text.into()));
+    popups.rig.news(&web(), InboxEvent::Down(text.into()));
     popups.look();
     popups.said
 }
 
 /// Returns every text of a notification, one a line; a line for each of its own lines.
 pub(crate) fn whole(notification: &Notification) -> String {
-    let Identity {
+    let ContainerIdentity {
         container_id,
         container_name,
         project,

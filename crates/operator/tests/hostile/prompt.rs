@@ -3,8 +3,8 @@
 
 use std::io;
 
-use operator::hubs::Hubs;
-use operator::prompt::{Manner, Options, converse};
+use operator::discovery::Hubs;
+use operator::prompt::{OutputFormat, PromptOptions, run_prompt};
 use serde_json::Value;
 use terok_clearance::wire::{clearance1, clearance2};
 use tokio::io::AsyncWriteExt as _;
@@ -49,7 +49,7 @@ impl io::Write for Said {
 
 /// Returns all that a prompt says of a hub whose sandboxes have these texts: what it asks, what
 /// becomes of it, the list, the help, and what the hub replies to answers.
-async fn said(texts: &[String], older: bool, manner: Manner) -> String {
+async fn said(texts: &[String], older: bool, manner: OutputFormat) -> String {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run/terok-clearance.sock");
     let mut running = Running::default();
@@ -61,7 +61,7 @@ async fn said(texts: &[String], older: bool, manner: Manner) -> String {
         let heard = seen.wait_for(|said| said.contains(hub::LAST)).await;
         drop(heard.unwrap());
         // What an older hub asks is as old as this process, and the list says it in seconds.
-        let list: &[u8] = if older && manner != Manner::Json {
+        let list: &[u8] = if older && manner != OutputFormat::Json {
             b"h\n"
         } else {
             b"l\nh\n"
@@ -82,13 +82,13 @@ async fn said(texts: &[String], older: bool, manner: Manner) -> String {
         let ended = std::future::pending::<()>();
         ended.await;
     };
-    let options = Options {
-        manner,
-        ..Options::default()
+    let options = PromptOptions {
+        format: manner,
+        ..PromptOptions::default()
     };
-    let hubs = Hubs::one(path).unwrap();
+    let hubs = Hubs::at_socket(path).unwrap();
     let said = tell.subscribe();
-    converse(hubs, "here", input, Said(tell), options, person)
+    run_prompt(hubs, "here", input, Said(tell), options, person)
         .await
         .unwrap();
     let here = directory.path().to_str().unwrap();
@@ -96,8 +96,8 @@ async fn said(texts: &[String], older: bool, manner: Manner) -> String {
 }
 
 /// Returns the row of a question.
-fn row(said: &str, number: usize, manner: Manner) -> u64 {
-    let (named, before, after) = if manner == Manner::Json {
+fn row(said: &str, number: usize, manner: OutputFormat) -> u64 {
+    let (named, before, after) = if manner == OutputFormat::Json {
         (format!("\"id\":\"{}\"", hub::id(number)), "\"row\":", ',')
     } else {
         (hub::host(number), "[", ']')
@@ -108,19 +108,21 @@ fn row(said: &str, number: usize, manner: Manner) -> u64 {
 }
 
 /// Says whether the prompt has told what became of the answer to a question.
-fn is_told(said: &str, row: u64, number: usize, manner: Manner) -> bool {
+fn is_told(said: &str, row: u64, number: usize, manner: OutputFormat) -> bool {
     match manner {
         // The first one says that the answer is on its way.
-        Manner::Json => said.matches(&format!("\"row\":{row},")).count() > 1,
-        Manner::Words => said.contains(&format!("[{row}] ")),
-        Manner::Classic => said.contains(&hub::host(number)) || said.contains(&format!("[{row}] ")),
+        OutputFormat::Json => said.matches(&format!("\"row\":{row},")).count() > 1,
+        OutputFormat::Text => said.contains(&format!("[{row}] ")),
+        OutputFormat::Compat => {
+            said.contains(&hub::host(number)) || said.contains(&format!("[{row}] "))
+        }
     }
 }
 
-async fn everything_is_harmless(manner: Manner) {
+async fn everything_is_harmless(manner: OutputFormat) {
     let check = |harmless: &Harmless, plain: &str, shown: &str| match manner {
-        Manner::Json => harmless.json(plain, shown),
-        Manner::Words | Manner::Classic => harmless.text(plain, shown),
+        OutputFormat::Json => harmless.json(plain, shown),
+        OutputFormat::Text | OutputFormat::Compat => harmless.text(plain, shown),
     };
     let texts = texts::texts();
     let plain = said(&all_tame(&texts), false, manner).await;
@@ -138,15 +140,15 @@ async fn everything_is_harmless(manner: Manner) {
 
 #[tokio::test]
 async fn everything_that_hubs_say_is_harmless_in_words() {
-    everything_is_harmless(Manner::Words).await;
+    everything_is_harmless(OutputFormat::Text).await;
 }
 
 #[tokio::test]
 async fn everything_that_hubs_say_is_harmless_in_the_classic_words() {
-    everything_is_harmless(Manner::Classic).await;
+    everything_is_harmless(OutputFormat::Compat).await;
 }
 
 #[tokio::test]
 async fn everything_that_hubs_say_is_harmless_to_a_program() {
-    everything_is_harmless(Manner::Json).await;
+    everything_is_harmless(OutputFormat::Json).await;
 }

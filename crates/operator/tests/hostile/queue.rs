@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The terminal fallback, which asks what one reader reports.
 
-use operator::queue::{Question, Queue, Say, Typed, show};
+use operator::queue::{QuestionQueue, QueueMessage, QueuedQuestion, Typed, render_message};
 use serde_json::json;
 use terok_clearance::DisplayText;
 
@@ -11,10 +11,10 @@ use crate::texts;
 /// Returns all that it says of a reader whose sandbox has these texts.
 fn said(texts: &[String], json: bool) -> String {
     let mut said = String::new();
-    let mut say = |says: Vec<Say>| {
-        said.extend(says.iter().map(|say| show(say, json)));
+    let mut say = |says: Vec<QueueMessage>| {
+        said.extend(says.iter().map(|say| render_message(say, json)));
     };
-    let mut queue = Queue::default();
+    let mut queue = QuestionQueue::default();
     say(vec![Say::Watching]);
     for (port, text) in texts.iter().enumerate() {
         let named = json!({
@@ -24,7 +24,7 @@ fn said(texts: &[String], json: bool) -> String {
         let addressed = json!({"type": "pending", "id": "a", "dest": text, "port": 1, "proto": 6});
         let other = json!({"type": text, "id": text, "dest": text});
         for line in [named, addressed, other] {
-            match Question::parse(&line.to_string()) {
+            match QueuedQuestion::parse(&line.to_string()) {
                 Ok(Some(question)) => say(queue.ask(question)),
                 Ok(None) => {}
                 Err(error) => assert!(!error.to_string().contains(char::is_control)),

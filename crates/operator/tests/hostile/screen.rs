@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{HubId, News, Reply};
-use operator::tui::{Effect, Model, Msg, Now, Theme, Zone};
+use operator::inbox::{HubId, InboxEvent, OperatorReply};
+use operator::tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
@@ -32,7 +32,7 @@ const PAGES: [(&str, KeyCode, usize); 7] = [
 ];
 
 struct Screen {
-    model: Model,
+    model: TuiModel,
     terminal: Terminal<TestBackend>,
     /// Later with every look at it, so that all is read.
     steady: Duration,
@@ -47,55 +47,55 @@ impl Screen {
             unicode: true,
         };
         let mut screen = Self {
-            model: Model::new(text, theme, Zone::default()),
+            model: TuiModel::new(text, theme, TimeZone::default()),
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             steady: Duration::ZERO,
         };
         let hub = HubId::new(Path::new("/run/hub.sock"));
-        screen.tell(&hub, News::Up(ProtocolVersion::Clearance2));
+        screen.tell(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
         for event in hub::events(&[text.to_owned()]) {
             // A client skips what is no event.
             let read = serde_json::from_value::<NumberedEvent>(event);
             if let Some(event) = read.ok().and_then(|numbered| numbered.event) {
-                screen.tell(&hub, News::Said(event));
+                screen.tell(&hub, InboxEvent::Received(event));
             }
         }
         for path in ["/run/clearance/{}/hub.sock", "/run/{}"] {
             let other = HubId::new(Path::new(&path.replace("{}", name)));
-            screen.tell(&other, News::Unreachable(text.into()));
-            screen.tell(&other, News::Up(ProtocolVersion::Clearance1));
-            screen.tell(&other, News::Down(text.into()));
-            screen.tell(&other, News::Gone);
+            screen.tell(&other, InboxEvent::Unreachable(text.into()));
+            screen.tell(&other, InboxEvent::Up(ProtocolVersion::Clearance1));
+            screen.tell(&other, InboxEvent::Down(text.into()));
+            screen.tell(&other, InboxEvent::Gone);
         }
         screen
     }
 
-    fn tell(&mut self, hub: &HubId, news: News) {
-        let told = self.update(Msg::News(hub.clone(), news));
+    fn tell(&mut self, hub: &HubId, news: InboxEvent) {
+        let told = self.update(TuiMessage::InboxEvent(hub.clone(), news));
         assert_eq!(told, None);
     }
 
-    fn update(&mut self, msg: Msg) -> Option<Effect> {
-        let now = Now {
-            steady: self.steady,
-            ..Now::default()
+    fn update(&mut self, msg: TuiMessage) -> Option<TuiEffect> {
+        let now = ClockReading {
+            monotonic: self.steady,
+            ..ClockReading::default()
         };
         self.model.update(msg, now)
     }
 
-    fn press(&mut self, code: KeyCode) -> Option<Effect> {
-        self.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+    fn press(&mut self, code: KeyCode) -> Option<TuiEffect> {
+        self.update(TuiMessage::Key(KeyEvent::new(code, KeyModifiers::NONE)))
     }
 
     /// Denies the selected question, which fails for a reason or may have.
     fn fail(&mut self, reason: &str) {
         for reply in [
-            Reply::Failed(reason.into()),
-            Reply::EnforcementFailed(reason.into()),
-            Reply::Unsure(reason.into()),
+            OperatorReply::Failed(reason.into()),
+            OperatorReply::EnforcementFailed(reason.into()),
+            OperatorReply::ResultUnknown(reason.into()),
         ] {
             self.draw();
-            let Some(Effect::Answer(answers)) = self.press(KeyCode::Char('x')) else {
+            let Some(TuiEffect::SendAnswers(answers)) = self.press(KeyCode::Char('x')) else {
                 // The smallest screen does not show all that an answer opens.
                 return;
             };
@@ -124,9 +124,9 @@ impl Screen {
 
     fn draw(&mut self) -> &Buffer {
         self.steady += Duration::from_secs(9);
-        let now = Now {
-            steady: self.steady,
-            ..Now::default()
+        let now = ClockReading {
+            monotonic: self.steady,
+            ..ClockReading::default()
         };
         let model = &mut self.model;
         self.terminal

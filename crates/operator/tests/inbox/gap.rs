@@ -8,8 +8,8 @@ const BOTH: [ProtocolVersion; 2] = [ProtocolVersion::Clearance1, ProtocolVersion
 impl Told {
     /// The hub's process ends, and another one takes its place without a memory.
     fn restarts(&mut self, speaks: ProtocolVersion) -> Vec<String> {
-        let mut said = self.hears(News::Down("closed".into()));
-        for news in [News::Restarted, News::Up(speaks)] {
+        let mut said = self.hears(InboxEvent::Down("closed".into()));
+        for news in [InboxEvent::Restarted, InboxEvent::Up(speaks)] {
             said.extend(self.hears(news));
         }
         if speaks == ProtocolVersion::Clearance2 {
@@ -61,9 +61,9 @@ fn an_id_that_is_given_again_harms_no_forgotten_row() {
     for speaks in BOTH {
         let mut told = Told::up(speaks);
         told.asks(speaks, "web:1", "one.example");
-        told.hears(News::Down("closed".into()));
-        told.hears(News::Restarted);
-        told.hears(News::Up(speaks));
+        told.hears(InboxEvent::Down("closed".into()));
+        told.hears(InboxEvent::Restarted);
+        told.hears(InboxEvent::Up(speaks));
         assert_eq!(told.asks(speaks, "web:1", "two.example"), ["asked 2"]);
         told.says(Event::Synced);
         assert!(told.row(1).is_lapsed());
@@ -86,8 +86,13 @@ fn an_answer_that_a_restarted_hub_does_not_know_is_told_and_the_row_stays() {
             told.asks(speaks, "web:1", "one.example");
             let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
             let failed = "failed 1 the hub does not know the question";
-            let settle =
-                |told: &mut Told| words(&told.inbox.settle(&answers[0], Reply::NoSuchRequest));
+            let settle = |told: &mut Told| {
+                words(
+                    &told
+                        .inbox
+                        .apply_reply(&answers[0], OperatorReply::NoSuchRequest),
+                )
+            };
             let mut said = Vec::new();
             if reply_first {
                 said.extend(settle(&mut told));
@@ -112,7 +117,7 @@ fn an_answer_of_which_nobody_said_what_became_of_it_is_called_that() {
     let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
     let changes = told
         .inbox
-        .settle(&answers[0], Reply::Unsure("closed".into()));
+        .apply_reply(&answers[0], OperatorReply::ResultUnknown("closed".into()));
     assert_eq!(words(&changes), ["unsure 1 closed"]);
     assert_eq!(told.row(1).answering(), None);
 }
@@ -124,11 +129,11 @@ fn the_hub_of_all_may_be_gone_and_come_back() {
             inbox: Inbox::new(),
             hub: HubId::new(Path::new("/run/terok-clearance.sock")),
         };
-        told.hears(News::Up(speaks));
+        told.hears(InboxEvent::Up(speaks));
         told.asks(speaks, "web:1", "one.example");
-        told.hears(News::Down("closed".into()));
+        told.hears(InboxEvent::Down("closed".into()));
         assert_eq!(told.hears(News::Gone), ["gone", "lapsed 1"]);
-        told.hears(News::Up(speaks));
+        told.hears(InboxEvent::Up(speaks));
         assert_eq!(told.asks(speaks, "web:1", "two.example"), ["asked 2"]);
         told.says(Event::Synced);
         assert_eq!(told.asks(speaks, "web:2", "one.example"), ["asked 1"]);
@@ -160,9 +165,9 @@ fn some_questions_of_a_row_may_be_asked_again_and_others_not() {
     let at = |id: &str, address: &str| request(id, "api.example.com", address, 443);
     told.says(Event::Pending(at("web:1", "203.0.113.7")));
     told.says(Event::Pending(at("web:2", "203.0.113.8")));
-    told.hears(News::Down("closed".into()));
-    told.hears(News::Restarted);
-    told.hears(News::Up(ProtocolVersion::Clearance2));
+    told.hears(InboxEvent::Down("closed".into()));
+    told.hears(InboxEvent::Restarted);
+    told.hears(InboxEvent::Up(ProtocolVersion::Clearance2));
     told.says(Event::Pending(at("web:1", "203.0.113.8")));
     assert_eq!(told.says(Event::Synced), ["synced"]);
     let answers = told.inbox.answer(number(1), Action::Deny).unwrap();
@@ -174,7 +179,7 @@ fn some_questions_of_a_row_may_be_asked_again_and_others_not() {
 fn over_clearance1_a_hub_that_was_there_all_the_time_still_takes_answers() {
     let mut told = Told::up(ProtocolVersion::Clearance1);
     told.hears(whole("web:1", 443));
-    told.hears(News::Down("closed".into()));
+    told.hears(InboxEvent::Down("closed".into()));
     assert_eq!(told.hears(News::Up(Speaks::Clearance1)), ["up"]);
     assert_eq!(
         told.inbox.answer(number(1), Action::Allow).unwrap().len(),

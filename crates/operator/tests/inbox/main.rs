@@ -14,7 +14,9 @@ mod model;
 use std::path::Path;
 use std::sync::Arc;
 
-use operator::inbox::{Change, End, HubId, Inbox, News, Refusal, Reply, Row, RowNumber};
+use operator::inbox::{
+    HubId, Inbox, InboxChange, InboxEvent, OperatorReply, Row, RowEnd, RowNumber, RowRefusal,
+};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Action, BlockedPacket, Decision, Dossier, Protocol, Scope, ShieldState};
@@ -65,36 +67,36 @@ fn decision(request: &Request, action: Action, ok: bool) -> Arc<Decision> {
 }
 
 /// A question as the client puts an older hub's: with the whole destination for its scope.
-fn whole(id: &str, port: u16) -> News {
+fn whole(id: &str, port: u16) -> InboxEvent {
     let mut asked = Request::clone(&request(id, "api.example.com", "203.0.113.7", port));
     asked.scope = Scope::whole_dest(asked.dest.clone());
-    News::Said(Event::Pending(Arc::new(asked)))
+    InboxEvent::Received(Event::Pending(Arc::new(asked)))
 }
 
 /// Returns the changes in short words.
-fn words(changes: &[Change]) -> Vec<String> {
-    let word = |change: &Change| match change {
-        Change::Asked(row) => format!("asked {row}"),
-        Change::Again(row) => format!("again {row}"),
-        Change::Ended(row, end) => {
+fn words(changes: &[InboxChange]) -> Vec<String> {
+    let word = |change: &InboxChange| match change {
+        InboxChange::Added(row) => format!("asked {row}"),
+        InboxChange::Updated(row) => format!("again {row}"),
+        InboxChange::Ended(row, end) => {
             let end = match end {
-                End::Decided(decision) => format!("{:?}", decision.action),
-                End::Withdrawn(reason) => format!("withdrawn {reason}"),
+                RowEnd::Decided(decision) => format!("{:?}", decision.action),
+                RowEnd::Withdrawn(reason) => format!("withdrawn {reason}"),
                 other => format!("{other:?}"),
             };
             format!("ended {} {end}", row.number())
         }
-        Change::Failed { row, reason, .. } => format!("failed {row} {reason}"),
-        Change::Unsure { row, reason, .. } => format!("unsure {row} {reason}"),
-        Change::Lapsed(row) => format!("lapsed {row}"),
-        Change::Up(..) => "up".to_owned(),
-        Change::Down(..) => "down".to_owned(),
-        Change::Unreachable(..) => "unreachable".to_owned(),
-        Change::Gone(_) => "gone".to_owned(),
-        Change::Synced(_) => "synced".to_owned(),
-        Change::Lost { lost, .. } => format!("lost {lost}"),
-        Change::Container { state, .. } => format!("container {state:?}"),
-        Change::Shield { state, .. } => format!("shield {state:?}"),
+        InboxChange::Failed { row, reason, .. } => format!("failed {row} {reason}"),
+        InboxChange::ResultUnknown { row, reason, .. } => format!("unsure {row} {reason}"),
+        InboxChange::ForgottenByHub(row) => format!("lapsed {row}"),
+        InboxChange::Up(..) => "up".to_owned(),
+        InboxChange::Down(..) => "down".to_owned(),
+        InboxChange::Unreachable(..) => "unreachable".to_owned(),
+        InboxChange::Gone(_) => "gone".to_owned(),
+        InboxChange::Synced(_) => "synced".to_owned(),
+        InboxChange::Lost { lost, .. } => format!("lost {lost}"),
+        InboxChange::Container { state, .. } => format!("container {state:?}"),
+        InboxChange::Shield { state, .. } => format!("shield {state:?}"),
     };
     changes.iter().map(word).collect()
 }
@@ -119,12 +121,12 @@ impl Told {
         told
     }
 
-    fn hears(&mut self, news: News) -> Vec<String> {
-        words(&self.inbox.hear(&self.hub, news))
+    fn hears(&mut self, news: InboxEvent) -> Vec<String> {
+        words(&self.inbox.apply_event(&self.hub, news))
     }
 
     fn says(&mut self, event: Event) -> Vec<String> {
-        self.hears(News::Said(event))
+        self.hears(InboxEvent::Received(event))
     }
 
     fn row(&self, row: u64) -> &Row {
@@ -166,7 +168,7 @@ fn over_clearance1_a_new_id_for_the_same_destination_is_the_same_row() {
     assert_eq!(ports, [80, 443]);
     // Another operator names an older id; the destination is open all the same.
     let older = request("web:2", "api.example.com", "203.0.113.7", 443);
-    let applied = News::Said(Event::Decided(decision(&older, Action::Allow, true)));
+    let applied = InboxEvent::Received(Event::Decided(decision(&older, Action::Allow, true)));
     assert_eq!(told.hears(applied), ["ended 1 Allow"]);
 }
 
@@ -199,10 +201,11 @@ fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
         told.inbox.answer(number(1), Action::Deny),
         Err(Refusal::Answering(number(1), Action::Allow))
     );
-    let reply = |r: &Request| Reply::Decided(Decision::clone(&decision(r, Action::Allow, true)));
-    let first = told.inbox.settle(&answers[0], reply(&one));
+    let reply =
+        |r: &Request| OperatorReply::Decided(Decision::clone(&decision(r, Action::Allow, true)));
+    let first = told.inbox.apply_reply(&answers[0], reply(&one));
     assert_eq!(words(&first), ["again 1"]);
-    let second = told.inbox.settle(&answers[1], reply(&two));
+    let second = told.inbox.apply_reply(&answers[1], reply(&two));
     assert_eq!(words(&second), ["ended 1 Allow"]);
     // The events say the same once more, and nothing comes of it.
     for request in [&one, &two] {
@@ -222,7 +225,7 @@ fn a_number_never_moves_to_another_question() {
         request: Arc::clone(&one),
         reason: "exited".into(),
     });
-    let end = End::Withdrawn("exited".into());
+    let end = RowEnd::Withdrawn("exited".into());
     assert_eq!(
         told.inbox.answer(number(1), Action::Allow),
         Err(Refusal::Ended(number(1), end))
@@ -274,7 +277,7 @@ fn after_a_gap_only_what_the_hub_still_has_stays() {
 #[test]
 fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
     let exited = || {
-        News::Said(Event::Container {
+        InboxEvent::Received(Event::Container {
             container: "podman-name".parse().unwrap(),
             state: ContainerState::Exited,
             reason: None,
@@ -292,11 +295,11 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
         inbox: Inbox::new(),
         hub: HubId::new(Path::new("/run/terok-clearance.sock")),
     };
-    told.hears(News::Up(ProtocolVersion::Clearance1));
+    told.hears(InboxEvent::Up(ProtocolVersion::Clearance1));
     told.hears(whole("web:1", 443));
     assert_eq!(told.hears(exited()), ["container Exited"]);
     let shield = |state| {
-        News::Said(Event::Shield {
+        InboxEvent::Received(Event::Shield {
             container: "web".parse().unwrap(),
             state,
         })
@@ -310,7 +313,7 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
 
 #[test]
 fn a_failure_is_told_once_and_keeps_the_row() {
-    let failure = || Reply::EnforcementFailed("no such sandbox".into());
+    let failure = || OperatorReply::EnforcementFailed("no such sandbox".into());
     for event_first in [true, false] {
         let mut told = Told::up(ProtocolVersion::Clearance2);
         let asked = request("web:1", "one.example", "203.0.113.1", 443);
@@ -321,7 +324,7 @@ fn a_failure_is_told_once_and_keeps_the_row() {
         if event_first {
             said.extend(told.says(event()));
         }
-        said.extend(words(&told.inbox.settle(&answers[0], failure())));
+        said.extend(words(&told.inbox.apply_reply(&answers[0], failure())));
         if !event_first {
             said.extend(told.says(event()));
         }
@@ -338,8 +341,9 @@ fn whoever_comes_second_learns_who_was_first() {
     let asked = request("web:1", "one.example", "203.0.113.1", 443);
     told.says(Event::Pending(Arc::clone(&asked)));
     let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
-    let first = Reply::AlreadyDecided(Decision::clone(&decision(&asked, Action::Deny, true)));
-    let changes = told.inbox.settle(&answers[0], first);
+    let first =
+        OperatorReply::AlreadyDecided(Decision::clone(&decision(&asked, Action::Deny, true)));
+    let changes = told.inbox.apply_reply(&answers[0], first);
     assert_eq!(words(&changes), ["ended 1 Deny"]);
     assert!(!is_ours(&changes));
 }
@@ -354,16 +358,16 @@ fn a_row_that_our_own_answer_ends_says_so() {
         let row = told.inbox.rows().next().map(Row::number).unwrap();
         let answers = told.inbox.answer(row, Action::Allow).unwrap();
         let changes = if reply_first {
-            let reply = Reply::Decided(Decision::clone(&decided()));
-            told.inbox.settle(&answers[0], reply)
+            let reply = OperatorReply::Decided(Decision::clone(&decided()));
+            told.inbox.apply_reply(&answers[0], reply)
         } else {
-            let event = News::Said(Event::Decided(decided()));
-            told.inbox.hear(&told.hub, event)
+            let event = InboxEvent::Received(Event::Decided(decided()));
+            told.inbox.apply_event(&told.hub, event)
         };
         assert!(is_ours(&changes));
     }
 }
 
-fn is_ours(changes: &[Change]) -> bool {
+fn is_ours(changes: &[InboxChange]) -> bool {
     matches!(changes, [Change::Ended(row, _)] if row.answering().is_some())
 }

@@ -141,14 +141,14 @@ impl World {
         self.hubs.iter().position(|(id, _)| id == hub).unwrap()
     }
 
-    fn hear(&mut self, hub: usize, news: News) {
-        self.inbox.hear(&self.hubs[hub].0, news);
+    fn hear(&mut self, hub: usize, news: InboxEvent) {
+        self.inbox.apply_event(&self.hubs[hub].0, news);
     }
 
     fn tell(&mut self, hub: usize, events: impl IntoIterator<Item = Event>) {
         if self.hubs[hub].1.up {
             for event in events {
-                self.hear(hub, News::Said(event));
+                self.hear(hub, InboxEvent::Received(event));
             }
         }
     }
@@ -161,16 +161,16 @@ impl World {
             }
             Step::Disconnect { hub } => {
                 self.hubs[*hub].1.up = false;
-                self.hear(*hub, News::Down("closed".into()));
+                self.hear(*hub, InboxEvent::Down("closed".into()));
             }
             Step::Connect { hub } => {
                 self.hubs[*hub].1.up = true;
-                self.hear(*hub, News::Up(ProtocolVersion::Clearance2));
+                self.hear(*hub, InboxEvent::Up(ProtocolVersion::Clearance2));
                 let snapshot = self.hubs[*hub].1.snapshot();
                 self.tell(*hub, snapshot);
             }
             Step::Restart { hub, blocked } => {
-                self.hear(*hub, News::Down("closed".into()));
+                self.hear(*hub, InboxEvent::Down("closed".into()));
                 // Ids are given again from the first one on.
                 self.hubs[*hub].1 = Model {
                     up: true,
@@ -180,8 +180,8 @@ impl World {
                 for &packet in blocked {
                     self.hubs[*hub].1.step(&Step::Block { hub: *hub, packet });
                 }
-                self.hear(*hub, News::Restarted);
-                self.hear(*hub, News::Up(ProtocolVersion::Clearance2));
+                self.hear(*hub, InboxEvent::Restarted);
+                self.hear(*hub, InboxEvent::Up(ProtocolVersion::Clearance2));
                 let snapshot = self.hubs[*hub].1.snapshot();
                 self.tell(*hub, snapshot);
             }
@@ -213,7 +213,7 @@ impl World {
         let shown = self.meanings[&number].clone();
         let answers = match self.inbox.answer(number, action) {
             Ok(answers) => answers,
-            Err(Refusal::Lapsed(_)) => {
+            Err(RowRefusal::ForgottenByHub(_)) => {
                 let row = self.inbox.row(number).unwrap();
                 return assert!(row.is_lapsed(), "what is asked is answered");
             }
@@ -240,15 +240,15 @@ impl World {
             let record = decision(&asked, action, ok);
             let reply = if ok {
                 model.pending.remove(&packet);
-                Reply::Decided(Decision::clone(&record))
+                OperatorReply::Decided(Decision::clone(&record))
             } else {
-                Reply::EnforcementFailed("no".into())
+                OperatorReply::EnforcementFailed("no".into())
             };
             let event = Event::Decided(record);
             if event_first {
                 self.tell(at, [event.clone()]);
             }
-            self.inbox.settle(&answer, reply);
+            self.inbox.apply_reply(&answer, reply);
             if !event_first {
                 self.tell(at, [event]);
             }

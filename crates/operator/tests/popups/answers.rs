@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a click does, what closing does not, and what is shown of what became of an answer.
 
-use operator::inbox::{News, Reply};
-use operator::notifier::Urgency;
-use operator::popups::{Click, GUARD};
+use operator::inbox::{InboxEvent, OperatorReply};
+use operator::notifier::NotificationUrgency;
+use operator::popups::{CLICK_GUARD_DELAY, ClickOutcome};
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
@@ -26,7 +26,7 @@ fn a_click_answers_and_the_answer_takes_the_popups_place() {
         assert_eq!(answers[0].action, action);
         assert_eq!(answers[0].scope, answers[0].request.scope);
         let by = decided(&answers[0].request, action, "uid 1000");
-        rig.settle(&answers[0], Reply::Decided(by));
+        rig.settle(&answers[0], OperatorReply::Decided(by));
         let (at, _, popup) = rig.popup(title);
         assert_eq!(
             (at, rig.screen.len()),
@@ -62,7 +62,7 @@ fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
     let (slot, ..) = rig.popup("Blocked");
     rig.wait(600);
     let answers = rig.answer("Blocked", "allow");
-    rig.settle(&answers[0], Reply::Failed("nft: busy".into()));
+    rig.settle(&answers[0], OperatorReply::Failed("nft: busy".into()));
     let (at, _, popup) = rig.popup("Allow failed: a.example");
     assert_eq!((at, rig.screen.len()), (slot, 1));
     assert!(
@@ -75,7 +75,10 @@ fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
     rig.wait(600);
     let answers = rig.answer("Allow failed", "deny");
     assert_eq!(answers[0].action, Action::Deny);
-    rig.settle(&answers[0], Reply::Unsure("the hub is silent".into()));
+    rig.settle(
+        &answers[0],
+        OperatorReply::ResultUnknown("the hub is silent".into()),
+    );
     let body = rig.body("Deny unsure: a.example");
     assert!(
         body.contains("\nIt may have taken effect, or not: the hub is silent\n"),
@@ -121,7 +124,7 @@ fn what_moves_up_when_another_is_closed_is_not_clicked_through() {
 
 #[test]
 fn what_comes_or_moves_under_the_pointer_is_not_clicked_through() {
-    let ms = u64::try_from(GUARD.as_millis()).unwrap();
+    let ms = u64::try_from(CLICK_GUARD_DELAY.as_millis()).unwrap();
     let mut rig = Rig::up();
     rig.asks(1, "a.example");
     rig.wait(ms - 1);
@@ -163,9 +166,9 @@ fn a_click_answers_only_what_the_popup_said() {
     let other = json!({"id": "web:2", "address": "203.0.113.9"});
     rig.hear(
         &web(),
-        News::Said(Event::Pending(asks(2, "a.example", other))),
+        InboxEvent::Received(Event::Pending(asks(2, "a.example", other))),
     );
-    let Click::Again(_) = rig.click("Blocked", "allow") else {
+    let ClickOutcome::Rejected(_) = rig.click("Blocked", "allow") else {
         unreachable!("it would open more than was read")
     };
     rig.flush();
@@ -184,10 +187,10 @@ fn a_popup_goes_with_its_question() {
         reason: reason.into(),
     };
     for event in [
-        News::Said(withdrawn("exited")),
-        News::Said(withdrawn("shield")),
-        News::Said(withdrawn("evicted")),
-        News::Gone,
+        InboxEvent::Received(withdrawn("exited")),
+        InboxEvent::Received(withdrawn("shield")),
+        InboxEvent::Received(withdrawn("evicted")),
+        InboxEvent::Gone,
     ] {
         let mut rig = Rig::with("blocked verdict", ProtocolVersion::Clearance2);
         rig.asks(1, "a.example");
@@ -210,15 +213,15 @@ fn what_cannot_be_answered_right_now_has_no_buttons_and_says_why() {
     let mut rig = Rig::up();
     rig.asks(1, "a.example");
     rig.wait(2000);
-    rig.news(&web(), News::Down("it broke".into()));
+    rig.news(&web(), InboxEvent::Down("it broke".into()));
     rig.wait(2000);
     let (.., away) = rig.popup("Blocked: a.example:443");
     assert!(
         away.actions.is_empty() && away.body.contains("Its hub is away"),
         "{away:?}"
     );
-    rig.hear(&web(), News::Restarted);
-    rig.hear(&web(), News::Up(ProtocolVersion::Clearance2));
+    rig.hear(&web(), InboxEvent::Restarted);
+    rig.hear(&web(), InboxEvent::Up(ProtocolVersion::Clearance2));
     rig.says(Event::Synced);
     rig.wait(2000);
     let (.., lapsed) = rig.popup("Blocked: a.example:443");
@@ -240,6 +243,6 @@ fn whoever_wants_no_answers_sees_none() {
     rig.wait(600);
     let answers = rig.answer("Blocked", "allow");
     let by = decided(&answers[0].request, Action::Allow, "");
-    rig.settle(&answers[0], Reply::Decided(by));
+    rig.settle(&answers[0], OperatorReply::Decided(by));
     assert!(rig.screen.is_empty(), "{:?}", rig.titles());
 }

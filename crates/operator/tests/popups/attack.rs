@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator::inbox::{Answer, News, Reply};
+use operator::inbox::{InboxEvent, OperatorAnswer, OperatorReply};
 use operator::notifier::Notification;
-use operator::popups::{Click, GUARD, Order, Post, Slot};
-use operator::words;
+use operator::phrases;
+use operator::popups::{CLICK_GUARD_DELAY, ClickOutcome, PopupCommand, PopupSlot, PopupUpdate};
 use proptest::prelude::*;
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
@@ -66,12 +66,12 @@ struct Attack {
     pending: BTreeMap<String, Arc<Request>>,
     up: bool,
     next: u64,
-    screen: BTreeMap<Slot, Shown>,
+    screen: BTreeMap<PopupSlot, Shown>,
     /// When a popup last came or went.
     moved: Duration,
     /// What the desktop was told and has not shown yet.
-    told: Vec<Post>,
-    on_their_way: Vec<Answer>,
+    told: Vec<PopupUpdate>,
+    on_their_way: Vec<OperatorAnswer>,
 }
 
 fn opens(shown: &Notification) -> Option<&str> {
@@ -94,13 +94,13 @@ impl Attack {
     }
 
     /// Tells it, and leaves the desktop for later.
-    fn news(&mut self, news: News) {
-        let changes = self.rig.inbox.hear(&web(), news);
+    fn news(&mut self, news: InboxEvent) {
+        let changes = self.rig.inbox.apply_event(&web(), news);
         self.rig.changed(&changes);
     }
 
     fn says(&mut self, event: Event) {
-        self.news(News::Said(event));
+        self.news(InboxEvent::Received(event));
     }
 
     fn some_question(&self, which: usize) -> Option<Arc<Request>> {
@@ -109,8 +109,8 @@ impl Attack {
     }
 
     /// Returns a popup that can be clicked on: not one that is being replaced.
-    fn some_popup(&self, which: usize) -> Option<(Slot, Shown)> {
-        let still = |slot: &Slot| !self.told.iter().any(|post| post.slot == *slot);
+    fn some_popup(&self, which: usize) -> Option<(PopupSlot, Shown)> {
+        let still = |slot: &PopupSlot| !self.told.iter().any(|post| post.slot == *slot);
         let shown = self.screen.iter().filter(|(slot, _)| still(slot));
         let shown: Vec<_> = shown.collect();
         let (slot, shown) = shown.get(which.checked_rem(shown.len())?)?;
@@ -153,15 +153,15 @@ impl Attack {
             }
             Step::Down => {
                 self.up = false;
-                self.news(News::Down("it was cut off".into()));
+                self.news(InboxEvent::Down("it was cut off".into()));
             }
             Step::Back(new) => {
                 if !self.up && new {
                     self.pending.clear();
-                    self.news(News::Restarted);
+                    self.news(InboxEvent::Restarted);
                 }
                 self.up = true;
-                self.news(News::Up(ProtocolVersion::Clearance2));
+                self.news(InboxEvent::Up(ProtocolVersion::Clearance2));
                 for asked in self.pending.values().cloned().collect::<Vec<_>>() {
                     self.says(Event::Pending(asked));
                 }
@@ -176,17 +176,19 @@ impl Attack {
                     self.screen.remove(&slot);
                     self.moved = self.rig.clock;
                     let now = self.rig.now();
-                    self.rig.board.closed(slot, version, &self.rig.inbox, now);
+                    self.rig
+                        .board
+                        .handle_closed(slot, version, &self.rig.inbox, now);
                 }
             }
             Step::Lost => {
                 let now = self.rig.now();
                 self.moved = self.rig.clock;
                 for post in std::mem::take(&mut self.told) {
-                    self.rig.board.not_posted(post, now);
+                    self.rig.board.mark_not_shown(post, now);
                 }
                 for (slot, (version, ..)) in std::mem::take(&mut self.screen) {
-                    self.rig.board.lost(slot, version, now);
+                    self.rig.board.mark_lost(slot, version, now);
                 }
             }
             Step::Wait(ms) => self.rig.clock += Duration::from_millis(ms),
@@ -202,32 +204,32 @@ impl Attack {
         let answer = self.on_their_way.swap_remove(which);
         let id = answer.request.id.as_str();
         let reply = if !self.pending.contains_key(id) {
-            Reply::NoSuchRequest
+            OperatorReply::NoSuchRequest
         } else if ok {
             self.pending.remove(id);
-            Reply::Decided(decided(&answer.request, answer.action, "uid 1000"))
+            OperatorReply::Decided(decided(&answer.request, answer.action, "uid 1000"))
         } else {
-            Reply::Failed("it went wrong".into())
+            OperatorReply::Failed("it went wrong".into())
         };
-        let changes = self.rig.inbox.settle(&answer, reply);
+        let changes = self.rig.inbox.apply_reply(&answer, reply);
         self.rig.changed(&changes);
     }
 
     /// One order after the other is carried out: nothing new is asked for before.
     fn flush(&mut self) {
         let now = self.rig.now();
-        let due = self.rig.board.due();
-        if !self.told.is_empty() || due.is_none_or(|due| due > now.steady) {
+        let due = self.rig.board.next_due();
+        if !self.told.is_empty() || due.is_none_or(|due| due > now.monotonic) {
             return;
         }
-        for order in self.rig.board.flush(&self.rig.inbox, now) {
+        for order in self.rig.board.take_commands(&self.rig.inbox, now) {
             match order {
-                Order::Close(slot) => {
+                PopupCommand::Close(slot) => {
                     if self.screen.remove(&slot).is_some() {
                         self.moved = self.rig.clock;
                     }
                 }
-                Order::Post(post) => self.told.push(*post),
+                PopupCommand::Show(post) => self.told.push(*post),
             }
         }
     }
@@ -235,7 +237,7 @@ impl Attack {
     fn show(&mut self) {
         let (now, clock) = (self.rig.now(), self.rig.clock);
         for post in std::mem::take(&mut self.told) {
-            self.rig.board.posted(post.slot, post.version, now);
+            self.rig.board.mark_shown(post.slot, post.version, now);
             let before = self.screen.get(&post.slot);
             let same = before.filter(|(_, before, _)| {
                 (opens(before), &before.summary, &before.actions)
@@ -267,10 +269,10 @@ impl Attack {
             return;
         }
         let now = self.rig.now();
-        let click = self.rig.board.click(slot, key, &self.rig.inbox, now);
-        if let Click::Answer(number, action) = click {
+        let click = self.rig.board.handle_click(slot, key, &self.rig.inbox, now);
+        if let ClickOutcome::Answer(number, action) = click {
             let row = self.rig.inbox.row(number).unwrap();
-            let says = words::opens(row);
+            let says = phrases::describe_allow_effect(row);
             assert_eq!(opens(&shown), Some(says.as_str()));
             assert!(shown.summary.contains(row.dest().as_str()), "{shown:?}");
             let clicked = if allow { Action::Allow } else { Action::Deny };
@@ -292,7 +294,9 @@ impl Attack {
         // As daemons do that take away what was clicked on.
         self.screen.remove(&slot);
         self.moved = self.rig.clock;
-        self.rig.board.closed(slot, version, &self.rig.inbox, now);
+        self.rig
+            .board
+            .handle_closed(slot, version, &self.rig.inbox, now);
     }
 }
 
@@ -309,7 +313,7 @@ proptest! {
         let waits = |row: &operator::inbox::Row| row.answering().is_none();
         let quiet = Duration::from_secs(60);
         for answer in std::mem::take(&mut attack.on_their_way) {
-            let changes = attack.rig.inbox.settle(&answer, Reply::Failed("it went wrong".into()));
+            let changes = attack.rig.inbox.apply_reply(&answer, OperatorReply::Failed("it went wrong".into()));
             attack.rig.changed(&changes);
         }
         for asked in attack.pending.values().cloned().collect::<Vec<_>>() {
@@ -325,7 +329,7 @@ proptest! {
             attack.flush();
             attack.rig.clock += Duration::from_secs(1);
         }
-        let rows = attack.rig.inbox.rows().filter(|row| waits(row) && attack.up && !row.is_lapsed());
+        let rows = attack.rig.inbox.rows().filter(|row| waits(row) && attack.up && !row.is_forgotten_by_hub());
         let rows: Vec<_> = rows.collect();
         let titles: Vec<_> = attack.screen.values().map(|(_, shown, _)| &shown.summary).collect();
         let grouped = titles.iter().any(|title| title.contains(" questions from "));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Many questions at once: one popup for all, and never more of them than a person can stand.
 
-use operator::inbox::News;
-use operator::popups::SINGLE;
+use operator::inbox::InboxEvent;
+use operator::popups::MAX_SINGLE_POPUPS;
 use serde_json::json;
 use terok_clearance::Action;
 use terok_clearance::client::ProtocolVersion;
@@ -14,7 +14,7 @@ use crate::rig::{Rig, asks, asks_of, decided, hub, web};
 fn more_than_a_handful_is_one_popup_until_there_are_few_again() {
     let mut rig = Rig::up();
     let name = |n: u64| format!("host{n}.example");
-    for n in 1..=SINGLE as u64 {
+    for n in 1..=MAX_SINGLE_POPUPS as u64 {
         rig.asks(n, &name(n));
         rig.wait(3000);
     }
@@ -31,7 +31,7 @@ fn more_than_a_handful_is_one_popup_until_there_are_few_again() {
     for n in [1, 2] {
         let request = asks(n, &name(n), json!({}));
         let done = decided(&request, Action::Deny, "").into();
-        rig.hear(&web(), News::Said(Event::Decided(done)));
+        rig.hear(&web(), InboxEvent::Received(Event::Decided(done)));
     }
     rig.wait(5000);
     let left: Vec<_> = (3..=5)
@@ -44,11 +44,11 @@ fn more_than_a_handful_is_one_popup_until_there_are_few_again() {
 fn a_group_says_who_has_most_and_counts_the_rest() {
     let mut rig = Rig::up();
     for (sandbox, questions) in [("a", 1), ("b", 3), ("c", 1), ("d", 2), ("e", 1), ("f", 1)] {
-        rig.hear(&hub(sandbox), News::Up(ProtocolVersion::Clearance2));
+        rig.hear(&hub(sandbox), InboxEvent::Up(ProtocolVersion::Clearance2));
         for n in 1..=questions {
             let more = json!({"dossier": {"name": format!("box {sandbox}")}});
             let asked = asks_of(sandbox, n, &format!("host{n}.example"), more);
-            rig.hear(&hub(sandbox), News::Said(Event::Pending(asked)));
+            rig.hear(&hub(sandbox), InboxEvent::Received(Event::Pending(asked)));
         }
     }
     rig.flush();
@@ -81,10 +81,10 @@ fn five_hundred_questions_in_a_second_do_not_flood_the_screen() {
     for n in 0..500_u64 {
         let sandbox = format!("box{}", n % 50);
         if n < 50 {
-            rig.news(&hub(&sandbox), News::Up(ProtocolVersion::Clearance2));
+            rig.news(&hub(&sandbox), InboxEvent::Up(ProtocolVersion::Clearance2));
         }
         let asked = asks_of(&sandbox, n, &format!("host{n}.example"), json!({}));
-        rig.news(&hub(&sandbox), News::Said(Event::Pending(asked)));
+        rig.news(&hub(&sandbox), InboxEvent::Received(Event::Pending(asked)));
         rig.wait(2);
     }
     let storm = rig.posts;
@@ -98,7 +98,10 @@ fn five_hundred_questions_in_a_second_do_not_flood_the_screen() {
         let sandbox = format!("box{}", n % 50);
         let asked = asks_of(&sandbox, n, &format!("host{n}.example"), json!({}));
         let done = decided(&asked, Action::Deny, "uid 1000");
-        rig.news(&hub(&sandbox), News::Said(Event::Decided(done.into())));
+        rig.news(
+            &hub(&sandbox),
+            InboxEvent::Received(Event::Decided(done.into())),
+        );
         rig.wait(2);
     }
     rig.wait(30_000);

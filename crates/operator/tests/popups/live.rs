@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hub::{Claim, DecisionEnforcer, Hub};
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
 use operator::notifier::{
-    CallbackNotifier, InvokeError, Lifecycle, Notification, NotificationId, Notifier, OnAction,
+    ActionCallback, CallbackNotifier, InvokeError, Notification, NotificationId, Notifier,
+    SandboxLifecycle,
 };
-use operator::popups::{Categories, GUARD, Options, converse};
+use operator::popups::{CLICK_GUARD_DELAY, Categories, PopupOptions, run_popups};
 use tempfile::TempDir;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::{
@@ -92,7 +93,7 @@ impl Notifier for Desktop {
         self.shows.notify(notification).await
     }
 
-    async fn on_action(&self, id: NotificationId, on_action: OnAction) {
+    async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
         self.shows.on_action(id, on_action).await;
     }
 
@@ -104,7 +105,7 @@ impl Notifier for Desktop {
         self.shows.disconnect().await;
     }
 
-    fn lifecycle(&self, event: &Lifecycle) {
+    fn lifecycle(&self, event: &SandboxLifecycle) {
         self.shows.lifecycle(event);
     }
 
@@ -173,15 +174,15 @@ impl Live {
         });
 
         let (stop, stopped) = oneshot::channel();
-        let hubs = Hubs::all(runtime).unwrap();
+        let hubs = Hubs::discover(runtime).unwrap();
         let theirs = Arc::clone(&notifier);
         tasks.spawn(async move {
             let resolver = Arc::new(IdentityResolver::new(Engine));
-            let options = Options {
+            let options = PopupOptions {
                 categories: Categories::ALL,
-                ..Options::default()
+                ..PopupOptions::default()
             };
-            converse(hubs, &*theirs, resolver, options, async {
+            run_popups(hubs, &*theirs, resolver, options, async {
                 drop(stopped.await);
             })
             .await;
@@ -217,7 +218,7 @@ impl Live {
     async fn choose(&self, id: NotificationId, key: &str) {
         // Whoever was told of it in the middle of its being shown lets that come to its end.
         tokio::task::yield_now().await;
-        pass(GUARD).await;
+        pass(CLICK_GUARD_DELAY).await;
         self.notifier.invoke_action(id, key).unwrap();
     }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is said of sandboxes and firewalls, and to whom.
 
-use operator::inbox::News;
-use operator::notifier::{Identity, Urgency};
+use operator::inbox::InboxEvent;
+use operator::notifier::{ContainerIdentity, NotificationUrgency};
 use serde_json::json;
 use terok_clearance::ShieldState;
 use terok_clearance::client::ProtocolVersion;
@@ -67,9 +67,9 @@ fn a_sandbox_has_the_name_that_its_questions_gave_it() {
 
 #[test]
 fn a_sandbox_that_starts_is_said_by_the_name_that_is_found_out_meanwhile() {
-    let identity = |name: &str| Identity {
+    let identity = |name: &str| ContainerIdentity {
         container_name: name.to_owned(),
-        ..Identity::default()
+        ..ContainerIdentity::default()
     };
     let web = || "web".parse().unwrap();
     let mut rig = Rig::with(
@@ -80,7 +80,8 @@ fn a_sandbox_that_starts_is_said_by_the_name_that_is_found_out_meanwhile() {
     assert_eq!(rig.titles(), [""; 0], "it is being looked up");
     rig.wait(300);
     let now = rig.now();
-    rig.board.identify(&web(), identity("build-42-web"), now);
+    rig.board
+        .set_identity(&web(), identity("build-42-web"), now);
     rig.flush();
     assert_eq!(rig.titles(), ["Container started: build-42-web"]);
     rig.says(container(ContainerState::Exited, None));
@@ -117,12 +118,13 @@ fn an_alert_has_the_name_that_is_found_out_later() {
     rig.says(shield("web", ShieldState::Down));
     let (slot, version, _) = rig.popup("Shield down: web");
     let name = |rig: &mut Rig, name: &str| {
-        let identity = Identity {
+        let identity = ContainerIdentity {
             container_name: name.to_owned(),
-            ..Identity::default()
+            ..ContainerIdentity::default()
         };
         let now = rig.now();
-        rig.board.identify(&"web".parse().unwrap(), identity, now);
+        rig.board
+            .set_identity(&"web".parse().unwrap(), identity, now);
         rig.flush();
     };
     name(&mut rig, "");
@@ -141,7 +143,7 @@ fn an_alert_has_the_name_that_is_found_out_later() {
 fn what_there_is_no_room_for_is_counted() {
     let mut rig = Rig::with("container_exited", ProtocolVersion::Clearance2);
     for _ in 0..100 {
-        let event = News::Said(container(ContainerState::Exited, None));
+        let event = InboxEvent::Received(container(ContainerState::Exited, None));
         rig.hear(&web(), event);
     }
     rig.flush();

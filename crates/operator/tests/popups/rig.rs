@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator::clock::{Now, Zone};
-use operator::inbox::{Answer, Change, HubId, Inbox, News, Reply};
+use operator::clock::{ClockReading, TimeZone};
+use operator::inbox::{HubId, Inbox, InboxChange, InboxEvent, OperatorAnswer, OperatorReply};
 use operator::notifier::Notification;
-use operator::popups::{Board, Categories, Click, Order, Slot};
+use operator::popups::{Categories, ClickOutcome, PopupCommand, PopupModel, PopupSlot};
 use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
@@ -20,10 +20,10 @@ pub(crate) const NOON: u64 = 1_795_351_327_000_000;
 
 pub(crate) struct Rig {
     pub(crate) inbox: Inbox,
-    pub(crate) board: Board,
+    pub(crate) board: PopupModel,
     pub(crate) clock: Duration,
     /// What is on the screen.
-    pub(crate) screen: BTreeMap<Slot, (u64, Notification)>,
+    pub(crate) screen: BTreeMap<PopupSlot, (u64, Notification)>,
     /// How often something was posted.
     pub(crate) posts: usize,
 }
@@ -66,46 +66,46 @@ impl Rig {
     }
 
     pub(crate) fn with(categories: &str, speaks: ProtocolVersion) -> Self {
-        let (categories, unknown) = Categories::read(categories);
+        let (categories, unknown) = Categories::parse(categories);
         assert!(unknown.is_empty(), "{unknown:?}");
         let mut rig = Self {
             inbox: Inbox::new(),
-            board: Board::new(categories, Zone::default(), None),
+            board: PopupModel::new(categories, TimeZone::default(), None),
             clock: Duration::from_secs(100),
             screen: BTreeMap::new(),
             posts: 0,
         };
-        rig.news(&web(), News::Up(speaks));
+        rig.news(&web(), InboxEvent::Up(speaks));
         rig.says(Event::Synced);
         rig
     }
 
-    pub(crate) fn now(&self) -> Now {
-        Now {
-            epoch: NOON,
-            steady: self.clock,
+    pub(crate) fn now(&self) -> ClockReading {
+        ClockReading {
+            epoch_micros: NOON,
+            monotonic: self.clock,
         }
     }
 
     /// Tells the news, and lets the desktop do what comes of it.
-    pub(crate) fn news(&mut self, hub: &HubId, news: News) {
+    pub(crate) fn news(&mut self, hub: &HubId, news: InboxEvent) {
         self.hear(hub, news);
         self.flush();
     }
 
-    pub(crate) fn hear(&mut self, hub: &HubId, news: News) {
-        let changes = self.inbox.hear(hub, news);
+    pub(crate) fn hear(&mut self, hub: &HubId, news: InboxEvent) {
+        let changes = self.inbox.apply_event(hub, news);
         self.changed(&changes);
     }
 
-    pub(crate) fn changed(&mut self, changes: &[Change]) {
+    pub(crate) fn changed(&mut self, changes: &[InboxChange]) {
         for change in changes {
-            self.board.change(change, &self.inbox, self.now());
+            self.board.apply_change(change, &self.inbox, self.now());
         }
     }
 
     pub(crate) fn says(&mut self, event: Event) {
-        self.news(&web(), News::Said(event));
+        self.news(&web(), InboxEvent::Received(event));
     }
 
     pub(crate) fn asks(&mut self, n: u64, name: &str) {
@@ -114,21 +114,21 @@ impl Rig {
 
     pub(crate) fn flush(&mut self) {
         let now = self.now();
-        if self.board.due().is_none_or(|due| due > now.steady) {
+        if self.board.next_due().is_none_or(|due| due > now.monotonic) {
             return;
         }
-        for order in self.board.flush(&self.inbox, now) {
+        for order in self.board.take_commands(&self.inbox, now) {
             match order {
-                Order::Close(slot) => drop(self.screen.remove(&slot)),
-                Order::Post(post) => {
+                PopupCommand::Close(slot) => drop(self.screen.remove(&slot)),
+                PopupCommand::Show(post) => {
                     self.posts += 1;
-                    self.board.posted(post.slot, post.version, now);
+                    self.board.mark_shown(post.slot, post.version, now);
                     self.screen
                         .insert(post.slot, (post.version, post.notification));
                 }
             }
         }
-        let due = self.board.due();
+        let due = self.board.next_due();
         assert!(
             due.is_none_or(|due| due > now.steady),
             "nothing is left undone"
@@ -138,7 +138,7 @@ impl Rig {
     /// Lets time pass, and the desktop do what is due meanwhile.
     pub(crate) fn wait(&mut self, ms: u64) {
         let end = self.clock + Duration::from_millis(ms);
-        while let Some(due) = self.board.due().filter(|due| *due <= end) {
+        while let Some(due) = self.board.next_due().filter(|due| *due <= end) {
             self.clock = self.clock.max(due);
             self.flush();
         }
@@ -154,7 +154,7 @@ impl Rig {
     }
 
     /// Returns the popup whose title begins so.
-    pub(crate) fn popup(&self, title: &str) -> (Slot, u64, Notification) {
+    pub(crate) fn popup(&self, title: &str) -> (PopupSlot, u64, Notification) {
         let found = self
             .screen
             .iter()
@@ -168,7 +168,7 @@ impl Rig {
     }
 
     /// Clicks on a popup as daemons do that take it away then.
-    pub(crate) fn click(&mut self, title: &str, key: &str) -> Click {
+    pub(crate) fn click(&mut self, title: &str, key: &str) -> ClickOutcome {
         let (slot, version, shown) = self.popup(title);
         let offered = shown
             .actions
@@ -177,14 +177,14 @@ impl Rig {
         assert!(offered, "{title} has no {key}");
         self.screen.remove(&slot);
         let now = self.now();
-        let click = self.board.click(slot, key, &self.inbox, now);
-        self.board.closed(slot, version, &self.inbox, now);
+        let click = self.board.handle_click(slot, key, &self.inbox, now);
+        self.board.handle_closed(slot, version, &self.inbox, now);
         click
     }
 
     /// Clicks, and returns what the hub is told.
-    pub(crate) fn answer(&mut self, title: &str, key: &str) -> Vec<Answer> {
-        let Click::Answer(row, action) = self.click(title, key) else {
+    pub(crate) fn answer(&mut self, title: &str, key: &str) -> Vec<OperatorAnswer> {
+        let ClickOutcome::Answer(row, action) = self.click(title, key) else {
             panic_no(title, &["an answer"])
         };
         let answers = self.inbox.answer(row, action).unwrap();
@@ -192,8 +192,8 @@ impl Rig {
         answers
     }
 
-    pub(crate) fn settle(&mut self, answer: &Answer, reply: Reply) {
-        let changes = self.inbox.settle(answer, reply);
+    pub(crate) fn settle(&mut self, answer: &OperatorAnswer, reply: OperatorReply) {
+        let changes = self.inbox.apply_reply(answer, reply);
         self.changed(&changes);
         self.flush();
     }
@@ -203,7 +203,7 @@ impl Rig {
         let (slot, version, _) = self.popup(title);
         self.screen.remove(&slot);
         let now = self.now();
-        self.board.closed(slot, version, &self.inbox, now);
+        self.board.handle_closed(slot, version, &self.inbox, now);
         self.flush();
     }
 }

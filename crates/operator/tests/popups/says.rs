@@ -2,7 +2,7 @@
 //! What popups say. That nothing a sandbox chooses makes them say something else is in
 //! `tests/hostile`.
 
-use operator::notifier::{Action, Expiry, Urgency};
+use operator::notifier::{NotificationAction, NotificationExpiry, NotificationUrgency};
 use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
@@ -17,7 +17,11 @@ fn a_question_says_who_wants_what_and_what_an_answer_opens() {
         let (_, _, popup) = rig.popup("");
         assert_eq!(popup.summary, title);
         assert_eq!(popup.body, body);
-        let labels: Vec<_> = popup.actions.iter().map(Action::label).collect();
+        let labels: Vec<_> = popup
+            .actions
+            .iter()
+            .map(NotificationAction::label)
+            .collect();
         assert_eq!(labels, ["Allow", "Deny"]);
         assert_eq!(popup.expiry, Expiry::Never);
         assert_eq!(popup.hints.urgency, Some(Urgency::Critical));

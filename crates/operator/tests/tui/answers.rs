@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{News, Reply};
-use operator::tui::{Effect, Msg};
+use operator::inbox::{InboxEvent, OperatorReply};
+use operator::tui::{TuiEffect, TuiMessage};
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, Decision};
 
@@ -378,8 +378,8 @@ fn backing_out_answers_nothing() {
 fn a_failure_keeps_the_question_and_says_why() {
     let mut rig = three();
     let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
-    let reply = Reply::EnforcementFailed("no such sandbox".into());
-    rig.tell(Msg::Replied(answer, reply));
+    let reply = OperatorReply::EnforcementFailed("no such sandbox".into());
+    rig.tell(TuiMessage::Replied(answer, reply));
     let status = rig.status();
     assert_eq!(
         status,
@@ -394,7 +394,10 @@ fn a_failure_keeps_the_question_and_says_why() {
 fn an_answer_that_nobody_confirmed_is_told_as_that() {
     let mut rig = three();
     let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
-    rig.tell(Msg::Replied(answer, Reply::Unsure("it was cut off".into())));
+    rig.tell(TuiMessage::Replied(
+        answer,
+        OperatorReply::ResultUnknown("it was cut off".into()),
+    ));
     assert!(
         rig.status()
             .contains("may have taken effect, or not: it was cut off")
@@ -409,7 +412,10 @@ fn another_operators_answer_is_told_with_its_name() {
         action: terok_clearance::DecisionAction::Deny,
         ..decision(&mine, "uid 1001")
     };
-    rig.tell(Msg::Replied(mine, Reply::AlreadyDecided(theirs)));
+    rig.tell(TuiMessage::Replied(
+        mine,
+        OperatorReply::AlreadyDecided(theirs),
+    ));
     let screen = rig.screen();
     assert!(screen.contains("DENIED"), "{screen}");
     assert!(screen.contains("by uid 1001"), "{screen}");
@@ -418,7 +424,7 @@ fn another_operators_answer_is_told_with_its_name() {
 #[test]
 fn a_hub_that_is_away_is_said_and_not_answered() {
     let mut rig = three();
-    rig.news(News::Down("the connection was closed".into()));
+    rig.news(InboxEvent::Down("the connection was closed".into()));
     rig.wait(600);
     let screen = rig.screen();
     assert!(screen.contains("1 AWAY"), "{screen}");

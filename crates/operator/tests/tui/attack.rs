@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use operator::inbox::{Answer, HubId, News, Reply};
-use operator::tui::{Effect, Msg};
-use operator::words;
+use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply};
+use operator::phrases;
+use operator::tui::{TuiEffect, TuiMessage};
 use proptest::prelude::*;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
@@ -123,7 +123,7 @@ struct Attack {
     pending: [BTreeMap<String, Arc<Request>>; 2],
     up: [bool; 2],
     next: u64,
-    on_their_way: Vec<Answer>,
+    on_their_way: Vec<OperatorAnswer>,
 }
 
 impl Attack {
@@ -131,10 +131,10 @@ impl Attack {
         let hubs: Vec<_> = HUBS.iter().map(|name| hub(name)).collect();
         let mut rig = Rig::new(80, 24);
         for hub in &hubs {
-            rig.news_of(hub, News::Up(ProtocolVersion::Clearance2));
-            rig.news_of(hub, News::Said(Event::Synced));
+            rig.news_of(hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+            rig.news_of(hub, InboxEvent::Received(Event::Synced));
         }
-        rig.tell(Msg::Settled);
+        rig.tell(TuiMessage::HubsSynced);
         let eye = Eye {
             read: Read::Nothing,
             asked: Read::Nothing,
@@ -213,7 +213,7 @@ impl Attack {
         ))
     }
 
-    fn news(&mut self, hub: usize, news: News) {
+    fn news(&mut self, hub: usize, news: InboxEvent) {
         let hub = self.hubs[hub].clone();
         self.rig.news_of(&hub, news);
     }
@@ -244,7 +244,7 @@ impl Attack {
                 if let Event::Pending(asked) | Event::Repeated(asked) = &event {
                     self.pending[hub].insert(asked.id.to_string(), Arc::clone(asked));
                 }
-                self.news(hub, News::Said(event));
+                self.news(hub, InboxEvent::Received(event));
             }
             Step::Named(hub, which, name) if self.up[hub] => {
                 let Some(mut asked) = self.some_question(hub, which) else {
@@ -255,13 +255,16 @@ impl Attack {
                 changed.dest = name.parse().unwrap();
                 changed.scope.dest = name.parse().unwrap();
                 self.pending[hub].insert(asked.id.to_string(), Arc::clone(&asked));
-                self.news(hub, News::Said(Event::Repeated(asked)));
+                self.news(hub, InboxEvent::Received(Event::Repeated(asked)));
             }
             Step::Withdrawn(hub, which) if self.up[hub] => {
                 if let Some(request) = self.some_question(hub, which) {
                     self.pending[hub].remove(request.id.as_str());
                     let reason = DisplayText::new("evicted");
-                    self.news(hub, News::Said(Event::Withdrawn { request, reason }));
+                    self.news(
+                        hub,
+                        InboxEvent::Received(Event::Withdrawn { request, reason }),
+                    );
                 }
             }
             Step::DecidedElsewhere(hub, which, ok) if self.up[hub] => {
@@ -270,30 +273,33 @@ impl Attack {
                         self.pending[hub].remove(request.id.as_str());
                     }
                     let decision = elsewhere(&request, ok);
-                    self.news(hub, News::Said(Event::Decided(Arc::new(decision))));
+                    self.news(
+                        hub,
+                        InboxEvent::Received(Event::Decided(Arc::new(decision))),
+                    );
                 }
             }
             Step::Down(hub) => {
                 self.up[hub] = false;
-                self.news(hub, News::Down("it was cut off".into()));
+                self.news(hub, InboxEvent::Down("it was cut off".into()));
             }
             Step::Back(hub, new) => {
                 if !self.up[hub] && new {
                     self.pending[hub].clear();
-                    self.news(hub, News::Restarted);
+                    self.news(hub, InboxEvent::Restarted);
                 }
                 self.up[hub] = true;
-                self.news(hub, News::Up(ProtocolVersion::Clearance2));
+                self.news(hub, InboxEvent::Up(ProtocolVersion::Clearance2));
                 let asked: Vec<_> = self.pending[hub].values().cloned().collect();
                 for asked in asked {
-                    self.news(hub, News::Said(Event::Pending(asked)));
+                    self.news(hub, InboxEvent::Received(Event::Pending(asked)));
                 }
-                self.news(hub, News::Said(Event::Synced));
+                self.news(hub, InboxEvent::Received(Event::Synced));
             }
             Step::Gone(hub) => {
                 self.up[hub] = false;
                 self.pending[hub].clear();
-                self.news(hub, News::Gone);
+                self.news(hub, InboxEvent::Gone);
             }
             Step::Replied(which, how) => self.reply(which, how),
             Step::Key(code) => self.press(code),
@@ -342,29 +348,32 @@ impl Attack {
         let reply = match how {
             0..3 if asks => {
                 self.pending[hub].remove(answer.request.id.as_str());
-                Reply::Decided(decision(&answer, "uid 1000"))
+                OperatorReply::Decided(decision(&answer, "uid 1000"))
             }
-            3 if asks => Reply::EnforcementFailed("no such sandbox".into()),
-            4 => Reply::Unsure("it was cut off".into()),
-            _ if asks => Reply::Failed("it went wrong".into()),
-            _ => Reply::NoSuchRequest,
+            3 if asks => OperatorReply::EnforcementFailed("no such sandbox".into()),
+            4 => OperatorReply::ResultUnknown("it was cut off".into()),
+            _ if asks => OperatorReply::Failed("it went wrong".into()),
+            _ => OperatorReply::NoSuchRequest,
         };
         // Whoever has asked to leave leaves when it is the last one.
-        let effect = self.rig.tell(Msg::Replied(answer, reply));
+        let effect = self.rig.tell(TuiMessage::Replied(answer, reply));
         assert_eq!(effect, None);
     }
 
     fn press(&mut self, code: KeyCode) {
         let before = self.rig.model.inbox().rows().map(|row| {
-            let up = self.rig.model.inbox().is_up(row.hub());
+            let up = self.rig.model.inbox().is_connected(row.hub());
             let open = up && !row.is_lapsed() && row.answering().is_none();
-            (row.number().get(), (open, words::opens(row)))
+            (
+                row.number().get(),
+                (open, phrases::describe_allow_effect(row)),
+            )
         });
         let before: BTreeMap<_, _> = before.collect();
         let key = KeyEvent::new(code, KeyModifiers::NONE);
-        match self.rig.tell(Msg::Key(key)) {
+        match self.rig.tell(TuiMessage::Key(key)) {
             None => self.eye.moved |= !matches!(code, KeyCode::Char('a' | 'x' | 'y')),
-            Some(Effect::Answer(answers)) => {
+            Some(TuiEffect::SendAnswers(answers)) => {
                 self.judge(code, &answers, &before);
                 self.on_their_way.extend(answers);
             }
@@ -374,10 +383,15 @@ impl Attack {
     }
 
     /// Compares what a key answered with what was to be read when it was pressed.
-    fn judge(&self, code: KeyCode, answers: &[Answer], before: &BTreeMap<u64, (bool, String)>) {
+    fn judge(
+        &self,
+        code: KeyCode,
+        answers: &[OperatorAnswer],
+        before: &BTreeMap<u64, (bool, String)>,
+    ) {
         assert!(!self.eye.typing, "{code:?} is a filter's text");
         let stood = self.ms() - self.eye.since;
-        let mut rows: BTreeMap<u64, Vec<&Answer>> = BTreeMap::new();
+        let mut rows: BTreeMap<u64, Vec<&OperatorAnswer>> = BTreeMap::new();
         for answer in answers {
             assert!(
                 !self
@@ -431,7 +445,7 @@ impl Attack {
 }
 
 /// Asserts that answers to one row are what the screen said of it.
-fn is_what_it_says(words: &str, answers: &[&Answer], action: Action) {
+fn is_what_it_says(words: &str, answers: &[&OperatorAnswer], action: Action) {
     let first = answers[0];
     let addresses = match words.split_once(" and ").map(|(_, more)| number(more)) {
         Some(Some(more)) => usize::try_from(more).unwrap() + 1,
@@ -445,7 +459,7 @@ fn is_what_it_says(words: &str, answers: &[&Answer], action: Action) {
         let says = format!("tcp port 443 of {} (", answer.scope.dest);
         assert!(words.contains(&says), "{answer:?} is not {words:?}");
     }
-    let at = |answer: &&&Answer| words.contains(&format!("({}", answer.request.address));
+    let at = |answer: &&&OperatorAnswer| words.contains(&format!("({}", answer.request.address));
     assert!(answers.iter().any(|answer| at(&answer)), "{words:?}");
 }
 

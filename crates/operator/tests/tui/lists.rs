@@ -2,8 +2,8 @@
 //! Moving about: keys, filter, pages, mouse wheel.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::News;
-use operator::tui::{Effect, Msg};
+use operator::inbox::InboxEvent;
+use operator::tui::{TuiEffect, TuiMessage};
 use terok_clearance::client::ProtocolVersion;
 
 use crate::rig::{Rig, asks, hub};
@@ -94,7 +94,7 @@ fn a_filter_lists_what_has_the_text_in_it() {
         ("nothing", 0),
     ] {
         rig.types("/");
-        rig.tell(Msg::Paste(text.to_owned()));
+        rig.tell(TuiMessage::Paste(text.to_owned()));
         rig.press(KeyCode::Enter);
         rig.press(KeyCode::Char('*'));
         let marked = format!("{rows} marked");
@@ -156,7 +156,7 @@ fn pages_open_and_close() {
         assert!(rig.screen().contains("Waiting for you"));
     }
     assert_eq!(rig.press(KeyCode::Esc), None, "it does not leave");
-    let control = |c| Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
+    let control = |c| TuiMessage::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
     assert_eq!(rig.tell(control('c')), Some(Effect::Interrupt));
     assert_eq!(rig.tell(control('z')), Some(Effect::Suspend));
     assert_eq!(rig.tell(control('l')), Some(Effect::Refresh));
@@ -192,15 +192,18 @@ fn the_help_names_every_key_of_every_table() {
 fn a_socket_that_nobody_is_heard_behind_is_said_for_as_long_as_it_is_there() {
     let silent = hub("silent");
     let mut rig = many(3);
-    rig.news_of(&silent, News::Unreachable("it does not answer".into()));
+    rig.news_of(
+        &silent,
+        InboxEvent::Unreachable("it does not answer".into()),
+    );
     let header = |rig: &mut Rig| rig.screen().lines().next().unwrap().to_owned();
     assert!(header(&mut rig).contains("1 hub  1 UNREACHABLE"));
-    rig.news_of(&silent, News::Up(ProtocolVersion::Clearance2));
+    rig.news_of(&silent, InboxEvent::Up(ProtocolVersion::Clearance2));
     assert!(header(&mut rig).contains("2 hubs"));
     assert!(!header(&mut rig).contains("UNREACHABLE"));
     let stale = hub("stale");
-    rig.news_of(&stale, News::Unreachable("nobody listens".into()));
-    rig.news_of(&stale, News::Gone);
+    rig.news_of(&stale, InboxEvent::Unreachable("nobody listens".into()));
+    rig.news_of(&stale, InboxEvent::Gone);
     assert!(!header(&mut rig).contains("UNREACHABLE"));
 }
 
@@ -210,7 +213,7 @@ fn nothing_is_drawn_when_nothing_changes() {
     assert!(!rig.model.is_changed());
     rig.says(terok_clearance::wire::clearance2::Event::Synced);
     assert!(!rig.model.is_changed());
-    rig.tell(Msg::Settled);
+    rig.tell(TuiMessage::HubsSynced);
     assert!(!rig.model.is_changed());
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use operator::inbox::{Answer, HubId, News, Reply, RowNumber};
-use operator::tui::{Effect, Model, Msg, Now, Theme, Zone};
+use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply, RowNumber};
+use operator::tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
@@ -20,7 +20,7 @@ pub(crate) const NOON: u64 = 1_795_351_327_000_000;
 
 /// A UI with a hub, a terminal and a clock.
 pub(crate) struct Rig {
-    pub(crate) model: Model,
+    pub(crate) model: TuiModel,
     terminal: Terminal<TestBackend>,
     pub(crate) clock: Duration,
 }
@@ -70,7 +70,7 @@ impl Rig {
 
     pub(crate) fn with(theme: Theme, width: u16, height: u16) -> Self {
         let mut rig = Self {
-            model: Model::new("/run/user/1000", theme, Zone::default()),
+            model: TuiModel::new("/run/user/1000", theme, TimeZone::default()),
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             clock: Duration::ZERO,
         };
@@ -89,18 +89,18 @@ impl Rig {
 
     pub(crate) fn up_with(theme: Theme, width: u16, height: u16) -> Self {
         let mut rig = Self::with(theme, width, height);
-        rig.news(News::Up(ProtocolVersion::Clearance2));
+        rig.news(InboxEvent::Up(ProtocolVersion::Clearance2));
         rig.says(Event::Synced);
-        rig.tell(Msg::Settled);
+        rig.tell(TuiMessage::HubsSynced);
         rig.draw();
         rig
     }
 
-    pub(crate) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> ClockReading {
         let passed = u64::try_from(self.clock.as_micros()).unwrap();
-        Now {
-            epoch: NOON + passed,
-            steady: self.clock,
+        ClockReading {
+            epoch_micros: NOON + passed,
+            monotonic: self.clock,
         }
     }
 
@@ -110,21 +110,21 @@ impl Rig {
         self.clock += Duration::from_millis(ms);
     }
 
-    pub(crate) fn tell(&mut self, msg: Msg) -> Option<Effect> {
+    pub(crate) fn tell(&mut self, msg: TuiMessage) -> Option<TuiEffect> {
         let now = self.now();
         self.model.update(msg, now)
     }
 
-    pub(crate) fn news(&mut self, news: News) {
+    pub(crate) fn news(&mut self, news: InboxEvent) {
         self.news_of(&web(), news);
     }
 
-    pub(crate) fn news_of(&mut self, hub: &HubId, news: News) {
+    pub(crate) fn news_of(&mut self, hub: &HubId, news: InboxEvent) {
         assert_eq!(self.tell(Msg::News(hub.clone(), news)), None);
     }
 
     pub(crate) fn says(&mut self, event: Event) {
-        self.news(News::Said(event));
+        self.news(InboxEvent::Received(event));
     }
 
     pub(crate) fn asks(&mut self, request: &Arc<Request>) {
@@ -137,13 +137,13 @@ impl Rig {
     }
 
     /// Presses a key without a look at the screen.
-    pub(crate) fn press(&mut self, code: KeyCode) -> Option<Effect> {
+    pub(crate) fn press(&mut self, code: KeyCode) -> Option<TuiEffect> {
         let key = KeyEvent::new(code, KeyModifiers::NONE);
-        self.tell(Msg::Key(key))
+        self.tell(TuiMessage::Key(key))
     }
 
     /// Presses the keys of a text as a person does: after each the screen is drawn and read.
-    pub(crate) fn types(&mut self, keys: &str) -> Option<Effect> {
+    pub(crate) fn types(&mut self, keys: &str) -> Option<TuiEffect> {
         let mut effect = None;
         for c in keys.chars() {
             effect = self.press(KeyCode::Char(c));
@@ -153,7 +153,7 @@ impl Rig {
     }
 
     pub(crate) fn click(&mut self, row: u16) {
-        let effect = self.tell(Msg::Mouse(MouseEvent {
+        let effect = self.tell(TuiMessage::Mouse(MouseEvent {
             kind: MouseEventKind::Down(MouseButton::Left),
             column: 10,
             row,
@@ -164,7 +164,7 @@ impl Rig {
 
     pub(crate) fn resize(&mut self, width: u16, height: u16) {
         self.terminal.backend_mut().resize(width, height);
-        self.tell(Msg::Resized);
+        self.tell(TuiMessage::Resized);
         self.draw();
     }
 
@@ -177,7 +177,7 @@ impl Rig {
                 frame.render_widget(&*model, frame.area());
             })
             .unwrap();
-        model.takes_changed();
+        model.take_needs_redraw();
     }
 
     /// Draws, and returns the screen as text without the spaces at the ends of lines.
@@ -209,14 +209,14 @@ impl Rig {
 }
 
 /// Returns the answers of an effect that has some.
-pub(crate) fn answers(effect: Option<Effect>) -> Vec<Answer> {
+pub(crate) fn answers(effect: Option<TuiEffect>) -> Vec<OperatorAnswer> {
     match effect {
-        Some(Effect::Answer(answers)) => answers,
+        Some(TuiEffect::SendAnswers(answers)) => answers,
         other => panic!("no answers but {other:?}"),
     }
 }
 
-pub(crate) fn decision(answer: &Answer, by: &str) -> Decision {
+pub(crate) fn decision(answer: &OperatorAnswer, by: &str) -> Decision {
     Decision {
         request: answer.request.id.clone(),
         container: answer.request.container.clone(),
@@ -230,9 +230,9 @@ pub(crate) fn decision(answer: &Answer, by: &str) -> Decision {
     }
 }
 
-pub(crate) fn decided(answer: &Answer) -> Msg {
+pub(crate) fn decided(answer: &OperatorAnswer) -> TuiMessage {
     let decision = decision(answer, "uid 1000");
-    Msg::Replied(answer.clone(), Reply::Decided(decision))
+    TuiMessage::Replied(answer.clone(), OperatorReply::Decided(decision))
 }
 
 pub(crate) const ALLOW: Action = Action::Allow;

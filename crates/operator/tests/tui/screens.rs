@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crossterm::event::KeyCode;
-use operator::inbox::{News, Reply};
-use operator::tui::{Msg, Theme};
+use operator::inbox::{InboxEvent, OperatorReply};
+use operator::tui::{Theme, TuiMessage};
 use ratatui::style::{Color, Modifier};
 use terok_clearance::ShieldState;
 use terok_clearance::client::ProtocolVersion;
@@ -49,7 +49,7 @@ fn fill(mut rig: Rig) -> Rig {
     rig.asks(&first);
     rig.asks(&asks_at(2, "api.github.com", "140.82.121.6"));
     let other = hub("0123456789ab");
-    rig.news_of(&other, News::Up(ProtocolVersion::Clearance1));
+    rig.news_of(&other, InboxEvent::Up(ProtocolVersion::Clearance1));
     let at = NOON + 9_000_000;
     let ping = request(&format!(
         r#"{{"id": "0123456789ab:1", "container": "0123456789ab", "dest": "198.51.100.23",
@@ -58,7 +58,7 @@ fn fill(mut rig: Rig) -> Rig {
             "dossier": {{"container_name": "scratch"}},
             "first_seen": {at}, "last_seen": {at}, "count": 1}}"#
     ));
-    rig.news_of(&other, News::Said(Event::Pending(ping)));
+    rig.news_of(&other, InboxEvent::Received(Event::Pending(ping)));
     rig.asks(&asks(
         4,
         "www.bank.example.login.session.3f2a9c0d1e4b.cdn.tracker.evil.example",
@@ -76,7 +76,7 @@ fn at_the_start() {
 fn without_a_hub() {
     pictures("nothing", |width, height| {
         let mut rig = Rig::new(width, height);
-        rig.tell(Msg::Settled);
+        rig.tell(TuiMessage::HubsSynced);
         rig
     });
 }
@@ -94,7 +94,7 @@ fn with_some_questions() {
 /// What the pictures show; the program's own test has a live hub ask the same.
 fn picture() -> Rig {
     let mut rig = Rig::new(80, 24);
-    rig.news(News::Up(ProtocolVersion::Clearance2));
+    rig.news(InboxEvent::Up(ProtocolVersion::Clearance2));
     let mut first = asks(1, "registry.npmjs.org");
     {
         let first = Arc::make_mut(&mut first);
@@ -107,7 +107,7 @@ fn picture() -> Rig {
     let name = "www.bank.example.login.session.3f2a9c0d1e4b.cdn.tracker.evil.example";
     rig.asks(&asks_at(4, name, "198.51.100.23"));
     rig.says(Event::Synced);
-    rig.tell(Msg::Settled);
+    rig.tell(TuiMessage::HubsSynced);
     rig.wait(600);
     rig
 }
@@ -172,7 +172,7 @@ fn answered(width: u16, height: u16) -> Rig {
     rig.wait(2000);
     let fails = answers(rig.press(KeyCode::Char('a'))).remove(0);
     let reason = "terok-shield: no such container".into();
-    rig.tell(Msg::Replied(fails, Reply::Failed(reason)));
+    rig.tell(TuiMessage::Replied(fails, OperatorReply::Failed(reason)));
     rig.wait(2000);
     rig.press(KeyCode::Down);
     rig.wait(600);
@@ -190,12 +190,12 @@ fn after_answers() {
 fn when_a_hub_is_away_and_a_firewall_down() {
     pictures("away", |width, height| {
         let mut rig = busy(width, height);
-        rig.news(News::Down("the hub closed the connection".into()));
+        rig.news(InboxEvent::Down("the hub closed the connection".into()));
         let container = "0123456789ab".parse().unwrap();
         let state = ShieldState::Down;
         rig.news_of(
             &hub("0123456789ab"),
-            News::Said(Event::Shield { container, state }),
+            InboxEvent::Received(Event::Shield { container, state }),
         );
         rig.wait(600);
         rig
@@ -241,7 +241,7 @@ fn every_size_is_drawn() {
 fn in_ascii() {
     let theme = Theme::default();
     let mut rig = Rig::with(theme, 80, 24);
-    rig.tell(Msg::Settled);
+    rig.tell(TuiMessage::HubsSynced);
     let screen = rig.screen();
     assert!(screen.is_ascii(), "{screen}");
     assert!(screen.contains("-- Waiting for you ---"), "{screen}");

@@ -6,8 +6,8 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use operator::hubs::Hubs;
-use operator::tui::{Happened, Ui};
+use operator::discovery::Hubs;
+use operator::tui::{FullScreenUi, UiEvent};
 use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::Action;
 
@@ -52,7 +52,7 @@ pub(super) enum Front {
     /// Popups.
     Desktop(Popups),
     /// The whole screen.
-    Screen(Box<Ui>),
+    Screen(Box<FullScreenUi>),
 }
 
 impl Front {
@@ -77,11 +77,11 @@ impl Front {
         ui.open().context(screen)?;
         loop {
             match ui.next().await.context(screen)? {
-                Happened::News => {}
-                Happened::Suspend => ui.suspend().context(screen)?,
-                Happened::Left => return Ok(()),
+                UiEvent::Handled => {}
+                UiEvent::SuspendRequested => ui.suspend().context(screen)?,
+                UiEvent::QuitRequested => return Ok(()),
                 // The terminal is raw, and makes no signal of the key.
-                Happened::Interrupted => {
+                UiEvent::Interrupted => {
                     ui.close();
                     kill_process(getpid(), Signal::INT).context("ending")?;
                     return Ok(());
@@ -141,12 +141,12 @@ impl Answers {
         if wanted.is_some() {
             return Ok(Self::at_the_prompt(wanted));
         }
-        let hubs = || Hubs::one(hub.to_owned()).context("listening to the hub");
+        let hubs = || Hubs::at_socket(hub.to_owned()).context("listening to the hub");
         let desktop = match place {
             Where::Desktop => Some(Desktop::reach(context, false).await?),
             Where::Auto => Desktop::at_hand(context).await,
             Where::Tui => {
-                let ui = Ui::new(hubs()?, "the demo", tui::options(context, false));
+                let ui = FullScreenUi::new(hubs()?, "the demo", tui::options(context, false));
                 return Ok(Self::At(Front::Screen(Box::new(ui))));
             }
             Where::Prompt => None,

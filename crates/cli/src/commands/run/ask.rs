@@ -10,8 +10,10 @@
 
 use std::time::Duration;
 
-use operator::inbox::{Answer, Change, End, HubId, Inbox, News, Reply, Row, RowNumber};
-use operator::words;
+use operator::inbox::{
+    HubId, Inbox, InboxChange, InboxEvent, OperatorAnswer, OperatorReply, Row, RowEnd, RowNumber,
+};
+use operator::phrases;
 use terok_clearance::{Action, DecisionAction};
 use tokio::time::Instant;
 
@@ -67,7 +69,7 @@ pub(super) enum Act {
     /// Give the terminal back to the command, after these words.
     Close(String),
     /// Send these answers.
-    Send(Vec<Answer>),
+    Send(Vec<OperatorAnswer>),
     /// Tell, in passing, that there are so many questions.
     Notice(usize),
 }
@@ -104,46 +106,51 @@ impl Ask {
     }
 
     /// Takes in what our hub says.
-    pub(super) fn hear(&mut self, hub: &HubId, news: News, now: Instant) -> Vec<Act> {
-        let changes = self.inbox.hear(hub, news);
+    pub(super) fn hear(&mut self, hub: &HubId, news: InboxEvent, now: Instant) -> Vec<Act> {
+        let changes = self.inbox.apply_event(hub, news);
         self.changed(changes, now)
     }
 
     /// Takes in what became of an answer.
-    pub(super) fn settle(&mut self, answer: &Answer, reply: Reply, now: Instant) -> Vec<Act> {
-        let changes = self.inbox.settle(answer, reply);
+    pub(super) fn settle(
+        &mut self,
+        answer: &OperatorAnswer,
+        reply: OperatorReply,
+        now: Instant,
+    ) -> Vec<Act> {
+        let changes = self.inbox.apply_reply(answer, reply);
         self.changed(changes, now)
     }
 
-    fn changed(&mut self, changes: Vec<Change>, now: Instant) -> Vec<Act> {
+    fn changed(&mut self, changes: Vec<InboxChange>, now: Instant) -> Vec<Act> {
         let mut acts = Vec::new();
         for change in changes {
             let shown = self.shown.map(|(row, _)| row);
             match change {
-                Change::Asked(_) if shown.is_none() => {
+                InboxChange::Added(_) if shown.is_none() => {
                     let count = self.inbox.rows().len();
                     if self.notices.is_due(count, now) {
                         acts.push(Act::Notice(count));
                     }
                 }
-                Change::Asked(_) if self.inbox.rows().len() == 2 => {
+                InboxChange::Added(_) if self.inbox.rows().len() == 2 => {
                     acts.push(Act::Say("  another question waits: [n] next\n".to_owned()));
                 }
-                Change::Ended(row, end) if shown == Some(row.number()) => {
+                InboxChange::Ended(row, end) if shown == Some(row.number()) => {
                     let said = format!("  {}: {}\n", row.dest(), ended(&end));
                     acts.push(match self.after(row.number()) {
                         Some(next) => Act::Say(said + &self.show(next, now)),
                         None => self.close(&said),
                     });
                 }
-                Change::Failed {
+                InboxChange::Failed {
                     row,
                     action,
                     reason,
                 } if shown == Some(row) => {
                     acts.push(Act::Say(format!("  {action} failed: {reason}\n")));
                 }
-                Change::Unsure {
+                InboxChange::ResultUnknown {
                     row,
                     action,
                     reason,
@@ -187,7 +194,7 @@ impl Ask {
             .count()
             + 1;
         let count = self.inbox.rows().len();
-        let process = words::process(row).map(|words| format!("  asked by {words}\n"));
+        let process = phrases::describe_process(row).map(|words| format!("  asked by {words}\n"));
         let process = process.unwrap_or_default();
         let more = if count > 1 { "   [n] next" } else { "" };
         format!(
@@ -199,9 +206,9 @@ impl Ask {
     }
 }
 
-fn ended(end: &End) -> String {
-    let End::Decided(decision) = end else {
-        return words::why(end);
+fn ended(end: &RowEnd) -> String {
+    let RowEnd::Decided(decision) = end else {
+        return phrases::describe_row_end(end);
     };
     match decision.action {
         DecisionAction::Allow => "allowed".to_owned(),
@@ -231,7 +238,7 @@ mod tests {
     /// Questions about these, at a hub that is there.
     fn asked(names: &[&str]) -> (Ask, Instant, Vec<Act>) {
         let (mut ask, now) = (Ask::default(), Instant::now());
-        ask.hear(&hub(), News::Up(ProtocolVersion::Clearance2), now);
+        ask.hear(&hub(), InboxEvent::Up(ProtocolVersion::Clearance2), now);
         let numbered = names.iter().enumerate();
         let acts = numbered
             .flat_map(|(n, name)| hear(&mut ask, n, name, now))
@@ -248,7 +255,7 @@ mod tests {
             "first_seen": 1, "last_seen": 1, "count": 1,
         });
         let request = Arc::new(serde_json::from_value(request).unwrap());
-        ask.hear(&hub(), News::Said(Event::Pending(request)), now)
+        ask.hear(&hub(), InboxEvent::Received(Event::Pending(request)), now)
     }
 
     const LATER: Duration = Duration::from_secs(1);
@@ -326,7 +333,7 @@ mod tests {
             "request": "box:0", "container": "box", "dest": "a.example", "action": "deny",
             "by": "op", "at": 2, "ok": true,
         });
-        let reply = Reply::Decided(serde_json::from_value(decision).unwrap());
+        let reply = OperatorReply::Decided(serde_json::from_value(decision).unwrap());
         let acts = ask.settle(&answers[0], reply, later);
         let [Act::Say(words)] = acts.as_slice() else {
             panic!("{acts:?}")

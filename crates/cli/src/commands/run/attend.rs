@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use netns::sandbox::{RunningSandbox, WorkloadStatus};
-use operator::hubs::Hubs;
+use operator::discovery::Hubs;
 use rustix::process::Signal as Number;
 use supervisor::{Supervisor, SupervisorServeError};
 use terok_clearance::DisplayText;
@@ -133,7 +133,7 @@ fn set_up(
     hub: &Path,
     context: &Context,
 ) -> anyhow::Result<(Option<Desk>, Option<Popups>)> {
-    let hubs = || Hubs::one(hub.to_owned()).context("listening to the sandbox's questions");
+    let hubs = || Hubs::at_socket(hub.to_owned()).context("listening to the sandbox's questions");
     let (asks, desktop) = match front {
         Front::Popups { desktop, aloud } => (Some(Asks::at_a_prompt(aloud)), Some(desktop)),
         Front::Notifier { aloud } => (Some(Asks::at_a_prompt(aloud)), None),

@@ -6,9 +6,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
-use operator::hubs::{Answers, Hubs};
+use operator::discovery::{AnswerDispatcher, Hubs};
 use operator::inbox::{Row, RowNumber};
-use operator::tui::{Happened, Ui};
+use operator::tui::{FullScreenUi, UiEvent};
 use tokio::time::Instant;
 
 use super::ask::{Act, Ask, HOTKEY, Notices};
@@ -55,7 +55,7 @@ enum Front {
 struct Prompt {
     ask: Ask,
     hubs: Hubs,
-    answers: Answers,
+    answers: AnswerDispatcher,
     /// Whether it tells of questions by itself.
     aloud: bool,
 }
@@ -63,7 +63,7 @@ struct Prompt {
 /// The whole screen, over the command or behind it.
 #[derive(Debug)]
 struct Screen {
-    ui: Ui,
+    ui: FullScreenUi,
     /// Whether it was asked for and is not there yet.
     wanted: bool,
     notices: Notices,
@@ -84,7 +84,7 @@ impl Desk {
         let front = match asks {
             None => Front::Nothing,
             Some((Asks::OnTheScreen, hubs)) => Front::Screen(Box::new(Screen {
-                ui: Ui::new(hubs, "this command", tui::options(context, true)),
+                ui: FullScreenUi::new(hubs, "this command", tui::options(context, true)),
                 wanted: false,
                 notices: Notices::default(),
                 newest: None,
@@ -92,7 +92,7 @@ impl Desk {
             Some((asks, hubs)) => Front::Prompt(Box::new(Prompt {
                 ask: Ask::default(),
                 hubs,
-                answers: Answers::default(),
+                answers: AnswerDispatcher::default(),
                 aloud: asks == Asks::Aloud,
             })),
         };
@@ -118,7 +118,7 @@ impl Desk {
                 } = &mut **prompt;
                 tokio::select! {
                     biased;
-                    (answer, reply) = answers.next() => {
+                    (answer, reply) = answers.next_reply() => {
                         let acts = ask.settle(&answer, reply, Instant::now());
                         self.act(acts, &[]);
                     }
@@ -127,7 +127,7 @@ impl Desk {
                         let act = ask.typed(&keys, Instant::now());
                         self.act([act], &keys);
                     }
-                    (hub, news) = hubs.next() => {
+                    (hub, news) = hubs.next_event() => {
                         let acts = ask.hear(&hub, news, Instant::now());
                         self.act(acts, &[]);
                     }
@@ -229,19 +229,19 @@ impl Desk {
     }
 
     /// Sees to what happened on the whole screen, or behind it.
-    fn happened(&mut self, happened: io::Result<Happened>) -> anyhow::Result<()> {
+    fn happened(&mut self, happened: io::Result<UiEvent>) -> anyhow::Result<()> {
         match happened {
-            Ok(Happened::News) => {
+            Ok(UiEvent::Handled) => {
                 if let Front::Screen(screen) = &mut self.front
                     && let Some(count) = screen.has_news(Instant::now())
                 {
                     self.notice(count);
                 }
             }
-            Ok(Happened::Left | Happened::Interrupted) => {
+            Ok(UiEvent::QuitRequested | UiEvent::Interrupted) => {
                 self.close_screen();
             }
-            Ok(Happened::Suspend) => self.suspend().context("stopping for the shell")?,
+            Ok(UiEvent::SuspendRequested) => self.suspend().context("stopping for the shell")?,
             Err(error) => self.screen_is_lost(&error),
         }
         Ok(())

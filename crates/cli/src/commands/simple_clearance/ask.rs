@@ -2,7 +2,7 @@
 //! Asks, until the reader, the input or the person's patience is at its end.
 
 use anyhow::{Context as _, anyhow};
-use operator::queue::{Question, Queue, Say, Typed, show};
+use operator::queue::{QuestionQueue, QueueMessage, QueuedQuestion, Typed, render_message};
 use terok_clearance::{Action, DisplayText};
 
 use super::lines::Lines;
@@ -30,7 +30,7 @@ pub(super) async fn ask(
         reading,
         firewall,
         stop,
-        queue: Queue::default(),
+        queue: QuestionQueue::default(),
         context,
     };
     let ended = session.run().await;
@@ -74,14 +74,14 @@ struct Session<'a> {
     reading: Reading,
     firewall: Firewall,
     stop: Stop,
-    queue: Queue,
+    queue: QuestionQueue,
     context: &'a Context,
 }
 
 impl Session<'_> {
     async fn run(&mut self) -> anyhow::Result<End> {
         let mut typed = Lines::new(tokio::io::stdin());
-        self.show(&[Say::Watching])?;
+        self.show(&[QueueMessage::Watching])?;
         loop {
             tokio::select! {
                 biased;
@@ -101,9 +101,9 @@ impl Session<'_> {
     }
 
     fn hear(&mut self, line: &str) -> anyhow::Result<()> {
-        match Question::parse(line) {
+        match QueuedQuestion::parse(line) {
             Ok(Some(question)) => {
-                let says = self.queue.ask(question);
+                let says = self.queue.push(question);
                 self.show(&says)
             }
             Ok(None) => Ok(()),
@@ -120,7 +120,10 @@ impl Session<'_> {
     /// An answer that was given is carried out even if Ctrl-C comes meanwhile; a second one ends
     /// that, too.
     async fn take(&mut self, line: &str) -> anyhow::Result<bool> {
-        let (question, action) = match self.queue.take(Typed::parse(line, self.context.json)) {
+        let (question, action) = match self
+            .queue
+            .resolve_input(Typed::parse(line, self.context.json))
+        {
             Ok(answer) => answer,
             Err(says) => {
                 self.show(&says)?;
@@ -151,17 +154,17 @@ impl Session<'_> {
     }
 
     fn settle(&mut self, action: Action, became: Result<(), DisplayText>) -> anyhow::Result<()> {
-        let says = self.queue.settle(action, became);
+        let says = self.queue.apply_result(action, became);
         self.show(&says)
     }
 
-    fn show(&self, says: &[Say]) -> anyhow::Result<()> {
+    fn show(&self, says: &[QueueMessage]) -> anyhow::Result<()> {
         for say in says {
-            let text = show(say, self.context.json);
+            let text = render_message(say, self.context.json);
             if !text.is_empty() {
                 self.context.output.text(&text)?;
             }
-            if let (Say::Failed(_, _, reason), false) = (say, self.context.json) {
+            if let (QueueMessage::Failed(_, _, reason), false) = (say, self.context.json) {
                 self.context.output.error_line(&format!("    {reason}"));
             }
         }

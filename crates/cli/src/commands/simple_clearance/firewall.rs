@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, anyhow};
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
-use operator::queue::Question;
+use operator::queue::QueuedQuestion;
 use shield::NftShield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
 use verdict::{
@@ -71,7 +71,7 @@ impl Firewall {
     pub(super) async fn apply(
         &self,
         container: &ContainerId,
-        question: &Question,
+        question: &QueuedQuestion,
         action: Action,
     ) -> Result<(), DisplayText> {
         let whole = Scope::whole_dest(question.dest.clone());

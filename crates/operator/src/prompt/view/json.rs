@@ -3,43 +3,43 @@
 
 use terok_clearance::DisplayText;
 
-use super::Say;
+use super::PromptMessage;
 use crate::inbox::Inbox;
-use crate::lines::{Line, Question, changed, text};
+use crate::json::{ScriptEvent, ScriptQuestion, change_event, to_json_line};
 
-pub(super) fn show(say: &Say<'_>, inbox: &Inbox) -> String {
+pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox) -> String {
     let line = match say {
-        Say::Hello(_) | Say::Help | Say::Hushed(_) | Say::Ending(_) => None,
-        Say::Settled => Some(Line::Ready {
+        PromptMessage::Greeting(_) | PromptMessage::Help | PromptMessage::Suppressed(_) | PromptMessage::WaitingForReplies(_) => None,
+        PromptMessage::Ready => Some(ScriptEvent::Ready {
             hubs: inbox.hubs().len(),
             rows: inbox.rows().len(),
         }),
-        Say::List => {
+        PromptMessage::List => {
             let rows = inbox.rows().len();
-            let listed = inbox.rows().map(|row| Line::Listed(Question::of(row)));
-            let lines = listed.chain([Line::List { rows }]);
-            return lines.map(|line| text(&line)).collect();
+            let listed = inbox.rows().map(|row| ScriptEvent::Listed(ScriptQuestion::from_row(row)));
+            let lines = listed.chain([ScriptEvent::List { rows }]);
+            return lines.map(|line| to_json_line(&line)).collect();
         }
-        Say::Sent(row, action) => Some(Line::Sent {
+        PromptMessage::Sent(row, action) => Some(ScriptEvent::Sent {
             row: row.get(),
             action: *action,
         }),
-        Say::Refused(row, reason) => Some(Line::Refused {
+        PromptMessage::Refused(row, reason) => Some(ScriptEvent::Refused {
             row: Some(row.get()),
             request: None,
             reason: reason.clone(),
         }),
-        Say::NotSent(row, refusal) => Some(Line::Refused {
+        PromptMessage::NotSent(row, refusal) => Some(ScriptEvent::Refused {
             row: Some(row.get()),
             request: None,
             reason: DisplayText::new(&refusal.to_string()),
         }),
-        Say::Misunderstood(_, error) => Some(Line::Refused {
+        PromptMessage::InvalidCommand(_, error) => Some(ScriptEvent::Refused {
             row: None,
             request: None,
             reason: DisplayText::new(&error.to_string()),
         }),
-        Say::Change(change) => changed(change, inbox),
+        PromptMessage::Change(change) => change_event(change, inbox),
     };
-    line.map_or_else(String::new, |line| text(&line))
+    line.map_or_else(String::new, |line| to_json_line(&line))
 }

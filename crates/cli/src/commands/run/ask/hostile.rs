@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use operator::inbox::{HubId, News, Reply};
+use operator::inbox::{HubId, InboxEvent, OperatorReply};
 use supervisor::TraceEvent;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, NumberedEvent, Request};
@@ -44,7 +44,7 @@ fn words(acts: impl IntoIterator<Item = Act>) -> String {
 fn said(text: &str) -> String {
     let hub = HubId::new(Path::new("/h"));
     let (mut ask, mut now) = (Ask::default(), Instant::now());
-    let mut said = words(ask.hear(&hub, News::Up(ProtocolVersion::Clearance2), now));
+    let mut said = words(ask.hear(&hub, InboxEvent::Up(ProtocolVersion::Clearance2), now));
     let events = hub::events(&[text.to_owned()]).into_iter();
     // A client skips what is no event.
     let read =
@@ -52,7 +52,7 @@ fn said(text: &str) -> String {
     let (asked, more): (Vec<_>, Vec<_>) =
         read.partition(|event| matches!(event, Event::Pending(_)));
     for event in asked {
-        said += &words(ask.hear(&hub, News::Said(event), now));
+        said += &words(ask.hear(&hub, InboxEvent::Received(event), now));
     }
     said += &words([ask.typed(b"\x1d", now)]);
     // Round all of them, and on to the one that is withdrawn.
@@ -66,10 +66,13 @@ fn said(text: &str) -> String {
         said += &shown;
     }
     for event in more {
-        said += &words(ask.hear(&hub, News::Said(event), now));
+        said += &words(ask.hear(&hub, InboxEvent::Received(event), now));
     }
     let reason = DisplayText::from_program_output(text);
-    let failed = [Reply::Failed(reason.clone()), Reply::Unsure(reason)];
+    let failed = [
+        OperatorReply::Failed(reason.clone()),
+        OperatorReply::ResultUnknown(reason),
+    ];
     for reply in failed.map(Some).into_iter().chain([None]) {
         now += Duration::from_secs(1);
         let Act::Send(answers) = ask.typed(b"d", now) else {
@@ -78,11 +81,11 @@ fn said(text: &str) -> String {
         let reply = reply.unwrap_or_else(|| {
             let request = serde_json::to_value(&*answers[0].request).unwrap();
             let decision = hub::decision(&request, text, true);
-            Reply::Decided(serde_json::from_value(decision).unwrap())
+            OperatorReply::Decided(serde_json::from_value(decision).unwrap())
         });
         said += &words(ask.settle(&answers[0], reply, now));
     }
-    said += &words(ask.hear(&hub, News::Down(text.into()), now));
+    said += &words(ask.hear(&hub, InboxEvent::Down(text.into()), now));
     said + &words([ask.typed(b"a", now + Duration::from_secs(1))])
 }
 

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The file in which an orchestrator keeps a task's name.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use terok_clearance::DisplayText;
+
+/// The most of a file that is read.
+const MAX_META_BYTES: u64 = 64 * 1024;
+
+/// Where the name stands, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TaskMetaFile {
+    /// A JSON object, of the newer releases.
+    Json(PathBuf),
+    /// YAML, of releases up to 0.6.6.
+    Yaml(PathBuf),
+}
+
+impl TaskMetaFile {
+    /// Returns the file that a container's annotations name, if they name one by its whole path.
+    pub(super) fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let path = |key: &str| {
+            let path = annotations.get(key).map(PathBuf::from)?;
+            path.is_absolute().then_some(path)
+        };
+        let json = path("dossier.meta_path").map(Self::Json);
+        json.or_else(|| path("ai.terok.task_meta_path").map(Self::Yaml))
+    }
+
+    /// Returns the name that the file has now.
+    pub(super) async fn read_name(self) -> Option<DisplayText> {
+        // A disk may be slow, or across a network.
+        let read = tokio::task::spawn_blocking(move || self.read_blocking()).await;
+        read.ok()?.filter(|name| !name.is_empty())
+    }
+
+    fn read_blocking(&self) -> Option<DisplayText> {
+        let (Self::Json(path) | Self::Yaml(path)) = self;
+        let text = read_regular_file(path)?;
+        let name = match self {
+            Self::Json(_) => {
+                let said: serde_json::Map<_, _> = serde_json::from_str(&text).ok()?;
+                said.get("name")?.as_str()?.to_owned()
+            }
+            Self::Yaml(_) => yaml_name(&text)?,
+        };
+        Some(DisplayText::new(&name))
+    }
+}
+
+/// Returns what a file has in it, if it is one: a pipe would keep us waiting.
+fn read_regular_file(path: &Path) -> Option<String> {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).ok()?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(MAX_META_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Returns the value of `name` at the top of a YAML document, if it is one plain or quoted line.
+fn yaml_name(text: &str) -> Option<String> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("name:"))?
+        .trim();
+    if let Some(quoted) = value.strip_prefix('"') {
+        let end = quoted.find('"')?;
+        let quoted = quoted.get(..end)?;
+        // Escapes need a parser; who writes them is shown by the task's id.
+        return (!quoted.contains('\\')).then(|| quoted.to_owned());
+    }
+    if let Some(quoted) = value.strip_prefix('\'') {
+        return Some(quoted.strip_suffix('\'')?.replace("''", "'"));
+    }
+    let plain = value.split(" #").next().unwrap_or_default().trim_end();
+    let is_plain = !plain.starts_with(['[', '{', '&', '*', '!', '|', '>', '%', '@', '`', '#']);
+    let is_text = !matches!(plain, "" | "~" | "null" | "true" | "false");
+    (is_plain && is_text).then(|| plain.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_yaml_file_is_one_line_at_the_top_level() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(yaml_name(text).as_deref(), expected, "{text:?}");
+        };
+        check("task: 7\nname: fix the parser\n", Some("fix the parser"));
+        check("name: \"fix: it\"  # why\n", Some("fix: it"));
+        check("name: 'it''s'\n", Some("it's"));
+        check("name: plain # said\n", Some("plain"));
+        check("meta:\n  name: inner\n", None);
+        check("name: null\n", None);
+        check("name:\n  - a\n", None);
+        check("name: [a, b]\n", None);
+        check("name: |\n  text\n", None);
+        check("name: \"a\\nb\"\n", None);
+        check("", None);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_or_says_nothing_has_no_name() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("meta.json");
+        let name = async |path: &Path| TaskMetaFile::Json(path.to_owned()).read_name().await;
+        assert_eq!(name(&path).await, None);
+        for text in ["", "[]", "{}", r#"{"name": 7}"#, r#"{"name": ""}"#, "\u{0}"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(name(&path).await, None, "{text:?}");
+        }
+        std::fs::write(&path, "{\"name\": \"a\\u001b[31mb\"}").unwrap();
+        assert_eq!(name(&path).await.unwrap().as_str(), "a [31mb");
+        let pipe = place.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        assert_eq!(name(&pipe).await, None);
+        assert_eq!(name(place.path()).await, None);
+    }
+
+    #[test]
+    fn only_a_whole_path_names_a_file() {
+        let of = |key: &str, path: &str| TaskMetaFile::from_annotations(&[(key.to_owned(), path.to_owned())].into());
+        assert_eq!(of("dossier.meta_path", "/m"), Some(File::Json("/m".into())));
+        assert_eq!(
+            of("ai.terok.task_meta_path", "/m"),
+            Some(File::Yaml("/m".into()))
+        );
+        assert_eq!(of("dossier.meta_path", "m"), None);
+        assert_eq!(of("meta_path", "/m"), None);
+    }
+}

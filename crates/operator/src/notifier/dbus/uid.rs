@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which user the session bus takes this process for.
+//!
+//! The bus compares the number that a client says with the one that the kernel reports. Within a
+//! user namespace, such as that of rootless podman, our own number is not the one outside; the
+//! namespace's map knows it, one level up: what is further out the kernel tells nobody within, for it
+//! translates every number for whoever reads it, those of other processes' maps, of files' owners and
+//! of a socket's peer too. There `nameless` is the way.
+
+/// Returns the numbers to introduce oneself by, the likely one first: outside, then inside.
+pub(super) fn uid_candidates() -> Vec<u32> {
+    let inner = rustix::process::geteuid().as_raw();
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    match outer_uid(&map, inner) {
+        Some(outer) if outer != inner => vec![outer, inner],
+        _ => vec![inner],
+    }
+}
+
+/// Returns what `inner` is outside, by a map of lines `inside outside count`
+/// (`user_namespaces(7)`).
+fn outer_uid(map: &str, inner: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (inside, outside) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let count = numbers.next()?.ok()?;
+        let above = inner.checked_sub(inside).filter(|above| *above < count)?;
+        outside.checked_add(above)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_says_who_we_are_outside() {
+        let check = |map: &str, inner, expected| assert_eq!(outer(map, inner), expected, "{map:?}");
+        check("         0          0 4294967295\n", 1000, Some(1000));
+        check("         0       1000          1\n", 0, Some(1000));
+        let podman = "0 1000 1\n1 100000 65536\n";
+        check(podman, 0, Some(1000));
+        check(podman, 1, Some(100_000));
+        check(podman, 1000, Some(100_999));
+        check(podman, 65_537, None);
+        check("", 0, None);
+        check("0 x 1\n", 0, None);
+        check("0 4294967295 10\n", 5, None);
+    }
+}

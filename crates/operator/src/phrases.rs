@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Questions and answers in words: who asks, for what, and exactly what an answer opens.
+//!
+//! Every prompt says it with these, so that what is shown is what is opened, in the same words
+//! everywhere. All of it is printable ASCII: what a sandbox chose is `DisplayText`.
+
+mod change;
+
+use std::time::Duration;
+
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::{DisplayText, Protocol, RuleLifetime, Scope, Target};
+
+use crate::inbox::{RowEnd, HubId, Row};
+
+pub use change::{ChangeMessage, MessageTone, describe_firewall, describe_change, describe_change_by_id};
+
+/// The longest command line that is shown.
+const MAX_COMMAND_LENGTH: usize = 60;
+
+/// Returns who asks: `project/task (name)` where that is known, else a name, else the id.
+pub fn describe_sandbox(row: &Row) -> String {
+    let known = |key: &str| {
+        let value = row.dossier().get(&DisplayText::new(key));
+        value.filter(|value| !value.is_empty())
+    };
+    let name = known("name").or_else(|| known("container_name"));
+    match (known("project"), known("task"), name) {
+        (Some(project), Some(task), Some(name)) => format!("{project}/{task} ({name})"),
+        (Some(project), Some(task), None) => format!("{project}/{task}"),
+        (_, _, Some(name)) => name.to_string(),
+        _ => row.container().to_string(),
+    }
+}
+
+/// Returns where it wants to go: `api.example.com port 443/tcp`.
+pub fn describe_dest(row: &Row) -> String {
+    format_dest_ports(row, "port ")
+}
+
+/// The same without the word before a single port, for where there is no room for it.
+pub(crate) fn describe_dest_briefly(row: &Row) -> String {
+    format_dest_ports(row, "")
+}
+
+/// Says it with this word before a single port. The name is a sandbox's choice: it can have any
+/// word in it.
+fn format_dest_ports(row: &Row, port: &str) -> String {
+    let dest = row.dest();
+    let ports = row.ports();
+    let (shown, rest) = ports.split_at(ports.len().min(4));
+    let mut names: Vec<_> = shown
+        .iter()
+        .map(|&(port, protocol)| format_port(port, protocol))
+        .collect();
+    if !rest.is_empty() {
+        names.push(format!("{} more", rest.len()));
+    }
+    let word = match shown {
+        [(0, _), ..] => "",
+        [_] => port,
+        _ => "ports ",
+    };
+    format!("{dest} {word}{}", names.join(", "))
+}
+
+fn format_port(port: u16, protocol: Protocol) -> String {
+    match port {
+        0 => protocol.to_string(),
+        port => format!("{port}/{protocol}"),
+    }
+}
+
+/// Returns the process that asks, where it is known: `curl[4711]: curl https://api.example.com`.
+pub fn describe_process(row: &Row) -> Option<String> {
+    let process = row.process()?;
+    let mut words = format!("{}[{}]", process.name, process.pid);
+    if !process.command.is_empty() {
+        let command: Vec<_> = process.command.iter().map(DisplayText::as_str).collect();
+        let command = command.join(" ");
+        let cut = if command.len() > MAX_COMMAND_LENGTH { "..." } else { "" };
+        // ASCII, so any place is a character's boundary.
+        let command = command.get(..MAX_COMMAND_LENGTH).unwrap_or(&command);
+        words = format!("{words}: {command}{cut}");
+    }
+    Some(words)
+}
+
+/// Returns exactly what an `allow` of the row opens.
+pub fn describe_allow_effect(row: &Row) -> String {
+    let addresses = row.addresses();
+    let at = match addresses.as_slice() {
+        [only] if *only == row.dest() => String::new(),
+        [only] => only.to_string(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+        [] => String::new(),
+    };
+    let is_name = matches!(row.dest().target(), Ok(Target::Name(_)));
+    let at = match (at.is_empty(), is_name) {
+        (true, _) => String::new(),
+        (false, true) => format!(" ({at}, and its later addresses)"),
+        (false, false) => format!(" ({at})"),
+    };
+    let reach = describe_scope(row.scope());
+    let keep = match row.protocol_version() {
+        // Its firewall keeps the rule, and this interface has no word for how long.
+        ProtocolVersion::Clearance1 => "until the firewall's keeper removes it".to_owned(),
+        ProtocolVersion::Clearance2 => describe_lifetime(row.scope()),
+    };
+    format!("{reach}{at} {keep}")
+}
+
+/// Returns what a scope reaches: `tcp port 443 of api.example.com`.
+pub fn describe_scope(scope: &Scope) -> String {
+    let Scope {
+        dest,
+        port,
+        protocol,
+        ..
+    } = scope;
+    match (port, protocol) {
+        (Some(port), Some(protocol)) => format!("{protocol} port {port} of {dest}"),
+        (Some(port), None) => format!("port {port} of every protocol of {dest}"),
+        (None, Some(protocol)) => format!("all {protocol} of {dest}"),
+        (None, None) => format!("EVERY port and protocol of {dest}"),
+    }
+}
+
+/// Returns how long a scope holds.
+pub fn describe_lifetime(scope: &Scope) -> String {
+    let seconds = scope.seconds.or_else(|| {
+        let once = scope.keep == RuleLifetime::Once;
+        once.then_some(Scope::ONCE_SECONDS)
+    });
+    if let Some(seconds) = seconds {
+        return format!("for {seconds} s");
+    }
+    match scope.keep {
+        RuleLifetime::Once => String::new(),
+        RuleLifetime::Sandbox => "while the sandbox lives".to_owned(),
+        RuleLifetime::Project => "in every sandbox of the project, for good".to_owned(),
+        RuleLifetime::Always => "in every sandbox, for good".to_owned(),
+    }
+}
+
+/// Returns how often it was blocked and since when, `now` in microseconds since the epoch.
+pub fn describe_occurrences(row: &Row, now: u64) -> String {
+    let ago = |then: u64| format_duration(Duration::from_micros(now.saturating_sub(then)));
+    match row.count() {
+        0 | 1 => format!("once, {} ago", ago(row.first_seen())),
+        count => format!(
+            "{count} times since {} ago, last {} ago",
+            ago(row.first_seen()),
+            ago(row.last_seen())
+        ),
+    }
+}
+
+/// Returns a time in its largest unit: `5 s`, `3 min`, `2 h`, `4 d`.
+fn format_duration(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Returns a hub's name: its sandbox, or the path of its socket.
+pub fn describe_hub(hub: &HubId) -> String {
+    match hub.sandbox() {
+        Some(sandbox) => format!("the hub of {}", DisplayText::new(sandbox)),
+        None => format!("the hub at {hub}"),
+    }
+}
+
+/// Returns why a row that nobody answered is no more.
+pub fn describe_row_end(end: &RowEnd) -> String {
+    match end {
+        RowEnd::Decided(_) => "it was answered".to_owned(),
+        RowEnd::Withdrawn(reason) => match reason.as_str() {
+            "exited" => "the sandbox ended".to_owned(),
+            "shield" => "the sandbox's firewall is no longer up".to_owned(),
+            "evicted" => "the hub has too many questions".to_owned(),
+            other => format!("the hub withdrew it: {other}"),
+        },
+        RowEnd::MissingAfterResync => "the hub no longer asks".to_owned(),
+        RowEnd::HubGone => "the hub is gone".to_owned(),
+        RowEnd::Evicted => "it made room for newer ones; the next packet asks again".to_owned(),
+        RowEnd::ScopeChanged => "an answer would now open something else, so it is asked anew".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_in_its_largest_unit() {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3599, "59 min"),
+            (7200, "2 h"),
+            (200_000, "2 d"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn a_scope_says_what_it_reaches_and_for_how_long() {
+        let check = |json: &str, expected: &str| {
+            let scope: Scope = serde_json::from_str(json).unwrap();
+            assert_eq!(format!("{} {}", reach(&scope), keep(&scope)), expected);
+        };
+        check(
+            r#"{"dest":"a.example","port":443,"protocol":"tcp","keep":"sandbox"}"#,
+            "tcp port 443 of a.example while the sandbox lives",
+        );
+        check(
+            r#"{"dest":"203.0.113.7","keep":"always"}"#,
+            "EVERY port and protocol of 203.0.113.7 in every sandbox, for good",
+        );
+        check(
+            r#"{"dest":"a.example","protocol":"udp","keep":"once"}"#,
+            "all udp of a.example for 60 s",
+        );
+        check(
+            r#"{"dest":"a.example","port":53,"keep":"project","seconds":5}"#,
+            "port 53 of every protocol of a.example for 5 s",
+        );
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What changed, in words: one wording for the prompt's lines and for the log of the full screen.
+
+use terok_clearance::wire::clearance2::ContainerState;
+use terok_clearance::{Decision, DecisionAction, ShieldState};
+
+use super::{describe_hub, describe_scope, describe_dest, describe_sandbox, describe_row_end};
+use crate::inbox::{InboxChange, RowEnd, Inbox, Row, RowNumber};
+
+/// One thing that happened, as a line in parts, so that each UI can set them off in its own way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeMessage {
+    /// How it should look.
+    pub tone: MessageTone,
+    /// What it is, such as `[3] ALLOWED`; where there is none, the tone is the whole line's.
+    pub label: Option<String>,
+    /// The rest of the line.
+    pub text: String,
+    /// Who else did it: the peer as its hub gives it.
+    pub decided_by: Option<String>,
+}
+
+/// How a line should look. What it says is in its words as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageTone {
+    /// In passing.
+    Quiet,
+    /// Something opened as it was meant to.
+    Good,
+    /// Something is refused, failed or stands open.
+    Bad,
+}
+
+impl ChangeMessage {
+    fn unlabeled(tone: MessageTone, text: String) -> Self {
+        Self {
+            tone,
+            label: None,
+            text,
+            decided_by: None,
+        }
+    }
+}
+
+/// What questions are called.
+#[derive(Clone, Copy)]
+enum QuestionNaming<'a> {
+    /// By the numbers of their rows, which a person types.
+    Numbers,
+    /// By their ids, as this inbox knows them.
+    Ids(&'a Inbox),
+}
+
+impl QuestionNaming<'_> {
+    fn name_row(self, row: &Row) -> String {
+        match self {
+            Self::Numbers => row.number().to_string(),
+            Self::Ids(_) => row.request().id.to_string(),
+        }
+    }
+
+    fn name_number(self, number: RowNumber) -> String {
+        match self {
+            Self::Numbers => number.to_string(),
+            Self::Ids(inbox) => inbox
+                .row(number)
+                .map_or_else(|| number.to_string(), |row| self.name_row(row)),
+        }
+    }
+}
+
+/// Returns what to say of a change; nothing where the list of questions shows it already.
+pub fn describe_change(change: &InboxChange) -> Option<ChangeMessage> {
+    describe_change_with(change, QuestionNaming::Numbers)
+}
+
+/// Returns the same, where questions are called by their ids, since nobody types numbers.
+pub fn describe_change_by_id(change: &InboxChange, inbox: &Inbox) -> Option<ChangeMessage> {
+    describe_change_with(change, QuestionNaming::Ids(inbox))
+}
+
+fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Option<ChangeMessage> {
+    let quiet = |text| Some(ChangeMessage::unlabeled(MessageTone::Quiet, text));
+    match change {
+        InboxChange::Added(_) | InboxChange::Updated(_) | InboxChange::Synced(_) => None,
+        InboxChange::Ended(row, RowEnd::Decided(decision)) => Some(describe_decision(row, decision, names)),
+        InboxChange::Ended(row, end) => quiet(format!(
+            "[{}] GONE     {}: {}",
+            names.row(row),
+            what(row),
+            why(end)
+        )),
+        InboxChange::Failed {
+            row,
+            action,
+            reason,
+        } => {
+            let why = if reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {reason}")
+            };
+            Some(ChangeMessage {
+                tone: MessageTone::Bad,
+                label: Some(format!("[{}] FAILED ", names.number(*row))),
+                text: format!("{action} took no effect, it is still asked{why}"),
+                decided_by: None,
+            })
+        }
+        InboxChange::ResultUnknown {
+            row,
+            action,
+            reason,
+        } => Some(ChangeMessage {
+            tone: MessageTone::Bad,
+            label: Some(format!("[{}] UNSURE ", names.number(*row))),
+            text: format!("{action} may have taken effect, or not: {reason}"),
+            decided_by: None,
+        }),
+        InboxChange::ForgottenByHub(row) => {
+            let name = names.name_number(*row);
+            // It is another id then.
+            let again = match names {
+                QuestionNaming::Numbers => format!(", as [{name}],"),
+                QuestionNaming::Ids(_) => String::new(),
+            };
+            quiet(format!(
+                "[{name}] WAITS    its hub ended and has forgotten it; it is asked again{again} at \
+                 the sandbox's next packet"
+            ))
+        }
+        InboxChange::Up(id, _) => quiet(format!("listening to {}", hub(id))),
+        InboxChange::Down(id, reason) => quiet(format!(
+            "{} is away, its questions wait for it: {reason}",
+            hub(id)
+        )),
+        InboxChange::Gone(id) => quiet(format!("{} is gone", hub(id))),
+        InboxChange::Unreachable(id, reason) => quiet(format!("cannot reach {}: {reason}", hub(id))),
+        InboxChange::Lost {
+            hub: id,
+            lost,
+            reason,
+        } if reason.as_str() == "kernel" => Some(ChangeMessage::unlabeled(
+            MessageTone::Bad,
+            format!(
+                "{}: the kernel lost the reports of {lost} packets; they are asked when sent again",
+                hub(id)
+            ),
+        )),
+        InboxChange::Lost { hub: id, lost, .. } => quiet(format!(
+            "{} skipped {lost} events; what is asked is complete",
+            hub(id)
+        )),
+        InboxChange::Container {
+            container, state, ..
+        } => quiet(match state {
+            ContainerState::Started => format!("sandbox {container} started"),
+            ContainerState::Exited => format!("sandbox {container} ended"),
+        }),
+        InboxChange::Shield {
+            container, state, ..
+        } => {
+            let tone = match state {
+                ShieldState::Up => MessageTone::Quiet,
+                ShieldState::Down | ShieldState::Disengaged => MessageTone::Bad,
+            };
+            let text = format!("sandbox {container}: the firewall is {}", firewall(*state));
+            Some(ChangeMessage::unlabeled(tone, text))
+        }
+    }
+}
+
+/// Returns what a firewall is and what that means.
+pub fn describe_firewall(state: ShieldState) -> &'static str {
+    match state {
+        ShieldState::Up => "up",
+        ShieldState::Down => "DOWN, all but the private ranges passes",
+        ShieldState::Disengaged => "OFF, everything passes",
+    }
+}
+
+fn describe_decision(row: &Row, decision: &Decision, names: QuestionNaming<'_>) -> ChangeMessage {
+    let name = names.name_row(row);
+    let reach = describe_scope(decision.scope.as_ref().unwrap_or_else(|| row.scope()));
+    let (tone, head, what) = match decision.action {
+        DecisionAction::Allow => (MessageTone::Good, "ALLOWED", reach),
+        DecisionAction::Deny => (MessageTone::Bad, "DENIED ", reach),
+        DecisionAction::Dismiss => (
+            MessageTone::Quiet,
+            "PUT AWAY",
+            format!("{}: the next packet asks again", what(row)),
+        ),
+    };
+    let ours = row.answering().map(DecisionAction::from) == Some(decision.action);
+    ChangeMessage {
+        tone,
+        label: Some(format!("[{name}] {head}")),
+        text: format!("{what}  for {}", who(row)),
+        decided_by: (!ours && !decision.by.is_empty()).then(|| decision.by.to_string()),
+    }
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the Python stack's terminal tool shows, line by line, for eyes and scripts that know it.
+//!
+//! What its lines leave out and a person must know is said in lines of its form: what an `allow`
+//! opens, how often it was blocked, that a question is gone, that a hub is away.
+//! docs/decisions/0013 has the reasons.
+
+use terok_clearance::wire::clearance2::ContainerState;
+use terok_clearance::{DecisionAction, DisplayText, Protocol, ShieldState};
+
+use super::PromptMessage;
+use crate::inbox::{InboxChange, RowEnd, Inbox, Row};
+use crate::prompt::command::PromptCommandError;
+use crate::phrases;
+
+const GREETING: &str = "Shield clearance \u{2014} listening on per-container sockets
+Commands: a <N> allow, d <N> deny, l list, q quit
+
+";
+
+const HELP_TEXT: &str = "Commands:
+  a <N>   allow request N
+  d <N>   deny request N
+  l       list pending
+  q       quit
+";
+
+/// Its colours, where they are wanted.
+#[derive(Debug, Clone, Copy)]
+enum CompatColor {
+    Green,
+    Red,
+    Yellow,
+}
+
+pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u64) -> String {
+    let paint = |paint: CompatColor, text: String| {
+        if color {
+            format!("\x1b[{}m{text}\x1b[0m\n", code(paint))
+        } else {
+            text + "\n"
+        }
+    };
+    let blocked = |row: &Row| {
+        let number = row.number();
+        let text = format!("[{number}] BLOCKED  {}  {}", title(row), body(row, now));
+        paint(CompatColor::Yellow, text)
+    };
+    let listed = |row: &Row| format!("  [{}] {}  {}\n", row.number(), title(row), body(row, now));
+    match say {
+        PromptMessage::Greeting(_) => GREETING.to_owned(),
+        PromptMessage::Ready => inbox.rows().map(blocked).collect(),
+        PromptMessage::Change(InboxChange::Added(number)) => inbox.row(*number).map_or_else(String::new, blocked),
+        PromptMessage::Change(InboxChange::Ended(row, RowEnd::Decided(decision))) => {
+            let (color, word) = match decision.action {
+                DecisionAction::Allow => (CompatColor::Green, "Allowed"),
+                DecisionAction::Deny => (CompatColor::Red, "Denied"),
+                DecisionAction::Dismiss => (CompatColor::Red, "Put away"),
+            };
+            paint(color, format!("{word}: {}  {}", row.dest(), who(row)))
+        }
+        PromptMessage::Change(InboxChange::Ended(row, end)) => {
+            let why = phrases::describe_row_end(end);
+            let text = format!("No longer asked: {}  {} ({why})", row.dest(), who(row));
+            paint(CompatColor::Red, text)
+        }
+        PromptMessage::Change(InboxChange::Failed {
+            row,
+            action,
+            reason,
+        }) => {
+            let Some(row) = inbox.row(*row) else {
+                return String::new();
+            };
+            let word = match action {
+                terok_clearance::Action::Allow => "Allow",
+                terok_clearance::Action::Deny => "Deny",
+            };
+            let mut text = format!("{word} failed: {}  {}", row.dest(), who(row));
+            if !reason.is_empty() {
+                text = format!("{text}\n{reason}");
+            }
+            paint(CompatColor::Red, text)
+        }
+        PromptMessage::Change(change) => format_notice(change),
+        PromptMessage::Suppressed(rows) => format!("{rows} more are blocked; l lists them\n"),
+        PromptMessage::List if inbox.rows().len() == 0 => "  (no pending requests)\n".to_owned(),
+        PromptMessage::List => inbox.rows().map(listed).collect(),
+        PromptMessage::Help => HELP_TEXT.to_owned(),
+        PromptMessage::Sent(..) | PromptMessage::WaitingForReplies(_) => String::new(),
+        PromptMessage::Refused(_, reason) => format!("{reason}\n"),
+        PromptMessage::NotSent(row, _) if inbox.row(*row).is_none() => {
+            format!("No pending request [{row}]\n")
+        }
+        PromptMessage::NotSent(_, refusal) => format!("{}\n", DisplayText::new(&refusal.to_string())),
+        PromptMessage::InvalidCommand(line, error) => format_command_error(line, error),
+    }
+}
+
+const fn ansi_code(paint: CompatColor) -> u8 {
+    match paint {
+        CompatColor::Green => 32,
+        CompatColor::Red => 31,
+        CompatColor::Yellow => 33,
+    }
+}
+
+/// Returns `Blocked: TARGET:PORT`, of the packet that came last.
+fn format_title(row: &Row) -> String {
+    format!("Blocked: {}:{}", row.dest(), row.request().port)
+}
+
+/// Returns who asks and by what protocol, and what the original does not say.
+fn format_body(row: &Row, now: u64) -> String {
+    let protocol = match row.request().protocol {
+        Protocol::TCP => "TCP".to_owned(),
+        Protocol::UDP => "UDP".to_owned(),
+        other => other.to_string(),
+    };
+    let mut lines = format!("{}\nProtocol: {protocol}", who(row));
+    if row.count() > 1 {
+        lines = format!("{lines}\nBlocked {}", words::how_often(row, now));
+    }
+    format!("{lines}\nAllow opens: {}", words::opens(row))
+}
+
+/// Returns `Task: project/task · name` where that is known, else `Container: name-or-id`.
+fn format_sandbox(row: &Row) -> String {
+    let known = |key: &str| {
+        let value = row.dossier().get(&DisplayText::new(key));
+        value.filter(|value| !value.is_empty())
+    };
+    match (known("project"), known("task"), known("name")) {
+        (Some(project), Some(task), Some(name)) => {
+            format!("Task: {project}/{task} \u{b7} {name}")
+        }
+        (Some(project), Some(task), None) => format!("Task: {project}/{task}"),
+        (_, _, Some(name)) => format!("Container: {name}"),
+        (_, _, None) => format!("Container: {}", row.container()),
+    }
+}
+
+/// Returns what is no question, as the original has it: a title and its body.
+fn format_notice(change: &InboxChange) -> String {
+    match change {
+        InboxChange::Container {
+            container,
+            state: ContainerState::Started,
+            ..
+        } => format!("Container started: {container}  \n"),
+        InboxChange::Container {
+            container,
+            state: ContainerState::Exited,
+            reason,
+            ..
+        } => {
+            let reason = reason.as_ref().filter(|reason| !reason.is_empty());
+            let reason = reason.map_or_else(String::new, |reason| format!("Reason: {reason}"));
+            format!("Container stopped: {container}  {reason}\n")
+        }
+        InboxChange::Shield {
+            container, state, ..
+        } => {
+            let (word, body) = match state {
+                ShieldState::Up => ("up", "Outbound firewall restored."),
+                ShieldState::Down => (
+                    "down",
+                    "Outbound firewall bypassed \u{2014} allowlist is not enforced.",
+                ),
+                ShieldState::Disengaged => (
+                    "disengaged",
+                    "Outbound firewall disengaged \u{2014} every destination is reachable.",
+                ),
+            };
+            format!("Shield {word}: {container}  {body}\n")
+        }
+        InboxChange::Down(hub, reason) => format!("Hub away: {}  {reason}\n", words::hub(hub)),
+        InboxChange::Unreachable(hub, reason) => {
+            format!("Hub unreachable: {}  {reason}\n", words::hub(hub))
+        }
+        InboxChange::ResultUnknown {
+            row,
+            action,
+            reason,
+        } => format!("[{row}] Unsure: {action} may have taken effect, or not  {reason}\n"),
+        InboxChange::ForgottenByHub(row) => format!(
+            "[{row}] Forgotten by its hub, which ended: it is asked again at the next packet\n"
+        ),
+        InboxChange::Lost { hub, lost, .. } => {
+            format!("Events lost: {}  {lost}\n", words::hub(hub))
+        }
+        // The original is silent about hubs, and a row of a hub that is gone has ended.
+        InboxChange::Added(_)
+        | InboxChange::Updated(_)
+        | InboxChange::Ended(..)
+        | InboxChange::Failed { .. }
+        | InboxChange::Up(..)
+        | InboxChange::Gone(_)
+        | InboxChange::Synced(_) => String::new(),
+    }
+}
+
+fn format_command_error(line: &str, error: &PromptCommandError) -> String {
+    let mut words = line.split_whitespace();
+    let verb = DisplayText::new(&words.next().unwrap_or_default().to_ascii_lowercase());
+    let rest: Vec<_> = words.collect();
+    let rest = DisplayText::new(&rest.join(" "));
+    match error {
+        PromptCommandError::Unknown(_) => format!("Unknown command: '{verb}' (try 'h' for help)\n"),
+        PromptCommandError::MissingRow(_) => format!("Usage: {verb} <N>\n"),
+        PromptCommandError::InvalidRow { .. } => format!("Invalid request number: '{rest}'\n"),
+        PromptCommandError::InvalidJson(reason) => format!("{reason}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use terok_clearance::client::ProtocolVersion;
+    use terok_clearance::wire::clearance2::{Event, Request};
+    use terok_clearance::{Action, BlockedPacket, Dossier, Scope};
+
+    use super::*;
+    use crate::inbox::{HubId, InboxEvent, OperatorReply};
+
+    /// What an inbox that hears `events` shows, by the classic words and without colours.
+    struct CompatScreen {
+        inbox: Inbox,
+        hub: HubId,
+    }
+
+    impl CompatScreen {
+        fn new() -> Self {
+            let hub = HubId::new(Path::new("/run/terok/clearance/web/hub.sock"));
+            let mut inbox = Inbox::new();
+            inbox.apply_event(&hub, InboxEvent::Up(ProtocolVersion::Clearance1));
+            Self { inbox, hub }
+        }
+
+        fn apply_event(&mut self, event: Event) -> String {
+            let changes = self.inbox.apply_event(&self.hub, InboxEvent::Received(event));
+            self.render_changes(&changes)
+        }
+
+        fn render_changes(&self, changes: &[InboxChange]) -> String {
+            let said = changes.iter().map(PromptMessage::Change);
+            said.map(|said| render(&said, &self.inbox, false, 1))
+                .collect()
+        }
+    }
+
+    fn question(id: &str) -> Event {
+        let blocked = BlockedPacket {
+            container: "web".parse().unwrap(),
+            request: id.parse().unwrap(),
+            address: "203.0.113.7".parse().unwrap(),
+            port: 53,
+            protocol: Protocol::UDP,
+            domain: None,
+            dossier: Dossier::default(),
+            process: None,
+        };
+        let scope = Scope::whole_dest(blocked.dest().clone());
+        Event::Pending(Arc::new(Request::new(blocked, scope, 1)))
+    }
+
+    fn shield(state: ShieldState) -> Event {
+        let container = "web".parse().unwrap();
+        Event::Shield { container, state }
+    }
+
+    const BODY: &str = "Container: web\nProtocol: UDP\n";
+    const OPENS: &str = "Allow opens: EVERY port and protocol of 203.0.113.7 until the firewall's \
+                         keeper removes it\n";
+
+    #[test]
+    fn a_question_that_failed_or_came_again_stays_and_one_that_is_void_says_so() {
+        let mut shown = CompatScreen::new();
+        assert_eq!(
+            shown.hear(question("web:1")),
+            format!("[1] BLOCKED  Blocked: 203.0.113.7:53  {BODY}{OPENS}")
+        );
+        assert_eq!(shown.hear(question("web:2")), "");
+        let number = shown.inbox.rows().next().unwrap().number();
+        let answers = shown.inbox.answer(number, Action::Allow).unwrap();
+        let failed = OperatorReply::Failed(DisplayText::new("no such container"));
+        let changes = shown.inbox.apply_reply(&answers[0], failed);
+        assert_eq!(
+            shown.of(&changes),
+            "Allow failed: 203.0.113.7  Container: web\nno such container\n"
+        );
+        assert_eq!(
+            show(&Say::List, &shown.inbox, false, 1),
+            format!(
+                "  [1] Blocked: 203.0.113.7:53  {BODY}Blocked 2 times since 0 s ago, last 0 s \
+                 ago\n{OPENS}"
+            )
+        );
+        assert_eq!(
+            shown.hear(shield(ShieldState::Down)),
+            "No longer asked: 203.0.113.7  Container: web (the sandbox's firewall is no longer \
+             up)\nShield down: web  Outbound firewall bypassed \u{2014} allowlist is not \
+             enforced.\n"
+        );
+        assert_eq!(
+            show(&Say::List, &shown.inbox, false, 1),
+            "  (no pending requests)\n"
+        );
+    }
+
+    #[test]
+    fn what_is_no_question_has_the_originals_title_and_body() {
+        let mut shown = CompatScreen::new();
+        for (event, expected) in [
+            (
+                shield(ShieldState::Up),
+                "Shield up: web  Outbound firewall restored.\n",
+            ),
+            (
+                shield(ShieldState::Disengaged),
+                "Shield disengaged: web  Outbound firewall disengaged \u{2014} every destination \
+                 is reachable.\n",
+            ),
+            (
+                Event::Container {
+                    container: "web".parse().unwrap(),
+                    state: ContainerState::Started,
+                    reason: None,
+                },
+                "Container started: web  \n",
+            ),
+            (
+                Event::Container {
+                    container: "web".parse().unwrap(),
+                    state: ContainerState::Exited,
+                    reason: Some(DisplayText::new("poststop")),
+                },
+                "Container stopped: web  Reason: poststop\n",
+            ),
+        ] {
+            assert_eq!(shown.hear(event), expected);
+        }
+    }
+}

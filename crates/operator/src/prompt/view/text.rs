@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person sees: a line that says what is asked, and one that says what an answer opens.
+
+use terok_clearance::DisplayText;
+
+use super::PromptMessage;
+use crate::inbox::{InboxChange, Inbox, Row};
+use crate::phrases::{self, MessageTone};
+
+/// The rows that are listed when the prompt starts; `l` lists them all.
+const MAX_ROWS_AT_START: usize = 20;
+
+const COMMAND_SUMMARY: &str = "a N allow, d N deny, l list, h help, q quit";
+
+const HELP_TEXT: &str = "  \
+  a N [N...]  allow: open exactly what the row says
+  d N [N...]  deny: refuse it without asking again
+  l           list what is asked
+  h           this help
+  q           quit; what is not answered stays asked, and nothing is opened
+";
+
+/// How it is said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageStyle {
+    /// Whether to use colours.
+    pub(crate) color: bool,
+    /// Whether a question is called by its id, since nobody types numbers here.
+    pub(crate) show_ids: bool,
+}
+
+impl MessageStyle {
+    /// Returns how a prompt says it, where questions are answered by number.
+    pub(super) const fn for_prompt(color: bool) -> Self {
+        Self { color, show_ids: false }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn yellow(self, text: &str) -> String {
+        self.paint("1;33", text)
+    }
+
+    fn green(self, text: &str) -> String {
+        self.paint("1;32", text)
+    }
+
+    fn red(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}
+
+pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, paint: MessageStyle, now: u64) -> String {
+    match say {
+        PromptMessage::Greeting(place) => {
+            format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMANDS}\n")
+        }
+        PromptMessage::Ready => format_initial_list(inbox, paint, now),
+        PromptMessage::Change(said) => format_change(said, inbox, paint),
+        PromptMessage::Suppressed(rows) => format!("... and {rows} more; l lists them\n"),
+        PromptMessage::List if inbox.rows().len() == 0 => "  nothing is asked\n".to_owned(),
+        PromptMessage::List => inbox.rows().map(|row| format_list_row(row, paint, now)).collect(),
+        PromptMessage::Help => HELP_TEXT.to_owned(),
+        PromptMessage::Sent(..) => String::new(),
+        PromptMessage::Refused(_, reason) => format!("{reason}\n"),
+        PromptMessage::NotSent(_, refusal) => format!("{}\n", DisplayText::new(&refusal.to_string())),
+        PromptMessage::InvalidCommand(_, error) => format!("{}\n", DisplayText::new(&error.to_string())),
+        PromptMessage::WaitingForReplies(1) => "waiting for an answer to take effect\n".to_owned(),
+        PromptMessage::WaitingForReplies(answers) => format!("waiting for {answers} answers to take effect\n"),
+    }
+}
+
+fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: u64) -> String {
+    let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
+    let first = inbox.rows().take(MAX_ROWS_AT_START);
+    let mut shown: String = first.map(|row| format_question(row, paint, Some(now))).collect();
+    if let Some(rest @ 1..) = rows.checked_sub(MAX_ROWS_AT_START) {
+        shown = format!("{shown}... and {rest} more; l lists them\n");
+    }
+    format!("{shown}{}", ready(hubs, rows, paint))
+}
+
+/// Says that every hub that was there has been heard.
+pub(crate) fn format_ready(hubs: usize, rows: usize, paint: MessageStyle) -> String {
+    let hubs = match hubs {
+        0 => "no hub yet; waiting for one".to_owned(),
+        1 => "1 hub".to_owned(),
+        hubs => format!("{hubs} hubs"),
+    };
+    let rows = match rows {
+        0 => "nothing asked".to_owned(),
+        1 => "1 question".to_owned(),
+        rows => format!("{rows} questions"),
+    };
+    format!("{}\n", paint.dim(&format!("({hubs}, {rows})")))
+}
+
+/// Shows a question: what is asked, and what an answer opens.
+fn format_question(row: &Row, paint: MessageStyle, now: Option<u64>) -> String {
+    let name = if paint.show_ids {
+        row.request().id.to_string()
+    } else {
+        row.number().to_string()
+    };
+    let head = format!("[{name}] BLOCKED  {}", words::what(row));
+    let mut line = format!("{}  from {}", paint.yellow(&head), words::who(row));
+    if let Some(process) = phrases::describe_process(row) {
+        line = format!("{line}  by {process}");
+    }
+    if let Some(now) = now {
+        line = format!("{line}  {}", words::how_often(row, now));
+    }
+    let allow = if paint.show_ids { "allow" } else { "a" };
+    format!("{line}\n      {allow} {name} opens {}\n", words::opens(row))
+}
+
+fn format_list_row(row: &Row, paint: MessageStyle, now: u64) -> String {
+    let mut shown = format_question(row, paint, Some(now));
+    if let Some(action) = row.answering() {
+        shown = format!("{shown}      being answered: {action}\n");
+    }
+    if row.is_forgotten_by_hub() {
+        shown = format!(
+            "{shown}      forgotten by its hub, which ended: asked again at the next packet\n"
+        );
+    }
+    shown
+}
+
+/// Says what changed; nothing where a person need not know.
+pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageStyle) -> String {
+    if let InboxChange::Added(number) = change {
+        let row = inbox.row(*number);
+        return row.map_or_else(String::new, |row| format_question(row, paint, None));
+    }
+    // The list counts; a line for each packet would push the questions off the screen.
+    let told = if paint.show_ids {
+        phrases::describe_change_by_id(change, inbox)
+    } else {
+        phrases::describe_change(change)
+    };
+    let Some(told) = told else {
+        return String::new();
+    };
+    let tone = |text: &str| match told.tone {
+        MessageTone::Quiet => paint.dim(text),
+        MessageTone::Good => paint.green(text),
+        MessageTone::Bad => paint.red(text),
+    };
+    let by = told.by.map(|by| paint.dim(&format!("  by {by}")));
+    let line = match told.head {
+        Some(head) => format!("{}  {}", tone(&head), told.text),
+        None => tone(&told.text),
+    };
+    format!("{line}{}\n", by.unwrap_or_default())
+}
