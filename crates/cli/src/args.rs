@@ -6,14 +6,14 @@ use std::path::Path;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use crate::commands::{Command, notify};
+use crate::commands::{CliCommand, notify};
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
 A program in a default-deny sandbox reaches for the network; the firewall drops the packet; you are \
 asked; your answer becomes a rule, and the next attempt passes. Nobody asked, nothing opened.";
 
-const AFTER: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   terok-clearance demo                   see all of it work, in namespaces of its own
   terok-clearance run -- npm install     a command in a sandbox; you are asked what it may reach
@@ -66,7 +66,7 @@ Environment:
     arg_required_else_help = true,
     max_term_width = 100
 )]
-pub struct Cli {
+pub struct CliArgs {
     /// When to use colours: auto (on a terminal), always or never
     #[arg(
         long,
@@ -77,7 +77,7 @@ pub struct Cli {
         hide_possible_values = true,
         value_name = "WHEN"
     )]
-    pub color: Color,
+    pub color: ColorChoice,
     /// Print one JSON object per line, errors too
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
@@ -86,18 +86,18 @@ pub struct Cli {
     pub verbose: u8,
     /// The name that the program was called by.
     #[arg(skip)]
-    pub name: Name,
+    pub name: ProgramName,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// The names that the one program answers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Name {
+pub enum ProgramName {
     /// `terok-clearance`, or any other: everything.
     #[default]
-    Own,
+    Clearance,
     /// `terok-clearance-hub`, the Python stack's program: its verbs, output and statuses.
     Hub,
     /// `terok-clearance-notify`: `notify` alone.
@@ -106,7 +106,7 @@ pub enum Name {
 
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Color {
+pub enum ColorChoice {
     /// On a terminal, unless `NO_COLOR` or `TERM=dumb` says otherwise.
     Auto,
     /// Always.
@@ -117,22 +117,22 @@ pub enum Color {
 
 /// Arguments that ask for nothing sensible, or for help.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct UsageError {
     /// What clap says of them.
     pub error: clap::Error,
     /// Whether a program wants to read it.
     pub json: bool,
     /// The colours asked for.
-    pub color: Color,
+    pub color: ColorChoice,
     /// The name that the program was called by.
-    pub name: Name,
+    pub name: ProgramName,
 }
 
-const HUB: &str = "terok-clearance-hub";
-const NOTIFY: &str = "terok-clearance-notify";
+const HUB_PROGRAM_NAME: &str = "terok-clearance-hub";
+const NOTIFY_PROGRAM_NAME: &str = "terok-clearance-notify";
 
 /// The verbs of the original by this name, and the one that its releases up to 0.6 had.
-const HUB_VERBS: [&str; 5] = [
+const HUB_SUBCOMMANDS: [&str; 5] = [
     "notify",
     "serve",
     "serve-verdict",
@@ -140,50 +140,52 @@ const HUB_VERBS: [&str; 5] = [
     "install-service",
 ];
 
-const HUB_AFTER: &str = "\
+const HUB_AFTER_HELP: &str = "\
 The verbs, arguments, output and exit statuses are those of the Python stack's program of this name; \
 `terok-clearance` is the whole of it.";
 
-impl Name {
+impl ProgramName {
     /// Returns the name that a program called by `path` has.
-    fn of(path: Option<&OsString>) -> Self {
+    fn from_path(path: Option<&OsString>) -> Self {
         match path.and_then(|path| Path::new(path).file_name()?.to_str()) {
-            Some(HUB) => Self::Hub,
-            Some(NOTIFY) => Self::Notify,
-            _ => Self::Own,
+            Some(HUB_PROGRAM_NAME) => Self::Hub,
+            Some(NOTIFY_PROGRAM_NAME) => Self::Notify,
+            _ => Self::Clearance,
         }
     }
 }
 
 /// The Python stack's reader, as it is called where it is installed, and in its package; and that
 /// name without its ending. Whoever calls us so wants `reader`.
-const READERS: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "nflog-reader"];
+const PYTHON_READER_NAMES: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "nflog-reader"];
 
 /// Returns what `args` ask for; `args[0]` is the name the program was called by.
-pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
-    let args = as_reader(args);
-    let name = Name::of(args.first());
+pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
+    let args = rewrite_python_reader_args(args);
+    let name = ProgramName::from_path(args.first());
     // Known before the parser knows anything, since its errors are to be said in the same way.
     let before_the_workload = || args.iter().skip(1).take_while(|arg| *arg != "--");
     let json = before_the_workload().any(|arg| arg == "--json");
     let color = before_the_workload()
-        .filter_map(|arg| Color::from_str(arg.to_str()?.strip_prefix("--color=")?, false).ok())
+        .filter_map(|arg| {
+            ColorChoice::from_str(arg.to_str()?.strip_prefix("--color=")?, false).ok()
+        })
         .last()
-        .unwrap_or(Color::Auto);
-    command(name)
+        .unwrap_or(ColorChoice::Auto);
+    build_parser(name)
         .try_get_matches_from(args)
         .and_then(|matches| match name {
-            Name::Own | Name::Hub => Cli::from_arg_matches(&matches),
-            Name::Notify => Ok(Cli {
+            ProgramName::Clearance | ProgramName::Hub => CliArgs::from_arg_matches(&matches),
+            ProgramName::Notify => Ok(CliArgs {
                 color: matches.get_one("color").copied().unwrap_or(color),
                 json: matches.get_flag("json"),
                 verbose: matches.get_count("verbose"),
                 name,
-                command: Command::Notify(notify::Args::from_arg_matches(&matches)?),
+                command: CliCommand::Notify(notify::Args::from_arg_matches(&matches)?),
             }),
         })
-        .map(|cli| Cli { name, ..cli })
-        .map_err(|error| Refusal {
+        .map(|cli| CliArgs { name, ..cli })
+        .map_err(|error| UsageError {
             error,
             json,
             color,
@@ -194,10 +196,10 @@ pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
 /// Says `reader` for whoever calls us as the Python stack's reader is called: by its name, or as
 /// its interpreter is (`python -I nflog-reader.py STATE_DIR …`), as the script of `reader --script`
 /// does.
-fn as_reader(mut args: Vec<OsString>) -> Vec<OsString> {
+fn rewrite_python_reader_args(mut args: Vec<OsString>) -> Vec<OsString> {
     let is_reader = |arg: &OsString| {
         let name = Path::new(arg).file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| READERS.contains(&name))
+        name.is_some_and(|name| PYTHON_READER_NAMES.contains(&name))
     };
     let options = args.iter().skip(1).take_while(|arg| {
         let arg = arg.as_encoded_bytes();
@@ -216,16 +218,16 @@ fn as_reader(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Returns the grammar of the program when it is called by `name`.
-pub fn command(name: Name) -> clap::Command {
-    let whole = Cli::command();
+pub fn build_parser(name: ProgramName) -> clap::Command {
+    let whole = CliArgs::command();
     let arguments: Vec<_> = whole.get_arguments().cloned().collect();
     let verb = |verb: &str| whole.find_subcommand(verb).cloned();
     match name {
-        Name::Own => whole,
-        Name::Hub => clap::Command::new(HUB)
+        ProgramName::Clearance => whole,
+        ProgramName::Hub => clap::Command::new(HUB_PROGRAM_NAME)
             .version(env!("CARGO_PKG_VERSION"))
             .about("The clearance hub: questions out, verdicts in.")
-            .after_help(HUB_AFTER)
+            .after_help(HUB_AFTER_HELP)
             .disable_help_subcommand(true)
             .subcommand_required(true)
             .arg_required_else_help(true)
@@ -233,11 +235,11 @@ pub fn command(name: Name) -> clap::Command {
             .infer_long_args(true)
             .max_term_width(100)
             .args(arguments)
-            .subcommands(HUB_VERBS.into_iter().filter_map(verb)),
-        Name::Notify => verb("notify")
+            .subcommands(HUB_SUBCOMMANDS.into_iter().filter_map(verb)),
+        ProgramName::Notify => verb("notify")
             .unwrap_or_default()
-            .name(NOTIFY)
-            .bin_name(NOTIFY)
+            .name(NOTIFY_PROGRAM_NAME)
+            .bin_name(NOTIFY_PROGRAM_NAME)
             .version(env!("CARGO_PKG_VERSION"))
             .max_term_width(100)
             .args(arguments),
@@ -248,15 +250,15 @@ pub fn command(name: Name) -> clap::Command {
 mod tests {
     use super::*;
 
-    fn asked(line: &str) -> Result<Cli, Refusal> {
-        parse(line.split(' ').map(OsString::from).collect())
+    fn parse_line(line: &str) -> Result<CliArgs, UsageError> {
+        parse_args(line.split(' ').map(OsString::from).collect())
     }
 
     #[test]
     fn the_grammar_holds_together() {
-        Cli::command().debug_assert();
-        command(Name::Hub).debug_assert();
-        command(Name::Notify).debug_assert();
+        CliArgs::command().debug_assert();
+        build_parser(ProgramName::Hub).debug_assert();
+        build_parser(ProgramName::Notify).debug_assert();
     }
 
     #[test]
@@ -312,7 +314,7 @@ mod tests {
     #[test]
     fn the_name_of_notify_takes_its_arguments_at_once() {
         let line = "terok-clearance-notify Title Body --actions allow:Allow deny:Deny --wait -t -1";
-        let cli = asked(line).unwrap();
+        let cli = parse_line(line).unwrap();
         assert_eq!(cli.name, Name::Notify);
         assert!(matches!(cli.command, Command::Notify(_)));
         assert!(
@@ -327,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_refusal_knows_how_it_is_to_be_said() {
-        let refusal = asked("terok-clearance --json --color=always nonsense").unwrap_err();
+        let refusal = parse_line("terok-clearance --json --color=always nonsense").unwrap_err();
         assert!(refusal.json);
         assert_eq!(refusal.color, Color::Always);
         assert!(

@@ -25,11 +25,11 @@ use clap::Subcommand;
 use terok_clearance::Action;
 use tracing::level_filters::LevelFilter;
 
-use crate::{Context, Failure, Status};
+use crate::{CommandContext, CommandFailure, CommandStatus};
 
 /// What the program can do, in the alphabet's order; the help has the reader's (`display_order`).
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Allow what a question asks for, by its id.
     #[command(display_order = 32, long_about = answer::ABOUT_ALLOW)]
     Allow(answer::Args),
@@ -48,11 +48,11 @@ pub enum Command {
 
     /// The pretend internet of `demo`.
     #[command(hide = true)]
-    DemoInternet(demo::internet::Args),
+    DemoInternet(demo::fake_internet::Args),
 
     /// The program in the sandbox of `demo`.
     #[command(hide = true)]
-    DemoProgram(demo::program::Args),
+    DemoProgram(demo::workload::Args),
 
     /// Install systemd units, as releases up to 0.6 did.
     #[command(hide = true)]
@@ -107,9 +107,9 @@ pub enum Command {
     Watch(watch::Args),
 }
 
-impl Command {
+impl CliCommand {
     /// Does it, and returns the status to exit with.
-    pub fn perform(self, context: &Context) -> Result<Status, Failure> {
+    pub fn perform(self, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
         match self {
             Self::Allow(args) => answer::perform(args, Action::Allow, context),
 
@@ -119,9 +119,9 @@ impl Command {
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
 
-            Self::DemoInternet(args) => demo::internet::perform(&args, context),
+            Self::DemoInternet(args) => demo::fake_internet::perform(&args, context),
 
-            Self::DemoProgram(args) => demo::program::perform(args, context),
+            Self::DemoProgram(args) => demo::workload::perform(args, context),
 
             Self::InstallService(args) => install_service::perform(&args),
 
@@ -152,7 +152,7 @@ impl Command {
     }
 
     /// Returns what it logs without a `-v`: services say what they do, the others only trouble.
-    pub(crate) const fn log_level(&self) -> LevelFilter {
+    pub(crate) const fn default_log_level(&self) -> LevelFilter {
         match self {
             Self::Notifier(_) | Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => {
                 LevelFilter::INFO
@@ -163,7 +163,7 @@ impl Command {
     }
 
     /// Says whether it paints the whole terminal, which no line of a log must disturb.
-    pub(crate) const fn paints(&self) -> bool {
+    pub(crate) const fn is_full_screen(&self) -> bool {
         matches!(self, Self::Tui(_))
     }
 }

@@ -13,30 +13,33 @@ use operator::notifier::{DbusNotifier, DesktopSession, Notifier as _};
 use operator::popups::{Categories, PopupOptions, run_popups};
 use tokio_util::sync::CancellationToken;
 
-use crate::zone::here;
-use crate::{Advise as _, Context, Failure, Status};
+use crate::timezone::system_time_zone;
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _};
 
-const HINT: &str =
+const DESKTOP_HINT: &str =
     "start it in your desktop's session; `terok-clearance clearance` asks at a terminal";
 /// How long a bus may take to say who is there before it is done without: somebody waits for a
 /// command to start.
-const GLANCE: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The name by which desktops know us.
-const APP: &str = "terok-clearance";
+const APP_NAME: &str = "terok-clearance";
 
 /// A desktop that questions are asked on.
 #[derive(Debug)]
-pub(crate) struct Desktop {
+pub(crate) struct PopupDesktop {
     notifier: DbusNotifier,
     options: PopupOptions,
     resolver: Arc<IdentityResolver<Option<PodmanInspector>>>,
 }
 
-impl Desktop {
+impl PopupDesktop {
     /// Reaches the desktop of this session. Fails where nothing there shows popups, nor could be
     /// started, unless they are to wait for it.
-    pub(crate) async fn reach(context: &Context, wait: bool) -> Result<Self, Failure> {
-        let session = session(context)?;
+    pub(crate) async fn connect(
+        context: &CommandContext,
+        wait: bool,
+    ) -> Result<Self, CommandFailure> {
+        let session = bus_session(context)?;
         let connected = if wait {
             DbusNotifier::connect_early(session).await
         } else {
@@ -44,15 +47,15 @@ impl Desktop {
         };
         let notifier = connected
             .context("using the desktop's notifications")
-            .hint(HINT)
-            .status(Status::UNAVAILABLE)?;
+            .hint(DESKTOP_HINT)
+            .status(CommandStatus::UNAVAILABLE)?;
         if !notifier.answers() {
             tracing::warn!("this desktop shows no buttons: the popups say where to answer");
         }
         let options = PopupOptions {
-            categories: categories(context),
-            zone: here(),
-            icon: Some(icon(context.environment.private_runtime()?)),
+            categories: popup_categories(context),
+            zone: system_time_zone(),
+            icon: Some(resolve_icon(context.environment.private_runtime_dir()?)),
         };
         let podman = context.environment.find_program("podman");
         Ok(Self {
@@ -63,13 +66,13 @@ impl Desktop {
     }
 
     /// Reaches the desktop of this session if somebody shows popups there right now.
-    pub(crate) async fn at_hand(context: &Context) -> Option<Self> {
+    pub(crate) async fn connect_if_running(context: &CommandContext) -> Option<Self> {
         let session = DesktopSession {
-            call_timeout: GLANCE,
-            ..session(context).ok()?
+            call_timeout: PROBE_TIMEOUT,
+            ..bus_session(context).ok()?
         };
         match DbusNotifier::is_service_running(&session).await {
-            Ok(true) => match Self::reach(context, false).await {
+            Ok(true) => match Self::connect(context, false).await {
                 Ok(desktop) => Some(desktop),
                 Err(failure) => {
                     tracing::warn!(reason = failure.words(), "there are no popups");
@@ -91,15 +94,18 @@ impl Desktop {
     }
 
     /// Asks what `hubs` ask by popups, as long as [`Popups::ask`] is called.
-    pub(crate) fn start(self, hubs: Hubs) -> Popups {
+    pub(crate) fn start_popups(self, hubs: Hubs) -> BackgroundPopups {
         let done = CancellationToken::new();
-        let asking = Box::pin(self.ask(hubs, done.clone().cancelled_owned()));
-        Popups { asking, done }
+        let asking = Box::pin(self.show_popups_until(hubs, done.clone().cancelled_owned()));
+        BackgroundPopups {
+            popup_loop: asking,
+            stop: done,
+        }
     }
 
     /// Asks what `hubs` ask by popups until `stop` resolves, and then takes them away. Nothing of
     /// that is an answer.
-    pub(crate) async fn ask<T>(self, hubs: Hubs, stop: impl Future<Output = T>) -> T {
+    pub(crate) async fn show_popups_until<T>(self, hubs: Hubs, stop: impl Future<Output = T>) -> T {
         let Self {
             notifier,
             options,
@@ -112,37 +118,37 @@ impl Desktop {
 }
 
 /// The questions of some hubs, as popups, next to whatever else is done.
-pub(crate) struct Popups {
-    asking: Pin<Box<dyn Future<Output = ()>>>,
-    done: CancellationToken,
+pub(crate) struct BackgroundPopups {
+    popup_loop: Pin<Box<dyn Future<Output = ()>>>,
+    stop: CancellationToken,
 }
 
-impl Popups {
+impl BackgroundPopups {
     /// Asks. Never ends; a call that is dropped loses nothing.
-    pub(crate) async fn ask(&mut self) {
-        self.asking.as_mut().await;
+    pub(crate) async fn run(&mut self) {
+        self.popup_loop.as_mut().await;
         // It was told to end, and is not to be asked again.
         std::future::pending::<()>().await;
     }
 
     /// Takes them away.
-    pub(crate) async fn end(self) {
-        self.done.cancel();
-        self.asking.await;
+    pub(crate) async fn close(self) {
+        self.stop.cancel();
+        self.popup_loop.await;
     }
 }
 
-fn session(context: &Context) -> Result<DesktopSession, Failure> {
-    match context.environment.bus() {
-        Some(address) => Ok(DesktopSession::new(&address, APP)),
+fn bus_session(context: &CommandContext) -> Result<DesktopSession, CommandFailure> {
+    match context.environment.session_bus_address() {
+        Some(address) => Ok(DesktopSession::new(&address, APP_NAME)),
         None => Err(anyhow!("there is no session bus to show popups on"))
-            .hint(HINT)
-            .status(Status::UNAVAILABLE),
+            .hint(DESKTOP_HINT)
+            .status(CommandStatus::UNAVAILABLE),
     }
 }
 
 /// Returns the kinds of popups that the environment asks for.
-pub(crate) fn categories(context: &Context) -> Categories {
+pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
     let Some(said) = context.environment.notify_events() else {
         return Categories::default();
     };
@@ -153,21 +159,21 @@ pub(crate) fn categories(context: &Context) -> Categories {
     categories
 }
 
-const ICON: &str = "terok-symbolic";
-const DRAWING: &str = include_str!("desktop/icon.svg");
+const ICON_NAME: &str = "terok-symbolic";
+const ICON_SVG: &str = include_str!("desktop/icon.svg");
 
 /// Returns the theme's icon if one is installed, else the address of our own drawing of it.
-fn icon(runtime: &Path) -> String {
+fn resolve_icon(runtime: &Path) -> String {
     let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
         ["symbolic", "scalable"].map(|size| format!("{share}/icons/hicolor/{size}/apps/{ICON}.svg"))
     });
     let mut themes = themes;
     if themes.any(|path| Path::new(&path).exists()) {
-        return ICON.to_owned();
+        return ICON_NAME.to_owned();
     }
     let drawing = runtime.join("terok-clearance.svg");
-    match std::fs::write(&drawing, DRAWING) {
+    match std::fs::write(&drawing, ICON_SVG) {
         Ok(()) => format!("file://{}", drawing.display()),
-        Err(_) => ICON.to_owned(),
+        Err(_) => ICON_NAME.to_owned(),
     }
 }

@@ -14,44 +14,44 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use crate::args::Color;
-use crate::output::Colors;
-use crate::{Advise as _, Failure};
+use crate::args::ColorChoice;
+use crate::output::StreamColors;
+use crate::{CommandFailure, ErrorExt as _};
 
 /// Where things are for this user, and what the environment asks for.
 #[derive(Debug, Clone)]
-pub struct Environment {
-    runtime: PathBuf,
-    config: PathBuf,
-    state: PathBuf,
-    log: Option<String>,
-    colorless: bool,
-    journal: bool,
-    path: Option<OsString>,
-    shield_state: Option<PathBuf>,
-    bus: Option<OsString>,
+pub struct UserEnvironment {
+    runtime_dir: PathBuf,
+    config_dir: PathBuf,
+    state_dir: PathBuf,
+    log_filter: Option<String>,
+    no_color: bool,
+    logs_to_journal: bool,
+    search_path: Option<OsString>,
+    shield_state_dir: Option<PathBuf>,
+    session_bus_address: Option<OsString>,
     notify_events: Option<String>,
-    terminal: Option<String>,
-    columns: Option<usize>,
-    inside: bool,
+    terminal_type: Option<String>,
+    table_columns: Option<usize>,
+    is_inside_netns: bool,
     locale: Option<String>,
     uid: u32,
     variables: Vec<(OsString, OsString)>,
 }
 
-impl Environment {
+impl UserEnvironment {
     /// Returns what the process's environment says. Nothing is made on disk.
-    pub fn read() -> Self {
+    pub fn from_process() -> Self {
         let uid = rustix::process::geteuid().as_raw();
         Self {
             variables: std::env::vars_os().collect(),
-            ..Self::of(&|name| std::env::var_os(name), uid, Path::new("/run/user"))
+            ..Self::from_variables(&|name| std::env::var_os(name), uid, Path::new("/run/user"))
         }
     }
 
     /// Returns what the variables say that `variable` has, for the user `uid`, on a machine that
     /// keeps its users' runtime directories in `users`.
-    fn of(variable: &dyn Fn(&str) -> Option<OsString>, uid: u32, users: &Path) -> Self {
+    fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>, uid: u32, users: &Path) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let text = |name| set(name).and_then(|value| value.into_string().ok());
         // A relative path in these is to be ignored (XDG Base Directory Specification).
@@ -67,21 +67,22 @@ impl Environment {
                 .join("terok-clearance")
         };
         Self {
-            runtime: directory("XDG_RUNTIME_DIR").unwrap_or_else(|| runtime_of(uid, users)),
-            config: under("XDG_CONFIG_HOME", ".config"),
-            state: under("XDG_STATE_HOME", ".local/state"),
-            log: text("RUST_LOG"),
-            colorless: set("NO_COLOR").is_some() || set("TERM").is_some_and(|t| t == "dumb"),
-            journal: set("JOURNAL_STREAM").is_some(),
-            path: set("PATH"),
-            shield_state: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
-            bus: set("DBUS_SESSION_BUS_ADDRESS"),
+            runtime_dir: directory("XDG_RUNTIME_DIR")
+                .unwrap_or_else(|| default_runtime_dir(uid, users)),
+            config_dir: under("XDG_CONFIG_HOME", ".config"),
+            state_dir: under("XDG_STATE_HOME", ".local/state"),
+            log_filter: text("RUST_LOG"),
+            no_color: set("NO_COLOR").is_some() || set("TERM").is_some_and(|t| t == "dumb"),
+            logs_to_journal: set("JOURNAL_STREAM").is_some(),
+            search_path: set("PATH"),
+            shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
+            session_bus_address: set("DBUS_SESSION_BUS_ADDRESS"),
             // Empty is not unset here: it asks for nothing at all.
             notify_events: variable("TEROK_CLEARANCE_NOTIFY_EVENTS")
                 .map(|events| events.to_string_lossy().into_owned()),
-            terminal: text("TERM"),
-            columns: text("COLUMNS").and_then(|columns| columns.parse().ok()),
-            inside: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
+            terminal_type: text("TERM"),
+            table_columns: text("COLUMNS").and_then(|columns| columns.parse().ok()),
+            is_inside_netns: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
             // The first that is set counts (POSIX, "Environment Variables").
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text),
             uid,
@@ -90,34 +91,34 @@ impl Environment {
     }
 
     /// Returns the directory that holds every socket, to look for them. It may not be there yet.
-    pub fn runtime(&self) -> &Path {
-        &self.runtime
+    pub fn runtime_dir(&self) -> &Path {
+        &self.runtime_dir
     }
 
     /// Returns the same, to bind sockets in. Where it is not the session's but one of ours in the
     /// directory of everybody, it is made, or found to be ours and nobody else's.
-    pub fn private_runtime(&self) -> Result<&Path, Failure> {
-        if self.runtime.parent() == Some(Path::new(SHARED)) {
-            make_private(&self.runtime, self.uid)
+    pub fn private_runtime_dir(&self) -> Result<&Path, CommandFailure> {
+        if self.runtime_dir.parent() == Some(Path::new(SHARED_TEMP_DIR)) {
+            ensure_private_dir(&self.runtime_dir, self.uid)
                 .with_context(|| format!("using {} for sockets", self.runtime.display()))
                 .hint("set XDG_RUNTIME_DIR to a directory that only you can enter")?;
         }
-        Ok(&self.runtime)
+        Ok(&self.runtime_dir)
     }
 
     /// Returns the directory of the configuration files.
-    pub fn config(&self) -> &Path {
-        &self.config
+    pub fn config_dir(&self) -> &Path {
+        &self.config_dir
     }
 
     /// Returns the directory of what outlives a process.
-    pub fn state(&self) -> &Path {
-        &self.state
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Returns where programs are looked for.
-    pub fn path(&self) -> Option<&OsString> {
-        self.path.as_ref()
+    pub fn search_path(&self) -> Option<&OsString> {
+        self.search_path.as_ref()
     }
 
     /// Returns the first file called `name` that can be executed, in the absolute directories of
@@ -127,20 +128,20 @@ impl Environment {
             let found = std::fs::metadata(path);
             found.is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
         };
-        std::env::split_paths(self.path.as_ref()?)
+        std::env::split_paths(self.search_path.as_ref()?)
             .filter(|directory| directory.is_absolute())
             .map(|directory| directory.join(name))
             .find(executable)
     }
 
     /// Says whether a reader was started inside the network namespace that it is to read.
-    pub const fn is_inside(&self) -> bool {
-        self.inside
+    pub const fn is_inside_netns(&self) -> bool {
+        self.is_inside_netns
     }
 
     /// Returns the root of the state directories of `terok-shield`, `TEROK_SHIELD_STATE_DIR`.
-    pub fn shield_state(&self) -> Option<&Path> {
-        self.shield_state.as_deref()
+    pub fn shield_state_dir(&self) -> Option<&Path> {
+        self.shield_state_dir.as_deref()
     }
 
     /// Returns which kinds of popups are asked for, `TEROK_CLEARANCE_NOTIFY_EVENTS`.
@@ -149,44 +150,47 @@ impl Environment {
     }
 
     /// Says whether there is a session bus: a program that looks for one may start one otherwise.
-    pub fn has_bus(&self) -> bool {
-        self.bus.is_some() || self.runtime.join("bus").exists()
+    pub fn has_session_bus(&self) -> bool {
+        self.session_bus_address.is_some() || self.runtime_dir.join("bus").exists()
     }
 
     /// Returns the address of the session bus: what `DBUS_SESSION_BUS_ADDRESS` says, else the
     /// socket that a session manager makes in the runtime directory.
-    pub fn bus(&self) -> Option<String> {
-        let said = self.bus.as_ref().and_then(|bus| bus.to_str());
+    pub fn session_bus_address(&self) -> Option<String> {
+        let said = self
+            .session_bus_address
+            .as_ref()
+            .and_then(|bus| bus.to_str());
         said.map(str::to_owned).or_else(|| {
-            let socket = self.runtime.join("bus");
-            socket.exists().then(|| bus_at(&socket))
+            let socket = self.runtime_dir.join("bus");
+            socket.exists().then(|| unix_bus_address(&socket))
         })
     }
 
     /// Returns those of the variables that are set, for a program that is to have no others.
-    pub fn pass_on(&self, names: &[&str]) -> Vec<(OsString, OsString)> {
+    pub fn select_variables(&self, names: &[&str]) -> Vec<(OsString, OsString)> {
         let set = |name: &&str| Some((OsString::from(*name), std::env::var_os(name)?));
         names.iter().filter_map(set).collect()
     }
 
     /// Returns the kind of terminal, `TERM`.
-    pub fn terminal(&self) -> Option<&str> {
-        self.terminal.as_deref()
+    pub fn terminal_type(&self) -> Option<&str> {
+        self.terminal_type.as_deref()
     }
 
     /// Says whether the terminal shows more than ASCII, as the locale has it.
-    pub fn unicode(&self) -> bool {
-        self.locale.as_deref().is_some_and(is_utf8)
+    pub fn supports_unicode(&self) -> bool {
+        self.locale.as_deref().is_some_and(is_utf8_locale)
     }
 
     /// Returns how many columns a table may have: those of `COLUMNS`, else those of the terminal
     /// that standard output is, else 80.
-    pub fn columns(&self) -> usize {
+    pub fn table_columns(&self) -> usize {
         let terminal = || {
             let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
             Some(usize::from(size.ws_col))
         };
-        let given = self.columns.or_else(terminal);
+        let given = self.table_columns.or_else(terminal);
         given.filter(|columns| *columns > 0).unwrap_or(80)
     }
 
@@ -201,23 +205,23 @@ impl Environment {
     }
 
     /// Returns what `RUST_LOG` asks for.
-    pub(crate) fn log(&self) -> Option<&str> {
-        self.log.as_deref()
+    pub(crate) fn log_filter(&self) -> Option<&str> {
+        self.log_filter.as_deref()
     }
 
     /// Says whether standard error goes to the journal, which puts the time itself.
-    pub(crate) const fn journal(&self) -> bool {
-        self.journal
+    pub(crate) const fn logs_to_journal(&self) -> bool {
+        self.logs_to_journal
     }
 
     /// Returns where colours are wanted, if the arguments say `color`.
-    pub fn colors(&self, color: Color) -> Colors {
+    pub fn stream_colors(&self, color: ColorChoice) -> StreamColors {
         let on = |terminal: bool| match color {
-            Color::Auto => terminal && !self.colorless,
-            Color::Always => true,
-            Color::Never => false,
+            ColorChoice::Auto => terminal && !self.no_color,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
         };
-        Colors {
+        StreamColors {
             stdout: on(std::io::stdout().is_terminal()),
             stderr: on(std::io::stderr().is_terminal()),
         }
@@ -225,27 +229,27 @@ impl Environment {
 }
 
 /// Says whether a locale's name has UTF-8 for its character set: `de_DE.UTF-8`, `C.utf8`.
-fn is_utf8(locale: &str) -> bool {
+fn is_utf8_locale(locale: &str) -> bool {
     let (_, set) = locale.split_once('.').unwrap_or_default();
     let set = set.split('@').next().unwrap_or_default();
     set.eq_ignore_ascii_case("utf-8") || set.eq_ignore_ascii_case("utf8")
 }
 
 /// Returns the runtime directory of a user whose session manager named none.
-fn runtime_of(uid: u32, users: &Path) -> PathBuf {
+fn default_runtime_dir(uid: u32, users: &Path) -> PathBuf {
     let own = users.join(uid.to_string());
     // Root can make its own there; anybody else has one only from the session manager.
     let makeable = uid == 0 && users.parent().is_some_and(Path::is_dir);
     if own.is_dir() || makeable {
         own
     } else {
-        Path::new(SHARED).join(format!("terok-{uid}"))
+        Path::new(SHARED_TEMP_DIR).join(format!("terok-{uid}"))
     }
 }
 
 /// Returns the address of a bus that listens at `socket`: what may not stand in one is written as
 /// its number (D-Bus Specification, "Server Addresses").
-fn bus_at(socket: &Path) -> String {
+fn unix_bus_address(socket: &Path) -> String {
     let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
     let mut address = "unix:path=".to_owned();
     for &byte in socket.as_os_str().as_encoded_bytes() {
@@ -260,10 +264,10 @@ fn bus_at(socket: &Path) -> String {
 }
 
 /// The directory where everybody may make one.
-const SHARED: &str = "/tmp";
+const SHARED_TEMP_DIR: &str = "/tmp";
 
 /// Makes `directory` for the user `uid` alone, or finds that it is so already.
-fn make_private(directory: &Path, uid: u32) -> anyhow::Result<()> {
+fn ensure_private_dir(directory: &Path, uid: u32) -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
@@ -282,12 +286,12 @@ fn make_private(directory: &Path, uid: u32) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    fn environment(variables: &[(&str, &str)], uid: u32, users: &Path) -> Environment {
+    fn environment(variables: &[(&str, &str)], uid: u32, users: &Path) -> UserEnvironment {
         let variable = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| OsString::from(value))
         };
-        Environment::of(&variable, uid, users)
+        UserEnvironment::from_variables(&variable, uid, users)
     }
 
     #[test]
@@ -296,7 +300,7 @@ mod tests {
         let users = machine.path().join("user");
         let runtime = |variables: &[_], uid| {
             environment(variables, uid, &users)
-                .runtime()
+                .runtime_dir()
                 .to_str()
                 .unwrap()
                 .to_owned()
@@ -320,7 +324,7 @@ mod tests {
         let at = |name: &str| shared.path().join(name);
         let uid = rustix::process::geteuid().as_raw();
         let check = |name: &str, uid: u32, expected: Result<(), &str>| {
-            let made = make_private(&at(name), uid).map_err(|error| error.to_string());
+            let made = ensure_private_dir(&at(name), uid).map_err(|error| error.to_string());
             assert_eq!(made, expected.map_err(str::to_owned), "{name}");
         };
         check("new", uid, Ok(()));
@@ -353,7 +357,7 @@ mod tests {
     #[test]
     fn the_locale_that_counts_says_what_can_be_shown() {
         let nowhere = Path::new("/nonexistent/user");
-        let shows = |variables: &[_]| environment(variables, 1000, nowhere).unicode();
+        let shows = |variables: &[_]| environment(variables, 1000, nowhere).supports_unicode();
         assert!(shows(&[("LANG", "de_DE.UTF-8@euro")]));
         assert!(shows(&[
             ("LC_ALL", ""),
@@ -374,12 +378,12 @@ mod tests {
             ("DBUS_SESSION_BUS_ADDRESS", "unix:abstract=x"),
         ];
         let nowhere = Path::new("/nonexistent/user");
-        let bus = |variables: &[_]| environment(variables, 1000, nowhere).bus();
+        let bus = |variables: &[_]| environment(variables, 1000, nowhere).session_bus_address();
         assert_eq!(bus(&named).unwrap(), "unix:abstract=x");
         assert_eq!(bus(&named[..1]), None);
         std::fs::write(runtime.path().join("bus"), "").unwrap();
         assert_eq!(bus(&named[..1]), Some(bus_at(&runtime.path().join("bus"))));
-        let odd = bus_at(Path::new("/run/a b,c=é/bus"));
+        let odd = unix_bus_address(Path::new("/run/a b,c=é/bus"));
         assert_eq!(odd, "unix:path=/run/a%20b%2cc%3d%c3%a9/bus");
     }
 
@@ -387,7 +391,7 @@ mod tests {
     fn colours_are_as_asked() {
         let nowhere = Path::new("/nonexistent/user");
         let dumb = environment(&[("TERM", "dumb")], 1000, nowhere);
-        let both = |on| Colors {
+        let both = |on| StreamColors {
             stdout: on,
             stderr: on,
         };

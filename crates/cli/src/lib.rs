@@ -14,55 +14,55 @@ mod logging;
 pub mod output;
 mod runtime;
 mod sandbox;
-mod zone;
+mod timezone;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-pub use environment::Environment;
-pub use exit::{Advise, Failure, Status};
-pub use output::Output;
-pub use runtime::{Stop, block_on};
+pub use environment::UserEnvironment;
+pub use exit::{CommandFailure, CommandStatus, ErrorExt};
+pub use output::StandardStreams;
+pub use runtime::{StopSignals, block_on};
 
 /// What every command gets: where things are, and how to speak.
 #[derive(Debug)]
-pub struct Context {
+pub struct CommandContext {
     /// Where things are.
-    pub environment: Environment,
+    pub environment: UserEnvironment,
     /// The one door to standard output and standard error.
-    pub output: Output,
+    pub output: StandardStreams,
     /// Whether a program reads the output: one JSON object per line.
     pub json: bool,
     /// The name that the program was called by.
-    pub name: args::Name,
+    pub program_name: args::ProgramName,
 }
 
 /// Does what the arguments ask, `args[0]` being the program's name, and returns the exit status.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let outcome = std::panic::catch_unwind(|| perform(args));
+    let outcome = std::panic::catch_unwind(|| run_cli(args));
     // The panic hook has already said where and why.
-    outcome.unwrap_or(Status::INTERNAL).into()
+    outcome.unwrap_or(CommandStatus::INTERNAL).into()
 }
 
-fn perform(args: Vec<OsString>) -> Status {
-    let environment = Environment::read();
-    let cli = match args::parse(args) {
+fn run_cli(args: Vec<OsString>) -> CommandStatus {
+    let environment = UserEnvironment::from_process();
+    let cli = match args::parse_args(args) {
         Ok(cli) => cli,
-        Err(refusal) => return exit::usage(&refusal, &environment),
+        Err(refusal) => return exit::report_usage_error(&refusal, &environment),
     };
-    let output = Output::new(environment.colors(cli.color));
-    if let Err(error) = logging::start(&cli, &environment) {
+    let output = StandardStreams::new(environment.stream_colors(cli.color));
+    if let Err(error) = logging::init(&cli, &environment) {
         // Nobody reads the log then, but what was asked can still be done.
-        output.error_line(&format!("warning: {error}"));
+        output.print_error_line(&format!("warning: {error}"));
     }
-    let context = Context {
+    let context = CommandContext {
         environment,
         output,
         json: cli.json,
-        name: cli.name,
+        program_name: cli.name,
     };
     match cli.command.perform(&context) {
         Ok(status) => status,
-        Err(failure) => exit::failure(&failure, &context),
+        Err(failure) => exit::report_failure(&failure, &context),
     }
 }

@@ -9,26 +9,27 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use crate::Environment;
-use crate::args::Cli;
+use crate::UserEnvironment;
+use crate::args::CliArgs;
 
 /// Starts the log: what `RUST_LOG` says, else the command's own level raised by each `-v`.
 ///
 /// A command that paints the whole terminal logs only where standard error is another place.
-pub(crate) fn start(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
-    if cli.command.paints() && std::io::stderr().is_terminal() {
+pub(crate) fn init(cli: &CliArgs, environment: &UserEnvironment) -> anyhow::Result<()> {
+    if cli.command.is_full_screen() && std::io::stderr().is_terminal() {
         return Ok(());
     }
-    let usual = Targets::new().with_default(raised(cli.command.log_level(), cli.verbose));
-    let (targets, wrong) = match environment.log().map(str::parse::<Targets>) {
+    let usual =
+        Targets::new().with_default(raise_level(cli.command.default_log_level(), cli.verbose));
+    let (targets, wrong) = match environment.log_filter().map(str::parse::<Targets>) {
         None => (usual, None),
         Some(Ok(targets)) => (targets, None),
         Some(Err(error)) => (usual, Some(error)),
     };
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(environment.colors(cli.color).stderr);
-    let lines = if environment.journal() {
+        .with_ansi(environment.stream_colors(cli.color).stderr);
+    let lines = if environment.logs_to_journal() {
         lines.without_time().boxed()
     } else {
         lines.boxed()
@@ -42,7 +43,7 @@ pub(crate) fn start(cli: &Cli, environment: &Environment) -> anyhow::Result<()> 
     }
 }
 
-fn raised(level: LevelFilter, steps: u8) -> LevelFilter {
+fn raise_level(level: LevelFilter, steps: u8) -> LevelFilter {
     let levels = [
         LevelFilter::WARN,
         LevelFilter::INFO,

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::Status;
+use crate::CommandStatus;
 
 /// Runs `work` to its end on a runtime of this thread alone.
 ///
@@ -29,7 +29,7 @@ where
 /// Takes as many descriptors as this user may have: each hub, reader and person needs one.
 ///
 /// Only for commands that run nothing else: a child would inherit it.
-pub(crate) fn take_descriptors() {
+pub(crate) fn raise_fd_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -44,12 +44,12 @@ pub(crate) fn take_descriptors() {
 
 /// SIGINT and SIGTERM, caught from the moment it is made.
 #[derive(Debug)]
-pub struct Stop {
+pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Stop {
+impl StopSignals {
     /// Catches both signals from now on. Must be called within the runtime.
     pub fn catch() -> anyhow::Result<Self> {
         let catch = |kind| signal(kind).context("catching signals");
@@ -60,15 +60,15 @@ impl Stop {
     }
 
     /// Waits for one of them and returns the status that a shell has for it.
-    pub async fn wait(&mut self) -> Status {
+    pub async fn wait(&mut self) -> CommandStatus {
         tokio::select! {
-            _ = self.interrupt.recv() => Status::INTERRUPTED,
-            _ = self.terminate.recv() => Status::TERMINATED,
+            _ = self.interrupt.recv() => CommandStatus::INTERRUPTED,
+            _ = self.terminate.recv() => CommandStatus::TERMINATED,
         }
     }
 
     /// Waits for one of them and then says stop through `token`.
-    pub async fn cancel(&mut self, token: &CancellationToken) -> Status {
+    pub async fn wait_and_cancel(&mut self, token: &CancellationToken) -> CommandStatus {
         let status = self.wait().await;
         token.cancel();
         status

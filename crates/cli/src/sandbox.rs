@@ -4,10 +4,10 @@
 use anyhow::Context as _;
 use netns::sandbox::{Sandbox, SandboxSpec};
 
-use crate::{Advise as _, Failure};
+use crate::{CommandFailure, ErrorExt as _};
 
 /// Builds the sandbox. It forks: call it before there is a runtime.
-pub(crate) fn build(blueprint: &SandboxSpec) -> Result<Sandbox, Failure> {
+pub(crate) fn build_sandbox(blueprint: &SandboxSpec) -> Result<Sandbox, CommandFailure> {
     let built = Sandbox::build(blueprint);
     let advice = built
         .as_ref()

@@ -4,10 +4,10 @@
 use operator::script::{ScriptAnswer, ScriptExpectation, ScriptOutcome};
 use terok_clearance::{Action, Dest, RequestId};
 
-use super::list::{Hubs, warn};
-use crate::output::Closed;
-use crate::runtime::take_descriptors;
-use crate::{Context, Failure, Status, Stop, block_on};
+use super::list::{HubArgs, print_warning};
+use crate::output::BrokenPipeError;
+use crate::runtime::raise_fd_limit;
+use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
 /// What `allow` does, at length.
 pub(super) const ABOUT_ALLOW: &str = "Allow what a question asks for, by its id.
@@ -55,49 +55,56 @@ pub struct Args {
     #[arg(long, value_name = "DEST")]
     expect: Option<Dest>,
     #[command(flatten)]
-    hubs: Hubs,
+    hubs: HubArgs,
 }
 
 /// Does it.
-pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, Failure> {
-    take_descriptors();
+pub fn perform(
+    args: Args,
+    action: Action,
+    context: &CommandContext,
+) -> Result<CommandStatus, CommandFailure> {
+    raise_fd_limit();
     block_on(async {
-        let mut stop = Stop::catch()?;
+        let mut stop = StopSignals::catch()?;
         let expected = ScriptExpectation { dest: args.expect };
         let answering = async {
-            let mut survey = args.hubs.survey(context).await?;
+            let mut survey = args.hubs.query_snapshot(context).await?;
             for gap in survey.gaps() {
                 tracing::info!(%gap, "not every hub is heard");
             }
             Ok(survey.answer(&args.requests, action, &expected).await)
         };
-        let answered: Result<Vec<ScriptAnswer>, Failure> = tokio::select! {
+        let answered: Result<Vec<ScriptAnswer>, CommandFailure> = tokio::select! {
             status = stop.wait() => {
-                warn(context, "what was on its way may have taken effect");
+                print_warning(context, "what was on its way may have taken effect");
                 return Ok(status);
             }
             answered = answering => answered,
         };
-        let mut status = Status::OK;
+        let mut status = CommandStatus::OK;
         let mut said = Ok(());
         for answered in answered? {
-            status = worse(status, status_of(&answered.outcome));
+            status = higher_priority_status(status, outcome_status(&answered.outcome));
             if context.json {
-                said = said.and_then(|()| context.output.text(&answered.json()));
+                said = said.and_then(|()| context.output.print(&answered.json()));
             } else if matches!(answered.outcome, Outcome::Applied(..)) {
-                said = said.and_then(|()| context.output.line(&answered.words()));
+                said = said.and_then(|()| context.output.print_line(&answered.words()));
             } else {
-                context.output.error_line(&answered.words());
+                context.output.print_error_line(&answered.words());
                 continue;
             }
             // What took effect has to be said somewhere.
-            if said.as_ref().is_err_and(|error| !error.is::<Closed>()) {
+            if said
+                .as_ref()
+                .is_err_and(|error| !error.is::<BrokenPipeError>())
+            {
                 let words = if context.json {
                     answered.json().trim_end().to_owned()
                 } else {
                     answered.words()
                 };
-                context.output.error_line(&words);
+                context.output.print_error_line(&words);
             }
         }
         said?;
@@ -105,28 +112,28 @@ pub fn perform(args: Args, action: Action, context: &Context) -> Result<Status, 
     })
 }
 
-const fn status_of(outcome: &ScriptOutcome) -> Status {
+const fn outcome_status(outcome: &ScriptOutcome) -> CommandStatus {
     match outcome {
-        ScriptOutcome::Applied(..) => Status::OK,
-        ScriptOutcome::AlreadyDecided(_) => Status::DECIDED,
-        ScriptOutcome::NotPending(_) => Status::NOT_ASKED,
-        ScriptOutcome::HubUnreachable(_) => Status::UNAVAILABLE,
+        ScriptOutcome::Applied(..) => CommandStatus::OK,
+        ScriptOutcome::AlreadyDecided(_) => CommandStatus::ALREADY_ANSWERED,
+        ScriptOutcome::NotPending(_) => CommandStatus::NO_SUCH_QUESTION,
+        ScriptOutcome::HubUnreachable(_) => CommandStatus::UNAVAILABLE,
         ScriptOutcome::Refused(_) | ScriptOutcome::Failed(_) | ScriptOutcome::ResultUnknown(_) => {
-            Status::FAILURE
+            CommandStatus::FAILURE
         }
     }
 }
 
 /// Returns the status that comes first where several ids ended differently.
-fn worse(one: Status, other: Status) -> Status {
+fn higher_priority_status(one: CommandStatus, other: CommandStatus) -> CommandStatus {
     let order = [
-        Status::FAILURE,
-        Status::UNAVAILABLE,
-        Status::DECIDED,
-        Status::NOT_ASKED,
+        CommandStatus::FAILURE,
+        CommandStatus::UNAVAILABLE,
+        CommandStatus::ALREADY_ANSWERED,
+        CommandStatus::NO_SUCH_QUESTION,
     ];
     let first = order
         .into_iter()
         .find(|status| [one, other].contains(status));
-    first.unwrap_or(Status::OK)
+    first.unwrap_or(CommandStatus::OK)
 }

@@ -9,10 +9,10 @@ use operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
-use crate::args::Name;
-use crate::output::Closed;
-use crate::runtime::take_descriptors;
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use crate::args::ProgramName;
+use crate::output::BrokenPipeError;
+use crate::runtime::raise_fd_limit;
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this terminal.
@@ -44,53 +44,58 @@ pub struct Args {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
-    let ended = ask(args, context);
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    let ended = run_prompt(args, context);
     match ended {
-        Err(failure) if manner(context) == OutputFormat::Compat && !failure.is_closed() => {
+        Err(failure) if prompt_format(context) == OutputFormat::Compat && !failure.is_closed() => {
             // The original's words and status, without anything before them.
             let said = failure.words();
-            let reason = said.strip_prefix(UNAVAILABLE).unwrap_or(&said);
+            let reason = said.strip_prefix(HUB_UNAVAILABLE).unwrap_or(&said);
             let reason = reason.trim_start_matches(": ");
             context
                 .output
-                .error_line(&format!("{UNAVAILABLE}: {reason}"));
-            Ok(Status::FAILURE)
+                .print_error_line(&format!("{UNAVAILABLE}: {reason}"));
+            Ok(CommandStatus::FAILURE)
         }
         // By that name it ends well when it is told to, as the original does.
-        Ok(Status::TERMINATED) if context.name == Name::Hub => Ok(Status::OK),
+        Ok(CommandStatus::TERMINATED) if context.program_name == ProgramName::Hub => {
+            Ok(CommandStatus::OK)
+        }
         ended => ended,
     }
 }
 
-const UNAVAILABLE: &str = "clearance hub unavailable";
+const HUB_UNAVAILABLE: &str = "clearance hub unavailable";
 
 /// Returns how it talks: by the Python stack's name in the words of its tool.
-const fn manner(context: &Context) -> OutputFormat {
-    match (context.json, context.name) {
+const fn prompt_format(context: &CommandContext) -> OutputFormat {
+    match (context.json, context.program_name) {
         (true, _) => OutputFormat::Json,
-        (false, Name::Hub) => OutputFormat::Compat,
-        (false, Name::Own | Name::Notify) => OutputFormat::Text,
+        (false, ProgramName::Hub) => OutputFormat::Compat,
+        (false, ProgramName::Clearance | ProgramName::Notify) => OutputFormat::Text,
     }
 }
 
 /// Asks until the person, the input or a signal ends it.
-fn ask(args: Args, context: &Context) -> Result<Status, Failure> {
-    take_descriptors();
+fn run_prompt(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    raise_fd_limit();
     block_on(async {
-        let mut stop = Stop::catch()?;
-        let runtime = RuntimeDir::new(context.environment.runtime());
+        let mut stop = StopSignals::catch()?;
+        let runtime = RuntimeDir::new(context.environment.runtime_dir());
         let (hubs, place) = match args.socket {
             None => {
                 let hubs = Hubs::discover(runtime).context("watching for hubs")?;
-                (hubs, context.environment.runtime().display().to_string())
+                (
+                    hubs,
+                    context.environment.runtime_dir().display().to_string(),
+                )
             }
             Some(path) => {
                 let path = std::path::absolute(&path)
                     .with_context(|| format!("finding {}", path.display()))?;
                 Client::start(&path)
                     .await
-                    .context(UNAVAILABLE)
+                    .context(HUB_UNAVAILABLE)
                     .hint("`terok-clearance clearance` without --socket waits for hubs")?;
                 let place = path.display().to_string();
                 (
@@ -100,7 +105,7 @@ fn ask(args: Args, context: &Context) -> Result<Status, Failure> {
             }
         };
         let options = PromptOptions {
-            format: manner(context),
+            format: prompt_format(context),
             color: context.output.colors().stdout,
         };
         let place = terok_clearance::DisplayText::new(&place);
@@ -108,15 +113,15 @@ fn ask(args: Args, context: &Context) -> Result<Status, Failure> {
             hubs,
             place.as_str(),
             tokio::io::stdin(),
-            context.output.writer(),
+            context.output.stdout_writer(),
             options,
             stop.wait(),
         );
         match ended.await {
-            Ok(PromptEnd::Done) => Ok(Status::OK),
+            Ok(PromptEnd::Done) => Ok(CommandStatus::OK),
             Ok(PromptEnd::Stopped(status)) => Ok(status),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                Err(anyhow::Error::new(Closed).into())
+                Err(anyhow::Error::new(BrokenPipeError).into())
             }
             Err(error) => Err(anyhow::Error::new(error).context("asking").into()),
         }

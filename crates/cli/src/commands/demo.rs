@@ -7,17 +7,17 @@
 //! `stage` (what runs), `tell` (what happens), `judge` (whether it is as it should be),
 //! `page` and `story` (how it is said).
 
-mod answers;
+mod answer_source;
+mod checks;
 mod clock;
-pub mod internet;
-mod judge;
-mod page;
-pub mod program;
-mod stage;
-mod story;
-mod tell;
-mod told;
-mod world;
+pub mod fake_internet;
+mod processes;
+mod protocol;
+mod render;
+mod report;
+mod scenario;
+mod topology;
+pub mod workload;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -33,22 +33,24 @@ use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, Dossier};
 use tokio::time::timeout;
 
-use answers::{Answer, Answers, Where};
+use answer_source::{DemoAnswerPolicy, DemoAnswerSource, DemoUiChoice};
+use checks::{FetchObservation, check_fetches};
 use clock::now_us;
-use judge::{Seen, judge};
-use page::Page;
-use stage::{Internet, Keeper, Kernel, Pipes, Program};
-use story::{Step, Summary, median};
-use tell::{Cast, Operator, Teller};
-use told::FromProgram;
+use processes::{
+    InternetProcess, RulesetInspector, SupervisorThread, WorkloadPipes, WorkloadProcess,
+};
+use protocol::WorkloadMessage;
+use render::StepRenderer;
+use report::{DemoStep, DemoSummary, median};
+use scenario::{DemoOperator, DemoScenario, StepReporter};
 
 use super::tui;
-use crate::{Context, Failure, Status, Stop};
+use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals};
 
 /// How the name of the directory begins that has the demo's sockets.
-const DIRECTORY: &str = "terok-demo-";
+const DIRECTORY_PREFIX: &str = "terok-demo-";
 /// How long taking popups away may take in the end.
-const FAREWELL: Duration = Duration::from_secs(3);
+const POPUP_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What may be said to it.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -70,44 +72,44 @@ with `ok`, the counts and the median times. docs/demo.md describes every field."
 pub struct Args {
     /// Who answers the questions
     #[arg(long, value_enum, value_name = "WHO")]
-    answer: Option<Answer>,
+    answer: Option<DemoAnswerPolicy>,
     /// Where you are asked
     #[arg(long, value_enum, value_name = "UI", default_value_t = Where::Auto,
         conflicts_with = "answer")]
-    ui: Where,
+    ui: DemoUiChoice,
 }
 
 /// What was seen in the end.
 #[derive(Debug, Default)]
-struct Outcome {
+struct DemoOutcome {
     /// Each fetch.
-    seen: Vec<Seen>,
+    observations: Vec<FetchObservation>,
     /// The times from packets to events.
-    to_event: Vec<u64>,
+    packet_to_event_us: Vec<u64>,
     /// The times from answers to set elements.
-    to_set: Vec<u64>,
+    answer_to_set_us: Vec<u64>,
     /// What was wrong besides.
     problems: Vec<String>,
 }
 
 /// Shows it all, and takes everything down again.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let began_at = now_us();
     let colored = context.output.colors().stdout;
-    let teller = Teller {
+    let teller = StepReporter {
         output: context.output,
-        page: (!context.json).then_some(Page { colored }),
+        renderer: (!context.json).then_some(StepRenderer { colored }),
     };
-    if let Some(page) = teller.page {
-        context.output.text(&page.opening())?;
+    if let Some(page) = teller.renderer {
+        context.output.print(&page.opening())?;
     }
-    let mut outcome = Outcome::default();
-    let ended = play(args, teller, &mut outcome, context);
+    let mut outcome = DemoOutcome::default();
+    let ended = run_demo(args, teller, &mut outcome, context);
 
-    let mut verdict = judge(&outcome.seen);
+    let mut verdict = check_fetches(&outcome.observations);
     verdict.problems.extend(outcome.problems);
     match &ended {
-        Ok(Status::INTERRUPTED | Status::TERMINATED) => {
+        Ok(CommandStatus::INTERRUPTED | CommandStatus::TERMINATED) => {
             verdict
                 .missing
                 .push("it was stopped before its end".to_owned());
@@ -115,52 +117,52 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         Ok(_) => {}
         Err(failure) => verdict.missing.push(failure.words()),
     }
-    let ok = verdict.is_as_it_should_be();
-    let summary = Step::Summary(Summary {
+    let ok = verdict.is_success();
+    let summary = DemoStep::Summary(DemoSummary {
         ok,
         verdict,
-        packet_to_event_us: median(outcome.to_event),
-        answer_to_set_us: median(outcome.to_set),
+        packet_to_event_us: median(outcome.packet_to_event_us),
+        answer_to_set_us: median(outcome.answer_to_set_us),
         took_us: now_us() - began_at,
     });
     // A person reads of what could not be set up on standard error, and that is all there is.
-    if ended.is_ok() || context.json || !outcome.seen.is_empty() {
-        teller.say(&summary)?;
+    if ended.is_ok() || context.json || !outcome.observations.is_empty() {
+        teller.report(&summary)?;
     }
     ended.map(|status| match status {
-        Status::OK if !ok => Status::FAILURE,
+        CommandStatus::OK if !ok => CommandStatus::FAILURE,
         status => status,
     })
 }
 
 /// Sets up, tells, and takes down.
-fn play(
+fn run_demo(
     args: Args,
-    teller: Teller,
-    outcome: &mut Outcome,
-    context: &Context,
-) -> Result<Status, Failure> {
-    if args.ui == Where::Tui {
-        tui::refuse_json(context)?;
-        tui::fit_for_a_screen(context)?;
+    teller: StepReporter,
+    outcome: &mut DemoOutcome,
+    context: &CommandContext,
+) -> Result<CommandStatus, CommandFailure> {
+    if args.ui == DemoUiChoice::Tui {
+        tui::reject_json(context)?;
+        tui::require_screen_terminal(context)?;
     }
     let directory = tempfile::Builder::new()
-        .prefix(DIRECTORY)
+        .prefix(DIRECTORY_PREFIX)
         .tempdir_in("/tmp")
         .context("making a directory for the sockets")?;
     // Before there is a runtime: building a sandbox forks.
     let began_at = now_us();
-    let (pipes, inside) = Pipes::new().context("making pipes")?;
-    let blueprint = blueprint(directory.path(), inside)?;
-    let sandbox = crate::sandbox::build(&blueprint)?;
+    let (pipes, inside) = WorkloadPipes::new().context("making pipes")?;
+    let blueprint = build_sandbox_spec(directory.path(), inside)?;
+    let sandbox = crate::sandbox::build_sandbox(&blueprint)?;
     drop(blueprint);
-    teller.say(&Step::Sandbox {
+    teller.report(&DemoStep::Sandbox {
         pid: sandbox.init().pid(),
         took_us: now_us() - began_at,
     })?;
     crate::block_on(async {
-        let mut stop = Stop::catch()?;
-        let scene = Scene {
+        let mut stop = StopSignals::catch()?;
+        let scene = DemoSetup {
             sandbox,
             pipes,
             directory: &directory,
@@ -169,12 +171,15 @@ fn play(
         tokio::select! {
             biased;
             status = stop.wait() => Ok(status),
-            played = scene.play(args, teller, outcome, context) => played,
+            played = scene.run(args, teller, outcome, context) => played,
         }
     })
 }
 
-fn blueprint(runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]) -> anyhow::Result<SandboxSpec> {
+fn build_sandbox_spec(
+    runtime: &Path,
+    stdio: [Option<Arc<OwnedFd>>; 3],
+) -> anyhow::Result<SandboxSpec> {
     let program = std::env::current_exe().context("finding this program")?;
     Ok(SandboxSpec {
         workload: WorkloadSpec {
@@ -191,25 +196,25 @@ fn blueprint(runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]) -> anyhow::Result
 }
 
 /// What stands before the first packet.
-struct Scene<'a> {
+struct DemoSetup<'a> {
     sandbox: Sandbox,
-    pipes: Pipes,
+    pipes: WorkloadPipes,
     directory: &'a TempDir,
 }
 
-impl Scene<'_> {
-    async fn play(
+impl DemoSetup<'_> {
+    async fn run(
         self,
         args: Args,
-        teller: Teller,
-        outcome: &mut Outcome,
-        context: &Context,
-    ) -> Result<Status, Failure> {
+        teller: StepReporter,
+        outcome: &mut DemoOutcome,
+        context: &CommandContext,
+    ) -> Result<CommandStatus, CommandFailure> {
         let began_at = now_us();
         let container: ContainerId = "demo".parse().context("naming the sandbox")?;
-        let policy = || Policy::new([world::RESOLVER]).context("making the policy");
+        let policy = || Policy::new([topology::RESOLVER_ADDRESS]).context("making the policy");
         let place = self.sandbox.netns_ref().context("finding the sandbox")?;
-        let keeper = Keeper::start(SupervisorConfig {
+        let keeper = SupervisorThread::start(SupervisorConfig {
             container: container.clone(),
             dossier: Dossier::default(),
             process: self
@@ -222,9 +227,9 @@ impl Scene<'_> {
             runtime_dir: RuntimeDir::new(self.directory.path()),
         })
         .await?;
-        let mut kernel = Kernel::look(&place, &policy()?)?;
-        teller.say(&Step::Firewall {
-            resolver: world::RESOLVER,
+        let mut kernel = RulesetInspector::attach(&place, &policy()?)?;
+        teller.report(&DemoStep::Firewall {
+            resolver: topology::RESOLVER_ADDRESS,
             verified: true,
             socket: DisplayText::new(&keeper.hub().to_string_lossy()),
             took_us: now_us() - began_at,
@@ -232,43 +237,43 @@ impl Scene<'_> {
 
         let began_at = now_us();
         let (internet, without_v6) =
-            Internet::start(self.sandbox.init_process(), self.directory.path()).await?;
-        teller.say(&Step::Internet {
-            hosts: world::HOSTS.len(),
+            InternetProcess::start(self.sandbox.init_process(), self.directory.path()).await?;
+        teller.report(&DemoStep::Internet {
+            hosts: topology::HOSTS.len(),
             without_v6: without_v6.clone(),
             took_us: now_us() - began_at,
         })?;
 
-        let answers = Answers::new(args.answer, args.ui, keeper.hub(), context).await?;
-        let operator = Operator::connect(keeper.hub()).await?;
+        let answers = DemoAnswerSource::new(args.answer, args.ui, keeper.hub(), context).await?;
+        let operator = DemoOperator::connect(keeper.hub()).await?;
         let began_at = now_us();
         let running = self
             .sandbox
             .start()
             .context("starting the program in the sandbox")?;
-        let mut program = Program::new(running, self.pipes)?;
-        let FromProgram::Ready(confinement) = program.read().await? else {
+        let mut program = WorkloadProcess::new(running, self.pipes)?;
+        let WorkloadMessage::Ready(confinement) = program.read().await? else {
             return Err(anyhow!("the program in the sandbox says something else").into());
         };
-        teller.say(&Step::Program {
+        teller.report(&DemoStep::Program {
             confinement,
             took_us: now_us() - began_at,
         })?;
 
-        let mut cast = Cast {
-            teller,
+        let mut cast = DemoScenario {
+            reporter: teller,
             operator,
             answers,
-            program: &mut program,
-            keeper: &keeper,
-            kernel: &mut kernel,
+            workload: &mut program,
+            supervisor: &keeper,
+            inspector: &mut kernel,
             container,
             without_v6,
             outcome,
         };
-        let told = cast.tell().await;
+        let told = cast.run().await;
         // A desktop that does not answer keeps its popups.
-        drop(timeout(FAREWELL, cast.answers.end()).await);
+        drop(timeout(POPUP_CLOSE_TIMEOUT, cast.answers.close()).await);
         drop(cast);
         told?;
 
@@ -276,11 +281,11 @@ impl Scene<'_> {
         drop(program);
         keeper.close().await?;
         let reached = internet.close().await?;
-        for seen in &mut outcome.seen {
+        for seen in &mut outcome.observations {
             seen.reached = seen
                 .host
                 .map(|host| reached.get(&host).copied().unwrap_or(0));
         }
-        Ok(Status::OK)
+        Ok(CommandStatus::OK)
     }
 }

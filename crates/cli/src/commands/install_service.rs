@@ -3,7 +3,7 @@
 
 use anyhow::anyhow;
 
-use crate::{Advise as _, Failure, Status};
+use crate::{CommandFailure, CommandStatus, ErrorExt as _};
 
 /// What may be said to it: whatever was said to the original.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub struct Args {
 }
 
 /// Says that it does nothing.
-pub fn perform(args: &Args) -> Result<Status, Failure> {
+pub fn perform(args: &Args) -> Result<CommandStatus, CommandFailure> {
     let ignored = args.rest.len();
     tracing::debug!(ignored, "install-service was called");
     Err(anyhow!(
@@ -22,5 +22,5 @@ pub fn perform(args: &Args) -> Result<Status, Failure> {
     ))
     .hint("sandboxes of `terok-clearance run` and supervisors have a hub of their own")
     .hint("for the classic hub, let units of your own start `serve` and `serve-verdict`")
-    .status(Status::USAGE)
+    .status(CommandStatus::USAGE)
 }

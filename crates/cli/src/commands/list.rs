@@ -9,8 +9,8 @@ use operator::script::{PendingSnapshot, take_snapshot};
 use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
 
-use crate::runtime::take_descriptors;
-use crate::{Context, Failure, Status, Stop, block_on};
+use crate::runtime::raise_fd_limit;
+use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "List what every sandbox asks right now.
@@ -39,12 +39,12 @@ Exit status:
   130  ended by Ctrl-C")]
 pub struct Args {
     #[command(flatten)]
-    pub(super) hubs: Hubs,
+    pub(super) hubs: HubArgs,
 }
 
 /// Which hubs are asked, and how long.
 #[derive(Debug, clap::Args)]
-pub(super) struct Hubs {
+pub(super) struct HubArgs {
     /// Ask the hub at this socket alone, and fail if it is not there
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -56,10 +56,13 @@ pub(super) struct Hubs {
     timeout: u32,
 }
 
-impl Hubs {
+impl HubArgs {
     /// Asks them.
-    pub(super) async fn survey(self, context: &Context) -> Result<PendingSnapshot, Failure> {
-        let runtime = RuntimeDir::new(context.environment.runtime());
+    pub(super) async fn query_snapshot(
+        self,
+        context: &CommandContext,
+    ) -> Result<PendingSnapshot, CommandFailure> {
+        let runtime = RuntimeDir::new(context.environment.runtime_dir());
         let socket = self.socket.map(|path| {
             std::path::absolute(&path).with_context(|| format!("finding {}", path.display()))
         });
@@ -70,22 +73,22 @@ impl Hubs {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
-    take_descriptors();
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    raise_fd_limit();
     block_on(async {
-        let mut stop = Stop::catch()?;
+        let mut stop = StopSignals::catch()?;
         let survey = tokio::select! {
             status = stop.wait() => return Ok(status),
-            survey = args.hubs.survey(context) => survey?,
+            survey = args.hubs.query_snapshot(context) => survey?,
         };
         let output = context.output;
         if context.json {
-            output.text(&survey.json())?;
+            output.print(&survey.json())?;
         } else {
-            let columns = context.environment.columns();
-            output.text(&survey.table(columns, output.colors().stdout))?;
+            let columns = context.environment.table_columns();
+            output.print(&survey.table(columns, output.colors().stdout))?;
             if survey.rows().is_empty() && survey.is_complete() {
-                output.error_line(if survey.has_hubs() {
+                output.print_error_line(if survey.has_hubs() {
                     "nothing is asked"
                 } else {
                     "nothing is asked: there is no hub"
@@ -93,19 +96,19 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             }
         }
         for gap in survey.gaps() {
-            warn(context, &gap);
+            print_warning(context, &gap);
         }
         Ok(if survey.is_complete() {
-            Status::OK
+            CommandStatus::OK
         } else {
-            Status::UNAVAILABLE
+            CommandStatus::UNAVAILABLE
         })
     })
 }
 
 /// Says what is not in the list; lines of JSON say so themselves.
-pub(super) fn warn(context: &Context, what: &str) {
+pub(super) fn print_warning(context: &CommandContext, what: &str) {
     if !context.json {
-        context.output.error_line(&format!("warning: {what}"));
+        context.output.print_error_line(&format!("warning: {what}"));
     }
 }

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use terok_clearance::DisplayText;
 use terok_clearance::socket::RuntimeDir;
 
-use crate::desktop::Desktop;
-use crate::runtime::take_descriptors;
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use crate::desktop::PopupDesktop;
+use crate::runtime::raise_fd_limit;
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Ask the questions of every sandbox as popups on your desktop.
@@ -47,18 +47,18 @@ SIGTERM; in these two its popups are taken away.")]
 pub struct Args {}
 
 /// Does it.
-pub fn perform(_: Args, context: &Context) -> Result<Status, Failure> {
-    let runtime = context.environment.private_runtime()?;
+pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    let runtime = context.environment.private_runtime_dir()?;
     block_on(async {
-        let mut stop = Stop::catch()?;
+        let mut stop = StopSignals::catch()?;
         // Before the lock: without a bus that is what there is to say.
         let reached = tokio::select! {
             status = stop.wait() => return Ok(status),
-            reached = Desktop::reach(context, true) => reached,
+            reached = PopupDesktop::connect(context, true) => reached,
         };
         let desktop = reached?;
-        let _only_one = lock(&lock_path(runtime))?;
-        take_descriptors();
+        let _only_one = acquirnotifier_lock_pathr_lock(&lock_path(runtime))?;
+        raise_fd_limit();
         let hubs = Hubs::discover(RuntimeDir::new(runtime)).context("watching for hubs")?;
         tracing::info!(place = %runtime.display(), popups = %desktop.categories(), "asking by popups");
         Ok(desktop.ask(hubs, stop.wait()).await)
@@ -68,18 +68,18 @@ pub fn perform(_: Args, context: &Context) -> Result<Status, Failure> {
 /// Says whether a notifier of this person runs, which asks for every sandbox whose sockets are in
 /// `runtime`.
 pub(super) fn is_running(runtime: &Path) -> bool {
-    let locked = File::open(lock_path(runtime))
+    let locked = File::open(notifier_lock_path(runtime))
         .map(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared));
     matches!(locked, Ok(Err(Errno::WOULDBLOCK)))
 }
 
-fn lock_path(runtime: &Path) -> PathBuf {
+fn notifier_lock_path(runtime: &Path) -> PathBuf {
     runtime.join("terok-clearance-notifier.lock")
 }
 
 /// Takes the lock of the one notifier of this person, for as long as the file is open: two would
 /// ask everything twice.
-fn lock(path: &Path) -> Result<File, Failure> {
+fn acquire_notifier_lock(path: &Path) -> Result<File, CommandFailure> {
     let what = || format!("using the lock {}", path.display());
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -95,7 +95,7 @@ fn lock(path: &Path) -> Result<File, Failure> {
                 "a notifier of yours runs already, as process {owner}"
             ))
             .hint("end it first, or leave it to it: it asks for every sandbox")
-            .status(Status::TAKEN);
+            .status(CommandStatus::RESOURCE_BUSY);
         }
         Err(error) => return Err(anyhow::Error::new(error).context(what()).into()),
     }

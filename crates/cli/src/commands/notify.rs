@@ -9,7 +9,7 @@ use operator::notifier::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Show a notification, and print its id.
@@ -52,12 +52,12 @@ pub struct Args {
     timeout: Option<i32>,
 }
 
-fn action(text: &str) -> Result<NotificationAction, NotificationActionError> {
+fn parse_action(text: &str) -> Result<NotificationAction, NotificationActionError> {
     text.parse()
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let twice = args.actions.iter().enumerate().find(|(at, action)| {
         let before = args.actions.iter().take(*at);
         before
@@ -66,11 +66,11 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     });
     if let Some((_, action)) = twice {
         let twice = anyhow!("the action {} is there twice", action.key());
-        return Err(twice).status(Status::USAGE);
+        return Err(twice).status(CommandStatus::USAGE);
     }
     block_on(async {
-        let mut stop = Stop::catch()?;
-        let bus = context.environment.bus();
+        let mut stop = StopSignals::catch()?;
+        let bus = context.environment.session_bus_address();
         // The original's name for what its command line shows.
         let starting = create_notifier("terok", bus.as_deref());
         let notifier = tokio::select! {
@@ -92,7 +92,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             click_guard: wait.then_some(ClickGuard::MIN_READ_TIME),
             ..Notification::new(&args.summary)
         };
-        let ended = show(&notifier, notification, wait, &mut stop, context).await;
+        let ended = show_notification(&notifier, notification, wait, &mut stop, context).await;
         notifier.disconnect().await;
         ended
     })
@@ -100,13 +100,13 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 
 /// Shows it, prints its id, and with `wait` the key of what is chosen. Ends when told to, and then
 /// leaves nothing on the screen.
-async fn show(
+async fn show_notification(
     notifier: &impl Notifier,
     notification: Notification,
     wait: bool,
-    stop: &mut Stop,
-    context: &Context,
-) -> Result<Status, Failure> {
+    stop: &mut StopSignals,
+    context: &CommandContext,
+) -> Result<CommandStatus, CommandFailure> {
     let asks = !notification.actions.is_empty();
     let mut showing = std::pin::pin!(notifier.notify(notification));
     let mut stopped = None;
@@ -120,13 +120,13 @@ async fn show(
     };
     let id = shown
         .context("showing the notification")
-        .status(Status::UNAVAILABLE)?;
+        .status(CommandStatus::UNAVAILABLE)?;
     if let Some(status) = stopped {
-        return take_away(notifier, id, status).await;
+        return close_notification(notifier, id, status).await;
     }
-    print(context, "id", &id.get().into())?;
+    print_value(context, "id", &id.get().into())?;
     if !wait {
-        return Ok(Status::OK);
+        return Ok(CommandStatus::OK);
     }
     if !notifier.is_visible() || (asks && !notifier.supports_actions()) {
         let why = if notifier.is_visible() {
@@ -136,39 +136,43 @@ async fn show(
         };
         return Err(anyhow!("nobody can be asked: {why}"))
             .hint("`terok-clearance clearance` asks at a terminal")
-            .status(Status::UNAVAILABLE);
+            .status(CommandStatus::UNAVAILABLE);
     }
     let (tell, chosen) = oneshot::channel();
     let on_action = Box::new(|choice| drop(tell.send(choice)));
     notifier.on_action(id, on_action).await;
     let choice: ActionChoice = tokio::select! {
-        status = stop.wait() => return take_away(notifier, id, status).await,
+        status = stop.wait() => return close_notification(notifier, id, status).await,
         choice = chosen => match choice {
             Ok(choice) => choice,
-            Err(_) => return Ok(Status::NOT_CHOSEN),
+            Err(_) => return Ok(CommandStatus::NO_ACTION_CHOSEN),
         },
     };
-    print(context, "action", &choice.key.as_str().into())?;
-    Ok(Status::OK)
+    print_value(context, "action", &choice.key.as_str().into())?;
+    Ok(CommandStatus::OK)
 }
 
 /// Takes it away, because of what `status` says.
-async fn take_away(
+async fn close_notification(
     notifier: &impl Notifier,
     id: NotificationId,
-    status: Status,
-) -> Result<Status, Failure> {
+    status: CommandStatus,
+) -> Result<CommandStatus, CommandFailure> {
     let closed = notifier.close(id).await;
     closed.context("taking the notification away")?;
     Ok(status)
 }
 
 /// Prints a value on a line of its own, for a program with its name.
-fn print(context: &Context, name: &str, value: &serde_json::Value) -> anyhow::Result<()> {
+fn print_value(
+    context: &CommandContext,
+    name: &str,
+    value: &serde_json::Value,
+) -> anyhow::Result<()> {
     let line = match value {
         value if context.json => serde_json::json!({ name: value }).to_string(),
         serde_json::Value::String(text) => text.clone(),
         value => value.to_string(),
     };
-    context.output.line(&line)
+    context.output.print_line(&line)
 }

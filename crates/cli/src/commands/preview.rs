@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use shield::{Policy, preview};
 
-use crate::{Context, Failure, Status};
+use crate::{CommandContext, CommandFailure, CommandStatus};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Print the firewall rules a sandbox gets, in nft syntax.
@@ -27,14 +27,14 @@ pub struct Args {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let policy = Policy::new(args.dns).context("reading --dns")?;
     let ruleset = preview(&policy);
     if context.json {
         let object = serde_json::json!({ "ruleset": ruleset });
-        context.output.line(&object.to_string())?;
+        context.output.print_line(&object.to_string())?;
     } else {
-        context.output.text(&ruleset)?;
+        context.output.print(&ruleset)?;
     }
-    Ok(Status::OK)
+    Ok(CommandStatus::OK)
 }

@@ -4,10 +4,10 @@
 //! It takes the place of the Python stack's `nflog-reader.py`: the same arguments, environment,
 //! files and lines.
 
+mod attach;
 mod delivery;
-mod inside;
-mod record;
-mod session;
+mod event_reporter;
+mod pid_file;
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -23,12 +23,12 @@ use terok_clearance::{ContainerId, DisplayText, Dossier};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
-use crate::{Context, Failure, Status, Stop, block_on};
+use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
-use delivery::{Mailbox, deliver};
-use inside::Inside;
-use record::Record;
-use session::{Session, Teller};
+use attach::AttachedNetns;
+use delivery::{HubDeliveryQueue, deliver_lines};
+use event_reporter::{EventReporter, ReportOutput};
+use pid_file::PidFile;
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Tell a hub of every packet that the firewall of one sandbox drops.
@@ -66,7 +66,7 @@ pub struct Args {
     container: Option<ContainerId>,
     /// Where to tell: `socket`, a hub's ingester, or `json`, lines on standard output
     #[arg(long, value_enum, default_value_t = Emit::Socket, hide_possible_values = true)]
-    emit: Emit,
+    emit: EmitTarget,
     /// What is known of the sandbox, a JSON object; `meta_path` names a file of more
     #[arg(
         long,
@@ -99,7 +99,7 @@ pub struct Args {
 
 /// Where events go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Emit {
+enum EmitTarget {
     Socket,
     Json,
 }
@@ -108,19 +108,19 @@ impl Args {
     /// Returns what it logs without a `-v`: beside a hub it is a service, else a person reads it.
     pub(super) const fn log_level(&self) -> LevelFilter {
         match self.emit {
-            Emit::Socket => LevelFilter::INFO,
-            Emit::Json => LevelFilter::WARN,
+            EmitTarget::Socket => LevelFilter::INFO,
+            EmitTarget::Json => LevelFilter::WARN,
         }
     }
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let (false, Some(state_dir), Some(container)) = (args.script, args.state_dir, args.container)
     else {
         let program = std::env::current_exe().context("finding this program's file")?;
-        context.output.text(&script(&program)?)?;
-        return Ok(Status::OK);
+        context.output.print(&python_exec_script(&program)?)?;
+        return Ok(CommandStatus::OK);
     };
     let annotations = ContainerAnnotations::parse(&args.annotations).unwrap_or_else(|error| {
         // They must not keep a sandbox from being asked about.
@@ -129,39 +129,40 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         ContainerAnnotations::default()
     });
     let mailbox = match args.emit {
-        Emit::Json => None,
-        Emit::Socket => {
-            let runtime = RuntimeDir::new(context.environment.runtime());
-            let hubs = hubs(&runtime, &args.container_id, args.hub_socket.into())?;
-            Some(Arc::new(Mailbox::new(hubs)))
+        EmitTarget::Json => None,
+        EmitTarget::Socket => {
+            let runtime = RuntimeDir::new(context.environment.runtime_dir());
+            let hubs = ingester_paths(&runtime, &args.container_id, args.hub_socket.into())?;
+            Some(Arc::new(HubDeliveryQueue::new(hubs)))
         }
     };
     block_on(async {
-        let mut signals = Stop::catch()?;
+        let mut signals = StopSignals::catch()?;
         let inside = tokio::select! {
-            found = Inside::find(&container, &context.environment) => found?,
-            _ = signals.wait() => return Ok(Status::OK),
+            found = AttachedNetns::find(&container, &context.environment) => found?,
+            _ = signals.wait() => return Ok(CommandStatus::OK),
         };
         let sockets = inside.listen()?;
         let record = match &mailbox {
-            Some(_) if inside.is_entered() => Record::write(&state_dir),
+            Some(_) if inside.is_entered() => PidFile::create(&state_dir),
             _ => None,
         };
         let teller = match &mailbox {
-            Some(mailbox) => Teller::Hub(Arc::clone(mailbox)),
-            None => Teller::lines(context.output),
+            Some(mailbox) => ReportOutput::Hub(Arc::clone(mailbox)),
+            None => ReportOutput::stdout(context.output),
         };
         let (stop, told) = (CancellationToken::new(), CancellationToken::new());
         let first = first_request_number(now());
         let facts = PacketClassifier::new(container.clone(), Dossier::default(), first);
-        let mut session = Session::new(container, &state_dir, annotations, teller, stop.clone());
+        let mut session =
+            EventReporter::new(container, &state_dir, annotations, teller, stop.clone());
         let asked = Cell::new(false);
         let reading = async {
-            session.started();
+            session.report_started();
             let ended = NflogReader::new(sockets, facts)
                 .run(&mut session, stop.clone())
                 .await;
-            session.ended(asked.get());
+            session.report_exited(asked.get());
             told.cancel();
             ended
         };
@@ -175,7 +176,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         };
         let delivering = async {
             if let Some(mailbox) = &mailbox {
-                deliver(mailbox, &told).await;
+                deliver_lines(mailbox, &told).await;
             }
         };
         let (ended, (), ()) = tokio::join!(reading, waiting, delivering);
@@ -186,7 +187,11 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 }
 
 /// Returns the places where a hub may listen for this reader, to be tried in their order.
-fn hubs(runtime: &RuntimeDir, id: &str, explicit: PathBuf) -> anyhow::Result<Vec<PathBuf>> {
+fn ingester_paths(
+    runtime: &RuntimeDir,
+    id: &str,
+    explicit: PathBuf,
+) -> anyhow::Result<Vec<PathBuf>> {
     if !explicit.as_os_str().is_empty() {
         return Ok(vec![explicit]);
     }
@@ -206,7 +211,7 @@ fn hubs(runtime: &RuntimeDir, id: &str, explicit: PathBuf) -> anyhow::Result<Vec
 
 /// Returns the script that replaces a Python interpreter by `program`, its arguments as they are:
 /// the hook knows its reader again by them.
-fn script(program: &Path) -> anyhow::Result<String> {
+fn python_exec_script(program: &Path) -> anyhow::Result<String> {
     let program = program
         .to_str()
         .context("this program's path is not UTF-8")?;
@@ -230,7 +235,7 @@ mod tests {
     fn the_hub_is_where_the_arguments_say() {
         let runtime = RuntimeDir::new("/run/x");
         let check = |id: &str, explicit: &str, expected: &[&str]| {
-            let found = hubs(&runtime, id, explicit.into()).unwrap();
+            let found = ingester_paths(&runtime, id, explicit.into()).unwrap();
             assert_eq!(
                 found,
                 expected.iter().map(PathBuf::from).collect::<Vec<_>>()
@@ -260,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_script_hands_over_everything() {
-        let script = script(Path::new("/opt/a \"b\"/terok-clearance")).unwrap();
+        let script = python_exec_script(Path::new("/opt/a \"b\"/terok-clearance")).unwrap();
         insta::assert_snapshot!(script, @r#"
         import os, sys
         os.execv("/opt/a \"b\"/terok-clearance", sys.orig_argv)

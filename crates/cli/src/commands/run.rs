@@ -6,16 +6,16 @@
 //! ends, however it does, the kernel ends everything in the sandbox.
 
 mod allow;
-mod ask;
-mod attend;
-mod desk;
-mod modes;
+mod console;
+mod controlling_tty;
+mod frontend;
+mod inline_prompt;
 mod network;
-mod relay;
+mod pty_relay;
+mod sandbox_spec;
+mod session;
 mod summary;
-mod terminal;
-mod ui;
-mod workload;
+mod terminal_modes;
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -29,16 +29,16 @@ use supervisor::{Supervisor, SupervisorConfig};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Target};
 
-use crate::{Advise as _, Context, Failure, Status, block_on};
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, block_on};
 
-use allow::Allow;
-use attend::{Attend, Signals};
-use network::{Choice, Helper};
-use summary::Summary;
-use terminal::Operator;
-use ui::Ui;
+use allow::AllowArg;
+use controlling_tty::ControllingTty;
+use frontend::RunUiChoice;
+use network::{NetworkChoice, NetworkHelper};
+use session::{RunSession, RunSignals};
+use summary::RunSummary;
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   terok-clearance run -- npm install
   terok-clearance run --allow registry.npmjs.org:443 -- npm install
@@ -66,15 +66,15 @@ pub struct Args {
     /// Open from the start: an address or a host name, or one port of it (`HOST:PORT`); again for
     /// more.
     #[arg(long, value_name = "DEST")]
-    allow: Vec<Allow>,
+    allow: Vec<AllowArg>,
     /// Where questions are answered: `desktop`, on popups; `tui`, on the whole screen of this
     /// terminal; `prompt`, at this terminal; `none`, with `terok-clearance clearance` elsewhere;
     /// `auto`, on popups if a program of this session shows them, else here if there is a terminal.
     #[arg(long, value_enum, default_value_t = Ui::Auto, value_name = "UI")]
-    ui: Ui,
+    ui: RunUiChoice,
     /// How the sandbox is connected; `auto` takes pasta or slirp4netns, whichever is installed.
     #[arg(long, value_enum, default_value_t = Choice::Auto, value_name = "HOW")]
-    network: Choice,
+    network: NetworkChoice,
     /// What the questions call the sandbox [default: the command's name].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -96,41 +96,48 @@ pub struct Args {
     clippy::needless_pass_by_value,
     reason = "every command takes its arguments by value"
 )]
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     // What fails before there is a command is ours; what the command does is its own.
-    run(&args, context).status(Status::RUN_FAILED)?
+    run_sandboxed(&args, context).status(CommandStatus::RUN_FAILED)?
 }
 
-fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failure> {
+fn run_sandboxed(
+    args: &Args,
+    context: &CommandContext,
+) -> Result<Result<CommandStatus, CommandFailure>, CommandFailure> {
     let environment = &context.environment;
-    let runtime = environment.private_runtime()?;
-    let helper = Helper::find(args.network, environment.path().map(OsString::as_os_str))?;
-    let resolver = helper.as_ref().map(Helper::resolver);
-    let (operator, terminal) = Operator::find()?.unzip();
-    args.ui.check(operator.is_some(), context)?;
-    let blueprint = workload::blueprint(&args.command, environment, resolver, terminal)?;
+    let runtime = environment.private_runtime_dir()?;
+    let helper = NetworkHelper::find(
+        args.network,
+        environment.search_path().map(OsString::as_os_str),
+    )?;
+    let resolver = helper.as_ref().map(NetworkHelper::resolver);
+    let (operator, terminal) = ControllingTty::find()?.unzip();
+    args.ui.require_terminal(operator.is_some(), context)?;
+    let blueprint =
+        sandbox_spec::build_sandbox_spec(&args.command, environment, resolver, terminal)?;
     let config = |process| {
         anyhow::Ok(SupervisorConfig {
-            container: fresh_id().context("making an id for the sandbox")?,
-            dossier: dossier(args.name.as_deref(), &args.command),
+            container: random_container_id().context("making an id for the sandbox")?,
+            dossier: build_dossier(args.name.as_deref(), &args.command),
             process,
             policy: Policy::new(resolver).context("making the policy")?,
             allowed_dests: args
                 .allow
                 .iter()
-                .map(|Allow(opening)| opening.clone())
+                .map(|AllowArg(opening)| opening.clone())
                 .collect(),
             runtime_dir: RuntimeDir::new(runtime),
         })
     };
     // Before there is a runtime: it forks.
-    let sandbox = crate::sandbox::build(&blueprint)?;
+    let sandbox = crate::sandbox::build_sandbox(&blueprint)?;
     drop(blueprint);
 
     block_on(async {
-        let mut signals = Signals::catch()?;
+        let mut signals = RunSignals::catch()?;
         let process = sandbox.init().try_clone().context("finding the sandbox")?;
-        let summary = Summary::default();
+        let summary = RunSummary::default();
         let supervisor = Supervisor::start(config(process)?)
             .context("putting the sandbox's firewall up")?
             .observed(summary.observer());
@@ -147,10 +154,10 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
             tokio::select! {
                 biased;
                 status = signals.deadly() => return Ok(Ok(status)),
-                silent = look_up(&supervisor, resolver, &args.allow) => {
+                silent = resolve_allowed_names(&supervisor, resolver, &args.allow) => {
                     for name in silent? {
                         let words = "could not be looked up yet: it opens when the command has";
-                        context.output.error_line(&format!("terok-clearance: {name} {words}"));
+                        context.output.print_error_line(&format!("terok-clearance: {name} {words}"));
                     }
                 }
             }
@@ -158,40 +165,40 @@ fn run(args: &Args, context: &Context) -> Result<Result<Status, Failure>, Failur
         let front = tokio::select! {
             biased;
             status = signals.deadly() => return Ok(Ok(status)),
-            front = args.ui.choose(connection.is_some(), operator.is_some(), context) => front?,
+            front = args.ui.select_frontend(connection.is_some(), operator.is_some(), context) => front?,
         };
-        let command = start(sandbox, &args.command);
+        let command = start_command(sandbox, &args.command);
         let running = match command {
             Ok(running) => running,
             Err(failure) => return Ok(Err(failure)),
         };
-        let attend = Attend {
+        let attend = RunSession {
             running,
             signals,
-            operator,
+            tty: operator,
             connection,
-            front,
+            frontend: front,
             quiet: args.quiet,
             summary,
             context,
         };
         Ok(attend
-            .until_its_end(supervisor)
+            .run_until_exit(supervisor)
             .await
-            .status(Status::RUN_FAILED))
+            .status(CommandStatus::RUN_FAILED))
     })
 }
 
 /// Looks up the names that are allowed, so that the command's first packet finds them open.
 /// Returns those about which the resolver says nothing.
-async fn look_up(
+async fn resolve_allowed_names(
     supervisor: &Supervisor,
     resolver: IpAddr,
-    allowed: &[Allow],
+    allowed: &[AllowArg],
 ) -> anyhow::Result<Vec<DomainName>> {
     let names: Vec<_> = allowed
         .iter()
-        .filter_map(|Allow(opening)| match &opening.target {
+        .filter_map(|AllowArg(opening)| match &opening.target {
             Target::Name(name) => Some(name.clone()),
             Target::Address(_) => None,
         })
@@ -201,12 +208,12 @@ async fn look_up(
 }
 
 /// Starts the command; what is wrong with it has the shells' statuses.
-fn start(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbox, Failure> {
+fn start_command(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbox, CommandFailure> {
     let started = sandbox.start();
     let status = match &started {
-        Err(WorkloadStartError::NotFound(_)) => Status::NOT_FOUND,
-        Err(WorkloadStartError::NotExecutable(_)) => Status::NOT_EXECUTABLE,
-        Err(WorkloadStartError::Sandbox(_)) | Ok(_) => Status::RUN_FAILED,
+        Err(WorkloadStartError::NotFound(_)) => CommandStatus::COMMAND_NOT_FOUND,
+        Err(WorkloadStartError::NotExecutable(_)) => CommandStatus::NOT_EXECUTABLE,
+        Err(WorkloadStartError::Sandbox(_)) | Ok(_) => CommandStatus::RUN_FAILED,
     };
     let name = command.first().map(OsString::as_os_str).unwrap_or_default();
     let name = DisplayText::new(&name.to_string_lossy());
@@ -216,7 +223,7 @@ fn start(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbox, Failu
 }
 
 /// An id that no other sandbox has: as many hexadecimal digits as an id is cut to for its sockets.
-fn fresh_id() -> anyhow::Result<ContainerId> {
+fn random_container_id() -> anyhow::Result<ContainerId> {
     let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let digits = format!("{:016x}", u64::from_ne_bytes(bytes));
@@ -224,7 +231,7 @@ fn fresh_id() -> anyhow::Result<ContainerId> {
 }
 
 /// What the questions say of the sandbox.
-fn dossier(name: Option<&str>, command: &[OsString]) -> Dossier {
+fn build_dossier(name: Option<&str>, command: &[OsString]) -> Dossier {
     let program = command
         .first()
         .map(Path::new)

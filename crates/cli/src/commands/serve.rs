@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `serve`: one hub for every sandbox, on the classic sockets.
 
-mod keeper;
+mod verdict_enforcer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use verdict::VerdictClient;
 
-use crate::runtime::take_descriptors;
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use crate::runtime::raise_fd_limit;
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
-use keeper::Keeper;
+use verdict_enforcer::VerdictEnforcer;
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Serve one hub for every sandbox, on the classic sockets.
@@ -41,7 +41,7 @@ A sandbox of `run` and every supervisor has a hub of its own, and needs neither.
 pub struct Args {
     /// Which release's clients of org.terok.Clearance1 to serve: each takes only its own events.
     #[arg(long, value_enum, default_value_t = Era::D, value_name = "ERA")]
-    era: Era,
+    era: ClientEra,
     /// Where people subscribe and answer [default: RUNTIME/terok-clearance.sock]
     #[arg(long, value_name = "PATH")]
     clearance_socket: Option<PathBuf>,
@@ -55,7 +55,7 @@ pub struct Args {
 
 /// A release of the Python stack, by its events.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Era {
+enum ClientEra {
     /// 0.5.13 to 0.6.6: events without a dossier
     A,
     /// 0.6.7 to 0.6.12: events with a dossier
@@ -65,16 +65,16 @@ enum Era {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
-    let classic = RuntimeDir::new(context.environment.private_runtime()?).shared_hub_sockets();
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    let classic = RuntimeDir::new(context.environment.private_runtime_dir()?).shared_hub_sockets();
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
     let reader = args.reader_socket.unwrap_or(classic.ingester);
     let verdict = args.verdict_socket.unwrap_or(classic.verdict);
-    take_descriptors();
+    raise_fd_limit();
     block_on(async {
-        let mut signals = Stop::catch()?;
-        let hub_listener = listen(&clearance)?;
-        let reader_listener = listen(&reader)?;
+        let mut signals = StopSignals::catch()?;
+        let hub_listener = bind_listener(&clearance)?;
+        let reader_listener = bind_listener(&reader)?;
         tracing::info!(
             clearance = %clearance.display(),
             reader = %reader.display(),
@@ -83,15 +83,15 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         );
         let options = HubOptions {
             dialect: match args.era {
-                Era::A => Clearance1Dialect::A,
-                Era::B => Clearance1Dialect::B,
-                Era::D => Clearance1Dialect::D,
+                ClientEra::A => Clearance1Dialect::A,
+                ClientEra::B => Clearance1Dialect::B,
+                ClientEra::D => Clearance1Dialect::D,
             },
             // The client of the helper gives up first: it can say why.
             enforce_timeout: VerdictClient::CALL_TIMEOUT.saturating_add(Duration::from_secs(1)),
             ..HubOptions::default()
         };
-        let hub = Hub::new(Keeper(VerdictClient::new(verdict)), options);
+        let hub = Hub::new(VerdictEnforcer(VerdictClient::new(verdict)), options);
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
         let (ingesting, halt) = (Arc::clone(&hub), stop.clone());
@@ -106,20 +106,20 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 .await
                 .context("serving clearance")
         });
-        serve_until(&mut signals, &stop, parts).await
+        serve_until_stopped(&mut signals, &stop, parts).await
     })
 }
 
 /// Waits for a signal, or for a part that ends by itself, and then for all parts.
 ///
 /// Each part ends within a time of its own once it is stopped. A part that breaks is a bug.
-pub(super) async fn serve_until(
-    signals: &mut Stop,
+pub(super) async fn serve_until_stopped(
+    signals: &mut StopSignals,
     stop: &CancellationToken,
     mut parts: JoinSet<anyhow::Result<()>>,
-) -> Result<Status, Failure> {
+) -> Result<CommandStatus, CommandFailure> {
     let first = tokio::select! {
-        status = signals.cancel(stop) => {
+        status = signals.wait_and_cancel(stop) => {
             tracing::info!(signal = status.0.saturating_sub(128), "stopping");
             None
         }
@@ -140,13 +140,13 @@ pub(super) async fn serve_until(
         }
     }
     match broken {
-        None => Ok(Status::OK),
-        Some(error) => Err(error).status(Status::INTERNAL),
+        None => Ok(CommandStatus::OK),
+        Some(error) => Err(error).status(CommandStatus::INTERNAL),
     }
 }
 
 /// Binds a socket, or says who has it.
-pub(super) fn listen(path: &Path) -> Result<SameUserListener, Failure> {
+pub(super) fn bind_listener(path: &Path) -> Result<SameUserListener, CommandFailure> {
     let bound = bind(path);
     let hint = match &bound {
         Err(SocketBindError::InUse { pid, .. }) => Some(format!(

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_program};
 
-use super::serve::{listen, serve_until};
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use super::serve::{bind_listener, serve_until_stopped};
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str =
@@ -39,25 +39,28 @@ pub struct Args {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let environment = &context.environment;
-    let classic = RuntimeDir::new(environment.private_runtime()?).shared_hub_sockets();
+    let classic = RuntimeDir::new(environment.private_runtime_dir()?).shared_hub_sockets();
     let socket = args.verdict_socket.unwrap_or(classic.verdict);
     let program = if let Some(named) = args.shield {
-        Some(the_program(&named)?)
+        Some(resolve_program(&named)?)
     } else {
         let ours = std::env::current_exe().ok();
-        find_program(ours.as_deref(), environment.path().map(AsRef::as_ref))
+        find_program(
+            ours.as_deref(),
+            environment.search_path().map(AsRef::as_ref),
+        )
     };
     if let Some(program) = &program {
         tracing::info!(program = %program.display(), "answers are carried out by a program");
     } else {
         tracing::warn!("there is no terok-shield: every answer will fail");
     }
-    let backend = ExecBackend::new(program, environment.pass_on(&PASSED_ENVIRONMENT));
+    let backend = ExecBackend::new(program, environment.select_variables(&PASSED_ENVIRONMENT));
     block_on(async {
-        let mut signals = Stop::catch()?;
-        let listener = listen(&socket)?;
+        let mut signals = StopSignals::catch()?;
+        let listener = bind_listener(&socket)?;
         tracing::info!(socket = %socket.display(), "the verdict helper listens");
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
@@ -67,12 +70,12 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 .await
                 .context("serving verdicts")
         });
-        serve_until(&mut signals, &stop, parts).await
+        serve_until_stopped(&mut signals, &stop, parts).await
     })
 }
 
 /// Returns the absolute path of a program that the arguments name: it is not run from here.
-fn the_program(named: &Path) -> Result<PathBuf, Failure> {
+fn resolve_program(named: &Path) -> Result<PathBuf, CommandFailure> {
     let program =
         std::path::absolute(named).with_context(|| format!("finding {}", named.display()))?;
     if program.is_file() {

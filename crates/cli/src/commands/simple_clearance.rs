@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `simple-clearance`: one container's questions at a terminal, without a hub.
 
-mod ask;
+mod bounded_lines;
 mod container;
 mod firewall;
-mod guard;
-mod lines;
-mod reading;
+mod hub_check;
+mod question_loop;
+mod reader_process;
 mod takeover;
 
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use terok_clearance::ContainerId;
 
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
-use container::Container;
-use firewall::Firewall;
-use reading::Reading;
+use container::ShieldContainer;
+use firewall::ContainerFirewall;
+use reader_process::ReaderProcess;
 use takeover::HookReader;
 
 /// What it does, at length.
@@ -72,8 +72,8 @@ pub struct Args {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
-    let container = Container::find(
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    let container = ShieldContainer::find(
         &args.target,
         args.container,
         args.state_dir.as_deref(),
@@ -81,9 +81,9 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
     )?;
     block_on(async {
         // Caught before anything is started that would have to be ended.
-        let stop = Stop::catch()?;
-        guard::no_hub(&container, &context.environment).await?;
-        let firewall = Firewall::of(&container, args.shield.as_deref(), context)?;
+        let stop = StopSignals::catch()?;
+        hub_check::ensure_no_hub(&container, &context.environment).await?;
+        let firewall = ContainerFirewall::detect(&container, args.shield.as_deref(), context)?;
         let taken = match HookReader::find(&container) {
             Some(reader) if args.take_over => Some(reader.end().await?),
             Some(reader) => {
@@ -95,22 +95,24 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
             }
             None => None,
         };
-        let asked = match Reading::start(&container, args.reader.as_deref()) {
-            Ok(reading) => ask::ask(&container, reading, firewall, stop, context).await,
+        let asked = match ReaderProcess::start(&container, args.reader.as_deref()) {
+            Ok(reading) => {
+                question_loop::run_question_loop(&container, reading, firewall, stop, context).await
+            }
             Err(error) => Err(error),
         };
         let name = container.name();
         if taken.is_none() && asked.is_ok() && !context.json {
             context
                 .output
-                .error_line(&format!("no reader listens to {name} any more"));
+                .print_error_line(&format!("no reader listens to {name} any more"));
         }
         if let Some(taken) = taken {
             match taken.start_again() {
-                Ok(pid) => context.output.error_line(&format!(
+                Ok(pid) => context.output.print_error_line(&format!(
                     "the hook's reader listens to {name} again: process {pid}"
                 )),
-                Err(error) => context.output.error_line(&format!(
+                Err(error) => context.output.print_error_line(&format!(
                     "warning: no reader listens to {name} now, until it is started again: {error:#}"
                 )),
             }
@@ -120,6 +122,6 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 }
 
 /// Returns an absolute path: nothing is run from here.
-fn absolute(path: &std::path::Path) -> anyhow::Result<PathBuf> {
+fn absolute_path(path: &std::path::Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("finding {}", path.display()))
 }

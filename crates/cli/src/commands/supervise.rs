@@ -11,7 +11,7 @@ use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
 /// What may be said to it.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let Args {
         pid,
         name,
@@ -46,10 +46,10 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         process,
         policy,
         allowed_dests: allow.into_iter().map(Into::into).collect(),
-        runtime_dir: RuntimeDir::new(context.environment.private_runtime()?),
+        runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
     };
     block_on(async {
-        let mut signals = Stop::catch()?;
+        let mut signals = StopSignals::catch()?;
         let supervisor = Supervisor::start(config)
             .with_context(|| format!("guarding the network namespace of process {pid}"))
             .hint("without root, the namespace must belong to a user namespace of yours")?;
@@ -62,20 +62,20 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 "hub": supervisor.hub(),
                 "ingester": ingester,
             });
-            context.output.line(&ready.to_string())?;
+            context.output.print_line(&ready.to_string())?;
         } else {
             context
                 .output
-                .line(&format!("guarding process {pid}: questions at {hub}"))?;
+                .print_line(&format!("guarding process {pid}: questions at {hub}"))?;
         }
         let stop = CancellationToken::new();
         let mut serving = std::pin::pin!(supervisor.serve(stop.clone()));
         let (ended, status) = tokio::select! {
-            ended = &mut serving => (ended, Status::OK),
+            ended = &mut serving => (ended, CommandStatus::OK),
             status = signals.cancel(&stop) => (serving.await, status),
         };
         match ended.context("guarding the sandbox")? {
-            SupervisorExit::SandboxEnded => Ok(Status::OK),
+            SupervisorExit::SandboxEnded => Ok(CommandStatus::OK),
             SupervisorExit::Stopped => Ok(status),
         }
     })

@@ -11,9 +11,9 @@ use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::runtime::take_descriptors;
-use crate::zone::here;
-use crate::{Advise as _, Context, Failure, Status, Stop, block_on};
+use crate::runtime::raise_fd_limit;
+use crate::timezone::system_time_zone;
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox on the whole screen.
@@ -45,19 +45,19 @@ pub struct Args {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let environment = &context.environment;
-    refuse_json(context)?;
-    fit_for_a_screen(context)?;
-    take_descriptors();
+    reject_json(context)?;
+    require_screen_terminal(context)?;
+    raise_fd_limit();
     block_on(async {
-        let mut stop = Stop::catch()?;
+        let mut stop = StopSignals::catch()?;
         let mut hang_up = signal(SignalKind::hangup()).context("catching signals")?;
         let (hubs, place) = match args.socket {
             None => {
-                let runtime = RuntimeDir::new(environment.runtime());
+                let runtime = RuntimeDir::new(environment.runtime_dir());
                 let hubs = Hubs::discover(runtime).context("watching for hubs")?;
-                (hubs, environment.runtime().display().to_string())
+                (hubs, environment.runtime_dir().display().to_string())
             }
             Some(path) => {
                 let path = std::path::absolute(&path)
@@ -73,16 +73,16 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
                 )
             }
         };
-        let options = options(context, false);
+        let options = tui_options(context, false);
         let stopped = async {
             tokio::select! {
                 status = stop.wait() => status,
-                _ = hang_up.recv() => Status::HUNG_UP,
+                _ = hang_up.recv() => CommandStatus::HUNG_UP,
             }
         };
         match run_tui(hubs, &place, options, stopped).await {
-            Ok(TuiEnd::Done) => Ok(Status::OK),
-            Ok(TuiEnd::Interrupted) => Ok(Status::INTERRUPTED),
+            Ok(TuiEnd::Done) => Ok(CommandStatus::OK),
+            Ok(TuiEnd::Interrupted) => Ok(CommandStatus::INTERRUPTED),
             Ok(TuiEnd::Stopped(status)) => Ok(status),
             Err(error) => Err(anyhow::Error::new(error)
                 .context("using the terminal")
@@ -92,37 +92,37 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 }
 
 /// Refuses where a program reads the output.
-pub(super) fn refuse_json(context: &Context) -> Result<(), Failure> {
+pub(super) fn reject_json(context: &CommandContext) -> Result<(), CommandFailure> {
     if context.json {
         return Err(anyhow!("a screen is not JSON"))
-            .status(Status::USAGE)
+            .status(CommandStatus::USAGE)
             .hint("`terok-clearance clearance --json` is for programs");
     }
     Ok(())
 }
 
 /// Refuses where there is nothing to paint on.
-pub(super) fn fit_for_a_screen(context: &Context) -> Result<(), Failure> {
-    const HINT: &str = "`terok-clearance clearance` asks line by line, anywhere";
+pub(super) fn require_screen_terminal(context: &CommandContext) -> Result<(), CommandFailure> {
+    const LINE_PROMPT_HINT: &str = "`terok-clearance clearance` asks line by line, anywhere";
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
-        return Err(anyhow!("standard input and output are no terminal")).hint(HINT);
+        return Err(anyhow!("standard input and output are no terminal")).hint(LINE_PROMPT_HINT);
     }
-    match context.environment.terminal() {
+    match context.environment.terminal_type() {
         None | Some("dumb" | "unknown") => {
-            Err(anyhow!("this terminal (TERM) cannot paint a screen")).hint(HINT)
+            Err(anyhow!("this terminal (TERM) cannot paint a screen")).hint(LINE_PROMPT_HINT)
         }
         Some(_) => Ok(()),
     }
 }
 
 /// Returns how it looks on this terminal; `shares_thread` as in [`Options`].
-pub(super) fn options(context: &Context, shares_thread: bool) -> TuiOptions {
+pub(super) fn tui_options(context: &CommandContext, shares_thread: bool) -> TuiOptions {
     TuiOptions {
         theme: Theme {
             color: context.output.colors().stdout,
-            unicode: context.environment.unicode(),
+            unicode: context.environment.supports_unicode(),
         },
-        zone: here(),
+        zone: system_time_zone(),
         shares_thread,
     }
 }

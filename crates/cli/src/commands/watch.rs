@@ -12,9 +12,9 @@ use terok_clearance::socket::RuntimeDir;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 
-use crate::output::Closed;
-use crate::runtime::take_descriptors;
-use crate::{Context, Failure, Status, Stop, block_on};
+use crate::output::BrokenPipeError;
+use crate::runtime::raise_fd_limit;
+use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Print what happens at every hub, as it happens.
@@ -46,12 +46,12 @@ pub struct Args {
 }
 
 /// Does it.
-pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
-    take_descriptors();
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    raise_fd_limit();
     block_on(async {
-        let mut stop = Stop::catch()?;
+        let mut stop = StopSignals::catch()?;
         let hubs = match args.socket {
-            None => Hubs::discover(RuntimeDir::new(context.environment.runtime())),
+            None => Hubs::discover(RuntimeDir::new(context.environment.runtime_dir())),
             Some(path) => Hubs::at_socket(
                 std::path::absolute(&path)
                     .with_context(|| format!("finding {}", path.display()))?,
@@ -68,13 +68,13 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
         let ended = async {
             tokio::select! {
                 status = stop.wait() => Ok(status),
-                () = nobody_reads() => Err(Closed),
+                () = wait_for_stdout_close() => Err(BrokenPipeError),
             }
         };
         match watch_hubs(hubs, &watching, output, ended).await {
             Ok(ended) => Ok(ended.map_err(anyhow::Error::new)?),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                Err(anyhow::Error::new(Closed).into())
+                Err(anyhow::Error::new(BrokenPipeError).into())
             }
             Err(error) => Err(anyhow::Error::new(error).context("watching").into()),
         }
@@ -83,7 +83,7 @@ pub fn perform(args: Args, context: &Context) -> Result<Status, Failure> {
 
 /// Waits until whoever read our output has gone away, where it is a pipe or a socket: of that
 /// nothing tells before the next write, and there may be none for hours.
-async fn nobody_reads() {
+async fn wait_for_stdout_close() {
     let output = std::io::stdout().as_fd().try_clone_to_owned();
     // A file, such as a log, cannot be waited for, and has no reader.
     if let Ok(output) = output

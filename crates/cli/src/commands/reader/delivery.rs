@@ -17,76 +17,76 @@ use tokio_util::sync::CancellationToken;
 
 /// What is to be told to a hub, and what it was told.
 #[derive(Debug)]
-pub(super) struct Mailbox {
-    hubs: Vec<PathBuf>,
-    state: Mutex<State>,
-    ready: Notify,
+pub(super) struct HubDeliveryQueue {
+    hub_paths: Vec<PathBuf>,
+    state: Mutex<HubDeliveryState>,
+    line_queued: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HubDeliveryState {
     outbox: ReaderOutbox,
-    asked: DedupWindow,
+    recently_asked: DedupWindow,
 }
 
-impl Mailbox {
+impl HubDeliveryQueue {
     /// Returns an empty one for the hub that listens at one of `hubs`.
     pub(super) fn new(hubs: Vec<PathBuf>) -> Self {
         Self {
-            hubs,
+            hub_paths: hubs,
             state: Mutex::default(),
-            ready: Notify::new(),
+            line_queued: Notify::new(),
         }
     }
 
     /// Says whether a question about `dest` is news at `now`: the hub was not asked lately, and
     /// it is not about to be.
-    pub(super) fn wants(&self, dest: &Dest, now: Instant) -> bool {
-        let state = self.state();
+    pub(super) fn should_ask(&self, dest: &Dest, now: Instant) -> bool {
+        let state = self.lock_state();
         state.asked.is_open(dest, now) && !state.outbox.asks(dest)
     }
 
     /// Adds a line, and what it asks about.
-    pub(super) fn push(&self, about: Option<Dest>, line: Vec<u8>) {
-        self.state().outbox.push(about, line);
-        self.ready.notify_one();
+    pub(super) fn enqueue(&self, about: Option<Dest>, line: Vec<u8>) {
+        self.lock_state().outbox.push(about, line);
+        self.line_queued.notify_one();
     }
 
-    fn next(&self) -> Option<Vec<u8>> {
-        self.state().outbox.next().map(<[u8]>::to_vec)
+    fn peek_line(&self) -> Option<Vec<u8>> {
+        self.lock_state().outbox.next().map(<[u8]>::to_vec)
     }
 
-    fn delivered(&self, now: Instant) {
-        let mut state = self.state();
+    fn mark_delivered(&self, now: Instant) {
+        let mut state = self.lock_state();
         if let Some(dest) = state.outbox.delivered() {
             state.asked.mark(dest, now);
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, HubDeliveryState> {
         // Nothing in it is left half done by a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How long a hub may take for one line: one that stands still is no hub.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The shortest and the longest pause before a hub that is away is looked for again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How long the last lines may take after the end. A hook waits two seconds before it kills.
-const LAST: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Delivers what comes into `mailbox`, until `told` is cancelled and all of it is delivered, or
 /// has had its time.
-pub(super) async fn deliver(mailbox: &Mailbox, told: &CancellationToken) {
+pub(super) async fn deliver_lines(mailbox: &HubDeliveryQueue, told: &CancellationToken) {
     let all = async {
         told.cancelled().await;
-        sleep(LAST).await;
+        sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
-        () = run(mailbox, told) => {}
+        () = run_delivery_loop(mailbox, told) => {}
         () = all => {
-            let left = mailbox.state().outbox.len();
+            let left = mailbox.lock_state().outbox.len();
             if left > 0 {
                 tracing::warn!(left, "no hub took the last lines");
             }
@@ -94,40 +94,40 @@ pub(super) async fn deliver(mailbox: &Mailbox, told: &CancellationToken) {
     }
 }
 
-async fn run(mailbox: &Mailbox, told: &CancellationToken) {
+async fn run_delivery_loop(mailbox: &HubDeliveryQueue, told: &CancellationToken) {
     let mut hub: Option<UnixStream> = None;
-    let mut pause = PAUSES.0;
+    let mut pause = RECONNECT_BACKOFF.0;
     let mut warned = false;
     loop {
-        let Some(line) = mailbox.next() else {
+        let Some(line) = mailbox.peek_line() else {
             if told.is_cancelled() {
                 return;
             }
             tokio::select! {
-                () = mailbox.ready.notified() => {}
+                () = mailbox.line_queued.notified() => {}
                 () = told.cancelled() => {}
-                error = gone(&mut hub) => leave(mailbox, &mut hub, &error),
+                error = wait_for_hangup(&mut hub) => disconnect_hub(mailbox, &mut hub, &error),
             }
             continue;
         };
         let Some(stream) = &mut hub else {
-            hub = find(mailbox, &mut warned).await;
+            hub = connect_first_hub(mailbox, &mut warned).await;
             if hub.is_none() {
                 sleep(pause).await;
-                pause = pause.saturating_mul(2).min(PAUSES.1);
+                pause = pause.saturating_mul(2).min(RECONNECT_BACKOFF.1);
             }
             continue;
         };
-        pause = PAUSES.0;
-        match write(stream, &line).await {
-            Ok(()) => mailbox.delivered(Instant::now()),
-            Err(error) => leave(mailbox, &mut hub, &error),
+        pause = RECONNECT_BACKOFF.0;
+        match write_line(stream, &line).await {
+            Ok(()) => mailbox.mark_delivered(Instant::now()),
+            Err(error) => disconnect_hub(mailbox, &mut hub, &error),
         }
     }
 }
 
 /// Writes a line, unless the hub has hung up: then it would never be read.
-async fn write(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
+async fn write_line(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
     let mut byte = [0];
     match stream.try_read(&mut byte) {
         Ok(0) => return Err(io::ErrorKind::ConnectionReset.into()),
@@ -135,14 +135,14 @@ async fn write(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
         // A hub says nothing; one that does is not asked why.
         Ok(_) | Err(_) => {}
     }
-    match timeout(PATIENCE, stream.write_all(line)).await {
+    match timeout(WRITE_TIMEOUT, stream.write_all(line)).await {
         Ok(written) => written,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
 /// Waits for the hub to hang up, if there is one.
-async fn gone(hub: &mut Option<UnixStream>) -> io::Error {
+async fn wait_for_hangup(hub: &mut Option<UnixStream>) -> io::Error {
     let Some(stream) = hub else {
         return std::future::pending().await;
     };
@@ -158,19 +158,19 @@ async fn gone(hub: &mut Option<UnixStream>) -> io::Error {
 
 /// Takes note of a hub that is gone. Its successor knows nothing of what it was asked: so the next
 /// packet to any destination asks again.
-fn leave(mailbox: &Mailbox, hub: &mut Option<UnixStream>, error: &io::Error) {
+fn disconnect_hub(mailbox: &HubDeliveryQueue, hub: &mut Option<UnixStream>, error: &io::Error) {
     tracing::info!(%error, "the hub is gone");
     *hub = None;
-    mailbox.state().asked.clear();
+    mailbox.lock_state().asked.clear();
 }
 
 /// Connects to the first hub that listens.
-async fn find(mailbox: &Mailbox, warned: &mut bool) -> Option<UnixStream> {
+async fn connect_first_hub(mailbox: &HubDeliveryQueue, warned: &mut bool) -> Option<UnixStream> {
     let mut reasons = Vec::new();
-    for path in &mailbox.hubs {
+    for path in &mailbox.hub_paths {
         match connect(path).await {
             Ok((stream, _)) => {
-                let lost = mailbox.state().outbox.take_lost();
+                let lost = mailbox.lock_state().outbox.take_lost();
                 if lost > 0 {
                     tracing::warn!(lost, "questions lost while no hub was there");
                 }

@@ -8,11 +8,11 @@ use terok_clearance::{DestParseError, Target};
 
 /// One `--allow`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Allow(pub(super) AllowedDest);
+pub(super) struct AllowArg(pub(super) AllowedDest);
 
 /// Why a text is no `--allow`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AllowError {
+pub(super) enum AllowArgError {
     /// Not a destination.
     #[error(transparent)]
     Dest(#[from] DestParseError),
@@ -21,10 +21,10 @@ pub(super) enum AllowError {
     Port(String),
 }
 
-impl FromStr for Allow {
-    type Err = AllowError;
+impl FromStr for AllowArg {
+    type Err = AllowArgError;
 
-    fn from_str(text: &str) -> Result<Self, AllowError> {
+    fn from_str(text: &str) -> Result<Self, AllowArgError> {
         let whole = match text.parse::<Target>() {
             Ok(target) => return Ok(Self(target.into())),
             Err(error) => error,
@@ -38,7 +38,7 @@ impl FromStr for Allow {
             .unwrap_or(dest);
         let target = dest.parse()?;
         let port = match port.parse() {
-            Ok(0) | Err(_) => return Err(AllowError::Port(port.to_owned())),
+            Ok(0) | Err(_) => return Err(AllowArgError::Port(port.to_owned())),
             Ok(port) => port,
         };
         Ok(Self(AllowedDest {

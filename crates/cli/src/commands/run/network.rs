@@ -18,11 +18,11 @@ use terok_clearance::DisplayText;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStderr, Command};
 
-use crate::{Advise as _, Failure};
+use crate::{CommandFailure, ErrorExt as _};
 
 /// How the sandbox is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Choice {
+pub(super) enum NetworkChoice {
     /// By whichever program is installed, pasta first.
     Auto,
     /// By pasta, of the package passt.
@@ -34,12 +34,12 @@ pub(super) enum Choice {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum NetworkHelperKind {
     Pasta,
     Slirp4netns,
 }
 
-impl Kind {
+impl NetworkHelperKind {
     const fn name(self) -> &'static str {
         match self {
             Self::Pasta => "pasta",
@@ -50,25 +50,28 @@ impl Kind {
 
 /// A program that connects a sandbox.
 #[derive(Debug)]
-pub(super) struct Helper {
-    kind: Kind,
+pub(super) struct NetworkHelper {
+    kind: NetworkHelperKind,
     program: PathBuf,
 }
 
 /// How long a helper may take to connect the sandbox.
-const LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Helper {
+impl NetworkHelper {
     /// Returns the program for `choice`, looked for along `path`; none if none is wanted.
-    pub(super) fn find(choice: Choice, path: Option<&OsStr>) -> Result<Option<Self>, Failure> {
-        let kinds: &[Kind] = match choice {
-            Choice::Auto => &[Kind::Pasta, Kind::Slirp4netns],
-            Choice::Pasta => &[Kind::Pasta],
-            Choice::Slirp4netns => &[Kind::Slirp4netns],
-            Choice::None => return Ok(None),
+    pub(super) fn find(
+        choice: NetworkChoice,
+        path: Option<&OsStr>,
+    ) -> Result<Option<Self>, CommandFailure> {
+        let kinds: &[NetworkHelperKind] = match choice {
+            NetworkChoice::Auto => &[NetworkHelperKind::Pasta, NetworkHelperKind::Slirp4netns],
+            NetworkChoice::Pasta => &[NetworkHelperKind::Pasta],
+            NetworkChoice::Slirp4netns => &[NetworkHelperKind::Slirp4netns],
+            NetworkChoice::None => return Ok(None),
         };
         let found = kinds.iter().find_map(|&kind| {
-            let program = installed(kind.name(), path)?;
+            let program = find_installed(kind.name(), path)?;
             Some(Self { kind, program })
         });
         if found.is_some() {
@@ -86,8 +89,8 @@ impl Helper {
     pub(super) const fn resolver(&self) -> IpAddr {
         IpAddr::V4(match self.kind {
             // What podman uses; no host can have it (RFC 3927).
-            Kind::Pasta => Ipv4Addr::new(169, 254, 1, 1),
-            Kind::Slirp4netns => Ipv4Addr::new(10, 0, 2, 3),
+            NetworkHelperKind::Pasta => Ipv4Addr::new(169, 254, 1, 1),
+            NetworkHelperKind::Slirp4netns => Ipv4Addr::new(10, 0, 2, 3),
         })
     }
 
@@ -96,7 +99,7 @@ impl Helper {
         &self,
         init: &ProcessHandle,
         place: &NetnsRef,
-    ) -> anyhow::Result<Connection> {
+    ) -> anyhow::Result<NetworkConnection> {
         let name = self.kind.name();
         let routes = RouteWatcher::watch(place).context("watching the sandbox's routes")?;
         let mut command = std::process::Command::new(&self.program);
@@ -111,11 +114,11 @@ impl Helper {
             .spawn()
             .with_context(|| format!("starting {}", self.program.display()))?;
         let stderr = child.stderr.take();
-        let mut connection = Connection {
+        let mut connection = NetworkConnection {
             name,
             child,
             stderr,
-            said: Vec::new(),
+            stderr_tail: Vec::new(),
         };
         tokio::select! {
             biased;
@@ -123,8 +126,8 @@ impl Helper {
                 added.context("watching the sandbox's routes")?;
                 Ok(connection)
             }
-            ended = connection.ended() => Err(ended),
-            () = tokio::time::sleep(LIMIT) => {
+            ended = connection.wait_for_exit() => Err(ended),
+            () = tokio::time::sleep(CONNECT_TIMEOUT) => {
                 Err(anyhow!("{name} did not connect the sandbox within {} s", LIMIT.as_secs()))
             }
         }
@@ -132,7 +135,7 @@ impl Helper {
 
     fn arguments(&self, pid: u32) -> Vec<String> {
         let mut arguments: Vec<String> = match self.kind {
-            Kind::Pasta => [
+            NetworkHelperKind::Pasta => [
                 "--config-net",
                 "--no-map-gw",
                 "-t",
@@ -149,12 +152,14 @@ impl Helper {
             ]
             .map(str::to_owned)
             .into(),
-            Kind::Slirp4netns => ["--configure", "--mtu=65520", "--disable-host-loopback"]
-                .map(str::to_owned)
-                .into(),
+            NetworkHelperKind::Slirp4netns => {
+                ["--configure", "--mtu=65520", "--disable-host-loopback"]
+                    .map(str::to_owned)
+                    .into()
+            }
         };
         match self.kind {
-            Kind::Pasta => {
+            NetworkHelperKind::Pasta => {
                 arguments.push(self.resolver().to_string());
                 if rustix::process::geteuid().is_root() {
                     // As nobody, which it would become, it may not enter root's sandbox.
@@ -162,7 +167,7 @@ impl Helper {
                 }
                 arguments.push(pid.to_string());
             }
-            Kind::Slirp4netns => {
+            NetworkHelperKind::Slirp4netns => {
                 if host_has_ipv6() {
                     arguments.push("--enable-ipv6".to_owned());
                 }
@@ -174,11 +179,11 @@ impl Helper {
     }
 }
 
-const fn are(count: usize) -> &'static str {
+const fn plural_verb(count: usize) -> &'static str {
     if count == 1 { " is" } else { " are" }
 }
 
-fn installed(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+fn find_installed(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     let along = path.map(std::env::split_paths).into_iter().flatten();
     // Neither is for root alone, yet some distributions put them where only root looks.
     let also = ["/usr/sbin", "/usr/local/sbin", "/sbin"]
@@ -208,31 +213,31 @@ fn has_default_route(table: &str) -> bool {
 
 /// A helper at work. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct NetworkConnection {
     name: &'static str,
     child: Child,
     stderr: Option<ChildStderr>,
-    said: Vec<u8>,
+    stderr_tail: Vec<u8>,
 }
 
 /// What is kept of a helper's last words, in bytes.
-const WORDS: usize = 2048;
+const STDERR_TAIL_BYTES: usize = 2048;
 
-impl Connection {
+impl NetworkConnection {
     /// Returns when the helper has ended, which it should not, with what it said last. A call that
     /// is dropped before it is done loses nothing.
-    pub(super) async fn ended(&mut self) -> anyhow::Error {
+    pub(super) async fn wait_for_exit(&mut self) -> anyhow::Error {
         let status = loop {
             let mut buffer = [0; 512];
             tokio::select! {
                 biased;
-                read = read(&mut self.stderr, &mut buffer) => {
+                read = read_stderr(&mut self.stderr, &mut buffer) => {
                     let heard = read.ok().and_then(|count| buffer.get(..count));
                     match heard {
                         Some(heard) if !heard.is_empty() => {
-                            self.said.extend(heard);
-                            let surplus = self.said.len().saturating_sub(WORDS);
-                            self.said.drain(..surplus);
+                            self.stderr_tail.extend(heard);
+                            let surplus = self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES);
+                            self.stderr_tail.drain(..surplus);
                         }
                         _ => self.stderr = None,
                     }
@@ -242,10 +247,10 @@ impl Connection {
         };
         let name = self.name;
         let how = match status {
-            Ok(status) => ended(status),
+            Ok(status) => describe_exit(status),
             Err(error) => error.to_string(),
         };
-        match last_words(&self.said) {
+        match last_error_line(&self.stderr_tail) {
             words if words.is_empty() => anyhow!("{name} {how}"),
             words => anyhow!("{name} {how}: {words}"),
         }
@@ -257,14 +262,14 @@ impl Connection {
     }
 }
 
-async fn read(from: &mut Option<ChildStderr>, into: &mut [u8]) -> io::Result<usize> {
+async fn read_stderr(from: &mut Option<ChildStderr>, into: &mut [u8]) -> io::Result<usize> {
     match from {
         Some(from) => from.read(into).await,
         None => std::future::pending().await,
     }
 }
 
-fn ended(status: ExitStatus) -> String {
+fn describe_exit(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with status {code}"),
@@ -274,7 +279,7 @@ fn ended(status: ExitStatus) -> String {
 }
 
 /// The last line that says something: a pasta without a log daemon also says that.
-fn last_words(said: &[u8]) -> DisplayText {
+fn last_error_line(said: &[u8]) -> DisplayText {
     let text = String::from_utf8_lossy(said);
     let mut lines = text.lines().map(str::trim).rev();
     let line = lines.find(|line| !line.is_empty() && !line.starts_with("Failed to send"));

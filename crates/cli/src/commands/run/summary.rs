@@ -8,15 +8,15 @@ use supervisor::{TraceEvent, TraceObserver};
 use terok_clearance::{Action, Dest};
 
 /// How many destinations are remembered; a workload may try any number.
-const LIMIT: usize = 10_000;
+const MAX_RECORDED_DESTS: usize = 10_000;
 /// How many of them are named in the end.
-const NAMED: usize = 20;
+const MAX_LISTED_DESTS: usize = 20;
 
 /// Takes notes; clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Summary(Arc<Mutex<BTreeMap<Dest, Option<Action>>>>);
+pub(super) struct RunSummary(Arc<Mutex<BTreeMap<Dest, Option<Action>>>>);
 
-impl Summary {
+impl RunSummary {
     /// Returns what the supervisor calls at each step.
     pub(super) fn observer(&self) -> TraceObserver {
         let notes = self.clone();
@@ -27,18 +27,18 @@ impl Summary {
         })
     }
 
-    fn note(&self, dest: &Dest, action: Option<Action>) {
+    fn record(&self, dest: &Dest, action: Option<Action>) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = notes.get_mut(dest) {
             // A later question about the same destination (another port) leaves the answer be.
             *known = action.or(*known);
-        } else if notes.len() < LIMIT {
+        } else if notes.len() < MAX_RECORDED_DESTS {
             notes.insert(dest.clone(), action);
         }
     }
 
     /// Returns the notes in words, one line or more; none if nothing was asked.
-    pub(super) fn words(&self) -> Option<String> {
+    pub(super) fn text(&self) -> Option<String> {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.is_empty() {
             return None;
@@ -62,10 +62,13 @@ impl Summary {
             let of_kind = notes.iter().filter(|(_, action)| **action == kind);
             lines.extend(
                 of_kind
-                    .take(NAMED)
+                    .take(MAX_LISTED_DESTS)
                     .map(|(dest, _)| format!("  {word:<10}  {dest}")),
             );
-            if let Some(more) = count(kind).checked_sub(NAMED).filter(|more| *more > 0) {
+            if let Some(more) = count(kind)
+                .checked_sub(MAX_LISTED_DESTS)
+                .filter(|more| *more > 0)
+            {
                 lines.push(format!("  {word:<10}  and {more} more"));
             }
         }
@@ -94,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_summary_names_what_was_asked_and_what_became_of_it() {
-        let summary = Summary::default();
+        let summary = RunSummary::default();
         assert_eq!(summary.words(), None);
         for (dest, action) in [
             ("a.example", None),
@@ -115,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_workload_that_tries_everything_does_not_fill_the_screen() {
-        let summary = Summary::default();
-        for n in 0..(LIMIT + 10) {
+        let summary = RunSummary::default();
+        for n in 0..(MAX_RECORDED_DESTS + 10) {
             summary.note(&format!("h{n}.example").parse().unwrap(), None);
         }
         let words = summary.words().unwrap();

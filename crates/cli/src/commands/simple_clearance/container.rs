@@ -9,82 +9,84 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 use terok_clearance::{ContainerId, DisplayText};
 
-use super::absolute;
-use crate::{Advise as _, Environment, Failure};
+use super::absolute_path;
+use crate::{CommandFailure, ErrorExt as _, UserEnvironment};
 
 /// A container, and what is known of it.
 #[derive(Debug)]
-pub(super) struct Container {
+pub(super) struct ShieldContainer {
     name: ContainerId,
     /// Its id in the engine, where that is known: hubs' sockets are called by it.
     id: Option<ContainerId>,
     /// Its first process, where that is known.
     pid: Option<u32>,
-    state: PathBuf,
+    state_dir: PathBuf,
 }
 
 /// Where podman keeps what the container was started with.
-const STATE_DIR: &str = "/Config/Annotations/terok.shield.state_dir";
+const STATE_DIR_POINTER: &str = "/Config/Annotations/terok.shield.state_dir";
 
-impl Container {
+impl ShieldContainer {
     /// Finds the container that `target` names, or whose state directory it is.
     pub(super) fn find(
         target: &str,
         name: Option<ContainerId>,
         root: Option<&Path>,
-        environment: &Environment,
-    ) -> Result<Self, Failure> {
+        environment: &UserEnvironment,
+    ) -> Result<Self, CommandFailure> {
         if !target.contains('/') && name.is_none() {
             let shown = DisplayText::new(target);
             let name = target
                 .parse()
                 .with_context(|| format!("{shown:?} is no container"))
                 .hint("a state directory has a slash in it, as in ./state")?;
-            return Self::by_name(name, root, environment);
+            return Self::find_by_name(name, root, environment);
         }
-        let state = absolute(Path::new(target))?;
+        let state = absolute_path(Path::new(target))?;
         if !state.is_dir() {
             let missing = anyhow!("there is no directory {}", state.display());
             return Err(missing).hint("it is the container's state directory, or its name");
         }
-        let state = resolved(&state)?;
-        let id = id_in(&state);
-        let name = name.or_else(|| id.clone()).or_else(|| name_of(&state));
+        let state = canonical_state_dir(&state)?;
+        let id = read_container_id(&state);
+        let name = name
+            .or_else(|| id.clone())
+            .or_else(|| name_from_state_dir(&state));
         let name = name
             .ok_or_else(|| anyhow!("{} does not say whose it is", state.display()))
             .hint("name the container behind it")?;
-        let inspected = inspect(&name, environment).ok();
+        let inspected = podman_inspect(&name, environment).ok();
         let told = inspected.as_ref();
         Ok(Self {
-            id: told.and_then(id_of).or(id),
-            pid: told.and_then(pid_of),
+            id: told.and_then(inspected_id).or(id),
+            pid: told.and_then(inspected_pid),
             name,
-            state,
+            state_dir: state,
         })
     }
 
-    fn by_name(
+    fn find_by_name(
         name: ContainerId,
         root: Option<&Path>,
-        environment: &Environment,
-    ) -> Result<Self, Failure> {
-        let inspected = inspect(&name, environment);
+        environment: &UserEnvironment,
+    ) -> Result<Self, CommandFailure> {
+        let inspected = podman_inspect(&name, environment);
         let told = inspected.as_ref().ok();
         let below = |root: &Path| -> anyhow::Result<PathBuf> {
-            Ok(absolute(root)?.join("containers").join(name.as_str()))
+            Ok(absolute_path(root)?.join("containers").join(name.as_str()))
         };
         let annotated = told
-            .and_then(|told| told.pointer(STATE_DIR)?.as_str())
+            .and_then(|told| told.pointer(STATE_DIR_POINTER)?.as_str())
             .map(PathBuf::from)
             .filter(|path| path.is_absolute());
         let state = match (root, annotated) {
             (Some(root), _) => below(root)?,
             (None, Some(annotated)) => annotated,
             (None, None) => {
-                let other = environment.shield_state().map(below).transpose()?;
+                let other = environment.shield_state_dir().map(below).transpose()?;
                 match other.filter(|state| state.is_dir()) {
                     Some(state) => state,
-                    None => return Err(nowhere(&name, inspected.as_ref().err())),
+                    None => return Err(missing_state_failure(&name, inspected.as_ref().err())),
                 }
             }
         };
@@ -93,12 +95,14 @@ impl Container {
             return Err(missing)
                 .hint("--state-dir takes the directory that has `containers` in it");
         }
-        let state = resolved(&state)?;
+        let state = canonical_state_dir(&state)?;
         Ok(Self {
-            id: told.and_then(id_of).or_else(|| id_in(&state)),
-            pid: told.and_then(pid_of),
+            id: told
+                .and_then(inspected_id)
+                .or_else(|| read_container_id(&state)),
+            pid: told.and_then(inspected_pid),
             name,
-            state,
+            state_dir: state,
         })
     }
 
@@ -118,12 +122,12 @@ impl Container {
     }
 
     /// Returns its state directory.
-    pub(super) fn state(&self) -> &Path {
-        &self.state
+    pub(super) fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 }
 
-fn nowhere(name: &ContainerId, error: Option<&anyhow::Error>) -> Failure {
+fn missing_state_failure(name: &ContainerId, error: Option<&anyhow::Error>) -> CommandFailure {
     let what = format!("container '{name}' has no 'terok.shield.state_dir' annotation");
     let error = match error {
         Some(error) => anyhow!("{error:#}").context(what),
@@ -138,14 +142,14 @@ fn nowhere(name: &ContainerId, error: Option<&anyhow::Error>) -> Failure {
     }
 }
 
-fn resolved(state: &Path) -> anyhow::Result<PathBuf> {
+fn canonical_state_dir(state: &Path) -> anyhow::Result<PathBuf> {
     state
         .canonicalize()
         .with_context(|| format!("finding {}", state.display()))
 }
 
 /// Returns the id that the hook noted in a state directory.
-fn id_in(state: &Path) -> Option<ContainerId> {
+fn read_container_id(state: &Path) -> Option<ContainerId> {
     let mut text = String::new();
     let file = std::fs::File::open(state.join("container.id")).ok()?;
     file.take(1024).read_to_string(&mut text).ok()?;
@@ -153,23 +157,23 @@ fn id_in(state: &Path) -> Option<ContainerId> {
 }
 
 /// Returns the container whose state is in `…/containers/NAME`.
-fn name_of(state: &Path) -> Option<ContainerId> {
+fn name_from_state_dir(state: &Path) -> Option<ContainerId> {
     let parent = state.parent()?.file_name()?;
     let name = state.file_name()?.to_str()?;
     (parent == "containers").then(|| name.parse().ok())?
 }
 
-fn id_of(record: &Value) -> Option<ContainerId> {
+fn inspected_id(record: &Value) -> Option<ContainerId> {
     record.get("Id")?.as_str()?.parse().ok()
 }
 
-fn pid_of(record: &Value) -> Option<u32> {
+fn inspected_pid(record: &Value) -> Option<u32> {
     let pid = record.pointer("/State/Pid")?.as_u64()?;
     u32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
 /// Asks podman what it knows of a container.
-fn inspect(name: &ContainerId, environment: &Environment) -> anyhow::Result<Value> {
+fn podman_inspect(name: &ContainerId, environment: &UserEnvironment) -> anyhow::Result<Value> {
     let podman = environment
         .find_program("podman")
         .ok_or_else(|| anyhow!("there is no podman on PATH"))?;

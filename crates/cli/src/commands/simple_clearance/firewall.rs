@@ -14,46 +14,46 @@ use verdict::{
     ExecBackend, NativeBackend, PASSED_ENVIRONMENT, VerdictBackend as _, VerdictOrder, find_program,
 };
 
-use super::{Container, absolute};
-use crate::{Advise as _, Context, Failure};
+use super::{ShieldContainer, absolute_path};
+use crate::{CommandContext, CommandFailure, ErrorExt as _};
 
 /// A way to the container's firewall.
 #[derive(Debug)]
-pub(super) enum Firewall {
+pub(super) enum ContainerFirewall {
     /// A program, for which a destination is open or closed as a whole.
-    Program(ExecBackend),
+    Exec(ExecBackend),
     /// Our own ruleset, which opens what was asked and no more.
-    Ours(NativeBackend),
+    Native(NativeBackend),
 }
 
-impl Firewall {
+impl ContainerFirewall {
     /// Finds what guards `container`, and says which it is. A program that is named is used.
-    pub(super) fn of(
-        container: &Container,
+    pub(super) fn detect(
+        container: &ShieldContainer,
         named: Option<&Path>,
-        context: &Context,
-    ) -> Result<Self, Failure> {
+        context: &CommandContext,
+    ) -> Result<Self, CommandFailure> {
         let say = |what: &str| {
             if !context.json {
-                context.output.error_line(what);
+                context.output.print_error_line(what);
             }
         };
         let program = if let Some(named) = named {
-            let program = absolute(named)?;
+            let program = absolute_path(named)?;
             if !program.is_file() {
                 let missing = anyhow!("there is no program at {}", program.display());
                 return Err(missing).hint("--shield takes the path of terok-shield");
             }
             Some(program)
         } else {
-            if let Some(shield) = ours(container) {
+            if let Some(shield) = open_native_shield(container) {
                 say("answers change the container's own firewall, port by port");
                 let shield = Arc::new(Mutex::new(shield));
                 let name = container.name().clone();
-                return Ok(Self::Ours(NativeBackend::new(name, shield)));
+                return Ok(Self::Native(NativeBackend::new(name, shield)));
             }
             let ours = std::env::current_exe().ok();
-            let path = context.environment.path();
+            let path = context.environment.search_path();
             find_program(ours.as_deref(), path.map(AsRef::as_ref))
         };
         let program = program
@@ -63,8 +63,8 @@ impl Firewall {
             "answers are carried out by {}, for every port of a destination",
             program.display()
         ));
-        let environment = context.environment.pass_on(&PASSED_ENVIRONMENT);
-        Ok(Self::Program(ExecBackend::new(Some(program), environment)))
+        let environment = context.environment.select_variables(&PASSED_ENVIRONMENT);
+        Ok(Self::Exec(ExecBackend::new(Some(program), environment)))
     }
 
     /// Carries an answer out, or says why not.
@@ -76,8 +76,8 @@ impl Firewall {
     ) -> Result<(), DisplayText> {
         let whole = Scope::whole_dest(question.dest.clone());
         let scope = match self {
-            Self::Program(_) => whole,
-            Self::Ours(_) => Scope {
+            Self::Exec(_) => whole,
+            Self::Native(_) => Scope {
                 port: (question.port > 0).then_some(question.port),
                 protocol: question.protocol,
                 ..whole
@@ -86,8 +86,8 @@ impl Firewall {
         let order = VerdictOrder::new(container.clone(), action, scope)
             .map_err(|error| DisplayText::new(&error.to_string()))?;
         let reply = match self {
-            Self::Program(program) => program.apply(&order).await,
-            Self::Ours(ours) => ours.apply(&order).await,
+            Self::Exec(program) => program.apply(&order).await,
+            Self::Native(ours) => ours.apply(&order).await,
         };
         match reply.into() {
             EnforcementOutcome::Applied => Ok(()),
@@ -99,7 +99,7 @@ impl Firewall {
 /// Returns the firewall of `container`, if it is known to run and its ruleset is ours.
 ///
 /// A namespace that cannot be entered or read is one that somebody else guards.
-fn ours(container: &Container) -> Option<NftShield> {
+fn open_native_shield(container: &ShieldContainer) -> Option<NftShield> {
     let process = ProcessHandle::open(container.pid()?).ok()?;
     let socket = NetnsRef::OfProcess(process)
         .open_socket(SocketSpec::Netfilter)

@@ -18,44 +18,44 @@ use rustix::process::Signal;
 use terok_clearance::DisplayText;
 use tokio::time::timeout;
 
-use super::Container;
+use super::ShieldContainer;
 
 /// How long it may take to end when it is told to; the hook waits as long.
-const GRACE: Duration = Duration::from_secs(2);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A reader that runs, as the hook started it.
 #[derive(Debug)]
 pub(super) struct HookReader {
     process: ProcessHandle,
-    state: PathBuf,
+    state_dir: PathBuf,
     command: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
 
 /// What it takes to start it again.
 #[derive(Debug)]
-pub(super) struct Ended {
-    state: PathBuf,
+pub(super) struct StoppedHookReader {
+    state_dir: PathBuf,
     command: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl HookReader {
     /// Returns the hook's reader of `container`, if it runs.
-    pub(super) fn find(container: &Container) -> Option<Self> {
-        let state = container.state();
+    pub(super) fn find(container: &ShieldContainer) -> Option<Self> {
+        let state = container.state_dir();
         let pid = fs::read_to_string(state.join("reader.pid")).ok()?;
         let process = ProcessHandle::open(pid.trim().parse().ok()?).ok()?;
         let of = |file: &str| fs::read(format!("/proc/{}/{file}", process.pid())).ok();
-        let command = strings(&of("cmdline")?);
+        let command = split_nul_strings(&of("cmdline")?);
         let environment = of("environ").unwrap_or_default();
         // Read while it lived, so it was about this process.
         let is_it = is_reader_of(&command, state) && process.is_alive();
         is_it.then(|| Self {
-            state: state.to_owned(),
-            environment: strings(&environment)
+            state_dir: state.to_owned(),
+            environment: split_nul_strings(&environment)
                 .into_iter()
-                .filter_map(variable)
+                .filter_map(parse_variable)
                 .collect(),
             command,
             process,
@@ -63,14 +63,14 @@ impl HookReader {
     }
 
     /// Ends it, and the processes that it has started to get into the container's namespace.
-    pub(super) async fn end(self) -> anyhow::Result<Ended> {
+    pub(super) async fn terminate(self) -> anyhow::Result<StoppedHookReader> {
         let Self {
             process,
-            state,
+            state_dir: state,
             command,
             environment,
         } = self;
-        let group = group_of(process.pid());
+        let group = open_process_group(process.pid());
         for signal in [Signal::TERM, Signal::KILL] {
             for member in &group {
                 if let Err(error) = member.signal(signal) {
@@ -83,10 +83,10 @@ impl HookReader {
                 }
                 Ok::<_, std::io::Error>(())
             };
-            if let Ok(ended) = timeout(GRACE, ended).await {
+            if let Ok(ended) = timeout(TERMINATE_TIMEOUT, ended).await {
                 ended.context("waiting for the hook's reader")?;
-                return Ok(Ended {
-                    state,
+                return Ok(StoppedHookReader {
+                    state_dir: state,
                     command,
                     environment,
                 });
@@ -111,14 +111,14 @@ impl fmt::Display for HookReader {
     }
 }
 
-impl Ended {
+impl StoppedHookReader {
     /// Starts it again as the hook does, in a session of its own and with its `reader.log` and
     /// `reader.pid`, and returns its process id.
-    pub(super) fn start_again(self) -> anyhow::Result<u32> {
+    pub(super) fn restart(self) -> anyhow::Result<u32> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(self.state.join("reader.log"))
+            .open(self.state_dir.join("reader.log"))
             .context("opening its reader.log")?;
         let (program, arguments) = self.command.split_first().context("it has no command")?;
         // A process that leads no group yet can make itself a session; setsid(1) does.
@@ -133,26 +133,29 @@ impl Ended {
             .stderr(log)
             .current_dir("/");
         let child = command.spawn().context("running setsid")?;
-        let written = fs::write(self.state.join("reader.pid"), format!("{}\n", child.id()));
+        let written = fs::write(
+            self.state_dir.join("reader.pid"),
+            format!("{}\n", child.id()),
+        );
         written.context("writing its reader.pid")?;
         Ok(child.id())
     }
 }
 
 /// Returns the processes of the group that `leader` leads, itself included, each held.
-fn group_of(leader: u32) -> Vec<ProcessHandle> {
+fn open_process_group(leader: u32) -> Vec<ProcessHandle> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let in_group = |pid: u32| {
         let process = ProcessHandle::open(pid).ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        (pid == leader || group_in(&stat) == Some(leader)).then_some(process)
+        (pid == leader || parse_process_group(&stat) == Some(leader)).then_some(process)
     };
     pids.filter_map(in_group).collect()
 }
 
 /// Returns the process group in a `/proc/PID/stat`, whose name field may hold anything.
-fn group_in(stat: &str) -> Option<u32> {
+fn parse_process_group(stat: &str) -> Option<u32> {
     let (_, behind) = stat.rsplit_once(')')?;
     behind.split_whitespace().nth(2)?.parse().ok()
 }
@@ -175,11 +178,13 @@ fn is_reader_of(command: &[OsString], state: &Path) -> bool {
         let [directory, _, options @ ..] = behind else {
             return false;
         };
-        is_reader(at) && same(directory, state) && options.iter().any(|it| it == "--emit=socket")
+        is_reader(at)
+            && is_same_dir(directory, state)
+            && options.iter().any(|it| it == "--emit=socket")
     })
 }
 
-fn same(directory: &OsStr, state: &Path) -> bool {
+fn is_same_dir(directory: &OsStr, state: &Path) -> bool {
     let directory = Path::new(directory);
     directory == state
         || directory
@@ -188,7 +193,7 @@ fn same(directory: &OsStr, state: &Path) -> bool {
 }
 
 /// Splits what the kernel keeps of a process: strings, each with a NUL behind it.
-fn strings(bytes: &[u8]) -> Vec<OsString> {
+fn split_nul_strings(bytes: &[u8]) -> Vec<OsString> {
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     let parts = bytes.split(|byte| *byte == 0);
     parts
@@ -196,7 +201,7 @@ fn strings(bytes: &[u8]) -> Vec<OsString> {
         .collect()
 }
 
-fn variable(text: OsString) -> Option<(OsString, OsString)> {
+fn parse_variable(text: OsString) -> Option<(OsString, OsString)> {
     let bytes = text.into_vec();
     let at = bytes.iter().position(|byte| *byte == b'=')?;
     let (name, value) = bytes.split_at_checked(at)?;

@@ -11,18 +11,18 @@ use anyhow::anyhow;
 use terok_clearance::socket::{RuntimeDir, SocketConnectError, SocketLayout, connect};
 use terok_clearance::{ContainerId, DisplayText};
 
-use super::Container;
-use crate::{Advise as _, Environment, Failure};
+use super::ShieldContainer;
+use crate::{CommandFailure, ErrorExt as _, UserEnvironment};
 
 /// The name that hubs up to 0.5.12 own.
-const BUS_NAME: &str = "org.terok.Shield1";
+const LEGACY_HUB_BUS_NAME: &str = "org.terok.Shield1";
 
 /// Fails if a hub serves `container`.
-pub(super) async fn no_hub(
-    container: &Container,
-    environment: &Environment,
-) -> Result<(), Failure> {
-    for path in places(container, environment) {
+pub(super) async fn ensure_no_hub(
+    container: &ShieldContainer,
+    environment: &UserEnvironment,
+) -> Result<(), CommandFailure> {
+    for path in hub_socket_candidates(container, environment) {
         let found = match connect(&path).await {
             Err(SocketConnectError::NoListener { .. } | SocketConnectError::PathTooLong { .. }) => {
                 continue;
@@ -45,7 +45,7 @@ pub(super) async fn no_hub(
         return Err(found.context(format!("cannot ask for {} here", container.name())))
             .hint("answer its questions with `terok-clearance clearance`, or end that hub first");
     }
-    if owned_on_the_bus(environment).await {
+    if is_bus_name_owned(environment).await {
         // The Python tool's words.
         let active = "D-Bus hub (org.terok.Shield1) is active \u{2014} use a D-Bus clearance \
                       client (desktop notifier or TUI)";
@@ -62,8 +62,11 @@ pub(super) async fn no_hub(
 }
 
 /// Returns the sockets that a hub of `container` would have, in every layout.
-fn places(container: &Container, environment: &Environment) -> Vec<PathBuf> {
-    let runtime = RuntimeDir::new(environment.runtime());
+fn hub_socket_candidates(
+    container: &ShieldContainer,
+    environment: &UserEnvironment,
+) -> Vec<PathBuf> {
+    let runtime = RuntimeDir::new(environment.runtime_dir());
     let known = [container.id(), Some(container.name())];
     let mut names: Vec<&ContainerId> = known.into_iter().flatten().collect();
     names.dedup_by_key(|name| name.short());
@@ -75,10 +78,10 @@ fn places(container: &Container, environment: &Environment) -> Vec<PathBuf> {
 }
 
 /// Asks the session bus, if there is one and `dbus-send` to ask it with, as the Python tool does.
-async fn owned_on_the_bus(environment: &Environment) -> bool {
+async fn is_bus_name_owned(environment: &UserEnvironment) -> bool {
     let Some(program) = environment
         .find_program("dbus-send")
-        .filter(|_| environment.has_bus())
+        .filter(|_| environment.has_session_bus())
     else {
         return false;
     };

@@ -24,16 +24,16 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::told::{self, FromInternet};
-use super::world;
-use crate::{Context, Failure, Output, Status};
+use super::protocol::{self, InternetMessage};
+use super::topology;
+use crate::{CommandContext, CommandFailure, CommandStatus, StandardStreams};
 
 /// The most connections at once; more wait in the kernel.
-const CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a name's addresses are good for, in seconds.
-const TTL: u32 = 60;
+const DNS_TTL_SECONDS: u32 = 60;
 
 /// What the demo starts it with.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,21 +45,21 @@ pub struct Args {
 }
 
 /// Joins the sandbox and serves until standard input ends.
-pub fn perform(args: &Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let status = serve(args, context);
-    sweep(&args.directory);
+    remove_stale_dir(&args.directory);
     Ok(status)
 }
 
-fn serve(args: &Args, context: &Context) -> Status {
-    let say = |what: &FromInternet| context.output.text(&told::line(what)?);
-    let outcome = join(args.pid).and_then(|without_v6| {
+fn serve(args: &Args, context: &CommandContext) -> CommandStatus {
+    let say = |what: &InternetMessage| context.output.print(&protocol::encode_line(what)?);
+    let outcome = join_sandbox_network(args.pid).and_then(|without_v6| {
         crate::block_on(async {
-            let servers = Servers::open(without_v6.is_none())?;
-            say(&FromInternet::Ready { without_v6 })?;
+            let servers = FakeServers::bind(without_v6.is_none())?;
+            say(&InternetMessage::Ready { without_v6 })?;
             tokio::select! {
                 // Nobody writes to it: it becomes readable when the demo is gone.
-                ended = hang_up() => ended.context("watching for the demo's end"),
+                ended = wait_for_stdin_close() => ended.context("watching for the demo's end"),
                 served = servers.serve(&context.output) => served,
             }
         })
@@ -67,29 +67,29 @@ fn serve(args: &Args, context: &Context) -> Status {
     if let Err(error) = &outcome {
         let error = DisplayText::new(&format!("{error:#}"));
         // If nobody listens any more, there is nobody to tell.
-        drop(say(&FromInternet::Failed { error }));
-        return Status::FAILURE;
+        drop(say(&InternetMessage::Failed { error }));
+        return CommandStatus::FAILURE;
     }
-    Status::OK
+    CommandStatus::OK
 }
 
 /// Takes away what a killed demo left; one that ended by itself has left nothing.
-fn sweep(directory: &Path) {
+fn remove_stale_dir(directory: &Path) {
     let name = directory.file_name().and_then(OsStr::to_str);
-    if name.is_some_and(|name| name.starts_with(super::DIRECTORY)) {
+    if name.is_some_and(|name| name.starts_with(super::DIRECTORY_PREFIX)) {
         // Most often it is gone.
         drop(std::fs::remove_dir_all(directory));
     }
 }
 
-async fn hang_up() -> io::Result<()> {
+async fn wait_for_stdin_close() -> io::Result<()> {
     let stdin = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 0)?;
     PollableFd::new_readable(stdin)?.ready().await
 }
 
 /// Lays the wire between the sandbox and a new network namespace, in which the process then is.
 /// Returns why there is no IPv6 on it, if there is none.
-fn join(pid: u32) -> anyhow::Result<Option<DisplayText>> {
+fn join_sandbox_network(pid: u32) -> anyhow::Result<Option<DisplayText>> {
     let sandbox = ProcessHandle::open(pid).context("finding the sandbox")?;
     let settled = enter_sibling_netns(&sandbox).context("settling next to the sandbox")?;
     let (mut here, mut there) = (settled.here, settled.sandbox);
@@ -104,20 +104,26 @@ fn join(pid: u32) -> anyhow::Result<Option<DisplayText>> {
     let lo = here.find(&name("lo")?)?;
     here.up(lo)?;
 
-    here.address(link, world::WIRE_V4.1.parse()?)?;
-    there.address(eth0, world::WIRE_V4.0.parse()?)?;
-    there.route(IpNetwork::DEFAULT_V4, eth0, Some(world::GATEWAY_V4))?;
-    let v4 = world::HOSTS.iter().map(|host| host.address);
-    for address in v4.chain([world::RESOLVER]).filter(IpAddr::is_ipv4) {
+    here.address(link, topology::LINK_ADDRESSES_V4.1.parse()?)?;
+    there.address(eth0, topology::LINK_ADDRESSES_V4.0.parse()?)?;
+    there.route(IpNetwork::DEFAULT_V4, eth0, Some(topology::GATEWAY_V4))?;
+    let v4 = topology::HOSTS.iter().map(|host| host.address);
+    for address in v4
+        .chain([topology::RESOLVER_ADDRESS])
+        .filter(IpAddr::is_ipv4)
+    {
         here.address(lo, IpNetwork::host(address))?;
     }
 
-    let wire: (IpNetwork, IpNetwork) = (world::WIRE_V6.0.parse()?, world::WIRE_V6.1.parse()?);
+    let wire: (IpNetwork, IpNetwork) = (
+        topology::LINK_ADDRESSES_V6.0.parse()?,
+        topology::LINK_ADDRESSES_V6.1.parse()?,
+    );
     let v6 = |here: &mut RtnetlinkSocket, there: &mut RtnetlinkSocket| -> Result<(), LinkError> {
         here.add_address(link, wire.1)?;
         there.add_address(eth0, wire.0)?;
-        there.add_route(IpNetwork::DEFAULT_V6, eth0, Some(world::GATEWAY_V6))?;
-        for host in world::HOSTS.iter().filter(|host| host.address.is_ipv6()) {
+        there.add_route(IpNetwork::DEFAULT_V6, eth0, Some(topology::GATEWAY_V6))?;
+        for host in topology::HOSTS.iter().filter(|host| host.address.is_ipv6()) {
             here.add_address(lo, IpNetwork::host(host.address))?;
         }
         Ok(())
@@ -128,36 +134,36 @@ fn join(pid: u32) -> anyhow::Result<Option<DisplayText>> {
 }
 
 /// The name server and the web servers, bound.
-struct Servers {
-    names: UdpSocket,
-    web: Vec<TcpListener>,
+struct FakeServers {
+    dns_socket: UdpSocket,
+    http_listeners: Vec<TcpListener>,
 }
 
-impl Servers {
-    fn open(v6: bool) -> anyhow::Result<Self> {
-        let names = SocketAddr::new(world::RESOLVER, world::DNS);
+impl FakeServers {
+    fn bind(v6: bool) -> anyhow::Result<Self> {
+        let names = SocketAddr::new(topology::RESOLVER_ADDRESS, topology::DNS_PORT);
         let names = std::net::UdpSocket::bind(names).context("binding the name server")?;
         names.set_nonblocking(true)?;
         let mut web = Vec::new();
-        for port in world::PORTS {
-            web.push(listen(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)?);
+        for port in topology::HTTP_PORTS {
+            web.push(bind_http_listener(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)?);
             if v6 {
-                web.push(listen(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)?);
+                web.push(bind_http_listener(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)?);
             }
         }
         Ok(Self {
-            names: UdpSocket::from_std(names)?,
-            web,
+            dns_socket: UdpSocket::from_std(names)?,
+            http_listeners: web,
         })
     }
 
-    async fn serve(self, output: &Output) -> anyhow::Result<()> {
+    async fn serve(self, output: &StandardStreams) -> anyhow::Result<()> {
         let mut servers = JoinSet::new();
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let output = *output;
-        servers.spawn(answer_names(self.names));
-        for listener in self.web {
-            servers.spawn(answer_web(listener, Arc::clone(&places), output));
+        servers.spawn(serve_dns(self.dns_socket));
+        for listener in self.http_listeners {
+            servers.spawn(serve_http(listener, Arc::clone(&places), output));
         }
         match servers.join_next().await {
             Some(ended) => ended.context("a server panicked")?,
@@ -166,7 +172,7 @@ impl Servers {
     }
 }
 
-fn listen(ip: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+fn bind_http_listener(ip: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
     let bind = || {
         let socket = match ip {
             IpAddr::V4(_) => TcpSocket::new_v4()?,
@@ -183,7 +189,7 @@ fn listen(ip: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
     bind().with_context(|| format!("listening on {ip} port {port}"))
 }
 
-async fn answer_names(socket: UdpSocket) -> anyhow::Result<()> {
+async fn serve_dns(socket: UdpSocket) -> anyhow::Result<()> {
     let mut packet = [0; 1500];
     loop {
         let (length, from) = socket
@@ -191,7 +197,7 @@ async fn answer_names(socket: UdpSocket) -> anyhow::Result<()> {
             .await
             .context("reading a query")?;
         let query = packet.get(..length).unwrap_or_default();
-        if let Some(answer) = answer(query) {
+        if let Some(answer) = answer_query(query) {
             // Whoever asked may be gone by now, which is nobody else's trouble.
             drop(socket.send_to(&answer, from).await);
         }
@@ -199,7 +205,7 @@ async fn answer_names(socket: UdpSocket) -> anyhow::Result<()> {
 }
 
 /// Returns the answer to a query; nothing where it is not a query at all.
-fn answer(query: &[u8]) -> Option<Vec<u8>> {
+fn answer_query(query: &[u8]) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).ok()?;
     if query.metadata.message_type != MessageType::Query {
         return None;
@@ -218,7 +224,7 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
         }
     };
     let name = question.name().to_ascii().to_ascii_lowercase();
-    match world::addresses(name.trim_end_matches('.')) {
+    match topology::lookup_addresses(name.trim_end_matches('.')) {
         None => answer.metadata.response_code = ResponseCode::NXDomain,
         Some(addresses) => {
             let data = addresses
@@ -228,16 +234,18 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
                     (IpAddr::V6(ip), RecordType::AAAA) => Some(RData::AAAA(AAAA(ip))),
                     _ => None,
                 });
-            answer.add_answers(data.map(|d| Record::from_rdata(question.name().clone(), TTL, d)));
+            answer.add_answers(
+                data.map(|d| Record::from_rdata(question.name().clone(), DNS_TTL_SECONDS, d)),
+            );
         }
     }
     answer.to_vec().ok()
 }
 
-async fn answer_web(
+async fn serve_http(
     listener: TcpListener,
     places: Arc<Semaphore>,
-    output: Output,
+    output: StandardStreams,
 ) -> anyhow::Result<()> {
     let mut visits = JoinSet::new();
     loop {
@@ -248,23 +256,26 @@ async fn answer_web(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error).context("accepting a connection"),
         };
-        let host = canonical(stream.local_addr().context("who was reached")?);
-        output.text(&told::line(&FromInternet::Reached { host })?)?;
+        let host = canonical_address(stream.local_addr().context("who was reached")?);
+        output.print(&protocol::encode_line(&InternetMessage::Reached { host })?)?;
         visits.spawn(async move {
             // A visitor that goes away or dawdles gets nothing; that is its own trouble.
-            drop(tokio::time::timeout(PATIENCE, greet(stream, host)).await);
+            drop(
+                tokio::time::timeout(CONNECTION_TIMEOUT, respond_with_host_name(stream, host))
+                    .await,
+            );
             drop(place);
         });
         while visits.try_join_next().is_some() {}
     }
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+fn canonical_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Answers one request with a line that says which host this is.
-async fn greet(mut stream: TcpStream, host: SocketAddr) -> io::Result<()> {
+async fn respond_with_host_name(mut stream: TcpStream, host: SocketAddr) -> io::Result<()> {
     let mut request = Vec::new();
     let mut piece = [0; 1024];
     while !request.windows(4).any(|four| four == b"\r\n\r\n") && request.len() < 8 * 1024 {
@@ -273,8 +284,8 @@ async fn greet(mut stream: TcpStream, host: SocketAddr) -> io::Result<()> {
             read => request.extend_from_slice(piece.get(..read).unwrap_or_default()),
         }
     }
-    let known = world::HOSTS.iter().find(|known| known.socket() == host);
-    let name = known.map_or_else(|| host.ip().to_string(), world::Host::dest);
+    let known = topology::HOSTS.iter().find(|known| known.socket() == host);
+    let name = known.map_or_else(|| host.ip().to_string(), topology::FakeHost::dest);
     let body = format!("hello from {name}\n");
     let reply = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: \
@@ -300,7 +311,7 @@ mod tests {
             Name::from_str(&format!("{name}.")).unwrap(),
             kind,
         ));
-        let answer = Message::from_vec(&answer(&query.to_vec().unwrap()).unwrap()).unwrap();
+        let answer = Message::from_vec(&answer_query(&query.to_vec().unwrap()).unwrap()).unwrap();
         assert_eq!(answer.metadata.id, query.metadata.id);
         assert_eq!(answer.queries, query.queries);
         let addresses = answer
@@ -312,7 +323,7 @@ mod tests {
 
     #[test]
     fn names_lead_to_the_hosts_of_the_world() {
-        for host in world::HOSTS {
+        for host in topology::HOSTS {
             let Some(name) = host.name else { continue };
             let (own, other) = if host.address.is_ipv4() {
                 (RecordType::A, RecordType::AAAA)
@@ -345,7 +356,7 @@ mod tests {
             "two name servers never talk in circles"
         );
         let empty = Message::query().to_vec().unwrap();
-        let refused = Message::from_vec(&answer(&empty).unwrap()).unwrap();
+        let refused = Message::from_vec(&answer_query(&empty).unwrap()).unwrap();
         assert_eq!(refused.metadata.response_code, ResponseCode::NotImp);
     }
 }

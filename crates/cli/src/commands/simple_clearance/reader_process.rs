@@ -10,29 +10,32 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::lines::Lines;
-use super::{Container, absolute};
-use crate::{Advise as _, Failure};
+use super::bounded_lines::BoundedLines;
+use super::{ShieldContainer, absolute_path};
+use crate::{CommandFailure, ErrorExt as _};
 
 /// A reader that runs, and the lines that it prints.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct ReaderProcess {
     child: Child,
-    group: Option<Pid>,
-    lines: Lines<ChildStdout>,
+    process_group: Option<Pid>,
+    lines: BoundedLines<ChildStdout>,
 }
 
 /// How long a reader may take to end when it is told to.
-const GRACE: Duration = Duration::from_secs(2);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Reading {
+impl ReaderProcess {
     /// Starts our reader for `container`, or the one at `named`.
     ///
     /// It gets a process group of its own: Ctrl-C is for us, and ends it in good order, with
     /// whatever it has started to get into the container's namespace.
-    pub(super) fn start(container: &Container, named: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn start(
+        container: &ShieldContainer,
+        named: Option<&Path>,
+    ) -> Result<Self, CommandFailure> {
         let mut command = if let Some(named) = named {
-            theirs(named)?
+            external_reader_command(named)?
         } else {
             let ours = std::env::current_exe().context("finding this program")?;
             let mut command = Command::new(ours);
@@ -40,7 +43,7 @@ impl Reading {
             command
         };
         command
-            .arg(container.state())
+            .arg(container.state_dir())
             .arg(container.name().as_str())
             .arg("--emit=json")
             .stdin(Stdio::null())
@@ -51,51 +54,54 @@ impl Reading {
         let output = child.stdout.take().context("the reader has no output")?;
         let group = child.id().and_then(|id| i32::try_from(id).ok());
         Ok(Self {
-            group: group.and_then(Pid::from_raw),
-            lines: Lines::new(output),
+            process_group: group.and_then(Pid::from_raw),
+            lines: BoundedLines::new(output),
             child,
         })
     }
 
     /// Returns the next line; none when every process of it has closed its output.
-    pub(super) async fn next(&mut self) -> std::io::Result<Option<String>> {
-        self.lines.next().await
+    pub(super) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
+        self.lines.next_line().await
     }
 
     /// Ends it and returns how it ended; `None` if it had to be killed.
-    pub(super) async fn end(mut self) -> anyhow::Result<Option<ExitStatus>> {
-        self.signal(Signal::TERM);
+    pub(super) async fn terminate(mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.signal_group(Signal::TERM);
         // Each process of it holds the output, so its end is theirs.
         let silence = async { while matches!(self.lines.next().await, Ok(Some(_))) {} };
-        let in_time = timeout(GRACE, silence).await.is_ok();
+        let in_time = timeout(TERMINATE_TIMEOUT, silence).await.is_ok();
         if !in_time {
-            self.signal(Signal::KILL);
+            self.signal_group(Signal::KILL);
         }
         let status = self.child.wait().await.context("waiting for the reader")?;
         Ok(in_time.then_some(status))
     }
 
     /// Returns how it ended, once its output is at its end.
-    pub(super) async fn ended(mut self) -> anyhow::Result<ExitStatus> {
-        if let Ok(status) = timeout(GRACE, self.child.wait()).await {
+    pub(super) async fn wait_for_exit(mut self) -> anyhow::Result<ExitStatus> {
+        if let Ok(status) = timeout(TERMINATE_TIMEOUT, self.child.wait()).await {
             return status.context("waiting for the reader");
         }
-        self.signal(Signal::KILL);
+        self.signal_group(Signal::KILL);
         self.child.wait().await.context("waiting for the reader")
     }
 
     /// Sends a signal to all of it. Its first process is not waited for yet, so that its number
     /// is still the group's.
-    fn signal(&self, signal: Signal) {
-        if let Some(Err(error)) = self.group.map(|group| kill_process_group(group, signal)) {
+    fn signal_group(&self, signal: Signal) {
+        if let Some(Err(error)) = self
+            .process_group
+            .map(|group| kill_process_group(group, signal))
+        {
             tracing::debug!(%error, "the reader has ended");
         }
     }
 }
 
 /// Returns the command that runs another reader: a Python script as the hook runs it.
-fn theirs(named: &Path) -> Result<Command, Failure> {
-    let path = absolute(named)?;
+fn external_reader_command(named: &Path) -> Result<Command, CommandFailure> {
+    let path = absolute_path(named)?;
     if !path.is_file() {
         let missing = anyhow!("there is no reader at {}", path.display());
         return Err(missing).hint("without --reader, our own is used");

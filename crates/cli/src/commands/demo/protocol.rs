@@ -13,12 +13,12 @@ use terok_clearance::DisplayText;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 /// The longest line.
-const LIMIT: u64 = 4096;
+const MAX_LINE_BYTES: u64 = 4096;
 
 /// What the pretend internet says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum FromInternet {
+pub(super) enum InternetMessage {
     /// It is joined to the sandbox and serves.
     Ready {
         /// Why there is no IPv6 on this machine, where there is none.
@@ -39,16 +39,16 @@ pub(super) enum FromInternet {
 /// What the program says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum FromProgram {
+pub(super) enum WorkloadMessage {
     /// It runs, and this is what it is.
-    Ready(Confinement),
+    Ready(WorkloadConfinement),
     /// It tried to fetch something.
-    Tried(Attempt),
+    Tried(FetchAttempt),
 }
 
 /// What a process may do, as `/proc/self/status` has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Confinement {
+pub(super) struct WorkloadConfinement {
     /// Its process id, in its own process id namespace.
     pub(super) pid: u32,
     /// Its user id, in its own user namespace.
@@ -63,7 +63,7 @@ pub(super) struct Confinement {
 
 /// One try to fetch something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Attempt {
+pub(super) struct FetchAttempt {
     /// Where the name led, where there is one.
     pub(super) address: Option<SocketAddr>,
     /// How long the name server took, in microseconds.
@@ -78,7 +78,7 @@ pub(super) struct Attempt {
 }
 
 /// Writes one line for [`read`].
-pub(super) fn line(what: &impl Serialize) -> anyhow::Result<String> {
+pub(super) fn encode_line(what: &impl Serialize) -> anyhow::Result<String> {
     let mut line = serde_json::to_string(what)?;
     line.push('\n');
     Ok(line)
@@ -86,11 +86,11 @@ pub(super) fn line(what: &impl Serialize) -> anyhow::Result<String> {
 
 /// Reads one line; nothing where there is none any more. It may be dropped before it is done: what
 /// it has read of the line is in `buffer`, for the next call.
-pub(super) async fn read<T: DeserializeOwned>(
+pub(super) async fn read_message<T: DeserializeOwned>(
     from: &mut (impl AsyncBufRead + Unpin),
     buffer: &mut Vec<u8>,
 ) -> anyhow::Result<Option<T>> {
-    let rest = LIMIT.saturating_sub(u64::try_from(buffer.len()).unwrap_or(u64::MAX));
+    let rest = MAX_LINE_BYTES.saturating_sub(u64::try_from(buffer.len()).unwrap_or(u64::MAX));
     (&mut *from).take(rest).read_until(b'\n', buffer).await?;
     if buffer.is_empty() {
         return Ok(None);
@@ -107,20 +107,20 @@ pub(super) async fn read<T: DeserializeOwned>(
 mod tests {
     use super::*;
 
-    async fn told(bytes: &[u8]) -> Result<Option<FromInternet>, String> {
+    async fn told(bytes: &[u8]) -> Result<Option<InternetMessage>, String> {
         let mut from = bytes;
         let mut buffer = Vec::new();
-        read(&mut from, &mut buffer)
+        read_message(&mut from, &mut buffer)
             .await
             .map_err(|e| e.to_string())
     }
 
     #[tokio::test]
     async fn a_line_comes_back_as_it_was_meant() {
-        let reached = FromInternet::Reached {
+        let reached = InternetMessage::Reached {
             host: "[2001:db8::1]:80".parse().unwrap(),
         };
-        let line = line(&reached).unwrap();
+        let line = encode_line(&reached).unwrap();
         assert_eq!(told(line.as_bytes()).await, Ok(Some(reached)));
         assert_eq!(told(b"").await, Ok(None));
     }

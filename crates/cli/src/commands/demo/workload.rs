@@ -16,12 +16,12 @@ use hickory_proto::rr::{Name, RecordType};
 use terok_clearance::DisplayText;
 
 use super::clock::now_us;
-use super::told::{self, Attempt, Confinement, FromProgram};
-use super::world::{self, Host};
-use crate::{Context, Failure, Status};
+use super::protocol::{self, FetchAttempt, WorkloadConfinement, WorkloadMessage};
+use super::topology::{self, FakeHost};
+use crate::{CommandContext, CommandFailure, CommandStatus};
 
 /// How long it waits for a name, a connection, a page. Nothing here takes a thousandth of that.
-const PATIENCE: Duration = Duration::from_secs(3);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the demo starts it with.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -29,34 +29,37 @@ pub struct Args {}
 
 /// Fetches the hosts of the `world` by the numbers that it reads, one per line, until there are
 /// no more.
-pub fn perform(_args: Args, context: &Context) -> Result<Status, Failure> {
+pub fn perform(_args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     // The operator sees which process asks: not this program's own name, which is the demo's.
     rustix::thread::set_name(c"demo-program").context("taking a name")?;
-    let say = |what: FromProgram| context.output.text(&told::line(&what)?);
-    say(FromProgram::Ready(confinement()?))?;
+    let say = |what: WorkloadMessage| context.output.print(&protocol::encode_line(&what)?);
+    say(WorkloadMessage::Ready(read_confinement()?))?;
     for line in io::stdin().lock().lines() {
         let line = line.context("reading what to fetch")?;
-        let host = line.parse().ok().and_then(|n: usize| world::HOSTS.get(n));
+        let host = line
+            .parse()
+            .ok()
+            .and_then(|n: usize| topology::HOSTS.get(n));
         let host = host.with_context(|| format!("there is no host {line:?}"))?;
-        say(FromProgram::Tried(fetch(host)))?;
+        say(WorkloadMessage::Tried(fetch(host)))?;
     }
-    Ok(Status::OK)
+    Ok(CommandStatus::OK)
 }
 
-fn fetch(host: &Host) -> Attempt {
+fn fetch(host: &FakeHost) -> FetchAttempt {
     let (mut address, mut lookup_us) = (Ok(host.address), None);
     if let Some(name) = host.name {
         let asked_at = now_us();
-        address = look_up(name, host.address.is_ipv6());
+        address = query_dns(name, host.address.is_ipv6());
         lookup_us = Some(now_us() - asked_at);
     }
     let address = address.map(|ip| SocketAddr::new(ip, host.port));
     let connect_at = now_us();
     let result = match &address {
-        Ok(address) => get(*address, &host.dest()).context("no page"),
+        Ok(address) => fetch_page(*address, &host.dest()).context("no page"),
         Err(error) => Err(anyhow::anyhow!("no address: {error:#}")),
     };
-    Attempt {
+    FetchAttempt {
         done_at: now_us(),
         address: address.ok(),
         lookup_us,
@@ -70,14 +73,14 @@ fn fetch(host: &Host) -> Attempt {
 
 /// Asks the name server, without the C library: what that does depends on the machine's
 /// configuration, and this is to work on every machine.
-fn look_up(name: &str, v6: bool) -> anyhow::Result<IpAddr> {
-    let any = match world::RESOLVER {
+fn query_dns(name: &str, v6: bool) -> anyhow::Result<IpAddr> {
+    let any = match topology::RESOLVER_ADDRESS {
         IpAddr::V4(_) => "0.0.0.0:0",
         IpAddr::V6(_) => "[::]:0",
     };
     let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect((world::RESOLVER, world::DNS))?;
+    socket.set_read_timeout(Some(FETCH_TIMEOUT))?;
+    socket.connect((topology::RESOLVER_ADDRESS, topology::DNS_PORT))?;
     let kind = if v6 { RecordType::AAAA } else { RecordType::A };
     let mut query = Message::query();
     query.metadata.recursion_desired = true;
@@ -99,9 +102,9 @@ fn look_up(name: &str, v6: bool) -> anyhow::Result<IpAddr> {
 }
 
 /// Fetches the page and returns its first line.
-fn get(address: SocketAddr, name: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn fetch_page(address: SocketAddr, name: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, FETCH_TIMEOUT)?;
+    stream.set_read_timeout(Some(FETCH_TIMEOUT))?;
     write!(
         stream,
         "GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
@@ -115,12 +118,12 @@ fn get(address: SocketAddr, name: &str) -> anyhow::Result<String> {
     Ok(body.lines().next().unwrap_or_default().to_owned())
 }
 
-fn confinement() -> anyhow::Result<Confinement> {
+fn read_confinement() -> anyhow::Result<WorkloadConfinement> {
     let status = std::fs::read_to_string("/proc/self/status").context("reading what it may do")?;
-    Ok(confinement_of(&status))
+    Ok(parse_confinement(&status))
 }
 
-fn confinement_of(status: &str) -> Confinement {
+fn parse_confinement(status: &str) -> WorkloadConfinement {
     let field = |name: &str| {
         let mut lines = status.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"))
@@ -131,7 +134,7 @@ fn confinement_of(status: &str) -> Confinement {
             .and_then(|value| value.parse().ok())
             .unwrap_or(u32::MAX)
     };
-    Confinement {
+    WorkloadConfinement {
         pid: number("Pid"),
         uid: number("Uid"),
         capabilities: field("CapEff").unwrap_or("unknown").into(),
@@ -148,11 +151,11 @@ mod tests {
     fn the_kernels_words_are_understood() {
         let status = "Name:\tx\nPid:\t7\nUid:\t1000\t1000\t1000\t1000\n\
                       CapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
-        let confined = confinement_of(status);
+        let confined = parse_confinement(status);
         assert_eq!((confined.pid, confined.uid), (7, 1000));
         assert_eq!(confined.capabilities.as_str(), "0000000000000000");
         assert!(confined.no_new_privileges && confined.seccomp);
-        let loose = confinement_of("Pid:\t7\nNoNewPrivs:\t0\nSeccomp:\t0\n");
+        let loose = parse_confinement("Pid:\t7\nNoNewPrivs:\t0\nSeccomp:\t0\n");
         assert!(!loose.no_new_privileges && !loose.seccomp);
         assert_eq!(loose.capabilities.as_str(), "unknown");
     }

@@ -7,9 +7,9 @@ use verdict::{VerdictBackend as _, VerdictClient, VerdictOrder};
 
 /// Hands the hub's claims to the helper behind a socket.
 #[derive(Debug)]
-pub(super) struct Keeper(pub(super) VerdictClient);
+pub(super) struct VerdictEnforcer(pub(super) VerdictClient);
 
-impl DecisionEnforcer for Keeper {
+impl DecisionEnforcer for VerdictEnforcer {
     fn supports_ports(&self) -> bool {
         self.0.supports_ports()
     }

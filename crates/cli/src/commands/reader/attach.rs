@@ -13,32 +13,32 @@ use terok_clearance::nflog::DNS_ANSWERS_GROUP;
 use terok_clearance::{ContainerId, DisplayText};
 use tokio::process::Command;
 
-use crate::{Advise as _, Environment, Failure, Status};
+use crate::{CommandFailure, CommandStatus, ErrorExt as _, UserEnvironment};
 
 /// The network namespace whose packets are read.
-pub(super) struct Inside {
-    place: NetnsRef,
+pub(super) struct AttachedNetns {
+    netns: NetnsRef,
     /// The container's process, unless we were started inside.
     process: Option<ProcessHandle>,
 }
 
 /// Says, set to `1`, that the process was started inside the sandbox's network namespace.
-const INSIDE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
+const INSIDE_NETNS_VARIABLE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
 
-impl Inside {
+impl AttachedNetns {
     /// Finds the network namespace of `container`: this process's own if the environment says so,
     /// else that of the process that podman names.
     pub(super) async fn find(
         container: &ContainerId,
-        environment: &Environment,
-    ) -> Result<Self, Failure> {
-        if environment.is_inside() {
+        environment: &UserEnvironment,
+    ) -> Result<Self, CommandFailure> {
+        if environment.is_inside_netns() {
             return Ok(Self {
-                place: NetnsRef::Current,
+                netns: NetnsRef::Current,
                 process: None,
             });
         }
-        let pid = first_process(container, environment)
+        let pid = inspect_container_pid(container, environment)
             .await
             .with_context(|| format!("asking podman for the process of {container}"))
             .hint(format!(
@@ -48,18 +48,18 @@ impl Inside {
             .with_context(|| format!("finding process {pid}, the first of {container}"))?;
         let watched = process.try_clone().context("watching the container")?;
         Ok(Self {
-            place: NetnsRef::OfProcess(process),
+            netns: NetnsRef::OfProcess(process),
             process: Some(watched),
         })
     }
 
     /// Says whether the sandbox was entered by us, not by whoever started us.
-    pub(super) const fn is_entered(&self) -> bool {
+    pub(super) const fn is_entered_from_outside(&self) -> bool {
         self.process.is_some()
     }
 
     /// Listens to the packet log there.
-    pub(super) fn listen(&self) -> Result<NflogSockets, Failure> {
+    pub(super) fn bind_nflog_sockets(&self) -> Result<NflogSockets, CommandFailure> {
         let [questions, answers] = self.open()?;
         let mut bound = NflogSockets::bind(questions, answers);
         if let Err(NflogBindError::GroupTaken(DNS_ANSWERS_GROUP)) = bound {
@@ -88,11 +88,11 @@ impl Inside {
             Ok(None) => "it has gone in the meantime: try again".into(),
             Err(error) => format!("who it is could not be found out: {error}"),
         };
-        bound.hint(hint).status(Status::TAKEN)
+        bound.hint(hint).status(CommandStatus::RESOURCE_BUSY)
     }
 
-    fn open(&self) -> Result<[OwnedFd; 2], Failure> {
-        let opened = self.place.open_sockets(&[SocketSpec::Netfilter; 2]);
+    fn open(&self) -> Result<[OwnedFd; 2], CommandFailure> {
+        let opened = self.netns.open_sockets(&[SocketSpec::Netfilter; 2]);
         let opened = opened
             .context("opening sockets in the sandbox's network namespace")
             .hint("without root, the namespace must belong to a user namespace of yours")?;
@@ -115,7 +115,10 @@ impl Inside {
 }
 
 /// Asks podman for the process id of a container.
-async fn first_process(container: &ContainerId, environment: &Environment) -> anyhow::Result<u32> {
+async fn inspect_container_pid(
+    container: &ContainerId,
+    environment: &UserEnvironment,
+) -> anyhow::Result<u32> {
     let podman = environment
         .find_program("podman")
         .unwrap_or_else(|| PathBuf::from("/usr/bin/podman"));

@@ -15,13 +15,13 @@ use terok_clearance::Action;
     reason = "each is what one witness says"
 )]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct FetchObservation {
     /// What is fetched, for the words.
     pub(super) url: String,
     /// Where that is.
     pub(super) host: Option<SocketAddr>,
     /// Whether the firewall may ask about it.
-    pub(super) askable: bool,
+    pub(super) may_be_asked: bool,
     /// Whether the first attempt got through, before anybody was asked.
     pub(super) passed_unasked: bool,
     /// Whether there was a question.
@@ -29,20 +29,20 @@ pub(super) struct Seen {
     /// The answer.
     pub(super) answer: Option<Action>,
     /// What became of the answer: whether the kernel's sets have it.
-    pub(super) set: bool,
+    pub(super) is_set: bool,
     /// Whether a later attempt passed.
     pub(super) passed: bool,
     /// How often somebody reached the host, as the host counts; nothing: it was not heard.
-    pub(super) reached: Option<usize>,
+    pub(super) connection_count: Option<usize>,
     /// Whether an answer to a question that was never asked was accepted.
-    pub(super) forged: bool,
+    pub(super) forgery_accepted: bool,
     /// Whether it came to its end: what was stopped halfway is not judged.
-    pub(super) done: bool,
+    pub(super) is_complete: bool,
 }
 
 /// The counts, and what is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Verdict {
+pub(super) struct DemoVerdict {
     /// How many questions were asked.
     pub(super) asked: usize,
     /// How many were answered with allow.
@@ -61,19 +61,19 @@ pub(super) struct Verdict {
     pub(super) missing: Vec<String>,
 }
 
-impl Verdict {
+impl DemoVerdict {
     /// Says whether nothing is wrong and nothing is missing.
-    pub(super) const fn is_as_it_should_be(&self) -> bool {
+    pub(super) const fn is_success(&self) -> bool {
         self.problems.is_empty() && self.missing.is_empty()
     }
 }
 
 /// Returns what all that was seen comes to. It is as it should be if there are no problems and
 /// nothing is missing.
-pub(super) fn judge(fetches: &[Seen]) -> Verdict {
-    let count = |what: &dyn Fn(&&Seen) -> bool| fetches.iter().filter(what).count();
+pub(super) fn check_fetches(fetches: &[FetchObservation]) -> DemoVerdict {
+    let count = |what: &dyn Fn(&&FetchObservation) -> bool| fetches.iter().filter(what).count();
     let answered = |action| count(&|seen| seen.asked && seen.answer == Some(action));
-    Verdict {
+    DemoVerdict {
         asked: count(&|seen| seen.asked),
         allowed: answered(Action::Allow),
         denied: answered(Action::Deny),
@@ -83,7 +83,7 @@ pub(super) fn judge(fetches: &[Seen]) -> Verdict {
         problems: fetches
             .iter()
             .filter(|seen| seen.done)
-            .flat_map(|seen| problems(seen).map(|problem| format!("{}: {problem}", seen.url)))
+            .flat_map(|seen| find_problems(seen).map(|problem| format!("{}: {problem}", seen.url)))
             .collect(),
         missing: fetches
             .iter()
@@ -93,28 +93,31 @@ pub(super) fn judge(fetches: &[Seen]) -> Verdict {
     }
 }
 
-fn problems(seen: &Seen) -> impl Iterator<Item = &'static str> {
-    let allowed = seen.askable && seen.asked && seen.answer == Some(Action::Allow);
+fn find_problems(seen: &FetchObservation) -> impl Iterator<Item = &'static str> {
+    let allowed = seen.may_be_asked && seen.asked && seen.answer == Some(Action::Allow);
     [
         (seen.passed_unasked, "it passed before anybody was asked"),
-        (seen.askable && !seen.asked, "nobody was asked"),
+        (seen.may_be_asked && !seen.asked, "nobody was asked"),
         (
-            !seen.askable && seen.asked,
+            !seen.may_be_asked && seen.asked,
             "somebody was asked about what is never opened",
         ),
-        (seen.forged, "an answer that nobody asked for was accepted"),
         (
-            seen.asked && seen.answer.is_some() && !seen.set,
+            seen.forgery_accepted,
+            "an answer that nobody asked for was accepted",
+        ),
+        (
+            seen.asked && seen.answer.is_some() && !seen.is_set,
             "the kernel's sets do not have the answer",
         ),
         (allowed && !seen.passed, "it was allowed and did not pass"),
         (!allowed && seen.passed, "it passed and was not allowed"),
         (
-            seen.passed && seen.reached == Some(0),
+            seen.passed && seen.connection_count == Some(0),
             "the program has a page that the host never sent",
         ),
         (
-            !allowed && !seen.passed && seen.reached.is_some_and(|times| times > 0),
+            !allowed && !seen.passed && seen.connection_count.is_some_and(|times| times > 0),
             "its host was reached, and that was not allowed",
         ),
     ]
@@ -126,41 +129,41 @@ fn problems(seen: &Seen) -> impl Iterator<Item = &'static str> {
 mod tests {
     use super::*;
 
-    fn allowed() -> Seen {
-        Seen {
+    fn allowed() -> FetchObservation {
+        FetchObservation {
             url: "http://a/".to_owned(),
-            askable: true,
+            may_be_asked: true,
             asked: true,
             answer: Some(Action::Allow),
-            set: true,
+            is_set: true,
             passed: true,
-            reached: Some(1),
-            done: true,
-            ..Seen::default()
+            connection_count: Some(1),
+            is_complete: true,
+            ..FetchObservation::default()
         }
     }
 
-    fn denied() -> Seen {
-        Seen {
+    fn denied() -> FetchObservation {
+        FetchObservation {
             answer: Some(Action::Deny),
             passed: false,
-            reached: Some(0),
+            connection_count: Some(0),
             ..allowed()
         }
     }
 
-    fn never() -> Seen {
-        Seen {
+    fn never() -> FetchObservation {
+        FetchObservation {
             url: "http://m/".to_owned(),
-            reached: Some(0),
-            done: true,
-            ..Seen::default()
+            connection_count: Some(0),
+            is_complete: true,
+            ..FetchObservation::default()
         }
     }
 
     #[test]
     fn it_holds_when_what_was_allowed_passed_and_nothing_else() {
-        let verdict = judge(&[allowed(), denied(), never()]);
+        let verdict = check_fetches(&[allowed(), denied(), never()]);
         assert_eq!(
             verdict,
             Verdict {
@@ -178,12 +181,12 @@ mod tests {
 
     #[test]
     fn what_nobody_answers_is_missing_but_not_wrong() {
-        let unanswered = Seen {
+        let unanswered = FetchObservation {
             answer: None,
-            set: false,
+            is_set: false,
             ..denied()
         };
-        let verdict = judge(&[allowed(), unanswered]);
+        let verdict = check_fetches(&[allowed(), unanswered]);
         assert_eq!(verdict.problems, Vec::<String>::new());
         assert_eq!(
             verdict.missing,
@@ -194,11 +197,11 @@ mod tests {
 
     #[test]
     fn what_was_stopped_halfway_is_not_judged() {
-        let halfway = Seen {
-            set: false,
+        let halfway = FetchObservation {
+            is_set: false,
             passed: false,
-            reached: None,
-            done: false,
+            connection_count: None,
+            is_complete: false,
             ..allowed()
         };
         assert_eq!(judge(&[halfway]).problems, Vec::<String>::new());
@@ -208,16 +211,16 @@ mod tests {
     #[test]
     fn every_sabotage_is_a_problem() {
         check(allowed(), "allowed and did not pass", |seen| {
-            (seen.passed, seen.reached) = (false, Some(0));
+            (seen.passed, seen.connection_count) = (false, Some(0));
         });
         check(allowed(), "the kernel's sets do not have", |seen| {
-            seen.set = false;
+            seen.is_set = false;
         });
         check(allowed(), "before anybody was asked", |seen| {
             seen.passed_unasked = true;
         });
         check(allowed(), "that the host never sent", |seen| {
-            seen.reached = Some(0);
+            seen.connection_count = Some(0);
         });
         check(allowed(), "nobody was asked", |seen| {
             seen.asked = false;
@@ -229,35 +232,35 @@ mod tests {
             seen.answer = None;
         });
         check(denied(), "passed and was not allowed", |seen| {
-            (seen.passed, seen.reached) = (true, Some(1));
+            (seen.passed, seen.connection_count) = (true, Some(1));
         });
         check(denied(), "its host was reached", |seen| {
-            seen.reached = Some(1);
+            seen.connection_count = Some(1);
         });
         check(denied(), "the kernel's sets do not have", |seen| {
-            seen.set = false;
+            seen.is_set = false;
         });
         check(never(), "what is never opened", |seen| {
             seen.asked = true;
         });
         check(never(), "passed and was not allowed", |seen| {
-            (seen.passed, seen.reached) = (true, Some(1));
+            (seen.passed, seen.connection_count) = (true, Some(1));
         });
         check(never(), "its host was reached", |seen| {
-            seen.reached = Some(2);
+            seen.connection_count = Some(2);
         });
         check(never(), "nobody asked for was accepted", |seen| {
-            seen.forged = true;
+            seen.forgery_accepted = true;
         });
         // Not even an answer opens what is never opened.
         check(allowed(), "passed and was not allowed", |seen| {
-            seen.askable = false;
+            seen.may_be_asked = false;
         });
     }
 
-    fn check(mut seen: Seen, problem: &str, sabotage: fn(&mut Seen)) {
+    fn check(mut seen: FetchObservation, problem: &str, sabotage: fn(&mut FetchObservation)) {
         sabotage(&mut seen);
-        let verdict = judge(&[allowed(), seen.clone(), denied()]);
+        let verdict = check_fetches(&[allowed(), seen.clone(), denied()]);
         assert!(
             verdict.problems.iter().any(|said| said.contains(problem)),
             "{problem}: {seen:?}: {:?}",

@@ -12,20 +12,20 @@ use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::Action;
 
 use super::clock::now_us;
-use super::page::{AGAIN, Page};
+use super::render::{INVALID_ANSWER_HINT, StepRenderer};
 use crate::commands::tui;
-use crate::desktop::{Desktop, Popups};
-use crate::{Context, Failure, Output};
+use crate::desktop::{BackgroundPopups, PopupDesktop};
+use crate::{CommandContext, CommandFailure, StandardStreams};
 
 /// The longest line that is looked at.
-const LIMIT: u64 = 4096;
+const MAX_LINE_BYTES: u64 = 4096;
 
 /// What the demo answers itself, by turns: with these a run shows both an open and a shut host.
-const OWN: [Action; 3] = [Action::Allow, Action::Allow, Action::Deny];
+const DEFAULT_ANSWERS: [Action; 3] = [Action::Allow, Action::Allow, Action::Deny];
 
 /// Who answers the questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Answer {
+pub(super) enum DemoAnswerPolicy {
     /// Allow everything that is asked
     Allow,
     /// Deny everything that is asked
@@ -36,7 +36,7 @@ pub(super) enum Answer {
 
 /// Where a person is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Where {
+pub(super) enum DemoUiChoice {
     /// On popups if a program of this session shows them, else at the prompt
     Auto,
     /// On popups of your desktop
@@ -48,30 +48,30 @@ pub(super) enum Where {
 }
 
 /// A UI that answers at the hub's socket, as it would any hub.
-pub(super) enum Front {
+pub(super) enum DemoFrontend {
     /// Popups.
-    Desktop(Popups),
+    Popups(BackgroundPopups),
     /// The whole screen.
-    Screen(Box<FullScreenUi>),
+    FullScreen(Box<FullScreenUi>),
 }
 
-impl Front {
+impl DemoFrontend {
     /// Returns its name, as `--ui` has it.
     const fn name(&self) -> &'static str {
         match self {
-            Self::Desktop(_) => "desktop",
-            Self::Screen(_) => "tui",
+            Self::Popups(_) => "desktop",
+            Self::FullScreen(_) => "tui",
         }
     }
 
     /// Shows it until the person leaves it, or for as long as this is waited for.
-    pub(super) async fn show(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn run_until_closed(&mut self) -> anyhow::Result<()> {
         let ui = match self {
-            Self::Desktop(popups) => {
-                popups.ask().await;
+            Self::Popups(popups) => {
+                popups.run().await;
                 return Ok(());
             }
-            Self::Screen(ui) => ui,
+            Self::FullScreen(ui) => ui,
         };
         let screen = "using the terminal";
         ui.open().context(screen)?;
@@ -91,35 +91,35 @@ impl Front {
     }
 
     /// Gives the screen back until the next question.
-    pub(super) fn rest(&mut self) {
-        if let Self::Screen(ui) = self {
+    pub(super) fn hide(&mut self) {
+        if let Self::FullScreen(ui) = self {
             ui.close();
         }
     }
 }
 
 /// The source of the answers.
-pub(super) enum Answers {
+pub(super) enum DemoAnswerSource {
     /// Always the same, by `--answer`.
     Always(Action),
     /// The demo's own, [`OWN`] by turns: there is nobody to ask.
-    Own(std::iter::Cycle<std::slice::Iter<'static, Action>>),
+    Alternating(std::iter::Cycle<std::slice::Iter<'static, Action>>),
     /// A person, or a script.
     Ask {
         /// At a terminal.
-        terminal: bool,
+        is_terminal: bool,
         /// Whether there is nobody any more.
         ended: bool,
     },
     /// A UI of ours.
-    At(Front),
+    Frontend(DemoFrontend),
     /// Nobody any more.
-    Nobody,
+    Closed,
 }
 
 /// One answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Answered {
+pub(super) struct DemoAnswer {
     /// What it is; nothing: nobody answered.
     pub(super) action: Option<Action>,
     /// Who gave it.
@@ -128,49 +128,55 @@ pub(super) struct Answered {
     pub(super) took_us: u64,
 }
 
-impl Answers {
+impl DemoAnswerSource {
     /// Returns the source that `wanted` and `place` name. Without any: a person, on popups if
     /// somebody shows them, or if there is a terminal to ask at, else the demo itself, so that it
     /// shows the whole way wherever it runs.
     pub(super) async fn new(
-        wanted: Option<Answer>,
-        place: Where,
+        wanted: Option<DemoAnswerPolicy>,
+        place: DemoUiChoice,
         hub: &Path,
-        context: &Context,
-    ) -> Result<Self, Failure> {
+        context: &CommandContext,
+    ) -> Result<Self, CommandFailure> {
         if wanted.is_some() {
-            return Ok(Self::at_the_prompt(wanted));
+            return Ok(Self::without_frontend(wanted));
         }
         let hubs = || Hubs::at_socket(hub.to_owned()).context("listening to the hub");
         let desktop = match place {
-            Where::Desktop => Some(Desktop::reach(context, false).await?),
-            Where::Auto => Desktop::at_hand(context).await,
-            Where::Tui => {
-                let ui = FullScreenUi::new(hubs()?, "the demo", tui::options(context, false));
-                return Ok(Self::At(Front::Screen(Box::new(ui))));
+            DemoUiChoice::Desktop => Some(PopupDesktop::connect(context, false).await?),
+            DemoUiChoice::Auto => PopupDesktop::connect_if_running(context).await,
+            DemoUiChoice::Tui => {
+                let ui = FullScreenUi::new(hubs()?, "the demo", tui::tui_options(context, false));
+                return Ok(Self::Frontend(DemoFrontend::FullScreen(Box::new(ui))));
             }
-            Where::Prompt => None,
+            DemoUiChoice::Prompt => None,
         };
         Ok(match desktop {
-            Some(desktop) => Self::At(Front::Desktop(desktop.start(hubs()?))),
-            None => Self::at_the_prompt(None),
+            Some(desktop) => Self::Frontend(DemoFrontend::Popups(desktop.start(hubs()?))),
+            None => Self::without_frontend(None),
         })
     }
 
-    fn at_the_prompt(wanted: Option<Answer>) -> Self {
+    fn without_frontend(wanted: Option<DemoAnswerPolicy>) -> Self {
         let terminal = std::io::stdin().is_terminal();
         let ended = false;
         match wanted {
-            Some(Answer::Allow) => Self::Always(Action::Allow),
-            Some(Answer::Deny) => Self::Always(Action::Deny),
-            Some(Answer::Ask) => Self::Ask { terminal, ended },
-            None if terminal => Self::Ask { terminal, ended },
-            None => Self::Own(OWN.iter().cycle()),
+            Some(DemoAnswerPolicy::Allow) => Self::Always(Action::Allow),
+            Some(DemoAnswerPolicy::Deny) => Self::Always(Action::Deny),
+            Some(DemoAnswerPolicy::Ask) => Self::Ask {
+                is_terminal: terminal,
+                ended,
+            },
+            None if terminal => Self::Ask {
+                is_terminal: terminal,
+                ended,
+            },
+            None => Self::Alternating(DEFAULT_ANSWERS.iter().cycle()),
         }
     }
 
     /// Says whether the person who answers sees the line on which he does.
-    pub(super) const fn echoed(&self) -> bool {
+    pub(super) const fn is_echoed(&self) -> bool {
         matches!(
             self,
             Self::Ask {
@@ -181,9 +187,9 @@ impl Answers {
     }
 
     /// Returns the UI that answers at the hub, if it is one.
-    pub(super) fn front(&mut self) -> Option<(&mut Front, &'static str)> {
+    pub(super) fn frontend(&mut self) -> Option<(&mut DemoFrontend, &'static str)> {
         match self {
-            Self::At(front) => {
+            Self::Frontend(front) => {
                 let name = front.name();
                 Some((front, name))
             }
@@ -192,35 +198,39 @@ impl Answers {
     }
 
     /// Has nobody answer any more, and takes away what is shown.
-    pub(super) async fn end(&mut self) {
-        if let Self::At(Front::Desktop(popups)) = std::mem::replace(self, Self::Nobody) {
-            popups.end().await;
+    pub(super) async fn close(&mut self) {
+        if let Self::Frontend(DemoFrontend::Popups(popups)) = std::mem::replace(self, Self::Closed)
+        {
+            popups.close().await;
         }
     }
 
     /// Returns the next answer. `prompt` is where to ask for it, if somebody reads that.
-    pub(super) async fn next(
+    pub(super) async fn next_answer(
         &mut self,
-        prompt: Option<(Output, Page)>,
-    ) -> anyhow::Result<Answered> {
+        prompt: Option<(StandardStreams, StepRenderer)>,
+    ) -> anyhow::Result<DemoAnswer> {
         let asked_at = now_us();
         let (action, by) = match self {
             Self::Always(action) => (Some(*action), "--answer"),
-            Self::Own(answers) => (answers.next().copied(), "the demo"),
-            Self::At(_) | Self::Nobody => (None, "nobody"),
-            Self::Ask { terminal, ended } => {
+            Self::Alternating(answers) => (answers.next().copied(), "the demo"),
+            Self::Frontend(_) | Self::Closed => (None, "nobody"),
+            Self::Ask {
+                is_terminal: terminal,
+                ended,
+            } => {
                 let by = if *terminal { "terminal" } else { "stdin" };
                 let action = if *ended {
                     None
                 } else {
-                    ask(prompt.filter(|_| *terminal)).await?
+                    read_answer(prompt.filter(|_| *terminal)).await?
                 };
                 *ended = action.is_none();
                 (action, by)
             }
         };
         let took_us = now_us() - asked_at;
-        Ok(Answered {
+        Ok(DemoAnswer {
             action,
             by,
             took_us,
@@ -228,7 +238,9 @@ impl Answers {
     }
 }
 
-async fn ask(prompt: Option<(Output, Page)>) -> anyhow::Result<Option<Action>> {
+async fn read_answer(
+    prompt: Option<(StandardStreams, StepRenderer)>,
+) -> anyhow::Result<Option<Action>> {
     loop {
         if let Some((output, page)) = prompt {
             output.text(&page.prompt())?;
@@ -237,16 +249,18 @@ async fn ask(prompt: Option<(Output, Page)>) -> anyhow::Result<Option<Action>> {
         let line = read
             .context("reading an answer")?
             .context("reading an answer")?;
-        match (meaning(&line), prompt) {
-            (Meaning::Action(action), _) => return Ok(Some(action)),
-            (Meaning::End, prompt) => {
+        match (parse_answer(&line), prompt) {
+            (DemoAnswerInput::Action(action), _) => return Ok(Some(action)),
+            (DemoAnswerInput::End, prompt) => {
                 if let Some((output, _)) = prompt {
                     output.line("")?;
                 }
                 return Ok(None);
             }
-            (Meaning::Nothing, Some((output, _))) => output.line(AGAIN)?,
-            (Meaning::Nothing, None) => {}
+            (DemoAnswerInput::Unrecognized, Some((output, _))) => {
+                output.line(INVALID_ANSWER_HINT)?
+            }
+            (DemoAnswerInput::Unrecognized, None) => {}
         }
     }
 }
@@ -256,25 +270,25 @@ fn read_line() -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
     std::io::stdin()
         .lock()
-        .take(LIMIT)
+        .take(MAX_LINE_BYTES)
         .read_until(b'\n', &mut line)?;
     Ok(line)
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Meaning {
+enum DemoAnswerInput {
     Action(Action),
-    Nothing,
+    Unrecognized,
     End,
 }
 
-fn meaning(line: &[u8]) -> Meaning {
+fn parse_answer(line: &[u8]) -> DemoAnswerInput {
     match line.trim_ascii() {
-        _ if line.is_empty() => Meaning::End,
-        b"a" | b"allow" => Meaning::Action(Action::Allow),
-        b"d" | b"deny" => Meaning::Action(Action::Deny),
-        b"q" | b"quit" => Meaning::End,
-        _ => Meaning::Nothing,
+        _ if line.is_empty() => DemoAnswerInput::End,
+        b"a" | b"allow" => DemoAnswerInput::Action(Action::Allow),
+        b"d" | b"deny" => DemoAnswerInput::Action(Action::Deny),
+        b"q" | b"quit" => DemoAnswerInput::End,
+        _ => DemoAnswerInput::Unrecognized,
     }
 }
 
@@ -285,17 +299,17 @@ mod tests {
     #[test]
     fn only_the_words_for_it_are_an_answer() {
         for (line, expected) in [
-            (&b"a\n"[..], Meaning::Action(Action::Allow)),
-            (b" allow \r\n", Meaning::Action(Action::Allow)),
-            (b"d", Meaning::Action(Action::Deny)),
-            (b"deny\n", Meaning::Action(Action::Deny)),
-            (b"q\n", Meaning::End),
-            (b"", Meaning::End),
-            (b"\n", Meaning::Nothing),
-            (b"y\n", Meaning::Nothing),
-            (b"A\n", Meaning::Nothing),
-            (b"allow everything\n", Meaning::Nothing),
-            (b"\xff\n", Meaning::Nothing),
+            (&b"a\n"[..], DemoAnswerInput::Action(Action::Allow)),
+            (b" allow \r\n", DemoAnswerInput::Action(Action::Allow)),
+            (b"d", DemoAnswerInput::Action(Action::Deny)),
+            (b"deny\n", DemoAnswerInput::Action(Action::Deny)),
+            (b"q\n", DemoAnswerInput::End),
+            (b"", DemoAnswerInput::End),
+            (b"\n", DemoAnswerInput::Unrecognized),
+            (b"y\n", DemoAnswerInput::Unrecognized),
+            (b"A\n", DemoAnswerInput::Unrecognized),
+            (b"allow everything\n", DemoAnswerInput::Unrecognized),
+            (b"\xff\n", DemoAnswerInput::Unrecognized),
         ] {
             assert_eq!(meaning(line), expected, "{line:?}");
         }
@@ -303,8 +317,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_gone_is_not_asked_again() {
-        let mut gone = Answers::Ask {
-            terminal: false,
+        let mut gone = DemoAnswerSource::Ask {
+            is_terminal: false,
             ended: true,
         };
         assert_eq!(gone.next(None).await.unwrap().action, None);

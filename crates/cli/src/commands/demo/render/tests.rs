@@ -4,13 +4,13 @@
 use terok_clearance::{DisplayText, RuleLifetime};
 
 use super::*;
-use crate::commands::demo::judge::Verdict;
+use crate::commands::demo::checks::DemoVerdict;
 
-fn steps() -> Vec<Step> {
+fn steps() -> Vec<DemoStep> {
     [setting_up(), fetching()].concat()
 }
 
-fn setting_up() -> Vec<Step> {
+fn setting_up() -> Vec<DemoStep> {
     vec![
         Step::Sandbox {
             pid: 7,
@@ -45,7 +45,7 @@ fn setting_up() -> Vec<Step> {
     ]
 }
 
-fn fetching() -> Vec<Step> {
+fn fetching() -> Vec<DemoStep> {
     let address: SocketAddr = "203.0.113.10:80".parse().unwrap();
     let refusal = DisplayText::new("Connection refused (os error 111)");
     let scope = Scope {
@@ -55,13 +55,13 @@ fn fetching() -> Vec<Step> {
         keep: RuleLifetime::Sandbox,
         seconds: None,
     };
-    let answer = |answer, by| Step::Answer {
+    let answer = |answer, by| DemoStep::Answer {
         fetch: 1,
         answer,
         by,
         took_us: 1,
     };
-    let set = |action, protocol, port| Step::Set {
+    let set = |action, protocol, port| DemoStep::Set {
         fetch: 1,
         action,
         address: address.ip(),
@@ -135,11 +135,11 @@ fn fetching() -> Vec<Step> {
     ]
 }
 
-fn summary(problems: &[&str], missing: &[&str]) -> Step {
+fn summary(problems: &[&str], missing: &[&str]) -> DemoStep {
     let list = |words: &[&str]| words.iter().map(|&words| words.to_owned()).collect();
-    Step::Summary(Summary {
+    DemoStep::Summary(DemoSummary {
         ok: problems.is_empty() && missing.is_empty(),
-        verdict: Verdict {
+        verdict: DemoVerdict {
             asked: 5,
             allowed: 4,
             denied: 1,
@@ -155,9 +155,13 @@ fn summary(problems: &[&str], missing: &[&str]) -> Step {
     })
 }
 
-fn page(colored: bool, steps: &[Step]) -> String {
-    let page = Page { colored };
-    page.opening() + &steps.iter().map(|step| page.step(step)).collect::<String>()
+fn page(colored: bool, steps: &[DemoStep]) -> String {
+    let page = StepRenderer { colored };
+    page.render_header()
+        + &steps
+            .iter()
+            .map(|step| page.render_step(step))
+            .collect::<String>()
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn the_page_reads_well() {
 
 #[test]
 fn no_line_is_wider_than_a_terminal() {
-    let text = page(false, &steps()) + &Page { colored: false }.prompt();
+    let text = page(false, &steps()) + &StepRenderer { colored: false }.render_prompt();
     for line in text.lines() {
         assert!(line.len() <= WIDTH, "{} columns: {line}", line.len());
     }

@@ -26,21 +26,21 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::now_us;
-use super::told::{self, FromInternet, FromProgram};
+use super::protocol::{self, InternetMessage, WorkloadMessage};
 
 /// How long a part may take to come up or to go away.
-const PATIENCE: Duration = Duration::from_secs(10);
+const START_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pretend internet's process.
 #[derive(Debug)]
-pub(super) struct Internet {
+pub(super) struct InternetProcess {
     child: Child,
-    life: ChildStdin,
+    stdin: ChildStdin,
     output: BufReader<ChildStdout>,
     buffer: Vec<u8>,
 }
 
-impl Internet {
+impl InternetProcess {
     /// Starts it next to the sandbox that `process` is in; returns why there is no IPv6, too. It
     /// sweeps `directory` away when it ends, for a demo that is killed cannot.
     pub(super) async fn start(
@@ -59,31 +59,36 @@ impl Internet {
             .spawn()
             .context("starting the pretend internet")?;
         let mut this = Self {
-            life: child.stdin.take().context("no pipe")?,
+            stdin: child.stdin.take().context("no pipe")?,
             output: BufReader::new(child.stdout.take().context("no pipe")?),
             buffer: Vec::new(),
             child,
         };
-        let said = tokio::time::timeout(PATIENCE, this.read()).await;
+        let said = tokio::time::timeout(START_STOP_TIMEOUT, this.next_message()).await;
         match said.context("the pretend internet does not come up")?? {
-            Some(FromInternet::Ready { without_v6 }) => Ok((this, without_v6)),
-            Some(FromInternet::Failed { error }) => bail!("the pretend internet failed: {error}"),
+            Some(InternetMessage::Ready { without_v6 }) => Ok((this, without_v6)),
+            Some(InternetMessage::Failed { error }) => {
+                bail!("the pretend internet failed: {error}")
+            }
             _ => bail!("the pretend internet ended"),
         }
     }
 
     /// Ends it, and returns how often each of its hosts was reached.
     pub(super) async fn close(mut self) -> anyhow::Result<BTreeMap<SocketAddr, usize>> {
-        drop(self.life);
+        drop(self.stdin);
         let mut reached = BTreeMap::new();
         let rest = async {
             while let Some(said) =
-                told::read::<FromInternet>(&mut self.output, &mut self.buffer).await?
+                protocol::read_message::<InternetMessage>(&mut self.output, &mut self.buffer)
+                    .await?
             {
                 match said {
-                    FromInternet::Reached { host } => *reached.entry(host).or_default() += 1,
-                    FromInternet::Failed { error } => bail!("the pretend internet failed: {error}"),
-                    FromInternet::Ready { .. } => {}
+                    InternetMessage::Reached { host } => *reached.entry(host).or_default() += 1,
+                    InternetMessage::Failed { error } => {
+                        bail!("the pretend internet failed: {error}")
+                    }
+                    InternetMessage::Ready { .. } => {}
                 }
             }
             self.child
@@ -91,19 +96,19 @@ impl Internet {
                 .await
                 .context("waiting for the pretend internet")
         };
-        let ended = tokio::time::timeout(PATIENCE, rest).await;
+        let ended = tokio::time::timeout(START_STOP_TIMEOUT, rest).await;
         ended.context("the pretend internet does not end")??;
         Ok(reached)
     }
 
-    async fn read(&mut self) -> anyhow::Result<Option<FromInternet>> {
-        told::read(&mut self.output, &mut self.buffer).await
+    async fn next_message(&mut self) -> anyhow::Result<Option<InternetMessage>> {
+        protocol::read_message(&mut self.output, &mut self.buffer).await
     }
 }
 
 /// When the supervisor was how far with a question, in microseconds of the monotonic clock.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Marks {
+pub(super) struct QuestionTimestamps {
     /// It had read the packet from the kernel's log.
     pub(super) read_at: Option<u64>,
     /// The kernel had taken the set element.
@@ -112,21 +117,21 @@ pub(super) struct Marks {
 
 /// The supervisor, in a thread and a runtime of its own.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct SupervisorThread {
     thread: Option<JoinHandle<anyhow::Result<()>>>,
     stop: CancellationToken,
     hub: PathBuf,
-    marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>,
+    timestamps: Arc<Mutex<BTreeMap<RequestId, QuestionTimestamps>>>,
 }
 
-impl Keeper {
+impl SupervisorThread {
     /// Starts it; when this returns, the ruleset is in force and verified, and the hub listens.
     pub(super) async fn start(config: SupervisorConfig) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let token = stop.clone();
         let marks = Arc::default();
-        let observer = observer(Arc::clone(&marks));
+        let observer = record_timestamps(Arc::clone(&marks));
         let thread = std::thread::Builder::new()
             .name("supervisor".to_owned())
             .spawn(move || {
@@ -149,7 +154,7 @@ impl Keeper {
             thread: Some(thread),
             stop,
             hub: PathBuf::new(),
-            marks,
+            timestamps: marks,
         };
         this.hub = is_ready
             .await
@@ -164,8 +169,11 @@ impl Keeper {
     }
 
     /// Returns how far it was with a question when.
-    pub(super) fn marks(&self, request: &RequestId) -> Marks {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn question_timestamps(&self, request: &RequestId) -> QuestionTimestamps {
+        let marks = self
+            .timestamps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         marks.get(request).copied().unwrap_or_default()
     }
 
@@ -176,14 +184,14 @@ impl Keeper {
             return Ok(());
         };
         let joined = tokio::task::spawn_blocking(|| thread.join());
-        let joined = tokio::time::timeout(PATIENCE, joined).await;
+        let joined = tokio::time::timeout(START_STOP_TIMEOUT, joined).await;
         joined
             .context("the supervisor does not end")??
             .map_err(|_panic| anyhow!("the supervisor panicked"))?
     }
 }
 
-impl Drop for Keeper {
+impl Drop for SupervisorThread {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
@@ -193,7 +201,7 @@ impl Drop for Keeper {
     }
 }
 
-fn observer(marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>) -> TraceObserver {
+fn record_timestamps(marks: Arc<Mutex<BTreeMap<RequestId, QuestionTimestamps>>>) -> TraceObserver {
     Box::new(move |step| {
         let at = Some(now_us());
         let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,13 +219,13 @@ fn observer(marks: Arc<Mutex<BTreeMap<RequestId, Marks>>>) -> TraceObserver {
 
 /// A second pair of eyes on the ruleset: the supervisor has its own.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(super) struct RulesetInspector {
     shield: NftShield,
 }
 
-impl Kernel {
+impl RulesetInspector {
     /// Looks into the sandbox; fails unless the kernel holds what `policy` means.
-    pub(super) fn look(place: &NetnsRef, policy: &Policy) -> anyhow::Result<Self> {
+    pub(super) fn attach(place: &NetnsRef, policy: &Policy) -> anyhow::Result<Self> {
         let mut sockets = place
             .open_sockets(&[SocketSpec::Netfilter])
             .context("looking at the firewall")?;
@@ -230,19 +238,19 @@ impl Kernel {
     }
 
     /// Returns what the sets hold.
-    pub(super) fn list(&mut self) -> anyhow::Result<Vec<ListedElement>> {
+    pub(super) fn list_elements(&mut self) -> anyhow::Result<Vec<ListedElement>> {
         self.shield.list_elements().context("reading the sets")
     }
 }
 
 /// The demo's ends of the program's standard input and output.
 #[derive(Debug)]
-pub(super) struct Pipes {
+pub(super) struct WorkloadPipes {
     input: OwnedFd,
     output: OwnedFd,
 }
 
-impl Pipes {
+impl WorkloadPipes {
     /// Makes both pipes; returns the program's ends, too, and nothing for its standard error.
     pub(super) fn new() -> io::Result<(Self, [Option<Arc<OwnedFd>>; 3])> {
         let (read, input) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -254,16 +262,16 @@ impl Pipes {
 
 /// The program in the sandbox. Dropping it ends the sandbox.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct WorkloadProcess {
     running: RunningSandbox,
     input: pipe::Sender,
     output: BufReader<pipe::Receiver>,
     buffer: Vec<u8>,
 }
 
-impl Program {
+impl WorkloadProcess {
     /// Makes it of the running program and its pipes.
-    pub(super) fn new(running: RunningSandbox, pipes: Pipes) -> anyhow::Result<Self> {
+    pub(super) fn new(running: RunningSandbox, pipes: WorkloadPipes) -> anyhow::Result<Self> {
         let pipe = "talking to the program in the sandbox";
         Ok(Self {
             running,
@@ -274,16 +282,16 @@ impl Program {
     }
 
     /// Sends it a line.
-    pub(super) async fn write(&mut self, line: &[u8]) -> anyhow::Result<()> {
+    pub(super) async fn write_line(&mut self, line: &[u8]) -> anyhow::Result<()> {
         let sent = self.input.write_all(line).await;
         sent.context("talking to the program in the sandbox")
     }
 
     /// Returns what it says next. To be cancelled at will: nothing is lost.
-    pub(super) async fn read(&mut self) -> anyhow::Result<FromProgram> {
+    pub(super) async fn next_message(&mut self) -> anyhow::Result<WorkloadMessage> {
         // The sandbox's first process has the pipe, too: it does not end with the program.
         tokio::select! {
-            told = told::read(&mut self.output, &mut self.buffer) => told
+            told = protocol::read_message(&mut self.output, &mut self.buffer) => told
                 .context("listening to the program in the sandbox")?
                 .context("the program in the sandbox has closed its output"),
             change = self.running.wait_for_status() => {

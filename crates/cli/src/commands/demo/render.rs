@@ -5,18 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use terok_clearance::{Action, Protocol, Scope};
 
-use super::story::{Step, Summary};
-use super::told::Confinement;
+use super::protocol::WorkloadConfinement;
+use super::report::{DemoStep, DemoSummary};
 
 /// The widest line.
-const WIDTH: usize = 80;
+const MAX_COLUMNS: usize = 80;
 /// Where a line's words begin.
-const INDENT: usize = 12;
+const TEXT_COLUMN: usize = 12;
 
 /// What is said to an answer that is none.
-pub(super) const AGAIN: &str = "            type a to allow, d to deny";
+pub(super) const INVALID_ANSWER_HINT: &str = "            type a to allow, d to deny";
 
-const OPENING: &str = "\
+const HEADER: &str = "\
 A program in a default-deny sandbox reaches for the network. All of this is
 real: kernel, packets, firewall, sockets; only the internet is a pretend one.
 ";
@@ -33,13 +33,13 @@ For each thing that the program fetches, and for each step with its time:
 
 /// Writes the demo down for a person.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Page {
+pub(super) struct StepRenderer {
     /// Whether it is coloured.
     pub(super) colored: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Color {
+enum DemoTextStyle {
     Plain,
     Bold,
     Dim,
@@ -49,24 +49,24 @@ enum Color {
     Blue,
 }
 
-impl Page {
+impl StepRenderer {
     /// Returns the words before the first step.
-    pub(super) fn opening(self) -> String {
+    pub(super) fn render_header(self) -> String {
         format!("{}\n\n", self.paint(Color::Bold, OPENING.trim_end()))
     }
 
     /// Returns the words for a step.
-    pub(super) fn step(self, step: &Step) -> String {
+    pub(super) fn render_step(self, step: &DemoStep) -> String {
         match step {
-            Step::Sandbox { took_us, .. } => {
+            DemoStep::Sandbox { took_us, .. } => {
                 let words = "user, network, mount and process namespaces of its own";
-                self.set_up("sandbox", words, *took_us)
+                self.render_setup_line("sandbox", words, *took_us)
             }
-            Step::Firewall { took_us, .. } => {
+            DemoStep::Firewall { took_us, .. } => {
                 let words = "default-deny, verified in the kernel before anything runs";
-                self.set_up("firewall", words, *took_us)
+                self.render_setup_line("firewall", words, *took_us)
             }
-            Step::Internet {
+            DemoStep::Internet {
                 hosts,
                 without_v6,
                 took_us,
@@ -76,53 +76,54 @@ impl Page {
                     Some(_) => "IPv4 (no IPv6 here)",
                 };
                 let words = format!("{hosts} hosts and a name server next door, {families}");
-                self.set_up("internet", &words, *took_us)
+                self.render_setup_line("internet", &words, *took_us)
             }
-            Step::Program {
+            DemoStep::Program {
                 confinement,
                 took_us,
             } => {
-                let line = self.set_up("program", &confined(confinement), *took_us);
+                let line =
+                    self.render_setup_line("program", &describe_confinement(confinement), *took_us);
                 format!("{line}{}", self.paint_lines(Color::Dim, LEGEND))
             }
-            Step::Fetch { fetch, of, url } => {
-                let number = self.paint(Color::Dim, &format!("{fetch} of {of}"));
+            DemoStep::Fetch { fetch, of, url } => {
+                let number = self.apply_style(DemoTextStyle::Dim, &format!("{fetch} of {of}"));
                 format!("\n{number}  {}\n", self.paint(Color::Bold, url))
             }
-            Step::Summary(summary) => self.summary(summary),
+            DemoStep::Summary(summary) => self.render_summary(summary),
             told => {
-                let told = of_a_fetch(told);
-                self.line(told.label, told.color, &told.words, told.time_us)
+                let told = fetch_step_line(told);
+                self.render_line(told.label, told.color, &told.words, told.time_us)
             }
         }
     }
 
     /// Returns the beginning of the line on which a person answers.
-    pub(super) fn prompt(self) -> String {
-        let label = self.paint(Color::Blue, &format!("{:<9}", "answer"));
+    pub(super) fn render_prompt(self) -> String {
+        let label = self.apply_style(DemoTextStyle::Blue, &format!("{:<9}", "answer"));
         format!("  {label} allow or deny? [a/d] ")
     }
 
     /// Returns the words that say where a person is asked who is not asked here.
-    pub(super) fn elsewhere(self, ui: &str) -> String {
-        let label = self.paint(Color::Blue, &format!("{:<9}", "answer"));
+    pub(super) fn render_frontend_hint(self, ui: &str) -> String {
+        let label = self.apply_style(DemoTextStyle::Blue, &format!("{:<9}", "answer"));
         match ui {
             "desktop" => format!("  {label} on the popup; Ctrl-C ends the demo\n"),
             _ => String::new(),
         }
     }
 
-    fn summary(self, summary: &Summary) -> String {
+    fn render_summary(self, summary: &DemoSummary) -> String {
         let verdict = &summary.verdict;
         let mut lines = vec![String::new()];
         if !verdict.problems.is_empty() {
-            lines.push(self.paint(Color::Red, "It does not hold:"));
+            lines.push(self.apply_style(DemoTextStyle::Red, "It does not hold:"));
         } else if verdict.missing.is_empty() {
             let words = "It holds: what was allowed passed, and nothing else.";
-            lines.push(self.paint(Color::Green, words));
+            lines.push(self.apply_style(DemoTextStyle::Green, words));
         } else {
             let words = "Nothing passed that was not allowed, but not everything was shown:";
-            lines.push(self.paint(Color::Yellow, words));
+            lines.push(self.apply_style(DemoTextStyle::Yellow, words));
         }
         let wrong = verdict.problems.iter().chain(&verdict.missing);
         lines.extend(wrong.map(|words| format!("  {words}")));
@@ -154,19 +155,25 @@ impl Page {
         lines.join("\n") + "\n"
     }
 
-    fn set_up(self, label: &str, words: &str, took_us: u64) -> String {
-        self.line(label, Color::Plain, words, Some(took_us))
+    fn render_setup_line(self, label: &str, words: &str, took_us: u64) -> String {
+        self.render_line(label, DemoTextStyle::Plain, words, Some(took_us))
     }
 
-    fn line(self, label: &str, color: Color, words: &str, time_us: Option<u64>) -> String {
-        let time = time_us.map(duration).unwrap_or_default();
-        let room = WIDTH - INDENT - if time.is_empty() { 0 } else { time.len() + 1 };
+    fn render_line(
+        self,
+        label: &str,
+        color: DemoTextStyle,
+        words: &str,
+        time_us: Option<u64>,
+    ) -> String {
+        let time = time_us.map(format_duration).unwrap_or_default();
+        let room = MAX_COLUMNS - TEXT_COLUMN - if time.is_empty() { 0 } else { time.len() + 1 };
         let mut words = words.to_owned();
         if words.len() > room {
             words.truncate(room.saturating_sub(3));
             words += "...";
         }
-        let label = self.paint(color, &format!("{label:<9}"));
+        let label = self.apply_style(color, &format!("{label:<9}"));
         if time.is_empty() {
             return format!("  {label} {words}\n");
         }
@@ -178,15 +185,15 @@ impl Page {
         )
     }
 
-    fn paint(self, color: Color, text: &str) -> String {
+    fn apply_style(self, color: DemoTextStyle, text: &str) -> String {
         let code = match color {
-            Color::Plain => return text.to_owned(),
-            Color::Bold => 1,
-            Color::Dim => 2,
-            Color::Red => 31,
-            Color::Green => 32,
-            Color::Yellow => 33,
-            Color::Blue => 36,
+            DemoTextStyle::Plain => return text.to_owned(),
+            DemoTextStyle::Bold => 1,
+            DemoTextStyle::Dim => 2,
+            DemoTextStyle::Red => 31,
+            DemoTextStyle::Green => 32,
+            DemoTextStyle::Yellow => 33,
+            DemoTextStyle::Blue => 36,
         };
         if self.colored {
             format!("\x1b[{code}m{text}\x1b[0m")
@@ -195,7 +202,7 @@ impl Page {
         }
     }
 
-    fn paint_lines(self, color: Color, text: &str) -> String {
+    fn apply_style_to_lines(self, color: DemoTextStyle, text: &str) -> String {
         text.lines()
             .map(|line| match line {
                 "" => "\n".to_owned(),
@@ -206,56 +213,66 @@ impl Page {
 }
 
 /// A line about a fetch.
-struct Told {
+struct StepLine {
     label: &'static str,
-    color: Color,
+    color: DemoTextStyle,
     words: String,
     time_us: Option<u64>,
 }
 
-fn of_a_fetch(step: &Step) -> Told {
-    let told = |label, color, words, time_us| Told {
+fn fetch_step_line(step: &DemoStep) -> StepLine {
+    let told = |label, color, words, time_us| StepLine {
         label,
         color,
         words,
         time_us,
     };
     match step {
-        Step::Packet {
+        DemoStep::Packet {
             address,
             result,
             took_us,
             ..
         } => {
-            let to = address.map_or_else(|| "nowhere".to_owned(), |a| place(&a));
+            let to = address.map_or_else(|| "nowhere".to_owned(), |a| format_socket_address(&a));
             let words = format!("to {to}: {}", lower(result.as_str()));
-            told("packet", Color::Red, words, Some(*took_us))
+            told("packet", DemoTextStyle::Red, words, Some(*took_us))
         }
-        Step::Event {
+        DemoStep::Event {
             packet_to_log_us,
             packet_to_event_us,
             ..
         } => {
             let log = packet_to_log_us.map(|us| format!("in the log after {}, ", duration(us)));
             let words = format!("{}at the operator after", log.unwrap_or_default());
-            told("event", Color::Yellow, words, Some(*packet_to_event_us))
+            told(
+                "event",
+                DemoTextStyle::Yellow,
+                words,
+                Some(*packet_to_event_us),
+            )
         }
-        Step::Question { scope, process, .. } => {
+        DemoStep::Question { scope, process, .. } => {
             let who = process.as_ref().map_or_else(String::new, |process| {
                 format!(" (from {}, process {})", process.name, process.pid)
             });
             let words = format!("{}?{who}", what(scope));
-            told("question", Color::Blue, words, None)
+            told("question", DemoTextStyle::Blue, words, None)
         }
-        Step::Answer { answer, by, .. } => match answer {
-            Some(Action::Allow) => told("answer", Color::Green, format!("allow ({by})"), None),
-            Some(Action::Deny) => told("answer", Color::Red, format!("deny ({by})"), None),
+        DemoStep::Answer { answer, by, .. } => match answer {
+            Some(Action::Allow) => told(
+                "answer",
+                DemoTextStyle::Green,
+                format!("allow ({by})"),
+                None,
+            ),
+            Some(Action::Deny) => told("answer", DemoTextStyle::Red, format!("deny ({by})"), None),
             None => {
                 let words = "none: what nobody answers stays shut";
-                told("answer", Color::Red, words.to_owned(), None)
+                told("answer", DemoTextStyle::Red, words.to_owned(), None)
             }
         },
-        Step::Set {
+        DemoStep::Set {
             action,
             address,
             protocol,
@@ -264,44 +281,46 @@ fn of_a_fetch(step: &Step) -> Told {
             ..
         } => {
             let (color, verb) = match action {
-                Action::Allow => (Color::Green, "is open"),
-                Action::Deny => (Color::Red, "is shut, nobody is asked again"),
+                Action::Allow => (DemoTextStyle::Green, "is open"),
+                Action::Deny => (DemoTextStyle::Red, "is shut, nobody is asked again"),
             };
             let words = format!("{} {verb}", element(*address, *protocol, *port));
             told("set", color, words, *answer_to_set_us)
         }
-        Step::Forged { error, .. } => {
+        DemoStep::Forged { error, .. } => {
             let words = format!("never asked; a forged answer: {error}");
-            told("forged", Color::Blue, words, None)
+            told("forged", DemoTextStyle::Blue, words, None)
         }
-        Step::Passed {
+        DemoStep::Passed {
             result, took_us, ..
         } => told(
             "passed",
-            Color::Green,
+            DemoTextStyle::Green,
             format!("\"{result}\""),
             Some(*took_us),
         ),
-        Step::Refused {
+        DemoStep::Refused {
             result, took_us, ..
         } => told(
             "refused",
-            Color::Red,
-            lower(result.as_str()),
+            DemoTextStyle::Red,
+            format_os_error(result.as_str()),
             Some(*took_us),
         ),
-        Step::Skipped { reason, .. } => told("skipped", Color::Dim, reason.to_string(), None),
+        DemoStep::Skipped { reason, .. } => {
+            told("skipped", DemoTextStyle::Dim, reason.to_string(), None)
+        }
         // These have lines of their own.
-        Step::Sandbox { .. }
-        | Step::Firewall { .. }
-        | Step::Internet { .. }
-        | Step::Program { .. }
-        | Step::Fetch { .. }
-        | Step::Summary(_) => told("", Color::Plain, String::new(), None),
+        DemoStep::Sandbox { .. }
+        | DemoStep::Firewall { .. }
+        | DemoStep::Internet { .. }
+        | DemoStep::Program { .. }
+        | DemoStep::Fetch { .. }
+        | DemoStep::Summary(_) => told("", DemoTextStyle::Plain, String::new(), None),
     }
 }
 
-fn confined(confinement: &Confinement) -> String {
+fn describe_confinement(confinement: &WorkloadConfinement) -> String {
     let mut words = format!("user {} in there", confinement.uid);
     if confinement.capabilities.as_str().bytes().all(|b| b == b'0') {
         words += ", no capabilities";
@@ -313,7 +332,7 @@ fn confined(confinement: &Confinement) -> String {
 }
 
 /// `1234567` is `1.23 s`: three digits are enough to compare by.
-fn duration(us: u64) -> String {
+fn format_duration(us: u64) -> String {
     let rounded = |value: u64, unit: u64, name: &str| {
         let (whole, rest) = (value / unit, value % unit);
         match whole {
@@ -328,11 +347,11 @@ fn duration(us: u64) -> String {
     }
 }
 
-fn place(address: &SocketAddr) -> String {
+fn format_socket_address(address: &SocketAddr) -> String {
     format!("{} port {}", address.ip(), address.port())
 }
 
-fn what(scope: &Scope) -> String {
+fn describe_scope(scope: &Scope) -> String {
     let narrowed = match (scope.port, scope.protocol) {
         (Some(port), Some(protocol)) => format!(" port {port}/{protocol}"),
         (None, Some(protocol)) => format!(" {protocol}"),
@@ -342,7 +361,7 @@ fn what(scope: &Scope) -> String {
     format!("{}{narrowed}", scope.dest)
 }
 
-fn element(address: IpAddr, protocol: Option<Protocol>, port: Option<u16>) -> String {
+fn format_element(address: IpAddr, protocol: Option<Protocol>, port: Option<u16>) -> String {
     let mut words = address.to_string();
     words.extend(protocol.map(|protocol| format!(" . {protocol}")));
     words.extend(port.map(|port| format!(" . {port}")));
@@ -351,7 +370,7 @@ fn element(address: IpAddr, protocol: Option<Protocol>, port: Option<u16>) -> St
 
 /// The C library's words for an error, as they stand in the middle of a sentence, without the
 /// number behind them.
-fn lower(words: &str) -> String {
+fn format_os_error(words: &str) -> String {
     let words = words.split(" (os error").next().unwrap_or(words);
     let mut chars = words.chars();
     chars.next().map_or_else(String::new, |first| {

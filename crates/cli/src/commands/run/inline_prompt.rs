@@ -20,36 +20,36 @@ use tokio::time::Instant;
 /// Ctrl-].
 pub(super) const HOTKEY: u8 = 0x1d;
 /// How long a question stands there before a key counts.
-const READING: Duration = Duration::from_millis(400);
+const MIN_READING_TIME: Duration = Duration::from_millis(400);
 
 /// The questions at this terminal.
 #[derive(Debug, Default)]
-pub(super) struct Ask {
+pub(super) struct InlinePrompt {
     inbox: Inbox,
     /// The question that is shown, and since when; none while the command has the terminal.
-    shown: Option<(RowNumber, Instant)>,
-    notices: Notices,
+    shown_question: Option<(RowNumber, Instant)>,
+    notices: ConsoleNoticeLimiter,
 }
 
 /// When to tell of questions in passing: of the first one, and then not all the time.
 #[derive(Debug, Default)]
-pub(super) struct Notices {
-    last: Option<Instant>,
+pub(super) struct ConsoleNoticeLimiter {
+    last_notice: Option<Instant>,
 }
 
-impl Notices {
+impl ConsoleNoticeLimiter {
     /// The least time between two of them.
-    const QUIET: Duration = Duration::from_secs(5);
+    const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 
     /// Says whether a question that has just come, of `count` in all, is to be told of, and takes
     /// it for told.
     pub(super) fn is_due(&mut self, count: usize, now: Instant) -> bool {
         let quiet = self
-            .last
-            .is_some_and(|at| now.duration_since(at) < Self::QUIET);
+            .last_notice
+            .is_some_and(|at| now.duration_since(at) < Self::NOTICE_INTERVAL);
         let due = count == 1 || !quiet;
         if due {
-            self.last = Some(now);
+            self.last_notice = Some(now);
         }
         due
     }
@@ -57,89 +57,100 @@ impl Notices {
 
 /// What is to be done about a key, or about news.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Act {
+pub(super) enum ConsoleAction {
     /// Pass what was typed on to the command.
-    Pass,
+    ForwardKeys,
     /// Nothing.
-    Nothing,
+    Ignore,
     /// Take the terminal and say this; the command waits.
     Open(String),
     /// Say this.
-    Say(String),
+    Print(String),
     /// Give the terminal back to the command, after these words.
     Close(String),
     /// Send these answers.
-    Send(Vec<OperatorAnswer>),
+    SendAnswers(Vec<OperatorAnswer>),
     /// Tell, in passing, that there are so many questions.
     Notice(usize),
 }
 
-impl Ask {
+impl InlinePrompt {
     /// Takes in what was typed, `now`.
-    pub(super) fn typed(&mut self, keys: &[u8], now: Instant) -> Act {
-        let Some((row, since)) = self.shown else {
+    pub(super) fn handle_keys(&mut self, keys: &[u8], now: Instant) -> ConsoleAction {
+        let Some((row, since)) = self.shown_question else {
             return match keys {
-                [HOTKEY] if self.inbox.rows().len() > 0 => Act::Open(self.open(now)),
-                _ => Act::Pass,
+                [HOTKEY] if self.inbox.rows().len() > 0 => {
+                    ConsoleAction::Open(self.open_first_question(now))
+                }
+                _ => ConsoleAction::ForwardKeys,
             };
         };
-        let [key] = keys else { return Act::Nothing };
+        let [key] = keys else {
+            return ConsoleAction::Ignore;
+        };
         match *key {
             b'q' | HOTKEY => self.close("back to the command\n"),
-            b'n' => match self.after(row) {
-                Some(next) => Act::Say(self.show(next, now)),
-                None => Act::Nothing,
+            b'n' => match self.next_row(row) {
+                Some(next) => ConsoleAction::Print(self.show_question(next, now)),
+                None => ConsoleAction::Ignore,
             },
-            b'a' | b'd' if now.duration_since(since) >= READING => {
+            b'a' | b'd' if now.duration_since(since) >= MIN_READING_TIME => {
                 let action = if key == &b'a' {
                     Action::Allow
                 } else {
                     Action::Deny
                 };
                 match self.inbox.answer(row, action) {
-                    Ok(answers) => Act::Send(answers),
-                    Err(refusal) => Act::Say(format!("  {refusal}\n")),
+                    Ok(answers) => ConsoleAction::SendAnswers(answers),
+                    Err(refusal) => ConsoleAction::Print(format!("  {refusal}\n")),
                 }
             }
-            _ => Act::Nothing,
+            _ => ConsoleAction::Ignore,
         }
     }
 
     /// Takes in what our hub says.
-    pub(super) fn hear(&mut self, hub: &HubId, news: InboxEvent, now: Instant) -> Vec<Act> {
+    pub(super) fn apply_event(
+        &mut self,
+        hub: &HubId,
+        news: InboxEvent,
+        now: Instant,
+    ) -> Vec<ConsoleAction> {
         let changes = self.inbox.apply_event(hub, news);
-        self.changed(changes, now)
+        self.apply_changes(changes, now)
     }
 
     /// Takes in what became of an answer.
-    pub(super) fn settle(
+    pub(super) fn apply_reply(
         &mut self,
         answer: &OperatorAnswer,
         reply: OperatorReply,
         now: Instant,
-    ) -> Vec<Act> {
+    ) -> Vec<ConsoleAction> {
         let changes = self.inbox.apply_reply(answer, reply);
-        self.changed(changes, now)
+        self.apply_changes(changes, now)
     }
 
-    fn changed(&mut self, changes: Vec<InboxChange>, now: Instant) -> Vec<Act> {
+    fn apply_changes(&mut self, changes: Vec<InboxChange>, now: Instant) -> Vec<ConsoleAction> {
         let mut acts = Vec::new();
         for change in changes {
-            let shown = self.shown.map(|(row, _)| row);
+            let shown = self.shown_question.map(|(row, _)| row);
             match change {
                 InboxChange::Added(_) if shown.is_none() => {
                     let count = self.inbox.rows().len();
                     if self.notices.is_due(count, now) {
-                        acts.push(Act::Notice(count));
+                        acts.push(ConsoleAction::Notice(count));
                     }
                 }
                 InboxChange::Added(_) if self.inbox.rows().len() == 2 => {
-                    acts.push(Act::Say("  another question waits: [n] next\n".to_owned()));
+                    acts.push(ConsoleAction::Print(
+                        "  another question waits: [n] next\n".to_owned(),
+                    ));
                 }
                 InboxChange::Ended(row, end) if shown == Some(row.number()) => {
                     let said = format!("  {}: {}\n", row.dest(), ended(&end));
-                    acts.push(match self.after(row.number()) {
-                        Some(next) => Act::Say(said + &self.show(next, now)),
+                    acts.push(match self.next_row(row.number()) {
+                        Some(next) => ConsoleAction::Print(said + &self.show_question(next, now)),
                         None => self.close(&said),
                     });
                 }
@@ -148,7 +159,9 @@ impl Ask {
                     action,
                     reason,
                 } if shown == Some(row) => {
-                    acts.push(Act::Say(format!("  {action} failed: {reason}\n")));
+                    acts.push(ConsoleAction::Print(format!(
+                        "  {action} failed: {reason}\n"
+                    )));
                 }
                 InboxChange::ResultUnknown {
                     row,
@@ -156,7 +169,7 @@ impl Ask {
                     reason,
                 } if shown == Some(row) => {
                     let said = format!("  {action} may have taken effect, or not: {reason}\n");
-                    acts.push(Act::Say(said));
+                    acts.push(ConsoleAction::Print(said));
                 }
                 _ => {}
             }
@@ -164,26 +177,26 @@ impl Ask {
         acts
     }
 
-    fn open(&mut self, now: Instant) -> String {
+    fn open_first_question(&mut self, now: Instant) -> String {
         let first = self.inbox.rows().next().map(Row::number);
-        first.map_or_else(String::new, |first| self.show(first, now))
+        first.map_or_else(String::new, |first| self.show_question(first, now))
     }
 
-    fn close(&mut self, words: &str) -> Act {
-        self.shown = None;
-        Act::Close(words.to_owned())
+    fn close(&mut self, words: &str) -> ConsoleAction {
+        self.shown_question = None;
+        ConsoleAction::Close(words.to_owned())
     }
 
     /// The row after `row`, the first after the last.
-    fn after(&self, row: RowNumber) -> Option<RowNumber> {
+    fn next_row(&self, row: RowNumber) -> Option<RowNumber> {
         let numbers = || self.inbox.rows().map(Row::number);
         numbers()
             .find(|number| *number > row)
             .or_else(|| numbers().next())
     }
 
-    fn show(&mut self, number: RowNumber, now: Instant) -> String {
-        self.shown = Some((number, now));
+    fn show_question(&mut self, number: RowNumber, now: Instant) -> String {
+        self.shown_question = Some((number, now));
         let Some(row) = self.inbox.row(number) else {
             return String::new();
         };
@@ -206,7 +219,7 @@ impl Ask {
     }
 }
 
-fn ended(end: &RowEnd) -> String {
+fn describe_end(end: &RowEnd) -> String {
     let RowEnd::Decided(decision) = end else {
         return phrases::describe_row_end(end);
     };
@@ -236,8 +249,8 @@ mod tests {
     }
 
     /// Questions about these, at a hub that is there.
-    fn asked(names: &[&str]) -> (Ask, Instant, Vec<Act>) {
-        let (mut ask, now) = (Ask::default(), Instant::now());
+    fn asked(names: &[&str]) -> (InlinePrompt, Instant, Vec<ConsoleAction>) {
+        let (mut ask, now) = (InlinePrompt::default(), Instant::now());
         ask.hear(&hub(), InboxEvent::Up(ProtocolVersion::Clearance2), now);
         let numbered = names.iter().enumerate();
         let acts = numbered
@@ -247,7 +260,7 @@ mod tests {
     }
 
     /// The `n`th question, about `name`.
-    fn hear(ask: &mut Ask, n: usize, name: &str, now: Instant) -> Vec<Act> {
+    fn hear(ask: &mut InlinePrompt, n: usize, name: &str, now: Instant) -> Vec<ConsoleAction> {
         let request = json!({
             "id": format!("box:{n}"), "container": "box", "dest": name,
             "address": "203.0.113.7", "port": 443, "protocol": "tcp", "domain": name,
@@ -255,10 +268,10 @@ mod tests {
             "first_seen": 1, "last_seen": 1, "count": 1,
         });
         let request = Arc::new(serde_json::from_value(request).unwrap());
-        ask.hear(&hub(), InboxEvent::Received(Event::Pending(request)), now)
+        ask.apply_event(&hub(), InboxEvent::Received(Event::Pending(request)), now)
     }
 
-    const LATER: Duration = Duration::from_secs(1);
+    const AFTER_READING_TIME: Duration = Duration::from_secs(1);
 
     #[test]
     fn without_a_question_every_key_is_the_commands() {
@@ -282,7 +295,7 @@ mod tests {
         ] {
             assert_eq!(ask.typed(keys, now), Act::Pass, "{keys:?}");
         }
-        let Act::Open(words) = ask.typed(b"\x1d", now) else {
+        let ConsoleAction::Open(words) = ask.handle_keys(b"\x1d", now) else {
             panic!("not shown")
         };
         assert!(
@@ -294,7 +307,7 @@ mod tests {
     #[test]
     fn an_answer_is_one_listed_key_after_a_moment() {
         let (mut ask, now, _) = asked(&["a.example"]);
-        ask.typed(b"\x1d", now);
+        ask.handle_keys(b"\x1d", now);
         for keys in [&b"a"[..], b"d"] {
             assert_eq!(ask.typed(keys, now), Act::Nothing, "too soon: {keys:?}");
         }
@@ -311,7 +324,8 @@ mod tests {
         ] {
             assert_eq!(ask.typed(keys, now + LATER), Act::Nothing, "{keys:?}");
         }
-        let Act::Send(answers) = ask.typed(b"a", now + LATER) else {
+        let ConsoleAction::SendAnswers(answers) = ask.handle_keys(b"a", now + AFTER_READING_TIME)
+        else {
             panic!("no answer")
         };
         assert_eq!(answers.len(), 1);
@@ -324,9 +338,9 @@ mod tests {
     #[test]
     fn a_question_that_follows_has_its_own_moment() {
         let (mut ask, now, _) = asked(&["a.example", "b.example"]);
-        ask.typed(b"\x1d", now);
-        let later = now + LATER;
-        let Act::Send(answers) = ask.typed(b"d", later) else {
+        ask.handle_keys(b"\x1d", now);
+        let later = now + AFTER_READING_TIME;
+        let ConsoleAction::SendAnswers(answers) = ask.handle_keys(b"d", later) else {
             panic!("no answer")
         };
         let decision = json!({
@@ -334,8 +348,8 @@ mod tests {
             "by": "op", "at": 2, "ok": true,
         });
         let reply = OperatorReply::Decided(serde_json::from_value(decision).unwrap());
-        let acts = ask.settle(&answers[0], reply, later);
-        let [Act::Say(words)] = acts.as_slice() else {
+        let acts = ask.apply_reply(&answers[0], reply, later);
+        let [ConsoleAction::Print(words)] = acts.as_slice() else {
             panic!("{acts:?}")
         };
         assert!(
@@ -349,13 +363,13 @@ mod tests {
     #[test]
     fn a_question_that_comes_while_another_is_shown_is_told() {
         let (mut ask, now, _) = asked(&["a.example"]);
-        ask.typed(b"\x1d", now);
+        ask.handle_keys(b"\x1d", now);
         let acts = hear(&mut ask, 1, "b.example", now);
         assert_eq!(
             acts,
             [Act::Say("  another question waits: [n] next\n".to_owned())]
         );
-        let Act::Say(words) = ask.typed(b"n", now) else {
+        let ConsoleAction::Print(words) = ask.handle_keys(b"n", now) else {
             panic!("not shown")
         };
         assert!(words.contains("question 2 of 2"), "{words}");
@@ -365,7 +379,7 @@ mod tests {
     fn what_leaves_a_question_opens_nothing() {
         for key in [b"q", b"\x1d"] {
             let (mut ask, now, _) = asked(&["a.example"]);
-            ask.typed(b"\x1d", now);
+            ask.handle_keys(b"\x1d", now);
             assert!(matches!(ask.typed(key, now + LATER), Act::Close(_)));
             assert_eq!(ask.typed(b"a", now + LATER), Act::Pass);
         }

@@ -5,44 +5,44 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 /// The lines of a stream. What comes behind the last line end is none, as with the Python tool.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
-    from: BufReader<R>,
+pub(super) struct BoundedLines<R> {
+    source: BufReader<R>,
     line: Vec<u8>,
     /// Whether the line is longer than [`LIMIT`].
-    cut: bool,
+    is_truncated: bool,
 }
 
 /// The longest line in bytes; a longer one is cut, and cannot be understood.
-const LIMIT: usize = 64 * 1024;
+const MAX_LINE_BYTES: usize = 64 * 1024;
 
-impl<R: AsyncRead + Unpin> Lines<R> {
+impl<R: AsyncRead + Unpin> BoundedLines<R> {
     pub(super) fn new(from: R) -> Self {
         Self {
-            from: BufReader::new(from),
+            source: BufReader::new(from),
             line: Vec::new(),
-            cut: false,
+            is_truncated: false,
         }
     }
 
     /// Returns the next line without its end, what is not UTF-8 replaced; none at the end.
     ///
     /// A call that is dropped before it is done loses nothing.
-    pub(super) async fn next(&mut self) -> std::io::Result<Option<String>> {
+    pub(super) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
         loop {
-            let came = self.from.fill_buf().await?;
+            let came = self.source.fill_buf().await?;
             if came.is_empty() {
                 return Ok(None);
             }
             let end = came.iter().position(|byte| *byte == b'\n');
             let part = came.get(..end.unwrap_or(came.len())).unwrap_or_default();
-            let room = LIMIT.saturating_sub(self.line.len());
-            self.cut |= part.len() > room;
+            let room = MAX_LINE_BYTES.saturating_sub(self.line.len());
+            self.is_truncated |= part.len() > room;
             self.line
                 .extend_from_slice(part.get(..room).unwrap_or(part));
             let taken = part.len().saturating_add(usize::from(end.is_some()));
-            self.from.consume(taken);
+            self.source.consume(taken);
             if end.is_some() {
-                if std::mem::take(&mut self.cut) {
+                if std::mem::take(&mut self.is_truncated) {
                     tracing::warn!("a line of more than {LIMIT} bytes was cut");
                 }
                 let line = std::mem::take(&mut self.line);
@@ -61,9 +61,9 @@ mod tests {
         let mut input = b"a\n\nd\r\n\xff\n".to_vec();
         input.extend(vec![b'x'; 3 * LIMIT]);
         input.extend(b"\nlast\nno end");
-        let mut lines = Lines::new(input.as_slice());
+        let mut lines = BoundedLines::new(input.as_slice());
         let mut came = Vec::new();
-        while let Some(line) = lines.next().await.unwrap() {
+        while let Some(line) = lines.next_line().await.unwrap() {
             came.push(line);
         }
         let long = came.remove(4);

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use operator::clock::TimeZone;
 
 /// Returns the zone that the clocks of this machine show, or the one that `TZ` names.
-pub(crate) fn here() -> TimeZone {
+pub(crate) fn system_time_zone() -> TimeZone {
     let zone = TimeZone::system();
     TimeZone::new(move |second| {
         Timestamp::from_second(second).map_or(0, |at| zone.to_offset(at).seconds())

@@ -5,27 +5,27 @@ use anyhow::{Context as _, anyhow};
 use operator::queue::{QuestionQueue, QueueMessage, QueuedQuestion, Typed, render_message};
 use terok_clearance::{Action, DisplayText};
 
-use super::lines::Lines;
-use super::{Container, Firewall, Reading};
-use crate::{Context, Failure, Status, Stop};
+use super::bounded_lines::BoundedLines;
+use super::{ContainerFirewall, ReaderProcess, ShieldContainer};
+use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals};
 
 /// Why it ended.
-enum End {
+enum QuestionLoopEnd {
     /// Ctrl-C, SIGTERM, or the end of the input.
-    Told,
+    Stopped,
     /// The reader's output is at its end.
-    Reader,
+    ReaderExited,
 }
 
 /// Asks what `reading` reports and has `firewall` carry the answers out. No reader is left running.
-pub(super) async fn ask(
-    container: &Container,
-    reading: Reading,
-    firewall: Firewall,
-    stop: Stop,
-    context: &Context,
-) -> Result<Status, Failure> {
-    let mut session = Session {
+pub(super) async fn run_question_loop(
+    container: &ShieldContainer,
+    reading: ReaderProcess,
+    firewall: ContainerFirewall,
+    stop: StopSignals,
+    context: &CommandContext,
+) -> Result<CommandStatus, CommandFailure> {
+    let mut session = QuestionLoop {
         container,
         reading,
         firewall,
@@ -34,77 +34,77 @@ pub(super) async fn ask(
         context,
     };
     let ended = session.run().await;
-    let Session { reading, queue, .. } = session;
+    let QuestionLoop { reading, queue, .. } = session;
     let asked = queue.len();
     match ended {
-        Ok(End::Told) => {
-            reading.end().await?;
+        Ok(QuestionLoopEnd::Stopped) => {
+            reading.terminate().await?;
             if asked > 0 && !context.json {
                 let were = if asked == 1 {
                     "question was"
                 } else {
                     "questions were"
                 };
-                context.output.error_line(&format!(
+                context.output.print_error_line(&format!(
                     "\n{asked} {were} not answered: nothing was opened"
                 ));
             }
-            Ok(Status::OK)
+            Ok(CommandStatus::OK)
         }
-        Ok(End::Reader) => {
-            let status = reading.ended().await?;
+        Ok(QuestionLoopEnd::ReaderExited) => {
+            let status = reading.wait_for_exit().await?;
             if status.success() {
                 if !context.json {
-                    context.output.error_line("\nthe reader has ended");
+                    context.output.print_error_line("\nthe reader has ended");
                 }
-                return Ok(Status::OK);
+                return Ok(CommandStatus::OK);
             }
             // Its own words are on standard error already.
             Err(anyhow!("the reader ended: {status}").into())
         }
         Err(error) => {
-            reading.end().await?;
+            reading.terminate().await?;
             Err(error.into())
         }
     }
 }
 
-struct Session<'a> {
-    container: &'a Container,
-    reading: Reading,
-    firewall: Firewall,
-    stop: Stop,
+struct QuestionLoop<'a> {
+    container: &'a ShieldContainer,
+    reading: ReaderProcess,
+    firewall: ContainerFirewall,
+    stop: StopSignals,
     queue: QuestionQueue,
-    context: &'a Context,
+    context: &'a CommandContext,
 }
 
-impl Session<'_> {
-    async fn run(&mut self) -> anyhow::Result<End> {
-        let mut typed = Lines::new(tokio::io::stdin());
-        self.show(&[QueueMessage::Watching])?;
+impl QuestionLoop<'_> {
+    async fn run(&mut self) -> anyhow::Result<QuestionLoopEnd> {
+        let mut typed = BoundedLines::new(tokio::io::stdin());
+        self.print_messages(&[QueueMessage::Watching])?;
         loop {
             tokio::select! {
                 biased;
-                _ = self.stop.wait() => return Ok(End::Told),
-                line = self.reading.next() => match line.context("reading what the reader says")? {
-                    Some(line) => self.hear(&line)?,
-                    None => return Ok(End::Reader),
+                _ = self.stop.wait() => return Ok(QuestionLoopEnd::Stopped),
+                line = self.reading.next_line() => match line.context("reading what the reader says")? {
+                    Some(line) => self.handle_reader_line(&line)?,
+                    None => return Ok(QuestionLoopEnd::ReaderExited),
                 },
-                line = typed.next() => match line.context("reading the answers")? {
-                    Some(line) => if self.take(&line).await? {
-                        return Ok(End::Told);
+                line = typed.next_line() => match line.context("reading the answers")? {
+                    Some(line) => if self.handle_input_line(&line).await? {
+                        return Ok(QuestionLoopEnd::Stopped);
                     },
-                    None => return Ok(End::Told),
+                    None => return Ok(QuestionLoopEnd::Stopped),
                 },
             }
         }
     }
 
-    fn hear(&mut self, line: &str) -> anyhow::Result<()> {
+    fn handle_reader_line(&mut self, line: &str) -> anyhow::Result<()> {
         match QueuedQuestion::parse(line) {
             Ok(Some(question)) => {
                 let says = self.queue.push(question);
-                self.show(&says)
+                self.print_messages(&says)
             }
             Ok(None) => Ok(()),
             Err(error) => {
@@ -119,14 +119,14 @@ impl Session<'_> {
     ///
     /// An answer that was given is carried out even if Ctrl-C comes meanwhile; a second one ends
     /// that, too.
-    async fn take(&mut self, line: &str) -> anyhow::Result<bool> {
+    async fn handle_input_line(&mut self, line: &str) -> anyhow::Result<bool> {
         let (question, action) = match self
             .queue
             .resolve_input(Typed::parse(line, self.context.json))
         {
             Ok(answer) => answer,
             Err(says) => {
-                self.show(&says)?;
+                self.print_messages(&says)?;
                 return Ok(false);
             }
         };
@@ -149,23 +149,29 @@ impl Session<'_> {
                 }
             }
         };
-        self.settle(action, became)?;
+        self.record_outcome(action, became)?;
         Ok(told)
     }
 
-    fn settle(&mut self, action: Action, became: Result<(), DisplayText>) -> anyhow::Result<()> {
+    fn record_outcome(
+        &mut self,
+        action: Action,
+        became: Result<(), DisplayText>,
+    ) -> anyhow::Result<()> {
         let says = self.queue.apply_result(action, became);
-        self.show(&says)
+        self.print_messages(&says)
     }
 
-    fn show(&self, says: &[QueueMessage]) -> anyhow::Result<()> {
+    fn print_messages(&self, says: &[QueueMessage]) -> anyhow::Result<()> {
         for say in says {
             let text = render_message(say, self.context.json);
             if !text.is_empty() {
-                self.context.output.text(&text)?;
+                self.context.output.print(&text)?;
             }
             if let (QueueMessage::Failed(_, _, reason), false) = (say, self.context.json) {
-                self.context.output.error_line(&format!("    {reason}"));
+                self.context
+                    .output
+                    .print_error_line(&format!("    {reason}"));
             }
         }
         Ok(())

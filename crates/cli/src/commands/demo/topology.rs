@@ -7,14 +7,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The pretend internet's name server.
-pub(super) const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
+pub(super) const RESOLVER_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
 /// The port that names are asked for at.
-pub(super) const DNS: u16 = 53;
+pub(super) const DNS_PORT: u16 = 53;
 
 /// The sandbox's end of the wire and the internet's, with the networks around them.
-pub(super) const WIRE_V4: (&str, &str) = ("192.0.2.2/29", "192.0.2.1/29");
+pub(super) const LINK_ADDRESSES_V4: (&str, &str) = ("192.0.2.2/29", "192.0.2.1/29");
 /// The same over IPv6.
-pub(super) const WIRE_V6: (&str, &str) = ("2001:db8::2/64", "2001:db8::1/64");
+pub(super) const LINK_ADDRESSES_V6: (&str, &str) = ("2001:db8::2/64", "2001:db8::1/64");
 /// Where the sandbox sends what is not on the wire itself.
 pub(super) const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// The same over IPv6.
@@ -22,7 +22,7 @@ pub(super) const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0,
 
 /// A host of the pretend internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Host {
+pub(super) struct FakeHost {
     /// Its name, where it has one.
     pub(super) name: Option<&'static str>,
     /// Its address.
@@ -30,21 +30,21 @@ pub(super) struct Host {
     /// Where it serves HTTP.
     pub(super) port: u16,
     /// Whether the firewall may ask about it: not about cloud metadata, ever.
-    pub(super) asked: bool,
+    pub(super) may_be_asked: bool,
 }
 
-impl Host {
+impl FakeHost {
     const fn named(name: &'static str, address: IpAddr) -> Self {
         Self {
             name: Some(name),
             address,
             port: 80,
-            asked: true,
+            may_be_asked: true,
         }
     }
 
     /// Returns where it serves.
-    pub(super) const fn socket(&self) -> SocketAddr {
+    pub(super) const fn socket_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
 
@@ -72,43 +72,43 @@ impl Host {
 ///
 /// The metadata address is not the last: whatever is logged later is read later, so that a
 /// question about it would have come before the next one does.
-pub(super) const HOSTS: [Host; 6] = [
-    Host::named(
+pub(super) const HOSTS: [FakeHost; 6] = [
+    FakeHost::named(
         "api.example.com",
         IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
     ),
-    Host::named(
+    FakeHost::named(
         "registry.example.net",
         IpAddr::V4(Ipv4Addr::new(198, 51, 100, 20)),
     ),
-    Host::named(
+    FakeHost::named(
         "telemetry.example.org",
         IpAddr::V4(Ipv4Addr::new(203, 0, 113, 30)),
     ),
-    Host {
+    FakeHost {
         name: None,
         address: IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
         port: 80,
-        asked: false,
+        may_be_asked: false,
     },
-    Host::named(
+    FakeHost::named(
         "mirror.example.com",
         IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0x50, 0, 0, 0, 0x40)),
     ),
-    Host {
+    FakeHost {
         name: None,
         address: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 99)),
         port: 8080,
-        asked: true,
+        may_be_asked: true,
     },
 ];
 
 /// The ports on which hosts serve, each once.
-pub(super) const PORTS: [u16; 2] = [80, 8080];
+pub(super) const HTTP_PORTS: [u16; 2] = [80, 8080];
 
 /// Returns the addresses of `name`, which is in lower case and without a dot at its end; nothing
 /// where there is no such name.
-pub(super) fn addresses(name: &str) -> Option<Vec<IpAddr>> {
+pub(super) fn lookup_addresses(name: &str) -> Option<Vec<IpAddr>> {
     let mut found = HOSTS
         .iter()
         .filter(|host| host.name == Some(name))
@@ -132,7 +132,7 @@ mod tests {
             assert_eq!(documented(host.address), host.asked, "{host:?}");
             assert!(PORTS.contains(&host.port), "{host:?}");
         }
-        for ip in [RESOLVER, GATEWAY_V4, GATEWAY_V6] {
+        for ip in [RESOLVER_ADDRESS, GATEWAY_V4, GATEWAY_V6] {
             assert!(documented(ip), "{ip}");
         }
     }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_host_is_written_as_a_browser_has_it() {
-        let urls: Vec<_> = HOSTS.iter().map(Host::url).collect();
+        let urls: Vec<_> = HOSTS.iter().map(FakeHost::url).collect();
         assert_eq!(urls[0], "http://api.example.com/");
         assert_eq!(urls[5], "http://198.51.100.99:8080/");
     }

@@ -16,38 +16,41 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Asks, Desk};
-use super::network::Connection;
-use super::summary::Summary;
-use super::terminal::Operator;
-use super::ui::Front;
-use crate::desktop::Popups;
-use crate::{Context, Failure, Status};
+use super::console::{ConsoleMode, RunConsole};
+use super::controlling_tty::ControllingTty;
+use super::frontend::RunFrontend;
+use super::network::NetworkConnection;
+use super::summary::RunSummary;
+use crate::desktop::BackgroundPopups;
+use crate::{CommandContext, CommandFailure, CommandStatus};
 
 /// How long the last output and the last words to operators may take after the command's end.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Everything that is there while the command runs.
-pub(super) struct Attend<'a> {
+pub(super) struct RunSession<'a> {
     pub(super) running: RunningSandbox,
-    pub(super) signals: Signals,
-    pub(super) operator: Option<Operator>,
-    pub(super) connection: Option<Connection>,
-    pub(super) front: Front,
+    pub(super) signals: RunSignals,
+    pub(super) tty: Option<ControllingTty>,
+    pub(super) connection: Option<NetworkConnection>,
+    pub(super) frontend: RunFrontend,
     pub(super) quiet: bool,
-    pub(super) summary: Summary,
-    pub(super) context: &'a Context,
+    pub(super) summary: RunSummary,
+    pub(super) context: &'a CommandContext,
 }
 
-impl Attend<'_> {
+impl RunSession<'_> {
     /// Returns the command's status when it has ended and nothing of the sandbox is left.
-    pub(super) async fn until_its_end(self, supervisor: Supervisor) -> Result<Status, Failure> {
+    pub(super) async fn run_until_exit(
+        self,
+        supervisor: Supervisor,
+    ) -> Result<CommandStatus, CommandFailure> {
         let Self {
             mut running,
             mut signals,
-            operator,
+            tty: operator,
             mut connection,
-            front,
+            frontend: front,
             quiet,
             summary,
             context,
@@ -55,11 +58,11 @@ impl Attend<'_> {
         let output = &context.output;
         let hub = supervisor.hub_path().to_owned();
         let master = running.take_terminal();
-        let words = front.words(master.is_some());
+        let words = front.start_message(master.is_some());
         let terminal = operator.zip(master);
-        let (mut desk, mut popups) = set_up(front, terminal, &hub, context)?;
+        let (mut desk, mut popups) = open_console(front, terminal, &hub, context)?;
         if !quiet && connection.is_some() {
-            tell(&mut desk, context, &words);
+            announce(&mut desk, context, &words);
         }
 
         let stop = CancellationToken::new();
@@ -69,17 +72,17 @@ impl Attend<'_> {
             tokio::select! {
                 biased;
                 change = running.wait_for_status() => match change.context("waiting for the command")? {
-                    WorkloadStatus::Exited(status) => break Status(status),
-                    WorkloadStatus::Killed(signal) => break Status(128_u8.saturating_add(signal)),
+                    WorkloadStatus::Exited(status) => break CommandStatus(status),
+                    WorkloadStatus::Killed(signal) => break CommandStatus(128_u8.saturating_add(signal)),
                     WorkloadStatus::Stopped => if let Some(desk) = &mut desk {
                         desk.suspend().context("stopping with the command")?;
                         running.resume_workload().context("waking the command")?;
                     },
                 },
                 signal = signals.next() => match signal {
-                    Caught::Pass(number) => drop(running.signal_workload(number)), // it may have ended
-                    Caught::Resized => if let Some(desk) = &mut desk { desk.resize() },
-                    Caught::Continued => if let Some(desk) = &mut desk {
+                    CaughtSignal::Forward(number) => drop(running.signal_workload(number)), // it may have ended
+                    CaughtSignal::Resized => if let Some(desk) = &mut desk { desk.resize() },
+                    CaughtSignal::Continued => if let Some(desk) = &mut desk {
                         desk.take_again().context("taking the terminal again")?;
                     },
                 },
@@ -87,17 +90,17 @@ impl Attend<'_> {
                     if let Err(error) = &ended {
                         let words = format!("terok-clearance: {}: nothing new can be answered; \
                             what was denied stays denied", whole(error));
-                        tell(&mut desk, context, &words);
+                        announce(&mut desk, context, &words);
                     }
                     served = Some(ended);
                 }
-                error = lost(&mut connection) => {
+                error = wait_for_network_loss(&mut connection) => {
                     connection = None;
                     let words = format!("terok-clearance: the sandbox lost its network: {error}");
-                    tell(&mut desk, context, &words);
+                    announce(&mut desk, context, &words);
                 }
-                () = ask(&mut popups) => {}
-                worked = work(&mut desk) => worked?,
+                () = run_popups(&mut popups) => {}
+                worked = step_console(&mut desk) => worked?,
             }
         };
 
@@ -105,46 +108,46 @@ impl Attend<'_> {
         drop(running);
         if let Some(desk) = &mut desk {
             // A terminal that does not read for so long misses the end.
-            drop(timeout(FAREWELL, desk.end()).await);
+            drop(timeout(SHUTDOWN_TIMEOUT, desk.end()).await);
         }
-        if served.is_none() && timeout(FAREWELL, &mut serving).await.is_err() {
+        if served.is_none() && timeout(SHUTDOWN_TIMEOUT, &mut serving).await.is_err() {
             stop.cancel();
         }
         if let Some(popups) = popups {
             // A desktop that does not answer for so long keeps them.
-            drop(timeout(FAREWELL, popups.end()).await);
+            drop(timeout(SHUTDOWN_TIMEOUT, popups.end()).await);
         }
         if let Some(connection) = connection {
             drop(connection.close().await); // it ended by itself
         }
         if context.json {
-            output.error_line(&summary.json().to_string());
-        } else if let Some(words) = summary.words().filter(|_| !quiet) {
-            output.error_line(&words);
+            output.print_error_line(&summary.json().to_string());
+        } else if let Some(words) = summary.text().filter(|_| !quiet) {
+            output.print_error_line(&words);
         }
         Ok(status)
     }
 }
 
 /// Takes the terminal, if there is one, and begins to ask on `front`.
-fn set_up(
-    front: Front,
-    terminal: Option<(Operator, OwnedFd)>,
+fn open_console(
+    front: RunFrontend,
+    terminal: Option<(ControllingTty, OwnedFd)>,
     hub: &Path,
-    context: &Context,
-) -> anyhow::Result<(Option<Desk>, Option<Popups>)> {
+    context: &CommandContext,
+) -> anyhow::Result<(Option<RunConsole>, Option<BackgroundPopups>)> {
     let hubs = || Hubs::at_socket(hub.to_owned()).context("listening to the sandbox's questions");
     let (asks, desktop) = match front {
-        Front::Popups { desktop, aloud } => (Some(Asks::at_a_prompt(aloud)), Some(desktop)),
-        Front::Notifier { aloud } => (Some(Asks::at_a_prompt(aloud)), None),
-        Front::Prompt => (Some(Asks::Aloud), None),
-        Front::Screen => (Some(Asks::OnTheScreen), None),
-        Front::Nothing => (None, None),
+        RunFrontend::Popups { desktop, aloud } => (Some(ConsoleMode::prompt(aloud)), Some(desktop)),
+        RunFrontend::Notifier { aloud } => (Some(ConsoleMode::prompt(aloud)), None),
+        RunFrontend::Prompt => (Some(ConsoleMode::AnnouncedPrompt), None),
+        RunFrontend::FullScreen => (Some(ConsoleMode::FullScreen), None),
+        RunFrontend::Detached => (None, None),
     };
     let mut desk = None;
     if let Some((operator, master)) = terminal {
         let asks = asks.map(|asks| hubs().map(|hubs| (asks, hubs)));
-        let taken = Desk::new(operator, master, asks.transpose()?, context);
+        let taken = RunConsole::new(operator, master, asks.transpose()?, context);
         desk = Some(taken.context("taking the terminal")?);
     }
     let popups = desktop.map(|desktop| hubs().map(|hubs| desktop.start(hubs)));
@@ -152,14 +155,14 @@ fn set_up(
 }
 
 /// Says something of our own: on the terminal if we have it, else on standard error.
-fn tell(desk: &mut Option<Desk>, context: &Context, words: &str) {
+fn announce(desk: &mut Option<RunConsole>, context: &CommandContext, words: &str) {
     match desk {
         Some(desk) => desk.say(words),
-        None => context.output.error_line(words),
+        None => context.output.print_error_line(words),
     }
 }
 
-async fn lost(connection: &mut Option<Connection>) -> anyhow::Error {
+async fn wait_for_network_loss(connection: &mut Option<NetworkConnection>) -> anyhow::Error {
     match connection {
         Some(connection) => connection.ended().await,
         None => std::future::pending().await,
@@ -167,7 +170,7 @@ async fn lost(connection: &mut Option<Connection>) -> anyhow::Error {
 }
 
 /// Asks by popups, where there are any; never ends.
-async fn ask(popups: &mut Option<Popups>) {
+async fn run_popups(popups: &mut Option<BackgroundPopups>) {
     if let Some(popups) = popups {
         popups.ask().await;
     }
@@ -175,7 +178,7 @@ async fn ask(popups: &mut Option<Popups>) {
 }
 
 /// Does the next thing that is to be done at the terminal; never ends where there is none.
-async fn work(desk: &mut Option<Desk>) -> anyhow::Result<()> {
+async fn step_console(desk: &mut Option<RunConsole>) -> anyhow::Result<()> {
     match desk {
         Some(desk) => desk.work().await,
         None => std::future::pending().await,
@@ -184,28 +187,28 @@ async fn work(desk: &mut Option<Desk>) -> anyhow::Result<()> {
 
 /// The signals that concern a command, caught from the moment of the making on.
 #[derive(Debug)]
-pub(super) struct Signals {
-    passed: [(Number, Signal); 6],
+pub(super) struct RunSignals {
+    forwarded: [(Number, Signal); 6],
     resized: Signal,
     continued: Signal,
 }
 
 /// A signal that was caught.
 #[derive(Debug)]
-enum Caught {
+enum CaughtSignal {
     /// The command is to have it.
-    Pass(Number),
+    Forward(Number),
     /// The window has another size.
     Resized,
     /// We may go on after a stop.
     Continued,
 }
 
-impl Signals {
+impl RunSignals {
     pub(super) fn catch() -> anyhow::Result<Self> {
         let catch = |kind| signal(kind).context("catching signals");
         Ok(Self {
-            passed: [
+            forwarded: [
                 (Number::INT, catch(SignalKind::interrupt())?),
                 (Number::TERM, catch(SignalKind::terminate())?),
                 (Number::HUP, catch(SignalKind::hangup())?),
@@ -219,36 +222,36 @@ impl Signals {
     }
 
     /// Returns when one of those has come that end a program, with the status for it.
-    pub(super) async fn deadly(&mut self) -> Status {
+    pub(super) async fn next_terminating(&mut self) -> CommandStatus {
         loop {
-            if let Caught::Pass(number) = self.next().await {
+            if let CaughtSignal::Forward(number) = self.next().await {
                 let number = u8::try_from(number.as_raw()).unwrap_or_default();
-                return Status(128_u8.saturating_add(number));
+                return CommandStatus(128_u8.saturating_add(number));
             }
         }
     }
 
-    async fn next(&mut self) -> Caught {
+    async fn next(&mut self) -> CaughtSignal {
         let Self {
-            passed: [one, two, three, four, five, six],
+            forwarded: [one, two, three, four, five, six],
             resized,
             continued,
         } = self;
         tokio::select! {
-            _ = one.1.recv() => Caught::Pass(one.0),
-            _ = two.1.recv() => Caught::Pass(two.0),
-            _ = three.1.recv() => Caught::Pass(three.0),
-            _ = four.1.recv() => Caught::Pass(four.0),
-            _ = five.1.recv() => Caught::Pass(five.0),
-            _ = six.1.recv() => Caught::Pass(six.0),
-            _ = resized.recv() => Caught::Resized,
-            _ = continued.recv() => Caught::Continued,
+            _ = one.1.recv() => CaughtSignal::Forward(one.0),
+            _ = two.1.recv() => CaughtSignal::Forward(two.0),
+            _ = three.1.recv() => CaughtSignal::Forward(three.0),
+            _ = four.1.recv() => CaughtSignal::Forward(four.0),
+            _ = five.1.recv() => CaughtSignal::Forward(five.0),
+            _ = six.1.recv() => CaughtSignal::Forward(six.0),
+            _ = resized.recv() => CaughtSignal::Resized,
+            _ = continued.recv() => CaughtSignal::Continued,
         }
     }
 }
 
 /// An error with its causes.
-fn whole(error: &SupervisorServeError) -> DisplayText {
+fn error_chain(error: &SupervisorServeError) -> DisplayText {
     let first: Option<&dyn std::error::Error> = Some(error);
     let causes = std::iter::successors(first, |error| error.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();

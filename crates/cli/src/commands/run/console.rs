@@ -11,142 +11,149 @@ use operator::inbox::{Row, RowNumber};
 use operator::tui::{FullScreenUi, UiEvent};
 use tokio::time::Instant;
 
-use super::ask::{Act, Ask, HOTKEY, Notices};
-use super::relay::Relay;
-use super::terminal::Operator;
-use crate::Context;
+use super::controlling_tty::ControllingTty;
+use super::inline_prompt::{ConsoleAction, ConsoleNoticeLimiter, HOTKEY, InlinePrompt};
+use super::pty_relay::PtyRelay;
+use crate::CommandContext;
 use crate::commands::tui;
 
 /// The terminal, while the command has one of its own.
 #[derive(Debug)]
-pub(super) struct Desk {
-    operator: Operator,
-    relay: Relay,
-    front: Front,
+pub(super) struct RunConsole {
+    tty: ControllingTty,
+    relay: PtyRelay,
+    view: ConsoleView,
 }
 
 /// How questions are asked at the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asks {
+pub(super) enum ConsoleMode {
     /// At a prompt, with notices that tell of it.
-    Aloud,
+    AnnouncedPrompt,
     /// At a prompt for whoever asks for it: they are also asked elsewhere.
-    Quietly,
+    QuietPrompt,
     /// On the whole screen.
-    OnTheScreen,
+    FullScreen,
 }
 
-impl Asks {
+impl ConsoleMode {
     /// At a prompt, with notices or without.
-    pub(super) const fn at_a_prompt(aloud: bool) -> Self {
-        if aloud { Self::Aloud } else { Self::Quietly }
+    pub(super) const fn prompt(aloud: bool) -> Self {
+        if aloud {
+            Self::AnnouncedPrompt
+        } else {
+            Self::QuietPrompt
+        }
     }
 }
 
 #[derive(Debug)]
-enum Front {
-    Nothing,
-    Prompt(Box<Prompt>),
-    Screen(Box<Screen>),
+enum ConsoleView {
+    PassThrough,
+    Prompt(Box<ConsolePrompt>),
+    Screen(Box<ConsoleScreen>),
 }
 
 /// A prompt between the command's lines.
 #[derive(Debug)]
-struct Prompt {
-    ask: Ask,
+struct ConsolePrompt {
+    prompt: InlinePrompt,
     hubs: Hubs,
     answers: AnswerDispatcher,
     /// Whether it tells of questions by itself.
-    aloud: bool,
+    announce: bool,
 }
 
 /// The whole screen, over the command or behind it.
 #[derive(Debug)]
-struct Screen {
+struct ConsoleScreen {
     ui: FullScreenUi,
     /// Whether it was asked for and is not there yet.
-    wanted: bool,
-    notices: Notices,
+    open_requested: bool,
+    notices: ConsoleNoticeLimiter,
     /// The newest question that was looked at.
-    newest: Option<RowNumber>,
+    newest_seen: Option<RowNumber>,
 }
 
-impl Desk {
+impl RunConsole {
     /// Takes the terminal for the command whose own terminal's master side is `master`.
     pub(super) fn new(
-        mut operator: Operator,
+        mut operator: ControllingTty,
         master: OwnedFd,
-        asks: Option<(Asks, Hubs)>,
-        context: &Context,
+        asks: Option<(ConsoleMode, Hubs)>,
+        context: &CommandContext,
     ) -> anyhow::Result<Self> {
-        operator.take()?;
-        let relay = Relay::new(operator.handle()?, master)?;
+        operator.enter_raw_mode()?;
+        let relay = PtyRelay::new(operator.try_clone_fd()?, master)?;
         let front = match asks {
-            None => Front::Nothing,
-            Some((Asks::OnTheScreen, hubs)) => Front::Screen(Box::new(Screen {
-                ui: FullScreenUi::new(hubs, "this command", tui::options(context, true)),
-                wanted: false,
-                notices: Notices::default(),
-                newest: None,
+            None => ConsoleView::PassThrough,
+            Some((ConsoleMode::FullScreen, hubs)) => ConsoleView::Screen(Box::new(ConsoleScreen {
+                ui: FullScreenUi::new(hubs, "this command", tui::tui_options(context, true)),
+                open_requested: false,
+                notices: ConsoleNoticeLimiter::default(),
+                newest_seen: None,
             })),
-            Some((asks, hubs)) => Front::Prompt(Box::new(Prompt {
-                ask: Ask::default(),
+            Some((asks, hubs)) => ConsoleView::Prompt(Box::new(ConsolePrompt {
+                prompt: InlinePrompt::default(),
                 hubs,
                 answers: AnswerDispatcher::default(),
-                aloud: asks == Asks::Aloud,
+                announce: asks == ConsoleMode::AnnouncedPrompt,
             })),
         };
         Ok(Self {
-            operator,
+            tty: operator,
             relay,
-            front,
+            view: front,
         })
     }
 
     /// Does the next thing that is to be done at the terminal. A call that is dropped before it is
     /// done loses nothing.
-    pub(super) async fn work(&mut self) -> anyhow::Result<()> {
-        let listen = self.operator.is_ours();
-        match &mut self.front {
-            Front::Nothing => {
-                let keys = typed(&mut self.relay, listen).await?;
-                self.relay.pass(&keys);
+    pub(super) async fn step(&mut self) -> anyhow::Result<()> {
+        let listen = self.tty.is_foreground();
+        match &mut self.view {
+            ConsoleView::PassThrough => {
+                let keys = read_keys(&mut self.relay, listen).await?;
+                self.relay.forward_keys(&keys);
             }
-            Front::Prompt(prompt) => {
-                let Prompt {
-                    ask, hubs, answers, ..
+            ConsoleView::Prompt(prompt) => {
+                let ConsolePrompt {
+                    prompt: ask,
+                    hubs,
+                    answers,
+                    ..
                 } = &mut **prompt;
                 tokio::select! {
                     biased;
                     (answer, reply) = answers.next_reply() => {
-                        let acts = ask.settle(&answer, reply, Instant::now());
-                        self.act(acts, &[]);
+                        let acts = ask.apply_reply(&answer, reply, Instant::now());
+                        self.apply_actions(acts, &[]);
                     }
-                    keys = typed(&mut self.relay, listen) => {
+                    keys = read_keys(&mut self.relay, listen) => {
                         let keys = keys?;
-                        let act = ask.typed(&keys, Instant::now());
-                        self.act([act], &keys);
+                        let act = ask.handle_keys(&keys, Instant::now());
+                        self.apply_actions([act], &keys);
                     }
                     (hub, news) = hubs.next_event() => {
-                        let acts = ask.hear(&hub, news, Instant::now());
-                        self.act(acts, &[]);
+                        let acts = ask.apply_event(&hub, news, Instant::now());
+                        self.apply_actions(acts, &[]);
                     }
                 }
             }
-            Front::Screen(screen) => {
+            ConsoleView::Screen(screen) => {
                 if screen.wanted {
-                    self.relay.lend().await;
+                    self.relay.detach_tty().await;
                     screen.wanted = false;
                     if let Err(error) = screen.ui.open() {
-                        self.screen_is_lost(&error);
+                        self.close_failed_screen(&error);
                     }
                     return Ok(());
                 }
                 tokio::select! {
-                    happened = screen.ui.next() => self.happened(happened)?,
-                    keys = typed(&mut self.relay, listen) => match keys?.as_slice() {
+                    happened = screen.ui.next() => self.handle_ui_event(happened)?,
+                    keys = read_keys(&mut self.relay, listen) => match keys?.as_slice() {
                         [HOTKEY] => screen.wanted = true,
-                        keys => self.relay.pass(keys),
+                        keys => self.relay.forward_keys(keys),
                     },
                 }
             }
@@ -155,72 +162,72 @@ impl Desk {
     }
 
     /// Writes a line of our own on the terminal.
-    pub(super) fn say(&mut self, words: &str) {
-        self.relay.say(&format!("{words}\n"));
+    pub(super) fn print_line(&mut self, words: &str) {
+        self.relay.print(&format!("{words}\n"));
     }
 
     /// Stops us together with the command, as Ctrl-Z does, until the shell lets us go on.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         let screen = self.close_screen();
-        self.operator.suspend()?;
+        self.tty.suspend()?;
         self.resize();
-        if let Front::Screen(behind) = &mut self.front {
+        if let ConsoleView::Screen(behind) = &mut self.view {
             behind.wanted = screen;
         }
         Ok(())
     }
 
     /// Takes the terminal again, after a stop that nobody announced.
-    pub(super) fn take_again(&mut self) -> io::Result<()> {
-        self.operator.take()?;
+    pub(super) fn reacquire_tty(&mut self) -> io::Result<()> {
+        self.tty.enter_raw_mode()?;
         self.resize();
-        match &mut self.front {
-            Front::Screen(screen) if screen.ui.is_open() => screen.ui.open(),
+        match &mut self.view {
+            ConsoleView::Screen(screen) if screen.ui.is_open() => screen.ui.open(),
             _ => Ok(()),
         }
     }
 
     /// Gives the command's terminal the size of the operator's.
     pub(super) fn resize(&mut self) {
-        if let Ok(size) = self.operator.size() {
+        if let Ok(size) = self.tty.size() {
             self.relay.resize(size);
         }
     }
 
     /// Writes what the command has still written, and gives the terminal back.
-    pub(super) async fn end(&mut self) {
+    pub(super) async fn close(&mut self) {
         self.close_screen();
         self.relay.drain().await;
-        self.operator.give_back();
+        self.tty.restore();
     }
 
-    fn act(&mut self, acts: impl IntoIterator<Item = Act>, keys: &[u8]) {
+    fn apply_actions(&mut self, acts: impl IntoIterator<Item = ConsoleAction>, keys: &[u8]) {
         for act in acts {
             match act {
-                Act::Nothing => {}
-                Act::Pass => self.relay.pass(keys),
-                Act::Say(words) => self.relay.say(&words),
-                Act::Open(words) => {
-                    self.relay.hold(true);
+                ConsoleAction::Ignore => {}
+                ConsoleAction::ForwardKeys => self.relay.forward_keys(keys),
+                ConsoleAction::Print(words) => self.relay.print(&words),
+                ConsoleAction::Open(words) => {
+                    self.relay.set_output_paused(true);
                     let clear = if self.relay.is_full_screen() {
                         "\x1b[H\x1b[2J"
                     } else {
                         ""
                     };
-                    self.relay.say(&format!("{clear}{words}"));
+                    self.relay.print(&format!("{clear}{words}"));
                 }
-                Act::Close(words) => {
-                    self.relay.say(&words);
-                    self.relay.hold(false);
+                ConsoleAction::Close(words) => {
+                    self.relay.print(&words);
+                    self.relay.set_output_paused(false);
                     self.redraw();
                 }
-                Act::Notice(count) => {
+                ConsoleAction::Notice(count) => {
                     if matches!(&self.front, Front::Prompt(prompt) if prompt.aloud) {
-                        self.notice(count);
+                        self.announce_questions(count);
                     }
                 }
-                Act::Send(sent) => {
-                    if let Front::Prompt(prompt) = &mut self.front {
+                ConsoleAction::SendAnswers(sent) => {
+                    if let ConsoleView::Prompt(prompt) = &mut self.view {
                         prompt.answers.send(&prompt.hubs, sent);
                     }
                 }
@@ -229,40 +236,40 @@ impl Desk {
     }
 
     /// Sees to what happened on the whole screen, or behind it.
-    fn happened(&mut self, happened: io::Result<UiEvent>) -> anyhow::Result<()> {
+    fn handle_ui_event(&mut self, happened: io::Result<UiEvent>) -> anyhow::Result<()> {
         match happened {
             Ok(UiEvent::Handled) => {
-                if let Front::Screen(screen) = &mut self.front
+                if let ConsoleView::Screen(screen) = &mut self.view
                     && let Some(count) = screen.has_news(Instant::now())
                 {
-                    self.notice(count);
+                    self.announce_questions(count);
                 }
             }
             Ok(UiEvent::QuitRequested | UiEvent::Interrupted) => {
                 self.close_screen();
             }
             Ok(UiEvent::SuspendRequested) => self.suspend().context("stopping for the shell")?,
-            Err(error) => self.screen_is_lost(&error),
+            Err(error) => self.close_failed_screen(&error),
         }
         Ok(())
     }
 
     /// Goes on with the command where the whole screen cannot be shown.
-    fn screen_is_lost(&mut self, error: &io::Error) {
+    fn close_failed_screen(&mut self, error: &io::Error) {
         self.close_screen();
-        self.say(&format!("terok-clearance: the screen is lost: {error}"));
+        self.print_line(&format!("terok-clearance: the screen is lost: {error}"));
     }
 
     /// Takes the whole screen away, and has the command draw its own again. Returns whether it was
     /// there, or was about to be.
     fn close_screen(&mut self) -> bool {
-        let Front::Screen(screen) = &mut self.front else {
+        let ConsoleView::Screen(screen) = &mut self.view else {
             return false;
         };
         let wanted = std::mem::take(&mut screen.wanted);
         let open = screen.ui.is_open();
         screen.ui.close();
-        self.relay.take_back();
+        self.relay.reattach_tty();
         if open {
             self.relay.restore_modes();
             self.redraw();
@@ -271,36 +278,39 @@ impl Desk {
     }
 
     fn redraw(&mut self) {
-        if let Ok(size) = self.operator.size() {
-            self.relay.redraw(size);
+        if let Ok(size) = self.tty.size() {
+            self.relay.force_redraw(size);
         }
     }
 
     /// Tells of questions in passing: a line between those of the command, or, if the command draws
     /// on the whole screen, over its last one.
-    fn notice(&mut self, count: usize) {
+    fn announce_questions(&mut self, count: usize) {
         let questions = if count == 1 { "question" } else { "questions" };
         let words = format!("terok-clearance: {count} {questions}; Ctrl-] to answer");
         if self.relay.is_full_screen() {
             self.relay
-                .say(&format!("\x1b7\x1b[999;1H\x1b[7m{words}\x1b[0m\x1b[K\x1b8"));
+                .print(&format!("\x1b7\x1b[999;1H\x1b[7m{words}\x1b[0m\x1b[K\x1b8"));
         } else {
-            self.relay.say(&format!("\n{words}\n"));
+            self.relay.print(&format!("\n{words}\n"));
         }
     }
 }
 
-impl Screen {
+impl ConsoleScreen {
     /// Returns how many questions there are, if there is a new one to tell of.
-    fn has_news(&mut self, now: Instant) -> Option<usize> {
+    fn take_new_question_count(&mut self, now: Instant) -> Option<usize> {
         let rows = self.ui.inbox().rows();
         let (count, newest) = (rows.len(), rows.map(Row::number).max());
-        let new = newest > self.newest;
-        self.newest = self.newest.max(newest);
+        let new = newest > self.newest_seen;
+        self.newest_seen = self.newest_seen.max(newest);
         (new && !self.ui.is_open() && self.notices.is_due(count, now)).then_some(count)
     }
 }
 
-async fn typed(relay: &mut Relay, listen: bool) -> anyhow::Result<Vec<u8>> {
-    relay.typed(listen).await.context("reading the terminal")
+async fn read_keys(relay: &mut PtyRelay, listen: bool) -> anyhow::Result<Vec<u8>> {
+    relay
+        .read_keys(listen)
+        .await
+        .context("reading the terminal")
 }

@@ -12,8 +12,8 @@ use terok_clearance::wire::clearance2::{Event, NumberedEvent, Request};
 use terok_clearance::{Action, DisplayText};
 use tokio::time::Instant;
 
-use super::super::summary::Summary;
-use super::{Act, Ask};
+use super::super::summary::RunSummary;
+use super::{ConsoleAction, InlinePrompt};
 
 #[path = "../../../../../../tests/hostile/harmless.rs"]
 #[expect(dead_code, reason = "there are no popups here")]
@@ -28,14 +28,14 @@ mod texts;
 use harmless::{Harmless, tame};
 
 /// Returns what is said at the terminal, each time followed by a line of its own.
-fn words(acts: impl IntoIterator<Item = Act>) -> String {
+fn words(acts: impl IntoIterator<Item = ConsoleAction>) -> String {
     let words = acts.into_iter().map(|act| match act {
-        Act::Open(words) => format!("{words}open\n"),
-        Act::Say(words) => format!("{words}said\n"),
-        Act::Close(words) => format!("{words}closed\n"),
-        Act::Notice(questions) => format!("{questions} noticed\n"),
-        Act::Send(answers) => format!("{} sent\n", answers.len()),
-        Act::Pass | Act::Nothing => "nothing\n".to_owned(),
+        ConsoleAction::Open(words) => format!("{words}open\n"),
+        ConsoleAction::Print(words) => format!("{words}said\n"),
+        ConsoleAction::Close(words) => format!("{words}closed\n"),
+        ConsoleAction::Notice(questions) => format!("{questions} noticed\n"),
+        ConsoleAction::SendAnswers(answers) => format!("{} sent\n", answers.len()),
+        ConsoleAction::ForwardKeys | ConsoleAction::Ignore => "nothing\n".to_owned(),
     });
     words.collect()
 }
@@ -43,7 +43,7 @@ fn words(acts: impl IntoIterator<Item = Act>) -> String {
 /// Returns all that is said of a sandbox that has this text.
 fn said(text: &str) -> String {
     let hub = HubId::new(Path::new("/h"));
-    let (mut ask, mut now) = (Ask::default(), Instant::now());
+    let (mut ask, mut now) = (InlinePrompt::default(), Instant::now());
     let mut said = words(ask.hear(&hub, InboxEvent::Up(ProtocolVersion::Clearance2), now));
     let events = hub::events(&[text.to_owned()]).into_iter();
     // A client skips what is no event.
@@ -75,7 +75,7 @@ fn said(text: &str) -> String {
     ];
     for reply in failed.map(Some).into_iter().chain([None]) {
         now += Duration::from_secs(1);
-        let Act::Send(answers) = ask.typed(b"d", now) else {
+        let ConsoleAction::SendAnswers(answers) = ask.typed(b"d", now) else {
             panic!("no answer")
         };
         let reply = reply.unwrap_or_else(|| {
@@ -110,7 +110,7 @@ fn everything_that_is_said_at_the_terminal_is_harmless() {
 #[test]
 fn everything_that_is_said_in_the_end_is_harmless() {
     let notes = |text: &str| {
-        let summary = Summary::default();
+        let summary = RunSummary::default();
         let mut observe = summary.observer();
         let request = hub::question(hub::number(0, "dest"), text);
         let request: Request = serde_json::from_value(request).unwrap();

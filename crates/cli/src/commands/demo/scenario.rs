@@ -12,47 +12,47 @@ use terok_clearance::wire::clearance2::{
 };
 use terok_clearance::{Action, ContainerId, DecisionAction, DisplayText, RequestId};
 
-use super::Outcome;
-use super::answers::{Answered, Answers};
+use super::DemoOutcome;
+use super::answer_source::{DemoAnswer, DemoAnswerSource};
+use super::checks::FetchObservation;
 use super::clock::now_us;
-use super::judge::Seen;
-use super::page::Page;
-use super::stage::{Keeper, Kernel, Program};
-use super::story::Step;
-use super::told::{Attempt, FromProgram};
-use super::world::{self, Host};
-use crate::Output;
+use super::processes::{RulesetInspector, SupervisorThread, WorkloadProcess};
+use super::protocol::{FetchAttempt, WorkloadMessage};
+use super::render::StepRenderer;
+use super::report::DemoStep;
+use super::topology::{self, FakeHost};
+use crate::StandardStreams;
 
 /// How long a question may take to arrive. It takes well under a millisecond.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the steps are told.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Teller {
+pub(super) struct StepReporter {
     /// The door to standard output.
-    pub(super) output: Output,
+    pub(super) output: StandardStreams,
     /// For a person; nothing: one JSON object per line.
-    pub(super) page: Option<Page>,
+    pub(super) renderer: Option<StepRenderer>,
 }
 
-impl Teller {
+impl StepReporter {
     /// Tells a step.
-    pub(super) fn say(self, step: &Step) -> anyhow::Result<()> {
-        match self.page {
-            Some(page) => self.output.text(&page.step(step)),
-            None => self.output.line(&serde_json::to_string(step)?),
+    pub(super) fn report(self, step: &DemoStep) -> anyhow::Result<()> {
+        match self.renderer {
+            Some(page) => self.output.print(&page.step(step)),
+            None => self.output.print_line(&serde_json::to_string(step)?),
         }
     }
 }
 
 /// The operator's side: a client on the hub's socket, as any other would be.
 #[derive(Debug)]
-pub(super) struct Operator {
+pub(super) struct DemoOperator {
     events: ReplyStream,
     answers: VarlinkConnection,
 }
 
-impl Operator {
+impl DemoOperator {
     /// Connects to the hub and waits until nothing older is left to be said.
     pub(super) async fn connect(hub: &std::path::Path) -> anyhow::Result<Self> {
         let connect = || async {
@@ -69,12 +69,12 @@ impl Operator {
             events: subscribed.context("subscribing to the hub")?,
             answers: connect().await?,
         };
-        while this.next().await? != Some(Event::Synced) {}
+        while this.next_event().await? != Some(Event::Synced) {}
         Ok(this)
     }
 
     /// Returns the next event; nothing for one that this release does not know.
-    async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+    async fn next_event(&mut self) -> anyhow::Result<Option<Event>> {
         let received: Option<Clearance2SubscribeReply> =
             self.events.next().await.context("reading events")?;
         Ok(received.context("the hub is gone")?.event.event)
@@ -82,13 +82,13 @@ impl Operator {
 
     /// Waits until somebody has answered `request` and the kernel has it; puts what else is said
     /// meanwhile into `others`.
-    async fn decided(
+    async fn wait_for_decision(
         &mut self,
         request: &RequestId,
         others: &mut Vec<Event>,
     ) -> anyhow::Result<DecisionAction> {
         loop {
-            match self.next().await? {
+            match self.next_event().await? {
                 Some(Event::Decided(decision)) if decision.request == *request && decision.ok => {
                     return Ok(decision.action);
                 }
@@ -113,101 +113,103 @@ impl Operator {
 }
 
 /// Everything a story needs.
-pub(super) struct Cast<'a> {
+pub(super) struct DemoScenario<'a> {
     /// Who is told.
-    pub(super) teller: Teller,
+    pub(super) reporter: StepReporter,
     /// The operator's client.
-    pub(super) operator: Operator,
+    pub(super) operator: DemoOperator,
     /// Who answers.
-    pub(super) answers: Answers,
+    pub(super) answers: DemoAnswerSource,
     /// The program in the sandbox.
-    pub(super) program: &'a mut Program,
+    pub(super) workload: &'a mut WorkloadProcess,
     /// The supervisor, for the times.
-    pub(super) keeper: &'a Keeper,
+    pub(super) supervisor: &'a SupervisorThread,
     /// A second pair of eyes on the kernel's sets.
-    pub(super) kernel: &'a mut Kernel,
+    pub(super) inspector: &'a mut RulesetInspector,
     /// The sandbox's id.
     pub(super) container: ContainerId,
     /// Whether there is no IPv6.
     pub(super) without_v6: Option<DisplayText>,
     /// What was seen.
-    pub(super) outcome: &'a mut Outcome,
+    pub(super) outcome: &'a mut DemoOutcome,
 }
 
 /// A question that has arrived.
-struct Arrived {
+struct ArrivedQuestion {
     request: Arc<Request>,
     at: u64,
 }
 
-impl Cast<'_> {
+impl DemoScenario<'_> {
     /// Has every host fetched.
-    pub(super) async fn tell(&mut self) -> anyhow::Result<()> {
-        for (index, host) in world::HOSTS.iter().enumerate() {
+    pub(super) async fn run(&mut self) -> anyhow::Result<()> {
+        for (index, host) in topology::HOSTS.iter().enumerate() {
             let fetch = index + 1;
-            self.teller.say(&Step::Fetch {
+            self.reporter.report(&DemoStep::Fetch {
                 fetch,
-                of: world::HOSTS.len(),
+                of: topology::HOSTS.len(),
                 url: host.url(),
             })?;
             match &self.without_v6 {
-                Some(reason) if host.address.is_ipv6() => self.teller.say(&Step::Skipped {
-                    fetch,
-                    reason: reason.clone(),
-                })?,
+                Some(reason) if host.address.is_ipv6() => {
+                    self.reporter.report(&DemoStep::Skipped {
+                        fetch,
+                        reason: reason.clone(),
+                    })?
+                }
                 _ => self.fetch(index, host).await?,
             }
         }
         Ok(())
     }
 
-    async fn fetch(&mut self, index: usize, host: &Host) -> anyhow::Result<()> {
+    async fn fetch(&mut self, index: usize, host: &FakeHost) -> anyhow::Result<()> {
         let fetch = index + 1;
-        let place = self.outcome.seen.len();
-        self.outcome.seen.push(Seen {
+        let place = self.outcome.observations.len();
+        self.outcome.observations.push(FetchObservation {
             url: host.url(),
-            askable: host.asked,
-            host: Some(host.socket()),
-            ..Seen::default()
+            may_be_asked: host.may_be_asked,
+            host: Some(host.socket_address()),
+            ..FetchObservation::default()
         });
         let (first, arrived) = self.first_attempt(index, host).await?;
         let passed = first.result.is_ok();
-        self.seen(place)?.passed_unasked = passed;
+        self.observation_mut(place)?.passed_unasked = passed;
         if passed {
             // There is nothing to ask any more; the judge will have a word to say.
-            self.seen(place)?.passed = true;
-            self.seen(place)?.done = true;
-            return self.tell_end(fetch, &first);
+            self.observation_mut(place)?.passed = true;
+            self.observation_mut(place)?.done = true;
+            return self.report_result(fetch, &first);
         }
-        self.teller.say(&Step::Packet {
+        self.reporter.report(&DemoStep::Packet {
             fetch,
             address: first.address,
             lookup_us: first.lookup_us,
             at: first.connect_at,
             took_us: first.done_at.saturating_sub(first.connect_at),
-            result: words(&first),
+            result: attempt_text(&first),
         })?;
         match arrived {
-            Some(arrived) => self.answer(fetch, place, &first, &arrived).await?,
-            None if host.asked => {}
-            None => self.forge(fetch, place, host).await?,
+            Some(arrived) => self.handle_question(fetch, place, &first, &arrived).await?,
+            None if host.may_be_asked => {}
+            None => self.send_forged_answer(fetch, place, host).await?,
         }
         let next = self.attempt(index).await?;
-        self.seen(place)?.passed = next.result.is_ok();
-        self.seen(place)?.done = true;
-        self.tell_end(fetch, &next)
+        self.observation_mut(place)?.passed = next.result.is_ok();
+        self.observation_mut(place)?.done = true;
+        self.report_result(fetch, &next)
     }
 
-    fn tell_end(&self, fetch: usize, attempt: &Attempt) -> anyhow::Result<()> {
+    fn report_result(&self, fetch: usize, attempt: &FetchAttempt) -> anyhow::Result<()> {
         let took_us = attempt.done_at.saturating_sub(attempt.connect_at);
-        let result = words(attempt);
-        self.teller.say(&match attempt.result {
-            Ok(_) => Step::Passed {
+        let result = attempt_text(attempt);
+        self.reporter.report(&match attempt.result {
+            Ok(_) => DemoStep::Passed {
                 fetch,
                 result,
                 took_us,
             },
-            Err(_) => Step::Refused {
+            Err(_) => DemoStep::Refused {
                 fetch,
                 result,
                 took_us,
@@ -219,29 +221,29 @@ impl Cast<'_> {
     async fn first_attempt(
         &mut self,
         index: usize,
-        host: &Host,
-    ) -> anyhow::Result<(Attempt, Option<Arrived>)> {
+        host: &FakeHost,
+    ) -> anyhow::Result<(FetchAttempt, Option<ArrivedQuestion>)> {
         self.start_attempt(index).await?;
         let (mut attempt, mut arrived) = (None, None);
-        let patience = tokio::time::sleep(PATIENCE);
+        let patience = tokio::time::sleep(QUESTION_TIMEOUT);
         tokio::pin!(patience);
         loop {
             let refused = attempt
                 .as_ref()
-                .is_some_and(|a: &Attempt| a.result.is_err());
-            if attempt.is_some() && (arrived.is_some() || !host.asked || !refused) {
+                .is_some_and(|a: &FetchAttempt| a.result.is_err());
+            if attempt.is_some() && (arrived.is_some() || !host.may_be_asked || !refused) {
                 break;
             }
             tokio::select! {
-                told = self.program.read(), if attempt.is_none() => attempt = Some(tried(told?)?),
-                event = self.operator.next() => {
+                told = self.workload.next_message(), if attempt.is_none() => attempt = Some(expect_attempt(told?)?),
+                event = self.operator.next_event() => {
                     let at = now_us();
-                    if let Some(request) = self.question(event?) {
+                    if let Some(request) = self.take_question(event?) {
                         let about = (request.address.as_str().parse().ok(), request.port);
                         if about == (Some(host.address), host.port) {
-                            arrived = Some(Arrived { request, at });
+                            arrived = Some(ArrivedQuestion { request, at });
                         } else {
-                            self.stray(&request);
+                            self.record_unexpected_question(&request);
                         }
                     }
                 }
@@ -253,7 +255,7 @@ impl Cast<'_> {
     }
 
     /// Takes note of an event; returns the question that it brings, if it does.
-    fn question(&mut self, event: Option<Event>) -> Option<Arc<Request>> {
+    fn take_question(&mut self, event: Option<Event>) -> Option<Arc<Request>> {
         match event? {
             Event::Pending(request) => return Some(request),
             Event::Lost { lost, reason } => {
@@ -273,9 +275,9 @@ impl Cast<'_> {
     }
 
     /// Takes note of a question that was not to be expected now.
-    fn stray(&mut self, request: &Request) {
+    fn record_unexpected_question(&mut self, request: &Request) {
         let about = (request.address.as_str().parse().ok(), request.port);
-        let seen = self.outcome.seen.iter_mut().find(|seen| {
+        let seen = self.outcome.observations.iter_mut().find(|seen| {
             let host = seen.host.map(|host| (Some(host.ip()), host.port()));
             host == Some(about)
         });
@@ -288,18 +290,18 @@ impl Cast<'_> {
         }
     }
 
-    async fn answer(
+    async fn handle_question(
         &mut self,
         fetch: usize,
         place: usize,
-        first: &Attempt,
-        arrived: &Arrived,
+        first: &FetchAttempt,
+        arrived: &ArrivedQuestion,
     ) -> anyhow::Result<()> {
         let request = &arrived.request;
         let packet_to_event_us = arrived.at.saturating_sub(first.connect_at);
-        let read_at = self.keeper.marks(&request.id).read_at;
-        self.outcome.to_event.push(packet_to_event_us);
-        self.teller.say(&Step::Event {
+        let read_at = self.supervisor.question_timestamps(&request.id).read_at;
+        self.outcome.packet_to_event_us.push(packet_to_event_us);
+        self.reporter.report(&DemoStep::Event {
             fetch,
             request: request.id.clone(),
             dest: request.dest.clone(),
@@ -307,21 +309,21 @@ impl Cast<'_> {
             packet_to_log_us: read_at.map(|at| at.saturating_sub(first.connect_at)),
             packet_to_event_us,
         })?;
-        self.teller.say(&Step::Question {
+        self.reporter.report(&DemoStep::Question {
             fetch,
             request: request.id.clone(),
             scope: request.scope.clone(),
             process: request.process.as_deref().cloned(),
         })?;
-        let seen = self.seen(place)?;
+        let seen = self.observation_mut(place)?;
         seen.asked = true;
 
-        let Some((action, sent_at)) = self.decide(fetch, place, request).await? else {
+        let Some((action, sent_at)) = self.obtain_decision(fetch, place, request).await? else {
             return Ok(());
         };
-        let listed = self.kernel.list();
+        let listed = self.inspector.list_elements();
         let read_back_at = now_us();
-        let taken_at = self.keeper.marks(&request.id).set_at;
+        let taken_at = self.supervisor.question_timestamps(&request.id).set_at;
         let elements = listed.unwrap_or_else(|error| {
             self.outcome.problems.push(format!("{error:#}"));
             Vec::new()
@@ -338,9 +340,9 @@ impl Cast<'_> {
         if let Some((element, taken_at)) = elements.iter().find(holds).zip(taken_at) {
             let answer_to_set_us = sent_at.map(|at| taken_at.saturating_sub(at));
             let answer_to_read_back_us = sent_at.map(|at| read_back_at.saturating_sub(at));
-            self.seen(place)?.set = true;
-            self.outcome.to_set.extend(answer_to_set_us);
-            self.teller.say(&Step::Set {
+            self.observation_mut(place)?.set = true;
+            self.outcome.answer_to_set_us.extend(answer_to_set_us);
+            self.reporter.report(&DemoStep::Set {
                 fetch,
                 action,
                 address: element.address,
@@ -355,22 +357,25 @@ impl Cast<'_> {
 
     /// Has a question answered. Returns the answer, and when the demo sent it, if it did; nothing
     /// if nobody answered.
-    async fn decide(
+    async fn obtain_decision(
         &mut self,
         fetch: usize,
         place: usize,
         request: &Request,
     ) -> anyhow::Result<Option<(Action, Option<u64>)>> {
-        if self.answers.front().is_some() {
-            let action = self.decided_elsewhere(fetch, place, request).await?;
+        if self.answers.frontend().is_some() {
+            let action = self.await_frontend_decision(fetch, place, request).await?;
             return Ok(action.map(|action| (action, None)));
         }
-        let echoed = self.answers.echoed();
-        let prompt = self.teller.page.map(|page| (self.teller.output, page));
-        let answered = self.answers.next(prompt).await?;
-        self.seen(place)?.answer = answered.action;
+        let echoed = self.answers.is_echoed();
+        let prompt = self
+            .reporter
+            .renderer
+            .map(|page| (self.reporter.output, page));
+        let answered = self.answers.next_answer(prompt).await?;
+        self.observation_mut(place)?.answer = answered.action;
         if !echoed || prompt.is_none() || answered.action.is_none() {
-            self.tell_answer(fetch, answered)?;
+            self.report_answer(fetch, answered)?;
         }
         let Some(action) = answered.action else {
             return Ok(None);
@@ -393,22 +398,22 @@ impl Cast<'_> {
     }
 
     /// Has a person answer on a UI, which tells the hub by itself.
-    async fn decided_elsewhere(
+    async fn await_frontend_decision(
         &mut self,
         fetch: usize,
         place: usize,
         request: &Request,
     ) -> anyhow::Result<Option<Action>> {
-        let Some((front, by)) = self.answers.front() else {
+        let Some((front, by)) = self.answers.frontend() else {
             return Ok(None);
         };
-        if let Some(page) = self.teller.page {
-            self.teller.output.text(&page.elsewhere(by))?;
+        if let Some(page) = self.reporter.renderer {
+            self.reporter.output.print(&page.elsewhere(by))?;
         }
         let asked_at = now_us();
         let mut others = Vec::new();
         let resolution = tokio::select! {
-            decided = self.operator.decided(&request.id, &mut others) => Some(decided?),
+            decided = self.operator.wait_for_decision(&request.id, &mut others) => Some(decided?),
             left = front.show() => {
                 left?;
                 None
@@ -421,18 +426,18 @@ impl Cast<'_> {
             Some(DecisionAction::Dismiss) | None => None,
         };
         if resolution.is_none() {
-            self.answers.end().await;
+            self.answers.close().await;
         }
         for other in others {
-            if let Some(request) = self.question(Some(other)) {
-                self.stray(&request);
+            if let Some(request) = self.take_question(Some(other)) {
+                self.record_unexpected_question(&request);
             }
         }
-        self.seen(place)?.answer = action;
+        self.observation_mut(place)?.answer = action;
         let took_us = now_us() - asked_at;
-        self.tell_answer(
+        self.report_answer(
             fetch,
-            Answered {
+            DemoAnswer {
                 action,
                 by,
                 took_us,
@@ -441,8 +446,8 @@ impl Cast<'_> {
         Ok(action)
     }
 
-    fn tell_answer(&self, fetch: usize, answered: Answered) -> anyhow::Result<()> {
-        self.teller.say(&Step::Answer {
+    fn report_answer(&self, fetch: usize, answered: DemoAnswer) -> anyhow::Result<()> {
+        self.reporter.report(&DemoStep::Answer {
             fetch,
             answer: answered.action,
             by: answered.by,
@@ -451,7 +456,12 @@ impl Cast<'_> {
     }
 
     /// Answers a question that was never asked, as a program would that wants to be let out.
-    async fn forge(&mut self, fetch: usize, place: usize, host: &Host) -> anyhow::Result<()> {
+    async fn send_forged_answer(
+        &mut self,
+        fetch: usize,
+        place: usize,
+        host: &FakeHost,
+    ) -> anyhow::Result<()> {
         let decide = DecideParameters {
             request: format!("{}:{}", self.container, 1_000_000 + fetch).parse()?,
             container: self.container.clone(),
@@ -460,39 +470,39 @@ impl Cast<'_> {
             scope: None,
         };
         match self.operator.decide(&decide).await {
-            Ok(()) => self.seen(place)?.forged = true,
-            Err(error) => self.teller.say(&Step::Forged { fetch, error })?,
+            Ok(()) => self.observation_mut(place)?.forged = true,
+            Err(error) => self.reporter.report(&DemoStep::Forged { fetch, error })?,
         }
         Ok(())
     }
 
-    async fn attempt(&mut self, index: usize) -> anyhow::Result<Attempt> {
+    async fn attempt(&mut self, index: usize) -> anyhow::Result<FetchAttempt> {
         self.start_attempt(index).await?;
-        let told = tokio::time::timeout(2 * PATIENCE, self.program.read()).await;
-        tried(told.context("the program in the sandbox does not answer")??)
+        let told = tokio::time::timeout(2 * QUESTION_TIMEOUT, self.workload.next_message()).await;
+        expect_attempt(told.context("the program in the sandbox does not answer")??)
     }
 
     async fn start_attempt(&mut self, index: usize) -> anyhow::Result<()> {
         let line = format!("{index}\n");
-        self.program.write(line.as_bytes()).await
+        self.workload.write_line(line.as_bytes()).await
     }
 
-    fn seen(&mut self, place: usize) -> anyhow::Result<&mut Seen> {
+    fn observation_mut(&mut self, place: usize) -> anyhow::Result<&mut FetchObservation> {
         self.outcome
-            .seen
+            .observations
             .get_mut(place)
             .context("a fetch that was not begun")
     }
 }
 
-fn tried(told: FromProgram) -> anyhow::Result<Attempt> {
+fn expect_attempt(told: WorkloadMessage) -> anyhow::Result<FetchAttempt> {
     match told {
-        FromProgram::Tried(attempt) => Ok(attempt),
-        FromProgram::Ready(_) => bail!("the program in the sandbox began anew"),
+        WorkloadMessage::Tried(attempt) => Ok(attempt),
+        WorkloadMessage::Ready(_) => bail!("the program in the sandbox began anew"),
     }
 }
 
-fn words(attempt: &Attempt) -> DisplayText {
+fn attempt_text(attempt: &FetchAttempt) -> DisplayText {
     match &attempt.result {
         Ok(words) | Err(words) => words.clone(),
     }

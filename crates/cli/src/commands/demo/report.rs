@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 use terok_clearance::{Action, Dest, DisplayText, Process, Protocol, RequestId, Scope};
 
-use super::judge::Verdict;
-use super::told::Confinement;
+use super::checks::DemoVerdict;
+use super::protocol::WorkloadConfinement;
 
 /// One step. Times are microseconds; `*_us` are durations.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
-pub(super) enum Step {
+pub(super) enum DemoStep {
     /// The sandbox's namespaces are there.
     Sandbox {
         /// A process in them, as seen from outside.
@@ -46,7 +46,7 @@ pub(super) enum Step {
     Program {
         /// What it may do.
         #[serde(flatten)]
-        confinement: Confinement,
+        confinement: WorkloadConfinement,
         /// How long it took.
         took_us: u64,
     },
@@ -162,17 +162,17 @@ pub(super) enum Step {
         reason: DisplayText,
     },
     /// The end.
-    Summary(Summary),
+    Summary(DemoSummary),
 }
 
 /// What it all came to.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Summary {
+pub(super) struct DemoSummary {
     /// Whether what was allowed passed, what was denied did not, and everything was answered.
     pub(super) ok: bool,
     /// The counts, and what is wrong.
     #[serde(flatten)]
-    pub(super) verdict: Verdict,
+    pub(super) verdict: DemoVerdict,
     /// The median time from a packet to its question at the operator.
     pub(super) packet_to_event_us: Option<u64>,
     /// The median time from an answer to the set element in the kernel.

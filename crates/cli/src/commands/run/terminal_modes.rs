@@ -7,94 +7,101 @@ use std::fmt::Write as _;
 
 /// The modes that are followed (xterm's control sequences, "DEC Private Mode Set"): the cursor, the
 /// mouse's reports, the alternate screen and the marks around pasted text.
-const FOLLOWED: [u16; 10] = [25, 1000, 1002, 1003, 1004, 1006, 47, 1047, 1049, 2004];
+const TRACKED_MODES: [u16; 10] = [25, 1000, 1002, 1003, 1004, 1006, 47, 1047, 1049, 2004];
 /// Those of them that show the alternate screen.
-const ALTERNATE: [u16; 3] = [47, 1047, 1049];
+const ALTERNATE_SCREEN_MODES: [u16; 3] = [47, 1047, 1049];
 /// The cursor is shown unless it is hidden.
-const CURSOR: u16 = 25;
+const CURSOR_MODE: u16 = 25;
 /// More numbers than anybody sets at once.
-const LONGEST: usize = 16;
+const MAX_PARAMETERS: usize = 16;
 
 /// The private modes of a terminal.
 #[derive(Debug, Default)]
-pub(super) struct Modes {
+pub(super) struct TerminalModes {
     /// Those that are not as a terminal has them at first.
     changed: BTreeSet<u16>,
-    at: At,
-    numbers: Vec<u16>,
+    parser_state: ModeParserState,
+    parameters: Vec<u16>,
 }
 
 /// Where in a sequence the output is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum ModeParserState {
     #[default]
     Text,
     /// After ESC.
     Escape,
     /// After ESC \[.
-    Bracket,
+    ControlSequence,
     /// After ESC \[ ?, among the numbers.
-    Numbers,
+    Parameters,
 }
 
-impl Modes {
+impl TerminalModes {
     /// Takes in what the command wrote; it may be cut anywhere.
-    pub(super) fn see(&mut self, output: &[u8]) {
+    pub(super) fn observe_output(&mut self, output: &[u8]) {
         for &byte in output {
-            self.at = match (self.at, byte) {
-                (_, 0x1b) => At::Escape,
-                (At::Escape, b'[') => At::Bracket,
-                (At::Bracket, b'?') => {
-                    self.numbers = vec![0];
-                    At::Numbers
+            self.parser_state = match (self.parser_state, byte) {
+                (_, 0x1b) => ModeParserState::Escape,
+                (ModeParserState::Escape, b'[') => ModeParserState::ControlSequence,
+                (ModeParserState::ControlSequence, b'?') => {
+                    self.parameters = vec![0];
+                    ModeParserState::Parameters
                 }
-                (At::Numbers, b'0'..=b'9') => {
-                    if let Some(number) = self.numbers.last_mut() {
+                (ModeParserState::Parameters, b'0'..=b'9') => {
+                    if let Some(number) = self.parameters.last_mut() {
                         *number = number
                             .saturating_mul(10)
                             .saturating_add((byte - b'0').into());
                     }
-                    At::Numbers
+                    ModeParserState::Parameters
                 }
-                (At::Numbers, b';') if self.numbers.len() < LONGEST => {
-                    self.numbers.push(0);
-                    At::Numbers
+                (ModeParserState::Parameters, b';') if self.parameters.len() < MAX_PARAMETERS => {
+                    self.parameters.push(0);
+                    ModeParserState::Parameters
                 }
-                (At::Numbers, b'h' | b'l') => {
-                    self.set(byte == b'h');
-                    At::Text
+                (ModeParserState::Parameters, b'h' | b'l') => {
+                    self.apply_parameters(byte == b'h');
+                    ModeParserState::Text
                 }
-                _ => At::Text,
+                _ => ModeParserState::Text,
             };
         }
     }
 
     /// Says whether the command draws on the alternate screen.
-    pub(super) fn is_alternate(&self) -> bool {
-        ALTERNATE.iter().any(|mode| self.changed.contains(mode))
+    pub(super) fn is_alternate_screen(&self) -> bool {
+        ALTERNATE_SCREEN_MODES
+            .iter()
+            .any(|mode| self.changed.contains(mode))
     }
 
     /// Returns what makes a terminal like this that is as terminals are at first.
-    pub(super) fn restore(&self) -> String {
+    pub(super) fn restore_sequence(&self) -> String {
         let mut text = String::new();
         // The screen first: entering it puts the cursor away.
         let (screens, others): (Vec<u16>, Vec<u16>) = self
             .changed
             .iter()
-            .partition(|mode| ALTERNATE.contains(mode));
+            .partition(|mode| ALTERNATE_SCREEN_MODES.contains(mode));
         for mode in screens.into_iter().chain(others) {
-            let switch = if mode == CURSOR { 'l' } else { 'h' };
+            let switch = if mode == CURSOR_MODE { 'l' } else { 'h' };
             write!(text, "\x1b[?{mode}{switch}").ok();
         }
         text
     }
 
-    fn set(&mut self, on: bool) {
-        for &mode in self.numbers.iter().filter(|mode| FOLLOWED.contains(mode)) {
-            let changed = on != (mode == CURSOR);
-            if ALTERNATE.contains(&mode) && !on {
+    fn apply_parameters(&mut self, on: bool) {
+        for &mode in self
+            .parameters
+            .iter()
+            .filter(|mode| TRACKED_MODES.contains(mode))
+        {
+            let changed = on != (mode == CURSOR_MODE);
+            if ALTERNATE_SCREEN_MODES.contains(&mode) && !on {
                 // Whichever way leads out of it, it is left.
-                self.changed.retain(|mode| !ALTERNATE.contains(mode));
+                self.changed
+                    .retain(|mode| !ALTERNATE_SCREEN_MODES.contains(mode));
             } else if changed {
                 self.changed.insert(mode);
             } else {
@@ -108,8 +115,8 @@ impl Modes {
 mod tests {
     use super::*;
 
-    fn after(chunks: &[&[u8]]) -> Modes {
-        let mut modes = Modes::default();
+    fn after(chunks: &[&[u8]]) -> TerminalModes {
+        let mut modes = TerminalModes::default();
         for chunk in chunks {
             modes.see(chunk);
         }
@@ -153,9 +160,9 @@ mod tests {
     #[test]
     fn endless_numbers_are_no_mode_and_take_no_room() {
         let mut modes = after(&[b"\x1b[?"]);
-        modes.see(&b"1;".repeat(100_000));
+        modes.observe_output(&b"1;".repeat(100_000));
         assert!(modes.numbers.len() <= LONGEST);
-        modes.see(b"1049h");
+        modes.observe_output(b"1049h");
         assert!(!modes.is_alternate());
     }
 }

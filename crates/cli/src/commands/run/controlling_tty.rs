@@ -14,15 +14,15 @@ use rustix::termios::{
 
 /// The operator's terminal. Dropping it gives it back as it was found, whatever happens.
 #[derive(Debug)]
-pub(super) struct Operator {
+pub(super) struct ControllingTty {
     tty: OwnedFd,
-    found: Termios,
-    raw: bool,
+    original_attributes: Termios,
+    is_raw: bool,
     /// Whether others write there while we have it: the rest of a pipeline.
-    shared: bool,
+    shares_output: bool,
 }
 
-impl Operator {
+impl ControllingTty {
     /// Returns the terminal that standard input, output or error is, and what the command gets in
     /// its place; none if none of them is one.
     pub(super) fn find() -> anyhow::Result<Option<(Self, TerminalSpec)>> {
@@ -52,16 +52,16 @@ impl Operator {
         Ok(Some((
             Self {
                 tty,
-                found,
-                raw: false,
-                shared: !replaces[1],
+                original_attributes: found,
+                is_raw: false,
+                shares_output: !replaces[1],
             },
             terminal,
         )))
     }
 
     /// Returns a second handle, to read and write by.
-    pub(super) fn handle(&self) -> std::io::Result<OwnedFd> {
+    pub(super) fn try_clone_fd(&self) -> std::io::Result<OwnedFd> {
         self.tty.try_clone()
     }
 
@@ -71,33 +71,35 @@ impl Operator {
     }
 
     /// Says whether what is typed there is for us: not if a shell has put us into the background.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(super) fn is_foreground(&self) -> bool {
         // A terminal that controls nobody, or not us, has no background.
         tcgetpgrp(&self.tty).map_or(true, |foreground| foreground == getpgrp())
     }
 
     /// Has every key passed on as it is, if what is typed is for us.
-    pub(super) fn take(&mut self) -> std::io::Result<()> {
-        if self.is_ours() && !self.raw {
-            let mut raw = self.found.clone();
+    pub(super) fn enter_raw_mode(&mut self) -> std::io::Result<()> {
+        if self.is_foreground() && !self.is_raw {
+            let mut raw = self.original_attributes.clone();
             raw.make_raw();
-            if self.shared {
-                raw.output_modes = self.found.output_modes;
+            if self.shares_output {
+                raw.output_modes = self.original_attributes.output_modes;
             }
             tcsetattr(&self.tty, OptionalActions::Now, &raw)?;
-            self.raw = true;
+            self.is_raw = true;
         }
         Ok(())
     }
 
     /// Makes it as it was found.
-    pub(super) fn give_back(&mut self) {
-        if self.raw {
-            self.raw = false;
-            if !self.is_ours() {
+    pub(super) fn restore(&mut self) {
+        if self.is_raw {
+            self.is_raw = false;
+            if !self.is_foreground() {
                 return; // a shell has taken it back already; to touch it would stop us
             }
-            if let Err(error) = tcsetattr(&self.tty, OptionalActions::Drain, &self.found) {
+            if let Err(error) =
+                tcsetattr(&self.tty, OptionalActions::Drain, &self.original_attributes)
+            {
                 tracing::debug!(%error, "the terminal is gone");
             }
         }
@@ -106,14 +108,14 @@ impl Operator {
     /// Stops us together with the rest of the shell's job, as Ctrl-Z does, and returns when the
     /// shell lets us go on; at once if there is no shell that would.
     pub(super) fn suspend(&mut self) -> std::io::Result<()> {
-        self.give_back();
+        self.restore();
         kill_current_process_group(Signal::TSTP)?;
-        self.take()
+        self.enter_raw_mode()
     }
 }
 
-impl Drop for Operator {
+impl Drop for ControllingTty {
     fn drop(&mut self) {
-        self.give_back();
+        self.restore();
     }
 }

@@ -19,51 +19,54 @@ use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, SandboxEvent};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Output, Status};
+use crate::{CommandStatus, StandardStreams};
 
-use super::delivery::Mailbox;
+use super::delivery::HubDeliveryQueue;
 
 /// Whom questions are told.
-pub(super) enum Teller {
+pub(super) enum ReportOutput {
     /// A hub, which may be away.
-    Hub(Arc<Mailbox>),
+    Hub(Arc<HubDeliveryQueue>),
     /// Whoever reads standard output.
-    Lines {
-        output: Output,
-        asked: DedupWindow,
-        failed: Option<anyhow::Error>,
+    Stdout {
+        output: StandardStreams,
+        recently_asked: DedupWindow,
+        write_error: Option<anyhow::Error>,
     },
 }
 
-impl Teller {
+impl ReportOutput {
     /// Returns the one for standard output.
-    pub(super) fn lines(output: Output) -> Self {
-        Self::Lines {
+    pub(super) fn stdout(output: StandardStreams) -> Self {
+        Self::Stdout {
             output,
-            asked: DedupWindow::default(),
-            failed: None,
+            recently_asked: DedupWindow::default(),
+            write_error: None,
         }
     }
 
     /// Says whether a question about `dest` is news at `now`.
-    fn wants(&self, dest: &Dest, now: Instant) -> bool {
+    fn should_ask(&self, dest: &Dest, now: Instant) -> bool {
         match self {
             Self::Hub(mailbox) => mailbox.wants(dest, now),
-            Self::Lines { asked, .. } => asked.permits(dest, now),
+            Self::Stdout {
+                recently_asked: asked,
+                ..
+            } => asked.permits(dest, now),
         }
     }
 
     /// Tells a line; `about` is what it asks about.
-    fn tell(&mut self, about: Option<Dest>, line: Vec<u8>, now: Instant) -> Result<(), ()> {
+    fn write_line(&mut self, about: Option<Dest>, line: Vec<u8>, now: Instant) -> Result<(), ()> {
         match self {
             Self::Hub(mailbox) => mailbox.push(about, line),
-            Self::Lines {
+            Self::Stdout {
                 output,
-                asked,
-                failed,
+                recently_asked: asked,
+                write_error: failed,
             } => {
                 let text = String::from_utf8_lossy(&line);
-                if let Err(error) = output.text(&text) {
+                if let Err(error) = output.print(&text) {
                     *failed = failed.take().or(Some(error));
                     return Err(());
                 }
@@ -77,40 +80,40 @@ impl Teller {
 }
 
 /// One sandbox's packets.
-pub(super) struct Session {
+pub(super) struct EventReporter {
     container: ContainerId,
     annotations: ContainerAnnotations,
-    audit: Audit,
-    audited: DedupWindow,
-    log: NameLog,
-    teller: Teller,
+    audit_log: AuditLogFile,
+    recently_audited: DedupWindow,
+    dnsmasq_log: DnsmasqLogFile,
+    output: ReportOutput,
     stop: CancellationToken,
 }
 
-impl Session {
+impl EventReporter {
     /// Returns that of `container`; `stop` is cancelled when nobody is left to tell.
     pub(super) fn new(
         container: ContainerId,
         state_dir: &Path,
         annotations: ContainerAnnotations,
-        teller: Teller,
+        teller: ReportOutput,
         stop: CancellationToken,
     ) -> Self {
         Self {
             container,
             annotations,
-            audit: Audit::new(state_dir.join("audit.jsonl")),
-            audited: DedupWindow::default(),
-            log: NameLog::new(state_dir.join("dnsmasq.log")),
-            teller,
+            audit_log: AuditLogFile::new(state_dir.join("audit.jsonl")),
+            recently_audited: DedupWindow::default(),
+            dnsmasq_log: DnsmasqLogFile::new(state_dir.join("dnsmasq.log")),
+            output: teller,
             stop,
         }
     }
 
     /// Tells that the packets are read from now on.
-    pub(super) fn started(&mut self) {
+    pub(super) fn report_started(&mut self) {
         let container = self.container.clone();
-        self.tell(
+        self.report_event(
             None,
             &SandboxEvent::ContainerStarted {
                 container,
@@ -120,9 +123,9 @@ impl Session {
     }
 
     /// Tells that they are no longer read: because somebody asked for it, or for no known reason.
-    pub(super) fn ended(&mut self, asked: bool) {
+    pub(super) fn report_exited(&mut self, asked: bool) {
         let container = self.container.clone();
-        self.tell(
+        self.report_event(
             None,
             &SandboxEvent::ContainerExited {
                 container,
@@ -133,34 +136,34 @@ impl Session {
     }
 
     /// Returns how it ends: well, unless a line could not be told.
-    pub(super) fn finish(self) -> anyhow::Result<Status> {
-        match self.teller {
-            Teller::Lines {
-                failed: Some(error),
+    pub(super) fn finish(self) -> anyhow::Result<CommandStatus> {
+        match self.output {
+            ReportOutput::Stdout {
+                write_error: Some(error),
                 ..
             } => Err(error),
-            Teller::Lines { .. } | Teller::Hub(_) => Ok(Status::OK),
+            ReportOutput::Stdout { .. } | ReportOutput::Hub(_) => Ok(CommandStatus::OK),
         }
     }
 
-    fn tell(&mut self, about: Option<Dest>, event: &SandboxEvent) {
-        let line = to_event_line(event, wall());
-        if self.teller.tell(about, line, Instant::now()).is_err() {
+    fn report_event(&mut self, about: Option<Dest>, event: &SandboxEvent) {
+        let line = to_event_line(event, wall_clock_micros());
+        if self.output.write_line(about, line, Instant::now()).is_err() {
             self.stop.cancel();
         }
     }
 
-    fn blocked(&mut self, mut blocked: BlockedPacket, now: Instant) {
+    fn report_blocked(&mut self, mut blocked: BlockedPacket, now: Instant) {
         if blocked.domain.is_none() {
-            blocked.domain = self.log.name(&blocked.address, now);
+            blocked.domain = self.dnsmasq_log.lookup_name(&blocked.address, now);
         }
         let dest = blocked.dest().clone();
-        let audit = self.audited.permits(&dest, now);
-        let ask = self.teller.wants(&dest, now);
+        let audit = self.recently_audited.permits(&dest, now);
+        let ask = self.output.should_ask(&dest, now);
         if !audit && !ask {
             return;
         }
-        let meta = self.annotations.meta_path().map(read_small);
+        let meta = self.annotations.meta_path().map(read_limited);
         let meta = meta.and_then(|read| match read {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -170,28 +173,31 @@ impl Session {
         });
         blocked.dossier = self.annotations.build_dossier(meta.as_deref());
         if audit {
-            match self.audit.append(to_audit_line(&blocked, wall())) {
-                Ok(()) => self.audited.record(dest.clone(), now),
+            match self
+                .audit_log
+                .append(to_audit_line(&blocked, wall_clock_micros()))
+            {
+                Ok(()) => self.recently_audited.record(dest.clone(), now),
                 Err(error) => {
-                    let path = self.audit.path.display();
+                    let path = self.audit_log.path.display();
                     tracing::warn!(%error, %path, "could not write to the audit log");
                 }
             }
         }
         if ask {
-            self.tell(Some(dest), &SandboxEvent::Blocked(blocked));
+            self.report_event(Some(dest), &SandboxEvent::Blocked(blocked));
         }
     }
 }
 
-impl ReaderSink for Session {
+impl ReaderSink for EventReporter {
     fn on_event(&mut self, event: SandboxEvent) {
         match event {
-            SandboxEvent::Blocked(blocked) => self.blocked(blocked, Instant::now()),
+            SandboxEvent::Blocked(blocked) => self.report_blocked(blocked, Instant::now()),
             SandboxEvent::ContainerStarted { .. }
             | SandboxEvent::ContainerExited { .. }
             | SandboxEvent::Shield { .. } => {
-                self.tell(None, &event);
+                self.report_event(None, &event);
             }
         }
     }
@@ -204,27 +210,30 @@ impl ReaderSink for Session {
 }
 
 /// Returns the microseconds since the epoch.
-fn wall() -> u64 {
+fn wall_clock_micros() -> u64 {
     let since = super::now().duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The audit log, which the shield's own program writes to as well.
-struct Audit {
+struct AuditLogFile {
     path: PathBuf,
     /// The disk was full in the middle of a line.
-    torn: bool,
+    ends_in_partial_line: bool,
 }
 
-impl Audit {
+impl AuditLogFile {
     const fn new(path: PathBuf) -> Self {
-        Self { path, torn: false }
+        Self {
+            path,
+            ends_in_partial_line: false,
+        }
     }
 
     /// Adds a line, in one write, so that lines of others stay whole. One that was torn is ended
     /// first.
     fn append(&mut self, mut line: Vec<u8>) -> io::Result<()> {
-        if self.torn {
+        if self.ends_in_partial_line {
             line.insert(0, b'\n');
         }
         let mut file = OpenOptions::new()
@@ -232,8 +241,8 @@ impl Audit {
             .create(true)
             .open(&self.path)?;
         let written = file.write(&line)?;
-        self.torn = written < line.len();
-        if self.torn {
+        self.ends_in_partial_line = written < line.len();
+        if self.ends_in_partial_line {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -241,7 +250,7 @@ impl Audit {
 }
 
 /// Reads a file of at most a megabyte.
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?
         .take(1 << 20)
@@ -250,30 +259,30 @@ fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The log of the sandbox's dnsmasq, and the names that it told.
-struct NameLog {
+struct DnsmasqLogFile {
     path: PathBuf,
     /// Which file it was, and how much of it has been read.
-    read: Option<(u64, u64)>,
+    read_position: Option<(u64, u64)>,
     replies: DnsmasqLogParser,
     names: DnsCache,
 }
 
 /// As much of a log that is there already is read for names.
-const OLD: u64 = 4 << 20;
+const MAX_READ_BYTES: u64 = 4 << 20;
 
-impl NameLog {
+impl DnsmasqLogFile {
     fn new(path: PathBuf) -> Self {
         Self {
             path,
-            read: None,
+            read_position: None,
             replies: DnsmasqLogParser::default(),
             names: DnsCache::default(),
         }
     }
 
     /// Returns the name that was last looked up to get `address`.
-    fn name(&mut self, address: &Dest, now: Instant) -> Option<Dest> {
-        if let Err(error) = self.refresh(now)
+    fn lookup_name(&mut self, address: &Dest, now: Instant) -> Option<Dest> {
+        if let Err(error) = self.read_new_lines(now)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::debug!(%error, "could not read the log of dnsmasq");
@@ -285,27 +294,27 @@ impl NameLog {
     }
 
     /// Reads what the log has gained.
-    fn refresh(&mut self, now: Instant) -> io::Result<()> {
+    fn read_new_lines(&mut self, now: Instant) -> io::Result<()> {
         let mut file = fs::File::open(&self.path)?;
         let found = file.metadata()?;
-        let start = match self.read {
+        let start = match self.read_position {
             Some((inode, at)) if inode == found.ino() && at <= found.len() => at,
             _ => {
                 self.replies.discard_partial();
-                found.len().saturating_sub(OLD)
+                found.len().saturating_sub(MAX_READ_BYTES)
             }
         };
         if start < found.len() {
             let mut bytes = Vec::new();
             file.seek(SeekFrom::Start(start))?;
-            file.take(OLD).read_to_end(&mut bytes)?;
+            file.take(MAX_READ_BYTES).read_to_end(&mut bytes)?;
             for (address, name) in self.replies.feed(&bytes) {
                 let addresses = vec![(address, Names::CEILING)];
                 self.names
                     .insert_answer(&DnsAnswer { name, addresses }, now);
             }
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            self.read = Some((found.ino(), start.saturating_add(length)));
+            self.read_position = Some((found.ino(), start.saturating_add(length)));
         }
         Ok(())
     }
@@ -319,10 +328,10 @@ mod tests {
     fn a_line_of_the_audit_log_that_was_torn_is_ended_before_the_next() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("audit.jsonl");
-        let mut audit = Audit::new(path.clone());
+        let mut audit = AuditLogFile::new(path.clone());
         audit.append(b"one\n".to_vec()).unwrap();
         fs::write(&path, "one\ntw").unwrap();
-        audit.torn = true;
+        audit.ends_in_partial_line = true;
         audit.append(b"three\n".to_vec()).unwrap();
         audit.append(b"four\n".to_vec()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntw\nthree\nfour\n");
@@ -332,11 +341,11 @@ mod tests {
     fn names_come_from_the_log_as_it_grows_and_when_it_starts_anew() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("dnsmasq.log");
-        let (mut log, now) = (NameLog::new(path.clone()), Instant::now());
+        let (mut log, now) = (DnsmasqLogFile::new(path.clone()), Instant::now());
         let address: Dest = "192.0.2.1".parse().unwrap();
         let mut named = |text: &str| {
             fs::write(&path, text).unwrap();
-            log.name(&address, now).map(|name| name.to_string())
+            log.lookup_name(&address, now).map(|name| name.to_string())
         };
         let first = "reply a.example is 192.0.2.1\n";
         assert_eq!(named("").as_deref(), None);

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 /// A file that names this process, and goes with it.
 #[derive(Debug)]
-pub(super) struct Record(PathBuf);
+pub(super) struct PidFile(PathBuf);
 
-impl Record {
+impl PidFile {
     /// Writes it; what a reader left that was killed is overwritten. None can be alive: its packet
     /// log is ours.
-    pub(super) fn write(state_dir: &Path) -> Option<Self> {
+    pub(super) fn create(state_dir: &Path) -> Option<Self> {
         let path = state_dir.join("reader.pid");
-        let written = fs::write(&path, text());
+        let written = fs::write(&path, pid_file_text());
         if let Err(error) = written {
             // Nobody finds us by it then; the questions are asked all the same.
             tracing::warn!(%error, path = %path.display(), "could not write the record");
@@ -26,16 +26,16 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for PidFile {
     fn drop(&mut self) {
         // Another's record stays.
-        if fs::read_to_string(&self.0).is_ok_and(|found| found == text()) {
+        if fs::read_to_string(&self.0).is_ok_and(|found| found == pid_file_text()) {
             drop(fs::remove_file(&self.0));
         }
     }
 }
 
-fn text() -> String {
+fn pid_file_text() -> String {
     format!("{}\n", std::process::id())
 }
 
@@ -48,11 +48,11 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("reader.pid");
         fs::write(&path, "1\n").unwrap();
-        let record = Record::write(state.path()).unwrap();
+        let record = PidFile::create(state.path()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text());
         drop(record);
         assert!(!path.exists());
-        let record = Record::write(state.path()).unwrap();
+        let record = PidFile::create(state.path()).unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(record);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");

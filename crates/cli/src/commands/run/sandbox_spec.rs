@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
 
-use crate::Environment;
+use crate::UserEnvironment;
 
 /// Variables that lead to somebody who listens where the command cannot reach, or that say
 /// something of our own process which is not true of it.
-const DROPPED: &[&str] = &[
+const DROPPED_VARIABLES: &[&str] = &[
     "ALACRITTY_SOCKET",
     "BUILDKIT_HOST",
     "CONTAINERD_ADDRESS",
@@ -58,14 +58,14 @@ const DROPPED: &[&str] = &[
 
 /// Sockets of container engines and the like outside `/run`, in case their owners are not in our
 /// own network namespace, where every bound socket is found without being named.
-const ENGINES: &[&str] = &[
+const ENGINE_SOCKETS: &[&str] = &[
     "/var/lib/incus/unix.socket",
     "/var/lib/lxd/unix.socket",
     "/var/snap/lxd/common/lxd/unix.socket",
     "/var/snap/docker/common/run/docker.sock",
 ];
 /// The same, in the home directory.
-const OWN_ENGINES: &[&str] = &[
+const HOME_ENGINE_SOCKETS: &[&str] = &[
     ".colima/default/docker.sock",
     ".docker/desktop/docker.sock",
     ".docker/run/docker.sock",
@@ -76,9 +76,9 @@ const OWN_ENGINES: &[&str] = &[
 ];
 
 /// Returns the sandbox to build for `command`, which is not empty.
-pub(super) fn blueprint(
+pub(super) fn build_sandbox_spec(
     command: &[OsString],
-    environment: &Environment,
+    environment: &UserEnvironment,
     resolver: Option<IpAddr>,
     terminal: Option<TerminalSpec>,
 ) -> anyhow::Result<SandboxSpec> {
@@ -92,34 +92,37 @@ pub(super) fn blueprint(
         found.map(|(_, value)| value.as_os_str())
     };
     let mut withheld: Vec<_> = [
-        environment.runtime(),
-        environment.config(),
-        environment.state(),
+        environment.runtime_dir(),
+        environment.config_dir(),
+        environment.state_dir(),
     ]
-    .map(own)
+    .map(to_path_buf)
     .into();
     // What belongs to the other tools of this family.
-    for parent in [environment.config().parent(), environment.state().parent()] {
-        withheld.extend(parent.into_iter().flat_map(family));
+    for parent in [
+        environment.config_dir().parent(),
+        environment.state_dir().parent(),
+    ] {
+        withheld.extend(parent.into_iter().flat_map(list_terok_dirs));
     }
     let tmux = value("TMUX_TMPDIR")
         .filter(|path| !path.is_empty())
         .unwrap_or_else(|| OsStr::new("/tmp"));
-    let mut hidden: Vec<_> = ENGINES.iter().map(PathBuf::from).collect();
+    let mut hidden: Vec<_> = ENGINE_SOCKETS.iter().map(PathBuf::from).collect();
     if let Some(home) = value("HOME")
         .map(Path::new)
         .filter(|home| home.is_absolute())
     {
-        hidden.extend(OWN_ENGINES.iter().map(|path| home.join(path)));
+        hidden.extend(HOME_ENGINE_SOCKETS.iter().map(|path| home.join(path)));
     }
     let doors = environment.variables().iter();
-    let doors = doors.filter(|(name, _)| DROPPED.iter().any(|dropped| name == dropped));
-    hidden.extend(doors.filter_map(|(_, value)| socket(value)));
+    let doors = doors.filter(|(name, _)| DROPPED_VARIABLES.iter().any(|dropped| name == dropped));
+    hidden.extend(doors.filter_map(|(_, value)| parse_socket_path(value)));
     Ok(SandboxSpec {
         workload: WorkloadSpec {
             program: program.clone(),
             arguments: arguments.to_vec(),
-            environment: kept(environment.variables()),
+            environment: filter_variables(environment.variables()),
             directory,
             ..WorkloadSpec::default()
         },
@@ -131,12 +134,12 @@ pub(super) fn blueprint(
     })
 }
 
-fn own(path: &Path) -> PathBuf {
+fn to_path_buf(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
 /// The directories of `parent` whose names begin as ours do.
-fn family(parent: &Path) -> Vec<PathBuf> {
+fn list_terok_dirs(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"terok"));
     ours.map(|entry| entry.path())
@@ -144,13 +147,14 @@ fn family(parent: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn kept(variables: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let keep = |(name, _): &&(OsString, OsString)| DROPPED.iter().all(|dropped| name != dropped);
+fn filter_variables(variables: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let keep =
+        |(name, _): &&(OsString, OsString)| DROPPED_VARIABLES.iter().all(|dropped| name != dropped);
     variables.iter().filter(keep).cloned().collect()
 }
 
 /// The path of the socket that a variable leads to: `unix:///p`, `unix:path=/p,…`, `/p`.
-fn socket(value: &OsStr) -> Option<PathBuf> {
+fn parse_socket_path(value: &OsStr) -> Option<PathBuf> {
     let value = value.to_str()?;
     let path = value
         .strip_prefix("unix://")
