@@ -33,7 +33,8 @@ impl TimeZone {
 
     /// Returns the day and the time of `micros` since the epoch: `2026-11-22 10:42:07`.
     pub fn format_datetime(&self, micros: u64) -> String {
-        let (year, month, day) = civil_from_days(self.local_seconds(micros).div_euclid(SECONDS_PER_DAY));
+        let (year, month, day) =
+            civil_from_days(self.local_seconds(micros).div_euclid(SECONDS_PER_DAY));
         format!("{year:04}-{month:02}-{day:02} {}", self.time(micros))
     }
 

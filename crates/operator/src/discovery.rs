@@ -5,9 +5,9 @@
 //! there yet is waited for in the nearest one that is.
 
 mod dispatcher;
+mod inotify;
 mod listener;
 mod location;
-mod inotify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,9 +26,9 @@ use crate::join_result;
 
 pub use dispatcher::AnswerDispatcher;
 
-use listener::{ListenerUpdate, listen_to_hub};
-use location::{SocketFileId, HubLocation};
 use inotify::DirectoryWatcher;
+use listener::{ListenerUpdate, listen_to_hub};
+use location::{HubLocation, SocketFileId};
 
 /// What all hubs have said and nobody has taken yet; a hub that has more to say waits.
 const UPDATE_QUEUE_CAPACITY: usize = 256;

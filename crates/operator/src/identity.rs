@@ -3,8 +3,8 @@
 //!
 //! Nothing here fails: who cannot be found out about is shown by their id.
 
-mod task_meta;
 mod podman;
+mod task_meta;
 
 use std::collections::BTreeMap;
 

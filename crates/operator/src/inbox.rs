@@ -4,8 +4,8 @@
 //! Questions that the same answer would settle are one row, however often they are asked. A row's
 //! number is never given to another one, so an answer never meets a question it was not meant for.
 
-mod resync;
 mod events;
+mod resync;
 mod row;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -15,10 +15,12 @@ use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Action, Decision, DecisionAction, DisplayText, RequestId, ShieldState};
 
-pub use events::{OperatorAnswer, InboxChange, RowEnd, HubId, InboxEvent, RowRefusal, OperatorReply};
+pub use events::{
+    HubId, InboxChange, InboxEvent, OperatorAnswer, OperatorReply, RowEnd, RowRefusal,
+};
 pub use row::{Row, RowNumber, RowNumberError};
 
-use row::{FailureNotice, RowEntry, RequestFlow, RowKey};
+use row::{FailureNotice, RequestFlow, RowEntry, RowKey};
 
 /// The rows that one hub may have; a hub of ours has as many questions at most.
 const MAX_ROWS_PER_HUB: usize = 131_072;
@@ -120,7 +122,11 @@ impl Inbox {
 
     /// Returns what to tell the hub so that `action` answers the row `number`, which is marked as
     /// being answered until each has its [`Inbox::settle`].
-    pub fn answer(&mut self, number: RowNumber, action: Action) -> Result<Vec<OperatorAnswer>, RowRefusal> {
+    pub fn answer(
+        &mut self,
+        number: RowNumber,
+        action: Action,
+    ) -> Result<Vec<OperatorAnswer>, RowRefusal> {
         let Some(row) = self.rows.get_mut(&number) else {
             return Err(self.refusal(number));
         };
@@ -158,7 +164,11 @@ impl Inbox {
     }
 
     /// Takes in what the hub replied to `answer`, and returns what changed.
-    pub fn apply_reply(&mut self, answer: &OperatorAnswer, reply: OperatorReply) -> Vec<InboxChange> {
+    pub fn apply_reply(
+        &mut self,
+        answer: &OperatorAnswer,
+        reply: OperatorReply,
+    ) -> Vec<InboxChange> {
         let mut changes = Vec::new();
         let hub = &answer.hub;
         // A row that ends by our own answer ends as one that is being answered.
@@ -167,7 +177,9 @@ impl Inbox {
             self.count_reply(answer.row);
         }
         match reply {
-            OperatorReply::Decided(decision) | OperatorReply::AlreadyDecided(decision) if decision.ok => {
+            OperatorReply::Decided(decision) | OperatorReply::AlreadyDecided(decision)
+                if decision.ok =>
+            {
                 self.apply_decision(hub, Arc::new(decision), &mut changes);
             }
             OperatorReply::NoSuchRequest => {
@@ -214,7 +226,9 @@ impl Inbox {
 
     fn apply_hub_event(&mut self, hub: &HubId, event: Event, changes: &mut Vec<InboxChange>) {
         match event {
-            Event::Pending(request) | Event::Repeated(request) => self.apply_request(hub, request, changes),
+            Event::Pending(request) | Event::Repeated(request) => {
+                self.apply_request(hub, request, changes)
+            }
             Event::Decided(decision) => self.apply_decision(hub, decision, changes),
             Event::Withdrawn { request, reason } => {
                 self.drop_entry(hub, &request.id, RowEnd::Withdrawn(reason), changes);
@@ -269,7 +283,12 @@ impl Inbox {
         }
     }
 
-    fn apply_hub_up(&mut self, hub: &HubId, speaks: ProtocolVersion, changes: &mut Vec<InboxChange>) {
+    fn apply_hub_up(
+        &mut self,
+        hub: &HubId,
+        speaks: ProtocolVersion,
+        changes: &mut Vec<InboxChange>,
+    ) {
         self.unreachable_hubs.remove(hub);
         let state = self.hubs.entry(hub.clone()).or_insert_with(|| InboxHub {
             protocol_version: speaks,
@@ -298,7 +317,12 @@ impl Inbox {
     }
 
     /// Adds a question, or adds to one.
-    fn apply_request(&mut self, hub: &HubId, mut request: Arc<Request>, changes: &mut Vec<InboxChange>) {
+    fn apply_request(
+        &mut self,
+        hub: &HubId,
+        mut request: Arc<Request>,
+        changes: &mut Vec<InboxChange>,
+    ) {
         let Some(state) = self.hubs.get(hub) else {
             return;
         };
@@ -416,7 +440,12 @@ impl Inbox {
         number
     }
 
-    fn apply_decision(&mut self, hub: &HubId, decision: Arc<Decision>, changes: &mut Vec<InboxChange>) {
+    fn apply_decision(
+        &mut self,
+        hub: &HubId,
+        decision: Arc<Decision>,
+        changes: &mut Vec<InboxChange>,
+    ) {
         if decision.ok {
             let request = decision.request.clone();
             match self.hubs.get(hub).map(|state| state.speaks) {
@@ -458,15 +487,22 @@ impl Inbox {
         match (ours, entry.echo) {
             (true, _) => entry.echo = FailureNotice::ReplyDue,
             (false, FailureNotice::EventDue) => entry.echo = FailureNotice::None,
-            (false, FailureNotice::None | FailureNotice::ReplyDue) => changes.push(InboxChange::Failed {
-                row,
-                action,
-                reason,
-            }),
+            (false, FailureNotice::None | FailureNotice::ReplyDue) => {
+                changes.push(InboxChange::Failed {
+                    row,
+                    action,
+                    reason,
+                })
+            }
         }
     }
 
-    fn report_failure(&mut self, answer: &OperatorAnswer, reason: DisplayText, changes: &mut Vec<InboxChange>) {
+    fn report_failure(
+        &mut self,
+        answer: &OperatorAnswer,
+        reason: DisplayText,
+        changes: &mut Vec<InboxChange>,
+    ) {
         if self.rows.contains_key(&answer.row) {
             changes.push(InboxChange::Failed {
                 row: answer.row,

@@ -9,7 +9,7 @@ use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Request};
 use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, ShieldState};
 
-use crate::inbox::{InboxChange, RowEnd, HubId, Inbox, Row, RowNumber};
+use crate::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
 use crate::phrases;
 
 /// One line. A `row` is a number of the process that says it, and means nothing to another one.
@@ -200,7 +200,10 @@ const fn interface_name(speaks: ProtocolVersion) -> &'static str {
 }
 
 /// Returns the line of a change; `None` where the row that it is about is no more.
-pub(crate) fn change_event<'a>(change: &'a InboxChange, inbox: &'a Inbox) -> Option<ScriptEvent<'a>> {
+pub(crate) fn change_event<'a>(
+    change: &'a InboxChange,
+    inbox: &'a Inbox,
+) -> Option<ScriptEvent<'a>> {
     let asks = |row: &RowNumber| inbox.row(*row).map(|row| &row.request().id);
     let question = |row: &RowNumber| inbox.row(*row).map(ScriptQuestion::from_row);
     Some(match change {

@@ -14,12 +14,12 @@ pub mod identity;
 pub mod inbox;
 mod json;
 pub mod notifier;
+pub mod phrases;
 pub mod popups;
 pub mod prompt;
 pub mod queue;
 pub mod script;
 pub mod tui;
-pub mod phrases;
 
 use terok_clearance::DisplayText;
 use tokio::task::JoinError;

@@ -5,8 +5,8 @@
 //! never fails: where nobody can be shown anything, the rest still works, and says so once.
 
 mod callback;
-mod dbus;
 pub mod click_guard;
+mod dbus;
 mod lifecycle;
 mod notification;
 mod session;
@@ -17,7 +17,8 @@ pub use callback::{CallbackNotifier, InvokeError};
 pub use dbus::{DbusConnectError, DbusNotifier, DesktopError, DesktopSession};
 pub use lifecycle::SandboxLifecycle;
 pub use notification::{
-    NotificationAction, NotificationActionError, ActionKey, ActionChoice, NotificationExpiry, NotificationHints, ContainerIdentity, Notification, NotificationId,
+    ActionChoice, ActionKey, ContainerIdentity, Notification, NotificationAction,
+    NotificationActionError, NotificationExpiry, NotificationHints, NotificationId,
     NotificationUrgency,
 };
 pub use session::{SessionNotifier, create_notifier};
@@ -48,8 +49,11 @@ pub trait Notifier: Send + Sync {
     /// Says what to do with the action that is chosen for `id`, once; a later call for the same id
     /// takes the place of an earlier one. Drops `on_action` uncalled as soon as it is known that
     /// there will be no choice: `id` is closed, expired, not shown, or this is disconnected.
-    fn on_action(&self, id: NotificationId, on_action: ActionCallback)
-    -> impl Future<Output = ()> + Send;
+    fn on_action(
+        &self,
+        id: NotificationId,
+        on_action: ActionCallback,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Takes the notification away, if it is still shown. That is no choice.
     fn close(&self, id: NotificationId) -> impl Future<Output = Result<(), Self::Error>> + Send;

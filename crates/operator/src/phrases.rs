@@ -11,9 +11,11 @@ use std::time::Duration;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::{DisplayText, Protocol, RuleLifetime, Scope, Target};
 
-use crate::inbox::{RowEnd, HubId, Row};
+use crate::inbox::{HubId, Row, RowEnd};
 
-pub use change::{ChangeMessage, MessageTone, describe_firewall, describe_change, describe_change_by_id};
+pub use change::{
+    ChangeMessage, MessageTone, describe_change, describe_change_by_id, describe_firewall,
+};
 
 /// The longest command line that is shown.
 const MAX_COMMAND_LENGTH: usize = 60;
@@ -78,7 +80,11 @@ pub fn describe_process(row: &Row) -> Option<String> {
     if !process.command.is_empty() {
         let command: Vec<_> = process.command.iter().map(DisplayText::as_str).collect();
         let command = command.join(" ");
-        let cut = if command.len() > MAX_COMMAND_LENGTH { "..." } else { "" };
+        let cut = if command.len() > MAX_COMMAND_LENGTH {
+            "..."
+        } else {
+            ""
+        };
         // ASCII, so any place is a character's boundary.
         let command = command.get(..MAX_COMMAND_LENGTH).unwrap_or(&command);
         words = format!("{words}: {command}{cut}");
@@ -187,7 +193,9 @@ pub fn describe_row_end(end: &RowEnd) -> String {
         RowEnd::MissingAfterResync => "the hub no longer asks".to_owned(),
         RowEnd::HubGone => "the hub is gone".to_owned(),
         RowEnd::Evicted => "it made room for newer ones; the next packet asks again".to_owned(),
-        RowEnd::ScopeChanged => "an answer would now open something else, so it is asked anew".to_owned(),
+        RowEnd::ScopeChanged => {
+            "an answer would now open something else, so it is asked anew".to_owned()
+        }
     }
 }
 

@@ -10,12 +10,15 @@
 //! popups have not moved for [`GUARD`]: what comes up under a moving pointer is not clicked
 //! through, nor what moves up when another popup goes.
 
-mod model;
 mod category;
-mod rate_limit;
 mod event_loop;
+mod model;
+mod rate_limit;
 mod text;
 
-pub use model::{PopupModel, ClickOutcome, CLICK_GUARD_DELAY, PopupCommand, PopupUpdate, MAX_SINGLE_POPUPS, PopupSlot};
 pub use category::{Categories, PopupCategory};
 pub use event_loop::{PopupOptions, run_popups};
+pub use model::{
+    CLICK_GUARD_DELAY, ClickOutcome, MAX_SINGLE_POPUPS, PopupCommand, PopupModel, PopupSlot,
+    PopupUpdate,
+};

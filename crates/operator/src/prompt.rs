@@ -14,7 +14,7 @@ use terok_clearance::{Action, DisplayText, RequestId};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use crate::discovery::{AnswerDispatcher, Hubs};
-use crate::inbox::{InboxChange, Inbox, RowNumber};
+use crate::inbox::{Inbox, InboxChange, RowNumber};
 
 use command::PromptCommand;
 use rate_limit::PromptRateLimiter;

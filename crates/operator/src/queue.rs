@@ -161,7 +161,11 @@ impl QuestionQueue {
 
     /// Takes a question, and returns what to show. One that waits already is not asked twice.
     pub fn push(&mut self, question: QueuedQuestion) -> Vec<QueueMessage> {
-        if self.questions.iter().any(|it| it.asks_the_same_as(&question)) {
+        if self
+            .questions
+            .iter()
+            .any(|it| it.asks_the_same_as(&question))
+        {
             return Vec::new();
         }
         if self.questions.len() >= Self::MAX_QUESTIONS {
@@ -175,7 +179,10 @@ impl QuestionQueue {
     }
 
     /// Takes what was typed. Returns the question that it answers and how, or what to show.
-    pub fn resolve_input(&mut self, typed: Typed) -> Result<(QueuedQuestion, Action), Vec<QueueMessage>> {
+    pub fn resolve_input(
+        &mut self,
+        typed: Typed,
+    ) -> Result<(QueuedQuestion, Action), Vec<QueueMessage>> {
         let (action, request) = match typed {
             Typed::Answer(action) => (action, None),
             Typed::AnswerTo(action, request) => (action, Some(request)),
@@ -193,7 +200,11 @@ impl QuestionQueue {
 
     /// Takes what became of an answer to the question that is asked: it goes if the answer is in
     /// force, and stays otherwise. Returns what to show.
-    pub fn apply_result(&mut self, action: Action, became: Result<(), DisplayText>) -> Vec<QueueMessage> {
+    pub fn apply_result(
+        &mut self,
+        action: Action,
+        became: Result<(), DisplayText>,
+    ) -> Vec<QueueMessage> {
         let Some(asked) = self.questions.front().cloned() else {
             return Vec::new();
         };
@@ -225,7 +236,10 @@ impl QuestionQueue {
     fn show_front(&mut self) -> Option<QueueMessage> {
         let question = self.questions.front()?.clone();
         let again = std::mem::replace(&mut self.front_shown, true);
-        Some(QueueMessage::Ask { question, shown_before: again })
+        Some(QueueMessage::Ask {
+            question,
+            shown_before: again,
+        })
     }
 }
 

@@ -11,31 +11,31 @@
 //! moment ([`Model`]'s guard); and the answer is refused when what it would open is no longer what
 //! the screen says, to the letter.
 
-mod confirm;
-mod details;
-mod footer;
-mod decoder;
+mod activity_log;
 mod answer_guard;
+mod confirm;
+mod decoder;
+mod details;
+mod event_loop;
+mod footer;
 mod header;
 mod help;
 mod input;
 mod keys;
-mod selection;
-mod activity_log;
+mod layout;
+mod log_view;
 mod model;
 mod mouse;
-mod log_view;
-mod writer;
 mod question_table;
-mod event_loop;
 mod sandbox_table;
-mod layout;
-mod tty;
+mod selection;
 mod theme;
+mod tty;
 mod wrap;
+mod writer;
 
 pub use crate::clock::{ClockReading, TimeZone};
-pub use keys::{TuiCommand, CursorMove};
-pub use model::{TuiEffect, TuiModel, TuiMessage};
-pub use event_loop::{TuiEnd, UiEvent, TuiOptions, FullScreenUi, run_tui};
+pub use event_loop::{FullScreenUi, TuiEnd, TuiOptions, UiEvent, run_tui};
+pub use keys::{CursorMove, TuiCommand};
+pub use model::{TuiEffect, TuiMessage, TuiModel};
 pub use theme::Theme;

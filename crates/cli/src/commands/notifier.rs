@@ -57,7 +57,7 @@ pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, Comma
             reached = PopupDesktop::connect(context, true) => reached,
         };
         let desktop = reached?;
-        let _only_one = acquirnotifier_lock_pathr_lock(&lock_path(runtime))?;
+        let _only_one = acquire_notifier_lock(&notifier_lock_path(runtime))?;
         raise_fd_limit();
         let hubs = Hubs::discover(RuntimeDir::new(runtime)).context("watching for hubs")?;
         tracing::info!(place = %runtime.display(), popups = %desktop.categories(), "asking by popups");

@@ -95,7 +95,10 @@ impl DirectoryWatcher {
                 return true;
             }
         };
-        let kept = self.filters.entry(number).or_insert_with(|| interest.clone());
+        let kept = self
+            .filters
+            .entry(number)
+            .or_insert_with(|| interest.clone());
         match (&mut *kept, interest) {
             (DirectoryFilter::Names(names), DirectoryFilter::Names(more)) => names.extend(more),
             (kept, DirectoryFilter::All) => *kept = DirectoryFilter::All,

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::location::SocketFileId;
-use crate::inbox::{HubId, InboxEvent};
 use crate::error_chain;
+use crate::inbox::{HubId, InboxEvent};
 
 /// What a listener tells.
 #[derive(Debug)]
@@ -48,7 +48,10 @@ impl HubListener {
         self.updates.send((self.hub.clone(), told)).await
     }
 
-    async fn run(&self, socket: &mut watch::Receiver<Option<SocketFileId>>) -> Result<(), ListenerSendError> {
+    async fn run(
+        &self,
+        socket: &mut watch::Receiver<Option<SocketFileId>>,
+    ) -> Result<(), ListenerSendError> {
         let mut tries = RetrySchedule::default();
         let mut server = HubProcess::default();
         loop {
@@ -61,7 +64,8 @@ impl HubListener {
                     tries.failed(&error);
                     if tries.first_slow() {
                         let reason = error_chain(&error);
-                        self.send_update(ListenerUpdate::Event(InboxEvent::Unreachable(reason))).await?;
+                        self.send_update(ListenerUpdate::Event(InboxEvent::Unreachable(reason)))
+                            .await?;
                     }
                 }
             }
@@ -73,7 +77,11 @@ impl HubListener {
                         continue;
                     }
                     Ok(Err(_closed)) => return Ok(()),
-                    Err(_elapsed) => return self.send_update(ListenerUpdate::Event(InboxEvent::Gone)).await,
+                    Err(_elapsed) => {
+                        return self
+                            .send_update(ListenerUpdate::Event(InboxEvent::Gone))
+                            .await;
+                    }
                 }
             }
             tokio::select! {
@@ -99,13 +107,20 @@ impl HubListener {
             match events.next().await {
                 StreamUpdate::Connected(speaks) => {
                     if server.detect_restart(events.hub_pid()) {
-                        self.send_update(ListenerUpdate::Event(InboxEvent::Restarted)).await?;
+                        self.send_update(ListenerUpdate::Event(InboxEvent::Restarted))
+                            .await?;
                     }
-                    self.send_update(ListenerUpdate::Up(client.clone(), speaks)).await?;
+                    self.send_update(ListenerUpdate::Up(client.clone(), speaks))
+                        .await?;
                 }
-                StreamUpdate::Event(event) => self.send_update(ListenerUpdate::Event(InboxEvent::Received(event))).await?,
+                StreamUpdate::Event(event) => {
+                    self.send_update(ListenerUpdate::Event(InboxEvent::Received(event)))
+                        .await?
+                }
                 StreamUpdate::Disconnected { reason, .. } => {
-                    return self.send_update(ListenerUpdate::Event(InboxEvent::Down(reason))).await;
+                    return self
+                        .send_update(ListenerUpdate::Event(InboxEvent::Down(reason)))
+                        .await;
                 }
             }
         }
@@ -227,10 +242,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_nobody_serves_is_tried_for_a_second_and_then_left_alone() {
-        let quick = waited(RetrySchedule::MAX_QUICK_RETRIES - 1, nobody).await.unwrap();
+        let quick = waited(RetrySchedule::MAX_QUICK_RETRIES - 1, nobody)
+            .await
+            .unwrap();
         assert!((900..1200).contains(&quick.as_millis()), "{quick:?}");
         assert_eq!(waited(Tries::QUICK, nobody).await, None);
-        let slow = waited(RetrySchedule::MAX_QUICK_RETRIES + 1, another).await.unwrap();
+        let slow = waited(RetrySchedule::MAX_QUICK_RETRIES + 1, another)
+            .await
+            .unwrap();
         assert!((20..23).contains(&slow.as_secs()), "{slow:?}");
         let silent = waited(2, silent).await.unwrap();
         assert!((20..21).contains(&silent.as_secs()), "{silent:?}");

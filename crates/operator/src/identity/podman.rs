@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(info.name.as_str(), "web");
         assert_eq!(info.state.as_str(), "running");
         assert_eq!(info.annotations["dossier.task"], "b42");
-        let bare = parse_inspect_output(br#"[{"Id": "ab", "Config": {"Annotations": null}}]"#).unwrap();
+        let bare =
+            parse_inspect_output(br#"[{"Id": "ab", "Config": {"Annotations": null}}]"#).unwrap();
         assert!(bare.annotations.is_empty());
         for nothing in ["", "[]", "{}", "[{}]", "[{\"Id\": 7}]", "null", "\u{0}"] {
             assert_eq!(read(nothing.as_bytes()), None, "{nothing:?}");

@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn only_a_whole_path_names_a_file() {
-        let of = |key: &str, path: &str| TaskMetaFile::from_annotations(&[(key.to_owned(), path.to_owned())].into());
+        let of = |key: &str, path: &str| {
+            TaskMetaFile::from_annotations(&[(key.to_owned(), path.to_owned())].into())
+        };
         assert_eq!(of("dossier.meta_path", "/m"), Some(File::Json("/m".into())));
         assert_eq!(
             of("ai.terok.task_meta_path", "/m"),

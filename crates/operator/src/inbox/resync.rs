@@ -5,8 +5,8 @@
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::{ContainerId, RequestId};
 
-use super::row::{RowEntry, RequestFlow, Row};
-use super::{OperatorAnswer, InboxChange, RowEnd, InboxHub, HubId, Inbox};
+use super::row::{RequestFlow, Row, RowEntry};
+use super::{HubId, Inbox, InboxChange, InboxHub, OperatorAnswer, RowEnd};
 
 impl Inbox {
     /// Takes in that a hub's socket is gone.
@@ -37,7 +37,11 @@ impl Inbox {
     ///
     /// A hub that has withdrawn it says so to everybody, before or after; one that was restarted
     /// says nothing, and there the question must not get lost.
-    pub(super) fn apply_unknown_request(&mut self, answer: &OperatorAnswer, changes: &mut Vec<InboxChange>) {
+    pub(super) fn apply_unknown_request(
+        &mut self,
+        answer: &OperatorAnswer,
+        changes: &mut Vec<InboxChange>,
+    ) {
         let (hub, id) = (&answer.hub, &answer.request.id);
         let asks = self.find_row(hub, id.as_str()) == Some(answer.row);
         let Some(row) = self.rows.get_mut(&answer.row) else {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use terok_clearance::{ContainerId, DisplayText};
 
-use super::{ActionKey, SandboxLifecycle, Notification, NotificationId, Notifier, ActionCallback};
+use super::{ActionCallback, ActionKey, Notification, NotificationId, Notifier, SandboxLifecycle};
 
 type CallbackHook<T> = Option<Box<dyn Fn(T) + Send + Sync>>;
 type NotifyCallback = dyn Fn(NotificationId, &Notification) + Send + Sync;
@@ -252,7 +252,9 @@ impl Notifier for CallbackNotifier {
 
     fn lifecycle(&self, event: &SandboxLifecycle) {
         let (hook, container) = match event {
-            SandboxLifecycle::ContainerStarted(container) => (&self.on_container_started, container),
+            SandboxLifecycle::ContainerStarted(container) => {
+                (&self.on_container_started, container)
+            }
             SandboxLifecycle::ContainerExited(container, reason) => {
                 if let Some(hook) = &self.on_container_exited {
                     hook((container.clone(), reason.clone()));
@@ -261,7 +263,9 @@ impl Notifier for CallbackNotifier {
             }
             SandboxLifecycle::ShieldUp(container) => (&self.on_shield_up, container),
             SandboxLifecycle::ShieldDown(container) => (&self.on_shield_down, container),
-            SandboxLifecycle::ShieldDisengaged(container) => (&self.on_shield_disengaged, container),
+            SandboxLifecycle::ShieldDisengaged(container) => {
+                (&self.on_shield_disengaged, container)
+            }
         };
         if let Some(hook) = hook {
             hook(container.clone());

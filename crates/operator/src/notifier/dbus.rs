@@ -7,10 +7,10 @@
 //! is shown again, and an id of the former one means nothing any more. When the bus itself is
 //! gone, whoever waits for a choice is told that there is none; the bus is looked for again.
 
-mod session_bus;
-mod state;
 mod anonymous_auth;
 mod render;
+mod session_bus;
+mod state;
 mod uid;
 
 use std::collections::HashMap;
@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Notification, NotificationId, Notifier, ActionCallback};
-use session_bus::{SessionBus, BusMessage};
-use state::{DbusReply, NotificationState, DbusEvent, DbusCallId, DesktopReplySender};
+use super::{ActionCallback, Notification, NotificationId, Notifier};
+use session_bus::{BusMessage, SessionBus};
+use state::{DbusCallId, DbusEvent, DbusReply, DesktopReplySender, NotificationState};
 
 /// How long to wait before a lost bus is looked for again, at first and at most.
 const RECONNECT_MIN_DELAY: Duration = Duration::from_millis(500);
@@ -192,11 +192,16 @@ impl Notifier for DbusNotifier {
 
     async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
         // Where nobody takes it, it is dropped: that says it.
-        drop(self.commands.send(NotifierCommand::OnAction(id, on_action)).await);
+        drop(
+            self.commands
+                .send(NotifierCommand::OnAction(id, on_action))
+                .await,
+        );
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), DesktopError> {
-        self.send_command(|told| NotifierCommand::Close(id, told)).await
+        self.send_command(|told| NotifierCommand::Close(id, told))
+            .await
     }
 
     async fn disconnect(&self) {
@@ -273,7 +278,8 @@ impl DbusTask {
     /// Serves one connection to its end.
     async fn serve_connection(&mut self, mut bus: SessionBus) -> ConnectionEnd {
         let (owner, activatable) = (bus.owner.take(), bus.activatable);
-        self.state.start_connection(owner, activatable, Instant::now());
+        self.state
+            .start_connection(owner, activatable, Instant::now());
         let mut sent: HashMap<NonZeroU32, SentCall> = HashMap::new();
         loop {
             if let Err(error) = self.send_calls(&bus, &mut sent).await {
@@ -329,7 +335,13 @@ impl DbusTask {
             };
             let until = Some(Instant::now() + self.session.call_timeout);
             let serial = message.primary_header().serial_num();
-            sent.insert(serial, SentCall { call_id: ticket, deadline: until });
+            sent.insert(
+                serial,
+                SentCall {
+                    call_id: ticket,
+                    deadline: until,
+                },
+            );
             match timeout(self.session.call_timeout, bus.connection.send(&message)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(error.to_string()),
@@ -339,13 +351,28 @@ impl DbusTask {
         Ok(())
     }
 
-    fn handle_message(&mut self, message: &zbus::Message, sent: &mut HashMap<NonZeroU32, SentCall>) {
+    fn handle_message(
+        &mut self,
+        message: &zbus::Message,
+        sent: &mut HashMap<NonZeroU32, SentCall>,
+    ) {
         let now = Instant::now();
         match session_bus::parse_message(message) {
             Some(BusMessage::Event(news)) => self.state.apply_event(news, now),
-            Some(BusMessage::Reply { serial: to, from, reply: answer }) => {
+            Some(BusMessage::Reply {
+                serial: to,
+                from,
+                reply: answer,
+            }) => {
                 if let Some(SentCall { call_id: to, .. }) = sent.remove(&to) {
-                    self.state.apply_event(DbusEvent::Reply { call_id: to, from, reply: answer }, now);
+                    self.state.apply_event(
+                        DbusEvent::Reply {
+                            call_id: to,
+                            from,
+                            reply: answer,
+                        },
+                        now,
+                    );
                 }
             }
             None => {}
@@ -355,7 +382,9 @@ impl DbusTask {
     fn handle_command(&mut self, command: NotifierCommand) {
         let now = Instant::now();
         match command {
-            NotifierCommand::Notify(notification, told) => self.state.notify(*notification, told, now),
+            NotifierCommand::Notify(notification, told) => {
+                self.state.notify(*notification, told, now)
+            }
             NotifierCommand::OnAction(id, on_action) => self.state.on_action(id, on_action),
             NotifierCommand::Close(id, told) => self.state.close(id, told, now),
             NotifierCommand::Disconnect => {}
@@ -376,7 +405,14 @@ impl DbusTask {
             .collect();
         for to in late {
             let (from, answer) = (None, DbusReply::TimedOut);
-            self.state.apply_event(DbusEvent::Reply { call_id: to, from, reply: answer }, now);
+            self.state.apply_event(
+                DbusEvent::Reply {
+                    call_id: to,
+                    from,
+                    reply: answer,
+                },
+                now,
+            );
         }
         self.state.tick(now);
     }

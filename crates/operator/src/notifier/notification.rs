@@ -126,7 +126,9 @@ impl FromStr for NotificationAction {
     type Err = NotificationActionError;
 
     fn from_str(text: &str) -> Result<Self, NotificationActionError> {
-        let (key, label) = text.split_once(':').ok_or(NotificationActionError::NoColon)?;
+        let (key, label) = text
+            .split_once(':')
+            .ok_or(NotificationActionError::NoColon)?;
         if text.chars().any(char::is_control) {
             return Err(NotificationActionError::ControlCharacter);
         }

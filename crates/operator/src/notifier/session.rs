@@ -4,8 +4,8 @@
 use std::sync::Once;
 
 use super::{
-    DbusConnectError, DbusNotifier, DesktopError, Notification, NotificationId, Notifier, NullNotifier,
-    ActionCallback, DesktopSession,
+    ActionCallback, DbusConnectError, DbusNotifier, DesktopError, DesktopSession, Notification,
+    NotificationId, Notifier, NullNotifier,
 };
 use crate::error_chain;
 

@@ -4,8 +4,8 @@
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{Decision, DecisionAction, ShieldState};
 
-use super::{describe_hub, describe_scope, describe_dest, describe_sandbox, describe_row_end};
-use crate::inbox::{InboxChange, RowEnd, Inbox, Row, RowNumber};
+use super::{describe_dest, describe_hub, describe_row_end, describe_sandbox, describe_scope};
+use crate::inbox::{Inbox, InboxChange, Row, RowEnd, RowNumber};
 
 /// One thing that happened, as a line in parts, so that each UI can set them off in its own way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,9 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
     let quiet = |text| Some(ChangeMessage::unlabeled(MessageTone::Quiet, text));
     match change {
         InboxChange::Added(_) | InboxChange::Updated(_) | InboxChange::Synced(_) => None,
-        InboxChange::Ended(row, RowEnd::Decided(decision)) => Some(describe_decision(row, decision, names)),
+        InboxChange::Ended(row, RowEnd::Decided(decision)) => {
+            Some(describe_decision(row, decision, names))
+        }
         InboxChange::Ended(row, end) => quiet(format!(
             "[{}] GONE     {}: {}",
             names.row(row),
@@ -135,7 +137,9 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             hub(id)
         )),
         InboxChange::Gone(id) => quiet(format!("{} is gone", hub(id))),
-        InboxChange::Unreachable(id, reason) => quiet(format!("cannot reach {}: {reason}", hub(id))),
+        InboxChange::Unreachable(id, reason) => {
+            quiet(format!("cannot reach {}: {reason}", hub(id)))
+        }
         InboxChange::Lost {
             hub: id,
             lost,

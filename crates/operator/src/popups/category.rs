@@ -70,7 +70,10 @@ impl Categories {
         let mut unknown = Vec::new();
         let names = text.split(|c: char| c == ',' || c.is_whitespace());
         for name in names.filter(|name| !name.is_empty()) {
-            match PopupCategory::ALL.into_iter().find(|(_, known)| *known == name) {
+            match PopupCategory::ALL
+                .into_iter()
+                .find(|(_, known)| *known == name)
+            {
                 Some((category, _)) => kinds.0 |= category.bit(),
                 None => unknown.push(DisplayText::new(name)),
             }
@@ -87,7 +90,9 @@ impl Categories {
 impl fmt::Display for Categories {
     /// Writes their names, or `none`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = PopupCategory::ALL.into_iter().filter(|(it, _)| self.contains(*it));
+        let wanted = PopupCategory::ALL
+            .into_iter()
+            .filter(|(it, _)| self.contains(*it));
         let names: Vec<_> = wanted.map(|(_, name)| name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
         f.write_str(&names.join(" "))

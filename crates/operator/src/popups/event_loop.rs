@@ -12,14 +12,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::model::{PopupModel, ClickOutcome, PopupCommand, PopupUpdate, PopupSlot};
 use super::category::Categories;
+use super::model::{ClickOutcome, PopupCommand, PopupModel, PopupSlot, PopupUpdate};
 use crate::clock::{ClockReading, TimeZone};
 use crate::discovery::{AnswerDispatcher, Hubs};
 use crate::identity::{ContainerInspector, IdentityResolver};
-use crate::inbox::{InboxChange, Inbox, RowNumber};
-use crate::notifier::{ActionKey, ActionChoice, ContainerIdentity, SandboxLifecycle, NotificationId, Notifier};
+use crate::inbox::{Inbox, InboxChange, RowNumber};
 use crate::join_result;
+use crate::notifier::{
+    ActionChoice, ActionKey, ContainerIdentity, NotificationId, Notifier, SandboxLifecycle,
+};
 
 /// How popups look.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +116,12 @@ struct PopupJob {
 /// What became of it.
 enum PopupJobResult {
     /// With how often everything had been lost before.
-    Shown(Box<PopupUpdate>, NotificationId, u64, oneshot::Receiver<ActionKey>),
+    Shown(
+        Box<PopupUpdate>,
+        NotificationId,
+        u64,
+        oneshot::Receiver<ActionKey>,
+    ),
     NotShown(Box<PopupUpdate>, DisplayText),
     Closed,
 }
@@ -184,7 +191,9 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
     /// Returns when there is something to do on the screen.
     fn next_wake(&self) -> Option<Instant> {
         let due = self.start + self.model.next_due()?;
-        let together = self.first_pending_change.map_or(due, |heard| heard + COALESCE_WINDOW);
+        let together = self
+            .first_pending_change
+            .map_or(due, |heard| heard + COALESCE_WINDOW);
         let opening = if self.hubs.is_synced() {
             due
         } else {
@@ -292,7 +301,9 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
 
     fn look_up(&mut self, container: &ContainerId) {
         // Where too many are on their way, the next question tries again.
-        if self.lookups.len() >= MAX_CONCURRENT_LOOKUPS || !self.containers_in_lookup.insert(container.clone()) {
+        if self.lookups.len() >= MAX_CONCURRENT_LOOKUPS
+            || !self.containers_in_lookup.insert(container.clone())
+        {
             return;
         }
         let (resolver, container) = (Arc::clone(&self.resolver), container.clone());
@@ -307,7 +318,10 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         let Some(key) = key else {
             return self.model.handle_closed(slot, version, &self.inbox, now);
         };
-        match self.model.handle_click(slot, key.as_str(), &self.inbox, now) {
+        match self
+            .model
+            .handle_click(slot, key.as_str(), &self.inbox, now)
+        {
             ClickOutcome::Answer(row, action) => match self.inbox.answer(row, action) {
                 Ok(answers) => {
                     tracing::info!(row = row.get(), %action, "answered on a popup");
@@ -317,7 +331,9 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                     tracing::info!(row = row.get(), %action, %refusal, "a click answers nothing");
                 }
             },
-            ClickOutcome::Rejected(why) => tracing::info!(why, "a click does not count; it is asked again"),
+            ClickOutcome::Rejected(why) => {
+                tracing::info!(why, "a click does not count; it is asked again")
+            }
             ClickOutcome::Ignored => {}
         }
     }
@@ -422,7 +438,9 @@ fn log_change(change: &InboxChange, inbox: &Inbox) {
                 "a restarted hub has forgotten a question"
             );
         }
-        InboxChange::Updated(_) | InboxChange::Synced(_) | InboxChange::Container { .. } | InboxChange::Shield { .. } => {
-        }
+        InboxChange::Updated(_)
+        | InboxChange::Synced(_)
+        | InboxChange::Container { .. }
+        | InboxChange::Shield { .. } => {}
     }
 }

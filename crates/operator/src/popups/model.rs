@@ -14,7 +14,7 @@ use super::category::{Categories, PopupCategory};
 use super::rate_limit::PopupRateLimiter;
 use super::text::{self, AnswerAvailability, PriorAnswerFailure};
 use crate::clock::{ClockReading, TimeZone};
-use crate::inbox::{InboxChange, RowEnd, HubId, Inbox, Row, RowNumber};
+use crate::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
 use crate::notifier::click_guard::ClickGuard;
 use crate::notifier::{ContainerIdentity, Notification};
 use crate::phrases;
@@ -194,14 +194,22 @@ impl PopupModel {
                 }
             }
             // Whether a question can be answered is looked up when it is shown.
-            InboxChange::ForgottenByHub(_) | InboxChange::Up(..) | InboxChange::Down(..) | InboxChange::Synced(_) => {}
+            InboxChange::ForgottenByHub(_)
+            | InboxChange::Up(..)
+            | InboxChange::Down(..)
+            | InboxChange::Synced(_) => {}
             InboxChange::Unreachable(..) | InboxChange::Lost { .. } => return,
         }
         self.next_due = Some(now.monotonic);
     }
 
     /// Takes in who a sandbox is, found out beside its events, which win.
-    pub fn set_identity(&mut self, container: &ContainerId, identity: ContainerIdentity, now: ClockReading) {
+    pub fn set_identity(
+        &mut self,
+        container: &ContainerId,
+        identity: ContainerIdentity,
+        now: ClockReading,
+    ) {
         self.apply_identity(container, identity);
         self.next_due = Some(now.monotonic);
     }
@@ -217,7 +225,11 @@ impl PopupModel {
     pub fn take_commands(&mut self, inbox: &Inbox, now: ClockReading) -> Vec<PopupCommand> {
         let now = now.monotonic;
         self.next_due = None;
-        let mut orders: Vec<_> = self.pending_closes.drain(..).map(PopupCommand::Close).collect();
+        let mut orders: Vec<_> = self
+            .pending_closes
+            .drain(..)
+            .map(PopupCommand::Close)
+            .collect();
         if !orders.is_empty() {
             self.moved_at = now;
         }
@@ -257,7 +269,10 @@ impl PopupModel {
             *sandboxes.entry((row.hub(), row.container())).or_default() += 1;
         }
         let named = sandboxes.into_iter().map(|((hub, container), count)| {
-            (text::sandbox_label(&self.sandboxes.identity(hub, container)), count)
+            (
+                text::sandbox_label(&self.sandboxes.identity(hub, container)),
+                count,
+            )
         });
         let wanted = text::group_popup(named.collect());
         let shown = self
@@ -275,7 +290,8 @@ impl PopupModel {
                 } else {
                     let slot = shown.map_or_else(|| self.allocate_slot(), |(slot, ..)| slot);
                     let post = self.build_update(slot, wanted.clone(), false);
-                    self.group_popup = Some(VisiblePopup::from_update(&post, wanted, String::new(), now));
+                    self.group_popup =
+                        Some(VisiblePopup::from_update(&post, wanted, String::new(), now));
                     orders.push(PopupCommand::Show(Box::new(post)));
                 }
             }
@@ -283,7 +299,12 @@ impl PopupModel {
         if self.group_popup.is_some() {
             // Only now, so that there is always something that says that somebody asks.
             for asked in self.questions.values_mut() {
-                orders.extend(asked.popup.take().map(|popup| PopupCommand::Close(popup.slot)));
+                orders.extend(
+                    asked
+                        .popup
+                        .take()
+                        .map(|popup| PopupCommand::Close(popup.slot)),
+                );
             }
         }
     }
@@ -406,7 +427,13 @@ impl PopupModel {
 
     /// Takes in a click on an action of what `slot` shows. It answers only what the popup said,
     /// and only if that has stood there for [`GUARD`]; otherwise the question is shown again.
-    pub fn handle_click(&mut self, slot: PopupSlot, key: &str, inbox: &Inbox, now: ClockReading) -> ClickOutcome {
+    pub fn handle_click(
+        &mut self,
+        slot: PopupSlot,
+        key: &str,
+        inbox: &Inbox,
+        now: ClockReading,
+    ) -> ClickOutcome {
         let guarded = now.monotonic.saturating_sub(self.moved_at) < CLICK_GUARD_DELAY;
         // What is left moves up, under the pointer of who clicks twice.
         self.moved_at = now.monotonic;
@@ -437,7 +464,13 @@ impl PopupModel {
 
     /// Takes in that what was posted was closed, or expired: that is no answer. The question keeps
     /// quiet until it is blocked again after half a minute.
-    pub fn handle_closed(&mut self, slot: PopupSlot, version: u64, inbox: &Inbox, now: ClockReading) {
+    pub fn handle_closed(
+        &mut self,
+        slot: PopupSlot,
+        version: u64,
+        inbox: &Inbox,
+        now: ClockReading,
+    ) {
         let is_it = |popup: &mut VisiblePopup| (popup.slot, popup.version) == (slot, version);
         // What is left moves up, under the pointer of who closed it.
         self.moved_at = now.monotonic;
@@ -482,7 +515,10 @@ impl PopupModel {
 
     /// Returns the places of what stays on the screen until it is taken away.
     pub fn visible_slots(&self) -> Vec<PopupSlot> {
-        let questions = self.questions.values().filter_map(|asked| asked.popup.as_ref());
+        let questions = self
+            .questions
+            .values()
+            .filter_map(|asked| asked.popup.as_ref());
         let popups = questions.chain(&self.group_popup).map(|popup| popup.slot);
         popups.chain(self.sandboxes.alert_slots()).collect()
     }
@@ -529,7 +565,12 @@ impl PopupModel {
         PopupSlot(self.last_slot)
     }
 
-    fn build_update(&mut self, slot: PopupSlot, mut notification: Notification, last: bool) -> PopupUpdate {
+    fn build_update(
+        &mut self,
+        slot: PopupSlot,
+        mut notification: Notification,
+        last: bool,
+    ) -> PopupUpdate {
         self.last_version = self.last_version.saturating_add(1);
         notification.icon.clone_from(&self.icon);
         PopupUpdate {

@@ -21,11 +21,17 @@ impl PopupRateLimiter {
     /// Says whether a popup may come now, and if so counts it; else returns when to ask again.
     pub(super) fn try_acquire(&mut self, now: Duration) -> Result<(), Duration> {
         let room = REFILL_INTERVAL.saturating_mul(BURST_SIZE.saturating_sub(1));
-        let due = self.theoretical_arrival.saturating_sub(blocked_untilmax(self.barred);
+        let due = self
+            .theoretical_arrival
+            .saturating_sub(room)
+            .max(self.blocked_until);
         if now < due {
             return Err(due);
         }
-        self.theoretical_arrival = self.theoretical_arrival.max(now).saturating_add(REFILL_INTERVAL);
+        self.theoretical_arrival = self
+            .theoretical_arrival
+            .max(now)
+            .saturating_add(REFILL_INTERVAL);
         Ok(())
     }
 

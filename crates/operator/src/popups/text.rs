@@ -12,7 +12,10 @@ use terok_clearance::{
 use crate::clock::TimeZone;
 use crate::inbox::Row;
 use crate::notifier::click_guard::ClickGuard;
-use crate::notifier::{self, NotificationExpiry, NotificationHints, ContainerIdentity, Notification, NotificationUrgency};
+use crate::notifier::{
+    self, ContainerIdentity, Notification, NotificationExpiry, NotificationHints,
+    NotificationUrgency,
+};
 use crate::phrases;
 
 /// The sandboxes that a group names one by one.
@@ -41,7 +44,11 @@ pub(super) enum AnswerAvailability {
 }
 
 /// Returns whom a popup is about, from what the orchestrator says of the sandbox.
-pub(super) fn merge_identity(container: &ContainerId, dossier: &Dossier, known: &ContainerIdentity) -> ContainerIdentity {
+pub(super) fn merge_identity(
+    container: &ContainerId,
+    dossier: &Dossier,
+    known: &ContainerIdentity,
+) -> ContainerIdentity {
     let said = |key: &str, otherwise: &str| {
         let value = dossier.get(&DisplayText::new(key)).map(DisplayText::as_str);
         value
@@ -145,7 +152,9 @@ pub(super) fn question_popup(
     let summary = match trouble {
         None => format!("Blocked: {}", target(row)),
         Some(PriorAnswerFailure::Failed(action, _)) => format!("{} failed: {dest}", verb(*action)),
-        Some(PriorAnswerFailure::Uncertain(action, _)) => format!("{} unsure: {dest}", verb(*action)),
+        Some(PriorAnswerFailure::Uncertain(action, _)) => {
+            format!("{} unsure: {dest}", verb(*action))
+        }
     };
     let mut lines = vec![
         whose(&identity),
@@ -168,7 +177,9 @@ pub(super) fn question_popup(
     }
     lines.push(match open {
         AnswerAvailability::Available => format!("Allow opens {}", words::opens(row)),
-        AnswerAvailability::HubAway => "Its hub is away; it can be answered when the hub is back.".to_owned(),
+        AnswerAvailability::HubAway => {
+            "Its hub is away; it can be answered when the hub is back.".to_owned()
+        }
         AnswerAvailability::ForgottenByHub => {
             "Its hub ended and has forgotten it; the next packet asks again.".to_owned()
         }
@@ -194,7 +205,11 @@ pub(super) fn question_popup(
 }
 
 /// Returns what takes a question's place when it was answered; `None` for one that was put away.
-pub(super) fn answered_popup(row: &Row, identity: ContainerIdentity, decision: &Decision) -> Option<Notification> {
+pub(super) fn answered_popup(
+    row: &Row,
+    identity: ContainerIdentity,
+    decision: &Decision,
+) -> Option<Notification> {
     let (done, effect) = match decision.action {
         DecisionAction::Allow => ("Allowed", "Open: "),
         DecisionAction::Deny => ("Denied", "Refused: "),

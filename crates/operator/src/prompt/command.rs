@@ -63,10 +63,11 @@ impl PromptCommand {
             _ => return Err(PromptCommandError::Unknown(DisplayText::new(verb))),
         };
         let row = |text: &str| {
-            text.parse().map_err(|source| PromptCommandError::InvalidRow {
-                found: DisplayText::new(text),
-                source,
-            })
+            text.parse()
+                .map_err(|source| PromptCommandError::InvalidRow {
+                    found: DisplayText::new(text),
+                    source,
+                })
         };
         let rows = words.map(row).collect::<Result<Vec<_>, _>>()?;
         if rows.is_empty() {

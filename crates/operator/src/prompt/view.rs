@@ -9,7 +9,7 @@ use terok_clearance::{Action, DisplayText};
 
 use super::command::PromptCommandError;
 use super::{OutputFormat, PromptOptions};
-use crate::inbox::{InboxChange, Inbox, RowRefusal, RowNumber};
+use crate::inbox::{Inbox, InboxChange, RowNumber, RowRefusal};
 
 /// What a prompt has to say.
 #[derive(Debug)]
@@ -39,10 +39,20 @@ pub(super) enum PromptMessage<'a> {
 }
 
 /// Puts what there is to say as `options` want it: whole lines, or nothing.
-pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, options: PromptOptions, now: u64) -> String {
+pub(super) fn render(
+    say: &PromptMessage<'_>,
+    inbox: &Inbox,
+    options: PromptOptions,
+    now: u64,
+) -> String {
     match options.format {
         OutputFormat::Json => json::render(say, inbox),
-        OutputFormat::Text => text::render(say, inbox, text::MessageStyle::for_prompt(options.color), now),
+        OutputFormat::Text => text::render(
+            say,
+            inbox,
+            text::MessageStyle::for_prompt(options.color),
+            now,
+        ),
         OutputFormat::Compat => compat::render(say, inbox, options.color, now),
     }
 }

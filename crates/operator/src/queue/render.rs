@@ -6,7 +6,7 @@
 use serde::Serialize;
 use terok_clearance::{Action, DisplayText};
 
-use super::{QueuedQuestion, QueueMessage};
+use super::{QueueMessage, QueuedQuestion};
 
 /// Puts what there is to say in words, or with `json` as a line; empty where there is nothing.
 pub fn render_message(say: &QueueMessage, json: bool) -> String {
@@ -21,7 +21,9 @@ pub fn render_message(say: &QueueMessage, json: bool) -> String {
 
 fn render_text(say: &QueueMessage) -> String {
     match say {
-        QueueMessage::Watching => "Watching for blocked connections... (Ctrl-C to stop)\n\n".to_owned(),
+        QueueMessage::Watching => {
+            "Watching for blocked connections... (Ctrl-C to stop)\n\n".to_owned()
+        }
         QueueMessage::Queued(question, _) => {
             let (label, port) = (format_dest(question), question.port);
             format!("\n[BLOCKED] {label} :{port} (queued)\n")
@@ -59,34 +61,36 @@ fn format_dest(question: &QueuedQuestion) -> String {
     }
 }
 
-fn to_queue_event(say: &QueueMessage) -QueueEventtion<Line<'_>> {
+fn to_queue_event(say: &QueueMessage) -> Option<QueueEvent<'_>> {
     Some(match say {
-        QueueMessage::WatQueueEventg => Line::Ready {},
-        QueueMessage::Queued(question, beQueueEvent) => Line::Queued {
+        QueueMessage::Watching => QueueEvent::Ready {},
+        QueueMessage::Queued(question, before) => QueueEvent::Queued {
             question,
             before: *before,
         },
         // It was said when it came, and is asked as long as nothing else is.
-        QueueMessage::Ask { shown_before: true, .. } => return None,
-        QueueMessage::Ask { question,QueueEvent} => Line::Pending(question),
-        QueueMessage::UnQueueEventn => Line::Refused {
+        QueueMessage::Ask {
+            shown_before: true, ..
+        } => return None,
+        QueueMessage::Ask { question, .. } => QueueEvent::Pending(question),
+        QueueMessage::Unknown => QueueEvent::Refused {
             request: None,
             reason: "no answer: it takes a, d, or an object",
         },
-        QueueMessage::NotAsked(reqQueueEvent) => Line::Refused {
+        QueueMessage::NotAsked(request) => QueueEvent::Refused {
             request: Some(request),
             reason: "it is not what is asked now",
         },
-        QueueMessage::Applied(question, acQueueEvent) => Line::Decided {
+        QueueMessage::Applied(question, action) => QueueEvent::Decided {
             question,
             action: *action,
         },
-        QueueMessage::Failed(question, action, reQueueEvent) => Line::Failed {
+        QueueMessage::Failed(question, action, reason) => QueueEvent::Failed {
             question,
             action: *action,
             reason,
         },
-        QueueMessage:QueueEventl => Line::Full {},
+        QueueMessage::Full => QueueEvent::Full {},
     })
 }
 

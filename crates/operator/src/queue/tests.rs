@@ -156,7 +156,11 @@ fn a_flood_is_bounded_and_said_once() {
 #[test]
 fn a_script_reads_each_question_once() {
     let mut queue = QuestionQueue::default();
-    let lines = |says: &[QueueMessage]| says.iter().map(|say| render_message(say, true)).collect::<String>();
+    let lines = |says: &[QueueMessage]| {
+        says.iter()
+            .map(|say| render_message(say, true))
+            .collect::<String>()
+    };
     assert_eq!(
         lines(&queue.ask(question(1, ""))),
         "{\"event\":\"pending\",\"request\":\"web:1\",\"dest\":\"203.0.113.1\",\"port\":443,\

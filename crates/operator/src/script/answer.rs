@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{PendingSnapshot, is_same_container, may_serve};
-use crate::inbox::{OperatorAnswer, HubId, OperatorReply, RowNumber};
+use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber};
 use crate::json::{ScriptEvent, to_json_line};
 use crate::phrases;
 
@@ -142,14 +142,20 @@ impl PendingSnapshot {
                 request: request.clone(),
                 action,
                 hub,
-                outcome: outcome
-                    .unwrap_or_else(|| ScriptOutcome::HubUnreachable("there is no connection".into())),
+                outcome: outcome.unwrap_or_else(|| {
+                    ScriptOutcome::HubUnreachable("there is no connection".into())
+                }),
             }
         })
         .collect()
     }
 
-    async fn route_answer(&self, request: &RequestId, action: Action, expected: &ScriptExpectation) -> AnswerRoute {
+    async fn route_answer(
+        &self,
+        request: &RequestId,
+        action: Action,
+        expected: &ScriptExpectation,
+    ) -> AnswerRoute {
         let none = |hub: Option<&HubId>, outcome| AnswerRoute::NotSent(hub.cloned(), outcome);
         let asking: Vec<_> = self
             .responding_hubs
@@ -190,7 +196,12 @@ impl PendingSnapshot {
     }
 
     /// Finds out about a question that no hub that was heard says is pending.
-    async fn route_unlisted(&self, request: &RequestId, action: Action, expected: &ScriptExpectation) -> AnswerRoute {
+    async fn route_unlisted(
+        &self,
+        request: &RequestId,
+        action: Action,
+        expected: &ScriptExpectation,
+    ) -> AnswerRoute {
         let mut asking = JoinSet::new();
         for (hub, (client, speaks)) in &self.responding_hubs {
             if *speaks == ProtocolVersion::Clearance2 {
@@ -219,7 +230,10 @@ impl PendingSnapshot {
             }
         }
         if let Some((hub, decision)) = decided {
-            return AnswerRoute::NotSent(Some(hub), ScriptOutcome::AlreadyDecided(Box::new(decision)));
+            return AnswerRoute::NotSent(
+                Some(hub),
+                ScriptOutcome::AlreadyDecided(Box::new(decision)),
+            );
         }
         if let [(hub, reason), ..] = self.unresponsive_hubs.as_slice() {
             let reason = format!("it may be of {}: {reason}", words::hub(hub));
@@ -229,14 +243,22 @@ impl PendingSnapshot {
             );
         }
         if !self.has_hubs() {
-            return AnswerRoute::NotSent(None, ScriptOutcome::HubUnreachable("there is no hub".into()));
+            return AnswerRoute::NotSent(
+                None,
+                ScriptOutcome::HubUnreachable("there is no hub".into()),
+            );
         }
         self.route_to_clearance1(request, action, expected)
     }
 
     /// Finds the older hub that may ask it: that does not say what is pending, but refuses what
     /// it did not ask, if it is told the destination.
-    fn route_to_clearance1(&self, request: &RequestId, action: Action, expected: &ScriptExpectation) -> AnswerRoute {
+    fn route_to_clearance1(
+        &self,
+        request: &RequestId,
+        action: Action,
+        expected: &ScriptExpectation,
+    ) -> AnswerRoute {
         let container: Option<ContainerId> = match &self.container {
             Some(container) => Some(container.clone()),
             None => request
@@ -247,9 +269,13 @@ impl PendingSnapshot {
         let Some(container) = container else {
             return AnswerRoute::NotSent(None, ScriptOutcome::NotPending("nobody asks it".into()));
         };
-        let mut older = self.clearance1_hubs().filter(|hub| may_serve(hub, &container));
+        let mut older = self
+            .clearance1_hubs()
+            .filter(|hub| may_serve(hub, &container));
         match (older.next(), older.next(), &expected.dest) {
-            (None, ..) => AnswerRoute::NotSent(None, ScriptOutcome::NotPending("nobody asks it".into())),
+            (None, ..) => {
+                AnswerRoute::NotSent(None, ScriptOutcome::NotPending("nobody asks it".into()))
+            }
             (Some(hub), _, None) => {
                 let reason = "its hub, of an older release, does not say what it asks: \
                               --expect DEST answers it";
@@ -292,11 +318,17 @@ async fn send_row_answers(
     for answer in answers {
         let scope = Some(answer.scope.clone());
         let action = answer.action.into();
-        let outcome = to_script_outcome(client.decide(&answer.request, action, scope).await, &opens);
+        let outcome =
+            to_script_outcome(client.decide(&answer.request, action, scope).await, &opens);
         match (outcome, &applied) {
             (ScriptOutcome::Applied(decision, _), None) => applied = Some(decision),
             // The first one's rule answers the others, too: the hub may have done so by itself.
-            (ScriptOutcome::Applied(..) | ScriptOutcome::AlreadyDecided(_) | ScriptOutcome::NotPending(_), Some(_)) => {}
+            (
+                ScriptOutcome::Applied(..)
+                | ScriptOutcome::AlreadyDecided(_)
+                | ScriptOutcome::NotPending(_),
+                Some(_),
+            ) => {}
             (other, _) => return other,
         }
     }
@@ -314,15 +346,24 @@ fn to_script_outcome(decided: Result<Decision, AnswerError>, opens: &str) -> Scr
         OperatorReply::Decided(decision) if decision.ok => {
             ScriptOutcome::Applied(Box::new(decision), opens.to_owned())
         }
-        OperatorReply::Decided(decision) => ScriptOutcome::Failed(decision.reason.unwrap_or_default()),
-        OperatorReply::AlreadyDecided(decision) => ScriptOutcome::AlreadyDecided(Box::new(decision)),
+        OperatorReply::Decided(decision) => {
+            ScriptOutcome::Failed(decision.reason.unwrap_or_default())
+        }
+        OperatorReply::AlreadyDecided(decision) => {
+            ScriptOutcome::AlreadyDecided(Box::new(decision))
+        }
         OperatorReply::NoSuchRequest => ScriptOutcome::NotPending("nobody asks it any more".into()),
-        OperatorReply::EnforcementFailed(reason) | OperatorReply::Failed(reason) => ScriptOutcome::Failed(reason),
+        OperatorReply::EnforcementFailed(reason) | OperatorReply::Failed(reason) => {
+            ScriptOutcome::Failed(reason)
+        }
         OperatorReply::ResultUnknown(reason) => ScriptOutcome::ResultUnknown(reason),
     }
 }
 
-fn to_clearance1_outcome(sent: Result<(), AnswerError>, decision: Option<Decision>) -> ScriptOutcome {
+fn to_clearance1_outcome(
+    sent: Result<(), AnswerError>,
+    decision: Option<Decision>,
+) -> ScriptOutcome {
     let Some(decision) = decision else {
         return ScriptOutcome::ResultUnknown("the answer cannot be put into words".into());
     };
@@ -333,7 +374,9 @@ fn to_clearance1_outcome(sent: Result<(), AnswerError>, decision: Option<Decisio
     );
     match to_script_outcome(sent.map(|()| decision), &opens) {
         // It forgets a question with its answer, and so cannot tell the two apart.
-        ScriptOutcome::NotPending(_) => ScriptOutcome::NotPending("its hub does not ask it, or no longer".into()),
+        ScriptOutcome::NotPending(_) => {
+            ScriptOutcome::NotPending("its hub does not ask it, or no longer".into())
+        }
         other => other,
     }
 }
@@ -406,7 +449,9 @@ impl ScriptAnswer {
                 Action::Deny => format!("denied: {reach}"),
             },
             ScriptOutcome::AlreadyDecided(decision) => describe_earlier_decision(decision),
-            ScriptOutcome::NotPending(reason) | ScriptOutcome::HubUnreachable(reason) => reason.to_string(),
+            ScriptOutcome::NotPending(reason) | ScriptOutcome::HubUnreachable(reason) => {
+                reason.to_string()
+            }
             ScriptOutcome::Refused(reason) => format!("refused: {reason}"),
             ScriptOutcome::Failed(reason) if reason.is_empty() => {
                 format!("{} took no effect, it is still asked", self.action)
@@ -436,7 +481,10 @@ fn describe_earlier_decision(decision: &Decision) -> String {
         (DecisionAction::Deny, false) => "it is being denied already",
     };
     let reach = decision.scope.as_ref().map(|scope| {
-        let (reach, keep) = (phrases::describe_scope(scope), phrases::describe_lifetime(scope));
+        let (reach, keep) = (
+            phrases::describe_scope(scope),
+            phrases::describe_lifetime(scope),
+        );
         format!(" ({reach} {keep})")
     });
     let by = match decision.by.as_str() {

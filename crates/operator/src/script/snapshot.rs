@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{is_same_container, may_serve};
 use crate::inbox::{HubId, Inbox, InboxEvent, Row};
-use crate::json::{ScriptEvent, ScriptQuestion, hub_state_event, to_json_line, hub_up_event};
+use crate::json::{ScriptEvent, ScriptQuestion, hub_state_event, hub_up_event, to_json_line};
 use crate::prompt::now_micros;
 use crate::{error_chain, phrases};
 
@@ -57,7 +57,10 @@ pub async fn take_snapshot(
         if socket.is_some() || container.as_ref().is_none_or(|id| may_serve(&hub, id)) {
             hubs.spawn(async move {
                 let asked = timeout(limit, query_hub(&hub)).await;
-                (hub, asked.unwrap_or_else(|_elapsed| Err(timeout_failure(limit))))
+                (
+                    hub,
+                    asked.unwrap_or_else(|_elapsed| Err(timeout_failure(limit))),
+                )
             });
         }
     }
@@ -106,7 +109,9 @@ async fn query_hub(hub: &HubId) -> Result<SnapshotResponse, SnapshotFailure> {
     let (client, mut stream) = Client::start(hub.path()).await.map_err(|error| {
         let reason = error_chain(&error);
         match error {
-            HubError::Connect(SocketConnectError::NoListener { .. }) => SnapshotFailure::NotListening(reason),
+            HubError::Connect(SocketConnectError::NoListener { .. }) => {
+                SnapshotFailure::NotListening(reason)
+            }
             _ => SnapshotFailure::NotResponding(reason),
         }
     })?;
@@ -123,10 +128,14 @@ async fn query_hub(hub: &HubId) -> Result<SnapshotResponse, SnapshotFailure> {
                     break ProtocolVersion::Clearance2;
                 }
                 if events.len() > MAX_SNAPSHOT_EVENTS {
-                    return Err(SnapshotFailure::NotResponding("it asks without an end".into()));
+                    return Err(SnapshotFailure::NotResponding(
+                        "it asks without an end".into(),
+                    ));
                 }
             }
-            StreamUpdate::Disconnected { reason, .. } => return Err(SnapshotFailure::NotResponding(reason)),
+            StreamUpdate::Disconnected { reason, .. } => {
+                return Err(SnapshotFailure::NotResponding(reason));
+            }
         }
     };
     Ok(SnapshotResponse {
@@ -139,10 +148,14 @@ async fn query_hub(hub: &HubId) -> Result<SnapshotResponse, SnapshotFailure> {
 impl PendingSnapshot {
     fn add_response(&mut self, hub: HubId, said: SnapshotResponse) {
         let news = said.events.into_iter().map(InboxEvent::Received);
-        for news in [InboxEvent::Up(said.protocol_version)].into_iter().chain(news) {
+        for news in [InboxEvent::Up(said.protocol_version)]
+            .into_iter()
+            .chain(news)
+        {
             self.inbox.apply_event(&hub, news);
         }
-        self.responding_hubs.insert(hub, (said.client, said.protocol_version));
+        self.responding_hubs
+            .insert(hub, (said.client, said.protocol_version));
     }
 
     /// Returns what is pending, the oldest first.
@@ -194,8 +207,10 @@ impl PendingSnapshot {
         let count = rows.len();
         let listed = rows
             .into_iter()
-            .map(|row| ScriptEvent::Listed(ScriptQuestion::from_rowwithout_row_numbermbered()));
-        let older = self.clearance1_hubs().map(|id| hub_up_event(id, ProtocolVersion::Clearance1));
+            .map(|row| ScriptEvent::Listed(ScriptQuestion::from_row(row).without_row_number()));
+        let older = self
+            .clearance1_hubs()
+            .map(|id| hub_up_event(id, ProtocolVersion::Clearance1));
         let unheard = self
             .unresponsive_hubs
             .iter()

@@ -32,7 +32,10 @@ pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -
             .iter()
             .map(|cells| cells.get(column).map_or(0, String::len));
         // A single long id does not push everybody's columns away.
-        widths.max().unwrap_or(0).clamp(head.len(), MAX_COLUMN_WIDTH)
+        widths
+            .max()
+            .unwrap_or(0)
+            .clamp(head.len(), MAX_COLUMN_WIDTH)
     };
     let (id, who) = (columns(0, "ID"), columns(1, "FROM"));
     let head = format!("{:id$}  {:who$}  WANTS", "ID", "FROM");
@@ -48,7 +51,11 @@ pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -
             under = format!("{under} by {process};");
         }
         let under = format!("{under} allow opens {}", words::opens(row));
-        shown.push_str(&wrap_words(&line, width, id.max(name.len()).saturating_add(2)));
+        shown.push_str(&wrap_words(
+            &line,
+            width,
+            id.max(name.len()).saturating_add(2),
+        ));
         shown.push_str(&wrap_words(&under, width, 0));
     }
     shown

@@ -11,7 +11,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::is_same_container;
 use crate::discovery::Hubs;
-use crate::inbox::{InboxChange, HubId, Inbox, InboxEvent};
+use crate::inbox::{HubId, Inbox, InboxChange, InboxEvent};
 use crate::json::{ScriptEvent, change_event, to_json_line};
 use crate::prompt::view::text::{MessageStyle, format_change, format_ready};
 
@@ -87,7 +87,9 @@ impl WatchOptions {
     }
 
     fn format_ready(&self, inbox: &Inbox) -> String {
-        let rows = inbox.rows().filter(|row| self.includes_sandbox(row.container()));
+        let rows = inbox
+            .rows()
+            .filter(|row| self.includes_sandbox(row.container()));
         let (hubs, rows) = (inbox.hubs().len(), rows.count());
         if self.json {
             to_json_line(&ScriptEvent::Ready { hubs, rows })

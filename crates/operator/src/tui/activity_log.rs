@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::inbox::{InboxChange, RowEnd, Inbox};
+use crate::inbox::{Inbox, InboxChange, RowEnd};
 use crate::phrases::{self, MessageTone};
 
 /// How many lines are remembered.
@@ -44,7 +44,9 @@ impl ActivityEntry {
 }
 
 impl ActivityLog {
-    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &ActivityEntry> + ExactSizeIterator {
+    pub(super) fn entries(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &ActivityEntry> + ExactSizeIterator {
         self.entries.iter()
     }
 

@@ -157,7 +157,13 @@ mod tests {
         }
     }
 
-    fn draw(before: Option<AnswerGuard>, row: u64, opens: &str, person: bool, at: u64) -> AnswerGuard {
+    fn draw(
+        before: Option<AnswerGuard>,
+        row: u64,
+        opens: &str,
+        person: bool,
+        at: u64,
+    ) -> AnswerGuard {
         AnswerGuard::record_drawn(
             before,
             number(row),
@@ -195,7 +201,8 @@ mod tests {
 
     #[test]
     fn what_was_not_all_there_has_not_been_read() {
-        let cut = AnswerGuard::record_drawn(None, number(1), "x".to_owned(), part(0, 4), true, ms(0));
+        let cut =
+            AnswerGuard::record_drawn(None, number(1), "x".to_owned(), part(0, 4), true, ms(0));
         let mut shown = cut.clone();
         assert_eq!(shown.accepts("x", ms(9000)), Err(TooSoon::NoRoom));
         shown = draw(Some(cut), 1, "x", false, 9000);
@@ -231,7 +238,8 @@ mod tests {
 
     #[test]
     fn where_there_is_room_it_has_to_be_on_the_screen() {
-        let mut shown = AnswerGuard::record_drawn(None, number(1), "x".to_owned(), part(0, 5), true, ms(0));
+        let mut shown =
+            AnswerGuard::record_drawn(None, number(1), "x".to_owned(), part(0, 5), true, ms(0));
         shown = AnswerGuard::record_drawn(
             Some(shown),
             number(1),

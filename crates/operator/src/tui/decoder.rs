@@ -117,7 +117,13 @@ fn is_text_frame(frame: &[u8]) -> bool {
 
 /// Says how far a frame is, which was not whole before its last byte came.
 fn frame_progress(frame: &[u8]) -> DecodeProgress {
-    let if_ = |whole: bool| if whole { DecodeProgress::Complete } else { DecodeProgress::Incomplete };
+    let if_ = |whole: bool| {
+        if whole {
+            DecodeProgress::Complete
+        } else {
+            DecodeProgress::Incomplete
+        }
+    };
     match frame {
         [] => DecodeProgress::Incomplete,
         [ESC] => DecodeProgress::Ambiguous,
@@ -283,7 +289,11 @@ mod tests {
                 assert_eq!(frames.next(), None);
                 assert!(frames.frame.len() <= LIMIT);
             }
-            frames.push(if begin == PASTE_START { PASTE_END } else { b"\x07" });
+            frames.push(if begin == PASTE_START {
+                PASTE_END
+            } else {
+                b"\x07"
+            });
             let event = frames.next();
             assert!(matches!(event, None | Some(Event::Paste(_))), "{event:?}");
             frames.push(b"a");

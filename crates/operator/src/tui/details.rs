@@ -46,7 +46,12 @@ impl TuiModel {
             details.add(label, style, text, text_style, width);
             details.lines.len()
         };
-        add("wants", quiet, &phrases::describe_dest(row), theme.pending());
+        add(
+            "wants",
+            quiet,
+            &phrases::describe_dest(row),
+            theme.pending(),
+        );
         add("a allow", theme.good(), &format!("opens {opens}"), plain);
         let refuses = "refuses the same without asking again";
         add("x deny", theme.bad(), refuses, plain);

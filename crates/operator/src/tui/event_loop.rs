@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::input::TerminalInput;
-use super::model::{TuiEffect, TuiModel, TuiMessage};
-use super::tty::{TTY_WRITE_TIMEOUT, RawTerminal};
+use super::model::{TuiEffect, TuiMessage, TuiModel};
 use super::theme::Theme;
+use super::tty::{RawTerminal, TTY_WRITE_TIMEOUT};
 use crate::clock::{ClockReading, TimeZone};
 use crate::discovery::{AnswerDispatcher, Hubs};
 use crate::inbox::Inbox;
@@ -191,7 +191,11 @@ impl FullScreenUi {
             return Ok(());
         };
         let resumed = open.terminal.suspend()?;
-        self.update_model(if resumed { TuiMessage::Resumed } else { TuiMessage::NoJobControl });
+        self.update_model(if resumed {
+            TuiMessage::Resumed
+        } else {
+            TuiMessage::NoJobControl
+        });
         self.draw()
     }
 

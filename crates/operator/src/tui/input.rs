@@ -62,7 +62,11 @@ impl TerminalInput {
             if let Some(event) = self.decoder.next() {
                 return Ok(event);
             }
-            let patience = self.decoder.is_incomplete().then_some(selfescape_deadlinee).flatten();
+            let patience = self
+                .decoder
+                .is_incomplete()
+                .then_some(self.escape_deadline)
+                .flatten();
             let mut bytes = [0; 1024];
             tokio::select! {
                 biased;

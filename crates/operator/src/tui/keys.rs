@@ -129,8 +129,8 @@ const fn bind_control(
     }
 }
 
-use TuiCommand as C;
 use KeyCode::{Char, Down, End, Enter, Esc, Home, PageDown, PageUp, Up};
+use TuiCommand as C;
 
 const UP: KeyBinding = bind_key(
     &[Up, Char('k')],
@@ -318,9 +318,26 @@ pub(super) const FILTER_BINDINGS: &[KeyBinding] = &[
         None,
         "take the last character away",
     ),
-    bind_control(&[Char('u')], "Ctrl-U", C::ClearFilter, "take all of it away"),
-    bind_key(&[Up], "Up", C::Navigate(CursorMove::Lines(-1)), None, "one up"),
-    bind_key(&[Down], "Down", C::Navigate(CursorMove::Lines(1)), None, "one down"),
+    bind_control(
+        &[Char('u')],
+        "Ctrl-U",
+        C::ClearFilter,
+        "take all of it away",
+    ),
+    bind_key(
+        &[Up],
+        "Up",
+        C::Navigate(CursorMove::Lines(-1)),
+        None,
+        "one up",
+    ),
+    bind_key(
+        &[Down],
+        "Down",
+        C::Navigate(CursorMove::Lines(1)),
+        None,
+        "one down",
+    ),
     SUSPEND,
     INTERRUPT,
 ];
@@ -446,7 +463,11 @@ mod tests {
         assert_eq!(list(Char('y'), none), Some(C::Unknown));
         let filter = press(ViewMode::Filter, Char('a'), none);
         assert_eq!(filter, Some(C::Type('a')));
-        for mode in [ViewMode::Filter, ViewMode::Confirm, ViewMode::Page(InfoPage::Help)] {
+        for mode in [
+            ViewMode::Filter,
+            ViewMode::Confirm,
+            ViewMode::Page(InfoPage::Help),
+        ] {
             let answers = mode
                 .keys()
                 .iter()

@@ -7,10 +7,10 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::answer_guard::{self, AnswerGuard, VisibleLines};
 use super::details::QuestionDetails;
-use super::answer_guard::{self, VisibleLines, AnswerGuard};
 use super::help;
-use super::keys::{ViewMode, InfoPage};
+use super::keys::{InfoPage, ViewMode};
 use super::model::TuiModel;
 use super::theme::Theme;
 use super::wrap::wrap;
@@ -124,7 +124,9 @@ impl ScreenLayout {
         };
         space.area.height = space.area.height.saturating_sub(2);
         match model.mode {
-            ViewMode::Questions | ViewMode::Filter => lay_out_questions(model, &mut space, area.height, now),
+            ViewMode::Questions | ViewMode::Filter => {
+                lay_out_questions(model, &mut space, area.height, now)
+            }
             ViewMode::Details => lay_out_details(model, &mut space, now),
             ViewMode::Confirm => lay_out_confirm(model, &mut space, now),
             ViewMode::Page(page) => lay_out_page(model, &mut space, page),
@@ -153,7 +155,13 @@ impl ScreenLayout {
 }
 
 /// Notes what is drawn of the selected question: from the line `first` on, as many as `room`.
-fn update_answer_guard(model: &mut TuiModel, details: &QuestionDetails, first: usize, room: usize, now: Duration) {
+fn update_answer_guard(
+    model: &mut TuiModel,
+    details: &QuestionDetails,
+    first: usize,
+    room: usize,
+    now: Duration,
+) {
     let before = model.answer_guard.take();
     if model.selection.take_rows_changed() {
         model.list_changed_at = Some(now);
@@ -163,20 +171,35 @@ fn update_answer_guard(model: &mut TuiModel, details: &QuestionDetails, first: u
         .list_changed_at
         .is_none_or(|at| now.saturating_sub(at) >= answer_guard::AUTO_SELECTED_DELAY);
     let chosen = model.selection.take_user_selected() && calm;
-    let row = model.selection.selected().and_then(|row| model.inbox.row(row));
+    let row = model
+        .selection
+        .selected()
+        .and_then(|row| model.inbox.row(row));
     model.answer_guard = row.map(|row| {
         let part = VisibleLines {
             required_lines: details.required_lines,
             first,
             height: room,
         };
-        AnswerGuard::record_drawn(before, row.number(), phrases::describe_allow_effect(row), part, chosen, now)
+        AnswerGuard::record_drawn(
+            before,
+            row.number(),
+            phrases::describe_allow_effect(row),
+            part,
+            chosen,
+            now,
+        )
     });
 }
 
 fn selected_details(model: &TuiModel, width: usize, whole: bool) -> QuestionDetails {
-    let row = model.selection.selected().and_then(|row| model.inbox.row(row));
-    row.map_or_else(QuestionDetails::default, |row| model.question_details(row, width, whole))
+    let row = model
+        .selection
+        .selected()
+        .and_then(|row| model.inbox.row(row));
+    row.map_or_else(QuestionDetails::default, |row| {
+        model.question_details(row, width, whole)
+    })
 }
 
 fn lay_out_questions(model: &mut TuiModel, space: &mut RemainingSpace, height: u16, now: Duration) {
@@ -185,7 +208,11 @@ fn lay_out_questions(model: &mut TuiModel, space: &mut RemainingSpace, height: u
     let details = selected_details(model, width, false);
     // The panes do not grow and shrink with what they show, or the list would move under the
     // pointer; only to say all that an answer opens do they.
-    let mut log = if height >= LOG_PANE_MIN_HEIGHT { (all / 4).min(14) } else { 0 };
+    let mut log = if height >= LOG_PANE_MIN_HEIGHT {
+        (all / 4).min(14)
+    } else {
+        0
+    };
     let needed = u16::try_from(details.required_lines)
         .unwrap_or(u16::MAX)
         .saturating_add(1);
@@ -327,7 +354,12 @@ fn lay_out_page(model: &mut TuiModel, space: &mut RemainingSpace, which: InfoPag
 }
 
 /// Puts the part of the lines that the page is scrolled to.
-fn place_page(model: &TuiModel, space: &mut RemainingSpace, title: &str, lines: Vec<Line<'static>>) {
+fn place_page(
+    model: &TuiModel,
+    space: &mut RemainingSpace,
+    title: &str,
+    lines: Vec<Line<'static>>,
+) {
     let area = space.area;
     let room = usize::from(area.height).saturating_sub(1);
     space.layout.page_height = room;

@@ -9,16 +9,19 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use terok_clearance::{Action, DisplayText};
 
-use super::confirm::ConfirmDialog;
-use super::answer_guard::{MIN_KEY_INTERVAL, AnswerGuard, KeyRefusal};
-use super::keys::{TuiCommand, ViewMode, CursorMove, InfoPage};
-use super::selection::{QuestionSelection, target_index};
 use super::activity_log::ActivityLog;
-use super::sandbox_table::SandboxTable;
+use super::answer_guard::{AnswerGuard, KeyRefusal, MIN_KEY_INTERVAL};
+use super::confirm::ConfirmDialog;
+use super::keys::{CursorMove, InfoPage, TuiCommand, ViewMode};
 use super::layout::ScreenLayout;
+use super::sandbox_table::SandboxTable;
+use super::selection::{QuestionSelection, target_index};
 use super::theme::Theme;
 use crate::clock::{ClockReading, TimeZone};
-use crate::inbox::{OperatorAnswer, InboxChange, RowEnd, HubId, Inbox, InboxEvent, RowRefusal, OperatorReply, RowNumber};
+use crate::inbox::{
+    HubId, Inbox, InboxChange, InboxEvent, OperatorAnswer, OperatorReply, RowEnd, RowNumber,
+    RowRefusal,
+};
 use crate::phrases::{self, MessageTone};
 
 /// Everything the UI knows.
@@ -142,7 +145,10 @@ impl TuiModel {
                 let changes = self.inbox.apply_reply(&answer, reply);
                 self.needs_redraw = true;
                 self.apply_changes(&changes, now);
-                let AnswersInFlight { count: answers, quit_requested: leaving } = &mut self.in_flight;
+                let AnswersInFlight {
+                    count: answers,
+                    quit_requested: leaving,
+                } = &mut self.in_flight;
                 *answers = answers.saturating_sub(1);
                 (*leaving && *answers == 0).then_some(TuiEffect::Quit)
             }
@@ -185,12 +191,18 @@ impl TuiModel {
     }
 
     /// Takes in a key; `together`, others came with it.
-    fn handle_key(&mut self, key: KeyEvent, together: bool, now: ClockReading) -> Option<TuiEffect> {
+    fn handle_key(
+        &mut self,
+        key: KeyEvent,
+        together: bool,
+        now: ClockReading,
+    ) -> Option<TuiEffect> {
         let command = self.mode.command_for(key)?;
         self.needs_redraw = true;
         self.status = None;
         let before = self.last_key_at.replace(now.monotonic);
-        let together = together || before.is_some_and(|at| now.monotonic.saturating_sub(at) < MIN_KEY_INTERVAL);
+        let together = together
+            || before.is_some_and(|at| now.monotonic.saturating_sub(at) < MIN_KEY_INTERVAL);
         // With marks, it asks only.
         let asks = self.mode == ViewMode::Questions && !self.selection.marked.is_empty();
         let answers =
@@ -272,7 +284,10 @@ impl TuiModel {
                         }
                         _ if read && !matches!(end, End::Crowded) => {
                             let why = phrases::describe_row_end(end);
-                            self.set_status(MessageTone::Quiet, format!("question {number} is gone: {why}"));
+                            self.set_status(
+                                MessageTone::Quiet,
+                                format!("question {number} is gone: {why}"),
+                            );
                         }
                         _ => {}
                     }
@@ -303,7 +318,9 @@ impl TuiModel {
             TuiCommand::Confirm => return self.answer_marked(now),
             TuiCommand::ToggleMark => self.selection.toggle_mark(),
             TuiCommand::ToggleMarkAll => self.selection.toggle_all_marks(),
-            TuiCommand::ShowDetails if self.selection.selected().is_some() => self.switch_mode(ViewMode::Details),
+            TuiCommand::ShowDetails if self.selection.selected().is_some() => {
+                self.switch_mode(ViewMode::Details)
+            }
             TuiCommand::EditFilter => self.mode = ViewMode::Filter,
             TuiCommand::KeepFilter => self.mode = ViewMode::Questions,
             TuiCommand::DeleteChar => {
@@ -312,7 +329,9 @@ impl TuiModel {
                 self.selection.set_filter(&filter, &self.inbox);
             }
             TuiCommand::ClearFilter => self.selection.set_filter("", &self.inbox),
-            TuiCommand::InsertChar(c) if self.selection.filter().chars().count() < MAX_FILTER_CHARS => {
+            TuiCommand::InsertChar(c)
+                if self.selection.filter().chars().count() < MAX_FILTER_CHARS =>
+            {
                 let filter = format!("{}{c}", self.list.filter());
                 self.selection.set_filter(&filter, &self.inbox);
             }
@@ -404,13 +423,20 @@ impl TuiModel {
             self.mode = ViewMode::Confirm;
             return None;
         }
-        let Some(row) = self.selection.selected().and_then(|row| self.inbox.row(row)) else {
+        let Some(row) = self
+            .selection
+            .selected()
+            .and_then(|row| self.inbox.row(row))
+        else {
             self.set_status(MessageTone::Quiet, "nothing is asked");
             return None;
         };
         let number = row.number();
         let opens = phrases::describe_allow_effect(row);
-        let shown = self.answer_guard.as_mut().filter(|shown| shown.number == number);
+        let shown = self
+            .answer_guard
+            .as_mut()
+            .filter(|shown| shown.number == number);
         let accepted = shown.map_or(Err(KeyRefusal::JustAppeared), |shown| {
             shown.accepts(&opens, now.monotonic)
         });

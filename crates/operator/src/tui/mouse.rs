@@ -3,7 +3,7 @@
 
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
-use super::keys::{ViewMode, CursorMove};
+use super::keys::{CursorMove, ViewMode};
 use super::model::TuiModel;
 
 impl TuiModel {

@@ -29,8 +29,14 @@ impl QuestionColumns {
         let digits = last.map_or(1, |last| last.get().to_string().len());
         let number = digits.max(3);
         // The mark, the spaces between columns, and one at the end.
-        let times = if width < COUNT_COLUMN_MIN_SCREEN_WIDTH { 0 } else { COUNT_COLUMN_WIDTH };
-        let fixed = number.saturating_add(times).saturating_add(SINCE_COLUMN_WIDTH + 10);
+        let times = if width < COUNT_COLUMN_MIN_SCREEN_WIDTH {
+            0
+        } else {
+            COUNT_COLUMN_WIDTH
+        };
+        let fixed = number
+            .saturating_add(times)
+            .saturating_add(SINCE_COLUMN_WIDTH + 10);
         let room = width.saturating_sub(fixed);
         let who = (room / 5 * 2).min(40);
         Self {

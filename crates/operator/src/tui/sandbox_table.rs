@@ -9,7 +9,7 @@ use terok_clearance::{ContainerId, ShieldState};
 
 use super::theme::Theme;
 use super::wrap::truncate;
-use crate::inbox::{InboxChange, HubId, Inbox, Row};
+use crate::inbox::{HubId, Inbox, InboxChange, Row};
 use crate::phrases;
 
 /// How many are remembered.
@@ -91,7 +91,8 @@ impl SandboxTable {
 
     /// Returns how many firewalls are known not to be up.
     pub(super) fn unguarded_count(&self) -> usize {
-        let is_open = |s: &&SandboxStatus| s.shield_state.is_some_and(|state| state != ShieldState::Up);
+        let is_open =
+            |s: &&SandboxStatus| s.shield_state.is_some_and(|state| state != ShieldState::Up);
         self.entries.values().filter(is_open).count()
     }
 
@@ -102,7 +103,8 @@ impl SandboxTable {
 
     /// Returns a line for each, those first whose firewall is not up.
     pub(super) fn lines(&self, theme: Theme, width: usize, most: usize) -> Vec<Line<'static>> {
-        let is_open = |s: &SandboxStatus| s.shield_state.is_some_and(|state| state != ShieldState::Up);
+        let is_open =
+            |s: &SandboxStatus| s.shield_state.is_some_and(|state| state != ShieldState::Up);
         let open = self.entries.iter().filter(|(_, s)| is_open(s));
         let rest = self.entries.iter().filter(|(_, s)| !is_open(s));
         let lines = open.chain(rest).take(most).map(|((_, id), sandbox)| {

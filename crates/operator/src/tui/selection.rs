@@ -147,8 +147,13 @@ impl QuestionSelection {
         self.remove_ended();
         self.window_height = window;
         self.scroll_to_selected();
-        self.first_visible = self.first_visible.min(self.listed.len().saturating_sub(window));
-        let end = self.first_visible.saturating_add(window).min(self.listed.len());
+        self.first_visible = self
+            .first_visible
+            .min(self.listed.len().saturating_sub(window));
+        let end = self
+            .first_visible
+            .saturating_add(window)
+            .min(self.listed.len());
         self.listed.get(self.first_visible..end).unwrap_or_default()
     }
 

@@ -92,7 +92,7 @@ impl RawTerminal {
     /// Takes the mouse, or leaves it to the terminal.
     pub(super) fn set_mouse(&mut self, mouse: bool) -> io::Result<()> {
         self.mouse_captured = mouse;
-        let words = if mouse { ENABLE_MOUSE } DISABLE_MOUSEO_MOUSE };
+        let words = if mouse { ENABLE_MOUSE } else { DISABLE_MOUSE };
         self.screen.backend_mut().write_all(words)
     }
 

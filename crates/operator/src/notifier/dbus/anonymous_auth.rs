@@ -75,9 +75,9 @@ impl Socket for DbusStream {
     type ReadHalf = DbusReader;
     type WriteHalf = DbusWriter;
 
-    fn split(self) -> Split<DbusReadDbusWriteriter> {
+    fn split(self) -> Split<DbusReader, DbusWriter> {
         let (read, write) = self.0.into_split();
-        Split::new(DbusReader(reaDbusWriteriter(write))
+        Split::new(DbusReader(read), DbusWriter(write))
     }
 }
 

@@ -43,7 +43,11 @@ pub(super) struct RenderedTexts {
 
 /// Returns what is sent for `notification` to a service that can do `able`; `too_soon` says that a
 /// click was not taken.
-pub(super) fn render_texts(notification: &Notification, able: NotificationCapabilities, too_soon: bool) -> RenderedTexts {
+pub(super) fn render_texts(
+    notification: &Notification,
+    able: NotificationCapabilities,
+    too_soon: bool,
+) -> RenderedTexts {
     let summary = sanitize_text(&notification.summary, MAX_TITLE_CHARS).replace('\n', " ");
     let mut lines = Vec::new();
     if too_soon {
@@ -68,7 +72,11 @@ pub(super) fn render_texts(notification: &Notification, able: NotificationCapabi
     let body = lines.join("\n");
     RenderedTexts {
         summary,
-        body: if able.markup { escape_markup(&body) } else { body },
+        body: if able.markup {
+            escape_markup(&body)
+        } else {
+            body
+        },
     }
 }
 
@@ -146,7 +154,11 @@ mod tests {
             ..asking("who")
         };
         assert_eq!(texts(&nothing_to_choose, able, false).body, "who");
-        let titles = render_texts(&asking("who\nwhat"), NotificationCapabilities::default(), false);
+        let titles = render_texts(
+            &asking("who\nwhat"),
+            NotificationCapabilities::default(),
+            false,
+        );
         assert_eq!(
             titles.summary,
             "a <b>title</b>; who; what; Answer with `x` & <y>."

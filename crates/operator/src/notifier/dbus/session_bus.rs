@@ -14,7 +14,7 @@ use zbus::connection::{Builder, Connection};
 use zbus::message::{Message, Type};
 use zbus::{MessageStream, Variant};
 
-use super::state::{DbusReply, DbusCall, DbusEvent, UniqueBusName};
+use super::state::{DbusCall, DbusEvent, DbusReply, UniqueBusName};
 use super::{DbusConnectError, DesktopSession, anonymous_auth, uid};
 use crate::notifier::Notification;
 use crate::notifier::dbus::render::RenderedTexts;
@@ -119,25 +119,30 @@ where
     B: serde::Serialize + zbus::DynamicType + Sync,
 {
     let to = Some(DBUS_NAME);
-    connection.call_method(to, DBUS_PATH, to, method, body).await
+    connection
+        .call_method(to, DBUS_PATH, to, method, body)
+        .await
 }
 
 /// Returns the message that a call is, for the service of this `app`.
 pub(super) fn build_message(call: &DbusCall, app: &str) -> zbus::Result<Message> {
-    let to = |member: &'static str| Message::method_call(NOTIFICATIONS_PATH, member).interface(NOTIFICATIONS_NAME);
+    let to = |member: &'static str| {
+        Message::method_call(NOTIFICATIONS_PATH, member).interface(NOTIFICATIONS_NAME)
+    };
     match call {
-        DbusCall::Capabilities => to("GetCapabilities").destination(NOTIFICATIONS_NAME).build(&()),
+        DbusCall::Capabilities => to("GetCapabilities")
+            .destination(NOTIFICATIONS_NAME)
+            .build(&()),
         DbusCall::Notify {
             notification,
             texts,
             replaces,
-        } => to("Notify").destination(NOTIFICATIONS_NAME).build(&notify_arguments(
-            app,
-            notification,
-            texts,
-            *replaces,
-        )),
-        DbusCall::Close { owner: at, id } => to("CloseNotification").destination(at.0.as_str()).build(id),
+        } => to("Notify")
+            .destination(NOTIFICATIONS_NAME)
+            .build(&notify_arguments(app, notification, texts, *replaces)),
+        DbusCall::Close { owner: at, id } => {
+            to("CloseNotification").destination(at.0.as_str()).build(id)
+        }
     }
 }
 
@@ -208,7 +213,9 @@ pub(super) enum BusMessage {
 /// Reads a message; `None` is one that does not concern us, or that is not as it should be.
 pub(super) fn parse_message(message: &Message) -> Option<BusMessage> {
     let header = message.header();
-    let from = header.sender().map(|name| UniqueBusName(name.as_str().to_owned()));
+    let from = header
+        .sender()
+        .map(|name| UniqueBusName(name.as_str().to_owned()));
     match message.message_type() {
         Type::Signal => {
             let path = header.path()?.as_str();
@@ -227,7 +234,9 @@ pub(super) fn parse_message(message: &Message) -> Option<BusMessage> {
                 DbusReply::ServiceGone
             } else {
                 let words: Option<String> = message.body().deserialize().ok();
-                DbusReply::Refused(words.map_or_else(|| name.to_owned(), |it| format!("{name}: {it}")))
+                DbusReply::Refused(
+                    words.map_or_else(|| name.to_owned(), |it| format!("{name}: {it}")),
+                )
             };
             Some(BusMessage::Reply {
                 serial: header.reply_serial()?,
@@ -239,7 +248,11 @@ pub(super) fn parse_message(message: &Message) -> Option<BusMessage> {
     }
 }
 
-fn parse_signal(from: UniqueBusName, what: (&str, &str, &str), message: &Message) -> Option<DbusEvent> {
+fn parse_signal(
+    from: UniqueBusName,
+    what: (&str, &str, &str),
+    message: &Message,
+) -> Option<DbusEvent> {
     let body = message.body();
     match what {
         (_, DBUS_NAME, "NameOwnerChanged") if from.0 == DBUS_NAME => {

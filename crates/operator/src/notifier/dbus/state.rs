@@ -5,8 +5,8 @@
 //! replies among them, so that a signal is always judged by who owned the service's name when it
 //! was sent, and by what was shown then.
 
-mod replies;
 mod entry;
+mod replies;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::DesktopError;
 use super::render::{NotificationCapabilities, RenderedTexts, render_texts};
 use crate::notifier::click_guard::ClickGuard;
-use crate::notifier::{ActionChoice, Notification, NotificationId, ActionCallback};
+use crate::notifier::{ActionCallback, ActionChoice, Notification, NotificationId};
 use entry::{DisplayState, NotificationEntry};
 
 /// The most notifications at once, and the most choices that nobody asked for yet.
@@ -48,11 +48,19 @@ pub(super) enum DbusEvent {
         reply: DbusReply,
     },
     /// Somebody says that an action was chosen.
-    ActionInvoked { from: UniqueBusName, id: u32, key: String },
+    ActionInvoked {
+        from: UniqueBusName,
+        id: u32,
+        key: String,
+    },
     /// Somebody says that a notification is closed.
     NotificationClosed { from: UniqueBusName, id: u32 },
     /// Somebody gives a token along with the choice that follows.
-    ActivationToken { from: UniqueBusName, id: u32, token: String },
+    ActivationToken {
+        from: UniqueBusName,
+        id: u32,
+        token: String,
+    },
 }
 
 /// What became of an order.
@@ -146,7 +154,12 @@ pub(super) struct NotificationState {
 
 impl NotificationState {
     /// Starts with what a new connection to the bus finds.
-    pub(super) fn start_connection(&mut self, owner: Option<UniqueBusName>, activatable: bool, now: Instant) {
+    pub(super) fn start_connection(
+        &mut self,
+        owner: Option<UniqueBusName>,
+        activatable: bool,
+        now: Instant,
+    ) {
         self.owner = owner;
         self.activatable = activatable;
         self.service = NotificationServiceState::Unknown;
@@ -167,7 +180,9 @@ impl NotificationState {
     /// Returns whether what is chosen comes back; `None` before it is known.
     pub(super) const fn supports_actions(&self) -> Option<bool> {
         match &self.service {
-            NotificationServiceState::Known { capabilities: able, .. } => Some(able.actions),
+            NotificationServiceState::Known {
+                capabilities: able, ..
+            } => Some(able.actions),
             _ => None,
         }
     }
@@ -204,7 +219,8 @@ impl NotificationState {
                 return;
             }
             let key = self.next_key();
-            self.entries.insert(key, NotificationEntry::new(notification, told));
+            self.entries
+                .insert(key, NotificationEntry::new(notification, told));
             key
         };
         if matches!(self.service, Service::Known { .. }) {
@@ -222,13 +238,19 @@ impl NotificationState {
 
     /// Notes what to do with the choice of `id`.
     pub(super) fn on_action(&mut self, id: NotificationId, on_action: ActionCallback) {
-        if let Some(at) = self.unclaimed_choices.iter().position(|(kept, _)| *kept == id) {
+        if let Some(at) = self
+            .unclaimed_choices
+            .iter()
+            .position(|(kept, _)| *kept == id)
+        {
             if let Some((_, choice)) = self.unclaimed_choices.remove(at) {
                 on_action(choice);
             }
             return;
         }
-        let post = self.find_by_handle(id).and_then(|key| self.entries.get_mut(&key));
+        let post = self
+            .find_by_handle(id)
+            .and_then(|key| self.entries.get_mut(&key));
         if let Some(post) = post {
             post.on_action(on_action);
         }
@@ -237,7 +259,10 @@ impl NotificationState {
     /// Takes `id` away.
     pub(super) fn close(&mut self, id: NotificationId, told: DesktopReplySender<()>, now: Instant) {
         self.unclaimed_choices.retain(|(kept, _)| *kept != id);
-        let Some(post) = self.find_by_handle(id).and_then(|key| self.entries.remove(&key)) else {
+        let Some(post) = self
+            .find_by_handle(id)
+            .and_then(|key| self.entries.remove(&key))
+        else {
             drop(told.send(Ok(())));
             return;
         };
@@ -247,7 +272,8 @@ impl NotificationState {
                 self.queue_call(DbusCall::Close { owner: at, id }, DbusCallKind::Close(told));
             }
             (DisplayState::Sending { ticket, .. }, _) => {
-                self.pending_calls.insert(ticket, DbusCallKind::Abandoned(Some(told)));
+                self.pending_calls
+                    .insert(ticket, DbusCallKind::Abandoned(Some(told)));
             }
             _ => drop(told.send(Ok(()))),
         }
@@ -284,7 +310,11 @@ impl NotificationState {
             DbusEvent::OwnerChanged(owner) => {
                 self.change_owner(owner, now);
             }
-            DbusEvent::Reply { call_id: to, from, reply: answer } => self.handle_reply(to, from, answer, now),
+            DbusEvent::Reply {
+                call_id: to,
+                from,
+                reply: answer,
+            } => self.handle_reply(to, from, answer, now),
             DbusEvent::ActionInvoked { from, id, key } => {
                 if self.is_from_owner(&from) {
                     self.handle_action(id, &key, now);
@@ -296,7 +326,10 @@ impl NotificationState {
                 }
             }
             DbusEvent::ActivationToken { from, id, token } => {
-                let key = self.is_from_owner(&from).then(|| self.find_by_service_id(id)).flatten();
+                let key = self
+                    .is_from_owner(&from)
+                    .then(|| self.find_by_service_id(id))
+                    .flatten();
                 if let Some(post) = key.and_then(|key| self.entries.get_mut(&key)) {
                     post.token = Some(token);
                 }
@@ -413,7 +446,10 @@ impl NotificationState {
 
     /// Sends a notification to the service, in place of what it was.
     fn send_notify(&mut self, key: u64) {
-        let NotificationServiceState::Known { capabilities: able, .. } = self.service else {
+        let NotificationServiceState::Known {
+            capabilities: able, ..
+        } = self.service
+        else {
             return;
         };
         let ticket = self.next_call_id();
@@ -440,7 +476,10 @@ impl NotificationState {
             replaces: replaces.unwrap_or(0),
         };
         self.pending_calls.insert(ticket, DbusCallKind::Notify(key));
-        self.queued_calls.push(QueuedCall { call_id: ticket, call });
+        self.queued_calls.push(QueuedCall {
+            call_id: ticket,
+            call,
+        });
     }
 
     /// The service is not what it was: all that it showed is to be shown anew.
@@ -505,7 +544,10 @@ impl NotificationState {
     fn queue_call(&mut self, call: DbusCall, purpose: DbusCallKind) {
         let ticket = self.next_call_id();
         self.pending_calls.insert(ticket, purpose);
-        self.queued_calls.push(QueuedCall { call_id: ticket, call });
+        self.queued_calls.push(QueuedCall {
+            call_id: ticket,
+            call,
+        });
     }
 
     const fn next_call_id(&mut self) -> DbusCallId {
@@ -533,7 +575,10 @@ impl NotificationState {
     }
 
     fn find_by_handle(&self, id: NotificationId) -> Option<u64> {
-        let found = self.entries.iter().find(|(_, post)| post.handle == Some(id));
+        let found = self
+            .entries
+            .iter()
+            .find(|(_, post)| post.handle == Some(id));
         found.map(|(key, _)| *key)
     }
 

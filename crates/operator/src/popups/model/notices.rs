@@ -7,8 +7,8 @@ use std::time::Duration;
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{ContainerId, DisplayText, ShieldState};
 
-use super::sandbox_directory::{ShieldAlert, SandboxDirectory};
-use super::{PopupModel, PopupCommand, PopupSlot};
+use super::sandbox_directory::{SandboxDirectory, ShieldAlert};
+use super::{PopupCommand, PopupModel, PopupSlot};
 use crate::inbox::HubId;
 use crate::notifier::{ContainerIdentity, Notification};
 use crate::popups::category::PopupCategory;
@@ -21,7 +21,12 @@ const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl PopupModel {
     /// Takes in what a firewall is now.
-    pub(super) fn apply_shield_state(&mut self, hub: &HubId, container: &ContainerId, state: ShieldState) {
+    pub(super) fn apply_shield_state(
+        &mut self,
+        hub: &HubId,
+        container: &ContainerId,
+        state: ShieldState,
+    ) {
         let identity = self.sandboxes.identity(hub, container);
         let notification = text::shield_popup(identity, state);
         let before = self.sandboxes.replace_alert(hub, container, None);
@@ -192,12 +197,17 @@ impl NoticeQueue {
     }
 
     /// Gives those their name for which `is_named` says so.
-    fn resolve_names(&mut self, sandboxes: &SandboxDirectory, is_named: impl Fn(&UnnamedSandbox) -> bool) {
+    fn resolve_names(
+        &mut self,
+        sandboxes: &SandboxDirectory,
+        is_named: impl Fn(&UnnamedSandbox) -> bool,
+    ) {
         for notice in &mut self.queue {
             if let Some(of) = notice.unnamed.take_if(|of| is_named(of)) {
                 let identity = sandboxes.identity(&of.hub, &of.container);
                 let reason = of.reason.as_ref();
-                notice.notification = text::container_popup(identity, ContainerState::Started, reason);
+                notice.notification =
+                    text::container_popup(identity, ContainerState::Started, reason);
             }
         }
     }

@@ -54,7 +54,12 @@ pub(super) struct ShieldAlert {
 
 impl SandboxDirectory {
     /// Remembers what a question said of its sandbox.
-    pub(super) fn record_dossier(&mut self, hub: &HubId, container: &ContainerId, dossier: &Dossier) {
+    pub(super) fn record_dossier(
+        &mut self,
+        hub: &HubId,
+        container: &ContainerId,
+        dossier: &Dossier,
+    ) {
         if !dossier.is_empty() {
             self.entry(hub, container).dossier = Dossier::clone(dossier);
         }
@@ -123,12 +128,16 @@ impl SandboxDirectory {
     /// Forgets a sandbox, and returns where its alert is.
     pub(super) fn forget(&mut self, hub: &HubId, container: &ContainerId) -> Option<PopupSlot> {
         self.identities.remove(container);
-        self.sandboxes.remove(&PopupSandboxKey::new(hub, container))?.slot()
+        self.sandboxes
+            .remove(&PopupSandboxKey::new(hub, container))?
+            .slot()
     }
 
     /// Forgets the sandboxes of a hub, and returns where their alerts are.
     pub(super) fn forget_hub(&mut self, hub: &HubId) -> Vec<PopupSlot> {
-        let gone = self.sandboxes.extract_if(|PopupSandboxKey(of, _), _| of == hub);
+        let gone = self
+            .sandboxes
+            .extract_if(|PopupSandboxKey(of, _), _| of == hub);
         gone.filter_map(|(_, known)| known.slot()).collect()
     }
 
@@ -143,6 +152,8 @@ impl SandboxDirectory {
         if self.sandboxes.len() >= MAX_KNOWN_SANDBOXES {
             self.sandboxes.retain(|_, known| known.alert.is_some());
         }
-        self.sandboxes.entry(PopupSandboxKey::new(hub, container)).or_default()
+        self.sandboxes
+            .entry(PopupSandboxKey::new(hub, container))
+            .or_default()
     }
 }

@@ -9,9 +9,9 @@ use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{DecisionAction, DisplayText, Protocol, ShieldState};
 
 use super::PromptMessage;
-use crate::inbox::{InboxChange, RowEnd, Inbox, Row};
-use crate::prompt::command::PromptCommandError;
+use crate::inbox::{Inbox, InboxChange, Row, RowEnd};
 use crate::phrases;
+use crate::prompt::command::PromptCommandError;
 
 const GREETING: &str = "Shield clearance \u{2014} listening on per-container sockets
 Commands: a <N> allow, d <N> deny, l list, q quit
@@ -50,7 +50,9 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
     match say {
         PromptMessage::Greeting(_) => GREETING.to_owned(),
         PromptMessage::Ready => inbox.rows().map(blocked).collect(),
-        PromptMessage::Change(InboxChange::Added(number)) => inbox.row(*number).map_or_else(String::new, blocked),
+        PromptMessage::Change(InboxChange::Added(number)) => {
+            inbox.row(*number).map_or_else(String::new, blocked)
+        }
         PromptMessage::Change(InboxChange::Ended(row, RowEnd::Decided(decision))) => {
             let (color, word) = match decision.action {
                 DecisionAction::Allow => (CompatColor::Green, "Allowed"),
@@ -92,7 +94,9 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
         PromptMessage::NotSent(row, _) if inbox.row(*row).is_none() => {
             format!("No pending request [{row}]\n")
         }
-        PromptMessage::NotSent(_, refusal) => format!("{}\n", DisplayText::new(&refusal.to_string())),
+        PromptMessage::NotSent(_, refusal) => {
+            format!("{}\n", DisplayText::new(&refusal.to_string()))
+        }
         PromptMessage::InvalidCommand(line, error) => format_command_error(line, error),
     }
 }
@@ -240,7 +244,9 @@ mod tests {
         }
 
         fn apply_event(&mut self, event: Event) -> String {
-            let changes = self.inbox.apply_event(&self.hub, InboxEvent::Received(event));
+            let changes = self
+                .inbox
+                .apply_event(&self.hub, InboxEvent::Received(event));
             self.render_changes(&changes)
         }
 

@@ -9,14 +9,19 @@ use crate::json::{ScriptEvent, ScriptQuestion, change_event, to_json_line};
 
 pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox) -> String {
     let line = match say {
-        PromptMessage::Greeting(_) | PromptMessage::Help | PromptMessage::Suppressed(_) | PromptMessage::WaitingForReplies(_) => None,
+        PromptMessage::Greeting(_)
+        | PromptMessage::Help
+        | PromptMessage::Suppressed(_)
+        | PromptMessage::WaitingForReplies(_) => None,
         PromptMessage::Ready => Some(ScriptEvent::Ready {
             hubs: inbox.hubs().len(),
             rows: inbox.rows().len(),
         }),
         PromptMessage::List => {
             let rows = inbox.rows().len();
-            let listed = inbox.rows().map(|row| ScriptEvent::Listed(ScriptQuestion::from_row(row)));
+            let listed = inbox
+                .rows()
+                .map(|row| ScriptEvent::Listed(ScriptQuestion::from_row(row)));
             let lines = listed.chain([ScriptEvent::List { rows }]);
             return lines.map(|line| to_json_line(&line)).collect();
         }

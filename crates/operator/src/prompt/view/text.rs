@@ -4,7 +4,7 @@
 use terok_clearance::DisplayText;
 
 use super::PromptMessage;
-use crate::inbox::{InboxChange, Inbox, Row};
+use crate::inbox::{Inbox, InboxChange, Row};
 use crate::phrases::{self, MessageTone};
 
 /// The rows that are listed when the prompt starts; `l` lists them all.
@@ -32,7 +32,10 @@ pub(crate) struct MessageStyle {
 impl MessageStyle {
     /// Returns how a prompt says it, where questions are answered by number.
     pub(super) const fn for_prompt(color: bool) -> Self {
-        Self { color, show_ids: false }
+        Self {
+            color,
+            show_ids: false,
+        }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
@@ -60,7 +63,12 @@ impl MessageStyle {
     }
 }
 
-pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, paint: MessageStyle, now: u64) -> String {
+pub(super) fn render(
+    say: &PromptMessage<'_>,
+    inbox: &Inbox,
+    paint: MessageStyle,
+    now: u64,
+) -> String {
     match say {
         PromptMessage::Greeting(place) => {
             format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMANDS}\n")
@@ -69,21 +77,32 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, paint: MessageStyle
         PromptMessage::Change(said) => format_change(said, inbox, paint),
         PromptMessage::Suppressed(rows) => format!("... and {rows} more; l lists them\n"),
         PromptMessage::List if inbox.rows().len() == 0 => "  nothing is asked\n".to_owned(),
-        PromptMessage::List => inbox.rows().map(|row| format_list_row(row, paint, now)).collect(),
+        PromptMessage::List => inbox
+            .rows()
+            .map(|row| format_list_row(row, paint, now))
+            .collect(),
         PromptMessage::Help => HELP_TEXT.to_owned(),
         PromptMessage::Sent(..) => String::new(),
         PromptMessage::Refused(_, reason) => format!("{reason}\n"),
-        PromptMessage::NotSent(_, refusal) => format!("{}\n", DisplayText::new(&refusal.to_string())),
-        PromptMessage::InvalidCommand(_, error) => format!("{}\n", DisplayText::new(&error.to_string())),
+        PromptMessage::NotSent(_, refusal) => {
+            format!("{}\n", DisplayText::new(&refusal.to_string()))
+        }
+        PromptMessage::InvalidCommand(_, error) => {
+            format!("{}\n", DisplayText::new(&error.to_string()))
+        }
         PromptMessage::WaitingForReplies(1) => "waiting for an answer to take effect\n".to_owned(),
-        PromptMessage::WaitingForReplies(answers) => format!("waiting for {answers} answers to take effect\n"),
+        PromptMessage::WaitingForReplies(answers) => {
+            format!("waiting for {answers} answers to take effect\n")
+        }
     }
 }
 
 fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: u64) -> String {
     let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
     let first = inbox.rows().take(MAX_ROWS_AT_START);
-    let mut shown: String = first.map(|row| format_question(row, paint, Some(now))).collect();
+    let mut shown: String = first
+        .map(|row| format_question(row, paint, Some(now)))
+        .collect();
     if let Some(rest @ 1..) = rows.checked_sub(MAX_ROWS_AT_START) {
         shown = format!("{shown}... and {rest} more; l lists them\n");
     }

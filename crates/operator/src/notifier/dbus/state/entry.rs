@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{DbusCallId, DesktopReplySender};
 use crate::notifier::dbus::DesktopError;
-use crate::notifier::{ActionKey, ActionChoice, Notification, NotificationId, ActionCallback};
+use crate::notifier::{ActionCallback, ActionChoice, ActionKey, Notification, NotificationId};
 
 /// Where it is. Every id is one of the service's present owner.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +13,10 @@ pub(super) enum DisplayState {
     /// The service does not show it, or not any more.
     NotShown,
     /// It was sent, in place of the one the service knows as `was`.
-    Sending { ticket: DbusCallId, was: Option<u32> },
+    Sending {
+        ticket: DbusCallId,
+        was: Option<u32>,
+    },
     /// The service shows it.
     Shown { id: u32 },
 }
@@ -45,7 +48,10 @@ pub(super) struct NotificationEntry {
 }
 
 impl NotificationEntry {
-    pub(super) fn new(notification: Notification, told: DesktopReplySender<NotificationId>) -> Self {
+    pub(super) fn new(
+        notification: Notification,
+        told: DesktopReplySender<NotificationId>,
+    ) -> Self {
         Self {
             notification,
             handle: None,
@@ -64,7 +70,11 @@ impl NotificationEntry {
 
     /// Says something else from now on. Another question has another choice: whoever waited for
     /// that of the former one is told that there is none.
-    pub(super) fn replace(&mut self, notification: Notification, told: DesktopReplySender<NotificationId>) {
+    pub(super) fn replace(
+        &mut self,
+        notification: Notification,
+        told: DesktopReplySender<NotificationId>,
+    ) {
         if !notification.asks_same_question(&self.notification) {
             self.callback = None;
             self.chosen = None;

@@ -4,7 +4,10 @@
 use tokio::time::Instant;
 
 use super::entry::DisplayState;
-use super::{DbusReply, DbusCall, NotificationState, UniqueBusName, DbusCallKind, NotificationServiceState, DbusCallId};
+use super::{
+    DbusCall, DbusCallId, DbusCallKind, DbusReply, NotificationServiceState, NotificationState,
+    UniqueBusName,
+};
 use crate::notifier::dbus::DesktopError;
 use crate::notifier::dbus::render::NotificationCapabilities;
 
@@ -81,7 +84,10 @@ impl NotificationState {
                 return;
             }
         };
-        self.service = NotificationServiceState::Known { capabilities: able, since: now };
+        self.service = NotificationServiceState::Known {
+            capabilities: able,
+            since: now,
+        };
         let mut keys: Vec<_> = self.entries.keys().copied().collect();
         keys.sort_unstable();
         for key in keys {
@@ -90,7 +96,14 @@ impl NotificationState {
     }
 
     /// A notification was shown, or not.
-    fn handle_notify_reply(&mut self, to: DbusCallId, key: u64, from: Option<UniqueBusName>, answer: DbusReply, now: Instant) {
+    fn handle_notify_reply(
+        &mut self,
+        to: DbusCallId,
+        key: u64,
+        from: Option<UniqueBusName>,
+        answer: DbusReply,
+        now: Instant,
+    ) {
         let own = from.is_some() && from == self.owner;
         match answer {
             DbusReply::Shown(id) if own && id != 0 => {
@@ -119,7 +132,7 @@ impl NotificationState {
                 }
             }
             // It answers against its own specification, and would do so again at once.
-            DbusReply::Shown(_) | DbusReply::ACapabilities_) | DbusReply::Empty if own => {
+            DbusReply::Shown(_) | DbusReply::Capabilities(_) | DbusReply::Empty if own => {
                 let error = "it gave no number for it".to_owned();
                 self.fail_entry(key, &DesktopError::Refused(error));
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{DbusReply, DbusCall, NotificationState, DbusEvent, UniqueBusName};
+use super::{DbusCall, DbusEvent, DbusReply, NotificationState, UniqueBusName};
 use crate::notifier::Notification;
 use crate::notifier::dbus::DesktopError;
 
@@ -28,9 +28,17 @@ fn a_service_that_comes_by_itself_need_not_wait_for_the_next_try_to_start_one() 
             now = due;
             desk.tick(now);
             for order in desk.orders() {
-                let answer = DbusReply::Refused("org.freedesktop.DBus.Error.Spawn.Failed".to_owned());
+                let answer =
+                    DbusReply::Refused("org.freedesktop.DBus.Error.Spawn.Failed".to_owned());
                 let (to, from) = (order.ticket, None);
-                desk.hear(DbusEvent::Reply { call_id: to, from, reply: answer }, now);
+                desk.hear(
+                    DbusEvent::Reply {
+                        call_id: to,
+                        from,
+                        reply: answer,
+                    },
+                    now,
+                );
             }
         };
         assert_eq!(refused, DesktopError::Nobody);
@@ -44,7 +52,10 @@ fn a_service_that_comes_by_itself_need_not_wait_for_the_next_try_to_start_one() 
     let (told, _shown) = oneshot::channel();
     desk.notify(Notification::new("b"), told, now);
     assert!(desk.orders().is_empty(), "the next try is not due");
-    desk.hear(DbusEvent::OwnerChanged(Some(UniqueBusName(":1.7".to_owned()))), now);
+    desk.hear(
+        DbusEvent::OwnerChanged(Some(UniqueBusName(":1.7".to_owned()))),
+        now,
+    );
     let orders = desk.orders();
     assert!(
         matches!(orders.as_slice(), [order] if matches!(order.call, Call::Capabilities)),
