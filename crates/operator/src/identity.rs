@@ -88,7 +88,7 @@ impl<I: ContainerInspector> IdentityResolver<I> {
         };
         // The newer releases' annotations, and those of up to 0.6.6.
         let task_name = match task_meta::TaskMetaFile::from_annotations(&info.annotations) {
-            Some(file) => file.name().await,
+            Some(file) => file.read_name().await,
             None => None,
         };
         ContainerIdentity {

@@ -71,7 +71,7 @@ impl Inbox {
 
     /// Returns the hubs, and whether each is connected.
     pub fn hubs(&self) -> impl ExactSizeIterator<Item = (&HubId, bool)> {
-        self.hubs.iter().map(|(id, hub)| (id, hub.up))
+        self.hubs.iter().map(|(id, hub)| (id, hub.connected))
     }
 
     /// Returns how many sockets are there of which nobody could be heard: what is asked behind them
@@ -82,7 +82,7 @@ impl Inbox {
 
     /// Says whether there is a connection to `hub`.
     pub fn is_connected(&self, hub: &HubId) -> bool {
-        self.hubs.get(hub).is_some_and(|hub| hub.up)
+        self.hubs.get(hub).is_some_and(|hub| hub.connected)
     }
 
     /// Returns the row in which `hub` asks `request`, by any id that it is known by.
@@ -98,7 +98,7 @@ impl Inbox {
             InboxEvent::Up(speaks) => self.apply_hub_up(hub, speaks, &mut changes),
             InboxEvent::Down(reason) => {
                 if let Some(state) = self.hubs.get_mut(hub)
-                    && std::mem::take(&mut state.up)
+                    && std::mem::take(&mut state.connected)
                 {
                     changes.push(InboxChange::Down(hub.clone(), reason));
                 }
@@ -133,10 +133,10 @@ impl Inbox {
         if let Some((action, _)) = row.answering {
             return Err(RowRefusal::AlreadyAnswering(number, action));
         }
-        if !self.hubs.get(row.hub()).is_some_and(|hub| hub.up) {
+        if !self.hubs.get(row.hub()).is_some_and(|hub| hub.connected) {
             return Err(RowRefusal::HubDisconnected(number, row.hub().clone()));
         }
-        if row.lapsed {
+        if row.forgotten_by_hub {
             return Err(RowRefusal::ForgottenByHub(number));
         }
         let answer = |entry: &RowEntry| OperatorAnswer {
@@ -146,7 +146,7 @@ impl Inbox {
             action,
             scope: row.key.scope.clone(),
         };
-        let answers: Vec<_> = match row.speaks {
+        let answers: Vec<_> = match row.protocol_version {
             // The verdict on one opens the destination, and so answers them all.
             ProtocolVersion::Clearance1 => row
                 .entries
@@ -157,7 +157,7 @@ impl Inbox {
             ProtocolVersion::Clearance2 => row.entries.values().map(answer).collect(),
         };
         for entry in row.entries.values_mut() {
-            entry.echo = FailureNotice::None;
+            entry.failure_notice = FailureNotice::None;
         }
         row.answering = Some((action, answers.len()));
         Ok(answers)
@@ -172,7 +172,7 @@ impl Inbox {
         let mut changes = Vec::new();
         let hub = &answer.hub;
         // A row that ends by our own answer ends as one that is being answered.
-        let ours = matches!(&reply, Reply::Decided(_));
+        let ours = matches!(&reply, OperatorReply::Decided(_));
         if !ours {
             self.count_reply(answer.row);
         }
@@ -201,7 +201,7 @@ impl Inbox {
             }
             OperatorReply::EnforcementFailed(reason) => {
                 if let Some(entry) = self.entry_mut(hub, &answer.request.id) {
-                    entry.echo = match entry.echo {
+                    entry.failure_notice = match entry.failure_notice {
                         FailureNotice::ReplyDue => FailureNotice::None,
                         FailureNotice::None | FailureNotice::EventDue => FailureNotice::EventDue,
                     };
@@ -297,8 +297,8 @@ impl Inbox {
             rows: BTreeSet::new(),
             requests: HashMap::new(),
         });
-        state.up = true;
-        let before = std::mem::replace(&mut state.speaks, speaks);
+        state.connected = true;
+        let before = std::mem::replace(&mut state.protocol_version, speaks);
         let restarted = state.restarted;
         changes.push(InboxChange::Up(hub.clone(), speaks));
         if before == speaks && restarted {
@@ -326,7 +326,7 @@ impl Inbox {
         let Some(state) = self.hubs.get(hub) else {
             return;
         };
-        let speaks = state.speaks;
+        let speaks = state.protocol_version;
         let known = state.requests.get(&request.id).cloned();
         let flow = RequestFlow::from_request(&request);
         let key = RowKey {
@@ -353,7 +353,7 @@ impl Inbox {
         let (Some(row), Some(state)) = (self.rows.get_mut(&number), self.hubs.get_mut(hub)) else {
             return;
         };
-        let revived = row.lapsed;
+        let revived = row.forgotten_by_hub;
         if revived {
             resync::revive_row(row, state);
         }
@@ -366,7 +366,7 @@ impl Inbox {
                     counted.count = counted.count.saturating_add(old.request.count);
                     counted.first_seen = counted.first_seen.min(old.request.first_seen);
                 }
-                (old.request != request, old.ids, old.echo)
+                (old.request != request, old.ids, old.failure_notice)
             }
             None => (true, VecDeque::new(), FailureNotice::None),
         };
@@ -396,7 +396,7 @@ impl Inbox {
         }
         let asked = changes
             .iter()
-            .any(|change| matches!(change, Change::Asked(new) if *new == number));
+            .any(|change| matches!(change, InboxChange::Added(new) if *new == number));
         if revived {
             changes.push(InboxChange::Added(number));
         } else if news && !asked {
@@ -448,7 +448,7 @@ impl Inbox {
     ) {
         if decision.ok {
             let request = decision.request.clone();
-            match self.hubs.get(hub).map(|state| state.speaks) {
+            match self.hubs.get(hub).map(|state| state.protocol_version) {
                 // The whole destination is decided now: every question of the row is.
                 Some(ProtocolVersion::Clearance1) => {
                     if let Some(row) = self.find_row(hub, request.as_str()) {
@@ -484,9 +484,9 @@ impl Inbox {
         let Some(entry) = self.entry_mut(hub, request) else {
             return;
         };
-        match (ours, entry.echo) {
-            (true, _) => entry.echo = FailureNotice::ReplyDue,
-            (false, FailureNotice::EventDue) => entry.echo = FailureNotice::None,
+        match (ours, entry.failure_notice) {
+            (true, _) => entry.failure_notice = FailureNotice::ReplyDue,
+            (false, FailureNotice::EventDue) => entry.failure_notice = FailureNotice::None,
             (false, FailureNotice::None | FailureNotice::ReplyDue) => {
                 changes.push(InboxChange::Failed {
                     row,
@@ -551,7 +551,7 @@ impl Inbox {
         }
         if !changes
             .iter()
-            .any(|change| matches!(change, Change::Again(n) if *n == number))
+            .any(|change| matches!(change, InboxChange::Updated(n) if *n == number))
         {
             changes.push(InboxChange::Updated(number));
         }

@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn where_nobody_sees_it_the_id_is_0_and_who_waits_is_told_at_once() {
         let notifier = create_notifier("test", None).await;
-        assert!(!notifier.is_seen());
+        assert!(!notifier.is_visible());
         let shown = notifier.notify(Notification::new("a summary")).await;
         let id = shown.unwrap();
         assert_eq!(id.to_string(), "0");

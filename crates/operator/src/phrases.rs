@@ -101,7 +101,7 @@ pub fn describe_allow_effect(row: &Row) -> String {
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),
         [] => String::new(),
     };
-    let is_name = matches!(row.dest().target(), Ok(Target::Name(_)));
+    let is_name = matches!(row.dest().parse_target(), Ok(Target::Name(_)));
     let at = match (at.is_empty(), is_name) {
         (true, _) => String::new(),
         (false, true) => format!(" ({at}, and its later addresses)"),
@@ -213,7 +213,7 @@ mod tests {
             (7200, "2 h"),
             (200_000, "2 d"),
         ] {
-            assert_eq!(span(Duration::from_secs(seconds)), expected);
+            assert_eq!(format_duration(Duration::from_secs(seconds)), expected);
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
     fn a_scope_says_what_it_reaches_and_for_how_long() {
         let check = |json: &str, expected: &str| {
             let scope: Scope = serde_json::from_str(json).unwrap();
-            assert_eq!(format!("{} {}", reach(&scope), keep(&scope)), expected);
+            assert_eq!(format!("{} {}", describe_scope(&scope), describe_lifetime(&scope)), expected);
         };
         check(
             r#"{"dest":"a.example","port":443,"protocol":"tcp","keep":"sandbox"}"#,

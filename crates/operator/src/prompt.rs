@@ -178,11 +178,11 @@ impl<W: Write> PromptSession<W> {
             let quiet = !self.synced
                 && matches!(
                     change,
-                    Change::Up(..) | Change::Asked(_) | Change::Container { .. }
+                    InboxChange::Up(..) | InboxChange::Added(_) | InboxChange::Container { .. }
                 );
             let person = self.options.format != OutputFormat::Json;
             let shown = !(person && quiet);
-            let asked = matches!(change, Change::Asked(_));
+            let asked = matches!(change, InboxChange::Added(_));
             if shown && !(person && asked && self.rate_limiter.should_suppress()) {
                 self.write_message(&PromptMessage::Change(change))?;
             }

@@ -164,13 +164,13 @@ impl QuestionQueue {
         if self
             .questions
             .iter()
-            .any(|it| it.asks_the_same_as(&question))
+            .any(|it| it.is_same_question(&question))
         {
             return Vec::new();
         }
         if self.questions.len() >= Self::MAX_QUESTIONS {
             let said = std::mem::replace(&mut self.full_announced, true);
-            return if said { Vec::new() } else { vec![Say::Full] };
+            return if said { Vec::new() } else { vec![QueueMessage::Full] };
         }
         let before = self.questions.len();
         self.questions.push_back(question.clone());
@@ -193,7 +193,7 @@ impl QuestionQueue {
         match (asked, request) {
             (Some(asked), None) => Ok((asked.clone(), action)),
             (Some(asked), Some(request)) if asked.request == request => Ok((asked.clone(), action)),
-            (_, Some(request)) => Err(vec![Say::NotAsked(request)]),
+            (_, Some(request)) => Err(vec![QueueMessage::NotAsked(request)]),
             (None, None) => Err(Vec::new()),
         }
     }

@@ -141,7 +141,7 @@ impl DirectoryWatcher {
             || self
                 .filters
                 .get(&event.watch_descriptor)
-                .is_some_and(|interest| interest.covers(event.name))
+                .is_some_and(|interest| interest.matches(event.name))
     }
 }
 
@@ -208,6 +208,6 @@ mod tests {
             event(2, ReadFlags::DELETE_SELF, ""),
         ];
         assert_eq!(read, expected);
-        assert_eq!(Events(&bytes[..20]).count(), 0);
+        assert_eq!(InotifyEvents(&bytes[..20]).count(), 0);
     }
 }

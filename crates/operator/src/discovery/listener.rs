@@ -61,8 +61,8 @@ impl HubListener {
                     self.relay_events(&client, events, &mut server).await?;
                 }
                 Err(error) => {
-                    tries.failed(&error);
-                    if tries.first_slow() {
+                    tries.record_failure(&error);
+                    if tries.is_first_slow_retry() {
                         let reason = error_chain(&error);
                         self.send_update(ListenerUpdate::Event(InboxEvent::Unreachable(reason)))
                             .await?;
@@ -168,13 +168,13 @@ impl RetrySchedule {
 
     fn record_failure(&mut self, error: &HubError) {
         self.failures = self.failures.saturating_add(1);
-        if matches!(error, HubError::Silent { .. }) {
+        if matches!(error, HubError::TimedOut { .. }) {
             // That was long enough.
             self.failures = self.failures.max(Self::MAX_QUICK_RETRIES);
         }
         self.no_listener = matches!(
             error,
-            HubError::Connect(ConnectError::NobodyListens { .. } | ConnectError::Impostor { .. })
+            HubError::Connect(SocketConnectError::NoListener { .. } | DbusConnectError::Impostor { .. })
         );
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let mut tries = RetrySchedule::default();
         let start = tokio::time::Instant::now();
         for _ in 0..failures {
-            tries.failed(&error());
+            tries.record_failure(&error());
             timeout(Duration::from_secs(3600), tries.wait())
                 .await
                 .ok()?;
@@ -236,7 +236,7 @@ mod tests {
     fn another_process_is_a_restart_and_so_is_one_that_nobody_knows() {
         let mut server = HubProcess::default();
         let seen = [Some(7), Some(7), Some(8), None, None, Some(8), Some(8)];
-        let replaced = seen.map(|process| server.is_replaced(process));
+        let replaced = seen.map(|process| server.detect_restart(process));
         assert_eq!(replaced, [false, false, true, true, true, true, false]);
     }
 
@@ -246,7 +246,7 @@ mod tests {
             .await
             .unwrap();
         assert!((900..1200).contains(&quick.as_millis()), "{quick:?}");
-        assert_eq!(waited(Tries::QUICK, nobody).await, None);
+        assert_eq!(waited(RetrySchedule::MAX_QUICK_RETRIES, nobody).await, None);
         let slow = waited(RetrySchedule::MAX_QUICK_RETRIES + 1, another)
             .await
             .unwrap();

@@ -206,7 +206,7 @@ mod tests {
             parse_inspect_output(br#"[{"Id": "ab", "Config": {"Annotations": null}}]"#).unwrap();
         assert!(bare.annotations.is_empty());
         for nothing in ["", "[]", "{}", "[{}]", "[{\"Id\": 7}]", "null", "\u{0}"] {
-            assert_eq!(read(nothing.as_bytes()), None, "{nothing:?}");
+            assert_eq!(parse_inspect_output(nothing.as_bytes()), None, "{nothing:?}");
         }
     }
 
@@ -250,6 +250,6 @@ mod tests {
         let nowhere = PodmanInspector::new("/nonexistent/podman".into());
         assert_eq!(nowhere.inspect(&web()).await, ContainerInfo::default());
         let nobody = IdentityResolver::new(NullInspector);
-        assert_eq!(nobody.resolve(&web()).await, Identity::default());
+        assert_eq!(nobody.resolve(&web()).await, ContainerIdentity::default());
     }
 }

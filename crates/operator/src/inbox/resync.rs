@@ -26,7 +26,7 @@ impl Inbox {
         }
         // The hub of every sandbox is on its way back, for all that is known; theirs takes its
         // socket away for a moment even when it was killed and starts anew.
-        state.up = false;
+        state.connected = false;
         state.restarted = true;
         self.clear_request_ids(hub);
         self.mark_unconfirmed(hub);
@@ -50,7 +50,7 @@ impl Inbox {
         if asks && row.entries.len() > 1 {
             return self.drop_entry(hub, id, RowEnd::MissingAfterResync, changes);
         }
-        let lapses = asks && !std::mem::replace(&mut row.lapsed, true);
+        let lapses = asks && !std::mem::replace(&mut row.forgotten_by_hub, true);
         self.report_failure(answer, "the hub does not know the question".into(), changes);
         if lapses {
             changes.push(InboxChange::ForgottenByHub(answer.row));
@@ -103,7 +103,7 @@ impl Inbox {
             if let Some(newest) = confirmed.max_by_key(seen) {
                 row.newest = RequestFlow::from_request(&newest.request);
                 row.entries.retain(|_, entry| entry.confirmed);
-            } else if !std::mem::replace(&mut row.lapsed, true) {
+            } else if !std::mem::replace(&mut row.forgotten_by_hub, true) {
                 changes.push(InboxChange::ForgottenByHub(*number));
             }
         }
@@ -116,7 +116,7 @@ impl Inbox {
             .into_iter()
             .flatten()
             .filter_map(|number| self.rows.get(number))
-            .filter(|row| !row.lapsed)
+            .filter(|row| !row.forgotten_by_hub)
             .flat_map(|row| row.entries.values())
             .filter(|entry| !entry.confirmed)
             .map(|entry| entry.request.id.clone())
@@ -139,14 +139,14 @@ impl Inbox {
             return;
         };
         // What it has forgotten it cannot withdraw.
-        let lapsed_only = state.speaks == ProtocolVersion::Clearance2;
+        let lapsed_only = state.protocol_version == ProtocolVersion::Clearance2;
         // `terok-shield down` gives the podman name, the reader the id: a hub's own sandbox is
         // meant by either.
         let whole = hub.sandbox().is_some();
         let end = RowEnd::Withdrawn(reason.into());
         self.end_rows(
             hub,
-            |row| (whole || row.container() == container) && (row.lapsed || !lapsed_only),
+            |row| (whole || row.container() == container) && (row.forgotten_by_hub || !lapsed_only),
             &end,
             changes,
         );

@@ -177,17 +177,17 @@ impl Notifier for CallbackNotifier {
     async fn notify(&self, notification: Notification) -> Result<NotificationId, Infallible> {
         let mut open = self.lock_open();
         let id = notification.replaces.unwrap_or_else(|| {
-            open.last = open.last.checked_add(1).unwrap_or(1);
-            NonZeroU32::new(open.last).map_or(NotificationId::NONE, NotificationId::from)
+            open.last_id = open.last_id.checked_add(1).unwrap_or(1);
+            NonZeroU32::new(open.last_id).map_or(NotificationId::NONE, NotificationId::from)
         });
         let keys: Vec<_> = notification
             .actions
             .iter()
             .map(|action| action.key().clone())
             .collect();
-        let before = open.take(id);
+        let before = open.remove(id);
         if keys.is_empty() {
-            open.say_mute(id);
+            open.add_actionless(id);
         } else {
             let choice = PendingChoice {
                 keys,
@@ -206,12 +206,12 @@ impl Notifier for CallbackNotifier {
 
     async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
         let mut open = self.lock_open();
-        if open.ended {
+        if open.disconnected {
             return;
         }
-        if open.mute.contains(&id) {
+        if open.actionless.contains(&id) {
             // It stands there: nobody can choose, and whoever waits hears of its end.
-            open.take(id);
+            open.remove(id);
             let waits = PendingChoice {
                 keys: Vec::new(),
                 chosen: None,
@@ -234,7 +234,7 @@ impl Notifier for CallbackNotifier {
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), Infallible> {
-        let choice = self.lock_open().take(id);
+        let choice = self.lock_open().remove(id);
         drop(choice);
         if let Some(on_close) = &self.on_close {
             on_close(id);
@@ -244,7 +244,7 @@ impl Notifier for CallbackNotifier {
 
     async fn disconnect(&self) {
         let mut open = self.lock_open();
-        open.ended = true;
+        open.disconnected = true;
         let choices = std::mem::take(&mut open.choices);
         drop(open);
         drop(choices);

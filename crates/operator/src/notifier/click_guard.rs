@@ -39,9 +39,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_choice_counts_when_what_is_shown_has_stood_still_for_long_enough() {
         let mut guard = ClickGuard::default();
-        assert!(!guard.is_too_soon(Guard::READ, Instant::now()));
+        assert!(!guard.is_too_soon(ClickGuard::MIN_READ_TIME, Instant::now()));
         for (waits, too_soon) in [(0, true), (599, true), (600, false), (60_000, false)] {
-            guard.changed(Instant::now());
+            guard.record_change(Instant::now());
             tokio::time::advance(Duration::from_millis(waits)).await;
             let said = guard.is_too_soon(ClickGuard::MIN_READ_TIME, Instant::now());
             assert_eq!(said, too_soon, "after {waits} ms");
@@ -49,7 +49,7 @@ mod tests {
         // A clock that went back makes it wait, not answer.
         let past = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
-        guard.changed(Instant::now());
-        assert!(guard.is_too_soon(Guard::READ, past));
+        guard.record_change(Instant::now());
+        assert!(guard.is_too_soon(ClickGuard::MIN_READ_TIME, past));
     }
 }

@@ -286,7 +286,7 @@ impl DbusTask {
                 return ConnectionEnd::Lost(error);
             }
             self.publish_capabilities();
-            let until = sent.values().filter_map(|sent| sent.until);
+            let until = sent.values().filter_map(|sent| sent.deadline);
             let wake = until.chain(self.state.next_tick()).min();
             tokio::select! {
                 message = bus.stream.next() => match message {
@@ -320,7 +320,7 @@ impl DbusTask {
         sent: &mut HashMap<NonZeroU32, SentCall>,
     ) -> Result<(), String> {
         for order in self.state.take_calls() {
-            let ticket = order.ticket;
+            let ticket = order.call_id;
             let message = match session_bus::build_message(&order.call, &self.session.app_name) {
                 Ok(message) => message,
                 Err(error) => {
@@ -396,11 +396,11 @@ impl DbusTask {
         let now = Instant::now();
         let late = sent
             .values_mut()
-            .filter(|sent| sent.until.is_some_and(|until| until <= now));
+            .filter(|sent| sent.deadline.is_some_and(|until| until <= now));
         let late: Vec<_> = late
             .map(|sent| {
-                sent.until = None;
-                sent.ticket
+                sent.deadline = None;
+                sent.call_id
             })
             .collect();
         for to in late {

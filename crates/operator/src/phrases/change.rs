@@ -88,9 +88,9 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         }
         InboxChange::Ended(row, end) => quiet(format!(
             "[{}] GONE     {}: {}",
-            names.row(row),
-            what(row),
-            why(end)
+            names.name_row(row),
+            describe_dest(row),
+            describe_row_end(end)
         )),
         InboxChange::Failed {
             row,
@@ -104,7 +104,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             };
             Some(ChangeMessage {
                 tone: MessageTone::Bad,
-                label: Some(format!("[{}] FAILED ", names.number(*row))),
+                label: Some(format!("[{}] FAILED ", names.name_number(*row))),
                 text: format!("{action} took no effect, it is still asked{why}"),
                 decided_by: None,
             })
@@ -115,7 +115,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             reason,
         } => Some(ChangeMessage {
             tone: MessageTone::Bad,
-            label: Some(format!("[{}] UNSURE ", names.number(*row))),
+            label: Some(format!("[{}] UNSURE ", names.name_number(*row))),
             text: format!("{action} may have taken effect, or not: {reason}"),
             decided_by: None,
         }),
@@ -131,14 +131,14 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
                  the sandbox's next packet"
             ))
         }
-        InboxChange::Up(id, _) => quiet(format!("listening to {}", hub(id))),
+        InboxChange::Up(id, _) => quiet(format!("listening to {}", describe_hub(id))),
         InboxChange::Down(id, reason) => quiet(format!(
             "{} is away, its questions wait for it: {reason}",
-            hub(id)
+            describe_hub(id)
         )),
-        InboxChange::Gone(id) => quiet(format!("{} is gone", hub(id))),
+        InboxChange::Gone(id) => quiet(format!("{} is gone", describe_hub(id))),
         InboxChange::Unreachable(id, reason) => {
-            quiet(format!("cannot reach {}: {reason}", hub(id)))
+            quiet(format!("cannot reach {}: {reason}", describe_hub(id)))
         }
         InboxChange::Lost {
             hub: id,
@@ -148,12 +148,12 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             MessageTone::Bad,
             format!(
                 "{}: the kernel lost the reports of {lost} packets; they are asked when sent again",
-                hub(id)
+                describe_hub(id)
             ),
         )),
         InboxChange::Lost { hub: id, lost, .. } => quiet(format!(
             "{} skipped {lost} events; what is asked is complete",
-            hub(id)
+            describe_hub(id)
         )),
         InboxChange::Container {
             container, state, ..
@@ -168,7 +168,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
                 ShieldState::Up => MessageTone::Quiet,
                 ShieldState::Down | ShieldState::Disengaged => MessageTone::Bad,
             };
-            let text = format!("sandbox {container}: the firewall is {}", firewall(*state));
+            let text = format!("sandbox {container}: the firewall is {}", describe_firewall(*state));
             Some(ChangeMessage::unlabeled(tone, text))
         }
     }
@@ -192,14 +192,14 @@ fn describe_decision(row: &Row, decision: &Decision, names: QuestionNaming<'_>) 
         DecisionAction::Dismiss => (
             MessageTone::Quiet,
             "PUT AWAY",
-            format!("{}: the next packet asks again", what(row)),
+            format!("{}: the next packet asks again", describe_dest(row)),
         ),
     };
     let ours = row.answering().map(DecisionAction::from) == Some(decision.action);
     ChangeMessage {
         tone,
         label: Some(format!("[{name}] {head}")),
-        text: format!("{what}  for {}", who(row)),
+        text: format!("{what}  for {}", describe_sandbox(row)),
         decided_by: (!ours && !decision.by.is_empty()).then(|| decision.by.to_string()),
     }
 }

@@ -128,6 +128,6 @@ mod tests {
         check("Blocked", "none", &["Blocked"]);
         check("blocked \u{1b}[31m", "blocked", &[" [31m"]);
         assert_eq!(Categories::default().to_string(), "blocked verdict");
-        assert_eq!(Categories::read(EVERY).0, Categories::ALL);
+        assert_eq!(Categories::parse(EVERY).0, Categories::ALL);
     }
 }

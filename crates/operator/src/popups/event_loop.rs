@@ -145,7 +145,7 @@ async fn run_jobs<N: Notifier>(notifier: &N, jobs: Vec<PopupJob>) -> Vec<PopupJo
                 match notifier.notify(notification).await {
                     Ok(id) => {
                         let (tell, choice) = oneshot::channel();
-                        if !post.last {
+                        if !post.is_final {
                             let on_action = move |choice: ActionChoice| drop(tell.send(choice.key));
                             notifier.on_action(id, Box::new(on_action)).await;
                         }
@@ -360,7 +360,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                 PopupJobResult::Shown(post, id, losses, choice) => {
                     let (slot, version) = (post.slot, post.version);
                     self.model.mark_shown(slot, version, now);
-                    if post.last {
+                    if post.is_final {
                         self.popup_ids.remove(&slot);
                         self.transient_popups.push_back(id);
                         if self.transient_popups.len() > MAX_TRANSIENT_POPUPS {

@@ -149,15 +149,15 @@ impl PopupModel {
                 }
                 if self.categories.contains(PopupCategory::Blocked) {
                     let asked = self.questions.entry(*number).or_default();
-                    (asked.trouble, asked.dismissed) = (None, None);
+                    (asked.failure, asked.dismissed_at) = (None, None);
                 }
             }
             InboxChange::Updated(number) => {
                 if let Some(asked) = self.questions.get_mut(number)
-                    && let Some(at) = asked.dismissed
+                    && let Some(at) = asked.dismissed_at
                     && now.monotonic.saturating_sub(at) >= DISMISSED_QUIET_PERIOD
                 {
-                    asked.dismissed = None;
+                    asked.dismissed_at = None;
                 }
             }
             InboxChange::Ended(row, end) => self.end_question(row, end),
@@ -245,7 +245,7 @@ impl PopupModel {
         let open = self
             .questions
             .iter()
-            .filter(|(_, asked)| asked.dismissed.is_none());
+            .filter(|(_, asked)| asked.dismissed_at.is_none());
         let open: Vec<_> = open.map(|(number, _)| *number).collect();
         if open.len() > MAX_SINGLE_POPUPS {
             self.update_group(&open, inbox, now, &mut orders);
@@ -278,7 +278,7 @@ impl PopupModel {
         let shown = self
             .group_popup
             .as_ref()
-            .map(|popup| (popup.slot, popup.posted, popup.shown == wanted));
+            .map(|popup| (popup.slot, popup.posted_at, popup.shown == wanted));
         match shown {
             Some((_, _, true)) => {}
             Some((_, posted, false)) if now < posted.saturating_add(MIN_COUNT_UPDATE_INTERVAL) => {
@@ -354,7 +354,7 @@ impl PopupModel {
         };
         let known = self.sandboxes.identity(row.hub(), row.container());
         let identity = text::merge_identity(row.container(), row.dossier(), &known);
-        let trouble = asked.trouble.as_ref();
+        let trouble = asked.failure.as_ref();
         let mut wanted = text::question_popup(row, identity, open, trouble, &self.zone);
         wanted.icon.clone_from(&self.icon);
         let opens = phrases::describe_allow_effect(row);
@@ -365,15 +365,15 @@ impl PopupModel {
             let same = popup.opens == opens
                 && popup.shown.summary == wanted.summary
                 && popup.shown.actions == wanted.actions;
-            if same && !popup.gone {
+            if same && !popup.maybe_gone {
                 if popup.shown == wanted {
                     return Ok(());
                 }
-                let recount = popup.posted.saturating_add(MIN_COUNT_UPDATE_INTERVAL);
+                let recount = popup.posted_at.saturating_add(MIN_COUNT_UPDATE_INTERVAL);
                 if now < recount {
                     return Err(recount);
                 }
-                since = popup.since;
+                since = popup.shown_since;
             }
         }
         self.rate_limiter.try_acquire(now)?;
@@ -403,11 +403,11 @@ impl PopupModel {
             self.moved_at = now.monotonic;
             return;
         };
-        if popup.since == popup.posted {
-            popup.since = now.monotonic;
+        if popup.shown_since == popup.posted_at {
+            popup.shown_since = now.monotonic;
             self.moved_at = now.monotonic;
         }
-        popup.posted = now.monotonic;
+        popup.posted_at = now.monotonic;
     }
 
     /// Takes in that the desktop did not take a post. All is tried again after some time.
@@ -451,12 +451,12 @@ impl PopupModel {
             return ClickOutcome::Ignored;
         }
         // Many desktops take a popup away that is clicked on, whatever they were asked for.
-        popup.gone = true;
+        popup.maybe_gone = true;
         self.next_due = Some(now.monotonic);
         if popup.opens != phrases::describe_allow_effect(row) {
             return ClickOutcome::Rejected("what an answer opens has changed since it was shown");
         }
-        if guarded || now.monotonic.saturating_sub(popup.since) < CLICK_GUARD_DELAY {
+        if guarded || now.monotonic.saturating_sub(popup.shown_since) < CLICK_GUARD_DELAY {
             return ClickOutcome::Rejected("it came too soon after the popups changed");
         }
         ClickOutcome::Answer(number, action)
@@ -476,7 +476,7 @@ impl PopupModel {
         self.moved_at = now.monotonic;
         if self.group_popup.take_if(is_it).is_some() {
             for asked in self.questions.values_mut() {
-                asked.dismissed.get_or_insert(now.monotonic);
+                asked.dismissed_at.get_or_insert(now.monotonic);
             }
             return;
         }
@@ -491,12 +491,12 @@ impl PopupModel {
             else {
                 continue;
             };
-            if answering || popup.gone {
+            if answering || popup.maybe_gone {
                 // Its slot is where the answer will be shown.
-                popup.gone = true;
+                popup.maybe_gone = true;
             } else {
                 asked.popup = None;
-                asked.dismissed = Some(now.monotonic);
+                asked.dismissed_at = Some(now.monotonic);
             }
             return;
         }
@@ -548,10 +548,10 @@ impl PopupModel {
     fn record_failure(&mut self, number: RowNumber, trouble: PriorAnswerFailure) {
         let verdicts = self.categories.contains(PopupCategory::Verdict);
         if let Some(asked) = self.questions.get_mut(&number) {
-            asked.trouble = verdicts.then_some(trouble);
+            asked.failure = verdicts.then_some(trouble);
             if let Some(popup) = &mut asked.popup {
                 // It was clicked on, and may have been taken away by that.
-                popup.gone = true;
+                popup.maybe_gone = true;
             }
         }
     }

@@ -50,26 +50,26 @@ mod tests {
         let mut pace = PopupRateLimiter::default();
         let mut came = Vec::new();
         for ms in 10_000..20_000 {
-            if pace.take(Duration::from_millis(ms)).is_ok() {
+            if pace.try_acquire(Duration::from_millis(ms)).is_ok() {
                 came.push(ms);
             }
         }
         assert_eq!(came.iter().filter(|ms| **ms < 10_100).count(), 6);
         assert_eq!(came.len(), 6 + 19);
-        assert_eq!(pace.take(Duration::from_secs(20)), Ok(()));
-        let due = pace.take(Duration::from_secs(20)).unwrap_err();
+        assert_eq!(pace.try_acquire(Duration::from_secs(20)), Ok(()));
+        let due = pace.try_acquire(Duration::from_secs(20)).unwrap_err();
         assert_eq!(due, Duration::from_millis(20_500));
-        assert!(pace.take(due).is_ok());
+        assert!(pace.try_acquire(due).is_ok());
     }
 
     #[test]
     fn nothing_comes_while_it_is_barred() {
         let mut pace = PopupRateLimiter::default();
-        pace.bar(Duration::from_secs(9));
+        pace.block_until(Duration::from_secs(9));
         assert_eq!(
-            pace.take(Duration::from_secs(8)),
+            pace.try_acquire(Duration::from_secs(8)),
             Err(Duration::from_secs(9))
         );
-        assert!(pace.take(Duration::from_secs(9)).is_ok());
+        assert!(pace.try_acquire(Duration::from_secs(9)).is_ok());
     }
 }

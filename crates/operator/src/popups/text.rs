@@ -93,7 +93,7 @@ pub(super) fn sandbox_label(identity: &ContainerIdentity) -> String {
 fn subject_line(identity: &ContainerIdentity) -> String {
     let is_task = !(identity.project.is_empty() || identity.task_id.is_empty());
     let kind = if is_task { "Task" } else { "Container" };
-    format!("{kind}: {}", label(identity))
+    format!("{kind}: {}", sandbox_label(identity))
 }
 
 /// Returns what is asked for: `api.example.com:443`, `[2001:db8::7]:443`, `192.0.2.7` alone for a
@@ -150,15 +150,15 @@ pub(super) fn question_popup(
 ) -> Notification {
     let dest = row.dest();
     let summary = match trouble {
-        None => format!("Blocked: {}", target(row)),
+        None => format!("Blocked: {}", target_text(row)),
         Some(PriorAnswerFailure::Failed(action, _)) => format!("{} failed: {dest}", verb(*action)),
         Some(PriorAnswerFailure::Uncertain(action, _)) => {
             format!("{} unsure: {dest}", verb(*action))
         }
     };
     let mut lines = vec![
-        whose(&identity),
-        format!("Protocol: {}", protocol(row.request().protocol)),
+        subject_line(&identity),
+        format!("Protocol: {}", protocol_name(row.request().protocol)),
     ];
     if let Some(process) = phrases::describe_process(row) {
         lines.push(format!("Process: {process}"));
@@ -176,7 +176,7 @@ pub(super) fn question_popup(
         }
     }
     lines.push(match open {
-        AnswerAvailability::Available => format!("Allow opens {}", words::opens(row)),
+        AnswerAvailability::Available => format!("Allow opens {}", phrases::describe_allow_effect(row)),
         AnswerAvailability::HubAway => {
             "Its hub is away; it can be answered when the hub is back.".to_owned()
         }
@@ -216,7 +216,7 @@ pub(super) fn answered_popup(
         DecisionAction::Dismiss => return None,
     };
     let scope = decision.scope.as_ref().unwrap_or_else(|| row.scope());
-    let mut lines = vec![whose(&identity), format!("{effect}{}", words::reach(scope))];
+    let mut lines = vec![subject_line(&identity), format!("{effect}{}", phrases::describe_scope(scope))];
     let ours = row.answering().map(DecisionAction::from) == Some(decision.action);
     if !ours && !decision.by.is_empty() {
         lines.push(format!("By {}", decision.by));
@@ -292,7 +292,7 @@ pub(super) fn shield_popup(identity: ContainerIdentity, state: ShieldState) -> N
             alert,
         ),
     };
-    let title = format!("{title}: {}", label(&identity));
+    let title = format!("{title}: {}", sandbox_label(&identity));
     Notification {
         body: body.to_owned(),
         hints,
@@ -312,7 +312,7 @@ pub(super) fn container_popup(
         ContainerState::Exited => "Container stopped",
     };
     let reason = reason.filter(|reason| !reason.is_empty());
-    let title = format!("{title}: {}", label(&identity));
+    let title = format!("{title}: {}", sandbox_label(&identity));
     Notification {
         body: reason.map_or_else(String::new, |reason| format!("Reason: {reason}")),
         hints: NotificationHints {

@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_line_is_a_command_or_nothing_happens() {
         let check = |line: &str, expected: PromptCommand| {
-            assert_eq!(Command::parse(line, false), Ok(expected), "{line:?}");
+            assert_eq!(PromptCommand::parse(line, false), Ok(expected), "{line:?}");
         };
         check("a 3", answer(Action::Allow, &[3]));
         check("  ALLOW   12 \r", answer(Action::Allow, &[12]));
@@ -142,7 +142,7 @@ mod tests {
             "deny",
             "{\"action\":\"allow\",\"row\":1}",
         ] {
-            assert!(Command::parse(line, false).is_err(), "{line:?}");
+            assert!(PromptCommand::parse(line, false).is_err(), "{line:?}");
         }
     }
 
@@ -155,7 +155,7 @@ mod tests {
             request: Some("web:9".parse().unwrap()),
         };
         assert_eq!(said, Ok(expected));
-        assert_eq!(Command::parse("a 7", true), Ok(answer(Action::Allow, &[7])));
+        assert_eq!(PromptCommand::parse("a 7", true), Ok(answer(Action::Allow, &[7])));
         for line in [
             r#"{"action":"allow"}"#,
             r#"{"action":"allow","row":0}"#,
@@ -164,7 +164,7 @@ mod tests {
             r#"{"action":"maybe","row":1}"#,
             "{",
         ] {
-            assert!(Command::parse(line, true).is_err(), "{line}");
+            assert!(PromptCommand::parse(line, true).is_err(), "{line}");
         }
     }
 }

@@ -58,11 +58,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_counted_and_told_once_a_second() {
         let mut hush = PromptRateLimiter::default();
-        let shown = (0..1000).filter(|_| !hush.takes_another()).count();
+        let shown = (0..1000).filter(|_| !hush.should_suppress()).count();
         assert_eq!(shown, 20);
-        assert_eq!(hush.over().await, 980);
-        assert!(!hush.takes_another());
-        let quiet = tokio::time::timeout(Duration::from_secs(60), hush.over());
+        assert_eq!(hush.next_suppressed_count().await, 980);
+        assert!(!hush.should_suppress());
+        let quiet = tokio::time::timeout(Duration::from_secs(60), hush.next_suppressed_count());
         assert!(quiet.await.is_err());
     }
 }

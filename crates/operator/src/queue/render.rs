@@ -39,7 +39,7 @@ fn render_text(say: &QueueMessage) -> String {
                 Action::Allow => ('\u{2713}', "allowed"),
                 Action::Deny => ('\u{2717}', "denied"),
             };
-            format!("  {mark} {verb} {}\n", label(question))
+            format!("  {mark} {verb} {}\n", format_dest(question))
         }
         QueueMessage::Failed(question, ..) => {
             let dest = &question.dest;

@@ -24,10 +24,10 @@ fn typed(queue: &mut QuestionQueue, line: &str, became: Result<(), DisplayText>)
 #[test]
 fn the_screen_is_the_contracts() {
     let mut queue = QuestionQueue::default();
-    let first = screen(&queue.ask(question(1, "")));
+    let first = screen(&queue.push(question(1, "")));
     assert_eq!(first, "[BLOCKED] 203.0.113.1 :443 \u{2014} allow/deny? ");
     assert_eq!(
-        screen(&queue.ask(question(2, "b.example"))),
+        screen(&queue.push(question(2, "b.example"))),
         "\n[BLOCKED] 203.0.113.2 (b.example) :443 (queued)\n\
          [BLOCKED] 203.0.113.1 :443 \u{2014} allow/deny? "
     );
@@ -83,10 +83,10 @@ fn only_the_four_words_are_answers() {
 #[test]
 fn a_script_may_name_the_question_it_answers() {
     let mut queue = QuestionQueue::default();
-    queue.ask(question(1, ""));
-    let mut take = |line: &str| queue.take(Typed::parse(line, true));
+    queue.push(question(1, ""));
+    let mut take = |line: &str| queue.resolve_input(Typed::parse(line, true));
     let other = take(r#"{"action":"allow","request":"web:2"}"#);
-    assert_eq!(other, Err(vec![Say::NotAsked("web:2".into())]));
+    assert_eq!(other, Err(vec![QueueMessage::NotAsked("web:2".into())]));
     assert!(take(r#"{"action":"allow","request":"web:1"}"#).is_ok());
     assert!(take(r#"{"action":"deny"}"#).is_ok());
     assert!(take("a").is_ok());
@@ -96,7 +96,7 @@ fn a_script_may_name_the_question_it_answers() {
         r#"{"action":"allow","all":true}"#,
     ] {
         assert!(
-            matches!(take(line), Err(says) if says.first() == Some(&Say::Unknown)),
+            matches!(take(line), Err(says) if says.first() == Some(&QueueMessage::Unknown)),
             "{line}"
         );
     }
@@ -104,7 +104,7 @@ fn a_script_may_name_the_question_it_answers() {
 
 #[test]
 fn a_line_is_a_question_about_an_address_or_nothing() {
-    let none = |line: &str| matches!(Question::parse(line), Ok(None));
+    let none = |line: &str| matches!(QueuedQuestion::parse(line), Ok(None));
     let refused = |line: &str| QueuedQuestion::parse(line).is_err();
     assert!(none(r#"{"type":"container_started","container":"web"}"#));
     assert!(refused("not json"));
@@ -126,15 +126,15 @@ fn a_line_is_a_question_about_an_address_or_nothing() {
 #[test]
 fn what_waits_is_not_asked_twice_but_asked_again_once_answered() {
     let mut queue = QuestionQueue::default();
-    queue.ask(question(1, "a.example"));
-    queue.ask(question(2, "b.example"));
-    assert!(queue.ask(question(1, "a.example")).is_empty());
-    assert!(queue.ask(question(2, "b.example")).is_empty());
+    queue.push(question(1, "a.example"));
+    queue.push(question(2, "b.example"));
+    assert!(queue.push(question(1, "a.example")).is_empty());
+    assert!(queue.push(question(2, "b.example")).is_empty());
     assert_eq!(queue.len(), 2);
-    queue.settle(Action::Deny, Ok(()));
-    queue.settle(Action::Deny, Ok(()));
+    queue.apply_result(Action::Deny, Ok(()));
+    queue.apply_result(Action::Deny, Ok(()));
     assert!(queue.is_empty());
-    assert_eq!(queue.ask(question(1, "a.example")).len(), 1);
+    assert_eq!(queue.push(question(1, "a.example")).len(), 1);
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn a_flood_is_bounded_and_said_once() {
     for n in 0..2 * QuestionQueue::MAX_QUESTIONS {
         let mut question = question(1, "");
         question.domain = format!("{n}.example").as_str().into();
-        says = queue.ask(question);
+        says = queue.push(question);
         if n == QuestionQueue::MAX_QUESTIONS {
-            assert_eq!(says, [Say::Full]);
+            assert_eq!(says, [QueueMessage::Full]);
         }
     }
-    assert_eq!(queue.len(), Queue::LIMIT);
+    assert_eq!(queue.len(), QuestionQueue::MAX_QUESTIONS);
     assert!(says.is_empty());
 }
 
@@ -162,23 +162,23 @@ fn a_script_reads_each_question_once() {
             .collect::<String>()
     };
     assert_eq!(
-        lines(&queue.ask(question(1, ""))),
+        lines(&queue.push(question(1, ""))),
         "{\"event\":\"pending\",\"request\":\"web:1\",\"dest\":\"203.0.113.1\",\"port\":443,\
          \"protocol\":\"tcp\",\"domain\":\"\"}\n"
     );
-    let queued = lines(&queue.ask(question(2, "b.example")));
+    let queued = lines(&queue.push(question(2, "b.example")));
     assert_eq!(queued.matches("\"event\":\"queued\"").count(), 1);
     assert_eq!(
         queued.lines().count(),
         1,
         "the first is not said again: {queued}"
     );
-    let settled = lines(&queue.settle(Action::Allow, Ok(())));
+    let settled = lines(&queue.apply_result(Action::Allow, Ok(())));
     let events: Vec<_> = settled
         .lines()
         .map(|line| line.contains("\"decided\""))
         .collect();
     assert_eq!(events, [true, false]);
-    let failed = lines(&queue.settle(Action::Allow, Err("it said no".into())));
+    let failed = lines(&queue.apply_result(Action::Allow, Err("it said no".into())));
     assert!(failed.contains("\"reason\":\"it said no\""), "{failed}");
 }

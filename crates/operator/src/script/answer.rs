@@ -93,7 +93,7 @@ impl PendingSnapshot {
                         Action::Allow => phrases::describe_allow_effect(row),
                         Action::Deny => {
                             let scope = row.scope();
-                            format!("{} {}", words::reach(scope), words::keep(scope))
+                            format!("{} {}", phrases::describe_scope(scope), phrases::describe_lifetime(scope))
                         }
                     });
                     let answers = self.inbox.answer(*row, action);
@@ -236,7 +236,7 @@ impl PendingSnapshot {
             );
         }
         if let [(hub, reason), ..] = self.unresponsive_hubs.as_slice() {
-            let reason = format!("it may be of {}: {reason}", words::hub(hub));
+            let reason = format!("it may be of {}: {reason}", phrases::describe_hub(hub));
             return AnswerRoute::NotSent(
                 None,
                 ScriptOutcome::HubUnreachable(DisplayText::from_program_output(&reason)),

@@ -61,8 +61,8 @@ impl ActivityLog {
             && let Some(last) = self.entries.back_mut()
             && last.kind == kind
         {
-            last.more = last.more.saturating_add(1);
-            last.at = at;
+            last.merged_count = last.merged_count.saturating_add(1);
+            last.time_us = at;
             return;
         }
         let (tone, head, text) = if let InboxChange::Added(number) = change {
@@ -70,14 +70,14 @@ impl ActivityLog {
                 return;
             };
             let head = format!("[{number}] BLOCKED");
-            let text = format!("{}  from {}", words::what(row), words::who(row));
+            let text = format!("{}  from {}", phrases::describe_dest(row), phrases::describe_sandbox(row));
             (MessageTone::Quiet, Some(head), text)
         } else {
             let Some(told) = phrases::describe_change(change) else {
                 return;
             };
-            let by = told.by.map(|by| format!("  by {by}"));
-            (told.tone, told.head, told.text + &by.unwrap_or_default())
+            let by = told.decided_by.map(|by| format!("  by {by}"));
+            (told.tone, told.label, told.text + &by.unwrap_or_default())
         };
         if self.entries.len() >= MAX_ACTIVITY_ENTRIES {
             self.entries.pop_front();

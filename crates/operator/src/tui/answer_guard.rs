@@ -84,13 +84,13 @@ impl AnswerGuard {
     ) -> Self {
         match before {
             Some(before) if before.number == number && before.opens == opens => {
-                let read = part.lines_read(before.read);
+                let read = part.lines_read(before.lines_read);
                 let complete = part.is_complete(read);
                 // What is whole only now could not be read before.
                 let since = if complete && !before.complete {
                     now
                 } else {
-                    before.since
+                    before.shown_since
                 };
                 Self {
                     complete,
@@ -178,25 +178,25 @@ mod tests {
     fn what_came_by_itself_must_stand_there_for_half_a_second() {
         let mut shown = draw(None, 1, "x", false, 0);
         shown = draw(Some(shown), 1, "x", false, 400);
-        assert_eq!(shown.accepts("x", ms(499)), Err(TooSoon::JustAppeared));
-        assert_eq!(shown.accepts("x", ms(998)), Err(TooSoon::JustAppeared));
-        assert_eq!(shown.accepts("x", ms(1498)), Ok(()));
+        assert_eq!(shown.check_key("x", ms(499)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(shown.check_key("x", ms(998)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(shown.check_key("x", ms(1498)), Ok(()));
     }
 
     #[test]
     fn what_the_person_went_to_is_theirs_at_once_but_not_in_a_burst() {
         let mut shown = draw(None, 1, "x", true, 0);
-        assert_eq!(shown.accepts("x", ms(1)), Err(TooSoon::JustAppeared));
-        assert_eq!(shown.accepts("x", ms(51)), Ok(()));
+        assert_eq!(shown.check_key("x", ms(1)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(shown.check_key("x", ms(51)), Ok(()));
     }
 
     #[test]
     fn what_changed_is_asked_again_even_if_the_person_went_there() {
         let mut shown = draw(None, 1, "x", true, 0);
-        assert_eq!(shown.accepts("y", ms(9000)), Err(TooSoon::Changed));
+        assert_eq!(shown.check_key("y", ms(9000)), Err(KeyRefusal::Changed));
         shown = draw(Some(shown), 1, "y", true, 9001);
-        assert_eq!(shown.accepts("y", ms(9100)), Err(TooSoon::JustAppeared));
-        assert_eq!(shown.accepts("y", ms(9600)), Ok(()));
+        assert_eq!(shown.check_key("y", ms(9100)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(shown.check_key("y", ms(9600)), Ok(()));
     }
 
     #[test]
@@ -204,10 +204,10 @@ mod tests {
         let cut =
             AnswerGuard::record_drawn(None, number(1), "x".to_owned(), part(0, 4), true, ms(0));
         let mut shown = cut.clone();
-        assert_eq!(shown.accepts("x", ms(9000)), Err(TooSoon::NoRoom));
+        assert_eq!(shown.check_key("x", ms(9000)), Err(KeyRefusal::NotFullyShown));
         shown = draw(Some(cut), 1, "x", false, 9000);
-        assert_eq!(shown.accepts("x", ms(9001)), Err(TooSoon::JustAppeared));
-        assert_eq!(shown.accepts("x", ms(9051)), Ok(()));
+        assert_eq!(shown.check_key("x", ms(9001)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(shown.check_key("x", ms(9051)), Ok(()));
     }
 
     #[test]
@@ -219,12 +219,12 @@ mod tests {
         // The third and the fourth line were skipped.
         let mut shown = scroll(None, 0, 0);
         shown = scroll(Some(shown), 3, 100);
-        assert_eq!(shown.accepts("x", ms(900)), Err(TooSoon::NoRoom));
+        assert_eq!(shown.check_key("x", ms(900)), Err(KeyRefusal::NotFullyShown));
         shown = scroll(Some(shown), 2, 1000);
-        assert_eq!(shown.accepts("x", ms(1900)), Err(TooSoon::NoRoom));
+        assert_eq!(shown.check_key("x", ms(1900)), Err(KeyRefusal::NotFullyShown));
         shown = scroll(Some(shown), 4, 2000);
-        assert_eq!(shown.accepts("x", ms(2001)), Err(TooSoon::JustAppeared));
-        assert_eq!(shown.accepts("x", ms(2051)), Ok(()));
+        assert_eq!(shown.check_key("x", ms(2001)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(shown.check_key("x", ms(2051)), Ok(()));
         shown = AnswerGuard::record_drawn(
             Some(shown),
             number(1),
@@ -233,7 +233,7 @@ mod tests {
             true,
             ms(3000),
         );
-        assert_eq!(shown.accepts("y", ms(9000)), Err(TooSoon::NoRoom));
+        assert_eq!(shown.check_key("y", ms(9000)), Err(KeyRefusal::NotFullyShown));
     }
 
     #[test]
@@ -248,6 +248,6 @@ mod tests {
             true,
             ms(10),
         );
-        assert_eq!(shown.accepts("x", ms(900)), Err(TooSoon::NoRoom));
+        assert_eq!(shown.check_key("x", ms(900)), Err(KeyRefusal::NotFullyShown));
     }
 }

@@ -113,8 +113,8 @@ impl ConfirmDialog {
                 Action::Allow => "opens",
                 Action::Deny => "refuses",
             };
-            let head = format!(" [{}] {}", item.number, item.who);
-            let mut block = vec![Line::styled(fit(&head, width), Theme::strong())];
+            let head = format!(" [{}] {}", item.number, item.sandbox_name);
+            let mut block = vec![Line::styled(truncate(&head, width), Theme::bold())];
             let text = format!("{verb} {}", item.opens);
             for line in wrap(&text, width.saturating_sub(7)) {
                 block.push(Line::from(Span::raw(format!("      {line}"))));

@@ -218,9 +218,9 @@ mod tests {
         let mut frames = InputDecoder::default();
         frames.push(b"ax");
         assert_eq!(frames.next(), Some(key(KeyCode::Char('a'))));
-        assert!(frames.more());
+        assert!(frames.has_buffered_bytes());
         assert_eq!(frames.next(), Some(key(KeyCode::Char('x'))));
-        assert!(!frames.more());
+        assert!(!frames.has_buffered_bytes());
     }
 
     /// What a terminal replies to a program's questions, and what else has letters in it.
@@ -266,13 +266,13 @@ mod tests {
         let mut frames = InputDecoder::default();
         frames.push(b"\x1b");
         assert_eq!(frames.next(), None);
-        assert!(frames.waits());
+        assert!(frames.is_incomplete());
         assert_eq!(frames.flush(), Some(key(KeyCode::Esc)));
-        assert!(!frames.waits());
+        assert!(!frames.is_incomplete());
         frames.push(b"\x1b[1;");
         assert_eq!(frames.next(), None);
         assert_eq!(frames.flush(), None);
-        assert!(!frames.waits(), "half a key is given up");
+        assert!(!frames.is_incomplete(), "half a key is given up");
         frames.push(b"\x1b[200~a");
         assert_eq!((frames.next(), frames.flush()), (None, None));
         frames.push(b"aaa\x1b[201~");
@@ -287,7 +287,7 @@ mod tests {
             for _ in 0..1000 {
                 frames.push(&[b'a'; 1000]);
                 assert_eq!(frames.next(), None);
-                assert!(frames.frame.len() <= LIMIT);
+                assert!(frames.frame.len() <= MAX_FRAME_BYTES);
             }
             frames.push(if begin == PASTE_START {
                 PASTE_END

@@ -30,7 +30,7 @@ impl QuestionDetails {
                 Span::styled(label, label_style),
                 Span::styled(line, style),
             ]));
-            label = format!("{:LABEL$}", "");
+            label = format!("{:LABEL_WIDTH$}", "");
         }
     }
 }
@@ -106,7 +106,7 @@ impl TuiModel {
                 add("known", quiet, &format!("{key}: {value}"), plain);
             }
         }
-        details.needed = needed;
+        details.required_lines = needed;
         details
     }
 

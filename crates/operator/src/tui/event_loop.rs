@@ -158,10 +158,10 @@ impl FullScreenUi {
     /// Fails where they are no terminal. Dropping the UI, and a panic, give it back as it was.
     pub fn open(&mut self) -> io::Result<()> {
         if let Some(open) = &mut self.open {
-            open.terminal.take_again()?;
+            open.terminal.reenter()?;
         } else {
             let mut terminal = RawTerminal::enter(self.write_timeout)?;
-            terminal.mouse(self.model.captures_mouse())?;
+            terminal.set_mouse(self.model.captures_mouse())?;
             let input = TerminalInput::new()?;
             self.open = Some(OpenTerminal { terminal, input });
         }
@@ -243,7 +243,7 @@ impl FullScreenUi {
     }
 
     fn handle_input(&mut self, event: Event) -> io::Result<UiEvent> {
-        let more = self.open.as_ref().is_some_and(|open| open.input.more());
+        let more = self.open.as_ref().is_some_and(|open| open.input.has_buffered_bytes());
         let msg = match event {
             Event::Key(key) if more => TuiMessage::KeyBurst(key),
             Event::Key(key) => TuiMessage::Key(key),
@@ -275,7 +275,7 @@ impl FullScreenUi {
             }
             Some(TuiEffect::CaptureMouse(mouse)) => {
                 if let Some(open) = &mut self.open {
-                    open.terminal.mouse(mouse)?;
+                    open.terminal.set_mouse(mouse)?;
                 }
             }
             Some(TuiEffect::Suspend) => return Ok(UiEvent::SuspendRequested),

@@ -27,7 +27,7 @@ impl TuiModel {
                 Line::styled(truncate(&format!(" {text}"), width), self.theme.tone(*tone))
             }
             None if self.in_flight_count() > 0 => {
-                let text = format!(" {}", self.what_is_under_way());
+                let text = format!(" {}", self.in_flight_text());
                 Line::styled(truncate(&text, width), Theme::dim())
             }
             None => Line::default(),
@@ -38,7 +38,7 @@ impl TuiModel {
         let mut spans = vec![Span::raw(" ")];
         let mut used = 1_usize;
         let keys = self.mode.bindings().iter();
-        for (name, short) in keys.filter_map(|key| Some((key.name, key.short?))) {
+        for (name, short) in keys.filter_map(|key| Some((key.name, key.short_help?))) {
             let len = name.len().saturating_add(short.len()).saturating_add(3);
             if used.saturating_add(len) > width.saturating_add(2) {
                 break;

@@ -28,7 +28,7 @@ pub(super) fn help_lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
         for key in *keys {
             let mut rest = wrap(key.help, width.saturating_sub(15)).into_iter();
             lines.push(Line::from(vec![
-                Span::styled(format!("   {:<10}", key.name), Theme::strong()),
+                Span::styled(format!("   {:<10}", key.name), Theme::bold()),
                 Span::raw(rest.next().unwrap_or_default()),
             ]));
             lines.extend(rest.map(|line| Line::raw(format!("{:13}{line}", ""))));

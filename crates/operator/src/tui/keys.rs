@@ -456,26 +456,26 @@ mod tests {
         assert_eq!(list(Char('x'), none), Some(C::Answer(Action::Deny)));
         assert_eq!(list(Char('d'), none), Some(C::Answer(Action::Deny)));
         for modifiers in [KeyModifiers::CONTROL, KeyModifiers::ALT] {
-            assert_eq!(list(Char('a'), modifiers), Some(C::Unknown));
-            assert_eq!(list(Char('d'), modifiers), Some(C::Unknown));
+            assert_eq!(list(Char('a'), modifiers), Some(C::Unbound));
+            assert_eq!(list(Char('d'), modifiers), Some(C::Unbound));
         }
-        assert_eq!(list(Char('A'), KeyModifiers::SHIFT), Some(C::Unknown));
-        assert_eq!(list(Char('y'), none), Some(C::Unknown));
+        assert_eq!(list(Char('A'), KeyModifiers::SHIFT), Some(C::Unbound));
+        assert_eq!(list(Char('y'), none), Some(C::Unbound));
         let filter = press(ViewMode::Filter, Char('a'), none);
-        assert_eq!(filter, Some(C::Type('a')));
+        assert_eq!(filter, Some(C::InsertChar('a')));
         for mode in [
             ViewMode::Filter,
             ViewMode::Confirm,
             ViewMode::Page(InfoPage::Help),
         ] {
             let answers = mode
-                .keys()
+                .bindings()
                 .iter()
                 .any(|b| matches!(b.command, C::Answer(_)));
             assert!(!answers, "{mode:?}");
         }
         let mut release = KeyEvent::new(Char('a'), none);
         release.kind = KeyEventKind::Release;
-        assert_eq!(Mode::Questions.command(release), None);
+        assert_eq!(ViewMode::Questions.command_for(release), None);
     }
 }

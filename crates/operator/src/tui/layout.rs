@@ -80,11 +80,11 @@ fn title_rule(theme: Theme, width: usize, title: &str, right: &str) -> Line<'sta
     };
     let used = title.len().saturating_add(right.len()).saturating_add(5);
     Line::from(vec![
-        Span::styled(dashes(2), Theme::quiet()),
+        Span::styled(dashes(2), Theme::dim()),
         Span::styled(format!(" {title} "), theme.title()),
-        Span::styled(dashes(width.saturating_sub(used).max(1)), Theme::quiet()),
+        Span::styled(dashes(width.saturating_sub(used).max(1)), Theme::dim()),
         Span::raw(right),
-        Span::styled(dashes(1), Theme::quiet()),
+        Span::styled(dashes(1), Theme::dim()),
     ])
 }
 
@@ -116,7 +116,7 @@ impl ScreenLayout {
         }
         let columns = space.width();
         let top = space.take_top(1);
-        space.place_lines(top, vec![model.header(columns)]);
+        space.place_lines(top, vec![model.header_line(columns)]);
         let bottom = Rect {
             y: area.bottom().saturating_sub(2),
             height: 2,
@@ -324,7 +324,7 @@ fn lay_out_confirm(model: &mut TuiModel, space: &mut RemainingSpace, now: Durati
         return;
     };
     let lines = confirm.lay_out(width, height, now);
-    let (title, place) = (confirm.title(), confirm.place());
+    let (title, place) = (confirm.title(), confirm.position_text());
     let area = space.area;
     space.place_title(area, &title, &place);
     let body = Rect {

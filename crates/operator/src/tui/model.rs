@@ -171,13 +171,13 @@ impl TuiModel {
                 None
             }
             TuiMessage::Resized | TuiMessage::Resumed => {
-                if matches!(msg, Msg::Resumed) {
+                if matches!(msg, TuiMessage::Resumed) {
                     self.in_flight.quit_requested = false;
                 }
                 // Nobody has seen the screen meanwhile.
                 self.answer_guard = None;
                 if let Some(confirm) = &mut self.confirm {
-                    confirm.hidden();
+                    confirm.reset_shown_time();
                 }
                 self.needs_redraw = true;
                 None
@@ -206,7 +206,7 @@ impl TuiModel {
         // With marks, it asks only.
         let asks = self.mode == ViewMode::Questions && !self.selection.marked.is_empty();
         let answers =
-            command == TuiCommand::Confirm || (matches!(command, Command::Answer(_)) && !asks);
+            command == TuiCommand::Confirm || (matches!(command, TuiCommand::Answer(_)) && !asks);
         if together && answers {
             let why = "NOT answered: keys came too fast. Press it again";
             self.set_status(MessageTone::Bad, why);
@@ -262,7 +262,7 @@ impl TuiModel {
 
     fn apply_changes(&mut self, changes: &[InboxChange], now: ClockReading) {
         for change in changes {
-            self.needs_redraw |= !matches!(change, Change::Synced(_));
+            self.needs_redraw |= !matches!(change, InboxChange::Synced(_));
             self.sandboxes.apply_change(change, &self.inbox);
             match change {
                 InboxChange::Added(number) | InboxChange::Updated(number) => {
@@ -279,10 +279,10 @@ impl TuiModel {
                         self.mode = ViewMode::Questions;
                     }
                     match phrases::describe_change(change) {
-                        Some(told) if ours || (read && matches!(end, End::Decided(_))) => {
+                        Some(told) if ours || (read && matches!(end, RowEnd::Decided(_))) => {
                             self.show_outcome(told);
                         }
-                        _ if read && !matches!(end, End::Crowded) => {
+                        _ if read && !matches!(end, RowEnd::Evicted) => {
                             let why = phrases::describe_row_end(end);
                             self.set_status(
                                 MessageTone::Quiet,
@@ -332,7 +332,7 @@ impl TuiModel {
             TuiCommand::InsertChar(c)
                 if self.selection.filter().chars().count() < MAX_FILTER_CHARS =>
             {
-                let filter = format!("{}{c}", self.list.filter());
+                let filter = format!("{}{c}", self.selection.filter());
                 self.selection.set_filter(&filter, &self.inbox);
             }
             TuiCommand::ShowDetails | TuiCommand::InsertChar(_) => {}
@@ -400,7 +400,7 @@ impl TuiModel {
             ViewMode::Questions | ViewMode::Filter => self.selection.navigate(to),
             ViewMode::Confirm => {
                 if let Some(confirm) = &mut self.confirm {
-                    confirm.go(to);
+                    confirm.navigate(to);
                 }
             }
             ViewMode::Details | ViewMode::Page(_) => {
@@ -438,7 +438,7 @@ impl TuiModel {
             .as_mut()
             .filter(|shown| shown.number == number);
         let accepted = shown.map_or(Err(KeyRefusal::JustAppeared), |shown| {
-            shown.accepts(&opens, now.monotonic)
+            shown.check_key(&opens, now.monotonic)
         });
         let refused = match accepted {
             Ok(()) => match self.inbox.answer(number, action) {
@@ -471,7 +471,7 @@ impl TuiModel {
 
     fn answer_marked(&mut self, now: ClockReading) -> Option<TuiEffect> {
         let confirm = self.confirm.as_ref()?;
-        if let Err(why) = confirm.accepts(now.monotonic) {
+        if let Err(why) = confirm.check_ready(now.monotonic) {
             self.set_status(MessageTone::Bad, why);
             return None;
         }
@@ -521,7 +521,7 @@ const MAX_FILTER_CHARS: usize = 200;
 fn refusal_text(refusal: &RowRefusal) -> String {
     match refusal {
         RowRefusal::Ended(number, end) => {
-            format!("question {number} is gone: {}", words::why(end))
+            format!("question {number} is gone: {}", phrases::describe_row_end(end))
         }
         other => other.to_string(),
     }

@@ -12,7 +12,7 @@ impl TuiModel {
             MouseEventKind::ScrollDown => self.scroll_by(1),
             MouseEventKind::ScrollUp => self.scroll_by(-1),
             MouseEventKind::Down(MouseButton::Left) => {
-                let list = matches!(self.mode, Mode::Questions | Mode::Filter);
+                let list = matches!(self.mode, ViewMode::Questions | ViewMode::Filter);
                 let row = self.layout.row_at(event.row).filter(|_| list);
                 if let Some(row) = row {
                     self.selection.remove_ended();

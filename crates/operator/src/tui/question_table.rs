@@ -62,7 +62,7 @@ impl TuiModel {
             "times",
             "since",
         );
-        let mut lines = vec![Line::styled(head, Theme::quiet())];
+        let mut lines = vec![Line::styled(head, Theme::dim())];
         let found = rows.iter().filter_map(|number| self.inbox.row(*number));
         lines.extend(found.map(|row| self.question_line(row, &columns)));
         lines
@@ -132,7 +132,7 @@ impl TuiModel {
         };
         vec![
             Line::default(),
-            Line::styled(format!("   {first}"), Theme::strong()),
+            Line::styled(format!("   {first}"), Theme::bold()),
             Line::styled(format!("   {second}"), quiet),
         ]
     }
@@ -158,7 +158,7 @@ fn format_row(
     let who = truncate(who, w);
     let what = truncate_middle(what, to);
     let line =
-        format!("{mark} {number:>digits$}  {who:<w$} {what:<to$} {times:>often$}  {since:<SINCE$}");
+        format!("{mark} {number:>digits$}  {who:<w$} {what:<to$} {times:>often$}  {since:<SINCE_COLUMN_WIDTH$}");
     truncate(&format!("{line:<width$}"), width)
 }
 

@@ -47,7 +47,7 @@ impl SandboxTable {
                 state,
             } => {
                 if let Some(sandbox) = self.entry(hub, container) {
-                    sandbox.firewall = Some(*state);
+                    sandbox.shield_state = Some(*state);
                 }
             }
             InboxChange::Container {
@@ -72,7 +72,7 @@ impl SandboxTable {
         if let Some(sandbox) = self.entry(row.hub(), row.container()) {
             sandbox.questions = sandbox.questions.saturating_add(1);
             // Only a firewall that is up refuses a packet.
-            sandbox.firewall = Some(ShieldState::Up);
+            sandbox.shield_state = Some(ShieldState::Up);
             if sandbox.name.is_none() {
                 sandbox.name = Some(phrases::describe_sandbox(row));
             }
@@ -98,7 +98,7 @@ impl SandboxTable {
 
     pub(super) fn shield_state(&self, row: &Row) -> Option<ShieldState> {
         let key = (row.hub().clone(), row.container().clone());
-        self.entries.get(&key)?.firewall
+        self.entries.get(&key)?.shield_state
     }
 
     /// Returns a line for each, those first whose firewall is not up.
@@ -108,7 +108,7 @@ impl SandboxTable {
         let open = self.entries.iter().filter(|(_, s)| is_open(s));
         let rest = self.entries.iter().filter(|(_, s)| !is_open(s));
         let lines = open.chain(rest).take(most).map(|((_, id), sandbox)| {
-            let (state, style) = match sandbox.firewall {
+            let (state, style) = match sandbox.shield_state {
                 Some(ShieldState::Up) => ("up", theme.good()),
                 Some(ShieldState::Down) => ("DOWN", theme.bad()),
                 Some(ShieldState::Disengaged) => ("OFF", theme.bad()),
@@ -126,11 +126,11 @@ impl SandboxTable {
             Line::from(vec![
                 Span::raw(format!(" {questions:>7}  ")),
                 Span::styled(format!("{state:<8} "), style),
-                Span::raw(fit(&name, room)),
+                Span::raw(truncate(&name, room)),
             ])
         });
         if self.entries.is_empty() {
-            return vec![Line::styled(" none has been heard of", Theme::quiet())];
+            return vec![Line::styled(" none has been heard of", Theme::dim())];
         }
         let head = " waiting  firewall sandbox";
         std::iter::once(Line::styled(truncate(head, width), Theme::dim()))

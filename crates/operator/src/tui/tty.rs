@@ -247,9 +247,9 @@ mod tests {
                 .unwrap_or_else(|| panic!("no {text:?} in {shown:?}"))
         };
         let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap();
-        assert!(at(text(ENTER)) < at("painted"));
-        assert!(at("painted") < at(text(LEAVE)));
-        assert!(at(text(LEAVE)) < at("on purpose"), "{shown:?}");
+        assert!(at(text(ENTER_SEQUENCE)) < at("painted"));
+        assert!(at("painted") < at(text(LEAVE_SEQUENCE)));
+        assert!(at(text(LEAVE_SEQUENCE)) < at("on purpose"), "{shown:?}");
         let after = tcgetattr(&slave).unwrap();
         assert_eq!(format!("{before:?}"), format!("{after:?}"));
     }

@@ -84,21 +84,21 @@ mod tests {
 
     #[test]
     fn a_cut_shows_and_counts_columns() {
-        assert_eq!(fit("abcdef", 6), "abcdef");
-        assert_eq!(fit("abcdef", 5), "ab...");
-        assert_eq!(fit("abcdef", 2), "..");
-        assert_eq!(fit("abcdef", 0), "");
-        assert_eq!(fit("\u{6f22}\u{5b57}\u{6f22}\u{5b57}", 6), "\u{6f22}...");
+        assert_eq!(truncate("abcdef", 6), "abcdef");
+        assert_eq!(truncate("abcdef", 5), "ab...");
+        assert_eq!(truncate("abcdef", 2), "..");
+        assert_eq!(truncate("abcdef", 0), "");
+        assert_eq!(truncate("\u{6f22}\u{5b57}\u{6f22}\u{5b57}", 6), "\u{6f22}...");
     }
 
     #[test]
     fn the_end_of_a_name_is_kept() {
         let name = "www.bank.example.aaaaaaaaaaaaaaaaaaaaaaaaaa.evil.example port 443/tcp";
         assert_eq!(
-            fit_middle(name, 40),
+            truncate_middle(name, 40),
             "www.bank....aa.evil.example port 443/tcp"
         );
-        assert_eq!(fit_middle("short", 40), "short");
+        assert_eq!(truncate_middle("short", 40), "short");
     }
 
     proptest::proptest! {
@@ -106,8 +106,8 @@ mod tests {
         fn nothing_is_wider_than_its_place_and_wrapping_loses_nothing(
             text in "[a-z\u{6f22}\u{301} ]{0,80}", width in 2_usize..30
         ) {
-            assert!(fit(&text, width).width() <= width);
-            assert!(fit_middle(&text, width).width() <= width);
+            assert!(truncate(&text, width).width() <= width);
+            assert!(truncate_middle(&text, width).width() <= width);
             let lines = wrap(&text, width);
             assert!(lines.iter().all(|line| line.width() <= width), "{lines:?}");
             let all = |text: &str| text.replace(' ', "");

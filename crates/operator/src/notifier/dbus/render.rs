@@ -138,7 +138,7 @@ mod tests {
             markup: false,
             ..ALL
         };
-        assert_eq!(texts(&asking(body), able, false).body, body);
+        assert_eq!(render_texts(&asking(body), able, false).body, body);
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             actions: Vec::new(),
             ..asking("who")
         };
-        assert_eq!(texts(&nothing_to_choose, able, false).body, "who");
+        assert_eq!(render_texts(&nothing_to_choose, able, false).body, "who");
         let titles = render_texts(
             &asking("who\nwhat"),
             NotificationCapabilities::default(),
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_click_that_was_not_taken_is_said_before_the_rest() {
         let shown = render_texts(&asking("who"), ALL, true);
-        assert_eq!(shown.body, format!("{TOO_SOON}\nwho"));
+        assert_eq!(shown.body, format!("{TOO_SOON_TEXT}\nwho"));
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
             "{:?}",
             &shown.body[..20]
         );
-        assert_eq!(shown.body.chars().count(), TEXT + 1);
+        assert_eq!(shown.body.chars().count(), MAX_BODY_CHARS + 1);
         assert!(!shown.body.contains(|c: char| c.is_control() && c != '\n'));
     }
 
@@ -196,6 +196,6 @@ mod tests {
             markup: false,
             ..ALL
         };
-        assert_eq!(Capabilities::of(&said), able);
+        assert_eq!(NotificationCapabilities::from_names(&said), able);
     }
 }

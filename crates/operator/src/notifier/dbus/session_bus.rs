@@ -81,10 +81,10 @@ impl SessionBus {
         }
         // Before anything is asked for, so that nothing is missed.
         let stream = MessageStream::from(&connection);
-        let signals = format!("type='signal',interface='{NOTIFICATIONS}',path='{PATH}'");
+        let signals = format!("type='signal',interface='{NOTIFICATIONS_NAME}',path='{NOTIFICATIONS_PATH}'");
         let owners = format!(
-            "type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',\
-             arg0='{NOTIFICATIONS}'"
+            "type='signal',sender='{DBUS_NAME}',interface='{DBUS_NAME}',member='NameOwnerChanged',\
+             arg0='{NOTIFICATIONS_NAME}'"
         );
         for rule in [owners, signals] {
             call_bus(&connection, "AddMatch", &rule.as_str()).await?;

@@ -223,7 +223,7 @@ impl NotificationState {
                 .insert(key, NotificationEntry::new(notification, told));
             key
         };
-        if matches!(self.service, Service::Known { .. }) {
+        if matches!(self.service, NotificationServiceState::Known { .. }) {
             self.send_notify(key);
             return;
         }
@@ -231,7 +231,7 @@ impl NotificationState {
         if self.owner.is_none() && !self.activatable {
             let id = self.assign_id(key, 0);
             if let Some(post) = self.entries.get_mut(&key) {
-                post.tell(id);
+                post.notify_waiters(id);
             }
         }
     }
@@ -266,7 +266,7 @@ impl NotificationState {
             drop(told.send(Ok(())));
             return;
         };
-        match (post.place, self.owner.clone()) {
+        match (post.display, self.owner.clone()) {
             (DisplayState::Shown { id }, Some(at)) => {
                 self.click_guard.record_change(now);
                 self.queue_call(DbusCall::Close { owner: at, id }, DbusCallKind::Close(told));
@@ -290,7 +290,7 @@ impl NotificationState {
     /// The connection to the bus is lost: nobody will be told of a choice.
     pub(super) fn connection_lost(&mut self) {
         for (_, mut post) in self.entries.drain() {
-            post.fail(&DesktopError::BusLost);
+            post.fail_waiters(&DesktopError::BusLost);
         }
         for (_, purpose) in self.pending_calls.drain() {
             if let DbusCallKind::Close(told) | DbusCallKind::Abandoned(Some(told)) = purpose {
@@ -331,7 +331,7 @@ impl NotificationState {
                     .then(|| self.find_by_service_id(id))
                     .flatten();
                 if let Some(post) = key.and_then(|key| self.entries.get_mut(&key)) {
-                    post.token = Some(token);
+                    post.activation_token = Some(token);
                 }
             }
         }
@@ -348,12 +348,12 @@ impl NotificationState {
             self.failed_starts = 0;
             self.query_at = None;
             // The one that the question which started it is for will answer it.
-            if !matches!(self.service, Service::Asked) {
+            if !matches!(self.service, NotificationServiceState::Querying) {
                 self.reset_service(now);
             }
             return;
         };
-        let shown = self.entries.values().filter_map(|post| match post.place {
+        let shown = self.entries.values().filter_map(|post| match post.display {
             DisplayState::Shown { id } => Some(id),
             _ => None,
         });
@@ -403,24 +403,24 @@ impl NotificationState {
         let Some(post) = self.entries.get_mut(&at) else {
             return;
         };
-        let Some(action) = post.action(key) else {
+        let Some(action) = post.find_action(key) else {
             return;
         };
-        let least = post.notification.guard;
+        let least = post.notification.click_guard;
         if let Some(least) = least {
             // While it is posted anew nobody can tell what was clicked on.
-            if matches!(post.place, Place::Posting { .. }) {
+            if matches!(post.display, DisplayState::Sending { .. }) {
                 return;
             }
             if self.click_guard.is_too_soon(least, now) {
                 tracing::info!("a click came too soon to be an answer: it is asked again");
                 post.too_soon = true;
-                post.moves = true;
+                post.layout_changes = true;
                 self.send_notify(at);
                 return;
             }
         }
-        post.choose(action);
+        post.record_choice(action);
     }
 
     fn handle_closed(&mut self, id: u32, now: Instant) {
@@ -428,7 +428,7 @@ impl NotificationState {
             return;
         };
         // It is being shown anew: the answer to that says under which number.
-        let posting = |post: &NotificationEntry| matches!(post.place, Place::Posting { .. });
+        let posting = |post: &NotificationEntry| matches!(post.display, DisplayState::Sending { .. });
         if self.entries.get(&key).is_none_or(posting) {
             return;
         }
@@ -456,15 +456,15 @@ impl NotificationState {
         let Some(post) = self.entries.get_mut(&key) else {
             return;
         };
-        let replaces = match post.place {
+        let replaces = match post.display {
             DisplayState::NotShown => None,
             DisplayState::Shown { id } => Some(id),
             DisplayState::Sending { .. } => {
-                post.again = true;
+                post.resend = true;
                 return;
             }
         };
-        post.place = DisplayState::Sending {
+        post.display = DisplayState::Sending {
             ticket,
             was: replaces,
         };
@@ -497,9 +497,9 @@ impl NotificationState {
             }
         }
         for post in self.entries.values_mut() {
-            post.place = DisplayState::NotShown;
-            post.again = false;
-            post.moves = true;
+            post.display = DisplayState::NotShown;
+            post.resend = false;
+            post.layout_changes = true;
         }
         self.schedule_query(now);
     }
@@ -507,7 +507,7 @@ impl NotificationState {
     /// Arranges that the service is asked what it can do, as soon as that makes sense.
     fn schedule_query(&mut self, now: Instant) {
         let useful = self.owner.is_some() || (self.activatable && !self.entries.is_empty());
-        if !matches!(self.service, Service::Unknown) || !useful {
+        if !matches!(self.service, NotificationServiceState::Unknown) || !useful {
             self.query_at = self.query_at.filter(|_| useful);
             return;
         }
@@ -528,7 +528,7 @@ impl NotificationState {
 
     /// Tells those who wait for something to be shown that it is not; what was shown once waits on.
     fn fail_waiting(&mut self, error: &DesktopError) {
-        let waiting = self.entries.iter().filter(|(_, post)| post.is_waited_for());
+        let waiting = self.entries.iter().filter(|(_, post)| post.has_waiters());
         let keys: Vec<_> = waiting.map(|(key, _)| *key).collect();
         for key in keys {
             self.fail_entry(key, error);
@@ -537,7 +537,7 @@ impl NotificationState {
 
     fn fail_entry(&mut self, key: u64, error: &DesktopError) {
         if let Some(mut post) = self.entries.remove(&key) {
-            post.fail(error);
+            post.fail_waiters(error);
         }
     }
 
@@ -584,7 +584,7 @@ impl NotificationState {
 
     /// Returns what the present owner knows as `id`, or knew until it is shown anew.
     fn find_by_service_id(&self, id: u32) -> Option<u64> {
-        let found = self.entries.iter().find(|(_, post)| post.is_known_as(id));
+        let found = self.entries.iter().find(|(_, post)| post.has_service_id(id));
         found.map(|(key, _)| *key)
     }
 }

@@ -203,7 +203,7 @@ impl NoticeQueue {
         is_named: impl Fn(&UnnamedSandbox) -> bool,
     ) {
         for notice in &mut self.queue {
-            if let Some(of) = notice.unnamed.take_if(|of| is_named(of)) {
+            if let Some(of) = notice.pending_name.take_if(|of| is_named(of)) {
                 let identity = sandboxes.identity(&of.hub, &of.container);
                 let reason = of.reason.as_ref();
                 notice.notification =
@@ -217,7 +217,7 @@ impl NoticeQueue {
         let is_ready = |of: &UnnamedSandbox| of.deadline <= now;
         self.queue
             .iter()
-            .position(|notice| notice.unnamed.as_ref().is_none_or(is_ready))
+            .position(|notice| notice.pending_name.as_ref().is_none_or(is_ready))
     }
 
     /// Returns when one is said that waits for its name.
@@ -225,8 +225,8 @@ impl NoticeQueue {
         let unnamed = self
             .queue
             .iter()
-            .filter_map(|notice| notice.unnamed.as_ref());
-        unnamed.map(|of| of.until).min()
+            .filter_map(|notice| notice.pending_name.as_ref());
+        unnamed.map(|of| of.deadline).min()
     }
 
     /// Returns how many there was no room for, once all others are said.

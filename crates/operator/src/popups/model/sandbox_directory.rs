@@ -130,7 +130,7 @@ impl SandboxDirectory {
         self.identities.remove(container);
         self.sandboxes
             .remove(&PopupSandboxKey::new(hub, container))?
-            .slot()
+            .alert_slot()
     }
 
     /// Forgets the sandboxes of a hub, and returns where their alerts are.
@@ -138,7 +138,7 @@ impl SandboxDirectory {
         let gone = self
             .sandboxes
             .extract_if(|PopupSandboxKey(of, _), _| of == hub);
-        gone.filter_map(|(_, known)| known.slot()).collect()
+        gone.filter_map(|(_, known)| known.alert_slot()).collect()
     }
 
     /// Notes that an alert is no longer there, if that is what was there.

@@ -36,17 +36,17 @@ enum CompatColor {
 pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u64) -> String {
     let paint = |paint: CompatColor, text: String| {
         if color {
-            format!("\x1b[{}m{text}\x1b[0m\n", code(paint))
+            format!("\x1b[{}m{text}\x1b[0m\n", ansi_code(paint))
         } else {
             text + "\n"
         }
     };
     let blocked = |row: &Row| {
         let number = row.number();
-        let text = format!("[{number}] BLOCKED  {}  {}", title(row), body(row, now));
+        let text = format!("[{number}] BLOCKED  {}  {}", format_title(row), format_body(row, now));
         paint(CompatColor::Yellow, text)
     };
-    let listed = |row: &Row| format!("  [{}] {}  {}\n", row.number(), title(row), body(row, now));
+    let listed = |row: &Row| format!("  [{}] {}  {}\n", row.number(), format_title(row), format_body(row, now));
     match say {
         PromptMessage::Greeting(_) => GREETING.to_owned(),
         PromptMessage::Ready => inbox.rows().map(blocked).collect(),
@@ -59,11 +59,11 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
                 DecisionAction::Deny => (CompatColor::Red, "Denied"),
                 DecisionAction::Dismiss => (CompatColor::Red, "Put away"),
             };
-            paint(color, format!("{word}: {}  {}", row.dest(), who(row)))
+            paint(color, format!("{word}: {}  {}", row.dest(), format_sandbox(row)))
         }
         PromptMessage::Change(InboxChange::Ended(row, end)) => {
             let why = phrases::describe_row_end(end);
-            let text = format!("No longer asked: {}  {} ({why})", row.dest(), who(row));
+            let text = format!("No longer asked: {}  {} ({why})", row.dest(), format_sandbox(row));
             paint(CompatColor::Red, text)
         }
         PromptMessage::Change(InboxChange::Failed {
@@ -78,7 +78,7 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
                 terok_clearance::Action::Allow => "Allow",
                 terok_clearance::Action::Deny => "Deny",
             };
-            let mut text = format!("{word} failed: {}  {}", row.dest(), who(row));
+            let mut text = format!("{word} failed: {}  {}", row.dest(), format_sandbox(row));
             if !reason.is_empty() {
                 text = format!("{text}\n{reason}");
             }
@@ -121,11 +121,11 @@ fn format_body(row: &Row, now: u64) -> String {
         Protocol::UDP => "UDP".to_owned(),
         other => other.to_string(),
     };
-    let mut lines = format!("{}\nProtocol: {protocol}", who(row));
+    let mut lines = format!("{}\nProtocol: {protocol}", format_sandbox(row));
     if row.count() > 1 {
-        lines = format!("{lines}\nBlocked {}", words::how_often(row, now));
+        lines = format!("{lines}\nBlocked {}", phrases::describe_occurrences(row, now));
     }
-    format!("{lines}\nAllow opens: {}", words::opens(row))
+    format!("{lines}\nAllow opens: {}", phrases::describe_allow_effect(row))
 }
 
 /// Returns `Task: project/task · name` where that is known, else `Container: name-or-id`.
@@ -178,9 +178,9 @@ fn format_notice(change: &InboxChange) -> String {
             };
             format!("Shield {word}: {container}  {body}\n")
         }
-        InboxChange::Down(hub, reason) => format!("Hub away: {}  {reason}\n", words::hub(hub)),
+        InboxChange::Down(hub, reason) => format!("Hub away: {}  {reason}\n", phrases::describe_hub(hub)),
         InboxChange::Unreachable(hub, reason) => {
-            format!("Hub unreachable: {}  {reason}\n", words::hub(hub))
+            format!("Hub unreachable: {}  {reason}\n", phrases::describe_hub(hub))
         }
         InboxChange::ResultUnknown {
             row,
@@ -191,7 +191,7 @@ fn format_notice(change: &InboxChange) -> String {
             "[{row}] Forgotten by its hub, which ended: it is asked again at the next packet\n"
         ),
         InboxChange::Lost { hub, lost, .. } => {
-            format!("Events lost: {}  {lost}\n", words::hub(hub))
+            format!("Events lost: {}  {lost}\n", phrases::describe_hub(hub))
         }
         // The original is silent about hubs, and a row of a hub that is gone has ended.
         InboxChange::Added(_)
@@ -285,33 +285,33 @@ mod tests {
     fn a_question_that_failed_or_came_again_stays_and_one_that_is_void_says_so() {
         let mut shown = CompatScreen::new();
         assert_eq!(
-            shown.hear(question("web:1")),
+            shown.apply_event(question("web:1")),
             format!("[1] BLOCKED  Blocked: 203.0.113.7:53  {BODY}{OPENS}")
         );
-        assert_eq!(shown.hear(question("web:2")), "");
+        assert_eq!(shown.apply_event(question("web:2")), "");
         let number = shown.inbox.rows().next().unwrap().number();
         let answers = shown.inbox.answer(number, Action::Allow).unwrap();
         let failed = OperatorReply::Failed(DisplayText::new("no such container"));
         let changes = shown.inbox.apply_reply(&answers[0], failed);
         assert_eq!(
-            shown.of(&changes),
+            shown.render_changes(&changes),
             "Allow failed: 203.0.113.7  Container: web\nno such container\n"
         );
         assert_eq!(
-            show(&Say::List, &shown.inbox, false, 1),
+            render(&PromptMessage::List, &shown.inbox, false, 1),
             format!(
                 "  [1] Blocked: 203.0.113.7:53  {BODY}Blocked 2 times since 0 s ago, last 0 s \
                  ago\n{OPENS}"
             )
         );
         assert_eq!(
-            shown.hear(shield(ShieldState::Down)),
+            shown.apply_event(shield(ShieldState::Down)),
             "No longer asked: 203.0.113.7  Container: web (the sandbox's firewall is no longer \
              up)\nShield down: web  Outbound firewall bypassed \u{2014} allowlist is not \
              enforced.\n"
         );
         assert_eq!(
-            show(&Say::List, &shown.inbox, false, 1),
+            render(&PromptMessage::List, &shown.inbox, false, 1),
             "  (no pending requests)\n"
         );
     }
@@ -346,7 +346,7 @@ mod tests {
                 "Container stopped: web  Reason: poststop\n",
             ),
         ] {
-            assert_eq!(shown.hear(event), expected);
+            assert_eq!(shown.apply_event(event), expected);
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn render(
 ) -> String {
     match say {
         PromptMessage::Greeting(place) => {
-            format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMANDS}\n")
+            format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMAND_SUMMARY}\n")
         }
         PromptMessage::Ready => format_initial_list(inbox, paint, now),
         PromptMessage::Change(said) => format_change(said, inbox, paint),
@@ -106,7 +106,7 @@ fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: u64) -> String {
     if let Some(rest @ 1..) = rows.checked_sub(MAX_ROWS_AT_START) {
         shown = format!("{shown}... and {rest} more; l lists them\n");
     }
-    format!("{shown}{}", ready(hubs, rows, paint))
+    format!("{shown}{}", format_ready(hubs, rows, paint))
 }
 
 /// Says that every hub that was there has been heard.
@@ -131,16 +131,16 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<u64>) -> String {
     } else {
         row.number().to_string()
     };
-    let head = format!("[{name}] BLOCKED  {}", words::what(row));
-    let mut line = format!("{}  from {}", paint.yellow(&head), words::who(row));
+    let head = format!("[{name}] BLOCKED  {}", phrases::describe_dest(row));
+    let mut line = format!("{}  from {}", paint.yellow(&head), phrases::describe_sandbox(row));
     if let Some(process) = phrases::describe_process(row) {
         line = format!("{line}  by {process}");
     }
     if let Some(now) = now {
-        line = format!("{line}  {}", words::how_often(row, now));
+        line = format!("{line}  {}", phrases::describe_occurrences(row, now));
     }
     let allow = if paint.show_ids { "allow" } else { "a" };
-    format!("{line}\n      {allow} {name} opens {}\n", words::opens(row))
+    format!("{line}\n      {allow} {name} opens {}\n", phrases::describe_allow_effect(row))
 }
 
 fn format_list_row(row: &Row, paint: MessageStyle, now: u64) -> String {
@@ -176,8 +176,8 @@ pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageS
         MessageTone::Good => paint.green(text),
         MessageTone::Bad => paint.red(text),
     };
-    let by = told.by.map(|by| paint.dim(&format!("  by {by}")));
-    let line = match told.head {
+    let by = told.decided_by.map(|by| paint.dim(&format!("  by {by}")));
+    let line = match told.label {
         Some(head) => format!("{}  {}", tone(&head), told.text),
         None => tone(&told.text),
     };

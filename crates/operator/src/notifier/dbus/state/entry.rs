@@ -123,7 +123,7 @@ impl NotificationEntry {
 
     /// It is shown as it is meant. Says whether anybody who asked for it is still there.
     pub(super) fn notify_waiters(&mut self, handle: NotificationId) -> bool {
-        self.stale = self.stale && !matches!(self.place, Place::Shown { .. });
+        self.stale = self.stale && !matches!(self.display, DisplayState::Shown { .. });
         if self.waiters.is_empty() {
             return true;
         }

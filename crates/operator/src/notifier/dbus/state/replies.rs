@@ -116,14 +116,14 @@ impl NotificationState {
                 let Some(post) = self.entries.get_mut(&key) else {
                     return;
                 };
-                post.place = DisplayState::Shown { id };
-                if std::mem::take(&mut post.moves) {
+                post.display = DisplayState::Shown { id };
+                if std::mem::take(&mut post.layout_changes) {
                     self.click_guard.record_change(now);
                 }
-                if post.again {
-                    post.again = false;
+                if post.resend {
+                    post.resend = false;
                     self.send_notify(key);
-                } else if !post.tell(handle) {
+                } else if !post.notify_waiters(handle) {
                     // Whoever wanted it has gone and cannot know its number.
                     self.entries.remove(&key);
                     if let Some(at) = from {
@@ -143,7 +143,7 @@ impl NotificationState {
             }
             _ => {
                 if let Some(post) = self.entries.get_mut(&key) {
-                    post.place = DisplayState::NotShown;
+                    post.display = DisplayState::NotShown;
                 }
                 self.reset_service(now);
             }

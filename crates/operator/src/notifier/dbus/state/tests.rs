@@ -14,7 +14,7 @@ use crate::notifier::dbus::DesktopError;
 fn a_service_that_comes_by_itself_need_not_wait_for_the_next_try_to_start_one() {
     let mut now = Instant::now();
     let mut desk = NotificationState::default();
-    desk.arrive(None, true, now);
+    desk.start_connection(None, true, now);
     let mut pauses = Vec::new();
     for _ in 0..8 {
         let (told, mut shown) = oneshot::channel();
@@ -23,15 +23,15 @@ fn a_service_that_comes_by_itself_need_not_wait_for_the_next_try_to_start_one() 
             if let Ok(refused) = shown.try_recv() {
                 break refused.unwrap_err();
             }
-            let due = desk.wake().unwrap_or(now);
+            let due = desk.next_tick().unwrap_or(now);
             pauses.push(due - now);
             now = due;
             desk.tick(now);
-            for order in desk.orders() {
+            for order in desk.take_calls() {
                 let answer =
                     DbusReply::Refused("org.freedesktop.DBus.Error.Spawn.Failed".to_owned());
-                let (to, from) = (order.ticket, None);
-                desk.hear(
+                let (to, from) = (order.call_id, None);
+                desk.apply_event(
                     DbusEvent::Reply {
                         call_id: to,
                         from,
@@ -41,7 +41,7 @@ fn a_service_that_comes_by_itself_need_not_wait_for_the_next_try_to_start_one() 
                 );
             }
         };
-        assert_eq!(refused, DesktopError::Nobody);
+        assert_eq!(refused, DesktopError::NoService);
     }
     assert!(pauses.is_sorted(), "{pauses:?}");
     assert!(
@@ -51,14 +51,14 @@ fn a_service_that_comes_by_itself_need_not_wait_for_the_next_try_to_start_one() 
 
     let (told, _shown) = oneshot::channel();
     desk.notify(Notification::new("b"), told, now);
-    assert!(desk.orders().is_empty(), "the next try is not due");
-    desk.hear(
+    assert!(desk.take_calls().is_empty(), "the next try is not due");
+    desk.apply_event(
         DbusEvent::OwnerChanged(Some(UniqueBusName(":1.7".to_owned()))),
         now,
     );
-    let orders = desk.orders();
+    let orders = desk.take_calls();
     assert!(
-        matches!(orders.as_slice(), [order] if matches!(order.call, Call::Capabilities)),
+        matches!(orders.as_slice(), [order] if matches!(order.call, DbusCall::Capabilities)),
         "{orders:?}"
     );
 }
