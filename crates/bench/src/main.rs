@@ -6,28 +6,28 @@
 //! unix socket to others and does nothing else, the shield beside the bare netlink transaction, the
 //! supervisor beside a bare reader of the packet log. What needs a network gets one of its own.
 
-mod crowd;
-mod desktop;
-mod figures;
-mod gauge;
-mod hub_rows;
-mod packet_rows;
-mod popup_rows;
-mod program;
+mod bench_hub;
+mod bench_netns;
+mod bench_packets;
+mod bench_popups;
+mod bench_screen;
+mod bench_shield;
+mod bench_watch;
+mod fake_desktop;
+mod latency_samples;
+mod many_hubs;
+mod measured_program;
+mod measured_ui;
+mod proc_stats;
+mod pty_screen;
 mod relay;
 mod report;
-mod sandbox;
-mod screen;
-mod screen_rows;
-mod shield_rows;
-mod ui;
-mod watch_rows;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 
-use report::Report;
+use report::BenchReport;
 
 const USAGE: &str = "\
 Usage: clearance-bench [--json] [--quick] [ROW…]
@@ -47,14 +47,14 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::complain(&format!("clearance-bench: {error:#}"));
+            report::print_error_line(&format!("clearance-bench: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run() -> anyhow::Result<()> {
-    let mut report = Report::default();
+    let mut report = BenchReport::default();
     let mut quick = false;
     let mut packets_only = false;
     let mut arguments = std::env::args().skip(1);
@@ -62,23 +62,23 @@ fn run() -> anyhow::Result<()> {
         let mut directory = || arguments.next().context("which directory?");
         match argument.as_str() {
             // The programs that are measured are this one, started anew.
-            "serve-hub" => return program::serve_hub(directory()?.as_ref()),
+            "serve-hub" => return measured_program::serve_hub(directory()?.as_ref()),
             "serve-relay" => return relay::serve(directory()?.as_ref()),
             "measure-shield" => {
                 let part = arguments.next().context("which part?")?;
-                return shield_rows::child(part.parse().context("which part?")?);
+                return bench_shield::measure_in_namespace(part.parse().context("which part?")?);
             }
             "serve-supervisor" => {
                 let directory = directory()?;
                 let pid = arguments.next().and_then(|pid| pid.parse().ok());
                 let pid = pid.context("which sandbox?")?;
-                return packet_rows::serve_supervisor(directory.as_ref(), pid);
+                return bench_packets::serve_supervisor(directory.as_ref(), pid);
             }
             "packet-rows" => packets_only = true,
             "--json" => report.json = true,
             "--quick" => quick = true,
             "--help" | "-h" => {
-                report::say(USAGE);
+                report::print_text(USAGE);
                 return Ok(());
             }
             option if option.starts_with('-') => bail!("no option {option:?}\n\n{USAGE}"),
@@ -87,17 +87,17 @@ fn run() -> anyhow::Result<()> {
     }
     let part = if quick { 10 } else { 1 };
     if packets_only {
-        return packet_rows::measure(&mut report, part);
+        return bench_packets::measure(&mut report, part);
     }
-    report.start();
-    hub_rows::measure(&mut report, part)?;
-    screen_rows::measure(&report, part)?;
-    popup_rows::measure(&report, part)?;
-    watch_rows::measure(&report, part)?;
-    shield_rows::measure(&report, part)?;
+    report.print_header();
+    bench_hub::measure(&mut report, part)?;
+    bench_screen::measure(&report, part)?;
+    bench_popups::measure(&report, part)?;
+    bench_watch::measure(&report, part)?;
+    bench_shield::measure(&report, part)?;
     let mut again = vec!["packet-rows".to_owned()];
     again.extend(std::env::args().skip(1));
-    let status = sandbox::enter(&again)?;
+    let status = bench_netns::run_in_namespaces(&again)?;
     ensure!(status.success(), "the rows about packets: {status}");
     Ok(())
 }

@@ -7,16 +7,16 @@ use serde::Serialize;
 
 /// Collects the rows and prints each as soon as it is measured.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct BenchReport {
     /// One JSON object per line instead of a table.
     pub(crate) json: bool,
     /// Only rows whose name contains one of these; all, if there is none.
-    pub(crate) only: Vec<String>,
+    pub(crate) name_filters: Vec<String>,
 }
 
 /// One measurement.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Row {
+pub(crate) struct BenchRow {
     /// What was measured.
     #[serde(rename = "row")]
     pub(crate) name: String,
@@ -31,13 +31,13 @@ pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) python: Option<f64>,
     /// What it should be.
-    pub(crate) goal: Goal,
+    pub(crate) goal: BenchGoal,
 }
 
 /// What a row should be.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Goal {
+pub(crate) enum BenchGoal {
     /// At most so many times the floor.
     TimesFloor(f64),
     /// At most this.
@@ -50,8 +50,13 @@ pub(crate) enum Goal {
     None,
 }
 
-impl Row {
-    pub(crate) fn new(name: impl Into<String>, unit: &'static str, ours: f64, goal: Goal) -> Self {
+impl BenchRow {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        unit: &'static str,
+        ours: f64,
+        goal: BenchGoal,
+    ) -> Self {
         Self {
             name: name.into(),
             unit,
@@ -65,20 +70,20 @@ impl Row {
     /// Says whether the goal is reached; `None` if there is none.
     fn is_reached(&self) -> Option<bool> {
         match self.goal {
-            Goal::TimesFloor(times) => self.floor.map(|floor| self.ours <= floor * times),
-            Goal::AtMost(most) => Some(self.ours <= most),
-            Goal::AtLeast(least) => Some(self.ours >= least),
-            Goal::TimesPython(times) => self.python.map(|python| self.ours <= python * times),
-            Goal::None => None,
+            BenchGoal::TimesFloor(times) => self.floor.map(|floor| self.ours <= floor * times),
+            BenchGoal::AtMost(most) => Some(self.ours <= most),
+            BenchGoal::AtLeast(least) => Some(self.ours >= least),
+            BenchGoal::TimesPython(times) => self.python.map(|python| self.ours <= python * times),
+            BenchGoal::None => None,
         }
     }
 }
 
-impl Report {
+impl BenchReport {
     /// Prints what stands above the rows.
-    pub(crate) fn start(&self) {
+    pub(crate) fn print_header(&self) {
         if !self.json {
-            say(&format!(
+            print_text(&format!(
                 "{:<52} {:>12} {:>12} {:>7} {:>12}  goal\n",
                 "", "ours", "floor", "ratio", "python"
             ));
@@ -86,32 +91,36 @@ impl Report {
     }
 
     /// Says whether a row is to be measured.
-    pub(crate) fn wants(&self, row: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| row.contains(part.as_str()))
+    pub(crate) fn includes(&self, row: &str) -> bool {
+        self.name_filters.is_empty()
+            || self
+                .name_filters
+                .iter()
+                .any(|part| row.contains(part.as_str()))
     }
 
     /// Prints a row.
-    pub(crate) fn add(&self, row: &Row) {
+    pub(crate) fn print_row(&self, row: &BenchRow) {
         if self.json {
             let line = serde_json::to_string(row).unwrap_or_default();
-            say(&format!("{line}\n"));
+            print_text(&format!("{line}\n"));
             return;
         }
-        let number = |number: Option<f64>| number.map_or_else(String::new, shown);
+        let number = |number: Option<f64>| number.map_or_else(String::new, format_number);
         let ratio = row.floor.map(|floor| row.ours / floor);
         let goal = match row.goal {
-            Goal::TimesFloor(times) => format!("<= {times} x floor"),
-            Goal::AtMost(most) => format!("<= {}", shown(most)),
-            Goal::AtLeast(least) => format!(">= {}", shown(least)),
-            Goal::TimesPython(times) => format!("<= {times} x python"),
-            Goal::None => String::new(),
+            BenchGoal::TimesFloor(times) => format!("<= {times} x floor"),
+            BenchGoal::AtMost(most) => format!("<= {}", shown(most)),
+            BenchGoal::AtLeast(least) => format!(">= {}", shown(least)),
+            BenchGoal::TimesPython(times) => format!("<= {times} x python"),
+            BenchGoal::None => String::new(),
         };
         let verdict = match row.is_reached() {
             Some(true) => "reached",
             Some(false) => "MISSED",
             None => "",
         };
-        say(&format!(
+        print_text(&format!(
             "{:<52} {:>12} {:>12} {:>7} {:>12}  {goal} {verdict}\n",
             format!("{} ({})", row.name, row.unit),
             shown(row.ours),
@@ -122,7 +131,7 @@ impl Report {
     }
 }
 
-fn shown(number: f64) -> String {
+fn format_number(number: f64) -> String {
     if number >= 1000.0 {
         format!("{number:.0}")
     } else {
@@ -131,12 +140,12 @@ fn shown(number: f64) -> String {
 }
 
 /// Prints to standard output; a reader that has gone away is no error.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_text(text: &str) {
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
 /// Prints a line to standard error.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error_line(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }

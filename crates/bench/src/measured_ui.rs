@@ -9,18 +9,18 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::crowd::Crowd;
-use crate::desktop::Desktop;
-use crate::figures::Watched;
-use crate::gauge::Stopwatch;
-use crate::screen::Screen;
+use crate::fake_desktop::FakeDesktop;
+use crate::latency_samples::SpanTimer;
+use crate::many_hubs::ManyHubs;
+use crate::proc_stats::MeasuredChild;
+use crate::pty_screen::PtyScreen;
 
 /// Longer than anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Watches hubs as the Python stack does it. Says `ready` when it has shown one question of each:
 /// to a notifier that only counts, or to the desktop's.
-const SUBSCRIBER: &str = r#"
+const PYTHON_SUBSCRIBER: &str = r#"
 import asyncio, sys
 from terok_clearance import MultiSocketSubscriber, create_notifier
 
@@ -54,7 +54,7 @@ asyncio.run(main())
 
 /// Which UI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ui {
+pub(crate) enum MeasuredUi {
     /// `terok-clearance watch --json`, into a pipe.
     Watch,
     /// `terok-clearance tui`, on a terminal.
@@ -63,37 +63,37 @@ pub(crate) enum Ui {
     Notifier,
     /// The Python stack's `MultiSocketSubscriber`, run by this interpreter, with a notifier that
     /// only counts.
-    Counter(PathBuf),
+    PythonCounter(PathBuf),
     /// The same with its own notifier, on a session bus.
-    Popups(PathBuf),
+    PythonPopups(PathBuf),
 }
 
 /// A UI that runs.
 #[derive(Debug)]
-pub(crate) enum Running {
+pub(crate) enum RunningUi {
     /// One on a terminal.
-    Screen(Screen),
+    Screen(PtyScreen),
     /// One that writes lines, or nothing at all.
-    Lines {
+    LineOutput {
         /// The program.
-        program: Watched,
+        program: MeasuredChild,
         /// Open as long as it runs, or it would end.
         _output: Option<ChildStdout>,
     },
 }
 
-impl Running {
+impl RunningUi {
     /// Returns the program.
-    pub(crate) const fn program(&self) -> &Watched {
+    pub(crate) const fn program(&self) -> &MeasuredChild {
         match self {
             Self::Screen(screen) => &screen.program,
-            Self::Lines { program, .. } => program,
+            Self::LineOutput { program, .. } => program,
         }
     }
 }
 
 /// Returns a command of our program, which stands beside this one.
-pub(crate) fn ours(crowd: &Crowd) -> anyhow::Result<Command> {
+pub(crate) fn clearance_command(crowd: &ManyHubs) -> anyhow::Result<Command> {
     let beside = std::env::current_exe().context("finding ourselves")?;
     let program = beside.with_file_name("terok-clearance");
     ensure!(
@@ -102,11 +102,11 @@ pub(crate) fn ours(crowd: &Crowd) -> anyhow::Result<Command> {
         program.display()
     );
     let mut command = Command::new(program);
-    within(&mut command, crowd.directory());
+    isolate_environment(&mut command, crowd.directory());
     Ok(command)
 }
 
-fn within(command: &mut Command, runtime: &Path) {
+fn isolate_environment(command: &mut Command, runtime: &Path) {
     command.env_clear().env("XDG_RUNTIME_DIR", runtime);
     command.env("HOME", runtime).env("TERM", "xterm-256color");
     command.env("LC_ALL", "C.UTF-8");
@@ -117,73 +117,76 @@ fn within(command: &mut Command, runtime: &Path) {
 }
 
 /// Starts our notifier. Only questions are popups, so that nothing but they takes their pace.
-pub(crate) fn notifier(crowd: &Crowd, desktop: &Desktop) -> anyhow::Result<Watched> {
-    let mut command = ours(crowd)?;
+pub(crate) fn start_notifier(
+    crowd: &ManyHubs,
+    desktop: &FakeDesktop,
+) -> anyhow::Result<MeasuredChild> {
+    let mut command = clearance_command(crowd)?;
     command.arg("notifier");
     command.env("DBUS_SESSION_BUS_ADDRESS", desktop.address());
     command.env("TEROK_CLEARANCE_NOTIFY_EVENTS", "blocked");
-    Watched::start(&mut command)
+    MeasuredChild::start(&mut command)
 }
 
-impl Ui {
+impl MeasuredUi {
     /// Starts it over `hubs` hubs that have one question each, and waits until all are shown.
     pub(crate) fn start(
         &self,
-        crowd: &Crowd,
-        desktop: &mut Desktop,
+        crowd: &ManyHubs,
+        desktop: &mut FakeDesktop,
         hubs: u32,
-    ) -> anyhow::Result<(Running, Duration)> {
-        let mut clock = Stopwatch::start();
+    ) -> anyhow::Result<(RunningUi, Duration)> {
+        let mut clock = SpanTimer::start();
         let running = match self {
             Self::Watch => {
-                let mut command = ours(crowd)?;
+                let mut command = clearance_command(crowd)?;
                 command.args(["watch", "--json"]).stdout(Stdio::piped());
-                clock = Stopwatch::start();
-                lines(command, &format!("\"rows\":{hubs}}}"))?
+                clock = SpanTimer::start();
+                start_and_wait_for_output(command, &format!("\"rows\":{hubs}}}"))?
             }
             Self::Tui => {
-                let mut command = ours(crowd)?;
+                let mut command = clearance_command(crowd)?;
                 command.arg("tui");
-                clock = Stopwatch::start();
-                let mut screen = Screen::start(&mut command)?;
+                clock = SpanTimer::start();
+                let mut screen = PtyScreen::start(&mut command)?;
                 screen.until(&match hubs {
                     1 => "1 question waits  1 sandbox  1 hub".to_owned(),
                     _ => format!("{hubs} questions wait  {hubs} sandboxes  {hubs} hubs"),
                 })?;
-                Running::Screen(screen)
+                RunningUi::Screen(screen)
             }
             Self::Notifier => {
-                let program = notifier(crowd, desktop)?;
+                let program = start_notifier(crowd, desktop)?;
                 let all = format!("{hubs} questions from {hubs} sandboxes");
-                desktop.until("popup for all", |title| match hubs {
+                desktop.wait_for_notification("popup for all", |title| match hubs {
                     1 => title.starts_with("Blocked: "),
                     _ => title == all,
                 })?;
-                Running::Lines {
+                RunningUi::LineOutput {
                     program,
                     _output: None,
                 }
             }
-            Self::Counter(python) | Self::Popups(python) => {
+            Self::PythonCounter(python) | Self::PythonPopups(python) => {
                 let mut command = Command::new(python);
-                within(&mut command, crowd.directory());
+                isolate_environment(&mut command, crowd.directory());
                 command.env("DBUS_SESSION_BUS_ADDRESS", desktop.address());
                 let glob = crowd.directory().join("terok/clearance/*/hub.sock");
                 let kind = match self {
-                    Self::Popups(_) => "desktop",
+                    Self::PythonPopups(_) => "desktop",
                     _ => "count",
                 };
-                command.args(["-c", SUBSCRIBER]).arg(glob);
+                command.args(["-c", PYTHON_SUBSCRIBER]).arg(glob);
                 command
                     .arg(hubs.to_string())
                     .arg(kind)
                     .stdout(Stdio::piped());
-                desktop.forget();
-                clock = Stopwatch::start();
-                let running = lines(command, "ready\n")?;
+                desktop.discard_calls();
+                clock = SpanTimer::start();
+                let running = start_and_wait_for_output(command, "ready\n")?;
                 if matches!(self, Self::Popups(_)) {
                     // It does without a desktop in silence.
-                    desktop.shown()?;
+                    desktop.next_notification()?;
                 }
                 running
             }
@@ -193,15 +196,15 @@ impl Ui {
 }
 
 /// Starts a program, and waits until it has written this.
-fn lines(mut command: Command, wanted: &str) -> anyhow::Result<Running> {
-    let clock = Stopwatch::start();
+fn start_and_wait_for_output(mut command: Command, wanted: &str) -> anyhow::Result<RunningUi> {
+    let clock = SpanTimer::start();
     let name = command.get_program().to_string_lossy().into_owned();
-    let mut program = Watched::start(&mut command)?;
+    let mut program = MeasuredChild::start(&mut command)?;
     let mut output = program.0.stdout.take().context("no output")?;
     let mut said = Vec::new();
     let mut bytes = vec![0; 64 << 10];
     while memchr::memmem::find(&said, wanted.as_bytes()).is_none() {
-        let Some(left) = PATIENCE.checked_sub(clock.elapsed()) else {
+        let Some(left) = WAIT_TIMEOUT.checked_sub(clock.elapsed()) else {
             bail!("waited {PATIENCE:?} in vain for {wanted:?} of {name}");
         };
         // Of what was searched, only the start of what is wanted may matter.
@@ -214,7 +217,7 @@ fn lines(mut command: Command, wanted: &str) -> anyhow::Result<Running> {
             said.extend_from_slice(bytes.get(..read).unwrap_or_default());
         }
     }
-    Ok(Running::Lines {
+    Ok(RunningUi::LineOutput {
         program,
         _output: Some(output),
     })

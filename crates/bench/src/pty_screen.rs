@@ -14,81 +14,82 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::figures::Watched;
-use crate::gauge::Stopwatch;
+use crate::latency_samples::SpanTimer;
+use crate::proc_stats::MeasuredChild;
 
-const WIDTH: u16 = 80;
-const HEIGHT: u16 = 24;
+const SCREEN_COLUMNS: u16 = 80;
+const SCREEN_LINES: u16 = 24;
 /// Longer than anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A program on a terminal of its own.
 #[derive(Debug)]
-pub(crate) struct Screen {
+pub(crate) struct PtyScreen {
     master: File,
-    pub(crate) program: Watched,
-    grid: Grid,
+    pub(crate) program: MeasuredChild,
+    grid: ScreenGrid,
     bytes: Vec<u8>,
 }
 
-impl Screen {
+impl PtyScreen {
     pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).context("opening a terminal")?;
         unlockpt(&master).context("opening a terminal")?;
         let slave = File::from(ioctl_tiocgptpeer(&master, flags).context("opening a terminal")?);
         let size = Winsize {
-            ws_row: HEIGHT,
-            ws_col: WIDTH,
+            ws_row: SCREEN_LINES,
+            ws_col: SCREEN_COLUMNS,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
         tcsetwinsize(&master, size).context("setting the terminal's size")?;
         command.stdin(slave.try_clone()?).stdout(slave);
-        let program = Watched::start(command)?;
+        let program = MeasuredChild::start(command)?;
         Ok(Self {
             master: master.into(),
             program,
-            grid: Grid::default(),
+            grid: ScreenGrid::default(),
             bytes: vec![0; 64 << 10],
         })
     }
 
     /// Presses keys.
-    pub(crate) fn press(&mut self, keys: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn send_keys(&mut self, keys: &[u8]) -> anyhow::Result<()> {
         self.master.write_all(keys).context("pressing a key")
     }
 
     /// Reads until a text stands on a line of the screen.
-    pub(crate) fn until(&mut self, text: &str) -> anyhow::Result<()> {
-        let clock = Stopwatch::start();
-        while !self.grid.has(text) {
-            let Some(left) = PATIENCE.checked_sub(clock.elapsed()) else {
+    pub(crate) fn wait_for_text(&mut self, text: &str) -> anyhow::Result<()> {
+        let clock = SpanTimer::start();
+        while !self.grid.contains(text) {
+            let Some(left) = WAIT_TIMEOUT.checked_sub(clock.elapsed()) else {
                 let shown = self.grid.text();
                 bail!("waited {PATIENCE:?} in vain for {text:?} on\n{shown}");
             };
-            self.read(left)?;
+            self.read_output(left)?;
         }
         Ok(())
     }
 
     /// Reads what is painted for so long.
-    pub(crate) fn paint_for(&mut self, time: Duration) -> anyhow::Result<()> {
-        let clock = Stopwatch::start();
+    pub(crate) fn read_for(&mut self, time: Duration) -> anyhow::Result<()> {
+        let clock = SpanTimer::start();
         while let Some(left) = time.checked_sub(clock.elapsed()) {
-            self.read(left)?;
+            self.read_output(left)?;
         }
         Ok(())
     }
 
     /// Reads what is painted next, if it is within this time.
-    fn read(&mut self, limit: Duration) -> anyhow::Result<()> {
+    fn read_output(&mut self, limit: Duration) -> anyhow::Result<()> {
         let limit = Timespec::try_from(limit).context("waiting")?;
         let mut ready = [PollFd::new(&self.master, PollFlags::IN)];
         if poll(&mut ready, Some(&limit)).context("waiting for the screen")? > 0 {
             let read = self.master.read(&mut self.bytes);
             let read = read.context("reading the screen")?;
-            self.grid.write(self.bytes.get(..read).unwrap_or_default());
+            self.grid
+                .apply_output(self.bytes.get(..read).unwrap_or_default());
         }
         Ok(())
     }
@@ -97,28 +98,28 @@ impl Screen {
 /// What stands on the screen, as far as our own UI writes it: characters of one column, places of
 /// the cursor, and a screen that is cleared.
 #[derive(Debug)]
-struct Grid {
+struct ScreenGrid {
     cells: Vec<Vec<char>>,
     line: usize,
     column: usize,
     /// The start of a sequence whose end is not here yet.
-    rest: Vec<u8>,
+    partial_sequence: Vec<u8>,
 }
 
-impl Default for Grid {
+impl Default for ScreenGrid {
     fn default() -> Self {
         Self {
             cells: vec![vec![' '; WIDTH.into()]; HEIGHT.into()],
             line: 0,
             column: 0,
-            rest: Vec::new(),
+            partial_sequence: Vec::new(),
         }
     }
 }
 
-impl Grid {
-    fn write(&mut self, bytes: &[u8]) {
-        let mut input = std::mem::take(&mut self.rest);
+impl ScreenGrid {
+    fn apply_output(&mut self, bytes: &[u8]) {
+        let mut input = std::mem::take(&mut self.partial_sequence);
         input.extend_from_slice(bytes);
         let whole = match std::str::from_utf8(&input) {
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -133,7 +134,7 @@ impl Grid {
                     break;
                 };
                 let (parameters, from_end) = sequence.split_at(end);
-                self.control(parameters, from_end.chars().next());
+                self.apply_control_sequence(parameters, from_end.chars().next());
                 left = from_end.get(1..).unwrap_or_default();
                 continue;
             }
@@ -154,10 +155,10 @@ impl Grid {
             }
             left = left.get(c.len_utf8()..).unwrap_or_default();
         }
-        self.rest = [left.as_bytes(), &rest].concat();
+        self.partial_sequence = [left.as_bytes(), &rest].concat();
     }
 
-    fn control(&mut self, parameters: &str, end: Option<char>) {
+    fn apply_control_sequence(&mut self, parameters: &str, end: Option<char>) {
         match (parameters, end) {
             ("2", Some('J')) => *self = Self::default(),
             (place, Some('H')) => {
@@ -171,7 +172,7 @@ impl Grid {
         }
     }
 
-    fn has(&self, text: &str) -> bool {
+    fn contains(&self, text: &str) -> bool {
         self.cells.iter().any(|line| {
             let line: String = line.iter().collect();
             line.contains(text)
@@ -193,7 +194,7 @@ mod tests {
         let painted = "\x1b[0m\x1b[2J\x1b[1;1H998 questions\x1b[38;5;1m wait \u{2500}\x1b[2;3Hx\
                        \x1b[1;1H1000 que\x1b[1;9Hstions wait";
         for cut in 0..painted.len() {
-            let mut grid = Grid::default();
+            let mut grid = ScreenGrid::default();
             let (before, after) = painted.as_bytes().split_at(cut);
             grid.write(before);
             grid.write(after);

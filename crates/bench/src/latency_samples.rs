@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 /// Measures one span of time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stopwatch(Instant);
+pub(crate) struct SpanTimer(Instant);
 
-impl Stopwatch {
+impl SpanTimer {
     #[expect(
         clippy::disallowed_methods,
         reason = "to read the clock is what a benchmark is for"
@@ -17,7 +17,7 @@ impl Stopwatch {
     }
 
     /// Returns when it was started.
-    pub(crate) const fn moment(self) -> Instant {
+    pub(crate) const fn started_at(self) -> Instant {
         self.0
     }
 
@@ -33,9 +33,9 @@ impl Stopwatch {
 
 /// A set of times.
 #[derive(Debug, Default)]
-pub(crate) struct Times(Vec<Duration>);
+pub(crate) struct LatencySamples(Vec<Duration>);
 
-impl Times {
+impl LatencySamples {
     pub(crate) fn push(&mut self, time: Duration) {
         self.0.push(time);
     }
@@ -45,7 +45,7 @@ impl Times {
     }
 
     /// Returns the time that this many of a hundred stay below, in microseconds.
-    pub(crate) fn percentile(&mut self, percent: usize) -> f64 {
+    pub(crate) fn percentile_us(&mut self, percent: usize) -> f64 {
         self.0.sort_unstable();
         let at = self.0.len() * percent / 100;
         let time = self.0.get(at.min(self.0.len().saturating_sub(1)));

@@ -17,50 +17,55 @@ use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{ContainerId, Protocol, Scope};
 
-use crate::crowd::{Crowd, blocked};
-use crate::gauge::{Stopwatch, Times};
-use crate::report::{Goal, Report, Row};
-use crate::screen::Screen;
-use crate::ui::ours;
+use crate::latency_samples::{LatencySamples, SpanTimer};
+use crate::many_hubs::{ManyHubs, blocked_packet};
+use crate::measured_ui::clearance_command;
+use crate::pty_screen::PtyScreen;
+use crate::report::{BenchGoal, BenchReport, BenchRow};
 
-const SANDBOXES: u32 = 50;
+const SANDBOX_COUNT: u32 = 50;
 /// The time between two questions of all sandboxes together.
-const PAUSE: Duration = Duration::from_millis(2);
+const QUESTION_INTERVAL: Duration = Duration::from_millis(2);
 const THEME: Theme = Theme {
     color: true,
     unicode: true,
 };
 
 /// Measures every row about the screen; `part` is what to divide the rounds by.
-pub(crate) fn measure(report: &Report, part: usize) -> anyhow::Result<()> {
+pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     for questions in [100, 10_000, 100_000] {
         let name = format!("screen: a key and its frame, {questions} questions, p50");
-        if report.wants(&name) {
-            let mut times = frames(questions, 2000 / part)?;
-            report.add(&Row::new(name, "µs", times.percentile(50), Goal::None));
+        if report.includes(&name) {
+            let mut times = measure_frames(questions, 2000 / part)?;
+            report.print_row(&BenchRow::new(
+                name,
+                "µs",
+                times.percentile(50),
+                BenchGoal::None,
+            ));
         }
     }
     let name = "tui: key to paint, 500 questions/s of 50 sandboxes";
-    if report.wants(name) {
-        let mut storm = storm(part)?;
+    if report.includes(name) {
+        let mut storm = measure_question_storm(part)?;
         for percent in [50, 99] {
             let row = format!("{name}, p{percent}");
             // Two frames of a film: what nobody notices.
-            let goal = Goal::AtMost(83_000.0);
+            let goal = BenchGoal::AtMost(83_000.0);
             let figure = storm.times.percentile(percent);
-            report.add(&Row {
+            report.print_row(&BenchRow {
                 floor: Some(storm.quiet.percentile(percent)),
-                ..Row::new(row, "µs", figure, goal)
+                ..BenchRow::new(row, "µs", figure, goal)
             });
         }
         let row = "tui: processor in a second of that, without keys";
-        report.add(&Row::new(row, "ms", storm.cpu, Goal::None));
+        report.print_row(&BenchRow::new(row, "ms", storm.cpu, BenchGoal::None));
     }
     Ok(())
 }
 
 /// Measures key presses with the frames that they make, on a screen without a terminal.
-fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
+fn measure_frames(questions: u32, rounds: usize) -> anyhow::Result<LatencySamples> {
     let hub = HubId::new(Path::new("/run/hub.sock"));
     let mut model = TuiModel::new("/run", THEME, TimeZone::default());
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).context("making a screen")?;
@@ -71,7 +76,7 @@ fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
     );
     let container: ContainerId = "web".parse()?;
     for number in 0..questions {
-        let blocked = blocked(&container, number)?;
+        let blocked = blocked_packet(&container, number)?;
         let scope = Scope {
             port: Some(443),
             protocol: Some(Protocol::TCP),
@@ -83,14 +88,14 @@ fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
             now,
         );
     }
-    let mut times = Times::default();
+    let mut times = LatencySamples::default();
     for round in 0..rounds {
         let code = if round % 4 == 3 {
             KeyCode::End
         } else {
             KeyCode::PageUp
         };
-        let clock = Stopwatch::start();
+        let clock = SpanTimer::start();
         model.update(
             TuiMessage::Key(KeyEvent::new(code, KeyModifiers::NONE)),
             now,
@@ -107,45 +112,49 @@ fn frames(questions: u32, rounds: usize) -> anyhow::Result<Times> {
 }
 
 /// What a storm of questions does to the screen.
-struct Storm {
+struct QuestionStorm {
     /// From a key to its page, while they come.
-    times: Times,
+    busy_latency: LatencySamples,
     /// The same while nothing is asked.
-    quiet: Times,
+    quiet_latency: LatencySamples,
     /// The processor time in a second of it in which nobody presses a key, in milliseconds.
-    cpu: f64,
+    cpu_ms_per_second: f64,
 }
 
 /// Measures from a key written to a terminal until its page is painted there.
-fn storm(part: usize) -> anyhow::Result<Storm> {
+fn measure_question_storm(part: usize) -> anyhow::Result<QuestionStorm> {
     let (rounds, watched) = (600 / part, Duration::from_secs(5) / u32::try_from(part)?);
-    let crowd = Crowd::serve(SANDBOXES)?;
-    let mut screen = Screen::start(ours(&crowd)?.arg("tui"))?;
+    let crowd = ManyHubs::serve(SANDBOX_COUNT)?;
+    let mut screen = PtyScreen::start(clearance_command(&crowd)?.arg("tui"))?;
     screen.until(&format!("{SANDBOXES} hubs"))?;
-    let quiet = keys(&mut screen, rounds)?;
+    let quiet = measure_key_latency(&mut screen, rounds)?;
     // More than come until the end.
-    crowd.ask(u32::MAX, PAUSE)?;
-    screen.until("questions wait")?;
-    let times = keys(&mut screen, rounds)?;
-    let before = screen.program.on_cpu()?;
-    let clock = Stopwatch::start();
-    screen.paint_for(watched)?;
-    let cpu = (screen.program.on_cpu()? - before) / clock.elapsed().as_secs_f64();
+    crowd.ask_questions(u32::MAX, QUESTION_INTERVAL)?;
+    screen.wait_for_text("questions wait")?;
+    let times = measure_key_latency(&mut screen, rounds)?;
+    let before = screen.program.cpu_time_ms()?;
+    let clock = SpanTimer::start();
+    screen.read_for(watched)?;
+    let cpu = (screen.program.cpu_time_ms()? - before) / clock.elapsed().as_secs_f64();
     drop(screen);
-    crowd.end()?;
-    Ok(Storm { times, quiet, cpu })
+    crowd.shut_down()?;
+    Ok(QuestionStorm {
+        busy_latency: times,
+        quiet_latency: quiet,
+        cpu_ms_per_second: cpu,
+    })
 }
 
 /// Presses keys at a quick person's pace, and returns how long each took.
-fn keys(screen: &mut Screen, rounds: usize) -> anyhow::Result<Times> {
-    let mut times = Times::default();
+fn measure_key_latency(screen: &mut PtyScreen, rounds: usize) -> anyhow::Result<LatencySamples> {
+    let mut times = LatencySamples::default();
     for _ in 0..rounds {
         for (key, title) in [(b"?", "The keys"), (b"q", "Waiting for you")] {
             // Questions come between the keys.
             thread::sleep(Duration::from_millis(5));
-            let clock = Stopwatch::start();
-            screen.press(key)?;
-            screen.until(title)?;
+            let clock = SpanTimer::start();
+            screen.send_keys(key)?;
+            screen.wait_for_text(title)?;
             times.push(clock.elapsed());
         }
     }

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 
 /// A program that is killed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Watched(pub(crate) Child);
+pub(crate) struct MeasuredChild(pub(crate) Child);
 
-impl Watched {
+impl MeasuredChild {
     pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let child = command.spawn();
         child
@@ -18,41 +18,41 @@ impl Watched {
     }
 
     /// Returns how many milliseconds its threads have run on a processor.
-    pub(crate) fn on_cpu(&self) -> anyhow::Result<f64> {
-        each_thread(&self.0.id().to_string(), "schedstat", on_cpu)
+    pub(crate) fn cpu_time_ms(&self) -> anyhow::Result<f64> {
+        sum_over_threads(&self.0.id().to_string(), "schedstat", parse_schedstat_ms)
     }
 
     /// Returns how often its threads have given the processor back, or were put aside.
-    pub(crate) fn switches(&self) -> anyhow::Result<f64> {
-        each_thread(&self.0.id().to_string(), "status", |text| {
+    pub(crate) fn context_switches(&self) -> anyhow::Result<f64> {
+        sum_over_threads(&self.0.id().to_string(), "status", |text| {
             Some(
-                field(text, "voluntary_ctxt_switches:")?
-                    + field(text, "nonvoluntary_ctxt_switches:")?,
+                parse_field(text, "voluntary_ctxt_switches:")?
+                    + parse_field(text, "nonvoluntary_ctxt_switches:")?,
             )
         })
     }
 
     /// Returns its proportional set size in MiB.
-    pub(crate) fn pss(&self) -> anyhow::Result<f64> {
+    pub(crate) fn pss_mib(&self) -> anyhow::Result<f64> {
         let path = format!("/proc/{}/smaps_rollup", self.0.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let kib = field(&text, "Pss:").with_context(|| format!("{path} has no Pss"))?;
+        let kib = parse_field(&text, "Pss:").with_context(|| format!("{path} has no Pss"))?;
         Ok(kib / 1024.0)
     }
 }
 
 /// Returns how many milliseconds the threads of this program have run on a processor.
-pub(crate) fn on_cpu_here() -> anyhow::Result<f64> {
-    each_thread("self", "schedstat", on_cpu)
+pub(crate) fn own_cpu_time_ms() -> anyhow::Result<f64> {
+    sum_over_threads("self", "schedstat", parse_schedstat_ms)
 }
 
-fn on_cpu(schedstat: &str) -> Option<f64> {
+fn parse_schedstat_ms(schedstat: &str) -> Option<f64> {
     let nanoseconds: f64 = schedstat.split(' ').next()?.parse().ok()?;
     Some(nanoseconds / 1e6)
 }
 
 /// Returns the sum over the threads of a process of what is in a file of each.
-fn each_thread(
+fn sum_over_threads(
     process: &str,
     file: &str,
     figure: impl Fn(&str) -> Option<f64>,
@@ -70,7 +70,7 @@ fn each_thread(
     Ok(sum)
 }
 
-impl Drop for Watched {
+impl Drop for MeasuredChild {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to do.
         drop(self.0.kill());
@@ -79,7 +79,7 @@ impl Drop for Watched {
 }
 
 /// Returns the number on the line that starts with `name`.
-fn field(text: &str, name: &str) -> Option<f64> {
+fn parse_field(text: &str, name: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }

@@ -16,29 +16,29 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::program::Instant;
+use crate::measured_program::NoopEnforcer;
 
 /// The hubs, served by a thread of this process until they are dropped.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct ManyHubs {
     directory: TempDir,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<LoadCommand>,
     stop: CancellationToken,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 /// What the sandboxes are to do.
 #[derive(Debug)]
-enum Order {
+enum LoadCommand {
     /// Ask so many questions by turns, each so long after the one before.
     Ask(u32, Duration),
     /// Take all questions back.
-    TakeBack,
+    WithdrawAll,
     /// Say that all that was ordered before is done.
-    Tell(std::sync::mpsc::Sender<()>),
+    Acknowledge(std::sync::mpsc::Sender<()>),
 }
 
-impl Crowd {
+impl ManyHubs {
     /// Serves `hubs` hubs; they take connections when this returns.
     pub(crate) fn serve(hubs: u32) -> anyhow::Result<Self> {
         // In memory, as a user's runtime directory is.
@@ -52,7 +52,7 @@ impl Crowd {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(directory.path(), private)
             .context("making a directory private")?;
-        take_descriptors();
+        raise_fd_limit();
         let (orders, taken) = mpsc::channel(2);
         let stop = CancellationToken::new();
         let (tell, told) = std::sync::mpsc::channel();
@@ -60,13 +60,15 @@ impl Crowd {
         let thread = std::thread::spawn(move || serve(&place, hubs, taken, &halt, &tell));
         let crowd = Self {
             directory,
-            orders,
+            commands: orders,
             stop,
             thread: Some(thread),
         };
         match told.recv() {
             Ok(()) => Ok(crowd),
-            Err(_) => crowd.end().and_then(|()| bail!("the hubs did not start")),
+            Err(_) => crowd
+                .shut_down()
+                .and_then(|()| bail!("the hubs did not start")),
         }
     }
 
@@ -76,30 +78,30 @@ impl Crowd {
     }
 
     /// Has them ask so many questions by turns, one every `pause`, from now on.
-    pub(crate) fn ask(&self, questions: u32, pause: Duration) -> anyhow::Result<()> {
-        self.order(Order::Ask(questions, pause))
+    pub(crate) fn ask_questions(&self, questions: u32, pause: Duration) -> anyhow::Result<()> {
+        self.send_command(LoadCommand::Ask(questions, pause))
     }
 
     /// Waits until all that was ordered is done.
-    pub(crate) fn done(&self) -> anyhow::Result<()> {
+    pub(crate) fn wait_until_done(&self) -> anyhow::Result<()> {
         let (tell, told) = std::sync::mpsc::channel();
-        self.order(Order::Tell(tell))?;
+        self.send_command(LoadCommand::Acknowledge(tell))?;
         told.recv().context("the hubs broke")
     }
 
     /// Has them take all questions back.
-    pub(crate) fn take_back(&self) -> anyhow::Result<()> {
-        self.order(Order::TakeBack)
+    pub(crate) fn withdraw_all(&self) -> anyhow::Result<()> {
+        self.send_command(LoadCommand::WithdrawAll)
     }
 
-    fn order(&self, order: Order) -> anyhow::Result<()> {
-        self.orders
+    fn send_command(&self, order: LoadCommand) -> anyhow::Result<()> {
+        self.commands
             .try_send(order)
             .context("ordering the hubs about")
     }
 
     /// Ends them, and says what broke.
-    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+    pub(crate) fn shut_down(mut self) -> anyhow::Result<()> {
         self.stop.cancel();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(served)) => served,
@@ -108,7 +110,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Crowd {
+impl Drop for ManyHubs {
     fn drop(&mut self) {
         self.stop.cancel();
         // What broke then is told by whoever sees that something is missing.
@@ -117,7 +119,7 @@ impl Drop for Crowd {
 }
 
 /// Each hub takes a descriptor at both ends; programs that are started inherit the limit.
-fn take_descriptors() {
+fn raise_fd_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: maximum,
@@ -129,7 +131,7 @@ fn take_descriptors() {
 fn serve(
     place: &RuntimeDir,
     hubs: u32,
-    mut orders: mpsc::Receiver<Order>,
+    mut orders: mpsc::Receiver<LoadCommand>,
     stop: &CancellationToken,
     ready: &std::sync::mpsc::Sender<()>,
 ) -> anyhow::Result<()> {
@@ -143,7 +145,7 @@ fn serve(
         for number in 0..hubs {
             let container: ContainerId = format!("sandbox{number}").parse()?;
             let listener = socket::bind(&place.sandbox_sockets(&container, SocketLayout::D).hub)?;
-            let hub = Hub::new(Instant, HubOptions::default());
+            let hub = Hub::new(NoopEnforcer, HubOptions::default());
             tasks.spawn(hub::serve(hub.clone(), listener, stop.clone()));
             crowd.push((container, hub));
         }
@@ -152,18 +154,18 @@ fn serve(
             let mut asked = 0_u32;
             while let Some(order) = orders.recv().await {
                 match order {
-                    Order::Ask(questions, pause) => {
+                    LoadCommand::Ask(questions, pause) => {
                         let mut clock = tokio::time::interval(pause);
                         let mut asking = crowd.iter().cycle();
                         for (container, hub) in asking.by_ref().take(questions.try_into()?) {
                             clock.tick().await;
-                            hub.report(SandboxEvent::Blocked(blocked(container, asked)?));
+                            hub.report(SandboxEvent::Blocked(blocked_packet(container, asked)?));
                             asked = asked.wrapping_add(1);
                         }
                     }
                     // Whoever has gone away does not want to know.
-                    Order::Tell(tell) => drop(tell.send(())),
-                    Order::TakeBack => {
+                    LoadCommand::Acknowledge(tell) => drop(tell.send(())),
+                    LoadCommand::WithdrawAll => {
                         for (container, hub) in &crowd {
                             hub.report(SandboxEvent::Shield {
                                 container: container.clone(),
@@ -189,7 +191,10 @@ fn serve(
 }
 
 /// Returns a packet of a sandbox that was dropped.
-pub(crate) fn blocked(container: &ContainerId, number: u32) -> anyhow::Result<BlockedPacket> {
+pub(crate) fn blocked_packet(
+    container: &ContainerId,
+    number: u32,
+) -> anyhow::Result<BlockedPacket> {
     Ok(BlockedPacket {
         container: container.clone(),
         request: format!("{container}:{number}").parse()?,

@@ -23,46 +23,54 @@ use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, Dossier};
 use tokio_util::sync::CancellationToken;
 
-use crate::gauge::{Stopwatch, Times};
-use crate::program::{Kind, Program};
-use crate::report::{Goal, Report, Row};
-use crate::sandbox::{Sender, connect, netfilter, policy};
-use crate::shield_rows::bare_elements;
+use crate::bench_netns::{PacketSender, bench_policy, open_netfilter_socket, set_up_route};
+use crate::bench_shield::measure_bare_elements;
+use crate::latency_samples::{LatencySamples, SpanTimer};
+use crate::measured_program::{MeasuredProgram, ProgramKind};
+use crate::report::{BenchGoal, BenchReport, BenchRow};
 
-const CONTAINER: &str = "bench";
-const TURNS: usize = 10;
+const CONTAINER_NAME: &str = "bench";
+const INTERLEAVED_RUNS: usize = 10;
 
 /// Measures every row about packets; `part` is what to divide the rounds by. To be run in a
 /// network namespace of its own.
-pub(crate) fn measure(report: &mut Report, part: usize) -> anyhow::Result<()> {
-    connect()?;
-    packets(report, 10_000 / part)?;
-    answers(report, 3_000 / part)?;
-    idle(report, part)
+pub(crate) fn measure(report: &mut BenchReport, part: usize) -> anyhow::Result<()> {
+    set_up_route()?;
+    bench_packet_latency(report, 10_000 / part)?;
+    bench_answer_latency(report, 3_000 / part)?;
+    bench_idle_supervisor(report, part)
 }
 
 /// From a dropped packet to whoever waits for it.
-fn packets(report: &Report, rounds: usize) -> anyhow::Result<()> {
+fn bench_packet_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<()> {
     let name = "dropped packet to event";
-    if !report.wants(name) {
+    if !report.includes(name) {
         return Ok(());
     }
-    let mut sender = Sender::new()?;
-    let (mut floor, mut one, mut two) = (Times::default(), Times::default(), Times::default());
+    let mut sender = PacketSender::new()?;
+    let (mut floor, mut one, mut two) = (
+        LatencySamples::default(),
+        LatencySamples::default(),
+        LatencySamples::default(),
+    );
     // By turns, so that what else the machine does falls on all of them.
-    for _ in 0..TURNS {
-        floor.append(bare_reader(&mut sender, rounds / TURNS)?);
+    for _ in 0..INTERLEAVED_RUNS {
+        floor.append(measure_bare_reader(&mut sender, rounds / INTERLEAVED_RUNS)?);
         for (interface, times) in [("Clearance1", &mut one), ("Clearance2", &mut two)] {
-            let supervisor = Running::start(std::process::id())?;
+            let supervisor = SupervisorProcess::start(std::process::id())?;
             let events = supervisor.subscribe(interface)?;
-            times.append(latency(&mut sender, &events, rounds / TURNS)?);
+            times.append(measure_packet_latency(
+                &mut sender,
+                &events,
+                rounds / INTERLEAVED_RUNS,
+            )?);
         }
     }
     for (interface, mut ours) in [("Clearance1", one), ("Clearance2", two)] {
-        for (percent, goal) in [(50, Goal::TimesFloor(2.0)), (99, Goal::None)] {
-            report.add(&Row {
+        for (percent, goal) in [(50, BenchGoal::TimesFloor(2.0)), (99, BenchGoal::None)] {
+            report.print_row(&BenchRow {
                 floor: Some(floor.percentile(percent)),
-                ..Row::new(
+                ..BenchRow::new(
                     format!("{name}, {interface}, p{percent}"),
                     "µs",
                     ours.percentile(percent),
@@ -75,15 +83,15 @@ fn packets(report: &Report, rounds: usize) -> anyhow::Result<()> {
 }
 
 /// Sends one packet after the other, each when the one before has arrived.
-fn latency(
-    sender: &mut Sender,
-    arrivals: &Receiver<(u16, Stopwatch)>,
+fn measure_packet_latency(
+    sender: &mut PacketSender,
+    arrivals: &Receiver<(u16, SpanTimer)>,
     rounds: usize,
-) -> anyhow::Result<Times> {
-    let mut times = Times::default();
+) -> anyhow::Result<LatencySamples> {
+    let mut times = LatencySamples::default();
     for round in 0..rounds + rounds / 10 {
-        let (_, port) = sender.next();
-        let sent = Stopwatch::start();
+        let (_, port) = sender.next_dest();
+        let sent = SpanTimer::start();
         sender.send()?;
         let arrived = loop {
             let (its, arrived) = arrivals
@@ -101,12 +109,12 @@ fn latency(
 }
 
 /// Reads the packet log under the same rules, and does nothing else.
-fn bare_reader(sender: &mut Sender, rounds: usize) -> anyhow::Result<Times> {
-    let _shield = NftShield::engage(netfilter()?, &policy()?)?;
-    let runtime = runtime()?;
+fn measure_bare_reader(sender: &mut PacketSender, rounds: usize) -> anyhow::Result<LatencySamples> {
+    let _shield = NftShield::engage(open_netfilter_socket()?, &bench_policy()?)?;
+    let runtime = build_runtime()?;
     let socket = {
         let _within = runtime.enter();
-        NflogSocket::bind(netfilter()?, NflogOptions::QUESTIONS)?
+        NflogSocket::bind(open_netfilter_socket()?, NflogOptions::QUESTIONS)?
     };
     // So that the thread below sees that nobody waits any more.
     let limit = Some(Duration::from_millis(100));
@@ -122,30 +130,30 @@ fn bare_reader(sender: &mut Sender, rounds: usize) -> anyhow::Result<Times> {
                 else {
                     continue;
                 };
-                let arrived = Stopwatch::start();
+                let arrived = SpanTimer::start();
                 let message = bytes.get(..length).unwrap_or_default();
                 let log = reader::packet::NflogMessage::parse(message).ok();
                 let port = log.and_then(|log| log.packet).map(|packet| packet.port);
                 tell.send((port.unwrap_or_default(), arrived)).ok();
             }
         });
-        let times = latency(sender, &arrivals, rounds);
+        let times = measure_packet_latency(sender, &arrivals, rounds);
         done.store(true, Ordering::Relaxed);
         times
     })
 }
 
 /// From an answer to the element that stands in the kernel.
-fn answers(report: &Report, rounds: usize) -> anyhow::Result<()> {
+fn bench_answer_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<()> {
     let name = "answer over the socket to set element";
-    if !report.wants(name) {
+    if !report.includes(name) {
         return Ok(());
     }
-    let supervisor = Running::start(std::process::id())?;
-    let mut over_socket = Times::default();
+    let supervisor = SupervisorProcess::start(std::process::id())?;
+    let mut over_socket = LatencySamples::default();
     let mut questions = supervisor.questions()?;
     let mut operator = UnixStream::connect(&supervisor.sockets.hub).context("connecting")?;
-    let mut sender = Sender::new()?;
+    let mut sender = PacketSender::new()?;
     for _ in 0..rounds {
         sender.send()?;
         let request = questions.next()?;
@@ -160,7 +168,7 @@ fn answers(report: &Report, rounds: usize) -> anyhow::Result<()> {
         });
         let call = format!("{call}\0");
         let mut reply = [0; 4096];
-        let sent = Stopwatch::start();
+        let sent = SpanTimer::start();
         operator.write_all(call.as_bytes()).context("answering")?;
         let length = operator
             .read(&mut reply)
@@ -173,18 +181,18 @@ fn answers(report: &Report, rounds: usize) -> anyhow::Result<()> {
     }
     drop(supervisor);
 
-    let mut floor = bare_elements(&policy()?, u32::try_from(rounds)?)?;
-    let mut echo = echo(rounds)?;
+    let mut floor = measure_bare_elements(&bench_policy()?, u32::try_from(rounds)?)?;
+    let mut echo = measure_socket_echo(rounds)?;
     for percent in [50, 99] {
         let goal = if percent == 50 {
-            Goal::TimesFloor(3.0)
+            BenchGoal::TimesFloor(3.0)
         } else {
-            Goal::None
+            BenchGoal::None
         };
         let floor = floor.percentile(percent);
-        report.add(&Row {
+        report.print_row(&BenchRow {
             floor: Some(floor + echo.percentile(percent)),
-            ..Row::new(
+            ..BenchRow::new(
                 format!("{name}, p{percent}"),
                 "µs",
                 over_socket.percentile(percent),
@@ -196,7 +204,7 @@ fn answers(report: &Report, rounds: usize) -> anyhow::Result<()> {
 }
 
 /// Measures a call and a reply of the same sizes over a unix socket, with nobody who thinks.
-fn echo(rounds: usize) -> anyhow::Result<Times> {
+fn measure_socket_echo(rounds: usize) -> anyhow::Result<LatencySamples> {
     let (mut here, mut there) = UnixStream::pair().context("making a pair of sockets")?;
     thread::spawn(move || {
         let mut bytes = [0; 512];
@@ -206,10 +214,10 @@ fn echo(rounds: usize) -> anyhow::Result<Times> {
             }
         }
     });
-    let mut times = Times::default();
+    let mut times = LatencySamples::default();
     let mut bytes = [0; 512];
     for _ in 0..rounds {
-        let start = Stopwatch::start();
+        let start = SpanTimer::start();
         here.write_all(&bytes[..220]).context("calling")?;
         here.read_exact(&mut bytes)
             .context("waiting for the reply")?;
@@ -219,70 +227,76 @@ fn echo(rounds: usize) -> anyhow::Result<Times> {
 }
 
 /// What a supervisor takes that has nothing to do, and how long it takes to be ready for it.
-fn idle(report: &Report, part: usize) -> anyhow::Result<()> {
-    const SANDBOXES: usize = 20;
+fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()> {
+    const SANDBOX_COUNT: usize = 20;
     #[expect(
         clippy::disallowed_methods,
         reason = "a program's own environment, at its edge"
     )]
-    let python = std::env::var_os("CLEARANCE_PYTHON").map(|path| Kind::Python(PathBuf::from(path)));
+    let python =
+        std::env::var_os("CLEARANCE_PYTHON").map(|path| ProgramKind::Python(PathBuf::from(path)));
     let memory = "memory of an idle supervisor, PSS, each of 20";
-    if report.wants(memory) {
+    if report.includes(memory) {
         let mut sandboxes = Vec::new();
-        for _ in 0..SANDBOXES {
-            let sandbox = Held::start()?;
-            let supervisor = Running::start(sandbox.0.id())?;
+        for _ in 0..SANDBOX_COUNT {
+            let sandbox = NetnsHolder::start()?;
+            let supervisor = SupervisorProcess::start(sandbox.0.id())?;
             sandboxes.push((supervisor, sandbox));
         }
         let mut ours = 0.0;
         for (supervisor, _) in &sandboxes {
-            ours += pss(supervisor.child.id())?;
+            ours += read_pss_mib(supervisor.child.id())?;
         }
         drop(sandboxes);
         let python = match &python {
-            Some(python) => Some(python_memory(python, SANDBOXES)?),
+            Some(python) => Some(measure_python_memory_mib(python, SANDBOX_COUNT)?),
             None => None,
         };
         let each = |total: f64| total / 20.0;
-        report.add(&Row {
+        report.print_row(&BenchRow {
             python: python.map(each),
-            ..Row::new(memory, "MiB", each(ours), Goal::TimesPython(0.1))
+            ..BenchRow::new(memory, "MiB", each(ours), BenchGoal::TimesPython(0.1))
         });
     }
 
     let start = "supervisor start to both sockets";
-    if report.wants(start) {
-        let mut ours = Times::default();
+    if report.includes(start) {
+        let mut ours = LatencySamples::default();
         for _ in 0..(50 / part).max(5) {
-            let sandbox = Held::start()?;
-            ours.push(Running::start(sandbox.0.id())?.start);
+            let sandbox = NetnsHolder::start()?;
+            ours.push(SupervisorProcess::start(sandbox.0.id())?.start);
         }
         let python = match &python {
             Some(python) => {
-                let mut times = Times::default();
+                let mut times = LatencySamples::default();
                 for _ in 0..5 {
-                    times.push(Program::start(python)?.start);
+                    times.push(MeasuredProgram::start(python)?.start);
                 }
                 Some(times.percentile(50))
             }
             None => None,
         };
-        report.add(&Row {
+        report.print_row(&BenchRow {
             python,
-            ..Row::new(start, "µs", ours.percentile(50), Goal::TimesPython(0.05))
+            ..BenchRow::new(
+                start,
+                "µs",
+                ours.percentile(50),
+                BenchGoal::TimesPython(0.05),
+            )
         });
     }
     Ok(())
 }
 
 /// Returns what so many pairs of the Python stack's hub and verdict helper take, in MiB.
-fn python_memory(python: &Kind, pairs: usize) -> anyhow::Result<f64> {
-    let Kind::Python(interpreter) = python else {
+fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Result<f64> {
+    let ProgramKind::Python(interpreter) = python else {
         return Ok(0.0);
     };
     let mut running = Vec::new();
     for _ in 0..pairs {
-        let hub = Program::start(python)?;
+        let hub = MeasuredProgram::start(python)?;
         let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(directory.path(), private).context("making it private")?;
@@ -294,38 +308,38 @@ fn python_memory(python: &Kind, pairs: usize) -> anyhow::Result<f64> {
             .stderr(Stdio::null())
             .spawn()
             .context("starting the verdict helper")?;
-        let helper = Killed(helper);
+        let helper = KilledOnDrop(helper);
         let socket = RuntimeDir::new(directory.path())
             .shared_hub_sockets()
             .verdict;
-        wait_for(&socket)?;
+        wait_for_socket(&socket)?;
         running.push((hub, helper, directory));
     }
     let mut total = 0.0;
     for (hub, helper, _) in &running {
-        total += hub.pss()? + pss(helper.0.id())?;
+        total += hub.pss()? + read_pss_mib(helper.0.id())?;
     }
     Ok(total)
 }
 
 /// A supervisor in a process of its own.
 #[derive(Debug)]
-struct Running {
+struct SupervisorProcess {
     child: Child,
     sockets: HubSocketPaths,
     /// How long it took from its start until both sockets took connections.
-    start: Duration,
+    start_time: Duration,
     _directory: TempDir,
 }
 
-impl Running {
+impl SupervisorProcess {
     fn start(pid: u32) -> anyhow::Result<Self> {
         let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
-        let container: ContainerId = CONTAINER.parse()?;
+        let container: ContainerId = CONTAINER_NAME.parse()?;
         let sockets =
             RuntimeDir::new(directory.path()).sandbox_sockets(&container, SocketLayout::D);
         let ourselves = std::env::current_exe().context("finding ourselves")?;
-        let clock = Stopwatch::start();
+        let clock = SpanTimer::start();
         let child = Command::new(ourselves)
             .arg("serve-supervisor")
             .arg(directory.path())
@@ -333,17 +347,17 @@ impl Running {
             .spawn()
             .context("starting a supervisor")?;
         for path in [&sockets.hub, &sockets.ingester] {
-            wait_for(path)?;
+            wait_for_socket(path)?;
         }
         Ok(Self {
             child,
             sockets,
-            start: clock.elapsed(),
+            start_time: clock.elapsed(),
             _directory: directory,
         })
     }
 
-    fn subscribed(&self, interface: &str) -> anyhow::Result<BufReader<UnixStream>> {
+    fn open_subscription(&self, interface: &str) -> anyhow::Result<BufReader<UnixStream>> {
         let mut stream = UnixStream::connect(&self.sockets.hub).context("subscribing")?;
         let call = format!("{{\"method\":\"org.terok.{interface}.Subscribe\",\"more\":true}}\0");
         stream.write_all(call.as_bytes()).context("subscribing")?;
@@ -351,8 +365,8 @@ impl Running {
     }
 
     /// Has a thread wait for events, and tell the port of each and when it came.
-    fn subscribe(&self, interface: &str) -> anyhow::Result<Receiver<(u16, Stopwatch)>> {
-        let mut events = self.subscribed(interface)?;
+    fn receive_arrivals(&self, interface: &str) -> anyhow::Result<Receiver<(u16, SpanTimer)>> {
+        let mut events = self.open_subscription(interface)?;
         let (tell, arrivals) = channel();
         thread::spawn(move || {
             let mut frame = Vec::new();
@@ -360,7 +374,7 @@ impl Running {
                 .read_until(0, &mut frame)
                 .is_ok_and(|length| length > 0)
             {
-                let arrived = Stopwatch::start();
+                let arrived = SpanTimer::start();
                 let text = String::from_utf8_lossy(&frame);
                 let port = text.split_once("\"port\":").and_then(|(_, rest)| {
                     rest.split(|c: char| !c.is_ascii_digit())
@@ -377,13 +391,13 @@ impl Running {
         Ok(arrivals)
     }
 
-    fn questions(&self) -> anyhow::Result<Questions> {
-        let events = self.subscribed("Clearance2")?;
-        Ok(Questions(events))
+    fn subscribe_questions(&self) -> anyhow::Result<BenchQuestionStream> {
+        let events = self.open_subscription("Clearance2")?;
+        Ok(BenchQuestionStream(events))
     }
 }
 
-impl Drop for Running {
+impl Drop for SupervisorProcess {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -392,10 +406,10 @@ impl Drop for Running {
 
 /// The questions of a hub, as they come.
 #[derive(Debug)]
-struct Questions(BufReader<UnixStream>);
+struct BenchQuestionStream(BufReader<UnixStream>);
 
-impl Questions {
-    fn next(&mut self) -> anyhow::Result<Value> {
+impl BenchQuestionStream {
+    fn next_question(&mut self) -> anyhow::Result<Value> {
         loop {
             let mut frame = Vec::new();
             self.0
@@ -415,9 +429,9 @@ impl Questions {
 
 /// A process that holds a network namespace of its own.
 #[derive(Debug)]
-struct Held(Child);
+struct NetnsHolder(Child);
 
-impl Held {
+impl NetnsHolder {
     fn start() -> anyhow::Result<Self> {
         let mut child = Command::new("unshare")
             .args(["--net", "--", "sh", "-c", "echo ready; exec cat"])
@@ -434,7 +448,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for NetnsHolder {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         drop(self.0.wait());
@@ -443,9 +457,9 @@ impl Drop for Held {
 
 /// A process that ends with its owner.
 #[derive(Debug)]
-struct Killed(Child);
+struct KilledOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
@@ -455,14 +469,14 @@ impl Drop for Killed {
 /// Guards the network namespace of a process until killed.
 pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()> {
     let config = SupervisorConfig {
-        container: CONTAINER.parse()?,
+        container: CONTAINER_NAME.parse()?,
         dossier: Dossier::default(),
         process: ProcessHandle::open(pid).context("finding the sandbox")?,
-        policy: policy()?,
+        policy: bench_policy()?,
         allowed_dests: Vec::new(),
         runtime_dir: RuntimeDir::new(directory),
     };
-    runtime()?.block_on(async {
+    build_runtime()?.block_on(async {
         let supervisor = Supervisor::start(config).context("starting")?;
         supervisor
             .serve(CancellationToken::new())
@@ -472,15 +486,15 @@ pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()>
     })
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+fn build_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")
 }
 
-fn wait_for(path: &Path) -> anyhow::Result<()> {
-    let clock = Stopwatch::start();
+fn wait_for_socket(path: &Path) -> anyhow::Result<()> {
+    let clock = SpanTimer::start();
     while UnixStream::connect(path).is_err() {
         if clock.elapsed() > Duration::from_secs(30) {
             bail!("nobody made a socket at {}", path.display());
@@ -491,7 +505,7 @@ fn wait_for(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns a process's proportional set size in MiB.
-fn pss(pid: u32) -> anyhow::Result<f64> {
+fn read_pss_mib(pid: u32) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));

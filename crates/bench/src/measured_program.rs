@@ -15,11 +15,11 @@ use terok_clearance::EnforcementOutcome;
 use terok_clearance::socket::{self, HubSocketPaths, RuntimeDir};
 use tokio_util::sync::CancellationToken;
 
-use crate::gauge::Stopwatch;
+use crate::latency_samples::SpanTimer;
 
 /// What is measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ProgramKind {
     /// Our hub.
     Hub,
     /// The bare relay.
@@ -30,18 +30,18 @@ pub(crate) enum Kind {
 
 /// A running program with its sockets, killed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Program {
-    kind: Kind,
+pub(crate) struct MeasuredProgram {
+    kind: ProgramKind,
     child: Child,
     sockets: HubSocketPaths,
     /// How long it took from its start until both sockets took connections.
-    pub(crate) start: Duration,
+    pub(crate) start_time: Duration,
     _directory: TempDir,
 }
 
-impl Program {
+impl MeasuredProgram {
     /// Starts a program and waits until both its sockets take connections.
-    pub(crate) fn start(kind: &Kind) -> anyhow::Result<Self> {
+    pub(crate) fn start(kind: &ProgramKind) -> anyhow::Result<Self> {
         let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
         let runtime = directory.path().join("run");
         std::fs::create_dir(&runtime).context("making a directory")?;
@@ -49,10 +49,10 @@ impl Program {
         std::fs::set_permissions(&runtime, private).context("making a directory private")?;
         let sockets = RuntimeDir::new(&runtime).shared_hub_sockets();
         let mut command = match kind {
-            Kind::Hub | Kind::Relay => {
+            ProgramKind::Hub | ProgramKind::Relay => {
                 let ourselves = std::env::current_exe().context("finding ourselves")?;
                 let mut command = Command::new(ourselves);
-                let verb = if *kind == Kind::Hub {
+                let verb = if *kind == ProgramKind::Hub {
                     "serve-hub"
                 } else {
                     "serve-relay"
@@ -60,7 +60,7 @@ impl Program {
                 command.arg(verb).arg(&runtime);
                 command
             }
-            Kind::Python(python) => {
+            ProgramKind::Python(python) => {
                 let mut command = Command::new(python);
                 command.args(["-m", "terok_clearance.cli.main", "serve"]);
                 command.env("XDG_RUNTIME_DIR", &runtime);
@@ -71,7 +71,7 @@ impl Program {
         if !matches!(kind, Kind::Hub) {
             command.stderr(Stdio::null());
         }
-        let clock = Stopwatch::start();
+        let clock = SpanTimer::start();
         let mut child = command
             .spawn()
             .with_context(|| format!("starting {kind:?}"))?;
@@ -91,47 +91,52 @@ impl Program {
             kind: kind.clone(),
             child,
             sockets,
-            start,
+            start_time: start,
             _directory: directory,
         })
     }
 
     /// Returns which program it is.
-    pub(crate) const fn kind(&self) -> &Kind {
+    pub(crate) const fn kind(&self) -> &ProgramKind {
         &self.kind
     }
 
     /// Connects as a reader would.
-    pub(crate) fn reader(&self) -> anyhow::Result<UnixStream> {
+    pub(crate) fn connect_reader(&self) -> anyhow::Result<UnixStream> {
         UnixStream::connect(&self.sockets.ingester).context("connecting as a reader")
     }
 
     /// Subscribes with this interface's method, to the relay with none.
-    pub(crate) fn subscribe(&self, method: &str) -> anyhow::Result<Subscriber> {
+    pub(crate) fn subscribe(&self, method: &str) -> anyhow::Result<CountingSubscriber> {
         let mut stream = UnixStream::connect(&self.sockets.hub).context("subscribing")?;
-        if self.kind != Kind::Relay {
+        if self.kind != ProgramKind::Relay {
             let call = format!("{{\"method\":\"{method}\",\"more\":true}}\0");
             stream.write_all(call.as_bytes()).context("subscribing")?;
         }
-        Ok(Subscriber {
+        Ok(CountingSubscriber {
             stream,
-            end: if self.kind == Kind::Relay { b'\n' } else { 0 },
+            delimiter: if self.kind == ProgramKind::Relay {
+                b'\n'
+            } else {
+                0
+            },
             buffer: vec![0; 256 << 10],
         })
     }
 
     /// Returns its proportional set size in MiB.
-    pub(crate) fn pss(&self) -> anyhow::Result<f64> {
-        self.kib("smaps_rollup", "Pss:").map(|kib| kib / 1024.0)
+    pub(crate) fn pss_mib(&self) -> anyhow::Result<f64> {
+        self.read_kib("smaps_rollup", "Pss:")
+            .map(|kib| kib / 1024.0)
     }
 
     /// Returns its resident memory in MiB.
-    pub(crate) fn resident(&self) -> anyhow::Result<f64> {
-        self.kib("status", "VmRSS:").map(|kib| kib / 1024.0)
+    pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
+        self.read_kib("status", "VmRSS:").map(|kib| kib / 1024.0)
     }
 
     /// Returns how long it has run on a processor.
-    pub(crate) fn on_cpu(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         let path = format!("/proc/{}/schedstat", self.child.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
         let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
@@ -140,7 +145,7 @@ impl Program {
             .with_context(|| format!("{path} has no time"))
     }
 
-    fn kib(&self, file: &str, field: &str) -> anyhow::Result<f64> {
+    fn read_kib(&self, file: &str, field: &str) -> anyhow::Result<f64> {
         let path = format!("/proc/{}/{file}", self.child.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
         let line = text.lines().find_map(|line| line.strip_prefix(field));
@@ -150,7 +155,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for MeasuredProgram {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to do.
         drop(self.child.kill());
@@ -160,21 +165,21 @@ impl Drop for Program {
 
 /// A subscriber's connection, which only counts events.
 #[derive(Debug)]
-pub(crate) struct Subscriber {
+pub(crate) struct CountingSubscriber {
     stream: UnixStream,
-    end: u8,
+    delimiter: u8,
     buffer: Vec<u8>,
 }
 
-impl Subscriber {
+impl CountingSubscriber {
     /// Waits for events, and returns how many ended in what was read.
-    pub(crate) fn read(&mut self) -> anyhow::Result<usize> {
-        self.take()
+    pub(crate) fn count_events(&mut self) -> anyhow::Result<usize> {
+        self.read_bytes()
             .map(|bytes| memchr::memchr_iter(bytes.1, bytes.0).count())
     }
 
     /// Waits for events, and returns what was read, with the byte that ends each event.
-    pub(crate) fn take(&mut self) -> anyhow::Result<(&[u8], u8)> {
+    pub(crate) fn read_bytes(&mut self) -> anyhow::Result<(&[u8], u8)> {
         let read = self
             .stream
             .read(&mut self.buffer)
@@ -182,11 +187,11 @@ impl Subscriber {
         if read == 0 {
             bail!("the hub closed a subscriber");
         }
-        Ok((self.buffer.get(..read).unwrap_or_default(), self.end))
+        Ok((self.buffer.get(..read).unwrap_or_default(), self.delimiter))
     }
 
     /// Lets later reads fail that take longer.
-    pub(crate) fn give_up_after(&self, limit: Duration) -> anyhow::Result<()> {
+    pub(crate) fn set_read_timeout(&self, limit: Duration) -> anyhow::Result<()> {
         self.stream
             .set_read_timeout(Some(limit))
             .context("setting a time limit")
@@ -201,7 +206,7 @@ pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
         .build()
         .context("starting the runtime")?;
     runtime.block_on(async {
-        let hub = Hub::new(Instant, HubOptions::default());
+        let hub = Hub::new(NoopEnforcer, HubOptions::default());
         let stop = CancellationToken::new();
         let ingester = socket::bind(&sockets.ingester)?;
         let clearance = socket::bind(&sockets.hub)?;
@@ -214,9 +219,9 @@ pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
 
 /// A firewall that has done everything already.
 #[derive(Debug)]
-pub(crate) struct Instant;
+pub(crate) struct NoopEnforcer;
 
-impl DecisionEnforcer for Instant {
+impl DecisionEnforcer for NoopEnforcer {
     fn supports_ports(&self) -> bool {
         false
     }

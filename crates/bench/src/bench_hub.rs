@@ -9,46 +9,62 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::gauge::{Stopwatch, Times};
-use crate::program::{Kind, Program, Subscriber};
-use crate::report::{Goal, Report, Row};
+use crate::latency_samples::{LatencySamples, SpanTimer};
+use crate::measured_program::{CountingSubscriber, MeasuredProgram, ProgramKind};
+use crate::report::{BenchGoal, BenchReport, BenchRow};
 
-const ONE: &str = "org.terok.Clearance1.Subscribe";
-const TWO: &str = "org.terok.Clearance2.Subscribe";
+const CLEARANCE1_SUBSCRIBE: &str = "org.terok.Clearance1.Subscribe";
+const CLEARANCE2_SUBSCRIBE: &str = "org.terok.Clearance2.Subscribe";
 
 /// Measures every row about the hub; `part` is what to divide the rounds by.
-pub(crate) fn measure(report: &mut Report, part: usize) -> anyhow::Result<()> {
+pub(crate) fn measure(report: &mut BenchReport, part: usize) -> anyhow::Result<()> {
     #[expect(
         clippy::disallowed_methods,
         reason = "a program's own environment, at its edge"
     )]
-    let python = std::env::var_os("CLEARANCE_PYTHON").map(|path| Kind::Python(PathBuf::from(path)));
+    let python =
+        std::env::var_os("CLEARANCE_PYTHON").map(|path| ProgramKind::Python(PathBuf::from(path)));
     let python = python.as_ref();
-    latencies(report, python, part)?;
-    throughput(report, python, part)?;
-    start(report, python, part)?;
-    memory(report, python)?;
-    bursts(report, python)
+    bench_latency(report, python, part)?;
+    bench_throughput(report, python, part)?;
+    bench_start_time(report, python, part)?;
+    bench_memory(report, python)?;
+    bench_bursts(report, python)
 }
 
-fn latencies(report: &Report, python: Option<&Kind>, part: usize) -> anyhow::Result<()> {
+fn bench_latency(
+    report: &BenchReport,
+    python: Option<&ProgramKind>,
+    part: usize,
+) -> anyhow::Result<()> {
     for (subscribers, rounds, times) in [(1, 20_000, 2.0), (10, 8_000, 2.0), (100, 3_000, 1.5)] {
         let name = format!("event in to event out, {subscribers} subscriber(s)");
-        if !report.wants(&name) {
+        if !report.includes(&name) {
             continue;
         }
         let rounds = rounds / part;
-        let mut ours = latency(&Kind::Hub, ONE, subscribers, rounds)?;
-        let mut floor = latency(&Kind::Relay, ONE, subscribers, rounds)?;
+        let mut ours =
+            measure_latency(&ProgramKind::Hub, CLEARANCE1_SUBSCRIBE, subscribers, rounds)?;
+        let mut floor = measure_latency(
+            &ProgramKind::Relay,
+            CLEARANCE1_SUBSCRIBE,
+            subscribers,
+            rounds,
+        )?;
         let mut theirs = match python {
-            Some(python) => Some(latency(python, ONE, subscribers, rounds / 20)?),
+            Some(python) => Some(measure_latency(
+                python,
+                CLEARANCE1_SUBSCRIBE,
+                subscribers,
+                rounds / 20,
+            )?),
             None => None,
         };
-        for (percent, goal) in [(50, Goal::TimesFloor(times)), (99, Goal::None)] {
-            report.add(&Row {
+        for (percent, goal) in [(50, BenchGoal::TimesFloor(times)), (99, BenchGoal::None)] {
+            report.print_row(&BenchRow {
                 floor: Some(floor.percentile(percent)),
                 python: theirs.as_mut().map(|times| times.percentile(percent)),
-                ..Row::new(
+                ..BenchRow::new(
                     format!("{name}, p{percent}"),
                     "µs",
                     ours.percentile(percent),
@@ -57,14 +73,15 @@ fn latencies(report: &Report, python: Option<&Kind>, part: usize) -> anyhow::Res
             });
         }
         if subscribers != 10 {
-            let mut newer = latency(&Kind::Hub, TWO, subscribers, rounds)?;
-            report.add(&Row {
+            let mut newer =
+                measure_latency(&ProgramKind::Hub, CLEARANCE2_SUBSCRIBE, subscribers, rounds)?;
+            report.print_row(&BenchRow {
                 floor: Some(floor.percentile(50)),
-                ..Row::new(
+                ..BenchRow::new(
                     format!("{name}, p50, Clearance2"),
                     "µs",
                     newer.percentile(50),
-                    Goal::None,
+                    BenchGoal::None,
                 )
             });
         }
@@ -73,16 +90,21 @@ fn latencies(report: &Report, python: Option<&Kind>, part: usize) -> anyhow::Res
 }
 
 /// Sends one event after the other, each when the last subscriber has the one before.
-fn latency(kind: &Kind, method: &str, subscribers: usize, rounds: usize) -> anyhow::Result<Times> {
-    let program = Program::start(kind)?;
-    let mut subscribers = subscribed(&program, method, subscribers)?;
-    let mut reader = program.reader()?;
-    let mut lines = Lines::new(Flow::Distinct);
+fn measure_latency(
+    kind: &ProgramKind,
+    method: &str,
+    subscribers: usize,
+    rounds: usize,
+) -> anyhow::Result<LatencySamples> {
+    let program = MeasuredProgram::start(kind)?;
+    let mut subscribers = subscribe_all(&program, method, subscribers)?;
+    let mut reader = program.connect_reader()?;
+    let mut lines = EventLineGenerator::new(EventPattern::Distinct);
     let warm_up = rounds / 10;
-    let mut times = Times::default();
+    let mut times = LatencySamples::default();
     for round in 0..warm_up + rounds {
-        let line = lines.next(1);
-        let clock = Stopwatch::start();
+        let line = lines.next_lines(1);
+        let clock = SpanTimer::start();
         reader.write_all(line).context("sending an event")?;
         for subscriber in &mut subscribers {
             while subscriber.read()? == 0 {}
@@ -95,12 +117,16 @@ fn latency(kind: &Kind, method: &str, subscribers: usize, rounds: usize) -> anyh
 }
 
 /// Subscribes so many, and returns when each of them gets events.
-fn subscribed(program: &Program, method: &str, many: usize) -> anyhow::Result<Vec<Subscriber>> {
+fn subscribe_all(
+    program: &MeasuredProgram,
+    method: &str,
+    many: usize,
+) -> anyhow::Result<Vec<CountingSubscriber>> {
     let mut subscribers = Vec::new();
     for _ in 0..many {
         subscribers.push(program.subscribe(method)?);
     }
-    let mut reader = program.reader()?;
+    let mut reader = program.connect_reader()?;
     // A hub says nothing to who has subscribed; whoever is asked after a while has.
     thread::sleep(Duration::from_millis(200));
     let started = "{\"type\":\"container_started\",\"container\":\"3f2a9c0d1e4b\"}\n";
@@ -110,7 +136,7 @@ fn subscribed(program: &Program, method: &str, many: usize) -> anyhow::Result<Ve
     for subscriber in &mut subscribers {
         subscriber.give_up_after(Duration::from_secs(60))?;
         let mut read = 0;
-        let wanted = if method == TWO { 2 } else { 1 };
+        let wanted = if method == CLEARANCE2_SUBSCRIBE { 2 } else { 1 };
         while read < wanted {
             let now = subscriber.read()?;
             read += now;
@@ -123,130 +149,154 @@ fn subscribed(program: &Program, method: &str, many: usize) -> anyhow::Result<Ve
     Ok(subscribers)
 }
 
-fn throughput(report: &Report, python: Option<&Kind>, part: usize) -> anyhow::Result<()> {
-    let enough = Goal::AtLeast(500_000.0);
+fn bench_throughput(
+    report: &BenchReport,
+    python: Option<&ProgramKind>,
+    part: usize,
+) -> anyhow::Result<()> {
+    let enough = BenchGoal::AtLeast(500_000.0);
     for (name, flow, rounds, events, goal) in [
         // As many as fit into a ledger, from an empty one on, time after time.
-        ("new questions", Flow::Distinct, 20, 100_000, enough),
-        ("one question", Flow::Repeated, 1, 2_000_000, enough),
+        ("new questions", EventPattern::Distinct, 20, 100_000, enough),
+        ("one question", EventPattern::Repeated, 1, 2_000_000, enough),
         // Each evicts the oldest of those that nobody answered.
-        ("more than fit", Flow::Distinct, 1, 2_000_000, Goal::None),
+        (
+            "more than fit",
+            EventPattern::Distinct,
+            1,
+            2_000_000,
+            BenchGoal::None,
+        ),
     ] {
         let name = format!("lossless to 1 subscriber, 64 in flight, {name}");
-        if !report.wants(&name) {
+        if !report.includes(&name) {
             continue;
         }
-        let median = |kind: &Kind, rounds: usize, events: usize| -> anyhow::Result<Passed> {
-            let mut all = (0..rounds.max(1))
-                .map(|_| in_flight(kind, flow, events))
-                .collect::<Result<Vec<_>, _>>()?;
-            all.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-            Ok(all.swap_remove(all.len() / 2))
-        };
+        let median =
+            |kind: &ProgramKind, rounds: usize, events: usize| -> anyhow::Result<HubThroughput> {
+                let mut all = (0..rounds.max(1))
+                    .map(|_| measure_throughput(kind, flow, events))
+                    .collect::<Result<Vec<_>, _>>()?;
+                all.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+                Ok(all.swap_remove(all.len() / 2))
+            };
         let (rounds, events) = (
             rounds / part,
             if rounds == 1 { events / part } else { events },
         );
-        let ours = median(&Kind::Hub, rounds, events)?;
-        let floor = median(&Kind::Relay, rounds, events)?;
+        let ours = median(&ProgramKind::Hub, rounds, events)?;
+        let floor = median(&ProgramKind::Relay, rounds, events)?;
         let theirs = match python {
             Some(python) if goal == enough => Some(median(python, 1, 20_000 / part)?),
             _ => None,
         };
-        report.add(&Row {
+        report.print_row(&BenchRow {
             floor: Some(floor.per_second),
             python: theirs.as_ref().map(|theirs| theirs.per_second),
-            ..Row::new(&*name, "events/s", ours.per_second, goal)
+            ..BenchRow::new(&*name, "events/s", ours.per_second, goal)
         });
-        report.add(&Row {
+        report.print_row(&BenchRow {
             floor: Some(floor.cpu_each),
             python: theirs.as_ref().map(|theirs| theirs.cpu_each),
-            ..Row::new(format!("{name}, CPU each"), "µs", ours.cpu_each, Goal::None)
+            ..BenchRow::new(
+                format!("{name}, CPU each"),
+                "µs",
+                ours.cpu_each,
+                BenchGoal::None,
+            )
         });
     }
     Ok(())
 }
 
 /// How fast events pass.
-struct Passed {
+struct HubThroughput {
     per_second: f64,
     /// The microseconds on a processor that the program spent on each.
-    cpu_each: f64,
+    cpu_us_per_event: f64,
 }
 
 /// Keeps 64 events on their way until so many have passed.
-fn in_flight(kind: &Kind, flow: Flow, events: usize) -> anyhow::Result<Passed> {
-    const WINDOW: usize = 64;
-    let program = Program::start(kind)?;
-    let mut subscribers = subscribed(&program, ONE, 1)?;
+fn measure_throughput(
+    kind: &ProgramKind,
+    flow: EventPattern,
+    events: usize,
+) -> anyhow::Result<HubThroughput> {
+    const MAX_IN_FLIGHT: usize = 64;
+    let program = MeasuredProgram::start(kind)?;
+    let mut subscribers = subscribe_all(&program, CLEARANCE1_SUBSCRIBE, 1)?;
     let Some(subscriber) = subscribers.first_mut() else {
         bail!("nobody subscribed");
     };
-    let mut reader = program.reader()?;
-    let mut lines = Lines::new(flow);
+    let mut reader = program.connect_reader()?;
+    let mut lines = EventLineGenerator::new(flow);
     let (mut sent, mut received) = (0, 0);
-    let before = program.on_cpu()?;
-    let clock = Stopwatch::start();
+    let before = program.cpu_time()?;
+    let clock = SpanTimer::start();
     while received < events {
-        let free = (WINDOW - (sent - received)).min(events - sent);
+        let free = (MAX_IN_FLIGHT - (sent - received)).min(events - sent);
         if free > 0 {
             reader
-                .write_all(lines.next(free))
+                .write_all(lines.next_lines(free))
                 .context("sending events")?;
             sent += free;
         }
         received += subscriber.read().context("an event was lost")?;
     }
     let took = clock.elapsed();
-    let cpu = program.on_cpu()?.saturating_sub(before);
+    let cpu = program.cpu_time()?.saturating_sub(before);
     #[expect(
         clippy::cast_precision_loss,
         clippy::as_conversions,
         reason = "a few millions"
     )]
     let events = events as f64;
-    Ok(Passed {
+    Ok(HubThroughput {
         per_second: events / took.as_secs_f64(),
-        cpu_each: cpu.as_secs_f64() * 1e6 / events,
+        cpu_us_per_event: cpu.as_secs_f64() * 1e6 / events,
     })
 }
 
-fn start(report: &Report, python: Option<&Kind>, part: usize) -> anyhow::Result<()> {
+fn bench_start_time(
+    report: &BenchReport,
+    python: Option<&ProgramKind>,
+    part: usize,
+) -> anyhow::Result<()> {
     let name = "start to both sockets, p50";
-    if !report.wants(name) {
+    if !report.includes(name) {
         return Ok(());
     }
-    let median = |kind: &Kind, rounds: usize| -> anyhow::Result<f64> {
-        let mut times = Times::default();
+    let median = |kind: &ProgramKind, rounds: usize| -> anyhow::Result<f64> {
+        let mut times = LatencySamples::default();
         for _ in 0..rounds.max(3) {
-            times.push(Program::start(kind)?.start);
+            times.push(MeasuredProgram::start(kind)?.start);
         }
         Ok(times.percentile(50) / 1e3)
     };
-    report.add(&Row {
-        floor: Some(median(&Kind::Relay, 100 / part)?),
+    report.print_row(&BenchRow {
+        floor: Some(median(&ProgramKind::Relay, 100 / part)?),
         python: match python {
             Some(python) => Some(median(python, 10 / part)?),
             None => None,
         },
-        ..Row::new(
+        ..BenchRow::new(
             name,
             "ms",
-            median(&Kind::Hub, 100 / part)?,
-            Goal::AtMost(6.0),
+            median(&ProgramKind::Hub, 100 / part)?,
+            BenchGoal::AtMost(6.0),
         )
     });
     Ok(())
 }
 
-fn memory(report: &Report, python: Option<&Kind>) -> anyhow::Result<()> {
+fn bench_memory(report: &BenchReport, python: Option<&ProgramKind>) -> anyhow::Result<()> {
     let name = "PSS of each of 20 idle hubs, the largest";
-    if !report.wants(name) {
+    if !report.includes(name) {
         return Ok(());
     }
-    let largest = |kind: &Kind| -> anyhow::Result<f64> {
+    let largest = |kind: &ProgramKind| -> anyhow::Result<f64> {
         let programs: Vec<_> = (0..20)
-            .map(|_| Program::start(kind))
+            .map(|_| MeasuredProgram::start(kind))
             .collect::<Result<_, _>>()?;
         // As it is after the first reader has come and gone.
         for program in &programs {
@@ -259,66 +309,71 @@ fn memory(report: &Report, python: Option<&Kind>) -> anyhow::Result<()> {
         }
         Ok(largest)
     };
-    report.add(&Row {
-        floor: Some(largest(&Kind::Relay)?),
+    report.print_row(&BenchRow {
+        floor: Some(largest(&ProgramKind::Relay)?),
         python: match python {
             Some(python) => Some(largest(python)?),
             None => None,
         },
-        ..Row::new(name, "MiB", largest(&Kind::Hub)?, Goal::AtMost(1.6))
+        ..BenchRow::new(
+            name,
+            "MiB",
+            largest(&ProgramKind::Hub)?,
+            BenchGoal::AtMost(1.6),
+        )
     });
     Ok(())
 }
 
-fn bursts(report: &Report, python: Option<&Kind>) -> anyhow::Result<()> {
+fn bench_bursts(report: &BenchReport, python: Option<&ProgramKind>) -> anyhow::Result<()> {
     for events in [4_096, 50_000] {
         let name = format!("burst of {events} in one write");
-        if !report.wants(&name) {
+        if !report.includes(&name) {
             continue;
         }
-        let ours = burst(&Kind::Hub, events)?;
-        let floor = burst(&Kind::Relay, events)?;
+        let ours = measure_burst(&ProgramKind::Hub, events)?;
+        let floor = measure_burst(&ProgramKind::Relay, events)?;
         let theirs = match python {
-            Some(python) => Some(burst(python, events)?),
+            Some(python) => Some(measure_burst(python, events)?),
             None => None,
         };
         let number = |events: usize| u32::try_from(events).map_or(f64::NAN, f64::from);
-        report.add(&Row {
+        report.print_row(&BenchRow {
             floor: Some(number(floor.delivered)),
             python: theirs.as_ref().map(|burst| number(burst.delivered)),
-            ..Row::new(
+            ..BenchRow::new(
                 format!("{name}, delivered"),
                 "questions",
                 number(ours.delivered),
-                Goal::AtLeast(number(events)),
+                BenchGoal::AtLeast(number(events)),
             )
         });
-        report.add(&Row {
+        report.print_row(&BenchRow {
             python: theirs.as_ref().map(|burst| number(burst.repeated)),
-            ..Row::new(
+            ..BenchRow::new(
                 format!("{name}, delivered twice"),
                 "questions",
                 number(ours.repeated),
-                Goal::AtMost(0.0),
+                BenchGoal::AtMost(0.0),
             )
         });
-        report.add(&Row {
+        report.print_row(&BenchRow {
             floor: Some(floor.took.as_secs_f64() * 1e3),
-            ..Row::new(
+            ..BenchRow::new(
                 format!("{name}, until the last"),
                 "ms",
                 ours.took.as_secs_f64() * 1e3,
-                Goal::None,
+                BenchGoal::None,
             )
         });
-        report.add(&Row {
+        report.print_row(&BenchRow {
             floor: Some(floor.resident),
             python: theirs.as_ref().map(|burst| burst.resident),
-            ..Row::new(
+            ..BenchRow::new(
                 format!("{name}, resident afterwards"),
                 "MiB",
                 ours.resident,
-                Goal::None,
+                BenchGoal::None,
             )
         });
     }
@@ -326,24 +381,24 @@ fn bursts(report: &Report, python: Option<&Kind>) -> anyhow::Result<()> {
 }
 
 /// What became of a burst.
-struct Burst {
+struct BurstResult {
     delivered: usize,
     repeated: usize,
-    took: Duration,
-    resident: f64,
+    duration: Duration,
+    resident_mib: f64,
 }
 
-fn burst(kind: &Kind, events: usize) -> anyhow::Result<Burst> {
-    let program = Program::start(kind)?;
-    let mut subscribers = subscribed(&program, ONE, 1)?;
+fn measure_burst(kind: &ProgramKind, events: usize) -> anyhow::Result<BurstResult> {
+    let program = MeasuredProgram::start(kind)?;
+    let mut subscribers = subscribe_all(&program, CLEARANCE1_SUBSCRIBE, 1)?;
     let Some(subscriber) = subscribers.first_mut() else {
         bail!("nobody subscribed");
     };
     subscriber.give_up_after(Duration::from_secs(2))?;
-    let mut lines = Lines::new(Flow::Distinct);
-    let bytes = lines.next(events).to_vec();
-    let mut reader = program.reader()?;
-    let clock = Stopwatch::start();
+    let mut lines = EventLineGenerator::new(EventPattern::Distinct);
+    let bytes = lines.next_lines(events).to_vec();
+    let mut reader = program.connect_reader()?;
+    let clock = SpanTimer::start();
     let writer = thread::spawn(move || reader.write_all(&bytes).map(|()| reader));
     let (mut delivered, mut repeated) = (BTreeSet::new(), 0);
     let mut rest = Vec::new();
@@ -358,7 +413,8 @@ fn burst(kind: &Kind, events: usize) -> anyhow::Result<Burst> {
         for at in memchr::memchr_iter(end, &rest) {
             let event = rest.get(start..at).unwrap_or_default();
             start = at + 1;
-            let id = Lines::number(event).context("an event without its number")?;
+            let id =
+                EventLineGenerator::parse_number(event).context("an event without its number")?;
             if !delivered.insert(id) {
                 repeated += 1;
             }
@@ -367,39 +423,39 @@ fn burst(kind: &Kind, events: usize) -> anyhow::Result<Burst> {
         took = clock.elapsed();
     }
     let reader = writer.join();
-    let resident = program.resident()?;
+    let resident = program.resident_mib()?;
     drop(reader);
-    Ok(Burst {
+    Ok(BurstResult {
         delivered: delivered.len(),
         repeated,
-        took,
-        resident,
+        duration: took,
+        resident_mib: resident,
     })
 }
 
 /// Whether each event is a question of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
+enum EventPattern {
     Distinct,
     Repeated,
 }
 
 /// Makes readers' lines faster than anybody takes them.
-struct Lines {
-    flow: Flow,
+struct EventLineGenerator {
+    pattern: EventPattern,
     sent: u32,
     template: Vec<u8>,
     /// Where the template's id and name have their number.
-    id: usize,
-    name: usize,
+    id_offset: usize,
+    name_offset: usize,
     bytes: Vec<u8>,
 }
 
-impl Lines {
-    const MARK: &'static str = "00000000";
-    const BEFORE_ID: &'static str = "3f2a9c0d1e4b:";
+impl EventLineGenerator {
+    const NUMBER_PLACEHOLDER: &'static str = "00000000";
+    const ID_PREFIX: &'static str = "3f2a9c0d1e4b:";
 
-    fn new(flow: Flow) -> Self {
+    fn new(flow: EventPattern) -> Self {
         let template = format!(
             "{{\"type\":\"pending\",\"container\":\"3f2a9c0d1e4b\",\"id\":\"{}{}\",\
              \"dest\":\"203.0.113.7\",\"port\":443,\"proto\":6,\"domain\":\"h{}.example.com\",\
@@ -409,32 +465,32 @@ impl Lines {
             Self::MARK,
             Self::MARK,
         );
-        let id = template.find(Self::MARK).unwrap_or_default();
-        let name = template.rfind(Self::MARK).unwrap_or_default();
+        let id = template.find(Self::NUMBER_PLACEHOLDER).unwrap_or_default();
+        let name = template.rfind(Self::NUMBER_PLACEHOLDER).unwrap_or_default();
         Self {
-            flow,
+            pattern: flow,
             sent: 0,
             template: template.into_bytes(),
-            id,
-            name,
+            id_offset: id,
+            name_offset: name,
             bytes: Vec::new(),
         }
     }
 
     /// Returns the next so many lines.
-    fn next(&mut self, many: usize) -> &[u8] {
+    fn next_lines(&mut self, many: usize) -> &[u8] {
         self.bytes.clear();
         for _ in 0..many {
             self.sent += 1;
             let start = self.bytes.len();
             self.bytes.extend_from_slice(&self.template);
-            let name = if self.flow == Flow::Distinct {
+            let name = if self.pattern == EventPattern::Distinct {
                 self.sent
             } else {
                 0
             };
-            for (at, number) in [(self.id, self.sent), (self.name, name)] {
-                let place = start + at..start + at + Self::MARK.len();
+            for (at, number) in [(self.id_offset, self.sent), (self.name_offset, name)] {
+                let place = start + at..start + at + Self::NUMBER_PLACEHOLDER.len();
                 let mut left = number;
                 for digit in self.bytes.get_mut(place).into_iter().flatten().rev() {
                     *digit = b'0' + u8::try_from(left % 10).unwrap_or_default();
@@ -446,9 +502,9 @@ impl Lines {
     }
 
     /// Returns the number in an event's id.
-    fn number(event: &[u8]) -> Option<u32> {
+    fn parse_number(event: &[u8]) -> Option<u32> {
         let text = std::str::from_utf8(event).ok()?;
-        let (_, after) = text.split_once(Self::BEFORE_ID)?;
-        after.get(..Self::MARK.len())?.parse().ok()
+        let (_, after) = text.split_once(Self::ID_PREFIX)?;
+        after.get(..Self::NUMBER_PLACEHOLDER.len())?.parse().ok()
     }
 }

@@ -11,18 +11,18 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use shield::{NftShield, Policy, bench_support as bytes};
 use terok_clearance::{Protocol, Scope, Target};
 
-use crate::gauge::{Stopwatch, Times};
-use crate::report::{Goal, Report, Row, say};
+use crate::latency_samples::{LatencySamples, SpanTimer};
+use crate::report::{BenchGoal, BenchReport, BenchRow, print_text};
 
-const ELEMENT: &str = "answer to set element (native)";
-const NARROW: &str = "answer for one port to set element (native)";
-const RULESET: &str = "whole ruleset in force and verified";
+const ELEMENT_ROW: &str = "answer to set element (native)";
+const PORT_ELEMENT_ROW: &str = "answer for one port to set element (native)";
+const RULESET_ROW: &str = "whole ruleset in force and verified";
 
 /// Measures every row about the shield, in network namespaces of their own.
-pub(crate) fn measure(report: &Report, part: usize) -> anyhow::Result<()> {
-    if ![ELEMENT, NARROW, RULESET]
+pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
+    if ![ELEMENT_ROW, PORT_ELEMENT_ROW, RULESET_ROW]
         .iter()
-        .any(|row| report.wants(row))
+        .any(|row| report.includes(row))
     {
         return Ok(());
     }
@@ -39,21 +39,21 @@ pub(crate) fn measure(report: &Report, part: usize) -> anyhow::Result<()> {
         let [name, percent, ours, floor] = line.split('\t').collect::<Vec<_>>()[..] else {
             continue;
         };
-        if !report.wants(name) {
+        if !report.includes(name) {
             continue;
         }
-        let goal = if percent == "50" && name != RULESET {
-            Goal::TimesFloor(3.0)
+        let goal = if percent == "50" && name != RULESET_ROW {
+            BenchGoal::TimesFloor(3.0)
         } else {
-            Goal::None
+            BenchGoal::None
         };
-        let row = Row::new(
+        let row = BenchRow::new(
             format!("{name}, p{percent}"),
             "\u{b5}s",
             ours.parse()?,
             goal,
         );
-        report.add(&Row {
+        report.print_row(&BenchRow {
             floor: Some(floor.parse()?),
             ..row
         });
@@ -62,84 +62,99 @@ pub(crate) fn measure(report: &Report, part: usize) -> anyhow::Result<()> {
 }
 
 /// Measures, in the namespace that it is started in, and prints a line for each figure.
-pub(crate) fn child(part: usize) -> anyhow::Result<()> {
+pub(crate) fn measure_in_namespace(part: usize) -> anyhow::Result<()> {
     let policy = Policy::new([IpAddr::from([10, 0, 2, 3])])?;
     let rounds = u32::try_from(20_000 / part.max(1))?;
-    let (mut ours, mut floor) = rulesets(&policy, rounds / 100)?;
-    tell(RULESET, &mut ours, &mut floor);
-    let mut floor = bare_elements(&policy, rounds)?;
-    tell(ELEMENT, &mut elements(&policy, rounds, None)?, &mut floor);
-    tell(
-        NARROW,
-        &mut elements(&policy, rounds, Some(443))?,
+    let (mut ours, mut floor) = measure_rulesets(&policy, rounds / 100)?;
+    print_figures(RULESET_ROW, &mut ours, &mut floor);
+    let mut floor = measure_bare_elements(&policy, rounds)?;
+    print_figures(
+        ELEMENT_ROW,
+        &mut measure_elements(&policy, rounds, None)?,
+        &mut floor,
+    );
+    print_figures(
+        PORT_ELEMENT_ROW,
+        &mut measure_elements(&policy, rounds, Some(443))?,
         &mut floor,
     );
     Ok(())
 }
 
-fn tell(name: &str, ours: &mut Times, floor: &mut Times) {
+fn print_figures(name: &str, ours: &mut LatencySamples, floor: &mut LatencySamples) {
     for percent in [50, 99] {
-        let (ours, floor) = (ours.percentile(percent), floor.percentile(percent));
-        say(&format!("{name}\t{percent}\t{ours:.2}\t{floor:.2}\n"));
+        let (ours, floor) = (ours.percentile_us(percent), floor.percentile_us(percent));
+        print_text(&format!("{name}\t{percent}\t{ours:.2}\t{floor:.2}\n"));
     }
 }
 
 /// One after the other by turns: how long the kernel takes to let go of the ruleset before depends
 /// on what else the machine does.
-fn rulesets(policy: &Policy, rounds: u32) -> anyhow::Result<(Times, Times)> {
+fn measure_rulesets(
+    policy: &Policy,
+    rounds: u32,
+) -> anyhow::Result<(LatencySamples, LatencySamples)> {
     let transaction = bytes::ruleset_transaction(policy);
-    let (mut ours, mut floor) = (Times::default(), Times::default());
+    let (mut ours, mut floor) = (LatencySamples::default(), LatencySamples::default());
     for _ in 0..rounds {
         let socket = shield::open_nftables_socket()?;
-        let begin = Stopwatch::start();
+        let begin = SpanTimer::start();
         let engaged = NftShield::engage(socket, policy)?;
         ours.push(begin.elapsed());
         drop(engaged);
         let socket = shield::open_nftables_socket()?;
-        let begin = Stopwatch::start();
-        exchange(&socket, &transaction)?;
+        let begin = SpanTimer::start();
+        send_and_check_ack(&socket, &transaction)?;
         floor.push(begin.elapsed());
     }
     Ok((ours, floor))
 }
 
-fn elements(policy: &Policy, rounds: u32, port: Option<u16>) -> anyhow::Result<Times> {
+fn measure_elements(
+    policy: &Policy,
+    rounds: u32,
+    port: Option<u16>,
+) -> anyhow::Result<LatencySamples> {
     let mut shield = NftShield::engage(shield::open_nftables_socket()?, policy)?;
-    let mut times = Times::default();
+    let mut times = LatencySamples::default();
     for n in 0..rounds {
-        let address = address(n);
+        let address = test_address(n);
         let scope = Scope {
             port,
             protocol: port.map(|_| Protocol::TCP),
             ..Scope::whole_dest(address.into())
         };
         let target = Target::Address(address);
-        let now = Stopwatch::start();
-        shield.allow(&target, &scope, now.moment())?;
+        let now = SpanTimer::start();
+        shield.allow(&target, &scope, now.started_at())?;
         times.push(now.elapsed());
     }
     Ok(times)
 }
 
-pub(crate) fn bare_elements(policy: &Policy, rounds: u32) -> anyhow::Result<Times> {
+pub(crate) fn measure_bare_elements(
+    policy: &Policy,
+    rounds: u32,
+) -> anyhow::Result<LatencySamples> {
     drop(NftShield::engage(shield::open_nftables_socket()?, policy)?);
     let socket = shield::open_nftables_socket()?;
-    let mut times = Times::default();
+    let mut times = LatencySamples::default();
     for n in 0..rounds {
-        let transaction = bytes::element_transaction(address(n), Stopwatch::start().moment());
-        let begin = Stopwatch::start();
-        exchange(&socket, &transaction)?;
+        let transaction =
+            bytes::element_transaction(test_address(n), SpanTimer::start().started_at());
+        let begin = SpanTimer::start();
+        send_and_check_ack(&socket, &transaction)?;
         times.push(begin.elapsed());
     }
     Ok(times)
 }
 
 /// An address of a range that no firewall of ours treats apart.
-fn address(n: u32) -> IpAddr {
+fn test_address(n: u32) -> IpAddr {
     Ipv4Addr::from_bits(0xc612_0000 + n).into()
 }
 
-fn exchange(socket: &OwnedFd, transaction: &[u8]) -> anyhow::Result<()> {
+fn send_and_check_ack(socket: &OwnedFd, transaction: &[u8]) -> anyhow::Result<()> {
     send(socket, transaction, SendFlags::empty())?;
     let mut answer = [0; 1024];
     let (length, _) = recv(socket, &mut answer[..], RecvFlags::DONTWAIT)?;

@@ -16,33 +16,33 @@ use zbus::connection::Builder;
 use zbus::message::{Message, Type};
 use zbus::{Connection, MessageStream, OwnedVariant};
 
-use crate::figures::Watched;
-use crate::gauge::Stopwatch;
+use crate::latency_samples::SpanTimer;
+use crate::proc_stats::MeasuredChild;
 
-const NAME: &str = "org.freedesktop.Notifications";
+const NOTIFICATIONS_BUS_NAME: &str = "org.freedesktop.Notifications";
 /// Longer than anything is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The bus and the service, each ended with this.
 #[derive(Debug)]
-pub(crate) struct Desktop {
-    told: Receiver<Told>,
+pub(crate) struct FakeDesktop {
+    calls: Receiver<FakeDesktopCall>,
     stop: CancellationToken,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
-    _bus: Watched,
+    _bus: MeasuredChild,
     directory: TempDir,
 }
 
 /// What the service was told.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum FakeDesktopCall {
     /// To show something with this title.
-    Notify(Stopwatch, String),
+    Notify(SpanTimer, String),
     /// To take something away.
     Close,
 }
 
-impl Desktop {
+impl FakeDesktop {
     /// Starts both; the service has its name when this returns.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
@@ -60,7 +60,7 @@ impl Desktop {
         daemon.arg(format!("--config-file={}", file.display()));
         daemon.args(["--nofork", "--print-address"]);
         daemon.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut bus = Watched::start(&mut daemon).context("is package dbus installed?")?;
+        let mut bus = MeasuredChild::start(&mut daemon).context("is package dbus installed?")?;
         // It says its address when it takes connections.
         let said = bus.0.stdout.take().context("no output")?;
         let mut address = String::new();
@@ -90,7 +90,7 @@ impl Desktop {
             })
         });
         let desktop = Self {
-            told,
+            calls: told,
             stop,
             thread: Some(thread),
             _bus: bus,
@@ -98,7 +98,7 @@ impl Desktop {
         };
         match is_ready.recv() {
             Ok(()) => Ok(desktop),
-            Err(_) => desktop.broke("the service did not start"),
+            Err(_) => desktop.into_failure("the service did not start"),
         }
     }
 
@@ -108,8 +108,8 @@ impl Desktop {
     }
 
     /// Returns the next thing that the service is told.
-    pub(crate) fn next(&mut self) -> anyhow::Result<Told> {
-        match self.told.recv_timeout(PATIENCE) {
+    pub(crate) fn next_call(&mut self) -> anyhow::Result<FakeDesktopCall> {
+        match self.calls.recv_timeout(WAIT_TIMEOUT) {
             Ok(told) => Ok(told),
             Err(RecvTimeoutError::Timeout) => bail!("no notification within {PATIENCE:?}"),
             Err(RecvTimeoutError::Disconnected) => {
@@ -123,46 +123,48 @@ impl Desktop {
     }
 
     /// Returns the title of the next notification, and when it came.
-    pub(crate) fn shown(&mut self) -> anyhow::Result<(Stopwatch, String)> {
+    pub(crate) fn next_notification(&mut self) -> anyhow::Result<(SpanTimer, String)> {
         loop {
-            if let Told::Notify(at, title) = self.next()? {
+            if let FakeDesktopCall::Notify(at, title) = self.next_call()? {
                 return Ok((at, title));
             }
         }
     }
 
     /// Waits for a notification with a title like this, and returns when it came.
-    pub(crate) fn until(
+    pub(crate) fn wait_for_notification(
         &mut self,
         what: &str,
         is_it: impl Fn(&str) -> bool,
-    ) -> anyhow::Result<Stopwatch> {
-        let clock = Stopwatch::start();
+    ) -> anyhow::Result<SpanTimer> {
+        let clock = SpanTimer::start();
         loop {
-            let (at, title) = self.shown().with_context(|| format!("no {what}"))?;
+            let (at, title) = self
+                .next_notification()
+                .with_context(|| format!("no {what}"))?;
             if is_it(&title) {
                 return Ok(at);
             }
             let waited = clock.elapsed();
             ensure!(
-                waited < PATIENCE,
+                waited < WAIT_TIMEOUT,
                 "no {what} within {PATIENCE:?}, but {title:?}"
             );
         }
     }
 
     /// Forgets what the service was told up to now.
-    pub(crate) fn forget(&mut self) {
-        while self.told.try_recv().is_ok() {}
+    pub(crate) fn discard_calls(&mut self) {
+        while self.calls.try_recv().is_ok() {}
     }
 
     /// Waits until something is taken away.
-    pub(crate) fn until_closed(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn wait_for_close(&mut self) -> anyhow::Result<()> {
         while !matches!(self.next().context("nothing is closed")?, Told::Close) {}
         Ok(())
     }
 
-    fn broke<T>(mut self, what: &'static str) -> anyhow::Result<T> {
+    fn into_failure<T>(mut self, what: &'static str) -> anyhow::Result<T> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(Err(error))) => Err(error.context(what)),
             _ => bail!(what),
@@ -170,7 +172,7 @@ impl Desktop {
     }
 }
 
-impl Drop for Desktop {
+impl Drop for FakeDesktop {
     fn drop(&mut self) {
         self.stop.cancel();
         // What broke is told by whoever misses a notification.
@@ -178,11 +180,21 @@ impl Drop for Desktop {
     }
 }
 
-async fn serve(address: &str, tell: &Sender<Told>, ready: &Sender<()>) -> anyhow::Result<()> {
+async fn serve(
+    address: &str,
+    tell: &Sender<FakeDesktopCall>,
+    ready: &Sender<()>,
+) -> anyhow::Result<()> {
     let connection = Builder::address(address).build().await?;
     let mut calls = MessageStream::from(&connection);
     let (bus, path) = (Some("org.freedesktop.DBus"), "/org/freedesktop/DBus");
-    let owner = connection.call_method(bus, path, bus, "RequestName", &(NAME, 0_u32));
+    let owner = connection.call_method(
+        bus,
+        path,
+        bus,
+        "RequestName",
+        &(NOTIFICATIONS_BUS_NAME, 0_u32),
+    );
     let owner: u32 = owner.await?.body().deserialize()?;
     ensure!(owner == 1, "somebody has the name {NAME}");
     ready.send(()).context("nobody waits for the service")?;
@@ -190,19 +202,19 @@ async fn serve(address: &str, tell: &Sender<Told>, ready: &Sender<()>) -> anyhow
     while let Some(call) = calls.next().await {
         let call = call?;
         if call.message_type() == Type::MethodCall {
-            take(&connection, &call, tell, &mut last).await?;
+            handle_call(&connection, &call, tell, &mut last).await?;
         }
     }
     bail!("the bus ended")
 }
 
-async fn take(
+async fn handle_call(
     connection: &Connection,
     call: &Message,
-    tell: &Sender<Told>,
+    tell: &Sender<FakeDesktopCall>,
     last: &mut u32,
 ) -> anyhow::Result<()> {
-    type Notify = (
+    type ReceivedNotifyArgs = (
         String,
         u32,
         String,
@@ -220,19 +232,19 @@ async fn take(
             connection.reply(&header, &able.as_slice()).await?;
         }
         "Notify" => {
-            let at = Stopwatch::start();
-            let (_, replaces, _, summary, ..): Notify = body.deserialize()?;
+            let at = SpanTimer::start();
+            let (_, replaces, _, summary, ..): ReceivedNotifyArgs = body.deserialize()?;
             if replaces == 0 {
                 *last = last.saturating_add(1);
             }
             let id = if replaces == 0 { *last } else { replaces };
             connection.reply(&header, &id).await?;
             // Nobody need listen.
-            drop(tell.send(Told::Notify(at, summary)));
+            drop(tell.send(FakeDesktopCall::Notify(at, summary)));
         }
         "CloseNotification" => {
             connection.reply(&header, &()).await?;
-            drop(tell.send(Told::Close));
+            drop(tell.send(FakeDesktopCall::Close));
         }
         // What else there is, no UI of these asks for: an answer would be one more thing to
         // measure.

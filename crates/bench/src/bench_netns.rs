@@ -12,7 +12,7 @@ use netns::{NetnsRef, SocketSpec};
 use shield::Policy;
 
 /// Runs this program with `arguments` as root of user and network namespaces of its own.
-pub(crate) fn enter(arguments: &[String]) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run_in_namespaces(arguments: &[String]) -> anyhow::Result<ExitStatus> {
     let ourselves = std::env::current_exe().context("finding ourselves")?;
     Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--"])
@@ -23,7 +23,7 @@ pub(crate) fn enter(arguments: &[String]) -> anyhow::Result<ExitStatus> {
 }
 
 /// Gives the namespace a way out, which leads nowhere.
-pub(crate) fn connect() -> anyhow::Result<()> {
+pub(crate) fn set_up_route() -> anyhow::Result<()> {
     let mut links = RtnetlinkSocket::open()?;
     let lo = links.find(&"lo".parse()?)?;
     links.up(lo)?;
@@ -39,38 +39,38 @@ pub(crate) fn connect() -> anyhow::Result<()> {
 }
 
 /// Returns the policy of every sandbox here.
-pub(crate) fn policy() -> anyhow::Result<Policy> {
+pub(crate) fn bench_policy() -> anyhow::Result<Policy> {
     Ok(Policy::new(["192.0.2.53".parse::<IpAddr>()?])?)
 }
 
 /// Returns an unbound netlink socket towards nftables and the packet log.
-pub(crate) fn netfilter() -> anyhow::Result<OwnedFd> {
+pub(crate) fn open_netfilter_socket() -> anyhow::Result<OwnedFd> {
     let mut opened = NetnsRef::Current.open_sockets(&[SocketSpec::Netfilter])?;
     opened.pop().context("a socket was asked for")
 }
 
 /// Sends packets that the firewall drops, each to a destination of its own.
 #[derive(Debug)]
-pub(crate) struct Sender {
+pub(crate) struct PacketSender {
     socket: UdpSocket,
     sent: u32,
 }
 
-impl Sender {
+impl PacketSender {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let socket = UdpSocket::bind("0.0.0.0:0").context("making a socket")?;
         Ok(Self { socket, sent: 0 })
     }
 
     /// Returns where the next packet goes.
-    pub(crate) const fn next(&self) -> (Ipv4Addr, u16) {
+    pub(crate) const fn next_dest(&self) -> (Ipv4Addr, u16) {
         let [_, _, high, low] = self.sent.to_be_bytes();
         (Ipv4Addr::new(203, 0, 113, low), 1024 + high as u16)
     }
 
     /// Sends it; the firewall's refusal comes back as an error.
     pub(crate) fn send(&mut self) -> anyhow::Result<()> {
-        let sent = self.socket.send_to(b"x", self.next());
+        let sent = self.socket.send_to(b"x", self.next_dest());
         self.sent += 1;
         match sent {
             Err(_) => Ok(()),
