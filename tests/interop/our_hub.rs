@@ -356,7 +356,7 @@ async fn helper_at(place: &Place, sockets: &HubSocketPaths, shield: &Shield) -> 
 #[tokio::test]
 async fn a_guarded_namespace_is_answered_from_their_terminal() {
     for stack in [Stack::V0_8_0, Stack::V0_8_1] {
-        assert_eq!(stack.layout(), Layout::D);
+        assert_eq!(stack.layout(), SocketLayout::D);
         let place = Place::new();
         // A sandbox: a network namespace with a way out that leads nowhere.
         let set_up = "ip link set lo up

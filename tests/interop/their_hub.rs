@@ -21,7 +21,7 @@ async fn event(events: &mut EventStream) -> Event {
     loop {
         match events.next().await {
             StreamUpdate::Event(event) => return event,
-            StreamUpdate::Connected(speaks) => assert_eq!(speaks, Speaks::Clearance1),
+            StreamUpdate::Connected(speaks) => assert_eq!(speaks, ProtocolVersion::Clearance1),
             StreamUpdate::Disconnected { reason, .. } => panic!("{reason}"),
         }
     }
@@ -64,7 +64,7 @@ async fn understood_and_answered(stack: Stack) {
         }
     };
     assert_eq!(request.dest.as_str(), "api.example.com");
-    assert_eq!(request.scope, Scope::whole(request.dest.clone()));
+    assert_eq!(request.scope, Scope::whole_dest(request.dest.clone()));
     // No verdict helper runs, so the hub cannot carry the answer out, and says so twice.
     let refused = client.decide(&request, DecisionAction::Allow, None).await;
     let Err(AnswerError::Refused(DecideError::EnforcementFailed { reason, .. })) = refused else {
@@ -327,8 +327,8 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
         for sockets in [newer, older] {
             let heard = async {
                 loop {
-                    let (hub, news) = hubs.next().await;
-                    if hub.path() == sockets.hub && matches!(news, News::Said(_)) {
+                    let (hub, news) = hubs.next_event().await;
+                    if hub.path() == sockets.hub && matches!(news, InboxEvent::Received(_)) {
                         break;
                     }
                 }
@@ -338,7 +338,7 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
         for sockets in &both {
             report(&sockets.ingester, &[pending(REQUEST, "api.example.com")]).await;
             loop {
-                let (hub, news) = hubs.next().await;
+                let (hub, news) = hubs.next_event().await;
                 if let InboxEvent::Received(Event::Pending(asked)) = news {
                     assert_eq!(hub.path(), sockets.hub, "{stack:?}");
                     assert_eq!(asked.dest.as_str(), "api.example.com");

@@ -167,7 +167,7 @@ async fn varlinkctl_introspects_and_calls_ours() {
 async fn varlinkctl_introspects_and_calls_theirs() {
     let mut servers = Servers::theirs(Stack::V0_8_1).await;
     let question = pending("0123456789ab:1", "api.example.com");
-    let mut reader = UnixStream::connect(servers.place.runtime().classic().ingester)
+    let mut reader = UnixStream::connect(servers.place.runtime().shared_hub_sockets().ingester)
         .await
         .unwrap();
     reader
@@ -263,7 +263,7 @@ enum NoError {}
 #[tokio::test]
 async fn zlink_introspects_both_interfaces_and_calls_the_helper() {
     let servers = Servers::ours().await;
-    let classic = servers.place.runtime().classic();
+    let classic = servers.place.runtime().shared_hub_sockets();
     for (socket, interface) in [
         (&classic.hub, "org.terok.Clearance1"),
         (&classic.verdict, "org.terok.ClearanceVerdict1"),

@@ -62,12 +62,12 @@ fn bench_latency(
         };
         for (percent, goal) in [(50, BenchGoal::TimesFloor(times)), (99, BenchGoal::None)] {
             report.print_row(&BenchRow {
-                floor: Some(floor.percentile(percent)),
-                python: theirs.as_mut().map(|times| times.percentile(percent)),
+                floor: Some(floor.percentile_us(percent)),
+                python: theirs.as_mut().map(|times| times.percentile_us(percent)),
                 ..BenchRow::new(
                     format!("{name}, p{percent}"),
                     "µs",
-                    ours.percentile(percent),
+                    ours.percentile_us(percent),
                     goal,
                 )
             });
@@ -76,11 +76,11 @@ fn bench_latency(
             let mut newer =
                 measure_latency(&ProgramKind::Hub, CLEARANCE2_SUBSCRIBE, subscribers, rounds)?;
             report.print_row(&BenchRow {
-                floor: Some(floor.percentile(50)),
+                floor: Some(floor.percentile_us(50)),
                 ..BenchRow::new(
                     format!("{name}, p50, Clearance2"),
                     "µs",
-                    newer.percentile(50),
+                    newer.percentile_us(50),
                     BenchGoal::None,
                 )
             });
@@ -107,7 +107,7 @@ fn measure_latency(
         let clock = SpanTimer::start();
         reader.write_all(line).context("sending an event")?;
         for subscriber in &mut subscribers {
-            while subscriber.read()? == 0 {}
+            while subscriber.count_events()? == 0 {}
         }
         if round >= warm_up {
             times.push(clock.elapsed());
@@ -134,14 +134,14 @@ fn subscribe_all(
         .write_all(started.as_bytes())
         .context("sending an event")?;
     for subscriber in &mut subscribers {
-        subscriber.give_up_after(Duration::from_secs(60))?;
+        subscriber.set_read_timeout(Duration::from_secs(60))?;
         let mut read = 0;
         let wanted = if method == CLEARANCE2_SUBSCRIBE { 2 } else { 1 };
         while read < wanted {
-            let now = subscriber.read()?;
+            let now = subscriber.count_events()?;
             read += now;
             // The relay has no snapshot to end.
-            if read > 0 && matches!(program.kind(), Kind::Relay) {
+            if read > 0 && matches!(program.kind(), ProgramKind::Relay) {
                 break;
             }
         }
@@ -196,12 +196,12 @@ fn bench_throughput(
             ..BenchRow::new(&*name, "events/s", ours.per_second, goal)
         });
         report.print_row(&BenchRow {
-            floor: Some(floor.cpu_each),
-            python: theirs.as_ref().map(|theirs| theirs.cpu_each),
+            floor: Some(floor.cpu_us_per_event),
+            python: theirs.as_ref().map(|theirs| theirs.cpu_us_per_event),
             ..BenchRow::new(
                 format!("{name}, CPU each"),
                 "µs",
-                ours.cpu_each,
+                ours.cpu_us_per_event,
                 BenchGoal::None,
             )
         });
@@ -241,7 +241,7 @@ fn measure_throughput(
                 .context("sending events")?;
             sent += free;
         }
-        received += subscriber.read().context("an event was lost")?;
+        received += subscriber.count_events().context("an event was lost")?;
     }
     let took = clock.elapsed();
     let cpu = program.cpu_time()?.saturating_sub(before);
@@ -269,9 +269,9 @@ fn bench_start_time(
     let median = |kind: &ProgramKind, rounds: usize| -> anyhow::Result<f64> {
         let mut times = LatencySamples::default();
         for _ in 0..rounds.max(3) {
-            times.push(MeasuredProgram::start(kind)?.start);
+            times.push(MeasuredProgram::start(kind)?.start_time);
         }
-        Ok(times.percentile(50) / 1e3)
+        Ok(times.percentile_us(50) / 1e3)
     };
     report.print_row(&BenchRow {
         floor: Some(median(&ProgramKind::Relay, 100 / part)?),
@@ -300,12 +300,12 @@ fn bench_memory(report: &BenchReport, python: Option<&ProgramKind>) -> anyhow::R
             .collect::<Result<_, _>>()?;
         // As it is after the first reader has come and gone.
         for program in &programs {
-            drop(program.reader()?);
+            drop(program.connect_reader()?);
         }
         thread::sleep(Duration::from_millis(300));
         let mut largest = 0.0_f64;
         for program in &programs {
-            largest = largest.max(program.pss()?);
+            largest = largest.max(program.pss_mib()?);
         }
         Ok(largest)
     };
@@ -358,21 +358,21 @@ fn bench_bursts(report: &BenchReport, python: Option<&ProgramKind>) -> anyhow::R
             )
         });
         report.print_row(&BenchRow {
-            floor: Some(floor.took.as_secs_f64() * 1e3),
+            floor: Some(floor.duration.as_secs_f64() * 1e3),
             ..BenchRow::new(
                 format!("{name}, until the last"),
                 "ms",
-                ours.took.as_secs_f64() * 1e3,
+                ours.duration.as_secs_f64() * 1e3,
                 BenchGoal::None,
             )
         });
         report.print_row(&BenchRow {
-            floor: Some(floor.resident),
-            python: theirs.as_ref().map(|burst| burst.resident),
+            floor: Some(floor.resident_mib),
+            python: theirs.as_ref().map(|burst| burst.resident_mib),
             ..BenchRow::new(
                 format!("{name}, resident afterwards"),
                 "MiB",
-                ours.resident,
+                ours.resident_mib,
                 BenchGoal::None,
             )
         });
@@ -394,7 +394,7 @@ fn measure_burst(kind: &ProgramKind, events: usize) -> anyhow::Result<BurstResul
     let Some(subscriber) = subscribers.first_mut() else {
         bail!("nobody subscribed");
     };
-    subscriber.give_up_after(Duration::from_secs(2))?;
+    subscriber.set_read_timeout(Duration::from_secs(2))?;
     let mut lines = EventLineGenerator::new(EventPattern::Distinct);
     let bytes = lines.next_lines(events).to_vec();
     let mut reader = program.connect_reader()?;
@@ -405,7 +405,7 @@ fn measure_burst(kind: &ProgramKind, events: usize) -> anyhow::Result<BurstResul
     let mut took = clock.elapsed();
     while delivered.len() < events {
         // A hub that has lost some has nothing more to say.
-        let Ok((bytes, end)) = subscriber.take() else {
+        let Ok((bytes, end)) = subscriber.read_bytes() else {
             break;
         };
         rest.extend_from_slice(bytes);
@@ -461,9 +461,9 @@ impl EventLineGenerator {
              \"dest\":\"203.0.113.7\",\"port\":443,\"proto\":6,\"domain\":\"h{}.example.com\",\
              \"dossier\":{{\"project\":\"demo\",\"task\":\"t1\",\"name\":\"bench\"}},\
              \"ts\":\"2026-11-21T00:00:00+00:00\"}}\n",
-            Self::BEFORE_ID,
-            Self::MARK,
-            Self::MARK,
+            Self::ID_PREFIX,
+            Self::NUMBER_PLACEHOLDER,
+            Self::NUMBER_PLACEHOLDER,
         );
         let id = template.find(Self::NUMBER_PLACEHOLDER).unwrap_or_default();
         let name = template.rfind(Self::NUMBER_PLACEHOLDER).unwrap_or_default();

@@ -25,16 +25,16 @@ pub(crate) fn run_in_namespaces(arguments: &[String]) -> anyhow::Result<ExitStat
 /// Gives the namespace a way out, which leads nowhere.
 pub(crate) fn set_up_route() -> anyhow::Result<()> {
     let mut links = RtnetlinkSocket::open()?;
-    let lo = links.find(&"lo".parse()?)?;
-    links.up(lo)?;
+    let lo = links.find_link(&"lo".parse()?)?;
+    links.bring_up(lo)?;
     let own = File::open("/proc/self/ns/net").context("finding our namespace")?;
     let there = "in0".parse()?;
-    let out = links.veth(&"out0".parse()?, &there, VethPeerNetns::File(own.as_fd()))?;
-    links.address(out, "192.0.2.2/24".parse()?)?;
-    let peer = links.find(&there)?;
-    links.up(peer)?;
-    links.up(out)?;
-    links.route("0.0.0.0/0".parse()?, out, Some("192.0.2.1".parse()?))?;
+    let out = links.add_veth(&"out0".parse()?, &there, VethPeerNetns::File(own.as_fd()))?;
+    links.add_address(out, "192.0.2.2/24".parse()?)?;
+    let peer = links.find_link(&there)?;
+    links.bring_up(peer)?;
+    links.bring_up(out)?;
+    links.add_route("0.0.0.0/0".parse()?, out, Some("192.0.2.1".parse()?))?;
     Ok(())
 }
 

@@ -58,7 +58,7 @@ fn bench_packet_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
         floor.append(measure_bare_reader(&mut sender, rounds / INTERLEAVED_RUNS)?);
         for (interface, times) in [("Clearance1", &mut one), ("Clearance2", &mut two)] {
             let supervisor = SupervisorProcess::start(std::process::id())?;
-            let events = supervisor.subscribe(interface)?;
+            let events = supervisor.receive_arrivals(interface)?;
             times.append(measure_packet_latency(
                 &mut sender,
                 &events,
@@ -69,11 +69,11 @@ fn bench_packet_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
     for (interface, mut ours) in [("Clearance1", one), ("Clearance2", two)] {
         for (percent, goal) in [(50, BenchGoal::TimesFloor(2.0)), (99, BenchGoal::None)] {
             report.print_row(&BenchRow {
-                floor: Some(floor.percentile(percent)),
+                floor: Some(floor.percentile_us(percent)),
                 ..BenchRow::new(
                     format!("{name}, {interface}, p{percent}"),
                     "µs",
-                    ours.percentile(percent),
+                    ours.percentile_us(percent),
                     goal,
                 )
             });
@@ -133,7 +133,9 @@ fn measure_bare_reader(sender: &mut PacketSender, rounds: usize) -> anyhow::Resu
                 let arrived = SpanTimer::start();
                 let message = bytes.get(..length).unwrap_or_default();
                 let log = reader::packet::NflogMessage::parse(message).ok();
-                let port = log.and_then(|log| log.packet).map(|packet| packet.port);
+                let port = log
+                    .and_then(|log| log.packet)
+                    .map(|packet| packet.destination_port);
                 tell.send((port.unwrap_or_default(), arrived)).ok();
             }
         });
@@ -151,12 +153,12 @@ fn bench_answer_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
     }
     let supervisor = SupervisorProcess::start(std::process::id())?;
     let mut over_socket = LatencySamples::default();
-    let mut questions = supervisor.questions()?;
+    let mut questions = supervisor.subscribe_questions()?;
     let mut operator = UnixStream::connect(&supervisor.sockets.hub).context("connecting")?;
     let mut sender = PacketSender::new()?;
     for _ in 0..rounds {
         sender.send()?;
-        let request = questions.next()?;
+        let request = questions.next_question()?;
         let call = serde_json::json!({
             "method": "org.terok.Clearance2.Decide",
             "parameters": {
@@ -189,13 +191,13 @@ fn bench_answer_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
         } else {
             BenchGoal::None
         };
-        let floor = floor.percentile(percent);
+        let floor = floor.percentile_us(percent);
         report.print_row(&BenchRow {
-            floor: Some(floor + echo.percentile(percent)),
+            floor: Some(floor + echo.percentile_us(percent)),
             ..BenchRow::new(
                 format!("{name}, p{percent}"),
                 "µs",
-                over_socket.percentile(percent),
+                over_socket.percentile_us(percent),
                 goal,
             )
         });
@@ -264,15 +266,15 @@ fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()
         let mut ours = LatencySamples::default();
         for _ in 0..(50 / part).max(5) {
             let sandbox = NetnsHolder::start()?;
-            ours.push(SupervisorProcess::start(sandbox.0.id())?.start);
+            ours.push(SupervisorProcess::start(sandbox.0.id())?.start_time);
         }
         let python = match &python {
             Some(python) => {
                 let mut times = LatencySamples::default();
                 for _ in 0..5 {
-                    times.push(MeasuredProgram::start(python)?.start);
+                    times.push(MeasuredProgram::start(python)?.start_time);
                 }
-                Some(times.percentile(50))
+                Some(times.percentile_us(50))
             }
             None => None,
         };
@@ -281,7 +283,7 @@ fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()
             ..BenchRow::new(
                 start,
                 "µs",
-                ours.percentile(50),
+                ours.percentile_us(50),
                 BenchGoal::TimesPython(0.05),
             )
         });
@@ -317,7 +319,7 @@ fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Resu
     }
     let mut total = 0.0;
     for (hub, helper, _) in &running {
-        total += hub.pss()? + read_pss_mib(helper.0.id())?;
+        total += hub.pss_mib()? + read_pss_mib(helper.0.id())?;
     }
     Ok(total)
 }

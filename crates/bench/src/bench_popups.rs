@@ -52,7 +52,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
             report.print_row(&BenchRow::new(
                 row,
                 "µs",
-                times.percentile(percent),
+                times.percentile_us(percent),
                 BenchGoal::None,
             ));
         }
@@ -63,10 +63,10 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
         for _ in 0..(5 / part).max(1) {
             thread::sleep(RATE_LIMIT_RESET);
             desktop.discard_calls();
-            let before = program.on_cpu()?;
+            let before = program.cpu_time_ms()?;
             let clock = SpanTimer::start();
             crowd.ask_questions(QUESTION_COUNT, QUESTION_INTERVAL)?;
-            let all = format!("{QUESTIONS} questions from {SANDBOXES} sandboxes");
+            let all = format!("{QUESTION_COUNT} questions from {SANDBOX_COUNT} sandboxes");
             let mut times = Vec::new();
             loop {
                 let (at, title) = desktop.next_notification()?;
@@ -77,10 +77,10 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
                 let waited = clock.elapsed();
                 ensure!(
                     waited < WAIT_TIMEOUT,
-                    "no popup {all:?} within {PATIENCE:?}"
+                    "no popup {all:?} within {WAIT_TIMEOUT:?}"
                 );
             }
-            cpu.push(program.on_cpu()? - before);
+            cpu.push(program.cpu_time_ms()? - before);
             let ms = |time: &Duration| time.as_secs_f64() * 1e3;
             first.extend(times.first().map(ms));
             let asked = QUESTION_INTERVAL * (QUESTION_COUNT - 1);

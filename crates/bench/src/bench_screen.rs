@@ -40,7 +40,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
             report.print_row(&BenchRow::new(
                 name,
                 "µs",
-                times.percentile(50),
+                times.percentile_us(50),
                 BenchGoal::None,
             ));
         }
@@ -52,14 +52,19 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
             let row = format!("{name}, p{percent}");
             // Two frames of a film: what nobody notices.
             let goal = BenchGoal::AtMost(83_000.0);
-            let figure = storm.times.percentile(percent);
+            let figure = storm.busy_latency.percentile_us(percent);
             report.print_row(&BenchRow {
-                floor: Some(storm.quiet.percentile(percent)),
+                floor: Some(storm.quiet_latency.percentile_us(percent)),
                 ..BenchRow::new(row, "µs", figure, goal)
             });
         }
         let row = "tui: processor in a second of that, without keys";
-        report.print_row(&BenchRow::new(row, "ms", storm.cpu, BenchGoal::None));
+        report.print_row(&BenchRow::new(
+            row,
+            "ms",
+            storm.cpu_ms_per_second,
+            BenchGoal::None,
+        ));
     }
     Ok(())
 }
@@ -126,7 +131,7 @@ fn measure_question_storm(part: usize) -> anyhow::Result<QuestionStorm> {
     let (rounds, watched) = (600 / part, Duration::from_secs(5) / u32::try_from(part)?);
     let crowd = ManyHubs::serve(SANDBOX_COUNT)?;
     let mut screen = PtyScreen::start(clearance_command(&crowd)?.arg("tui"))?;
-    screen.until(&format!("{SANDBOXES} hubs"))?;
+    screen.wait_for_text(&format!("{SANDBOX_COUNT} hubs"))?;
     let quiet = measure_key_latency(&mut screen, rounds)?;
     // More than come until the end.
     crowd.ask_questions(u32::MAX, QUESTION_INTERVAL)?;

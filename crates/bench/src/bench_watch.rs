@@ -38,8 +38,8 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
             continue;
         }
         let crowd = ManyHubs::serve(hubs)?;
-        crowd.ask(hubs, Duration::from_micros(1))?;
-        crowd.done()?;
+        crowd.ask_questions(hubs, Duration::from_micros(1))?;
+        crowd.wait_until_done()?;
         let mut desktop = FakeDesktop::start()?;
         for (ui, ours, theirs) in &uis {
             let name = name(ui);
@@ -86,9 +86,9 @@ fn measure_interleaved(
         for (ui, figures) in uis.iter().zip(&mut figures) {
             let before = own_cpu_time_ms()?;
             let (running, start) = ui.start(crowd, desktop, hubs)?;
-            figures.served.push(own_cpu_time_ms()? - before);
-            figures.start.push(start.as_secs_f64() * 1e3);
-            figures.start_cpu.push(running.program().on_cpu()?);
+            figures.server_cpu_ms.push(own_cpu_time_ms()? - before);
+            figures.start_ms.push(start.as_secs_f64() * 1e3);
+            figures.start_cpu_ms.push(running.program().cpu_time_ms()?);
             if round == rounds {
                 measure_idle(&running, figures, part)?;
             }

@@ -111,7 +111,7 @@ impl FakeDesktop {
     pub(crate) fn next_call(&mut self) -> anyhow::Result<FakeDesktopCall> {
         match self.calls.recv_timeout(WAIT_TIMEOUT) {
             Ok(told) => Ok(told),
-            Err(RecvTimeoutError::Timeout) => bail!("no notification within {PATIENCE:?}"),
+            Err(RecvTimeoutError::Timeout) => bail!("no notification within {WAIT_TIMEOUT:?}"),
             Err(RecvTimeoutError::Disconnected) => {
                 self.stop.cancel();
                 match self.thread.take().map(JoinHandle::join) {
@@ -148,7 +148,7 @@ impl FakeDesktop {
             let waited = clock.elapsed();
             ensure!(
                 waited < WAIT_TIMEOUT,
-                "no {what} within {PATIENCE:?}, but {title:?}"
+                "no {what} within {WAIT_TIMEOUT:?}, but {title:?}"
             );
         }
     }
@@ -160,7 +160,10 @@ impl FakeDesktop {
 
     /// Waits until something is taken away.
     pub(crate) fn wait_for_close(&mut self) -> anyhow::Result<()> {
-        while !matches!(self.next().context("nothing is closed")?, Told::Close) {}
+        while !matches!(
+            self.next_call().context("nothing is closed")?,
+            FakeDesktopCall::Close
+        ) {}
         Ok(())
     }
 
@@ -196,7 +199,7 @@ async fn serve(
         &(NOTIFICATIONS_BUS_NAME, 0_u32),
     );
     let owner: u32 = owner.await?.body().deserialize()?;
-    ensure!(owner == 1, "somebody has the name {NAME}");
+    ensure!(owner == 1, "somebody has the name {NOTIFICATIONS_BUS_NAME}");
     ready.send(()).context("nobody waits for the service")?;
     let mut last = 0;
     while let Some(call) = calls.next().await {

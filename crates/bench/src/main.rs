@@ -82,7 +82,7 @@ fn run() -> anyhow::Result<()> {
                 return Ok(());
             }
             option if option.starts_with('-') => bail!("no option {option:?}\n\n{USAGE}"),
-            row => report.only.push(row.to_owned()),
+            row => report.name_filters.push(row.to_owned()),
         }
     }
     let part = if quick { 10 } else { 1 };

@@ -68,7 +68,7 @@ impl MeasuredProgram {
             }
         };
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        if !matches!(kind, Kind::Hub) {
+        if !matches!(kind, ProgramKind::Hub) {
             command.stderr(Stdio::null());
         }
         let clock = SpanTimer::start();

@@ -149,7 +149,7 @@ impl MeasuredUi {
                 command.arg("tui");
                 clock = SpanTimer::start();
                 let mut screen = PtyScreen::start(&mut command)?;
-                screen.until(&match hubs {
+                screen.wait_for_text(&match hubs {
                     1 => "1 question waits  1 sandbox  1 hub".to_owned(),
                     _ => format!("{hubs} questions wait  {hubs} sandboxes  {hubs} hubs"),
                 })?;
@@ -184,7 +184,7 @@ impl MeasuredUi {
                 desktop.discard_calls();
                 clock = SpanTimer::start();
                 let running = start_and_wait_for_output(command, "ready\n")?;
-                if matches!(self, Self::Popups(_)) {
+                if matches!(self, Self::PythonPopups(_)) {
                     // It does without a desktop in silence.
                     desktop.next_notification()?;
                 }
@@ -205,7 +205,7 @@ fn start_and_wait_for_output(mut command: Command, wanted: &str) -> anyhow::Resu
     let mut bytes = vec![0; 64 << 10];
     while memchr::memmem::find(&said, wanted.as_bytes()).is_none() {
         let Some(left) = WAIT_TIMEOUT.checked_sub(clock.elapsed()) else {
-            bail!("waited {PATIENCE:?} in vain for {wanted:?} of {name}");
+            bail!("waited {WAIT_TIMEOUT:?} in vain for {wanted:?} of {name}");
         };
         // Of what was searched, only the start of what is wanted may matter.
         said.drain(..said.len().saturating_sub(wanted.len()));

@@ -65,7 +65,7 @@ impl PtyScreen {
         while !self.grid.contains(text) {
             let Some(left) = WAIT_TIMEOUT.checked_sub(clock.elapsed()) else {
                 let shown = self.grid.text();
-                bail!("waited {PATIENCE:?} in vain for {text:?} on\n{shown}");
+                bail!("waited {WAIT_TIMEOUT:?} in vain for {text:?} on\n{shown}");
             };
             self.read_output(left)?;
         }
@@ -109,7 +109,7 @@ struct ScreenGrid {
 impl Default for ScreenGrid {
     fn default() -> Self {
         Self {
-            cells: vec![vec![' '; WIDTH.into()]; HEIGHT.into()],
+            cells: vec![vec![' '; SCREEN_COLUMNS.into()]; SCREEN_LINES.into()],
             line: 0,
             column: 0,
             partial_sequence: Vec::new(),
@@ -196,10 +196,10 @@ mod tests {
         for cut in 0..painted.len() {
             let mut grid = ScreenGrid::default();
             let (before, after) = painted.as_bytes().split_at(cut);
-            grid.write(before);
-            grid.write(after);
+            grid.apply_output(before);
+            grid.apply_output(after);
             assert!(
-                grid.has("1000 questions wait\u{2500}"),
+                grid.contains("1000 questions wait\u{2500}"),
                 "{cut}: {}",
                 grid.text()
             );

@@ -110,8 +110,8 @@ impl BenchReport {
         let ratio = row.floor.map(|floor| row.ours / floor);
         let goal = match row.goal {
             BenchGoal::TimesFloor(times) => format!("<= {times} x floor"),
-            BenchGoal::AtMost(most) => format!("<= {}", shown(most)),
-            BenchGoal::AtLeast(least) => format!(">= {}", shown(least)),
+            BenchGoal::AtMost(most) => format!("<= {}", format_number(most)),
+            BenchGoal::AtLeast(least) => format!(">= {}", format_number(least)),
             BenchGoal::TimesPython(times) => format!("<= {times} x python"),
             BenchGoal::None => String::new(),
         };
@@ -123,7 +123,7 @@ impl BenchReport {
         print_text(&format!(
             "{:<52} {:>12} {:>12} {:>7} {:>12}  {goal} {verdict}\n",
             format!("{} ({})", row.name, row.unit),
-            shown(row.ours),
+            format_number(row.ours),
             number(row.floor),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
             number(row.python),

@@ -60,7 +60,7 @@ Environment:
     version,
     about = ABOUT.split('\n').next(),
     long_about = ABOUT,
-    after_long_help = AFTER,
+    after_long_help = AFTER_HELP,
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -73,7 +73,7 @@ pub struct CliArgs {
         global = true,
         help_heading = "Global options",
         value_enum,
-        default_value_t = Color::Auto,
+        default_value_t = ColorChoice::Auto,
         hide_possible_values = true,
         value_name = "WHEN"
     )]
@@ -263,10 +263,10 @@ mod tests {
 
     #[test]
     fn a_symlink_by_the_hubs_name_has_the_hubs_verbs_alone() {
-        assert!(asked("/usr/bin/terok-clearance-hub serve").is_ok());
-        assert!(asked("terok-clearance-hub preview").is_err());
-        assert!(asked("terok-clearance preview").is_ok());
-        assert!(asked("anything-else preview").is_ok());
+        assert!(parse_line("/usr/bin/terok-clearance-hub serve").is_ok());
+        assert!(parse_line("terok-clearance-hub preview").is_err());
+        assert!(parse_line("terok-clearance preview").is_ok());
+        assert!(parse_line("anything-else preview").is_ok());
     }
 
     #[test]
@@ -301,10 +301,10 @@ mod tests {
         ] {
             let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
             let expected: Vec<OsString> = expected.split(' ').map(Into::into).collect();
-            assert_eq!(as_reader(args), expected, "{line}");
+            assert_eq!(rewrite_python_reader_args(args), expected, "{line}");
         }
         assert!(
-            asked(
+            parse_line(
                 "python3 -I /x/nflog-reader.py /sd c --annotations={} --container-id= --hub-socket="
             )
             .is_ok()
@@ -315,15 +315,15 @@ mod tests {
     fn the_name_of_notify_takes_its_arguments_at_once() {
         let line = "terok-clearance-notify Title Body --actions allow:Allow deny:Deny --wait -t -1";
         let cli = parse_line(line).unwrap();
-        assert_eq!(cli.name, Name::Notify);
-        assert!(matches!(cli.command, Command::Notify(_)));
+        assert_eq!(cli.name, ProgramName::Notify);
+        assert!(matches!(cli.command, CliCommand::Notify(_)));
         assert!(
-            asked("terok-clearance-notify --json --color=never T")
+            parse_line("terok-clearance-notify --json --color=never T")
                 .unwrap()
                 .json
         );
         for wrong in ["", " T --actions allow", " T B C", " T -t soon"] {
-            assert!(asked(&format!("terok-clearance-notify{wrong}")).is_err());
+            assert!(parse_line(&format!("terok-clearance-notify{wrong}")).is_err());
         }
     }
 
@@ -331,9 +331,9 @@ mod tests {
     fn a_refusal_knows_how_it_is_to_be_said() {
         let refusal = parse_line("terok-clearance --json --color=always nonsense").unwrap_err();
         assert!(refusal.json);
-        assert_eq!(refusal.color, Color::Always);
+        assert_eq!(refusal.color, ColorChoice::Always);
         assert!(
-            !asked("terok-clearance nonsense -- --json")
+            !parse_line("terok-clearance nonsense -- --json")
                 .unwrap_err()
                 .json
         );

@@ -47,9 +47,9 @@ impl PopupDesktop {
         };
         let notifier = connected
             .context("using the desktop's notifications")
-            .hint(DESKTOP_HINT)
-            .status(CommandStatus::UNAVAILABLE)?;
-        if !notifier.answers() {
+            .with_hint(DESKTOP_HINT)
+            .with_status(CommandStatus::UNAVAILABLE)?;
+        if !notifier.supports_actions() {
             tracing::warn!("this desktop shows no buttons: the popups say where to answer");
         }
         let options = PopupOptions {
@@ -75,7 +75,7 @@ impl PopupDesktop {
             Ok(true) => match Self::connect(context, false).await {
                 Ok(desktop) => Some(desktop),
                 Err(failure) => {
-                    tracing::warn!(reason = failure.words(), "there are no popups");
+                    tracing::warn!(reason = failure.message(), "there are no popups");
                     None
                 }
             },
@@ -142,8 +142,8 @@ fn bus_session(context: &CommandContext) -> Result<DesktopSession, CommandFailur
     match context.environment.session_bus_address() {
         Some(address) => Ok(DesktopSession::new(&address, APP_NAME)),
         None => Err(anyhow!("there is no session bus to show popups on"))
-            .hint(DESKTOP_HINT)
-            .status(CommandStatus::UNAVAILABLE),
+            .with_hint(DESKTOP_HINT)
+            .with_status(CommandStatus::UNAVAILABLE),
     }
 }
 
@@ -165,7 +165,8 @@ const ICON_SVG: &str = include_str!("desktop/icon.svg");
 /// Returns the theme's icon if one is installed, else the address of our own drawing of it.
 fn resolve_icon(runtime: &Path) -> String {
     let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
-        ["symbolic", "scalable"].map(|size| format!("{share}/icons/hicolor/{size}/apps/{ICON}.svg"))
+        ["symbolic", "scalable"]
+            .map(|size| format!("{share}/icons/hicolor/{size}/apps/{ICON_NAME}.svg"))
     });
     let mut themes = themes;
     if themes.any(|path| Path::new(&path).exists()) {

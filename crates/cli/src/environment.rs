@@ -100,8 +100,8 @@ impl UserEnvironment {
     pub fn private_runtime_dir(&self) -> Result<&Path, CommandFailure> {
         if self.runtime_dir.parent() == Some(Path::new(SHARED_TEMP_DIR)) {
             ensure_private_dir(&self.runtime_dir, self.uid)
-                .with_context(|| format!("using {} for sockets", self.runtime.display()))
-                .hint("set XDG_RUNTIME_DIR to a directory that only you can enter")?;
+                .with_context(|| format!("using {} for sockets", self.runtime_dir.display()))
+                .with_hint("set XDG_RUNTIME_DIR to a directory that only you can enter")?;
         }
         Ok(&self.runtime_dir)
     }
@@ -343,15 +343,15 @@ mod tests {
     fn files_are_where_the_xdg_variables_say() {
         let nowhere = Path::new("/nonexistent/user");
         let at_home = environment(&[("HOME", "/home/op")], 1000, nowhere);
-        assert_eq!(at_home.config(), "/home/op/.config/terok-clearance");
-        assert_eq!(at_home.state(), "/home/op/.local/state/terok-clearance");
+        assert_eq!(at_home.config_dir(), "/home/op/.config/terok-clearance");
+        assert_eq!(at_home.state_dir(), "/home/op/.local/state/terok-clearance");
         let elsewhere = environment(
             &[("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "/s")],
             1000,
             nowhere,
         );
-        assert_eq!(elsewhere.config(), "/c/terok-clearance");
-        assert_eq!(elsewhere.state(), "/s/terok-clearance");
+        assert_eq!(elsewhere.config_dir(), "/c/terok-clearance");
+        assert_eq!(elsewhere.state_dir(), "/s/terok-clearance");
     }
 
     #[test]
@@ -382,7 +382,10 @@ mod tests {
         assert_eq!(bus(&named).unwrap(), "unix:abstract=x");
         assert_eq!(bus(&named[..1]), None);
         std::fs::write(runtime.path().join("bus"), "").unwrap();
-        assert_eq!(bus(&named[..1]), Some(bus_at(&runtime.path().join("bus"))));
+        assert_eq!(
+            bus(&named[..1]),
+            Some(unix_bus_address(&runtime.path().join("bus")))
+        );
         let odd = unix_bus_address(Path::new("/run/a b,c=é/bus"));
         assert_eq!(odd, "unix:path=/run/a%20b%2cc%3d%c3%a9/bus");
     }
@@ -395,10 +398,10 @@ mod tests {
             stdout: on,
             stderr: on,
         };
-        assert_eq!(dumb.colors(Color::Auto), both(false));
-        assert_eq!(dumb.colors(Color::Always), both(true));
+        assert_eq!(dumb.stream_colors(ColorChoice::Auto), both(false));
+        assert_eq!(dumb.stream_colors(ColorChoice::Always), both(true));
         let no = environment(&[("NO_COLOR", "1"), ("TERM", "xterm")], 1000, nowhere);
-        assert_eq!(no.colors(Color::Auto), both(false));
-        assert_eq!(no.colors(Color::Never), both(false));
+        assert_eq!(no.stream_colors(ColorChoice::Auto), both(false));
+        assert_eq!(no.stream_colors(ColorChoice::Never), both(false));
     }
 }

@@ -61,9 +61,9 @@ mod tests {
 
     #[test]
     fn each_v_raises_the_level_by_one() {
-        assert_eq!(raised(LevelFilter::WARN, 0), LevelFilter::WARN);
-        assert_eq!(raised(LevelFilter::WARN, 1), LevelFilter::INFO);
-        assert_eq!(raised(LevelFilter::INFO, 1), LevelFilter::DEBUG);
-        assert_eq!(raised(LevelFilter::WARN, 9), LevelFilter::TRACE);
+        assert_eq!(raise_level(LevelFilter::WARN, 0), LevelFilter::WARN);
+        assert_eq!(raise_level(LevelFilter::WARN, 1), LevelFilter::INFO);
+        assert_eq!(raise_level(LevelFilter::INFO, 1), LevelFilter::DEBUG);
+        assert_eq!(raise_level(LevelFilter::WARN, 9), LevelFilter::TRACE);
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn build_sandbox(blueprint: &SandboxSpec) -> Result<Sandbox, CommandF
         .and_then(netns::sandbox::SandboxBuildError::advice);
     let built = built.context("building the sandbox");
     match advice {
-        Some(advice) => built.hint(advice),
+        Some(advice) => built.with_hint(advice),
         None => Ok(built?),
     }
 }

@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..Notification::new("Clearance request")
     };
     let id = notifier.notify(notification).await?;
-    println!("shown as {id}, seen: {}", notifier.is_seen());
+    println!("shown as {id}, seen: {}", notifier.is_visible());
     let (tell, chosen) = oneshot::channel();
     let on_action = Box::new(|choice| drop(tell.send(choice)));
     notifier.on_action(id, on_action).await;

@@ -13,6 +13,6 @@ async fn main() -> Result<(), Infallible> {
     let id = NullNotifier
         .notify(Notification::new("Clearance request"))
         .await?;
-    println!("shown as {id}, seen: {}", NullNotifier.is_seen());
+    println!("shown as {id}, seen: {}", NullNotifier.is_visible());
     Ok(())
 }

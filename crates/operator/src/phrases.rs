@@ -221,7 +221,10 @@ mod tests {
     fn a_scope_says_what_it_reaches_and_for_how_long() {
         let check = |json: &str, expected: &str| {
             let scope: Scope = serde_json::from_str(json).unwrap();
-            assert_eq!(format!("{} {}", describe_scope(&scope), describe_lifetime(&scope)), expected);
+            assert_eq!(
+                format!("{} {}", describe_scope(&scope), describe_lifetime(&scope)),
+                expected
+            );
         };
         check(
             r#"{"dest":"a.example","port":443,"protocol":"tcp","keep":"sandbox"}"#,

@@ -170,7 +170,11 @@ impl QuestionQueue {
         }
         if self.questions.len() >= Self::MAX_QUESTIONS {
             let said = std::mem::replace(&mut self.full_announced, true);
-            return if said { Vec::new() } else { vec![QueueMessage::Full] };
+            return if said {
+                Vec::new()
+            } else {
+                vec![QueueMessage::Full]
+            };
         }
         let before = self.questions.len();
         self.questions.push_back(question.clone());

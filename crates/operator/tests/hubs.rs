@@ -62,7 +62,7 @@ fn runtime() -> (tempfile::TempDir, RuntimeDir) {
 async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
     let (_directory, runtime) = runtime();
     let mut hubs = Hubs::discover(runtime.clone()).unwrap();
-    assert!(hubs.is_settled());
+    assert!(hubs.is_synced());
     let mut running = Running::default();
     let web = "0123456789abcdef".parse().unwrap();
     for path in [
@@ -86,11 +86,11 @@ async fn hubs_that_are_there_are_heard_before_it_is_settled() {
     let path = runtime.shared_hub_sockets().hub;
     let _stop = running.start(&path, empty());
     let mut hubs = Hubs::discover(runtime).unwrap();
-    assert!(!hubs.is_settled());
+    assert!(!hubs.is_synced());
     expect(&mut hubs, &path, &["up"]).await;
-    assert!(!hubs.is_settled());
+    assert!(!hubs.is_synced());
     expect(&mut hubs, &path, &["synced"]).await;
-    assert!(hubs.is_settled());
+    assert!(hubs.is_synced());
 }
 
 #[tokio::test]
@@ -123,9 +123,9 @@ async fn a_socket_left_behind_keeps_nobody_waiting() {
     .unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut hubs = Hubs::discover(runtime).unwrap();
-    assert!(!hubs.is_settled());
+    assert!(!hubs.is_synced());
     expect(&mut hubs, &path, &["unreachable"]).await;
-    assert!(hubs.is_settled());
+    assert!(hubs.is_synced());
     // Nobody tries any more; a new hub in its place is found all the same.
     let mut running = Running::default();
     let _stop = running.start(&path, empty());
@@ -166,9 +166,12 @@ async fn hubs_that_hang_keep_nobody_waiting_for_ever() {
     let start = tokio::time::Instant::now();
     let mut hubs = Hubs::discover(runtime).unwrap();
     let mut told = Vec::new();
-    while !hubs.is_settled() {
-        let (hub, news) = hubs.next().await;
-        told.push((hub.path().to_owned(), matches!(news, News::Unreachable(_))));
+    while !hubs.is_synced() {
+        let (hub, news) = hubs.next_event().await;
+        told.push((
+            hub.path().to_owned(),
+            matches!(news, InboxEvent::Unreachable(_)),
+        ));
     }
     assert!(start.elapsed() < Duration::from_secs(7));
     told.sort();

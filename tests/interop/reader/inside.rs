@@ -49,7 +49,11 @@ async fn a_container_is_entered_by_the_process_that_podman_names() {
     hook::outside(&place, &mut command);
     let mut reader = Running::start(&mut command);
     assert_eq!(reader.json().await["type"], "container_started");
-    assert_eq!(::reader::holder(100, None).unwrap(), None, "it is not here");
+    assert_eq!(
+        ::reader::find_nflog_owner(100, None).unwrap(),
+        None,
+        "it is not here"
+    );
     let there = ::reader::find_nflog_owner(100, Some(pid.unsigned_abs().get())).unwrap();
     let process = there.expect("a listener").process.expect("our reader");
     assert_eq!(

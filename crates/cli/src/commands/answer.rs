@@ -70,7 +70,7 @@ pub fn perform(
         let expected = ScriptExpectation { dest: args.expect };
         let answering = async {
             let mut survey = args.hubs.query_snapshot(context).await?;
-            for gap in survey.gaps() {
+            for gap in survey.describe_gaps() {
                 tracing::info!(%gap, "not every hub is heard");
             }
             Ok(survey.answer(&args.requests, action, &expected).await)
@@ -87,11 +87,11 @@ pub fn perform(
         for answered in answered? {
             status = higher_priority_status(status, outcome_status(&answered.outcome));
             if context.json {
-                said = said.and_then(|()| context.output.print(&answered.json()));
-            } else if matches!(answered.outcome, Outcome::Applied(..)) {
-                said = said.and_then(|()| context.output.print_line(&answered.words()));
+                said = said.and_then(|()| context.output.print(&answered.to_json()));
+            } else if matches!(answered.outcome, ScriptOutcome::Applied(..)) {
+                said = said.and_then(|()| context.output.print_line(&answered.to_text()));
             } else {
-                context.output.print_error_line(&answered.words());
+                context.output.print_error_line(&answered.to_text());
                 continue;
             }
             // What took effect has to be said somewhere.
@@ -100,9 +100,9 @@ pub fn perform(
                 .is_err_and(|error| !error.is::<BrokenPipeError>())
             {
                 let words = if context.json {
-                    answered.json().trim_end().to_owned()
+                    answered.to_json().trim_end().to_owned()
                 } else {
-                    answered.words()
+                    answered.to_text()
                 };
                 context.output.print_error_line(&words);
             }

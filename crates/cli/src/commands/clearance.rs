@@ -45,16 +45,18 @@ pub struct Args {
 
 /// Does it.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
-    let ended = run_prompt(args, context);
+    let ended = run_clearance(args, context);
     match ended {
-        Err(failure) if prompt_format(context) == OutputFormat::Compat && !failure.is_closed() => {
+        Err(failure)
+            if prompt_format(context) == OutputFormat::Compat && !failure.is_broken_pipe() =>
+        {
             // The original's words and status, without anything before them.
-            let said = failure.words();
+            let said = failure.message();
             let reason = said.strip_prefix(HUB_UNAVAILABLE).unwrap_or(&said);
             let reason = reason.trim_start_matches(": ");
             context
                 .output
-                .print_error_line(&format!("{UNAVAILABLE}: {reason}"));
+                .print_error_line(&format!("{HUB_UNAVAILABLE}: {reason}"));
             Ok(CommandStatus::FAILURE)
         }
         // By that name it ends well when it is told to, as the original does.
@@ -77,7 +79,7 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
 }
 
 /// Asks until the person, the input or a signal ends it.
-fn run_prompt(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     raise_fd_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -96,7 +98,7 @@ fn run_prompt(args: Args, context: &CommandContext) -> Result<CommandStatus, Com
                 Client::start(&path)
                     .await
                     .context(HUB_UNAVAILABLE)
-                    .hint("`terok-clearance clearance` without --socket waits for hubs")?;
+                    .with_hint("`terok-clearance clearance` without --socket waits for hubs")?;
                 let place = path.display().to_string();
                 (
                     Hubs::at_socket(path).context("watching for the hub")?,

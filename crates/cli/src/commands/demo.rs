@@ -74,7 +74,7 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHO")]
     answer: Option<DemoAnswerPolicy>,
     /// Where you are asked
-    #[arg(long, value_enum, value_name = "UI", default_value_t = Where::Auto,
+    #[arg(long, value_enum, value_name = "UI", default_value_t = DemoUiChoice::Auto,
         conflicts_with = "answer")]
     ui: DemoUiChoice,
 }
@@ -101,7 +101,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         renderer: (!context.json).then_some(StepRenderer { colored }),
     };
     if let Some(page) = teller.renderer {
-        context.output.print(&page.opening())?;
+        context.output.print(&page.render_header())?;
     }
     let mut outcome = DemoOutcome::default();
     let ended = run_demo(args, teller, &mut outcome, context);
@@ -115,7 +115,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 .push("it was stopped before its end".to_owned());
         }
         Ok(_) => {}
-        Err(failure) => verdict.missing.push(failure.words()),
+        Err(failure) => verdict.missing.push(failure.message()),
     }
     let ok = verdict.is_success();
     let summary = DemoStep::Summary(DemoSummary {
@@ -157,7 +157,7 @@ fn run_demo(
     let sandbox = crate::sandbox::build_sandbox(&blueprint)?;
     drop(blueprint);
     teller.report(&DemoStep::Sandbox {
-        pid: sandbox.init().pid(),
+        pid: sandbox.init_process().pid(),
         took_us: now_us() - began_at,
     })?;
     crate::block_on(async {
@@ -190,7 +190,7 @@ fn build_sandbox_spec(
             stdio,
         },
         protected_paths: vec![runtime.to_owned()],
-        resolvers: vec![world::RESOLVER],
+        resolvers: vec![topology::RESOLVER_ADDRESS],
         ..SandboxSpec::default()
     })
 }
@@ -252,7 +252,7 @@ impl DemoSetup<'_> {
             .start()
             .context("starting the program in the sandbox")?;
         let mut program = WorkloadProcess::new(running, self.pipes)?;
-        let WorkloadMessage::Ready(confinement) = program.read().await? else {
+        let WorkloadMessage::Ready(confinement) = program.next_message().await? else {
             return Err(anyhow!("the program in the sandbox says something else").into());
         };
         teller.report(&DemoStep::Program {
@@ -282,7 +282,7 @@ impl DemoSetup<'_> {
         keeper.close().await?;
         let reached = internet.close().await?;
         for seen in &mut outcome.observations {
-            seen.reached = seen
+            seen.connection_count = seen
                 .host
                 .map(|host| reached.get(&host).copied().unwrap_or(0));
         }

@@ -20,7 +20,7 @@ pub fn perform(args: &Args) -> Result<CommandStatus, CommandFailure> {
     Err(anyhow!(
         "install-service is not there; nothing was installed"
     ))
-    .hint("sandboxes of `terok-clearance run` and supervisors have a hub of their own")
-    .hint("for the classic hub, let units of your own start `serve` and `serve-verdict`")
-    .status(CommandStatus::USAGE)
+    .with_hint("sandboxes of `terok-clearance run` and supervisors have a hub of their own")
+    .with_hint("for the classic hub, let units of your own start `serve` and `serve-verdict`")
+    .with_status(CommandStatus::USAGE)
 }

@@ -83,10 +83,10 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         };
         let output = context.output;
         if context.json {
-            output.print(&survey.json())?;
+            output.print(&survey.to_json())?;
         } else {
             let columns = context.environment.table_columns();
-            output.print(&survey.table(columns, output.colors().stdout))?;
+            output.print(&survey.to_table(columns, output.colors().stdout))?;
             if survey.rows().is_empty() && survey.is_complete() {
                 output.print_error_line(if survey.has_hubs() {
                     "nothing is asked"
@@ -95,7 +95,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 });
             }
         }
-        for gap in survey.gaps() {
+        for gap in survey.describe_gaps() {
             print_warning(context, &gap);
         }
         Ok(if survey.is_complete() {

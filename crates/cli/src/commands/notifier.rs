@@ -61,7 +61,7 @@ pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, Comma
         raise_fd_limit();
         let hubs = Hubs::discover(RuntimeDir::new(runtime)).context("watching for hubs")?;
         tracing::info!(place = %runtime.display(), popups = %desktop.categories(), "asking by popups");
-        Ok(desktop.ask(hubs, stop.wait()).await)
+        Ok(desktop.show_popups_until(hubs, stop.wait()).await)
     })
 }
 
@@ -94,8 +94,8 @@ fn acquire_notifier_lock(path: &Path) -> Result<File, CommandFailure> {
             return Err(anyhow!(
                 "a notifier of yours runs already, as process {owner}"
             ))
-            .hint("end it first, or leave it to it: it asks for every sandbox")
-            .status(CommandStatus::RESOURCE_BUSY);
+            .with_hint("end it first, or leave it to it: it asks for every sandbox")
+            .with_status(CommandStatus::RESOURCE_BUSY);
         }
         Err(error) => return Err(anyhow::Error::new(error).context(what()).into()),
     }

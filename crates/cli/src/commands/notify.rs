@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(value_name = "BODY", default_value = "", hide_default_value = true)]
     body: String,
     /// The choices, each a key for the program and a label for the person.
-    #[arg(long, value_name = "KEY:LABEL", num_args = 1.., value_parser = action)]
+    #[arg(long, value_name = "KEY:LABEL", num_args = 1.., value_parser = parse_action)]
     actions: Vec<NotificationAction>,
     /// Wait until an action is chosen, and print its key.
     #[arg(long)]
@@ -66,7 +66,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     });
     if let Some((_, action)) = twice {
         let twice = anyhow!("the action {} is there twice", action.key());
-        return Err(twice).status(CommandStatus::USAGE);
+        return Err(twice).with_status(CommandStatus::USAGE);
     }
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -120,7 +120,7 @@ async fn show_notification(
     };
     let id = shown
         .context("showing the notification")
-        .status(CommandStatus::UNAVAILABLE)?;
+        .with_status(CommandStatus::UNAVAILABLE)?;
     if let Some(status) = stopped {
         return close_notification(notifier, id, status).await;
     }
@@ -135,8 +135,8 @@ async fn show_notification(
             "there is no notifier"
         };
         return Err(anyhow!("nobody can be asked: {why}"))
-            .hint("`terok-clearance clearance` asks at a terminal")
-            .status(CommandStatus::UNAVAILABLE);
+            .with_hint("`terok-clearance clearance` asks at a terminal")
+            .with_status(CommandStatus::UNAVAILABLE);
     }
     let (tell, chosen) = oneshot::channel();
     let on_action = Box::new(|choice| drop(tell.send(choice)));

@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(value_name = "CONTAINER", required_unless_present = "script")]
     container: Option<ContainerId>,
     /// Where to tell: `socket`, a hub's ingester, or `json`, lines on standard output
-    #[arg(long, value_enum, default_value_t = Emit::Socket, hide_possible_values = true)]
+    #[arg(long, value_enum, default_value_t = EmitTarget::Socket, hide_possible_values = true)]
     emit: EmitTarget,
     /// What is known of the sandbox, a JSON object; `meta_path` names a file of more
     #[arg(
@@ -142,9 +142,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             found = AttachedNetns::find(&container, &context.environment) => found?,
             _ = signals.wait() => return Ok(CommandStatus::OK),
         };
-        let sockets = inside.listen()?;
+        let sockets = inside.bind_nflog_sockets()?;
         let record = match &mailbox {
-            Some(_) if inside.is_entered() => PidFile::create(&state_dir),
+            Some(_) if inside.is_entered_from_outside() => PidFile::create(&state_dir),
             _ => None,
         };
         let teller = match &mailbox {
@@ -196,7 +196,7 @@ fn ingester_paths(
         return Ok(vec![explicit]);
     }
     if id.is_empty() {
-        return Ok(vec![runtime.classic().ingester]);
+        return Ok(vec![runtime.shared_hub_sockets().ingester]);
     }
     let hexadecimal = id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !hexadecimal || !(12..=64).contains(&id.len()) {
@@ -259,7 +259,10 @@ mod tests {
             "my-container-name",
             &"a".repeat(65),
         ] {
-            assert!(hubs(&runtime, wrong, PathBuf::new()).is_err(), "{wrong}");
+            assert!(
+                ingester_paths(&runtime, wrong, PathBuf::new()).is_err(),
+                "{wrong}"
+            );
         }
     }
 

@@ -61,7 +61,7 @@ not be executed, 127 if it was not found, 125 if the sandbox failed.";
 
 /// What may be said to it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// Open from the start: an address or a host name, or one port of it (`HOST:PORT`); again for
     /// more.
@@ -70,10 +70,10 @@ pub struct Args {
     /// Where questions are answered: `desktop`, on popups; `tui`, on the whole screen of this
     /// terminal; `prompt`, at this terminal; `none`, with `terok-clearance clearance` elsewhere;
     /// `auto`, on popups if a program of this session shows them, else here if there is a terminal.
-    #[arg(long, value_enum, default_value_t = Ui::Auto, value_name = "UI")]
+    #[arg(long, value_enum, default_value_t = RunUiChoice::Auto, value_name = "UI")]
     ui: RunUiChoice,
     /// How the sandbox is connected; `auto` takes pasta or slirp4netns, whichever is installed.
-    #[arg(long, value_enum, default_value_t = Choice::Auto, value_name = "HOW")]
+    #[arg(long, value_enum, default_value_t = NetworkChoice::Auto, value_name = "HOW")]
     network: NetworkChoice,
     /// What the questions call the sandbox [default: the command's name].
     #[arg(long, value_name = "NAME")]
@@ -98,7 +98,7 @@ pub struct Args {
 )]
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     // What fails before there is a command is ours; what the command does is its own.
-    run_sandboxed(&args, context).status(CommandStatus::RUN_FAILED)?
+    run_sandboxed(&args, context).with_status(CommandStatus::RUN_FAILED)?
 }
 
 fn run_sandboxed(
@@ -136,24 +136,27 @@ fn run_sandboxed(
 
     block_on(async {
         let mut signals = RunSignals::catch()?;
-        let process = sandbox.init().try_clone().context("finding the sandbox")?;
+        let process = sandbox
+            .init_process()
+            .try_clone()
+            .context("finding the sandbox")?;
         let summary = RunSummary::default();
         let supervisor = Supervisor::start(config(process)?)
             .context("putting the sandbox's firewall up")?
-            .observed(summary.observer());
-        let place = sandbox.place().context("finding the sandbox")?;
+            .with_observer(summary.observer());
+        let place = sandbox.netns_ref().context("finding the sandbox")?;
         let connection = match &helper {
             None => None,
             Some(helper) => tokio::select! {
                 biased;
-                status = signals.deadly() => return Ok(Ok(status)),
-                connected = helper.connect(sandbox.init(), &place) => Some(connected?),
+                status = signals.next_terminating() => return Ok(Ok(status)),
+                connected = helper.connect(sandbox.init_process(), &place) => Some(connected?),
             },
         };
         if let Some(resolver) = resolver.filter(|_| connection.is_some()) {
             tokio::select! {
                 biased;
-                status = signals.deadly() => return Ok(Ok(status)),
+                status = signals.next_terminating() => return Ok(Ok(status)),
                 silent = resolve_allowed_names(&supervisor, resolver, &args.allow) => {
                     for name in silent? {
                         let words = "could not be looked up yet: it opens when the command has";
@@ -164,7 +167,7 @@ fn run_sandboxed(
         }
         let front = tokio::select! {
             biased;
-            status = signals.deadly() => return Ok(Ok(status)),
+            status = signals.next_terminating() => return Ok(Ok(status)),
             front = args.ui.select_frontend(connection.is_some(), operator.is_some(), context) => front?,
         };
         let command = start_command(sandbox, &args.command);
@@ -185,7 +188,7 @@ fn run_sandboxed(
         Ok(attend
             .run_until_exit(supervisor)
             .await
-            .status(CommandStatus::RUN_FAILED))
+            .with_status(CommandStatus::RUN_FAILED))
     })
 }
 
@@ -219,7 +222,7 @@ fn start_command(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbo
     let name = DisplayText::new(&name.to_string_lossy());
     started
         .with_context(|| format!("starting {name}"))
-        .status(status)
+        .with_status(status)
 }
 
 /// An id that no other sandbox has: as many hexadecimal digits as an id is cut to for its sockets.

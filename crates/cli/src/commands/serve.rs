@@ -40,7 +40,7 @@ Examples:
 A sandbox of `run` and every supervisor has a hub of its own, and needs neither.")]
 pub struct Args {
     /// Which release's clients of org.terok.Clearance1 to serve: each takes only its own events.
-    #[arg(long, value_enum, default_value_t = Era::D, value_name = "ERA")]
+    #[arg(long, value_enum, default_value_t = ClientEra::D, value_name = "ERA")]
     era: ClientEra,
     /// Where people subscribe and answer [default: RUNTIME/terok-clearance.sock]
     #[arg(long, value_name = "PATH")]
@@ -141,7 +141,7 @@ pub(super) async fn serve_until_stopped(
     }
     match broken {
         None => Ok(CommandStatus::OK),
-        Some(error) => Err(error).status(CommandStatus::INTERNAL),
+        Some(error) => Err(error).with_status(CommandStatus::INTERNAL),
     }
 }
 
@@ -160,7 +160,7 @@ pub(super) fn bind_listener(path: &Path) -> Result<SameUserListener, CommandFail
     };
     let bound = bound.with_context(|| format!("listening at {}", path.display()));
     match hint {
-        Some(hint) => bound.hint(hint),
+        Some(hint) => bound.with_hint(hint),
         None => Ok(bound?),
     }
 }

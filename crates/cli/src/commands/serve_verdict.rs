@@ -82,6 +82,6 @@ fn resolve_program(named: &Path) -> Result<PathBuf, CommandFailure> {
         Ok(program)
     } else {
         let missing = anyhow!("there is no program at {}", program.display());
-        Err(missing).hint("--shield takes the path of the terok-shield program")
+        Err(missing).with_hint("--shield takes the path of the terok-shield program")
     }
 }

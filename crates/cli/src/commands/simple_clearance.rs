@@ -85,13 +85,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         hub_check::ensure_no_hub(&container, &context.environment).await?;
         let firewall = ContainerFirewall::detect(&container, args.shield.as_deref(), context)?;
         let taken = match HookReader::find(&container) {
-            Some(reader) if args.take_over => Some(reader.end().await?),
+            Some(reader) if args.take_over => Some(reader.terminate().await?),
             Some(reader) => {
                 let busy = anyhow!(
                     "the hook's reader listens to {}: {reader}",
                     container.name()
                 );
-                return Err(busy).hint("--take-over ends it, and starts it again afterwards");
+                return Err(busy).with_hint("--take-over ends it, and starts it again afterwards");
             }
             None => None,
         };
@@ -108,7 +108,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 .print_error_line(&format!("no reader listens to {name} any more"));
         }
         if let Some(taken) = taken {
-            match taken.start_again() {
+            match taken.restart() {
                 Ok(pid) => context.output.print_error_line(&format!(
                     "the hook's reader listens to {name} again: process {pid}"
                 )),

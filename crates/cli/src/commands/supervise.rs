@@ -52,14 +52,14 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let mut signals = StopSignals::catch()?;
         let supervisor = Supervisor::start(config)
             .with_context(|| format!("guarding the network namespace of process {pid}"))
-            .hint("without root, the namespace must belong to a user namespace of yours")?;
-        let hub = supervisor.hub().display();
+            .with_hint("without root, the namespace must belong to a user namespace of yours")?;
+        let hub = supervisor.hub_path().display();
         if context.json {
-            let ingester = supervisor.ingester();
+            let ingester = supervisor.ingester_path();
             let ready = serde_json::json!({
                 "step": "ready",
                 "pid": pid,
-                "hub": supervisor.hub(),
+                "hub": supervisor.hub_path(),
                 "ingester": ingester,
             });
             context.output.print_line(&ready.to_string())?;
@@ -72,7 +72,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let mut serving = std::pin::pin!(supervisor.serve(stop.clone()));
         let (ended, status) = tokio::select! {
             ended = &mut serving => (ended, CommandStatus::OK),
-            status = signals.cancel(&stop) => (serving.await, status),
+            status = signals.wait_and_cancel(&stop) => (serving.await, status),
         };
         match ended.context("guarding the sandbox")? {
             SupervisorExit::SandboxEnded => Ok(CommandStatus::OK),

@@ -65,7 +65,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 Client::start(&path)
                     .await
                     .context("clearance hub unavailable")
-                    .hint("`terok-clearance tui` without --socket waits for hubs")?;
+                    .with_hint("`terok-clearance tui` without --socket waits for hubs")?;
                 let place = path.display().to_string();
                 (
                     Hubs::at_socket(path).context("watching for the hub")?,
@@ -95,8 +95,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 pub(super) fn reject_json(context: &CommandContext) -> Result<(), CommandFailure> {
     if context.json {
         return Err(anyhow!("a screen is not JSON"))
-            .status(CommandStatus::USAGE)
-            .hint("`terok-clearance clearance --json` is for programs");
+            .with_status(CommandStatus::USAGE)
+            .with_hint("`terok-clearance clearance --json` is for programs");
     }
     Ok(())
 }
@@ -105,11 +105,12 @@ pub(super) fn reject_json(context: &CommandContext) -> Result<(), CommandFailure
 pub(super) fn require_screen_terminal(context: &CommandContext) -> Result<(), CommandFailure> {
     const LINE_PROMPT_HINT: &str = "`terok-clearance clearance` asks line by line, anywhere";
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
-        return Err(anyhow!("standard input and output are no terminal")).hint(LINE_PROMPT_HINT);
+        return Err(anyhow!("standard input and output are no terminal"))
+            .with_hint(LINE_PROMPT_HINT);
     }
     match context.environment.terminal_type() {
         None | Some("dumb" | "unknown") => {
-            Err(anyhow!("this terminal (TERM) cannot paint a screen")).hint(LINE_PROMPT_HINT)
+            Err(anyhow!("this terminal (TERM) cannot paint a screen")).with_hint(LINE_PROMPT_HINT)
         }
         Some(_) => Ok(()),
     }

@@ -216,7 +216,7 @@ fn a_killed_supervisor_leaves_neither_sandbox_nor_helper() {
                 .build();
             runtime.unwrap().block_on(async {
                 for process in ends {
-                    process.ended().await.unwrap();
+                    process.wait_for_exit().await.unwrap();
                 }
             });
         }

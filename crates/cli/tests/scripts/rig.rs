@@ -247,7 +247,7 @@ pub(crate) fn framed(message: &Value) -> Act {
 pub(crate) fn stream(events: &[Event]) -> Act {
     let mut frames = Vec::new();
     for (seq, event) in (1..).zip(events) {
-        event.frame_into(seq, &mut frames);
+        event.append_frame(seq, &mut frames);
     }
     Act::Say(frames)
 }

@@ -174,7 +174,9 @@ impl RetrySchedule {
         }
         self.no_listener = matches!(
             error,
-            HubError::Connect(SocketConnectError::NoListener { .. } | DbusConnectError::Impostor { .. })
+            HubError::Connect(
+                SocketConnectError::NoListener { .. } | SocketConnectError::OtherUser { .. }
+            )
         );
     }
 

@@ -206,7 +206,11 @@ mod tests {
             parse_inspect_output(br#"[{"Id": "ab", "Config": {"Annotations": null}}]"#).unwrap();
         assert!(bare.annotations.is_empty());
         for nothing in ["", "[]", "{}", "[{}]", "[{\"Id\": 7}]", "null", "\u{0}"] {
-            assert_eq!(parse_inspect_output(nothing.as_bytes()), None, "{nothing:?}");
+            assert_eq!(
+                parse_inspect_output(nothing.as_bytes()),
+                None,
+                "{nothing:?}"
+            );
         }
     }
 

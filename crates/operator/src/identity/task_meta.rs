@@ -136,7 +136,10 @@ mod tests {
         let of = |key: &str, path: &str| {
             TaskMetaFile::from_annotations(&[(key.to_owned(), path.to_owned())].into())
         };
-        assert_eq!(of("dossier.meta_path", "/m"), Some(TaskMetaFile::Json("/m".into())));
+        assert_eq!(
+            of("dossier.meta_path", "/m"),
+            Some(TaskMetaFile::Json("/m".into()))
+        );
         assert_eq!(
             of("ai.terok.task_meta_path", "/m"),
             Some(TaskMetaFile::Yaml("/m".into()))

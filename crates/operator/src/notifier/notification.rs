@@ -304,7 +304,11 @@ mod tests {
             (i32::MAX, i32::MAX),
             (i32::MIN, -1),
         ] {
-            assert_eq!(NotificationExpiry::from(said).milliseconds(), meant, "{said}");
+            assert_eq!(
+                NotificationExpiry::from(said).milliseconds(),
+                meant,
+                "{said}"
+            );
         }
     }
 }

@@ -168,7 +168,10 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
                 ShieldState::Up => MessageTone::Quiet,
                 ShieldState::Down | ShieldState::Disengaged => MessageTone::Bad,
             };
-            let text = format!("sandbox {container}: the firewall is {}", describe_firewall(*state));
+            let text = format!(
+                "sandbox {container}: the firewall is {}",
+                describe_firewall(*state)
+            );
             Some(ChangeMessage::unlabeled(tone, text))
         }
     }

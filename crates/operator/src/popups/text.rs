@@ -176,7 +176,9 @@ pub(super) fn question_popup(
         }
     }
     lines.push(match open {
-        AnswerAvailability::Available => format!("Allow opens {}", phrases::describe_allow_effect(row)),
+        AnswerAvailability::Available => {
+            format!("Allow opens {}", phrases::describe_allow_effect(row))
+        }
         AnswerAvailability::HubAway => {
             "Its hub is away; it can be answered when the hub is back.".to_owned()
         }
@@ -216,7 +218,10 @@ pub(super) fn answered_popup(
         DecisionAction::Dismiss => return None,
     };
     let scope = decision.scope.as_ref().unwrap_or_else(|| row.scope());
-    let mut lines = vec![subject_line(&identity), format!("{effect}{}", phrases::describe_scope(scope))];
+    let mut lines = vec![
+        subject_line(&identity),
+        format!("{effect}{}", phrases::describe_scope(scope)),
+    ];
     let ours = row.answering().map(DecisionAction::from) == Some(decision.action);
     if !ours && !decision.by.is_empty() {
         lines.push(format!("By {}", decision.by));

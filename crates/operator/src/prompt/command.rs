@@ -155,7 +155,10 @@ mod tests {
             request: Some("web:9".parse().unwrap()),
         };
         assert_eq!(said, Ok(expected));
-        assert_eq!(PromptCommand::parse("a 7", true), Ok(answer(Action::Allow, &[7])));
+        assert_eq!(
+            PromptCommand::parse("a 7", true),
+            Ok(answer(Action::Allow, &[7]))
+        );
         for line in [
             r#"{"action":"allow"}"#,
             r#"{"action":"allow","row":0}"#,

@@ -93,7 +93,11 @@ impl PendingSnapshot {
                         Action::Allow => phrases::describe_allow_effect(row),
                         Action::Deny => {
                             let scope = row.scope();
-                            format!("{} {}", phrases::describe_scope(scope), phrases::describe_lifetime(scope))
+                            format!(
+                                "{} {}",
+                                phrases::describe_scope(scope),
+                                phrases::describe_lifetime(scope)
+                            )
                         }
                     });
                     let answers = self.inbox.answer(*row, action);

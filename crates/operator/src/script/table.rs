@@ -50,7 +50,10 @@ pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -
         if let Some(process) = phrases::describe_process(row) {
             under = format!("{under} by {process};");
         }
-        let under = format!("{under} allow opens {}", phrases::describe_allow_effect(row));
+        let under = format!(
+            "{under} allow opens {}",
+            phrases::describe_allow_effect(row)
+        );
         shown.push_str(&wrap_words(
             &line,
             width,
@@ -111,9 +114,15 @@ mod tests {
 
     #[test]
     fn lines_break_between_words_and_no_word_is_lost() {
-        assert_eq!(wrap_words("one two three", 12, 0), "    one two\n    three\n");
+        assert_eq!(
+            wrap_words("one two three", 12, 0),
+            "    one two\n    three\n"
+        );
         assert_eq!(wrap_words("id  one two", 80, 4), "id  one two\n");
-        assert_eq!(wrap_words("id  one two three", 12, 4), "id  one two\n    three\n");
+        assert_eq!(
+            wrap_words("id  one two three", 12, 4),
+            "id  one two\n    three\n"
+        );
         assert_eq!(wrap_words("a", 0, 0), "    a\n");
         assert_eq!(wrap_words("aaaaaaaa bb", 5, 0), "    aaaaaaaa\n    bb\n");
         for width in [0, 1, 7, 20, 80] {
@@ -127,7 +136,13 @@ mod tests {
     #[test]
     fn who_asks_is_cut_to_its_column() {
         assert_eq!(truncate_cell("web".to_owned()), "web");
-        assert_eq!(truncate_cell("x".repeat(MAX_COLUMN_WIDTH)), "x".repeat(MAX_COLUMN_WIDTH));
-        assert_eq!(truncate_cell("x".repeat(MAX_COLUMN_WIDTH + 1)).len(), MAX_COLUMN_WIDTH);
+        assert_eq!(
+            truncate_cell("x".repeat(MAX_COLUMN_WIDTH)),
+            "x".repeat(MAX_COLUMN_WIDTH)
+        );
+        assert_eq!(
+            truncate_cell("x".repeat(MAX_COLUMN_WIDTH + 1)).len(),
+            MAX_COLUMN_WIDTH
+        );
     }
 }

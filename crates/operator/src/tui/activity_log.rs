@@ -70,7 +70,11 @@ impl ActivityLog {
                 return;
             };
             let head = format!("[{number}] BLOCKED");
-            let text = format!("{}  from {}", phrases::describe_dest(row), phrases::describe_sandbox(row));
+            let text = format!(
+                "{}  from {}",
+                phrases::describe_dest(row),
+                phrases::describe_sandbox(row)
+            );
             (MessageTone::Quiet, Some(head), text)
         } else {
             let Some(told) = phrases::describe_change(change) else {

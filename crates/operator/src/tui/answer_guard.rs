@@ -195,7 +195,10 @@ mod tests {
         let mut shown = draw(None, 1, "x", true, 0);
         assert_eq!(shown.check_key("y", ms(9000)), Err(KeyRefusal::Changed));
         shown = draw(Some(shown), 1, "y", true, 9001);
-        assert_eq!(shown.check_key("y", ms(9100)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(
+            shown.check_key("y", ms(9100)),
+            Err(KeyRefusal::JustAppeared)
+        );
         assert_eq!(shown.check_key("y", ms(9600)), Ok(()));
     }
 
@@ -204,9 +207,15 @@ mod tests {
         let cut =
             AnswerGuard::record_drawn(None, number(1), "x".to_owned(), part(0, 4), true, ms(0));
         let mut shown = cut.clone();
-        assert_eq!(shown.check_key("x", ms(9000)), Err(KeyRefusal::NotFullyShown));
+        assert_eq!(
+            shown.check_key("x", ms(9000)),
+            Err(KeyRefusal::NotFullyShown)
+        );
         shown = draw(Some(cut), 1, "x", false, 9000);
-        assert_eq!(shown.check_key("x", ms(9001)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(
+            shown.check_key("x", ms(9001)),
+            Err(KeyRefusal::JustAppeared)
+        );
         assert_eq!(shown.check_key("x", ms(9051)), Ok(()));
     }
 
@@ -219,11 +228,20 @@ mod tests {
         // The third and the fourth line were skipped.
         let mut shown = scroll(None, 0, 0);
         shown = scroll(Some(shown), 3, 100);
-        assert_eq!(shown.check_key("x", ms(900)), Err(KeyRefusal::NotFullyShown));
+        assert_eq!(
+            shown.check_key("x", ms(900)),
+            Err(KeyRefusal::NotFullyShown)
+        );
         shown = scroll(Some(shown), 2, 1000);
-        assert_eq!(shown.check_key("x", ms(1900)), Err(KeyRefusal::NotFullyShown));
+        assert_eq!(
+            shown.check_key("x", ms(1900)),
+            Err(KeyRefusal::NotFullyShown)
+        );
         shown = scroll(Some(shown), 4, 2000);
-        assert_eq!(shown.check_key("x", ms(2001)), Err(KeyRefusal::JustAppeared));
+        assert_eq!(
+            shown.check_key("x", ms(2001)),
+            Err(KeyRefusal::JustAppeared)
+        );
         assert_eq!(shown.check_key("x", ms(2051)), Ok(()));
         shown = AnswerGuard::record_drawn(
             Some(shown),
@@ -233,7 +251,10 @@ mod tests {
             true,
             ms(3000),
         );
-        assert_eq!(shown.check_key("y", ms(9000)), Err(KeyRefusal::NotFullyShown));
+        assert_eq!(
+            shown.check_key("y", ms(9000)),
+            Err(KeyRefusal::NotFullyShown)
+        );
     }
 
     #[test]
@@ -248,6 +269,9 @@ mod tests {
             true,
             ms(10),
         );
-        assert_eq!(shown.check_key("x", ms(900)), Err(KeyRefusal::NotFullyShown));
+        assert_eq!(
+            shown.check_key("x", ms(900)),
+            Err(KeyRefusal::NotFullyShown)
+        );
     }
 }

@@ -243,7 +243,10 @@ impl FullScreenUi {
     }
 
     fn handle_input(&mut self, event: Event) -> io::Result<UiEvent> {
-        let more = self.open.as_ref().is_some_and(|open| open.input.has_buffered_bytes());
+        let more = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.input.has_buffered_bytes());
         let msg = match event {
             Event::Key(key) if more => TuiMessage::KeyBurst(key),
             Event::Key(key) => TuiMessage::Key(key),

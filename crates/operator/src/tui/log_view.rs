@@ -40,7 +40,10 @@ impl TuiModel {
     }
 
     fn log_prefix(&self, line: &activity_log::ActivityEntry) -> (Span<'static>, Span<'static>) {
-        let time = Span::styled(format!(" {}  ", self.zone.format_time(line.time_us)), Theme::dim());
+        let time = Span::styled(
+            format!(" {}  ", self.zone.format_time(line.time_us)),
+            Theme::dim(),
+        );
         let head = line.head.as_ref().map(|head| format!("{head}  "));
         let style = self.theme.tone(line.tone);
         (time, Span::styled(head.unwrap_or_default(), style))

@@ -521,7 +521,10 @@ const MAX_FILTER_CHARS: usize = 200;
 fn refusal_text(refusal: &RowRefusal) -> String {
     match refusal {
         RowRefusal::Ended(number, end) => {
-            format!("question {number} is gone: {}", phrases::describe_row_end(end))
+            format!(
+                "question {number} is gone: {}",
+                phrases::describe_row_end(end)
+            )
         }
         other => other.to_string(),
     }

@@ -157,8 +157,9 @@ fn format_row(
     let times = if often == 0 { "" } else { times };
     let who = truncate(who, w);
     let what = truncate_middle(what, to);
-    let line =
-        format!("{mark} {number:>digits$}  {who:<w$} {what:<to$} {times:>often$}  {since:<SINCE_COLUMN_WIDTH$}");
+    let line = format!(
+        "{mark} {number:>digits$}  {who:<w$} {what:<to$} {times:>often$}  {since:<SINCE_COLUMN_WIDTH$}"
+    );
     truncate(&format!("{line:<width$}"), width)
 }
 

@@ -88,7 +88,10 @@ mod tests {
         assert_eq!(truncate("abcdef", 5), "ab...");
         assert_eq!(truncate("abcdef", 2), "..");
         assert_eq!(truncate("abcdef", 0), "");
-        assert_eq!(truncate("\u{6f22}\u{5b57}\u{6f22}\u{5b57}", 6), "\u{6f22}...");
+        assert_eq!(
+            truncate("\u{6f22}\u{5b57}\u{6f22}\u{5b57}", 6),
+            "\u{6f22}..."
+        );
     }
 
     #[test]

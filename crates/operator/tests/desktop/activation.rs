@@ -43,7 +43,7 @@ impl Activating {
 async fn a_service_that_the_bus_can_start_is_started_for_what_there_is_to_show() {
     let desktop = Activating::new();
     let notifier = DbusNotifier::connect(desktop.bus.session()).await.unwrap();
-    assert!(notifier.answers(), "as far as that is known");
+    assert!(notifier.supports_actions(), "as far as that is known");
     let serving = async {
         let mut service = desktop.service().await;
         service.introduces(USUAL).await;
@@ -89,7 +89,7 @@ async fn a_service_that_does_not_start_is_said_and_one_that_comes_by_itself_is_u
     let bus = Bus::starting("/bin/false");
     let notifier = DbusNotifier::connect(bus.session()).await.unwrap();
     let refused = notifier.notify(question("a")).await.unwrap_err();
-    assert_eq!(refused, DesktopError::Nobody);
+    assert_eq!(refused, DesktopError::NoService);
     let mut service = Fake::new(&bus).await;
     service.introduces(USUAL).await;
     let (id, posted) = service.is_shown(&notifier, question("b"), 1).await;
@@ -103,8 +103,8 @@ async fn a_service_that_does_not_start_is_said_and_one_that_comes_by_itself_is_u
 async fn the_best_notifier_is_the_one_that_can_be_started() {
     let desktop = Activating::new();
     let notifier = create_notifier("the-app", Some(&desktop.bus.address())).await;
-    assert!(notifier.is_seen());
+    assert!(notifier.is_visible());
     let bus = Bus::new();
     let notifier = create_notifier("the-app", Some(&bus.address())).await;
-    assert!(!notifier.is_seen(), "nothing there can be started");
+    assert!(!notifier.is_visible(), "nothing there can be started");
 }

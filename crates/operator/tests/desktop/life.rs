@@ -14,7 +14,10 @@ use crate::fake::{Fake, USUAL, choice, key, posted, question};
 async fn where_nobody_shows_notifications_it_says_so() {
     let bus = Bus::new();
     let refused = DbusNotifier::connect(bus.session()).await.unwrap_err();
-    assert!(matches!(refused, ConnectError::Nobody), "{refused:?}");
+    assert!(
+        matches!(refused, DbusConnectError::NoService),
+        "{refused:?}"
+    );
     for address in ["", ";", "unix:path=/nonexistent/bus", "nonsense"] {
         let refused = DbusNotifier::connect(DesktopSession::new(address, "x")).await;
         assert!(refused.is_err(), "{address:?}");
@@ -164,7 +167,7 @@ async fn a_bus_that_is_gone_is_no_answer_and_is_found_again() {
     assert_eq!(key(chosen).await, None);
     assert_eq!(notifier.losses(), 1, "nobody closed it");
     let refused = notifier.notify(question("b")).await.unwrap_err();
-    assert_eq!(refused, DesktopError::Gone);
+    assert_eq!(refused, DesktopError::BusLost);
     bus.start();
     let mut service = Fake::new(&bus).await;
     service.introduces(USUAL).await;

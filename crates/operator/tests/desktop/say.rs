@@ -71,7 +71,7 @@ async fn a_service_without_buttons_is_known_and_the_popup_says_where_to_answer()
     let bus = Bus::new();
     let mut service = Fake::new(&bus).await;
     let notifier = service.meets(bus.session(), &["body"]).await;
-    assert!(notifier.is_seen() && !notifier.answers());
+    assert!(notifier.is_visible() && !notifier.supports_actions());
     let asked = Notification {
         body: "1 < 2 & 3".to_owned(),
         buttonless_hint: Some("Answer in a terminal.".to_owned()),
@@ -84,7 +84,7 @@ async fn a_service_without_buttons_is_known_and_the_popup_says_where_to_answer()
     service.introduces(USUAL).await;
     assert_eq!(service.shows(1).await.body, "1 &lt; 2 &amp; 3");
     let (id, _) = service.is_shown(&notifier, question("b"), 2).await;
-    assert!(notifier.answers());
+    assert!(notifier.supports_actions());
     let chosen = choice(&notifier, id).await;
     service.chosen(2, "allow").await;
     assert_eq!(key(chosen).await.as_deref(), Some("allow"));

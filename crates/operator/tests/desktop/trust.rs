@@ -37,7 +37,7 @@ async fn a_strangers_signals_are_no_answers_whether_sent_to_all_or_to_us() {
     service.chosen(1, "deny").await;
     let choice = chosen.await.unwrap();
     assert_eq!(choice.key.as_str(), "deny");
-    assert_eq!(choice.activation, None);
+    assert_eq!(choice.activation_token, None);
 }
 
 #[tokio::test]
@@ -96,7 +96,10 @@ async fn the_token_comes_with_its_choice() {
     )
     .await;
     service.chosen(1, "allow").await;
-    assert_eq!(chosen.await.unwrap().activation.as_deref(), Some("token"));
+    assert_eq!(
+        chosen.await.unwrap().activation_token.as_deref(),
+        Some("token")
+    );
 }
 
 #[tokio::test]

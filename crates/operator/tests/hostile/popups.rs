@@ -146,7 +146,7 @@ pub(crate) fn whole(notification: &Notification) -> String {
     let actions = actions.collect::<Vec<_>>().join(" ");
     format!(
         "{}\n{}\n{actions}\n{container_id}\n{container_name}\n{project}\n{task_id}\n{task_name}\n{:?}",
-        notification.summary, notification.body, notification.elsewhere,
+        notification.summary, notification.body, notification.buttonless_hint,
     )
 }
 

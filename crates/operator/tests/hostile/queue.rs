@@ -15,7 +15,7 @@ fn said(texts: &[String], json: bool) -> String {
         said.extend(says.iter().map(|say| render_message(say, json)));
     };
     let mut queue = QuestionQueue::default();
-    say(vec![Say::Watching]);
+    say(vec![QueueMessage::Watching]);
     for (port, text) in texts.iter().enumerate() {
         let named = json!({
             "type": "pending", "container": text, "id": text, "dest": "203.0.113.7",
@@ -25,7 +25,7 @@ fn said(texts: &[String], json: bool) -> String {
         let other = json!({"type": text, "id": text, "dest": text});
         for line in [named, addressed, other] {
             match QueuedQuestion::parse(&line.to_string()) {
-                Ok(Some(question)) => say(queue.ask(question)),
+                Ok(Some(question)) => say(queue.push(question)),
                 Ok(None) => {}
                 Err(error) => assert!(!error.to_string().contains(char::is_control)),
             }
@@ -33,13 +33,13 @@ fn said(texts: &[String], json: bool) -> String {
         // A script's answer to what is not asked, which another program may have told it.
         let answer = json!({"action": "allow", "request": format!("{text}.")});
         say(queue
-            .take(Typed::parse(&answer.to_string(), true))
+            .resolve_input(Typed::parse(&answer.to_string(), true))
             .unwrap_err());
     }
     for text in texts {
         for became in [Err(DisplayText::from_program_output(text)), Ok(())] {
-            let (_, action) = queue.take(Typed::parse("deny", json)).unwrap();
-            say(queue.settle(action, became));
+            let (_, action) = queue.resolve_input(Typed::parse("deny", json)).unwrap();
+            say(queue.apply_result(action, became));
         }
     }
     assert!(queue.is_empty());

@@ -100,7 +100,10 @@ impl Screen {
                 return;
             };
             for answer in answers {
-                assert_eq!(self.update(Msg::Replied(answer, reply.clone())), None);
+                assert_eq!(
+                    self.update(TuiMessage::Replied(answer, reply.clone())),
+                    None
+                );
             }
         }
     }

@@ -37,9 +37,9 @@ fn what_a_restarted_hub_has_forgotten_waits_and_keeps_its_number() {
         }
         let before = told.row(1).count();
         assert_eq!(told.restarts(speaks), ["down", "up", "lapsed 1"]);
-        assert!(told.row(1).is_lapsed());
+        assert!(told.row(1).is_forgotten_by_hub());
         let refused = told.inbox.answer(number(1), Action::Allow);
-        assert_eq!(refused, Err(Refusal::Lapsed(number(1))));
+        assert_eq!(refused, Err(RowRefusal::ForgottenByHub(number(1))));
         // It may be restarted again, and says so no second time.
         assert_eq!(told.restarts(speaks), ["down", "up"]);
         // The next packet asks again: with the number that the person knows, and its count.
@@ -66,8 +66,8 @@ fn an_id_that_is_given_again_harms_no_forgotten_row() {
         told.hears(InboxEvent::Up(speaks));
         assert_eq!(told.asks(speaks, "web:1", "two.example"), ["asked 2"]);
         told.says(Event::Synced);
-        assert!(told.row(1).is_lapsed());
-        assert!(!told.row(2).is_lapsed());
+        assert!(told.row(1).is_forgotten_by_hub());
+        assert!(!told.row(2).is_forgotten_by_hub());
         let answers = told.inbox.answer(number(2), Action::Allow).unwrap();
         assert_eq!(answers[0].request.dest.as_str(), "two.example");
         assert_eq!(
@@ -104,7 +104,7 @@ fn an_answer_that_a_restarted_hub_does_not_know_is_told_and_the_row_stays() {
             }
             said.sort();
             assert_eq!(said, ["down", failed, "lapsed 1", "up"]);
-            assert!(told.row(1).is_lapsed());
+            assert!(told.row(1).is_forgotten_by_hub());
             assert_eq!(told.row(1).answering(), None);
         }
     }
@@ -132,7 +132,7 @@ fn the_hub_of_all_may_be_gone_and_come_back() {
         told.hears(InboxEvent::Up(speaks));
         told.asks(speaks, "web:1", "one.example");
         told.hears(InboxEvent::Down("closed".into()));
-        assert_eq!(told.hears(News::Gone), ["gone", "lapsed 1"]);
+        assert_eq!(told.hears(InboxEvent::Gone), ["gone", "lapsed 1"]);
         told.hears(InboxEvent::Up(speaks));
         assert_eq!(told.asks(speaks, "web:1", "two.example"), ["asked 2"]);
         told.says(Event::Synced);
@@ -180,7 +180,10 @@ fn over_clearance1_a_hub_that_was_there_all_the_time_still_takes_answers() {
     let mut told = Told::up(ProtocolVersion::Clearance1);
     told.hears(whole("web:1", 443));
     told.hears(InboxEvent::Down("closed".into()));
-    assert_eq!(told.hears(News::Up(Speaks::Clearance1)), ["up"]);
+    assert_eq!(
+        told.hears(InboxEvent::Up(ProtocolVersion::Clearance1)),
+        ["up"]
+    );
     assert_eq!(
         told.inbox.answer(number(1), Action::Allow).unwrap().len(),
         1

@@ -117,7 +117,7 @@ impl Told {
             inbox: Inbox::new(),
             hub: hub("web"),
         };
-        assert_eq!(told.hears(News::Up(dialect)), ["up"]);
+        assert_eq!(told.hears(InboxEvent::Up(dialect)), ["up"]);
         told
     }
 
@@ -162,7 +162,7 @@ fn over_clearance1_a_new_id_for_the_same_destination_is_the_same_row() {
     assert_eq!((row.count(), row.request().id.as_str()), (4, "web:4"));
     assert_eq!(
         row.scope(),
-        &Scope::whole("api.example.com".parse().unwrap())
+        &Scope::whole_dest("api.example.com".parse().unwrap())
     );
     let ports: Vec<_> = row.ports().iter().map(|(port, _)| *port).collect();
     assert_eq!(ports, [80, 443]);
@@ -199,7 +199,7 @@ fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
     assert!(answers.iter().all(|answer| answer.scope == one.scope));
     assert_eq!(
         told.inbox.answer(number(1), Action::Deny),
-        Err(Refusal::Answering(number(1), Action::Allow))
+        Err(RowRefusal::AlreadyAnswering(number(1), Action::Allow))
     );
     let reply =
         |r: &Request| OperatorReply::Decided(Decision::clone(&decision(r, Action::Allow, true)));
@@ -228,13 +228,13 @@ fn a_number_never_moves_to_another_question() {
     let end = RowEnd::Withdrawn("exited".into());
     assert_eq!(
         told.inbox.answer(number(1), Action::Allow),
-        Err(Refusal::Ended(number(1), end))
+        Err(RowRefusal::Ended(number(1), end))
     );
     // Asked again, it is another question.
     assert_eq!(told.says(Event::Pending(one)), ["asked 3"]);
     assert_eq!(
         told.inbox.answer(number(9), Action::Allow),
-        Err(Refusal::NoSuchRow(number(9)))
+        Err(RowRefusal::NoSuchRow(number(9)))
     );
 }
 
@@ -261,17 +261,20 @@ fn after_a_gap_only_what_the_hub_still_has_stays() {
     told.says(Event::Pending(Arc::clone(&stays)));
     told.says(Event::Pending(goes));
     assert_eq!(told.says(Event::Synced), ["synced"]);
-    assert_eq!(told.hears(News::Down("closed".into())), ["down"]);
+    assert_eq!(told.hears(InboxEvent::Down("closed".into())), ["down"]);
     assert!(matches!(
         told.inbox.answer(number(1), Action::Allow),
-        Err(Refusal::HubAway(..))
+        Err(RowRefusal::HubDisconnected(..))
     ));
-    assert_eq!(told.hears(News::Up(Speaks::Clearance2)), ["up"]);
+    assert_eq!(
+        told.hears(InboxEvent::Up(ProtocolVersion::Clearance2)),
+        ["up"]
+    );
     // Nothing new in it: nothing to say.
     assert_eq!(told.says(Event::Pending(stays)), [""; 0]);
     assert_eq!(told.says(Event::Synced), ["ended 2 Vanished", "synced"]);
     assert_eq!(told.inbox.rows().len(), 1);
-    assert_eq!(told.hears(News::Gone), ["ended 1 HubGone", "gone"]);
+    assert_eq!(told.hears(InboxEvent::Gone), ["ended 1 HubGone", "gone"]);
 }
 
 #[test]
@@ -369,5 +372,5 @@ fn a_row_that_our_own_answer_ends_says_so() {
 }
 
 fn is_ours(changes: &[InboxChange]) -> bool {
-    matches!(changes, [Change::Ended(row, _)] if row.answering().is_some())
+    matches!(changes, [InboxChange::Ended(row, _)] if row.answering().is_some())
 }

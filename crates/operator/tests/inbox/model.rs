@@ -215,7 +215,7 @@ impl World {
             Ok(answers) => answers,
             Err(RowRefusal::ForgottenByHub(_)) => {
                 let row = self.inbox.row(number).unwrap();
-                return assert!(row.is_lapsed(), "what is asked is answered");
+                return assert!(row.is_forgotten_by_hub(), "what is asked is answered");
             }
             Err(_) => {
                 let up = self.hubs[self.at(&shown.0)].1.up;
@@ -276,7 +276,7 @@ impl World {
             assert_eq!(*before, meaning, "a number means one thing for ever");
             assert_eq!(row.answering(), None, "every answer was settled");
             let at = self.hubs.iter().position(|(id, _)| id == row.hub());
-            if row.is_lapsed() {
+            if row.is_forgotten_by_hub() {
                 continue;
             }
             let addresses = row.addresses().iter().map(ToString::to_string).collect();

@@ -35,7 +35,7 @@ fn a_click_answers_and_the_answer_takes_the_popups_place() {
         );
         let said = format!("Task: warp/build-42 \u{b7} web\n{effect}tcp port 443 of a.example");
         assert_eq!(popup.body, said);
-        assert_eq!(popup.hints.urgency, Some(Urgency::Normal));
+        assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Normal));
         assert!(popup.hints.transient && popup.actions.is_empty());
     }
 }
@@ -71,7 +71,7 @@ fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
             .contains("\nIt took no effect, it is still asked: nft: busy\n"),
         "{popup:?}"
     );
-    assert_eq!(popup.hints.urgency, Some(Urgency::Critical));
+    assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Critical));
     rig.wait(600);
     let answers = rig.answer("Allow failed", "deny");
     assert_eq!(answers[0].action, Action::Deny);
@@ -119,7 +119,7 @@ fn what_moves_up_when_another_is_closed_is_not_clicked_through() {
     rig.wait(5000);
     rig.close("Blocked: a.example");
     let second = rig.click("Blocked: b.example", "allow");
-    assert!(matches!(second, Click::Again(_)), "{second:?}");
+    assert!(matches!(second, ClickOutcome::Rejected(_)), "{second:?}");
 }
 
 #[test]
@@ -128,7 +128,10 @@ fn what_comes_or_moves_under_the_pointer_is_not_clicked_through() {
     let mut rig = Rig::up();
     rig.asks(1, "a.example");
     rig.wait(ms - 1);
-    assert!(matches!(rig.click("Blocked", "allow"), Click::Again(_)));
+    assert!(matches!(
+        rig.click("Blocked", "allow"),
+        ClickOutcome::Rejected(_)
+    ));
     rig.flush();
     assert_eq!(
         rig.titles(),
@@ -140,19 +143,19 @@ fn what_comes_or_moves_under_the_pointer_is_not_clicked_through() {
     rig.wait(ms - 1);
     let moved = rig.click("Blocked: a.example", "allow");
     assert!(
-        matches!(moved, Click::Again(_)),
+        matches!(moved, ClickOutcome::Rejected(_)),
         "another one came: {moved:?}"
     );
     rig.flush();
     rig.wait(ms);
     assert!(matches!(
         rig.click("Blocked: a.example", "allow"),
-        Click::Answer(..)
+        ClickOutcome::Answer(..)
     ));
     rig.wait(100);
     let second = rig.click("Blocked: b.example", "allow");
     assert!(
-        matches!(second, Click::Again(_)),
+        matches!(second, ClickOutcome::Rejected(_)),
         "it moved up under a double click: {second:?}"
     );
 }

@@ -278,10 +278,13 @@ impl Attack {
             let clicked = if allow { Action::Allow } else { Action::Deny };
             assert_eq!(action, clicked);
             let stood = self.rig.clock.saturating_sub(since.max(self.moved));
-            assert!(stood >= GUARD, "{shown:?} stood there for {stood:?}");
+            assert!(
+                stood >= CLICK_GUARD_DELAY,
+                "{shown:?} stood there for {stood:?}"
+            );
             if let Ok(answers) = self.rig.inbox.answer(number, action) {
                 for answer in &answers {
-                    assert_eq!(Resolution::from(answer.action), action.into());
+                    assert_eq!(DecisionAction::from(answer.action), action.into());
                     let (scope, asked) = (&answer.scope, &answer.request.scope);
                     assert_eq!(scope, asked);
                     let twice = self.on_their_way.iter();

@@ -28,7 +28,7 @@ fn a_firewall_that_is_down_is_an_alert_until_it_is_up() {
     let mut rig = Rig::up();
     rig.says(shield("web", ShieldState::Down));
     let (slot, _, down) = rig.popup("Shield down: web");
-    assert_eq!(down.hints.urgency, Some(Urgency::Critical));
+    assert_eq!(down.hints.urgency, Some(NotificationUrgency::Critical));
     rig.says(shield("web", ShieldState::Disengaged));
     assert_eq!(
         rig.popup("Shield disengaged: web").0,

@@ -130,7 +130,7 @@ impl Rig {
         }
         let due = self.board.next_due();
         assert!(
-            due.is_none_or(|due| due > now.steady),
+            due.is_none_or(|due| due > now.monotonic),
             "nothing is left undone"
         );
     }

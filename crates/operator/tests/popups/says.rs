@@ -23,8 +23,8 @@ fn a_question_says_who_wants_what_and_what_an_answer_opens() {
             .map(NotificationAction::label)
             .collect();
         assert_eq!(labels, ["Allow", "Deny"]);
-        assert_eq!(popup.expiry, Expiry::Never);
-        assert_eq!(popup.hints.urgency, Some(Urgency::Critical));
+        assert_eq!(popup.expiry, NotificationExpiry::Never);
+        assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Critical));
         assert!(popup.hints.resident && !popup.hints.transient);
     };
     let opens = "Allow opens tcp port 443 of api.example.com (203.0.113.7, and its later \

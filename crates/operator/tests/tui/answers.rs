@@ -208,7 +208,7 @@ fn a_letter_in_the_midst_of_others_is_no_answer() {
     // A text that is pasted where the terminal does not say so: what comes together is known.
     for letter in ['a', 'd', 'x', ' ', 'a'] {
         let key = KeyEvent::new(KeyCode::Char(letter), KeyModifiers::NONE);
-        assert_eq!(rig.tell(Msg::Burst(key)), None, "{letter}");
+        assert_eq!(rig.tell(TuiMessage::KeyBurst(key)), None, "{letter}");
         rig.press(KeyCode::Esc);
         rig.wait(600);
     }
@@ -237,7 +237,7 @@ fn whoever_comes_back_from_a_page_reads_the_question_first() {
 #[test]
 fn pasted_text_presses_no_key() {
     let mut rig = three();
-    assert_eq!(rig.tell(Msg::Paste("aaad".to_owned())), None);
+    assert_eq!(rig.tell(TuiMessage::Paste("aaad".to_owned())), None);
     assert_eq!(rig.status(), "pasted text is not taken for keys");
     assert!(
         rig.model
@@ -263,7 +263,7 @@ fn a_click_selects_what_was_drawn_there_and_answers_nothing() {
     for _ in 0..3 {
         rig.click(at);
     }
-    assert_eq!(rig.model.waiting(), 0);
+    assert_eq!(rig.model.in_flight_count(), 0);
     // It moved under the pointer, so it is to be read.
     rig.wait(60);
     assert_eq!(rig.press(KeyCode::Char('a')), None);
@@ -371,7 +371,7 @@ fn backing_out_answers_nothing() {
     rig.types("*a");
     assert_eq!(rig.press(KeyCode::Esc), None);
     assert_eq!(rig.status(), "nothing was answered");
-    assert_eq!(rig.types("q"), Some(Effect::Quit));
+    assert_eq!(rig.types("q"), Some(TuiEffect::Quit));
 }
 
 #[test]
@@ -442,10 +442,10 @@ fn leaving_waits_for_the_answers_on_their_way() {
     let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
     assert_eq!(rig.types("q"), None);
     assert!(rig.status().contains("waiting for an answer"));
-    assert_eq!(rig.tell(decided(&answer)), Some(Effect::Quit));
+    assert_eq!(rig.tell(decided(&answer)), Some(TuiEffect::Quit));
     let mut rig = three();
     answers(rig.press(KeyCode::Char('a')));
-    assert_eq!(rig.types("qq"), Some(Effect::Quit));
+    assert_eq!(rig.types("qq"), Some(TuiEffect::Quit));
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn a_window_too_small_for_the_words_answers_nothing() {
         rest -= 1;
         assert!(rest > 0, "{}", rig.screen());
     }
-    assert_eq!(rig.model.waiting(), 1);
+    assert_eq!(rig.model.in_flight_count(), 1);
     rig.press(KeyCode::Esc);
     let longer = format!("x{}", &long[1..]);
     rig.asks(&asks(5, &longer));

@@ -307,7 +307,7 @@ impl Attack {
             Step::Wheel(true) => self.point(MouseEventKind::ScrollDown, 0),
             Step::Wheel(false) => self.point(MouseEventKind::ScrollUp, 0),
             Step::Paste => {
-                assert_eq!(self.rig.tell(Msg::Paste("ay1".to_owned())), None);
+                assert_eq!(self.rig.tell(TuiMessage::Paste("ay1".to_owned())), None);
                 self.look();
             }
             Step::Resize(size) => {
@@ -332,7 +332,7 @@ impl Attack {
             row,
             modifiers: KeyModifiers::NONE,
         };
-        assert_eq!(self.rig.tell(Msg::Mouse(event)), None);
+        assert_eq!(self.rig.tell(TuiMessage::Mouse(event)), None);
         self.eye.moved = true;
         self.look();
     }
@@ -363,7 +363,7 @@ impl Attack {
     fn press(&mut self, code: KeyCode) {
         let before = self.rig.model.inbox().rows().map(|row| {
             let up = self.rig.model.inbox().is_connected(row.hub());
-            let open = up && !row.is_lapsed() && row.answering().is_none();
+            let open = up && !row.is_forgotten_by_hub() && row.answering().is_none();
             (
                 row.number().get(),
                 (open, phrases::describe_allow_effect(row)),

@@ -157,11 +157,11 @@ fn pages_open_and_close() {
     }
     assert_eq!(rig.press(KeyCode::Esc), None, "it does not leave");
     let control = |c| TuiMessage::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
-    assert_eq!(rig.tell(control('c')), Some(Effect::Interrupt));
-    assert_eq!(rig.tell(control('z')), Some(Effect::Suspend));
-    assert_eq!(rig.tell(control('l')), Some(Effect::Refresh));
-    assert_eq!(rig.types("m"), Some(Effect::Mouse(false)));
-    assert_eq!(rig.types("m"), Some(Effect::Mouse(true)));
+    assert_eq!(rig.tell(control('c')), Some(TuiEffect::Interrupt));
+    assert_eq!(rig.tell(control('z')), Some(TuiEffect::Suspend));
+    assert_eq!(rig.tell(control('l')), Some(TuiEffect::Refresh));
+    assert_eq!(rig.types("m"), Some(TuiEffect::CaptureMouse(false)));
+    assert_eq!(rig.types("m"), Some(TuiEffect::CaptureMouse(true)));
 }
 
 #[test]
@@ -210,11 +210,11 @@ fn a_socket_that_nobody_is_heard_behind_is_said_for_as_long_as_it_is_there() {
 #[test]
 fn nothing_is_drawn_when_nothing_changes() {
     let mut rig = many(3);
-    assert!(!rig.model.is_changed());
+    assert!(!rig.model.needs_redraw());
     rig.says(terok_clearance::wire::clearance2::Event::Synced);
-    assert!(!rig.model.is_changed());
+    assert!(!rig.model.needs_redraw());
     rig.tell(TuiMessage::HubsSynced);
-    assert!(!rig.model.is_changed());
+    assert!(!rig.model.needs_redraw());
 }
 
 proptest::proptest! {

@@ -120,7 +120,7 @@ impl Rig {
     }
 
     pub(crate) fn news_of(&mut self, hub: &HubId, news: InboxEvent) {
-        assert_eq!(self.tell(Msg::News(hub.clone(), news)), None);
+        assert_eq!(self.tell(TuiMessage::InboxEvent(hub.clone(), news)), None);
     }
 
     pub(crate) fn says(&mut self, event: Event) {

@@ -152,7 +152,7 @@ impl DemoAnswerSource {
             DemoUiChoice::Prompt => None,
         };
         Ok(match desktop {
-            Some(desktop) => Self::Frontend(DemoFrontend::Popups(desktop.start(hubs()?))),
+            Some(desktop) => Self::Frontend(DemoFrontend::Popups(desktop.start_popups(hubs()?))),
             None => Self::without_frontend(None),
         })
     }
@@ -180,7 +180,7 @@ impl DemoAnswerSource {
         matches!(
             self,
             Self::Ask {
-                terminal: true,
+                is_terminal: true,
                 ended: false
             }
         )
@@ -243,7 +243,7 @@ async fn read_answer(
 ) -> anyhow::Result<Option<Action>> {
     loop {
         if let Some((output, page)) = prompt {
-            output.text(&page.prompt())?;
+            output.print(&page.render_prompt())?;
         }
         let read = tokio::task::spawn_blocking(read_line).await;
         let line = read
@@ -253,12 +253,12 @@ async fn read_answer(
             (DemoAnswerInput::Action(action), _) => return Ok(Some(action)),
             (DemoAnswerInput::End, prompt) => {
                 if let Some((output, _)) = prompt {
-                    output.line("")?;
+                    output.print_line("")?;
                 }
                 return Ok(None);
             }
             (DemoAnswerInput::Unrecognized, Some((output, _))) => {
-                output.line(INVALID_ANSWER_HINT)?
+                output.print_line(INVALID_ANSWER_HINT)?
             }
             (DemoAnswerInput::Unrecognized, None) => {}
         }
@@ -311,7 +311,7 @@ mod tests {
             (b"allow everything\n", DemoAnswerInput::Unrecognized),
             (b"\xff\n", DemoAnswerInput::Unrecognized),
         ] {
-            assert_eq!(meaning(line), expected, "{line:?}");
+            assert_eq!(parse_answer(line), expected, "{line:?}");
         }
     }
 
@@ -321,6 +321,6 @@ mod tests {
             is_terminal: false,
             ended: true,
         };
-        assert_eq!(gone.next(None).await.unwrap().action, None);
+        assert_eq!(gone.next_answer(None).await.unwrap().action, None);
     }
 }

@@ -82,12 +82,14 @@ pub(super) fn check_fetches(fetches: &[FetchObservation]) -> DemoVerdict {
         refused: count(&|seen| !seen.passed),
         problems: fetches
             .iter()
-            .filter(|seen| seen.done)
+            .filter(|seen| seen.is_complete)
             .flat_map(|seen| find_problems(seen).map(|problem| format!("{}: {problem}", seen.url)))
             .collect(),
         missing: fetches
             .iter()
-            .filter(|seen| seen.done && seen.askable && seen.asked && seen.answer.is_none())
+            .filter(|seen| {
+                seen.is_complete && seen.may_be_asked && seen.asked && seen.answer.is_none()
+            })
             .map(|seen| format!("{}: nobody answered; it stays shut", seen.url))
             .collect(),
     }
@@ -166,7 +168,7 @@ mod tests {
         let verdict = check_fetches(&[allowed(), denied(), never()]);
         assert_eq!(
             verdict,
-            Verdict {
+            DemoVerdict {
                 asked: 2,
                 allowed: 1,
                 denied: 1,
@@ -204,7 +206,7 @@ mod tests {
             is_complete: false,
             ..allowed()
         };
-        assert_eq!(judge(&[halfway]).problems, Vec::<String>::new());
+        assert_eq!(check_fetches(&[halfway]).problems, Vec::<String>::new());
     }
 
     /// Each way in which a firewall can fail is seen, whatever else is as it should be.

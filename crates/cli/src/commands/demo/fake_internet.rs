@@ -84,7 +84,7 @@ fn remove_stale_dir(directory: &Path) {
 
 async fn wait_for_stdin_close() -> io::Result<()> {
     let stdin = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 0)?;
-    PollableFd::new_readable(stdin)?.ready().await
+    PollableFd::new_readable(stdin)?.wait_readable().await
 }
 
 /// Lays the wire between the sandbox and a new network namespace, in which the process then is.
@@ -92,27 +92,27 @@ async fn wait_for_stdin_close() -> io::Result<()> {
 fn join_sandbox_network(pid: u32) -> anyhow::Result<Option<DisplayText>> {
     let sandbox = ProcessHandle::open(pid).context("finding the sandbox")?;
     let settled = enter_sibling_netns(&sandbox).context("settling next to the sandbox")?;
-    let (mut here, mut there) = (settled.here, settled.sandbox);
+    let (mut here, mut there) = (settled.own, settled.sandbox);
     let name = |name: &str| name.parse::<LinkName>();
     let (ours, theirs) = (name("sandbox")?, name("eth0")?);
     let net = std::fs::File::open(format!("/proc/{pid}/ns/net")).context("finding the sandbox")?;
 
-    let link = here.veth(&ours, &theirs, VethPeerNetns::File(net.as_fd()))?;
-    let eth0 = there.find(&theirs)?;
-    here.up(link)?;
-    there.up(eth0)?;
-    let lo = here.find(&name("lo")?)?;
-    here.up(lo)?;
+    let link = here.add_veth(&ours, &theirs, VethPeerNetns::File(net.as_fd()))?;
+    let eth0 = there.find_link(&theirs)?;
+    here.bring_up(link)?;
+    there.bring_up(eth0)?;
+    let lo = here.find_link(&name("lo")?)?;
+    here.bring_up(lo)?;
 
-    here.address(link, topology::LINK_ADDRESSES_V4.1.parse()?)?;
-    there.address(eth0, topology::LINK_ADDRESSES_V4.0.parse()?)?;
-    there.route(IpNetwork::DEFAULT_V4, eth0, Some(topology::GATEWAY_V4))?;
+    here.add_address(link, topology::LINK_ADDRESSES_V4.1.parse()?)?;
+    there.add_address(eth0, topology::LINK_ADDRESSES_V4.0.parse()?)?;
+    there.add_route(IpNetwork::DEFAULT_V4, eth0, Some(topology::GATEWAY_V4))?;
     let v4 = topology::HOSTS.iter().map(|host| host.address);
     for address in v4
         .chain([topology::RESOLVER_ADDRESS])
         .filter(IpAddr::is_ipv4)
     {
-        here.address(lo, IpNetwork::host(address))?;
+        here.add_address(lo, IpNetwork::host(address))?;
     }
 
     let wire: (IpNetwork, IpNetwork) = (
@@ -284,7 +284,9 @@ async fn respond_with_host_name(mut stream: TcpStream, host: SocketAddr) -> io::
             read => request.extend_from_slice(piece.get(..read).unwrap_or_default()),
         }
     }
-    let known = topology::HOSTS.iter().find(|known| known.socket() == host);
+    let known = topology::HOSTS
+        .iter()
+        .find(|known| known.socket_address() == host);
     let name = known.map_or_else(|| host.ip().to_string(), topology::FakeHost::dest);
     let body = format!("hello from {name}\n");
     let reply = format!(
@@ -347,11 +349,11 @@ mod tests {
 
     #[test]
     fn what_is_no_query_gets_no_answer() {
-        assert_eq!(answer(b""), None);
-        assert_eq!(answer(b"GET / HTTP/1.1\r\n\r\n"), None);
+        assert_eq!(answer_query(b""), None);
+        assert_eq!(answer_query(b"GET / HTTP/1.1\r\n\r\n"), None);
         let response = Message::response(7, OpCode::Query).to_vec().unwrap();
         assert_eq!(
-            answer(&response),
+            answer_query(&response),
             None,
             "two name servers never talk in circles"
         );

@@ -144,8 +144,8 @@ impl SupervisorThread {
                         }
                     };
                     // Nobody waits any more if the demo was stopped: then the token says so.
-                    drop(ready.send(Ok(supervisor.hub().to_owned())));
-                    supervisor.observed(observer).serve(token).await?;
+                    drop(ready.send(Ok(supervisor.hub_path().to_owned())));
+                    supervisor.with_observer(observer).serve(token).await?;
                     Ok(())
                 })
             })

@@ -96,7 +96,7 @@ pub(super) async fn read_message<T: DeserializeOwned>(
         return Ok(None);
     }
     if buffer.last() != Some(&b'\n') {
-        bail!("a line of more than {LIMIT} bytes, or half a line");
+        bail!("a line of more than {MAX_LINE_BYTES} bytes, or half a line");
     }
     let told = serde_json::from_slice(buffer).context("a line that is not understood");
     buffer.clear();
@@ -141,6 +141,9 @@ mod tests {
     async fn what_a_host_says_cannot_paint_on_the_terminal() {
         let evil = b"{\"failed\":{\"error\":\"\\u001b[2J\"}}\n";
         let error = DisplayText::new(" [2J");
-        assert_eq!(told(evil).await, Ok(Some(FromInternet::Failed { error })));
+        assert_eq!(
+            told(evil).await,
+            Ok(Some(InternetMessage::Failed { error }))
+        );
     }
 }

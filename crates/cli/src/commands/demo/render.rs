@@ -52,7 +52,10 @@ enum DemoTextStyle {
 impl StepRenderer {
     /// Returns the words before the first step.
     pub(super) fn render_header(self) -> String {
-        format!("{}\n\n", self.paint(Color::Bold, OPENING.trim_end()))
+        format!(
+            "{}\n\n",
+            self.apply_style(DemoTextStyle::Bold, HEADER.trim_end())
+        )
     }
 
     /// Returns the words for a step.
@@ -84,11 +87,17 @@ impl StepRenderer {
             } => {
                 let line =
                     self.render_setup_line("program", &describe_confinement(confinement), *took_us);
-                format!("{line}{}", self.paint_lines(Color::Dim, LEGEND))
+                format!(
+                    "{line}{}",
+                    self.apply_style_to_lines(DemoTextStyle::Dim, LEGEND)
+                )
             }
             DemoStep::Fetch { fetch, of, url } => {
                 let number = self.apply_style(DemoTextStyle::Dim, &format!("{fetch} of {of}"));
-                format!("\n{number}  {}\n", self.paint(Color::Bold, url))
+                format!(
+                    "\n{number}  {}\n",
+                    self.apply_style(DemoTextStyle::Bold, url)
+                )
             }
             DemoStep::Summary(summary) => self.render_summary(summary),
             told => {
@@ -151,7 +160,7 @@ impl StepRenderer {
         let times = times
             .into_iter()
             .filter_map(|(time, words)| Some((time?, words)));
-        lines.extend(times.map(|(time, words)| format!("  {} {words}", duration(time))));
+        lines.extend(times.map(|(time, words)| format!("  {} {words}", format_duration(time))));
         lines.join("\n") + "\n"
     }
 
@@ -181,7 +190,7 @@ impl StepRenderer {
         format!(
             "  {label} {words}{:gap$}{}\n",
             "",
-            self.paint(Color::Dim, &time)
+            self.apply_style(DemoTextStyle::Dim, &time)
         )
     }
 
@@ -206,7 +215,7 @@ impl StepRenderer {
         text.lines()
             .map(|line| match line {
                 "" => "\n".to_owned(),
-                line => format!("{}\n", self.paint(color, line)),
+                line => format!("{}\n", self.apply_style(color, line)),
             })
             .collect()
     }
@@ -235,7 +244,7 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
             ..
         } => {
             let to = address.map_or_else(|| "nowhere".to_owned(), |a| format_socket_address(&a));
-            let words = format!("to {to}: {}", lower(result.as_str()));
+            let words = format!("to {to}: {}", format_os_error(result.as_str()));
             told("packet", DemoTextStyle::Red, words, Some(*took_us))
         }
         DemoStep::Event {
@@ -243,7 +252,8 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
             packet_to_event_us,
             ..
         } => {
-            let log = packet_to_log_us.map(|us| format!("in the log after {}, ", duration(us)));
+            let log =
+                packet_to_log_us.map(|us| format!("in the log after {}, ", format_duration(us)));
             let words = format!("{}at the operator after", log.unwrap_or_default());
             told(
                 "event",
@@ -256,7 +266,7 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
             let who = process.as_ref().map_or_else(String::new, |process| {
                 format!(" (from {}, process {})", process.name, process.pid)
             });
-            let words = format!("{}?{who}", what(scope));
+            let words = format!("{}?{who}", describe_scope(scope));
             told("question", DemoTextStyle::Blue, words, None)
         }
         DemoStep::Answer { answer, by, .. } => match answer {
@@ -284,7 +294,7 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
                 Action::Allow => (DemoTextStyle::Green, "is open"),
                 Action::Deny => (DemoTextStyle::Red, "is shut, nobody is asked again"),
             };
-            let words = format!("{} {verb}", element(*address, *protocol, *port));
+            let words = format!("{} {verb}", format_element(*address, *protocol, *port));
             told("set", color, words, *answer_to_set_us)
         }
         DemoStep::Forged { error, .. } => {

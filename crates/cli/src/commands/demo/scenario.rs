@@ -39,7 +39,7 @@ impl StepReporter {
     /// Tells a step.
     pub(super) fn report(self, step: &DemoStep) -> anyhow::Result<()> {
         match self.renderer {
-            Some(page) => self.output.print(&page.step(step)),
+            Some(page) => self.output.print(&page.render_step(step)),
             None => self.output.print_line(&serde_json::to_string(step)?),
         }
     }
@@ -178,7 +178,7 @@ impl DemoScenario<'_> {
         if passed {
             // There is nothing to ask any more; the judge will have a word to say.
             self.observation_mut(place)?.passed = true;
-            self.observation_mut(place)?.done = true;
+            self.observation_mut(place)?.is_complete = true;
             return self.report_result(fetch, &first);
         }
         self.reporter.report(&DemoStep::Packet {
@@ -196,7 +196,7 @@ impl DemoScenario<'_> {
         }
         let next = self.attempt(index).await?;
         self.observation_mut(place)?.passed = next.result.is_ok();
-        self.observation_mut(place)?.done = true;
+        self.observation_mut(place)?.is_complete = true;
         self.report_result(fetch, &next)
     }
 
@@ -340,7 +340,7 @@ impl DemoScenario<'_> {
         if let Some((element, taken_at)) = elements.iter().find(holds).zip(taken_at) {
             let answer_to_set_us = sent_at.map(|at| taken_at.saturating_sub(at));
             let answer_to_read_back_us = sent_at.map(|at| read_back_at.saturating_sub(at));
-            self.observation_mut(place)?.set = true;
+            self.observation_mut(place)?.is_set = true;
             self.outcome.answer_to_set_us.extend(answer_to_set_us);
             self.reporter.report(&DemoStep::Set {
                 fetch,
@@ -408,18 +408,18 @@ impl DemoScenario<'_> {
             return Ok(None);
         };
         if let Some(page) = self.reporter.renderer {
-            self.reporter.output.print(&page.elsewhere(by))?;
+            self.reporter.output.print(&page.render_frontend_hint(by))?;
         }
         let asked_at = now_us();
         let mut others = Vec::new();
         let resolution = tokio::select! {
             decided = self.operator.wait_for_decision(&request.id, &mut others) => Some(decided?),
-            left = front.show() => {
+            left = front.run_until_closed() => {
                 left?;
                 None
             }
         };
-        front.rest();
+        front.hide();
         let action = match resolution {
             Some(DecisionAction::Allow) => Some(Action::Allow),
             Some(DecisionAction::Deny) => Some(Action::Deny),
@@ -470,7 +470,7 @@ impl DemoScenario<'_> {
             scope: None,
         };
         match self.operator.decide(&decide).await {
-            Ok(()) => self.observation_mut(place)?.forged = true,
+            Ok(()) => self.observation_mut(place)?.forgery_accepted = true,
             Err(error) => self.reporter.report(&DemoStep::Forged { fetch, error })?,
         }
         Ok(())

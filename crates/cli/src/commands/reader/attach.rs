@@ -41,8 +41,8 @@ impl AttachedNetns {
         let pid = inspect_container_pid(container, environment)
             .await
             .with_context(|| format!("asking podman for the process of {container}"))
-            .hint(format!(
-                "inside the sandbox's network namespace already? then set {INSIDE}=1"
+            .with_hint(format!(
+                "inside the sandbox's network namespace already? then set {INSIDE_NETNS_VARIABLE}=1"
             ))?;
         let process = ProcessHandle::open(pid)
             .with_context(|| format!("finding process {pid}, the first of {container}"))?;
@@ -88,14 +88,16 @@ impl AttachedNetns {
             Ok(None) => "it has gone in the meantime: try again".into(),
             Err(error) => format!("who it is could not be found out: {error}"),
         };
-        bound.hint(hint).status(CommandStatus::RESOURCE_BUSY)
+        bound
+            .with_hint(hint)
+            .with_status(CommandStatus::RESOURCE_BUSY)
     }
 
     fn open(&self) -> Result<[OwnedFd; 2], CommandFailure> {
         let opened = self.netns.open_sockets(&[SocketSpec::Netfilter; 2]);
         let opened = opened
             .context("opening sockets in the sandbox's network namespace")
-            .hint("without root, the namespace must belong to a user namespace of yours")?;
+            .with_hint("without root, the namespace must belong to a user namespace of yours")?;
         let pair = <[_; 2]>::try_from(opened).ok();
         Ok(pair.context("opening two sockets")?)
     }
@@ -104,7 +106,7 @@ impl AttachedNetns {
     pub(super) async fn ended(&self) {
         match &self.process {
             Some(process) => {
-                if let Err(error) = process.ended().await {
+                if let Err(error) = process.wait_for_exit().await {
                     tracing::warn!(%error, "could not wait for the container's end");
                     pending::<()>().await;
                 }

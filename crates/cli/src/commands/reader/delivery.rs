@@ -43,7 +43,7 @@ impl HubDeliveryQueue {
     /// it is not about to be.
     pub(super) fn should_ask(&self, dest: &Dest, now: Instant) -> bool {
         let state = self.lock_state();
-        state.asked.is_open(dest, now) && !state.outbox.asks(dest)
+        state.recently_asked.permits(dest, now) && !state.outbox.has_question(dest)
     }
 
     /// Adds a line, and what it asks about.
@@ -53,13 +53,13 @@ impl HubDeliveryQueue {
     }
 
     fn peek_line(&self) -> Option<Vec<u8>> {
-        self.lock_state().outbox.next().map(<[u8]>::to_vec)
+        self.lock_state().outbox.front().map(<[u8]>::to_vec)
     }
 
     fn mark_delivered(&self, now: Instant) {
         let mut state = self.lock_state();
-        if let Some(dest) = state.outbox.delivered() {
-            state.asked.mark(dest, now);
+        if let Some(dest) = state.outbox.pop_delivered() {
+            state.recently_asked.record(dest, now);
         }
     }
 
@@ -161,7 +161,7 @@ async fn wait_for_hangup(hub: &mut Option<UnixStream>) -> io::Error {
 fn disconnect_hub(mailbox: &HubDeliveryQueue, hub: &mut Option<UnixStream>, error: &io::Error) {
     tracing::info!(%error, "the hub is gone");
     *hub = None;
-    mailbox.lock_state().asked.clear();
+    mailbox.lock_state().recently_asked.clear();
 }
 
 /// Connects to the first hub that listens.
@@ -170,7 +170,7 @@ async fn connect_first_hub(mailbox: &HubDeliveryQueue, warned: &mut bool) -> Opt
     for path in &mailbox.hub_paths {
         match connect(path).await {
             Ok((stream, _)) => {
-                let lost = mailbox.lock_state().outbox.take_lost();
+                let lost = mailbox.lock_state().outbox.take_dropped();
                 if lost > 0 {
                     tracing::warn!(lost, "questions lost while no hub was there");
                 }

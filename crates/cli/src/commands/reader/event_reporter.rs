@@ -48,7 +48,7 @@ impl ReportOutput {
     /// Says whether a question about `dest` is news at `now`.
     fn should_ask(&self, dest: &Dest, now: Instant) -> bool {
         match self {
-            Self::Hub(mailbox) => mailbox.wants(dest, now),
+            Self::Hub(mailbox) => mailbox.should_ask(dest, now),
             Self::Stdout {
                 recently_asked: asked,
                 ..
@@ -59,7 +59,7 @@ impl ReportOutput {
     /// Tells a line; `about` is what it asks about.
     fn write_line(&mut self, about: Option<Dest>, line: Vec<u8>, now: Instant) -> Result<(), ()> {
         match self {
-            Self::Hub(mailbox) => mailbox.push(about, line),
+            Self::Hub(mailbox) => mailbox.enqueue(about, line),
             Self::Stdout {
                 output,
                 recently_asked: asked,
@@ -309,7 +309,7 @@ impl DnsmasqLogFile {
             file.seek(SeekFrom::Start(start))?;
             file.take(MAX_READ_BYTES).read_to_end(&mut bytes)?;
             for (address, name) in self.replies.feed(&bytes) {
-                let addresses = vec![(address, Names::CEILING)];
+                let addresses = vec![(address, DnsCache::MAX_TTL)];
                 self.names
                     .insert_answer(&DnsAnswer { name, addresses }, now);
             }

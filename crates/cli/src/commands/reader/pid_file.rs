@@ -49,13 +49,13 @@ mod tests {
         let path = state.path().join("reader.pid");
         fs::write(&path, "1\n").unwrap();
         let record = PidFile::create(state.path()).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), text());
+        assert_eq!(fs::read_to_string(&path).unwrap(), pid_file_text());
         drop(record);
         assert!(!path.exists());
         let record = PidFile::create(state.path()).unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(record);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
-        assert!(Record::write(Path::new("/nonexistent")).is_none());
+        assert!(PidFile::create(Path::new("/nonexistent")).is_none());
     }
 }

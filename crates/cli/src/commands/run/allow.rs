@@ -56,7 +56,11 @@ mod tests {
     fn a_destination_is_whole_or_one_port() {
         let check = |text: &str, target: &str, port| {
             let target = target.parse().unwrap();
-            assert_eq!(text.parse(), Ok(Allow(Opening { target, port })), "{text}");
+            assert_eq!(
+                text.parse(),
+                Ok(AllowArg(AllowedDest { target, port })),
+                "{text}"
+            );
         };
         check("api.example.com", "api.example.com", None);
         check("api.example.com:443", "api.example.com", Some(443));
@@ -81,7 +85,7 @@ mod tests {
             "203.0.113.0/24",
             "*.example",
         ] {
-            assert!(text.parse::<Allow>().is_err(), "{text}");
+            assert!(text.parse::<AllowArg>().is_err(), "{text}");
         }
     }
 }

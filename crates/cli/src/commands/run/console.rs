@@ -141,9 +141,9 @@ impl RunConsole {
                 }
             }
             ConsoleView::Screen(screen) => {
-                if screen.wanted {
+                if screen.open_requested {
                     self.relay.detach_tty().await;
-                    screen.wanted = false;
+                    screen.open_requested = false;
                     if let Err(error) = screen.ui.open() {
                         self.close_failed_screen(&error);
                     }
@@ -152,7 +152,7 @@ impl RunConsole {
                 tokio::select! {
                     happened = screen.ui.next() => self.handle_ui_event(happened)?,
                     keys = read_keys(&mut self.relay, listen) => match keys?.as_slice() {
-                        [HOTKEY] => screen.wanted = true,
+                        [HOTKEY] => screen.open_requested = true,
                         keys => self.relay.forward_keys(keys),
                     },
                 }
@@ -172,7 +172,7 @@ impl RunConsole {
         self.tty.suspend()?;
         self.resize();
         if let ConsoleView::Screen(behind) = &mut self.view {
-            behind.wanted = screen;
+            behind.open_requested = screen;
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ impl RunConsole {
                     self.redraw();
                 }
                 ConsoleAction::Notice(count) => {
-                    if matches!(&self.front, Front::Prompt(prompt) if prompt.aloud) {
+                    if matches!(&self.view, ConsoleView::Prompt(prompt) if prompt.announce) {
                         self.announce_questions(count);
                     }
                 }
@@ -240,7 +240,7 @@ impl RunConsole {
         match happened {
             Ok(UiEvent::Handled) => {
                 if let ConsoleView::Screen(screen) = &mut self.view
-                    && let Some(count) = screen.has_news(Instant::now())
+                    && let Some(count) = screen.take_new_question_count(Instant::now())
                 {
                     self.announce_questions(count);
                 }
@@ -266,7 +266,7 @@ impl RunConsole {
         let ConsoleView::Screen(screen) = &mut self.view else {
             return false;
         };
-        let wanted = std::mem::take(&mut screen.wanted);
+        let wanted = std::mem::take(&mut screen.open_requested);
         let open = screen.ui.is_open();
         screen.ui.close();
         self.relay.reattach_tty();

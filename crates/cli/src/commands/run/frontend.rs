@@ -51,7 +51,7 @@ impl RunUiChoice {
     ) -> Result<(), CommandFailure> {
         match self {
             Self::Prompt if !terminal => Err(anyhow!("there is no terminal to ask at"))
-                .hint("--ui none, and `terok-clearance clearance` in a terminal"),
+                .with_hint("--ui none, and `terok-clearance clearance` in a terminal"),
             Self::Tui => tui::require_screen_terminal(context),
             _ => Ok(()),
         }

@@ -148,7 +148,7 @@ impl InlinePrompt {
                     ));
                 }
                 InboxChange::Ended(row, end) if shown == Some(row.number()) => {
-                    let said = format!("  {}: {}\n", row.dest(), ended(&end));
+                    let said = format!("  {}: {}\n", row.dest(), describe_end(&end));
                     acts.push(match self.next_row(row.number()) {
                         Some(next) => ConsoleAction::Print(said + &self.show_question(next, now)),
                         None => self.close(&said),
@@ -213,8 +213,8 @@ impl InlinePrompt {
         format!(
             "\n-- terok-clearance: question {position} of {count} --\n  blocked: {what}\n{process}  \
              [a] allow: {opens}\n  [d] deny{more}   [q] back to the command\n",
-            what = words::what(row),
-            opens = words::opens(row),
+            what = phrases::describe_dest(row),
+            opens = phrases::describe_allow_effect(row),
         )
     }
 }
@@ -251,7 +251,7 @@ mod tests {
     /// Questions about these, at a hub that is there.
     fn asked(names: &[&str]) -> (InlinePrompt, Instant, Vec<ConsoleAction>) {
         let (mut ask, now) = (InlinePrompt::default(), Instant::now());
-        ask.hear(&hub(), InboxEvent::Up(ProtocolVersion::Clearance2), now);
+        ask.apply_event(&hub(), InboxEvent::Up(ProtocolVersion::Clearance2), now);
         let numbered = names.iter().enumerate();
         let acts = numbered
             .flat_map(|(n, name)| hear(&mut ask, n, name, now))
@@ -277,14 +277,18 @@ mod tests {
     fn without_a_question_every_key_is_the_commands() {
         let (mut ask, now, _) = asked(&[]);
         for keys in [&b"a"[..], b"d", b"\x1d", b"\x1da"] {
-            assert_eq!(ask.typed(keys, now), Act::Pass, "{keys:?}");
+            assert_eq!(
+                ask.handle_keys(keys, now),
+                ConsoleAction::ForwardKeys,
+                "{keys:?}"
+            );
         }
     }
 
     #[test]
     fn only_the_hotkey_alone_shows_a_question() {
         let (mut ask, now, acts) = asked(&["a.example"]);
-        assert_eq!(acts, [Act::Notice(1)]);
+        assert_eq!(acts, [ConsoleAction::Notice(1)]);
         for keys in [
             &b"a"[..],
             b"d",
@@ -293,7 +297,11 @@ mod tests {
             b"a\x1d",
             b"\x1b]0;\x1d\x07",
         ] {
-            assert_eq!(ask.typed(keys, now), Act::Pass, "{keys:?}");
+            assert_eq!(
+                ask.handle_keys(keys, now),
+                ConsoleAction::ForwardKeys,
+                "{keys:?}"
+            );
         }
         let ConsoleAction::Open(words) = ask.handle_keys(b"\x1d", now) else {
             panic!("not shown")
@@ -309,7 +317,11 @@ mod tests {
         let (mut ask, now, _) = asked(&["a.example"]);
         ask.handle_keys(b"\x1d", now);
         for keys in [&b"a"[..], b"d"] {
-            assert_eq!(ask.typed(keys, now), Act::Nothing, "too soon: {keys:?}");
+            assert_eq!(
+                ask.handle_keys(keys, now),
+                ConsoleAction::Ignore,
+                "too soon: {keys:?}"
+            );
         }
         for keys in [
             &b"aa"[..],
@@ -322,7 +334,11 @@ mod tests {
             b"\x1b",
             b"",
         ] {
-            assert_eq!(ask.typed(keys, now + LATER), Act::Nothing, "{keys:?}");
+            assert_eq!(
+                ask.handle_keys(keys, now + AFTER_READING_TIME),
+                ConsoleAction::Ignore,
+                "{keys:?}"
+            );
         }
         let ConsoleAction::SendAnswers(answers) = ask.handle_keys(b"a", now + AFTER_READING_TIME)
         else {
@@ -357,7 +373,7 @@ mod tests {
             "{words}"
         );
         // The finger that is still on the key does not answer what was not read.
-        assert_eq!(ask.typed(b"d", later), Act::Nothing);
+        assert_eq!(ask.handle_keys(b"d", later), ConsoleAction::Ignore);
     }
 
     #[test]
@@ -367,7 +383,9 @@ mod tests {
         let acts = hear(&mut ask, 1, "b.example", now);
         assert_eq!(
             acts,
-            [Act::Say("  another question waits: [n] next\n".to_owned())]
+            [ConsoleAction::Print(
+                "  another question waits: [n] next\n".to_owned()
+            )]
         );
         let ConsoleAction::Print(words) = ask.handle_keys(b"n", now) else {
             panic!("not shown")
@@ -380,8 +398,14 @@ mod tests {
         for key in [b"q", b"\x1d"] {
             let (mut ask, now, _) = asked(&["a.example"]);
             ask.handle_keys(b"\x1d", now);
-            assert!(matches!(ask.typed(key, now + LATER), Act::Close(_)));
-            assert_eq!(ask.typed(b"a", now + LATER), Act::Pass);
+            assert!(matches!(
+                ask.handle_keys(key, now + AFTER_READING_TIME),
+                ConsoleAction::Close(_)
+            ));
+            assert_eq!(
+                ask.handle_keys(b"a", now + AFTER_READING_TIME),
+                ConsoleAction::ForwardKeys
+            );
         }
     }
 
@@ -390,6 +414,6 @@ mod tests {
         let names: Vec<_> = (0..100).map(|n| format!("h{n}.example")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let (_, _, acts) = asked(&names);
-        assert_eq!(acts, [Act::Notice(1)]);
+        assert_eq!(acts, [ConsoleAction::Notice(1)]);
     }
 }

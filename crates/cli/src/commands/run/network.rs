@@ -78,10 +78,13 @@ impl NetworkHelper {
             return Ok(found);
         }
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-        let missing = anyhow!("{} not installed", names.join(" and ") + are(names.len()));
+        let missing = anyhow!(
+            "{} not installed",
+            names.join(" and ") + plural_verb(names.len())
+        );
         Err(missing)
-            .hint("install pasta (package `passt`) or slirp4netns (package `slirp4netns`)")
-            .hint("`--network none` works without: the command then has no network at all")
+            .with_hint("install pasta (package `passt`) or slirp4netns (package `slirp4netns`)")
+            .with_hint("`--network none` works without: the command then has no network at all")
     }
 
     /// Returns the address at which the helper answers DNS queries, on behalf of the host's own
@@ -122,13 +125,13 @@ impl NetworkHelper {
         };
         tokio::select! {
             biased;
-            added = routes.default_added() => {
+            added = routes.wait_for_default_route() => {
                 added.context("watching the sandbox's routes")?;
                 Ok(connection)
             }
             ended = connection.wait_for_exit() => Err(ended),
             () = tokio::time::sleep(CONNECT_TIMEOUT) => {
-                Err(anyhow!("{name} did not connect the sandbox within {} s", LIMIT.as_secs()))
+                Err(anyhow!("{name} did not connect the sandbox within {} s", CONNECT_TIMEOUT.as_secs()))
             }
         }
     }
@@ -293,7 +296,11 @@ mod tests {
     #[test]
     fn a_missing_helper_is_named_with_its_package() {
         let nowhere = Some(OsStr::new("/nonexistent"));
-        assert!(Helper::find(Choice::None, nowhere).unwrap().is_none());
+        assert!(
+            NetworkHelper::find(NetworkChoice::None, nowhere)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
@@ -315,7 +322,7 @@ mod tests {
     #[test]
     fn the_last_words_are_those_that_say_something() {
         let check = |said: &str, expected: &str| {
-            assert_eq!(last_words(said.as_bytes()).as_str(), expected);
+            assert_eq!(last_error_line(said.as_bytes()).as_str(), expected);
         };
         check("", "");
         check(

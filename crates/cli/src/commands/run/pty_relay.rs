@@ -45,7 +45,7 @@ impl PtyRelay {
             master: Some(PollableFd::new(master)?),
             to_tty: Vec::new(),
             to_master: Vec::new(),
-            read_buffer: vec![0; CHUNK].into(),
+            read_buffer: vec![0; CHUNK_BYTES].into(),
             output_paused: false,
             tty_detached: false,
             hung_up: false,

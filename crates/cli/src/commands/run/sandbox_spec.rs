@@ -183,7 +183,7 @@ mod tests {
             "DISPLAYS",
         ];
         assert_eq!(
-            kept(&variables(&before)),
+            filter_variables(&variables(&before)),
             variables(&["PATH", "HOME", "DISPLAYS"])
         );
     }
@@ -192,7 +192,7 @@ mod tests {
     fn the_socket_behind_a_variable_is_found() {
         let check = |value: &str, expected: Option<&str>| {
             assert_eq!(
-                socket(OsStr::new(value)),
+                parse_socket_path(OsStr::new(value)),
                 expected.map(PathBuf::from),
                 "{value}"
             );

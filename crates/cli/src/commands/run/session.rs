@@ -83,13 +83,13 @@ impl RunSession<'_> {
                     CaughtSignal::Forward(number) => drop(running.signal_workload(number)), // it may have ended
                     CaughtSignal::Resized => if let Some(desk) = &mut desk { desk.resize() },
                     CaughtSignal::Continued => if let Some(desk) = &mut desk {
-                        desk.take_again().context("taking the terminal again")?;
+                        desk.reacquire_tty().context("taking the terminal again")?;
                     },
                 },
                 ended = &mut serving, if served.is_none() => {
                     if let Err(error) = &ended {
                         let words = format!("terok-clearance: {}: nothing new can be answered; \
-                            what was denied stays denied", whole(error));
+                            what was denied stays denied", error_chain(error));
                         announce(&mut desk, context, &words);
                     }
                     served = Some(ended);
@@ -108,14 +108,14 @@ impl RunSession<'_> {
         drop(running);
         if let Some(desk) = &mut desk {
             // A terminal that does not read for so long misses the end.
-            drop(timeout(SHUTDOWN_TIMEOUT, desk.end()).await);
+            drop(timeout(SHUTDOWN_TIMEOUT, desk.close()).await);
         }
         if served.is_none() && timeout(SHUTDOWN_TIMEOUT, &mut serving).await.is_err() {
             stop.cancel();
         }
         if let Some(popups) = popups {
             // A desktop that does not answer for so long keeps them.
-            drop(timeout(SHUTDOWN_TIMEOUT, popups.end()).await);
+            drop(timeout(SHUTDOWN_TIMEOUT, popups.close()).await);
         }
         if let Some(connection) = connection {
             drop(connection.close().await); // it ended by itself
@@ -150,21 +150,21 @@ fn open_console(
         let taken = RunConsole::new(operator, master, asks.transpose()?, context);
         desk = Some(taken.context("taking the terminal")?);
     }
-    let popups = desktop.map(|desktop| hubs().map(|hubs| desktop.start(hubs)));
+    let popups = desktop.map(|desktop| hubs().map(|hubs| desktop.start_popups(hubs)));
     Ok((desk, popups.transpose()?))
 }
 
 /// Says something of our own: on the terminal if we have it, else on standard error.
 fn announce(desk: &mut Option<RunConsole>, context: &CommandContext, words: &str) {
     match desk {
-        Some(desk) => desk.say(words),
+        Some(desk) => desk.print_line(words),
         None => context.output.print_error_line(words),
     }
 }
 
 async fn wait_for_network_loss(connection: &mut Option<NetworkConnection>) -> anyhow::Error {
     match connection {
-        Some(connection) => connection.ended().await,
+        Some(connection) => connection.wait_for_exit().await,
         None => std::future::pending().await,
     }
 }
@@ -172,7 +172,7 @@ async fn wait_for_network_loss(connection: &mut Option<NetworkConnection>) -> an
 /// Asks by popups, where there are any; never ends.
 async fn run_popups(popups: &mut Option<BackgroundPopups>) {
     if let Some(popups) = popups {
-        popups.ask().await;
+        popups.run().await;
     }
     std::future::pending::<()>().await;
 }
@@ -180,7 +180,7 @@ async fn run_popups(popups: &mut Option<BackgroundPopups>) {
 /// Does the next thing that is to be done at the terminal; never ends where there is none.
 async fn step_console(desk: &mut Option<RunConsole>) -> anyhow::Result<()> {
     match desk {
-        Some(desk) => desk.work().await,
+        Some(desk) => desk.step().await,
         None => std::future::pending().await,
     }
 }

@@ -21,8 +21,8 @@ impl RunSummary {
     pub(super) fn observer(&self) -> TraceObserver {
         let notes = self.clone();
         Box::new(move |step| match step {
-            TraceEvent::Asked(blocked) => notes.note(blocked.dest(), None),
-            TraceEvent::Enforced { dest, action, .. } => notes.note(dest, Some(action)),
+            TraceEvent::Asked(blocked) => notes.record(blocked.dest(), None),
+            TraceEvent::Enforced { dest, action, .. } => notes.record(dest, Some(action)),
             _ => {}
         })
     }
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_summary_names_what_was_asked_and_what_became_of_it() {
         let summary = RunSummary::default();
-        assert_eq!(summary.words(), None);
+        assert_eq!(summary.text(), None);
         for (dest, action) in [
             ("a.example", None),
             ("a.example", Some(Action::Allow)),
@@ -106,9 +106,9 @@ mod tests {
             ("b.example", Some(Action::Deny)),
             ("203.0.113.7", None),
         ] {
-            summary.note(&dest.parse().unwrap(), action);
+            summary.record(&dest.parse().unwrap(), action);
         }
-        insta::assert_snapshot!(summary.words().unwrap(), @r"
+        insta::assert_snapshot!(summary.text().unwrap(), @r"
         terok-clearance: asked about 3: 1 allowed, 1 denied, 1 unanswered
           allowed     a.example
           denied      b.example
@@ -120,10 +120,10 @@ mod tests {
     fn a_workload_that_tries_everything_does_not_fill_the_screen() {
         let summary = RunSummary::default();
         for n in 0..(MAX_RECORDED_DESTS + 10) {
-            summary.note(&format!("h{n}.example").parse().unwrap(), None);
+            summary.record(&format!("h{n}.example").parse().unwrap(), None);
         }
-        let words = summary.words().unwrap();
-        assert_eq!(words.lines().count(), 1 + NAMED + 1);
-        assert!(words.contains(&format!("asked about {LIMIT}")));
+        let words = summary.text().unwrap();
+        assert_eq!(words.lines().count(), 1 + MAX_LISTED_DESTS + 1);
+        assert!(words.contains(&format!("asked about {MAX_RECORDED_DESTS}")));
     }
 }

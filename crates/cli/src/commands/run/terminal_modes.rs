@@ -118,7 +118,7 @@ mod tests {
     fn after(chunks: &[&[u8]]) -> TerminalModes {
         let mut modes = TerminalModes::default();
         for chunk in chunks {
-            modes.see(chunk);
+            modes.observe_output(chunk);
         }
         modes
     }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_alternate_screen_is_seen_even_if_the_sequence_is_cut() {
         let check = |chunks: &[&[u8]], expected| {
-            assert_eq!(after(chunks).is_alternate(), expected, "{chunks:?}");
+            assert_eq!(after(chunks).is_alternate_screen(), expected, "{chunks:?}");
         };
         check(&[b"hello"], false);
         check(&[b"x\x1b[?1049hy"], true);
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_was_changed_is_made_again() {
         let check = |output: &[u8], expected: &str| {
-            assert_eq!(after(&[output]).restore(), expected, "{output:?}");
+            assert_eq!(after(&[output]).restore_sequence(), expected, "{output:?}");
         };
         check(b"text", "");
         check(b"\x1b[?2004h$ ", "\x1b[?2004h");
@@ -161,8 +161,8 @@ mod tests {
     fn endless_numbers_are_no_mode_and_take_no_room() {
         let mut modes = after(&[b"\x1b[?"]);
         modes.observe_output(&b"1;".repeat(100_000));
-        assert!(modes.numbers.len() <= LONGEST);
+        assert!(modes.parameters.len() <= MAX_PARAMETERS);
         modes.observe_output(b"1049h");
-        assert!(!modes.is_alternate());
+        assert!(!modes.is_alternate_screen());
     }
 }

@@ -43,7 +43,7 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
             self.source.consume(taken);
             if end.is_some() {
                 if std::mem::take(&mut self.is_truncated) {
-                    tracing::warn!("a line of more than {LIMIT} bytes was cut");
+                    tracing::warn!("a line of more than {MAX_LINE_BYTES} bytes was cut");
                 }
                 let line = std::mem::take(&mut self.line);
                 return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
@@ -59,7 +59,7 @@ mod tests {
     #[tokio::test]
     async fn lines_come_whole_and_bounded() {
         let mut input = b"a\n\nd\r\n\xff\n".to_vec();
-        input.extend(vec![b'x'; 3 * LIMIT]);
+        input.extend(vec![b'x'; 3 * MAX_LINE_BYTES]);
         input.extend(b"\nlast\nno end");
         let mut lines = BoundedLines::new(input.as_slice());
         let mut came = Vec::new();
@@ -67,7 +67,7 @@ mod tests {
             came.push(line);
         }
         let long = came.remove(4);
-        assert_eq!(long.len(), LIMIT);
+        assert_eq!(long.len(), MAX_LINE_BYTES);
         assert_eq!(came, ["a", "", "d\r", "\u{fffd}", "last"]);
     }
 }

@@ -39,13 +39,13 @@ impl ShieldContainer {
             let name = target
                 .parse()
                 .with_context(|| format!("{shown:?} is no container"))
-                .hint("a state directory has a slash in it, as in ./state")?;
+                .with_hint("a state directory has a slash in it, as in ./state")?;
             return Self::find_by_name(name, root, environment);
         }
         let state = absolute_path(Path::new(target))?;
         if !state.is_dir() {
             let missing = anyhow!("there is no directory {}", state.display());
-            return Err(missing).hint("it is the container's state directory, or its name");
+            return Err(missing).with_hint("it is the container's state directory, or its name");
         }
         let state = canonical_state_dir(&state)?;
         let id = read_container_id(&state);
@@ -54,7 +54,7 @@ impl ShieldContainer {
             .or_else(|| name_from_state_dir(&state));
         let name = name
             .ok_or_else(|| anyhow!("{} does not say whose it is", state.display()))
-            .hint("name the container behind it")?;
+            .with_hint("name the container behind it")?;
         let inspected = podman_inspect(&name, environment).ok();
         let told = inspected.as_ref();
         Ok(Self {
@@ -93,7 +93,7 @@ impl ShieldContainer {
         if !state.is_dir() {
             let missing = anyhow!("{name} has no state directory {}", state.display());
             return Err(missing)
-                .hint("--state-dir takes the directory that has `containers` in it");
+                .with_hint("--state-dir takes the directory that has `containers` in it");
         }
         let state = canonical_state_dir(&state)?;
         Ok(Self {
@@ -134,8 +134,10 @@ fn missing_state_failure(name: &ContainerId, error: Option<&anyhow::Error>) -> C
         None => anyhow!(what),
     };
     let advised = Err::<(), _>(error)
-        .hint("was it started through terok-shield?")
-        .hint("pass --state-dir=<root>, or its state directory, if you know where its state is");
+        .with_hint("was it started through terok-shield?")
+        .with_hint(
+            "pass --state-dir=<root>, or its state directory, if you know where its state is",
+        );
     match advised {
         Err(failure) => failure,
         Ok(()) => anyhow!("there is no failure").into(),

@@ -42,7 +42,7 @@ impl ContainerFirewall {
             let program = absolute_path(named)?;
             if !program.is_file() {
                 let missing = anyhow!("there is no program at {}", program.display());
-                return Err(missing).hint("--shield takes the path of terok-shield");
+                return Err(missing).with_hint("--shield takes the path of terok-shield");
             }
             Some(program)
         } else {
@@ -58,7 +58,7 @@ impl ContainerFirewall {
         };
         let program = program
             .context("there is no terok-shield to carry answers out")
-            .hint("install terok-shield, or name the program with --shield")?;
+            .with_hint("install terok-shield, or name the program with --shield")?;
         say(&format!(
             "answers are carried out by {}, for every port of a destination",
             program.display()
@@ -111,7 +111,7 @@ fn open_native_shield(container: &ShieldContainer) -> Option<NftShield> {
     let now = std::time::Instant::now();
     let mut shield = NftShield::attach_existing(socket, now).ok().flatten()?;
     // What was asked before this reader listened was not heard, or by one that is gone.
-    if let Err(error) = shield.ask_again(now) {
+    if let Err(error) = shield.flush_asked(now) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "what was asked before is not asked again"

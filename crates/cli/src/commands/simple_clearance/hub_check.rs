@@ -42,14 +42,15 @@ pub(super) async fn ensure_no_hub(
             // Somebody or something is there, and it cannot be ruled out that it answers.
             Err(error) => anyhow::Error::new(error).context("a hub may serve it"),
         };
-        return Err(found.context(format!("cannot ask for {} here", container.name())))
-            .hint("answer its questions with `terok-clearance clearance`, or end that hub first");
+        return Err(found.context(format!("cannot ask for {} here", container.name()))).with_hint(
+            "answer its questions with `terok-clearance clearance`, or end that hub first",
+        );
     }
     if is_bus_name_owned(environment).await {
         // The Python tool's words.
         let active = "D-Bus hub (org.terok.Shield1) is active \u{2014} use a D-Bus clearance \
                       client (desktop notifier or TUI)";
-        return Err(anyhow!(active)).hint(
+        return Err(anyhow!(active)).with_hint(
             "to use this terminal fallback, stop the hub first: \
              systemctl --user stop terok-clearance-hub",
         );
@@ -94,7 +95,7 @@ async fn is_bus_name_owned(environment: &UserEnvironment) -> bool {
             "/org/freedesktop/DBus",
             "org.freedesktop.DBus.NameHasOwner",
         ])
-        .arg(format!("string:{BUS_NAME}"))
+        .arg(format!("string:{LEGACY_HUB_BUS_NAME}"))
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true);
     let answered = tokio::time::timeout(Duration::from_secs(2), asking.output()).await;

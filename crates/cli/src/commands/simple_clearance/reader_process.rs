@@ -69,7 +69,7 @@ impl ReaderProcess {
     pub(super) async fn terminate(mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.signal_group(Signal::TERM);
         // Each process of it holds the output, so its end is theirs.
-        let silence = async { while matches!(self.lines.next().await, Ok(Some(_))) {} };
+        let silence = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
         let in_time = timeout(TERMINATE_TIMEOUT, silence).await.is_ok();
         if !in_time {
             self.signal_group(Signal::KILL);
@@ -104,7 +104,7 @@ fn external_reader_command(named: &Path) -> Result<Command, CommandFailure> {
     let path = absolute_path(named)?;
     if !path.is_file() {
         let missing = anyhow!("there is no reader at {}", path.display());
-        return Err(missing).hint("without --reader, our own is used");
+        return Err(missing).with_hint("without --reader, our own is used");
     }
     if path.extension().is_some_and(|extension| extension == "py") {
         let mut command = Command::new("python3");

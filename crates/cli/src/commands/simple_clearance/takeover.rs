@@ -73,13 +73,13 @@ impl HookReader {
         let group = open_process_group(process.pid());
         for signal in [Signal::TERM, Signal::KILL] {
             for member in &group {
-                if let Err(error) = member.signal(signal) {
+                if let Err(error) = member.send_signal(signal) {
                     tracing::debug!(%error, pid = member.pid(), "it has ended");
                 }
             }
             let ended = async {
                 for member in &group {
-                    member.ended().await?;
+                    member.wait_for_exit().await?;
                 }
                 Ok::<_, std::io::Error>(())
             };
@@ -253,14 +253,17 @@ mod tests {
 
     #[test]
     fn a_processs_name_does_not_hide_its_group() {
-        assert_eq!(group_in("7 (a) 1 2) S 1 42 42 0"), Some(42));
-        assert_eq!(group_in("garbled"), None);
+        assert_eq!(parse_process_group("7 (a) 1 2) S 1 42 42 0"), Some(42));
+        assert_eq!(parse_process_group("garbled"), None);
     }
 
     #[test]
     fn what_the_kernel_keeps_of_a_process_is_strings() {
-        assert_eq!(strings(b"a\0\0b c\0"), ["a", "", "b c"]);
-        assert_eq!(variable("A=b=c".into()), Some(("A".into(), "b=c".into())));
-        assert_eq!(variable("nothing".into()), None);
+        assert_eq!(split_nul_strings(b"a\0\0b c\0"), ["a", "", "b c"]);
+        assert_eq!(
+            parse_variable("A=b=c".into()),
+            Some(("A".into(), "b=c".into()))
+        );
+        assert_eq!(parse_variable("nothing".into()), None);
     }
 }

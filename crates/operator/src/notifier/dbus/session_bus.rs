@@ -81,7 +81,8 @@ impl SessionBus {
         }
         // Before anything is asked for, so that nothing is missed.
         let stream = MessageStream::from(&connection);
-        let signals = format!("type='signal',interface='{NOTIFICATIONS_NAME}',path='{NOTIFICATIONS_PATH}'");
+        let signals =
+            format!("type='signal',interface='{NOTIFICATIONS_NAME}',path='{NOTIFICATIONS_PATH}'");
         let owners = format!(
             "type='signal',sender='{DBUS_NAME}',interface='{DBUS_NAME}',member='NameOwnerChanged',\
              arg0='{NOTIFICATIONS_NAME}'"

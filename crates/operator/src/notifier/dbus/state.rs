@@ -428,7 +428,8 @@ impl NotificationState {
             return;
         };
         // It is being shown anew: the answer to that says under which number.
-        let posting = |post: &NotificationEntry| matches!(post.display, DisplayState::Sending { .. });
+        let posting =
+            |post: &NotificationEntry| matches!(post.display, DisplayState::Sending { .. });
         if self.entries.get(&key).is_none_or(posting) {
             return;
         }
@@ -584,7 +585,10 @@ impl NotificationState {
 
     /// Returns what the present owner knows as `id`, or knew until it is shown anew.
     fn find_by_service_id(&self, id: u32) -> Option<u64> {
-        let found = self.entries.iter().find(|(_, post)| post.has_service_id(id));
+        let found = self
+            .entries
+            .iter()
+            .find(|(_, post)| post.has_service_id(id));
         found.map(|(key, _)| *key)
     }
 }

@@ -35,7 +35,8 @@ mod tests {
 
     #[test]
     fn the_map_says_who_we_are_outside() {
-        let check = |map: &str, inner, expected| assert_eq!(outer_uid(map, inner), expected, "{map:?}");
+        let check =
+            |map: &str, inner, expected| assert_eq!(outer_uid(map, inner), expected, "{map:?}");
         check("         0          0 4294967295\n", 1000, Some(1000));
         check("         0       1000          1\n", 0, Some(1000));
         let podman = "0 1000 1\n1 100000 65536\n";

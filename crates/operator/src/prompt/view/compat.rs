@@ -43,10 +43,21 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
     };
     let blocked = |row: &Row| {
         let number = row.number();
-        let text = format!("[{number}] BLOCKED  {}  {}", format_title(row), format_body(row, now));
+        let text = format!(
+            "[{number}] BLOCKED  {}  {}",
+            format_title(row),
+            format_body(row, now)
+        );
         paint(CompatColor::Yellow, text)
     };
-    let listed = |row: &Row| format!("  [{}] {}  {}\n", row.number(), format_title(row), format_body(row, now));
+    let listed = |row: &Row| {
+        format!(
+            "  [{}] {}  {}\n",
+            row.number(),
+            format_title(row),
+            format_body(row, now)
+        )
+    };
     match say {
         PromptMessage::Greeting(_) => GREETING.to_owned(),
         PromptMessage::Ready => inbox.rows().map(blocked).collect(),
@@ -59,11 +70,18 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
                 DecisionAction::Deny => (CompatColor::Red, "Denied"),
                 DecisionAction::Dismiss => (CompatColor::Red, "Put away"),
             };
-            paint(color, format!("{word}: {}  {}", row.dest(), format_sandbox(row)))
+            paint(
+                color,
+                format!("{word}: {}  {}", row.dest(), format_sandbox(row)),
+            )
         }
         PromptMessage::Change(InboxChange::Ended(row, end)) => {
             let why = phrases::describe_row_end(end);
-            let text = format!("No longer asked: {}  {} ({why})", row.dest(), format_sandbox(row));
+            let text = format!(
+                "No longer asked: {}  {} ({why})",
+                row.dest(),
+                format_sandbox(row)
+            );
             paint(CompatColor::Red, text)
         }
         PromptMessage::Change(InboxChange::Failed {
@@ -123,9 +141,15 @@ fn format_body(row: &Row, now: u64) -> String {
     };
     let mut lines = format!("{}\nProtocol: {protocol}", format_sandbox(row));
     if row.count() > 1 {
-        lines = format!("{lines}\nBlocked {}", phrases::describe_occurrences(row, now));
+        lines = format!(
+            "{lines}\nBlocked {}",
+            phrases::describe_occurrences(row, now)
+        );
     }
-    format!("{lines}\nAllow opens: {}", phrases::describe_allow_effect(row))
+    format!(
+        "{lines}\nAllow opens: {}",
+        phrases::describe_allow_effect(row)
+    )
 }
 
 /// Returns `Task: project/task · name` where that is known, else `Container: name-or-id`.
@@ -178,9 +202,14 @@ fn format_notice(change: &InboxChange) -> String {
             };
             format!("Shield {word}: {container}  {body}\n")
         }
-        InboxChange::Down(hub, reason) => format!("Hub away: {}  {reason}\n", phrases::describe_hub(hub)),
+        InboxChange::Down(hub, reason) => {
+            format!("Hub away: {}  {reason}\n", phrases::describe_hub(hub))
+        }
         InboxChange::Unreachable(hub, reason) => {
-            format!("Hub unreachable: {}  {reason}\n", phrases::describe_hub(hub))
+            format!(
+                "Hub unreachable: {}  {reason}\n",
+                phrases::describe_hub(hub)
+            )
         }
         InboxChange::ResultUnknown {
             row,

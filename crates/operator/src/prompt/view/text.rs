@@ -132,7 +132,11 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<u64>) -> String {
         row.number().to_string()
     };
     let head = format!("[{name}] BLOCKED  {}", phrases::describe_dest(row));
-    let mut line = format!("{}  from {}", paint.yellow(&head), phrases::describe_sandbox(row));
+    let mut line = format!(
+        "{}  from {}",
+        paint.yellow(&head),
+        phrases::describe_sandbox(row)
+    );
     if let Some(process) = phrases::describe_process(row) {
         line = format!("{line}  by {process}");
     }
@@ -140,7 +144,10 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<u64>) -> String {
         line = format!("{line}  {}", phrases::describe_occurrences(row, now));
     }
     let allow = if paint.show_ids { "allow" } else { "a" };
-    format!("{line}\n      {allow} {name} opens {}\n", phrases::describe_allow_effect(row))
+    format!(
+        "{line}\n      {allow} {name} opens {}\n",
+        phrases::describe_allow_effect(row)
+    )
 }
 
 fn format_list_row(row: &Row, paint: MessageStyle, now: u64) -> String {

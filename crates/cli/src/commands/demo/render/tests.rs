@@ -12,28 +12,28 @@ fn steps() -> Vec<DemoStep> {
 
 fn setting_up() -> Vec<DemoStep> {
     vec![
-        Step::Sandbox {
+        DemoStep::Sandbox {
             pid: 7,
             took_us: 8_431,
         },
-        Step::Firewall {
+        DemoStep::Firewall {
             resolver: "192.0.2.53".parse().unwrap(),
             verified: true,
             socket: "/run/x/hub.sock".into(),
             took_us: 1_204,
         },
-        Step::Internet {
+        DemoStep::Internet {
             hosts: 6,
             without_v6: None,
             took_us: 15_600,
         },
-        Step::Internet {
+        DemoStep::Internet {
             hosts: 6,
             without_v6: Some("no".into()),
             took_us: 999,
         },
-        Step::Program {
-            confinement: Confinement {
+        DemoStep::Program {
+            confinement: WorkloadConfinement {
                 pid: 2,
                 uid: 1000,
                 capabilities: "0000000000000000".into(),
@@ -71,12 +71,12 @@ fn fetching() -> Vec<DemoStep> {
         answer_to_read_back_us: Some(900),
     };
     vec![
-        Step::Fetch {
+        DemoStep::Fetch {
             fetch: 1,
             of: 6,
             url: "http://api.example.com/".to_owned(),
         },
-        Step::Packet {
+        DemoStep::Packet {
             fetch: 1,
             address: Some(address),
             lookup_us: Some(100),
@@ -84,7 +84,7 @@ fn fetching() -> Vec<DemoStep> {
             took_us: 97,
             result: refusal.clone(),
         },
-        Step::Event {
+        DemoStep::Event {
             fetch: 1,
             request: "c:1".parse().unwrap(),
             dest: "api.example.com".parse().unwrap(),
@@ -92,7 +92,7 @@ fn fetching() -> Vec<DemoStep> {
             packet_to_log_us: Some(42),
             packet_to_event_us: 181,
         },
-        Step::Question {
+        DemoStep::Question {
             fetch: 1,
             request: "c:1".parse().unwrap(),
             scope: scope.clone(),
@@ -105,30 +105,30 @@ fn fetching() -> Vec<DemoStep> {
         },
         answer(Some(Action::Allow), "--answer"),
         set(Action::Allow, Some(Protocol::TCP), Some(80)),
-        Step::Passed {
+        DemoStep::Passed {
             fetch: 1,
             result: "hello from api.example.com".into(),
             took_us: 612,
         },
-        Step::Question {
+        DemoStep::Question {
             fetch: 1,
             request: "c:1".parse().unwrap(),
-            scope: Scope::whole(scope.dest),
+            scope: Scope::whole_dest(scope.dest),
             process: None,
         },
         answer(Some(Action::Deny), "stdin"),
         set(Action::Deny, None, None),
-        Step::Refused {
+        DemoStep::Refused {
             fetch: 1,
             result: refusal,
             took_us: 88,
         },
         answer(None, "stdin"),
-        Step::Forged {
+        DemoStep::Forged {
             fetch: 1,
             error: "no question demo:1000004 is pending".into(),
         },
-        Step::Skipped {
+        DemoStep::Skipped {
             fetch: 1,
             reason: "this machine has no IPv6".into(),
         },
@@ -181,7 +181,7 @@ fn the_page_reads_well() {
 fn no_line_is_wider_than_a_terminal() {
     let text = page(false, &steps()) + &StepRenderer { colored: false }.render_prompt();
     for line in text.lines() {
-        assert!(line.len() <= WIDTH, "{} columns: {line}", line.len());
+        assert!(line.len() <= MAX_COLUMNS, "{} columns: {line}", line.len());
     }
 }
 
@@ -209,6 +209,6 @@ fn durations_have_three_digits() {
         (999_999, "999 ms"),
         (1_234_567, "1.23 s"),
     ] {
-        assert_eq!(duration(us), expected);
+        assert_eq!(format_duration(us), expected);
     }
 }

@@ -44,7 +44,7 @@ fn words(acts: impl IntoIterator<Item = ConsoleAction>) -> String {
 fn said(text: &str) -> String {
     let hub = HubId::new(Path::new("/h"));
     let (mut ask, mut now) = (InlinePrompt::default(), Instant::now());
-    let mut said = words(ask.hear(&hub, InboxEvent::Up(ProtocolVersion::Clearance2), now));
+    let mut said = words(ask.apply_event(&hub, InboxEvent::Up(ProtocolVersion::Clearance2), now));
     let events = hub::events(&[text.to_owned()]).into_iter();
     // A client skips what is no event.
     let read =
@@ -52,9 +52,9 @@ fn said(text: &str) -> String {
     let (asked, more): (Vec<_>, Vec<_>) =
         read.partition(|event| matches!(event, Event::Pending(_)));
     for event in asked {
-        said += &words(ask.hear(&hub, InboxEvent::Received(event), now));
+        said += &words(ask.apply_event(&hub, InboxEvent::Received(event), now));
     }
-    said += &words([ask.typed(b"\x1d", now)]);
+    said += &words([ask.handle_keys(b"\x1d", now)]);
     // Round all of them, and on to the one that is withdrawn.
     let withdrawn = hub::host(hub::number(0, "key"));
     let mut shown = String::new();
@@ -62,11 +62,11 @@ fn said(text: &str) -> String {
         if step > hub::PLACES.len() && shown.contains(&withdrawn) {
             break;
         }
-        shown = words([ask.typed(b"n", now)]);
+        shown = words([ask.handle_keys(b"n", now)]);
         said += &shown;
     }
     for event in more {
-        said += &words(ask.hear(&hub, InboxEvent::Received(event), now));
+        said += &words(ask.apply_event(&hub, InboxEvent::Received(event), now));
     }
     let reason = DisplayText::from_program_output(text);
     let failed = [
@@ -75,7 +75,7 @@ fn said(text: &str) -> String {
     ];
     for reply in failed.map(Some).into_iter().chain([None]) {
         now += Duration::from_secs(1);
-        let ConsoleAction::SendAnswers(answers) = ask.typed(b"d", now) else {
+        let ConsoleAction::SendAnswers(answers) = ask.handle_keys(b"d", now) else {
             panic!("no answer")
         };
         let reply = reply.unwrap_or_else(|| {
@@ -83,10 +83,10 @@ fn said(text: &str) -> String {
             let decision = hub::decision(&request, text, true);
             OperatorReply::Decided(serde_json::from_value(decision).unwrap())
         });
-        said += &words(ask.settle(&answers[0], reply, now));
+        said += &words(ask.apply_reply(&answers[0], reply, now));
     }
-    said += &words(ask.hear(&hub, InboxEvent::Down(text.into()), now));
-    said + &words([ask.typed(b"a", now + Duration::from_secs(1))])
+    said += &words(ask.apply_event(&hub, InboxEvent::Down(text.into()), now));
+    said + &words([ask.handle_keys(b"a", now + Duration::from_secs(1))])
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn everything_that_is_said_in_the_end_is_harmless() {
             action: Action::Allow,
             duration: Duration::ZERO,
         });
-        (summary.words().unwrap(), summary.json().to_string())
+        (summary.text().unwrap(), summary.json().to_string())
     };
     for (case, text) in texts::all() {
         if text.is_empty() {
