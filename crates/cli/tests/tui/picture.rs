@@ -8,7 +8,7 @@ use std::thread;
 
 use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
-use terok_clearance::{BlockedPacket, EnforcementOutcome, Process, Protocol, SandboxEvent};
+use terok_clearance::{BlockedPacket, EnforcementOutcome, Protocol, SandboxEvent};
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Session;
@@ -39,16 +39,7 @@ fn blocked(number: u32, name: &str, address: &str) -> SandboxEvent {
         protocol: Protocol::TCP,
         domain: Some(name.parse().unwrap()),
         dossier: Arc::new(known),
-        process: Some(Arc::new(Process {
-            pid: 4711,
-            uid: 1000,
-            name: "curl".into(),
-            command: vec![
-                "curl".into(),
-                "-sS".into(),
-                format!("https://{name}/").as_str().into(),
-            ],
-        })),
+        process: None,
     })
 }
 

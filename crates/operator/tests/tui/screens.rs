@@ -9,7 +9,7 @@ use operator::tui::{Theme, TuiMessage};
 use ratatui::style::{Color, Modifier};
 use terok_clearance::ShieldState;
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::wire::clearance2::Event;
+use terok_clearance::wire::clearance2::{Event, Request};
 
 use crate::rig::{NOON, Rig, answers, asks, asks_at, decided, hub, request};
 
@@ -91,21 +91,31 @@ fn with_some_questions() {
     pictures("questions", busy);
 }
 
+/// The question without a process, as the reader reports it today.
+fn without_process(mut question: Arc<Request>) -> Arc<Request> {
+    Arc::make_mut(&mut question).process = None;
+    question
+}
+
 /// What the pictures show; the program's own test has a live hub ask the same.
 fn picture() -> Rig {
     let mut rig = Rig::new(80, 24);
     rig.news(InboxEvent::Up(ProtocolVersion::Clearance2));
-    let mut first = asks(1, "registry.npmjs.org");
+    let mut first = without_process(asks(1, "registry.npmjs.org"));
     {
         let first = Arc::make_mut(&mut first);
         first.count = 12;
         first.last_seen += 66_000_000;
     }
     rig.asks(&first);
-    rig.asks(&asks_at(2, "api.github.com", "140.82.121.6"));
-    rig.asks(&asks_at(3, "deb.debian.org", "151.101.2.132"));
     let name = "www.bank.example.login.session.3f2a9c0d1e4b.cdn.tracker.evil.example";
-    rig.asks(&asks_at(4, name, "198.51.100.23"));
+    for (number, name, address) in [
+        (2, "api.github.com", "140.82.121.6"),
+        (3, "deb.debian.org", "151.101.2.132"),
+        (4, name, "198.51.100.23"),
+    ] {
+        rig.asks(&without_process(asks_at(number, name, address)));
+    }
     rig.says(Event::Synced);
     rig.tell(TuiMessage::HubsSynced);
     rig.wait(600);
