@@ -18,17 +18,28 @@ fn documented() -> Schema {
         .lines()
         .skip(2)
         .take_while(|line| line.starts_with('|'));
-    rows.map(|row| {
+    let mut schema = Schema::new();
+    let mut step = String::new();
+    for row in rows {
         let mut cells = row.trim_matches('|').split('|').map(str::trim);
-        let step = cells.next().unwrap().trim_matches('`').to_owned();
-        let fields = cells.next().unwrap().split(", ").map(|field| {
+        // A row without a step continues the one above it.
+        match cells.next().unwrap().trim_matches('`') {
+            "" => assert!(!step.is_empty(), "{row} continues nothing"),
+            name => {
+                name.clone_into(&mut step);
+                let known = schema.insert(step.clone(), BTreeMap::new());
+                assert!(known.is_none(), "{name} stands there twice");
+            }
+        }
+        let fields = cells.next().unwrap().split(',').map(str::trim);
+        for field in fields.filter(|field| !field.is_empty()) {
             let optional = field.ends_with('?');
             let name = field.trim_end_matches('?').trim_matches('`');
-            (name.to_owned(), optional)
-        });
-        (step, fields.collect())
-    })
-    .collect()
+            let known = schema.get_mut(&step).unwrap();
+            assert!(known.insert(name.to_owned(), optional).is_none(), "{row}");
+        }
+    }
+    schema
 }
 
 #[test]
