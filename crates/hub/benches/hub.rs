@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::thread;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hub::ingest::{EventLineParser, LineSplitter, SplitLine};
-use hub::ledger::{Ledger, MAX_PENDING, QuestionTriple, RequestedScope};
-use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use terok_clearance::{
     Action, BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent, socket,
 };
+use terok_clearance_hub::ingest::{EventLineParser, LineSplitter, SplitLine};
+use terok_clearance_hub::ledger::{Ledger, MAX_PENDING, QuestionTriple, RequestedScope};
+use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use tokio_util::sync::CancellationToken;
 
 const USUAL: &str = r#"{"type":"pending","container":"3f2a9c0d1e4b","id":"3f2a9c0d1e4b:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"demo","task":"t1","name":"bench"},"ts":"2026-11-21T00:00:00+00:00"}"#;
@@ -156,7 +156,7 @@ fn fanout(c: &mut Criterion) {
         let served = {
             let _inside = runtime.enter();
             let listener = socket::bind(&path).unwrap();
-            hub::serve(Arc::clone(&hub), listener, stop.clone())
+            terok_clearance_hub::serve(Arc::clone(&hub), listener, stop.clone())
         };
         let served = runtime.spawn(served);
         let drains: Vec<_> = (0..subscribers)

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, StreamExt as _};
-use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use terok_clearance::socket::bind;
 use terok_clearance::{BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent};
+use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use zlink::varlink_service::Proxy as _;
@@ -60,7 +60,7 @@ impl Rig {
             }));
         }
         let mut tasks = JoinSet::new();
-        let serving = hub::serve(hub, listener, CancellationToken::new());
+        let serving = terok_clearance_hub::serve(hub, listener, CancellationToken::new());
         tasks.spawn(async { serving.await.unwrap() });
         Self {
             path,

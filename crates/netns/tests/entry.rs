@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command, Stdio};
 
-use netns::{EnterError, EnterStep, NetnsRef, ProcessHandle, SocketSpec};
+use terok_clearance_netns::{EnterError, EnterStep, NetnsRef, ProcessHandle, SocketSpec};
 
 /// A child in namespaces of its own, which ends when it is dropped.
 struct Sandbox(Child);

@@ -8,11 +8,11 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use operator::discovery::Hubs;
-use operator::identity::{IdentityResolver, NullInspector};
-use operator::notifier::CallbackNotifier;
-use operator::popups::{PopupOptions, run_popups};
 use terok_clearance::socket::RuntimeDir;
+use terok_clearance_operator::discovery::Hubs;
+use terok_clearance_operator::identity::{IdentityResolver, NullInspector};
+use terok_clearance_operator::notifier::CallbackNotifier;
+use terok_clearance_operator::popups::{PopupOptions, run_popups};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 #[tokio::main(flavor = "current_thread")]

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use operator::notifier::{Notification, Notifier as _, create_notifier};
+use terok_clearance_operator::notifier::{Notification, Notifier as _, create_notifier};
 use tokio::sync::oneshot;
 
 #[tokio::main(flavor = "current_thread")]

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 
-use operator::notifier::{Notification, Notifier as _, NullNotifier};
+use terok_clearance_operator::notifier::{Notification, Notifier as _, NullNotifier};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Infallible> {

@@ -10,11 +10,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use operator::discovery::Hubs;
-use operator::inbox::{HubId, InboxEvent};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::wire::clearance2::{self, Event};
+use terok_clearance_operator::discovery::Hubs;
+use terok_clearance_operator::inbox::{HubId, InboxEvent};
 
 #[path = "fakes/hub.rs"]
 #[expect(dead_code, reason = "nobody answers these hubs")]

@@ -8,10 +8,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use reader::dns::DnsAnswer;
-use reader::packet::{NflogMessage, netlink_messages};
-use reader::{ClassifiedPacket, DnsCache, PacketClassifier};
 use terok_clearance::Dossier;
+use terok_clearance_reader::dns::DnsAnswer;
+use terok_clearance_reader::packet::{NflogMessage, netlink_messages};
+use terok_clearance_reader::{ClassifiedPacket, DnsCache, PacketClassifier};
 use tokio::time::Instant;
 
 /// The seeds of the fuzz targets are messages as the kernel and resolvers send them.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ruleset as people read it.
 
-use shield::{Policy, PolicyError, preview};
+use terok_clearance_shield::{Policy, PolicyError, preview};
 
 #[test]
 fn the_ruleset_reads_like_the_order_of_the_tiers() {

@@ -12,10 +12,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{Action, EnforcementOutcome, Protocol, RuleLifetime, Scope};
-use tokio::time::Instant;
-use verdict::{
+use terok_clearance_verdict::{
     ExecBackend, SanitizedStderr, VerdictBackend as _, VerdictOrder, VerdictReply, find_program,
 };
+use tokio::time::Instant;
 
 fn program(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("terok-shield");

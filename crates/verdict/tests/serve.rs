@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use terok_clearance::socket::bind;
 use terok_clearance::varlink::VarlinkServeError;
 use terok_clearance::{Action, Scope};
+use terok_clearance_verdict::{VerdictBackend, VerdictClient, VerdictOrder, VerdictReply, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use verdict::{VerdictBackend, VerdictClient, VerdictOrder, VerdictReply, serve};
 
 /// Notes what it is told; `hang.example` waits until it is let go.
 #[derive(Debug, Default)]

@@ -235,7 +235,7 @@ impl ClearanceEventRef<'_> {
         self.to_flat(dialect).append_frame(out);
     }
 
-    fn to_flat(&self, dialect: Clearance1Dialect) -> FlatClearanceEvent<'_> {
+    fn to_flat(self, dialect: Clearance1Dialect) -> FlatClearanceEvent<'_> {
         static EMPTY_DOSSIER: BTreeMap<DisplayText, DisplayText> = BTreeMap::new();
         let flat = |kind, container, dossier| FlatClearanceEvent {
             kind,

@@ -52,7 +52,7 @@ pub enum EventLineError {
 /// It remembers the last sandbox and what was known about it: most lines repeat both.
 #[derive(Debug, Default)]
 pub struct EventLineParser {
-    last_container: Option<ContainerId>,
+    known_container: Option<ContainerId>,
     last_dossier_json: String,
     last_dossier: Dossier,
 }
@@ -135,14 +135,14 @@ impl EventLineParser {
     fn parse_container(&mut self, fields: &LineFields<'_>) -> Result<ContainerId, EventLineError> {
         let text = fields.container.required_text("container")?;
         if let Some(last) = self
-            .last_container
+            .known_container
             .as_ref()
             .filter(|last| last.as_str() == text)
         {
             return Ok(last.clone());
         }
         let container: ContainerId = parse_field(&text, "container")?;
-        self.last_container = Some(container.clone());
+        self.known_container = Some(container.clone());
         Ok(container)
     }
 

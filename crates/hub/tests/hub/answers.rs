@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use hub::HubOptions;
 use serde_json::{Value, json};
 use terok_clearance::Action;
+use terok_clearance_hub::HubOptions;
 
 use crate::rig::{Answer, Order, Rig};
 

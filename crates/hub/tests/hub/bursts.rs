@@ -87,7 +87,7 @@ async fn a_burst_to_one_destination_is_one_question() {
 #[tokio::test]
 async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
     let rig = Rig::with(
-        hub::HubOptions {
+        terok_clearance_hub::HubOptions {
             max_pending: 1_000,
             ..hub::HubOptions::default()
         },

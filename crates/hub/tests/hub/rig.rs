@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use terok_clearance::{Action, DisplayText, EnforcementOutcome, socket};
+use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -109,9 +109,9 @@ impl Rig {
         let mut tasks = JoinSet::new();
         let clearance = socket::bind(&directory.path().join("run/hub.sock")).unwrap();
         let ingester = socket::bind(&directory.path().join("run/in.sock")).unwrap();
-        let served = hub::serve(Arc::clone(&hub), clearance, stop.clone());
+        let served = terok_clearance_hub::serve(Arc::clone(&hub), clearance, stop.clone());
         tasks.spawn(async { served.await.map_err(|error| error.to_string()) });
-        let read_in = hub::ingest::ingest(Arc::clone(&hub), ingester, stop.clone());
+        let read_in = terok_clearance_hub::ingest::ingest(Arc::clone(&hub), ingester, stop.clone());
         tasks.spawn(async { read_in.await.map_err(|error| error.to_string()) });
         Self {
             hub,

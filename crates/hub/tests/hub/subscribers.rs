@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What subscribers are told.
 
-use hub::HubOptions;
 use serde_json::json;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use terok_clearance::{Dossier, SandboxEvent, ShieldState};
+use terok_clearance_hub::HubOptions;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::rig::{Rig, pending};

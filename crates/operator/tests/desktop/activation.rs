@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use operator::notifier::{DbusNotifier, DesktopError, Notifier as _, create_notifier};
+use terok_clearance_operator::notifier::{
+    DbusNotifier, DesktopError, Notifier as _, create_notifier,
+};
 use tokio::task::spawn_blocking;
 
 use crate::bus::Bus;

@@ -6,8 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use operator::notifier::DesktopSession;
 use tempfile::TempDir;
+use terok_clearance_operator::notifier::DesktopSession;
 use zbus::connection::{Builder, Connection};
 
 /// The bus. It ends with its test.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use futures_util::StreamExt as _;
-use operator::notifier::{
+use terok_clearance_operator::notifier::{
     ActionChoice, DbusNotifier, DesktopSession, Notification, NotificationId, Notifier as _,
 };
 use tokio::sync::oneshot;

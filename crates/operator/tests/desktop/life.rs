@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use operator::notifier::{
+use terok_clearance_operator::notifier::{
     DbusConnectError, DbusNotifier, DesktopError, DesktopSession, Notification, Notifier as _,
 };
 

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 
-use operator::notifier::{
+use terok_clearance_operator::notifier::{
     Notification, NotificationExpiry, NotificationHints, NotificationUrgency, Notifier as _,
 };
 

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use operator::discovery::Hubs;
-use operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
-use operator::notifier::{CallbackNotifier, Notification};
-use operator::popups::{Categories, PopupOptions, run_popups};
 use serde_json::{Value, json};
 use terok_clearance::wire::clearance2;
 use terok_clearance::{ContainerId, DisplayText};
+use terok_clearance_operator::discovery::Hubs;
+use terok_clearance_operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
+use terok_clearance_operator::notifier::{CallbackNotifier, Notification};
+use terok_clearance_operator::popups::{Categories, PopupOptions, run_popups};
 use tokio::sync::mpsc;
 
 use crate::fakes::{Hub, Running};

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use operator::inbox::{InboxEvent, OperatorReply};
-use operator::notifier::{
-    ContainerIdentity, DbusNotifier, Notification, NotificationId, Notifier as _,
-};
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Decision, DisplayText, ShieldState};
+use terok_clearance_operator::inbox::{InboxEvent, OperatorReply};
+use terok_clearance_operator::notifier::{
+    ContainerIdentity, DbusNotifier, Notification, NotificationId, Notifier as _,
+};
 
 use crate::bus::Bus;
 use crate::desktop::{Fake, Posted};

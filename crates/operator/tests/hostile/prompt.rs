@@ -3,10 +3,10 @@
 
 use std::io;
 
-use operator::discovery::Hubs;
-use operator::prompt::{OutputFormat, PromptOptions, run_prompt};
 use serde_json::Value;
 use terok_clearance::wire::{clearance1, clearance2};
+use terok_clearance_operator::discovery::Hubs;
+use terok_clearance_operator::prompt::{OutputFormat, PromptOptions, run_prompt};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The terminal fallback, which asks what one reader reports.
 
-use operator::queue::{QuestionQueue, QueueMessage, QueuedQuestion, Typed, render_message};
 use serde_json::json;
 use terok_clearance::DisplayText;
+use terok_clearance_operator::queue::{
+    QuestionQueue, QueueMessage, QueuedQuestion, Typed, render_message,
+};
 
 use crate::harmless::{Harmless, all_tame};
 use crate::texts;

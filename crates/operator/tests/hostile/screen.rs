@@ -5,13 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{HubId, InboxEvent, OperatorReply};
-use operator::tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::NumberedEvent;
+use terok_clearance_operator::inbox::{HubId, InboxEvent, OperatorReply};
+use terok_clearance_operator::tui::{
+    ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel,
+};
 
 use crate::harmless::{Harmless, tame};
 use crate::hub;

@@ -14,12 +14,12 @@ mod model;
 use std::path::Path;
 use std::sync::Arc;
 
-use operator::inbox::{
-    HubId, Inbox, InboxChange, InboxEvent, OperatorReply, Row, RowEnd, RowNumber, RowRefusal,
-};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Action, BlockedPacket, Decision, Dossier, Protocol, Scope, ShieldState};
+use terok_clearance_operator::inbox::{
+    HubId, Inbox, InboxChange, InboxEvent, OperatorReply, Row, RowEnd, RowNumber, RowRefusal,
+};
 
 fn hub(name: &str) -> HubId {
     HubId::new(Path::new(&format!("/run/terok/clearance/{name}/hub.sock")))

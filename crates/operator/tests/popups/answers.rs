@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a click does, what closing does not, and what is shown of what became of an answer.
 
-use operator::inbox::{InboxEvent, OperatorReply};
-use operator::notifier::NotificationUrgency;
-use operator::popups::{CLICK_GUARD_DELAY, ClickOutcome};
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, ShieldState};
+use terok_clearance_operator::inbox::{InboxEvent, OperatorReply};
+use terok_clearance_operator::notifier::NotificationUrgency;
+use terok_clearance_operator::popups::{CLICK_GUARD_DELAY, ClickOutcome};
 
 use crate::rig::{NOON, Rig, asks, decided, web};
 

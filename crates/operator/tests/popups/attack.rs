@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator::inbox::{InboxEvent, OperatorAnswer, OperatorReply};
-use operator::notifier::Notification;
-use operator::phrases;
-use operator::popups::{CLICK_GUARD_DELAY, ClickOutcome, PopupCommand, PopupSlot, PopupUpdate};
 use proptest::prelude::*;
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, DecisionAction};
+use terok_clearance_operator::inbox::{InboxEvent, OperatorAnswer, OperatorReply};
+use terok_clearance_operator::notifier::Notification;
+use terok_clearance_operator::phrases;
+use terok_clearance_operator::popups::{
+    CLICK_GUARD_DELAY, ClickOutcome, PopupCommand, PopupSlot, PopupUpdate,
+};
 
 use crate::rig::{Rig, asks, decided, web};
 
@@ -313,7 +315,7 @@ proptest! {
             attack.step(step);
         }
         // And none is lost: when all has come to rest, each is on the screen or with others there.
-        let waits = |row: &operator::inbox::Row| row.answering().is_none();
+        let waits = |row: &terok_clearance_operator::inbox::Row| row.answering().is_none();
         let quiet = Duration::from_secs(60);
         for answer in std::mem::take(&mut attack.on_their_way) {
             let changes = attack.rig.inbox.apply_reply(&answer, OperatorReply::Failed("it went wrong".into()));

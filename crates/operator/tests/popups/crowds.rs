@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Many questions at once: one popup for all, and never more of them than a person can stand.
 
-use operator::inbox::InboxEvent;
-use operator::popups::MAX_SINGLE_POPUPS;
 use serde_json::json;
 use terok_clearance::Action;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
+use terok_clearance_operator::inbox::InboxEvent;
+use terok_clearance_operator::popups::MAX_SINGLE_POPUPS;
 
 use crate::rig::{Rig, asks, asks_of, decided, hub, web};
 

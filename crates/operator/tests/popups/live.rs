@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hub::{Claim, DecisionEnforcer, Hub};
-use operator::discovery::Hubs;
-use operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
-use operator::notifier::{
-    ActionCallback, CallbackNotifier, InvokeError, Notification, NotificationId, Notifier,
-    SandboxLifecycle,
-};
-use operator::popups::{CLICK_GUARD_DELAY, Categories, PopupOptions, run_popups};
 use tempfile::TempDir;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::{
     Action, BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol, SandboxEvent,
     ShieldState,
 };
+use terok_clearance_operator::discovery::Hubs;
+use terok_clearance_operator::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
+use terok_clearance_operator::notifier::{
+    ActionCallback, CallbackNotifier, InvokeError, Notification, NotificationId, Notifier,
+    SandboxLifecycle,
+};
+use terok_clearance_operator::popups::{CLICK_GUARD_DELAY, Categories, PopupOptions, run_popups};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is said of sandboxes and firewalls, and to whom.
 
-use operator::inbox::InboxEvent;
-use operator::notifier::{ContainerIdentity, NotificationUrgency};
 use serde_json::json;
 use terok_clearance::ShieldState;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event};
+use terok_clearance_operator::inbox::InboxEvent;
+use terok_clearance_operator::notifier::{ContainerIdentity, NotificationUrgency};
 
 use crate::rig::{Rig, asks, web};
 

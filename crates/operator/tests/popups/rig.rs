@@ -6,14 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator::clock::{ClockReading, TimeZone};
-use operator::inbox::{HubId, Inbox, InboxChange, InboxEvent, OperatorAnswer, OperatorReply};
-use operator::notifier::Notification;
-use operator::popups::{Categories, ClickOutcome, PopupCommand, PopupModel, PopupSlot};
 use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision};
+use terok_clearance_operator::clock::{ClockReading, TimeZone};
+use terok_clearance_operator::inbox::{
+    HubId, Inbox, InboxChange, InboxEvent, OperatorAnswer, OperatorReply,
+};
+use terok_clearance_operator::notifier::Notification;
+use terok_clearance_operator::popups::{
+    Categories, ClickOutcome, PopupCommand, PopupModel, PopupSlot,
+};
 
 /// 2026-11-22 12:42:07 UTC, in microseconds.
 pub(crate) const NOON: u64 = 1_795_351_327_000_000;

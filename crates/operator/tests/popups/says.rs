@@ -2,10 +2,12 @@
 //! What popups say. That nothing a sandbox chooses makes them say something else is in
 //! `tests/hostile`.
 
-use operator::notifier::{NotificationAction, NotificationExpiry, NotificationUrgency};
 use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
+use terok_clearance_operator::notifier::{
+    NotificationAction, NotificationExpiry, NotificationUrgency,
+};
 
 use crate::rig::{NOON, Rig, asks};
 

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{InboxEvent, OperatorReply};
-use operator::tui::{TuiEffect, TuiMessage};
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, Decision};
+use terok_clearance_operator::inbox::{InboxEvent, OperatorReply};
+use terok_clearance_operator::tui::{TuiEffect, TuiMessage};
 
 use crate::rig::{ALLOW, Rig, answers, asks, asks_at, decided, decision};
 

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply};
-use operator::phrases;
-use operator::tui::{TuiEffect, TuiMessage};
 use proptest::prelude::*;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, DisplayText};
+use terok_clearance_operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply};
+use terok_clearance_operator::phrases;
+use terok_clearance_operator::tui::{TuiEffect, TuiMessage};
 
 use read::{Part, Read, is_typing, number, read};
 

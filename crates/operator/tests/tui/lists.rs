@@ -2,9 +2,9 @@
 //! Moving about: keys, filter, pages, mouse wheel.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::InboxEvent;
-use operator::tui::{TuiEffect, TuiMessage};
 use terok_clearance::client::ProtocolVersion;
+use terok_clearance_operator::inbox::InboxEvent;
+use terok_clearance_operator::tui::{TuiEffect, TuiMessage};
 
 use crate::rig::{Rig, asks, hub};
 

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply, RowNumber};
-use operator::tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, ShieldState};
+use terok_clearance_operator::inbox::{
+    HubId, InboxEvent, OperatorAnswer, OperatorReply, RowNumber,
+};
+use terok_clearance_operator::tui::{
+    ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel,
+};
 
 /// 2026-11-22 12:42:07 UTC, in microseconds.
 pub(crate) const NOON: u64 = 1_795_351_327_000_000;

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use crossterm::event::KeyCode;
-use operator::inbox::{InboxEvent, OperatorReply};
-use operator::tui::{Theme, TuiMessage};
 use ratatui::style::{Color, Modifier};
 use terok_clearance::ShieldState;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
+use terok_clearance_operator::inbox::{InboxEvent, OperatorReply};
+use terok_clearance_operator::tui::{Theme, TuiMessage};
 
 use crate::rig::{NOON, Rig, answers, asks, asks_at, decided, hub, request};
 
