@@ -253,7 +253,7 @@ impl<S: FrameSink> InterfaceChannel<S> {
         }
         let interface = self.interface;
         let written = self.log.append(ledger.newest_number(), |out| {
-            interface.write_event(out, seq, news)
+            interface.write_event(out, seq, news);
         });
         self.unflushed_bytes = self.unflushed_bytes.saturating_add(written);
         if self.unflushed_bytes >= FLUSH_TURN_BYTES {
@@ -276,7 +276,7 @@ impl<S: FrameSink> InterfaceChannel<S> {
                         subscriber.wake.notify_one();
                     }
                     SubscriberState::Resyncing(_) | SubscriberState::Closed(_) => {
-                        subscriber.wake.notify_one()
+                        subscriber.wake.notify_one();
                     }
                 }
             }

@@ -100,7 +100,7 @@ async fn read_events<E: DecisionEnforcer>(
                         Err(error) => dropped.log_dropped(&error, line, peer),
                     },
                     SplitLine::TooLong(head) => {
-                        dropped.log_dropped(&EventLineError::TooLong, head, peer)
+                        dropped.log_dropped(&EventLineError::TooLong, head, peer);
                     }
                 }
             }

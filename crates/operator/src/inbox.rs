@@ -227,7 +227,7 @@ impl Inbox {
     fn apply_hub_event(&mut self, hub: &HubId, event: Event, changes: &mut Vec<InboxChange>) {
         match event {
             Event::Pending(request) | Event::Repeated(request) => {
-                self.apply_request(hub, request, changes)
+                self.apply_request(hub, request, changes);
             }
             Event::Decided(decision) => self.apply_decision(hub, decision, changes),
             Event::Withdrawn { request, reason } => {
@@ -492,7 +492,7 @@ impl Inbox {
                     row,
                     action,
                     reason,
-                })
+                });
             }
         }
     }

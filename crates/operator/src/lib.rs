@@ -19,7 +19,10 @@ pub mod popups;
 pub mod prompt;
 pub mod queue;
 pub mod script;
+mod session;
 pub mod tui;
+
+pub use session::Session;
 
 use terok_clearance::DisplayText;
 use tokio::task::JoinError;

@@ -232,10 +232,10 @@ impl ClearanceEventRef<'_> {
     ///
     /// One pass and no allocation but `out`'s: a hub does this for every packet.
     pub fn append_frame(&self, dialect: Clearance1Dialect, out: &mut Vec<u8>) {
-        self.to_flat(dialect).append_frame(out);
+        self.flatten(dialect).append_frame(out);
     }
 
-    fn to_flat(self, dialect: Clearance1Dialect) -> FlatClearanceEvent<'_> {
+    fn flatten(&self, dialect: Clearance1Dialect) -> FlatClearanceEvent<'_> {
         static EMPTY_DOSSIER: BTreeMap<DisplayText, DisplayText> = BTreeMap::new();
         let flat = |kind, container, dossier| FlatClearanceEvent {
             kind,

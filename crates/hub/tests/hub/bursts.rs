@@ -89,7 +89,7 @@ async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
     let rig = Rig::with(
         terok_clearance_hub::HubOptions {
             max_pending: 1_000,
-            ..hub::HubOptions::default()
+            ..terok_clearance_hub::HubOptions::default()
         },
         false,
     );

@@ -58,7 +58,7 @@ async fn subscribers_that_never_read_harm_nobody() {
 async fn a_stuck_subscriber_is_told_of_the_gap_and_of_what_is_pending_now() {
     let options = terok_clearance_hub::HubOptions {
         max_backlog_bytes: 1 << 20,
-        ..hub::HubOptions::default()
+        ..terok_clearance_hub::HubOptions::default()
     };
     let rig = Rig::with(options, false);
     let (mut old, mut new) = (rig.one().await, rig.two().await);

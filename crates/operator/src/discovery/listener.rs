@@ -115,7 +115,7 @@ impl HubListener {
                 }
                 StreamUpdate::Event(event) => {
                     self.send_update(ListenerUpdate::Event(InboxEvent::Received(event)))
-                        .await?
+                        .await?;
                 }
                 StreamUpdate::Disconnected { reason, .. } => {
                     return self

@@ -383,7 +383,7 @@ impl DbusTask {
         let now = Instant::now();
         match command {
             NotifierCommand::Notify(notification, told) => {
-                self.state.notify(*notification, told, now)
+                self.state.notify(*notification, told, now);
             }
             NotifierCommand::OnAction(id, on_action) => self.state.on_action(id, on_action),
             NotifierCommand::Close(id, told) => self.state.close(id, told, now),

@@ -332,7 +332,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                 }
             },
             ClickOutcome::Rejected(why) => {
-                tracing::info!(why, "a click does not count; it is asked again")
+                tracing::info!(why, "a click does not count; it is asked again");
             }
             ClickOutcome::Ignored => {}
         }

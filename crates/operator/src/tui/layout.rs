@@ -125,7 +125,7 @@ impl ScreenLayout {
         space.area.height = space.area.height.saturating_sub(2);
         match model.mode {
             ViewMode::Questions | ViewMode::Filter => {
-                lay_out_questions(model, &mut space, area.height, now)
+                lay_out_questions(model, &mut space, area.height, now);
             }
             ViewMode::Details => lay_out_details(model, &mut space, now),
             ViewMode::Confirm => lay_out_confirm(model, &mut space, now),

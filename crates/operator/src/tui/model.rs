@@ -319,7 +319,7 @@ impl TuiModel {
             TuiCommand::ToggleMark => self.selection.toggle_mark(),
             TuiCommand::ToggleMarkAll => self.selection.toggle_all_marks(),
             TuiCommand::ShowDetails if self.selection.selected().is_some() => {
-                self.switch_mode(ViewMode::Details)
+                self.switch_mode(ViewMode::Details);
             }
             TuiCommand::EditFilter => self.mode = ViewMode::Filter,
             TuiCommand::KeepFilter => self.mode = ViewMode::Questions,

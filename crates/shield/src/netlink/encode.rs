@@ -491,7 +491,7 @@ impl RuleExpressions {
     fn push_statement(&mut self, statement: &NftStatement) {
         match statement {
             NftStatement::Accept => {
-                self.push_verdict(&AttributeBuilder::default().u32(1, NF_ACCEPT))
+                self.push_verdict(&AttributeBuilder::default().u32(1, NF_ACCEPT));
             }
             NftStatement::Drop => self.push_verdict(&AttributeBuilder::default().u32(1, NF_DROP)),
             NftStatement::Goto(chain) => {
@@ -527,7 +527,7 @@ impl RuleExpressions {
                 self.push_expression("dynset", &data);
             }
             NftStatement::Reset => {
-                self.push_expression("reject", &AttributeBuilder::default().u32(1, 1))
+                self.push_expression("reject", &AttributeBuilder::default().u32(1, 1));
             }
             NftStatement::Prohibit => {
                 self.push_expression(

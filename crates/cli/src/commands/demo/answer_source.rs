@@ -258,7 +258,7 @@ async fn read_answer(
                 return Ok(None);
             }
             (DemoAnswerInput::Unrecognized, Some((output, _))) => {
-                output.print_line(INVALID_ANSWER_HINT)?
+                output.print_line(INVALID_ANSWER_HINT)?;
             }
             (DemoAnswerInput::Unrecognized, None) => {}
         }

@@ -155,7 +155,7 @@ impl DemoScenario<'_> {
                     self.reporter.report(&DemoStep::Skipped {
                         fetch,
                         reason: reason.clone(),
-                    })?
+                    })?;
                 }
                 _ => self.fetch(index, host).await?,
             }
