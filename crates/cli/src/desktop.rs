@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use desktop::identity::{IdentityResolver, PodmanInspector};
+use desktop::notifier::{DbusNotifier, DesktopSession, Notifier as _};
+use desktop::popups::{Categories, PopupOptions, run_popups};
 use operator::discovery::Hubs;
-use operator::identity::{IdentityResolver, PodmanInspector};
-use operator::notifier::{DbusNotifier, DesktopSession, Notifier as _};
-use operator::popups::{Categories, PopupOptions, run_popups};
 use tokio_util::sync::CancellationToken;
 
 use crate::timezone::system_time_zone;

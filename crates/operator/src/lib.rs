@@ -5,17 +5,13 @@
 //! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers; [`tui`]
 //! does it on the whole screen. Where there is no hub, [`queue`] asks what one reader reports, one
 //! question at a time.
-//! [`script`] does without a prompt what scripts want done, and [`notifier`] is what shows a
-//! question elsewhere, such as on a desktop.
+//! [`script`] does without a prompt what scripts want done.
 
 pub mod clock;
 pub mod discovery;
-pub mod identity;
 pub mod inbox;
 mod json;
-pub mod notifier;
 pub mod phrases;
-pub mod popups;
 pub mod prompt;
 pub mod queue;
 pub mod script;
@@ -28,14 +24,14 @@ use terok_clearance::DisplayText;
 use tokio::task::JoinError;
 
 /// Returns an error with its causes, harmless to show.
-fn error_chain(error: &dyn std::error::Error) -> DisplayText {
+pub fn error_chain(error: &dyn std::error::Error) -> DisplayText {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();
     DisplayText::new(&causes.join(": "))
 }
 
 /// Returns what a task returned, nothing if it was cancelled; goes on panicking where it panicked.
-fn join_result<T>(ended: Result<T, JoinError>) -> Option<T> {
+pub fn join_result<T>(ended: Result<T, JoinError>) -> Option<T> {
     match ended {
         Ok(value) => Some(value),
         Err(error) => match error.try_into_panic() {

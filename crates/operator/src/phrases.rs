@@ -41,7 +41,7 @@ pub fn describe_dest(row: &Row) -> String {
 }
 
 /// The same without the word before a single port, for where there is no room for it.
-pub(crate) fn describe_dest_briefly(row: &Row) -> String {
+pub fn describe_dest_briefly(row: &Row) -> String {
     format_dest_ports(row, "")
 }
 

@@ -214,7 +214,7 @@ impl<W: Write> PromptSession<W> {
     clippy::disallowed_methods,
     reason = "the edge: a person is told how long ago it was"
 )]
-pub(crate) fn now_micros() -> u64 {
+pub fn now_micros() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use desktop::identity::{IdentityResolver, NullInspector};
+use desktop::notifier::CallbackNotifier;
+use desktop::popups::{PopupOptions, run_popups};
 use operator::discovery::Hubs;
-use operator::identity::{IdentityResolver, NullInspector};
-use operator::notifier::CallbackNotifier;
-use operator::popups::{PopupOptions, run_popups};
 use serde_json::json;
 use tokio::sync::mpsc;
 

@@ -2,8 +2,8 @@
 //! `notify`: one notification, and with `--wait` what was chosen.
 
 use anyhow::{Context as _, anyhow};
-use operator::notifier::click_guard::ClickGuard;
-use operator::notifier::{
+use desktop::notifier::click_guard::ClickGuard;
+use desktop::notifier::{
     ActionChoice, Notification, NotificationAction, NotificationActionError, NotificationExpiry,
     NotificationId, Notifier, create_notifier,
 };

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use operator::notifier::{DbusNotifier, DesktopSession, Notification, Notifier as _};
+use desktop::notifier::{DbusNotifier, DesktopSession, Notification, Notifier as _};
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 
@@ -106,7 +106,7 @@ fn is_guarded(kind: Service) {
     let question = |guard| Notification {
         actions: vec!["allow:Allow".parse().unwrap(), "deny:Deny".parse().unwrap()],
         body: "Container: x".to_owned(),
-        expiry: operator::notifier::NotificationExpiry::Never,
+        expiry: desktop::notifier::NotificationExpiry::Never,
         click_guard: guard,
         ..Notification::new("Blocked: api.example.com:443")
     };

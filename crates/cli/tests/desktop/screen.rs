@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use operator::notifier::click_guard::ClickGuard;
+use desktop::notifier::click_guard::ClickGuard;
 use tempfile::TempDir;
 
 use crate::picture::{HEIGHT, Picture, WIDTH};

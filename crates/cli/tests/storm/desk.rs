@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use operator::popups::MAX_SINGLE_POPUPS;
+use desktop::popups::MAX_SINGLE_POPUPS;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use desktop::identity::{IdentityResolver, NullInspector};
+use desktop::notifier::{CallbackNotifier, NotificationId};
+use desktop::popups::{CLICK_GUARD_DELAY, PopupOptions, run_popups};
 use operator::discovery::Hubs;
-use operator::identity::{IdentityResolver, NullInspector};
-use operator::notifier::{CallbackNotifier, NotificationId};
-use operator::popups::{CLICK_GUARD_DELAY, PopupOptions, run_popups};
 use terok_clearance::Action;
 use terok_clearance::socket::RuntimeDir;
 use tokio::sync::oneshot;

@@ -11,26 +11,15 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
-#[path = "../desktop/bus.rs"]
-#[expect(dead_code, reason = "this bus is neither killed nor started again")]
-mod bus;
-mod callbacks;
 mod checks;
-#[path = "../desktop/fake.rs"]
-#[expect(dead_code, reason = "nothing is chosen here")]
-mod desktop;
 #[path = "../fakes/hub.rs"]
 mod fakes;
 #[path = "../../../../tests/hostile/harmless.rs"]
 mod harmless;
 #[path = "../../../../tests/hostile/hub.rs"]
 mod hub;
-mod popups;
 mod prompt;
 mod queue;
-#[path = "../popups/rig.rs"]
-#[expect(dead_code, reason = "not all that a person does is done here")]
-mod rig;
 mod screen;
 #[path = "../../../../tests/hostile/texts.rs"]
 mod texts;

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Questions as desktop popups.
+//!
+//! [`notifier`] shows notifications and reports the choices: on a desktop, by callbacks, or not at
+//! all. [`popups`] decides which popup is shown when, and answers at the hubs. [`identity`] names
+//! the container and the task of a sandbox whose questions do not.
+
+pub mod identity;
+pub mod notifier;
+pub mod popups;

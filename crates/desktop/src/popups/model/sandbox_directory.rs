@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The sandboxes as popups name them, and whose firewall has an alert on the screen.
+
+use std::collections::HashMap;
+
+use terok_clearance::{ContainerId, Dossier, ShieldState};
+
+use super::PopupSlot;
+use crate::notifier::ContainerIdentity;
+use crate::popups::text;
+use operator::inbox::HubId;
+
+/// The sandboxes that are remembered; of more, those without an alert are forgotten.
+const MAX_KNOWN_SANDBOXES: usize = 4096;
+
+/// A sandbox. The hub of one sandbox is about that one, whatever its events call it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PopupSandboxKey(HubId, Option<ContainerId>);
+
+impl PopupSandboxKey {
+    fn new(hub: &HubId, container: &ContainerId) -> Self {
+        let named = hub.sandbox().is_none();
+        Self(hub.clone(), named.then(|| container.clone()))
+    }
+}
+
+/// What is known of every sandbox.
+#[derive(Debug, Default)]
+pub(super) struct SandboxDirectory {
+    sandboxes: HashMap<PopupSandboxKey, KnownSandbox>,
+    identities: HashMap<ContainerId, ContainerIdentity>,
+}
+
+#[derive(Debug, Default)]
+struct KnownSandbox {
+    dossier: Dossier,
+    alert: Option<ShieldAlert>,
+}
+
+impl KnownSandbox {
+    /// Where its alert is.
+    fn alert_slot(&self) -> Option<PopupSlot> {
+        self.alert.as_ref().map(|alert| alert.slot)
+    }
+}
+
+/// What is said of a firewall that is not up.
+#[derive(Debug, Clone)]
+pub(super) struct ShieldAlert {
+    pub(super) slot: PopupSlot,
+    pub(super) container: ContainerId,
+    pub(super) state: ShieldState,
+}
+
+impl SandboxDirectory {
+    /// Remembers what a question said of its sandbox.
+    pub(super) fn record_dossier(
+        &mut self,
+        hub: &HubId,
+        container: &ContainerId,
+        dossier: &Dossier,
+    ) {
+        if !dossier.is_empty() {
+            self.entry(hub, container).dossier = Dossier::clone(dossier);
+        }
+    }
+
+    /// Remembers who a sandbox is, and returns the alerts that say something else by now.
+    pub(super) fn set_identity(
+        &mut self,
+        container: &ContainerId,
+        identity: ContainerIdentity,
+    ) -> Vec<(ShieldAlert, ContainerIdentity)> {
+        let of_it = |(key, known): (&PopupSandboxKey, &KnownSandbox)| {
+            let alert = known
+                .alert
+                .clone()
+                .filter(|alert| alert.container == *container)?;
+            let before = self.identity(&key.0, container);
+            Some((key.0.clone(), alert, before))
+        };
+        let alerts: Vec<_> = self.sandboxes.iter().filter_map(of_it).collect();
+        if self.identities.len() >= MAX_KNOWN_SANDBOXES {
+            self.identities.clear();
+        }
+        self.identities.insert(container.clone(), identity);
+        let changed = |(hub, alert, before)| {
+            let identity = self.identity(&hub, container);
+            (identity != before).then_some((alert, identity))
+        };
+        alerts.into_iter().filter_map(changed).collect()
+    }
+
+    /// Says whether more than the id was found out of a sandbox, or that there is no more.
+    pub(super) fn is_identified(&self, hub: &HubId, container: &ContainerId) -> bool {
+        let known = self.sandboxes.get(&PopupSandboxKey::new(hub, container));
+        self.identities.contains_key(container) || known.is_some_and(|it| !it.dossier.is_empty())
+    }
+
+    /// Returns who a sandbox is.
+    pub(super) fn identity(&self, hub: &HubId, container: &ContainerId) -> ContainerIdentity {
+        let found = self.identities.get(container).cloned().unwrap_or_default();
+        let known = self.sandboxes.get(&PopupSandboxKey::new(hub, container));
+        let nothing = Dossier::default();
+        text::merge_identity(
+            container,
+            known.map_or(&nothing, |known| &known.dossier),
+            &found,
+        )
+    }
+
+    /// Notes the alert about a firewall, and returns where the former one was.
+    pub(super) fn replace_alert(
+        &mut self,
+        hub: &HubId,
+        container: &ContainerId,
+        alert: Option<ShieldAlert>,
+    ) -> Option<PopupSlot> {
+        let before = std::mem::replace(&mut self.entry(hub, container).alert, alert);
+        before.map(|alert| alert.slot)
+    }
+
+    /// Returns where alerts are.
+    pub(super) fn alert_slots(&self) -> impl Iterator<Item = PopupSlot> {
+        self.sandboxes.values().filter_map(KnownSandbox::alert_slot)
+    }
+
+    /// Forgets a sandbox, and returns where its alert is.
+    pub(super) fn forget(&mut self, hub: &HubId, container: &ContainerId) -> Option<PopupSlot> {
+        self.identities.remove(container);
+        self.sandboxes
+            .remove(&PopupSandboxKey::new(hub, container))?
+            .alert_slot()
+    }
+
+    /// Forgets the sandboxes of a hub, and returns where their alerts are.
+    pub(super) fn forget_hub(&mut self, hub: &HubId) -> Vec<PopupSlot> {
+        let gone = self
+            .sandboxes
+            .extract_if(|PopupSandboxKey(of, _), _| of == hub);
+        gone.filter_map(|(_, known)| known.alert_slot()).collect()
+    }
+
+    /// Notes that an alert is no longer there, if that is what was there.
+    pub(super) fn remove_alert(&mut self, slot: PopupSlot) {
+        for known in self.sandboxes.values_mut() {
+            known.alert.take_if(|alert| alert.slot == slot);
+        }
+    }
+
+    fn entry(&mut self, hub: &HubId, container: &ContainerId) -> &mut KnownSandbox {
+        if self.sandboxes.len() >= MAX_KNOWN_SANDBOXES {
+            self.sandboxes.retain(|_, known| known.alert.is_some());
+        }
+        self.sandboxes
+            .entry(PopupSandboxKey::new(hub, container))
+            .or_default()
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What popups say. That nothing a sandbox chooses makes them say something else is in
+//! `tests/hostile`.
+
+use serde_json::{Value, json};
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::wire::clearance2::Event;
+use terok_clearance_desktop::notifier::{
+    NotificationAction, NotificationExpiry, NotificationUrgency,
+};
+
+use crate::rig::{NOON, Rig, asks};
+
+#[test]
+fn a_question_says_who_wants_what_and_what_an_answer_opens() {
+    let check = |more: Value, title: &str, body: &str| {
+        let mut rig = Rig::up();
+        rig.says(Event::Pending(asks(1, "api.example.com", more)));
+        let (_, _, popup) = rig.popup("");
+        assert_eq!(popup.summary, title);
+        assert_eq!(popup.body, body);
+        let labels: Vec<_> = popup
+            .actions
+            .iter()
+            .map(NotificationAction::label)
+            .collect();
+        assert_eq!(labels, ["Allow", "Deny"]);
+        assert_eq!(popup.expiry, NotificationExpiry::Never);
+        assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Critical));
+        assert!(popup.hints.resident && !popup.hints.transient);
+    };
+    let opens = "Allow opens tcp port 443 of api.example.com (203.0.113.7, and its later \
+                 addresses) while the sandbox lives";
+    check(
+        json!({}),
+        "Blocked: api.example.com:443",
+        &format!("Task: warp/build-42 \u{b7} web\nProtocol: TCP\n{opens}"),
+    );
+    check(
+        json!({"dossier": {"name": "builder"}, "count": 3}),
+        "Blocked: api.example.com:443",
+        &format!("Container: builder\nProtocol: TCP\n{opens}\nBlocked 3 times since 12:42:08"),
+    );
+    check(
+        json!({"dossier": {}, "process": {"pid": 7, "uid": 1000, "name": "curl", "command": []}}),
+        "Blocked: api.example.com:443",
+        &format!("Container: web\nProtocol: TCP\nProcess: curl[7]\n{opens}"),
+    );
+    check(
+        json!({
+            "dest": "2001:db8::7", "address": "2001:db8::7", "domain": null, "protocol": "udp",
+            "scope": {"dest": "2001:db8::7", "port": 443, "protocol": "udp", "keep": "once"},
+            "dossier": {"project": "warp", "task": "b"},
+        }),
+        "Blocked: [2001:db8::7]:443",
+        "Task: warp/b\nProtocol: UDP\nAllow opens udp port 443 of 2001:db8::7 for 60 s",
+    );
+    check(
+        json!({
+            "dest": "192.0.2.7", "address": "192.0.2.7", "domain": null, "protocol": "icmp",
+            "port": 0, "dossier": {"project": "p"},
+            "scope": {"dest": "192.0.2.7", "protocol": "icmp", "keep": "always"},
+        }),
+        "Blocked: 192.0.2.7",
+        "Container: web\nProtocol: icmp\nAllow opens all icmp of 192.0.2.7 in every sandbox, for good",
+    );
+}
+
+/// Invariant 4: an older hub opens more than the port that was asked for, so the popup says it.
+#[test]
+fn what_an_older_hub_would_open_is_said_to_its_whole_extent() {
+    let mut rig = Rig::with("all", ProtocolVersion::Clearance1);
+    let whole = json!({"scope": {"dest": "a.example", "keep": "always"}});
+    rig.says(Event::Pending(asks(1, "a.example", whole)));
+    let body = rig.body("Blocked: a.example:443");
+    assert!(
+        body.contains("Allow opens EVERY port and protocol of a.example"),
+        "{body}"
+    );
+}
+
+#[test]
+fn a_question_is_one_popup_however_often_it_is_asked() {
+    let mut rig = Rig::up();
+    rig.asks(1, "a.example");
+    for n in 2..100 {
+        let more = json!({"id": format!("web:{n}"), "count": n, "last_seen": NOON + n});
+        rig.says(Event::Repeated(asks(1, "a.example", more)));
+        rig.wait(10);
+    }
+    rig.wait(2000);
+    assert_eq!(rig.titles(), ["Blocked: a.example:443"]);
+    let body = rig.body("Blocked");
+    assert!(body.ends_with("Blocked 99 times since 12:42:08"), "{body}");
+    assert!(rig.posts <= 4, "{} posts", rig.posts);
+}
