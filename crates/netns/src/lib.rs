@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Enters the namespaces of a sandbox and builds sandboxes, so that nobody else has to: the one
-//! crate of the project with `setns`, `unshare` and `unsafe`.
+//! Network namespaces: sockets inside them, links between them, and sandboxes built from them.
 //!
-//! Three things are here. [`Place`] opens sockets inside somebody else's network namespace and
-//! hands them back; [`Process`] says when their owner is gone, so that an open socket does not keep
-//! a dead sandbox's namespace alive; [`sandbox`] builds the sandbox that `run` and `demo` use.
+//! [`NetnsRef`] opens sockets inside another network namespace. [`ProcessHandle`] reports the end
+//! of the process owning a namespace, so that an open socket does not keep a dead namespace alive.
+//! [`sandbox`] builds the sandbox of `run` and `demo`. `setns`, `unshare` and `unsafe` occur in no
+//! other crate of the workspace.
 
 pub mod link;
 mod netns_ref;

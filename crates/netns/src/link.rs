@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Network links, addresses and routes over rtnetlink, without the `ip` program.
 //!
-//! A sandbox has no use for a program that may not be installed or not be found from an empty
-//! environment, and six requests do not need a library of three hundred types: the messages are
-//! written here by hand, as `rtnetlink(7)` and `veth(4)` have them.
+//! The `ip` program may be missing, or not be found with an empty environment. The messages follow
+//! `rtnetlink(7)` and `veth(4)`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,54 +14,54 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
 
-/// An rtnetlink socket: what it changes is in the network namespace where it was opened.
+/// An rtnetlink socket. Every change applies to the network namespace of the socket.
 #[derive(Debug)]
 pub struct RtnetlinkSocket {
     socket: OwnedFd,
     sequence: u32,
 }
 
-/// A link of the namespace that a [`Links`] speaks to, by the kernel's number for it.
+/// The kernel's number for a link, valid in the namespace of one [`RtnetlinkSocket`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LinkIndex(NonZeroU32);
 
-/// A link's name: 1 to 15 bytes of printable ASCII without blanks, `/`, `:` and `%`.
+/// A link name: 1 to 15 bytes of printable ASCII without blanks, `/`, `:` and `%`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LinkName(Box<str>);
 
-/// A text that is no [`LinkName`].
+/// A text is not a valid [`LinkName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name for a network link")]
+#[error("{0:?} is not a valid name for a network link")]
 pub struct LinkNameError(Box<str>);
 
-/// Where the other end of a veth pair shall be.
+/// The network namespace for the other end of a veth pair.
 #[derive(Debug, Clone, Copy)]
 pub enum VethPeerNetns<'fd> {
-    /// The network namespace that this file of `/proc/<pid>/ns/net` stands for.
+    /// The network namespace behind an open `/proc/<pid>/ns/net`.
     File(BorrowedFd<'fd>),
-    /// The network namespace of this process, as the caller's process id namespace counts.
+    /// The network namespace of a process, numbered as in the caller's pid namespace.
     Process(Pid),
 }
 
-/// Addresses of one family that begin alike: `203.0.113.0/24`.
+/// An address with a prefix length, such as `203.0.113.0/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IpNetwork {
     address: IpAddr,
     prefix_length: u8,
 }
 
-/// A text that is no [`Network`].
+/// A text is not a valid [`IpNetwork`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no network: write an address, a slash and the number of leading bits")]
+#[error("{0:?} is not a network: expected ADDRESS/PREFIX-LENGTH")]
 pub struct IpNetworkError(Box<str>);
 
-/// A request that the kernel refused.
+/// The kernel refused an rtnetlink request.
 #[derive(Debug, thiserror::Error)]
-#[error("{step}")]
+#[error("{step} failed")]
 pub struct LinkError {
-    /// What was being done, with the values.
+    /// The failed operation, with its values.
     pub step: String,
-    /// What the kernel said.
+    /// The kernel error.
     #[source]
     pub errno: Errno,
 }
@@ -78,12 +77,12 @@ impl RtnetlinkSocket {
         )
         .map(Self::from_socket)
         .map_err(|errno| LinkError {
-            step: "open an rtnetlink socket".to_owned(),
+            step: "opening an rtnetlink socket".to_owned(),
             errno,
         })
     }
 
-    /// Speaks over a `NETLINK_ROUTE` socket that was opened elsewhere, in another namespace.
+    /// Wraps an open `NETLINK_ROUTE` socket, possibly one of another namespace.
     pub const fn from_socket(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -91,26 +90,26 @@ impl RtnetlinkSocket {
         }
     }
 
-    /// Returns the number of the link called `name`; `ENODEV` where there is none.
+    /// Returns the index of a link; `ENODEV` for an unknown name.
     pub fn find_link(&mut self, name: &LinkName) -> Result<LinkIndex, LinkError> {
         let mut message = RtnetlinkRequest::new(libc::RTM_GETLINK, 0, &link_header(None, false));
         message.push_attribute(libc::IFLA_IFNAME, &name.with_nul());
-        let reply = self.send_request(message, || format!("find the link {name}"))?;
+        let reply = self.send_request(message, || format!("finding the link {name}"))?;
         reply.ok_or_else(|| LinkError {
-            step: format!("find the link {name}"),
+            step: format!("finding the link {name}"),
             errno: Errno::NODEV,
         })
     }
 
-    /// Brings a link up: `lo` is down in every new network namespace.
+    /// Brings a link up. `lo` is down in every new network namespace.
     pub fn bring_up(&mut self, link: LinkIndex) -> Result<(), LinkError> {
         let message = RtnetlinkRequest::new(libc::RTM_NEWLINK, 0, &link_header(Some(link), true));
-        self.send_request(message, || format!("bring link {link} up"))?;
+        self.send_request(message, || format!("bringing up link {link}"))?;
         Ok(())
     }
 
-    /// Makes a veth pair: `name` here, `peer` in that namespace, over which the caller must be
-    /// capable as well. Returns the number of the end that is here; both ends are down.
+    /// Creates a veth pair: `name` in this namespace, `peer` in the other, where the caller needs
+    /// `CAP_NET_ADMIN` as well. Returns the index of `name`. Both ends are down.
     pub fn add_veth(
         &mut self,
         name: &LinkName,
@@ -136,14 +135,16 @@ impl RtnetlinkSocket {
                 });
             });
         });
-        self.send_request(message, || format!("make the veth pair {name} and {peer}"))?;
+        self.send_request(message, || {
+            format!("creating the veth pair {name} and {peer}")
+        })?;
         self.find_link(name)
     }
 
-    /// Gives a link an address and the network around it. An IPv6 address is usable at once: it
-    /// skips the second of duplicate address detection (`nodad`).
+    /// Assigns an address and its network to a link. IPv6 addresses skip duplicate address
+    /// detection (`nodad`) and are usable at once.
     pub fn add_address(&mut self, link: LinkIndex, address: IpNetwork) -> Result<(), LinkError> {
-        let step = || format!("give link {link} the address {address}");
+        let step = || format!("assigning {address} to link {link}");
         let mut header = [0; 8]; // struct ifaddrmsg
         header[0] = address_family(address.address);
         header[1] = address.prefix_length;
@@ -156,7 +157,7 @@ impl RtnetlinkSocket {
         Ok(())
     }
 
-    /// Routes `to` through the link, to the gateway `via` where one is named, else directly.
+    /// Routes `to` through the link: to the gateway `via` if given, else directly.
     pub fn add_route(
         &mut self,
         to: IpNetwork,
@@ -164,8 +165,8 @@ impl RtnetlinkSocket {
         via: Option<IpAddr>,
     ) -> Result<(), LinkError> {
         let step = || match via {
-            Some(via) => format!("route {to} via {via} through link {link}"),
-            None => format!("route {to} through link {link}"),
+            Some(via) => format!("routing {to} via {via} through link {link}"),
+            None => format!("routing {to} through link {link}"),
         };
         let mut header = [0; 12]; // struct rtmsg
         header[0] = address_family(to.address);
@@ -189,8 +190,7 @@ impl RtnetlinkSocket {
         Ok(())
     }
 
-    /// Sends one request and reads until it is acknowledged; returns the link that was reported
-    /// on the way, if one was.
+    /// Sends one request and reads up to its acknowledgement; returns the last reported link.
     fn send_request(
         &mut self,
         message: RtnetlinkRequest,
@@ -263,18 +263,18 @@ impl fmt::Display for LinkName {
 }
 
 impl IpNetwork {
-    /// Every IPv4 address: the destination of a default route.
+    /// The destination of an IPv4 default route.
     pub const DEFAULT_V4: Self = Self {
         address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         prefix_length: 0,
     };
-    /// Every IPv6 address: the destination of a default route.
+    /// The destination of an IPv6 default route.
     pub const DEFAULT_V6: Self = Self {
         address: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
         prefix_length: 0,
     };
 
-    /// Returns the network of this one address.
+    /// Returns the network of a single address.
     pub const fn host(address: IpAddr) -> Self {
         let length = match address {
             IpAddr::V4(_) => 32,
@@ -313,14 +313,14 @@ impl fmt::Display for IpNetwork {
 const VETH_INFO_PEER: u16 = 1;
 /// `linux/if_addr.h`
 const IFA_F_NODAD: u8 = 0x02;
-/// `linux/netlink.h`: a request that makes something new, and fails if it is there.
+/// `linux/netlink.h`: `NLM_F_CREATE` and `NLM_F_EXCL`.
 const CREATE_FLAGS: u16 = 0x400 | 0x200;
 /// `linux/netlink.h`: `NLM_F_REQUEST` and `NLM_F_ACK`.
 const REQUEST_FLAGS: u16 = 0x01 | 0x04;
-/// `linux/netlink.h`: `NLMSG_ERROR`, which with code 0 is the acknowledgement.
+/// `linux/netlink.h`: `NLMSG_ERROR`, the acknowledgement if its code is 0.
 const ERROR: u16 = 2;
 const HEADER_BYTES: usize = 16;
-/// More than any one link's description; rtnetlink itself never sends more in one piece.
+/// Exceeds any link description; rtnetlink sends no larger datagrams.
 const MAX_REPLY_BYTES: usize = 32 * 1024;
 
 const fn address_family(address: IpAddr) -> u8 {
@@ -330,7 +330,7 @@ const fn address_family(address: IpAddr) -> u8 {
     }
 }
 
-/// `struct ifinfomsg`: family, padding, type, index, flags, and which flags to change.
+/// `struct ifinfomsg`: family, padding, type, index, flags, mask of changed flags.
 fn link_header(link: Option<LinkIndex>, up: bool) -> [u8; 16] {
     const IFF_UP: u32 = 1;
     let flags = if up { IFF_UP } else { 0 };
@@ -341,7 +341,7 @@ fn link_header(link: Option<LinkIndex>, up: bool) -> [u8; 16] {
     header
 }
 
-/// A request being written: `struct nlmsghdr`, the fixed part, attributes.
+/// An rtnetlink request: `struct nlmsghdr`, fixed part, attributes.
 struct RtnetlinkRequest {
     bytes: Vec<u8>,
 }
@@ -366,13 +366,13 @@ impl RtnetlinkRequest {
         }
     }
 
-    /// Writes an attribute whose length is known only afterwards. Every one is a multiple of four
-    /// bytes long in the message, whatever its length says.
-    fn push_nested(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
+    /// Appends an attribute whose value `write_value` appends. The message is padded to a multiple
+    /// of four bytes; the length field excludes the padding.
+    fn push_nested(&mut self, kind: u16, write_value: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend([0; 2]);
         self.bytes.extend(kind.to_ne_bytes());
-        inside(self);
+        write_value(self);
         let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
@@ -386,7 +386,7 @@ impl RtnetlinkRequest {
     }
 }
 
-/// One message from the kernel.
+/// One rtnetlink message from the kernel.
 struct RtnetlinkReply<'bytes> {
     kind: u16,
     sequence: u32,
@@ -394,7 +394,7 @@ struct RtnetlinkReply<'bytes> {
 }
 
 impl<'bytes> RtnetlinkReply<'bytes> {
-    /// Splits the first message off; nothing where no whole one is left.
+    /// Splits off the first message; `None` if no complete message is left.
     fn split_first(bytes: &'bytes [u8]) -> Option<(Self, &'bytes [u8])> {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
@@ -407,7 +407,7 @@ impl<'bytes> RtnetlinkReply<'bytes> {
         Some((reply, after))
     }
 
-    /// Returns the code of an acknowledgement: 0, or an errno with a minus.
+    /// Returns the code of an acknowledgement: 0 or a negated errno.
     fn ack_code(&self) -> Option<i32> {
         (self.kind == ERROR).then(|| u32_at(self.body, 0).map_or(-libc::EBADMSG, u32::cast_signed))
     }
@@ -428,7 +428,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_name_is_what_the_kernel_takes() {
+    fn link_names_follow_the_kernel_rules() {
         for name in ["lo", "eth0", "internet", "a.b-c_d@e", "123456789012345"] {
             assert_eq!(name.parse::<LinkName>().unwrap().to_string(), name);
         }
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_an_address_and_a_length_it_can_have() {
+    fn networks_are_an_address_and_a_prefix_length() {
         for text in ["203.0.113.0/24", "0.0.0.0/0", "2001:db8::1/128", "::/0"] {
             assert_eq!(text.parse::<IpNetwork>().unwrap().to_string(), text);
         }
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_or_lying_reply_is_no_reply() {
+    fn truncated_and_mislabelled_replies_are_rejected() {
         let whole = RtnetlinkRequest::new(ERROR, 0, &0_u32.to_ne_bytes()).finish(1);
         let (reply, after) = RtnetlinkReply::split_first(&whole).unwrap();
         assert_eq!((reply.ack_code(), after.len()), (Some(0), 0));
@@ -497,10 +497,10 @@ mod tests {
             );
         }
         for length in [0_u32, 15, 21, u32::MAX] {
-            let mut lying = whole.clone();
-            lying[..4].copy_from_slice(&length.to_ne_bytes());
+            let mut mislabelled = whole.clone();
+            mislabelled[..4].copy_from_slice(&length.to_ne_bytes());
             assert!(
-                RtnetlinkReply::split_first(&lying).is_none(),
+                RtnetlinkReply::split_first(&mislabelled).is_none(),
                 "a length of {length}"
             );
         }

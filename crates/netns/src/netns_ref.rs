@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens sockets inside another network namespace.
 //!
-//! A threaded process cannot enter a user namespace (`setns` says `EINVAL`), and without that an
-//! ordinary user cannot enter the network namespace that belongs to it (`EPERM`). So a forked
-//! child of one thread enters, opens the sockets and hands them back, in a fraction of a millisecond. The
-//! sockets work from any thread of the caller afterwards: the kernel checks a netlink socket's
-//! opener, who was root inside, and its user, who owns the sandbox's user namespace.
+//! A threaded process cannot enter a user namespace (`setns` fails with `EINVAL`), and an ordinary
+//! user cannot enter a network namespace without entering its owning user namespace first
+//! (`EPERM`). A forked single-threaded child enters both, opens the sockets and passes them back
+//! within a fraction of a millisecond. Afterwards the sockets work from any thread: the kernel
+//! checks the opener of a netlink socket (root inside) and its user (owner of the user namespace).
 
 use std::fmt;
 use std::fs::File;
@@ -20,18 +20,17 @@ use thiserror::Error;
 use crate::ProcessHandle;
 use crate::sys::{self, fork::NamespaceFds};
 
-/// How long the child may take before it is killed. It needs a fraction of a millisecond; a whole
-/// second passes only on a machine that has stopped making progress.
+/// Timeout for the child. Normal duration: a fraction of a millisecond.
 const ENTER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A socket to open. All are close-on-exec; none is bound or connected.
+/// A socket to open: close-on-exec, neither bound nor connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketSpec {
-    /// Netlink towards nftables and NFLOG.
+    /// Netlink for nftables and NFLOG.
     Netfilter,
-    /// Netlink towards links, addresses and routes.
+    /// Netlink for links, addresses and routes.
     Route,
-    /// Netlink towards the list of sockets.
+    /// Netlink for the socket list.
     SockDiag,
     /// UDP over IPv4.
     Udp4,
@@ -61,19 +60,19 @@ impl SocketSpec {
 /// A network namespace in which sockets can be opened.
 #[derive(Debug)]
 pub enum NetnsRef {
-    /// The caller's own.
+    /// The caller's own namespace.
     Current,
-    /// That of a process, looked up anew each time, so that nothing is kept alive by it.
+    /// The namespace of a process, resolved on every use; it is not kept alive.
     OfProcess(ProcessHandle),
-    /// One given as a file (`/proc/PID/ns/net`, `/run/netns/NAME`). The file keeps the namespace
-    /// alive for as long as it is held.
+    /// A namespace file (`/proc/PID/ns/net`, `/run/netns/NAME`). The open file keeps the namespace
+    /// alive.
     NamespaceFile(OwnedFd),
 }
 
 impl NetnsRef {
-    /// Returns the sockets asked for, in the order of `specs` (at most 16), opened in this place.
+    /// Opens at most 16 sockets inside the namespace and returns them in the order of `specs`.
     ///
-    /// It blocks for as long as that takes, a fraction of a millisecond, at most five seconds.
+    /// Blocks for a fraction of a millisecond, at most for five seconds.
     pub fn open_sockets(&self, specs: &[SocketSpec]) -> Result<Vec<OwnedFd>, EnterError> {
         let sockets: Vec<_> = specs.iter().map(|spec| spec.socket_arguments()).collect();
         let Some(net) = self.foreign_netns()? else {
@@ -88,20 +87,20 @@ impl NetnsRef {
         if let Self::OfProcess(process) = self
             && !process.is_alive()
         {
-            return Err(EnterError::ProcessEnded); // the number may have been another's by then
+            return Err(EnterError::ProcessEnded); // the pid may have been reused before the fork
         }
         Ok(opened)
     }
 
-    /// Returns one socket; see [`Place::open`].
+    /// Opens one socket; see [`NetnsRef::open_sockets`].
     pub fn open_socket(&self, spec: SocketSpec) -> Result<OwnedFd, EnterError> {
         self.open_sockets(&[spec])?
             .pop()
             .ok_or(EnterError::BadReply)
     }
 
-    /// Returns one netlink socket; see [`Place::open`]. Fails with `EPROTOTYPE` when `spec` is not
-    /// one of netlink.
+    /// Opens one netlink socket; see [`NetnsRef::open_sockets`]. Fails with `EPROTOTYPE` if `spec`
+    /// is not a netlink socket.
     pub fn open_netlink_socket(&self, spec: SocketSpec) -> Result<Socket, EnterError> {
         if spec.socket_arguments().first() != Some(&libc::AF_NETLINK) {
             let source = io::Error::from_raw_os_error(libc::EPROTOTYPE);
@@ -113,7 +112,7 @@ impl NetnsRef {
         Ok(sys::into_netlink_socket(self.open_socket(spec)?))
     }
 
-    /// The namespace's file, or none when the caller already is in it.
+    /// Returns the namespace file, or `None` if the caller is inside already.
     fn foreign_netns(&self) -> Result<Option<OwnedFd>, EnterError> {
         let net = match self {
             Self::Current => return Ok(None),
@@ -133,8 +132,9 @@ impl NetnsRef {
     }
 }
 
-/// The user namespace to enter first: the one that owns `net`, unless the caller is in it or the
-/// kernel will not name it (it is not below the caller's, so entering it could not be allowed).
+/// Returns the user namespace to enter first: the owner of `net`. `None` if the caller is inside
+/// already, or if the kernel does not reveal the owner (outside the caller's descendants, where
+/// entering would be refused as well).
 pub(crate) fn owning_userns_to_enter(net: &OwnedFd) -> Result<Option<OwnedFd>, EnterError> {
     match sys::owning_user_namespace(net.as_fd()) {
         Ok(user) => Ok((!is_current_namespace(&user, "user")?).then_some(user)),
@@ -165,7 +165,7 @@ fn step_error(step: EnterStep) -> impl Fn(io::Error) -> EnterError {
     move |source| EnterError::Failed { step, source }
 }
 
-/// What was being done when entering a place failed.
+/// The step at which entering a namespace failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnterStep {
     /// Finding the namespaces.
@@ -178,7 +178,7 @@ pub enum EnterStep {
     EnterNet,
     /// Opening a socket.
     Socket,
-    /// Handing the sockets back.
+    /// Passing the sockets back.
     ReturnSockets,
 }
 
@@ -186,37 +186,37 @@ impl fmt::Display for EnterStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FindNamespaces => "finding the namespaces",
-            Self::Fork => "starting a child",
+            Self::Fork => "starting a child process",
             Self::EnterUser => "entering the user namespace",
             Self::EnterNet => "entering the network namespace",
             Self::Socket => "opening a socket",
-            Self::ReturnSockets => "handing the sockets back",
+            Self::ReturnSockets => "passing the sockets back",
         })
     }
 }
 
-/// Why no socket could be opened in a place.
+/// No socket could be opened in a network namespace.
 #[derive(Debug, Error)]
 pub enum EnterError {
-    /// The process whose namespaces were wanted has ended.
+    /// The process of the namespace has ended.
     #[error("the process has ended")]
     ProcessEnded,
-    /// A step failed; `source` has the kernel's error number.
+    /// A step failed.
     #[error("{step} failed")]
     Failed {
-        /// The step.
+        /// The failed step.
         step: EnterStep,
-        /// The kernel's answer.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
-    /// The child took longer than it may and was killed.
-    #[error("it took longer than {0:?}")]
+    /// The child exceeded its time limit and was killed.
+    #[error("entering the namespaces took longer than {0:?}")]
     TimedOut(Duration),
-    /// The child died, or sent what it never should.
-    #[error("the child that enters died before it answered")]
+    /// The child died or sent a malformed reply.
+    #[error("the child process in the namespaces died before it replied")]
     BadReply,
-    /// More sockets were asked for than are handed over at once.
-    #[error("{0} sockets at once are too many")]
+    /// The request exceeds the limit of one message.
+    #[error("{0} sockets exceed the limit of 16 per request")]
     TooManySockets(usize),
 }

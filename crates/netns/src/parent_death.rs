@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ties a program that we start to our own end, so that none is left over when we are killed.
+//! Ties the lifetime of child programs to the calling process.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
-/// Has the kernel kill what `command` starts when the calling thread ends, and keeps the signals
-/// that are typed at our terminal away from it.
+/// Makes the kernel kill the program started by `command` when the calling thread ends.
 ///
-/// The program loses the tie if it changes its user id; what is meant for us by the terminal does
-/// not reach it in any case.
+/// The program gets a process group of its own, so that signals typed at the terminal do not reach
+/// it. A program that changes its user id loses the tie.
 pub fn kill_on_parent_exit(command: &mut Command) {
-    let us = getpid();
+    let parent = getpid();
     command.process_group(0);
     #[expect(unsafe_code, reason = "a prctl between fork and exec")]
     // SAFETY: the closure runs in the forked child. It makes two system calls and compares two
@@ -20,8 +19,8 @@ pub fn kill_on_parent_exit(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            // We may have ended before that: then somebody else is its parent.
-            if getppid().map(Pid::as_raw_nonzero) == Some(us.as_raw_nonzero()) {
+            // The parent may have died before the prctl; a new parent means a missed signal.
+            if getppid().map(Pid::as_raw_nonzero) == Some(parent.as_raw_nonzero()) {
                 Ok(())
             } else {
                 Err(rustix::io::Errno::SRCH.into())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A descriptor that a task can wait for: tokio's `AsyncFd` without its unsafe door.
+//! A pollable descriptor: tokio's `AsyncFd` behind a safe interface.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,14 +9,14 @@ use tokio::io::unix::AsyncFd;
 
 use crate::sys;
 
-/// An owned descriptor (socket, pty, pidfd), registered with the runtime it was made in.
+/// An owned descriptor (socket, pty, pidfd), registered with the current tokio runtime.
 #[derive(Debug)]
 pub struct PollableFd(AsyncFd<OwnedFd>);
 
 impl PollableFd {
-    /// Registers `fd`, for which the caller has set non-blocking mode if it reads or writes it.
+    /// Registers `fd` for reading and writing. The caller sets non-blocking mode for I/O.
     ///
-    /// Fails with `EPERM` for a regular file, which is never waited for.
+    /// Fails with `EPERM` for a regular file, which is always ready.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self(sys::register_async_fd(
             fd,
@@ -24,42 +24,43 @@ impl PollableFd {
         )?))
     }
 
-    /// Registers `fd` for reading only, as a pidfd and one end of a pipe want it.
+    /// Registers `fd` for reading only, as suits a pidfd or a pipe end.
     pub fn new_readable(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self(sys::register_async_fd(fd, Interest::READABLE)?))
     }
 
-    /// Returns what `act` does, called again each time the descriptor may have become readable for
-    /// as long as it answers `WouldBlock`.
+    /// Calls `operation` whenever the descriptor may be readable, until the result is not
+    /// `WouldBlock`, and returns that result.
     pub async fn read_with<R>(
         &self,
-        mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
         self.0
-            .async_io(Interest::READABLE, |fd| act(fd.as_fd()))
+            .async_io(Interest::READABLE, |fd| operation(fd.as_fd()))
             .await
     }
 
-    /// Returns what `act` does, called once and only if the descriptor may be readable: after
-    /// [`Pollable::read`] has returned, and until `act` answers `WouldBlock`.
+    /// Calls `operation` once if the descriptor may be readable: after
+    /// [`PollableFd::wait_readable`] has returned, and until `operation` fails with `WouldBlock`.
     pub fn try_read_with<R>(
         &self,
-        act: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> io::Result<R> {
-        self.0.try_io(Interest::READABLE, |fd| act(fd.as_fd()))
-    }
-
-    /// As [`Pollable::read`], for writing.
-    pub async fn write_with<R>(
-        &self,
-        mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        operation: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
         self.0
-            .async_io(Interest::WRITABLE, |fd| act(fd.as_fd()))
+            .try_io(Interest::READABLE, |fd| operation(fd.as_fd()))
+    }
+
+    /// As [`PollableFd::read_with`], for writing.
+    pub async fn write_with<R>(
+        &self,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.0
+            .async_io(Interest::WRITABLE, |fd| operation(fd.as_fd()))
             .await
     }
 
-    /// Resolves when there is something to read, or the other side has hung up.
+    /// Resolves when data can be read or the peer has hung up.
     pub async fn wait_readable(&self) -> io::Result<()> {
         self.0.readable().await?.retain_ready();
         Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A process that cannot be mistaken for another one: its number may be used again, its pidfd not.
+//! A process identified by its pidfd, which is never reused, unlike its pid.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 
 use crate::PollableFd;
 
-/// A process, held by its pidfd. Holding it does not keep the process or its namespaces alive.
+/// A process, held by its pidfd. The handle keeps neither process nor namespaces alive.
 #[derive(Debug)]
 pub struct ProcessHandle {
     pid: Pid,
@@ -17,8 +17,7 @@ pub struct ProcessHandle {
 }
 
 impl ProcessHandle {
-    /// Returns the process that has the number `pid` now; `ESRCH` when there is none (also when the
-    /// number is not positive).
+    /// Returns the process with the number `pid`; `ESRCH` if none exists or `pid` is not positive.
     pub fn open(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(rustix::io::Errno::SRCH)?;
@@ -37,22 +36,22 @@ impl ProcessHandle {
         })
     }
 
-    /// Takes over a pidfd that the kernel gave together with the number.
+    /// Wraps a pidfd that the kernel returned together with the pid.
     pub(crate) fn from_parts(pid: Pid, pidfd: OwnedFd) -> Self {
         Self { pid, pidfd }
     }
 
-    /// Returns the number, as seen from the pid namespace of the caller.
+    /// Returns the pid, as seen from the pid namespace of the caller.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Returns the number in the form that system calls take.
+    /// Returns the pid in the form of the system calls.
     pub(crate) const fn raw_pid(&self) -> Pid {
         self.pid
     }
 
-    /// Returns a second handle on the same process.
+    /// Returns a second handle for the same process.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             pid: self.pid,
@@ -60,7 +59,7 @@ impl ProcessHandle {
         })
     }
 
-    /// Whether the process has not ended yet.
+    /// Returns `true` until the process has ended.
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let now = Timespec {
@@ -70,15 +69,15 @@ impl ProcessHandle {
         matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
 
-    /// Sends a signal; `ESRCH` when the process is gone.
+    /// Sends a signal; `ESRCH` if the process has ended.
     pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.pidfd, signal)?)
     }
 
     /// Resolves when the process has ended.
     ///
-    /// Whoever holds sockets inside its namespaces drops them then: an open socket keeps a network
-    /// namespace, and all that is configured in it, alive after its last process.
+    /// Holders of sockets inside its namespaces drop them then: an open socket keeps a network
+    /// namespace and its configuration alive after the last process.
     pub async fn wait_for_exit(&self) -> io::Result<()> {
         PollableFd::new_readable(self.pidfd.try_clone()?)?
             .wait_readable()
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_name_nobody_are_refused() {
+    fn pids_without_a_process_are_refused() {
         for pid in [0, u32::MAX, 0x7fff_ffff] {
             assert_eq!(
                 ProcessHandle::open(pid).unwrap_err().raw_os_error(),
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_process_is_seen() {
+    async fn the_end_of_a_process_is_reported() {
         let mut child = Command::new("cat")
             .stdin(std::process::Stdio::piped())
             .spawn()
@@ -134,7 +133,7 @@ mod tests {
                 .unwrap_err()
                 .raw_os_error(),
             Some(libc::ESRCH),
-            "the number is not used again by this handle"
+            "the handle never refers to another process"
         );
     }
 }

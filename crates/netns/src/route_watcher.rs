@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Waits until a network namespace is connected, which a helper program does in its own time.
+//! Waits for the default route of a network namespace, which a helper program adds.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, bind, recv};
 
 use crate::{EnterError, NetnsRef, PollableFd, SocketSpec};
 
-/// The routes that are added in a network namespace, from the moment of the making on.
+/// Watches for routes added to a network namespace after the creation of the watcher.
 #[derive(Debug)]
 pub struct RouteWatcher(PollableFd);
 
@@ -18,19 +18,19 @@ pub struct RouteWatcher(PollableFd);
 const ROUTE_GROUPS: u32 = 0x40 | 0x400;
 
 impl RouteWatcher {
-    /// Listens to the routes of `place`. Call it within a tokio runtime.
-    pub fn watch(place: &NetnsRef) -> Result<Self, EnterError> {
+    /// Starts to watch the routes of `netns`. Requires a tokio runtime.
+    pub fn watch(netns: &NetnsRef) -> Result<Self, EnterError> {
         let failed = |source: io::Error| EnterError::Failed {
             step: crate::EnterStep::Socket,
             source,
         };
-        let socket = place.open_socket(SocketSpec::Route)?;
+        let socket = netns.open_socket(SocketSpec::Route)?;
         bind(&socket, &SocketAddrNetlink::new(0, ROUTE_GROUPS))
             .map_err(|error| failed(error.into()))?;
         Ok(Self(PollableFd::new_readable(socket).map_err(failed)?))
     }
 
-    /// Returns when a default route of either family has been added.
+    /// Resolves when a default route of either family has been added.
     pub async fn wait_for_default_route(&self) -> io::Result<()> {
         let mut buffer = vec![0; 65536];
         loop {
@@ -38,8 +38,8 @@ impl RouteWatcher {
                 .0
                 .read_with(|fd| match recv(fd, &mut buffer, RecvFlags::DONTWAIT) {
                     Ok((got, _)) => Ok(got),
-                    // Messages were dropped: what matters comes again with the other family, or the
-                    // caller's time runs out.
+                    // Lost messages: the route of the other family follows, or the caller times
+                    // out.
                     Err(Errno::NOBUFS) => Ok(0),
                     Err(error) => Err(error.into()),
                 });
@@ -57,8 +57,8 @@ impl AsFd for RouteWatcher {
     }
 }
 
-/// Whether a batch of netlink messages holds an `RTM_NEWROUTE` for all destinations: a unicast
-/// route with a destination of no bits, in the main table.
+/// Returns `true` if a batch of netlink messages contains an `RTM_NEWROUTE` for a unicast default
+/// route in the main table.
 fn has_default_route(mut batch: &[u8]) -> bool {
     const NEW_ROUTE: u16 = 24;
     while let Some((header, rest)) = batch.split_first_chunk::<16>() {
@@ -67,7 +67,7 @@ fn has_default_route(mut batch: &[u8]) -> bool {
         let Some(body) = length.checked_sub(16).and_then(|length| rest.get(..length)) else {
             return false;
         };
-        // rtmsg: family, destination's bits, source's bits, service, table, protocol, scope, type
+        // rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type
         if u16::from_ne_bytes([kind_low, kind_high]) == NEW_ROUTE
             && let [_, 0, _, _, 254, _, _, 1, ..] = body
         {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_new_default_route_of_the_main_table_counts() {
+    fn only_a_new_default_route_of_the_main_table_matches() {
         assert!(has_default_route(&message(24, 0, 254)));
         assert!(has_default_route(
             &[message(24, 24, 254), message(24, 0, 254)].concat()

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Builds a sandbox around one command: namespaces of its own, nothing connected, nobody to talk to.
+//! Builds a sandbox around one command: namespaces of its own without any connection.
 //!
-//! Two user namespaces, one in the other. The outer one belongs to the operator and owns the
-//! network, mount and pid namespaces; its root is the sandbox's first process, which is ours. The
-//! workload lives in the inner one under the operator's own name: root of nothing, so that it can
-//! change neither its firewall nor what is mounted, and a user namespace that it makes cannot
-//! either.
+//! Two nested user namespaces. The outer one belongs to the operator and owns the network, mount
+//! and pid namespaces; its root is the init process of the sandbox. The workload lives in the inner
+//! one under the operator's user id and is root of nothing: neither the workload nor a user
+//! namespace below it can change the firewall or the mounts.
 //!
-//! The order is the safety: [`Sandbox::build`] returns when everything stands and the network has
-//! no more than its loopback; the caller puts the firewall up and connects it; only
-//! [`Sandbox::start`] starts the workload. Whoever drops a sandbox before that, or at any time
-//! after, ends all that is in it, and so does the end of the calling process, however it comes.
+//! The order provides the safety. [`Sandbox::build`] returns when everything is set up and the
+//! network consists of its loopback. The caller then installs the firewall and connects the
+//! network. Only [`Sandbox::start`] starts the workload. Dropping a sandbox ends all of its
+//! processes at any time, and so does the end of the calling process, however caused.
 
 mod init;
 mod init_channel;
@@ -41,72 +40,70 @@ pub use workload::WorkloadSpec;
 use crate::{NetnsRef, PollableFd, ProcessHandle, sys};
 use init_channel::{InitCommand, InitFault, InitReport, receive_packet};
 
-/// What to build.
+/// The configuration of a sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxSpec {
-    /// What is to run.
+    /// The command to run.
     pub workload: WorkloadSpec,
-    /// Directories that only the operator's side may see and change: configuration, state, sockets.
-    /// They are made if they are missing (mode 0700), and their parents cannot be renamed from
-    /// inside.
+    /// Directories for the operator's side only: configuration, state, sockets. Missing ones are
+    /// created (mode 0700), and their parents cannot be renamed from inside.
     pub protected_paths: Vec<PathBuf>,
-    /// Directories of which the workload gets an empty one of its own. Made if missing, as above.
+    /// Directories replaced by empty ones for the workload. Missing ones are created as above.
     pub tmpfs_paths: Vec<PathBuf>,
-    /// Sockets, or directories of sockets, that are hidden if they are there. All of `/run`, the
-    /// shared directories of X11 and every socket in use that is bound to an absolute path are
-    /// hidden without being named.
+    /// Sockets, or directories of sockets, hidden if they exist. Hidden without being listed:
+    /// `/run`, the shared directories of X11, and every bound socket with an absolute path.
     pub masked_paths: Vec<PathBuf>,
-    /// What `/etc/resolv.conf` names inside.
+    /// The name servers of `/etc/resolv.conf` inside.
     pub resolvers: Vec<IpAddr>,
-    /// The operator's terminal, if the workload is to have one of its own.
+    /// The operator's terminal, if the workload gets one of its own.
     pub terminal: Option<TerminalSpec>,
 }
 
-/// A terminal to be made for the workload, after the operator's.
+/// The terminal to create for the workload, modelled on the operator's.
 #[derive(Clone, Debug)]
 pub struct TerminalSpec {
-    /// The operator's settings.
+    /// The settings of the operator's terminal.
     pub attributes: Termios,
-    /// The operator's window.
+    /// The size of the operator's terminal.
     pub window_size: Winsize,
-    /// Which of standard input, output and error it stands in for. The others stay as they are.
+    /// Replaced standard streams: input, output, error. The others stay unchanged.
     pub replaces_stdio: [bool; 3],
 }
 
-/// Why there is no sandbox. Nothing ran.
+/// A sandbox could not be built. Nothing was run.
 #[derive(Debug, Error)]
 pub enum SandboxBuildError {
-    /// This machine does not let this user make user namespaces, or gives no rights in them.
-    #[error("no sandbox can be built here: {restriction}")]
+    /// This machine does not let this user create user namespaces, or grants no rights in them.
+    #[error("this machine does not allow a sandbox: {restriction}")]
     Restricted {
-        /// What keeps us from it.
+        /// The responsible setting.
         restriction: UsernsRestriction,
-        /// The kernel's answer.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
-    /// The kernel gives no new `/proc`, because parts of the present one are hidden from us.
-    #[error("no sandbox can be built here: parts of /proc are hidden, as in a container")]
+    /// The kernel refuses a new `/proc` because parts of the present one are masked.
+    #[error("this machine does not allow a sandbox: parts of /proc are masked, as in a container")]
     MaskedProc(#[source] io::Error),
     /// The calling process has more than one thread.
-    #[error("a process of several threads cannot build a sandbox")]
+    #[error("a process with several threads cannot build a sandbox")]
     Multithreaded,
     /// A step failed.
     #[error("{step} failed")]
     Step {
-        /// The step.
+        /// The failed step.
         step: String,
-        /// The kernel's answer.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
-    /// The first process of the sandbox ended before it was ready.
-    #[error("the first process of the sandbox ended too early")]
+    /// The init process of the sandbox ended during the setup.
+    #[error("the init process of the sandbox ended before the sandbox was ready")]
     InitDied,
 }
 
 impl SandboxBuildError {
-    /// Returns what an operator can do about it, where that is known.
+    /// Returns the remedy for the operator, if one is known.
     pub const fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Restricted { restriction, .. } => Some(restriction.advice()),
@@ -119,13 +116,13 @@ impl SandboxBuildError {
     }
 }
 
-/// Why the workload did not start. The sandbox is gone.
+/// The workload did not start. The sandbox is gone.
 #[derive(Debug, Error)]
 pub enum WorkloadStartError {
-    /// There is no such program.
+    /// The program does not exist.
     #[error("the program was not found")]
     NotFound(#[source] io::Error),
-    /// The program is there, and cannot be executed.
+    /// The program exists but cannot be executed.
     #[error("the program cannot be executed")]
     NotExecutable(#[source] io::Error),
     /// The sandbox failed first.
@@ -133,7 +130,7 @@ pub enum WorkloadStartError {
     Sandbox(#[source] SandboxBuildError),
 }
 
-/// A sandbox in which nothing runs yet but its first process.
+/// A sandbox without a workload: only the init process runs.
 #[derive(Debug)]
 pub struct Sandbox {
     init: InitProcess,
@@ -142,16 +139,16 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Builds the sandbox and returns when it stands.
+    /// Builds the sandbox and returns when it is complete.
     ///
-    /// It forks, so it must be called before the process has threads. As a side effect the calling
-    /// process can no longer be traced or read by others of the same user (`PR_SET_DUMPABLE` 0).
-    pub fn build(blueprint: &SandboxSpec) -> Result<Self, SandboxBuildError> {
+    /// Forks, and hence must be called before the process has threads. Side effect: other processes
+    /// of the same user can no longer trace or read the calling process (`PR_SET_DUMPABLE` 0).
+    pub fn build(spec: &SandboxSpec) -> Result<Self, SandboxBuildError> {
         let at = |step: &str| {
             let step = step.to_owned();
             |source| SandboxBuildError::Step { step, source }
         };
-        let layout = mount_plan::plan_mounts(blueprint).map_err(at("looking at the machine"))?;
+        let plan = mount_plan::plan_mounts(spec).map_err(at("inspecting the machine"))?;
         let (control, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -172,9 +169,9 @@ impl Sandbox {
             | libc::CLONE_NEWCGROUP;
         let ours = control.as_fd();
         let init = sys::clone::spawn_in_namespaces(spaces, || {
-            // This copy of our end would keep the sandbox from seeing that we are gone.
+            // A copy of the parent's end would hide the death of the parent from the sandbox.
             sys::close_in_child(ours);
-            init::run_init(blueprint, &layout, &theirs, ids)
+            init::run_init(spec, &plan, &theirs, ids)
         });
         let init = InitProcess(init.map_err(clone_error)?);
         drop(theirs);
@@ -185,9 +182,9 @@ impl Sandbox {
         })?;
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(|error| at("hiding this process's memory")(error.into()))?;
-        // If it cannot be told it has ended, which the answer says.
+        // A failure to send means the end of the init process; the missing reply reports it.
         drop(InitCommand::Build.send(&control));
-        match receive_report(&control).map_err(at("hearing the sandbox"))? {
+        match receive_report(&control).map_err(at("receiving from the sandbox"))? {
             (Some(InitReport::Ready), terminal) => Ok(Self {
                 init,
                 control,
@@ -198,12 +195,12 @@ impl Sandbox {
         }
     }
 
-    /// Returns the sandbox's first process, whose network is the sandbox's.
+    /// Returns the init process of the sandbox, which is in the sandbox's network namespace.
     pub fn init_process(&self) -> &ProcessHandle {
         &self.init.0
     }
 
-    /// Returns where sockets in the sandbox's network are opened.
+    /// Returns a reference to the sandbox's network namespace.
     pub fn netns_ref(&self) -> io::Result<NetnsRef> {
         Ok(NetnsRef::OfProcess(self.init.0.try_clone()?))
     }
@@ -211,10 +208,10 @@ impl Sandbox {
     /// Starts the workload and returns when its program runs.
     pub fn start(self) -> Result<RunningSandbox, WorkloadStartError> {
         let lost = |source| {
-            let step = "speaking to the sandbox".to_owned();
+            let step = "communicating with the sandbox".to_owned();
             WorkloadStartError::Sandbox(SandboxBuildError::Step { step, source })
         };
-        drop(InitCommand::Start.send(&self.control)); // as above: the answer says it
+        drop(InitCommand::Start.send(&self.control)); // as above: the reply tells
         let (report, pidfd) = receive_report(&self.control).map_err(lost)?;
         match (report, pidfd) {
             (Some(InitReport::Started), Some(pidfd)) => Ok(RunningSandbox {
@@ -242,7 +239,7 @@ impl Sandbox {
     }
 }
 
-/// A workload that runs.
+/// A sandbox with a running workload.
 #[derive(Debug)]
 pub struct RunningSandbox {
     workload: OwnedFd,
@@ -251,14 +248,15 @@ pub struct RunningSandbox {
     init: InitProcess,
 }
 
-/// What happened to a workload.
+/// A change of a workload's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkloadStatus {
-    /// It stopped itself, or was stopped from its terminal; see [`Running::resume`].
+    /// The workload stopped, for example from its terminal; see
+    /// [`RunningSandbox::resume_workload`].
     Stopped,
-    /// It ended with this status.
+    /// The workload ended with this exit status.
     Exited(u8),
-    /// It was ended by this signal.
+    /// A signal ended the workload.
     Killed(u8),
 }
 
@@ -268,58 +266,58 @@ impl RunningSandbox {
         self.terminal.take()
     }
 
-    /// Returns the sandbox's first process, whose network is the sandbox's.
+    /// Returns the init process of the sandbox, which is in the sandbox's network namespace.
     pub fn init_process(&self) -> &ProcessHandle {
         &self.init.0
     }
 
-    /// Sends a signal to the workload; `ESRCH` when it has ended.
+    /// Sends a signal to the workload; `ESRCH` if it has ended.
     pub fn signal_workload(&self, signal: Signal) -> io::Result<()> {
         Ok(rustix::process::pidfd_send_signal(&self.workload, signal)?)
     }
 
-    /// Lets a workload that has stopped go on, and all that stopped with it.
+    /// Continues a stopped workload together with its process group.
     pub fn resume_workload(&self) -> io::Result<()> {
         InitCommand::Continue.send(&self.control)
     }
 
-    /// Returns the next change. After the end of the workload nothing of the sandbox is left, and
-    /// this must not be called again. It may be dropped before it is done; nothing is lost by that.
+    /// Returns the next change. Cancel safe. Must not be called again after the end of the
+    /// workload, when nothing of the sandbox is left.
     pub async fn wait_for_status(&self) -> io::Result<WorkloadStatus> {
-        let hear = |fd: std::os::fd::BorrowedFd<'_>| receive_packet(fd, RecvFlags::DONTWAIT);
-        let (packet, _) = self.control.read_with(hear).await?;
-        // All three are below 256: wait(2) has eight bits for a status, seven for a signal.
+        let receive = |fd: std::os::fd::BorrowedFd<'_>| receive_packet(fd, RecvFlags::DONTWAIT);
+        let (packet, _) = self.control.read_with(receive).await?;
+        // All are below 256: wait(2) has eight bits for a status and seven for a signal.
         let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
         Ok(match InitReport::decode(&packet) {
             Some(InitReport::Stopped) => WorkloadStatus::Stopped,
             Some(InitReport::Exited(status)) => WorkloadStatus::Exited(byte(status)),
             Some(InitReport::Killed(signal)) => WorkloadStatus::Killed(byte(signal)),
-            // The first process was killed, and everything with it.
+            // The init process was killed, and all other processes with it.
             _ => WorkloadStatus::Killed(byte(libc::SIGKILL)),
         })
     }
 }
 
-/// The first process. Dropping it ends the sandbox and waits until nothing of it is left.
+/// The init process. Dropping it ends the sandbox and waits until all of its processes are gone.
 #[derive(Debug)]
 struct InitProcess(ProcessHandle);
 
 impl Drop for InitProcess {
     fn drop(&mut self) {
-        drop(self.0.send_signal(Signal::KILL)); // ESRCH: it has ended
+        drop(self.0.send_signal(Signal::KILL)); // ESRCH: it has ended already
         while let Err(rustix::io::Errno::INTR) =
             waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED)
         {}
     }
 }
 
-/// What the sandbox says next (none: it is gone), and the descriptor that came with it.
+/// Receives the next report (`None`: the sandbox is gone) and the descriptor sent with it.
 fn receive_report(control: &OwnedFd) -> io::Result<(Option<InitReport>, Option<OwnedFd>)> {
     let (packet, with) = receive_packet(control, RecvFlags::empty())?;
     Ok((InitReport::decode(&packet), with))
 }
 
-/// Writes the maps of a new user namespace: one user, one group, no others ever.
+/// Writes the id maps of a new user namespace: one user, one group, no others ever.
 fn write_id_maps(
     process: &ProcessHandle,
     user: u32,
@@ -333,12 +331,12 @@ fn write_id_maps(
     fs::write(file("gid_map"), format!("{group} {outer_group} 1"))
 }
 
-/// The kernel refused to make the namespaces at all.
+/// Converts the kernel's refusal to create the namespaces.
 fn clone_error(source: io::Error) -> SandboxBuildError {
     if source.raw_os_error() == Some(libc::EDEADLK) {
         return SandboxBuildError::Multithreaded;
     }
-    build_error(InitFault::at_step("making namespaces")(source))
+    build_error(InitFault::at_step("creating namespaces")(source))
 }
 
 fn build_error(fault: InitFault) -> SandboxBuildError {

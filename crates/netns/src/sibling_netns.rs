@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Settles the calling process in a new network namespace next to a sandbox's.
+//! Moves the calling process into a new network namespace beside a sandbox's.
 //!
-//! Two network namespaces can be joined by a veth pair only by somebody who is capable in both, so
-//! the new one belongs to the user namespace that owns the sandbox's. Nobody's rights grow: whoever
-//! may do this made that user namespace.
+//! A veth pair between two network namespaces requires capabilities in both, so the new one belongs
+//! to the user namespace that owns the sandbox's. The caller gains no rights: entering requires
+//! being the creator of that user namespace.
 
 use std::fs::File;
 use std::io;
@@ -15,44 +15,45 @@ use thiserror::Error;
 use crate::link::{LinkError, RtnetlinkSocket};
 use crate::{EnterError, ProcessHandle, netns_ref, sys};
 
-/// Why the process is not settled. It may be inside the sandbox's namespaces by then: all that is
-/// left to do for it is to end.
+/// The process could not be moved. It may be inside the sandbox's namespaces already, and should
+/// exit.
 #[derive(Debug, Error)]
 pub enum SiblingNetnsError {
     /// The sandbox's namespaces were not found.
     #[error("the sandbox's namespaces were not found")]
     FindNamespaces(#[source] EnterError),
-    /// The process in them has ended.
+    /// The process of the sandbox has ended.
     #[error("the sandbox has ended")]
     SandboxEnded,
     /// A namespace could not be entered. `EINVAL`: the process has threads.
     #[error("could not enter {0}")]
     Enter(&'static str, #[source] io::Error),
-    /// No socket for links.
+    /// An rtnetlink socket could not be opened.
     #[error(transparent)]
     Link(#[from] LinkError),
 }
 
-/// Links of the two namespaces between which the calling process stands.
+/// The links of two neighbouring network namespaces.
 #[derive(Debug)]
 pub struct SiblingNetns {
-    /// Those of the sandbox.
+    /// The links of the sandbox.
     pub sandbox: RtnetlinkSocket,
-    /// Those of the new network namespace, in which the process is from now on.
+    /// The links of the new network namespace, in which the process is now.
     pub own: RtnetlinkSocket,
 }
 
 /// Moves the calling process into the user namespace that owns `sandbox`'s network namespace, and
-/// there into a new network namespace of its own, empty but for `lo`.
+/// there into a new network namespace of its own with nothing but `lo`.
 ///
-/// The process must have one thread, and has no way back: this is for one that was started for it.
+/// Requires a single-threaded process. The move is irreversible: call it in a dedicated process.
 pub fn enter_sibling_netns(sandbox: &ProcessHandle) -> Result<SiblingNetns, SiblingNetnsError> {
     let path = format!("/proc/{}/ns/net", sandbox.pid());
     let net = File::open(path).map(OwnedFd::from);
     if !sandbox.is_alive() {
-        return Err(SiblingNetnsError::SandboxEnded); // the number may have been another's by then
+        return Err(SiblingNetnsError::SandboxEnded); // the pid may have been reused before the open
     }
-    let net = net.map_err(|error| SiblingNetnsError::Enter("its network namespace", error))?;
+    let net =
+        net.map_err(|error| SiblingNetnsError::Enter("the sandbox's network namespace", error))?;
     if let Some(user) =
         netns_ref::owning_userns_to_enter(&net).map_err(SiblingNetnsError::FindNamespaces)?
     {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The system calls that no safe crate offers, each behind a safe function: all `unsafe` of the
-//! project is below this module.
+//! Safe wrappers of system calls that no safe crate offers. All `unsafe` code of the workspace is
+//! in this module and below.
 
 use std::ffi::CString;
 use std::io;
@@ -20,11 +20,12 @@ pub(crate) mod signals;
 /// `ioctl(NS_GET_USERNS)`, `_IO(0xb7, 1)`: the user namespace that owns a namespace.
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 
-/// Returns the user namespace that owns `namespace`; `EPERM` when it is not the caller's or below.
+/// Returns the user namespace that owns `namespace`; `EPERM` unless the caller's own or a
+/// descendant.
 pub(crate) fn owning_user_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     #[expect(unsafe_code, reason = "no safe wrapper of this ioctl exists")]
-    // SAFETY: NS_GET_USERNS takes no third argument and touches no memory of ours; `namespace` is
-    // borrowed, hence open. What it returns, unless negative, is a new descriptor nobody else owns.
+    // SAFETY: NS_GET_USERNS takes no third argument and touches no user memory; `namespace` is
+    // borrowed, hence open. A non-negative result is a new, unowned descriptor.
     unsafe {
         let fd = libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS);
         if fd < 0 {
@@ -41,19 +42,19 @@ pub(crate) fn unshare_netns() -> io::Result<()> {
         unsafe_code,
         reason = "rustix marks unshare unsafe for CLONE_FILES alone"
     )]
-    // SAFETY: without CLONE_FILES no thread loses sight of a descriptor.
+    // SAFETY: without CLONE_FILES no thread loses access to a descriptor.
     unsafe {
         Ok(rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)?)
     }
 }
 
-/// Opens a socket of `[domain, type and flags, protocol]` where the caller is.
+/// Opens a socket of `[domain, type and flags, protocol]` in the caller's namespaces.
 pub(crate) fn open_socket([domain, kind, protocol]: [i32; 3]) -> io::Result<OwnedFd> {
     #[expect(
         unsafe_code,
         reason = "rustix has no constants for all protocols asked for"
     )]
-    // SAFETY: three integers go in; a descriptor that nobody else owns comes out, or a negative.
+    // SAFETY: three integers go in; the result is negative or a new, unowned descriptor.
     unsafe {
         let fd = libc::socket(domain, kind, protocol);
         if fd < 0 {
@@ -64,11 +65,11 @@ pub(crate) fn open_socket([domain, kind, protocol]: [i32; 3]) -> io::Result<Owne
     }
 }
 
-/// Turns an open netlink socket into `netlink-sys`'s, which has only an unsafe door.
+/// Converts an open netlink socket to `netlink-sys`'s type, whose only constructor is unsafe.
 pub(crate) fn into_netlink_socket(fd: OwnedFd) -> Socket {
     #[expect(unsafe_code, reason = "netlink_sys::Socket offers only FromRawFd")]
     // SAFETY: `into_raw_fd` gives up ownership of an open descriptor, and `Socket` takes it over
-    // and closes it once. That it is one of netlink is the callers' doing (`Place::netlink` only).
+    // and closes it once. The only caller, `NetnsRef::open_netlink_socket`, checks the family.
     unsafe {
         Socket::from_raw_fd(fd.into_raw_fd())
     }
@@ -78,11 +79,11 @@ pub(crate) fn into_netlink_socket(fd: OwnedFd) -> Socket {
 pub(crate) fn register_async_fd(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(
         unsafe_code,
-        reason = "tokio has no safe door for descriptors of any kind"
+        reason = "tokio has no safe constructor for arbitrary descriptors"
     )]
-    // SAFETY: an OwnedFd is open, always answers with the same number, and stays open until it is
-    // dropped, which `AsyncFd` does after taking the registration back. Nobody can put another in
-    // its place: the only caller, `Pollable`, lends it out shared and never calls `get_mut`.
+    // SAFETY: an OwnedFd is open, always returns the same number, and stays open until it is
+    // dropped, which `AsyncFd` does after removing the registration. It cannot be replaced: the
+    // only caller, `PollableFd`, lends it out shared and never calls `get_mut`.
     unsafe {
         Ok(AsyncFd::register_with_interest(fd, interest)?)
     }
@@ -91,8 +92,8 @@ pub(crate) fn register_async_fd(fd: OwnedFd, interest: Interest) -> io::Result<A
 /// Marks every descriptor from 3 on close-on-exec.
 pub(crate) fn close_on_exec_from_3() -> io::Result<()> {
     #[expect(unsafe_code, reason = "rustix has no close_range")]
-    // SAFETY: only the flag of descriptors is changed, none is closed here; whoever owns one goes
-    // on to own it. What follows is exec, which closes them, or exit.
+    // SAFETY: only descriptor flags change; nothing is closed here, so ownership is unaffected. The
+    // next step is exec, which closes them, or exit.
     let done = unsafe {
         libc::syscall(
             libc::SYS_close_range,
@@ -108,8 +109,8 @@ pub(crate) fn close_on_exec_from_3() -> io::Result<()> {
     }
 }
 
-/// Adds `attributes` (`MOUNT_ATTR_…`) to the mount at `path`, and to all below it if `recursive`.
-/// Attributes are only ever added: never is a mount made less strict.
+/// Adds `attributes` (`MOUNT_ATTR_…`) to the mount at `path`, and to all mounts below it if
+/// `recursive`. Attributes are only added, so that no mount becomes less strict.
 pub(crate) fn restrict_mount(path: &Path, attributes: u64, recursive: bool) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let attr = libc::mount_attr {
@@ -120,7 +121,7 @@ pub(crate) fn restrict_mount(path: &Path, attributes: u64, recursive: bool) -> i
     };
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     #[expect(unsafe_code, reason = "rustix has no mount_setattr")]
-    // SAFETY: `path` is a C string and `attr` a mount_attr of the size told; the kernel reads both
+    // SAFETY: `path` is a C string and `attr` a mount_attr of the given size; the kernel reads both
     // and keeps neither.
     let done = unsafe {
         libc::syscall(
@@ -139,14 +140,11 @@ pub(crate) fn restrict_mount(path: &Path, attributes: u64, recursive: bool) -> i
     }
 }
 
-/// Closes, in a forked child, its copy of a descriptor that the parent owns.
+/// Closes, in a forked child, its copy of a descriptor owned by the parent.
 pub(crate) fn close_in_child(copy: BorrowedFd<'_>) {
-    #[expect(
-        unsafe_code,
-        reason = "the copy has no owner in the child that could drop it"
-    )]
+    #[expect(unsafe_code, reason = "the copy has no owner in the child")]
     // SAFETY: called only in a forked child that ends without dropping the parent's values, so the
-    // number, closed here, is not closed or used again by whoever owns it in the parent's copy.
+    // closed number is neither closed nor used again by the owner in the parent's copy.
     unsafe {
         libc::close(copy.as_raw_fd());
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Entering somebody else's namespaces, on real ones: `unshare` makes them, as root or ordinary user.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+//! Tests of entering real namespaces made by `unshare`, as root or as an ordinary user.
+#![expect(clippy::unwrap_used, reason = "test helpers")]
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use terok_clearance_netns::{EnterError, EnterStep, NetnsRef, ProcessHandle, SocketSpec};
 
-/// A child in namespaces of its own, which ends when it is dropped.
+/// A child in its own namespaces, killed on drop.
 struct Sandbox(Child);
 
 impl Sandbox {
@@ -50,8 +50,8 @@ const EVERY: [SocketSpec; 7] = [
     SocketSpec::Tcp6,
 ];
 
-/// The network namespace's inode, which the kernel tells for any socket (`SIOCGSKNS` needs rights
-/// that an ordinary user has only over its own): here by what the sockets see.
+/// Asserts that sockets from `place` see a network namespace with nothing but `lo`. The namespace's
+/// identity (`SIOCGSKNS`) is not available to an ordinary user.
 fn sees_only_a_dead_loopback(place: &NetnsRef) {
     let route = place.open_netlink_socket(SocketSpec::Route).unwrap();
     // RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, an all-zero ifinfomsg
@@ -74,12 +74,12 @@ fn sees_only_a_dead_loopback(place: &NetnsRef) {
     assert_eq!(
         answer[4..6],
         [3, 0],
-        "NLMSG_DONE follows, nothing else is there ({next} bytes)"
+        "NLMSG_DONE follows, no further link ({next} bytes)"
     );
 }
 
 #[test]
-fn every_kind_of_socket_opens_where_the_caller_is() {
+fn every_kind_of_socket_opens_in_the_current_namespace() {
     assert_eq!(
         NetnsRef::Current.open_sockets(&EVERY).unwrap().len(),
         EVERY.len()
@@ -107,8 +107,8 @@ fn every_kind_of_socket_opens_in_a_sandbox_of_an_ordinary_user() {
 }
 
 #[test]
-fn the_owner_of_the_network_is_entered_not_the_namespace_of_the_process() {
-    // The process sits in a second user namespace, which has no say over its network.
+fn the_owner_of_the_network_namespace_is_entered() {
+    // The process is in a second user namespace without rights over its network.
     let nested = "unshare --user --map-root-user -- sh -c 'echo; exec cat'";
     let mut child = Command::new("unshare")
         .args([
@@ -131,7 +131,7 @@ fn the_owner_of_the_network_is_entered_not_the_namespace_of_the_process() {
     let inner = innermost(child.id());
     let place = NetnsRef::OfProcess(ProcessHandle::open(inner).unwrap());
     sees_only_a_dead_loopback(&place);
-    // and the sockets may do what only that owner may: list the ruleset
+    // The sockets have the owner's rights: they may list the ruleset.
     let socket = place.open_netlink_socket(SocketSpec::Netfilter).unwrap();
     // NFT_MSG_GETGEN (10 << 8 | 16), NLM_F_REQUEST, family unspecified
     let request = [
@@ -152,7 +152,7 @@ fn the_owner_of_the_network_is_entered_not_the_namespace_of_the_process() {
     child.wait().unwrap();
 }
 
-/// The last of a chain of only children.
+/// Returns the last process of a chain of only children.
 fn innermost(pid: u32) -> u32 {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     children
@@ -162,14 +162,14 @@ fn innermost(pid: u32) -> u32 {
 }
 
 #[test]
-fn a_namespace_file_will_do() {
+fn a_namespace_file_can_be_entered() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
     let file = File::open(format!("/proc/{}/ns/net", sandbox.0.id())).unwrap();
     sees_only_a_dead_loopback(&NetnsRef::NamespaceFile(file.into()));
 }
 
 #[test]
-fn it_works_from_a_threaded_process_and_leaves_no_child_behind() {
+fn a_threaded_process_can_enter_and_leaves_no_child_behind() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -190,7 +190,7 @@ fn it_works_from_a_threaded_process_and_leaves_no_child_behind() {
 }
 
 #[test]
-fn errors_carry_the_step_and_the_number() {
+fn errors_carry_the_step_and_the_errno() {
     let none = File::open("/dev/null").unwrap();
     match NetnsRef::NamespaceFile(none.into()).open_sockets(&EVERY) {
         Err(EnterError::Failed {
@@ -202,7 +202,7 @@ fn errors_carry_the_step_and_the_number() {
         other => panic!("{other:?}"),
     }
 
-    // A namespace, but not one of a network: found, and then refused by setns.
+    // A namespace, but not of a network: found, then refused by setns.
     let wrong = File::open("/proc/self/ns/uts").unwrap();
     match NetnsRef::NamespaceFile(wrong.into()).open_sockets(&EVERY) {
         Err(EnterError::Failed {
@@ -221,7 +221,7 @@ fn errors_carry_the_step_and_the_number() {
 }
 
 #[test]
-fn a_process_that_ended_is_gone_even_if_its_number_is_not() {
+fn a_reference_to_an_ended_process_cannot_be_entered() {
     let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
     let place = NetnsRef::OfProcess(sandbox.process());
     drop(sandbox);

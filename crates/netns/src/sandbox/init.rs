@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The life of a sandbox's first process: it builds, starts the workload, reaps, and ends all.
+//! The init process of a sandbox: builds, starts the workload, reaps children, ends everything.
 //!
-//! It is the root of the outer user namespace and process 1 of the pid namespace. When it ends the
-//! kernel ends everything else in there; it ends when the supervisor does, whose end the kernel
-//! answers with `SIGKILL`, and which is also seen as the end of the control socket.
+//! It is root of the outer user namespace and process 1 of the pid namespace; its end makes the
+//! kernel end all other processes of the sandbox. It ends together with the supervisor, through the
+//! parent-death signal `SIGKILL` and through the end of the control socket.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -28,21 +28,21 @@ use crate::link::RtnetlinkSocket;
 use crate::process::ProcessHandle;
 use crate::sys;
 
-/// Lives, and returns the exit status, in which nobody is interested.
+/// Runs the init process and returns its exit status, which is never read.
 pub(super) fn run_init(
-    blueprint: &SandboxSpec,
-    layout: &MountPlan,
+    spec: &SandboxSpec,
+    plan: &MountPlan,
     control: &OwnedFd,
     ids: OperatorIds,
 ) -> u8 {
-    if let Err(fault) = build_and_supervise(blueprint, layout, control, ids) {
-        // When this cannot be told, the supervisor is gone, and with it all interest.
+    if let Err(fault) = build_and_supervise(spec, plan, control, ids) {
+        // The only recipient is the supervisor; a failure to send means that it is gone.
         drop(InitReport::Failed(fault).send(control, None));
     }
     0
 }
 
-/// Who the operator is, in the supervisor's user namespace.
+/// User and group of the operator, in the supervisor's user namespace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OperatorIds {
     pub(super) user: u32,
@@ -50,8 +50,8 @@ pub(super) struct OperatorIds {
 }
 
 fn build_and_supervise(
-    blueprint: &SandboxSpec,
-    layout: &MountPlan,
+    spec: &SandboxSpec,
+    plan: &MountPlan,
     control: &OwnedFd,
     ids: OperatorIds,
 ) -> Result<(), InitFault> {
@@ -60,22 +60,22 @@ fn build_and_supervise(
     let children =
         sys::signals::open_sigchld_fd().map_err(InitFault::at_step("catching signals"))?;
     if next_command(control)? != Some(InitCommand::Build) {
-        return Ok(()); // the supervisor is gone, perhaps before the tie above held
+        return Ok(()); // the supervisor may have died before the death signal was set
     }
     setsid().map_err(InitFault::at_step("leaving the operator's session"))?;
     bring_loopback_up()?;
-    mounts::build_mounts(layout, &blueprint.resolvers)?;
+    mounts::build_mounts(plan, &spec.resolvers)?;
     let filter = WorkloadSeccomp::compile().map_err(|error| InitFault {
         step: format!("compiling the system call filter: {error}"),
         errno: libc::EINVAL,
     })?;
-    let terminal = blueprint
+    let terminal = spec
         .terminal
         .as_ref()
         .map(open_workload_terminal)
         .transpose()?;
     let (master, slave) = terminal.unzip();
-    let gone = InitFault::at_step("speaking to the supervisor");
+    let gone = InitFault::at_step("reporting to the supervisor");
     InitReport::Ready
         .send(control, master.as_ref())
         .map_err(gone)?;
@@ -84,17 +84,17 @@ fn build_and_supervise(
     if next_command(control)? != Some(InitCommand::Start) {
         return Ok(());
     }
-    let Some(workload) = start_workload(blueprint, slave.as_ref(), &filter, control, ids)? else {
+    let Some(workload) = start_workload(spec, slave.as_ref(), &filter, control, ids)? else {
         return Ok(());
     };
-    drop(slave); // the workload has its own; its end is to be seen at the master
+    drop(slave); // the workload has its own copy; its end must be visible at the master
     supervise_workload(&workload, control, &children)
 }
 
-/// What the supervisor says next; none when it is gone.
+/// Receives the next command; `None` if the supervisor is gone.
 fn next_command(control: &OwnedFd) -> Result<Option<InitCommand>, InitFault> {
-    let heard = receive_packet(control, RecvFlags::empty());
-    let (packet, _) = heard.map_err(InitFault::at_step("hearing the supervisor"))?;
+    let received = receive_packet(control, RecvFlags::empty());
+    let (packet, _) = received.map_err(InitFault::at_step("receiving from the supervisor"))?;
     Ok(InitCommand::decode(&packet))
 }
 
@@ -102,17 +102,17 @@ fn bring_loopback_up() -> Result<(), InitFault> {
     let up = || {
         let mut links = RtnetlinkSocket::open()?;
         let name = "lo".parse().map_err(|_never| crate::link::LinkError {
-            step: "naming the loopback".to_owned(),
+            step: "naming the loopback link".to_owned(),
             errno: Errno::INVAL,
         })?;
         let loopback = links.find_link(&name)?;
         links.bring_up(loopback)
     };
-    up().map_err(|error| InitFault::at_step(error.to_string())(error.errno))
+    up().map_err(|error| InitFault::at_step(error.step)(error.errno))
 }
 
-/// Makes a terminal inside the sandbox, set up like the operator's, and this process the leader of
-/// its session. Returns the master and the slave side.
+/// Creates a terminal inside the sandbox with the settings of the operator's, and makes the init
+/// process the leader of its session. Returns master and slave side.
 fn open_workload_terminal(like: &TerminalSpec) -> Result<(OwnedFd, OwnedFd), InitFault> {
     let make = || {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -125,25 +125,25 @@ fn open_workload_terminal(like: &TerminalSpec) -> Result<(OwnedFd, OwnedFd), Ini
         Ok((master, slave))
     };
     make().map_err(InitFault::at_step::<Errno>(
-        "making the workload's terminal",
+        "creating the workload's terminal",
     ))
 }
 
-/// Starts the workload and tells the supervisor; none when its program could not be executed, of
-/// which the supervisor then knows.
+/// Starts the workload and reports the result to the supervisor. Returns `None` if the program
+/// could not be executed.
 fn start_workload(
-    blueprint: &SandboxSpec,
+    spec: &SandboxSpec,
     terminal: Option<&OwnedFd>,
     filter: &WorkloadSeccomp,
     control: &OwnedFd,
     ids: OperatorIds,
 ) -> Result<Option<ProcessHandle>, InitFault> {
-    let piping = || InitFault::at_step::<Errno>("making a pipe");
+    let piping = || InitFault::at_step::<Errno>("creating a pipe");
     let (mapped, when_mapped) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
     let (outcome, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
     let begin = workload::WorkloadLauncher {
-        workload: &blueprint.workload,
-        terminal: terminal.zip(blueprint.terminal.as_ref()),
+        workload: &spec.workload,
+        terminal: terminal.zip(spec.terminal.as_ref()),
         filter,
     };
     let workload = sys::clone::spawn_in_namespaces(libc::CLONE_NEWUSER, || {
@@ -151,38 +151,40 @@ fn start_workload(
         let mut mapped = File::from(mapped);
         if mapped.read_exact(&mut go).is_ok() {
             let report = begin.exec_workload();
-            // The only reader is the process above; if it is gone, so is everything.
+            // The only reader is the init process; without it the sandbox is gone.
             drop(File::from(tell).write_all(&report.encode()));
         }
         0
     })
     .map_err(InitFault::at_step("starting the workload"))?;
-    // The child has its own copies of the ends that moved into its closure; ours went with it.
+    // The pipe ends moved into the closure are closed here; the child has copies.
 
     write_id_maps(&workload, ids.user, 0, ids.group, 0).map_err(InitFault::at_step(
-        "giving the workload the operator's name",
+        "mapping the workload to the operator's user",
     ))?;
     File::from(when_mapped)
         .write_all(b"g")
         .map_err(InitFault::at_step("starting the workload"))?;
     let mut report = Vec::new();
-    let heard = File::from(outcome).read_to_end(&mut report);
-    heard.map_err(InitFault::at_step("hearing the workload"))?;
+    let read = File::from(outcome).read_to_end(&mut report);
+    read.map_err(InitFault::at_step(
+        "reading the result of the workload's start",
+    ))?;
     if let Some(report) = InitReport::decode(&report) {
         report
             .send(control, None)
-            .map_err(InitFault::at_step("speaking to the supervisor"))?;
+            .map_err(InitFault::at_step("reporting to the supervisor"))?;
         return Ok(None);
     }
     let pidfd = workload.as_fd().try_clone_to_owned();
-    let pidfd = pidfd.map_err(InitFault::at_step("holding the workload"))?;
+    let pidfd = pidfd.map_err(InitFault::at_step("duplicating the workload's pidfd"))?;
     InitReport::Started
         .send(control, Some(&pidfd))
-        .map_err(InitFault::at_step("speaking to the supervisor"))?;
+        .map_err(InitFault::at_step("reporting to the supervisor"))?;
     Ok(Some(workload))
 }
 
-/// Reaps whatever ends and obeys the supervisor, until the workload or the supervisor has ended.
+/// Reaps children and obeys the supervisor until the workload or the supervisor has ended.
 fn supervise_workload(
     workload: &ProcessHandle,
     control: &OwnedFd,
@@ -194,11 +196,11 @@ fn supervise_workload(
             let Some(report) = change?.report_for(pid) else {
                 continue;
             };
-            let told = report.send(control, None);
+            let sent = report.send(control, None);
             if report != InitReport::Stopped {
                 return Ok(());
             }
-            told.map_err(InitFault::at_step("speaking to the supervisor"))?;
+            sent.map_err(InitFault::at_step("reporting to the supervisor"))?;
         }
         let mut fds = [
             PollFd::new(control, PollFlags::IN),
@@ -206,19 +208,19 @@ fn supervise_workload(
         ];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(InitFault::at_step("waiting")(error)),
+            Err(error) => return Err(InitFault::at_step("waiting for an event")(error)),
         }
         if fds.iter().any(|fd| !fd.revents().is_empty()) {
             drain_signals(children);
         }
         match receive_packet(control, RecvFlags::DONTWAIT) {
             Ok((packet, _)) if InitCommand::decode(&packet) == Some(InitCommand::Continue) => {
-                // Its whole job: it may have children in its process group that stopped with it.
-                let woken = kill_process_group(pid, Signal::CONT)
+                // The whole job continues: children in the process group may have stopped with it.
+                let continued = kill_process_group(pid, Signal::CONT)
                     .or_else(|_no_group| kill_process(pid, Signal::CONT));
-                woken
+                continued
                     .or_else(ignore_ended)
-                    .map_err(InitFault::at_step("waking the workload"))?;
+                    .map_err(InitFault::at_step("continuing the workload"))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             _ => return Ok(()), // the supervisor is gone
@@ -226,7 +228,7 @@ fn supervise_workload(
     }
 }
 
-/// Takes the end of the process for success: it wants nothing any more.
+/// Treats the end of the process as success: no signal is needed any more.
 fn ignore_ended(error: Errno) -> Result<(), Errno> {
     if error == Errno::SRCH {
         Ok(())
@@ -236,11 +238,11 @@ fn ignore_ended(error: Errno) -> Result<(), Errno> {
 }
 
 fn drain_signals(children: &OwnedFd) {
-    let mut heard = [0; 1024];
-    while rustix::io::read(children, &mut heard).is_ok() {}
+    let mut buffer = [0; 1024];
+    while rustix::io::read(children, &mut buffer).is_ok() {}
 }
 
-/// One child, and what became of it.
+/// A reaped child and its status.
 struct ChildStatus {
     pid: Pid,
     report: Option<InitReport>,
@@ -252,7 +254,7 @@ impl ChildStatus {
     }
 }
 
-/// The changes of children that can be had without waiting.
+/// Returns the pending status changes of children without waiting.
 fn reap_children() -> impl Iterator<Item = Result<ChildStatus, InitFault>> {
     std::iter::from_fn(|| match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
         Ok(Some((pid, status))) => {
@@ -264,6 +266,6 @@ fn reap_children() -> impl Iterator<Item = Result<ChildStatus, InitFault>> {
             Some(Ok(ChildStatus { pid, report }))
         }
         Ok(None) | Err(Errno::CHILD) => None,
-        Err(error) => Some(Err(InitFault::at_step("reaping")(error))),
+        Err(error) => Some(Err(InitFault::at_step("reaping a child")(error))),
     })
 }

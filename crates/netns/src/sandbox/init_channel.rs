@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the supervisor and the first process of a sandbox say to each other.
+//! The protocol between the supervisor and the init process of a sandbox.
 //!
-//! One message is one packet of a socket pair that nobody else has: the workload's copy closes
-//! when its program starts.
+//! One message is one packet of a private socket pair: the workload's copy closes when its program
+//! starts.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,37 +13,38 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// From the supervisor.
+/// A command from the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InitCommand {
-    /// The user namespace has its map: go on and build.
+    /// The id maps are written: build the sandbox.
     Build,
-    /// The firewall holds: start the workload.
+    /// The firewall is in place: start the workload.
     Start,
-    /// The workload, which had stopped, may go on.
+    /// Continue a stopped workload.
     Continue,
 }
 
-/// From the sandbox.
+/// A report from the init process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InitReport {
-    /// All is built, the network is down. Comes with the terminal's master side, if there is one.
+    /// The sandbox is built, the network is down. Carries the terminal's master side, if there is
+    /// one.
     Ready,
-    /// The workload's program runs. Comes with its pidfd.
+    /// The workload's program runs. Carries its pidfd.
     Started,
-    /// The workload stopped itself (job control).
+    /// The workload stopped (job control).
     Stopped,
-    /// The workload ended with this status.
+    /// The workload ended with this exit status.
     Exited(i32),
-    /// The workload was ended by this signal.
+    /// A signal ended the workload.
     Killed(i32),
-    /// The workload's program could not be executed.
+    /// The workload's program could not be executed, with the errno.
     NotExecuted(i32),
-    /// Something could not be built.
+    /// The sandbox could not be built.
     Failed(InitFault),
 }
 
-/// A step that failed, and the kernel's number for why.
+/// A failed step with its errno.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InitFault {
     pub(crate) step: String,
@@ -51,7 +52,7 @@ pub(crate) struct InitFault {
 }
 
 impl InitFault {
-    /// Returns what turns an error into a fault of `step`.
+    /// Returns a conversion from an error to a fault of `step`.
     pub(crate) fn at_step<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Self {
         let step = step.into();
         move |error| Self {
@@ -73,7 +74,7 @@ impl InitCommand {
     pub(crate) fn decode(packet: &[u8]) -> Option<Self> {
         [Self::Build, Self::Start, Self::Continue]
             .into_iter()
-            .find(|order| packet == [order.byte()])
+            .find(|command| packet == [command.byte()])
     }
 
     pub(crate) fn send(self, to: impl AsFd) -> io::Result<()> {
@@ -130,7 +131,7 @@ impl InitReport {
     }
 }
 
-/// The longest packet.
+/// Maximum size of a packet.
 pub(crate) const MAX_PACKET_BYTES: usize = 4096;
 
 fn send_packet(to: impl AsFd, packet: &[u8], with: Option<&OwnedFd>) -> io::Result<()> {
@@ -149,7 +150,7 @@ fn send_packet(to: impl AsFd, packet: &[u8], with: Option<&OwnedFd>) -> io::Resu
     Ok(())
 }
 
-/// Returns the next packet (empty: the other side is gone) and the descriptor that came with it.
+/// Receives the next packet (empty: the peer is gone) and the descriptor sent with it.
 pub(crate) fn receive_packet(
     from: impl AsFd,
     flags: RecvFlags,
@@ -184,13 +185,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_what_is_heard() {
-        for order in [
+    fn commands_and_reports_survive_a_round_trip() {
+        for command in [
             InitCommand::Build,
             InitCommand::Start,
             InitCommand::Continue,
         ] {
-            assert_eq!(InitCommand::decode(&[order.byte()]), Some(order));
+            assert_eq!(InitCommand::decode(&[command.byte()]), Some(command));
         }
         let fault = InitFault {
             step: "mounting é".to_owned(),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_says_is_not_understood() {
+    fn malformed_packets_are_rejected() {
         for packet in [&b""[..], b"z", b"e", b"e12", b"bb"] {
             assert_eq!(InitReport::decode(packet), None, "{packet:?}");
             assert_eq!(InitCommand::decode(packet), None, "{packet:?}");

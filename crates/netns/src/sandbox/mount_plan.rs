@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Looks at the machine, before the sandbox is built, for what the workload is not to see.
+//! Plans, before a sandbox is built, the paths to hide from the workload.
 //!
-//! The files stay as they are, so everything behind which somebody listens has to be found: paths
-//! are resolved here, on the operator's side, since the sandbox's own view changes while it is
+//! All sockets with a listener on the operator's side must be found: the files themselves stay.
+//! Paths are resolved on the operator's side, because the sandbox's own view changes while it is
 //! built.
 
 use std::collections::BTreeSet;
@@ -14,42 +14,42 @@ use std::path::{Component, Path, PathBuf};
 use super::SandboxSpec;
 use super::mountinfo::{self, MountinfoEntry};
 
-/// What the sandbox's file system is to look like: absolute paths without symbolic links.
+/// The planned file system of a sandbox: absolute paths without symbolic links.
 #[derive(Debug, Default)]
 pub(crate) struct MountPlan {
-    /// Directories that are to be mount points, parents first, so that they cannot be renamed.
+    /// Directories to become mount points, parents first, so that they cannot be renamed.
     pub(crate) pinned_dirs: BTreeSet<PathBuf>,
-    /// Directories to be replaced by empty ones that nobody can write.
+    /// Directories to replace by empty, unwritable ones.
     pub(crate) protected_dirs: BTreeSet<PathBuf>,
-    /// Directories to be replaced by empty ones, with their mode.
+    /// Directories to replace by empty ones, with their mode.
     pub(crate) tmpfs_dirs: Vec<(PathBuf, u32)>,
-    /// Everything else that is to be hidden: sockets and other files.
+    /// Other paths to hide: sockets and files.
     pub(crate) masked_files: BTreeSet<PathBuf>,
-    /// Directories whose contents are to be replaced by a few kept things (`/run`).
-    pub(crate) fresh: Vec<PathBuf>,
-    /// What is kept of them.
+    /// Directories to replace, except for their `kept_paths` (`/run`).
+    pub(crate) fresh_dirs: Vec<PathBuf>,
+    /// The parts of `fresh_dirs` to keep.
     pub(crate) kept_paths: Vec<PathBuf>,
-    /// The file that names the resolvers, and whether it is there already.
+    /// The file behind `/etc/resolv.conf`; it may be missing.
     pub(crate) resolv_conf: Option<PathBuf>,
 }
 
-/// Where system-wide sockets are; all of it is replaced.
+/// The directory of system-wide sockets, replaced as a whole.
 const RUN_DIR: &str = "/run";
-/// Kept of it: NixOS keeps its programs, libraries and drivers there, and nothing that listens.
+/// Kept parts: NixOS has its programs, libraries and drivers there, and no sockets.
 const KEPT_RUN_PATHS: [&str; 4] = [
     "/run/current-system",
     "/run/booted-system",
     "/run/wrappers",
     "/run/opengl-driver",
 ];
-/// Sockets of graphical sessions, in directories that everybody shares.
+/// Sockets of graphical sessions in world-writable directories.
 const SHARED_SOCKET_DIRS: [&str; 4] = [
     "/tmp/.X11-unix",
     "/tmp/.ICE-unix",
     "/tmp/.XIM-unix",
     "/tmp/.font-unix",
 ];
-/// File systems that are doors to the kernel or to other namespaces, wherever they are mounted.
+/// File systems with access to the kernel or to other namespaces, hidden at every mount point.
 const KERNEL_FILESYSTEMS: [&str; 17] = [
     "binfmt_misc",
     "bpf",
@@ -70,83 +70,84 @@ const KERNEL_FILESYSTEMS: [&str; 17] = [
     "tracefs",
 ];
 
-/// Returns what is to be done for `blueprint` on this machine, and makes the directories that it
-/// withholds if they are missing, so that the workload cannot make them first.
-pub(crate) fn plan_mounts(blueprint: &SandboxSpec) -> io::Result<MountPlan> {
-    let mut layout = MountPlan {
-        fresh: vec![PathBuf::from(RUN_DIR)],
+/// Plans the mounts for `spec` on this machine. Creates missing protected directories, so that the
+/// workload cannot create them first.
+pub(crate) fn plan_mounts(spec: &SandboxSpec) -> io::Result<MountPlan> {
+    let mut plan = MountPlan {
+        fresh_dirs: vec![PathBuf::from(RUN_DIR)],
         ..MountPlan::default()
     };
-    let old_run = Path::new("/var/run");
-    if old_run.symlink_metadata().is_ok_and(|there| there.is_dir()) {
-        layout.fresh.push(old_run.to_owned());
+    let var_run = Path::new("/var/run");
+    if var_run.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+        plan.fresh_dirs.push(var_run.to_owned());
     }
-    layout.kept_paths = KEPT_RUN_PATHS
+    plan.kept_paths = KEPT_RUN_PATHS
         .into_iter()
         .map(PathBuf::from)
         .filter(|path| path.exists())
         .collect();
-    layout.resolv_conf = find_resolv_conf();
+    plan.resolv_conf = find_resolv_conf();
 
-    for directory in &blueprint.protected_paths {
+    for directory in &spec.protected_paths {
         create_private_dir(directory);
         let Ok(real) = directory.canonicalize() else {
             continue;
         };
-        if layout.is_replaced(&real) {
+        if plan.is_replaced(&real) {
             continue;
         }
-        // The way to it, as it is written and as it is: neither may be renamed.
-        for place in [directory.as_path(), &real] {
-            let parent = place.parent().and_then(|parent| parent.canonicalize().ok());
-            let way = parent.iter().flat_map(|parent| parent.ancestors());
-            layout.pinned_dirs.extend(
-                way.filter(|path| *path != Path::new("/"))
+        // Both the written and the resolved path, so that neither can be renamed.
+        for path in [directory.as_path(), &real] {
+            let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+            let ancestors = parent.iter().flat_map(|parent| parent.ancestors());
+            plan.pinned_dirs.extend(
+                ancestors
+                    .filter(|path| *path != Path::new("/"))
                     .map(Path::to_owned),
             );
         }
-        layout.protected_dirs.insert(real);
+        plan.protected_dirs.insert(real);
     }
-    for directory in &blueprint.tmpfs_paths {
+    for directory in &spec.tmpfs_paths {
         create_private_dir(directory);
     }
     let shared = SHARED_SOCKET_DIRS.into_iter().map(PathBuf::from);
-    for path in blueprint
+    for path in spec
         .tmpfs_paths
         .iter()
         .cloned()
-        .chain(blueprint.masked_paths.clone())
+        .chain(spec.masked_paths.clone())
         .chain(shared)
     {
-        layout.hide(&path);
+        plan.hide(&path);
     }
     for path in parse_bound_sockets(&fs::read_to_string("/proc/net/unix")?) {
-        layout.hide(&path);
+        plan.hide(&path);
     }
     let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
     for mount in mounts
         .iter()
         .filter(|mount| KERNEL_FILESYSTEMS.contains(&mount.fs_type.as_str()))
     {
-        layout.hide(&mount.mount_point);
+        plan.hide(&mount.mount_point);
     }
-    layout.hide_aliases(&mounts);
-    Ok(layout)
+    plan.hide_aliases(&mounts);
+    Ok(plan)
 }
 
 impl MountPlan {
-    /// Whether `path` is gone anyway, with the whole tree that it is in.
+    /// Returns `true` if the tree that contains `path` is replaced as a whole.
     fn is_replaced(&self, path: &Path) -> bool {
         let trees = ["/dev", "/proc", "/sys"].into_iter().map(Path::new);
         let own = self
-            .fresh
+            .fresh_dirs
             .iter()
             .chain(&self.protected_dirs)
             .map(PathBuf::as_path);
         trees.chain(own).any(|tree| path.starts_with(tree))
     }
 
-    /// Hides what can be found at a second path, too.
+    /// Hides every path at which a second mount shows hidden files.
     fn hide_aliases(&mut self, mounts: &[MountinfoEntry]) {
         let aliases = |path: &PathBuf| mountinfo::find_aliases(mounts, path);
         let ours: Vec<_> = self.protected_dirs.iter().flat_map(aliases).collect();
@@ -157,12 +158,12 @@ impl MountPlan {
         self.protected_dirs.extend(ours);
 
         let emptied = self.tmpfs_dirs.iter().map(|(path, _)| path);
-        // A file system that is mounted somewhere below what is replaced is gone with it.
+        // A file system mounted below a replaced directory disappears with it.
         let below = mounts.iter().map(|mount| &mount.mount_point);
-        let below = below.filter(|point| self.fresh.iter().any(|fresh| point.starts_with(fresh)));
+        let below = below.filter(|point| self.fresh_dirs.iter().any(|dir| point.starts_with(dir)));
         let hidden = emptied
             .chain(&self.masked_files)
-            .chain(&self.fresh)
+            .chain(&self.fresh_dirs)
             .chain(below);
         let others: BTreeSet<_> = hidden.flat_map(aliases).collect();
         for alias in others {
@@ -174,7 +175,7 @@ impl MountPlan {
         if self.is_replaced(path) {
             return;
         }
-        // What cannot be looked at now, the workload cannot reach either: it has fewer rights.
+        // Paths out of reach here are out of the workload's reach too: it has fewer rights.
         let Ok(real) = path.canonicalize() else {
             return;
         };
@@ -193,18 +194,18 @@ impl MountPlan {
     }
 }
 
-/// Makes a directory, readable by its owner alone. Where that fails it fails for the workload, too.
+/// Creates a directory for its owner alone. A failure here implies a failure for the workload.
 fn create_private_dir(directory: &Path) {
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory);
     if let Err(error) = made {
-        tracing::debug!(directory = %directory.display(), %error, "not there and not made");
+        tracing::debug!(directory = %directory.display(), %error, "the directory is missing and could not be created");
     }
 }
 
-/// The file that `/etc/resolv.conf` stands for. It may be missing behind a dangling link.
+/// Returns the target of `/etc/resolv.conf`, even of a dangling link.
 fn find_resolv_conf() -> Option<PathBuf> {
     let path = Path::new("/etc/resolv.conf");
     if let Ok(real) = path.canonicalize() {
@@ -226,11 +227,11 @@ fn find_resolv_conf() -> Option<PathBuf> {
     plain.starts_with(RUN_DIR).then_some(plain)
 }
 
-/// The paths in `/proc/net/unix`: sockets bound in the file system. A name that was given relative
-/// to some directory cannot be found by it and is left out.
+/// Returns the absolute socket paths of `/proc/net/unix`. Relative names cannot be resolved and are
+/// left out.
 fn parse_bound_sockets(table: &str) -> BTreeSet<PathBuf> {
     let path = |line: &str| {
-        // Num: RefCount Protocol Flags Type St Inode Path; the path may hold blanks
+        // Num: RefCount Protocol Flags Type St Inode Path; the path may contain blanks
         let mut rest = line;
         for _ in 0..7 {
             rest = rest.trim_start().split_once(' ')?.1;
@@ -240,7 +241,6 @@ fn parse_bound_sockets(table: &str) -> BTreeSet<PathBuf> {
     table.lines().skip(1).filter_map(path).collect()
 }
 
-/// Sets the mode of what stands at `path`.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
@@ -265,51 +265,47 @@ mod tests {
     }
 
     #[test]
-    fn a_withheld_directory_is_made_and_the_way_to_it_pinned() {
+    fn a_protected_directory_is_created_and_its_parents_pinned() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         let config = home.join(".config/terok-clearance");
-        let blueprint = SandboxSpec {
+        let spec = SandboxSpec {
             protected_paths: vec![config.clone()],
             ..SandboxSpec::default()
         };
-        let layout = plan_mounts(&blueprint).unwrap();
+        let plan = plan_mounts(&spec).unwrap();
         assert_eq!(
             config.metadata().unwrap().permissions().mode() & 0o777,
             0o700
         );
-        assert!(layout.protected_dirs.contains(&config));
+        assert!(plan.protected_dirs.contains(&config));
         assert!(
-            layout.pinned_dirs.contains(&home)
-                && layout.pinned_dirs.contains(&home.join(".config"))
+            plan.pinned_dirs.contains(&home) && plan.pinned_dirs.contains(&home.join(".config"))
         );
-        assert!(
-            !layout.pinned_dirs.contains(Path::new("/")) && !layout.pinned_dirs.contains(&config)
-        );
+        assert!(!plan.pinned_dirs.contains(Path::new("/")) && !plan.pinned_dirs.contains(&config));
     }
 
     #[test]
-    fn both_ways_to_a_linked_directory_are_pinned() {
+    fn both_paths_to_a_linked_directory_are_pinned() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir_all(home.join("dotfiles/config")).unwrap();
         std::os::unix::fs::symlink("dotfiles/config", home.join(".config")).unwrap();
         let config = home.join(".config/terok-clearance");
-        let blueprint = SandboxSpec {
+        let spec = SandboxSpec {
             protected_paths: vec![config],
             ..SandboxSpec::default()
         };
-        let layout = plan_mounts(&blueprint).unwrap();
+        let plan = plan_mounts(&spec).unwrap();
         assert!(
-            layout
-                .protected_dirs
+            plan.protected_dirs
                 .contains(&home.join("dotfiles/config/terok-clearance"))
         );
-        assert!(layout.pinned_dirs.contains(&home.join("dotfiles/config")));
+        assert!(plan.pinned_dirs.contains(&home.join("dotfiles/config")));
     }
 
     #[test]
-    fn a_socket_and_a_directory_are_hidden_each_in_its_way() {
+    fn sockets_are_masked_and_directories_emptied() {
         let here = tempfile::tempdir().unwrap();
         let here = here.path().canonicalize().unwrap();
         let socket = here.join("engine.sock");
@@ -317,16 +313,16 @@ mod tests {
         let shared = here.join("shared");
         fs::create_dir(&shared).unwrap();
         set_mode(&shared, 0o1777).unwrap();
-        let blueprint = SandboxSpec {
+        let spec = SandboxSpec {
             masked_paths: vec![shared.clone()],
             ..SandboxSpec::default()
         };
-        let layout = plan_mounts(&blueprint).unwrap();
+        let plan = plan_mounts(&spec).unwrap();
         assert!(
-            layout.masked_files.contains(&socket),
-            "found without being named"
+            plan.masked_files.contains(&socket),
+            "found without being listed"
         );
-        assert!(layout.tmpfs_dirs.contains(&(shared, 0o1777)));
+        assert!(plan.tmpfs_dirs.contains(&(shared, 0o1777)));
         drop(listening);
     }
 }

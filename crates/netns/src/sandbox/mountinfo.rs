@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What `/proc/self/mountinfo` says: where else the same thing can be found.
+//! Parses `/proc/self/mountinfo` to find further paths to the same files.
 //!
-//! To hide a directory at one path is not enough on a machine that has its file system mounted at
-//! two: ostree's `/sysroot`, a chroot with `/run` bound into it, a subvolume beside its whole.
+//! Hiding a directory at one path is not enough if its file system is mounted twice: ostree's
+//! `/sysroot`, a chroot with a bind mount of `/run`, a btrfs subvolume beside its parent.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 pub(super) struct MountinfoEntry {
     /// The file system, as `major:minor`.
     device: String,
-    /// The directory of the file system that is shown.
+    /// The directory of the file system shown at the mount point.
     root: PathBuf,
-    /// Where it is shown.
     pub(super) mount_point: PathBuf,
-    /// The file system's type.
     pub(super) fs_type: String,
 }
 
-/// Returns the mounts that `mountinfo` lists, in its order.
+/// Returns the mounts of `mountinfo`, in its order.
 pub(super) fn parse(mountinfo: &str) -> Vec<MountinfoEntry> {
     mountinfo.lines().filter_map(parse_line).collect()
 }
@@ -36,7 +34,7 @@ fn parse_line(line: &str) -> Option<MountinfoEntry> {
     })
 }
 
-/// Undoes the octal escapes: blank, tab, newline and backslash.
+/// Decodes the octal escapes of blank, tab, newline and backslash.
 fn unescape(text: &str) -> PathBuf {
     let plain = [
         ("\\040", " "),
@@ -51,13 +49,13 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(plain)
 }
 
-/// Returns where else `path`, which is absolute and without links, or something below it, may be
-/// seen. What is mounted over is among it.
+/// Returns the other paths to `path` (absolute, without links) or to files below it, including
+/// paths covered by later mounts.
 pub(super) fn find_aliases(mounts: &[MountinfoEntry], path: &Path) -> Vec<PathBuf> {
     let holds = mounts
         .iter()
         .filter(|mount| path.starts_with(&mount.mount_point));
-    // The last of the longest: what was mounted later is above.
+    // The last of the longest prefixes: later mounts are on top.
     let Some(holder) = holds.max_by_key(|mount| mount.mount_point.components().count()) else {
         return Vec::new();
     };
@@ -76,7 +74,7 @@ pub(super) fn find_aliases(mounts: &[MountinfoEntry], path: &Path) -> Vec<PathBu
     found.filter(|alias| alias != path).collect()
 }
 
-/// As `Path::join`, but without a slash at the end when there is nothing to add.
+/// As `Path::join`, but without a trailing slash for an empty `below`.
 fn join_nonempty(path: &Path, below: &Path) -> PathBuf {
     if below.as_os_str().is_empty() {
         path.to_owned()
@@ -110,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_twice_is_seen_twice() {
+    fn a_directory_mounted_twice_has_an_alias() {
         let check = |path: &str, expected: &[&str]| {
             let found = find_aliases(&parse(MACHINE), Path::new(path));
             let expected: Vec<_> = expected.iter().map(PathBuf::from).collect();
@@ -121,7 +119,7 @@ mod tests {
         check("/etc", &[]);
         check("/run", &["/srv/chroot/run"]);
         check("/run/x.sock", &["/srv/chroot/run/x.sock"]);
-        // Only a part of it is shown elsewhere.
+        // Only a part is mounted elsewhere.
         check("/run/user/1000", &["/srv/terok"]);
         check("/run/user/1000/terok/clearance", &["/srv/terok/clearance"]);
         check("/run/user/1000/bus", &[]);

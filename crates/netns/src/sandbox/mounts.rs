@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Gives the sandbox its view of the file system.
+//! Builds the file system view of a sandbox.
 //!
-//! It runs in the sandbox's first process, in a mount namespace that the workload has no say over:
-//! what is mounted here cannot be unmounted, moved or looked under by it, nor by a user namespace
-//! that it makes (the kernel locks the mounts that such a one inherits).
+//! Runs in the init process, in a mount namespace outside the workload's control: neither the
+//! workload nor a user namespace below it can unmount, move or look under these mounts (the kernel
+//! locks inherited mounts).
 
 use std::fs::{self, DirBuilder, File};
 use std::net::IpAddr;
@@ -23,13 +23,12 @@ use super::init_channel::InitFault;
 use super::mount_plan::{MountPlan, set_mode};
 use crate::sys::restrict_mount;
 
-/// Builds the whole view.
-pub(crate) fn build_mounts(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
+/// Builds the complete view.
+pub(crate) fn build_mounts(plan: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private)
-        .map_err(InitFault::at_step("cutting the mounts off from the host's"))?;
+    mount_change("/", private).map_err(InitFault::at_step("making the mounts private"))?;
 
-    // Taken up before everything loses its device files and its old place.
+    // Cloned before device files are disabled and paths are covered.
     let nodes = DEVICE_NODES
         .into_iter()
         .filter_map(|name| Some((name, clone_mount_tree(Path::new("/dev"), name)?)));
@@ -37,7 +36,7 @@ pub(crate) fn build_mounts(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(
     let cgroups = clone_mount_tree(Path::new("/sys/fs"), "cgroup");
     let no_devices = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID;
     restrict_at(Path::new("/"), no_devices, true)?;
-    let kept = layout
+    let kept = plan
         .kept_paths
         .iter()
         .filter_map(|path| Some((path, clone_mount_tree(path, "")?)));
@@ -46,33 +45,33 @@ pub(crate) fn build_mounts(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(
     mount_dev(&nodes)?;
     mount_proc()?;
     mount_sys(cgroups)?;
-    for path in &layout.pinned_dirs {
+    for path in &plan.pinned_dirs {
         mount_bind_recursive(path, path)
             .map_err(InitFault::at_step(format!("pinning {}", path.display())))?;
     }
-    for path in &layout.protected_dirs {
+    for path in &plan.protected_dirs {
         mount_tmpfs(path, 0o500, MountFlags::RDONLY).map_err(hide_fault(path))?;
     }
-    for (path, mode) in &layout.tmpfs_dirs {
+    for (path, mode) in &plan.tmpfs_dirs {
         ignore_missing(mount_tmpfs(path, *mode, MountFlags::empty())).map_err(hide_fault(path))?;
     }
-    for path in &layout.masked_files {
+    for path in &plan.masked_files {
         mask_file(path)?;
     }
-    for path in &layout.fresh {
+    for path in &plan.fresh_dirs {
         mount_tmpfs(path, 0o755, MountFlags::empty()).map_err(hide_fault(path))?;
         let lock = path.join("lock");
-        fs::create_dir(&lock).map_err(InitFault::at_step("making a directory for locks"))?;
-        set_mode(&lock, 0o1777).map_err(InitFault::at_step("making a directory for locks"))?;
+        fs::create_dir(&lock).map_err(InitFault::at_step("creating the lock directory"))?;
+        set_mode(&lock, 0o1777).map_err(InitFault::at_step("creating the lock directory"))?;
     }
     for (path, tree) in kept {
         create_directory(path)?;
         attach_mount_tree(&tree, path)?;
     }
-    write_resolv_conf(layout, resolvers)
+    write_resolv_conf(plan, resolvers)
 }
 
-/// The device files that a program may expect, none of which leads to a device.
+/// The device files that programs expect. None gives access to a device.
 const DEVICE_NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 fn mount_dev(nodes: &[(&str, OwnedFd)]) -> Result<(), InitFault> {
@@ -80,7 +79,7 @@ fn mount_dev(nodes: &[(&str, OwnedFd)]) -> Result<(), InitFault> {
     mount_tmpfs(dev, 0o755, MountFlags::NOEXEC).map_err(hide_fault(dev))?;
     for (name, tree) in nodes {
         let path = dev.join(name);
-        File::create(&path).map_err(InitFault::at_step(format!("making {}", path.display())))?;
+        File::create(&path).map_err(InitFault::at_step(format!("creating {}", path.display())))?;
         attach_mount_tree(tree, &path)?;
     }
     for (name, target) in [
@@ -95,7 +94,7 @@ fn mount_dev(nodes: &[(&str, OwnedFd)]) -> Result<(), InitFault> {
     }
     for name in ["pts", "shm"] {
         fs::create_dir(dev.join(name))
-            .map_err(InitFault::at_step(format!("making /dev/{name}")))?;
+            .map_err(InitFault::at_step(format!("creating /dev/{name}")))?;
     }
     mount_tmpfs(&dev.join("shm"), 0o1777, MountFlags::empty())
         .map_err(InitFault::at_step("mounting /dev/shm"))?;
@@ -110,10 +109,10 @@ fn mount_dev(nodes: &[(&str, OwnedFd)]) -> Result<(), InitFault> {
     .map_err(InitFault::at_step("mounting /dev/pts"))
 }
 
-/// The step at which a masked `/proc` shows, so that the error can say what that means.
+/// The step at which a masked `/proc` shows; [`super::SandboxBuildError`] explains it.
 pub(crate) const MOUNT_PROC_STEP: &str = "mounting /proc";
 
-/// Files of `/proc` that tell about all of the machine.
+/// Files of `/proc` with information about the whole machine.
 const MASKED_PROC_FILES: [&str; 6] = [
     "kcore",
     "keys",
@@ -123,8 +122,8 @@ const MASKED_PROC_FILES: [&str; 6] = [
     "timer_stats",
 ];
 
-/// A new `/proc` with the sandbox's processes only, in which nothing but processes can be written:
-/// for root the rest of it configures the kernel, whatever the user namespace.
+/// Mounts a new `/proc` with the sandbox's processes only, and makes the rest of it read-only: the
+/// other files configure the kernel for root of any user namespace.
 fn mount_proc() -> Result<(), InitFault> {
     let proc = Path::new("/proc");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -154,8 +153,8 @@ fn mount_proc() -> Result<(), InitFault> {
     Ok(())
 }
 
-/// A new `/sys` shows the sandbox's network, not the host's. Where the kernel does not allow one
-/// (some of the host's is hidden from us already), the old one stays; read-only they are both.
+/// Mounts a new `/sys` with the sandbox's network instead of the host's. Where the kernel refuses
+/// (parts of the host's are masked), the old one stays. Both are read-only.
 fn mount_sys(cgroups: Option<OwnedFd>) -> Result<(), InitFault> {
     let sys = Path::new("/sys");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
@@ -171,9 +170,9 @@ fn mount_sys(cgroups: Option<OwnedFd>) -> Result<(), InitFault> {
     }
 }
 
-fn write_resolv_conf(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
-    let Some(path) = &layout.resolv_conf else {
-        tracing::warn!("no /etc/resolv.conf: names are not resolved in the sandbox");
+fn write_resolv_conf(plan: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
+    let Some(path) = &plan.resolv_conf else {
+        tracing::warn!("/etc/resolv.conf is missing: names are not resolved in the sandbox");
         return Ok(());
     };
     let failed = || format!("writing the resolver into {}", path.display());
@@ -183,7 +182,7 @@ fn write_resolv_conf(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(), Ini
             .iter()
             .map(|resolver| format!("nameserver {resolver}\n")),
     );
-    if layout.fresh.iter().any(|fresh| path.starts_with(fresh)) {
+    if plan.fresh_dirs.iter().any(|dir| path.starts_with(dir)) {
         path.parent().map_or(Ok(()), create_directory)?;
         return fs::write(path, text).map_err(InitFault::at_step(failed()));
     }
@@ -193,7 +192,7 @@ fn write_resolv_conf(layout: &MountPlan, resolvers: &[IpAddr]) -> Result<(), Ini
     restrict_at(path, MOUNT_ATTR_RDONLY, false)
 }
 
-/// Puts an empty file system at `path`, owned by the operator, as all that the sandbox makes.
+/// Mounts an empty file system at `path`, owned by the operator.
 fn mount_tmpfs(path: &Path, mode: u32, flags: MountFlags) -> rustix::io::Result<()> {
     let options = match mode {
         0o1777 => c"mode=1777",
@@ -210,7 +209,7 @@ fn mount_tmpfs(path: &Path, mode: u32, flags: MountFlags) -> rustix::io::Result<
     )
 }
 
-/// Puts `/dev/null` in the place of a file, read-only.
+/// Covers a file with `/dev/null`, read-only.
 fn mask_file(path: &Path) -> Result<(), InitFault> {
     ignore_missing(mount_bind("/dev/null", path))
         .map_err(hide_fault(path))
@@ -220,8 +219,8 @@ fn mask_file(path: &Path) -> Result<(), InitFault> {
         })
 }
 
-/// Takes it for done when the path is gone (by itself, or with what was hidden above it), or when
-/// we may not get there: the workload, of the same user and with fewer rights, may not either.
+/// Returns `None` if the path is gone, or if the parent process may not access it: the workload of
+/// the same user has fewer rights.
 fn ignore_missing(done: rustix::io::Result<()>) -> rustix::io::Result<Option<()>> {
     match done {
         Ok(()) => Ok(Some(())),
@@ -241,7 +240,7 @@ fn restrict_at(path: &Path, attributes: u64, recursive: bool) -> Result<(), Init
     )))
 }
 
-/// Takes up a copy of the mount tree at `parent/name`, if that is there.
+/// Clones the mount tree at `parent/name`, if it exists.
 fn clone_mount_tree(parent: &Path, name: &str) -> Option<OwnedFd> {
     let path: PathBuf = if name.is_empty() {
         parent.to_owned()
@@ -254,11 +253,10 @@ fn clone_mount_tree(parent: &Path, name: &str) -> Option<OwnedFd> {
     open_tree(CWD, path, flags).ok()
 }
 
-/// Puts a tree that was taken up into its place.
+/// Attaches a cloned mount tree at `path`.
 fn attach_mount_tree(tree: &OwnedFd, path: &Path) -> Result<(), InitFault> {
-    move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(
-        InitFault::at_step(format!("putting {} into its place", path.display())),
-    )
+    move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(InitFault::at_step(format!("mounting {}", path.display())))
 }
 
 fn create_directory(path: &Path) -> Result<(), InitFault> {
@@ -266,5 +264,5 @@ fn create_directory(path: &Path) -> Result<(), InitFault> {
         .recursive(true)
         .mode(0o755)
         .create(path)
-        .map_err(InitFault::at_step(format!("making {}", path.display())))
+        .map_err(InitFault::at_step(format!("creating {}", path.display())))
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The system calls that a workload may not make, because they reach past its namespaces.
+//! The system call filter of a workload: refuses calls that reach past its namespaces.
 //!
-//! The namespaces are the wall; the filter closes what has no namespace: socket families that
-//! ignore the network namespace, `io_uring` (whose socket operations no filter sees), input typed
-//! into somebody else's terminal, the kernel's keyrings. Everything else stays as it is: nested
-//! user namespaces, which browsers use for their own sandbox, too.
+//! The namespaces confine the workload; the filter covers resources without a namespace: socket
+//! families that ignore network namespaces, `io_uring` (its socket operations bypass filters),
+//! input injected into another terminal, kernel keyrings. Everything else stays available,
+//! including the nested user namespaces of browser sandboxes.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use seccompiler::{
     SeccompCondition, SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
-/// The programs of the filter, in the order in which they are to be installed.
+/// The programs of the filter, in installation order.
 ///
-/// Programs of another architecture (32-bit ones) are killed at their first system call.
+/// Programs of another architecture (32-bit) are killed at their first system call.
 #[derive(Debug)]
 pub(crate) struct WorkloadSeccomp([BpfProgram; 3]);
 
@@ -32,7 +32,7 @@ impl WorkloadSeccomp {
         ]))
     }
 
-    /// Puts the calling thread, and all it ever starts, under the filter.
+    /// Applies the filter to the calling thread and all of its descendants.
     pub(crate) fn apply(&self) -> Result<(), Error> {
         let Self(programs) = self;
         programs
@@ -49,8 +49,8 @@ fn compile_program(rules: SyscallRules, errno: i32) -> Result<BpfProgram, Backen
     SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()
 }
 
-/// Socket families that stay inside the network namespace, or between processes. `AF_VSOCK`,
-/// `AF_PACKET`, `AF_BLUETOOTH` and whatever the future brings do not.
+/// Socket families confined to the network namespace or to local processes, unlike `AF_VSOCK`,
+/// `AF_PACKET` and `AF_BLUETOOTH`.
 const ALLOWED_SOCKET_FAMILIES: [i32; 4] = [
     libc::AF_UNIX,
     libc::AF_INET,
@@ -78,8 +78,8 @@ fn socket_rules() -> Result<SyscallRules, BackendError> {
     .into())
 }
 
-/// Two requests that put characters into a terminal's input, as if its user had typed them. The
-/// numbers are those of all architectures that the filter knows.
+/// Two requests that inject characters into a terminal's input. The numbers are equal on all
+/// architectures supported by the filter.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 
@@ -129,8 +129,8 @@ fn unsupported_syscalls() -> SyscallRules {
     .collect()
 }
 
-/// Refuses x86-64's second numbering of the system calls (x32): it passes for the architecture
-/// expected, with numbers that the rules do not name. No other architecture has numbers so high.
+/// Refuses x86-64's second system call numbering (x32): it passes for the expected architecture
+/// with numbers that the rules do not list. No other architecture has numbers so high.
 const REFUSE_X32: [sock_filter; 3] = [
     // load the number
     sock_filter {
@@ -139,7 +139,7 @@ const REFUSE_X32: [sock_filter; 3] = [
         jf: 0,
         k: 0,
     },
-    // if it is 0x4000_0000 or more, fall through, else skip one
+    // below 0x4000_0000: skip the next instruction
     sock_filter {
         code: 0x35,
         jt: 0,

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Says why a machine does not let an ordinary user build a sandbox, and what to do about it.
+//! Finds the setting that keeps an ordinary user from creating user namespaces.
 
 use std::fmt;
 use std::fs;
 
-/// What keeps user namespaces from working here.
+/// A restriction of user namespaces on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsernsRestriction {
-    /// `AppArmor` takes all rights from user namespaces of unconfined programs (Ubuntu 23.10 on).
+    /// `AppArmor` removes all rights from user namespaces of unconfined programs (Ubuntu since
+    /// 23.10).
     AppArmor,
     /// Debian's switch for unprivileged user namespaces is off.
     SysctlDisabled,
-    /// The number of user namespaces is limited to none.
+    /// The limit of user namespaces is zero.
     ZeroLimit,
-    /// A container engine's system call filter refuses them.
+    /// A system call filter, such as a container engine's, refuses them.
     ContainerSeccomp,
 }
 
 impl UsernsRestriction {
-    /// Returns what the settings of this machine say, after the kernel has refused with `errno`.
+    /// Returns the responsible setting of this machine after the kernel has refused with `errno`.
     pub(crate) fn detect(errno: i32) -> Option<Self> {
         Self::from_settings(errno, |path| {
             fs::read_to_string(path)
@@ -50,7 +51,7 @@ impl UsernsRestriction {
         }
     }
 
-    /// Returns what an operator can do about it, one sentence or more.
+    /// Returns the remedy for the operator, one sentence or more.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::AppArmor => {
@@ -78,12 +79,10 @@ impl fmt::Display for UsernsRestriction {
                  (kernel.apparmor_restrict_unprivileged_userns=1)"
             }
             Self::SysctlDisabled => {
-                "user namespaces are for root only (kernel.unprivileged_userns_clone=0)"
+                "only root may create user namespaces (kernel.unprivileged_userns_clone=0)"
             }
-            Self::ZeroLimit => "there may be no user namespaces (user.max_user_namespaces=0)",
-            Self::ContainerSeccomp => {
-                "a system call filter, as container engines set it, is in force"
-            }
+            Self::ZeroLimit => "the limit of user namespaces is zero (user.max_user_namespaces=0)",
+            Self::ContainerSeccomp => "a system call filter is active, as in a container",
         })
     }
 }
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_setting_that_refuses_is_named() {
+    fn the_responsible_setting_is_found() {
         let machine = |settings: &'static [(&str, &str)]| {
             move |path: &str| {
                 let found = settings.iter().find(|(name, _)| path.ends_with(name));

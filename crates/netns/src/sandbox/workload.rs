@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The last steps of the process that becomes the workload: it gives up every right, then runs.
+//! The last steps of the workload's process before `exec`: it drops all rights.
 
 use std::ffi::OsString;
 use std::io;
@@ -23,38 +23,38 @@ use super::init_channel::{InitFault, InitReport};
 use super::seccomp::WorkloadSeccomp;
 use crate::sys;
 
-/// What is to run in a sandbox.
+/// The command to run in a sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct WorkloadSpec {
-    /// The program: a path, or a name to be found by the `PATH` of `environment`.
+    /// The program: a path, or a name to look up in the `PATH` of `environment`.
     pub program: OsString,
-    /// Its arguments, without its name.
+    /// The arguments, without the program's name.
     pub arguments: Vec<OsString>,
-    /// All of its environment.
+    /// The complete environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Where it starts.
+    /// The working directory.
     pub directory: PathBuf,
-    /// What it has as standard input, output and error. Where nothing is named it has the
-    /// caller's, or the [`Terminal`] that stands in for them.
+    /// Standard input, output and error. `None` keeps the caller's, or the terminal of a
+    /// [`TerminalSpec`].
     pub stdio: [Option<Arc<OwnedFd>>; 3],
 }
 
-/// All that the process needs on its way.
+/// The inputs of the workload's start.
 #[derive(Debug)]
 pub(super) struct WorkloadLauncher<'a> {
     pub(super) workload: &'a WorkloadSpec,
-    /// The terminal's slave side, and which descriptors it replaces.
+    /// The slave side of the terminal, and the descriptors that it replaces.
     pub(super) terminal: Option<(&'a OwnedFd, &'a TerminalSpec)>,
     pub(super) filter: &'a WorkloadSeccomp,
 }
 
 impl WorkloadLauncher<'_> {
-    /// Becomes the workload. It returns only if that failed, with the reason.
+    /// Becomes the workload. Returns only on failure.
     pub(super) fn exec_workload(&self) -> InitReport {
         if let Err(fault) = self.prepare_process() {
             return InitReport::Failed(fault);
         }
-        // `exec` also takes back the ignored SIGPIPE.
+        // `exec` also restores the default action of SIGPIPE.
         let error = Command::new(&self.workload.program)
             .args(&self.workload.arguments)
             .env_clear()
@@ -72,22 +72,22 @@ impl WorkloadLauncher<'_> {
         match self.terminal {
             Some((slave, terminal)) => {
                 attach_terminal(slave, terminal)
-                    .map_err(InitFault::at_step("taking the terminal"))?;
+                    .map_err(InitFault::at_step("attaching the terminal"))?;
             }
             None => drop(setsid().map_err(InitFault::at_step("leaving the session"))?),
         }
         redirect_stdio(&self.workload.stdio)
-            .map_err(InitFault::at_step("taking standard input and output"))?;
+            .map_err(InitFault::at_step("redirecting standard input and output"))?;
         let directory = &self.workload.directory;
         chdir(directory).map_err(InitFault::at_step(format!(
-            "going to {}",
+            "changing to {}",
             directory.display()
         )))?;
         sys::close_on_exec_from_3().map_err(InitFault::at_step("closing descriptors"))?;
         sys::signals::unblock_all().map_err(InitFault::at_step("unblocking signals"))?;
-        drop_capabilities().map_err(InitFault::at_step("giving up capabilities"))?;
+        drop_capabilities().map_err(InitFault::at_step("dropping capabilities"))?;
         self.filter.apply().map_err(|error| InitFault {
-            step: format!("filtering system calls: {error}"),
+            step: format!("applying the system call filter: {error}"),
             errno: io::Error::last_os_error()
                 .raw_os_error()
                 .unwrap_or(libc::EINVAL),
@@ -95,8 +95,8 @@ impl WorkloadLauncher<'_> {
     }
 }
 
-/// Makes the workload a job of its own in the session of the process above, in the foreground: not
-/// the leader of a session, or it could never be stopped by Ctrl-Z.
+/// Makes the workload the foreground job of the init process's session: a session leader could not
+/// be stopped by Ctrl-Z.
 fn attach_terminal(slave: &OwnedFd, terminal: &TerminalSpec) -> Result<(), Errno> {
     setpgid(None, None)?;
     tcsetpgrp(slave, getpid())?;
@@ -113,7 +113,7 @@ fn attach_terminal(slave: &OwnedFd, terminal: &TerminalSpec) -> Result<(), Errno
     Ok(())
 }
 
-/// Each copy stays open when the program starts, unlike what it is a copy of.
+/// Unlike the originals, the copies stay open across `exec`.
 fn redirect_stdio([stdin, stdout, stderr]: &[Option<Arc<OwnedFd>>; 3]) -> Result<(), Errno> {
     if let Some(stdin) = stdin {
         dup2_stdin(stdin)?;
@@ -127,13 +127,13 @@ fn redirect_stdio([stdin, stdout, stderr]: &[Option<Arc<OwnedFd>>; 3]) -> Result
     Ok(())
 }
 
-/// Gives up all capabilities for good. They are over nothing but the workload's own namespace, yet
-/// a root that has them meets fewer refusals and more code of the kernel.
+/// Drops all capabilities for good. They cover only the workload's own namespace, but would expose
+/// more kernel code to it.
 fn drop_capabilities() -> Result<(), Errno> {
     for bit in 0..64 {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(()) => {}
-            Err(Errno::INVAL) => break, // the kernel knows no more
+            Err(Errno::INVAL) => break, // the kernel has no further capabilities
             Err(error) => return Err(error),
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A child that lives on in the code of its parent, in namespaces of its own.
+//! A forked child in new namespaces that continues in the code of its parent.
 
 use std::fs;
 use std::io;
@@ -11,13 +11,13 @@ use rustix::process::Pid;
 
 use crate::process::ProcessHandle;
 
-/// Starts a child in new namespaces (`CLONE_NEW…`), which does `life` and exits with its result.
+/// Starts a child in new namespaces (`CLONE_NEW…`); it runs `child_main` and exits with the result.
 ///
-/// Fails with `EDEADLK` when the caller has more than one thread: the child could then wait for
-/// ever for a lock that another thread held at the time.
+/// Fails with `EDEADLK` if the caller has more than one thread: the child could deadlock on a lock
+/// held by another thread at the time of the fork.
 pub(crate) fn spawn_in_namespaces(
     namespaces: i32,
-    life: impl FnOnce() -> u8,
+    child_main: impl FnOnce() -> u8,
 ) -> io::Result<ProcessHandle> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
@@ -27,11 +27,11 @@ pub(crate) fn spawn_in_namespaces(
     let flags = libc::c_ulong::from(flags.unsigned_abs());
     #[expect(unsafe_code, reason = "no safe crate clones into namespaces")]
     // SAFETY: without CLONE_VM the child has its own copy of all memory and, with a null stack
-    // pointer, goes on where this call stands. The caller was seen to have one thread, which is
-    // here, so no other holds a lock or is in the middle of a change: the child may run any code.
-    // Of the C library only its record of the thread's number is stale; it is used for locks that
-    // check their owner, where all that matters is that it stays the same. The kernel stores the
-    // pidfd at the third argument; it is a new descriptor that nobody else owns.
+    // pointer, continues after this call. The caller has one thread, as checked above, so no other
+    // thread holds a lock or is in the middle of a change: the child may run any code. Of the C
+    // library only its record of the thread id is stale; it serves locks that check their owner and
+    // need only a constant value. The kernel stores the pidfd at the third argument; it is a new,
+    // unowned descriptor.
     unsafe {
         let pid = libc::syscall(
             libc::SYS_clone,
@@ -43,8 +43,9 @@ pub(crate) fn spawn_in_namespaces(
         );
         match i32::try_from(pid) {
             Ok(0) => {
-                // A panic was told by its hook already; it must not go on in the parent's code.
-                let code = catch_unwind(AssertUnwindSafe(life)).unwrap_or(70);
+                // The panic hook has reported it; unwinding must not continue into the parent's
+                // code.
+                let code = catch_unwind(AssertUnwindSafe(child_main)).unwrap_or(70);
                 libc::_exit(i32::from(code))
             }
             Ok(pid) if pid > 0 => {

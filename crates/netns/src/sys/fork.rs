@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The forked child that enters namespaces and hands sockets back.
+//! The forked child that enters namespaces and passes sockets back.
 //!
-//! The caller may have threads, so between fork and exit the child calls nothing but system calls
-//! on memory that was laid out before: no allocation, no lock, no formatting, no panic.
+//! The caller may have threads, so between fork and exit the child only makes system calls on
+//! prepared memory: no allocation, no lock, no formatting, no panic.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,21 +20,21 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use crate::netns_ref::{EnterError, EnterStep};
 use crate::process::ProcessHandle;
 
-/// The most sockets handed back at once.
+/// Maximum number of sockets per call.
 const MAX_SOCKETS: usize = 16;
-/// `__WALL`: wait also for children that send no signal when they end.
+/// `__WALL`: wait for children without an exit signal, too.
 const WAIT_ALL: u32 = 0x4000_0000;
 
-/// Where to go.
+/// The namespaces to enter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NamespaceFds<'a> {
-    /// A user namespace to enter first.
+    /// The user namespace to enter first.
     pub(crate) user: Option<BorrowedFd<'a>>,
     /// The network namespace.
     pub(crate) net: BorrowedFd<'a>,
 }
 
-/// Returns `sockets`, each `[domain, type and flags, protocol]`, opened inside `entry`.
+/// Opens `sockets`, each `[domain, type and flags, protocol]`, inside the namespaces of `entry`.
 pub(crate) fn open_inside(
     entry: NamespaceFds<'_>,
     sockets: &[[i32; 3]],
@@ -66,7 +66,7 @@ pub(crate) fn open_inside(
 
     let answer = receive_sockets(&ours, limit, sockets.len());
     if answer.is_err() {
-        drop(child.send_signal(Signal::KILL)); // it may have ended: then there is nothing to kill
+        drop(child.send_signal(Signal::KILL)); // ESRCH: it has ended already
     }
     reap(&child);
     answer
@@ -117,54 +117,54 @@ fn receive_sockets(
     }
 }
 
-/// Takes the child's remains away; it has answered and exits, or was killed.
+/// Reaps the child, which has replied and exits, or was killed.
 fn reap(child: &ProcessHandle) {
     use std::os::fd::AsFd as _;
     let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WAIT_ALL);
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::PidFd(child.as_fd()), options) {}
 }
 
-/// What the child tells: one byte for the step (0: done), four for the error number.
+/// Layout of the child's status: one byte for the step (0: success), four for the errno.
 const STATUS_BYTES: usize = 5;
 const STATUS_ENTER_USER: u8 = 1;
 const STATUS_ENTER_NET: u8 = 2;
-const SOCKET: u8 = 3;
+const STATUS_SOCKET: u8 = 3;
 
 fn decode_status(byte: u8) -> Option<EnterStep> {
     match byte {
         0 => None,
         STATUS_ENTER_USER => Some(EnterStep::EnterUser),
         STATUS_ENTER_NET => Some(EnterStep::EnterNet),
-        SOCKET => Some(EnterStep::Socket),
+        STATUS_SOCKET => Some(EnterStep::Socket),
         _ => Some(EnterStep::ReturnSockets),
     }
 }
 
-/// All that the child needs, laid out before it exists.
+/// The child's inputs, prepared before the fork.
 struct EnterJob<'a> {
     user: i32,
     net: i32,
     reply_fd: i32,
     sockets: &'a [[i32; 3]],
-    /// What the descriptors take, as `CMSG_LEN` wants it.
+    /// Size of the descriptors, for `CMSG_LEN`.
     fds_bytes: u32,
 }
 
-/// Starts the child. It sends no signal when it ends, so that no handler of the host process takes
-/// it for one of its own, and runs with all signals blocked, so that it never runs a handler that
-/// would write into what the two share.
+/// Starts the child. It sends no exit signal, so that signal handlers of the host process do not
+/// mistake it for one of its children, and runs with all signals blocked, so that no handler writes
+/// into shared state.
 fn spawn_child(job: &EnterJob<'_>) -> io::Result<ProcessHandle> {
     let mut pidfd: i32 = -1;
     let flags = libc::c_ulong::from(libc::CLONE_PIDFD.unsigned_abs());
     #[expect(unsafe_code, reason = "fork, and a child that may not allocate")]
     // SAFETY: `everything` and `before` are initialised by sigfillset and pthread_sigmask before
     // they are read. The raw clone shares no memory (no CLONE_VM): the child runs on its own copy
-    // of this stack (a null stack pointer keeps the current one), so nothing that it does reaches
-    // the caller's memory. The caller may have threads, whose locks are copied in whatever state
-    // they are in; `child` therefore makes system calls only and never returns. The third argument
-    // is where the kernel stores the pidfd, on every architecture that clone(2) lists for Linux
-    // with CLONE_BACKWARDS or without; `pidfd` outlives the call. On success `pidfd` is a new
-    // descriptor that nobody else owns.
+    // of this stack (a null stack pointer keeps the current one), so its writes never reach the
+    // caller's memory. The caller may have threads, whose locks are copied in an arbitrary state;
+    // `run_child` therefore makes system calls only and never returns. The third argument is where
+    // the kernel stores the pidfd, on every architecture that clone(2) lists for Linux with
+    // CLONE_BACKWARDS or without; `pidfd` outlives the call. On success `pidfd` is a new, unowned
+    // descriptor.
     unsafe {
         let mut everything = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
@@ -196,16 +196,17 @@ fn spawn_child(job: &EnterJob<'_>) -> io::Result<ProcessHandle> {
     unsafe_code,
     reason = "runs after fork, where only system calls are allowed"
 )]
-/// The life of the child.
+/// The child's code.
 ///
 /// # Safety
+///
 /// To be called only in a forked child, which it ends.
 unsafe fn run_child(job: &EnterJob<'_>) -> ! {
     // SAFETY: setns, socket, sendmsg and _exit are async-signal-safe system calls with integer
     // arguments, apart from sendmsg: `message` points at `slice`, which points at `note`, and at
     // `control`, all of them alive on this stack and not moved in between. `control` is aligned as
-    // a cmsghdr (union) and large enough for MOST descriptors, of which `job.sockets.len()` was
-    // checked by the parent to be at most that; CMSG_FIRSTHDR thus is not null and CMSG_DATA stays
+    // a cmsghdr (union) and large enough for MAX_SOCKETS descriptors; the parent checked
+    // `job.sockets.len()` against that limit. CMSG_FIRSTHDR thus is not null and CMSG_DATA stays
     // inside. `zip` keeps the index of `opened` in bounds without a panic path.
     unsafe {
         let mut opened = [-1_i32; MAX_SOCKETS];
@@ -218,7 +219,7 @@ unsafe fn run_child(job: &EnterJob<'_>) -> ! {
             for (slot, [domain, kind, protocol]) in opened.iter_mut().zip(job.sockets) {
                 *slot = libc::socket(*domain, *kind, *protocol);
                 if *slot < 0 {
-                    note = failure_status(SOCKET);
+                    note = failure_status(STATUS_SOCKET);
                     break;
                 }
             }
@@ -253,20 +254,21 @@ unsafe fn run_child(job: &EnterJob<'_>) -> ! {
     }
 }
 
-/// Room for the descriptors on their way: header and padding take less than 32 bytes.
+/// Space for the ancillary data: header and padding take less than 32 bytes.
 const CONTROL_BYTES: usize = 32 + MAX_SOCKETS * 4;
 
-/// Bytes aligned as the kernel's header in front of them.
+/// A buffer with the alignment of the kernel's header.
 union ControlBuffer {
     bytes: [u8; CONTROL_BYTES],
     _header: libc::cmsghdr,
 }
 
 #[expect(unsafe_code, reason = "errno after a raw system call in the child")]
-/// The note that says that `step` failed with the present `errno`.
+/// Encodes the failure of `step` with the current `errno`.
 ///
 /// # Safety
-/// Reads the thread's `errno`, which is always there.
+///
+/// Reads the thread's `errno`, which always exists.
 unsafe fn failure_status(step: u8) -> [u8; STATUS_BYTES] {
     // SAFETY: __errno_location returns a valid pointer into the calling thread's own storage.
     let errno = unsafe { *libc::__errno_location() };

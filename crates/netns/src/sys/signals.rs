@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Signals blocked and unblocked: a first process that no signal interrupts, and a workload that
-//! starts with none blocked.
+//! Signal masks: blocked for the init process, unblocked for the workload.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::ptr;
 
-/// Blocks every signal for the calling thread and returns a descriptor from which the ends of
-/// children are read: readable, without blocking, when there is a `SIGCHLD`.
+/// Blocks every signal for the calling thread and returns a non-blocking descriptor that becomes
+/// readable on `SIGCHLD`.
 pub(crate) fn open_sigchld_fd() -> io::Result<OwnedFd> {
     #[expect(unsafe_code, reason = "rustix has no signal sets")]
     // SAFETY: both sets are initialised by sigfillset and sigemptyset before they are read, and
-    // outlive the calls that read them. signalfd returns a new descriptor, or a negative number.
+    // outlive the calls that read them. signalfd returns a new descriptor or a negative number.
     unsafe {
         let mut every = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(every.as_mut_ptr());
