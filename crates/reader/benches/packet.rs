@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the reader spends on one message of the packet log, part by part.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a benchmark that cannot go on says so by a panic"
-)]
+//! Cost per packet log message, stage by stage.
+#![expect(clippy::unwrap_used, reason = "a failed benchmark panics")]
 
 use std::hint::black_box;
 
@@ -14,7 +11,7 @@ use terok_clearance_reader::packet::{NflogMessage, netlink_messages};
 use terok_clearance_reader::{ClassifiedPacket, DnsCache, PacketClassifier};
 use tokio::time::Instant;
 
-/// The seeds of the fuzz targets are messages as the kernel and resolvers send them.
+/// The fuzz seeds are real messages of the kernel and of resolvers.
 macro_rules! seed {
     ($name:literal) => {
         include_bytes!(concat!("../../../fuzz/seeds/", $name))
@@ -42,15 +39,15 @@ fn dns(c: &mut Criterion) {
     let mut group = c.benchmark_group("dns");
     group.throughput(Throughput::Elements(1));
     let message = seed!("dns/alias");
-    group.bench_function("answer with an alias", |b| {
+    group.bench_function("parse an answer with an alias", |b| {
         b.iter(|| black_box(DnsAnswer::parse(black_box(message)).unwrap()));
     });
     let answer = DnsAnswer::parse(message).unwrap();
-    group.bench_function("name remembered", |b| {
+    group.bench_function("cache an answer", |b| {
         let (mut names, now) = (DnsCache::default(), Instant::now());
         b.iter(|| names.insert_answer(black_box(&answer), now));
     });
-    group.bench_function("name found", |b| {
+    group.bench_function("look up a name", |b| {
         let (mut names, now) = (DnsCache::default(), Instant::now());
         names.insert_answer(&answer, now);
         let (address, _) = *answer.addresses.first().unwrap();
@@ -59,17 +56,17 @@ fn dns(c: &mut Criterion) {
     group.finish();
 }
 
-fn facts(c: &mut Criterion) {
-    let mut group = c.benchmark_group("facts");
+fn classifier(c: &mut Criterion) {
+    let mut group = c.benchmark_group("classifier");
     group.throughput(Throughput::Elements(1));
     let message = seed!("packet/tcp4");
     group.bench_function("logged packet to event", |b| {
         let container = "3f2a9c0d1e4b".parse().unwrap();
-        let mut facts = PacketClassifier::new(container, Dossier::default(), 1);
+        let mut classifier = PacketClassifier::new(container, Dossier::default(), 1);
         let now = Instant::now();
         b.iter(|| {
             let log = NflogMessage::parse(black_box(message)).unwrap();
-            let ClassifiedPacket::Event(event) = facts.classify(&log, now) else {
+            let ClassifiedPacket::Event(event) = classifier.classify(&log, now) else {
                 return;
             };
             black_box(event);
@@ -78,5 +75,5 @@ fn facts(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, packet, dns, facts);
+criterion_group!(benches, packet, dns, classifier);
 criterion_main!(benches);

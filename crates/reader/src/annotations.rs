@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A container's annotations and its orchestrator's file become the dossier of its questions.
+//! Builds a question's dossier from a container's annotations and its orchestrator's file.
 //!
-//! Pure: whoever calls reads the file. Both are the orchestrator's word, not the sandbox's.
+//! Pure: the caller reads the file. Both sources belong to the orchestrator, not to the sandbox.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,30 +9,30 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use terok_clearance::{DisplayText, Dossier};
 
-/// What the annotations of a container say about it.
+/// A container's annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerAnnotations {
     dossier: Dossier,
     meta_path: Option<PathBuf>,
 }
 
-/// Why a text gives no annotations.
+/// A text could not be parsed as annotations.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnotationsError {
-    /// It is no JSON.
-    #[error("the annotations are no JSON")]
+    /// Invalid JSON.
+    #[error("the annotations are not valid JSON")]
     Json(#[source] serde_json::Error),
-    /// It is JSON, but no object.
-    #[error("the annotations are no JSON object")]
+    /// JSON, but not an object.
+    #[error("the annotations are not a JSON object")]
     NotAnObject,
 }
 
-/// Names the file with the rest of the dossier; it is the orchestrator's own and is never sent.
+/// The key of the file with the rest of the dossier; internal to the orchestrator and never sent.
 const META_PATH_KEY: &str = "meta_path";
-/// The newer releases' annotations.
+/// The prefix used by newer releases.
 const DOSSIER_PREFIX: &str = "dossier.";
-/// The annotations of releases up to 0.6.6, and the keys of a dossier that say the same. The third
-/// of them names a file like `meta_path` does, but of YAML: it is not read, and not sent.
+/// The annotations of releases up to 0.6.6 with their dossier keys. The third one names a YAML
+/// file: neither read nor sent.
 const LEGACY_KEYS: [(&str, Option<&str>); 3] = [
     ("ai.terok.project", Some("project")),
     ("ai.terok.task", Some("task")),
@@ -40,10 +40,10 @@ const LEGACY_KEYS: [(&str, Option<&str>); 3] = [
 ];
 
 impl ContainerAnnotations {
-    /// Reads a JSON object of annotations, `{}` for the empty text.
+    /// Parses a JSON object of annotations; an empty text means `{}`.
     ///
-    /// Keys count with and without the prefix `dossier.`, which the hook has already taken away.
-    /// Values that are no texts become some.
+    /// Keys count with and without the prefix `dossier.`, because the hook may have removed it.
+    /// Values of other types are converted to text.
     pub fn parse(text: &str) -> Result<Self, AnnotationsError> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -71,23 +71,23 @@ impl ContainerAnnotations {
         })
     }
 
-    /// Returns the file that says more, and may say something else at the next question.
+    /// Returns the path of the orchestrator's file, whose contents may change between questions.
     pub fn meta_path(&self) -> Option<&Path> {
         self.meta_path.as_deref()
     }
 
-    /// Returns the dossier, if `meta` is what the file says now.
+    /// Returns the dossier, merged with `meta`, the current contents of the orchestrator's file.
     ///
-    /// The file wins over the annotations, but for values that say nothing (`""`, `null`, `0`,
-    /// `false`, `[]`, `{}`). A file that is no JSON object says nothing at all.
+    /// The file takes precedence over the annotations, except for empty values (`""`, `null`, `0`,
+    /// `false`, `[]`, `{}`). A file without a JSON object is ignored.
     pub fn build_dossier(&self, meta: Option<&[u8]>) -> Dossier {
-        let said: Option<Map<String, Value>> =
+        let fields: Option<Map<String, Value>> =
             meta.and_then(|bytes| serde_json::from_slice(bytes).ok());
-        let Some(said) = said else {
+        let Some(fields) = fields else {
             return Dossier::clone(&self.dossier);
         };
         let mut dossier = BTreeMap::clone(&self.dossier);
-        for (key, value) in said {
+        for (key, value) in fields {
             if key != META_PATH_KEY && is_truthy(&value) {
                 dossier.insert(
                     DisplayText::new(&key),
@@ -99,7 +99,7 @@ impl ContainerAnnotations {
     }
 }
 
-/// Returns the key of a dossier for the key of an annotation; `None` for what is not sent.
+/// Returns the dossier key for an annotation's key; `None` if the annotation is not sent.
 fn dossier_key(key: &str) -> Option<&str> {
     if let Some((_, known)) = LEGACY_KEYS.iter().find(|(old, _)| *old == key) {
         return *known;
@@ -107,8 +107,7 @@ fn dossier_key(key: &str) -> Option<&str> {
     Some(key.strip_prefix(DOSSIER_PREFIX).unwrap_or(key))
 }
 
-/// Returns a value as text: what Python's `str` makes of it, but of lists and objects, which stay
-/// JSON.
+/// Converts a value to text as Python's `str` does, except for lists and objects, which stay JSON.
 fn value_to_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_are_the_dossier_and_the_files_path_is_kept_back() {
+    fn annotations_become_the_dossier_without_the_files_path() {
         for (annotations, expected) in [
             ("", "{}"),
             ("{}", "{}"),
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_wins_where_it_says_something() {
+    fn nonempty_values_of_the_file_take_precedence() {
         let annotations = r#"{"task":"t","name":"old"}"#;
         for (meta, expected) in [
             ("", r#"{"name":"old","task":"t"}"#),
@@ -196,7 +195,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_breaks_it_and_the_path_is_never_sent(text in r#"[{}\[\]":,a-z_.0-9\\ ]{0,60}"#) {
+        fn any_text_is_accepted_and_the_path_is_never_sent(text in r#"[{}\[\]":,a-z_.0-9\\ ]{0,60}"#) {
             let annotations = ContainerAnnotations::parse(&text).unwrap_or_default();
             let dossier = annotations.build_dossier(Some(text.as_bytes()));
             proptest::prop_assert!(!dossier.contains_key(&DisplayText::new(META_PATH_KEY)));

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Questions as lines of a sandbox's audit log, in the words and the order of the Python stack's.
+//! Writes questions as lines of a sandbox's audit log, in the format of the Python stack.
 
 use serde::Serialize;
 use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, Protocol};
 
 use crate::event_json::format_iso_seconds;
 
-/// Returns the line about a packet that was blocked `at` microseconds after the epoch, its newline
-/// included. The time is told in whole seconds; what is not known is left out.
+/// Returns the line for a packet blocked `at` microseconds after the epoch, with its newline.
+///
+/// Times are whole seconds; unknown fields are omitted.
 pub fn to_audit_line(blocked: &BlockedPacket, at: u64) -> Vec<u8> {
     let line = AuditLogLine {
         ts: format!("{}+00:00", format_iso_seconds(at)),
@@ -19,7 +20,7 @@ pub fn to_audit_line(blocked: &BlockedPacket, at: u64) -> Vec<u8> {
         domain: blocked.domain.as_ref(),
         dossier: Some(&blocked.dossier).filter(|dossier| !dossier.is_empty()),
     };
-    // Maps with text keys, texts and numbers only: nothing that JSON cannot hold.
+    // Serialization cannot fail: only maps with text keys, texts and numbers.
     let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
     bytes.push(b'\n');
     bytes
@@ -39,7 +40,7 @@ struct AuditLogLine<'a> {
     dossier: Option<&'a Dossier>,
 }
 
-/// Names the two protocols that the Python stack names; every other is its number.
+/// Returns the name of TCP and UDP and the number of other protocols, as in the Python stack.
 fn protocol_label(protocol: Protocol) -> String {
     match protocol {
         Protocol::TCP | Protocol::UDP => protocol.to_string(),
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_as_the_python_stack_writes_them() {
+    fn lines_match_the_python_stack() {
         let mut blocked = BlockedPacket {
             container: "0123456789ab".parse().unwrap(),
             request: "0123456789ab:7".parse().unwrap(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Facts become events: which logged packets are questions, under which id and which name.
+//! Classifies logged packets: questions (with id and name), DNS answers, others.
 //!
-//! Pure: the time comes in.
+//! Pure: the caller passes the time.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use crate::dns::DnsAnswer;
 use crate::dns_cache::DnsCache;
 use crate::packet::{LogReason, LoggedPacket, NflogMessage};
 
-/// What is known of one sandbox's packets, and the next question's number.
+/// Classifies one sandbox's logged packets, and numbers its questions.
 #[derive(Debug)]
 pub struct PacketClassifier {
     container: ContainerId,
@@ -22,32 +22,32 @@ pub struct PacketClassifier {
     refused_silently: u64,
 }
 
-/// What a logged packet amounts to.
+/// The classification of a logged packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClassifiedPacket {
     /// A question.
     Event(SandboxEvent),
-    /// A DNS answer, already remembered.
+    /// A DNS answer, already cached.
     Answer(DnsAnswer),
-    /// Nothing to tell anybody.
+    /// A packet to be ignored.
     Ignored,
 }
 
 /// Returns the number of a reader's first question: the microseconds since the epoch.
 ///
-/// Numbers rise by one with each question. So those of a reader that is started again are above
-/// those of the one before, as long as that one asked fewer than a million questions a second
-/// over its life, and nobody turned the clock back.
+/// Each question increases the number by one. A restarted reader thus continues above its
+/// predecessor, unless that one exceeded a million questions per second on average or the clock was
+/// set back.
 pub fn first_request_number(now: SystemTime) -> u64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(0)
 }
 
 impl PacketClassifier {
-    /// Returns the facts about `container`, of which nothing has been seen yet.
+    /// Creates a classifier for `container` with an empty DNS cache.
     ///
-    /// `first` is the number of its first question, see [`first_request`]; `dossier` goes with
-    /// every question.
+    /// `first` is the number of the first question (see [`first_request_number`]); `dossier`
+    /// accompanies every question.
     pub fn new(container: ContainerId, dossier: Dossier, first: u64) -> Self {
         Self {
             container,
@@ -58,7 +58,7 @@ impl PacketClassifier {
         }
     }
 
-    /// Says what a logged packet amounts to, at `now`.
+    /// Returns the classification of a packet logged at `now`, and caches DNS answers.
     pub fn classify(&mut self, log: &NflogMessage<'_>, now: Instant) -> ClassifiedPacket {
         match (log.reason, &log.packet) {
             (LogReason::Blocked, Some(packet)) if packet.is_link_local_multicast() => {
@@ -82,8 +82,8 @@ impl PacketClassifier {
         }
     }
 
-    /// Returns how many packets were refused without a question: those that a deny, private or
-    /// foreign rule logged, and those without a readable IP header.
+    /// Returns the count of packets refused without a question: those logged by a deny, private or
+    /// foreign rule, and those without a readable IP header.
     pub const fn refused_silently(&self) -> u64 {
         self.refused_silently
     }
@@ -95,7 +95,7 @@ impl PacketClassifier {
         now: Instant,
     ) -> Option<SandboxEvent> {
         let container = &self.container;
-        // A container's id and a number are always a request's id.
+        // A container id and a number always form a request id.
         let request: RequestId = format!("{container}:{}", self.next_request).parse().ok()?;
         self.next_request = self.next_request.wrapping_add(1);
         let name = self.dns_cache.find_name(packet.destination, now);
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// `a.example` is 203.0.113.7 for a minute.
+    /// `a.example` is 203.0.113.7, with a TTL of one minute.
     const ANSWER: &[u8] = b"\xab\xcd\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01\
         \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07";
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_packet_is_a_question_with_the_name_that_led_to_it() {
+    fn a_blocked_packet_is_a_question_with_the_looked_up_name() {
         let (mut facts, now) = (facts(7), Instant::now());
         let before = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert_eq!((before.request.as_str(), before.domain), ("box:7", None));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_blocked_rule_asks_and_only_the_answer_rule_names() {
+    fn only_blocked_packets_ask_and_only_answers_name() {
         let (mut facts, now) = (facts(0), Instant::now());
         for rule in [LogReason::Denied, LogReason::Private, LogReason::Other] {
             assert_eq!(
@@ -192,7 +192,7 @@ mod tests {
         }
         assert_eq!(facts.refused_silently(), 3);
         let asked = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", ANSWER), now));
-        assert_eq!(asked.domain, None, "a dropped packet names nothing");
+        assert_eq!(asked.domain, None, "a dropped packet adds no name");
         assert_eq!(
             facts.classify(&log(LogReason::Answer, "192.0.2.2", &[1]), now),
             ClassifiedPacket::Ignored
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_reader_numbers_above_the_one_before() {
+    fn a_restarted_reader_continues_with_higher_numbers() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_384);
         let (mut first, now) = (facts(first_request_number(start)), Instant::now());
         let mut last = String::new();

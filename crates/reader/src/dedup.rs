@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One mention of a destination in half a minute: a program that retries asks once.
+//! Suppresses repeated questions about a destination for half a minute.
 //!
-//! Pure: the time comes in.
+//! Pure: the caller passes the time.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -9,27 +9,27 @@ use std::time::Duration;
 use terok_clearance::Dest;
 use tokio::time::Instant;
 
-/// Remembers which destinations were mentioned lately, bounded in number and time.
+/// The recently reported destinations, bounded in number and time.
 ///
-/// Two are in use, as in the Python stack: one for questions that reached a hub, one for lines of
-/// the audit log. So a hub that is away keeps neither from the other.
+/// As in the Python stack, two are in use: for questions delivered to a hub and for audit log
+/// lines. An absent hub thus does not affect the audit log.
 #[derive(Debug)]
 pub struct DedupWindow {
     span: Duration,
     max_dests: usize,
     last_seen: HashMap<Dest, Instant>,
-    /// The marks, oldest first. One that was renewed is here more than once.
+    /// The reports, oldest first; a repeated destination occurs more than once.
     by_age: VecDeque<(Instant, Dest)>,
 }
 
 impl DedupWindow {
-    /// How long a destination is not mentioned again: the Python stack's half minute.
+    /// Duration of the suppression, as in the Python stack.
     pub const DEFAULT_SPAN: Duration = Duration::from_secs(30);
-    /// The destinations that are remembered, unless told otherwise. A sandbox that goes through
-    /// more of them within the span is asked about some twice; memory stays bounded.
+    /// Default limit of destinations. A sandbox exceeding the limit within the span causes some
+    /// repeated questions, with bounded memory.
     pub const MAX_DESTS: usize = 4096;
 
-    /// Returns an empty memory of at most `limit` destinations, each for `span`.
+    /// Creates a window of at most `limit` destinations, each suppressed for `span`.
     pub fn new(span: Duration, limit: usize) -> Self {
         Self {
             span,
@@ -39,13 +39,13 @@ impl DedupWindow {
         }
     }
 
-    /// Says whether `dest` was not mentioned within the span before `now`.
+    /// Returns `true` unless `dest` was recorded within the span before `now`.
     pub fn permits(&self, dest: &Dest, now: Instant) -> bool {
         let mark = self.last_seen.get(dest);
         mark.is_none_or(|mark| now.saturating_duration_since(*mark) >= self.span)
     }
 
-    /// Remembers that `dest` is mentioned at `now`.
+    /// Records a report of `dest` at `now`.
     pub fn record(&mut self, dest: Dest, now: Instant) {
         self.last_seen.insert(dest.clone(), now);
         self.by_age.push_back((now, dest));
@@ -62,7 +62,7 @@ impl DedupWindow {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets all destinations.
     pub fn clear(&mut self) {
         self.last_seen.clear();
         self.by_age.clear();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_is_mentioned_once_in_the_span() {
+    fn a_destination_is_permitted_once_per_span() {
         let (mut window, start) = (DedupWindow::default(), Instant::now());
         let (one, two) = (dest("192.0.2.1"), dest("api.example.com"));
         assert!(window.permits(&one, start));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn over_the_limit_the_oldest_is_forgotten() {
+    fn the_oldest_is_forgotten_over_the_limit() {
         let (mut window, now) = (
             DedupWindow::new(DedupWindow::DEFAULT_SPAN, 2),
             Instant::now(),
@@ -112,7 +112,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn it_does_what_a_plain_table_does(
+        fn the_window_behaves_like_a_plain_table(
             steps in proptest::collection::vec((0..6_u8, 0..20_u64, proptest::bool::ANY), 0..200)
         ) {
             let mut now = Instant::now();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a DNS answer says: which addresses a name has, and for how long.
+//! Parses DNS answers: the addresses of a name with their lifetimes.
 //!
-//! Pure. The resolver sends the message, but whoever runs a name's server chooses its contents.
-//! Only what a question about a host name needs is decoded; the rest of a record is stepped over.
+//! Pure. The resolver sends the message, but the operator of a name's server chooses the contents.
+//! Only host name lookups are decoded; other records are skipped.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -14,30 +14,30 @@ use terok_clearance::{DomainName, Protocol};
 
 use crate::packet::LoggedPacket;
 
-/// As many aliases (CNAME) are followed from the name that was asked for.
+/// Maximum length of an alias (CNAME) chain.
 const MAX_CNAME_CHAIN: usize = 16;
-/// The port that resolvers answer from (RFC 1035 section 4.2).
+/// The port of resolvers (RFC 1035 section 4.2).
 pub const DNS_PORT: u16 = 53;
-/// The kind of a record with an IPv4 address, A (RFC 1035).
+/// The type of IPv4 address records, A (RFC 1035).
 pub const TYPE_A: u16 = 1;
-/// The kind of a record with an IPv6 address, AAAA (RFC 3596).
+/// The type of IPv6 address records, AAAA (RFC 3596).
 pub const TYPE_AAAA: u16 = 28;
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAnswer {
-    /// The name that was asked for, not the last alias of it.
+    /// The queried name, not its last alias.
     pub name: DomainName,
-    /// Its addresses, each once, and how long each may be believed: the least time to live of
-    /// its record and of the aliases that led to it.
+    /// Distinct addresses, each with its lifetime: the minimum TTL of the record and of the aliases
+    /// leading to it.
     pub addresses: Vec<(IpAddr, Duration)>,
 }
 
 impl DnsAnswer {
-    /// Reads the answer that a logged packet carries: a whole message in one UDP datagram or in
-    /// one TCP segment, from port 53.
+    /// Parses the answer in a logged packet: a whole message in one UDP datagram or one TCP
+    /// segment, from port 53.
     ///
-    /// Returns `None` for everything else. A message over several segments is none of ours: the
+    /// Returns `None` for other packets. Messages over several segments are not reassembled: the
     /// question then shows the address.
     pub fn from_packet(packet: &LoggedPacket<'_>) -> Option<Self> {
         if packet.source_port != DNS_PORT {
@@ -53,15 +53,15 @@ impl DnsAnswer {
         }
     }
 
-    /// Reads one message: a response without error to exactly one question of class IN for a host
-    /// name, that leads to at least one A or AAAA record. Returns `None` for everything else.
+    /// Parses one message: an error-free response to exactly one question of class IN for a host
+    /// name, with at least one A or AAAA record. Returns `None` for other messages.
     pub fn parse(message: &[u8]) -> Option<Self> {
         let mut decoder = BinDecoder::new(message);
         let header = Header::read(&mut decoder).ok()?;
-        let about = &header.metadata;
-        let answered = about.message_type == MessageType::Response
-            && about.op_code == OpCode::Query
-            && about.response_code == ResponseCode::NoError
+        let metadata = &header.metadata;
+        let answered = metadata.message_type == MessageType::Response
+            && metadata.op_code == OpCode::Query
+            && metadata.response_code == ResponseCode::NoError
             && header.counts.queries == 1;
         if !answered {
             return None;
@@ -72,7 +72,7 @@ impl DnsAnswer {
         }
         let name = to_domain_name(query.name())?;
 
-        // Each record takes eleven bytes or more of the message, whatever the header claims.
+        // Each record takes eleven bytes or more, so the message bounds the count in the header.
         let records = (0..header.counts.answers)
             .map(|_| DnsRecord::parse(&mut decoder))
             .collect::<Option<Vec<_>>>()?;
@@ -81,8 +81,8 @@ impl DnsAnswer {
     }
 }
 
-/// Returns the message that asks for the records of `kind` (RFC 1035 section 4), which are
-/// [`IPV4`] or [`IPV6`], of `name`; the answer bears the same `id`.
+/// Encodes a query for `name` (RFC 1035 section 4) of type [`TYPE_A`] or [`TYPE_AAAA`]; the answer
+/// carries the same `id`.
 pub fn encode_query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
     const RECURSION_DESIRED: u16 = 0x0100;
     const IN: u16 = 1;
@@ -91,7 +91,7 @@ pub fn encode_query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
         message.extend(word.to_be_bytes());
     }
     for label in name.as_str().split('.') {
-        // A host name's label has at most 63 bytes.
+        // A label of a host name has at most 63 bytes.
         message.extend(u8::try_from(label.len()));
         message.extend(label.bytes());
     }
@@ -101,12 +101,12 @@ pub fn encode_query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
     message
 }
 
-/// Returns the id of a message, the one of the query that it answers.
+/// Returns the id of a message, equal in query and answer.
 pub fn message_id(message: &[u8]) -> Option<u16> {
     message.first_chunk().map(|id| u16::from_be_bytes(*id))
 }
 
-/// Returns the addresses of `name` and of the aliases that it leads to.
+/// Returns the addresses of `name`, following aliases.
 fn collect_addresses(name: &Name, records: &[DnsRecord]) -> Vec<(IpAddr, Duration)> {
     let (mut name, mut alias_ttl) = (name, u32::MAX);
     for _ in 0..MAX_CNAME_CHAIN {
@@ -146,8 +146,8 @@ enum DnsRecordData {
 impl DnsRecord {
     fn parse(decoder: &mut BinDecoder<'_>) -> Option<Self> {
         let owner = Name::read(decoder).ok()?;
-        let kind = RecordType::from(decoder.read_u16().ok()?.unverified(/* any is a type */));
-        let class = DNSClass::from(decoder.read_u16().ok()?.unverified(/* any is a class */));
+        let kind = RecordType::from(decoder.read_u16().ok()?.unverified(/* any value is valid */));
+        let class = DNSClass::from(decoder.read_u16().ok()?.unverified(/* any value is valid */));
         let ttl = decoder.read_u32().ok()?.unverified(/* bounded below */);
         let length = usize::from(decoder.read_u16().ok()?.unverified(/* read_slice checks it */));
         let mut inner = decoder.clone(u16::try_from(decoder.index()).ok()?);
@@ -162,7 +162,7 @@ impl DnsRecord {
             (RecordType::CNAME, DNSClass::IN) => DnsRecordData::Cname(Name::read(&mut inner).ok()?),
             _ => DnsRecordData::Ignored,
         };
-        // The sign bit set means zero (RFC 2181 section 8).
+        // A set sign bit means zero (RFC 2181 section 8).
         let ttl = if ttl > i32::MAX.unsigned_abs() {
             0
         } else {
@@ -172,7 +172,7 @@ impl DnsRecord {
     }
 }
 
-/// Returns the name in our words, if it is a host's.
+/// Converts a name, if it is a host name.
 fn to_domain_name(name: &Name) -> Option<DomainName> {
     let text = name.to_ascii().to_ascii_lowercase();
     text.strip_suffix('.').unwrap_or(&text).parse().ok()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which name a sandbox looked up to get an address.
+//! Caches the names that a sandbox looked up, by address.
 //!
-//! Pure: the time comes in. One address can serve many names; the one that was looked up last is
-//! most likely the one that the next packet is about.
+//! Pure: the caller passes the time. An address can serve many names; the latest lookup most likely
+//! belongs to the next packet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -13,14 +13,12 @@ use tokio::time::Instant;
 
 use crate::dns::DnsAnswer;
 
-/// The names of addresses, bounded in number and time.
-///
-/// Over the bound, the address that was used least recently goes.
+/// The names of addresses, bounded in number and time; the least recently used address is evicted.
 #[derive(Debug)]
 pub struct DnsCache {
     max_addresses: usize,
     entries: HashMap<IpAddr, DnsCacheEntry>,
-    /// When each address was used last, oldest first.
+    /// The addresses by last use, oldest first.
     by_last_use: BTreeMap<u64, IpAddr>,
     next_use: u64,
 }
@@ -33,15 +31,15 @@ struct DnsCacheEntry {
 }
 
 impl DnsCache {
-    /// The addresses that are remembered, unless told otherwise.
+    /// Default limit of addresses.
     pub const MAX_ADDRESSES: usize = 4096;
-    /// The least time for which a name is remembered: an application may hold on to an address
-    /// for longer than its record lives, and resolvers hand out records with a second left.
+    /// Minimum lifetime of a name: applications keep addresses beyond the TTL, and resolvers return
+    /// records with a second left.
     pub const MIN_TTL: Duration = Duration::from_secs(60);
-    /// The most time for which a name is remembered.
+    /// Maximum lifetime of a name.
     pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
-    /// Returns an empty memory of at most `limit` addresses.
+    /// Creates a cache of at most `limit` addresses.
     pub fn new(limit: usize) -> Self {
         Self {
             max_addresses: limit,
@@ -51,7 +49,7 @@ impl DnsCache {
         }
     }
 
-    /// Remembers an answer that came at `now`; it replaces what was known of its addresses.
+    /// Caches an answer received at `now`, replacing earlier names of its addresses.
     pub fn insert_answer(&mut self, answer: &DnsAnswer, now: Instant) {
         for (address, ttl) in &answer.addresses {
             let until = now
@@ -77,7 +75,7 @@ impl DnsCache {
         }
     }
 
-    /// Returns the name of `address`, if one is known at `now`.
+    /// Returns the name of `address` that is valid at `now`.
     pub fn find_name(&mut self, address: IpAddr, now: Instant) -> Option<DomainName> {
         let entry = self.entries.get(&address)?;
         if entry.expires_at <= now {
@@ -94,12 +92,12 @@ impl DnsCache {
         Some(name)
     }
 
-    /// Returns how many addresses are remembered.
+    /// Returns the number of cached addresses.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Says whether no address is remembered.
+    /// Returns `true` if no address is cached.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_answer_names_an_address() {
+    fn the_newest_answer_determines_the_name() {
         let (mut names, now) = (DnsCache::default(), Instant::now());
         names.insert_answer(&answer("one.example", &[("192.0.2.1", 300)]), now);
         names.insert_answer(&answer("two.example", &[("192.0.2.1", 300)]), now);
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_lives_as_long_as_its_record_but_a_minute_at_least_and_a_day_at_most() {
+    fn a_name_lives_for_its_ttl_between_a_minute_and_a_day() {
         for (ttl, lives) in [(0, 60), (59, 60), (300, 300), (u64::from(u32::MAX), 86_400)] {
             let (mut names, now) = (DnsCache::default(), Instant::now());
             names.insert_answer(&answer("a.example", &[("2001:db8::1", ttl)]), now);
@@ -173,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_address_goes_first() {
+    fn the_least_recently_used_address_is_evicted() {
         let (mut names, now) = (DnsCache::new(2), Instant::now());
         names.insert_answer(&answer("a.example", &[("192.0.2.1", 60)]), now);
         names.insert_answer(&answer("b.example", &[("192.0.2.2", 60)]), now);
@@ -186,7 +184,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_memory_is_bounded_and_its_two_halves_agree(
+        fn the_cache_is_bounded_and_its_indexes_agree(
             steps in proptest::collection::vec((0..40_u8, 0..3_u8, 0..200_u64), 0..200)
         ) {
             let (mut names, mut now) = (DnsCache::new(8), Instant::now());

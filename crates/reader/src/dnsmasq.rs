@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Names from the log of a sandbox's own dnsmasq, where no rule logs the answers themselves.
+//! Parses the log of a sandbox's own dnsmasq, for firewalls that do not log DNS answers.
 //!
-//! Pure, and meets bytes that a sandbox chose: the names it asks for are in the log. A name may
-//! have spaces in it, so only a line that is an answer from end to end counts; the Python stack's
-//! readers find one anywhere in the text, which lets a sandbox name addresses as it likes.
+//! Pure. The log contains names chosen by the sandbox, possibly with spaces. Only a line that is an
+//! answer from end to end counts; the Python stack's readers match anywhere in the text, which lets
+//! a sandbox assign names to addresses.
 
 use std::net::IpAddr;
 
 use terok_clearance::DomainName;
 
-/// Reads the log as it grows.
+/// An incremental parser of the log.
 #[derive(Debug, Default)]
 pub struct DnsmasqLogParser {
-    /// The start of a line whose end has not come yet.
+    /// The start of an incomplete line.
     partial: Vec<u8>,
-    /// The rest of a line that is too long comes to nothing.
+    /// Set while the rest of an overlong line is skipped.
     skipping: bool,
 }
 
 impl DnsmasqLogParser {
-    /// The longest line that is read: a name of 253 bytes, an address, and what dnsmasq says first.
+    /// Maximum line length: a name of 253 bytes, an address, and the prefix of dnsmasq.
     const MAX_LINE_BYTES: usize = 1024;
 
-    /// Takes the next bytes of the log and returns the answers that they complete, in their order.
+    /// Consumes the next bytes of the log and returns the completed answers, in order.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<(IpAddr, DomainName)> {
         let mut found = Vec::new();
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (whole, piece) = match piece.strip_suffix(b"\n") {
+        for chunk in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (complete, text) = match chunk.strip_suffix(b"\n") {
                 Some(line) => (true, line),
-                None => (false, piece),
+                None => (false, chunk),
             };
             if !self.skipping {
                 let room = Self::MAX_LINE_BYTES.saturating_sub(self.partial.len());
-                self.skipping = piece.len() > room;
-                self.partial.extend(piece.iter().take(room));
+                self.skipping = text.len() > room;
+                self.partial.extend(text.iter().take(room));
             }
-            if whole {
+            if complete {
                 if !self.skipping {
                     found.extend(parse_reply(&self.partial));
                 }
@@ -45,25 +45,25 @@ impl DnsmasqLogParser {
         found
     }
 
-    /// Forgets the start of a line: what comes next starts one.
+    /// Discards an incomplete line: the next bytes start a new one.
     pub fn discard_partial(&mut self) {
         self.partial.clear();
         self.skipping = false;
     }
 }
 
-/// Reads a line such as `Nov 22 02:53:43 dnsmasq[7]: reply a.example is 203.0.113.7`; with
-/// `log-queries=extra` a number and the asker come before `reply`.
+/// Parses a line such as `Nov 22 02:53:43 dnsmasq[7]: reply a.example is 203.0.113.7`; with
+/// `log-queries=extra` a number and the client precede `reply`.
 fn parse_reply(line: &[u8]) -> Option<(IpAddr, DomainName)> {
     let line = std::str::from_utf8(line).ok()?;
-    let said = match line.split_once("dnsmasq[") {
+    let message = match line.split_once("dnsmasq[") {
         Some((_, after)) => after.split_once("]: ")?.1,
         None => line,
     };
-    let mut words = said.split_ascii_whitespace();
+    let mut words = message.split_ascii_whitespace();
     let mut first = words.next()?;
     if first.bytes().all(|byte| byte.is_ascii_digit()) {
-        let (_asker, verb) = (words.next()?, words.next()?);
+        let (_client, verb) = (words.next()?, words.next()?);
         first = verb;
     }
     let (name, is, address) = (words.next()?, words.next()?, words.next()?);
@@ -71,7 +71,7 @@ fn parse_reply(line: &[u8]) -> Option<(IpAddr, DomainName)> {
     if !answer {
         return None;
     }
-    // `<CNAME>`, `NXDOMAIN` and the like are no addresses.
+    // `<CNAME>`, `NXDOMAIN` and similar words are not addresses.
     let address = address.parse().ok()?;
     let name = name.to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name).parse().ok()?;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_a_whole_line() {
+    fn only_a_whole_line_is_an_answer() {
         for (line, expected) in [
             (
                 "reply a.example is 203.0.113.7",
@@ -114,7 +114,7 @@ mod tests {
             ("dnsmasq[7]: forwarded a.example to 192.0.2.53", None),
             ("dnsmasq[7]: query[A] a.example from 127.0.0.1", None),
             ("dnsmasq[7]: config a.example is 203.0.113.7", None),
-            // Names that a sandbox asks for, made to look like answers.
+            // Queries crafted to look like answers.
             (
                 "dnsmasq[7]: query[A] reply bank.example is 203.0.113.7 from 127.0.0.1",
                 None,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_in_pieces_and_endless_ones_are_skipped() {
+    fn lines_may_arrive_in_chunks_and_overlong_ones_are_skipped() {
         let mut replies = DnsmasqLogParser::default();
         assert!(names(&mut replies, "reply a.exa").is_empty());
         assert!(names(&mut replies, "mple is 192.0.2.").is_empty());
@@ -158,16 +158,16 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn pieces_of_any_size_say_the_same(
+        fn the_chunk_size_does_not_matter(
             text in r"((reply|cached|query) [a-z.]{1,9} is [0-9.:<>A]{1,12} ?\n?|[\PC\n]{0,8}){0,8}",
             at in 0..200_usize,
         ) {
             let whole = DnsmasqLogParser::default().feed(text.as_bytes());
             let (one, two) = text.as_bytes().split_at(at.min(text.len()));
             let mut replies = DnsmasqLogParser::default();
-            let mut pieces = replies.feed(one);
-            pieces.extend(replies.feed(two));
-            proptest::prop_assert_eq!(whole, pieces);
+            let mut chunks = replies.feed(one);
+            chunks.extend(replies.feed(two));
+            proptest::prop_assert_eq!(whole, chunks);
         }
     }
 }

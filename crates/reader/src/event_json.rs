@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Events as lines of JSON, the form in which a hub's ingester socket takes them.
+//! Writes events as JSON lines for a hub's ingester socket.
 //!
-//! The Python stack's words, so that either hub can be fed by either reader.
+//! The format is that of the Python stack, so that readers and hubs of both can be combined.
 
 use serde::Serialize;
 use terok_clearance::{
     ContainerId, Dest, DisplayText, Dossier, RequestId, SandboxEvent, ShieldState,
 };
 
-/// Returns `event` as one line, its newline included.
+/// Returns `event` as one line with its newline.
 ///
-/// `at` is when it happened, in microseconds since the epoch; the line says it in seconds.
+/// `at` is the time of the event in microseconds since the epoch.
 pub fn to_event_line(event: &SandboxEvent, at: u64) -> Vec<u8> {
     let line = EventJsonLine::new(event, at);
-    // Maps with text keys, texts and numbers only: nothing that JSON cannot hold.
+    // Serialization cannot fail: only maps with text keys, texts and numbers.
     let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
     bytes.push(b'\n');
     bytes
@@ -85,15 +85,15 @@ impl<'a> EventJsonLine<'a> {
     }
 }
 
-/// Writes microseconds since the epoch as ISO 8601 in UTC, as Python's `isoformat` does.
+/// Formats microseconds since the epoch as ISO 8601 in UTC, like Python's `isoformat`.
 fn format_iso_micros(at: u64) -> String {
     format!("{}.{:06}+00:00", format_iso_seconds(at), at % 1_000_000)
 }
 
-/// Writes the whole seconds of microseconds since the epoch as a date and a time in UTC.
+/// Formats the whole seconds of microseconds since the epoch as date and time in UTC.
 #[expect(
     clippy::arithmetic_side_effects,
-    reason = "the greatest u64 is the year 586,524: nothing here comes near a bound"
+    reason = "the greatest u64 is the year 586,524, far below any overflow"
 )]
 pub(crate) fn format_iso_seconds(at: u64) -> String {
     let seconds = at / 1_000_000;
@@ -103,7 +103,7 @@ pub(crate) fn format_iso_seconds(at: u64) -> String {
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // March to January have 153 days per five months.
+    // From March to January, five months have 153 days.
     let month = (5 * day + 2) / 153;
     let date = day - (153 * month + 2) / 5 + 1;
     let (month, carry) = if month < 10 {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_the_lines_that_the_python_hub_takes() {
+    fn lines_match_the_python_hubs_input() {
         let container: ContainerId = "0123456789ab".parse().unwrap();
         let dossier = Dossier::new([("project".into(), "web".into())].into());
         let mut blocked = BlockedPacket {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_dates() {
+    fn times_are_formatted_as_dates() {
         for (micros, text) in [
             (0, "1970-01-01T00:00:00.000000+00:00"),
             (951_782_399_999_999, "2000-02-28T23:59:59.999999+00:00"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The reader's loop: from both sockets to whoever wants to know.
+//! The reader's loop: from the NFLOG sockets to a [`ReaderSink`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,49 +13,49 @@ use crate::dns::DnsAnswer;
 use crate::nflog::{NflogBindError, NflogOptions, NflogReceiveOutcome, NflogSocket};
 use crate::packet::{NflogMessage, NflogParseError, netlink_messages};
 
-/// As many datagrams of one socket are taken before others get their turn.
+/// Maximum datagrams read per socket and iteration.
 const MAX_DATAGRAMS_PER_TURN: usize = 256;
-/// As many answers are taken at a time: more than their socket can hold.
+/// Maximum answers read at a time; exceeds the capacity of the socket.
 const MAX_ANSWERS_PER_DRAIN: usize = 4096;
-/// The greatest datagram: the longest copy of a packet and the kernel's attributes.
+/// Maximum datagram: the longest packet copy and the kernel's attributes.
 const MAX_DATAGRAM_BYTES: usize = 8192;
 
-/// Who wants to know what the reader sees. Called in the reader's own task, in order.
+/// The recipient of the reader's output, called in order in the reader's own task.
 pub trait ReaderSink {
-    /// A question: a packet that was dropped.
+    /// Receives a question about a dropped packet.
     fn on_event(&mut self, event: SandboxEvent);
 
-    /// A DNS answer that is about to reach the sandbox. It comes before any question about a
-    /// packet that was sent because of it.
+    /// Receives a DNS answer on its way to the sandbox, before any question about a packet that
+    /// resulted from the answer.
     fn on_dns_answer(&mut self, answer: &DnsAnswer);
 
-    /// Packets that the kernel dropped and could not tell of.
+    /// Receives a report of packets dropped by the kernel before they could be read.
     fn on_loss(&mut self, loss: NflogLoss);
 }
 
-/// Packets of one log group of which nothing is known but their number.
+/// Count of lost packets in a log group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NflogLoss {
     /// The log group.
     pub group: u16,
-    /// How many, at least, since it was last said.
+    /// Minimum number of packets lost since the previous report.
     pub packets: u64,
 }
 
-/// Why the reader ended before it was told to.
+/// The reader failed to receive.
 #[derive(Debug, thiserror::Error)]
 #[error("could not receive from packet log group {group}")]
 pub struct ReaderRunError {
-    /// The group.
+    /// The log group.
     pub group: u16,
-    /// The kernel's word.
+    /// The kernel error.
     #[source]
     pub source: io::Error,
 }
 
-/// The two sockets that a reader reads, of one network namespace.
+/// The two NFLOG sockets of a reader, in one network namespace.
 ///
-/// Two and not one, so that a flood of dropped packets takes no room from DNS answers.
+/// Separate sockets keep a flood of dropped packets from displacing DNS answers.
 #[derive(Debug)]
 pub struct NflogSockets {
     questions: NflogSocket,
@@ -63,8 +63,8 @@ pub struct NflogSockets {
 }
 
 impl NflogSockets {
-    /// Makes two unbound netlink sockets of `NETLINK_NETFILTER`, made in the sandbox's network
-    /// namespace, listeners of the log groups for questions and for answers.
+    /// Binds two unbound `NETLINK_NETFILTER` sockets of the sandbox's network namespace to the log
+    /// groups for questions and for answers.
     pub fn bind(questions: OwnedFd, answers: OwnedFd) -> Result<Self, NflogBindError> {
         Self::bind_with(
             questions,
@@ -74,7 +74,7 @@ impl NflogSockets {
         )
     }
 
-    /// Does the same with other groups or sizes.
+    /// As [`NflogSockets::bind`], with other groups or sizes.
     pub fn bind_with(
         questions: OwnedFd,
         answers: OwnedFd,
@@ -87,8 +87,8 @@ impl NflogSockets {
         })
     }
 
-    /// Makes one socket a listener of the log group for questions: the sandbox's firewall is
-    /// somebody else's, and so may be the group that ours logs answers to.
+    /// Binds one socket to the log group for questions. For sandboxes with a foreign firewall,
+    /// where the group for answers may have another use.
     pub fn bind_questions_only(questions: OwnedFd) -> Result<Self, NflogBindError> {
         Ok(Self {
             questions: NflogSocket::bind(questions, NflogOptions::QUESTIONS)?,
@@ -105,24 +105,24 @@ pub struct NflogReader {
 }
 
 impl NflogReader {
-    /// Returns a reader of `sockets` that tells `facts`.
-    pub const fn new(sockets: NflogSockets, facts: PacketClassifier) -> Self {
+    /// Creates a reader of `sockets` with the given classifier.
+    pub const fn new(sockets: NflogSockets, classifier: PacketClassifier) -> Self {
         Self {
             sockets,
-            classifier: facts,
+            classifier,
         }
     }
 
-    /// Tells `sink` of everything that is logged, until `stop` is cancelled or a socket fails.
+    /// Reports everything logged to `sink` until `stop` is cancelled or a socket fails.
     ///
-    /// The sockets close on return; they keep the network namespace alive until then.
+    /// The sockets close on return; until then they keep the network namespace alive.
     pub async fn run(
         self,
         sink: &mut impl ReaderSink,
         stop: CancellationToken,
     ) -> Result<(), ReaderRunError> {
         let NflogSockets { questions, answers } = self.sockets;
-        let mut facts = self.classifier;
+        let mut classifier = self.classifier;
         let (mut asking, mut answering) = (NflogStream::new(), NflogStream::new());
         loop {
             tokio::select! {
@@ -132,33 +132,33 @@ impl NflogReader {
                     let mut more = asking.accept_received(received, &questions)?;
                     let mut left = MAX_DATAGRAMS_PER_TURN;
                     while more {
-                        // An answer that led to this packet was logged before it was: so it is
-                        // there now.
+                        // An answer leading to this packet was logged earlier, so it is readable
+                        // now.
                         if let Some(answers) = &answers {
-                            answering.drain_socket(answers, &mut facts, sink)?;
+                            answering.drain_socket(answers, &mut classifier, sink)?;
                         }
-                        asking.dispatch_datagram(&mut facts, sink);
+                        asking.dispatch_datagram(&mut classifier, sink);
                         left = left.saturating_sub(1);
                         more = left > 0 && asking.receive_ready(&questions)?;
                     }
                     asking.report_loss(&questions, sink);
                     if left == 0 {
-                        // What waits in the same thread gets its turn even in a flood.
+                        // Other tasks of the thread must run even in a flood.
                         tokio::task::yield_now().await;
                     }
                 }
                 (received, answers) = wait_if_bound(answers.as_ref(), &mut answering.bytes) => {
                     if answering.accept_received(received, answers)? {
-                        answering.dispatch_datagram(&mut facts, sink);
+                        answering.dispatch_datagram(&mut classifier, sink);
                     }
-                    answering.drain_socket(answers, &mut facts, sink)?;
+                    answering.drain_socket(answers, &mut classifier, sink)?;
                 }
             }
         }
     }
 }
 
-/// Waits for a datagram of a socket, for ever if there is none.
+/// Waits for a datagram of the socket; never resolves without one.
 async fn wait_if_bound<'a>(
     socket: Option<&'a NflogSocket>,
     bytes: &mut [u8],
@@ -169,7 +169,7 @@ async fn wait_if_bound<'a>(
     }
 }
 
-/// What comes through one socket.
+/// The receive state of one socket.
 #[derive(Debug)]
 struct NflogStream {
     bytes: Box<[u8]>,
@@ -186,19 +186,20 @@ impl NflogStream {
         }
     }
 
-    /// Takes one datagram; returns whether there was one.
+    /// Receives one datagram; returns `false` if none is queued.
     fn try_receive(&mut self, socket: &NflogSocket) -> Result<bool, ReaderRunError> {
         let received = socket.try_receive(&mut self.bytes);
         self.accept_received(received, socket)
     }
 
-    /// Takes the next datagram of a socket that was waited for; returns whether there was one.
+    /// Receives the next datagram of a ready socket; returns `false` if none is queued.
     fn receive_ready(&mut self, socket: &NflogSocket) -> Result<bool, ReaderRunError> {
         let received = socket.receive_ready(&mut self.bytes);
         self.accept_received(received, socket)
     }
 
-    /// Takes note of what was received, and of what the kernel then has, if that was no datagram.
+    /// Processes a receive outcome. After an overrun it receives again; returns `false` if no
+    /// datagram is queued.
     fn accept_received(
         &mut self,
         mut received: NflogReceiveOutcome,
@@ -221,13 +222,13 @@ impl NflogStream {
         }
     }
 
-    /// Tells what the datagram says.
-    fn dispatch_datagram(&mut self, facts: &mut PacketClassifier, sink: &mut impl ReaderSink) {
+    /// Parses the datagram and passes its contents to `sink`.
+    fn dispatch_datagram(&mut self, classifier: &mut PacketClassifier, sink: &mut impl ReaderSink) {
         let now = Instant::now();
         for message in netlink_messages(self.bytes.get(..self.length).unwrap_or_default()) {
             let log = match NflogMessage::parse(message) {
                 Ok(log) => log,
-                // The end of a row of messages (NLMSG_DONE).
+                // The end of a multipart message (NLMSG_DONE).
                 Err(NflogParseError::UnexpectedType(3)) => continue,
                 Err(error) => {
                     tracing::debug!(%error, "unreadable packet log message");
@@ -237,7 +238,7 @@ impl NflogStream {
             if let Some(sequence) = log.sequence {
                 self.gaps.record_sequence(sequence);
             }
-            match facts.classify(&log, now) {
+            match classifier.classify(&log, now) {
                 ClassifiedPacket::Event(event) => sink.on_event(event),
                 ClassifiedPacket::Answer(answer) => sink.on_dns_answer(&answer),
                 ClassifiedPacket::Ignored => {}
@@ -245,24 +246,24 @@ impl NflogStream {
         }
     }
 
-    /// Tells what all datagrams say that are there.
+    /// Dispatches all queued datagrams.
     fn drain_socket(
         &mut self,
         socket: &NflogSocket,
-        facts: &mut PacketClassifier,
+        classifier: &mut PacketClassifier,
         sink: &mut impl ReaderSink,
     ) -> Result<(), ReaderRunError> {
         for _ in 0..MAX_ANSWERS_PER_DRAIN {
             if !self.try_receive(socket)? {
                 break;
             }
-            self.dispatch_datagram(facts, sink);
+            self.dispatch_datagram(classifier, sink);
         }
         self.report_loss(socket, sink);
         Ok(())
     }
 
-    /// Says what was lost, if anything was.
+    /// Reports lost packets, if any.
     fn report_loss(&mut self, socket: &NflogSocket, sink: &mut impl ReaderSink) {
         let packets = self.gaps.take_missing();
         if packets > 0 {
@@ -273,21 +274,21 @@ impl NflogStream {
     }
 }
 
-/// Counts what is missing from a row of numbered messages.
+/// Counts gaps in a series of sequence numbers.
 #[derive(Debug, Default)]
 struct SequenceGaps {
-    /// The number that comes next; the kernel starts a group at 0.
+    /// The next sequence number; the kernel starts a group at 0.
     expected: u32,
-    /// Missing, and not said yet.
+    /// Count of missing messages, not yet reported.
     missing: u64,
-    /// The kernel said that something is missing; no gap has shown yet how much.
+    /// Set after an overrun until a gap reveals the number of lost messages.
     overrun: bool,
-    /// Said, for overruns, before the gap was seen.
+    /// Count of messages reported for overruns before a gap revealed them.
     reported_early: u64,
 }
 
 impl SequenceGaps {
-    /// Notes that the kernel threw messages away. Their number shows with the next that arrives.
+    /// Records that the kernel dropped messages. The next message reveals their number.
     const fn record_overrun(&mut self) {
         self.overrun = true;
     }
@@ -295,7 +296,7 @@ impl SequenceGaps {
     fn record_sequence(&mut self, sequence: u32) {
         let gap = sequence.wrapping_sub(self.expected);
         self.expected = sequence.wrapping_add(1);
-        // A number from before is none that the kernel gives; take the row from there.
+        // The kernel never goes back; resynchronise on such a number.
         if gap == 0 || gap > u32::MAX / 2 {
             return;
         }
@@ -307,7 +308,7 @@ impl SequenceGaps {
         self.overrun = false;
     }
 
-    /// Returns how many are missing that were not said before, at least one after an overrun.
+    /// Takes the count of missing messages since the last call, at least one after an overrun.
     const fn take_missing(&mut self) -> u64 {
         if self.overrun {
             self.overrun = false;
@@ -325,16 +326,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_in_the_numbers_is_a_loss_said_once() {
-        let mut count = SequenceGaps::default();
+    fn a_gap_is_reported_once() {
+        let mut gaps = SequenceGaps::default();
         let mut arrive = |numbers: &[u32], overrun: bool| {
             for number in numbers {
-                count.record_sequence(*number);
+                gaps.record_sequence(*number);
             }
             if overrun {
-                count.record_overrun();
+                gaps.record_overrun();
             }
-            count.take_missing()
+            gaps.take_missing()
         };
         assert_eq!(arrive(&[0, 1, 2], false), 0);
         assert_eq!(arrive(&[5], false), 2);
@@ -343,21 +344,21 @@ mod tests {
         assert_eq!(
             arrive(&[16], false),
             9,
-            "ten are missing, of which one was said"
+            "ten are missing, one was reported before"
         );
         assert_eq!(arrive(&[17], true), 1);
-        assert_eq!(arrive(&[19], false), 0, "that one");
+        assert_eq!(arrive(&[19], false), 0, "reported before");
         assert_eq!(arrive(&[20, 22], false), 1);
     }
 
     #[test]
-    fn messages_lost_before_the_first_are_counted_and_the_numbers_wrap() {
-        let mut count = SequenceGaps::default();
-        count.record_sequence(3);
-        assert_eq!(count.take_missing(), 3);
-        count.expected = u32::MAX;
-        count.record_sequence(u32::MAX);
-        count.record_sequence(1);
-        assert_eq!(count.take_missing(), 1);
+    fn losses_before_the_first_message_count_and_numbers_wrap() {
+        let mut gaps = SequenceGaps::default();
+        gaps.record_sequence(3);
+        assert_eq!(gaps.take_missing(), 3);
+        gaps.expected = u32::MAX;
+        gaps.record_sequence(u32::MAX);
+        gaps.record_sequence(1);
+        assert_eq!(gaps.take_missing(), 1);
     }
 }

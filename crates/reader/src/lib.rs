@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turns the packets that the firewall dropped into events: bytes to facts to events.
+//! Turns packets dropped by the firewall into events.
 //!
-//! [`nflog`] brings the kernel's messages, [`packet`] says what a message says of a packet,
-//! [`dns`] what an answer says of a name, and [`Reader`] makes questions of both. `packet` and
-//! `dns` meet bytes that a sandbox chose: they do no I/O, never panic, and allocate nothing by a
-//! length that such bytes claim.
+//! [`nflog`] receives the kernel's messages, [`packet`] and [`dns`] parse them, and [`NflogReader`]
+//! turns them into questions. `packet` and `dns` handle bytes chosen by a sandbox: they do no I/O,
+//! never panic, and never allocate by a length field.
 
 #![cfg_attr(
     not(test),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel's packet log: a netlink socket bound to one log group.
 //!
-//! The kernel hands a packet on at once only if it is told to wait for no second one
-//! (`QTHRESH` 1); left alone it waits for a hundred, or for a second to pass.
+//! With `QTHRESH` 1 the kernel delivers packets at once. The default waits for a hundred packets or
+//! one second.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,27 +12,26 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{RecvFlags, SendFlags};
 
-/// How much of each packet is logged, and how many may wait.
+/// The configuration of an NFLOG socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NflogOptions {
-    /// The log group to listen to.
+    /// The log group.
     pub group: u16,
-    /// Bytes of each packet, its IP header included.
+    /// Logged bytes per packet, including the IP header.
     pub copy_bytes: u16,
-    /// Bytes of kernel memory for messages that wait to be read. An ordinary user gets no more
-    /// than `net.core.rmem_max`.
+    /// Size of the kernel's queue. Unprivileged users get at most `net.core.rmem_max`.
     pub buffer_bytes: usize,
 }
 
 impl NflogOptions {
-    /// What questions need: the headers. One message takes 832 bytes of kernel memory, so that
-    /// even the 208 KiB that an ordinary user may ask for (the kernel doubles them) hold 512.
+    /// Options for questions: headers only. A message takes 832 bytes of kernel memory, so that
+    /// even the 208 KiB for ordinary users (doubled by the kernel) hold 512.
     pub const QUESTIONS: Self = Self {
         group: terok_clearance::nflog::BLOCKED_GROUP,
         copy_bytes: 128,
         buffer_bytes: 2 << 20,
     };
-    /// What DNS answers need: the whole message.
+    /// Options for DNS answers: whole messages.
     pub const ANSWERS: Self = Self {
         group: terok_clearance::nflog::DNS_ANSWERS_GROUP,
         copy_bytes: 4096,
@@ -40,31 +39,31 @@ impl NflogOptions {
     };
 }
 
-/// Why a log group could not be listened to.
+/// A log group could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum NflogBindError {
-    /// Somebody listens already: the kernel gives a group to one socket per network namespace.
+    /// Another socket has the group: the kernel allows one per network namespace.
     #[error(
-        "another program listens to packet log group {0} in this network namespace; only one can"
+        "another program listens to packet log group {0} in this network namespace; only one program can"
     )]
     GroupTaken(u16),
-    /// The socket's user may not listen: it takes `CAP_NET_ADMIN` over the network namespace.
-    #[error("listening to packet log group {0} takes CAP_NET_ADMIN over the network namespace")]
+    /// Missing permission: `CAP_NET_ADMIN` over the network namespace.
+    #[error("listening to packet log group {0} requires CAP_NET_ADMIN over the network namespace")]
     Forbidden(u16),
-    /// The kernel refused something else.
-    #[error("could not {what} packet log group {group}")]
+    /// Another kernel error.
+    #[error("could not {step} packet log group {group}")]
     Io {
-        /// What was tried.
-        what: &'static str,
-        /// The group it was tried with.
+        /// The failed step.
+        step: &'static str,
+        /// The log group.
         group: u16,
-        /// The kernel's word.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
 }
 
-/// A socket that gets one group's packets.
+/// A socket that receives the packets of one log group.
 #[derive(Debug)]
 pub struct NflogSocket {
     fd: PollableFd,
@@ -73,26 +72,26 @@ pub struct NflogSocket {
 }
 
 impl NflogSocket {
-    /// Makes `fd`, an unbound netlink socket of `NETLINK_NETFILTER`, a listener.
+    /// Binds `fd`, an unbound `NETLINK_NETFILTER` socket.
     ///
-    /// The socket belongs to the network namespace that it was made in, and keeps that alive.
-    /// Call it within a tokio runtime.
+    /// The socket belongs to the network namespace of its creation and keeps it alive. Requires a
+    /// tokio runtime.
     pub fn bind(fd: OwnedFd, options: NflogOptions) -> Result<Self, NflogBindError> {
         let group = options.group;
-        let failed = |what| {
+        let failed = |step| {
             move |source| NflogBindError::Io {
-                what,
+                step,
                 group,
                 source,
             }
         };
         let setting =
             || -> Result<usize, Errno> { set_receive_buffer(fd.as_fd(), options.buffer_bytes) };
-        let buffer = setting().map_err(|e| failed("set aside memory for")(e.into()))?;
+        let buffer = setting().map_err(|e| failed("set the buffer size of")(e.into()))?;
         match send_request(fd.as_fd(), &encode_config(options)) {
             Ok(()) => {}
-            // The same error means that another socket has the group, and that the user may do
-            // nothing at all.
+            // `EPERM` means either that another socket has the group or that the user lacks
+            // permission.
             Err(Errno::PERM) => {
                 return Err(
                     match send_request(fd.as_fd(), &encode_message(UNKNOWN_MESSAGE, 0, &[])) {
@@ -103,7 +102,7 @@ impl NflogSocket {
             }
             Err(error) => return Err(failed("bind to")(error.into())),
         }
-        let fd = PollableFd::new_readable(fd).map_err(failed("wait for"))?;
+        let fd = PollableFd::new_readable(fd).map_err(failed("register the socket of"))?;
         Ok(Self {
             fd,
             group,
@@ -116,14 +115,13 @@ impl NflogSocket {
         self.group
     }
 
-    /// Returns the bytes of kernel memory that the socket really got for waiting messages.
+    /// Returns the granted size of the kernel's queue.
     pub const fn buffer_bytes(&self) -> usize {
         self.buffer_bytes
     }
 
-    /// Waits for a datagram and takes it, into `bytes`. Never returns [`Received::Empty`].
-    ///
-    /// Nothing is lost if the wait is given up.
+    /// Waits for a datagram and receives it into `bytes`. Never returns
+    /// [`NflogReceiveOutcome::Empty`]. Cancel safe.
     pub async fn wait_for_datagram(&self, bytes: &mut [u8]) -> NflogReceiveOutcome {
         let taken = self.fd.read_with(|fd| match receive_datagram(fd, bytes) {
             NflogReceiveOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
@@ -132,8 +130,9 @@ impl NflogSocket {
         taken.await.unwrap_or_else(NflogReceiveOutcome::Failed)
     }
 
-    /// Takes the next datagram if there is one, into `bytes`; to be called after
-    /// [`wait`](Self::wait), which then knows when nothing is left.
+    /// Receives the next datagram into `bytes`, if one is queued. To be called after
+    /// [`wait_for_datagram`](Self::wait_for_datagram), whose readiness it clears when the queue is
+    /// empty.
     pub fn receive_ready(&self, bytes: &mut [u8]) -> NflogReceiveOutcome {
         let taken = self
             .fd
@@ -147,9 +146,9 @@ impl NflogSocket {
         })
     }
 
-    /// Takes one datagram if it is there, into `bytes`.
+    /// Receives a datagram into `bytes`, if one is queued.
     ///
-    /// It asks the kernel: a message that was logged before this call is not missed.
+    /// Asks the kernel on every call: a message logged before the call is not missed.
     pub fn try_receive(&self, bytes: &mut [u8]) -> NflogReceiveOutcome {
         receive_datagram(self.fd.as_fd(), bytes)
     }
@@ -173,22 +172,22 @@ fn receive_datagram(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> NflogReceiveOutcome
     }
 }
 
-/// What [`Socket::receive`] found.
+/// The outcome of a receive operation.
 #[derive(Debug)]
 pub enum NflogReceiveOutcome {
-    /// A datagram of so many bytes.
+    /// A datagram with this number of bytes.
     Datagram(usize),
-    /// Nothing is there.
+    /// The queue is empty.
     Empty,
-    /// The kernel ran out of the socket's memory and threw messages away.
+    /// The kernel's queue overflowed and messages were dropped.
     Overrun,
-    /// The socket is of no more use.
+    /// The socket failed.
     Failed(io::Error),
 }
 
 /// `NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG`.
 const CONFIG_MESSAGE: u16 = 0x0401;
-/// A message type that the packet log does not know: its answer tells a right from a bad request.
+/// An unassigned message type: its error distinguishes missing permission from a taken group.
 const UNKNOWN_MESSAGE: u16 = 0x04ff;
 const ERROR_MESSAGE: u16 = 2;
 const REQUEST_AND_ACKNOWLEDGE: u16 = 5;
@@ -205,17 +204,16 @@ const MODE_COPY_PACKET: u8 = 2;
 /// `NFULNL_CFG_F_SEQ`: number the messages.
 const FLAG_SEQUENCE: u16 = 1;
 
-/// Sets the bytes of messages that may wait, and returns those granted.
+/// Sets the size of the kernel's queue and returns the granted size.
 fn set_receive_buffer(fd: BorrowedFd<'_>, size: usize) -> Result<usize, Errno> {
-    // Past the system's limit only with CAP_NET_ADMIN over the whole machine.
+    // Exceeding the system's limit requires CAP_NET_ADMIN in the initial user namespace.
     if sockopt::set_socket_recv_buffer_size_force(fd, size).is_err() {
         sockopt::set_socket_recv_buffer_size(fd, size)?;
     }
     sockopt::socket_recv_buffer_size(fd)
 }
 
-/// Binds a group and says how its packets are to come, all in one message: so no packet comes
-/// before the group is set up.
+/// Encodes binding and configuration as one message, so that no packet precedes the configuration.
 fn encode_config(options: NflogOptions) -> Vec<u8> {
     let [c0, c1] = options.copy_bytes.to_be_bytes();
     let attributes: [(u16, &[u8]); 5] = [
@@ -228,7 +226,7 @@ fn encode_config(options: NflogOptions) -> Vec<u8> {
     encode_message(CONFIG_MESSAGE, options.group, &attributes)
 }
 
-/// Writes a netlink message with nfnetlink's header and attributes.
+/// Encodes a netlink message with nfnetlink header and attributes.
 fn encode_message(kind: u16, group: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     bytes.extend(kind.to_ne_bytes());
@@ -254,12 +252,12 @@ fn encode_message(kind: u16, group: u16, attributes: &[(u16, &[u8])]) -> Vec<u8>
     bytes
 }
 
-/// Sends a message and returns what the kernel says to it, which is there when sending returns.
+/// Sends a message and returns the kernel's reply, which is queued when sending returns.
 fn send_request(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
     rustix::net::send(fd, message, SendFlags::empty())?;
     let mut bytes = [0; 8192];
     loop {
-        // A packet that was logged first is passed over; its number is then missing, and counted.
+        // A packet logged earlier is skipped; it shows as a gap in the sequence and is counted.
         let (length, _) = rustix::net::recv(fd, &mut bytes, RecvFlags::DONTWAIT)?;
         let answer = bytes.get(..length).unwrap_or_default();
         let Some(
@@ -304,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_is_bound_and_set_up_in_one_message() {
+    fn binding_and_configuration_are_one_message() {
         let options = NflogOptions {
             group: 100,
             copy_bytes: 128,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who listens to a packet log group: the kernel gives one to a single socket of a network
-//! namespace, and says no more than `EPERM` to everybody else.
+//! Finds the process that owns a packet log group. The kernel allows one socket per group and
+//! network namespace, and reports only `EPERM` to others.
 
 use std::fmt;
 use std::fs;
@@ -9,32 +9,32 @@ use std::path::{Path, PathBuf};
 
 use terok_clearance::DisplayText;
 
-/// Who listens to a log group.
+/// The owner of a log group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NflogOwner {
     /// The netlink address of the socket.
     pub port_id: u32,
-    /// The process that has the socket open, if it can be seen from here: another user's
-    /// processes, and those of a container's outside, cannot.
+    /// The process with the open socket, if visible: processes of other users and of outer pid
+    /// namespaces are not.
     pub process: Option<NflogOwnerProcess>,
 }
 
-/// A process that listens to a log group.
+/// The process that owns a log group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NflogOwnerProcess {
-    /// Its id.
+    /// The process id.
     pub pid: u32,
-    /// Its command line.
+    /// The command line, with blanks between the arguments.
     pub command_line: DisplayText,
 }
 
 /// `NETLINK_NETFILTER`.
 const NETLINK_NETFILTER: &str = "12";
 
-/// Returns who listens to log group `group` in the network namespace of the process `of`, or of
-/// the caller; `None` if nobody does.
+/// Returns the owner of log group `group` in the network namespace of process `of`, or of the
+/// caller; `None` if the group is free.
 ///
-/// Errors: the kernel's list of listeners cannot be read, which takes root over the namespace.
+/// Errors: the kernel's list of listeners requires root over the namespace.
 pub fn find_nflog_owner(group: u16, of: Option<u32>) -> io::Result<Option<NflogOwner>> {
     let net = match of {
         Some(pid) => PathBuf::from(format!("/proc/{pid}/net")),
@@ -60,12 +60,13 @@ impl fmt::Display for NflogOwner {
                 pid,
                 command_line: command,
             }) => write!(f, "process {pid} ({command})"),
-            None => write!(f, "a process that cannot be seen from here"),
+            None => write!(f, "a process that is not visible from here"),
         }
     }
 }
 
-/// Finds a group's row: group, port, waiting, copy mode, copy range, timeout, references.
+/// Finds the port of a group in rows of: group, port, waiting, copy mode, copy range, timeout,
+/// references.
 fn find_group_port_id(table: &str, group: u16) -> Option<u32> {
     let group = group.to_string();
     let mut rows = table.lines().map(str::split_ascii_whitespace);
@@ -73,7 +74,8 @@ fn find_group_port_id(table: &str, group: u16) -> Option<u32> {
     row.nth(1)?.parse().ok()
 }
 
-/// Finds the netfilter socket of a port: address, protocol, port, …, and last the inode.
+/// Finds the inode of the netfilter socket with a port in rows of: address, protocol, port, …,
+/// inode.
 fn find_socket_inode(table: &str, port: u32) -> Option<u64> {
     let port = port.to_string();
     let mut rows = table.lines().map(str::split_ascii_whitespace);
@@ -84,7 +86,7 @@ fn find_socket_inode(table: &str, port: u32) -> Option<u64> {
     row.last()?.parse().ok()
 }
 
-/// Finds a process that has a socket open.
+/// Finds a process that has the socket open.
 fn find_socket_process(proc: &Path, inode: u64) -> Option<NflogOwnerProcess> {
     let socket = PathBuf::from(format!("socket:[{inode}]"));
     let processes = fs::read_dir(proc).ok()?.flatten();
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_tables_are_read() {
+    fn the_kernels_tables_are_parsed() {
         let log = "    2   4711     0 2    64      0  1\n  100 4242424242     0 2 65535   100  2\n";
         assert_eq!(find_group_port_id(log, 100), Some(4_242_424_242));
         assert_eq!(find_group_port_id(log, 2), Some(4711));
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_leads_to_the_process_that_has_it_open() {
+    fn the_process_of_a_socket_is_found() {
         let (ours, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
         let found = find_socket_process(Path::new("/proc"), inode).unwrap();

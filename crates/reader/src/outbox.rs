@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What waits to be told to a hub that is not there.
+//! Lines waiting for an absent hub.
 //!
-//! Pure. One question of each destination waits, at most so many; the rest is counted.
+//! Pure. One question per destination waits, up to a limit; dropped ones are counted.
 
 use std::collections::{HashSet, VecDeque};
 
 use terok_clearance::Dest;
 
-/// Lines for a hub, in their order, bounded in number.
+/// Lines for a hub, in order, bounded in number.
 ///
-/// Over the bound the oldest question goes: what asked it tries again, and is asked about then.
-/// Lines that are no question (a start, an end) are few and stay.
+/// Over the limit the oldest question is dropped: a retry of its program asks again. Other lines
+/// (start, end) are few and stay.
 #[derive(Debug)]
 pub struct ReaderOutbox {
     max_lines: usize,
@@ -26,10 +26,10 @@ struct OutboxEntry {
 }
 
 impl ReaderOutbox {
-    /// The lines that wait, unless told otherwise.
+    /// Default limit of lines.
     pub const MAX_LINES: usize = 1024;
 
-    /// Returns an empty one of at most `limit` lines.
+    /// Creates an outbox of at most `limit` lines.
     pub fn new(limit: usize) -> Self {
         Self {
             max_lines: limit,
@@ -39,12 +39,12 @@ impl ReaderOutbox {
         }
     }
 
-    /// Says whether a question about `dest` waits.
+    /// Returns `true` if a question about `dest` is queued.
     pub fn has_question(&self, dest: &Dest) -> bool {
         self.queued_dests.contains(dest)
     }
 
-    /// Adds a line, and what it asks about if it is a question.
+    /// Queues a line, with its destination if the line is a question.
     pub fn push(&mut self, about: Option<Dest>, line: Vec<u8>) {
         if self.entries.len() >= self.max_lines
             && let Some(oldest) = self.entries.iter().position(|w| w.question_dest.is_some())
@@ -63,31 +63,31 @@ impl ReaderOutbox {
         });
     }
 
-    /// Returns the line that is next.
+    /// Returns the next line.
     pub fn front(&self) -> Option<&[u8]> {
         self.entries.front().map(|waiting| waiting.line.as_slice())
     }
 
-    /// Takes the line that was next away: it is delivered. Returns what it asked about.
+    /// Removes the next line after its delivery. Returns its destination if the line is a question.
     pub fn pop_delivered(&mut self) -> Option<Dest> {
         let about = self.entries.pop_front()?.question_dest;
         self.remove_dest(about.as_ref());
         about
     }
 
-    /// Returns how many questions went since this was last asked, because too many waited.
+    /// Takes the count of questions dropped since the last call.
     pub const fn take_dropped(&mut self) -> u64 {
         let lost = self.dropped;
         self.dropped = 0;
         lost
     }
 
-    /// Returns how many lines wait.
+    /// Returns the number of queued lines.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Says whether nothing waits.
+    /// Returns `true` if no line is queued.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_go_in_their_order_and_each_once() {
+    fn lines_leave_in_order_once_each() {
         let mut outbox = ReaderOutbox::default();
         outbox.push(None, b"started".to_vec());
         outbox.push(Some(dest("a")), b"a".to_vec());
@@ -133,7 +133,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn too_many_questions_cost_the_oldest_and_are_counted(questions in 0..40_usize) {
+        fn the_oldest_questions_are_dropped_and_counted_over_the_limit(questions in 0..40_usize) {
             let mut outbox = ReaderOutbox::new(8);
             outbox.push(None, b"started".to_vec());
             for number in 0..questions {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What one NFLOG message says: which rule logged it, and where the packet wanted to go.
+//! Parses NFLOG messages: the log rule and the packet's destination.
 //!
-//! Pure. The attributes are the kernel's, but the packet inside them is the sandbox's, and it may
-//! be cut at any byte. Layouts: `linux/netfilter/nfnetlink_log.h`, RFC 791, RFC 8200.
+//! Pure. The attributes come from the kernel, but the packet inside comes from the sandbox and may
+//! be truncated at any byte. Layouts: `linux/netfilter/nfnetlink_log.h`, RFC 791, RFC 8200.
 
 mod ip;
 
@@ -13,65 +13,63 @@ use terok_clearance::nflog::{
     BLOCKED_PREFIX, DENIED_PREFIX, DNS_ANSWER_PREFIX, PRIVATE_RANGE_PREFIX,
 };
 
-/// One message of the kernel's log.
+/// One message of the kernel's packet log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NflogMessage<'a> {
-    /// The log group it came through.
+    /// The log group.
     pub group: u16,
-    /// The rule that logged it.
+    /// The reason for logging, taken from the rule's prefix.
     pub reason: LogReason,
-    /// Its place in the group's row, where the kernel was asked to number them.
+    /// The sequence number within the group, if numbering is enabled.
     pub sequence: Option<u32>,
-    /// The owner of the socket that sent the packet, in the reader's user namespace.
+    /// The user of the sending socket, in the reader's user namespace.
     pub uid: Option<u32>,
-    /// The group of the socket that sent the packet, in the reader's user namespace.
+    /// The group of the sending socket, in the reader's user namespace.
     pub gid: Option<u32>,
-    /// The netfilter hook it was seen at (`NF_INET_LOCAL_OUT` is 3).
+    /// The netfilter hook (`NF_INET_LOCAL_OUT` is 3).
     pub hook: Option<u8>,
-    /// When the packet came to be, in microseconds since the epoch; the kernel knows it for
-    /// few of them.
+    /// The packet's timestamp in microseconds since the epoch; usually absent.
     pub timestamp_micros: Option<u64>,
-    /// The packet; nothing, if it has no whole IPv4 or IPv6 header.
+    /// The packet; `None` without a complete IPv4 or IPv6 header.
     pub packet: Option<LoggedPacket<'a>>,
 }
 
-/// Why the firewall logged a packet, by the prefix of its rule.
+/// The reason for logging a packet, from the prefix of its rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogReason {
-    /// Nothing allowed or denied it: a question.
+    /// Neither allowed nor denied: a question.
     Blocked,
-    /// A deny verdict or the hard-deny floor refused it.
+    /// Refused by a deny verdict or by the hard-deny floor.
     Denied,
-    /// It went to a private range.
+    /// Sent to a private range.
     Private,
-    /// It is a DNS answer on its way in.
+    /// A DNS answer on its way in.
     Answer,
-    /// A rule that is not ours.
+    /// Logged by a foreign rule.
     Other,
 }
 
-/// Where a packet came from and wanted to go, as its headers say.
+/// Source and destination of a packet, from its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoggedPacket<'a> {
-    /// The source address.
+    /// The source address of the IP header.
     pub source: IpAddr,
     /// The destination address of the IP header.
     pub destination: IpAddr,
-    /// The transport protocol, behind IPv6's extension headers. If those are cut off or do not
-    /// add up, the number of the first one that could not be read.
+    /// The transport protocol behind IPv6 extension headers. If the headers are truncated or
+    /// malformed, the number of the first unreadable one.
     pub protocol: Protocol,
-    /// The source port; 0 for a protocol without ports, and for a fragment that is not the first.
+    /// The source port; 0 for protocols without ports and for later fragments.
     pub source_port: u16,
-    /// The destination port; 0 for a protocol without ports, and for a fragment that is not the
-    /// first.
+    /// The destination port; 0 for protocols without ports and for later fragments.
     pub destination_port: u16,
-    /// What follows the transport header of UDP or TCP, as far as it was logged; else nothing.
+    /// The logged part of the UDP or TCP payload; empty for other protocols.
     pub payload: &'a [u8],
 }
 
 impl LoggedPacket<'_> {
-    /// Says whether this is the chatter of link-local multicast, which no person need decide
-    /// about: `224.0.0.0/24` (RFC 5771 section 4) and `ff02::/16` (RFC 4291 section 2.7).
+    /// Returns `true` for link-local multicast, background traffic without a question:
+    /// `224.0.0.0/24` (RFC 5771 section 4) and `ff02::/16` (RFC 4291 section 2.7).
     pub fn is_link_local_multicast(&self) -> bool {
         match self.destination {
             IpAddr::V4(address) => matches!(address.octets(), [224, 0, 0, _]),
@@ -80,14 +78,14 @@ impl LoggedPacket<'_> {
     }
 }
 
-/// Why bytes are not a message about a packet.
+/// The bytes are not a logged packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NflogParseError {
-    /// Not an NFLOG packet message.
-    #[error("a message of type {0:#x}, not a logged packet")]
+    /// Another message type.
+    #[error("message type {0:#x} is not a logged packet")]
     UnexpectedType(u16),
-    /// The message or one of its attributes ends too early.
-    #[error("the message is cut short")]
+    /// The message or an attribute is truncated.
+    #[error("the message is truncated")]
     Truncated,
 }
 
@@ -105,7 +103,7 @@ const SEQUENCE: u16 = 12;
 const GID: u16 = 14;
 
 impl<'a> NflogMessage<'a> {
-    /// Reads one netlink message, its header included.
+    /// Parses one netlink message, including its header.
     pub fn parse(message: &'a [u8]) -> Result<Self, NflogParseError> {
         let (header, body) = message
             .split_first_chunk::<16>()
@@ -149,9 +147,9 @@ impl<'a> NflogMessage<'a> {
 }
 
 impl LogReason {
-    /// Takes the prefixes of our rules, and any other with `BLOCKED` in it for a question, as the
-    /// Python readers do: a rule of somebody else's shield. Prefixes are the firewall's, not the
-    /// sandbox's. The kernel cuts one at 127 bytes and ends it with a NUL.
+    /// Recognises the project's own prefixes; a foreign prefix with `BLOCKED` in it counts as a
+    /// question, as in the Python readers. The firewall sets prefixes, not the sandbox. The kernel
+    /// truncates them to 127 bytes and appends a NUL.
     fn from_prefix(prefix: &[u8]) -> Self {
         let prefix = prefix.strip_suffix(b"\0").unwrap_or(prefix);
         [
@@ -175,8 +173,8 @@ impl LogReason {
     }
 }
 
-/// Returns the netlink messages of one datagram, each with its header, until one claims a length
-/// that is not there.
+/// Iterates over the netlink messages of a datagram, each with its header, up to the first with an
+/// invalid length.
 pub fn netlink_messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -227,7 +225,7 @@ fn parse_u32(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-/// Reads seconds and microseconds, 64 bits each.
+/// Parses seconds and microseconds, 64 bits each.
 fn parse_timestamp(value: &[u8]) -> Option<u64> {
     let (seconds, rest) = value.split_first_chunk::<8>()?;
     let micros = rest.first_chunk::<8>()?;

@@ -7,11 +7,11 @@ const CNAME: u16 = 5;
 const TXT: u16 = 16;
 const AAAA: u16 = 28;
 
-/// A message written by hand, so that it can be wrong in every way.
+/// Builds messages byte by byte, including malformed ones.
 struct DnsMessageBuilder(Vec<u8>);
 
 impl DnsMessageBuilder {
-    /// A response with flags `flags` to a question for `name`, with `answers` claimed answers.
+    /// Starts a response with `flags` to a question for `name`, with `answers` claimed answers.
     fn new(flags: u16, name: &[u8], kind: u16, class: u16, answers: u16) -> Self {
         let mut bytes = vec![0xab, 0xcd];
         for field in [flags, 1, answers, 0, 0] {
@@ -34,7 +34,7 @@ impl DnsMessageBuilder {
         self
     }
 
-    /// Reads it as `name: address ttl, …`.
+    /// Parses the message and returns `name: address ttl, …`.
     fn read(&self) -> Option<String> {
         let answer = DnsAnswer::parse(&self.0)?;
         let addresses: Vec<_> = answer
@@ -56,9 +56,9 @@ fn name(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A pointer to the question's name.
+/// A pointer to the queried name.
 const ASKED: &[u8] = &[0xc0, 12];
-/// A recursive response without error.
+/// Flags of a successful recursive response.
 const OK: u16 = 0x8180;
 
 fn asked(text: &str, answers: u16) -> DnsMessageBuilder {
@@ -81,7 +81,7 @@ fn an_answer_has_a_name_and_its_addresses() {
 }
 
 #[test]
-fn the_name_is_the_question_s_in_lower_case() {
+fn the_name_is_the_queried_one_in_lower_case() {
     let message =
         asked("aPi.ExAmple.com", 1).record(&name("ApI.example.COM"), A, 9, &[192, 0, 2, 1]);
     assert_eq!(message.read().unwrap(), "api.example.com: 192.0.2.1 9");
@@ -97,7 +97,7 @@ fn aliases_are_followed_in_any_order() {
 }
 
 #[test]
-fn records_of_other_names_are_not_believed() {
+fn records_of_other_names_are_ignored() {
     let message = asked("evil.example", 3)
         .record(ASKED, CNAME, 60, &name("a.evil.example"))
         .record(&name("github.com"), A, 60, &[192, 0, 2, 1])
@@ -110,7 +110,7 @@ fn records_of_other_names_are_not_believed() {
 }
 
 #[test]
-fn other_records_are_stepped_over_and_addresses_said_once() {
+fn other_records_are_skipped_and_addresses_are_distinct() {
     let message = asked("a.example", 4)
         .record(ASKED, TXT, 1, b"\xffgarbage that no parser need understand")
         .record(ASKED, A, 60, &[192, 0, 2, 1])
@@ -120,13 +120,13 @@ fn other_records_are_stepped_over_and_addresses_said_once() {
 }
 
 #[test]
-fn a_time_to_live_with_its_sign_set_is_zero() {
+fn a_time_to_live_with_the_sign_bit_set_is_zero() {
     let message = asked("a.example", 1).record(ASKED, A, 0x8000_0000, &[192, 0, 2, 1]);
     assert_eq!(message.read().unwrap(), "a.example: 192.0.2.1 0");
 }
 
 #[test]
-fn what_is_no_good_answer_is_ignored() {
+fn other_messages_are_ignored() {
     let good = |flags, kind, class, host: &[u8]| {
         DnsMessageBuilder::new(flags, host, kind, class, 1)
             .record(ASKED, A, 60, &[192, 0, 2, 1])
@@ -163,9 +163,9 @@ fn what_is_no_good_answer_is_ignored() {
 }
 
 #[test]
-fn hostile_messages_end() {
+fn hostile_messages_are_rejected() {
     let claim = asked("a.example", u16::MAX).record(ASKED, A, 60, &[192, 0, 2, 1]);
-    assert_eq!(claim.read(), None, "answers that are not there");
+    assert_eq!(claim.read(), None, "missing answers");
 
     let itself = DnsMessageBuilder::new(OK, ASKED, A, 1, 1).record(ASKED, A, 60, &[192, 0, 2, 1]);
     assert_eq!(itself.read(), None, "a name that points to itself");
@@ -173,7 +173,7 @@ fn hostile_messages_end() {
     let circle = asked("a.example", 2)
         .record(ASKED, CNAME, 60, &name("b.example"))
         .record(&name("b.example"), CNAME, 60, ASKED);
-    assert_eq!(circle.read(), None, "aliases in a circle");
+    assert_eq!(circle.read(), None, "a cycle of aliases");
 
     let mut chain = asked("n0.example", 41);
     for n in 0..40 {
@@ -181,7 +181,7 @@ fn hostile_messages_end() {
         chain = chain.record(&name(&owner), CNAME, 60, &name(&target));
     }
     let chain = chain.record(&name("n40.example"), A, 60, &[192, 0, 2, 1]);
-    assert_eq!(chain.read(), None, "more aliases than are followed");
+    assert_eq!(chain.read(), None, "too many aliases");
 
     let mut two = asked("a.example", 1).record(ASKED, A, 60, &[192, 0, 2, 1]);
     two.0[5] = 2;
@@ -224,14 +224,14 @@ fn only_packets_from_port_53_carry_answers() {
     assert!(!of(Protocol::TCP, 53, &message));
     assert!(
         !of(Protocol::TCP, 53, &framed[..framed.len() - 1]),
-        "its end is in another segment"
+        "the end is in another segment"
     );
     assert!(!of(Protocol::TCP, 53, &framed[..1]));
 }
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_it_panic(
+    fn arbitrary_bytes_do_not_panic(
         flags in proptest::num::u16::ANY,
         bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600),
     ) {
@@ -263,7 +263,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_query_is_what_a_resolver_reads() {
+fn queries_are_valid_messages() {
     use hickory_proto::op::Message;
     for (kind, expected) in [(TYPE_A, RecordType::A), (TYPE_AAAA, RecordType::AAAA)] {
         let bytes = encode_query(&"api.example.com".parse().unwrap(), kind, 0x1234);
@@ -281,7 +281,7 @@ fn a_query_is_what_a_resolver_reads() {
             (asked.query_type(), asked.query_class()),
             (expected, DNSClass::IN)
         );
-        assert_eq!(DnsAnswer::parse(&bytes), None, "a question is no answer");
+        assert_eq!(DnsAnswer::parse(&bytes), None, "a query is not an answer");
     }
     assert_eq!(message_id(&[1]), None);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! IP and transport headers, read the way nftables matches them.
+//! Parses IP and transport headers in the way nftables matches them.
 //!
-//! What is shown must be what a set element then matches: so the address is that of the IP
-//! header (a routing header's is not), and IPv6's extension headers are walked as the kernel's
-//! `ipv6_find_hdr` does, authentication headers included, while IPv4's is a protocol of its own.
+//! The displayed destination must be the one matched by a set element later. The address is that of
+//! the IP header, not of a routing header. IPv6 extension headers are walked like the kernel's
+//! `ipv6_find_hdr`, including authentication headers, while IPv4's is a protocol of its own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use terok_clearance::Protocol;
 
 use super::LoggedPacket;
 
-/// `NFPROTO_IPV4` and `NFPROTO_IPV6`, the family that the kernel gives with a logged packet.
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6`, the kernel's families of logged packets.
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 
@@ -26,7 +26,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 const SCTP: u8 = 132;
 const UDP_LITE: u8 = 136;
 
-/// Reads a packet from its first header on; `None` if there is no whole IP header of `family`.
+/// Parses a packet from its first header; `None` without a complete IP header of `family`.
 pub(super) fn parse_packet(family: u8, bytes: &[u8]) -> Option<LoggedPacket<'_>> {
     let version = bytes.first()? >> 4;
     match (family, version) {
@@ -40,21 +40,21 @@ fn parse_ipv4(bytes: &[u8]) -> Option<LoggedPacket<'_>> {
     let header = bytes.first_chunk::<20>()?;
     let &[first, _, _, _, _, _, f0, f1, _, protocol, _, _, ..] = header;
     let &[.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
-    // The header's length is in words of four bytes, options included: at most 60 bytes.
+    // The header length counts words of four bytes, options included: at most 60 bytes.
     let length = usize::from(first & 0x0f)
         .checked_mul(4)
         .filter(|l| *l >= 20)?;
     let offset = u16::from_be_bytes([f0, f1]) & 0x1fff;
     let rest = bytes.get(length..).unwrap_or_default();
     let transport = if offset == 0 { rest } else { &[] };
-    let ends = TransportHeader::parse(protocol, transport);
+    let header = TransportHeader::parse(protocol, transport);
     Some(LoggedPacket {
         source: Ipv4Addr::new(s0, s1, s2, s3).into(),
         destination: Ipv4Addr::new(d0, d1, d2, d3).into(),
         protocol: Protocol(protocol),
-        source_port: ends.source_port,
-        destination_port: ends.destination_port,
-        payload: ends.payload,
+        source_port: header.source_port,
+        destination_port: header.destination_port,
+        payload: header.payload,
     })
 }
 
@@ -63,21 +63,21 @@ fn parse_ipv6(bytes: &[u8]) -> Option<LoggedPacket<'_>> {
     let (source, rest) = rest.split_first_chunk::<16>()?;
     let (destination, rest) = rest.split_first_chunk::<16>()?;
     let (protocol, transport) = skip_extensions(next, rest);
-    let ends = TransportHeader::parse(protocol, transport);
+    let header = TransportHeader::parse(protocol, transport);
     Some(LoggedPacket {
         source: Ipv6Addr::from(*source).into(),
         destination: Ipv6Addr::from(*destination).into(),
         protocol: Protocol(protocol),
-        source_port: ends.source_port,
-        destination_port: ends.destination_port,
-        payload: ends.payload,
+        source_port: header.source_port,
+        destination_port: header.destination_port,
+        payload: header.payload,
     })
 }
 
-/// Walks the extension headers; each is at least eight bytes, so the packet's length is the bound.
+/// Walks the extension headers; each has at least eight bytes, so the packet's length is the bound.
 ///
-/// Returns the transport protocol and what belongs to it: nothing, if this is not the first
-/// fragment, or if the chain is cut, when the protocol is that of the header that is missing.
+/// Returns the transport protocol and its bytes. The bytes are empty for later fragments and for a
+/// truncated chain, whose protocol is that of the missing header.
 fn skip_extensions(mut next: u8, mut rest: &[u8]) -> (u8, &[u8]) {
     while matches!(
         next,
@@ -104,7 +104,7 @@ fn skip_extensions(mut next: u8, mut rest: &[u8]) -> (u8, &[u8]) {
     (next, rest)
 }
 
-/// The ends of a transport header; zeros and nothing where there is none.
+/// The parsed fields of a transport header; zero and empty if it is missing.
 #[derive(Default)]
 struct TransportHeader<'a> {
     source_port: u16,
@@ -122,7 +122,7 @@ impl<'a> TransportHeader<'a> {
         };
         let start = match protocol {
             UDP => Some(8),
-            // The header's length is in the upper half of byte 12, in words of four bytes.
+            // The header length is in the upper half of byte 12, in words of four bytes.
             TCP => bytes
                 .get(12)
                 .and_then(|offset| usize::from(offset >> 4).checked_mul(4))

@@ -5,7 +5,7 @@ use super::*;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 
-/// Turns hex text into bytes; spaces, newlines and everything after `#` in a line are for people.
+/// Decodes hex text; spaces, newlines and comments after `#` are ignored.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .lines()
@@ -36,7 +36,7 @@ fn message(family: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// Reads a packet as `destination protocol port`.
+/// Parses a packet and returns `destination protocol port`.
 fn read(family: u8, packet: &[u8]) -> Option<String> {
     let packet = ip::parse_packet(family, packet)?;
     Some(format!(
@@ -54,7 +54,7 @@ fn check(family: u8, packet: &str, expected: &str) {
 }
 
 #[test]
-fn a_message_of_the_kernel() {
+fn a_message_from_the_kernel_is_parsed() {
     // connect() to 203.0.113.7:443, as Linux 6.18 logs it at the output hook.
     let bytes = message(
         IPV4,
@@ -91,7 +91,7 @@ fn a_message_of_the_kernel() {
 }
 
 #[test]
-fn the_prefix_names_the_rule() {
+fn the_prefix_determines_the_reason() {
     for (prefix, rule) in [
         (b"TEROK_SHIELD_BLOCKED: \0".as_slice(), LogReason::Blocked),
         (b"TEROK_SHIELD_BLOCKED: ", LogReason::Blocked),
@@ -125,7 +125,7 @@ fn a_time_is_microseconds_since_the_epoch() {
 }
 
 #[test]
-fn broken_messages_are_refused() {
+fn malformed_messages_are_rejected() {
     let whole = message(IPV4, &[(12, &[0, 0, 0, 1]), (10, b"x\0")]);
     for (cut, expected) in [
         (0, NflogParseError::Truncated),
@@ -155,7 +155,7 @@ fn broken_messages_are_refused() {
 }
 
 #[test]
-fn a_datagram_is_a_row_of_messages() {
+fn a_datagram_contains_several_messages() {
     let one = message(IPV4, &[(12, &[0, 0, 0, 1])]);
     let two = message(IPV6, &[]);
     let mut row = [one.clone(), two.clone()].concat();
@@ -184,11 +184,11 @@ fn ipv4() {
         ("88", "0000", "d2f0096100000000", "203.0.113.7 136 2401"),
         ("01", "0000", "0800f7ff00000000", "203.0.113.7 icmp 0"),
         ("2f", "0000", "0000080045000000", "203.0.113.7 47 0"),
-        // An authentication header is a protocol of its own, as nftables has it.
+        // An authentication header is a protocol of its own, as in nftables.
         ("33", "0000", "0604000000000001", "203.0.113.7 51 0"),
-        ("06", "2000", "d2f001bb00000000", "203.0.113.7 tcp 443"), // the first of some fragments
-        ("06", "2001", "d2f001bb00000000", "203.0.113.7 tcp 0"),   // a later one
-        ("11", "00b9", "d2f001bb00000000", "203.0.113.7 udp 0"),   // the last one
+        ("06", "2000", "d2f001bb00000000", "203.0.113.7 tcp 443"), // the first of several fragments
+        ("06", "2001", "d2f001bb00000000", "203.0.113.7 tcp 0"),   // a later fragment
+        ("11", "00b9", "d2f001bb00000000", "203.0.113.7 udp 0"),   // the last fragment
         ("06", "0000", "d2f001", "203.0.113.7 tcp 0"),
         ("06", "0000", "", "203.0.113.7 tcp 0"),
     ] {
@@ -239,16 +239,16 @@ fn ipv6() {
             ),
             "tcp 443",
         ),
-        ("2c", "11000001 00000001 d2f00035", "udp 53"), // the first of some fragments
-        ("2c", "11000008 00000001 d2f00035", "udp 0"),  // a later one
-        ("2c", "3c0000b1 00000001 d2f00035", "60 0"),   // a later one; options came first
+        ("2c", "11000001 00000001 d2f00035", "udp 53"), // the first of several fragments
+        ("2c", "11000008 00000001 d2f00035", "udp 0"),  // a later fragment
+        ("2c", "3c0000b1 00000001 d2f00035", "60 0"),   // a later fragment; options precede
         (
             "33",
             &format!("060400{} d2f001bb", "00".repeat(21)),
             "tcp 443",
         ), // authentication
         ("32", "0000000100000001", "50 0"),             // encrypted
-        // A chain that is cut names the header that is missing.
+        // A truncated chain names the missing header.
         ("00", "", "0 0"),
         ("00", "060000", "0 0"),
         ("2b", "06ff0000", "43 0"),
@@ -275,7 +275,7 @@ fn a_long_chain_of_extensions_ends_with_the_packet() {
 }
 
 #[test]
-fn what_is_not_a_header_of_its_family_is_no_packet() {
+fn headers_of_another_family_are_rejected() {
     let v4 = hex("45000054 00010000 40010000 c0000202 cb007107");
     let v6 = hex(&format!("60000000 00003b40 {}", "00".repeat(32)));
     for (family, bytes) in [
@@ -293,7 +293,7 @@ fn what_is_not_a_header_of_its_family_is_no_packet() {
 }
 
 #[test]
-fn the_body_is_what_the_transport_carries() {
+fn the_payload_follows_the_transport_header() {
     let ip = |protocol: &str| format!("45000054 00010000 40{protocol}0000 c0000202 cb007107");
     for (protocol, rest, body) in [
         ("11", "0035d2f0000a0000 abcd", "abcd"),
@@ -309,7 +309,7 @@ fn the_body_is_what_the_transport_carries() {
             "abcd",
         ),
         ("06", "0035d2f00000000000000000 4000000000000000 abcd", ""), // a header of 16 bytes
-        ("06", "0035d2f00000000000000000 f000000000000000 abcd", ""), // one that is cut
+        ("06", "0035d2f00000000000000000 f000000000000000 abcd", ""), // a truncated header
         ("84", "0035d2f0000000000000000000000000", ""),
     ] {
         let packet = hex(&format!("{}{rest}", ip(protocol)));
@@ -323,7 +323,7 @@ fn the_body_is_what_the_transport_carries() {
 }
 
 #[test]
-fn link_local_multicast_is_noise() {
+fn link_local_multicast_is_recognised() {
     for (address, noise) in [
         ("224.0.0.0", true),
         ("224.0.0.251", true),
@@ -349,7 +349,7 @@ fn link_local_multicast_is_noise() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+    fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
         for message in netlink_messages(&bytes) {
             NflogMessage::parse(message).ok();
         }
@@ -365,7 +365,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn cutting_a_packet_changes_no_address(
+    fn truncating_a_packet_changes_no_address(
         bytes in proptest::collection::vec(proptest::num::u8::ANY, 60..200),
         cut in 0..200_usize,
         v6 in proptest::bool::ANY,
