@@ -189,7 +189,8 @@ async fn on_purpose_ours_runs_the_program_for_orders_only() {
     const IP: &str = "203.0.113.7";
     let long = "n".repeat(256);
     let long_passed = format!("<allow><{long}><203.0.113.7>");
-    let long_refused = format!("\"{long}\" is no container: the id has 256 bytes, more than 255");
+    let long_refused =
+        format!("\"{long}\" is not a container id: the id has 256 bytes, more than 255");
     let verb = "the program runs for the two orders, and for no other of its verbs";
     let container = "a container that no engine can have is none: never an option, never a path";
     let dest = "what is no address and no name opens nothing: never an option, never a range";
@@ -210,31 +211,31 @@ async fn on_purpose_ours_runs_the_program_for_orders_only() {
             container,
             ["allow", "--state-dir=/tmp", IP],
             "<allow><--state-dir=/tmp><203.0.113.7>",
-            "\"--state-dir=/tmp\" is no container: the id has the character '-' at byte 0",
+            "\"--state-dir=/tmp\" is not a container id: the id has the character '-' at byte 0",
         ),
         (
             container,
             ["allow", "a b", IP],
             "<allow><a b><203.0.113.7>",
-            "\"a b\" is no container: the id has the character ' ' at byte 1",
+            "\"a b\" is not a container id: the id has the character ' ' at byte 1",
         ),
         (
             container,
             ["allow", "", IP],
             "<allow><><203.0.113.7>",
-            "\"\" is no container: the id is empty",
+            "\"\" is not a container id: the id is empty",
         ),
         (
             "the same: the shield takes such a name, podman does not",
             ["allow", "_web", IP],
             "<allow><_web><203.0.113.7>",
-            "\"_web\" is no container: the id has the character '_' at byte 0",
+            "\"_web\" is not a container id: the id has the character '_' at byte 0",
         ),
         (
             container,
             ["allow", "../web", IP],
             "<allow><../web><203.0.113.7>",
-            "\"../web\" is no container: the id has the character '.' at byte 0",
+            "\"../web\" is not a container id: the id has the character '.' at byte 0",
         ),
         (container, ["allow", &long, IP], &long_passed, &long_refused),
         (

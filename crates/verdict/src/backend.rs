@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What carries orders out, and how it answers.
+//! The interface to the firewall, and its replies.
 
 use std::fmt;
 
@@ -8,28 +8,29 @@ use terok_clearance::{DisplayText, EnforcementOutcome};
 
 use crate::VerdictOrder;
 
-/// A way to the firewall.
+/// Applies orders to a firewall.
 pub trait VerdictBackend: Send + Sync + 'static {
-    /// Says whether it can enforce a port, a protocol or a time; one that cannot refuses them.
+    /// Returns `true` if ports, protocols and durations can be enforced; other backends refuse
+    /// them.
     fn supports_ports(&self) -> bool;
 
-    /// Carries an order out, within a time limit of its own.
+    /// Applies an order within the backend's own time limit.
     ///
-    /// It never fails but by its reply; dropped before it is done, it leaves no process behind.
+    /// Failures are part of the reply. Dropping the future leaves no process behind.
     fn apply(&self, order: &VerdictOrder) -> impl Future<Output = VerdictReply> + Send;
 }
 
-/// What became of an order.
+/// The result of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictReply {
-    /// Whether the firewall took it.
+    /// `true` if the firewall accepted the order.
     pub ok: bool,
-    /// Why not; with a program, what it wrote to its standard error.
+    /// The reason for a failure; for a program, its standard error.
     pub stderr: SanitizedStderr,
 }
 
 impl VerdictReply {
-    /// The order is in force.
+    /// Creates the reply for an order in force.
     pub fn applied() -> Self {
         Self {
             ok: true,
@@ -37,7 +38,7 @@ impl VerdictReply {
         }
     }
 
-    /// The order is not in force, for this reason.
+    /// Creates the reply for a failed order.
     pub fn failed(reason: &str) -> Self {
         Self {
             ok: false,
@@ -45,9 +46,9 @@ impl VerdictReply {
         }
     }
 
-    /// Makes a reply of an error and of what caused it.
-    pub(crate) fn from_error(what: &str, error: &dyn std::error::Error) -> Self {
-        let mut reason = format!("{what}{error}");
+    /// Creates a reply from an error and its causes.
+    pub(crate) fn from_error(prefix: &str, error: &dyn std::error::Error) -> Self {
+        let mut reason = format!("{prefix}{error}");
         let mut source = error.source();
         while let Some(cause) = source {
             reason = format!("{reason}: {cause}");
@@ -56,7 +57,7 @@ impl VerdictReply {
         Self::failed(&reason)
     }
 
-    /// What a backend says that cannot enforce how narrow an order is.
+    /// Creates the reply of a backend without support for narrow scopes.
     pub(crate) fn unsupported_scope() -> Self {
         Self::failed("cannot enforce a narrower scope than the whole destination")
     }
@@ -81,21 +82,20 @@ impl From<VerdictReply> for ApplyReply {
     }
 }
 
-/// What somebody said of an order: at most 512 bytes of printable ASCII.
+/// A backend's error output: at most 512 bytes of printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SanitizedStderr(String);
 
 impl SanitizedStderr {
-    /// The most bytes of it that are kept.
+    /// Maximum length in bytes.
     pub const MAX_BYTES: usize = 512;
 
-    /// Cuts `bytes` to 512, between two characters, and makes every unprintable one of the rest a
-    /// space; blanks at both ends go.
+    /// Truncates `bytes` to 512, at a character boundary, replaces unprintable characters by spaces
+    /// and trims both ends.
     pub fn new(bytes: &[u8]) -> Self {
         let mut cut = bytes.get(..Self::MAX_BYTES).unwrap_or(bytes);
         if cut.len() < bytes.len() {
-            // A character that the cut goes through is left out: its first byte is among the
-            // last three, and what follows it is too short.
+            // An incomplete last character is removed: its first byte is among the last three.
             let begin = cut
                 .iter()
                 .rposition(|byte| byte & 0xc0 != 0x80)
@@ -120,7 +120,7 @@ impl SanitizedStderr {
         )
     }
 
-    /// Returns it as text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_short_and_printable() {
+    fn stderr_is_short_and_printable() {
         check(b"", "");
         check(b" no such container\n", "no such container");
         check(b"\x1b]0;owned\x07 a\nb", "]0;owned  a b");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Orders to a verdict helper in another process.
+//! A client of a verdict helper in another process.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -13,8 +13,8 @@ use crate::{ExecBackend, SanitizedStderr, VerdictBackend, VerdictOrder, VerdictR
 
 /// Calls `org.terok.ClearanceVerdict1.Apply` on the helper at a socket.
 ///
-/// It connects when it needs to and keeps connections for later orders. Orders given at once go
-/// over a connection each, so that none waits for another.
+/// Connections are opened on demand and kept for later orders. Concurrent orders use separate
+/// connections and do not wait for each other.
 #[derive(Debug)]
 pub struct VerdictClient {
     socket: PathBuf,
@@ -23,14 +23,14 @@ pub struct VerdictClient {
 }
 
 impl VerdictClient {
-    /// For how long a helper may take: as long as its program may, and some time for the way.
+    /// Timeout for a call: the timeout of the helper's program plus five seconds.
     pub const CALL_TIMEOUT: Duration =
         ExecBackend::RUN_TIMEOUT.saturating_add(Duration::from_secs(5));
 
-    /// The most connections that are kept.
+    /// Maximum number of idle connections.
     const MAX_IDLE_CONNECTIONS: usize = 8;
 
-    /// Makes a client of the helper at `socket`; nothing is connected yet.
+    /// Creates a client of the helper at `socket` without connecting.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
@@ -39,7 +39,7 @@ impl VerdictClient {
         }
     }
 
-    /// Lets the helper take `limit` instead.
+    /// Replaces [`Self::CALL_TIMEOUT`].
     #[must_use]
     pub fn with_timeout(self, limit: Duration) -> Self {
         Self {
@@ -48,8 +48,8 @@ impl VerdictClient {
         }
     }
 
-    /// Calls over a kept connection if there is one, and once more over a new one if that breaks:
-    /// the helper may have been restarted since. An order carried out twice is carried out once.
+    /// Calls over an idle connection if available. A broken one (restarted helper) is replaced by a
+    /// new connection; applying an order twice is harmless.
     async fn call_apply(&self, apply: &ApplyParameters) -> VerdictReply {
         let kept = self.lock_idle().pop();
         if let Some(mut connection) = kept.filter(VarlinkConnection::is_idle) {
@@ -74,9 +74,9 @@ impl VerdictClient {
     ) -> VerdictReply {
         match reply {
             Ok(applied) => {
-                let mut keeper = self.lock_idle();
-                if keeper.len() < Self::MAX_IDLE_CONNECTIONS {
-                    keeper.push(connection);
+                let mut idle = self.lock_idle();
+                if idle.len() < Self::MAX_IDLE_CONNECTIONS {
+                    idle.push(connection);
                 }
                 VerdictReply {
                     ok: applied.ok,
@@ -97,7 +97,7 @@ impl VerdictClient {
 const UNREACHABLE_PREFIX: &str = "verdict helper unreachable: ";
 
 impl VerdictBackend for VerdictClient {
-    /// The interface knows whole destinations only.
+    /// The interface covers whole destinations only.
     fn supports_ports(&self) -> bool {
         false
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Orders to a `terok-shield` program, one process an order.
+//! Applies orders by running a `terok-shield` program, one process per order.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -16,14 +16,13 @@ use tokio::time::timeout;
 
 use crate::{SanitizedStderr, VerdictBackend, VerdictOrder, VerdictReply};
 
-/// The program's name.
 const SHIELD_PROGRAM: &str = "terok-shield";
 
-/// The variables of the caller's environment that the program may want: where it and the
-/// container engine keep their things, and in which language to speak.
+/// Variables of the caller's environment passed to the program: locations of files of the program
+/// and of the container engine, and the language.
 ///
-/// Nothing else is passed on. What loads code into a program (`LD_PRELOAD`, `PYTHONPATH`, …) or
-/// leads it elsewhere is not among them.
+/// Nothing else is passed on, in particular no variable that loads code into a program
+/// (`LD_PRELOAD`, `PYTHONPATH`, …) or redirects it.
 pub const PASSED_ENVIRONMENT: [&str; 17] = [
     "HOME",
     "USER",
@@ -44,12 +43,12 @@ pub const PASSED_ENVIRONMENT: [&str; 17] = [
     "TEROK_SHIELD_CONFIG_DIR",
 ];
 
-/// Returns where `terok-shield` is: beside `ours`, the running program, or in one of the absolute
-/// directories of `path`, a `PATH`.
+/// Returns the path of `terok-shield`: beside `current_exe`, or in an absolute directory of `path`,
+/// a `PATH`.
 ///
-/// Beside first, so that no `PATH` leads orders to another installation.
-pub fn find_program(ours: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
-    let beside = ours.and_then(Path::parent).map(Path::to_owned);
+/// The sibling takes precedence, so that no `PATH` leads orders to another installation.
+pub fn find_program(current_exe: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
+    let beside = current_exe.and_then(Path::parent).map(Path::to_owned);
     let listed = path.map(std::env::split_paths).into_iter().flatten();
     beside
         .into_iter()
@@ -68,11 +67,11 @@ pub struct ExecBackend {
 }
 
 impl ExecBackend {
-    /// For how long the program may run.
+    /// Timeout for the program.
     pub const RUN_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Runs `program` with `environment` and nothing else in its environment; without a program
-    /// every order fails.
+    /// Creates a backend for `program` with exactly the variables of `environment`. Without a
+    /// program every order fails.
     pub fn new(
         program: Option<PathBuf>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -84,7 +83,7 @@ impl ExecBackend {
         }
     }
 
-    /// Lets the program run for `limit` instead.
+    /// Replaces [`Self::RUN_TIMEOUT`].
     #[must_use]
     pub fn with_timeout(self, limit: Duration) -> Self {
         Self {
@@ -94,7 +93,7 @@ impl ExecBackend {
     }
 
     async fn run_program(&self, program: &Path, order: &VerdictOrder) -> VerdictReply {
-        // Each argument is a checked word: none can be an option.
+        // Every argument is a validated word and cannot be an option.
         let mut command = Command::new(program);
         command
             .arg(order.action().as_str())
@@ -113,23 +112,23 @@ impl ExecBackend {
             Err(error) => return VerdictReply::from_error("spawn failed: ", &error),
         };
         let mut group = ProcessGroup::new(child.id());
-        let mut heard = StderrCapture::new(child.stderr.take());
+        let mut stderr = StderrCapture::new(child.stderr.take());
         let finished = timeout(self.timeout, async {
             tokio::select! {
                 biased;
                 status = child.wait() => status,
-                never = heard.read_forever() => match never {},
+                never = stderr.read_forever() => match never {},
             }
         })
         .await;
         if let Ok(status) = finished {
-            // Its id may be another's from here on.
+            // The pid may be reused from here on.
             group.release();
-            heard.drain_pipe();
-            return reply_from_exit(status, &heard.bytes);
+            stderr.drain_pipe();
+            return reply_from_exit(status, &stderr.bytes);
         }
         drop(group);
-        // A killed process ends; should the kernel hold it back, it is reaped later.
+        // A killed process ends soon; if the kernel delays it, it is reaped later.
         drop(timeout(Duration::from_secs(1), child.wait()).await);
         let seconds = self.timeout.as_secs_f64();
         tracing::warn!(
@@ -157,27 +156,23 @@ impl VerdictBackend for ExecBackend {
     }
 }
 
-fn reply_from_exit(status: io::Result<ExitStatus>, heard: &[u8]) -> VerdictReply {
-    let said = SanitizedStderr::new(heard);
+fn reply_from_exit(status: io::Result<ExitStatus>, stderr: &[u8]) -> VerdictReply {
+    let stderr = SanitizedStderr::new(stderr);
     match status {
-        Ok(status) if status.success() => VerdictReply {
-            ok: true,
-            stderr: said,
-        },
-        Ok(_) if !said.as_str().is_empty() => VerdictReply {
-            ok: false,
-            stderr: said,
-        },
+        Ok(status) if status.success() => VerdictReply { ok: true, stderr },
+        Ok(_) if !stderr.as_str().is_empty() => VerdictReply { ok: false, stderr },
         Ok(status) => VerdictReply::failed(&match (status.code(), status.signal()) {
-            (Some(code), _) => format!("terok-shield ended with status {code} and said nothing"),
+            (Some(code), _) => {
+                format!("terok-shield ended with status {code} and said nothing")
+            }
             (None, Some(signal)) => format!("terok-shield was killed by signal {signal}"),
             (None, None) => "terok-shield ended in an unknown way".to_owned(),
         }),
-        Err(error) => VerdictReply::from_error("terok-shield could not be waited for: ", &error),
+        Err(error) => VerdictReply::from_error("waiting for terok-shield failed: ", &error),
     }
 }
 
-/// A process group that is killed when it is dropped, unless its leader has ended by itself.
+/// A process group, killed on drop unless released after its leader's end.
 #[derive(Debug)]
 struct ProcessGroup(Option<Pid>);
 
@@ -198,14 +193,14 @@ impl Drop for ProcessGroup {
             .0
             .map(|leader| kill_process_group(leader, Signal::KILL))
         {
-            // It has ended meanwhile.
-            tracing::debug!(%error, "there was nothing to kill");
+            // All of its processes have ended already.
+            tracing::debug!(%error, "the process group has ended already");
         }
     }
 }
 
-/// The beginning of what a program writes; the rest is read and thrown away, so that a program
-/// that writes a lot neither blocks nor fills our memory.
+/// The start of a program's output. The rest is read and discarded, so that verbose programs
+/// neither block nor fill memory.
 #[derive(Debug)]
 struct StderrCapture {
     pipe: Option<ChildStderr>,
@@ -213,7 +208,7 @@ struct StderrCapture {
 }
 
 impl StderrCapture {
-    /// One byte more than is kept tells [`Said`] that there is more.
+    /// One byte over the limit shows [`SanitizedStderr`] that the output was longer.
     const CAPTURE_BYTES: usize = SanitizedStderr::MAX_BYTES + 1;
 
     const fn new(from: Option<ChildStderr>) -> Self {
@@ -238,8 +233,8 @@ impl StderrCapture {
         std::future::pending().await
     }
 
-    /// Takes what is in the pipe already, without waiting: a process that the program left behind
-    /// may keep it open for ever.
+    /// Reads the remaining contents of the pipe without waiting: a background process of the
+    /// program may keep it open.
     fn drain_pipe(&mut self) {
         use std::io::Read as _;
         let Some(pipe) = self.pipe.take().and_then(|from| from.into_owned_fd().ok()) else {
@@ -247,7 +242,7 @@ impl StderrCapture {
         };
         let room = Self::CAPTURE_BYTES.saturating_sub(self.bytes.len());
         let mut rest = Vec::new();
-        // The pipe does not block, so the read ends with an error where it is empty.
+        // The pipe is non-blocking, so the read ends with an error when it is empty.
         if rustix::io::ioctl_fionbio(&pipe, true).is_ok() {
             let room = u64::try_from(room).unwrap_or_default();
             drop(std::fs::File::from(pipe).take(room).read_to_end(&mut rest));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turns an answer into an order to the shield: `ClearanceVerdict1` server, client, backends.
+//! Turns answers into orders to the shield: server, client and backends of `ClearanceVerdict1`.
 //!
-//! An [`Order`] is parsed anew here, whoever sends it. A [`Backend`] carries it out: in this
-//! process ([`NativeBackend`]), by running a `terok-shield` program ([`ExecBackend`]), or in
-//! another process ([`VerdictClient`]). None of them ever fails in another way than by a
-//! [`Reply`] that says so, and none opens more than the order's scope.
+//! A [`VerdictOrder`] is parsed here, whatever its sender has checked. A [`VerdictBackend`] applies
+//! it: in this process ([`NativeBackend`]), with a `terok-shield` program ([`ExecBackend`]), or in
+//! another process ([`VerdictClient`]). Failures are always a [`VerdictReply`], and no backend
+//! opens more than the order's scope.
 
 mod backend;
 mod client;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Orders to a shield in this process.
+//! A backend for a shield in this process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{VerdictBackend, VerdictOrder, VerdictReply};
 
-/// The shield of one sandbox: no other sandbox's orders are carried out.
+/// The shield of one sandbox; orders for other sandboxes are refused.
 #[derive(Debug, Clone)]
 pub struct NativeBackend {
     container: ContainerId,
@@ -17,12 +17,12 @@ pub struct NativeBackend {
 }
 
 impl NativeBackend {
-    /// Takes the shield of `container`, which others may use besides.
+    /// Creates a backend for the shield of `container`, which may have other users.
     pub const fn new(container: ContainerId, shield: Arc<Mutex<NftShield>>) -> Self {
         Self { container, shield }
     }
 
-    /// The sandbox may go by its whole id, or by the beginning that socket paths carry.
+    /// Accepts the full id and the short one of socket paths.
     fn is_own_container(&self, container: &ContainerId) -> bool {
         *container == self.container || container.as_str() == self.container.short()
     }
@@ -37,7 +37,8 @@ impl VerdictBackend for NativeBackend {
         if !self.is_own_container(order.container()) {
             return VerdictReply::failed(&format!("{} is not this sandbox", order.container()));
         }
-        // A panic while it was held left at worst a transaction undone: the kernel knows.
+        // After a panic of another holder, at worst a transaction is missing; the kernel has the
+        // state.
         let mut shield = self.shield.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now().into_std();
         match shield.apply_order(order.action(), order.target(), order.scope(), now) {

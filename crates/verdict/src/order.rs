@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An order to a firewall, parsed: nothing of it is taken on trust.
+//! Parses orders to a firewall. No part of an order is trusted.
 
 use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{
@@ -7,7 +7,7 @@ use terok_clearance::{
     Target,
 };
 
-/// One order: which sandbox, which destination, what to do, how far it reaches.
+/// An order: sandbox, destination, action and scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictOrder {
     container: ContainerId,
@@ -16,27 +16,27 @@ pub struct VerdictOrder {
     scope: Scope,
 }
 
-/// Why a text is no order.
+/// A text is not a valid order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerdictOrderError {
-    /// The sandbox's name is none.
-    #[error("{text:?} is no container")]
+    /// The container id is invalid.
+    #[error("{text:?} is not a container id")]
     Container {
-        /// The text.
+        /// The rejected text.
         text: DisplayText,
-        /// What is wrong with it.
+        /// The cause.
         source: IdParseError,
     },
-    /// No firewall can open or close the destination.
+    /// The destination cannot be opened or closed by a firewall.
     #[error(transparent)]
     Dest(#[from] DestParseError),
-    /// The action is none.
+    /// The action is unknown.
     #[error(transparent)]
     Action(#[from] ActionParseError),
 }
 
 impl VerdictOrder {
-    /// Makes an order of what a hub decided; the destination is the scope's.
+    /// Creates an order from a hub's decision; the scope names the destination.
     pub fn new(
         container: ContainerId,
         action: Action,
@@ -51,47 +51,47 @@ impl VerdictOrder {
         })
     }
 
-    /// Parses a call of `org.terok.ClearanceVerdict1.Apply`, which is always about the whole of a
-    /// destination for the sandbox's life.
+    /// Parses a call of `org.terok.ClearanceVerdict1.Apply`, which covers a whole destination for
+    /// the sandbox's lifetime.
     pub fn parse(apply: &ApplyParameters) -> Result<Self, VerdictOrderError> {
         let container = apply.container.parse();
         let container = container.map_err(|source| VerdictOrderError::Container {
             text: DisplayText::new(&apply.container),
             source,
         })?;
-        // Not the text made harmless: what names no target as it is names none.
+        // The original text is parsed, not the sanitised one, whose meaning may differ.
         let _target: Target = apply.dest.parse()?;
         let dest: Dest = apply.dest.parse()?;
         Self::new(container, apply.action.parse()?, Scope::whole_dest(dest))
     }
 
-    /// Returns the sandbox.
+    /// Returns the container id.
     pub const fn container(&self) -> &ContainerId {
         &self.container
     }
 
-    /// Returns what to open or close.
+    /// Returns the target to open or close.
     pub const fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Returns whether to open or to close it.
+    /// Returns the action: allow or deny.
     pub const fn action(&self) -> Action {
         self.action
     }
 
-    /// Returns how far it reaches.
+    /// Returns the scope.
     pub const fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// Says whether it is about the whole of a destination for the sandbox's life.
+    /// Returns `true` if the order covers a whole destination for the sandbox's lifetime.
     pub fn is_whole_dest(&self) -> bool {
         self.scope == Scope::whole_dest(self.scope.dest.clone())
     }
 
-    /// Returns the order as a call of `org.terok.ClearanceVerdict1.Apply`; none if that cannot say
-    /// how narrow it is.
+    /// Returns the order as a call of `org.terok.ClearanceVerdict1.Apply`, or `None` if its scope
+    /// is too narrow for the interface.
     pub(crate) fn to_apply_call(&self) -> Option<ApplyParameters> {
         self.is_whole_dest().then(|| ApplyParameters {
             container: self.container.to_string(),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_container_a_target_and_an_action_are_an_order() {
+    fn an_order_needs_a_container_a_target_and_an_action() {
         check("web", "203.0.113.7", "allow", Ok("203.0.113.7"));
         check("web", "API.example.com.", "deny", Ok("api.example.com"));
         check("web", "::ffff:203.0.113.7", "deny", Ok("203.0.113.7"));
@@ -127,7 +127,7 @@ mod tests {
             "--help",
             "203.0.113.7",
             "allow",
-            Err("\"--help\" is no container"),
+            Err("\"--help\" is not a container id"),
         );
         check("web", "", "allow", Err("the destination is empty"));
         check(
@@ -142,7 +142,7 @@ mod tests {
             "allow",
             Err("\"0.0.0.0/0\" is neither an IP address nor a host name"),
         );
-        // A space would be what is left of it.
+        // Sanitising turns the control character into a space.
         check(
             "web",
             "a\u{7}b",

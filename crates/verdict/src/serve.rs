@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The verdict helper: `org.terok.ClearanceVerdict1` in front of a backend.
+//! The verdict helper: serves `org.terok.ClearanceVerdict1` for a backend.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +17,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{VerdictBackend, VerdictOrder, VerdictReply};
 
-/// Orders that are carried out at once; more wait.
+/// Maximum number of concurrent orders; further ones wait.
 const MAX_CONCURRENT_ORDERS: usize = 16;
-/// For how long an order may wait for its turn.
+/// Maximum waiting time of an order.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections at once: a hub needs one for each order that is under way.
+/// Maximum number of connections. A hub uses one per concurrent order.
 const MAX_CONNECTIONS: usize = 128;
-/// More than any order needs; the longest destination has 253 bytes.
+/// Maximum size of a call. The longest destination has 253 bytes.
 const MAX_CALL_BYTES: usize = 64 << 10;
 
-/// Serves orders on `listener` until `stop`; those under way then have a few seconds.
+/// Serves orders on `listener` until `stop`; orders in progress then have a few seconds.
 ///
-/// `Apply` answers every order with a reply, never with an error: what is no order at all, and
-/// what the backend could not do, is `ok: false` with a reason. Connections are served side by
-/// side, 16 orders at once.
+/// `Apply` always replies, never with an error: for malformed and failed orders with `ok: false`
+/// and a reason. Connections are served concurrently, with at most 16 orders at once.
 pub async fn serve<B: VerdictBackend>(
     listener: SameUserListener,
     backend: Arc<B>,
@@ -41,11 +40,11 @@ pub async fn serve<B: VerdictBackend>(
         max_call_bytes: MAX_CALL_BYTES,
         ..ServiceLimits::default()
     };
-    let helper = VerdictService {
+    let service = VerdictService {
         backend,
         permits: Semaphore::new(MAX_CONCURRENT_ORDERS),
     };
-    serve_with_limits(listener, Arc::new(helper), limits, stop).await
+    serve_with_limits(listener, Arc::new(service), limits, stop).await
 }
 
 struct VerdictService<B> {
@@ -85,7 +84,7 @@ impl<B: VerdictBackend> VarlinkService for VerdictService<B> {
 impl<B: VerdictBackend> VerdictService<B> {
     async fn execute_order(&self, order: &VerdictOrder, peer: PeerCredentials) -> VerdictReply {
         let Ok(Ok(_turn)) = timeout(QUEUE_TIMEOUT, self.permits.acquire()).await else {
-            return VerdictReply::failed("too many orders are under way");
+            return VerdictReply::failed("too many orders are in progress");
         };
         let reply = self.backend.apply(order).await;
         let (container, action) = (order.container(), order.action().as_str());

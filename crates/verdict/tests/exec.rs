@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Orders through a real `terok-shield` program: a script that notes how it was called.
+//! Tests of orders to a real `terok-shield` program: a script that records its invocation.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::ffi::OsString;
@@ -55,10 +55,10 @@ fn failed(reason: &str) -> VerdictReply {
 }
 
 #[tokio::test]
-async fn the_program_gets_three_words_and_nothing_else() {
+async fn the_program_gets_three_arguments_and_nothing_else() {
     let dir = TempDir::new().unwrap();
     let note = dir.path().join("note");
-    // What is said on standard output is nobody's business.
+    // Standard output is ignored.
     let script = format!(
         "echo lost; {{ printf '<%s>' \"$@\"; echo; env | grep -v -e ^_= -e ^SHLVL= -e ^PWD= | sort; \
          readlink /proc/self/fd/0; pwd; }} > {}",
@@ -76,7 +76,7 @@ async fn the_program_gets_three_words_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn how_it_ends_is_how_the_order_ends() {
+async fn the_exit_status_decides_the_reply() {
     let said = |ok, text: &str| VerdictReply {
         ok,
         stderr: SanitizedStderr::new(text.as_bytes()),
@@ -100,7 +100,7 @@ async fn how_it_ends_is_how_the_order_ends() {
 }
 
 #[tokio::test]
-async fn a_flood_of_words_is_cut() {
+async fn long_output_is_truncated() {
     let begin = Instant::now();
     let reply = run("head -c 50000000 /dev/zero | tr '\\0' x >&2; exit 1").await;
     assert_eq!(reply, failed(&"x".repeat(512)));
@@ -108,7 +108,7 @@ async fn a_flood_of_words_is_cut() {
 }
 
 #[tokio::test]
-async fn a_program_that_hangs_is_killed_with_all_it_started() {
+async fn a_hanging_program_is_killed_with_its_children() {
     let dir = TempDir::new().unwrap();
     let pids = dir.path().join("pids");
     let script = format!(
@@ -127,7 +127,7 @@ async fn a_program_that_hangs_is_killed_with_all_it_started() {
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_waits_for_leaves_nothing_running() {
+async fn a_dropped_order_leaves_nothing_running() {
     let dir = TempDir::new().unwrap();
     let pids = dir.path().join("pids");
     let script = format!(
@@ -147,7 +147,7 @@ async fn an_order_that_nobody_waits_for_leaves_nothing_running() {
     check_gone(&pids);
 }
 
-/// Waits until the processes are gone, or are only waiting to be reaped.
+/// Waits until the processes are gone or zombies.
 fn check_gone(pids: &Path) {
     let pids = fs::read_to_string(pids).unwrap();
     let begin = Instant::now();
@@ -164,7 +164,7 @@ fn check_gone(pids: &Path) {
 }
 
 #[tokio::test]
-async fn what_it_leaves_behind_is_not_waited_for() {
+async fn background_processes_are_not_waited_for() {
     let dir = TempDir::new().unwrap();
     let pid = dir.path().join("pid");
     let script = format!("sleep 1000 & echo $! > {}; echo done >&2", pid.display());
@@ -195,7 +195,7 @@ async fn without_a_program_every_order_fails() {
 }
 
 #[tokio::test]
-async fn a_narrower_order_is_refused_before_anything_runs() {
+async fn a_narrower_order_is_refused_before_the_program_runs() {
     let dir = TempDir::new().unwrap();
     let note = dir.path().join("note");
     let script = format!("touch {}", note.display());
@@ -239,18 +239,18 @@ async fn a_narrower_order_is_refused_before_anything_runs() {
 }
 
 #[test]
-fn the_program_beside_ours_comes_first() {
-    let [ours, first, second] = [(); 3].map(|()| TempDir::new().unwrap());
-    let us = ours.path().join("terok-clearance");
+fn the_program_beside_the_executable_takes_precedence() {
+    let [beside, first, second] = [(); 3].map(|()| TempDir::new().unwrap());
+    let current_exe = beside.path().join("terok-clearance");
     let path = std::env::join_paths(["relative".as_ref(), first.path(), second.path()]).unwrap();
-    let find = || find_program(Some(&us), Some(&path));
+    let find = || find_program(Some(&current_exe), Some(&path));
     assert_eq!(find(), None);
     let in_second = program(second.path(), "");
     assert_eq!(find(), Some(in_second.clone()));
-    // What is no program is passed over.
+    // Files that are not executable are skipped.
     fs::write(first.path().join("terok-shield"), "").unwrap();
     assert_eq!(find(), Some(in_second.clone()));
-    symlink(&in_second, ours.path().join("terok-shield")).unwrap();
-    assert_eq!(find(), Some(ours.path().join("terok-shield")));
+    symlink(&in_second, beside.path().join("terok-shield")).unwrap();
+    assert_eq!(find(), Some(beside.path().join("terok-shield")));
     assert_eq!(find_program(None, None), None);
 }

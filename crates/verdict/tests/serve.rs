@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The verdict helper over a real socket.
+//! Tests of the verdict helper over a real socket.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Notes what it is told; `hang.example` waits until it is let go.
+/// A backend that counts concurrent orders; `hang.example` waits for `let_go`.
 #[derive(Debug, Default)]
 struct Firewall {
-    under_way: AtomicUsize,
-    most: AtomicUsize,
+    in_progress: AtomicUsize,
+    max_in_progress: AtomicUsize,
     let_go: Notify,
     started: Notify,
 }
@@ -33,8 +33,8 @@ impl VerdictBackend for Firewall {
     }
 
     async fn apply(&self, order: &VerdictOrder) -> VerdictReply {
-        let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
+        let now = self.in_progress.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_in_progress.fetch_max(now, Ordering::SeqCst);
         let target = order.target().to_string();
         let reply = if target == "hang.example" {
             self.started.notify_one();
@@ -45,7 +45,7 @@ impl VerdictBackend for Firewall {
         } else {
             VerdictReply::applied()
         };
-        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.in_progress.fetch_sub(1, Ordering::SeqCst);
         reply
     }
 }
@@ -96,7 +96,7 @@ fn order(dest: &str) -> VerdictOrder {
     .unwrap()
 }
 
-/// Sends bytes and returns the first reply, its NUL left out.
+/// Sends bytes and returns the first reply without its NUL.
 async fn raw(socket: &Path, call: &str) -> String {
     let mut stream = UnixStream::connect(socket).await.unwrap();
     stream.write_all(call.as_bytes()).await.unwrap();
@@ -139,7 +139,7 @@ async fn replies_are_those_of_the_python_helper() {
 }
 
 #[tokio::test]
-async fn an_order_is_carried_out_over_the_socket() {
+async fn an_order_is_applied_over_the_socket() {
     let running = Running::start();
     let client = VerdictClient::new(&running.socket);
     assert_eq!(
@@ -172,12 +172,12 @@ async fn one_order_does_not_wait_for_another() {
     while let Some(reply) = slow.join_next().await {
         assert_eq!(reply.unwrap(), VerdictReply::applied());
     }
-    assert_eq!(running.backend.most.load(Ordering::SeqCst), 6);
+    assert_eq!(running.backend.max_in_progress.load(Ordering::SeqCst), 6);
     running.stop().await;
 }
 
 #[tokio::test]
-async fn orders_at_once_are_bounded() {
+async fn concurrent_orders_are_bounded() {
     let running = Running::start();
     let client = Arc::new(VerdictClient::new(&running.socket));
     let mut slow = JoinSet::new();
@@ -195,12 +195,12 @@ async fn orders_at_once_are_bounded() {
         }
         tokio::task::yield_now().await;
     }
-    assert_eq!(running.backend.most.load(Ordering::SeqCst), 16);
+    assert_eq!(running.backend.max_in_progress.load(Ordering::SeqCst), 16);
     running.stop().await;
 }
 
 #[tokio::test]
-async fn a_helper_that_came_back_is_found() {
+async fn a_restarted_helper_is_found() {
     let running = Running::start();
     let socket = running.socket.clone();
     let client = VerdictClient::new(&socket);
@@ -227,7 +227,7 @@ async fn a_helper_that_came_back_is_found() {
 }
 
 #[tokio::test]
-async fn a_helper_that_never_answers_is_given_up() {
+async fn a_silent_helper_times_out() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("verdict.sock");
     let _mute = UnixListener::bind(&socket).unwrap();
@@ -253,6 +253,6 @@ async fn a_narrower_order_is_not_sent() {
         reply,
         VerdictReply::failed("cannot enforce a narrower scope than the whole destination")
     );
-    assert_eq!(running.backend.most.load(Ordering::SeqCst), 0);
+    assert_eq!(running.backend.max_in_progress.load(Ordering::SeqCst), 0);
     running.stop().await;
 }
