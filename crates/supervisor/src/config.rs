@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a supervisor has to be told.
+//! The configuration of a supervisor.
 
 use netns::ProcessHandle;
 use shield::Policy;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dest, Dossier, Scope, Target};
 
-/// What a supervisor has to be told of its sandbox.
+/// The configuration of a supervisor and its sandbox.
 #[derive(Debug)]
 pub struct SupervisorConfig {
     /// The sandbox's id; its first twelve characters name the sockets.
     pub container: ContainerId,
-    /// What else is known of it: goes with every question.
+    /// Context for operators, part of every question.
     pub dossier: Dossier,
-    /// A process in the sandbox's network namespace. The supervisor ends when it has ended.
+    /// A process in the sandbox's network namespace. Its end is the end of the supervisor.
     pub process: ProcessHandle,
-    /// What the sandbox may reach before anybody is asked.
+    /// The initial policy of the firewall.
     pub policy: Policy,
-    /// What is allowed from the start, for the sandbox's life.
+    /// Destinations allowed from the start, for the sandbox's lifetime.
     pub allowed_dests: Vec<AllowedDest>,
-    /// The directory with `terok/clearance/…` and `terok/events/…`, the operator's own.
+    /// The operator's runtime directory, with `terok/clearance/…` and `terok/events/…`.
     pub runtime_dir: RuntimeDir,
 }
 
-/// A destination that is open from the start.
+/// A destination allowed from the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedDest {
-    /// The destination.
+    /// The address or name.
     pub target: Target,
-    /// Only this port, of every protocol that has ports; absent, the whole destination.
+    /// Restricts the rule to this port, of every protocol with ports. `None` allows the whole
+    /// destination.
     pub port: Option<u16>,
 }
 

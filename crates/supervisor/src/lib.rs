@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One sandbox's whole: reader, hub and shield in one process and one thread.
+//! The complete service of one sandbox: reader, hub and shield in one process and one thread.
 //!
-//! What the reader sees goes to the hub, what a person answers goes to the shield, what a name
-//! was answered with goes to both: in memory, in this order, without a socket in between. When
-//! this process dies, at whatever moment, the kernel keeps the ruleset: default-deny.
+//! Packets go from the reader to the hub, answers from the hub to the shield, and looked-up
+//! addresses to both: in memory and in this order. If the process dies, the kernel keeps the
+//! default-deny ruleset.
 
 mod config;
 mod reader_sink;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the reader sees, on its way to the shield and the hub.
+//! Forwards the reader's output to the shield and the hub.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use terok_clearance::nflog::BLOCKED_GROUP;
 use crate::TraceEvent;
 use crate::shield_enforcer::ShieldEnforcer;
 
-/// Hands on what the reader sees: names to the shield, questions to the hub.
+/// The sink of the supervisor's reader: DNS answers go to the shield, questions to the hub.
 #[derive(Debug)]
 pub(crate) struct SupervisorSink {
     pub(crate) hub: Arc<Hub<ShieldEnforcer>>,
@@ -28,7 +28,7 @@ impl ReaderSink for SupervisorSink {
                     dest = %blocked.dest(),
                     address = %blocked.address,
                     %action,
-                    "packet overtook the order that decides about it"
+                    "packet was logged before its order took effect"
                 );
                 return self
                     .firewall
@@ -46,7 +46,7 @@ impl ReaderSink for SupervisorSink {
 
     fn on_loss(&mut self, loss: NflogLoss) {
         self.firewall.emit_trace(TraceEvent::Lost(loss));
-        // A lost answer costs a name, a lost packet a question: only that one is missed.
+        // A lost DNS answer costs only a name; a lost packet may have been a question.
         if loss.group == BLOCKED_GROUP {
             self.hub.report_lost_packets(loss.packets);
         }

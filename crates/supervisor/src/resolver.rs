@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Looks names up before the sandbox does, so that its first packet finds them open.
+//! Resolves allowed names before the sandbox does, so that its first packet passes.
 //!
-//! The sandbox and the reader get an answer at the same moment, and the sandbox's first packet can
-//! be faster than the order that opens its address. What is allowed from the start need not lose
-//! that race: its addresses are asked for, by way of the sandbox's own network, before anything
-//! runs in there.
+//! Sandbox and reader receive a DNS answer at the same moment, and the sandbox's first packet can
+//! overtake the order for the new address. Names allowed from the start avoid this race: they are
+//! resolved through the sandbox's own network before the workload starts.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,18 +17,18 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::shield_enforcer::ShieldEnforcer;
 
-/// How long the resolver may take for all names together.
+/// Timeout for all names together.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// After how long of silence what is not answered is asked again: a datagram may be lost.
+/// Interval between queries for unanswered names.
 const RETRY_AFTER: Duration = Duration::from_millis(700);
-/// The longest answer without extensions (RFC 1035 section 4.2.1), and room for resolvers that
-/// send longer ones all the same.
+/// Buffer size for answers; plain DNS has at most 512 bytes (RFC 1035 section 4.2.1), but some
+/// resolvers send more.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// Asks `resolver` from within `place` for the addresses of `names`, and tells the firewall what
-/// comes back. Returns the names about which it said nothing in time.
+/// Queries `resolver` from within `netns` for the addresses of `names` and passes them to the
+/// firewall. Returns the names without an answer before the timeout.
 pub(crate) async fn resolve_names(
-    place: &NetnsRef,
+    netns: &NetnsRef,
     firewall: &ShieldEnforcer,
     resolver: IpAddr,
     names: &[DomainName],
@@ -39,10 +38,10 @@ pub(crate) async fn resolve_names(
     } else {
         SocketSpec::Udp6
     };
-    let socket = std::net::UdpSocket::from(place.open_socket(spec).map_err(io::Error::other)?);
+    let socket = std::net::UdpSocket::from(netns.open_socket(spec).map_err(io::Error::other)?);
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(socket)?;
-    // From nobody else is anything taken.
+    // The kernel drops datagrams from other senders.
     socket
         .connect(SocketAddr::new(resolver, dns::DNS_PORT))
         .await?;
@@ -57,7 +56,7 @@ pub(crate) async fn resolve_names(
     let mut answer = vec![0; MAX_ANSWER_BYTES];
     while !open.is_empty() && Instant::now() < limit {
         for (id, name, kind) in &open {
-            // A refusal (nobody listens there yet) is no answer either.
+            // A failed send (port unreachable) counts as no answer.
             drop(socket.send(&dns::encode_query(name, *kind, *id)).await);
         }
         let round = timeout(RETRY_AFTER, async {
@@ -77,7 +76,7 @@ pub(crate) async fn resolve_names(
         });
         drop(timeout_at(limit, round).await);
     }
-    let mut silent: Vec<_> = open.into_iter().map(|(_, name, _)| name.clone()).collect();
-    silent.dedup();
-    Ok(silent)
+    let mut unanswered: Vec<_> = open.into_iter().map(|(_, name, _)| name.clone()).collect();
+    unanswered.dedup();
+    Ok(unanswered)
 }

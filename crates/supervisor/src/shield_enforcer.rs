@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The shield, as the hub and the reader use it.
+//! The shield as an enforcer for the hub and as a sink for looked-up addresses.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,12 @@ use tokio::time::Instant;
 
 use crate::{AllowedDest, TraceEvent, TraceObserver};
 
-/// One sandbox's shield, shared by the hub, which carries answers out, and the reader, which
-/// tells it what names were answered with.
+/// One sandbox's shield, shared by the hub (answers) and the reader (looked-up addresses).
 #[derive(Debug, Clone)]
 pub(crate) struct ShieldEnforcer(Arc<Mutex<ShieldEnforcerState>>);
 
 struct ShieldEnforcerState {
-    /// Nothing once the sandbox has ended: the socket would keep its network namespace alive.
+    /// `None` after the sandbox's end: the socket would keep the network namespace alive.
     shield: Option<NftShield>,
     observer: Option<TraceObserver>,
 }
@@ -27,7 +26,7 @@ struct ShieldEnforcerState {
 impl std::fmt::Debug for ShieldEnforcerState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { shield, observer } = self;
-        f.debug_struct("Inner")
+        f.debug_struct("ShieldEnforcerState")
             .field("shield", shield)
             .field("observed", &observer.is_some())
             .finish()
@@ -46,31 +45,31 @@ impl ShieldEnforcer {
         self.lock_state().observer = Some(observer);
     }
 
-    /// Gives the shield's socket up, and with it its hold on the network namespace.
+    /// Closes the shield's socket and thereby releases the network namespace.
     pub(crate) fn close_shield(&self) {
         self.lock_state().shield = None;
     }
 
-    pub(crate) fn emit_trace(&self, step: TraceEvent<'_>) {
-        self.lock_state().emit_trace(step);
+    pub(crate) fn emit_trace(&self, event: TraceEvent<'_>) {
+        self.lock_state().emit_trace(event);
     }
 
-    /// Opens or closes the addresses that `name` was answered with, if an order on it stands.
+    /// Applies the order for `name`, if any, to newly looked-up addresses.
     pub(crate) fn learn_addresses(&self, name: &DomainName, addresses: &[IpAddr]) {
         let mut inner = self.lock_state();
-        let placed = inner.learn_addresses(name, addresses);
+        let added = inner.learn_addresses(name, addresses);
         inner.emit_trace(TraceEvent::DnsAnswered {
             name,
             addresses,
-            added: placed,
+            added,
         });
     }
 
-    /// Says what the kernel does with the next packet of this kind, if an order says so.
+    /// Returns the kernel's current action for packets like `blocked`, if an order determines it.
     ///
-    /// The packet may have been on its way while the answer was, or while the address of an
-    /// allowed name was learnt. The kernel is asked for the element itself: it may be gone by
-    /// another hand, and a question must not be swallowed for what is no longer there.
+    /// The packet may have been sent before the answer took effect, or before the address of an
+    /// allowed name was learnt. The kernel is asked for the set element itself: another program may
+    /// have removed it, and then the question must not be swallowed.
     pub(crate) fn decided_by_kernel(&self, blocked: &BlockedPacket) -> Option<Action> {
         let address = blocked_address(blocked)?;
         let mut inner = self.lock_state();
@@ -79,35 +78,36 @@ impl ShieldEnforcer {
         }
         let shield = inner.shield.as_mut()?;
         let action = shield.standing_action(address, blocked.protocol, blocked.port, std_now())?;
-        let held = shield.list_elements().unwrap_or_else(|error| {
+        let elements = shield.list_elements().unwrap_or_else(|error| {
             tracing::warn!(
                 error = error_chain(&error),
-                "what the firewall holds could not be read"
+                "the elements of the firewall could not be listed"
             );
             Vec::new()
         });
-        let holds = held.iter().any(|element| {
+        let in_kernel = elements.iter().any(|element| {
             element.action == action
                 && element.address == address
-                && element.protocol.is_none_or(|its| its == blocked.protocol)
-                && element.port.is_none_or(|its| its == blocked.port)
+                && element
+                    .protocol
+                    .is_none_or(|protocol| protocol == blocked.protocol)
+                && element.port.is_none_or(|port| port == blocked.port)
         });
-        holds.then_some(action)
+        in_kernel.then_some(action)
     }
 
-    /// Carries one answer out.
     fn enforce_claim(&self, claim: &Claim) -> EnforcementOutcome {
         let mut inner = self.lock_state();
         let start = Instant::now();
         let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
         match inner.apply_claim(claim) {
             Ok(()) => {
-                let took = start.elapsed();
+                let duration = start.elapsed();
                 inner.emit_trace(TraceEvent::Enforced {
                     request,
                     dest,
                     action,
-                    duration: took,
+                    duration,
                 });
                 EnforcementOutcome::Applied
             }
@@ -139,9 +139,9 @@ impl DecisionEnforcer for ShieldEnforcer {
 }
 
 impl ShieldEnforcerState {
-    fn emit_trace(&mut self, step: TraceEvent<'_>) {
+    fn emit_trace(&mut self, event: TraceEvent<'_>) {
         if let Some(observer) = &mut self.observer {
-            observer(step);
+            observer(event);
         }
     }
 
@@ -153,12 +153,12 @@ impl ShieldEnforcerState {
             Ok(learnt) => {
                 if learnt.refused > 0 {
                     let refused = learnt.refused;
-                    tracing::warn!(%name, refused, "an allowed name was answered with addresses that are never opened");
+                    tracing::warn!(%name, refused, "an allowed name resolved to addresses that are never opened");
                 }
                 learnt.added
             }
             Err(error) => {
-                tracing::warn!(%name, error = error_chain(&error), "the addresses of a name were not placed");
+                tracing::warn!(%name, error = error_chain(&error), "the addresses of a name could not be added to the firewall");
                 0
             }
         }
@@ -169,7 +169,7 @@ impl ShieldEnforcerState {
             .dest()
             .parse_target()
             .map_err(|error| error.to_string())?;
-        // The name may have led to this address before this process was there to see it.
+        // The lookup may predate this process.
         if let (Target::Name(name), Ok(Target::Address(address))) =
             (&target, claim.address().parse_target())
         {
@@ -181,12 +181,12 @@ impl ShieldEnforcerState {
     }
 }
 
-/// Lets packets pass, as far as `opening` reaches, for the sandbox's life.
+/// Allows a destination for the sandbox's lifetime.
 pub(crate) fn allow_dest(
     shield: &mut NftShield,
-    opening: &AllowedDest,
+    allowed: &AllowedDest,
 ) -> Result<(), ShieldOrderError> {
-    shield.allow(&opening.target, &opening.to_scope(), std_now())
+    shield.allow(&allowed.target, &allowed.to_scope(), std_now())
 }
 
 fn blocked_address(blocked: &BlockedPacket) -> Option<IpAddr> {
@@ -196,12 +196,12 @@ fn blocked_address(blocked: &BlockedPacket) -> Option<IpAddr> {
     }
 }
 
-/// The shield counts in the standard library's time.
+/// The current time in the standard library's type, as used by the shield.
 pub(crate) fn std_now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-/// Writes an error with what caused it.
+/// Formats an error with all of its causes.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

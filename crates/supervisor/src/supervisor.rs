@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The parts of one sandbox, put together.
+//! Starts and serves the components of one sandbox.
 
 use std::io;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::resolver::resolve_names;
 use crate::shield_enforcer::{ShieldEnforcer, allow_dest, error_chain, std_now};
 use crate::{SupervisorConfig, TraceObserver};
 
-/// One sandbox's reader, hub and shield: the ruleset is in force and the sockets are bound.
+/// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
 #[derive(Debug)]
 pub struct Supervisor {
     container: ContainerId,
@@ -36,72 +36,70 @@ pub struct Supervisor {
     ingester: SameUserListener,
 }
 
-/// Why a supervisor could not start. What was in force before is then in force still, or the
-/// default-deny ruleset is.
+/// The supervisor could not start. The previous ruleset stays in force, or the default-deny one is.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorStartError {
     /// The sandbox's network namespace could not be entered.
     #[error("the sandbox's network namespace could not be entered")]
     Enter(#[from] EnterError),
     /// The ruleset is not in force.
-    #[error("the ruleset could not be put in force")]
+    #[error("the ruleset could not be applied")]
     Shield(#[from] shield::ShieldError),
-    /// What is allowed from the start could not be opened.
+    /// A destination could not be allowed from the start.
     #[error("{dest} could not be allowed")]
     Allow {
         /// The destination.
         dest: Target,
-        /// Why.
+        /// The cause.
         #[source]
         source: shield::ShieldOrderError,
     },
-    /// The packet log could not be listened to.
-    #[error("the packet log could not be listened to")]
+    /// The packet log could not be opened.
+    #[error("the packet log could not be opened")]
     Reader(#[from] reader::nflog::NflogBindError),
-    /// What was asked before could not be asked again.
-    #[error("what was asked before could not be asked again")]
+    /// The memory of earlier questions could not be cleared.
+    #[error("the memory of earlier questions could not be cleared")]
     FlushAsked(#[source] shield::ShieldOrderError),
     /// A socket could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] SocketBindError),
 }
 
-/// Why a supervisor ended before its sandbox did. The ruleset stays in force.
+/// The supervisor failed while its sandbox was running. The ruleset stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorServeError {
-    /// The packet log can no longer be read.
+    /// Reading the packet log failed.
     #[error("the packet log can no longer be read")]
     Reader(#[from] reader::ReaderRunError),
-    /// The sandbox's end could not be waited for.
-    #[error("the sandbox's end could not be waited for")]
+    /// The end of the sandbox could not be observed.
+    #[error("waiting for the end of the sandbox failed")]
     WatchProcess(#[source] io::Error),
-    /// The clearance socket is no longer served.
+    /// The server of the clearance socket failed.
     #[error("the clearance socket is no longer served")]
     Hub(#[from] varlink::VarlinkServeError),
-    /// The ingester socket is no longer served.
+    /// The server of the ingester socket failed.
     #[error("the ingester socket is no longer served")]
     Ingester(#[from] hub::ingest::IngestError),
-    /// A task panicked: something is wrong with the program itself.
+    /// A task panicked, which indicates a bug.
     #[error("a task panicked: {0}")]
     Panicked(DisplayText),
 }
 
-/// Why a supervisor ended in good order.
+/// The regular end of a supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SupervisorExit {
     /// The sandbox ended.
     SandboxEnded,
-    /// It was told to stop; the sandbox stays under its ruleset.
+    /// The supervisor was stopped; the sandbox remains under its ruleset.
     Stopped,
 }
 
 impl Supervisor {
-    /// Puts the policy in force in the sandbox's network namespace, or takes over a ruleset of
-    /// ours that is in force there, verifies it, listens to the packet log, and binds both
-    /// sockets. Returns when all of this is done; questions wait in the kernel until
-    /// [`serve`](Self::serve).
+    /// Applies the policy in the sandbox's network namespace (or attaches to the project's own
+    /// ruleset there), verifies it, opens the packet log, and binds both sockets. Returns when all
+    /// of this is done; questions wait in the kernel until [`serve`](Self::serve).
     ///
-    /// Call it within a tokio runtime of one thread.
+    /// Requires a single-threaded tokio runtime.
     pub fn start(config: SupervisorConfig) -> Result<Self, SupervisorStartError> {
         let SupervisorConfig {
             container,
@@ -111,24 +109,26 @@ impl Supervisor {
             allowed_dests: allowed,
             runtime_dir: runtime,
         } = config;
-        let place = NetnsRef::OfProcess(process);
-        let opened = place.open_sockets(&[SocketSpec::Netfilter; 4])?;
+        let netns = NetnsRef::OfProcess(process);
+        let opened = netns.open_sockets(&[SocketSpec::Netfilter; 4])?;
         let (Ok([orders, others, questions, answers]), NetnsRef::OfProcess(process)) =
-            (<[_; 4]>::try_from(opened), place)
+            (<[_; 4]>::try_from(opened), netns)
         else {
             return Err(EnterError::BadReply.into());
         };
 
         let mut shield = attach_or_engage([orders, others], &policy)?;
-        for opening in allowed {
-            allow_dest(&mut shield, &opening).map_err(|source| SupervisorStartError::Allow {
-                dest: opening.target,
-                source,
+        for allowed_dest in allowed {
+            allow_dest(&mut shield, &allowed_dest).map_err(|source| {
+                SupervisorStartError::Allow {
+                    dest: allowed_dest.target,
+                    source,
+                }
             })?;
         }
 
         let sockets = reader::NflogSockets::bind(questions, answers)?;
-        // What was asked before this reader listened was not heard, or only by one that is gone.
+        // Earlier questions were lost or belong to a reader that is gone.
         shield
             .flush_asked(std_now())
             .map_err(SupervisorStartError::FlushAsked)?;
@@ -137,56 +137,56 @@ impl Supervisor {
             reason = "the edge: the reader's first number"
         )]
         let first = first_request_number(SystemTime::now());
-        let facts = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
+        let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
         let paths = runtime.sandbox_sockets(&container, SocketLayout::D);
         Ok(Self {
             hub: bind(&paths.hub)?,
             ingester: bind(&paths.ingester)?,
             firewall: ShieldEnforcer::new(shield),
-            reader: NflogReader::new(sockets, facts),
+            reader: NflogReader::new(sockets, classifier),
             container,
             dossier,
             process,
         })
     }
 
-    /// Has `observer` called at each step of a packet's way.
+    /// Calls `observer` at each step of a packet's processing.
     #[must_use]
     pub fn with_observer(self, observer: TraceObserver) -> Self {
         self.firewall.set_observer(observer);
         self
     }
 
-    /// Returns the path of the socket where operators subscribe and answer.
+    /// Returns the path of the socket for operators.
     pub fn hub_path(&self) -> &Path {
         self.hub.path()
     }
 
-    /// Returns the path of the socket that takes events from other readers.
+    /// Returns the path of the socket for events from other readers.
     pub fn ingester_path(&self) -> &Path {
         self.ingester.path()
     }
 
-    /// Asks `resolver`, through the sandbox's network, for the addresses of `names`, and opens
-    /// those of names that are allowed. Returns the names about which it said nothing for some
-    /// seconds: they open when the sandbox has looked them up.
+    /// Resolves `names` with `resolver`, through the sandbox's network, and opens the addresses of
+    /// allowed names. Returns the names without an answer: they open after the sandbox's own
+    /// lookup.
     ///
-    /// To be called when the network is connected and before anything runs in the sandbox.
+    /// To be called after the network is connected and before the workload starts.
     pub async fn resolve_names(
         &self,
         resolver: IpAddr,
         names: &[DomainName],
     ) -> io::Result<Vec<DomainName>> {
-        let place = NetnsRef::OfProcess(self.process.try_clone()?);
-        resolve_names(&place, &self.firewall, resolver, names).await
+        let netns = NetnsRef::OfProcess(self.process.try_clone()?);
+        resolve_names(&netns, &self.firewall, resolver, names).await
     }
 
-    /// Asks and enforces until the sandbox ends or `stop` is cancelled.
+    /// Serves questions and answers until the sandbox ends or `stop` is cancelled.
     ///
-    /// When the sandbox has ended its sockets close first, so that its namespaces are free; then
-    /// operators are told (`container_exited`), what is on its way to them is delivered, and the
-    /// sockets' files go.
+    /// After the sandbox's end, its sockets close first to release the namespaces; then operators
+    /// are notified (`container_exited`), queued events are delivered, and the socket files are
+    /// removed.
     pub async fn serve(
         self,
         stop: CancellationToken,
@@ -209,7 +209,7 @@ impl Supervisor {
             container: container.clone(),
             dossier: Arc::clone(&dossier),
         });
-        let mut feed = SupervisorSink {
+        let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
         };
@@ -223,13 +223,13 @@ impl Supervisor {
             async { Ok(served.await?) }
         });
         servers.spawn({
-            let taken = hub::ingest::ingest(Arc::clone(&hub), ingester, drain.clone());
-            async { Ok(taken.await?) }
+            let ingested = hub::ingest::ingest(Arc::clone(&hub), ingester, drain.clone());
+            async { Ok(ingested.await?) }
         });
 
-        let ended = {
-            // Dropped at the end of this block, and its sockets with it.
-            let mut reading = std::pin::pin!(reader.run(&mut feed, stop.clone()));
+        let exit = {
+            // Dropped, together with the sockets, at the end of this block.
+            let mut reading = std::pin::pin!(reader.run(&mut sink, stop.clone()));
             loop {
                 tokio::select! {
                     biased;
@@ -246,7 +246,7 @@ impl Supervisor {
             }
         };
         firewall.close_shield();
-        if matches!(ended, Ok(SupervisorExit::SandboxEnded)) {
+        if matches!(exit, Ok(SupervisorExit::SandboxEnded)) {
             tracing::info!(%container, "the sandbox ended");
             hub.report(SandboxEvent::ContainerExited {
                 container,
@@ -258,30 +258,30 @@ impl Supervisor {
         while let Some(server) = servers.join_next().await {
             join_result(server)?;
         }
-        if matches!(ended, Ok(SupervisorExit::SandboxEnded)) {
-            // Only if they are empty: another sandbox's sockets may be in them.
+        if matches!(exit, Ok(SupervisorExit::SandboxEnded)) {
+            // The directories may contain other sandboxes' sockets; only empty ones are removed.
             for directory in directories.into_iter().flatten() {
                 drop(std::fs::remove_dir(directory));
             }
         }
-        ended
+        exit
     }
 }
 
-/// Takes over the ruleset that is in force if it is the one of `policy`, with its orders, and
-/// otherwise puts it in force anew, without any.
+/// Attaches to the existing ruleset and its orders if it matches `policy`; otherwise engages a new
+/// one without orders.
 fn attach_or_engage(
     sockets: [OwnedFd; 2],
     policy: &Policy,
 ) -> Result<NftShield, shield::ShieldError> {
     let [first, second] = sockets;
     NftShield::attach(first, policy, std_now()).or_else(|error| {
-        tracing::debug!(error = error_chain(&error), "no ruleset to take over");
+        tracing::debug!(error = error_chain(&error), "no ruleset to attach to");
         NftShield::engage(second, policy)
     })
 }
 
-/// Makes one result of a server's end.
+/// Flattens the result of a server task.
 fn join_result(
     server: Result<Result<(), SupervisorServeError>, JoinError>,
 ) -> Result<(), SupervisorServeError> {

@@ -1,51 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The steps of a packet's way, for whoever wants to show or to measure them.
+//! Trace events for programs that display or measure the processing of packets.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use terok_clearance::{Action, BlockedPacket, Dest, DisplayText, DomainName, RequestId};
 
-/// One step on the way from a dropped packet to a set element.
+/// A step on the way from a dropped packet to a set element.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum TraceEvent<'a> {
     /// A DNS answer was seen on its way into the sandbox.
     DnsAnswered {
-        /// The name that was asked for.
+        /// The queried name.
         name: &'a DomainName,
-        /// Its addresses.
+        /// The addresses of the answer.
         addresses: &'a [IpAddr],
-        /// How many of them an order on the name opened or closed just now.
+        /// The number of addresses newly opened or closed by an order on the name.
         added: usize,
     },
-    /// A packet was dropped; the hub gets the question next.
+    /// A packet was dropped; the hub receives the question next.
     Asked(&'a BlockedPacket),
-    /// A packet was dropped, but an order decides about the next one: there is no question.
+    /// A packet was dropped without a question, because an order covers the next one.
     AlreadyDecided(&'a BlockedPacket, Action),
-    /// The kernel holds the answer as a set element.
+    /// An answer is in force as a set element.
     Enforced {
-        /// The question.
+        /// The id of the question.
         request: &'a RequestId,
-        /// What the answer is about.
+        /// The destination of the answer.
         dest: &'a Dest,
-        /// What it asked of the firewall.
+        /// The action of the answer.
         action: Action,
-        /// How long the shield took.
+        /// The time taken by the shield.
         duration: Duration,
     },
-    /// The shield refused the answer: the question is pending again.
+    /// The shield refused an answer; the question is pending again.
     Refused {
-        /// The question.
+        /// The id of the question.
         request: &'a RequestId,
-        /// What the answer is about.
+        /// The destination of the answer.
         dest: &'a Dest,
-        /// Why.
+        /// The reason for the refusal.
+        /// The reason of the shield.
         reason: &'a DisplayText,
     },
-    /// The kernel dropped so many messages of a log group before they could be read.
+    /// The kernel dropped messages of a log group before they could be read.
     Lost(reader::NflogLoss),
 }
 
-/// Is called at each step, in the supervisor's thread: it must not wait.
+/// A callback for trace events, called in the supervisor's thread. It must not block.
 pub type TraceObserver = Box<dyn FnMut(TraceEvent<'_>) + Send>;
