@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The addresses that no order opens: the hard-deny floor and the private ranges.
+//! Address ranges that no order opens: the hard-deny floor and the private ranges.
 //!
-//! IPv6 has several spellings of an IPv4 host (mapped, translated, NAT64, 6to4); each forbidden
-//! IPv4 range is forbidden in all of them, so that none is a way around it.
+//! IPv6 can represent an IPv4 host in several ways (mapped, translated, NAT64, 6to4). Each
+//! forbidden IPv4 range is forbidden in all of them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
-/// Which of the two IP versions.
+/// An IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum IpFamily {
     V4,
@@ -25,7 +25,7 @@ impl IpFamily {
         }
     }
 
-    /// Returns the address that these are the bytes of.
+    /// Converts bytes to an address of this family.
     pub(crate) fn address(self, bytes: &[u8]) -> Option<IpAddr> {
         match self {
             Self::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
@@ -33,7 +33,7 @@ impl IpFamily {
         }
     }
 
-    /// Returns the bits of an address.
+    /// Returns the size of an address in bits.
     const fn address_bits(self) -> u8 {
         match self {
             Self::V4 => 32,
@@ -42,12 +42,12 @@ impl IpFamily {
     }
 }
 
-/// Whether an order may open or close an address.
+/// The restriction of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AddressClass {
-    /// Never: link-local, cloud metadata, loopback off `lo`, multicast, reserved.
+    /// Never opened: link-local, cloud metadata, loopback off `lo`, multicast, reserved.
     Floor,
-    /// Not by a verdict: the networks behind the sandbox's host.
+    /// Not opened by verdicts: the networks behind the sandbox's host.
     Private,
     /// The internet.
     Public,
@@ -56,7 +56,7 @@ pub(crate) enum AddressClass {
 impl AddressClass {
     pub(crate) fn classify(ip: IpAddr) -> Self {
         let family = IpFamily::of(ip);
-        let within = |spans: &[AddressRange]| spans.iter().any(|span| span.contains(ip));
+        let within = |ranges: &[AddressRange]| ranges.iter().any(|span| span.contains(ip));
         if within(floor_ranges(family)) {
             Self::Floor
         } else if within(private_ranges(family)) {
@@ -67,7 +67,7 @@ impl AddressClass {
     }
 }
 
-/// Addresses from the first to the last, both included.
+/// An inclusive range of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AddressRange {
     family: IpFamily,
@@ -100,7 +100,7 @@ impl AddressRange {
         self.to_address(self.first)
     }
 
-    /// Returns the address behind the last; none if the last is the family's last.
+    /// Returns the address after the range; `None` at the end of the address space.
     pub(crate) fn next_address(self) -> Option<IpAddr> {
         let end = u128::MAX >> (128 - u32::from(self.family.address_bits()));
         (self.last < end).then(|| self.to_address(self.last + 1))
@@ -123,7 +123,7 @@ impl AddressRange {
 }
 
 impl fmt::Display for AddressRange {
-    /// Writes it as nft does: an address, a prefix, or the first and the last.
+    /// Formats like nft: an address, a prefix, or first and last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.first();
         let length = (0..=self.family.address_bits()).find(|length| {
@@ -144,7 +144,7 @@ impl fmt::Debug for AddressRange {
     }
 }
 
-/// Returns the ranges that are refused whatever anybody answers, in order and apart.
+/// Returns the ranges refused regardless of any answer, sorted and disjoint.
 pub(crate) fn floor_ranges(family: IpFamily) -> &'static [AddressRange] {
     static V4: LazyLock<Vec<AddressRange>> =
         LazyLock::new(|| merge_ranges(FLOOR_V4.map(AddressRange::from_v4)));
@@ -162,7 +162,7 @@ pub(crate) fn floor_ranges(family: IpFamily) -> &'static [AddressRange] {
     }
 }
 
-/// Returns the private ranges, in order and apart.
+/// Returns the private ranges, sorted and disjoint.
 pub(crate) fn private_ranges(family: IpFamily) -> &'static [AddressRange] {
     static V4: LazyLock<Vec<AddressRange>> =
         LazyLock::new(|| merge_ranges(PRIVATE_V4.map(AddressRange::from_v4)));
@@ -180,7 +180,7 @@ pub(crate) fn private_ranges(family: IpFamily) -> &'static [AddressRange] {
     }
 }
 
-/// Link-local multicast: neighbour chatter that every system sends and nobody asks about.
+/// Link-local multicast: background traffic of every system, never asked about.
 pub(crate) fn link_local_multicast(family: IpFamily) -> Vec<AddressRange> {
     match family {
         IpFamily::V4 => vec![AddressRange::from_v4((Ipv4Addr::new(224, 0, 0, 0), 24))],
@@ -192,10 +192,10 @@ pub(crate) fn link_local_multicast(family: IpFamily) -> Vec<AddressRange> {
 }
 
 const FLOOR_V4: [(Ipv4Addr, u8); 8] = [
-    // "This network", RFC 1122: Linux takes 0.0.0.0 for the host itself.
+    // "This network", RFC 1122: Linux treats 0.0.0.0 as the host itself.
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
-    // Link-local, RFC 3927, and the metadata service of most clouds in it.
+    // Link-local, RFC 3927, including the metadata service of most clouds.
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     // Metadata of Alibaba, Azure and Oracle.
     (Ipv4Addr::new(100, 100, 100, 200), 32),
@@ -231,11 +231,11 @@ const PRIVATE_V6: [(Ipv6Addr, u8); 3] = [
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
     // Site-local, deprecated by RFC 3879.
     (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),
-    // NAT64 of local use, RFC 8215: what is behind it is the operator's own network.
+    // Local-use NAT64, RFC 8215: leads to the operator's own network.
     (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
 ];
 
-/// Returns IPv4 ranges as NAT64 (RFC 6052) and 6to4 (RFC 3056) spell them.
+/// Returns IPv4 ranges in NAT64 (RFC 6052) and 6to4 (RFC 3056) representation.
 fn embed_in_ipv6(ranges: &[(Ipv4Addr, u8)]) -> impl Iterator<Item = AddressRange> {
     const NAT64: u128 = 0x0064_ff9b << 96;
     const SIX_TO_FOUR: u128 = 0x2002 << 112;
@@ -248,17 +248,17 @@ fn embed_in_ipv6(ranges: &[(Ipv4Addr, u8)]) -> impl Iterator<Item = AddressRange
     })
 }
 
-/// Sorts spans and joins those that touch: a kernel interval set holds no others.
-fn merge_ranges(spans: impl IntoIterator<Item = AddressRange>) -> Vec<AddressRange> {
-    let mut spans: Vec<_> = spans.into_iter().collect();
-    spans.sort_unstable();
-    let mut joined: Vec<AddressRange> = Vec::with_capacity(spans.len());
-    for span in spans {
+/// Sorts ranges and joins adjacent ones, as a kernel interval set requires.
+fn merge_ranges(ranges: impl IntoIterator<Item = AddressRange>) -> Vec<AddressRange> {
+    let mut ranges: Vec<_> = ranges.into_iter().collect();
+    ranges.sort_unstable();
+    let mut joined: Vec<AddressRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
         match joined.last_mut() {
-            Some(last) if span.first <= last.last.saturating_add(1) => {
-                last.last = last.last.max(span.last);
+            Some(last) if range.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(range.last);
             }
-            _ => joined.push(span),
+            _ => joined.push(range),
         }
     }
     joined
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_closed_in_every_spelling() {
+    fn the_floor_is_closed_in_every_representation() {
         for ip in [
             "0.0.0.0",
             "0.1.2.3",
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_private_ranges_are_closed_in_every_spelling() {
+    fn the_private_ranges_are_closed_in_every_representation() {
         for ip in [
             "10.0.0.1",
             "172.16.0.1",
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_ordinary() {
+    fn other_addresses_are_public() {
         for ip in [
             "1.1.1.1",
             "192.0.2.1",
@@ -357,10 +357,10 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_apart_and_in_order() {
+    fn ranges_are_sorted_and_disjoint() {
         for family in IpFamily::BOTH {
-            for spans in [floor_ranges(family), private_ranges(family)] {
-                for pair in spans.windows(2) {
+            for ranges in [floor_ranges(family), private_ranges(family)] {
+                for pair in ranges.windows(2) {
                     assert!(pair[0].last + 1 < pair[1].first, "{pair:?}");
                 }
             }
@@ -383,8 +383,8 @@ mod tests {
             let ip = IpAddr::from(Ipv4Addr::from_bits(probe));
             let joined = merge_ranges(all.iter().copied());
             assert_eq!(
-                joined.iter().any(|span| span.contains(ip)),
-                all.iter().any(|span| span.contains(ip)),
+                joined.iter().any(|range| range.contains(ip)),
+                all.iter().any(|range| range.contains(ip)),
             );
         }
     }

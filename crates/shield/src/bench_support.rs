@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The bytes that a [`crate::Shield`] sends, for a benchmark that sends them and does nothing else.
+//! The bytes sent by a [`crate::NftShield`], for benchmarks that only send them.
 //!
-//! Nobody else needs them, and they may change with every version.
+//! Not part of the public interface; may change with every version.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -14,20 +14,19 @@ use crate::netlink::socket::encode_transaction;
 use crate::order_element::{OrderElement, OrderReach};
 use crate::ruleset::Ruleset;
 
-/// Returns the transaction that puts `policy` in force; the kernel answers it with one message.
+/// Returns the transaction that applies `policy`; the kernel acknowledges it with one message.
 pub fn ruleset_transaction(policy: &Policy) -> Vec<u8> {
     encode_transaction(&encode::replace_ruleset(&Ruleset::new(policy)), None, 1)
 }
 
-/// Returns the transaction that adds `address` to what is allowed; the kernel answers it with one
-/// message.
+/// Returns the transaction that allows `address`; the kernel acknowledges it with one message.
 pub fn element_transaction(address: IpAddr, now: Instant) -> Vec<u8> {
-    let entry = OrderElement {
+    let element = OrderElement {
         action: Action::Allow,
         address,
         reach: OrderReach::Whole,
         expires_at: None,
         name: None,
     };
-    encode_transaction(&encode::add_elements(&[entry], now), None, 1)
+    encode_transaction(&encode::add_elements(&[element], now), None, 1)
 }

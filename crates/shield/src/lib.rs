@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turns policy into kernel rules: the default-deny nftables ruleset over netlink.
+//! Turns policy into kernel rules: a default-deny nftables ruleset over netlink.
 //!
 //! One typed ruleset is built from a [`Policy`]; the text of [`preview`] and the messages to the
-//! kernel are two renderings of it. [`Shield`] puts it in force, checks that the kernel holds
-//! what was meant, and turns answers into set elements. Nothing else of ours changes nftables.
+//! kernel are two renderings of it. [`NftShield`] applies it, verifies the kernel's state, and
+//! turns answers into set elements. No other crate of the workspace changes nftables.
 
 mod address_class;
 #[doc(hidden)]
@@ -20,8 +20,8 @@ pub use netlink::{NetlinkError, RulesetDifference, open_nftables_socket};
 pub use nft_shield::{LearntAddresses, ListedElement, NftShield, ShieldError, ShieldOrderError};
 pub use policy::{Policy, PolicyError};
 
-/// Returns the ruleset of `policy` in nft's syntax, as `nft -f` reads it: the same that
-/// [`Shield::engage`] puts in force.
+/// Returns the ruleset of `policy` in the syntax of `nft -f`, equal to the one applied by
+/// [`NftShield::engage`].
 pub fn preview(policy: &Policy) -> String {
     ruleset::Ruleset::new(policy).to_string()
 }

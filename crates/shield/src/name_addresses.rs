@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which addresses a name was answered with, and the orders that stand on it.
+//! The addresses learnt for names, and the standing orders on names.
 //!
-//! The sandbox decides what it looks up, so everything here is bounded: the name and the address
-//! that were learnt longest ago make room, but never a name on which an order stands.
+//! The sandbox chooses its lookups, so everything is bounded: the least recently learnt names and
+//! addresses are evicted, except for names with standing orders.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -12,56 +12,59 @@ use terok_clearance::DomainName;
 
 use crate::order_element::{OrderElement, OrderTerms};
 
-/// The most names that are remembered.
+/// Maximum number of names.
 pub(crate) const MAX_NAMES: usize = 4_096;
-/// The most addresses of one name.
+/// Maximum number of addresses per name.
 pub(crate) const MAX_ADDRESSES_PER_NAME: usize = 64;
 
-/// The name book.
+/// The learnt addresses and standing orders, by name.
 #[derive(Debug, Default)]
 pub(crate) struct NameAddresses {
     records: HashMap<DomainName, NameRecord>,
-    /// The names on which no order stands, by when they were learnt last.
+    /// The names without standing orders, by the time of their last lookup.
     without_orders: BTreeMap<u64, DomainName>,
     clock: u64,
 }
 
 #[derive(Debug, Default)]
 struct NameRecord {
-    /// The newest last.
+    /// Newest last.
     addresses: Vec<IpAddr>,
     standing_terms: Vec<OrderTerms>,
     learnt_at: u64,
 }
 
 impl NameAddresses {
-    /// Notes addresses of a name; returns those that had to make room, of this name.
+    /// Adds addresses of a name; returns the evicted addresses of the name.
     pub(crate) fn add_addresses(&mut self, name: &DomainName, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        let Some(page) = self.touch_record(name) else {
+        let Some(record) = self.touch_record(name) else {
             return Vec::new();
         };
         for address in addresses {
-            page.addresses.retain(|known| known != address);
-            page.addresses.push(*address);
+            record.addresses.retain(|known| known != address);
+            record.addresses.push(*address);
         }
-        let surplus = page.addresses.len().saturating_sub(MAX_ADDRESSES_PER_NAME);
-        page.addresses.drain(..surplus).collect()
+        let surplus = record
+            .addresses
+            .len()
+            .saturating_sub(MAX_ADDRESSES_PER_NAME);
+        record.addresses.drain(..surplus).collect()
     }
 
-    /// Returns the addresses known for a name, the newest last.
+    /// Returns the addresses of a name, newest last.
     pub(crate) fn addresses(&self, name: &DomainName) -> &[IpAddr] {
         self.records
             .get(name)
-            .map(|page| page.addresses.as_slice())
+            .map(|record| record.addresses.as_slice())
             .unwrap_or_default()
     }
 
-    /// Returns what stands on a name at `now`.
+    /// Returns the orders on a name that have not expired at `now`.
     pub(crate) fn standing_terms(&self, name: &DomainName, now: Instant) -> Vec<OrderTerms> {
         let standing = self
             .records
             .get(name)
-            .map(|page| page.standing_terms.as_slice());
+            .map(|record| record.standing_terms.as_slice());
         standing
             .unwrap_or_default()
             .iter()
@@ -70,65 +73,65 @@ impl NameAddresses {
             .collect()
     }
 
-    /// Says whether there is room for an order on `name`.
+    /// Returns `true` if an order on `name` can be stored.
     pub(crate) fn has_room(&self, name: &DomainName) -> bool {
         self.records.contains_key(name)
             || self.records.len() < MAX_NAMES
             || !self.without_orders.is_empty()
     }
 
-    /// Lets an order stand on a name, in the place of the same and of opposite narrower ones; false
-    /// if there is no room.
+    /// Adds standing orders to a name, replacing equal ones and opposite narrower ones. Returns
+    /// `false` if the table is full.
     pub(crate) fn add_standing_terms(
         &mut self,
         name: &DomainName,
         terms: &[OrderTerms],
         now: Instant,
     ) -> bool {
-        let Some(page) = self.touch_record(name) else {
+        let Some(record) = self.touch_record(name) else {
             return false;
         };
         for new in terms {
-            page.standing_terms.retain(|old| {
+            record.standing_terms.retain(|old| {
                 let replaced = old.reach == new.reach
                     || (old.action != new.action && new.reach.covers(old.reach));
                 !replaced && !old.is_expired(now)
             });
-            page.standing_terms.push(new.clone());
+            record.standing_terms.push(new.clone());
         }
-        let learnt = page.learnt_at;
+        let learnt = record.learnt_at;
         self.without_orders.remove(&learnt);
         true
     }
 
-    /// Takes back every order on a name.
+    /// Removes all standing orders of a name.
     pub(crate) fn clear_standing_terms(&mut self, name: &DomainName) {
-        if let Some(page) = self.records.get_mut(name) {
-            page.standing_terms.clear();
-            self.without_orders.insert(page.learnt_at, name.clone());
+        if let Some(record) = self.records.get_mut(name) {
+            record.standing_terms.clear();
+            self.without_orders.insert(record.learnt_at, name.clone());
         }
     }
 
-    /// Lets names go on which every order is over.
+    /// Removes expired orders; names without orders may be evicted.
     pub(crate) fn remove_expired(&mut self, now: Instant) {
-        for (name, page) in &mut self.records {
-            if !page.standing_terms.is_empty() {
-                page.standing_terms.retain(|terms| !terms.is_expired(now));
-                if page.standing_terms.is_empty() {
-                    self.without_orders.insert(page.learnt_at, name.clone());
+        for (name, record) in &mut self.records {
+            if !record.standing_terms.is_empty() {
+                record.standing_terms.retain(|terms| !terms.is_expired(now));
+                if record.standing_terms.is_empty() {
+                    self.without_orders.insert(record.learnt_at, name.clone());
                 }
             }
         }
     }
 
-    /// Takes up an element that the kernel holds for a name.
-    pub(crate) fn restore_element(&mut self, entry: &OrderElement, now: Instant) {
-        let Some(name) = &entry.name else { return };
-        self.add_addresses(name, &[entry.address]);
+    /// Restores name and order from an element in the kernel.
+    pub(crate) fn restore_element(&mut self, element: &OrderElement, now: Instant) {
+        let Some(name) = &element.name else { return };
+        self.add_addresses(name, &[element.address]);
         let terms = OrderTerms {
-            action: entry.action,
-            reach: entry.reach,
-            expires_at: entry.expires_at,
+            action: element.action,
+            reach: element.reach,
+            expires_at: element.expires_at,
         };
         let longer = self.standing_terms(name, now).iter().any(|old| {
             (old.action, old.reach) == (terms.action, terms.reach)
@@ -140,20 +143,21 @@ impl NameAddresses {
         }
     }
 
-    /// Returns the page of a name, made and brought to the front; none if there is no room.
+    /// Returns the record of a name as the most recent one, creating it if missing; `None` if the
+    /// table is full.
     fn touch_record(&mut self, name: &DomainName) -> Option<&mut NameRecord> {
         if !self.records.contains_key(name) && self.records.len() >= MAX_NAMES {
             let (_, oldest) = self.without_orders.pop_first()?;
             self.records.remove(&oldest);
         }
         self.clock = self.clock.saturating_add(1);
-        let page = self.records.entry(name.clone()).or_default();
-        self.without_orders.remove(&page.learnt_at);
-        page.learnt_at = self.clock;
-        if page.standing_terms.is_empty() {
+        let record = self.records.entry(name.clone()).or_default();
+        self.without_orders.remove(&record.learnt_at);
+        record.learnt_at = self.clock;
+        if record.standing_terms.is_empty() {
             self.without_orders.insert(self.clock, name.clone());
         }
-        Some(page)
+        Some(record)
     }
 }
 
@@ -183,13 +187,13 @@ mod tests {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+    #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
     fn now() -> Instant {
         Instant::now()
     }
 
     #[test]
-    fn the_oldest_address_makes_room() {
+    fn the_oldest_address_is_evicted() {
         let mut names = NameAddresses::default();
         let all: Vec<_> = (0..70).map(ip).collect();
         assert_eq!(names.add_addresses(&name(1), &all), all[..6]);
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_name_makes_room_but_not_one_with_an_order() {
+    fn the_oldest_name_without_an_order_is_evicted() {
         let mut names = NameAddresses::default();
         let now = now();
         assert!(names.add_standing_terms(&name(0), &[allow(None)], now));
@@ -209,7 +213,7 @@ mod tests {
         assert_eq!(names.records.len(), MAX_NAMES);
         assert!(
             names.addresses(&name(1)).is_empty(),
-            "the oldest idle one went"
+            "the oldest name without an order was evicted"
         );
         assert_eq!(names.standing_terms(&name(0), now), [allow(None)]);
         assert_eq!(names.without_orders.len(), MAX_NAMES - 1);
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_ends_in_time_and_its_name_may_go() {
+    fn an_expired_order_lets_its_name_be_evicted() {
         let mut names = NameAddresses::default();
         let now = now();
         let until = now + Duration::from_secs(60);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kernel's side: nftables over netlink, without the `nft` program.
+//! nftables over netlink, without the `nft` program.
 //!
-//! Attributes are written and read by [`attribute`] instead of through typed messages of a crate:
-//! half of what the ruleset says (log, reject, limit, dynset, ct) has no type there, and the
-//! check after applying compares attribute trees, which needs both sides in one form.
+//! Attributes are written and parsed by [`attribute`], not by typed messages of a library: half of
+//! the ruleset's statements (log, reject, limit, dynset, ct) have no types there, and the
+//! verification compares attribute trees of both sides.
 
 pub(crate) mod attribute;
 pub(crate) mod attribute_kind;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ruleset in force: engaged, verified, and given its orders.
+//! The active ruleset: applied, verified, and changed by orders.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -22,11 +22,11 @@ use crate::ruleset::{Ruleset, asked_set_names, resolver_set_name};
 
 /// The firewall of one sandbox.
 ///
-/// It owns a netlink socket of the sandbox's network namespace. Every method is one or a few
-/// system calls that do not wait, so it may be called from an async task.
+/// Owns a netlink socket of the sandbox's network namespace. Methods make a few system calls that
+/// do not wait, so they may be called from async tasks.
 ///
-/// Each order is one transaction, which fails if anybody changed the ruleset since it was last
-/// read; then it is read anew and the order tried again.
+/// Each order is one transaction, which fails if another program has changed the ruleset since the
+/// last read. In that case the state is read again and the order retried.
 #[derive(Debug)]
 pub struct NftShield {
     netlink: NftSocket,
@@ -36,44 +36,44 @@ pub struct NftShield {
     generation: u32,
 }
 
-/// One thing that orders have opened or closed, as the kernel holds it.
+/// An element opened or closed by orders, as stored in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedElement {
-    /// Whether packets pass or are refused.
+    /// The effect on packets: allow or deny.
     pub action: Action,
-    /// Where to.
+    /// The destination address.
     pub address: IpAddr,
-    /// Only this protocol; absent, every protocol.
+    /// The protocol; `None` for all.
     pub protocol: Option<Protocol>,
-    /// Only this port; absent, every port.
+    /// The port; `None` for all.
     pub port: Option<u16>,
-    /// The name for which it was opened or closed, if the order was about a name.
+    /// The name of the order, if the order was about a name.
     pub name: Option<DomainName>,
-    /// What is left of its time; absent, it stays as long as the sandbox.
+    /// The remaining time; `None` until the end of the sandbox.
     pub remaining: Option<Duration>,
 }
 
-/// What became of addresses that were learnt for a name.
+/// The result of learning addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LearntAddresses {
-    /// How many elements were added, because an order on the name stands.
+    /// The number of added elements, caused by standing orders on the name.
     pub added: usize,
-    /// How many of the addresses no order opens: they are in the floor or a private range.
+    /// The number of addresses that no order opens (floor or private range).
     pub refused: usize,
 }
 
-/// Why the ruleset is not known to be in force.
+/// The ruleset could not be confirmed as active.
 #[derive(Debug, thiserror::Error)]
 pub enum ShieldError {
-    /// The kernel did not do what it was asked, or could not be asked.
+    /// A netlink request failed.
     #[error("the firewall could not be set up or read")]
     Netlink(#[from] NetlinkError),
-    /// The kernel holds something else than what is meant.
-    #[error("the firewall in force is not the one that was meant")]
+    /// The kernel's ruleset differs from the expected one.
+    #[error("the active firewall differs from the expected one")]
     Differs(#[from] RulesetDifference),
 }
 
-/// Why an order was not carried out: nothing has changed.
+/// An order was not applied and nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ShieldOrderError {
     /// The address is never opened.
@@ -82,35 +82,35 @@ pub enum ShieldOrderError {
     /// The address is in a private range.
     #[error("{0} is in a private range, which no verdict opens")]
     Private(IpAddr),
-    /// The scope is about another destination than the order.
-    #[error("the scope is about another destination than the order")]
+    /// The scope has another destination than the order.
+    #[error("the scope has another destination than the order")]
     DestMismatch,
-    /// The scope holds for more than this sandbox.
+    /// The scope outlasts this sandbox.
     #[error("a sandbox's shield cannot keep an order for a project or for always")]
     UnsupportedKeep,
-    /// The scope ends before it begins, or beyond the end of time.
-    #[error("the scope holds for no time, or for longer than there is")]
+    /// The duration is zero or too long.
+    #[error("the duration of the scope is zero or too long")]
     InvalidDuration,
-    /// The scope names a port of a protocol that has none.
+    /// The scope names a port of a protocol without ports.
     #[error("{0} has no ports")]
     NoPorts(Protocol),
-    /// There is no room for more.
-    #[error("the shield holds as many orders as it can")]
+    /// The table of orders is full.
+    #[error("the shield cannot store more orders")]
     TableFull,
-    /// The kernel did not do what it was asked, or could not be asked.
+    /// A netlink request failed.
     #[error("the firewall could not be changed")]
     Netlink(#[from] NetlinkError),
 }
 
-/// How often an order is planned anew because somebody else changed the ruleset.
+/// Maximum attempts for an order if other programs change the ruleset.
 const MAX_COMMIT_ATTEMPTS: usize = 8;
 
 impl NftShield {
-    /// Puts `policy` in force in the network namespace of `socket` (`AF_NETLINK`,
-    /// `NETLINK_NETFILTER`), in the place of what was in force, and verifies it.
+    /// Applies `policy` in the network namespace of `socket` (`AF_NETLINK`, `NETLINK_NETFILTER`),
+    /// replaces any previous ruleset of the table, and verifies the result.
     ///
-    /// After an error the sandbox must not start. A failed transaction leaves what was in force
-    /// before; nothing in between is ever in force.
+    /// After an error the sandbox must not start. A failed transaction keeps the previous ruleset;
+    /// no intermediate state is ever active.
     pub fn engage(socket: OwnedFd, policy: &Policy) -> Result<Self, ShieldError> {
         let mut netlink = NftSocket::new(socket);
         let ruleset = Ruleset::new(policy);
@@ -118,10 +118,10 @@ impl NftShield {
         Self::take_over(netlink, ruleset)
     }
 
-    /// Takes over a ruleset that is in force, as after a restart of the supervisor, and verifies
-    /// it. Orders on names are taken up again from the elements that stand for them.
+    /// Attaches to an active ruleset, such as after a restart of the supervisor, and verifies it.
+    /// Orders on names are restored from their elements.
     ///
-    /// After an error [`Shield::engage`] puts the policy in force anew, without any order.
+    /// After an error, [`NftShield::engage`] applies the policy without any orders.
     pub fn attach(socket: OwnedFd, policy: &Policy, now: Instant) -> Result<Self, ShieldError> {
         Self::attach_socket(NftSocket::new(socket), policy, now)
     }
@@ -139,8 +139,8 @@ impl NftShield {
         Ok(shield)
     }
 
-    /// Takes over a ruleset of ours that is in force in the network namespace of `socket`, for
-    /// whatever resolvers; none if what is in force there is not ours, or nothing is.
+    /// Attaches to the project's own ruleset in the network namespace of `socket`, for any
+    /// resolvers; `None` if no such ruleset is active.
     pub fn attach_existing(socket: OwnedFd, now: Instant) -> Result<Option<Self>, ShieldError> {
         let mut netlink = NftSocket::new(socket);
         let mut resolvers = Vec::new();
@@ -156,7 +156,7 @@ impl NftShield {
             }
         }
         let Ok(policy) = Policy::new(resolvers) else {
-            return Ok(None); // no ruleset of ours names such resolvers
+            return Ok(None); // the project's rulesets never contain such resolvers
         };
         match Self::attach_socket(netlink, &policy, now) {
             Ok(shield) => Ok(Some(shield)),
@@ -173,14 +173,14 @@ impl NftShield {
             name_addresses: NameAddresses::default(),
             generation: 0,
         };
-        // Read first: what changes while it is verified fails the next transaction.
+        // Read before the verification, so that concurrent changes fail the next transaction.
         shield.generation = shield.netlink.read_generation()?;
         shield.verify()?;
         Ok(shield)
     }
 
-    /// Compares what the kernel holds with what is meant: table, sets, chains and rules, and the
-    /// elements of the sets that never change.
+    /// Compares the kernel's state with the expected ruleset: table, sets, chains, rules, and the
+    /// elements of constant sets.
     pub fn verify(&mut self) -> Result<(), ShieldError> {
         match verify::verify_ruleset(&mut self.netlink, &self.ruleset)? {
             Some(difference) => Err(difference.into()),
@@ -188,7 +188,7 @@ impl NftShield {
         }
     }
 
-    /// Carries out one order: see [`Shield::allow`] and [`Shield::deny`].
+    /// Applies an order; see [`NftShield::allow`] and [`NftShield::deny`].
     pub fn apply_order(
         &mut self,
         action: Action,
@@ -217,12 +217,11 @@ impl NftShield {
         Ok(())
     }
 
-    /// Lets packets to `target` pass, as far as `scope` reaches and for its time, in the place of
-    /// orders that refuse them. A wider order to refuse goes on for the rest.
+    /// Allows packets to `target` within `scope` and its duration, replacing orders that deny them.
+    /// A wider deny continues for the rest.
     ///
-    /// A name opens the addresses learnt for it so far and those learnt later. An address in the
-    /// floor or a private range is an error; of a name's addresses those are left out, unless it
-    /// has no other.
+    /// A name opens its addresses learnt so far and later. An address in the floor or a private
+    /// range is an error; such addresses of a name are skipped unless there are no others.
     pub fn allow(
         &mut self,
         target: &Target,
@@ -232,9 +231,8 @@ impl NftShield {
         self.apply_order(Action::Allow, target, scope, now)
     }
 
-    /// Refuses packets to `target` without asking, as far as `scope` reaches and for its time, in
-    /// the place of orders that let them pass. A wider order to let pass goes on for the rest, and
-    /// so do connections that stand.
+    /// Denies packets to `target` within `scope` and its duration without asking, replacing orders
+    /// that allow them. A wider allow continues for the rest, and so do established connections.
     pub fn deny(
         &mut self,
         target: &Target,
@@ -244,10 +242,9 @@ impl NftShield {
         self.apply_order(Action::Deny, target, scope, now)
     }
 
-    /// Takes back every order on `target`: the next packet asks again, even one that was asked
-    /// about just now.
+    /// Removes every order on `target`: the next packet asks again, even shortly after a question.
     ///
-    /// For an address, that includes what orders on names have opened there.
+    /// For an address, this includes elements of orders on names.
     pub fn forget(&mut self, target: &Target, now: Instant) -> Result<(), ShieldOrderError> {
         let asked: Vec<_> = asked_set_names().collect();
         match target {
@@ -267,19 +264,19 @@ impl NftShield {
         }
     }
 
-    /// Lets the next packet to each destination ask, even one that was asked about just now.
+    /// Clears the memory of recent questions, so that the next packet to each destination asks.
     ///
-    /// For a listener that comes after another: it has not heard what that one was told.
+    /// For a new listener, which has not seen the questions of its predecessor.
     pub fn flush_asked(&mut self, now: Instant) -> Result<(), ShieldOrderError> {
         let asked: Vec<_> = asked_set_names().collect();
         self.commit_plan(now, &asked, |_| OrderPlan::default())
     }
 
-    /// Notes that `name` was answered with `addresses`, and carries out for them the orders that
-    /// stand on the name, for the rest of their time.
+    /// Records that `name` resolved to `addresses`, and applies the standing orders on the name to
+    /// them for their remaining time.
     ///
-    /// Of a name the newest 64 addresses are kept; one that makes room loses what the name's
-    /// orders opened. An address that was refused by another order stays refused.
+    /// A name keeps its newest 64 addresses; evicted ones lose the elements of the name's orders.
+    /// An address denied by another order stays denied.
     pub fn learn_addresses(
         &mut self,
         name: &DomainName,
@@ -322,10 +319,10 @@ impl NftShield {
         Ok(learnt)
     }
 
-    /// Returns what orders say of a packet, as the kernel's sets do; none if it would be asked
-    /// about.
+    /// Returns the action of the orders for a packet, equal to that of the kernel's sets; `None` if
+    /// the packet would be asked about.
     ///
-    /// For a question that was logged just before the order that answers it came into force.
+    /// For questions logged just before their order took effect.
     pub fn standing_action(
         &self,
         address: IpAddr,
@@ -337,7 +334,7 @@ impl NftShield {
             .standing_action(address.to_canonical(), protocol, port, now)
     }
 
-    /// Returns everything that orders have opened and closed, read from the kernel.
+    /// Returns the elements of all orders, read from the kernel.
     pub fn list_elements(&mut self) -> Result<Vec<ListedElement>, NetlinkError> {
         let mut all = Vec::new();
         for (entry, remaining) in self.read_elements()? {
@@ -366,16 +363,16 @@ impl NftShield {
         Ok(all)
     }
 
-    /// Returns the addresses that an order on `target` is about now.
+    /// Returns the current addresses of an order's target.
     fn target_addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ShieldOrderError> {
         match target {
             Target::Address(address) => Ok(vec![check_orderable(*address)?]),
-            // Only what an order may be about was ever noted.
+            // Only orderable addresses are ever recorded.
             Target::Name(name) => Ok(self.name_addresses.addresses(name).to_vec()),
         }
     }
 
-    /// Plans and commits until a plan fits what the kernel holds.
+    /// Plans and commits until the plan matches the kernel's state.
     fn commit_plan(
         &mut self,
         now: Instant,
@@ -392,7 +389,7 @@ impl NftShield {
                 plan.add
                     .iter()
                     .all(|entry| AddressClass::classify(entry.address) == AddressClass::Public),
-                "nothing else gets past `orderable`"
+                "`check_orderable` admits public addresses only"
             );
             let mut messages = encode::remove_elements(&plan.remove);
             messages.extend(encode::add_elements(&plan.add, now));
@@ -419,7 +416,7 @@ impl NftShield {
         }
     }
 
-    /// Reads the order sets anew.
+    /// Reads the order sets again.
     fn reload_orders(&mut self, now: Instant) -> Result<(), NetlinkError> {
         self.generation = self.netlink.read_generation()?;
         let mut orders = OrderTable::default();
@@ -431,7 +428,7 @@ impl NftShield {
         Ok(())
     }
 
-    /// Returns the elements of the order sets and what is left of their time.
+    /// Returns the elements of the order sets with their remaining time.
     fn read_elements(&mut self) -> Result<Vec<(OrderElement, Option<Duration>)>, NetlinkError> {
         let mut held = Vec::new();
         for set in OrderSet::all() {
@@ -452,16 +449,15 @@ impl NftShield {
     }
 }
 
-/// Somebody else changed the ruleset since the generation that was named (`ERESTART`, which has
-/// no name outside the kernel).
+/// The errno for another program's change since the given generation; it has no name in userspace.
 const ERESTART: Errno = Errno::from_raw_os_error(85);
 
-/// Returns the generation that follows; 0 is never one.
+/// Returns the next generation; 0 is skipped.
 fn next_generation(generation: u32) -> u32 {
     generation.wrapping_add(1).max(1)
 }
 
-/// Reads the name that stands in an element's comment.
+/// Parses the name in an element's comment.
 fn parse_comment(userdata: NetlinkAttribute<'_>) -> Option<DomainName> {
     let [0, length, rest @ ..] = userdata.value else {
         return None;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an order asks for, checked: which addresses, how much of each, and for how long.
+//! Validated orders: reach, duration and set elements.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::ShieldOrderError;
 use crate::address_class::{AddressClass, IpFamily};
 use crate::ruleset::{NftSetKey, PROTOCOLS_WITH_PORTS};
 
-/// How much of an address an order is about.
+/// The part of an address covered by an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum OrderReach {
     Whole,
@@ -18,7 +18,7 @@ pub(crate) enum OrderReach {
     Port(Protocol, u16),
 }
 
-/// Which kind of set an order's elements stand in.
+/// The kind of an order set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OrderSetShape {
     Whole,
@@ -26,7 +26,7 @@ pub(crate) enum OrderSetShape {
     Port,
 }
 
-/// One of the sets that orders change.
+/// A set changed by orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct OrderSet {
     pub(crate) action: Action,
@@ -34,19 +34,19 @@ pub(crate) struct OrderSet {
     pub(crate) family: IpFamily,
 }
 
-/// One element that is held, or is to be.
+/// A set element, existing or planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OrderElement {
     pub(crate) action: Action,
     pub(crate) address: IpAddr,
     pub(crate) reach: OrderReach,
-    /// When it ends by itself; absent, never.
+    /// The end of its timeout; `None` for no timeout.
     pub(crate) expires_at: Option<Instant>,
-    /// The name that it stands for, where the order was about a name.
+    /// The name of the order, if the order was about a name.
     pub(crate) name: Option<DomainName>,
 }
 
-/// What an order says of one destination, without the destination.
+/// The terms of an order without its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OrderTerms {
     pub(crate) action: Action,
@@ -55,12 +55,12 @@ pub(crate) struct OrderTerms {
 }
 
 impl OrderReach {
-    /// Says whether everything that `other` is about is also its own.
+    /// Returns `true` if this reach includes `other`.
     pub(crate) fn covers(self, other: Self) -> bool {
         match (self, other) {
             (Self::Whole, _) => true,
-            (Self::Protocol(mine), Self::Protocol(its) | Self::Port(its, _)) => mine == its,
-            (mine, its) => mine == its,
+            (Self::Protocol(own), Self::Protocol(other) | Self::Port(other, _)) => own == other,
+            (own, other) => own == other,
         }
     }
 
@@ -74,7 +74,7 @@ impl OrderReach {
 }
 
 impl OrderTerms {
-    /// Reads an order on `target`; nothing of it is taken on trust.
+    /// Parses and checks an order on `target`.
     pub(crate) fn parse(
         action: Action,
         target: &Target,
@@ -110,7 +110,7 @@ impl OrderTerms {
             (Some(protocol), Some(port)) if ported(protocol) => {
                 vec![OrderReach::Port(protocol, port)]
             }
-            // Port 0 is how a question about a protocol without ports is told.
+            // Questions about protocols without ports have port 0.
             (Some(protocol), None | Some(0)) => vec![OrderReach::Protocol(protocol)],
             (Some(protocol), Some(_)) => return Err(ShieldOrderError::NoPorts(protocol)),
             (None, Some(port)) => PROTOCOLS_WITH_PORTS
@@ -141,7 +141,7 @@ impl OrderTerms {
     }
 }
 
-/// Returns `ip` if an order may be about it.
+/// Returns the canonical form of `ip` if orders may cover it.
 pub(crate) fn check_orderable(ip: IpAddr) -> Result<IpAddr, ShieldOrderError> {
     let ip = ip.to_canonical();
     match AddressClass::classify(ip) {
@@ -152,12 +152,12 @@ pub(crate) fn check_orderable(ip: IpAddr) -> Result<IpAddr, ShieldOrderError> {
 }
 
 impl OrderSetShape {
-    /// In the order in which a packet meets them.
+    /// The evaluation order for a packet.
     pub(crate) const NARROW_FIRST: [Self; 3] = [Self::Port, Self::Protocol, Self::Whole];
 }
 
 impl OrderSet {
-    /// Returns the sets of an action, the narrow ones first.
+    /// Returns the sets of an action, narrow ones first.
     pub(crate) fn of_action(action: Action) -> impl Iterator<Item = Self> {
         OrderSetShape::NARROW_FIRST
             .into_iter()
@@ -170,7 +170,6 @@ impl OrderSet {
             })
     }
 
-    /// Returns all of them.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         [Action::Deny, Action::Allow]
             .into_iter()
@@ -202,7 +201,7 @@ impl OrderSet {
         }
     }
 
-    /// Reads an element's key back: each part starts at a multiple of four bytes.
+    /// Parses an element's key; each part starts at a multiple of four bytes.
     pub(crate) fn parse_element(self, key: &[u8]) -> Option<OrderElement> {
         let (address, rest) = match self.family {
             IpFamily::V4 => {
@@ -243,7 +242,7 @@ impl OrderElement {
         }
     }
 
-    /// Returns the element's key, as [`OrderSet::entry`] reads it.
+    /// Encodes the element's key; see [`OrderSet::parse_element`].
     pub(crate) fn encode_key(&self) -> Vec<u8> {
         let mut key = match self.address {
             IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -260,7 +259,7 @@ impl OrderElement {
         key
     }
 
-    /// Says whether it is the same element of the same set, whatever its time and name.
+    /// Returns `true` for the same element of the same set, regardless of timeout and name.
     pub(crate) fn is_same_element(&self, other: &Self) -> bool {
         (self.action, self.address, self.reach) == (other.action, other.address, other.reach)
     }
@@ -269,11 +268,11 @@ impl OrderElement {
         self.expires_at.is_some_and(|until| until <= now)
     }
 
-    /// Says whether it ends before `other` does.
+    /// Returns `true` if this element expires before `other`.
     pub(crate) fn expires_before(&self, other: &Self) -> bool {
         match (self.expires_at, other.expires_at) {
-            (Some(mine), Some(its)) => mine < its,
-            (mine, its) => mine.is_some() && its.is_none(),
+            (Some(own), Some(other)) => own < other,
+            (own, other) => own.is_some() && other.is_none(),
         }
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the order sets hold, as far as we know, and what must change for an order.
+//! Plans changes of the order sets from the known elements.
 //!
-//! Pure: a [`Plan`] says which elements to remove and to add. It is carried out in one
-//! transaction that fails if the kernel holds anything else than is known here; then this is
-//! read anew and the plan made again. So no order rests on a guess.
+//! Pure: an [`OrderPlan`] lists the elements to remove and to add. It is committed in one
+//! transaction that fails if the kernel's state differs from the known one; then the state is read
+//! again and the plan repeated.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,11 +18,11 @@ use crate::order_element::{OrderElement, OrderReach};
 pub(crate) struct OrderTable {
     by_address: HashMap<IpAddr, Vec<OrderElement>>,
     count: usize,
-    /// With so many addresses, those whose time is over are looked for.
+    /// The number of addresses at which expired elements are removed.
     sweep_at: usize,
 }
 
-/// What to remove and what to add, in this order.
+/// Elements to remove and then to add.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct OrderPlan {
     pub(crate) remove: Vec<OrderElement>,
@@ -30,137 +30,143 @@ pub(crate) struct OrderPlan {
 }
 
 impl OrderPlan {
-    fn push_remove(&mut self, entry: &OrderElement) {
-        if !self.remove.contains(entry) {
-            self.remove.push(entry.clone());
+    fn push_remove(&mut self, element: &OrderElement) {
+        if !self.remove.contains(element) {
+            self.remove.push(element.clone());
         }
     }
 
-    /// Adds `entry`, once: of two for the same element the one that lasts longer stays.
-    fn push_add(&mut self, entry: OrderElement) {
+    /// Adds `element` once; of two for the same key the longer lasting one stays.
+    fn push_add(&mut self, element: OrderElement) {
         match self
             .add
             .iter_mut()
-            .find(|other| other.is_same_element(&entry))
+            .find(|other| other.is_same_element(&element))
         {
-            Some(other) if other.expires_before(&entry) => *other = entry,
+            Some(other) if other.expires_before(&element) => *other = element,
             Some(_) => {}
-            None => self.add.push(entry),
+            None => self.add.push(element),
         }
     }
 }
 
 impl OrderTable {
-    /// The most elements at once.
+    /// Maximum number of elements.
     pub(crate) const MAX_ELEMENTS: usize = 65_535;
 
-    /// Says whether there is room for what a plan adds.
+    /// Returns `true` if the additions of a plan fit.
     pub(crate) fn has_room(&self, plan: &OrderPlan) -> bool {
         let kept = self.count.saturating_sub(plan.remove.len());
         plan.add.len() <= plan.remove.len()
             || kept.saturating_add(plan.add.len()) <= Self::MAX_ELEMENTS
     }
 
-    /// Takes note of an element.
-    pub(crate) fn insert(&mut self, entry: OrderElement) {
-        let held = self.by_address.entry(entry.address).or_default();
-        let before = held.len();
-        held.retain(|other| !other.is_same_element(&entry));
-        held.push(entry);
-        self.count = self.count.saturating_sub(before).saturating_add(held.len());
+    /// Records an element.
+    pub(crate) fn insert(&mut self, element: OrderElement) {
+        let elements = self.by_address.entry(element.address).or_default();
+        let before = elements.len();
+        elements.retain(|other| !other.is_same_element(&element));
+        elements.push(element);
+        self.count = self
+            .count
+            .saturating_sub(before)
+            .saturating_add(elements.len());
     }
 
-    /// Takes note that a plan was carried out.
+    /// Records a committed plan.
     pub(crate) fn apply_plan(&mut self, plan: OrderPlan, now: Instant) {
-        for entry in plan.remove {
-            if let Some(held) = self.by_address.get_mut(&entry.address) {
-                let before = held.len();
-                held.retain(|other| !other.is_same_element(&entry));
-                self.count = self.count.saturating_sub(before).saturating_add(held.len());
-                if held.is_empty() {
-                    self.by_address.remove(&entry.address);
+        for element in plan.remove {
+            if let Some(elements) = self.by_address.get_mut(&element.address) {
+                let before = elements.len();
+                elements.retain(|other| !other.is_same_element(&element));
+                self.count = self
+                    .count
+                    .saturating_sub(before)
+                    .saturating_add(elements.len());
+                if elements.is_empty() {
+                    self.by_address.remove(&element.address);
                 }
             }
         }
-        for entry in plan.add {
-            self.insert(entry);
+        for element in plan.add {
+            self.insert(element);
         }
         if self.by_address.len() >= self.sweep_at {
             self.remove_expired(now);
         }
     }
 
-    /// Forgets what was over by `now`: the kernel has dropped it by itself.
+    /// Removes elements expired at `now`, which the kernel has dropped already.
     fn remove_expired(&mut self, now: Instant) {
-        self.by_address.retain(|_, held| {
-            held.retain(|entry| !entry.is_expired(now));
-            !held.is_empty()
+        self.by_address.retain(|_, elements| {
+            elements.retain(|element| !element.is_expired(now));
+            !elements.is_empty()
         });
         self.count = self.by_address.values().map(Vec::len).sum();
         self.sweep_at = self.by_address.len().saturating_mul(2).max(64);
     }
 
-    /// Plans a person's order: it takes the place of an earlier order on the same, and of every
-    /// opposite one that is narrower, because the kernel listens to the narrower. A wider one goes
-    /// on for the rest.
+    /// Plans an operator's order. It replaces equal elements and opposite narrower ones, because
+    /// the kernel gives precedence to the narrower. Wider ones continue for the rest.
     ///
-    /// An element that another destination's order keeps for longer stays as it is.
+    /// An equal element of another destination's order stays if it lasts longer.
     pub(crate) fn plan_order(&self, wanted: &[OrderElement], now: Instant) -> OrderPlan {
         let mut plan = OrderPlan::default();
-        for entry in wanted {
+        for element in wanted {
             let mut kept = false;
-            for held in self.live_elements(entry.address, now) {
-                if held.is_same_element(entry) {
-                    kept = held.name != entry.name && entry.expires_before(held);
-                    // Removed and added again even if nothing changes: the transaction then
-                    // proves that it is there.
-                    plan.push_remove(held);
+            for existing in self.live_elements(element.address, now) {
+                if existing.is_same_element(element) {
+                    kept = existing.name != element.name && element.expires_before(existing);
+                    // Removed and added even if unchanged: the transaction then proves its
+                    // presence.
+                    plan.push_remove(existing);
                     if kept {
-                        plan.push_add(held.clone());
+                        plan.push_add(existing.clone());
                     }
-                } else if entry.action != held.action && entry.reach.covers(held.reach) {
-                    plan.push_remove(held);
+                } else if element.action != existing.action && element.reach.covers(existing.reach)
+                {
+                    plan.push_remove(existing);
                 }
             }
             if !kept {
-                plan.push_add(entry.clone());
+                plan.push_add(element.clone());
             }
         }
         plan
     }
 
-    /// Plans what a name's standing order asks of an address that was learnt for it.
+    /// Plans the existing of a name's standing orders for learnt addresses.
     ///
-    /// No person chose the address, so it never takes back what another order refuses.
+    /// No person chose the address, so existing denials take precedence.
     pub(crate) fn plan_learnt(&self, wanted: &[OrderElement], now: Instant) -> OrderPlan {
         let mut plan = OrderPlan::default();
-        for entry in wanted {
+        for element in wanted {
             let mut needed = true;
-            for held in self.live_elements(entry.address, now) {
-                if held.is_same_element(entry) {
-                    needed = held.expires_before(entry);
+            for existing in self.live_elements(element.address, now) {
+                if existing.is_same_element(element) {
+                    needed = existing.expires_before(element);
                     if needed {
-                        plan.push_remove(held);
+                        plan.push_remove(existing);
                     }
-                } else if entry.action == Action::Allow
-                    && held.action == Action::Deny
-                    && held.name != entry.name
-                    && held.reach.covers(entry.reach)
+                } else if element.action == Action::Allow
+                    && existing.action == Action::Deny
+                    && existing.name != element.name
+                    && existing.reach.covers(element.reach)
                 {
                     needed = false;
                     break;
                 }
             }
             if needed {
-                plan.push_add(entry.clone());
+                plan.push_add(element.clone());
             }
         }
         plan.remove
-            .retain(|entry| plan.add.iter().any(|added| added.is_same_element(entry)));
+            .retain(|element| plan.add.iter().any(|added| added.is_same_element(element)));
         plan
     }
 
-    /// Plans to remove everything at `address`.
+    /// Plans to remove every element of `address`.
     pub(crate) fn plan_forget_address(&self, address: IpAddr, now: Instant) -> OrderPlan {
         OrderPlan {
             remove: self.live_elements(address, now).cloned().collect(),
@@ -168,15 +174,16 @@ impl OrderTable {
         }
     }
 
-    /// Plans to remove what stands for `name`; with `address`, only there.
+    /// Plans to remove the elements of `name`, only those of `address` if given.
     pub(crate) fn plan_forget_name(
         &self,
         name: &DomainName,
         address: Option<IpAddr>,
         now: Instant,
     ) -> OrderPlan {
-        let of_name =
-            |entry: &&OrderElement| entry.name.as_ref() == Some(name) && !entry.is_expired(now);
+        let of_name = |element: &&OrderElement| {
+            element.name.as_ref() == Some(name) && !element.is_expired(now)
+        };
         let remove = match address {
             Some(address) => self
                 .live_elements(address, now)
@@ -197,7 +204,7 @@ impl OrderTable {
         }
     }
 
-    /// Returns what the orders say of a packet, as the kernel's tiers would.
+    /// Returns the action of the orders for a packet, evaluated like the kernel's rules.
     pub(crate) fn standing_action(
         &self,
         address: IpAddr,
@@ -205,19 +212,19 @@ impl OrderTable {
         port: u16,
         now: Instant,
     ) -> Option<Action> {
-        let about = [
+        let reaches = [
             OrderReach::Port(protocol, port),
             OrderReach::Protocol(protocol),
             OrderReach::Whole,
         ];
-        let said = |reach, action| {
-            let mut held = self.live_elements(address, now);
-            held.any(|entry| (entry.reach, entry.action) == (reach, action))
+        let decides = |reach, action| {
+            let mut elements = self.live_elements(address, now);
+            elements.any(|element| (element.reach, element.action) == (reach, action))
         };
-        about.into_iter().find_map(|reach| {
+        reaches.into_iter().find_map(|reach| {
             [Action::Deny, Action::Allow]
                 .into_iter()
-                .find(|action| said(reach, *action))
+                .find(|action| decides(reach, *action))
         })
     }
 
@@ -226,12 +233,14 @@ impl OrderTable {
     }
 
     fn live_elements(&self, address: IpAddr, now: Instant) -> impl Iterator<Item = &OrderElement> {
-        let held = self
+        let elements = self
             .by_address
             .get(&address)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        held.iter().filter(move |entry| !entry.is_expired(now))
+        elements
+            .iter()
+            .filter(move |element| !element.is_expired(now))
     }
 }
 
@@ -245,12 +254,12 @@ mod tests {
 
     const TCP: Protocol = Protocol::TCP;
 
-    #[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+    #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
     fn clock() -> Instant {
         Instant::now()
     }
 
-    fn entry(
+    fn element(
         action: Action,
         reach: OrderReach,
         seconds: Option<u64>,
@@ -269,7 +278,7 @@ mod tests {
         let now = clock();
         let mut orders = OrderTable::default();
         for (action, reach) in steps {
-            let plan = orders.plan_order(&[entry(*action, *reach, None, now)], now);
+            let plan = orders.plan_order(&[element(*action, *reach, None, now)], now);
             orders.apply_plan(plan, now);
         }
         orders
@@ -277,12 +286,12 @@ mod tests {
 
     fn check(steps: &[(Action, OrderReach)], port: u16, expected: Option<Action>) {
         let ip = "203.0.113.7".parse().unwrap();
-        let said = after(steps).standing_action(ip, TCP, port, clock());
-        assert_eq!(said, expected, "of port {port} after {steps:?}");
+        let action = after(steps).standing_action(ip, TCP, port, clock());
+        assert_eq!(action, expected, "of port {port} after {steps:?}");
     }
 
     #[test]
-    fn the_last_order_takes_effect_and_the_rest_is_kept() {
+    fn the_latest_order_takes_effect_and_the_rest_is_kept() {
         use Action::{Allow, Deny};
         let web = OrderReach::Port(TCP, 443);
         check(&[], 443, None);
@@ -306,11 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_time_takes_the_place_of_the_old_one() {
+    fn a_new_duration_replaces_the_old_one() {
         let now = clock();
         let mut orders = OrderTable::default();
         for seconds in [Some(60), None, Some(5)] {
-            let wanted = entry(Action::Allow, OrderReach::Whole, seconds, now);
+            let wanted = element(Action::Allow, OrderReach::Whole, seconds, now);
             let plan = orders.plan_order(std::slice::from_ref(&wanted), now);
             orders.apply_plan(plan, now);
             assert_eq!(orders.iter().collect::<Vec<_>>(), [&wanted]);
@@ -318,38 +327,38 @@ mod tests {
     }
 
     #[test]
-    fn an_order_on_another_destination_does_not_shorten() {
+    fn an_order_on_another_destination_does_not_shorten_a_duration() {
         let now = clock();
         let mut orders = OrderTable::default();
-        let mut lasting = entry(Action::Allow, OrderReach::Whole, None, now);
+        let mut lasting = element(Action::Allow, OrderReach::Whole, None, now);
         lasting.name = Some("api.example.com".parse().unwrap());
         orders.insert(lasting.clone());
         let plan = orders.plan_order(
-            &[entry(Action::Allow, OrderReach::Whole, Some(60), now)],
+            &[element(Action::Allow, OrderReach::Whole, Some(60), now)],
             now,
         );
         assert_eq!(plan.add, [lasting]);
     }
 
     #[test]
-    fn a_learnt_address_never_takes_back_a_refusal() {
+    fn a_learnt_address_never_overrides_a_denial() {
         let now = clock();
         let mut orders = OrderTable::default();
-        orders.insert(entry(Action::Deny, OrderReach::Whole, None, now));
-        let mut allow = entry(Action::Allow, OrderReach::Port(TCP, 443), None, now);
+        orders.insert(element(Action::Deny, OrderReach::Whole, None, now));
+        let mut allow = element(Action::Allow, OrderReach::Port(TCP, 443), None, now);
         allow.name = Some("api.example.com".parse().unwrap());
         assert_eq!(orders.plan_learnt(&[allow], now), OrderPlan::default());
     }
 
     #[test]
-    fn what_is_learnt_again_changes_nothing() {
+    fn learning_an_address_again_changes_nothing() {
         let now = clock();
         let mut orders = OrderTable::default();
-        let allow = entry(Action::Allow, OrderReach::Whole, Some(60), now);
+        let allow = element(Action::Allow, OrderReach::Whole, Some(60), now);
         let plan = orders.plan_learnt(std::slice::from_ref(&allow), now);
         orders.apply_plan(plan, now);
         assert_eq!(orders.plan_learnt(&[allow], now), OrderPlan::default());
-        let longer = entry(Action::Allow, OrderReach::Whole, Some(90), now);
+        let longer = element(Action::Allow, OrderReach::Whole, Some(90), now);
         assert_eq!(orders.plan_learnt(&[longer], now).remove.len(), 1);
     }
 
@@ -368,7 +377,7 @@ mod tests {
         let mut orders = OrderTable::default();
         let at = |n: u32| OrderElement {
             address: std::net::Ipv4Addr::from_bits(n).into(),
-            ..entry(Action::Allow, OrderReach::Whole, Some(60), now)
+            ..element(Action::Allow, OrderReach::Whole, Some(60), now)
         };
         for n in 0..65_535 {
             orders.insert(at(n));
@@ -418,8 +427,8 @@ mod tests {
             let asked = OrderReach::Port(TCP, port);
             let newest = steps.iter().rev().find(|(_, reach)| reach.covers(asked));
             let ip = "203.0.113.7".parse().unwrap();
-            let said = after(&steps).standing_action(ip, TCP, port, clock());
-            prop_assert_eq!(said, newest.map(|(action, _)| *action));
+            let action = after(&steps).standing_action(ip, TCP, port, clock());
+            prop_assert_eq!(action, newest.map(|(action, _)| *action));
         }
     }
 }

@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a sandbox may reach before anybody is asked: its resolvers, and nothing else.
+//! The initial policy of a sandbox: its resolvers.
 
 use std::net::IpAddr;
 
-/// What the ruleset of one sandbox is made of.
+/// The input of a sandbox's ruleset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     resolvers: Vec<IpAddr>,
 }
 
-/// Why a policy cannot be put in force.
+/// A policy is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// The address is no host on the network: loopback, unspecified, multicast or broadcast.
+    /// The address is not a network host: loopback, unspecified, multicast or broadcast.
     #[error("{0} cannot be the resolver of a sandbox")]
     Resolver(IpAddr),
-    /// More resolvers than any resolver library asks.
-    #[error("{0} resolvers are more than {limit}", limit = Policy::MAX_RESOLVERS)]
+    /// The number of resolvers exceeds the limit.
+    #[error("{0} resolvers exceed the limit of {limit}", limit = Policy::MAX_RESOLVERS)]
     TooManyResolvers(usize),
 }
 
 impl Policy {
-    /// The most resolvers that a policy holds.
+    /// Maximum number of resolvers.
     pub const MAX_RESOLVERS: usize = 16;
 
-    /// Makes the policy that lets DNS to `resolvers` pass, port 53 over UDP and TCP, and that
-    /// believes names from nobody else.
+    /// Creates a policy that allows DNS to `resolvers` (port 53 over UDP and TCP) and learns names
+    /// only from them.
     ///
-    /// A resolver may stand in a private or link-local range; only its port 53 is open then.
+    /// Resolvers may have private or link-local addresses; only their port 53 is open.
     pub fn new(resolvers: impl IntoIterator<Item = IpAddr>) -> Result<Self, PolicyError> {
         let mut resolvers: Vec<_> = resolvers.into_iter().map(|ip| ip.to_canonical()).collect();
         resolvers.sort_unstable();
         resolvers.dedup();
-        let nobody = |ip: &IpAddr| {
+        let unusable = |ip: &IpAddr| {
             ip.is_loopback()
                 || ip.is_unspecified()
                 || ip.is_multicast()
                 || matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0 || ip.octets()[0] >= 240)
         };
-        if let Some(ip) = resolvers.iter().copied().find(nobody) {
+        if let Some(ip) = resolvers.iter().copied().find(unusable) {
             return Err(PolicyError::Resolver(ip));
         }
         if resolvers.len() > Self::MAX_RESOLVERS {
@@ -47,7 +47,7 @@ impl Policy {
         Ok(Self { resolvers })
     }
 
-    /// Returns the resolvers, each once.
+    /// Returns the distinct resolvers.
     pub fn resolvers(&self) -> &[IpAddr] {
         &self.resolvers
     }

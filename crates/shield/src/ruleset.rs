@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The default-deny ruleset as one value, from which both renderings come.
+//! The default-deny ruleset as a value, the source of both renderings.
 //!
-//! [`tiers`] writes it down in the order in which a packet meets it, [`text`] prints it in nft's
-//! syntax, and [`crate::netlink::encode`] makes the kernel's messages of it. What a [`Match`] or a
-//! [`Statement`] means is said once, here.
+//! [`tiers`] builds it in evaluation order, [`nft_text`] prints it in nft's syntax, and
+//! [`crate::netlink::encode`] encodes it for the kernel. [`NftMatch`] and [`NftStatement`] define
+//! the meaning of their variants once.
 
 mod nft_text;
 mod tiers;
@@ -18,10 +18,10 @@ use terok_clearance::Protocol;
 use crate::Policy;
 use crate::address_class::{AddressRange, IpFamily};
 
-/// The table's name, in the family `inet`.
+/// The name of the table, in the family `inet`.
 pub(crate) const TABLE: &str = "terok_shield";
 
-/// Everything in the table.
+/// The contents of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ruleset {
     pub(crate) sets: Vec<NftSet>,
@@ -42,35 +42,35 @@ pub(crate) struct NftSet {
     pub(crate) content: NftSetContent,
 }
 
-/// What a set holds, and who may change it.
+/// The contents of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NftSetContent {
-    /// Addresses that stay as they are.
+    /// Constant addresses.
     Addresses(Vec<IpAddr>),
-    /// Ranges that stay as they are.
+    /// Constant ranges.
     Ranges(Vec<AddressRange>),
-    /// One-byte values that stay as they are, with nft's word for each.
+    /// Constant one-byte values, with nft's keyword for each.
     NamedBytes(Vec<(u8, &'static str)>),
-    /// Orders: elements come and go, some by time.
+    /// Elements of orders, some with timeouts.
     Orders,
-    /// What packets themselves put in, for so long.
+    /// Elements added by packets, with this timeout.
     Recent(Duration),
 }
 
-/// The most packets that a set remembers; past it every packet is logged again.
+/// Maximum elements of a set filled by packets; over the limit every packet is logged again.
 ///
-/// The kernel sets a table aside for as many at once, 64 KiB for these. That is why the sets of
-/// orders have no size, and [`crate::orders`] counts instead.
+/// The kernel allocates memory for the size of a set, 64 KiB for these. Therefore the order sets
+/// have no size, and [`crate::order_table`] counts their elements.
 pub(crate) const MAX_RECENT_PACKETS: u32 = 4_096;
 
-/// What of a packet a set is about.
+/// The packet fields forming the key of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum NftSetKey {
-    /// The address.
+    /// The destination address.
     Address(IpFamily),
-    /// The destination and the transport protocol.
+    /// Destination address and transport protocol.
     Protocol(IpFamily),
-    /// The destination, the transport protocol and the destination port.
+    /// Destination address, transport protocol and destination port.
     Port(IpFamily),
     /// The transport protocol.
     Transport,
@@ -78,7 +78,7 @@ pub(crate) enum NftSetKey {
     Icmpv6,
 }
 
-/// A chain of rules; with a hook, packets enter it there and are dropped at its end.
+/// A chain of rules. A hooked chain drops packets at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NftChain {
     pub(crate) name: &'static str,
@@ -86,7 +86,7 @@ pub(crate) struct NftChain {
     pub(crate) rules: Vec<NftRule>,
 }
 
-/// Where a packet meets a chain.
+/// The hook of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NftHook {
     Input,
@@ -94,72 +94,72 @@ pub(crate) enum NftHook {
     Output,
 }
 
-/// What happens to packets of a kind.
+/// Conditions and actions for packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NftRule {
-    /// Why it is there, a comment of the text.
+    /// A comment in nft's text.
     pub(crate) comment: Option<&'static str>,
     pub(crate) matches: Vec<NftMatch>,
     pub(crate) statements: Vec<NftStatement>,
 }
 
-/// Which end of a packet's way.
+/// The sender's or the receiver's side of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PacketSide {
     Source,
     Destination,
 }
 
-/// What a packet must be for a rule to go on.
+/// A condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NftMatch {
-    /// It leaves by the loopback interface, or came by it.
+    /// Sent or received over the loopback interface.
     Loopback(NftHook),
-    /// Its connection is in one of these states, [`ESTABLISHED`] and [`RELATED`].
+    /// The connection is in one of these states, [`ESTABLISHED`] and [`RELATED`].
     Connection(u32),
-    /// It is of this transport protocol.
+    /// Has this transport protocol.
     Transport(Protocol),
-    /// Its protocol has ports, or has none.
+    /// The protocol has ports (`true`) or none (`false`).
     HasPorts(bool),
-    /// It is from or to this port of TCP or UDP.
+    /// Has this TCP or UDP port.
     Port(Protocol, PacketSide, u16),
-    /// It is from or to an address of the set.
+    /// The address is in the set.
     Address(IpFamily, PacketSide, &'static str),
-    /// What the key takes of it is in the set.
+    /// The key fields are in the set.
     InSet(NftSetKey, &'static str),
-    /// It is an `ICMPv6` message of a type in the set.
+    /// An `ICMPv6` message with a type in the set.
     Icmpv6(&'static str),
-    /// It has crossed no router: IPv6 hop limit 255.
+    /// Has not crossed a router: IPv6 hop limit 255.
     OnLink,
-    /// A process made it, not the kernel itself.
+    /// Sent by a process, not by the kernel itself.
     FromProcess,
 }
 
-/// Bit of the connection state: an answer was seen.
+/// Bit of the connection state: a reply was seen.
 pub(crate) const ESTABLISHED: u32 = 2;
-/// Bit of the connection state: belongs to one that is established, as an ICMP error does.
+/// Bit of the connection state: related to an established connection, such as an ICMP error.
 pub(crate) const RELATED: u32 = 4;
 
-/// What is done with a packet.
+/// An action of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NftStatement {
     Accept,
     Drop,
-    /// Goes on in that chain, and does not come back.
+    /// Continues in another chain without return.
     Goto(&'static str),
-    /// Goes on only for so many packets a second.
+    /// Continues up to a packet rate.
     Limit {
         per_second: u64,
         burst: u32,
     },
-    /// Sends a copy to a netlink group, at once.
+    /// Sends a copy to a netlink group at once.
     Log {
         group: u16,
         prefix: &'static str,
-        /// The bytes of the copy; absent, as many as the listener wants.
+        /// The bytes to copy; `None` leaves the choice to the listener.
         snaplen: Option<u32>,
     },
-    /// Puts what the key takes of the packet in the set, and ends the rule if there is no room.
+    /// Adds the packet's key fields to the set; ends the rule if the set is full.
     AddToSet(NftSetKey, &'static str),
     /// Refuses with a TCP reset.
     Reset,
@@ -167,7 +167,7 @@ pub(crate) enum NftStatement {
     Prohibit,
 }
 
-/// Protocols with a destination port at the same place: set `ported`.
+/// Protocols with a destination port at the same offset: the set `ported`.
 pub(crate) const PROTOCOLS_WITH_PORTS: [(u8, &str); 5] = [
     (6, "tcp"),
     (17, "udp"),

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ruleset as people read it.
+//! Tests of the ruleset's text.
 
 use terok_clearance_shield::{Policy, PolicyError, preview};
 
 #[test]
-fn the_ruleset_reads_like_the_order_of_the_tiers() {
+fn the_ruleset_lists_the_tiers_in_evaluation_order() {
     let policy = Policy::new(["10.0.2.3", "2001:db8:53::53"].map(|ip| ip.parse().unwrap()));
     insta::assert_snapshot!(preview(&policy.unwrap()));
 }
 
 #[test]
-fn without_a_resolver_nothing_speaks_of_dns() {
+fn without_a_resolver_dns_does_not_occur() {
     let text = preview(&Policy::new([]).unwrap());
     assert!(
         !text.contains("resolver") && !text.contains(" 53 "),
@@ -19,7 +19,7 @@ fn without_a_resolver_nothing_speaks_of_dns() {
 }
 
 #[test]
-fn a_resolver_is_a_host_on_the_network() {
+fn a_resolver_must_be_a_network_host() {
     for bad in [
         "127.0.0.53",
         "::1",

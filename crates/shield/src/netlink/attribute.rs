@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Netlink attributes: length, kind, value, padded to four bytes; a value may be attributes.
+//! Netlink attributes: length, kind, value, padded to four bytes; values may be nested attributes.
 
-/// Bit of a kind that says that the value is attributes.
+/// Flag of a kind: the value consists of attributes.
 const NESTED_FLAG: u16 = 0x8000;
-/// The bits of a kind that are its number.
+/// Mask of the kind's number.
 const KIND_MASK: u16 = 0x3fff;
 const HEADER_BYTES: usize = 4;
 
-/// Attributes that are being written.
+/// A writer of attributes.
 #[derive(Debug, Default)]
 pub(crate) struct AttributeBuilder {
     bytes: Vec<u8>,
@@ -23,7 +23,7 @@ impl AttributeBuilder {
         self
     }
 
-    /// Writes text as the kernel wants it, with a zero byte at its end.
+    /// Writes text with a trailing NUL.
     pub(crate) fn text(self, kind: u16, value: &str) -> Self {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
@@ -48,7 +48,7 @@ impl AttributeBuilder {
     }
 
     fn append(&mut self, kind: u16, value: &[u8]) {
-        // Nothing that we write comes near the limit: messages are cut into pieces before.
+        // Attributes stay far below the limit, because long messages are split before.
         let length = u16::try_from(HEADER_BYTES.saturating_add(value.len())).unwrap_or(u16::MAX);
         self.bytes.extend(length.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
@@ -57,7 +57,7 @@ impl AttributeBuilder {
     }
 }
 
-/// One attribute that was read.
+/// A parsed attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NetlinkAttribute<'a> {
     pub(crate) kind: u16,
@@ -74,7 +74,7 @@ impl<'a> NetlinkAttribute<'a> {
         find_attribute(self.value, kind)
     }
 
-    /// Returns the text up to its zero byte, if it is one.
+    /// Returns the text before the NUL, if it is valid UTF-8.
     pub(crate) fn text(self) -> Option<&'a str> {
         let text = self.value.split(|byte| *byte == 0).next()?;
         std::str::from_utf8(text).ok()
@@ -89,7 +89,7 @@ impl<'a> NetlinkAttribute<'a> {
     }
 }
 
-/// Reads attributes until the bytes end or make no sense.
+/// Parses attributes up to the end or to the first malformed one.
 pub(crate) fn read_attributes(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkAttribute<'_>> {
     std::iter::from_fn(move || {
         let ([a, b, c, d], _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn attributes_survive_a_round_trip() {
         let inner = AttributeBuilder::default().u16(2, 7).text(1, "abc");
         let bytes = AttributeBuilder::default()
             .nest(4, &inner)
@@ -131,7 +131,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_to_an_end(bytes in proptest::collection::vec(0u8.., 0..200)) {
+        fn parsing_arbitrary_bytes_terminates(bytes in proptest::collection::vec(0u8.., 0..200)) {
             assert!(read_attributes(&bytes).count() <= bytes.len() / HEADER_BYTES);
         }
     }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The numbers of netlink attributes, as far as both halves need them: those of
-//! `linux/netfilter/nf_tables.h`.
+//! The attribute numbers used by both encoder and verifier, from `linux/netfilter/nf_tables.h`.
 
 pub(crate) const LIST_ELEMENT: u16 = 1;
 

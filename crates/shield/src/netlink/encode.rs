@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ruleset as the kernel's messages.
+//! Encodes the ruleset as kernel messages.
 //!
-//! The expressions are those that `nft` makes of the same text, in the same order and registers:
-//! a listing cannot tell who loaded it. Numbers are those of `linux/netfilter/nf_tables.h`.
+//! The expressions equal those of `nft` for the same text, in order and registers: a listing does
+//! not reveal the loader. Numbers are those of `linux/netfilter/nf_tables.h`.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::ruleset::{
     NftStatement, PacketSide, Ruleset, TABLE,
 };
 
-/// One message: its kind, its flags and its attributes.
+/// An nftables message: kind, flags and attributes.
 #[derive(Debug)]
 pub(crate) struct NftMessage {
     pub(crate) kind: NftMessageKind,
@@ -32,7 +32,7 @@ pub(crate) struct NftMessage {
     pub(crate) attributes: Vec<u8>,
 }
 
-/// The messages of nftables that are used here.
+/// The message types of nftables in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum NftMessageKind {
@@ -55,11 +55,11 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const NLM_F_EXCL: u16 = 0x200;
 
-/// Flag of an element: the interval before it ends here.
+/// Flag of an element: the preceding interval ends here.
 pub(crate) const INTERVAL_END: u32 = 1;
 
-/// Returns the messages that put `ruleset` in the place of whatever stood there: the old table is
-/// deleted in the same transaction, so that no packet meets neither.
+/// Returns the messages that replace the table by `ruleset` in one transaction, so that no packet
+/// passes without a ruleset.
 pub(crate) fn replace_ruleset(ruleset: &Ruleset) -> Vec<NftMessage> {
     let named = || AttributeBuilder::default().text(TABLE_NAME, TABLE);
     let mut messages = vec![
@@ -124,16 +124,15 @@ fn build_message(kind: NftMessageKind, flags: u16, attributes: AttributeBuilder)
     }
 }
 
-/// Returns the messages that add elements, each of which must be new, those of one set together.
-///
-/// One that ends by itself stays for what is left of its time at `now`.
-pub(crate) fn add_elements(entries: &[OrderElement], now: Instant) -> Vec<NftMessage> {
-    let elements = entries.iter().map(|entry| {
+/// Returns the messages that add new elements, grouped by set. Expiring ones get the time left at
+/// `now`.
+pub(crate) fn add_elements(elements: &[OrderElement], now: Instant) -> Vec<NftMessage> {
+    let elements = elements.iter().map(|entry| {
         let mut element =
             AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.encode_key()));
         if let Some(until) = entry.expires_at {
             let left = until.saturating_duration_since(now).as_millis();
-            // Zero would mean for ever.
+            // Zero would mean unlimited.
             let milliseconds = u64::try_from(left).unwrap_or(u64::MAX).max(1);
             element = element.u64(ELEMENT_TIMEOUT, milliseconds);
         }
@@ -149,7 +148,7 @@ pub(crate) fn add_elements(entries: &[OrderElement], now: Instant) -> Vec<NftMes
     )
 }
 
-/// Returns the messages that remove elements, each of which must be there.
+/// Returns the messages that remove existing elements.
 pub(crate) fn remove_elements(entries: &[OrderElement]) -> Vec<NftMessage> {
     let elements = entries.iter().map(|entry| {
         let key = AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.encode_key()));
@@ -163,7 +162,7 @@ pub(crate) fn flush_set(set: &str) -> NftMessage {
     build_message(NftMessageKind::DeleteElement, 0, set_elements_query(set))
 }
 
-/// Returns the attributes that ask for the elements of a set.
+/// Returns the attributes of a query for the elements of a set.
 pub(crate) fn set_elements_query(set: &str) -> AttributeBuilder {
     AttributeBuilder::default()
         .text(ELEMENTS_TABLE, TABLE)
@@ -175,7 +174,7 @@ fn group_by_set(
     flags: u16,
     elements: impl Iterator<Item = (OrderSet, AttributeBuilder)>,
 ) -> Vec<NftMessage> {
-    /// An attribute's length is 16 bits; an element has at most some 320 bytes.
+    /// An attribute's length has 16 bits; an element has at most about 320 bytes.
     const MAX_ELEMENTS_PER_MESSAGE: usize = 128;
     let mut sorted: Vec<(OrderSet, Vec<AttributeBuilder>)> = Vec::new();
     for (set, element) in elements {
@@ -203,7 +202,7 @@ fn list_attributes(elements: impl IntoIterator<Item = AttributeBuilder>) -> Attr
         })
 }
 
-/// A comment as nft keeps it: kind 0, its length, the text with a zero byte.
+/// Encodes a comment like nft: kind 0, length, text with a trailing NUL.
 fn encode_comment(text: &str) -> Vec<u8> {
     let mut bytes = vec![
         0,
@@ -214,7 +213,7 @@ fn encode_comment(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns what [`number::SET_NAME`] and its neighbours say of a set.
+/// Returns the attributes of a set except for id, userdata and elements.
 pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
     const CONSTANT: u32 = 0x2;
     const INTERVAL: u32 = 0x4;
@@ -229,12 +228,12 @@ pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
     let size = match &set.content {
         NftSetContent::Addresses(addresses) => Some(addresses.len()),
         NftSetContent::NamedBytes(words) => Some(words.len()),
-        // As nft counts: two bounds each, the last one's open end included.
-        NftSetContent::Ranges(spans) => {
-            let open = spans
+        // As counted by nft: two bounds each, including the open end of the last.
+        NftSetContent::Ranges(ranges) => {
+            let open = ranges
                 .last()
-                .is_some_and(|span| span.next_address().is_none());
-            Some(interval_bounds(spans).len().saturating_add(open.into()))
+                .is_some_and(|range| range.next_address().is_none());
+            Some(interval_bounds(ranges).len().saturating_add(open.into()))
         }
         NftSetContent::Recent(_) => usize::try_from(MAX_RECENT_PACKETS).ok(),
         NftSetContent::Orders => None,
@@ -256,7 +255,7 @@ pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
     attributes
 }
 
-/// Returns what nft alone reads of a set: whether its key is big-endian (2) or neither (0).
+/// Returns nft's own data of a set: the byte order of the key, big-endian (2) or host (0).
 fn set_userdata(set: &NftSet) -> Vec<u8> {
     let order: u32 = match set.key {
         NftSetKey::Address(_) | NftSetKey::Icmpv6 => 2,
@@ -268,7 +267,7 @@ fn set_userdata(set: &NftSet) -> Vec<u8> {
 }
 
 impl NftSetKey {
-    /// Returns nft's number of the type, six bits a part, and the key's length in bytes.
+    /// Returns nft's type number, six bits a part, and the key's length in bytes.
     const fn type_and_length(self) -> (u32, u32) {
         const PROTOCOL: u32 = 12;
         const SERVICE: u32 = 13;
@@ -289,7 +288,7 @@ impl NftSetKey {
     }
 }
 
-/// Returns the elements of a set that stays as it is.
+/// Returns the elements of a constant set.
 fn constant_elements(set: &NftSet) -> Option<AttributeBuilder> {
     let element = |key: &[u8]| AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(key));
     match &set.content {
@@ -299,11 +298,14 @@ fn constant_elements(set: &NftSet) -> Option<AttributeBuilder> {
         NftSetContent::NamedBytes(words) => Some(list_attributes(
             words.iter().map(|(byte, _)| element(&[*byte])),
         )),
-        NftSetContent::Ranges(spans) => {
-            // For nft alone: the last range has no end because there is nothing behind it.
+        NftSetContent::Ranges(ranges) => {
+            // For nft only: the last range ends with the address space.
             const OPEN: [u8; 2] = [1, 4];
-            let open = spans.last().and_then(|span| span.next_address()).is_none();
-            let bounds = interval_bounds(spans);
+            let open = ranges
+                .last()
+                .and_then(|range| range.next_address())
+                .is_none();
+            let bounds = interval_bounds(ranges);
             let last = bounds.len().saturating_sub(1);
             Some(list_attributes(bounds.iter().enumerate().map(
                 |(at, (ip, flags))| {
@@ -325,22 +327,24 @@ fn constant_elements(set: &NftSet) -> Option<AttributeBuilder> {
     }
 }
 
-/// Returns the bounds of ranges as an interval set holds them: where each begins, and where none
-/// is any more.
-pub(crate) fn interval_bounds(spans: &[AddressRange]) -> Vec<(IpAddr, u32)> {
-    let zero = spans.first().map(|span| match IpFamily::of(span.first()) {
-        IpFamily::V4 => IpAddr::from([0; 4]),
-        IpFamily::V6 => IpAddr::from([0; 16]),
-    });
+/// Returns the bounds of ranges as an interval set stores them: the start and the end of each.
+pub(crate) fn interval_bounds(ranges: &[AddressRange]) -> Vec<(IpAddr, u32)> {
+    let zero = ranges
+        .first()
+        .map(|range| match IpFamily::of(range.first()) {
+            IpFamily::V4 => IpAddr::from([0; 4]),
+            IpFamily::V6 => IpAddr::from([0; 16]),
+        });
     let mut bounds = Vec::new();
-    // The kernel wants to be told that the space before the first range is in none.
-    if let Some(zero) = zero.filter(|zero| spans.first().is_some_and(|span| span.first() != *zero))
+    // The kernel requires an explicit end before the first range.
+    if let Some(zero) =
+        zero.filter(|zero| ranges.first().is_some_and(|range| range.first() != *zero))
     {
         bounds.push((zero, INTERVAL_END));
     }
-    for span in spans {
-        bounds.push((span.first(), 0));
-        bounds.extend(span.next_address().map(|after| (after, INTERVAL_END)));
+    for range in ranges {
+        bounds.push((range.first(), 0));
+        bounds.extend(range.next_address().map(|after| (after, INTERVAL_END)));
     }
     bounds
 }
@@ -360,7 +364,7 @@ const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 const NFT_GOTO: u32 = u32::MAX - 3;
 
-/// Returns what is said of a chain, its rules excepted.
+/// Returns the attributes of a chain without its rules.
 pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
     const FILTER: u32 = 0;
     let attributes = AttributeBuilder::default()
@@ -383,11 +387,11 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
         )
 }
 
-/// Returns what is said of a rule.
+/// Returns the attributes of a rule.
 pub(crate) fn rule_attributes(chain: &NftChain, rule: &NftRule) -> AttributeBuilder {
     let mut expressions = RuleExpressions::default();
-    for wanted in &rule.matches {
-        expressions.push_match(wanted);
+    for condition in &rule.matches {
+        expressions.push_match(condition);
     }
     for statement in &rule.statements {
         expressions.push_statement(statement);
@@ -398,7 +402,7 @@ pub(crate) fn rule_attributes(chain: &NftChain, rule: &NftRule) -> AttributeBuil
         .nest(RULE_EXPRESSIONS, &expressions.list)
 }
 
-/// Expressions of one rule, and what they have made sure of already.
+/// The expressions of one rule, and the conditions checked so far.
 #[derive(Default)]
 struct RuleExpressions {
     list: AttributeBuilder,
@@ -406,9 +410,9 @@ struct RuleExpressions {
     checked_transport: Option<u8>,
 }
 
-/// Where a value is loaded to: the first of the 16-byte registers.
+/// The first of the 16-byte registers, the default destination of loads.
 const WIDE_REGISTER: u32 = 1;
-/// The number of the first of the 4-byte registers, the same memory.
+/// The first of the 4-byte registers, sharing memory with the 16-byte ones.
 const SMALL_REGISTER: u32 = 8;
 
 impl RuleExpressions {
@@ -419,10 +423,10 @@ impl RuleExpressions {
         self.list = std::mem::take(&mut self.list).nest(LIST_ELEMENT, &expression);
     }
 
-    fn push_match(&mut self, wanted: &NftMatch) {
-        match wanted {
+    fn push_match(&mut self, condition: &NftMatch) {
+        match condition {
             NftMatch::Loopback(hook) => {
-                // The loopback interface is the first of every network namespace.
+                // The loopback interface has index 1 in every network namespace.
                 const LOOPBACK: u32 = 1;
                 let key = if *hook == NftHook::Output {
                     meta::OUT
@@ -515,7 +519,7 @@ impl RuleExpressions {
                 if let Some(snaplen) = snaplen {
                     data = data.u32(3, *snaplen);
                 }
-                // One packet is enough to send it: nobody waits for a second.
+                // Queue threshold 1: packets are sent at once.
                 self.push_expression("log", &data.u16(4, 1));
             }
             NftStatement::AddToSet(key, set) => {
@@ -546,7 +550,7 @@ impl RuleExpressions {
         };
         self.require_family(family);
         self.load_address(family, PacketSide::Destination);
-        // The parts of a key lie behind each other, at multiples of four bytes.
+        // The parts of a key are consecutive, at multiples of four bytes.
         let transport = match family {
             IpFamily::V4 => SMALL_REGISTER + 1,
             IpFamily::V6 => WIDE_REGISTER + 1,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Transactions and listings over one netlink socket.
+//! Transactions and dumps over a netlink socket.
 //!
-//! The kernel carries out a request before `send` returns and has queued the answer by then, so
-//! nothing here waits: no answer in the queue is an error, not a reason to be patient.
+//! The kernel executes a request before `send` returns and has queued the reply by then. Nothing
+//! here waits: a missing reply is an error.
 
 use std::fmt;
 use std::io;
@@ -18,34 +18,34 @@ use super::attribute::{AttributeBuilder, NetlinkAttribute, find_attribute};
 use super::attribute_kind;
 use super::encode::{NftMessage, NftMessageKind};
 
-/// Why the kernel did not do what it was asked.
+/// The kernel did not execute a request.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The request could not be sent.
     #[error("the request could not be sent")]
     Send(#[source] io::Error),
-    /// The answer could not be read.
-    #[error("the answer could not be read")]
+    /// The reply could not be read.
+    #[error("the reply could not be read")]
     Receive(#[source] io::Error),
-    /// The kernel said no, and has changed nothing.
+    /// The kernel refused the request without changing anything.
     #[error("the kernel refused message {message} of the request")]
     Refused {
-        /// Which message, counted from 0; the transaction as a whole where it is none of them.
+        /// The index of the refused message; 0 also stands for the whole transaction.
         message: usize,
-        /// Why.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
-    /// The answer, or a part of it, was lost or is unreadable: what was done is not known.
-    #[error("the kernel's answer was lost")]
+    /// The reply was lost or unreadable: the outcome is unknown.
+    #[error("the kernel's reply was lost")]
     ReplyLost,
-    /// What was being listed kept changing.
-    #[error("what was listed kept changing")]
+    /// The listed objects changed during every attempt.
+    #[error("the ruleset kept changing while it was listed")]
     DumpInterrupted,
 }
 
 impl NetlinkError {
-    /// Returns the kernel's own error number, if it refused.
+    /// Returns the kernel's error number of a refusal.
     pub(crate) fn refused_errno(&self) -> Option<Errno> {
         match self {
             Self::Refused { source, .. } => Errno::from_io_error(source),
@@ -63,11 +63,11 @@ pub(crate) struct NftSocket {
 
 impl fmt::Debug for NftSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Netlink").field(&self.socket).finish()
+        f.debug_tuple("NftSocket").field(&self.socket).finish()
     }
 }
 
-/// One message of an answer: its kind and its attributes.
+/// The attributes of one message of a reply.
 pub(crate) struct NftReply {
     attributes: Vec<u8>,
 }
@@ -97,10 +97,10 @@ const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
-/// How often a listing is begun again because the ruleset changed meanwhile.
+/// Maximum attempts of a dump that the kernel interrupts because of changes.
 const MAX_DUMP_ATTEMPTS: usize = 16;
 
-/// Opens a netlink socket to nftables in the caller's own network namespace.
+/// Opens a netlink socket to nftables in the caller's network namespace.
 pub fn open_nftables_socket() -> io::Result<OwnedFd> {
     let socket = socket_with(
         AddressFamily::NETLINK,
@@ -116,12 +116,12 @@ impl NftSocket {
         Self {
             socket,
             sequence: 0,
-            // The kernel fills up to 32 KiB at once; nothing that it says is longer.
+            // The kernel fills up to 32 KiB at once; no message is longer.
             buffer: vec![0; 65_536],
         }
     }
 
-    /// Does all of `messages` or nothing; with a generation, only if nothing has changed since.
+    /// Executes all of `messages` or none; with a generation, only if it is still current.
     pub(crate) fn commit_transaction(
         &mut self,
         messages: &[NftMessage],
@@ -136,7 +136,7 @@ impl NftSocket {
         self.read_transaction_result(first, sequence_at(first, last.saturating_add(1)))
     }
 
-    /// Reads the answers of a transaction from its first message's to its last one's.
+    /// Reads the replies of a transaction from its first to its last message.
     fn read_transaction_result(&mut self, begin: u32, last: u32) -> Result<(), NetlinkError> {
         let mut refused = None;
         loop {
@@ -166,7 +166,7 @@ impl NftSocket {
         }
     }
 
-    /// Returns everything of a kind, as it was at one moment.
+    /// Returns all objects of a kind as a consistent snapshot.
     pub(crate) fn dump(
         &mut self,
         kind: NftMessageKind,
@@ -188,18 +188,18 @@ impl NftSocket {
         attributes: &[u8],
     ) -> Result<Vec<NftReply>, NetlinkError> {
         self.discard_stale_replies();
-        let wanted = self.reserve_sequences(1);
+        let expected = self.reserve_sequences(1);
         let mut bytes = Vec::with_capacity(64);
         write_frame(
             &mut bytes,
             message_type(kind),
             NLM_F_REQUEST | NLM_F_DUMP,
-            wanted,
+            expected,
             FAMILY_INET,
             attributes,
         );
         self.send(&bytes)?;
-        let mut answers = Vec::new();
+        let mut replies = Vec::new();
         loop {
             let length = self.receive()?;
             for message in parse_frames(self.buffer.get(..length).unwrap_or_default()) {
@@ -209,7 +209,7 @@ impl NftSocket {
                     sequence,
                     payload,
                 } = message?;
-                if sequence != wanted {
+                if sequence != expected {
                     continue;
                 }
                 if flags & NLM_F_DUMP_INTR != 0 {
@@ -218,7 +218,7 @@ impl NftSocket {
                 match kind {
                     NLMSG_DONE => {
                         return match parse_error_code(payload)? {
-                            0 => Ok(answers),
+                            0 => Ok(replies),
                             code => Err(refused_error(code)),
                         };
                     }
@@ -228,26 +228,26 @@ impl NftSocket {
                         }
                         code => return Err(refused_error(code)),
                     },
-                    _ => answers.push(parse_reply(payload)?),
+                    _ => replies.push(parse_reply(payload)?),
                 }
             }
         }
     }
 
-    /// Returns one thing, asked for by name.
+    /// Returns one object, identified by name.
     pub(crate) fn request_one(
         &mut self,
         kind: NftMessageKind,
         attributes: AttributeBuilder,
     ) -> Result<NftReply, NetlinkError> {
         self.discard_stale_replies();
-        let wanted = self.reserve_sequences(1);
+        let expected = self.reserve_sequences(1);
         let mut bytes = Vec::with_capacity(64);
         write_frame(
             &mut bytes,
             message_type(kind),
             NLM_F_REQUEST,
-            wanted,
+            expected,
             FAMILY_INET,
             &attributes.into_bytes(),
         );
@@ -261,7 +261,7 @@ impl NftSocket {
                     payload,
                     ..
                 } = message?;
-                if sequence == wanted {
+                if sequence == expected {
                     return match kind {
                         NLMSG_ERROR => Err(refused_error(parse_error_code(payload)?)),
                         _ => parse_reply(payload),
@@ -271,7 +271,7 @@ impl NftSocket {
         }
     }
 
-    /// Returns the number of the ruleset's present state: every transaction of anybody changes it.
+    /// Returns the ruleset's generation; every transaction of any program changes it.
     pub(crate) fn read_generation(&mut self) -> Result<u32, NetlinkError> {
         self.request_one(NftMessageKind::GetGeneration, AttributeBuilder::default())?
             .find(attribute_kind::GENERATION_ID)
@@ -290,7 +290,7 @@ impl NftSocket {
         }
     }
 
-    /// Reads one datagram of the kernel's and returns its length.
+    /// Reads one datagram from the kernel and returns its length.
     fn receive(&mut self) -> Result<usize, NetlinkError> {
         loop {
             let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
@@ -298,7 +298,7 @@ impl NftSocket {
             {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,
-                // An answer did not fit, or there is none.
+                // The reply did not fit, or none is queued.
                 Err(Errno::NOBUFS | Errno::AGAIN) => return Err(NetlinkError::ReplyLost),
                 Err(error) => return Err(NetlinkError::Receive(error.into())),
             };
@@ -315,11 +315,11 @@ impl NftSocket {
         }
     }
 
-    /// Throws away what an earlier, broken-off request has left in the queue.
+    /// Discards queued replies of earlier, aborted requests.
     fn discard_stale_replies(&mut self) {
-        let mut scrap = [0; 1];
+        let mut buffer = [0; 1];
         loop {
-            match recvfrom(&self.socket, &mut scrap, RecvFlags::DONTWAIT) {
+            match recvfrom(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
                 Ok(_) | Err(Errno::INTR | Errno::NOBUFS) => {}
                 Err(_) => return,
             }
@@ -334,8 +334,8 @@ impl NftSocket {
     }
 }
 
-/// Returns a transaction's bytes: its messages between a beginning and an end, numbered from
-/// `first`; the last one asks for an answer.
+/// Encodes a transaction: messages between batch begin and batch end, numbered from `first`; the
+/// last one requests an acknowledgement.
 pub(crate) fn encode_transaction(
     messages: &[NftMessage],
     generation: Option<u32>,
@@ -351,7 +351,7 @@ pub(crate) fn encode_transaction(
     let head = head.into_bytes();
     write_frame(&mut bytes, BATCH_BEGIN, NLM_F_REQUEST, first, 0, &head);
     for (at, message) in (1..).zip(messages) {
-        // One answer is enough: the transaction is one, and its errors come unasked.
+        // One acknowledgement covers the transaction; errors are reported in any case.
         let ack = if at == messages.len() { NLM_F_ACK } else { 0 };
         let flags = NLM_F_REQUEST | message.flags | ack;
         let (kind, sequence) = (message_type(message.kind), sequence_at(first, at));
@@ -398,7 +398,7 @@ fn write_frame(
     to.extend(flags.to_ne_bytes());
     to.extend(sequence.to_ne_bytes());
     to.extend(0u32.to_ne_bytes());
-    // The resource of a batch is the subsystem that it is for.
+    // The resource id of a batch is the subsystem.
     let resource = if family == 0 { NFTABLES_SUBSYSTEM } else { 0 };
     to.extend([family, 0]);
     to.extend(resource.to_be_bytes());
@@ -448,7 +448,7 @@ fn parse_first_frame(bytes: &[u8]) -> Option<NetlinkFrame<'_>> {
     })
 }
 
-/// Returns the positive error number at the start of an answer; 0 is success.
+/// Returns the positive error number at the start of a reply; 0 means success.
 fn parse_error_code(payload: &[u8]) -> Result<i32, NetlinkError> {
     let (code, _) = payload
         .split_first_chunk::<4>()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether the kernel holds what was meant: asked for, read back and compared.
+//! Verifies the kernel's ruleset by reading it back.
 //!
-//! Everything that was sent must be there with the same value, in the same order; nothing else
-//! may be there, but for what the kernel adds itself and says with zeros.
+//! Every sent attribute must be present with the same value and in the same order. Additional
+//! attributes of the kernel are accepted only if they are zero.
 
 use std::collections::BTreeSet;
 
@@ -12,41 +12,41 @@ use super::encode::{NftMessageKind, chain_attributes, rule_attributes, set_attri
 use super::socket::{NetlinkError, NftReply, NftSocket};
 use crate::ruleset::{NftSet, NftSetContent, Ruleset, TABLE};
 
-/// How the kernel's ruleset differs from the one that is meant.
+/// A difference between the kernel's ruleset and the expected one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesetDifference {
-    /// There is no such table.
-    #[error("there is no table {TABLE}")]
+    /// The table is missing.
+    #[error("the table {TABLE} does not exist")]
     NoTable,
-    /// The table is there but put to sleep.
+    /// The table is disabled.
     #[error("the table {TABLE} is dormant")]
     Dormant,
-    /// A set is missing, or there is one that is not meant.
-    #[error("the sets are others")]
+    /// A set is missing or unexpected.
+    #[error("the sets differ")]
     Sets,
-    /// A set is of another kind or holds something else.
-    #[error("the set {0} is another")]
+    /// A set has other attributes or elements.
+    #[error("the set {0} differs")]
     Set(&'static str),
-    /// A chain is missing, or there is one that is not meant.
-    #[error("the chains are others")]
+    /// A chain is missing or unexpected.
+    #[error("the chains differ")]
     Chains,
-    /// A chain is hooked elsewhere, or has another policy.
-    #[error("the chain {0} is another")]
+    /// A chain has another hook or policy.
+    #[error("the chain {0} differs")]
     Chain(&'static str),
-    /// A rule is another, missing or too many.
-    #[error("rule {at} of the chain {chain} is another")]
+    /// A rule differs, is missing or is unexpected.
+    #[error("rule {at} of the chain {chain} differs")]
     Rule {
         /// The chain.
         chain: &'static str,
-        /// Which rule, counted from 0.
+        /// The index of the rule.
         at: usize,
     },
 }
 
-/// Compares the kernel's table with `meant`.
+/// Compares the kernel's table with `expected`.
 pub(crate) fn verify_ruleset(
     netlink: &mut NftSocket,
-    meant: &Ruleset,
+    expected: &Ruleset,
 ) -> Result<Option<RulesetDifference>, NetlinkError> {
     let of_table = || AttributeBuilder::default().text(attribute_kind::TABLE_NAME, TABLE);
     let table = match netlink.request_one(NftMessageKind::GetTable, of_table()) {
@@ -64,41 +64,41 @@ pub(crate) fn verify_ruleset(
         return Ok(Some(RulesetDifference::Dormant));
     }
     let sets = netlink.dump(NftMessageKind::GetSet, of_table())?;
-    if let Some(difference) = compare_sets(netlink, meant, &sets)? {
+    if let Some(difference) = compare_sets(netlink, expected, &sets)? {
         return Ok(Some(difference));
     }
-    // A listing of chains takes no table: the others are left out here.
+    // A dump of chains covers all tables.
     let mut chains = netlink.dump(NftMessageKind::GetChain, of_table())?;
     chains.retain(|chain| chain.text(attribute_kind::CHAIN_TABLE) == Some(TABLE));
     let mut rules = netlink.dump(NftMessageKind::GetRule, of_table())?;
     rules.retain(|rule| rule.text(attribute_kind::RULE_TABLE) == Some(TABLE));
-    Ok(compare_chains(meant, &chains, &rules))
+    Ok(compare_chains(expected, &chains, &rules))
 }
 
 fn compare_sets(
     netlink: &mut NftSocket,
-    meant: &Ruleset,
-    held: &[NftReply],
+    expected: &Ruleset,
+    actual: &[NftReply],
 ) -> Result<Option<RulesetDifference>, NetlinkError> {
     let names = |set: &NftReply| set.text(attribute_kind::SET_NAME).map(str::to_owned);
-    let meant_names = meant.sets.iter().map(|set| set.name.to_owned());
-    if !same_names(meant_names, held.iter().map(names)) {
+    let expected_names = expected.sets.iter().map(|set| set.name.to_owned());
+    if !same_names(expected_names, actual.iter().map(names)) {
         return Ok(Some(RulesetDifference::Sets));
     }
-    for set in &meant.sets {
-        let found = held
+    for set in &expected.sets {
+        let found = actual
             .iter()
-            .find(|held| held.text(attribute_kind::SET_NAME) == Some(set.name));
+            .find(|actual| actual.text(attribute_kind::SET_NAME) == Some(set.name));
         let attributes = set_attributes(set).into_bytes();
         if !found.is_some_and(|found| has_attributes(&attributes, found)) {
             return Ok(Some(RulesetDifference::Set(set.name)));
         }
         if let Some(keys) = constant_keys(set) {
-            let held = netlink.dump(
+            let actual = netlink.dump(
                 NftMessageKind::GetElement,
                 super::encode::set_elements_query(set.name),
             )?;
-            if listed_elements(&held)
+            if listed_elements(&actual)
                 .map(|(key, flags, _)| (key.to_vec(), flags))
                 .collect::<BTreeSet<_>>()
                 != keys
@@ -111,19 +111,19 @@ fn compare_sets(
 }
 
 fn compare_chains(
-    meant: &Ruleset,
+    expected: &Ruleset,
     chains: &[NftReply],
     rules: &[NftReply],
 ) -> Option<RulesetDifference> {
     let names = |chain: &NftReply| chain.text(attribute_kind::CHAIN_NAME).map(str::to_owned);
-    let meant_names = meant.chains.iter().map(|chain| chain.name.to_owned());
-    if !same_names(meant_names, chains.iter().map(names)) {
+    let expected_names = expected.chains.iter().map(|chain| chain.name.to_owned());
+    if !same_names(expected_names, chains.iter().map(names)) {
         return Some(RulesetDifference::Chains);
     }
-    for chain in &meant.chains {
+    for chain in &expected.chains {
         let found = chains
             .iter()
-            .find(|held| held.text(attribute_kind::CHAIN_NAME) == Some(chain.name));
+            .find(|actual| actual.text(attribute_kind::CHAIN_NAME) == Some(chain.name));
         let attributes = chain_attributes(chain).into_bytes();
         let hooked = found.is_some_and(|found| found.find(attribute_kind::CHAIN_HOOK).is_some());
         if hooked != chain.hook.is_some()
@@ -131,16 +131,16 @@ fn compare_chains(
         {
             return Some(RulesetDifference::Chain(chain.name));
         }
-        let held: Vec<_> = rules
+        let actual: Vec<_> = rules
             .iter()
             .filter(|rule| rule.text(attribute_kind::RULE_CHAIN) == Some(chain.name))
             .collect();
-        let at = (0..chain.rules.len().max(held.len())).find(|at| {
-            let meant = chain
+        let at = (0..chain.rules.len().max(actual.len())).find(|at| {
+            let expected = chain
                 .rules
                 .get(*at)
                 .map(|rule| rule_attributes(chain, rule).into_bytes());
-            !matches!((meant, held.get(*at)), (Some(meant), Some(held)) if has_attributes(&meant, held))
+            !matches!((expected, actual.get(*at)), (Some(expected), Some(actual)) if has_attributes(&expected, actual))
         });
         if let Some(at) = at {
             return Some(RulesetDifference::Rule {
@@ -153,36 +153,35 @@ fn compare_chains(
 }
 
 fn same_names(
-    meant: impl Iterator<Item = String>,
-    held: impl Iterator<Item = Option<String>>,
+    expected: impl Iterator<Item = String>,
+    actual: impl Iterator<Item = Option<String>>,
 ) -> bool {
-    let meant: BTreeSet<_> = meant.map(Some).collect();
-    let held: Vec<_> = held.collect();
-    held.len() == meant.len() && held.into_iter().collect::<BTreeSet<_>>() == meant
+    let expected: BTreeSet<_> = expected.map(Some).collect();
+    let actual: Vec<_> = actual.collect();
+    actual.len() == expected.len() && actual.into_iter().collect::<BTreeSet<_>>() == expected
 }
 
-/// Says whether an object has every attribute that was meant; the kernel may add its own, as
-/// handles and use counts.
-fn has_attributes(meant: &[u8], held: &NftReply) -> bool {
-    read_attributes(meant).all(|meant| {
-        held.find(meant.kind).is_some_and(|held| {
-            if meant.nested {
-                same_attributes(meant.value, held.value)
+/// Returns `true` if an object has all expected attributes; the kernel adds others, such as handles
+/// and use counts.
+fn has_attributes(expected: &[u8], actual: &NftReply) -> bool {
+    read_attributes(expected).all(|expected| {
+        actual.find(expected.kind).is_some_and(|actual| {
+            if expected.nested {
+                same_attributes(expected.value, actual.value)
             } else {
-                meant.value == held.value
+                expected.value == actual.value
             }
         })
     })
 }
 
-/// Says whether two lists of attributes say the same: each kind as often and with the same
-/// values. What only one of them has must be zeros, which is what the kernel takes for nothing
-/// said, and some kernels leave out.
+/// Returns `true` if two attribute lists are equivalent: equal counts and values for each kind.
+/// Attributes on one side only must be zero, the kernel's default, which some kernels omit.
 ///
-/// The kernel does not mark what is nested; what was meant tells.
-fn same_attributes(meant: &[u8], held: &[u8]) -> bool {
-    let kinds: BTreeSet<_> = read_attributes(meant)
-        .chain(read_attributes(held))
+/// The kernel does not mark nested attributes; the expected ones do.
+fn same_attributes(expected: &[u8], actual: &[u8]) -> bool {
+    let kinds: BTreeSet<_> = read_attributes(expected)
+        .chain(read_attributes(actual))
         .map(|one| one.kind)
         .collect();
     kinds.into_iter().all(|kind| {
@@ -190,16 +189,16 @@ fn same_attributes(meant: &[u8], held: &[u8]) -> bool {
             read_attributes(bytes).filter(move |one: &NetlinkAttribute<'_>| one.kind == kind)
         };
         let zeros = |bytes| of(bytes).all(|one| one.value.iter().all(|byte| *byte == 0));
-        match (of(meant).count(), of(held).count()) {
-            (0, _) => zeros(held),
-            (_, 0) => zeros(meant),
-            (ours, theirs) => {
-                ours == theirs
-                    && of(meant).zip(of(held)).all(|(meant, held)| {
-                        if meant.nested {
-                            same_attributes(meant.value, held.value)
+        match (of(expected).count(), of(actual).count()) {
+            (0, _) => zeros(actual),
+            (_, 0) => zeros(expected),
+            (expected_count, actual_count) => {
+                expected_count == actual_count
+                    && of(expected).zip(of(actual)).all(|(expected, actual)| {
+                        if expected.nested {
+                            same_attributes(expected.value, actual.value)
                         } else {
-                            meant.value == held.value
+                            expected.value == actual.value
                         }
                     })
             }
@@ -207,7 +206,7 @@ fn same_attributes(meant: &[u8], held: &[u8]) -> bool {
     })
 }
 
-/// Returns the keys and flags that a set which stays as it is must hold.
+/// Returns the required keys and flags of a constant set.
 fn constant_keys(set: &NftSet) -> Option<BTreeSet<(Vec<u8>, u32)>> {
     use super::encode::{interval_bounds, octets};
     match &set.content {
@@ -217,21 +216,21 @@ fn constant_keys(set: &NftSet) -> Option<BTreeSet<(Vec<u8>, u32)>> {
         NftSetContent::NamedBytes(words) => {
             Some(words.iter().map(|(byte, _)| (vec![*byte], 0)).collect())
         }
-        NftSetContent::Ranges(spans) => {
-            let bounds = interval_bounds(spans).into_iter();
+        NftSetContent::Ranges(ranges) => {
+            let bounds = interval_bounds(ranges).into_iter();
             Some(bounds.map(|(ip, flags)| (octets(ip), flags)).collect())
         }
         NftSetContent::Orders | NftSetContent::Recent(_) => None,
     }
 }
 
-/// Returns the elements in a listing: key, flags, and all of it.
+/// Returns the elements of a dump: key, flags, complete attribute.
 pub(crate) fn listed_elements(
-    answers: &[NftReply],
+    replies: &[NftReply],
 ) -> impl Iterator<Item = (&[u8], u32, NetlinkAttribute<'_>)> {
-    let elements = answers
+    let elements = replies
         .iter()
-        .filter_map(|answer| answer.find(attribute_kind::ELEMENTS))
+        .filter_map(|reply| reply.find(attribute_kind::ELEMENTS))
         .flat_map(NetlinkAttribute::children);
     elements.filter_map(|element| {
         let key = element.find(attribute_kind::ELEMENT_KEY)?;
@@ -247,15 +246,15 @@ pub(crate) fn listed_elements(
 mod tests {
     use super::*;
 
-    fn check(meant: AttributeBuilder, held: AttributeBuilder, expected: bool) {
+    fn check(expected: AttributeBuilder, actual: AttributeBuilder, same: bool) {
         assert_eq!(
-            same_attributes(&meant.into_bytes(), &held.into_bytes()),
-            expected
+            same_attributes(&expected.into_bytes(), &actual.into_bytes()),
+            same
         );
     }
 
     #[test]
-    fn only_zeros_may_be_more_or_less_than_meant() {
+    fn only_zeros_may_be_added_or_omitted() {
         let base = || AttributeBuilder::default().u32(1, 7);
         check(base(), base(), true);
         check(base(), base().u32(2, 0), true);
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_a_list_counts() {
+    fn the_order_of_a_list_matters() {
         let list = |a, b| {
             let one = |n| AttributeBuilder::default().u32(1, n);
             AttributeBuilder::default()

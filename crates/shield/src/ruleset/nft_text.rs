@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ruleset in nft's syntax, for people to read and for `nft -f`.
+//! Prints the ruleset in the syntax of `nft -f`.
 
 use std::fmt;
 
@@ -33,9 +33,9 @@ impl fmt::Display for NftSet {
                 writeln!(f, "\t\tflags constant")?;
                 write_elements(f, addresses)?;
             }
-            NftSetContent::Ranges(spans) => {
+            NftSetContent::Ranges(ranges) => {
                 writeln!(f, "\t\tflags constant, interval")?;
-                write_elements(f, spans)?;
+                write_elements(f, ranges)?;
             }
             NftSetContent::NamedBytes(words) => {
                 writeln!(f, "\t\tflags constant")?;
@@ -130,7 +130,7 @@ impl fmt::Display for NftMatch {
             Self::InSet(key, set) => write!(f, "{} @{set}", key.nft_expression()),
             Self::Icmpv6(set) => write!(f, "icmpv6 type @{set}"),
             Self::OnLink => write!(f, "ip6 hoplimit 255"),
-            // A packet without a process has no user, and the comparison fails.
+            // Packets without a process have no user, and the comparison fails.
             Self::FromProcess => write!(f, "meta skuid != {}", u32::MAX),
         }
     }
@@ -164,7 +164,7 @@ impl fmt::Display for NftStatement {
 }
 
 impl NftSetKey {
-    /// Returns nft's name of its type.
+    /// Returns nft's name of the type.
     fn nft_type(self) -> String {
         let address = |family| match family {
             IpFamily::V4 => "ipv4_addr",
@@ -179,7 +179,7 @@ impl NftSetKey {
         }
     }
 
-    /// Returns what it takes of a packet, in nft's words.
+    /// Returns the key fields in nft's syntax.
     fn nft_expression(self) -> String {
         match self {
             Self::Address(family) => format!("{} daddr", family.nft_keyword()),

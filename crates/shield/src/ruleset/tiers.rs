@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The tiers, in the order in which a packet meets them.
+//! Builds the tiers of the ruleset, in evaluation order.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::Policy;
 use crate::address_class::{IpFamily, floor_ranges, link_local_multicast, private_ranges};
 use crate::order_element::{OrderSet, OrderSetShape};
 
-/// For how long a packet like one that was just asked about is not logged again.
+/// Duration for which a similar packet is not logged again.
 const ASKED_TIMEOUT: Duration = Duration::from_secs(5);
-/// As much of a packet as says who wanted what: headers and options, not its content.
+/// Logged bytes per packet: headers and options without content.
 const LOGGED_BYTES: u32 = 256;
 
 pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
@@ -63,7 +63,7 @@ pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
             log_and_refuse_chain("private", nflog::PRIVATE_RANGE_PREFIX),
             ask_chain(),
             output_chain(&families),
-            input(&families),
+            input_chain(&families),
             forward_chain(),
         ],
     }
@@ -125,7 +125,7 @@ fn output_chain(resolvers: &[IpFamily]) -> NftChain {
     let mut rules = vec![
         new_rule([NftMatch::Loopback(NftHook::Output)], [Accept]),
         new_rule([NftMatch::Connection(ESTABLISHED | RELATED)], [Accept])
-            .with_comment("What was let through once goes on; a deny is for the next connection."),
+            .with_comment("Established connections continue; a deny applies to new ones."),
     ];
     for family in resolvers {
         for protocol in [Protocol::UDP, Protocol::TCP] {
@@ -141,9 +141,7 @@ fn output_chain(resolvers: &[IpFamily]) -> NftChain {
             [NftMatch::FromProcess, NftMatch::Icmpv6("neighbour_out")],
             [Goto("denied")],
         )
-        .with_comment(
-            "Only the kernel speaks to neighbours; a forged message could carry anything.",
-        ),
+        .with_comment("Only the kernel sends neighbour messages; a forged one could carry data."),
         new_rule(
             [NftMatch::Icmpv6("neighbour_out"), NftMatch::OnLink],
             [Accept],
@@ -153,7 +151,7 @@ fn output_chain(resolvers: &[IpFamily]) -> NftChain {
         new_rule([NftMatch::Transport(Protocol(2))], [Drop]),
         new_rule([NftMatch::Icmpv6("listener")], [Drop]),
         new_rule([to(IpFamily::V4, "floor4")], [Goto("denied")])
-            .with_comment("The floor: no order opens what stands here."),
+            .with_comment("The floor: no order opens these addresses."),
         new_rule([to(IpFamily::V6, "floor6")], [Goto("denied")]),
     ]);
     rules.extend([
@@ -169,8 +167,8 @@ fn output_chain(resolvers: &[IpFamily]) -> NftChain {
     }
 }
 
-/// One rule for each set of orders: the narrowest order that is about a packet decides, and of
-/// two that are as narrow the refusal. So no order uncovers what another one keeps closed.
+/// One rule for each order set: the narrowest order decides, and a denial takes precedence over an
+/// equally narrow allow.
 fn order_rules() -> Vec<NftRule> {
     let mut rules = Vec::new();
     for shape in OrderSetShape::NARROW_FIRST {
@@ -179,7 +177,7 @@ fn order_rules() -> Vec<NftRule> {
                 OrderSet::of_action(action)
                     .filter(|set| set.shape == shape)
                     .map(|set| {
-                        let wanted = match shape {
+                        let condition = match shape {
                             OrderSetShape::Whole => NftMatch::Address(
                                 set.family,
                                 PacketSide::Destination,
@@ -189,28 +187,28 @@ fn order_rules() -> Vec<NftRule> {
                                 NftMatch::InSet(set.set_key(), set.set_name())
                             }
                         };
-                        // Without this, the bytes where other protocols have a port would be looked at.
+                        // Other protocols have no port at this offset.
                         let ported =
                             (shape == OrderSetShape::Port).then_some(NftMatch::HasPorts(true));
                         let statement = match action {
                             Action::Deny => NftStatement::Goto("denied"),
                             Action::Allow => NftStatement::Accept,
                         };
-                        new_rule(ported.into_iter().chain([wanted]), [statement])
+                        new_rule(ported.into_iter().chain([condition]), [statement])
                     }),
             );
         }
     }
     if let Some(first) = rules.first_mut() {
-        first.comment = Some("Orders, the narrowest first: a port, a protocol, an address.");
+        first.comment = Some("Orders, narrowest first: port, protocol, address.");
     }
     rules
 }
 
-/// A question, unless the same one was asked just now.
+/// Logs a question, unless the same one was logged recently.
 ///
-/// The log rule stands alone between looking and remembering, so that a set without room, or a
-/// packet without the bytes that make a key, makes more questions and never fewer.
+/// The log rule stands alone between lookup and insertion, so that a full set, or a packet without
+/// the bytes of the key, causes more questions and never fewer.
 fn ask_chain() -> NftChain {
     let wanted = |key| NftMatch::HasPorts(matches!(key, NftSetKey::Port(_)));
     let mut rules: Vec<_> = ASKED_SETS
@@ -236,7 +234,7 @@ fn ask_chain() -> NftChain {
     }
 }
 
-/// A refusal that is told and is no question.
+/// Creates a chain that logs and refuses without a question.
 fn log_and_refuse_chain(name: &'static str, prefix: &'static str) -> NftChain {
     let limit = NftStatement::Limit {
         per_second: 10,
@@ -263,7 +261,7 @@ fn refuse_chain() -> NftChain {
     }
 }
 
-fn input(resolvers: &[IpFamily]) -> NftChain {
+fn input_chain(resolvers: &[IpFamily]) -> NftChain {
     let mut rules = Vec::new();
     for family in resolvers {
         for protocol in [Protocol::UDP, Protocol::TCP] {
@@ -310,7 +308,7 @@ fn forward_chain() -> NftChain {
 }
 
 const FINAL_DROP_COMMENT: &str =
-    "Said although it is the policy: when a ruleset replaces another, rules come first.";
+    "Explicit despite the policy: while a ruleset is replaced, rules take effect first.";
 
 const ASKED_SETS: [(NftSetKey, &str); 4] = [
     (NftSetKey::Port(IpFamily::V4), "asked_port4"),
@@ -319,12 +317,12 @@ const ASKED_SETS: [(NftSetKey, &str); 4] = [
     (NftSetKey::Protocol(IpFamily::V6), "asked_proto6"),
 ];
 
-/// Returns the sets that remember what was asked just now.
+/// Returns the names of the sets of recent questions.
 pub(crate) fn asked_set_names() -> impl Iterator<Item = &'static str> {
     ASKED_SETS.iter().map(|(_, name)| *name)
 }
 
-/// Returns the name of the set of resolvers.
+/// Returns the name of the resolvers' set.
 pub(crate) const fn resolver_set_name(family: IpFamily) -> &'static str {
     match family {
         IpFamily::V4 => "resolver4",
@@ -352,9 +350,9 @@ fn new_rule(
 }
 
 impl NftRule {
-    fn with_comment(self, note: &'static str) -> Self {
+    fn with_comment(self, comment: &'static str) -> Self {
         Self {
-            comment: Some(note),
+            comment: Some(comment),
             ..self
         }
     }
