@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A second network namespace that answers everywhere, so that only a firewall says no.
-#![expect(clippy::expect_used, reason = "a test's helper")]
+//! A second network namespace that answers at every address, so that only a firewall refuses.
+#![expect(clippy::expect_used, reason = "a test helper")]
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// The ports that are answered over TCP and UDP.
+/// The ports that answer over TCP and UDP.
 pub const PORTS: [u16; 3] = [53, 80, 443];
 
-/// The networks whose every address answers: some of the internet, and all that a sandbox must
-/// not reach.
+/// The networks with a reply from every address: some public ones, and those closed to sandboxes.
 const NETWORKS: [&str; 18] = [
     "198.51.100.0/24",
     "203.0.113.0/24",
@@ -46,20 +45,21 @@ const UDP_V4: [&str; 4] = [
 ];
 const UDP_V6: [&str; 3] = ["2001:db8:53::53", "2001:db8:1::7", "fd00:ec2::254"];
 
-/// The other side of a veth pair: `out0` here, with default routes of both families to it.
+/// The far end of a veth pair: `out0` in this namespace has default routes to it.
 ///
-/// It greets each TCP connection with one line and sends back every further byte, and at some
-/// addresses every UDP packet. It ends when it is dropped.
+/// It greets each TCP connection with one line and echoes further bytes, and echoes UDP packets at
+/// some addresses. It ends on drop.
 #[derive(Debug)]
 pub struct Internet {
     holder: Child,
 }
 
 impl Internet {
-    /// Sets it up, beside the caller's network namespace.
+    /// Creates the namespace beside the caller's and starts its servers.
     ///
     /// # Panics
-    /// When a step fails.
+    ///
+    /// If a step fails.
     pub fn start() -> Self {
         crate::private_namespaces();
         let mut holder = Command::new("unshare")
@@ -101,22 +101,22 @@ impl Internet {
         }
         ip(&[], "route add default via 192.0.2.1 dev out0");
         ip(&[], "-6 route add default via 2001:db8::1 dev out0");
-        let net = File::open(format!("/proc/{pid}/ns/net")).expect("its namespace");
+        let net = File::open(format!("/proc/{pid}/ns/net")).expect("the namespace file");
         let (ready, when_ready) = std::sync::mpsc::channel();
         thread::spawn(move || {
             move_into_link_name_space(
                 std::os::fd::AsFd::as_fd(&net),
                 Some(LinkNameSpaceType::Network),
             )
-            .expect("entering it");
+            .expect("entering the namespace");
             answer().expect("listening");
             ready.send(()).expect("a waiting parent");
         });
-        when_ready.recv().expect("answers");
+        when_ready.recv().expect("running servers");
         internet
     }
 
-    /// Returns the process that holds its namespaces.
+    /// Returns the process that holds the namespace.
     pub fn pid(&self) -> u32 {
         self.holder.id()
     }
@@ -143,7 +143,7 @@ fn ip(wrapper: &[String], line: &str) {
     assert!(done.success(), "{words:?}");
 }
 
-/// Starts the answerers; the threads that they make stay in the caller's network namespace.
+/// Starts the servers; their threads stay in the caller's network namespace.
 fn answer() -> io::Result<()> {
     for port in PORTS {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
@@ -153,7 +153,7 @@ fn answer() -> io::Result<()> {
                 thread::spawn(move || echo(stream));
             }
         });
-        // One socket an address: an answer must come from where the question went.
+        // One socket per address: replies need the address of the request as source.
         for at in UDP_V4.into_iter().chain(UDP_V6) {
             udp(SocketAddr::new(at.parse().expect("an address"), port))?;
         }
@@ -188,10 +188,12 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
 /// Connects over TCP and waits for the greeting.
 ///
 /// # Panics
-/// When another answers.
+///
+/// If another server answers.
 ///
 /// # Errors
-/// What the firewall, or an address that does not answer, makes of it; within 5 s.
+///
+/// If the connection is refused, or after 5 s without an answer.
 pub fn tcp(at: &str, port: u16) -> io::Result<TcpStream> {
     let at: IpAddr = at.parse().map_err(io::Error::other)?;
     let limit = Duration::from_secs(5);
@@ -203,12 +205,14 @@ pub fn tcp(at: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends a packet over UDP and waits for it to come back.
+/// Sends a packet over UDP and waits for its echo.
 ///
 /// # Panics
+///
 /// As [`tcp`].
 ///
 /// # Errors
+///
 /// As [`tcp`].
 pub fn round_trip(at: &str, port: u16) -> io::Result<()> {
     let at: IpAddr = at.parse().map_err(io::Error::other)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An open socket keeps a network namespace alive; the end of its owner says when to let go.
+//! Tests of the lifetime of network namespaces: open sockets keep one alive.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -9,11 +9,11 @@ use netns_tests::private_namespaces;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, bind, recv};
 
-/// The kind of a message about a link that is gone, `RTM_DELLINK`.
+/// The type of messages about removed links, `RTM_DELLINK`.
 const DELETED: [u8; 2] = 17_u16.to_ne_bytes();
 
 #[tokio::test]
-async fn a_namespace_is_gone_when_its_owner_is_and_the_sockets_are_dropped() {
+async fn a_namespace_ends_with_its_owner_and_its_sockets() {
     private_namespaces();
     let mut owner = Command::new("unshare")
         .args(["--net", "sh", "-c", "echo; exec cat"])
@@ -25,17 +25,17 @@ async fn a_namespace_is_gone_when_its_owner_is_and_the_sockets_are_dropped() {
     BufReader::new(owner.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
-    // One end of a wire is here: it goes with the namespace that the other end is in.
+    // The near end of a veth pair disappears with the namespace of the far end.
     let pid = owner.id().to_string();
-    let wire = [
+    let veth = [
         "link", "add", "here0", "type", "veth", "peer", "name", "there0", "netns", &pid,
     ];
-    assert!(Command::new("ip").args(wire).status().unwrap().success());
+    assert!(Command::new("ip").args(veth).status().unwrap().success());
     let is_there = || {
         let show = Command::new("ip").args(["link", "show", "here0"]).output();
         show.unwrap().status.success()
     };
-    // RTMGRP_LINK: links that come, change and go, from now on.
+    // RTMGRP_LINK: changes of links from now on.
     let links = NetnsRef::Current.open_socket(SocketSpec::Route).unwrap();
     bind(&links, &SocketAddrNetlink::new(0, 1)).unwrap();
 
@@ -47,10 +47,10 @@ async fn a_namespace_is_gone_when_its_owner_is_and_the_sockets_are_dropped() {
     owner.kill().unwrap();
     process.wait_for_exit().await.unwrap();
     owner.wait().unwrap();
-    assert!(is_there(), "the sockets hold it");
+    assert!(is_there(), "the sockets keep the namespace alive");
 
     drop(sockets);
-    // `place` and `process` still are there: they hold nothing.
+    // `place` and `process` still exist and keep nothing alive.
     let mut message = [0; 8192];
     loop {
         recv(&links, &mut message, RecvFlags::empty()).unwrap();

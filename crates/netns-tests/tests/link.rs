@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `netns::link` judged by the `ip` program, in two network namespaces.
+//! Tests of `netns::link` against the `ip` program, in two network namespaces.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::fs::File;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use serde_json::Value;
 
-/// A process in a network namespace of its own, which ends with its standard input.
+/// A process in its own network namespace that ends with its standard input.
 struct Neighbour(Child);
 
 impl Neighbour {
@@ -88,7 +88,7 @@ fn routes(routes: &Value) -> Vec<String> {
 }
 
 #[test]
-fn lo_comes_up() {
+fn bring_up_works_for_the_loopback() {
     netns_tests::private_namespaces();
     assert_eq!(ip("link show lo")[0]["operstate"], "DOWN");
     let mut links = RtnetlinkSocket::open().unwrap();
@@ -160,7 +160,7 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
 }
 
 #[test]
-fn a_namespace_can_be_named_by_a_process() {
+fn the_peer_namespace_can_be_given_by_a_process() {
     let neighbour = Neighbour::start();
     let pid = Pid::from_raw(neighbour.0.id().cast_signed()).unwrap();
     let mut links = RtnetlinkSocket::open().unwrap();
@@ -172,7 +172,7 @@ fn a_namespace_can_be_named_by_a_process() {
     assert_eq!(
         links.find_link(&names.1).unwrap_err().errno,
         Errno::NODEV,
-        "the peer is over there"
+        "the peer is in the other namespace"
     );
 }
 
@@ -189,7 +189,7 @@ fn a_refused_request_names_the_step_and_the_errno() {
     let again = pair(&mut links).unwrap_err();
     assert_eq!(
         (again.step.as_str(), again.errno),
-        ("make the veth pair left and right", Errno::EXIST)
+        ("creating the veth pair left and right", Errno::EXIST)
     );
     let route = links
         .add_route(
@@ -200,9 +200,9 @@ fn a_refused_request_names_the_step_and_the_errno() {
         .unwrap_err();
     assert_eq!(
         route.step,
-        format!("route 0.0.0.0/0 via 203.0.113.9 through link {link}")
+        format!("routing 0.0.0.0/0 via 203.0.113.9 through link {link}")
     );
     assert_eq!(route.errno, Errno::NETUNREACH);
-    // The socket still serves: the reply of a refused request is read to its end.
+    // The reply to a refused request was read completely: the socket still works.
     links.bring_up(link).unwrap();
 }

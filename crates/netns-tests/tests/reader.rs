@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `reader` on packets that the kernel really drops.
+//! Tests of `reader` on packets dropped by the kernel.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Refuses everything but the loopback device, and logs DNS answers on that.
+/// Refuses everything except the loopback device, where DNS answers are logged.
 const RULES: &str = r#"
 table inet terok_shield {
     chain output {
@@ -42,7 +42,7 @@ table inet terok_shield {
 }
 "#;
 
-/// The same with the set that lets each destination be logged once in five seconds.
+/// The same with a set that limits logging to once per destination and five seconds.
 const ONCE: &str = r#"
 table inet terok_shield {
     set asked {
@@ -61,7 +61,7 @@ table inet terok_shield {
 }
 "#;
 
-/// Gives the namespace a way out that leads nowhere, and the rules.
+/// Creates a route without a destination host, and loads the rules.
 fn set_up(rules: &str) {
     netns_tests::private_namespaces();
     for line in [
@@ -90,36 +90,38 @@ fn set_up(rules: &str) {
     assert!(nft.wait().unwrap().success());
 }
 
-/// What a reader told, in its order.
+/// The output of a reader, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
+enum ReaderOutput {
     Blocked(BlockedPacket),
     Answer(DnsAnswer),
     Lost(NflogLoss),
 }
 
-struct Teller(mpsc::Sender<Told>);
+struct ChannelSink(mpsc::Sender<ReaderOutput>);
 
-impl ReaderSink for Teller {
+impl ReaderSink for ChannelSink {
     fn on_event(&mut self, event: SandboxEvent) {
         let SandboxEvent::Blocked(blocked) = event else {
             panic!("{event:?}")
         };
-        self.0.try_send(Told::Blocked(blocked)).unwrap();
+        self.0.try_send(ReaderOutput::Blocked(blocked)).unwrap();
     }
 
     fn on_dns_answer(&mut self, answer: &DnsAnswer) {
-        self.0.try_send(Told::Answer(answer.clone())).unwrap();
+        self.0
+            .try_send(ReaderOutput::Answer(answer.clone()))
+            .unwrap();
     }
 
     fn on_loss(&mut self, loss: NflogLoss) {
-        self.0.try_send(Told::Lost(loss)).unwrap();
+        self.0.try_send(ReaderOutput::Lost(loss)).unwrap();
     }
 }
 
-/// A reader at work in a task of its own.
+/// A reader in its own task.
 struct Running {
-    told: mpsc::Receiver<Told>,
+    output: mpsc::Receiver<ReaderOutput>,
     stop: CancellationToken,
     task: JoinSet<()>,
 }
@@ -133,27 +135,27 @@ impl Running {
         let sockets =
             NflogSockets::bind_with(netfilter(), netfilter(), questions, NflogOptions::ANSWERS)
                 .unwrap();
-        #[expect(clippy::disallowed_methods, reason = "the edge of this test")]
+        #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
         let first = first_request_number(SystemTime::now());
-        let facts = PacketClassifier::new("box".parse().unwrap(), Dossier::default(), first);
-        let (sender, told) = mpsc::channel(300_000);
+        let classifier = PacketClassifier::new("box".parse().unwrap(), Dossier::default(), first);
+        let (sender, output) = mpsc::channel(300_000);
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         let stopped = stop.clone();
         task.spawn(async move {
-            let reader = NflogReader::new(sockets, facts);
-            reader.run(&mut Teller(sender), stopped).await.unwrap();
+            let reader = NflogReader::new(sockets, classifier);
+            reader.run(&mut ChannelSink(sender), stopped).await.unwrap();
         });
-        Self { told, stop, task }
+        Self { output, stop, task }
     }
 
-    async fn next(&mut self) -> Told {
-        self.told.recv().await.unwrap()
+    async fn next(&mut self) -> ReaderOutput {
+        self.output.recv().await.unwrap()
     }
 
     async fn blocked(&mut self) -> BlockedPacket {
         match self.next().await {
-            Told::Blocked(blocked) => blocked,
+            ReaderOutput::Blocked(blocked) => blocked,
             other => panic!("{other:?}"),
         }
     }
@@ -176,7 +178,7 @@ fn connect(to: &str) {
     std::net::TcpStream::connect(to).unwrap_err();
 }
 
-/// Sends a datagram; the refusal comes back at once as an error.
+/// Sends a datagram, expecting the refusal as an error.
 fn send(to: &str) {
     let to: SocketAddr = to.parse().unwrap();
     let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -186,7 +188,7 @@ fn send(to: &str) {
         .unwrap_err();
 }
 
-/// Sends bytes as the payload of an IP packet of any protocol.
+/// Sends bytes as the payload of an IP packet with any protocol.
 fn send_raw(protocol: u8, to: &str, bytes: &[u8]) {
     let to: IpAddr = to.parse().unwrap();
     let family = if to.is_ipv4() {
@@ -234,14 +236,14 @@ async fn every_protocol_is_a_question() {
         "203.0.113.7 47 0",
     ] {
         let blocked = reader.blocked().await;
-        let said = format!("{} {} {}", blocked.address, blocked.protocol, blocked.port);
-        assert_eq!((said.as_str(), blocked.domain), (expected, None));
+        let text = format!("{} {} {}", blocked.address, blocked.protocol, blocked.port);
+        assert_eq!((text.as_str(), blocked.domain), (expected, None));
     }
     reader.stop().await;
 }
 
 #[tokio::test]
-async fn a_message_says_whose_socket_it_was() {
+async fn a_message_contains_the_socket_owner() {
     set_up(RULES);
     let socket = NflogSocket::bind(netfilter(), NflogOptions::QUESTIONS).unwrap();
     connect("203.0.113.7:443");
@@ -260,7 +262,7 @@ async fn a_message_says_whose_socket_it_was() {
 }
 
 #[tokio::test]
-async fn multicast_chatter_is_dropped_in_silence() {
+async fn link_local_multicast_is_ignored() {
     set_up(RULES);
     let mut reader = Running::start();
     send("224.0.0.251:5353");
@@ -278,7 +280,7 @@ async fn a_hundred_thousand_packets_are_one_question() {
     for _ in 0..100_000 {
         socket.send_to(b"x", "203.0.113.7:123").unwrap_err();
     }
-    // A socket may send to two destinations; the second ends the test.
+    // An unconnected socket may send to two destinations; the second one ends the test.
     socket.send_to(b"x", "203.0.113.8:123").unwrap_err();
     let mut asked = 0;
     while reader.blocked().await.address.as_str() == "203.0.113.7" {
@@ -289,7 +291,7 @@ async fn a_hundred_thousand_packets_are_one_question() {
 }
 
 #[tokio::test]
-async fn what_the_kernel_could_not_tell_is_counted() {
+async fn messages_lost_by_the_kernel_are_counted() {
     const SENT: u64 = 5_000;
     set_up(RULES);
     let small = NflogOptions {
@@ -300,28 +302,28 @@ async fn what_the_kernel_could_not_tell_is_counted() {
     for _ in 0..SENT {
         send("203.0.113.7:123");
     }
-    // Only a later message shows how many are missing at the end.
+    // Only a later message reveals losses at the end.
     let (mut events, mut missing) = (0, 0);
     while events == 0 || missing == 0 {
         match reader.next().await {
-            Told::Blocked(_) => events += 1,
-            Told::Lost(loss) => missing += loss.packets,
-            Told::Answer(answer) => panic!("{answer:?}"),
+            ReaderOutput::Blocked(_) => events += 1,
+            ReaderOutput::Lost(loss) => missing += loss.packets,
+            ReaderOutput::Answer(answer) => panic!("{answer:?}"),
         }
     }
     connect("203.0.113.8:443");
     loop {
         match reader.next().await {
-            Told::Blocked(blocked) if blocked.port == 443 => break,
-            Told::Blocked(_) => events += 1,
-            Told::Lost(loss) => missing += loss.packets,
-            Told::Answer(answer) => panic!("{answer:?}"),
+            ReaderOutput::Blocked(blocked) if blocked.port == 443 => break,
+            ReaderOutput::Blocked(_) => events += 1,
+            ReaderOutput::Lost(loss) => missing += loss.packets,
+            ReaderOutput::Answer(answer) => panic!("{answer:?}"),
         }
     }
-    if let Ok(Told::Lost(loss)) = reader.told.try_recv() {
+    if let Ok(ReaderOutput::Lost(loss)) = reader.output.try_recv() {
         missing += loss.packets;
     }
-    assert!(missing > SENT / 2, "a buffer of the least size holds few");
+    assert!(missing > SENT / 2, "the minimum buffer holds few messages");
     assert_eq!(events + missing, SENT);
     reader.stop().await;
 }
@@ -337,14 +339,14 @@ async fn a_group_has_one_listener() {
     );
     assert_eq!(
         error.to_string(),
-        "another program listens to packet log group 100 in this network namespace; only one can"
+        "another program listens to packet log group 100 in this network namespace; only one program can"
     );
     first.stop().await;
     NflogSockets::bind(netfilter(), netfilter()).unwrap();
 }
 
 #[tokio::test]
-async fn listening_takes_a_capability() {
+async fn binding_requires_a_capability() {
     set_up(RULES);
     let none = rustix::thread::CapabilitySet::empty();
     let sets = CapabilitySets {
@@ -358,7 +360,7 @@ async fn listening_takes_a_capability() {
 }
 
 #[tokio::test]
-async fn request_ids_are_never_used_again() {
+async fn request_ids_are_never_reused() {
     set_up(RULES);
     let mut seen = HashSet::new();
     for _ in 0..3 {
@@ -372,7 +374,7 @@ async fn request_ids_are_never_used_again() {
     }
 }
 
-/// Answers `name` with `address`, whatever was asked.
+/// Builds an answer for `name` with `address`.
 fn answer(name: &str, address: [u8; 4]) -> Vec<u8> {
     let mut bytes = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
     for label in name.split('.') {
@@ -385,12 +387,12 @@ fn answer(name: &str, address: [u8; 4]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_answer_names_the_packet_that_it_led_to() {
+async fn an_answer_names_the_following_packet() {
     set_up(RULES);
     let mut reader = Running::start();
     let resolver = UdpSocket::bind("127.0.0.1:53").unwrap();
     let stub = UdpSocket::bind("127.0.0.1:0").unwrap();
-    // All of it waits in the kernel before the reader's first turn: the order must still hold.
+    // Everything is queued in the kernel before the reader runs: the order must still hold.
     for n in 0..200_u8 {
         let message = answer(&format!("host{n}.example"), [203, 0, 113, n]);
         resolver
@@ -402,16 +404,16 @@ async fn an_answer_names_the_packet_that_it_led_to() {
     let (mut answers, mut questions) = (0, 0);
     while questions < 200 {
         match reader.next().await {
-            Told::Answer(answer) => {
+            ReaderOutput::Answer(answer) => {
                 assert_eq!(answer.name.as_str(), format!("host{answers}.example"));
                 answers += 1;
             }
-            Told::Blocked(blocked) => {
+            ReaderOutput::Blocked(blocked) => {
                 let name = format!("host{questions}.example");
                 assert_eq!(blocked.domain.unwrap().as_str(), name);
                 questions += 1;
             }
-            Told::Lost(loss) => panic!("{loss:?}"),
+            ReaderOutput::Lost(loss) => panic!("{loss:?}"),
         }
     }
     assert_eq!(answers, 200);
@@ -429,12 +431,12 @@ async fn an_answer_may_come_over_tcp_and_fill_a_large_datagram() {
     framed.extend(message);
     listener.accept().unwrap().0.write_all(&framed).unwrap();
     drop(client);
-    let Told::Answer(over_tcp) = reader.next().await else {
+    let ReaderOutput::Answer(over_tcp) = reader.next().await else {
         panic!()
     };
     assert_eq!(over_tcp.name.as_str(), "tcp.example");
 
-    // 3,000 bytes of other records first.
+    // Preceded by 3,000 bytes of other records.
     let mut large = answer("large.example", [203, 0, 113, 8]);
     let record = large.split_off(12 + 15 + 4);
     large[7] = 2;
@@ -446,7 +448,7 @@ async fn an_answer_may_come_over_tcp_and_fill_a_large_datagram() {
     resolver
         .send_to(&large, stub.local_addr().unwrap())
         .unwrap();
-    let Told::Answer(large) = reader.next().await else {
+    let ReaderOutput::Answer(large) = reader.next().await else {
         panic!()
     };
     assert_eq!(large.name.as_str(), "large.example");

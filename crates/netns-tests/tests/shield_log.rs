@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What `shield`'s ruleset logs, and how often, read from the kernel.
+//! Tests of the packets logged by `shield`'s ruleset, read from the kernel.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
 const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
 
-/// A sandbox with its shield, and both of its log groups.
+/// A sandbox with its shield and both log groups.
 struct World {
     shield: NftShield,
     questions: NflogSocket,
@@ -47,8 +47,8 @@ impl World {
         }
     }
 
-    /// Returns the prefixes of what was logged since the last call: a packet is logged before
-    /// its sender is told that it was refused, or gets the answer.
+    /// Returns the prefixes logged since the last call. A packet is logged before its sender gets
+    /// the refusal or the answer.
     fn logged(&self) -> Vec<String> {
         let mut all = prefixes(&self.questions);
         all.extend(prefixes(&self.answers));
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+#[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -90,7 +90,7 @@ fn prefixes(socket: &NflogSocket) -> Vec<String> {
     }
 }
 
-/// Sends one UDP packet, whatever becomes of it.
+/// Sends one UDP packet, which may be refused.
 fn send(to: &str, port: u16) {
     let to: IpAddr = to.parse().unwrap();
     let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -105,7 +105,7 @@ fn send(to: &str, port: u16) {
 }
 
 #[test]
-fn a_question_is_logged_once_in_a_while_for_each_port_and_protocol() {
+fn a_question_is_logged_once_per_port_protocol_and_timeout() {
     let world = World::start();
     for at in SERVER {
         for _ in 0..3 {
@@ -124,7 +124,7 @@ fn a_question_is_logged_once_in_a_while_for_each_port_and_protocol() {
 #[test]
 fn a_flood_of_pings_is_one_question() {
     let world = World::start();
-    // Each with another identifier, so with another checksum where other protocols have a port.
+    // Each has another identifier and thus other bytes at the port offset of other protocols.
     let code = "import socket,struct\n\
                 s=socket.socket(socket.AF_INET,socket.SOCK_RAW,1)\n\
                 for i in range(100):\n\
@@ -141,7 +141,7 @@ fn a_flood_of_pings_is_one_question() {
 }
 
 #[test]
-fn without_room_to_remember_every_packet_is_a_question() {
+fn with_a_full_set_every_packet_is_a_question() {
     let world = World::start();
     let keys: Vec<_> = (0..4_096_u32)
         .map(|n| format!("{} . tcp . 80", Ipv4Addr::from_bits(0xc612_0000 + n)))
@@ -161,7 +161,7 @@ fn without_room_to_remember_every_packet_is_a_question() {
 }
 
 #[test]
-fn a_refusal_that_is_no_question_says_so() {
+fn refusals_without_a_question_have_other_prefixes() {
     let mut world = World::start();
     for at in ["169.254.169.254", "fd00:ec2::254", "240.0.0.1"] {
         send(at, 80);
@@ -182,17 +182,17 @@ fn a_refusal_that_is_no_question_says_so() {
 }
 
 #[test]
-fn a_flood_to_the_floor_is_told_a_few_times() {
+fn a_flood_to_the_floor_is_logged_at_a_limited_rate() {
     let world = World::start();
     for _ in 0..1_000 {
         send("169.254.169.254", 80);
     }
-    let told = world.logged().len();
-    assert!((50..100).contains(&told), "{told}");
+    let logged = world.logged().len();
+    assert!((50..100).contains(&logged), "{logged}");
 }
 
 #[test]
-fn the_chatter_of_every_network_is_not_told() {
+fn link_local_multicast_is_not_logged() {
     let world = World::start();
     for at in ["224.0.0.251", "224.0.0.22"] {
         send(at, 5353);
@@ -215,7 +215,7 @@ fn the_chatter_of_every_network_is_not_told() {
 }
 
 #[test]
-fn every_answer_of_the_resolver_is_logged_and_nobody_elses() {
+fn only_answers_of_the_resolver_are_logged() {
     let mut world = World::start();
     for at in RESOLVERS {
         for _ in 0..3 {
@@ -229,7 +229,7 @@ fn every_answer_of_the_resolver_is_logged_and_nobody_elses() {
         tcp(at, 53).unwrap();
         assert_eq!(world.logged(), Vec::<String>::new(), "{at}");
     }
-    // Last, because the end of a connection may be logged later than its data.
+    // Last, because the end of a connection may be logged after its data.
     for at in RESOLVERS {
         drop(tcp(at, 53).unwrap());
         let logged = world.logged();
@@ -241,7 +241,7 @@ fn every_answer_of_the_resolver_is_logged_and_nobody_elses() {
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_not_believed() {
+fn unsolicited_answers_are_dropped() {
     let world = World::start();
     let listener = UdpSocket::bind("0.0.0.0:4000").unwrap();
     let code = "import socket\n\
@@ -259,7 +259,7 @@ fn an_answer_that_nobody_asked_for_is_not_believed() {
         .status()
         .unwrap();
     assert!(done.success());
-    // What comes later over the same link has overtaken nothing.
+    // A later packet over the same link cannot overtake the forged ones.
     round_trip(RESOLVERS[0], 53).unwrap();
     assert_eq!(world.logged(), ["ANSWER"]);
     listener.set_nonblocking(true).unwrap();

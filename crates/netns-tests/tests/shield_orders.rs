@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Orders to `shield` as set elements, judged by the `nft` program.
+//! Tests of `shield`'s orders as set elements, judged by the `nft` program.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,7 +14,7 @@ use terok_clearance::{Action, Dest, DomainName, Protocol, RuleLifetime, Scope, T
 
 const IP: &str = "203.0.113.7";
 
-#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+#[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -65,7 +65,7 @@ fn nft(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a set holds, in the words of `nft -j`: one text an element, without its remaining time.
+/// Returns the elements of a set as listed by `nft -j`, one text each, without the remaining time.
 fn elements(set: &str) -> Vec<String> {
     let listing = nft(&format!("-j list set inet terok_shield {set}"));
     let listing: Value = serde_json::from_str(&listing).unwrap();
@@ -80,8 +80,8 @@ fn elements(set: &str) -> Vec<String> {
             Some(more) => {
                 let mut text = value(&more["val"]);
                 for key in ["timeout", "comment"] {
-                    if let Some(said) = more.get(key) {
-                        text = format!("{text} {key} {said}");
+                    if let Some(option) = more.get(key) {
+                        text = format!("{text} {key} {option}");
                     }
                 }
                 text
@@ -107,7 +107,7 @@ fn value(element: &Value) -> String {
 }
 
 #[test]
-fn an_order_is_an_element_of_the_set_for_it() {
+fn an_order_is_an_element_of_its_set() {
     let mut shield = engage();
     allow(&mut shield, &scope(IP));
     allow(&mut shield, &scope("2001:db8::7"));
@@ -131,15 +131,11 @@ fn an_order_is_an_element_of_the_set_for_it() {
         ..scope("203.0.113.9")
     };
     deny(&mut shield, &port);
-    assert_eq!(
-        elements("deny_port4").len(),
-        5,
-        "every protocol that has ports"
-    );
+    assert_eq!(elements("deny_port4").len(), 5, "every protocol with ports");
 }
 
 #[test]
-fn the_opposite_order_takes_the_place_of_an_order() {
+fn an_order_replaces_the_opposite_order() {
     let mut shield = engage();
     for _ in 0..3 {
         allow(&mut shield, &scope(IP));
@@ -155,7 +151,7 @@ fn the_opposite_order_takes_the_place_of_an_order() {
 }
 
 #[test]
-fn a_time_is_renewed_extended_and_lifted() {
+fn a_timeout_can_be_renewed_extended_and_removed() {
     let mut shield = engage();
     let once = Scope {
         keep: RuleLifetime::Once,
@@ -180,13 +176,13 @@ fn a_time_is_renewed_extended_and_lifted() {
         },
     ] = shield.list_elements().unwrap()[..]
     else {
-        unreachable!("one element with a time")
+        unreachable!("expected one element with a timeout")
     };
     assert!((55..=60).contains(&left.as_secs()), "{left:?}");
 }
 
 #[test]
-fn a_name_opens_what_was_seen_and_what_will_be() {
+fn a_name_opens_known_and_later_addresses() {
     let mut shield = engage();
     let api = name("api.example.com");
     let addresses = [ip(IP), ip("2001:db8::7"), ip("10.0.0.1")];
@@ -223,7 +219,7 @@ fn a_name_opens_what_was_seen_and_what_will_be() {
 }
 
 #[test]
-fn the_time_of_an_order_on_a_name_ends_for_later_addresses_too() {
+fn the_timeout_of_an_order_on_a_name_covers_later_addresses() {
     let mut shield = engage();
     let api = name("api.example.com");
     let narrow = Scope {
@@ -249,7 +245,7 @@ fn the_time_of_an_order_on_a_name_ends_for_later_addresses_too() {
 }
 
 #[test]
-fn the_oldest_address_of_a_name_is_closed_again() {
+fn the_evicted_address_of_a_name_is_closed() {
     let mut shield = engage();
     let api = name("api.example.com");
     allow(&mut shield, &scope("api.example.com"));
@@ -263,7 +259,7 @@ fn the_oldest_address_of_a_name_is_closed_again() {
 }
 
 #[test]
-fn a_name_cannot_take_back_what_was_denied() {
+fn a_learnt_address_cannot_override_a_denial() {
     let mut shield = engage();
     deny(&mut shield, &scope(IP));
     allow(&mut shield, &scope("api.example.com"));
@@ -275,7 +271,7 @@ fn a_name_cannot_take_back_what_was_denied() {
 }
 
 #[test]
-fn after_a_restart_the_orders_are_still_there() {
+fn orders_are_restored_after_a_restart() {
     let mut shield = engage();
     let api = name("api.example.com");
     shield.learn_addresses(&api, &[ip(IP)], now()).unwrap();
@@ -301,7 +297,7 @@ fn after_a_restart_the_orders_are_still_there() {
         without_time(&shield.list_elements().unwrap()),
         without_time(&before)
     );
-    // The name's order stands as well, for the rest of its time.
+    // The order on the name is restored as well, for its remaining time.
     shield
         .learn_addresses(&api, &[ip("203.0.113.8")], now())
         .unwrap();
@@ -321,7 +317,7 @@ fn after_a_restart_the_orders_are_still_there() {
 }
 
 #[test]
-fn orders_survive_what_others_do_to_the_sets() {
+fn orders_succeed_after_foreign_changes_of_the_sets() {
     let mut shield = engage();
     allow(&mut shield, &scope(IP));
     nft(&format!(
@@ -341,7 +337,7 @@ fn orders_survive_what_others_do_to_the_sets() {
 }
 
 #[test]
-fn without_its_table_an_order_fails() {
+fn an_order_fails_without_its_table() {
     let mut shield = engage();
     nft("delete table inet terok_shield");
     let refused = shield.allow(&target(IP), &scope(IP), now());
@@ -352,13 +348,13 @@ fn without_its_table_an_order_fails() {
 }
 
 #[test]
-fn a_shield_without_room_refuses_and_changes_nothing() {
+fn a_full_shield_refuses_orders_without_any_change() {
     let mut shield = engage();
     deny(&mut shield, &scope(IP));
     let all: Vec<_> = (0..65_534_u32)
         .map(|n| Ipv4Addr::from_bits(0xc612_0000 + n).to_string())
         .collect();
-    // As many as fit into one of nft's messages.
+    // The maximum for one message of nft.
     for some in all.chunks(4_096) {
         let some = some.join(",");
         nft(&format!(
@@ -372,7 +368,7 @@ fn a_shield_without_room_refuses_and_changes_nothing() {
         "{refused:?}"
     );
     assert_eq!(shield.list_elements().unwrap().len(), 65_535);
-    // One out and five in: the deny stays with what would have taken its place.
+    // One removal and five additions: the deny stays.
     let port = Scope {
         port: Some(443),
         ..scope(IP)
@@ -383,13 +379,13 @@ fn a_shield_without_room_refuses_and_changes_nothing() {
         "{refused:?}"
     );
     assert_eq!(elements("deny4"), [IP]);
-    // One out and one in.
+    // One removal and one addition.
     allow(&mut shield, &scope(IP));
     assert_eq!(elements("deny4"), Vec::<String>::new());
 }
 
 #[test]
-fn what_cannot_be_enforced_here_is_refused() {
+fn unenforceable_orders_are_refused() {
     let mut shield = engage();
     let check = |shield: &mut NftShield, scope: Scope, expected: fn(&ShieldOrderError) -> bool| {
         let refused = shield.allow(&target(IP), &scope, now()).unwrap_err();
@@ -424,7 +420,7 @@ fn what_cannot_be_enforced_here_is_refused() {
 }
 
 #[test]
-fn a_name_of_any_length_is_kept() {
+fn a_name_of_maximum_length_is_stored() {
     let mut shield = engage();
     let long = format!("{}.example", vec!["a".repeat(60); 4].join("."));
     assert!(long.len() > 250);
@@ -436,7 +432,7 @@ fn a_name_of_any_length_is_kept() {
 }
 
 #[test]
-fn a_decision_can_be_looked_up() {
+fn the_standing_action_can_be_looked_up() {
     let mut shield = engage();
     let web = Scope {
         port: Some(443),
@@ -463,7 +459,7 @@ fn a_decision_can_be_looked_up() {
     );
 }
 
-/// Addresses that no order may touch, and some that it may.
+/// Addresses that no order may open.
 const FORBIDDEN: [&str; 12] = [
     "169.254.169.254",
     "127.0.0.1",
@@ -537,9 +533,9 @@ fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
                         prop_assert_eq!(done.is_err(), is_forbidden, "{:?}", done);
                         if let (Ok(()), Target::Address(ip)) = (done, target) {
                             let protocol = protocol.unwrap_or(Protocol::TCP);
-                            let said =
+                            let standing =
                                 shield.standing_action(ip, protocol, port.unwrap_or(1), now());
-                            prop_assert_eq!(said, Some(action));
+                            prop_assert_eq!(standing, Some(action));
                         }
                     }
                     Step::Learn(to, addresses) => {

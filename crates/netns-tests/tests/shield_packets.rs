@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every tier of `shield`'s ruleset, on real packets to a neighbour that answers at every address.
+//! Tests of the tiers of `shield`'s ruleset with packets to a peer that answers at every address.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -14,7 +14,7 @@ use terok_clearance::{Action, Dest, Protocol, RuleLifetime, Scope, Target};
 const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
 const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
 
-#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+#[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -52,7 +52,7 @@ fn target(text: &str) -> Target {
     text.parse().unwrap()
 }
 
-/// Refused at once: by a reset, which takes well under a millisecond, not by a time limit.
+/// Asserts an immediate refusal by a reset, not by a timeout.
 fn check_refused(at: &str, port: u16) {
     let begin = now();
     let error = tcp(at, port).expect_err(at);
@@ -66,13 +66,13 @@ fn check_udp_refused(at: &str, port: u16) {
     assert_ne!(
         error.kind(),
         ErrorKind::WouldBlock,
-        "{at} {port}: no answer at all"
+        "{at} {port}: no reply at all"
     );
     assert!(begin.elapsed() < Duration::from_millis(900), "{at} {port}");
 }
 
 #[test]
-fn without_a_shield_everything_is_open() {
+fn everything_is_open_without_a_shield() {
     let _internet = Internet::start();
     for at in [
         "203.0.113.7",
@@ -89,7 +89,7 @@ fn without_a_shield_everything_is_open() {
 }
 
 #[test]
-fn what_nobody_allowed_is_refused_at_once() {
+fn packets_without_an_order_are_refused_at_once() {
     let _internet = Internet::start();
     let _shield = engage();
     for at in SERVER {
@@ -101,7 +101,7 @@ fn what_nobody_allowed_is_refused_at_once() {
 }
 
 #[test]
-fn what_is_allowed_passes_and_what_is_denied_does_not() {
+fn allowed_packets_pass_and_denied_ones_do_not() {
     let _internet = Internet::start();
     let mut shield = engage();
     for at in SERVER {
@@ -154,7 +154,7 @@ fn a_narrow_order_opens_one_port_of_one_protocol() {
 }
 
 #[test]
-fn ping_is_asked_about_like_everything_else() {
+fn ping_needs_an_order_too() {
     let _internet = Internet::start();
     let mut shield = engage();
     for (at, protocol) in [(SERVER[0], Protocol::ICMP), (SERVER[1], Protocol::ICMPV6)] {
@@ -195,7 +195,7 @@ fn ping(at: &str) -> bool {
 }
 
 #[test]
-fn the_resolver_is_reached_on_port_53_only() {
+fn the_resolver_is_reachable_on_port_53_only() {
     let _internet = Internet::start();
     let _shield = engage();
     for at in RESOLVERS {
@@ -207,7 +207,7 @@ fn the_resolver_is_reached_on_port_53_only() {
 }
 
 #[test]
-fn a_resolver_in_a_private_range_is_reached_on_port_53_only() {
+fn a_resolver_in_a_private_range_is_reachable_on_port_53_only() {
     let _internet = Internet::start();
     let policy = Policy::new(["10.0.0.1".parse().unwrap()]).unwrap();
     let mut shield = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap();
@@ -222,7 +222,7 @@ fn a_resolver_in_a_private_range_is_reached_on_port_53_only() {
 }
 
 #[test]
-fn the_floor_and_the_private_ranges_stay_closed_whatever_is_ordered() {
+fn the_floor_and_the_private_ranges_stay_closed_despite_orders() {
     let _internet = Internet::start();
     let mut shield = engage();
     let name = "rebind.example".parse().unwrap();
@@ -262,7 +262,7 @@ fn the_floor_and_the_private_ranges_stay_closed_whatever_is_ordered() {
                 .refused,
             1
         );
-        // Even somebody else's element does not open it: the tier comes first.
+        // A foreign element has no effect either: the tier of the floor is evaluated first.
         let set = if address.is_ipv4() {
             "allow4"
         } else {
@@ -280,7 +280,7 @@ fn the_floor_and_the_private_ranges_stay_closed_whatever_is_ordered() {
         assert!(
             matches!(
                 error.kind(),
-                // The kernel itself refuses to send to some of them.
+                // The kernel itself refuses some destinations.
                 ErrorKind::ConnectionRefused
                     | ErrorKind::NetworkUnreachable
                     | ErrorKind::InvalidInput
@@ -291,7 +291,7 @@ fn the_floor_and_the_private_ranges_stay_closed_whatever_is_ordered() {
 }
 
 #[test]
-fn a_connection_that_stands_goes_on_after_a_deny() {
+fn an_established_connection_survives_a_deny() {
     let _internet = Internet::start();
     let mut shield = engage();
     for at in SERVER {
@@ -307,7 +307,7 @@ fn a_connection_that_stands_goes_on_after_a_deny() {
 }
 
 #[test]
-fn an_allow_ends_when_its_time_is_over() {
+fn an_allow_ends_with_its_timeout() {
     let _internet = Internet::start();
     let mut shield = engage();
     let dest: Dest = SERVER[0].parse().unwrap();
@@ -328,7 +328,7 @@ fn an_allow_ends_when_its_time_is_over() {
         begin.elapsed()
     );
     assert_eq!(shield.list_elements().unwrap(), []);
-    // The same again: what has ended by itself is in nobody's way.
+    // Again: an expired element does not interfere.
     shield.allow(&target(SERVER[0]), &scope, now()).unwrap();
     tcp(SERVER[0], 80).unwrap();
 }
@@ -351,7 +351,7 @@ fn loopback_is_open() {
 }
 
 #[test]
-fn nobody_gets_in() {
+fn incoming_connections_are_refused() {
     let internet = Internet::start();
     let _shield = engage();
     let listener = TcpListener::bind("[::]:8080").unwrap();
@@ -374,15 +374,15 @@ fn nobody_gets_in() {
 }
 
 #[test]
-fn neighbours_are_found_by_the_kernel_but_not_forged_by_a_process() {
+fn only_the_kernel_sends_neighbour_messages() {
     let _internet = Internet::start();
     let mut shield = engage();
     order(&mut shield, Action::Allow, SERVER[1]).unwrap();
-    // Nothing is known of the neighbour, so the next packet has to ask for it.
+    // With an empty neighbour table, the next packet causes a solicitation.
     let flush = ["-6", "neigh", "flush", "dev", "out0"];
     assert!(Command::new("ip").args(flush).status().unwrap().success());
     tcp(SERVER[1], 80).unwrap();
-    // A neighbour advertisement to somewhere far, its payload anything at all.
+    // A forged neighbour advertisement to a distant host, with data as payload.
     let code = "import socket\n\
                 s=socket.socket(socket.AF_INET6,socket.SOCK_RAW,58)\n\
                 s.setsockopt(41,16,255)\n\
@@ -399,9 +399,9 @@ fn neighbours_are_found_by_the_kernel_but_not_forged_by_a_process() {
 }
 
 #[test]
-fn a_refused_transaction_leaves_what_was_in_force() {
+fn a_refused_transaction_keeps_the_previous_ruleset() {
     let _internet = Internet::start();
-    // A table that belongs to somebody else's socket cannot be replaced by ours.
+    // A table owned by another socket cannot be replaced.
     let mut owner = Command::new("nft")
         .arg("-i")
         .stdin(Stdio::piped())
@@ -426,7 +426,7 @@ fn a_refused_transaction_leaves_what_was_in_force() {
     {
         assert!(
             begin.elapsed() < Duration::from_secs(5),
-            "nft -i did nothing"
+            "nft -i had no effect"
         );
     }
     let before = ruleset();
@@ -436,13 +436,16 @@ fn a_refused_transaction_leaves_what_was_in_force() {
         "{engaged:?}"
     );
     assert_eq!(ruleset(), before);
-    assert!(tcp(SERVER[0], 80).is_err(), "it is still default-deny");
+    assert!(
+        tcp(SERVER[0], 80).is_err(),
+        "the firewall must remain default-deny"
+    );
     drop(to_owner);
     owner.wait().unwrap();
 }
 
 #[test]
-fn engaging_anew_leaves_no_gap() {
+fn engaging_again_leaves_no_gap() {
     let _internet = Internet::start();
     drop(engage());
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -455,12 +458,12 @@ fn engaging_anew_leaves_no_gap() {
                     udp.set_nonblocking(true).unwrap();
                     udp.connect((SERVER[0], 443)).unwrap();
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                        // A packet that passes comes back, and is seen below.
+                        // A packet that passes is echoed and detected below.
                         drop(udp.send(b"leak"));
                         check_refused_or_dropped(SERVER[0]);
                         refused += 1;
                     }
-                    // All that was sent has come back by the time a later answer has.
+                    // All echoes have arrived before a later reply.
                     (udp.recv(&mut [0; 16]).ok(), refused)
                 })
             })

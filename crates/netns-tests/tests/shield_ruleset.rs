@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ruleset that `shield` sends, judged by the `nft` program.
+//! Tests of `shield`'s ruleset, judged by the `nft` program.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use shield::{NftShield, Policy, RulesetDifference, ShieldError, preview};
 use terok_clearance::Scope;
 
-#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+#[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -44,7 +44,7 @@ fn nft(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The ruleset as `nft -j` lists it, without the numbers that the kernel gives away.
+/// Returns the listing of `nft -j` without the handles assigned by the kernel.
 fn listing() -> Value {
     let mut value: Value = serde_json::from_str(&nft(&["-j", "list", "ruleset"])).unwrap();
     without_handles(&mut value);
@@ -62,7 +62,7 @@ fn without_handles(value: &mut Value) {
     }
 }
 
-/// The expressions as the kernel has them.
+/// Returns the expressions as stored in the kernel.
 fn bytecode() -> String {
     let all = nft(&["--debug=netlink", "list", "ruleset"]);
     all.lines()
@@ -70,12 +70,12 @@ fn bytecode() -> String {
         .fold(String::new(), |all, line| all + line + "\n")
 }
 
-/// Compares line by line, so that a failure can be read.
-fn check_lines(ours: &str, theirs: &str) {
-    for (ours, theirs) in ours.lines().zip(theirs.lines()) {
-        assert_eq!(ours, theirs);
+/// Compares line by line for readable failures.
+fn check_lines(actual: &str, expected: &str) {
+    for (actual, expected) in actual.lines().zip(expected.lines()) {
+        assert_eq!(actual, expected);
     }
-    assert_eq!(ours.lines().count(), theirs.lines().count());
+    assert_eq!(actual.lines().count(), expected.lines().count());
 }
 
 fn check_same(resolvers: &[&str]) {
@@ -106,7 +106,7 @@ fn the_preview_with_more_resolvers_loads_to_the_same_ruleset() {
 }
 
 #[test]
-fn what_nft_loads_is_taken_over_and_verified() {
+fn a_ruleset_loaded_by_nft_can_be_attached() {
     netns_tests::private_namespaces();
     let policy = policy(&["198.51.100.53", "2001:db8:53::53"]);
     load(&preview(&policy));
@@ -116,16 +116,16 @@ fn what_nft_loads_is_taken_over_and_verified() {
 }
 
 #[test]
-fn a_ruleset_of_ours_is_found_whatever_its_resolvers_and_no_other_is() {
+fn an_existing_ruleset_is_recognised_for_any_resolvers() {
     netns_tests::private_namespaces();
     let find =
         || NftShield::attach_existing(shield::open_nftables_socket().unwrap(), now()).unwrap();
-    assert!(find().is_none(), "there is none");
+    assert!(find().is_none(), "no ruleset is loaded");
     load(
         "table inet terok_shield {\nset resolver4 {\ntype ipv4_addr\n\
          elements = { 127.0.0.1 }\n}\n}\n",
     );
-    assert!(find().is_none(), "another one by the same name");
+    assert!(find().is_none(), "a foreign table of the same name");
     for resolvers in [&[][..], &["198.51.100.53", "2001:db8:53::53"][..]] {
         load(&preview(&policy(resolvers)));
         let mut shield = find().unwrap();
@@ -136,13 +136,13 @@ fn a_ruleset_of_ours_is_found_whatever_its_resolvers_and_no_other_is() {
         assert_eq!(
             find().unwrap().list_elements().unwrap().len(),
             1,
-            "its orders, too"
+            "the orders are included"
         );
     }
 }
 
 #[test]
-fn every_change_of_the_ruleset_is_seen() {
+fn every_change_of_the_ruleset_is_detected() {
     netns_tests::private_namespaces();
     let policy = policy(&["198.51.100.53"]);
     let text = preview(&policy);
@@ -150,8 +150,8 @@ fn every_change_of_the_ruleset_is_seen() {
     let mut changes = 0;
     for at in 3..lines.len() {
         let line = lines[at].trim();
-        // Without this line it is another ruleset, if it is one at all.
-        // A set that packets fill is dynamic, said or not.
+        // Without this line the ruleset differs, if it is valid at all. A set filled by packets is
+        // dynamic even without the flag.
         let default = line.contains("dynamic");
         if line.is_empty() || line.starts_with('#') || line == "}" || default {
             continue;
@@ -188,13 +188,13 @@ fn check_difference(command: &[&str], expected: &RulesetDifference) {
 }
 
 #[test]
-fn an_accepting_policy_is_seen() {
+fn an_accepting_policy_is_detected() {
     let policy = "chain inet terok_shield output { policy accept ; }";
     check_difference(&["add", policy], &RulesetDifference::Chain("output"));
 }
 
 #[test]
-fn a_rule_in_front_is_seen() {
+fn an_inserted_rule_is_detected() {
     let rule = "rule inet terok_shield output accept";
     check_difference(
         &["insert", rule],
@@ -206,7 +206,7 @@ fn a_rule_in_front_is_seen() {
 }
 
 #[test]
-fn a_rule_behind_is_seen() {
+fn an_appended_rule_is_detected() {
     let rule = "rule inet terok_shield forward accept";
     check_difference(
         &["add", rule],
@@ -218,7 +218,7 @@ fn a_rule_behind_is_seen() {
 }
 
 #[test]
-fn a_chain_besides_is_seen() {
+fn an_additional_chain_is_detected() {
     check_difference(
         &["add", "chain inet terok_shield more"],
         &RulesetDifference::Chains,
@@ -226,13 +226,13 @@ fn a_chain_besides_is_seen() {
 }
 
 #[test]
-fn a_dormant_table_is_seen() {
+fn a_dormant_table_is_detected() {
     let table = "table inet terok_shield { flags dormant ; }";
     check_difference(&["add", table], &RulesetDifference::Dormant);
 }
 
 #[test]
-fn a_deleted_table_is_seen() {
+fn a_deleted_table_is_detected() {
     check_difference(
         &["delete", "table", "inet", "terok_shield"],
         &RulesetDifference::NoTable,
@@ -252,7 +252,7 @@ fn the_floor_cannot_be_changed() {
 }
 
 #[test]
-fn nothing_to_attach_to_is_an_error() {
+fn attaching_without_a_table_is_an_error() {
     netns_tests::private_namespaces();
     let attached = NftShield::attach(shield::open_nftables_socket().unwrap(), &policy(&[]), now());
     assert!(
@@ -265,7 +265,7 @@ fn nothing_to_attach_to_is_an_error() {
 }
 
 #[test]
-fn other_tables_are_left_alone() {
+fn other_tables_are_not_changed() {
     netns_tests::private_namespaces();
     load(
         "table inet other { chain c { type filter hook output priority 5; tcp dport 1 drop\n}\n}\n",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `supervisor` on real packets: the sandbox is this test's own network namespace, and the
-//! internet the one beside it.
+//! Tests of `supervisor` with real packets: the sandbox is the test's own network namespace, the
+//! internet a neighbouring one.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::io::{self, BufRead as _, BufReader};
@@ -41,7 +41,7 @@ fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Superv
     }
 }
 
-/// A supervisor at work in this process.
+/// A supervisor running in this process.
 struct Running {
     hub: PathBuf,
     stop: CancellationToken,
@@ -51,10 +51,10 @@ struct Running {
 
 impl Running {
     fn start(config: SupervisorConfig) -> Self {
-        let (say, steps) = mpsc::channel(10_000);
+        let (sender, steps) = mpsc::channel(10_000);
         let supervisor = Supervisor::start(config).unwrap();
         let supervisor = supervisor.with_observer(Box::new(move |step| {
-            say.try_send(said(step)).unwrap();
+            sender.try_send(describe(step)).unwrap();
         }));
         let stop = CancellationToken::new();
         let (hub, stopped) = (supervisor.hub_path().to_owned(), stop.clone());
@@ -82,18 +82,18 @@ impl Running {
     }
 }
 
-fn said(step: TraceEvent<'_>) -> String {
+fn describe(step: TraceEvent<'_>) -> String {
     match step {
         TraceEvent::DnsAnswered {
             name,
             addresses,
-            added: placed,
+            added,
         } => {
-            format!("answered {name} {addresses:?} placed {placed}")
+            format!("answered {name} {addresses:?} added {added}")
         }
         TraceEvent::Asked(blocked) => format!("asked {} {}", blocked.dest(), blocked.port),
         TraceEvent::AlreadyDecided(blocked, action) => {
-            format!("settled {} {} {action}", blocked.dest(), blocked.port)
+            format!("decided {} {} {action}", blocked.dest(), blocked.port)
         }
         TraceEvent::Enforced { dest, action, .. } => format!("enforced {dest} {action}"),
         TraceEvent::Refused { dest, reason, .. } => format!("refused {dest} {reason}"),
@@ -101,7 +101,7 @@ fn said(step: TraceEvent<'_>) -> String {
     }
 }
 
-/// An operator.
+/// An operator connected to the hub.
 struct Operator {
     client: Client,
     events: EventStream,
@@ -132,18 +132,18 @@ impl Operator {
         }
     }
 
-    /// Answers, and waits until everybody was told.
+    /// Answers and waits for the event of the decision.
     async fn answer(&mut self, request: &Request, action: DecisionAction, scope: Option<Scope>) {
         let decision = self.client.decide(request, action, scope).await.unwrap();
         assert!(decision.ok);
-        let Event::Decided(told) = self.next().await else {
+        let Event::Decided(announced) = self.next().await else {
             panic!()
         };
-        assert_eq!(*told, decision);
+        assert_eq!(*announced, decision);
     }
 }
 
-/// Has the resolver send an answer into the sandbox: it sends back whatever it gets.
+/// Makes the resolver send an answer into the sandbox, by echoing the message.
 fn resolve(name: &str, address: [u8; 4]) {
     let mut message = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
     for label in name.split('.') {
@@ -187,7 +187,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
     operator.answer(&request, DecisionAction::Allow, None).await;
     tcp("203.0.113.7", 443).unwrap();
 
-    // Not a wider scope, not another address.
+    // Neither a wider scope nor another address.
     refused("203.0.113.7", 80);
     let request = operator.question().await;
     assert_eq!(
@@ -202,7 +202,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
     assert_eq!(
         request.dest.as_str(),
         "203.0.113.8",
-        "the denied one asked nothing"
+        "the denied destination does not ask again"
     );
 
     operator
@@ -218,7 +218,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
     refused("2001:db8:1::7", 80);
 
     for expected in [
-        "answered api.example.com [203.0.113.7] placed 0",
+        "answered api.example.com [203.0.113.7] added 0",
         "asked api.example.com 443",
         "enforced api.example.com allow",
         "asked api.example.com 80",
@@ -233,7 +233,7 @@ async fn a_dropped_packet_becomes_a_question_and_the_answer_an_open_port() {
 }
 
 #[tokio::test]
-async fn an_allowed_name_opens_addresses_that_are_learnt_later() {
+async fn an_allowed_name_opens_later_addresses() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     let own = ProcessHandle::current().unwrap();
@@ -243,30 +243,30 @@ async fn an_allowed_name_opens_addresses_that_are_learnt_later() {
     resolve("api.example.com", [203, 0, 113, 7]);
     assert_eq!(
         running.step().await,
-        "answered api.example.com [203.0.113.7] placed 1"
+        "answered api.example.com [203.0.113.7] added 1"
     );
     tcp("203.0.113.7", 443).unwrap();
 
-    // The program is as fast as the reader: the first packet is refused, but nobody is asked.
+    // The program is as fast as the reader: the first packet is refused without a question.
     resolve("api.example.com", [203, 0, 113, 8]);
     refused("203.0.113.8", 443);
     assert_eq!(
         running.step().await,
-        "answered api.example.com [203.0.113.8] placed 1"
+        "answered api.example.com [203.0.113.8] added 1"
     );
-    assert_eq!(running.step().await, "settled api.example.com 443 allow");
+    assert_eq!(running.step().await, "decided api.example.com 443 allow");
     tcp("203.0.113.8", 443).unwrap();
 
-    // Addresses that nobody may open stay closed, whoever names them.
+    // Forbidden addresses stay closed for every name.
     resolve("api.example.com", [169, 254, 169, 254]);
     resolve("api.example.com", [10, 0, 0, 1]);
     assert_eq!(
         running.step().await,
-        "answered api.example.com [169.254.169.254] placed 0"
+        "answered api.example.com [169.254.169.254] added 0"
     );
     assert_eq!(
         running.step().await,
-        "answered api.example.com [10.0.0.1] placed 0"
+        "answered api.example.com [10.0.0.1] added 0"
     );
     refused("169.254.169.254", 80);
     refused("10.0.0.1", 80);
@@ -278,7 +278,7 @@ async fn an_allowed_name_opens_addresses_that_are_learnt_later() {
 }
 
 #[tokio::test]
-async fn what_the_kernel_does_not_hold_is_asked_about_again() {
+async fn an_element_missing_in_the_kernel_is_asked_about_again() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     let own = ProcessHandle::current().unwrap();
@@ -286,7 +286,7 @@ async fn what_the_kernel_does_not_hold_is_asked_about_again() {
     let mut operator = Operator::at(&running.hub).await;
     tcp("203.0.113.7", 443).unwrap();
 
-    // Somebody else takes the element away behind the supervisor's back.
+    // Another program removes the element behind the supervisor's back.
     let rules = nft(&["-j", "list", "ruleset"]);
     for set in rules["nftables"].as_array().unwrap() {
         let set = &set["set"];
@@ -304,7 +304,7 @@ async fn what_the_kernel_does_not_hold_is_asked_about_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_shield_refuses_leaves_the_question() {
+async fn an_answer_refused_by_the_shield_keeps_the_question_pending() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     let mut running = Running::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
@@ -332,7 +332,7 @@ async fn an_answer_that_the_shield_refuses_leaves_the_question() {
 }
 
 #[tokio::test]
-async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
+async fn a_restarted_supervisor_restores_orders_and_continues_asking() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     let own = || config(ProcessHandle::current().unwrap(), &runtime, &[]);
@@ -344,7 +344,7 @@ async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
     operator.answer(&request, DecisionAction::Allow, None).await;
     running.stop().await;
 
-    // Nobody is there: nothing new passes, what was allowed goes on.
+    // Without a supervisor nothing new passes; allowed destinations still do.
     tcp("203.0.113.7", 443).unwrap();
     refused("203.0.113.8", 443);
     refused("203.0.113.11", 443);
@@ -352,25 +352,25 @@ async fn a_supervisor_that_comes_back_finds_the_orders_and_asks_on() {
     let mut running = Running::start(own());
     tcp("203.0.113.7", 443).unwrap();
     let mut operator = Operator::at(&running.hub).await;
-    // The order on the name came back with its element.
+    // The order on the name was restored from its element.
     resolve("api.example.com", [203, 0, 113, 9]);
     assert_eq!(
         running.step().await,
-        "answered api.example.com [203.0.113.9] placed 1"
+        "answered api.example.com [203.0.113.9] added 1"
     );
     tcp("203.0.113.9", 443).unwrap();
     refused("203.0.113.10", 443);
     let next = operator.question().await;
     assert_eq!(next.address.as_str(), "203.0.113.10");
     assert_ne!(next.id, request.id);
-    // What nobody heard is asked as soon as it is tried again.
+    // A question without a listener is asked again on the next attempt.
     refused("203.0.113.11", 443);
     assert_eq!(operator.question().await.address.as_str(), "203.0.113.11");
     running.stop().await;
 }
 
 #[tokio::test]
-async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
+async fn the_end_of_the_sandbox_is_reported_and_its_namespace_released() {
     netns_tests::private_namespaces();
     let mut sandbox = Neighbour::start();
     let runtime = TempDir::new().unwrap();
@@ -379,7 +379,7 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
     let hub = running.hub.clone();
     let mut operator = Operator::at(&hub).await;
 
-    // The other end of a veth pair goes when its namespace does.
+    // The near end of a veth pair disappears with the namespace of the far end.
     let pid = sandbox.0.id().to_string();
     ip(&[
         "link", "add", "here0", "type", "veth", "peer", "name", "there0", "netns", &pid,
@@ -396,17 +396,17 @@ async fn the_end_of_the_sandbox_is_told_and_lets_its_namespace_go() {
         (ContainerState::Exited, "eof")
     );
     assert!(!hub.exists() && !hub.parent().unwrap().exists());
-    // RTM_DELLINK: the end that is here.
+    // RTM_DELLINK: the near end.
     while message(&links) != 17 {}
 }
 
 #[tokio::test]
-async fn what_the_kernel_could_not_tell_is_said_to_operators() {
+async fn lost_packets_are_reported_to_operators() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     let running = Running::start(config(ProcessHandle::current().unwrap(), &runtime, &[]));
     let mut operator = Operator::at(&running.hub).await;
-    // More than the reader's socket holds, before the reader's turn.
+    // Exceeds the capacity of the reader's socket before the reader runs.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     for port in 1..=8_000 {
         socket.send_to(b"x", ("203.0.113.7", port)).unwrap_err();
@@ -421,8 +421,8 @@ async fn what_the_kernel_could_not_tell_is_said_to_operators() {
             }
             other => panic!("{other:?}"),
         }
-        // How many are missing shows with a message that comes through; none does before all
-        // that waited was read. So one more is sent now and then.
+        // Losses show only with a later message that gets through after the queue was read, so one
+        // more is sent now and then.
         if questions % 64 == 0 {
             let port = u16::try_from(sent).unwrap();
             socket.send_to(b"x", ("203.0.113.8", port)).unwrap_err();
@@ -449,7 +449,7 @@ async fn one_sandbox_has_one_supervisor() {
         matches!(error, supervisor::SupervisorStartError::Reader(_)),
         "{error:?}"
     );
-    // The first one works on.
+    // The first one continues to work.
     let mut operator = Operator::at(&first.hub).await;
     refused("203.0.113.7", 443);
     let request = operator.question().await;
@@ -459,7 +459,7 @@ async fn one_sandbox_has_one_supervisor() {
 }
 
 #[tokio::test]
-async fn what_may_never_be_open_is_no_start() {
+async fn forbidden_destinations_prevent_the_start() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     for dest in ["169.254.169.254", "10.0.0.1"] {
@@ -473,7 +473,7 @@ async fn what_may_never_be_open_is_no_start() {
     }
 }
 
-/// Returns a socket that is told of every change of a link from now on.
+/// Opens a socket that receives every change of a link from now on.
 fn link_changes() -> OwnedFd {
     // NETLINK_ROUTE is protocol 0.
     let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
@@ -489,7 +489,7 @@ fn message(socket: &OwnedFd) -> u16 {
     u16::from_ne_bytes([bytes[4], bytes[5]])
 }
 
-/// A process in a network namespace of its own.
+/// A process in its own network namespace.
 struct Neighbour(Child);
 
 impl Neighbour {

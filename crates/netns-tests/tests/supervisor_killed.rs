@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A supervisor that is killed at any moment leaves the sandbox default-deny.
+//! A supervisor killed at any moment leaves the sandbox default-deny.
 //!
-//! The supervisor is a process of its own here: this program, started again to run
-//! `supervisor_process`. The sandbox is this test's own network namespace.
+//! The supervisor is a separate process: this program, started again with `supervisor_process`. The
+//! sandbox is the test's own network namespace.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -28,13 +28,13 @@ use terok_clearance::{DecisionAction, Dossier};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Nobody ever allows it.
+/// An address that is never allowed.
 const NEVER: &str = "203.0.113.250";
 const RUNTIME: &str = "TEROK_TEST_RUNTIME";
 const READY: &str = "the supervisor is ready at ";
 
 #[tokio::test]
-#[ignore = "the process that the other tests here start and kill"]
+#[ignore = "started and killed by the other tests of this file"]
 async fn supervisor_process() {
     let config = SupervisorConfig {
         container: "box".parse().unwrap(),
@@ -70,7 +70,7 @@ impl Killable {
         Self { child, lines }
     }
 
-    /// Waits until it is ready, and returns where its hub is.
+    /// Waits until the supervisor is ready, and returns the path of its hub.
     fn hub(&mut self) -> PathBuf {
         loop {
             let line = self.lines.next().unwrap().unwrap();
@@ -86,10 +86,10 @@ impl Killable {
     }
 }
 
-/// Numbers that look random and are the same in every run.
-struct Moments(u64);
+/// Pseudo-random durations, equal in every run.
+struct RandomDelays(u64);
 
-impl Moments {
+impl RandomDelays {
     fn below(&mut self, limit: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -99,8 +99,8 @@ impl Moments {
     }
 }
 
-/// The ruleset as `nft` reads it, without what changes from run to run: handles, counts, and the
-/// elements of sets that have a timeout.
+/// Returns the ruleset as listed by `nft` without variable parts: handles, counters, and elements
+/// of sets with timeouts.
 fn ruleset() -> Vec<Value> {
     fn strip(value: &mut Value) {
         match value {
@@ -109,8 +109,8 @@ fn ruleset() -> Vec<Value> {
                     .get("flags")
                     .is_some_and(|f| f.to_string().contains("timeout"));
                 object.retain(|key, _| {
-                    let passing = matches!(key.as_str(), "handle" | "packets" | "bytes");
-                    !(passing || orders && key == "elem")
+                    let variable = matches!(key.as_str(), "handle" | "packets" | "bytes");
+                    !(variable || orders && key == "elem")
                 });
                 object.values_mut().for_each(strip);
             }
@@ -133,7 +133,7 @@ fn ruleset() -> Vec<Value> {
         .collect()
 }
 
-/// Every address that stands in a set of the orders to allow.
+/// Returns every address in the sets of allow orders.
 fn allowed() -> BTreeSet<String> {
     let output = Command::new("nft")
         .args(["-j", "list", "sets"])
@@ -167,27 +167,27 @@ fn refused(address: &str) {
 }
 
 #[test]
-fn while_it_sets_up() {
+fn killed_during_the_setup() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "how long a start takes on this machine"
+        reason = "measures the duration of a start"
     )]
     let start = std::time::Instant::now();
     let mut whole = Killable::spawn(runtime.path());
     whole.hub();
-    let takes = start.elapsed();
+    let setup_time = start.elapsed();
     let expected = ruleset();
     whole.kill();
     assert!(ruleset() == expected);
     refused(NEVER);
 
-    let mut moments = Moments(0x9e37_79b9_7f4a_7c15);
-    let mut after = 0;
+    let mut delays = RandomDelays(0x9e37_79b9_7f4a_7c15);
+    let mut guarded = 0;
     for round in 0..40 {
-        // Half of them start on a sandbox without rules, half on one that is guarded already.
+        // Alternately on a sandbox without rules and on a guarded one.
         let fresh = round % 2 == 0;
         if !fresh && ruleset().is_empty() {
             let mut whole = Killable::spawn(runtime.path());
@@ -202,26 +202,26 @@ fn while_it_sets_up() {
             assert!(flushed.success());
         }
         let supervisor = Killable::spawn(runtime.path());
-        thread::sleep(moments.below(takes * 5 / 4));
+        thread::sleep(delays.below(setup_time * 5 / 4));
         supervisor.kill();
         let left = ruleset();
         if fresh && left.is_empty() {
-            // The workload has not started: `start` had not returned. How many rounds end here is
-            // the scheduler's business.
+            // The workload has not started, because `start` had not returned. The number of such
+            // rounds depends on the scheduler.
             continue;
         }
-        after += 1;
+        guarded += 1;
         assert_eq!(left, expected, "in round {round}");
         refused(NEVER);
     }
     assert!(
-        after >= 20,
-        "every round that began guarded ended so: {after}"
+        guarded >= 20,
+        "rounds that ended with a complete ruleset: {guarded}"
     );
 }
 
 #[tokio::test]
-async fn in_a_storm_of_verdicts() {
+async fn killed_during_a_storm_of_verdicts() {
     let _internet = Internet::start();
     let runtime = TempDir::new().unwrap();
     let mut first = Killable::spawn(runtime.path());
@@ -229,7 +229,7 @@ async fn in_a_storm_of_verdicts() {
     let expected = ruleset();
     first.kill();
 
-    // The workload never rests: it tries what nobody allows, and asks for ever more.
+    // The workload constantly tries forbidden and new destinations.
     let done = Arc::new(AtomicBool::new(false));
     let workload = thread::spawn({
         let done = Arc::clone(&done);
@@ -239,7 +239,7 @@ async fn in_a_storm_of_verdicts() {
                     return;
                 }
                 refused(NEVER);
-                // What was asked lately is not asked again: every other packet is a new question.
+                // Recent questions are not repeated, so every other packet has a new destination.
                 let port = if n % 2 == 0 {
                     443
                 } else {
@@ -251,12 +251,12 @@ async fn in_a_storm_of_verdicts() {
         }
     });
 
-    let mut moments = Moments(0x2545_f491_4f6c_dd1d);
+    let mut delays = RandomDelays(0x2545_f491_4f6c_dd1d);
     let mut decided = BTreeSet::new();
     for round in 0..15 {
         let mut supervisor = Killable::spawn(runtime.path());
         let hub = supervisor.hub();
-        let until = Instant::now() + moments.below(Duration::from_millis(120));
+        let until = Instant::now() + delays.below(Duration::from_millis(120));
         let storm = async {
             let (client, mut events) = Client::start(hub).await.unwrap();
             loop {
@@ -264,14 +264,17 @@ async fn in_a_storm_of_verdicts() {
                     continue;
                 };
                 if request.address.as_str() != NEVER {
-                    // Noted before it is sent: it may take effect and never be told.
+                    // Recorded before sending: the decision may take effect without a reply.
                     decided.insert(request.address.as_str().to_owned());
                     drop(client.decide(&request, DecisionAction::Allow, None).await);
                 }
             }
         };
         let left = until.saturating_duration_since(Instant::now());
-        assert!(timeout(left, storm).await.is_err(), "a storm has no end");
+        assert!(
+            timeout(left, storm).await.is_err(),
+            "the storm does not end"
+        );
         supervisor.kill();
         let left = ruleset();
         assert!(left == expected, "in round {round}: {left:#?}");
@@ -279,7 +282,7 @@ async fn in_a_storm_of_verdicts() {
         assert!(open.is_subset(&decided), "{:?}", open.difference(&decided));
     }
 
-    // Whoever comes last finds it all in order, and works on.
+    // A last supervisor finds everything in order and works.
     let mut last = Killable::spawn(runtime.path());
     let (client, mut events) = Client::start(last.hub()).await.unwrap();
     let late = "203.0.113.249";

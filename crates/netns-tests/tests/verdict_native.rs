@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `verdict`'s native backend in front of a real shield.
+//! Tests of `verdict`'s native backend with a real shield.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{Arc, Mutex};
@@ -60,7 +60,7 @@ async fn an_order_for_another_sandbox_is_refused() {
 }
 
 #[tokio::test]
-async fn what_the_shield_refuses_is_told() {
+async fn a_refusal_of_the_shield_is_reported() {
     let (backend, shield) = start();
     let reply = backend
         .apply(&order("0123456789ab", "169.254.169.254"))
