@@ -7,6 +7,7 @@
 //! other crate of the workspace.
 
 pub mod link;
+pub mod netlink;
 mod netns_ref;
 mod parent_death;
 mod pollable_fd;

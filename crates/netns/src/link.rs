@@ -14,6 +14,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
 
+use crate::netlink::{
+    AttributeBuilder, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NLMSG_ERROR,
+    NetlinkHeader, NetlinkMessage, append_message, parse_messages,
+};
+
 /// An rtnetlink socket. Every change applies to the network namespace of the socket.
 #[derive(Debug)]
 pub struct RtnetlinkSocket {
@@ -92,19 +97,29 @@ impl RtnetlinkSocket {
 
     /// Returns the index of a link; `ENODEV` for an unknown name.
     pub fn find_link(&mut self, name: &LinkName) -> Result<LinkIndex, LinkError> {
-        let mut message = RtnetlinkRequest::new(libc::RTM_GETLINK, 0, &link_header(None, false));
-        message.push_attribute(libc::IFLA_IFNAME, &name.with_nul());
-        let reply = self.send_request(message, || format!("finding the link {name}"))?;
+        let step = || format!("finding the link {name}");
+        let request = RtnetlinkRequest {
+            kind: libc::RTM_GETLINK,
+            flags: 0,
+            family_header: &link_header(None, false),
+            attributes: AttributeBuilder::default().text(libc::IFLA_IFNAME, &name.0),
+        };
+        let reply = self.send_request(&request, step)?;
         reply.ok_or_else(|| LinkError {
-            step: format!("finding the link {name}"),
+            step: step(),
             errno: Errno::NODEV,
         })
     }
 
     /// Brings a link up. `lo` is down in every new network namespace.
     pub fn bring_up(&mut self, link: LinkIndex) -> Result<(), LinkError> {
-        let message = RtnetlinkRequest::new(libc::RTM_NEWLINK, 0, &link_header(Some(link), true));
-        self.send_request(message, || format!("bringing up link {link}"))?;
+        let request = RtnetlinkRequest {
+            kind: libc::RTM_NEWLINK,
+            flags: 0,
+            family_header: &link_header(Some(link), true),
+            attributes: AttributeBuilder::default(),
+        };
+        self.send_request(&request, || format!("bringing up link {link}"))?;
         Ok(())
     }
 
@@ -116,44 +131,51 @@ impl RtnetlinkSocket {
         peer: &LinkName,
         there: VethPeerNetns<'_>,
     ) -> Result<LinkIndex, LinkError> {
-        let mut message =
-            RtnetlinkRequest::new(libc::RTM_NEWLINK, CREATE_FLAGS, &link_header(None, false));
-        message.push_attribute(libc::IFLA_IFNAME, &name.with_nul());
-        message.push_nested(libc::IFLA_LINKINFO, |message| {
-            message.push_attribute(libc::IFLA_INFO_KIND, b"veth");
-            message.push_nested(libc::IFLA_INFO_DATA, |message| {
-                message.push_nested(VETH_INFO_PEER, |message| {
-                    message.bytes.extend(link_header(None, false));
-                    message.push_attribute(libc::IFLA_IFNAME, &peer.with_nul());
-                    let (kind, value) = match there {
-                        VethPeerNetns::File(file) => (libc::IFLA_NET_NS_FD, file.as_raw_fd()),
-                        VethPeerNetns::Process(pid) => {
-                            (libc::IFLA_NET_NS_PID, pid.as_raw_nonzero().get())
-                        }
-                    };
-                    message.push_attribute(kind, &value.to_ne_bytes());
-                });
-            });
-        });
-        self.send_request(message, || {
-            format!("creating the veth pair {name} and {peer}")
-        })?;
+        let (netns_kind, netns) = match there {
+            VethPeerNetns::File(file) => (libc::IFLA_NET_NS_FD, file.as_raw_fd()),
+            VethPeerNetns::Process(pid) => (libc::IFLA_NET_NS_PID, pid.as_raw_nonzero().get()),
+        };
+        // rtnetlink does not mark nested attributes, hence `bytes`.
+        let peer_attributes = AttributeBuilder::default()
+            .text(libc::IFLA_IFNAME, &peer.0)
+            .bytes(netns_kind, &netns.to_ne_bytes());
+        let peer_info = [&link_header(None, false), peer_attributes.as_bytes()].concat();
+        let veth = AttributeBuilder::default().bytes(VETH_INFO_PEER, &peer_info);
+        let link_info = AttributeBuilder::default()
+            .bytes(libc::IFLA_INFO_KIND, b"veth")
+            .bytes(libc::IFLA_INFO_DATA, veth.as_bytes());
+        let request = RtnetlinkRequest {
+            kind: libc::RTM_NEWLINK,
+            flags: CREATE_FLAGS,
+            family_header: &link_header(None, false),
+            attributes: AttributeBuilder::default()
+                .text(libc::IFLA_IFNAME, &name.0)
+                .bytes(libc::IFLA_LINKINFO, link_info.as_bytes()),
+        };
+        let step = || format!("creating the veth pair {name} and {peer}");
+        self.send_request(&request, step)?;
         self.find_link(name)
     }
 
     /// Assigns an address and its network to a link. IPv6 addresses skip duplicate address
     /// detection (`nodad`) and are usable at once.
     pub fn add_address(&mut self, link: LinkIndex, address: IpNetwork) -> Result<(), LinkError> {
-        let step = || format!("assigning {address} to link {link}");
         let mut header = [0; 8]; // struct ifaddrmsg
         header[0] = address_family(address.address);
         header[1] = address.prefix_length;
         header[2] = IFA_F_NODAD;
         header[4..].copy_from_slice(&link.0.get().to_ne_bytes());
-        let mut message = RtnetlinkRequest::new(libc::RTM_NEWADDR, CREATE_FLAGS, &header);
-        message.push_address(libc::IFA_LOCAL, address.address);
-        message.push_address(libc::IFA_ADDRESS, address.address);
-        self.send_request(message, step)?;
+        let octets = octets(address.address);
+        let request = RtnetlinkRequest {
+            kind: libc::RTM_NEWADDR,
+            flags: CREATE_FLAGS,
+            family_header: &header,
+            attributes: AttributeBuilder::default()
+                .bytes(libc::IFA_LOCAL, &octets)
+                .bytes(libc::IFA_ADDRESS, &octets),
+        };
+        let step = || format!("assigning {address} to link {link}");
+        self.send_request(&request, step)?;
         Ok(())
     }
 
@@ -178,33 +200,49 @@ impl RtnetlinkSocket {
             None => libc::RT_SCOPE_LINK,
         };
         header[7] = libc::RTN_UNICAST;
-        let mut message = RtnetlinkRequest::new(libc::RTM_NEWROUTE, CREATE_FLAGS, &header);
+        let mut attributes = AttributeBuilder::default();
         if to.prefix_length > 0 {
-            message.push_address(libc::RTA_DST, to.address);
+            attributes = attributes.bytes(libc::RTA_DST, &octets(to.address));
         }
         if let Some(via) = via {
-            message.push_address(libc::RTA_GATEWAY, via);
+            attributes = attributes.bytes(libc::RTA_GATEWAY, &octets(via));
         }
-        message.push_attribute(libc::RTA_OIF, &link.0.get().to_ne_bytes());
-        self.send_request(message, step)?;
+        let request = RtnetlinkRequest {
+            kind: libc::RTM_NEWROUTE,
+            flags: CREATE_FLAGS,
+            family_header: &header,
+            attributes: attributes.bytes(libc::RTA_OIF, &link.0.get().to_ne_bytes()),
+        };
+        self.send_request(&request, step)?;
         Ok(())
     }
 
     /// Sends one request and reads up to its acknowledgement; returns the last reported link.
     fn send_request(
         &mut self,
-        message: RtnetlinkRequest,
+        request: &RtnetlinkRequest<'_>,
         step: impl Fn() -> String,
     ) -> Result<Option<LinkIndex>, LinkError> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.send_and_receive(message).map_err(|errno| LinkError {
+        self.send_and_receive(request).map_err(|errno| LinkError {
             step: step(),
             errno,
         })
     }
 
-    fn send_and_receive(&self, message: RtnetlinkRequest) -> Result<Option<LinkIndex>, Errno> {
-        let bytes = message.finish(self.sequence);
+    fn send_and_receive(&self, request: &RtnetlinkRequest<'_>) -> Result<Option<LinkIndex>, Errno> {
+        let header = NetlinkHeader {
+            kind: request.kind,
+            flags: NLM_F_REQUEST | NLM_F_ACK | request.flags,
+            sequence: self.sequence,
+        };
+        let mut bytes = Vec::new();
+        append_message(
+            &mut bytes,
+            header,
+            request.family_header,
+            &request.attributes,
+        );
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
         let mut reported = None;
         let mut buffer = vec![0; MAX_REPLY_BYTES];
@@ -212,16 +250,18 @@ impl RtnetlinkSocket {
             let (received, _) = rustix::io::retry_on_intr(|| {
                 rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())
             })?;
-            let mut rest = buffer.get(..received).unwrap_or_default();
-            while let Some((reply, after)) = RtnetlinkReply::split_first(rest) {
-                rest = after;
-                if reply.sequence != self.sequence {
+            let replies = parse_messages(buffer.get(..received).unwrap_or_default());
+            for reply in replies.map_while(Result::ok) {
+                if reply.header.sequence != self.sequence {
                     continue;
                 }
-                match reply.ack_code() {
-                    Some(0) => return Ok(reported),
-                    Some(code) => return Err(Errno::from_raw_os_error(code.wrapping_neg())),
-                    None => reported = reply.link_index().or(reported),
+                match reply.header.kind {
+                    NLMSG_ERROR => match reply.error_code() {
+                        Some(0) => return Ok(reported),
+                        Some(code) => return Err(Errno::from_raw_os_error(code)),
+                        None => return Err(Errno::BADMSG),
+                    },
+                    _ => reported = reported_link(&reply).or(reported),
                 }
             }
         }
@@ -231,12 +271,6 @@ impl RtnetlinkSocket {
 impl fmt::Display for LinkIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl LinkName {
-    fn with_nul(&self) -> Vec<u8> {
-        [self.0.as_bytes(), &[0]].concat()
     }
 }
 
@@ -313,13 +347,8 @@ impl fmt::Display for IpNetwork {
 const VETH_INFO_PEER: u16 = 1;
 /// `linux/if_addr.h`
 const IFA_F_NODAD: u8 = 0x02;
-/// `linux/netlink.h`: `NLM_F_CREATE` and `NLM_F_EXCL`.
-const CREATE_FLAGS: u16 = 0x400 | 0x200;
-/// `linux/netlink.h`: `NLM_F_REQUEST` and `NLM_F_ACK`.
-const REQUEST_FLAGS: u16 = 0x01 | 0x04;
-/// `linux/netlink.h`: `NLMSG_ERROR`, the acknowledgement if its code is 0.
-const ERROR: u16 = 2;
-const HEADER_BYTES: usize = 16;
+/// A request that creates an object and fails if it exists.
+const CREATE_FLAGS: u16 = NLM_F_CREATE | NLM_F_EXCL;
 /// Exceeds any link description; rtnetlink sends no larger datagrams.
 const MAX_REPLY_BYTES: usize = 32 * 1024;
 
@@ -341,86 +370,27 @@ fn link_header(link: Option<LinkIndex>, up: bool) -> [u8; 16] {
     header
 }
 
-/// An rtnetlink request: `struct nlmsghdr`, fixed part, attributes.
-struct RtnetlinkRequest {
-    bytes: Vec<u8>,
-}
-
-impl RtnetlinkRequest {
-    fn new(kind: u16, flags: u16, fixed: &[u8]) -> Self {
-        let mut bytes = vec![0; HEADER_BYTES];
-        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes[6..8].copy_from_slice(&(REQUEST_FLAGS | flags).to_ne_bytes());
-        bytes.extend(fixed);
-        Self { bytes }
-    }
-
-    fn push_attribute(&mut self, kind: u16, value: &[u8]) {
-        self.push_nested(kind, |message| message.bytes.extend(value));
-    }
-
-    fn push_address(&mut self, kind: u16, address: IpAddr) {
-        match address {
-            IpAddr::V4(v4) => self.push_attribute(kind, &v4.octets()),
-            IpAddr::V6(v6) => self.push_attribute(kind, &v6.octets()),
-        }
-    }
-
-    /// Appends an attribute whose value `write_value` appends. The message is padded to a multiple
-    /// of four bytes; the length field excludes the padding.
-    fn push_nested(&mut self, kind: u16, write_value: impl FnOnce(&mut Self)) {
-        let start = self.bytes.len();
-        self.bytes.extend([0; 2]);
-        self.bytes.extend(kind.to_ne_bytes());
-        write_value(self);
-        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
-        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-
-    fn finish(mut self, sequence: u32) -> Vec<u8> {
-        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        self.bytes
-    }
-}
-
-/// One rtnetlink message from the kernel.
-struct RtnetlinkReply<'bytes> {
+/// An rtnetlink request without flags and sequence of every request.
+struct RtnetlinkRequest<'a> {
     kind: u16,
-    sequence: u32,
-    body: &'bytes [u8],
+    flags: u16,
+    family_header: &'a [u8],
+    attributes: AttributeBuilder,
 }
 
-impl<'bytes> RtnetlinkReply<'bytes> {
-    /// Splits off the first message; `None` if no complete message is left.
-    fn split_first(bytes: &'bytes [u8]) -> Option<(Self, &'bytes [u8])> {
-        let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
-        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-        let reply = Self {
-            kind,
-            sequence: u32_at(bytes, 8)?,
-            body: bytes.get(HEADER_BYTES..length)?,
-        };
-        let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((reply, after))
+fn reported_link(reply: &NetlinkMessage<'_>) -> Option<LinkIndex> {
+    if reply.header.kind != libc::RTM_NEWLINK {
+        return None;
     }
-
-    /// Returns the code of an acknowledgement: 0 or a negated errno.
-    fn ack_code(&self) -> Option<i32> {
-        (self.kind == ERROR).then(|| u32_at(self.body, 0).map_or(-libc::EBADMSG, u32::cast_signed))
-    }
-
-    fn link_index(&self) -> Option<LinkIndex> {
-        let index = (self.kind == libc::RTM_NEWLINK).then(|| u32_at(self.body, 4))??;
-        NonZeroU32::new(index).map(LinkIndex)
-    }
+    let index = reply.payload.get(4..)?.first_chunk()?; // of struct ifinfomsg
+    NonZeroU32::new(u32::from_ne_bytes(*index)).map(LinkIndex)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..)?.first_chunk()?;
-    Some(u32::from_ne_bytes(*four))
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
 }
 
 #[cfg(test)]
@@ -467,42 +437,5 @@ mod tests {
         }
         assert_eq!("0.0.0.0/0".parse(), Ok(IpNetwork::DEFAULT_V4));
         assert_eq!("::/0".parse(), Ok(IpNetwork::DEFAULT_V6));
-    }
-
-    #[test]
-    fn attributes_are_padded_and_nested_lengths_count_the_padding() {
-        let mut message = RtnetlinkRequest::new(libc::RTM_NEWLINK, CREATE_FLAGS, &[]);
-        message.push_nested(18, |message| {
-            message.push_attribute(1, b"veth\0");
-            message.push_attribute(2, &[7]);
-        });
-        let bytes = message.finish(9);
-        assert_eq!(u32_at(&bytes, 0), Some(40));
-        assert_eq!(u32_at(&bytes, 8), Some(9));
-        let outer = u16::from_ne_bytes(bytes[16..18].try_into().unwrap());
-        let inner = u16::from_ne_bytes(bytes[20..22].try_into().unwrap());
-        assert_eq!((outer, inner), (24 - 3 + 3, 9));
-        assert_eq!(bytes.len(), 40);
-    }
-
-    #[test]
-    fn truncated_and_mislabelled_replies_are_rejected() {
-        let whole = RtnetlinkRequest::new(ERROR, 0, &0_u32.to_ne_bytes()).finish(1);
-        let (reply, after) = RtnetlinkReply::split_first(&whole).unwrap();
-        assert_eq!((reply.ack_code(), after.len()), (Some(0), 0));
-        for length in 0..whole.len() {
-            assert!(
-                RtnetlinkReply::split_first(&whole[..length]).is_none(),
-                "{length} bytes"
-            );
-        }
-        for length in [0_u32, 15, 21, u32::MAX] {
-            let mut mislabelled = whole.clone();
-            mislabelled[..4].copy_from_slice(&length.to_ne_bytes());
-            assert!(
-                RtnetlinkReply::split_first(&mislabelled).is_none(),
-                "a length of {length}"
-            );
-        }
     }
 }

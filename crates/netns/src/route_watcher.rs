@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, bind, recv};
 
+use crate::netlink::parse_messages;
 use crate::{EnterError, NetnsRef, PollableFd, SocketSpec};
 
 /// Watches for routes added to a network namespace after the creation of the watcher.
@@ -59,24 +60,16 @@ impl AsFd for RouteWatcher {
 
 /// Returns `true` if a batch of netlink messages contains an `RTM_NEWROUTE` for a unicast default
 /// route in the main table.
-fn has_default_route(mut batch: &[u8]) -> bool {
-    const NEW_ROUTE: u16 = 24;
-    while let Some((header, rest)) = batch.split_first_chunk::<16>() {
-        let [a, b, c, d, kind_low, kind_high, ..] = *header;
-        let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).unwrap_or(0);
-        let Some(body) = length.checked_sub(16).and_then(|length| rest.get(..length)) else {
-            return false;
-        };
+fn has_default_route(batch: &[u8]) -> bool {
+    let mut messages = parse_messages(batch).map_while(Result::ok);
+    messages.any(|message| {
         // rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type
-        if u16::from_ne_bytes([kind_low, kind_high]) == NEW_ROUTE
-            && let [_, 0, _, _, 254, _, _, 1, ..] = body
-        {
-            return true;
-        }
-        let next = body.len().next_multiple_of(4);
-        batch = rest.get(next..).unwrap_or_default();
-    }
-    false
+        message.header.kind == libc::RTM_NEWROUTE
+            && matches!(
+                message.payload,
+                [_, 0, _, _, libc::RT_TABLE_MAIN, _, _, libc::RTN_UNICAST, ..]
+            )
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use netns::PollableFd;
+use netns::netlink::{
+    AttributeBuilder, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkHeader, append_message,
+    netfilter_header, parse_messages,
+};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{RecvFlags, SendFlags};
@@ -93,12 +97,10 @@ impl NflogSocket {
             // `EPERM` means either that another socket has the group or that the user lacks
             // permission.
             Err(Errno::PERM) => {
-                return Err(
-                    match send_request(fd.as_fd(), &encode_message(UNKNOWN_MESSAGE, 0, &[])) {
-                        Err(Errno::PERM) => NflogBindError::Forbidden(group),
-                        _ => NflogBindError::GroupTaken(group),
-                    },
-                );
+                return Err(match send_request(fd.as_fd(), &encode_unknown_request()) {
+                    Err(Errno::PERM) => NflogBindError::Forbidden(group),
+                    _ => NflogBindError::GroupTaken(group),
+                });
             }
             Err(error) => return Err(failed("bind to")(error.into())),
         }
@@ -189,8 +191,7 @@ pub enum NflogReceiveOutcome {
 const CONFIG_MESSAGE: u16 = 0x0401;
 /// An unassigned message type: its error distinguishes missing permission from a taken group.
 const UNKNOWN_MESSAGE: u16 = 0x04ff;
-const ERROR_MESSAGE: u16 = 2;
-const REQUEST_AND_ACKNOWLEDGE: u16 = 5;
+const ANY_FAMILY: u8 = 0;
 const REQUEST_SEQUENCE: u32 = 1;
 
 const CONFIG_COMMAND: u16 = 1;
@@ -216,39 +217,34 @@ fn set_receive_buffer(fd: BorrowedFd<'_>, size: usize) -> Result<usize, Errno> {
 /// Encodes binding and configuration as one message, so that no packet precedes the configuration.
 fn encode_config(options: NflogOptions) -> Vec<u8> {
     let [c0, c1] = options.copy_bytes.to_be_bytes();
-    let attributes: [(u16, &[u8]); 5] = [
-        (CONFIG_COMMAND, &[COMMAND_BIND]),
-        (CONFIG_MODE, &[0, 0, c0, c1, MODE_COPY_PACKET, 0]),
-        (CONFIG_TIMEOUT, &0_u32.to_be_bytes()),
-        (CONFIG_QUEUE_THRESHOLD, &1_u32.to_be_bytes()),
-        (CONFIG_FLAGS, &FLAG_SEQUENCE.to_be_bytes()),
-    ];
-    encode_message(CONFIG_MESSAGE, options.group, &attributes)
+    let attributes = AttributeBuilder::default()
+        .bytes(CONFIG_COMMAND, &[COMMAND_BIND])
+        .bytes(CONFIG_MODE, &[0, 0, c0, c1, MODE_COPY_PACKET, 0])
+        .u32_be(CONFIG_TIMEOUT, 0)
+        .u32_be(CONFIG_QUEUE_THRESHOLD, 1)
+        .u16_be(CONFIG_FLAGS, FLAG_SEQUENCE);
+    encode_request(CONFIG_MESSAGE, options.group, &attributes)
 }
 
-/// Encodes a netlink message with nfnetlink header and attributes.
-fn encode_message(kind: u16, group: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0; 4];
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(REQUEST_AND_ACKNOWLEDGE.to_ne_bytes());
-    bytes.extend(REQUEST_SEQUENCE.to_ne_bytes());
-    bytes.extend([0; 4]);
-    // nfgenmsg: any family, version 0, the group.
-    bytes.extend([0, 0]);
-    bytes.extend(group.to_be_bytes());
-    for (kind, value) in attributes {
-        let length = u16::try_from(value.len())
-            .unwrap_or(u16::MAX)
-            .saturating_add(4);
-        bytes.extend(length.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(*value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    if let Some(field) = bytes.first_chunk_mut() {
-        *field = length.to_ne_bytes();
-    }
+/// Encodes a request that the kernel refuses, for its error alone.
+fn encode_unknown_request() -> Vec<u8> {
+    encode_request(UNKNOWN_MESSAGE, 0, &AttributeBuilder::default())
+}
+
+/// Encodes a request about a log group.
+fn encode_request(kind: u16, group: u16, attributes: &AttributeBuilder) -> Vec<u8> {
+    let header = NetlinkHeader {
+        kind,
+        flags: NLM_F_REQUEST | NLM_F_ACK,
+        sequence: REQUEST_SEQUENCE,
+    };
+    let mut bytes = Vec::new();
+    append_message(
+        &mut bytes,
+        header,
+        &netfilter_header(ANY_FAMILY, group),
+        attributes,
+    );
     bytes
 }
 
@@ -259,39 +255,14 @@ fn send_request(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
     loop {
         // A packet logged earlier is skipped; it shows as a gap in the sequence and is counted.
         let (length, _) = rustix::net::recv(fd, &mut bytes, RecvFlags::DONTWAIT)?;
-        let answer = bytes.get(..length).unwrap_or_default();
-        let Some(
-            &[
-                _,
-                _,
-                _,
-                _,
-                k0,
-                k1,
-                _,
-                _,
-                s0,
-                s1,
-                s2,
-                s3,
-                _,
-                _,
-                _,
-                _,
-                e0,
-                e1,
-                e2,
-                e3,
-            ],
-        ) = answer.first_chunk()
-        else {
+        let Some(Ok(reply)) = parse_messages(bytes.get(..length).unwrap_or_default()).next() else {
             continue;
         };
-        let ours = u32::from_ne_bytes([s0, s1, s2, s3]) == REQUEST_SEQUENCE;
-        if ours && u16::from_ne_bytes([k0, k1]) == ERROR_MESSAGE {
-            return match i32::from_ne_bytes([e0, e1, e2, e3]) {
-                0 => Ok(()),
-                error => Err(Errno::from_raw_os_error(error.saturating_neg())),
+        if reply.header.sequence == REQUEST_SEQUENCE && reply.header.kind == NLMSG_ERROR {
+            return match reply.error_code() {
+                Some(0) => Ok(()),
+                Some(code) => Err(Errno::from_raw_os_error(code)),
+                None => Err(Errno::BADMSG),
             };
         }
     }

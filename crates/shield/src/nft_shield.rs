@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use netns::netlink::NetlinkAttribute;
 use rustix::io::Errno;
 use terok_clearance::{Action, DomainName, Protocol, Scope, Target};
 
 use crate::Policy;
 use crate::address_class::{AddressClass, IpFamily};
 use crate::name_addresses::NameAddresses;
-use crate::netlink::attribute::NetlinkAttribute;
 use crate::netlink::attribute_kind;
 use crate::netlink::encode::{self, NftMessageKind};
 use crate::netlink::socket::NftSocket;
@@ -145,7 +145,7 @@ impl NftShield {
         let mut netlink = NftSocket::new(socket);
         let mut resolvers = Vec::new();
         for (family, set) in IpFamily::BOTH.map(|family| (family, resolver_set_name(family))) {
-            match netlink.dump(NftMessageKind::GetElement, encode::set_elements_query(set)) {
+            match netlink.dump(NftMessageKind::GetElement, &encode::set_elements_query(set)) {
                 Ok(answers) => {
                     let keys =
                         verify::listed_elements(&answers).map(|(key, ..)| family.address(key));
@@ -432,8 +432,8 @@ impl NftShield {
     fn read_elements(&mut self) -> Result<Vec<(OrderElement, Option<Duration>)>, NetlinkError> {
         let mut held = Vec::new();
         for set in OrderSet::all() {
-            let asked = encode::set_elements_query(set.set_name());
-            let answers = self.netlink.dump(NftMessageKind::GetElement, asked)?;
+            let query = encode::set_elements_query(set.set_name());
+            let answers = self.netlink.dump(NftMessageKind::GetElement, &query)?;
             for (key, _, element) in verify::listed_elements(&answers) {
                 let mut entry = set.parse_element(key).ok_or(NetlinkError::ReplyLost)?;
                 entry.name = element
@@ -441,7 +441,7 @@ impl NftShield {
                     .and_then(parse_comment);
                 let left = element
                     .find(attribute_kind::ELEMENT_EXPIRATION)
-                    .and_then(NetlinkAttribute::u64);
+                    .and_then(NetlinkAttribute::u64_be);
                 held.push((entry, left.map(Duration::from_millis)));
             }
         }

@@ -7,42 +7,54 @@ const NESTED_FLAG: u16 = 0x8000;
 const KIND_MASK: u16 = 0x3fff;
 const HEADER_BYTES: usize = 4;
 
-/// A writer of attributes.
-#[derive(Debug, Default)]
-pub(crate) struct AttributeBuilder {
+/// A writer of attributes, in order of the calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttributeBuilder {
     bytes: Vec<u8>,
 }
 
 impl AttributeBuilder {
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// Returns the encoded attributes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    pub(crate) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
+    /// Adds an attribute with a given value.
+    #[must_use]
+    pub fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
         self.append(kind, value);
         self
     }
 
-    /// Writes text with a trailing NUL.
-    pub(crate) fn text(self, kind: u16, value: &str) -> Self {
+    /// Adds text with a trailing NUL.
+    #[must_use]
+    pub fn text(self, kind: u16, value: &str) -> Self {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.bytes(kind, &bytes)
     }
 
-    pub(crate) fn u16(self, kind: u16, value: u16) -> Self {
+    /// Adds a big-endian number.
+    #[must_use]
+    pub fn u16_be(self, kind: u16, value: u16) -> Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    pub(crate) fn u32(self, kind: u16, value: u32) -> Self {
+    /// Adds a big-endian number.
+    #[must_use]
+    pub fn u32_be(self, kind: u16, value: u32) -> Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    pub(crate) fn u64(self, kind: u16, value: u64) -> Self {
+    /// Adds a big-endian number.
+    #[must_use]
+    pub fn u64_be(self, kind: u16, value: u64) -> Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    pub(crate) fn nest(mut self, kind: u16, inner: &Self) -> Self {
+    /// Adds nested attributes, marked as such.
+    #[must_use]
+    pub fn nest(mut self, kind: u16, inner: &Self) -> Self {
         self.append(kind | NESTED_FLAG, &inner.bytes);
         self
     }
@@ -59,38 +71,45 @@ impl AttributeBuilder {
 
 /// A parsed attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NetlinkAttribute<'a> {
-    pub(crate) kind: u16,
-    pub(crate) nested: bool,
-    pub(crate) value: &'a [u8],
+pub struct NetlinkAttribute<'a> {
+    /// The kind, without flags.
+    pub kind: u16,
+    /// `true` if the value is marked as nested attributes.
+    pub nested: bool,
+    /// The value without padding.
+    pub value: &'a [u8],
 }
 
 impl<'a> NetlinkAttribute<'a> {
-    pub(crate) fn children(self) -> impl Iterator<Item = Self> {
-        read_attributes(self.value)
+    /// Iterates over the nested attributes.
+    pub fn children(self) -> impl Iterator<Item = Self> {
+        parse_attributes(self.value)
     }
 
-    pub(crate) fn find(self, kind: u16) -> Option<Self> {
+    /// Returns the first nested attribute of a kind.
+    pub fn find(self, kind: u16) -> Option<Self> {
         find_attribute(self.value, kind)
     }
 
     /// Returns the text before the NUL, if it is valid UTF-8.
-    pub(crate) fn text(self) -> Option<&'a str> {
+    pub fn text(self) -> Option<&'a str> {
         let text = self.value.split(|byte| *byte == 0).next()?;
         std::str::from_utf8(text).ok()
     }
 
-    pub(crate) fn u32(self) -> Option<u32> {
+    /// Returns a big-endian number, if the size matches.
+    pub fn u32_be(self) -> Option<u32> {
         self.value.try_into().ok().map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64(self) -> Option<u64> {
+    /// Returns a big-endian number, if the size matches.
+    pub fn u64_be(self) -> Option<u64> {
         self.value.try_into().ok().map(u64::from_be_bytes)
     }
 }
 
 /// Parses attributes up to the end or to the first malformed one.
-pub(crate) fn read_attributes(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkAttribute<'_>> {
+pub fn parse_attributes(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkAttribute<'_>> {
     std::iter::from_fn(move || {
         let ([a, b, c, d], _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
         let length = usize::from(u16::from_ne_bytes([*a, *b]));
@@ -106,8 +125,8 @@ pub(crate) fn read_attributes(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkA
 }
 
 /// Returns the first attribute of a kind.
-pub(crate) fn find_attribute(bytes: &[u8], kind: u16) -> Option<NetlinkAttribute<'_>> {
-    read_attributes(bytes).find(|attribute| attribute.kind == kind)
+pub fn find_attribute(bytes: &[u8], kind: u16) -> Option<NetlinkAttribute<'_>> {
+    parse_attributes(bytes).find(|attribute| attribute.kind == kind)
 }
 
 #[cfg(test)]
@@ -116,23 +135,36 @@ mod tests {
 
     #[test]
     fn attributes_survive_a_round_trip() {
-        let inner = AttributeBuilder::default().u16(2, 7).text(1, "abc");
+        let inner = AttributeBuilder::default().u16_be(2, 7).text(1, "abc");
         let bytes = AttributeBuilder::default()
             .nest(4, &inner)
-            .u32(9, 5)
-            .into_bytes();
-        let all: Vec<_> = read_attributes(&bytes).collect();
+            .u32_be(9, 5)
+            .as_bytes()
+            .to_vec();
+        let all: Vec<_> = parse_attributes(&bytes).collect();
         assert_eq!(all.len(), 2);
         assert!(all[0].nested && all[0].kind == 4);
         assert_eq!(all[0].find(1).and_then(NetlinkAttribute::text), Some("abc"));
-        assert_eq!(all[1].u32(), Some(5));
+        assert_eq!(all[1].u32_be(), Some(5));
         assert_eq!(find_attribute(&bytes, 1), None);
+    }
+
+    #[test]
+    fn attributes_are_padded_and_nested_lengths_count_the_padding() {
+        let inner = AttributeBuilder::default()
+            .bytes(1, b"veth\0")
+            .bytes(2, &[7]);
+        let outer = AttributeBuilder::default().bytes(18, inner.as_bytes());
+        let length =
+            |at: usize| u16::from_ne_bytes([outer.as_bytes()[at], outer.as_bytes()[at + 1]]);
+        assert_eq!((length(0), length(4)), (24, 9));
+        assert_eq!(outer.as_bytes().len(), 24);
     }
 
     proptest::proptest! {
         #[test]
         fn parsing_arbitrary_bytes_terminates(bytes in proptest::collection::vec(0u8.., 0..200)) {
-            assert!(read_attributes(&bytes).count() <= bytes.len() / HEADER_BYTES);
+            assert!(parse_attributes(&bytes).count() <= bytes.len() / HEADER_BYTES);
         }
     }
 }

@@ -7,9 +7,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use netns::netlink::{AttributeBuilder, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use terok_clearance::Protocol;
 
-use super::attribute::AttributeBuilder;
 use super::attribute_kind::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, DATA_VERDICT,
     ELEMENT_FLAGS, ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET,
@@ -29,7 +29,7 @@ use crate::ruleset::{
 pub(crate) struct NftMessage {
     pub(crate) kind: NftMessageKind,
     pub(crate) flags: u16,
-    pub(crate) attributes: Vec<u8>,
+    pub(crate) attributes: AttributeBuilder,
 }
 
 /// The message types of nftables in use.
@@ -51,10 +51,6 @@ pub(crate) enum NftMessageKind {
     GetGeneration = 16,
 }
 
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_APPEND: u16 = 0x800;
-const NLM_F_EXCL: u16 = 0x200;
-
 /// Flag of an element: the preceding interval ends here.
 pub(crate) const INTERVAL_END: u32 = 1;
 
@@ -66,18 +62,18 @@ pub(crate) fn replace_ruleset(ruleset: &Ruleset) -> Vec<NftMessage> {
         build_message(
             NftMessageKind::NewTable,
             NLM_F_CREATE,
-            named().u32(TABLE_FLAGS, 0),
+            named().u32_be(TABLE_FLAGS, 0),
         ),
         build_message(NftMessageKind::DeleteTable, 0, named()),
         build_message(
             NftMessageKind::NewTable,
             NLM_F_CREATE,
-            named().u32(TABLE_FLAGS, 0),
+            named().u32_be(TABLE_FLAGS, 0),
         ),
     ];
     for (id, set) in (1..).zip(&ruleset.sets) {
         let attributes = set_attributes(set)
-            .u32(SET_ID, id)
+            .u32_be(SET_ID, id)
             .bytes(SET_USERDATA, &set_userdata(set));
         messages.push(build_message(
             NftMessageKind::NewSet,
@@ -120,7 +116,7 @@ fn build_message(kind: NftMessageKind, flags: u16, attributes: AttributeBuilder)
     NftMessage {
         kind,
         flags,
-        attributes: attributes.into_bytes(),
+        attributes,
     }
 }
 
@@ -134,7 +130,7 @@ pub(crate) fn add_elements(elements: &[OrderElement], now: Instant) -> Vec<NftMe
             let left = until.saturating_duration_since(now).as_millis();
             // Zero would mean unlimited.
             let milliseconds = u64::try_from(left).unwrap_or(u64::MAX).max(1);
-            element = element.u64(ELEMENT_TIMEOUT, milliseconds);
+            element = element.u64_be(ELEMENT_TIMEOUT, milliseconds);
         }
         if let Some(name) = &entry.name {
             element = element.bytes(ELEMENT_USERDATA, &encode_comment(name.as_str()));
@@ -242,15 +238,18 @@ pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
     let mut attributes = AttributeBuilder::default()
         .text(SET_TABLE, TABLE)
         .text(SET_NAME, set.name)
-        .u32(SET_FLAGS, flags)
-        .u32(SET_KEY_TYPE, kind)
-        .u32(SET_KEY_LENGTH, length);
+        .u32_be(SET_FLAGS, flags)
+        .u32_be(SET_KEY_TYPE, kind)
+        .u32_be(SET_KEY_LENGTH, length);
     if let Some(size) = size.and_then(|size| u32::try_from(size).ok()) {
-        attributes = attributes.nest(SET_DESCRIPTION, &AttributeBuilder::default().u32(1, size));
+        attributes = attributes.nest(
+            SET_DESCRIPTION,
+            &AttributeBuilder::default().u32_be(1, size),
+        );
     }
     if let NftSetContent::Recent(time) = set.content {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        attributes = attributes.u64(SET_TIMEOUT, milliseconds);
+        attributes = attributes.u64_be(SET_TIMEOUT, milliseconds);
     }
     attributes
 }
@@ -312,7 +311,7 @@ fn constant_elements(set: &NftSet) -> Option<AttributeBuilder> {
                     let key =
                         AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&octets(*ip)));
                     if *flags != 0 {
-                        key.u32(ELEMENT_FLAGS, *flags)
+                        key.u32_be(ELEMENT_FLAGS, *flags)
                     } else if at == last && open {
                         let mut userdata = OPEN.to_vec();
                         userdata.extend(1u32.to_ne_bytes());
@@ -380,10 +379,12 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
     };
     attributes
         .text(CHAIN_TYPE, "filter")
-        .u32(CHAIN_POLICY, NF_DROP)
+        .u32_be(CHAIN_POLICY, NF_DROP)
         .nest(
             CHAIN_HOOK,
-            &AttributeBuilder::default().u32(1, hook).u32(2, FILTER),
+            &AttributeBuilder::default()
+                .u32_be(1, hook)
+                .u32_be(2, FILTER),
         )
 }
 
@@ -441,14 +442,14 @@ impl RuleExpressions {
                 self.push_expression(
                     "ct",
                     &AttributeBuilder::default()
-                        .u32(2, STATE)
-                        .u32(1, WIDE_REGISTER),
+                        .u32_be(2, STATE)
+                        .u32_be(1, WIDE_REGISTER),
                 );
                 let mask = AttributeBuilder::default()
-                    .u32(1, WIDE_REGISTER)
-                    .u32(2, WIDE_REGISTER)
-                    .u32(3, 4)
-                    .u32(6, 0)
+                    .u32_be(1, WIDE_REGISTER)
+                    .u32_be(2, WIDE_REGISTER)
+                    .u32_be(3, 4)
+                    .u32_be(6, 0)
                     .nest(4, &data_value(&states.to_ne_bytes()))
                     .nest(5, &data_value(&[0; 4]));
                 self.push_expression("bitwise", &mask);
@@ -495,19 +496,25 @@ impl RuleExpressions {
     fn push_statement(&mut self, statement: &NftStatement) {
         match statement {
             NftStatement::Accept => {
-                self.push_verdict(&AttributeBuilder::default().u32(1, NF_ACCEPT));
+                self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_ACCEPT));
             }
-            NftStatement::Drop => self.push_verdict(&AttributeBuilder::default().u32(1, NF_DROP)),
+            NftStatement::Drop => {
+                self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_DROP));
+            }
             NftStatement::Goto(chain) => {
-                self.push_verdict(&AttributeBuilder::default().u32(1, NFT_GOTO).text(2, chain));
+                self.push_verdict(
+                    &AttributeBuilder::default()
+                        .u32_be(1, NFT_GOTO)
+                        .text(2, chain),
+                );
             }
             NftStatement::Limit { per_second, burst } => {
                 let data = AttributeBuilder::default()
-                    .u64(1, *per_second)
-                    .u64(2, 1)
-                    .u32(3, *burst)
-                    .u32(4, 0)
-                    .u32(5, 0);
+                    .u64_be(1, *per_second)
+                    .u64_be(2, 1)
+                    .u32_be(3, *burst)
+                    .u32_be(4, 0)
+                    .u32_be(5, 0);
                 self.push_expression("limit", &data);
             }
             NftStatement::Log {
@@ -515,28 +522,30 @@ impl RuleExpressions {
                 prefix,
                 snaplen,
             } => {
-                let mut data = AttributeBuilder::default().text(2, prefix).u16(1, *group);
+                let mut data = AttributeBuilder::default()
+                    .text(2, prefix)
+                    .u16_be(1, *group);
                 if let Some(snaplen) = snaplen {
-                    data = data.u32(3, *snaplen);
+                    data = data.u32_be(3, *snaplen);
                 }
                 // Queue threshold 1: packets are sent at once.
-                self.push_expression("log", &data.u16(4, 1));
+                self.push_expression("log", &data.u16_be(4, 1));
             }
             NftStatement::AddToSet(key, set) => {
                 self.load_key(*key);
                 let data = AttributeBuilder::default()
-                    .u32(4, WIDE_REGISTER)
-                    .u32(3, 0)
+                    .u32_be(4, WIDE_REGISTER)
+                    .u32_be(3, 0)
                     .text(1, set);
                 self.push_expression("dynset", &data);
             }
             NftStatement::Reset => {
-                self.push_expression("reject", &AttributeBuilder::default().u32(1, 1));
+                self.push_expression("reject", &AttributeBuilder::default().u32_be(1, 1));
             }
             NftStatement::Prohibit => {
                 self.push_expression(
                     "reject",
-                    &AttributeBuilder::default().u32(1, 2).bytes(2, &[3]),
+                    &AttributeBuilder::default().u32_be(1, 2).bytes(2, &[3]),
                 );
             }
         }
@@ -595,39 +604,41 @@ impl RuleExpressions {
     fn load_meta(&mut self, key: u32, register: u32) {
         self.push_expression(
             "meta",
-            &AttributeBuilder::default().u32(2, key).u32(1, register),
+            &AttributeBuilder::default()
+                .u32_be(2, key)
+                .u32_be(1, register),
         );
     }
 
     fn load_payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
         let data = AttributeBuilder::default()
-            .u32(1, register)
-            .u32(2, base)
-            .u32(3, offset)
-            .u32(4, length);
+            .u32_be(1, register)
+            .u32_be(2, base)
+            .u32_be(3, offset)
+            .u32_be(4, length);
         self.push_expression("payload", &data);
     }
 
     fn compare(&mut self, differs: bool, with: &[u8]) {
         let data = AttributeBuilder::default()
-            .u32(1, WIDE_REGISTER)
-            .u32(2, differs.into())
+            .u32_be(1, WIDE_REGISTER)
+            .u32_be(2, differs.into())
             .nest(3, &data_value(with));
         self.push_expression("cmp", &data);
     }
 
     fn lookup(&mut self, set: &str, inverted: bool) {
         let data = AttributeBuilder::default()
-            .u32(2, WIDE_REGISTER)
+            .u32_be(2, WIDE_REGISTER)
             .text(1, set)
-            .u32(5, inverted.into());
+            .u32_be(5, inverted.into());
         self.push_expression("lookup", &data);
     }
 
     fn push_verdict(&mut self, verdict: &AttributeBuilder) {
         const VERDICT_REGISTER: u32 = 0;
         let data = AttributeBuilder::default()
-            .u32(1, VERDICT_REGISTER)
+            .u32_be(1, VERDICT_REGISTER)
             .nest(2, &AttributeBuilder::default().nest(DATA_VERDICT, verdict));
         self.push_expression("immediate", &data);
     }

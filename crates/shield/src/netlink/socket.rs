@@ -8,13 +8,17 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use netns::netlink::{
+    AttributeBuilder, IncompleteNetlinkMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR,
+    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkAttribute, NetlinkHeader, NetlinkMessage,
+    append_message, find_attribute, netfilter_header, parse_messages,
+};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, send, socket_with,
 };
 
-use super::attribute::{AttributeBuilder, NetlinkAttribute, find_attribute};
 use super::attribute_kind;
 use super::encode::{NftMessage, NftMessageKind};
 
@@ -42,6 +46,12 @@ pub enum NetlinkError {
     /// The listed objects changed during every attempt.
     #[error("the ruleset kept changing while it was listed")]
     DumpInterrupted,
+}
+
+impl From<IncompleteNetlinkMessage> for NetlinkError {
+    fn from(_: IncompleteNetlinkMessage) -> Self {
+        Self::ReplyLost
+    }
 }
 
 impl NetlinkError {
@@ -82,20 +92,17 @@ impl NftReply {
     }
 }
 
-const NLMSG_HEADER_BYTES: usize = 16;
+/// Size of `struct nfgenmsg`.
 const NFGENMSG_BYTES: usize = 4;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NFTABLES_SUBSYSTEM: u16 = 10;
 const FAMILY_INET: u8 = 1;
-
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_DUMP_INTR: u16 = 0x10;
+/// The netfilter header of messages about the table.
+const TABLE_HEADER: [u8; NFGENMSG_BYTES] = netfilter_header(FAMILY_INET, 0);
+/// The netfilter header of a batch, whose resource id is the subsystem.
+const BATCH_HEADER: [u8; NFGENMSG_BYTES] = netfilter_header(0, NFTABLES_SUBSYSTEM);
 
 /// Maximum attempts of a dump that the kernel interrupts because of changes.
 const MAX_DUMP_ATTEMPTS: usize = 16;
@@ -141,18 +148,14 @@ impl NftSocket {
         let mut refused = None;
         loop {
             let length = self.receive()?;
-            for message in parse_frames(self.buffer.get(..length).unwrap_or_default()) {
-                let NetlinkFrame {
-                    kind,
-                    sequence,
-                    payload,
-                    ..
-                } = message?;
+            for message in parse_messages(self.buffer.get(..length).unwrap_or_default()) {
+                let message = message?;
+                let NetlinkHeader { kind, sequence, .. } = message.header;
                 let at = sequence.wrapping_sub(begin);
                 if kind != NLMSG_ERROR || at > last.wrapping_sub(begin) {
                     continue;
                 }
-                let code = parse_error_code(payload)?;
+                let code = error_code(&message)?;
                 if code != 0 && refused.is_none() {
                     refused = Some(NetlinkError::Refused {
                         message: usize::try_from(at.saturating_sub(1)).unwrap_or(usize::MAX),
@@ -170,11 +173,10 @@ impl NftSocket {
     pub(crate) fn dump(
         &mut self,
         kind: NftMessageKind,
-        attributes: AttributeBuilder,
+        attributes: &AttributeBuilder,
     ) -> Result<Vec<NftReply>, NetlinkError> {
-        let attributes = attributes.into_bytes();
         for _ in 0..MAX_DUMP_ATTEMPTS {
-            match self.dump_once(kind, &attributes) {
+            match self.dump_once(kind, attributes) {
                 Err(NetlinkError::DumpInterrupted) => {}
                 other => return other,
             }
@@ -185,50 +187,43 @@ impl NftSocket {
     fn dump_once(
         &mut self,
         kind: NftMessageKind,
-        attributes: &[u8],
+        attributes: &AttributeBuilder,
     ) -> Result<Vec<NftReply>, NetlinkError> {
         self.discard_stale_replies();
         let expected = self.reserve_sequences(1);
         let mut bytes = Vec::with_capacity(64);
-        write_frame(
-            &mut bytes,
-            message_type(kind),
-            NLM_F_REQUEST | NLM_F_DUMP,
-            expected,
-            FAMILY_INET,
-            attributes,
-        );
+        let header = NetlinkHeader {
+            kind: message_type(kind),
+            flags: NLM_F_REQUEST | NLM_F_DUMP,
+            sequence: expected,
+        };
+        append_message(&mut bytes, header, &TABLE_HEADER, attributes);
         self.send(&bytes)?;
         let mut replies = Vec::new();
         loop {
             let length = self.receive()?;
-            for message in parse_frames(self.buffer.get(..length).unwrap_or_default()) {
-                let NetlinkFrame {
-                    kind,
-                    flags,
-                    sequence,
-                    payload,
-                } = message?;
-                if sequence != expected {
+            for message in parse_messages(self.buffer.get(..length).unwrap_or_default()) {
+                let message = message?;
+                if message.header.sequence != expected {
                     continue;
                 }
-                if flags & NLM_F_DUMP_INTR != 0 {
+                if message.header.flags & NLM_F_DUMP_INTR != 0 {
                     return Err(NetlinkError::DumpInterrupted);
                 }
-                match kind {
+                match message.header.kind {
                     NLMSG_DONE => {
-                        return match parse_error_code(payload)? {
+                        return match error_code(&message)? {
                             0 => Ok(replies),
                             code => Err(refused_error(code)),
                         };
                     }
-                    NLMSG_ERROR => match parse_error_code(payload)? {
+                    NLMSG_ERROR => match error_code(&message)? {
                         code if code == Errno::INTR.raw_os_error() => {
                             return Err(NetlinkError::DumpInterrupted);
                         }
                         code => return Err(refused_error(code)),
                     },
-                    _ => replies.push(parse_reply(payload)?),
+                    _ => replies.push(parse_reply(&message)?),
                 }
             }
         }
@@ -238,33 +233,26 @@ impl NftSocket {
     pub(crate) fn request_one(
         &mut self,
         kind: NftMessageKind,
-        attributes: AttributeBuilder,
+        attributes: &AttributeBuilder,
     ) -> Result<NftReply, NetlinkError> {
         self.discard_stale_replies();
         let expected = self.reserve_sequences(1);
         let mut bytes = Vec::with_capacity(64);
-        write_frame(
-            &mut bytes,
-            message_type(kind),
-            NLM_F_REQUEST,
-            expected,
-            FAMILY_INET,
-            &attributes.into_bytes(),
-        );
+        let header = NetlinkHeader {
+            kind: message_type(kind),
+            flags: NLM_F_REQUEST,
+            sequence: expected,
+        };
+        append_message(&mut bytes, header, &TABLE_HEADER, attributes);
         self.send(&bytes)?;
         loop {
             let length = self.receive()?;
-            for message in parse_frames(self.buffer.get(..length).unwrap_or_default()) {
-                let NetlinkFrame {
-                    kind,
-                    sequence,
-                    payload,
-                    ..
-                } = message?;
-                if sequence == expected {
-                    return match kind {
-                        NLMSG_ERROR => Err(refused_error(parse_error_code(payload)?)),
-                        _ => parse_reply(payload),
+            for message in parse_messages(self.buffer.get(..length).unwrap_or_default()) {
+                let message = message?;
+                if message.header.sequence == expected {
+                    return match message.header.kind {
+                        NLMSG_ERROR => Err(refused_error(error_code(&message)?)),
+                        _ => parse_reply(&message),
                     };
                 }
             }
@@ -273,9 +261,9 @@ impl NftSocket {
 
     /// Returns the ruleset's generation; every transaction of any program changes it.
     pub(crate) fn read_generation(&mut self) -> Result<u32, NetlinkError> {
-        self.request_one(NftMessageKind::GetGeneration, AttributeBuilder::default())?
+        self.request_one(NftMessageKind::GetGeneration, &AttributeBuilder::default())?
             .find(attribute_kind::GENERATION_ID)
-            .and_then(NetlinkAttribute::u32)
+            .and_then(NetlinkAttribute::u32_be)
             .ok_or(NetlinkError::ReplyLost)
     }
 
@@ -344,28 +332,31 @@ pub(crate) fn encode_transaction(
     let mut bytes = Vec::with_capacity(512);
     let head = match generation {
         Some(generation) => {
-            AttributeBuilder::default().u32(attribute_kind::GENERATION_ID, generation)
+            AttributeBuilder::default().u32_be(attribute_kind::GENERATION_ID, generation)
         }
         None => AttributeBuilder::default(),
     };
-    let head = head.into_bytes();
-    write_frame(&mut bytes, BATCH_BEGIN, NLM_F_REQUEST, first, 0, &head);
+    let batch = |kind, sequence| NetlinkHeader {
+        kind,
+        flags: NLM_F_REQUEST,
+        sequence,
+    };
+    append_message(&mut bytes, batch(BATCH_BEGIN, first), &BATCH_HEADER, &head);
     for (at, message) in (1..).zip(messages) {
         // One acknowledgement covers the transaction; errors are reported in any case.
         let ack = if at == messages.len() { NLM_F_ACK } else { 0 };
-        let flags = NLM_F_REQUEST | message.flags | ack;
-        let (kind, sequence) = (message_type(message.kind), sequence_at(first, at));
-        write_frame(
-            &mut bytes,
-            kind,
-            flags,
-            sequence,
-            FAMILY_INET,
-            &message.attributes,
-        );
+        let header = NetlinkHeader {
+            kind: message_type(message.kind),
+            flags: NLM_F_REQUEST | message.flags | ack,
+            sequence: sequence_at(first, at),
+        };
+        append_message(&mut bytes, header, &TABLE_HEADER, &message.attributes);
     }
-    let end = sequence_at(first, messages.len().saturating_add(1));
-    write_frame(&mut bytes, BATCH_END, NLM_F_REQUEST, end, 0, &[]);
+    let end = batch(
+        BATCH_END,
+        sequence_at(first, messages.len().saturating_add(1)),
+    );
+    append_message(&mut bytes, end, &BATCH_HEADER, &AttributeBuilder::default());
     bytes
 }
 
@@ -384,80 +375,14 @@ fn message_type(kind: NftMessageKind) -> u16 {
     (NFTABLES_SUBSYSTEM << 8) | u16::from(kind as u8)
 }
 
-fn write_frame(
-    to: &mut Vec<u8>,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    family: u8,
-    attributes: &[u8],
-) {
-    let length = NLMSG_HEADER_BYTES + NFGENMSG_BYTES + attributes.len();
-    to.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    to.extend(kind.to_ne_bytes());
-    to.extend(flags.to_ne_bytes());
-    to.extend(sequence.to_ne_bytes());
-    to.extend(0u32.to_ne_bytes());
-    // The resource id of a batch is the subsystem.
-    let resource = if family == 0 { NFTABLES_SUBSYSTEM } else { 0 };
-    to.extend([family, 0]);
-    to.extend(resource.to_be_bytes());
-    to.extend(attributes);
-    to.resize(to.len().next_multiple_of(4), 0);
+/// Returns the positive errno of an error message; 0 means success.
+fn error_code(message: &NetlinkMessage<'_>) -> Result<i32, NetlinkError> {
+    message.error_code().ok_or(NetlinkError::ReplyLost)
 }
 
-struct NetlinkFrame<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    payload: &'a [u8],
-}
-
-fn parse_frames(mut bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkFrame<'_>, NetlinkError>> {
-    std::iter::from_fn(move || {
-        if bytes.is_empty() {
-            return None;
-        }
-        let frame = parse_first_frame(bytes);
-        bytes = match &frame {
-            Some(frame) => {
-                let length = frame
-                    .payload
-                    .len()
-                    .saturating_add(NLMSG_HEADER_BYTES)
-                    .next_multiple_of(4);
-                bytes.get(length..).unwrap_or_default()
-            }
-            None => &[],
-        };
-        Some(frame.ok_or(NetlinkError::ReplyLost))
-    })
-}
-
-fn parse_first_frame(bytes: &[u8]) -> Option<NetlinkFrame<'_>> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (kind, rest) = rest.split_first_chunk::<2>()?;
-    let (flags, rest) = rest.split_first_chunk::<2>()?;
-    let (sequence, _) = rest.split_first_chunk::<4>()?;
-    let length = usize::try_from(u32::from_ne_bytes(*length)).ok()?;
-    Some(NetlinkFrame {
-        kind: u16::from_ne_bytes(*kind),
-        flags: u16::from_ne_bytes(*flags),
-        sequence: u32::from_ne_bytes(*sequence),
-        payload: bytes.get(NLMSG_HEADER_BYTES..length)?,
-    })
-}
-
-/// Returns the positive error number at the start of a reply; 0 means success.
-fn parse_error_code(payload: &[u8]) -> Result<i32, NetlinkError> {
-    let (code, _) = payload
-        .split_first_chunk::<4>()
-        .ok_or(NetlinkError::ReplyLost)?;
-    Ok(i32::from_ne_bytes(*code).saturating_neg())
-}
-
-fn parse_reply(payload: &[u8]) -> Result<NftReply, NetlinkError> {
-    let attributes = payload
+fn parse_reply(message: &NetlinkMessage<'_>) -> Result<NftReply, NetlinkError> {
+    let attributes = message
+        .payload
         .get(NFGENMSG_BYTES..)
         .ok_or(NetlinkError::ReplyLost)?
         .to_vec();

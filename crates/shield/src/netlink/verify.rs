@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::attribute::{AttributeBuilder, NetlinkAttribute, find_attribute, read_attributes};
+use netns::netlink::{AttributeBuilder, NetlinkAttribute, find_attribute, parse_attributes};
+
 use super::attribute_kind;
 use super::encode::{NftMessageKind, chain_attributes, rule_attributes, set_attributes};
 use super::socket::{NetlinkError, NftReply, NftSocket};
@@ -49,7 +50,7 @@ pub(crate) fn verify_ruleset(
     expected: &Ruleset,
 ) -> Result<Option<RulesetDifference>, NetlinkError> {
     let of_table = || AttributeBuilder::default().text(attribute_kind::TABLE_NAME, TABLE);
-    let table = match netlink.request_one(NftMessageKind::GetTable, of_table()) {
+    let table = match netlink.request_one(NftMessageKind::GetTable, &of_table()) {
         Ok(table) => table,
         Err(error) if error.refused_errno() == Some(rustix::io::Errno::NOENT) => {
             return Ok(Some(RulesetDifference::NoTable));
@@ -58,19 +59,19 @@ pub(crate) fn verify_ruleset(
     };
     if table
         .find(attribute_kind::TABLE_FLAGS)
-        .and_then(NetlinkAttribute::u32)
+        .and_then(NetlinkAttribute::u32_be)
         != Some(0)
     {
         return Ok(Some(RulesetDifference::Dormant));
     }
-    let sets = netlink.dump(NftMessageKind::GetSet, of_table())?;
+    let sets = netlink.dump(NftMessageKind::GetSet, &of_table())?;
     if let Some(difference) = compare_sets(netlink, expected, &sets)? {
         return Ok(Some(difference));
     }
     // A dump of chains covers all tables.
-    let mut chains = netlink.dump(NftMessageKind::GetChain, of_table())?;
+    let mut chains = netlink.dump(NftMessageKind::GetChain, &of_table())?;
     chains.retain(|chain| chain.text(attribute_kind::CHAIN_TABLE) == Some(TABLE));
-    let mut rules = netlink.dump(NftMessageKind::GetRule, of_table())?;
+    let mut rules = netlink.dump(NftMessageKind::GetRule, &of_table())?;
     rules.retain(|rule| rule.text(attribute_kind::RULE_TABLE) == Some(TABLE));
     Ok(compare_chains(expected, &chains, &rules))
 }
@@ -89,14 +90,14 @@ fn compare_sets(
         let found = actual
             .iter()
             .find(|actual| actual.text(attribute_kind::SET_NAME) == Some(set.name));
-        let attributes = set_attributes(set).into_bytes();
-        if !found.is_some_and(|found| has_attributes(&attributes, found)) {
+        let attributes = set_attributes(set);
+        if !found.is_some_and(|found| has_attributes(attributes.as_bytes(), found)) {
             return Ok(Some(RulesetDifference::Set(set.name)));
         }
         if let Some(keys) = constant_keys(set) {
             let actual = netlink.dump(
                 NftMessageKind::GetElement,
-                super::encode::set_elements_query(set.name),
+                &super::encode::set_elements_query(set.name),
             )?;
             if listed_elements(&actual)
                 .map(|(key, flags, _)| (key.to_vec(), flags))
@@ -124,10 +125,10 @@ fn compare_chains(
         let found = chains
             .iter()
             .find(|actual| actual.text(attribute_kind::CHAIN_NAME) == Some(chain.name));
-        let attributes = chain_attributes(chain).into_bytes();
+        let attributes = chain_attributes(chain);
         let hooked = found.is_some_and(|found| found.find(attribute_kind::CHAIN_HOOK).is_some());
         if hooked != chain.hook.is_some()
-            || !found.is_some_and(|found| has_attributes(&attributes, found))
+            || !found.is_some_and(|found| has_attributes(attributes.as_bytes(), found))
         {
             return Some(RulesetDifference::Chain(chain.name));
         }
@@ -139,8 +140,8 @@ fn compare_chains(
             let expected = chain
                 .rules
                 .get(*at)
-                .map(|rule| rule_attributes(chain, rule).into_bytes());
-            !matches!((expected, actual.get(*at)), (Some(expected), Some(actual)) if has_attributes(&expected, actual))
+                .map(|rule| rule_attributes(chain, rule));
+            !matches!((expected, actual.get(*at)), (Some(expected), Some(actual)) if has_attributes(expected.as_bytes(), actual))
         });
         if let Some(at) = at {
             return Some(RulesetDifference::Rule {
@@ -164,7 +165,7 @@ fn same_names(
 /// Returns `true` if an object has all expected attributes; the kernel adds others, such as handles
 /// and use counts.
 fn has_attributes(expected: &[u8], actual: &NftReply) -> bool {
-    read_attributes(expected).all(|expected| {
+    parse_attributes(expected).all(|expected| {
         actual.find(expected.kind).is_some_and(|actual| {
             if expected.nested {
                 same_attributes(expected.value, actual.value)
@@ -180,13 +181,13 @@ fn has_attributes(expected: &[u8], actual: &NftReply) -> bool {
 ///
 /// The kernel does not mark nested attributes; the expected ones do.
 fn same_attributes(expected: &[u8], actual: &[u8]) -> bool {
-    let kinds: BTreeSet<_> = read_attributes(expected)
-        .chain(read_attributes(actual))
+    let kinds: BTreeSet<_> = parse_attributes(expected)
+        .chain(parse_attributes(actual))
         .map(|one| one.kind)
         .collect();
     kinds.into_iter().all(|kind| {
         let of = |bytes| {
-            read_attributes(bytes).filter(move |one: &NetlinkAttribute<'_>| one.kind == kind)
+            parse_attributes(bytes).filter(move |one: &NetlinkAttribute<'_>| one.kind == kind)
         };
         let zeros = |bytes| of(bytes).all(|one| one.value.iter().all(|byte| *byte == 0));
         match (of(expected).count(), of(actual).count()) {
@@ -237,7 +238,7 @@ pub(crate) fn listed_elements(
         let key = find_attribute(key.value, attribute_kind::DATA_VALUE)?.value;
         let flags = element
             .find(attribute_kind::ELEMENT_FLAGS)
-            .and_then(NetlinkAttribute::u32);
+            .and_then(NetlinkAttribute::u32_be);
         Some((key, flags.unwrap_or_default(), element))
     })
 }
@@ -246,37 +247,37 @@ pub(crate) fn listed_elements(
 mod tests {
     use super::*;
 
-    fn check(expected: AttributeBuilder, actual: AttributeBuilder, same: bool) {
+    fn check(expected: &AttributeBuilder, actual: &AttributeBuilder, same: bool) {
         assert_eq!(
-            same_attributes(&expected.into_bytes(), &actual.into_bytes()),
+            same_attributes(expected.as_bytes(), actual.as_bytes()),
             same
         );
     }
 
     #[test]
     fn only_zeros_may_be_added_or_omitted() {
-        let base = || AttributeBuilder::default().u32(1, 7);
-        check(base(), base(), true);
-        check(base(), base().u32(2, 0), true);
-        check(base().u32(2, 0), base(), true);
-        check(base(), base().u32(2, 1), false);
-        check(base(), base().u32(1, 7), false);
-        check(base().u32(2, 1), base(), false);
-        check(base(), AttributeBuilder::default().u32(1, 8), false);
-        let deep = |n| base().nest(3, &AttributeBuilder::default().u32(1, n));
-        check(deep(1), deep(1), true);
-        check(deep(1), deep(2), false);
+        let base = || AttributeBuilder::default().u32_be(1, 7);
+        check(&base(), &base(), true);
+        check(&base(), &base().u32_be(2, 0), true);
+        check(&base().u32_be(2, 0), &base(), true);
+        check(&base(), &base().u32_be(2, 1), false);
+        check(&base(), &base().u32_be(1, 7), false);
+        check(&base().u32_be(2, 1), &base(), false);
+        check(&base(), &AttributeBuilder::default().u32_be(1, 8), false);
+        let deep = |n| base().nest(3, &AttributeBuilder::default().u32_be(1, n));
+        check(&deep(1), &deep(1), true);
+        check(&deep(1), &deep(2), false);
     }
 
     #[test]
     fn the_order_of_a_list_matters() {
         let list = |a, b| {
-            let one = |n| AttributeBuilder::default().u32(1, n);
+            let one = |n| AttributeBuilder::default().u32_be(1, n);
             AttributeBuilder::default()
                 .nest(1, &one(a))
                 .nest(1, &one(b))
         };
-        check(list(1, 2), list(1, 2), true);
-        check(list(1, 2), list(2, 1), false);
+        check(&list(1, 2), &list(1, 2), true);
+        check(&list(1, 2), &list(2, 1), false);
     }
 }
