@@ -9,7 +9,6 @@ mod allow;
 mod console;
 mod controlling_tty;
 mod frontend;
-mod inline_prompt;
 mod network;
 mod pty_relay;
 mod sandbox_spec;
@@ -42,43 +41,42 @@ const AFTER_HELP: &str = "\
 Examples:
   terok-clearance run -- npm install
   terok-clearance run --allow registry.npmjs.org:443 -- npm install
-  terok-clearance run --ui tui -- my-agent       (Ctrl-] shows the questions)
-  terok-clearance run --ui none -- my-agent      (answer with `terok-clearance clearance` elsewhere)
+  terok-clearance run --ui tui -- my-agent     Ctrl-] shows the questions
+  terok-clearance run --ui none -- my-agent    answer with `terok-clearance clearance` elsewhere
 
-The command gets your files as they are: `run` confines the network, not the files. What it cannot
-reach: the network, except what you allow; this program's sockets, configuration and state; your
-session bus, agents, container engines and terminal multiplexers; other processes. It has no rights
-beyond yours (no sudo), and no other device than null, zero, full, random, urandom and tty.
+The command sees your files as they are: `run` confines the network, not the files. Out of its
+reach are: the network, except for what you allow; the sockets, configuration and state of this
+program; your session bus, agents, container engines and terminal multiplexers; other processes. It
+has no rights beyond yours (no sudo), and no devices but null, zero, full, random, urandom and tty.
 
-With --ui desktop each question is a popup with Allow and Deny, unless `terok-clearance notifier`
-runs, which asks it then; Ctrl-] answers at the terminal, too. With --ui tui, Ctrl-] shows `terok-clearance tui` over the command, which
-waits, and q goes back to it. Else, and with popups that nobody asked for, a notice at the terminal
-tells of a question. Ctrl-] shows it; a allows, d denies, n shows the next, q goes back. Nothing else
-is read as an answer.
+With --ui desktop, each question is a popup with Allow and Deny; if `terok-clearance notifier` runs,
+that shows it. With --ui auto, the same if a program of your session shows popups; a line at the
+terminal announces each question, unless you chose --ui desktop. While a question waits, Ctrl-]
+opens the screen of `terok-clearance tui` over the command, which waits; q goes back to the command,
+and leaves the question open. With --ui tui, Ctrl-] always does. All other keys are the command's.
+Without a terminal, and with TERM=dumb, answer with `terok-clearance clearance` elsewhere.
 
-Exit status: the command's own; 128 and the signal's number if a signal ended it; 126 if it could
-not be executed, 127 if it was not found, 125 if the sandbox failed.";
+Exit status: that of the command; 128 and the signal's number if a signal ended it; 126 if it could
+not be executed, 127 if it was not found, 125 if the sandbox failed, 2 for wrong arguments.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Open from the start: an address or a host name, or one port of it (`HOST:PORT`); again for
-    /// more.
+    /// Open from the start: an address or a host name, or one port of it (`HOST:PORT`). May be
+    /// repeated.
     #[arg(long, value_name = "DEST")]
     allow: Vec<AllowArg>,
-    /// Where questions are answered: `desktop`, on popups; `tui`, on the whole screen of this
-    /// terminal; `prompt`, at this terminal; `none`, with `terok-clearance clearance` elsewhere;
-    /// `auto`, on popups if a program of this session shows them, else here if there is a terminal.
+    /// Where questions are asked.
     #[arg(long, value_enum, default_value_t = RunUiChoice::Auto, value_name = "UI")]
     ui: RunUiChoice,
-    /// How the sandbox is connected; `auto` takes pasta or slirp4netns, whichever is installed.
+    /// How the sandbox is connected.
     #[arg(long, value_enum, default_value_t = NetworkChoice::Auto, value_name = "HOW")]
     network: NetworkChoice,
-    /// What the questions call the sandbox [default: the command's name].
+    /// Name of the sandbox in questions [default: the name of the command].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Say nothing of our own but errors and questions.
+    /// Print errors and questions only.
     #[arg(short, long)]
     quiet: bool,
     /// The command and its arguments.
@@ -91,13 +89,13 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
-/// Does it.
+/// Runs the command.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "every command takes its arguments by value"
 )]
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
-    // What fails before there is a command is ours; what the command does is its own.
+    args.ui.check(context)?;
     run_sandboxed(&args, context).with_status(CommandStatus::RUN_FAILED)?
 }
 
@@ -113,7 +111,6 @@ fn run_sandboxed(
     )?;
     let resolver = helper.as_ref().map(NetworkHelper::resolver);
     let (operator, terminal) = ControllingTty::find()?.unzip();
-    args.ui.require_terminal(operator.is_some(), context)?;
     let blueprint =
         sandbox_spec::build_sandbox_spec(&args.command, environment, resolver, terminal)?;
     let config = |process| {
@@ -168,7 +165,7 @@ fn run_sandboxed(
         let front = tokio::select! {
             biased;
             status = signals.next_terminating() => return Ok(Ok(status)),
-            front = args.ui.select_frontend(connection.is_some(), operator.is_some(), context) => front?,
+            front = args.ui.select_frontend(connection.is_some(), context) => front?,
         };
         let command = start_command(sandbox, &args.command);
         let running = match command {

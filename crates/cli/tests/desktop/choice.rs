@@ -4,12 +4,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::console::{HOTKEY, Terminal, press_until};
+use crate::console::{HOTKEY, READING, Terminal, press_until};
 use crate::machine::{Machine, fetch};
 use crate::picture::Picture;
 use crate::scene::API;
@@ -178,13 +177,13 @@ fn run_tells_at_the_terminal_of_what_a_desktop_asks_that_nobody_named() {
         desktop.bus()
     ));
     terminal.enter("run --network pasta -- bash --norc");
-    terminal.until("popups ask; Ctrl-] answers here, too");
+    terminal.until("popups ask; Ctrl-] shows the questions here too");
     terminal.enter("PS1='I''N> '; sh ./fetch; echo sta\"\"tus=$?");
     terminal.until("1 question; Ctrl-] to answer");
     assert_eq!(desktop.popup().popups(), 1);
     terminal.press(HOTKEY);
-    terminal.until("[q] back to the command");
-    press_until(&mut terminal, "d", "denied", Duration::from_millis(700));
+    terminal.until("blocked");
+    press_until(&mut terminal, "x", "DENIED", READING);
     desktop.until(|picture| picture.buttons().len() != 2);
 }
 

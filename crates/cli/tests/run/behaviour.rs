@@ -54,10 +54,14 @@ fn what_fails_before_the_command_has_the_shells_statuses() {
         );
         check(&["--network", "none"], 2, "CMD");
         check(
-            &["--network", "none", "--ui", "prompt", "true"],
+            &["--network", "none", "--ui", "tui", "true"],
             125,
             "no terminal",
         );
+        // The line prompt of `run` is gone; both ways to answer instead are named.
+        for words in ["--ui tui", "terok-clearance clearance"] {
+            check(&["--network", "none", "--ui", "prompt", "true"], 2, words);
+        }
         check(&["--allow", "a b", "--", "true"], 2, "a b");
         // The floor is never opened, not even on the command line: nothing starts.
         check(

@@ -122,6 +122,29 @@ impl Drop for Terminal {
     }
 }
 
+/// The sequences with which the full screen opens and closes.
+pub(crate) const SCREEN_OPENS: &str = "\x1b[?1049h";
+pub(crate) const SCREEN_CLOSES: &str = "\x1b[?1049l";
+
+/// As long as a person reads at least, and the screen's guard waits.
+pub(crate) const READING: Duration = Duration::from_millis(700);
+
+/// Returns the words of what was painted: where the cursor was moved, there is space.
+pub(crate) fn words(painted: &str) -> String {
+    let mut words = String::new();
+    for (at, piece) in painted.split("\x1b[").enumerate() {
+        match piece.find(|c: char| c.is_ascii_alphabetic()) {
+            Some(end) if at > 0 => {
+                let (sequence, text) = piece.split_at(end + 1);
+                words += if sequence.ends_with('H') { " " } else { "" };
+                words += text;
+            }
+            _ => words += piece,
+        }
+    }
+    words
+}
+
 /// Presses a key as a person does who sees that nothing happens: again, and in no hurry.
 pub(crate) fn press_until(terminal: &mut Terminal, key: &str, text: &str, pause: Duration) {
     let (tell, told) = std::sync::mpsc::channel::<()>();

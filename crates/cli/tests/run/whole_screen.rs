@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `run --ui tui`: the whole screen over the command, which waits, and the way back to it.
 
-use std::time::Duration;
-
-use super::console::{HOTKEY, SUSPEND, Terminal, press_until};
+use super::console::{HOTKEY, READING, SUSPEND, Terminal, press_until, words};
 use super::machine::{Machine, fetch};
 use super::user::{User, as_everybody};
 
@@ -18,25 +16,6 @@ fn sandboxed(machine: &Machine, user: &User) -> Terminal {
     terminal.enter("PS1='I''N> '; bind 'set enable-bracketed-paste on'");
     terminal.until("IN> ");
     terminal
-}
-
-/// As long as a person reads at least, and the screen's guard waits.
-const READING: Duration = Duration::from_millis(700);
-
-/// Returns the words of what was painted: where the cursor was moved, there is space.
-fn words(painted: &str) -> String {
-    let mut words = String::new();
-    for (at, piece) in painted.split("\x1b[").enumerate() {
-        match piece.find(|c: char| c.is_ascii_alphabetic()) {
-            Some(end) if at > 0 => {
-                let (sequence, text) = piece.split_at(end + 1);
-                words += if sequence.ends_with('H') { " " } else { "" };
-                words += text;
-            }
-            _ => words += piece,
-        }
-    }
-    words
 }
 
 #[test]

@@ -1,188 +1,165 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The operator's terminal while the command has one of its own, and the questions that are asked
-//! there: at a prompt between the command's lines, or on the whole screen over them.
+//! The operator's terminal while the command has one of its own, and the full screen over it.
+//!
+//! Keys go to the command until the hotkey is pressed. The screen then has the terminal, and its
+//! answer guard decides which keys are answers; the command's output waits.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use operator::discovery::{AnswerDispatcher, Hubs};
+use operator::discovery::Hubs;
 use operator::inbox::{Row, RowNumber};
 use operator::tui::{FullScreenUi, UiEvent};
 use tokio::time::Instant;
 
 use super::controlling_tty::ControllingTty;
-use super::inline_prompt::{ConsoleAction, ConsoleNoticeLimiter, HOTKEY, InlinePrompt};
 use super::pty_relay::PtyRelay;
 use crate::CommandContext;
 use crate::commands::tui;
 
-/// The terminal, while the command has one of its own.
+/// Ctrl-]: opens the screen over the command.
+const HOTKEY: u8 = 0x1d;
+
+/// How the screen relates to the command that has the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ScreenMode {
+    /// The hotkey opens the screen without a question too; otherwise it is the command's then.
+    pub(super) opens_without_question: bool,
+    /// A line at the terminal announces new questions.
+    pub(super) announces_questions: bool,
+}
+
+impl ScreenMode {
+    /// Returns `true` if `keys`, which arrived together, open the screen while `questions` wait.
+    ///
+    /// Only the hotkey alone does: a paste or a reply of the terminal may contain it.
+    fn opens_screen(self, keys: &[u8], questions: usize) -> bool {
+        keys == [HOTKEY] && (questions > 0 || self.opens_without_question)
+    }
+}
+
+/// The operator's terminal while the command has one of its own.
 #[derive(Debug)]
 pub(super) struct RunConsole {
     tty: ControllingTty,
     relay: PtyRelay,
-    view: ConsoleView,
+    screen: Option<Box<ConsoleScreen>>,
 }
 
-/// How questions are asked at the terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConsoleMode {
-    /// At a prompt, with notices that tell of it.
-    AnnouncedPrompt,
-    /// At a prompt for whoever asks for it: they are also asked elsewhere.
-    QuietPrompt,
-    /// On the whole screen.
-    FullScreen,
-}
-
-impl ConsoleMode {
-    /// At a prompt, with notices or without.
-    pub(super) const fn prompt(aloud: bool) -> Self {
-        if aloud {
-            Self::AnnouncedPrompt
-        } else {
-            Self::QuietPrompt
-        }
-    }
-}
-
-#[derive(Debug)]
-enum ConsoleView {
-    PassThrough,
-    Prompt(Box<ConsolePrompt>),
-    Screen(Box<ConsoleScreen>),
-}
-
-/// A prompt between the command's lines.
-#[derive(Debug)]
-struct ConsolePrompt {
-    prompt: InlinePrompt,
-    hubs: Hubs,
-    answers: AnswerDispatcher,
-    /// Whether it tells of questions by itself.
-    announce: bool,
-}
-
-/// The whole screen, over the command or behind it.
+/// The full screen, over the command or closed.
 #[derive(Debug)]
 struct ConsoleScreen {
     ui: FullScreenUi,
-    /// Whether it was asked for and is not there yet.
+    mode: ScreenMode,
+    /// The hotkey was pressed, and the screen is not open yet.
     open_requested: bool,
-    notices: ConsoleNoticeLimiter,
-    /// The newest question that was looked at.
+    notices: NoticeLimiter,
+    /// The newest question that was announced or shown.
     newest_seen: Option<RowNumber>,
 }
 
+/// Limits the notices of new questions: the first question, then one notice per interval.
+#[derive(Debug, Default)]
+struct NoticeLimiter {
+    last_notice: Option<Instant>,
+}
+
+impl NoticeLimiter {
+    const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
+
+    /// Returns `true` if a new question, of `count` in all, is to be announced now.
+    fn take_due(&mut self, count: usize, now: Instant) -> bool {
+        let recent = self
+            .last_notice
+            .is_some_and(|at| now.duration_since(at) < Self::NOTICE_INTERVAL);
+        let due = count == 1 || !recent;
+        if due {
+            self.last_notice = Some(now);
+        }
+        due
+    }
+}
+
 impl RunConsole {
-    /// Takes the terminal for the command whose own terminal's master side is `master`.
+    /// Puts the operator's terminal into raw mode for a command whose terminal's master side is
+    /// `master`.
     pub(super) fn new(
-        mut operator: ControllingTty,
+        mut tty: ControllingTty,
         master: OwnedFd,
-        asks: Option<(ConsoleMode, Hubs)>,
+        screen: Option<(ScreenMode, Hubs)>,
         context: &CommandContext,
     ) -> anyhow::Result<Self> {
-        operator.enter_raw_mode()?;
-        let relay = PtyRelay::new(operator.try_clone_fd()?, master)?;
-        let front = match asks {
-            None => ConsoleView::PassThrough,
-            Some((ConsoleMode::FullScreen, hubs)) => ConsoleView::Screen(Box::new(ConsoleScreen {
+        tty.enter_raw_mode()?;
+        let relay = PtyRelay::new(tty.try_clone_fd()?, master)?;
+        let screen = screen.map(|(mode, hubs)| {
+            Box::new(ConsoleScreen {
                 ui: FullScreenUi::new(hubs, "this command", tui::tui_options(context, true)),
+                mode,
                 open_requested: false,
-                notices: ConsoleNoticeLimiter::default(),
+                notices: NoticeLimiter::default(),
                 newest_seen: None,
-            })),
-            Some((asks, hubs)) => ConsoleView::Prompt(Box::new(ConsolePrompt {
-                prompt: InlinePrompt::default(),
-                hubs,
-                answers: AnswerDispatcher::default(),
-                announce: asks == ConsoleMode::AnnouncedPrompt,
-            })),
-        };
-        Ok(Self {
-            tty: operator,
-            relay,
-            view: front,
-        })
+            })
+        });
+        Ok(Self { tty, relay, screen })
     }
 
-    /// Does the next thing that is to be done at the terminal. A call that is dropped before it is
-    /// done loses nothing.
+    /// Handles the next input, output or change of a question.
+    ///
+    /// Cancel safe.
     pub(super) async fn step(&mut self) -> anyhow::Result<()> {
         let listen = self.tty.is_foreground();
-        match &mut self.view {
-            ConsoleView::PassThrough => {
-                let keys = read_keys(&mut self.relay, listen).await?;
-                self.relay.forward_keys(&keys);
+        let Some(screen) = &mut self.screen else {
+            let keys = read_keys(&mut self.relay, listen).await?;
+            self.relay.forward_keys(&keys);
+            return Ok(());
+        };
+        if screen.open_requested {
+            self.relay.detach_tty().await;
+            screen.open_requested = false;
+            if let Err(error) = screen.ui.open() {
+                self.close_failed_screen(&error);
             }
-            ConsoleView::Prompt(prompt) => {
-                let ConsolePrompt {
-                    prompt: ask,
-                    hubs,
-                    answers,
-                    ..
-                } = &mut **prompt;
-                tokio::select! {
-                    biased;
-                    (answer, reply) = answers.next_reply() => {
-                        let acts = ask.apply_reply(&answer, reply, Instant::now());
-                        self.apply_actions(acts, &[]);
-                    }
-                    keys = read_keys(&mut self.relay, listen) => {
-                        let keys = keys?;
-                        let act = ask.handle_keys(&keys, Instant::now());
-                        self.apply_actions([act], &keys);
-                    }
-                    (hub, news) = hubs.next_event() => {
-                        let acts = ask.apply_event(&hub, news, Instant::now());
-                        self.apply_actions(acts, &[]);
-                    }
-                }
-            }
-            ConsoleView::Screen(screen) => {
-                if screen.open_requested {
-                    self.relay.detach_tty().await;
-                    screen.open_requested = false;
-                    if let Err(error) = screen.ui.open() {
-                        self.close_failed_screen(&error);
-                    }
-                    return Ok(());
-                }
-                tokio::select! {
-                    happened = screen.ui.next() => self.handle_ui_event(happened)?,
-                    keys = read_keys(&mut self.relay, listen) => match keys?.as_slice() {
-                        [HOTKEY] => screen.open_requested = true,
-                        keys => self.relay.forward_keys(keys),
-                    },
+            return Ok(());
+        }
+        tokio::select! {
+            event = screen.ui.next() => self.handle_ui_event(event)?,
+            keys = read_keys(&mut self.relay, listen) => {
+                let keys = keys?;
+                let questions = screen.ui.inbox().rows().len();
+                if screen.mode.opens_screen(&keys, questions) {
+                    screen.open_requested = true;
+                } else {
+                    self.relay.forward_keys(&keys);
                 }
             }
         }
         Ok(())
     }
 
-    /// Writes a line of our own on the terminal.
+    /// Writes a line on the operator's terminal.
     pub(super) fn print_line(&mut self, words: &str) {
         self.relay.print(&format!("{words}\n"));
     }
 
-    /// Stops us together with the command, as Ctrl-Z does, until the shell lets us go on.
+    /// Stops this process together with the command, as Ctrl-Z does, until the shell resumes it.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
-        let screen = self.close_screen();
+        let was_open = self.close_screen();
         self.tty.suspend()?;
         self.resize();
-        if let ConsoleView::Screen(behind) = &mut self.view {
-            behind.open_requested = screen;
+        if let Some(screen) = &mut self.screen {
+            screen.open_requested = was_open;
         }
         Ok(())
     }
 
-    /// Takes the terminal again, after a stop that nobody announced.
+    /// Puts the terminal into raw mode again, after a SIGSTOP.
     pub(super) fn reacquire_tty(&mut self) -> io::Result<()> {
         self.tty.enter_raw_mode()?;
         self.resize();
-        match &mut self.view {
-            ConsoleView::Screen(screen) if screen.ui.is_open() => screen.ui.open(),
+        match &mut self.screen {
+            Some(screen) if screen.ui.is_open() => screen.ui.open(),
             _ => Ok(()),
         }
     }
@@ -194,52 +171,18 @@ impl RunConsole {
         }
     }
 
-    /// Writes what the command has still written, and gives the terminal back.
+    /// Writes the command's remaining output, and restores the terminal.
     pub(super) async fn close(&mut self) {
         self.close_screen();
         self.relay.drain().await;
         self.tty.restore();
     }
 
-    fn apply_actions(&mut self, acts: impl IntoIterator<Item = ConsoleAction>, keys: &[u8]) {
-        for act in acts {
-            match act {
-                ConsoleAction::Ignore => {}
-                ConsoleAction::ForwardKeys => self.relay.forward_keys(keys),
-                ConsoleAction::Print(words) => self.relay.print(&words),
-                ConsoleAction::Open(words) => {
-                    self.relay.set_output_paused(true);
-                    let clear = if self.relay.is_full_screen() {
-                        "\x1b[H\x1b[2J"
-                    } else {
-                        ""
-                    };
-                    self.relay.print(&format!("{clear}{words}"));
-                }
-                ConsoleAction::Close(words) => {
-                    self.relay.print(&words);
-                    self.relay.set_output_paused(false);
-                    self.redraw();
-                }
-                ConsoleAction::Notice(count) => {
-                    if matches!(&self.view, ConsoleView::Prompt(prompt) if prompt.announce) {
-                        self.announce_questions(count);
-                    }
-                }
-                ConsoleAction::SendAnswers(sent) => {
-                    if let ConsoleView::Prompt(prompt) = &mut self.view {
-                        prompt.answers.send(&prompt.hubs, sent);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sees to what happened on the whole screen, or behind it.
-    fn handle_ui_event(&mut self, happened: io::Result<UiEvent>) -> anyhow::Result<()> {
-        match happened {
+    /// Handles an event of the screen, open or closed.
+    fn handle_ui_event(&mut self, event: io::Result<UiEvent>) -> anyhow::Result<()> {
+        match event {
             Ok(UiEvent::Handled) => {
-                if let ConsoleView::Screen(screen) = &mut self.view
+                if let Some(screen) = &mut self.screen
                     && let Some(count) = screen.take_new_question_count(Instant::now())
                 {
                     self.announce_questions(count);
@@ -254,16 +197,16 @@ impl RunConsole {
         Ok(())
     }
 
-    /// Goes on with the command where the whole screen cannot be shown.
+    /// Returns to the command after the screen failed.
     fn close_failed_screen(&mut self, error: &io::Error) {
         self.close_screen();
-        self.print_line(&format!("terok-clearance: the screen is lost: {error}"));
+        self.print_line(&format!("terok-clearance: the screen failed: {error}"));
     }
 
-    /// Takes the whole screen away, and has the command draw its own again. Returns whether it was
-    /// there, or was about to be.
+    /// Closes the screen, and has the command draw its own again. Returns `true` if the screen was
+    /// open or about to open.
     fn close_screen(&mut self) -> bool {
-        let ConsoleView::Screen(screen) = &mut self.view else {
+        let Some(screen) = &mut self.screen else {
             return false;
         };
         let wanted = std::mem::take(&mut screen.open_requested);
@@ -283,8 +226,8 @@ impl RunConsole {
         }
     }
 
-    /// Tells of questions in passing: a line between those of the command, or, if the command draws
-    /// on the whole screen, over its last one.
+    /// Announces questions: in a line between those of the command, or, if the command uses the
+    /// alternate screen, over its last line.
     fn announce_questions(&mut self, count: usize) {
         let questions = if count == 1 { "question" } else { "questions" };
         let words = format!("terok-clearance: {count} {questions}; Ctrl-] to answer");
@@ -298,13 +241,14 @@ impl RunConsole {
 }
 
 impl ConsoleScreen {
-    /// Returns how many questions there are, if there is a new one to tell of.
+    /// Returns the number of questions if a new one is to be announced.
     fn take_new_question_count(&mut self, now: Instant) -> Option<usize> {
         let rows = self.ui.inbox().rows();
         let (count, newest) = (rows.len(), rows.map(Row::number).max());
         let new = newest > self.newest_seen;
         self.newest_seen = self.newest_seen.max(newest);
-        (new && !self.ui.is_open() && self.notices.is_due(count, now)).then_some(count)
+        let announces = self.mode.announces_questions && !self.ui.is_open();
+        (new && announces && self.notices.take_due(count, now)).then_some(count)
     }
 }
 
@@ -313,4 +257,63 @@ async fn read_keys(relay: &mut PtyRelay, listen: bool) -> anyhow::Result<Vec<u8>
         .read_keys(listen)
         .await
         .context("reading the terminal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ON_QUESTION: ScreenMode = ScreenMode {
+        opens_without_question: false,
+        announces_questions: true,
+    };
+    const ALWAYS: ScreenMode = ScreenMode {
+        opens_without_question: true,
+        announces_questions: true,
+    };
+
+    #[test]
+    fn without_a_question_every_key_is_the_commands() {
+        for keys in [&b"a"[..], b"d", b"x", b"\x1d", b"\x1da"] {
+            assert!(!ON_QUESTION.opens_screen(keys, 0), "{keys:?}");
+        }
+        assert!(ALWAYS.opens_screen(b"\x1d", 0));
+    }
+
+    #[test]
+    fn only_the_hotkey_alone_opens_the_screen() {
+        for mode in [ON_QUESTION, ALWAYS] {
+            for keys in [
+                &b"a"[..],
+                b"d",
+                b"x",
+                b"",
+                b"\x1d\x1d",
+                b"\x1da",
+                b"a\x1d",
+                b"\x1b]0;\x1d\x07",
+            ] {
+                assert!(!mode.opens_screen(keys, 1), "{keys:?}");
+            }
+            assert!(mode.opens_screen(b"\x1d", 1));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_questions_is_announced_once_per_interval() {
+        let (mut notices, start) = (NoticeLimiter::default(), Instant::now());
+        let announced = |notices: &mut NoticeLimiter, now| {
+            let due: Vec<_> = (1..=100)
+                .filter(|&count| notices.take_due(count, now))
+                .collect();
+            due
+        };
+        assert_eq!(announced(&mut notices, start), [1]);
+        let later = start + NoticeLimiter::NOTICE_INTERVAL;
+        assert!(!notices.take_due(101, start + Duration::from_secs(4)));
+        assert!(notices.take_due(101, later));
+        assert!(!notices.take_due(102, later));
+        // After all were answered, the next is the first one again.
+        assert!(notices.take_due(1, later));
+    }
 }

@@ -1,112 +1,119 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which UI the questions of one sandbox get.
+//! Where the questions of one sandbox are asked.
 
 use anyhow::anyhow;
 use clap::ValueEnum;
 
+use super::console::ScreenMode;
 use crate::commands::{notifier, tui};
 use crate::desktop::PopupDesktop;
-use crate::{CommandContext, CommandFailure, ErrorExt as _};
+use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _};
 
-/// Where questions are answered.
+/// Where questions are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RunUiChoice {
-    /// On popups if somebody shows them, else here if there is a terminal.
+    /// On popups if a program of this session shows them, else on the screen of this terminal.
     Auto,
     /// On popups.
     Desktop,
-    /// On the whole screen of this terminal.
+    /// On the screen of this terminal.
     Tui,
-    /// At this terminal.
-    Prompt,
-    /// Elsewhere.
+    /// Nowhere: answer with another command of this program.
     None,
+    /// Refused: the line prompt of earlier versions.
+    #[value(hide = true)]
+    Prompt,
 }
 
-/// What shows the questions of this sandbox.
+/// The user interfaces that ask the questions of this sandbox.
 #[derive(Debug)]
-pub(super) enum RunFrontend {
-    /// Popups of our own, and the prompt where there is a terminal; aloud, if nobody said that
-    /// they look at that desktop: they may be at the end of a long wire.
-    Popups {
-        desktop: Box<PopupDesktop>,
-        aloud: bool,
-    },
-    /// Those of the person's notifier, and the prompt likewise.
-    Notifier { aloud: bool },
-    /// The whole screen.
-    FullScreen,
-    /// The prompt.
-    Prompt,
-    /// Nothing here.
-    Detached,
+pub(super) struct RunFrontend {
+    pub(super) popups: RunPopups,
+    /// The screen over the command; none where the terminal cannot show one.
+    pub(super) screen: Option<ScreenMode>,
+}
+
+/// The popups for the questions of this sandbox.
+#[derive(Debug)]
+pub(super) enum RunPopups {
+    /// Popups of this process.
+    Own(Box<PopupDesktop>),
+    /// Popups of the operator's notifier.
+    Notifier,
+    /// None.
+    Off,
 }
 
 impl RunUiChoice {
-    /// Refuses what cannot be had here; `terminal` says whether there is one.
-    pub(super) fn require_terminal(
-        self,
-        terminal: bool,
-        context: &CommandContext,
-    ) -> Result<(), CommandFailure> {
+    /// Fails where this choice cannot work, whatever the desktop says.
+    pub(super) fn check(self, context: &CommandContext) -> Result<(), CommandFailure> {
         match self {
-            Self::Prompt if !terminal => Err(anyhow!("there is no terminal to ask at"))
-                .with_hint("--ui none, and `terok-clearance clearance` in a terminal"),
-            Self::Tui => tui::require_screen_terminal(context),
-            _ => Ok(()),
+            Self::Prompt => Err(anyhow!("`run` has no `--ui prompt`"))
+                .with_hint("`--ui tui` asks on the screen of this terminal")
+                .with_hint("`--ui none`, and `terok-clearance clearance` in another terminal")
+                .with_status(CommandStatus::USAGE),
+            Self::Tui => {
+                tui::require_screen_terminal(context).with_status(CommandStatus::RUN_FAILED)
+            }
+            Self::Auto | Self::Desktop | Self::None => Ok(()),
         }
     }
 
-    /// Chooses; `connected` says whether anything can be asked at all. Fails where popups are
-    /// asked for and there is no desktop to show them on.
+    /// Chooses the user interfaces. Nothing can be asked unless the sandbox is `connected`.
+    ///
+    /// Fails if popups are required and no desktop shows them.
     pub(super) async fn select_frontend(
         self,
         connected: bool,
-        terminal: bool,
         context: &CommandContext,
     ) -> Result<RunFrontend, CommandFailure> {
-        let wants_popups = matches!(self, Self::Auto | Self::Desktop);
-        let aloud = self == Self::Auto;
-        if !connected {
-            return Ok(RunFrontend::Detached);
-        }
-        // Two would ask everything twice.
-        if wants_popups && notifier::is_running(context.environment.private_runtime_dir()?) {
-            return Ok(RunFrontend::Notifier { aloud });
-        }
-        let popups = match self {
-            Self::Desktop => Some(PopupDesktop::connect(context, false).await?),
-            Self::Auto => PopupDesktop::connect_if_running(context).await,
-            _ => None,
+        let mut frontend = RunFrontend {
+            popups: RunPopups::Off,
+            screen: None,
         };
-        Ok(match (popups, self) {
-            (Some(desktop), _) => RunFrontend::Popups {
-                desktop: Box::new(desktop),
-                aloud,
-            },
-            (None, Self::Tui) => RunFrontend::FullScreen,
-            (None, Self::Auto | Self::Prompt) if terminal => RunFrontend::Prompt,
-            (None, _) => RunFrontend::Detached,
-        })
+        if !connected || matches!(self, Self::None | Self::Prompt) {
+            return Ok(frontend);
+        }
+        if tui::require_screen_terminal(context).is_ok() {
+            frontend.screen = Some(ScreenMode {
+                opens_without_question: self == Self::Tui,
+                // An operator who did not ask for popups may not see this desktop (ssh).
+                announces_questions: self != Self::Desktop,
+            });
+        }
+        if self == Self::Tui {
+            return Ok(frontend);
+        }
+        // Own popups beside the notifier's would ask every question twice.
+        frontend.popups = if notifier::is_running(context.environment.private_runtime_dir()?) {
+            RunPopups::Notifier
+        } else {
+            let desktop = if self == Self::Desktop {
+                Some(PopupDesktop::connect(context, false).await?)
+            } else {
+                PopupDesktop::connect_if_running(context).await
+            };
+            desktop.map_or(RunPopups::Off, |desktop| RunPopups::Own(Box::new(desktop)))
+        };
+        Ok(frontend)
     }
 }
 
 impl RunFrontend {
-    /// Returns what to say about it at the start; `terminal` says whether the command runs at one.
-    pub(super) fn start_message(&self, terminal: bool) -> String {
-        let how = match self {
-            Self::Popups { .. } if terminal => "popups ask; Ctrl-] answers here, too",
-            Self::Popups { .. } => "popups ask",
-            Self::Notifier { .. } if terminal => {
-                "your `terok-clearance notifier` asks; Ctrl-] answers here, too"
+    /// Returns the line that says at the start where questions are asked.
+    pub(super) fn start_message(&self) -> String {
+        let how = match (&self.popups, self.screen) {
+            (RunPopups::Own(_), Some(_)) => "popups ask; Ctrl-] shows the questions here too",
+            (RunPopups::Own(_), None) => "popups ask",
+            (RunPopups::Notifier, Some(_)) => {
+                "`terok-clearance notifier` asks; Ctrl-] shows the questions here too"
             }
-            Self::Notifier { .. } => "your `terok-clearance notifier` asks",
-            Self::FullScreen => "Ctrl-] shows the questions",
-            Self::Prompt => "Ctrl-] answers questions",
-            Self::Detached => {
+            (RunPopups::Notifier, None) => "`terok-clearance notifier` asks",
+            (RunPopups::Off, Some(_)) => "Ctrl-] shows the questions",
+            (RunPopups::Off, None) => {
                 "answer questions with `terok-clearance clearance` in another terminal"
             }
         };
-        format!("terok-clearance: nothing is open but what was allowed; {how}")
+        format!("terok-clearance: only what --allow names is open; {how}")
     }
 }

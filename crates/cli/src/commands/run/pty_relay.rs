@@ -114,11 +114,6 @@ impl PtyRelay {
         }
     }
 
-    /// Has the command's output wait, or go on.
-    pub(super) fn set_output_paused(&mut self, held: bool) {
-        self.output_paused = held;
-    }
-
     /// Writes what is left for the operator's terminal, and then leaves it alone. What is said
     /// meanwhile waits. A call that is dropped loses nothing.
     pub(super) async fn detach_tty(&mut self) {

@@ -16,9 +16,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::console::{ConsoleMode, RunConsole};
+use super::console::RunConsole;
 use super::controlling_tty::ControllingTty;
-use super::frontend::RunFrontend;
+use super::frontend::{RunFrontend, RunPopups};
 use super::network::NetworkConnection;
 use super::summary::RunSummary;
 use crate::desktop::BackgroundPopups;
@@ -58,7 +58,7 @@ impl RunSession<'_> {
         let output = &context.output;
         let hub = supervisor.hub_path().to_owned();
         let master = running.take_terminal();
-        let words = front.start_message(master.is_some());
+        let words = front.start_message();
         let terminal = operator.zip(master);
         let (mut desk, mut popups) = open_console(front, terminal, &hub, context)?;
         if !quiet && connection.is_some() {
@@ -129,29 +129,25 @@ impl RunSession<'_> {
     }
 }
 
-/// Takes the terminal, if there is one, and begins to ask on `front`.
+/// Takes over the terminal, if there is one, and starts the user interfaces of `frontend`.
 fn open_console(
-    front: RunFrontend,
+    frontend: RunFrontend,
     terminal: Option<(ControllingTty, OwnedFd)>,
     hub: &Path,
     context: &CommandContext,
 ) -> anyhow::Result<(Option<RunConsole>, Option<BackgroundPopups>)> {
     let hubs = || Hubs::at_socket(hub.to_owned()).context("listening to the sandbox's questions");
-    let (asks, desktop) = match front {
-        RunFrontend::Popups { desktop, aloud } => (Some(ConsoleMode::prompt(aloud)), Some(desktop)),
-        RunFrontend::Notifier { aloud } => (Some(ConsoleMode::prompt(aloud)), None),
-        RunFrontend::Prompt => (Some(ConsoleMode::AnnouncedPrompt), None),
-        RunFrontend::FullScreen => (Some(ConsoleMode::FullScreen), None),
-        RunFrontend::Detached => (None, None),
-    };
-    let mut desk = None;
-    if let Some((operator, master)) = terminal {
-        let asks = asks.map(|asks| hubs().map(|hubs| (asks, hubs)));
-        let taken = RunConsole::new(operator, master, asks.transpose()?, context);
-        desk = Some(taken.context("taking the terminal")?);
+    let mut console = None;
+    if let Some((tty, master)) = terminal {
+        let screen = frontend.screen.map(|mode| hubs().map(|hubs| (mode, hubs)));
+        let taken = RunConsole::new(tty, master, screen.transpose()?, context);
+        console = Some(taken.context("using the terminal")?);
     }
-    let popups = desktop.map(|desktop| hubs().map(|hubs| desktop.start_popups(hubs)));
-    Ok((desk, popups.transpose()?))
+    let popups = match frontend.popups {
+        RunPopups::Own(desktop) => Some(desktop.start_popups(hubs()?)),
+        RunPopups::Notifier | RunPopups::Off => None,
+    };
+    Ok((console, popups))
 }
 
 /// Says something of our own: on the terminal if we have it, else on standard error.

@@ -92,6 +92,9 @@ impl RunSummary {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

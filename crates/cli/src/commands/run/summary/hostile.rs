@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The summary is harmless at a terminal and in JSON, whatever destinations the command chose.
+
+use std::time::Duration;
+
+use supervisor::TraceEvent;
+use terok_clearance::Action;
+use terok_clearance::wire::clearance2::Request;
+
+use super::RunSummary;
+
+#[path = "../../../../../../tests/hostile/harmless.rs"]
+#[expect(dead_code, reason = "there are no popups here")]
+mod harmless;
+#[path = "../../../../../../tests/hostile/hub.rs"]
+#[expect(dead_code, reason = "the replies are made here")]
+mod hub;
+#[path = "../../../../../../tests/hostile/texts.rs"]
+#[expect(dead_code, reason = "each text is asked about alone here")]
+mod texts;
+
+use harmless::{Harmless, tame};
+
+#[test]
+fn the_summary_is_harmless() {
+    let notes = |text: &str| {
+        let summary = RunSummary::default();
+        let mut observe = summary.observer();
+        let request = hub::question(hub::number(0, "dest"), text);
+        let request: Request = serde_json::from_value(request).unwrap();
+        observe(TraceEvent::Enforced {
+            request: &request.id,
+            dest: &request.dest,
+            action: Action::Allow,
+            duration: Duration::ZERO,
+        });
+        (summary.text().unwrap(), summary.json().to_string())
+    };
+    for (case, text) in texts::all() {
+        if text.is_empty() {
+            // That is no destination.
+            continue;
+        }
+        let harmless = Harmless::new(std::slice::from_ref(&text));
+        let (plain, shown) = (notes(&tame(&text)), notes(&text));
+        assert_eq!(harmless.text(&plain.0, &shown.0), Ok(()), "{case}");
+        assert_eq!(harmless.json(&plain.1, &shown.1), Ok(()), "{case}");
+    }
+}
