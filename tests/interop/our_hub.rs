@@ -316,7 +316,7 @@ async fn side_by_side(stack: Stack, hub: Side) {
     terminal.say("l").await;
     terminal.until("(no pending requests)\n").await;
     prompt.say("l").await;
-    prompt.until("nothing is asked\n").await;
+    prompt.until("no pending questions\n").await;
     for mut ui in [terminal, prompt] {
         ui.say("q").await;
         let ended = ui.end().await;

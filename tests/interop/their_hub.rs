@@ -218,7 +218,7 @@ async fn a_person_answers_it_at_our_prompt() {
             .until(
                 "[1] BLOCKED  api.example.com port 443/tcp  from warp/t1 (build)\n      a 1 opens \
                  EVERY port and protocol of api.example.com (203.0.113.7, and its later \
-                 addresses) until the firewall's keeper removes it\n",
+                 addresses) until it is removed from the firewall\n",
             )
             .await;
         prompt
@@ -239,7 +239,7 @@ async fn a_person_answers_it_at_our_prompt() {
             .until("[2] DENIED   EVERY port and protocol of 203.0.113.7")
             .await;
         prompt.say("l").await;
-        prompt.until("nothing is asked\n").await;
+        prompt.until("no pending questions\n").await;
         prompt.say("q").await;
         assert!(prompt.end().await.status.success());
         let deny = format!("deny {CONTAINER} 203.0.113.7");

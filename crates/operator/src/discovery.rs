@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Finds every hub, listens to each, and is told by the kernel when one comes or goes.
+//! Finds hub sockets, listens to each hub, and notices through inotify when one comes or goes.
 //!
-//! Nothing polls: an idle operator of a thousand hubs uses no processor. A directory that is not
-//! there yet is waited for in the nearest one that is.
+//! Nothing polls: an idle operator with a thousand hubs uses no CPU time. For a directory that
+//! does not exist yet, the nearest existing ancestor is watched.
 
 mod dispatcher;
 mod inotify;
@@ -14,6 +14,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use terok_clearance::DisplayText;
 use terok_clearance::client::{Client, ProtocolVersion};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::Event;
@@ -27,24 +28,25 @@ use crate::join_result;
 pub use dispatcher::AnswerDispatcher;
 
 use inotify::DirectoryWatcher;
-use listener::{ListenerUpdate, listen_to_hub};
+use listener::{ListenerUpdate, listen_once, listen_to_hub};
 use location::{HubLocation, SocketFileId};
 
-/// What all hubs have said and nobody has taken yet; a hub that has more to say waits.
+/// Capacity of the queue of hub updates; a listener waits while the queue is full.
 const UPDATE_QUEUE_CAPACITY: usize = 256;
-/// How long the hubs that were there at the start may take to say what is pending, before nobody
-/// waits for them any more: a bit longer than it takes to find out that one does not answer.
+/// How long the hubs found at the start may take to send their snapshots: longer than the time
+/// limit of a connection attempt.
 const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Every hub that there is, and what they say.
+/// Every known hub, and the events of each.
 #[derive(Debug)]
 pub struct Hubs {
-    location: HubLocation,
-    watcher: DirectoryWatcher,
+    /// Where hubs appear; `None` if only fixed sockets are tried.
+    watched: Option<(HubLocation, DirectoryWatcher)>,
     tracked: BTreeMap<HubId, TrackedHub>,
-    /// The hubs that were there at the start and have not yet said what is pending.
+    /// The hubs found at the start that have not sent their snapshot yet.
     awaiting_sync: BTreeSet<HubId>,
-    /// Until when those are waited for.
+    /// How long `awaiting_sync` is waited for, and the deadline.
+    sync_timeout: Duration,
     sync_deadline: Instant,
     tasks: JoinSet<()>,
     update_sender: mpsc::Sender<(HubId, ListenerUpdate)>,
@@ -53,45 +55,76 @@ pub struct Hubs {
 
 #[derive(Debug)]
 struct TrackedHub {
-    /// The socket's file, if it is there; said to have changed to try again at once.
+    /// The socket file, if it exists; a change notification makes the listener retry at once.
     socket: flag::Sender<Option<SocketFileId>>,
     client: Option<Client>,
 }
 
 impl Hubs {
-    /// Listens to every hub below `runtime`, of every release's layout.
+    /// Listens to every hub below `runtime`, in every socket layout.
     ///
-    /// Call it within a tokio runtime.
+    /// Must be called within a tokio runtime.
     pub fn discover(runtime: RuntimeDir) -> io::Result<Self> {
         Self::with_location(HubLocation::Runtime(runtime))
     }
 
     /// Listens to the one hub whose socket is at `path`.
+    ///
+    /// Must be called within a tokio runtime.
     pub fn at_socket(path: PathBuf) -> io::Result<Self> {
         Self::with_location(HubLocation::Socket(path))
     }
 
-    fn with_location(place: HubLocation) -> io::Result<Self> {
-        let (tell, told) = mpsc::channel(UPDATE_QUEUE_CAPACITY);
-        let now = Instant::now();
-        let mut hubs = Self {
-            location: place,
-            watcher: DirectoryWatcher::new()?,
-            tracked: BTreeMap::new(),
-            awaiting_sync: BTreeSet::new(),
-            sync_deadline: now.checked_add(INITIAL_SYNC_TIMEOUT).unwrap_or(now),
-            tasks: JoinSet::new(),
-            update_sender: tell,
-            update_receiver: told,
-        };
+    /// Listens to the hubs whose sockets are at `paths`, each over one connection, and waits at most
+    /// `sync_timeout` for their snapshots.
+    ///
+    /// A socket without a listener is ignored if `ignore_no_listener` is set, and otherwise
+    /// unreachable. Must be called within a tokio runtime.
+    pub(crate) fn query(
+        paths: Vec<PathBuf>,
+        ignore_no_listener: bool,
+        sync_timeout: Duration,
+    ) -> Self {
+        let mut hubs = Self::new(None, sync_timeout);
+        for path in paths {
+            let hub = HubId::new(&path);
+            let (socket, _) = flag::channel(None);
+            let updates = hubs.update_sender.clone();
+            hubs.tasks
+                .spawn(listen_once(hub.clone(), updates, ignore_no_listener));
+            let client = None;
+            hubs.tracked.insert(hub, TrackedHub { socket, client });
+        }
+        hubs.awaiting_sync = hubs.tracked.keys().cloned().collect();
+        hubs
+    }
+
+    fn with_location(location: HubLocation) -> io::Result<Self> {
+        let watcher = DirectoryWatcher::new()?;
+        let mut hubs = Self::new(Some((location, watcher)), INITIAL_SYNC_TIMEOUT);
         hubs.rescan();
         hubs.awaiting_sync = hubs.tracked.keys().cloned().collect();
         Ok(hubs)
     }
 
-    /// Returns the next thing that a hub, or its connection, has to tell; never ends.
+    fn new(watched: Option<(HubLocation, DirectoryWatcher)>, sync_timeout: Duration) -> Self {
+        let (update_sender, update_receiver) = mpsc::channel(UPDATE_QUEUE_CAPACITY);
+        let now = Instant::now();
+        Self {
+            watched,
+            tracked: BTreeMap::new(),
+            awaiting_sync: BTreeSet::new(),
+            sync_timeout,
+            sync_deadline: now.checked_add(sync_timeout).unwrap_or(now),
+            tasks: JoinSet::new(),
+            update_sender,
+            update_receiver,
+        }
+    }
+
+    /// Returns the next event of a hub or of its connection; never ends.
     ///
-    /// A call that is dropped before it is done loses nothing.
+    /// Cancel safe.
     pub async fn next_event(&mut self) -> (HubId, InboxEvent) {
         loop {
             tokio::select! {
@@ -99,87 +132,104 @@ impl Hubs {
                 Some(ended) = self.tasks.join_next() => {
                     join_result(ended);
                 }
-                () = self.watcher.changed() => self.rescan(),
-                Some((hub, told)) = self.update_receiver.recv() => {
-                    if let Some(news) = self.apply_update(&hub, told) {
-                        return (hub, news);
+                () = directory_change(self.watched.as_ref()) => self.rescan(),
+                Some((hub, update)) = self.update_receiver.recv() => {
+                    if let Some(event) = self.apply_update(&hub, update) {
+                        return (hub, event);
                     }
                 }
                 () = sleep_until(self.sync_deadline), if !self.awaiting_sync.is_empty() => {
                     if let Some(hub) = self.awaiting_sync.pop_first() {
-                        let reason = "it has not said what is pending";
-                        return (hub, InboxEvent::Unreachable(reason.into()));
+                        let limit = self.sync_timeout;
+                        let reason = format!("no list of questions within {limit:?}");
+                        return (hub, InboxEvent::Unreachable(DisplayText::new(&reason)));
                     }
                 }
             }
         }
     }
 
-    /// Says whether every hub that was there at the start has said what is pending, has shown
-    /// that it cannot be asked, or has let six seconds pass.
+    /// Returns `true` once every hub found at the start has sent its snapshot, has failed, or has
+    /// let six seconds pass.
     pub fn is_synced(&self) -> bool {
         self.awaiting_sync.is_empty()
     }
 
-    /// Returns what answers are given to `hub` with, `None` for one that was never reached.
+    /// Returns the client for answers to `hub`, `None` if the hub was never connected.
     pub fn client(&self, hub: &HubId) -> Option<Client> {
         self.tracked.get(hub)?.client.clone()
     }
 
-    /// Looks for hubs again, and tries at once to reach those that are away.
+    /// Returns `true` until the socket of `hub` is gone.
+    pub(crate) fn is_tracked(&self, hub: &HubId) -> bool {
+        self.tracked.contains_key(hub)
+    }
+
+    /// Searches for hubs again, and retries disconnected hubs at once.
     pub fn retry_now(&mut self) {
         self.rescan();
-        for followed in self.tracked.values() {
-            followed.socket.send_modify(|_| ());
+        for hub in self.tracked.values() {
+            hub.socket.send_modify(|_| ());
         }
     }
 
-    fn apply_update(&mut self, hub: &HubId, told: ListenerUpdate) -> Option<InboxEvent> {
-        let settles = match &told {
+    fn apply_update(&mut self, hub: &HubId, update: ListenerUpdate) -> Option<InboxEvent> {
+        let is_answered = match &update {
             ListenerUpdate::Event(InboxEvent::Received(event)) => *event == Event::Synced,
             ListenerUpdate::Event(_) => true,
-            ListenerUpdate::Up(_, speaks) => *speaks == ProtocolVersion::Clearance1,
+            ListenerUpdate::Up(_, version) => *version == ProtocolVersion::Clearance1,
         };
-        if settles {
+        if is_answered {
             self.awaiting_sync.remove(hub);
         }
-        match told {
-            ListenerUpdate::Up(client, speaks) => {
+        match update {
+            ListenerUpdate::Up(client, version) => {
                 self.tracked.get_mut(hub)?.client = Some(client);
-                Some(InboxEvent::Up(speaks))
+                Some(InboxEvent::Up(version))
             }
             ListenerUpdate::Event(InboxEvent::Gone) => {
-                let known = self.tracked.remove(hub)?.client.is_some();
-                // Its socket may be back since.
+                self.tracked.remove(hub)?;
+                // A new socket may have appeared in the meantime.
                 self.rescan();
-                known.then_some(InboxEvent::Gone)
+                Some(InboxEvent::Gone)
             }
-            ListenerUpdate::Event(news) => Some(news),
+            ListenerUpdate::Event(event) => Some(event),
         }
     }
 
-    /// Brings the hubs that are followed in line with the sockets that are there.
+    /// Updates the tracked hubs to match the existing sockets.
     fn rescan(&mut self) {
-        self.watcher.update_watches(&self.location);
-        let found = self.location.sockets();
-        for (hub, followed) in &self.tracked {
-            let now = found.get(hub).copied();
-            followed.socket.send_if_modified(|mark| {
-                let changed = *mark != now;
-                *mark = now;
+        let Some((location, watcher)) = &mut self.watched else {
+            return;
+        };
+        watcher.update_watches(location);
+        let found = location.sockets();
+        for (hub, tracked) in &self.tracked {
+            let current = found.get(hub).copied();
+            tracked.socket.send_if_modified(|file| {
+                let changed = *file != current;
+                *file = current;
                 changed
             });
         }
-        for (hub, mark) in found {
+        for (hub, file) in found {
             self.tracked.entry(hub.clone()).or_insert_with(|| {
-                let (socket, file) = flag::channel(Some(mark));
-                let tell = self.update_sender.clone();
-                self.tasks.spawn(listen_to_hub(hub, file, tell));
+                let (socket, file) = flag::channel(Some(file));
+                let updates = self.update_sender.clone();
+                self.tasks.spawn(listen_to_hub(hub, file, updates));
                 TrackedHub {
                     socket,
                     client: None,
                 }
             });
         }
+    }
+}
+
+/// Waits for a change of a watched directory; forever if none is watched.
+async fn directory_change(watched: Option<&(HubLocation, DirectoryWatcher)>) {
+    match watched {
+        Some((_, watcher)) => watcher.changed().await,
+        None => std::future::pending().await,
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The questions of every hub as one numbered list: pure, without I/O and without a clock.
+//! The numbered list of the questions of all hubs; pure, without I/O or clock.
 //!
-//! Questions that the same answer would settle are one row, however often they are asked. A row's
-//! number is never given to another one, so an answer never meets a question it was not meant for.
+//! Questions that one answer would settle share a row, however often they are repeated. A row
+//! number is never reused, so that an answer cannot reach another question than the one it was
+//! given for.
 
 mod events;
 mod resync;
@@ -22,23 +23,23 @@ pub use row::{Row, RowNumber, RowNumberError};
 
 use row::{FailureNotice, RequestFlow, RowEntry, RowKey};
 
-/// The rows that one hub may have; a hub of ours has as many questions at most.
+/// Maximum number of rows per hub; the hub of this project has the same limit for questions.
 const MAX_ROWS_PER_HUB: usize = 131_072;
-/// The ids that a question is known by: as many as a hub of ours knows it by, and some.
+/// Maximum number of ids per question, above the limit of this project's hub.
 const MAX_IDS_PER_ENTRY: usize = 16;
-/// The addresses and ports that are kept apart in a row that an answer settles as a whole.
+/// Maximum number of flows kept apart in a row of a Clearance1 hub.
 const MAX_CLEARANCE1_FLOWS: usize = 64;
-/// The ended rows whose end is remembered.
+/// Maximum number of ended rows whose reason is kept.
 const MAX_REMEMBERED_ENDS: usize = 1024;
 
-/// The questions of every hub.
+/// The questions of all hubs.
 #[derive(Debug, Default)]
 pub struct Inbox {
     rows: BTreeMap<RowNumber, Row>,
     rows_by_key: HashMap<RowKey, RowNumber>,
     hubs: BTreeMap<HubId, InboxHub>,
     recent_ends: VecDeque<(RowNumber, RowEnd)>,
-    /// Those behind whose socket no hub was found.
+    /// The hubs whose socket exists but cannot be used.
     unreachable_hubs: BTreeSet<HubId>,
     last_number: Option<RowNumber>,
 }
@@ -47,7 +48,7 @@ pub struct Inbox {
 struct InboxHub {
     protocol_version: ProtocolVersion,
     connected: bool,
-    /// Whether it is another process than the one that asked the older rows.
+    /// Whether the hub is another process than the one that asked the existing rows.
     restarted: bool,
     rows: BTreeSet<RowNumber>,
     requests: HashMap<RequestId, (RowNumber, RequestFlow)>,
@@ -64,7 +65,7 @@ impl Inbox {
         self.rows.values()
     }
 
-    /// Returns one row.
+    /// Returns the row `number`.
     pub fn row(&self, number: RowNumber) -> Option<&Row> {
         self.rows.get(&number)
     }
@@ -74,28 +75,27 @@ impl Inbox {
         self.hubs.iter().map(|(id, hub)| (id, hub.connected))
     }
 
-    /// Returns how many sockets are there of which nobody could be heard: what is asked behind them
-    /// is not among the rows.
+    /// Returns the number of unreachable hubs, whose questions are missing from the rows.
     pub fn unreachable_count(&self) -> usize {
         self.unreachable_hubs.len()
     }
 
-    /// Says whether there is a connection to `hub`.
+    /// Returns `true` if `hub` is connected.
     pub fn is_connected(&self, hub: &HubId) -> bool {
         self.hubs.get(hub).is_some_and(|hub| hub.connected)
     }
 
-    /// Returns the row in which `hub` asks `request`, by any id that it is known by.
+    /// Returns the row of the question `request` of `hub`, by any of its ids.
     pub fn find_row(&self, hub: &HubId, request: &str) -> Option<RowNumber> {
         let (row, _) = self.hubs.get(hub)?.requests.get(request)?;
         Some(*row)
     }
 
-    /// Takes in what a hub says, and returns what changed.
-    pub fn apply_event(&mut self, hub: &HubId, news: InboxEvent) -> Vec<InboxChange> {
+    /// Applies an event of a hub, and returns the changes.
+    pub fn apply_event(&mut self, hub: &HubId, event: InboxEvent) -> Vec<InboxChange> {
         let mut changes = Vec::new();
-        match news {
-            InboxEvent::Up(speaks) => self.apply_hub_up(hub, speaks, &mut changes),
+        match event {
+            InboxEvent::Up(version) => self.apply_hub_up(hub, version, &mut changes),
             InboxEvent::Down(reason) => {
                 if let Some(state) = self.hubs.get_mut(hub)
                     && std::mem::take(&mut state.connected)
@@ -109,7 +109,7 @@ impl Inbox {
                 }
             }
             InboxEvent::Gone => self.apply_hub_gone(hub, &mut changes),
-            // Of one that was there before, it is known that it is away.
+            // A known hub has been reported as down already.
             InboxEvent::Unreachable(_) if self.hubs.contains_key(hub) => {}
             InboxEvent::Unreachable(reason) => {
                 self.unreachable_hubs.insert(hub.clone());
@@ -120,8 +120,9 @@ impl Inbox {
         changes
     }
 
-    /// Returns what to tell the hub so that `action` answers the row `number`, which is marked as
-    /// being answered until each has its [`Inbox::settle`].
+    /// Returns the answers to send for `action` on the row `number`.
+    ///
+    /// The row counts as being answered until [`Inbox::apply_reply`] was called for each answer.
     pub fn answer(
         &mut self,
         number: RowNumber,
@@ -147,7 +148,7 @@ impl Inbox {
             scope: row.key.scope.clone(),
         };
         let answers: Vec<_> = match row.protocol_version {
-            // The verdict on one opens the destination, and so answers them all.
+            // The verdict on one question applies to the destination, and so settles all.
             ProtocolVersion::Clearance1 => row
                 .entries
                 .get(&row.newest)
@@ -163,7 +164,7 @@ impl Inbox {
         Ok(answers)
     }
 
-    /// Takes in what the hub replied to `answer`, and returns what changed.
+    /// Applies the reply of a hub to `answer`, and returns the changes.
     pub fn apply_reply(
         &mut self,
         answer: &OperatorAnswer,
@@ -171,7 +172,7 @@ impl Inbox {
     ) -> Vec<InboxChange> {
         let mut changes = Vec::new();
         let hub = &answer.hub;
-        // A row that ends by our own answer ends as one that is being answered.
+        // A row that ends by this operator's answer ends while it is being answered.
         let ours = matches!(&reply, OperatorReply::Decided(_));
         if !ours {
             self.count_reply(answer.row);
@@ -193,7 +194,7 @@ impl Inbox {
                     reason,
                 });
             }
-            // Its row says what became of it.
+            // The row has ended, which reported the result.
             OperatorReply::ResultUnknown(_) => {}
             OperatorReply::Decided(Decision { reason, .. })
             | OperatorReply::AlreadyDecided(Decision { reason, .. }) => {
@@ -215,7 +216,7 @@ impl Inbox {
         changes
     }
 
-    /// Counts a reply to the answer that is on its way for the row.
+    /// Counts a reply to the pending answer of the row.
     fn count_reply(&mut self, row: RowNumber) {
         if let Some(row) = self.rows.get_mut(&row)
             && let Some((action, waiting)) = row.answering
@@ -286,37 +287,37 @@ impl Inbox {
     fn apply_hub_up(
         &mut self,
         hub: &HubId,
-        speaks: ProtocolVersion,
+        version: ProtocolVersion,
         changes: &mut Vec<InboxChange>,
     ) {
         self.unreachable_hubs.remove(hub);
         let state = self.hubs.entry(hub.clone()).or_insert_with(|| InboxHub {
-            protocol_version: speaks,
+            protocol_version: version,
             connected: false,
             restarted: false,
             rows: BTreeSet::new(),
             requests: HashMap::new(),
         });
         state.connected = true;
-        let before = std::mem::replace(&mut state.protocol_version, speaks);
+        let before = std::mem::replace(&mut state.protocol_version, version);
         let restarted = state.restarted;
-        changes.push(InboxChange::Up(hub.clone(), speaks));
-        if before == speaks && restarted {
+        changes.push(InboxChange::Up(hub.clone(), version));
+        if before == version && restarted {
             self.clear_request_ids(hub);
         }
-        if before == speaks && speaks == ProtocolVersion::Clearance2 {
+        if before == version && version == ProtocolVersion::Clearance2 {
             self.mark_unconfirmed(hub);
-        } else if before != speaks {
-            // What an answer opens is another matter now: the next packet asks anew.
+        } else if before != version {
+            // The scope of an answer differs between versions; the next packet asks again.
             self.end_rows(hub, |_| true, &RowEnd::MissingAfterResync, changes);
         } else if self.take_restarted(hub) {
             self.mark_unconfirmed(hub);
             self.mark_forgotten(hub, changes);
         }
-        // Else the hub, an older one, still knows what it asked, and refuses what is no more.
+        // Otherwise a Clearance1 hub still knows its questions, and refuses answers to ended ones.
     }
 
-    /// Adds a question, or adds to one.
+    /// Adds a question, or updates it.
     fn apply_request(
         &mut self,
         hub: &HubId,
@@ -326,7 +327,7 @@ impl Inbox {
         let Some(state) = self.hubs.get(hub) else {
             return;
         };
-        let speaks = state.protocol_version;
+        let version = state.protocol_version;
         let known = state.requests.get(&request.id).cloned();
         let flow = RequestFlow::from_request(&request);
         let key = RowKey {
@@ -335,10 +336,10 @@ impl Inbox {
             scope: request.scope.clone(),
         };
         let row = self.rows_by_key.get(&key).copied();
-        // More is known of it, and so it stands in another row now.
-        let lapsed = |number| self.row(number).is_some_and(Row::is_forgotten_by_hub);
-        if let Some((number, _)) =
-            known.filter(|(number, at)| (Some(*number), at) != (row, &flow) && !lapsed(*number))
+        // The question has a new scope or flow, and moves to another row.
+        let is_forgotten = |number| self.row(number).is_some_and(Row::is_forgotten_by_hub);
+        if let Some((number, _)) = known
+            .filter(|(number, at)| (Some(*number), at) != (row, &flow) && !is_forgotten(*number))
         {
             let id = request.id.clone();
             let end = if Some(number) == row {
@@ -349,7 +350,7 @@ impl Inbox {
             self.drop_entry(hub, &id, end, changes);
         }
         let row = self.rows_by_key.get(&key).copied();
-        let number = row.unwrap_or_else(|| self.open_row(key, speaks, &request, changes));
+        let number = row.unwrap_or_else(|| self.open_row(key, version, &request, changes));
         let (Some(row), Some(state)) = (self.rows.get_mut(&number), self.hubs.get_mut(hub)) else {
             return;
         };
@@ -358,10 +359,10 @@ impl Inbox {
             resync::revive_row(row, state);
         }
         let id = request.id.clone();
-        let (news, mut ids, echo) = match row.entries.remove(&flow) {
+        let (is_changed, mut ids, failure_notice) = match row.entries.remove(&flow) {
             Some(old) => {
-                // A restarted hub counts anew.
-                if speaks == ProtocolVersion::Clearance1 || (state.restarted && !old.confirmed) {
+                // The counts of a restarted hub start at zero.
+                if version == ProtocolVersion::Clearance1 || (state.restarted && !old.confirmed) {
                     let counted = Arc::make_mut(&mut request);
                     counted.count = counted.count.saturating_add(old.request.count);
                     counted.first_seen = counted.first_seen.min(old.request.first_seen);
@@ -387,35 +388,35 @@ impl Inbox {
                 request,
                 ids,
                 confirmed: true,
-                failure_notice: echo,
+                failure_notice,
             },
         );
         row.newest = flow;
-        if speaks == ProtocolVersion::Clearance1 {
+        if version == ProtocolVersion::Clearance1 {
             merge_oldest_flow(row, state);
         }
-        let asked = changes
+        let is_added = changes
             .iter()
             .any(|change| matches!(change, InboxChange::Added(new) if *new == number));
         if revived {
             changes.push(InboxChange::Added(number));
-        } else if news && !asked {
+        } else if is_changed && !is_added {
             changes.push(InboxChange::Updated(number));
         }
     }
 
-    /// Makes a row, as yet without an entry.
+    /// Adds a row without entries.
     fn open_row(
         &mut self,
         key: RowKey,
-        speaks: ProtocolVersion,
+        version: ProtocolVersion,
         request: &Request,
         changes: &mut Vec<InboxChange>,
     ) -> RowNumber {
-        let crowded = self.hubs.get(&key.hub).and_then(|hub| {
+        let evicted = self.hubs.get(&key.hub).and_then(|hub| {
             (hub.rows.len() >= MAX_ROWS_PER_HUB).then(|| hub.rows.first().copied())?
         });
-        if let Some(oldest) = crowded {
+        if let Some(oldest) = evicted {
             self.end_row(oldest, RowEnd::Evicted, changes);
         }
         let number = self.last_number.map_or(RowNumber::FIRST, RowNumber::next);
@@ -427,7 +428,7 @@ impl Inbox {
         let row = Row {
             number,
             key,
-            protocol_version: speaks,
+            protocol_version: version,
             entries: BTreeMap::new(),
             newest: RequestFlow::from_request(request),
             merged_count: 0,
@@ -449,7 +450,7 @@ impl Inbox {
         if decision.ok {
             let request = decision.request.clone();
             match self.hubs.get(hub).map(|state| state.protocol_version) {
-                // The whole destination is decided now: every question of the row is.
+                // The decision applies to the whole destination, and so to every question.
                 Some(ProtocolVersion::Clearance1) => {
                     if let Some(row) = self.find_row(hub, request.as_str()) {
                         self.end_row(row, RowEnd::Decided(decision), changes);
@@ -468,7 +469,7 @@ impl Inbox {
         self.apply_failure_event(hub, &decision.request, action, reason, changes);
     }
 
-    /// Tells of a failure once, though the event and the reply to our answer both do.
+    /// Reports a failure once, though both the event and the reply to an answer announce it.
     fn apply_failure_event(
         &mut self,
         hub: &HubId,
@@ -517,7 +518,7 @@ impl Inbox {
         self.rows.get_mut(number)?.entries.get_mut(flow)
     }
 
-    /// Takes one question out of its row, and the row with the last one.
+    /// Removes a question from its row, and the row with its last question.
     fn drop_entry(
         &mut self,
         hub: &HubId,
@@ -557,7 +558,7 @@ impl Inbox {
         }
     }
 
-    /// Ends a row with all its questions.
+    /// Removes a row with all its questions.
     fn end_row(&mut self, number: RowNumber, end: RowEnd, changes: &mut Vec<InboxChange>) {
         let Some(row) = self.rows.remove(&number) else {
             return;
@@ -596,7 +597,7 @@ impl Inbox {
     }
 }
 
-/// Keeps a row small that an answer settles as a whole, however many ports are tried.
+/// Limits the size of a Clearance1 row, however many ports the sandbox tries.
 fn merge_oldest_flow(row: &mut Row, hub: &mut InboxHub) {
     if row.entries.len() <= MAX_CLEARANCE1_FLOWS {
         return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a script reads: one JSON object per line, `event` saying which.
+//! Output for scripts: one JSON object per line, whose `event` names the kind.
 //!
-//! Every command that speaks to scripts takes its lines from here, so each event has one shape.
-//! `docs/schema/lines.json` describes them; a test holds the two together.
+//! Every command with JSON output uses these types, so that each event has one shape.
+//! `docs/schema/lines.json` describes them, and a test compares the two.
 
 use serde::Serialize;
 use terok_clearance::client::ProtocolVersion;
@@ -12,41 +12,41 @@ use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestI
 use crate::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
 use crate::phrases;
 
-/// One line. A `row` is a number of the process that says it, and means nothing to another one.
+/// One line. A `row` number is valid only within the process that printed it.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum ScriptEvent<'a> {
     /// A new question.
     Pending(ScriptQuestion<'a>),
-    /// A question again.
+    /// A repeated or updated question.
     Repeated(ScriptQuestion<'a>),
-    /// A question, because the list was asked for.
+    /// A question in a list.
     Listed(ScriptQuestion<'a>),
-    /// The list is complete.
+    /// The end of a list.
     List { rows: usize },
-    /// A question was answered, and this took effect.
+    /// An answer took effect.
     Decided {
         #[serde(skip_serializing_if = "Option::is_none")]
         row: Option<u64>,
         hub: String,
-        /// What our own answer opened or closed, in words.
+        /// The effect of this process's answer, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         reach: Option<&'a str>,
         #[serde(flatten)]
         decision: &'a Decision,
     },
-    /// Somebody else had answered the question, or is answering it, before our own answer.
+    /// Another answer came first; with `ok` false, it is still being applied.
     Already {
         hub: String,
         #[serde(flatten)]
         decision: &'a Decision,
     },
-    /// No hub asks that question.
+    /// No hub has the question.
     Missing {
         request: &'a RequestId,
         reason: &'a DisplayText,
     },
-    /// A hub that may ask that question could not be heard; nothing was sent.
+    /// A hub that may have the question is unreachable; nothing was sent.
     Unheard {
         request: &'a RequestId,
         reason: &'a DisplayText,
@@ -60,7 +60,7 @@ pub(crate) enum ScriptEvent<'a> {
         action: Action,
         reason: &'a DisplayText,
     },
-    /// Nobody said whether an answer took effect; the question stays.
+    /// The result of an answer is unknown; the question stays.
     Unsure {
         #[serde(skip_serializing_if = "Option::is_none")]
         row: Option<u64>,
@@ -69,22 +69,22 @@ pub(crate) enum ScriptEvent<'a> {
         action: Action,
         reason: &'a DisplayText,
     },
-    /// A restarted hub forgot the question: the row waits for the next packet.
+    /// A restarted hub forgot the question; the row stays until the next packet asks again.
     Lapsed {
         row: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         request: Option<&'a RequestId>,
     },
-    /// A question is no longer asked.
+    /// A question ended without an answer.
     Withdrawn {
         row: u64,
         request: &'a RequestId,
         hub: String,
         reason: String,
     },
-    /// An answer is on its way.
+    /// An answer was sent.
     Sent { row: u64, action: Action },
-    /// An answer, or a line, was refused; nothing was sent.
+    /// An answer or an input line was refused; nothing was sent.
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         row: Option<u64>,
@@ -92,7 +92,7 @@ pub(crate) enum ScriptEvent<'a> {
         request: Option<&'a RequestId>,
         reason: DisplayText,
     },
-    /// A hub's connection: up, down, gone or unreachable.
+    /// The connection of a hub: up, down, gone or unreachable.
     Hub {
         hub: String,
         state: &'static str,
@@ -101,11 +101,11 @@ pub(crate) enum ScriptEvent<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a DisplayText>,
     },
-    /// A hub has said all that is pending.
+    /// A hub has sent all pending questions.
     Synced { hub: String },
-    /// Every hub that was there has been heard: from now on lines are read.
+    /// The session is synced; input lines are read from now on.
     Ready { hubs: usize, rows: usize },
-    /// A hub skipped something.
+    /// A hub or a reader skipped events.
     Lost {
         hub: String,
         lost: u64,
@@ -127,22 +127,22 @@ pub(crate) enum ScriptEvent<'a> {
     },
 }
 
-/// A row: its newest question, and what all of its questions come to.
+/// A row: its newest question, and the summary of all its questions.
 #[derive(Serialize)]
 pub(crate) struct ScriptQuestion<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     row: Option<u64>,
     hub: String,
-    /// Whether an answer can be narrower than a whole destination.
+    /// The interface of the hub, which limits the scope of answers.
     interface: &'static str,
     #[serde(flatten)]
     request: &'a Request,
-    /// What an `allow` opens, in words; `scope` has it in parts.
+    /// The effect of `allow`, in words; `scope` has the parts.
     opens: String,
     addresses: Vec<&'a Dest>,
     ports: Vec<u16>,
     blocked: u64,
-    /// Present, and true, where a restarted hub has forgotten the question.
+    /// Present and true if a restarted hub has forgotten the question.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     lapsed: bool,
 }
@@ -162,23 +162,23 @@ impl<'a> ScriptQuestion<'a> {
         }
     }
 
-    /// Leaves the row's number out, which dies with the process that gave it.
+    /// Removes the row number, for output after which the process ends.
     pub(crate) fn without_row_number(self) -> Self {
         Self { row: None, ..self }
     }
 }
 
-/// Returns the line of a hub whose connection stands.
-pub(crate) fn hub_up_event(id: &HubId, speaks: ProtocolVersion) -> ScriptEvent<'static> {
+/// Returns the event of a connected hub.
+pub(crate) fn hub_up_event(id: &HubId, version: ProtocolVersion) -> ScriptEvent<'static> {
     ScriptEvent::Hub {
         hub: id.to_string(),
         state: "up",
-        interface: Some(interface_name(speaks)),
+        interface: Some(interface_name(version)),
         reason: None,
     }
 }
 
-/// Returns the line of a hub that is not, or no longer, connected: `state` says how.
+/// Returns the event of a hub that is not connected.
 pub(crate) fn hub_state_event<'a>(
     id: &HubId,
     state: &'static str,
@@ -192,14 +192,14 @@ pub(crate) fn hub_state_event<'a>(
     }
 }
 
-const fn interface_name(speaks: ProtocolVersion) -> &'static str {
-    match speaks {
+const fn interface_name(version: ProtocolVersion) -> &'static str {
+    match version {
         ProtocolVersion::Clearance1 => "org.terok.Clearance1",
         ProtocolVersion::Clearance2 => "org.terok.Clearance2",
     }
 }
 
-/// Returns the line of a change; `None` where the row that it is about is no more.
+/// Returns the event of a change; `None` if the row of the change has ended.
 pub(crate) fn change_event<'a>(
     change: &'a InboxChange,
     inbox: &'a Inbox,
@@ -245,7 +245,7 @@ pub(crate) fn change_event<'a>(
             row: row.get(),
             request: asks(row),
         },
-        InboxChange::Up(id, speaks) => hub_up_event(id, *speaks),
+        InboxChange::Up(id, version) => hub_up_event(id, *version),
         InboxChange::Down(id, reason) => hub_state_event(id, "down", Some(reason)),
         InboxChange::Gone(id) => hub_state_event(id, "gone", None),
         InboxChange::Unreachable(id, reason) => hub_state_event(id, "unreachable", Some(reason)),
@@ -280,8 +280,8 @@ pub(crate) fn change_event<'a>(
     })
 }
 
-/// Returns a line as it is written.
-pub(crate) fn to_json_line(line: &ScriptEvent<'_>) -> String {
-    // Nothing in a line can fail to be JSON: there are no maps with odd keys, and no floats.
-    serde_json::to_string(line).map_or_else(|_impossible| String::new(), |text| text + "\n")
+/// Returns an event as a line.
+pub(crate) fn to_json_line(event: &ScriptEvent<'_>) -> String {
+    // Cannot fail: events have no floats, and no maps with keys other than texts.
+    serde_json::to_string(event).map_or_else(|_impossible| String::new(), |text| text + "\n")
 }

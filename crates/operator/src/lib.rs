@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The people's side: the inbox of questions and the prompts that show it.
+//! The engine of every user interface: hub discovery, the inbox of questions, and answers.
 //!
-//! [`hubs`] finds the hubs and listens to them, [`inbox`] makes one numbered list of what they
-//! ask, and [`prompt`] shows the list on a terminal or to a script and takes the answers; [`tui`]
-//! does it on the whole screen. Where there is no hub, [`queue`] asks what one reader reports, one
-//! question at a time.
-//! [`script`] does without a prompt what scripts want done.
+//! A [`Session`] combines [`discovery`], [`inbox`] and the sending of answers. [`prompt`] is the
+//! line prompt, [`script`] the engine of commands without a prompt, and [`phrases`] the wording
+//! that all user interfaces share.
 
 pub mod clock;
 pub mod discovery;
@@ -13,7 +11,6 @@ pub mod inbox;
 mod json;
 pub mod phrases;
 pub mod prompt;
-pub mod queue;
 pub mod script;
 mod session;
 pub mod tui;
@@ -23,14 +20,14 @@ pub use session::Session;
 use terok_clearance::DisplayText;
 use tokio::task::JoinError;
 
-/// Returns an error with its causes, harmless to show.
+/// Returns an error and its causes as one text.
 pub fn error_chain(error: &dyn std::error::Error) -> DisplayText {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();
     DisplayText::new(&causes.join(": "))
 }
 
-/// Returns what a task returned, nothing if it was cancelled; goes on panicking where it panicked.
+/// Returns the result of a task, `None` if the task was cancelled. Propagates a panic.
 pub fn join_result<T>(ended: Result<T, JoinError>) -> Option<T> {
     match ended {
         Ok(value) => Some(value),

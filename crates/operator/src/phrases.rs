@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Questions and answers in words: who asks, for what, and exactly what an answer opens.
+//! Phrases for questions and answers: sandbox, destination, and exactly what an answer opens.
 //!
-//! Every prompt says it with these, so that what is shown is what is opened, in the same words
-//! everywhere. All of it is printable ASCII: what a sandbox chose is `DisplayText`.
+//! Every user interface uses these phrases, so that the text shows what an answer opens in the same
+//! words everywhere. All of it is printable ASCII: text from a sandbox is `DisplayText`.
 
 mod change;
 
@@ -17,10 +17,10 @@ pub use change::{
     ChangeMessage, MessageTone, describe_change, describe_change_by_id, describe_firewall,
 };
 
-/// The longest command line that is shown.
+/// Maximum number of characters shown of a command line.
 const MAX_COMMAND_LENGTH: usize = 60;
 
-/// Returns who asks: `project/task (name)` where that is known, else a name, else the id.
+/// Returns the name of the sandbox: `project/task (name)` if known, otherwise a name or the id.
 pub fn describe_sandbox(row: &Row) -> String {
     let known = |key: &str| {
         let value = row.dossier().get(&DisplayText::new(key));
@@ -35,18 +35,18 @@ pub fn describe_sandbox(row: &Row) -> String {
     }
 }
 
-/// Returns where it wants to go: `api.example.com port 443/tcp`.
+/// Returns the destination with its ports: `api.example.com port 443/tcp`.
 pub fn describe_dest(row: &Row) -> String {
     format_dest_ports(row, "port ")
 }
 
-/// The same without the word before a single port, for where there is no room for it.
+/// Returns the destination without the word before a single port, for narrow columns.
 pub fn describe_dest_briefly(row: &Row) -> String {
     format_dest_ports(row, "")
 }
 
-/// Says it with this word before a single port. The name is a sandbox's choice: it can have any
-/// word in it.
+/// Formats the destination with `port` before a single port. The word cannot be removed from the
+/// finished text, since a sandbox can choose a name that contains it.
 fn format_dest_ports(row: &Row, port: &str) -> String {
     let dest = row.dest();
     let ports = row.ports();
@@ -73,7 +73,7 @@ fn format_port(port: u16, protocol: Protocol) -> String {
     }
 }
 
-/// Returns the process that asks, where it is known: `curl[4711]: curl https://api.example.com`.
+/// Returns the process of the last packet, if known: `curl[4711]: curl https://api.example.com`.
 pub fn describe_process(row: &Row) -> Option<String> {
     let process = row.process()?;
     let mut words = format!("{}[{}]", process.name, process.pid);
@@ -85,14 +85,14 @@ pub fn describe_process(row: &Row) -> Option<String> {
         } else {
             ""
         };
-        // ASCII, so any place is a character's boundary.
+        // ASCII, so every index is a character boundary.
         let command = command.get(..MAX_COMMAND_LENGTH).unwrap_or(&command);
         words = format!("{words}: {command}{cut}");
     }
     Some(words)
 }
 
-/// Returns exactly what an `allow` of the row opens.
+/// Returns exactly what `allow` opens for the row.
 pub fn describe_allow_effect(row: &Row) -> String {
     let addresses = row.addresses();
     let at = match addresses.as_slice() {
@@ -109,14 +109,14 @@ pub fn describe_allow_effect(row: &Row) -> String {
     };
     let reach = describe_scope(row.scope());
     let keep = match row.protocol_version() {
-        // Its firewall keeps the rule, and this interface has no word for how long.
-        ProtocolVersion::Clearance1 => "until the firewall's keeper removes it".to_owned(),
+        // The firewall keeps the rule, and this interface has no field for its lifetime.
+        ProtocolVersion::Clearance1 => "until it is removed from the firewall".to_owned(),
         ProtocolVersion::Clearance2 => describe_lifetime(row.scope()),
     };
     format!("{reach}{at} {keep}")
 }
 
-/// Returns what a scope reaches: `tcp port 443 of api.example.com`.
+/// Returns the range of a scope: `tcp port 443 of api.example.com`.
 pub fn describe_scope(scope: &Scope) -> String {
     let Scope {
         dest,
@@ -132,7 +132,7 @@ pub fn describe_scope(scope: &Scope) -> String {
     }
 }
 
-/// Returns how long a scope holds.
+/// Returns the lifetime of a scope.
 pub fn describe_lifetime(scope: &Scope) -> String {
     let seconds = scope.seconds.or_else(|| {
         let once = scope.keep == RuleLifetime::Once;
@@ -149,7 +149,7 @@ pub fn describe_lifetime(scope: &Scope) -> String {
     }
 }
 
-/// Returns how often it was blocked and since when, `now` in microseconds since the epoch.
+/// Returns the number and the times of blocked packets; `now` is in microseconds since the epoch.
 pub fn describe_occurrences(row: &Row, now: u64) -> String {
     let ago = |then: u64| format_duration(Duration::from_micros(now.saturating_sub(then)));
     match row.count() {
@@ -162,7 +162,7 @@ pub fn describe_occurrences(row: &Row, now: u64) -> String {
     }
 }
 
-/// Returns a time in its largest unit: `5 s`, `3 min`, `2 h`, `4 d`.
+/// Returns a duration in its largest unit: `5 s`, `3 min`, `2 h`, `4 d`.
 fn format_duration(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),
@@ -172,7 +172,7 @@ fn format_duration(time: Duration) -> String {
     }
 }
 
-/// Returns a hub's name: its sandbox, or the path of its socket.
+/// Returns the name of a hub: its sandbox, or the path of its socket.
 pub fn describe_hub(hub: &HubId) -> String {
     match hub.sandbox() {
         Some(sandbox) => format!("the hub of {}", DisplayText::new(sandbox)),
@@ -180,7 +180,7 @@ pub fn describe_hub(hub: &HubId) -> String {
     }
 }
 
-/// Returns why a row that nobody answered is no more.
+/// Returns the reason for the end of a row.
 pub fn describe_row_end(end: &RowEnd) -> String {
     match end {
         RowEnd::Decided(_) => "it was answered".to_owned(),
@@ -190,12 +190,10 @@ pub fn describe_row_end(end: &RowEnd) -> String {
             "evicted" => "the hub has too many questions".to_owned(),
             other => format!("the hub withdrew it: {other}"),
         },
-        RowEnd::MissingAfterResync => "the hub no longer asks".to_owned(),
+        RowEnd::MissingAfterResync => "the hub no longer has the question".to_owned(),
         RowEnd::HubGone => "the hub is gone".to_owned(),
-        RowEnd::Evicted => "it made room for newer ones; the next packet asks again".to_owned(),
-        RowEnd::ScopeChanged => {
-            "an answer would now open something else, so it is asked anew".to_owned()
-        }
+        RowEnd::Evicted => "the list was full; the next packet asks again".to_owned(),
+        RowEnd::ScopeChanged => "the scope changed; asking again".to_owned(),
     }
 }
 
@@ -204,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_in_its_largest_unit() {
+    fn duration_is_in_its_largest_unit() {
         for (seconds, expected) in [
             (0, "0 s"),
             (59, "59 s"),
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_says_what_it_reaches_and_for_how_long() {
+    fn scope_phrase_has_range_and_lifetime() {
         let check = |json: &str, expected: &str| {
             let scope: Scope = serde_json::from_str(json).unwrap();
             assert_eq!(

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The plain line prompt: questions as lines, answers by number, on any terminal or through a pipe.
+//! The line prompt: questions as lines and answers by number, on any terminal or through a pipe.
 //!
-//! Nothing but `a N` and `d N` writes a rule: not the end of the input, not `q`, not a signal, and
-//! not a hub that goes away.
+//! Only `a N` and `d N` write a rule; the end of the input, `q`, a signal or a lost hub never does.
 
 mod command;
 mod rate_limit;
@@ -13,64 +12,62 @@ use std::io::{self, Write};
 use terok_clearance::{Action, DisplayText, RequestId};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-use crate::discovery::{AnswerDispatcher, Hubs};
-use crate::inbox::{Inbox, InboxChange, RowNumber};
+use crate::Session;
+use crate::inbox::{InboxChange, RowNumber};
 
 use command::PromptCommand;
 use rate_limit::PromptRateLimiter;
 use view::{PromptMessage, render};
 
-/// How a prompt talks.
+/// Options of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PromptOptions {
-    /// What is said.
+    /// The output format.
     pub format: OutputFormat,
-    /// Colours, in words.
+    /// Whether text output has colours.
     pub color: bool,
 }
 
-/// What a prompt says.
+/// The output format of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutputFormat {
-    /// Words for a person.
+    /// Text for people.
     #[default]
     Text,
     /// One JSON object per line.
     Json,
-    /// The words of the Python stack's terminal tool, and what its lines leave out.
+    /// The lines of the Python stack's terminal tool, with additional lines of the same form.
     Compat,
 }
 
-/// Why a prompt ended.
+/// The reason for the end of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptEnd<T> {
-    /// The person said so, or the input is at its end.
+    /// The operator quit, or the input ended.
     Done,
-    /// It was stopped.
+    /// `stop` resolved, to this value.
     Stopped(T),
 }
 
-/// Asks at a prompt until the input ends or `stop` resolves.
+/// Runs a prompt until the input ends or `stop` resolves.
 ///
-/// `place` says where it listens. Lines are taken from `input` once every hub that was there at
-/// the start has said what is pending, so `echo l | …` lists that. Answers that are on their way
-/// at the end of the input are waited for; `stop` waits for nothing.
+/// `place` names the source of the questions. Lines are read from `input` once the session is
+/// synced, so `echo l | …` lists all pending questions. At the end of the input the prompt waits
+/// for the replies to its answers; after `stop` it does not.
 ///
-/// Fails when `output` does.
+/// Fails if `output` fails.
 pub async fn run_prompt<T>(
-    hubs: Hubs,
+    session: Session,
     place: &str,
     input: impl AsyncRead + Unpin,
     output: impl Write,
     options: PromptOptions,
     stop: impl Future<Output = T>,
 ) -> io::Result<PromptEnd<T>> {
-    let prompt = PromptSession {
-        hubs,
-        inbox: Inbox::new(),
+    let prompt = LinePrompt {
+        session,
         output,
         options,
-        answers: AnswerDispatcher::default(),
         rate_limiter: PromptRateLimiter::default(),
         synced: false,
     };
@@ -81,42 +78,38 @@ pub async fn run_prompt<T>(
     }
 }
 
-struct PromptSession<W> {
-    hubs: Hubs,
-    inbox: Inbox,
+struct LinePrompt<W> {
+    session: Session,
     output: W,
     options: PromptOptions,
-    answers: AnswerDispatcher,
     rate_limiter: PromptRateLimiter,
-    /// Whether every hub that was there at the start has been heard.
+    /// Whether readiness was announced.
     synced: bool,
 }
 
-impl<W: Write> PromptSession<W> {
+impl<W: Write> LinePrompt<W> {
     async fn run(mut self, place: &str, input: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut lines = BufReader::new(input).lines();
         let mut open = true;
         self.write_message(&PromptMessage::Greeting(place))?;
         self.announce_ready()?;
-        while open || !self.answers.is_empty() {
+        while open || self.session.unanswered() > 0 {
             tokio::select! {
                 biased;
-                (answer, reply) = self.answers.next_reply() => {
-                    let changes = self.inbox.apply_reply(&answer, reply);
-                    self.show_changes(&changes)?;
-                }
                 line = lines.next_line(), if open && self.synced => {
                     open = match line? {
                         Some(line) => self.execute_line(&line)?,
                         None => false,
                     };
-                    if !open && !self.answers.is_empty() {
-                        self.write_message(&PromptMessage::WaitingForReplies(self.answers.len()))?;
+                    let unanswered = self.session.unanswered();
+                    if !open && unanswered > 0 {
+                        self.write_message(&PromptMessage::WaitingForReplies(unanswered))?;
                     }
                 }
-                rows = self.rate_limiter.next_suppressed_count() => self.write_message(&PromptMessage::Suppressed(rows))?,
-                (hub, news) = self.hubs.next_event() => {
-                    let changes = self.inbox.apply_event(&hub, news);
+                rows = self.rate_limiter.next_suppressed_count() => {
+                    self.write_message(&PromptMessage::Suppressed(rows))?;
+                }
+                changes = self.session.next() => {
                     self.show_changes(&changes)?;
                     self.announce_ready()?;
                 }
@@ -125,14 +118,14 @@ impl<W: Write> PromptSession<W> {
         Ok(())
     }
 
-    /// Does what a line says, and returns whether there may be more of them.
+    /// Runs the command of a line. Returns `false` if it was the last.
     fn execute_line(&mut self, line: &str) -> io::Result<bool> {
         match PromptCommand::parse(line, self.options.format == OutputFormat::Json) {
             Ok(PromptCommand::Quit) => return Ok(false),
             Ok(PromptCommand::Empty) => {}
             Ok(PromptCommand::Help) => self.write_message(&PromptMessage::Help)?,
             Ok(PromptCommand::List) => {
-                self.hubs.retry_now();
+                self.session.retry_now();
                 self.rate_limiter.reset();
                 self.write_message(&PromptMessage::List)?;
             }
@@ -156,25 +149,21 @@ impl<W: Write> PromptSession<W> {
         action: Action,
         request: Option<&RequestId>,
     ) -> io::Result<()> {
-        if let (Some(request), Some(found)) = (request, self.inbox.row(row))
-            && self.inbox.find_row(found.hub(), request.as_str()) != Some(row)
+        if let (Some(request), Some(found)) = (request, self.session.inbox().row(row))
+            && self.session.inbox().find_row(found.hub(), request.as_str()) != Some(row)
         {
-            let reason = format!("row {row} does not ask {request}; nothing was answered");
+            let reason = format!("row {row} is not request {request}; nothing was sent");
             return self.write_message(&PromptMessage::Refused(row, DisplayText::new(&reason)));
         }
-        let answers = match self.inbox.answer(row, action) {
-            Ok(answers) => answers,
-            Err(refusal) => {
-                return self.write_message(&PromptMessage::NotSent(row, &refusal));
-            }
-        };
-        self.answers.send(&self.hubs, answers);
-        self.write_message(&PromptMessage::Sent(row, action))
+        match self.session.answer(row, action) {
+            Ok(()) => self.write_message(&PromptMessage::Sent(row, action)),
+            Err(refusal) => self.write_message(&PromptMessage::NotSent(row, &refusal)),
+        }
     }
 
     fn show_changes(&mut self, changes: &[InboxChange]) -> io::Result<()> {
         for change in changes {
-            // A person is shown everything at once when the start is over.
+            // People see one list of everything once the session is synced.
             let quiet = !self.synced
                 && matches!(
                     change,
@@ -190,17 +179,17 @@ impl<W: Write> PromptSession<W> {
         Ok(())
     }
 
-    /// Says that the start is over, when it is.
+    /// Announces readiness once all hubs have synced.
     fn announce_ready(&mut self) -> io::Result<()> {
-        if !self.synced && self.hubs.is_synced() {
+        if !self.synced && self.session.is_synced() {
             self.synced = true;
             self.write_message(&PromptMessage::Ready)?;
         }
         Ok(())
     }
 
-    fn write_message(&mut self, say: &PromptMessage<'_>) -> io::Result<()> {
-        let text = render(say, &self.inbox, self.options, now_micros());
+    fn write_message(&mut self, message: &PromptMessage<'_>) -> io::Result<()> {
+        let text = render(message, self.session.inbox(), self.options, now_micros());
         if text.is_empty() {
             return Ok(());
         }
@@ -212,7 +201,7 @@ impl<W: Write> PromptSession<W> {
 /// Returns the time in microseconds since the epoch.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the edge: a person is told how long ago it was"
+    reason = "the edge: ages are shown to people"
 )]
 pub fn now_micros() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

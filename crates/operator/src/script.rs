@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What scripts do without a prompt: ask once what is pending, answer by a question's id, watch.
+//! The engine of `list`, `allow`, `deny` and `watch`: snapshots, answers, and changes.
 //!
-//! Everything that asks hubs once has an end: each hub is given a time to say what is pending, and
-//! one that does not is named, never left out in silence.
+//! A snapshot has a time limit for every hub, and reports each hub that did not respond.
 
 mod answer;
 mod snapshot;
@@ -17,8 +16,8 @@ use terok_clearance::ContainerId;
 
 use crate::inbox::HubId;
 
-/// Says whether a sandbox that `given` names is `id`: the same, or one is the first 12 characters
-/// of the other's hexadecimal id, the form in which readers and sockets' paths carry it.
+/// Returns `true` if both texts name one sandbox: they are equal, or one is the first 12 characters
+/// of the other's hexadecimal id, the form in which readers and socket paths carry an id.
 fn is_same_container(given: &ContainerId, id: &ContainerId) -> bool {
     let (given, id) = (given.as_str(), id.as_str());
     let (short, long) = if given.len() < id.len() {
@@ -30,9 +29,9 @@ fn is_same_container(given: &ContainerId, id: &ContainerId) -> bool {
     short == long || (short.len() == 12 && long.starts_with(short) && is_id(long))
 }
 
-/// Says whether `hub` may be asked by the sandbox `container`.
+/// Returns `true` if `hub` may have questions of the sandbox `container`.
 fn may_serve(hub: &HubId, container: &ContainerId) -> bool {
-    // A hub's path has what fits of the id or name.
+    // The path of a hub has the start of the id or name.
     hub.sandbox()
         .is_none_or(|sandbox| sandbox == container.as_str() || sandbox == container.short())
 }
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sandbox_is_meant_by_its_name_or_by_either_form_of_its_id() {
+    fn sandbox_is_named_by_name_or_either_form_of_its_id() {
         let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         let check = |given: &str, id: &str, expected: bool| {
             let (given, id) = (given.parse().unwrap(), id.parse().unwrap());
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_of_one_sandbox_serves_no_other() {
+    fn hub_of_one_sandbox_serves_no_other() {
         let hub = |path: &str| HubId::new(std::path::Path::new(path));
         let check = |path: &str, container: &str, expected: bool| {
             assert_eq!(may_serve(&hub(path), &container.parse().unwrap()), expected);

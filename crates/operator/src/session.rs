@@ -1,19 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine of every user interface: hub discovery, inbox and answers behind one type.
 //!
-//! A user interface needs four types: a [`Session`] returns each [`InboxChange`] as it happens, a
+//! A user interface needs four types. A [`Session`] returns each [`InboxChange`] as it happens, a
 //! change names a [`Row`](crate::inbox::Row) by its [`RowNumber`], and [`Session::answer`] answers
-//! that row. What a row shows is exactly what an answer to it opens or closes.
+//! that row. A row shows exactly what an answer to it opens or closes.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use terok_clearance::Action;
+//! use terok_clearance::socket::RuntimeDir;
+//! use terok_clearance_operator::inbox::InboxChange;
+//! use terok_clearance_operator::{Session, phrases};
+//!
+//! let mut session = Session::discover(RuntimeDir::new("/run/user/1000"))?;
+//! loop {
+//!     for change in session.next().await {
+//!         if let InboxChange::Added(number) = change
+//!             && let Some(row) = session.inbox().row(number)
+//!         {
+//!             println!("[{number}] allow opens {}", phrases::describe_allow_effect(row));
+//!             session.answer(number, Action::Deny)?;
+//!         }
+//!     }
+//! }
+//! # }
+//! ```
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use terok_clearance::Action;
+use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
 use crate::discovery::{AnswerDispatcher, Hubs};
-use crate::inbox::{Inbox, InboxChange, RowNumber, RowRefusal};
+use crate::inbox::{HubId, Inbox, InboxChange, OperatorAnswer, RowNumber, RowRefusal};
 
 /// The questions of every hub, and the answers to them.
 ///
@@ -40,6 +63,19 @@ impl Session {
         Hubs::at_socket(path).map(Self::new)
     }
 
+    /// Opens a session with the hubs whose sockets are at `paths`, each over one connection, and
+    /// waits at most `sync_timeout` for their snapshots.
+    ///
+    /// A socket without a listener is ignored if `ignore_no_listener` is set, and otherwise
+    /// unreachable.
+    pub(crate) fn query(
+        paths: Vec<PathBuf>,
+        ignore_no_listener: bool,
+        sync_timeout: Duration,
+    ) -> Self {
+        Self::new(Hubs::query(paths, ignore_no_listener, sync_timeout))
+    }
+
     fn new(hubs: Hubs) -> Self {
         Self {
             hubs,
@@ -48,8 +84,8 @@ impl Session {
         }
     }
 
-    /// Returns the changes that the next event of a hub, or the next reply to an answer, made. May
-    /// be empty; never ends.
+    /// Waits for the next event of a hub or the next reply to an answer, and returns its changes of
+    /// the inbox, possibly none. Never ends.
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Vec<InboxChange> {
@@ -60,38 +96,61 @@ impl Session {
         }
     }
 
-    /// Returns the next changes if they are there already, as [`Session::next`] would.
+    /// Returns the next changes if an event or a reply has arrived already, without waiting.
     pub fn try_next(&mut self) -> Option<Vec<InboxChange>> {
         self.next().now_or_never()
     }
 
     /// Sends `action` as the answer to a row, with exactly the scope that the row shows.
     ///
-    /// The row is marked as being answered until its hub has replied; a later change says what
-    /// came of it. An error means that nothing was sent.
+    /// The row counts as being answered until its hub has replied; a later change has the result.
+    /// An error means that nothing was sent.
+    ///
+    /// Must be called within a tokio runtime.
     pub fn answer(&mut self, row: RowNumber, action: Action) -> Result<(), RowRefusal> {
         let answers = self.inbox.answer(row, action)?;
         self.answers.send(&self.hubs, answers);
         Ok(())
     }
 
-    /// Returns the questions as they are now.
+    /// Marks a row as being answered, and returns the answers for [`Session::client`] of its hub.
+    ///
+    /// For commands that report each reply themselves.
+    pub(crate) fn begin_answer(
+        &mut self,
+        row: RowNumber,
+        action: Action,
+    ) -> Result<Vec<OperatorAnswer>, RowRefusal> {
+        self.inbox.answer(row, action)
+    }
+
+    /// Returns the client for answers to `hub`, `None` if the hub was never connected.
+    pub(crate) fn client(&self, hub: &HubId) -> Option<Client> {
+        self.hubs.client(hub)
+    }
+
+    /// Returns `true` until the socket of `hub` is gone.
+    pub(crate) fn is_tracked(&self, hub: &HubId) -> bool {
+        self.hubs.is_tracked(hub)
+    }
+
+    /// Returns the current questions.
     pub const fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
-    /// Returns `true` once every hub that was there at the start has sent its snapshot, has shown
-    /// that it cannot be asked, or has let six seconds pass.
+    /// Returns `true` once every hub found at the start has sent its snapshot, has failed, or has
+    /// let six seconds pass.
     pub fn is_synced(&self) -> bool {
         self.hubs.is_synced()
     }
 
-    /// Returns the number of answers whose reply has not come yet.
+    /// Returns the number of answers whose reply is pending.
     pub fn unanswered(&self) -> usize {
         self.answers.len()
     }
 
-    /// Looks for hubs again, and tries at once to reach those that are disconnected.
+    /// Searches for hubs again, and retries disconnected hubs at once.
     pub fn retry_now(&mut self) {
         self.hubs.retry_now();
     }

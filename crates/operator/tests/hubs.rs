@@ -59,7 +59,7 @@ fn runtime() -> (tempfile::TempDir, RuntimeDir) {
 }
 
 #[tokio::test]
-async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
+async fn hubs_of_every_layout_are_found_in_new_directories() {
     let (_directory, runtime) = runtime();
     let mut hubs = Hubs::discover(runtime.clone()).unwrap();
     assert!(hubs.is_synced());
@@ -80,7 +80,7 @@ async fn hubs_of_every_layout_are_found_in_directories_that_were_not_there() {
 }
 
 #[tokio::test]
-async fn hubs_that_are_there_are_heard_before_it_is_settled() {
+async fn existing_hubs_sync_before_discovery_is_synced() {
     let (_directory, runtime) = runtime();
     let mut running = Running::default();
     let path = runtime.shared_hub_sockets().hub;
@@ -94,7 +94,7 @@ async fn hubs_that_are_there_are_heard_before_it_is_settled() {
 }
 
 #[tokio::test]
-async fn a_hub_comes_back_after_its_directories_were_removed() {
+async fn hub_is_found_again_after_its_directories_were_removed() {
     let (directory, runtime) = runtime();
     let path = runtime
         .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
@@ -112,7 +112,7 @@ async fn a_hub_comes_back_after_its_directories_were_removed() {
 }
 
 #[tokio::test]
-async fn a_socket_left_behind_keeps_nobody_waiting() {
+async fn stale_socket_does_not_delay_sync() {
     let (_directory, runtime) = runtime();
     let path = runtime.shared_hub_sockets().hub;
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -133,7 +133,7 @@ async fn a_socket_left_behind_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn one_hub_alone_is_listened_to() {
+async fn socket_path_selects_one_hub() {
     let (_directory, runtime) = runtime();
     let path = runtime.shared_hub_sockets().hub;
     let mut hubs = Hubs::at_socket(path.clone()).unwrap();
@@ -147,7 +147,7 @@ async fn one_hub_alone_is_listened_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hubs_that_hang_keep_nobody_waiting_for_ever() {
+async fn unresponsive_hubs_delay_sync_only_until_the_timeout() {
     let (_directory, runtime) = runtime();
     let deaf = runtime
         .sandbox_sockets(&"deaf".parse().unwrap(), SocketLayout::D)

@@ -203,8 +203,7 @@ async fn a_person_reads_what_became_of_the_row() {
     kill(hub).await;
     prompt.until("its questions wait").await;
     let _hub = Whose::Ours.hub(&place).await;
-    let waits = "[1] WAITS    its hub ended and has forgotten it; it is asked again, as [1], at the \
-        sandbox's next packet";
+    let waits = "[1] STALE    the hub restarted; the next packet will ask again as [1]";
     prompt.until(waits).await;
     prompt.say("d 1").await;
     prompt.until("row 1 is forgotten").await;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use operator::discovery::Hubs;
+use operator::Session;
 use operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
@@ -84,11 +84,11 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let runtime = RuntimeDir::new(context.environment.runtime_dir());
-        let (hubs, place) = match args.socket {
+        let (session, place) = match args.socket {
             None => {
-                let hubs = Hubs::discover(runtime).context("watching for hubs")?;
+                let session = Session::discover(runtime).context("watching for hubs")?;
                 (
-                    hubs,
+                    session,
                     context.environment.runtime_dir().display().to_string(),
                 )
             }
@@ -101,7 +101,7 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
                     .with_hint("`terok-clearance clearance` without --socket waits for hubs")?;
                 let place = path.display().to_string();
                 (
-                    Hubs::at_socket(path).context("watching for the hub")?,
+                    Session::at_socket(path).context("watching for the hub")?,
                     place,
                 )
             }
@@ -112,7 +112,7 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
         };
         let place = terok_clearance::DisplayText::new(&place);
         let ended = run_prompt(
-            hubs,
+            session,
             place.as_str(),
             tokio::io::stdin(),
             context.output.stdout_writer(),

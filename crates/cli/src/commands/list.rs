@@ -33,7 +33,7 @@ A hub of the Python stack cannot say what is pending, only what happens from now
 says so, and `watch` shows what it asks.
 
 Exit status:
-  0    the list is complete (also when nothing is asked, and when there is no hub)
+  0    the list is complete (also without any question, and without a hub)
   69   a hub that is there, or the one of --socket, could not be heard in time: its questions are
        not in the list, and standard error says which hub it is
   130  ended by Ctrl-C")]
@@ -89,9 +89,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             output.print(&survey.to_table(columns, output.colors().stdout))?;
             if survey.rows().is_empty() && survey.is_complete() {
                 output.print_error_line(if survey.has_hubs() {
-                    "nothing is asked"
+                    "no pending questions"
                 } else {
-                    "nothing is asked: there is no hub"
+                    "no pending questions: no hub is running"
                 });
             }
         }

@@ -6,6 +6,7 @@ mod container;
 mod firewall;
 mod hub_check;
 mod question_loop;
+mod question_queue;
 mod reader_process;
 mod takeover;
 

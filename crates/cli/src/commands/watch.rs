@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use operator::discovery::Hubs;
+use operator::Session;
 use operator::script::{WatchOptions, watch_hubs};
 use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
@@ -50,14 +50,14 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     raise_fd_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
-        let hubs = match args.socket {
-            None => Hubs::discover(RuntimeDir::new(context.environment.runtime_dir())),
-            Some(path) => Hubs::at_socket(
+        let session = match args.socket {
+            None => Session::discover(RuntimeDir::new(context.environment.runtime_dir())),
+            Some(path) => Session::at_socket(
                 std::path::absolute(&path)
                     .with_context(|| format!("finding {}", path.display()))?,
             ),
         };
-        let hubs = hubs.context("watching for hubs")?;
+        let session = session.context("watching for hubs")?;
         let watching = WatchOptions {
             json: context.json,
             color: context.output.colors().stdout,
@@ -71,7 +71,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 () = wait_for_stdout_close() => Err(BrokenPipeError),
             }
         };
-        match watch_hubs(hubs, &watching, output, ended).await {
+        match watch_hubs(session, &watching, output, ended).await {
             Ok(ended) => Ok(ended.map_err(anyhow::Error::new)?),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 Err(anyhow::Error::new(BrokenPipeError).into())

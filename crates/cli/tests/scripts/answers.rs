@@ -89,7 +89,8 @@ fn what_is_not_what_was_expected_is_not_answered() {
     session.report(&["one.example"]);
     let said = session.run(&["allow", ONE, "--expect", "other.example"]);
     assert_eq!((said.status, said.text.as_str()), (1, ""));
-    let expected = format!("{ONE}: refused: it asks for one.example, not for other.example\n");
+    let expected =
+        format!("{ONE}: refused: the question is for one.example, not for other.example\n");
     assert_eq!(said.error, expected);
     let (lines, status) = session.json(&["allow", ONE, "--container", "web"]);
     assert_eq!((&lines[0]["event"], status), (&json!("missing"), 3));
@@ -237,7 +238,7 @@ fn with_no_hub_nothing_can_be_answered() {
     let said = session.run(&["allow", "web:1"]);
     assert_eq!(
         (said.status, said.error.as_str()),
-        (69, "web:1: there is no hub\n")
+        (69, "web:1: no hub is running\n")
     );
     let nowhere = session.path("none.sock");
     let args = ["deny", "web:1", "--socket", nowhere.to_str().unwrap()];
@@ -287,7 +288,7 @@ fn an_older_hub_is_answered_when_the_destination_is_said() {
     let said = session.run(&["list"]);
     assert_eq!((said.status, said.text.as_str()), (0, ""));
     assert!(
-        said.error.contains("does not say what is pending"),
+        said.error.contains("does not list its questions"),
         "{}",
         said.error
     );

@@ -189,9 +189,9 @@ fn everything_that_is_said_of_what_is_not_answered_is_harmless() {
         said
     };
     let expected = [
-        "refused: it asks for ",
-        "refused: 2 hubs ask it: ",
-        "was not heard: ",
+        "refused: the question is for ",
+        "refused: 2 hubs have this question: ",
+        "did not respond: ",
     ];
     everything_is_harmless(says, &expected);
 }

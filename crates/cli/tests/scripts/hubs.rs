@@ -30,7 +30,7 @@ fn a_hub_that_hangs_is_named_and_the_others_are_heard() {
     assert_eq!(said.status, 69);
     assert!(said.text.contains("web:0"));
     for hub in ["stopped", "mute"] {
-        let warning = format!("warning: the hub of {hub} was not heard: ");
+        let warning = format!("warning: the hub of {hub} did not respond: ");
         assert!(said.error.contains(&warning), "{}", said.error);
     }
     // Of one sandbox, it is not even asked.
@@ -40,7 +40,7 @@ fn a_hub_that_hangs_is_named_and_the_others_are_heard() {
     let said = session.run(&["allow", "--timeout", "1", "mute:0"]);
     assert_eq!(said.status, 69);
     assert!(
-        said.error.contains("it may be of the hub of "),
+        said.error.contains("it may be a question of the hub of "),
         "{}",
         said.error
     );

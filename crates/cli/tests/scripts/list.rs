@@ -19,9 +19,9 @@ fn nothing_asked_is_success_and_said_to_persons_only() {
             (vec![json!({"event": "list", "rows": 0})], 0)
         );
     };
-    check("nothing is asked: there is no hub\n");
+    check("no pending questions: no hub is running\n");
     let _serve = session.serve();
-    check("nothing is asked\n");
+    check("no pending questions\n");
     // A runtime directory that is not there is one without hubs.
     let mut command = session.command(&["list"]);
     let said = Said::of(
@@ -31,7 +31,7 @@ fn nothing_asked_is_success_and_said_to_persons_only() {
             .unwrap(),
     );
     assert_eq!(said.status, 0);
-    assert_eq!(said.error, "nothing is asked: there is no hub\n");
+    assert_eq!(said.error, "no pending questions: no hub is running\n");
 }
 
 #[test]

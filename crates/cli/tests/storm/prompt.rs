@@ -69,7 +69,7 @@ fn the_prompt_tells_each_question_and_each_answer_once() {
         told: 0,
         ended: Vec::new(),
     };
-    prompt.until(&format!("({SANDBOXES} hubs, nothing asked)"));
+    prompt.until(&format!("({SANDBOXES} hubs, no questions)"));
     crowd.ask();
     prompt.until_told(QUESTIONS);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one way of an answer to its hub, whichever UI it was given at.
+//! Sends answers to their hubs, for every user interface.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,12 @@ use super::Hubs;
 use crate::inbox::{OperatorAnswer, OperatorReply};
 use crate::join_result;
 
-/// The most answers that are on their way at the same time: answering a thousand rows at once
-/// needs no thousand connections.
+/// Maximum number of concurrent answers, each of which needs a connection.
 const MAX_IN_FLIGHT_ANSWERS: usize = 64;
 
-/// The answers that are on their way to their hubs, and those that wait for their turn.
+/// Answers that were sent or are queued.
 ///
-/// Dropping it gives up waiting for the replies. It takes back no answer that was sent.
+/// Dropping the dispatcher drops queued answers and pending replies; sent answers stay valid.
 #[derive(Debug, Default)]
 pub struct AnswerDispatcher {
     queued: VecDeque<(OperatorAnswer, Option<Client>)>,
@@ -24,9 +23,9 @@ pub struct AnswerDispatcher {
 }
 
 impl AnswerDispatcher {
-    /// Sends answers, each to the hub that asks, with exactly the reach that its row showed.
+    /// Sends answers, each to the hub of its question and with the scope that its row showed.
     ///
-    /// Call it within a tokio runtime.
+    /// Must be called within a tokio runtime.
     pub fn send(&mut self, hubs: &Hubs, answers: impl IntoIterator<Item = OperatorAnswer>) {
         let answers = answers.into_iter().map(|answer| {
             let client = hubs.client(&answer.hub);
@@ -36,10 +35,9 @@ impl AnswerDispatcher {
         self.send_queued();
     }
 
-    /// Returns the next answer that was replied to, and the reply; does not end where none is on
-    /// its way.
+    /// Returns the next answer with its reply; waits forever if none is in flight.
     ///
-    /// A call that is dropped before it is done loses nothing.
+    /// Cancel safe.
     pub async fn next_reply(&mut self) -> (OperatorAnswer, OperatorReply) {
         while let Some(replied) = self.in_flight.join_next().await {
             self.send_queued();
@@ -50,12 +48,12 @@ impl AnswerDispatcher {
         std::future::pending().await
     }
 
-    /// Says whether no reply is waited for.
+    /// Returns `true` if every answer has its reply.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns how many replies are waited for.
+    /// Returns the number of answers without a reply.
     pub fn len(&self) -> usize {
         self.queued.len() + self.in_flight.len()
     }
@@ -66,7 +64,7 @@ impl AnswerDispatcher {
         {
             self.in_flight.spawn(async move {
                 let Some(client) = client else {
-                    // Its hub is gone since, and with it the question.
+                    // The hub is gone, and its questions with it.
                     let error = AnswerError::TooOld("answering");
                     return (answer, OperatorReply::from(Err(error)));
                 };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Waits for changes in directories, through inotify(7).
+//! Watches directories for hub sockets, through inotify(7).
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -13,12 +14,12 @@ use tokio::net::unix::pipe;
 
 use super::location::{DirectoryFilter, HubLocation};
 
-/// The watches, of which each is for one directory.
+/// Inotify watches, one per directory.
 #[derive(Debug)]
 pub(super) struct DirectoryWatcher {
-    /// The inotify descriptor, which is read as a pipe is: that is tokio's safe door.
+    /// The inotify descriptor; a pipe is tokio's safe way to wait for one.
     inotify: pipe::Receiver,
-    /// What is of interest, by the number that inotify gave to the directory.
+    /// The relevant entries by watch descriptor.
     filters: HashMap<i32, DirectoryFilter>,
 }
 
@@ -39,27 +40,27 @@ impl DirectoryWatcher {
         })
     }
 
-    /// Watches every directory of `place` that is there, and for those that are not.
+    /// Watches every directory of `location`; for a missing one, its nearest existing ancestor.
     ///
-    /// What appears after this is told by [`Watch::changed`]; so look after it, not before.
-    pub(super) fn update_watches(&mut self, place: &HubLocation) {
-        let before = std::mem::take(&mut self.filters);
-        for (directory, interest) in place.directories() {
-            self.watch_directory(&directory, &interest);
+    /// [`Self::changed`] reports only what appears later, so scan for sockets after this call.
+    pub(super) fn update_watches(&mut self, location: &HubLocation) {
+        let previous = std::mem::take(&mut self.filters);
+        for (directory, filter) in location.directories() {
+            self.watch_directory(&directory, &filter);
         }
-        for number in before.keys() {
+        for number in previous.keys() {
             if !self.filters.contains_key(number) {
-                // Gone with its directory, as a rule, and then there is nothing to remove.
+                // Fails if the kernel removed the watch together with its directory.
                 let removed = inotify::remove_watch(&self.inotify, *number);
-                tracing::trace!(?removed, "a directory is no longer watched");
+                tracing::trace!(?removed, "stopped watching a directory");
             }
         }
     }
 
-    /// Watches one directory; where it is not there, the nearest above it that is.
-    fn watch_directory(&mut self, directory: &Path, interest: &DirectoryFilter) {
+    /// Watches one directory or, if it is missing, its nearest existing ancestor.
+    fn watch_directory(&mut self, directory: &Path, filter: &DirectoryFilter) {
         loop {
-            if self.add_watch(directory, interest.clone()) {
+            if self.add_watch(directory, filter.clone()) {
                 return;
             }
             let mut missing = directory;
@@ -72,15 +73,15 @@ impl DirectoryWatcher {
                 }
                 missing = above;
             }
-            // It may have appeared before the watch that would have told of it.
+            // The directory may have appeared before the watch on its ancestor.
             if !missing.is_dir() {
                 return;
             }
         }
     }
 
-    /// Watches a directory, and says whether that is all that can be done: not where it is missing.
-    fn add_watch(&mut self, directory: &Path, interest: DirectoryFilter) -> bool {
+    /// Watches a directory. Returns `false` if the directory is missing.
+    fn add_watch(&mut self, directory: &Path, filter: DirectoryFilter) -> bool {
         let directory = if directory.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -95,11 +96,8 @@ impl DirectoryWatcher {
                 return true;
             }
         };
-        let kept = self
-            .filters
-            .entry(number)
-            .or_insert_with(|| interest.clone());
-        match (&mut *kept, interest) {
+        let kept = self.filters.entry(number).or_insert_with(|| filter.clone());
+        match (&mut *kept, filter) {
             (DirectoryFilter::Names(names), DirectoryFilter::Names(more)) => names.extend(more),
             (kept, DirectoryFilter::All) => *kept = DirectoryFilter::All,
             (DirectoryFilter::All, _) => {}
@@ -107,24 +105,18 @@ impl DirectoryWatcher {
         true
     }
 
-    /// Waits until something has changed that matters; many changes may be one.
+    /// Waits for a change that may concern a hub; several changes may count as one.
     ///
-    /// A call that is dropped before it is done loses nothing.
+    /// Cancel safe.
     pub(super) async fn changed(&self) {
-        let mut buffer = [0; 4096];
         loop {
-            // Whole events are read, never parts (inotify(7)).
-            let read = match self.inotify.readable().await {
-                Ok(()) => self.inotify.try_read(&mut buffer),
+            let batch = match self.inotify.readable().await {
+                Ok(()) => self.inotify.try_io(|| self.read_batch()),
                 Err(error) => Err(error),
             };
-            match read {
-                Ok(length) => {
-                    let mut events = InotifyEvents(buffer.get(..length).unwrap_or_default());
-                    if events.any(|event| self.is_relevant(&event)) {
-                        return;
-                    }
-                }
+            match batch {
+                Ok(true) => return,
+                Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     tracing::error!(%error, "cannot watch for hubs any more");
@@ -134,80 +126,29 @@ impl DirectoryWatcher {
         }
     }
 
-    fn is_relevant(&self, event: &InotifyEvent<'_>) -> bool {
-        // Of the directory itself, or of a queue that ran over.
+    /// Reads events until one is relevant, or the end of a batch, so that a busy directory cannot
+    /// starve other tasks. Returns `true` if an event is relevant.
+    fn read_batch(&self) -> io::Result<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+        loop {
+            if self.is_relevant(&events.next()?) {
+                return Ok(true);
+            }
+            if events.is_buffer_empty() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn is_relevant(&self, event: &inotify::Event<'_>) -> bool {
+        // Events of the directory itself, and of an event queue that overflowed.
         let whole = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::QUEUE_OVERFLOW;
-        event.flags.intersects(whole)
+        let name = event.file_name().map(CStr::to_bytes).unwrap_or_default();
+        event.events().intersects(whole)
             || self
                 .filters
-                .get(&event.watch_descriptor)
-                .is_some_and(|interest| interest.matches(event.name))
-    }
-}
-
-/// An event of a directory.
-#[derive(Debug, PartialEq, Eq)]
-struct InotifyEvent<'a> {
-    /// The number that inotify gave to the directory.
-    watch_descriptor: i32,
-    flags: ReadFlags,
-    /// The entry; empty where the event is about the directory.
-    name: &'a OsStr,
-}
-
-/// Events as they are read, `struct inotify_event` of inotify(7) one after the other.
-struct InotifyEvents<'a>(&'a [u8]);
-
-impl<'a> Iterator for InotifyEvents<'a> {
-    type Item = InotifyEvent<'a>;
-
-    fn next(&mut self) -> Option<InotifyEvent<'a>> {
-        let (directory, rest) = self.0.split_first_chunk()?;
-        let (flags, rest) = rest.split_first_chunk()?;
-        let (_cookie, rest) = rest.split_first_chunk::<4>()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let length = u32::from_ne_bytes(*length).try_into().ok()?;
-        let (name, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        Some(InotifyEvent {
-            watch_descriptor: i32::from_ne_bytes(*directory),
-            flags: ReadFlags::from_bits_retain(u32::from_ne_bytes(*flags)),
-            name: OsStr::from_bytes(name),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_read_as_the_kernel_writes_them() {
-        let event = |directory: i32, flags: u32, name: &[u8]| {
-            let mut bytes = directory.to_ne_bytes().to_vec();
-            bytes.extend(flags.to_ne_bytes());
-            bytes.extend(0_u32.to_ne_bytes());
-            bytes.extend(u32::try_from(name.len()).unwrap().to_ne_bytes());
-            bytes.extend(name);
-            bytes
-        };
-        let bytes = [
-            event(1, 0x100, b"hub.sock\0\0\0\0\0\0\0\0"),
-            event(2, 0x400, b""),
-        ]
-        .concat();
-        let event = |directory, flags, name: &'static str| InotifyEvent {
-            watch_descriptor: directory,
-            flags,
-            name: OsStr::new(name),
-        };
-        let read: Vec<_> = InotifyEvents(&bytes).collect();
-        let expected = [
-            event(1, ReadFlags::CREATE, "hub.sock"),
-            event(2, ReadFlags::DELETE_SELF, ""),
-        ];
-        assert_eq!(read, expected);
-        assert_eq!(InotifyEvents(&bytes[..20]).count(), 0);
+                .get(&event.wd())
+                .is_some_and(|filter| filter.matches(OsStr::from_bytes(name)))
     }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One hub's listener: it comes back when the hub does.
+//! Listens to one hub, and reconnects when the hub restarts.
 
 use std::time::Duration;
 
 use terok_clearance::client::{Client, EventStream, HubError, ProtocolVersion, StreamUpdate};
 use terok_clearance::socket::SocketConnectError;
+use terok_clearance::wire::clearance2::Event;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -12,57 +13,98 @@ use super::location::SocketFileId;
 use crate::error_chain;
 use crate::inbox::{HubId, InboxEvent};
 
-/// What a listener tells.
+/// A message from a listener to [`Hubs`](super::Hubs).
 #[derive(Debug)]
 pub(super) enum ListenerUpdate {
-    /// The connection stands; answers go this way.
+    /// The listener is connected; answers use this client.
     Up(Client, ProtocolVersion),
-    /// What the hub says, or that it is gone.
+    /// An event for the inbox.
     Event(InboxEvent),
 }
 
-/// How long a socket may be away before the hub is gone: one that starts in a killed one's place
-/// takes the old socket away first.
+/// How long a socket may be missing before its hub counts as gone: a hub that replaces a killed
+/// one removes the old socket first.
 const RESTART_GRACE: Duration = Duration::from_secs(1);
 
-/// Listens to `hub` until its socket is gone, and its connection too.
+/// Listens to `hub` over one connection until the end of its snapshot, without a second attempt.
+///
+/// The end is [`Event::Synced`], or the connection itself for Clearance1, which has no snapshots.
+///
+/// A socket without a listener is reported as gone if `ignore_no_listener` is set.
+pub(super) async fn listen_once(
+    hub: HubId,
+    updates: mpsc::Sender<(HubId, ListenerUpdate)>,
+    ignore_no_listener: bool,
+) {
+    let listener = HubListener {
+        hub,
+        updates,
+        snapshot_only: true,
+    };
+    let ended = match Client::start(listener.hub.path()).await {
+        Ok((client, events)) => {
+            let mut server = HubProcess::default();
+            listener.relay_events(&client, events, &mut server).await
+        }
+        Err(HubError::Connect(SocketConnectError::NoListener { .. })) if ignore_no_listener => {
+            let gone = ListenerUpdate::Event(InboxEvent::Gone);
+            listener.send_update(gone).await
+        }
+        Err(error) => {
+            let unreachable = InboxEvent::Unreachable(error_chain(&error));
+            listener
+                .send_update(ListenerUpdate::Event(unreachable))
+                .await
+        }
+    };
+    // An error means that the receiver was dropped.
+    drop(ended);
+}
+
+/// Listens to `hub` until both its socket and its connection are gone.
 pub(super) async fn listen_to_hub(
     hub: HubId,
     mut socket: watch::Receiver<Option<SocketFileId>>,
-    tell: mpsc::Sender<(HubId, ListenerUpdate)>,
+    updates: mpsc::Sender<(HubId, ListenerUpdate)>,
 ) {
-    let listener = HubListener { hub, updates: tell };
-    // An error means that nobody wants to know any more.
+    let listener = HubListener {
+        hub,
+        updates,
+        snapshot_only: false,
+    };
+    // An error means that the receiver was dropped.
     drop(listener.run(&mut socket).await);
 }
 
 struct HubListener {
     hub: HubId,
     updates: mpsc::Sender<(HubId, ListenerUpdate)>,
+    /// Whether to end after the snapshot.
+    snapshot_only: bool,
 }
 
 type ListenerSendError = mpsc::error::SendError<(HubId, ListenerUpdate)>;
 
 impl HubListener {
-    async fn send_update(&self, told: ListenerUpdate) -> Result<(), ListenerSendError> {
-        self.updates.send((self.hub.clone(), told)).await
+    async fn send_update(&self, update: ListenerUpdate) -> Result<(), ListenerSendError> {
+        self.updates.send((self.hub.clone(), update)).await
     }
 
     async fn run(
         &self,
         socket: &mut watch::Receiver<Option<SocketFileId>>,
     ) -> Result<(), ListenerSendError> {
-        let mut tries = RetrySchedule::default();
+        let mut retries = RetrySchedule::default();
         let mut server = HubProcess::default();
         loop {
             match Client::start(self.hub.path()).await {
                 Ok((client, events)) => {
-                    tries = RetrySchedule::default();
+                    retries = RetrySchedule::default();
                     self.relay_events(&client, events, &mut server).await?;
                 }
                 Err(error) => {
-                    tries.record_failure(&error);
-                    if tries.is_first_slow_retry() {
+                    retries.record_failure(&error);
+                    if retries.is_first_slow_retry() {
                         let reason = error_chain(&error);
                         self.send_update(ListenerUpdate::Event(InboxEvent::Unreachable(reason)))
                             .await?;
@@ -73,7 +115,7 @@ impl HubListener {
                 let back = timeout(RESTART_GRACE, socket.wait_for(Option::is_some)).await;
                 match back.map(|back| back.map(drop)) {
                     Ok(Ok(())) => {
-                        tries = RetrySchedule::default();
+                        retries = RetrySchedule::default();
                         continue;
                     }
                     Ok(Err(_closed)) => return Ok(()),
@@ -86,17 +128,17 @@ impl HubListener {
             }
             tokio::select! {
                 changed = socket.changed() => match changed {
-                    Ok(()) => tries = RetrySchedule::default(),
+                    Ok(()) => retries = RetrySchedule::default(),
                     Err(_closed) => return Ok(()),
                 },
-                () = tries.wait() => {}
+                () = retries.wait() => {}
             }
         }
     }
 
-    /// Passes on what the hub says until its connection breaks.
+    /// Relays the events of the hub until the connection breaks.
     ///
-    /// `server` is the process that served the hub last.
+    /// `server` is the last known process behind the socket.
     async fn relay_events(
         &self,
         client: &Client,
@@ -105,17 +147,24 @@ impl HubListener {
     ) -> Result<(), ListenerSendError> {
         loop {
             match events.next().await {
-                StreamUpdate::Connected(speaks) => {
+                StreamUpdate::Connected(version) => {
                     if server.detect_restart(events.hub_pid()) {
                         self.send_update(ListenerUpdate::Event(InboxEvent::Restarted))
                             .await?;
                     }
-                    self.send_update(ListenerUpdate::Up(client.clone(), speaks))
+                    self.send_update(ListenerUpdate::Up(client.clone(), version))
                         .await?;
+                    if self.snapshot_only && version == ProtocolVersion::Clearance1 {
+                        return Ok(());
+                    }
                 }
                 StreamUpdate::Event(event) => {
+                    let synced = event == Event::Synced;
                     self.send_update(ListenerUpdate::Event(InboxEvent::Received(event)))
                         .await?;
+                    if self.snapshot_only && synced {
+                        return Ok(());
+                    }
                 }
                 StreamUpdate::Disconnected { reason, .. } => {
                     return self
@@ -127,34 +176,33 @@ impl HubListener {
     }
 }
 
-/// The process behind a hub's socket, which tells a restart from a hiccup.
+/// The process behind a hub socket; distinguishes a restart from a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum HubProcess {
-    /// There was none yet.
+    /// No connection yet.
     #[default]
     Unseen,
-    /// It is one of which the kernel does not say which.
+    /// Connected, but the kernel does not report the process.
     Unknown,
-    /// It is this one.
+    /// The process with this id.
     Pid(i32),
 }
 
 impl HubProcess {
-    /// Takes in which process it is now, and says whether that may be another than before.
+    /// Records the current process. Returns `true` if it may differ from the previous one.
     fn detect_restart(&mut self, process: Option<i32>) -> bool {
-        let now = process.map_or(Self::Unknown, Self::Pid);
-        let before = std::mem::replace(self, now);
-        before != Self::Unseen && (before != now || now == Self::Unknown)
+        let current = process.map_or(Self::Unknown, Self::Pid);
+        let previous = std::mem::replace(self, current);
+        previous != Self::Unseen && (previous != current || current == Self::Unknown)
     }
 }
 
-/// When to try again.
+/// The delays between connection attempts.
 ///
-/// A socket's file is there a moment before anybody listens on it, and stays there when a hub is
-/// killed. So a few tries follow each other quickly, a second in all; then it depends. Where
-/// nobody listens, nobody will before there is a new file, and of that the kernel tells. A hub
-/// that is there but does not take us is asked every ten seconds, one that does not answer at all
-/// from the first time on.
+/// A socket file exists a moment before its hub listens, and stays when the hub is killed, so the
+/// first attempts follow quickly, within a second in all. After that, a socket without a listener
+/// is not tried again: a new hub creates a new file, which inotify reports. A hub that refuses the
+/// connection is tried every ten seconds; a hub that does not respond, from the first attempt on.
 #[derive(Debug, Default)]
 struct RetrySchedule {
     failures: u32,
@@ -169,7 +217,7 @@ impl RetrySchedule {
     fn record_failure(&mut self, error: &HubError) {
         self.failures = self.failures.saturating_add(1);
         if matches!(error, HubError::TimedOut { .. }) {
-            // That was long enough.
+            // The time limit of the attempt was delay enough.
             self.failures = self.failures.max(Self::MAX_QUICK_RETRIES);
         }
         self.no_listener = matches!(
@@ -180,12 +228,12 @@ impl RetrySchedule {
         );
     }
 
-    /// Says whether the quick tries have just ended.
+    /// Returns `true` after the last quick attempt.
     const fn is_first_slow_retry(&self) -> bool {
         self.failures == Self::MAX_QUICK_RETRIES
     }
 
-    /// Waits until the next try is due; for ever where a try would change nothing.
+    /// Waits until the next attempt is due; forever if an attempt would be pointless.
     async fn wait(&self) {
         if self.failures < Self::MAX_QUICK_RETRIES {
             sleep(Self::FIRST_RETRY_DELAY.saturating_mul(1 << self.failures)).await;
@@ -201,33 +249,33 @@ impl RetrySchedule {
 mod tests {
     use super::*;
 
-    fn nobody() -> HubError {
+    fn no_listener() -> HubError {
         HubError::Connect(SocketConnectError::NoListener {
             path: "/run/hub.sock".into(),
             source: std::io::ErrorKind::ConnectionRefused.into(),
         })
     }
 
-    fn another() -> HubError {
+    fn not_a_hub() -> HubError {
         HubError::NotAHub {
             path: "/run/hub.sock".into(),
             product: "something else".into(),
         }
     }
 
-    fn silent() -> HubError {
+    fn timed_out() -> HubError {
         HubError::TimedOut {
             path: "/run/hub.sock".into(),
         }
     }
 
-    /// Returns how long all waits take together after `failures` failures, `None` for ever.
-    async fn waited(failures: u32, error: fn() -> HubError) -> Option<Duration> {
-        let mut tries = RetrySchedule::default();
+    /// Returns the sum of the delays after `failures` failures, `None` if a delay never ends.
+    async fn total_delay(failures: u32, error: fn() -> HubError) -> Option<Duration> {
+        let mut retries = RetrySchedule::default();
         let start = tokio::time::Instant::now();
         for _ in 0..failures {
-            tries.record_failure(&error());
-            timeout(Duration::from_secs(3600), tries.wait())
+            retries.record_failure(&error());
+            timeout(Duration::from_secs(3600), retries.wait())
                 .await
                 .ok()?;
         }
@@ -235,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_is_a_restart_and_so_is_one_that_nobody_knows() {
+    fn other_or_unknown_process_is_a_restart() {
         let mut server = HubProcess::default();
         let seen = [Some(7), Some(7), Some(8), None, None, Some(8), Some(8)];
         let replaced = seen.map(|process| server.detect_restart(process));
@@ -243,17 +291,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_socket_that_nobody_serves_is_tried_for_a_second_and_then_left_alone() {
-        let quick = waited(RetrySchedule::MAX_QUICK_RETRIES - 1, nobody)
+    async fn socket_without_listener_is_tried_for_one_second() {
+        let quick = total_delay(RetrySchedule::MAX_QUICK_RETRIES - 1, no_listener)
             .await
             .unwrap();
         assert!((900..1200).contains(&quick.as_millis()), "{quick:?}");
-        assert_eq!(waited(RetrySchedule::MAX_QUICK_RETRIES, nobody).await, None);
-        let slow = waited(RetrySchedule::MAX_QUICK_RETRIES + 1, another)
+        assert_eq!(
+            total_delay(RetrySchedule::MAX_QUICK_RETRIES, no_listener).await,
+            None
+        );
+        let slow = total_delay(RetrySchedule::MAX_QUICK_RETRIES + 1, not_a_hub)
             .await
             .unwrap();
         assert!((20..23).contains(&slow.as_secs()), "{slow:?}");
-        let silent = waited(2, silent).await.unwrap();
+        let silent = total_delay(2, timed_out).await.unwrap();
         assert!((20..21).contains(&silent.as_secs()), "{silent:?}");
     }
 }

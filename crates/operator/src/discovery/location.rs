@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where hubs' sockets are, and which directories have to be watched to learn of them.
+//! Paths of hub sockets, and the directories to watch for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -10,22 +10,21 @@ use terok_clearance::socket::{HubSocket, RuntimeDir};
 
 use crate::inbox::HubId;
 
-/// Where to look for hubs.
+/// The place to search for hubs.
 #[derive(Debug, Clone)]
 pub(super) enum HubLocation {
-    /// Everywhere below a runtime directory.
+    /// Every socket layout below a runtime directory.
     Runtime(RuntimeDir),
-    /// At this path alone.
+    /// One socket path.
     Socket(PathBuf),
 }
 
-/// What tells a socket's file from one that takes its place: its inode, and when that was made,
-/// for inodes are used again.
+/// Identity of a socket file: inode and change time, since inode numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SocketFileId(u64, i64, i64);
 
 impl SocketFileId {
-    /// Returns the mark of the socket at `path`, `None` if there is none.
+    /// Returns the identity of the socket at `path`, if there is one.
     fn from_path(path: &Path) -> Option<Self> {
         let found = std::fs::metadata(path).ok()?;
         let is_socket = found.file_type().is_socket();
@@ -33,12 +32,12 @@ impl SocketFileId {
     }
 }
 
-/// What is of interest in a directory.
+/// The relevant entries of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DirectoryFilter {
-    /// Everything.
+    /// Every entry.
     All,
-    /// Entries of these names.
+    /// Entries with these names.
     Names(BTreeSet<OsString>),
 }
 
@@ -47,7 +46,7 @@ impl DirectoryFilter {
         Self::Names(names.into_iter().map(|n| n.as_ref().to_owned()).collect())
     }
 
-    /// Says whether an entry of this name is of interest.
+    /// Returns `true` if an entry with this name is relevant.
     pub(super) fn matches(&self, name: &OsStr) -> bool {
         match self {
             Self::All => true,
@@ -57,7 +56,7 @@ impl DirectoryFilter {
 }
 
 impl HubLocation {
-    /// Returns the sockets that are there and ours.
+    /// Returns the existing sockets.
     pub(super) fn sockets(&self) -> BTreeMap<HubId, SocketFileId> {
         let paths = match self {
             Self::Runtime(runtime) => {
@@ -66,16 +65,17 @@ impl HubLocation {
             }
             Self::Socket(path) => vec![path.clone()],
         };
-        let marked = |path: PathBuf| {
-            let mark = SocketFileId::from_path(&path)?;
-            Some((HubId::new(&path), mark))
+        let identified = |path: PathBuf| {
+            let file = SocketFileId::from_path(&path)?;
+            Some((HubId::new(&path), file))
         };
-        paths.into_iter().filter_map(marked).collect()
+        paths.into_iter().filter_map(identified).collect()
     }
 
-    /// Returns the directories in which a hub's socket, or a directory on the way to it, appears,
-    /// each after the one that holds it, and looked for only when it is asked for: by then the
-    /// one that holds it is watched.
+    /// Returns the directories in which a hub socket, or a directory on its path, can appear.
+    ///
+    /// A parent comes before its children, and children are listed lazily: the caller watches the
+    /// parent first, so that no child is missed.
     pub(super) fn directories(&self) -> Box<dyn Iterator<Item = (PathBuf, DirectoryFilter)>> {
         match self {
             Self::Runtime(runtime) => {
@@ -101,7 +101,7 @@ impl HubLocation {
     }
 }
 
-/// Returns the directories of single sandboxes.
+/// Returns the per-sandbox directories.
 fn sandbox_directories(hubs: &Path) -> Vec<(PathBuf, DirectoryFilter)> {
     let entries = std::fs::read_dir(hubs).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an inbox hears from a hub, and what that changes in it.
+//! Input and output of the inbox: events, changes, answers and replies.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,15 +13,14 @@ use terok_clearance::{Action, ContainerId, Decision, DisplayText, Scope, ShieldS
 use super::{Row, RowNumber};
 use crate::error_chain;
 
-/// A hub, by the path of its socket.
+/// Identity of a hub: the path of its socket.
 ///
-/// Two are compared as text, as every map of hubs does for everything that a hub says: to compare
-/// paths by their components takes several times as long.
+/// Compared as text, which is several times faster than a comparison of path components.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HubId(Arc<OsStr>);
 
 impl HubId {
-    /// Makes the id of the hub behind the socket at `path`.
+    /// Returns the id of the hub whose socket is at `path`.
     pub fn new(path: &Path) -> Self {
         Self(path.as_os_str().into())
     }
@@ -31,8 +30,8 @@ impl HubId {
         Path::new(&self.0)
     }
 
-    /// Returns the sandbox (the first characters of its id) that the hub is for, where the path
-    /// says so: `clearance/<id>/hub.sock` or `clearance/<id>.sock`.
+    /// Returns the sandbox (the start of its id) of a per-sandbox hub, from the path:
+    /// `clearance/<id>/hub.sock` or `clearance/<id>.sock`.
     pub fn sandbox(&self) -> Option<&str> {
         let named = |path: &Path, name: &str| path.file_name().is_some_and(|n| n == name);
         let parent = self.path().parent()?;
@@ -52,71 +51,71 @@ impl fmt::Display for HubId {
     }
 }
 
-/// What a hub says, or what its connection does.
+/// An event of a hub or of its connection.
 #[derive(Debug, Clone)]
 pub enum InboxEvent {
-    /// The connection stands. Over Clearance2 the hub now says what is pending, then
+    /// The hub is connected. A Clearance2 hub sends its pending questions next, then
     /// [`Event::Synced`].
     Up(ProtocolVersion),
-    /// The hub that is about to be [`News::Up`] is another process than before: what it does not
-    /// ask was not answered, it was forgotten.
+    /// The hub of the next [`InboxEvent::Up`] is another process than before: questions that it
+    /// does not send again are forgotten, not answered.
     Restarted,
-    /// The hub told an event. Over Clearance1 a repeated question is `Pending` once more.
+    /// The hub sent an event. Over Clearance1 a repeated question is another `Pending`.
     Received(Event),
-    /// The connection broke, for this reason.
+    /// The connection was lost, for this reason.
     Down(DisplayText),
-    /// The hub's socket is gone.
+    /// The hub's socket was removed.
     Gone,
-    /// There is a socket, and for this reason no hub behind it.
+    /// The socket exists but cannot be used, for this reason.
     Unreachable(DisplayText),
 }
 
-/// What news changed in the inbox.
+/// A change of the inbox.
 #[derive(Debug, Clone)]
 pub enum InboxChange {
-    /// There is a new row.
+    /// A row was added, or a forgotten row is asked again.
     Added(RowNumber),
-    /// A row was blocked again, or more is known of it.
+    /// A question of a row was repeated, or more is known about it.
     Updated(RowNumber),
-    /// A row is no more.
+    /// A row ended.
     Ended(Box<Row>, RowEnd),
-    /// An answer did not take effect; the row is still there.
+    /// An answer took no effect; the row stays.
     Failed {
         /// The row.
         row: RowNumber,
         /// The answer.
         action: Action,
-        /// Why.
+        /// The reason.
         reason: DisplayText,
     },
-    /// Nobody said what became of an answer: it took effect, or it did not.
+    /// The result of an answer is unknown; the row stays.
     ResultUnknown {
         /// The row.
         row: RowNumber,
         /// The answer.
         action: Action,
-        /// Why.
+        /// The reason.
         reason: DisplayText,
     },
-    /// A restarted hub no longer knows a row; it stays, and waits for the next packet.
+    /// A restarted hub forgot the question; the row stays until the next packet asks again.
     ForgottenByHub(RowNumber),
-    /// A hub's connection stands.
+    /// A hub is connected.
     Up(HubId, ProtocolVersion),
-    /// A hub's connection broke, for this reason; its rows wait.
+    /// The connection to a hub was lost, for this reason; its rows stay.
     Down(HubId, DisplayText),
-    /// A hub is no more, nor are its rows.
+    /// A hub's socket was removed; the rows of a per-sandbox hub have ended.
     Gone(HubId),
-    /// There is a socket, and for this reason no hub behind it.
+    /// The socket exists but cannot be used, for this reason.
     Unreachable(HubId, DisplayText),
-    /// All that is pending at a hub has been said.
+    /// A hub has sent all its pending questions.
     Synced(HubId),
-    /// A hub skipped something.
+    /// A hub or a reader skipped events.
     Lost {
         /// The hub.
         hub: HubId,
-        /// How many events or packets.
+        /// Number of lost events or packets.
         lost: u64,
-        /// Why.
+        /// The reason.
         reason: DisplayText,
     },
     /// A sandbox started or ended.
@@ -125,9 +124,9 @@ pub enum InboxChange {
         hub: HubId,
         /// The sandbox.
         container: ContainerId,
-        /// Which of the two.
+        /// Started or ended.
         state: ContainerState,
-        /// How it is known that it ended.
+        /// The source of the information that the sandbox ended.
         reason: Option<DisplayText>,
     },
     /// The firewall of a sandbox changed.
@@ -136,58 +135,59 @@ pub enum InboxChange {
         hub: HubId,
         /// The sandbox.
         container: ContainerId,
-        /// What it is now.
+        /// The new state.
         state: ShieldState,
     },
 }
 
-/// Why a row is no more.
+/// The reason for the end of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowEnd {
-    /// It was answered.
+    /// The question was answered.
     Decided(Arc<Decision>),
-    /// The hub withdrew it, for this reason.
+    /// The hub withdrew the question, for this reason.
     Withdrawn(DisplayText),
-    /// After a gap the hub no longer had it.
+    /// The question was missing from the hub's new snapshot.
     MissingAfterResync,
-    /// The hub is no more.
+    /// The hub's socket was removed.
     HubGone,
-    /// The oldest row made room for a new one.
+    /// The row was the oldest when the limit of rows was reached.
     Evicted,
-    /// What an answer would open has changed: there is a new row in its place.
+    /// The scope of an answer changed; a new row replaces this one.
     ScopeChanged,
 }
 
-/// An answer for the hub: the question as the hub put it, and exactly what the row showed.
+/// An answer to send: the question as the hub sent it, and exactly the scope that the row showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorAnswer {
     /// The row.
     pub row: RowNumber,
-    /// The hub to tell.
+    /// The hub of the question.
     pub hub: HubId,
     /// The question.
     pub request: Arc<Request>,
     /// The answer.
     pub action: Action,
-    /// How far it reaches. A Clearance1 hub cannot be told and opens all of the destination,
-    /// which is what the row of such a hub shows.
+    /// The scope. A Clearance1 hub accepts none and opens the whole destination, which is what
+    /// the rows of such a hub show.
     pub scope: Scope,
 }
 
-/// What a hub replied to an answer.
+/// The reply of a hub to an answer.
 #[derive(Debug, Clone)]
 pub enum OperatorReply {
-    /// It is done, and this is the record.
+    /// The answer was applied; holds the record.
     Decided(Decision),
-    /// Another operator was first.
+    /// Another operator answered first.
     AlreadyDecided(Decision),
-    /// The question is not pending any more.
+    /// The question is not pending.
     NoSuchRequest,
-    /// The firewall did not take it, and the hub tells everybody so; the question stays.
+    /// The firewall did not apply the answer, which the hub also reports as an event; the question
+    /// stays.
     EnforcementFailed(DisplayText),
-    /// It did not take effect; the question stays.
+    /// The answer took no effect; the question stays.
     Failed(DisplayText),
-    /// It was sent, and nobody said what became of it; the question stays.
+    /// The answer was sent, but its result is unknown; the question stays.
     ResultUnknown(DisplayText),
 }
 
@@ -213,25 +213,26 @@ impl From<Result<Decision, AnswerError>> for OperatorReply {
     }
 }
 
-/// Why an answer was not even sent.
+/// The reason why an answer was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RowRefusal {
-    /// There never was such a row.
+    /// No row had this number yet.
     #[error("there is no row {0}")]
     NoSuchRow(RowNumber),
-    /// The row is no more.
-    #[error("row {0} is no longer asked")]
+    /// The row ended, for this reason.
+    #[error("row {0} is no longer pending")]
     Ended(RowNumber, RowEnd),
-    /// The row is no more, for so long that the reason is forgotten.
-    #[error("row {0} is no longer asked")]
+    /// The row ended too long ago for the reason to be known.
+    #[error("row {0} is no longer pending")]
     EndedLongAgo(RowNumber),
-    /// An answer is already on its way.
-    #[error("row {0} is being answered: {1}")]
+    /// An answer was sent, and its reply is pending.
+    #[error("row {0} is already being answered: {1}")]
     AlreadyAnswering(RowNumber, Action),
-    /// The hub forgot it when it was restarted.
-    #[error("row {0} is forgotten: its hub ended, and one asks again at the sandbox's next packet")]
+    /// A restarted hub forgot the question.
+    #[error("row {0} is stale: its hub restarted; the next packet will ask again")]
     ForgottenByHub(RowNumber),
-    /// There is no connection to the hub.
+    /// The hub is disconnected.
     #[error("the hub of row {0} is away: {1}")]
     HubDisconnected(RowNumber, HubId),
 }
@@ -241,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_which_sandbox_a_hub_is_for() {
+    fn sandbox_of_a_hub_is_in_its_path() {
         let sandbox = |path: &str| HubId::new(Path::new(path)).sandbox().map(str::to_owned);
         assert_eq!(
             sandbox("/run/terok/clearance/web/hub.sock").as_deref(),

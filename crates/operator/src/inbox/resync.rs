@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is left of the rows after a hub was away: no question is lost, and none meets an answer
-//! that was not meant for it.
+//! Keeps rows correct across lost connections and restarted hubs: no question is lost, and no
+//! answer reaches another question.
 
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::{ContainerId, RequestId};
@@ -9,11 +9,11 @@ use super::row::{RequestFlow, Row, RowEntry};
 use super::{HubId, Inbox, InboxChange, InboxHub, OperatorAnswer, RowEnd};
 
 impl Inbox {
-    /// Takes in that a hub's socket is gone.
+    /// Applies the removal of a hub's socket.
     pub(super) fn apply_hub_gone(&mut self, hub: &HubId, changes: &mut Vec<InboxChange>) {
         self.unreachable_hubs.remove(hub);
         if hub.sandbox().is_some() {
-            // It ends with its sandbox, and nobody wants to go anywhere any more.
+            // The hub of one sandbox ends with the sandbox.
             self.end_rows(hub, |_| true, &RowEnd::HubGone, changes);
         }
         let Some(state) = self.hubs.get_mut(hub) else {
@@ -24,8 +24,7 @@ impl Inbox {
             self.hubs.remove(hub);
             return;
         }
-        // The hub of every sandbox is on its way back, for all that is known; theirs takes its
-        // socket away for a moment even when it was killed and starts anew.
+        // A classic hub may be restarting: the Python hub removes the old socket when it starts.
         state.connected = false;
         state.restarted = true;
         self.clear_request_ids(hub);
@@ -33,10 +32,10 @@ impl Inbox {
         self.mark_forgotten(hub, changes);
     }
 
-    /// Takes in that the hub does not know the question of `answer`.
+    /// Applies a reply that the hub does not know the question of `answer`.
     ///
-    /// A hub that has withdrawn it says so to everybody, before or after; one that was restarted
-    /// says nothing, and there the question must not get lost.
+    /// A hub that withdrew the question also sends an event; a restarted hub does not, so the
+    /// question is kept.
     pub(super) fn apply_unknown_request(
         &mut self,
         answer: &OperatorAnswer,
@@ -50,14 +49,14 @@ impl Inbox {
         if asks && row.entries.len() > 1 {
             return self.drop_entry(hub, id, RowEnd::MissingAfterResync, changes);
         }
-        let lapses = asks && !std::mem::replace(&mut row.forgotten_by_hub, true);
+        let becomes_forgotten = asks && !std::mem::replace(&mut row.forgotten_by_hub, true);
         self.report_failure(answer, "the hub does not know the question".into(), changes);
-        if lapses {
+        if becomes_forgotten {
             changes.push(InboxChange::ForgottenByHub(answer.row));
         }
     }
 
-    /// Marks what the hub has not said again; [`Self::drop_doubtful`] ends it.
+    /// Marks every question of the hub as unconfirmed, for [`Self::drop_unconfirmed`].
     pub(super) fn mark_unconfirmed(&mut self, hub: &HubId) {
         let rows = self.hubs.get(hub).map(|state| &state.rows);
         for number in rows.into_iter().flatten() {
@@ -69,7 +68,7 @@ impl Inbox {
         }
     }
 
-    /// Forgets the ids of a hub's questions: a reader that starts anew gives them again, to others.
+    /// Clears the ids of a hub's questions, since a restarted reader reuses them.
     pub(super) fn clear_request_ids(&mut self, hub: &HubId) {
         let Some(state) = self.hubs.get_mut(hub) else {
             return;
@@ -84,14 +83,14 @@ impl Inbox {
         }
     }
 
-    /// Says, once for each restart, whether the hub is another process than the old rows'.
+    /// Returns `true` once per restart of the hub.
     pub(super) fn take_restarted(&mut self, hub: &HubId) -> bool {
         let state = self.hubs.get_mut(hub);
         state.is_some_and(|state| std::mem::take(&mut state.restarted))
     }
 
-    /// Keeps the rows of which the hub has said nothing, and marks them: it was restarted, so
-    /// nobody has answered them, and it cannot take an answer either.
+    /// Keeps the rows that a restarted hub did not confirm, and marks them as forgotten: they are
+    /// unanswered, but the hub cannot accept an answer.
     pub(super) fn mark_forgotten(&mut self, hub: &HubId, changes: &mut Vec<InboxChange>) {
         let rows = self.hubs.get(hub).map(|state| &state.rows);
         for number in rows.into_iter().flatten() {
@@ -109,10 +108,10 @@ impl Inbox {
         }
     }
 
-    /// Ends what the hub, which was there all the time, did not say again.
+    /// Ends the questions that a hub, which was not restarted, did not confirm.
     pub(super) fn drop_unconfirmed(&mut self, hub: &HubId, changes: &mut Vec<InboxChange>) {
         let rows = self.hubs.get(hub).map(|state| &state.rows);
-        let doubtful: Vec<RequestId> = rows
+        let unconfirmed: Vec<RequestId> = rows
             .into_iter()
             .flatten()
             .filter_map(|number| self.rows.get(number))
@@ -121,13 +120,13 @@ impl Inbox {
             .filter(|entry| !entry.confirmed)
             .map(|entry| entry.request.id.clone())
             .collect();
-        for request in doubtful {
+        for request in unconfirmed {
             self.drop_entry(hub, &request, RowEnd::MissingAfterResync, changes);
         }
     }
 
-    /// Ends the rows of a sandbox of which a Clearance1 hub has said what makes them void; over
-    /// Clearance2 it says so for each of them.
+    /// Ends the rows of a sandbox that ended or whose firewall changed. A Clearance2 hub withdraws
+    /// each question itself, except those that it has forgotten.
     pub(super) fn withdraw_sandbox_rows(
         &mut self,
         hub: &HubId,
@@ -138,22 +137,24 @@ impl Inbox {
         let Some(state) = self.hubs.get(hub) else {
             return;
         };
-        // What it has forgotten it cannot withdraw.
-        let lapsed_only = state.protocol_version == ProtocolVersion::Clearance2;
-        // `terok-shield down` gives the podman name, the reader the id: a hub's own sandbox is
-        // meant by either.
-        let whole = hub.sandbox().is_some();
+        let forgotten_only = state.protocol_version == ProtocolVersion::Clearance2;
+        // `terok-shield down` sends the podman name, the reader the id; either names the sandbox
+        // of a per-sandbox hub.
+        let is_own_sandbox = hub.sandbox().is_some();
         let end = RowEnd::Withdrawn(reason.into());
         self.end_rows(
             hub,
-            |row| (whole || row.container() == container) && (row.forgotten_by_hub || !lapsed_only),
+            |row| {
+                (is_own_sandbox || row.container() == container)
+                    && (row.forgotten_by_hub || !forgotten_only)
+            },
             &end,
             changes,
         );
     }
 }
 
-/// Makes room for what is asked again: of what it had before, the row keeps the count.
+/// Replaces the entries of a forgotten row that is asked again; the row keeps their count.
 pub(super) fn revive_row(row: &mut Row, hub: &mut InboxHub) {
     row.forgotten_by_hub = false;
     row.merged_count = row.count();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One line of the inbox: everything that one answer would settle.
+//! One line of the inbox: all questions that one answer would settle.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -13,19 +13,19 @@ use terok_clearance::{Action, ContainerId, Dest, Dossier, Process, Protocol, Req
 
 use super::HubId;
 
-/// A row's number: given once, in rising order, and never to another row.
+/// The number of a row: increasing, and never reused.
 ///
-/// So a number that a person typed late never means a question that they have not seen.
+/// So a number that is typed late cannot name a question that the operator has not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowNumber(NonZeroU64);
 
-/// A text that is no row's number.
+/// The text is not a row number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a row's number has digits alone, such as 3")]
+#[error("a row number consists of digits, such as 3")]
 pub struct RowNumberError;
 
 impl RowNumber {
-    /// The first row's.
+    /// The number of the first row.
     pub(super) const FIRST: Self = Self(NonZeroU64::MIN);
 
     /// Returns the number after this one.
@@ -33,7 +33,7 @@ impl RowNumber {
         Self(self.0.saturating_add(1))
     }
 
-    /// Returns it as a plain number, 1 or more.
+    /// Returns the number as an integer, 1 or more.
     pub const fn get(self) -> u64 {
         self.0.get()
     }
@@ -43,7 +43,7 @@ impl FromStr for RowNumber {
     type Err = RowNumberError;
 
     fn from_str(text: &str) -> Result<Self, RowNumberError> {
-        // `parse` would also take a sign.
+        // `parse` also accepts a sign.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|_| digits);
         number.map(Self).ok_or(RowNumberError)
@@ -64,7 +64,7 @@ impl fmt::Display for RowNumber {
     }
 }
 
-/// What makes two questions one row: the same answer would open the same.
+/// The key of a row: questions with the same key have the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RowKey {
     pub(super) hub: HubId,
@@ -72,7 +72,7 @@ pub(super) struct RowKey {
     pub(super) scope: Scope,
 }
 
-/// Where packets went, of one sandbox: what a hub's ledger keeps apart.
+/// Address, port and protocol of packets: one question of a hub's ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct RequestFlow {
     pub(super) address: Dest,
@@ -93,16 +93,16 @@ impl RequestFlow {
 /// One question of a row.
 #[derive(Debug, Clone)]
 pub(super) struct RowEntry {
-    /// As the hub said it last; its `id` is the newest.
+    /// The question as the hub last sent it; its `id` is the newest.
     pub(super) request: Arc<Request>,
-    /// The ids it has had, the newest last.
+    /// All ids of the question, the newest last.
     pub(super) ids: VecDeque<RequestId>,
-    /// Whether the hub has said since it last began to say what is pending that this is.
+    /// Whether the hub has sent the question since its last snapshot began.
     pub(super) confirmed: bool,
     pub(super) failure_notice: FailureNotice,
 }
 
-/// Where the two ways stand on which a hub tells that an answer of ours failed.
+/// The state of a failed answer, which a hub announces twice: by an event and by the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureNotice {
     /// No failure is known.
@@ -113,37 +113,37 @@ pub(super) enum FailureNotice {
     EventDue,
 }
 
-/// One line of the inbox: the questions of one sandbox that one answer settles, since it would
-/// open or close the same.
+/// One line of the inbox: the questions of one sandbox that one answer settles, since they have
+/// the same scope.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub(super) number: RowNumber,
     pub(super) key: RowKey,
     pub(super) protocol_version: ProtocolVersion,
     pub(super) entries: BTreeMap<RequestFlow, RowEntry>,
-    /// Which entry was heard of last.
+    /// The entry that was updated last.
     pub(super) newest: RequestFlow,
-    /// Packets of entries that are no longer kept apart.
+    /// Packets of entries that were merged or replaced.
     pub(super) merged_count: u64,
     pub(super) first_seen: u64,
-    /// The answer that is on its way, and how many replies it still waits for.
+    /// The pending answer, and the number of missing replies.
     pub(super) answering: Option<(Action, usize)>,
-    /// Whether the hub has forgotten it.
+    /// Whether a restarted hub has forgotten the questions.
     pub(super) forgotten_by_hub: bool,
 }
 
 impl Row {
-    /// Returns its number.
+    /// Returns the number of the row.
     pub const fn number(&self) -> RowNumber {
         self.number
     }
 
-    /// Returns the hub that asks.
+    /// Returns the hub of the questions.
     pub const fn hub(&self) -> &HubId {
         &self.key.hub
     }
 
-    /// Returns the interface the hub speaks; it says how narrow an answer can be.
+    /// Returns the protocol version of the hub, which limits the scope of answers.
     pub const fn protocol_version(&self) -> ProtocolVersion {
         self.protocol_version
     }
@@ -153,42 +153,42 @@ impl Row {
         &self.key.container
     }
 
-    /// Returns what an answer is about: a name where one is known, else an address.
+    /// Returns the destination: a name if known, otherwise an address.
     pub const fn dest(&self) -> &Dest {
         &self.key.scope.dest
     }
 
-    /// Returns exactly what an `allow` opens, or a `deny` closes.
+    /// Returns exactly the scope that `allow` opens and `deny` closes.
     pub const fn scope(&self) -> &Scope {
         &self.key.scope
     }
 
-    /// Returns the newest of its questions.
+    /// Returns the newest question.
     ///
     /// # Panics
-    /// Never: a row has an entry for as long as it is one.
+    /// Never: a row has at least one entry.
     pub fn request(&self) -> &Request {
         &self.entries[&self.newest].request
     }
 
-    /// Returns what is known about the sandbox.
+    /// Returns the dossier of the sandbox.
     pub fn dossier(&self) -> &Dossier {
         &self.request().dossier
     }
 
-    /// Returns the process that asked last, where it is known.
+    /// Returns the process that sent the last packet, if known.
     pub fn process(&self) -> Option<&Process> {
         self.request().process.as_deref()
     }
 
-    /// Returns the addresses that packets went to, each once, in order.
+    /// Returns the destination addresses, sorted and without duplicates.
     pub fn addresses(&self) -> Vec<&Dest> {
         let mut addresses: Vec<_> = self.entries.keys().map(|flow| &flow.address).collect();
         addresses.dedup();
         addresses
     }
 
-    /// Returns the ports and protocols that packets went to, each once, in order.
+    /// Returns the destination ports with their protocols, sorted and without duplicates.
     pub fn ports(&self) -> Vec<(u16, Protocol)> {
         let mut ports: Vec<_> = self
             .entries
@@ -200,31 +200,31 @@ impl Row {
         ports
     }
 
-    /// Returns how often packets were blocked.
+    /// Returns the number of blocked packets.
     pub fn count(&self) -> u64 {
         self.entries.values().fold(self.merged_count, |sum, entry| {
             sum.saturating_add(entry.request.count)
         })
     }
 
-    /// Returns when the first packet was blocked, in microseconds since the epoch.
+    /// Returns the time of the first blocked packet, in microseconds since the epoch.
     pub const fn first_seen(&self) -> u64 {
         self.first_seen
     }
 
-    /// Returns when the last packet was blocked, in microseconds since the epoch.
+    /// Returns the time of the last blocked packet, in microseconds since the epoch.
     pub fn last_seen(&self) -> u64 {
         let seen = self.entries.values().map(|entry| entry.request.last_seen);
         seen.max().unwrap_or(self.first_seen)
     }
 
-    /// Says whether a restarted hub has forgotten it: it cannot be answered until the sandbox's
-    /// next packet asks again, and then has the same number.
+    /// Returns `true` if a restarted hub has forgotten the questions. The row cannot be answered
+    /// until the sandbox's next packet asks again, under the same number.
     pub const fn is_forgotten_by_hub(&self) -> bool {
         self.forgotten_by_hub
     }
 
-    /// Returns the answer that is on its way, if one is.
+    /// Returns the answer whose reply is pending, if any.
     pub fn answering(&self) -> Option<Action> {
         self.answering.map(|(action, _)| action)
     }
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_digits_and_not_zero() {
+    fn row_number_is_digits_and_not_zero() {
         let number = |text: &str| text.parse::<RowNumber>().map(RowNumber::get);
         assert_eq!(number("1"), Ok(1));
         assert_eq!(number("007"), Ok(7));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What changed, in words: one wording for the prompt's lines and for the log of the full screen.
+//! Phrases for changes, shared by the prompt and the log of the full screen.
 
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{Decision, DecisionAction, ShieldState};
@@ -7,27 +7,27 @@ use terok_clearance::{Decision, DecisionAction, ShieldState};
 use super::{describe_dest, describe_hub, describe_row_end, describe_sandbox, describe_scope};
 use crate::inbox::{Inbox, InboxChange, Row, RowEnd, RowNumber};
 
-/// One thing that happened, as a line in parts, so that each UI can set them off in its own way.
+/// A line about a change, in parts that each user interface can style.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeMessage {
-    /// How it should look.
+    /// The style of the line.
     pub tone: MessageTone,
-    /// What it is, such as `[3] ALLOWED`; where there is none, the tone is the whole line's.
+    /// The kind of change, such as `[3] ALLOWED`; without a label, the tone applies to the line.
     pub label: Option<String>,
     /// The rest of the line.
     pub text: String,
-    /// Who else did it: the peer as its hub gives it.
+    /// The other operator who decided, as the hub names the peer.
     pub decided_by: Option<String>,
 }
 
-/// How a line should look. What it says is in its words as well.
+/// The style of a line. The words of the line carry the same information.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageTone {
-    /// In passing.
+    /// For information.
     Quiet,
-    /// Something opened as it was meant to.
+    /// An answer opened a destination.
     Good,
-    /// Something is refused, failed or stands open.
+    /// A refusal, a failure, or a firewall that is not up.
     Bad,
 }
 
@@ -42,12 +42,12 @@ impl ChangeMessage {
     }
 }
 
-/// What questions are called.
+/// How questions are named.
 #[derive(Clone, Copy)]
 enum QuestionNaming<'a> {
-    /// By the numbers of their rows, which a person types.
+    /// By row number, as the operator types it.
     Numbers,
-    /// By their ids, as this inbox knows them.
+    /// By request id, looked up in this inbox.
     Ids(&'a Inbox),
 }
 
@@ -69,12 +69,12 @@ impl QuestionNaming<'_> {
     }
 }
 
-/// Returns what to say of a change; nothing where the list of questions shows it already.
+/// Returns the line for a change; `None` if the list of questions shows the change already.
 pub fn describe_change(change: &InboxChange) -> Option<ChangeMessage> {
     describe_change_with(change, QuestionNaming::Numbers)
 }
 
-/// Returns the same, where questions are called by their ids, since nobody types numbers.
+/// Returns the line for a change, with request ids instead of row numbers.
 pub fn describe_change_by_id(change: &InboxChange, inbox: &Inbox) -> Option<ChangeMessage> {
     describe_change_with(change, QuestionNaming::Ids(inbox))
 }
@@ -121,14 +121,13 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         }),
         InboxChange::ForgottenByHub(row) => {
             let name = names.name_number(*row);
-            // It is another id then.
+            // The repeated question has another id.
             let again = match names {
-                QuestionNaming::Numbers => format!(", as [{name}],"),
+                QuestionNaming::Numbers => format!(" as [{name}]"),
                 QuestionNaming::Ids(_) => String::new(),
             };
             quiet(format!(
-                "[{name}] WAITS    its hub ended and has forgotten it; it is asked again{again} at \
-                 the sandbox's next packet"
+                "[{name}] STALE    the hub restarted; the next packet will ask again{again}"
             ))
         }
         InboxChange::Up(id, _) => quiet(format!("listening to {}", describe_hub(id))),
@@ -147,12 +146,12 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         } if reason.as_str() == "kernel" => Some(ChangeMessage::unlabeled(
             MessageTone::Bad,
             format!(
-                "{}: the kernel lost the reports of {lost} packets; they are asked when sent again",
+                "{}: the kernel lost reports of {lost} packets; their next packets will ask",
                 describe_hub(id)
             ),
         )),
         InboxChange::Lost { hub: id, lost, .. } => quiet(format!(
-            "{} skipped {lost} events; what is asked is complete",
+            "{} skipped {lost} events; the list of questions is complete",
             describe_hub(id)
         )),
         InboxChange::Container {
@@ -177,7 +176,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
     }
 }
 
-/// Returns what a firewall is and what that means.
+/// Returns the state of a firewall and its consequence.
 pub fn describe_firewall(state: ShieldState) -> &'static str {
     match state {
         ShieldState::Up => "up",
@@ -194,7 +193,7 @@ fn describe_decision(row: &Row, decision: &Decision, names: QuestionNaming<'_>) 
         DecisionAction::Deny => (MessageTone::Bad, "DENIED ", reach),
         DecisionAction::Dismiss => (
             MessageTone::Quiet,
-            "PUT AWAY",
+            "DISMISSED",
             format!("{}: the next packet asks again", describe_dest(row)),
         ),
     };

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a person or a script says to a prompt.
+//! Commands of a prompt, from people and scripts.
 
 use serde::Deserialize;
 use terok_clearance::{Action, DisplayText, RequestId};
 
 use crate::inbox::{RowNumber, RowNumberError};
 
-/// One line, understood.
+/// A parsed line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PromptCommand {
     /// Answer these rows.
     Answer {
         action: Action,
         rows: Vec<RowNumber>,
-        /// What the one row is about, where a script makes sure of it.
+        /// The request that the row must contain, if a script names it.
         request: Option<RequestId>,
     },
     List,
@@ -23,28 +23,28 @@ pub(super) enum PromptCommand {
     Empty,
 }
 
-/// Why a line is not understood.
+/// The reason why a line is not a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PromptCommandError {
-    /// It is no command.
-    #[error("{0:?} is no command; h tells which there are")]
+    /// The first word is not a command.
+    #[error("{0:?} is not a command; type h for help")]
     Unknown(DisplayText),
-    /// It names no row.
-    #[error("{0} needs the number of a row, as in `{0} 3`")]
+    /// The row number is missing.
+    #[error("{0} needs a row number, as in `{0} 3`")]
     MissingRow(&'static str),
-    /// It names something that is no row. Nothing was answered, the rows before it neither.
-    #[error("{found:?} is no row, and nothing was answered: {source}")]
+    /// A row number is invalid. No row of the line was answered.
+    #[error("{found:?} is not a row number; nothing was sent: {source}")]
     InvalidRow {
         found: DisplayText,
         source: RowNumberError,
     },
-    /// It is JSON, and not what we take.
-    #[error("not understood: {0}")]
+    /// The line is not a valid JSON answer.
+    #[error("invalid JSON answer: {0}")]
     InvalidJson(DisplayText),
 }
 
 impl PromptCommand {
-    /// Understands a line; a script may also say it in JSON.
+    /// Parses a line; with `json`, also a JSON answer.
     pub(super) fn parse(line: &str, json: bool) -> Result<Self, PromptCommandError> {
         let line = line.trim();
         if json && line.starts_with('{') {
@@ -88,11 +88,12 @@ impl PromptCommand {
             row: u64,
             request: Option<RequestId>,
         }
-        let wrong = |error: &dyn std::error::Error| {
+        let invalid = |error: &dyn std::error::Error| {
             PromptCommandError::InvalidJson(DisplayText::new(&error.to_string()))
         };
-        let answer: PromptAnswerJson = serde_json::from_str(line).map_err(|error| wrong(&error))?;
-        let row = RowNumber::try_from(answer.row).map_err(|error| wrong(&error))?;
+        let answer: PromptAnswerJson =
+            serde_json::from_str(line).map_err(|error| invalid(&error))?;
+        let row = RowNumber::try_from(answer.row).map_err(|error| invalid(&error))?;
         Ok(Self::Answer {
             action: answer.action,
             rows: vec![row],
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_a_command_or_nothing_happens() {
+    fn only_exact_commands_are_accepted() {
         let check = |line: &str, expected: PromptCommand| {
             assert_eq!(PromptCommand::parse(line, false), Ok(expected), "{line:?}");
         };
@@ -147,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_script_may_say_it_in_json_and_name_the_question() {
-        let said = PromptCommand::parse(r#"{"action":"deny","row":7,"request":"web:9"}"#, true);
+    fn json_answer_can_name_the_request() {
+        let command = PromptCommand::parse(r#"{"action":"deny","row":7,"request":"web:9"}"#, true);
         let expected = PromptCommand::Answer {
             action: Action::Deny,
             rows: vec![RowNumber::try_from(7).unwrap()],
             request: Some("web:9".parse().unwrap()),
         };
-        assert_eq!(said, Ok(expected));
+        assert_eq!(command, Ok(expected));
         assert_eq!(
             PromptCommand::parse("a 7", true),
             Ok(answer(Action::Allow, &[7]))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a prompt shows: words for a person, the classic words, or one JSON object per line.
+//! Formats prompt messages: as text, as the Python tool's text, or as one JSON object per line.
 
 mod compat;
 mod json;
@@ -11,48 +11,48 @@ use super::command::PromptCommandError;
 use super::{OutputFormat, PromptOptions};
 use crate::inbox::{Inbox, InboxChange, RowNumber, RowRefusal};
 
-/// What a prompt has to say.
+/// A message of a prompt.
 #[derive(Debug)]
 pub(super) enum PromptMessage<'a> {
-    /// The prompt starts, and listens there.
+    /// The start; holds the source of the questions.
     Greeting(&'a str),
-    /// Every hub that was there has been heard.
+    /// The session is synced.
     Ready,
-    /// Something changed.
+    /// A change of the inbox.
     Change(&'a InboxChange),
-    /// So many new rows were not shown one by one.
+    /// The number of new rows that were not shown one by one.
     Suppressed(u64),
-    /// The list was asked for.
+    /// The list of questions.
     List,
-    /// Help was asked for.
+    /// The help text.
     Help,
-    /// An answer is on its way.
+    /// An answer was sent.
     Sent(RowNumber, Action),
-    /// An answer was refused.
+    /// An answer was refused, for this reason.
     Refused(RowNumber, DisplayText),
-    /// An answer was not sent.
+    /// An answer was not sent, for this reason.
     NotSent(RowNumber, &'a RowRefusal),
-    /// A line was not understood.
+    /// A line was not a command.
     InvalidCommand(&'a str, &'a PromptCommandError),
-    /// The prompt ends when so many answers are settled.
+    /// The prompt ends after this number of replies.
     WaitingForReplies(usize),
 }
 
-/// Puts what there is to say as `options` want it: whole lines, or nothing.
+/// Formats a message as whole lines; may be empty.
 pub(super) fn render(
-    say: &PromptMessage<'_>,
+    message: &PromptMessage<'_>,
     inbox: &Inbox,
     options: PromptOptions,
     now: u64,
 ) -> String {
     match options.format {
-        OutputFormat::Json => json::render(say, inbox),
+        OutputFormat::Json => json::render(message, inbox),
         OutputFormat::Text => text::render(
-            say,
+            message,
             inbox,
             text::MessageStyle::for_prompt(options.color),
             now,
         ),
-        OutputFormat::Compat => compat::render(say, inbox, options.color, now),
+        OutputFormat::Compat => compat::render(message, inbox, options.color, now),
     }
 }

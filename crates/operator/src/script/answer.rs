@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Answers by a question's id: exactly what was shown, once, and an outcome for each.
+//! Answers by request id, each with an outcome.
 
 use std::collections::BTreeMap;
 
@@ -10,86 +10,86 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{PendingSnapshot, is_same_container, may_serve};
-use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber};
+use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber, RowRefusal};
 use crate::json::{ScriptEvent, to_json_line};
 use crate::phrases;
 
-/// What a script takes a question to be, so that nothing else is answered.
+/// Properties that a question must have to be answered.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptExpectation {
-    /// Where it wants to go.
+    /// The destination.
     pub dest: Option<Dest>,
 }
 
-/// What became of the answer to one question.
+/// The outcome of the answer to one question.
 #[derive(Debug, Clone)]
 pub struct ScriptAnswer {
-    /// The question, as it was named.
+    /// The request id as given.
     pub request: RequestId,
     /// The answer.
     pub action: Action,
-    /// The hub that asks, where it is known.
+    /// The hub of the question, if known.
     pub hub: Option<HubId>,
-    /// What it became.
+    /// The outcome.
     pub outcome: ScriptOutcome,
 }
 
-/// What became of an answer.
+/// The outcome of an answer.
 #[derive(Debug, Clone)]
 pub enum ScriptOutcome {
-    /// It took effect; in words, what is now open or closed.
+    /// The answer took effect; with its effect in words.
     Applied(Box<Decision>, String),
-    /// It was answered before, or somebody else's answer is being carried out (`ok` is false
-    /// then). Nothing was changed by ours.
+    /// Another answer came first; with `ok` false, it is still being applied. This answer changed
+    /// nothing.
     AlreadyDecided(Box<Decision>),
-    /// No hub asks it: it never was asked, or it was withdrawn.
+    /// No hub has the question: it was never asked, or was withdrawn.
     NotPending(DisplayText),
     /// Nothing was sent, for this reason.
     Refused(DisplayText),
-    /// It took no effect, for this reason; the question stays.
+    /// The answer took no effect, for this reason; the question stays.
     Failed(DisplayText),
-    /// It was sent, and nobody said what became of it.
+    /// The answer was sent, but its result is unknown.
     ResultUnknown(DisplayText),
-    /// The hub that asks it, or may ask it, could not be reached; nothing was sent.
+    /// The hub that has or may have the question is unreachable; nothing was sent.
     HubUnreachable(DisplayText),
 }
 
-/// How a named question is to be answered.
+/// The way of an answer to a named question.
 enum AnswerRoute {
-    /// As a row, whose answers these are.
+    /// As a row of the inbox.
     Row(HubId, RowNumber),
-    /// Through an older hub, which itself compares sandbox and destination with what it asked.
+    /// Through a Clearance1 hub, which itself checks sandbox and destination.
     Clearance1(HubId, VerdictParameters, Scope),
-    /// Not at all.
+    /// Not sent, with this outcome.
     NotSent(Option<HubId>, ScriptOutcome),
 }
 
 impl PendingSnapshot {
-    /// Answers each of `requests` with `action`, those of one row once, all at the same time, and
-    /// returns what became of each, in their order.
+    /// Answers `requests` with `action`, concurrently and each row once, and returns the outcomes
+    /// in the same order.
     ///
-    /// A question that is not what `expected` says, and one that several hubs ask, is refused.
+    /// A question that does not match `expected`, or that several hubs have, is refused.
     pub async fn answer(
         &mut self,
         requests: &[RequestId],
         action: Action,
         expected: &ScriptExpectation,
     ) -> Vec<ScriptAnswer> {
-        let mut ways = Vec::new();
+        let mut routes = Vec::new();
         for request in requests {
-            ways.push(self.route_answer(request, action, expected).await);
+            routes.push(self.route_answer(request, action, expected).await);
         }
         let mut sending = JoinSet::new();
         let mut rows: BTreeMap<RowNumber, usize> = BTreeMap::new();
         let mut outcomes: BTreeMap<usize, ScriptOutcome> = BTreeMap::new();
-        for (at, (way, request)) in ways.iter().zip(requests).enumerate() {
-            match way {
+        for (at, (route, request)) in routes.iter().zip(requests).enumerate() {
+            match route {
                 AnswerRoute::NotSent(_, outcome) => drop(outcomes.insert(at, outcome.clone())),
                 // Several ids can name one row, which is answered once.
                 AnswerRoute::Row(_, row) if rows.contains_key(row) => {}
                 AnswerRoute::Row(hub, row) => {
                     rows.insert(*row, at);
-                    let opens = self.inbox.row(*row).map(|row| match action {
+                    let opens = self.session.inbox().row(*row).map(|row| match action {
                         Action::Allow => phrases::describe_allow_effect(row),
                         Action::Deny => {
                             let scope = row.scope();
@@ -100,15 +100,18 @@ impl PendingSnapshot {
                             )
                         }
                     });
-                    let answers = self.inbox.answer(*row, action);
-                    match (answers, self.responding_hubs.get(hub)) {
-                        (Ok(answers), Some((client, _))) => {
-                            let client = client.clone();
+                    let answers = self.session.begin_answer(*row, action);
+                    match (answers, self.session.client(hub)) {
+                        (Ok(answers), Some(client)) => {
                             let opens = opens.unwrap_or_default();
                             let named = request.clone();
                             sending.spawn(async move {
                                 (at, send_row_answers(&client, answers, &named, opens).await)
                             });
+                        }
+                        (Err(refusal @ RowRefusal::HubDisconnected(..)), _) => {
+                            let reason = DisplayText::new(&refusal.to_string());
+                            outcomes.insert(at, ScriptOutcome::HubUnreachable(reason));
                         }
                         (Err(refusal), _) => {
                             let reason = DisplayText::new(&refusal.to_string());
@@ -118,8 +121,8 @@ impl PendingSnapshot {
                     }
                 }
                 AnswerRoute::Clearance1(hub, verdict, scope) => {
-                    if let Some((client, _)) = self.responding_hubs.get(hub) {
-                        let (client, verdict) = (client.clone(), verdict.clone());
+                    if let Some(client) = self.session.client(hub) {
+                        let verdict = verdict.clone();
                         let (scope, request) = (scope.clone(), request.clone());
                         sending.spawn(async move {
                             let sent = client.verdict(&verdict).await;
@@ -131,14 +134,14 @@ impl PendingSnapshot {
             }
         }
         outcomes.extend(sending.join_all().await);
-        let same = |way: &AnswerRoute| match way {
+        let same = |route: &AnswerRoute| match route {
             AnswerRoute::Row(_, row) => rows.get(row).and_then(|at| outcomes.get(at)).cloned(),
             AnswerRoute::Clearance1(..) | AnswerRoute::NotSent(..) => None,
         };
-        let each = ways.iter().zip(requests).enumerate();
-        each.map(|(at, (way, request))| {
-            let outcome = outcomes.get(&at).cloned().or_else(|| same(way));
-            let hub = match way {
+        let each = routes.iter().zip(requests).enumerate();
+        each.map(|(at, (route, request))| {
+            let outcome = outcomes.get(&at).cloned().or_else(|| same(route));
+            let hub = match route {
                 AnswerRoute::Row(hub, _) | AnswerRoute::Clearance1(hub, ..) => Some(hub.clone()),
                 AnswerRoute::NotSent(hub, _) => hub.clone(),
             };
@@ -147,7 +150,7 @@ impl PendingSnapshot {
                 action,
                 hub,
                 outcome: outcome.unwrap_or_else(|| {
-                    ScriptOutcome::HubUnreachable("there is no connection".into())
+                    ScriptOutcome::HubUnreachable("the hub is not connected".into())
                 }),
             }
         })
@@ -161,20 +164,18 @@ impl PendingSnapshot {
         expected: &ScriptExpectation,
     ) -> AnswerRoute {
         let none = |hub: Option<&HubId>, outcome| AnswerRoute::NotSent(hub.cloned(), outcome);
+        let inbox = self.session.inbox();
         let asking: Vec<_> = self
             .responding_hubs
             .keys()
-            .filter_map(|hub| Some((hub, self.inbox.find_row(hub, request.as_str())?)))
-            .filter_map(|(hub, row)| Some((hub, self.inbox.row(row)?)))
-            .filter(|(_, row)| {
-                let wanted = self.container.as_ref();
-                wanted.is_none_or(|id| is_same_container(id, row.container()))
-            })
+            .filter_map(|hub| Some((hub, inbox.find_row(hub, request.as_str())?)))
+            .filter_map(|(hub, row)| Some((hub, inbox.row(row)?)))
+            .filter(|(_, row)| self.includes(row))
             .collect();
         match asking.as_slice() {
             [(hub, row)] => match &expected.dest {
                 Some(dest) if !is_same_dest(dest, row.dest()) => {
-                    let reason = format!("it asks for {}, not for {dest}", row.dest());
+                    let reason = format!("the question is for {}, not for {dest}", row.dest());
                     let refused = ScriptOutcome::Refused(DisplayText::new(&reason));
                     none(Some(hub), refused)
                 }
@@ -187,7 +188,7 @@ impl PendingSnapshot {
                 });
                 let asked: Vec<_> = asked.collect();
                 let reason = format!(
-                    "{} hubs ask it: {}; say which with --socket or --container",
+                    "{} hubs have this question: {}; select one with --socket or --container",
                     several.len(),
                     asked.join(", ")
                 );
@@ -199,7 +200,7 @@ impl PendingSnapshot {
         }
     }
 
-    /// Finds out about a question that no hub that was heard says is pending.
+    /// Finds the outcome for a question that is not in the list of any responding hub.
     async fn route_unlisted(
         &self,
         request: &RequestId,
@@ -207,9 +208,11 @@ impl PendingSnapshot {
         expected: &ScriptExpectation,
     ) -> AnswerRoute {
         let mut asking = JoinSet::new();
-        for (hub, (client, speaks)) in &self.responding_hubs {
-            if *speaks == ProtocolVersion::Clearance2 {
-                let (hub, client) = (hub.clone(), client.clone());
+        for (hub, version) in &self.responding_hubs {
+            if *version == ProtocolVersion::Clearance2
+                && let Some(client) = self.session.client(hub)
+            {
+                let hub = hub.clone();
                 asking.spawn(async move {
                     let history =
                         timeout(AnswerError::HUB_WAIT_TIMEOUT, client.history(Some(1000))).await;
@@ -240,7 +243,10 @@ impl PendingSnapshot {
             );
         }
         if let [(hub, reason), ..] = self.unresponsive_hubs.as_slice() {
-            let reason = format!("it may be of {}: {reason}", phrases::describe_hub(hub));
+            let reason = format!(
+                "it may be a question of {}: {reason}",
+                phrases::describe_hub(hub)
+            );
             return AnswerRoute::NotSent(
                 None,
                 ScriptOutcome::HubUnreachable(DisplayText::from_program_output(&reason)),
@@ -249,14 +255,14 @@ impl PendingSnapshot {
         if !self.has_hubs() {
             return AnswerRoute::NotSent(
                 None,
-                ScriptOutcome::HubUnreachable("there is no hub".into()),
+                ScriptOutcome::HubUnreachable("no hub is running".into()),
             );
         }
         self.route_to_clearance1(request, action, expected)
     }
 
-    /// Finds the older hub that may ask it: that does not say what is pending, but refuses what
-    /// it did not ask, if it is told the destination.
+    /// Finds the Clearance1 hub that may have the question. Such a hub does not list its questions,
+    /// but refuses a verdict whose destination does not match.
     fn route_to_clearance1(
         &self,
         request: &RequestId,
@@ -271,22 +277,27 @@ impl PendingSnapshot {
                 .and_then(|(container, _)| container.parse().ok()),
         };
         let Some(container) = container else {
-            return AnswerRoute::NotSent(None, ScriptOutcome::NotPending("nobody asks it".into()));
+            return AnswerRoute::NotSent(
+                None,
+                ScriptOutcome::NotPending("no hub has this question".into()),
+            );
         };
         let mut older = self
             .clearance1_hubs()
             .filter(|hub| may_serve(hub, &container));
         match (older.next(), older.next(), &expected.dest) {
-            (None, ..) => {
-                AnswerRoute::NotSent(None, ScriptOutcome::NotPending("nobody asks it".into()))
-            }
+            (None, ..) => AnswerRoute::NotSent(
+                None,
+                ScriptOutcome::NotPending("no hub has this question".into()),
+            ),
             (Some(hub), _, None) => {
-                let reason = "its hub, of an older release, does not say what it asks: \
-                              --expect DEST answers it";
+                let reason = "the hub is of an older release, which does not list its questions; \
+                              name the destination with --expect DEST";
                 AnswerRoute::NotSent(Some(hub.clone()), ScriptOutcome::Refused(reason.into()))
             }
             (Some(_), Some(_), _) => {
-                let reason = "several hubs of older releases may ask it: say which with --socket";
+                let reason = "several hubs of older releases may have this question; \
+                              select one with --socket";
                 AnswerRoute::NotSent(None, ScriptOutcome::Refused(reason.into()))
             }
             (Some(hub), None, Some(dest)) => {
@@ -302,7 +313,7 @@ impl PendingSnapshot {
     }
 }
 
-/// Says whether two spellings are the same destination.
+/// Returns `true` if two spellings name one destination.
 fn is_same_dest(one: &Dest, other: &Dest) -> bool {
     match (one.parse_target(), other.parse_target()) {
         (Ok(one), Ok(other)) => one == other,
@@ -310,7 +321,7 @@ fn is_same_dest(one: &Dest, other: &Dest) -> bool {
     }
 }
 
-/// Sends the answers of a row, the named question's first, and returns what became of the row.
+/// Sends the answers of a row, the named question's first, and returns the outcome of the row.
 async fn send_row_answers(
     client: &Client,
     mut answers: Vec<OperatorAnswer>,
@@ -326,7 +337,7 @@ async fn send_row_answers(
             to_script_outcome(client.decide(&answer.request, action, scope).await, &opens);
         match (outcome, &applied) {
             (ScriptOutcome::Applied(decision, _), None) => applied = Some(decision),
-            // The first one's rule answers the others, too: the hub may have done so by itself.
+            // The rule of the first answer settles the others, so the hub may have ended them.
             (
                 ScriptOutcome::Applied(..)
                 | ScriptOutcome::AlreadyDecided(_)
@@ -338,7 +349,7 @@ async fn send_row_answers(
     }
     match applied {
         Some(decision) => ScriptOutcome::Applied(decision, opens),
-        None => ScriptOutcome::NotPending("nobody asks it any more".into()),
+        None => ScriptOutcome::NotPending("no hub has this question any more".into()),
     }
 }
 
@@ -356,7 +367,9 @@ fn to_script_outcome(decided: Result<Decision, AnswerError>, opens: &str) -> Scr
         OperatorReply::AlreadyDecided(decision) => {
             ScriptOutcome::AlreadyDecided(Box::new(decision))
         }
-        OperatorReply::NoSuchRequest => ScriptOutcome::NotPending("nobody asks it any more".into()),
+        OperatorReply::NoSuchRequest => {
+            ScriptOutcome::NotPending("no hub has this question any more".into())
+        }
         OperatorReply::EnforcementFailed(reason) | OperatorReply::Failed(reason) => {
             ScriptOutcome::Failed(reason)
         }
@@ -369,23 +382,23 @@ fn to_clearance1_outcome(
     decision: Option<Decision>,
 ) -> ScriptOutcome {
     let Some(decision) = decision else {
-        return ScriptOutcome::ResultUnknown("the answer cannot be put into words".into());
+        return ScriptOutcome::ResultUnknown("the record of the answer is invalid".into());
     };
     let opens = decision.scope.as_ref().map(phrases::describe_scope);
     let opens = format!(
-        "{} until the firewall's keeper removes it",
+        "{} until it is removed from the firewall",
         opens.unwrap_or_default()
     );
     match to_script_outcome(sent.map(|()| decision), &opens) {
-        // It forgets a question with its answer, and so cannot tell the two apart.
+        // A Clearance1 hub does not distinguish answered from unknown questions.
         ScriptOutcome::NotPending(_) => {
-            ScriptOutcome::NotPending("its hub does not ask it, or no longer".into())
+            ScriptOutcome::NotPending("the hub does not have this question, or no longer".into())
         }
         other => other,
     }
 }
 
-/// Returns the record of an answer that an older hub took, and keeps none of.
+/// Returns the record of an answer to a Clearance1 hub, which keeps no records.
 fn build_decision(
     verdict: &VerdictParameters,
     request: RequestId,
@@ -406,7 +419,7 @@ fn build_decision(
 }
 
 impl ScriptAnswer {
-    /// Returns it as a line of JSON.
+    /// Returns the outcome as a JSON line.
     pub fn to_json(&self) -> String {
         let request = &self.request;
         let hub = self
@@ -444,7 +457,7 @@ impl ScriptAnswer {
         })
     }
 
-    /// Returns it in words, one line without its end.
+    /// Returns the outcome as text, one line without its end.
     pub fn to_text(&self) -> String {
         let request = &self.request;
         let what = match &self.outcome {
@@ -474,13 +487,13 @@ impl ScriptAnswer {
     }
 }
 
-/// Says by whom and how a question was answered that we wanted to answer.
+/// Describes the decision that came before this answer.
 fn describe_earlier_decision(decision: &Decision) -> String {
     use terok_clearance::DecisionAction;
     let what = match (decision.action, decision.ok) {
         (DecisionAction::Allow, true) => "it was allowed already",
         (DecisionAction::Deny, true) => "it was denied already",
-        (DecisionAction::Dismiss, _) => "it was put away already",
+        (DecisionAction::Dismiss, _) => "it was dismissed already",
         (DecisionAction::Allow, false) => "it is being allowed already",
         (DecisionAction::Deny, false) => "it is being denied already",
     };

@@ -1,44 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is pending right now, at every hub at once and within a time.
+//! A snapshot of the pending questions of all hubs, with a time limit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use terok_clearance::client::{Client, HubError, ProtocolVersion, StreamUpdate};
-use terok_clearance::socket::{RuntimeDir, SocketConnectError};
-use terok_clearance::wire::clearance2::Event;
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::{is_same_container, may_serve};
-use crate::inbox::{HubId, Inbox, InboxEvent, Row};
+use crate::inbox::{HubId, InboxChange, Row};
 use crate::json::{ScriptEvent, ScriptQuestion, hub_state_event, hub_up_event, to_json_line};
 use crate::prompt::now_micros;
-use crate::{error_chain, phrases};
+use crate::{Session, phrases};
 
-/// The events that a hub may say before it has said all that is pending: more than it may have.
-const MAX_SNAPSHOT_EVENTS: usize = 262_144;
-
-/// What every hub said is pending, once.
+/// The pending questions of every hub, at one time.
 #[derive(Debug)]
 pub struct PendingSnapshot {
-    pub(super) inbox: Inbox,
-    /// Who was heard.
-    pub(super) responding_hubs: BTreeMap<HubId, (Client, ProtocolVersion)>,
-    /// Who is there and was not heard, and why.
+    pub(super) session: Session,
+    /// The hubs that responded. A Clearance1 hub has sent no questions.
+    pub(super) responding_hubs: BTreeMap<HubId, ProtocolVersion>,
+    /// The hubs that did not respond, with the reasons.
     pub(super) unresponsive_hubs: Vec<(HubId, DisplayText)>,
     pub(super) container: Option<ContainerId>,
-    /// When that was, in microseconds since the epoch.
+    /// The time of the snapshot, in microseconds since the epoch.
     taken_at: u64,
 }
 
-/// Asks what is pending at the hub of `socket` or, without one, at every hub below `runtime`.
+/// Reads the pending questions of the hub at `socket`, or else of every hub below `runtime`.
 ///
-/// With `container`, only hubs that can know of that sandbox are asked. A hub that does not say
-/// what is pending within `limit` is unheard, as is `socket` where nobody listens; another socket
-/// on which nobody listens is one that a hub left behind, and is no hub.
+/// With `container`, hubs that cannot have questions of that sandbox are left out. A hub that does
+/// not send its questions within `limit` is unresponsive, as is `socket` without a listener; any
+/// other socket without a listener was left behind by a hub, and is ignored.
 pub async fn take_snapshot(
     runtime: &RuntimeDir,
     socket: Option<&Path>,
@@ -51,157 +45,123 @@ pub async fn take_snapshot(
         let found = runtime.hub_sockets().into_iter();
         found.map(|socket| socket.path).collect()
     };
-    let mut hubs = JoinSet::new();
-    for path in paths {
-        let hub = HubId::new(&path);
-        if socket.is_some() || container.as_ref().is_none_or(|id| may_serve(&hub, id)) {
-            hubs.spawn(async move {
-                let asked = timeout(limit, query_hub(&hub)).await;
-                (
-                    hub,
-                    asked.unwrap_or_else(|_elapsed| Err(timeout_failure(limit))),
-                )
-            });
+    let serves = |path: &PathBuf| {
+        let wanted = container.as_ref();
+        socket.is_some() || wanted.is_none_or(|id| may_serve(&HubId::new(path), id))
+    };
+    let paths: Vec<_> = paths.into_iter().filter(serves).collect();
+    let mut hubs: BTreeMap<_, _> = paths
+        .iter()
+        .map(|path| (HubId::new(path), HubResponse::None))
+        .collect();
+    let mut session = Session::query(paths, socket.is_none(), limit);
+    while !session.is_synced() {
+        for change in session.next().await {
+            record_response(&mut hubs, change);
         }
     }
-    let mut answers: Vec<_> = hubs.join_all().await;
-    answers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    let mut survey = PendingSnapshot {
-        inbox: Inbox::new(),
+    let mut snapshot = PendingSnapshot {
+        session,
         responding_hubs: BTreeMap::new(),
         unresponsive_hubs: Vec::new(),
         container,
         taken_at: now_micros(),
     };
-    for (hub, answer) in answers {
-        match answer {
-            Ok(said) => survey.add_response(hub, said),
-            Err(SnapshotFailure::NotListening(_)) if socket.is_none() => {}
-            Err(SnapshotFailure::NotListening(reason) | SnapshotFailure::NotResponding(reason)) => {
-                survey.unresponsive_hubs.push((hub, reason));
+    for (hub, response) in hubs {
+        match response {
+            HubResponse::Complete(version) => {
+                snapshot.responding_hubs.insert(hub, version);
+            }
+            HubResponse::Failed(reason) => snapshot.unresponsive_hubs.push((hub, reason)),
+            // A hub left the socket behind.
+            HubResponse::None if !snapshot.session.is_tracked(&hub) => {}
+            HubResponse::None | HubResponse::Incomplete => {
+                let reason = format!("no list of questions within {limit:?}");
+                let reason = DisplayText::new(&reason);
+                snapshot.unresponsive_hubs.push((hub, reason));
             }
         }
     }
-    survey
+    snapshot
 }
 
-/// What a hub said.
-struct SnapshotResponse {
-    client: Client,
-    protocol_version: ProtocolVersion,
-    events: Vec<Event>,
+/// The state of one hub while the snapshot is taken.
+enum HubResponse {
+    /// Not connected yet.
+    None,
+    /// Connected, and sending its questions.
+    Incomplete,
+    /// All questions were sent, or none because the hub speaks Clearance1.
+    Complete(ProtocolVersion),
+    /// Unreachable or disconnected, for this reason.
+    Failed(DisplayText),
 }
 
-/// Why a hub said nothing.
-enum SnapshotFailure {
-    /// There is a socket, and nobody listens on it.
-    NotListening(DisplayText),
-    /// It is there.
-    NotResponding(DisplayText),
-}
-
-fn timeout_failure(limit: Duration) -> SnapshotFailure {
-    let reason = format!("it did not say within {limit:?} what is pending");
-    SnapshotFailure::NotResponding(DisplayText::new(&reason))
-}
-
-async fn query_hub(hub: &HubId) -> Result<SnapshotResponse, SnapshotFailure> {
-    let (client, mut stream) = Client::start(hub.path()).await.map_err(|error| {
-        let reason = error_chain(&error);
-        match error {
-            HubError::Connect(SocketConnectError::NoListener { .. }) => {
-                SnapshotFailure::NotListening(reason)
-            }
-            _ => SnapshotFailure::NotResponding(reason),
+fn record_response(hubs: &mut BTreeMap<HubId, HubResponse>, change: InboxChange) {
+    let (hub, response) = match change {
+        InboxChange::Up(hub, ProtocolVersion::Clearance2) => (hub, HubResponse::Incomplete),
+        // A Clearance1 hub sends only later events, never its pending questions.
+        InboxChange::Up(hub, version) => (hub, HubResponse::Complete(version)),
+        InboxChange::Synced(hub) => (hub, HubResponse::Complete(ProtocolVersion::Clearance2)),
+        InboxChange::Unreachable(hub, reason) | InboxChange::Down(hub, reason) => {
+            (hub, HubResponse::Failed(reason))
         }
-    })?;
-    let mut events = Vec::new();
-    let speaks = loop {
-        match stream.next().await {
-            // It never says what is pending, only what happens from now on.
-            StreamUpdate::Connected(speaks @ ProtocolVersion::Clearance1) => break speaks,
-            StreamUpdate::Connected(ProtocolVersion::Clearance2) => {}
-            StreamUpdate::Event(event) => {
-                let synced = event == Event::Synced;
-                events.push(event);
-                if synced {
-                    break ProtocolVersion::Clearance2;
-                }
-                if events.len() > MAX_SNAPSHOT_EVENTS {
-                    return Err(SnapshotFailure::NotResponding(
-                        "it asks without an end".into(),
-                    ));
-                }
-            }
-            StreamUpdate::Disconnected { reason, .. } => {
-                return Err(SnapshotFailure::NotResponding(reason));
-            }
-        }
+        _ => return,
     };
-    Ok(SnapshotResponse {
-        client,
-        protocol_version: speaks,
-        events,
-    })
+    if let Some(known) = hubs.get_mut(&hub)
+        && !matches!(known, HubResponse::Complete(_))
+    {
+        *known = response;
+    }
 }
 
 impl PendingSnapshot {
-    fn add_response(&mut self, hub: HubId, said: SnapshotResponse) {
-        let news = said.events.into_iter().map(InboxEvent::Received);
-        for news in [InboxEvent::Up(said.protocol_version)]
-            .into_iter()
-            .chain(news)
-        {
-            self.inbox.apply_event(&hub, news);
-        }
-        self.responding_hubs
-            .insert(hub, (said.client, said.protocol_version));
-    }
-
-    /// Returns what is pending, the oldest first.
+    /// Returns the pending questions, the oldest first.
     pub fn rows(&self) -> Vec<&Row> {
-        let wanted = |row: &&Row| {
-            let container = self.container.as_ref();
-            container.is_none_or(|id| is_same_container(id, row.container()))
-        };
-        let mut rows: Vec<_> = self.inbox.rows().filter(wanted).collect();
-        rows.sort_by_key(|row| row.first_seen());
+        let mut rows: Vec<_> = self.session.inbox().rows().collect();
+        rows.retain(|row| self.includes(row));
+        rows.sort_by(|a, b| (a.first_seen(), a.hub()).cmp(&(b.first_seen(), b.hub())));
         rows
     }
 
-    /// Says whether there was any hub to ask, heard or not.
+    /// Returns `true` for a row of the sandbox and of a hub that has sent all its questions.
+    pub(super) fn includes(&self, row: &Row) -> bool {
+        let is_complete = self.responding_hubs.get(row.hub()) == Some(&ProtocolVersion::Clearance2);
+        let container = self.container.as_ref();
+        is_complete && container.is_none_or(|id| is_same_container(id, row.container()))
+    }
+
+    /// Returns `true` if any hub was found, responding or not.
     pub fn has_hubs(&self) -> bool {
         !(self.responding_hubs.is_empty() && self.unresponsive_hubs.is_empty())
     }
 
-    /// Says whether every hub that is there was heard.
+    /// Returns `true` if every hub responded.
     pub const fn is_complete(&self) -> bool {
         self.unresponsive_hubs.is_empty()
     }
 
-    /// Returns, in words, which hubs' questions are not in the list, and why.
+    /// Returns one line per hub whose questions are missing, with the reason.
     pub fn describe_gaps(&self) -> Vec<String> {
         let unheard = self.unresponsive_hubs.iter().map(|(hub, reason)| {
             let hub = phrases::describe_hub(hub);
-            format!("{hub} was not heard: {reason}")
+            format!("{hub} did not respond: {reason}")
         });
         let older = self.clearance1_hubs().map(|hub| {
             let hub = phrases::describe_hub(hub);
-            format!("{hub} is of an older release and does not say what is pending")
+            format!("{hub} is of an older release, which does not list its questions")
         });
         unheard.chain(older).collect()
     }
 
-    /// Returns the hubs that cannot say what is pending.
+    /// Returns the hubs that cannot list their questions.
     pub(super) fn clearance1_hubs(&self) -> impl Iterator<Item = &HubId> {
         let heard = self.responding_hubs.iter();
-        heard.filter_map(|(hub, (_, speaks))| {
-            (*speaks == ProtocolVersion::Clearance1).then_some(hub)
-        })
+        heard.filter_map(|(hub, version)| (*version == ProtocolVersion::Clearance1).then_some(hub))
     }
 
-    /// Returns the list as lines of JSON: a `listed` for each question, a `hub` for each hub whose
-    /// questions are not in it, and the `list` that ends it.
+    /// Returns the list as JSON lines: `listed` per question, `hub` per hub whose questions are
+    /// missing, and `list` at the end.
     pub fn to_json(&self) -> String {
         let rows = self.rows();
         let count = rows.len();
@@ -220,8 +180,7 @@ impl PendingSnapshot {
         lines.map(|line| to_json_line(&line)).collect()
     }
 
-    /// Returns the list for a person, for a screen of `width` columns; nothing where nothing is
-    /// pending.
+    /// Returns the list as text of `width` columns; empty without questions.
     pub fn to_table(&self, width: usize, color: bool) -> String {
         super::table::render_table(&self.rows(), self.taken_at, width, color)
     }

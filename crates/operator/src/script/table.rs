@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is pending as a table that fits a terminal, and under each question what an answer opens.
+//! The table of `list`: pending questions, and under each the effect of `allow`.
 //!
-//! What a person decides by is never cut: neither the id, nor where it wants to go, nor what an
-//! answer opens. Only who asks is, to a bound.
+//! Id, destination and effect, which decide an answer, are never cut; only the sandbox is.
 
 use crate::inbox::Row;
 use crate::phrases;
 
-/// The columns that who asks may take.
+/// Maximum width of the sandbox column.
 const MAX_COLUMN_WIDTH: usize = 24;
-/// How far what an answer opens is indented.
+/// Indentation of the effect of `allow`.
 const INDENT_COLUMNS: usize = 4;
 
 pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -> String {
@@ -31,7 +30,7 @@ pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -
         let widths = cells
             .iter()
             .map(|cells| cells.get(column).map_or(0, String::len));
-        // A single long id does not push everybody's columns away.
+        // A single long id must not widen the column of all rows.
         widths
             .max()
             .unwrap_or(0)
@@ -64,7 +63,7 @@ pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -
     shown
 }
 
-/// Cuts what is longer than its column. It is ASCII, so any place is a character's boundary.
+/// Truncates a cell to its column. The text is ASCII, so every index is a character boundary.
 fn truncate_cell(text: String) -> String {
     match text.get(..MAX_COLUMN_WIDTH.saturating_sub(3)) {
         Some(start) if text.len() > MAX_COLUMN_WIDTH => format!("{start}..."),
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_is_cut_to_its_column() {
+    fn sandbox_is_truncated_to_its_column() {
         assert_eq!(truncate_cell("web".to_owned()), "web");
         assert_eq!(
             truncate_cell("x".repeat(MAX_COLUMN_WIDTH)),

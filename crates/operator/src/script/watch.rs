@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What happens, as it happens: one line each, for as long as somebody reads.
+//! Prints every change as it happens, one line each.
 //!
-//! Nothing is lost on the way without a word: what the reader is too slow to take stays with the
-//! hubs, and one that has to skip something says how much.
+//! No change is lost silently: while the reader of the output is slow, events stay at the hubs, and
+//! a hub that skips events reports their number.
 
 use std::io;
 
@@ -10,65 +10,60 @@ use terok_clearance::ContainerId;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::is_same_container;
-use crate::discovery::Hubs;
-use crate::inbox::{HubId, Inbox, InboxChange, InboxEvent};
+use crate::Session;
+use crate::inbox::{Inbox, InboxChange};
 use crate::json::{ScriptEvent, change_event, to_json_line};
 use crate::prompt::view::text::{MessageStyle, format_change, format_ready};
 
-/// How many bytes are written at once, and a line more.
+/// Approximate maximum of bytes per write; the last line may exceed it.
 const WRITE_CHUNK_BYTES: usize = 32 << 10;
 
-/// What to tell, and how.
+/// Options of [`watch_hubs`].
 #[derive(Debug, Clone, Default)]
 pub struct WatchOptions {
-    /// One JSON object per line, instead of words.
+    /// One JSON object per line instead of text.
     pub json: bool,
-    /// Colours, in words.
+    /// Whether text output has colours.
     pub color: bool,
-    /// Only what this sandbox does; of hubs, still everything.
+    /// Restricts the output to one sandbox; hub events are always printed.
     pub container: Option<ContainerId>,
 }
 
-/// Writes what `hubs` say to `output` until `stop` resolves, and returns what it resolved to.
+/// Writes the changes of `session` to `output` until `stop` resolves, and returns its value.
 ///
-/// First comes what is pending, then one line that says so (`ready`). Fails when `output` does.
+/// Pending questions come first, then `ready`. Fails if `output` fails.
 pub async fn watch_hubs<T>(
-    mut hubs: Hubs,
+    mut session: Session,
     watching: &WatchOptions,
     mut output: impl AsyncWrite + Unpin,
     stop: impl Future<Output = T>,
 ) -> io::Result<T> {
-    let told = async {
-        let mut inbox = Inbox::new();
-        let mut settled = false;
+    let watched = async {
+        let mut ready = false;
         loop {
-            let mut said = String::new();
-            if !settled && hubs.is_synced() {
-                settled = true;
-                said = watching.format_ready(&inbox);
-            }
-            if said.is_empty() {
-                let (hub, news) = hubs.next_event().await;
-                watching.apply_event(&mut inbox, &hub, news, &mut said);
-                // What is there already goes with it: a write costs more than a line.
-                while said.len() < WRITE_CHUNK_BYTES && (settled || !hubs.is_synced()) {
-                    tokio::select! {
-                        biased;
-                        (hub, news) = hubs.next_event() => {
-                            watching.apply_event(&mut inbox, &hub, news, &mut said);
-                        }
-                        () = std::future::ready(()) => break,
-                    }
+            let mut lines;
+            if !ready && session.is_synced() {
+                ready = true;
+                lines = watching.format_ready(session.inbox());
+            } else {
+                let changes = session.next().await;
+                lines = watching.format_changes(&changes, session.inbox());
+                // Changes that are there already go into the same write: it costs more than a line.
+                while lines.len() < WRITE_CHUNK_BYTES
+                    && (ready || !session.is_synced())
+                    && let Some(changes) = session.try_next()
+                {
+                    lines.push_str(&watching.format_changes(&changes, session.inbox()));
                 }
             }
-            output.write_all(said.as_bytes()).await?;
+            output.write_all(lines.as_bytes()).await?;
             output.flush().await?;
         }
     };
     tokio::select! {
         biased;
         stopped = stop => Ok(stopped),
-        failed = told => {
+        failed = watched => {
             let failed: io::Result<std::convert::Infallible> = failed;
             match failed {
                 Err(error) => Err(error),
@@ -98,20 +93,21 @@ impl WatchOptions {
         }
     }
 
-    fn apply_event(&self, inbox: &mut Inbox, hub: &HubId, news: InboxEvent, said: &mut String) {
-        for change in inbox.apply_event(hub, news) {
-            said.push_str(&self.format_change(&change, inbox));
-        }
+    fn format_changes(&self, changes: &[InboxChange], inbox: &Inbox) -> String {
+        let lines = changes
+            .iter()
+            .map(|change| self.format_change(change, inbox));
+        lines.collect()
     }
 
-    fn format_change(&self, said: &InboxChange, inbox: &Inbox) -> String {
-        if !self.includes_change(said, inbox) {
+    fn format_change(&self, change: &InboxChange, inbox: &Inbox) -> String {
+        if !self.includes_change(change, inbox) {
             return String::new();
         }
         if self.json {
-            change_event(said, inbox).map_or_else(String::new, |line| to_json_line(&line))
+            change_event(change, inbox).map_or_else(String::new, |line| to_json_line(&line))
         } else {
-            format_change(said, inbox, self.style())
+            format_change(change, inbox, self.style())
         }
     }
 

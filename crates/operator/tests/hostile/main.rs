@@ -19,7 +19,6 @@ mod harmless;
 #[path = "../../../../tests/hostile/hub.rs"]
 mod hub;
 mod prompt;
-mod queue;
 mod screen;
 #[path = "../../../../tests/hostile/texts.rs"]
 mod texts;

@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::Value;
 use terok_clearance::wire::{clearance1, clearance2};
-use terok_clearance_operator::discovery::Hubs;
+use terok_clearance_operator::Session;
 use terok_clearance_operator::prompt::{OutputFormat, PromptOptions, run_prompt};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
@@ -86,9 +86,9 @@ async fn said(texts: &[String], older: bool, manner: OutputFormat) -> String {
         format: manner,
         ..PromptOptions::default()
     };
-    let hubs = Hubs::at_socket(path).unwrap();
+    let session = Session::at_socket(path).unwrap();
     let said = tell.subscribe();
-    run_prompt(hubs, "here", input, Said(tell), options, person)
+    run_prompt(session, "here", input, Said(tell), options, person)
         .await
         .unwrap();
     let here = directory.path().to_str().unwrap();

@@ -29,7 +29,7 @@ impl Told {
 }
 
 #[test]
-fn what_a_restarted_hub_has_forgotten_waits_and_keeps_its_number() {
+fn row_forgotten_by_a_restarted_hub_keeps_its_number() {
     for speaks in BOTH {
         let mut told = Told::up(speaks);
         for _ in 0..3 {
@@ -56,7 +56,7 @@ fn what_a_restarted_hub_has_forgotten_waits_and_keeps_its_number() {
 }
 
 #[test]
-fn an_id_that_is_given_again_harms_no_forgotten_row() {
+fn reused_request_id_does_not_affect_a_forgotten_row() {
     // A reader that starts with its hub counts from 1 again.
     for speaks in BOTH {
         let mut told = Told::up(speaks);
@@ -79,7 +79,7 @@ fn an_id_that_is_given_again_harms_no_forgotten_row() {
 }
 
 #[test]
-fn an_answer_that_a_restarted_hub_does_not_know_is_told_and_the_row_stays() {
+fn answer_unknown_to_a_restarted_hub_is_reported_and_the_row_stays() {
     for speaks in BOTH {
         for reply_first in [true, false] {
             let mut told = Told::up(speaks);
@@ -111,7 +111,7 @@ fn an_answer_that_a_restarted_hub_does_not_know_is_told_and_the_row_stays() {
 }
 
 #[test]
-fn an_answer_of_which_nobody_said_what_became_of_it_is_called_that() {
+fn answer_without_a_reply_is_reported_as_unknown() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     told.asks(ProtocolVersion::Clearance2, "web:1", "one.example");
     let answers = told.inbox.answer(number(1), Action::Allow).unwrap();
@@ -123,7 +123,7 @@ fn an_answer_of_which_nobody_said_what_became_of_it_is_called_that() {
 }
 
 #[test]
-fn the_hub_of_all_may_be_gone_and_come_back() {
+fn classic_hub_can_disappear_and_return() {
     for speaks in BOTH {
         let mut told = Told {
             inbox: Inbox::new(),
@@ -142,7 +142,7 @@ fn the_hub_of_all_may_be_gone_and_come_back() {
 }
 
 #[test]
-fn a_forgotten_row_ends_with_its_sandbox() {
+fn forgotten_row_ends_with_its_sandbox() {
     for speaks in BOTH {
         let mut told = Told::up(speaks);
         told.asks(speaks, "web:1", "one.example");
@@ -160,7 +160,7 @@ fn a_forgotten_row_ends_with_its_sandbox() {
 }
 
 #[test]
-fn some_questions_of_a_row_may_be_asked_again_and_others_not() {
+fn restarted_hub_can_confirm_only_some_questions_of_a_row() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let at = |id: &str, address: &str| request(id, "api.example.com", address, 443);
     told.says(Event::Pending(at("web:1", "203.0.113.7")));

@@ -135,7 +135,7 @@ impl Told {
 }
 
 #[test]
-fn a_destination_that_is_blocked_again_and_again_is_one_row() {
+fn repeated_destination_is_one_row() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let first = request("web:1", "api.example.com", "203.0.113.7", 443);
     assert_eq!(told.says(Event::Pending(Arc::clone(&first))), ["asked 1"]);
@@ -184,7 +184,7 @@ fn over_clearance1_a_port_scan_is_one_small_row() {
 }
 
 #[test]
-fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
+fn two_addresses_of_a_name_share_a_row_and_an_answer() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let one = request("web:1", "api.example.com", "203.0.113.7", 443);
     let two = request("web:2", "api.example.com", "203.0.113.8", 443);
@@ -215,7 +215,7 @@ fn two_addresses_of_a_name_are_one_row_and_one_answer_settles_both() {
 }
 
 #[test]
-fn a_number_never_moves_to_another_question() {
+fn row_number_is_never_reused() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let one = request("web:1", "one.example", "203.0.113.1", 443);
     let two = request("web:2", "two.example", "203.0.113.2", 443);
@@ -239,7 +239,7 @@ fn a_number_never_moves_to_another_question() {
 }
 
 #[test]
-fn a_question_whose_scope_changes_gets_a_new_number() {
+fn question_with_a_changed_scope_gets_a_new_number() {
     // The operator has read what row 1 opens; an answer to it must not open anything else.
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let narrow = request("web:1", "api.example.com", "203.0.113.7", 443);
@@ -248,13 +248,13 @@ fn a_question_whose_scope_changes_gets_a_new_number() {
     wide.scope = Scope::whole_dest(wide.dest.clone());
     assert_eq!(
         told.says(Event::Repeated(Arc::new(wide))),
-        ["ended 1 Changed", "asked 2"]
+        ["ended 1 ScopeChanged", "asked 2"]
     );
     assert!(told.inbox.answer(number(1), Action::Allow).is_err());
 }
 
 #[test]
-fn after_a_gap_only_what_the_hub_still_has_stays() {
+fn resync_keeps_only_questions_that_the_hub_still_has() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let stays = request("web:1", "one.example", "203.0.113.1", 443);
     let goes = request("web:2", "two.example", "203.0.113.2", 443);
@@ -272,7 +272,10 @@ fn after_a_gap_only_what_the_hub_still_has_stays() {
     );
     // Nothing new in it: nothing to say.
     assert_eq!(told.says(Event::Pending(stays)), [""; 0]);
-    assert_eq!(told.says(Event::Synced), ["ended 2 Vanished", "synced"]);
+    assert_eq!(
+        told.says(Event::Synced),
+        ["ended 2 MissingAfterResync", "synced"]
+    );
     assert_eq!(told.inbox.rows().len(), 1);
     assert_eq!(told.hears(InboxEvent::Gone), ["ended 1 HubGone", "gone"]);
 }
@@ -315,7 +318,7 @@ fn over_clearance1_the_end_of_a_sandbox_ends_its_rows() {
 }
 
 #[test]
-fn a_failure_is_told_once_and_keeps_the_row() {
+fn failure_is_reported_once_and_the_row_stays() {
     let failure = || OperatorReply::EnforcementFailed("no such sandbox".into());
     for event_first in [true, false] {
         let mut told = Told::up(ProtocolVersion::Clearance2);
@@ -339,7 +342,7 @@ fn a_failure_is_told_once_and_keeps_the_row() {
 }
 
 #[test]
-fn whoever_comes_second_learns_who_was_first() {
+fn second_answer_reports_the_first_decision() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let asked = request("web:1", "one.example", "203.0.113.1", 443);
     told.says(Event::Pending(Arc::clone(&asked)));
@@ -352,7 +355,7 @@ fn whoever_comes_second_learns_who_was_first() {
 }
 
 #[test]
-fn a_row_that_our_own_answer_ends_says_so() {
+fn row_ended_by_the_own_answer_is_still_being_answered() {
     let mut told = Told::up(ProtocolVersion::Clearance2);
     let asked = request("web:1", "one.example", "203.0.113.1", 443);
     let decided = || decision(&asked, Action::Allow, true);

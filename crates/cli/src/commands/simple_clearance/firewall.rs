@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, anyhow};
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
-use operator::queue::QueuedQuestion;
 use shield::NftShield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
 use verdict::{
     ExecBackend, NativeBackend, PASSED_ENVIRONMENT, VerdictBackend as _, VerdictOrder, find_program,
 };
 
+use super::question_queue::QueuedQuestion;
 use super::{ShieldContainer, absolute_path};
 use crate::{CommandContext, CommandFailure, ErrorExt as _};
 

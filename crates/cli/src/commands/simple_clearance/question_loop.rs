@@ -2,10 +2,12 @@
 //! Asks, until the reader, the input or the person's patience is at its end.
 
 use anyhow::{Context as _, anyhow};
-use operator::queue::{QuestionQueue, QueueMessage, QueuedQuestion, Typed, render_message};
 use terok_clearance::{Action, DisplayText};
 
 use super::bounded_lines::BoundedLines;
+use super::question_queue::{
+    QuestionQueue, QueueMessage, QueuedQuestion, TypedAnswer, render_message,
+};
 use super::{ContainerFirewall, ReaderProcess, ShieldContainer};
 use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals};
 
@@ -122,7 +124,7 @@ impl QuestionLoop<'_> {
     async fn handle_input_line(&mut self, line: &str) -> anyhow::Result<bool> {
         let (question, action) = match self
             .queue
-            .resolve_input(Typed::parse(line, self.context.json))
+            .resolve_input(TypedAnswer::parse(line, self.context.json))
         {
             Ok(answer) => answer,
             Err(says) => {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the Python stack's terminal tool shows, line by line, for eyes and scripts that know it.
+//! Formats prompt messages as the Python stack's terminal tool does, for scripts that read it.
 //!
-//! What its lines leave out and a person must know is said in lines of its form: what an `allow`
-//! opens, how often it was blocked, that a question is gone, that a hub is away.
+//! Additional lines of the same form show what its lines omit and an operator must know: the effect
+//! of `allow`, the number of blocked packets, ended questions and disconnected hubs.
 //! docs/decisions/0013 has the reasons.
 
 use terok_clearance::wire::clearance2::ContainerState;
@@ -25,7 +25,7 @@ const HELP_TEXT: &str = "Commands:
   q       quit
 ";
 
-/// Its colours, where they are wanted.
+/// The colours of the Python tool.
 #[derive(Debug, Clone, Copy)]
 enum CompatColor {
     Green,
@@ -33,7 +33,7 @@ enum CompatColor {
     Yellow,
 }
 
-pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u64) -> String {
+pub(super) fn render(message: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u64) -> String {
     let paint = |paint: CompatColor, text: String| {
         if color {
             format!("\x1b[{}m{text}\x1b[0m\n", ansi_code(paint))
@@ -58,7 +58,7 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
             format_body(row, now)
         )
     };
-    match say {
+    match message {
         PromptMessage::Greeting(_) => GREETING.to_owned(),
         PromptMessage::Ready => inbox.rows().map(blocked).collect(),
         PromptMessage::Change(InboxChange::Added(number)) => {
@@ -68,7 +68,7 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
             let (color, word) = match decision.action {
                 DecisionAction::Allow => (CompatColor::Green, "Allowed"),
                 DecisionAction::Deny => (CompatColor::Red, "Denied"),
-                DecisionAction::Dismiss => (CompatColor::Red, "Put away"),
+                DecisionAction::Dismiss => (CompatColor::Red, "Dismissed"),
             };
             paint(
                 color,
@@ -78,7 +78,7 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
         PromptMessage::Change(InboxChange::Ended(row, end)) => {
             let why = phrases::describe_row_end(end);
             let text = format!(
-                "No longer asked: {}  {} ({why})",
+                "No longer pending: {}  {} ({why})",
                 row.dest(),
                 format_sandbox(row)
             );
@@ -103,7 +103,7 @@ pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u
             paint(CompatColor::Red, text)
         }
         PromptMessage::Change(change) => format_notice(change),
-        PromptMessage::Suppressed(rows) => format!("{rows} more are blocked; l lists them\n"),
+        PromptMessage::Suppressed(rows) => format!("... and {rows} more; l lists them\n"),
         PromptMessage::List if inbox.rows().len() == 0 => "  (no pending requests)\n".to_owned(),
         PromptMessage::List => inbox.rows().map(listed).collect(),
         PromptMessage::Help => HELP_TEXT.to_owned(),
@@ -132,7 +132,7 @@ fn format_title(row: &Row) -> String {
     format!("Blocked: {}:{}", row.dest(), row.request().port)
 }
 
-/// Returns who asks and by what protocol, and what the original does not say.
+/// Returns sandbox and protocol, and the additional lines.
 fn format_body(row: &Row, now: u64) -> String {
     let protocol = match row.request().protocol {
         Protocol::TCP => "TCP".to_owned(),
@@ -152,7 +152,7 @@ fn format_body(row: &Row, now: u64) -> String {
     )
 }
 
-/// Returns `Task: project/task · name` where that is known, else `Container: name-or-id`.
+/// Returns `Task: project/task · name` if known, otherwise `Container: name-or-id`.
 fn format_sandbox(row: &Row) -> String {
     let known = |key: &str| {
         let value = row.dossier().get(&DisplayText::new(key));
@@ -168,7 +168,7 @@ fn format_sandbox(row: &Row) -> String {
     }
 }
 
-/// Returns what is no question, as the original has it: a title and its body.
+/// Returns the notice of a change that is not about a question: title and body.
 fn format_notice(change: &InboxChange) -> String {
     match change {
         InboxChange::Container {
@@ -216,13 +216,13 @@ fn format_notice(change: &InboxChange) -> String {
             action,
             reason,
         } => format!("[{row}] Unsure: {action} may have taken effect, or not  {reason}\n"),
-        InboxChange::ForgottenByHub(row) => format!(
-            "[{row}] Forgotten by its hub, which ended: it is asked again at the next packet\n"
-        ),
+        InboxChange::ForgottenByHub(row) => {
+            format!("[{row}] Stale: the hub restarted; the next packet will ask again\n")
+        }
         InboxChange::Lost { hub, lost, .. } => {
             format!("Events lost: {}  {lost}\n", phrases::describe_hub(hub))
         }
-        // The original is silent about hubs, and a row of a hub that is gone has ended.
+        // The Python tool is silent about hubs, and the rows of a removed hub have ended.
         InboxChange::Added(_)
         | InboxChange::Updated(_)
         | InboxChange::Ended(..)
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
     use crate::inbox::{HubId, InboxEvent, OperatorReply};
 
-    /// What an inbox that hears `events` shows, by the classic words and without colours.
+    /// The output for an inbox with one hub, without colours.
     struct CompatScreen {
         inbox: Inbox,
         hub: HubId,
@@ -280,8 +280,9 @@ mod tests {
         }
 
         fn render_changes(&self, changes: &[InboxChange]) -> String {
-            let said = changes.iter().map(PromptMessage::Change);
-            said.map(|said| render(&said, &self.inbox, false, 1))
+            let messages = changes.iter().map(PromptMessage::Change);
+            messages
+                .map(|message| render(&message, &self.inbox, false, 1))
                 .collect()
         }
     }
@@ -307,11 +308,11 @@ mod tests {
     }
 
     const BODY: &str = "Container: web\nProtocol: UDP\n";
-    const OPENS: &str = "Allow opens: EVERY port and protocol of 203.0.113.7 until the firewall's \
-                         keeper removes it\n";
+    const OPENS: &str = "Allow opens: EVERY port and protocol of 203.0.113.7 until it is removed \
+                         from the firewall\n";
 
     #[test]
-    fn a_question_that_failed_or_came_again_stays_and_one_that_is_void_says_so() {
+    fn failed_or_repeated_questions_stay_and_withdrawn_ones_are_announced() {
         let mut shown = CompatScreen::new();
         assert_eq!(
             shown.apply_event(question("web:1")),
@@ -335,7 +336,7 @@ mod tests {
         );
         assert_eq!(
             shown.apply_event(shield(ShieldState::Down)),
-            "No longer asked: 203.0.113.7  Container: web (the sandbox's firewall is no longer \
+            "No longer pending: 203.0.113.7  Container: web (the sandbox's firewall is no longer \
              up)\nShield down: web  Outbound firewall bypassed \u{2014} allowlist is not \
              enforced.\n"
         );
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_question_has_the_originals_title_and_body() {
+    fn notices_match_the_python_tool() {
         let mut shown = CompatScreen::new();
         for (event, expected) in [
             (

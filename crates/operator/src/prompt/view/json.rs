@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a prompt says to a script: one JSON object per line.
+//! Formats prompt messages for scripts: one JSON object per line.
 
 use terok_clearance::DisplayText;
 
@@ -7,8 +7,8 @@ use super::PromptMessage;
 use crate::inbox::Inbox;
 use crate::json::{ScriptEvent, ScriptQuestion, change_event, to_json_line};
 
-pub(super) fn render(say: &PromptMessage<'_>, inbox: &Inbox) -> String {
-    let line = match say {
+pub(super) fn render(message: &PromptMessage<'_>, inbox: &Inbox) -> String {
+    let line = match message {
         PromptMessage::Greeting(_)
         | PromptMessage::Help
         | PromptMessage::Suppressed(_)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a person sees: a line that says what is asked, and one that says what an answer opens.
+//! Formats prompt messages for people: per question a line, and a line with the effect of `allow`.
 
 use terok_clearance::DisplayText;
 
@@ -7,7 +7,7 @@ use super::PromptMessage;
 use crate::inbox::{Inbox, InboxChange, Row};
 use crate::phrases::{self, MessageTone};
 
-/// The rows that are listed when the prompt starts; `l` lists them all.
+/// Maximum number of rows listed at the start; `l` lists all.
 const MAX_ROWS_AT_START: usize = 20;
 
 const COMMAND_SUMMARY: &str = "a N allow, d N deny, l list, h help, q quit";
@@ -15,22 +15,22 @@ const COMMAND_SUMMARY: &str = "a N allow, d N deny, l list, h help, q quit";
 const HELP_TEXT: &str = "  \
   a N [N...]  allow: open exactly what the row says
   d N [N...]  deny: refuse it without asking again
-  l           list what is asked
+  l           list the pending questions
   h           this help
-  q           quit; what is not answered stays asked, and nothing is opened
+  q           quit; unanswered questions stay pending, and nothing is opened
 ";
 
-/// How it is said.
+/// The style of messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageStyle {
     /// Whether to use colours.
     pub(crate) color: bool,
-    /// Whether a question is called by its id, since nobody types numbers here.
+    /// Whether questions are named by request id instead of row number.
     pub(crate) show_ids: bool,
 }
 
 impl MessageStyle {
-    /// Returns how a prompt says it, where questions are answered by number.
+    /// Returns the style of a prompt, where questions are answered by row number.
     pub(super) const fn for_prompt(color: bool) -> Self {
         Self {
             color,
@@ -64,19 +64,19 @@ impl MessageStyle {
 }
 
 pub(super) fn render(
-    say: &PromptMessage<'_>,
+    message: &PromptMessage<'_>,
     inbox: &Inbox,
     paint: MessageStyle,
     now: u64,
 ) -> String {
-    match say {
+    match message {
         PromptMessage::Greeting(place) => {
-            format!("Clearance: what your sandboxes want to reach, in {place}\n{COMMAND_SUMMARY}\n")
+            format!("Clearance: questions of the sandboxes in {place}\n{COMMAND_SUMMARY}\n")
         }
         PromptMessage::Ready => format_initial_list(inbox, paint, now),
-        PromptMessage::Change(said) => format_change(said, inbox, paint),
+        PromptMessage::Change(change) => format_change(change, inbox, paint),
         PromptMessage::Suppressed(rows) => format!("... and {rows} more; l lists them\n"),
-        PromptMessage::List if inbox.rows().len() == 0 => "  nothing is asked\n".to_owned(),
+        PromptMessage::List if inbox.rows().len() == 0 => "  no pending questions\n".to_owned(),
         PromptMessage::List => inbox
             .rows()
             .map(|row| format_list_row(row, paint, now))
@@ -90,9 +90,9 @@ pub(super) fn render(
         PromptMessage::InvalidCommand(_, error) => {
             format!("{}\n", DisplayText::new(&error.to_string()))
         }
-        PromptMessage::WaitingForReplies(1) => "waiting for an answer to take effect\n".to_owned(),
+        PromptMessage::WaitingForReplies(1) => "waiting for the reply to an answer\n".to_owned(),
         PromptMessage::WaitingForReplies(answers) => {
-            format!("waiting for {answers} answers to take effect\n")
+            format!("waiting for the replies to {answers} answers\n")
         }
     }
 }
@@ -109,7 +109,7 @@ fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: u64) -> String {
     format!("{shown}{}", format_ready(hubs, rows, paint))
 }
 
-/// Says that every hub that was there has been heard.
+/// Formats the line that announces readiness.
 pub(crate) fn format_ready(hubs: usize, rows: usize, paint: MessageStyle) -> String {
     let hubs = match hubs {
         0 => "no hub yet; waiting for one".to_owned(),
@@ -117,14 +117,14 @@ pub(crate) fn format_ready(hubs: usize, rows: usize, paint: MessageStyle) -> Str
         hubs => format!("{hubs} hubs"),
     };
     let rows = match rows {
-        0 => "nothing asked".to_owned(),
+        0 => "no questions".to_owned(),
         1 => "1 question".to_owned(),
         rows => format!("{rows} questions"),
     };
     format!("{}\n", paint.dim(&format!("({hubs}, {rows})")))
 }
 
-/// Shows a question: what is asked, and what an answer opens.
+/// Formats a question, and the effect of `allow`.
 fn format_question(row: &Row, paint: MessageStyle, now: Option<u64>) -> String {
     let name = if paint.show_ids {
         row.request().id.to_string()
@@ -156,37 +156,37 @@ fn format_list_row(row: &Row, paint: MessageStyle, now: u64) -> String {
         shown = format!("{shown}      being answered: {action}\n");
     }
     if row.is_forgotten_by_hub() {
-        shown = format!(
-            "{shown}      forgotten by its hub, which ended: asked again at the next packet\n"
-        );
+        shown = format!("{shown}      stale: the hub restarted; the next packet will ask again\n");
     }
     shown
 }
 
-/// Says what changed; nothing where a person need not know.
+/// Formats a change; empty if people need not know about it.
 pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageStyle) -> String {
     if let InboxChange::Added(number) = change {
         let row = inbox.row(*number);
         return row.map_or_else(String::new, |row| format_question(row, paint, None));
     }
     // The list counts; a line for each packet would push the questions off the screen.
-    let told = if paint.show_ids {
+    let message = if paint.show_ids {
         phrases::describe_change_by_id(change, inbox)
     } else {
         phrases::describe_change(change)
     };
-    let Some(told) = told else {
+    let Some(message) = message else {
         return String::new();
     };
-    let tone = |text: &str| match told.tone {
+    let tone = |text: &str| match message.tone {
         MessageTone::Quiet => paint.dim(text),
         MessageTone::Good => paint.green(text),
         MessageTone::Bad => paint.red(text),
     };
-    let by = told.decided_by.map(|by| paint.dim(&format!("  by {by}")));
-    let line = match told.label {
-        Some(head) => format!("{}  {}", tone(&head), told.text),
-        None => tone(&told.text),
+    let by = message
+        .decided_by
+        .map(|by| paint.dim(&format!("  by {by}")));
+    let line = match message.label {
+        Some(label) => format!("{}  {}", tone(&label), message.text),
+        None => tone(&message.text),
     };
     format!("{line}{}\n", by.unwrap_or_default())
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One sandbox's questions, asked one after the other: the terminal fallback's state.
+//! The questions of one sandbox in a queue, for the terminal without a hub; pure, without I/O.
 //!
-//! A person sees the oldest question and answers it with a word; those that come meanwhile wait.
-//! It does no I/O: a reader's lines and a person's go in, what to show comes out.
+//! The operator sees the oldest question and answers it with a word; later questions wait. The
+//! input is the reader's lines and the operator's, the output is messages to show.
 
 mod render;
 
@@ -11,44 +11,44 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Deserializer, Serialize};
 use terok_clearance::{Action, Dest, DestParseError, DisplayText, Protocol, Target};
 
-pub use render::render_message;
+pub(super) use render::render_message;
 
-/// A packet that was dropped, as a reader reports it.
+/// A dropped packet as a reader reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-pub struct QueuedQuestion {
-    /// Its id, the reader's.
+pub(super) struct QueuedQuestion {
+    /// The reader's request id.
     #[serde(rename(deserialize = "id"), default)]
-    pub request: DisplayText,
-    /// The address it was sent to.
-    pub dest: Dest,
-    /// The port; 0 where the protocol has none.
+    pub(super) request: DisplayText,
+    /// The destination address.
+    pub(super) dest: Dest,
+    /// The destination port; 0 for a protocol without ports.
     #[serde(default)]
-    pub port: u16,
-    /// The protocol, a number on the line; none if the reader does not say.
+    pub(super) port: u16,
+    /// The protocol, a number in the reader's line; `None` if the line has none.
     #[serde(rename(deserialize = "proto"), default, deserialize_with = "number")]
-    pub protocol: Option<Protocol>,
-    /// The name that the sandbox had looked up to get there; may be empty.
+    pub(super) protocol: Option<Protocol>,
+    /// The name that resolved to the address; empty if unknown.
     #[serde(default)]
-    pub domain: DisplayText,
+    pub(super) domain: DisplayText,
 }
 
-/// Why a reader's line is no question.
+/// Why a reader's line is invalid.
 #[derive(Debug, thiserror::Error)]
-pub enum QueueLineError {
-    /// It is not the JSON that a reader writes.
-    #[error("it is not what a reader writes")]
+pub(super) enum QueueLineError {
+    /// The line is not an event of a reader in JSON.
+    #[error("the line is not a reader event in JSON")]
     Json(#[from] serde_json::Error),
-    /// It is about something that no firewall has rules for.
+    /// The destination is neither an address nor a name.
     #[error(transparent)]
     Dest(#[from] DestParseError),
-    /// It is about a name: a packet goes to an address.
-    #[error("a packet goes to an address, not to {0}")]
+    /// The destination is a name, but a packet has an address.
+    #[error("the destination of a packet is an address, not the name {0}")]
     NotAnAddress(Dest),
 }
 
 impl QueuedQuestion {
-    /// Parses a reader's line; none if it tells of something else than a dropped packet.
-    pub fn parse(line: &str) -> Result<Option<Self>, QueueLineError> {
+    /// Parses a reader's line; `None` for an event other than a dropped packet.
+    pub(super) fn parse(line: &str) -> Result<Option<Self>, QueueLineError> {
         #[derive(Deserialize)]
         #[serde(tag = "type", rename_all = "lowercase")]
         enum QueueReaderLine {
@@ -65,10 +65,19 @@ impl QueuedQuestion {
         }
     }
 
-    /// Says whether a person would be asked the same by `other`.
+    /// Returns `true` if `other` would show the operator the same question.
     fn is_same_question(&self, other: &Self) -> bool {
-        let what = |it: &Self| (it.dest.clone(), it.port, it.protocol, it.domain.clone());
-        what(self) == what(other)
+        let key = |question: &Self| {
+            let Self {
+                dest,
+                port,
+                protocol,
+                domain,
+                ..
+            } = question;
+            (dest.clone(), *port, *protocol, domain.clone())
+        };
+        key(self) == key(other)
     }
 }
 
@@ -76,22 +85,22 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Protocol>
     Ok(Some(Protocol(u8::deserialize(deserializer)?)))
 }
 
-/// What a person typed, understood.
+/// A line of the operator's input, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Typed {
-    /// An answer to the question that is asked.
+pub(super) enum TypedAnswer {
+    /// An answer to the question that is shown.
     Answer(Action),
-    /// An answer by a script to the question with this id.
+    /// A script's answer to the question with this request id.
     AnswerTo(Action, DisplayText),
     /// An empty line.
     Empty,
-    /// None of the words.
+    /// Any other line.
     Unknown,
 }
 
-impl Typed {
-    /// Understands a line; with `json`, also `{"action":"allow","request":"web:9"}`.
-    pub fn parse(line: &str, json: bool) -> Self {
+impl TypedAnswer {
+    /// Parses a line; with `json`, also `{"action":"allow","request":"web:9"}`.
+    pub(super) fn parse(line: &str, json: bool) -> Self {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct QueueAnswerJson {
@@ -120,57 +129,57 @@ impl Typed {
     }
 }
 
-/// What there is to show.
+/// A message to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum QueueMessage {
-    /// It watches from now on.
+pub(super) enum QueueMessage {
+    /// The reader has started.
     Watching,
-    /// A question that has to wait for this many before it.
+    /// A question that waits behind this many others.
     Queued(QueuedQuestion, usize),
-    /// The question that is asked; again, if it has been shown before.
+    /// The question at the front of the queue.
     Ask {
         /// The question.
         question: QueuedQuestion,
         /// Whether it has been shown before.
         shown_before: bool,
     },
-    /// What was typed is no answer.
+    /// The input line is not an answer.
     Unknown,
-    /// A script answered a question that is not the one asked.
+    /// A script named a request that is not at the front of the queue.
     NotAsked(DisplayText),
-    /// An answer is in force.
+    /// An answer took effect.
     Applied(QueuedQuestion, Action),
-    /// An answer is not in force, for this reason: it is still asked.
+    /// An answer took no effect; the question stays. Holds the reason.
     Failed(QueuedQuestion, Action, DisplayText),
-    /// No more can wait; the next packet of each asks again.
+    /// The queue is full; the next packet of a rejected question asks again.
     Full,
 }
 
 /// The questions of one sandbox, oldest first.
 #[derive(Debug, Default)]
-pub struct QuestionQueue {
+pub(super) struct QuestionQueue {
     questions: VecDeque<QueuedQuestion>,
-    /// Whether the first of them has been shown.
+    /// Whether the question at the front has been shown.
     front_shown: bool,
     full_announced: bool,
 }
 
 impl QuestionQueue {
-    /// The most questions that wait: a sandbox that tries every port fills no memory.
-    pub const MAX_QUESTIONS: usize = 1024;
+    /// Maximum number of queued questions, since a sandbox can try every port.
+    pub(super) const MAX_QUESTIONS: usize = 1024;
 
-    /// Takes a question, and returns what to show. One that waits already is not asked twice.
-    pub fn push(&mut self, question: QueuedQuestion) -> Vec<QueueMessage> {
+    /// Adds a question unless the queue has it already, and returns the messages to show.
+    pub(super) fn push(&mut self, question: QueuedQuestion) -> Vec<QueueMessage> {
         if self
             .questions
             .iter()
-            .any(|it| it.is_same_question(&question))
+            .any(|queued| queued.is_same_question(&question))
         {
             return Vec::new();
         }
         if self.questions.len() >= Self::MAX_QUESTIONS {
-            let said = std::mem::replace(&mut self.full_announced, true);
-            return if said {
+            let announced = std::mem::replace(&mut self.full_announced, true);
+            return if announced {
                 Vec::new()
             } else {
                 vec![QueueMessage::Full]
@@ -182,16 +191,16 @@ impl QuestionQueue {
         queued.into_iter().chain(self.show_front()).collect()
     }
 
-    /// Takes what was typed. Returns the question that it answers and how, or what to show.
-    pub fn resolve_input(
+    /// Returns the question that `typed` answers and the answer, or the messages to show.
+    pub(super) fn resolve_input(
         &mut self,
-        typed: Typed,
+        typed: TypedAnswer,
     ) -> Result<(QueuedQuestion, Action), Vec<QueueMessage>> {
         let (action, request) = match typed {
-            Typed::Answer(action) => (action, None),
-            Typed::AnswerTo(action, request) => (action, Some(request)),
-            Typed::Empty => return Err(Vec::new()),
-            Typed::Unknown => return Err(self.with_prompt(QueueMessage::Unknown)),
+            TypedAnswer::Answer(action) => (action, None),
+            TypedAnswer::AnswerTo(action, request) => (action, Some(request)),
+            TypedAnswer::Empty => return Err(Vec::new()),
+            TypedAnswer::Unknown => return Err(self.with_prompt(QueueMessage::Unknown)),
         };
         let asked = self.questions.front();
         match (asked, request) {
@@ -202,17 +211,17 @@ impl QuestionQueue {
         }
     }
 
-    /// Takes what became of an answer to the question that is asked: it goes if the answer is in
-    /// force, and stays otherwise. Returns what to show.
-    pub fn apply_result(
+    /// Removes the question at the front if the answer to it took effect. Returns the messages to
+    /// show.
+    pub(super) fn apply_result(
         &mut self,
         action: Action,
-        became: Result<(), DisplayText>,
+        result: Result<(), DisplayText>,
     ) -> Vec<QueueMessage> {
         let Some(asked) = self.questions.front().cloned() else {
             return Vec::new();
         };
-        match became {
+        match result {
             Ok(()) => {
                 self.questions.pop_front();
                 (self.front_shown, self.full_announced) = (false, false);
@@ -222,30 +231,27 @@ impl QuestionQueue {
         }
     }
 
-    /// Returns how many questions nobody has answered.
-    pub fn len(&self) -> usize {
+    /// Returns the number of unanswered questions.
+    pub(super) fn len(&self) -> usize {
         self.questions.len()
     }
 
-    /// Says whether nothing is asked.
-    pub fn is_empty(&self) -> bool {
-        self.questions.is_empty()
+    fn with_prompt(&mut self, message: QueueMessage) -> Vec<QueueMessage> {
+        std::iter::once(message).chain(self.show_front()).collect()
     }
 
-    fn with_prompt(&mut self, say: QueueMessage) -> Vec<QueueMessage> {
-        std::iter::once(say).chain(self.show_front()).collect()
-    }
-
-    /// Shows the question that is asked, if there is one.
+    /// Returns the message that shows the question at the front, if any.
     fn show_front(&mut self) -> Option<QueueMessage> {
         let question = self.questions.front()?.clone();
-        let again = std::mem::replace(&mut self.front_shown, true);
+        let shown_before = std::mem::replace(&mut self.front_shown, true);
         Some(QueueMessage::Ask {
             question,
-            shown_before: again,
+            shown_before,
         })
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

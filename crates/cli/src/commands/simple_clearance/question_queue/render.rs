@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the terminal fallback shows: the Python tool's own words, or one JSON object per line.
+//! Formats queue messages as the text of the Python tool, or as one JSON object per line.
 //!
-//! The words are a contract: people and scripts know them. There are no colours in them.
+//! People and scripts know the text, so it is the Python tool's, word for word and without colours.
 
 use serde::Serialize;
 use terok_clearance::{Action, DisplayText};
 
 use super::{QueueMessage, QueuedQuestion};
 
-/// Puts what there is to say in words, or with `json` as a line; empty where there is nothing.
-pub fn render_message(say: &QueueMessage, json: bool) -> String {
+/// Formats a message as text, or with `json` as a line; may be empty.
+pub(in super::super) fn render_message(message: &QueueMessage, json: bool) -> String {
     if json {
-        // Texts and numbers only: nothing that JSON cannot hold.
-        let line = to_queue_event(say).and_then(|line| serde_json::to_string(&line).ok());
+        // Cannot fail: the fields are texts and numbers.
+        let line = to_queue_event(message).and_then(|line| serde_json::to_string(&line).ok());
         line.map_or_else(String::new, |line| line + "\n")
     } else {
-        render_text(say)
+        render_text(message)
     }
 }
 
-fn render_text(say: &QueueMessage) -> String {
-    match say {
+fn render_text(message: &QueueMessage) -> String {
+    match message {
         QueueMessage::Watching => {
             "Watching for blocked connections... (Ctrl-C to stop)\n\n".to_owned()
         }
@@ -51,7 +51,7 @@ fn render_text(say: &QueueMessage) -> String {
     }
 }
 
-/// Returns the address, and the name that led there if there was one.
+/// Returns the address, with the name that resolved to it if known.
 fn format_dest(question: &QueuedQuestion) -> String {
     let QueuedQuestion { dest, domain, .. } = question;
     if domain.is_empty() {
@@ -61,25 +61,25 @@ fn format_dest(question: &QueuedQuestion) -> String {
     }
 }
 
-fn to_queue_event(say: &QueueMessage) -> Option<QueueEvent<'_>> {
-    Some(match say {
+fn to_queue_event(message: &QueueMessage) -> Option<QueueEvent<'_>> {
+    Some(match message {
         QueueMessage::Watching => QueueEvent::Ready {},
         QueueMessage::Queued(question, before) => QueueEvent::Queued {
             question,
             before: *before,
         },
-        // It was said when it came, and is asked as long as nothing else is.
+        // A script has read the question already.
         QueueMessage::Ask {
             shown_before: true, ..
         } => return None,
         QueueMessage::Ask { question, .. } => QueueEvent::Pending(question),
         QueueMessage::Unknown => QueueEvent::Refused {
             request: None,
-            reason: "no answer: it takes a, d, or an object",
+            reason: "not an answer: expected a, d or a JSON object",
         },
         QueueMessage::NotAsked(request) => QueueEvent::Refused {
             request: Some(request),
-            reason: "it is not what is asked now",
+            reason: "another question is being asked now",
         },
         QueueMessage::Applied(question, action) => QueueEvent::Decided {
             question,
@@ -97,17 +97,17 @@ fn to_queue_event(say: &QueueMessage) -> Option<QueueEvent<'_>> {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum QueueEvent<'a> {
-    /// From now on lines are read.
+    /// Input lines are read from now on.
     Ready {},
-    /// The question that an answer is about.
+    /// The question that the next answer is for.
     Pending(&'a QueuedQuestion),
-    /// A question that waits for so many others.
+    /// A question that waits behind `before` others.
     Queued {
         #[serde(flatten)]
         question: &'a QueuedQuestion,
         before: usize,
     },
-    /// A line was no answer to what is asked.
+    /// An input line was not an answer to the current question.
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         request: Option<&'a DisplayText>,
@@ -126,6 +126,6 @@ enum QueueEvent<'a> {
         action: Action,
         reason: &'a DisplayText,
     },
-    /// No more questions can wait.
+    /// The queue is full.
     Full {},
 }

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The terminal fallback, which asks what one reader reports.
+//! Hostile text of a reader is harmless at the terminal and in JSON.
 
 use serde_json::json;
 use terok_clearance::DisplayText;
-use terok_clearance_operator::queue::{
-    QuestionQueue, QueueMessage, QueuedQuestion, Typed, render_message,
-};
 
-use crate::harmless::{Harmless, all_tame};
-use crate::texts;
+use super::{QuestionQueue, QueueMessage, QueuedQuestion, TypedAnswer, render_message};
 
-/// Returns all that it says of a reader whose sandbox has these texts.
+#[path = "../../../../../../tests/hostile/harmless.rs"]
+#[expect(dead_code, reason = "there are no popups here")]
+mod harmless;
+#[path = "../../../../../../tests/hostile/texts.rs"]
+mod texts;
+
+use harmless::{Harmless, all_tame};
+
+/// Returns the output for a reader that reports `texts` in every field.
 fn said(texts: &[String], json: bool) -> String {
     let mut said = String::new();
     let mut say = |says: Vec<QueueMessage>| {
@@ -32,26 +36,28 @@ fn said(texts: &[String], json: bool) -> String {
                 Err(error) => assert!(!error.to_string().contains(char::is_control)),
             }
         }
-        // A script's answer to what is not asked, which another program may have told it.
+        // A script's answer to another request, whose id may come from another program.
         let answer = json!({"action": "allow", "request": format!("{text}.")});
         say(queue
-            .resolve_input(Typed::parse(&answer.to_string(), true))
+            .resolve_input(TypedAnswer::parse(&answer.to_string(), true))
             .unwrap_err());
     }
     for text in texts {
         for became in [Err(DisplayText::from_program_output(text)), Ok(())] {
-            let (_, action) = queue.resolve_input(Typed::parse("deny", json)).unwrap();
+            let (_, action) = queue
+                .resolve_input(TypedAnswer::parse("deny", json))
+                .unwrap();
             say(queue.apply_result(action, became));
         }
     }
-    assert!(queue.is_empty());
+    assert!(queue.len() == 0);
     said
 }
 
 #[test]
-fn everything_that_a_reader_reports_is_harmless() {
+fn reader_text_is_harmless() {
     let texts = texts::texts();
-    // What a request is called has one more character.
+    // The request ids in the answers have one more character.
     let longer: Vec<_> = texts.iter().map(|text| format!("{text}.")).collect();
     let harmless = Harmless::new(&longer);
     let tame = all_tame(&texts);

@@ -13,16 +13,16 @@ fn screen(says: &[QueueMessage]) -> String {
     says.iter().map(|say| render_message(say, false)).collect()
 }
 
-/// Types a line, with a firewall that answers `became`; returns the screen.
-fn typed(queue: &mut QuestionQueue, line: &str, became: Result<(), DisplayText>) -> String {
-    match queue.resolve_input(Typed::parse(line, false)) {
-        Ok((_, action)) => screen(&queue.apply_result(action, became)),
+/// Returns the screen after a line of input and the firewall's result.
+fn typed(queue: &mut QuestionQueue, line: &str, result: Result<(), DisplayText>) -> String {
+    match queue.resolve_input(TypedAnswer::parse(line, false)) {
+        Ok((_, action)) => screen(&queue.apply_result(action, result)),
         Err(says) => screen(&says),
     }
 }
 
 #[test]
-fn the_screen_is_the_contracts() {
+fn text_matches_the_python_tool() {
     let mut queue = QuestionQueue::default();
     let first = screen(&queue.push(question(1, "")));
     assert_eq!(first, "[BLOCKED] 203.0.113.1 :443 \u{2014} allow/deny? ");
@@ -56,17 +56,17 @@ fn the_screen_is_the_contracts() {
 }
 
 #[test]
-fn only_the_four_words_are_answers() {
-    let check = |line: &str, expected: Typed| {
-        assert_eq!(Typed::parse(line, false), expected, "{line:?}");
+fn only_four_words_are_answers() {
+    let check = |line: &str, expected: TypedAnswer| {
+        assert_eq!(TypedAnswer::parse(line, false), expected, "{line:?}");
     };
     for word in ["a", "A", "allow", "  Allow\t", "allow\r"] {
-        check(word, Typed::Answer(Action::Allow));
+        check(word, TypedAnswer::Answer(Action::Allow));
     }
     for word in ["d", "D", "deny", "DENY "] {
-        check(word, Typed::Answer(Action::Deny));
+        check(word, TypedAnswer::Answer(Action::Deny));
     }
-    check("", Typed::Empty);
+    check("", TypedAnswer::Empty);
     for word in [
         " ",
         "y",
@@ -76,15 +76,15 @@ fn only_the_four_words_are_answers() {
         "\u{1b}[A",
         "{\"action\":\"allow\"}",
     ] {
-        check(word, Typed::Unknown);
+        check(word, TypedAnswer::Unknown);
     }
 }
 
 #[test]
-fn a_script_may_name_the_question_it_answers() {
+fn script_can_name_the_request_it_answers() {
     let mut queue = QuestionQueue::default();
     queue.push(question(1, ""));
-    let mut take = |line: &str| queue.resolve_input(Typed::parse(line, true));
+    let mut take = |line: &str| queue.resolve_input(TypedAnswer::parse(line, true));
     let other = take(r#"{"action":"allow","request":"web:2"}"#);
     assert_eq!(other, Err(vec![QueueMessage::NotAsked("web:2".into())]));
     assert!(take(r#"{"action":"allow","request":"web:1"}"#).is_ok());
@@ -103,7 +103,7 @@ fn a_script_may_name_the_question_it_answers() {
 }
 
 #[test]
-fn a_line_is_a_question_about_an_address_or_nothing() {
+fn only_pending_events_with_an_address_are_questions() {
     let none = |line: &str| matches!(QueuedQuestion::parse(line), Ok(None));
     let refused = |line: &str| QueuedQuestion::parse(line).is_err();
     assert!(none(r#"{"type":"container_started","container":"web"}"#));
@@ -124,7 +124,7 @@ fn a_line_is_a_question_about_an_address_or_nothing() {
 }
 
 #[test]
-fn what_waits_is_not_asked_twice_but_asked_again_once_answered() {
+fn queued_question_is_not_repeated_until_answered() {
     let mut queue = QuestionQueue::default();
     queue.push(question(1, "a.example"));
     queue.push(question(2, "b.example"));
@@ -133,12 +133,12 @@ fn what_waits_is_not_asked_twice_but_asked_again_once_answered() {
     assert_eq!(queue.len(), 2);
     queue.apply_result(Action::Deny, Ok(()));
     queue.apply_result(Action::Deny, Ok(()));
-    assert!(queue.is_empty());
+    assert!(queue.len() == 0);
     assert_eq!(queue.push(question(1, "a.example")).len(), 1);
 }
 
 #[test]
-fn a_flood_is_bounded_and_said_once() {
+fn full_queue_is_announced_once() {
     let mut queue = QuestionQueue::default();
     let mut says = Vec::new();
     for n in 0..2 * QuestionQueue::MAX_QUESTIONS {
@@ -154,7 +154,7 @@ fn a_flood_is_bounded_and_said_once() {
 }
 
 #[test]
-fn a_script_reads_each_question_once() {
+fn json_reports_each_question_once() {
     let mut queue = QuestionQueue::default();
     let lines = |says: &[QueueMessage]| {
         says.iter()
