@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups on this person's desktop: reaching it, and asking there.
+//! Popups on the desktop of this user.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -17,14 +17,13 @@ use crate::timezone::system_time_zone;
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _};
 
 const DESKTOP_HINT: &str =
-    "start it in your desktop's session; `terok-clearance clearance` asks at a terminal";
-/// How long a bus may take to say who is there before it is done without: somebody waits for a
-/// command to start.
+    "start it in your desktop session; `terok-clearance clearance` asks at a terminal";
+/// Maximum time for the session bus to reply, after which a command starts without popups.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The name by which desktops know us.
+/// Name of the program for desktops.
 const APP_NAME: &str = "terok-clearance";
 
-/// A desktop that questions are asked on.
+/// A desktop that can show popups.
 #[derive(Debug)]
 pub(crate) struct PopupDesktop {
     notifier: DbusNotifier,
@@ -33,8 +32,8 @@ pub(crate) struct PopupDesktop {
 }
 
 impl PopupDesktop {
-    /// Reaches the desktop of this session. Fails where nothing there shows popups, nor could be
-    /// started, unless they are to wait for it.
+    /// Connects to the desktop of this session. Without `wait` it fails if no program shows popups
+    /// there or can be started for that.
     pub(crate) async fn connect(
         context: &CommandContext,
         wait: bool,
@@ -46,11 +45,11 @@ impl PopupDesktop {
             DbusNotifier::connect(session).await
         };
         let notifier = connected
-            .context("using the desktop's notifications")
+            .context("cannot use the desktop's notifications")
             .with_hint(DESKTOP_HINT)
             .with_status(CommandStatus::UNAVAILABLE)?;
         if !notifier.supports_actions() {
-            tracing::warn!("this desktop shows no buttons: the popups say where to answer");
+            tracing::warn!("this desktop shows no buttons; the popups say where to answer");
         }
         let options = PopupOptions {
             categories: popup_categories(context),
@@ -65,7 +64,7 @@ impl PopupDesktop {
         })
     }
 
-    /// Reaches the desktop of this session if somebody shows popups there right now.
+    /// Connects to the desktop of this session if a program shows popups there already.
     pub(crate) async fn connect_if_running(context: &CommandContext) -> Option<Self> {
         let session = DesktopSession {
             call_timeout: PROBE_TIMEOUT,
@@ -75,25 +74,25 @@ impl PopupDesktop {
             Ok(true) => match Self::connect(context, false).await {
                 Ok(desktop) => Some(desktop),
                 Err(failure) => {
-                    tracing::warn!(reason = failure.message(), "there are no popups");
+                    tracing::warn!(reason = failure.message(), "cannot show popups");
                     None
                 }
             },
             Ok(false) => None,
             Err(error) => {
                 let reason = anyhow::Error::new(error);
-                tracing::info!(reason = format!("{reason:#}"), "there is no desktop");
+                tracing::info!(reason = format!("{reason:#}"), "no desktop was found");
                 None
             }
         }
     }
 
-    /// Returns which kinds of popups are shown.
+    /// Returns the kinds of popups.
     pub(crate) const fn categories(&self) -> Categories {
         self.options.categories
     }
 
-    /// Asks what `hubs` ask by popups, as long as [`Popups::ask`] is called.
+    /// Returns popups for the questions of `hubs`, which [`BackgroundPopups::run`] shows.
     pub(crate) fn start_popups(self, hubs: Hubs) -> BackgroundPopups {
         let done = CancellationToken::new();
         let asking = Box::pin(self.show_popups_until(hubs, done.clone().cancelled_owned()));
@@ -103,8 +102,8 @@ impl PopupDesktop {
         }
     }
 
-    /// Asks what `hubs` ask by popups until `stop` resolves, and then takes them away. Nothing of
-    /// that is an answer.
+    /// Shows popups for the questions of `hubs` until `stop` resolves, and then removes them, which
+    /// answers none of them.
     pub(crate) async fn show_popups_until<T>(self, hubs: Hubs, stop: impl Future<Output = T>) -> T {
         let Self {
             notifier,
@@ -117,21 +116,21 @@ impl PopupDesktop {
     }
 }
 
-/// The questions of some hubs, as popups, next to whatever else is done.
+/// Popups for the questions of some hubs, shown while other work goes on.
 pub(crate) struct BackgroundPopups {
     popup_loop: Pin<Box<dyn Future<Output = ()>>>,
     stop: CancellationToken,
 }
 
 impl BackgroundPopups {
-    /// Asks. Never ends; a call that is dropped loses nothing.
+    /// Shows the popups. Never ends; cancel safe.
     pub(crate) async fn run(&mut self) {
         self.popup_loop.as_mut().await;
-        // It was told to end, and is not to be asked again.
+        // The loop ends only when stopped, and must not be polled again.
         std::future::pending::<()>().await;
     }
 
-    /// Takes them away.
+    /// Removes the popups.
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.popup_loop.await;
@@ -141,20 +140,20 @@ impl BackgroundPopups {
 fn bus_session(context: &CommandContext) -> Result<DesktopSession, CommandFailure> {
     match context.environment.session_bus_address() {
         Some(address) => Ok(DesktopSession::new(&address, APP_NAME)),
-        None => Err(anyhow!("there is no session bus to show popups on"))
+        None => Err(anyhow!("there is no session bus for popups"))
             .with_hint(DESKTOP_HINT)
             .with_status(CommandStatus::UNAVAILABLE),
     }
 }
 
-/// Returns the kinds of popups that the environment asks for.
+/// Returns the kinds of popups according to the environment.
 pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
     let Some(said) = context.environment.notify_events() else {
         return Categories::default();
     };
     let (categories, unknown) = Categories::parse(said);
     for name in unknown {
-        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: there is no such kind of popups");
+        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: unknown kind of popups");
     }
     categories
 }
@@ -162,7 +161,7 @@ pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
 const ICON_NAME: &str = "terok-symbolic";
 const ICON_SVG: &str = include_str!("desktop/icon.svg");
 
-/// Returns the theme's icon if one is installed, else the address of our own drawing of it.
+/// Returns the name of the theme's icon if it is installed, else the URL of a copy of our own.
 fn resolve_icon(runtime: &Path) -> String {
     let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
         ["symbolic", "scalable"]
