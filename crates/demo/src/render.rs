@@ -288,7 +288,7 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
         } => {
             let (color, verb) = match action {
                 Action::Allow => (DemoTextStyle::Green, "is open"),
-                Action::Deny => (DemoTextStyle::Red, "is closed, without further questions"),
+                Action::Deny => (DemoTextStyle::Red, "is closed; no more questions"),
             };
             let words = format!("{} {verb}", format_element(*address, *protocol, *port));
             line("set", color, words, *answer_to_set_us)
