@@ -123,14 +123,7 @@ impl UserEnvironment {
 
     /// Returns the first executable file called `name` in the absolute directories of `PATH`.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
-        let executable = |path: &PathBuf| {
-            let found = std::fs::metadata(path);
-            found.is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
-        };
-        std::env::split_paths(self.search_path.as_ref()?)
-            .filter(|directory| directory.is_absolute())
-            .map(|directory| directory.join(name))
-            .find(executable)
+        netns::find_program(name, self.search_path.as_ref()?)
     }
 
     /// Returns `true` if a reader was started inside the network namespace of its sandbox.

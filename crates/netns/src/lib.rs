@@ -14,7 +14,9 @@ mod pollable_fd;
 mod process;
 mod route_watcher;
 pub mod sandbox;
+mod search_path;
 mod sibling_netns;
+mod stderr_capture;
 mod sys;
 
 pub use netns_ref::{EnterError, EnterStep, NetnsRef, SocketSpec};
@@ -22,4 +24,6 @@ pub use parent_death::kill_on_parent_exit;
 pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;
 pub use route_watcher::RouteWatcher;
+pub use search_path::{find_program, find_program_in};
 pub use sibling_netns::{SiblingNetns, SiblingNetnsError, enter_sibling_netns};
+pub use stderr_capture::{StderrCapture, StderrPart};

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
+use netns::{StderrCapture, StderrPart, find_program, find_program_in};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{ChildStderr, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::{SanitizedStderr, VerdictBackend, VerdictOrder, VerdictReply};
@@ -47,16 +46,15 @@ pub const PASSED_ENVIRONMENT: [&str; 17] = [
 /// a `PATH`.
 ///
 /// The sibling takes precedence, so that no `PATH` leads orders to another installation.
-pub fn find_program(current_exe: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
-    let beside = current_exe.and_then(Path::parent).map(Path::to_owned);
-    let listed = path.map(std::env::split_paths).into_iter().flatten();
-    beside
-        .into_iter()
-        .chain(listed)
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(SHIELD_PROGRAM))
-        .find(|program| program.is_file() && access(program, Access::EXEC_OK).is_ok())
+pub fn find_shield_program(current_exe: Option<&Path>, path: Option<&OsStr>) -> Option<PathBuf> {
+    current_exe
+        .and_then(Path::parent)
+        .and_then(|directory| find_program_in(SHIELD_PROGRAM, directory))
+        .or_else(|| find_program(SHIELD_PROGRAM, path?))
 }
+
+/// One byte over the limit shows [`SanitizedStderr`] that the output was longer.
+const CAPTURE_BYTES: usize = SanitizedStderr::MAX_BYTES + 1;
 
 /// Runs `terok-shield ACTION CONTAINER DEST` for each order.
 #[derive(Debug, Clone)]
@@ -112,12 +110,14 @@ impl ExecBackend {
             Err(error) => return VerdictReply::from_error("spawn failed: ", &error),
         };
         let mut group = ProcessGroup::new(child.id());
-        let mut stderr = StderrCapture::new(child.stderr.take());
+        let mut stderr = StderrCapture::new(child.stderr.take(), StderrPart::Start(CAPTURE_BYTES));
         let finished = timeout(self.timeout, async {
-            tokio::select! {
-                biased;
-                status = child.wait() => status,
-                never = stderr.read_forever() => match never {},
+            loop {
+                tokio::select! {
+                    biased;
+                    status = child.wait() => break status,
+                    () = stderr.read_to_end(), if !stderr.is_closed() => {}
+                }
             }
         })
         .await;
@@ -125,7 +125,7 @@ impl ExecBackend {
             // The pid may be reused from here on.
             group.release();
             stderr.drain_pipe();
-            return reply_from_exit(status, &stderr.bytes);
+            return reply_from_exit(status, stderr.bytes());
         }
         drop(group);
         // A killed process ends soon; if the kernel delays it, it is reaped later.
@@ -196,57 +196,5 @@ impl Drop for ProcessGroup {
             // All of its processes have ended already.
             tracing::debug!(%error, "the process group has ended already");
         }
-    }
-}
-
-/// The start of a program's output. The rest is read and discarded, so that verbose programs
-/// neither block nor fill memory.
-#[derive(Debug)]
-struct StderrCapture {
-    pipe: Option<ChildStderr>,
-    bytes: Vec<u8>,
-}
-
-impl StderrCapture {
-    /// One byte over the limit shows [`SanitizedStderr`] that the output was longer.
-    const CAPTURE_BYTES: usize = SanitizedStderr::MAX_BYTES + 1;
-
-    const fn new(from: Option<ChildStderr>) -> Self {
-        Self {
-            pipe: from,
-            bytes: Vec::new(),
-        }
-    }
-
-    async fn read_forever(&mut self) -> std::convert::Infallible {
-        let mut buffer = [0; 4096];
-        while let Some(from) = &mut self.pipe {
-            match from.read(&mut buffer).await {
-                Ok(0) | Err(_) => self.pipe = None,
-                Ok(length) => {
-                    let room = Self::CAPTURE_BYTES.saturating_sub(self.bytes.len());
-                    let new = buffer.get(..length.min(room)).unwrap_or_default();
-                    self.bytes.extend_from_slice(new);
-                }
-            }
-        }
-        std::future::pending().await
-    }
-
-    /// Reads the remaining contents of the pipe without waiting: a background process of the
-    /// program may keep it open.
-    fn drain_pipe(&mut self) {
-        use std::io::Read as _;
-        let Some(pipe) = self.pipe.take().and_then(|from| from.into_owned_fd().ok()) else {
-            return;
-        };
-        let room = Self::CAPTURE_BYTES.saturating_sub(self.bytes.len());
-        let mut rest = Vec::new();
-        // The pipe is non-blocking, so the read ends with an error when it is empty.
-        if rustix::io::ioctl_fionbio(&pipe, true).is_ok() {
-            let room = u64::try_from(room).unwrap_or_default();
-            drop(std::fs::File::from(pipe).take(room).read_to_end(&mut rest));
-        }
-        self.bytes.extend(rest);
     }
 }

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{Action, EnforcementOutcome, Protocol, RuleLifetime, Scope};
 use terok_clearance_verdict::{
-    ExecBackend, SanitizedStderr, VerdictBackend as _, VerdictOrder, VerdictReply, find_program,
+    ExecBackend, SanitizedStderr, VerdictBackend as _, VerdictOrder, VerdictReply,
+    find_shield_program,
 };
 use tokio::time::Instant;
 
@@ -243,7 +244,7 @@ fn the_program_beside_the_executable_takes_precedence() {
     let [beside, first, second] = [(); 3].map(|()| TempDir::new().unwrap());
     let current_exe = beside.path().join("terok-clearance");
     let path = std::env::join_paths(["relative".as_ref(), first.path(), second.path()]).unwrap();
-    let find = || find_program(Some(&current_exe), Some(&path));
+    let find = || find_shield_program(Some(&current_exe), Some(&path));
     assert_eq!(find(), None);
     let in_second = program(second.path(), "");
     assert_eq!(find(), Some(in_second.clone()));
@@ -252,5 +253,5 @@ fn the_program_beside_the_executable_takes_precedence() {
     assert_eq!(find(), Some(in_second.clone()));
     symlink(&in_second, beside.path().join("terok-shield")).unwrap();
     assert_eq!(find(), Some(beside.path().join("terok-shield")));
-    assert_eq!(find_program(None, None), None);
+    assert_eq!(find_shield_program(None, None), None);
 }

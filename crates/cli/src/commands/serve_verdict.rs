@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use terok_clearance::socket::RuntimeDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_program};
+use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_shield_program};
 
 use super::serve::{bind_listener, serve_until_stopped};
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
@@ -47,7 +47,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         Some(resolve_program(&named)?)
     } else {
         let ours = std::env::current_exe().ok();
-        find_program(
+        find_shield_program(
             ours.as_deref(),
             environment.search_path().map(AsRef::as_ref),
         )

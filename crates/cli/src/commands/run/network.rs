@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
-use netns::{NetnsRef, ProcessHandle, RouteWatcher};
+use netns::{NetnsRef, ProcessHandle, RouteWatcher, StderrCapture, StderrPart};
 use terok_clearance::DisplayText;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, Command};
 
 use crate::{CommandFailure, ErrorExt as _};
 
@@ -116,12 +115,11 @@ impl NetworkHelper {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", self.program.display()))?;
-        let stderr = child.stderr.take();
+        let stderr = StderrCapture::new(child.stderr.take(), StderrPart::End(STDERR_TAIL_BYTES));
         let mut connection = NetworkConnection {
             name,
             child,
             stderr,
-            stderr_tail: Vec::new(),
         };
         tokio::select! {
             biased;
@@ -187,18 +185,10 @@ const fn plural_verb(count: usize) -> &'static str {
 }
 
 fn find_installed(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
-    let along = path.map(std::env::split_paths).into_iter().flatten();
-    // Neither is for root alone, yet some distributions put them where only root looks.
-    let also = ["/usr/sbin", "/usr/local/sbin", "/sbin"]
-        .into_iter()
-        .map(PathBuf::from);
-    along
-        .chain(also)
-        .map(|directory| directory.join(name))
-        .find(|program| {
-            program.is_absolute()
-                && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
-        })
+    // Some distributions install them in directories of root's `PATH` only.
+    let system = OsStr::new("/usr/sbin:/usr/local/sbin:/sbin");
+    path.and_then(|path| netns::find_program(name, path))
+        .or_else(|| netns::find_program(name, system))
 }
 
 fn host_has_ipv6() -> bool {
@@ -219,8 +209,7 @@ fn has_default_route(table: &str) -> bool {
 pub(super) struct NetworkConnection {
     name: &'static str,
     child: Child,
-    stderr: Option<ChildStderr>,
-    stderr_tail: Vec<u8>,
+    stderr: StderrCapture,
 }
 
 /// What is kept of a helper's last words, in bytes.
@@ -230,30 +219,14 @@ impl NetworkConnection {
     /// Returns when the helper has ended, which it should not, with what it said last. A call that
     /// is dropped before it is done loses nothing.
     pub(super) async fn wait_for_exit(&mut self) -> anyhow::Error {
-        let status = loop {
-            let mut buffer = [0; 512];
-            tokio::select! {
-                biased;
-                read = read_stderr(&mut self.stderr, &mut buffer) => {
-                    let heard = read.ok().and_then(|count| buffer.get(..count));
-                    match heard {
-                        Some(heard) if !heard.is_empty() => {
-                            self.stderr_tail.extend(heard);
-                            let surplus = self.stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES);
-                            self.stderr_tail.drain(..surplus);
-                        }
-                        _ => self.stderr = None,
-                    }
-                }
-                status = self.child.wait(), if self.stderr.is_none() => break status,
-            }
-        };
+        self.stderr.read_to_end().await;
+        let status = self.child.wait().await;
         let name = self.name;
         let how = match status {
             Ok(status) => describe_exit(status),
             Err(error) => error.to_string(),
         };
-        match last_error_line(&self.stderr_tail) {
+        match last_error_line(self.stderr.bytes()) {
             words if words.is_empty() => anyhow!("{name} {how}"),
             words => anyhow!("{name} {how}: {words}"),
         }
@@ -262,13 +235,6 @@ impl NetworkConnection {
     /// Ends the helper and waits until it is gone.
     pub(super) async fn close(mut self) -> io::Result<()> {
         self.child.kill().await
-    }
-}
-
-async fn read_stderr(from: &mut Option<ChildStderr>, into: &mut [u8]) -> io::Result<usize> {
-    match from {
-        Some(from) => from.read(into).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -10,7 +10,8 @@ use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use shield::NftShield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
 use verdict::{
-    ExecBackend, NativeBackend, PASSED_ENVIRONMENT, VerdictBackend as _, VerdictOrder, find_program,
+    ExecBackend, NativeBackend, PASSED_ENVIRONMENT, VerdictBackend as _, VerdictOrder,
+    find_shield_program,
 };
 
 use super::question_queue::QueuedQuestion;
@@ -54,7 +55,7 @@ impl ContainerFirewall {
             }
             let ours = std::env::current_exe().ok();
             let path = context.environment.search_path();
-            find_program(ours.as_deref(), path.map(AsRef::as_ref))
+            find_shield_program(ours.as_deref(), path.map(AsRef::as_ref))
         };
         let program = program
             .context("terok-shield was not found, so answers cannot be applied")
