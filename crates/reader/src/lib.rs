@@ -18,6 +18,7 @@
 mod annotations;
 mod audit_json;
 mod classifier;
+pub mod daemon;
 mod dedup;
 pub mod dns;
 mod dns_cache;

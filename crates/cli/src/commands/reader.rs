@@ -4,31 +4,29 @@
 //! It takes the place of the Python stack's `nflog-reader.py`: the same arguments, environment,
 //! files and lines.
 
-mod attach;
-mod delivery;
-mod event_reporter;
-mod pid_file;
-
-use std::cell::Cell;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use reader::{ContainerAnnotations, NflogReader, PacketClassifier, first_request_number};
+use reader::daemon::{
+    AttachError, AttachedNetns, ReaderDaemonConfig, ReaderDaemonError, ReportTarget, run_daemon,
+};
+use reader::nflog::NflogBindError;
+use reader::{ContainerAnnotations, NflogSockets};
 use terok_clearance::socket::{RuntimeDir, SocketLayout};
-use terok_clearance::{ContainerId, DisplayText, Dossier};
-use tokio_util::sync::CancellationToken;
+use terok_clearance::{ContainerId, DisplayText};
 use tracing::level_filters::LevelFilter;
 
-use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
+use crate::output::BrokenPipeError;
+use crate::{
+    CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, UserEnvironment,
+    block_on,
+};
 
-use attach::AttachedNetns;
-use delivery::{HubDeliveryQueue, deliver_lines};
-use event_reporter::{EventReporter, ReportOutput};
-use pid_file::PidFile;
+/// Set to `1` in a process started inside the sandbox's network namespace.
+const INSIDE_NETNS_VARIABLE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
 
 /// What it does, at length.
 pub(super) const ABOUT: &str = "Tell a hub of every packet that the firewall of one sandbox drops.
@@ -128,61 +126,87 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         tracing::warn!(%error, %text, "annotations ignored");
         ContainerAnnotations::default()
     });
-    let mailbox = match args.emit {
-        EmitTarget::Json => None,
+    let target = match args.emit {
+        EmitTarget::Json => ReportTarget::Writer(Box::new(context.output.stdout_writer())),
         EmitTarget::Socket => {
             let runtime = RuntimeDir::new(context.environment.runtime_dir());
             let hubs = ingester_paths(&runtime, &args.container_id, args.hub_socket.into())?;
-            Some(Arc::new(HubDeliveryQueue::new(hubs)))
+            ReportTarget::Hub(hubs)
         }
     };
     block_on(async {
         let mut signals = StopSignals::catch()?;
-        let inside = tokio::select! {
-            found = AttachedNetns::find(&container, &context.environment) => found?,
+        let attached = tokio::select! {
+            attached = attach(&container, &context.environment) => attached?,
             _ = signals.wait() => return Ok(CommandStatus::OK),
         };
-        let sockets = inside.bind_nflog_sockets()?;
-        let record = match &mailbox {
-            Some(_) if inside.is_entered_from_outside() => PidFile::create(&state_dir),
-            _ => None,
+        let sockets = bind_packet_log(&attached)?;
+        let config = ReaderDaemonConfig {
+            container,
+            state_dir,
+            annotations,
+            target,
         };
-        let teller = match &mailbox {
-            Some(mailbox) => ReportOutput::Hub(Arc::clone(mailbox)),
-            None => ReportOutput::stdout(context.output),
+        let stopped = async {
+            signals.wait().await;
         };
-        let (stop, told) = (CancellationToken::new(), CancellationToken::new());
-        let first = first_request_number(now());
-        let facts = PacketClassifier::new(container.clone(), Dossier::default(), first);
-        let mut session =
-            EventReporter::new(container, &state_dir, annotations, teller, stop.clone());
-        let asked = Cell::new(false);
-        let reading = async {
-            session.report_started();
-            let ended = NflogReader::new(sockets, facts)
-                .run(&mut session, stop.clone())
-                .await;
-            session.report_exited(asked.get());
-            told.cancel();
-            ended
-        };
-        let waiting = async {
-            tokio::select! {
-                _ = signals.wait() => asked.set(true),
-                () = inside.ended() => {}
-                () = told.cancelled() => {}
+        match run_daemon(config, &attached, sockets, stopped).await {
+            Ok(()) => Ok(CommandStatus::OK),
+            Err(ReaderDaemonError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                Err(anyhow::Error::new(BrokenPipeError).into())
             }
-            stop.cancel();
-        };
-        let delivering = async {
-            if let Some(mailbox) = &mailbox {
-                deliver_lines(mailbox, &told).await;
+            Err(error) => Err(anyhow::Error::new(error).into()),
+        }
+    })
+}
+
+/// Finds the network namespace of `container`: this process's own if the environment says so, else
+/// that of the process named by podman.
+async fn attach(
+    container: &ContainerId,
+    environment: &UserEnvironment,
+) -> Result<AttachedNetns, CommandFailure> {
+    if environment.is_inside_netns() {
+        return Ok(AttachedNetns::current());
+    }
+    let podman = environment
+        .find_program("podman")
+        .unwrap_or_else(|| PathBuf::from("/usr/bin/podman"));
+    let attached = AttachedNetns::of_container(container, &podman).await;
+    attached.or_else(|error| {
+        let asked = matches!(error, AttachError::Inspect { .. });
+        let failed = Err(CommandFailure::from(anyhow::Error::new(error)));
+        if !asked {
+            return failed;
+        }
+        failed.with_hint(format!(
+            "inside the sandbox's network namespace already? then set {INSIDE_NETNS_VARIABLE}=1"
+        ))
+    })
+}
+
+fn bind_packet_log(attached: &AttachedNetns) -> Result<NflogSockets, CommandFailure> {
+    attached.bind_nflog_sockets().or_else(|error| {
+        let group = match &error {
+            AttachError::OpenSockets(_) => {
+                return Err(anyhow::Error::new(error)).with_hint(
+                    "without root, the namespace must belong to a user namespace of yours",
+                );
             }
+            AttachError::Bind(NflogBindError::GroupTaken(group)) => *group,
+            _ => return Err(anyhow::Error::new(error).into()),
         };
-        let (ended, (), ()) = tokio::join!(reading, waiting, delivering);
-        drop(record);
-        ended.context("reading the packet log")?;
-        Ok(session.finish()?)
+        let hint = match attached.find_nflog_owner(group) {
+            Ok(Some(owner)) => match &owner.process {
+                Some(process) => format!("it is {owner}; `kill {}` ends it", process.pid),
+                None => format!("it is {owner}"),
+            },
+            Ok(None) => "it has gone in the meantime: try again".into(),
+            Err(error) => format!("who it is could not be found out: {error}"),
+        };
+        Err(anyhow::Error::new(error))
+            .with_hint(hint)
+            .with_status(CommandStatus::RESOURCE_BUSY)
     })
 }
 
@@ -220,11 +244,6 @@ fn python_exec_script(program: &Path) -> anyhow::Result<String> {
     Ok(format!(
         "import os, sys\nos.execv({program}, sys.orig_argv)\n"
     ))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a serve loop reads the clock")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
 
 #[cfg(test)]

@@ -1,109 +1,150 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where the sandbox's network is, and listening there.
+//! Finds a sandbox's network namespace and binds its packet log.
 
 use std::future::pending;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
-use anyhow::{Context as _, bail};
-use netns::{NetnsRef, ProcessHandle, SocketSpec};
-use reader::NflogSockets;
-use reader::nflog::NflogBindError;
+use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
 use terok_clearance::nflog::DNS_ANSWERS_GROUP;
 use terok_clearance::{ContainerId, DisplayText};
 use tokio::process::Command;
 
-use crate::{CommandFailure, CommandStatus, ErrorExt as _, UserEnvironment};
+use crate::nflog::NflogBindError;
+use crate::{NflogOwner, NflogSockets, find_nflog_owner};
 
-/// The network namespace whose packets are read.
-pub(super) struct AttachedNetns {
+/// The network namespace of a sandbox.
+#[derive(Debug)]
+pub struct AttachedNetns {
     netns: NetnsRef,
-    /// The container's process, unless we were started inside.
+    /// The container's process, unless the reader was started inside.
     process: Option<ProcessHandle>,
 }
 
-/// Says, set to `1`, that the process was started inside the sandbox's network namespace.
-const INSIDE_NETNS_VARIABLE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
+/// A sandbox's packet log could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// podman did not name the process of the container.
+    #[error("asking podman for the process of {container}")]
+    Inspect {
+        /// The container.
+        container: ContainerId,
+        /// The cause.
+        source: InspectContainerError,
+    },
+    /// The process of the container was not found.
+    #[error("finding process {pid}, the first of {container}")]
+    FindProcess {
+        /// The process id.
+        pid: u32,
+        /// The container.
+        container: ContainerId,
+        /// The kernel error.
+        source: io::Error,
+    },
+    /// No sockets could be opened in the network namespace.
+    #[error("opening sockets in the sandbox's network namespace")]
+    OpenSockets(#[source] EnterError),
+    /// The packet log could not be bound.
+    #[error("listening to the sandbox's packet log")]
+    Bind(#[source] NflogBindError),
+}
+
+/// podman did not name the process of a container.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectContainerError {
+    /// The program could not be run.
+    #[error("running {}", program.display())]
+    Run {
+        /// The program.
+        program: PathBuf,
+        /// The kernel error.
+        source: io::Error,
+    },
+    /// The program failed.
+    #[error("{status}: {stderr}")]
+    Failed {
+        /// The exit status.
+        status: ExitStatus,
+        /// The error message of the program.
+        stderr: DisplayText,
+    },
+    /// The container is not running.
+    #[error("the container does not run")]
+    NotRunning,
+    /// The output is not a process id.
+    #[error("it says {0:?}, no process id")]
+    BadOutput(DisplayText),
+}
 
 impl AttachedNetns {
-    /// Finds the network namespace of `container`: this process's own if the environment says so,
-    /// else that of the process that podman names.
-    pub(super) async fn find(
-        container: &ContainerId,
-        environment: &UserEnvironment,
-    ) -> Result<Self, CommandFailure> {
-        if environment.is_inside_netns() {
-            return Ok(Self {
-                netns: NetnsRef::Current,
-                process: None,
-            });
+    /// Returns the network namespace of this process.
+    pub const fn current() -> Self {
+        Self {
+            netns: NetnsRef::Current,
+            process: None,
         }
-        let pid = inspect_container_pid(container, environment)
-            .await
-            .with_context(|| format!("asking podman for the process of {container}"))
-            .with_hint(format!(
-                "inside the sandbox's network namespace already? then set {INSIDE_NETNS_VARIABLE}=1"
-            ))?;
-        let process = ProcessHandle::open(pid)
-            .with_context(|| format!("finding process {pid}, the first of {container}"))?;
-        let watched = process.try_clone().context("watching the container")?;
-        Ok(Self {
-            netns: NetnsRef::OfProcess(process),
-            process: Some(watched),
+    }
+
+    /// Finds the network namespace of a container by asking the program `podman`.
+    pub async fn of_container(container: &ContainerId, podman: &Path) -> Result<Self, AttachError> {
+        let inspected = inspect_container_pid(container, podman).await;
+        let pid = inspected.map_err(|source| AttachError::Inspect {
+            container: container.clone(),
+            source,
+        })?;
+        let find = || {
+            let process = ProcessHandle::open(pid)?;
+            Ok(Self {
+                process: Some(process.try_clone()?),
+                netns: NetnsRef::OfProcess(process),
+            })
+        };
+        find().map_err(|source| AttachError::FindProcess {
+            pid,
+            container: container.clone(),
+            source,
         })
     }
 
-    /// Says whether the sandbox was entered by us, not by whoever started us.
+    /// Returns `true` if the reader runs outside the sandbox's network namespace.
     pub(super) const fn is_entered_from_outside(&self) -> bool {
         self.process.is_some()
     }
 
-    /// Listens to the packet log there.
-    pub(super) fn bind_nflog_sockets(&self) -> Result<NflogSockets, CommandFailure> {
-        let [questions, answers] = self.open()?;
+    /// Binds the packet log.
+    pub fn bind_nflog_sockets(&self) -> Result<NflogSockets, AttachError> {
+        let [questions, answers] = self.open_sockets()?;
         let mut bound = NflogSockets::bind(questions, answers);
         if let Err(NflogBindError::GroupTaken(DNS_ANSWERS_GROUP)) = bound {
-            // A Python shield logs no answers; whoever listens to that group wants something else.
+            // A Python shield does not log answers, so the other listener has another purpose.
             tracing::info!(
                 group = DNS_ANSWERS_GROUP,
-                "somebody else listens for DNS answers"
+                "another program listens for DNS answers"
             );
-            let [questions, _] = self.open()?;
+            let [questions, _] = self.open_sockets()?;
             bound = NflogSockets::bind_questions_only(questions);
         }
-        let taken = match &bound {
-            Err(NflogBindError::GroupTaken(group)) => Some(*group),
-            Ok(_) | Err(_) => None,
-        };
-        let bound = bound.context("listening to the sandbox's packet log");
-        let Some(group) = taken else {
-            return Ok(bound?);
-        };
-        let holder = reader::find_nflog_owner(group, self.process.as_ref().map(ProcessHandle::pid));
-        let hint = match holder {
-            Ok(Some(holder)) => match &holder.process {
-                Some(process) => format!("it is {holder}; `kill {}` ends it", process.pid),
-                None => format!("it is {holder}"),
-            },
-            Ok(None) => "it has gone in the meantime: try again".into(),
-            Err(error) => format!("who it is could not be found out: {error}"),
-        };
-        bound
-            .with_hint(hint)
-            .with_status(CommandStatus::RESOURCE_BUSY)
+        bound.map_err(AttachError::Bind)
     }
 
-    fn open(&self) -> Result<[OwnedFd; 2], CommandFailure> {
+    /// Returns the owner of a log group in this network namespace.
+    pub fn find_nflog_owner(&self, group: u16) -> io::Result<Option<NflogOwner>> {
+        find_nflog_owner(group, self.process.as_ref().map(ProcessHandle::pid))
+    }
+
+    fn open_sockets(&self) -> Result<[OwnedFd; 2], AttachError> {
         let opened = self.netns.open_sockets(&[SocketSpec::Netfilter; 2]);
-        let opened = opened
-            .context("opening sockets in the sandbox's network namespace")
-            .with_hint("without root, the namespace must belong to a user namespace of yours")?;
-        let pair = <[_; 2]>::try_from(opened).ok();
-        Ok(pair.context("opening two sockets")?)
+        let opened = opened.map_err(AttachError::OpenSockets)?;
+        <[_; 2]>::try_from(opened).map_err(|_| AttachError::OpenSockets(EnterError::BadReply))
     }
 
-    /// Waits for the end of the container, if it is watched.
-    pub(super) async fn ended(&self) {
+    /// Waits for the end of the container's process, if there is one.
+    pub(super) async fn wait_for_exit(&self) {
         match &self.process {
             Some(process) => {
                 if let Err(error) = process.wait_for_exit().await {
@@ -119,25 +160,28 @@ impl AttachedNetns {
 /// Asks podman for the process id of a container.
 async fn inspect_container_pid(
     container: &ContainerId,
-    environment: &UserEnvironment,
-) -> anyhow::Result<u32> {
-    let podman = environment
-        .find_program("podman")
-        .unwrap_or_else(|| PathBuf::from("/usr/bin/podman"));
-    let mut command = Command::new(&podman);
+    podman: &Path,
+) -> Result<u32, InspectContainerError> {
+    let mut command = Command::new(podman);
     command
         .args(["inspect", "--format", "{{.State.Pid}}", container.as_str()])
         .kill_on_drop(true);
-    let asked = command.output().await;
-    let asked = asked.with_context(|| format!("running {}", podman.display()))?;
-    if !asked.status.success() {
-        let errors = String::from_utf8_lossy(&asked.stderr);
-        bail!("{}: {}", asked.status, DisplayText::new(errors.trim()));
+    let inspected = command.output().await;
+    let inspected = inspected.map_err(|source| InspectContainerError::Run {
+        program: podman.to_owned(),
+        source,
+    })?;
+    if !inspected.status.success() {
+        let errors = String::from_utf8_lossy(&inspected.stderr);
+        return Err(InspectContainerError::Failed {
+            status: inspected.status,
+            stderr: DisplayText::new(errors.trim()),
+        });
     }
-    let text = String::from_utf8_lossy(&asked.stdout);
+    let text = String::from_utf8_lossy(&inspected.stdout);
     match text.trim().parse() {
-        Ok(0) => bail!("the container does not run"),
+        Ok(0) => Err(InspectContainerError::NotRunning),
         Ok(pid) => Ok(pid),
-        Err(_) => bail!("it says {:?}, no process id", DisplayText::new(&text)),
+        Err(_) => Err(InspectContainerError::BadOutput(DisplayText::new(&text))),
     }
 }

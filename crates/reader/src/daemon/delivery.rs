@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lines on their way to a hub that may be away, and come back as another.
+//! Delivers lines to a hub, across its absence and restarts.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reader::{DedupWindow, ReaderOutbox};
 use terok_clearance::Dest;
 use terok_clearance::socket::connect;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,7 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// What is to be told to a hub, and what it was told.
+use crate::{DedupWindow, ReaderOutbox};
+
+/// The lines to deliver to a hub, and the recent questions.
 #[derive(Debug)]
 pub(super) struct HubDeliveryQueue {
     hub_paths: Vec<PathBuf>,
@@ -30,7 +31,7 @@ struct HubDeliveryState {
 }
 
 impl HubDeliveryQueue {
-    /// Returns an empty one for the hub that listens at one of `hubs`.
+    /// Creates an empty queue for the hub that listens at one of `hubs`.
     pub(super) fn new(hubs: Vec<PathBuf>) -> Self {
         Self {
             hub_paths: hubs,
@@ -39,14 +40,13 @@ impl HubDeliveryQueue {
         }
     }
 
-    /// Says whether a question about `dest` is news at `now`: the hub was not asked lately, and
-    /// it is not about to be.
+    /// Returns `true` unless a question about `dest` is queued or was delivered recently.
     pub(super) fn should_ask(&self, dest: &Dest, now: Instant) -> bool {
         let state = self.lock_state();
         state.recently_asked.permits(dest, now) && !state.outbox.has_question(dest)
     }
 
-    /// Adds a line, and what it asks about.
+    /// Queues a line, with its destination if the line is a question.
     pub(super) fn enqueue(&self, about: Option<Dest>, line: Vec<u8>) {
         self.lock_state().outbox.push(about, line);
         self.line_queued.notify_one();
@@ -64,54 +64,54 @@ impl HubDeliveryQueue {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, HubDeliveryState> {
-        // Nothing in it is left half done by a panic.
+        // A panic leaves no partial update.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How long a hub may take for one line: one that stands still is no hub.
+/// Timeout for one line; a stalled hub counts as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The shortest and the longest pause before a hub that is away is looked for again.
+/// Minimum and maximum pause between attempts to connect.
 const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How long the last lines may take after the end. A hook waits two seconds before it kills.
+/// Timeout for the last lines after the end. The hook kills the reader after two seconds.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Delivers what comes into `mailbox`, until `told` is cancelled and all of it is delivered, or
-/// has had its time.
-pub(super) async fn deliver_lines(mailbox: &HubDeliveryQueue, told: &CancellationToken) {
+/// Delivers the lines of `queue` until `reported` is cancelled and the queue is empty or the drain
+/// timeout has passed.
+pub(super) async fn deliver_lines(queue: &HubDeliveryQueue, reported: &CancellationToken) {
     let all = async {
-        told.cancelled().await;
+        reported.cancelled().await;
         sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
-        () = run_delivery_loop(mailbox, told) => {}
+        () = run_delivery_loop(queue, reported) => {}
         () = all => {
-            let left = mailbox.lock_state().outbox.len();
+            let left = queue.lock_state().outbox.len();
             if left > 0 {
-                tracing::warn!(left, "no hub took the last lines");
+                tracing::warn!(left, "the last lines could not be delivered: no hub is running");
             }
         }
     }
 }
 
-async fn run_delivery_loop(mailbox: &HubDeliveryQueue, told: &CancellationToken) {
+async fn run_delivery_loop(queue: &HubDeliveryQueue, reported: &CancellationToken) {
     let mut hub: Option<UnixStream> = None;
     let mut pause = RECONNECT_BACKOFF.0;
     let mut warned = false;
     loop {
-        let Some(line) = mailbox.peek_line() else {
-            if told.is_cancelled() {
+        let Some(line) = queue.peek_line() else {
+            if reported.is_cancelled() {
                 return;
             }
             tokio::select! {
-                () = mailbox.line_queued.notified() => {}
-                () = told.cancelled() => {}
-                error = wait_for_hangup(&mut hub) => disconnect_hub(mailbox, &mut hub, &error),
+                () = queue.line_queued.notified() => {}
+                () = reported.cancelled() => {}
+                error = wait_for_hangup(&mut hub) => disconnect_hub(queue, &mut hub, &error),
             }
             continue;
         };
         let Some(stream) = &mut hub else {
-            hub = connect_first_hub(mailbox, &mut warned).await;
+            hub = connect_first_hub(queue, &mut warned).await;
             if hub.is_none() {
                 sleep(pause).await;
                 pause = pause.saturating_mul(2).min(RECONNECT_BACKOFF.1);
@@ -120,19 +120,19 @@ async fn run_delivery_loop(mailbox: &HubDeliveryQueue, told: &CancellationToken)
         };
         pause = RECONNECT_BACKOFF.0;
         match write_line(stream, &line).await {
-            Ok(()) => mailbox.mark_delivered(Instant::now()),
-            Err(error) => disconnect_hub(mailbox, &mut hub, &error),
+            Ok(()) => queue.mark_delivered(Instant::now()),
+            Err(error) => disconnect_hub(queue, &mut hub, &error),
         }
     }
 }
 
-/// Writes a line, unless the hub has hung up: then it would never be read.
+/// Writes a line, unless the hub has hung up and would never read it.
 async fn write_line(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
     let mut byte = [0];
     match stream.try_read(&mut byte) {
         Ok(0) => return Err(io::ErrorKind::ConnectionReset.into()),
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-        // A hub says nothing; one that does is not asked why.
+        // Hubs send nothing; unexpected bytes are ignored.
         Ok(_) | Err(_) => {}
     }
     match timeout(WRITE_TIMEOUT, stream.write_all(line)).await {
@@ -141,7 +141,7 @@ async fn write_line(stream: &mut UnixStream, line: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Waits for the hub to hang up, if there is one.
+/// Waits for the hub to hang up; never resolves without a connection.
 async fn wait_for_hangup(hub: &mut Option<UnixStream>) -> io::Error {
     let Some(stream) = hub else {
         return std::future::pending().await;
@@ -156,25 +156,25 @@ async fn wait_for_hangup(hub: &mut Option<UnixStream>) -> io::Error {
     }
 }
 
-/// Takes note of a hub that is gone. Its successor knows nothing of what it was asked: so the next
-/// packet to any destination asks again.
-fn disconnect_hub(mailbox: &HubDeliveryQueue, hub: &mut Option<UnixStream>, error: &io::Error) {
-    tracing::info!(%error, "the hub is gone");
+/// Closes the connection and forgets recent questions: the next hub does not know them, so the next
+/// packet to each destination must ask again.
+fn disconnect_hub(queue: &HubDeliveryQueue, hub: &mut Option<UnixStream>, error: &io::Error) {
+    tracing::info!(%error, "the hub has closed the connection");
     *hub = None;
-    mailbox.lock_state().recently_asked.clear();
+    queue.lock_state().recently_asked.clear();
 }
 
 /// Connects to the first hub that listens.
-async fn connect_first_hub(mailbox: &HubDeliveryQueue, warned: &mut bool) -> Option<UnixStream> {
+async fn connect_first_hub(queue: &HubDeliveryQueue, warned: &mut bool) -> Option<UnixStream> {
     let mut reasons = Vec::new();
-    for path in &mailbox.hub_paths {
+    for path in &queue.hub_paths {
         match connect(path).await {
             Ok((stream, _)) => {
-                let lost = mailbox.lock_state().outbox.take_dropped();
+                let lost = queue.lock_state().outbox.take_dropped();
                 if lost > 0 {
-                    tracing::warn!(lost, "questions lost while no hub was there");
+                    tracing::warn!(lost, "questions were lost while no hub was running");
                 }
-                tracing::info!(path = %path.display(), "telling a hub");
+                tracing::info!(path = %path.display(), "connected to a hub");
                 *warned = false;
                 return Some(stream);
             }
@@ -184,7 +184,7 @@ async fn connect_first_hub(mailbox: &HubDeliveryQueue, warned: &mut bool) -> Opt
     if !*warned {
         *warned = true;
         for error in reasons {
-            tracing::warn!(%error, "the hub cannot be reached; what there is to tell waits");
+            tracing::warn!(%error, "the hub cannot be reached; events wait for it");
         }
     }
     None

@@ -1,72 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What one sandbox's packets amount to: lines for a hub and lines of the audit log, each
-//! destination once in a while.
+//! Turns one sandbox's events into lines for a hub and for the audit log, with repeated
+//! destinations suppressed.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use reader::dns::DnsAnswer;
-use reader::dnsmasq::DnsmasqLogParser;
-use reader::{
-    ContainerAnnotations, DedupWindow, DnsCache, NflogLoss, ReaderSink, to_audit_line,
-    to_event_line,
-};
 use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, SandboxEvent};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{CommandStatus, StandardStreams};
+use crate::dns::DnsAnswer;
+use crate::dnsmasq::DnsmasqLogParser;
+use crate::{
+    ContainerAnnotations, DedupWindow, DnsCache, NflogLoss, ReaderSink, to_audit_line,
+    to_event_line,
+};
 
 use super::delivery::HubDeliveryQueue;
 
-/// Whom questions are told.
+/// The recipient of event lines.
 pub(super) enum ReportOutput {
-    /// A hub, which may be away.
+    /// A hub, possibly absent.
     Hub(Arc<HubDeliveryQueue>),
-    /// Whoever reads standard output.
-    Stdout {
-        output: StandardStreams,
+    /// A writer, such as standard output.
+    Writer {
+        writer: Box<dyn Write + Send>,
         recently_asked: DedupWindow,
-        write_error: Option<anyhow::Error>,
+        write_error: Option<io::Error>,
     },
 }
 
 impl ReportOutput {
-    /// Returns the one for standard output.
-    pub(super) fn stdout(output: StandardStreams) -> Self {
-        Self::Stdout {
-            output,
+    pub(super) fn writer(writer: Box<dyn Write + Send>) -> Self {
+        Self::Writer {
+            writer,
             recently_asked: DedupWindow::default(),
             write_error: None,
         }
     }
 
-    /// Says whether a question about `dest` is news at `now`.
+    /// Returns `true` unless a question about `dest` was reported recently.
     fn should_ask(&self, dest: &Dest, now: Instant) -> bool {
         match self {
-            Self::Hub(mailbox) => mailbox.should_ask(dest, now),
-            Self::Stdout {
+            Self::Hub(queue) => queue.should_ask(dest, now),
+            Self::Writer {
                 recently_asked: asked,
                 ..
             } => asked.permits(dest, now),
         }
     }
 
-    /// Tells a line; `about` is what it asks about.
+    /// Reports a line, with its destination if the line is a question.
     fn write_line(&mut self, about: Option<Dest>, line: Vec<u8>, now: Instant) -> Result<(), ()> {
         match self {
-            Self::Hub(mailbox) => mailbox.enqueue(about, line),
-            Self::Stdout {
-                output,
+            Self::Hub(queue) => queue.enqueue(about, line),
+            Self::Writer {
+                writer,
                 recently_asked: asked,
                 write_error: failed,
             } => {
-                let text = String::from_utf8_lossy(&line);
-                if let Err(error) = output.print(&text) {
+                if let Err(error) = writer.write_all(&line).and_then(|()| writer.flush()) {
                     *failed = failed.take().or(Some(error));
                     return Err(());
                 }
@@ -79,7 +76,7 @@ impl ReportOutput {
     }
 }
 
-/// One sandbox's packets.
+/// Reports the events of one sandbox.
 pub(super) struct EventReporter {
     container: ContainerId,
     annotations: ContainerAnnotations,
@@ -91,12 +88,12 @@ pub(super) struct EventReporter {
 }
 
 impl EventReporter {
-    /// Returns that of `container`; `stop` is cancelled when nobody is left to tell.
+    /// Creates the reporter of `container`; it cancels `stop` when the writer fails.
     pub(super) fn new(
         container: ContainerId,
         state_dir: &Path,
         annotations: ContainerAnnotations,
-        teller: ReportOutput,
+        output: ReportOutput,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -105,12 +102,12 @@ impl EventReporter {
             audit_log: AuditLogFile::new(state_dir.join("audit.jsonl")),
             recently_audited: DedupWindow::default(),
             dnsmasq_log: DnsmasqLogFile::new(state_dir.join("dnsmasq.log")),
-            output: teller,
+            output,
             stop,
         }
     }
 
-    /// Tells that the packets are read from now on.
+    /// Reports the start of the sandbox.
     pub(super) fn report_started(&mut self) {
         let container = self.container.clone();
         self.report_event(
@@ -122,27 +119,27 @@ impl EventReporter {
         );
     }
 
-    /// Tells that they are no longer read: because somebody asked for it, or for no known reason.
-    pub(super) fn report_exited(&mut self, asked: bool) {
+    /// Reports the end of the sandbox: by request or for an unknown reason.
+    pub(super) fn report_exited(&mut self, was_stopped: bool) {
         let container = self.container.clone();
         self.report_event(
             None,
             &SandboxEvent::ContainerExited {
                 container,
-                reason: if asked { "poststop" } else { "eof" }.into(),
+                reason: if was_stopped { "poststop" } else { "eof" }.into(),
                 dossier: Dossier::default(),
             },
         );
     }
 
-    /// Returns how it ends: well, unless a line could not be told.
-    pub(super) fn finish(self) -> anyhow::Result<CommandStatus> {
+    /// Returns the first error of the writer, if any.
+    pub(super) fn finish(self) -> io::Result<()> {
         match self.output {
-            ReportOutput::Stdout {
+            ReportOutput::Writer {
                 write_error: Some(error),
                 ..
             } => Err(error),
-            ReportOutput::Stdout { .. } | ReportOutput::Hub(_) => Ok(CommandStatus::OK),
+            ReportOutput::Writer { .. } | ReportOutput::Hub(_) => Ok(()),
         }
     }
 
@@ -167,7 +164,7 @@ impl EventReporter {
         let meta = meta.and_then(|read| match read {
             Ok(bytes) => Some(bytes),
             Err(error) => {
-                tracing::debug!(%error, "could not read the dossier's file");
+                tracing::debug!(%error, "could not read the file with the dossier");
                 None
             }
         });
@@ -202,10 +199,10 @@ impl ReaderSink for EventReporter {
         }
     }
 
-    /// The reader has taken note of the names in it.
+    /// The classifier has cached the names already.
     fn on_dns_answer(&mut self, _: &DnsAnswer) {}
 
-    /// The reader has logged it; a hub's ingester has no word for it.
+    /// The event loop has logged the loss; the ingester has no event for it.
     fn on_loss(&mut self, _: NflogLoss) {}
 }
 
@@ -215,10 +212,10 @@ fn wall_clock_micros() -> u64 {
     u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The audit log, which the shield's own program writes to as well.
+/// The audit log, shared with the program of the shield.
 struct AuditLogFile {
     path: PathBuf,
-    /// The disk was full in the middle of a line.
+    /// Set if the disk was full in the middle of a line.
     ends_in_partial_line: bool,
 }
 
@@ -230,8 +227,8 @@ impl AuditLogFile {
         }
     }
 
-    /// Adds a line, in one write, so that lines of others stay whole. One that was torn is ended
-    /// first.
+    /// Appends a line in one write, so that lines of other writers stay intact. A partial line is
+    /// terminated first.
     fn append(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         if self.ends_in_partial_line {
             line.insert(0, b'\n');
@@ -258,16 +255,16 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The log of the sandbox's dnsmasq, and the names that it told.
+/// The log of the sandbox's dnsmasq, and the names found in it.
 struct DnsmasqLogFile {
     path: PathBuf,
-    /// Which file it was, and how much of it has been read.
+    /// The inode of the file and the position in it.
     read_position: Option<(u64, u64)>,
     replies: DnsmasqLogParser,
     names: DnsCache,
 }
 
-/// As much of a log that is there already is read for names.
+/// Maximum bytes read from an existing log.
 const MAX_READ_BYTES: u64 = 4 << 20;
 
 impl DnsmasqLogFile {
@@ -280,7 +277,7 @@ impl DnsmasqLogFile {
         }
     }
 
-    /// Returns the name that was last looked up to get `address`.
+    /// Returns the latest looked-up name of `address`.
     fn lookup_name(&mut self, address: &Dest, now: Instant) -> Option<Dest> {
         if let Err(error) = self.read_new_lines(now)
             && error.kind() != io::ErrorKind::NotFound
@@ -293,7 +290,7 @@ impl DnsmasqLogFile {
             .map(|name| Dest::from(&name))
     }
 
-    /// Reads what the log has gained.
+    /// Reads the new part of the log.
     fn read_new_lines(&mut self, now: Instant) -> io::Result<()> {
         let mut file = fs::File::open(&self.path)?;
         let found = file.metadata()?;
@@ -325,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_audit_log_that_was_torn_is_ended_before_the_next() {
+    fn a_partial_line_of_the_audit_log_is_terminated() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("audit.jsonl");
         let mut audit = AuditLogFile::new(path.clone());
@@ -338,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_from_the_log_as_it_grows_and_when_it_starts_anew() {
+    fn names_are_read_from_a_growing_and_a_replaced_log() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("dnsmasq.log");
         let (mut log, now) = (DnsmasqLogFile::new(path.clone()), Instant::now());
@@ -356,10 +353,6 @@ mod tests {
             named("reply c.example is 192.0.2.1\n").as_deref(),
             Some("c.example")
         );
-        assert_eq!(
-            named("").as_deref(),
-            Some("c.example"),
-            "what is known stays"
-        );
+        assert_eq!(named("").as_deref(), Some("c.example"), "known names stay");
     }
 }

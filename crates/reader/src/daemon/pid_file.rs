@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `reader.pid`: which process reads the packets of a sandbox.
+//! `reader.pid`: the process id of a sandbox's reader.
 //!
-//! The Python hook writes it with the id of what it started, which is us, and ends what it names
-//! when the container stops. We write it for whoever starts us without the hook.
+//! The Python hook writes the file with the id of the reader that it started, and ends that process
+//! when the container stops. A reader started without the hook writes the file itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file that names this process, and goes with it.
+/// A file with the id of this process, removed on drop.
 #[derive(Debug)]
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes it; what a reader left that was killed is overwritten. None can be alive: its packet
-    /// log is ours.
+    /// Writes the file, overwriting one of a killed reader. No other reader can be alive, because
+    /// this process has its packet log.
     pub(super) fn create(state_dir: &Path) -> Option<Self> {
         let path = state_dir.join("reader.pid");
         let written = fs::write(&path, pid_file_text());
         if let Err(error) = written {
-            // Nobody finds us by it then; the questions are asked all the same.
-            tracing::warn!(%error, path = %path.display(), "could not write the record");
+            // The file only serves to end this process; questions work without it.
+            tracing::warn!(%error, path = %path.display(), "could not write the file of the process id");
             return None;
         }
         Some(Self(path))
@@ -28,7 +28,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Another's record stays.
+        // A file of another process stays.
         if fs::read_to_string(&self.0).is_ok_and(|found| found == pid_file_text()) {
             drop(fs::remove_file(&self.0));
         }
@@ -44,17 +44,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_record_is_ours_and_goes_with_us() {
+    fn the_file_contains_this_process_and_is_removed_on_drop() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("reader.pid");
         fs::write(&path, "1\n").unwrap();
-        let record = PidFile::create(state.path()).unwrap();
+        let pid_file = PidFile::create(state.path()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), pid_file_text());
-        drop(record);
+        drop(pid_file);
         assert!(!path.exists());
-        let record = PidFile::create(state.path()).unwrap();
+        let pid_file = PidFile::create(state.path()).unwrap();
         fs::write(&path, "1\n").unwrap();
-        drop(record);
+        drop(pid_file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
         assert!(PidFile::create(Path::new("/nonexistent")).is_none());
     }
