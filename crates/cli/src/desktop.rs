@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups on the desktop of this user.
+//! Questions as popups on the operator's desktop.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -10,20 +10,20 @@ use anyhow::{Context as _, anyhow};
 use desktop::identity::{IdentityResolver, PodmanInspector};
 use desktop::notifier::{DbusNotifier, DesktopSession, Notifier as _};
 use desktop::popups::{Categories, PopupOptions, run_popups};
-use operator::discovery::Hubs;
+use operator::Session;
 use tokio_util::sync::CancellationToken;
 
 use crate::timezone::system_time_zone;
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _};
 
 const DESKTOP_HINT: &str =
-    "start it in your desktop session; `terok-clearance clearance` asks at a terminal";
-/// Maximum time for the session bus to reply, after which a command starts without popups.
+    "start it in your desktop's session; `terok-clearance clearance` asks at a terminal";
+/// The time limit for a bus to tell whether a service runs, before a command starts without popups.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Name of the program for desktops.
+/// The program name at notification services.
 const APP_NAME: &str = "terok-clearance";
 
-/// A desktop that can show popups.
+/// A connected desktop.
 #[derive(Debug)]
 pub(crate) struct PopupDesktop {
     notifier: DbusNotifier,
@@ -32,8 +32,8 @@ pub(crate) struct PopupDesktop {
 }
 
 impl PopupDesktop {
-    /// Connects to the desktop of this session. Without `wait` it fails if no program shows popups
-    /// there or can be started for that.
+    /// Connects to the desktop of this session. Fails if no notification service runs there or can
+    /// be started, unless `wait`: then popups are shown once a service starts.
     pub(crate) async fn connect(
         context: &CommandContext,
         wait: bool,
@@ -45,10 +45,10 @@ impl PopupDesktop {
             DbusNotifier::connect(session).await
         };
         let notifier = connected
-            .context("cannot use the desktop's notifications")
+            .context("using the desktop's notifications")
             .with_hint(DESKTOP_HINT)
             .with_status(CommandStatus::UNAVAILABLE)?;
-        if !notifier.supports_actions() {
+        if !notifier.capabilities().actions {
             tracing::warn!("this desktop shows no buttons; the popups say where to answer");
         }
         let options = PopupOptions {
@@ -64,7 +64,7 @@ impl PopupDesktop {
         })
     }
 
-    /// Connects to the desktop of this session if a program shows popups there already.
+    /// Connects to the desktop of this session if a notification service runs there.
     pub(crate) async fn connect_if_running(context: &CommandContext) -> Option<Self> {
         let session = DesktopSession {
             call_timeout: PROBE_TIMEOUT,
@@ -74,63 +74,70 @@ impl PopupDesktop {
             Ok(true) => match Self::connect(context, false).await {
                 Ok(desktop) => Some(desktop),
                 Err(failure) => {
-                    tracing::warn!(reason = failure.message(), "cannot show popups");
+                    tracing::warn!(reason = failure.message(), "popups are not available");
                     None
                 }
             },
             Ok(false) => None,
             Err(error) => {
                 let reason = anyhow::Error::new(error);
-                tracing::info!(reason = format!("{reason:#}"), "no desktop was found");
+                tracing::info!(
+                    reason = format!("{reason:#}"),
+                    "no desktop to show popups on"
+                );
                 None
             }
         }
     }
 
-    /// Returns the kinds of popups.
+    /// Returns the kinds of popups that are shown.
     pub(crate) const fn categories(&self) -> Categories {
         self.options.categories
     }
 
-    /// Returns popups for the questions of `hubs`, which [`BackgroundPopups::run`] shows.
-    pub(crate) fn start_popups(self, hubs: Hubs) -> BackgroundPopups {
+    /// Prepares popups for the questions of `session`; [`BackgroundPopups::run`] shows them.
+    pub(crate) fn start_popups(self, session: Session) -> BackgroundPopups {
         let done = CancellationToken::new();
-        let asking = Box::pin(self.show_popups_until(hubs, done.clone().cancelled_owned()));
+        let asking = Box::pin(self.show_popups_until(session, done.clone().cancelled_owned()));
         BackgroundPopups {
             popup_loop: asking,
             stop: done,
         }
     }
 
-    /// Shows popups for the questions of `hubs` until `stop` resolves, and then removes them, which
-    /// answers none of them.
-    pub(crate) async fn show_popups_until<T>(self, hubs: Hubs, stop: impl Future<Output = T>) -> T {
+    /// Shows the questions of `session` as popups until `stop` resolves, and then closes them, which
+    /// answers nothing.
+    pub(crate) async fn show_popups_until<T>(
+        self,
+        session: Session,
+        stop: impl Future<Output = T>,
+    ) -> T {
         let Self {
             notifier,
             options,
             resolver,
         } = self;
-        let stopped = run_popups(hubs, &notifier, resolver, options, stop).await;
+        let stopped = run_popups(session, &notifier, resolver, options, stop).await;
         notifier.disconnect().await;
         stopped
     }
 }
 
-/// Popups for the questions of some hubs, shown while other work goes on.
+/// Popups next to another task.
 pub(crate) struct BackgroundPopups {
     popup_loop: Pin<Box<dyn Future<Output = ()>>>,
     stop: CancellationToken,
 }
 
 impl BackgroundPopups {
-    /// Shows the popups. Never ends; cancel safe.
+    /// Shows the popups. Never returns; cancel safe.
     pub(crate) async fn run(&mut self) {
         self.popup_loop.as_mut().await;
-        // The loop ends only when stopped, and must not be polled again.
+        // The loop ended, and must not be polled again.
         std::future::pending::<()>().await;
     }
 
-    /// Removes the popups.
+    /// Closes the popups.
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.popup_loop.await;
@@ -140,20 +147,20 @@ impl BackgroundPopups {
 fn bus_session(context: &CommandContext) -> Result<DesktopSession, CommandFailure> {
     match context.environment.session_bus_address() {
         Some(address) => Ok(DesktopSession::new(&address, APP_NAME)),
-        None => Err(anyhow!("there is no session bus for popups"))
+        None => Err(anyhow!("there is no session bus to show popups on"))
             .with_hint(DESKTOP_HINT)
             .with_status(CommandStatus::UNAVAILABLE),
     }
 }
 
-/// Returns the kinds of popups according to the environment.
+/// Returns the kinds of popups that the environment selects.
 pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
     let Some(said) = context.environment.notify_events() else {
         return Categories::default();
     };
     let (categories, unknown) = Categories::parse(said);
     for name in unknown {
-        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: unknown kind of popups");
+        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: there is no such kind of popups");
     }
     categories
 }
@@ -161,7 +168,7 @@ pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
 const ICON_NAME: &str = "terok-symbolic";
 const ICON_SVG: &str = include_str!("desktop/icon.svg");
 
-/// Returns the name of the theme's icon if it is installed, else the URL of a copy of our own.
+/// Returns the icon of the theme if it is installed, else the address of the bundled one.
 fn resolve_icon(runtime: &Path) -> String {
     let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
         ["symbolic", "scalable"]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The program `terok-clearance`, implemented by the library of this package.
+//! `terok-clearance`, the program: everything it does is in the library beside it.
 
 use std::process::ExitCode;
 

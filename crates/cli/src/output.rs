@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Standard output and standard error. No other module prints.
+//! The one door to standard output and standard error.
 //!
-//! An output that is closed early is no failure: the write returns [`BrokenPipeError`], which ends
-//! the command, and [`crate::exit`] reports success without a message.
+//! A reader that goes away in the middle is no failure of ours: the write says [`Closed`], the
+//! command ends by it, and [`crate::exit`] makes a quiet, successful end of that.
 
 use std::io::{self, ErrorKind, Write as _};
 
-/// The use of colours.
+/// Where colours are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamColors {
     /// On standard output.
@@ -15,9 +15,9 @@ pub struct StreamColors {
     pub stderr: bool,
 }
 
-/// Standard output was closed early.
+/// Whoever read our standard output has gone away.
 #[derive(Debug, thiserror::Error)]
-#[error("standard output was closed")]
+#[error("nobody reads the output any more")]
 pub struct BrokenPipeError;
 
 /// Standard output and standard error.
@@ -27,28 +27,25 @@ pub struct StandardStreams {
 }
 
 impl StandardStreams {
-    /// Returns both streams with these colours.
+    /// Returns the door, with colours where they are wanted.
     pub const fn new(colors: StreamColors) -> Self {
         Self { colors }
     }
 
-    /// Returns the use of colours.
+    /// Returns where colours are wanted.
     pub const fn colors(&self) -> StreamColors {
         self.colors
     }
 
-    /// Writes `text` to standard output unchanged.
-    pub fn write(&self, text: &str) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        stdout.flush()
-    }
-
-    /// Prints `text` unchanged.
+    /// Prints `text` as it is.
     pub fn print(&self, text: &str) -> anyhow::Result<()> {
-        self.write(text).map_err(|error| match error.kind() {
+        let mut stdout = io::stdout().lock();
+        let written = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
+        written.map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => BrokenPipeError.into(),
-            _ => anyhow::Error::new(error).context("cannot write to standard output"),
+            _ => anyhow::Error::new(error).context("writing to standard output"),
         })
     }
 
@@ -57,12 +54,13 @@ impl StandardStreams {
         self.print(&format!("{line}\n"))
     }
 
-    /// Returns a writer to standard output. A closed output is [`ErrorKind::BrokenPipe`].
+    /// Returns standard output for somebody who writes more than one thing. A reader that goes
+    /// away is [`ErrorKind::BrokenPipe`] there.
     pub fn stdout_writer(&self) -> impl io::Write + use<> {
         io::stdout()
     }
 
-    /// Prints a line to standard error. A failure cannot be reported and is ignored.
+    /// Prints a line to standard error. There is nobody to tell when that fails.
     pub fn print_error_line(&self, line: &str) {
         drop(
             io::stderr()
@@ -71,7 +69,7 @@ impl StandardStreams {
         );
     }
 
-    /// Prints an error and its hints to standard error.
+    /// Says what failed and what may help, on standard error.
     pub fn print_error(&self, what: &str, hints: &[String]) {
         let (error, hint, plain) = if self.colors.stderr {
             ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")

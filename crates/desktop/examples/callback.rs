@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A notifier of one's own: questions are printed, and answered by lines such as `2 allow`.
+//! Questions without a desktop: printed, and answered by lines such as `2 allow`.
 //!
 //! `cargo run -p terok-clearance-desktop --example callback -- "$XDG_RUNTIME_DIR"`
 #![expect(clippy::print_stdout, reason = "an example")]
@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use operator::discovery::Hubs;
+use operator::Session;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance_desktop::identity::{IdentityResolver, NullInspector};
 use terok_clearance_desktop::notifier::CallbackNotifier;
@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let runtime = std::env::args_os()
         .nth(1)
         .ok_or("which runtime directory?")?;
-    let hubs = Hubs::discover(RuntimeDir::new(PathBuf::from(runtime)))?;
+    let session = Session::discover(RuntimeDir::new(PathBuf::from(runtime)))?;
     let notifier = CallbackNotifier::new(|id, notification| {
         println!("{id}: {}\n{}", notification.summary, notification.body);
         for action in &notification.actions {
@@ -43,6 +43,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     };
-    run_popups(hubs, &notifier, resolver, PopupOptions::default(), answers).await;
+    run_popups(
+        session,
+        &notifier,
+        resolver,
+        PopupOptions::default(),
+        answers,
+    )
+    .await;
     Ok(())
 }

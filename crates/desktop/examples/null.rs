@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where nobody can be shown anything, the rest works: every notification is 0, nothing is chosen.
+//! Without a desktop every notification has the id 0, and no action is chosen.
 //!
 //! `cargo run -p terok-clearance-desktop --example null`
 #![expect(clippy::print_stdout, reason = "an example")]
@@ -13,6 +13,7 @@ async fn main() -> Result<(), Infallible> {
     let id = NullNotifier
         .notify(Notification::new("Clearance request"))
         .await?;
-    println!("shown as {id}, seen: {}", NullNotifier.is_visible());
+    let visible = NullNotifier.capabilities().visible;
+    println!("shown as {id}, visible: {visible}");
     Ok(())
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Notifications that a person can answer: what one is, and what can show one.
+//! Notifications that an operator can answer, and the notifiers that show them.
 //!
-//! A [`Notifier`] is one way to show them; [`create_notifier`] returns the best that there is. It
-//! never fails: where nobody can be shown anything, the rest still works, and says so once.
+//! A [`Notifier`] is one way to show notifications; [`create_notifier`] returns the best one that
+//! a session has. A notifier reports every click as it came, and judges none: which click is an
+//! answer is decided in [`crate::popups`].
 
 mod callback;
-pub mod click_guard;
 mod dbus;
 mod lifecycle;
 mod notification;
+mod outcome;
 mod session;
 
 use std::convert::Infallible;
@@ -17,74 +18,77 @@ pub use callback::{CallbackNotifier, InvokeError};
 pub use dbus::{DbusConnectError, DbusNotifier, DesktopError, DesktopSession};
 pub use lifecycle::SandboxLifecycle;
 pub use notification::{
-    ActionChoice, ActionKey, ContainerIdentity, Notification, NotificationAction,
-    NotificationActionError, NotificationExpiry, NotificationHints, NotificationId,
-    NotificationUrgency,
+    ActionKey, ContainerIdentity, Notification, NotificationAction, NotificationActionError,
+    NotificationExpiry, NotificationHints, NotificationId, NotificationUrgency,
 };
+pub use outcome::{ActionChoice, Closed, ClosedCallback, NotificationOutcome};
 pub use session::{SessionNotifier, create_notifier};
 
-/// Called with what was chosen; dropped uncalled when there will be no choice.
+/// One way to show notifications and to report how they end.
 ///
-/// So whoever waits needs nothing else: a channel's sender in it tells both ends.
-pub type ActionCallback = Box<dyn FnOnce(ActionChoice) + Send>;
-
-/// One way to show notifications and to hear what was chosen.
-///
-/// Methods take `&self`: one notifier serves every part that has something to show.
+/// Methods take `&self`: one notifier serves every part of a program.
 pub trait Notifier: Send + Sync {
-    /// Why a notification could not be shown.
+    /// The reason why a notification was not shown.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Shows `notification`, in place of the one that it replaces, and returns its id; a replaced
-    /// one keeps its id where the other side can do so. Whoever waits for the choice of a replaced
-    /// one waits on if the new one asks the same ([`Notification::asks_as`]), else is told that
-    /// there is none.
-    ///
-    /// An action that is chosen before [`Notifier::on_action`] is kept for it.
+    /// Shows `notification`, in place of the one that it replaces, and returns its id. A replaced
+    /// notification keeps its id where the service can do so, and loses its callback.
     fn notify(
         &self,
         notification: Notification,
     ) -> impl Future<Output = Result<NotificationId, Self::Error>> + Send;
 
-    /// Says what to do with the action that is chosen for `id`, once; a later call for the same id
-    /// takes the place of an earlier one. Drops `on_action` uncalled as soon as it is known that
-    /// there will be no choice: `id` is closed, expired, not shown, or this is disconnected.
-    fn on_action(
+    /// Registers the callback for the end of `id`, in place of an earlier one.
+    ///
+    /// The callback is called once, within the notifier, so it returns soon. An end that came
+    /// before this call is delivered by it; for an unknown id that is [`Closed::ConnectionLost`].
+    /// The callback is dropped uncalled if the caller ends the notification itself: by
+    /// [`Notifier::close`], by replacing it, or by [`Notifier::disconnect`].
+    fn on_closed(
         &self,
         id: NotificationId,
-        on_action: ActionCallback,
+        callback: ClosedCallback,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Takes the notification away, if it is still shown. That is no choice.
+    /// Removes the notification if it is still shown.
     fn close(&self, id: NotificationId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Ends: nothing is heard any more. What is shown may stay on the screen.
+    /// Ends the notifier: no callback is called any more. Notifications may stay on the screen.
     fn disconnect(&self) -> impl Future<Output = ()> + Send;
 
-    /// Takes in what became of a sandbox. Most have no use for it: it is for a notifier that shows
-    /// more than notifications.
+    /// Reports a change of a sandbox; only notifiers that show more than notifications use it.
     fn lifecycle(&self, _event: &SandboxLifecycle) {}
 
-    /// Says whether somebody may see what is shown here.
-    fn is_visible(&self) -> bool {
-        true
-    }
-
-    /// Returns how often all that was shown was lost at once, as when the bus of a desktop ends.
-    /// Whoever waited for a choice then was told that there is none, though nobody closed anything:
-    /// what is still asked is to be shown anew.
-    fn losses(&self) -> u64 {
-        0
-    }
-
-    /// Says whether a choice can come back, as far as that is known: what shows it may have no
-    /// buttons. [`Notification::elsewhere`] is then shown as well.
-    fn supports_actions(&self) -> bool {
-        self.is_visible()
+    /// Returns the present capabilities, as far as they are known.
+    fn capabilities(&self) -> NotifierCapabilities {
+        NotifierCapabilities::ALL
     }
 }
 
-/// Shows nothing to nobody: every notification has the id 0, and no action is ever chosen.
+/// The capabilities of a notifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotifierCapabilities {
+    /// Notifications are shown to an operator.
+    pub visible: bool,
+    /// A notification can be answered: it has buttons. Without them
+    /// [`Notification::buttonless_hint`] is shown.
+    pub actions: bool,
+}
+
+impl NotifierCapabilities {
+    /// Notifications are shown, and can be answered.
+    pub const ALL: Self = Self {
+        visible: true,
+        actions: true,
+    };
+    /// Nothing is shown.
+    pub const NONE: Self = Self {
+        visible: false,
+        actions: false,
+    };
+}
+
+/// Shows nothing: every notification has the id 0 and expires at once.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NullNotifier;
 
@@ -95,8 +99,8 @@ impl Notifier for NullNotifier {
         Ok(NotificationId::NONE)
     }
 
-    async fn on_action(&self, _: NotificationId, on_action: ActionCallback) {
-        drop(on_action);
+    async fn on_closed(&self, _: NotificationId, callback: ClosedCallback) {
+        callback(NotificationOutcome::now(Closed::Expired));
     }
 
     async fn close(&self, _: NotificationId) -> Result<(), Infallible> {
@@ -105,8 +109,8 @@ impl Notifier for NullNotifier {
 
     async fn disconnect(&self) {}
 
-    fn is_visible(&self) -> bool {
-        false
+    fn capabilities(&self) -> NotifierCapabilities {
+        NotifierCapabilities::NONE
     }
 }
 
@@ -116,16 +120,16 @@ mod tests {
     use tokio::sync::oneshot;
 
     #[tokio::test]
-    async fn where_nobody_sees_it_the_id_is_0_and_who_waits_is_told_at_once() {
-        let notifier = create_notifier("test", None).await;
-        assert!(!notifier.is_visible());
+    async fn without_a_bus_the_id_is_0_and_a_notification_ends_at_once_without_a_choice() {
+        let notifier = create_notifier("test", None);
+        assert!(!notifier.capabilities().visible);
         let shown = notifier.notify(Notification::new("a summary")).await;
         let id = shown.unwrap();
         assert_eq!(id.to_string(), "0");
-        let (chosen, choice) = oneshot::channel();
-        let tell = Box::new(|key| drop(chosen.send(key)));
-        notifier.on_action(id, tell).await;
-        assert!(choice.await.is_err(), "no action can have been chosen");
+        let (sender, outcome) = oneshot::channel();
+        let callback = Box::new(|outcome| drop(sender.send(outcome)));
+        notifier.on_closed(id, callback).await;
+        assert_eq!(outcome.await.unwrap().closed, Closed::Expired);
         notifier.close(id).await.unwrap();
         notifier.disconnect().await;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use desktop::identity::{IdentityResolver, NullInspector};
 use desktop::notifier::CallbackNotifier;
 use desktop::popups::{PopupOptions, run_popups};
-use operator::discovery::Hubs;
+use operator::Session;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ async fn an_ipv6_address_has_brackets_and_what_has_no_port_shows_none() {
     let notifier = CallbackNotifier::new(move |_, shown| {
         tell.try_send(shown.summary.clone()).unwrap();
     });
-    let hubs = Hubs::discover(place.runtime()).unwrap();
+    let session = Session::discover(place.runtime()).unwrap();
     let resolver = Arc::new(IdentityResolver::new(NullInspector));
     let test = async {
         for (n, dest, port, proto, title, ours) in [
@@ -54,5 +54,5 @@ async fn an_ipv6_address_has_brackets_and_what_has_no_port_shows_none() {
             assert_eq!(told.recv().await.unwrap(), format!("Blocked: {ours}"));
         }
     };
-    run_popups(hubs, &notifier, resolver, PopupOptions::default(), test).await;
+    run_popups(session, &notifier, resolver, PopupOptions::default(), test).await;
 }

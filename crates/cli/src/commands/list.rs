@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `list`: the pending questions of every sandbox.
+//! `list`: what every sandbox asks right now.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use terok_clearance::socket::RuntimeDir;
 use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
-/// Long help.
-pub(super) const ABOUT: &str = "List the pending questions of every sandbox.
+/// What it does, at length.
+pub(super) const ABOUT: &str = "List what every sandbox asks right now.
 
-Queries every hub of this user, those of single sandboxes and the classic one. Each question has \
-the id that `allow` and `deny` take, and shows exactly what `allow` opens. Nothing is answered.";
+Every live hub of this user is asked at once, those of single sandboxes and the one of all of them. \
+Each question has the id that `allow` and `deny` take, and says exactly what an `allow` opens. \
+Nothing is answered, and nobody else notices.";
 
-/// Command-line arguments.
+/// What may be said to it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,44 +27,44 @@ Examples:
   terok-clearance list --container web
   terok-clearance list --json | jq -r 'select(.event == \"listed\") | [.id, .dest] | @tsv'
 
-With --json, each line is an object: `event` is `listed` for each question, `hub` for each hub whose
-questions are missing, and `list` at the end; docs/schema/lines.json describes them. A hub of the
-Python stack reports only new questions: a warning names it, and `watch` shows its questions.
+With --json, one object per line, `event` saying which: `listed` for each question, `hub` for each
+hub whose questions are not among them, and `list` at the end. docs/schema/lines.json describes them.
+A hub of the Python stack cannot say what is pending, only what happens from now on: standard error
+says so, and `watch` shows what it asks.
 
 Exit status:
-  0    the list is complete, even if no pending questions or no hub is running
-  69   a hub, or the one of --socket, did not reply in time: its questions are missing, and a
-       warning names it
+  0    the list is complete (also without any question, and without a hub)
+  69   a hub that is there, or the one of --socket, could not be heard in time: its questions are
+       not in the list, and standard error says which hub it is
   130  ended by Ctrl-C")]
 pub struct Args {
     #[command(flatten)]
     pub(super) hubs: HubArgs,
 }
 
-/// The hubs to query.
+/// Which hubs are asked, and how long.
 #[derive(Debug, clap::Args)]
 pub(super) struct HubArgs {
-    /// Query only the hub at this socket; fail if it is unavailable
+    /// Ask the hub at this socket alone, and fail if it is not there
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only the sandbox with this id, these first 12 characters of its id, or this name
+    /// Only what this sandbox asks: its id, the first 12 characters of that, or its name
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
-    /// Maximum time for the reply of a hub
-    #[arg(long, value_name = "SECONDS", default_value_t = 5,
-        value_parser = clap::value_parser!(u32).range(1..=600))]
+    /// How long a hub may take to say what is pending
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     timeout: u32,
 }
 
 impl HubArgs {
-    /// Queries the hubs.
+    /// Asks them.
     pub(super) async fn query_snapshot(
         self,
         context: &CommandContext,
     ) -> Result<PendingSnapshot, CommandFailure> {
         let runtime = RuntimeDir::new(context.environment.runtime_dir());
         let socket = self.socket.map(|path| {
-            std::path::absolute(&path).with_context(|| format!("cannot find {}", path.display()))
+            std::path::absolute(&path).with_context(|| format!("finding {}", path.display()))
         });
         let limit = Duration::from_secs(self.timeout.into());
         let socket = socket.transpose()?;
@@ -71,7 +72,7 @@ impl HubArgs {
     }
 }
 
-/// Runs the command.
+/// Does it.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     raise_fd_limit();
     block_on(async {
@@ -90,7 +91,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 output.print_error_line(if survey.has_hubs() {
                     "no pending questions"
                 } else {
-                    "no hub is running"
+                    "no pending questions: no hub is running"
                 });
             }
         }
@@ -105,7 +106,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Prints a warning, except with JSON, whose lines have the same information.
+/// Says what is not in the list; lines of JSON say so themselves.
 pub(super) fn print_warning(context: &CommandContext, what: &str) {
     if !context.json {
         context.output.print_error_line(&format!("warning: {what}"));

@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `notify`: shows one notification, and with `--wait` prints the chosen action.
+//! `notify`: one notification, and with `--wait` what was chosen.
 
 use anyhow::{Context as _, anyhow};
-use desktop::notifier::click_guard::ClickGuard;
 use desktop::notifier::{
-    ActionChoice, Notification, NotificationAction, NotificationActionError, NotificationExpiry,
-    NotificationId, Notifier, create_notifier,
+    Closed, Notification, NotificationAction, NotificationActionError, NotificationExpiry,
+    Notifier as _, SessionNotifier, create_notifier,
 };
-use tokio::sync::oneshot;
+use desktop::popups::GuardedPopup;
 
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
-/// Long help.
+/// What it does, at length.
 pub(super) const ABOUT: &str = "Show a notification, and print its id.
 
-With --wait it stays until an action is chosen, whose key is printed on a second line. Without a \
-desktop the id is 0: the notification is not shown.";
+With --wait it stays until one of the actions is chosen and prints that action's key on a second \
+line. Where there is no desktop to show it on, the id is 0, which says that nobody sees it.";
 
-/// Command-line arguments.
+/// What may be said to it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -25,28 +24,29 @@ Examples:
   terok-clearance notify 'Deploy?' 'to production' --actions yes:Yes no:No --wait
 
 Exit status:
-  0    shown, or no desktop (the id is 0); with --wait, an action was chosen
-  3    --wait: closed or expired without a choice
-  69   the desktop's notification service failed; --wait: no desktop, or one without buttons
-  130  ended by Ctrl-C; 143 by SIGTERM; both remove the notification
+  0    shown, or nobody to show it to (the id is 0); with --wait, an action was chosen
+  3    --wait: it was closed, or its time was over, and nothing was chosen
+  69   the desktop's notification service does not start, or does not show it; --wait: nobody can
+       be asked: there is no desktop, or it shows no buttons
+  130  ended by Ctrl-C; 143 by SIGTERM; either takes the notification away
 
 Environment:
   DBUS_SESSION_BUS_ADDRESS  the desktop's bus; unset: bus in the runtime directory")]
 pub struct Args {
-    /// Title
+    /// The title.
     #[arg(value_name = "TITLE")]
     summary: String,
-    /// Text below the title
+    /// The text below it.
     #[arg(value_name = "BODY", default_value = "", hide_default_value = true)]
     body: String,
-    /// Actions: a key for the program and a label for the button
+    /// The choices, each a key for the program and a label for the person.
     #[arg(long, value_name = "KEY:LABEL", num_args = 1.., value_parser = parse_action)]
     actions: Vec<NotificationAction>,
-    /// Wait until an action is chosen, and print its key
+    /// Wait until an action is chosen, and print its key.
     #[arg(long)]
     wait: bool,
-    /// Time until it expires, in milliseconds; 0: never (the default with --wait), -1: as the
-    /// desktop decides
+    /// How long it stays, in milliseconds; 0 is until it is closed (with --wait the default), -1 as
+    /// the desktop has it
     #[arg(short, long, value_name = "MS", allow_negative_numbers = true)]
     timeout: Option<i32>,
 }
@@ -55,7 +55,7 @@ fn parse_action(text: &str) -> Result<NotificationAction, NotificationActionErro
     text.parse()
 }
 
-/// Runs the command.
+/// Does it.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let twice = args.actions.iter().enumerate().find(|(at, action)| {
         let before = args.actions.iter().take(*at);
@@ -64,18 +64,23 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             .any(|key| key == action.key())
     });
     if let Some((_, action)) = twice {
-        let twice = anyhow!("the action {} is given twice", action.key());
+        let twice = anyhow!("the action {} is there twice", action.key());
         return Err(twice).with_status(CommandStatus::USAGE);
     }
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let bus = context.environment.session_bus_address();
-        // The name that the Python program gives to the desktop.
-        let starting = create_notifier("terok", bus.as_deref());
-        let notifier = tokio::select! {
+        // The original's name for what its command line shows.
+        let notifier = create_notifier("terok", bus.as_deref());
+        tokio::select! {
             status = stop.wait() => return Ok(status),
-            notifier = starting => notifier,
-        };
+            connected = notifier.connect() => {
+                if let Err(error) = connected {
+                    let reason = operator::error_chain(error);
+                    tracing::warn!(%reason, "notifications are not shown");
+                }
+            }
+        }
         let wait = args.wait;
         let notification = Notification {
             body: args.body,
@@ -88,7 +93,6 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 },
                 NotificationExpiry::from,
             ),
-            click_guard: wait.then_some(ClickGuard::MIN_READ_TIME),
             ..Notification::new(&args.summary)
         };
         let ended = show_notification(&notifier, notification, wait, &mut stop, context).await;
@@ -97,19 +101,19 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Shows the notification, prints its id, and with `wait` the key of the chosen action. Removes the
-/// notification when stopped.
+/// Shows the notification, prints its id, and with `wait` the key of the chosen action. A signal
+/// ends it, and closes the notification.
 async fn show_notification(
-    notifier: &impl Notifier,
+    notifier: &SessionNotifier,
     notification: Notification,
     wait: bool,
     stop: &mut StopSignals,
     context: &CommandContext,
 ) -> Result<CommandStatus, CommandFailure> {
     let asks = !notification.actions.is_empty();
-    let mut showing = std::pin::pin!(notifier.notify(notification));
+    let mut showing = std::pin::pin!(GuardedPopup::show(notifier, notification));
     let mut stopped = None;
-    // Removing it needs its id, so the call is completed; it has a time limit.
+    // A notification needs an id before it can be closed.
     let shown = tokio::select! {
         status = stop.wait() => {
             stopped = Some(status);
@@ -117,52 +121,55 @@ async fn show_notification(
         }
         shown = &mut showing => shown,
     };
-    let id = shown
-        .context("cannot show the notification")
+    let mut popup = shown
+        .context("showing the notification")
         .with_status(CommandStatus::UNAVAILABLE)?;
     if let Some(status) = stopped {
-        return close_notification(notifier, id, status).await;
+        return close_notification(popup, status).await;
     }
-    print_value(context, "id", &id.get().into())?;
+    print_value(context, "id", &popup.id().get().into())?;
     if !wait {
         return Ok(CommandStatus::OK);
     }
-    if !notifier.is_visible() || (asks && !notifier.supports_actions()) {
-        let why = if notifier.is_visible() {
+    let capabilities = notifier.capabilities();
+    if !capabilities.visible || (asks && !capabilities.actions) {
+        let why = if capabilities.visible {
             "the desktop shows no buttons"
         } else {
             "there is no notifier"
         };
-        return Err(anyhow!("cannot wait for a choice: {why}"))
+        return Err(anyhow!("nobody can be asked: {why}"))
             .with_hint("`terok-clearance clearance` asks at a terminal")
             .with_status(CommandStatus::UNAVAILABLE);
     }
-    let (tell, chosen) = oneshot::channel();
-    let on_action = Box::new(|choice| drop(tell.send(choice)));
-    notifier.on_action(id, on_action).await;
-    let choice: ActionChoice = tokio::select! {
-        status = stop.wait() => return close_notification(notifier, id, status).await,
-        choice = chosen => match choice {
-            Ok(choice) => choice,
-            Err(_) => return Ok(CommandStatus::NO_ACTION_CHOSEN),
-        },
+    let closed = tokio::select! {
+        status = stop.wait() => Err(status),
+        closed = popup.closed() => Ok(closed),
+    };
+    let closed = match closed {
+        Ok(closed) => closed.context("showing the notification again")?,
+        Err(status) => return close_notification(popup, status).await,
+    };
+    let Closed::Chosen(choice) = closed else {
+        return Ok(CommandStatus::NO_ACTION_CHOSEN);
     };
     print_value(context, "action", &choice.key.as_str().into())?;
     Ok(CommandStatus::OK)
 }
 
-/// Removes the notification and returns `status`.
+/// Closes the notification after a signal, which gives the status.
 async fn close_notification(
-    notifier: &impl Notifier,
-    id: NotificationId,
+    popup: GuardedPopup<'_, SessionNotifier>,
     status: CommandStatus,
 ) -> Result<CommandStatus, CommandFailure> {
-    let closed = notifier.close(id).await;
-    closed.context("cannot remove the notification")?;
+    popup
+        .close()
+        .await
+        .context("taking the notification away")?;
     Ok(status)
 }
 
-/// Prints a value on one line; with JSON, as an object with its name.
+/// Prints a value on a line of its own, for a program with its name.
 fn print_value(
     context: &CommandContext,
     name: &str,

@@ -4,9 +4,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use desktop::notifier::{DbusNotifier, DesktopSession, Notification, Notifier as _};
+use desktop::notifier::{Closed, DbusNotifier, DesktopSession, Notification, Notifier as _};
+use desktop::popups::GuardedPopup;
 use rustix::process::Signal;
-use tokio::sync::oneshot;
 
 use crate::picture::Picture;
 use crate::screen::{Desktop, Service};
@@ -103,50 +103,41 @@ fn is_guarded(kind: Service) {
     let desktop = Desktop::new(kind);
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
-    let question = |guard| Notification {
+    let question = Notification {
         actions: vec!["allow:Allow".parse().unwrap(), "deny:Deny".parse().unwrap()],
         body: "Container: x".to_owned(),
         expiry: desktop::notifier::NotificationExpiry::Never,
-        click_guard: guard,
         ..Notification::new("Blocked: api.example.com:443")
     };
     let session = DesktopSession::new(&desktop.bus(), "terok");
-    let (notifier, id, mut chosen) = runtime.block_on(async {
-        let notifier = DbusNotifier::connect(session).await.unwrap();
-        // Longer than any machine takes to click.
-        let guard = Some(Duration::from_secs(3600));
-        let id = notifier.notify(question(guard)).await.unwrap();
-        let (tell, chosen) = oneshot::channel();
-        let on_action = Box::new(|choice| drop(tell.send(choice)));
-        notifier.on_action(id, on_action).await;
-        (notifier, id, chosen)
-    });
+    let notifier = runtime.block_on(DbusNotifier::connect(session)).unwrap();
+    let mut popup = runtime
+        .block_on(GuardedPopup::show(&notifier, question))
+        .unwrap();
+    // Longer than any machine takes to click.
+    popup.set_guard_delay(Duration::from_secs(3600));
     let first = desktop.popup();
     desktop.click(&first, 0);
     // The notifier runs while the pictures are taken.
-    let again = runtime.block_on(async {
+    runtime.block_on(async {
         loop {
-            tokio::time::timeout(Duration::from_millis(20), &mut chosen)
+            tokio::time::timeout(Duration::from_millis(20), popup.closed())
                 .await
                 .expect_err("a click that came too soon was taken");
             let now = desktop.picture();
             if now.buttons().len() == 2 && now.popup_height() > first.popup_height() {
-                return now;
+                assert!(now != first);
+                return;
             }
         }
     });
-    assert!(again != first);
-    // The same question unguarded: what waited for the answer waits still.
-    runtime.block_on(async {
-        let unguarded = Notification {
-            replaces: Some(id),
-            ..question(None)
-        };
-        notifier.notify(unguarded).await.unwrap();
-    });
+    // The same question unguarded: it still waits for its answer.
+    popup.set_guard_delay(Duration::ZERO);
     let shown = desktop.popup();
     desktop.click(&shown, 1);
-    let choice = runtime.block_on(&mut chosen).unwrap();
+    let Ok(Closed::Chosen(choice)) = runtime.block_on(popup.closed()) else {
+        panic!("the second click is a choice")
+    };
     assert_eq!(choice.key.as_str(), "deny");
     runtime.block_on(notifier.disconnect());
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use desktop::notifier::click_guard::ClickGuard;
+use desktop::popups::CLICK_GUARD_DELAY;
 use tempfile::TempDir;
 
 use crate::picture::{HEIGHT, Picture, WIDTH};
@@ -239,7 +239,7 @@ impl Desktop {
         let shown = Instant::now();
         let picture = self.until(|picture| {
             picture.buttons().len() == 2
-                && shown.elapsed() > ClickGuard::MIN_READ_TIME + Duration::from_millis(50)
+                && shown.elapsed() > CLICK_GUARD_DELAY + Duration::from_millis(50)
         });
         self.click(&picture, which);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use desktop::identity::{IdentityResolver, NullInspector};
 use desktop::notifier::{CallbackNotifier, NotificationId};
 use desktop::popups::{CLICK_GUARD_DELAY, PopupOptions, run_popups};
-use operator::discovery::Hubs;
+use operator::Session;
 use terok_clearance::Action;
 use terok_clearance::socket::RuntimeDir;
 use tokio::sync::oneshot;
@@ -94,16 +94,16 @@ fn a_notifier_that_calls_back_shows_the_storm_as_a_few_popups_and_loses_none() {
     let notifier = Arc::new(notifier);
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let (theirs, hubs) = (Arc::clone(&notifier), RuntimeDir::new(place.path()));
+    let (theirs, place_of_hubs) = (Arc::clone(&notifier), RuntimeDir::new(place.path()));
     let bridge = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         runtime.unwrap().block_on(async {
-            let hubs = Hubs::discover(hubs).unwrap();
+            let session = Session::discover(place_of_hubs).unwrap();
             let resolver = Arc::new(IdentityResolver::new(Some(NullInspector)));
             let stop = async { drop(stopped.await) };
-            run_popups(hubs, &*theirs, resolver, PopupOptions::default(), stop).await;
+            run_popups(session, &*theirs, resolver, PopupOptions::default(), stop).await;
         });
     });
     story(place.path(), &crowd, &desk, |id, key| {

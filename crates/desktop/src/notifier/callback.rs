@@ -9,16 +9,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use terok_clearance::{ContainerId, DisplayText};
 
-use super::{ActionCallback, ActionKey, Notification, NotificationId, Notifier, SandboxLifecycle};
+use super::{
+    ActionKey, Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome, Notifier,
+    SandboxLifecycle,
+};
 
 type CallbackHook<T> = Option<Box<dyn Fn(T) + Send + Sync>>;
 type NotifyCallback = dyn Fn(NotificationId, &Notification) + Send + Sync;
 
-/// Calls a function for every notification, and others for what becomes of sandboxes.
+/// Calls a function for every notification, and others for changes of sandboxes.
 ///
-/// A notification that takes the place of another has the other's id. What a person chose comes in
-/// by [`CallbackNotifier::invoke_action`]. The functions are called within the call of the
-/// notifier, so they return soon, and do not call it back.
+/// A notification that replaces another keeps its id. The program reports the operator's choices
+/// by [`CallbackNotifier::invoke_action`]. The functions are called within a call of the notifier:
+/// they return soon, and do not call the notifier.
 #[derive(Default)]
 pub struct CallbackNotifier {
     on_notify: Option<Box<NotifyCallback>>,
@@ -31,22 +34,22 @@ pub struct CallbackNotifier {
     open: Mutex<OpenNotifications>,
 }
 
-/// The notifications without actions that are remembered until somebody waits for their end.
+/// Maximum notifications without actions that are remembered until a callback is registered.
 const MAX_ACTIONLESS: usize = 64;
 
-/// What is shown and may be answered.
+/// The notifications that are shown.
 #[derive(Default)]
 struct OpenNotifications {
     last_id: u32,
-    /// Those with actions, and those without for whose end somebody waits.
-    choices: HashMap<NotificationId, PendingChoice>,
-    /// The newest of those without.
+    /// Those with actions, and those without for which a callback is registered.
+    shown: HashMap<NotificationId, OpenNotification>,
+    /// The newest of those without actions and callback.
     actionless: VecDeque<NotificationId>,
     disconnected: bool,
 }
 
 impl OpenNotifications {
-    /// Takes in that `id` has no actions; a place is taken by as many as are remembered.
+    /// Remembers a notification without actions, in place of the oldest one if there are too many.
     fn add_actionless(&mut self, id: NotificationId) {
         self.actionless.push_back(id);
         if self.actionless.len() > MAX_ACTIONLESS {
@@ -54,33 +57,34 @@ impl OpenNotifications {
         }
     }
 
-    /// Takes the notification out, and returns what is known of it.
-    fn remove(&mut self, id: NotificationId) -> Option<PendingChoice> {
-        self.actionless.retain(|mute| *mute != id);
-        self.choices.remove(&id)
+    /// Forgets the notification, and returns its state.
+    fn remove(&mut self, id: NotificationId) -> Option<OpenNotification> {
+        self.actionless.retain(|actionless| *actionless != id);
+        self.shown.remove(&id)
     }
 }
 
-struct PendingChoice {
+#[derive(Default)]
+struct OpenNotification {
     keys: Vec<ActionKey>,
-    /// What was chosen before anybody asked.
-    chosen: Option<ActionKey>,
-    on_action: Option<ActionCallback>,
+    /// The outcome that came before the callback.
+    outcome: Option<NotificationOutcome>,
+    callback: Option<ClosedCallback>,
 }
 
-/// Why a choice counts for nothing.
+/// The reason why a report about a notification is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvokeError {
-    /// The notification is not shown any more, was answered, or had no choices.
+    /// The notification is not shown any more, was answered, or has no actions.
     #[error("notification {0} has no choice to make")]
     NotOpen(NotificationId),
-    /// It has no such action.
+    /// The notification has no such action.
     #[error("notification {0} has no action {1:?}")]
     NoSuchAction(NotificationId, String),
 }
 
 impl CallbackNotifier {
-    /// Makes a notifier that calls `on_notify` for every notification.
+    /// Returns a notifier that calls `on_notify` for every notification.
     pub fn new(on_notify: impl Fn(NotificationId, &Notification) + Send + Sync + 'static) -> Self {
         Self {
             on_notify: Some(Box::new(on_notify)),
@@ -88,14 +92,14 @@ impl CallbackNotifier {
         }
     }
 
-    /// Calls `hook` also for each notification that is taken away.
+    /// Adds a hook for each notification that is removed.
     #[must_use]
     pub fn on_close(mut self, hook: impl Fn(NotificationId) + Send + Sync + 'static) -> Self {
         self.on_close = Some(Box::new(hook));
         self
     }
 
-    /// Calls `hook` also for each sandbox that starts.
+    /// Adds a hook for each sandbox that starts.
     #[must_use]
     pub fn on_container_started(
         mut self,
@@ -105,7 +109,7 @@ impl CallbackNotifier {
         self
     }
 
-    /// Calls `hook` also for each sandbox that ends, with how that is known.
+    /// Adds a hook for each sandbox that ends; the text says how that is known, and may be empty.
     #[must_use]
     pub fn on_container_exited(
         mut self,
@@ -117,21 +121,21 @@ impl CallbackNotifier {
         self
     }
 
-    /// Calls `hook` also for each firewall that is up.
+    /// Adds a hook for each firewall that is up.
     #[must_use]
     pub fn on_shield_up(mut self, hook: impl Fn(ContainerId) + Send + Sync + 'static) -> Self {
         self.on_shield_up = Some(Box::new(hook));
         self
     }
 
-    /// Calls `hook` also for each firewall that is down, so that all but the private ranges passes.
+    /// Adds a hook for each firewall that is down: all but the private ranges passes.
     #[must_use]
     pub fn on_shield_down(mut self, hook: impl Fn(ContainerId) + Send + Sync + 'static) -> Self {
         self.on_shield_down = Some(Box::new(hook));
         self
     }
 
-    /// Calls `hook` also for each firewall that is off, so that everything passes.
+    /// Adds a hook for each firewall that is off: everything passes.
     #[must_use]
     pub fn on_shield_disengaged(
         mut self,
@@ -141,32 +145,63 @@ impl CallbackNotifier {
         self
     }
 
-    /// Takes in that a person chose the action `key` of the notification `id`.
+    /// Reports that the operator chose the action `key` of the notification `id`.
     ///
-    /// A choice is made once: a second one is refused until the notification is shown anew.
+    /// One choice is taken; a second one is refused until the notification is shown again.
     pub fn invoke_action(&self, id: NotificationId, key: &str) -> Result<(), InvokeError> {
         let mut open = self.lock_open();
-        let choice = open
-            .choices
+        let shown = open
+            .shown
             .get_mut(&id)
-            .filter(|choice| choice.chosen.is_none() && !choice.keys.is_empty())
+            .filter(|shown| shown.outcome.is_none() && !shown.keys.is_empty())
             .ok_or(InvokeError::NotOpen(id))?;
-        let known = choice.keys.iter().find(|known| known.as_str() == key);
+        let known = shown.keys.iter().find(|known| known.as_str() == key);
         let Some(key) = known.cloned() else {
             return Err(InvokeError::NoSuchAction(id, key.to_owned()));
         };
-        let Some(on_action) = choice.on_action.take() else {
-            choice.chosen = Some(key);
+        let outcome = NotificationOutcome::now(Closed::Chosen(key.into()));
+        let Some(callback) = shown.callback.take() else {
+            shown.outcome = Some(outcome);
             return Ok(());
         };
-        open.choices.remove(&id);
+        open.shown.remove(&id);
         drop(open);
-        on_action(key.into());
+        callback(outcome);
         Ok(())
     }
 
+    /// Reports that the operator closed the notification `id` without a choice.
+    pub fn dismiss(&self, id: NotificationId) -> Result<(), InvokeError> {
+        let mut open = self.lock_open();
+        let outcome = NotificationOutcome::now(Closed::Dismissed);
+        let shown = open.shown.get_mut(&id);
+        let shown = shown.filter(|shown| shown.outcome.is_none());
+        let shown = shown.ok_or(InvokeError::NotOpen(id))?;
+        let Some(callback) = shown.callback.take() else {
+            shown.outcome = Some(outcome);
+            return Ok(());
+        };
+        open.shown.remove(&id);
+        drop(open);
+        callback(outcome);
+        Ok(())
+    }
+
+    /// Reports that every notification was lost, though none was closed. The popups of questions
+    /// are shown again.
+    pub fn connection_lost(&self) {
+        let mut open = self.lock_open();
+        open.actionless.clear();
+        let lost = std::mem::take(&mut open.shown);
+        drop(open);
+        let callbacks = lost.into_values().filter_map(|shown| shown.callback);
+        for callback in callbacks {
+            callback(NotificationOutcome::now(Closed::ConnectionLost));
+        }
+    }
+
     fn lock_open(&self) -> MutexGuard<'_, OpenNotifications> {
-        // Nothing in there is ever half done.
+        // No change of the map is left half done by a panic.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -189,12 +224,11 @@ impl Notifier for CallbackNotifier {
         if keys.is_empty() {
             open.add_actionless(id);
         } else {
-            let choice = PendingChoice {
+            let shown = OpenNotification {
                 keys,
-                chosen: None,
-                on_action: None,
+                ..OpenNotification::default()
             };
-            open.choices.insert(id, choice);
+            open.shown.insert(id, shown);
         }
         drop(open);
         drop(before);
@@ -204,38 +238,35 @@ impl Notifier for CallbackNotifier {
         Ok(id)
     }
 
-    async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
+    async fn on_closed(&self, id: NotificationId, callback: ClosedCallback) {
         let mut open = self.lock_open();
         if open.disconnected {
             return;
         }
         if open.actionless.contains(&id) {
-            // It stands there: nobody can choose, and whoever waits hears of its end.
+            // It has no choice to make, but an end.
             open.remove(id);
-            let waits = PendingChoice {
-                keys: Vec::new(),
-                chosen: None,
-                on_action: None,
-            };
-            open.choices.insert(id, waits);
+            open.shown.insert(id, OpenNotification::default());
         }
-        let Some(choice) = open.choices.get_mut(&id) else {
+        let Some(shown) = open.shown.get_mut(&id) else {
+            drop(open);
+            callback(NotificationOutcome::now(Closed::ConnectionLost));
             return;
         };
-        let Some(key) = choice.chosen.take() else {
-            let before = choice.on_action.replace(on_action);
+        let Some(outcome) = shown.outcome.take() else {
+            let before = shown.callback.replace(callback);
             drop(open);
             drop(before);
             return;
         };
-        open.choices.remove(&id);
+        open.shown.remove(&id);
         drop(open);
-        on_action(key.into());
+        callback(outcome);
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), Infallible> {
-        let choice = self.lock_open().remove(id);
-        drop(choice);
+        let closed = self.lock_open().remove(id);
+        drop(closed);
         if let Some(on_close) = &self.on_close {
             on_close(id);
         }
@@ -245,9 +276,9 @@ impl Notifier for CallbackNotifier {
     async fn disconnect(&self) {
         let mut open = self.lock_open();
         open.disconnected = true;
-        let choices = std::mem::take(&mut open.choices);
+        let shown = std::mem::take(&mut open.shown);
         drop(open);
-        drop(choices);
+        drop(shown);
     }
 
     fn lifecycle(&self, event: &SandboxLifecycle) {
@@ -294,19 +325,29 @@ mod tests {
         }
     }
 
-    fn waits() -> (ActionCallback, oneshot::Receiver<String>) {
-        let (tell, choice) = oneshot::channel();
-        let tell =
-            |choice: crate::notifier::ActionChoice| drop(tell.send(choice.key.as_str().to_owned()));
-        (Box::new(tell), choice)
+    /// Returns a callback, and the key of the choice; an end without a choice is an error.
+    fn waits() -> (ClosedCallback, oneshot::Receiver<String>) {
+        let (sender, choice) = oneshot::channel();
+        let callback = |outcome: NotificationOutcome| {
+            if let Closed::Chosen(choice) = outcome.closed {
+                drop(sender.send(choice.key.as_str().to_owned()));
+            }
+        };
+        (Box::new(callback), choice)
+    }
+
+    fn end() -> (ClosedCallback, oneshot::Receiver<Closed>) {
+        let (sender, end) = oneshot::channel();
+        let callback = |outcome: NotificationOutcome| drop(sender.send(outcome.closed));
+        (Box::new(callback), end)
     }
 
     #[tokio::test]
     async fn a_choice_counts_once_and_a_key_that_was_not_offered_never() {
         let notifier = CallbackNotifier::default();
         let id = notifier.notify(question()).await.unwrap();
-        let (tell, choice) = waits();
-        notifier.on_action(id, tell).await;
+        let (callback, choice) = waits();
+        notifier.on_closed(id, callback).await;
         let unknown = InvokeError::NoSuchAction(id, "open".to_owned());
         assert_eq!(notifier.invoke_action(id, "open"), Err(unknown));
         assert_eq!(notifier.invoke_action(id, "deny"), Ok(()));
@@ -316,25 +357,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_choice_that_nobody_has_asked_for_yet_is_kept() {
+    async fn a_choice_that_comes_before_its_callback_is_kept() {
         let notifier = CallbackNotifier::default();
         let id = notifier.notify(question()).await.unwrap();
         notifier.invoke_action(id, "allow").unwrap();
         assert!(notifier.invoke_action(id, "deny").is_err(), "it is made");
-        let (tell, choice) = waits();
-        notifier.on_action(id, tell).await;
+        let (callback, choice) = waits();
+        notifier.on_closed(id, callback).await;
         assert_eq!(choice.await.unwrap(), "allow");
     }
 
     #[tokio::test]
-    async fn whoever_waits_is_told_when_there_will_be_no_choice() {
+    async fn a_notification_that_is_ended_drops_its_callback() {
         let notifier = CallbackNotifier::default();
         let mut waiting = Vec::new();
         let mut ids = Vec::new();
         for _ in 0..3 {
             let id = notifier.notify(question()).await.unwrap();
-            let (tell, choice) = waits();
-            notifier.on_action(id, tell).await;
+            let (callback, choice) = waits();
+            notifier.on_closed(id, callback).await;
             ids.push(id);
             waiting.push(choice);
         }
@@ -348,31 +389,62 @@ mod tests {
         for choice in waiting {
             assert!(choice.await.is_err());
         }
-        let (tell, choice) = waits();
-        notifier.on_action(ids[2], tell).await;
+        let (callback, choice) = waits();
+        notifier.on_closed(ids[2], callback).await;
         assert!(choice.await.is_err());
     }
 
     #[tokio::test]
-    async fn what_has_no_actions_stands_there_until_it_is_taken_away() {
+    async fn a_notification_without_actions_stays_until_it_is_closed() {
         let notifier = CallbackNotifier::default();
         let id = notifier.notify(Notification::new("9 questions")).await;
         let id = id.unwrap();
-        let (tell, mut choice) = waits();
-        notifier.on_action(id, tell).await;
+        let (callback, mut choice) = waits();
+        notifier.on_closed(id, callback).await;
         let pending = Err(oneshot::error::TryRecvError::Empty);
         assert_eq!(choice.try_recv(), pending, "it is shown");
         let refused = Err(InvokeError::NotOpen(id));
         assert_eq!(notifier.invoke_action(id, "allow"), refused);
         notifier.close(id).await.unwrap();
         assert!(choice.await.is_err());
-        let (tell, choice) = waits();
-        notifier.on_action(id, tell).await;
+        let (callback, choice) = waits();
+        notifier.on_closed(id, callback).await;
         assert!(choice.await.is_err(), "it is not shown any more");
     }
 
     #[tokio::test]
-    async fn what_happens_to_a_sandbox_calls_its_hook_alone() {
+    async fn an_end_without_a_choice_is_delivered_once_whenever_it_comes() {
+        let notifier = CallbackNotifier::default();
+        let early = notifier.notify(question()).await.unwrap();
+        notifier.dismiss(early).unwrap();
+        let refused = Err(InvokeError::NotOpen(early));
+        assert_eq!(notifier.invoke_action(early, "allow"), refused);
+        let late = notifier.notify(question()).await.unwrap();
+        let lost = notifier.notify(question()).await.unwrap();
+        let mut ends = Vec::new();
+        for id in [early, late, lost] {
+            let (callback, end) = end();
+            notifier.on_closed(id, callback).await;
+            ends.push(end);
+        }
+        notifier.dismiss(late).unwrap();
+        assert_eq!(notifier.dismiss(late), Err(InvokeError::NotOpen(late)));
+        notifier.connection_lost();
+        let mut came = Vec::new();
+        for end in ends {
+            came.push(end.await.unwrap());
+        }
+        assert_eq!(
+            came,
+            [Closed::Dismissed, Closed::Dismissed, Closed::ConnectionLost]
+        );
+        let (callback, end) = end();
+        notifier.on_closed(lost, callback).await;
+        assert_eq!(end.await.unwrap(), Closed::ConnectionLost);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_a_sandbox_calls_its_hook_alone() {
         let (tell, told) = mpsc::channel::<String>();
         let tell = Arc::new(Mutex::new(tell));
         let hook = |name: &'static str| {

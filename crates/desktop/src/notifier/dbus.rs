@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Notifications on a desktop, over the session bus: `org.freedesktop.Notifications`.
 //!
-//! Whatever a process of this session may send, only the present owner of that name is believed,
-//! and only about what it shows: everybody on a session bus can send signals, to all or to us
-//! alone, and a choice opens a firewall. When the service ends and another comes, what was shown
-//! is shown again, and an id of the former one means nothing any more. When the bus itself is
-//! gone, whoever waits for a choice is told that there is none; the bus is looked for again.
+//! Only the present owner of that name is believed, and only about the notifications that it
+//! shows: every process of a session can send signals, to all or to one connection, and a choice
+//! opens a firewall. When another service takes over, the notifications are shown again, and the
+//! ids of the former one mean nothing. When the bus is lost, every notification ends with
+//! [`Closed::ConnectionLost`], and the bus is connected again.
 
 mod anonymous_auth;
+mod event;
 mod render;
 mod session_bus;
 mod state;
@@ -15,7 +16,7 @@ mod uid;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,28 +25,31 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{ActionCallback, Notification, NotificationId, Notifier};
+use super::{
+    Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome, Notifier,
+    NotifierCapabilities,
+};
+use event::{DbusCallId, DbusEvent, DbusReply, DesktopReplySender, StateEvent, UniqueBusName};
 use session_bus::{BusMessage, SessionBus};
-use state::{DbusCallId, DbusEvent, DbusReply, DesktopReplySender, NotificationState};
+use state::NotificationState;
 
-/// How long to wait before a lost bus is looked for again, at first and at most.
+/// The first and the longest delay before a lost bus is connected again.
 const RECONNECT_MIN_DELAY: Duration = Duration::from_millis(500);
 const RECONNECT_MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// A session to show notifications in, and as whom.
+/// The session in which notifications are shown.
 #[derive(Debug, Clone)]
 pub struct DesktopSession {
-    /// The bus's address, as `DBUS_SESSION_BUS_ADDRESS` has it; several are separated by `;`.
+    /// The address of the bus, as in `DBUS_SESSION_BUS_ADDRESS`; several are separated by `;`.
     pub address: String,
-    /// The program's name, shown by some desktops.
+    /// The name of the program, which some desktops show.
     pub app_name: String,
-    /// How long the bus and the service may take for an answer.
+    /// The time limit of each call to the bus and to the service.
     pub call_timeout: Duration,
 }
 
 impl DesktopSession {
-    /// What [`Session::new`] sets: a service that is started takes a moment; one that takes longer
-    /// hangs.
+    /// The time limit that [`DesktopSession::new`] sets: enough for a service that is being started.
     pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Returns the session of the bus at `address`, for the program `app`.
@@ -58,48 +62,48 @@ impl DesktopSession {
     }
 }
 
-/// Why a desktop's notifications cannot be used.
+/// The reason why the notifications of a desktop cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DbusConnectError {
-    /// There is nothing to connect to.
+    /// The address is missing.
     #[error("the session bus has no address")]
     NoAddress,
-    /// The bus is not there, or does not take us.
+    /// The bus is not there, or refuses the connection.
     #[error("connecting to the session bus at {address}")]
     Bus {
-        /// Which bus.
+        /// The address of the bus.
         address: String,
-        /// What it says.
+        /// The error of the connection.
         #[source]
         source: zbus::Error,
     },
-    /// The bus does not answer.
+    /// The bus did not answer in time.
     #[error("the session bus at {0} does not answer")]
     TimedOut(String),
-    /// The bus knows no service for notifications, nor how to start one.
-    #[error("no service for notifications is on the session bus")]
+    /// No notification service runs on the bus, and the bus cannot start one.
+    #[error("no notification service is on the session bus")]
     NoService,
 }
 
-/// Why a notification was not shown or not taken away.
+/// The reason why a notification was not shown or not closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DesktopError {
     /// [`Notifier::disconnect`] was called.
-    #[error("it is disconnected from the desktop")]
+    #[error("the notifier is disconnected from the desktop")]
     Disconnected,
-    /// The session bus is gone.
-    #[error("the session bus is gone")]
+    /// The connection to the session bus is lost.
+    #[error("the connection to the session bus is lost")]
     BusLost,
-    /// The service does not answer.
+    /// The service did not answer in time.
     #[error("the desktop's notification service does not answer")]
     TimedOut,
     /// There is no service, and the bus could not start one.
     #[error("there is no notification service")]
     NoService,
-    /// The service refused, in its words.
+    /// The service refused with this error.
     #[error("the desktop's notification service refused: {0}")]
     Refused(String),
-    /// There are as many as one program should show.
+    /// Too many notifications of this program are shown.
     #[error("there are too many notifications")]
     TooMany,
 }
@@ -109,20 +113,17 @@ pub enum DesktopError {
 pub struct DbusNotifier {
     commands: mpsc::Sender<NotifierCommand>,
     supports_actions: Arc<AtomicBool>,
-    losses: Arc<AtomicU64>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 enum NotifierCommand {
-    Notify(Box<Notification>, DesktopReplySender<NotificationId>),
-    OnAction(NotificationId, ActionCallback),
-    Close(NotificationId, DesktopReplySender<()>),
+    State(StateEvent),
     Disconnect,
 }
 
 impl DbusNotifier {
-    /// Connects to the session's bus. Fails with [`ConnectError::Nobody`] where nothing there shows
-    /// notifications, nor could be started.
+    /// Connects to the bus of the session. Fails with [`DbusConnectError::NoService`] if no
+    /// notification service runs there and the bus cannot start one.
     pub async fn connect(session: DesktopSession) -> Result<Self, DbusConnectError> {
         let bus = SessionBus::connect(&session).await?;
         if bus.owner.is_none() && !bus.activatable {
@@ -131,53 +132,54 @@ impl DbusNotifier {
         Ok(Self::start(session, bus).await)
     }
 
-    /// Connects even where nothing shows notifications yet: those of before are shown when
-    /// something does.
+    /// Connects also if there is no notification service yet: the notifications are shown once it
+    /// starts.
     pub async fn connect_early(session: DesktopSession) -> Result<Self, DbusConnectError> {
         let bus = SessionBus::connect(&session).await?;
         Ok(Self::start(session, bus).await)
     }
 
-    /// Says whether a program shows notifications in `session` right now; one that the bus could
-    /// start does not count.
+    /// Returns `true` if a notification service runs in `session`; one that the bus could start
+    /// does not count.
     pub async fn is_service_running(session: &DesktopSession) -> Result<bool, DbusConnectError> {
         Ok(SessionBus::connect(session).await?.owner.is_some())
     }
 
     async fn start(session: DesktopSession, bus: SessionBus) -> Self {
-        let (commands, taken) = mpsc::channel(64);
-        let answers = Arc::new(AtomicBool::new(true));
-        let losses = Arc::new(AtomicU64::new(0));
-        let patience = session.call_timeout;
+        let (commands, receiver) = mpsc::channel(64);
+        let supports_actions = Arc::new(AtomicBool::new(true));
+        let call_timeout = session.call_timeout;
         let mut tasks = JoinSet::new();
-        let (settled, known) = oneshot::channel();
-        let mut serving = DbusTask {
+        let (probed, is_probed) = oneshot::channel();
+        let mut task = DbusTask {
             session,
-            commands: taken,
-            supports_actions: Arc::clone(&answers),
-            losses: Arc::clone(&losses),
+            commands: receiver,
+            supports_actions: Arc::clone(&supports_actions),
             state: NotificationState::default(),
-            probed: Some(settled),
+            probed: Some(probed),
         };
-        tasks.spawn(async move { serving.run(bus).await });
-        // So that `answers` is right from the start. Of a service that hangs nothing is known.
-        drop(timeout(patience, known).await);
+        tasks.spawn(async move { task.run(bus).await });
+        // The capabilities are right from the start, unless the service hangs.
+        drop(timeout(call_timeout, is_probed).await);
         Self {
             commands,
-            supports_actions: answers,
-            losses,
+            supports_actions,
             tasks: Mutex::new(tasks),
         }
     }
 
     async fn send_command<T>(
         &self,
-        command: impl FnOnce(DesktopReplySender<T>) -> NotifierCommand + Send,
+        event: impl FnOnce(DesktopReplySender<T>) -> StateEvent + Send,
     ) -> Result<T, DesktopError> {
-        let (told, answer) = oneshot::channel();
-        // Where nobody takes it, `told` is dropped, which the answer says.
-        drop(self.commands.send(command(told)).await);
-        answer.await.unwrap_or(Err(DesktopError::Disconnected))
+        let (sender, reply) = oneshot::channel();
+        // A task that has ended drops the sender.
+        drop(
+            self.commands
+                .send(NotifierCommand::State(event(sender)))
+                .await,
+        );
+        reply.await.unwrap_or(Err(DesktopError::Disconnected))
     }
 }
 
@@ -186,21 +188,18 @@ impl Notifier for DbusNotifier {
 
     async fn notify(&self, notification: Notification) -> Result<NotificationId, DesktopError> {
         let notification = Box::new(notification);
-        self.send_command(|told| NotifierCommand::Notify(notification, told))
+        self.send_command(|reply| StateEvent::Notify(notification, reply))
             .await
     }
 
-    async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
-        // Where nobody takes it, it is dropped: that says it.
-        drop(
-            self.commands
-                .send(NotifierCommand::OnAction(id, on_action))
-                .await,
-        );
+    async fn on_closed(&self, id: NotificationId, callback: ClosedCallback) {
+        let command = NotifierCommand::State(StateEvent::OnClosed(id, callback));
+        // A task that has ended drops the callback.
+        drop(self.commands.send(command).await);
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), DesktopError> {
-        self.send_command(|told| NotifierCommand::Close(id, told))
+        self.send_command(|reply| StateEvent::Close(id, reply))
             .await
     }
 
@@ -214,38 +213,36 @@ impl Notifier for DbusNotifier {
         while tasks.join_next().await.is_some() {}
     }
 
-    fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
-    }
-
-    fn supports_actions(&self) -> bool {
-        self.supports_actions.load(Ordering::Relaxed)
+    fn capabilities(&self) -> NotifierCapabilities {
+        NotifierCapabilities {
+            visible: true,
+            actions: self.supports_actions.load(Ordering::Relaxed),
+        }
     }
 }
 
-/// The one task: everything happens in it, in the order of the bus.
+/// The task that owns the state: all events are applied in the order of the bus.
 struct DbusTask {
     session: DesktopSession,
     commands: mpsc::Receiver<NotifierCommand>,
     supports_actions: Arc<AtomicBool>,
-    losses: Arc<AtomicU64>,
     state: NotificationState,
-    /// Told when it is first known what the service can do.
+    /// Notified once the capabilities of the service are known.
     probed: Option<oneshot::Sender<()>>,
 }
 
-/// What was sent and not answered: until when, if anybody still waits.
+/// A call without a reply; the deadline is `None` after it passed.
 #[derive(Debug)]
 struct SentCall {
     call_id: DbusCallId,
     deadline: Option<Instant>,
 }
 
-/// Why a connection is over.
+/// The end of a connection.
 enum ConnectionEnd {
-    /// We were told to end.
+    /// The notifier is disconnected or dropped.
     Requested,
-    /// The bus ended it, or does not take what we send.
+    /// The bus closed the connection, or accepts no messages.
     Lost(String),
 }
 
@@ -256,30 +253,35 @@ impl DbusTask {
             let connection = bus.connection.clone();
             match self.serve_connection(bus).await {
                 ConnectionEnd::Requested => {
-                    self.state.connection_lost();
+                    self.state = NotificationState::default();
                     drop(timeout(self.session.call_timeout, connection.close()).await);
                     return;
                 }
                 ConnectionEnd::Lost(error) => {
-                    tracing::warn!(error, "the session bus is gone: no choice will be heard");
-                    // Whoever is told of it by the next line sees it.
-                    self.losses.fetch_add(1, Ordering::Relaxed);
-                    self.state.connection_lost();
+                    tracing::warn!(
+                        error,
+                        "the connection to the session bus is lost: popups \
+                        cannot be answered until it is back"
+                    );
+                    let lost = StateEvent::ConnectionLost;
+                    self.state.apply(lost, Instant::now());
                 }
             }
             match self.reconnect().await {
                 Some(found) => bus = found,
                 None => return,
             }
-            tracing::info!("the session bus is back");
+            tracing::info!("connected to the session bus again");
         }
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it ends.
     async fn serve_connection(&mut self, mut bus: SessionBus) -> ConnectionEnd {
-        let (owner, activatable) = (bus.owner.take(), bus.activatable);
-        self.state
-            .start_connection(owner, activatable, Instant::now());
+        let connected = StateEvent::Connected {
+            owner: bus.owner.take(),
+            activatable: bus.activatable,
+        };
+        self.state.apply(connected, Instant::now());
         let mut sent: HashMap<NonZeroU32, SentCall> = HashMap::new();
         loop {
             if let Err(error) = self.send_calls(&bus, &mut sent).await {
@@ -296,11 +298,13 @@ impl DbusTask {
                 },
                 command = self.commands.recv() => match command {
                     None | Some(NotifierCommand::Disconnect) => return ConnectionEnd::Requested,
-                    Some(command) => self.handle_command(command),
+                    Some(NotifierCommand::State(event)) => {
+                        self.state.apply(event, Instant::now());
+                    }
                 },
                 () = sleep_until_or_forever(wake) => {
-                    // What lies there already came in time. As many as there can be: a flood does
-                    // not stop the clock.
+                    // Messages that are queued already came in time. The number is bounded: a
+                    // flood does not stop the clock.
                     for _ in 0..bus.stream.max_queued().get() {
                         let Some(Some(Ok(message))) = bus.stream.next().now_or_never() else {
                             break;
@@ -313,39 +317,29 @@ impl DbusTask {
         }
     }
 
-    /// Sends what the desk orders. A bus that takes nothing is as good as gone.
+    /// Sends the queued calls. A bus that accepts none in time counts as lost.
     async fn send_calls(
         &mut self,
         bus: &SessionBus,
         sent: &mut HashMap<NonZeroU32, SentCall>,
     ) -> Result<(), String> {
-        for order in self.state.take_calls() {
-            let ticket = order.call_id;
-            let message = match session_bus::build_message(&order.call, &self.session.app_name) {
+        for queued in self.state.take_calls() {
+            let call_id = queued.call_id;
+            let message = match session_bus::build_message(&queued.call, &self.session.app_name) {
                 Ok(message) => message,
                 Err(error) => {
-                    let news = DbusEvent::Reply {
-                        call_id: ticket,
-                        from: None,
-                        reply: DbusReply::Refused(error.to_string()),
-                    };
-                    self.state.apply_event(news, Instant::now());
+                    let reply = DbusReply::Refused(error.to_string());
+                    self.apply_reply(call_id, None, reply, Instant::now());
                     continue;
                 }
             };
-            let until = Some(Instant::now() + self.session.call_timeout);
+            let deadline = Some(Instant::now() + self.session.call_timeout);
             let serial = message.primary_header().serial_num();
-            sent.insert(
-                serial,
-                SentCall {
-                    call_id: ticket,
-                    deadline: until,
-                },
-            );
+            sent.insert(serial, SentCall { call_id, deadline });
             match timeout(self.session.call_timeout, bus.connection.send(&message)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err("it takes nothing".to_owned()),
+                Err(_) => return Err("the bus accepts no message".to_owned()),
             }
         }
         Ok(())
@@ -358,111 +352,105 @@ impl DbusTask {
     ) {
         let now = Instant::now();
         match session_bus::parse_message(message) {
-            Some(BusMessage::Event(news)) => self.state.apply_event(news, now),
+            Some(BusMessage::Event(event)) => self.state.apply(StateEvent::Dbus(event), now),
             Some(BusMessage::Reply {
-                serial: to,
+                serial,
                 from,
-                reply: answer,
+                reply,
             }) => {
-                if let Some(SentCall { call_id: to, .. }) = sent.remove(&to) {
-                    self.state.apply_event(
-                        DbusEvent::Reply {
-                            call_id: to,
-                            from,
-                            reply: answer,
-                        },
-                        now,
-                    );
+                if let Some(SentCall { call_id, .. }) = sent.remove(&serial) {
+                    self.apply_reply(call_id, from, reply, now);
                 }
             }
             None => {}
         }
     }
 
-    fn handle_command(&mut self, command: NotifierCommand) {
-        let now = Instant::now();
-        match command {
-            NotifierCommand::Notify(notification, told) => {
-                self.state.notify(*notification, told, now);
-            }
-            NotifierCommand::OnAction(id, on_action) => self.state.on_action(id, on_action),
-            NotifierCommand::Close(id, told) => self.state.close(id, told, now),
-            NotifierCommand::Disconnect => {}
-        }
+    fn apply_reply(
+        &mut self,
+        call_id: DbusCallId,
+        from: Option<UniqueBusName>,
+        reply: DbusReply,
+        now: Instant,
+    ) {
+        let reply = DbusEvent::Reply {
+            call_id,
+            from,
+            reply,
+        };
+        self.state.apply(StateEvent::Dbus(reply), now);
     }
 
-    /// Gives up what was not answered in time, and does what is due.
+    /// Ends the calls that were not answered in time, and applies the tick.
     fn expire_calls(&mut self, sent: &mut HashMap<NonZeroU32, SentCall>) {
         let now = Instant::now();
         let late = sent
             .values_mut()
-            .filter(|sent| sent.deadline.is_some_and(|until| until <= now));
+            .filter(|sent| sent.deadline.is_some_and(|deadline| deadline <= now));
         let late: Vec<_> = late
             .map(|sent| {
                 sent.deadline = None;
                 sent.call_id
             })
             .collect();
-        for to in late {
-            let (from, answer) = (None, DbusReply::TimedOut);
-            self.state.apply_event(
-                DbusEvent::Reply {
-                    call_id: to,
-                    from,
-                    reply: answer,
-                },
-                now,
-            );
+        for call_id in late {
+            self.apply_reply(call_id, None, DbusReply::TimedOut, now);
         }
-        self.state.tick(now);
+        self.state.apply(StateEvent::Tick, now);
     }
 
     fn publish_capabilities(&mut self) {
-        if let Some(answers) = self.state.supports_actions() {
-            self.supports_actions.store(answers, Ordering::Relaxed);
+        if let Some(actions) = self.state.supports_actions() {
+            self.supports_actions.store(actions, Ordering::Relaxed);
         }
         if self.state.is_probed()
-            && let Some(settled) = self.probed.take()
+            && let Some(probed) = self.probed.take()
         {
-            // Whoever connected may have gone.
-            settled.send(()).ok();
+            // The caller may have stopped waiting.
+            probed.send(()).ok();
         }
     }
 
-    /// Looks for the bus until it is there; `None` when told to end. Until then nothing is shown.
+    /// Connects to the bus again; `None` if the notifier is disconnected or dropped meanwhile.
     async fn reconnect(&mut self) -> Option<SessionBus> {
-        let mut next = RECONNECT_MIN_DELAY;
+        let mut next_delay = RECONNECT_MIN_DELAY;
         loop {
-            let pause = next;
-            let search = async {
-                sleep(pause).await;
+            let delay = next_delay;
+            let attempt = async {
+                sleep(delay).await;
                 SessionBus::connect(&self.session).await
             };
-            let mut search = std::pin::pin!(search);
-            let found = loop {
+            let mut attempt = std::pin::pin!(attempt);
+            let connected = loop {
                 tokio::select! {
-                    found = &mut search => break found,
+                    connected = &mut attempt => break connected,
                     command = self.commands.recv() => match command {
                         None | Some(NotifierCommand::Disconnect) => return None,
-                        Some(command) => refuse_command(command),
+                        Some(NotifierCommand::State(event)) => refuse(event),
                     },
                 }
             };
-            match found {
+            match connected {
                 Ok(bus) => return Some(bus),
-                Err(error) => tracing::debug!(%error, "no session bus yet"),
+                Err(error) => tracing::debug!(%error, "connecting to the session bus failed"),
             }
-            next = pause.saturating_mul(2).min(RECONNECT_MAX_DELAY);
+            next_delay = delay.saturating_mul(2).min(RECONNECT_MAX_DELAY);
         }
     }
 }
 
-/// Answers while there is no bus.
-fn refuse_command(command: NotifierCommand) {
-    match command {
-        NotifierCommand::Notify(_, told) => drop(told.send(Err(DesktopError::BusLost))),
-        NotifierCommand::Close(_, told) => drop(told.send(Ok(()))),
-        NotifierCommand::OnAction(..) | NotifierCommand::Disconnect => {}
+/// Replies to a command while there is no bus.
+fn refuse(event: StateEvent) {
+    match event {
+        StateEvent::Notify(_, reply) => drop(reply.send(Err(DesktopError::BusLost))),
+        StateEvent::Close(_, reply) => drop(reply.send(Ok(()))),
+        StateEvent::OnClosed(_, callback) => {
+            callback(NotificationOutcome::now(Closed::ConnectionLost));
+        }
+        StateEvent::Connected { .. }
+        | StateEvent::ConnectionLost
+        | StateEvent::Tick
+        | StateEvent::Dbus(_) => {}
     }
 }
 

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What becomes of sandboxes and their firewalls, for a notifier that has more than notifications.
+//! Changes of sandboxes and their firewalls, for a notifier that shows more than notifications.
 
 use terok_clearance::{ContainerId, DisplayText};
 
-/// Something that happened to a sandbox, whether or not a notification is shown for it.
+/// A change of a sandbox, whether or not a notification is shown for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SandboxLifecycle {
-    /// It started.
+    /// The sandbox started.
     ContainerStarted(ContainerId),
-    /// It ended; the text says how that is known, and may be empty.
+    /// The sandbox ended; the text says how that is known, and may be empty.
     ContainerExited(ContainerId, DisplayText),
-    /// Its firewall is up.
+    /// The firewall is up.
     ShieldUp(ContainerId),
-    /// Its firewall is down: all but the private ranges passes.
+    /// The firewall is down: all but the private ranges passes.
     ShieldDown(ContainerId),
-    /// Its firewall is off: everything passes.
+    /// The firewall is off: everything passes.
     ShieldDisengaged(ContainerId),
 }

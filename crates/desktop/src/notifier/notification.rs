@@ -1,42 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a notification says, and how it wants to be shown.
+//! The content of a notification, and how it is shown.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::time::Duration;
 
-/// Something to show a person, and the choices they have.
+/// A text for the operator, and the actions to choose from.
 ///
-/// Its texts are shown as they are; whoever draws them escapes what its screen would take as
-/// markup. What a sandbox chose goes in as [`terok_clearance::DisplayText`].
+/// The texts are plain: the notifier that draws them escapes markup. Text from a sandbox comes in
+/// as [`terok_clearance::DisplayText`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Notification {
     /// The title, one line.
     pub summary: String,
-    /// More, in lines; may be empty.
+    /// The text below the title, in lines; may be empty.
     pub body: String,
-    /// The choices, in the order of their buttons.
+    /// The actions, in the order of their buttons.
     pub actions: Vec<NotificationAction>,
-    /// How long it stays.
+    /// The time for which it stays.
     pub expiry: NotificationExpiry,
-    /// How it wants to be shown.
+    /// Hints for the service.
     pub hints: NotificationHints,
-    /// The notification that it takes the place of.
+    /// The notification that it replaces.
     pub replaces: Option<NotificationId>,
-    /// A name of the icon theme, or a `file://` address.
+    /// The icon: a name of the icon theme, or a `file://` address.
     pub icon: Option<String>,
-    /// Whom it is about.
+    /// The sandbox that it is about.
     pub identity: ContainerIdentity,
-    /// A choice that comes sooner than this after it appeared, or after what is around it moved,
-    /// is not taken: it is shown again and says so. [`super::guard::Guard::READ`] is a good time.
-    pub click_guard: Option<Duration>,
-    /// Says how to choose where what shows it has no buttons.
+    /// A line that says where to answer, shown by services without buttons.
     pub buttonless_hint: Option<String>,
 }
 
 impl Notification {
-    /// Returns one that has a title alone.
+    /// Returns a notification that has a title alone.
     pub fn new(summary: &str) -> Self {
         Self {
             summary: summary.to_owned(),
@@ -44,25 +40,25 @@ impl Notification {
         }
     }
 
-    /// Says whether it asks what `other` asks: the same title and choices. The text may tell more.
+    /// Returns `true` if both have the same title and actions; the rest of the text may differ.
     pub fn asks_same_question(&self, other: &Self) -> bool {
         self.summary == other.summary && self.actions == other.actions
     }
 }
 
-/// The number by which a notifier knows a notification.
+/// The number of a notification at its notifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NotificationId(u32);
 
 impl NotificationId {
-    /// The id of what was not shown.
+    /// The id of a notification that was not shown.
     pub const NONE: Self = Self(0);
 
     pub(super) const fn from_number(id: u32) -> Self {
         Self(id)
     }
 
-    /// Returns it as a plain number, 0 for [`NotificationId::NONE`].
+    /// Returns the plain number, 0 for [`NotificationId::NONE`].
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -80,29 +76,29 @@ impl fmt::Display for NotificationId {
     }
 }
 
-/// A choice: a key for the program, a label for the person. Neither is empty.
+/// A key for the program and a label for the operator. Neither is empty.
 ///
-/// Written `allow:Allow`; a label may have colons, a key has none.
+/// Written `allow:Allow`; a label may contain colons, a key contains none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationAction {
     key: ActionKey,
     label: String,
 }
 
-/// What a program knows a choice by.
+/// The key of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionKey(String);
 
-/// Why a text is no action.
+/// The reason why a text is no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotificationActionError {
-    /// There is no colon.
+    /// The colon is missing.
     #[error("an action is KEY:LABEL, such as allow:Allow")]
     NoColon,
-    /// There is nothing before the colon.
+    /// The key is missing.
     #[error("an action has a key before its colon, such as allow:Allow")]
     NoKey,
-    /// There is nothing after the colon.
+    /// The label is missing.
     #[error("an action has a label after its colon, such as allow:Allow")]
     NoLabel,
     /// A control character would break the lines in which a key is printed.
@@ -111,12 +107,12 @@ pub enum NotificationActionError {
 }
 
 impl NotificationAction {
-    /// Returns what the program knows it by.
+    /// Returns the key, for the program.
     pub const fn key(&self) -> &ActionKey {
         &self.key
     }
 
-    /// Returns what the person reads.
+    /// Returns the label, for the operator.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -146,14 +142,14 @@ impl FromStr for NotificationAction {
 }
 
 impl ActionKey {
-    /// Returns its text.
+    /// Returns the text of the key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl NotificationUrgency {
-    /// Returns its number in the specification.
+    /// Returns the number of the urgency in the Desktop Notifications Specification.
     pub const fn level(self) -> u8 {
         match self {
             Self::Low => 0,
@@ -169,40 +165,21 @@ impl fmt::Display for ActionKey {
     }
 }
 
-/// What was chosen, and what the desktop gave along with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActionChoice {
-    /// The action.
-    pub key: ActionKey,
-    /// Lets a window that is opened for it come to the front, as `XDG_ACTIVATION_TOKEN` or
-    /// `DESKTOP_STARTUP_ID`; few desktops give one.
-    pub activation_token: Option<String>,
-}
-
-impl From<ActionKey> for ActionChoice {
-    fn from(key: ActionKey) -> Self {
-        Self {
-            key,
-            activation_token: None,
-        }
-    }
-}
-
-/// How long a notification stays on the screen.
+/// The time for which a notification stays on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NotificationExpiry {
-    /// As long as the other side thinks right.
+    /// The default of the service.
     #[default]
     ServerDefault,
-    /// Until it is closed.
+    /// No limit: it stays until it is closed.
     Never,
-    /// So many milliseconds.
+    /// Milliseconds.
     After(NonZeroU32),
 }
 
 impl NotificationExpiry {
-    /// Returns it as the Desktop Notifications Specification has it: -1 usual, 0 never, else
-    /// milliseconds.
+    /// Returns the time as in the Desktop Notifications Specification: -1 for the default, 0 for
+    /// no limit, else milliseconds.
     pub fn milliseconds(self) -> i32 {
         match self {
             Self::ServerDefault => -1,
@@ -213,7 +190,7 @@ impl NotificationExpiry {
 }
 
 impl From<i32> for NotificationExpiry {
-    /// Takes what the specification has; everything below 0 is usual.
+    /// Converts from the number of the specification; a negative one is the default.
     fn from(milliseconds: i32) -> Self {
         match u32::try_from(milliseconds) {
             Err(_) => Self::ServerDefault,
@@ -222,23 +199,23 @@ impl From<i32> for NotificationExpiry {
     }
 }
 
-/// How a notification wants to be shown. The other side may not care.
+/// Hints for the service, which may ignore them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NotificationHints {
-    /// How much it matters; `None` leaves it to the other side.
+    /// The urgency; `None` leaves it to the service.
     pub urgency: Option<NotificationUrgency>,
-    /// It stays when an action was chosen, so that another can take its place.
+    /// The notification stays after a choice, so that another can replace it.
     pub resident: bool,
-    /// It is not kept in the list of past ones.
+    /// The notification is not kept in the list of past ones.
     pub transient: bool,
-    /// What kind of thing it is about, such as `network`, as the specification lists them.
+    /// A category of the specification, such as `network`.
     pub category: Option<&'static str>,
-    /// The program's desktop file, without its ending.
+    /// The name of the program's desktop file, without its extension.
     pub desktop_entry: Option<&'static str>,
 }
 
 impl NotificationHints {
-    /// It wants nothing special.
+    /// No hints.
     pub const PLAIN: Self = Self {
         urgency: None,
         resident: false,
@@ -248,29 +225,29 @@ impl NotificationHints {
     };
 }
 
-/// How much a notification matters, by the numbers of the Desktop Notifications Specification.
+/// The urgency levels of the Desktop Notifications Specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotificationUrgency {
-    /// It may pass unseen.
+    /// The notification may pass unseen.
     Low,
-    /// It matters.
+    /// The usual level.
     Normal,
-    /// It stays until it was seen.
+    /// The notification stays until it was seen.
     Critical,
 }
 
-/// Whom a notification is about, where that is known; empty where not.
+/// The sandbox that a notification is about; unknown fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerIdentity {
     /// The container's short id.
     pub container_id: String,
     /// The container's name.
     pub container_name: String,
-    /// The project that the task is of.
+    /// The project of the task.
     pub project: String,
     /// The task's id.
     pub task_id: String,
-    /// The task's name, which may change in its life.
+    /// The name of the task; it may change while the task runs.
     pub task_name: String,
 }
 
@@ -295,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_as_the_specification_has_it() {
+    fn an_expiry_has_the_numbers_of_the_specification() {
         for (said, meant) in [
             (-1, -1),
             (-5, -1),

@@ -1,41 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The best notifier that a person's session has.
+//! The best notifier that a session has.
 
-use std::sync::Once;
+use tokio::sync::OnceCell;
 
 use super::{
-    ActionCallback, DbusConnectError, DbusNotifier, DesktopError, DesktopSession, Notification,
-    NotificationId, Notifier, NullNotifier,
+    Closed, ClosedCallback, DbusConnectError, DbusNotifier, DesktopError, DesktopSession,
+    Notification, NotificationId, NotificationOutcome, Notifier, NotifierCapabilities,
 };
 use operator::error_chain;
 
-/// A notifier of a session that may have no desktop.
+/// A notifier of a session that may have no desktop: without one, nothing is shown.
 #[derive(Debug)]
-pub enum SessionNotifier {
-    /// There is a desktop.
-    Desktop(DbusNotifier),
-    /// There is none.
-    Null(NullNotifier),
+pub struct SessionNotifier {
+    session: Option<DesktopSession>,
+    connection: OnceCell<Result<DbusNotifier, DbusConnectError>>,
 }
 
-/// Returns the best notifier that there is for a program called `app`, where `bus` is the address of
-/// this person's session bus, if they have one.
+/// Returns the notifier for a program called `app`; `bus` is the address of the session bus.
 ///
-/// Where nothing shows notifications it is the one that shows them to nobody, and the log says why,
-/// once in the life of the process.
-pub async fn create_notifier(app: &str, bus: Option<&str>) -> SessionNotifier {
-    static WARN_ONCE: Once = Once::new();
-    let connected = match bus {
-        Some(address) => DbusNotifier::connect(DesktopSession::new(address, app)).await,
-        None => Err(DbusConnectError::NoAddress),
-    };
-    match connected {
-        Ok(desktop) => SessionNotifier::Desktop(desktop),
-        Err(error) => {
-            let why = error_chain(&error);
-            WARN_ONCE.call_once(|| tracing::warn!(app, %why, "notifications are not shown"));
-            SessionNotifier::Null(NullNotifier)
-        }
+/// The bus is connected at the first notification. Without a bus or a notification service every
+/// notification has the id 0, no operation fails, and the reason is logged at the debug level;
+/// [`SessionNotifier::connect`] returns it.
+pub fn create_notifier(app: &str, bus: Option<&str>) -> SessionNotifier {
+    SessionNotifier {
+        session: bus.map(|address| DesktopSession::new(address, app)),
+        connection: OnceCell::new(),
+    }
+}
+
+impl SessionNotifier {
+    /// Connects, unless that was tried before, and returns the notifier of the desktop or the
+    /// reason why nothing is shown.
+    pub async fn connect(&self) -> Result<&DbusNotifier, &DbusConnectError> {
+        let connect = async || {
+            let connected = match self.session.clone() {
+                Some(session) => DbusNotifier::connect(session).await,
+                None => Err(DbusConnectError::NoAddress),
+            };
+            if let Err(error) = &connected {
+                tracing::debug!(error = %error_chain(error), "notifications are not shown");
+            }
+            connected
+        };
+        self.connection.get_or_init(connect).await.as_ref()
+    }
+
+    fn connected(&self) -> Option<&DbusNotifier> {
+        self.connection.get()?.as_ref().ok()
     }
 }
 
@@ -43,61 +54,37 @@ impl Notifier for SessionNotifier {
     type Error = DesktopError;
 
     async fn notify(&self, notification: Notification) -> Result<NotificationId, DesktopError> {
-        match self {
-            Self::Desktop(desktop) => desktop.notify(notification).await,
-            Self::Null(null) => Ok(unwrap_infallible(null.notify(notification).await)),
+        match self.connect().await {
+            Ok(desktop) => desktop.notify(notification).await,
+            Err(_) => Ok(NotificationId::NONE),
         }
     }
 
-    async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
-        match self {
-            Self::Desktop(desktop) => desktop.on_action(id, on_action).await,
-            Self::Null(null) => null.on_action(id, on_action).await,
+    async fn on_closed(&self, id: NotificationId, callback: ClosedCallback) {
+        match self.connected() {
+            Some(desktop) => desktop.on_closed(id, callback).await,
+            None => callback(NotificationOutcome::now(Closed::Expired)),
         }
     }
 
     async fn close(&self, id: NotificationId) -> Result<(), DesktopError> {
-        match self {
-            Self::Desktop(desktop) => desktop.close(id).await,
-            Self::Null(null) => {
-                unwrap_infallible(null.close(id).await);
-                Ok(())
-            }
+        match self.connected() {
+            Some(desktop) => desktop.close(id).await,
+            None => Ok(()),
         }
     }
 
     async fn disconnect(&self) {
-        match self {
-            Self::Desktop(desktop) => desktop.disconnect().await,
-            Self::Null(null) => null.disconnect().await,
+        if let Some(desktop) = self.connected() {
+            desktop.disconnect().await;
         }
     }
 
-    fn is_visible(&self) -> bool {
-        match self {
-            Self::Desktop(desktop) => desktop.is_visible(),
-            Self::Null(null) => null.is_visible(),
+    fn capabilities(&self) -> NotifierCapabilities {
+        match self.connection.get() {
+            Some(Ok(desktop)) => desktop.capabilities(),
+            None if self.session.is_some() => NotifierCapabilities::ALL,
+            Some(Err(_)) | None => NotifierCapabilities::NONE,
         }
-    }
-
-    fn losses(&self) -> u64 {
-        match self {
-            Self::Desktop(desktop) => desktop.losses(),
-            Self::Null(null) => null.losses(),
-        }
-    }
-
-    fn supports_actions(&self) -> bool {
-        match self {
-            Self::Desktop(desktop) => desktop.supports_actions(),
-            Self::Null(null) => null.supports_actions(),
-        }
-    }
-}
-
-fn unwrap_infallible<T>(result: Result<T, std::convert::Infallible>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(never) => match never {},
     }
 }

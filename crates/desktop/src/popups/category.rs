@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which kinds of popups there are, and which of them a person wants.
+//! The kinds of popups, and the selection that an operator wants.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use terok_clearance::DisplayText;
 pub enum PopupCategory {
     /// A question.
     Blocked,
-    /// What became of a question that was on the screen.
+    /// The result of a question that was on the screen.
     Verdict,
-    /// A firewall is up.
+    /// The firewall of a sandbox is up.
     ShieldUp,
-    /// A firewall is down or off.
+    /// The firewall of a sandbox is down or off.
     ShieldDown,
     /// A sandbox started.
     ContainerStarted,
@@ -44,7 +44,7 @@ impl PopupCategory {
     }
 }
 
-/// The kinds of popups that a person wants: questions and their answers, unless they say otherwise.
+/// A selection of kinds of popups; the default is questions and their results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Categories(u8);
 
@@ -55,13 +55,13 @@ impl Default for Categories {
 }
 
 impl Categories {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: Self = Self(0b11_1111);
 
-    /// Reads names with commas or white space between them, or `all`; nothing is no kind at all.
+    /// Parses names separated by commas or white space, or `all`; an empty text selects no kind.
     ///
-    /// Returns the kinds, and the names that are none, which count for nothing. The rule is the
-    /// Python notifier's for `TEROK_CLEARANCE_NOTIFY_EVENTS` (0.6.10 to 0.6.14a7).
+    /// Returns the kinds, and the unknown names, which are ignored. The rule is that of the Python
+    /// notifier for `TEROK_CLEARANCE_NOTIFY_EVENTS` (0.6.10 to 0.6.14a7).
     pub fn parse(text: &str) -> (Self, Vec<DisplayText>) {
         if text.trim().eq_ignore_ascii_case("all") {
             return (Self::ALL, Vec::new());
@@ -81,14 +81,14 @@ impl Categories {
         (kinds, unknown)
     }
 
-    /// Says whether a kind is among them.
+    /// Returns `true` if the kind is selected.
     pub const fn contains(self, category: PopupCategory) -> bool {
         self.0 & category.bit() != 0
     }
 }
 
 impl fmt::Display for Categories {
-    /// Writes their names, or `none`.
+    /// Writes the names, or `none`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wanted = PopupCategory::ALL
             .into_iter()
@@ -106,7 +106,7 @@ mod tests {
     const EVERY: &str = "blocked verdict shield_up shield_down container_started container_exited";
 
     #[test]
-    fn names_are_read_as_the_python_notifier_reads_them() {
+    fn names_are_parsed_as_by_the_python_notifier() {
         let check = |text: &str, kinds: &str, unknown: &[&str]| {
             let (read, dropped) = Categories::parse(text);
             assert_eq!(read.to_string(), kinds, "{text:?}");

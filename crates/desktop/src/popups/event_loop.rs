@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The loop: hubs and clicks go into the board; popups and answers come out.
+//! The event loop: changes of the inbox and outcomes go into the model, popups and answers come out.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use operator::clock::{ClockReading, TimeZone};
+use operator::inbox::{Inbox, InboxChange, RowNumber};
+use operator::{Session, error_chain, join_result, phrases};
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{ContainerId, DisplayText, ShieldState};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -16,40 +19,40 @@ use super::category::Categories;
 use super::model::{ClickOutcome, PopupCommand, PopupModel, PopupSlot, PopupUpdate};
 use crate::identity::{ContainerInspector, IdentityResolver};
 use crate::notifier::{
-    ActionChoice, ActionKey, ContainerIdentity, NotificationId, Notifier, SandboxLifecycle,
+    ActionKey, Closed, ContainerIdentity, NotificationId, NotificationOutcome, Notifier,
+    SandboxLifecycle,
 };
-use operator::clock::{ClockReading, TimeZone};
-use operator::discovery::{AnswerDispatcher, Hubs};
-use operator::inbox::{Inbox, InboxChange, RowNumber};
-use operator::join_result;
 
-/// How popups look.
+/// Options of [`run_popups`].
 #[derive(Debug, Clone, Default)]
 pub struct PopupOptions {
-    /// Which kinds of them are shown.
+    /// The kinds of popups that are shown.
     pub categories: Categories,
-    /// Where the person is.
+    /// The time zone of the operator.
     pub zone: TimeZone,
-    /// A name of the icon theme, or a `file://` address.
+    /// The icon: a name of the icon theme, or a `file://` address.
     pub icon: Option<String>,
 }
 
-/// How long to wait for what comes with a change, so that a crowd comes as one.
+/// The time in which changes are collected before popups are updated.
 const COALESCE_WINDOW: Duration = Duration::from_millis(20);
-/// How long hubs may take at the start to say what is pending.
+/// The time limit at the start for hubs to send their pending questions.
 const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long taking the popups away may take in the end.
+/// The time limit at the end for closing the popups.
 const CLOSE_POPUPS_TIMEOUT: Duration = Duration::from_secs(2);
-/// The containers that are looked up at the same time.
+/// Maximum containers that are looked up at the same time.
 const MAX_CONCURRENT_LOOKUPS: usize = 4;
-/// The popups that go by themselves, and are remembered in case that we end before.
+/// Maximum popups that expire by themselves and are closed at the end.
 const MAX_TRANSIENT_POPUPS: usize = 16;
+/// Maximum outcomes that wait to be applied. Each popup has one, and no notifier shows that many.
+const MAX_QUEUED_OUTCOMES: usize = 4096;
 
-/// Asks by popups until `stop` resolves, and then takes them away. Nothing of that is an answer.
+/// Shows the questions of `session` as popups until `stop` resolves, and then closes them. Neither
+/// the end nor a closed popup is an answer.
 ///
-/// Who a sandbox is whose questions do not say it, `resolver` is asked.
+/// `resolver` finds the identity of sandboxes whose questions do not tell it.
 pub async fn run_popups<N, I, T>(
-    hubs: Hubs,
+    session: Session,
     notifier: &N,
     resolver: Arc<IdentityResolver<I>>,
     options: PopupOptions,
@@ -59,14 +62,12 @@ where
     N: Notifier,
     I: ContainerInspector + 'static,
 {
-    let mut bridge = PopupEventLoop {
-        hubs,
-        inbox: Inbox::new(),
+    let (outcome_sender, mut outcomes) = mpsc::channel(MAX_QUEUED_OUTCOMES);
+    let mut popups = PopupEventLoop {
+        session,
         model: PopupModel::new(options.categories, options.zone, options.icon),
         notifier,
         resolver,
-        answers: AnswerDispatcher::default(),
-        choices: JoinSet::new(),
         lookups: JoinSet::new(),
         containers_in_lookup: BTreeSet::new(),
         popup_ids: HashMap::new(),
@@ -77,27 +78,31 @@ where
     let mut stop = std::pin::pin!(stop);
     let mut work = None;
     loop {
-        let wake = bridge.next_wake().filter(|_| work.is_none());
+        let wake = popups.next_wake().filter(|_| work.is_none());
         if wake.is_some_and(|wake| wake <= Instant::now()) {
-            work = Some(Box::pin(run_jobs(notifier, bridge.next_jobs())));
+            let jobs = popups.next_jobs();
+            work = Some(Box::pin(run_jobs(notifier, jobs, outcome_sender.clone())));
         }
         tokio::select! {
             biased;
             stopped = &mut stop => {
-                // What is being shown has to have an id before it can be taken away.
+                // A popup needs an id before it can be closed.
                 if work.is_some() && let Ok(done) = timeout(CLOSE_POPUPS_TIMEOUT, finish_jobs(&mut work)).await {
-                    bridge.apply_results(done);
+                    popups.apply_results(done);
                 }
-                drop(timeout(CLOSE_POPUPS_TIMEOUT, bridge.close_all()).await);
+                drop(timeout(CLOSE_POPUPS_TIMEOUT, popups.close_all()).await);
                 return stopped;
             }
-            done = finish_jobs(&mut work) => bridge.apply_results(done),
-            () = bridge.handle_next(wake) => {}
+            done = finish_jobs(&mut work) => popups.apply_results(done),
+            // In the order in which they came, and only while the screen is known: a click during a
+            // change of the popups is judged when its end is recorded.
+            Some(ended) = outcomes.recv(), if work.is_none() => popups.apply_outcome(ended),
+            () = popups.handle_next(wake) => {}
         }
     }
 }
 
-/// Waits for the end of what is going on, if anything is.
+/// Waits for the end of the running jobs; never returns if there are none.
 async fn finish_jobs<F: Future>(work: &mut Option<Pin<Box<F>>>) -> F::Output {
     let Some(working) = work else {
         return std::future::pending().await;
@@ -107,51 +112,62 @@ async fn finish_jobs<F: Future>(work: &mut Option<Pin<Box<F>>>) -> F::Output {
     done
 }
 
-/// What to do on the screen, and with which notification.
+/// A command, and the present notification of its slot.
 struct PopupJob {
     command: PopupCommand,
     id: Option<NotificationId>,
 }
 
-/// What became of it.
 enum PopupJobResult {
-    /// With how often everything had been lost before.
-    Shown(
-        Box<PopupUpdate>,
-        NotificationId,
-        u64,
-        oneshot::Receiver<ActionKey>,
-    ),
+    Shown(Box<PopupUpdate>, NotificationId),
     NotShown(Box<PopupUpdate>, DisplayText),
     Closed,
 }
 
-async fn run_jobs<N: Notifier>(notifier: &N, jobs: Vec<PopupJob>) -> Vec<PopupJobResult> {
+/// The end of one version of a popup.
+struct EndedPopup {
+    slot: PopupSlot,
+    version: u64,
+    outcome: NotificationOutcome,
+}
+
+async fn run_jobs<N: Notifier>(
+    notifier: &N,
+    jobs: Vec<PopupJob>,
+    outcomes: mpsc::Sender<EndedPopup>,
+) -> Vec<PopupJobResult> {
     let mut done = Vec::with_capacity(jobs.len());
-    for PopupJob { command: order, id } in jobs {
-        done.push(match order {
+    for PopupJob { command, id } in jobs {
+        done.push(match command {
             PopupCommand::Close(_) => {
                 if let Some(id) = id
                     && let Err(error) = notifier.close(id).await
                 {
-                    tracing::debug!(%error, "a popup was not taken away");
+                    tracing::debug!(%error, "closing a popup failed");
                 }
                 PopupJobResult::Closed
             }
-            PopupCommand::Show(post) => {
-                let mut notification = post.notification.clone();
+            PopupCommand::Show(update) => {
+                let mut notification = update.notification.clone();
                 notification.replaces = id;
-                let losses = notifier.losses();
                 match notifier.notify(notification).await {
                     Ok(id) => {
-                        let (tell, choice) = oneshot::channel();
-                        if !post.is_final {
-                            let on_action = move |choice: ActionChoice| drop(tell.send(choice.key));
-                            notifier.on_action(id, Box::new(on_action)).await;
+                        if !update.is_final {
+                            let (outcomes, slot) = (outcomes.clone(), update.slot);
+                            let version = update.version;
+                            let callback = move |outcome| {
+                                let ended = EndedPopup {
+                                    slot,
+                                    version,
+                                    outcome,
+                                };
+                                drop(outcomes.try_send(ended));
+                            };
+                            notifier.on_closed(id, Box::new(callback)).await;
                         }
-                        PopupJobResult::Shown(post, id, losses, choice)
+                        PopupJobResult::Shown(update, id)
                     }
-                    Err(error) => PopupJobResult::NotShown(post, operator::error_chain(&error)),
+                    Err(error) => PopupJobResult::NotShown(update, error_chain(&error)),
                 }
             }
         });
@@ -160,67 +176,50 @@ async fn run_jobs<N: Notifier>(notifier: &N, jobs: Vec<PopupJob>) -> Vec<PopupJo
 }
 
 struct PopupEventLoop<'a, N, I> {
-    hubs: Hubs,
-    inbox: Inbox,
+    session: Session,
     model: PopupModel,
     notifier: &'a N,
     resolver: Arc<IdentityResolver<I>>,
-    answers: AnswerDispatcher,
-    /// What is chosen on each popup, its version, and how often everything had been lost before it;
-    /// nothing if it is closed.
-    choices: JoinSet<(PopupSlot, u64, u64, Option<ActionKey>)>,
     lookups: JoinSet<(ContainerId, ContainerIdentity)>,
-    /// The containers that are being looked up.
     containers_in_lookup: BTreeSet<ContainerId>,
     popup_ids: HashMap<PopupSlot, NotificationId>,
-    /// The popups that go by themselves, the oldest first.
+    /// The popups that expire by themselves, the oldest first.
     transient_popups: VecDeque<NotificationId>,
     start: Instant,
-    /// When the first of what is not shown yet was heard.
+    /// When the first change came that is not on the screen yet.
     first_pending_change: Option<Instant>,
 }
 
 impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
     fn now(&self) -> ClockReading {
+        self.reading_at(Instant::now())
+    }
+
+    fn reading_at(&self, at: Instant) -> ClockReading {
         ClockReading {
             epoch_micros: operator::prompt::now_micros(),
-            monotonic: self.start.elapsed(),
+            monotonic: at.saturating_duration_since(self.start),
         }
     }
 
-    /// Returns when there is something to do on the screen.
+    /// Returns when commands are to be carried out.
     fn next_wake(&self) -> Option<Instant> {
         let due = self.start + self.model.next_due()?;
-        let together = self
+        let coalesced = self
             .first_pending_change
-            .map_or(due, |heard| heard + COALESCE_WINDOW);
-        let opening = if self.hubs.is_synced() {
+            .map_or(due, |first| first + COALESCE_WINDOW);
+        let synced = if self.session.is_synced() {
             due
         } else {
             self.start + INITIAL_SYNC_TIMEOUT
         };
-        Some(due.max(together).max(opening))
+        Some(due.max(coalesced).max(synced))
     }
 
-    /// Takes in the next thing that happens; `wake` is one.
+    /// Applies the next event; the time `wake` is one.
     async fn handle_next(&mut self, wake: Option<Instant>) {
         tokio::select! {
             biased;
-            Some(chosen) = self.choices.join_next() => {
-                match join_result(chosen) {
-                    // Nobody closed it.
-                    Some((slot, version, losses, None)) if losses != self.notifier.losses() => {
-                        self.popup_ids.remove(&slot);
-                        self.model.mark_lost(slot, version, self.now());
-                    }
-                    Some((slot, version, _, key)) => self.handle_choice(slot, version, key.as_ref()),
-                    None => {}
-                }
-            }
-            (answer, reply) = self.answers.next_reply() => {
-                let changes = self.inbox.apply_reply(&answer, reply);
-                self.apply_changes(&changes);
-            }
             Some(found) = self.lookups.join_next() => {
                 if let Some((container, identity)) = join_result(found) {
                     self.containers_in_lookup.remove(&container);
@@ -229,9 +228,8 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                 }
             }
             () = sleep_until(wake.unwrap_or(self.start)), if wake.is_some() => {}
-            (hub, news) = self.hubs.next_event() => {
+            changes = self.session.next() => {
                 self.first_pending_change.get_or_insert_with(Instant::now);
-                let changes = self.inbox.apply_event(&hub, news);
                 self.apply_changes(&changes);
             }
         }
@@ -240,7 +238,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
     fn apply_changes(&mut self, changes: &[InboxChange]) {
         let now = self.now();
         for change in changes {
-            self.model.apply_change(change, &self.inbox, now);
+            self.model.apply_change(change, self.session.inbox(), now);
             match change {
                 InboxChange::Added(number) => self.look_up_row(*number),
                 InboxChange::Container {
@@ -266,7 +264,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                 }
                 _ => {}
             }
-            log_change(change, &self.inbox);
+            log_change(change, self.session.inbox());
         }
     }
 
@@ -290,9 +288,9 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         self.notifier.lifecycle(&lifecycle);
     }
 
-    /// Finds out who asks, where the question does not say.
+    /// Looks up the sandbox of a question that does not tell its identity.
     fn look_up_row(&mut self, number: RowNumber) {
-        let row = self.inbox.row(number);
+        let row = self.session.inbox().row(number);
         if let Some(row) = row.filter(|row| row.dossier().is_empty()) {
             let container = row.container().clone();
             self.look_up(&container);
@@ -300,7 +298,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
     }
 
     fn look_up(&mut self, container: &ContainerId) {
-        // Where too many are on their way, the next question tries again.
+        // Beyond the limit, the next question of the sandbox tries again.
         if self.lookups.len() >= MAX_CONCURRENT_LOOKUPS
             || !self.containers_in_lookup.insert(container.clone())
         {
@@ -313,97 +311,112 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         });
     }
 
-    fn handle_choice(&mut self, slot: PopupSlot, version: u64, key: Option<&ActionKey>) {
-        let now = self.now();
-        let Some(key) = key else {
-            return self.model.handle_closed(slot, version, &self.inbox, now);
-        };
+    fn apply_outcome(&mut self, ended: EndedPopup) {
+        let EndedPopup {
+            slot,
+            version,
+            outcome,
+        } = ended;
+        if let Some(changed) = outcome.layout_changed_at {
+            let changed = self.reading_at(changed).monotonic;
+            self.model.record_layout_change(changed);
+        }
+        let at = self.reading_at(outcome.at);
+        match outcome.closed {
+            Closed::Chosen(choice) => self.handle_click(slot, &choice.key, at),
+            Closed::Dismissed | Closed::Expired => {
+                self.model
+                    .handle_closed(slot, version, self.session.inbox(), at);
+            }
+            Closed::ConnectionLost => {
+                self.popup_ids.remove(&slot);
+                self.model.mark_lost(slot, version, at);
+            }
+        }
+    }
+
+    fn handle_click(&mut self, slot: PopupSlot, key: &ActionKey, at: ClockReading) {
         match self
             .model
-            .handle_click(slot, key.as_str(), &self.inbox, now)
+            .handle_click(slot, key.as_str(), self.session.inbox(), at)
         {
-            ClickOutcome::Answer(row, action) => match self.inbox.answer(row, action) {
-                Ok(answers) => {
-                    tracing::info!(row = row.get(), %action, "answered on a popup");
-                    self.answers.send(&self.hubs, answers);
-                }
+            ClickOutcome::Answer(row, action) => match self.session.answer(row, action) {
+                Ok(()) => tracing::info!(row = row.get(), %action, "answered by a click"),
                 Err(refusal) => {
-                    tracing::info!(row = row.get(), %action, %refusal, "a click answers nothing");
+                    tracing::info!(row = row.get(), %action, %refusal, "ignored a click");
                 }
             },
-            ClickOutcome::Rejected(why) => {
-                tracing::info!(why, "a click does not count; it is asked again");
+            ClickOutcome::Rejected(reason) => {
+                tracing::info!(reason, "ignored a click; showing the popup again");
             }
             ClickOutcome::Ignored => {}
         }
     }
 
-    /// Returns what to do on the screen.
+    /// Returns the commands that are due, with the notifications that they are about.
     fn next_jobs(&mut self) -> Vec<PopupJob> {
         self.first_pending_change = None;
-        let orders = self.model.take_commands(&self.inbox, self.now());
-        let job = |order| {
-            let id = match &order {
+        let now = self.now();
+        let commands = self.model.take_commands(self.session.inbox(), now);
+        let job = |command| {
+            let id = match &command {
                 PopupCommand::Close(slot) => self.popup_ids.remove(slot),
-                PopupCommand::Show(post) => self.popup_ids.get(&post.slot).copied(),
+                PopupCommand::Show(update) => self.popup_ids.get(&update.slot).copied(),
             };
-            PopupJob { command: order, id }
+            PopupJob { command, id }
         };
-        orders.into_iter().map(job).collect()
+        commands.into_iter().map(job).collect()
     }
 
     fn apply_results(&mut self, done: Vec<PopupJobResult>) {
         let now = self.now();
         for done in done {
             match done {
-                PopupJobResult::Closed => {}
-                PopupJobResult::Shown(post, id, losses, choice) => {
-                    let (slot, version) = (post.slot, post.version);
-                    self.model.mark_shown(slot, version, now);
-                    if post.is_final {
-                        self.popup_ids.remove(&slot);
+                PopupJobResult::Closed => self.model.mark_closed(now),
+                PopupJobResult::Shown(update, id) => {
+                    self.model.mark_shown(update.slot, update.version, now);
+                    if update.is_final {
+                        self.popup_ids.remove(&update.slot);
                         self.transient_popups.push_back(id);
                         if self.transient_popups.len() > MAX_TRANSIENT_POPUPS {
                             self.transient_popups.pop_front();
                         }
-                        continue;
+                    } else {
+                        self.popup_ids.insert(update.slot, id);
                     }
-                    self.popup_ids.insert(slot, id);
-                    self.choices
-                        .spawn(async move { (slot, version, losses, choice.await.ok()) });
                 }
-                PopupJobResult::NotShown(post, reason) => {
-                    tracing::warn!(%reason, "a popup could not be shown; it is tried again");
-                    self.model.mark_not_shown(*post, now);
+                PopupJobResult::NotShown(update, reason) => {
+                    tracing::warn!(%reason, "a popup was not shown; trying again later");
+                    self.model.mark_not_shown(*update, now);
                 }
             }
         }
     }
 
-    /// Takes away what is on the screen.
+    /// Closes every popup.
     async fn close_all(&mut self) {
         let shown = self.popup_ids.drain().map(|(_, id)| id);
         for id in shown.chain(self.transient_popups.drain(..)) {
             if let Err(error) = self.notifier.close(id).await {
-                tracing::debug!(%error, "a popup was not taken away");
+                tracing::debug!(%error, "closing a popup failed");
             }
         }
     }
 }
 
-/// Says what happens, for whoever reads the journal.
+/// Logs a change.
 fn log_change(change: &InboxChange, inbox: &Inbox) {
-    let hub = |hub| operator::phrases::describe_hub(hub);
+    let hub = |hub| phrases::describe_hub(hub);
     match change {
         InboxChange::Added(number) => {
             if let Some(row) = inbox.row(*number) {
                 let (container, dest) = (row.container(), row.dest());
-                tracing::info!(row = number.get(), %container, %dest, "a question");
+                tracing::info!(row = number.get(), %container, %dest, "a new question");
             }
         }
         InboxChange::Ended(row, end) => {
-            let (number, why) = (row.number().get(), operator::phrases::describe_row_end(end));
-            tracing::info!(row = number, why, "a question is settled");
+            let (number, why) = (row.number().get(), phrases::describe_row_end(end));
+            tracing::info!(row = number, why, "a question ended");
         }
         InboxChange::Failed {
             row,
@@ -417,20 +430,22 @@ fn log_change(change: &InboxChange, inbox: &Inbox) {
             action,
             reason,
         } => {
-            tracing::warn!(row = row.get(), %action, %reason, "an answer may have taken effect, or not");
+            tracing::warn!(row = row.get(), %action, %reason, "an answer may or may not have taken effect");
         }
-        InboxChange::Up(id, _) => tracing::info!(hub = hub(id), "listening"),
-        InboxChange::Down(id, reason) => tracing::info!(hub = hub(id), %reason, "the hub is away"),
-        InboxChange::Gone(id) => tracing::info!(hub = hub(id), "the hub is gone"),
+        InboxChange::Up(id, _) => tracing::info!(hub = hub(id), "connected to the hub"),
+        InboxChange::Down(id, reason) => {
+            tracing::info!(hub = hub(id), %reason, "the hub is disconnected");
+        }
+        InboxChange::Gone(id) => tracing::info!(hub = hub(id), "the hub ended"),
         InboxChange::Unreachable(id, reason) => {
-            tracing::warn!(hub = hub(id), %reason, "the hub cannot be reached");
+            tracing::warn!(hub = hub(id), %reason, "connecting to the hub failed");
         }
         InboxChange::Lost {
             hub: id,
             lost,
             reason,
         } => {
-            tracing::warn!(hub = hub(id), lost, %reason, "the hub skipped something");
+            tracing::warn!(hub = hub(id), lost, %reason, "the hub skipped events");
         }
         InboxChange::ForgottenByHub(number) => {
             tracing::info!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which popups there should be, pure: what the inbox changed goes in, and what to show and to
-//! take away comes out, at a pace that a person can stand.
+//! The popups that should be on the screen. Pure: changes of the inbox go in, commands to show and
+//! to close popups come out, at a limited rate.
 
 mod notices;
 mod sandbox_directory;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use terok_clearance::{Action, ContainerId};
 
 use super::category::{Categories, PopupCategory};
+use super::click_guard::ClickGuard;
 use super::rate_limit::PopupRateLimiter;
 use super::text::{self, AnswerAvailability, PriorAnswerFailure};
-use crate::notifier::click_guard::ClickGuard;
 use crate::notifier::{ContainerIdentity, Notification};
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
@@ -22,56 +22,55 @@ use operator::phrases;
 use notices::NoticeQueue;
 use sandbox_directory::SandboxDirectory;
 
-/// The most questions that have a popup each; more have one together.
+/// Maximum questions with a popup each; more share one popup.
 pub const MAX_SINGLE_POPUPS: usize = 4;
-/// How long what is on the screen must have stood there for a click to count: a popup that comes,
-/// or moves, under a pointer that is about to click is not answered by that click.
+/// The time for which the popups must not have changed for a click to count.
 pub const CLICK_GUARD_DELAY: Duration = ClickGuard::MIN_READ_TIME;
-/// How long a question that was closed unanswered keeps quiet, however often it is blocked.
+/// The time for which a question that was closed without an answer is not shown again.
 const DISMISSED_QUIET_PERIOD: Duration = Duration::from_secs(30);
-/// The least time between two popups that differ in a count alone.
+/// The shortest time between two versions of a popup that differ in a count alone.
 const MIN_COUNT_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long to wait when the desktop took nothing.
+/// The delay after the notifier failed to show a popup.
 const FAILURE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// A place on the screen: what is posted there later takes the place of what was.
+/// A place on the screen; a later popup in the same place replaces the former one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PopupSlot(u64);
 
-/// What to do on the screen.
+/// A command to the notifier.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PopupCommand {
-    /// Show this.
+    /// Shows a popup.
     Show(Box<PopupUpdate>),
-    /// Take away what is there.
+    /// Closes the popup of a slot.
     Close(PopupSlot),
 }
 
-/// Something to show, in place of what its slot shows.
+/// A popup to show, in place of the present one of its slot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PopupUpdate {
-    /// Where.
+    /// The place of the popup.
     pub slot: PopupSlot,
-    /// Tells it from what was posted there before.
+    /// Differs from that of every other popup.
     pub version: u64,
-    /// What.
+    /// The content of the popup.
     pub notification: Notification,
-    /// Whether nothing is to become of it any more: it may go by itself.
+    /// Whether the popup is never updated or closed: it expires by itself.
     pub is_final: bool,
 }
 
-/// What a click comes to.
+/// The result of a click.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClickOutcome {
-    /// It answers this row.
+    /// The click answers this row.
     Answer(RowNumber, Action),
-    /// It does not count, for this reason: the question is shown again.
+    /// The click does not count, for this reason: the question is shown again.
     Rejected(&'static str),
-    /// It is about nothing that is asked.
+    /// The click is not about an open question.
     Ignored,
 }
 
-/// Which popups there are, and which there should be.
+/// The popups on the screen, and those that should be there.
 #[derive(Debug)]
 pub struct PopupModel {
     categories: Categories,
@@ -79,28 +78,28 @@ pub struct PopupModel {
     icon: Option<String>,
     questions: BTreeMap<RowNumber, QuestionPopup>,
     group_popup: Option<VisiblePopup>,
-    /// What is to take the place of questions that were answered.
+    /// The results that replace answered questions.
     results: VecDeque<(PopupSlot, Notification)>,
-    /// What is to be said beside the questions.
     notices: NoticeQueue,
     pending_closes: Vec<PopupSlot>,
     sandboxes: SandboxDirectory,
     rate_limiter: PopupRateLimiter,
     last_slot: u64,
     last_version: u64,
-    /// When what is on the screen last moved.
-    moved_at: Duration,
-    /// When there is something to do; `None` when there is nothing.
+    click_guard: ClickGuard,
+    /// When commands are due; `None` while there are none.
     next_due: Option<Duration>,
 }
 
-/// A row, as far as popups go.
+/// The popup state of one row.
 #[derive(Debug, Default)]
 struct QuestionPopup {
     popup: Option<VisiblePopup>,
-    /// When its popup was closed unanswered.
+    /// When the popup was closed without an answer.
     dismissed_at: Option<Duration>,
     failure: Option<PriorAnswerFailure>,
+    /// A click on the popup came too soon.
+    click_ignored: bool,
 }
 
 #[derive(Debug)]
@@ -108,17 +107,17 @@ struct VisiblePopup {
     slot: PopupSlot,
     version: u64,
     shown: Notification,
-    /// What it said that an answer opens.
+    /// What the popup says that an answer opens.
     opens: String,
-    /// Since when it has said so.
-    shown_since: Duration,
     posted_at: Duration,
-    /// Whether the desktop has taken it away, or may have.
+    /// Whether showing it changes the layout: another question, or another size.
+    layout_changes: bool,
+    /// Whether the desktop may have removed it.
     maybe_gone: bool,
 }
 
 impl PopupModel {
-    /// Makes an empty one that shows these kinds of popups, times as in `zone`, with this icon.
+    /// Returns an empty model for these kinds of popups, with times in `zone` and this icon.
     pub fn new(categories: Categories, zone: TimeZone, icon: Option<String>) -> Self {
         Self {
             categories,
@@ -133,12 +132,12 @@ impl PopupModel {
             rate_limiter: PopupRateLimiter::default(),
             last_slot: 0,
             last_version: 0,
-            moved_at: Duration::ZERO,
+            click_guard: ClickGuard::default(),
             next_due: None,
         }
     }
 
-    /// Takes in what changed in the inbox.
+    /// Applies a change of the inbox.
     pub fn apply_change(&mut self, change: &InboxChange, inbox: &Inbox, now: ClockReading) {
         match change {
             InboxChange::Added(number) => {
@@ -149,7 +148,9 @@ impl PopupModel {
                 }
                 if self.categories.contains(PopupCategory::Blocked) {
                     let asked = self.questions.entry(*number).or_default();
-                    (asked.failure, asked.dismissed_at) = (None, None);
+                    asked.failure = None;
+                    asked.dismissed_at = None;
+                    asked.click_ignored = false;
                 }
             }
             InboxChange::Updated(number) => {
@@ -193,7 +194,7 @@ impl PopupModel {
                     self.close_alert(Some(alert));
                 }
             }
-            // Whether a question can be answered is looked up when it is shown.
+            // The availability of an answer is determined when the popup is shown.
             InboxChange::ForgottenByHub(_)
             | InboxChange::Up(..)
             | InboxChange::Down(..)
@@ -203,7 +204,7 @@ impl PopupModel {
         self.next_due = Some(now.monotonic);
     }
 
-    /// Takes in who a sandbox is, found out beside its events, which win.
+    /// Sets the identity of a sandbox; its events take precedence.
     pub fn set_identity(
         &mut self,
         container: &ContainerId,
@@ -214,33 +215,31 @@ impl PopupModel {
         self.next_due = Some(now.monotonic);
     }
 
-    /// Returns when [`Self::flush`] has something to do; `None` while it has not.
+    /// Returns when [`Self::take_commands`] is due; `None` while there are no commands.
     pub const fn next_due(&self) -> Option<Duration> {
         self.next_due
     }
 
-    /// Returns what to do on the screen now, in this order.
+    /// Returns the commands that are due, in their order.
     ///
-    /// What is returned is taken as done: tell [`Self::posted`] or [`Self::not_posted`] of each.
+    /// The caller reports each by [`Self::mark_shown`], [`Self::mark_not_shown`] or
+    /// [`Self::mark_closed`] before it passes a later click.
     pub fn take_commands(&mut self, inbox: &Inbox, now: ClockReading) -> Vec<PopupCommand> {
         let now = now.monotonic;
         self.next_due = None;
-        let mut orders: Vec<_> = self
+        let mut commands: Vec<_> = self
             .pending_closes
             .drain(..)
             .map(PopupCommand::Close)
             .collect();
-        if !orders.is_empty() {
-            self.moved_at = now;
-        }
         while let Some((slot, notification)) = self.results.pop_front() {
             if let Err(due) = self.rate_limiter.try_acquire(now) {
                 self.results.push_front((slot, notification));
                 self.schedule(due);
                 break;
             }
-            let post = self.build_update(slot, notification, true);
-            orders.push(PopupCommand::Show(Box::new(post)));
+            let update = self.build_update(slot, notification, true);
+            commands.push(PopupCommand::Show(Box::new(update)));
         }
         let open = self
             .questions
@@ -248,21 +247,27 @@ impl PopupModel {
             .filter(|(_, asked)| asked.dismissed_at.is_none());
         let open: Vec<_> = open.map(|(number, _)| *number).collect();
         if open.len() > MAX_SINGLE_POPUPS {
-            self.update_group(&open, inbox, now, &mut orders);
+            self.update_group(&open, inbox, now, &mut commands);
         } else {
-            self.update_single(&open, inbox, now, &mut orders);
+            self.update_single(&open, inbox, now, &mut commands);
         }
-        self.flush_notices(now, &mut orders);
-        orders
+        self.flush_notices(now, &mut commands);
+        if commands
+            .iter()
+            .any(|command| matches!(command, PopupCommand::Close(_)))
+        {
+            self.click_guard.record_change(now);
+        }
+        commands
     }
 
-    /// Shows one popup for all of `open`.
+    /// Shows one popup for all `open` questions.
     fn update_group(
         &mut self,
         open: &[RowNumber],
         inbox: &Inbox,
         now: Duration,
-        orders: &mut Vec<PopupCommand>,
+        commands: &mut Vec<PopupCommand>,
     ) {
         let mut sandboxes: BTreeMap<(&HubId, &ContainerId), usize> = BTreeMap::new();
         for row in open.iter().filter_map(|number| inbox.row(*number)) {
@@ -289,17 +294,21 @@ impl PopupModel {
                     self.schedule(due);
                 } else {
                     let slot = shown.map_or_else(|| self.allocate_slot(), |(slot, ..)| slot);
-                    let post = self.build_update(slot, wanted.clone(), false);
-                    self.group_popup =
-                        Some(VisiblePopup::from_update(&post, wanted, String::new(), now));
-                    orders.push(PopupCommand::Show(Box::new(post)));
+                    let update = self.build_update(slot, wanted.clone(), false);
+                    self.group_popup = Some(VisiblePopup::from_update(
+                        &update,
+                        wanted,
+                        String::new(),
+                        now,
+                    ));
+                    commands.push(PopupCommand::Show(Box::new(update)));
                 }
             }
         }
         if self.group_popup.is_some() {
-            // Only now, so that there is always something that says that somebody asks.
+            // Not before: at every moment a popup says that there are questions.
             for asked in self.questions.values_mut() {
-                orders.extend(
+                commands.extend(
                     asked
                         .popup
                         .take()
@@ -309,20 +318,20 @@ impl PopupModel {
         }
     }
 
-    /// Shows a popup for each of `open`.
+    /// Shows a popup for each of the `open` questions.
     fn update_single(
         &mut self,
         open: &[RowNumber],
         inbox: &Inbox,
         now: Duration,
-        orders: &mut Vec<PopupCommand>,
+        commands: &mut Vec<PopupCommand>,
     ) {
         let mut missing = false;
         for number in open {
             let Some(row) = inbox.row(*number).filter(|row| row.answering().is_none()) else {
                 continue;
             };
-            if let Err(due) = self.update_row(row, inbox, now, orders) {
+            if let Err(due) = self.update_row(row, inbox, now, commands) {
                 self.schedule(due);
                 missing |= self
                     .questions
@@ -331,40 +340,39 @@ impl PopupModel {
             }
         }
         if !missing && let Some(popup) = self.group_popup.take() {
-            self.moved_at = now;
-            orders.push(PopupCommand::Close(popup.slot));
+            commands.push(PopupCommand::Close(popup.slot));
         }
     }
 
-    /// Shows a row's popup if it is not the one that is shown, or says when to try again.
+    /// Updates the popup of a row. An error is the time of the next attempt.
     fn update_row(
         &mut self,
         row: &Row,
         inbox: &Inbox,
         now: Duration,
-        orders: &mut Vec<PopupCommand>,
+        commands: &mut Vec<PopupCommand>,
     ) -> Result<(), Duration> {
         let Some(asked) = self.questions.get(&row.number()) else {
             return Ok(());
         };
-        let open = match (row.is_forgotten_by_hub(), inbox.is_connected(row.hub())) {
+        let availability = match (row.is_forgotten_by_hub(), inbox.is_connected(row.hub())) {
             (true, _) => AnswerAvailability::ForgottenByHub,
             (false, false) => AnswerAvailability::HubAway,
             (false, true) => AnswerAvailability::Available,
         };
         let known = self.sandboxes.identity(row.hub(), row.container());
         let identity = text::merge_identity(row.container(), row.dossier(), &known);
-        let trouble = asked.failure.as_ref();
-        let mut wanted = text::question_popup(row, identity, open, trouble, &self.zone);
+        let failure = asked.failure.as_ref();
+        let too_soon = asked.click_ignored;
+        let mut wanted =
+            text::question_popup(row, identity, availability, failure, too_soon, &self.zone);
         wanted.icon.clone_from(&self.icon);
         let opens = phrases::describe_allow_effect(row);
         let mut slot = None;
-        let mut since = now;
+        let mut layout_changes = true;
         if let Some(popup) = &asked.popup {
             slot = Some(popup.slot);
-            let same = popup.opens == opens
-                && popup.shown.summary == wanted.summary
-                && popup.shown.actions == wanted.actions;
+            let same = popup.opens == opens && popup.shown.asks_same_question(&wanted);
             if same && !popup.maybe_gone {
                 if popup.shown == wanted {
                     return Ok(());
@@ -373,24 +381,25 @@ impl PopupModel {
                 if now < recount {
                     return Err(recount);
                 }
-                since = popup.shown_since;
+                let lines = |popup: &Notification| popup.body.lines().count();
+                layout_changes = popup.layout_changes || lines(&popup.shown) != lines(&wanted);
             }
         }
         self.rate_limiter.try_acquire(now)?;
         let slot = slot.unwrap_or_else(|| self.allocate_slot());
-        let post = self.build_update(slot, wanted, false);
+        let update = self.build_update(slot, wanted, false);
         let popup = VisiblePopup {
-            shown_since: since,
-            ..VisiblePopup::from_update(&post, post.notification.clone(), opens, now)
+            layout_changes,
+            ..VisiblePopup::from_update(&update, update.notification.clone(), opens, now)
         };
         if let Some(asked) = self.questions.get_mut(&row.number()) {
             asked.popup = Some(popup);
         }
-        orders.push(PopupCommand::Show(Box::new(post)));
+        commands.push(PopupCommand::Show(Box::new(update)));
         Ok(())
     }
 
-    /// Takes in that a post is on the screen.
+    /// Records that a popup is on the screen.
     pub fn mark_shown(&mut self, slot: PopupSlot, version: u64, now: ClockReading) {
         let popup = self.questions.values_mut().find_map(|asked| {
             asked
@@ -398,21 +407,21 @@ impl PopupModel {
                 .as_mut()
                 .filter(|popup| (popup.slot, popup.version) == (slot, version))
         });
-        let Some(popup) = popup else {
-            // A result, or a notice: it moves what else there is.
-            self.moved_at = now.monotonic;
-            return;
-        };
-        if popup.shown_since == popup.posted_at {
-            popup.shown_since = now.monotonic;
-            self.moved_at = now.monotonic;
+        // A result, a notice or a group moves the other popups.
+        let mut layout_changes = true;
+        if let Some(popup) = popup {
+            popup.posted_at = now.monotonic;
+            layout_changes = std::mem::take(&mut popup.layout_changes);
         }
-        popup.posted_at = now.monotonic;
+        if layout_changes {
+            self.click_guard.record_change(now.monotonic);
+        }
     }
 
-    /// Takes in that the desktop did not take a post. All is tried again after some time.
-    pub fn mark_not_shown(&mut self, post: PopupUpdate, now: ClockReading) {
-        let slot = post.slot;
+    /// Records that the notifier failed to show a popup. Every popup waits for some time then.
+    pub fn mark_not_shown(&mut self, update: PopupUpdate, now: ClockReading) {
+        let slot = update.slot;
+        self.click_guard.record_change(now.monotonic);
         let until = now.monotonic.saturating_add(FAILURE_RETRY_DELAY);
         self.rate_limiter.block_until(until);
         for asked in self.questions.values_mut() {
@@ -420,23 +429,35 @@ impl PopupModel {
         }
         self.group_popup.take_if(|popup| popup.slot == slot);
         if self.sandboxes.alert_slots().any(|alert| alert == slot) {
-            self.notices.requeue(slot, post.notification);
+            self.notices.requeue(slot, update.notification);
         }
         self.schedule(until);
     }
 
-    /// Takes in a click on an action of what `slot` shows. It answers only what the popup said,
-    /// and only if that has stood there for [`GUARD`]; otherwise the question is shown again.
+    /// Records that a popup was closed by [`PopupCommand::Close`].
+    pub fn mark_closed(&mut self, now: ClockReading) {
+        self.click_guard.record_change(now.monotonic);
+    }
+
+    /// Records a change of the screen that the notifier saw, `at` on the monotonic clock.
+    pub fn record_layout_change(&mut self, at: Duration) {
+        self.click_guard.record_change(at);
+    }
+
+    /// Judges a click, which came at `clicked_at`, on an action of the popup of `slot`. It answers
+    /// only what the popup said, and only if the popups stood still for [`CLICK_GUARD_DELAY`];
+    /// otherwise the question is shown again.
     pub fn handle_click(
         &mut self,
         slot: PopupSlot,
         key: &str,
         inbox: &Inbox,
-        now: ClockReading,
+        clicked_at: ClockReading,
     ) -> ClickOutcome {
-        let guarded = now.monotonic.saturating_sub(self.moved_at) < CLICK_GUARD_DELAY;
-        // What is left moves up, under the pointer of who clicks twice.
-        self.moved_at = now.monotonic;
+        let clicked_at = clicked_at.monotonic;
+        let in_time = self.click_guard.accepts(clicked_at);
+        // The popups below move up, under the pointer of a double click.
+        self.click_guard.record_change(clicked_at);
         let asked = self.questions.iter_mut().find_map(|(number, asked)| {
             let popup = asked.popup.as_mut().filter(|popup| popup.slot == slot)?;
             Some((*number, popup))
@@ -450,20 +471,25 @@ impl PopupModel {
         if row.answering().is_some() {
             return ClickOutcome::Ignored;
         }
-        // Many desktops take a popup away that is clicked on, whatever they were asked for.
+        // Many desktops remove a popup that is clicked on, whatever its hints.
         popup.maybe_gone = true;
-        self.next_due = Some(now.monotonic);
+        self.next_due = Some(clicked_at);
         if popup.opens != phrases::describe_allow_effect(row) {
-            return ClickOutcome::Rejected("what an answer opens has changed since it was shown");
+            return ClickOutcome::Rejected(
+                "what an answer opens has changed since the popup was shown",
+            );
         }
-        if guarded || now.monotonic.saturating_sub(popup.shown_since) < CLICK_GUARD_DELAY {
-            return ClickOutcome::Rejected("it came too soon after the popups changed");
+        if !in_time {
+            if let Some(asked) = self.questions.get_mut(&number) {
+                asked.click_ignored = true;
+            }
+            return ClickOutcome::Rejected("it came too soon after a change of the popups");
         }
         ClickOutcome::Answer(number, action)
     }
 
-    /// Takes in that what was posted was closed, or expired: that is no answer. The question keeps
-    /// quiet until it is blocked again after half a minute.
+    /// Records that a popup was closed or expired, which is no answer. The question is shown again
+    /// if it is blocked again after half a minute.
     pub fn handle_closed(
         &mut self,
         slot: PopupSlot,
@@ -472,8 +498,8 @@ impl PopupModel {
         now: ClockReading,
     ) {
         let is_it = |popup: &mut VisiblePopup| (popup.slot, popup.version) == (slot, version);
-        // What is left moves up, under the pointer of who closed it.
-        self.moved_at = now.monotonic;
+        // The popups below move up, under the pointer.
+        self.click_guard.record_change(now.monotonic);
         if self.group_popup.take_if(is_it).is_some() {
             for asked in self.questions.values_mut() {
                 asked.dismissed_at.get_or_insert(now.monotonic);
@@ -492,10 +518,11 @@ impl PopupModel {
                 continue;
             };
             if answering || popup.maybe_gone {
-                // Its slot is where the answer will be shown.
+                // The result will be shown in its slot.
                 popup.maybe_gone = true;
             } else {
                 asked.popup = None;
+                asked.click_ignored = false;
                 asked.dismissed_at = Some(now.monotonic);
             }
             return;
@@ -503,9 +530,10 @@ impl PopupModel {
         self.sandboxes.remove_alert(slot);
     }
 
-    /// Takes in that what was posted is gone with the whole desktop: it is to be shown again.
+    /// Records that a popup was lost with the desktop: the question is shown again.
     pub fn mark_lost(&mut self, slot: PopupSlot, version: u64, now: ClockReading) {
         let is_it = |popup: &mut VisiblePopup| (popup.slot, popup.version) == (slot, version);
+        self.click_guard.record_change(now.monotonic);
         self.group_popup.take_if(is_it);
         for asked in self.questions.values_mut() {
             asked.popup.take_if(is_it);
@@ -513,7 +541,7 @@ impl PopupModel {
         self.schedule(now.monotonic);
     }
 
-    /// Returns the places of what stays on the screen until it is taken away.
+    /// Returns the slots of the popups that stay on the screen until they are closed.
     pub fn visible_slots(&self) -> Vec<PopupSlot> {
         let questions = self
             .questions
@@ -545,12 +573,13 @@ impl PopupModel {
         }
     }
 
-    fn record_failure(&mut self, number: RowNumber, trouble: PriorAnswerFailure) {
+    fn record_failure(&mut self, number: RowNumber, failure: PriorAnswerFailure) {
         let verdicts = self.categories.contains(PopupCategory::Verdict);
         if let Some(asked) = self.questions.get_mut(&number) {
-            asked.failure = verdicts.then_some(trouble);
+            asked.failure = verdicts.then_some(failure);
+            asked.click_ignored = false;
             if let Some(popup) = &mut asked.popup {
-                // It was clicked on, and may have been taken away by that.
+                // The desktop may have removed it at the click.
                 popup.maybe_gone = true;
             }
         }
@@ -583,14 +612,19 @@ impl PopupModel {
 }
 
 impl VisiblePopup {
-    fn from_update(post: &PopupUpdate, shown: Notification, opens: String, now: Duration) -> Self {
+    fn from_update(
+        update: &PopupUpdate,
+        shown: Notification,
+        opens: String,
+        now: Duration,
+    ) -> Self {
         Self {
-            slot: post.slot,
-            version: post.version,
+            slot: update.slot,
+            version: update.version,
             shown,
             opens,
-            shown_since: now,
             posted_at: now,
+            layout_changes: true,
             maybe_gone: false,
         }
     }

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How fast popups may come: a few at once, then two a second, however fast questions do.
+//! The rate of popups: a few at once, then two a second.
 
 use std::time::Duration;
 
-/// As many may come at once after a quiet time.
+/// Maximum popups at once after a quiet time.
 const BURST_SIZE: u32 = 6;
-/// Then one may come in so long a time.
+/// The time for one more popup after that.
 const REFILL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// When the next popup may come.
+/// Limits the rate of popups (a generic cell rate algorithm).
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PopupRateLimiter {
-    /// When all that have come are paid for.
+    /// When the whole burst is available again.
     theoretical_arrival: Duration,
-    /// Nothing may come before.
+    /// No popup is allowed before.
     blocked_until: Duration,
 }
 
 impl PopupRateLimiter {
-    /// Says whether a popup may come now, and if so counts it; else returns when to ask again.
+    /// Counts a popup if it is allowed now; else returns when the next one is.
     pub(super) fn try_acquire(&mut self, now: Duration) -> Result<(), Duration> {
         let room = REFILL_INTERVAL.saturating_mul(BURST_SIZE.saturating_sub(1));
         let due = self
@@ -35,7 +35,7 @@ impl PopupRateLimiter {
         Ok(())
     }
 
-    /// Lets nothing come before `until`.
+    /// Allows no popup before `until`.
     pub(super) fn block_until(&mut self, until: Duration) {
         self.blocked_until = self.blocked_until.max(until);
     }
@@ -46,30 +46,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_come_at_once_and_then_two_a_second() {
-        let mut pace = PopupRateLimiter::default();
+    fn a_burst_is_allowed_and_then_two_a_second() {
+        let mut limiter = PopupRateLimiter::default();
         let mut came = Vec::new();
         for ms in 10_000..20_000 {
-            if pace.try_acquire(Duration::from_millis(ms)).is_ok() {
+            if limiter.try_acquire(Duration::from_millis(ms)).is_ok() {
                 came.push(ms);
             }
         }
         assert_eq!(came.iter().filter(|ms| **ms < 10_100).count(), 6);
         assert_eq!(came.len(), 6 + 19);
-        assert_eq!(pace.try_acquire(Duration::from_secs(20)), Ok(()));
-        let due = pace.try_acquire(Duration::from_secs(20)).unwrap_err();
+        assert_eq!(limiter.try_acquire(Duration::from_secs(20)), Ok(()));
+        let due = limiter.try_acquire(Duration::from_secs(20)).unwrap_err();
         assert_eq!(due, Duration::from_millis(20_500));
-        assert!(pace.try_acquire(due).is_ok());
+        assert!(limiter.try_acquire(due).is_ok());
     }
 
     #[test]
-    fn nothing_comes_while_it_is_barred() {
-        let mut pace = PopupRateLimiter::default();
-        pace.block_until(Duration::from_secs(9));
+    fn no_popup_is_allowed_while_blocked() {
+        let mut limiter = PopupRateLimiter::default();
+        limiter.block_until(Duration::from_secs(9));
         assert_eq!(
-            pace.try_acquire(Duration::from_secs(8)),
+            limiter.try_acquire(Duration::from_secs(8)),
             Err(Duration::from_secs(9))
         );
-        assert!(pace.try_acquire(Duration::from_secs(9)).is_ok());
+        assert!(limiter.try_acquire(Duration::from_secs(9)).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What popups say. Titles and first lines are the Python stack's; the rest says what an answer
-//! does, for nobody can click on what is not said.
+//! The texts of popups. Titles and first lines are those of the Python stack; the other lines say
+//! what an answer does.
 
 use std::net::Ipv6Addr;
 
@@ -9,7 +9,6 @@ use terok_clearance::{
     Action, ContainerId, Decision, DecisionAction, DisplayText, Dossier, Protocol, ShieldState,
 };
 
-use crate::notifier::click_guard::ClickGuard;
 use crate::notifier::{
     self, ContainerIdentity, Notification, NotificationExpiry, NotificationHints,
     NotificationUrgency,
@@ -18,32 +17,44 @@ use operator::clock::TimeZone;
 use operator::inbox::Row;
 use operator::phrases;
 
-/// The sandboxes that a group names one by one.
+/// Maximum sandboxes that a group popup names.
 const MAX_NAMED_SANDBOXES: usize = 4;
-/// Where a group is answered.
+/// The line of a popup that cannot be answered by a click.
 const TERMINAL_HINT: &str = "Answer in a terminal: terok-clearance tui";
 
-/// What an earlier answer to a question came to, if it came to nothing.
+/// The first line of a popup after a click that did not count.
+const TOO_SOON_TEXT: &str = "The click came too soon after this appeared, so it was not taken. \
+Choose again.";
+
+/// Returns `body` below the line about a click that came too soon.
+pub(super) fn with_too_soon_line(body: &str) -> String {
+    if body.is_empty() {
+        return TOO_SOON_TEXT.to_owned();
+    }
+    format!("{TOO_SOON_TEXT}\n{body}")
+}
+
+/// The failure of an earlier answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PriorAnswerFailure {
-    /// It took no effect.
+    /// The answer took no effect.
     Failed(Action, DisplayText),
-    /// Nobody knows.
+    /// It is not known whether the answer took effect.
     Uncertain(Action, DisplayText),
 }
 
-/// Whether a question can be answered right now.
+/// Whether a question can be answered at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerAvailability {
-    /// It can.
+    /// The question can be answered.
     Available,
     /// There is no connection to its hub.
     HubAway,
-    /// Its hub has forgotten it.
+    /// The hub was restarted and has forgotten the question.
     ForgottenByHub,
 }
 
-/// Returns whom a popup is about, from what the orchestrator says of the sandbox.
+/// Returns the identity of a sandbox: the dossier of its events, completed by `known`.
 pub(super) fn merge_identity(
     container: &ContainerId,
     dossier: &Dossier,
@@ -66,7 +77,7 @@ pub(super) fn merge_identity(
     }
 }
 
-/// Returns the name of a sandbox: its task, else its name, else its id.
+/// Returns the label of a sandbox: its task, else its name, else its id.
 pub(super) fn sandbox_label(identity: &ContainerIdentity) -> String {
     let ContainerIdentity {
         container_id,
@@ -96,11 +107,11 @@ fn subject_line(identity: &ContainerIdentity) -> String {
     format!("{kind}: {}", sandbox_label(identity))
 }
 
-/// Returns what is asked for: `api.example.com:443`, `[2001:db8::7]:443`, `192.0.2.7` alone for a
+/// Returns the destination: `api.example.com:443`, `[2001:db8::7]:443`; `192.0.2.7` alone for a
 /// protocol without ports.
 fn target_text(row: &Row) -> String {
     let (dest, port) = (row.dest(), row.request().port);
-    // A name is a sandbox's choice, and may have colons without being an address.
+    // The sandbox chooses the name, which may contain colons without being an address.
     match (port, dest.as_str().parse::<Ipv6Addr>().is_ok()) {
         (0, _) => dest.to_string(),
         (_, true) => format!("[{dest}]:{port}"),
@@ -123,7 +134,7 @@ const fn verb(action: Action) -> &'static str {
     }
 }
 
-/// Returns the choices of a question: these two, for many desktops draw no more.
+/// Returns the actions of a question: two, as many desktops draw no more.
 pub(super) fn answer_actions() -> Vec<notifier::NotificationAction> {
     ["allow:Allow", "deny:Deny"]
         .iter()
@@ -131,7 +142,7 @@ pub(super) fn answer_actions() -> Vec<notifier::NotificationAction> {
         .collect()
 }
 
-/// Returns the answer that a key of [`choices`] stands for.
+/// Returns the answer for a key of [`answer_actions`].
 pub(super) fn parse_answer(key: &str) -> Option<Action> {
     match key {
         "allow" => Some(Action::Allow),
@@ -140,16 +151,17 @@ pub(super) fn parse_answer(key: &str) -> Option<Action> {
     }
 }
 
-/// Returns a question's popup.
+/// Returns the popup of a question; `too_soon` adds the line about an ignored click.
 pub(super) fn question_popup(
     row: &Row,
     identity: ContainerIdentity,
-    open: AnswerAvailability,
-    trouble: Option<&PriorAnswerFailure>,
+    availability: AnswerAvailability,
+    failure: Option<&PriorAnswerFailure>,
+    too_soon: bool,
     zone: &TimeZone,
 ) -> Notification {
     let dest = row.dest();
-    let summary = match trouble {
+    let summary = match failure {
         None => format!("Blocked: {}", target_text(row)),
         Some(PriorAnswerFailure::Failed(action, _)) => format!("{} failed: {dest}", verb(*action)),
         Some(PriorAnswerFailure::Uncertain(action, _)) => {
@@ -163,36 +175,45 @@ pub(super) fn question_popup(
     if let Some(process) = phrases::describe_process(row) {
         lines.push(format!("Process: {process}"));
     }
-    match trouble {
+    match failure {
         None => {}
         Some(PriorAnswerFailure::Failed(_, reason)) if reason.is_empty() => {
-            lines.push("It took no effect; it is still asked.".to_owned());
+            lines.push("The answer took no effect; the question is still open.".to_owned());
         }
         Some(PriorAnswerFailure::Failed(_, reason)) => {
-            lines.push(format!("It took no effect, it is still asked: {reason}"));
+            lines.push(format!(
+                "The answer took no effect, the question is still open: {reason}"
+            ));
         }
         Some(PriorAnswerFailure::Uncertain(_, reason)) => {
-            lines.push(format!("It may have taken effect, or not: {reason}"));
+            lines.push(format!(
+                "The answer may or may not have taken effect: {reason}"
+            ));
         }
     }
-    lines.push(match open {
+    lines.push(match availability {
         AnswerAvailability::Available => {
             format!("Allow opens {}", phrases::describe_allow_effect(row))
         }
         AnswerAvailability::HubAway => {
-            "Its hub is away; it can be answered when the hub is back.".to_owned()
+            "The hub is disconnected; the question can be answered once it is back.".to_owned()
         }
         AnswerAvailability::ForgottenByHub => {
-            "Its hub ended and has forgotten it; the next packet asks again.".to_owned()
+            "The hub was restarted; the next packet asks again.".to_owned()
         }
     });
     if row.count() > 1 {
         let (count, since) = (row.count(), zone.format_time(row.first_seen()));
         lines.push(format!("Blocked {count} times since {since}"));
     }
+    let body = lines.join("\n");
     Notification {
-        body: lines.join("\n"),
-        actions: if open == AnswerAvailability::Available {
+        body: if too_soon {
+            with_too_soon_line(&body)
+        } else {
+            body
+        },
+        actions: if availability == AnswerAvailability::Available {
             answer_actions()
         } else {
             Vec::new()
@@ -200,13 +221,12 @@ pub(super) fn question_popup(
         expiry: NotificationExpiry::Never,
         hints: QUESTION_HINTS,
         identity,
-        click_guard: Some(ClickGuard::MIN_READ_TIME),
         buttonless_hint: Some(TERMINAL_HINT.to_owned()),
         ..Notification::new(&summary)
     }
 }
 
-/// Returns what takes a question's place when it was answered; `None` for one that was put away.
+/// Returns the popup that replaces an answered question; `None` for a dismissed one.
 pub(super) fn answered_popup(
     row: &Row,
     identity: ContainerIdentity,
@@ -234,8 +254,7 @@ pub(super) fn answered_popup(
     })
 }
 
-/// Returns the one popup that stands for more questions than a screen has room for: each sandbox,
-/// and how many it has.
+/// Returns the one popup for many questions: the sandboxes, and the number of questions of each.
 pub(super) fn group_popup(mut sandboxes: Vec<(String, usize)>) -> Notification {
     let questions: usize = sandboxes.iter().map(|(_, count)| count).sum();
     sandboxes.sort_by(|(a, more), (b, count)| count.cmp(more).then_with(|| a.cmp(b)));
@@ -261,7 +280,7 @@ pub(super) fn group_popup(mut sandboxes: Vec<(String, usize)>) -> Notification {
     }
 }
 
-/// It stays until it is answered, and longer: the answer takes its place.
+/// The popup stays until it is answered; the result replaces it.
 const QUESTION_HINTS: NotificationHints = NotificationHints {
     urgency: Some(NotificationUrgency::Critical),
     resident: true,
@@ -275,7 +294,7 @@ const CONFIRMATION_HINTS: NotificationHints = NotificationHints {
     ..NotificationHints::PLAIN
 };
 
-/// Returns what is said of a firewall.
+/// Returns the popup about the state of a firewall.
 pub(super) fn shield_popup(identity: ContainerIdentity, state: ShieldState) -> Notification {
     let alert = NotificationHints {
         urgency: Some(NotificationUrgency::Critical),
@@ -284,16 +303,16 @@ pub(super) fn shield_popup(identity: ContainerIdentity, state: ShieldState) -> N
     let (title, body, hints) = match state {
         ShieldState::Up => (
             "Shield up",
-            "What nobody allowed is refused again.",
+            "Traffic that was not allowed is refused again.",
             CONFIRMATION_HINTS,
         ),
         ShieldState::Down => {
-            let body = "Everything but the private ranges passes, and nothing is asked.";
+            let body = "All traffic except to private ranges passes, without a question.";
             ("Shield down", body, alert)
         }
         ShieldState::Disengaged => (
             "Shield disengaged",
-            "Everything passes, and nothing is asked.",
+            "All traffic passes, without a question.",
             alert,
         ),
     };
@@ -306,7 +325,7 @@ pub(super) fn shield_popup(identity: ContainerIdentity, state: ShieldState) -> N
     }
 }
 
-/// Returns what is said of a sandbox that starts or ends.
+/// Returns the popup about a sandbox that starts or ends.
 pub(super) fn container_popup(
     identity: ContainerIdentity,
     state: ContainerState,
@@ -331,7 +350,7 @@ pub(super) fn container_popup(
     }
 }
 
-/// Returns what is said of `count` of the two above that nobody was shown: so much happened at once.
+/// Returns the popup about `count` popups that were left out because there were too many.
 pub(super) fn omitted_popup(count: usize) -> Notification {
     let title = match count {
         1 => "1 more message about sandboxes".to_owned(),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use terok_clearance_desktop::notifier::{
-    DbusNotifier, DesktopError, Notifier as _, create_notifier,
+    DbusNotifier, DesktopError, NotificationId, Notifier as _, create_notifier,
 };
 use tokio::task::spawn_blocking;
 
@@ -45,7 +45,7 @@ impl Activating {
 async fn a_service_that_the_bus_can_start_is_started_for_what_there_is_to_show() {
     let desktop = Activating::new();
     let notifier = DbusNotifier::connect(desktop.bus.session()).await.unwrap();
-    assert!(notifier.supports_actions(), "as far as that is known");
+    assert!(notifier.capabilities().actions, "as far as that is known");
     let serving = async {
         let mut service = desktop.service().await;
         service.introduces(USUAL).await;
@@ -104,9 +104,15 @@ async fn a_service_that_does_not_start_is_said_and_one_that_comes_by_itself_is_u
 #[tokio::test]
 async fn the_best_notifier_is_the_one_that_can_be_started() {
     let desktop = Activating::new();
-    let notifier = create_notifier("the-app", Some(&desktop.bus.address())).await;
-    assert!(notifier.is_visible());
+    let notifier = create_notifier("the-app", Some(&desktop.bus.address()));
+    notifier.connect().await.unwrap();
+    assert!(notifier.capabilities().visible);
     let bus = Bus::new();
-    let notifier = create_notifier("the-app", Some(&bus.address())).await;
-    assert!(!notifier.is_visible(), "nothing there can be started");
+    let notifier = create_notifier("the-app", Some(&bus.address()));
+    let id = notifier.notify(question("a")).await.unwrap();
+    assert_eq!(id, NotificationId::NONE);
+    assert!(
+        !notifier.capabilities().visible,
+        "nothing there can be started"
+    );
 }

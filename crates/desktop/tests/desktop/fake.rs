@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A notification service that does exactly what the test says, and a stranger who is none.
+//! A notification service that does exactly what the test says.
 
 use std::collections::HashMap;
 
 use futures_util::StreamExt as _;
 use terok_clearance_desktop::notifier::{
-    ActionChoice, DbusNotifier, DesktopSession, Notification, NotificationId, Notifier as _,
+    ActionChoice, Closed, DbusNotifier, DesktopSession, Notification, NotificationId,
+    NotificationOutcome, Notifier as _,
 };
 use tokio::sync::oneshot;
 use zbus::message::{Message, Type};
@@ -121,7 +122,12 @@ impl Fake {
     }
 
     pub(crate) async fn closed(&self, id: u32) {
-        signal(&self.connection, None, "NotificationClosed", &(id, 2_u32)).await;
+        self.closed_because(id, 2).await;
+    }
+
+    /// Closes a notification for a reason of the specification.
+    pub(crate) async fn closed_because(&self, id: u32, reason: u32) {
+        signal(&self.connection, None, "NotificationClosed", &(id, reason)).await;
     }
 
     /// Connects a notifier to this service.
@@ -206,15 +212,30 @@ pub(crate) fn question(summary: &str) -> Notification {
     }
 }
 
-/// Waits for the choice of `id`: its key, or `None` when there will be none.
+/// Waits for the choice of `id`; an end without a choice is an error.
 pub(crate) async fn choice(
     notifier: &DbusNotifier,
     id: NotificationId,
 ) -> oneshot::Receiver<ActionChoice> {
     let (tell, chosen) = oneshot::channel();
-    let on_action = Box::new(|choice| drop(tell.send(choice)));
-    notifier.on_action(id, on_action).await;
+    let callback = |outcome: NotificationOutcome| {
+        if let Closed::Chosen(choice) = outcome.closed {
+            drop(tell.send(choice));
+        }
+    };
+    notifier.on_closed(id, Box::new(callback)).await;
     chosen
+}
+
+/// Waits for the end of `id`.
+pub(crate) async fn outcome(
+    notifier: &DbusNotifier,
+    id: NotificationId,
+) -> oneshot::Receiver<NotificationOutcome> {
+    let (tell, ended) = oneshot::channel();
+    let callback = Box::new(|outcome| drop(tell.send(outcome)));
+    notifier.on_closed(id, callback).await;
+    ended
 }
 
 /// Returns the key of the choice that is made.

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services and buses that come and go, hang, and are clicked on too early.
+//! Services and buses that start, end and hang, and popups that are clicked on too early.
 
 use std::time::Duration;
 
 use terok_clearance_desktop::notifier::{
-    DbusConnectError, DbusNotifier, DesktopError, DesktopSession, Notification, Notifier as _,
+    Closed, DbusConnectError, DbusNotifier, DesktopError, DesktopSession, Notification,
+    Notifier as _,
 };
+use terok_clearance_desktop::popups::{CLICK_GUARD_DELAY, GuardedPopup};
 
 use crate::bus::Bus;
-use crate::fake::{Fake, USUAL, choice, key, posted, question};
+use crate::fake::{Fake, USUAL, choice, key, outcome, posted, question};
 
 #[tokio::test]
 async fn where_nobody_shows_notifications_it_says_so() {
@@ -108,41 +110,58 @@ async fn a_service_that_hangs_from_the_start_holds_nobody_up() {
     assert_eq!(posted.summary, "b");
 }
 
-#[tokio::test]
-async fn a_click_that_comes_too_soon_is_not_taken_and_it_is_asked_again() {
-    let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), USUAL).await;
-    let guarded = Notification {
-        body: "who".to_owned(),
-        click_guard: Some(Duration::from_secs(60)),
-        ..question("a")
-    };
-    let (id, _) = service.is_shown(&notifier, guarded, 1).await;
-    let chosen = choice(&notifier, id).await;
-    service.chosen(1, "allow").await;
-    // As services do that close what was clicked on.
-    service.closed(1).await;
-    let again = service.shows(2).await;
-    assert_eq!((again.summary.as_str(), again.replaces), ("a", 1));
-    sync(&mut service, &notifier).await;
+/// Takes the popup that is shown again after a click, under the number that the service gives it;
+/// the former one may be closed by then.
+async fn shown_again(service: &mut Fake, id: u32) {
+    let again = service.shows(id).await;
+    assert_eq!(again.summary, "a");
     assert!(
         again.body.ends_with("Choose again.\nwho"),
         "{:?}",
         again.body
     );
-    // Another that appears may have moved it.
-    pass(Duration::from_secs(60)).await;
-    service.is_shown(&notifier, question("b"), 3).await;
-    service.chosen(2, "allow").await;
-    service.shows(2).await;
-    sync(&mut service, &notifier).await;
-    pass(Duration::from_secs(60)).await;
-    service.chosen(2, "deny").await;
-    assert_eq!(key(chosen).await.as_deref(), Some("deny"));
 }
 
-/// Returns when the notifier has heard all that the service said.
+#[tokio::test]
+async fn a_click_that_comes_too_soon_is_not_taken_and_it_is_asked_again() {
+    let bus = Bus::new();
+    let mut service = Fake::new(&bus).await;
+    let notifier = service.meets(bus.session(), USUAL).await;
+    let asked = Notification {
+        body: "who".to_owned(),
+        ..question("a")
+    };
+    let (popup, _) = tokio::join!(GuardedPopup::show(&notifier, asked), service.shows(1));
+    let mut popup = popup.unwrap();
+    let clicks = async {
+        service.chosen(1, "allow").await;
+        // As services do that close what was clicked on.
+        service.closed(1).await;
+        shown_again(&mut service, 2).await;
+        sync(&mut service, &notifier).await;
+        // Another that appears may have moved it.
+        pass(CLICK_GUARD_DELAY).await;
+        service.is_shown(&notifier, question("b"), 3).await;
+        service.chosen(2, "allow").await;
+        shown_again(&mut service, 2).await;
+        sync(&mut service, &notifier).await;
+        // And so may one that disappears.
+        pass(CLICK_GUARD_DELAY).await;
+        service.closed(3).await;
+        service.chosen(2, "allow").await;
+        shown_again(&mut service, 2).await;
+        sync(&mut service, &notifier).await;
+        pass(CLICK_GUARD_DELAY).await;
+        service.chosen(2, "deny").await;
+    };
+    let (closed, ()) = tokio::join!(popup.closed(), clicks);
+    let Closed::Chosen(choice) = closed.unwrap() else {
+        unreachable!("the last click counts")
+    };
+    assert_eq!(choice.key.as_str(), "deny");
+}
+
+/// Returns when the notifier has received every signal of the service.
 async fn sync(service: &mut Fake, notifier: &DbusNotifier) {
     let (id, _) = service
         .is_shown(notifier, Notification::new("sync"), 99)
@@ -151,7 +170,7 @@ async fn sync(service: &mut Fake, notifier: &DbusNotifier) {
     closed.unwrap();
 }
 
-/// Lets the clock run ahead.
+/// Advances the clock.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -161,11 +180,13 @@ async fn pass(time: Duration) {
 #[tokio::test]
 async fn a_bus_that_is_gone_is_no_answer_and_is_found_again() {
     let mut bus = Bus::new();
-    let (_service, notifier, id, chosen) = Fake::asks(&bus, 1).await;
-    assert_eq!(notifier.losses(), 0);
+    let (_service, notifier, id, _) = Fake::asks(&bus, 1).await;
+    let end = outcome(&notifier, id).await;
     bus.kill();
-    assert_eq!(key(chosen).await, None);
-    assert_eq!(notifier.losses(), 1, "nobody closed it");
+    let end = end.await.unwrap().closed;
+    assert_eq!(end, Closed::ConnectionLost, "nobody closed it");
+    let late = outcome(&notifier, id).await.await.unwrap();
+    assert_eq!(late.closed, Closed::ConnectionLost, "it is not shown");
     let refused = notifier.notify(question("b")).await.unwrap_err();
     assert_eq!(refused, DesktopError::BusLost);
     bus.start();

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the service is told.
+//! The calls that the service receives, and the ends that it reports.
 
 use std::num::NonZeroU32;
 
 use terok_clearance_desktop::notifier::{
-    Notification, NotificationExpiry, NotificationHints, NotificationUrgency, Notifier as _,
+    Closed, Notification, NotificationExpiry, NotificationHints, NotificationUrgency,
+    Notifier as _, NotifierCapabilities,
 };
 
 use crate::bus::Bus;
-use crate::fake::{Fake, USUAL, choice, key, question};
+use crate::fake::{Fake, USUAL, choice, key, outcome, question};
 
 #[tokio::test]
 async fn a_notification_arrives_as_it_was_meant() {
@@ -71,7 +72,11 @@ async fn a_service_without_buttons_is_known_and_the_popup_says_where_to_answer()
     let bus = Bus::new();
     let mut service = Fake::new(&bus).await;
     let notifier = service.meets(bus.session(), &["body"]).await;
-    assert!(notifier.is_visible() && !notifier.supports_actions());
+    let buttonless = NotifierCapabilities {
+        visible: true,
+        actions: false,
+    };
+    assert_eq!(notifier.capabilities(), buttonless);
     let asked = Notification {
         body: "1 < 2 & 3".to_owned(),
         buttonless_hint: Some("Answer in a terminal.".to_owned()),
@@ -84,14 +89,14 @@ async fn a_service_without_buttons_is_known_and_the_popup_says_where_to_answer()
     service.introduces(USUAL).await;
     assert_eq!(service.shows(1).await.body, "1 &lt; 2 &amp; 3");
     let (id, _) = service.is_shown(&notifier, question("b"), 2).await;
-    assert!(notifier.supports_actions());
+    assert_eq!(notifier.capabilities(), NotifierCapabilities::ALL);
     let chosen = choice(&notifier, id).await;
     service.chosen(2, "allow").await;
     assert_eq!(key(chosen).await.as_deref(), Some("allow"));
 }
 
 #[tokio::test]
-async fn a_choice_that_comes_before_anybody_asks_is_kept_once() {
+async fn a_choice_that_comes_before_its_callback_is_kept_once() {
     let bus = Bus::new();
     let mut service = Fake::new(&bus).await;
     let notifier = service.meets(bus.session(), USUAL).await;
@@ -111,7 +116,7 @@ async fn a_choice_that_comes_before_anybody_asks_is_kept_once() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_what_is_closed_or_asks_something_else_now_is_told() {
+async fn a_click_on_a_question_that_is_being_replaced_answers_neither() {
     let bus = Bus::new();
     let (mut service, notifier, id, of_a) = Fake::asks(&bus, 1).await;
     let more = Notification {
@@ -119,8 +124,10 @@ async fn whoever_waits_for_what_is_closed_or_asks_something_else_now_is_told() {
         replaces: Some(id),
         ..question("a")
     };
-    // The same question: what waits for it waits on.
+    // The same question: its callback is dropped, and a new one has its end.
     let (id, _) = service.is_shown(&notifier, more, 1).await;
+    assert_eq!(key(of_a).await, None);
+    let of_a = choice(&notifier, id).await;
     let other = Notification {
         replaces: Some(id),
         ..question("b")
@@ -137,4 +144,38 @@ async fn whoever_waits_for_what_is_closed_or_asks_something_else_now_is_told() {
     let of_b = choice(&notifier, shown.unwrap()).await;
     service.closed(1).await;
     assert_eq!(key(of_b).await, None);
+}
+
+/// Each notification has one end, with the moment at which it came.
+#[tokio::test]
+async fn every_end_is_reported_as_what_it_is() {
+    let bus = Bus::new();
+    let mut service = Fake::new(&bus).await;
+    let notifier = service.meets(bus.session(), USUAL).await;
+    let before = tokio::time::Instant::now();
+    let mut ends = Vec::new();
+    for id in 1..=4 {
+        let (shown, _) = service.is_shown(&notifier, question("a"), id).await;
+        ends.push(outcome(&notifier, shown).await);
+    }
+    service.chosen(1, "deny").await;
+    service.closed_because(1, 2).await;
+    service.closed_because(2, 2).await;
+    service.closed_because(3, 1).await;
+    service.closed_because(4, 4).await;
+    let mut closed = Vec::new();
+    for end in ends {
+        let outcome = end.await.unwrap();
+        let changed = outcome.layout_changed_at.unwrap();
+        assert!(before <= changed && changed <= outcome.at, "{outcome:?}");
+        closed.push(outcome.closed);
+    }
+    let Closed::Chosen(choice) = closed.remove(0) else {
+        unreachable!("it was clicked on: {closed:?}")
+    };
+    assert_eq!(choice.key.as_str(), "deny");
+    assert_eq!(
+        closed,
+        [Closed::Dismissed, Closed::Expired, Closed::Dismissed]
+    );
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use operator::discovery::Hubs;
+use operator::Session;
 use serde_json::{Value, json};
 use terok_clearance::wire::clearance2;
 use terok_clearance::{ContainerId, DisplayText};
@@ -116,7 +116,7 @@ async fn given(text: &str) -> Vec<Given> {
         ..PopupOptions::default()
     };
     let resolver = Arc::new(IdentityResolver::new(engine));
-    let hubs = Hubs::at_socket(path).unwrap();
+    let session = Session::at_socket(path).unwrap();
     let mut given = Vec::new();
     let named = |given: &Given| {
         let process = hub::host(hub::number(0, "process"));
@@ -135,7 +135,7 @@ async fn given(text: &str) -> Vec<Given> {
             given.push(told.recv().await.unwrap());
         }
     };
-    run_popups(hubs, &notifier, resolver, options, all).await;
+    run_popups(session, &notifier, resolver, options, all).await;
     given
 }
 

@@ -68,7 +68,7 @@ fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
     assert!(
         popup
             .body
-            .contains("\nIt took no effect, it is still asked: nft: busy\n"),
+            .contains("\nThe answer took no effect, the question is still open: nft: busy\n"),
         "{popup:?}"
     );
     assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Critical));
@@ -81,7 +81,7 @@ fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
     );
     let body = rig.body("Deny unsure: a.example");
     assert!(
-        body.contains("\nIt may have taken effect, or not: the hub is silent\n"),
+        body.contains("\nThe answer may or may not have taken effect: the hub is silent\n"),
         "{body}"
     );
 }
@@ -138,6 +138,11 @@ fn what_comes_or_moves_under_the_pointer_is_not_clicked_through() {
         ["Blocked: a.example:443"],
         "it is asked again"
     );
+    let body = rig.body("Blocked: a.example");
+    assert!(
+        body.starts_with("The click came too soon") && body.contains("Choose again.\nTask: "),
+        "{body}"
+    );
     rig.wait(ms);
     rig.asks(2, "b.example");
     rig.wait(ms - 1);
@@ -158,6 +163,45 @@ fn what_comes_or_moves_under_the_pointer_is_not_clicked_through() {
         matches!(second, ClickOutcome::Rejected(_)),
         "it moved up under a double click: {second:?}"
     );
+}
+
+/// A line more moves the popups below; another count in the same lines moves none.
+#[test]
+fn a_popup_that_grows_guards_the_others() {
+    let ms = u64::try_from(CLICK_GUARD_DELAY.as_millis()).unwrap();
+    for (count, grows) in [(2, true), (3, false)] {
+        let mut rig = Rig::up();
+        rig.asks(1, "a.example");
+        rig.asks(2, "b.example");
+        if !grows {
+            rig.says(Event::Repeated(asks(1, "a.example", json!({"count": 2}))));
+        }
+        rig.wait(5000);
+        rig.says(Event::Repeated(asks(
+            1,
+            "a.example",
+            json!({"count": count}),
+        )));
+        rig.wait(ms - 1);
+        let body = rig.body("Blocked: a.example");
+        assert!(body.contains(&format!("Blocked {count} times")), "{body}");
+        let click = rig.click("Blocked: b.example", "allow");
+        let rejected = matches!(click, ClickOutcome::Rejected(_));
+        assert_eq!(rejected, grows, "{click:?}");
+    }
+}
+
+/// The notifier shows popups again by itself, as when another service takes over.
+#[test]
+fn a_change_that_only_the_notifier_saw_guards_the_popups() {
+    let ms = u64::try_from(CLICK_GUARD_DELAY.as_millis()).unwrap();
+    let mut rig = Rig::up();
+    rig.asks(1, "a.example");
+    rig.wait(5000);
+    rig.board.record_layout_change(rig.clock);
+    rig.wait(ms - 1);
+    let click = rig.click("Blocked", "allow");
+    assert!(matches!(click, ClickOutcome::Rejected(_)), "{click:?}");
 }
 
 /// Invariant 4.
@@ -220,7 +264,7 @@ fn what_cannot_be_answered_right_now_has_no_buttons_and_says_why() {
     rig.wait(2000);
     let (.., away) = rig.popup("Blocked: a.example:443");
     assert!(
-        away.actions.is_empty() && away.body.contains("Its hub is away"),
+        away.actions.is_empty() && away.body.contains("The hub is disconnected"),
         "{away:?}"
     );
     rig.hear(&web(), InboxEvent::Restarted);
@@ -229,7 +273,7 @@ fn what_cannot_be_answered_right_now_has_no_buttons_and_says_why() {
     rig.wait(2000);
     let (.., lapsed) = rig.popup("Blocked: a.example:443");
     assert!(
-        lapsed.actions.is_empty() && lapsed.body.contains("has forgotten it"),
+        lapsed.actions.is_empty() && lapsed.body.contains("The hub was restarted"),
         "{lapsed:?}"
     );
     rig.asks(9, "a.example");

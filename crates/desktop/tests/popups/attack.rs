@@ -230,6 +230,7 @@ impl Attack {
                     if self.screen.remove(&slot).is_some() {
                         self.moved = self.rig.clock;
                     }
+                    self.rig.board.mark_closed(now);
                 }
                 PopupCommand::Show(post) => self.told.push(*post),
             }
@@ -250,7 +251,8 @@ impl Attack {
                     )
             });
             let since = same.map_or(clock, |(.., since)| *since);
-            if before.is_none() {
+            let lines = |shown: &Notification| shown.body.lines().count();
+            if before.is_none_or(|(_, before, _)| lines(before) != lines(&post.notification)) {
                 self.moved = clock;
             }
             let shown = (post.version, post.notification, since);

@@ -2,11 +2,10 @@
 //! The whole way with a hub on a socket: a question, its popup, a choice, the order to the firewall.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hub::{Claim, DecisionEnforcer, Hub};
-use operator::discovery::Hubs;
+use operator::Session;
 use tempfile::TempDir;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::{
@@ -14,10 +13,7 @@ use terok_clearance::{
     ShieldState,
 };
 use terok_clearance_desktop::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
-use terok_clearance_desktop::notifier::{
-    ActionCallback, CallbackNotifier, InvokeError, Notification, NotificationId, Notifier,
-    SandboxLifecycle,
-};
+use terok_clearance_desktop::notifier::{CallbackNotifier, Notification, NotificationId};
 use terok_clearance_desktop::popups::{CLICK_GUARD_DELAY, Categories, PopupOptions, run_popups};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -68,56 +64,10 @@ impl ContainerInspector for Engine {
     }
 }
 
-/// A desktop whose session can end, and come back.
-struct Desktop {
-    shows: CallbackNotifier,
-    losses: AtomicU64,
-}
-
-impl Desktop {
-    fn invoke_action(&self, id: NotificationId, key: &str) -> Result<(), InvokeError> {
-        self.shows.invoke_action(id, key)
-    }
-
-    /// Loses all that it shows, which is `id`.
-    async fn lose(&self, id: NotificationId) {
-        self.losses.fetch_add(1, Ordering::Relaxed);
-        self.shows.close(id).await.unwrap();
-    }
-}
-
-impl Notifier for Desktop {
-    type Error = <CallbackNotifier as Notifier>::Error;
-
-    async fn notify(&self, notification: Notification) -> Result<NotificationId, Self::Error> {
-        self.shows.notify(notification).await
-    }
-
-    async fn on_action(&self, id: NotificationId, on_action: ActionCallback) {
-        self.shows.on_action(id, on_action).await;
-    }
-
-    async fn close(&self, id: NotificationId) -> Result<(), Self::Error> {
-        self.shows.close(id).await
-    }
-
-    async fn disconnect(&self) {
-        self.shows.disconnect().await;
-    }
-
-    fn lifecycle(&self, event: &SandboxLifecycle) {
-        self.shows.lifecycle(event);
-    }
-
-    fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
-    }
-}
-
 struct Live {
     hub: Arc<Hub<Keeper>>,
     orders: mpsc::Receiver<(String, Action)>,
-    notifier: Arc<Desktop>,
+    notifier: Arc<CallbackNotifier>,
     shown: mpsc::Receiver<Shown>,
     stop: Option<oneshot::Sender<()>>,
     tasks: JoinSet<()>,
@@ -168,13 +118,10 @@ impl Live {
         .on_close(move |id| say(&closes, Shown::Closed(id)))
         .on_container_started(move |_| say(&starts, Shown::Hook("started")))
         .on_shield_down(move |_| say(&downs, Shown::Hook("down")));
-        let notifier = Arc::new(Desktop {
-            shows: notifier,
-            losses: AtomicU64::new(0),
-        });
+        let notifier = Arc::new(notifier);
 
         let (stop, stopped) = oneshot::channel();
-        let hubs = Hubs::discover(runtime).unwrap();
+        let session = Session::discover(runtime).unwrap();
         let theirs = Arc::clone(&notifier);
         tasks.spawn(async move {
             let resolver = Arc::new(IdentityResolver::new(Engine));
@@ -182,7 +129,7 @@ impl Live {
                 categories: Categories::ALL,
                 ..PopupOptions::default()
             };
-            run_popups(hubs, &*theirs, resolver, options, async {
+            run_popups(session, &*theirs, resolver, options, async {
                 drop(stopped.await);
             })
             .await;
@@ -260,7 +207,7 @@ async fn what_is_lost_with_the_desktop_is_not_closed_but_shown_again() {
         (id, popup) = live.titled("Blocked: a.example:443").await;
     }
     tokio::task::yield_now().await;
-    live.notifier.lose(id).await;
+    live.notifier.connection_lost();
     let (again, popup) = live.titled("Blocked: a.example:443").await;
     assert_ne!(again, id);
     assert!(popup.body.contains("Allow opens"), "{popup:?}");
@@ -317,7 +264,9 @@ async fn an_answer_that_the_firewall_does_not_take_is_asked_again() {
     let (again, failed) = live.titled("Deny failed: a.example").await;
     assert_eq!(again, id);
     assert!(
-        failed.body.contains("it is still asked: nft: busy"),
+        failed
+            .body
+            .contains("the question is still open: nft: busy"),
         "{failed:?}"
     );
     assert_eq!(failed.actions.len(), 2);

@@ -121,7 +121,10 @@ impl Rig {
         }
         for order in self.board.take_commands(&self.inbox, now) {
             match order {
-                PopupCommand::Close(slot) => drop(self.screen.remove(&slot)),
+                PopupCommand::Close(slot) => {
+                    self.screen.remove(&slot);
+                    self.board.mark_closed(now);
+                }
                 PopupCommand::Show(post) => {
                     self.posts += 1;
                     self.board.mark_shown(post.slot, post.version, now);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use netns::sandbox::{RunningSandbox, WorkloadStatus};
+use operator::Session;
 use operator::discovery::Hubs;
 use rustix::process::Signal as Number;
 use supervisor::{Supervisor, SupervisorServeError};
@@ -144,7 +145,11 @@ fn open_console(
         console = Some(taken.context("using the terminal")?);
     }
     let popups = match frontend.popups {
-        RunPopups::Own(desktop) => Some(desktop.start_popups(hubs()?)),
+        RunPopups::Own(desktop) => {
+            let session = Session::at_socket(hub.to_owned());
+            let session = session.context("listening to the sandbox's questions")?;
+            Some(desktop.start_popups(session))
+        }
         RunPopups::Notifier | RunPopups::Off => None,
     };
     Ok((console, popups))

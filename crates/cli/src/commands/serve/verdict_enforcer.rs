@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connects the hub with the verdict helper.
+//! The verdict helper, as the hub uses it.
 
 use hub::{Claim, DecisionEnforcer};
 use terok_clearance::{DisplayText, EnforcementOutcome};
 use verdict::{VerdictBackend as _, VerdictClient, VerdictOrder};
 
-/// Sends the hub's claims to the verdict helper.
+/// Hands the hub's claims to the helper behind a socket.
 #[derive(Debug)]
 pub(super) struct VerdictEnforcer(pub(super) VerdictClient);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reaching a session bus without saying who we are: the bus takes the number that the kernel tells.
+//! Authentication at a session bus without a user id: the bus uses the id that the kernel reports.
 //!
-//! Within a namespace of a namespace nothing knows our number outside of both: every map that we can
-//! read is translated for us. The EXTERNAL mechanism has a way that needs none, which libsystemd
-//! goes always: an empty identity (RFC 4422, appendix A). zbus does not have it.
+//! Within nested user namespaces the id outside of all is not known: every readable map is
+//! translated. The EXTERNAL mechanism allows an empty identity (RFC 4422, appendix A), which
+//! libsystemd always sends; zbus does not support it.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -21,11 +21,11 @@ use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 use zbus::{Error, Guid};
 
-/// The longest line that a bus says before messages begin.
+/// Maximum length of a line of the handshake.
 const MAX_LINE_BYTES: usize = 1024;
 
-/// Connects to the bus at `address`, a unix socket, and returns what makes a connection of that. The
-/// bus has not been greeted yet.
+/// Authenticates at the bus at `address`, a unix socket, and returns the builder of the connection.
+/// The caller still has to send `Hello`.
 pub(super) async fn connect_anonymously(address: &str) -> zbus::Result<Builder<'static>> {
     let address = Address::try_from(address)?;
     let Transport::Unix(unix) = address.transport() else {
@@ -40,12 +40,12 @@ pub(super) async fn connect_anonymously(address: &str) -> zbus::Result<Builder<'
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;
     stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n").await?;
-    let said = (read_line(&mut stream).await?, read_line(&mut stream).await?);
-    let (question, answer) = (said.0.as_str(), said.1.as_str());
-    let guid = answer.strip_prefix("OK ").filter(|_| question == "DATA");
+    let lines = (read_line(&mut stream).await?, read_line(&mut stream).await?);
+    let (challenge, result) = (lines.0.as_str(), lines.1.as_str());
+    let guid = result.strip_prefix("OK ").filter(|_| challenge == "DATA");
     let Some(guid) = guid else {
         return Err(Error::Handshake(format!(
-            "it said {question:?}, {answer:?}"
+            "the bus sent {challenge:?}, {result:?}"
         )));
     };
     let guid = Guid::try_from(guid)?.to_owned();
@@ -53,14 +53,14 @@ pub(super) async fn connect_anonymously(address: &str) -> zbus::Result<Builder<'
     Ok(Builder::authenticated_socket(DbusStream(stream), guid))
 }
 
-/// Reads a line, without its end.
+/// Reads a line, without its line end.
 async fn read_line(stream: &mut UnixStream) -> zbus::Result<String> {
     let mut line = Vec::new();
     loop {
         match stream.read_u8().await? {
             b'\n' => break,
             _ if line.len() == MAX_LINE_BYTES => {
-                return Err(Error::Handshake("a line has no end".to_owned()));
+                return Err(Error::Handshake("a line is too long".to_owned()));
             }
             byte => line.push(byte),
         }
@@ -81,7 +81,7 @@ impl Socket for DbusStream {
     }
 }
 
-/// Reads bytes. No call or signal of ours has descriptors.
+/// Reads bytes; file descriptors are not expected.
 #[derive(Debug)]
 struct DbusReader(OwnedReadHalf);
 

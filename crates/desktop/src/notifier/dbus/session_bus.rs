@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The session bus: reaching it, and the calls and signals of `org.freedesktop.Notifications`.
+//! The connection to the session bus, and the messages of `org.freedesktop.Notifications`.
 //!
-//! Everything that the bus passes on is read from one stream, in the order of the bus. Neither the
-//! matching by the bus nor the addressee of a signal says who sent it; the sender does, which the
-//! bus itself writes into every message.
+//! All messages are read from one stream, in the order of the bus. Neither a match rule nor the
+//! addressee of a signal tells where it comes from; the sender does, which the bus itself writes
+//! into every message.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -14,17 +14,19 @@ use zbus::connection::{Builder, Connection};
 use zbus::message::{Message, Type};
 use zbus::{MessageStream, Variant};
 
-use super::state::{DbusCall, DbusEvent, DbusReply, UniqueBusName};
+use super::event::{DbusCall, DbusEvent, DbusReply, NotificationSignal, UniqueBusName};
 use super::{DbusConnectError, DesktopSession, anonymous_auth, uid};
-use crate::notifier::Notification;
 use crate::notifier::dbus::render::RenderedTexts;
+use crate::notifier::{Closed, Notification};
 
 const DBUS_NAME: &str = "org.freedesktop.DBus";
 const DBUS_PATH: &str = "/org/freedesktop/DBus";
 const NOTIFICATIONS_NAME: &str = "org.freedesktop.Notifications";
 const NOTIFICATIONS_PATH: &str = "/org/freedesktop/Notifications";
+/// The reason in `NotificationClosed` for a notification whose time was over.
+const EXPIRED_REASON: u32 = 1;
 
-/// What a bus says that could not bring a call to anybody, or an answer back.
+/// The errors of a bus that could not deliver a call or its reply.
 const UNDELIVERED_ERRORS: [&str; 4] = [
     "org.freedesktop.DBus.Error.NoReply",
     "org.freedesktop.DBus.Error.ServiceUnknown",
@@ -32,19 +34,19 @@ const UNDELIVERED_ERRORS: [&str; 4] = [
     "org.freedesktop.DBus.Error.Disconnected",
 ];
 
-/// A connection to a session bus that passes on what concerns notifications.
+/// A connection to a session bus that receives the messages about notifications.
 #[derive(Debug)]
 pub(super) struct SessionBus {
     pub(super) connection: Connection,
     pub(super) stream: MessageStream,
     pub(super) owner: Option<UniqueBusName>,
-    /// The bus can start the service.
+    /// The bus can start a service.
     pub(super) activatable: bool,
 }
 
 impl SessionBus {
-    /// Connects, as whom the bus takes us for: see [`uid::candidates`]. Where none of these is it,
-    /// we do not say who we are.
+    /// Connects with the first user id that the bus accepts (see [`uid::uid_candidates`]), or
+    /// without one.
     pub(super) async fn connect(session: &DesktopSession) -> Result<Self, DbusConnectError> {
         let mut failed = DbusConnectError::NoAddress;
         for address in session.address.split(';').filter(|part| !part.is_empty()) {
@@ -57,7 +59,7 @@ impl SessionBus {
                 .await
                 {
                     Ok(Ok(bus)) => return Ok(bus),
-                    // The others say what is wrong.
+                    // The errors of the others tell more.
                     Ok(Err(_)) if uid.is_none() => {}
                     Ok(Err(source)) => {
                         let address = address.to_owned();
@@ -70,16 +72,20 @@ impl SessionBus {
         Err(failed)
     }
 
-    async fn connect_as(address: &str, uid: Option<u32>, patience: Duration) -> zbus::Result<Self> {
+    async fn connect_as(
+        address: &str,
+        uid: Option<u32>,
+        call_timeout: Duration,
+    ) -> zbus::Result<Self> {
         let builder = match uid {
             Some(uid) => Builder::address(address).user_id(uid),
             None => anonymous_auth::connect_anonymously(address).await?,
         };
-        let connection = builder.method_timeout(patience).build().await?;
+        let connection = builder.method_timeout(call_timeout).build().await?;
         if uid.is_none() {
             call_bus(&connection, "Hello", &()).await?;
         }
-        // Before anything is asked for, so that nothing is missed.
+        // Before the first request, so that no message is missed.
         let stream = MessageStream::from(&connection);
         let signals =
             format!("type='signal',interface='{NOTIFICATIONS_NAME}',path='{NOTIFICATIONS_PATH}'");
@@ -95,7 +101,7 @@ impl SessionBus {
             answer.body().deserialize()?
         };
         let owner = if has_owner {
-            // One that goes away meanwhile is news on the stream.
+            // An owner that ends meanwhile is an event on the stream.
             let answer = call_bus(&connection, "GetNameOwner", &NOTIFICATIONS_NAME).await;
             answer
                 .ok()
@@ -114,7 +120,7 @@ impl SessionBus {
     }
 }
 
-/// Calls the bus itself.
+/// Calls a method of the bus itself.
 async fn call_bus<B>(connection: &Connection, method: &str, body: &B) -> zbus::Result<Message>
 where
     B: serde::Serialize + zbus::DynamicType + Sync,
@@ -125,7 +131,7 @@ where
         .await
 }
 
-/// Returns the message that a call is, for the service of this `app`.
+/// Returns the message of a call by the program `app`.
 pub(super) fn build_message(call: &DbusCall, app: &str) -> zbus::Result<Message> {
     let to = |member: &'static str| {
         Message::method_call(NOTIFICATIONS_PATH, member).interface(NOTIFICATIONS_NAME)
@@ -158,7 +164,6 @@ type NotifyArguments<'a> = (
     i32,
 );
 
-/// Returns the arguments of `Notify`.
 fn notify_arguments<'a>(
     app: &'a str,
     notification: &'a Notification,
@@ -168,13 +173,13 @@ fn notify_arguments<'a>(
     let actions = notification.actions.iter();
     let actions = actions.flat_map(|action| [action.key().as_str(), action.label()]);
     let hints = notification.hints;
-    let mut said: HashMap<&'static str, Variant<'a>> = HashMap::new();
+    let mut hint_values: HashMap<&'static str, Variant<'a>> = HashMap::new();
     if let Some(urgency) = hints.urgency {
-        said.insert("urgency", Variant::from(urgency.level()));
+        hint_values.insert("urgency", Variant::from(urgency.level()));
     }
     for (name, set) in [("resident", hints.resident), ("transient", hints.transient)] {
         if set {
-            said.insert(name, Variant::from(true));
+            hint_values.insert(name, Variant::from(true));
         }
     }
     let words = [
@@ -183,7 +188,7 @@ fn notify_arguments<'a>(
     ];
     for (name, word) in words {
         if let Some(word) = word {
-            said.insert(name, Variant::from(word));
+            hint_values.insert(name, Variant::from(word));
         }
     }
     (
@@ -193,17 +198,16 @@ fn notify_arguments<'a>(
         &texts.summary,
         &texts.body,
         actions.collect(),
-        said,
+        hint_values,
         notification.expiry.milliseconds(),
     )
 }
 
-/// What a message is.
+/// A message about notifications.
 #[derive(Debug)]
 pub(super) enum BusMessage {
-    /// It concerns everybody.
     Event(DbusEvent),
-    /// It answers the message of this number.
+    /// The reply to the message of this number.
     Reply {
         serial: NonZeroU32,
         from: Option<UniqueBusName>,
@@ -211,7 +215,7 @@ pub(super) enum BusMessage {
     },
 }
 
-/// Reads a message; `None` is one that does not concern us, or that is not as it should be.
+/// Parses a message; `None` if it is malformed, or not about notifications.
 pub(super) fn parse_message(message: &Message) -> Option<BusMessage> {
     let header = message.header();
     let from = header
@@ -263,21 +267,29 @@ fn parse_signal(
         }
         (NOTIFICATIONS_PATH, NOTIFICATIONS_NAME, "ActionInvoked") => {
             let (id, key) = body.deserialize().ok()?;
-            Some(DbusEvent::ActionInvoked { from, id, key })
+            let signal = NotificationSignal::ActionInvoked { key };
+            Some(DbusEvent::Signal { from, id, signal })
         }
         (NOTIFICATIONS_PATH, NOTIFICATIONS_NAME, "NotificationClosed") => {
-            let (id, _reason): (u32, u32) = body.deserialize().ok()?;
-            Some(DbusEvent::NotificationClosed { from, id })
+            let (id, reason): (u32, u32) = body.deserialize().ok()?;
+            let closed = if reason == EXPIRED_REASON {
+                Closed::Expired
+            } else {
+                Closed::Dismissed
+            };
+            let signal = NotificationSignal::NotificationClosed(closed);
+            Some(DbusEvent::Signal { from, id, signal })
         }
         (NOTIFICATIONS_PATH, NOTIFICATIONS_NAME, "ActivationToken") => {
             let (id, token) = body.deserialize().ok()?;
-            Some(DbusEvent::ActivationToken { from, id, token })
+            let signal = NotificationSignal::ActivationToken(token);
+            Some(DbusEvent::Signal { from, id, signal })
         }
         _ => None,
     }
 }
 
-/// Reads an answer by its shape: each of our calls has another one.
+/// Parses a reply by its type, which differs for every call.
 fn parse_reply(message: &Message) -> DbusReply {
     let body = message.body();
     if let Ok(id) = body.deserialize::<u32>() {

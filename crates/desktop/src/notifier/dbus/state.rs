@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is on the desktop and who waits for it: orders to the service out, news of it in.
+//! The notifications on the desktop: events in, calls to the service out.
 //!
-//! It does no I/O and reads no clock. News come in the order in which the bus passed them on, the
-//! replies among them, so that a signal is always judged by who owned the service's name when it
-//! was sent, and by what was shown then.
+//! It does no I/O and reads no clock. Events of the bus come in the order of the bus, the replies
+//! among them, so that a signal is judged by the owner of the service's name at the time when it
+//! was sent, and by the notifications that were shown then.
 
 mod entry;
 mod replies;
@@ -13,542 +13,503 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::DesktopError;
-use super::render::{NotificationCapabilities, RenderedTexts, render_texts};
-use crate::notifier::click_guard::ClickGuard;
-use crate::notifier::{ActionCallback, ActionChoice, Notification, NotificationId};
+use super::event::{
+    DbusCall, DbusCallId, DbusEvent, DesktopReplySender, NotificationSignal, QueuedCall,
+    StateEvent, UniqueBusName,
+};
+use super::render::{NotificationCapabilities, render_texts};
+use crate::notifier::{Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome};
 use entry::{DisplayState, NotificationEntry};
 
-/// The most notifications at once, and the most choices that nobody asked for yet.
+/// Maximum notifications at once.
 const MAX_NOTIFICATIONS: usize = 1024;
-const MAX_UNCLAIMED_CHOICES: usize = 64;
+/// Maximum outcomes that are kept for callbacks that are not registered yet.
+const MAX_UNCLAIMED_OUTCOMES: usize = 64;
 
-/// A service that lives this long did not die of what it was shown.
+/// The uptime after which the end of a service does not delay the next query.
 const HEALTHY_UPTIME: Duration = Duration::from_secs(60);
-/// The first and the longest pause before a service that died is asked again.
+/// The first and the longest delay before a service that ended is queried again.
 const QUERY_MIN_DELAY: Duration = Duration::from_millis(100);
 const QUERY_MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// A connection's own name on the bus, given by the bus alone and never given twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct UniqueBusName(pub(super) String);
-
-/// What the bus passed on.
+/// The service, as far as it is known. Only an owner's signals are believed.
 #[derive(Debug)]
-pub(super) enum DbusEvent {
-    /// The service's name has another owner, or none.
-    OwnerChanged(Option<UniqueBusName>),
-    /// The answer to an order.
-    Reply {
-        call_id: DbusCallId,
-        from: Option<UniqueBusName>,
-        reply: DbusReply,
-    },
-    /// Somebody says that an action was chosen.
-    ActionInvoked {
-        from: UniqueBusName,
-        id: u32,
-        key: String,
-    },
-    /// Somebody says that a notification is closed.
-    NotificationClosed { from: UniqueBusName, id: u32 },
-    /// Somebody gives a token along with the choice that follows.
-    ActivationToken {
-        from: UniqueBusName,
-        id: u32,
-        token: String,
-    },
-}
-
-/// What became of an order.
-#[derive(Debug)]
-pub(super) enum DbusReply {
-    Shown(u32),
-    Capabilities(Vec<String>),
-    Empty,
-    /// The service refused, in its words.
-    Refused(String),
-    /// There is no service, or it ended meanwhile.
-    ServiceGone,
-    /// There was no answer in time. One may still come.
-    TimedOut,
-}
-
-/// Names an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct DbusCallId(u64);
-
-/// A call to the service.
-#[derive(Debug)]
-pub(super) struct QueuedCall {
-    pub(super) call_id: DbusCallId,
-    pub(super) call: DbusCall,
-}
-
-#[derive(Debug)]
-pub(super) enum DbusCall {
-    Capabilities,
-    Notify {
-        notification: Box<Notification>,
-        texts: RenderedTexts,
-        replaces: u32,
-    },
-    /// For the connection that gave the id, so that a later one does not close something else.
-    Close {
+enum ServiceState {
+    /// The capabilities are unknown; without an owner there is no service.
+    Unknown { owner: Option<UniqueBusName> },
+    /// The capabilities were asked for; without an owner, that starts the service.
+    Querying { owner: Option<UniqueBusName> },
+    /// Notifications are sent as they come.
+    Ready {
         owner: UniqueBusName,
-        id: u32,
-    },
-}
-
-pub(super) type DesktopReplySender<T> = oneshot::Sender<Result<T, DesktopError>>;
-
-/// Why an order was given.
-#[derive(Debug)]
-enum DbusCallKind {
-    Capabilities,
-    Notify(u64),
-    /// Nobody wants it any more: what it shows is to be closed.
-    Abandoned(Option<DesktopReplySender<()>>),
-    Close(DesktopReplySender<()>),
-    Cleanup,
-}
-
-#[derive(Debug, Default)]
-enum NotificationServiceState {
-    #[default]
-    Unknown,
-    Querying,
-    Known {
         capabilities: NotificationCapabilities,
         since: Instant,
     },
 }
 
-#[derive(Debug, Default)]
+impl ServiceState {
+    const fn owner(&self) -> Option<&UniqueBusName> {
+        match self {
+            Self::Unknown { owner } | Self::Querying { owner } => owner.as_ref(),
+            Self::Ready { owner, .. } => Some(owner),
+        }
+    }
+}
+
+/// The reason for a call.
+#[derive(Debug)]
+enum DbusCallKind {
+    Capabilities,
+    Notify(u64),
+    /// A notification that is not wanted any more: it is closed once its id is known.
+    Abandoned(Option<DesktopReplySender<()>>),
+    Close(DesktopReplySender<()>),
+    Cleanup,
+}
+
+#[derive(Debug)]
 pub(super) struct NotificationState {
-    owner: Option<UniqueBusName>,
+    service: ServiceState,
     /// The bus starts the service when it is called.
     activatable: bool,
-    service: NotificationServiceState,
-    /// When to ask the service next, and how often it was in vain.
+    /// When to query the capabilities next, and how often that failed.
     query_at: Option<Instant>,
     query_attempts: u32,
-    /// How often the bus could not start it: nothing that one is to blame for that comes by itself.
+    /// How often the bus could not start a service; a service that starts by itself resets it.
     failed_starts: u32,
     entries: HashMap<u64, NotificationEntry>,
-    /// What was chosen before anybody asked, of notifications that are no more.
-    unclaimed_choices: VecDeque<(NotificationId, ActionChoice)>,
+    /// Outcomes without a callback, of notifications that are not shown any more.
+    unclaimed_outcomes: VecDeque<(NotificationId, NotificationOutcome)>,
     pending_calls: HashMap<DbusCallId, DbusCallKind>,
     queued_calls: Vec<QueuedCall>,
-    click_guard: ClickGuard,
+    /// When a notification last appeared, changed its size or disappeared.
+    layout_changed_at: Option<Instant>,
     last_key: u64,
     last_id: u32,
-    /// A stranger's signal was said in the log.
+    /// A signal of a connection that is not the owner was logged.
     logged_foreign_signal: bool,
-    /// That nobody shows anything was said in the log.
+    /// The absence of a service was logged.
     logged_no_service: bool,
 }
 
+impl Default for NotificationState {
+    fn default() -> Self {
+        Self {
+            service: ServiceState::Unknown { owner: None },
+            activatable: false,
+            query_at: None,
+            query_attempts: 0,
+            failed_starts: 0,
+            entries: HashMap::new(),
+            unclaimed_outcomes: VecDeque::new(),
+            pending_calls: HashMap::new(),
+            queued_calls: Vec::new(),
+            layout_changed_at: None,
+            last_key: 0,
+            last_id: 0,
+            logged_foreign_signal: false,
+            logged_no_service: false,
+        }
+    }
+}
+
 impl NotificationState {
-    /// Starts with what a new connection to the bus finds.
-    pub(super) fn start_connection(
-        &mut self,
-        owner: Option<UniqueBusName>,
-        activatable: bool,
-        now: Instant,
-    ) {
-        self.owner = owner;
-        self.activatable = activatable;
-        self.service = NotificationServiceState::Unknown;
-        self.log_service_presence();
-        self.schedule_query(now);
+    /// Applies an event.
+    pub(super) fn apply(&mut self, event: StateEvent, now: Instant) {
+        use {DbusEvent as Dbus, ServiceState as Service, StateEvent as Event};
+
+        match (&self.service, event) {
+            (_, Event::Connected { owner, activatable }) => {
+                self.activatable = activatable;
+                self.service = Service::Unknown { owner };
+                self.log_service_presence();
+                self.schedule_query(now);
+            }
+            (_, Event::ConnectionLost) => self.lose_connection(now),
+
+            (Service::Unknown { .. }, Event::Tick) => {
+                if self.query_at.is_some_and(|at| at <= now) {
+                    self.query_capabilities();
+                }
+            }
+            (Service::Querying { .. } | Service::Ready { .. }, Event::Tick) => {}
+
+            (Service::Ready { .. }, Event::Notify(notification, reply)) => {
+                if let Some(key) = self.add_entry(*notification, reply) {
+                    self.send_notify(key);
+                }
+            }
+            (Service::Unknown { owner: None }, Event::Notify(notification, reply))
+                if !self.activatable =>
+            {
+                if let Some(key) = self.add_entry(*notification, reply) {
+                    self.accept_unshown(key);
+                }
+            }
+            (Service::Unknown { .. }, Event::Notify(notification, reply)) => {
+                if self.add_entry(*notification, reply).is_some() {
+                    self.schedule_query(now);
+                }
+            }
+            (Service::Querying { .. }, Event::Notify(notification, reply)) => {
+                self.add_entry(*notification, reply);
+            }
+            (_, Event::OnClosed(id, callback)) => self.register_callback(id, callback, now),
+            (_, Event::Close(id, reply)) => self.close(id, reply, now),
+
+            (service, Event::Dbus(Dbus::OwnerChanged(owner)))
+                if service.owner() == owner.as_ref() => {}
+            (Service::Querying { owner: None }, Event::Dbus(Dbus::OwnerChanged(owner))) => {
+                // The service that the query started will reply to it.
+                self.service = Service::Querying { owner };
+                self.failed_starts = 0;
+                self.query_at = None;
+                self.log_service_presence();
+            }
+            (Service::Unknown { owner: None }, Event::Dbus(Dbus::OwnerChanged(owner))) => {
+                self.failed_starts = 0;
+                self.query_at = None;
+                self.reset_service(owner, now);
+            }
+            (
+                Service::Unknown { owner: Some(_) }
+                | Service::Querying { owner: Some(_) }
+                | Service::Ready { .. },
+                Event::Dbus(Dbus::OwnerChanged(owner)),
+            ) => self.change_owner(owner, now),
+
+            (
+                _,
+                Event::Dbus(Dbus::Reply {
+                    call_id,
+                    from,
+                    reply,
+                }),
+            ) => {
+                self.handle_reply(call_id, from, reply, now);
+            }
+            (service, Event::Dbus(Dbus::Signal { from, id, signal }))
+                if service.owner() == Some(&from) =>
+            {
+                self.handle_signal(id, signal, now);
+            }
+            (_, Event::Dbus(Dbus::Signal { from, .. })) => self.log_foreign_signal(&from),
+        }
     }
 
-    /// Returns what is to be sent, in this order.
+    /// Returns the calls to send, in their order.
     pub(super) fn take_calls(&mut self) -> Vec<QueuedCall> {
         std::mem::take(&mut self.queued_calls)
     }
 
-    /// Returns when [`Desk::tick`] is to be called at the latest.
+    /// Returns the time of the next [`StateEvent::Tick`].
     pub(super) const fn next_tick(&self) -> Option<Instant> {
         self.query_at
     }
 
-    /// Returns whether what is chosen comes back; `None` before it is known.
+    /// Returns `true` if choices are reported; `None` before that is known.
     pub(super) const fn supports_actions(&self) -> Option<bool> {
         match &self.service {
-            NotificationServiceState::Known {
-                capabilities: able, ..
-            } => Some(able.actions),
+            ServiceState::Ready { capabilities, .. } => Some(capabilities.actions),
             _ => None,
         }
     }
 
-    /// Says whether it is known what the service can do, or that there is none to ask.
+    /// Returns `true` if the capabilities are known, or there is no service to ask.
     pub(super) const fn is_probed(&self) -> bool {
-        match self.service {
-            NotificationServiceState::Known { .. } => true,
-            NotificationServiceState::Querying => false,
-            NotificationServiceState::Unknown => self.owner.is_none(),
+        match &self.service {
+            ServiceState::Ready { .. } => true,
+            ServiceState::Querying { .. } => false,
+            ServiceState::Unknown { owner } => owner.is_none(),
         }
     }
 
-    /// Shows `notification`. Where there is no service at present, it is shown as soon as there
-    /// is one.
-    pub(super) fn notify(
+    /// Adds a notification, in place of the one that it replaces. It is shown as soon as there is
+    /// a service.
+    fn add_entry(
         &mut self,
         notification: Notification,
-        told: DesktopReplySender<NotificationId>,
-        now: Instant,
-    ) {
+        reply: DesktopReplySender<NotificationId>,
+    ) -> Option<u64> {
         let known = notification
             .replaces
             .filter(|id| *id != NotificationId::NONE)
             .and_then(|id| self.find_by_handle(id));
-        let key = if let Some(key) = known {
-            if let Some(post) = self.entries.get_mut(&key) {
-                post.replace(notification, told);
-            }
-            key
-        } else {
-            if self.entries.len() >= MAX_NOTIFICATIONS {
-                drop(told.send(Err(DesktopError::TooMany)));
-                return;
-            }
-            let key = self.next_key();
-            self.entries
-                .insert(key, NotificationEntry::new(notification, told));
-            key
-        };
-        if matches!(self.service, NotificationServiceState::Known { .. }) {
-            self.send_notify(key);
-            return;
+        if let Some(key) = known {
+            self.entries.get_mut(&key)?.replace(notification, reply);
+            return Some(key);
         }
-        self.schedule_query(now);
-        if self.owner.is_none() && !self.activatable {
-            let id = self.assign_id(key, 0);
-            if let Some(post) = self.entries.get_mut(&key) {
-                post.notify_waiters(id);
-            }
+        if self.entries.len() >= MAX_NOTIFICATIONS {
+            drop(reply.send(Err(DesktopError::TooMany)));
+            return None;
+        }
+        let key = self.next_key();
+        self.entries
+            .insert(key, NotificationEntry::new(notification, reply));
+        Some(key)
+    }
+
+    /// Gives an id to a notification that is shown only once a service comes.
+    fn accept_unshown(&mut self, key: u64) {
+        let id = self.assign_id(key, 0);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.notify_waiters(id);
         }
     }
 
-    /// Notes what to do with the choice of `id`.
-    pub(super) fn on_action(&mut self, id: NotificationId, on_action: ActionCallback) {
-        if let Some(at) = self
-            .unclaimed_choices
-            .iter()
-            .position(|(kept, _)| *kept == id)
-        {
-            if let Some((_, choice)) = self.unclaimed_choices.remove(at) {
-                on_action(choice);
-            }
-            return;
+    fn register_callback(&mut self, id: NotificationId, callback: ClosedCallback, now: Instant) {
+        let unclaimed = &mut self.unclaimed_outcomes;
+        let kept = unclaimed.iter().position(|(kept, _)| *kept == id);
+        if let Some((_, outcome)) = kept.and_then(|at| unclaimed.remove(at)) {
+            return callback(outcome);
         }
-        let post = self
+        let entry = self
             .find_by_handle(id)
             .and_then(|key| self.entries.get_mut(&key));
-        if let Some(post) = post {
-            post.on_action(on_action);
+        match entry {
+            Some(entry) => entry.register_callback(callback),
+            None => callback(self.outcome(Closed::ConnectionLost, now)),
         }
     }
 
-    /// Takes `id` away.
-    pub(super) fn close(&mut self, id: NotificationId, told: DesktopReplySender<()>, now: Instant) {
-        self.unclaimed_choices.retain(|(kept, _)| *kept != id);
-        let Some(post) = self
+    /// Removes `id` from the screen.
+    fn close(&mut self, id: NotificationId, reply: DesktopReplySender<()>, now: Instant) {
+        self.unclaimed_outcomes.retain(|(kept, _)| *kept != id);
+        let Some(entry) = self
             .find_by_handle(id)
             .and_then(|key| self.entries.remove(&key))
         else {
-            drop(told.send(Ok(())));
+            drop(reply.send(Ok(())));
             return;
         };
-        match (post.display, self.owner.clone()) {
-            (DisplayState::Shown { id }, Some(at)) => {
-                self.click_guard.record_change(now);
-                self.queue_call(DbusCall::Close { owner: at, id }, DbusCallKind::Close(told));
+        match (entry.display, self.service.owner().cloned()) {
+            (DisplayState::Shown { id }, Some(owner)) => {
+                self.layout_changed_at = Some(now);
+                self.queue_call(DbusCall::Close { owner, id }, DbusCallKind::Close(reply));
             }
-            (DisplayState::Sending { ticket, .. }, _) => {
-                self.pending_calls
-                    .insert(ticket, DbusCallKind::Abandoned(Some(told)));
+            (DisplayState::Sending { call_id, .. }, _) => {
+                let kind = DbusCallKind::Abandoned(Some(reply));
+                self.pending_calls.insert(call_id, kind);
             }
-            _ => drop(told.send(Ok(()))),
+            _ => drop(reply.send(Ok(()))),
         }
     }
 
-    /// Does what the time asks for.
-    pub(super) fn tick(&mut self, now: Instant) {
-        if self.query_at.is_some_and(|at| at <= now) {
-            self.query_at = None;
-            self.query_capabilities();
+    /// Ends every notification: no signal can come any more.
+    fn lose_connection(&mut self, now: Instant) {
+        let lost = self.outcome(Closed::ConnectionLost, now);
+        for (_, mut entry) in self.entries.drain() {
+            entry.fail_waiters(&DesktopError::BusLost);
+            entry.end(lost.clone());
         }
-    }
-
-    /// The connection to the bus is lost: nobody will be told of a choice.
-    pub(super) fn connection_lost(&mut self) {
-        for (_, mut post) in self.entries.drain() {
-            post.fail_waiters(&DesktopError::BusLost);
-        }
-        for (_, purpose) in self.pending_calls.drain() {
-            if let DbusCallKind::Close(told) | DbusCallKind::Abandoned(Some(told)) = purpose {
-                drop(told.send(Err(DesktopError::BusLost)));
+        for (_, kind) in self.pending_calls.drain() {
+            if let DbusCallKind::Close(reply) | DbusCallKind::Abandoned(Some(reply)) = kind {
+                drop(reply.send(Err(DesktopError::BusLost)));
             }
         }
-        self.unclaimed_choices.clear();
+        self.unclaimed_outcomes.clear();
         self.queued_calls.clear();
-        self.owner = None;
-        self.service = NotificationServiceState::Unknown;
+        self.service = ServiceState::Unknown { owner: None };
         self.query_at = None;
     }
 
-    /// Takes what the bus passed on.
-    pub(super) fn apply_event(&mut self, news: DbusEvent, now: Instant) {
-        match news {
-            DbusEvent::OwnerChanged(owner) => {
-                self.change_owner(owner, now);
-            }
-            DbusEvent::Reply {
-                call_id: to,
-                from,
-                reply: answer,
-            } => self.handle_reply(to, from, answer, now),
-            DbusEvent::ActionInvoked { from, id, key } => {
-                if self.is_from_owner(&from) {
-                    self.handle_action(id, &key, now);
-                }
-            }
-            DbusEvent::NotificationClosed { from, id } => {
-                if self.is_from_owner(&from) {
-                    self.handle_closed(id, now);
-                }
-            }
-            DbusEvent::ActivationToken { from, id, token } => {
-                let key = self
-                    .is_from_owner(&from)
-                    .then(|| self.find_by_service_id(id))
-                    .flatten();
-                if let Some(post) = key.and_then(|key| self.entries.get_mut(&key)) {
-                    post.activation_token = Some(token);
-                }
-            }
-        }
-    }
-
-    /// The name has another owner: all that the former one showed is to be shown by it.
+    /// Shows every notification again at the new owner of the name.
     fn change_owner(&mut self, owner: Option<UniqueBusName>, now: Instant) {
-        if self.owner == owner {
-            return;
-        }
-        let former = std::mem::replace(&mut self.owner, owner);
-        self.log_service_presence();
-        let Some(former) = former else {
-            self.failed_starts = 0;
-            self.query_at = None;
-            // The one that the question which started it is for will answer it.
-            if !matches!(self.service, NotificationServiceState::Querying) {
-                self.reset_service(now);
-            }
-            return;
-        };
-        let shown = self.entries.values().filter_map(|post| match post.display {
-            DisplayState::Shown { id } => Some(id),
-            _ => None,
-        });
+        let former = self.service.owner().cloned();
+        let shown = self
+            .entries
+            .values()
+            .filter_map(|entry| match entry.display {
+                DisplayState::Shown { id } => Some(id),
+                _ => None,
+            });
         let shown: Vec<_> = shown.collect();
-        self.reset_service(now);
-        // It may live on under its own name, and its popups with it.
-        for id in shown {
-            let at = former.clone();
-            self.queue_call(DbusCall::Close { owner: at, id }, DbusCallKind::Cleanup);
+        self.reset_service(owner, now);
+        // The former owner may live on under its unique name, and its popups with it.
+        for (owner, id) in former.into_iter().cycle().zip(shown) {
+            self.queue_call(DbusCall::Close { owner, id }, DbusCallKind::Cleanup);
         }
     }
 
-    /// Says in the log when nobody is there to show anything, and when somebody is again.
     fn log_service_presence(&mut self) {
-        let nobody = self.owner.is_none() && !self.activatable;
-        if nobody && !self.logged_no_service {
+        let absent = self.service.owner().is_none() && !self.activatable;
+        if absent && !self.logged_no_service {
             tracing::warn!(
-                "no notification service is on the session bus: popups are shown when one comes"
+                "no notification service is on the session bus; popups are shown when one starts"
             );
-        } else if self.logged_no_service && !nobody {
-            tracing::info!("there is a notification service");
+        } else if self.logged_no_service && !absent {
+            tracing::info!("a notification service is on the session bus");
         }
-        self.logged_no_service = nobody;
+        self.logged_no_service = absent;
     }
 
-    /// Says whether a signal comes from the one connection whose signals count, now that it is
-    /// heard: all that the bus passed on before is known.
-    fn is_from_owner(&mut self, from: &UniqueBusName) -> bool {
-        let believed = self.owner.as_ref() == Some(from);
-        if !believed && !self.logged_foreign_signal {
+    fn log_foreign_signal(&mut self, from: &UniqueBusName) {
+        if !self.logged_foreign_signal {
             self.logged_foreign_signal = true;
-            let owner = self.owner.as_ref().map_or("nobody", |owner| &owner.0);
+            let owner = self.service.owner().map_or("none", |owner| &owner.0);
             tracing::warn!(
                 from = from.0,
                 owner,
-                "a signal about notifications came from another connection than their service's: \
-                 not believed, and not said again"
+                "ignored a notification signal: its sender does not own \
+                 org.freedesktop.Notifications; further ones are not logged"
             );
         }
-        believed
     }
 
-    fn handle_action(&mut self, id: u32, key: &str, now: Instant) {
-        let Some(at) = self.find_by_service_id(id) else {
-            return;
-        };
-        let Some(post) = self.entries.get_mut(&at) else {
-            return;
-        };
-        let Some(action) = post.find_action(key) else {
-            return;
-        };
-        let least = post.notification.click_guard;
-        if let Some(least) = least {
-            // While it is posted anew nobody can tell what was clicked on.
-            if matches!(post.display, DisplayState::Sending { .. }) {
-                return;
-            }
-            if self.click_guard.is_too_soon(least, now) {
-                tracing::info!("a click came too soon to be an answer: it is asked again");
-                post.too_soon = true;
-                post.layout_changes = true;
-                self.send_notify(at);
-                return;
-            }
-        }
-        post.record_choice(action);
-    }
-
-    fn handle_closed(&mut self, id: u32, now: Instant) {
+    /// Applies a signal of the owner.
+    fn handle_signal(&mut self, id: u32, signal: NotificationSignal, now: Instant) {
         let Some(key) = self.find_by_service_id(id) else {
             return;
         };
-        // It is being shown anew: the answer to that says under which number.
-        let posting =
-            |post: &NotificationEntry| matches!(post.display, DisplayState::Sending { .. });
-        if self.entries.get(&key).is_none_or(posting) {
-            return;
-        }
-        self.click_guard.record_change(now);
-        let Some(mut post) = self.entries.remove(&key) else {
+        let layout_changed_at = self.layout_changed_at;
+        let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
-        if let (Some(handle), Some(choice)) = (post.handle, post.chosen.take()) {
-            if self.unclaimed_choices.len() == MAX_UNCLAIMED_CHOICES {
-                self.unclaimed_choices.pop_front();
+        match (entry.display, signal) {
+            (_, NotificationSignal::ActivationToken(token)) => {
+                entry.activation_token = Some(token);
             }
-            self.unclaimed_choices.push_back((handle, choice));
+            // While it is sent again, the operator may see the one or the other; the reply gives
+            // the number under which it goes on.
+            (DisplayState::Sending { .. } | DisplayState::NotShown, _) => {}
+            (DisplayState::Shown { .. }, NotificationSignal::ActionInvoked { key: action }) => {
+                entry.choose(&action, now, layout_changed_at);
+            }
+            (DisplayState::Shown { .. }, NotificationSignal::NotificationClosed(closed)) => {
+                self.layout_changed_at = Some(now);
+                self.end_entry(key, closed, now);
+            }
         }
     }
 
-    /// Sends a notification to the service, in place of what it was.
+    /// Forgets a notification that is not shown any more, and reports the outcome.
+    fn end_entry(&mut self, key: u64, closed: Closed, now: Instant) {
+        let outcome = self.outcome(closed, now);
+        let ended = self.entries.remove(&key);
+        if let Some(unclaimed) = ended.and_then(|entry| entry.end(outcome)) {
+            if self.unclaimed_outcomes.len() == MAX_UNCLAIMED_OUTCOMES {
+                self.unclaimed_outcomes.pop_front();
+            }
+            self.unclaimed_outcomes.push_back(unclaimed);
+        }
+    }
+
+    const fn outcome(&self, closed: Closed, at: Instant) -> NotificationOutcome {
+        NotificationOutcome {
+            closed,
+            at,
+            layout_changed_at: self.layout_changed_at,
+        }
+    }
+
+    /// Sends a notification to the service, in place of its former version.
     fn send_notify(&mut self, key: u64) {
-        let NotificationServiceState::Known {
-            capabilities: able, ..
-        } = self.service
-        else {
+        let ServiceState::Ready { capabilities, .. } = self.service else {
             return;
         };
-        let ticket = self.next_call_id();
-        let Some(post) = self.entries.get_mut(&key) else {
+        let call_id = self.next_call_id();
+        let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
-        let replaces = match post.display {
+        let replaces = match entry.display {
             DisplayState::NotShown => None,
             DisplayState::Shown { id } => Some(id),
             DisplayState::Sending { .. } => {
-                post.resend = true;
+                entry.resend = true;
                 return;
             }
         };
-        post.display = DisplayState::Sending {
-            ticket,
+        entry.display = DisplayState::Sending {
+            call_id,
             was: replaces,
         };
-        let notification = Box::new(post.notification.clone());
-        let texts = render_texts(&notification, able, post.too_soon);
+        let notification = Box::new(entry.notification.clone());
+        let texts = render_texts(&notification, capabilities);
         let call = DbusCall::Notify {
             notification,
             texts,
             replaces: replaces.unwrap_or(0),
         };
-        self.pending_calls.insert(ticket, DbusCallKind::Notify(key));
-        self.queued_calls.push(QueuedCall {
-            call_id: ticket,
-            call,
-        });
+        self.pending_calls
+            .insert(call_id, DbusCallKind::Notify(key));
+        self.queued_calls.push(QueuedCall { call_id, call });
     }
 
-    /// The service is not what it was: all that it showed is to be shown anew.
-    fn reset_service(&mut self, now: Instant) {
-        if let NotificationServiceState::Known { since, .. } = self.service
+    /// Forgets the service: every notification is shown again by the next one.
+    fn reset_service(&mut self, owner: Option<UniqueBusName>, now: Instant) {
+        if let ServiceState::Ready { since, .. } = self.service
             && now.saturating_duration_since(since) >= HEALTHY_UPTIME
         {
             self.query_attempts = 0;
         }
-        self.service = NotificationServiceState::Unknown;
-        for (_, purpose) in self.pending_calls.drain() {
-            // What it showed is gone with it.
-            if let DbusCallKind::Close(told) | DbusCallKind::Abandoned(Some(told)) = purpose {
-                drop(told.send(Ok(())));
+        self.service = ServiceState::Unknown { owner };
+        self.log_service_presence();
+        for (_, kind) in self.pending_calls.drain() {
+            // Its popups are gone with the service.
+            if let DbusCallKind::Close(reply) | DbusCallKind::Abandoned(Some(reply)) = kind {
+                drop(reply.send(Ok(())));
             }
         }
-        for post in self.entries.values_mut() {
-            post.display = DisplayState::NotShown;
-            post.resend = false;
-            post.layout_changes = true;
+        for entry in self.entries.values_mut() {
+            entry.display = DisplayState::NotShown;
+            entry.resend = false;
+            entry.layout_changes = true;
         }
         self.schedule_query(now);
     }
 
-    /// Arranges that the service is asked what it can do, as soon as that makes sense.
+    /// Schedules the query of the capabilities, if there is a service or one to be started.
     fn schedule_query(&mut self, now: Instant) {
-        let useful = self.owner.is_some() || (self.activatable && !self.entries.is_empty());
-        if !matches!(self.service, NotificationServiceState::Unknown) || !useful {
+        let has_owner = self.service.owner().is_some();
+        let useful = has_owner || (self.activatable && !self.entries.is_empty());
+        if !matches!(self.service, ServiceState::Unknown { .. }) || !useful {
             self.query_at = self.query_at.filter(|_| useful);
             return;
         }
-        let pause = match self.query_attempts.max(self.failed_starts) {
+        let delay = match self.query_attempts.max(self.failed_starts) {
             0 => Duration::ZERO,
             tries => QUERY_MIN_DELAY.saturating_mul(2_u32.saturating_pow(tries - 1)),
         };
-        let at = now + pause.min(QUERY_MAX_DELAY);
-        self.query_at = self.query_at.or(Some(at));
-        self.tick(now);
+        let at = *self
+            .query_at
+            .get_or_insert_with(|| now + delay.min(QUERY_MAX_DELAY));
+        if at <= now {
+            self.query_capabilities();
+        }
     }
 
     fn query_capabilities(&mut self) {
+        self.query_at = None;
         self.query_attempts = self.query_attempts.saturating_add(1);
-        self.service = NotificationServiceState::Querying;
+        let owner = self.service.owner().cloned();
+        self.service = ServiceState::Querying { owner };
         self.queue_call(DbusCall::Capabilities, DbusCallKind::Capabilities);
     }
 
-    /// Tells those who wait for something to be shown that it is not; what was shown once waits on.
-    fn fail_waiting(&mut self, error: &DesktopError) {
-        let waiting = self.entries.iter().filter(|(_, post)| post.has_waiters());
+    /// Fails the notifications that have not been shown yet; those shown before wait on.
+    fn fail_waiting(&mut self, error: &DesktopError, now: Instant) {
+        let waiting = self.entries.iter().filter(|(_, entry)| entry.has_waiters());
         let keys: Vec<_> = waiting.map(|(key, _)| *key).collect();
         for key in keys {
-            self.fail_entry(key, error);
+            self.fail_entry(key, error, now);
         }
     }
 
-    fn fail_entry(&mut self, key: u64, error: &DesktopError) {
-        if let Some(mut post) = self.entries.remove(&key) {
-            post.fail_waiters(error);
+    fn fail_entry(&mut self, key: u64, error: &DesktopError, now: Instant) {
+        let lost = self.outcome(Closed::ConnectionLost, now);
+        if let Some(mut entry) = self.entries.remove(&key) {
+            entry.fail_waiters(error);
+            entry.end(lost);
         }
     }
 
-    fn queue_call(&mut self, call: DbusCall, purpose: DbusCallKind) {
-        let ticket = self.next_call_id();
-        self.pending_calls.insert(ticket, purpose);
-        self.queued_calls.push(QueuedCall {
-            call_id: ticket,
-            call,
-        });
+    fn queue_call(&mut self, call: DbusCall, kind: DbusCallKind) {
+        let call_id = self.next_call_id();
+        self.pending_calls.insert(call_id, kind);
+        self.queued_calls.push(QueuedCall { call_id, call });
     }
 
     const fn next_call_id(&mut self) -> DbusCallId {
@@ -560,17 +521,17 @@ impl NotificationState {
         self.last_key
     }
 
-    /// Returns the number by which the caller knows a notification: the service's, unless it was
-    /// given before; an old number never means a new question.
+    /// Returns the id that the caller knows: the service's, unless that was given before. An id
+    /// never names another notification.
     fn assign_id(&mut self, key: u64, id: u32) -> NotificationId {
-        let known = self.entries.get(&key).and_then(|post| post.handle);
+        let known = self.entries.get(&key).and_then(|entry| entry.handle);
         let handle = known.unwrap_or_else(|| {
             let next = self.last_id.saturating_add(1).max(id);
             self.last_id = next;
             NotificationId::from_number(next)
         });
-        if let Some(post) = self.entries.get_mut(&key) {
-            post.handle = Some(handle);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.handle = Some(handle);
         }
         handle
     }
@@ -579,16 +540,16 @@ impl NotificationState {
         let found = self
             .entries
             .iter()
-            .find(|(_, post)| post.handle == Some(id));
+            .find(|(_, entry)| entry.handle == Some(id));
         found.map(|(key, _)| *key)
     }
 
-    /// Returns what the present owner knows as `id`, or knew until it is shown anew.
+    /// Returns the notification with this id at the present owner, also while it is sent again.
     fn find_by_service_id(&self, id: u32) -> Option<u64> {
         let found = self
             .entries
             .iter()
-            .find(|(_, post)| post.has_service_id(id));
+            .find(|(_, entry)| entry.has_service_id(id));
         found.map(|(key, _)| *key)
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which user the session bus takes this process for.
+//! The user id of this process at the session bus.
 //!
-//! The bus compares the number that a client says with the one that the kernel reports. Within a
-//! user namespace, such as that of rootless podman, our own number is not the one outside; the
-//! namespace's map knows it, one level up: what is further out the kernel tells nobody within, for it
-//! translates every number for whoever reads it, those of other processes' maps, of files' owners and
-//! of a socket's peer too. There `nameless` is the way.
+//! The bus compares the user id that a client sends with the one that the kernel reports. Within a
+//! user namespace, such as that of rootless podman, the own id is not the one outside; the map of
+//! the namespace has it, one level up. The kernel hides the levels above: it translates every id
+//! for the reader, also in the maps of other processes, for owners of files and for socket peers.
+//! There [`super::anonymous_auth`] is needed.
 
-/// Returns the numbers to introduce oneself by, the likely one first: outside, then inside.
+/// Returns the ids to authenticate with, the likely one first: outside, then inside.
 pub(super) fn uid_candidates() -> Vec<u32> {
     let inner = rustix::process::geteuid().as_raw();
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -17,7 +17,7 @@ pub(super) fn uid_candidates() -> Vec<u32> {
     }
 }
 
-/// Returns what `inner` is outside, by a map of lines `inside outside count`
+/// Returns the id outside of `inner`, by a map of lines `inside outside count`
 /// (`user_namespaces(7)`).
 fn outer_uid(map: &str, inner: u32) -> Option<u32> {
     map.lines().find_map(|line| {
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_says_who_we_are_outside() {
+    fn the_map_gives_the_id_outside() {
         let check =
             |map: &str, inner, expected| assert_eq!(outer_uid(map, inner), expected, "{map:?}");
         check("         0          0 4294967295\n", 1000, Some(1000));

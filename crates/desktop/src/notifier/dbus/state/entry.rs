@@ -1,56 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One notification that is shown, or is to be.
+//! One notification that is shown, or waits to be.
 
 use std::fmt;
 
-use super::{DbusCallId, DesktopReplySender};
-use crate::notifier::dbus::DesktopError;
-use crate::notifier::{ActionCallback, ActionChoice, ActionKey, Notification, NotificationId};
+use tokio::time::Instant;
 
-/// Where it is. Every id is one of the service's present owner.
+use crate::notifier::dbus::DesktopError;
+use crate::notifier::dbus::event::{DbusCallId, DesktopReplySender};
+use crate::notifier::{
+    ActionChoice, Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome,
+};
+
+/// Every id is one of the service's present owner.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum DisplayState {
     /// The service does not show it, or not any more.
     NotShown,
-    /// It was sent, in place of the one the service knows as `was`.
+    /// It was sent, in place of the one that the service knows as `was`.
     Sending {
-        ticket: DbusCallId,
+        call_id: DbusCallId,
         was: Option<u32>,
     },
-    /// The service shows it.
-    Shown { id: u32 },
+    Shown {
+        id: u32,
+    },
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and none excludes another"
-)]
 pub(super) struct NotificationEntry {
     pub(super) notification: Notification,
     pub(super) handle: Option<NotificationId>,
     pub(super) display: DisplayState,
     /// It changed while it was sent: it is to be sent once more.
     pub(super) resend: bool,
-    /// Showing it puts something else under the pointer: it is new, or another question, or has
-    /// another size.
+    /// Showing it moves the popups: it is new, asks another question, or has another size.
     pub(super) layout_changes: bool,
-    /// A click on it came too soon.
-    pub(super) too_soon: bool,
     pub(super) activation_token: Option<String>,
-    /// What was chosen before anybody asked.
-    pub(super) chosen: Option<ActionChoice>,
-    /// What is shown may ask something else than is meant by now.
+    /// What the service shows may be another question.
     stale: bool,
-    /// Its choice was made and told.
-    answered: bool,
+    choice: ChoiceState,
     waiters: Vec<DesktopReplySender<NotificationId>>,
-    callback: Option<ActionCallback>,
+}
+
+/// The first choice counts.
+enum ChoiceState {
+    /// No choice and no callback.
+    Open,
+    /// The callback for the end.
+    Awaited(ClosedCallback),
+    /// A choice that came before the callback.
+    Unclaimed(NotificationOutcome),
+    /// The callback has the choice.
+    Delivered,
 }
 
 impl NotificationEntry {
     pub(super) fn new(
         notification: Notification,
-        told: DesktopReplySender<NotificationId>,
+        reply: DesktopReplySender<NotificationId>,
     ) -> Self {
         Self {
             notification,
@@ -58,82 +64,93 @@ impl NotificationEntry {
             display: DisplayState::NotShown,
             resend: false,
             layout_changes: true,
-            too_soon: false,
             activation_token: None,
-            chosen: None,
             stale: false,
-            answered: false,
-            waiters: vec![told],
-            callback: None,
+            choice: ChoiceState::Open,
+            waiters: vec![reply],
         }
     }
 
-    /// Says something else from now on. Another question has another choice: whoever waited for
-    /// that of the former one is told that there is none.
+    /// Changes the content. Another question has another choice.
     pub(super) fn replace(
         &mut self,
         notification: Notification,
-        told: DesktopReplySender<NotificationId>,
+        reply: DesktopReplySender<NotificationId>,
     ) {
         if !notification.asks_same_question(&self.notification) {
-            self.callback = None;
-            self.chosen = None;
+            self.choice = ChoiceState::Open;
             self.activation_token = None;
-            self.answered = false;
-            self.too_soon = false;
             self.stale = true;
             self.layout_changes = true;
+        } else if let ChoiceState::Awaited(_) = self.choice {
+            self.choice = ChoiceState::Open;
         }
         let lines = |notification: &Notification| notification.body.lines().count();
         self.layout_changes |= lines(&notification) != lines(&self.notification);
         self.notification = notification;
-        self.waiters.push(told);
+        self.waiters.push(reply);
     }
 
-    pub(super) fn on_action(&mut self, on_action: ActionCallback) {
-        if let Some(choice) = self.chosen.take() {
-            self.answered = true;
-            on_action(choice);
-        } else {
-            self.answered = false;
-            self.callback = Some(on_action);
+    pub(super) fn register_callback(&mut self, callback: ClosedCallback) {
+        let before = std::mem::replace(&mut self.choice, ChoiceState::Delivered);
+        match before {
+            ChoiceState::Unclaimed(outcome) => callback(outcome),
+            _ => self.choice = ChoiceState::Awaited(callback),
         }
     }
 
-    /// Returns the action that a click names, if it is one of the question that is asked.
-    pub(super) fn find_action(&self, key: &str) -> Option<ActionKey> {
+    /// Takes a click on `key`, if that is an action of the question that is asked.
+    pub(super) fn choose(&mut self, key: &str, at: Instant, layout_changed_at: Option<Instant>) {
         let mut actions = self.notification.actions.iter().filter(|_| !self.stale);
-        let chosen = actions.find(|action| action.key().as_str() == key);
-        chosen.map(|action| action.key().clone())
-    }
-
-    /// Its choice is made. The first one counts.
-    pub(super) fn record_choice(&mut self, key: ActionKey) {
+        let Some(action) = actions.find(|action| action.key().as_str() == key) else {
+            return;
+        };
         let choice = ActionChoice {
-            key,
+            key: action.key().clone(),
             activation_token: self.activation_token.take(),
         };
-        if let Some(callback) = self.callback.take() {
-            self.answered = true;
-            callback(choice);
-        } else if !self.answered && self.chosen.is_none() {
-            self.chosen = Some(choice);
+        let outcome = NotificationOutcome {
+            closed: Closed::Chosen(choice),
+            at,
+            layout_changed_at,
+        };
+        match std::mem::replace(&mut self.choice, ChoiceState::Delivered) {
+            ChoiceState::Awaited(callback) => callback(outcome),
+            ChoiceState::Open => self.choice = ChoiceState::Unclaimed(outcome),
+            before @ (ChoiceState::Unclaimed(_) | ChoiceState::Delivered) => self.choice = before,
         }
     }
 
-    /// It is shown as it is meant. Says whether anybody who asked for it is still there.
+    /// Reports the end of the notification, and returns an outcome that no callback has yet.
+    pub(super) fn end(
+        self,
+        outcome: NotificationOutcome,
+    ) -> Option<(NotificationId, NotificationOutcome)> {
+        let unclaimed = match self.choice {
+            ChoiceState::Awaited(callback) => {
+                callback(outcome);
+                return None;
+            }
+            ChoiceState::Delivered => return None,
+            ChoiceState::Unclaimed(chosen) => chosen,
+            ChoiceState::Open => outcome,
+        };
+        self.handle.map(|handle| (handle, unclaimed))
+    }
+
+    /// Reports that the latest content is shown. Returns `false` if every waiter was dropped.
     pub(super) fn notify_waiters(&mut self, handle: NotificationId) -> bool {
         self.stale = self.stale && !matches!(self.display, DisplayState::Shown { .. });
         if self.waiters.is_empty() {
             return true;
         }
-        let told = self.waiters.drain(..).map(|told| told.send(Ok(handle)));
-        told.fold(false, |any, told| any | told.is_ok())
+        let sent = self.waiters.drain(..).map(|reply| reply.send(Ok(handle)));
+        sent.fold(false, |any, sent| any | sent.is_ok())
     }
 
     pub(super) fn fail_waiters(&mut self, error: &DesktopError) {
-        for told in self.waiters.drain(..) {
-            drop(told.send(Err(error.clone())));
+        for reply in self.waiters.drain(..) {
+            drop(reply.send(Err(error.clone())));
         }
     }
 
@@ -152,10 +169,10 @@ impl NotificationEntry {
 
 impl fmt::Debug for NotificationEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Post")
+        f.debug_struct("NotificationEntry")
             .field("notification", &self.notification)
             .field("handle", &self.handle)
-            .field("place", &self.display)
+            .field("display", &self.display)
             .finish_non_exhaustive()
     }
 }

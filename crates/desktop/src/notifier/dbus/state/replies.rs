@@ -1,91 +1,93 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What becomes of what was ordered.
+//! Replies of the service to the calls of the notification state.
 
 use tokio::time::Instant;
 
 use super::entry::DisplayState;
-use super::{
-    DbusCall, DbusCallId, DbusCallKind, DbusReply, NotificationServiceState, NotificationState,
-    UniqueBusName,
-};
+use super::{DbusCallKind, NotificationState, ServiceState};
+use crate::notifier::Closed;
 use crate::notifier::dbus::DesktopError;
+use crate::notifier::dbus::event::{DbusCall, DbusCallId, DbusReply, UniqueBusName};
 use crate::notifier::dbus::render::NotificationCapabilities;
 
 impl NotificationState {
     pub(super) fn handle_reply(
         &mut self,
-        to: DbusCallId,
+        call_id: DbusCallId,
         from: Option<UniqueBusName>,
-        answer: DbusReply,
+        reply: DbusReply,
         now: Instant,
     ) {
-        let Some(purpose) = self.pending_calls.remove(&to) else {
+        let Some(kind) = self.pending_calls.remove(&call_id) else {
             return;
         };
-        // It was sent to the name: whoever answers must still have it, else the id is nobody's.
-        let own = from.is_some() && from == self.owner;
-        match purpose {
-            DbusCallKind::Capabilities => self.handle_capabilities(own, answer, now),
-            DbusCallKind::Notify(key) => self.handle_notify_reply(to, key, from, answer, now),
-            DbusCallKind::Abandoned(told) => match (answer, from) {
-                (DbusReply::Shown(id), Some(at)) => {
-                    let purpose = told.map_or(DbusCallKind::Cleanup, DbusCallKind::Close);
-                    self.queue_call(DbusCall::Close { owner: at, id }, purpose);
+        // The call was addressed to the name: a reply counts only from its present owner.
+        let own = from.filter(|from| self.service.owner() == Some(from));
+        match (kind, reply, own) {
+            (DbusCallKind::Capabilities, reply, own) => {
+                self.handle_capabilities(own, reply, now);
+            }
+            (DbusCallKind::Notify(key), reply, own) => {
+                self.handle_notify_reply(call_id, key, own, reply, now);
+            }
+            (DbusCallKind::Abandoned(waiter), DbusReply::Shown(id), Some(owner)) => {
+                let kind = waiter.map_or(DbusCallKind::Cleanup, DbusCallKind::Close);
+                self.queue_call(DbusCall::Close { owner, id }, kind);
+            }
+            (DbusCallKind::Abandoned(waiter), DbusReply::TimedOut, _) => {
+                if let Some(waiter) = waiter {
+                    drop(waiter.send(Err(DesktopError::TimedOut)));
                 }
-                (DbusReply::TimedOut, _) => {
-                    if let Some(told) = told {
-                        drop(told.send(Err(DesktopError::TimedOut)));
-                    }
-                    self.pending_calls.insert(to, DbusCallKind::Abandoned(None));
+                let kind = DbusCallKind::Abandoned(None);
+                self.pending_calls.insert(call_id, kind);
+            }
+            (DbusCallKind::Abandoned(waiter), ..) => {
+                if let Some(waiter) = waiter {
+                    drop(waiter.send(Ok(())));
                 }
-                (..) => {
-                    if let Some(told) = told {
-                        drop(told.send(Ok(())));
-                    }
-                }
-            },
-            // One that is refused was closed already.
-            DbusCallKind::Close(told) => drop(told.send(match answer {
-                DbusReply::TimedOut => Err(DesktopError::TimedOut),
-                _ => Ok(()),
-            })),
-            DbusCallKind::Cleanup => {}
+            }
+            (DbusCallKind::Close(waiter), DbusReply::TimedOut, _) => {
+                drop(waiter.send(Err(DesktopError::TimedOut)));
+            }
+            // A refusal means that the notification was closed before.
+            (DbusCallKind::Close(waiter), ..) => drop(waiter.send(Ok(()))),
+            (DbusCallKind::Cleanup, ..) => {}
         }
     }
 
-    /// The service said what it can do, or did not.
-    fn handle_capabilities(&mut self, own: bool, answer: DbusReply, now: Instant) {
-        let able = match answer {
-            DbusReply::Capabilities(names) if own => NotificationCapabilities::from_names(&names),
-            // It answers, but not this: it is shown what every service can show.
-            DbusReply::Refused(error) if own => {
-                tracing::info!(%error, "the notification service does not say what it can do");
-                NotificationCapabilities {
+    fn handle_capabilities(&mut self, own: Option<UniqueBusName>, reply: DbusReply, now: Instant) {
+        let (owner, capabilities) = match (own, reply) {
+            (Some(owner), DbusReply::Capabilities(names)) => {
+                (owner, NotificationCapabilities::from_names(&names))
+            }
+            (Some(owner), DbusReply::Refused(error)) => {
+                tracing::info!(%error, "the notification service does not tell its capabilities");
+                let least = NotificationCapabilities {
                     body: true,
                     ..NotificationCapabilities::default()
-                }
+                };
+                (owner, least)
             }
-            DbusReply::TimedOut => {
-                self.service = NotificationServiceState::Unknown;
-                self.fail_waiting(&DesktopError::TimedOut);
-                self.schedule_query(now);
-                return;
-            }
-            _ => {
-                self.service = NotificationServiceState::Unknown;
-                if self.owner.is_none() {
+            (_, reply) => {
+                let owner = self.service.owner().cloned();
+                let absent = owner.is_none();
+                self.service = ServiceState::Unknown { owner };
+                if matches!(reply, DbusReply::TimedOut) {
+                    self.fail_waiting(&DesktopError::TimedOut, now);
+                } else if absent {
                     self.failed_starts = self.failed_starts.saturating_add(1);
                     self.query_attempts = self.query_attempts.saturating_sub(1);
                     if self.failed_starts > 1 {
-                        self.fail_waiting(&DesktopError::NoService);
+                        self.fail_waiting(&DesktopError::NoService, now);
                     }
                 }
                 self.schedule_query(now);
                 return;
             }
         };
-        self.service = NotificationServiceState::Known {
-            capabilities: able,
+        self.service = ServiceState::Ready {
+            owner,
+            capabilities,
             since: now,
         };
         let mut keys: Vec<_> = self.entries.keys().copied().collect();
@@ -95,58 +97,62 @@ impl NotificationState {
         }
     }
 
-    /// A notification was shown, or not.
     fn handle_notify_reply(
         &mut self,
-        to: DbusCallId,
+        call_id: DbusCallId,
         key: u64,
-        from: Option<UniqueBusName>,
-        answer: DbusReply,
+        own: Option<UniqueBusName>,
+        reply: DbusReply,
         now: Instant,
     ) {
-        let own = from.is_some() && from == self.owner;
-        match answer {
-            DbusReply::Shown(id) if own && id != 0 => {
-                // A service that gave the same id twice shows the newer one.
-                let older = self.find_by_service_id(id).filter(|older| *older != key);
-                if let Some(older) = older {
-                    self.entries.remove(&older);
-                }
-                let handle = self.assign_id(key, id);
-                let Some(post) = self.entries.get_mut(&key) else {
-                    return;
-                };
-                post.display = DisplayState::Shown { id };
-                if std::mem::take(&mut post.layout_changes) {
-                    self.click_guard.record_change(now);
-                }
-                if post.resend {
-                    post.resend = false;
-                    self.send_notify(key);
-                } else if !post.notify_waiters(handle) {
-                    // Whoever wanted it has gone and cannot know its number.
-                    self.entries.remove(&key);
-                    if let Some(at) = from {
-                        self.queue_call(DbusCall::Close { owner: at, id }, DbusCallKind::Cleanup);
-                    }
-                }
+        match (own, reply) {
+            (Some(owner), DbusReply::Shown(id)) if id != 0 => {
+                self.mark_shown(key, owner, id, now);
             }
-            // It answers against its own specification, and would do so again at once.
-            DbusReply::Shown(_) | DbusReply::Capabilities(_) | DbusReply::Empty if own => {
+            // A violation of the specification, which a second attempt would not mend.
+            (Some(_), DbusReply::Shown(_) | DbusReply::Capabilities(_) | DbusReply::Empty) => {
                 let error = "it gave no number for it".to_owned();
-                self.fail_entry(key, &DesktopError::Refused(error));
+                self.fail_entry(key, &DesktopError::Refused(error), now);
             }
-            DbusReply::Refused(error) => self.fail_entry(key, &DesktopError::Refused(error)),
-            DbusReply::TimedOut => {
-                self.fail_entry(key, &DesktopError::TimedOut);
-                self.pending_calls.insert(to, DbusCallKind::Abandoned(None));
+            (_, DbusReply::Refused(error)) => {
+                self.fail_entry(key, &DesktopError::Refused(error), now);
+            }
+            (_, DbusReply::TimedOut) => {
+                self.fail_entry(key, &DesktopError::TimedOut, now);
+                let kind = DbusCallKind::Abandoned(None);
+                self.pending_calls.insert(call_id, kind);
             }
             _ => {
-                if let Some(post) = self.entries.get_mut(&key) {
-                    post.display = DisplayState::NotShown;
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.display = DisplayState::NotShown;
                 }
-                self.reset_service(now);
+                let owner = self.service.owner().cloned();
+                self.reset_service(owner, now);
             }
+        }
+    }
+
+    /// Records that the service shows a notification as `id`.
+    fn mark_shown(&mut self, key: u64, owner: UniqueBusName, id: u32, now: Instant) {
+        // A service that gave the same id twice shows the newer notification.
+        if let Some(older) = self.find_by_service_id(id).filter(|older| *older != key) {
+            self.end_entry(older, Closed::Dismissed, now);
+        }
+        let handle = self.assign_id(key, id);
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        entry.display = DisplayState::Shown { id };
+        if std::mem::take(&mut entry.layout_changes) {
+            self.layout_changed_at = Some(now);
+        }
+        if entry.resend {
+            entry.resend = false;
+            self.send_notify(key);
+        } else if !entry.notify_waiters(handle) {
+            // The caller is gone, and cannot know the id.
+            self.entries.remove(&key);
+            self.queue_call(DbusCall::Close { owner, id }, DbusCallKind::Cleanup);
         }
     }
 }

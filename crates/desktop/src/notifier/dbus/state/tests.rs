@@ -6,59 +6,60 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{DbusCall, DbusEvent, DbusReply, NotificationState, UniqueBusName};
+use super::NotificationState;
 use crate::notifier::Notification;
 use crate::notifier::dbus::DesktopError;
+use crate::notifier::dbus::event::{DbusCall, DbusEvent, DbusReply, StateEvent, UniqueBusName};
 
 #[test]
-fn a_service_that_comes_by_itself_need_not_wait_for_the_next_try_to_start_one() {
+fn a_service_that_starts_by_itself_is_used_before_the_next_attempt_is_due() {
     let mut now = Instant::now();
-    let mut desk = NotificationState::default();
-    desk.start_connection(None, true, now);
-    let mut pauses = Vec::new();
+    let mut state = NotificationState::default();
+    let connected = StateEvent::Connected {
+        owner: None,
+        activatable: true,
+    };
+    state.apply(connected, now);
+    let mut delays = Vec::new();
     for _ in 0..8 {
-        let (told, mut shown) = oneshot::channel();
-        desk.notify(Notification::new("a"), told, now);
+        let (reply, mut shown) = oneshot::channel();
+        let notification = Box::new(Notification::new("a"));
+        state.apply(StateEvent::Notify(notification, reply), now);
         let refused = loop {
             if let Ok(refused) = shown.try_recv() {
                 break refused.unwrap_err();
             }
-            let due = desk.next_tick().unwrap_or(now);
-            pauses.push(due - now);
+            let due = state.next_tick().unwrap_or(now);
+            delays.push(due - now);
             now = due;
-            desk.tick(now);
-            for order in desk.take_calls() {
-                let answer =
-                    DbusReply::Refused("org.freedesktop.DBus.Error.Spawn.Failed".to_owned());
-                let (to, from) = (order.call_id, None);
-                desk.apply_event(
-                    DbusEvent::Reply {
-                        call_id: to,
-                        from,
-                        reply: answer,
-                    },
-                    now,
-                );
+            state.apply(StateEvent::Tick, now);
+            for queued in state.take_calls() {
+                let error = "org.freedesktop.DBus.Error.Spawn.Failed".to_owned();
+                let reply = DbusEvent::Reply {
+                    call_id: queued.call_id,
+                    from: None,
+                    reply: DbusReply::Refused(error),
+                };
+                state.apply(StateEvent::Dbus(reply), now);
             }
         };
         assert_eq!(refused, DesktopError::NoService);
     }
-    assert!(pauses.is_sorted(), "{pauses:?}");
+    assert!(delays.is_sorted(), "{delays:?}");
     assert!(
-        pauses.last().unwrap() > &Duration::from_secs(5),
-        "{pauses:?}"
+        delays.last().unwrap() > &Duration::from_secs(5),
+        "{delays:?}"
     );
 
-    let (told, _shown) = oneshot::channel();
-    desk.notify(Notification::new("b"), told, now);
-    assert!(desk.take_calls().is_empty(), "the next try is not due");
-    desk.apply_event(
-        DbusEvent::OwnerChanged(Some(UniqueBusName(":1.7".to_owned()))),
-        now,
-    );
-    let orders = desk.take_calls();
+    let (reply, _shown) = oneshot::channel();
+    let notification = Box::new(Notification::new("b"));
+    state.apply(StateEvent::Notify(notification, reply), now);
+    assert!(state.take_calls().is_empty(), "the next attempt is not due");
+    let owner = Some(UniqueBusName(":1.7".to_owned()));
+    state.apply(StateEvent::Dbus(DbusEvent::OwnerChanged(owner)), now);
+    let calls = state.take_calls();
     assert!(
-        matches!(orders.as_slice(), [order] if matches!(order.call, DbusCall::Capabilities)),
-        "{orders:?}"
+        matches!(calls.as_slice(), [queued] if matches!(queued.call, DbusCall::Capabilities)),
+        "{calls:?}"
     );
 }
