@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The arguments, and the names that the one program answers to.
+//! Command-line arguments, and the names of the program.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,50 +10,49 @@ use crate::commands::{CliCommand, notify};
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
-A program in a default-deny sandbox reaches for the network; the firewall drops the packet; you are \
-asked; your answer becomes a rule, and the next attempt passes. Nobody asked, nothing opened.";
+A program in a default-deny sandbox tries to reach the network; the firewall refuses the packet; \
+you are asked; your answer becomes a rule, and the next attempt passes. Without an answer nothing \
+opens.";
 
 const AFTER_HELP: &str = "\
 Examples:
-  terok-clearance demo                   see all of it work, in namespaces of its own
-  terok-clearance run -- npm install     a command in a sandbox; you are asked what it may reach
-  terok-clearance clearance              answer the questions of every sandbox of yours
-  terok-clearance tui                    the same on the whole screen
+  terok-clearance demo                   show a packet's path in private namespaces
+  terok-clearance run -- npm install     run a command in a sandbox, and ask what it may reach
+  terok-clearance tui                    answer the questions of all your sandboxes, full screen
+  terok-clearance clearance              the same as a line prompt
   terok-clearance notifier               the same as popups on your desktop
-  terok-clearance clearance --json       the same for a program: one JSON object per line
-  terok-clearance list                   what is asked right now, by id
+  terok-clearance clearance --json       the same for programs: one JSON object per line
+  terok-clearance list                   list the pending questions with their ids
   terok-clearance allow web:17           answer one question
-  terok-clearance preview                the firewall rules a sandbox gets, in nft syntax
+  terok-clearance preview                print the firewall rules of a sandbox in nft syntax
 
 Exit status:
-  0    done (also when whoever read the output went away)
-  1    it failed; the reason is on standard error
-  2    the arguments are wrong
-  3    `notify --wait`: nothing was chosen; `allow`, `deny`: no such question
-  4    `allow`, `deny`: somebody else had answered
-  69   nobody could be asked: there is no hub, or no notifier, or it does not answer
-  70   an internal error: a bug, please report it
-  75   another program has the packet log that `reader` wants
+  0    success (also if the output was closed early)
+  1    failure; the reason is on standard error
+  2    invalid arguments
+  3    `notify --wait`: no action chosen; `allow`, `deny`: no such question
+  4    `allow`, `deny`: already answered
+  69   no hub or no notifier, or it does not reply
+  70   internal error: a bug, please report it
+  75   `reader`: another program listens to the packet log; `notifier`: another one runs
   125  `run` itself failed; otherwise `run` has the status of its command
   130  ended by Ctrl-C; 143 by SIGTERM
 
-Sockets, all in the runtime directory and open to you alone:
-  terok/clearance/<id>/hub.sock          the questions of one sandbox (`run`, supervisors)
-  terok/clearance/<id>.sock              the same, of older releases
-  terok-clearance.sock                   the questions of a standalone hub (`serve`)
-  terok-shield-events.sock               what readers report to it
-  terok-clearance-verdict.sock           the verdict helper (`serve-verdict`)
+Sockets in the runtime directory, all private to you:
+  terok/clearance/<id>/hub.sock          hub of one sandbox (`run`, `supervise`)
+  terok/clearance/<id>.sock              the same of older releases
+  terok-clearance.sock                   classic hub (`serve`)
+  terok-shield-events.sock               readers report to it here
+  terok-clearance-verdict.sock           verdict helper (`serve-verdict`)
 
 Environment:
-  XDG_RUNTIME_DIR    the runtime directory; unset: /run/user/<uid>, else /tmp/terok-<uid>
-  XDG_CONFIG_HOME    configuration is in its terok-clearance/; unset: ~/.config
-  XDG_STATE_HOME     state is in its terok-clearance/; unset: ~/.local/state
-  NO_COLOR           set and not empty: no colours, as with TERM=dumb
-  RUST_LOG           what to log, such as `debug` or `hub=trace,warn`; overrules -v
+  XDG_RUNTIME_DIR    runtime directory; unset: /run/user/<uid>, else /tmp/terok-<uid>
+  NO_COLOR           if not empty: no colours, as with TERM=dumb
+  RUST_LOG           log filter, such as `debug` or `hub=trace,warn`; overrides -v
   TEROK_CLEARANCE_NOTIFY_EVENTS
-                     which popups `notifier` shows: see its help";
+                     popups of `notifier`: see its help";
 
-/// What was asked on the command line.
+/// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "terok-clearance",
@@ -78,27 +77,27 @@ pub struct CliArgs {
         value_name = "WHEN"
     )]
     pub color: ColorChoice,
-    /// Print one JSON object per line, errors too
+    /// Print one JSON object per line, also for errors
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// Log more to standard error; twice, much more
+    /// Log more to standard error; -vv logs still more
     #[arg(short, long, global = true, help_heading = "Global options", action = ArgAction::Count)]
     pub verbose: u8,
     /// The name that the program was called by.
     #[arg(skip)]
     pub name: ProgramName,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: CliCommand,
 }
 
-/// The names that the one program answers to.
+/// The names by which the program can be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProgramName {
-    /// `terok-clearance`, or any other: everything.
+    /// `terok-clearance`, or any other: all commands.
     #[default]
     Clearance,
-    /// `terok-clearance-hub`, the Python stack's program: its verbs, output and statuses.
+    /// `terok-clearance-hub`, the Python stack's program: its commands, output and statuses.
     Hub,
     /// `terok-clearance-notify`: `notify` alone.
     Notify,
@@ -107,7 +106,7 @@ pub enum ProgramName {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless `NO_COLOR` or `TERM=dumb` says otherwise.
+    /// On a terminal, unless `NO_COLOR` or `TERM=dumb` is set.
     Auto,
     /// Always.
     Always,
@@ -115,14 +114,14 @@ pub enum ColorChoice {
     Never,
 }
 
-/// Arguments that ask for nothing sensible, or for help.
+/// Invalid arguments, or a request for help.
 #[derive(Debug)]
 pub struct UsageError {
-    /// What clap says of them.
+    /// The parser's error, or the help.
     pub error: clap::Error,
-    /// Whether a program wants to read it.
+    /// Whether JSON was requested.
     pub json: bool,
-    /// The colours asked for.
+    /// The requested colours.
     pub color: ColorChoice,
     /// The name that the program was called by.
     pub name: ProgramName,
@@ -131,7 +130,7 @@ pub struct UsageError {
 const HUB_PROGRAM_NAME: &str = "terok-clearance-hub";
 const NOTIFY_PROGRAM_NAME: &str = "terok-clearance-notify";
 
-/// The verbs of the original by this name, and the one that its releases up to 0.6 had.
+/// The commands of the Python stack's program of this name, and one of its releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
     "notify",
     "serve",
@@ -141,11 +140,11 @@ const HUB_SUBCOMMANDS: [&str; 5] = [
 ];
 
 const HUB_AFTER_HELP: &str = "\
-The verbs, arguments, output and exit statuses are those of the Python stack's program of this name; \
-`terok-clearance` is the whole of it.";
+Commands, arguments, output and exit statuses are those of the Python stack's program of this \
+name; `terok-clearance` has all commands.";
 
 impl ProgramName {
-    /// Returns the name that a program called by `path` has.
+    /// Returns the name of a program that is called by `path`.
     fn from_path(path: Option<&OsString>) -> Self {
         match path.and_then(|path| Path::new(path).file_name()?.to_str()) {
             Some(HUB_PROGRAM_NAME) => Self::Hub,
@@ -155,15 +154,15 @@ impl ProgramName {
     }
 }
 
-/// The Python stack's reader, as it is called where it is installed, and in its package; and that
-/// name without its ending. Whoever calls us so wants `reader`.
+/// Names of the Python stack's reader: installed, in its package, and without its ending. Called by
+/// one of them, this program is `reader`.
 const PYTHON_READER_NAMES: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "nflog-reader"];
 
-/// Returns what `args` ask for; `args[0]` is the name the program was called by.
+/// Parses `args`, whose first is the name of the program.
 pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
     let args = rewrite_python_reader_args(args);
     let name = ProgramName::from_path(args.first());
-    // Known before the parser knows anything, since its errors are to be said in the same way.
+    // Read before parsing, because the parser's errors depend on both.
     let before_the_workload = || args.iter().skip(1).take_while(|arg| *arg != "--");
     let json = before_the_workload().any(|arg| arg == "--json");
     let color = before_the_workload()
@@ -193,9 +192,9 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
         })
 }
 
-/// Says `reader` for whoever calls us as the Python stack's reader is called: by its name, or as
-/// its interpreter is (`python -I nflog-reader.py STATE_DIR …`), as the script of `reader --script`
-/// does.
+/// Inserts the command `reader` if the program is called like the Python stack's reader: by its
+/// name, or like its interpreter (`python -I nflog-reader.py STATE_DIR …`), as the script of
+/// `reader --script` does.
 fn rewrite_python_reader_args(mut args: Vec<OsString>) -> Vec<OsString> {
     let is_reader = |arg: &OsString| {
         let name = Path::new(arg).file_name().and_then(|name| name.to_str());
@@ -217,7 +216,7 @@ fn rewrite_python_reader_args(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Returns the grammar of the program when it is called by `name`.
+/// Returns the parser for a program that is called by `name`.
 pub fn build_parser(name: ProgramName) -> clap::Command {
     let whole = CliArgs::command();
     let arguments: Vec<_> = whole.get_arguments().cloned().collect();
@@ -226,12 +225,12 @@ pub fn build_parser(name: ProgramName) -> clap::Command {
         ProgramName::Clearance => whole,
         ProgramName::Hub => clap::Command::new(HUB_PROGRAM_NAME)
             .version(env!("CARGO_PKG_VERSION"))
-            .about("The clearance hub: questions out, verdicts in.")
+            .about("The clearance hub: sends questions to operators and receives their answers.")
             .after_help(HUB_AFTER_HELP)
             .disable_help_subcommand(true)
             .subcommand_required(true)
             .arg_required_else_help(true)
-            // Python's parser takes every beginning of an option that means one alone.
+            // Python's parser accepts every unambiguous prefix of an option.
             .infer_long_args(true)
             .max_term_width(100)
             .args(arguments)
@@ -255,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn the_grammar_holds_together() {
+    fn the_parsers_are_consistent() {
         CliArgs::command().debug_assert();
         build_parser(ProgramName::Hub).debug_assert();
         build_parser(ProgramName::Notify).debug_assert();
     }
 
     #[test]
-    fn a_symlink_by_the_hubs_name_has_the_hubs_verbs_alone() {
+    fn a_symlink_with_the_hubs_name_has_only_the_hubs_commands() {
         assert!(parse_line("/usr/bin/terok-clearance-hub serve").is_ok());
         assert!(parse_line("terok-clearance-hub preview").is_err());
         assert!(parse_line("terok-clearance preview").is_ok());
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_calls_us_as_the_python_reader_gets_ours() {
+    fn a_call_of_the_python_reader_runs_our_reader() {
         for (line, expected) in [
             (
                 "/usr/bin/nflog-reader /sd c --emit=json",
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_notify_takes_its_arguments_at_once() {
+    fn a_symlink_with_the_name_of_notify_takes_its_arguments() {
         let line = "terok-clearance-notify Title Body --actions allow:Allow deny:Deny --wait -t -1";
         let cli = parse_line(line).unwrap();
         assert_eq!(cli.name, ProgramName::Notify);
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_knows_how_it_is_to_be_said() {
+    fn a_usage_error_has_the_requested_format() {
         let refusal = parse_line("terok-clearance --json --color=always nonsense").unwrap_err();
         assert!(refusal.json);
         assert_eq!(refusal.color, ColorChoice::Always);

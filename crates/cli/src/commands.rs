@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the program can do: one file per command, one line per command here.
+//! The commands of the program: one file each.
 //!
-//! A command's file has its `Args` (what may be said) and `perform` (what is done). `perform` is
-//! not async: some commands fork before there is a runtime; the others call [`crate::block_on`].
+//! A command's file has its arguments (`Args`) and its implementation (`perform`). `perform` is not
+//! async: some commands fork before they start a runtime; the others call [`crate::block_on`].
 
 pub mod answer;
 pub mod clearance;
@@ -27,58 +27,58 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{CommandContext, CommandFailure, CommandStatus};
 
-/// What the program can do, in the alphabet's order; the help has the reader's (`display_order`).
+/// The commands in alphabetical order; the help orders them by `display_order`.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    /// Allow what a question asks for, by its id.
+    /// Allow the questions with these ids.
     #[command(display_order = 32, long_about = answer::ABOUT_ALLOW)]
     Allow(answer::Args),
 
     /// Answer the questions of every sandbox at this terminal.
-    #[command(display_order = 30, long_about = clearance::ABOUT)]
+    #[command(display_order = 26, long_about = clearance::ABOUT)]
     Clearance(clearance::Args),
 
-    /// Show the whole way of a packet to an answer, in namespaces of its own.
+    /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
     Demo(demo::Args),
 
-    /// Deny what a question asks for, by its id.
+    /// Deny the questions with these ids.
     #[command(display_order = 33, long_about = answer::ABOUT_DENY)]
     Deny(answer::Args),
 
-    /// The pretend internet of `demo`.
+    /// The simulated internet of `demo`.
     #[command(hide = true)]
-    DemoInternet(demo::fake_internet::Args),
+    DemoInternet(demo::InternetArgs),
 
     /// The program in the sandbox of `demo`.
     #[command(hide = true)]
-    DemoProgram(demo::workload::Args),
+    DemoProgram(demo::WorkloadArgs),
 
     /// Install systemd units, as releases up to 0.6 did.
     #[command(hide = true)]
     InstallService(install_service::Args),
 
-    /// List what every sandbox asks right now.
+    /// List the pending questions of every sandbox.
     #[command(display_order = 31, long_about = list::ABOUT)]
     List(list::Args),
 
     /// Ask the questions of every sandbox as popups on your desktop.
-    #[command(display_order = 32, long_about = notifier::ABOUT)]
+    #[command(display_order = 27, long_about = notifier::ABOUT)]
     Notifier(notifier::Args),
 
-    /// Show a notification, and wait for an answer.
+    /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
 
-    /// Print the firewall rules a sandbox gets, in nft syntax.
+    /// Print the firewall rules of a sandbox in nft syntax.
     #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
 
-    /// Tell a hub of every packet that the firewall of one sandbox drops.
+    /// Report each packet that the firewall of one sandbox refuses to a hub.
     #[command(display_order = 80, long_about = reader::ABOUT)]
     Reader(reader::Args),
 
-    /// Run a command in a sandbox that reaches nothing until you allow it.
+    /// Run a command in a sandbox that reaches only what you allow.
     #[command(display_order = 20)]
     Run(run::Args),
 
@@ -86,29 +86,29 @@ pub enum CliCommand {
     #[command(display_order = 60, long_about = serve::ABOUT)]
     Serve(serve::Args),
 
-    /// Serve the verdict helper, which runs `terok-shield` for a hub.
+    /// Serve the verdict helper, which applies a hub's answers with `terok-shield`.
     #[command(display_order = 70, long_about = serve_verdict::ABOUT)]
     ServeVerdict(serve_verdict::Args),
 
-    /// Answer one container's questions at this terminal, without a hub.
+    /// Answer the questions of one container at this terminal, without a hub.
     #[command(display_order = 35, long_about = simple_clearance::ABOUT)]
     SimpleClearance(simple_clearance::Args),
 
-    /// Guard a network namespace that is there already, such as a rootless container's.
+    /// Guard an existing network namespace, such as that of a rootless container.
     #[command(display_order = 50)]
     Supervise(supervise::Args),
 
-    /// Answer the questions of every sandbox on the whole screen.
+    /// Answer the questions of every sandbox in full screen.
     #[command(display_order = 25, long_about = tui::ABOUT)]
     Tui(tui::Args),
 
-    /// Print what happens at every hub, as it happens.
+    /// Print the events of every hub.
     #[command(display_order = 34, long_about = watch::ABOUT)]
     Watch(watch::Args),
 }
 
 impl CliCommand {
-    /// Does it, and returns the status to exit with.
+    /// Runs the command and returns its exit status.
     pub fn perform(self, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
         match self {
             Self::Allow(args) => answer::perform(args, Action::Allow, context),
@@ -119,9 +119,9 @@ impl CliCommand {
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
 
-            Self::DemoInternet(args) => demo::fake_internet::perform(&args, context),
+            Self::DemoInternet(args) => Ok(demo::perform_internet(&args)),
 
-            Self::DemoProgram(args) => demo::workload::perform(args, context),
+            Self::DemoProgram(_) => demo::perform_workload(),
 
             Self::InstallService(args) => install_service::perform(&args),
 
@@ -151,7 +151,7 @@ impl CliCommand {
         }
     }
 
-    /// Returns what it logs without a `-v`: services say what they do, the others only trouble.
+    /// Returns the log level without `-v`: services log each step, other commands only problems.
     pub(crate) const fn default_log_level(&self) -> LevelFilter {
         match self {
             Self::Notifier(_) | Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => {
@@ -162,7 +162,7 @@ impl CliCommand {
         }
     }
 
-    /// Says whether it paints the whole terminal, which no line of a log must disturb.
+    /// Returns `true` for a full-screen command, which log lines would disturb.
     pub(crate) const fn is_full_screen(&self) -> bool {
         matches!(self, Self::Tui(_))
     }

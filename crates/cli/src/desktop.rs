@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Questions as popups on the operator's desktop.
+//! Popups on the desktop of this user.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -17,13 +17,13 @@ use crate::timezone::system_time_zone;
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _};
 
 const DESKTOP_HINT: &str =
-    "start it in your desktop's session; `terok-clearance clearance` asks at a terminal";
-/// The time limit for a bus to tell whether a service runs, before a command starts without popups.
+    "start it in your desktop session; `terok-clearance clearance` asks at a terminal";
+/// Maximum time for the session bus to reply, after which a command starts without popups.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The program name at notification services.
+/// Name of the program for desktops.
 const APP_NAME: &str = "terok-clearance";
 
-/// A connected desktop.
+/// A desktop that can show popups.
 #[derive(Debug)]
 pub(crate) struct PopupDesktop {
     notifier: DbusNotifier,
@@ -32,8 +32,8 @@ pub(crate) struct PopupDesktop {
 }
 
 impl PopupDesktop {
-    /// Connects to the desktop of this session. Fails if no notification service runs there or can
-    /// be started, unless `wait`: then popups are shown once a service starts.
+    /// Connects to the desktop of this session. Without `wait` it fails if no program shows popups
+    /// there or can be started for that.
     pub(crate) async fn connect(
         context: &CommandContext,
         wait: bool,
@@ -45,7 +45,7 @@ impl PopupDesktop {
             DbusNotifier::connect(session).await
         };
         let notifier = connected
-            .context("using the desktop's notifications")
+            .context("cannot use the desktop's notifications")
             .with_hint(DESKTOP_HINT)
             .with_status(CommandStatus::UNAVAILABLE)?;
         if !notifier.capabilities().actions {
@@ -64,7 +64,7 @@ impl PopupDesktop {
         })
     }
 
-    /// Connects to the desktop of this session if a notification service runs there.
+    /// Connects to the desktop of this session if a program shows popups there already.
     pub(crate) async fn connect_if_running(context: &CommandContext) -> Option<Self> {
         let session = DesktopSession {
             call_timeout: PROBE_TIMEOUT,
@@ -74,28 +74,25 @@ impl PopupDesktop {
             Ok(true) => match Self::connect(context, false).await {
                 Ok(desktop) => Some(desktop),
                 Err(failure) => {
-                    tracing::warn!(reason = failure.message(), "popups are not available");
+                    tracing::warn!(reason = failure.message(), "cannot show popups");
                     None
                 }
             },
             Ok(false) => None,
             Err(error) => {
                 let reason = anyhow::Error::new(error);
-                tracing::info!(
-                    reason = format!("{reason:#}"),
-                    "no desktop to show popups on"
-                );
+                tracing::info!(reason = format!("{reason:#}"), "no desktop was found");
                 None
             }
         }
     }
 
-    /// Returns the kinds of popups that are shown.
+    /// Returns the kinds of popups.
     pub(crate) const fn categories(&self) -> Categories {
         self.options.categories
     }
 
-    /// Prepares popups for the questions of `session`; [`BackgroundPopups::run`] shows them.
+    /// Returns popups for the questions of `session`, which [`BackgroundPopups::run`] shows.
     pub(crate) fn start_popups(self, session: Session) -> BackgroundPopups {
         let done = CancellationToken::new();
         let asking = Box::pin(self.show_popups_until(session, done.clone().cancelled_owned()));
@@ -105,8 +102,8 @@ impl PopupDesktop {
         }
     }
 
-    /// Shows the questions of `session` as popups until `stop` resolves, and then closes them, which
-    /// answers nothing.
+    /// Shows popups for the questions of `session` until `stop` resolves, and then removes them,
+    /// which answers none of them.
     pub(crate) async fn show_popups_until<T>(
         self,
         session: Session,
@@ -123,21 +120,21 @@ impl PopupDesktop {
     }
 }
 
-/// Popups next to another task.
+/// Popups for the questions of a session, shown while other work goes on.
 pub(crate) struct BackgroundPopups {
     popup_loop: Pin<Box<dyn Future<Output = ()>>>,
     stop: CancellationToken,
 }
 
 impl BackgroundPopups {
-    /// Shows the popups. Never returns; cancel safe.
+    /// Shows the popups. Never ends; cancel safe.
     pub(crate) async fn run(&mut self) {
         self.popup_loop.as_mut().await;
-        // The loop ended, and must not be polled again.
+        // The loop ends only when stopped, and must not be polled again.
         std::future::pending::<()>().await;
     }
 
-    /// Closes the popups.
+    /// Removes the popups.
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.popup_loop.await;
@@ -147,20 +144,20 @@ impl BackgroundPopups {
 fn bus_session(context: &CommandContext) -> Result<DesktopSession, CommandFailure> {
     match context.environment.session_bus_address() {
         Some(address) => Ok(DesktopSession::new(&address, APP_NAME)),
-        None => Err(anyhow!("there is no session bus to show popups on"))
+        None => Err(anyhow!("there is no session bus for popups"))
             .with_hint(DESKTOP_HINT)
             .with_status(CommandStatus::UNAVAILABLE),
     }
 }
 
-/// Returns the kinds of popups that the environment selects.
+/// Returns the kinds of popups according to the environment.
 pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
     let Some(said) = context.environment.notify_events() else {
         return Categories::default();
     };
     let (categories, unknown) = Categories::parse(said);
     for name in unknown {
-        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: there is no such kind of popups");
+        tracing::warn!(%name, "TEROK_CLEARANCE_NOTIFY_EVENTS: unknown kind of popups");
     }
     categories
 }
@@ -168,7 +165,7 @@ pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
 const ICON_NAME: &str = "terok-symbolic";
 const ICON_SVG: &str = include_str!("desktop/icon.svg");
 
-/// Returns the icon of the theme if it is installed, else the address of the bundled one.
+/// Returns the name of the theme's icon if it is installed, else the URL of a copy of our own.
 fn resolve_icon(runtime: &Path) -> String {
     let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
         ["symbolic", "scalable"]

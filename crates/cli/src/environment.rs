@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where things are: the only place that reads the environment and knows the home directory.
+//! The environment and the home directory. No other module reads them.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "the one place that reads the environment"
+    reason = "the only module that reads the environment"
 )]
 
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ use crate::args::ColorChoice;
 use crate::output::StreamColors;
 use crate::{CommandFailure, ErrorExt as _};
 
-/// Where things are for this user, and what the environment asks for.
+/// This user's directories and the settings in the environment.
 #[derive(Debug, Clone)]
 pub struct UserEnvironment {
     runtime_dir: PathBuf,
@@ -40,7 +40,7 @@ pub struct UserEnvironment {
 }
 
 impl UserEnvironment {
-    /// Returns what the process's environment says. Nothing is made on disk.
+    /// Reads the environment of the process. Creates no directories.
     pub fn from_process() -> Self {
         let uid = rustix::process::geteuid().as_raw();
         Self {
@@ -49,12 +49,12 @@ impl UserEnvironment {
         }
     }
 
-    /// Returns what the variables say that `variable` has, for the user `uid`, on a machine that
-    /// keeps its users' runtime directories in `users`.
+    /// Reads the environment from `variable` for the user `uid`; `users` is the directory of the
+    /// runtime directories of all users.
     fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>, uid: u32, users: &Path) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let text = |name| set(name).and_then(|value| value.into_string().ok());
-        // A relative path in these is to be ignored (XDG Base Directory Specification).
+        // Relative paths are ignored (XDG Base Directory Specification).
         let directory = |name| {
             set(name)
                 .map(PathBuf::from)
@@ -77,30 +77,30 @@ impl UserEnvironment {
             search_path: set("PATH"),
             shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
             session_bus_address: set("DBUS_SESSION_BUS_ADDRESS"),
-            // Empty is not unset here: it asks for nothing at all.
+            // Empty differs from unset: it means no popups.
             notify_events: variable("TEROK_CLEARANCE_NOTIFY_EVENTS")
                 .map(|events| events.to_string_lossy().into_owned()),
             terminal_type: text("TERM"),
             table_columns: text("COLUMNS").and_then(|columns| columns.parse().ok()),
             is_inside_netns: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
-            // The first that is set counts (POSIX, "Environment Variables").
+            // The first set variable counts (POSIX, "Environment Variables").
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text),
             uid,
             variables: Vec::new(),
         }
     }
 
-    /// Returns the directory that holds every socket, to look for them. It may not be there yet.
+    /// Returns the directory of all sockets, for looking them up. It may not exist.
     pub fn runtime_dir(&self) -> &Path {
         &self.runtime_dir
     }
 
-    /// Returns the same, to bind sockets in. Where it is not the session's but one of ours in the
-    /// directory of everybody, it is made, or found to be ours and nobody else's.
+    /// Returns the same directory, for binding sockets. In the shared temporary directory it is
+    /// created, or checked to be private to this user.
     pub fn private_runtime_dir(&self) -> Result<&Path, CommandFailure> {
         if self.runtime_dir.parent() == Some(Path::new(SHARED_TEMP_DIR)) {
             ensure_private_dir(&self.runtime_dir, self.uid)
-                .with_context(|| format!("using {} for sockets", self.runtime_dir.display()))
+                .with_context(|| format!("cannot use {} for sockets", self.runtime_dir.display()))
                 .with_hint("set XDG_RUNTIME_DIR to a directory that only you can enter")?;
         }
         Ok(&self.runtime_dir)
@@ -111,23 +111,22 @@ impl UserEnvironment {
         &self.config_dir
     }
 
-    /// Returns the directory of what outlives a process.
+    /// Returns the directory of persistent state.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
     }
 
-    /// Returns where programs are looked for.
+    /// Returns `PATH`.
     pub fn search_path(&self) -> Option<&OsString> {
         self.search_path.as_ref()
     }
 
-    /// Returns the first file called `name` that can be executed, in the absolute directories of
-    /// `PATH`.
+    /// Returns the first executable file called `name` in the absolute directories of `PATH`.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
         netns::find_program(name, self.search_path.as_ref()?)
     }
 
-    /// Says whether a reader was started inside the network namespace that it is to read.
+    /// Returns `true` if a reader was started inside the network namespace of its sandbox.
     pub const fn is_inside_netns(&self) -> bool {
         self.is_inside_netns
     }
@@ -137,18 +136,18 @@ impl UserEnvironment {
         self.shield_state_dir.as_deref()
     }
 
-    /// Returns which kinds of popups are asked for, `TEROK_CLEARANCE_NOTIFY_EVENTS`.
+    /// Returns the kinds of popups, `TEROK_CLEARANCE_NOTIFY_EVENTS`.
     pub fn notify_events(&self) -> Option<&str> {
         self.notify_events.as_deref()
     }
 
-    /// Says whether there is a session bus: a program that looks for one may start one otherwise.
+    /// Returns `true` if there is a session bus. Without one, connecting could start a new bus.
     pub fn has_session_bus(&self) -> bool {
         self.session_bus_address.is_some() || self.runtime_dir.join("bus").exists()
     }
 
-    /// Returns the address of the session bus: what `DBUS_SESSION_BUS_ADDRESS` says, else the
-    /// socket that a session manager makes in the runtime directory.
+    /// Returns the address of the session bus: `DBUS_SESSION_BUS_ADDRESS`, else the socket of the
+    /// session manager in the runtime directory.
     pub fn session_bus_address(&self) -> Option<String> {
         let said = self
             .session_bus_address
@@ -160,24 +159,24 @@ impl UserEnvironment {
         })
     }
 
-    /// Returns those of the variables that are set, for a program that is to have no others.
+    /// Returns the variables of `names` that are set, for a program that gets no others.
     pub fn select_variables(&self, names: &[&str]) -> Vec<(OsString, OsString)> {
         let set = |name: &&str| Some((OsString::from(*name), std::env::var_os(name)?));
         names.iter().filter_map(set).collect()
     }
 
-    /// Returns the kind of terminal, `TERM`.
+    /// Returns the type of the terminal, `TERM`.
     pub fn terminal_type(&self) -> Option<&str> {
         self.terminal_type.as_deref()
     }
 
-    /// Says whether the terminal shows more than ASCII, as the locale has it.
+    /// Returns `true` if the terminal shows Unicode according to the locale.
     pub fn supports_unicode(&self) -> bool {
         self.locale.as_deref().is_some_and(is_utf8_locale)
     }
 
-    /// Returns how many columns a table may have: those of `COLUMNS`, else those of the terminal
-    /// that standard output is, else 80.
+    /// Returns the maximum width of a table: `COLUMNS`, else the width of the terminal at standard
+    /// output, else 80.
     pub fn table_columns(&self) -> usize {
         let terminal = || {
             let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
@@ -187,27 +186,27 @@ impl UserEnvironment {
         given.filter(|columns| *columns > 0).unwrap_or(80)
     }
 
-    /// Returns every variable, for a program that is to have them, too.
+    /// Returns all variables, for a program that inherits them.
     pub fn variables(&self) -> &[(OsString, OsString)] {
         &self.variables
     }
 
-    /// Returns the user this process acts as.
+    /// Returns the effective user id.
     pub const fn uid(&self) -> u32 {
         self.uid
     }
 
-    /// Returns what `RUST_LOG` asks for.
+    /// Returns the log filter, `RUST_LOG`.
     pub(crate) fn log_filter(&self) -> Option<&str> {
         self.log_filter.as_deref()
     }
 
-    /// Says whether standard error goes to the journal, which puts the time itself.
+    /// Returns `true` if standard error goes to the journal, which adds the time.
     pub(crate) const fn logs_to_journal(&self) -> bool {
         self.logs_to_journal
     }
 
-    /// Returns where colours are wanted, if the arguments say `color`.
+    /// Returns the use of colours for the argument `color`.
     pub fn stream_colors(&self, color: ColorChoice) -> StreamColors {
         let on = |terminal: bool| match color {
             ColorChoice::Auto => terminal && !self.no_color,
@@ -221,17 +220,17 @@ impl UserEnvironment {
     }
 }
 
-/// Says whether a locale's name has UTF-8 for its character set: `de_DE.UTF-8`, `C.utf8`.
+/// Returns `true` if a locale's character set is UTF-8: `de_DE.UTF-8`, `C.utf8`.
 fn is_utf8_locale(locale: &str) -> bool {
     let (_, set) = locale.split_once('.').unwrap_or_default();
     let set = set.split('@').next().unwrap_or_default();
     set.eq_ignore_ascii_case("utf-8") || set.eq_ignore_ascii_case("utf8")
 }
 
-/// Returns the runtime directory of a user whose session manager named none.
+/// Returns the runtime directory of a user without `XDG_RUNTIME_DIR`.
 fn default_runtime_dir(uid: u32, users: &Path) -> PathBuf {
     let own = users.join(uid.to_string());
-    // Root can make its own there; anybody else has one only from the session manager.
+    // Only root can create one there; other users get theirs from the session manager.
     let makeable = uid == 0 && users.parent().is_some_and(Path::is_dir);
     if own.is_dir() || makeable {
         own
@@ -240,8 +239,8 @@ fn default_runtime_dir(uid: u32, users: &Path) -> PathBuf {
     }
 }
 
-/// Returns the address of a bus that listens at `socket`: what may not stand in one is written as
-/// its number (D-Bus Specification, "Server Addresses").
+/// Returns the D-Bus address of `socket`. Bytes that are not allowed in an address are escaped
+/// (D-Bus Specification, "Server Addresses").
 fn unix_bus_address(socket: &Path) -> String {
     let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
     let mut address = "unix:path=".to_owned();
@@ -256,22 +255,22 @@ fn unix_bus_address(socket: &Path) -> String {
     address
 }
 
-/// The directory where everybody may make one.
+/// The temporary directory that all users share.
 const SHARED_TEMP_DIR: &str = "/tmp";
 
-/// Makes `directory` for the user `uid` alone, or finds that it is so already.
+/// Creates a private `directory`, or checks that an existing one is private to the user `uid`.
 fn ensure_private_dir(directory: &Path, uid: u32) -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
     }
-    // Of the thing itself: a link there would be somebody else's idea.
+    // Without following a link, which another user may have made.
     let found = std::fs::symlink_metadata(directory)?;
-    ensure!(found.is_dir(), "it is no directory");
+    ensure!(found.is_dir(), "it is not a directory");
     ensure!(found.uid() == uid, "it belongs to user {}", found.uid());
-    // Whoever may only look in finds directories of mode 0700: every socket's own.
+    // Read access is harmless: each socket has a directory of mode 0700.
     let for_others = found.mode() & 0o022;
-    ensure!(for_others == 0, "its mode lets others write to it");
+    ensure!(for_others == 0, "its mode lets other users write to it");
     Ok(())
 }
 
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_directory_is_the_sessions_else_the_users_else_one_in_tmp() {
+    fn the_runtime_directory_is_the_sessions_or_the_users_or_in_tmp() {
         let machine = tempfile::tempdir().unwrap();
         let users = machine.path().join("user");
         let runtime = |variables: &[_], uid| {
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_among_everybodys_is_ours_alone_or_not_used() {
+    fn a_directory_in_the_shared_one_is_private_or_refused() {
         let shared = tempfile::tempdir().unwrap();
         let at = |name: &str| shared.path().join(name);
         let uid = rustix::process::geteuid().as_raw();
@@ -326,14 +325,14 @@ mod tests {
         let theirs = format!("it belongs to user {uid}");
         check("new", uid + 1, Err(&theirs));
         std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
-        check("link", uid, Err("it is no directory"));
+        check("link", uid, Err("it is not a directory"));
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o770);
         std::fs::set_permissions(at("new"), open).unwrap();
-        check("new", uid, Err("its mode lets others write to it"));
+        check("new", uid, Err("its mode lets other users write to it"));
     }
 
     #[test]
-    fn files_are_where_the_xdg_variables_say() {
+    fn directories_follow_the_xdg_variables() {
         let nowhere = Path::new("/nonexistent/user");
         let at_home = environment(&[("HOME", "/home/op")], 1000, nowhere);
         assert_eq!(at_home.config_dir(), "/home/op/.config/terok-clearance");
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_locale_that_counts_says_what_can_be_shown() {
+    fn the_first_set_locale_variable_decides_about_unicode() {
         let nowhere = Path::new("/nonexistent/user");
         let shows = |variables: &[_]| environment(variables, 1000, nowhere).supports_unicode();
         assert!(shows(&[("LANG", "de_DE.UTF-8@euro")]));
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_session_bus_is_the_named_one_else_the_socket_of_the_session_manager() {
+    fn the_session_bus_is_the_named_one_or_the_session_managers() {
         let runtime = tempfile::tempdir().unwrap();
         let path = runtime.path().to_str().unwrap();
         let named = [
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_as_asked() {
+    fn colours_follow_argument_and_environment() {
         let nowhere = Path::new("/nonexistent/user");
         let dumb = environment(&[("TERM", "dumb")], 1000, nowhere);
         let both = |on| StreamColors {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How the program ends: the one place that turns errors into words, hints and statuses.
+//! Exit statuses: the only module that turns errors into messages, hints and statuses.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use demo::DemoError;
 
 use crate::args::{ProgramName, UsageError};
 use crate::output::{BrokenPipeError, StandardStreams};
@@ -14,33 +16,33 @@ use crate::{CommandContext, UserEnvironment};
 pub struct CommandStatus(pub u8);
 
 impl CommandStatus {
-    /// It is done.
+    /// Success.
     pub const OK: Self = Self(0);
-    /// It failed.
+    /// Failure.
     pub const FAILURE: Self = Self(1);
-    /// The arguments are wrong.
+    /// Invalid arguments.
     pub const USAGE: Self = Self(2);
-    /// Somebody was asked, and chose nothing.
+    /// No action of a notification was chosen.
     pub const NO_ACTION_CHOSEN: Self = Self(3);
-    /// No hub asks the question that was to be answered.
+    /// No hub has the question to be answered.
     pub const NO_SUCH_QUESTION: Self = Self(3);
-    /// Somebody else had answered the question.
+    /// The question had been answered before.
     pub const ALREADY_ANSWERED: Self = Self(4);
-    /// What it needs is not there (`EX_UNAVAILABLE` of sysexits.h).
+    /// A required service is unavailable (`EX_UNAVAILABLE` of sysexits.h).
     pub const UNAVAILABLE: Self = Self(69);
-    /// A bug of ours (`EX_SOFTWARE` of sysexits.h).
+    /// A bug in this program (`EX_SOFTWARE` of sysexits.h).
     pub const INTERNAL: Self = Self(70);
-    /// Somebody else has what only one can have: try again later (`EX_TEMPFAIL` of sysexits.h).
+    /// Another process holds an exclusive resource (`EX_TEMPFAIL` of sysexits.h).
     pub const RESOURCE_BUSY: Self = Self(75);
-    /// `run` itself failed, as against its command (env(1), podman-run(1)).
+    /// `run` itself failed rather than its command (env(1), podman-run(1)).
     pub const RUN_FAILED: Self = Self(125);
-    /// The command of `run` could not be executed, as a shell has it.
+    /// The command of `run` could not be executed, as in a shell.
     pub const NOT_EXECUTABLE: Self = Self(126);
-    /// The command of `run` was not found, as a shell has it.
+    /// The command of `run` was not found, as in a shell.
     pub const COMMAND_NOT_FOUND: Self = Self(127);
-    /// Ended by SIGHUP: the terminal went away.
+    /// Ended by SIGHUP: the terminal was closed.
     pub const HUNG_UP: Self = Self(129);
-    /// Ended by Ctrl-C, SIGINT: 128 and the signal's number, as a shell has it.
+    /// Ended by Ctrl-C, SIGINT: 128 plus the number of the signal, as in a shell.
     pub const INTERRUPTED: Self = Self(130);
     /// Ended by SIGTERM.
     pub const TERMINATED: Self = Self(143);
@@ -52,10 +54,10 @@ impl From<CommandStatus> for ExitCode {
     }
 }
 
-/// Why a command could not do what it was asked: what failed, and what may help.
+/// The failure of a command: an error with hints and an exit status.
 ///
-/// It comes from an [`anyhow::Error`] that says what was being done to what; [`Advise`] adds the
-/// rest. It is no [`std::error::Error`]: it is not passed on but said, here.
+/// [`ErrorExt`] adds hint and status to an [`anyhow::Error`]. A failure is no
+/// [`std::error::Error`], because it is only reported, here.
 #[derive(Debug)]
 pub struct CommandFailure {
     error: anyhow::Error,
@@ -73,25 +75,43 @@ impl From<anyhow::Error> for CommandFailure {
     }
 }
 
+impl From<DemoError> for CommandFailure {
+    fn from(error: DemoError) -> Self {
+        match error {
+            DemoError::WriteOutput(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                anyhow::Error::new(BrokenPipeError).into()
+            }
+            DemoError::BuildSandbox(ref source) => {
+                let hints = source.advice().map(str::to_owned);
+                Self {
+                    hints: hints.into_iter().collect(),
+                    ..anyhow::Error::new(error).into()
+                }
+            }
+            _ => anyhow::Error::new(error).into(),
+        }
+    }
+}
+
 impl CommandFailure {
-    /// Says whether it is no failure: whoever read our output has what it wanted.
+    /// Returns `true` if the output was closed early, which is no failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.error.is::<BrokenPipeError>()
     }
 
-    /// Returns what failed, and why, in one line.
+    /// Returns the error with its causes in one line.
     pub(crate) fn message(&self) -> String {
         let causes: Vec<String> = self.error.chain().map(ToString::to_string).collect();
         causes.join(": ")
     }
 }
 
-/// Adds what helps to a failure.
+/// Adds hint and status to an error.
 pub trait ErrorExt<T> {
-    /// Adds a line that says what to do about it.
+    /// Adds a hint on what to do.
     fn with_hint(self, text: impl Into<String>) -> Result<T, CommandFailure>;
 
-    /// Chooses the exit status.
+    /// Sets the exit status.
     fn with_status(self, status: CommandStatus) -> Result<T, CommandFailure>;
 }
 
@@ -112,9 +132,9 @@ impl<T, E: Into<CommandFailure>> ErrorExt<T> for Result<T, E> {
     }
 }
 
-/// Says what failed and returns the status to exit with.
+/// Prints a failure and returns its exit status.
 pub(crate) fn report_failure(failure: &CommandFailure, context: &CommandContext) -> CommandStatus {
-    // Whoever read our output has what it wanted, as with `| head -1`.
+    // As with `| head -1`.
     if failure.is_broken_pipe() {
         return CommandStatus::OK;
     }
@@ -135,7 +155,7 @@ pub(crate) fn report_failure(failure: &CommandFailure, context: &CommandContext)
     failure.status
 }
 
-/// Says what is wrong with the arguments, or gives the help that they ask for.
+/// Prints a usage error or the requested help, and returns the exit status.
 pub(crate) fn report_usage_error(
     refusal: &UsageError,
     environment: &UserEnvironment,
@@ -151,11 +171,11 @@ pub(crate) fn report_usage_error(
     };
     match refusal.error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that has gone away has what it wanted.
+            // A closed output is no failure.
             drop(output.print(&text(output.colors().stdout)));
             CommandStatus::OK
         }
-        // The original prints it where help is printed, and fails by its status alone.
+        // The Python program prints the help on standard output and returns this status.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if refusal.name == ProgramName::Hub => {
             drop(output.print(&text(output.colors().stdout)));
             CommandStatus::USAGE

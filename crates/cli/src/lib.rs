@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! terok-clearance: arguments, wiring, words and exit codes.
+//! terok-clearance: arguments, environment, wiring, messages and exit statuses.
 //!
-//! The way through: [`args`] says what was asked, [`environment`] where things are, a file under
-//! [`commands`] does it, [`output`] is the one door to the terminal, [`exit`] turns the end,
-//! good or bad, into words and a status. Libraries below get values and never look for them.
+//! [`args`] parses the arguments, [`environment`] reads the environment, a file of [`commands`]
+//! runs the command, [`output`] writes to standard output and standard error, and [`exit`] turns
+//! results into messages and statuses. The libraries get values and read no environment.
 
 pub mod args;
 pub mod commands;
@@ -24,23 +24,23 @@ pub use exit::{CommandFailure, CommandStatus, ErrorExt};
 pub use output::StandardStreams;
 pub use runtime::{StopSignals, block_on};
 
-/// What every command gets: where things are, and how to speak.
+/// The environment and the output of a command.
 #[derive(Debug)]
 pub struct CommandContext {
-    /// Where things are.
+    /// The environment.
     pub environment: UserEnvironment,
-    /// The one door to standard output and standard error.
+    /// Standard output and standard error.
     pub output: StandardStreams,
-    /// Whether a program reads the output: one JSON object per line.
+    /// Whether the output is JSON, one object per line.
     pub json: bool,
     /// The name that the program was called by.
     pub program_name: args::ProgramName,
 }
 
-/// Does what the arguments ask, `args[0]` being the program's name, and returns the exit status.
+/// Runs the command of `args`, whose first is the name of the program, and returns the exit status.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let outcome = std::panic::catch_unwind(|| run_cli(args));
-    // The panic hook has already said where and why.
+    // The panic hook has printed the message.
     outcome.unwrap_or(CommandStatus::INTERNAL).into()
 }
 
@@ -52,7 +52,7 @@ fn run_cli(args: Vec<OsString>) -> CommandStatus {
     };
     let output = StandardStreams::new(environment.stream_colors(cli.color));
     if let Err(error) = logging::init(&cli, &environment) {
-        // Nobody reads the log then, but what was asked can still be done.
+        // The command works without a log.
         output.print_error_line(&format!("warning: {error}"));
     }
     let context = CommandContext {

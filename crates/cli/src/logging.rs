@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The log: on standard error, as much of it as was asked for.
+//! The log on standard error.
 
 use std::io::IsTerminal as _;
 
@@ -12,9 +12,9 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::UserEnvironment;
 use crate::args::CliArgs;
 
-/// Starts the log: what `RUST_LOG` says, else the command's own level raised by each `-v`.
+/// Starts the log with the filter in `RUST_LOG`, else with the command's level raised by each `-v`.
 ///
-/// A command that paints the whole terminal logs only where standard error is another place.
+/// A full-screen command logs only if standard error is not a terminal.
 pub(crate) fn init(cli: &CliArgs, environment: &UserEnvironment) -> anyhow::Result<()> {
     if cli.command.is_full_screen() && std::io::stderr().is_terminal() {
         return Ok(());
@@ -39,7 +39,9 @@ pub(crate) fn init(cli: &CliArgs, environment: &UserEnvironment) -> anyhow::Resu
         .try_init()?;
     match wrong {
         None => Ok(()),
-        Some(error) => Err(anyhow::Error::new(error).context("RUST_LOG is not understood")),
+        Some(error) => {
+            Err(anyhow::Error::new(error).context("RUST_LOG is ignored: invalid filter"))
+        }
     }
 }
 

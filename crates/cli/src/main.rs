@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `terok-clearance`, the program: everything it does is in the library beside it.
+//! The program `terok-clearance`, implemented by the library of this package.
 
 use std::process::ExitCode;
 

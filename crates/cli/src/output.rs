@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one door to standard output and standard error.
+//! Standard output and standard error. No other module prints.
 //!
-//! A reader that goes away in the middle is no failure of ours: the write says [`Closed`], the
-//! command ends by it, and [`crate::exit`] makes a quiet, successful end of that.
+//! An output that is closed early is no failure: the write returns [`BrokenPipeError`], which ends
+//! the command, and [`crate::exit`] reports success without a message.
 
 use std::io::{self, ErrorKind, Write as _};
 
-/// Where colours are wanted.
+/// The use of colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamColors {
     /// On standard output.
@@ -15,9 +15,9 @@ pub struct StreamColors {
     pub stderr: bool,
 }
 
-/// Whoever read our standard output has gone away.
+/// Standard output was closed early.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads the output any more")]
+#[error("standard output was closed")]
 pub struct BrokenPipeError;
 
 /// Standard output and standard error.
@@ -27,25 +27,28 @@ pub struct StandardStreams {
 }
 
 impl StandardStreams {
-    /// Returns the door, with colours where they are wanted.
+    /// Returns both streams with these colours.
     pub const fn new(colors: StreamColors) -> Self {
         Self { colors }
     }
 
-    /// Returns where colours are wanted.
+    /// Returns the use of colours.
     pub const fn colors(&self) -> StreamColors {
         self.colors
     }
 
-    /// Prints `text` as it is.
-    pub fn print(&self, text: &str) -> anyhow::Result<()> {
+    /// Writes `text` to standard output unchanged.
+    pub fn write(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        let written = stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush());
-        written.map_err(|error| match error.kind() {
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+
+    /// Prints `text` unchanged.
+    pub fn print(&self, text: &str) -> anyhow::Result<()> {
+        self.write(text).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => BrokenPipeError.into(),
-            _ => anyhow::Error::new(error).context("writing to standard output"),
+            _ => anyhow::Error::new(error).context("cannot write to standard output"),
         })
     }
 
@@ -54,13 +57,12 @@ impl StandardStreams {
         self.print(&format!("{line}\n"))
     }
 
-    /// Returns standard output for somebody who writes more than one thing. A reader that goes
-    /// away is [`ErrorKind::BrokenPipe`] there.
+    /// Returns a writer to standard output. A closed output is [`ErrorKind::BrokenPipe`].
     pub fn stdout_writer(&self) -> impl io::Write + use<> {
         io::stdout()
     }
 
-    /// Prints a line to standard error. There is nobody to tell when that fails.
+    /// Prints a line to standard error. A failure cannot be reported and is ignored.
     pub fn print_error_line(&self, line: &str) {
         drop(
             io::stderr()
@@ -69,7 +71,7 @@ impl StandardStreams {
         );
     }
 
-    /// Says what failed and what may help, on standard error.
+    /// Prints an error and its hints to standard error.
     pub fn print_error(&self, what: &str, hints: &[String]) {
         let (error, hint, plain) = if self.colors.stderr {
             ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one runtime, on the one thread, and the signals that end it.
+//! The tokio runtime, and the signals that end the program.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::CommandStatus;
 
-/// Runs `work` to its end on a runtime of this thread alone.
+/// Runs `work` on a single-threaded runtime.
 ///
-/// It is made when it is needed, so that a command may fork before: nothing here starts a thread.
+/// The runtime is created here, so that a command can fork before; it starts no thread.
 pub fn block_on<T, F, E>(work: F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
@@ -19,16 +19,16 @@ where
         .enable_io()
         .enable_time()
         .build()
-        .context("starting the runtime")?;
+        .context("cannot start the runtime")?;
     let done = runtime.block_on(work);
-    // A read of standard input may still wait in a thread of its own; nobody waits for it.
+    // A read of standard input may still block a thread, which must not delay the end.
     runtime.shutdown_background();
     done
 }
 
-/// Takes as many descriptors as this user may have: each hub, reader and person needs one.
+/// Raises the limit of open files to its maximum: each hub, reader and operator needs one.
 ///
-/// Only for commands that run nothing else: a child would inherit it.
+/// Only for commands that start no other program, which would inherit the limit.
 pub(crate) fn raise_fd_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -42,7 +42,7 @@ pub(crate) fn raise_fd_limit() {
     }
 }
 
-/// SIGINT and SIGTERM, caught from the moment it is made.
+/// SIGINT and SIGTERM, caught from its creation on.
 #[derive(Debug)]
 pub struct StopSignals {
     interrupt: Signal,
@@ -50,16 +50,16 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Catches both signals from now on. Must be called within the runtime.
+    /// Catches both signals. Must be called within a tokio runtime.
     pub fn catch() -> anyhow::Result<Self> {
-        let catch = |kind| signal(kind).context("catching signals");
+        let catch = |kind| signal(kind).context("cannot catch signals");
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
         })
     }
 
-    /// Waits for one of them and returns the status that a shell has for it.
+    /// Waits for one of them and returns a shell's exit status for it.
     pub async fn wait(&mut self) -> CommandStatus {
         tokio::select! {
             _ = self.interrupt.recv() => CommandStatus::INTERRUPTED,
@@ -67,7 +67,7 @@ impl StopSignals {
         }
     }
 
-    /// Waits for one of them and then says stop through `token`.
+    /// Waits for one of them and then cancels `token`.
     pub async fn wait_and_cancel(&mut self, token: &CancellationToken) -> CommandStatus {
         let status = self.wait().await;
         token.cancel();

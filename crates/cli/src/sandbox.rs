@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Building a sandbox, with what helps where a machine does not let us.
+//! Building a sandbox, with a hint if the machine does not allow it.
 
 use anyhow::Context as _;
 use netns::sandbox::{Sandbox, SandboxSpec};
 
 use crate::{CommandFailure, ErrorExt as _};
 
-/// Builds the sandbox. It forks: call it before there is a runtime.
+/// Builds the sandbox. It forks, so it must be called before the runtime starts.
 pub(crate) fn build_sandbox(blueprint: &SandboxSpec) -> Result<Sandbox, CommandFailure> {
     let built = Sandbox::build(blueprint);
     let advice = built
         .as_ref()
         .err()
         .and_then(netns::sandbox::SandboxBuildError::advice);
-    let built = built.context("building the sandbox");
+    let built = built.context("cannot build the sandbox");
     match advice {
         Some(advice) => built.with_hint(advice),
         None => Ok(built?),

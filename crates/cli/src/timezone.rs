@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The time zone of times that are shown to people.
+//! The time zone of displayed times.
 
 use operator::clock::TimeZone;
 
-/// Returns the time zone of this machine, or the one that `TZ` names.
+/// Returns the time zone of `TZ`, else that of the machine.
 pub(crate) fn system_time_zone() -> TimeZone {
     TimeZone::new(jiff::tz::TimeZone::system())
 }

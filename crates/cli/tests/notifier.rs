@@ -125,7 +125,7 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
     let (status, said) = ends(notifier(place.path(), None, ""));
     assert_eq!(status, Some(69), "{said}");
     assert!(
-        said.contains("there is no session bus to show popups on"),
+        said.contains("there is no session bus for popups"),
         "{said}"
     );
     assert!(said.contains("terok-clearance clearance"), "{said}");
@@ -144,7 +144,7 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
         .find(|line| line.contains("there is no such kind of popups"))
         .unwrap();
     assert!(warned.contains("nonsense"), "{warned}");
-    log.find(|line| line.contains("asking by popups")).unwrap();
+    log.find(|line| line.contains("popups started")).unwrap();
 
     let (status, said) = ends(notifier(place.path(), Some(address), ""));
     assert_eq!(status, Some(75), "{said}");
@@ -166,7 +166,7 @@ fn where_nothing_shows_popups_it_says_so_and_stays() {
         .map(Result::unwrap);
     log.find(|line| line.contains("no notification service is on the session bus"))
         .unwrap();
-    log.find(|line| line.contains("asking by popups")).unwrap();
+    log.find(|line| line.contains("popups started")).unwrap();
     notifier.kill().unwrap();
     notifier.wait().unwrap();
     let (status, said) = notify(place.path(), &bus);
@@ -184,7 +184,7 @@ fn a_service_that_the_bus_cannot_start_is_said() {
     let (status, said) = notify(place.path(), &bus);
     assert_eq!(status, Some(69), "{said}");
     assert!(
-        said.contains("showing the notification: there is no notification service"),
+        said.contains("cannot show the notification: there is no notification service"),
         "{said}"
     );
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `allow` and `deny`: answers questions by their ids.
+//! `allow` and `deny`: answer questions by their ids.
 
 use operator::script::{ScriptAnswer, ScriptExpectation, ScriptOutcome};
 use terok_clearance::{Action, Dest, RequestId};
@@ -9,21 +9,21 @@ use crate::output::BrokenPipeError;
 use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
-/// What `allow` does, at length.
-pub(super) const ABOUT_ALLOW: &str = "Allow what a question asks for, by its id.
+/// Long help of `allow`.
+pub(super) const ABOUT_ALLOW: &str = "Allow the questions with these ids.
 
-It opens exactly what `list` says an `allow` of that question opens, and says what that was. The id \
-is the question's own, as `list` and `watch` print it; with --expect nothing is opened if the \
-question is about another destination than you think.";
+Opens exactly what `list` shows for the question, and prints what was opened. The ids are those \
+that `list` and `watch` print. With --expect, nothing is opened if the question is about another \
+destination.";
 
-/// What `deny` does, at length.
-pub(super) const ABOUT_DENY: &str = "Deny what a question asks for, by its id.
+/// Long help of `deny`.
+pub(super) const ABOUT_DENY: &str = "Deny the questions with these ids.
 
-The sandbox is refused it without asking again, and what that was is printed. The id is the \
-question's own, as `list` and `watch` print it; with --expect nothing is denied if the question is \
-about another destination than you think.";
+The destination is refused without further questions, and what was denied is printed. The ids are \
+those that `list` and `watch` print. With --expect, nothing is denied if the question is about \
+another destination.";
 
-/// What may be said to them.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -31,24 +31,22 @@ Examples:
   terok-clearance deny web:17 web:18
   terok-clearance allow web:17 --expect api.example.com && echo open
 
-Each id has an outcome of its own: one line each, of what took effect on standard output, of the
-rest on standard error; with --json one object each on standard output, `event` saying which
-(docs/schema/lines.json). An id that several hubs ask is refused, with the hubs. A sandbox that is
-started anew may give its ids again: --expect makes sure. A hub of the Python stack does not say
-what it asks; it is answered with --expect, which it compares itself, and opens the whole
+Each id has its own outcome: one line on standard output if the answer took effect, otherwise one
+on standard error; with --json, one object each on standard output, whose `event` names the outcome
+(docs/schema/lines.json). An id that several hubs use is refused, and the hubs are named. A
+restarted sandbox may use its ids again: use --expect. A hub of the Python stack does not report its
+pending questions; it is answered only with --expect, which it compares itself, and opens the whole
 destination.
 
-Exit status, of several ids the first here that befell one of them:
-  1    refused (`refused`), without effect (`failed`), or nobody knows whether it took effect
-       (`unsure`)
-  69   the hub that asks, or may ask, could not be reached (`unheard`); nothing was sent
-  4    it was answered already (`already`), also where the answer was the same: the line says by
-       whom and what
+Exit status; for several ids, the first of this list that applies to one of them:
+  1    refused (`refused`), without effect (`failed`), or with unknown effect (`unsure`)
+  69   the hub was not reachable (`unheard`); nothing was sent
+  4    answered before, by anyone and in any way (`already`); the line names the operator
   3    no such question (`missing`): never asked, or withdrawn
-  0    all of them took effect (`decided`)
-  130  ended by Ctrl-C: what was on its way may have taken effect")]
+  0    all answers took effect (`decided`)
+  130  ended by Ctrl-C: an answer that was sent may have taken effect")]
 pub struct Args {
-    /// The questions, by their ids.
+    /// Ids of the questions.
     #[arg(value_name = "REQUEST", required = true)]
     requests: Vec<RequestId>,
     /// Answer only questions about this destination
@@ -58,7 +56,7 @@ pub struct Args {
     hubs: HubArgs,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(
     args: Args,
     action: Action,
@@ -71,13 +69,13 @@ pub fn perform(
         let answering = async {
             let mut survey = args.hubs.query_snapshot(context).await?;
             for gap in survey.describe_gaps() {
-                tracing::info!(%gap, "not every hub is heard");
+                tracing::info!(%gap, "a hub did not reply");
             }
             Ok(survey.answer(&args.requests, action, &expected).await)
         };
         let answered: Result<Vec<ScriptAnswer>, CommandFailure> = tokio::select! {
             status = stop.wait() => {
-                print_warning(context, "what was on its way may have taken effect");
+                print_warning(context, "an answer that was sent may have taken effect");
                 return Ok(status);
             }
             answered = answering => answered,
@@ -94,17 +92,17 @@ pub fn perform(
                 context.output.print_error_line(&answered.to_text());
                 continue;
             }
-            // What took effect has to be said somewhere.
+            // An answer that took effect is always reported.
             if said
                 .as_ref()
                 .is_err_and(|error| !error.is::<BrokenPipeError>())
             {
-                let words = if context.json {
+                let line = if context.json {
                     answered.to_json().trim_end().to_owned()
                 } else {
                     answered.to_text()
                 };
-                context.output.print_error_line(&words);
+                context.output.print_error_line(&line);
             }
         }
         said?;
@@ -124,7 +122,7 @@ const fn outcome_status(outcome: &ScriptOutcome) -> CommandStatus {
     }
 }
 
-/// Returns the status that comes first where several ids ended differently.
+/// Returns the status with the higher priority.
 fn higher_priority_status(one: CommandStatus, other: CommandStatus) -> CommandStatus {
     let order = [
         CommandStatus::FAILURE,

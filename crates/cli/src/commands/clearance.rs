@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `clearance`: the plain line prompt over every live hub.
+//! `clearance`: the line prompt over every hub.
 
 use std::path::PathBuf;
 
@@ -14,43 +14,43 @@ use crate::output::BrokenPipeError;
 use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
-/// What it does, at length.
+/// Long help.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this terminal.
 
-Each question has a number that it keeps, and says exactly what an `allow` opens. Type `a 3` to \
-allow row 3, `d 3` to deny it, `l` to list what is asked, `q` to quit. What you do not answer stays \
-asked, and nothing is opened: not by quitting, not by the end of the input, not by a lost \
-connection. A hub that is not there yet is waited for.";
+Each question keeps its number and shows exactly what `allow` opens. Type `a 3` or `d 3` to allow \
+or deny row 3, `l` to list the questions, `q` to quit. Unanswered questions stay pending, and \
+nothing is opened by quitting, by the end of input or by a lost connection. Hubs that start later \
+are included.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   terok-clearance clearance
-  echo l | terok-clearance clearance        what is asked right now
+  echo l | terok-clearance clearance        list the pending questions
   terok-clearance clearance --socket /run/user/1000/terok-clearance.sock
 
-With --json, one object per line, `event` saying which: pending, repeated, decided, failed, unsure,
-lapsed, withdrawn, sent, refused, listed, list, hub, synced, ready, lost, container, shield. Answers
-are lines as well: `a 3`, or {\"action\":\"allow\",\"row\":3,\"request\":\"web:17\"}, where `request`
-may be left out and otherwise makes sure of what row 3 is about. Lines are read after `ready`.
+With --json, each line is an object whose `event` is one of pending, repeated, decided, failed,
+unsure, lapsed, withdrawn, sent, refused, listed, list, hub, synced, ready, lost, container, shield.
+Answers are lines: `a 3`, or {\"action\":\"allow\",\"row\":3,\"request\":\"web:17\"}, where the
+optional `request` is compared with the question of row 3. Lines are read after `ready`.
 
-Exit status: 0 at `q` or the end of the input, 1 if the hub of --socket is unavailable, 130 at
+Exit status: 0 after `q` or the end of input, 1 if the hub of --socket is unavailable, 130 after
 Ctrl-C.")]
 pub struct Args {
-    /// Listen to the hub at this socket alone, and fail if it is not there.
+    /// Ask only for the hub at this socket; fail if it is unavailable
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let ended = run_clearance(args, context);
     match ended {
         Err(failure)
             if prompt_format(context) == OutputFormat::Compat && !failure.is_broken_pipe() =>
         {
-            // The original's words and status, without anything before them.
+            // The Python program's message and status, without a prefix.
             let said = failure.message();
             let reason = said.strip_prefix(HUB_UNAVAILABLE).unwrap_or(&said);
             let reason = reason.trim_start_matches(": ");
@@ -59,7 +59,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 .print_error_line(&format!("{HUB_UNAVAILABLE}: {reason}"));
             Ok(CommandStatus::FAILURE)
         }
-        // By that name it ends well when it is told to, as the original does.
+        // As the Python program does.
         Ok(CommandStatus::TERMINATED) if context.program_name == ProgramName::Hub => {
             Ok(CommandStatus::OK)
         }
@@ -69,7 +69,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 
 const HUB_UNAVAILABLE: &str = "clearance hub unavailable";
 
-/// Returns how it talks: by the Python stack's name in the words of its tool.
+/// Returns the output format: that of the Python program if called by its name.
 const fn prompt_format(context: &CommandContext) -> OutputFormat {
     match (context.json, context.program_name) {
         (true, _) => OutputFormat::Json,
@@ -78,7 +78,7 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
     }
 }
 
-/// Asks until the person, the input or a signal ends it.
+/// Asks until the operator, the end of input or a signal ends it.
 fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     raise_fd_limit();
     block_on(async {
@@ -86,7 +86,7 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
         let runtime = RuntimeDir::new(context.environment.runtime_dir());
         let (session, place) = match args.socket {
             None => {
-                let session = Session::discover(runtime).context("watching for hubs")?;
+                let session = Session::discover(runtime).context("cannot watch for hubs")?;
                 (
                     session,
                     context.environment.runtime_dir().display().to_string(),
@@ -94,14 +94,14 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
             }
             Some(path) => {
                 let path = std::path::absolute(&path)
-                    .with_context(|| format!("finding {}", path.display()))?;
+                    .with_context(|| format!("cannot find {}", path.display()))?;
                 Client::start(&path)
                     .await
                     .context(HUB_UNAVAILABLE)
                     .with_hint("`terok-clearance clearance` without --socket waits for hubs")?;
                 let place = path.display().to_string();
                 (
-                    Session::at_socket(path).context("watching for the hub")?,
+                    Session::at_socket(path).context("cannot listen to the hub")?,
                     place,
                 )
             }
@@ -125,7 +125,9 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 Err(anyhow::Error::new(BrokenPipeError).into())
             }
-            Err(error) => Err(anyhow::Error::new(error).context("asking").into()),
+            Err(error) => Err(anyhow::Error::new(error)
+                .context("cannot ask at the prompt")
+                .into()),
         }
     })
 }

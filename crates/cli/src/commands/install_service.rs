@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `install-service`: a verb of releases up to 0.6, which this one knows and does not have.
+//! `install-service`: a command of releases up to 0.6, which this release only refuses.
 
 use anyhow::anyhow;
 
 use crate::{CommandFailure, CommandStatus, ErrorExt as _};
 
-/// What may be said to it: whatever was said to the original.
+/// Command-line arguments: any, as the Python program had several.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What the original took.
+    /// Ignored arguments.
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<std::ffi::OsString>,
 }
 
-/// Says that it does nothing.
+/// Refuses, with a hint.
 pub fn perform(args: &Args) -> Result<CommandStatus, CommandFailure> {
     let ignored = args.rest.len();
     tracing::debug!(ignored, "install-service was called");
     Err(anyhow!(
-        "install-service is not there; nothing was installed"
+        "install-service is not supported; nothing was installed"
     ))
-    .with_hint("sandboxes of `terok-clearance run` and supervisors have a hub of their own")
-    .with_hint("for the classic hub, let units of your own start `serve` and `serve-verdict`")
+    .with_hint("`terok-clearance run` and `supervise` start a hub for each sandbox")
+    .with_hint("for the classic hub, write units that start `serve` and `serve-verdict`")
     .with_status(CommandStatus::USAGE)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `list`: what every sandbox asks right now.
+//! `list`: the pending questions of every sandbox.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,14 +12,13 @@ use terok_clearance::socket::RuntimeDir;
 use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
-/// What it does, at length.
-pub(super) const ABOUT: &str = "List what every sandbox asks right now.
+/// Long help.
+pub(super) const ABOUT: &str = "List the pending questions of every sandbox.
 
-Every live hub of this user is asked at once, those of single sandboxes and the one of all of them. \
-Each question has the id that `allow` and `deny` take, and says exactly what an `allow` opens. \
-Nothing is answered, and nobody else notices.";
+Queries every hub of this user, those of single sandboxes and the classic one. Each question has \
+the id that `allow` and `deny` take, and shows exactly what `allow` opens. Nothing is answered.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -27,44 +26,44 @@ Examples:
   terok-clearance list --container web
   terok-clearance list --json | jq -r 'select(.event == \"listed\") | [.id, .dest] | @tsv'
 
-With --json, one object per line, `event` saying which: `listed` for each question, `hub` for each
-hub whose questions are not among them, and `list` at the end. docs/schema/lines.json describes them.
-A hub of the Python stack cannot say what is pending, only what happens from now on: standard error
-says so, and `watch` shows what it asks.
+With --json, each line is an object: `event` is `listed` for each question, `hub` for each hub whose
+questions are missing, and `list` at the end; docs/schema/lines.json describes them. A hub of the
+Python stack reports only new questions: a warning names it, and `watch` shows its questions.
 
 Exit status:
-  0    the list is complete (also without any question, and without a hub)
-  69   a hub that is there, or the one of --socket, could not be heard in time: its questions are
-       not in the list, and standard error says which hub it is
+  0    the list is complete, even if no pending questions or no hub is running
+  69   a hub, or the one of --socket, did not reply in time: its questions are missing, and a
+       warning names it
   130  ended by Ctrl-C")]
 pub struct Args {
     #[command(flatten)]
     pub(super) hubs: HubArgs,
 }
 
-/// Which hubs are asked, and how long.
+/// The hubs to query.
 #[derive(Debug, clap::Args)]
 pub(super) struct HubArgs {
-    /// Ask the hub at this socket alone, and fail if it is not there
+    /// Query only the hub at this socket; fail if it is unavailable
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only what this sandbox asks: its id, the first 12 characters of that, or its name
+    /// Only the sandbox with this id, these first 12 characters of its id, or this name
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
-    /// How long a hub may take to say what is pending
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    /// Maximum time for the reply of a hub
+    #[arg(long, value_name = "SECONDS", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=600))]
     timeout: u32,
 }
 
 impl HubArgs {
-    /// Asks them.
+    /// Queries the hubs.
     pub(super) async fn query_snapshot(
         self,
         context: &CommandContext,
     ) -> Result<PendingSnapshot, CommandFailure> {
         let runtime = RuntimeDir::new(context.environment.runtime_dir());
         let socket = self.socket.map(|path| {
-            std::path::absolute(&path).with_context(|| format!("finding {}", path.display()))
+            std::path::absolute(&path).with_context(|| format!("cannot find {}", path.display()))
         });
         let limit = Duration::from_secs(self.timeout.into());
         let socket = socket.transpose()?;
@@ -72,7 +71,7 @@ impl HubArgs {
     }
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     raise_fd_limit();
     block_on(async {
@@ -91,7 +90,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 output.print_error_line(if survey.has_hubs() {
                     "no pending questions"
                 } else {
-                    "no pending questions: no hub is running"
+                    "no hub is running"
                 });
             }
         }
@@ -106,7 +105,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Says what is not in the list; lines of JSON say so themselves.
+/// Prints a warning, except with JSON, whose lines have the same information.
 pub(super) fn print_warning(context: &CommandContext, what: &str) {
     if !context.json {
         context.output.print_error_line(&format!("warning: {what}"));

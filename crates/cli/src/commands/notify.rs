@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `notify`: one notification, and with `--wait` what was chosen.
+//! `notify`: shows one notification, and with `--wait` prints the chosen action.
 
 use anyhow::{Context as _, anyhow};
 use desktop::notifier::{
@@ -10,13 +10,13 @@ use desktop::popups::GuardedPopup;
 
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
-/// What it does, at length.
+/// Long help.
 pub(super) const ABOUT: &str = "Show a notification, and print its id.
 
-With --wait it stays until one of the actions is chosen and prints that action's key on a second \
-line. Where there is no desktop to show it on, the id is 0, which says that nobody sees it.";
+With --wait it stays until an action is chosen, whose key is printed on a second line. Without a \
+desktop the id is 0: the notification is not shown.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -24,29 +24,28 @@ Examples:
   terok-clearance notify 'Deploy?' 'to production' --actions yes:Yes no:No --wait
 
 Exit status:
-  0    shown, or nobody to show it to (the id is 0); with --wait, an action was chosen
-  3    --wait: it was closed, or its time was over, and nothing was chosen
-  69   the desktop's notification service does not start, or does not show it; --wait: nobody can
-       be asked: there is no desktop, or it shows no buttons
-  130  ended by Ctrl-C; 143 by SIGTERM; either takes the notification away
+  0    shown, or no desktop (the id is 0); with --wait, an action was chosen
+  3    --wait: closed or expired without a choice
+  69   the desktop's notification service failed; --wait: no desktop, or one without buttons
+  130  ended by Ctrl-C; 143 by SIGTERM; both remove the notification
 
 Environment:
   DBUS_SESSION_BUS_ADDRESS  the desktop's bus; unset: bus in the runtime directory")]
 pub struct Args {
-    /// The title.
+    /// Title
     #[arg(value_name = "TITLE")]
     summary: String,
-    /// The text below it.
+    /// Text below the title
     #[arg(value_name = "BODY", default_value = "", hide_default_value = true)]
     body: String,
-    /// The choices, each a key for the program and a label for the person.
+    /// Actions: a key for the program and a label for the button
     #[arg(long, value_name = "KEY:LABEL", num_args = 1.., value_parser = parse_action)]
     actions: Vec<NotificationAction>,
-    /// Wait until an action is chosen, and print its key.
+    /// Wait until an action is chosen, and print its key
     #[arg(long)]
     wait: bool,
-    /// How long it stays, in milliseconds; 0 is until it is closed (with --wait the default), -1 as
-    /// the desktop has it
+    /// Time until it expires, in milliseconds; 0: never (the default with --wait), -1: as the
+    /// desktop decides
     #[arg(short, long, value_name = "MS", allow_negative_numbers = true)]
     timeout: Option<i32>,
 }
@@ -55,7 +54,7 @@ fn parse_action(text: &str) -> Result<NotificationAction, NotificationActionErro
     text.parse()
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let twice = args.actions.iter().enumerate().find(|(at, action)| {
         let before = args.actions.iter().take(*at);
@@ -64,13 +63,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             .any(|key| key == action.key())
     });
     if let Some((_, action)) = twice {
-        let twice = anyhow!("the action {} is there twice", action.key());
+        let twice = anyhow!("the action {} is given twice", action.key());
         return Err(twice).with_status(CommandStatus::USAGE);
     }
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let bus = context.environment.session_bus_address();
-        // The original's name for what its command line shows.
+        // The name that the Python program gives to the desktop.
         let notifier = create_notifier("terok", bus.as_deref());
         tokio::select! {
             status = stop.wait() => return Ok(status),
@@ -101,8 +100,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Shows the notification, prints its id, and with `wait` the key of the chosen action. A signal
-/// ends it, and closes the notification.
+/// Shows the notification, prints its id, and with `wait` the key of the chosen action. Removes the
+/// notification when stopped.
 async fn show_notification(
     notifier: &SessionNotifier,
     notification: Notification,
@@ -113,7 +112,7 @@ async fn show_notification(
     let asks = !notification.actions.is_empty();
     let mut showing = std::pin::pin!(GuardedPopup::show(notifier, notification));
     let mut stopped = None;
-    // A notification needs an id before it can be closed.
+    // Removing it needs its id, so the call is completed; it has a time limit.
     let shown = tokio::select! {
         status = stop.wait() => {
             stopped = Some(status);
@@ -122,7 +121,7 @@ async fn show_notification(
         shown = &mut showing => shown,
     };
     let mut popup = shown
-        .context("showing the notification")
+        .context("cannot show the notification")
         .with_status(CommandStatus::UNAVAILABLE)?;
     if let Some(status) = stopped {
         return close_notification(popup, status).await;
@@ -138,7 +137,7 @@ async fn show_notification(
         } else {
             "there is no notifier"
         };
-        return Err(anyhow!("nobody can be asked: {why}"))
+        return Err(anyhow!("cannot wait for a choice: {why}"))
             .with_hint("`terok-clearance clearance` asks at a terminal")
             .with_status(CommandStatus::UNAVAILABLE);
     }
@@ -157,7 +156,7 @@ async fn show_notification(
     Ok(CommandStatus::OK)
 }
 
-/// Closes the notification after a signal, which gives the status.
+/// Removes the notification and returns `status`.
 async fn close_notification(
     popup: GuardedPopup<'_, SessionNotifier>,
     status: CommandStatus,
@@ -165,11 +164,11 @@ async fn close_notification(
     popup
         .close()
         .await
-        .context("taking the notification away")?;
+        .context("cannot remove the notification")?;
     Ok(status)
 }
 
-/// Prints a value on a line of its own, for a program with its name.
+/// Prints a value on one line; with JSON, as an object with its name.
 fn print_value(
     context: &CommandContext,
     name: &str,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `preview`: the firewall rules, to read before they are in force.
+//! `preview`: prints the firewall rules of a sandbox.
 
 use std::net::IpAddr;
 
@@ -8,27 +8,27 @@ use shield::{Policy, preview};
 
 use crate::{CommandContext, CommandFailure, CommandStatus};
 
-/// What it does, at length.
-pub(super) const ABOUT: &str = "Print the firewall rules a sandbox gets, in nft syntax.
+/// Long help.
+pub(super) const ABOUT: &str = "Print the firewall rules of a sandbox in nft syntax.
 
-The same rules go to the kernel over netlink; nothing is changed by printing them. `nft -c -f` \
-checks the text, and in a network namespace of its own `nft -f` loads it.";
+The kernel gets the same rules over netlink; printing them changes nothing. `nft -c -f` checks the \
+text, and `nft -f` loads it into a private network namespace.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   terok-clearance preview --dns 192.0.2.53
   terok-clearance preview | unshare -Urn nft -c -f -")]
 pub struct Args {
-    /// A resolver that the sandbox may ask; again for more.
+    /// Resolver that the sandbox may use; repeat for more
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
-    let policy = Policy::new(args.dns).context("reading --dns")?;
+    let policy = Policy::new(args.dns).context("--dns is not usable")?;
     let ruleset = preview(&policy);
     if context.json {
         let object = serde_json::json!({ "ruleset": ruleset });

@@ -22,38 +22,38 @@ use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSi
 
 use verdict_enforcer::VerdictEnforcer;
 
-/// What it does, at length.
+/// Long help.
 pub(super) const ABOUT: &str = "Serve one hub for every sandbox, on the classic sockets.
 
-Readers report to terok-shield-events.sock, people subscribe and answer on terok-clearance.sock, \
-and answers go to the verdict helper at terok-clearance-verdict.sock, which must run too \
-(`serve-verdict`). It stays in the foreground and logs to standard error, as systemd likes it; \
-SIGTERM and Ctrl-C end it and remove its sockets.";
+Readers report to terok-shield-events.sock, operators subscribe and answer at \
+terok-clearance.sock, and answers go to the verdict helper at terok-clearance-verdict.sock, which \
+must run too (`serve-verdict`). Stays in the foreground and logs to standard error; SIGTERM and \
+Ctrl-C end it and remove its sockets.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   terok-clearance serve-verdict &
   terok-clearance serve
 
-A sandbox of `run` and every supervisor has a hub of its own, and needs neither.")]
+`run` and `supervise` need neither: they start a hub for each sandbox.")]
 pub struct Args {
-    /// Which release's clients of org.terok.Clearance1 to serve: each takes only its own events.
+    /// Release of the Python stack whose clients are served: each accepts only its own events
     #[arg(long, value_enum, default_value_t = ClientEra::D, value_name = "ERA")]
     era: ClientEra,
-    /// Where people subscribe and answer [default: RUNTIME/terok-clearance.sock]
+    /// Socket for operators [default: RUNTIME/terok-clearance.sock]
     #[arg(long, value_name = "PATH")]
     clearance_socket: Option<PathBuf>,
-    /// Where readers report [default: RUNTIME/terok-shield-events.sock]
+    /// Socket for readers [default: RUNTIME/terok-shield-events.sock]
     #[arg(long, value_name = "PATH")]
     reader_socket: Option<PathBuf>,
-    /// Where the verdict helper is [default: RUNTIME/terok-clearance-verdict.sock]
+    /// Socket of the verdict helper [default: RUNTIME/terok-clearance-verdict.sock]
     #[arg(long, value_name = "PATH")]
     verdict_socket: Option<PathBuf>,
 }
 
-/// A release of the Python stack, by its events.
+/// Releases of the Python stack with the same events.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ClientEra {
     /// 0.5.13 to 0.6.6: events without a dossier
@@ -64,7 +64,7 @@ enum ClientEra {
     D,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let classic = RuntimeDir::new(context.environment.private_runtime_dir()?).shared_hub_sockets();
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
@@ -87,7 +87,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 ClientEra::B => Clearance1Dialect::B,
                 ClientEra::D => Clearance1Dialect::D,
             },
-            // The client of the helper gives up first: it can say why.
+            // Longer than the limit of the helper's client, whose error has the reason.
             enforce_timeout: VerdictClient::CALL_TIMEOUT.saturating_add(Duration::from_secs(1)),
             ..HubOptions::default()
         };
@@ -98,21 +98,21 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         parts.spawn(async move {
             ingest(ingesting, reader_listener, halt)
                 .await
-                .context("taking reports")
+                .context("cannot receive reports")
         });
         let halt = stop.clone();
         parts.spawn(async move {
             hub::serve(hub, hub_listener, halt)
                 .await
-                .context("serving clearance")
+                .context("cannot serve operators")
         });
         serve_until_stopped(&mut signals, &stop, parts).await
     })
 }
 
-/// Waits for a signal, or for a part that ends by itself, and then for all parts.
+/// Waits for a signal or the end of a part, and then for all parts.
 ///
-/// Each part ends within a time of its own once it is stopped. A part that breaks is a bug.
+/// Each part has a time limit for its end. A part that fails is a bug.
 pub(super) async fn serve_until_stopped(
     signals: &mut StopSignals,
     stop: &CancellationToken,
@@ -132,7 +132,7 @@ pub(super) async fn serve_until_stopped(
         match next {
             Some(Ok(Ok(()))) | None => {}
             Some(Ok(Err(error))) => broken = broken.or(Some(error)),
-            Some(Err(error)) => broken = broken.or_else(|| Some(anyhow!("a task broke: {error}"))),
+            Some(Err(error)) => broken = broken.or_else(|| Some(anyhow!("a task failed: {error}"))),
         }
         next = parts.join_next().await;
         if next.is_none() {
@@ -145,20 +145,20 @@ pub(super) async fn serve_until_stopped(
     }
 }
 
-/// Binds a socket, or says who has it.
+/// Binds a socket; an error has a hint if another process has it.
 pub(super) fn bind_listener(path: &Path) -> Result<SameUserListener, CommandFailure> {
     let bound = bind(path);
     let hint = match &bound {
         Err(SocketBindError::InUse { pid, .. }) => Some(format!(
-            "it is served already; `ps -p {pid}` shows by whom, `kill {pid}` ends it"
+            "process {pid} serves it; `ps -p {pid}` shows it, `kill {pid}` ends it"
         )),
         Err(SocketBindError::NotPrivate { directory, .. }) => Some(format!(
-            "`chmod 700 {}` if it is yours, else choose another directory",
+            "run `chmod 700 {}` if it is yours, else choose another directory",
             directory.display()
         )),
         Ok(_) | Err(_) => None,
     };
-    let bound = bound.with_context(|| format!("listening at {}", path.display()));
+    let bound = bound.with_context(|| format!("cannot listen at {}", path.display()));
     match hint {
         Some(hint) => bound.with_hint(hint),
         None => Ok(bound?),

@@ -13,32 +13,32 @@ use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_shield_program};
 use super::serve::{bind_listener, serve_until_stopped};
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
-/// What it does, at length.
+/// Long help.
 pub(super) const ABOUT: &str =
-    "Serve the verdict helper: carry out a hub's answers by running terok-shield.
+    "Serve the verdict helper, which applies a hub's answers with terok-shield.
 
-Each answer runs `terok-shield allow|deny CONTAINER DEST`, for 10 seconds at most. The program \
-beside this one is preferred to one on the PATH. It stays in the foreground and logs to standard \
-error; SIGTERM and Ctrl-C end it and remove its socket.";
+Each answer runs `terok-shield allow|deny CONTAINER DEST` for at most 10 seconds. A terok-shield \
+in the directory of this program is preferred to one on the PATH. Stays in the foreground and logs \
+to standard error; SIGTERM and Ctrl-C end it and remove its socket.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   terok-clearance serve-verdict &
   terok-clearance serve
 
-A sandbox of `run` and every supervisor has a firewall of its own, and needs neither.")]
+`run` and `supervise` need neither: they control the firewall of their sandbox themselves.")]
 pub struct Args {
-    /// Where the hub asks [default: RUNTIME/terok-clearance-verdict.sock]
+    /// Socket for the hub [default: RUNTIME/terok-clearance-verdict.sock]
     #[arg(long, value_name = "PATH")]
     verdict_socket: Option<PathBuf>,
-    /// The program to run [default: terok-shield beside this program, then on the PATH]
+    /// Program to run [default: terok-shield in the directory of this program, then on the PATH]
     #[arg(long, value_name = "PATH")]
     shield: Option<PathBuf>,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let environment = &context.environment;
     let classic = RuntimeDir::new(environment.private_runtime_dir()?).shared_hub_sockets();
@@ -53,9 +53,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         )
     };
     if let Some(program) = &program {
-        tracing::info!(program = %program.display(), "answers are carried out by a program");
+        tracing::info!(program = %program.display(), "answers are applied by a program");
     } else {
-        tracing::warn!("there is no terok-shield: every answer will fail");
+        tracing::warn!("terok-shield was not found: every answer will fail");
     }
     let backend = ExecBackend::new(program, environment.select_variables(&PASSED_ENVIRONMENT));
     block_on(async {
@@ -68,16 +68,16 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         parts.spawn(async move {
             verdict::serve(listener, Arc::new(backend), halt)
                 .await
-                .context("serving verdicts")
+                .context("cannot serve verdicts")
         });
         serve_until_stopped(&mut signals, &stop, parts).await
     })
 }
 
-/// Returns the absolute path of a program that the arguments name: it is not run from here.
+/// Returns the absolute path of a program: it runs in another directory.
 fn resolve_program(named: &Path) -> Result<PathBuf, CommandFailure> {
     let program =
-        std::path::absolute(named).with_context(|| format!("finding {}", named.display()))?;
+        std::path::absolute(named).with_context(|| format!("cannot find {}", named.display()))?;
     if program.is_file() {
         Ok(program)
     } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `simple-clearance`: one container's questions at a terminal, without a hub.
+//! `simple-clearance`: the questions of one container at a terminal, without a hub.
 
 mod bounded_lines;
 mod container;
@@ -22,18 +22,19 @@ use firewall::ContainerFirewall;
 use reader_process::ReaderProcess;
 use takeover::HookReader;
 
-/// What it does, at length.
-pub(super) const ABOUT: &str = "Answer one container's questions at this terminal, without a hub.
+/// Long help.
+pub(super) const ABOUT: &str = "\
+Answer the questions of one container at this terminal, without a hub.
 
-A reader listens to the container's packet log and you are asked about each destination, one after \
-the other: `a` allows it, `d` denies it. What you do not answer opens nothing: not by Ctrl-C, not \
-by the end of the input.
+A reader listens to the container's packet log, and you are asked about one destination after the \
+other: `a` allows it, `d` denies it. An unanswered question opens nothing, and neither does Ctrl-C \
+or the end of input.
 
-It refuses to start while a hub serves the container, since both would answer: use \
-`terok-clearance clearance` then. Only one reader can listen to a container: where the hook's \
-still does, without a hub to report to, --take-over stops it, and starts it again at the end.";
+Fails while a hub serves the container, because both would answer: use `terok-clearance clearance` \
+then. Only one reader can listen to a container: if the hook's reader still does, --take-over \
+stops it and starts it again at the end.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -41,38 +42,38 @@ Examples:
   terok-clearance simple-clearance --take-over my-task
   terok-clearance simple-clearance ~/.local/state/terok/shield/containers/my-task
 
-The state directory of a container is the one below --state-dir, else what its annotation
-`terok.shield.state_dir` says (podman is asked), else the one below $TEROK_SHIELD_STATE_DIR.
+The state directory of a container is below --state-dir, else that of its podman annotation
+`terok.shield.state_dir`, else below $TEROK_SHIELD_STATE_DIR.
 
-With --json, one object per line, `event` saying which: ready, pending (what an answer is about),
-queued (it waits), decided, failed, refused, full. Answers are lines as well: `a`, or
-{\"action\":\"allow\",\"request\":\"web:17\"}, where `request` may be left out and otherwise makes
-sure of the question.
+With --json, each line is an object whose `event` is one of ready, pending (the question that an
+answer is for), queued (a later question), decided, failed, refused, full. Answers are lines: `a`,
+or {\"action\":\"allow\",\"request\":\"web:17\"}, where the optional `request` is compared with the
+question.
 
-Exit status: 0 at Ctrl-C, SIGTERM, the end of the input, or when the reader ends in good order; 1 if
-a hub serves the container or the reader fails.")]
+Exit status: 0 after Ctrl-C, SIGTERM, the end of input or the regular end of the reader; 1 if a hub
+serves the container or the reader fails.")]
 pub struct Args {
-    /// The container, or its state directory (anything with a slash in it)
+    /// Container, or its state directory (if it contains a slash)
     #[arg(value_name = "STATE_DIR-or-CONTAINER")]
     target: String,
-    /// The container, where the first is a state directory that does not say it
+    /// Container, if its state directory does not name it
     #[arg(value_name = "CONTAINER")]
     container: Option<ContainerId>,
-    /// The root of the state directories: CONTAINER's is DIR/containers/CONTAINER
+    /// Root of the state directories: CONTAINER's is DIR/containers/CONTAINER
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Use this reader instead of our own; a `.py` file is run by python3
+    /// Reader to use instead of this program; a `.py` file is run by python3
     #[arg(long, value_name = "PATH")]
     reader: Option<PathBuf>,
-    /// End the hook's reader, which listens already, and start it again at the end
+    /// End the hook's reader, and start it again at the end
     #[arg(long)]
     take_over: bool,
-    /// The program that carries answers out [default: terok-shield beside this one, then on PATH]
+    /// Program that applies answers [default: terok-shield beside this program, then on the PATH]
     #[arg(long, value_name = "PATH")]
     shield: Option<PathBuf>,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let container = ShieldContainer::find(
         &args.target,
@@ -81,7 +82,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         &context.environment,
     )?;
     block_on(async {
-        // Caught before anything is started that would have to be ended.
+        // Before anything is started that a signal must end.
         let stop = StopSignals::catch()?;
         hub_check::ensure_no_hub(&container, &context.environment).await?;
         let firewall = ContainerFirewall::detect(&container, args.shield.as_deref(), context)?;
@@ -122,7 +123,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Returns an absolute path: nothing is run from here.
+/// Returns the absolute path: programs run in another directory.
 fn absolute_path(path: &std::path::Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("finding {}", path.display()))
+    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
 }

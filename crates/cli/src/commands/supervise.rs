@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `supervise`: guards a network namespace that somebody else made.
+//! `supervise`: guards an existing network namespace.
 
 use std::net::IpAddr;
 
@@ -13,24 +13,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A process in the network namespace to guard, such as a container's first; it ends with it.
+    /// Process in the network namespace, such as a container's first; supervision ends with it
     #[arg(long, value_name = "PID")]
     pid: u32,
-    /// What the questions call the sandbox; its first 12 characters name the sockets.
+    /// Name of the sandbox in questions; its first 12 characters name the sockets
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     name: ContainerId,
-    /// A resolver that the sandbox may ask, and whose answers name addresses; again for more.
+    /// Resolver that the sandbox may use, and whose answers give addresses names; repeat for more
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
-    /// An address or a host name that is open from the start; again for more.
+    /// Address or host name that is allowed from the start; repeat for more
     #[arg(long, value_name = "DEST")]
     allow: Vec<Target>,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let Args {
         pid,
@@ -38,8 +38,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         dns,
         allow,
     } = args;
-    let process = ProcessHandle::open(pid).with_context(|| format!("finding process {pid}"))?;
-    let policy = Policy::new(dns).context("reading --dns")?;
+    let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
+    let policy = Policy::new(dns).context("--dns is not usable")?;
     let config = SupervisorConfig {
         container: name,
         dossier: Dossier::default(),
@@ -51,8 +51,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     block_on(async {
         let mut signals = StopSignals::catch()?;
         let supervisor = Supervisor::start(config)
-            .with_context(|| format!("guarding the network namespace of process {pid}"))
-            .with_hint("without root, the namespace must belong to a user namespace of yours")?;
+            .with_context(|| format!("cannot guard the network namespace of process {pid}"))
+            .with_hint("without root, it must belong to one of your user namespaces")?;
         let hub = supervisor.hub_path().display();
         if context.json {
             let ingester = supervisor.ingester_path();
@@ -74,7 +74,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             ended = &mut serving => (ended, CommandStatus::OK),
             status = signals.wait_and_cancel(&stop) => (serving.await, status),
         };
-        match ended.context("guarding the sandbox")? {
+        match ended.context("cannot guard the sandbox any longer")? {
             SupervisorExit::SandboxEnded => Ok(CommandStatus::OK),
             SupervisorExit::Stopped => Ok(status),
         }

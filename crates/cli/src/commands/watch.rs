@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `watch`: what happens at every hub, as it happens.
+//! `watch`: prints the events of every hub.
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -16,36 +16,36 @@ use crate::output::BrokenPipeError;
 use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
-/// What it does, at length.
-pub(super) const ABOUT: &str = "Print what happens at every hub, as it happens.
+/// Long help.
+pub(super) const ABOUT: &str = "Print the events of every hub.
 
-First what is pending, then whatever is asked, answered or withdrawn, until Ctrl-C. Hubs may come \
-and go. A reader that is too slow holds it up, and a hub that then has to skip something says how \
-much; no question is lost that way.";
+First the pending questions, then each new, answered or withdrawn one, until Ctrl-C. Hubs may \
+start and end meanwhile. If the output is read too slowly, a hub skips events and reports how \
+many; no question is lost.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   terok-clearance watch
   terok-clearance watch --json | while read -r line; do ...; done
 
-With --json, one object per line, `event` saying which: pending, repeated, decided, failed, lapsed,
-withdrawn, hub, synced, ready, lost, container, shield. `synced` says that one hub has said all that
-is pending, `ready` that every hub has that was there at the start, or has shown that it cannot;
-docs/schema/lines.json describes them all.
+With --json, each line is an object whose `event` is one of pending, repeated, decided, failed,
+lapsed, withdrawn, hub, synced, ready, lost, container, shield. After `synced`, all pending
+questions of one hub have been printed; after `ready`, those of every hub that ran at the start and
+replied. docs/schema/lines.json describes them all.
 
-Exit status: 0 when nobody reads any more, 130 at Ctrl-C, 143 at SIGTERM.")]
+Exit status: 0 if the output is closed, 130 after Ctrl-C, 143 after SIGTERM.")]
 pub struct Args {
-    /// Watch the hub at this socket alone; it is waited for.
+    /// Watch only the hub at this socket, which may start later
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only what this sandbox does: its id, the first 12 characters of that, or its name.
+    /// Only the sandbox with this id, these first 12 characters of its id, or this name
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     raise_fd_limit();
     block_on(async {
@@ -54,16 +54,16 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             None => Session::discover(RuntimeDir::new(context.environment.runtime_dir())),
             Some(path) => Session::at_socket(
                 std::path::absolute(&path)
-                    .with_context(|| format!("finding {}", path.display()))?,
+                    .with_context(|| format!("cannot find {}", path.display()))?,
             ),
         };
-        let session = session.context("watching for hubs")?;
+        let session = session.context("cannot watch for hubs")?;
         let watching = WatchOptions {
             json: context.json,
             color: context.output.colors().stdout,
             container: args.container,
         };
-        // Written by a thread of its own: a reader that stops reading must not hold up a signal.
+        // Written in another thread: a blocked write must not delay the reaction to a signal.
         let output = tokio::io::stdout();
         let ended = async {
             tokio::select! {
@@ -76,16 +76,18 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 Err(anyhow::Error::new(BrokenPipeError).into())
             }
-            Err(error) => Err(anyhow::Error::new(error).context("watching").into()),
+            Err(error) => Err(anyhow::Error::new(error)
+                .context("cannot print the events")
+                .into()),
         }
     })
 }
 
-/// Waits until whoever read our output has gone away, where it is a pipe or a socket: of that
-/// nothing tells before the next write, and there may be none for hours.
+/// Waits until the other end of standard output is closed, if it is a pipe or a socket. A write
+/// would report the same, but the next one may be hours away.
 async fn wait_for_stdout_close() {
     let output = std::io::stdout().as_fd().try_clone_to_owned();
-    // A file, such as a log, cannot be waited for, and has no reader.
+    // A file has no other end.
     if let Ok(output) = output
         && let Ok(output) = pipe::Sender::from_owned_fd_unchecked(output)
         && output.ready(Interest::ERROR).await.is_ok()

@@ -113,7 +113,7 @@ fn it_asks_and_does_as_it_is_told() {
     }
     let (status, text) = terminal.end();
     assert_eq!(status.code(), Some(0), "{text}");
-    assert!(text.contains("It holds"), "{text}");
+    assert!(text.contains("The firewall held"), "{text}");
     assert!(
         text.contains("5 questions: 3 allowed, 2 denied, 0 not answered"),
         "{text}"

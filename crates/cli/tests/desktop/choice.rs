@@ -201,7 +201,7 @@ fn run_leaves_the_asking_to_a_notifier() {
     let mut notifier = notifier.spawn().unwrap();
     let mut log = BufReader::new(notifier.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("asking by popups") {
+    while !line.contains("popups started") {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
     }

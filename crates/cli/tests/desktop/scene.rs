@@ -38,7 +38,7 @@ impl Scene {
         let machine = Machine::new(&user);
         let mut notifier = notifier(&user, &desktop);
         let mut log = BufReader::new(notifier.stderr.take().unwrap());
-        until(&mut log, "asking by popups");
+        until(&mut log, "popups started");
         let mut watch = machine.program(&user, &["watch", "--json"]);
         let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(watch.stdout.take().unwrap());

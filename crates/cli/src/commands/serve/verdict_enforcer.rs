@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The verdict helper, as the hub uses it.
+//! Connects the hub with the verdict helper.
 
 use hub::{Claim, DecisionEnforcer};
 use terok_clearance::{DisplayText, EnforcementOutcome};
 use verdict::{VerdictBackend as _, VerdictClient, VerdictOrder};
 
-/// Hands the hub's claims to the helper behind a socket.
+/// Sends the hub's claims to the verdict helper.
 #[derive(Debug)]
 pub(super) struct VerdictEnforcer(pub(super) VerdictClient);
 

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lines as they come, none of which can fill the memory.
+//! A line reader with a limit on the length of a line.
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-/// The lines of a stream. What comes behind the last line end is none, as with the Python tool.
+/// The lines of a stream. An incomplete last line is dropped, as by the Python program.
 #[derive(Debug)]
 pub(super) struct BoundedLines<R> {
     source: BufReader<R>,
     line: Vec<u8>,
-    /// Whether the line is longer than [`LIMIT`].
+    /// Whether the line is longer than [`MAX_LINE_BYTES`].
     is_truncated: bool,
 }
 
-/// The longest line in bytes; a longer one is cut, and cannot be understood.
+/// Maximum length of a line in bytes; a longer one is cut, and will not parse.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 impl<R: AsyncRead + Unpin> BoundedLines<R> {
@@ -24,9 +24,9 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
         }
     }
 
-    /// Returns the next line without its end, what is not UTF-8 replaced; none at the end.
+    /// Returns the next line without its end, with invalid UTF-8 replaced; `None` at the end.
     ///
-    /// A call that is dropped before it is done loses nothing.
+    /// Cancel safe.
     pub(super) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
         loop {
             let came = self.source.fill_buf().await?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which container, and where its state is: found as `terok-shield` finds it.
+//! Finds a container and its state directory, as `terok-shield` does.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,22 @@ use terok_clearance::{ContainerId, DisplayText};
 use super::absolute_path;
 use crate::{CommandFailure, ErrorExt as _, UserEnvironment};
 
-/// A container, and what is known of it.
+/// A container of `terok-shield`.
 #[derive(Debug)]
 pub(super) struct ShieldContainer {
     name: ContainerId,
-    /// Its id in the engine, where that is known: hubs' sockets are called by it.
+    /// Id in the container engine, if known; hub sockets are named after it.
     id: Option<ContainerId>,
-    /// Its first process, where that is known.
+    /// First process, if known.
     pid: Option<u32>,
     state_dir: PathBuf,
 }
 
-/// Where podman keeps what the container was started with.
+/// JSON pointer to the annotation in podman's description of a container.
 const STATE_DIR_POINTER: &str = "/Config/Annotations/terok.shield.state_dir";
 
 impl ShieldContainer {
-    /// Finds the container that `target` names, or whose state directory it is.
+    /// Finds the container that `target` names, by name or by state directory.
     pub(super) fn find(
         target: &str,
         name: Option<ContainerId>,
@@ -38,14 +38,14 @@ impl ShieldContainer {
             let shown = DisplayText::new(target);
             let name = target
                 .parse()
-                .with_context(|| format!("{shown:?} is no container"))
-                .with_hint("a state directory has a slash in it, as in ./state")?;
+                .with_context(|| format!("{shown:?} is not the name of a container"))
+                .with_hint("a state directory needs a slash, as in ./state")?;
             return Self::find_by_name(name, root, environment);
         }
         let state = absolute_path(Path::new(target))?;
         if !state.is_dir() {
             let missing = anyhow!("there is no directory {}", state.display());
-            return Err(missing).with_hint("it is the container's state directory, or its name");
+            return Err(missing).with_hint("give the container's state directory or its name");
         }
         let state = canonical_state_dir(&state)?;
         let id = read_container_id(&state);
@@ -53,8 +53,8 @@ impl ShieldContainer {
             .or_else(|| id.clone())
             .or_else(|| name_from_state_dir(&state));
         let name = name
-            .ok_or_else(|| anyhow!("{} does not say whose it is", state.display()))
-            .with_hint("name the container behind it")?;
+            .ok_or_else(|| anyhow!("{} does not name its container", state.display()))
+            .with_hint("add the name of the container")?;
         let inspected = podman_inspect(&name, environment).ok();
         let told = inspected.as_ref();
         Ok(Self {
@@ -93,7 +93,7 @@ impl ShieldContainer {
         if !state.is_dir() {
             let missing = anyhow!("{name} has no state directory {}", state.display());
             return Err(missing)
-                .with_hint("--state-dir takes the directory that has `containers` in it");
+                .with_hint("--state-dir takes the directory that contains `containers`");
         }
         let state = canonical_state_dir(&state)?;
         Ok(Self {
@@ -106,22 +106,22 @@ impl ShieldContainer {
         })
     }
 
-    /// Returns the name by which the engine and `terok-shield` know it.
+    /// Returns the name in the container engine and in `terok-shield`.
     pub(super) const fn name(&self) -> &ContainerId {
         &self.name
     }
 
-    /// Returns its id, where that is known.
+    /// Returns the id, if known.
     pub(super) const fn id(&self) -> Option<&ContainerId> {
         self.id.as_ref()
     }
 
-    /// Returns its first process, where it is known to run.
+    /// Returns the first process, if it is known to run.
     pub(super) const fn pid(&self) -> Option<u32> {
         self.pid
     }
 
-    /// Returns its state directory.
+    /// Returns the state directory.
     pub(super) fn state_dir(&self) -> &Path {
         &self.state_dir
     }
@@ -140,17 +140,17 @@ fn missing_state_failure(name: &ContainerId, error: Option<&anyhow::Error>) -> C
         );
     match advised {
         Err(failure) => failure,
-        Ok(()) => anyhow!("there is no failure").into(),
+        Ok(()) => anyhow!("unknown error").into(),
     }
 }
 
 fn canonical_state_dir(state: &Path) -> anyhow::Result<PathBuf> {
     state
         .canonicalize()
-        .with_context(|| format!("finding {}", state.display()))
+        .with_context(|| format!("cannot find {}", state.display()))
 }
 
-/// Returns the id that the hook noted in a state directory.
+/// Returns the id that the hook wrote to a state directory.
 fn read_container_id(state: &Path) -> Option<ContainerId> {
     let mut text = String::new();
     let file = std::fs::File::open(state.join("container.id")).ok()?;
@@ -158,7 +158,7 @@ fn read_container_id(state: &Path) -> Option<ContainerId> {
     text.trim().parse().ok()
 }
 
-/// Returns the container whose state is in `…/containers/NAME`.
+/// Returns the name in a path `…/containers/NAME`.
 fn name_from_state_dir(state: &Path) -> Option<ContainerId> {
     let parent = state.parent()?.file_name()?;
     let name = state.file_name()?.to_str()?;
@@ -174,11 +174,11 @@ fn inspected_pid(record: &Value) -> Option<u32> {
     u32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
-/// Asks podman what it knows of a container.
+/// Returns podman's description of a container.
 fn podman_inspect(name: &ContainerId, environment: &UserEnvironment) -> anyhow::Result<Value> {
     let podman = environment
         .find_program("podman")
-        .ok_or_else(|| anyhow!("there is no podman on PATH"))?;
+        .ok_or_else(|| anyhow!("podman is not on the PATH"))?;
     let output = Command::new(&podman)
         .args([
             "inspect",
@@ -189,13 +189,13 @@ fn podman_inspect(name: &ContainerId, environment: &UserEnvironment) -> anyhow::
         ])
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("running {}", podman.display()))?;
+        .with_context(|| format!("cannot run {}", podman.display()))?;
     if !output.status.success() {
         let said = DisplayText::new(String::from_utf8_lossy(&output.stderr).trim());
         return Err(anyhow!("podman knows no container {name}: {said}"));
     }
     let records: Value =
-        serde_json::from_slice(&output.stdout).context("reading what podman said")?;
+        serde_json::from_slice(&output.stdout).context("cannot parse the output of podman")?;
     let first = records.get(0).cloned();
-    first.ok_or_else(|| anyhow!("podman said nothing of {name}"))
+    first.ok_or_else(|| anyhow!("podman did not describe {name}"))
 }

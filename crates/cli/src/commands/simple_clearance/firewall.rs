@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What carries the answers out: the `terok-shield` program, or the container's own firewall where
-//! that is one of ours. Which of them is said at the start.
+//! The firewall that answers are applied to: the container's own one if it has our ruleset, else
+//! whatever the `terok-shield` program controls. A message at the start says which.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -18,17 +18,17 @@ use super::question_queue::QueuedQuestion;
 use super::{ShieldContainer, absolute_path};
 use crate::{CommandContext, CommandFailure, ErrorExt as _};
 
-/// A way to the container's firewall.
+/// Access to the container's firewall.
 #[derive(Debug)]
 pub(super) enum ContainerFirewall {
-    /// A program, for which a destination is open or closed as a whole.
+    /// A program, which opens or closes whole destinations.
     Exec(ExecBackend),
-    /// Our own ruleset, which opens what was asked and no more.
+    /// Our own ruleset, which opens exactly the scope of the question.
     Native(NativeBackend),
 }
 
 impl ContainerFirewall {
-    /// Finds what guards `container`, and says which it is. A program that is named is used.
+    /// Finds the firewall of `container` and prints which it is. A named program is preferred.
     pub(super) fn detect(
         container: &ShieldContainer,
         named: Option<&Path>,
@@ -58,17 +58,17 @@ impl ContainerFirewall {
             find_shield_program(ours.as_deref(), path.map(AsRef::as_ref))
         };
         let program = program
-            .context("there is no terok-shield to carry answers out")
-            .with_hint("install terok-shield, or name the program with --shield")?;
+            .context("terok-shield was not found, so answers cannot be applied")
+            .with_hint("install terok-shield, or give its path with --shield")?;
         say(&format!(
-            "answers are carried out by {}, for every port of a destination",
+            "answers are applied by {}, for every port of a destination",
             program.display()
         ));
         let environment = context.environment.select_variables(&PASSED_ENVIRONMENT);
         Ok(Self::Exec(ExecBackend::new(Some(program), environment)))
     }
 
-    /// Carries an answer out, or says why not.
+    /// Applies an answer.
     pub(super) async fn apply(
         &self,
         container: &ContainerId,
@@ -97,9 +97,9 @@ impl ContainerFirewall {
     }
 }
 
-/// Returns the firewall of `container`, if it is known to run and its ruleset is ours.
+/// Returns the firewall of `container`, if the container is known to run and has our ruleset.
 ///
-/// A namespace that cannot be entered or read is one that somebody else guards.
+/// A namespace that cannot be entered or read counts as one without our ruleset.
 fn open_native_shield(container: &ShieldContainer) -> Option<NftShield> {
     let process = ProcessHandle::open(container.pid()?).ok()?;
     let socket = NetnsRef::OfProcess(process)

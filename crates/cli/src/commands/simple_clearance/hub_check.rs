@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Refuses to start while a hub serves the container: both would answer its questions.
+//! Refuses to start while a hub serves the container, because both would answer its questions.
 //!
-//! The Python tool asks the session bus whether somebody owns a name that no hub has owned since
-//! 0.5.13. What a hub of today has is a socket, so each place where one could be is connected to.
+//! The Python program looks for a bus name that no hub has owned since 0.5.13. Later hubs have a
+//! socket, so each possible socket is connected to as well.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use terok_clearance::{ContainerId, DisplayText};
 use super::ShieldContainer;
 use crate::{CommandFailure, ErrorExt as _, UserEnvironment};
 
-/// The name that hubs up to 0.5.12 own.
+/// Bus name of hubs up to 0.5.12.
 const LEGACY_HUB_BUS_NAME: &str = "org.terok.Shield1";
 
 /// Fails if a hub serves `container`.
@@ -39,7 +39,7 @@ pub(super) async fn ensure_no_hub(
                     path.display()
                 )
             }
-            // Somebody or something is there, and it cannot be ruled out that it answers.
+            // The socket exists, so a hub may be there.
             Err(error) => anyhow::Error::new(error).context("a hub may serve it"),
         };
         return Err(found.context(format!("cannot ask for {} here", container.name()))).with_hint(
@@ -47,7 +47,7 @@ pub(super) async fn ensure_no_hub(
         );
     }
     if is_bus_name_owned(environment).await {
-        // The Python tool's words.
+        // The message of the Python program.
         let active = "D-Bus hub (org.terok.Shield1) is active \u{2014} use a D-Bus clearance \
                       client (desktop notifier or TUI)";
         return Err(anyhow!(active)).with_hint(
@@ -57,12 +57,12 @@ pub(super) async fn ensure_no_hub(
     }
     if container.id().is_none() {
         let name = container.name();
-        tracing::warn!(container = %name, "its id is not known: only a hub by its name was looked for");
+        tracing::warn!(container = %name, "unknown id: only hubs of this name were checked");
     }
     Ok(())
 }
 
-/// Returns the sockets that a hub of `container` would have, in every layout.
+/// Returns the possible hub sockets of `container` in all layouts.
 fn hub_socket_candidates(
     container: &ShieldContainer,
     environment: &UserEnvironment,
@@ -78,7 +78,7 @@ fn hub_socket_candidates(
     own.chain([runtime.shared_hub_sockets().hub]).collect()
 }
 
-/// Asks the session bus, if there is one and `dbus-send` to ask it with, as the Python tool does.
+/// Asks the session bus with `dbus-send`, if both exist, as the Python program does.
 async fn is_bus_name_owned(environment: &UserEnvironment) -> bool {
     let Some(program) = environment
         .find_program("dbus-send")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Asks, until the reader, the input or the person's patience is at its end.
+//! The question loop, until a signal, the end of input or the end of the reader.
 
 use anyhow::{Context as _, anyhow};
 use terok_clearance::{Action, DisplayText};
@@ -11,15 +11,15 @@ use super::question_queue::{
 use super::{ContainerFirewall, ReaderProcess, ShieldContainer};
 use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals};
 
-/// Why it ended.
+/// The reason for the end.
 enum QuestionLoopEnd {
-    /// Ctrl-C, SIGTERM, or the end of the input.
+    /// Ctrl-C, SIGTERM, or the end of input.
     Stopped,
-    /// The reader's output is at its end.
+    /// The reader closed its output.
     ReaderExited,
 }
 
-/// Asks what `reading` reports and has `firewall` carry the answers out. No reader is left running.
+/// Asks about the reports of `reading` and applies the answers to `firewall`. Ends the reader.
 pub(super) async fn run_question_loop(
     container: &ShieldContainer,
     reading: ReaderProcess,
@@ -88,11 +88,11 @@ impl QuestionLoop<'_> {
             tokio::select! {
                 biased;
                 _ = self.stop.wait() => return Ok(QuestionLoopEnd::Stopped),
-                line = self.reading.next_line() => match line.context("reading what the reader says")? {
+                line = self.reading.next_line() => match line.context("cannot read the reports")? {
                     Some(line) => self.handle_reader_line(&line)?,
                     None => return Ok(QuestionLoopEnd::ReaderExited),
                 },
-                line = typed.next_line() => match line.context("reading the answers")? {
+                line = typed.next_line() => match line.context("cannot read answers")? {
                     Some(line) => if self.handle_input_line(&line).await? {
                         return Ok(QuestionLoopEnd::Stopped);
                     },
@@ -111,16 +111,16 @@ impl QuestionLoop<'_> {
             Ok(None) => Ok(()),
             Err(error) => {
                 let line = DisplayText::new(line);
-                tracing::warn!(error = &error as &dyn std::error::Error, %line, "a line of the reader was skipped");
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, %line, "a line of the reader was skipped");
                 Ok(())
             }
         }
     }
 
-    /// Does what was typed, and says whether that was the end.
+    /// Handles a line of input. Returns `true` if a signal came meanwhile.
     ///
-    /// An answer that was given is carried out even if Ctrl-C comes meanwhile; a second one ends
-    /// that, too.
+    /// The first Ctrl-C does not interrupt an answer that is being applied; the second one does.
     async fn handle_input_line(&mut self, line: &str) -> anyhow::Result<bool> {
         let (question, action) = match self
             .queue
@@ -145,7 +145,7 @@ impl QuestionLoop<'_> {
                     became = &mut applied => break became,
                     _ = self.stop.wait() => {
                         if std::mem::replace(&mut told, true) {
-                            break Err(DisplayText::new("stopped before it was carried out"));
+                            break Err(DisplayText::new("stopped before it was applied"));
                         }
                     }
                 }

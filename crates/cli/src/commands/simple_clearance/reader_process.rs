@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The reader of one container, a process of its own that reports in JSON.
+//! The reader process of one container, which reports in JSON.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -14,7 +14,7 @@ use super::bounded_lines::BoundedLines;
 use super::{ShieldContainer, absolute_path};
 use crate::{CommandFailure, ErrorExt as _};
 
-/// A reader that runs, and the lines that it prints.
+/// A running reader and its output.
 #[derive(Debug)]
 pub(super) struct ReaderProcess {
     child: Child,
@@ -22,14 +22,14 @@ pub(super) struct ReaderProcess {
     lines: BoundedLines<ChildStdout>,
 }
 
-/// How long a reader may take to end when it is told to.
+/// Maximum time for a reader to end after SIGTERM.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl ReaderProcess {
-    /// Starts our reader for `container`, or the one at `named`.
+    /// Starts the reader of this program for `container`, or the one at `named`.
     ///
-    /// It gets a process group of its own: Ctrl-C is for us, and ends it in good order, with
-    /// whatever it has started to get into the container's namespace.
+    /// It has its own process group, so that Ctrl-C does not reach it: this program ends it with
+    /// the processes that it started to enter the container's namespace.
     pub(super) fn start(
         container: &ShieldContainer,
         named: Option<&Path>,
@@ -37,7 +37,7 @@ impl ReaderProcess {
         let mut command = if let Some(named) = named {
             external_reader_command(named)?
         } else {
-            let ours = std::env::current_exe().context("finding this program")?;
+            let ours = std::env::current_exe().context("cannot find the path of this program")?;
             let mut command = Command::new(ours);
             command.arg("reader");
             command
@@ -50,7 +50,7 @@ impl ReaderProcess {
             .stdout(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let mut child = command.spawn().context("starting the reader")?;
+        let mut child = command.spawn().context("cannot start the reader")?;
         let output = child.stdout.take().context("the reader has no output")?;
         let group = child.id().and_then(|id| i32::try_from(id).ok());
         Ok(Self {
@@ -60,35 +60,42 @@ impl ReaderProcess {
         })
     }
 
-    /// Returns the next line; none when every process of it has closed its output.
+    /// Returns the next line; `None` once all its processes have closed their output.
     pub(super) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
         self.lines.next_line().await
     }
 
-    /// Ends it and returns how it ended; `None` if it had to be killed.
+    /// Ends the reader and returns its status; `None` if it had to be killed.
     pub(super) async fn terminate(mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.signal_group(Signal::TERM);
-        // Each process of it holds the output, so its end is theirs.
+        // All its processes hold the output, so the end of the output is their end.
         let silence = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
         let in_time = timeout(TERMINATE_TIMEOUT, silence).await.is_ok();
         if !in_time {
             self.signal_group(Signal::KILL);
         }
-        let status = self.child.wait().await.context("waiting for the reader")?;
+        let status = self
+            .child
+            .wait()
+            .await
+            .context("cannot wait for the reader")?;
         Ok(in_time.then_some(status))
     }
 
-    /// Returns how it ended, once its output is at its end.
+    /// Returns its status after the end of its output.
     pub(super) async fn wait_for_exit(mut self) -> anyhow::Result<ExitStatus> {
         if let Ok(status) = timeout(TERMINATE_TIMEOUT, self.child.wait()).await {
-            return status.context("waiting for the reader");
+            return status.context("cannot wait for the reader");
         }
         self.signal_group(Signal::KILL);
-        self.child.wait().await.context("waiting for the reader")
+        self.child
+            .wait()
+            .await
+            .context("cannot wait for the reader")
     }
 
-    /// Sends a signal to all of it. Its first process is not waited for yet, so that its number
-    /// is still the group's.
+    /// Sends a signal to the process group. The first process has not been waited for, so its id
+    /// still names the group.
     fn signal_group(&self, signal: Signal) {
         if let Some(Err(error)) = self
             .process_group
@@ -99,12 +106,12 @@ impl ReaderProcess {
     }
 }
 
-/// Returns the command that runs another reader: a Python script as the hook runs it.
+/// Returns the command of another reader; a Python script runs as the hook runs it.
 fn external_reader_command(named: &Path) -> Result<Command, CommandFailure> {
     let path = absolute_path(named)?;
     if !path.is_file() {
         let missing = anyhow!("there is no reader at {}", path.display());
-        return Err(missing).with_hint("without --reader, our own is used");
+        return Err(missing).with_hint("without --reader, the reader of this program is used");
     }
     if path.extension().is_some_and(|extension| extension == "py") {
         let mut command = Command::new("python3");

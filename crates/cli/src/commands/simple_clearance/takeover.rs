@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hook's reader of a container: found by its `reader.pid`, ended, and started again.
+//! Takes over from the hook's reader of a container: finds it by its `reader.pid`, ends it and
+//! starts it again.
 //!
-//! A number in a file may be another process's by now. So a process is held by its pidfd first and
-//! looked at then: what is signalled is what was looked at.
+//! A process id in a file may have been reused. The process is opened as a pidfd first and
+//! inspected then, so that the inspected process is the one that gets the signal.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -20,10 +21,10 @@ use tokio::time::timeout;
 
 use super::ShieldContainer;
 
-/// How long it may take to end when it is told to; the hook waits as long.
+/// Maximum time for the reader to end after SIGTERM, the same as in the hook.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A reader that runs, as the hook started it.
+/// A running reader that the hook started.
 #[derive(Debug)]
 pub(super) struct HookReader {
     process: ProcessHandle,
@@ -32,7 +33,7 @@ pub(super) struct HookReader {
     environment: Vec<(OsString, OsString)>,
 }
 
-/// What it takes to start it again.
+/// An ended reader, with the information to start it again.
 #[derive(Debug)]
 pub(super) struct StoppedHookReader {
     state_dir: PathBuf,
@@ -49,7 +50,7 @@ impl HookReader {
         let of = |file: &str| fs::read(format!("/proc/{}/{file}", process.pid())).ok();
         let command = split_nul_strings(&of("cmdline")?);
         let environment = of("environ").unwrap_or_default();
-        // Read while it lived, so it was about this process.
+        // Alive after the reads, so they were about this process.
         let is_it = is_reader_of(&command, state) && process.is_alive();
         is_it.then(|| Self {
             state_dir: state.to_owned(),
@@ -62,7 +63,7 @@ impl HookReader {
         })
     }
 
-    /// Ends it, and the processes that it has started to get into the container's namespace.
+    /// Ends it and the processes that it started to enter the container's namespace.
     pub(super) async fn terminate(self) -> anyhow::Result<StoppedHookReader> {
         let Self {
             process,
@@ -74,7 +75,7 @@ impl HookReader {
         for signal in [Signal::TERM, Signal::KILL] {
             for member in &group {
                 if let Err(error) = member.send_signal(signal) {
-                    tracing::debug!(%error, pid = member.pid(), "it has ended");
+                    tracing::debug!(%error, pid = member.pid(), "the process has ended");
                 }
             }
             let ended = async {
@@ -84,7 +85,7 @@ impl HookReader {
                 Ok::<_, std::io::Error>(())
             };
             if let Ok(ended) = timeout(TERMINATE_TIMEOUT, ended).await {
-                ended.context("waiting for the hook's reader")?;
+                ended.context("cannot wait for the hook's reader")?;
                 return Ok(StoppedHookReader {
                     state_dir: state,
                     command,
@@ -93,7 +94,7 @@ impl HookReader {
             }
         }
         Err(anyhow!(
-            "the hook's reader, process {}, does not end",
+            "the hook's reader, process {}, did not end",
             process.pid()
         ))
     }
@@ -112,15 +113,18 @@ impl fmt::Display for HookReader {
 }
 
 impl StoppedHookReader {
-    /// Starts it again as the hook does, in a session of its own and with its `reader.log` and
+    /// Starts it again as the hook does, in a new session and with its `reader.log` and
     /// `reader.pid`, and returns its process id.
     pub(super) fn restart(self) -> anyhow::Result<u32> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.state_dir.join("reader.log"))
-            .context("opening its reader.log")?;
-        let (program, arguments) = self.command.split_first().context("it has no command")?;
+            .context("cannot open its reader.log")?;
+        let (program, arguments) = self
+            .command
+            .split_first()
+            .context("its command line is empty")?;
         // A process that leads no group yet can make itself a session; setsid(1) does.
         let mut command = Command::new("setsid");
         command
@@ -129,20 +133,20 @@ impl StoppedHookReader {
             .env_clear()
             .envs(self.environment)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().context("opening its reader.log")?)
+            .stdout(log.try_clone().context("cannot open its reader.log")?)
             .stderr(log)
             .current_dir("/");
-        let child = command.spawn().context("running setsid")?;
+        let child = command.spawn().context("cannot run setsid")?;
         let written = fs::write(
             self.state_dir.join("reader.pid"),
             format!("{}\n", child.id()),
         );
-        written.context("writing its reader.pid")?;
+        written.context("cannot write its reader.pid")?;
         Ok(child.id())
     }
 }
 
-/// Returns the processes of the group that `leader` leads, itself included, each held.
+/// Opens the processes of the group of `leader`, including itself.
 fn open_process_group(leader: u32) -> Vec<ProcessHandle> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -154,14 +158,14 @@ fn open_process_group(leader: u32) -> Vec<ProcessHandle> {
     pids.filter_map(in_group).collect()
 }
 
-/// Returns the process group in a `/proc/PID/stat`, whose name field may hold anything.
+/// Returns the process group in a `/proc/PID/stat`, whose name field may have any bytes.
 fn parse_process_group(stat: &str) -> Option<u32> {
     let (_, behind) = stat.rsplit_once(')')?;
     behind.split_whitespace().nth(2)?.parse().ok()
 }
 
-/// Says whether a command line is that of a reader that reports `state`'s container to a hub: the
-/// Python script, run by some Python, or our `reader` by either of its names.
+/// Returns `true` if a command line is that of a reader for the container of `state` that reports
+/// to a hub: the Python script, or the `reader` of this program by one of its names.
 fn is_reader_of(command: &[OsString], state: &Path) -> bool {
     let called = |at: usize, known: &str| {
         let name = command.get(at).and_then(|word| Path::new(word).file_name());
@@ -192,7 +196,7 @@ fn is_same_dir(directory: &OsStr, state: &Path) -> bool {
             .is_ok_and(|resolved| resolved == state)
 }
 
-/// Splits what the kernel keeps of a process: strings, each with a NUL behind it.
+/// Splits a file of NUL-terminated strings in `/proc/PID`.
 fn split_nul_strings(bytes: &[u8]) -> Vec<OsString> {
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     let parts = bytes.split(|byte| *byte == 0);

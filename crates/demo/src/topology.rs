@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the pretend internet is made of: its hosts, and who is where on the wire to it.
+//! The hosts of the simulated internet, and the addresses of the link to it.
 //!
-//! Every address but one is from the ranges that are set apart for documentation (RFC 5737,
-//! RFC 3849), so that nothing here can be mistaken for, or reach, anybody's host.
+//! Every address but one is from the ranges reserved for documentation (RFC 5737, RFC 3849), so
+//! that none of them can reach a real host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The pretend internet's name server.
-pub(super) const RESOLVER_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
-/// The port that names are asked for at.
-pub(super) const DNS_PORT: u16 = 53;
+/// Address of the simulated internet's name server.
+pub(crate) const RESOLVER_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
+/// Port of the name server.
+pub(crate) const DNS_PORT: u16 = 53;
 
-/// The sandbox's end of the wire and the internet's, with the networks around them.
-pub(super) const LINK_ADDRESSES_V4: (&str, &str) = ("192.0.2.2/29", "192.0.2.1/29");
-/// The same over IPv6.
-pub(super) const LINK_ADDRESSES_V6: (&str, &str) = ("2001:db8::2/64", "2001:db8::1/64");
-/// Where the sandbox sends what is not on the wire itself.
-pub(super) const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-/// The same over IPv6.
-pub(super) const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+/// Addresses of the link: the sandbox's end and the internet's, with prefix lengths.
+pub(crate) const LINK_ADDRESSES_V4: (&str, &str) = ("192.0.2.2/29", "192.0.2.1/29");
+/// The same for IPv6.
+pub(crate) const LINK_ADDRESSES_V6: (&str, &str) = ("2001:db8::2/64", "2001:db8::1/64");
+/// The sandbox's default gateway.
+pub(crate) const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// The same for IPv6.
+pub(crate) const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
-/// A host of the pretend internet.
+/// A host of the simulated internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FakeHost {
-    /// Its name, where it has one.
-    pub(super) name: Option<&'static str>,
-    /// Its address.
-    pub(super) address: IpAddr,
-    /// Where it serves HTTP.
-    pub(super) port: u16,
-    /// Whether the firewall may ask about it: not about cloud metadata, ever.
-    pub(super) may_be_asked: bool,
+pub(crate) struct FakeHost {
+    /// Name, if it has one.
+    pub(crate) name: Option<&'static str>,
+    /// IP address.
+    pub(crate) address: IpAddr,
+    /// HTTP port.
+    pub(crate) port: u16,
+    /// Whether a question about it is allowed: `false` for cloud metadata.
+    pub(crate) may_be_asked: bool,
 }
 
 impl FakeHost {
@@ -43,19 +43,18 @@ impl FakeHost {
         }
     }
 
-    /// Returns where it serves.
-    pub(super) const fn socket_address(&self) -> SocketAddr {
+    pub(crate) const fn socket_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
 
-    /// Returns what a person is asked about: its name, else its address.
-    pub(super) fn dest(&self) -> String {
+    /// Returns the destination of a question about the host: its name, else its address.
+    pub(crate) fn dest(&self) -> String {
         self.name
             .map_or_else(|| self.address.to_string(), str::to_owned)
     }
 
-    /// Returns its address on the web, as the program fetches it.
-    pub(super) fn url(&self) -> String {
+    /// Returns the URL that the program fetches.
+    pub(crate) fn url(&self) -> String {
         let host = match (self.name, self.address) {
             (Some(name), _) => name.to_owned(),
             (None, IpAddr::V4(v4)) => v4.to_string(),
@@ -68,11 +67,11 @@ impl FakeHost {
     }
 }
 
-/// The hosts, in the order in which the program reaches for them.
+/// The hosts in the order of the fetches.
 ///
-/// The metadata address is not the last: whatever is logged later is read later, so that a
-/// question about it would have come before the next one does.
-pub(super) const HOSTS: [FakeHost; 6] = [
+/// The metadata address is not the last one: packets are read in the order in which they were
+/// logged, so a question about it would arrive before the next host's.
+pub(crate) const HOSTS: [FakeHost; 6] = [
     FakeHost::named(
         "api.example.com",
         IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
@@ -103,12 +102,12 @@ pub(super) const HOSTS: [FakeHost; 6] = [
     },
 ];
 
-/// The ports on which hosts serve, each once.
-pub(super) const HTTP_PORTS: [u16; 2] = [80, 8080];
+/// The ports of all hosts, each once.
+pub(crate) const HTTP_PORTS: [u16; 2] = [80, 8080];
 
-/// Returns the addresses of `name`, which is in lower case and without a dot at its end; nothing
-/// where there is no such name.
-pub(super) fn lookup_addresses(name: &str) -> Option<Vec<IpAddr>> {
+/// Returns the addresses of `name`, in lower case and without a trailing dot; `None` if there is no
+/// such name.
+pub(crate) fn lookup_addresses(name: &str) -> Option<Vec<IpAddr>> {
     let mut found = HOSTS
         .iter()
         .filter(|host| host.name == Some(name))

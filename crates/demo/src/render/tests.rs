@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The page as golden text, and what holds for every line of it.
+//! The page as golden text, and the properties of each line.
 
 use terok_clearance::{DisplayText, RuleLifetime};
 
 use super::*;
-use crate::commands::demo::checks::DemoVerdict;
+use crate::checks::DemoVerdict;
 
 fn steps() -> Vec<DemoStep> {
     [setting_up(), fetching()].concat()
@@ -167,7 +167,7 @@ fn page(colored: bool, steps: &[DemoStep]) -> String {
 #[test]
 fn the_page_reads_well() {
     let mut steps = steps();
-    let missing = "http://a.example/: nobody answered; it stays shut";
+    let missing = "http://a.example/: no answer; it stays closed";
     let problem = "http://b.example/: it was allowed and did not pass";
     steps.extend([
         summary(&[], &[]),

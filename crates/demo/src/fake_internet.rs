@@ -1,83 +1,123 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The pretend internet: a process in a network namespace of its own next to the sandbox's, with a
-//! name server and a web server behind every address of `world`.
+//! The simulated internet: a process in a network namespace beside the sandbox's, with a name
+//! server and a web server behind every address of the topology.
 //!
-//! It ends when its standard input does, so that it never outlives the demo, however that ends.
+//! The process ends at the end of standard input, so it never outlives the demo.
 
 use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
-use netns::link::{IpNetwork, LinkError, LinkName, RtnetlinkSocket, VethPeerNetns};
-use netns::{PollableFd, ProcessHandle, enter_sibling_netns};
+use netns::link::{
+    IpNetwork, IpNetworkError, LinkError, LinkName, LinkNameError, RtnetlinkSocket, VethPeerNetns,
+};
+use netns::{PollableFd, ProcessHandle, SiblingNetnsError, enter_sibling_netns};
 use terok_clearance::DisplayText;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::protocol::{self, InternetMessage};
-use super::topology;
-use crate::{CommandContext, CommandFailure, CommandStatus, StandardStreams};
+use crate::demo::DIRECTORY_PREFIX;
+use crate::error::{ChildMessageError, error_chain};
+use crate::protocol::{InternetMessage, send_message};
+use crate::topology;
 
-/// The most connections at once; more wait in the kernel.
+/// Maximum number of open connections; more wait in the kernel.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a connection may take.
+/// Maximum duration of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a name's addresses are good for, in seconds.
+/// Time to live of a DNS answer, in seconds.
 const DNS_TTL_SECONDS: u32 = 60;
 
-/// What the demo starts it with.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Args {
-    /// A process in the sandbox's network namespace
-    pid: u32,
-    /// The demo's directory, to be swept away should the demo not come to do so
-    directory: PathBuf,
+/// A failure of the simulated internet.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FakeInternetError {
+    /// The sandbox's process was not found.
+    #[error("cannot find the sandbox's process")]
+    FindSandbox(#[source] io::Error),
+    /// No network namespace beside the sandbox's.
+    #[error("cannot enter a network namespace beside the sandbox's")]
+    Enter(#[from] SiblingNetnsError),
+    /// A link could not be configured.
+    #[error("cannot configure the link to the sandbox")]
+    Link(#[from] LinkError),
+    /// A link name is invalid.
+    #[error(transparent)]
+    LinkName(#[from] LinkNameError),
+    /// An address of the link is invalid.
+    #[error(transparent)]
+    Network(#[from] IpNetworkError),
+    /// No runtime.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    /// A server's socket could not be opened.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// A DNS query could not be read.
+    #[error("cannot read a DNS query")]
+    ReadQuery(#[source] io::Error),
+    /// A connection could not be accepted.
+    #[error("cannot accept a connection")]
+    Accept(#[source] io::Error),
+    /// Standard input could not be watched.
+    #[error("cannot watch standard input")]
+    WatchStdin(#[source] io::Error),
+    /// A message to the demo could not be sent.
+    #[error("cannot send a message to the demo")]
+    Send(#[from] ChildMessageError),
+    /// A server ended.
+    #[error("a server ended")]
+    ServerEnded,
 }
 
-/// Joins the sandbox and serves until standard input ends.
-pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
-    let status = serve(args, context);
-    remove_stale_dir(&args.directory);
-    Ok(status)
-}
-
-fn serve(args: &Args, context: &CommandContext) -> CommandStatus {
-    let say = |what: &InternetMessage| context.output.print(&protocol::encode_line(what)?);
-    let outcome = join_sandbox_network(args.pid).and_then(|without_v6| {
-        crate::block_on(async {
-            let servers = FakeServers::bind(without_v6.is_none())?;
-            say(&InternetMessage::Ready { without_v6 })?;
-            tokio::select! {
-                // Nobody writes to it: it becomes readable when the demo is gone.
-                ended = wait_for_stdin_close() => ended.context("watching for the demo's end"),
-                served = servers.serve(&context.output) => served,
-            }
-        })
-    });
-    if let Err(error) = &outcome {
-        let error = DisplayText::new(&format!("{error:#}"));
-        // If nobody listens any more, there is nobody to tell.
-        drop(say(&InternetMessage::Failed { error }));
-        return CommandStatus::FAILURE;
+/// Joins the sandbox of process `pid` and serves until standard input ends, then removes
+/// `directory` in case a killed demo left it behind.
+///
+/// An error has been reported to the demo already. It changes the namespaces of the calling
+/// process, which must have one thread.
+pub fn run_fake_internet(pid: u32, directory: &Path) -> Result<(), FakeInternetError> {
+    let served = serve(pid);
+    if let Err(error) = &served {
+        let error = DisplayText::new(&error_chain(error));
+        // Fails if the demo has ended.
+        drop(send_message(&InternetMessage::Failed { error }));
     }
-    CommandStatus::OK
+    remove_stale_dir(directory);
+    served
 }
 
-/// Takes away what a killed demo left; one that ended by itself has left nothing.
+fn serve(pid: u32) -> Result<(), FakeInternetError> {
+    let without_v6 = join_sandbox_network(pid)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(FakeInternetError::Runtime)?;
+    runtime.block_on(async {
+        let servers = FakeServers::bind(without_v6.is_none())?;
+        send_message(&InternetMessage::Ready { without_v6 })?;
+        tokio::select! {
+            // Standard input carries no data: it becomes readable when the demo has ended.
+            ended = wait_for_stdin_close() => ended.map_err(FakeInternetError::WatchStdin),
+            served = servers.serve() => served,
+        }
+    })
+}
+
+/// Removes the directory of a killed demo.
 fn remove_stale_dir(directory: &Path) {
     let name = directory.file_name().and_then(OsStr::to_str);
-    if name.is_some_and(|name| name.starts_with(super::DIRECTORY_PREFIX)) {
-        // Most often it is gone.
+    if name.is_some_and(|name| name.starts_with(DIRECTORY_PREFIX)) {
+        // A demo that was not killed has removed it already.
         drop(std::fs::remove_dir_all(directory));
     }
 }
@@ -87,15 +127,16 @@ async fn wait_for_stdin_close() -> io::Result<()> {
     PollableFd::new_readable(stdin)?.wait_readable().await
 }
 
-/// Lays the wire between the sandbox and a new network namespace, in which the process then is.
-/// Returns why there is no IPv6 on it, if there is none.
-fn join_sandbox_network(pid: u32) -> anyhow::Result<Option<DisplayText>> {
-    let sandbox = ProcessHandle::open(pid).context("finding the sandbox")?;
-    let settled = enter_sibling_netns(&sandbox).context("settling next to the sandbox")?;
-    let (mut here, mut there) = (settled.own, settled.sandbox);
+/// Connects the sandbox with a new network namespace, which the process enters. Returns the reason
+/// for a missing IPv6.
+fn join_sandbox_network(pid: u32) -> Result<Option<DisplayText>, FakeInternetError> {
+    let sandbox = ProcessHandle::open(pid).map_err(FakeInternetError::FindSandbox)?;
+    let links = enter_sibling_netns(&sandbox)?;
+    let (mut here, mut there) = (links.own, links.sandbox);
     let name = |name: &str| name.parse::<LinkName>();
     let (ours, theirs) = (name("sandbox")?, name("eth0")?);
-    let net = std::fs::File::open(format!("/proc/{pid}/ns/net")).context("finding the sandbox")?;
+    let net = std::fs::File::open(format!("/proc/{pid}/ns/net"))
+        .map_err(FakeInternetError::FindSandbox)?;
 
     let link = here.add_veth(&ours, &theirs, VethPeerNetns::File(net.as_fd()))?;
     let eth0 = there.find_link(&theirs)?;
@@ -128,7 +169,7 @@ fn join_sandbox_network(pid: u32) -> anyhow::Result<Option<DisplayText>> {
         }
         Ok(())
     };
-    // A kernel without IPv6, or with it turned off, is no reason to show nothing at all.
+    // Without IPv6 in the kernel the demo shows the rest.
     let without = v6(&mut here, &mut there).err();
     Ok(without.map(|error| DisplayText::new(&format!("{error}: {}", error.errno))))
 }
@@ -140,10 +181,14 @@ struct FakeServers {
 }
 
 impl FakeServers {
-    fn bind(v6: bool) -> anyhow::Result<Self> {
-        let names = SocketAddr::new(topology::RESOLVER_ADDRESS, topology::DNS_PORT);
-        let names = std::net::UdpSocket::bind(names).context("binding the name server")?;
-        names.set_nonblocking(true)?;
+    fn bind(v6: bool) -> Result<Self, FakeInternetError> {
+        let resolver = SocketAddr::new(topology::RESOLVER_ADDRESS, topology::DNS_PORT);
+        let bind_dns = || {
+            let socket = std::net::UdpSocket::bind(resolver)?;
+            socket.set_nonblocking(true)?;
+            UdpSocket::from_std(socket)
+        };
+        let dns_socket = bind_dns().map_err(|error| FakeInternetError::Listen(resolver, error))?;
         let mut web = Vec::new();
         for port in topology::HTTP_PORTS {
             web.push(bind_http_listener(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)?);
@@ -152,27 +197,26 @@ impl FakeServers {
             }
         }
         Ok(Self {
-            dns_socket: UdpSocket::from_std(names)?,
+            dns_socket,
             http_listeners: web,
         })
     }
 
-    async fn serve(self, output: &StandardStreams) -> anyhow::Result<()> {
+    async fn serve(self) -> Result<(), FakeInternetError> {
         let mut servers = JoinSet::new();
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let output = *output;
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         servers.spawn(serve_dns(self.dns_socket));
         for listener in self.http_listeners {
-            servers.spawn(serve_http(listener, Arc::clone(&places), output));
+            servers.spawn(serve_http(listener, Arc::clone(&permits)));
         }
         match servers.join_next().await {
-            Some(ended) => ended.context("a server panicked")?,
-            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) | None => Err(FakeInternetError::ServerEnded),
         }
     }
 }
 
-fn bind_http_listener(ip: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+fn bind_http_listener(ip: IpAddr, port: u16) -> Result<TcpListener, FakeInternetError> {
     let bind = || {
         let socket = match ip {
             IpAddr::V4(_) => TcpSocket::new_v4()?,
@@ -186,25 +230,25 @@ fn bind_http_listener(ip: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
         socket.bind(SocketAddr::new(ip, port))?;
         socket.listen(128)
     };
-    bind().with_context(|| format!("listening on {ip} port {port}"))
+    bind().map_err(|error| FakeInternetError::Listen(SocketAddr::new(ip, port), error))
 }
 
-async fn serve_dns(socket: UdpSocket) -> anyhow::Result<()> {
+async fn serve_dns(socket: UdpSocket) -> Result<(), FakeInternetError> {
     let mut packet = [0; 1500];
     loop {
         let (length, from) = socket
             .recv_from(&mut packet)
             .await
-            .context("reading a query")?;
+            .map_err(FakeInternetError::ReadQuery)?;
         let query = packet.get(..length).unwrap_or_default();
         if let Some(answer) = answer_query(query) {
-            // Whoever asked may be gone by now, which is nobody else's trouble.
+            // Fails if the client has closed its socket.
             drop(socket.send_to(&answer, from).await);
         }
     }
 }
 
-/// Returns the answer to a query; nothing where it is not a query at all.
+/// Returns the answer to a query; `None` if the packet is no query.
 fn answer_query(query: &[u8]) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).ok()?;
     if query.metadata.message_type != MessageType::Query {
@@ -244,29 +288,29 @@ fn answer_query(query: &[u8]) -> Option<Vec<u8>> {
 
 async fn serve_http(
     listener: TcpListener,
-    places: Arc<Semaphore>,
-    output: StandardStreams,
-) -> anyhow::Result<()> {
-    let mut visits = JoinSet::new();
+    permits: Arc<Semaphore>,
+) -> Result<(), FakeInternetError> {
+    let mut connections = JoinSet::new();
     loop {
-        let place = Arc::clone(&places).acquire_owned().await?;
+        // The semaphore is never closed.
+        let permit = Arc::clone(&permits).acquire_owned().await.ok();
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // Whoever it was has gone away already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(error) => return Err(error).context("accepting a connection"),
+            Err(error) => return Err(FakeInternetError::Accept(error)),
         };
-        let host = canonical_address(stream.local_addr().context("who was reached")?);
-        output.print(&protocol::encode_line(&InternetMessage::Reached { host })?)?;
-        visits.spawn(async move {
-            // A visitor that goes away or dawdles gets nothing; that is its own trouble.
+        let local = stream.local_addr().map_err(FakeInternetError::Accept)?;
+        let host = canonical_address(local);
+        send_message(&InternetMessage::Reached { host })?;
+        connections.spawn(async move {
+            // A client that disconnects or is slow gets no page.
             drop(
                 tokio::time::timeout(CONNECTION_TIMEOUT, respond_with_host_name(stream, host))
                     .await,
             );
-            drop(place);
+            drop(permit);
         });
-        while visits.try_join_next().is_some() {}
+        while connections.try_join_next().is_some() {}
     }
 }
 
@@ -274,14 +318,14 @@ fn canonical_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Answers one request with a line that says which host this is.
+/// Answers one request with a line that names the host.
 async fn respond_with_host_name(mut stream: TcpStream, host: SocketAddr) -> io::Result<()> {
     let mut request = Vec::new();
-    let mut piece = [0; 1024];
+    let mut chunk = [0; 1024];
     while !request.windows(4).any(|four| four == b"\r\n\r\n") && request.len() < 8 * 1024 {
-        match stream.read(&mut piece).await? {
+        match stream.read(&mut chunk).await? {
             0 => return Ok(()),
-            read => request.extend_from_slice(piece.get(..read).unwrap_or_default()),
+            read => request.extend_from_slice(chunk.get(..read).unwrap_or_default()),
         }
     }
     let known = topology::HOSTS
@@ -324,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_to_the_hosts_of_the_world() {
+    fn names_resolve_to_the_hosts_of_the_topology() {
         for host in topology::HOSTS {
             let Some(name) = host.name else { continue };
             let (own, other) = if host.address.is_ipv4() {
@@ -348,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_query_gets_no_answer() {
+    fn a_packet_that_is_no_query_gets_no_answer() {
         assert_eq!(answer_query(b""), None);
         assert_eq!(answer_query(b"GET / HTTP/1.1\r\n\r\n"), None);
         let response = Message::response(7, OpCode::Query).to_vec().unwrap();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The story of each fetch: packet, event, question, answer, set element, and the next attempt.
+//! The scenario: for each fetch packet, event, question, answer, set element and second attempt.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
 use shield::ListedElement;
 use terok_clearance::varlink::{CallError, ReplyStream, VarlinkConnection};
 use terok_clearance::wire::clearance2::{
@@ -12,53 +12,33 @@ use terok_clearance::wire::clearance2::{
 };
 use terok_clearance::{Action, ContainerId, DecisionAction, DisplayText, RequestId};
 
-use super::DemoOutcome;
-use super::answer_source::{DemoAnswer, DemoAnswerSource};
-use super::checks::FetchObservation;
-use super::clock::now_us;
-use super::processes::{RulesetInspector, SupervisorThread, WorkloadProcess};
-use super::protocol::{FetchAttempt, WorkloadMessage};
-use super::render::StepRenderer;
-use super::report::DemoStep;
-use super::topology::{self, FakeHost};
-use crate::StandardStreams;
+use crate::answers::{AnswerSource, DemoAnswer};
+use crate::checks::FetchObservation;
+use crate::clock::now_us;
+use crate::error::{DemoError, DemoPartError, error_chain};
+use crate::outcome::DemoOutcome;
+use crate::output::DemoOutput;
+use crate::processes::{RulesetInspector, SupervisorThread, WORKLOAD_PART, WorkloadProcess};
+use crate::protocol::{FetchAttempt, WorkloadMessage};
+use crate::report::DemoStep;
+use crate::topology::{self, FakeHost};
 
-/// How long a question may take to arrive. It takes well under a millisecond.
+/// Maximum time until a question arrives, which takes well under a millisecond.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the steps are told.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct StepReporter {
-    /// The door to standard output.
-    pub(super) output: StandardStreams,
-    /// For a person; nothing: one JSON object per line.
-    pub(super) renderer: Option<StepRenderer>,
-}
-
-impl StepReporter {
-    /// Tells a step.
-    pub(super) fn report(self, step: &DemoStep) -> anyhow::Result<()> {
-        match self.renderer {
-            Some(page) => self.output.print(&page.render_step(step)),
-            None => self.output.print_line(&serde_json::to_string(step)?),
-        }
-    }
-}
-
-/// The operator's side: a client on the hub's socket, as any other would be.
+/// The operator: a client on the hub's socket, like any other.
 #[derive(Debug)]
-pub(super) struct DemoOperator {
+pub(crate) struct DemoOperator {
     events: ReplyStream,
     answers: VarlinkConnection,
 }
 
 impl DemoOperator {
-    /// Connects to the hub and waits until nothing older is left to be said.
-    pub(super) async fn connect(hub: &std::path::Path) -> anyhow::Result<Self> {
+    /// Connects to the hub and waits for the end of the snapshot.
+    pub(crate) async fn connect(hub: &Path) -> Result<Self, DemoError> {
         let connect = || async {
-            VarlinkConnection::connect(hub)
-                .await
-                .context("connecting to the hub")
+            let connected = VarlinkConnection::connect(hub).await;
+            connected.map_err(DemoError::ConnectHub)
         };
         let none = serde_json::Map::new();
         let subscribed = connect()
@@ -66,27 +46,26 @@ impl DemoOperator {
             .call_more(clearance2::SUBSCRIBE, &none)
             .await;
         let mut this = Self {
-            events: subscribed.context("subscribing to the hub")?,
+            events: subscribed.map_err(DemoError::ReadEvents)?,
             answers: connect().await?,
         };
         while this.next_event().await? != Some(Event::Synced) {}
         Ok(this)
     }
 
-    /// Returns the next event; nothing for one that this release does not know.
-    async fn next_event(&mut self) -> anyhow::Result<Option<Event>> {
-        let received: Option<Clearance2SubscribeReply> =
-            self.events.next().await.context("reading events")?;
-        Ok(received.context("the hub is gone")?.event.event)
+    /// Returns the next event; `None` for one that this release does not know.
+    async fn next_event(&mut self) -> Result<Option<Event>, DemoError> {
+        let reply = self.events.next().await.map_err(DemoError::ReadEvents)?;
+        let reply: Clearance2SubscribeReply = reply.ok_or(DemoError::HubClosed)?;
+        Ok(reply.event.event)
     }
 
-    /// Waits until somebody has answered `request` and the kernel has it; puts what else is said
-    /// meanwhile into `others`.
+    /// Waits for a decision about `request` that took effect. Other events are added to `others`.
     async fn wait_for_decision(
         &mut self,
         request: &RequestId,
         others: &mut Vec<Event>,
-    ) -> anyhow::Result<DecisionAction> {
+    ) -> Result<DecisionAction, DemoError> {
         loop {
             match self.next_event().await? {
                 Some(Event::Decided(decision)) if decision.request == *request && decision.ok => {
@@ -112,26 +91,26 @@ impl DemoOperator {
     }
 }
 
-/// Everything a story needs.
-pub(super) struct DemoScenario<'a> {
-    /// Who is told.
-    pub(super) reporter: StepReporter,
+/// The parts of the scenario.
+pub(crate) struct DemoScenario<'a> {
+    /// The output for the steps.
+    pub(crate) output: DemoOutput<'a>,
     /// The operator's client.
-    pub(super) operator: DemoOperator,
-    /// Who answers.
-    pub(super) answers: DemoAnswerSource,
+    pub(crate) operator: DemoOperator,
+    /// The source of answers.
+    pub(crate) answers: AnswerSource,
     /// The program in the sandbox.
-    pub(super) workload: &'a mut WorkloadProcess,
-    /// The supervisor, for the times.
-    pub(super) supervisor: &'a SupervisorThread,
-    /// A second pair of eyes on the kernel's sets.
-    pub(super) inspector: &'a mut RulesetInspector,
+    pub(crate) workload: &'a mut WorkloadProcess,
+    /// The supervisor, which knows the times of its steps.
+    pub(crate) supervisor: &'a SupervisorThread,
+    /// An independent view of the kernel's sets.
+    pub(crate) inspector: &'a mut RulesetInspector,
     /// The sandbox's id.
-    pub(super) container: ContainerId,
-    /// Whether there is no IPv6.
-    pub(super) without_v6: Option<DisplayText>,
-    /// What was seen.
-    pub(super) outcome: &'a mut DemoOutcome,
+    pub(crate) container: ContainerId,
+    /// The reason for a missing IPv6.
+    pub(crate) without_v6: Option<DisplayText>,
+    /// The observations.
+    pub(crate) outcome: &'a mut DemoOutcome,
 }
 
 /// A question that has arrived.
@@ -141,18 +120,18 @@ struct ArrivedQuestion {
 }
 
 impl DemoScenario<'_> {
-    /// Has every host fetched.
-    pub(super) async fn run(&mut self) -> anyhow::Result<()> {
+    /// Has the program fetch every host.
+    pub(crate) async fn run(&mut self) -> Result<(), DemoError> {
         for (index, host) in topology::HOSTS.iter().enumerate() {
             let fetch = index + 1;
-            self.reporter.report(&DemoStep::Fetch {
+            self.output.report(&DemoStep::Fetch {
                 fetch,
                 of: topology::HOSTS.len(),
                 url: host.url(),
             })?;
             match &self.without_v6 {
                 Some(reason) if host.address.is_ipv6() => {
-                    self.reporter.report(&DemoStep::Skipped {
+                    self.output.report(&DemoStep::Skipped {
                         fetch,
                         reason: reason.clone(),
                     })?;
@@ -163,7 +142,7 @@ impl DemoScenario<'_> {
         Ok(())
     }
 
-    async fn fetch(&mut self, index: usize, host: &FakeHost) -> anyhow::Result<()> {
+    async fn fetch(&mut self, index: usize, host: &FakeHost) -> Result<(), DemoError> {
         let fetch = index + 1;
         let place = self.outcome.observations.len();
         self.outcome.observations.push(FetchObservation {
@@ -174,14 +153,14 @@ impl DemoScenario<'_> {
         });
         let (first, arrived) = self.first_attempt(index, host).await?;
         let passed = first.result.is_ok();
-        self.observation_mut(place)?.passed_unasked = passed;
+        self.observation_mut(place).passed_unasked = passed;
         if passed {
-            // There is nothing to ask any more; the judge will have a word to say.
-            self.observation_mut(place)?.passed = true;
-            self.observation_mut(place)?.is_complete = true;
+            // A fault, which the checks report.
+            self.observation_mut(place).passed = true;
+            self.observation_mut(place).is_complete = true;
             return self.report_result(fetch, &first);
         }
-        self.reporter.report(&DemoStep::Packet {
+        self.output.report(&DemoStep::Packet {
             fetch,
             address: first.address,
             lookup_us: first.lookup_us,
@@ -195,15 +174,15 @@ impl DemoScenario<'_> {
             None => self.send_forged_answer(fetch, place, host).await?,
         }
         let next = self.attempt(index).await?;
-        self.observation_mut(place)?.passed = next.result.is_ok();
-        self.observation_mut(place)?.is_complete = true;
+        self.observation_mut(place).passed = next.result.is_ok();
+        self.observation_mut(place).is_complete = true;
         self.report_result(fetch, &next)
     }
 
-    fn report_result(&self, fetch: usize, attempt: &FetchAttempt) -> anyhow::Result<()> {
+    fn report_result(&self, fetch: usize, attempt: &FetchAttempt) -> Result<(), DemoError> {
         let took_us = attempt.done_at.saturating_sub(attempt.connect_at);
         let result = attempt_text(attempt);
-        self.reporter.report(&match attempt.result {
+        self.output.report(&match attempt.result {
             Ok(_) => DemoStep::Passed {
                 fetch,
                 result,
@@ -217,16 +196,16 @@ impl DemoScenario<'_> {
         })
     }
 
-    /// Has the program try for the first time; returns the question that came of it, too.
+    /// Has the program make its first attempt. Also returns the question that followed.
     async fn first_attempt(
         &mut self,
         index: usize,
         host: &FakeHost,
-    ) -> anyhow::Result<(FetchAttempt, Option<ArrivedQuestion>)> {
+    ) -> Result<(FetchAttempt, Option<ArrivedQuestion>), DemoError> {
         self.start_attempt(index).await?;
         let (mut attempt, mut arrived) = (None, None);
-        let patience = tokio::time::sleep(QUESTION_TIMEOUT);
-        tokio::pin!(patience);
+        let question_timeout = tokio::time::sleep(QUESTION_TIMEOUT);
+        tokio::pin!(question_timeout);
         loop {
             let refused = attempt
                 .as_ref()
@@ -235,7 +214,9 @@ impl DemoScenario<'_> {
                 break;
             }
             tokio::select! {
-                told = self.workload.next_message(), if attempt.is_none() => attempt = Some(expect_attempt(told?)?),
+                message = self.workload.next_message(), if attempt.is_none() => {
+                    attempt = Some(expect_attempt(message?)?);
+                }
                 event = self.operator.next_event() => {
                     let at = now_us();
                     if let Some(request) = self.take_question(event?) {
@@ -247,14 +228,14 @@ impl DemoScenario<'_> {
                         }
                     }
                 }
-                () = &mut patience => break,
+                () = &mut question_timeout => break,
             }
         }
-        let attempt = attempt.context("the program in the sandbox does not answer")?;
-        Ok((attempt, arrived))
+        let no_reply = || DemoPartError::of(WORKLOAD_PART)(DemoPartError::NoReply);
+        Ok((attempt.ok_or_else(no_reply)?, arrived))
     }
 
-    /// Takes note of an event; returns the question that it brings, if it does.
+    /// Records an event and returns the question that it carries, if any.
     fn take_question(&mut self, event: Option<Event>) -> Option<Arc<Request>> {
         match event? {
             Event::Pending(request) => return Some(request),
@@ -265,7 +246,7 @@ impl DemoScenario<'_> {
             }
             Event::Withdrawn { request, reason } => {
                 self.outcome.problems.push(format!(
-                    "the question about {} is void ({reason})",
+                    "the question about {} was withdrawn ({reason})",
                     request.dest
                 ));
             }
@@ -274,7 +255,7 @@ impl DemoScenario<'_> {
         None
     }
 
-    /// Takes note of a question that was not to be expected now.
+    /// Records a question about another host than the one being fetched.
     fn record_unexpected_question(&mut self, request: &Request) {
         let about = (request.address.as_str().parse().ok(), request.port);
         let seen = self.outcome.observations.iter_mut().find(|seen| {
@@ -283,10 +264,10 @@ impl DemoScenario<'_> {
         });
         match seen {
             Some(seen) => seen.asked = true,
-            None => self
-                .outcome
-                .problems
-                .push(format!("nobody had reached for {}", request.dest)),
+            None => self.outcome.problems.push(format!(
+                "a question about {} came without a fetch",
+                request.dest
+            )),
         }
     }
 
@@ -296,12 +277,12 @@ impl DemoScenario<'_> {
         place: usize,
         first: &FetchAttempt,
         arrived: &ArrivedQuestion,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), DemoError> {
         let request = &arrived.request;
         let packet_to_event_us = arrived.at.saturating_sub(first.connect_at);
         let read_at = self.supervisor.question_timestamps(&request.id).read_at;
         self.outcome.packet_to_event_us.push(packet_to_event_us);
-        self.reporter.report(&DemoStep::Event {
+        self.output.report(&DemoStep::Event {
             fetch,
             request: request.id.clone(),
             dest: request.dest.clone(),
@@ -309,13 +290,13 @@ impl DemoScenario<'_> {
             packet_to_log_us: read_at.map(|at| at.saturating_sub(first.connect_at)),
             packet_to_event_us,
         })?;
-        self.reporter.report(&DemoStep::Question {
+        self.output.report(&DemoStep::Question {
             fetch,
             request: request.id.clone(),
             scope: request.scope.clone(),
             process: request.process.as_deref().cloned(),
         })?;
-        let seen = self.observation_mut(place)?;
+        let seen = self.observation_mut(place);
         seen.asked = true;
 
         let Some((action, sent_at)) = self.obtain_decision(fetch, place, request).await? else {
@@ -325,7 +306,7 @@ impl DemoScenario<'_> {
         let read_back_at = now_us();
         let taken_at = self.supervisor.question_timestamps(&request.id).set_at;
         let elements = listed.unwrap_or_else(|error| {
-            self.outcome.problems.push(format!("{error:#}"));
+            self.outcome.problems.push(error_chain(&error));
             Vec::new()
         });
         let address = first.address.map(|address| address.ip());
@@ -340,9 +321,9 @@ impl DemoScenario<'_> {
         if let Some((element, taken_at)) = elements.iter().find(holds).zip(taken_at) {
             let answer_to_set_us = sent_at.map(|at| taken_at.saturating_sub(at));
             let answer_to_read_back_us = sent_at.map(|at| read_back_at.saturating_sub(at));
-            self.observation_mut(place)?.is_set = true;
+            self.observation_mut(place).is_set = true;
             self.outcome.answer_to_set_us.extend(answer_to_set_us);
-            self.reporter.report(&DemoStep::Set {
+            self.output.report(&DemoStep::Set {
                 fetch,
                 action,
                 address: element.address,
@@ -355,26 +336,26 @@ impl DemoScenario<'_> {
         Ok(())
     }
 
-    /// Has a question answered. Returns the answer, and when the demo sent it, if it did; nothing
-    /// if nobody answered.
+    /// Obtains the answer to a question, and the time at which the demo sent it. The time is `None`
+    /// if a user interface sent the answer; without an answer, the result is `None`.
     async fn obtain_decision(
         &mut self,
         fetch: usize,
         place: usize,
         request: &Request,
-    ) -> anyhow::Result<Option<(Action, Option<u64>)>> {
-        if self.answers.frontend().is_some() {
-            let action = self.await_frontend_decision(fetch, place, request).await?;
+    ) -> Result<Option<(Action, Option<u64>)>, DemoError> {
+        if self.answers.ui().is_some() {
+            let action = self.await_ui_decision(fetch, place, request).await?;
             return Ok(action.map(|action| (action, None)));
         }
         let echoed = self.answers.is_echoed();
-        let prompt = self
-            .reporter
-            .renderer
-            .map(|page| (self.reporter.output, page));
-        let answered = self.answers.next_answer(prompt).await?;
-        self.observation_mut(place)?.answer = answered.action;
-        if !echoed || prompt.is_none() || answered.action.is_none() {
+        let page = self
+            .output
+            .renderer()
+            .map(|renderer| (self.output, renderer));
+        let answered = self.answers.next_answer(page).await?;
+        self.observation_mut(place).answer = answered.action;
+        if !echoed || page.is_none() || answered.action.is_none() {
             self.report_answer(fetch, answered)?;
         }
         let Some(action) = answered.action else {
@@ -397,29 +378,30 @@ impl DemoScenario<'_> {
         Ok(Some((action, Some(sent_at))))
     }
 
-    /// Has a person answer on a UI, which tells the hub by itself.
-    async fn await_frontend_decision(
+    /// Waits for the answer of a user interface, which sends it to the hub itself.
+    async fn await_ui_decision(
         &mut self,
         fetch: usize,
         place: usize,
         request: &Request,
-    ) -> anyhow::Result<Option<Action>> {
-        let Some((front, by)) = self.answers.frontend() else {
+    ) -> Result<Option<Action>, DemoError> {
+        let Some(ui) = self.answers.ui() else {
             return Ok(None);
         };
-        if let Some(page) = self.reporter.renderer {
-            self.reporter.output.print(&page.render_frontend_hint(by))?;
+        let by = ui.name();
+        if let Some((renderer, hint)) = self.output.renderer().zip(ui.hint()) {
+            self.output.print(&renderer.render_ui_hint(hint))?;
         }
         let asked_at = now_us();
         let mut others = Vec::new();
         let resolution = tokio::select! {
             decided = self.operator.wait_for_decision(&request.id, &mut others) => Some(decided?),
-            left = front.run_until_closed() => {
-                left?;
+            left = ui.run() => {
+                left.map_err(|source| DemoError::Ui { ui: by, source })?;
                 None
             }
         };
-        front.hide();
+        ui.hide();
         let action = match resolution {
             Some(DecisionAction::Allow) => Some(Action::Allow),
             Some(DecisionAction::Deny) => Some(Action::Deny),
@@ -433,7 +415,7 @@ impl DemoScenario<'_> {
                 self.record_unexpected_question(&request);
             }
         }
-        self.observation_mut(place)?.answer = action;
+        self.observation_mut(place).answer = action;
         let took_us = now_us() - asked_at;
         self.report_answer(
             fetch,
@@ -446,8 +428,8 @@ impl DemoScenario<'_> {
         Ok(action)
     }
 
-    fn report_answer(&self, fetch: usize, answered: DemoAnswer) -> anyhow::Result<()> {
-        self.reporter.report(&DemoStep::Answer {
+    fn report_answer(&self, fetch: usize, answered: DemoAnswer) -> Result<(), DemoError> {
+        self.output.report(&DemoStep::Answer {
             fetch,
             answer: answered.action,
             by: answered.by,
@@ -455,13 +437,13 @@ impl DemoScenario<'_> {
         })
     }
 
-    /// Answers a question that was never asked, as a program would that wants to be let out.
+    /// Sends an answer to a question that was never asked, like a program that wants to escape.
     async fn send_forged_answer(
         &mut self,
         fetch: usize,
         place: usize,
         host: &FakeHost,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), DemoError> {
         let decide = DecideParameters {
             request: format!("{}:{}", self.container, 1_000_000 + fetch).parse()?,
             container: self.container.clone(),
@@ -470,35 +452,37 @@ impl DemoScenario<'_> {
             scope: None,
         };
         match self.operator.decide(&decide).await {
-            Ok(()) => self.observation_mut(place)?.forgery_accepted = true,
-            Err(error) => self.reporter.report(&DemoStep::Forged { fetch, error })?,
+            Ok(()) => self.observation_mut(place).forgery_accepted = true,
+            Err(error) => self.output.report(&DemoStep::Forged { fetch, error })?,
         }
         Ok(())
     }
 
-    async fn attempt(&mut self, index: usize) -> anyhow::Result<FetchAttempt> {
+    async fn attempt(&mut self, index: usize) -> Result<FetchAttempt, DemoError> {
         self.start_attempt(index).await?;
-        let told = tokio::time::timeout(2 * QUESTION_TIMEOUT, self.workload.next_message()).await;
-        expect_attempt(told.context("the program in the sandbox does not answer")??)
+        let message =
+            tokio::time::timeout(2 * QUESTION_TIMEOUT, self.workload.next_message()).await;
+        let no_reply = |_elapsed| DemoPartError::of(WORKLOAD_PART)(DemoPartError::NoReply);
+        expect_attempt(message.map_err(no_reply)??)
     }
 
-    async fn start_attempt(&mut self, index: usize) -> anyhow::Result<()> {
+    async fn start_attempt(&mut self, index: usize) -> Result<(), DemoError> {
         let line = format!("{index}\n");
         self.workload.write_line(line.as_bytes()).await
     }
 
-    fn observation_mut(&mut self, place: usize) -> anyhow::Result<&mut FetchObservation> {
-        self.outcome
-            .observations
-            .get_mut(place)
-            .context("a fetch that was not begun")
+    /// Returns the observation at `place`, which [`Self::fetch`] has added.
+    fn observation_mut(&mut self, place: usize) -> &mut FetchObservation {
+        &mut self.outcome.observations[place]
     }
 }
 
-fn expect_attempt(told: WorkloadMessage) -> anyhow::Result<FetchAttempt> {
-    match told {
+fn expect_attempt(message: WorkloadMessage) -> Result<FetchAttempt, DemoError> {
+    match message {
         WorkloadMessage::Tried(attempt) => Ok(attempt),
-        WorkloadMessage::Ready(_) => bail!("the program in the sandbox began anew"),
+        WorkloadMessage::Ready(_) => Err(DemoPartError::of(WORKLOAD_PART)(
+            DemoPartError::UnexpectedMessage,
+        )),
     }
 }
 

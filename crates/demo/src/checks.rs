@@ -1,76 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether the firewall did what was answered: what was allowed passed, and nothing else.
+//! Compares the answers with the firewall's effect: what was allowed passed, and nothing else.
 //!
-//! Three witnesses are heard for each fetch: the program, which saw a page or an error; the kernel,
-//! whose sets were read; and the pretend internet, which knows who reached it.
+//! Each fetch has three sources: the program, which saw a page or an error; the kernel, whose sets
+//! were read; and the simulated internet, which counted the connections to each host.
 
 use std::net::SocketAddr;
 
 use serde::Serialize;
 use terok_clearance::Action;
 
-/// What was seen of one fetch.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is what one witness says"
-)]
+/// The observations of one fetch.
+#[expect(clippy::struct_excessive_bools, reason = "each is one observation")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct FetchObservation {
-    /// What is fetched, for the words.
-    pub(super) url: String,
-    /// Where that is.
-    pub(super) host: Option<SocketAddr>,
-    /// Whether the firewall may ask about it.
-    pub(super) may_be_asked: bool,
-    /// Whether the first attempt got through, before anybody was asked.
-    pub(super) passed_unasked: bool,
-    /// Whether there was a question.
-    pub(super) asked: bool,
-    /// The answer.
-    pub(super) answer: Option<Action>,
-    /// What became of the answer: whether the kernel's sets have it.
-    pub(super) is_set: bool,
-    /// Whether a later attempt passed.
-    pub(super) passed: bool,
-    /// How often somebody reached the host, as the host counts; nothing: it was not heard.
-    pub(super) connection_count: Option<usize>,
-    /// Whether an answer to a question that was never asked was accepted.
-    pub(super) forgery_accepted: bool,
-    /// Whether it came to its end: what was stopped halfway is not judged.
-    pub(super) is_complete: bool,
+pub(crate) struct FetchObservation {
+    /// URL, for messages.
+    pub(crate) url: String,
+    /// Address and port.
+    pub(crate) host: Option<SocketAddr>,
+    /// Whether an answer may open the host.
+    pub(crate) may_be_asked: bool,
+    /// Whether the first attempt passed, before any question.
+    pub(crate) passed_unasked: bool,
+    /// Whether a question was asked.
+    pub(crate) asked: bool,
+    /// The answer, if there was one.
+    pub(crate) answer: Option<Action>,
+    /// Whether the kernel's sets have the answer's element.
+    pub(crate) is_set: bool,
+    /// Whether the second attempt passed.
+    pub(crate) passed: bool,
+    /// Connections that the host counted; `None` if the count is unknown.
+    pub(crate) connection_count: Option<usize>,
+    /// Whether the hub accepted an answer to a question that it never asked.
+    pub(crate) forgery_accepted: bool,
+    /// Whether the fetch ended; an interrupted one is not checked.
+    pub(crate) is_complete: bool,
 }
 
-/// The counts, and what is wrong.
+/// The counts and faults of a demo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(super) struct DemoVerdict {
-    /// How many questions were asked.
-    pub(super) asked: usize,
-    /// How many were answered with allow.
-    pub(super) allowed: usize,
-    /// How many were answered with deny.
-    pub(super) denied: usize,
-    /// How many were not answered.
-    pub(super) unanswered: usize,
-    /// How many fetches passed in the end.
-    pub(super) passed: usize,
-    /// How many did not.
-    pub(super) refused: usize,
-    /// What is wrong, in words.
-    pub(super) problems: Vec<String>,
-    /// What was not shown, in words: nothing is wrong with it, but it is no success.
-    pub(super) missing: Vec<String>,
+pub(crate) struct DemoVerdict {
+    /// Number of questions.
+    pub(crate) asked: usize,
+    /// Number of questions answered with allow.
+    pub(crate) allowed: usize,
+    /// Number of questions answered with deny.
+    pub(crate) denied: usize,
+    /// Number of questions without an answer.
+    pub(crate) unanswered: usize,
+    /// Number of fetches whose second attempt passed.
+    pub(crate) passed: usize,
+    /// Number of all other fetches.
+    pub(crate) refused: usize,
+    /// Faults, in words.
+    pub(crate) problems: Vec<String>,
+    /// Parts that were not shown, in words. They are no faults, but the demo is no success.
+    pub(crate) missing: Vec<String>,
 }
 
 impl DemoVerdict {
-    /// Says whether nothing is wrong and nothing is missing.
-    pub(super) const fn is_success(&self) -> bool {
+    /// Returns `true` if there are no faults and no missing parts.
+    pub(crate) const fn is_success(&self) -> bool {
         self.problems.is_empty() && self.missing.is_empty()
     }
 }
 
-/// Returns what all that was seen comes to. It is as it should be if there are no problems and
-/// nothing is missing.
-pub(super) fn check_fetches(fetches: &[FetchObservation]) -> DemoVerdict {
+/// Returns the counts and faults of all observations.
+pub(crate) fn check_fetches(fetches: &[FetchObservation]) -> DemoVerdict {
     let count = |what: &dyn Fn(&&FetchObservation) -> bool| fetches.iter().filter(what).count();
     let answered = |action| count(&|seen| seen.asked && seen.answer == Some(action));
     DemoVerdict {
@@ -90,7 +86,7 @@ pub(super) fn check_fetches(fetches: &[FetchObservation]) -> DemoVerdict {
             .filter(|seen| {
                 seen.is_complete && seen.may_be_asked && seen.asked && seen.answer.is_none()
             })
-            .map(|seen| format!("{}: nobody answered; it stays shut", seen.url))
+            .map(|seen| format!("{}: no answer; it stays closed", seen.url))
             .collect(),
     }
 }
@@ -98,29 +94,26 @@ pub(super) fn check_fetches(fetches: &[FetchObservation]) -> DemoVerdict {
 fn find_problems(seen: &FetchObservation) -> impl Iterator<Item = &'static str> {
     let allowed = seen.may_be_asked && seen.asked && seen.answer == Some(Action::Allow);
     [
-        (seen.passed_unasked, "it passed before anybody was asked"),
-        (seen.may_be_asked && !seen.asked, "nobody was asked"),
+        (seen.passed_unasked, "it passed before a question was asked"),
+        (seen.may_be_asked && !seen.asked, "no question was asked"),
         (
             !seen.may_be_asked && seen.asked,
-            "somebody was asked about what is never opened",
+            "a question was asked about a host that no answer can open",
         ),
-        (
-            seen.forgery_accepted,
-            "an answer that nobody asked for was accepted",
-        ),
+        (seen.forgery_accepted, "a forged answer was accepted"),
         (
             seen.asked && seen.answer.is_some() && !seen.is_set,
-            "the kernel's sets do not have the answer",
+            "the kernel's sets lack the answer's element",
         ),
         (allowed && !seen.passed, "it was allowed and did not pass"),
         (!allowed && seen.passed, "it passed and was not allowed"),
         (
             seen.passed && seen.connection_count == Some(0),
-            "the program has a page that the host never sent",
+            "the program got a page that the host did not send",
         ),
         (
             !allowed && !seen.passed && seen.connection_count.is_some_and(|times| times > 0),
-            "its host was reached, and that was not allowed",
+            "its host was reached without permission",
         ),
     ]
     .into_iter()
@@ -164,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_when_what_was_allowed_passed_and_nothing_else() {
+    fn a_demo_succeeds_if_only_allowed_fetches_passed() {
         let verdict = check_fetches(&[allowed(), denied(), never()]);
         assert_eq!(
             verdict,
@@ -182,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_answers_is_missing_but_not_wrong() {
+    fn an_unanswered_question_is_missing_but_no_fault() {
         let unanswered = FetchObservation {
             answer: None,
             is_set: false,
@@ -190,15 +183,12 @@ mod tests {
         };
         let verdict = check_fetches(&[allowed(), unanswered]);
         assert_eq!(verdict.problems, Vec::<String>::new());
-        assert_eq!(
-            verdict.missing,
-            ["http://a/: nobody answered; it stays shut"]
-        );
+        assert_eq!(verdict.missing, ["http://a/: no answer; it stays closed"]);
         assert_eq!(verdict.unanswered, 1);
     }
 
     #[test]
-    fn what_was_stopped_halfway_is_not_judged() {
+    fn an_interrupted_fetch_is_not_checked() {
         let halfway = FetchObservation {
             is_set: false,
             passed: false,
@@ -209,22 +199,22 @@ mod tests {
         assert_eq!(check_fetches(&[halfway]).problems, Vec::<String>::new());
     }
 
-    /// Each way in which a firewall can fail is seen, whatever else is as it should be.
+    /// Each kind of failure is found even if everything else is correct.
     #[test]
-    fn every_sabotage_is_a_problem() {
+    fn every_failure_of_a_firewall_is_found() {
         check(allowed(), "allowed and did not pass", |seen| {
             (seen.passed, seen.connection_count) = (false, Some(0));
         });
-        check(allowed(), "the kernel's sets do not have", |seen| {
+        check(allowed(), "the kernel's sets lack", |seen| {
             seen.is_set = false;
         });
-        check(allowed(), "before anybody was asked", |seen| {
+        check(allowed(), "before a question was asked", |seen| {
             seen.passed_unasked = true;
         });
-        check(allowed(), "that the host never sent", |seen| {
+        check(allowed(), "that the host did not send", |seen| {
             seen.connection_count = Some(0);
         });
-        check(allowed(), "nobody was asked", |seen| {
+        check(allowed(), "no question was asked", |seen| {
             seen.asked = false;
         });
         check(allowed(), "passed and was not allowed", |seen| {
@@ -239,10 +229,10 @@ mod tests {
         check(denied(), "its host was reached", |seen| {
             seen.connection_count = Some(1);
         });
-        check(denied(), "the kernel's sets do not have", |seen| {
+        check(denied(), "the kernel's sets lack", |seen| {
             seen.is_set = false;
         });
-        check(never(), "what is never opened", |seen| {
+        check(never(), "that no answer can open", |seen| {
             seen.asked = true;
         });
         check(never(), "passed and was not allowed", |seen| {
@@ -251,10 +241,10 @@ mod tests {
         check(never(), "its host was reached", |seen| {
             seen.connection_count = Some(2);
         });
-        check(never(), "nobody asked for was accepted", |seen| {
+        check(never(), "a forged answer was accepted", |seen| {
             seen.forgery_accepted = true;
         });
-        // Not even an answer opens what is never opened.
+        // A metadata address stays closed even if a question about it is answered.
         check(allowed(), "passed and was not allowed", |seen| {
             seen.may_be_asked = false;
         });

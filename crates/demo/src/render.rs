@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The demo as a person reads it: one line per step, at most 80 columns, times at the right.
+//! The page: one line per step, at most 80 columns, durations at the right.
 
 use std::net::{IpAddr, SocketAddr};
 
 use terok_clearance::{Action, Protocol, Scope};
 
-use super::protocol::WorkloadConfinement;
-use super::report::{DemoStep, DemoSummary};
+use crate::protocol::WorkloadConfinement;
+use crate::report::{DemoStep, DemoSummary};
 
-/// The widest line.
+/// Maximum width of a line.
 const MAX_COLUMNS: usize = 80;
-/// Where a line's words begin.
+/// First column of the text after the label.
 const TEXT_COLUMN: usize = 12;
 
-/// What is said to an answer that is none.
-pub(super) const INVALID_ANSWER_HINT: &str = "            type a to allow, d to deny";
+/// The line after an invalid answer.
+pub(crate) const INVALID_ANSWER_HINT: &str = "            type a to allow, d to deny";
 
 const HEADER: &str = "\
-A program in a default-deny sandbox reaches for the network. All of this is
-real: kernel, packets, firewall, sockets; only the internet is a pretend one.
+A program in a default-deny sandbox tries to reach the network. The kernel,
+packets, firewall and sockets are real; only the internet is simulated.
 ";
 
 const LEGEND: &str = "
-For each thing that the program fetches, and for each step with its time:
-  packet    its first packet: the kernel drops it, logs it, tells the program
-  event     from the kernel's log it comes to the operator as a question
-  question  what is asked, and so all that an answer can open
-  answer    what was answered
-  set       the nftables set element that the answer became; it is read back
-  passed    the program tries again, and gets its page; or it is refused
+Each fetch has these steps, with their durations:
+  packet    the kernel refuses and logs the program's first packet
+  event     the logged packet reaches the operator as a question
+  question  the scope: all that an answer can open
+  answer    allow or deny
+  set       the nftables set element of the answer, read back from the kernel
+  passed    the second attempt gets the page; or refused
 ";
 
-/// Writes the demo down for a person.
+/// Renders the steps for a person.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StepRenderer {
-    /// Whether it is coloured.
-    pub(super) colored: bool,
+pub(crate) struct StepRenderer {
+    /// Whether ANSI colours are used.
+    pub(crate) colored: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,23 +50,23 @@ enum DemoTextStyle {
 }
 
 impl StepRenderer {
-    /// Returns the words before the first step.
-    pub(super) fn render_header(self) -> String {
+    /// Returns the introduction.
+    pub(crate) fn render_header(self) -> String {
         format!(
             "{}\n\n",
             self.apply_style(DemoTextStyle::Bold, HEADER.trim_end())
         )
     }
 
-    /// Returns the words for a step.
-    pub(super) fn render_step(self, step: &DemoStep) -> String {
+    /// Returns the lines of a step.
+    pub(crate) fn render_step(self, step: &DemoStep) -> String {
         match step {
             DemoStep::Sandbox { took_us, .. } => {
-                let words = "user, network, mount and process namespaces of its own";
+                let words = "private user, network, mount and process namespaces";
                 self.render_setup_line("sandbox", words, *took_us)
             }
             DemoStep::Firewall { took_us, .. } => {
-                let words = "default-deny, verified in the kernel before anything runs";
+                let words = "default-deny, verified in the kernel before any program runs";
                 self.render_setup_line("firewall", words, *took_us)
             }
             DemoStep::Internet {
@@ -78,7 +78,7 @@ impl StepRenderer {
                     None => "IPv4 and IPv6",
                     Some(_) => "IPv4 (no IPv6 here)",
                 };
-                let words = format!("{hosts} hosts and a name server next door, {families}");
+                let words = format!("{hosts} simulated hosts and a name server, {families}");
                 self.render_setup_line("internet", &words, *took_us)
             }
             DemoStep::Program {
@@ -100,38 +100,34 @@ impl StepRenderer {
                 )
             }
             DemoStep::Summary(summary) => self.render_summary(summary),
-            told => {
-                let told = fetch_step_line(told);
-                self.render_line(told.label, told.color, &told.words, told.time_us)
+            step => {
+                let line = fetch_step_line(step);
+                self.render_line(line.label, line.color, &line.words, line.time_us)
             }
         }
     }
 
-    /// Returns the beginning of the line on which a person answers.
-    pub(super) fn render_prompt(self) -> String {
+    /// Returns the prompt for an answer.
+    pub(crate) fn render_prompt(self) -> String {
         let label = self.apply_style(DemoTextStyle::Blue, &format!("{:<9}", "answer"));
         format!("  {label} allow or deny? [a/d] ")
     }
 
-    /// Returns the words that say where a person is asked who is not asked here.
-    pub(super) fn render_frontend_hint(self, ui: &str) -> String {
-        let label = self.apply_style(DemoTextStyle::Blue, &format!("{:<9}", "answer"));
-        match ui {
-            "desktop" => format!("  {label} on the popup; Ctrl-C ends the demo\n"),
-            _ => String::new(),
-        }
+    /// Returns the line with the hint of a user interface, such as where to answer.
+    pub(crate) fn render_ui_hint(self, hint: &str) -> String {
+        self.render_line("answer", DemoTextStyle::Blue, hint, None)
     }
 
     fn render_summary(self, summary: &DemoSummary) -> String {
         let verdict = &summary.verdict;
         let mut lines = vec![String::new()];
         if !verdict.problems.is_empty() {
-            lines.push(self.apply_style(DemoTextStyle::Red, "It does not hold:"));
+            lines.push(self.apply_style(DemoTextStyle::Red, "The firewall or the demo failed:"));
         } else if verdict.missing.is_empty() {
-            let words = "It holds: what was allowed passed, and nothing else.";
+            let words = "The firewall held: what was allowed passed, and nothing else.";
             lines.push(self.apply_style(DemoTextStyle::Green, words));
         } else {
-            let words = "Nothing passed that was not allowed, but not everything was shown:";
+            let words = "Nothing passed that was not allowed, but the demo is incomplete:";
             lines.push(self.apply_style(DemoTextStyle::Yellow, words));
         }
         let wrong = verdict.problems.iter().chain(&verdict.missing);
@@ -155,7 +151,7 @@ impl StepRenderer {
                 summary.answer_to_set_us,
                 "from an answer to the set element (median)",
             ),
-            (Some(summary.took_us), "in all"),
+            (Some(summary.took_us), "in total"),
         ];
         let times = times
             .into_iter()
@@ -221,7 +217,7 @@ impl StepRenderer {
     }
 }
 
-/// A line about a fetch.
+/// One line of a fetch.
 struct StepLine {
     label: &'static str,
     color: DemoTextStyle,
@@ -230,7 +226,7 @@ struct StepLine {
 }
 
 fn fetch_step_line(step: &DemoStep) -> StepLine {
-    let told = |label, color, words, time_us| StepLine {
+    let line = |label, color, words, time_us| StepLine {
         label,
         color,
         words,
@@ -245,7 +241,7 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
         } => {
             let to = address.map_or_else(|| "nowhere".to_owned(), |a| format_socket_address(&a));
             let words = format!("to {to}: {}", format_os_error(result.as_str()));
-            told("packet", DemoTextStyle::Red, words, Some(*took_us))
+            line("packet", DemoTextStyle::Red, words, Some(*took_us))
         }
         DemoStep::Event {
             packet_to_log_us,
@@ -255,7 +251,7 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
             let log =
                 packet_to_log_us.map(|us| format!("in the log after {}, ", format_duration(us)));
             let words = format!("{}at the operator after", log.unwrap_or_default());
-            told(
+            line(
                 "event",
                 DemoTextStyle::Yellow,
                 words,
@@ -263,23 +259,23 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
             )
         }
         DemoStep::Question { scope, process, .. } => {
-            let who = process.as_ref().map_or_else(String::new, |process| {
+            let source = process.as_ref().map_or_else(String::new, |process| {
                 format!(" (from {}, process {})", process.name, process.pid)
             });
-            let words = format!("{}?{who}", describe_scope(scope));
-            told("question", DemoTextStyle::Blue, words, None)
+            let words = format!("{}?{source}", describe_scope(scope));
+            line("question", DemoTextStyle::Blue, words, None)
         }
         DemoStep::Answer { answer, by, .. } => match answer {
-            Some(Action::Allow) => told(
+            Some(Action::Allow) => line(
                 "answer",
                 DemoTextStyle::Green,
                 format!("allow ({by})"),
                 None,
             ),
-            Some(Action::Deny) => told("answer", DemoTextStyle::Red, format!("deny ({by})"), None),
+            Some(Action::Deny) => line("answer", DemoTextStyle::Red, format!("deny ({by})"), None),
             None => {
-                let words = "none: what nobody answers stays shut";
-                told("answer", DemoTextStyle::Red, words.to_owned(), None)
+                let words = "none: an unanswered question opens nothing";
+                line("answer", DemoTextStyle::Red, words.to_owned(), None)
             }
         },
         DemoStep::Set {
@@ -292,18 +288,18 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
         } => {
             let (color, verb) = match action {
                 Action::Allow => (DemoTextStyle::Green, "is open"),
-                Action::Deny => (DemoTextStyle::Red, "is shut, nobody is asked again"),
+                Action::Deny => (DemoTextStyle::Red, "is closed; no more questions"),
             };
             let words = format!("{} {verb}", format_element(*address, *protocol, *port));
-            told("set", color, words, *answer_to_set_us)
+            line("set", color, words, *answer_to_set_us)
         }
         DemoStep::Forged { error, .. } => {
-            let words = format!("never asked; a forged answer: {error}");
-            told("forged", DemoTextStyle::Blue, words, None)
+            let words = format!("a forged answer is refused: {error}");
+            line("forged", DemoTextStyle::Blue, words, None)
         }
         DemoStep::Passed {
             result, took_us, ..
-        } => told(
+        } => line(
             "passed",
             DemoTextStyle::Green,
             format!("\"{result}\""),
@@ -311,27 +307,27 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
         ),
         DemoStep::Refused {
             result, took_us, ..
-        } => told(
+        } => line(
             "refused",
             DemoTextStyle::Red,
             format_os_error(result.as_str()),
             Some(*took_us),
         ),
         DemoStep::Skipped { reason, .. } => {
-            told("skipped", DemoTextStyle::Dim, reason.to_string(), None)
+            line("skipped", DemoTextStyle::Dim, reason.to_string(), None)
         }
-        // These have lines of their own.
+        // Rendered by `render_step`.
         DemoStep::Sandbox { .. }
         | DemoStep::Firewall { .. }
         | DemoStep::Internet { .. }
         | DemoStep::Program { .. }
         | DemoStep::Fetch { .. }
-        | DemoStep::Summary(_) => told("", DemoTextStyle::Plain, String::new(), None),
+        | DemoStep::Summary(_) => line("", DemoTextStyle::Plain, String::new(), None),
     }
 }
 
 fn describe_confinement(confinement: &WorkloadConfinement) -> String {
-    let mut words = format!("user {} in there", confinement.uid);
+    let mut words = format!("user {} inside", confinement.uid);
     if confinement.capabilities.as_str().bytes().all(|b| b == b'0') {
         words += ", no capabilities";
     }
@@ -341,7 +337,7 @@ fn describe_confinement(confinement: &WorkloadConfinement) -> String {
     words
 }
 
-/// `1234567` is `1.23 s`: three digits are enough to compare by.
+/// Returns a duration with three digits: `1.23 s`.
 fn format_duration(us: u64) -> String {
     let rounded = |value: u64, unit: u64, name: &str| {
         let (whole, rest) = (value / unit, value % unit);
@@ -378,8 +374,7 @@ fn format_element(address: IpAddr, protocol: Option<Protocol>, port: Option<u16>
     words
 }
 
-/// The C library's words for an error, as they stand in the middle of a sentence, without the
-/// number behind them.
+/// Returns an error of the C library in lower case and without its number.
 fn format_os_error(words: &str) -> String {
     let words = words.split(" (os error").next().unwrap_or(words);
     let mut chars = words.chars();

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `demo`: the path of a packet from a sandbox to an answer, with real packets, in private
+//! namespaces.
+//!
+//! Nothing is scripted: the sandbox is the one of `run`, the supervisor has the real reader, hub
+//! and shield, and the operator is a client on the hub's socket. Only the internet is simulated,
+//! in a network namespace beside the sandbox's.
+//!
+//! A demo passes through three stages: [`PreparedDemo::build`] forks and so precedes the runtime,
+//! [`PreparedDemo::start`] loads the firewall, and [`StartedDemo::run`] has the program fetch each
+//! host and reports the steps to a [`DemoOutput`]. A [`DemoOutcome`] collects the observations, so
+//! that a demo that was stopped early can be summarised too.
+//!
+//! The demo starts two processes of the same program, with the arguments [`INTERNET_COMMAND`] and
+//! [`WORKLOAD_COMMAND`]; the program passes them on to [`run_fake_internet`] and
+//! [`run_demo_workload`].
+
+mod answers;
+mod checks;
+mod clock;
+mod demo;
+mod error;
+mod fake_internet;
+mod outcome;
+mod output;
+mod processes;
+mod protocol;
+mod render;
+mod report;
+mod scenario;
+mod topology;
+mod workload;
+
+pub use answers::{AnsweringUi, DemoAnswers, UiFailure, UiFuture};
+pub use demo::{PreparedDemo, StartedDemo};
+pub use error::{ChildMessageError, DemoError, DemoPartError};
+pub use fake_internet::{FakeInternetError, run_fake_internet};
+pub use outcome::DemoOutcome;
+pub use output::{DemoFormat, DemoOutput, DemoWriter};
+pub use workload::{DemoWorkloadError, run_demo_workload};
+
+/// Name of the hidden command that runs the simulated internet.
+pub const INTERNET_COMMAND: &str = "demo-internet";
+/// Name of the hidden command that runs the program in the sandbox.
+pub const WORKLOAD_COMMAND: &str = "demo-program";

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The steps of the demo: each is a JSON object, or one line of the page.
+//!
+//! `docs/demo.md` describes the objects; a test compares the two.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+use terok_clearance::{Action, Dest, DisplayText, Process, Protocol, RequestId, Scope};
+
+use crate::checks::DemoVerdict;
+use crate::protocol::WorkloadConfinement;
+
+/// A step. Times are in microseconds; `*_us` are durations.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub(crate) enum DemoStep {
+    /// The sandbox's namespaces exist.
+    Sandbox {
+        /// Process id of the first process, outside the sandbox.
+        pid: u32,
+        /// Duration of the step.
+        took_us: u64,
+    },
+    /// The ruleset is in force in the sandbox, and the hub listens.
+    Firewall {
+        /// The name server, which is reachable without a question.
+        resolver: IpAddr,
+        /// Whether the kernel's ruleset was compared with the intended one.
+        verified: bool,
+        /// The hub's socket.
+        socket: DisplayText,
+        /// Duration of the step.
+        took_us: u64,
+    },
+    /// The simulated internet is connected to the sandbox.
+    Internet {
+        /// Number of hosts.
+        hosts: usize,
+        /// The reason for a missing IPv6.
+        without_v6: Option<DisplayText>,
+        /// Duration of the step.
+        took_us: u64,
+    },
+    /// The program runs in the sandbox.
+    Program {
+        /// Privileges.
+        #[serde(flatten)]
+        confinement: WorkloadConfinement,
+        /// Duration of the step.
+        took_us: u64,
+    },
+    /// A fetch begins.
+    Fetch {
+        /// Number of the fetch, from 1.
+        fetch: usize,
+        /// Number of all fetches.
+        of: usize,
+        /// The URL.
+        url: String,
+    },
+    /// The program's first attempt was refused.
+    Packet {
+        /// The fetch.
+        fetch: usize,
+        /// Destination of the packet.
+        address: Option<SocketAddr>,
+        /// Duration of the name lookup.
+        lookup_us: Option<u64>,
+        /// Time of sending, on the monotonic clock.
+        at: u64,
+        /// Duration of the refused attempt.
+        took_us: u64,
+        /// The error in the program.
+        result: DisplayText,
+    },
+    /// The question arrived at the operator's client.
+    Event {
+        /// The fetch.
+        fetch: usize,
+        /// The question's id.
+        request: RequestId,
+        /// Destination of the question.
+        dest: Dest,
+        /// Time of arrival, on the monotonic clock.
+        at: u64,
+        /// Time from the packet until the supervisor had read it from the kernel's log.
+        packet_to_log_us: Option<u64>,
+        /// Time from the packet until the arrival.
+        packet_to_event_us: u64,
+    },
+    /// The question for the operator.
+    Question {
+        /// The fetch.
+        fetch: usize,
+        /// The question's id.
+        request: RequestId,
+        /// The scope, which is all that an answer opens or closes.
+        scope: Scope,
+        /// The process that sent the packet, if known.
+        process: Option<Process>,
+    },
+    /// The answer.
+    Answer {
+        /// The fetch.
+        fetch: usize,
+        /// `allow` or `deny`; `None` without an answer.
+        answer: Option<Action>,
+        /// Source: `--answer`, `terminal`, `stdin`, `desktop`, `tui`, …
+        by: &'static str,
+        /// Time until the answer.
+        took_us: u64,
+    },
+    /// The hub accepted the answer, and the kernel has the set element.
+    Set {
+        /// The fetch.
+        fetch: usize,
+        /// Whether the element opens or closes.
+        action: Action,
+        /// The address.
+        address: IpAddr,
+        /// The protocol, if limited to one.
+        protocol: Option<Protocol>,
+        /// The port, if limited to one.
+        port: Option<u16>,
+        /// Time from sending the answer until the kernel had accepted the element, if the demo
+        /// sent the answer.
+        answer_to_set_us: Option<u64>,
+        /// Time from sending the answer until the element was read back, likewise.
+        answer_to_read_back_us: Option<u64>,
+    },
+    /// The hub refused an answer to a question that it never asked.
+    Forged {
+        /// The fetch.
+        fetch: usize,
+        /// The hub's error.
+        error: DisplayText,
+    },
+    /// The program's second attempt passed.
+    Passed {
+        /// The fetch.
+        fetch: usize,
+        /// The first line of the page.
+        result: DisplayText,
+        /// Duration of the step.
+        took_us: u64,
+    },
+    /// The program's second attempt did not pass.
+    Refused {
+        /// The fetch.
+        fetch: usize,
+        /// The error in the program.
+        result: DisplayText,
+        /// Duration of the step.
+        took_us: u64,
+    },
+    /// This machine cannot show the fetch.
+    Skipped {
+        /// The fetch.
+        fetch: usize,
+        /// The reason.
+        reason: DisplayText,
+    },
+    /// The summary, always last.
+    Summary(DemoSummary),
+}
+
+/// The results of the demo.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DemoSummary {
+    /// Whether every question was answered, allowed fetches passed, and no others did.
+    pub(crate) ok: bool,
+    /// The counts and faults.
+    #[serde(flatten)]
+    pub(crate) verdict: DemoVerdict,
+    /// Median time from a packet to its question at the operator.
+    pub(crate) packet_to_event_us: Option<u64>,
+    /// Median time from an answer to its set element in the kernel.
+    pub(crate) answer_to_set_us: Option<u64>,
+    /// Duration of the whole demo.
+    pub(crate) took_us: u64,
+}
+
+/// Returns the median of `values`, the lower of two; `None` if there are no values.
+pub(crate) fn median(mut values: Vec<u64>) -> Option<u64> {
+    values.sort_unstable();
+    let middle = values.len().saturating_sub(1) / 2;
+    values.get(middle).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_lower_of_the_two_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![7]), Some(7));
+        assert_eq!(median(vec![9, 1]), Some(1));
+        assert_eq!(median(vec![9, 1, 5]), Some(5));
+    }
+}
