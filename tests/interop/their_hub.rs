@@ -23,6 +23,7 @@ async fn event(events: &mut EventStream) -> Event {
             StreamUpdate::Event(event) => return event,
             StreamUpdate::Connected(speaks) => assert_eq!(speaks, ProtocolVersion::Clearance1),
             StreamUpdate::Disconnected { reason, .. } => panic!("{reason}"),
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{ContainerId, Protocol, Scope};
+use terok_clearance::{ContainerId, Protocol, Scope, Timestamp};
 
 use crate::latency_samples::{LatencySamples, SpanTimer};
 use crate::many_hubs::{ManyHubs, blocked_packet};
@@ -87,7 +87,11 @@ fn measure_frames(questions: u32, rounds: usize) -> anyhow::Result<LatencySample
             protocol: Some(Protocol::TCP),
             ..Scope::whole_dest(blocked.dest().clone())
         };
-        let event = Event::Pending(Arc::new(Request::new(blocked, scope, 1)));
+        let event = Event::Pending(Arc::new(Request::new(
+            blocked,
+            scope,
+            Timestamp::from_micros(1),
+        )));
         model.update(
             TuiMessage::InboxEvent(hub.clone(), InboxEvent::Received(event)),
             now,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What one event and one call cost on their way over the wire.
+//! The costs of encoding and parsing one event and one call.
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use terok_clearance::varlink::{FrameCodec, VarlinkCall};
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef};
 use terok_clearance::wire::clearance2::{self, Event, Request};
-use terok_clearance::{BlockedPacket, Protocol, Scope};
+use terok_clearance::{BlockedPacket, Protocol, Scope, Timestamp};
 use tokio_util::codec::Decoder as _;
 
 fn blocked() -> BlockedPacket {
@@ -49,7 +49,7 @@ fn events(criterion: &mut Criterion) {
     let event = Event::Pending(Arc::new(Request::new(
         blocked,
         scope,
-        1_700_000_000_000_000,
+        Timestamp::from_micros(1_700_000_000_000_000),
     )));
     group.bench_function("clearance2", |bencher| {
         bencher.iter(|| {
@@ -107,7 +107,11 @@ fn frames(criterion: &mut Criterion) {
 fn replies(criterion: &mut Criterion) {
     let blocked = blocked();
     let scope = Scope::whole_dest(blocked.dest().clone());
-    let event = Event::Pending(Arc::new(Request::new(blocked, scope, 1)));
+    let event = Event::Pending(Arc::new(Request::new(
+        blocked,
+        scope,
+        Timestamp::UNIX_EPOCH,
+    )));
     let mut out = Vec::new();
     event.append_frame(7, &mut out);
     let text = std::str::from_utf8(&out).unwrap().trim_end_matches('\0');

@@ -1,31 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A hub's client: what happens, as a stream that outlives the hub, and answers to it.
+//! The client of a hub: a stream of events, and answers.
 //!
-//! It speaks `org.terok.Clearance2` with a hub that has it, and else `org.terok.Clearance1`, so a
-//! program written with it works with the Python stack's hub too, and sees the same events.
+//! A hub with `org.terok.Clearance2` is spoken to in that interface, every other hub in
+//! `org.terok.Clearance1`. A program therefore sees the same events from a hub of the Python stack.
 //!
-//! No task and no queue of its own: [`Events::next`] drives everything. What a program is too slow
-//! to take stays in the socket, and a hub of ours then skips ahead for that program alone, loses
-//! no pending question, and says that it skipped ([`Event::Lost`]).
+//! The client has no task and no queue: [`EventStream::next`] does the work. Events that a program
+//! reads too slowly stay in the socket. A Clearance2 hub then skips events for that program
+//! alone, reports the number ([`Event::Lost`]), and repeats every pending question.
 //!
-//! ```no_run
-//! use terok_clearance::client::{Client, Update};
-//! use terok_clearance::wire::clearance2::Event;
-//! use terok_clearance::Resolution;
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let (client, mut events) = Client::start("/run/user/1000/terok-clearance.sock").await?;
-//! loop {
-//!     if let Update::Event(Event::Pending(request)) = events.next().await {
-//!         client.decide(&request, Resolution::Deny, None).await?;
-//!     }
-//! }
-//! # }
-//! ```
+//! The page of the crate has an example.
 
 mod call_pool;
 mod clearance1_translator;
 mod event_stream;
+mod unknown_event;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,10 +26,11 @@ use tokio::time::timeout;
 use crate::socket::SocketConnectError;
 use crate::varlink::{CallError, NoParameters, VarlinkConnection};
 use crate::wire::{clearance1, clearance2};
-use crate::{Decision, DecisionAction, DisplayText, Scope};
+use crate::{Backoff, Decision, DecisionAction, DisplayText, Scope};
 
 pub use call_pool::AnswerError;
 pub use event_stream::{EventStream, StreamUpdate};
+pub use unknown_event::UnknownEvent;
 
 #[cfg(doc)]
 use crate::wire::clearance2::Event;
@@ -49,7 +38,7 @@ use crate::wire::clearance2::Event;
 use call_pool::HubCallPool;
 use event_stream::ReconnectSignal;
 
-/// Gives answers to a hub, and asks what it knows; clones are the same client.
+/// A client of one hub, for answers and queries. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Arc<HubEndpoint>,
@@ -57,41 +46,42 @@ pub struct Client {
     reconnect: Arc<ReconnectSignal>,
 }
 
-/// Which interface a hub is spoken to in.
+/// The interface in use with a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProtocolVersion {
-    /// `org.terok.Clearance1`: nothing is said again after a reconnect, answers open whole
-    /// destinations, and there is neither a list nor a history.
+    /// `org.terok.Clearance1`: no snapshot after a reconnect, answers for whole destinations only,
+    /// neither a list nor a history.
     Clearance1,
     /// `org.terok.Clearance2`.
     Clearance2,
 }
 
-/// Why there is no hub to speak to.
+/// An error while connecting to a hub.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HubError {
-    /// There is no connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] SocketConnectError),
-    /// It does not answer as a hub.
-    #[error("what listens at {path} does not answer as a hub")]
+    /// The service does not answer like a hub.
+    #[error("the service at {path} does not answer like a hub")]
     Call {
         /// The socket's path.
         path: PathBuf,
-        /// What it did.
+        /// The error of the call.
         #[source]
         source: CallError,
     },
-    /// It has neither of the two interfaces.
-    #[error("what listens at {path} is no clearance hub but {product:?}")]
+    /// The service has neither of the two interfaces.
+    #[error("the service at {path} is not a clearance hub but {product:?}")]
     NotAHub {
         /// The socket's path.
         path: PathBuf,
-        /// What it says it is.
+        /// The service's product name.
         product: DisplayText,
     },
-    /// It takes too long to say what it is.
-    #[error("what listens at {path} does not answer")]
+    /// The service did not answer before the time-out.
+    #[error("the service at {path} does not answer")]
     TimedOut {
         /// The socket's path.
         path: PathBuf,
@@ -99,17 +89,17 @@ pub enum HubError {
 }
 
 impl Client {
-    /// Connects to the hub at `path` and subscribes to what happens there.
+    /// Connects to the hub at `path`, and subscribes to the hub's events.
     ///
-    /// A hub that is down now is an error; one that goes away later is waited for.
+    /// A missing hub is an error. After a later disconnect the stream reconnects.
     pub async fn start(path: impl Into<PathBuf>) -> Result<(Self, EventStream), HubError> {
-        let hub = Arc::new(HubEndpoint { path: path.into() });
-        let poke = Arc::new(ReconnectSignal::default());
-        let events = EventStream::start(Arc::clone(&hub), Arc::clone(&poke)).await?;
+        let endpoint = Arc::new(HubEndpoint { path: path.into() });
+        let reconnect = Arc::new(ReconnectSignal::default());
+        let events = EventStream::start(Arc::clone(&endpoint), Arc::clone(&reconnect)).await?;
         let client = Self {
-            calls: Arc::new(HubCallPool::new(Arc::clone(&hub))),
-            endpoint: hub,
-            reconnect: poke,
+            calls: Arc::new(HubCallPool::new(Arc::clone(&endpoint))),
+            endpoint,
+            reconnect,
         };
         Ok((client, events))
     }
@@ -119,18 +109,18 @@ impl Client {
         &self.endpoint.path
     }
 
-    /// Makes a lost event stream try again now instead of after its back-off.
+    /// Makes a disconnected event stream retry now instead of at the end of the back-off.
     ///
-    /// Does nothing while the stream is healthy; calling it often is the same as once.
+    /// Idempotent, and without effect on a connected stream.
     pub fn poke_reconnect(&self) {
         self.reconnect.trigger();
     }
 
     /// Answers a question, and returns the hub's record of the answer.
     ///
-    /// Without a scope, the answer reaches as far as `request.scope` says: show that to whoever
-    /// decides. With [`Resolution::Dismiss`] nothing is written to any firewall. While the hub is
-    /// away it waits for it to return, [`AnswerError::LIMIT`] at most, then fails.
+    /// Without a scope the answer has `request.scope`: show this scope to the operator.
+    /// [`DecisionAction::Dismiss`] changes no firewall. A disconnected hub is waited for, at most
+    /// [`AnswerError::HUB_WAIT_TIMEOUT`].
     pub async fn decide(
         &self,
         request: &clearance2::Request,
@@ -147,10 +137,9 @@ impl Client {
         self.calls.decide(answer).await
     }
 
-    /// Answers a question the way the older interface does, by its three parts.
+    /// Answers a question like `Verdict` of Clearance1, for the whole destination.
     ///
-    /// It opens or closes the whole destination: every port and protocol. For the rest as
-    /// [`Client::decide`].
+    /// The answer opens or closes every port and protocol; the rest is as in [`Client::decide`].
     pub async fn verdict(
         &self,
         verdict: &clearance1::VerdictParameters,
@@ -158,32 +147,33 @@ impl Client {
         self.calls.verdict(verdict).await
     }
 
-    /// Returns what is pending, oldest first; only of a hub that speaks Clearance2.
+    /// Returns the pending requests, oldest first. Needs a Clearance2 hub.
     pub async fn list(&self) -> Result<Vec<Arc<clearance2::Request>>, AnswerError> {
         self.calls.list().await
     }
 
-    /// Returns the newest decisions, newest first, at most `limit` (1000 at most, 100 unless
-    /// said); only of a hub that speaks Clearance2.
+    /// Returns the newest decisions, newest first. Needs a Clearance2 hub.
+    ///
+    /// `limit` is 100 by default and at most 1000.
     pub async fn history(&self, limit: Option<u32>) -> Result<Vec<Arc<Decision>>, AnswerError> {
         self.calls.history(limit).await
     }
 }
 
-/// Where a hub is, and how to get to it.
+/// The address of a hub.
 #[derive(Debug)]
 struct HubEndpoint {
     path: PathBuf,
 }
 
 impl HubEndpoint {
-    /// How long a hub may take to accept a connection and say what it is.
+    /// Time-out for a connection and the reply to `GetInfo`.
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Connects, and asks what the hub speaks.
+    /// Connects, and chooses the interface.
     async fn connect(&self) -> Result<(VarlinkConnection, ProtocolVersion), HubError> {
-        let greeting = timeout(Self::CONNECT_TIMEOUT, self.negotiate_version());
-        greeting.await.unwrap_or_else(|_elapsed| {
+        let negotiation = timeout(Self::CONNECT_TIMEOUT, self.negotiate_version());
+        negotiation.await.unwrap_or_else(|_elapsed| {
             let path = self.path.clone();
             Err(HubError::TimedOut { path })
         })
@@ -218,20 +208,7 @@ impl HubEndpoint {
     }
 }
 
-/// Waits longer after each failure: 100 ms, then twice as long each time, 10 s at most.
-#[derive(Debug, Clone, Copy, Default)]
-struct ReconnectBackoff(Duration);
-
-impl ReconnectBackoff {
-    const MIN_DELAY: Duration = Duration::from_millis(100);
-    const MAX_DELAY: Duration = Duration::from_secs(10);
-
-    /// Returns how long to wait now.
-    fn next_delay(&mut self) -> Duration {
-        self.0 = self
-            .0
-            .saturating_mul(2)
-            .clamp(Self::MIN_DELAY, Self::MAX_DELAY);
-        self.0
-    }
+/// Returns the back-off between attempts to reach a hub.
+const fn reconnect_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(10))
 }

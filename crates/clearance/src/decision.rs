@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a person answers, how far the answer reaches, and what became of it.
+//! Answers: the action, the scope, and the record of the outcome.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::display_text::deserialize_optional_program_output;
-use crate::{ContainerId, Dest, DisplayText, Protocol, RequestId};
+use crate::{ContainerId, Dest, DisplayText, Protocol, RequestId, Timestamp};
 
-/// What an answer asks of the firewall.
+/// An operator's choice for a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -19,13 +19,13 @@ pub enum Action {
     Deny,
 }
 
-/// A text that is no [`Action`].
+/// A text that is not an [`Action`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither \"allow\" nor \"deny\"")]
 pub struct ActionParseError(pub DisplayText);
 
 impl Action {
-    /// Returns the word that stands for it on every wire.
+    /// Returns the action as every interface spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -52,45 +52,45 @@ impl fmt::Display for Action {
     }
 }
 
-/// How long an answer holds.
+/// The lifetime of the rule that an answer makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleLifetime {
-    /// For one short window, [`Scope::ONCE_SECONDS`] unless the scope says otherwise.
+    /// One short window: [`Scope::ONCE_SECONDS`] unless the scope has seconds.
     Once,
-    /// As long as the sandbox lives.
+    /// The life of the sandbox.
     #[default]
     Sandbox,
-    /// In every sandbox of the project.
+    /// Permanent, in every sandbox of the project.
     Project,
-    /// Everywhere, for good.
+    /// Permanent, in every sandbox.
     Always,
 }
 
-/// How far an answer reaches: never wider than what was asked.
+/// The part of the network that an answer opens or closes: never wider than the request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
-    /// The destination, the request's own.
+    /// The request's destination.
     pub dest: Dest,
-    /// Only this port; absent, every port.
+    /// The single port; absent for every port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Only this protocol; absent, every protocol.
+    /// The single protocol; absent for every protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// How long it holds.
+    /// The lifetime of the rule.
     #[serde(default)]
     pub keep: RuleLifetime,
-    /// Seconds after which it ends by itself; absent, as `keep` says.
+    /// Seconds after which the rule ends, earlier than `keep` would end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
 }
 
 impl Scope {
-    /// The seconds for which [`Keep::Once`] opens a destination.
+    /// Seconds for which [`RuleLifetime::Once`] opens a destination.
     pub const ONCE_SECONDS: u32 = 60;
 
-    /// The whole destination for the sandbox's life: what a Clearance1 verdict means.
+    /// Returns the scope of a Clearance1 verdict: the whole destination, for the sandbox's life.
     pub const fn whole_dest(dest: Dest) -> Self {
         Self {
             dest,
@@ -102,43 +102,43 @@ impl Scope {
     }
 }
 
-/// What the firewall's keeper says of an order.
+/// The result of one attempt to enforce a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnforcementOutcome {
-    /// The kernel holds it.
+    /// The rule is in the kernel.
     Applied,
-    /// Nothing was opened, for this reason.
+    /// Nothing was opened or closed, for this reason.
     Failed(DisplayText),
 }
 
 impl EnforcementOutcome {
-    /// Says whether the order took effect.
+    /// Returns `true` if the rule took effect.
     pub const fn is_applied(&self) -> bool {
         matches!(self, Self::Applied)
     }
 }
 
-/// The record of one answer: who decided what, when, and whether it took effect.
+/// The record of one answer: operator, action, time and outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The question.
+    /// The request.
     pub request: RequestId,
-    /// The sandbox it was about.
+    /// The request's sandbox.
     pub container: ContainerId,
-    /// The destination it was about.
+    /// The request's destination.
     pub dest: Dest,
-    /// `allow`, `deny`, or `dismiss` for a question that was put away without a rule.
+    /// `allow`, `deny`, or `dismiss` for an answer without a rule.
     pub action: DecisionAction,
-    /// How far it reaches; absent with `dismiss`.
+    /// The scope of the rule; absent with `dismiss`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
-    /// Who decided: the peer's user id and process as the kernel gives them.
+    /// The operator: the peer's user id and process, as the kernel reports them.
     pub by: DisplayText,
-    /// When, in microseconds since the epoch.
-    pub at: u64,
-    /// Whether it took effect.
+    /// The time of the answer.
+    pub at: Timestamp,
+    /// `true` if the answer took effect.
     pub ok: bool,
-    /// Why it did not.
+    /// The reason why the answer did not take effect.
     #[serde(
         default,
         deserialize_with = "deserialize_optional_program_output",
@@ -147,15 +147,15 @@ pub struct Decision {
     pub reason: Option<DisplayText>,
 }
 
-/// What became of a question.
+/// The action that a [`Decision`] records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecisionAction {
-    /// Allowed.
+    /// The operator allowed the destination.
     Allow,
-    /// Denied.
+    /// The operator denied the destination.
     Deny,
-    /// Put away without a rule: the next packet asks again.
+    /// The operator dismissed the question: no rule, and the next packet asks again.
     Dismiss,
 }
 
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_of_a_decision_is_kept_as_long_as_a_program_may_say_it() {
+    fn the_reason_of_a_decision_keeps_the_length_of_program_output() {
         let reason = "x".repeat(512);
         let text = format!(
             r#"{{"request": "web:1", "container": "web", "dest": "203.0.113.7", "action": "deny",
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_words_are_actions() {
+    fn only_allow_and_deny_are_actions() {
         assert_eq!("allow".parse(), Ok(Action::Allow));
         assert_eq!("deny".parse(), Ok(Action::Deny));
         for word in ["", "accept", "Allow", "allow ", "allow\0", "dismiss"] {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_leaves_out_what_it_does_not_narrow() {
+    fn an_absent_limit_of_a_scope_is_absent_in_json() {
         let whole = Scope::whole_dest("203.0.113.7".parse().unwrap());
         let json = serde_json::to_string(&whole).unwrap();
         assert_eq!(json, r#"{"dest":"203.0.113.7","keep":"sandbox"}"#);

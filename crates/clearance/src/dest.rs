@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where a packet wanted to go, as it was shown and as the firewall can enforce it.
+//! Destinations of packets, as text and as the firewall can enforce them.
 //!
-//! The hub repeats whatever a reader reports, so that no question is swallowed; so [`Dest`] is
-//! any harmless text. Only a [`Target`] ever reaches a firewall: an address, or a host name.
+//! The hub passes on every request of a reader, so that no question is lost: a [`Dest`] is any
+//! display text. Only a [`Target`], an address or a host name, reaches a firewall.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,34 +13,35 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::DisplayText;
 
-/// A destination in the words of the question: `203.0.113.7`, `2001:db8::7`, `api.example.com`.
+/// A destination as the question shows it: `203.0.113.7`, `2001:db8::7`, `api.example.com`.
 ///
-/// A verdict is compared with it byte for byte. It is [`DisplayText`], and never empty.
+/// An answer repeats the destination byte for byte, or the hub refuses the answer. The text is
+/// [`DisplayText`] and never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Dest(DisplayText);
 
-/// What a firewall can open or close: one address, or every address of one host name.
+/// A destination that a firewall can open or close.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
-    /// One address.
+    /// One IP address.
     Address(IpAddr),
-    /// A host name: the addresses seen for it, and those that will be.
+    /// One host name: its known addresses, and every address that a later lookup returns.
     Name(DomainName),
 }
 
-/// A host name in lower case, without the dot at its end.
+/// A host name in lower case, without a trailing dot.
 ///
-/// Labels of letters, digits, `-` and `_`, each 1 to 63 bytes long and not starting with `-`, 253
-/// bytes in all (RFC 1035 section 2.3.4; the underscore is in use, RFC 8552), and not a number in
-/// its last label, so that no spelling of an address passes for a name.
+/// Each label has 1 to 63 letters, digits, `-` and `_` and does not start with `-`; the whole name
+/// has at most 253 bytes (RFC 1035 section 2.3.4; for the underscore RFC 8552). The last label is
+/// not a number, so that no spelling of an address passes for a name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainName(Arc<str>);
 
-/// Why a text is not a destination.
+/// An error in the text of a [`Dest`], a [`Target`] or a [`DomainName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DestParseError {
-    /// There is no text.
+    /// The text is empty.
     #[error("the destination is empty")]
     Empty,
     /// The text is neither an address nor a host name.
@@ -49,7 +50,7 @@ pub enum DestParseError {
 }
 
 impl Dest {
-    /// Makes a destination of `text`, everything unprintable replaced as [`DisplayText`] does.
+    /// Creates a destination from `text`, sanitised like [`DisplayText`].
     pub fn new(text: &str) -> Result<Self, DestParseError> {
         Self::try_from(DisplayText::new(text))
     }
@@ -59,7 +60,7 @@ impl Dest {
         self.0.as_str()
     }
 
-    /// Returns what a firewall would have to open or close for it.
+    /// Parses the destination as an address or a host name.
     pub fn parse_target(&self) -> Result<Target, DestParseError> {
         self.as_str().parse()
     }
@@ -114,7 +115,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, DestParseError> {
         match text.parse::<IpAddr>() {
-            // A mapped address reaches the IPv4 host, so it is that host.
+            // A packet to an IPv4-mapped address reaches the IPv4 host.
             Ok(address) => Ok(Self::Address(address.to_canonical())),
             Err(_) => text.parse().map(Self::Name),
         }
@@ -134,7 +135,7 @@ impl DomainName {
     const MAX_BYTES: usize = 253;
     const MAX_LABEL_BYTES: usize = 63;
 
-    /// Returns the name, in lower case and without a dot at its end.
+    /// Returns the name in lower case, without a trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_target() {
+    fn other_texts_are_not_targets() {
         for text in [
             "",
             ".",
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dest_is_any_harmless_text_that_is_not_empty() {
+    fn a_dest_is_any_display_text_that_is_not_empty() {
         assert_eq!(Dest::new(""), Err(DestParseError::Empty));
         let odd = Dest::new("evil\u{1b}[2J.example").unwrap();
         assert_eq!(odd.as_str(), "evil [2J.example");

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Text that came from outside, made harmless to show.
+//! Text from outside, made harmless for terminals, logs and D-Bus.
 //!
 //! A sandbox chooses host names, task names and more. Escape sequences, bidirectional overrides
-//! and newlines in them could repaint the question that a person is about to answer. The rule is
-//! the one of the Python stack's hub (release 0.6.10 and newer), so that both show the same.
+//! and newlines in such a text could repaint the question that a person is about to answer. The
+//! rule is the same as in the Python stack's hub (0.6.10 and newer), so that both show the same.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The longest text in characters, the mark of a cut included.
+/// Maximum characters of a text, the ellipsis included.
 const MAX_TEXT_CHARS: usize = 256;
-/// The most of what a program said, as much as the Python stack passes on.
+/// Maximum characters of program output, the same as in the Python stack.
 const MAX_PROGRAM_OUTPUT_CHARS: usize = 512;
-/// Ends a text that was cut.
+/// Mark at the end of a text that was cut.
 const ELLIPSIS: &str = "...";
 
-/// Text of printable ASCII (0x20 to 0x7E), at most 256 characters long (512 of what a program said).
+/// Text of printable ASCII (0x20 to 0x7E), at most 256 characters (program output: 512).
 ///
-/// Every other character became one space, and a longer text was cut and ends in `...`.
+/// Every other character is replaced by one space. A longer text is cut and ends in `...`.
 ///
 /// ```
 /// use terok_clearance::DisplayText;
@@ -29,13 +29,14 @@ const ELLIPSIS: &str = "...";
 pub struct DisplayText(Arc<str>);
 
 impl DisplayText {
-    /// Returns `text` with everything that is not printable ASCII replaced, cut to 256 characters.
+    /// Sanitises `text` and cuts it to 256 characters.
     pub fn new(text: &str) -> Self {
         Self::sanitize(text, MAX_TEXT_CHARS)
     }
 
-    /// The same of what a program said of an order, cut to 512 characters: its end is often what
-    /// says why.
+    /// Sanitises the output of a program and cuts it to 512 characters.
+    ///
+    /// The limit is higher because the end of an error message often names the reason.
     pub fn from_program_output(text: &str) -> Self {
         Self::sanitize(text, MAX_PROGRAM_OUTPUT_CHARS)
     }
@@ -67,7 +68,7 @@ impl DisplayText {
         &self.0
     }
 
-    /// Says whether there is no text at all.
+    /// Returns `true` if the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -119,14 +120,14 @@ impl<'de> Deserialize<'de> for DisplayText {
     }
 }
 
-/// Deserialises what a program said, at the length that [`DisplayText::said`] leaves it.
+/// Deserialises a text with the limit of [`DisplayText::from_program_output`].
 pub(crate) fn deserialize_program_output<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<DisplayText, D::Error> {
     String::deserialize(deserializer).map(|text| DisplayText::from_program_output(&text))
 }
 
-/// The same where there may be nothing.
+/// Deserialises an optional text with the limit of [`DisplayText::from_program_output`].
 pub(crate) fn deserialize_optional_program_output<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<DisplayText>, D::Error> {
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_printable_ascii_and_blanks_the_rest() {
+    fn printable_ascii_is_kept_and_the_rest_becomes_spaces() {
         check("", "");
         check("api.example.com", "api.example.com");
         check("a\nb\tc\0d\u{7f}e", "a b c d e");
@@ -153,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn cuts_at_256_characters_and_says_so() {
+    fn a_text_over_256_characters_is_cut_and_marked() {
         check(&"x".repeat(256), &"x".repeat(256));
         check(&"x".repeat(257), &format!("{}...", "x".repeat(253)));
         check(&"\u{e9}".repeat(10_000), &format!("{}...", " ".repeat(253)));
     }
 
     #[test]
-    fn what_a_program_said_is_cut_later() {
+    fn program_output_is_cut_at_512_characters() {
         let text = "x".repeat(512);
         assert_eq!(DisplayText::from_program_output(&text).as_str(), text);
         let cut = DisplayText::from_program_output(&"\n".repeat(513));
@@ -169,7 +170,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn is_always_printable_and_short(text in ".{0,600}") {
+        fn every_text_becomes_printable_and_short(text in ".{0,600}") {
             let shown = DisplayText::new(&text);
             assert!(shown.as_str().bytes().all(is_printable));
             assert!(shown.as_str().len() <= MAX_TEXT_CHARS);

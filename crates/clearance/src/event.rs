@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a reader tells a hub: a packet was dropped, a sandbox or its shield changed.
+//! Events that a reader reports to a hub: blocked packets, changes of sandboxes and firewalls.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,45 +10,47 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{ContainerId, Dest, DisplayText, RequestId};
 
-/// What is known about a sandbox besides its id: `project`, `task`, `name`, `container_name`, …
+/// Short texts about a sandbox: `project`, `task`, `name`, `container_name`, …
 ///
-/// Shared, because every question of one sandbox carries the same.
+/// Shared, because all requests of a sandbox carry the same dossier.
 pub type Dossier = Arc<BTreeMap<DisplayText, DisplayText>>;
 
-/// One thing that happened in or to a sandbox.
+/// An event of one sandbox, as a reader reports it to a hub.
+///
+/// Exhaustive, unlike other events: a hub must handle every kind, because some withdraw questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SandboxEvent {
-    /// The firewall dropped a packet, and wants to know.
+    /// The firewall dropped a packet.
     Blocked(BlockedPacket),
     /// A sandbox started.
     ContainerStarted {
         /// The sandbox.
         container: ContainerId,
-        /// What is known about it.
+        /// The sandbox's dossier.
         dossier: Dossier,
     },
-    /// A sandbox ended; its questions are void.
+    /// A sandbox ended; its questions are withdrawn.
     ContainerExited {
         /// The sandbox.
         container: ContainerId,
-        /// How it is known: `poststop`, `eof`.
+        /// The source of the report: `poststop`, `eof`.
         reason: DisplayText,
-        /// What is known about it.
+        /// The sandbox's dossier.
         dossier: Dossier,
     },
     /// The firewall of a sandbox changed.
     Shield {
         /// The sandbox.
         container: ContainerId,
-        /// What it is now; anything but [`ShieldState::Up`] makes its questions void.
+        /// The new state; every state but [`ShieldState::Up`] withdraws the sandbox's questions.
         state: ShieldState,
-        /// What is known about it.
+        /// The sandbox's dossier.
         dossier: Dossier,
     },
 }
 
 impl SandboxEvent {
-    /// Returns the sandbox it is about.
+    /// Returns the event's sandbox.
     pub const fn container(&self) -> &ContainerId {
         match self {
             Self::Blocked(BlockedPacket { container, .. })
@@ -59,48 +61,48 @@ impl SandboxEvent {
     }
 }
 
-/// A packet that the firewall dropped: a question to a person.
+/// A packet that the firewall dropped: a question for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockedPacket {
-    /// The sandbox it came from.
+    /// The sandbox that sent the packet.
     pub container: ContainerId,
-    /// The question's id.
+    /// The request's id.
     pub request: RequestId,
-    /// The address it was sent to, as the reader wrote it.
+    /// The packet's destination address, as the reader wrote it.
     pub address: Dest,
-    /// The port it was sent to; 0 for a protocol without ports.
+    /// The packet's destination port; 0 for a protocol without ports.
     pub port: u16,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The name the sandbox had looked up to get the address, where one was seen.
+    /// The name for which a lookup of the sandbox returned the address, if one was seen.
     pub domain: Option<Dest>,
-    /// What is known about the sandbox.
+    /// The sandbox's dossier.
     pub dossier: Dossier,
-    /// The process that sent it, where it could be found in time.
+    /// The process that sent the packet, if it was found while its socket existed.
     pub process: Option<Arc<Process>>,
 }
 
 impl BlockedPacket {
-    /// Returns what a verdict on it is about: the name if there is one, else the address.
+    /// Returns the destination that an answer names: the domain if there is one, else the address.
     pub fn dest(&self) -> &Dest {
         self.domain.as_ref().unwrap_or(&self.address)
     }
 }
 
-/// A firewall's state, in the words of the newer Python releases.
+/// A firewall's state, named as in the newer Python releases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShieldState {
     /// Default-deny is in force.
     Up,
-    /// Packets pass, the private ranges excepted.
+    /// All packets pass except those to private ranges.
     Down,
-    /// Packets pass, all of them.
+    /// All packets pass.
     Disengaged,
 }
 
 impl ShieldState {
-    /// Returns the word for it.
+    /// Returns the state as every interface spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -110,23 +112,23 @@ impl ShieldState {
     }
 }
 
-/// A process of a sandbox, as well as it could be found.
+/// A process of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
-    /// Its id, in the reader's process id namespace.
+    /// The process id, in the reader's process id namespace.
     pub pid: u32,
-    /// Its user id, in the reader's user namespace.
+    /// The user id, in the reader's user namespace.
     pub uid: u32,
-    /// Its name (`/proc/<pid>/comm`).
+    /// The name (`/proc/<pid>/comm`).
     pub name: DisplayText,
-    /// Its command line, cut to the first arguments.
+    /// The first arguments of the command line.
     #[serde(default)]
     pub command: Vec<DisplayText>,
 }
 
 /// A transport protocol by its number in the IP header (IANA "Assigned Internet Protocol Numbers").
 ///
-/// Its text is `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, or the number.
+/// The text form is `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, or the number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Protocol(pub u8);
 
@@ -150,7 +152,7 @@ impl Protocol {
         (Self::SCTP, "sctp"),
     ];
 
-    /// Returns its name, where it has a common one.
+    /// Returns the protocol's name, `None` for a protocol without a common name.
     pub fn name(self) -> Option<&'static str> {
         Self::NAMES
             .iter()
@@ -159,10 +161,10 @@ impl Protocol {
     }
 }
 
-/// A text that names no transport protocol.
+/// A text that is not a [`Protocol`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no transport protocol: name tcp, udp, icmp, ipv6-icmp, sctp or a number up to 255"
+    "{0:?} is not a transport protocol: use tcp, udp, icmp, ipv6-icmp, sctp or a number up to 255"
 )]
 pub struct ProtocolParseError(pub DisplayText);
 
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_about_the_name_where_there_is_one() {
+    fn an_answer_names_the_domain_if_there_is_one() {
         let mut blocked = BlockedPacket {
             container: "c".parse().unwrap(),
             request: "c:1".parse().unwrap(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The names of sandboxes and of the questions about them.
+//! Identifiers of sandboxes and of requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,35 +7,35 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a text is not an id.
+/// An error in the text of a [`ContainerId`] or a [`RequestId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdParseError {
-    /// There is no text.
+    /// The text is empty.
     #[error("the id is empty")]
     Empty,
-    /// The text has more bytes than an id may have.
+    /// The text is too long.
     #[error("the id has {length} bytes, more than {limit}")]
     TooLong {
-        /// The bytes it has.
+        /// Length of the text in bytes.
         length: usize,
-        /// The bytes it may have.
+        /// Maximum length in bytes.
         limit: usize,
     },
-    /// The text has a character that no id has.
+    /// The text contains a character that is not allowed in an id.
     #[error("the id has the character {found:?} at byte {at}")]
     InvalidCharacter {
         /// The character.
         found: char,
-        /// Its place, in bytes from the start.
+        /// Byte offset of the character.
         at: usize,
     },
 }
 
-/// A sandbox's name or id, as its container engine knows it.
+/// A sandbox's name or id, as the container engine knows the sandbox.
 ///
 /// The first character is an ASCII letter or digit, the others may also be `_`, `.` and `-`: the
-/// names that podman and docker accept. So an id is never an option on a command line, and never
-/// leaves the directory it names a file in. At most 255 bytes, a file name's limit.
+/// names that podman and docker accept. An id is therefore never an option on a command line, and
+/// never leads out of a directory. The maximum is 255 bytes, the length of a file name.
 ///
 /// ```
 /// use terok_clearance::ContainerId;
@@ -46,19 +46,19 @@ pub enum IdParseError {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerId(Arc<str>);
 
-/// A question's id: printable ASCII without spaces, at most 512 bytes.
+/// A request's id: printable ASCII without spaces, at most 512 bytes.
 ///
-/// The reader makes it, `<container>:<n>` with an `n` that it never used before; to everybody
-/// else it is opaque.
+/// The reader assigns `<container>:<n>` with a fresh `n`; for every other program the id is
+/// opaque.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(Arc<str>);
 
 impl ContainerId {
     const MAX_BYTES: usize = 255;
-    /// As many characters of an id as a socket's path has room for (`sun_path` has 108 bytes).
+    /// Characters of an id in a socket's path, whose length is limited to 107 bytes.
     const SHORT_CHARS: usize = 12;
 
-    /// Returns the first 12 characters, the form in which socket paths carry an id.
+    /// Returns the first 12 characters, the form of an id in socket paths.
     pub fn short(&self) -> &str {
         self.0.get(..Self::SHORT_CHARS).unwrap_or(&self.0)
     }
@@ -95,7 +95,7 @@ const fn check_length(text: &str, limit: usize) -> Result<(), IdParseError> {
     }
 }
 
-/// Gives a checked text its only doors, `FromStr` and `Deserialize`, and its ways out.
+/// Implements `FromStr` and `Deserialize`, both with the check, and the conversions to text.
 macro_rules! checked_text {
     ($name:ident) => {
         impl $name {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn json_passes_the_same_check() {
+    fn json_is_checked_like_text() {
         assert!(serde_json::from_str::<ContainerId>("\"--help\"").is_err());
         assert!(serde_json::from_str::<RequestId>("\"a b\"").is_err());
     }

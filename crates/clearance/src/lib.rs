@@ -1,11 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The words, interfaces and sockets of terok's egress clearance.
+//! Types, interfaces, sockets and the client of terok's egress clearance.
 //!
-//! A packet the firewall dropped becomes a question to a person; the answer becomes a set
-//! element. Everything that is said on the way is a type of this crate.
+//! A packet without a rule becomes a question to a person; the answer becomes a rule. A *hub*
+//! sends the questions of a sandbox to *operators*, and takes their answers. With this crate a
+//! program becomes an operator: [`Client`] subscribes to a hub and answers.
 //!
-//! The values here are *parsed*: a [`ContainerId`], a [`RequestId`] or a [`Dest`] that exists
-//! has passed its check, and [`DisplayText`] is safe to show on any terminal, screen or bus.
+//! ```no_run
+//! use terok_clearance::{Client, DecisionAction, Event, StreamUpdate};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (client, mut events) = Client::start("/run/user/1000/terok-clearance.sock").await?;
+//! loop {
+//!     if let StreamUpdate::Event(Event::Pending(request)) = events.next().await {
+//!         println!("{} asks for {}", request.container, request.dest);
+//!         client.decide(&request, DecisionAction::Deny, None).await?;
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! `examples/answer.rs` is a complete program.
+//!
+//! | part | contents |
+//! |---|---|
+//! | [`Client`], [`EventStream`] | events and answers, for hubs of this project and of the Python stack |
+//! | [`socket`] | socket paths, and sockets that only the same user can reach |
+//! | [`wire`] | the varlink interfaces `org.terok.Clearance1`, `Clearance2` and `ClearanceVerdict1` |
+//! | [`varlink`] | a varlink server and client for unix sockets |
+//!
+//! Values are parsed: a [`ContainerId`], a [`RequestId`] or a [`Dest`] has passed a check, and a
+//! [`DisplayText`] is safe for terminals, logs and D-Bus.
 
 #![cfg_attr(
     not(test),
@@ -17,24 +41,39 @@
     )
 )]
 
+mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
 mod decision;
 mod dest;
 mod display_text;
+mod error_chain;
 mod event;
 mod id;
+mod log_limiter;
 pub mod nflog;
+mod sandbox_label;
 pub mod socket;
+mod timestamp;
 pub mod varlink;
 pub mod wire;
 
+pub use backoff::Backoff;
+#[cfg(feature = "client")]
+pub use client::{
+    AnswerError, Client, EventStream, HubError, ProtocolVersion, StreamUpdate, UnknownEvent,
+};
 pub use decision::{
     Action, ActionParseError, Decision, DecisionAction, EnforcementOutcome, RuleLifetime, Scope,
 };
 pub use dest::{Dest, DestParseError, DomainName, Target};
 pub use display_text::DisplayText;
+pub use error_chain::error_chain;
 pub use event::{
     BlockedPacket, Dossier, Process, Protocol, ProtocolParseError, SandboxEvent, ShieldState,
 };
 pub use id::{ContainerId, IdParseError, RequestId};
+pub use log_limiter::LogLimiter;
+pub use sandbox_label::SandboxLabel;
+pub use timestamp::Timestamp;
+pub use wire::clearance2::{Event, Request};

@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where the sockets are, and how they are opened so that only one's own user reaches them.
+//! Unix sockets: their paths, and connections within one user.
 //!
-//! Every socket lies in a directory of mode 0700 that is ours, has mode 0600 from the moment it
-//! exists, and the kernel says on every connection, on both ends, whose process the other is.
+//! Every socket has mode 0600 from the moment of its creation, and lies in a directory of the same
+//! user with mode 0700. On every connection both ends check the peer's user id with the kernel.
 
+mod accept;
 mod bind;
 mod connect;
 mod paths;
 
+pub use accept::ConnectionAcceptor;
 pub use bind::{SameUserListener, SocketBindError, bind};
 pub use connect::{SocketConnectError, connect};
 pub use paths::{HubSocket, HubSocketPaths, RuntimeDir, SocketLayout};
 
-/// The longest path that a unix socket's address has room for, in bytes (`sun_path`, its NUL off).
+/// Maximum bytes of a socket's path: the size of `sun_path`, without the NUL.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Who is at the other end of a connection, as the kernel says (`SO_PEERCRED`).
+/// Credentials of a connection's peer, as the kernel reports them (`SO_PEERCRED`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerCredentials {
-    /// Its effective user id when it connected or began to listen.
+    /// The peer's effective user id at the time of `connect` or `listen`.
     pub uid: u32,
-    /// Its effective group id.
+    /// The peer's effective group id.
     pub gid: u32,
-    /// Its process id; 0 for a process outside our process id namespace.
+    /// The peer's process id; 0 for a process outside the caller's process id namespace.
     pub pid: i32,
 }
 
@@ -36,7 +38,7 @@ impl PeerCredentials {
         })
     }
 
-    /// Says whether it runs as the same user as we do.
+    /// Returns `true` if the peer runs as the caller's user.
     pub fn is_same_user(&self) -> bool {
         self.uid == rustix::process::geteuid().as_raw()
     }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Varlink over a unix socket: JSON messages that end with a NUL byte, <https://varlink.org>.
 //!
-//! Written here and not taken from a library, because the servers that exist let one subscriber
-//! that never reads stall the others, end when descriptors run out, or starve a pool of threads.
-//! Everything is bounded: the length of a frame, the depth of its JSON, the time of a write, the
-//! number of connections.
+//! An implementation of its own, because the existing servers stall when a subscriber does not
+//! read, end when descriptors run out, or starve a pool of threads. Every resource has a bound:
+//! frame length, JSON depth, duration of a write, number of connections.
 
 mod call;
 mod connection;
@@ -26,21 +25,21 @@ pub use serve::{
 };
 pub use standard::{SERVICE_INTERFACE, StandardError};
 
-/// The most bytes that a call may have, its NUL not counted: 1 MiB.
+/// Maximum bytes of a call, without the NUL: 1 MiB.
 pub const MAX_CALL_BYTES: usize = 1 << 20;
 
-/// The most bytes that a client takes as one reply: 64 MiB, as much as a full ledger's list needs.
+/// Maximum bytes of a reply: 64 MiB, enough for the list of a full ledger.
 pub const MAX_REPLY_BYTES: usize = 64 << 20;
 
-/// An interface that a service implements.
+/// A varlink interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VarlinkInterface {
-    /// Its name, `org.example.Thing1`.
+    /// The name, such as `org.example.Thing1`.
     pub name: &'static str,
-    /// Its description in varlink's interface definition language.
+    /// The description in varlink's interface definition language.
     pub description: &'static str,
 }
 
-/// The parameters of a method that has none, and the reply of one that returns nothing.
+/// The parameters of a method without parameters, and an empty reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct NoParameters {}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The interfaces: their descriptions, methods, replies and errors, as types.
+//! The varlink interfaces: descriptions, methods, replies and errors.
 //!
-//! [`clearance1`] and [`verdict1`] are the Python stack's and frozen: its clients refuse an event
-//! with one field more or less. [`clearance2`] is ours, and carries what those cannot.
+//! [`clearance1`] and [`verdict1`] are the Python stack's interfaces and frozen: Python clients
+//! reject an event with one field more or less. [`clearance2`] carries the additional data.
 
 pub mod clearance1;
 pub mod clearance2;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The interface descriptions parse, and say the same as the types.
+//! The interface descriptions parse, and declare the same as the types.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -9,7 +9,9 @@ use terok_clearance::varlink::{SERVICE_INTERFACE, StandardError, VarlinkInterfac
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef, VerdictError};
 use terok_clearance::wire::clearance2::{self, DecideError};
 use terok_clearance::wire::verdict1;
-use terok_clearance::{BlockedPacket, Decision, DecisionAction, Dossier, Process, Protocol, Scope};
+use terok_clearance::{
+    BlockedPacket, Decision, DecisionAction, Dossier, Process, Protocol, Scope, Timestamp,
+};
 
 fn parse(interface: VarlinkInterface) -> zlink_idl::Interface<'static> {
     let parsed = zlink_idl::Interface::try_from(interface.description)
@@ -21,7 +23,7 @@ fn parse(interface: VarlinkInterface) -> zlink_idl::Interface<'static> {
 fn keys(value: &impl Serialize) -> BTreeSet<String> {
     match serde_json::to_value(value).unwrap() {
         serde_json::Value::Object(object) => object.into_iter().map(|(key, _)| key).collect(),
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 
@@ -106,7 +108,7 @@ fn request() -> clearance2::Request {
         dossier: Dossier::default(),
         process: Some(std::sync::Arc::new(process())),
     };
-    clearance2::Request::new(blocked, scope(), 1)
+    clearance2::Request::new(blocked, scope(), Timestamp::from_micros(1))
 }
 
 fn process() -> Process {
@@ -126,14 +128,14 @@ fn decision() -> Decision {
         action: DecisionAction::Deny,
         scope: Some(scope()),
         by: "u".into(),
-        at: 1,
+        at: Timestamp::from_micros(1),
         ok: false,
         reason: Some("r".into()),
     }
 }
 
 #[test]
-fn clearance1_says_what_is_sent() {
+fn clearance1_declares_its_messages() {
     let event = |dialect| {
         let container = "c".parse().unwrap();
         let dossier = Dossier::default();
@@ -194,7 +196,7 @@ fn clearance1_says_what_is_sent() {
 }
 
 #[test]
-fn clearance2_says_what_is_sent() {
+fn clearance2_declares_its_messages() {
     let interface = clearance2::INTERFACE;
     assert_eq!(custom_type(interface, "Process"), keys(&process()));
     assert_eq!(custom_type(interface, "Scope"), keys(&scope()));
@@ -289,7 +291,7 @@ fn the_events_of_clearance2_have_declared_fields_and_kinds() {
 }
 
 #[test]
-fn verdict1_says_what_is_sent() {
+fn verdict1_declares_its_messages() {
     let interface = verdict1::INTERFACE;
     let apply = verdict1::ApplyParameters {
         container: String::new(),

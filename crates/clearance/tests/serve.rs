@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The accept loop over real sockets: what it answers, and what it survives.
+//! The server over real sockets: replies, limits and hostile clients.
 #![expect(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 #[path = "support/service.rs"]
@@ -24,13 +24,13 @@ async fn echo(connection: &mut VarlinkConnection, text: &str) -> String {
     reply["text"].as_str().unwrap().to_owned()
 }
 
-/// Asserts that the server still answers somebody else.
+/// Asserts that the server answers another client.
 async fn check_alive(server: &Server) {
     let mut other = VarlinkConnection::connect(&server.path).await.unwrap();
     assert_eq!(echo(&mut other, "still here").await, "still here");
 }
 
-/// Sends `bytes`, and returns all that comes back until the server closes.
+/// Sends `bytes`, and returns the replies until the server closes the connection.
 async fn send(server: &Server, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -77,7 +77,7 @@ async fn every_service_describes_itself() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_standard_error() {
+async fn unknown_names_are_standard_errors() {
     let server = Server::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut check = async |method: &str, parameters: serde_json::Value, expected| {
@@ -130,12 +130,12 @@ async fn what_is_not_there_is_a_standard_error() {
         StandardError::invalid_parameter("x"),
     )
     .await;
-    // After all these errors the connection goes on.
+    // The connection survives all these errors.
     assert_eq!(echo(&mut connection, "a").await, "a");
 }
 
 #[tokio::test]
-async fn pipelined_calls_are_answered_in_order_and_pieces_are_put_together() {
+async fn pipelined_calls_in_pieces_are_answered_in_order() {
     let server = Server::start(ServiceLimits::default());
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     let mut calls = Vec::new();
@@ -146,7 +146,7 @@ async fn pipelined_calls_are_answered_in_order_and_pieces_are_put_together() {
     }
     let (first, second) = calls.split_at(1000);
     stream.write_all(first).await.unwrap();
-    // Half a frame alone is not answered; what came before it is.
+    // The frames before the incomplete one are answered.
     let mut reply = [0; 31];
     stream.read_exact(&mut reply).await.unwrap();
     stream.write_all(second).await.unwrap();
@@ -159,7 +159,7 @@ async fn pipelined_calls_are_answered_in_order_and_pieces_are_put_together() {
 }
 
 #[tokio::test]
-async fn a_oneway_call_is_done_and_not_answered() {
+async fn a_oneway_call_has_no_reply() {
     let server = Server::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let none = NoParameters {};
@@ -172,13 +172,13 @@ async fn a_oneway_call_is_done_and_not_answered() {
         .await
         .unwrap();
     connection.call_oneway("org.nope.X.Y", &none).await.unwrap();
-    // The next reply is the next call's.
+    // The next reply belongs to the next call.
     assert_eq!(echo(&mut connection, "b").await, "b");
     assert_eq!(*server.service.notes.borrow(), 1);
 }
 
 #[tokio::test]
-async fn what_is_no_call_closes_its_connection_with_a_reason() {
+async fn an_invalid_call_closes_the_connection_with_a_logged_reason() {
     let (log, _guard) = Log::start();
     let limits = ServiceLimits::default();
     for (frame, reason) in [
@@ -191,22 +191,22 @@ async fn what_is_no_call_closes_its_connection_with_a_reason() {
         ),
         (b"{}\0", "missing field `method`"),
         (b"{\"method\":7}\0", "not a call"),
-        (b"{\"method\":\"nodots\"}\0", "names no method"),
-        (b"{\"method\":\"one.Dot\"}\0", "names no method"),
-        (b"{\"method\":\"a..B\"}\0", "names no method"),
-        (b"{\"method\":\"a.b.\"}\0", "names no method"),
+        (b"{\"method\":\"nodots\"}\0", "is not a method name"),
+        (b"{\"method\":\"one.Dot\"}\0", "is not a method name"),
+        (b"{\"method\":\"a..B\"}\0", "is not a method name"),
+        (b"{\"method\":\"a.b.\"}\0", "is not a method name"),
         (
             b"{\"method\":\"a.b.\\u001b[2J\"}\0",
-            "\"a.b. [2J\" names no method",
+            "\"a.b. [2J\" is not a method name",
         ),
         (
             b"{\"method\":\"a.b.C\",\"parameters\":[]}\0",
-            "the parameters are no object",
+            "the parameters are not an object",
         ),
         (b"{\"method\":\"a.b.C\",\"more\":1}\0", "not a call"),
         (
             b"{\"method\":\"a.b.C\",\"more\":true,\"oneway\":true}\0",
-            "exclude each other",
+            "more than one of more, oneway and upgrade",
         ),
         (
             b"{\"method\":\"a.b.C\",\"method\":\"a.b.D\"}\0",
@@ -243,9 +243,9 @@ async fn what_is_no_call_closes_its_connection_with_a_reason() {
     }
 }
 
-/// A parser that recurses would overflow its stack, and take everybody with it.
+/// A recursive parser would overflow the stack and end the process.
 #[tokio::test]
-async fn deep_nesting_harms_nobody() {
+async fn deep_nesting_does_not_end_the_server() {
     let server = Server::start(ServiceLimits::default());
     let deep = "[".repeat(500_000);
     let unclosed = format!("{{\"method\":\"{ECHO}\",\"parameters\":{{\"text\":{deep}\0");
@@ -263,9 +263,9 @@ async fn deep_nesting_harms_nobody() {
     check_alive(&server).await;
 }
 
-/// What the server does not take it cannot keep: the bytes it accepted bound its memory.
+/// The number of accepted bytes bounds the server's memory.
 #[tokio::test]
-async fn a_frame_that_never_ends_is_cut_off_at_the_limit() {
+async fn an_endless_frame_closes_the_connection_at_the_limit() {
     let (log, _guard) = Log::start();
     let server = Server::start(ServiceLimits::default());
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
@@ -276,12 +276,12 @@ async fn a_frame_that_never_ends_is_cut_off_at_the_limit() {
             Ok(written) => sent += written,
             Err(error) => break error,
         }
-        assert!(sent < 100 << 20, "the server took 100 MB without a NUL");
+        assert!(sent < 100 << 20, "the server accepted 100 MB without a NUL");
     };
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     assert!(
         sent < MAX_CALL_BYTES + (1 << 20),
-        "the server took {sent} bytes"
+        "the server accepted {sent} bytes"
     );
     check_alive(&server).await;
     assert!(
@@ -292,7 +292,7 @@ async fn a_frame_that_never_ends_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
-async fn a_call_of_the_most_bytes_is_answered_and_of_one_more_is_not() {
+async fn a_call_of_the_maximum_length_is_answered_and_a_longer_one_is_not() {
     let server = Server::start(ServiceLimits::default());
     let call = |length: usize| {
         let empty = format!(r#"{{"method":"{ECHO}","parameters":{{"text":""}}}}"#);
@@ -328,7 +328,7 @@ async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
         let mut stream = UnixStream::connect(&server.path).await.unwrap();
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     }
-    // Those who are in are members all the while, and a place that is given up is free again.
+    // The accepted connections stay usable, and a closed one makes room.
     for connection in &mut members {
         assert_eq!(echo(connection, "on").await, "on");
     }
@@ -346,15 +346,15 @@ async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
     }
     let lines = log
         .text()
-        .matches("there are 4 connections already")
+        .matches("the limit of 4 connections is reached")
         .count();
-    assert!((1..=20).contains(&lines), "{lines} lines were logged");
+    assert!((1..=20).contains(&lines), "{lines} log lines");
 }
 
-/// The noise comes from another thread, faster than it can be answered: a loop that never yields
-/// would serve nobody else before it ends.
+/// Another thread sends faster than the server replies: a loop without a yield would serve no other
+/// client before the flood ends.
 #[tokio::test]
-async fn a_peer_that_always_has_more_to_say_starves_nobody() {
+async fn a_flooding_client_does_not_starve_the_others() {
     let server = Server::start(ServiceLimits::default());
     let mut noisy = std::os::unix::net::UnixStream::connect(&server.path).unwrap();
     let call =
@@ -377,7 +377,7 @@ async fn a_peer_that_always_has_more_to_say_starves_nobody() {
 }
 
 #[tokio::test]
-async fn a_hang_up_is_seen_while_nothing_is_sent() {
+async fn a_disconnect_is_noticed_without_a_write() {
     let server = Server::start(ServiceLimits::default());
     let mut count = server.service.streams.subscribe();
     let connection = VarlinkConnection::connect(&server.path).await.unwrap();
@@ -397,7 +397,7 @@ async fn a_call_during_a_stream_closes_the_connection() {
     let server = Server::start(ServiceLimits::default());
     let stream_call = r#"{"method":"org.example.Test1.Stream","more":true}"#;
     let echo_call = format!(r#"{{"method":"{ECHO}","parameters":{{"text":"a"}}}}"#);
-    // Both at once, and the second only after the first reply.
+    // Both calls at once, then the second after the first reply.
     let both = format!("{stream_call}\0{echo_call}\0");
     assert_eq!(
         send(&server, both.as_bytes())
@@ -418,13 +418,13 @@ async fn a_call_during_a_stream_closes_the_connection() {
         .unwrap();
     assert_eq!(stream.read(&mut [0; 512]).await.unwrap_or(0), 0);
     check_alive(&server).await;
-    let reason = "the peer sent more while a stream was on its way";
+    let reason = "the peer sent data during a stream of replies";
     assert_eq!(log.text().matches(reason).count(), 2, "{}", log.text());
 }
 
-/// Time is paused: it moves on as soon as nothing else can.
+/// Paused time advances when every task waits.
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_nothing_is_given_up_after_five_seconds() {
+async fn a_client_that_does_not_read_is_disconnected_after_five_seconds() {
     let (log, _guard) = Log::start();
     let server = Server::start(ServiceLimits::default());
     let start = tokio::time::Instant::now();
@@ -434,7 +434,7 @@ async fn a_client_that_takes_nothing_is_given_up_after_five_seconds() {
         .await
         .unwrap();
     let mut server = server;
-    while !log.text().contains("the peer took nothing for 5s") {
+    while !log.text().contains("the peer read nothing for 5s") {
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(start.elapsed() < Duration::from_secs(20), "{}", log.text());
     }
@@ -460,7 +460,7 @@ async fn calls_in_progress_end_before_the_server_does() {
     let stopping = async {
         notes.wait_for(|notes| *notes == 1).await.unwrap();
         server.stop.cancel();
-        // The stream ends at once, and nobody new gets in.
+        // The stream ends at once, and new connections are refused.
         assert!(matches!(
             stream.next::<NoParameters>().await,
             Err(CallError::Closed)
@@ -471,12 +471,16 @@ async fn calls_in_progress_end_before_the_server_does() {
     let (reply, ()) = tokio::join!(call, stopping);
     assert_eq!(reply.unwrap()["opened"], true);
     server.end().await.unwrap();
-    // Connections without a call did not have to be cut off.
-    assert!(!log.text().contains("calls went on"), "{}", log.text());
+    // No call had to be cancelled.
+    assert!(
+        !log.text().contains("calls were cancelled"),
+        "{}",
+        log.text()
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_hangs_does_not_keep_the_server_from_ending() {
+async fn a_hanging_call_is_cancelled_at_the_end_of_the_drain_time_out() {
     let (log, _guard) = Log::start();
     let mut server = Server::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
@@ -491,7 +495,7 @@ async fn a_call_that_hangs_does_not_keep_the_server_from_ending() {
     assert!(matches!(reply, Err(CallError::Closed)));
     assert!(
         log.text()
-            .contains("calls went on when the time to stop was over")
+            .contains("calls were cancelled at the end of the drain time-out")
     );
 }
 
@@ -504,13 +508,13 @@ async fn a_panic_ends_the_server() {
         .await;
     assert!(matches!(reply, Err(CallError::Closed)));
     let Err(VarlinkServeError::Panicked(text)) = server.end().await else {
-        panic!("the server went on");
+        panic!("the server did not end");
     };
     assert_eq!(text.as_str(), "asked to [2J");
 }
 
 #[tokio::test]
-async fn a_connection_whose_call_was_given_up_is_not_used_again() {
+async fn a_connection_is_unusable_after_a_dropped_call() {
     let server = Server::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut notes = server.service.notes.subscribe();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The sockets: private from the first moment, held once, and only for one's own user.
+//! Sockets: private from their creation, with one listener, and for the same user only.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -17,8 +17,8 @@ use terok_clearance::socket::{
     SocketLayout, bind, connect,
 };
 
-/// A directory of ours, and the path of a socket in a directory that is not there yet.
-fn place() -> (TempDir, PathBuf) {
+/// A temporary directory, and a socket path in a missing directory below.
+fn socket_path() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run").join("hub.sock");
     (directory, path)
@@ -38,7 +38,7 @@ fn is_root() -> bool {
 
 #[tokio::test]
 async fn a_socket_and_its_directories_are_private() {
-    let (directory, _) = place();
+    let (directory, _) = socket_path();
     let path = directory.path().join("a/b/hub.sock");
     let listener = bind(&path).unwrap();
     assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
@@ -48,13 +48,13 @@ async fn a_socket_and_its_directories_are_private() {
     assert_eq!(listener.path(), path);
 }
 
-/// The mode must hold without the umask's help, and at no moment may it be wider.
+/// The mode is right without a umask, at every moment.
 #[tokio::test]
-async fn the_mode_needs_no_umask_and_no_second_step() {
-    let (_directory, path) = place();
+async fn the_mode_is_private_from_the_start_without_a_umask() {
+    let (_directory, path) = socket_path();
     fs::create_dir(path.parent().unwrap()).unwrap();
     set_mode(path.parent().unwrap(), 0o700);
-    // A umask belongs to the whole process, so a child has it.
+    // A child process, because all threads of a process share the umask.
     let test = std::env::current_exe().unwrap();
     let name = "child_binds_and_reports_the_mode";
     let script = format!(
@@ -73,15 +73,14 @@ async fn the_mode_needs_no_umask_and_no_second_step() {
     );
 }
 
-/// Run by the test above, in a process with umask 0.
+/// The child process of the test above, with umask 0.
 #[tokio::test]
 async fn child_binds_and_reports_the_mode() {
     let Some(path) = std::env::var_os("BIND_AT").map(PathBuf::from) else {
         return;
     };
     let parent = path.parent().unwrap().to_owned();
-    // Watches the directory from another thread: every mode that the file ever has is seen, or at
-    // least every one that lasts as long as a look at it.
+    // Another thread polls the file's mode all the time.
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let watched = path.clone();
     let observer = std::thread::spawn(move || {
@@ -104,8 +103,8 @@ async fn child_binds_and_reports_the_mode() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_ours_alone_is_refused() {
-    let (directory, path) = place();
+async fn a_directory_with_access_for_other_users_is_refused() {
+    let (directory, path) = socket_path();
     let parent = path.parent().unwrap();
     fs::create_dir(parent).unwrap();
     let refusal = |path: &Path| match bind(path) {
@@ -114,7 +113,11 @@ async fn a_directory_that_is_not_ours_alone_is_refused() {
     };
     for wrong in [0o701, 0o710, 0o770, 0o707, 0o755, 0o777, 0o1777] {
         set_mode(parent, wrong);
-        assert_eq!(refusal(&path), "its mode lets others in", "{wrong:o}");
+        assert_eq!(
+            refusal(&path),
+            "its mode gives other users access",
+            "{wrong:o}"
+        );
     }
     set_mode(parent, 0o700);
     let link = directory.path().join("link");
@@ -124,7 +127,7 @@ async fn a_directory_that_is_not_ours_alone_is_refused() {
         chown(parent, Some(12_345), None).unwrap();
         assert_eq!(refusal(&path), "it belongs to another user");
     } else {
-        // Root's directory is another user's.
+        // A directory of root.
         let refused = refusal(Path::new("/usr/hub.sock"));
         assert_eq!(refused, "it belongs to another user");
     }
@@ -132,7 +135,7 @@ async fn a_directory_that_is_not_ours_alone_is_refused() {
 }
 
 #[tokio::test]
-async fn a_path_that_fits_no_address_is_refused_with_its_length() {
+async fn a_path_that_is_too_long_is_refused_with_its_length() {
     let directory = tempfile::tempdir().unwrap();
     let fill = MAX_SOCKET_PATH_BYTES - directory.path().as_os_str().len() - "/d/".len();
     let longest = directory.path().join("d").join("x".repeat(fill));
@@ -148,7 +151,7 @@ async fn a_path_that_fits_no_address_is_refused_with_its_length() {
     assert!(
         error
             .to_string()
-            .contains("has 108 bytes, a socket's has at most 107"),
+            .contains("has 108 bytes, a socket's path has at most 107"),
         "{error}"
     );
     let error = connect(&long).await.unwrap_err();
@@ -159,12 +162,12 @@ async fn a_path_that_fits_no_address_is_refused_with_its_length() {
 }
 
 #[tokio::test]
-async fn a_socket_that_was_left_behind_is_replaced_and_a_live_one_is_not() {
-    let (_directory, path) = place();
+async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let (_directory, path) = socket_path();
     let parent = path.parent().unwrap();
     fs::create_dir(parent).unwrap();
     set_mode(parent, 0o700);
-    // Another program's socket, without our lock.
+    // A socket without a lock file.
     let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let us = i32::try_from(std::process::id()).unwrap();
     match bind(&path) {
@@ -180,7 +183,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_a_live_one_is_not() {
         other => panic!("{other:?}"),
     }
     drop(other);
-    assert!(path.exists(), "it was left behind");
+    assert!(path.exists(), "the socket is stale");
     let listener = bind(&path).unwrap();
     match bind(&path) {
         Err(SocketBindError::InUse { pid, .. }) => assert_eq!(pid, us),
@@ -188,13 +191,17 @@ async fn a_socket_that_was_left_behind_is_replaced_and_a_live_one_is_not() {
     }
     connect(&path).await.unwrap();
     drop(listener);
-    assert_eq!(fs::read_dir(parent).unwrap().count(), 0, "nothing is left");
+    assert_eq!(
+        fs::read_dir(parent).unwrap().count(),
+        0,
+        "the directory is empty"
+    );
     bind(&path).unwrap();
 }
 
 #[tokio::test]
-async fn what_is_no_socket_is_left_alone() {
-    let (directory, path) = place();
+async fn a_file_that_is_not_a_socket_is_not_changed() {
+    let (directory, path) = socket_path();
     let parent = path.parent().unwrap();
     fs::create_dir(parent).unwrap();
     set_mode(parent, 0o700);
@@ -213,7 +220,7 @@ async fn what_is_no_socket_is_left_alone() {
         Err(SocketBindError::NotASocket { .. })
     ));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    // Nor is a lock taken through a link.
+    // The lock file is not opened through a link.
     fs::remove_file(&path).unwrap();
     symlink(&victim, parent.join(".hub.sock.lock")).unwrap();
     assert!(matches!(
@@ -224,10 +231,10 @@ async fn what_is_no_socket_is_left_alone() {
 }
 
 #[test]
-fn of_two_binders_at_once_one_succeeds() {
-    let (_directory, path) = place();
+fn one_of_several_concurrent_binders_succeeds() {
+    let (_directory, path) = socket_path();
     for round in 0..50 {
-        // Every second round finds a socket that was left behind.
+        // Every second round has a stale socket.
         if round % 2 == 1 {
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         }
@@ -258,10 +265,10 @@ fn of_two_binders_at_once_one_succeeds() {
     }
 }
 
-/// A hub that was replaced must not take its successor's socket along when it ends.
+/// A replaced hub must not remove the socket of its successor.
 #[tokio::test]
-async fn only_ones_own_file_is_removed() {
-    let (_directory, path) = place();
+async fn the_drop_removes_the_own_file_only() {
+    let (_directory, path) = socket_path();
     let listener = bind(&path).unwrap();
     fs::remove_file(&path).unwrap();
     let successor = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -272,8 +279,8 @@ async fn only_ones_own_file_is_removed() {
 }
 
 #[tokio::test]
-async fn both_ends_know_who_the_other_is() {
-    let (_directory, path) = place();
+async fn both_ends_have_the_credentials_of_the_peer() {
+    let (_directory, path) = socket_path();
     let listener = bind(&path).unwrap();
     let (connected, accepted) = tokio::join!(connect(&path), listener.accept());
     let us = i32::try_from(std::process::id()).unwrap();
@@ -286,8 +293,8 @@ async fn both_ends_know_who_the_other_is() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_an_error_of_its_own() {
-    let (_directory, path) = place();
+async fn a_missing_listener_has_an_error_of_its_own() {
+    let (_directory, path) = socket_path();
     assert!(matches!(
         connect(&path).await,
         Err(SocketConnectError::NoListener { .. })
@@ -300,7 +307,7 @@ async fn nobody_there_is_an_error_of_its_own() {
     ));
 }
 
-/// Runs one test of this file as another user, from a copy of this program that they can read.
+/// Runs one test of this file as another user, from a readable copy of this program.
 fn as_another_user(directory: &Path, test: &str, socket: &Path) -> Command {
     let program = directory.join("program");
     if !program.exists() {
@@ -318,9 +325,9 @@ fn as_another_user(directory: &Path, test: &str, socket: &Path) -> Command {
     command
 }
 
-/// Run as another user by the test below.
+/// The child process of the test below, as another user.
 #[test]
-fn child_connects_and_is_turned_away() {
+fn child_connects_and_is_disconnected() {
     let Some(path) = std::env::var_os("SOCKET_AT") else {
         return;
     };
@@ -328,9 +335,9 @@ fn child_connects_and_is_turned_away() {
     assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
 }
 
-/// Run as another user by the test below.
+/// The child process of the test below, as another user.
 #[test]
-fn child_serves_and_gets_no_byte() {
+fn child_serves_and_receives_no_byte() {
     let Some(path) = std::env::var_os("SOCKET_AT") else {
         return;
     };
@@ -340,33 +347,32 @@ fn child_serves_and_gets_no_byte() {
     assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
 }
 
-/// To become another user needs root; the rule itself is tested for every user in
-/// `socket::bind` and `socket::connect`.
+/// Needs root. The unit tests of `socket::bind` and `socket::connect` need no second user.
 #[tokio::test]
-async fn another_users_process_is_turned_away() {
+async fn processes_of_another_user_are_refused() {
     if !is_root() {
-        eprintln!("needs root to become another user: the rule is tested without that elsewhere");
+        eprintln!("skipped: needs root to start a process of another user");
         return;
     }
-    let (directory, path) = place();
+    let (directory, path) = socket_path();
     let listener = bind(&path).unwrap();
-    // The modes would keep them out already, so let them as far as the check.
+    // With these modes only the check of the credentials is left.
     set_mode(directory.path(), 0o777);
     set_mode(path.parent().unwrap(), 0o777);
     set_mode(&path, 0o777);
-    let test = "child_connects_and_is_turned_away";
+    let test = "child_connects_and_is_disconnected";
     let mut foreigner = as_another_user(directory.path(), test, &path)
         .spawn()
         .unwrap();
     let ended = tokio::task::spawn_blocking(move || foreigner.wait().unwrap());
     let status = tokio::select! {
-        accepted = listener.accept() => panic!("let in: {accepted:?}"),
+        accepted = listener.accept() => panic!("accepted: {accepted:?}"),
         status = ended => status.unwrap(),
     };
     assert!(status.success());
-    // And who serves a socket as another user gets no call from us.
+    // A service of another user receives no call.
     let path = path.with_file_name("impostor.sock");
-    let test = "child_serves_and_gets_no_byte";
+    let test = "child_serves_and_receives_no_byte";
     let mut impostor = as_another_user(directory.path(), test, &path)
         .spawn()
         .unwrap();
@@ -385,7 +391,7 @@ async fn another_users_process_is_turned_away() {
 }
 
 #[test]
-fn the_paths_are_the_python_stacks() {
+fn the_paths_are_the_same_as_in_the_python_stack() {
     let runtime = RuntimeDir::new("/run/user/1000");
     let id: ContainerId = "0123456789abcdef".parse().unwrap();
     let check = |path: PathBuf, expected: &str| {
@@ -406,7 +412,7 @@ fn the_paths_are_the_python_stacks() {
 }
 
 #[tokio::test]
-async fn hubs_of_every_layout_are_found_and_the_dead_told_from_the_living() {
+async fn hub_sockets_of_every_layout_are_found_and_stale_ones_recognised() {
     let directory = tempfile::tempdir().unwrap();
     let runtime = RuntimeDir::new(directory.path().join("run"));
     assert_eq!(runtime.hub_sockets(), [], "there is no directory yet");
@@ -419,7 +425,7 @@ async fn hubs_of_every_layout_are_found_and_the_dead_told_from_the_living() {
     let dead_path = runtime.sandbox_sockets(&dead, SocketLayout::D).hub;
     fs::create_dir(dead_path.parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&dead_path).unwrap());
-    // What is no hub: a file, a directory without a socket, names that are no ids.
+    // No hubs: a file, a directory without a socket, a name that is not an id.
     fs::write(runtime.hubs_dir().join("dddddddddddd.sock"), "").unwrap();
     fs::create_dir(runtime.hubs_dir().join("eeeeeeeeeeee")).unwrap();
     drop(std::os::unix::net::UnixListener::bind(runtime.hubs_dir().join("-x.sock")).unwrap());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What goes over the wire, as bytes: captured from the Python stack where that speaks it too.
+//! Golden messages: those that the Python stack has too are captured from there.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventR
 use terok_clearance::wire::{clearance2, verdict1};
 use terok_clearance::{
     Action, BlockedPacket, Decision, DecisionAction, Dossier, Process, Protocol, RuleLifetime,
-    SandboxEvent, Scope, ShieldState,
+    SandboxEvent, Scope, ShieldState, Timestamp,
 };
 
 fn dossier(pairs: &[(&str, &str)]) -> Dossier {
@@ -39,9 +39,9 @@ fn frame(notice: ClearanceEventRef<'_>, dialect: Clearance1Dialect) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Each line below was captured from the Python hub 0.8.1 for the same event on its ingester.
+/// Captured from the Python hub 0.8.1 for the same events on the ingester.
 #[test]
-fn clearance1_events_are_the_python_hubs_to_the_byte() {
+fn clearance1_events_are_those_of_the_python_hub_byte_for_byte() {
     let container = "0123456789ab".parse().unwrap();
     let check = |notice: ClearanceEventRef<'_>, expected: &str| {
         assert_eq!(frame(notice, Clearance1Dialect::D), expected);
@@ -112,9 +112,9 @@ fn clearance1_events_are_the_python_hubs_to_the_byte() {
     );
 }
 
-/// Older clients reject an event with one field more, or a word they do not know.
+/// Older clients reject an event with an additional field or an unknown type.
 #[test]
-fn older_dialects_have_their_fields_and_words() {
+fn older_dialects_have_their_own_fields_and_types() {
     let fields = |dialect| {
         let event: serde_json::Value =
             serde_json::from_str(&frame(ClearanceEventRef::Blocked(&blocked()), dialect)).unwrap();
@@ -148,9 +148,9 @@ fn older_dialects_have_their_fields_and_words() {
     );
 }
 
-/// Captured from the Python hub 0.8.1 but for the last two, which it has no case of.
+/// Captured from the Python hub 0.8.1, except for the last two, which the Python hub never sends.
 #[test]
-fn errors_are_the_python_hubs_to_the_byte() {
+fn errors_are_those_of_the_python_hub_byte_for_byte() {
     let check = |frame: bytes::Bytes, expected: &str| {
         let text = std::str::from_utf8(&frame).unwrap();
         assert_eq!(text.strip_suffix('\0'), Some(expected));
@@ -216,9 +216,9 @@ fn errors_are_the_python_hubs_to_the_byte() {
     );
 }
 
-/// Which parameter is named when several are wrong is the Python stack's choice too.
+/// Of several wrong parameters the error names the same one as the Python stack.
 #[test]
-fn parameters_are_refused_as_the_python_hub_refuses_them() {
+fn wrong_parameters_are_refused_like_in_the_python_hub() {
     let refusal = |parameters: &str| {
         let frame =
             format!(r#"{{"method":"org.terok.Clearance1.Verdict","parameters":{parameters}}}"#);
@@ -254,7 +254,7 @@ fn parameters_are_refused_as_the_python_hub_refuses_them() {
         r#"{"container":null,"request_id":"r","dest":"d","action":"allow"}"#,
         Some("container"),
     );
-    // The Python stack takes the last of two; two readers could see two different things.
+    // The Python stack takes the last duplicate; two parsers could take different values.
     check(
         r#"{"container":"c","request_id":"r","dest":"d","action":"deny","action":"allow"}"#,
         Some("action"),
@@ -270,9 +270,9 @@ fn decide(parameters: &str) -> Result<clearance2::Clearance2Method, StandardErro
     clearance2::Clearance2Method::parse(&VarlinkCall::parse(frame.as_bytes()).unwrap())
 }
 
-/// What a caller narrows with and we do not know would otherwise open more than they meant.
+/// An unknown parameter could be a limit: without it, the answer would open more than intended.
 #[test]
-fn nothing_unknown_passes_in_an_answer() {
+fn an_answer_with_an_unknown_parameter_is_refused() {
     let parameters = |scope: &str| {
         format!(r#"{{"request":"c:1","container":"c","dest":"a.example","action":"allow"{scope}}}"#)
     };
@@ -396,7 +396,7 @@ fn request() -> Arc<clearance2::Request> {
     Arc::new(clearance2::Request::new(
         blocked,
         scope,
-        1_700_000_000_000_000,
+        Timestamp::from_micros(1_700_000_000_000_000),
     ))
 }
 
@@ -412,7 +412,7 @@ fn decision() -> Arc<Decision> {
             ..Scope::whole_dest("api.example.com".parse().unwrap())
         }),
         by: "user 1000, process 4242".into(),
-        at: 1_700_000_000_000_001,
+        at: Timestamp::from_micros(1_700_000_000_000_001),
         ok: false,
         reason: Some("the kernel refused".into()),
     })
@@ -452,7 +452,7 @@ fn every_event() -> Vec<clearance2::Event> {
 }
 
 #[test]
-fn clearance2_events_look_like_this() {
+fn clearance2_events_have_their_golden_form() {
     let mut out = Vec::new();
     for (seq, event) in (1..).zip(every_event()) {
         event.append_frame(seq, &mut out);
@@ -462,7 +462,7 @@ fn clearance2_events_look_like_this() {
 }
 
 #[test]
-fn clearance2_events_come_back_as_they_went() {
+fn clearance2_events_survive_a_round_trip() {
     for event in every_event() {
         let mut out = Vec::new();
         event.append_frame(u64::MAX, &mut out);
@@ -474,9 +474,9 @@ fn clearance2_events_come_back_as_they_went() {
     }
 }
 
-/// The interface may grow; a client of today must live with the hub of tomorrow.
+/// The interface may grow: clients must accept the events of newer hubs.
 #[test]
-fn clients_ignore_what_they_do_not_know() {
+fn clients_ignore_unknown_fields_and_recognise_unknown_kinds() {
     let parse = serde_json::from_str::<clearance2::Clearance2SubscribeReply>;
     let unknown = parse(r#"{"event":{"seq":3,"kind":"moonrise","phase":0.5}}"#).unwrap();
     assert_eq!((unknown.event.seq, unknown.event.event), (3, None));
@@ -496,7 +496,7 @@ fn clients_ignore_what_they_do_not_know() {
         serde_json::from_value::<Decision>(value).unwrap(),
         *decision()
     );
-    // A kind that is known must make sense.
+    // A known kind needs its fields.
     for wrong in [
         r#"{"event":{"seq":1,"kind":"pending"}}"#,
         r#"{"event":{"seq":1,"kind":"container","container":"c","state":"odd"}}"#,

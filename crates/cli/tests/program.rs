@@ -240,7 +240,7 @@ fn a_failure_says_what_to_what_and_what_to_do() {
     assert_eq!(failed.status.code(), Some(1));
     let said = text(&failed.stderr).replace(path, "PATH");
     insta::assert_snapshot!(said, @r"
-    error: clearance hub unavailable: nobody listens at PATH: No such file or directory (os error 2)
+    error: clearance hub unavailable: no process listens on PATH: No such file or directory (os error 2)
     hint: `terok-clearance clearance` without --socket waits for hubs
     ");
     let failed = session.run(&["--json", "clearance", "--socket", path]);

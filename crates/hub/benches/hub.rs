@@ -13,7 +13,7 @@ use std::thread;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use terok_clearance::{
-    Action, BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent, socket,
+    Action, BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent, Timestamp, socket,
 };
 use terok_clearance_hub::ingest::{EventLineParser, LineSplitter, SplitLine};
 use terok_clearance_hub::ledger::{Ledger, MAX_PENDING, QuestionTriple, RequestedScope};
@@ -21,6 +21,10 @@ use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use tokio_util::sync::CancellationToken;
 
 const USUAL: &str = r#"{"type":"pending","container":"3f2a9c0d1e4b","id":"3f2a9c0d1e4b:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"demo","task":"t1","name":"bench"},"ts":"2026-11-21T00:00:00+00:00"}"#;
+
+const fn at(micros: u64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
 
 fn blocked(n: u32) -> BlockedPacket {
     BlockedPacket {
@@ -67,7 +71,7 @@ fn ledger(c: &mut Criterion) {
     for pending in [0, 1_000, 100_000] {
         let mut ledger = Ledger::new(MAX_PENDING, false);
         for n in 0..pending {
-            ledger.record(blocked(n), 1);
+            ledger.record(blocked(n), at(1));
         }
         group.bench_with_input(
             BenchmarkId::new("asked and answered", pending),
@@ -83,17 +87,17 @@ fn ledger(c: &mut Criterion) {
                 b.iter_batched(
                     || blocked(*n),
                     |blocked| {
-                        ledger.record(blocked, 1);
+                        ledger.record(blocked, at(1));
                         let claimed = ledger.claim(
                             asked,
                             Action::Allow,
                             RequestedScope::Default,
                             "me".into(),
-                            2,
+                            at(2),
                         );
                         let (order, receipt) = claimed.unwrap();
                         drop(black_box(order));
-                        ledger.settle(receipt, &EnforcementOutcome::Applied, 3)
+                        ledger.settle(receipt, &EnforcementOutcome::Applied, at(3))
                     },
                     BatchSize::SmallInput,
                 );
@@ -104,7 +108,7 @@ fn ledger(c: &mut Criterion) {
     let mut n = 0;
     while full.len() < MAX_PENDING {
         n += 1;
-        full.record(blocked(n), 1);
+        full.record(blocked(n), at(1));
     }
     group.bench_function("new while full", |b| {
         b.iter_batched(
@@ -112,16 +116,16 @@ fn ledger(c: &mut Criterion) {
                 n += 1;
                 blocked(n)
             },
-            |blocked| full.record(blocked, 1),
+            |blocked| full.record(blocked, at(1)),
             BatchSize::SmallInput,
         );
     });
     let mut one = Ledger::new(MAX_PENDING, false);
-    one.record(blocked(0), 1);
+    one.record(blocked(0), at(1));
     group.bench_function("repeated", |b| {
         b.iter_batched(
             || blocked(0),
-            |blocked| one.record(blocked, 1),
+            |blocked| one.record(blocked, at(1)),
             BatchSize::SmallInput,
         );
     });

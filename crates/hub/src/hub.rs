@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One hub: events in, questions out, answers in, orders out.
+//! The hub: ledger, fan-out and enforcer behind one lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use terok_clearance::varlink::FrameWriter;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use terok_clearance::{
     Action, BlockedPacket, Decision, DisplayText, EnforcementOutcome, SandboxEvent, ShieldState,
+    Timestamp,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::event_frames::{ClearanceInterface, HubEvent};
 use crate::fanout::{EventFanout, FlushStatus, MAX_BACKLOG_BYTES, SubscriberId};
 use crate::ledger::{
@@ -22,15 +22,16 @@ use crate::ledger::{
     RequestedScope, RuleSweep, SettledClaim, WithdrawnQuestion,
 };
 
-/// The keeper of a firewall, as far as a hub knows it.
+/// Applies decisions to a firewall.
 pub trait DecisionEnforcer: Send + Sync + 'static {
-    /// Says whether it can open a single port; if not, an answer is about a whole destination.
+    /// Returns `true` if the firewall can open a single port. Otherwise answers are for whole
+    /// destinations.
     fn supports_ports(&self) -> bool;
 
-    /// Carries out one answer and says what became of it.
+    /// Applies one claim.
     ///
-    /// The hub gives up after [`Options::patience`] and drops the future; the question is then
-    /// pending again. Orders for different questions come at the same time.
+    /// The hub drops the future after [`HubOptions::enforce_timeout`]; the question is then pending
+    /// again. Claims for different questions are enforced concurrently.
     fn enforce(&self, claim: Claim) -> impl Future<Output = EnforcementOutcome> + Send;
 }
 
@@ -44,19 +45,19 @@ impl<E: DecisionEnforcer> DecisionEnforcer for Arc<E> {
     }
 }
 
-/// How a hub is set up.
+/// Options of a hub.
 #[derive(Debug, Clone, Copy)]
 pub struct HubOptions {
-    /// Which clients of `org.terok.Clearance1` are served.
+    /// The event format for clients of `org.terok.Clearance1`.
     pub dialect: Clearance1Dialect,
-    /// Whether the hub serves one sandbox only: whatever name a `shield` event gives it (the
-    /// Python stack's is not the one of its questions), it is about every question here.
+    /// `true` for the hub of one sandbox: a `shield` event then applies to every question, because
+    /// the Python stack names the sandbox differently in `shield` events and in questions.
     pub single_sandbox: bool,
-    /// The most questions that may be pending.
+    /// Maximum pending questions.
     pub max_pending: usize,
-    /// The bytes that a subscriber may be behind before it is moved on.
+    /// Maximum backlog of a subscriber in bytes; a slower subscriber skips events.
     pub max_backlog_bytes: usize,
-    /// How long the enforcer may take for one answer.
+    /// Time-out of the enforcer for one claim.
     pub enforce_timeout: Duration,
 }
 
@@ -72,13 +73,13 @@ impl Default for HubOptions {
     }
 }
 
-/// A ledger with its subscribers and its firewall's keeper.
+/// A ledger with its subscribers and its enforcer.
 #[derive(Debug)]
 pub struct Hub<E> {
     enforcer: E,
     options: HubOptions,
     state: Mutex<HubState>,
-    /// The answers that are being carried out, whether or not somebody still waits for them.
+    /// The claims in progress, independent of the connections that answered.
     enforcements: Mutex<JoinSet<()>>,
     /// Cancelled by a panic of the enforcer.
     panicked: CancellationToken,
@@ -91,21 +92,22 @@ struct HubState {
     evicted_count: u64,
 }
 
-/// Why an answer took no effect.
+/// An error of an answer: no effect.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HubDecideError {
-    /// The hub refused it.
+    /// The ledger refused the answer.
     #[error(transparent)]
     Refused(#[from] ClaimError),
-    /// The enforcer failed; the question is pending as before.
-    #[error("the firewall did not take it: {0}")]
+    /// The enforcer failed; the question is still pending.
+    #[error("the firewall did not apply the answer: {0}")]
     EnforcementFailed(DisplayText),
 }
 
 impl<E: DecisionEnforcer> Hub<E> {
-    /// Makes a hub with an empty ledger.
+    /// Creates a hub with an empty ledger.
     pub fn new(enforcer: E, options: HubOptions) -> Arc<Self> {
-        let books = HubState {
+        let state = HubState {
             ledger: Ledger::new(options.max_pending, enforcer.supports_ports()),
             fanout: EventFanout::new(options.dialect, options.max_backlog_bytes),
             evicted_count: 0,
@@ -113,66 +115,66 @@ impl<E: DecisionEnforcer> Hub<E> {
         Arc::new(Self {
             enforcer,
             options,
-            state: Mutex::new(books),
+            state: Mutex::new(state),
             enforcements: Mutex::new(JoinSet::new()),
             panicked: CancellationToken::new(),
         })
     }
 
-    /// Takes one event, and tells it to every subscriber that keeps up before it returns.
+    /// Records one event, and writes it to every subscriber that keeps up.
     ///
-    /// It never waits for anybody. Call it within a tokio runtime.
+    /// Never blocks. Needs a tokio runtime.
     pub fn report(&self, event: SandboxEvent) {
         self.report_all([event]);
     }
 
-    /// Takes many events at once: one write to each subscriber instead of one for each event.
+    /// Records several events, with one write per subscriber.
     pub fn report_all(&self, events: impl IntoIterator<Item = SandboxEvent>) {
-        let now = clock::now_micros();
-        let mut books = self.lock_state();
+        let now = Timestamp::now();
+        let mut state = self.lock_state();
         for event in events {
-            books.apply_event(event, now, self.options.single_sandbox);
+            state.apply_event(event, now, self.options.single_sandbox);
         }
-        books.flush();
+        state.flush();
     }
 
-    /// Tells subscribers of `org.terok.Clearance2` that the kernel dropped `packets` reports of
-    /// blocked packets, for which there will be no question.
+    /// Reports to Clearance2 subscribers that the kernel lost `packets` packet reports, for which
+    /// there is no question.
     pub fn report_lost_packets(&self, packets: u64) {
-        let mut books = self.lock_state();
-        books.publish(&HubEvent::LostPackets(packets));
-        books.flush();
+        let mut state = self.lock_state();
+        state.publish(&HubEvent::LostPackets(packets));
+        state.flush();
     }
 
-    /// Carries out `action` on the question that `asked` names, and returns the record of it.
+    /// Applies `action` of the operator `by` to the question `asked`, and returns the record.
     ///
-    /// `by` says who decided. When the returned future is dropped the answer is carried out all
-    /// the same, and told to every subscriber.
+    /// Dropping the future does not cancel the answer: the claim is enforced, and every subscriber
+    /// receives the result.
     pub async fn decide(
         self: &Arc<Self>,
         asked: QuestionTriple<'_>,
         action: Action,
-        reach: RequestedScope,
+        scope: RequestedScope,
         by: DisplayText,
     ) -> Result<Decision, HubDecideError> {
         let (claim, receipt) =
             self.lock_state()
                 .ledger
-                .claim(asked, action, reach, by, clock::now_micros())?;
+                .claim(asked, action, scope, by, Timestamp::now())?;
         let (report, outcome) = oneshot::channel();
         {
             let hub = Arc::clone(self);
-            let mut orders = self
+            let mut enforcements = self
                 .enforcements
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            // What has ended has told its own tale; a panic among them cancelled `broken`.
-            while orders.try_join_next().is_some() {}
-            orders.spawn(async move {
-                let (decision, covers) = hub.enforce_claim(claim, receipt).await;
-                // Nobody may be waiting any more.
+            // A finished task has reported its result, and a panic has cancelled `panicked`.
+            while enforcements.try_join_next().is_some() {}
+            enforcements.spawn(async move {
+                let (decision, sweep) = hub.enforce_claim(claim, receipt).await;
+                // The caller may have dropped the future.
                 drop(report.send(decision));
-                hub.sweep_rule(covers).await;
+                hub.sweep_rule(sweep).await;
             });
         }
         match outcome.await {
@@ -181,52 +183,52 @@ impl<E: DecisionEnforcer> Hub<E> {
                 decision.reason.unwrap_or_default(),
             )),
             Err(_) => {
-                let reason = "the firewall's keeper broke down";
+                let reason = "the enforcer panicked";
                 Err(HubDecideError::EnforcementFailed(DisplayText::new(reason)))
             }
         }
     }
 
-    /// Puts the question that `asked` names away without a rule, and returns the record of it.
+    /// Dismisses the question `asked` without a rule, and returns the record.
     pub fn dismiss(
         &self,
         asked: QuestionTriple<'_>,
         by: DisplayText,
     ) -> Result<Decision, ClaimError> {
-        let mut books = self.lock_state();
-        let answered = books.ledger.dismiss(asked, by, clock::now_micros())?;
-        books.publish(&HubEvent::Decided(&answered));
-        books.flush();
+        let mut state = self.lock_state();
+        let answered = state.ledger.dismiss(asked, by, Timestamp::now())?;
+        state.publish(&HubEvent::Decided(&answered));
+        state.flush();
         Ok(answered.decision)
     }
 
-    /// Returns how many questions are pending.
+    /// Returns the number of pending questions.
     pub fn pending_count(&self) -> usize {
         self.lock_state().ledger.len()
     }
 
-    /// Returns how many subscribers there are.
+    /// Returns the number of subscribers.
     pub fn subscriber_count(&self) -> usize {
         self.lock_state().fanout.len()
     }
 
-    /// Returns the last decisions, at most `limit`, newest first.
+    /// Returns the last `limit` decisions, newest first.
     pub(crate) fn recent_decisions(&self, limit: usize) -> Vec<Arc<Decision>> {
-        let books = self.lock_state();
-        let newest = books.ledger.decisions().take(limit);
+        let state = self.lock_state();
+        let newest = state.ledger.decisions().take(limit);
         newest.map(|decision| Arc::new(decision.clone())).collect()
     }
 
-    /// Calls `each` for pending questions, oldest first, starting after the one numbered `after`,
-    /// until it returns false. Returns the number of the last one, `None` at the end.
+    /// Calls `visit` for the pending questions with a number over `after`, oldest first, until the
+    /// result is `false`. Returns the number of the last question, `None` at the end of the ledger.
     pub(crate) fn visit_pending(
         &self,
         after: u64,
-        mut each: impl FnMut(LedgerQuestion<'_>) -> bool,
+        mut visit: impl FnMut(LedgerQuestion<'_>) -> bool,
     ) -> Option<u64> {
-        let books = self.lock_state();
-        for (number, question) in books.ledger.pending_after(after) {
-            if !each(question) {
+        let state = self.lock_state();
+        for (number, question) in state.ledger.pending_after(after) {
+            if !visit(question) {
                 return Some(number);
             }
         }
@@ -237,7 +239,7 @@ impl<E: DecisionEnforcer> Hub<E> {
         &self.options
     }
 
-    /// Resolves when the enforcer has panicked.
+    /// Waits for a panic of the enforcer.
     pub(crate) async fn wait_for_panic(&self) {
         self.panicked.cancelled().await;
     }
@@ -248,8 +250,8 @@ impl<E: DecisionEnforcer> Hub<E> {
         writer: FrameWriter,
         wake: Arc<Notify>,
     ) -> HubSubscription<E> {
-        let mut books = self.lock_state();
-        let HubState { ledger, fanout, .. } = &mut *books;
+        let mut state = self.lock_state();
+        let HubState { ledger, fanout, .. } = &mut *state;
         let id = fanout.subscribe(interface, writer, wake, ledger);
         HubSubscription {
             hub: Arc::clone(self),
@@ -257,13 +259,13 @@ impl<E: DecisionEnforcer> Hub<E> {
         }
     }
 
-    /// Returns the record of it, and the rule that it became.
+    /// Returns the record, and a search for questions that the new rule answers too.
     async fn enforce_claim(
         &self,
         claim: Claim,
         receipt: ClaimReceipt,
     ) -> (Decision, Option<RuleSweep>) {
-        let watch = PanicGuard(&self.panicked);
+        let guard = PanicGuard(&self.panicked);
         let limit = self.options.enforce_timeout;
         let outcome = match timeout(limit, self.enforcer.enforce(claim)).await {
             Ok(outcome) => outcome,
@@ -271,15 +273,13 @@ impl<E: DecisionEnforcer> Hub<E> {
                 EnforcementOutcome::Failed(DisplayText::new(&format!("timed out after {limit:?}")))
             }
         };
-        drop(watch);
-        let mut books = self.lock_state();
-        let SettledClaim {
-            answered,
-            sweep: covers,
-        } = books.ledger.settle(receipt, &outcome, clock::now_micros());
-        books.publish(&HubEvent::Decided(&answered));
-        books.flush();
-        drop(books);
+        drop(guard);
+        let mut state = self.lock_state();
+        let SettledClaim { answered, sweep } =
+            state.ledger.settle(receipt, &outcome, Timestamp::now());
+        state.publish(&HubEvent::Decided(&answered));
+        state.flush();
+        drop(state);
         let decision = answered.decision;
         tracing::info!(
             container = %decision.container,
@@ -289,22 +289,22 @@ impl<E: DecisionEnforcer> Hub<E> {
             by = %decision.by,
             ok = decision.ok,
             reason = decision.reason.as_ref().map(tracing::field::display),
-            "a question was answered"
+            "answered a question"
         );
-        (decision, covers)
+        (decision, sweep)
     }
 
-    /// Answers what a rule answers besides its own question.
-    async fn sweep_rule(&self, mut covers: Option<RuleSweep>) {
-        while let Some(cover) = covers {
+    /// Ends the other questions that a rule answers.
+    async fn sweep_rule(&self, mut rest: Option<RuleSweep>) {
+        while let Some(sweep) = rest {
             {
-                let mut books = self.lock_state();
-                let (answered, rest) = books.ledger.sweep_rule(cover);
+                let mut state = self.lock_state();
+                let (answered, next) = state.ledger.sweep_rule(sweep);
                 for other in &answered {
-                    books.publish(&HubEvent::Decided(other));
+                    state.publish(&HubEvent::Decided(other));
                 }
-                books.flush();
-                covers = rest;
+                state.flush();
+                rest = next;
             }
             tokio::task::yield_now().await;
         }
@@ -315,7 +315,7 @@ impl<E: DecisionEnforcer> Hub<E> {
     }
 }
 
-/// Tells the hub of a panic that unwinds past it.
+/// Cancels the token when a panic unwinds.
 struct PanicGuard<'a>(&'a CancellationToken);
 
 impl Drop for PanicGuard<'_> {
@@ -326,7 +326,7 @@ impl Drop for PanicGuard<'_> {
     }
 }
 
-/// A place among the subscribers, given up when it is dropped.
+/// A subscription, which ends on drop.
 #[derive(Debug)]
 pub(crate) struct HubSubscription<E: DecisionEnforcer> {
     hub: Arc<Hub<E>>,
@@ -334,10 +334,10 @@ pub(crate) struct HubSubscription<E: DecisionEnforcer> {
 }
 
 impl<E: DecisionEnforcer> HubSubscription<E> {
-    /// Writes what the subscriber has not got, as much as its socket takes and its turn allows.
+    /// Writes outstanding frames, as many as the socket and the subscriber's turn allow.
     pub(crate) fn flush(&self) -> FlushStatus {
-        let mut books = self.hub.lock_state();
-        let HubState { ledger, fanout, .. } = &mut *books;
+        let mut state = self.hub.lock_state();
+        let HubState { ledger, fanout, .. } = &mut *state;
         fanout.flush_to(self.id, ledger)
     }
 }
@@ -349,7 +349,7 @@ impl<E: DecisionEnforcer> Drop for HubSubscription<E> {
 }
 
 impl HubState {
-    fn apply_event(&mut self, event: SandboxEvent, now: u64, sole: bool) {
+    fn apply_event(&mut self, event: SandboxEvent, now: Timestamp, single_sandbox: bool) {
         match event {
             SandboxEvent::Blocked(blocked) => self.record_blocked(blocked, now),
             SandboxEvent::ContainerStarted { container, dossier } => {
@@ -363,8 +363,8 @@ impl HubState {
                 reason,
                 dossier,
             } => {
-                let void = self.ledger.withdraw_container(&container);
-                self.publish_withdrawn(&void, "exited");
+                let withdrawn = self.ledger.withdraw_container(&container);
+                self.publish_withdrawn(&withdrawn, "exited");
                 self.publish(&HubEvent::Exited {
                     container: &container,
                     dossier: &dossier,
@@ -377,12 +377,12 @@ impl HubState {
                 dossier,
             } => {
                 if state != ShieldState::Up {
-                    let void = if sole {
+                    let withdrawn = if single_sandbox {
                         self.ledger.withdraw_all()
                     } else {
                         self.ledger.withdraw_container(&container)
                     };
-                    self.publish_withdrawn(&void, "shield");
+                    self.publish_withdrawn(&withdrawn, "shield");
                 }
                 self.publish(&HubEvent::Shield {
                     container: &container,
@@ -393,42 +393,42 @@ impl HubState {
         }
     }
 
-    fn record_blocked(&mut self, blocked: BlockedPacket, now: u64) {
+    fn record_blocked(&mut self, blocked: BlockedPacket, now: Timestamp) {
         let recorded = self.ledger.record(blocked, now);
         for evicted in &recorded.evicted {
-            // One line for each doubling: a flood must not become a flood of log lines.
+            // One line per doubling, so that a flood of events is no flood of log lines.
             self.evicted_count = self.evicted_count.saturating_add(1);
             if self.evicted_count.is_power_of_two() {
                 tracing::warn!(
                     evicted = self.evicted_count,
                     container = %evicted.question().container(),
-                    "too many questions are pending, the oldest were withdrawn"
+                    "withdrew the oldest of too many pending questions"
                 );
             }
         }
         self.publish_withdrawn(&recorded.evicted, "evicted");
         let Self { ledger, fanout, .. } = self;
         if let Some(question) = ledger.question(recorded.number) {
-            let news = if recorded.is_new {
+            let event = if recorded.is_new {
                 HubEvent::Pending(question)
             } else {
                 HubEvent::Repeated(question)
             };
-            fanout.publish(ledger, &news);
+            fanout.publish(ledger, &event);
         }
     }
 
-    fn publish_withdrawn(&mut self, void: &[WithdrawnQuestion], reason: &'static str) {
-        for withdrawn in void {
-            self.publish(&HubEvent::Withdrawn(withdrawn.question(), reason));
+    fn publish_withdrawn(&mut self, withdrawn: &[WithdrawnQuestion], reason: &'static str) {
+        for question in withdrawn {
+            self.publish(&HubEvent::Withdrawn(question.question(), reason));
         }
     }
 
-    fn publish(&mut self, news: &HubEvent<'_>) {
-        self.fanout.publish(&self.ledger, news);
+    fn publish(&mut self, event: &HubEvent<'_>) {
+        self.fanout.publish(&self.ledger, event);
     }
 
-    /// To be called before the lock is given back, whenever something was published.
+    /// Must be called before the unlock after every [`Self::publish`].
     fn flush(&mut self) {
         self.fanout.flush(&self.ledger);
     }

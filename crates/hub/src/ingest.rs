@@ -10,14 +10,13 @@ mod line_splitter;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use terok_clearance::DisplayText;
-use terok_clearance::socket::{PeerCredentials, SameUserListener};
+use terok_clearance::socket::{ConnectionAcceptor, PeerCredentials, SameUserListener};
+use terok_clearance::{DisplayText, LogLimiter};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use line_parser::{EventLineError, EventLineParser};
@@ -43,8 +42,7 @@ pub async fn ingest<E: DecisionEnforcer>(
     listener: SameUserListener,
     stop: CancellationToken,
 ) -> Result<(), IngestError> {
-    /// How long it waits after it could not accept: descriptors may be short.
-    const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+    let mut acceptor = ConnectionAcceptor::new(listener);
     let mut readers = JoinSet::new();
     loop {
         tokio::select! {
@@ -55,11 +53,10 @@ pub async fn ingest<E: DecisionEnforcer>(
                     return Err(IngestError(DisplayText::new(&error.to_string())));
                 }
             }
-            accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if readers.len() >= MAX_READERS => {
+            (stream, peer) = acceptor.accept() => {
+                if readers.len() >= MAX_READERS {
                     tracing::warn!(pid = peer.pid, "closed a reader's connection: too many");
-                }
-                Ok((stream, peer)) => {
+                } else {
                     let hub = Arc::clone(&hub);
                     readers.spawn(async move {
                         if let Err(error) = read_events(&hub, stream, peer).await {
@@ -67,11 +64,7 @@ pub async fn ingest<E: DecisionEnforcer>(
                         }
                     });
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "could not accept a reader, trying again");
-                    sleep(ACCEPT_RETRY_DELAY).await;
-                }
-            },
+            }
         }
     }
 }
@@ -115,37 +108,22 @@ async fn read_events<E: DecisionEnforcer>(
     }
 }
 
-/// Logs dropped lines, a few a second, and counts the others.
+/// Logs a few of the dropped lines.
 #[derive(Debug, Default)]
 struct DroppedLineLog {
-    window_end: Option<Instant>,
-    lines_in_window: u32,
-    suppressed: u64,
+    limiter: LogLimiter,
 }
 
 impl DroppedLineLog {
-    const MAX_LINES_PER_WINDOW: u32 = 5;
-    const RATE_WINDOW: Duration = Duration::from_secs(1);
     const MAX_SHOWN_BYTES: usize = 120;
 
     fn log_dropped(&mut self, error: &EventLineError, line: &[u8], peer: PeerCredentials) {
         if matches!(error, EventLineError::UnknownType) {
             tracing::debug!(pid = peer.pid, "dropped an event of an unknown type");
-            return;
+        } else if let Some(suppressed) = self.limiter.admit(Instant::now()) {
+            let head = line.get(..Self::MAX_SHOWN_BYTES).unwrap_or(line);
+            let text = DisplayText::new(&String::from_utf8_lossy(head));
+            tracing::warn!(pid = peer.pid, %error, %text, suppressed, "dropped a reader's line");
         }
-        let now = Instant::now();
-        if self.window_end.is_none_or(|until| now >= until) {
-            self.window_end = now.checked_add(Self::RATE_WINDOW);
-            self.lines_in_window = 0;
-        }
-        if self.lines_in_window >= Self::MAX_LINES_PER_WINDOW {
-            self.suppressed = self.suppressed.saturating_add(1);
-            return;
-        }
-        self.lines_in_window = self.lines_in_window.saturating_add(1);
-        let head = line.get(..Self::MAX_SHOWN_BYTES).unwrap_or(line);
-        let text = DisplayText::new(&String::from_utf8_lossy(head));
-        let unsaid = std::mem::take(&mut self.suppressed);
-        tracing::warn!(pid = peer.pid, %error, %text, unsaid, "dropped a reader's line");
     }
 }

@@ -19,7 +19,7 @@ use std::hash::RandomState;
 
 use terok_clearance::{
     Action, BlockedPacket, ContainerId, Decision, DecisionAction, DisplayText, Dossier,
-    EnforcementOutcome, RequestId,
+    EnforcementOutcome, RequestId, Timestamp,
 };
 
 pub use claim::{Claim, ClaimError, ClaimMismatch, ClaimReceipt, QuestionTriple, RequestedScope};
@@ -147,7 +147,7 @@ impl Ledger {
     /// A packet like a pending one (same sandbox, destination, address, port and protocol) is no
     /// new question: it raises the count, and its id becomes one more name of that question. A
     /// full ledger first evicts the oldest questions of the sandbox that has the most pending.
-    pub fn record(&mut self, blocked: BlockedPacket, now: u64) -> RecordOutcome {
+    pub fn record(&mut self, blocked: BlockedPacket, now: Timestamp) -> RecordOutcome {
         let packet = entry::hash_packet(&blocked, &self.hasher);
         let questions = &self.questions;
         let known = self.by_packet.find(packet, |number| {
@@ -197,7 +197,7 @@ impl Ledger {
         action: Action,
         reach: RequestedScope,
         by: DisplayText,
-        now: u64,
+        now: Timestamp,
     ) -> Result<(Claim, ClaimReceipt), ClaimError> {
         let narrow = self.supports_ports;
         let number = self.find_claimable(asked)?;
@@ -217,7 +217,7 @@ impl Ledger {
         &mut self,
         receipt: ClaimReceipt,
         outcome: &EnforcementOutcome,
-        now: u64,
+        now: Timestamp,
     ) -> SettledClaim {
         let decision = receipt.to_decision(outcome, now);
         let number = receipt.number();
@@ -305,7 +305,7 @@ impl Ledger {
         &mut self,
         asked: QuestionTriple<'_>,
         by: DisplayText,
-        now: u64,
+        now: Timestamp,
     ) -> Result<AnsweredQuestion, ClaimError> {
         let number = self.find_claimable(asked)?;
         let Some(entry) = self.remove(number) else {
@@ -415,7 +415,7 @@ impl Ledger {
         })
     }
 
-    fn record_repeat(&mut self, number: u64, blocked: BlockedPacket, now: u64) {
+    fn record_repeat(&mut self, number: u64, blocked: BlockedPacket, now: Timestamp) {
         let Some(entry) = self.questions.get_mut(&number) else {
             return;
         };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Brings events to people and their answers back: the ledger, the fan-out and both Clearance interfaces.
+//! The hub: delivers events to operators, and carries out their answers.
 //!
-//! A [`Hub`] is told events ([`Hub::report`], or lines on the socket of [`ingest`]) and serves
-//! both interfaces from one [`ledger`]. An answer that fits its question becomes a
-//! [`Claim`], and that is the only thing an [`Enforcer`] takes.
+//! A [`Hub`] receives events ([`Hub::report`], or lines on the socket of [`ingest`]) and serves
+//! both Clearance interfaces from one [`ledger`]. An answer that matches its request becomes a
+//! [`Claim`], and a [`DecisionEnforcer`] accepts claims only.
 
 #![cfg_attr(
     not(test),
@@ -15,7 +15,6 @@
     )
 )]
 
-mod clock;
 mod event_frames;
 mod fanout;
 mod hub;

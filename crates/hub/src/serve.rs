@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The clearance socket: both Clearance interfaces, on one ledger.
+//! The hub's varlink service: both Clearance interfaces, from one ledger.
 
 use std::sync::Arc;
 
 use terok_clearance::socket::{PeerCredentials, SameUserListener};
 use terok_clearance::varlink::{
-    self, ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface as Description,
+    self, ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface,
     VarlinkServeError, VarlinkService,
 };
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, VerdictError};
-use terok_clearance::wire::clearance2::{self, DecideError as Refused2, DecideParameters};
+use terok_clearance::wire::clearance2::{self, DecideError, DecideParameters};
 use terok_clearance::{Action, DecisionAction, DisplayText};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,8 @@ use crate::ledger::{ClaimError, QuestionTriple, RequestedScope};
 
 /// Serves `org.terok.Clearance1` and `org.terok.Clearance2` on `listener` until `stop`.
 ///
-/// It ends within [`varlink::Limits::drain`] of that, whatever its clients do. A panic of a
-/// connection's task or of the enforcer ends it with an error: the program must not go on.
+/// Ends at most [`ServiceLimits::drain_timeout`](varlink::ServiceLimits::drain_timeout) after
+/// `stop`. A panic of a connection's task or of the enforcer is an error: the program must end.
 pub async fn serve<E: DecisionEnforcer>(
     hub: Arc<Hub<E>>,
     listener: SameUserListener,
@@ -45,8 +45,8 @@ struct ClearanceService<E> {
     hub: Arc<Hub<E>>,
 }
 
-const INTERFACES: &[Description] = &[clearance1::INTERFACE, clearance2::INTERFACE];
-const INTERFACES_A: &[Description] = &[clearance1::INTERFACE_A, clearance2::INTERFACE];
+const INTERFACES: &[VarlinkInterface] = &[clearance1::INTERFACE, clearance2::INTERFACE];
+const INTERFACES_A: &[VarlinkInterface] = &[clearance1::INTERFACE_A, clearance2::INTERFACE];
 
 impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
     fn info(&self) -> ServiceInfo {
@@ -109,10 +109,10 @@ impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
 }
 
 impl<E: DecisionEnforcer> ClearanceService<E> {
-    /// Streams what is pending and then what happens, until the client leaves.
+    /// Streams a snapshot and then live events, until the client disconnects.
     ///
-    /// A client that reads slowly is not closed: it costs the hub a cursor, and hears when it
-    /// reads again what is pending then.
+    /// A slow client is not disconnected: the hub keeps a cursor, and a client that has fallen too
+    /// far behind receives a new snapshot.
     async fn stream_events(
         &self,
         interface: ClearanceInterface,
@@ -152,7 +152,7 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
             dest,
             action,
         } = verdict;
-        let Ok(order) = action.parse::<Action>() else {
+        let Ok(parsed_action) = action.parse::<Action>() else {
             return Err(VerdictError::InvalidAction { action });
         };
         let asked = QuestionTriple {
@@ -160,10 +160,15 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
             container: &container,
             dest: &dest,
         };
-        // These clients know nothing of scopes: their verdict opens the whole destination.
+        // Clearance1 has no scopes: a verdict is for the whole destination.
         match self
             .hub
-            .decide(asked, order, RequestedScope::WholeDest, describe_peer(peer))
+            .decide(
+                asked,
+                parsed_action,
+                RequestedScope::WholeDest,
+                describe_peer(peer),
+            )
             .await
         {
             Ok(_) => Ok(clearance1::Clearance1VerdictReply { ok: true }),
@@ -191,7 +196,7 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
         &self,
         decide: DecideParameters,
         peer: PeerCredentials,
-    ) -> Result<clearance2::DecideReply, Refused2> {
+    ) -> Result<clearance2::DecideReply, DecideError> {
         let DecideParameters {
             request,
             container,
@@ -214,23 +219,22 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
                 };
             }
         };
-        let reach = scope.map_or(RequestedScope::Default, RequestedScope::Explicit);
+        let scope = scope.map_or(RequestedScope::Default, RequestedScope::Explicit);
         match self
             .hub
-            .decide(asked, action, reach, describe_peer(peer))
+            .decide(asked, action, scope, describe_peer(peer))
             .await
         {
             Ok(decision) => Ok(clearance2::DecideReply { decision }),
             Err(HubDecideError::EnforcementFailed(reason)) => {
-                Err(Refused2::EnforcementFailed { request, reason })
+                Err(DecideError::EnforcementFailed { request, reason })
             }
             Err(HubDecideError::Refused(refusal)) => Err(to_decide_error(request, refusal)),
         }
     }
 
-    /// Returns the reply to `List`, made piece by piece so that others have their turn.
+    /// Encodes the reply to `List` in pieces, so that other tasks run in between.
     async fn encode_list(&self) -> Vec<u8> {
-        /// A turn's worth.
         const LIST_CHUNK_BYTES: usize = 256 << 10;
         let mut frame = br#"{"parameters":{"requests":["#.to_vec();
         let mut after = 0;
@@ -243,7 +247,7 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
                     frame.push(b',');
                 }
                 let written = serde_json::to_writer(&mut frame, &question.to_request());
-                // The rest of the list would make the client close its end.
+                // A longer reply would exceed the client's limit.
                 full = frame.len() > varlink::MAX_REPLY_BYTES.saturating_sub(16);
                 if full || written.is_err() {
                     frame.truncate(start);
@@ -261,13 +265,13 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
     }
 }
 
-fn to_decide_error(request: terok_clearance::RequestId, refusal: ClaimError) -> Refused2 {
+fn to_decide_error(request: terok_clearance::RequestId, refusal: ClaimError) -> DecideError {
     match refusal {
-        ClaimError::UnknownRequest => Refused2::NoSuchRequest { request },
+        ClaimError::UnknownRequest => DecideError::NoSuchRequest { request },
         ClaimError::BeingDecided(decision) | ClaimError::AlreadyDecided(decision) => {
-            Refused2::AlreadyDecided { decision }
+            DecideError::AlreadyDecided { decision }
         }
-        ClaimError::Mismatch(mismatch) => Refused2::NotWhatWasAsked {
+        ClaimError::Mismatch(mismatch) => DecideError::NotWhatWasAsked {
             request,
             field: DisplayText::new(mismatch.field),
             asked: mismatch.expected,
@@ -276,7 +280,7 @@ fn to_decide_error(request: terok_clearance::RequestId, refusal: ClaimError) -> 
     }
 }
 
-/// Returns who the peer is, in the words of a decision's record.
+/// Describes the peer for the record of a decision.
 fn describe_peer(peer: PeerCredentials) -> DisplayText {
     let PeerCredentials { uid, pid, .. } = peer;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));

@@ -121,6 +121,7 @@ impl Operator {
                 StreamUpdate::Event(event) => return event,
                 StreamUpdate::Connected(_) => {}
                 StreamUpdate::Disconnected { reason, .. } => panic!("{reason}"),
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -176,6 +176,7 @@ impl Hubs {
     fn apply_update(&mut self, hub: &HubId, update: ListenerUpdate) -> Option<InboxEvent> {
         let is_answered = match &update {
             ListenerUpdate::Event(InboxEvent::Received(event)) => *event == Event::Synced,
+            ListenerUpdate::Event(InboxEvent::UnknownEvent(_)) => false,
             ListenerUpdate::Event(_) => true,
             ListenerUpdate::Up(_, version) => *version == ProtocolVersion::Clearance1,
         };

@@ -116,6 +116,9 @@ impl Inbox {
                 changes.push(InboxChange::Unreachable(hub.clone(), reason));
             }
             InboxEvent::Received(event) => self.apply_hub_event(hub, event, &mut changes),
+            InboxEvent::UnknownEvent(event) => {
+                changes.push(InboxChange::UnknownEvent(hub.clone(), event));
+            }
         }
         changes
     }
@@ -271,6 +274,8 @@ impl Inbox {
                 self.drop_unconfirmed(hub, changes);
                 changes.push(InboxChange::Synced(hub.clone()));
             }
+            // `Event` may grow; an unknown event of a hub arrives as `InboxEvent::UnknownEvent`.
+            other => tracing::debug!(?other, "ignored an event"),
         }
     }
 

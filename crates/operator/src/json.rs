@@ -5,6 +5,7 @@
 //! `docs/schema/lines.json` describes them, and a test compares the two.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Request};
 use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, ShieldState};
@@ -110,6 +111,14 @@ pub(crate) enum ScriptEvent<'a> {
         hub: String,
         lost: u64,
         reason: &'a DisplayText,
+    },
+    /// A hub sent an event of a type that this release does not know.
+    Unknown {
+        hub: String,
+        interface: &'static str,
+        kind: &'a DisplayText,
+        /// The hub's JSON object, with an escape for every character beyond printable ASCII.
+        data: Box<RawValue>,
     },
     /// A sandbox started or ended.
     Container {
@@ -251,6 +260,12 @@ pub(crate) fn change_event<'a>(
         InboxChange::Unreachable(id, reason) => hub_state_event(id, "unreachable", Some(reason)),
         InboxChange::Synced(hub) => ScriptEvent::Synced {
             hub: hub.to_string(),
+        },
+        InboxChange::UnknownEvent(hub, event) => ScriptEvent::Unknown {
+            hub: hub.to_string(),
+            interface: interface_name(event.interface()),
+            kind: event.kind(),
+            data: RawValue::from_string(event.to_ascii_json()).ok()?,
         },
         InboxChange::Lost { hub, lost, reason } => ScriptEvent::Lost {
             hub: hub.to_string(),

@@ -9,7 +9,7 @@ mod change;
 use std::time::Duration;
 
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::{DisplayText, Protocol, RuleLifetime, Scope, Target};
+use terok_clearance::{DisplayText, Protocol, RuleLifetime, Scope, Target, Timestamp};
 
 use crate::inbox::{HubId, Row, RowEnd};
 
@@ -149,9 +149,9 @@ pub fn describe_lifetime(scope: &Scope) -> String {
     }
 }
 
-/// Returns the number and the times of blocked packets; `now` is in microseconds since the epoch.
-pub fn describe_occurrences(row: &Row, now: u64) -> String {
-    let ago = |then: u64| format_duration(Duration::from_micros(now.saturating_sub(then)));
+/// Returns the number and the times of blocked packets.
+pub fn describe_occurrences(row: &Row, now: Timestamp) -> String {
+    let ago = |then: Timestamp| format_duration(now.saturating_since(then));
     match row.count() {
         0 | 1 => format!("once, {} ago", ago(row.first_seen())),
         count => format!(

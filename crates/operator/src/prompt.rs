@@ -9,7 +9,7 @@ pub(crate) mod view;
 
 use std::io::{self, Write};
 
-use terok_clearance::{Action, DisplayText, RequestId};
+use terok_clearance::{Action, DisplayText, RequestId, Timestamp};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use crate::Session;
@@ -189,23 +189,16 @@ impl<W: Write> LinePrompt<W> {
     }
 
     fn write_message(&mut self, message: &PromptMessage<'_>) -> io::Result<()> {
-        let text = render(message, self.session.inbox(), self.options, now_micros());
+        let text = render(
+            message,
+            self.session.inbox(),
+            self.options,
+            Timestamp::now(),
+        );
         if text.is_empty() {
             return Ok(());
         }
         self.output.write_all(text.as_bytes())?;
         self.output.flush()
     }
-}
-
-/// Returns the time in microseconds since the epoch.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: ages are shown to people"
-)]
-pub fn now_micros() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-    })
 }

@@ -37,6 +37,7 @@ async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {
         InboxEvent::Up(ProtocolVersion::Clearance1) => "up, an old one",
         InboxEvent::Received(Event::Synced) => "synced",
         InboxEvent::Received(_) => "said something",
+        InboxEvent::UnknownEvent(_) => "said something unknown",
         InboxEvent::Down(_) => "down",
         InboxEvent::Restarted => "restarted",
         InboxEvent::Unreachable(_) => "unreachable",

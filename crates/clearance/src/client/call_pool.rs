@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Answers on their way to the hub: none is lost in silence, none waits for another.
+//! Connections for answers: each answer has an outcome, and none waits for another.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,44 +9,46 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::clearance1_translator::{self, now_micros};
-use super::{HubEndpoint, HubError, ProtocolVersion, ReconnectBackoff};
+use super::clearance1_translator;
+use super::{HubEndpoint, HubError, ProtocolVersion, reconnect_backoff};
 use crate::varlink::{CallError, ErrorReply, NoParameters, VarlinkConnection};
 use crate::wire::clearance1;
 use crate::wire::clearance2::{self, DecideError, DecideParameters, Request};
-use crate::{Decision, DecisionAction, DisplayText, RequestId, Scope};
+use crate::{Decision, DecisionAction, DisplayText, RequestId, Scope, Timestamp};
 
-/// Why an answer has no effect, or nobody knows whether it has.
+/// An error of an answer: no effect, or an unknown effect.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AnswerError {
-    /// The hub did not return in time: the answer was not sent.
-    #[error("there is no hub: the answer was not sent")]
+    /// No hub was reached before the time-out: the answer was not sent.
+    #[error("no hub is running: the answer was not sent")]
     NoHub(#[source] HubError),
-    /// The answer was sent, and the hub was gone or silent before it said what became of it.
-    #[error("the hub did not say what became of the answer")]
+    /// The answer was sent, and the connection failed before the reply: the effect is unknown.
+    #[error("the hub did not confirm the answer")]
     Unanswered(#[source] CallError),
-    /// The answer was sent, and the hub did not answer in time.
-    #[error("the hub did not say within {0:?} what became of the answer")]
+    /// The answer was sent, and the reply did not arrive before the time-out: the effect is unknown.
+    #[error("the hub did not confirm the answer within {0:?}")]
     TimedOut(Duration),
-    /// The hub refused the answer, and nothing was opened.
+    /// The hub refused the answer; nothing was opened.
     #[error(transparent)]
     Refused(DecideError),
-    /// The hub refused the answer for a reason that is not its interface's.
-    #[error("the hub refused: {0}")]
+    /// The hub refused the answer with an error of another interface.
+    #[error("the hub refused the answer: {0}")]
     Other(ErrorReply),
-    /// The hub speaks Clearance1 only, which has no such thing.
-    #[error("the hub is an older one, which cannot do this: {0}")]
+    /// The operation needs Clearance2, and the hub has Clearance1 only.
+    #[error("the hub is too old for {0}")]
     TooOld(&'static str),
 }
 
 impl AnswerError {
-    /// How long a client waits for a hub that is away.
+    /// Maximum wait for a disconnected hub.
     pub const HUB_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
-    /// How long a hub may take to say what became of an answer: the firewall's 10 s, and some.
+    /// Time-out of a reply: longer than the firewall's time-out of 10 s.
     pub const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 }
 
-/// Connections for answers: each answer has one of its own, so a slow firewall delays no other.
+/// Connections for answers. Each answer has a connection of its own, so that a slow firewall delays
+/// no other answer.
 #[derive(Debug)]
 pub(super) struct HubCallPool {
     endpoint: Arc<HubEndpoint>,
@@ -55,19 +57,19 @@ pub(super) struct HubCallPool {
 }
 
 impl HubCallPool {
-    /// The connections for answers that a client opens at most.
+    /// Maximum connections of a client.
     const MAX_CONNECTIONS: usize = 16;
 
-    pub(super) fn new(hub: Arc<HubEndpoint>) -> Self {
+    pub(super) fn new(endpoint: Arc<HubEndpoint>) -> Self {
         Self {
-            endpoint: hub,
+            endpoint,
             idle_connections: Mutex::new(Vec::new()),
             permits: Semaphore::new(Self::MAX_CONNECTIONS),
         }
     }
 
     pub(super) async fn decide(&self, answer: DecideParameters) -> Result<Decision, AnswerError> {
-        self.with_connection(async |connection, speaks| match speaks {
+        self.with_connection(async |connection, version| match version {
             ProtocolVersion::Clearance2 => {
                 let decided: clearance2::DecideReply = call_method(
                     connection,
@@ -97,8 +99,8 @@ impl HubCallPool {
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Arc<Request>>, AnswerError> {
-        self.with_connection(async |connection, speaks| {
-            require_clearance2(speaks, "listing what is pending")?;
+        self.with_connection(async |connection, version| {
+            require_clearance2(version, "a list of the pending requests")?;
             let list: clearance2::ListReply =
                 call_method(connection, clearance2::LIST, &NoParameters {}, None).await?;
             Ok(list.requests)
@@ -114,8 +116,8 @@ impl HubCallPool {
         struct HistoryParameters {
             limit: Option<u32>,
         }
-        self.with_connection(async |connection, speaks| {
-            require_clearance2(speaks, "the history of decisions")?;
+        self.with_connection(async |connection, version| {
+            require_clearance2(version, "the history of decisions")?;
             let parameters = HistoryParameters { limit };
             let history: clearance2::HistoryReply =
                 call_method(connection, clearance2::HISTORY, &parameters, None).await?;
@@ -124,28 +126,28 @@ impl HubCallPool {
         .await
     }
 
-    /// Runs `ask` on a connection that nobody else uses, within the time limits.
+    /// Runs `call` on an exclusive connection, within the time-outs.
     async fn with_connection<T>(
         &self,
-        ask: impl AsyncFnOnce(&mut VarlinkConnection, ProtocolVersion) -> Result<T, AnswerError>,
+        call: impl AsyncFnOnce(&mut VarlinkConnection, ProtocolVersion) -> Result<T, AnswerError>,
     ) -> Result<T, AnswerError> {
-        // Never closed, so there is always a permit in the end.
+        // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        let (mut connection, speaks) = self
+        let (mut connection, version) = self
             .acquire_connection()
             .await
             .map_err(AnswerError::NoHub)?;
         let limit = AnswerError::REPLY_TIMEOUT;
-        let result = tokio::time::timeout(limit, ask(&mut connection, speaks))
+        let result = tokio::time::timeout(limit, call(&mut connection, version))
             .await
             .unwrap_or(Err(AnswerError::TimedOut(limit)));
         if connection.is_idle() {
-            self.lock_idle_connections().push((connection, speaks));
+            self.lock_idle_connections().push((connection, version));
         }
         result
     }
 
-    /// Returns a connection that was alive a moment ago, waiting for the hub where it has to.
+    /// Returns an idle or a new connection, and waits for a disconnected hub.
     async fn acquire_connection(&self) -> Result<(VarlinkConnection, ProtocolVersion), HubError> {
         let idle = std::mem::take(&mut *self.lock_idle_connections());
         let mut alive: Vec<_> = idle
@@ -161,17 +163,17 @@ impl HubCallPool {
         let deadline = start
             .checked_add(AnswerError::HUB_WAIT_TIMEOUT)
             .unwrap_or(start);
-        let mut backoff = ReconnectBackoff::default();
+        let mut backoff = reconnect_backoff();
         loop {
-            let silent = || HubError::TimedOut {
+            let timed_out = || HubError::TimedOut {
                 path: self.endpoint.path.clone(),
             };
             let attempt = timeout_at(deadline, self.endpoint.connect()).await;
-            let error = match attempt.unwrap_or_else(|_elapsed| Err(silent())) {
+            let error = match attempt.unwrap_or_else(|_elapsed| Err(timed_out())) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
-            if timeout_at(deadline, sleep(backoff.next_delay()))
+            if timeout_at(deadline, sleep(backoff.record_failure()))
                 .await
                 .is_err()
             {
@@ -190,16 +192,16 @@ impl HubCallPool {
 }
 
 const fn require_clearance2(
-    speaks: ProtocolVersion,
-    what: &'static str,
+    version: ProtocolVersion,
+    operation: &'static str,
 ) -> Result<(), AnswerError> {
-    match speaks {
+    match version {
         ProtocolVersion::Clearance2 => Ok(()),
-        ProtocolVersion::Clearance1 => Err(AnswerError::TooOld(what)),
+        ProtocolVersion::Clearance1 => Err(AnswerError::TooOld(operation)),
     }
 }
 
-/// Answers through Clearance1, which knows whole destinations only.
+/// Answers through Clearance1, for whole destinations only.
 async fn decide_via_clearance1(
     connection: &mut VarlinkConnection,
     answer: &DecideParameters,
@@ -207,13 +209,13 @@ async fn decide_via_clearance1(
     let whole = Scope::whole_dest(answer.dest.clone());
     if answer.scope.as_ref().is_some_and(|scope| *scope != whole) {
         return Err(AnswerError::TooOld(
-            "an answer for less than the destination",
+            "an answer for a part of the destination",
         ));
     }
     let action = match answer.action {
         DecisionAction::Allow => Some(crate::Action::Allow),
         DecisionAction::Deny => Some(crate::Action::Deny),
-        // Nobody has to know: the hub keeps the question, and the next packet asks again.
+        // Clearance1 has no such call: the hub keeps the question, and the next packet asks again.
         DecisionAction::Dismiss => None,
     };
     if let Some(action) = action {
@@ -237,14 +239,14 @@ async fn decide_via_clearance1(
         dest: answer.dest.clone(),
         action: answer.action,
         scope: action.map(|_| whole),
-        by: DisplayText::new("us"),
-        at: now_micros(),
+        by: DisplayText::new("this client"),
+        at: Timestamp::now(),
         ok: true,
         reason: None,
     })
 }
 
-/// Calls `method`; a refusal is about `request`, where the call is about one.
+/// Calls `method`. A refusal refers to `request`.
 async fn call_method<P: Serialize, R: DeserializeOwned>(
     connection: &mut VarlinkConnection,
     method: &str,

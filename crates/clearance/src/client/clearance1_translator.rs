@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clearance1 in the words of Clearance2, so that a program has to know one of them only.
+//! Translation of Clearance1 to Clearance2, so that a program needs to know one interface only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,20 +8,35 @@ use crate::wire::clearance1::{ClearanceEvent, VerdictError};
 use crate::wire::clearance2::{ContainerState, DecideError, Event, Request};
 use crate::{
     Action, BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Protocol,
-    RequestId, Scope, ShieldState,
+    RequestId, Scope, ShieldState, Timestamp,
 };
 
-/// What an older hub has said that later messages refer to.
+/// Translates events, and remembers the requests to which later events refer.
 #[derive(Debug, Default)]
 pub(super) struct Clearance1Translator {
     pending: HashMap<RequestId, Arc<Request>>,
 }
 
+/// Returns `true` for a type of event that [`Clearance1Translator::translate`] knows.
+pub(super) fn is_known_type(kind: &str) -> bool {
+    matches!(
+        kind,
+        "connection_blocked"
+            | "verdict_applied"
+            | "container_started"
+            | "container_exited"
+            | "shield_up"
+            | "shield_down"
+            | "shield_down_all"
+            | "shield_disengaged"
+    )
+}
+
 impl Clearance1Translator {
-    /// As many questions as are remembered; of an older one, the answer cannot be shown.
+    /// Maximum remembered requests. The answer to a forgotten request is not translated.
     const MAX_PENDING: usize = 131_072;
 
-    /// Returns what an event of Clearance1 means, or why it means nothing.
+    /// Returns the events of Clearance2 that an event stands for, or an error for an invalid event.
     pub(super) fn translate(&mut self, event: ClearanceEvent) -> Result<Vec<Event>, String> {
         let container: ContainerId = parse_field(&event.container, "container")?;
         let shield = |state| Event::Shield {
@@ -58,8 +73,7 @@ impl Clearance1Translator {
                 events.push(shield(ShieldState::Disengaged));
                 Ok(events)
             }
-            // As with Clearance2, what a newer hub has to say beyond that is ignored.
-            _ => Ok(Vec::new()),
+            _ => Err(format!("type: {} is unknown", event.kind)),
         }
     }
 
@@ -82,7 +96,7 @@ impl Clearance1Translator {
             process: None,
         };
         let scope = Scope::whole_dest(blocked.dest().clone());
-        let request = Arc::new(Request::new(blocked, scope, now_micros()));
+        let request = Arc::new(Request::new(blocked, scope, Timestamp::now()));
         if self.pending.len() < Self::MAX_PENDING {
             self.pending
                 .insert(request.id.clone(), Arc::clone(&request));
@@ -97,8 +111,8 @@ impl Clearance1Translator {
     ) -> Result<Vec<Event>, String> {
         let id: RequestId = parse_field(&event.request_id, "request_id")?;
         let action: Action = parse_field(&event.action, "action")?;
-        // The event does not say which destination; of a question from before our time nobody
-        // here has been told anyway.
+        // The event has no destination. A request from before the subscription is unknown to the
+        // program too.
         let Some(request) = self.pending.get(&id).cloned() else {
             return Ok(Vec::new());
         };
@@ -112,7 +126,7 @@ impl Clearance1Translator {
             action: DecisionAction::from(action),
             scope: Some(request.scope.clone()),
             by: DisplayText::default(),
-            at: now_micros(),
+            at: Timestamp::now(),
             ok: event.ok,
             reason: None,
         }))])
@@ -130,7 +144,7 @@ impl Clearance1Translator {
     }
 }
 
-/// Returns a refusal of Clearance1 in the words of Clearance2, `None` where it has none.
+/// Translates an error of Clearance1, `None` for an error without a counterpart.
 pub(super) fn translate_error(error: VerdictError, request: &RequestId) -> Option<DecideError> {
     let request = request.clone();
     match error {
@@ -173,18 +187,5 @@ fn parse_field<T: std::str::FromStr<Err: std::fmt::Display>>(
 }
 
 fn convert_number<T: TryFrom<i64>>(number: i64, field: &str) -> Result<T, String> {
-    T::try_from(number).map_err(|_unsaid| format!("{field}: {number} is out of range"))
-}
-
-/// Returns the time, in microseconds since the epoch: an older hub does not say when.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: Clearance1 has no times, so a client's own clock is the only one"
-)]
-pub(super) fn now_micros() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-        })
+    T::try_from(number).map_err(|_detail| format!("{field}: {number} is out of range"))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The event stream, which connects again for as long as it is asked for events.
+//! The event stream, which reconnects after every disconnect.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,44 +13,47 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use super::clearance1_translator::Clearance1Translator;
-use super::{HubEndpoint, HubError, Notify, ProtocolVersion, ReconnectBackoff};
-use crate::DisplayText;
+use super::clearance1_translator::{Clearance1Translator, is_known_type};
+use super::unknown_event::UnknownEvent;
+use super::{HubEndpoint, HubError, Notify, ProtocolVersion, reconnect_backoff};
 use crate::varlink::{CallError, NoParameters, ReplyStream};
 use crate::wire::clearance2::Event;
 use crate::wire::{clearance1, clearance2};
+use crate::{Backoff, DisplayText};
 
-/// What there is to tell a program.
+/// An update of an [`EventStream`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StreamUpdate {
-    /// Something happened.
+    /// An event of the hub.
     ///
-    /// [`Event::Pending`] may name a question that was named before: it is the same one.
+    /// A second [`Event::Pending`] with the same id is the same question.
     Event(Event),
-    /// The subscription is there, for the first time or again.
+    /// An event of a type that this release does not know.
+    UnknownEvent(UnknownEvent),
+    /// The subscription is established, for the first time or again.
     ///
-    /// A hub that speaks Clearance2 now says everything that is pending, then [`Event::Synced`]:
-    /// a question it did not name in between is void. One that speaks Clearance1 says only what
-    /// happens from now on.
+    /// A Clearance2 hub now sends every pending question, then [`Event::Synced`]: a question that
+    /// is missing in between is no longer pending. A Clearance1 hub sends later events only.
     Connected(ProtocolVersion),
-    /// The hub is gone; the next attempt is made after this time.
+    /// The connection was lost, or an attempt to reconnect failed.
     Disconnected {
-        /// Why.
+        /// The reason.
         reason: DisplayText,
-        /// The time until the next attempt.
+        /// The delay before the next attempt.
         retry: Duration,
     },
 }
 
-/// What happens at a hub; see [`super::Client::start`].
+/// The events of a hub; see [`Client::start`](super::Client::start).
 #[derive(Debug)]
 pub struct EventStream {
     endpoint: Arc<HubEndpoint>,
     reconnect: Arc<ReconnectSignal>,
     state: StreamState,
-    backoff: ReconnectBackoff,
+    backoff: Backoff,
     translator: Clearance1Translator,
-    /// What was understood but not handed out yet: one message can mean several events.
+    /// Updates for the next calls: one message can stand for several events.
     ready_updates: VecDeque<StreamUpdate>,
 }
 
@@ -61,74 +64,74 @@ enum StreamState {
     Connecting(SubscribeAttempt),
 }
 
-/// An attempt to subscribe, which goes on where it was when [`Events::next`] is called again: a
-/// program that looks elsewhere ten times a second would else never get through.
+/// An attempt to subscribe, which the next call of [`EventStream::next`] continues.
+///
+/// A program that drops the call ten times a second would otherwise never reconnect.
 struct SubscribeAttempt(Pin<Box<dyn Future<Output = SubscribeResult> + Send>>);
 
 type SubscribeResult = Result<(ReplyStream, ProtocolVersion), HubError>;
 
 impl SubscribeAttempt {
-    fn new(hub: Arc<HubEndpoint>) -> Self {
-        Self(Box::pin(async move { subscribe(&hub).await }))
+    fn new(endpoint: Arc<HubEndpoint>) -> Self {
+        Self(Box::pin(async move { subscribe(&endpoint).await }))
     }
 }
 
 impl fmt::Debug for SubscribeAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Attempt")
+        f.write_str("SubscribeAttempt")
     }
 }
 
 impl EventStream {
     pub(super) async fn start(
-        hub: Arc<HubEndpoint>,
-        poke: Arc<ReconnectSignal>,
+        endpoint: Arc<HubEndpoint>,
+        reconnect: Arc<ReconnectSignal>,
     ) -> Result<Self, HubError> {
-        let (stream, speaks) = subscribe(&hub).await?;
+        let (stream, version) = subscribe(&endpoint).await?;
         Ok(Self {
-            endpoint: hub,
-            reconnect: poke,
-            state: StreamState::Subscribed(stream, speaks),
-            backoff: ReconnectBackoff::default(),
+            endpoint,
+            reconnect,
+            state: StreamState::Subscribed(stream, version),
+            backoff: reconnect_backoff(),
             translator: Clearance1Translator::default(),
-            ready_updates: VecDeque::from([StreamUpdate::Connected(speaks)]),
+            ready_updates: VecDeque::from([StreamUpdate::Connected(version)]),
         })
     }
 
-    /// Returns the next thing there is to tell; never ends.
+    /// Returns the next update. Never ends. Cancel safe.
     ///
-    /// A message that makes no sense is skipped, and the reason logged. A call that is dropped
-    /// before it is done loses nothing.
+    /// An invalid message is skipped and logged.
     pub async fn next(&mut self) -> StreamUpdate {
         loop {
             if let Some(update) = self.ready_updates.pop_front() {
                 return update;
             }
             match &mut self.state {
-                StreamState::Subscribed(stream, speaks) => match stream.next_raw().await {
+                StreamState::Subscribed(stream, version) => match stream.next_raw().await {
                     Ok(Some(parameters)) => {
-                        self.backoff = ReconnectBackoff::default();
-                        let speaks = *speaks;
-                        self.decode_event(speaks, parameters.get());
+                        self.backoff.reset();
+                        let version = *version;
+                        self.decode_event(version, parameters.get());
                     }
                     Ok(None) => self.handle_disconnect("the hub ended the stream"),
                     Err(CallError::Protocol(reason)) => {
-                        tracing::warn!(%reason, "skipped a message of the hub");
+                        tracing::warn!(%reason, "skipped an invalid message of the hub");
                     }
                     Err(error) => self.handle_disconnect(&error.to_string()),
                 },
-                StreamState::BackingOff(until) => {
-                    self.reconnect.wait_until(*until).await;
+                StreamState::BackingOff(retry_at) => {
+                    self.reconnect.wait_until(*retry_at).await;
                     self.state =
                         StreamState::Connecting(SubscribeAttempt::new(Arc::clone(&self.endpoint)));
                 }
                 StreamState::Connecting(attempt) => match attempt.0.as_mut().await {
-                    Ok((stream, speaks)) => {
-                        tracing::info!(path = %self.endpoint.path.display(), "subscribed again");
+                    Ok((stream, version)) => {
+                        tracing::info!(path = %self.endpoint.path.display(), "reconnected to the hub");
                         self.reconnect.set_armed(false);
-                        self.state = StreamState::Subscribed(stream, speaks);
+                        self.state = StreamState::Subscribed(stream, version);
                         self.ready_updates
-                            .push_back(StreamUpdate::Connected(speaks));
+                            .push_back(StreamUpdate::Connected(version));
                     }
                     Err(error) => self.handle_disconnect(&error.to_string()),
                 },
@@ -136,11 +139,9 @@ impl EventStream {
         }
     }
 
-    /// Returns the process at the other end; `None` while the hub is away, or where that is not
-    /// known.
+    /// Returns the hub's process id; `None` while disconnected, or if unknown.
     ///
-    /// Another process than before is a hub that was restarted: what it does not ask, it may
-    /// never have known.
+    /// A changed process id means a restarted hub, which has forgotten the earlier questions.
     pub fn hub_pid(&self) -> Option<i32> {
         match &self.state {
             StreamState::Subscribed(stream, _) => stream.service_pid(),
@@ -148,10 +149,9 @@ impl EventStream {
         }
     }
 
-    /// Hands every update to `handler`, forever.
+    /// Calls `handler` for every update. Never ends.
     ///
-    /// A handler that fails, or panics, is logged, and gets the next update: it cannot end the
-    /// stream for the program's other events.
+    /// An error or a panic of the handler is logged, and the stream continues.
     pub async fn for_each<E: fmt::Display>(
         mut self,
         mut handler: impl AsyncFnMut(StreamUpdate) -> Result<(), E>,
@@ -170,43 +170,49 @@ impl EventStream {
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
                     let error = DisplayText::new(&error.to_string());
-                    tracing::error!(%error, "an event's handler failed");
+                    tracing::error!(%error, "the event handler failed");
                 }
-                None => tracing::error!("an event's handler panicked"),
+                None => tracing::error!("the event handler panicked"),
             }
         }
     }
 
-    fn decode_event(&mut self, speaks: ProtocolVersion, parameters: &str) {
+    fn decode_event(&mut self, version: ProtocolVersion, parameters: &str) {
+        let (decoded, is_known): (_, fn(&str) -> bool) = match version {
+            ProtocolVersion::Clearance1 => (self.decode_clearance1(parameters), is_known_type),
+            ProtocolVersion::Clearance2 => (decode_clearance2(parameters), Event::is_known_kind),
+        };
+        let reason = match decoded {
+            Ok(events) => {
+                let events = events.into_iter().map(StreamUpdate::Event);
+                return self.ready_updates.extend(events);
+            }
+            Err(reason) => reason,
+        };
+        // Looked at only now: the JSON of a known event is parsed once.
+        if let Some(event) = UnknownEvent::parse(version, parameters, is_known) {
+            self.ready_updates
+                .push_back(StreamUpdate::UnknownEvent(event));
+        } else {
+            let reason = DisplayText::new(&reason);
+            tracing::warn!(%reason, "skipped an invalid event of the hub");
+        }
+    }
+
+    fn decode_clearance1(&mut self, parameters: &str) -> Result<Vec<Event>, String> {
         #[derive(Deserialize)]
         struct Clearance1SubscribeReply {
             event: clearance1::ClearanceEvent,
         }
-        let understood = match speaks {
-            ProtocolVersion::Clearance1 => serde_json::from_str(parameters)
-                .map_err(|error| error.to_string())
-                .and_then(|Clearance1SubscribeReply { event }| self.translator.translate(event)),
-            ProtocolVersion::Clearance2 => serde_json::from_str(parameters)
-                .map(|clearance2::Clearance2SubscribeReply { event }| {
-                    event.event.into_iter().collect()
-                })
-                .map_err(|error| error.to_string()),
-        };
-        match understood {
-            Ok(events) => self
-                .ready_updates
-                .extend(events.into_iter().map(StreamUpdate::Event)),
-            Err(reason) => {
-                let reason = DisplayText::new(&reason);
-                tracing::warn!(%reason, "skipped an event of the hub");
-            }
-        }
+        let Clearance1SubscribeReply { event } =
+            serde_json::from_str(parameters).map_err(|error| error.to_string())?;
+        self.translator.translate(event)
     }
 
     fn handle_disconnect(&mut self, reason: &str) {
         let reason = DisplayText::new(reason);
-        let retry = self.backoff.next_delay();
-        tracing::info!(%reason, ?retry, "the hub is gone");
+        let retry = self.backoff.record_failure();
+        tracing::info!(%reason, ?retry, "disconnected from the hub");
         let now = Instant::now();
         self.reconnect.set_armed(true);
         self.state = StreamState::BackingOff(now.checked_add(retry).unwrap_or(now));
@@ -215,22 +221,31 @@ impl EventStream {
     }
 }
 
-async fn subscribe(hub: &HubEndpoint) -> SubscribeResult {
-    let (connection, speaks) = hub.connect().await?;
-    let method = match speaks {
+fn decode_clearance2(parameters: &str) -> Result<Vec<Event>, String> {
+    let reply: clearance2::Clearance2SubscribeReply =
+        serde_json::from_str(parameters).map_err(|error| error.to_string())?;
+    match reply.event.event {
+        Some(event) => Ok(vec![event]),
+        None => Err("kind: unknown".to_owned()),
+    }
+}
+
+async fn subscribe(endpoint: &HubEndpoint) -> SubscribeResult {
+    let (connection, version) = endpoint.connect().await?;
+    let method = match version {
         ProtocolVersion::Clearance1 => clearance1::SUBSCRIBE,
         ProtocolVersion::Clearance2 => clearance2::SUBSCRIBE,
     };
     match connection.call_more(method, &NoParameters {}).await {
-        Ok(stream) => Ok((stream, speaks)),
+        Ok(stream) => Ok((stream, version)),
         Err(source) => Err(HubError::Call {
-            path: hub.path.clone(),
+            path: endpoint.path.clone(),
             source,
         }),
     }
 }
 
-/// Ends a wait early; forgets what is said while nobody waits for a hub.
+/// Ends a back-off early. A trigger outside of a back-off is ignored.
 #[derive(Debug, Default)]
 pub(super) struct ReconnectSignal {
     armed: AtomicBool,
@@ -248,11 +263,11 @@ impl ReconnectSignal {
         self.armed.store(armed, Ordering::Relaxed);
     }
 
-    async fn wait_until(&self, until: Instant) {
+    async fn wait_until(&self, deadline: Instant) {
         tokio::select! {
             biased;
             () = self.notify.notified() => {}
-            () = sleep_until(until) => {}
+            () = sleep_until(deadline) => {}
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Binds a socket that nobody but its owner reaches, and accepts nobody but its owner.
+//! Sockets that only processes of the same user can reach.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -18,73 +18,76 @@ use tokio::net::{UnixListener, UnixStream};
 use super::paths::try_connect;
 use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
 
-/// Why a socket is not bound.
+/// An error while binding a socket.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SocketBindError {
-    /// The path is longer than a socket's address.
-    #[error("the path {path} has {length} bytes, a socket's has at most {MAX_SOCKET_PATH_BYTES}")]
+    /// The path does not fit into a socket's address.
+    #[error("{path} has {length} bytes, a socket's path has at most {MAX_SOCKET_PATH_BYTES}")]
     PathTooLong {
         /// The path.
         path: PathBuf,
-        /// The bytes it has.
+        /// Length of the path in bytes.
         length: usize,
     },
-    /// Others could replace the socket, or reach it: its directory is not ours alone.
+    /// Other users could replace or reach the socket through its directory.
     #[error("the directory {directory} is not private: {problem}")]
     NotPrivate {
         /// The directory that holds the socket.
         directory: PathBuf,
-        /// What is wrong with it.
+        /// The violated condition.
         problem: &'static str,
     },
-    /// Somebody listens there already.
+    /// Another process listens on the path.
     #[error("{path} is in use by process {pid}")]
     InUse {
         /// The path.
         path: PathBuf,
-        /// The process that listens; 0 where it cannot be known.
+        /// The listening process; 0 if its id is unknown.
         pid: i32,
     },
-    /// Something that is no socket is in the way; it was left alone.
-    #[error("{path} exists and is no socket")]
+    /// The path exists and is not a socket; the file was not changed.
+    #[error("{path} exists and is not a socket")]
     NotASocket {
         /// The path.
         path: PathBuf,
     },
-    /// The kernel refused.
+    /// A system call failed.
     #[error("cannot {action} {path}")]
     Io {
-        /// What was tried.
+        /// The failed operation.
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
 }
 
-/// A socket that accepts only its owner's processes. Its file goes when it is dropped.
+/// A listener that accepts only processes of its own user.
+///
+/// The socket's file is removed on drop.
 #[derive(Debug)]
 pub struct SameUserListener {
     socket: UnixListener,
     path: PathBuf,
-    /// The socket's file: its device and inode, so that no successor's is removed.
+    /// Device and inode of the socket's file, so that a successor's file is not removed.
     file_id: (u64, u64),
-    /// Whose processes are let in: our own user's.
+    /// The only user id that is accepted.
     owner_uid: u32,
-    /// Held as long as the socket: the next binder sees at once that somebody lives.
+    /// Held for the listener's life: a second binder fails at once.
     _lock: SocketLock,
 }
 
 impl SameUserListener {
-    /// Waits for the next connection of one of our user's processes, and says which it is.
+    /// Accepts the next connection of the listener's user. Cancel safe.
     ///
-    /// A connection of another user is closed, and the reason logged.
+    /// A connection of another user is closed and logged.
     pub async fn accept(&self) -> io::Result<(UnixStream, PeerCredentials)> {
         loop {
             let (stream, _) = self.socket.accept().await?;
-            // A client that is gone already has no credentials to show, and no harm in it.
+            // The client has disconnected already.
             let Ok(peer) = PeerCredentials::from_stream(&stream) else {
                 continue;
             };
@@ -99,7 +102,7 @@ impl SameUserListener {
         }
     }
 
-    /// Returns the path it is bound to.
+    /// Returns the socket's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -110,15 +113,15 @@ impl Drop for SameUserListener {
         let is_ours =
             fs::symlink_metadata(&self.path).is_ok_and(|now| file_id(&now) == self.file_id);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, "could not remove a socket");
+            tracing::debug!(%error, "cannot remove a socket file");
         }
     }
 }
 
-/// Binds a socket at `path` and listens on it; call it within a tokio runtime.
+/// Binds a socket at `path` and listens. Needs a tokio runtime.
 ///
-/// The directory is made, with mode 0700, if it is not there. A socket that was left behind is
-/// replaced, one on which somebody answers is not. A second binder fails, at whatever moment.
+/// A missing directory is created with mode 0700. A stale socket is replaced, a socket with a
+/// listener is not. Of two concurrent binders one fails.
 pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
     let length = path.as_os_str().as_bytes().len();
     if length > MAX_SOCKET_PATH_BYTES {
@@ -137,7 +140,7 @@ pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
     let lock = SocketLock::acquire(path)?;
     remove_stale_socket(path)?;
     let socket = bind_private(path).map_err(|error| io_error("bind")(error.into()))?;
-    let found = fs::symlink_metadata(path).map_err(io_error("look at"))?;
+    let found = fs::symlink_metadata(path).map_err(io_error("inspect"))?;
     if !found.file_type().is_socket() {
         return Err(SocketBindError::NotASocket {
             path: path.to_owned(),
@@ -155,8 +158,8 @@ pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
 
 /// Binds and listens with mode 0600.
 ///
-/// Linux gives a socket's file the mode of the socket's own inode (less the umask, which belongs
-/// to the whole process and is left alone), so no moment exists at which others could connect.
+/// Linux gives the socket's file the mode of the socket's own inode, less the umask. The mode is
+/// therefore right from the start, without a change of the umask, which all threads share.
 fn bind_private(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -166,7 +169,7 @@ fn bind_private(path: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Makes `directory` if it is missing, and checks that nobody else can write or search in it.
+/// Creates `directory` if it is missing, and checks that no other user can write or search in it.
 fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
     let io_error = |action| {
         move |source: io::Error| SocketBindError::Io {
@@ -177,7 +180,7 @@ fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
     };
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(directory).map_err(io_error("make"))?;
+    builder.create(directory).map_err(io_error("create"))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let not_private = |problem| SocketBindError::NotPrivate {
         directory: directory.to_owned(),
@@ -190,17 +193,17 @@ fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
         }
         Err(error) => return Err(io_error("open")(error.into())),
     };
-    let found = opened.metadata().map_err(io_error("look at"))?;
+    let found = opened.metadata().map_err(io_error("inspect"))?;
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(not_private("it belongs to another user"));
     }
     if found.mode() & 0o077 != 0 {
-        return Err(not_private("its mode lets others in"));
+        return Err(not_private("its mode gives other users access"));
     }
     Ok(())
 }
 
-/// Removes a socket that was left behind at `path`.
+/// Removes a stale socket at `path`.
 fn remove_stale_socket(path: &Path) -> Result<(), SocketBindError> {
     let io_error = |action| {
         move |source: io::Error| SocketBindError::Io {
@@ -211,7 +214,7 @@ fn remove_stale_socket(path: &Path) -> Result<(), SocketBindError> {
     };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error("look at")(error)),
+        Err(error) => return Err(io_error("inspect")(error)),
         Ok(found) if !found.file_type().is_socket() => {
             return Err(SocketBindError::NotASocket {
                 path: path.to_owned(),
@@ -219,7 +222,7 @@ fn remove_stale_socket(path: &Path) -> Result<(), SocketBindError> {
         }
         Ok(_) => {}
     }
-    if let Some(pid) = holder(path) {
+    if let Some(pid) = listening_pid(path) {
         return Err(SocketBindError::InUse {
             path: path.to_owned(),
             pid,
@@ -228,8 +231,8 @@ fn remove_stale_socket(path: &Path) -> Result<(), SocketBindError> {
     fs::remove_file(path).map_err(io_error("remove"))
 }
 
-/// Returns the process that listens at `path` (0: some process), `None` if nobody does.
-fn holder(path: &Path) -> Option<i32> {
+/// Returns the process that listens at `path` (0 if unknown), `None` without a listener.
+fn listening_pid(path: &Path) -> Option<i32> {
     let answer = try_connect(path)?;
     let pid = answer
         .ok()
@@ -242,7 +245,7 @@ fn file_id(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// An advisory lock on a file beside the socket, `.<name>.lock`, removed when it is dropped.
+/// An advisory lock on the file `.<name>.lock` beside the socket, which is removed on drop.
 #[derive(Debug)]
 struct SocketLock {
     path: PathBuf,
@@ -270,12 +273,12 @@ impl SocketLock {
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     return Err(SocketBindError::InUse {
                         path: socket.to_owned(),
-                        pid: holder(socket).unwrap_or(0),
+                        pid: listening_pid(socket).unwrap_or(0),
                     });
                 }
                 Err(error) => return Err(io_error(error.into())),
             }
-            // The holder before us may have removed the file between our open and our lock.
+            // The previous holder may have removed the file between the open and the lock.
             let locked = file.metadata().map_err(io_error)?;
             match fs::symlink_metadata(&path) {
                 Ok(now) if file_id(&now) == file_id(&locked) => {
@@ -291,9 +294,9 @@ impl SocketLock {
 
 impl Drop for SocketLock {
     fn drop(&mut self) {
-        // Removed while it is held: whoever opened it in the meantime looks again.
+        // Removed while locked: a process that has opened the file meanwhile opens it again.
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, "could not remove a lock file");
+            tracing::debug!(%error, "cannot remove a lock file");
         }
     }
 }
@@ -303,17 +306,17 @@ mod tests {
     use super::*;
     use tokio::io::AsyncReadExt as _;
 
-    /// The check of the peer, for every user: to this listener, we are the foreigner.
+    /// The listener expects another user id, so the test's own connection is the foreign one.
     #[tokio::test]
-    async fn a_foreign_user_is_closed_and_never_accepted() {
+    async fn a_connection_of_another_user_is_closed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/hub.sock");
         let mut listener = bind(&path).unwrap();
         listener.owner_uid = listener.owner_uid.wrapping_add(1);
         let mut stream = UnixStream::connect(&path).await.unwrap();
         tokio::select! {
-            accepted = listener.accept() => panic!("let in: {accepted:?}"),
-            read = stream.read_u8() => assert!(read.is_err(), "it was closed without a word"),
+            accepted = listener.accept() => panic!("accepted: {accepted:?}"),
+            read = stream.read_u8() => assert!(read.is_err(), "closed without a byte"),
         }
     }
 }

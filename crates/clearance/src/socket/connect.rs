@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connects to a socket, and makes sure that one's own user listens there.
+//! Connections to sockets that a process of the same user serves.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,34 +9,35 @@ use tokio::net::UnixStream;
 
 use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
 
-/// Why there is no connection.
+/// An error while connecting to a socket.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SocketConnectError {
-    /// The path is longer than a socket's address.
-    #[error("the path {path} has {length} bytes, a socket's has at most {MAX_SOCKET_PATH_BYTES}")]
+    /// The path does not fit into a socket's address.
+    #[error("{path} has {length} bytes, a socket's path has at most {MAX_SOCKET_PATH_BYTES}")]
     PathTooLong {
         /// The path.
         path: PathBuf,
-        /// The bytes it has.
+        /// Length of the path in bytes.
         length: usize,
     },
-    /// Nobody listens: there is no socket, or it was left behind.
-    #[error("nobody listens at {path}")]
+    /// No process listens: the socket is missing or stale.
+    #[error("no process listens on {path}")]
     NoListener {
         /// The path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
-    /// Somebody listens who is not us: nothing was sent, nothing read.
-    #[error("{path} is served by user {uid} (process {pid}), not by us")]
+    /// A process of another user listens; nothing was sent or read.
+    #[error("{path} belongs to another user (uid {uid}, process {pid})")]
     OtherUser {
         /// The path.
         path: PathBuf,
-        /// The user who listens.
+        /// The user id of the listening process.
         uid: u32,
-        /// The process that listens.
+        /// The listening process.
         pid: i32,
     },
     /// The socket failed.
@@ -44,23 +45,23 @@ pub enum SocketConnectError {
     Io {
         /// The path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Connects to the socket at `path`, and returns the stream and who listens.
+/// Connects to the socket at `path`, and returns the stream and the credentials of the listener.
 ///
-/// A socket that another user serves is refused before a byte is exchanged.
+/// A socket of another user is an error, and no byte is exchanged.
 pub async fn connect(path: &Path) -> Result<(UnixStream, PeerCredentials), SocketConnectError> {
     connect_as_user(path, rustix::process::geteuid().as_raw()).await
 }
 
-/// Connects to a socket that the user `us` serves.
+/// Connects to a socket of the user `own_uid`.
 async fn connect_as_user(
     path: &Path,
-    us: u32,
+    own_uid: u32,
 ) -> Result<(UnixStream, PeerCredentials), SocketConnectError> {
     let length = path.as_os_str().as_bytes().len();
     let path_buf = || path.to_owned();
@@ -84,7 +85,7 @@ async fn connect_as_user(
     };
     let stream = UnixStream::connect(path).await.map_err(io_error)?;
     let peer = PeerCredentials::from_stream(&stream).map_err(io_error)?;
-    if peer.uid == us {
+    if peer.uid == own_uid {
         Ok((stream, peer))
     } else {
         Err(SocketConnectError::OtherUser {
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
     use crate::socket::bind;
 
-    /// The check of the server, for every user: to this client, we are the impostor.
+    /// The client expects another user id, so the test's own listener is the foreign one.
     #[tokio::test]
     async fn a_socket_of_another_user_is_refused() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The paths of the sockets, as each release of the Python stack lays them out.
+//! Socket paths, in the layouts of the Python releases.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use crate::ContainerId;
 
-/// The directory that holds a user's sockets, usually `$XDG_RUNTIME_DIR`.
+/// The directory of a user's sockets, usually `$XDG_RUNTIME_DIR`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RuntimeDir(PathBuf);
 
-/// How the sockets of one sandbox are laid out below a [`RuntimeDir`].
+/// The layout of one sandbox's sockets below a [`RuntimeDir`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SocketLayout {
     /// Clearance 0.6.14a8 to 0.7.3: `terok/clearance/<id12>.sock`, `terok/events/<id12>.sock`.
@@ -26,35 +26,35 @@ pub enum SocketLayout {
 /// The three sockets of one hub.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HubSocketPaths {
-    /// Where operators subscribe and give verdicts.
+    /// The socket for operators.
     pub hub: PathBuf,
-    /// Where readers report.
+    /// The socket for readers.
     pub ingester: PathBuf,
-    /// Where the hub sends verdicts to be applied.
+    /// The verdict helper's socket.
     pub verdict: PathBuf,
 }
 
-/// A hub's socket that was found.
+/// The path of a hub's socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HubSocket {
-    /// Its path.
+    /// The path.
     pub path: PathBuf,
-    /// The first 12 characters of the id of its sandbox; `None` for the hub of all sandboxes.
+    /// The first 12 characters of the sandbox's id; `None` for the classic hub.
     pub container: Option<ContainerId>,
 }
 
 impl RuntimeDir {
-    /// Makes a runtime directory of its path; whether it is there is not looked at.
+    /// Creates a runtime directory from its path, without looking at the file system.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Returns its path.
+    /// Returns the directory's path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Returns the sockets of the one hub for all sandboxes (releases up to 0.6.14a7; `serve`).
+    /// Returns the sockets of the classic hub (releases up to 0.6.14a7, and `serve`).
     pub fn shared_hub_sockets(&self) -> HubSocketPaths {
         HubSocketPaths {
             hub: self.0.join("terok-clearance.sock"),
@@ -78,14 +78,14 @@ impl RuntimeDir {
         }
     }
 
-    /// Returns the directory in which the hubs of single sandboxes appear.
+    /// Returns the directory in which the hubs of sandboxes appear.
     pub fn hubs_dir(&self) -> PathBuf {
         self.0.join("terok").join("clearance")
     }
 
-    /// Returns the hubs' sockets that exist and are ours, of every layout, sorted by path.
+    /// Returns the user's existing hub sockets in every layout, sorted by path.
     ///
-    /// A hub that was killed leaves its socket behind: see [`HubSocket::is_live`].
+    /// A killed hub leaves a stale socket: see [`HubSocket::is_live`].
     pub fn hub_sockets(&self) -> Vec<HubSocket> {
         let classic = HubSocket {
             path: self.shared_hub_sockets().hub,
@@ -96,13 +96,13 @@ impl RuntimeDir {
         let mut sockets: Vec<_> = found
             .filter_map(|entry| HubSocket::from_dir_entry(&hubs, &entry.file_name()))
             .chain([classic])
-            .filter(|socket| is_our_socket(&socket.path))
+            .filter(|socket| is_own_socket(&socket.path))
             .collect();
         sockets.sort_unstable();
         sockets
     }
 
-    /// Returns those of [`RuntimeDir::hub_sockets`] on which somebody listens.
+    /// Returns the sockets of [`RuntimeDir::hub_sockets`] that have a listener.
     pub fn live_hubs(&self) -> Vec<HubSocket> {
         let mut sockets = self.hub_sockets();
         sockets.retain(HubSocket::is_live);
@@ -111,9 +111,9 @@ impl RuntimeDir {
 }
 
 impl HubSocket {
-    /// Returns the socket that `name`, an entry of the hubs' directory, stands for.
+    /// Returns the socket that belongs to the entry `name` of the directory `hubs`.
     ///
-    /// `None` for what is neither `<id>.sock` nor the directory of a sandbox.
+    /// The entry is `<id>.sock` or a sandbox's directory; the result for other names is `None`.
     pub fn from_dir_entry(hubs: &Path, name: &OsStr) -> Option<Self> {
         let name = name.to_str()?;
         let entry = hubs.join(name);
@@ -128,18 +128,18 @@ impl HubSocket {
         })
     }
 
-    /// Says whether somebody listens on it, by connecting and closing again; does not block.
+    /// Returns `true` if a process listens: connects and disconnects without blocking.
     pub fn is_live(&self) -> bool {
         has_listener(&self.path)
     }
 }
 
-/// Says whether somebody listens on the socket at `path`.
+/// Returns `true` if a process listens on the socket at `path`.
 pub(super) fn has_listener(path: &Path) -> bool {
     try_connect(path).is_some_and(|answer| answer.is_ok())
 }
 
-/// Connects without waiting; `None` where nobody listens, `Err` for a listener that is too busy.
+/// Connects without blocking: `None` without a listener, `Err` if the listener's backlog is full.
 pub(super) fn try_connect(path: &Path) -> Option<Result<UnixStream, ()>> {
     use rustix::io::Errno;
     use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -154,7 +154,7 @@ pub(super) fn try_connect(path: &Path) -> Option<Result<UnixStream, ()>> {
     }
 }
 
-fn is_our_socket(path: &Path) -> bool {
+fn is_own_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| {
         found.file_type().is_socket() && found.uid() == rustix::process::geteuid().as_raw()
     })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a client asks: a method, its parameters, and how it wants to be answered.
+//! Calls: method, parameters and reply mode.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,36 +11,37 @@ use serde_json::value::RawValue;
 use super::StandardError;
 use crate::DisplayText;
 
-/// One call, borrowed from its frame.
+/// A call, borrowed from its frame.
 #[derive(Debug, Clone)]
 pub struct VarlinkCall<'a> {
     name: Cow<'a, str>,
     dot: usize,
     parameters: Option<&'a RawValue>,
-    /// The client takes many replies.
+    /// The client accepts several replies.
     pub more: bool,
-    /// The client wants no reply.
+    /// The client expects no reply.
     pub oneway: bool,
-    /// The client wants to speak another protocol after the reply.
+    /// The client asks to change the protocol after the reply.
     pub upgrade: bool,
 }
 
-/// What a frame is that is not a call; the connection it came on cannot be trusted to go on.
+/// An error in the frame of a call. The server closes the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallParseError {
-    /// It is no JSON object of a call's form.
+    /// The frame is not a JSON object in the form of a call.
     #[error("not a call: {0}")]
     Malformed(DisplayText),
-    /// Its method is not an interface's name, a dot, and a method's name.
-    #[error("{0:?} names no method")]
+    /// The method is not an interface name, a dot and a method name.
+    #[error("{0:?} is not a method name")]
     InvalidMethod(DisplayText),
-    /// It asks for more than one of `more`, `oneway` and `upgrade`.
-    #[error("more, oneway and upgrade exclude each other")]
+    /// More than one of `more`, `oneway` and `upgrade` is set.
+    #[error("more than one of more, oneway and upgrade is set")]
     ConflictingFlags,
 }
 
 impl<'a> VarlinkCall<'a> {
-    /// Parses a frame without its NUL; keys that varlink does not know are ignored.
+    /// Parses a frame without the NUL. Unknown keys are ignored.
     pub fn parse(frame: &'a [u8]) -> Result<Self, CallParseError> {
         #[derive(Deserialize)]
         struct CallMessage<'a> {
@@ -68,7 +69,7 @@ impl<'a> VarlinkCall<'a> {
         let parameters = message.parameters.filter(|raw| raw.get() != "null");
         if parameters.is_some_and(|raw| !is_json_object(raw.get().as_bytes())) {
             return Err(CallParseError::Malformed(DisplayText::new(
-                "the parameters are no object",
+                "the parameters are not an object",
             )));
         }
         let flag = |flag: Option<bool>| flag.unwrap_or(false);
@@ -80,14 +81,14 @@ impl<'a> VarlinkCall<'a> {
             oneway: flag(message.oneway),
             upgrade: flag(message.upgrade),
         };
-        let wishes = [call.more, call.oneway, call.upgrade];
-        if wishes.into_iter().filter(|wish| *wish).count() > 1 {
+        let modes = [call.more, call.oneway, call.upgrade];
+        if modes.into_iter().filter(|set| *set).count() > 1 {
             return Err(CallParseError::ConflictingFlags);
         }
         Ok(call)
     }
 
-    /// Returns the interface and the method together, as the client wrote them.
+    /// Returns the full name of the method.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -97,24 +98,24 @@ impl<'a> VarlinkCall<'a> {
         self.name.get(..self.dot).unwrap_or_default()
     }
 
-    /// Returns the name of the method without its interface.
+    /// Returns the name of the method without the interface.
     pub fn method(&self) -> &str {
         self.name
             .get(self.dot.saturating_add(1)..)
             .unwrap_or_default()
     }
 
-    /// Returns the parameters, to be taken one by one.
+    /// Returns the parameters.
     ///
-    /// A parameter that stands there twice is an [`StandardError::InvalidParameter`]: two readers
-    /// of it could see different things.
+    /// A duplicate parameter is a [`StandardError::InvalidParameter`]: two parsers could take
+    /// different values.
     pub fn parameters(&self) -> Result<CallParameters<'a>, StandardError> {
         let Some(raw) = self.parameters else {
             return Ok(CallParameters(Vec::new()));
         };
-        // The call was parsed, so this is an object; its strings are checked only now.
+        // `parse` has checked that this is an object, but not the strings inside.
         let parameters: CallParameters<'a> = serde_json::from_str(raw.get())
-            .map_err(|_unsaid| StandardError::invalid_parameter("parameters"))?;
+            .map_err(|_detail| StandardError::invalid_parameter("parameters"))?;
         let mut names: Vec<&str> = parameters.0.iter().map(|(name, _)| &**name).collect();
         names.sort_unstable();
         match names.windows(2).find_map(|pair| match pair {
@@ -126,7 +127,7 @@ impl<'a> VarlinkCall<'a> {
         }
     }
 
-    /// Returns an error unless the client takes many replies.
+    /// Returns an error unless the call has `more`.
     pub const fn expect_more(&self) -> Result<(), StandardError> {
         if self.more {
             Ok(())
@@ -135,7 +136,7 @@ impl<'a> VarlinkCall<'a> {
         }
     }
 
-    /// Returns the error for a method that the interface does not have.
+    /// Returns the error for an unknown method.
     pub fn method_not_found(&self) -> StandardError {
         StandardError::MethodNotFound {
             method: self.method().to_owned(),
@@ -143,7 +144,7 @@ impl<'a> VarlinkCall<'a> {
     }
 }
 
-/// Says whether `json` starts as an object; serde would take a list for a struct too.
+/// Returns `true` if `json` starts as an object. Serde would accept a list as a struct.
 pub(crate) fn is_json_object(json: &[u8]) -> bool {
     json.trim_ascii_start().starts_with(b"{")
 }
@@ -152,7 +153,7 @@ fn malformed_call(error: &serde_json::Error) -> CallParseError {
     CallParseError::Malformed(DisplayText::new(&error.to_string()))
 }
 
-/// Says whether `name` is a dotted interface name and, after the last `dot`, a method's name.
+/// Returns `true` if `name` has an interface name before the last `dot` and a method name after.
 fn is_qualified_method(name: &str, dot: usize) -> bool {
     let label = |label: &str| {
         !label.is_empty()
@@ -168,22 +169,22 @@ fn is_qualified_method(name: &str, dot: usize) -> bool {
         && method.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-/// The parameters of a call by name, in the order of the call.
+/// The named parameters of a call, in the order of the call.
 ///
-/// [`Parameters::take`] each that the method has, in the order of the interface, then
-/// [`Parameters::finish`]: the errors are then the Python stack's.
+/// Taken with [`CallParameters::take`] in the order of the interface, and ended with
+/// [`CallParameters::expect_empty`], the errors are the same as in the Python stack.
 #[derive(Debug)]
 pub struct CallParameters<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> CallParameters<'a> {
-    /// Takes the parameter `name`; an error if it is missing or not a `T`.
+    /// Takes the parameter `name`. A missing or invalid parameter is an error.
     pub fn take<T: Deserialize<'a>>(&mut self, name: &'static str) -> Result<T, StandardError> {
         self.take_raw(name)
             .and_then(|raw| serde_json::from_str(raw.get()).ok())
             .ok_or_else(|| StandardError::invalid_parameter(name))
     }
 
-    /// Takes the parameter `name` if it is there and not null; an error if it is not a `T`.
+    /// Takes the parameter `name`, `None` if missing or null. An invalid parameter is an error.
     pub fn take_optional<T: Deserialize<'a>>(
         &mut self,
         name: &'static str,
@@ -191,11 +192,11 @@ impl<'a> CallParameters<'a> {
         match self.take_raw(name) {
             None => Ok(None),
             Some(raw) => serde_json::from_str(raw.get())
-                .map_err(|_unsaid| StandardError::invalid_parameter(name)),
+                .map_err(|_detail| StandardError::invalid_parameter(name)),
         }
     }
 
-    /// Ends the taking; an error that names the first parameter nobody took.
+    /// Returns an error that names the first remaining parameter, if there is one.
     pub fn expect_empty(self) -> Result<(), StandardError> {
         match self.0.first() {
             None => Ok(()),
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_varlink_does_not_know_is_ignored_and_what_it_knows_is_checked() {
+    fn unknown_keys_are_ignored_and_known_keys_are_checked() {
         let call =
             VarlinkCall::parse(br#"{"method":"a.b.Do","new":{"x":[1]},"more":true}"#).unwrap();
         assert!(call.more && !call.oneway && !call.upgrade);
@@ -299,7 +300,7 @@ mod tests {
         }
     }
 
-    /// Deeper than the parser goes is an error and no overflow, in every place.
+    /// Deep nesting is an error and not a stack overflow.
     #[test]
     fn depth_is_bounded() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -317,7 +318,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_call_that_is_sent_is_the_call_that_comes(
+        fn an_encoded_call_parses_to_the_same_call(
             method in "[a-z]{1,8}(\\.[a-z0-9]{1,8}){1,3}\\.[A-Z][A-Za-z0-9]{0,12}",
             text in ".*",
             more: bool,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The client's end of a connection: one call after the other.
+//! The client's end of a connection.
 
 use std::fmt;
 use std::io;
@@ -18,34 +18,35 @@ use super::{FrameError, FrameReader, MAX_REPLY_BYTES};
 use crate::DisplayText;
 use crate::socket::{self, PeerCredentials, SocketConnectError};
 
-/// Why a call has no reply.
+/// An error of a call.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// The socket failed.
     #[error("the socket failed")]
     Io(#[source] io::Error),
-    /// The service closed the connection, or an earlier call on it was given up halfway.
+    /// The service closed the connection, or an earlier call was cancelled.
     #[error("the connection is closed")]
     Closed,
-    /// The service said something that is no varlink, or not what the method returns.
-    #[error("the service broke the protocol: {0}")]
+    /// The reply is not valid varlink, or not the method's reply.
+    #[error("the service violated the protocol: {0}")]
     Protocol(DisplayText),
-    /// The service refused.
-    #[error("the service refused: {0}")]
+    /// The service replied with an error.
+    #[error("the service refused the call: {0}")]
     Refused(ErrorReply),
 }
 
-/// An error as a service sent it.
+/// An error reply.
 #[derive(Debug, Clone)]
 pub struct ErrorReply {
-    /// The error's name with its interface's, as the service wrote it.
+    /// The error's full name, unchanged.
     pub name: String,
     /// The error's parameters, an object.
     pub parameters: Option<Box<RawValue>>,
 }
 
 impl ErrorReply {
-    /// Returns the error as one of `E`, an interface's error enum, `None` if it is none of them.
+    /// Decodes the error as an interface's error enum `E`, `None` if the enum has no such error.
     pub fn decode<E: DeserializeOwned>(&self) -> Option<E> {
         #[derive(Serialize)]
         struct Message<'a> {
@@ -58,7 +59,7 @@ impl ErrorReply {
             let json = serde_json::to_string(&Message { error, parameters }).ok()?;
             serde_json::from_str(&json).ok()
         };
-        // An error without parameters may come with an empty object.
+        // Some services send an empty object with an error that has no parameters.
         read(self.parameters.as_deref()).or_else(|| read(None))
     }
 }
@@ -106,14 +107,14 @@ impl From<ConnectionClosed> for CallError {
     }
 }
 
-/// A connection to a service that runs as the caller's own user.
+/// A connection to a service of the caller's own user.
 #[derive(Debug)]
 pub struct VarlinkConnection {
     frames: FrameReader,
     writer: FrameWriter,
-    /// Who serves it, where that was looked at.
+    /// The service's credentials, if they were checked.
     peer: Option<PeerCredentials>,
-    /// A call was sent and its reply not yet read: what comes next is not for the next call.
+    /// `true` while a reply is outstanding: the next reply then belongs to an earlier call.
     awaiting_reply: bool,
 }
 
@@ -128,7 +129,7 @@ impl VarlinkConnection {
         })
     }
 
-    /// Makes a connection of a stream, whose other end the caller has checked.
+    /// Creates a connection from a stream whose peer the caller has checked.
     pub fn new(stream: UnixStream) -> Self {
         let stream = Arc::new(stream);
         Self {
@@ -139,10 +140,10 @@ impl VarlinkConnection {
         }
     }
 
-    /// Calls `method` (`org.example.Thing1.Do`) and returns its reply's parameters.
+    /// Calls `method` (`org.example.Thing1.Do`) and returns the reply's parameters.
     ///
-    /// It waits for as long as the service takes. When it is dropped before it is done, the
-    /// connection is of no more use: later calls fail with [`CallError::Closed`].
+    /// There is no time-out. Not cancel safe: after a dropped call later calls fail with
+    /// [`CallError::Closed`].
     pub async fn call<P, R>(&mut self, method: &str, parameters: &P) -> Result<R, CallError>
     where
         P: Serialize + ?Sized,
@@ -161,12 +162,12 @@ impl VarlinkConnection {
         match reply? {
             VarlinkReply {
                 continues: true, ..
-            } => Err(protocol_error("more than one reply to a single call")),
+            } => Err(protocol_error("several replies to a single call")),
             reply => reply.parse_parameters(),
         }
     }
 
-    /// Calls `method` without waiting for anything: nobody says whether it was done.
+    /// Calls `method` without a reply.
     pub async fn call_oneway<P>(&mut self, method: &str, parameters: &P) -> Result<(), CallError>
     where
         P: Serialize + ?Sized,
@@ -177,7 +178,7 @@ impl VarlinkConnection {
         Ok(())
     }
 
-    /// Calls `method` with `more` and returns the stream of its replies.
+    /// Calls `method` with `more` and returns the stream of replies.
     pub async fn call_more<P>(
         mut self,
         method: &str,
@@ -194,7 +195,7 @@ impl VarlinkConnection {
         })
     }
 
-    /// Says whether the next call can be made: no reply is awaited, and the service is there.
+    /// Returns `true` if a call can be made: no outstanding reply, and the service is connected.
     pub fn is_idle(&self) -> bool {
         !self.awaiting_reply && !self.frames.has_buffered_bytes() && self.writer.is_connected()
     }
@@ -203,12 +204,12 @@ impl VarlinkConnection {
         &mut self,
         method: &str,
         parameters: &P,
-        wish: ReplyMode,
+        mode: ReplyMode,
     ) -> Result<(), CallError> {
         if std::mem::replace(&mut self.awaiting_reply, true) {
             return Err(CallError::Closed);
         }
-        let frame = wish.encode_call(method, parameters);
+        let frame = mode.encode_call(method, parameters);
         Ok(self.writer.write(&frame).await?)
     }
 
@@ -226,10 +227,9 @@ pub struct ReplyStream {
 }
 
 impl ReplyStream {
-    /// Returns the next reply's parameters, `None` after the last.
+    /// Returns the next reply's parameters, `None` after the last. Cancel safe.
     ///
-    /// A reply that is no `R` is a [`CallError::Protocol`], and the stream goes on after it. A
-    /// call that is dropped before it is done loses nothing.
+    /// A reply that is not an `R` is a [`CallError::Protocol`]; the stream continues after it.
     pub async fn next<R: DeserializeOwned>(&mut self) -> Result<Option<R>, CallError> {
         match self.next_raw().await? {
             None => Ok(None),
@@ -237,12 +237,12 @@ impl ReplyStream {
         }
     }
 
-    /// Returns the next reply's parameters as JSON, `None` after the last.
+    /// Returns the next reply's parameters as JSON, `None` after the last. Cancel safe.
     pub async fn next_raw(&mut self) -> Result<Option<Box<RawValue>>, CallError> {
         if self.ended {
             return Ok(None);
         }
-        // Of bytes that are no frame nothing can follow; a frame that is no reply can be skipped.
+        // A framing error ends the stream; a frame that is not a reply can be skipped.
         let frame = match self.connection.frames.next().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return Err(self.end_with(CallError::Closed)),
@@ -257,11 +257,11 @@ impl ReplyStream {
         reply.parameters.map_or_else(empty, Ok).map(Some)
     }
 
-    /// Returns the process that serves the connection, `None` where that is not known.
+    /// Returns the process id of the service, `None` if unknown.
     ///
-    /// A service that was restarted is another process.
+    /// A restarted service has another process id.
     pub fn service_pid(&self) -> Option<i32> {
-        // The kernel says 0 of a process that this one's namespace cannot see.
+        // The kernel reports 0 for a process outside the caller's process id namespace.
         let peer = self.connection.peer.as_ref()?;
         (peer.pid != 0).then_some(peer.pid)
     }
@@ -272,7 +272,7 @@ impl ReplyStream {
     }
 }
 
-/// How a call wants to be answered.
+/// The replies that a call asks for.
 #[derive(Debug, Clone, Copy)]
 enum ReplyMode {
     Single,
@@ -296,7 +296,7 @@ impl ReplyMode {
     }
 }
 
-/// A reply that is no error.
+/// A successful reply.
 #[derive(Debug)]
 struct VarlinkReply {
     parameters: Option<Box<RawValue>>,
@@ -315,7 +315,7 @@ impl VarlinkReply {
             continues: Option<bool>,
         }
         if !super::is_json_object(frame) {
-            return Err(protocol_error("a reply that is no object"));
+            return Err(protocol_error("a reply is not an object"));
         }
         let message: Message =
             serde_json::from_slice(frame).map_err(|error| protocol_error(&error.to_string()))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cuts a stream of bytes into frames, in linear time and bounded memory.
+//! Frames: decoding in linear time and bounded memory.
 
 use std::io;
 use std::sync::Arc;
@@ -9,33 +9,34 @@ use tokio::net::UnixStream;
 use tokio::task::coop::consume_budget;
 use tokio_util::codec::{Decoder, Encoder};
 
-/// Finds the NUL that ends a frame.
+/// A codec for frames that end with a NUL.
 ///
-/// It remembers how far it has looked, so that a frame which comes in many pieces is searched
-/// once, and gives up as soon as a frame is over its limit.
+/// Every byte is searched once, also in a frame that arrives in many pieces, and a frame over the
+/// limit is an error as soon as the limit is passed.
 #[derive(Debug, Clone)]
 pub struct FrameCodec {
     limit: usize,
     searched_bytes: usize,
 }
 
-/// Why no frame came of the bytes.
+/// An error while reading or encoding a frame.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FrameError {
-    /// The frame has more bytes than it may have.
+    /// The frame is too long.
     #[error("a frame is longer than {limit} bytes")]
     TooLong {
-        /// The bytes it may have.
+        /// Maximum bytes of a frame.
         limit: usize,
     },
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame, after {length} bytes")]
     Truncated {
-        /// The bytes of it that came.
+        /// Received bytes of the frame.
         length: usize,
     },
-    /// The frame to send holds a NUL, so it would be two.
-    #[error("a frame holds a NUL")]
+    /// The frame to send contains a NUL.
+    #[error("a frame contains a NUL")]
     EmbeddedNul,
     /// The socket failed.
     #[error("the socket failed")]
@@ -43,7 +44,7 @@ pub enum FrameError {
 }
 
 impl FrameCodec {
-    /// Makes a codec for frames of at most `limit` bytes, the NUL not counted.
+    /// Creates a codec for frames of at most `limit` bytes without the NUL.
     pub const fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -100,10 +101,9 @@ impl Encoder<&[u8]> for FrameCodec {
     }
 }
 
-/// The frames that come in on a socket.
+/// A reader of frames from a socket.
 ///
-/// It holds no buffer while it waits for a frame to start, and reads in pieces that grow with the
-/// traffic.
+/// The size of a read grows with the traffic, and an idle reader holds no buffer.
 #[derive(Debug)]
 pub struct FrameReader {
     stream: Arc<UnixStream>,
@@ -116,7 +116,7 @@ impl FrameReader {
     const MIN_READ_BYTES: usize = 512;
     const MAX_READ_BYTES: usize = 64 << 10;
 
-    /// Reads frames of at most `limit` bytes from `stream`.
+    /// Creates a reader for frames of at most `limit` bytes.
     pub fn new(stream: Arc<UnixStream>, limit: usize) -> Self {
         Self {
             stream,
@@ -126,11 +126,9 @@ impl FrameReader {
         }
     }
 
-    /// Returns the next frame without its NUL, `None` once the stream has ended between frames.
-    ///
-    /// A call that is dropped before it is done loses nothing: the next one goes on.
+    /// Returns the next frame without the NUL, `None` at the end of the stream. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<BytesMut>, FrameError> {
-        // A peer that always has more to say must not keep the thread for itself.
+        // A peer that sends without a pause must not keep the thread.
         consume_budget().await;
         loop {
             if let Some(frame) = self.codec.decode(&mut self.buffer)? {
@@ -142,7 +140,7 @@ impl FrameReader {
         }
     }
 
-    /// Says whether bytes have come that belong to no frame that was returned.
+    /// Returns `true` if bytes of a further frame have been received.
     pub fn has_buffered_bytes(&self) -> bool {
         !self.buffer.is_empty()
     }
@@ -181,7 +179,7 @@ mod tests {
 
     const LIMIT: usize = 16;
 
-    /// Decodes `bytes` given in pieces of `size`: the frames, and whether it ended in an error.
+    /// Decodes `bytes` in pieces of `size`: the frames, and `true` after an error.
     fn decode(bytes: &[u8], size: usize) -> (Vec<Vec<u8>>, bool) {
         let mut codec = FrameCodec::new(LIMIT);
         let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
@@ -194,7 +192,7 @@ mod tests {
                     Err(_) => return (frames, true),
                 }
             }
-            assert!(buffer.len() <= LIMIT, "more is kept than a frame may have");
+            assert!(buffer.len() <= LIMIT, "the buffer exceeds the limit");
         }
         let failed = codec.decode_eof(&mut buffer).is_err();
         (frames, failed)
@@ -221,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_with_a_nul_or_too_long_is_not_sent() {
+    fn a_frame_with_a_nul_or_over_the_limit_is_not_encoded() {
         let mut codec = FrameCodec::new(LIMIT);
         let mut bytes = BytesMut::new();
         assert!(matches!(
@@ -233,7 +231,7 @@ mod tests {
         assert!(bytes.is_empty());
     }
 
-    /// Looking at every byte again with each piece would make this take minutes.
+    /// A search from the start for every piece would take minutes.
     #[test]
     fn a_frame_in_many_pieces_is_searched_once() {
         let mut codec = FrameCodec::new(1 << 22);
@@ -250,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_comes_back_however_it_is_cut(
+        fn encoded_frames_decode_in_pieces_of_any_size(
             frames in vec(vec(1..=u8::MAX, 0..=LIMIT), 0..8),
             size in 1_usize..40,
         ) {
@@ -263,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_decode_the_same_however_they_are_cut(
+        fn the_size_of_the_pieces_does_not_change_the_result(
             bytes in vec(prop_oneof![Just(0), any::<u8>()], 0..200),
             size in 1_usize..40,
         ) {
@@ -271,9 +269,9 @@ mod tests {
         }
     }
 
-    /// An idle connection costs no buffer, whatever has been through it.
+    /// A large frame leaves no large buffer behind.
     #[tokio::test]
-    async fn an_idle_connection_holds_no_buffer() {
+    async fn an_idle_connection_holds_no_large_buffer() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut frames = FrameReader::new(Arc::new(ours), 1 << 20);
         let mut big = vec![b'a'; 1 << 20];

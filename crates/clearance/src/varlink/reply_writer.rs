@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The way back to a client: single replies, and streams that notice when nobody listens.
+//! Replies to a client: single replies and streams.
 
 use std::io;
 use std::sync::Arc;
@@ -15,20 +15,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FrameReader, append_error, append_reply};
 
-/// Why a connection is over.
+/// The reason why a connection ended.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectionClosed {
-    /// The client went away.
-    #[error("the peer hung up")]
+    /// The peer disconnected.
+    #[error("the peer disconnected")]
     HungUp,
-    /// The service is asked to stop.
+    /// The service stops.
     #[error("the service is stopping")]
     Stopping,
-    /// The client took nothing for as long as a write may take.
-    #[error("the peer took nothing for {0:?}")]
+    /// The peer read nothing for the whole write time-out.
+    #[error("the peer read nothing for {0:?}")]
     Stalled(Duration),
-    /// The client sent something while its last call was still being answered with a stream.
-    #[error("the peer sent more while a stream was on its way")]
+    /// The client sent data during a stream of replies.
+    #[error("the peer sent data during a stream of replies")]
     UnexpectedData,
     /// The socket failed.
     #[error("the socket failed")]
@@ -44,9 +45,9 @@ impl From<io::Error> for ConnectionClosed {
     }
 }
 
-/// Writes ready frames to a client; a clone writes to the same one.
+/// A writer of encoded frames. A clone writes to the same client.
 ///
-/// Two that write at once would mix their frames: one task at a time.
+/// Concurrent writes would mix their frames: only one task may write at a time.
 #[derive(Debug, Clone)]
 pub struct FrameWriter {
     stream: Arc<UnixStream>,
@@ -54,18 +55,18 @@ pub struct FrameWriter {
 }
 
 impl FrameWriter {
-    pub(super) const fn new(stream: Arc<UnixStream>, patience: Duration) -> Self {
+    pub(super) const fn new(stream: Arc<UnixStream>, write_timeout: Duration) -> Self {
         Self {
             stream,
-            write_timeout: patience,
+            write_timeout,
         }
     }
 
-    /// Writes all of `bytes`, which may be many frames.
+    /// Writes all of `bytes`, one or several frames.
     ///
-    /// Fails with [`Closed::Stalled`] when the client takes nothing at all for 5 s
-    /// ([`super::Limits::write`]). When it fails or is dropped, part of a frame may be written:
-    /// close the connection.
+    /// Fails with [`ConnectionClosed::Stalled`] when the client reads nothing for
+    /// [`ServiceLimits::write_timeout`](super::ServiceLimits::write_timeout). Not cancel safe:
+    /// after an error or a drop part of a frame may be written, and the connection must be closed.
     pub async fn write(&self, mut bytes: &[u8]) -> Result<(), ConnectionClosed> {
         consume_budget().await;
         while !bytes.is_empty() {
@@ -83,9 +84,9 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Writes as much of `bytes` as the socket takes now, and returns how many bytes that were.
+    /// Writes as much of `bytes` as the socket accepts now, and returns the number of bytes.
     ///
-    /// [`io::ErrorKind::WouldBlock`] when it takes none: wait for [`Writer::writable`].
+    /// After [`io::ErrorKind::WouldBlock`] wait for [`FrameWriter::writable`].
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.stream.try_write(bytes) {
@@ -96,20 +97,20 @@ impl FrameWriter {
         }
     }
 
-    /// Says whether the other end is there and has sent nothing that nobody read.
+    /// Returns `true` if the peer is connected and the socket has no unread data.
     pub(super) fn is_connected(&self) -> bool {
-        // Asks the kernel, and not the reactor, which may not have heard of a hang-up yet.
+        // A system call, because the reactor may not have seen a hang-up yet.
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         rustix::net::recv(&self.stream, &mut [0; 1], flags) == Err(Errno::AGAIN)
     }
 
-    /// Waits until the socket takes something again; has no time limit of its own.
+    /// Waits until the socket accepts data. Cancel safe; no time-out.
     pub async fn writable(&self) -> io::Result<()> {
         self.stream.writable().await
     }
 }
 
-/// Resolves when the client of a stream is gone, or the service stops.
+/// Watches for the end of a stream of replies.
 #[derive(Debug)]
 pub struct HangUpWatcher<'c> {
     stream: &'c UnixStream,
@@ -118,10 +119,9 @@ pub struct HangUpWatcher<'c> {
 }
 
 impl HangUpWatcher<'_> {
-    /// Waits for the end of the stream, and says which it was: [`Closed::HungUp`],
-    /// [`Closed::Stopping`], or [`Closed::Spoke`] for a client that sent another call.
-    ///
-    /// It may be dropped and called again.
+    /// Waits for the end of the stream, and returns the reason: [`ConnectionClosed::HungUp`],
+    /// [`ConnectionClosed::Stopping`], or [`ConnectionClosed::UnexpectedData`] after another call
+    /// of the client. Cancel safe.
     pub async fn wait(&mut self) -> ConnectionClosed {
         tokio::select! {
             biased;
@@ -149,10 +149,10 @@ impl HangUpWatcher<'_> {
     }
 }
 
-/// The replies to one call; to a `oneway` call nothing is sent.
+/// The writer of the replies to one call. For a `oneway` call nothing is sent.
 ///
-/// For a stream, send frames that continue ([`reply_into`] with `continues`) through
-/// [`Replies::split`], and end it by returning what [`HangUp::wait`] gave.
+/// A stream sends frames of [`append_reply`] with `continues` through [`ReplyWriter::split`], and
+/// ends by returning the result of [`HangUpWatcher::wait`].
 #[derive(Debug)]
 pub struct ReplyWriter<'c> {
     pub(super) stream: &'c Arc<UnixStream>,
@@ -172,9 +172,9 @@ impl ReplyWriter<'_> {
             .await
     }
 
-    /// Sends a reply that others follow; the client must have called with `more`.
+    /// Sends a reply that is not the last. The call must have `more`.
     ///
-    /// For a stream that may last, use [`Replies::split`], which sees the client leave.
+    /// A long stream needs [`ReplyWriter::split`], to notice that the client disconnects.
     pub async fn send_continuing<T: Serialize + Sync + ?Sized>(
         &mut self,
         parameters: &T,
@@ -183,7 +183,7 @@ impl ReplyWriter<'_> {
             .await
     }
 
-    /// Sends an error, a value that serialises as `{"error": …, "parameters": …}`.
+    /// Sends an error reply; see [`append_error`].
     pub async fn send_error<E: Serialize + Sync + ?Sized>(
         &mut self,
         error: &E,
@@ -191,7 +191,7 @@ impl ReplyWriter<'_> {
         self.write_reply(|out| append_error(out, error)).await
     }
 
-    /// Sends bytes that are whole frames already.
+    /// Sends encoded frames.
     pub async fn send_frames(&mut self, frames: &[u8]) -> Result<(), ConnectionClosed> {
         if self.oneway {
             return Ok(());
@@ -199,9 +199,9 @@ impl ReplyWriter<'_> {
         self.writer().write(frames).await
     }
 
-    /// Splits the connection for a stream: one half writes, the other sees the client leave.
+    /// Splits the connection for a stream: one half writes, the other watches the client.
     ///
-    /// Poll [`HangUp::wait`] all the time that there is nothing to write.
+    /// [`HangUpWatcher::wait`] must be polled whenever there is nothing to write.
     pub fn split(&mut self) -> (FrameWriter, HangUpWatcher<'_>) {
         let hang_up = HangUpWatcher {
             stream: self.stream,

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The accept loop: one task per connection, and nothing a client does reaches another.
+//! The server: one task per connection, so that clients do not affect each other.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::standard::{self, SERVICE_INTERFACE};
@@ -15,34 +14,34 @@ use super::{
     CallParseError, ConnectionClosed, FrameError, FrameReader, MAX_CALL_BYTES, ReplyWriter,
     StandardError, VarlinkCall, VarlinkInterface,
 };
-use crate::DisplayText;
-use crate::socket::{PeerCredentials, SameUserListener};
+use crate::socket::{ConnectionAcceptor, PeerCredentials, SameUserListener};
+use crate::{DisplayText, LogLimiter};
 
-/// What a service says about itself.
+/// The reply of a service to `GetInfo`.
 #[derive(Debug, Clone, Copy)]
 pub struct ServiceInfo {
-    /// Who made it.
+    /// The vendor.
     pub vendor: &'static str,
-    /// What it is.
+    /// The product.
     pub product: &'static str,
-    /// Its release.
+    /// The version.
     pub version: &'static str,
-    /// Where to read about it.
+    /// The address of the project.
     pub url: &'static str,
-    /// Its interfaces, but for `org.varlink.service`, which [`serve`] answers for all.
+    /// The interfaces, without `org.varlink.service`, which [`serve`] answers itself.
     pub interfaces: &'static [VarlinkInterface],
 }
 
-/// Something that answers calls.
+/// A service that answers calls.
 pub trait VarlinkService: Send + Sync + 'static {
-    /// Returns what the service says about itself.
+    /// Returns the service's description.
     fn info(&self) -> ServiceInfo;
 
-    /// Answers a call of one of the interfaces in [`Service::info`].
+    /// Answers a call of one of the interfaces in [`VarlinkService::info`].
     ///
-    /// The connection goes on after `Ok`, and is closed after an error. A call in progress is not
-    /// cancelled when its client leaves or the service stops, only when the time to stop is over:
-    /// a stream has to poll [`super::HangUp::wait`].
+    /// An error closes the connection. A call in progress is cancelled only at the end of
+    /// [`ServiceLimits::drain_timeout`], not when its client disconnects or the service stops: a
+    /// stream must poll [`HangUpWatcher::wait`](super::HangUpWatcher::wait).
     fn call(
         &self,
         call: VarlinkCall<'_>,
@@ -51,16 +50,16 @@ pub trait VarlinkService: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ConnectionClosed>> + Send;
 }
 
-/// How much a server takes from its clients.
+/// Limits of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct ServiceLimits {
-    /// Connections at once; one more is closed at once.
+    /// Maximum concurrent connections; a further one is closed.
     pub max_connections: usize,
-    /// Bytes of a call.
+    /// Maximum bytes of a call.
     pub max_call_bytes: usize,
-    /// How long a client may take nothing of what is written to it.
+    /// Maximum duration of a write during which the client reads nothing.
     pub write_timeout: Duration,
-    /// How long calls in progress may take once the service is to stop.
+    /// Time for calls in progress after the stop of the service.
     pub drain_timeout: Duration,
 }
 
@@ -75,15 +74,16 @@ impl Default for ServiceLimits {
     }
 }
 
-/// Why a server ended without being asked to.
+/// An error that ends a server.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum VarlinkServeError {
-    /// The task of a connection panicked: something is wrong with the program itself.
+    /// The task of a connection panicked: a defect of the program.
     #[error("the task of a connection panicked: {0}")]
     Panicked(DisplayText),
 }
 
-/// Serves `service` on `listener` until `stop`, with the usual [`Limits`].
+/// Serves `service` on `listener` until `stop`, with the default [`ServiceLimits`].
 pub async fn serve<S: VarlinkService>(
     listener: SameUserListener,
     service: Arc<S>,
@@ -94,8 +94,8 @@ pub async fn serve<S: VarlinkService>(
 
 /// Serves `service` on `listener` until `stop`.
 ///
-/// A client that breaks a rule is closed with a logged reason. Nothing that a client does, and no
-/// lack of descriptors, ends the server; a panic does.
+/// A client that violates the protocol or a limit is disconnected, and the reason logged. Neither
+/// a client nor a lack of descriptors ends the server; a panic does.
 pub async fn serve_with_limits<S: VarlinkService>(
     listener: SameUserListener,
     service: Arc<S>,
@@ -104,33 +104,27 @@ pub async fn serve_with_limits<S: VarlinkService>(
 ) -> Result<(), VarlinkServeError> {
     let mut connections = JoinSet::new();
     let mut log = ConnectionCloseLog::default();
-    let mut backoff = AcceptBackoff::default();
+    let mut acceptor = ConnectionAcceptor::new(listener);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => log.log_ended(ended)?,
-            accepted = backoff.run_after_delay(listener.accept()) => match accepted {
-                Ok((stream, peer)) => {
-                    backoff = AcceptBackoff::default();
-                    if connections.len() >= limits.max_connections {
-                        log.log_closed(peer, &ConnectionError::TooManyConnections(limits.max_connections));
-                    } else {
-                        let (service, stop) = (Arc::clone(&service), stop.clone());
-                        connections.spawn(async move {
-                            (peer, serve_connection(stream, peer, &*service, limits, &stop).await)
-                        });
-                    }
+            (stream, peer) = acceptor.accept() => {
+                if connections.len() >= limits.max_connections {
+                    let error = ConnectionError::TooManyConnections(limits.max_connections);
+                    log.log_closed(peer, &error);
+                } else {
+                    let (service, stop) = (Arc::clone(&service), stop.clone());
+                    connections.spawn(async move {
+                        (peer, serve_connection(stream, peer, &*service, limits, &stop).await)
+                    });
                 }
-                Err(error) => {
-                    log.log_accept_failure(&error);
-                    backoff = backoff.increase();
-                }
-            },
+            }
         }
     }
-    // Whoever connects now is told that nobody listens.
-    drop(listener);
+    // Later connections are refused.
+    drop(acceptor);
     let drained = timeout(limits.drain_timeout, async {
         while let Some(ended) = connections.join_next().await {
             log.log_ended(ended)?;
@@ -139,15 +133,18 @@ pub async fn serve_with_limits<S: VarlinkService>(
     });
     drained.await.unwrap_or_else(|_elapsed| {
         let connections = connections.len();
-        tracing::warn!(connections, "calls went on when the time to stop was over");
+        tracing::warn!(
+            connections,
+            "calls were cancelled at the end of the drain time-out"
+        );
         Ok(())
     })
 }
 
-/// Why a connection was closed.
+/// The reason why a connection was closed.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
-    #[error("there are {0} connections already")]
+    #[error("the limit of {0} connections is reached")]
     TooManyConnections(usize),
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -157,7 +154,7 @@ enum ConnectionError {
     Closed(#[from] ConnectionClosed),
 }
 
-/// Answers the calls of one client, one after the other, until it leaves or breaks a rule.
+/// Answers the calls of one client in turn, until the client disconnects or violates a rule.
 async fn serve_connection<S: VarlinkService>(
     stream: UnixStream,
     peer: PeerCredentials,
@@ -212,48 +209,13 @@ async fn dispatch_call<S: VarlinkService>(
     }
 }
 
-/// Waits longer after each failure, so that a lack of descriptors is no busy loop.
-#[derive(Debug, Clone, Copy, Default)]
-struct AcceptBackoff {
-    retry_at: Option<Instant>,
-    delay: Duration,
-}
-
-impl AcceptBackoff {
-    const MIN_DELAY: Duration = Duration::from_millis(10);
-    const MAX_DELAY: Duration = Duration::from_secs(1);
-
-    fn increase(self) -> Self {
-        let wait = self
-            .delay
-            .saturating_mul(2)
-            .clamp(Self::MIN_DELAY, Self::MAX_DELAY);
-        Self {
-            retry_at: Instant::now().checked_add(wait),
-            delay: wait,
-        }
-    }
-
-    async fn run_after_delay<T>(self, accept: impl Future<Output = T>) -> T {
-        if let Some(until) = self.retry_at {
-            sleep(until.saturating_duration_since(Instant::now())).await;
-        }
-        accept.await
-    }
-}
-
-/// Logs why connections were closed, a few a second, and counts the others.
+/// Logs the reasons of closed connections, with a limit on the rate.
 #[derive(Debug, Default)]
 struct ConnectionCloseLog {
-    window_end: Option<Instant>,
-    lines_in_window: u32,
-    suppressed: u64,
+    limiter: LogLimiter,
 }
 
 impl ConnectionCloseLog {
-    const MAX_LINES_PER_WINDOW: u32 = 5;
-    const RATE_WINDOW: Duration = Duration::from_secs(1);
-
     fn log_ended(
         &mut self,
         ended: Result<(PeerCredentials, Result<(), ConnectionError>), JoinError>,
@@ -270,32 +232,11 @@ impl ConnectionCloseLog {
         if let ConnectionError::Closed(ConnectionClosed::HungUp | ConnectionClosed::Stopping) =
             reason
         {
-            tracing::debug!(pid = peer.pid, %reason, "a connection ended");
-        } else if let Some(unsaid) = self.admit_line() {
+            tracing::debug!(pid = peer.pid, %reason, "connection ended");
+        } else if let Some(suppressed) = self.limiter.admit(Instant::now()) {
             let reason = DisplayText::new(&reason.to_string());
-            tracing::warn!(pid = peer.pid, uid = peer.uid, %reason, unsaid, "closed a connection");
+            tracing::warn!(pid = peer.pid, uid = peer.uid, %reason, suppressed, "closed a connection");
         }
-    }
-
-    fn log_accept_failure(&mut self, error: &io::Error) {
-        if let Some(unsaid) = self.admit_line() {
-            tracing::warn!(%error, unsaid, "could not accept a connection, trying again");
-        }
-    }
-
-    /// Returns how many lines were left out before this one, `None` if it is to be left out too.
-    fn admit_line(&mut self) -> Option<u64> {
-        let now = Instant::now();
-        if self.window_end.is_none_or(|until| now >= until) {
-            self.window_end = now.checked_add(Self::RATE_WINDOW);
-            self.lines_in_window = 0;
-        }
-        if self.lines_in_window >= Self::MAX_LINES_PER_WINDOW {
-            self.suppressed = self.suppressed.saturating_add(1);
-            return None;
-        }
-        self.lines_in_window = self.lines_in_window.saturating_add(1);
-        Some(std::mem::take(&mut self.suppressed))
     }
 }
 

@@ -1,60 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `org.varlink.service`: what every varlink service says about itself, and the errors of all.
+//! `org.varlink.service`: the interface and the errors that all services share.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface};
 
-/// The interface that every service has, <https://varlink.org/Service>.
+/// The interface of every service, <https://varlink.org/Service>.
 pub const SERVICE_INTERFACE: VarlinkInterface = VarlinkInterface {
     name: "org.varlink.service",
     description: include_str!("org.varlink.service.varlink"),
 };
 
-/// An error that any method of any service may return.
+/// An error that every method may return.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 #[serde(tag = "error", content = "parameters")]
 pub enum StandardError {
-    /// The service has no such interface.
-    #[error("there is no interface {interface:?}")]
+    /// The service does not have the interface.
+    #[error("the service has no interface {interface:?}")]
     #[serde(rename = "org.varlink.service.InterfaceNotFound")]
     InterfaceNotFound {
         /// The interface's name.
         interface: String,
     },
-    /// The interface has no such method.
+    /// The interface does not have the method.
     #[error("the interface has no method {method:?}")]
     #[serde(rename = "org.varlink.service.MethodNotFound")]
     MethodNotFound {
-        /// The method's name without its interface's, as the Python stack gives it.
+        /// The method's name without the interface, as in the Python stack.
         method: String,
     },
-    /// The interface has such a method, but this service does not implement it.
+    /// The service does not implement this method of the interface.
     #[error("the method {method:?} is not implemented")]
     #[serde(rename = "org.varlink.service.MethodNotImplemented")]
     MethodNotImplemented {
-        /// The method's name without its interface's.
+        /// The method's name without the interface.
         method: String,
     },
-    /// A parameter is missing, unknown, twice there, or not of its type.
-    #[error("the parameter {parameter:?} is missing, unknown or not what it should be")]
+    /// A parameter is missing, unknown, duplicate, or of the wrong type.
+    #[error("the parameter {parameter:?} is missing, unknown or invalid")]
     #[serde(rename = "org.varlink.service.InvalidParameter")]
     InvalidParameter {
         /// The parameter's name.
         parameter: String,
     },
-    /// The caller may not do that.
+    /// The caller lacks the permission.
     #[error("permission denied")]
     #[serde(rename = "org.varlink.service.PermissionDenied")]
     PermissionDenied,
-    /// The method has many replies and must be called with `more`.
+    /// The method streams replies and must be called with `more`.
     #[error("the method must be called with \"more\"")]
     #[serde(rename = "org.varlink.service.ExpectedMore")]
     ExpectedMore,
 }
 
 impl StandardError {
-    /// Returns the error for a parameter that is missing, unknown or not of its type.
+    /// Returns the error for a missing, unknown or invalid parameter.
     pub fn invalid_parameter(parameter: &str) -> Self {
         Self::InvalidParameter {
             parameter: parameter.to_owned(),
@@ -62,7 +63,7 @@ impl StandardError {
     }
 }
 
-/// Answers a call of `org.varlink.service` for a service that is described by `info`.
+/// Answers a call of `org.varlink.service` for the service that `info` describes.
 pub(super) async fn answer_service_call(
     info: &ServiceInfo,
     call: &VarlinkCall<'_>,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `org.terok.Clearance2`: what is pending, what was decided, and by whom.
+//! `org.terok.Clearance2`: pending requests, decisions, and answers with a scope.
 //!
-//! Interface and types may grow: a client ignores fields and kinds of events it does not know. A
-//! server refuses parameters it does not know, because one of them may have been meant to narrow.
+//! Interface and types may grow: a client ignores unknown fields and passes on unknown events. A
+//! server refuses unknown parameters, because such a parameter could be a limit.
 
 use std::sync::Arc;
 
@@ -13,61 +13,61 @@ use crate::display_text::deserialize_program_output;
 use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface, append_reply, is_json_object};
 use crate::{
     BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Dossier, Process,
-    Protocol, RequestId, Scope, ShieldState,
+    Protocol, RequestId, Scope, ShieldState, Timestamp,
 };
 
-/// The interface.
+/// The interface description.
 pub const INTERFACE: VarlinkInterface = VarlinkInterface {
     name: "org.terok.Clearance2",
     description: include_str!("org.terok.Clearance2.varlink"),
 };
 
-/// The full name of [`Method::Subscribe`].
+/// The full name of [`Clearance2Method::Subscribe`].
 pub const SUBSCRIBE: &str = "org.terok.Clearance2.Subscribe";
-/// The full name of [`Method::Decide`].
+/// The full name of [`Clearance2Method::Decide`].
 pub const DECIDE: &str = "org.terok.Clearance2.Decide";
-/// The full name of [`Method::List`].
+/// The full name of [`Clearance2Method::List`].
 pub const LIST: &str = "org.terok.Clearance2.List";
-/// The full name of [`Method::History`].
+/// The full name of [`Clearance2Method::History`].
 pub const HISTORY: &str = "org.terok.Clearance2.History";
 
-/// A question, with everything that is known about it.
+/// A request with its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Its id.
+    /// The request's id.
     pub id: RequestId,
-    /// The sandbox that asks.
+    /// The sandbox that sent the packet.
     pub container: ContainerId,
-    /// What a decision is about: `domain` where there is one, else `address`.
+    /// The destination of a decision: `domain` if there is one, else `address`.
     pub dest: Dest,
-    /// The address the packet was sent to.
+    /// The packet's destination address.
     pub address: Dest,
-    /// The port it was sent to; 0 for a protocol without ports.
+    /// The packet's destination port; 0 for a protocol without ports.
     pub port: u16,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The name the sandbox had looked up.
+    /// The name that the sandbox looked up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Dest>,
-    /// What a decision without a scope of its own opens or closes.
+    /// The scope of a decision that names no other.
     pub scope: Scope,
-    /// The process that sent it.
+    /// The process that sent the packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Arc<Process>>,
-    /// What is known about the sandbox.
+    /// The sandbox's dossier.
     #[serde(default)]
     pub dossier: Dossier,
-    /// When it was first blocked, in microseconds since the epoch.
-    pub first_seen: u64,
-    /// When it was last blocked, in microseconds since the epoch.
-    pub last_seen: u64,
-    /// How often it was blocked.
+    /// The time of the first blocked packet.
+    pub first_seen: Timestamp,
+    /// The time of the newest blocked packet.
+    pub last_seen: Timestamp,
+    /// Number of blocked packets.
     pub count: u64,
 }
 
 impl Request {
-    /// Makes a request of a packet that was blocked for the first time, `now` in microseconds.
-    pub fn new(blocked: BlockedPacket, scope: Scope, now: u64) -> Self {
+    /// Creates the request for a packet that was blocked for the first time.
+    pub fn new(blocked: BlockedPacket, scope: Scope, now: Timestamp) -> Self {
         Self {
             dest: blocked.dest().clone(),
             id: blocked.request,
@@ -86,71 +86,72 @@ impl Request {
     }
 }
 
-/// One thing that happened.
+/// An event of a hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// A new question.
     Pending(Arc<Request>),
-    /// A pending question was blocked again, or more is known of it.
+    /// A pending question was blocked again, or has new details.
     Repeated(Arc<Request>),
     /// A question was answered.
     Decided(Arc<Decision>),
-    /// A question is void.
+    /// A question was withdrawn.
     Withdrawn {
-        /// The question.
+        /// The request.
         request: Arc<Request>,
-        /// Why: `exited`, `shield`, `evicted`.
+        /// The reason: `exited`, `shield`, `evicted`.
         reason: DisplayText,
     },
     /// A sandbox started or ended.
     Container {
         /// The sandbox.
         container: ContainerId,
-        /// Which of the two.
+        /// The new state.
         state: ContainerState,
-        /// How it is known that it ended.
+        /// The source of the report that the sandbox ended.
         reason: Option<DisplayText>,
     },
     /// A sandbox's firewall changed.
     Shield {
         /// The sandbox.
         container: ContainerId,
-        /// What it is now.
+        /// The new state.
         state: ShieldState,
     },
-    /// Something was skipped, or lost by the kernel.
+    /// Events were skipped for this subscriber, or the kernel lost packet reports.
     Lost {
-        /// How many events or packets.
+        /// Number of events or packets.
         lost: u64,
-        /// Why: `slow`, `kernel`.
+        /// The reason: `slow`, `kernel`.
         reason: DisplayText,
     },
-    /// All that is pending has been said; what follows is live.
+    /// The snapshot is complete; live events follow.
     Synced,
 }
 
-/// Whether a sandbox runs.
+/// The state of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ContainerState {
-    /// It started.
+    /// The sandbox started.
     Started,
-    /// It ended.
+    /// The sandbox ended.
     Exited,
 }
 
 /// A call of the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clearance2Method {
-    /// Streams events, each in an [`Event`]'s frame.
+    /// Streams events in frames of [`Event`].
     Subscribe,
-    /// Answers a question; answered with [`Decided`] or a [`DecideError`].
+    /// Answers a question; the reply is [`DecideReply`] or [`DecideError`].
     Decide(DecideParameters),
-    /// Returns what is pending; answered with [`Requests`].
+    /// Lists the pending requests; the reply is [`ListReply`].
     List,
-    /// Returns the newest decisions, at most so many; answered with [`Decisions`].
+    /// Lists the newest decisions; the reply is [`HistoryReply`].
     History {
-        /// The most decisions to return, 1 to 1000.
+        /// Maximum number of decisions, 1 to 1000.
         limit: usize,
     },
 }
@@ -158,15 +159,15 @@ pub enum Clearance2Method {
 /// The parameters of `Decide`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DecideParameters {
-    /// The question.
+    /// The request's id.
     pub request: RequestId,
-    /// The question's sandbox.
+    /// The request's sandbox.
     pub container: ContainerId,
-    /// The question's destination.
+    /// The request's destination.
     pub dest: Dest,
-    /// The answer.
+    /// The action.
     pub action: DecisionAction,
-    /// How far it reaches; absent, as far as the request's own scope says.
+    /// The scope; absent for the request's own scope.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
 }
@@ -181,7 +182,7 @@ pub struct DecideReply {
 /// The reply to `List`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListReply {
-    /// What is pending, oldest first.
+    /// The pending requests, oldest first.
     pub requests: Vec<Arc<Request>>,
 }
 
@@ -192,44 +193,45 @@ pub struct HistoryReply {
     pub decisions: Vec<Arc<Decision>>,
 }
 
-/// Why an answer was refused.
+/// An error reply to `Decide`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 #[serde(tag = "error", content = "parameters")]
 pub enum DecideError {
-    /// No such question is pending.
-    #[error("no question {request} is pending")]
+    /// The request is not pending.
+    #[error("request {request} is not pending")]
     #[serde(rename = "org.terok.Clearance2.NoSuchRequest")]
     NoSuchRequest {
-        /// The question that the call named.
+        /// The call's request id.
         request: RequestId,
     },
-    /// Another operator was first.
-    #[error("{} was answered already, by {}", .decision.request, .decision.by)]
+    /// Another operator has answered the question.
+    #[error("request {} has been answered by {}", .decision.request, .decision.by)]
     #[serde(rename = "org.terok.Clearance2.AlreadyDecided")]
     AlreadyDecided {
-        /// The answer that counts.
+        /// The other operator's answer.
         decision: Box<Decision>,
     },
     /// The container, the destination or the scope is not the request's.
-    #[error("the {field} of {request} is {asked:?}, not {got:?}")]
+    #[error("the {field} of request {request} is {asked:?}, not {got:?}")]
     #[serde(rename = "org.terok.Clearance2.NotWhatWasAsked")]
     NotWhatWasAsked {
-        /// The question.
+        /// The request's id.
         request: RequestId,
-        /// Which field differs: `container`, `dest`, `scope.dest`, `scope.port`, …
+        /// The differing field: `container`, `dest`, `scope.dest`, `scope.port`, …
         field: DisplayText,
-        /// What the request has.
+        /// The request's value.
         asked: DisplayText,
-        /// What the call has.
+        /// The call's value.
         got: DisplayText,
     },
-    /// The firewall did not take the order; the question stays.
-    #[error("the firewall did not take the answer to {request}: {reason}")]
+    /// The firewall did not apply the answer; the question stays.
+    #[error("the firewall did not apply the answer to request {request}: {reason}")]
     #[serde(rename = "org.terok.Clearance2.EnforcementFailed")]
     EnforcementFailed {
-        /// The question.
+        /// The request's id.
         request: RequestId,
-        /// Why.
+        /// The reason.
         #[serde(deserialize_with = "deserialize_program_output")]
         reason: DisplayText,
     },
@@ -272,7 +274,7 @@ impl Clearance2Method {
     }
 }
 
-/// A scope as a caller sends it: a field that is not known could have been meant to narrow.
+/// A caller's scope. Unknown fields are refused: such a field could be a limit.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StrictScope {
@@ -289,7 +291,7 @@ impl StrictScope {
         if !is_json_object(raw.get().as_bytes()) {
             return Err(wrong());
         }
-        let scope: Self = serde_json::from_str(raw.get()).map_err(|_unsaid| wrong())?;
+        let scope: Self = serde_json::from_str(raw.get()).map_err(|_detail| wrong())?;
         Ok(Scope {
             dest: parse_exact_dest("scope", &scope.dest)?,
             port: scope.port,
@@ -300,7 +302,7 @@ impl StrictScope {
     }
 }
 
-/// Makes a destination of a text that needs no change to be one.
+/// Parses a destination that sanitising leaves unchanged.
 fn parse_exact_dest(parameter: &'static str, text: &str) -> Result<Dest, StandardError> {
     match Dest::new(text) {
         Ok(dest) if dest.as_str() == text => Ok(dest),
@@ -309,7 +311,23 @@ fn parse_exact_dest(parameter: &'static str, text: &str) -> Result<Dest, Standar
 }
 
 impl Event {
-    /// Appends the event to `out` as a frame of a `Subscribe` stream, its NUL included.
+    /// Returns `true` for a kind of event that this release knows.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_known_kind(kind: &str) -> bool {
+        matches!(
+            kind,
+            "pending"
+                | "repeated"
+                | "decided"
+                | "withdrawn"
+                | "container"
+                | "shield"
+                | "lost"
+                | "synced"
+        )
+    }
+
+    /// Appends the event to `out` as a frame of a `Subscribe` stream, the NUL included.
     pub fn append_frame(&self, seq: u64, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct SubscribeReplyFrame<'a> {
@@ -376,7 +394,7 @@ impl Event {
     }
 }
 
-/// An event as it stands on the wire.
+/// An event in its wire form.
 #[derive(Debug, Serialize)]
 struct FlatEvent<'a> {
     seq: u64,
@@ -398,16 +416,16 @@ struct FlatEvent<'a> {
 /// One reply of a `Subscribe` stream, as a client receives it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Clearance2SubscribeReply {
-    /// What happened.
+    /// The event.
     pub event: NumberedEvent,
 }
 
-/// An event with its number.
+/// An event with its sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumberedEvent {
-    /// Its number, which rises during a hub's life.
+    /// The sequence number, which rises during a hub's life.
     pub seq: u64,
-    /// The event; `None` for one of a kind that this release does not know.
+    /// The event; `None` for an unknown kind.
     pub event: Option<Event>,
 }
 
@@ -426,38 +444,35 @@ impl<'de> Deserialize<'de> for NumberedEvent {
             reason: Option<DisplayText>,
             lost: Option<u64>,
         }
-        let loose = UncheckedEvent::deserialize(deserializer)?;
+        let raw = UncheckedEvent::deserialize(deserializer)?;
         let request = || {
-            loose
-                .request
+            raw.request
                 .ok_or_else(|| D::Error::missing_field("request"))
         };
         let container = || {
-            loose
-                .container
+            raw.container
                 .ok_or_else(|| D::Error::missing_field("container"))
         };
-        let state = loose.state.as_ref().map(DisplayText::as_str);
-        let event = match loose.kind.as_str() {
+        let state = raw.state.as_ref().map(DisplayText::as_str);
+        let event = match raw.kind.as_str() {
             "pending" => Event::Pending(request()?),
             "repeated" => Event::Repeated(request()?),
             "decided" => Event::Decided(
-                loose
-                    .decision
+                raw.decision
                     .ok_or_else(|| D::Error::missing_field("decision"))?,
             ),
             "withdrawn" => Event::Withdrawn {
                 request: request()?,
-                reason: loose.reason.unwrap_or_default(),
+                reason: raw.reason.unwrap_or_default(),
             },
             "container" => Event::Container {
                 container: container()?,
                 state: match state {
                     Some("started") => ContainerState::Started,
                     Some("exited") => ContainerState::Exited,
-                    _ => return Err(D::Error::custom("no state that a container has")),
+                    _ => return Err(D::Error::custom("unknown state of a container")),
                 },
-                reason: loose.reason,
+                reason: raw.reason,
             },
             "shield" => Event::Shield {
                 container: container()?,
@@ -465,23 +480,23 @@ impl<'de> Deserialize<'de> for NumberedEvent {
                     Some("up") => ShieldState::Up,
                     Some("down") => ShieldState::Down,
                     Some("disengaged") => ShieldState::Disengaged,
-                    _ => return Err(D::Error::custom("no state that a firewall has")),
+                    _ => return Err(D::Error::custom("unknown state of a firewall")),
                 },
             },
             "lost" => Event::Lost {
-                lost: loose.lost.unwrap_or_default(),
-                reason: loose.reason.unwrap_or_default(),
+                lost: raw.lost.unwrap_or_default(),
+                reason: raw.reason.unwrap_or_default(),
             },
             "synced" => Event::Synced,
             _ => {
                 return Ok(Self {
-                    seq: loose.seq,
+                    seq: raw.seq,
                     event: None,
                 });
             }
         };
         Ok(Self {
-            seq: loose.seq,
+            seq: raw.seq,
             event: Some(event),
         })
     }

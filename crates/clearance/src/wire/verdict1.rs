@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `org.terok.ClearanceVerdict1`: one order to the firewall, already authorised by the hub.
+//! `org.terok.ClearanceVerdict1`: verdicts that the hub has authorised, for the firewall.
 
 use serde::{Deserialize, Serialize};
 
 use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface};
 
-/// The interface.
+/// The interface description.
 pub const INTERFACE: VarlinkInterface = VarlinkInterface {
     name: "org.terok.ClearanceVerdict1",
     description: include_str!("org.terok.ClearanceVerdict1.varlink"),
 };
 
-/// The full name of [`Method::Apply`].
+/// The full name of [`ClearanceVerdict1Method::Apply`].
 pub const APPLY: &str = "org.terok.ClearanceVerdict1.Apply";
 
 /// A call of the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClearanceVerdict1Method {
-    /// Applies an order; answered with [`Applied`].
+    /// Applies a verdict; the reply is [`ApplyReply`].
     Apply(ApplyParameters),
 }
 
-/// The parameters of `Apply`, as a client sends them: nothing in them is checked yet.
+/// The unchecked parameters of `Apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyParameters {
     /// The sandbox.
@@ -32,12 +32,12 @@ pub struct ApplyParameters {
     pub action: String,
 }
 
-/// The reply to `Apply`; both fields are always there.
+/// The reply to `Apply`. Both fields are always present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyReply {
-    /// Whether the firewall took the order.
+    /// `true` if the firewall applied the verdict.
     pub ok: bool,
-    /// Why not; what the shield's program wrote.
+    /// The reason of a failure: the output of the shield's program.
     pub stderr: String,
 }
 

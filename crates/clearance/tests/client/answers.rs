@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! No answer is lost in silence, sent twice, or kept waiting by another.
+//! Every answer has an outcome, is sent once, and does not wait for another answer.
 
-use crate::rig::{BOTH, FakeHub, Fate, OLD, Running, place, request, request_for};
+use crate::fake_hub::{
+    AnswerReply, BOTH, FakeHub, OLD, RunningHub, hub_path, request, request_for,
+};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terok_clearance::client::{AnswerError, Client, HubError};
@@ -13,9 +15,9 @@ use terok_clearance::{Action, DecisionAction, Scope};
 use tokio::time::Instant;
 
 #[tokio::test]
-async fn answers_lists_and_histories_come_back() {
-    let (_directory, path) = place();
-    let _running = Running::start(&path, FakeHub::default());
+async fn answers_lists_and_histories_are_returned() {
+    let (_directory, path) = hub_path();
+    let _running = RunningHub::start(&path, FakeHub::default());
     let (client, _events) = Client::start(&path).await.unwrap();
     let scope = Scope {
         port: Some(443),
@@ -41,7 +43,7 @@ async fn answers_lists_and_histories_come_back() {
     assert_eq!(client.history(Some(2)).await.unwrap().len(), 2);
 }
 
-fn refusals(dest: &str) -> Fate {
+fn refusals(dest: &str) -> AnswerReply {
     let text = str::to_owned;
     let request = || "c:1".parse().unwrap();
     let (two, one) = match dest {
@@ -76,19 +78,19 @@ fn refusals(dest: &str) -> Fate {
             },
         ),
     };
-    Fate::Refused(two, one)
+    AnswerReply::Refused(two, one)
 }
 
 #[tokio::test]
-async fn a_refusal_reads_the_same_from_either_interface() {
+async fn a_refusal_is_the_same_error_from_both_interfaces() {
     for interfaces in [BOTH, OLD] {
-        let (_directory, path) = place();
+        let (_directory, path) = hub_path();
         let hub = FakeHub {
             interfaces,
-            answer: refusals,
+            reply: refusals,
             ..FakeHub::default()
         };
-        let _running = Running::start(&path, hub);
+        let _running = RunningHub::start(&path, hub);
         let (client, _events) = Client::start(&path).await.unwrap();
         for dest in ["unknown", "other", "failing"] {
             let request = request_for(dest);
@@ -97,7 +99,7 @@ async fn a_refusal_reads_the_same_from_either_interface() {
             else {
                 panic!("{dest} was not refused");
             };
-            let Fate::Refused(expected, _) = refusals(dest) else {
+            let AnswerReply::Refused(expected, _) = refusals(dest) else {
                 unreachable!()
             };
             assert_eq!(refusal, expected);
@@ -106,9 +108,9 @@ async fn a_refusal_reads_the_same_from_either_interface() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_waits_for_a_hub_that_returns_and_fails_when_it_does_not() {
-    let (_directory, path) = place();
-    let running = Running::start(&path, FakeHub::default());
+async fn an_answer_waits_for_a_restarting_hub_and_fails_without_one() {
+    let (_directory, path) = hub_path();
+    let running = RunningHub::start(&path, FakeHub::default());
     let (client, _events) = Client::start(&path).await.unwrap();
     client
         .decide(&request(1), DecisionAction::Deny, None)
@@ -117,7 +119,7 @@ async fn an_answer_waits_for_a_hub_that_returns_and_fails_when_it_does_not() {
     running.end().await;
     let returning = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        Running::start(&path, FakeHub::default())
+        RunningHub::start(&path, FakeHub::default())
     };
     let request = request(1);
     let answer = client.decide(&request, DecisionAction::Deny, None);
@@ -137,19 +139,19 @@ async fn an_answer_waits_for_a_hub_that_returns_and_fails_when_it_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_nobody_answered_is_an_error_that_says_so() {
-    let (_directory, path) = place();
+async fn an_unconfirmed_answer_is_an_error_and_is_not_sent_again() {
+    let (_directory, path) = hub_path();
     let hub = FakeHub {
-        answer: |dest| {
+        reply: |dest| {
             if dest == "held" {
-                Fate::Held
+                AnswerReply::Held
             } else {
-                Fate::Dropped
+                AnswerReply::Disconnected
             }
         },
         ..FakeHub::default()
     };
-    let running = Running::start(&path, hub);
+    let running = RunningHub::start(&path, hub);
     let (client, _events) = Client::start(&path).await.unwrap();
     let dropped = client
         .decide(&request_for("dropped"), DecisionAction::Allow, None)
@@ -176,18 +178,18 @@ async fn an_answer_that_nobody_answered_is_an_error_that_says_so() {
 
 #[tokio::test]
 async fn a_slow_firewall_delays_no_other_answer() {
-    let (_directory, path) = place();
+    let (_directory, path) = hub_path();
     let hub = FakeHub {
-        answer: |dest| {
+        reply: |dest| {
             if dest == "held" {
-                Fate::Held
+                AnswerReply::Held
             } else {
-                Fate::Applied
+                AnswerReply::Applied
             }
         },
         ..FakeHub::default()
     };
-    let running = Running::start(&path, hub);
+    let running = RunningHub::start(&path, hub);
     let (client, _events) = Client::start(&path).await.unwrap();
     let (slow, quick) = (request_for("held"), request_for("quick"));
     let held = client.decide(&slow, DecisionAction::Allow, None);

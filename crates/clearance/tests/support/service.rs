@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A small service to call, and a log to read afterwards.
+//! A small service, and a log in memory.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What the service under test offers.
+/// The interfaces of the service under test.
 pub(crate) const INTERFACES: &[VarlinkInterface] = &[VarlinkInterface {
     name: "org.example.Test1",
     description: "interface org.example.Test1\nmethod Echo(text: string) -> (text: string)\n",
 }];
 
-/// Echoes, streams, hangs and panics on request.
+/// A service that echoes, streams, hangs and panics on request.
 #[derive(Debug)]
 pub(crate) struct TestService {
-    /// How many streams are being served.
+    /// Number of active streams.
     pub(crate) streams: watch::Sender<usize>,
-    /// How many calls of `Note` came.
+    /// Number of calls of `Note` and `Wait`.
     pub(crate) notes: watch::Sender<usize>,
-    /// Holds calls of `Wait` until it is true.
+    /// Calls of `Wait` wait until the gate is `true`.
     pub(crate) gate: watch::Sender<bool>,
 }
 
@@ -41,7 +41,7 @@ impl Default for TestService {
     }
 }
 
-/// Counts a stream for as long as it lives.
+/// Counts an active stream.
 struct Counted<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Counted<'a> {
@@ -90,7 +90,7 @@ impl VarlinkService for TestService {
                 self.notes.send_modify(|notes| *notes += 1);
                 replies.send(&NoParameters {}).await
             }
-            // Replies once, then only waits for the end.
+            // Replies once, then waits for the end.
             "Stream" => {
                 let _counted = Counted::new(&self.streams);
                 let (writer, mut hang_up) = replies.split();
@@ -99,7 +99,7 @@ impl VarlinkService for TestService {
                 writer.write(&frame).await?;
                 Err(hang_up.wait().await)
             }
-            // Writes for as long as somebody takes it.
+            // Writes until the client disconnects.
             "Pour" => {
                 let mut frame = Vec::new();
                 append_reply(&mut frame, &"x".repeat(60_000), true);
@@ -120,7 +120,7 @@ impl VarlinkService for TestService {
     }
 }
 
-/// A service that runs until it is dropped.
+/// A running service, until the drop.
 pub(crate) struct Server {
     pub(crate) path: PathBuf,
     pub(crate) service: Arc<TestService>,
@@ -158,7 +158,7 @@ impl Server {
     }
 }
 
-/// Everything that was logged on this thread.
+/// The log of this thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 

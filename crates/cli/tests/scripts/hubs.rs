@@ -111,6 +111,19 @@ fn everything() -> Vec<Event> {
     ]
 }
 
+fn everything_and_an_unknown_event() -> Act {
+    let Act::Say(mut frames) = stream(&everything()) else {
+        panic!("a stream has frames");
+    };
+    let event = json!({"seq": 99, "kind": "rule_added", "rule": {"id": 7}});
+    let unknown = framed(&json!({"continues": true, "parameters": {"event": event}}));
+    let Act::Say(unknown) = unknown else {
+        panic!("a message has a frame");
+    };
+    frames.extend(unknown);
+    Act::Say(frames)
+}
+
 #[test]
 fn every_kind_of_line_is_as_the_schema_has_it() {
     let session = Session::new();
@@ -128,7 +141,7 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
             })
         };
         match (method, call["request"].as_str()) {
-            ("Subscribe", _) => stream(&everything()),
+            ("Subscribe", _) => everything_and_an_unknown_event(),
             ("History", _) => reply(&json!({"decisions": []})),
             // The one that is pending is answered differently each way.
             (_, Some("web:1")) if call["action"] == "deny" => {
@@ -148,7 +161,14 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
     };
     let mut watch = session.watch(&[]);
     let first = ["hub", "pending", "synced", "ready", "repeated", "failed"];
-    let then = ["withdrawn", "container", "shield", "lost", "synced"];
+    let then = [
+        "withdrawn",
+        "container",
+        "shield",
+        "lost",
+        "synced",
+        "unknown",
+    ];
     for kind in first.into_iter().chain(then) {
         meet(vec![watch.next(kind)]);
     }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::rig::{Process, SANDBOX, Session};
+use crate::rig::{Act, Process, SANDBOX, Session, pretend};
 
 #[test]
 fn first_what_is_pending_then_what_happens_until_ctrl_c() {
@@ -34,6 +34,38 @@ fn first_what_is_pending_then_what_happens_until_ctrl_c() {
     assert_eq!(watch.next("lapsed")["request"], "web:0");
     assert_eq!(watch.interrupt().code(), Some(130));
     assert_eq!(session.orders(), [format!("deny {SANDBOX} one.example")]);
+}
+
+/// Documented behaviour of the Python client: unknown types are forwarded unchanged.
+#[test]
+fn an_event_of_an_unknown_type_is_passed_on() {
+    let session = Session::new();
+    let event =
+        "{\"type\":\"moon\\u001brise\",\n \"container\":\"caf\u{e9}\u{9b}\",\"new\":[1.50]}";
+    let frame = format!("{{\"continues\":true,\"parameters\":{{\"event\":{event}}}}}\0");
+    let path = session.path("terok/clearance/web/hub.sock");
+    let _calls = pretend(&path, "org.terok.Clearance1", move |_, _| {
+        Act::Say(frame.clone().into_bytes())
+    });
+    let unknown = session.watch(&[]).next("unknown");
+    assert_eq!(unknown["interface"], "org.terok.Clearance1");
+    assert_eq!(unknown["kind"], "moon rise");
+    let sent: serde_json::Value = serde_json::from_str(event).unwrap();
+    assert_eq!(unknown["data"], sent);
+    // A person sees the same event as harmless text.
+    let mut command = session.command(&["watch"]);
+    let mut watch = Process(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = std::io::BufReader::new(watch.0.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("moon rise") {
+        text.clear();
+        assert_ne!(lines.read_line(&mut text).unwrap(), 0);
+    }
+    let shown =
+        "{\"type\":\"moon\\u001brise\",  \"container\":\"caf\\u00e9\\u009b\",\"new\":[1.50]}";
+    assert!(text.contains(shown), "{text}");
+    watch.signal(rustix::process::Signal::TERM);
+    watch.end();
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn fetching() -> Vec<DemoStep> {
         answer(None, "stdin"),
         DemoStep::Forged {
             fetch: 1,
-            error: "no question demo:1000004 is pending".into(),
+            error: "request demo:1000004 is not pending".into(),
         },
         DemoStep::Skipped {
             fetch: 1,

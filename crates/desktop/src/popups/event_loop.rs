@@ -10,7 +10,7 @@ use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{Inbox, InboxChange, RowNumber};
 use operator::{Session, error_chain, join_result, phrases};
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{ContainerId, DisplayText, ShieldState};
+use terok_clearance::{ContainerId, DisplayText, ShieldState, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -197,7 +197,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
 
     fn reading_at(&self, at: Instant) -> ClockReading {
         ClockReading {
-            epoch_micros: operator::prompt::now_micros(),
+            epoch_micros: Timestamp::now().as_micros(),
             monotonic: at.saturating_duration_since(self.start),
         }
     }
@@ -446,6 +446,9 @@ fn log_change(change: &InboxChange, inbox: &Inbox) {
             reason,
         } => {
             tracing::warn!(hub = hub(id), lost, %reason, "the hub skipped events");
+        }
+        InboxChange::UnknownEvent(id, event) => {
+            tracing::info!(hub = hub(id), kind = %event.kind(), "ignored an event of an unknown type");
         }
         InboxChange::ForgottenByHub(number) => {
             tracing::info!(

@@ -199,7 +199,9 @@ impl PopupModel {
             | InboxChange::Up(..)
             | InboxChange::Down(..)
             | InboxChange::Synced(_) => {}
-            InboxChange::Unreachable(..) | InboxChange::Lost { .. } => return,
+            InboxChange::Unreachable(..)
+            | InboxChange::Lost { .. }
+            | InboxChange::UnknownEvent(..) => return,
         }
         self.next_due = Some(now.monotonic);
     }

@@ -227,7 +227,7 @@ pub(crate) fn decided(request: &Request, action: Action, by: &str) -> Decision {
         action: action.into(),
         scope: Some(request.scope.clone()),
         by: by.into(),
-        at: NOON,
+        at: terok_clearance::Timestamp::from_micros(NOON),
         ok: true,
         reason: None,
     }

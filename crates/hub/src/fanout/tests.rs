@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use terok_clearance::wire::{clearance1, clearance2};
-use terok_clearance::{BlockedPacket, Dossier, Protocol};
+use terok_clearance::{BlockedPacket, Dossier, Protocol, Timestamp};
 
 use super::*;
 
@@ -183,7 +183,7 @@ impl FanoutHarness {
             dossier: Dossier::default(),
             process: None,
         };
-        let recorded = self.ledger.record(blocked, 1);
+        let recorded = self.ledger.record(blocked, Timestamp::UNIX_EPOCH);
         let question = self.ledger.question(recorded.number).unwrap();
         let news = if recorded.is_new {
             HubEvent::Pending(question)
@@ -207,7 +207,10 @@ impl FanoutHarness {
             container: "c",
             dest: "192.0.2.1",
         };
-        let answered = self.ledger.dismiss(asked, "me".into(), 1).unwrap();
+        let answered = self
+            .ledger
+            .dismiss(asked, "me".into(), Timestamp::UNIX_EPOCH)
+            .unwrap();
         let news = HubEvent::Decided(&answered);
         self.fanout.publish(&self.ledger, &news);
         self.fanout.flush(&self.ledger);

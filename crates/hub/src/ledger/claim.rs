@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use terok_clearance::{
     Action, ContainerId, Decision, Dest, DisplayText, EnforcementOutcome, Protocol, RequestId,
-    Scope,
+    Scope, Timestamp,
 };
 
 use super::entry::LedgerQuestion;
@@ -115,7 +115,7 @@ impl ClaimReceipt {
         self.number
     }
 
-    pub(super) fn to_decision(&self, outcome: &EnforcementOutcome, now: u64) -> Decision {
+    pub(super) fn to_decision(&self, outcome: &EnforcementOutcome, now: Timestamp) -> Decision {
         let (ok, reason) = match outcome {
             EnforcementOutcome::Applied => (true, None),
             EnforcementOutcome::Failed(reason) => (false, Some(reason.clone())),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use terok_clearance::wire::clearance2::Request;
 use terok_clearance::{
     Action, BlockedPacket, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol,
-    RequestId, Scope,
+    RequestId, Scope, Timestamp,
 };
 
 use super::claim::{Claim, ClaimReceipt};
@@ -25,8 +25,8 @@ pub(super) struct LedgerEntry {
     blocked: BlockedPacket,
     /// The ids of the newest repeats, oldest first.
     aliases: BoxedAliases,
-    first_seen: u64,
-    last_seen: u64,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
     count: u64,
     in_flight: Option<Box<InFlightDecision>>,
     /// The bytes of its dossier, 0 where it shares its sandbox's.
@@ -51,7 +51,7 @@ struct InFlightDecision {
 }
 
 impl LedgerEntry {
-    pub(super) fn new(blocked: BlockedPacket, packet: u32, now: u64) -> Self {
+    pub(super) fn new(blocked: BlockedPacket, packet: u32, now: Timestamp) -> Self {
         Self {
             blocked,
             aliases: None,
@@ -80,7 +80,7 @@ impl LedgerEntry {
     pub(super) fn record_repeat(
         &mut self,
         blocked: BlockedPacket,
-        now: u64,
+        now: Timestamp,
     ) -> (Option<RequestId>, Option<RequestId>) {
         self.count = self.count.saturating_add(1);
         self.last_seen = now;
@@ -205,7 +205,7 @@ impl LedgerEntry {
         action: Action,
         scope: Scope,
         by: DisplayText,
-        now: u64,
+        now: Timestamp,
     ) -> (Claim, ClaimReceipt) {
         let decision = Decision {
             request: self.blocked.request.clone(),
@@ -362,12 +362,12 @@ impl<'a> LedgerQuestion<'a> {
     }
 
     /// Returns when its first packet came, in microseconds since the epoch.
-    pub const fn first_seen(&self) -> u64 {
+    pub const fn first_seen(&self) -> Timestamp {
         self.entry.first_seen
     }
 
     /// Returns when its newest packet came, in microseconds since the epoch.
-    pub const fn last_seen(&self) -> u64 {
+    pub const fn last_seen(&self) -> Timestamp {
         self.entry.last_seen
     }
 

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::{asked, blocked, claim};
+use super::tests::{asked, at, blocked, claim};
 use super::*;
 
 /// One thing that is done to the ledger and to the model.
@@ -151,7 +151,7 @@ proptest! {
                 LedgerStep::Record { container, dest, id } => {
                     let (container, dest, id) = names(container, dest, id);
                     model.record(&container, &dest, &id);
-                    ledger.record(blocked(&container, &id, &dest, 443), 1);
+                    ledger.record(blocked(&container, &id, &dest, 443), at(1));
                 }
                 LedgerStep::Claim { container, dest, id } => {
                     let (container, dest, id) = names(container, dest, id);
@@ -175,7 +175,7 @@ proptest! {
                     } else {
                         EnforcementOutcome::Failed("no".into())
                     };
-                    let settled = ledger.settle(receipt, &outcome, 2);
+                    let settled = ledger.settle(receipt, &outcome, at(2));
                     if let Some(cover) = settled.sweep {
                         let (answered, rest) = ledger.sweep_rule(cover);
                         prop_assert!(answered.is_empty() && rest.is_none());
@@ -195,7 +195,7 @@ proptest! {
                 LedgerStep::Dismiss { container, dest, id } => {
                     let (container, dest, id) = names(container, dest, id);
                     let expected = model.find(&container, &dest, &id);
-                    match ledger.dismiss(asked(&id, &container, &dest), "me".into(), 3) {
+                    match ledger.dismiss(asked(&id, &container, &dest), "me".into(), at(3)) {
                         Ok(_) => model.decide(expected.unwrap()),
                         Err(refusal) => prop_assert_eq!(expected, Err(refusal_name(&refusal))),
                     }

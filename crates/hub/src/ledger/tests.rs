@@ -5,6 +5,10 @@ use terok_clearance::{Protocol, RuleLifetime, Scope};
 
 use super::*;
 
+pub(super) const fn at(micros: u64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
 pub(super) fn blocked(container: &str, request: &str, dest: &str, port: u16) -> BlockedPacket {
     BlockedPacket {
         container: container.parse().unwrap(),
@@ -39,14 +43,14 @@ pub(super) fn claim(
         Action::Allow,
         RequestedScope::Default,
         "me".into(),
-        9,
+        at(9),
     )
 }
 
 /// Settles a claim that was applied, and returns the other questions that it answered.
 fn apply(ledger: &mut Ledger, receipt: ClaimReceipt) -> Vec<AnsweredQuestion> {
     let mut cover = ledger
-        .settle(receipt, &EnforcementOutcome::Applied, 9)
+        .settle(receipt, &EnforcementOutcome::Applied, at(9))
         .sweep;
     let mut all = Vec::new();
     while let Some(rest) = cover {
@@ -74,7 +78,7 @@ fn with_one_question() -> Ledger {
     let mut ledger = ledger();
     assert!(
         ledger
-            .record(blocked("c", "c:1", "192.0.2.1", 443), 5)
+            .record(blocked("c", "c:1", "192.0.2.1", 443), at(5))
             .is_new
     );
     ledger
@@ -87,10 +91,10 @@ fn an_applied_claim_consumes_the_question() {
     assert_eq!(order.container().as_str(), "c");
     assert_eq!(order.dest().as_str(), "192.0.2.1");
     let decision = ledger
-        .settle(receipt, &EnforcementOutcome::Applied, 10)
+        .settle(receipt, &EnforcementOutcome::Applied, at(10))
         .answered
         .decision;
-    assert!(decision.ok && decision.by.as_str() == "me" && decision.at == 10);
+    assert!(decision.ok && decision.by.as_str() == "me" && decision.at == at(10));
     assert!(ledger.is_empty());
     let refusal = claim(&mut ledger, WEB).unwrap_err();
     assert_eq!(refusal, ClaimError::AlreadyDecided(Box::new(decision)));
@@ -101,7 +105,7 @@ fn a_failed_claim_leaves_the_question_pending() {
     let mut ledger = with_one_question();
     let (_, receipt) = claim(&mut ledger, WEB).unwrap();
     let failed = EnforcementOutcome::Failed("no".into());
-    let decision = ledger.settle(receipt, &failed, 10).answered.decision;
+    let decision = ledger.settle(receipt, &failed, at(10)).answered.decision;
     assert_eq!((decision.ok, decision.reason), (false, Some("no".into())));
     assert_eq!(ids(&ledger), ["c:1"]);
     assert!(claim(&mut ledger, WEB).is_ok());
@@ -116,7 +120,7 @@ fn a_question_has_one_claim_at_a_time() {
         matches!(claim(&mut ledger, WEB), Err(ClaimError::BeingDecided(first)) if first.by.as_str() == "me")
     );
     assert!(matches!(
-        ledger.dismiss(WEB, "you".into(), 9),
+        ledger.dismiss(WEB, "you".into(), at(9)),
         Err(ClaimError::BeingDecided(_))
     ));
     assert_eq!(
@@ -144,7 +148,7 @@ fn a_mismatch_is_refused_and_keeps_the_question() {
             Err(ClaimError::Mismatch(mismatch)) => assert_eq!(mismatch.field, field, "{wrong:?}"),
             other => panic!("{wrong:?}: {other:?}"),
         }
-        assert!(ledger.dismiss(wrong, "me".into(), 9).is_err());
+        assert!(ledger.dismiss(wrong, "me".into(), at(9)).is_err());
     }
     for unknown in ["", "c:2", "C:1", "c:1 "] {
         let refusal = claim(&mut ledger, asked(unknown, "c", "192.0.2.1"));
@@ -160,9 +164,9 @@ fn a_mismatch_is_refused_and_keeps_the_question() {
 /// Checks whether an answer of this scope is accepted for TCP port 443 of 192.0.2.1.
 fn check_scope(narrow: bool, scope: &Scope, expected: Result<(), &str>) {
     let mut ledger = Ledger::new(1, narrow);
-    ledger.record(blocked("c", "c:1", "192.0.2.1", 443), 5);
+    ledger.record(blocked("c", "c:1", "192.0.2.1", 443), at(5));
     let reach = RequestedScope::Explicit(scope.clone());
-    let claimed = ledger.claim(WEB, Action::Allow, reach, "me".into(), 9);
+    let claimed = ledger.claim(WEB, Action::Allow, reach, "me".into(), at(9));
     let found = match &claimed {
         Ok((order, _)) => {
             assert_eq!(order.scope(), scope);
@@ -229,9 +233,9 @@ fn without_a_scope_an_answer_reaches_as_far_as_the_question() {
         (true, 443, RequestedScope::WholeDest, None),
     ] {
         let mut ledger = Ledger::new(1, narrow);
-        ledger.record(blocked("c", "c:1", "192.0.2.1", port), 5);
+        ledger.record(blocked("c", "c:1", "192.0.2.1", port), at(5));
         let (order, _receipt) = ledger
-            .claim(WEB, Action::Deny, reach.clone(), "me".into(), 9)
+            .claim(WEB, Action::Deny, reach.clone(), "me".into(), at(9))
             .unwrap();
         let found = (order.scope().port, order.scope().protocol);
         let protocol = expected.map(|_| Protocol::TCP);
@@ -243,13 +247,16 @@ fn without_a_scope_an_answer_reaches_as_far_as_the_question() {
 fn a_repeated_packet_is_no_new_question() {
     let mut ledger = with_one_question();
     for n in 2..=20 {
-        let recorded = ledger.record(blocked("c", &format!("c:{n}"), "192.0.2.1", 443), n);
+        let recorded = ledger.record(blocked("c", &format!("c:{n}"), "192.0.2.1", 443), at(n));
         assert!(!recorded.is_new);
     }
     let question = ledger.question(1).unwrap();
     assert_eq!((question.count(), question.id().as_str()), (20, "c:1"));
     assert_eq!(question.newest_id().as_str(), "c:20");
-    assert_eq!((question.first_seen(), question.last_seen()), (5, 20));
+    assert_eq!(
+        (question.first_seen(), question.last_seen()),
+        (at(5), at(20))
+    );
     for (name, known) in [
         ("c:1", true),
         ("c:20", true),
@@ -272,14 +279,14 @@ fn a_repeated_packet_is_no_new_question() {
             ..blocked("c", "c:34", "192.0.2.1", 443)
         },
     ] {
-        assert!(ledger.record(other, 9).is_new);
+        assert!(ledger.record(other, at(9)).is_new);
     }
 }
 
 #[test]
 fn an_id_that_a_restarted_reader_gives_again_names_both_questions() {
     let mut ledger = with_one_question();
-    ledger.record(blocked("c", "c:1", "192.0.2.9", 443), 6);
+    ledger.record(blocked("c", "c:1", "192.0.2.9", 443), at(6));
     assert_eq!(ids(&ledger), ["c:1", "c:1.2"], "each has an id of its own");
     let newer = ledger.question(2).unwrap();
     assert_eq!(
@@ -289,7 +296,7 @@ fn an_id_that_a_restarted_reader_gives_again_names_both_questions() {
     );
     let (order, receipt) = claim(&mut ledger, asked("c:1", "c", "192.0.2.9")).unwrap();
     assert_eq!(order.dest().as_str(), "192.0.2.9");
-    ledger.settle(receipt, &EnforcementOutcome::Applied, 9);
+    ledger.settle(receipt, &EnforcementOutcome::Applied, at(9));
     let (order, _receipt) = claim(&mut ledger, WEB).unwrap();
     assert_eq!(order.dest().as_str(), "192.0.2.1");
 }
@@ -297,15 +304,15 @@ fn an_id_that_a_restarted_reader_gives_again_names_both_questions() {
 #[test]
 fn a_sandbox_that_ends_takes_its_questions_along() {
     let mut ledger = with_one_question();
-    ledger.record(blocked("c", "c:2", "192.0.2.2", 443), 6);
-    ledger.record(blocked("d", "d:1", "192.0.2.1", 443), 7);
+    ledger.record(blocked("c", "c:2", "192.0.2.2", 443), at(6));
+    ledger.record(blocked("d", "d:1", "192.0.2.1", 443), at(7));
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
     let void = ledger.withdraw_container(&"c".parse().unwrap());
     let ids_of = |w: &WithdrawnQuestion| w.question().id().to_string();
     assert_eq!(void.iter().map(ids_of).collect::<Vec<_>>(), ["c:1", "c:2"]);
     assert_eq!(ids(&ledger), ["d:1"]);
     let failed = EnforcementOutcome::Failed("no".into());
-    assert!(!ledger.settle(receipt, &failed, 9).answered.decision.ok);
+    assert!(!ledger.settle(receipt, &failed, at(9)).answered.decision.ok);
     assert_eq!(
         ids(&ledger),
         ["d:1"],
@@ -328,7 +335,7 @@ fn a_late_settlement_does_not_touch_the_next_question_of_the_same_name() {
     let mut ledger = with_one_question();
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
     ledger.withdraw_container(&"c".parse().unwrap());
-    ledger.record(blocked("c", "c:1", "192.0.2.1", 443), 8);
+    ledger.record(blocked("c", "c:1", "192.0.2.1", 443), at(8));
     assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:1"]);
 }
@@ -336,12 +343,12 @@ fn a_late_settlement_does_not_touch_the_next_question_of_the_same_name() {
 #[test]
 fn a_full_ledger_evicts_from_whoever_has_most() {
     let mut ledger = Ledger::new(4, true);
-    ledger.record(blocked("quiet", "q:1", "192.0.2.1", 1), 1);
+    ledger.record(blocked("quiet", "q:1", "192.0.2.1", 1), at(1));
     for n in 1..=3 {
-        ledger.record(blocked("loud", &format!("l:{n}"), "192.0.2.1", n), 1);
+        ledger.record(blocked("loud", &format!("l:{n}"), "192.0.2.1", n), at(1));
     }
     for n in 4..=50 {
-        let recorded = ledger.record(blocked("loud", &format!("l:{n}"), "192.0.2.1", n), 1);
+        let recorded = ledger.record(blocked("loud", &format!("l:{n}"), "192.0.2.1", n), at(1));
         assert_eq!(recorded.evicted.len(), 1);
         assert_eq!(
             recorded.evicted[0].question().id().as_str(),
@@ -362,7 +369,7 @@ fn long_texts_are_bounded_as_many_questions_are() {
         let entry = |key: u32| (format!("{key} {n}").as_str().into(), long.as_str().into());
         let mut blocked = blocked("c", &format!("c:{n}"), "192.0.2.1", n);
         blocked.dossier = Dossier::new((0..50).map(entry).collect());
-        let recorded = ledger.record(blocked, 1);
+        let recorded = ledger.record(blocked, at(1));
         assert!(
             ledger.question(recorded.number).is_some(),
             "the newest stays"
@@ -381,7 +388,7 @@ fn equal_dossiers_are_kept_once() {
     for n in 1..=3 {
         let mut blocked = blocked("c", &format!("c:{n}"), "192.0.2.1", n);
         blocked.dossier = dossier();
-        ledger.record(blocked, 1);
+        ledger.record(blocked, at(1));
     }
     let first = ledger.question(1).unwrap().dossier().clone();
     for (_, question) in ledger.pending_after(1) {
@@ -392,8 +399,8 @@ fn equal_dossiers_are_kept_once() {
 #[test]
 fn a_decision_is_remembered_under_every_name_of_its_question() {
     let mut ledger = with_one_question();
-    ledger.record(blocked("c", "c:2", "192.0.2.1", 443), 6);
-    ledger.dismiss(WEB, "first".into(), 7).unwrap();
+    ledger.record(blocked("c", "c:2", "192.0.2.1", 443), at(6));
+    ledger.dismiss(WEB, "first".into(), at(7)).unwrap();
     for name in ["c:1", "c:2"] {
         let refusal = claim(&mut ledger, asked(name, "c", "192.0.2.1"));
         assert!(matches!(refusal, Err(ClaimError::AlreadyDecided(d)) if d.by.as_str() == "first"));
@@ -411,22 +418,22 @@ fn a_rule_answers_every_question_that_it_covers() {
         (RequestedScope::WholeDest, vec!["c:4", "d:1"]),
     ] {
         let mut ledger = ledger();
-        ledger.record(name(1, "192.0.2.1", 443), 1);
-        ledger.record(name(2, "2001:db8::1", 443), 1);
-        ledger.record(name(5, "2001:db8::1", 443), 1);
-        ledger.record(name(3, "192.0.2.1", 80), 1);
-        ledger.record(blocked("c", "c:4", "192.0.2.1", 443), 1);
+        ledger.record(name(1, "192.0.2.1", 443), at(1));
+        ledger.record(name(2, "2001:db8::1", 443), at(1));
+        ledger.record(name(5, "2001:db8::1", 443), at(1));
+        ledger.record(name(3, "192.0.2.1", 80), at(1));
+        ledger.record(blocked("c", "c:4", "192.0.2.1", 443), at(1));
         ledger.record(
             BlockedPacket {
                 container: "d".parse().unwrap(),
                 request: "d:1".parse().unwrap(),
                 ..name(1, "192.0.2.1", 443)
             },
-            1,
+            at(1),
         );
         let one = asked("c:1", "c", "a.example");
         let (_order, receipt) = ledger
-            .claim(one, Action::Allow, reach.clone(), "me".into(), 9)
+            .claim(one, Action::Allow, reach.clone(), "me".into(), at(9))
             .unwrap();
         let covered = apply(&mut ledger, receipt);
         assert_eq!(ids(&ledger), left, "{reach:?}");
@@ -448,8 +455,8 @@ fn a_rule_answers_every_question_that_it_covers() {
 fn a_rule_that_answers_thousands_does_it_in_turns() {
     let mut ledger = ledger();
     for port in 0..5_000 {
-        ledger.record(blocked("c", &format!("c:{port}"), "192.0.2.1", port), 1);
-        ledger.record(blocked("c", &format!("d:{port}"), "192.0.2.2", port), 1);
+        ledger.record(blocked("c", &format!("c:{port}"), "192.0.2.1", port), at(1));
+        ledger.record(blocked("c", &format!("d:{port}"), "192.0.2.2", port), at(1));
     }
     let zero = asked("c:0", "c", "192.0.2.1");
     let claimed = ledger.claim(
@@ -457,11 +464,11 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
         Action::Deny,
         RequestedScope::WholeDest,
         "me".into(),
-        9,
+        at(9),
     );
     let (_order, receipt) = claimed.unwrap();
     let mut cover = ledger
-        .settle(receipt, &EnforcementOutcome::Applied, 9)
+        .settle(receipt, &EnforcementOutcome::Applied, at(9))
         .sweep;
     let mut turns = 0;
     while let Some(rest) = cover {
@@ -479,17 +486,17 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
 #[test]
 fn a_failed_rule_answers_nothing() {
     let mut ledger = with_one_question();
-    ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
+    ledger.record(blocked("c", "c:2", "192.0.2.1", 80), at(6));
     let (_order, receipt) = ledger
         .claim(
             WEB,
             Action::Allow,
             RequestedScope::WholeDest,
             "me".into(),
-            9,
+            at(9),
         )
         .unwrap();
-    let settled = ledger.settle(receipt, &EnforcementOutcome::Failed("no".into()), 9);
+    let settled = ledger.settle(receipt, &EnforcementOutcome::Failed("no".into()), at(9));
     assert!(settled.sweep.is_none());
     assert_eq!(ids(&ledger), ["c:1", "c:2"]);
 }
@@ -497,7 +504,7 @@ fn a_failed_rule_answers_nothing() {
 #[test]
 fn a_question_that_somebody_is_answering_is_left_to_them() {
     let mut ledger = with_one_question();
-    ledger.record(blocked("c", "c:2", "192.0.2.1", 80), 6);
+    ledger.record(blocked("c", "c:2", "192.0.2.1", 80), at(6));
     let (_order, other) = claim(&mut ledger, asked("c:2", "c", "192.0.2.1")).unwrap();
     let (_order, receipt) = ledger
         .claim(
@@ -505,12 +512,12 @@ fn a_question_that_somebody_is_answering_is_left_to_them() {
             Action::Allow,
             RequestedScope::WholeDest,
             "me".into(),
-            9,
+            at(9),
         )
         .unwrap();
     assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:2"]);
-    ledger.settle(other, &EnforcementOutcome::Applied, 9);
+    ledger.settle(other, &EnforcementOutcome::Applied, at(9));
     assert!(ledger.is_empty());
 }
 
@@ -519,9 +526,9 @@ fn only_the_last_thousand_decisions_are_kept() {
     let mut ledger = ledger();
     for n in 0..MAX_HISTORY + 10 {
         let id = format!("c:{n}");
-        ledger.record(blocked("c", &id, "192.0.2.1", 443), 1);
+        ledger.record(blocked("c", &id, "192.0.2.1", 443), at(1));
         ledger
-            .dismiss(asked(&id, "c", "192.0.2.1"), "me".into(), 1)
+            .dismiss(asked(&id, "c", "192.0.2.1"), "me".into(), at(1))
             .unwrap();
     }
     assert_eq!(ledger.decisions().count(), MAX_HISTORY);

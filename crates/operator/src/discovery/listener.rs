@@ -166,11 +166,17 @@ impl HubListener {
                         return Ok(());
                     }
                 }
+                StreamUpdate::UnknownEvent(event) => {
+                    self.send_update(ListenerUpdate::Event(InboxEvent::UnknownEvent(event)))
+                        .await?;
+                }
                 StreamUpdate::Disconnected { reason, .. } => {
                     return self
                         .send_update(ListenerUpdate::Event(InboxEvent::Down(reason)))
                         .await;
                 }
+                // The enum may grow.
+                _ => {}
             }
         }
     }

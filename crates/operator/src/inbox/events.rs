@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use terok_clearance::client::{AnswerError, ProtocolVersion};
+use terok_clearance::client::{AnswerError, ProtocolVersion, UnknownEvent};
 use terok_clearance::wire::clearance2::{ContainerState, DecideError, Event, Request};
 use terok_clearance::{Action, ContainerId, Decision, DisplayText, Scope, ShieldState};
 
@@ -62,6 +62,8 @@ pub enum InboxEvent {
     Restarted,
     /// The hub sent an event. Over Clearance1 a repeated question is another `Pending`.
     Received(Event),
+    /// The hub sent an event of a type that this release does not know.
+    UnknownEvent(UnknownEvent),
     /// The connection was lost, for this reason.
     Down(DisplayText),
     /// The hub's socket was removed.
@@ -118,6 +120,8 @@ pub enum InboxChange {
         /// The reason.
         reason: DisplayText,
     },
+    /// A hub sent an event of a type that this release does not know.
+    UnknownEvent(HubId, UnknownEvent),
     /// A sandbox started or ended.
     Container {
         /// The hub.

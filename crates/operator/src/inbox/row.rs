@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Request;
-use terok_clearance::{Action, ContainerId, Dest, Dossier, Process, Protocol, RequestId, Scope};
+use terok_clearance::{
+    Action, ContainerId, Dest, Dossier, Process, Protocol, RequestId, Scope, Timestamp,
+};
 
 use super::HubId;
 
@@ -125,7 +127,7 @@ pub struct Row {
     pub(super) newest: RequestFlow,
     /// Packets of entries that were merged or replaced.
     pub(super) merged_count: u64,
-    pub(super) first_seen: u64,
+    pub(super) first_seen: Timestamp,
     /// The pending answer, and the number of missing replies.
     pub(super) answering: Option<(Action, usize)>,
     /// Whether a restarted hub has forgotten the questions.
@@ -207,13 +209,13 @@ impl Row {
         })
     }
 
-    /// Returns the time of the first blocked packet, in microseconds since the epoch.
-    pub const fn first_seen(&self) -> u64 {
+    /// Returns the time of the first blocked packet.
+    pub const fn first_seen(&self) -> Timestamp {
         self.first_seen
     }
 
-    /// Returns the time of the last blocked packet, in microseconds since the epoch.
-    pub fn last_seen(&self) -> u64 {
+    /// Returns the time of the last blocked packet.
+    pub fn last_seen(&self) -> Timestamp {
         let seen = self.entries.values().map(|entry| entry.request.last_seen);
         seen.max().unwrap_or(self.first_seen)
     }

@@ -2,7 +2,7 @@
 //! Phrases for changes, shared by the prompt and the log of the full screen.
 
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{Decision, DecisionAction, ShieldState};
+use terok_clearance::{Decision, DecisionAction, DisplayText, ShieldState};
 
 use super::{describe_dest, describe_hub, describe_row_end, describe_sandbox, describe_scope};
 use crate::inbox::{Inbox, InboxChange, Row, RowEnd, RowNumber};
@@ -153,6 +153,12 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         InboxChange::Lost { hub: id, lost, .. } => quiet(format!(
             "{} skipped {lost} events; the list of questions is complete",
             describe_hub(id)
+        )),
+        InboxChange::UnknownEvent(id, event) => quiet(format!(
+            "{} sent an event of the unknown type {:?}: {}",
+            describe_hub(id),
+            event.kind(),
+            DisplayText::new(&event.to_ascii_json())
         )),
         InboxChange::Container {
             container, state, ..

@@ -5,7 +5,7 @@ mod compat;
 mod json;
 pub(crate) mod text;
 
-use terok_clearance::{Action, DisplayText};
+use terok_clearance::{Action, DisplayText, Timestamp};
 
 use super::command::PromptCommandError;
 use super::{OutputFormat, PromptOptions};
@@ -43,7 +43,7 @@ pub(super) fn render(
     message: &PromptMessage<'_>,
     inbox: &Inbox,
     options: PromptOptions,
-    now: u64,
+    now: Timestamp,
 ) -> String {
     match options.format {
         OutputFormat::Json => json::render(message, inbox),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use terok_clearance::client::{AnswerError, Client, ProtocolVersion};
 use terok_clearance::wire::clearance1::VerdictParameters;
-use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, Scope};
+use terok_clearance::{
+    Action, ContainerId, Decision, Dest, DisplayText, RequestId, Scope, Timestamp,
+};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -412,7 +414,7 @@ fn build_decision(
         action: action.into(),
         scope: Some(scope),
         by: "us".into(),
-        at: crate::prompt::now_micros(),
+        at: Timestamp::now(),
         ok: true,
         reason: None,
     })

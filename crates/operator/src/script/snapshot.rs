@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText};
+use terok_clearance::{ContainerId, DisplayText, Timestamp};
 
 use super::{is_same_container, may_serve};
 use crate::inbox::{HubId, InboxChange, Row};
 use crate::json::{ScriptEvent, ScriptQuestion, hub_state_event, hub_up_event, to_json_line};
-use crate::prompt::now_micros;
 use crate::{Session, phrases};
 
 /// The pending questions of every hub, at one time.
@@ -24,8 +23,8 @@ pub struct PendingSnapshot {
     /// The hubs that did not respond, with the reasons.
     pub(super) unresponsive_hubs: Vec<(HubId, DisplayText)>,
     pub(super) container: Option<ContainerId>,
-    /// The time of the snapshot, in microseconds since the epoch.
-    taken_at: u64,
+    /// The time of the snapshot.
+    taken_at: Timestamp,
 }
 
 /// Reads the pending questions of the hub at `socket`, or else of every hub below `runtime`.
@@ -65,7 +64,7 @@ pub async fn take_snapshot(
         responding_hubs: BTreeMap::new(),
         unresponsive_hubs: Vec::new(),
         container,
-        taken_at: now_micros(),
+        taken_at: Timestamp::now(),
     };
     for (hub, response) in hubs {
         match response {

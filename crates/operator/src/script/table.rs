@@ -3,6 +3,8 @@
 //!
 //! Id, destination and effect, which decide an answer, are never cut; only the sandbox is.
 
+use terok_clearance::Timestamp;
+
 use crate::inbox::Row;
 use crate::phrases;
 
@@ -11,7 +13,7 @@ const MAX_COLUMN_WIDTH: usize = 24;
 /// Indentation of the effect of `allow`.
 const INDENT_COLUMNS: usize = 4;
 
-pub(super) fn render_table(rows: &[&Row], now: u64, width: usize, color: bool) -> String {
+pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: bool) -> String {
     if rows.is_empty() {
         return String::new();
     }

@@ -134,6 +134,7 @@ impl WatchOptions {
             | InboxChange::Gone(_)
             | InboxChange::Unreachable(..)
             | InboxChange::Synced(_)
+            | InboxChange::UnknownEvent(..)
             | InboxChange::Lost { .. } => true,
         }
     }

@@ -118,7 +118,8 @@ impl TuiModel {
                 self.zone.format_time(micros)
             }
         };
-        let (first, last) = (time(row.first_seen()), time(row.last_seen()));
+        let (first, last) = (row.first_seen().as_micros(), row.last_seen().as_micros());
+        let (first, last) = (time(first), time(last));
         match row.count() {
             0 | 1 => format!("once, at {first}"),
             count => format!("{count} times since {first}, last at {last}"),

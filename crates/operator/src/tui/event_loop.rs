@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossterm::event::Event;
 use futures_util::FutureExt as _;
 use rustix::process::Signal;
+use terok_clearance::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
@@ -323,7 +324,7 @@ impl FullScreenUi {
 
     fn now(&self) -> ClockReading {
         ClockReading {
-            epoch_micros: crate::prompt::now_micros(),
+            epoch_micros: Timestamp::now().as_micros(),
             monotonic: self.start.elapsed(),
         }
     }

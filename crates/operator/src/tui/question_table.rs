@@ -89,7 +89,7 @@ impl TuiModel {
             Some(Action::Deny) => "denying".to_owned(),
             None if row.is_forgotten_by_hub() => "forgot".to_owned(),
             None if away => "hub away".to_owned(),
-            None => self.zone.format_time(row.first_seen()),
+            None => self.zone.format_time(row.first_seen().as_micros()),
         };
         let text = format_row(
             columns,

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
-use terok_clearance::{Action, BlockedPacket, Decision, Dossier, Protocol, Scope, ShieldState};
+use terok_clearance::{
+    Action, BlockedPacket, Decision, Dossier, Protocol, Scope, ShieldState, Timestamp,
+};
 use terok_clearance_operator::inbox::{
     HubId, Inbox, InboxChange, InboxEvent, OperatorReply, Row, RowEnd, RowNumber, RowRefusal,
 };
@@ -42,13 +44,13 @@ fn request(id: &str, dest: &str, address: &str, port: u16) -> Arc<Request> {
         protocol: Some(Protocol::TCP),
         ..Scope::whole_dest(blocked.dest().clone())
     };
-    Arc::new(Request::new(blocked, scope, 1))
+    Arc::new(Request::new(blocked, scope, Timestamp::from_micros(1)))
 }
 
 fn again(request: &Arc<Request>, count: u64) -> Arc<Request> {
     let mut again = Request::clone(request);
     again.count = count;
-    again.last_seen = count;
+    again.last_seen = Timestamp::from_micros(count);
     Arc::new(again)
 }
 
@@ -60,7 +62,7 @@ fn decision(request: &Request, action: Action, ok: bool) -> Arc<Decision> {
         action: action.into(),
         scope: Some(request.scope.clone()),
         by: "uid 1000".into(),
-        at: 9,
+        at: Timestamp::from_micros(9),
         ok,
         reason: (!ok).then(|| "no such sandbox".into()),
     })
@@ -95,6 +97,7 @@ fn words(changes: &[InboxChange]) -> Vec<String> {
         InboxChange::Gone(_) => "gone".to_owned(),
         InboxChange::Synced(_) => "synced".to_owned(),
         InboxChange::Lost { lost, .. } => format!("lost {lost}"),
+        InboxChange::UnknownEvent(_, event) => format!("unknown {}", event.kind()),
         InboxChange::Container { state, .. } => format!("container {state:?}"),
         InboxChange::Shield { state, .. } => format!("shield {state:?}"),
     };
@@ -145,7 +148,7 @@ fn repeated_destination_is_one_row() {
     }
     assert_eq!(told.inbox.rows().len(), 1);
     assert_eq!(told.row(1).count(), 99);
-    assert_eq!(told.row(1).last_seen(), 99);
+    assert_eq!(told.row(1).last_seen(), Timestamp::from_micros(99));
 }
 
 #[test]

@@ -471,7 +471,7 @@ fn elsewhere(request: &Request, ok: bool) -> Decision {
         action: Action::Allow.into(),
         scope: Some(request.scope.clone()),
         by: "uid 1001".into(),
-        at: NOON,
+        at: terok_clearance::Timestamp::from_micros(NOON),
         ok,
         reason: None,
     }

@@ -228,7 +228,7 @@ pub(crate) fn decision(answer: &OperatorAnswer, by: &str) -> Decision {
         action: answer.action.into(),
         scope: Some(answer.scope.clone()),
         by: by.into(),
-        at: NOON,
+        at: terok_clearance::Timestamp::from_micros(NOON),
         ok: true,
         reason: None,
     }

@@ -2,6 +2,7 @@
 //! The screens, as text, at three sizes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossterm::event::KeyCode;
 use ratatui::style::{Color, Modifier};
@@ -44,7 +45,7 @@ fn fill(mut rig: Rig) -> Rig {
     {
         let first = Arc::make_mut(&mut first);
         first.count = 12;
-        first.last_seen += 66_000_000;
+        first.last_seen = first.last_seen.saturating_add(Duration::from_secs(66));
     }
     rig.asks(&first);
     rig.asks(&asks_at(2, "api.github.com", "140.82.121.6"));
@@ -105,7 +106,7 @@ fn picture() -> Rig {
     {
         let first = Arc::make_mut(&mut first);
         first.count = 12;
-        first.last_seen += 66_000_000;
+        first.last_seen = first.last_seen.saturating_add(Duration::from_secs(66));
     }
     rig.asks(&first);
     let name = "www.bank.example.login.session.3f2a9c0d1e4b.cdn.tracker.evil.example";

@@ -6,7 +6,7 @@
 //! docs/decisions/0013 has the reasons.
 
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{DecisionAction, DisplayText, Protocol, ShieldState};
+use terok_clearance::{DecisionAction, DisplayText, Protocol, ShieldState, Timestamp};
 
 use super::PromptMessage;
 use crate::inbox::{Inbox, InboxChange, Row, RowEnd};
@@ -33,7 +33,12 @@ enum CompatColor {
     Yellow,
 }
 
-pub(super) fn render(message: &PromptMessage<'_>, inbox: &Inbox, color: bool, now: u64) -> String {
+pub(super) fn render(
+    message: &PromptMessage<'_>,
+    inbox: &Inbox,
+    color: bool,
+    now: Timestamp,
+) -> String {
     let paint = |paint: CompatColor, text: String| {
         if color {
             format!("\x1b[{}m{text}\x1b[0m\n", ansi_code(paint))
@@ -133,7 +138,7 @@ fn format_title(row: &Row) -> String {
 }
 
 /// Returns sandbox and protocol, and the additional lines.
-fn format_body(row: &Row, now: u64) -> String {
+fn format_body(row: &Row, now: Timestamp) -> String {
     let protocol = match row.request().protocol {
         Protocol::TCP => "TCP".to_owned(),
         Protocol::UDP => "UDP".to_owned(),
@@ -222,6 +227,13 @@ fn format_notice(change: &InboxChange) -> String {
         InboxChange::Lost { hub, lost, .. } => {
             format!("Events lost: {}  {lost}\n", phrases::describe_hub(hub))
         }
+        InboxChange::UnknownEvent(hub, event) => {
+            format!(
+                "Unknown event: {}  {}\n",
+                phrases::describe_hub(hub),
+                event.kind()
+            )
+        }
         // The Python tool is silent about hubs, and the rows of a removed hub have ended.
         InboxChange::Added(_)
         | InboxChange::Updated(_)
@@ -282,7 +294,7 @@ mod tests {
         fn render_changes(&self, changes: &[InboxChange]) -> String {
             let messages = changes.iter().map(PromptMessage::Change);
             messages
-                .map(|message| render(&message, &self.inbox, false, 1))
+                .map(|message| render(&message, &self.inbox, false, Timestamp::from_micros(1)))
                 .collect()
         }
     }
@@ -299,7 +311,11 @@ mod tests {
             process: None,
         };
         let scope = Scope::whole_dest(blocked.dest().clone());
-        Event::Pending(Arc::new(Request::new(blocked, scope, 1)))
+        Event::Pending(Arc::new(Request::new(
+            blocked,
+            scope,
+            Timestamp::from_micros(1),
+        )))
     }
 
     fn shield(state: ShieldState) -> Event {
@@ -328,7 +344,12 @@ mod tests {
             "Allow failed: 203.0.113.7  Container: web\nno such container\n"
         );
         assert_eq!(
-            render(&PromptMessage::List, &shown.inbox, false, 1),
+            render(
+                &PromptMessage::List,
+                &shown.inbox,
+                false,
+                Timestamp::from_micros(1)
+            ),
             format!(
                 "  [1] Blocked: 203.0.113.7:53  {BODY}Blocked 2 times since 0 s ago, last 0 s \
                  ago\n{OPENS}"
@@ -341,7 +362,12 @@ mod tests {
              enforced.\n"
         );
         assert_eq!(
-            render(&PromptMessage::List, &shown.inbox, false, 1),
+            render(
+                &PromptMessage::List,
+                &shown.inbox,
+                false,
+                Timestamp::from_micros(1)
+            ),
             "  (no pending requests)\n"
         );
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Formats prompt messages for people: per question a line, and a line with the effect of `allow`.
 
-use terok_clearance::DisplayText;
+use terok_clearance::{DisplayText, Timestamp};
 
 use super::PromptMessage;
 use crate::inbox::{Inbox, InboxChange, Row};
@@ -67,7 +67,7 @@ pub(super) fn render(
     message: &PromptMessage<'_>,
     inbox: &Inbox,
     paint: MessageStyle,
-    now: u64,
+    now: Timestamp,
 ) -> String {
     match message {
         PromptMessage::Greeting(place) => {
@@ -97,7 +97,7 @@ pub(super) fn render(
     }
 }
 
-fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: u64) -> String {
+fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: Timestamp) -> String {
     let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
     let first = inbox.rows().take(MAX_ROWS_AT_START);
     let mut shown: String = first
@@ -125,7 +125,7 @@ pub(crate) fn format_ready(hubs: usize, rows: usize, paint: MessageStyle) -> Str
 }
 
 /// Formats a question, and the effect of `allow`.
-fn format_question(row: &Row, paint: MessageStyle, now: Option<u64>) -> String {
+fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> String {
     let name = if paint.show_ids {
         row.request().id.to_string()
     } else {
@@ -150,7 +150,7 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<u64>) -> String {
     )
 }
 
-fn format_list_row(row: &Row, paint: MessageStyle, now: u64) -> String {
+fn format_list_row(row: &Row, paint: MessageStyle, now: Timestamp) -> String {
     let mut shown = format_question(row, paint, Some(now));
     if let Some(action) = row.answering() {
         shown = format!("{shown}      being answered: {action}\n");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A hub that says what it is told to, and a place for it.
+//! A hub with prepared events and replies.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use terok_clearance::varlink::{
 use terok_clearance::wire::clearance1::VerdictError;
 use terok_clearance::wire::clearance2::{DecideError, Event, Request};
 use terok_clearance::wire::{clearance1, clearance2};
-use terok_clearance::{BlockedPacket, Decision, DecisionAction, Dossier, Protocol, Scope};
+use terok_clearance::{
+    BlockedPacket, Decision, DecisionAction, Dossier, Protocol, Scope, Timestamp,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,26 +26,26 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const OLD: &[VarlinkInterface] = &[clearance1::INTERFACE];
 pub(crate) const BOTH: &[VarlinkInterface] = &[clearance1::INTERFACE, clearance2::INTERFACE];
 
-/// A hub that says what it is told to.
+/// A hub with prepared events and replies.
 pub(crate) struct FakeHub {
     pub(crate) interfaces: &'static [VarlinkInterface],
-    /// What every subscriber gets at once.
+    /// The frames for every subscriber.
     pub(crate) frames: Vec<u8>,
-    /// Hang up after those frames.
-    pub(crate) short: bool,
-    /// What becomes of answers to a destination.
-    pub(crate) answer: fn(&str) -> Fate,
+    /// `true` to disconnect after the frames.
+    pub(crate) hang_up: bool,
+    /// The reply to an answer, by its destination.
+    pub(crate) reply: fn(&str) -> AnswerReply,
     pub(crate) gate: watch::Sender<bool>,
     pub(crate) answers: AtomicUsize,
 }
 
-/// What becomes of an answer.
-pub(crate) enum Fate {
+/// The reply to an answer.
+pub(crate) enum AnswerReply {
     Applied,
     Refused(DecideError, VerdictError),
-    /// The hub closes the connection instead.
-    Dropped,
-    /// The hub answers when the gate opens.
+    /// The hub closes the connection.
+    Disconnected,
+    /// The hub replies when the gate opens.
     Held,
 }
 
@@ -55,8 +57,8 @@ impl Default for FakeHub {
         Self {
             interfaces: BOTH,
             frames,
-            short: false,
-            answer: |_| Fate::Applied,
+            hang_up: false,
+            reply: |_| AnswerReply::Applied,
             gate: watch::Sender::new(false),
             answers: AtomicUsize::new(0),
         }
@@ -67,21 +69,21 @@ impl FakeHub {
     async fn stream(&self, replies: &mut ReplyWriter<'_>) -> Result<(), ConnectionClosed> {
         let (writer, mut hang_up) = replies.split();
         writer.write(&self.frames).await?;
-        if self.short {
+        if self.hang_up {
             return Err(ConnectionClosed::Stopping);
         }
         Err(hang_up.wait().await)
     }
 
-    async fn fate(&self, dest: &str) -> Fate {
+    async fn reply_for(&self, dest: &str) -> AnswerReply {
         self.answers.fetch_add(1, Ordering::Relaxed);
-        match (self.answer)(dest) {
-            Fate::Held => {
+        match (self.reply)(dest) {
+            AnswerReply::Held => {
                 let mut gate = self.gate.subscribe();
                 gate.wait_for(|open| *open).await.unwrap();
-                Fate::Applied
+                AnswerReply::Applied
             }
-            fate => fate,
+            reply => reply,
         }
     }
 }
@@ -107,10 +109,10 @@ impl VarlinkService for FakeHub {
             match clearance2::Clearance2Method::parse(&call).unwrap() {
                 clearance2::Clearance2Method::Subscribe => self.stream(replies).await,
                 clearance2::Clearance2Method::Decide(answer) => {
-                    match self.fate(answer.dest.as_str()).await {
-                        Fate::Refused(error, _) => replies.send_error(&error).await,
-                        Fate::Dropped => Err(ConnectionClosed::Stopping),
-                        Fate::Applied | Fate::Held => {
+                    match self.reply_for(answer.dest.as_str()).await {
+                        AnswerReply::Refused(error, _) => replies.send_error(&error).await,
+                        AnswerReply::Disconnected => Err(ConnectionClosed::Stopping),
+                        AnswerReply::Applied | AnswerReply::Held => {
                             let decision = decision(answer);
                             replies.send(&clearance2::DecideReply { decision }).await
                         }
@@ -137,10 +139,10 @@ impl VarlinkService for FakeHub {
             match clearance1::Clearance1Method::parse(&call).unwrap() {
                 clearance1::Clearance1Method::Subscribe => self.stream(replies).await,
                 clearance1::Clearance1Method::Verdict(verdict) => {
-                    match self.fate(&verdict.dest).await {
-                        Fate::Refused(_, error) => replies.send_error(&error).await,
-                        Fate::Dropped => Err(ConnectionClosed::Stopping),
-                        Fate::Applied | Fate::Held => {
+                    match self.reply_for(&verdict.dest).await {
+                        AnswerReply::Refused(_, error) => replies.send_error(&error).await,
+                        AnswerReply::Disconnected => Err(ConnectionClosed::Stopping),
+                        AnswerReply::Applied | AnswerReply::Held => {
                             replies
                                 .send(&clearance1::Clearance1VerdictReply { ok: true })
                                 .await
@@ -168,7 +170,7 @@ pub(crate) fn blocked(number: u32) -> BlockedPacket {
 pub(crate) fn request(number: u32) -> Arc<Request> {
     let blocked = blocked(number);
     let scope = Scope::whole_dest(blocked.dest().clone());
-    Arc::new(Request::new(blocked, scope, 1))
+    Arc::new(Request::new(blocked, scope, Timestamp::from_micros(1)))
 }
 
 pub(crate) fn request_for(dest: &str) -> Request {
@@ -186,20 +188,20 @@ pub(crate) fn decision(answer: clearance2::DecideParameters) -> Decision {
         action: answer.action,
         scope: answer.scope,
         by: "test".into(),
-        at: 1,
+        at: Timestamp::from_micros(1),
         ok: true,
         reason: None,
     }
 }
 
-/// A hub at a path; it is gone once this is dropped.
-pub(crate) struct Running {
+/// A hub that is served at a path until the drop.
+pub(crate) struct RunningHub {
     pub(crate) hub: Arc<FakeHub>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: JoinSet<()>,
 }
 
-impl Running {
+impl RunningHub {
     pub(crate) fn start(path: &Path, hub: FakeHub) -> Self {
         let hub = Arc::new(hub);
         let stop = CancellationToken::new();
@@ -215,7 +217,7 @@ impl Running {
     }
 }
 
-pub(crate) fn place() -> (TempDir, PathBuf) {
+pub(crate) fn hub_path() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run/hub.sock");
     (directory, path)
@@ -230,7 +232,7 @@ pub(crate) async fn next_event(events: &mut EventStream) -> Event {
 
 pub(crate) async fn connected(events: &mut EventStream) -> ProtocolVersion {
     match events.next().await {
-        StreamUpdate::Connected(speaks) => speaks,
+        StreamUpdate::Connected(version) => version,
         other => panic!("{other:?}"),
     }
 }
@@ -242,7 +244,7 @@ pub(crate) async fn disconnected(events: &mut EventStream) -> Duration {
     }
 }
 
-/// Serves a hub that says what it is only after `delay`, on each connection anew.
+/// Serves a hub that delays the reply to `GetInfo` on every connection.
 pub(crate) async fn serve_slowly(path: &Path, delay: Duration) {
     let listener = bind(path).unwrap();
     let mut connections = JoinSet::new();
@@ -252,7 +254,7 @@ pub(crate) async fn serve_slowly(path: &Path, delay: Duration) {
             tokio::time::sleep(delay).await;
             let info = "{\"parameters\":{\"vendor\":\"\",\"product\":\"\",\"version\":\"\",\"url\":\"\",\
                         \"interfaces\":[\"org.terok.Clearance2\"]}}\0";
-            // A client that has given up is no concern of a hub's.
+            // The client may have disconnected.
             if stream.write_all(info.as_bytes()).await.is_ok() {
                 let mut calls = Vec::new();
                 stream.read_to_end(&mut calls).await.unwrap();
