@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use operator::inbox::{HubId, InboxEvent};
-use operator::tui::{ClockReading, Theme, TimeZone, TuiMessage, TuiModel};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{ContainerId, Protocol, Scope, Timestamp};
+use tui::{ClockReading, Theme, TimeZone, TuiMessage, TuiModel};
 
 use crate::latency_samples::{LatencySamples, SpanTimer};
 use crate::many_hubs::{ManyHubs, blocked_packet};

@@ -13,7 +13,6 @@ pub mod phrases;
 pub mod prompt;
 pub mod script;
 mod session;
-pub mod tui;
 
 pub use session::Session;
 

@@ -4,6 +4,7 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use ::tui::{FullScreenUi, UiEvent};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use demo::{
@@ -12,7 +13,6 @@ use demo::{
 };
 use operator::Session;
 use operator::discovery::Hubs;
-use operator::tui::{FullScreenUi, UiEvent};
 use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::Action;
 

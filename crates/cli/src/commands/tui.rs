@@ -4,9 +4,9 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use ::tui::{Theme, TuiEnd, TuiOptions, run_tui};
 use anyhow::{Context as _, anyhow};
 use operator::discovery::Hubs;
-use operator::tui::{Theme, TuiEnd, TuiOptions, run_tui};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};

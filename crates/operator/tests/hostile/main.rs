@@ -19,6 +19,5 @@ mod harmless;
 #[path = "../../../../tests/hostile/hub.rs"]
 mod hub;
 mod prompt;
-mod screen;
 #[path = "../../../../tests/hostile/texts.rs"]
 mod texts;

@@ -8,10 +8,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use ::tui::{FullScreenUi, UiEvent};
 use anyhow::Context as _;
 use operator::discovery::Hubs;
 use operator::inbox::{Row, RowNumber};
-use operator::tui::{FullScreenUi, UiEvent};
 use tokio::time::Instant;
 
 use super::controlling_tty::ControllingTty;

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The full screen: every page, at every size, with every text.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use operator::inbox::{HubId, InboxEvent, OperatorReply};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::{Buffer, Cell};
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::wire::clearance2::NumberedEvent;
+use terok_clearance_tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
+
+use crate::harmless::{Harmless, tame};
+use crate::hub;
+use crate::texts;
+
+/// The least, the usual, and one with everything beside each other.
+const SIZES: [(u16, u16); 3] = [(40, 10), (80, 24), (112, 30)];
+/// What opens each page: the list, all about a question, what happened, the sandboxes, the help,
+/// the answers to several questions, and the filter; and which key shows more of it, how often.
+const PAGES: [(&str, KeyCode, usize); 7] = [
+    ("", KeyCode::Down, hub::PLACES.len()),
+    ("\n", KeyCode::PageDown, 4),
+    ("l", KeyCode::PageDown, 4),
+    ("s", KeyCode::PageDown, 1),
+    ("?", KeyCode::PageDown, 1),
+    ("*a", KeyCode::PageDown, 4),
+    ("/", KeyCode::Down, 1),
+];
+
+struct Screen {
+    model: TuiModel,
+    terminal: Terminal<TestBackend>,
+    /// Later with every look at it, so that all is read.
+    steady: Duration,
+}
+
+impl Screen {
+    /// A screen that has heard all that a hub may say whose sandboxes have this text, and of hubs
+    /// whose files have this name.
+    fn new(text: &str, name: &str, (width, height): (u16, u16)) -> Self {
+        let theme = Theme {
+            color: true,
+            unicode: true,
+        };
+        let mut screen = Self {
+            model: TuiModel::new(text, theme, TimeZone::default()),
+            terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
+            steady: Duration::ZERO,
+        };
+        let hub = HubId::new(Path::new("/run/hub.sock"));
+        screen.tell(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+        for event in hub::events(&[text.to_owned()]) {
+            // A client skips what is no event.
+            let read = serde_json::from_value::<NumberedEvent>(event);
+            if let Some(event) = read.ok().and_then(|numbered| numbered.event) {
+                screen.tell(&hub, InboxEvent::Received(event));
+            }
+        }
+        for path in ["/run/clearance/{}/hub.sock", "/run/{}"] {
+            let other = HubId::new(Path::new(&path.replace("{}", name)));
+            screen.tell(&other, InboxEvent::Unreachable(text.into()));
+            screen.tell(&other, InboxEvent::Up(ProtocolVersion::Clearance1));
+            screen.tell(&other, InboxEvent::Down(text.into()));
+            screen.tell(&other, InboxEvent::Gone);
+        }
+        screen
+    }
+
+    fn tell(&mut self, hub: &HubId, news: InboxEvent) {
+        let told = self.update(TuiMessage::InboxEvent(hub.clone(), news));
+        assert_eq!(told, None);
+    }
+
+    fn update(&mut self, msg: TuiMessage) -> Option<TuiEffect> {
+        let now = ClockReading {
+            monotonic: self.steady,
+            ..ClockReading::default()
+        };
+        self.model.update(msg, now)
+    }
+
+    fn press(&mut self, code: KeyCode) -> Option<TuiEffect> {
+        self.update(TuiMessage::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    /// Denies the selected question, which fails for a reason or may have.
+    fn fail(&mut self, reason: &str) {
+        for reply in [
+            OperatorReply::Failed(reason.into()),
+            OperatorReply::EnforcementFailed(reason.into()),
+            OperatorReply::ResultUnknown(reason.into()),
+        ] {
+            self.draw();
+            let Some(TuiEffect::SendAnswers(answers)) = self.press(KeyCode::Char('x')) else {
+                // The smallest screen does not show all that an answer opens.
+                return;
+            };
+            for answer in answers {
+                assert_eq!(
+                    self.update(TuiMessage::Replied(answer, reply.clone())),
+                    None
+                );
+            }
+        }
+    }
+
+    fn open(&mut self, page: &str) {
+        for key in page.chars() {
+            let code = if key == '\n' {
+                KeyCode::Enter
+            } else {
+                KeyCode::Char(key)
+            };
+            self.press(code);
+        }
+    }
+
+    fn leave(&mut self) {
+        for _ in 0..3 {
+            self.press(KeyCode::Esc);
+        }
+    }
+
+    fn draw(&mut self) -> &Buffer {
+        self.steady += Duration::from_secs(9);
+        let now = ClockReading {
+            monotonic: self.steady,
+            ..ClockReading::default()
+        };
+        let model = &mut self.model;
+        self.terminal
+            .draw(|frame| {
+                model.lay_out(frame.area(), now);
+                frame.render_widget(&*model, frame.area());
+            })
+            .unwrap();
+        self.terminal.backend().buffer()
+    }
+}
+
+/// Returns as much of a text as a file can be called.
+fn file_name(text: &str) -> String {
+    text.replace(['/', '\0'], "_").chars().take(60).collect()
+}
+
+fn text(buffer: &Buffer) -> String {
+    let width = usize::from(buffer.area.width);
+    let lines = buffer.content().chunks(width);
+    let line = |cells: &[Cell]| {
+        cells
+            .iter()
+            .map(Cell::symbol)
+            .chain(["\n"])
+            .collect::<String>()
+    };
+    lines.map(line).collect()
+}
+
+/// Says what is wrong with a screen beside a tame one.
+fn compare(harmless: &Harmless, plain: &Buffer, shown: &Buffer) -> Result<(), String> {
+    harmless.text(&text(plain), &text(shown))?;
+    let look = |cell: &Cell| (cell.fg, cell.bg, cell.modifier);
+    let differ = |(plain, shown)| look(plain) != look(shown);
+    if plain.content().iter().zip(shown.content()).any(differ) {
+        return Err(format!("it has other colours:\n{}", text(shown)));
+    }
+    Ok(())
+}
+
+/// Compares every page of two screens.
+fn everything_is_harmless_at(size: (u16, u16)) {
+    for (case, text) in texts::all() {
+        let name = file_name(&text);
+        let harmless = Harmless::new(&[text.clone(), name.clone()]);
+        let mut plain = Screen::new(&tame(&text), &tame(&name), size);
+        let mut shown = Screen::new(&text, &name, size);
+        plain.fail(&tame(&text));
+        shown.fail(&text);
+        for (page, more, often) in PAGES {
+            plain.open(page);
+            shown.open(page);
+            let mut before = None;
+            for step in 0..=often {
+                let (plain, shown) = (&mut plain, &mut shown);
+                let drawn = plain.draw().clone();
+                let compared = compare(&harmless, &drawn, shown.draw());
+                assert_eq!(compared, Ok(()), "{case}, {page:?} at {size:?}, {step}");
+                if before.replace(drawn) == Some(plain.terminal.backend().buffer().clone()) {
+                    break;
+                }
+                plain.press(more);
+                shown.press(more);
+            }
+            plain.leave();
+            shown.leave();
+        }
+        // All about each question, from the last to the first.
+        for place in hub::PLACES {
+            for screen in [&mut plain, &mut shown] {
+                screen.press(KeyCode::Up);
+                screen.open("\n");
+            }
+            let compared = compare(&harmless, plain.draw(), shown.draw());
+            assert_eq!(compared, Ok(()), "{case}, all about {place} at {size:?}");
+            plain.leave();
+            shown.leave();
+        }
+    }
+}
+
+#[test]
+fn everything_that_a_hub_says_is_harmless_on_the_least_screen() {
+    everything_is_harmless_at(SIZES[0]);
+}
+
+#[test]
+fn everything_that_a_hub_says_is_harmless_on_the_usual_screen() {
+    everything_is_harmless_at(SIZES[1]);
+}
+
+#[test]
+fn everything_that_a_hub_says_is_harmless_on_a_wide_screen() {
+    everything_is_harmless_at(SIZES[2]);
+}

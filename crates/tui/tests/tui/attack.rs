@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whatever comes in and whatever is pressed: an answer is the one that the screen asked for.
+//!
+//! The oracle knows nothing of the model. It reads the screen as a person does, after each draw,
+//! and compares what goes to the hubs with what it has read, and with how long that stood there.
+
+mod read;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply};
+use operator::phrases;
+use proptest::prelude::*;
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::wire::clearance2::{Event, Request};
+use terok_clearance::{Action, Decision, DisplayText};
+use terok_clearance_tui::{TuiEffect, TuiMessage};
+
+use read::{Part, Read, is_typing, number, read};
+
+use crate::rig::{NOON, Rig, decision, hub, request};
+
+const HUBS: [&str; 2] = ["web", "db"];
+const SIZES: [(u16, u16); 6] = [(80, 24), (110, 30), (60, 15), (40, 10), (20, 5), (200, 50)];
+
+/// What happens to the UI.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A packet: of a hub, to a name, at one of its addresses.
+    Blocked(usize, u8, u8),
+    /// The name of a question is learned only now, so that an answer opens something else.
+    Named(usize, usize, u8),
+    Withdrawn(usize, usize),
+    DecidedElsewhere(usize, usize, bool),
+    Down(usize),
+    /// It is back, and is the same, or another that knows nothing.
+    Back(usize, bool),
+    Gone(usize),
+    /// A hub replies to an answer that is on its way.
+    Replied(usize, u8),
+    Key(KeyCode),
+    Click(u16),
+    Wheel(bool),
+    Paste,
+    Resize(usize),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = prop::sample::select(vec![
+        KeyCode::Char('a'),
+        KeyCode::Char('a'),
+        KeyCode::Char('a'),
+        KeyCode::Char('x'),
+        KeyCode::Char('y'),
+        KeyCode::Char('y'),
+        KeyCode::Char(' '),
+        KeyCode::Char(' '),
+        KeyCode::Char('*'),
+        KeyCode::Char('j'),
+        KeyCode::Char('k'),
+        KeyCode::Char('G'),
+        KeyCode::Char('/'),
+        KeyCode::Char('1'),
+        KeyCode::Char('?'),
+        KeyCode::Char('l'),
+        KeyCode::Char('n'),
+        KeyCode::PageDown,
+        KeyCode::Down,
+        KeyCode::End,
+        KeyCode::Enter,
+        KeyCode::Esc,
+        KeyCode::Backspace,
+    ]);
+    let hub = 0..HUBS.len();
+    let step = prop_oneof![
+        10 => (hub.clone(), 0..3_u8, 0..3_u8).prop_map(|(h, n, at)| Step::Blocked(h, n, at)),
+        2 => (hub.clone(), any::<usize>(), 0..3_u8).prop_map(|(h, q, n)| Step::Named(h, q, n)),
+        2 => (hub.clone(), any::<usize>()).prop_map(|(h, q)| Step::Withdrawn(h, q)),
+        3 => (hub.clone(), any::<usize>(), any::<bool>())
+            .prop_map(|(h, q, ok)| Step::DecidedElsewhere(h, q, ok)),
+        1 => hub.clone().prop_map(Step::Down),
+        2 => (hub.clone(), any::<bool>()).prop_map(|(h, new)| Step::Back(h, new)),
+        1 => hub.prop_map(Step::Gone),
+        4 => (any::<usize>(), 0..6_u8).prop_map(|(q, how)| Step::Replied(q, how)),
+        30 => key.prop_map(Step::Key),
+        2 => (0..30_u16).prop_map(Step::Click),
+        1 => any::<bool>().prop_map(Step::Wheel),
+        1 => Just(Step::Paste),
+        1 => (0..SIZES.len()).prop_map(Step::Resize),
+        14 => prop::sample::select(vec![0, 20, 60, 60, 300, 600, 600]).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// What is on the screen, and since when.
+#[derive(Debug)]
+struct Eye {
+    read: Read,
+    /// The last that was no nothing.
+    asked: Read,
+    typing: bool,
+    part: Part,
+    since: u64,
+    /// The questions that there were, and when some last came or went.
+    rows: Vec<u64>,
+    shifted: Option<u64>,
+    /// Whether the person has done something that may have brought it there.
+    brought: bool,
+    /// Whether the person has done something that moves, since the last look.
+    moved: bool,
+    /// All that was shown of the ones that are about to be answered.
+    together: BTreeMap<u64, String>,
+    together_since: u64,
+}
+
+struct Attack {
+    rig: Rig,
+    eye: Eye,
+    hubs: Vec<HubId>,
+    pending: [BTreeMap<String, Arc<Request>>; 2],
+    up: [bool; 2],
+    next: u64,
+    on_their_way: Vec<OperatorAnswer>,
+}
+
+impl Attack {
+    fn new() -> Self {
+        let hubs: Vec<_> = HUBS.iter().map(|name| hub(name)).collect();
+        let mut rig = Rig::new(80, 24);
+        for hub in &hubs {
+            rig.news_of(hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+            rig.news_of(hub, InboxEvent::Received(Event::Synced));
+        }
+        rig.tell(TuiMessage::HubsSynced);
+        let eye = Eye {
+            read: Read::Nothing,
+            asked: Read::Nothing,
+            typing: false,
+            part: None,
+            since: 0,
+            rows: Vec::new(),
+            shifted: None,
+            brought: false,
+            moved: false,
+            together: BTreeMap::new(),
+            together_since: 0,
+        };
+        let mut attack = Self {
+            rig,
+            eye,
+            hubs,
+            pending: Default::default(),
+            up: [true; 2],
+            next: 0,
+            on_their_way: Vec::new(),
+        };
+        attack.look();
+        attack
+    }
+
+    fn ms(&self) -> u64 {
+        u64::try_from(self.rig.clock.as_millis()).unwrap()
+    }
+
+    /// Draws, and reads what is there.
+    fn look(&mut self) {
+        let screen = self.rig.screen();
+        let read = read(&screen, &mut self.eye.part);
+        self.eye.typing = is_typing(&screen);
+        let now = self.ms();
+        let moved = std::mem::take(&mut self.eye.moved);
+        let rows = self.rig.model.inbox().rows().map(|row| row.number().get());
+        let rows: Vec<_> = rows.collect();
+        // Of a list that is filtered it does not know what is in it.
+        if rows != self.eye.rows && !screen.contains("Waiting for you, with") {
+            self.eye.shifted = Some(now);
+        }
+        self.eye.rows = rows;
+        if read != self.eye.read {
+            self.eye.since = now;
+            // Whoever moves while the list does may have aimed at what was there before.
+            let shifted = self.eye.shifted.is_some_and(|at| now - at < 500);
+            self.eye.brought = moved && !shifted;
+        }
+        if let Read::Together(action, many, items) = &read {
+            // Where the window was too small meanwhile, it is what was read before.
+            let goes_on = matches!(&self.eye.asked, Read::Together(before, were, _)
+                if before == action && were == many);
+            if !goes_on {
+                self.eye.together.clear();
+                self.eye.together_since = now;
+            }
+            self.eye.together.extend(items.clone());
+        }
+        if read != Read::Nothing {
+            self.eye.asked = read.clone();
+        }
+        self.eye.read = read;
+    }
+
+    fn request(&mut self, hub: usize, name: &str, address: u8) -> Arc<Request> {
+        self.next += 1;
+        let (n, sandbox) = (self.next, HUBS[hub]);
+        let at = NOON + n;
+        request(&format!(
+            r#"{{"id": "{sandbox}:{n}", "container": "{sandbox}", "dest": "{name}",
+                "address": "203.0.113.{address}", "port": 443, "protocol": "tcp", "domain": "{name}",
+                "scope": {{"dest": "{name}", "port": 443, "protocol": "tcp", "keep": "sandbox"}},
+                "dossier": {{}}, "first_seen": {at}, "last_seen": {at}, "count": 1}}"#
+        ))
+    }
+
+    fn news(&mut self, hub: usize, news: InboxEvent) {
+        let hub = self.hubs[hub].clone();
+        self.rig.news_of(&hub, news);
+    }
+
+    fn some_question(&self, hub: usize, which: usize) -> Option<Arc<Request>> {
+        let pending = &self.pending[hub];
+        pending
+            .values()
+            .nth(which.checked_rem(pending.len())?)
+            .cloned()
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Blocked(hub, name, address) if self.up[hub] => {
+                let name = format!("q{name}.example");
+                let (asks, address) = (self.pending[hub].values(), address + 1);
+                let same = asks
+                    .filter(|asked| asked.dest.as_str() == name)
+                    .find(|asked| asked.address.as_str() == format!("203.0.113.{address}"));
+                let event = if let Some(asked) = same.cloned() {
+                    let mut again = asked;
+                    Arc::make_mut(&mut again).count += 1;
+                    Event::Repeated(again)
+                } else {
+                    Event::Pending(self.request(hub, &name, address))
+                };
+                if let Event::Pending(asked) | Event::Repeated(asked) = &event {
+                    self.pending[hub].insert(asked.id.to_string(), Arc::clone(asked));
+                }
+                self.news(hub, InboxEvent::Received(event));
+            }
+            Step::Named(hub, which, name) if self.up[hub] => {
+                let Some(mut asked) = self.some_question(hub, which) else {
+                    return;
+                };
+                let name = format!("n{name}.example");
+                let changed = Arc::make_mut(&mut asked);
+                changed.dest = name.parse().unwrap();
+                changed.scope.dest = name.parse().unwrap();
+                self.pending[hub].insert(asked.id.to_string(), Arc::clone(&asked));
+                self.news(hub, InboxEvent::Received(Event::Repeated(asked)));
+            }
+            Step::Withdrawn(hub, which) if self.up[hub] => {
+                if let Some(request) = self.some_question(hub, which) {
+                    self.pending[hub].remove(request.id.as_str());
+                    let reason = DisplayText::new("evicted");
+                    self.news(
+                        hub,
+                        InboxEvent::Received(Event::Withdrawn { request, reason }),
+                    );
+                }
+            }
+            Step::DecidedElsewhere(hub, which, ok) if self.up[hub] => {
+                if let Some(request) = self.some_question(hub, which) {
+                    if ok {
+                        self.pending[hub].remove(request.id.as_str());
+                    }
+                    let decision = elsewhere(&request, ok);
+                    self.news(
+                        hub,
+                        InboxEvent::Received(Event::Decided(Arc::new(decision))),
+                    );
+                }
+            }
+            Step::Down(hub) => {
+                self.up[hub] = false;
+                self.news(hub, InboxEvent::Down("it was cut off".into()));
+            }
+            Step::Back(hub, new) => {
+                if !self.up[hub] && new {
+                    self.pending[hub].clear();
+                    self.news(hub, InboxEvent::Restarted);
+                }
+                self.up[hub] = true;
+                self.news(hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+                let asked: Vec<_> = self.pending[hub].values().cloned().collect();
+                for asked in asked {
+                    self.news(hub, InboxEvent::Received(Event::Pending(asked)));
+                }
+                self.news(hub, InboxEvent::Received(Event::Synced));
+            }
+            Step::Gone(hub) => {
+                self.up[hub] = false;
+                self.pending[hub].clear();
+                self.news(hub, InboxEvent::Gone);
+            }
+            Step::Replied(which, how) => self.reply(which, how),
+            Step::Key(code) => self.press(code),
+            Step::Click(row) => self.point(MouseEventKind::Down(MouseButton::Left), row),
+            Step::Wheel(true) => self.point(MouseEventKind::ScrollDown, 0),
+            Step::Wheel(false) => self.point(MouseEventKind::ScrollUp, 0),
+            Step::Paste => {
+                assert_eq!(self.rig.tell(TuiMessage::Paste("ay1".to_owned())), None);
+                self.look();
+            }
+            Step::Resize(size) => {
+                let (width, height) = SIZES[size];
+                self.rig.resize(width, height);
+                self.eye.part = None;
+                self.look();
+            }
+            Step::Wait(ms) => {
+                self.look();
+                self.rig.wait(ms);
+            }
+            // What is not there says nothing.
+            _ => {}
+        }
+    }
+
+    fn point(&mut self, kind: MouseEventKind, row: u16) {
+        let event = MouseEvent {
+            kind,
+            column: 10,
+            row,
+            modifiers: KeyModifiers::NONE,
+        };
+        assert_eq!(self.rig.tell(TuiMessage::Mouse(event)), None);
+        self.eye.moved = true;
+        self.look();
+    }
+
+    fn reply(&mut self, which: usize, how: u8) {
+        if self.on_their_way.is_empty() {
+            return;
+        }
+        let which = which % self.on_their_way.len();
+        let answer = self.on_their_way.swap_remove(which);
+        let hub = self.hubs.iter().position(|hub| *hub == answer.hub).unwrap();
+        let asks = self.pending[hub].contains_key(answer.request.id.as_str());
+        let reply = match how {
+            0..3 if asks => {
+                self.pending[hub].remove(answer.request.id.as_str());
+                OperatorReply::Decided(decision(&answer, "uid 1000"))
+            }
+            3 if asks => OperatorReply::EnforcementFailed("no such sandbox".into()),
+            4 => OperatorReply::ResultUnknown("it was cut off".into()),
+            _ if asks => OperatorReply::Failed("it went wrong".into()),
+            _ => OperatorReply::NoSuchRequest,
+        };
+        // Whoever has asked to leave leaves when it is the last one.
+        let effect = self.rig.tell(TuiMessage::Replied(answer, reply));
+        assert_eq!(effect, None);
+    }
+
+    fn press(&mut self, code: KeyCode) {
+        let before = self.rig.model.inbox().rows().map(|row| {
+            let up = self.rig.model.inbox().is_connected(row.hub());
+            let open = up && !row.is_forgotten_by_hub() && row.answering().is_none();
+            (
+                row.number().get(),
+                (open, phrases::describe_allow_effect(row)),
+            )
+        });
+        let before: BTreeMap<_, _> = before.collect();
+        let key = KeyEvent::new(code, KeyModifiers::NONE);
+        match self.rig.tell(TuiMessage::Key(key)) {
+            None => self.eye.moved |= !matches!(code, KeyCode::Char('a' | 'x' | 'y')),
+            Some(TuiEffect::SendAnswers(answers)) => {
+                self.judge(code, &answers, &before);
+                self.on_their_way.extend(answers);
+            }
+            Some(effect) => panic!("{code:?} did {effect:?}"),
+        }
+        self.look();
+    }
+
+    /// Compares what a key answered with what was to be read when it was pressed.
+    fn judge(
+        &self,
+        code: KeyCode,
+        answers: &[OperatorAnswer],
+        before: &BTreeMap<u64, (bool, String)>,
+    ) {
+        assert!(!self.eye.typing, "{code:?} is a filter's text");
+        let stood = self.ms() - self.eye.since;
+        let mut rows: BTreeMap<u64, Vec<&OperatorAnswer>> = BTreeMap::new();
+        for answer in answers {
+            assert!(
+                !self
+                    .on_their_way
+                    .iter()
+                    .any(|other| other.row == answer.row),
+                "answered twice: {answer:?}"
+            );
+            rows.entry(answer.row.get()).or_default().push(answer);
+        }
+        match &self.eye.read {
+            Read::Nothing => panic!("answered, though nothing was asked: {answers:?}"),
+            Read::Question(number, words) => {
+                let action = match code {
+                    KeyCode::Char('a') => Action::Allow,
+                    KeyCode::Char('x') => Action::Deny,
+                    other => panic!("{other:?} answered"),
+                };
+                assert_eq!(rows.keys().collect::<Vec<_>>(), [number]);
+                is_what_it_says(words, &rows[number], action);
+                let needs = if self.eye.brought { 50 } else { 500 };
+                assert!(stood >= needs, "{words:?} stood there for {stood} ms");
+            }
+            Read::Together(action, many, _) => {
+                assert_eq!(code, KeyCode::Char('y'));
+                if *action == Action::Allow {
+                    assert_eq!(
+                        self.eye.together.len(),
+                        *many,
+                        "some were not shown of {:?}",
+                        self.eye
+                    );
+                }
+                let stood = self.ms() - self.eye.together_since;
+                assert!(stood >= 500, "they stood there for {stood} ms");
+                for (number, answers) in &rows {
+                    let Some(words) = self.eye.together.get(number) else {
+                        continue;
+                    };
+                    is_what_it_says(words, answers, *action);
+                }
+                for (number, words) in &self.eye.together {
+                    let same = before
+                        .get(number)
+                        .is_some_and(|(open, now)| *open && words.ends_with(now.as_str()));
+                    assert_eq!(rows.contains_key(number), same, "{number}: {words}");
+                }
+            }
+        }
+    }
+}
+
+/// Asserts that answers to one row are what the screen said of it.
+fn is_what_it_says(words: &str, answers: &[&OperatorAnswer], action: Action) {
+    let first = answers[0];
+    let addresses = match words.split_once(" and ").map(|(_, more)| number(more)) {
+        Some(Some(more)) => usize::try_from(more).unwrap() + 1,
+        _ => 1,
+    };
+    assert_eq!(answers.len(), addresses, "{words}");
+    for answer in answers {
+        assert_eq!(answer.action, action);
+        assert_eq!((&answer.hub, &answer.scope), (&first.hub, &first.scope));
+        assert_eq!(answer.scope, answer.request.scope);
+        let says = format!("tcp port 443 of {} (", answer.scope.dest);
+        assert!(words.contains(&says), "{answer:?} is not {words:?}");
+    }
+    let at = |answer: &&&OperatorAnswer| words.contains(&format!("({}", answer.request.address));
+    assert!(answers.iter().any(|answer| at(&answer)), "{words:?}");
+}
+
+fn elsewhere(request: &Request, ok: bool) -> Decision {
+    Decision {
+        request: request.id.clone(),
+        container: request.container.clone(),
+        dest: request.dest.clone(),
+        action: Action::Allow.into(),
+        scope: Some(request.scope.clone()),
+        by: "uid 1001".into(),
+        at: terok_clearance::Timestamp::from_micros(NOON),
+        ok,
+        reason: None,
+    }
+}
+
+/// Whoever marks and answers together: little else is pressed, and a little happens meanwhile.
+fn together() -> impl Strategy<Value = Vec<Step>> {
+    let key = prop::sample::select(vec![
+        KeyCode::Char('a'),
+        KeyCode::Char('x'),
+        KeyCode::Char('y'),
+        KeyCode::Char('y'),
+        KeyCode::Char('y'),
+        KeyCode::Char(' '),
+        KeyCode::Char('*'),
+        KeyCode::PageDown,
+        KeyCode::End,
+        KeyCode::Esc,
+    ]);
+    let hub = 0..HUBS.len();
+    let step = prop_oneof![
+        3 => (hub.clone(), 0..3_u8, 0..3_u8).prop_map(|(h, n, at)| Step::Blocked(h, n, at)),
+        1 => (hub.clone(), any::<usize>(), 0..3_u8).prop_map(|(h, q, n)| Step::Named(h, q, n)),
+        1 => (hub.clone(), any::<usize>()).prop_map(|(h, q)| Step::Withdrawn(h, q)),
+        1 => hub.prop_map(Step::Down),
+        12 => key.prop_map(Step::Key),
+        1 => (0..SIZES.len()).prop_map(Step::Resize),
+        6 => prop::sample::select(vec![20, 60, 600]).prop_map(Step::Wait),
+    ];
+    let asked = (0..HUBS.len()).prop_flat_map(|hub| {
+        let names = prop::collection::vec(0..3_u8, 1..8);
+        names.prop_map(move |names| {
+            let asks = names
+                .into_iter()
+                .map(move |name| Step::Blocked(hub, name, 0));
+            asks.collect::<Vec<_>>()
+        })
+    });
+    let marked = vec![
+        Step::Wait(600),
+        Step::Key(KeyCode::Char('*')),
+        Step::Key(KeyCode::Char('a')),
+        Step::Wait(60),
+    ];
+    (asked, prop::collection::vec(step, 1..40))
+        .prop_map(move |(asked, steps)| [asked, marked.clone(), steps].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_answered_together_is_what_was_shown_of_it(steps in together()) {
+        let mut attack = Attack::new();
+        for step in &steps {
+            attack.step(step);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_the_one_that_the_screen_asked_for(steps in steps()) {
+        let mut attack = Attack::new();
+        for step in &steps {
+            attack.step(step);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A UI that is told what happens, and shows a screen of text.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply, RowNumber};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Cell;
+use terok_clearance::client::ProtocolVersion;
+use terok_clearance::wire::clearance2::{Event, Request};
+use terok_clearance::{Action, Decision, ShieldState};
+use terok_clearance_tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
+
+/// 2026-11-22 12:42:07 UTC, in microseconds.
+pub(crate) const NOON: u64 = 1_795_351_327_000_000;
+
+/// A UI with a hub, a terminal and a clock.
+pub(crate) struct Rig {
+    pub(crate) model: TuiModel,
+    terminal: Terminal<TestBackend>,
+    pub(crate) clock: Duration,
+}
+
+/// The hub that says everything where no other is named.
+pub(crate) fn web() -> HubId {
+    hub("web")
+}
+
+pub(crate) fn hub(name: &str) -> HubId {
+    HubId::new(Path::new(&format!(
+        "/run/user/1000/terok/clearance/{name}/hub.sock"
+    )))
+}
+
+pub(crate) fn request(json: &str) -> Arc<Request> {
+    Arc::new(serde_json::from_str(json).unwrap())
+}
+
+/// A question of sandbox `web` about a name, the `n`th one.
+pub(crate) fn asks(n: u64, name: &str) -> Arc<Request> {
+    asks_at(n, name, "203.0.113.7")
+}
+
+pub(crate) fn asks_at(n: u64, name: &str, address: &str) -> Arc<Request> {
+    let at = NOON + n * 1_000_000;
+    request(&format!(
+        r#"{{"id": "web:{n}", "container": "web", "dest": "{name}", "address": "{address}",
+            "port": 443, "protocol": "tcp", "domain": "{name}",
+            "scope": {{"dest": "{name}", "port": 443, "protocol": "tcp", "keep": "sandbox"}},
+            "process": {{"pid": 4711, "uid": 1000, "name": "curl",
+                         "command": ["curl", "-sS", "https://{name}/"]}},
+            "dossier": {{"project": "warp", "task": "build-42", "name": "web"}},
+            "first_seen": {at}, "last_seen": {at}, "count": 1}}"#
+    ))
+}
+
+impl Rig {
+    /// A window of a size, and nothing heard yet.
+    pub(crate) fn new(width: u16, height: u16) -> Self {
+        let theme = Theme {
+            color: true,
+            unicode: true,
+        };
+        Self::with(theme, width, height)
+    }
+
+    pub(crate) fn with(theme: Theme, width: u16, height: u16) -> Self {
+        let mut rig = Self {
+            model: TuiModel::new("/run/user/1000", theme, TimeZone::default()),
+            terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
+            clock: Duration::ZERO,
+        };
+        rig.draw();
+        rig
+    }
+
+    /// The same, with a hub that has said all that is pending.
+    pub(crate) fn up(width: u16, height: u16) -> Self {
+        let theme = Theme {
+            color: true,
+            unicode: true,
+        };
+        Self::up_with(theme, width, height)
+    }
+
+    pub(crate) fn up_with(theme: Theme, width: u16, height: u16) -> Self {
+        let mut rig = Self::with(theme, width, height);
+        rig.news(InboxEvent::Up(ProtocolVersion::Clearance2));
+        rig.says(Event::Synced);
+        rig.tell(TuiMessage::HubsSynced);
+        rig.draw();
+        rig
+    }
+
+    pub(crate) fn now(&self) -> ClockReading {
+        let passed = u64::try_from(self.clock.as_micros()).unwrap();
+        ClockReading {
+            epoch_micros: NOON + passed,
+            monotonic: self.clock,
+        }
+    }
+
+    /// Lets time pass, and draws what there is to draw.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        self.draw();
+        self.clock += Duration::from_millis(ms);
+    }
+
+    pub(crate) fn tell(&mut self, msg: TuiMessage) -> Option<TuiEffect> {
+        let now = self.now();
+        self.model.update(msg, now)
+    }
+
+    pub(crate) fn news(&mut self, news: InboxEvent) {
+        self.news_of(&web(), news);
+    }
+
+    pub(crate) fn news_of(&mut self, hub: &HubId, news: InboxEvent) {
+        assert_eq!(self.tell(TuiMessage::InboxEvent(hub.clone(), news)), None);
+    }
+
+    pub(crate) fn says(&mut self, event: Event) {
+        self.news(InboxEvent::Received(event));
+    }
+
+    pub(crate) fn asks(&mut self, request: &Arc<Request>) {
+        self.says(Event::Pending(Arc::clone(request)));
+    }
+
+    pub(crate) fn shield(&mut self, container: &str, state: ShieldState) {
+        let container = container.parse().unwrap();
+        self.says(Event::Shield { container, state });
+    }
+
+    /// Presses a key without a look at the screen.
+    pub(crate) fn press(&mut self, code: KeyCode) -> Option<TuiEffect> {
+        let key = KeyEvent::new(code, KeyModifiers::NONE);
+        self.tell(TuiMessage::Key(key))
+    }
+
+    /// Presses the keys of a text as a person does: after each the screen is drawn and read.
+    pub(crate) fn types(&mut self, keys: &str) -> Option<TuiEffect> {
+        let mut effect = None;
+        for c in keys.chars() {
+            effect = self.press(KeyCode::Char(c));
+            self.wait(600);
+        }
+        effect
+    }
+
+    pub(crate) fn click(&mut self, row: u16) {
+        let effect = self.tell(TuiMessage::Mouse(MouseEvent {
+            kind: MouseEventKind::Down(MouseButton::Left),
+            column: 10,
+            row,
+            modifiers: KeyModifiers::NONE,
+        }));
+        assert_eq!(effect, None);
+    }
+
+    pub(crate) fn resize(&mut self, width: u16, height: u16) {
+        self.terminal.backend_mut().resize(width, height);
+        self.tell(TuiMessage::Resized);
+        self.draw();
+    }
+
+    pub(crate) fn draw(&mut self) {
+        let now = self.now();
+        let model = &mut self.model;
+        self.terminal
+            .draw(|frame| {
+                model.lay_out(frame.area(), now);
+                frame.render_widget(&*model, frame.area());
+            })
+            .unwrap();
+        model.take_needs_redraw();
+    }
+
+    /// Draws, and returns the screen as text without the spaces at the ends of lines.
+    pub(crate) fn screen(&mut self) -> String {
+        self.draw();
+        let buffer = self.terminal.backend().buffer();
+        let width = usize::from(buffer.area.width);
+        let cells: Vec<_> = buffer.content().iter().map(Cell::symbol).collect();
+        let lines = cells
+            .chunks(width)
+            .map(|line| line.concat().trim_end().to_owned());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn cells(&self) -> &[Cell] {
+        self.terminal.backend().buffer().content()
+    }
+
+    /// Returns the line of the screen that says what just happened.
+    pub(crate) fn status(&mut self) -> String {
+        let screen = self.screen();
+        let line = screen.lines().rev().nth(1).unwrap();
+        line.trim().to_owned()
+    }
+
+    pub(crate) fn selected(&self) -> Option<u64> {
+        self.model.selected().map(RowNumber::get)
+    }
+}
+
+/// Returns the answers of an effect that has some.
+pub(crate) fn answers(effect: Option<TuiEffect>) -> Vec<OperatorAnswer> {
+    match effect {
+        Some(TuiEffect::SendAnswers(answers)) => answers,
+        other => panic!("no answers but {other:?}"),
+    }
+}
+
+pub(crate) fn decision(answer: &OperatorAnswer, by: &str) -> Decision {
+    Decision {
+        request: answer.request.id.clone(),
+        container: answer.request.container.clone(),
+        dest: answer.request.dest.clone(),
+        action: answer.action.into(),
+        scope: Some(answer.scope.clone()),
+        by: by.into(),
+        at: terok_clearance::Timestamp::from_micros(NOON),
+        ok: true,
+        reason: None,
+    }
+}
+
+pub(crate) fn decided(answer: &OperatorAnswer) -> TuiMessage {
+    let decision = decision(answer, "uid 1000");
+    TuiMessage::Replied(answer.clone(), OperatorReply::Decided(decision))
+}
+
+pub(crate) const ALLOW: Action = Action::Allow;
