@@ -197,6 +197,7 @@ impl fmt::Display for EnterStep {
 
 /// No socket could be opened in a network namespace.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum EnterError {
     /// The process of the namespace has ended.
     #[error("the process has ended")]

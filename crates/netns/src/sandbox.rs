@@ -72,6 +72,7 @@ pub struct TerminalSpec {
 
 /// A sandbox could not be built. Nothing was run.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum SandboxBuildError {
     /// This machine does not let this user create user namespaces, or grants no rights in them.
     #[error("this machine does not allow a sandbox: {restriction}")]
@@ -118,6 +119,7 @@ impl SandboxBuildError {
 
 /// The workload did not start. The sandbox is gone.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum WorkloadStartError {
     /// The program does not exist.
     #[error("the program was not found")]

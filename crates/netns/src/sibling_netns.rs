@@ -18,6 +18,7 @@ use crate::{EnterError, ProcessHandle, netns_ref, sys};
 /// The process could not be moved. It may be inside the sandbox's namespaces already, and should
 /// exit.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum SiblingNetnsError {
     /// The sandbox's namespaces were not found.
     #[error("the sandbox's namespaces were not found")]

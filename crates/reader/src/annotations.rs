@@ -18,6 +18,7 @@ pub struct ContainerAnnotations {
 
 /// A text could not be parsed as annotations.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AnnotationsError {
     /// Invalid JSON.
     #[error("the annotations are not valid JSON")]

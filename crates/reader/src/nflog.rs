@@ -45,6 +45,7 @@ impl NflogOptions {
 
 /// A log group could not be bound.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NflogBindError {
     /// Another socket has the group: the kernel allows one per network namespace.
     #[error(

@@ -80,6 +80,7 @@ impl LoggedPacket<'_> {
 
 /// The bytes are not a logged packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NflogParseError {
     /// Another message type.
     #[error("message type {0:#x} is not a logged packet")]

@@ -64,6 +64,7 @@ pub struct LearntAddresses {
 
 /// The ruleset could not be confirmed as active.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShieldError {
     /// A netlink request failed.
     #[error("the firewall could not be set up or read")]
@@ -75,6 +76,7 @@ pub enum ShieldError {
 
 /// An order was not applied and nothing has changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShieldOrderError {
     /// The address is never opened.
     #[error("{0} is never opened: link-local, cloud metadata, loopback, multicast or reserved")]

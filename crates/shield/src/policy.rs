@@ -11,6 +11,7 @@ pub struct Policy {
 
 /// A policy is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PolicyError {
     /// The address is not a network host: loopback, unspecified, multicast or broadcast.
     #[error("{0} cannot be the resolver of a sandbox")]

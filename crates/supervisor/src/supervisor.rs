@@ -38,6 +38,7 @@ pub struct Supervisor {
 
 /// The supervisor could not start. The previous ruleset stays in force, or the default-deny one is.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SupervisorStartError {
     /// The sandbox's network namespace could not be entered.
     #[error("the sandbox's network namespace could not be entered")]
@@ -67,6 +68,7 @@ pub enum SupervisorStartError {
 
 /// The supervisor failed while its sandbox was running. The ruleset stays in force.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SupervisorServeError {
     /// Reading the packet log failed.
     #[error("the packet log can no longer be read")]

@@ -18,6 +18,7 @@ pub struct VerdictOrder {
 
 /// A text is not a valid order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerdictOrderError {
     /// The container id is invalid.
     #[error("{text:?} is not a container id")]

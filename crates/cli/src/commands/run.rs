@@ -213,7 +213,7 @@ fn start_command(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbo
     let status = match &started {
         Err(WorkloadStartError::NotFound(_)) => CommandStatus::COMMAND_NOT_FOUND,
         Err(WorkloadStartError::NotExecutable(_)) => CommandStatus::NOT_EXECUTABLE,
-        Err(WorkloadStartError::Sandbox(_)) | Ok(_) => CommandStatus::RUN_FAILED,
+        Err(_) | Ok(_) => CommandStatus::RUN_FAILED,
     };
     let name = command.first().map(OsString::as_os_str).unwrap_or_default();
     let name = DisplayText::new(&name.to_string_lossy());

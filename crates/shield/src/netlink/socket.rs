@@ -24,6 +24,7 @@ use super::encode::{NftMessage, NftMessageKind};
 
 /// The kernel did not execute a request.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NetlinkError {
     /// The request could not be sent.
     #[error("the request could not be sent")]

@@ -15,6 +15,7 @@ use crate::ruleset::{NftSet, NftSetContent, Ruleset, TABLE};
 
 /// A difference between the kernel's ruleset and the expected one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RulesetDifference {
     /// The table is missing.
     #[error("the table {TABLE} does not exist")]
