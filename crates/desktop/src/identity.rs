@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who a sandbox is, where its questions do not say: its container's name and its task.
+//! The identity of a sandbox whose questions do not tell it: its container and its task.
 //!
-//! Nothing here fails: who cannot be found out about is shown by their id.
+//! No look-up fails: a sandbox without a known identity is shown by its id.
 
 mod podman;
 mod task_meta;
@@ -14,29 +14,29 @@ use crate::notifier::ContainerIdentity;
 
 pub use podman::PodmanInspector;
 
-/// What a container's engine says of one container; empty where it says nothing.
+/// The engine's record of one container; unknown fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerInfo {
-    /// Its id, the first 12 characters; empty if it was not found.
+    /// The first 12 characters of the id; empty if the container was not found.
     pub container_id: DisplayText,
-    /// Its name.
+    /// The container's name.
     pub name: DisplayText,
-    /// What it does: `running`, `exited`, `created`, …
+    /// The state: `running`, `exited`, `created`, …
     pub state: DisplayText,
-    /// Every annotation, as the engine has it. Make a value [`DisplayText`] before it is shown.
+    /// The annotations, unchanged. A value has to become [`DisplayText`] before it is shown.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Something that knows containers.
+/// A source of container records.
 pub trait ContainerInspector: Send + Sync {
-    /// Returns what is known of `container`: nothing, where that cannot be found out in good time.
+    /// Returns the record of `container`; an empty one if it is not found in time.
     fn inspect(&self, container: &ContainerId) -> impl Future<Output = ContainerInfo> + Send;
 
-    /// Takes in that `container` ended, and that its id may be another's next.
+    /// Forgets `container`, which ended: its id may be used again.
     fn forget(&self, _container: &ContainerId) {}
 }
 
-/// Knows no container.
+/// Finds no container.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NullInspector;
 
@@ -61,27 +61,27 @@ impl<I: ContainerInspector> ContainerInspector for Option<I> {
     }
 }
 
-/// Makes of what an inspector knows, and of the file that the orchestrator keeps, who a sandbox is.
+/// Finds the identity of a sandbox by an inspector and the metadata file of the orchestrator.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityResolver<I> {
     inspector: I,
 }
 
 impl<I: ContainerInspector> IdentityResolver<I> {
-    /// Makes one that asks `inspector`.
+    /// Returns a resolver that uses `inspector`.
     pub const fn new(inspector: I) -> Self {
         Self { inspector }
     }
 
-    /// Returns who `container` is; empty where nothing is known.
+    /// Returns the identity of `container`; unknown fields are empty.
     ///
-    /// The task's name is read anew each time, for it may change in the task's life.
+    /// The name of the task is read each time, as it may change while the task runs.
     pub async fn resolve(&self, container: &ContainerId) -> ContainerIdentity {
         let info = self.inspector.inspect(container).await;
         if info.container_id.is_empty() {
             return ContainerIdentity::default();
         }
-        let said = |keys: [&str; 2]| {
+        let annotation = |keys: [&str; 2]| {
             let values = keys.iter().filter_map(|key| info.annotations.get(*key));
             let value = values.into_iter().find(|value| !value.is_empty());
             value.map_or_else(DisplayText::default, |value| DisplayText::new(value))
@@ -94,15 +94,15 @@ impl<I: ContainerInspector> IdentityResolver<I> {
         ContainerIdentity {
             container_id: container.to_string(),
             container_name: info.name.to_string(),
-            project: said(["dossier.project", "ai.terok.project"]).to_string(),
-            task_id: said(["dossier.task", "ai.terok.task"]).to_string(),
+            project: annotation(["dossier.project", "ai.terok.project"]).to_string(),
+            task_id: annotation(["dossier.task", "ai.terok.task"]).to_string(),
             task_name: task_name
-                .unwrap_or_else(|| said(["dossier.name", "dossier.name"]))
+                .unwrap_or_else(|| annotation(["dossier.name", "dossier.name"]))
                 .to_string(),
         }
     }
 
-    /// Takes in that `container` ended.
+    /// Forgets `container`, which ended.
     pub fn forget(&self, container: &ContainerId) {
         self.inspector.forget(container);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Asks podman about a container, with patience that ends.
+//! Container records from `podman inspect`, with a time limit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use tokio::time::{Instant, timeout};
 
 use super::{ContainerInfo, ContainerInspector};
 
-/// How long podman may take.
+/// The time limit of one `podman inspect`.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most that podman may say of one container.
+/// Maximum output of one `podman inspect`.
 const MAX_INSPECT_BYTES: u64 = 4 * 1024 * 1024;
-/// How long a container that was not found is not looked for again.
+/// The time for which a container that was not found is not looked up again.
 const MISSING_RETRY_DELAY: Duration = Duration::from_secs(30);
-/// The containers that are remembered.
+/// Maximum containers in the cache.
 const MAX_CACHED_CONTAINERS: usize = 1024;
 
-/// Asks `podman inspect`, once for each container that there is.
+/// Runs `podman inspect`, once for each container that exists.
 #[derive(Debug)]
 pub struct PodmanInspector {
     program: PathBuf,
@@ -39,7 +39,7 @@ enum InspectCacheEntry {
 }
 
 impl PodmanInspector {
-    /// Makes one that runs the podman at `program`.
+    /// Returns an inspector that runs the podman at `program`.
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
@@ -48,15 +48,15 @@ impl PodmanInspector {
         }
     }
 
-    /// The same, with less or more patience than five seconds.
+    /// Sets the time limit of one `podman inspect`; the default is five seconds.
     #[must_use]
-    pub const fn with_timeout(mut self, patience: Duration) -> Self {
-        self.inspect_timeout = patience;
+    pub const fn with_timeout(mut self, inspect_timeout: Duration) -> Self {
+        self.inspect_timeout = inspect_timeout;
         self
     }
 
     fn lock_cache(&self) -> MutexGuard<'_, HashMap<ContainerId, InspectCacheEntry>> {
-        // Nothing in there is ever half done.
+        // No change of the map is left half done by a panic.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,8 +71,8 @@ impl ContainerInspector for PodmanInspector {
             _ => {}
         }
         // Dropping it kills podman.
-        let asked = timeout(self.inspect_timeout, run_inspect(&self.program, container)).await;
-        let info = asked.ok().flatten().unwrap_or_default();
+        let inspected = timeout(self.inspect_timeout, run_inspect(&self.program, container)).await;
+        let info = inspected.ok().flatten().unwrap_or_default();
         let known = if info.container_id.is_empty() {
             tracing::debug!(%container, "podman does not know the container");
             InspectCacheEntry::Missing(Instant::now())
@@ -102,23 +102,23 @@ async fn run_inspect(program: &Path, container: &ContainerId) -> Option<Containe
         .kill_on_drop(true)
         .spawn()
         .ok()?;
-    let mut said = Vec::new();
+    let mut json = Vec::new();
     let output = podman.stdout.take()?;
     output
         .take(MAX_INSPECT_BYTES.saturating_add(1))
-        .read_to_end(&mut said)
+        .read_to_end(&mut json)
         .await
         .ok()?;
-    let too_much = u64::try_from(said.len()).is_ok_and(|length| length > MAX_INSPECT_BYTES);
+    let too_much = u64::try_from(json.len()).is_ok_and(|length| length > MAX_INSPECT_BYTES);
     if too_much || !podman.wait().await.ok()?.success() {
         return None;
     }
-    parse_inspect_output(&said)
+    parse_inspect_output(&json)
 }
 
-/// Returns what podman says of the first container that it tells of.
-fn parse_inspect_output(said: &[u8]) -> Option<ContainerInfo> {
-    let containers: Vec<PodmanContainer> = serde_json::from_slice(said).ok()?;
+/// Parses the record of the first container.
+fn parse_inspect_output(json: &[u8]) -> Option<ContainerInfo> {
+    let containers: Vec<PodmanContainer> = serde_json::from_slice(json).ok()?;
     let PodmanContainer {
         id,
         name,
@@ -182,7 +182,7 @@ mod tests {
         "0123456789ab".parse().unwrap()
     }
 
-    /// A podman that does as `script` says, and a place to say what it did.
+    /// Returns a podman that runs `script`, and its working directory.
     fn podman(script: &str) -> (tempfile::TempDir, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let program = place.path().join("podman");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_podman_says_is_read_and_what_it_should_not_say_is_nothing() {
+    fn a_record_is_parsed_and_a_malformed_one_is_none() {
         let info = parse_inspect_output(WEB.as_bytes()).unwrap();
         assert_eq!(info.container_id.as_str(), "0123456789ab");
         assert_eq!(info.name.as_str(), "web");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn podman_is_asked_once_and_again_when_the_container_ended() {
+    async fn podman_runs_once_and_again_after_the_container_ended() {
         let script = format!("echo \"$@\" >>asked\ncat <<'EOT'\n{WEB}\nEOT");
         let (place, program) = podman(&script);
         let resolver = IdentityResolver::new(Some(PodmanInspector::new(program)));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_podman_that_fails_hangs_floods_or_is_not_there_knows_nothing() {
+    async fn a_podman_that_fails_hangs_floods_or_is_missing_finds_nothing() {
         let patience = Duration::from_secs(1);
         for script in [
             "exit 125",

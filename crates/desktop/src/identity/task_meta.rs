@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The file in which an orchestrator keeps a task's name.
+//! The metadata file of an orchestrator, which has the name of a task.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use terok_clearance::DisplayText;
 
-/// The most of a file that is read.
+/// Maximum bytes that are read of a file.
 const MAX_META_BYTES: u64 = 64 * 1024;
 
-/// Where the name stands, and how.
+/// The path and the format of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TaskMetaFile {
     /// A JSON object, of the newer releases.
@@ -23,7 +23,7 @@ pub(super) enum TaskMetaFile {
 }
 
 impl TaskMetaFile {
-    /// Returns the file that a container's annotations name, if they name one by its whole path.
+    /// Returns the file that the annotations of a container name by an absolute path.
     pub(super) fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let path = |key: &str| {
             let path = annotations.get(key).map(PathBuf::from)?;
@@ -33,7 +33,7 @@ impl TaskMetaFile {
         json.or_else(|| path("ai.terok.task_meta_path").map(Self::Yaml))
     }
 
-    /// Returns the name that the file has now.
+    /// Returns the name that is in the file at present.
     pub(super) async fn read_name(self) -> Option<DisplayText> {
         // A disk may be slow, or across a network.
         let read = tokio::task::spawn_blocking(move || self.read_blocking()).await;
@@ -54,7 +54,7 @@ impl TaskMetaFile {
     }
 }
 
-/// Returns what a file has in it, if it is one: a pipe would keep us waiting.
+/// Returns the content of a regular file; reading a pipe could block.
 fn read_regular_file(path: &Path) -> Option<String> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).ok()?;
     let file = OpenOptions::new()
@@ -79,7 +79,7 @@ fn yaml_name(text: &str) -> Option<String> {
     if let Some(quoted) = value.strip_prefix('"') {
         let end = quoted.find('"')?;
         let quoted = quoted.get(..end)?;
-        // Escapes need a parser; who writes them is shown by the task's id.
+        // Escapes need a parser; a task with such a name is shown by its id.
         return (!quoted.contains('\\')).then(|| quoted.to_owned());
     }
     if let Some(quoted) = value.strip_prefix('\'') {

@@ -49,7 +49,7 @@ pub struct DesktopSession {
 }
 
 impl DesktopSession {
-    /// The time limit that [`DesktopSession::new`] sets: enough for a service that is being started.
+    /// The time limit that [`DesktopSession::new`] sets: enough for a service that starts.
     pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Returns the session of the bus at `address`, for the program `app`.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The event loop: changes of the inbox and outcomes go into the model, popups and answers come out.
+//! The event loop: inbox changes and outcomes go into the model, popups and answers come out.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
@@ -87,8 +87,9 @@ where
             biased;
             stopped = &mut stop => {
                 // A popup needs an id before it can be closed.
-                if work.is_some() && let Ok(done) = timeout(CLOSE_POPUPS_TIMEOUT, finish_jobs(&mut work)).await {
-                    popups.apply_results(done);
+                if work.is_some() {
+                    let done = timeout(CLOSE_POPUPS_TIMEOUT, finish_jobs(&mut work)).await;
+                    popups.apply_results(done.unwrap_or_default());
                 }
                 drop(timeout(CLOSE_POPUPS_TIMEOUT, popups.close_all()).await);
                 return stopped;
@@ -430,7 +431,8 @@ fn log_change(change: &InboxChange, inbox: &Inbox) {
             action,
             reason,
         } => {
-            tracing::warn!(row = row.get(), %action, %reason, "an answer may or may not have taken effect");
+            let row = row.get();
+            tracing::warn!(row, %action, %reason, "an answer may or may not have taken effect");
         }
         InboxChange::Up(id, _) => tracing::info!(hub = hub(id), "connected to the hub"),
         InboxChange::Down(id, reason) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is said beside the questions: of firewalls, and of sandboxes that come and go.
+//! The popups beside questions: about firewalls, and about sandboxes that start and end.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::popups::category::PopupCategory;
 use crate::popups::text;
 use operator::inbox::HubId;
 
-/// The most that wait to be said.
+/// Maximum notices in the queue.
 const MAX_QUEUED_NOTICES: usize = 64;
-/// How long it may take to find out the name of a sandbox that starts.
+/// The time limit for the name of a sandbox that starts.
 const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl PopupModel {
-    /// Takes in what a firewall is now.
+    /// Applies the new state of a firewall.
     pub(super) fn apply_shield_state(
         &mut self,
         hub: &HubId,
@@ -31,7 +31,7 @@ impl PopupModel {
         let notification = text::shield_popup(identity, state);
         let before = self.sandboxes.replace_alert(hub, container, None);
         if state == ShieldState::Up {
-            // An alert that is no longer true goes, whatever kinds of popups are wanted.
+            // An alert that is no longer true is closed, whatever kinds of popups are selected.
             self.close_alert(before);
             if self.categories.contains(PopupCategory::ShieldUp) {
                 self.add_notice(None, notification);
@@ -49,7 +49,7 @@ impl PopupModel {
         }
     }
 
-    /// Takes in that a sandbox started or ended.
+    /// Applies the start or the end of a sandbox.
     pub(super) fn apply_container_state(
         &mut self,
         hub: &HubId,
@@ -71,7 +71,7 @@ impl PopupModel {
                 PopupCategory::ContainerStarted
             }
             ContainerState::Exited => {
-                // That it started is said before, by the name that it has now.
+                // The notice of the start comes before, with the present name.
                 let ends = |of: &UnnamedSandbox| (&of.hub, &of.container) == (hub, container);
                 self.notices.resolve_names(&self.sandboxes, ends);
                 let alert = self.sandboxes.forget(hub, container);
@@ -88,7 +88,7 @@ impl PopupModel {
         }
     }
 
-    /// Takes in who a sandbox is: what is said of it has its name from now on.
+    /// Sets the identity of a sandbox: its notices use the name from now on.
     pub(super) fn apply_identity(&mut self, container: &ContainerId, identity: ContainerIdentity) {
         for (alert, identity) in self.sandboxes.set_identity(container, identity) {
             self.notices.drop_slot(alert.slot);
@@ -97,14 +97,14 @@ impl PopupModel {
         self.resolve_notice_names();
     }
 
-    /// Gives those their name whose name is known by now.
+    /// Adds the names that are known by now to queued notices.
     pub(super) fn resolve_notice_names(&mut self) {
         let sandboxes = &self.sandboxes;
         let is_known = |of: &UnnamedSandbox| sandboxes.is_identified(&of.hub, &of.container);
         self.notices.resolve_names(sandboxes, is_known);
     }
 
-    /// Takes an alert away, or never shows it.
+    /// Closes an alert, or drops it from the queue.
     pub(super) fn close_alert(&mut self, slot: Option<PopupSlot>) {
         if let Some(slot) = slot {
             self.notices.drop_slot(slot);
@@ -112,7 +112,7 @@ impl PopupModel {
         }
     }
 
-    /// Shows what waits to be said, as fast as a person can stand.
+    /// Shows queued notices, at the limited rate.
     pub(super) fn flush_notices(&mut self, now: Duration, orders: &mut Vec<PopupCommand>) {
         loop {
             let next = self.notices.next_ready(now);
@@ -135,7 +135,7 @@ impl PopupModel {
         }
     }
 
-    /// Says something beside the questions.
+    /// Queues a notice.
     fn add_notice(&mut self, slot: Option<PopupSlot>, notification: Notification) {
         self.notices.add(QueuedNotice {
             slot,
@@ -145,34 +145,34 @@ impl PopupModel {
     }
 }
 
-/// What waits to be said.
+/// The queue of notices.
 #[derive(Debug, Default)]
 pub(super) struct NoticeQueue {
     queue: VecDeque<QueuedNotice>,
-    /// How many there was no room for.
+    /// The number of notices that were dropped because the queue was full.
     omitted_count: usize,
 }
 
 #[derive(Debug)]
 struct QueuedNotice {
-    /// Where an alert is; everything else goes by itself.
+    /// The slot of an alert; other notices expire by themselves.
     slot: Option<PopupSlot>,
     notification: Notification,
     pending_name: Option<UnnamedSandbox>,
 }
 
-/// A sandbox that started and whose name is being looked up.
+/// A sandbox that started, while its name is looked up.
 #[derive(Debug)]
 struct UnnamedSandbox {
     hub: HubId,
     container: ContainerId,
     reason: Option<DisplayText>,
-    /// When it is said by its id.
+    /// When the notice is shown with the id instead.
     deadline: Duration,
 }
 
 impl NoticeQueue {
-    /// Puts back an alert that was not shown.
+    /// Returns an alert to the queue that was not shown.
     pub(super) fn requeue(&mut self, slot: PopupSlot, notification: Notification) {
         self.queue.push_front(QueuedNotice {
             slot: Some(slot),
@@ -181,7 +181,7 @@ impl NoticeQueue {
         });
     }
 
-    /// Adds one; where too much waits, the oldest that is no alert goes, and is counted.
+    /// Adds a notice; a full queue drops and counts the oldest one that is no alert.
     fn add(&mut self, notice: QueuedNotice) {
         if self.queue.len() >= MAX_QUEUED_NOTICES
             && let Some(oldest) = self.queue.iter().position(|notice| notice.slot.is_none())
@@ -196,7 +196,7 @@ impl NoticeQueue {
         self.queue.retain(|notice| notice.slot != Some(slot));
     }
 
-    /// Gives those their name for which `is_named` says so.
+    /// Adds the names of the sandboxes for which `is_named` returns `true`.
     fn resolve_names(
         &mut self,
         sandboxes: &SandboxDirectory,
@@ -212,7 +212,7 @@ impl NoticeQueue {
         }
     }
 
-    /// Returns which one can be said now.
+    /// Returns the index of the next notice that can be shown.
     fn next_ready(&self, now: Duration) -> Option<usize> {
         let is_ready = |of: &UnnamedSandbox| of.deadline <= now;
         self.queue
@@ -220,7 +220,7 @@ impl NoticeQueue {
             .position(|notice| notice.pending_name.as_ref().is_none_or(is_ready))
     }
 
-    /// Returns when one is said that waits for its name.
+    /// Returns the earliest deadline of a notice that waits for a name.
     fn next_name_deadline(&self) -> Option<Duration> {
         let unnamed = self
             .queue
@@ -229,7 +229,7 @@ impl NoticeQueue {
         unnamed.map(|of| of.deadline).min()
     }
 
-    /// Returns how many there was no room for, once all others are said.
+    /// Returns the number of dropped notices once the queue is empty.
     fn omitted_count(&self) -> usize {
         if self.queue.is_empty() {
             self.omitted_count
@@ -238,14 +238,14 @@ impl NoticeQueue {
         }
     }
 
-    /// Takes number `next`, or in the end what says how many were left out.
+    /// Takes the notice `next`, or else the one about the dropped notices.
     fn take(&mut self, next: Option<usize>) -> Option<(Option<PopupSlot>, Notification)> {
         if let Some(next) = next {
             let notice = self.queue.remove(next)?;
             return Some((notice.slot, notice.notification));
         }
         let left_out = std::mem::take(&mut self.omitted_count);
-        tracing::warn!(left_out, "more happened to sandboxes than popups could say");
+        tracing::warn!(left_out, "too many sandbox notices; some were not shown");
         Some((None, text::omitted_popup(left_out)))
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The sandboxes as popups name them, and whose firewall has an alert on the screen.
+//! The identities of sandboxes, and the alerts about their firewalls that are on the screen.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::notifier::ContainerIdentity;
 use crate::popups::text;
 use operator::inbox::HubId;
 
-/// The sandboxes that are remembered; of more, those without an alert are forgotten.
+/// Maximum sandboxes; beyond that, those without an alert are forgotten.
 const MAX_KNOWN_SANDBOXES: usize = 4096;
 
-/// A sandbox. The hub of one sandbox is about that one, whatever its events call it.
+/// The key of a sandbox. A hub for one sandbox is about that sandbox, whatever id its events have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct PopupSandboxKey(HubId, Option<ContainerId>);
 
@@ -24,7 +24,7 @@ impl PopupSandboxKey {
     }
 }
 
-/// What is known of every sandbox.
+/// The known sandboxes.
 #[derive(Debug, Default)]
 pub(super) struct SandboxDirectory {
     sandboxes: HashMap<PopupSandboxKey, KnownSandbox>,
@@ -38,13 +38,13 @@ struct KnownSandbox {
 }
 
 impl KnownSandbox {
-    /// Where its alert is.
+    /// Returns the slot of the alert.
     fn alert_slot(&self) -> Option<PopupSlot> {
         self.alert.as_ref().map(|alert| alert.slot)
     }
 }
 
-/// What is said of a firewall that is not up.
+/// The alert about a firewall that is not up.
 #[derive(Debug, Clone)]
 pub(super) struct ShieldAlert {
     pub(super) slot: PopupSlot,
@@ -53,7 +53,7 @@ pub(super) struct ShieldAlert {
 }
 
 impl SandboxDirectory {
-    /// Remembers what a question said of its sandbox.
+    /// Records the dossier of a question.
     pub(super) fn record_dossier(
         &mut self,
         hub: &HubId,
@@ -65,7 +65,7 @@ impl SandboxDirectory {
         }
     }
 
-    /// Remembers who a sandbox is, and returns the alerts that say something else by now.
+    /// Sets the identity of a sandbox, and returns the alerts whose text changes by that.
     pub(super) fn set_identity(
         &mut self,
         container: &ContainerId,
@@ -91,13 +91,13 @@ impl SandboxDirectory {
         alerts.into_iter().filter_map(changed).collect()
     }
 
-    /// Says whether more than the id was found out of a sandbox, or that there is no more.
+    /// Returns `true` if the identity is known, or was looked up in vain.
     pub(super) fn is_identified(&self, hub: &HubId, container: &ContainerId) -> bool {
         let known = self.sandboxes.get(&PopupSandboxKey::new(hub, container));
         self.identities.contains_key(container) || known.is_some_and(|it| !it.dossier.is_empty())
     }
 
-    /// Returns who a sandbox is.
+    /// Returns the identity of a sandbox.
     pub(super) fn identity(&self, hub: &HubId, container: &ContainerId) -> ContainerIdentity {
         let found = self.identities.get(container).cloned().unwrap_or_default();
         let known = self.sandboxes.get(&PopupSandboxKey::new(hub, container));
@@ -109,7 +109,7 @@ impl SandboxDirectory {
         )
     }
 
-    /// Notes the alert about a firewall, and returns where the former one was.
+    /// Replaces the alert about a firewall, and returns the slot of the former one.
     pub(super) fn replace_alert(
         &mut self,
         hub: &HubId,
@@ -120,12 +120,12 @@ impl SandboxDirectory {
         before.map(|alert| alert.slot)
     }
 
-    /// Returns where alerts are.
+    /// Returns the slots of all alerts.
     pub(super) fn alert_slots(&self) -> impl Iterator<Item = PopupSlot> {
         self.sandboxes.values().filter_map(KnownSandbox::alert_slot)
     }
 
-    /// Forgets a sandbox, and returns where its alert is.
+    /// Forgets a sandbox, and returns the slot of its alert.
     pub(super) fn forget(&mut self, hub: &HubId, container: &ContainerId) -> Option<PopupSlot> {
         self.identities.remove(container);
         self.sandboxes
@@ -133,7 +133,7 @@ impl SandboxDirectory {
             .alert_slot()
     }
 
-    /// Forgets the sandboxes of a hub, and returns where their alerts are.
+    /// Forgets the sandboxes of a hub, and returns the slots of their alerts.
     pub(super) fn forget_hub(&mut self, hub: &HubId) -> Vec<PopupSlot> {
         let gone = self
             .sandboxes
@@ -141,7 +141,7 @@ impl SandboxDirectory {
         gone.filter_map(|(_, known)| known.alert_slot()).collect()
     }
 
-    /// Notes that an alert is no longer there, if that is what was there.
+    /// Removes the alert of `slot`, if there is one.
     pub(super) fn remove_alert(&mut self, slot: PopupSlot) {
         for known in self.sandboxes.values_mut() {
             known.alert.take_if(|alert| alert.slot == slot);
