@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use terok_clearance::socket::HubSocketPaths;
+use test_support::namespaces::add_dead_end_uplink;
 use tokio::process::Command;
 
 use crate::harness::{
@@ -113,7 +114,7 @@ fn annotations() -> String {
 
 #[tokio::test]
 async fn their_reader_tells_our_hub() {
-    network::set_up();
+    add_dead_end_uplink();
     for stack in Stack::ALL {
         let place = Place::new();
         network::shield(&place, stack).await;
@@ -145,7 +146,7 @@ async fn their_reader_tells_our_hub() {
 
 #[tokio::test]
 async fn our_reader_tells_their_hub_and_the_answer_reaches_the_shield() {
-    network::set_up();
+    add_dead_end_uplink();
     for stack in Stack::ALL {
         let place = Place::new();
         network::shield(&place, stack).await;
@@ -192,7 +193,7 @@ async fn hear(client: &mut Running, kind: &str) -> Value {
 
 #[tokio::test]
 async fn the_second_listener_is_told_who_is_the_first() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     for stack in Stack::ALL {
         network::shield(&place, stack).await;

@@ -21,6 +21,9 @@ use supervisor::{Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, Dossier};
+use test_support::child::ChildGuard;
+use test_support::directory::private_directory;
+use test_support::namespaces::NamespaceHolder;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench_netns::{PacketSender, bench_policy, open_netfilter_socket, set_up_route};
@@ -241,8 +244,8 @@ fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()
     if report.includes(memory) {
         let mut sandboxes = Vec::new();
         for _ in 0..SANDBOX_COUNT {
-            let sandbox = NetnsHolder::start()?;
-            let supervisor = SupervisorProcess::start(sandbox.0.id())?;
+            let sandbox = NamespaceHolder::start(&["--net"]);
+            let supervisor = SupervisorProcess::start(sandbox.pid())?;
             sandboxes.push((supervisor, sandbox));
         }
         let mut ours = 0.0;
@@ -265,8 +268,8 @@ fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()
     if report.includes(start) {
         let mut ours = LatencySamples::default();
         for _ in 0..(50 / part).max(5) {
-            let sandbox = NetnsHolder::start()?;
-            ours.push(SupervisorProcess::start(sandbox.0.id())?.start_time);
+            let sandbox = NamespaceHolder::start(&["--net"]);
+            ours.push(SupervisorProcess::start(sandbox.pid())?.start_time);
         }
         let python = match &python {
             Some(python) => {
@@ -299,18 +302,15 @@ fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Resu
     let mut running = Vec::new();
     for _ in 0..pairs {
         let hub = MeasuredProgram::start(python)?;
-        let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(directory.path(), private).context("making it private")?;
-        let helper = Command::new(interpreter)
-            .args(["-m", "terok_clearance.cli.main", "serve-verdict"])
-            .env("XDG_RUNTIME_DIR", directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("starting the verdict helper")?;
-        let helper = KilledOnDrop(helper);
+        let directory = private_directory();
+        let helper = ChildGuard::spawn(
+            Command::new(interpreter)
+                .args(["-m", "terok_clearance.cli.main", "serve-verdict"])
+                .env("XDG_RUNTIME_DIR", directory.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        );
         let socket = RuntimeDir::new(directory.path())
             .shared_hub_sockets()
             .verdict;
@@ -319,7 +319,7 @@ fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Resu
     }
     let mut total = 0.0;
     for (hub, helper, _) in &running {
-        total += hub.pss_mib()? + read_pss_mib(helper.0.id())?;
+        total += hub.pss_mib()? + read_pss_mib(helper.id())?;
     }
     Ok(total)
 }
@@ -426,45 +426,6 @@ impl BenchQuestionStream {
                 return Ok(event["request"].clone());
             }
         }
-    }
-}
-
-/// A process that holds a network namespace of its own.
-#[derive(Debug)]
-struct NetnsHolder(Child);
-
-impl NetnsHolder {
-    fn start() -> anyhow::Result<Self> {
-        let mut child = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", "echo ready; exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("making a network namespace")?;
-        let mut line = String::new();
-        let out = child.stdout.as_mut().context("it was piped")?;
-        BufReader::new(out)
-            .read_line(&mut line)
-            .context("waiting for a namespace")?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for NetnsHolder {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        drop(self.0.wait());
-    }
-}
-
-/// A process that ends with its owner.
-#[derive(Debug)]
-struct KilledOnDrop(Child);
-
-impl Drop for KilledOnDrop {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
     }
 }
 

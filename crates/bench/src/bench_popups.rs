@@ -27,7 +27,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
         return Ok(());
     }
     let crowd = ManyHubs::serve(SANDBOX_COUNT)?;
-    let mut desktop = FakeDesktop::start()?;
+    let mut desktop = FakeDesktop::start();
     let program = start_notifier(&crowd, &desktop)?;
     // It shows questions once it listens everywhere.
     crowd.ask_questions(1, QUESTION_INTERVAL)?;

@@ -40,7 +40,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
         let crowd = ManyHubs::serve(hubs)?;
         crowd.ask_questions(hubs, Duration::from_micros(1))?;
         crowd.wait_until_done()?;
-        let mut desktop = FakeDesktop::start()?;
+        let mut desktop = FakeDesktop::start();
         for (ui, ours, theirs) in &uis {
             let name = name(ui);
             if report.includes(&name) {

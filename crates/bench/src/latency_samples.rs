@@ -16,6 +16,11 @@ impl SpanTimer {
         Self(Instant::now())
     }
 
+    /// Measures from a moment that was noted before.
+    pub(crate) const fn started(at: Instant) -> Self {
+        Self(at)
+    }
+
     /// Returns when it was started.
     pub(crate) const fn started_at(self) -> Instant {
         self.0

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use test_support::pseudo_terminal::PseudoTerminal;
 
 use crate::latency_samples::SpanTimer;
 use crate::proc_stats::MeasuredChild;
@@ -33,21 +32,11 @@ pub(crate) struct PtyScreen {
 
 impl PtyScreen {
     pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags).context("opening a terminal")?;
-        unlockpt(&master).context("opening a terminal")?;
-        let slave = File::from(ioctl_tiocgptpeer(&master, flags).context("opening a terminal")?);
-        let size = Winsize {
-            ws_row: SCREEN_LINES,
-            ws_col: SCREEN_COLUMNS,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).context("setting the terminal's size")?;
-        command.stdin(slave.try_clone()?).stdout(slave);
+        let terminal = PseudoTerminal::open(SCREEN_LINES, SCREEN_COLUMNS);
+        command.stdin(terminal.stdio()).stdout(terminal.stdio());
         let program = MeasuredChild::start(command)?;
         Ok(Self {
-            master: master.into(),
+            master: terminal.into_master(),
             program,
             grid: ScreenGrid::default(),
             bytes: vec![0; 64 << 10],

@@ -7,12 +7,12 @@
 )]
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use test_support::directory::private_directory;
+use test_support::session_bus::SessionBus;
 
 fn notifier(runtime: &Path, bus: Option<&str>, events: &str) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
@@ -30,81 +30,17 @@ fn notifier(runtime: &Path, bus: Option<&str>, events: &str) -> Child {
 }
 
 /// Has `notify` show something; returns its status, and what it said on standard error.
-fn notify(runtime: &Path, bus: &Bus) -> (Option<i32>, String) {
+fn notify(runtime: &Path, bus: &SessionBus) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
     let output = command
         .args(["notify", "Title"])
         .env_clear()
         .env("XDG_RUNTIME_DIR", runtime)
-        .env("DBUS_SESSION_BUS_ADDRESS", &bus.address)
+        .env("DBUS_SESSION_BUS_ADDRESS", bus.address())
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     (output.status.code(), said)
-}
-
-fn private() -> TempDir {
-    let private = PermissionsExt::from_mode(0o700);
-    let mut builder = tempfile::Builder::new();
-    builder.permissions(private).tempdir().unwrap()
-}
-
-/// A session bus of its own, on which nobody shows notifications.
-struct Bus {
-    daemon: Child,
-    address: String,
-    _place: TempDir,
-}
-
-impl Bus {
-    /// Starts it. `exec` is what it starts where somebody wants to show a notification.
-    fn new(exec: Option<&str>) -> Self {
-        let place = private();
-        let at = place.path().display();
-        if let Some(exec) = exec {
-            let service =
-                format!("[D-BUS Service]\nName=org.freedesktop.Notifications\nExec={exec}\n");
-            let file = place.path().join("org.freedesktop.Notifications.service");
-            std::fs::write(file, service).unwrap();
-        }
-        let config = format!(
-            r#"<busconfig>
-  <type>session</type>
-  <listen>unix:path={at}/bus</listen>
-  <auth>EXTERNAL</auth>
-  <servicedir>{at}</servicedir>
-  <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/>
-    <allow eavesdrop="true"/>
-    <allow own="*"/>
-  </policy>
-</busconfig>
-"#
-        );
-        let file = place.path().join("config");
-        std::fs::write(&file, config).unwrap();
-        let mut daemon = Command::new("dbus-daemon")
-            .arg(format!("--config-file={}", file.display()))
-            .args(["--nofork", "--print-address"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut address = String::new();
-        let mut lines = BufReader::new(daemon.stdout.take().unwrap());
-        lines.read_line(&mut address).unwrap();
-        Self {
-            daemon,
-            address: address.trim().to_owned(),
-            _place: place,
-        }
-    }
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        drop(self.daemon.kill());
-        drop(self.daemon.wait());
-    }
 }
 
 /// Returns the status of one that ends by itself, and what it said.
@@ -121,7 +57,7 @@ fn ends(mut child: Child) -> (Option<i32>, String) {
 
 #[test]
 fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
-    let place = private();
+    let place = private_directory();
     let (status, said) = ends(notifier(place.path(), None, ""));
     assert_eq!(status, Some(69), "{said}");
     assert!(
@@ -134,9 +70,9 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
     let (status, said) = ends(notifier(place.path(), Some(&nobody), ""));
     assert_eq!(status, Some(69), "{said}");
 
-    let bus = Bus::new(None);
-    let address = bus.address.as_str();
-    let mut first = notifier(place.path(), Some(address), "blocked,nonsense");
+    let bus = SessionBus::start();
+    let address = bus.address();
+    let mut first = notifier(place.path(), Some(&address), "blocked,nonsense");
     let mut log = BufReader::new(first.stderr.take().unwrap())
         .lines()
         .map(Result::unwrap);
@@ -146,7 +82,7 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
     assert!(warned.contains("nonsense"), "{warned}");
     log.find(|line| line.contains("popups started")).unwrap();
 
-    let (status, said) = ends(notifier(place.path(), Some(address), ""));
+    let (status, said) = ends(notifier(place.path(), Some(&address), ""));
     assert_eq!(status, Some(75), "{said}");
     let owner = format!("runs already, as process {}", first.id());
     assert!(said.contains(&owner), "{said}");
@@ -158,9 +94,9 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
 
 #[test]
 fn where_nothing_shows_popups_it_says_so_and_stays() {
-    let place = private();
-    let bus = Bus::new(None);
-    let mut notifier = notifier(place.path(), Some(&bus.address), "blocked");
+    let place = private_directory();
+    let bus = SessionBus::start();
+    let mut notifier = notifier(place.path(), Some(&bus.address()), "blocked");
     let mut log = BufReader::new(notifier.stderr.take().unwrap())
         .lines()
         .map(Result::unwrap);
@@ -179,8 +115,8 @@ fn where_nothing_shows_popups_it_says_so_and_stays() {
 
 #[test]
 fn a_service_that_the_bus_cannot_start_is_said() {
-    let place = private();
-    let bus = Bus::new(Some("/bin/false"));
+    let place = private_directory();
+    let bus = SessionBus::activating("/bin/false");
     let (status, said) = notify(place.path(), &bus);
     assert_eq!(status, Some(69), "{said}");
     assert!(

@@ -17,6 +17,9 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use test_support::directory::private_directory;
+use test_support::packets::pending_line;
+use test_support::pseudo_terminal::PseudoTerminal;
 
 /// A user's session: a runtime directory, and nothing in the environment but what says so.
 struct Session {
@@ -25,10 +28,8 @@ struct Session {
 
 impl Session {
     fn new() -> Self {
-        let private = PermissionsExt::from_mode(0o700);
-        let directory = tempfile::Builder::new().permissions(private).tempdir();
         Self {
-            directory: directory.unwrap(),
+            directory: private_directory(),
         }
     }
 
@@ -74,12 +75,10 @@ impl Session {
     fn report(&self, names: &[&str]) {
         let mut reader = UnixStream::connect(self.socket("terok-shield-events.sock")).unwrap();
         for (n, name) in names.iter().enumerate() {
-            let event = json!({
-                "type": "pending", "container": "0123456789ab", "id": format!("0123456789ab:{n}"),
-                "dest": "203.0.113.7", "port": 443, "proto": 6, "domain": name,
-                "dossier": {"project": "warp", "task": "build", "name": "a\u{1b}[2Jb"}, "ts": "",
-            });
-            writeln!(reader, "{event}").unwrap();
+            let dossier = json!({"project": "warp", "task": "build", "name": "a\u{1b}[2Jb"});
+            let id = n.to_string();
+            let line = pending_line("0123456789ab", &id, "203.0.113.7", name, &dossier);
+            reader.write_all(line.as_bytes()).unwrap();
         }
     }
 
@@ -437,25 +436,18 @@ fn in_words_a_question_says_what_an_answer_opens() {
 
 #[test]
 fn colours_are_for_terminals() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let session = Session::new();
     let _serve = session.serve(&[]);
     session.report(&["one.example"]);
     let on_a_terminal = |variables: &[(&str, &str)]| {
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&terminal).unwrap();
-        unlockpt(&terminal).unwrap();
-        let name = ptsname(&terminal, Vec::new()).unwrap();
-        let mut options = std::fs::File::options();
-        let side = options.read(true).write(true);
-        let side = side.open(name.to_str().unwrap()).unwrap();
+        let terminal = PseudoTerminal::open(24, 80);
         let mut command = session.command(&["clearance"]);
         command.envs(variables.iter().copied());
-        command.stdin(side.try_clone().unwrap()).stdout(side);
+        command.stdin(terminal.stdio()).stdout(terminal.stdio());
         let mut prompt = Process::start(&mut command);
         // The terminal is at its end when nobody has its other side any more.
         drop(command);
-        let mut terminal = std::fs::File::from(terminal);
+        let mut terminal = terminal.into_master();
         let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
         while !text(&shown).contains("1 question") {
             let read = terminal.read(&mut buffer).unwrap();

@@ -9,8 +9,9 @@ use futures_util::{Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use terok_clearance::socket::bind;
-use terok_clearance::{BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent};
+use terok_clearance::{BlockedPacket, EnforcementOutcome, SandboxEvent};
 use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
+use test_support::packets::blocked_packet;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use zlink::varlink_service::Proxy as _;
@@ -33,14 +34,14 @@ impl DecisionEnforcer for Recorder {
 }
 
 /// A hub with two questions pending.
-struct Rig {
+struct ZlinkHarness {
     path: PathBuf,
     orders: Arc<Recorder>,
     _tasks: JoinSet<()>,
     _directory: TempDir,
 }
 
-impl Rig {
+impl ZlinkHarness {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/hub.sock");
@@ -49,14 +50,9 @@ impl Rig {
         let hub = Hub::new(Arc::clone(&orders), HubOptions::default());
         for (number, domain) in [(1, Some("api.example.com")), (2, None)] {
             hub.report(SandboxEvent::Blocked(BlockedPacket {
-                container: "0123456789ab".parse().unwrap(),
-                request: format!("0123456789ab:{number}").parse().unwrap(),
                 address: format!("203.0.113.{number}").parse().unwrap(),
-                port: 443,
-                protocol: Protocol::TCP,
                 domain: domain.map(|name| name.parse().unwrap()),
-                dossier: Dossier::default(),
-                process: None,
+                ..blocked_packet("0123456789ab", number, "api.example.com")
             }));
         }
         let mut tasks = JoinSet::new();
@@ -141,8 +137,8 @@ trait Clearance1 {
 
 #[tokio::test]
 async fn zlink_introspects_subscribes_and_answers() {
-    let rig = Rig::start();
-    let mut calls = zlink::tokio::unix::connect(&rig.path).await.unwrap();
+    let harness = ZlinkHarness::start();
+    let mut calls = zlink::tokio::unix::connect(&harness.path).await.unwrap();
     let info = calls.get_info().await.unwrap().unwrap();
     assert_eq!(info.product, "terok-clearance");
     for name in [
@@ -157,7 +153,7 @@ async fn zlink_introspects_subscribes_and_answers() {
             .unwrap();
         assert_eq!(description.parse().unwrap().name(), name);
     }
-    let mut events = zlink::tokio::unix::connect(&rig.path).await.unwrap();
+    let mut events = zlink::tokio::unix::connect(&harness.path).await.unwrap();
     let mut stream = std::pin::pin!(events.subscribe().await.unwrap());
     let mut next = async || {
         let reply = stream.next().await;
@@ -204,5 +200,5 @@ async fn zlink_introspects_subscribes_and_answers() {
         event = next().await;
     }
     assert!(event.ok && event.request_id == id, "{event:?}");
-    assert_eq!(rig.orders(), ["allow api.example.com"]);
+    assert_eq!(harness.orders(), ["allow api.example.com"]);
 }

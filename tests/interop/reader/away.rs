@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use terok_clearance::socket::HubSocketPaths;
+use test_support::namespaces::add_dead_end_uplink;
 
 use super::network::{self, connect};
 use super::{start, stop};
@@ -49,7 +50,7 @@ impl Late {
 /// Theirs drops what it has while no hub listens; ours keeps it, and tells a new hub again.
 #[tokio::test]
 async fn a_hub_that_comes_late_or_anew_is_told_what_it_missed() {
-    network::set_up();
+    add_dead_end_uplink();
     for side in [Side::Ours, Side::Theirs(Stack::V0_8_1)] {
         let place = Place::new();
         network::shield(&place, Stack::V0_8_1).await;
@@ -85,7 +86,7 @@ async fn a_hub_that_comes_late_or_anew_is_told_what_it_missed() {
 
 #[tokio::test]
 async fn their_reader_loses_what_it_has_while_no_hub_is_there() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     let stack = Stack::V0_8_1;
     network::shield(&place, stack).await;
@@ -112,7 +113,7 @@ async fn their_reader_loses_what_it_has_while_no_hub_is_there() {
 
 #[tokio::test]
 async fn an_audit_log_that_cannot_be_written_keeps_no_question_back() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     network::shield(&place, Stack::V0_8_1).await;
     let audit = place.state_dir().join("audit.jsonl");
@@ -142,7 +143,7 @@ async fn an_audit_log_that_cannot_be_written_keeps_no_question_back() {
 
 #[tokio::test]
 async fn it_ends_well_when_nobody_reads_its_lines() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     network::shield(&place, Stack::V0_8_1).await;
     let mut reader = place.reader(Side::Ours, &["--emit=json"]);
@@ -162,7 +163,7 @@ async fn it_ends_well_when_nobody_reads_its_lines() {
 
 #[tokio::test]
 async fn it_asks_podman_where_the_container_is_and_says_when_it_cannot() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     network::shield(&place, Stack::V0_8_1).await;
     for (podman, said) in [

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use terok_clearance::socket::HubSocketPaths;
+use test_support::namespaces::add_dead_end_uplink;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -116,7 +117,7 @@ async fn until_read(place: &Place, read: bool) {
 
 #[tokio::test]
 async fn their_hook_starts_ours_and_ends_it() {
-    network::set_up();
+    add_dead_end_uplink();
     for stack in Stack::ALL {
         let place = Place::new();
         network::shield(&place, stack).await;

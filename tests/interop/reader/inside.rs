@@ -4,6 +4,7 @@
 use ::reader::nflog::{NflogOptions, NflogSocket};
 use netns::{NetnsRef as Namespace, SocketSpec};
 use serde_json::Value;
+use test_support::namespaces::add_dead_end_uplink;
 
 use super::network::{self, connect};
 use super::{hook, start, stop};
@@ -23,7 +24,7 @@ while read -r host; do timeout 1 bash -c "echo x >/dev/udp/$host/443"; done
 
 #[tokio::test]
 async fn a_container_is_entered_by_the_process_that_podman_names() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     let mut rules = place.script(Stack::V0_8_1, "ruleset.py", &[]);
     let rules = rules.output().await.unwrap();
@@ -82,7 +83,7 @@ async fn a_container_is_entered_by_the_process_that_podman_names() {
 
 #[tokio::test]
 async fn somebody_else_may_have_the_log_group_of_our_answers() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     network::shield(&place, Stack::V0_8_1).await;
     let socket = Namespace::Current

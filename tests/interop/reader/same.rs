@@ -6,6 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use test_support::namespaces::add_dead_end_uplink;
 
 use super::network::{self, connect, send};
 use super::{start, stop};
@@ -20,7 +21,7 @@ struct Said {
 
 #[tokio::test]
 async fn both_readers_say_the_same() {
-    network::set_up();
+    add_dead_end_uplink();
     for stack in Stack::ALL {
         let theirs = said(stack, Side::Theirs(stack)).await;
         let ours = said(stack, Side::Ours).await;
@@ -109,7 +110,7 @@ fn in_order(line: &str) -> Value {
 /// The kernel keeps a packet back for a second unless it is told not to, which they do not.
 #[tokio::test]
 async fn a_single_block_waits_a_second_with_theirs_and_for_nothing_with_ours() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     let second = Duration::from_millis(900);
     for stack in Stack::ALL {
@@ -144,7 +145,7 @@ async fn until_told(reader: &mut Running, count: u8) -> Vec<Duration> {
 /// A sandbox chooses the names that it looks up, and dnsmasq's log has them.
 #[tokio::test]
 async fn a_name_made_to_look_like_an_answer_names_nothing_with_ours() {
-    network::set_up();
+    add_dead_end_uplink();
     let place = Place::new();
     network::shield(&place, Stack::V0_8_1).await;
     let forged =

@@ -2,12 +2,13 @@
 //! A desktop for one test: an X server, a session bus, a notification service; and us on it.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use desktop::popups::CLICK_GUARD_DELAY;
-use tempfile::TempDir;
+use test_support::child::ChildGuard;
+use test_support::session_bus::{SessionBus, SessionBusBuilder};
 
 use crate::picture::{HEIGHT, Picture, WIDTH};
 
@@ -37,24 +38,13 @@ impl Service {
     }
 }
 
-/// A program that ends with its test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 pub(crate) struct Desktop {
-    service: Option<Program>,
+    service: Option<ChildGuard>,
     kind: Service,
     display: String,
     // In this order they end.
-    _screen: Program,
-    _bus: Program,
-    directory: TempDir,
+    _screen: ChildGuard,
+    bus: SessionBus,
 }
 
 impl Desktop {
@@ -76,62 +66,31 @@ impl Desktop {
     }
 
     fn empty(kind: Service, startable: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let place = directory.path();
-        // What xfce4-notifyd keeps its settings with is all that this bus starts.
-        let settings = "/usr/share/dbus-1/services/org.xfce.Xfconf.service";
-        std::fs::create_dir(place.join("services")).unwrap();
-        if std::fs::exists(settings).unwrap() {
-            std::fs::copy(settings, place.join("services/org.xfce.Xfconf.service")).unwrap();
-        }
-        if startable {
-            let service = format!(
-                "[D-BUS Service]\nName=org.freedesktop.Notifications\nExec={}\n",
-                kind.program().display()
-            );
-            let file = "services/org.freedesktop.Notifications.service";
-            std::fs::write(place.join(file), service).unwrap();
-        }
-        let config = format!(
-            r#"<busconfig>
-  <type>session</type>
-  <listen>unix:path={at}/bus</listen>
-  <auth>EXTERNAL</auth>
-  <servicedir>{at}/services</servicedir>
-  <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/>
-    <allow eavesdrop="true"/>
-    <allow own="*"/>
-  </policy>
-</busconfig>
-"#,
-            at = place.display()
-        );
-        std::fs::write(place.join("config"), config).unwrap();
-        let (screen, display) = start(
+        let (screen, display) = ChildGuard::spawn_until_ready(
             Command::new("Xvfb")
                 .args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0"])
                 .arg(format!("{WIDTH}x{HEIGHT}x24"))
                 .stderr(Stdio::null()),
         );
-        let display = format!(":{}", display.trim());
-        let mut bus = Command::new("dbus-daemon");
-        // What it starts has its environment.
-        bus.arg(format!("--config-file={}/config", place.display()))
-            .args(["--nofork", "--print-address"])
-            .stderr(Stdio::null())
-            .env("HOME", place)
+        let display = format!(":{display}");
+        // xfce4-notifyd keeps its settings with it.
+        let settings = "/usr/share/dbus-1/services/org.xfce.Xfconf.service";
+        let bus = SessionBusBuilder::new().service_file(Path::new(settings));
+        let home = bus.directory().to_owned();
+        let mut bus = bus
+            .env("HOME", home)
             .env("DISPLAY", &display)
             .env("GSETTINGS_BACKEND", "memory")
             .env("NO_AT_BRIDGE", "1");
-        let (bus, _) = start(&mut bus);
+        if startable {
+            bus = bus.activate_notifications(kind.program().to_str().unwrap());
+        }
         Self {
             service: None,
             kind,
             display,
             _screen: screen,
-            _bus: bus,
-            directory,
+            bus: bus.start(),
         }
     }
 
@@ -139,10 +98,10 @@ impl Desktop {
     pub(crate) fn start_service(&mut self) {
         let mut command = self.on_it(self.kind.program());
         let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-        self.service = Some(Program(command.spawn().unwrap()));
+        self.service = Some(ChildGuard::spawn(command));
         while !self.has_service() {
             let service = self.service.as_mut().unwrap();
-            let ended = service.0.try_wait().unwrap();
+            let ended = service.try_wait().unwrap();
             assert_eq!(ended, None, "{:?} ended", self.kind);
         }
     }
@@ -186,13 +145,13 @@ impl Desktop {
     }
 
     pub(crate) fn bus(&self) -> String {
-        format!("unix:path={}/bus", self.directory.path().display())
+        self.bus.address()
     }
 
     /// Returns a command that runs on this desktop and knows no other.
     pub(crate) fn on_it(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        let place = self.directory.path();
+        let place = self.bus.directory();
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -263,18 +222,14 @@ impl Desktop {
     }
 
     pub(crate) fn ask_by(command: &mut Command) -> Asking {
-        let mut child = command
+        let command = command
             .args(["notify", "Blocked: api.example.com:443"])
             .arg("Container: x & <b>y</b>\nProtocol: TCP")
             .args(["--actions", "allow:Allow", "deny:Deny", "--wait"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let mut asking = Asking {
-            program: Program(child),
-            said,
-        };
+            .stdout(Stdio::piped());
+        let mut program = ChildGuard::spawn(command);
+        let said = BufReader::new(program.stdout.take().unwrap());
+        let mut asking = Asking { program, said };
         assert_ne!(asking.line(), "0", "nobody sees it");
         asking
     }
@@ -282,7 +237,7 @@ impl Desktop {
 
 /// `notify --wait`, once it is shown.
 pub(crate) struct Asking {
-    program: Program,
+    program: ChildGuard,
     said: BufReader<ChildStdout>,
 }
 
@@ -295,23 +250,10 @@ impl Asking {
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_child(&self.program.0);
-        rustix::process::kill_process(id, signal).unwrap();
+        self.program.signal(signal);
     }
 
     pub(crate) fn end(mut self) -> ExitStatus {
-        self.program.0.wait().unwrap()
+        self.program.wait().unwrap()
     }
-}
-
-/// Starts a program that says one line when it is ready; returns that line.
-fn start(command: &mut Command) -> (Program, String) {
-    let name = format!("{command:?}");
-    let started = command.stdout(Stdio::piped()).spawn();
-    let mut child = started.unwrap_or_else(|error| panic!("{name}: {error}"));
-    let mut said = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    said.read_line(&mut line).unwrap();
-    assert!(!line.is_empty(), "{name} ended");
-    (Program(child), line)
 }

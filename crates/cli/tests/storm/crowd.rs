@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
-use terok_clearance::{
-    Action, BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol, SandboxEvent,
-};
+use terok_clearance::{Action, BlockedPacket, ContainerId, EnforcementOutcome, SandboxEvent};
+use test_support::packets::blocked_packet;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -186,14 +185,8 @@ fn question(n: usize, name: String, share: Share) -> Question {
     let container = container(n % SANDBOXES);
     let address = 0xcb00_0000_u32 + u32::try_from(n).unwrap();
     let event = BlockedPacket {
-        request: format!("{container}:{n}").parse().unwrap(),
-        container,
         address: IpAddr::from(address.to_be_bytes()).into(),
-        port: 443,
-        protocol: Protocol::TCP,
-        domain: Some(name.parse().unwrap()),
-        dossier: Dossier::default(),
-        process: None,
+        ..blocked_packet(container.as_str(), u64::try_from(n).unwrap(), &name)
     };
     Question { name, share, event }
 }

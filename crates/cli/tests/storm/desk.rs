@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use desktop::popups::MAX_SINGLE_POPUPS;
+use test_support::notification_service::NotificationCall;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,6 +49,14 @@ impl Desk {
             start: Instant::now(),
             shows: Mutex::default(),
             changed: Condvar::new(),
+        }
+    }
+
+    /// Applies a call to the notification service.
+    pub(crate) fn apply(&self, call: NotificationCall) {
+        match call {
+            NotificationCall::Notify { id, summary, .. } => self.notify(id, &summary),
+            NotificationCall::Close { id } => self.close(id),
         }
     }
 

@@ -14,4 +14,3 @@ mod popups;
 mod program;
 mod prompt;
 mod scripts;
-mod service;

@@ -10,12 +10,14 @@ use desktop::popups::{CLICK_GUARD_DELAY, PopupOptions, run_popups};
 use operator::Session;
 use terok_clearance::Action;
 use terok_clearance::socket::RuntimeDir;
+use test_support::directory::private_directory;
+use test_support::notification_service::RecordingNotificationService;
+use test_support::session_bus::SessionBus;
 use tokio::sync::oneshot;
 
 use crate::crowd::{Crowd, QUESTIONS, Question, SANDBOXES, Share, orders, questions};
 use crate::desk::Desk;
-use crate::program::{Running, answer, command, runtime};
-use crate::service::{Bus, Service};
+use crate::program::{Running, answer, command};
 
 /// How many are left for the popups to answer, of both kinds.
 const LEFT: usize = 4;
@@ -79,7 +81,7 @@ fn story(place: &std::path::Path, crowd: &Crowd, desk: &Desk, click: impl Fn(u32
 
 #[test]
 fn a_notifier_that_calls_back_shows_the_storm_as_a_few_popups_and_loses_none() {
-    let place = runtime();
+    let place = private_directory();
     let crowd = Crowd::serve(place.path());
     let desk = Arc::new(Desk::new());
     // The notifier's ids are its own; a person has them by what was shown.
@@ -117,11 +119,12 @@ fn a_notifier_that_calls_back_shows_the_storm_as_a_few_popups_and_loses_none() {
 
 #[test]
 fn the_notifier_shows_the_storm_as_a_few_popups_and_loses_none() {
-    let place = runtime();
+    let place = private_directory();
     let crowd = Crowd::serve(place.path());
     let desk = Arc::new(Desk::new());
-    let bus = Bus::start();
-    let service = Service::start(&bus, Arc::clone(&desk));
+    let bus = SessionBus::start();
+    let shown = Arc::clone(&desk);
+    let service = RecordingNotificationService::start(bus.address(), move |call| shown.apply(call));
     let mut notifier = command(place.path(), &["notifier"]);
     notifier.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
     let notifier = Running::start(notifier);

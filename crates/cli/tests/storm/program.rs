@@ -2,21 +2,13 @@
 //! The program, as scripts and people start it, and what it says line by line.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
+use test_support::child::ChildGuard;
 
 use crate::crowd::{Question, Share};
-
-/// Returns a runtime directory.
-pub(crate) fn runtime() -> TempDir {
-    let private = PermissionsExt::from_mode(0o700);
-    let directory = tempfile::Builder::new().permissions(private).tempdir();
-    directory.unwrap()
-}
 
 pub(crate) fn command(runtime: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
@@ -54,14 +46,14 @@ pub(crate) fn answer(runtime: &Path, share: Share, questions: &[Question]) {
 
 /// One that runs until it is dropped.
 pub(crate) struct Running {
-    child: Child,
+    child: ChildGuard,
     lines: BufReader<ChildStdout>,
 }
 
 impl Running {
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = ChildGuard::spawn(&mut command);
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
     }
@@ -74,8 +66,7 @@ impl Running {
 
     /// Ends it as systemd would.
     pub(crate) fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.signal(rustix::process::Signal::TERM);
     }
 
     /// Returns the next line that it says.
@@ -83,12 +74,5 @@ impl Running {
         let mut line = String::new();
         assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended");
         line
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use test_support::directory::private_directory;
+
 use crate::crowd::{Crowd, QUESTIONS, SANDBOXES, Share, last, names, orders, questions};
-use crate::program::{Running, command, runtime};
+use crate::program::{Running, command};
 
 /// A prompt, and what it has said of questions.
 struct Prompt {
@@ -62,7 +64,7 @@ impl Prompt {
 
 #[test]
 fn the_prompt_tells_each_question_and_each_answer_once() {
-    let place = runtime();
+    let place = private_directory();
     let crowd = Crowd::serve(place.path());
     let mut prompt = Prompt {
         program: Running::start(command(place.path(), &["clearance"])),

@@ -2,9 +2,10 @@
 //! `watch --json`, `list --json`, `allow` and `deny` in the storm.
 
 use serde_json::Value;
+use test_support::directory::private_directory;
 
 use crate::crowd::{Crowd, QUESTIONS, SANDBOXES, Share, last, names, orders, questions};
-use crate::program::{Running, answer, command, json, runtime};
+use crate::program::{Running, answer, command, json};
 
 fn text(line: &Value, key: &str) -> String {
     line[key].as_str().unwrap().to_owned()
@@ -21,7 +22,7 @@ fn answer_all(runtime: &std::path::Path) {
 
 #[test]
 fn watch_tells_each_question_and_each_answer_once() {
-    let place = runtime();
+    let place = private_directory();
     let crowd = Crowd::serve(place.path());
     let mut watch = Running::start(command(place.path(), &["watch", "--json"]));
     let mut seen: Vec<Value> = Vec::new();
@@ -69,7 +70,7 @@ fn watch_tells_each_question_and_each_answer_once() {
 
 #[test]
 fn list_has_each_question_once_until_it_is_answered() {
-    let place = runtime();
+    let place = private_directory();
     let crowd = Crowd::serve(place.path());
     crowd.ask();
     let list = || {

@@ -8,8 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use test_support::pseudo_terminal::PseudoTerminal;
 
 use crate::session::{PROGRAM, Session};
 use crate::window::Window;
@@ -77,22 +76,6 @@ fn has_ended(process: impl AsFd) -> bool {
     poll(&mut ended, Some(&limit)).unwrap() == 1
 }
 
-/// A terminal of its own: our end, and the program's.
-fn terminal(ws_row: u16, ws_col: u16) -> (File, OwnedFd) {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
-    let size = Winsize {
-        ws_row,
-        ws_col,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    tcsetwinsize(&slave, size).unwrap();
-    (File::from(master), slave)
-}
-
 /// Reads what is painted until `text` is.
 fn until(master: &mut File, text: &str) {
     let (mut shown, mut bytes) = (String::new(), [0; 4096]);
@@ -106,7 +89,10 @@ fn until(master: &mut File, text: &str) {
 #[test]
 fn a_terminal_that_takes_nothing_stops_no_signal() {
     let session = Session::new();
-    let (mut master, slave) = terminal(100, 300);
+    let PseudoTerminal {
+        mut master,
+        peer: slave,
+    } = PseudoTerminal::open(100, 300);
     let mut child = Command::new(PROGRAM)
         .arg("tui")
         .env("XDG_RUNTIME_DIR", session.runtime())
@@ -146,7 +132,10 @@ fn a_terminal_that_takes_nothing_stops_no_signal() {
 #[test]
 fn a_terminal_that_goes_away_without_a_word_ends_it_too() {
     let session = Session::new();
-    let (mut master, slave) = terminal(24, 80);
+    let PseudoTerminal {
+        mut master,
+        peer: slave,
+    } = PseudoTerminal::open(24, 80);
     let mut child = Command::new("setsid")
         .args(["--wait", PROGRAM, "tui"])
         .env("XDG_RUNTIME_DIR", session.runtime())

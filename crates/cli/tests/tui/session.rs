@@ -5,10 +5,13 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
+use test_support::child::ChildGuard;
+use test_support::directory::private_directory;
+use test_support::packets::pending_line;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_terok-clearance");
 
@@ -18,25 +21,16 @@ pub(crate) struct Session {
     running: Vec<Service>,
 }
 
-/// A service that does not outlive its test.
+/// A service, and its log.
 struct Service {
-    child: Child,
-    _log: BufReader<std::process::ChildStderr>,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+    _child: ChildGuard,
+    _log: BufReader<ChildStderr>,
 }
 
 impl Session {
     pub(crate) fn new() -> Self {
-        let private = PermissionsExt::from_mode(0o700);
-        let directory = tempfile::Builder::new().permissions(private).tempdir();
         Self {
-            directory: directory.unwrap(),
+            directory: private_directory(),
             running: Vec::new(),
         }
     }
@@ -72,7 +66,8 @@ impl Session {
     }
 
     fn start(&mut self, args: &[&str], ready: &str) {
-        let mut child = Command::new(PROGRAM)
+        let mut command = Command::new(PROGRAM);
+        command
             .args(args)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -80,15 +75,17 @@ impl Session {
             .env("XDG_RUNTIME_DIR", self.directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        let mut child = ChildGuard::spawn(&mut command);
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains(ready) {
             assert_ne!(log.read_line(&mut said).unwrap(), 0, "it ended: {said}");
         }
-        self.running.push(Service { child, _log: log });
+        self.running.push(Service {
+            _child: child,
+            _log: log,
+        });
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -103,12 +100,9 @@ impl Session {
     pub(crate) fn report(&self, names: &[&str]) {
         let mut reader = UnixStream::connect(self.path("terok-shield-events.sock")).unwrap();
         for name in names {
-            let event = json!({
-                "type": "pending", "container": "0123456789ab", "id": format!("0123456789ab:{name}"),
-                "dest": "203.0.113.7", "port": 443, "proto": 6, "domain": name,
-                "dossier": {"project": "warp", "task": "build", "name": "web"}, "ts": "",
-            });
-            writeln!(reader, "{event}").unwrap();
+            let dossier = json!({"project": "warp", "task": "build", "name": "web"});
+            let line = pending_line("0123456789ab", name, "203.0.113.7", name, &dossier);
+            reader.write_all(line.as_bytes()).unwrap();
         }
     }
 
@@ -117,12 +111,8 @@ impl Session {
         let mut reader = UnixStream::connect(self.path("terok-shield-events.sock")).unwrap();
         let line = |n: usize| {
             let sandbox = format!("sandbox{}", n % sandboxes);
-            let event = json!({
-                "type": "pending", "container": sandbox, "id": format!("{sandbox}:{n}"),
-                "dest": "203.0.113.7", "port": 443, "proto": 6,
-                "domain": format!("host{n}.example"), "dossier": {}, "ts": "",
-            });
-            format!("{event}\n")
+            let name = format!("host{n}.example");
+            pending_line(&sandbox, &n.to_string(), "203.0.113.7", &name, &json!({}))
         };
         let lines: String = (0..questions).map(line).collect();
         reader.write_all(lines.as_bytes()).unwrap();

@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use terok_clearance::Action;
 use terok_clearance_hub::HubOptions;
 
-use crate::rig::{Answer, Order, Rig};
+use crate::harness::{Answer, HubHarness, Order};
 
 const UNKNOWN: &str = "org.terok.Clearance1.UnknownRequest";
 
-async fn with_one_question(options: HubOptions, narrow: bool) -> Rig {
-    let rig = Rig::with(options, narrow);
-    let mut reader = rig.reader().await;
-    rig.block(&mut reader, 1, "192.0.2.1").await;
-    rig.pending(1).await;
-    rig
+async fn with_one_question(options: HubOptions, narrow: bool) -> HubHarness {
+    let harness = HubHarness::with(options, narrow);
+    let mut reader = harness.reader().await;
+    harness.block(&mut reader, 1, "192.0.2.1").await;
+    harness.pending(1).await;
+    harness
 }
 
 fn order(dest: &str, action: Action, port: Option<u16>) -> Order {
@@ -30,12 +30,15 @@ fn order(dest: &str, action: Action, port: Option<u16>) -> Order {
 
 #[tokio::test]
 async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody() {
-    let mut rig = with_one_question(HubOptions::default(), true).await;
-    let (mut one, mut two) = (rig.one().await, rig.two().await);
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), true).await;
+    let (mut one, mut two) = (harness.one().await, harness.two().await);
+    let mut client = harness.client().await;
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply, json!({"parameters": {"ok": true}}));
-    assert_eq!(rig.order().await, order("192.0.2.1", Action::Allow, None));
+    assert_eq!(
+        harness.order().await,
+        order("192.0.2.1", Action::Allow, None)
+    );
     one.event().await;
     assert_eq!(
         one.event().await,
@@ -51,7 +54,7 @@ async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody()
     let by = decision["by"].as_str().unwrap();
     let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
     assert!(by.starts_with(&format!("uid {uid} pid {pid} (")), "{by}");
-    assert_eq!(rig.hub.pending_count(), 0);
+    assert_eq!(harness.hub.pending_count(), 0);
     let again = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(
         again,
@@ -61,11 +64,11 @@ async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody()
 
 #[tokio::test]
 async fn an_older_client_hears_of_the_ids_it_knows() {
-    let mut rig = with_one_question(HubOptions::default(), true).await;
-    let mut reader = rig.reader().await;
-    rig.block(&mut reader, 2, "192.0.2.1").await;
-    let mut one = rig.one().await;
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), true).await;
+    let mut reader = harness.reader().await;
+    harness.block(&mut reader, 2, "192.0.2.1").await;
+    let mut one = harness.one().await;
+    let mut client = harness.client().await;
     while one.event().await["request_id"] != "c:2" {}
     let reply = client.verdict("c:1", "192.0.2.1", "deny").await;
     assert_eq!(reply["parameters"]["ok"], true);
@@ -76,18 +79,18 @@ async fn an_older_client_hears_of_the_ids_it_knows() {
             (&json!("verdict_applied"), &json!(id))
         );
     }
-    rig.order().await;
+    harness.order().await;
 }
 
 #[tokio::test]
 async fn a_newer_decision_is_as_narrow_as_the_question() {
-    let mut rig = with_one_question(HubOptions::default(), true).await;
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), true).await;
+    let mut client = harness.client().await;
     let reply = client.decide("c:1", "192.0.2.1", "deny").await;
     let decision = &reply["parameters"]["decision"];
     assert_eq!(decision["scope"]["port"], 443);
     assert_eq!(
-        rig.order().await,
+        harness.order().await,
         order("192.0.2.1", Action::Deny, Some(443))
     );
     let again = client.decide("c:1", "192.0.2.1", "allow").await;
@@ -99,20 +102,20 @@ async fn a_newer_decision_is_as_narrow_as_the_question() {
 
 #[tokio::test]
 async fn dismissing_writes_no_rule() {
-    let mut rig = with_one_question(HubOptions::default(), true).await;
-    let mut two = rig.two().await;
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), true).await;
+    let mut two = harness.two().await;
+    let mut client = harness.client().await;
     let reply = client.decide("c:1", "192.0.2.1", "dismiss").await;
     assert_eq!(reply["parameters"]["decision"]["action"], "dismiss");
     assert_eq!(two.until("decided").await.len(), 3);
-    assert_eq!(rig.hub.pending_count(), 0);
-    assert!(rig.orders.try_recv().is_err());
+    assert_eq!(harness.hub.pending_count(), 0);
+    assert!(harness.orders.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn what_was_not_asked_is_refused_in_the_contracts_order() {
-    let mut rig = with_one_question(HubOptions::default(), false).await;
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), false).await;
+    let mut client = harness.client().await;
     let call = |id: &str, container: &str, dest: &str, action: &str| json!({"request_id": id, "container": container, "dest": dest, "action": action});
     for (parameters, error, names) in [
         (
@@ -169,17 +172,17 @@ async fn what_was_not_asked_is_refused_in_the_contracts_order() {
     assert_eq!(reply["parameters"]["field"], "dest");
     let reply = client.decide("c:2", "192.0.2.1", "allow").await;
     assert_eq!(reply["error"], "org.terok.Clearance2.NoSuchRequest");
-    assert_eq!(rig.hub.pending_count(), 1);
+    assert_eq!(harness.hub.pending_count(), 1);
     assert!(
-        rig.orders.try_recv().is_err(),
+        harness.orders.try_recv().is_err(),
         "nothing reached the firewall"
     );
 }
 
 #[tokio::test]
 async fn a_wider_scope_is_refused() {
-    let mut rig = with_one_question(HubOptions::default(), true).await;
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), true).await;
+    let mut client = harness.client().await;
     let call = |scope: Value| json!({"request": "c:1", "container": "c", "dest": "192.0.2.1", "action": "allow", "scope": scope});
     let whole = json!({"dest": "192.0.2.1", "keep": "sandbox"});
     let reply = client
@@ -187,7 +190,7 @@ async fn a_wider_scope_is_refused() {
         .await;
     assert_eq!(reply["error"], "org.terok.Clearance2.NotWhatWasAsked");
     assert_eq!(reply["parameters"]["field"], "scope.port");
-    assert!(rig.orders.try_recv().is_err());
+    assert!(harness.orders.try_recv().is_err());
     let once =
         json!({"dest": "192.0.2.1", "port": 443, "protocol": "tcp", "keep": "once", "seconds": 5});
     let reply = client.call("org.terok.Clearance2.Decide", call(once)).await;
@@ -196,10 +199,10 @@ async fn a_wider_scope_is_refused() {
 
 #[tokio::test]
 async fn a_failure_is_told_and_the_question_stays() {
-    let rig = with_one_question(HubOptions::default(), false).await;
-    rig.answer("192.0.2.1", Answer::Fail("no such table"));
-    let (mut one, mut two) = (rig.one().await, rig.two().await);
-    let mut client = rig.client().await;
+    let harness = with_one_question(HubOptions::default(), false).await;
+    harness.answer("192.0.2.1", Answer::Fail("no such table"));
+    let (mut one, mut two) = (harness.one().await, harness.two().await);
+    let mut client = harness.client().await;
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["error"], "org.terok.Clearance1.ShieldCliFailed");
     let parameters = json!({"action": "allow", "stderr": "no such table"});
@@ -213,44 +216,47 @@ async fn a_failure_is_told_and_the_question_stays() {
     );
     let reply = client.decide("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["error"], "org.terok.Clearance2.EnforcementFailed");
-    assert_eq!(rig.hub.pending_count(), 1);
-    rig.keeper.answers.lock().unwrap().clear();
+    assert_eq!(harness.hub.pending_count(), 1);
+    harness.enforcer.answers.lock().unwrap().clear();
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["parameters"]["ok"], true);
 }
 
 #[tokio::test]
 async fn of_two_operators_the_first_wins() {
-    let mut rig = with_one_question(HubOptions::default(), false).await;
-    rig.answer("192.0.2.1", Answer::Wait);
-    let (mut first, mut second) = (rig.client().await, rig.client().await);
+    let mut harness = with_one_question(HubOptions::default(), false).await;
+    harness.answer("192.0.2.1", Answer::Wait);
+    let (mut first, mut second) = (harness.client().await, harness.client().await);
     let allow = first.decide("c:1", "192.0.2.1", "allow");
     let meanwhile = async {
-        rig.order().await;
+        harness.order().await;
         let reply = second.decide("c:1", "192.0.2.1", "deny").await;
         assert_eq!(reply["error"], "org.terok.Clearance2.AlreadyDecided");
         assert_eq!(reply["parameters"]["decision"]["action"], "allow");
         let reply = second.verdict("c:1", "192.0.2.1", "deny").await;
         assert_eq!(reply["error"], UNKNOWN);
-        rig.keeper.gate.add_permits(1);
+        harness.enforcer.gate.add_permits(1);
     };
     let (reply, ()) = tokio::join!(allow, meanwhile);
     assert_eq!(reply["parameters"]["decision"]["ok"], true);
-    assert!(rig.orders.try_recv().is_err(), "one order for one question");
+    assert!(
+        harness.orders.try_recv().is_err(),
+        "one order for one question"
+    );
 }
 
 #[tokio::test]
 async fn answers_to_different_questions_do_not_wait_for_each_other() {
-    let mut rig = Rig::new();
-    let mut reader = rig.reader().await;
+    let mut harness = HubHarness::new();
+    let mut reader = harness.reader().await;
     let mut clients = Vec::new();
     for n in 1..=6 {
         let dest = format!("192.0.2.{n}");
-        rig.block(&mut reader, n, &dest).await;
-        rig.answer(&dest, Answer::Wait);
-        clients.push(rig.client().await);
+        harness.block(&mut reader, n, &dest).await;
+        harness.answer(&dest, Answer::Wait);
+        clients.push(harness.client().await);
     }
-    rig.pending(6).await;
+    harness.pending(6).await;
     for (n, client) in (1..).zip(&mut clients) {
         let (id, dest) = (format!("c:{n}"), format!("192.0.2.{n}"));
         let parameters =
@@ -260,9 +266,9 @@ async fn answers_to_different_questions_do_not_wait_for_each_other() {
             .await;
     }
     for _ in 0..6 {
-        rig.order().await;
+        harness.order().await;
     }
-    rig.keeper.gate.add_permits(6);
+    harness.enforcer.gate.add_permits(6);
     for client in &mut clients {
         assert_eq!(client.frame().await.unwrap()["parameters"]["ok"], true);
     }
@@ -270,88 +276,91 @@ async fn answers_to_different_questions_do_not_wait_for_each_other() {
 
 #[tokio::test]
 async fn an_operator_who_leaves_does_not_undo_the_answer() {
-    let mut rig = with_one_question(HubOptions::default(), false).await;
-    rig.answer("192.0.2.1", Answer::Wait);
-    let mut two = rig.two().await;
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), false).await;
+    harness.answer("192.0.2.1", Answer::Wait);
+    let mut two = harness.two().await;
+    let mut client = harness.client().await;
     let parameters =
         json!({"container": "c", "request": "c:1", "dest": "192.0.2.1", "action": "allow"});
     client
         .send(&json!({"method": "org.terok.Clearance2.Decide", "parameters": parameters}))
         .await;
-    rig.order().await;
+    harness.order().await;
     drop(client);
-    rig.keeper.gate.add_permits(1);
+    harness.enforcer.gate.add_permits(1);
     let events = two.until("decided").await;
     assert_eq!(events.last().unwrap()["decision"]["ok"], true);
-    assert_eq!(rig.hub.pending_count(), 0);
+    assert_eq!(harness.hub.pending_count(), 0);
 }
 
 #[tokio::test]
-async fn a_keeper_that_hangs_is_given_up() {
+async fn an_enforcer_that_hangs_is_given_up() {
     let options = HubOptions {
         enforce_timeout: Duration::from_millis(50),
         ..HubOptions::default()
     };
-    let rig = with_one_question(options, false).await;
-    rig.answer("192.0.2.1", Answer::Wait);
-    let mut client = rig.client().await;
+    let harness = with_one_question(options, false).await;
+    harness.answer("192.0.2.1", Answer::Wait);
+    let mut client = harness.client().await;
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["error"], "org.terok.Clearance1.ShieldCliFailed");
     assert_eq!(reply["parameters"]["stderr"], "timed out after 50ms");
-    rig.keeper.gate.add_permits(1);
+    harness.enforcer.gate.add_permits(1);
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["parameters"]["ok"], true, "it can be answered again");
 }
 
 #[tokio::test]
 async fn a_sandbox_that_ends_meanwhile_is_not_asked_about_again() {
-    let mut rig = with_one_question(HubOptions::default(), false).await;
-    rig.answer("192.0.2.1", Answer::Wait);
-    let mut client = rig.client().await;
+    let mut harness = with_one_question(HubOptions::default(), false).await;
+    harness.answer("192.0.2.1", Answer::Wait);
+    let mut client = harness.client().await;
     let answer = client.decide("c:1", "192.0.2.1", "allow");
     let meanwhile = async {
-        rig.order().await;
-        rig.hub
+        harness.order().await;
+        harness
+            .hub
             .report(terok_clearance::SandboxEvent::ContainerExited {
                 container: "c".parse().unwrap(),
                 reason: "eof".into(),
                 dossier: terok_clearance::Dossier::default(),
             });
-        assert_eq!(rig.hub.pending_count(), 0);
-        rig.keeper.gate.close();
+        assert_eq!(harness.hub.pending_count(), 0);
+        harness.enforcer.gate.close();
     };
     let (reply, ()) = tokio::join!(answer, meanwhile);
     assert_eq!(reply["error"], "org.terok.Clearance2.EnforcementFailed");
-    assert_eq!(rig.hub.pending_count(), 0);
+    assert_eq!(harness.hub.pending_count(), 0);
 }
 
 #[tokio::test]
-async fn a_panic_of_the_keeper_ends_the_hub_and_answers_nothing() {
-    let mut rig = with_one_question(HubOptions::default(), false).await;
-    rig.answer("192.0.2.1", Answer::Panic);
-    let mut client = rig.client().await;
+async fn a_panic_of_the_enforcer_ends_the_hub_and_answers_nothing() {
+    let mut harness = with_one_question(HubOptions::default(), false).await;
+    harness.answer("192.0.2.1", Answer::Panic);
+    let mut client = harness.client().await;
     let parameters =
         json!({"container": "c", "request": "c:1", "dest": "192.0.2.1", "action": "allow"});
     client
         .send(&json!({"method": "org.terok.Clearance2.Decide", "parameters": parameters}))
         .await;
-    let ended = rig.tasks.join_next().await.unwrap().unwrap();
+    let ended = harness.tasks.join_next().await.unwrap().unwrap();
     assert!(ended.unwrap_err().contains("panicked"));
-    assert_eq!(rig.hub.pending_count(), 1, "the question is free again");
+    assert_eq!(harness.hub.pending_count(), 1, "the question is free again");
 }
 
 #[tokio::test]
 async fn list_returns_what_is_pending() {
-    let rig = Rig::new();
-    let mut client = rig.client().await;
+    let harness = HubHarness::new();
+    let mut client = harness.client().await;
     let reply = client.call("org.terok.Clearance2.List", json!({})).await;
     assert_eq!(reply, json!({"parameters": {"requests": []}}));
-    let mut reader = rig.reader().await;
+    let mut reader = harness.reader().await;
     for n in 0..5_000 {
-        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+        harness
+            .block(&mut reader, n, &format!("h{n}.example"))
+            .await;
     }
-    rig.pending(5_000).await;
+    harness.pending(5_000).await;
     let reply = client.call("org.terok.Clearance2.List", json!({})).await;
     let requests = reply["parameters"]["requests"].as_array().unwrap();
     let ids: Vec<_> = requests.iter().map(|r| r["id"].as_str().unwrap()).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::rig::{Client, Rig, pending};
+use crate::harness::{Client, HubHarness, pending};
 
 /// Returns the ids of Clearance1 events until every one in `expected` has come.
 async fn read_all(one: &mut Client, expected: usize) -> Vec<String> {
@@ -22,13 +22,13 @@ async fn read_all(one: &mut Client, expected: usize) -> Vec<String> {
 }
 
 async fn check_burst(events: u64) {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
-    let mut two = rig.two().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
+    let mut two = harness.two().await;
     let burst: String = (0..events)
         .map(|n| pending("c", n, &format!("h{n}.example")))
         .collect();
-    let mut reader = rig.reader().await;
+    let mut reader = harness.reader().await;
     let many = usize::try_from(events).unwrap();
     let (written, ids, decided) = tokio::join!(
         reader.write_all(burst.as_bytes()),
@@ -67,17 +67,17 @@ async fn fifty_thousand_events_reach_everybody() {
 
 #[tokio::test]
 async fn a_burst_to_one_destination_is_one_question() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
     let burst: String = (0..50_000).map(|n| pending("c", n, "192.0.2.1")).collect();
-    let mut reader = rig.reader().await;
+    let mut reader = harness.reader().await;
     let (written, ids) = tokio::join!(
         reader.write_all(burst.as_bytes()),
         read_all(&mut one, 50_000)
     );
     written.unwrap();
     assert_eq!(ids.len(), 50_000);
-    let mut two = rig.two().await;
+    let mut two = harness.two().await;
     let events = two.until("synced").await;
     assert_eq!(events.len(), 2);
     assert_eq!(events[0]["request"]["count"], 50_000);
@@ -86,20 +86,20 @@ async fn a_burst_to_one_destination_is_one_question() {
 
 #[tokio::test]
 async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
-    let rig = Rig::with(
+    let harness = HubHarness::with(
         terok_clearance_hub::HubOptions {
             max_pending: 1_000,
             ..terok_clearance_hub::HubOptions::default()
         },
         false,
     );
-    let mut loud = rig.reader().await;
-    let mut quiet = rig.reader().await;
+    let mut loud = harness.reader().await;
+    let mut quiet = harness.reader().await;
     for n in 0..10 {
         let line = pending("quiet", n, &format!("q{n}.example"));
         quiet.write_all(line.as_bytes()).await.unwrap();
     }
-    rig.pending(10).await;
+    harness.pending(10).await;
     let burst: String = (0..20_000)
         .map(|n| pending("loud", n, &format!("l{n}.example")))
         .collect();
@@ -108,7 +108,7 @@ async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
         .await
         .unwrap();
     drop(loud);
-    let mut client = rig.client().await;
+    let mut client = harness.client().await;
     loop {
         let reply = client
             .call("org.terok.Clearance2.List", serde_json::json!({}))

@@ -7,16 +7,16 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use crate::rig::{Answer, Client, Rig, pending};
+use crate::harness::{Answer, Client, HubHarness, pending};
 
 /// Checks that an event still reaches a subscriber and an answer still works.
-async fn is_well(rig: &Rig, one: &mut Client, n: u64) {
-    let mut reader = rig.reader().await;
+async fn is_well(harness: &HubHarness, one: &mut Client, n: u64) {
+    let mut reader = harness.reader().await;
     let dest = format!("well{n}.example");
-    rig.block(&mut reader, n, &dest).await;
+    harness.block(&mut reader, n, &dest).await;
     let id = format!("c:{n}");
     while one.event().await["request_id"] != *id {}
-    let mut client = rig.client().await;
+    let mut client = harness.client().await;
     assert_eq!(
         client.verdict(&id, &dest, "deny").await["parameters"]["ok"],
         true
@@ -25,19 +25,21 @@ async fn is_well(rig: &Rig, one: &mut Client, n: u64) {
 
 #[tokio::test]
 async fn subscribers_that_never_read_harm_nobody() {
-    let rig = Rig::new();
+    let harness = HubHarness::new();
     let mut stuck = Vec::new();
     for _ in 0..10 {
-        stuck.push(rig.one().await);
-        stuck.push(rig.two().await);
+        stuck.push(harness.one().await);
+        stuck.push(harness.two().await);
     }
-    let mut one = rig.one().await;
-    let mut reader = rig.reader().await;
+    let mut one = harness.one().await;
+    let mut reader = harness.reader().await;
     for n in 0..12_000 {
-        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+        harness
+            .block(&mut reader, n, &format!("h{n}.example"))
+            .await;
         assert_eq!(one.event().await["request_id"], format!("c:{n}"));
     }
-    is_well(&rig, &mut one, 99_999).await;
+    is_well(&harness, &mut one, 99_999).await;
     // And when one of them reads at last, it learns of everything.
     let mut told = std::collections::BTreeSet::new();
     while told.len() < 12_000 {
@@ -60,15 +62,17 @@ async fn a_stuck_subscriber_is_told_of_the_gap_and_of_what_is_pending_now() {
         max_backlog_bytes: 1 << 20,
         ..terok_clearance_hub::HubOptions::default()
     };
-    let rig = Rig::with(options, false);
-    let (mut old, mut new) = (rig.one().await, rig.two().await);
+    let harness = HubHarness::with(options, false);
+    let (mut old, mut new) = (harness.one().await, harness.two().await);
     new.until("synced").await;
-    let mut reader = rig.reader().await;
-    let mut client = rig.client().await;
+    let mut reader = harness.reader().await;
+    let mut client = harness.client().await;
     for n in 0..8_000 {
-        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+        harness
+            .block(&mut reader, n, &format!("h{n}.example"))
+            .await;
     }
-    rig.pending(8_000).await;
+    harness.pending(8_000).await;
     for n in 0..500 {
         let reply = client
             .decide(&format!("c:{n}"), &format!("h{n}.example"), "dismiss")
@@ -106,25 +110,25 @@ async fn a_stuck_subscriber_is_told_of_the_gap_and_of_what_is_pending_now() {
 
 #[tokio::test]
 async fn garbage_on_the_ingester_is_dropped_and_the_reader_goes_on() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
-    let mut reader = rig.reader().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
+    let mut reader = harness.reader().await;
     let mut garbage =
         b"garbage\n[1,2]\n\"x\"\n{}\n\xff\xfe\n{\"type\":\"pending\"}\n\0\0\0\n".to_vec();
     garbage.extend(b"{\"type\":\"pending\",\"container\":\"../../etc\",\"id\":\"x\",\"dest\":\"y\",\"port\":1,\"proto\":6}\n");
     garbage.extend([b"[".repeat(60_000), b"\n".to_vec()].concat());
     garbage.extend([b"x".repeat(1 << 20), b"\n".to_vec()].concat());
     reader.write_all(&garbage).await.unwrap();
-    rig.block(&mut reader, 1, "192.0.2.1").await;
+    harness.block(&mut reader, 1, "192.0.2.1").await;
     assert_eq!(one.event().await["request_id"], "c:1");
-    assert_eq!(rig.hub.pending_count(), 1);
+    assert_eq!(harness.hub.pending_count(), 1);
 }
 
 #[tokio::test]
 async fn an_endless_line_takes_no_memory() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
-    let mut reader = rig.reader().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
+    let mut reader = harness.reader().await;
     let before = resident();
     let piece = vec![b'x'; 1 << 20];
     for _ in 0..100 {
@@ -133,15 +137,15 @@ async fn an_endless_line_takes_no_memory() {
     let grown = resident().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes for a line of 100 MiB");
     reader.write_all(b"\n").await.unwrap();
-    rig.block(&mut reader, 1, "192.0.2.1").await;
+    harness.block(&mut reader, 1, "192.0.2.1").await;
     assert_eq!(one.event().await["request_id"], "c:1");
 }
 
 #[tokio::test]
 async fn an_endless_frame_is_closed() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
-    let mut client = rig.client().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
+    let mut client = harness.client().await;
     let before = resident();
     let piece = vec![b'x'; 1 << 20];
     let mut sent = 0;
@@ -151,13 +155,13 @@ async fn an_endless_frame_is_closed() {
     assert!(sent < 100, "a frame of 100 MiB was taken");
     let grown = resident().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes");
-    is_well(&rig, &mut one, 1).await;
+    is_well(&harness, &mut one, 1).await;
 }
 
 #[tokio::test]
 async fn malformed_calls_are_closed() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
     let deep = [
         b"{\"method\":\"a.b.C\",\"parameters\":{\"x\":".as_slice(),
         &b"[".repeat(10_000),
@@ -171,40 +175,40 @@ async fn malformed_calls_are_closed() {
         b"{\"method\":1}",
         &deep,
     ] {
-        let mut client = rig.client().await;
+        let mut client = harness.client().await;
         let stream = client.stream();
         stream.write_all(frame).await.unwrap();
         stream.write_all(b"\0").await.unwrap();
         assert_eq!(client.frame().await, None, "{frame:?}");
     }
-    is_well(&rig, &mut one, 1).await;
+    is_well(&harness, &mut one, 1).await;
 }
 
 #[tokio::test]
 async fn a_flood_of_connections_harms_nobody() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
     let mut idle = Vec::new();
     for _ in 0..200 {
-        idle.push(UnixStream::connect(rig.hub_path()).await.unwrap());
-        idle.push(UnixStream::connect(rig.ingester_path()).await.unwrap());
+        idle.push(UnixStream::connect(harness.hub_path()).await.unwrap());
+        idle.push(UnixStream::connect(harness.ingester_path()).await.unwrap());
     }
-    is_well(&rig, &mut one, 1).await;
+    is_well(&harness, &mut one, 1).await;
     for _ in 0..2_000 {
-        drop(UnixStream::connect(rig.hub_path()).await.unwrap());
+        drop(UnixStream::connect(harness.hub_path()).await.unwrap());
     }
-    is_well(&rig, &mut one, 2).await;
+    is_well(&harness, &mut one, 2).await;
 }
 
 #[tokio::test]
 async fn replayed_and_forged_answers_open_nothing() {
-    let mut rig = Rig::new();
-    rig.answer("192.0.2.1", Answer::Wait);
-    let mut reader = rig.reader().await;
+    let mut harness = HubHarness::new();
+    harness.answer("192.0.2.1", Answer::Wait);
+    let mut reader = harness.reader().await;
     for n in 1..=2 {
-        rig.block(&mut reader, n, &format!("192.0.2.{n}")).await;
+        harness.block(&mut reader, n, &format!("192.0.2.{n}")).await;
     }
-    rig.pending(2).await;
+    harness.pending(2).await;
     // The same verdict a hundred times at once, and forged ones among them.
     let call = |id: &str, dest: &str| {
         let parameters =
@@ -213,7 +217,7 @@ async fn replayed_and_forged_answers_open_nothing() {
     };
     let mut clients = Vec::new();
     for n in 0..100 {
-        let mut client = rig.client().await;
+        let mut client = harness.client().await;
         match n % 4 {
             0 => client.send(&call("c:1", "192.0.2.2")).await,
             1 => client.send(&call("c:2", "192.0.2.1")).await,
@@ -222,23 +226,23 @@ async fn replayed_and_forged_answers_open_nothing() {
         }
         clients.push(client);
     }
-    rig.order().await;
-    rig.keeper.gate.add_permits(100);
+    harness.order().await;
+    harness.enforcer.gate.add_permits(100);
     let mut applied = 0;
     for client in &mut clients {
         let reply = client.frame().await.unwrap();
         applied += usize::from(reply["parameters"]["ok"] == true);
     }
     assert_eq!(applied, 1);
-    assert!(rig.orders.try_recv().is_err(), "one order, once");
-    assert_eq!(rig.hub.pending_count(), 1);
+    assert!(harness.orders.try_recv().is_err(), "one order, once");
+    assert_eq!(harness.hub.pending_count(), 1);
 }
 
 #[tokio::test]
 async fn a_reader_that_floods_is_read_in_turns_with_the_others() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
-    let mut flood = rig.reader().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
+    let mut flood = harness.reader().await;
     let burst: String = (0..2_000)
         .map(|n| pending("loud", n, "192.0.2.9"))
         .collect();
@@ -249,7 +253,7 @@ async fn a_reader_that_floods_is_read_in_turns_with_the_others() {
     });
     let well = async {
         for n in 1..=5 {
-            is_well(&rig, &mut one, n).await;
+            is_well(&harness, &mut one, n).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), well)
@@ -260,8 +264,8 @@ async fn a_reader_that_floods_is_read_in_turns_with_the_others() {
 
 #[tokio::test]
 async fn a_subscriber_that_speaks_is_closed() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
     one.send(&json!({"method": "org.varlink.service.GetInfo"}))
         .await;
     let mut rest = Vec::new();

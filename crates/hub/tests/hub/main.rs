@@ -9,6 +9,6 @@
 
 mod answers;
 mod bursts;
+mod harness;
 mod hostile;
-mod rig;
 mod subscribers;

@@ -7,15 +7,15 @@ use terok_clearance::{Dossier, SandboxEvent, ShieldState};
 use terok_clearance_hub::HubOptions;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::rig::{Rig, pending};
+use crate::harness::{HubHarness, pending};
 
 #[tokio::test]
 async fn an_event_reaches_both_interfaces() {
-    let rig = Rig::new();
-    let (mut one, mut two) = (rig.one().await, rig.two().await);
+    let harness = HubHarness::new();
+    let (mut one, mut two) = (harness.one().await, harness.two().await);
     assert_eq!(two.event().await["kind"], "synced");
-    let mut reader = rig.reader().await;
-    rig.block(&mut reader, 1, "192.0.2.1").await;
+    let mut reader = harness.reader().await;
+    harness.block(&mut reader, 1, "192.0.2.1").await;
     assert_eq!(
         one.event().await,
         json!({
@@ -42,9 +42,9 @@ async fn an_event_reaches_both_interfaces() {
 
 #[tokio::test]
 async fn a_line_in_any_number_of_pieces_is_one_event() {
-    let rig = Rig::new();
-    let mut one = rig.one().await;
-    let mut reader = rig.reader().await;
+    let harness = HubHarness::new();
+    let mut one = harness.one().await;
+    let mut reader = harness.reader().await;
     for byte in pending("c", 1, "192.0.2.1").bytes() {
         reader.write_all(&[byte]).await.unwrap();
         tokio::task::yield_now().await;
@@ -61,28 +61,29 @@ async fn a_line_in_any_number_of_pieces_is_one_event() {
 
 #[tokio::test]
 async fn a_late_subscriber_first_hears_what_is_pending() {
-    let rig = Rig::new();
-    let mut reader = rig.reader().await;
+    let harness = HubHarness::new();
+    let mut reader = harness.reader().await;
     for n in 1..=300 {
-        rig.block(&mut reader, n, &format!("192.0.2.{n}.example"))
+        harness
+            .block(&mut reader, n, &format!("192.0.2.{n}.example"))
             .await;
     }
-    rig.pending(300).await;
-    let (mut one, mut two) = (rig.one().await, rig.two().await);
+    harness.pending(300).await;
+    let (mut one, mut two) = (harness.one().await, harness.two().await);
     let events = two.until("synced").await;
     assert_eq!(events.len(), 301);
     for n in 1..=300 {
         assert_eq!(one.event().await["request_id"], format!("c:{n}"));
     }
-    rig.block(&mut reader, 301, "192.0.2.1").await;
+    harness.block(&mut reader, 301, "192.0.2.1").await;
     assert_eq!(one.event().await["request_id"], "c:301");
     assert_eq!(two.event().await["kind"], "pending");
 }
 
 #[tokio::test]
 async fn lifecycle_events_clear_and_are_told() {
-    let rig = Rig::new();
-    let mut reader = rig.reader().await;
+    let harness = HubHarness::new();
+    let mut reader = harness.reader().await;
     for (line, kind, reason) in [
         (
             r#"{"type":"shield_down","container":"c"}"#,
@@ -100,9 +101,9 @@ async fn lifecycle_events_clear_and_are_told() {
             "exited",
         ),
     ] {
-        rig.block(&mut reader, 1, "192.0.2.1").await;
-        rig.pending(1).await;
-        let (mut one, mut two) = (rig.one().await, rig.two().await);
+        harness.block(&mut reader, 1, "192.0.2.1").await;
+        harness.pending(1).await;
+        let (mut one, mut two) = (harness.one().await, harness.two().await);
         two.until("synced").await;
         reader
             .write_all(format!("{line}\n").as_bytes())
@@ -117,16 +118,16 @@ async fn lifecycle_events_clear_and_are_told() {
         let event = one.event().await;
         assert_eq!(event["type"], kind);
         assert_eq!(event.as_object().unwrap().len(), 11);
-        assert_eq!(rig.hub.pending_count(), 0);
+        assert_eq!(harness.hub.pending_count(), 0);
     }
-    rig.block(&mut reader, 1, "192.0.2.1").await;
+    harness.block(&mut reader, 1, "192.0.2.1").await;
     reader
         .write_all(b"{\"type\":\"shield_up\",\"container\":\"c\"}\n{\"type\":\"shield_down\",\"container\":\"d\"}\n")
         .await
         .unwrap();
-    let mut one = rig.one().await;
+    let mut one = harness.one().await;
     assert_eq!(one.event().await["type"], "connection_blocked");
-    rig.pending(1).await;
+    harness.pending(1).await;
 }
 
 #[tokio::test]
@@ -136,31 +137,31 @@ async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
         ..HubOptions::default()
     };
     for (options, left) in [(sole, 0), (HubOptions::default(), 1)] {
-        let rig = Rig::with(options, false);
-        let mut reader = rig.reader().await;
-        rig.block(&mut reader, 1, "192.0.2.1").await;
-        rig.pending(1).await;
-        rig.hub.report(SandboxEvent::Shield {
+        let harness = HubHarness::with(options, false);
+        let mut reader = harness.reader().await;
+        harness.block(&mut reader, 1, "192.0.2.1").await;
+        harness.pending(1).await;
+        harness.hub.report(SandboxEvent::Shield {
             container: "podman-name".parse().unwrap(),
             state: ShieldState::Down,
             dossier: Dossier::default(),
         });
-        assert_eq!(rig.hub.pending_count(), left);
+        assert_eq!(harness.hub.pending_count(), left);
     }
 }
 
 #[tokio::test]
 async fn clients_of_the_first_era_get_their_ten_fields() {
-    let rig = Rig::with(
+    let harness = HubHarness::with(
         HubOptions {
             dialect: Clearance1Dialect::A,
             ..HubOptions::default()
         },
         false,
     );
-    let mut one = rig.one().await;
-    let mut reader = rig.reader().await;
-    rig.block(&mut reader, 1, "192.0.2.1").await;
+    let mut one = harness.one().await;
+    let mut reader = harness.reader().await;
+    harness.block(&mut reader, 1, "192.0.2.1").await;
     reader
         .write_all(b"{\"type\":\"shield_down_all\",\"container\":\"c\"}\n")
         .await
@@ -171,7 +172,7 @@ async fn clients_of_the_first_era_get_their_ten_fields() {
         assert_eq!(event.as_object().unwrap().len(), 10);
     }
     let parameters = json!({"interface": "org.terok.Clearance1"});
-    let mut client = rig.client().await;
+    let mut client = harness.client().await;
     let reply = client
         .call("org.varlink.service.GetInterfaceDescription", parameters)
         .await;
@@ -181,10 +182,10 @@ async fn clients_of_the_first_era_get_their_ten_fields() {
 
 #[tokio::test]
 async fn packets_that_the_kernel_lost_are_told() {
-    let rig = Rig::new();
-    let mut two = rig.two().await;
+    let harness = HubHarness::new();
+    let mut two = harness.two().await;
     two.until("synced").await;
-    rig.hub.report_lost_packets(7);
+    harness.hub.report_lost_packets(7);
     let event = two.event().await;
     let found = (&event["kind"], &event["lost"], &event["reason"]);
     assert_eq!(found, (&json!("lost"), &json!(7), &json!("kernel")));
@@ -192,20 +193,20 @@ async fn packets_that_the_kernel_lost_are_told() {
 
 #[tokio::test]
 async fn a_subscriber_who_leaves_is_forgotten_at_once() {
-    let rig = Rig::new();
-    let one = rig.one().await;
-    let two = rig.two().await;
-    assert_eq!(rig.hub.subscriber_count(), 2);
+    let harness = HubHarness::new();
+    let one = harness.one().await;
+    let two = harness.two().await;
+    assert_eq!(harness.hub.subscriber_count(), 2);
     drop((one, two));
-    while rig.hub.subscriber_count() > 0 {
+    while harness.hub.subscriber_count() > 0 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
 async fn a_stream_needs_more() {
-    let rig = Rig::new();
-    let mut client = rig.client().await;
+    let harness = HubHarness::new();
+    let mut client = harness.client().await;
     for method in [
         "org.terok.Clearance1.Subscribe",
         "org.terok.Clearance2.Subscribe",
@@ -217,8 +218,8 @@ async fn a_stream_needs_more() {
 
 #[tokio::test]
 async fn the_service_says_what_it_is() {
-    let rig = Rig::new();
-    let mut client = rig.client().await;
+    let harness = HubHarness::new();
+    let mut client = harness.client().await;
     let info = client.call("org.varlink.service.GetInfo", json!({})).await;
     let info = &info["parameters"];
     assert_eq!(info["vendor"], "terok");
@@ -234,18 +235,20 @@ async fn the_service_says_what_it_is() {
 
 #[tokio::test]
 async fn it_stops_in_time_though_a_subscriber_is_stuck() {
-    let mut rig = Rig::new();
-    let _stuck = (rig.one().await, rig.two().await);
-    let mut reader = rig.reader().await;
+    let mut harness = HubHarness::new();
+    let _stuck = (harness.one().await, harness.two().await);
+    let mut reader = harness.reader().await;
     for n in 0..20_000 {
-        rig.block(&mut reader, n, &format!("h{n}.example")).await;
+        harness
+            .block(&mut reader, n, &format!("h{n}.example"))
+            .await;
     }
-    rig.pending(20_000).await;
+    harness.pending(20_000).await;
     let clock = tokio::time::Instant::now();
-    rig.stop.cancel();
-    while let Some(ended) = rig.tasks.join_next().await {
+    harness.stop.cancel();
+    while let Some(ended) = harness.tasks.join_next().await {
         ended.unwrap().unwrap();
     }
     assert!(clock.elapsed() < std::time::Duration::from_secs(2));
-    assert!(!rig.hub_path().exists() && !rig.ingester_path().exists());
+    assert!(!harness.hub_path().exists() && !harness.ingester_path().exists());
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use terok_clearance::{Action, DisplayText, EnforcementOutcome, socket};
 use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
+use test_support::packets::pending_line;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -18,13 +19,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes, so that a failure is a failure and not a hang.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A firewall's keeper that does what the test tells it, and notes every order.
+/// An enforcer that follows its test's instructions and notes every order.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct ScriptedEnforcer {
     pub(crate) narrow: bool,
-    /// What it says to an order, by destination; otherwise it applies it.
+    /// The answers to orders, by destination. Without one an order is applied.
     pub(crate) answers: Mutex<BTreeMap<String, Answer>>,
     /// One permit lets one order through that has to wait.
     pub(crate) gate: Semaphore,
@@ -38,7 +39,7 @@ pub(crate) enum Answer {
     Panic,
 }
 
-/// What the keeper was told to do.
+/// An order that reached the enforcer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) container: String,
@@ -47,7 +48,7 @@ pub(crate) struct Order {
     pub(crate) port: Option<u16>,
 }
 
-impl DecisionEnforcer for Keeper {
+impl DecisionEnforcer for ScriptedEnforcer {
     fn supports_ports(&self) -> bool {
         self.narrow
     }
@@ -76,21 +77,21 @@ impl DecisionEnforcer for Keeper {
                 }
                 Err(closed) => EnforcementOutcome::Failed(DisplayText::new(&closed.to_string())),
             },
-            Some(Answer::Panic) => panic!("the keeper was told to panic"),
+            Some(Answer::Panic) => panic!("the enforcer was told to panic"),
         }
     }
 }
 
-pub(crate) struct Rig {
-    pub(crate) hub: Arc<Hub<Arc<Keeper>>>,
-    pub(crate) keeper: Arc<Keeper>,
+pub(crate) struct HubHarness {
+    pub(crate) hub: Arc<Hub<Arc<ScriptedEnforcer>>>,
+    pub(crate) enforcer: Arc<ScriptedEnforcer>,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: JoinSet<Result<(), String>>,
     directory: TempDir,
 }
 
-impl Rig {
+impl HubHarness {
     pub(crate) fn new() -> Self {
         Self::with(HubOptions::default(), false)
     }
@@ -98,13 +99,13 @@ impl Rig {
     pub(crate) fn with(options: HubOptions, narrow: bool) -> Self {
         let directory = TempDir::new().unwrap();
         let (sender, orders) = mpsc::channel(1000);
-        let keeper = Arc::new(Keeper {
+        let enforcer = Arc::new(ScriptedEnforcer {
             narrow,
             answers: Mutex::default(),
             gate: Semaphore::new(0),
             orders: sender,
         });
-        let hub = Hub::new(Arc::clone(&keeper), options);
+        let hub = Hub::new(Arc::clone(&enforcer), options);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let clearance = socket::bind(&directory.path().join("run/hub.sock")).unwrap();
@@ -115,7 +116,7 @@ impl Rig {
         tasks.spawn(async { read_in.await.map_err(|error| error.to_string()) });
         Self {
             hub,
-            keeper,
+            enforcer,
             orders,
             stop,
             tasks,
@@ -132,7 +133,7 @@ impl Rig {
     }
 
     pub(crate) fn answer(&self, dest: &str, answer: Answer) {
-        self.keeper
+        self.enforcer
             .answers
             .lock()
             .unwrap()
@@ -182,7 +183,7 @@ impl Rig {
                 tokio::task::yield_now().await;
             }
         };
-        let waited = timeout(PATIENCE, there).await;
+        let waited = timeout(WAIT_TIMEOUT, there).await;
         assert!(
             waited.is_ok(),
             "{} pending, not {many}",
@@ -190,9 +191,9 @@ impl Rig {
         );
     }
 
-    /// Returns the next order that reached the firewall's keeper.
+    /// Returns the next order that reached the enforcer.
     pub(crate) async fn order(&mut self) -> Order {
-        timeout(PATIENCE, self.orders.recv())
+        timeout(WAIT_TIMEOUT, self.orders.recv())
             .await
             .expect("an order")
             .unwrap()
@@ -201,13 +202,8 @@ impl Rig {
 
 /// Returns a reader's line for a TCP packet to port 443 of `dest`.
 pub(crate) fn pending(container: &str, n: u64, dest: &str) -> String {
-    let mut line = json!({
-        "type": "pending", "container": container, "id": format!("{container}:{n}"),
-        "dest": dest, "port": 443, "proto": 6, "domain": "", "dossier": {"task": "t"}, "ts": "",
-    })
-    .to_string();
-    line.push('\n');
-    line
+    let dossier = json!({"task": "t"});
+    pending_line(container, &n.to_string(), dest, "", &dossier)
 }
 
 /// A connection to the clearance socket that knows nothing but frames.
@@ -233,7 +229,7 @@ impl Client {
     pub(crate) async fn frame(&mut self) -> Option<Value> {
         let mut frame = Vec::new();
         let read = self.stream.read_until(0, &mut frame);
-        timeout(PATIENCE, read)
+        timeout(WAIT_TIMEOUT, read)
             .await
             .expect("a frame in time")
             .ok()?;

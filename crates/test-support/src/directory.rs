@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Temporary directories.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
+use tempfile::TempDir;
+
+/// Returns a directory with mode 0700, as `XDG_RUNTIME_DIR` has to be.
+pub fn private_directory() -> TempDir {
+    tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .unwrap()
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A notification service that draws nothing and passes its calls on.
+
+use std::collections::HashMap;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use futures_util::StreamExt as _;
+use zbus::connection::Builder;
+use zbus::message::{Message, Type};
+use zbus::{Connection, DynamicType, MessageStream, OwnedVariant};
+
+use crate::session_bus::NOTIFICATIONS_NAME;
+
+const NOTIFICATIONS_PATH: &str = "/org/freedesktop/Notifications";
+
+/// The capabilities of every desktop with buttons.
+pub const USUAL_CAPABILITIES: &[&str] = &["actions", "body", "body-markup", "persistence"];
+
+/// A call of a [`RecordingNotificationService`].
+#[derive(Debug)]
+pub enum NotificationCall {
+    /// A popup is to be shown, in the place of the one with this id if that is there.
+    Notify {
+        /// The moment at which the call was received.
+        received: Instant,
+        /// The id that the caller gets.
+        id: u32,
+        /// The title.
+        summary: String,
+    },
+    /// A popup is to be taken away.
+    Close {
+        /// The id of the popup.
+        id: u32,
+    },
+}
+
+/// The service, in a thread of its own. It behaves as most do: an action closes its popup, and a
+/// popup that replaces a closed one has the same id.
+#[derive(Debug)]
+pub struct RecordingNotificationService {
+    clicks: Option<tokio::sync::mpsc::Sender<(u32, String)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RecordingNotificationService {
+    /// Serves on the bus at `address`; the service has its name when this returns. `record` is
+    /// called before a call is replied to.
+    pub fn start(
+        address: String,
+        mut record: impl FnMut(NotificationCall) + Send + 'static,
+    ) -> Self {
+        let (clicks, clicked) = tokio::sync::mpsc::channel(1);
+        let (tell, ready) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(serve(&address, &mut record, clicked, &tell));
+        });
+        ready.recv().expect("the notification service starts");
+        Self {
+            clicks: Some(clicks),
+            thread: Some(thread),
+        }
+    }
+
+    /// Clicks on an action.
+    pub fn click(&self, id: u32, key: &str) {
+        let clicks = self.clicks.as_ref().unwrap();
+        clicks.try_send((id, key.to_owned())).unwrap();
+    }
+}
+
+impl Drop for RecordingNotificationService {
+    fn drop(&mut self) {
+        self.clicks = None;
+        let served = self.thread.take().map(JoinHandle::join);
+        assert!(
+            std::thread::panicking() || matches!(served, Some(Ok(()))),
+            "the notification service panicked"
+        );
+    }
+}
+
+async fn serve(
+    address: &str,
+    record: &mut impl FnMut(NotificationCall),
+    mut clicked: tokio::sync::mpsc::Receiver<(u32, String)>,
+    ready: &mpsc::Sender<()>,
+) {
+    let connection = Builder::address(address).build().await.unwrap();
+    let mut calls = MessageStream::from(&connection);
+    let (bus, path) = (Some("org.freedesktop.DBus"), "/org/freedesktop/DBus");
+    let name = (NOTIFICATIONS_NAME, 0_u32);
+    let owner = connection.call_method(bus, path, bus, "RequestName", &name);
+    let owner: u32 = owner.await.unwrap().body().deserialize().unwrap();
+    assert_eq!(owner, 1, "{NOTIFICATIONS_NAME} has no other owner");
+    ready.send(()).unwrap();
+    let mut last_id = 0;
+    loop {
+        tokio::select! {
+            call = calls.next() => {
+                let call = call.expect("the bus is running").unwrap();
+                if call.message_type() == Type::MethodCall {
+                    handle_call(&connection, &call, record, &mut last_id).await;
+                }
+            }
+            click = clicked.recv() => {
+                let Some((id, key)) = click else { return };
+                record(NotificationCall::Close { id });
+                emit(&connection, "ActionInvoked", &(id, key.as_str())).await;
+                emit(&connection, "NotificationClosed", &(id, 2_u32)).await;
+            }
+        }
+    }
+}
+
+async fn emit<B>(connection: &Connection, signal: &str, body: &B)
+where
+    B: serde::Serialize + DynamicType + Sync,
+{
+    let broadcast = None::<&str>;
+    let (path, interface) = (NOTIFICATIONS_PATH, NOTIFICATIONS_NAME);
+    let sent = connection.emit_signal(broadcast, path, interface, signal, body);
+    sent.await.unwrap();
+}
+
+async fn handle_call(
+    connection: &Connection,
+    call: &Message,
+    record: &mut impl FnMut(NotificationCall),
+    last_id: &mut u32,
+) {
+    type NotifyArguments = (
+        String,
+        u32,
+        String,
+        String,
+        String,
+        Vec<String>,
+        HashMap<String, OwnedVariant>,
+        i32,
+    );
+    let header = call.header();
+    let body = call.body();
+    match header.member().unwrap().as_str() {
+        "GetCapabilities" => {
+            let reply = connection.reply(&header, &USUAL_CAPABILITIES);
+            reply.await.unwrap();
+        }
+        "Notify" => {
+            let received = now();
+            let (_, replaces, _, summary, ..): NotifyArguments = body.deserialize().unwrap();
+            let id = if replaces == 0 {
+                *last_id += 1;
+                *last_id
+            } else {
+                replaces
+            };
+            record(NotificationCall::Notify {
+                received,
+                id,
+                summary,
+            });
+            connection.reply(&header, &id).await.unwrap();
+        }
+        "CloseNotification" => {
+            let id = body.deserialize().unwrap();
+            record(NotificationCall::Close { id });
+            connection.reply(&header, &()).await.unwrap();
+        }
+        // The UIs call nothing else.
+        _ => {}
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the benchmark measures when a popup comes"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session_bus::SessionBus;
+
+    #[tokio::test]
+    async fn calls_are_recorded_and_a_click_is_signalled() {
+        let bus = SessionBus::start();
+        let (tell, told) = mpsc::channel();
+        let service = RecordingNotificationService::start(bus.address(), move |call| {
+            let text = match call {
+                NotificationCall::Notify { id, summary, .. } => format!("{id} {summary}"),
+                NotificationCall::Close { id } => format!("{id} closed"),
+            };
+            tell.send(text).unwrap();
+        });
+        let address = bus.address();
+        let connection = Builder::address(address.as_str()).build().await.unwrap();
+        let rule = format!("type='signal',interface='{NOTIFICATIONS_NAME}'");
+        let (daemon, path) = (Some("org.freedesktop.DBus"), "/org/freedesktop/DBus");
+        let watch = connection.call_method(daemon, path, daemon, "AddMatch", &rule);
+        watch.await.unwrap();
+        let mut signals = MessageStream::from(&connection);
+
+        let hints = HashMap::<String, OwnedVariant>::new();
+        let name = Some(NOTIFICATIONS_NAME);
+        let body = |title| ("app", 0_u32, "", title, "", [""; 0], &hints, -1_i32);
+        for (title, id) in [("one", 1_u32), ("two", 2)] {
+            let body = body(title);
+            let notify = connection.call_method(name, NOTIFICATIONS_PATH, name, "Notify", &body);
+            assert_eq!(
+                notify.await.unwrap().body().deserialize::<u32>().unwrap(),
+                id
+            );
+        }
+        service.click(2, "allow");
+        let mut invoked = Vec::new();
+        while invoked.len() < 2 {
+            let message = signals.next().await.unwrap().unwrap();
+            if message.message_type() == Type::Signal {
+                invoked.push(message.header().member().unwrap().to_string());
+            }
+        }
+        assert_eq!(invoked, ["ActionInvoked", "NotificationClosed"]);
+        let close =
+            connection.call_method(name, NOTIFICATIONS_PATH, name, "CloseNotification", &1_u32);
+        close.await.unwrap();
+        let recorded: Vec<_> = told.try_iter().collect();
+        assert_eq!(recorded, ["1 one", "2 two", "2 closed", "1 closed"]);
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A D-Bus session bus for one test: the real `dbus-daemon`, with a configuration of its own.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::child::ChildGuard;
+use crate::directory::private_directory;
+
+/// The bus name of notification services.
+pub const NOTIFICATIONS_NAME: &str = "org.freedesktop.Notifications";
+
+/// A session bus that has not been started yet.
+#[derive(Debug)]
+pub struct SessionBusBuilder {
+    directory: TempDir,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl SessionBusBuilder {
+    /// A bus that can start no service.
+    pub fn new() -> Self {
+        let directory = private_directory();
+        std::fs::create_dir(directory.path().join("services")).unwrap();
+        // The limit is that of every session bus; the default is 128 calls without a reply.
+        let config = format!(
+            r#"<busconfig>
+  <type>session</type>
+  <listen>unix:path={at}/bus</listen>
+  <auth>EXTERNAL</auth>
+  <servicedir>{at}/services</servicedir>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+  <limit name="max_replies_per_connection">50000</limit>
+</busconfig>
+"#,
+            at = directory.path().display()
+        );
+        std::fs::write(directory.path().join("config"), config).unwrap();
+        Self {
+            directory,
+            environment: Vec::new(),
+        }
+    }
+
+    /// Returns the private directory of the bus, which is there as long as the bus.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Sets a variable for the bus and the services that the bus starts.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Has the bus run `exec`, an absolute path and arguments, when a program calls the
+    /// notification service and none is running.
+    #[must_use]
+    pub fn activate_notifications(self, exec: &str) -> Self {
+        let service = format!("[D-BUS Service]\nName={NOTIFICATIONS_NAME}\nExec={exec}\n");
+        let file = format!("services/{NOTIFICATIONS_NAME}.service");
+        std::fs::write(self.directory().join(file), service).unwrap();
+        self
+    }
+
+    /// Copies a service file of the system, if it is installed.
+    #[must_use]
+    pub fn service_file(self, file: &Path) -> Self {
+        if file.exists() {
+            let copy = self.directory().join("services");
+            std::fs::copy(file, copy.join(file.file_name().unwrap())).unwrap();
+        }
+        self
+    }
+
+    /// Starts the bus; it takes connections when this returns.
+    pub fn start(self) -> SessionBus {
+        let daemon = self.spawn();
+        SessionBus {
+            daemon,
+            builder: self,
+        }
+    }
+
+    fn spawn(&self) -> ChildGuard {
+        // The services that the bus starts may outlive it: no pipe of the test's runner for them.
+        let mut command = Command::new("dbus-daemon");
+        command
+            .arg(format!(
+                "--config-file={}/config",
+                self.directory().display()
+            ))
+            .args(["--nofork", "--print-address"])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stderr(Stdio::null());
+        let (daemon, address) = ChildGuard::spawn_until_ready(&mut command);
+        assert!(address.starts_with("unix:path="), "it printed {address:?}");
+        daemon
+    }
+}
+
+impl Default for SessionBusBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A running session bus. It ends when this is dropped.
+#[derive(Debug)]
+pub struct SessionBus {
+    daemon: ChildGuard,
+    builder: SessionBusBuilder,
+}
+
+impl SessionBus {
+    /// Starts a bus that can start no service.
+    pub fn start() -> Self {
+        SessionBusBuilder::new().start()
+    }
+
+    /// Starts a bus that runs `exec` as its notification service when one is called.
+    pub fn activating(exec: &str) -> Self {
+        SessionBusBuilder::new()
+            .activate_notifications(exec)
+            .start()
+    }
+
+    /// Returns the address for `DBUS_SESSION_BUS_ADDRESS`.
+    pub fn address(&self) -> String {
+        format!("unix:path={}/bus", self.directory().display())
+    }
+
+    /// Returns the private directory of the bus.
+    pub fn directory(&self) -> &Path {
+        self.builder.directory()
+    }
+
+    /// Kills the bus. Nothing listens at its address until [`Self::restart`].
+    pub fn kill(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+        // The next bus binds the path anew.
+        drop(std::fs::remove_file(self.directory().join("bus")));
+    }
+
+    /// Starts a killed bus at the same address.
+    pub fn restart(&mut self) {
+        self.daemon = self.builder.spawn();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks the bus whether it knows a name that is owned or can be started.
+    fn knows(bus: &SessionBus, name: &str) -> bool {
+        let names = Command::new("dbus-send")
+            .arg(format!("--bus={}", bus.address()))
+            .args(["--print-reply", "--dest=org.freedesktop.DBus", "/"])
+            .arg("org.freedesktop.DBus.ListActivatableNames")
+            .output()
+            .unwrap();
+        assert!(names.status.success(), "{names:?}");
+        String::from_utf8_lossy(&names.stdout).contains(name)
+    }
+
+    #[test]
+    fn a_bus_starts_only_the_services_of_its_test() {
+        assert!(!knows(&SessionBus::start(), NOTIFICATIONS_NAME));
+        let bus = SessionBus::activating("/bin/false");
+        assert!(knows(&bus, NOTIFICATIONS_NAME));
+    }
+
+    #[test]
+    fn a_killed_bus_comes_back_at_the_same_address() {
+        let mut bus = SessionBus::start();
+        let socket = bus.directory().join("bus");
+        bus.kill();
+        assert!(!socket.exists());
+        bus.restart();
+        assert!(knows(&bus, "org.freedesktop.DBus"));
+        drop(bus);
+        assert!(!socket.exists());
+    }
+}
