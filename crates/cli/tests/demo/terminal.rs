@@ -3,12 +3,11 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use test_support::pseudo_terminal::PseudoTerminal;
 
 use crate::demo::{Demo, User};
 
@@ -26,19 +25,8 @@ impl Terminal {
     }
 
     fn with(demo: &Demo, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags).unwrap();
-        unlockpt(&master).unwrap();
-        let slave = File::from(ioctl_tiocgptpeer(&master, flags).unwrap());
-        let size = Winsize {
-            ws_row: 50,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&slave, size).unwrap();
+        let terminal = PseudoTerminal::open(50, 80);
         let program = demo.command(User::Me, arguments);
-        let stdio = || Stdio::from(slave.try_clone().unwrap());
         let child = Command::new("setsid")
             .args(["--ctty", "--wait"])
             .arg(program.get_program())
@@ -48,13 +36,13 @@ impl Terminal {
             .env("TERM", "xterm")
             .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .envs(environment.iter().copied())
-            .stdin(stdio())
-            .stdout(stdio())
-            .stderr(stdio())
+            .stdin(terminal.stdio())
+            .stdout(terminal.stdio())
+            .stderr(terminal.stdio())
             .spawn()
             .unwrap();
         Self {
-            master: master.into(),
+            master: terminal.into_master(),
             child,
             text: String::new(),
             read: 0,

@@ -7,8 +7,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use test_support::pseudo_terminal::PseudoTerminal;
 
 use super::machine::Machine;
 use super::user::User;
@@ -40,27 +39,16 @@ impl Terminal {
     }
 
     fn with(user: &User, mut command: Command) -> Self {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let master = openpt(flags).unwrap();
-        unlockpt(&master).unwrap();
-        let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
-        let size = Winsize {
-            ws_row: 30,
-            ws_col: 200,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).unwrap();
-        let copy = || slave.try_clone().unwrap();
+        let terminal = PseudoTerminal::open(30, 200);
         let shell = command
-            .stdin(copy())
-            .stdout(copy())
-            .stderr(copy())
+            .stdin(terminal.stdio())
+            .stdout(terminal.stdio())
+            .stderr(terminal.stdio())
             .spawn()
             .unwrap();
         drop(command);
         let mut terminal = Self {
-            master: master.into(),
+            master: terminal.into_master(),
             shell,
             shown: String::new(),
         };

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use rustix::termios::{Winsize, tcsetwinsize};
+use test_support::pseudo_terminal::resize;
 
 use super::console::{
     HOTKEY, READING, SCREEN_CLOSES, SCREEN_OPENS, SUSPEND, Terminal, press_until, words,
@@ -82,13 +82,7 @@ fn a_change_of_the_window_reaches_the_command() {
              while :; do read -t 1; done'",
         );
         terminal.until("going\r\n");
-        let size = Winsize {
-            ws_row: 41,
-            ws_col: 77,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&terminal.master, size).unwrap();
+        resize(&terminal.master, 41, 77);
         terminal.until("41 77\r\n");
         terminal.is_as_before();
     });
