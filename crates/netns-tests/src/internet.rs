@@ -2,14 +2,13 @@
 //! A second network namespace that answers at every address, so that only a firewall refuses.
 #![expect(clippy::expect_used, reason = "a test helper")]
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use test_support::namespaces::{NamespaceHolder, ip, ip_in, require_private_namespaces};
 
 /// The ports that answer over TCP and UDP.
 pub const PORTS: [u16; 3] = [53, 80, 443];
@@ -51,7 +50,7 @@ const UDP_V6: [&str; 3] = ["2001:db8:53::53", "2001:db8:1::7", "fd00:ec2::254"];
 /// some addresses. It ends on drop.
 #[derive(Debug)]
 pub struct Internet {
-    holder: Child,
+    holder: NamespaceHolder,
 }
 
 impl Internet {
@@ -61,19 +60,11 @@ impl Internet {
     ///
     /// If a step fails.
     pub fn start() -> Self {
-        crate::private_namespaces();
-        let mut holder = Command::new("unshare")
-            .args(["--net", "sh", "-c", "echo ready; exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare");
-        let mut line = String::new();
-        BufReader::new(holder.stdout.as_mut().expect("piped"))
-            .read_line(&mut line)
-            .expect("a line");
-        let internet = Self { holder };
-        let pid = internet.holder.id();
+        require_private_namespaces();
+        let internet = Self {
+            holder: NamespaceHolder::start(&["--net"]),
+        };
+        let pid = internet.pid();
         for line in [
             "link set lo up",
             &format!("link add out0 type veth peer name in0 netns {pid}"),
@@ -81,27 +72,27 @@ impl Internet {
             "address add 2001:db8::2/64 dev out0 nodad",
             "link set out0 up",
         ] {
-            ip(&[], line);
+            ip(line);
         }
-        let there = ["nsenter", "--net", "-t", &pid.to_string()].map(str::to_owned);
+        let there = &internet.holder;
         for line in [
             "link set lo up",
             "address add 192.0.2.1/24 dev in0",
             "address add 2001:db8::1/64 dev in0 nodad",
             "link set in0 up",
         ] {
-            ip(&there, line);
+            ip_in(there, line);
         }
         for network in NETWORKS {
             let family = if network.contains(':') { "-6 " } else { "" };
-            ip(&there, &format!("{family}route add local {network} dev lo"));
+            ip_in(there, &format!("{family}route add local {network} dev lo"));
         }
         for at in UDP_V6 {
-            ip(&there, &format!("address add {at}/128 dev lo nodad"));
+            ip_in(there, &format!("address add {at}/128 dev lo nodad"));
         }
-        ip(&[], "route add default via 192.0.2.1 dev out0");
-        ip(&[], "-6 route add default via 2001:db8::1 dev out0");
-        let net = File::open(format!("/proc/{pid}/ns/net")).expect("the namespace file");
+        ip("route add default via 192.0.2.1 dev out0");
+        ip("-6 route add default via 2001:db8::1 dev out0");
+        let net = internet.holder.netns_file();
         let (ready, when_ready) = std::sync::mpsc::channel();
         thread::spawn(move || {
             move_into_link_name_space(
@@ -118,29 +109,18 @@ impl Internet {
 
     /// Returns the process that holds the namespace.
     pub fn pid(&self) -> u32 {
-        self.holder.id()
+        self.holder.pid()
     }
-}
 
-impl Drop for Internet {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        drop(self.holder.wait());
+    /// Runs Python code in the namespace.
+    ///
+    /// # Panics
+    ///
+    /// If the code fails.
+    pub fn run_python(&self, code: &str) {
+        let status = self.holder.command("python3").args(["-c", code]).status();
+        assert!(status.expect("python3").success(), "{code}");
     }
-}
-
-fn ip(wrapper: &[String], line: &str) {
-    let words = wrapper
-        .iter()
-        .map(String::as_str)
-        .chain(["ip"])
-        .chain(line.split(' '));
-    let words: Vec<_> = words.collect();
-    let [program, arguments @ ..] = words.as_slice() else {
-        unreachable!("there is `ip`");
-    };
-    let done = Command::new(program).args(arguments).status().expect("ip");
-    assert!(done.success(), "{words:?}");
 }
 
 /// Starts the servers; their threads stay in the caller's network namespace.

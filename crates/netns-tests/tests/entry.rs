@@ -1,36 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of the lifetime of network namespaces: open sockets keep one alive.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
-use netns_tests::private_namespaces;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, bind, recv};
+use test_support::namespaces::{NamespaceHolder, ip, require_private_namespaces};
 
 /// The type of messages about removed links, `RTM_DELLINK`.
 const DELETED: [u8; 2] = 17_u16.to_ne_bytes();
 
 #[tokio::test]
 async fn a_namespace_ends_with_its_owner_and_its_sockets() {
-    private_namespaces();
-    let mut owner = Command::new("unshare")
-        .args(["--net", "sh", "-c", "echo; exec cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(owner.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    require_private_namespaces();
+    let mut owner = NamespaceHolder::start(&["--net"]);
     // The near end of a veth pair disappears with the namespace of the far end.
-    let pid = owner.id().to_string();
-    let veth = [
-        "link", "add", "here0", "type", "veth", "peer", "name", "there0", "netns", &pid,
-    ];
-    assert!(Command::new("ip").args(veth).status().unwrap().success());
+    let pid = owner.pid();
+    ip(&format!(
+        "link add here0 type veth peer name there0 netns {pid}"
+    ));
     let is_there = || {
         let show = Command::new("ip").args(["link", "show", "here0"]).output();
         show.unwrap().status.success()
@@ -39,14 +28,14 @@ async fn a_namespace_ends_with_its_owner_and_its_sockets() {
     let links = NetnsRef::Current.open_socket(SocketSpec::Route).unwrap();
     bind(&links, &SocketAddrNetlink::new(0, 1)).unwrap();
 
-    let process = ProcessHandle::open(owner.id()).unwrap();
+    let process = ProcessHandle::open(owner.pid()).unwrap();
     let place = NetnsRef::OfProcess(process.try_clone().unwrap());
     let sockets = place
         .open_sockets(&[SocketSpec::Netfilter, SocketSpec::Udp4])
         .unwrap();
-    owner.kill().unwrap();
+    owner.kill();
     process.wait_for_exit().await.unwrap();
-    owner.wait().unwrap();
+    drop(owner);
     assert!(is_there(), "the sockets keep the namespace alive");
 
     drop(sockets);

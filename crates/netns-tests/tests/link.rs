@@ -2,48 +2,22 @@
 //! Tests of `netns::link` against the `ip` program, in two network namespaces.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use netns::link::{IpNetwork, RtnetlinkSocket, VethPeerNetns};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use serde_json::Value;
+use test_support::namespaces::{NamespaceHolder, require_private_namespaces};
 
-/// A process in its own network namespace that ends with its standard input.
-struct Neighbour(Child);
-
-impl Neighbour {
-    fn start() -> Self {
-        netns_tests::private_namespaces();
-        let mut child = Command::new("unshare")
-            .args(["--net", "sh", "-c", "echo ready; exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
-        Self(child)
-    }
-
-    fn ip(&self, arguments: &str) -> Value {
-        let mut command = Command::new("nsenter");
-        command.args(["--net", "-t", &self.0.id().to_string(), "ip"]);
-        json(command, arguments)
-    }
+fn sibling() -> NamespaceHolder {
+    require_private_namespaces();
+    NamespaceHolder::start(&["--net"])
 }
 
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
+fn ip_of(sibling: &NamespaceHolder, arguments: &str) -> Value {
+    json(sibling.command("ip"), arguments)
 }
 
 fn ip(arguments: &str) -> Value {
@@ -89,7 +63,7 @@ fn routes(routes: &Value) -> Vec<String> {
 
 #[test]
 fn bring_up_works_for_the_loopback() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     assert_eq!(ip("link show lo")[0]["operstate"], "DOWN");
     let mut links = RtnetlinkSocket::open().unwrap();
     let lo = links.find_link(&"lo".parse().unwrap()).unwrap();
@@ -101,8 +75,8 @@ fn bring_up_works_for_the_loopback() {
 
 #[test]
 fn a_veth_pair_joins_two_namespaces_in_both_families() {
-    let neighbour = Neighbour::start();
-    let there = File::open(format!("/proc/{}/ns/net", neighbour.0.id())).unwrap();
+    let holder = sibling();
+    let there = holder.netns_file();
     let mut links = RtnetlinkSocket::open().unwrap();
     let (left, right) = ("left".parse().unwrap(), "right".parse().unwrap());
     let link = links
@@ -112,7 +86,7 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
         ip("link show left")[0]["ifindex"].to_string(),
         link.to_string()
     );
-    assert_eq!(neighbour.ip("link show right")[0]["ifname"], "right");
+    assert_eq!(ip_of(&holder, "link show right")[0]["ifname"], "right");
 
     links.bring_up(link).unwrap();
     links
@@ -161,14 +135,14 @@ fn a_veth_pair_joins_two_namespaces_in_both_families() {
 
 #[test]
 fn the_peer_namespace_can_be_given_by_a_process() {
-    let neighbour = Neighbour::start();
-    let pid = Pid::from_raw(neighbour.0.id().cast_signed()).unwrap();
+    let holder = sibling();
+    let pid = Pid::from_raw(holder.pid().cast_signed()).unwrap();
     let mut links = RtnetlinkSocket::open().unwrap();
     let names = ("left".parse().unwrap(), "right".parse().unwrap());
     links
         .add_veth(&names.0, &names.1, VethPeerNetns::Process(pid))
         .unwrap();
-    assert_eq!(neighbour.ip("link show right")[0]["ifname"], "right");
+    assert_eq!(ip_of(&holder, "link show right")[0]["ifname"], "right");
     assert_eq!(
         links.find_link(&names.1).unwrap_err().errno,
         Errno::NODEV,
@@ -178,8 +152,8 @@ fn the_peer_namespace_can_be_given_by_a_process() {
 
 #[test]
 fn a_refused_request_names_the_step_and_the_errno() {
-    let neighbour = Neighbour::start();
-    let there = File::open(format!("/proc/{}/ns/net", neighbour.0.id())).unwrap();
+    let holder = sibling();
+    let there = holder.netns_file();
     let mut links = RtnetlinkSocket::open().unwrap();
     let names = ("left".parse().unwrap(), "right".parse().unwrap());
     let pair = |links: &mut RtnetlinkSocket| {

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use netns::{NetnsRef, SocketSpec};
@@ -18,6 +17,7 @@ use reader::{
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use rustix::thread::CapabilitySets;
 use terok_clearance::{BlockedPacket, Dossier, SandboxEvent};
+use test_support::namespaces::{add_dead_end_uplink, load_rules};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -63,31 +63,8 @@ table inet terok_shield {
 
 /// Creates a route without a destination host, and loads the rules.
 fn set_up(rules: &str) {
-    netns_tests::private_namespaces();
-    for line in [
-        "link set lo up",
-        "link add out0 type veth peer name in0",
-        "address add 192.0.2.2/24 dev out0",
-        "address add 2001:db8::2/64 dev out0 nodad",
-        "link set in0 up",
-        "link set out0 up",
-        "route add default via 192.0.2.1 dev out0",
-        "route add default via 2001:db8::1 dev out0",
-    ] {
-        let done = Command::new("ip").args(line.split(' ')).status().unwrap();
-        assert!(done.success(), "ip {line}");
-    }
-    let mut nft = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    nft.stdin
-        .take()
-        .unwrap()
-        .write_all(rules.as_bytes())
-        .unwrap();
-    assert!(nft.wait().unwrap().success());
+    add_dead_end_uplink();
+    load_rules(rules.as_bytes());
 }
 
 /// The output of a reader, in order.

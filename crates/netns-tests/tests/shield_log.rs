@@ -253,12 +253,7 @@ fn unsolicited_answers_are_dropped() {
                 r=socket.socket(socket.AF_INET,socket.SOCK_RAW,17)\n\
                 r.bind(('198.51.100.53',0))\n\
                 r.sendto(bytes([0,53,15,160,0,14,0,0])+b'forged',('192.0.2.2',0))\n";
-    let pid = world.internet.pid().to_string();
-    let done = Command::new("nsenter")
-        .args(["--net", "-t", &pid, "python3", "-c", code])
-        .status()
-        .unwrap();
-    assert!(done.success());
+    world.internet.run_python(code);
     // A later packet over the same link cannot overtake the forged ones.
     round_trip(RESOLVERS[0], 53).unwrap();
     assert_eq!(world.logged(), ["ANSWER"]);

@@ -11,6 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use shield::{ListedElement, NftShield, Policy, ShieldOrderError};
 use terok_clearance::{Action, Dest, DomainName, Protocol, RuleLifetime, Scope, Target};
+use test_support::namespaces::require_private_namespaces;
 
 const IP: &str = "203.0.113.7";
 
@@ -24,7 +25,7 @@ fn policy() -> Policy {
 }
 
 fn engage() -> NftShield {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     NftShield::engage(shield::open_nftables_socket().unwrap(), &policy()).unwrap()
 }
 
@@ -504,7 +505,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let forbidden: Vec<_> = FORBIDDEN.map(ip).into();
     let config = Config {
         cases: 48,

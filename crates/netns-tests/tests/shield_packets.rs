@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use netns_tests::internet::{Internet, PORTS, round_trip, tcp};
 use shield::{NftShield, Policy, ShieldError, ShieldOrderError};
 use terok_clearance::{Action, Dest, Protocol, RuleLifetime, Scope, Target};
+use test_support::namespaces::{ip, require_private_namespaces};
 
 const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
 const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
@@ -335,14 +336,8 @@ fn an_allow_ends_with_its_timeout() {
 
 #[test]
 fn loopback_is_open() {
-    netns_tests::private_namespaces();
-    assert!(
-        Command::new("ip")
-            .args(["link", "set", "lo", "up"])
-            .status()
-            .unwrap()
-            .success()
-    );
+    require_private_namespaces();
+    ip("link set lo up");
     let _shield = engage();
     for at in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(at).unwrap();
@@ -362,12 +357,7 @@ fn incoming_connections_are_refused() {
              except OSError: pass\n\
              else: raise SystemExit(1)"
         );
-        let pid = internet.pid().to_string();
-        let done = Command::new("nsenter")
-            .args(["--net", "-t", &pid, "python3", "-c", &code])
-            .status()
-            .unwrap();
-        assert!(done.success(), "{at}");
+        internet.run_python(&code);
     }
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -379,8 +369,7 @@ fn only_the_kernel_sends_neighbour_messages() {
     let mut shield = engage();
     order(&mut shield, Action::Allow, SERVER[1]).unwrap();
     // With an empty neighbour table, the next packet causes a solicitation.
-    let flush = ["-6", "neigh", "flush", "dev", "out0"];
-    assert!(Command::new("ip").args(flush).status().unwrap().success());
+    ip("-6 neigh flush dev out0");
     tcp(SERVER[1], 80).unwrap();
     // A forged neighbour advertisement to a distant host, with data as payload.
     let code = "import socket\n\

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 use shield::{NftShield, Policy, RulesetDifference, ShieldError, preview};
 use terok_clearance::Scope;
+use test_support::namespaces::require_private_namespaces;
 
 #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
 fn now() -> Instant {
@@ -79,7 +80,7 @@ fn check_lines(actual: &str, expected: &str) {
 }
 
 fn check_same(resolvers: &[&str]) {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let policy = policy(resolvers);
     load(&preview(&policy));
     let (text, json, code) = (nft(&["list", "ruleset"]), listing(), bytecode());
@@ -107,7 +108,7 @@ fn the_preview_with_more_resolvers_loads_to_the_same_ruleset() {
 
 #[test]
 fn a_ruleset_loaded_by_nft_can_be_attached() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let policy = policy(&["198.51.100.53", "2001:db8:53::53"]);
     load(&preview(&policy));
     let mut shield =
@@ -117,7 +118,7 @@ fn a_ruleset_loaded_by_nft_can_be_attached() {
 
 #[test]
 fn an_existing_ruleset_is_recognised_for_any_resolvers() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let find =
         || NftShield::attach_existing(shield::open_nftables_socket().unwrap(), now()).unwrap();
     assert!(find().is_none(), "no ruleset is loaded");
@@ -143,7 +144,7 @@ fn an_existing_ruleset_is_recognised_for_any_resolvers() {
 
 #[test]
 fn every_change_of_the_ruleset_is_detected() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let policy = policy(&["198.51.100.53"]);
     let text = preview(&policy);
     let lines: Vec<_> = text.lines().collect();
@@ -177,7 +178,7 @@ fn every_change_of_the_ruleset_is_detected() {
 }
 
 fn check_difference(command: &[&str], expected: &RulesetDifference) {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let policy = policy(&["198.51.100.53"]);
     let mut shield = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap();
     nft(command);
@@ -241,7 +242,7 @@ fn a_deleted_table_is_detected() {
 
 #[test]
 fn the_floor_cannot_be_changed() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     drop(NftShield::engage(shield::open_nftables_socket().unwrap(), &policy(&[])).unwrap());
     for set in ["floor4", "private4"] {
         for verb in ["add", "delete"] {
@@ -253,7 +254,7 @@ fn the_floor_cannot_be_changed() {
 
 #[test]
 fn attaching_without_a_table_is_an_error() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let attached = NftShield::attach(shield::open_nftables_socket().unwrap(), &policy(&[]), now());
     assert!(
         matches!(
@@ -266,7 +267,7 @@ fn attaching_without_a_table_is_an_error() {
 
 #[test]
 fn other_tables_are_not_changed() {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     load(
         "table inet other { chain c { type filter hook output priority 5; tcp dport 1 drop\n}\n}\n",
     );

@@ -3,11 +3,11 @@
 //! internet a neighbouring one.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
@@ -20,6 +20,7 @@ use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{DecisionAction, Dossier, RuleLifetime, Scope, Target};
+use test_support::namespaces::{NamespaceHolder, ip, require_private_namespaces};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -372,19 +373,19 @@ async fn a_restarted_supervisor_restores_orders_and_continues_asking() {
 
 #[tokio::test]
 async fn the_end_of_the_sandbox_is_reported_and_its_namespace_released() {
-    netns_tests::private_namespaces();
-    let mut sandbox = Neighbour::start();
+    require_private_namespaces();
+    let mut sandbox = NamespaceHolder::start(&["--net"]);
     let runtime = TempDir::new().unwrap();
-    let process = ProcessHandle::open(sandbox.0.id()).unwrap();
+    let process = ProcessHandle::open(sandbox.pid()).unwrap();
     let running = Running::start(config(process, &runtime, &[]));
     let hub = running.hub.clone();
     let mut operator = Operator::at(&hub).await;
 
     // The near end of a veth pair disappears with the namespace of the far end.
-    let pid = sandbox.0.id().to_string();
-    ip(&[
-        "link", "add", "here0", "type", "veth", "peer", "name", "there0", "netns", &pid,
-    ]);
+    let pid = sandbox.pid();
+    ip(&format!(
+        "link add here0 type veth peer name there0 netns {pid}"
+    ));
     let links = link_changes();
 
     sandbox.end();
@@ -488,41 +489,6 @@ fn message(socket: &OwnedFd) -> u16 {
     let mut bytes = [0; 8192];
     rustix::net::recv(socket, &mut bytes, RecvFlags::empty()).unwrap();
     u16::from_ne_bytes([bytes[4], bytes[5]])
-}
-
-/// A process in its own network namespace.
-struct Neighbour(Child);
-
-impl Neighbour {
-    fn start() -> Self {
-        let mut child = Command::new("unshare")
-            .args(["--net", "sh", "-c", "echo ready; exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        Self(child)
-    }
-
-    fn end(&mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    assert!(
-        Command::new("ip")
-            .args(arguments)
-            .status()
-            .unwrap()
-            .success(),
-        "{arguments:?}"
-    );
 }
 
 fn nft(arguments: &[&str]) -> serde_json::Value {

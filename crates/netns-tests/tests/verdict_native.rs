@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use shield::{NftShield, Policy};
 use terok_clearance::wire::verdict1::ApplyParameters;
 use terok_clearance::{Action, Protocol, Scope};
+use test_support::namespaces::require_private_namespaces;
 use verdict::{NativeBackend, VerdictBackend as _, VerdictOrder, VerdictReply};
 
 fn start() -> (NativeBackend, Arc<Mutex<NftShield>>) {
-    netns_tests::private_namespaces();
+    require_private_namespaces();
     let policy = Policy::new([]).unwrap();
     let shield = NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap();
     let shield = Arc::new(Mutex::new(shield));

@@ -3,41 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsRawFd as _;
-use std::process::{Child, Command, Stdio};
 
 use terok_clearance_netns::{EnterError, EnterStep, NetnsRef, ProcessHandle, SocketSpec};
+use test_support::namespaces::NamespaceHolder;
 
-/// A child in its own namespaces, killed on drop.
-struct Sandbox(Child);
+const OF_A_USER: &[&str] = &["--user", "--map-root-user", "--net"];
 
-impl Sandbox {
-    fn new(flags: &[&str]) -> Self {
-        let mut child = Command::new("unshare")
-            .args(flags)
-            .args(["--", "sh", "-c", "echo; exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        Self(child)
-    }
-
-    fn process(&self) -> ProcessHandle {
-        ProcessHandle::open(self.0.id()).unwrap()
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+fn process(sandbox: &NamespaceHolder) -> ProcessHandle {
+    ProcessHandle::open(sandbox.pid()).unwrap()
 }
 
 const EVERY: [SocketSpec; 7] = [
@@ -90,8 +64,8 @@ fn every_kind_of_socket_opens_in_the_current_namespace() {
 
 #[test]
 fn every_kind_of_socket_opens_in_a_sandbox_of_an_ordinary_user() {
-    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
-    let place = NetnsRef::OfProcess(sandbox.process());
+    let sandbox = NamespaceHolder::start(OF_A_USER);
+    let place = NetnsRef::OfProcess(process(&sandbox));
     let opened = place.open_sockets(&EVERY).unwrap();
     assert_eq!(opened.len(), EVERY.len());
     for fd in &opened {
@@ -110,25 +84,8 @@ fn every_kind_of_socket_opens_in_a_sandbox_of_an_ordinary_user() {
 fn the_owner_of_the_network_namespace_is_entered() {
     // The process is in a second user namespace without rights over its network.
     let nested = "unshare --user --map-root-user -- sh -c 'echo; exec cat'";
-    let mut child = Command::new("unshare")
-        .args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--",
-            "sh",
-            "-c",
-            nested,
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let inner = innermost(child.id());
+    let holder = NamespaceHolder::start_script(OF_A_USER, nested);
+    let inner = innermost(holder.pid());
     let place = NetnsRef::OfProcess(ProcessHandle::open(inner).unwrap());
     sees_only_a_dead_loopback(&place);
     // The sockets have the owner's rights: they may list the ruleset.
@@ -148,8 +105,6 @@ fn the_owner_of_the_network_namespace_is_entered() {
         "NFT_MSG_NEWGEN, not an error: {:?}",
         &answer[..24]
     );
-    drop(child.stdin.take());
-    child.wait().unwrap();
 }
 
 /// Returns the last process of a chain of only children.
@@ -163,18 +118,17 @@ fn innermost(pid: u32) -> u32 {
 
 #[test]
 fn a_namespace_file_can_be_entered() {
-    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
-    let file = File::open(format!("/proc/{}/ns/net", sandbox.0.id())).unwrap();
-    sees_only_a_dead_loopback(&NetnsRef::NamespaceFile(file.into()));
+    let sandbox = NamespaceHolder::start(OF_A_USER);
+    sees_only_a_dead_loopback(&NetnsRef::NamespaceFile(sandbox.netns_file().into()));
 }
 
 #[test]
 fn a_threaded_process_can_enter_and_leaves_no_child_behind() {
-    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
+    let sandbox = NamespaceHolder::start(OF_A_USER);
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let place = NetnsRef::OfProcess(sandbox.process());
+                let place = NetnsRef::OfProcess(process(&sandbox));
                 for _ in 0..20 {
                     assert_eq!(place.open_sockets(&EVERY).unwrap().len(), EVERY.len());
                 }
@@ -186,7 +140,7 @@ fn a_threaded_process_can_enter_and_leaves_no_child_behind() {
         let text = fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
         children.extend(text.split_whitespace().map(str::to_owned));
     }
-    assert_eq!(children, [sandbox.0.id().to_string()]);
+    assert_eq!(children, [sandbox.pid().to_string()]);
 }
 
 #[test]
@@ -222,8 +176,8 @@ fn errors_carry_the_step_and_the_errno() {
 
 #[test]
 fn a_reference_to_an_ended_process_cannot_be_entered() {
-    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
-    let place = NetnsRef::OfProcess(sandbox.process());
+    let sandbox = NamespaceHolder::start(OF_A_USER);
+    let place = NetnsRef::OfProcess(process(&sandbox));
     drop(sandbox);
     assert!(matches!(
         place.open_sockets(&EVERY),
@@ -233,8 +187,8 @@ fn a_reference_to_an_ended_process_cannot_be_entered() {
 
 #[test]
 fn more_sockets_than_one_message_carries_are_refused() {
-    let sandbox = Sandbox::new(&["--user", "--map-root-user", "--net"]);
-    let place = NetnsRef::OfProcess(sandbox.process());
+    let sandbox = NamespaceHolder::start(OF_A_USER);
+    let place = NetnsRef::OfProcess(process(&sandbox));
     assert_eq!(
         place.open_sockets(&[SocketSpec::Udp4; 16]).unwrap().len(),
         16
