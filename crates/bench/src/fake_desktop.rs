@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use test_support::notification_service::{NotificationCall, RecordingNotificationService};
-use test_support::session_bus::SessionBus;
+use test_support::test_bus::TestBus;
 
 use crate::latency_samples::SpanTimer;
 
@@ -19,13 +19,13 @@ pub(crate) struct FakeDesktop {
     calls: Receiver<NotificationCall>,
     // The service ends before its bus.
     _service: RecordingNotificationService,
-    bus: SessionBus,
+    bus: TestBus,
 }
 
 impl FakeDesktop {
     /// Starts both; the service has its name when this returns.
     pub(crate) fn start() -> Self {
-        let bus = SessionBus::start();
+        let bus = TestBus::start();
         let (tell, calls) = channel();
         // A benchmark that is over receives no calls any more.
         let service = RecordingNotificationService::start(bus.address(), move |call| {

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use test_support::directory::private_directory;
-use test_support::session_bus::SessionBus;
+use test_support::test_bus::TestBus;
 
 fn notifier(runtime: &Path, bus: Option<&str>, events: &str) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
@@ -30,7 +30,7 @@ fn notifier(runtime: &Path, bus: Option<&str>, events: &str) -> Child {
 }
 
 /// Has `notify` show something; returns its status, and what it said on standard error.
-fn notify(runtime: &Path, bus: &SessionBus) -> (Option<i32>, String) {
+fn notify(runtime: &Path, bus: &TestBus) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
     let output = command
         .args(["notify", "Title"])
@@ -70,7 +70,7 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
     let (status, said) = ends(notifier(place.path(), Some(&nobody), ""));
     assert_eq!(status, Some(69), "{said}");
 
-    let bus = SessionBus::start();
+    let bus = TestBus::start();
     let address = bus.address();
     let mut first = notifier(place.path(), Some(&address), "blocked,nonsense");
     let mut log = BufReader::new(first.stderr.take().unwrap())
@@ -95,7 +95,7 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
 #[test]
 fn where_nothing_shows_popups_it_says_so_and_stays() {
     let place = private_directory();
-    let bus = SessionBus::start();
+    let bus = TestBus::start();
     let mut notifier = notifier(place.path(), Some(&bus.address()), "blocked");
     let mut log = BufReader::new(notifier.stderr.take().unwrap())
         .lines()
@@ -116,7 +116,7 @@ fn where_nothing_shows_popups_it_says_so_and_stays() {
 #[test]
 fn a_service_that_the_bus_cannot_start_is_said() {
     let place = private_directory();
-    let bus = SessionBus::activating("/bin/false");
+    let bus = TestBus::activating("/bin/false");
     let (status, said) = notify(place.path(), &bus);
     assert_eq!(status, Some(69), "{said}");
     assert!(

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::packets::blocked_packet;
 use crate::served_socket::ServedSocket;
 
-/// The interfaces of a hub of ours.
+/// The interfaces of a current hub.
 pub const BOTH_INTERFACES: &[VarlinkInterface] = &[clearance1::INTERFACE, clearance2::INTERFACE];
 /// The interfaces of a hub that knows `org.terok.Clearance1` alone.
 pub const CLEARANCE1_ONLY: &[VarlinkInterface] = &[clearance1::INTERFACE];

@@ -20,4 +20,4 @@ pub mod notification_service;
 pub mod packets;
 pub mod pseudo_terminal;
 pub mod served_socket;
-pub mod session_bus;
+pub mod test_bus;

@@ -11,7 +11,7 @@ use zbus::connection::Builder;
 use zbus::message::{Message, Type};
 use zbus::{Connection, DynamicType, MessageStream, OwnedVariant};
 
-use crate::session_bus::NOTIFICATIONS_NAME;
+use crate::test_bus::NOTIFICATIONS_NAME;
 
 const NOTIFICATIONS_PATH: &str = "/org/freedesktop/Notifications";
 
@@ -189,11 +189,11 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session_bus::SessionBus;
+    use crate::test_bus::TestBus;
 
     #[tokio::test]
     async fn calls_are_recorded_and_a_click_is_signalled() {
-        let bus = SessionBus::start();
+        let bus = TestBus::start();
         let (tell, told) = mpsc::channel();
         let service = RecordingNotificationService::start(bus.address(), move |call| {
             let text = match call {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use desktop::popups::CLICK_GUARD_DELAY;
 use test_support::child::ChildGuard;
-use test_support::session_bus::{SessionBus, SessionBusBuilder};
+use test_support::test_bus::{TestBus, TestBusBuilder};
 
 use crate::picture::{HEIGHT, Picture, WIDTH};
 
@@ -44,7 +44,7 @@ pub(crate) struct Desktop {
     display: String,
     // In this order they end.
     _screen: ChildGuard,
-    bus: SessionBus,
+    bus: TestBus,
 }
 
 impl Desktop {
@@ -75,7 +75,7 @@ impl Desktop {
         let display = format!(":{display}");
         // xfce4-notifyd keeps its settings with it.
         let settings = "/usr/share/dbus-1/services/org.xfce.Xfconf.service";
-        let bus = SessionBusBuilder::new().service_file(Path::new(settings));
+        let bus = TestBusBuilder::new().service_file(Path::new(settings));
         let home = bus.directory().to_owned();
         let mut bus = bus
             .env("HOME", home)

@@ -12,7 +12,7 @@ use terok_clearance::Action;
 use terok_clearance::socket::RuntimeDir;
 use test_support::directory::private_directory;
 use test_support::notification_service::RecordingNotificationService;
-use test_support::session_bus::SessionBus;
+use test_support::test_bus::TestBus;
 use tokio::sync::oneshot;
 
 use crate::crowd::{Crowd, QUESTIONS, Question, SANDBOXES, Share, orders, questions};
@@ -122,7 +122,7 @@ fn the_notifier_shows_the_storm_as_a_few_popups_and_loses_none() {
     let place = private_directory();
     let crowd = Crowd::serve(place.path());
     let desk = Arc::new(Desk::new());
-    let bus = SessionBus::start();
+    let bus = TestBus::start();
     let shown = Arc::clone(&desk);
     let service = RecordingNotificationService::start(bus.address(), move |call| shown.apply(call));
     let mut notifier = command(place.path(), &["notifier"]);

@@ -15,12 +15,12 @@ pub const NOTIFICATIONS_NAME: &str = "org.freedesktop.Notifications";
 
 /// A session bus that has not been started yet.
 #[derive(Debug)]
-pub struct SessionBusBuilder {
+pub struct TestBusBuilder {
     directory: TempDir,
     environment: Vec<(OsString, OsString)>,
 }
 
-impl SessionBusBuilder {
+impl TestBusBuilder {
     /// A bus that can start no service.
     pub fn new() -> Self {
         let directory = private_directory();
@@ -82,9 +82,9 @@ impl SessionBusBuilder {
     }
 
     /// Starts the bus; it takes connections when this returns.
-    pub fn start(self) -> SessionBus {
+    pub fn start(self) -> TestBus {
         let daemon = self.spawn();
-        SessionBus {
+        TestBus {
             daemon,
             builder: self,
         }
@@ -107,7 +107,7 @@ impl SessionBusBuilder {
     }
 }
 
-impl Default for SessionBusBuilder {
+impl Default for TestBusBuilder {
     fn default() -> Self {
         Self::new()
     }
@@ -115,22 +115,20 @@ impl Default for SessionBusBuilder {
 
 /// A running session bus. It ends when this is dropped.
 #[derive(Debug)]
-pub struct SessionBus {
+pub struct TestBus {
     daemon: ChildGuard,
-    builder: SessionBusBuilder,
+    builder: TestBusBuilder,
 }
 
-impl SessionBus {
+impl TestBus {
     /// Starts a bus that can start no service.
     pub fn start() -> Self {
-        SessionBusBuilder::new().start()
+        TestBusBuilder::new().start()
     }
 
     /// Starts a bus that runs `exec` as its notification service when one is called.
     pub fn activating(exec: &str) -> Self {
-        SessionBusBuilder::new()
-            .activate_notifications(exec)
-            .start()
+        TestBusBuilder::new().activate_notifications(exec).start()
     }
 
     /// Returns the address for `DBUS_SESSION_BUS_ADDRESS`.
@@ -162,7 +160,7 @@ mod tests {
     use super::*;
 
     /// Asks the bus whether it knows a name that is owned or can be started.
-    fn knows(bus: &SessionBus, name: &str) -> bool {
+    fn knows(bus: &TestBus, name: &str) -> bool {
         let names = Command::new("dbus-send")
             .arg(format!("--bus={}", bus.address()))
             .args(["--print-reply", "--dest=org.freedesktop.DBus", "/"])
@@ -175,14 +173,14 @@ mod tests {
 
     #[test]
     fn a_bus_starts_only_the_services_of_its_test() {
-        assert!(!knows(&SessionBus::start(), NOTIFICATIONS_NAME));
-        let bus = SessionBus::activating("/bin/false");
+        assert!(!knows(&TestBus::start(), NOTIFICATIONS_NAME));
+        let bus = TestBus::activating("/bin/false");
         assert!(knows(&bus, NOTIFICATIONS_NAME));
     }
 
     #[test]
     fn a_killed_bus_comes_back_at_the_same_address() {
-        let mut bus = SessionBus::start();
+        let mut bus = TestBus::start();
         let socket = bus.directory().join("bus");
         bus.kill();
         assert!(!socket.exists());
