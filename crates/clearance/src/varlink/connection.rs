@@ -49,14 +49,14 @@ impl ErrorReply {
     /// Decodes the error as an interface's error enum `E`, `None` if the enum has no such error.
     pub fn decode<E: DeserializeOwned>(&self) -> Option<E> {
         #[derive(Serialize)]
-        struct Message<'a> {
+        struct ErrorMessage<'a> {
             error: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             parameters: Option<&'a RawValue>,
         }
         let read = |parameters| {
             let error = &self.name;
-            let json = serde_json::to_string(&Message { error, parameters }).ok()?;
+            let json = serde_json::to_string(&ErrorMessage { error, parameters }).ok()?;
             serde_json::from_str(&json).ok()
         };
         // Some services send an empty object with an error that has no parameters.
@@ -306,7 +306,7 @@ struct VarlinkReply {
 impl VarlinkReply {
     fn parse_frame(frame: &BytesMut) -> Result<Self, CallError> {
         #[derive(Deserialize)]
-        struct Message {
+        struct ReplyMessage {
             #[serde(default)]
             error: Option<String>,
             #[serde(default)]

@@ -3,6 +3,7 @@
 //! to close popups come out, at a limited rate.
 
 mod notices;
+mod question_popup;
 mod sandbox_directory;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +21,7 @@ use operator::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
 use operator::phrases;
 
 use notices::NoticeQueue;
+use question_popup::{QuestionPopup, VisiblePopup};
 use sandbox_directory::SandboxDirectory;
 
 /// Maximum questions with a popup each; more share one popup.
@@ -89,31 +91,6 @@ pub struct PopupModel {
     click_guard: ClickGuard,
     /// When commands are due; `None` while there are none.
     next_due: Option<Duration>,
-}
-
-/// The popup state of one row.
-#[derive(Debug, Default)]
-struct QuestionPopup {
-    popup: Option<VisiblePopup>,
-    /// When the popup was closed without an answer.
-    dismissed_at: Option<Duration>,
-    failure: Option<PriorAnswerFailure>,
-    /// A click on the popup came too soon.
-    click_ignored: bool,
-}
-
-#[derive(Debug)]
-struct VisiblePopup {
-    slot: PopupSlot,
-    version: u64,
-    shown: Notification,
-    /// What the popup says that an answer opens.
-    opens: String,
-    posted_at: Duration,
-    /// Whether showing it changes the layout: another question, or another size.
-    layout_changes: bool,
-    /// Whether the desktop may have removed it.
-    maybe_gone: bool,
 }
 
 impl PopupModel {
@@ -609,25 +586,6 @@ impl PopupModel {
             version: self.last_version,
             notification,
             is_final: last,
-        }
-    }
-}
-
-impl VisiblePopup {
-    fn from_update(
-        update: &PopupUpdate,
-        shown: Notification,
-        opens: String,
-        now: Duration,
-    ) -> Self {
-        Self {
-            slot: update.slot,
-            version: update.version,
-            shown,
-            opens,
-            posted_at: now,
-            layout_changes: true,
-            maybe_gone: false,
         }
     }
 }

@@ -4,6 +4,8 @@
 //! The expressions equal those of `nft` for the same text, in order and registers: a listing does
 //! not reveal the loader. Numbers are those of `linux/netfilter/nf_tables.h`.
 
+mod expressions;
+
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -13,9 +15,9 @@ use terok_clearance::Protocol;
 use super::attribute_kind::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, DATA_VERDICT,
     ELEMENT_FLAGS, ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET,
-    ELEMENTS_TABLE, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS,
-    RULE_TABLE, SET_DESCRIPTION, SET_FLAGS, SET_ID, SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME,
-    SET_TABLE, SET_TIMEOUT, SET_USERDATA, TABLE_FLAGS, TABLE_NAME,
+    ELEMENTS_TABLE, LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SET_DESCRIPTION,
+    SET_FLAGS, SET_ID, SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT,
+    SET_USERDATA, TABLE_FLAGS, TABLE_NAME,
 };
 use crate::address_class::{AddressRange, IpFamily};
 use crate::order_element::{OrderElement, OrderSet};
@@ -23,6 +25,8 @@ use crate::ruleset::{
     MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey,
     NftStatement, PacketSide, Ruleset, TABLE,
 };
+
+use expressions::RuleExpressions;
 
 /// An nftables message: kind, flags and attributes.
 #[derive(Debug)]
@@ -401,256 +405,4 @@ pub(crate) fn rule_attributes(chain: &NftChain, rule: &NftRule) -> AttributeBuil
         .text(RULE_TABLE, TABLE)
         .text(RULE_CHAIN, chain.name)
         .nest(RULE_EXPRESSIONS, &expressions.list)
-}
-
-/// The expressions of one rule, and the conditions checked so far.
-#[derive(Default)]
-struct RuleExpressions {
-    list: AttributeBuilder,
-    checked_family: Option<IpFamily>,
-    checked_transport: Option<u8>,
-}
-
-/// The first of the 16-byte registers, the default destination of loads.
-const WIDE_REGISTER: u32 = 1;
-/// The first of the 4-byte registers, sharing memory with the 16-byte ones.
-const SMALL_REGISTER: u32 = 8;
-
-impl RuleExpressions {
-    fn push_expression(&mut self, name: &str, data: &AttributeBuilder) {
-        let expression = AttributeBuilder::default()
-            .text(EXPRESSION_NAME, name)
-            .nest(EXPRESSION_DATA, data);
-        self.list = std::mem::take(&mut self.list).nest(LIST_ELEMENT, &expression);
-    }
-
-    fn push_match(&mut self, condition: &NftMatch) {
-        match condition {
-            NftMatch::Loopback(hook) => {
-                // The loopback interface has index 1 in every network namespace.
-                const LOOPBACK: u32 = 1;
-                let key = if *hook == NftHook::Output {
-                    meta::OUT
-                } else {
-                    meta::IN
-                };
-                self.load_meta(key, WIDE_REGISTER);
-                self.compare(false, &LOOPBACK.to_ne_bytes());
-            }
-            NftMatch::Connection(states) => {
-                const STATE: u32 = 0;
-                self.push_expression(
-                    "ct",
-                    &AttributeBuilder::default()
-                        .u32_be(2, STATE)
-                        .u32_be(1, WIDE_REGISTER),
-                );
-                let mask = AttributeBuilder::default()
-                    .u32_be(1, WIDE_REGISTER)
-                    .u32_be(2, WIDE_REGISTER)
-                    .u32_be(3, 4)
-                    .u32_be(6, 0)
-                    .nest(4, &data_value(&states.to_ne_bytes()))
-                    .nest(5, &data_value(&[0; 4]));
-                self.push_expression("bitwise", &mask);
-                self.compare(true, &[0; 4]);
-            }
-            NftMatch::Transport(protocol) => self.require_transport(*protocol),
-            NftMatch::HasPorts(ported) => {
-                self.load_meta(meta::TRANSPORT, WIDE_REGISTER);
-                self.lookup("ported", !ported);
-            }
-            NftMatch::Port(protocol, side, port) => {
-                self.require_transport(*protocol);
-                let offset = if *side == PacketSide::Source { 0 } else { 2 };
-                self.load_payload(TRANSPORT_HEADER, offset, 2, WIDE_REGISTER);
-                self.compare(false, &port.to_be_bytes());
-            }
-            NftMatch::Address(family, side, set) => {
-                self.require_family(*family);
-                self.load_address(*family, *side);
-                self.lookup(set, false);
-            }
-            NftMatch::InSet(key, set) => {
-                self.load_key(*key);
-                self.lookup(set, false);
-            }
-            NftMatch::Icmpv6(set) => {
-                self.require_family(IpFamily::V6);
-                self.require_transport(Protocol::ICMPV6);
-                self.load_payload(TRANSPORT_HEADER, 0, 1, WIDE_REGISTER);
-                self.lookup(set, false);
-            }
-            NftMatch::OnLink => {
-                self.require_family(IpFamily::V6);
-                self.load_payload(NETWORK_HEADER, 7, 1, WIDE_REGISTER);
-                self.compare(false, &[255]);
-            }
-            NftMatch::FromProcess => {
-                self.load_meta(meta::USER, WIDE_REGISTER);
-                self.compare(true, &[0xff; 4]);
-            }
-        }
-    }
-
-    fn push_statement(&mut self, statement: &NftStatement) {
-        match statement {
-            NftStatement::Accept => {
-                self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_ACCEPT));
-            }
-            NftStatement::Drop => {
-                self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_DROP));
-            }
-            NftStatement::Goto(chain) => {
-                self.push_verdict(
-                    &AttributeBuilder::default()
-                        .u32_be(1, NFT_GOTO)
-                        .text(2, chain),
-                );
-            }
-            NftStatement::Limit { per_second, burst } => {
-                let data = AttributeBuilder::default()
-                    .u64_be(1, *per_second)
-                    .u64_be(2, 1)
-                    .u32_be(3, *burst)
-                    .u32_be(4, 0)
-                    .u32_be(5, 0);
-                self.push_expression("limit", &data);
-            }
-            NftStatement::Log {
-                group,
-                prefix,
-                snaplen,
-            } => {
-                let mut data = AttributeBuilder::default()
-                    .text(2, prefix)
-                    .u16_be(1, *group);
-                if let Some(snaplen) = snaplen {
-                    data = data.u32_be(3, *snaplen);
-                }
-                // Queue threshold 1: packets are sent at once.
-                self.push_expression("log", &data.u16_be(4, 1));
-            }
-            NftStatement::AddToSet(key, set) => {
-                self.load_key(*key);
-                let data = AttributeBuilder::default()
-                    .u32_be(4, WIDE_REGISTER)
-                    .u32_be(3, 0)
-                    .text(1, set);
-                self.push_expression("dynset", &data);
-            }
-            NftStatement::Reset => {
-                self.push_expression("reject", &AttributeBuilder::default().u32_be(1, 1));
-            }
-            NftStatement::Prohibit => {
-                self.push_expression(
-                    "reject",
-                    &AttributeBuilder::default().u32_be(1, 2).bytes(2, &[3]),
-                );
-            }
-        }
-    }
-
-    fn load_key(&mut self, key: NftSetKey) {
-        let (NftSetKey::Address(family) | NftSetKey::Protocol(family) | NftSetKey::Port(family)) =
-            key
-        else {
-            return;
-        };
-        self.require_family(family);
-        self.load_address(family, PacketSide::Destination);
-        // The parts of a key are consecutive, at multiples of four bytes.
-        let transport = match family {
-            IpFamily::V4 => SMALL_REGISTER + 1,
-            IpFamily::V6 => WIDE_REGISTER + 1,
-        };
-        let port = match family {
-            IpFamily::V4 => SMALL_REGISTER + 2,
-            IpFamily::V6 => SMALL_REGISTER + 5,
-        };
-        if matches!(key, NftSetKey::Protocol(_) | NftSetKey::Port(_)) {
-            self.load_meta(meta::TRANSPORT, transport);
-        }
-        if matches!(key, NftSetKey::Port(_)) {
-            self.load_payload(TRANSPORT_HEADER, 2, 2, port);
-        }
-    }
-
-    fn require_family(&mut self, family: IpFamily) {
-        if self.checked_family.replace(family) != Some(family) {
-            let number = if family == IpFamily::V4 { 2 } else { 10 };
-            self.load_meta(meta::FAMILY, WIDE_REGISTER);
-            self.compare(false, &[number]);
-        }
-    }
-
-    fn require_transport(&mut self, protocol: Protocol) {
-        if self.checked_transport.replace(protocol.0) != Some(protocol.0) {
-            self.load_meta(meta::TRANSPORT, WIDE_REGISTER);
-            self.compare(false, &[protocol.0]);
-        }
-    }
-
-    fn load_address(&mut self, family: IpFamily, side: PacketSide) {
-        let (offset, length) = match (family, side) {
-            (IpFamily::V4, PacketSide::Source) => (12, 4),
-            (IpFamily::V4, PacketSide::Destination) => (16, 4),
-            (IpFamily::V6, PacketSide::Source) => (8, 16),
-            (IpFamily::V6, PacketSide::Destination) => (24, 16),
-        };
-        self.load_payload(NETWORK_HEADER, offset, length, WIDE_REGISTER);
-    }
-
-    fn load_meta(&mut self, key: u32, register: u32) {
-        self.push_expression(
-            "meta",
-            &AttributeBuilder::default()
-                .u32_be(2, key)
-                .u32_be(1, register),
-        );
-    }
-
-    fn load_payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
-        let data = AttributeBuilder::default()
-            .u32_be(1, register)
-            .u32_be(2, base)
-            .u32_be(3, offset)
-            .u32_be(4, length);
-        self.push_expression("payload", &data);
-    }
-
-    fn compare(&mut self, differs: bool, with: &[u8]) {
-        let data = AttributeBuilder::default()
-            .u32_be(1, WIDE_REGISTER)
-            .u32_be(2, differs.into())
-            .nest(3, &data_value(with));
-        self.push_expression("cmp", &data);
-    }
-
-    fn lookup(&mut self, set: &str, inverted: bool) {
-        let data = AttributeBuilder::default()
-            .u32_be(2, WIDE_REGISTER)
-            .text(1, set)
-            .u32_be(5, inverted.into());
-        self.push_expression("lookup", &data);
-    }
-
-    fn push_verdict(&mut self, verdict: &AttributeBuilder) {
-        const VERDICT_REGISTER: u32 = 0;
-        let data = AttributeBuilder::default()
-            .u32_be(1, VERDICT_REGISTER)
-            .nest(2, &AttributeBuilder::default().nest(DATA_VERDICT, verdict));
-        self.push_expression("immediate", &data);
-    }
-}
-
-const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
-
-mod meta {
-    pub(super) const IN: u32 = 4;
-    pub(super) const OUT: u32 = 5;
-    pub(super) const USER: u32 = 10;
-    pub(super) const FAMILY: u32 = 15;
-    pub(super) const TRANSPORT: u32 = 16;
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state of one question's popup.
+
+use std::time::Duration;
+
+use super::{PopupSlot, PopupUpdate};
+use crate::notifier::Notification;
+use crate::popups::text::PriorAnswerFailure;
+
+/// The popup state of one row.
+#[derive(Debug, Default)]
+pub(super) struct QuestionPopup {
+    pub(super) popup: Option<VisiblePopup>,
+    /// When the popup was closed without an answer.
+    pub(super) dismissed_at: Option<Duration>,
+    pub(super) failure: Option<PriorAnswerFailure>,
+    /// A click on the popup came too soon.
+    pub(super) click_ignored: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct VisiblePopup {
+    pub(super) slot: PopupSlot,
+    pub(super) version: u64,
+    pub(super) shown: Notification,
+    /// What the popup says that an answer opens.
+    pub(super) opens: String,
+    pub(super) posted_at: Duration,
+    /// Whether showing it changes the layout: another question, or another size.
+    pub(super) layout_changes: bool,
+    /// Whether the desktop may have removed it.
+    pub(super) maybe_gone: bool,
+}
+
+impl VisiblePopup {
+    pub(super) fn from_update(
+        update: &PopupUpdate,
+        shown: Notification,
+        opens: String,
+        now: Duration,
+    ) -> Self {
+        Self {
+            slot: update.slot,
+            version: update.version,
+            shown,
+            opens,
+            posted_at: now,
+            layout_changes: true,
+            maybe_gone: false,
+        }
+    }
+}
