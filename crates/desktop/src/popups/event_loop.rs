@@ -183,7 +183,8 @@ struct PopupEventLoop<'a, N, I> {
     resolver: Arc<IdentityResolver<I>>,
     lookups: JoinSet<(ContainerId, ContainerIdentity)>,
     containers_in_lookup: BTreeSet<ContainerId>,
-    popup_ids: HashMap<PopupSlot, NotificationId>,
+    /// The notification of each slot, and the version of the popup that it shows.
+    popup_ids: HashMap<PopupSlot, (u64, NotificationId)>,
     /// The popups that expire by themselves, the oldest first.
     transient_popups: VecDeque<NotificationId>,
     start: Instant,
@@ -323,14 +324,22 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
             self.model.record_layout_change(changed);
         }
         let at = self.reading_at(outcome.at);
+        // An outcome of a former version says nothing of the present one.
+        let is_present = |(present, _): &(u64, NotificationId)| *present == version;
+        let is_present = self.popup_ids.get(&slot).is_some_and(is_present);
         match outcome.closed {
             Closed::Chosen(choice) => self.handle_click(slot, &choice.key, at),
             Closed::Dismissed | Closed::Expired => {
+                if is_present {
+                    self.popup_ids.remove(&slot);
+                }
                 self.model
                     .handle_closed(slot, version, self.session.inbox(), at);
             }
             Closed::ConnectionLost => {
-                self.popup_ids.remove(&slot);
+                if is_present {
+                    self.popup_ids.remove(&slot);
+                }
                 self.model.mark_lost(slot, version, at);
             }
         }
@@ -364,6 +373,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                 PopupCommand::Close(slot) => self.popup_ids.remove(slot),
                 PopupCommand::Show(update) => self.popup_ids.get(&update.slot).copied(),
             };
+            let id = id.map(|(_, id)| id);
             PopupJob { command, id }
         };
         commands.into_iter().map(job).collect()
@@ -383,7 +393,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                             self.transient_popups.pop_front();
                         }
                     } else {
-                        self.popup_ids.insert(update.slot, id);
+                        self.popup_ids.insert(update.slot, (update.version, id));
                     }
                 }
                 PopupJobResult::NotShown(update, reason) => {
@@ -396,7 +406,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
 
     /// Closes every popup.
     async fn close_all(&mut self) {
-        let shown = self.popup_ids.drain().map(|(_, id)| id);
+        let shown = self.popup_ids.drain().map(|(_, (_, id))| id);
         for id in shown.chain(self.transient_popups.drain(..)) {
             if let Err(error) = self.notifier.close(id).await {
                 tracing::debug!(%error, "closing a popup failed");
