@@ -317,7 +317,7 @@ impl VarlinkReply {
         if !super::is_json_object(frame) {
             return Err(protocol_error("a reply is not an object"));
         }
-        let message: Message =
+        let message: ReplyMessage =
             serde_json::from_slice(frame).map_err(|error| protocol_error(&error.to_string()))?;
         let parameters = message.parameters.filter(|raw| raw.get() != "null");
         match message.error {
