@@ -2,9 +2,8 @@
 //! Removes questions and rows, and remembers why a row ended.
 
 use terok_clearance::RequestId;
-use terok_clearance::client::ProtocolVersion;
 
-use super::row::Row;
+use super::row::{RequestFlow, Row, RowEntry};
 use super::{
     HubId, Inbox, InboxChange, InboxHub, MAX_CLEARANCE1_FLOWS, MAX_REMEMBERED_ENDS, RowEnd,
     RowNumber,

@@ -10,20 +10,19 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use netns::netlink::{AttributeBuilder, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
-use terok_clearance::Protocol;
 
 use super::attribute_kind::{
-    CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, DATA_VERDICT,
-    ELEMENT_FLAGS, ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET,
-    ELEMENTS_TABLE, LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SET_DESCRIPTION,
-    SET_FLAGS, SET_ID, SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT,
-    SET_USERDATA, TABLE_FLAGS, TABLE_NAME,
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, ELEMENT_FLAGS,
+    ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET, ELEMENTS_TABLE,
+    LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SET_DESCRIPTION, SET_FLAGS, SET_ID,
+    SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT, SET_USERDATA, TABLE_FLAGS,
+    TABLE_NAME,
 };
 use crate::address_class::{AddressRange, IpFamily};
 use crate::order_element::{OrderElement, OrderSet};
 use crate::ruleset::{
-    MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey,
-    NftStatement, PacketSide, Ruleset, TABLE,
+    MAX_RECENT_PACKETS, NftChain, NftHook, NftRule, NftSet, NftSetContent, NftSetKey, Ruleset,
+    TABLE,
 };
 
 use expressions::RuleExpressions;
