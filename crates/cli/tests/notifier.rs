@@ -77,7 +77,7 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
         .lines()
         .map(Result::unwrap);
     let warned = log
-        .find(|line| line.contains("there is no such kind of popups"))
+        .find(|line| line.contains("unknown kind of popups"))
         .unwrap();
     assert!(warned.contains("nonsense"), "{warned}");
     log.find(|line| line.contains("popups started")).unwrap();
@@ -108,7 +108,7 @@ fn where_nothing_shows_popups_it_says_so_and_stays() {
     let (status, said) = notify(place.path(), &bus);
     assert_eq!(status, Some(0), "{said}");
     assert!(
-        said.contains("no service for notifications is on the session bus"),
+        said.contains("no notification service is on the session bus"),
         "{said}"
     );
 }

@@ -5,7 +5,7 @@
 //! `docs/schema/lines.json` describes them, and a test compares the two.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::Value;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Request};
 use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, ShieldState};
@@ -117,8 +117,8 @@ pub(crate) enum ScriptEvent<'a> {
         hub: String,
         interface: &'static str,
         kind: &'a DisplayText,
-        /// The hub's JSON object, with an escape for every character beyond printable ASCII.
-        data: Box<RawValue>,
+        /// The hub's JSON object; each of its texts is made harmless for terminals.
+        data: Value,
     },
     /// A sandbox started or ended.
     Container {
@@ -265,7 +265,7 @@ pub(crate) fn change_event<'a>(
             hub: hub.to_string(),
             interface: interface_name(event.interface()),
             kind: event.kind(),
-            data: RawValue::from_string(event.to_ascii_json()).ok()?,
+            data: display_json(serde_json::from_str(event.json()).ok()?),
         },
         InboxChange::Lost { hub, lost, reason } => ScriptEvent::Lost {
             hub: hub.to_string(),
@@ -299,4 +299,19 @@ pub(crate) fn change_event<'a>(
 pub(crate) fn to_json_line(event: &ScriptEvent<'_>) -> String {
     // Cannot fail: events have no floats, and no maps with keys other than texts.
     serde_json::to_string(event).map_or_else(|_impossible| String::new(), |text| text + "\n")
+}
+/// Makes every text and key of a JSON value harmless for terminals and logs.
+///
+/// The recursion is bounded: `serde_json` refuses more than 128 levels.
+fn display_json(value: Value) -> Value {
+    let display = |text: &str| DisplayText::new(text).to_string();
+    match value {
+        Value::String(text) => Value::String(display(&text)),
+        Value::Array(values) => values.into_iter().map(display_json).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| (display(&key), display_json(value)))
+            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
 }

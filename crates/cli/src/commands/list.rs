@@ -31,7 +31,7 @@ questions are missing, and `list` at the end; docs/schema/lines.json describes t
 Python stack reports only new questions: a warning names it, and `watch` shows its questions.
 
 Exit status:
-  0    the list is complete, even if no pending questions or no hub is running
+  0    the list is complete, even if no question is pending or no hub is running
   69   a hub, or the one of --socket, did not reply in time: its questions are missing, and a
        warning names it
   130  ended by Ctrl-C")]
