@@ -10,6 +10,8 @@ pub mod commands;
 mod desktop;
 pub mod environment;
 pub mod exit;
+#[cfg(test)]
+mod hostile_table;
 mod logging;
 pub mod output;
 mod runtime;

@@ -49,7 +49,7 @@ enum FetchError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("no address: {0}")]
-    Lookup(Box<FetchError>),
+    Lookup(Box<Self>),
     #[error(transparent)]
     Name(#[from] hickory_proto::ProtoError),
     #[error(transparent)]

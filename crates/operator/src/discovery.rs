@@ -230,7 +230,7 @@ impl Hubs {
 /// Waits for a change of a watched directory; forever if none is watched.
 async fn directory_change(watched: Option<&(HubLocation, DirectoryWatcher)>) {
     match watched {
-        Some((_, watcher)) => watcher.changed().await,
+        Some((_, directories)) => directories.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -100,14 +100,14 @@ pub async fn run_daemon(
     let (stop, reported) = (CancellationToken::new(), CancellationToken::new());
     let first = first_request_number(now());
     let classifier = PacketClassifier::new(container.clone(), Dossier::default(), first);
-    let mut reporter = EventReporter::new(container, &state_dir, annotations, output, stop.clone());
+    let mut events = EventReporter::new(container, &state_dir, annotations, output, stop.clone());
     let was_stopped = Cell::new(false);
     let reading = async {
-        reporter.report_started();
+        events.report_started();
         let ended = NflogReader::new(sockets, classifier)
-            .run(&mut reporter, stop.clone())
+            .run(&mut events, stop.clone())
             .await;
-        reporter.report_exited(was_stopped.get());
+        events.report_exited(was_stopped.get());
         reported.cancel();
         ended
     };
@@ -127,7 +127,7 @@ pub async fn run_daemon(
     let (ended, (), ()) = tokio::join!(reading, waiting, delivering);
     drop(pid_file);
     ended?;
-    reporter.finish().map_err(ReaderDaemonError::Write)
+    events.finish().map_err(ReaderDaemonError::Write)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a serve loop reads the clock")]

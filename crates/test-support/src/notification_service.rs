@@ -212,7 +212,18 @@ mod tests {
 
         let hints = HashMap::<String, OwnedVariant>::new();
         let name = Some(NOTIFICATIONS_NAME);
-        let body = |title| ("app", 0_u32, "", title, "", [""; 0], &hints, -1_i32);
+        let body = |title| {
+            (
+                "app",
+                0_u32,
+                "",
+                title,
+                "",
+                Vec::<&str>::new(),
+                &hints,
+                -1_i32,
+            )
+        };
         for (title, id) in [("one", 1_u32), ("two", 2)] {
             let body = body(title);
             let notify = connection.call_method(name, NOTIFICATIONS_PATH, name, "Notify", &body);

@@ -140,7 +140,8 @@ impl AttachedNetns {
     fn open_sockets(&self) -> Result<[OwnedFd; 2], AttachError> {
         let opened = self.netns.open_sockets(&[SocketSpec::Netfilter; 2]);
         let opened = opened.map_err(AttachError::OpenSockets)?;
-        <[_; 2]>::try_from(opened).map_err(|_| AttachError::OpenSockets(EnterError::BadReply))
+        <[_; 2]>::try_from(opened)
+            .map_err(|_other_count| AttachError::OpenSockets(EnterError::BadReply))
     }
 
     /// Waits for the end of the container's process, if there is one.

@@ -2,11 +2,8 @@
 //! Text that a sandbox chose to mislead with shows harmlessly on every page of the screen.
 
 #![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
     clippy::unreachable,
     clippy::indexing_slicing,
-    clippy::string_slice,
     reason = "a test fails by panicking, its helpers too"
 )]
 

@@ -8,16 +8,7 @@ use terok_clearance::Action;
 use terok_clearance::wire::clearance2::Request;
 
 use super::RunSummary;
-
-#[path = "../../../../../../tests/hostile/harmless.rs"]
-#[expect(dead_code, reason = "there are no popups here")]
-mod harmless;
-#[path = "../../../../../../tests/hostile/hub.rs"]
-#[expect(dead_code, reason = "the replies are made here")]
-mod hub;
-#[path = "../../../../../../tests/hostile/texts.rs"]
-#[expect(dead_code, reason = "each text is asked about alone here")]
-mod texts;
+use crate::hostile_table::{harmless, hub, texts};
 
 use harmless::{Harmless, tame};
 

@@ -5,12 +5,7 @@ use serde_json::json;
 use terok_clearance::DisplayText;
 
 use super::{QuestionQueue, QueueMessage, QueuedQuestion, TypedAnswer, render_message};
-
-#[path = "../../../../../../tests/hostile/harmless.rs"]
-#[expect(dead_code, reason = "there are no popups here")]
-mod harmless;
-#[path = "../../../../../../tests/hostile/texts.rs"]
-mod texts;
+use crate::hostile_table::{harmless, texts};
 
 use harmless::{Harmless, all_tame};
 

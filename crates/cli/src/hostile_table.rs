@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The shared table of hostile texts, for the unit tests of several commands.
+
+#![expect(
+    dead_code,
+    reason = "no unit test here needs popups or all of a hub's replies"
+)]
+
+#[path = "../../../tests/hostile/harmless.rs"]
+pub(crate) mod harmless;
+#[path = "../../../tests/hostile/hub.rs"]
+pub(crate) mod hub;
+#[path = "../../../tests/hostile/texts.rs"]
+pub(crate) mod texts;
