@@ -94,7 +94,7 @@ pub struct AnsweredQuestion {
 pub struct SettledClaim {
     /// The claim's own question.
     pub answered: AnsweredQuestion,
-    /// The rule that it became, for [`Ledger::cover`].
+    /// The rule that it became, for [`Ledger::sweep_rule`].
     pub sweep: Option<RuleSweep>,
 }
 
@@ -189,7 +189,7 @@ impl Ledger {
     /// Hands out the right to carry out `action` on the question that `asked` names.
     ///
     /// The [`Claim`] goes to the firewall, the
-    /// [`Receipt`] comes back with the outcome to [`settle`](Self::settle); until then nobody
+    /// [`ClaimReceipt`] comes back with the outcome to [`settle`](Self::settle); until then nobody
     /// else can claim the question. A receipt that is dropped instead frees it again.
     pub fn claim(
         &mut self,
@@ -210,7 +210,7 @@ impl Ledger {
 
     /// Notes what became of a claim, at `now`.
     ///
-    /// With [`Outcome::Applied`] the question is answered and gone; [`Ledger::cover`] then finds
+    /// With [`EnforcementOutcome::Applied`] the question is answered and gone; [`Ledger::sweep_rule`] then finds
     /// the others that the same rule answers. Otherwise the question is pending as before, unless
     /// it was withdrawn in the meantime.
     pub fn settle(

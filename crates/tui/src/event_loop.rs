@@ -108,7 +108,7 @@ struct OpenTerminal {
     input: TerminalInput,
 }
 
-/// What [`Ui::next`] has taken in.
+/// The result of [`FullScreenUi::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UiEvent {
     /// Something that it has seen to.

@@ -3,12 +3,12 @@
 
 use super::MAX_LINE_BYTES;
 
-/// What [`Lines::take`] found.
+/// What [`LineSplitter::next_line`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SplitLine<'a> {
     /// A line without its newline.
     Complete(&'a [u8]),
-    /// The start of a line that is longer than [`LINE_LIMIT`]; the rest of it is skipped.
+    /// The start of a line that is longer than [`MAX_LINE_BYTES`]; the rest of it is skipped.
     TooLong(&'a [u8]),
 }
 
