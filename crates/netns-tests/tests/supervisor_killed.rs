@@ -253,7 +253,11 @@ async fn killed_during_a_storm_of_verdicts() {
 
     let mut delays = RandomDelays(0x2545_f491_4f6c_dd1d);
     let mut decided = BTreeSet::new();
-    for round in 0..15 {
+    // On a loaded machine a round decides less; the rounds go on until enough is decided.
+    for round in 0.. {
+        if round >= 15 && allowed().len() > 100 {
+            break;
+        }
         let mut supervisor = Killable::spawn(runtime.path());
         let hub = supervisor.hub();
         let until = Instant::now() + delays.below(Duration::from_millis(120));
