@@ -5,7 +5,7 @@
 use hub::ingest::{EventLineParser, LineSplitter, MAX_LINE_BYTES, SplitLine};
 use hub::ledger::Ledger;
 use libfuzzer_sys::fuzz_target;
-use terok_clearance::{SandboxEvent, ShieldState};
+use terok_clearance::{SandboxEvent, ShieldState, Timestamp};
 
 /// Splits `bytes` into lines, read in chunks of `chunk` bytes; `None` stands for an overlong line.
 fn split_lines(bytes: &[u8], chunk: usize) -> Vec<Option<Vec<u8>>> {
@@ -48,7 +48,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         match event {
             Ok(Some(SandboxEvent::Blocked(blocked))) => {
                 let dest = blocked.dest().clone();
-                let recorded = ledger.record(blocked, 1);
+                let recorded = ledger.record(blocked, Timestamp::from_micros(1));
                 let question = ledger.question(recorded.number).expect("it is pending now");
                 assert_eq!(question.dest(), &dest);
                 assert!(

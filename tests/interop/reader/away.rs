@@ -71,7 +71,9 @@ async fn a_hub_that_comes_late_or_anew_is_told_what_it_missed() {
 
         hub.signal(Signal::KILL);
         hub.end().await;
-        reader.until_error("the hub is gone").await;
+        reader
+            .until_error("the hub has closed the connection")
+            .await;
         // Within half a minute of the first time: but that hub knew of it, and this one does not.
         connect("203.0.113.2:443");
         let _hub = place.hub(side).await;

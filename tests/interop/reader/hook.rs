@@ -152,6 +152,6 @@ async fn their_hook_starts_ours_and_ends_it() {
         until_read(&place, false).await;
         assert!(!place.state_dir().join("reader.pid").exists());
         let log = fs::read_to_string(place.state_dir().join("reader.log")).unwrap();
-        assert!(log.contains("telling a hub"), "{log}");
+        assert!(log.contains("connected to a hub"), "{log}");
     }
 }

@@ -36,7 +36,7 @@ async fn asked_again(place: &Place, prompt: &mut Running, shield: &Shield) {
     prompt.say("a 1").await;
     let refused = event(prompt, "refused").await;
     let reason = refused["reason"].as_str().unwrap();
-    assert!(reason.contains("is forgotten"), "{reason}");
+    assert!(reason.contains("is stale"), "{reason}");
     prompt.say("l").await;
     assert_eq!(event(prompt, "listed").await["lapsed"], true);
     assert_eq!(shield.asked(), [""; 0]);
@@ -206,7 +206,7 @@ async fn a_person_reads_what_became_of_the_row() {
     let waits = "[1] STALE    the hub restarted; the next packet will ask again as [1]";
     prompt.until(waits).await;
     prompt.say("d 1").await;
-    prompt.until("row 1 is forgotten").await;
+    prompt.until("row 1 is stale").await;
     place.report(&[block(1)]).await;
     prompt.until("[1] BLOCKED  api.example.com").await;
     assert!(prompt.end().await.status.success());
