@@ -26,6 +26,7 @@
 //! | [`Client`], [`EventStream`] | events and answers, for hubs of this project and of the Python stack |
 //! | [`socket`] | socket paths, and sockets that only the same user can reach |
 //! | [`wire`] | the varlink interfaces `org.terok.Clearance1`, `Clearance2` and `ClearanceVerdict1` |
+//! | `service` | with the feature of that name: logging to standard error, shutdown signals |
 //! | [`varlink`] | a varlink server and client for unix sockets |
 //!
 //! Values are parsed: a [`ContainerId`], a [`RequestId`] or a [`Dest`] has passed a check, and a
@@ -53,6 +54,8 @@ mod id;
 mod log_limiter;
 pub mod nflog;
 mod sandbox_label;
+#[cfg(feature = "service")]
+pub mod service;
 pub mod socket;
 mod timestamp;
 pub mod varlink;

@@ -12,7 +12,9 @@ mod paths;
 pub use accept::ConnectionAcceptor;
 pub use bind::{SameUserListener, SocketBindError, bind};
 pub use connect::{SocketConnectError, connect};
-pub use paths::{HubSocket, HubSocketPaths, RuntimeDir, SocketLayout};
+pub use paths::{
+    HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,
+};
 
 /// Maximum bytes of a socket's path: the size of `sun_path`, without the NUL.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;

@@ -2,7 +2,7 @@
 //! The hub: delivers events to operators, and carries out their answers.
 //!
 //! A [`Hub`] receives events ([`Hub::report`], or lines on the socket of [`ingest`]) and serves
-//! both Clearance interfaces from one [`ledger`]. An answer that matches its request becomes a
+//! both Clearance interfaces from one [`ledger`]; [`serve_sockets`] runs it on two sockets. An answer that matches its request becomes a
 //! [`Claim`], and a [`DecisionEnforcer`] accepts claims only.
 
 #![cfg_attr(
@@ -24,4 +24,4 @@ mod serve;
 
 pub use hub::{DecisionEnforcer, Hub, HubDecideError, HubOptions};
 pub use ledger::Claim;
-pub use serve::serve;
+pub use serve::{HubListeners, HubServeError, serve, serve_sockets};

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event_frames::ClearanceInterface;
 use crate::fanout::FlushStatus;
 use crate::hub::{DecisionEnforcer, Hub, HubDecideError};
+use crate::ingest::{IngestError, ingest};
 use crate::ledger::{ClaimError, QuestionTriple, RequestedScope};
 
 /// Serves `org.terok.Clearance1` and `org.terok.Clearance2` on `listener` until `stop`.
@@ -38,6 +39,71 @@ pub async fn serve<E: DecisionEnforcer>(
         }
         served = varlink::serve(listener, service, stop) => served,
     }
+}
+
+/// The listening sockets of a hub.
+#[derive(Debug)]
+pub struct HubListeners {
+    /// The socket for operators.
+    pub operators: SameUserListener,
+    /// The socket for readers.
+    pub readers: SameUserListener,
+}
+
+/// The reason why a hub ended without being asked to. The program must end, too.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubServeError {
+    /// The socket for operators failed.
+    #[error("cannot serve operators")]
+    Operators(#[from] VarlinkServeError),
+    /// The socket for readers failed.
+    #[error("cannot receive reports")]
+    Readers(#[from] IngestError),
+}
+
+/// Serves operators ([`serve`]) and readers ([`ingest`]) until `stop`, or until one of the two
+/// fails.
+///
+/// ```no_run
+/// # async fn run<E: terok_clearance_hub::DecisionEnforcer>(
+/// #     enforcer: E,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// use terok_clearance::socket::{RuntimeDir, bind};
+/// use terok_clearance_hub::{Hub, HubListeners, HubOptions, serve_sockets};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let paths = RuntimeDir::new("/run/user/1000").shared_hub_sockets();
+/// let listeners = HubListeners {
+///     operators: bind(&paths.hub)?,
+///     readers: bind(&paths.ingester)?,
+/// };
+/// let hub = Hub::new(enforcer, HubOptions::default());
+/// serve_sockets(hub, listeners, CancellationToken::new()).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn serve_sockets<E: DecisionEnforcer>(
+    hub: Arc<Hub<E>>,
+    listeners: HubListeners,
+    stop: CancellationToken,
+) -> Result<(), HubServeError> {
+    let stop = stop.child_token();
+    // The end of one part ends the other, and each finishes what it has begun.
+    let operators = async {
+        let served = serve(Arc::clone(&hub), listeners.operators, stop.clone()).await;
+        stop.cancel();
+        served
+    };
+    let readers = async {
+        let read = ingest(Arc::clone(&hub), listeners.readers, stop.clone()).await;
+        stop.cancel();
+        read
+    };
+    let (served, read) = tokio::join!(operators, readers);
+    served?;
+    read?;
+    Ok(())
 }
 
 /// A hub as a varlink service.

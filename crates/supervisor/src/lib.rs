@@ -4,7 +4,11 @@
 //! Packets go from the reader to the hub, answers from the hub to the shield, and looked-up
 //! addresses to both: in memory and in this order. If the process dies, the kernel keeps the
 //! default-deny ruleset.
+//!
+//! [`serve_classic_hub`] is the hub of the releases up to 0.6: one for every sandbox, without
+//! reader and shield.
 
+mod classic_hub;
 mod config;
 mod reader_sink;
 mod resolver;
@@ -12,6 +16,7 @@ mod shield_enforcer;
 mod supervisor;
 mod trace;
 
+pub use classic_hub::serve_classic_hub;
 pub use config::{AllowedDest, SupervisorConfig};
 pub use supervisor::{Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError};
 pub use trace::{TraceEvent, TraceObserver};

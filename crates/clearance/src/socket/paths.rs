@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
+
 use crate::ContainerId;
 
 /// The directory of a user's sockets, usually `$XDG_RUNTIME_DIR`.
@@ -41,6 +43,17 @@ pub struct HubSocket {
     pub path: PathBuf,
     /// The first 12 characters of the sandbox's id; `None` for the classic hub.
     pub container: Option<ContainerId>,
+}
+
+/// Returns the path of the classic hub's socket, which clients use without a path of their own.
+///
+/// `xdg_runtime_dir` is the value of that variable; without it, `/run/user/UID` is used.
+pub fn default_clearance_socket_path(xdg_runtime_dir: Option<&Path>) -> PathBuf {
+    let runtime = xdg_runtime_dir.map_or_else(
+        || PathBuf::from(format!("/run/user/{}", geteuid().as_raw())),
+        Path::to_owned,
+    );
+    RuntimeDir::new(runtime).shared_hub_sockets().hub
 }
 
 impl RuntimeDir {
@@ -155,7 +168,21 @@ pub(super) fn try_connect(path: &Path) -> Option<Result<UnixStream, ()>> {
 }
 
 fn is_own_socket(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| {
-        found.file_type().is_socket() && found.uid() == rustix::process::geteuid().as_raw()
-    })
+    fs::symlink_metadata(path)
+        .is_ok_and(|found| found.file_type().is_socket() && found.uid() == geteuid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_socket_lies_in_the_runtime_directory_of_the_user() {
+        let given = default_clearance_socket_path(Some(Path::new("/run/mine")));
+        assert_eq!(given, Path::new("/run/mine/terok-clearance.sock"));
+        let uid = geteuid().as_raw();
+        let unset = default_clearance_socket_path(None);
+        let expected = format!("/run/user/{uid}/terok-clearance.sock");
+        assert_eq!(unset, Path::new(&expected));
+    }
 }
