@@ -40,6 +40,7 @@ pub struct DomainName(Arc<str>);
 
 /// An error in the text of a [`Dest`], a [`Target`] or a [`DomainName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DestParseError {
     /// The text is empty.
     #[error("the destination is empty")]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An error in the text of a [`ContainerId`] or a [`RequestId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdParseError {
     /// The text is empty.
     #[error("the id is empty")]

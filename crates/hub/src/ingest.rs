@@ -32,6 +32,7 @@ const MAX_READERS: usize = 1024;
 /// Why the ingester ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 #[error("the task of a reader panicked: {0}")]
+#[non_exhaustive]
 pub struct IngestError(DisplayText);
 
 /// Reads events from everybody who connects to `listener` and reports them to `hub`, until `stop`.

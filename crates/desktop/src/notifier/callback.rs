@@ -74,6 +74,7 @@ struct OpenNotification {
 
 /// The reason why a report about a notification is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvokeError {
     /// The notification is not shown any more, was answered, or has no actions.
     #[error("notification {0} has no choice to make")]

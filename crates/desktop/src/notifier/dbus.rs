@@ -64,6 +64,7 @@ impl DesktopSession {
 
 /// The reason why the notifications of a desktop cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DbusConnectError {
     /// The address is missing.
     #[error("the session bus has no address")]
@@ -87,6 +88,7 @@ pub enum DbusConnectError {
 
 /// The reason why a notification was not shown or not closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DesktopError {
     /// [`Notifier::disconnect`] was called.
     #[error("the notifier is disconnected from the desktop")]

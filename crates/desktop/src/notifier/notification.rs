@@ -91,6 +91,7 @@ pub struct ActionKey(String);
 
 /// The reason why a text is no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotificationActionError {
     /// The colon is missing.
     #[error("an action is KEY:LABEL, such as allow:Allow")]

@@ -468,9 +468,7 @@ fn log_change(change: &InboxChange, inbox: &Inbox) {
                 "a restarted hub has forgotten a question"
             );
         }
-        InboxChange::Updated(_)
-        | InboxChange::Synced(_)
-        | InboxChange::Container { .. }
-        | InboxChange::Shield { .. } => {}
+        // The rest is on the screen.
+        _ => {}
     }
 }

@@ -176,9 +176,8 @@ impl PopupModel {
             | InboxChange::Up(..)
             | InboxChange::Down(..)
             | InboxChange::Synced(_) => {}
-            InboxChange::Unreachable(..)
-            | InboxChange::Lost { .. }
-            | InboxChange::UnknownEvent(..) => return,
+            // Unreachable hubs, lost events and events of unknown types have no popup.
+            _ => return,
         }
         self.next_due = Some(now.monotonic);
     }

@@ -21,6 +21,7 @@ use super::line_fields::{LineFields, parse_fast};
 
 /// Why a line is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EventLineError {
     /// It has too many bytes.
     #[error("longer than {} bytes", super::MAX_LINE_BYTES)]

@@ -131,6 +131,7 @@ impl ClaimReceipt {
 
 /// Why an answer is refused. The question, if there is one, stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClaimError {
     /// No such question is pending, and none was decided lately.
     #[error("no such question is pending")]

@@ -74,6 +74,7 @@ pub enum InboxEvent {
 
 /// A change of the inbox.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum InboxChange {
     /// A row was added, or a forgotten row is asked again.
     Added(RowNumber),

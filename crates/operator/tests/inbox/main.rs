@@ -100,6 +100,7 @@ fn words(changes: &[InboxChange]) -> Vec<String> {
         InboxChange::UnknownEvent(_, event) => format!("unknown {}", event.kind()),
         InboxChange::Container { state, .. } => format!("container {state:?}"),
         InboxChange::Shield { state, .. } => format!("shield {state:?}"),
+        other => format!("{other:?}"),
     };
     changes.iter().map(word).collect()
 }
