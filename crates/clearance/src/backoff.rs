@@ -68,7 +68,7 @@ impl Backoff {
         self.failures
     }
 
-    /// Makes the delay the maximum, for a failure that a quick second attempt cannot mend.
+    /// Makes the delay the maximum, for a failure that a quick second attempt cannot fix.
     pub fn skip_to_max(&mut self) {
         self.failures = self.failures.max(self.max_after.saturating_add(1));
     }

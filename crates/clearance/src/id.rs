@@ -32,7 +32,7 @@ pub enum IdParseError {
     },
 }
 
-/// A sandbox's name or id, as the container engine knows the sandbox.
+/// A sandbox's name or id in the container engine.
 ///
 /// The first character is an ASCII letter or digit, the others may also be `_`, `.` and `-`: the
 /// names that podman and docker accept. An id is therefore never an option on a command line, and

@@ -2,7 +2,7 @@
 //! Types, interfaces, sockets and the client of terok's egress clearance.
 //!
 //! A packet without a rule becomes a question to a person; the answer becomes a rule. A *hub*
-//! sends the questions of a sandbox to *operators*, and takes their answers. With this crate a
+//! sends the questions of a sandbox to *operators* and accepts the answers. With this crate a
 //! program becomes an operator: [`Client`] subscribes to a hub and answers.
 //!
 //! ```no_run
@@ -23,9 +23,9 @@
 //!
 //! | part | contents |
 //! |---|---|
-//! | [`Client`], [`EventStream`] | events and answers, for hubs of this project and of the Python stack |
+//! | [`Client`], [`EventStream`] | events and answers, also for hubs of the Python stack |
 //! | [`socket`] | socket paths, and sockets that only the same user can reach |
-//! | [`wire`] | the varlink interfaces `org.terok.Clearance1`, `Clearance2` and `ClearanceVerdict1` |
+//! | [`wire`] | the interfaces `org.terok.Clearance1`, `Clearance2` and `ClearanceVerdict1` |
 //! | `service` | with the feature of that name: logging to standard error, shutdown signals |
 //! | [`varlink`] | a varlink server and client for unix sockets |
 //!

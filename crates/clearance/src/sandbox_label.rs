@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The name under which a person knows a sandbox.
+//! The label of a sandbox in user interfaces.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use crate::{ContainerId, DisplayText, Dossier};
 
 /// A sandbox's label: `project/task · name`, as far as the parts are known.
 ///
-/// Without a project and a task the label is the name, and without a name the container id. Every
-/// user interface takes its label from here, so that one sandbox has one label everywhere.
+/// Without a project and a task the label is the name, and without a name the container id. All
+/// user interfaces show this label.
 ///
 /// ```
 /// use terok_clearance::{Dossier, SandboxLabel};

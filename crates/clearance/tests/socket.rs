@@ -66,10 +66,10 @@ async fn the_mode_is_private_from_the_start_without_a_umask() {
         .env("BIND_AT", &path)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        output.status.success() && said.contains("mode 600"),
-        "{said}"
+        output.status.success() && stdout.contains("mode 600"),
+        "{stdout}"
     );
 }
 
@@ -376,8 +376,8 @@ async fn processes_of_another_user_are_refused() {
     let mut impostor = as_another_user(directory.path(), test, &path)
         .spawn()
         .unwrap();
-    let said = BufReader::new(impostor.stdout.take().unwrap());
-    let mut lines = said.lines();
+    let stdout = BufReader::new(impostor.stdout.take().unwrap());
+    let mut lines = stdout.lines();
     assert!(
         lines.any(|line| line.unwrap().contains("ready")),
         "the impostor did not start"

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the hub spends on one event, part by part: the line, the ledger, the fan-out.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a benchmark that cannot go on says so by a panic"
-)]
+//! The cost of one event in the hub: the line, the ledger and the fan-out.
+#![expect(clippy::unwrap_used, reason = "a failed benchmark panics")]
 
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
@@ -51,7 +48,7 @@ fn codec(c: &mut Criterion) {
     }
     let batch = format!("{USUAL}\n").repeat(200);
     group.throughput(Throughput::Elements(200));
-    group.bench_function("200 lines cut", |b| {
+    group.bench_function("split 200 lines", |b| {
         let mut lines = LineSplitter::new();
         b.iter(|| {
             lines.read_buffer().0.extend_from_slice(batch.as_bytes());
@@ -74,7 +71,7 @@ fn ledger(c: &mut Criterion) {
             ledger.record(blocked(n), at(1));
         }
         group.bench_with_input(
-            BenchmarkId::new("asked and answered", pending),
+            BenchmarkId::new("record, claim and settle", pending),
             &pending,
             |b, n| {
                 let id = format!("3f2a9c0d1e4b:{n}");
@@ -110,7 +107,7 @@ fn ledger(c: &mut Criterion) {
         n += 1;
         full.record(blocked(n), at(1));
     }
-    group.bench_function("new while full", |b| {
+    group.bench_function("record in a full ledger", |b| {
         b.iter_batched(
             || {
                 n += 1;
@@ -122,7 +119,7 @@ fn ledger(c: &mut Criterion) {
     });
     let mut one = Ledger::new(MAX_PENDING, false);
     one.record(blocked(0), at(1));
-    group.bench_function("repeated", |b| {
+    group.bench_function("record a repeated packet", |b| {
         b.iter_batched(
             || blocked(0),
             |blocked| one.record(blocked, at(1)),
@@ -132,9 +129,9 @@ fn ledger(c: &mut Criterion) {
     group.finish();
 }
 
-struct Nobody;
+struct NoFirewall;
 
-impl DecisionEnforcer for Nobody {
+impl DecisionEnforcer for NoFirewall {
     fn supports_ports(&self) -> bool {
         false
     }
@@ -144,7 +141,7 @@ impl DecisionEnforcer for Nobody {
     }
 }
 
-/// Reports events to a hub whose subscribers are drained by threads, which share the machine.
+/// Reports events to a hub with subscribers. Each subscriber's thread shares the CPU with the hub.
 fn fanout(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan-out");
     group.throughput(Throughput::Elements(1));
@@ -155,7 +152,7 @@ fn fanout(c: &mut Criterion) {
     for subscribers in [0, 1, 100] {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("run/hub.sock");
-        let hub = Hub::new(Nobody, HubOptions::default());
+        let hub = Hub::new(NoFirewall, HubOptions::default());
         let stop = CancellationToken::new();
         let served = {
             let _inside = runtime.enter();

@@ -27,7 +27,7 @@ pub(crate) enum HubEvent<'a> {
     Repeated(LedgerQuestion<'a>),
     /// A question was answered. The ids are those that Clearance1 clients may have seen.
     Decided(&'a AnsweredQuestion),
-    /// A question was withdrawn, for this reason.
+    /// A question was withdrawn, with the reason.
     Withdrawn(LedgerQuestion<'a>, &'static str),
     Started {
         container: &'a ContainerId,
@@ -43,7 +43,7 @@ pub(crate) enum HubEvent<'a> {
         dossier: &'a Dossier,
         state: ShieldState,
     },
-    /// Packet reports that the kernel lost.
+    /// Count of packet reports that the kernel lost.
     LostPackets(u64),
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tells every subscriber what happened, each as fast as it reads.
+//! Delivery of events to all subscribers, each at its own speed.
 //!
-//! A frame is written once for each interface, and its bytes go from there into every socket. A
-//! subscriber that keeps up costs one write and nothing else. One that does not is a cursor in the
-//! [log](log::Log) and takes what it missed in its own task, so it holds up nobody. One that falls
-//! too far behind is moved to the end, and is told from the ledger what it has missed: a pending
-//! question is in the log, or in the ledger, and so always reaches everybody.
+//! A frame is encoded once for each interface and appended to a [`FrameLog`]. A subscriber that
+//! keeps up costs one write. A slower subscriber is a cursor in the log; its own task sends the
+//! rest, so that no subscriber delays another. A subscriber that falls too far behind skips to the
+//! end of the log and receives the pending questions from the ledger. Every pending question is
+//! either in the log or in the ledger, and so reaches every subscriber.
 
 mod frame_log;
 #[cfg(test)]
@@ -22,15 +22,15 @@ use crate::event_frames::{ClearanceInterface, HubEvent};
 use crate::ledger::Ledger;
 use frame_log::{FrameCursor, FrameLog};
 
-/// How many bytes a subscriber may be behind before it is moved on.
+/// Maximum bytes that a subscriber may be behind before it skips events.
 pub(crate) const MAX_BACKLOG_BYTES: usize = 16 << 20;
-/// How many bytes are made ready or written for one subscriber before others have their turn.
+/// Bytes of pending questions encoded at once for one subscriber.
 const SNAPSHOT_CHUNK_BYTES: usize = 64 << 10;
 const FLUSH_TURN_BYTES: usize = 256 << 10;
 
-/// Where a subscriber's frames go: a socket, in a test anything.
+/// The destination of a subscriber's frames: a socket, or a test double.
 pub(crate) trait FrameSink {
-    /// Writes as much as it takes now, or fails with `WouldBlock`.
+    /// Writes without blocking. Returns the bytes written, or fails with `WouldBlock`.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
@@ -40,7 +40,7 @@ impl FrameSink for FrameWriter {
     }
 }
 
-/// The subscribers of both interfaces, and what they are still to be told.
+/// The subscribers of both interfaces, and their undelivered frames.
 #[derive(Debug)]
 pub(crate) struct EventFanout<S> {
     clearance1: InterfaceChannel<S>,
@@ -48,28 +48,29 @@ pub(crate) struct EventFanout<S> {
     seq: u64,
 }
 
-/// Names a subscriber.
+/// Identifies a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubscriberId {
     interface: ClearanceInterface,
     slot: usize,
 }
 
-/// What a subscriber's task has to do next.
+/// What the subscriber's task does next.
 #[derive(Debug)]
 pub(crate) enum FlushStatus {
-    /// It has everything: wait until woken.
+    /// Everything was sent: wait until woken.
     Idle,
-    /// Its socket is full: wait until it takes more.
+    /// The socket is full: wait until it is writable.
     Blocked,
-    /// It has had its turn: let others have theirs.
+    /// The byte limit of one turn was reached: yield to other tasks.
     TurnOver,
-    /// Its socket failed.
+    /// The socket failed.
     Closed(io::Error),
 }
 
 impl<S: FrameSink> EventFanout<S> {
-    /// Makes a fan-out without subscribers that moves on whoever is `backlog` bytes behind.
+    /// Creates a fan-out without subscribers. A subscriber more than `backlog` bytes behind skips
+    /// events.
     pub(crate) fn new(dialect: Clearance1Dialect, backlog: usize) -> Self {
         Self {
             clearance1: InterfaceChannel::new(ClearanceInterface::Clearance1(dialect), backlog),
@@ -78,7 +79,7 @@ impl<S: FrameSink> EventFanout<S> {
         }
     }
 
-    /// Adds a subscriber, who will first be told what is pending. Pump it at once.
+    /// Adds a subscriber, which first receives the pending questions. Call [`Self::flush_to`] next.
     pub(crate) fn subscribe(
         &mut self,
         interface: ClearanceInterface,
@@ -92,21 +93,21 @@ impl<S: FrameSink> EventFanout<S> {
         SubscriberId { interface, slot }
     }
 
-    /// Forgets a subscriber.
+    /// Removes a subscriber.
     pub(crate) fn unsubscribe(&mut self, id: SubscriberId) {
         self.channel(id.interface).unsubscribe(id.slot);
     }
 
-    /// Notes that something happened; [`Fanout::flush`] tells it to those who listen.
-    pub(crate) fn publish(&mut self, ledger: &Ledger, news: &HubEvent<'_>) {
+    /// Appends an event to the logs; [`Self::flush`] sends it.
+    pub(crate) fn publish(&mut self, ledger: &Ledger, event: &HubEvent<'_>) {
         self.seq = self.seq.saturating_add(1);
         let seq = self.seq;
         for channel in [&mut self.clearance1, &mut self.clearance2] {
-            channel.publish(ledger, seq, news);
+            channel.publish(ledger, seq, event);
         }
     }
 
-    /// Tells what was published to every subscriber that keeps up.
+    /// Sends published events to every subscriber that keeps up.
     pub(crate) fn flush(&mut self, ledger: &Ledger) {
         let seq = self.seq;
         for channel in [&mut self.clearance1, &mut self.clearance2] {
@@ -114,13 +115,13 @@ impl<S: FrameSink> EventFanout<S> {
         }
     }
 
-    /// Writes what a subscriber missed, as much as its socket takes and its turn allows.
+    /// Sends outstanding frames to one subscriber, up to the limit of one turn.
     pub(crate) fn flush_to(&mut self, id: SubscriberId, ledger: &Ledger) -> FlushStatus {
         let seq = self.seq;
         self.channel(id.interface).flush_to(id.slot, ledger, seq)
     }
 
-    /// Returns how many subscribers there are.
+    /// Returns the number of subscribers.
     pub(crate) const fn len(&self) -> usize {
         self.clearance1
             .subscriber_count
@@ -141,7 +142,7 @@ struct InterfaceChannel<S> {
     interface: ClearanceInterface,
     max_backlog_bytes: usize,
     log: FrameLog,
-    /// What is after it has not been written to those who keep up.
+    /// The end of the frames that were sent to the subscribers that keep up.
     unflushed: FrameCursor,
     unflushed_bytes: usize,
     subscribers: Vec<Option<FanoutSubscriber<S>>>,
@@ -153,47 +154,47 @@ struct FanoutSubscriber<S> {
     sink: S,
     wake: Arc<Notify>,
     state: SubscriberState,
-    /// Bytes for it alone, to be written before anything else.
+    /// Frames for this subscriber only, sent before those of the log.
     private_frames: Vec<u8>,
     private_written: usize,
 }
 
 #[derive(Debug)]
 enum SubscriberState {
-    /// It has all that was flushed.
+    /// Everything flushed was sent.
     Live,
-    /// It has all before the cursor.
+    /// Everything before the cursor was sent.
     Behind(FrameCursor),
-    /// It is being told what is pending, and has all before the cursor besides.
+    /// Everything before `cursor` was sent; a snapshot of the ledger is in progress.
     Resyncing(SubscriberResync),
-    /// Its socket failed.
+    /// The socket failed.
     Closed(Option<io::Error>),
 }
 
-/// A walk through the ledger for one subscriber.
+/// A snapshot of the ledger, in progress for one subscriber.
 #[derive(Debug, Clone, Copy)]
 struct SubscriberResync {
-    /// The number of the last question that it was told.
+    /// The number of the last question sent.
     last_sent: u64,
-    /// The number of the last question that it is to be told; newer ones are in the log.
+    /// The number of the last question of the snapshot; newer questions are in the log.
     last_pending: u64,
-    /// Where it goes on in the log.
+    /// The position in the log after the snapshot.
     cursor: FrameCursor,
-    /// The newest event that the walk takes into account.
+    /// The newest event that the snapshot includes.
     seq: u64,
-    /// The events that it missed since the walk began.
+    /// The events that the subscriber skipped since the snapshot began.
     skipped: u64,
 }
 
 impl<S: FrameSink> InterfaceChannel<S> {
     fn new(interface: ClearanceInterface, backlog: usize) -> Self {
         let log = FrameLog::new();
-        let fresh = log.end();
+        let end = log.end();
         Self {
             interface,
             max_backlog_bytes: backlog,
             log,
-            unflushed: fresh,
+            unflushed: end,
             unflushed_bytes: 0,
             subscribers: Vec::new(),
             subscriber_count: 0,
@@ -247,13 +248,13 @@ impl<S: FrameSink> InterfaceChannel<S> {
         }
     }
 
-    fn publish(&mut self, ledger: &Ledger, seq: u64, news: &HubEvent<'_>) {
+    fn publish(&mut self, ledger: &Ledger, seq: u64, event: &HubEvent<'_>) {
         if self.subscriber_count == 0 {
             return;
         }
         let interface = self.interface;
         let written = self.log.append(ledger.newest_number(), |out| {
-            interface.write_event(out, seq, news);
+            interface.write_event(out, seq, event);
         });
         self.unflushed_bytes = self.unflushed_bytes.saturating_add(written);
         if self.unflushed_bytes >= FLUSH_TURN_BYTES {
@@ -288,7 +289,7 @@ impl<S: FrameSink> InterfaceChannel<S> {
         self.unflushed = self.log.end();
     }
 
-    /// Moves everybody to the end of the log who is too far behind it.
+    /// Moves each subscriber that is too far behind to the end of the log.
     fn skip_ahead(&mut self, ledger: &Ledger, seq: u64) {
         let end = self.log.end();
         for subscriber in self.subscribers.iter_mut().flatten() {
@@ -300,30 +301,30 @@ impl<S: FrameSink> InterfaceChannel<S> {
             if self.log.bytes_behind(cursor) <= self.max_backlog_bytes {
                 continue;
             }
-            let gap = self.log.skipped_after(cursor);
+            let skipped_frames = self.log.skipped_after(cursor);
             let until = ledger.newest_number();
             match &mut subscriber.state {
-                SubscriberState::Resyncing(walk) => {
-                    walk.last_pending = until;
-                    walk.cursor = end;
-                    walk.skipped = walk.skipped.saturating_add(gap.frame_count);
+                SubscriberState::Resyncing(resync) => {
+                    resync.last_pending = until;
+                    resync.cursor = end;
+                    resync.skipped = resync.skipped.saturating_add(skipped_frames.frame_count);
                 }
                 state => {
                     subscriber
                         .private_frames
-                        .extend_from_slice(&gap.partial_frame);
-                    let told = if self.interface.replays_all_pending() {
+                        .extend_from_slice(&skipped_frames.partial_frame);
+                    let last_sent = if self.interface.replays_all_pending() {
                         self.interface.write_skipped(
                             &mut subscriber.private_frames,
                             seq,
-                            gap.frame_count,
+                            skipped_frames.frame_count,
                         );
                         0
                     } else {
-                        gap.newest_question
+                        skipped_frames.newest_question
                     };
                     *state = SubscriberState::Resyncing(SubscriberResync {
-                        last_sent: told,
+                        last_sent,
                         last_pending: until,
                         cursor: end,
                         seq,
@@ -333,7 +334,10 @@ impl<S: FrameSink> InterfaceChannel<S> {
             }
             self.log.add_reader(end);
             self.log.remove_reader(cursor);
-            tracing::debug!(frames = gap.frame_count, "moved a slow subscriber on");
+            tracing::debug!(
+                frames = skipped_frames.frame_count,
+                "a slow subscriber skipped events"
+            );
         }
     }
 
@@ -376,22 +380,22 @@ impl<S: FrameSink> InterfaceChannel<S> {
                         Err(error) => return FlushStatus::from_write_error(error),
                     }
                 }
-                SubscriberState::Resyncing(walk) => {
+                SubscriberState::Resyncing(resync) => {
                     let own = &mut subscriber.private_frames;
-                    for (number, question) in ledger.pending_after(walk.last_sent) {
-                        if number > walk.last_pending || own.len() >= SNAPSHOT_CHUNK_BYTES {
+                    for (number, question) in ledger.pending_after(resync.last_sent) {
+                        if number > resync.last_pending || own.len() >= SNAPSHOT_CHUNK_BYTES {
                             break;
                         }
-                        walk.last_sent = number;
+                        resync.last_sent = number;
                         self.interface
-                            .write_event(own, walk.seq, &HubEvent::Pending(question));
+                            .write_event(own, resync.seq, &HubEvent::Pending(question));
                     }
                     if own.is_empty() {
-                        let walk = *walk;
-                        if walk.skipped > 0 && self.interface.replays_all_pending() {
-                            self.interface.write_skipped(own, seq, walk.skipped);
+                        let resync = *resync;
+                        if resync.skipped > 0 && self.interface.replays_all_pending() {
+                            self.interface.write_skipped(own, seq, resync.skipped);
                             let end = self.log.end();
-                            self.log.move_reader(walk.cursor, end);
+                            self.log.move_reader(resync.cursor, end);
                             subscriber.state = SubscriberState::Resyncing(SubscriberResync {
                                 last_sent: 0,
                                 last_pending: ledger.newest_number(),
@@ -400,8 +404,8 @@ impl<S: FrameSink> InterfaceChannel<S> {
                                 skipped: 0,
                             });
                         } else {
-                            self.interface.write_synced(own, walk.seq);
-                            subscriber.state = SubscriberState::Behind(walk.cursor);
+                            self.interface.write_synced(own, resync.seq);
+                            subscriber.state = SubscriberState::Behind(resync.cursor);
                         }
                     }
                 }
@@ -412,7 +416,7 @@ impl<S: FrameSink> InterfaceChannel<S> {
 }
 
 impl<S: FrameSink> FanoutSubscriber<S> {
-    /// Writes everything from `cursor` on, and returns the state in which that leaves it.
+    /// Writes the log from `cursor` on, and returns the subscriber's new state.
     fn write_log(&self, log: &FrameLog, mut cursor: FrameCursor) -> SubscriberState {
         loop {
             let rest = log.unread(cursor);
@@ -429,7 +433,7 @@ impl<S: FrameSink> FanoutSubscriber<S> {
         }
     }
 
-    /// Writes the bytes that are for it alone, and returns how many they were.
+    /// Writes the subscriber's own frames, and returns the number of bytes written.
     fn write_private_frames(&mut self) -> io::Result<usize> {
         let mut all = 0_usize;
         while let Some(rest) = self.private_frames.get(self.private_written..)

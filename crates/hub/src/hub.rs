@@ -138,8 +138,8 @@ impl<E: DecisionEnforcer> Hub<E> {
         state.flush();
     }
 
-    /// Reports to Clearance2 subscribers that the kernel lost `packets` packet reports, for which
-    /// there is no question.
+    /// Reports to Clearance2 subscribers that the kernel lost `packets` packet reports. There are
+    /// no questions for these packets.
     pub fn report_lost_packets(&self, packets: u64) {
         let mut state = self.lock_state();
         state.publish(&HubEvent::LostPackets(packets));
@@ -259,7 +259,7 @@ impl<E: DecisionEnforcer> Hub<E> {
         }
     }
 
-    /// Returns the record, and a search for questions that the new rule answers too.
+    /// Returns the decision, and the search for further questions that the new rule answers.
     async fn enforce_claim(
         &self,
         claim: Claim,
@@ -294,7 +294,7 @@ impl<E: DecisionEnforcer> Hub<E> {
         (decision, sweep)
     }
 
-    /// Ends the other questions that a rule answers.
+    /// Answers the other questions that a rule covers.
     async fn sweep_rule(&self, mut rest: Option<RuleSweep>) {
         while let Some(sweep) = rest {
             {
@@ -334,7 +334,7 @@ pub(crate) struct HubSubscription<E: DecisionEnforcer> {
 }
 
 impl<E: DecisionEnforcer> HubSubscription<E> {
-    /// Writes outstanding frames, as many as the socket and the subscriber's turn allow.
+    /// Writes outstanding frames, up to the space in the socket and the limit of one turn.
     pub(crate) fn flush(&self) -> FlushStatus {
         let mut state = self.hub.lock_state();
         let HubState { ledger, fanout, .. } = &mut *state;
@@ -396,13 +396,13 @@ impl HubState {
     fn record_blocked(&mut self, blocked: BlockedPacket, now: Timestamp) {
         let recorded = self.ledger.record(blocked, now);
         for evicted in &recorded.evicted {
-            // One line per doubling, so that a flood of events is no flood of log lines.
+            // Logs one line for each doubling, so that a flood of events does not flood the log.
             self.evicted_count = self.evicted_count.saturating_add(1);
             if self.evicted_count.is_power_of_two() {
                 tracing::warn!(
                     evicted = self.evicted_count,
                     container = %evicted.question().container(),
-                    "withdrew the oldest of too many pending questions"
+                    "evicted a question: too many are pending"
                 );
             }
         }

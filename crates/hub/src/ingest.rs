@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ingester socket: one JSON object on each line, as the Python stack's readers write them.
+//! The ingester socket: one JSON object per line, as the Python stack's readers write events.
 //!
-//! Nothing that comes in ends a reader's connection: what is no event is logged, a few lines a
-//! second, and dropped, and the next line is read.
+//! No input ends a reader's connection. A malformed line is dropped, with a rate-limited log line,
+//! and reading continues with the next line.
 
 mod line_fields;
 mod line_parser;
@@ -24,20 +24,20 @@ pub use line_splitter::{LineSplitter, SplitLine};
 
 use crate::hub::{DecisionEnforcer, Hub};
 
-/// The most bytes a line may have, its newline not counted.
+/// Maximum bytes of a line, without its newline.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
-/// The most readers at once.
+/// Maximum concurrent readers.
 const MAX_READERS: usize = 1024;
 
-/// Why the ingester ended without being asked to.
+/// A fatal error of the ingester.
 #[derive(Debug, thiserror::Error)]
 #[error("the task of a reader panicked: {0}")]
 #[non_exhaustive]
 pub struct IngestError(DisplayText);
 
-/// Reads events from everybody who connects to `listener` and reports them to `hub`, until `stop`.
+/// Reads events from every connection to `listener` and reports them to `hub`, until `stop`.
 ///
-/// The events of one connection are reported in its order.
+/// The events of one connection are reported in order.
 pub async fn ingest<E: DecisionEnforcer>(
     hub: Arc<Hub<E>>,
     listener: SameUserListener,
@@ -56,7 +56,10 @@ pub async fn ingest<E: DecisionEnforcer>(
             }
             (stream, peer) = acceptor.accept() => {
                 if readers.len() >= MAX_READERS {
-                    tracing::warn!(pid = peer.pid, "closed a reader's connection: too many");
+                    tracing::warn!(
+                        pid = peer.pid,
+                        "closed a reader's connection: too many readers"
+                    );
                 } else {
                     let hub = Arc::clone(&hub);
                     readers.spawn(async move {
@@ -103,13 +106,14 @@ async fn read_events<E: DecisionEnforcer>(
             return Ok(());
         }
         if read >= room {
-            // There is more to read at once; those who have to take it come first.
+            // More input is ready; other tasks run first, so that a flood of events does not starve
+            // them.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Logs a few of the dropped lines.
+/// Logs dropped lines, with a rate limit.
 #[derive(Debug, Default)]
 struct DroppedLineLog {
     limiter: LogLimiter,
@@ -124,7 +128,8 @@ impl DroppedLineLog {
         } else if let Some(suppressed) = self.limiter.admit(Instant::now()) {
             let head = line.get(..Self::MAX_SHOWN_BYTES).unwrap_or(line);
             let text = DisplayText::new(&String::from_utf8_lossy(head));
-            tracing::warn!(pid = peer.pid, %error, %text, suppressed, "dropped a reader's line");
+            let pid = peer.pid;
+            tracing::warn!(pid, %error, %text, suppressed, "dropped a malformed line of a reader");
         }
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What was asked and not yet answered, and who may answer it.
+//! The pending questions, and the permission to answer each of them once.
 //!
-//! The ledger does no input or output and reads no clock: events and the time come in, values go
-//! out. It is the only maker of a [`Claim`], and a [`Claim`] is the only thing that the hub's one
-//! call towards a firewall takes; so nothing is opened that was not asked for and answered.
+//! The ledger is pure: callers pass events and the time, and the ledger performs no I/O and reads
+//! no clock. Only the ledger creates a [`Claim`], and the hub's one call to a firewall requires a
+//! [`Claim`]. A firewall therefore opens only for a recorded question with an accepted answer.
 
 mod claim;
 mod entry;
@@ -29,33 +29,33 @@ use entry::LedgerEntry;
 use history::DecisionHistory;
 use question_index::QuestionIndex;
 
-/// How many questions may be pending at once, all sandboxes together.
+/// Maximum pending questions of all sandboxes together.
 pub const MAX_PENDING: usize = 131_072;
-/// How many bytes the texts of pending questions may take, all sandboxes together: as many as
-/// 131,072 questions of a usual length do, however long somebody makes them.
+/// Maximum bytes in the texts of all pending questions. The limit holds 131,072 questions of usual
+/// length, and bounds the memory for questions with long texts.
 const MAX_TEXT_BYTES: usize = 64 << 20;
-/// How many decisions are remembered.
+/// Maximum decisions in the history.
 pub const MAX_HISTORY: usize = 1_000;
 
-/// Under how many ids a decision is remembered.
+/// Maximum ids under which the history finds one decision.
 const MAX_IDS_PER_DECISION: usize = 64;
 
 /// Every pending question, and the last decisions.
 ///
-/// A question is pending from [`record`](Self::record) until it is answered, put away, cleared
-/// with its sandbox, or evicted. Questions are numbered in the order in which they came, from 1.
+/// A question is pending from [`record`](Self::record) until an answer, a dismissal, a withdrawal
+/// or an eviction. Questions are numbered in the order of arrival, from 1.
 #[derive(Debug)]
 pub struct Ledger {
     questions: BTreeMap<u64, Box<LedgerEntry>>,
     by_id: QuestionIndex,
     by_packet: QuestionIndex,
     sandboxes: BTreeMap<ContainerId, SandboxQuestions>,
-    /// The sandboxes by how many questions they have pending.
+    /// The sandboxes, ordered by their number of pending questions.
     sandboxes_by_load: BTreeSet<(usize, ContainerId)>,
     hasher: RandomState,
     newest_number: u64,
     max_pending: usize,
-    /// The bytes of the questions' texts, and how many they may be.
+    /// The sum of [`LedgerEntry::text_bytes`] over all questions.
     text_bytes: usize,
     max_text_bytes: usize,
     supports_ports: bool,
@@ -68,47 +68,46 @@ struct SandboxQuestions {
     dossier: Dossier,
 }
 
-/// What [`Ledger::record`] made of a blocked packet.
+/// The result of [`Ledger::record`].
 #[derive(Debug)]
 pub struct RecordOutcome {
     /// The question's number.
     pub number: u64,
-    /// Whether it is a new question, not one more packet of a pending one.
+    /// `true` for a new question, `false` for a repeated packet of a pending question.
     pub is_new: bool,
-    /// The questions that had to go so that this one fits.
+    /// The questions that were removed to make room for this one.
     pub evicted: Vec<WithdrawnQuestion>,
 }
 
-/// A question that was answered, or was not though somebody tried.
+/// The result of an answer, whether or not the firewall changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnsweredQuestion {
-    /// The record of it, under the question's own id.
+    /// The decision, under the question's own id.
     pub decision: Decision,
-    /// The ids under which clients of Clearance1 may know it: the one that the answer named, and
-    /// the reader's newest.
+    /// The ids that Clearance1 clients may know: the id in the answer, and the reader's newest.
     pub ids: Vec<RequestId>,
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug)]
 pub struct SettledClaim {
-    /// The claim's own question.
+    /// The question of the claim.
     pub answered: AnsweredQuestion,
-    /// The rule that it became, for [`Ledger::sweep_rule`].
+    /// The rule that took effect, for [`Ledger::sweep_rule`].
     pub sweep: Option<RuleSweep>,
 }
 
-/// A rule, and how far the search for questions that it answers has come.
+/// The search for further questions that a new rule answers.
 #[derive(Debug)]
 pub struct RuleSweep {
     decision: Decision,
-    /// The number of the last question that was looked at.
+    /// The number of the last question examined.
     after: u64,
-    /// Under how many more ids the decision is remembered.
+    /// How many more ids the history may store for the decision.
     ids_left: usize,
 }
 
-/// A question that is no longer pending, though nobody answered it.
+/// A question that stopped being pending without an answer.
 #[derive(Debug)]
 pub struct WithdrawnQuestion {
     entry: Box<LedgerEntry>,
@@ -116,16 +115,16 @@ pub struct WithdrawnQuestion {
 }
 
 impl WithdrawnQuestion {
-    /// Returns the question as it was last.
+    /// Returns the question as of its removal.
     pub fn question(&self) -> LedgerQuestion<'_> {
         self.entry.question(self.supports_ports)
     }
 }
 
 impl Ledger {
-    /// Makes an empty ledger that holds at most `limit` pending questions. `narrow` says whether
-    /// the firewall can open a single port: it decides what a question is taken to ask for.
-    pub fn new(limit: usize, narrow: bool) -> Self {
+    /// Creates an empty ledger with at most `limit` pending questions. `supports_ports` is `true`
+    /// if the firewall can open a single port; the default scope of a question depends on this.
+    pub fn new(limit: usize, supports_ports: bool) -> Self {
         Self {
             questions: BTreeMap::new(),
             by_id: QuestionIndex::default(),
@@ -137,16 +136,17 @@ impl Ledger {
             max_pending: limit.max(1),
             text_bytes: 0,
             max_text_bytes: MAX_TEXT_BYTES,
-            supports_ports: narrow,
+            supports_ports,
             history: DecisionHistory::new(MAX_HISTORY),
         }
     }
 
-    /// Notes a blocked packet, at `now` (microseconds since the epoch).
+    /// Records a blocked packet, at `now` (microseconds since the epoch).
     ///
-    /// A packet like a pending one (same sandbox, destination, address, port and protocol) is no
-    /// new question: it raises the count, and its id becomes one more name of that question. A
-    /// full ledger first evicts the oldest questions of the sandbox that has the most pending.
+    /// A packet with the sandbox, destination, address, port and protocol of a pending question is
+    /// a repeat: the question's count rises, and the packet's id becomes another id of the
+    /// question. A full ledger first evicts the oldest question of the sandbox with the most
+    /// pending questions.
     pub fn record(&mut self, blocked: BlockedPacket, now: Timestamp) -> RecordOutcome {
         let packet = entry::hash_packet(&blocked, &self.hasher);
         let questions = &self.questions;
@@ -171,8 +171,8 @@ impl Ledger {
             entry.assign_unique_id(number);
         }
         self.add_to_sandbox(number, &mut entry);
-        for name in entry.ids() {
-            let hash = entry::hash_id(name.as_str(), &self.hasher);
+        for id in entry.ids() {
+            let hash = entry::hash_id(id.as_str(), &self.hasher);
             self.by_id.insert(hash, number);
         }
         self.by_packet.insert(packet, number);
@@ -186,33 +186,33 @@ impl Ledger {
         }
     }
 
-    /// Hands out the right to carry out `action` on the question that `asked` names.
+    /// Claims the question that `asked` names, for `action`.
     ///
-    /// The [`Claim`] goes to the firewall, the
-    /// [`ClaimReceipt`] comes back with the outcome to [`settle`](Self::settle); until then nobody
-    /// else can claim the question. A receipt that is dropped instead frees it again.
+    /// The [`Claim`] goes to the firewall. The [`ClaimReceipt`] returns to [`settle`](Self::settle)
+    /// with the outcome; until then the question cannot be claimed again. Dropping the receipt
+    /// releases the question.
     pub fn claim(
         &mut self,
         asked: QuestionTriple<'_>,
         action: Action,
-        reach: RequestedScope,
+        requested: RequestedScope,
         by: DisplayText,
         now: Timestamp,
     ) -> Result<(Claim, ClaimReceipt), ClaimError> {
-        let narrow = self.supports_ports;
+        let supports_ports = self.supports_ports;
         let number = self.find_claimable(asked)?;
         let Some(entry) = self.questions.get_mut(&number) else {
             return Err(ClaimError::UnknownRequest);
         };
-        let scope = claim::resolve_scope(&entry.question(narrow), reach)?;
+        let scope = claim::resolve_scope(&entry.question(supports_ports), requested)?;
         Ok(entry.claim(number, asked.request, action, scope, by, now))
     }
 
-    /// Notes what became of a claim, at `now`.
+    /// Records the outcome of a claim, at `now`.
     ///
-    /// With [`EnforcementOutcome::Applied`] the question is answered and gone; [`Ledger::sweep_rule`] then finds
-    /// the others that the same rule answers. Otherwise the question is pending as before, unless
-    /// it was withdrawn in the meantime.
+    /// [`EnforcementOutcome::Applied`] removes the question, and [`Ledger::sweep_rule`] then finds
+    /// further questions that the same rule answers. After any other outcome the question is
+    /// pending as before, unless it was withdrawn in the meantime.
     pub fn settle(
         &mut self,
         receipt: ClaimReceipt,
@@ -226,17 +226,17 @@ impl Ledger {
         if let Some(entry) = self.questions.get(&number) {
             push_unique(&mut ids, entry.question(self.supports_ports).newest_id());
         }
-        let gone = if outcome.is_applied() {
+        let removed = if outcome.is_applied() {
             self.remove(number)
         } else {
             None
         };
-        let names = gone.iter().flat_map(|entry| entry.ids().cloned());
-        self.history.push(decision.clone(), names.collect());
+        let question_ids = removed.iter().flat_map(|entry| entry.ids().cloned());
+        self.history.push(decision.clone(), question_ids.collect());
         SettledClaim {
-            // A question that was withdrawn meanwhile and is asked again is perhaps asked of
-            // another ruleset: no rule of this one answers it.
-            sweep: gone.map(|_| RuleSweep {
+            // A question that was withdrawn and asked again may belong to another ruleset, in which
+            // this rule does not exist.
+            sweep: removed.map(|_| RuleSweep {
                 decision: decision.clone(),
                 after: 0,
                 ids_left: MAX_IDS_PER_DECISION,
@@ -245,37 +245,38 @@ impl Ledger {
         }
     }
 
-    /// Answers other questions of the sandbox that a rule covers and nobody is answering, for
-    /// nobody is to be asked about what is decided. Looks at a bounded number of them, and
-    /// returns with those that it answered what is left to look at.
-    pub fn sweep_rule(&mut self, cover: RuleSweep) -> (Vec<AnsweredQuestion>, Option<RuleSweep>) {
-        /// So few that everybody else is kept waiting for less than a millisecond.
+    /// Answers a bounded number of other questions that the rule covers.
+    ///
+    /// Questions with an answer in progress are left alone. Returns the answered questions, and the
+    /// rest of the search if questions remain to be examined.
+    pub fn sweep_rule(&mut self, sweep: RuleSweep) -> (Vec<AnsweredQuestion>, Option<RuleSweep>) {
+        /// Keeps the lock of the hub below one millisecond.
         const MAX_QUESTIONS_PER_SWEEP: usize = 1024;
         let mut answered = Vec::new();
         let (Some(scope), Some(sandbox)) = (
-            &cover.decision.scope,
-            self.sandboxes.get(&cover.decision.container),
+            &sweep.decision.scope,
+            self.sandboxes.get(&sweep.decision.container),
         ) else {
             return (answered, None);
         };
-        let next = cover.after.saturating_add(1);
-        let turn: Vec<u64> = sandbox
+        let next = sweep.after.saturating_add(1);
+        let batch: Vec<u64> = sandbox
             .pending
             .range(next..)
             .take(MAX_QUESTIONS_PER_SWEEP)
             .copied()
             .collect();
-        let after = turn
+        let after = batch
             .last()
             .copied()
-            .filter(|_| turn.len() == MAX_QUESTIONS_PER_SWEEP);
-        let covered = turn.into_iter().filter(|number| {
+            .filter(|_| batch.len() == MAX_QUESTIONS_PER_SWEEP);
+        let covered = batch.into_iter().filter(|number| {
             self.questions.get(number).is_some_and(|entry| {
                 entry.question(self.supports_ports).is_covered_by(scope)
                     && entry.in_flight_decision().is_none()
             })
         });
-        let mut names = cover.ids_left;
+        let mut ids_left = sweep.ids_left;
         for number in covered.collect::<Vec<_>>() {
             let Some(entry) = self.remove(number) else {
                 continue;
@@ -284,23 +285,23 @@ impl Ledger {
             answered.push(AnsweredQuestion {
                 decision: Decision {
                     request: question.id().clone(),
-                    ..cover.decision.clone()
+                    ..sweep.decision.clone()
                 },
                 ids: vec![question.newest_id().clone()],
             });
-            let also: Vec<_> = entry.ids().take(names).cloned().collect();
-            names = names.saturating_sub(also.len());
-            self.history.add_ids(&cover.decision.request, also);
+            let also: Vec<_> = entry.ids().take(ids_left).cloned().collect();
+            ids_left = ids_left.saturating_sub(also.len());
+            self.history.add_ids(&sweep.decision.request, also);
         }
         let rest = after.map(|after| RuleSweep {
             after,
-            ids_left: names,
-            ..cover
+            ids_left,
+            ..sweep
         });
         (answered, rest)
     }
 
-    /// Puts the question that `asked` names away without a rule; the next packet asks again.
+    /// Dismisses the question that `asked` names, without a rule. The next packet asks again.
     pub fn dismiss(
         &mut self,
         asked: QuestionTriple<'_>,
@@ -323,13 +324,13 @@ impl Ledger {
             ok: true,
             reason: None,
         };
-        let names = entry.ids().cloned().collect();
-        self.history.push(decision.clone(), names);
+        self.history
+            .push(decision.clone(), entry.ids().cloned().collect());
         let ids = vec![question.newest_id().clone()];
         Ok(AnsweredQuestion { decision, ids })
     }
 
-    /// Withdraws every question of `container`, those that are being answered too.
+    /// Withdraws every question of `container`, including those with an answer in progress.
     pub fn withdraw_container(&mut self, container: &ContainerId) -> Vec<WithdrawnQuestion> {
         let numbers = match self.sandboxes.get(container) {
             Some(sandbox) => sandbox.pending.iter().copied().collect(),
@@ -338,7 +339,7 @@ impl Ledger {
         self.withdraw(numbers)
     }
 
-    /// Withdraws every question, whosever it is.
+    /// Withdraws every question of every sandbox.
     pub fn withdraw_all(&mut self) -> Vec<WithdrawnQuestion> {
         self.withdraw(self.questions.keys().copied().collect())
     }
@@ -357,17 +358,17 @@ impl Ledger {
             .map(|(number, entry)| (*number, entry.question(self.supports_ports)))
     }
 
-    /// Returns the number of the question that came last, pending or not; 0 before the first.
+    /// Returns the number of the newest question, pending or not; 0 before the first.
     pub const fn newest_number(&self) -> u64 {
         self.newest_number
     }
 
-    /// Returns how many questions are pending.
+    /// Returns the number of pending questions.
     pub fn len(&self) -> usize {
         self.questions.len()
     }
 
-    /// Says whether nothing is pending.
+    /// Returns `true` if no question is pending.
     pub fn is_empty(&self) -> bool {
         self.questions.is_empty()
     }
@@ -377,10 +378,10 @@ impl Ledger {
         self.history.newest_first()
     }
 
-    /// Finds the question that `asked` names and that nobody is answering.
+    /// Finds the question that `asked` names, unless an answer is in progress.
     fn find_claimable(&self, asked: QuestionTriple<'_>) -> Result<u64, ClaimError> {
-        // A reader that restarts may give an id again: among those that bear it, the one that
-        // fits is meant, and otherwise the newest.
+        // A restarted reader may reuse an id. Among the questions with that id, the newest with the
+        // right sandbox and destination counts, otherwise the newest of all.
         let mut candidate: Option<(u64, bool)> = None;
         for number in self.numbers_with_id(asked.request) {
             let fits = self
@@ -405,13 +406,13 @@ impl Ledger {
         Ok(number)
     }
 
-    /// Returns the numbers of the questions that bear this id.
-    fn numbers_with_id<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u64> + 'a {
-        let hash = entry::hash_id(name, &self.hasher);
+    /// Returns the numbers of the questions with this id.
+    fn numbers_with_id<'a>(&'a self, id: &'a str) -> impl Iterator<Item = u64> + 'a {
+        let hash = entry::hash_id(id, &self.hasher);
         self.by_id.find_all(hash).filter(move |number| {
             self.questions
                 .get(number)
-                .is_some_and(|entry| entry.has_id(name))
+                .is_some_and(|entry| entry.has_id(id))
         })
     }
 
@@ -429,12 +430,12 @@ impl Ledger {
             .text_bytes
             .saturating_sub(before)
             .saturating_add(entry.text_bytes());
-        let hash = |name: RequestId| entry::hash_id(name.as_str(), &self.hasher);
-        if let Some(name) = added {
-            self.by_id.insert(hash(name), number);
+        let hash = |id: RequestId| entry::hash_id(id.as_str(), &self.hasher);
+        if let Some(id) = added {
+            self.by_id.insert(hash(id), number);
         }
-        if let Some(name) = forgotten {
-            self.by_id.remove(hash(name), number);
+        if let Some(id) = forgotten {
+            self.by_id.remove(hash(id), number);
         }
     }
 
@@ -464,7 +465,8 @@ impl Ledger {
         }
     }
 
-    /// Evicts until at most `limit` questions are pending and their texts fit, but for the last.
+    /// Evicts until at most `limit` questions are pending and their texts fit the memory limit. The
+    /// text limit never evicts the last question.
     fn evict(&mut self, limit: usize) -> Vec<WithdrawnQuestion> {
         let mut evicted = Vec::new();
         while self.questions.len() > limit
@@ -505,14 +507,14 @@ impl Ledger {
     fn remove(&mut self, number: u64) -> Option<Box<LedgerEntry>> {
         let entry = self.questions.remove(&number)?;
         self.text_bytes = self.text_bytes.saturating_sub(entry.text_bytes());
-        for name in entry.ids() {
-            let hash = entry::hash_id(name.as_str(), &self.hasher);
+        for id in entry.ids() {
+            let hash = entry::hash_id(id.as_str(), &self.hasher);
             self.by_id.remove(hash, number);
         }
         self.by_packet.remove(entry.packet_hash(), number);
         self.remove_from_sandbox(number, entry.container());
         if self.questions.is_empty() {
-            // A burst must not leave its tables behind.
+            // Frees the memory that a burst of questions needed.
             self.by_id = QuestionIndex::default();
             self.by_packet = QuestionIndex::default();
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A client that others wrote, zlink, against the real hub; the Python ones are in tests/interop.
+//! An independent client, zlink, against the real hub. Python clients are tested in tests/interop.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use zlink::varlink_service::Proxy as _;
 use zlink::{ReplyError, proxy};
 
-/// Applies everything, and remembers it.
+/// Applies and records every order.
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<String>>);
 
@@ -33,7 +33,7 @@ impl DecisionEnforcer for Recorder {
     }
 }
 
-/// A hub with two questions pending.
+/// A hub with two pending questions.
 struct ZlinkHarness {
     path: PathBuf,
     orders: Arc<Recorder>,
@@ -78,7 +78,7 @@ struct Subscribed {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "zlink checks that each of them is there")]
+#[expect(dead_code, reason = "zlink requires every field")]
 struct ClearanceEvent {
     r#type: String,
     container: String,

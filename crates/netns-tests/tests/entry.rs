@@ -29,8 +29,8 @@ async fn a_namespace_ends_with_its_owner_and_its_sockets() {
     bind(&links, &SocketAddrNetlink::new(0, 1)).unwrap();
 
     let process = ProcessHandle::open(owner.pid()).unwrap();
-    let place = NetnsRef::OfProcess(process.try_clone().unwrap());
-    let sockets = place
+    let netns = NetnsRef::OfProcess(process.try_clone().unwrap());
+    let sockets = netns
         .open_sockets(&[SocketSpec::Netfilter, SocketSpec::Udp4])
         .unwrap();
     owner.kill();
@@ -39,7 +39,7 @@ async fn a_namespace_ends_with_its_owner_and_its_sockets() {
     assert!(is_there(), "the sockets keep the namespace alive");
 
     drop(sockets);
-    // `place` and `process` still exist and keep nothing alive.
+    // `netns` and `process` still exist and keep nothing alive.
     let mut message = [0; 8192];
     loop {
         recv(&links, &mut message, RecvFlags::empty()).unwrap();
@@ -48,5 +48,5 @@ async fn a_namespace_ends_with_its_owner_and_its_sockets() {
         }
     }
     assert!(!is_there());
-    drop((place, process));
+    drop((netns, process));
 }

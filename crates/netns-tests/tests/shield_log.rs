@@ -16,7 +16,7 @@ const SERVER: [&str; 2] = ["203.0.113.7", "2001:db8:1::7"];
 const RESOLVERS: [&str; 2] = ["198.51.100.53", "2001:db8:53::53"];
 
 /// A sandbox with its shield and both log groups.
-struct World {
+struct ShieldHarness {
     shield: NftShield,
     questions: NflogSocket,
     answers: NflogSocket,
@@ -24,7 +24,7 @@ struct World {
     internet: Internet,
 }
 
-impl World {
+impl ShieldHarness {
     fn start() -> Self {
         let internet = Internet::start();
         let policy = Policy::new(RESOLVERS.map(|ip| ip.parse().unwrap())).unwrap();
@@ -106,24 +106,24 @@ fn send(to: &str, port: u16) {
 
 #[test]
 fn a_question_is_logged_once_per_port_protocol_and_timeout() {
-    let world = World::start();
+    let harness = ShieldHarness::start();
     for at in SERVER {
         for _ in 0..3 {
             tcp(at, 80).unwrap_err();
         }
-        assert_eq!(world.logged(), ["BLOCKED"], "{at}");
+        assert_eq!(harness.logged(), ["BLOCKED"], "{at}");
         tcp(at, 443).unwrap_err();
-        assert_eq!(world.logged(), ["BLOCKED"], "{at}");
+        assert_eq!(harness.logged(), ["BLOCKED"], "{at}");
         for _ in 0..3 {
             send(at, 80);
         }
-        assert_eq!(world.logged(), ["BLOCKED"], "{at}");
+        assert_eq!(harness.logged(), ["BLOCKED"], "{at}");
     }
 }
 
 #[test]
 fn a_flood_of_pings_is_one_question() {
-    let world = World::start();
+    let harness = ShieldHarness::start();
     // Each has another identifier and thus other bytes at the port offset of other protocols.
     let code = "import socket,struct\n\
                 s=socket.socket(socket.AF_INET,socket.SOCK_RAW,1)\n\
@@ -137,12 +137,12 @@ fn a_flood_of_pings_is_one_question() {
             .unwrap()
             .success()
     );
-    assert_eq!(world.logged(), ["BLOCKED"]);
+    assert_eq!(harness.logged(), ["BLOCKED"]);
 }
 
 #[test]
 fn with_a_full_set_every_packet_is_a_question() {
-    let world = World::start();
+    let harness = ShieldHarness::start();
     let keys: Vec<_> = (0..4_096_u32)
         .map(|n| format!("{} . tcp . 80", Ipv4Addr::from_bits(0xc612_0000 + n)))
         .collect();
@@ -156,44 +156,44 @@ fn with_a_full_set_every_packet_is_a_question() {
     }
     for _ in 0..3 {
         tcp(SERVER[0], 80).unwrap_err();
-        assert_eq!(world.logged(), ["BLOCKED"]);
+        assert_eq!(harness.logged(), ["BLOCKED"]);
     }
 }
 
 #[test]
 fn refusals_without_a_question_have_other_prefixes() {
-    let mut world = World::start();
+    let mut harness = ShieldHarness::start();
     for at in ["169.254.169.254", "fd00:ec2::254", "240.0.0.1"] {
         send(at, 80);
-        assert_eq!(world.logged(), ["DENIED"], "{at}");
+        assert_eq!(harness.logged(), ["DENIED"], "{at}");
     }
     for at in ["10.0.0.1", "fc00::1"] {
         send(at, 80);
-        assert_eq!(world.logged(), ["PRIVATE"], "{at}");
+        assert_eq!(harness.logged(), ["PRIVATE"], "{at}");
     }
     for at in SERVER {
-        world.order(false, at);
+        harness.order(false, at);
         send(at, 80);
-        assert_eq!(world.logged(), ["DENIED"], "{at}");
-        world.order(true, at);
+        assert_eq!(harness.logged(), ["DENIED"], "{at}");
+        harness.order(true, at);
         send(at, 80);
-        assert_eq!(world.logged(), Vec::<String>::new(), "{at}");
+        assert_eq!(harness.logged(), Vec::<String>::new(), "{at}");
     }
 }
 
 #[test]
 fn a_flood_to_the_floor_is_logged_at_a_limited_rate() {
-    let world = World::start();
+    let harness = ShieldHarness::start();
     for _ in 0..1_000 {
         send("169.254.169.254", 80);
     }
-    let logged = world.logged().len();
+    let logged = harness.logged().len();
     assert!((50..100).contains(&logged), "{logged}");
 }
 
 #[test]
 fn link_local_multicast_is_not_logged() {
-    let world = World::start();
+    let harness = ShieldHarness::start();
     for at in ["224.0.0.251", "224.0.0.22"] {
         send(at, 5353);
     }
@@ -211,28 +211,28 @@ fn link_local_multicast_is_not_logged() {
             .unwrap()
             .success()
     );
-    assert_eq!(world.logged(), Vec::<String>::new());
+    assert_eq!(harness.logged(), Vec::<String>::new());
 }
 
 #[test]
 fn only_answers_of_the_resolver_are_logged() {
-    let mut world = World::start();
+    let mut harness = ShieldHarness::start();
     for at in RESOLVERS {
         for _ in 0..3 {
             round_trip(at, 53).unwrap();
-            assert_eq!(world.logged(), ["ANSWER"], "{at}");
+            assert_eq!(harness.logged(), ["ANSWER"], "{at}");
         }
     }
     for at in SERVER {
-        world.order(true, at);
+        harness.order(true, at);
         round_trip(at, 53).unwrap();
         tcp(at, 53).unwrap();
-        assert_eq!(world.logged(), Vec::<String>::new(), "{at}");
+        assert_eq!(harness.logged(), Vec::<String>::new(), "{at}");
     }
     // Last, because the end of a connection may be logged after its data.
     for at in RESOLVERS {
         drop(tcp(at, 53).unwrap());
-        let logged = world.logged();
+        let logged = harness.logged();
         assert!(
             logged.len() >= 2 && logged.iter().all(|one| one == "ANSWER"),
             "{logged:?}"
@@ -242,7 +242,7 @@ fn only_answers_of_the_resolver_are_logged() {
 
 #[test]
 fn unsolicited_answers_are_dropped() {
-    let world = World::start();
+    let harness = ShieldHarness::start();
     let listener = UdpSocket::bind("0.0.0.0:4000").unwrap();
     let code = "import socket\n\
                 s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n\
@@ -253,10 +253,10 @@ fn unsolicited_answers_are_dropped() {
                 r=socket.socket(socket.AF_INET,socket.SOCK_RAW,17)\n\
                 r.bind(('198.51.100.53',0))\n\
                 r.sendto(bytes([0,53,15,160,0,14,0,0])+b'forged',('192.0.2.2',0))\n";
-    world.internet.run_python(code);
+    harness.internet.run_python(code);
     // A later packet over the same link cannot overtake the forged ones.
     round_trip(RESOLVERS[0], 53).unwrap();
-    assert_eq!(world.logged(), ["ANSWER"]);
+    assert_eq!(harness.logged(), ["ANSWER"]);
     listener.set_nonblocking(true).unwrap();
     assert!(listener.recv(&mut [0; 16]).is_err());
 }

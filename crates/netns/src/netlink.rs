@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Netlink messages and attributes: the encoding shared by rtnetlink, nftables and NFLOG.
 //!
-//! A message is `struct nlmsghdr`, a fixed header of its family, and attributes. Headers and lengths
-//! are in host byte order, and so are rtnetlink's values; netfilter's values are big-endian.
+//! A message is `struct nlmsghdr`, a fixed header of its family, and attributes. Headers, lengths
+//! and rtnetlink's values are in host byte order; netfilter's values are big-endian.
 
 mod attribute;
 

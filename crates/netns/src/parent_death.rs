@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_sig
 /// Makes the kernel kill the program started by `command` when the calling thread ends.
 ///
 /// The program gets a process group of its own, so that signals typed at the terminal do not reach
-/// it. A program that changes its user id loses the tie.
+/// it. A program that changes its user id is no longer killed.
 pub fn kill_on_parent_exit(command: &mut Command) {
     let parent = getpid();
     command.process_group(0);

@@ -110,7 +110,8 @@ impl SandboxBuildError {
             Self::Restricted { restriction, .. } => Some(restriction.advice()),
             Self::MaskedProc(_) => Some(
                 "Run it outside the container, or start the container with an unmasked /proc \
-                 (podman: --security-opt unmask=ALL, docker: --security-opt systempaths=unconfined).",
+                 (podman: --security-opt unmask=ALL, \
+                 docker: --security-opt systempaths=unconfined).",
             ),
             Self::Multithreaded | Self::Step { .. } | Self::InitDied => None,
         }

@@ -24,10 +24,10 @@ const EVERY: [SocketSpec; 7] = [
     SocketSpec::Tcp6,
 ];
 
-/// Asserts that sockets from `place` see a network namespace with nothing but `lo`. The namespace's
+/// Asserts that sockets from `netns` see a network namespace with nothing but `lo`. The namespace's
 /// identity (`SIOCGSKNS`) is not available to an ordinary user.
-fn sees_only_a_dead_loopback(place: &NetnsRef) {
-    let route = place.open_netlink_socket(SocketSpec::Route).unwrap();
+fn check_loopback_only(netns: &NetnsRef) {
+    let route = netns.open_netlink_socket(SocketSpec::Route).unwrap();
     // RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, an all-zero ifinfomsg
     let mut request = vec![32, 0, 0, 0, 18, 0, 1, 3];
     request.resize(32, 0);
@@ -65,8 +65,8 @@ fn every_kind_of_socket_opens_in_the_current_namespace() {
 #[test]
 fn every_kind_of_socket_opens_in_a_sandbox_of_an_ordinary_user() {
     let sandbox = NamespaceHolder::start(OF_A_USER);
-    let place = NetnsRef::OfProcess(process(&sandbox));
-    let opened = place.open_sockets(&EVERY).unwrap();
+    let netns = NetnsRef::OfProcess(process(&sandbox));
+    let opened = netns.open_sockets(&EVERY).unwrap();
     assert_eq!(opened.len(), EVERY.len());
     for fd in &opened {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
@@ -77,7 +77,7 @@ fn every_kind_of_socket_opens_in_a_sandbox_of_an_ordinary_user() {
         let flags = u32::from_str_radix(flags, 8).unwrap();
         assert_ne!(flags & 0o2_000_000, 0, "close-on-exec: {info}");
     }
-    sees_only_a_dead_loopback(&place);
+    check_loopback_only(&netns);
 }
 
 #[test]
@@ -86,10 +86,10 @@ fn the_owner_of_the_network_namespace_is_entered() {
     let nested = "unshare --user --map-root-user -- sh -c 'echo; exec cat'";
     let holder = NamespaceHolder::start_script(OF_A_USER, nested);
     let inner = innermost(holder.pid());
-    let place = NetnsRef::OfProcess(ProcessHandle::open(inner).unwrap());
-    sees_only_a_dead_loopback(&place);
+    let netns = NetnsRef::OfProcess(ProcessHandle::open(inner).unwrap());
+    check_loopback_only(&netns);
     // The sockets have the owner's rights: they may list the ruleset.
-    let socket = place.open_netlink_socket(SocketSpec::Netfilter).unwrap();
+    let socket = netns.open_netlink_socket(SocketSpec::Netfilter).unwrap();
     // NFT_MSG_GETGEN (10 << 8 | 16), NLM_F_REQUEST, family unspecified
     let request = [
         20, 0, 0, 0, 16, 10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -119,7 +119,7 @@ fn innermost(pid: u32) -> u32 {
 #[test]
 fn a_namespace_file_can_be_entered() {
     let sandbox = NamespaceHolder::start(OF_A_USER);
-    sees_only_a_dead_loopback(&NetnsRef::NamespaceFile(sandbox.netns_file().into()));
+    check_loopback_only(&NetnsRef::NamespaceFile(sandbox.netns_file().into()));
 }
 
 #[test]
@@ -128,9 +128,9 @@ fn a_threaded_process_can_enter_and_leaves_no_child_behind() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let place = NetnsRef::OfProcess(process(&sandbox));
+                let netns = NetnsRef::OfProcess(process(&sandbox));
                 for _ in 0..20 {
-                    assert_eq!(place.open_sockets(&EVERY).unwrap().len(), EVERY.len());
+                    assert_eq!(netns.open_sockets(&EVERY).unwrap().len(), EVERY.len());
                 }
             });
         }
@@ -177,10 +177,10 @@ fn errors_carry_the_step_and_the_errno() {
 #[test]
 fn a_reference_to_an_ended_process_cannot_be_entered() {
     let sandbox = NamespaceHolder::start(OF_A_USER);
-    let place = NetnsRef::OfProcess(process(&sandbox));
+    let netns = NetnsRef::OfProcess(process(&sandbox));
     drop(sandbox);
     assert!(matches!(
-        place.open_sockets(&EVERY),
+        netns.open_sockets(&EVERY),
         Err(EnterError::ProcessEnded)
     ));
 }
@@ -188,14 +188,14 @@ fn a_reference_to_an_ended_process_cannot_be_entered() {
 #[test]
 fn more_sockets_than_one_message_carries_are_refused() {
     let sandbox = NamespaceHolder::start(OF_A_USER);
-    let place = NetnsRef::OfProcess(process(&sandbox));
+    let netns = NetnsRef::OfProcess(process(&sandbox));
     assert_eq!(
-        place.open_sockets(&[SocketSpec::Udp4; 16]).unwrap().len(),
+        netns.open_sockets(&[SocketSpec::Udp4; 16]).unwrap().len(),
         16
     );
     assert!(matches!(
-        place.open_sockets(&[SocketSpec::Udp4; 17]),
+        netns.open_sockets(&[SocketSpec::Udp4; 17]),
         Err(EnterError::TooManySockets(17))
     ));
-    assert_eq!(place.open_sockets(&[]).unwrap().len(), 0);
+    assert_eq!(netns.open_sockets(&[]).unwrap().len(), 0);
 }

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use terok_clearance::Protocol;
 
-    fn facts(first: u64) -> PacketClassifier {
+    fn classifier(first: u64) -> PacketClassifier {
         let dossier = Dossier::new([("project".into(), "web".into())].into());
         PacketClassifier::new("box".parse().unwrap(), dossier, first)
     }
@@ -155,8 +155,8 @@ mod tests {
     const ANSWER: &[u8] = b"\xab\xcd\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01\
         \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07";
 
-    fn question(fact: ClassifiedPacket) -> BlockedPacket {
-        match fact {
+    fn question(classified: ClassifiedPacket) -> BlockedPacket {
+        match classified {
             ClassifiedPacket::Event(SandboxEvent::Blocked(blocked)) => blocked,
             other => panic!("{other:?}"),
         }
@@ -164,16 +164,18 @@ mod tests {
 
     #[test]
     fn a_blocked_packet_is_a_question_with_the_looked_up_name() {
-        let (mut facts, now) = (facts(7), Instant::now());
-        let before = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
+        let (mut classifier, now) = (classifier(7), Instant::now());
+        let before =
+            question(classifier.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert_eq!((before.request.as_str(), before.domain), ("box:7", None));
         let ClassifiedPacket::Answer(answer) =
-            facts.classify(&log(LogReason::Answer, "192.0.2.2", ANSWER), now)
+            classifier.classify(&log(LogReason::Answer, "192.0.2.2", ANSWER), now)
         else {
             panic!()
         };
         assert_eq!(answer.name.as_str(), "a.example");
-        let after = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
+        let after =
+            question(classifier.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert_eq!(after.request.as_str(), "box:8");
         assert_eq!(after.dest().as_str(), "a.example");
         assert_eq!(after.address.as_str(), "203.0.113.7");
@@ -182,42 +184,46 @@ mod tests {
     }
 
     #[test]
-    fn only_blocked_packets_ask_and_only_answers_name() {
-        let (mut facts, now) = (facts(0), Instant::now());
+    fn only_blocked_packets_become_questions_and_only_answers_add_names() {
+        let (mut classifier, now) = (classifier(0), Instant::now());
         for rule in [LogReason::Denied, LogReason::Private, LogReason::Other] {
             assert_eq!(
-                facts.classify(&log(rule, "203.0.113.7", ANSWER), now),
+                classifier.classify(&log(rule, "203.0.113.7", ANSWER), now),
                 ClassifiedPacket::Ignored
             );
         }
-        assert_eq!(facts.refused_silently(), 3);
-        let asked = question(facts.classify(&log(LogReason::Blocked, "203.0.113.7", ANSWER), now));
+        assert_eq!(classifier.refused_silently(), 3);
+        let asked =
+            question(classifier.classify(&log(LogReason::Blocked, "203.0.113.7", ANSWER), now));
         assert_eq!(asked.domain, None, "a dropped packet adds no name");
         assert_eq!(
-            facts.classify(&log(LogReason::Answer, "192.0.2.2", &[1]), now),
+            classifier.classify(&log(LogReason::Answer, "192.0.2.2", &[1]), now),
             ClassifiedPacket::Ignored
         );
         assert_eq!(
-            facts.classify(&log(LogReason::Blocked, "ff02::fb", &[]), now),
+            classifier.classify(&log(LogReason::Blocked, "ff02::fb", &[]), now),
             ClassifiedPacket::Ignored
         );
         let mut unreadable = log(LogReason::Blocked, "203.0.113.7", &[]);
         unreadable.packet = None;
-        assert_eq!(facts.classify(&unreadable, now), ClassifiedPacket::Ignored);
-        assert_eq!(facts.refused_silently(), 4);
+        assert_eq!(
+            classifier.classify(&unreadable, now),
+            ClassifiedPacket::Ignored
+        );
+        assert_eq!(classifier.refused_silently(), 4);
     }
 
     #[test]
     fn a_restarted_reader_continues_with_higher_numbers() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_384);
-        let (mut first, now) = (facts(first_request_number(start)), Instant::now());
+        let (mut first, now) = (classifier(first_request_number(start)), Instant::now());
         let mut last = String::new();
         for _ in 0..1000 {
             let asked = question(first.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
             assert!(asked.request.as_str() > last.as_str());
             last = asked.request.as_str().into();
         }
-        let mut second = facts(first_request_number(start + Duration::from_millis(1)));
+        let mut second = classifier(first_request_number(start + Duration::from_millis(1)));
         let asked = question(second.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert!(asked.request.as_str() > last.as_str());
         assert_eq!(

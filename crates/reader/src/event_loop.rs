@@ -132,8 +132,8 @@ impl NflogReader {
                     let mut more = asking.accept_received(received, &questions)?;
                     let mut left = MAX_DATAGRAMS_PER_TURN;
                     while more {
-                        // An answer leading to this packet was logged earlier, so it is readable
-                        // now.
+                        // A DNS answer that led to this packet was logged earlier and can be
+                        // read now.
                         if let Some(answers) = &answers {
                             answering.drain_socket(answers, &mut classifier, sink)?;
                         }

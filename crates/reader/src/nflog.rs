@@ -49,7 +49,8 @@ impl NflogOptions {
 pub enum NflogBindError {
     /// Another socket has the group: the kernel allows one per network namespace.
     #[error(
-        "another program listens to packet log group {0} in this network namespace; only one program can"
+        "another program listens to packet log group {0} in this network namespace; \
+         only one program can"
     )]
     GroupTaken(u16),
     /// Missing permission: `CAP_NET_ADMIN` over the network namespace.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! nftables over netlink, without the `nft` program.
 //!
-//! Attributes are written and parsed by [`netns::netlink`], not by typed messages of a library: half of
-//! the ruleset's statements (log, reject, limit, dynset, ct) have no types there, and the
+//! Attributes are written and parsed by [`netns::netlink`], not by the typed messages of a library:
+//! half of the ruleset's statements (log, reject, limit, dynset, ct) have no types there, and the
 //! verification compares attribute trees of both sides.
 
 pub(crate) mod attribute_kind;

@@ -135,7 +135,7 @@ impl OrderTable {
         plan
     }
 
-    /// Plans the existing of a name's standing orders for learnt addresses.
+    /// Plans the elements of a name's standing orders for learnt addresses.
     ///
     /// No person chose the address, so existing denials take precedence.
     pub(crate) fn plan_learnt(&self, wanted: &[OrderElement], now: Instant) -> OrderPlan {

@@ -153,12 +153,20 @@ impl ShieldEnforcerState {
             Ok(learnt) => {
                 if learnt.refused > 0 {
                     let refused = learnt.refused;
-                    tracing::warn!(%name, refused, "an allowed name resolved to addresses that are never opened");
+                    tracing::warn!(
+                        %name,
+                        refused,
+                        "an allowed name resolved to addresses that are never opened"
+                    );
                 }
                 learnt.added
             }
             Err(error) => {
-                tracing::warn!(%name, error = error_chain(&error), "the addresses of a name could not be added to the firewall");
+                tracing::warn!(
+                    %name,
+                    error = error_chain(&error),
+                    "the addresses of a name could not be added to the firewall"
+                );
                 0
             }
         }

@@ -236,9 +236,13 @@ impl Supervisor {
                 tokio::select! {
                     biased;
                     ended = process.wait_for_exit() => {
-                        break ended.map(|()| SupervisorExit::SandboxEnded).map_err(SupervisorServeError::WatchProcess);
+                        break ended
+                            .map(|()| SupervisorExit::SandboxEnded)
+                            .map_err(SupervisorServeError::WatchProcess);
                     }
-                    read = &mut reading => break read.map(|()| SupervisorExit::Stopped).map_err(Into::into),
+                    read = &mut reading => {
+                        break read.map(|()| SupervisorExit::Stopped).map_err(Into::into);
+                    }
                     Some(server) = servers.join_next() => {
                         if let Err(error) = join_result(server) {
                             break Err(error);

@@ -41,7 +41,6 @@ pub enum TraceEvent<'a> {
         /// The destination of the answer.
         dest: &'a Dest,
         /// The reason for the refusal.
-        /// The reason of the shield.
         reason: &'a DisplayText,
     },
     /// The kernel dropped messages of a log group before they could be read.

@@ -78,12 +78,12 @@ async fn the_program_gets_three_arguments_and_nothing_else() {
 
 #[tokio::test]
 async fn the_exit_status_decides_the_reply() {
-    let said = |ok, text: &str| VerdictReply {
+    let reply = |ok, text: &str| VerdictReply {
         ok,
         stderr: SanitizedStderr::new(text.as_bytes()),
     };
     assert_eq!(run("exit 0").await, VerdictReply::applied());
-    assert_eq!(run("echo careful >&2").await, said(true, "careful"));
+    assert_eq!(run("echo careful >&2").await, reply(true, "careful"));
     assert_eq!(
         run("echo no such container >&2; exit 1").await,
         failed("no such container")

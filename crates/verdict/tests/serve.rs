@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// A backend that counts concurrent orders; `hang.example` waits for `let_go`.
+/// A backend that counts concurrent orders; `hang.example` waits for `release`.
 #[derive(Debug, Default)]
 struct Firewall {
     in_progress: AtomicUsize,
     max_in_progress: AtomicUsize,
-    let_go: Notify,
+    release: Notify,
     started: Notify,
 }
 
@@ -38,7 +38,7 @@ impl VerdictBackend for Firewall {
         let target = order.target().to_string();
         let reply = if target == "hang.example" {
             self.started.notify_one();
-            self.let_go.notified().await;
+            self.release.notified().await;
             VerdictReply::applied()
         } else if target == "bad.example" {
             VerdictReply::failed("no such container\n\u{1b}[2J")
@@ -168,7 +168,7 @@ async fn one_order_does_not_wait_for_another() {
         client.apply(&order("203.0.113.7")).await,
         VerdictReply::applied()
     );
-    running.backend.let_go.notify_waiters();
+    running.backend.release.notify_waiters();
     while let Some(reply) = slow.join_next().await {
         assert_eq!(reply.unwrap(), VerdictReply::applied());
     }
@@ -189,7 +189,7 @@ async fn concurrent_orders_are_bounded() {
         }
     }
     while !slow.is_empty() {
-        running.backend.let_go.notify_waiters();
+        running.backend.release.notify_waiters();
         if let Some(reply) = slow.try_join_next() {
             assert_eq!(reply.unwrap(), VerdictReply::applied());
         }

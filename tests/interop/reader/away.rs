@@ -170,8 +170,8 @@ async fn it_asks_podman_where_the_container_is_and_says_when_it_cannot() {
     network::shield(&place, Stack::V0_8_1).await;
     for (podman, said) in [
         ("exit 125", "exit status: 125"),
-        ("echo 0", "the container does not run"),
-        ("echo nonsense", "no process id"),
+        ("echo 0", "the container is not running"),
+        ("echo nonsense", "expected a process id"),
     ] {
         let mut command = place.reader(Side::Ours, &["--emit=json"]);
         super::hook::podman(&place, podman);

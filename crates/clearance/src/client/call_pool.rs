@@ -26,7 +26,7 @@ pub enum AnswerError {
     /// The answer was sent, and the connection failed before the reply: the effect is unknown.
     #[error("the hub did not confirm the answer")]
     Unanswered(#[source] CallError),
-    /// The answer was sent, and the reply did not arrive before the time-out: the effect is unknown.
+    /// The answer was sent, and no reply arrived before the time-out: the effect is unknown.
     #[error("the hub did not confirm the answer within {0:?}")]
     TimedOut(Duration),
     /// The hub refused the answer; nothing was opened.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Translation of Clearance1 to Clearance2, so that a program needs to know one interface only.
+//! Translation of Clearance1 to Clearance2, so that a program needs only one interface.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -127,7 +127,8 @@ impl EventStream {
                 }
                 StreamState::Connecting(attempt) => match attempt.0.as_mut().await {
                     Ok((stream, version)) => {
-                        tracing::info!(path = %self.endpoint.path.display(), "reconnected to the hub");
+                        let path = self.endpoint.path.display();
+                        tracing::info!(%path, "reconnected to the hub");
                         self.reconnect.set_armed(false);
                         self.state = StreamState::Subscribed(stream, version);
                         self.ready_updates

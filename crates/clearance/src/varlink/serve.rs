@@ -235,7 +235,8 @@ impl ConnectionCloseLog {
             tracing::debug!(pid = peer.pid, %reason, "connection ended");
         } else if let Some(suppressed) = self.limiter.admit(Instant::now()) {
             let reason = DisplayText::new(&reason.to_string());
-            tracing::warn!(pid = peer.pid, uid = peer.uid, %reason, suppressed, "closed a connection");
+            let PeerCredentials { pid, uid, .. } = peer;
+            tracing::warn!(pid, uid, %reason, suppressed, "closed a connection");
         }
     }
 }

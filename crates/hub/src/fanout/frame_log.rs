@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The frames that somebody still has to read, once for all readers.
+//! The undelivered frames, stored once for all readers.
 //!
-//! A reader is a cursor. The frames lie one after the other in segments of 64 KiB, so that a
-//! reader takes many at once, and a segment is freed when its last reader has left it.
+//! A reader is a cursor. Frames are stored in segments of about 64 KiB: a reader sends many frames
+//! with one write, and a segment is freed after its last reader has left.
 
 use std::collections::VecDeque;
 
-/// The bytes after which a segment takes no further frame.
+/// The size from which a segment accepts no further frame.
 const SEGMENT_BYTES: usize = 64 << 10;
 
-/// A place in the log, between two bytes.
+/// A position in the log, between two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameCursor {
     segment: u64,
     offset: usize,
 }
 
-/// The frames from the slowest reader's place on.
+/// The frames after the position of the slowest reader.
 #[derive(Debug)]
 pub(super) struct FrameLog {
     segments: VecDeque<LogSegment>,
-    /// The number of the first segment.
+    /// The number of the first stored segment.
     first_segment: u64,
-    /// The frames in segments before the first.
+    /// Count of the frames in all segments before the first.
     dropped_frames: u64,
     readers: usize,
-    /// The newest question's number at the last frame.
+    /// The number of the newest question when the last frame was appended.
     newest_question: u64,
 }
 
@@ -34,28 +34,28 @@ struct LogSegment {
     bytes: Vec<u8>,
     boundaries: Vec<FrameBoundary>,
     readers: usize,
-    /// The frames before it, of the log's whole life.
+    /// Count of the frames before this segment since the log was created.
     frames_before: u64,
-    /// The number of the newest question that a reader knows who has read what is before it.
+    /// The number of the newest question before this segment's frames.
     newest_question_before: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct FrameBoundary {
-    /// Where the frame ends in its segment.
+    /// The offset of the frame's end in its segment.
     end: usize,
-    /// The number of the newest question that a reader knows who has read it.
+    /// The number of the newest question when the frame was appended.
     newest_question: u64,
 }
 
-/// What a reader misses that is moved to the end of the log.
+/// The frames that a reader skips by moving to the end of the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SkippedFrames {
-    /// The rest of the frame in the middle of which it stood.
+    /// The rest of a frame that was sent in part.
     pub(super) partial_frame: Vec<u8>,
-    /// The number of the newest question that it knows.
+    /// The number of the newest question in the frames before those skipped.
     pub(super) newest_question: u64,
-    /// The frames it misses.
+    /// Count of the skipped frames.
     pub(super) frame_count: u64,
 }
 
@@ -70,8 +70,8 @@ impl FrameLog {
         }
     }
 
-    /// Adds what `write` writes as one frame, and returns its bytes; `newest` is the number of the
-    /// newest question now.
+    /// Appends one frame, encoded by `write`, and returns its length in bytes. `newest` is the
+    /// number of the newest question.
     pub(super) fn append(&mut self, newest: u64, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let seal = self
             .segments
@@ -112,7 +112,7 @@ impl FrameLog {
         }
     }
 
-    /// Returns the bytes between the cursor and the end of its segment: none at the log's end.
+    /// Returns the bytes from the cursor to the end of its segment; none at the end of the log.
     pub(super) fn unread(&self, cursor: FrameCursor) -> &[u8] {
         let cursor = self.normalize(cursor);
         self.segment(cursor)
@@ -120,7 +120,7 @@ impl FrameLog {
             .unwrap_or_default()
     }
 
-    /// Returns the cursor after `read` bytes of [`Log::rest`].
+    /// Returns the cursor after `read` bytes of [`Self::unread`].
     pub(super) fn advance(&self, cursor: FrameCursor, read: usize) -> FrameCursor {
         let FrameCursor { segment, offset } = self.normalize(cursor);
         self.normalize(FrameCursor {
@@ -129,7 +129,7 @@ impl FrameLog {
         })
     }
 
-    /// Returns how many bytes the cursor is behind, to the nearest segment.
+    /// Returns the bytes that the cursor is behind, rounded to whole segments.
     pub(super) fn bytes_behind(&self, cursor: FrameCursor) -> usize {
         let segments = self.last_segment().saturating_sub(cursor.segment);
         usize::try_from(segments)
@@ -137,7 +137,7 @@ impl FrameLog {
             .saturating_mul(SEGMENT_BYTES)
     }
 
-    /// Says whether the oldest segment that is read is more than `limit` bytes behind.
+    /// Returns `true` if the oldest stored segment is more than `limit` bytes behind.
     pub(super) fn exceeds(&self, limit: usize) -> bool {
         self.segments
             .len()
@@ -146,7 +146,7 @@ impl FrameLog {
             > limit
     }
 
-    /// Keeps the log from the cursor on, until [`Log::leave`].
+    /// Keeps the log from the cursor on, until [`Self::remove_reader`].
     pub(super) fn add_reader(&mut self, cursor: FrameCursor) {
         if let Some(segment) = self.segment_mut(cursor) {
             segment.readers = segment.readers.saturating_add(1);
@@ -154,7 +154,7 @@ impl FrameLog {
         }
     }
 
-    /// Ends what [`Log::enter`] began.
+    /// Removes a reader that [`Self::add_reader`] added.
     pub(super) fn remove_reader(&mut self, cursor: FrameCursor) {
         if let Some(segment) = self.segment_mut(cursor) {
             segment.readers = segment.readers.saturating_sub(1);
@@ -162,7 +162,7 @@ impl FrameLog {
         }
     }
 
-    /// Moves a reader that entered, and frees what nobody reads any more.
+    /// Moves a reader, and frees the segments without readers.
     pub(super) fn move_reader(&mut self, from: FrameCursor, to: FrameCursor) {
         if from.segment != to.segment {
             self.add_reader(to);
@@ -171,7 +171,7 @@ impl FrameLog {
         }
     }
 
-    /// Frees the segments before the first reader's, and everything if there is none.
+    /// Frees the segments before those of the first reader; all frames if there are no readers.
     pub(super) fn trim(&mut self) {
         while self.segments.len() > 1 && self.segments.front().is_some_and(|s| s.readers == 0) {
             if let Some(gone) = self.segments.pop_front() {
@@ -187,12 +187,12 @@ impl FrameLog {
             tail.newest_question_before = self.newest_question;
             tail.boundaries.clear();
             tail.bytes.clear();
-            // The number moves on, so that an old cursor never finds new bytes.
+            // A new segment number, so that an old cursor never refers to new bytes.
             self.first_segment = self.first_segment.saturating_add(1);
         }
     }
 
-    /// Gives the memory back too; for when nobody listens.
+    /// Frees all frames and their memory if there are no readers.
     pub(super) fn release_memory(&mut self) {
         self.trim();
         if self.readers == 0
@@ -203,7 +203,7 @@ impl FrameLog {
         }
     }
 
-    /// Returns what a reader misses that goes from `cursor` to the end.
+    /// Returns the frames that a reader at `cursor` skips by moving to the end.
     pub(super) fn skipped_after(&self, cursor: FrameCursor) -> SkippedFrames {
         let cursor = self.normalize(cursor);
         let Some(segment) = self.segment(cursor) else {
@@ -220,7 +220,7 @@ impl FrameLog {
             Some(last) => segment.boundaries.get(last).map_or(0, |mark| mark.end),
             None => 0,
         };
-        // The frame it is in the middle of has to be finished.
+        // A frame that was sent in part must be completed.
         let partial = if start == cursor.offset {
             None
         } else {
@@ -252,7 +252,7 @@ impl FrameLog {
         }
     }
 
-    /// Returns how many bytes it keeps.
+    /// Returns the number of stored bytes.
     #[cfg(test)]
     pub(super) fn stored_bytes(&self) -> usize {
         self.segments
@@ -261,7 +261,7 @@ impl FrameLog {
             .sum()
     }
 
-    /// Returns the same place, as the start of a segment rather than the end of the one before.
+    /// Returns the same position, at the start of a segment instead of the end of the previous one.
     fn normalize(&self, cursor: FrameCursor) -> FrameCursor {
         let ended = self
             .segment(cursor)
@@ -293,7 +293,7 @@ impl FrameLog {
 }
 
 impl LogSegment {
-    /// Returns the frames up to its end, of the log's whole life.
+    /// Returns the count of the frames up to the segment's end since the log was created.
     fn frames_through_end(&self) -> u64 {
         self.frames_before
             .saturating_add(u64::try_from(self.boundaries.len()).unwrap_or(u64::MAX))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Subscribers that read at every pace, against the one rule: a pending question reaches everybody.
+//! Subscribers of every speed receive every pending question.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use terok_clearance::{BlockedPacket, Dossier, Protocol, Timestamp};
 
 use super::*;
 
-/// A socket with a buffer of a certain size.
+/// A socket with a limited buffer.
 #[derive(Debug, Clone)]
 struct MemorySocket(Rc<RefCell<MemorySocketBuffer>>);
 
 #[derive(Debug)]
 struct MemorySocketBuffer {
     bytes: Vec<u8>,
-    room: usize,
+    capacity: usize,
     broken: bool,
 }
 
@@ -28,52 +28,52 @@ impl FrameSink for MemorySocket {
         if buffer.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let free = buffer.room.saturating_sub(buffer.bytes.len());
+        let free = buffer.capacity.saturating_sub(buffer.bytes.len());
         if free == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let taken = bytes.get(..free).unwrap_or(bytes);
-        buffer.bytes.extend_from_slice(taken);
-        Ok(taken.len())
+        let accepted = bytes.get(..free).unwrap_or(bytes);
+        buffer.bytes.extend_from_slice(accepted);
+        Ok(accepted.len())
     }
 }
 
-/// A subscriber's end: its socket, and what it has read.
+/// A subscriber: its socket, and the bytes that it has read.
 struct TestSubscriber {
-    pipe: MemorySocket,
+    socket: MemorySocket,
     id: SubscriberId,
     read: Vec<u8>,
 }
 
 impl TestSubscriber {
-    fn new(rig: &mut FanoutHarness, interface: ClearanceInterface, room: usize) -> Self {
+    fn new(harness: &mut FanoutHarness, interface: ClearanceInterface, capacity: usize) -> Self {
         let buffer = MemorySocketBuffer {
             bytes: Vec::new(),
-            room,
+            capacity,
             broken: false,
         };
-        let pipe = MemorySocket(Rc::new(RefCell::new(buffer)));
+        let socket = MemorySocket(Rc::new(RefCell::new(buffer)));
         let wake = Arc::new(Notify::new());
-        let FanoutHarness { ledger, fanout, .. } = rig;
-        let id = fanout.subscribe(interface, pipe.clone(), wake, ledger);
+        let FanoutHarness { ledger, fanout, .. } = harness;
+        let id = fanout.subscribe(interface, socket.clone(), wake, ledger);
         Self {
-            pipe,
+            socket,
             id,
             read: Vec::new(),
         }
     }
 
-    /// Reads what is in its socket, and no more.
+    /// Reads the current contents of the socket.
     fn read(&mut self) {
-        self.read.append(&mut self.pipe.0.borrow_mut().bytes);
+        self.read.append(&mut self.socket.0.borrow_mut().bytes);
     }
 
-    /// Reads until nothing more comes.
-    fn catch_up(&mut self, rig: &mut FanoutHarness) {
+    /// Reads until the subscriber has received everything.
+    fn catch_up(&mut self, harness: &mut FanoutHarness) {
         loop {
             self.read();
-            match rig.fanout.flush_to(self.id, &rig.ledger) {
-                FlushStatus::Idle if self.pipe.0.borrow().bytes.is_empty() => return,
+            match harness.fanout.flush_to(self.id, &harness.ledger) {
+                FlushStatus::Idle if self.socket.0.borrow().bytes.is_empty() => return,
                 FlushStatus::Idle | FlushStatus::Blocked | FlushStatus::TurnOver => {}
                 FlushStatus::Closed(error) => panic!("{error}"),
             }
@@ -111,12 +111,12 @@ impl TestSubscriber {
             .frames::<clearance2::Clearance2SubscribeReply>()
             .into_iter();
         events
-            .map(|p| (p.event.seq, p.event.event.expect("of a known kind")))
+            .map(|p| (p.event.seq, p.event.event.expect("a known kind")))
             .collect()
     }
 
-    /// Returns what a Clearance2 client believes to be pending, with the counts.
-    fn believed_pending(&self) -> BTreeMap<String, u64> {
+    /// Returns the questions that a Clearance2 client considers pending, with the counts.
+    fn known_pending(&self) -> BTreeMap<String, u64> {
         let mut pending = BTreeMap::new();
         let mut unconfirmed = BTreeMap::new();
         let mut seq = 0;
@@ -127,12 +127,12 @@ impl TestSubscriber {
                 clearance2::Event::Pending(r) => {
                     assert!(
                         pending.insert(r.id.to_string(), r.count).is_none(),
-                        "{} is new only once",
+                        "{} is new once",
                         r.id
                     );
                 }
-                // A question that was answered before the snapshot came to it may be heard of
-                // only now.
+                // A question that was answered before the snapshot reached it may appear only as
+                // `Repeated`.
                 clearance2::Event::Repeated(r) => {
                     pending.insert(r.id.to_string(), r.count);
                 }
@@ -150,7 +150,7 @@ impl TestSubscriber {
                 _ => {}
             }
         }
-        assert!(unconfirmed.is_empty(), "every loss ends with synced");
+        assert!(unconfirmed.is_empty(), "a resync ends with synced");
         pending
     }
 }
@@ -170,7 +170,7 @@ impl FanoutHarness {
         }
     }
 
-    /// Blocks one packet to a port.
+    /// Publishes one packet to a port.
     fn block(&mut self, port: u16) {
         self.packets += 1;
         let blocked = BlockedPacket {
@@ -185,16 +185,16 @@ impl FanoutHarness {
         };
         let recorded = self.ledger.record(blocked, Timestamp::UNIX_EPOCH);
         let question = self.ledger.question(recorded.number).unwrap();
-        let news = if recorded.is_new {
+        let event = if recorded.is_new {
             HubEvent::Pending(question)
         } else {
             HubEvent::Repeated(question)
         };
-        self.fanout.publish(&self.ledger, &news);
+        self.fanout.publish(&self.ledger, &event);
         self.fanout.flush(&self.ledger);
     }
 
-    /// Puts the question about a port away, if there is one.
+    /// Dismisses the question about a port, if there is one.
     fn dismiss(&mut self, port: u16) {
         let request = self
             .ledger
@@ -211,15 +211,15 @@ impl FanoutHarness {
             .ledger
             .dismiss(asked, "me".into(), Timestamp::UNIX_EPOCH)
             .unwrap();
-        let news = HubEvent::Decided(&answered);
-        self.fanout.publish(&self.ledger, &news);
+        let event = HubEvent::Decided(&answered);
+        self.fanout.publish(&self.ledger, &event);
         self.fanout.flush(&self.ledger);
     }
 
     fn clear(&mut self) {
-        for void in self.ledger.withdraw_all() {
-            let news = HubEvent::Withdrawn(void.question(), "exited");
-            self.fanout.publish(&self.ledger, &news);
+        for withdrawn in self.ledger.withdraw_all() {
+            let event = HubEvent::Withdrawn(withdrawn.question(), "exited");
+            self.fanout.publish(&self.ledger, &event);
         }
         self.fanout.flush(&self.ledger);
     }
@@ -232,21 +232,21 @@ impl FanoutHarness {
 
 const CLEARANCE1: ClearanceInterface = ClearanceInterface::Clearance1(Clearance1Dialect::D);
 const CLEARANCE2: ClearanceInterface = ClearanceInterface::Clearance2;
-/// A socket that takes everything.
+/// The size of a socket that accepts everything.
 const UNLIMITED: usize = usize::MAX;
 
 #[test]
-fn whoever_comes_late_is_told_what_is_pending() {
-    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
-    rig.block(1);
-    rig.block(2);
-    rig.dismiss(1);
-    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
-    let mut one = TestSubscriber::new(&mut rig, CLEARANCE1, UNLIMITED);
-    rig.block(3);
-    two.catch_up(&mut rig);
-    one.catch_up(&mut rig);
-    let kinds: Vec<_> = two
+fn a_late_subscriber_receives_the_pending_questions() {
+    let mut harness = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    harness.block(1);
+    harness.block(2);
+    harness.dismiss(1);
+    let mut reader2 = TestSubscriber::new(&mut harness, CLEARANCE2, UNLIMITED);
+    let mut reader1 = TestSubscriber::new(&mut harness, CLEARANCE1, UNLIMITED);
+    harness.block(3);
+    reader2.catch_up(&mut harness);
+    reader1.catch_up(&mut harness);
+    let kinds: Vec<_> = reader2
         .clearance2_events()
         .into_iter()
         .map(|(_, e)| e)
@@ -259,7 +259,7 @@ fn whoever_comes_late_is_told_what_is_pending() {
             clearance2::Event::Pending(b),
         ] if a.port == 2 && b.port == 3
     ));
-    let ports: Vec<_> = one
+    let ports: Vec<_> = reader1
         .clearance1_events()
         .iter()
         .map(|event| event.port)
@@ -268,70 +268,75 @@ fn whoever_comes_late_is_told_what_is_pending() {
 }
 
 #[test]
-fn whoever_keeps_up_leaves_nothing_in_the_log() {
-    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
-    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
-    two.catch_up(&mut rig);
+fn a_subscriber_that_keeps_up_leaves_the_log_empty() {
+    let mut harness = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut reader2 = TestSubscriber::new(&mut harness, CLEARANCE2, UNLIMITED);
+    reader2.catch_up(&mut harness);
     for n in 0..5_000 {
-        rig.block(n);
-        two.read();
+        harness.block(n);
+        reader2.read();
     }
-    assert_eq!(rig.fanout.clearance2.log.stored_bytes(), 0);
-    assert_eq!(two.believed_pending().len(), 5_000);
+    assert_eq!(harness.fanout.clearance2.log.stored_bytes(), 0);
+    assert_eq!(reader2.known_pending().len(), 5_000);
 }
 
 #[test]
-fn without_subscribers_nothing_is_written() {
-    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
-    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, 10);
-    rig.block(1);
-    rig.fanout.unsubscribe(two.id);
-    rig.block(2);
+fn without_subscribers_the_log_stays_empty() {
+    let mut harness = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut reader2 = TestSubscriber::new(&mut harness, CLEARANCE2, 10);
+    harness.block(1);
+    harness.fanout.unsubscribe(reader2.id);
+    harness.block(2);
     assert_eq!(
-        (rig.fanout.len(), rig.fanout.clearance2.log.stored_bytes()),
+        (
+            harness.fanout.len(),
+            harness.fanout.clearance2.log.stored_bytes()
+        ),
         (0, 0)
     );
-    two.read();
-    let mut again = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
-    again.catch_up(&mut rig);
-    assert_eq!(again.believed_pending().len(), 2);
+    reader2.read();
+    let mut again = TestSubscriber::new(&mut harness, CLEARANCE2, UNLIMITED);
+    again.catch_up(&mut harness);
+    assert_eq!(again.known_pending().len(), 2);
 }
 
 #[test]
-fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
+fn a_stuck_subscriber_keeps_a_bounded_log_and_then_receives_the_pending_questions() {
     let backlog = 256 << 10;
     for interface in [CLEARANCE1, CLEARANCE2] {
-        let mut rig = FanoutHarness::new(backlog);
-        let mut stuck = TestSubscriber::new(&mut rig, interface, 10_000);
-        let mut quick = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
-        stuck.catch_up(&mut rig);
-        quick.catch_up(&mut rig);
+        let mut harness = FanoutHarness::new(backlog);
+        let mut stuck = TestSubscriber::new(&mut harness, interface, 10_000);
+        let mut quick = TestSubscriber::new(&mut harness, CLEARANCE2, UNLIMITED);
+        stuck.catch_up(&mut harness);
+        quick.catch_up(&mut harness);
         for n in 0..9_000 {
-            rig.block(n);
+            harness.block(n);
             assert!(
-                rig.fanout.clearance1.log.stored_bytes() <= backlog + (3 * SNAPSHOT_CHUNK_BYTES)
+                harness.fanout.clearance1.log.stored_bytes()
+                    <= backlog + (3 * SNAPSHOT_CHUNK_BYTES)
             );
             assert!(
-                rig.fanout.clearance2.log.stored_bytes() <= backlog + (3 * SNAPSHOT_CHUNK_BYTES)
+                harness.fanout.clearance2.log.stored_bytes()
+                    <= backlog + (3 * SNAPSHOT_CHUNK_BYTES)
             );
         }
         for n in 0..4_500 {
-            rig.dismiss(n);
+            harness.dismiss(n);
         }
         quick.read();
         assert_eq!(
-            quick.believed_pending(),
-            rig.pending(),
-            "the other noticed nothing"
+            quick.known_pending(),
+            harness.pending(),
+            "the other subscriber has every event"
         );
-        stuck.catch_up(&mut rig);
+        stuck.catch_up(&mut harness);
         if interface == CLEARANCE2 {
-            assert_eq!(stuck.believed_pending(), rig.pending());
+            assert_eq!(stuck.known_pending(), harness.pending());
             let lost =
                 |(_, e): &(u64, clearance2::Event)| matches!(e, clearance2::Event::Lost { .. });
             assert!(
                 stuck.clearance2_events().iter().any(lost),
-                "it is told that it missed something"
+                "the subscriber receives the number of skipped events"
             );
         } else {
             let mut ids: Vec<_> = stuck
@@ -342,52 +347,53 @@ fn a_stuck_subscriber_holds_a_bounded_log_and_is_then_told_what_is_pending() {
             ids.sort_unstable();
             let all = ids.len();
             ids.dedup();
-            assert_eq!(ids.len(), all, "no question comes twice");
-            for id in rig.pending().keys() {
+            assert_eq!(ids.len(), all, "no question is sent twice");
+            for id in harness.pending().keys() {
                 assert!(
                     ids.binary_search(id).is_ok(),
-                    "{id} is pending and was not told"
+                    "{id} is pending and was not sent"
                 );
             }
         }
         assert_eq!(
-            rig.fanout.clearance1.log.stored_bytes() + rig.fanout.clearance2.log.stored_bytes(),
+            harness.fanout.clearance1.log.stored_bytes()
+                + harness.fanout.clearance2.log.stored_bytes(),
             0
         );
     }
 }
 
 #[test]
-fn a_broken_socket_is_found_when_it_is_written_to() {
-    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
-    let mut reader = TestSubscriber::new(&mut rig, CLEARANCE1, UNLIMITED);
-    reader.catch_up(&mut rig);
-    reader.pipe.0.borrow_mut().broken = true;
-    rig.block(1);
+fn a_broken_socket_is_detected_by_the_next_write() {
+    let mut harness = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut reader = TestSubscriber::new(&mut harness, CLEARANCE1, UNLIMITED);
+    reader.catch_up(&mut harness);
+    reader.socket.0.borrow_mut().broken = true;
+    harness.block(1);
     assert!(matches!(
-        rig.fanout.flush_to(reader.id, &rig.ledger),
+        harness.fanout.flush_to(reader.id, &harness.ledger),
         FlushStatus::Closed(_)
     ));
 }
 
 #[test]
-fn a_repeat_bears_the_readers_id_on_the_older_interface() {
-    let mut rig = FanoutHarness::new(MAX_BACKLOG_BYTES);
-    let mut one = TestSubscriber::new(&mut rig, CLEARANCE1, UNLIMITED);
-    let mut two = TestSubscriber::new(&mut rig, CLEARANCE2, UNLIMITED);
+fn a_repeated_packet_has_the_readers_id_in_clearance1() {
+    let mut harness = FanoutHarness::new(MAX_BACKLOG_BYTES);
+    let mut reader1 = TestSubscriber::new(&mut harness, CLEARANCE1, UNLIMITED);
+    let mut reader2 = TestSubscriber::new(&mut harness, CLEARANCE2, UNLIMITED);
     for _ in 0..2 {
-        rig.block(7);
-        one.catch_up(&mut rig);
-        two.catch_up(&mut rig);
+        harness.block(7);
+        reader1.catch_up(&mut harness);
+        reader2.catch_up(&mut harness);
     }
-    let ids: Vec<_> = one
+    let ids: Vec<_> = reader1
         .clearance1_events()
         .iter()
         .map(|e| e.request_id.to_string())
         .collect();
     assert_eq!(ids, ["c:1", "c:2"]);
     assert_eq!(
-        two.believed_pending(),
+        reader2.known_pending(),
         BTreeMap::from([("c:1".to_owned(), 2)])
     );
 }
@@ -412,7 +418,7 @@ fn step() -> impl Strategy<Value = FanoutStep> {
         1 => Just(FanoutStep::Clear),
         4 => (0..4_usize).prop_map(FanoutStep::Read),
         4 => (0..4_usize).prop_map(FanoutStep::Flush),
-        1 => (any::<bool>(), 1..40_000_usize).prop_map(|(two, room)| FanoutStep::Join(two, room)),
+        1 => (any::<bool>(), 1..40_000_usize).prop_map(|(is_clearance2, capacity)| FanoutStep::Join(is_clearance2, capacity)),
         1 => (0..4_usize).prop_map(FanoutStep::Leave),
     ]
 }
@@ -420,22 +426,22 @@ fn step() -> impl Strategy<Value = FanoutStep> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn everybody_ends_up_with_the_ledgers_pending_questions(
+    fn every_subscriber_receives_all_pending_questions(
         steps in prop::collection::vec(step(), 1..80),
     ) {
-        // So small that everybody is moved on again and again.
-        let mut rig = FanoutHarness::new(SNAPSHOT_CHUNK_BYTES);
+        // A backlog so small that subscribers skip events again and again.
+        let mut harness = FanoutHarness::new(SNAPSHOT_CHUNK_BYTES);
         let mut readers: Vec<(TestSubscriber, bool)> = Vec::new();
-        for (two, room) in [(true, 20_000), (false, 20_000), (true, 1)] {
-            let interface = if two { CLEARANCE2 } else { CLEARANCE1 };
-            readers.push((TestSubscriber::new(&mut rig, interface, room), two));
+        for (is_clearance2, capacity) in [(true, 20_000), (false, 20_000), (true, 1)] {
+            let interface = if is_clearance2 { CLEARANCE2 } else { CLEARANCE1 };
+            readers.push((TestSubscriber::new(&mut harness, interface, capacity), is_clearance2));
         }
         for step in steps {
             match step {
-                FanoutStep::Block(n) => rig.block(n),
-                FanoutStep::Burst(from, len) => (from..from + len).for_each(|n| rig.block(n)),
-                FanoutStep::Dismiss(n) => rig.dismiss(n),
-                FanoutStep::Clear => rig.clear(),
+                FanoutStep::Block(n) => harness.block(n),
+                FanoutStep::Burst(from, len) => (from..from + len).for_each(|n| harness.block(n)),
+                FanoutStep::Dismiss(n) => harness.dismiss(n),
+                FanoutStep::Clear => harness.clear(),
                 FanoutStep::Read(which) => {
                     if let Some((reader, _)) = readers.get_mut(which) {
                         reader.read();
@@ -443,34 +449,34 @@ proptest! {
                 }
                 FanoutStep::Flush(which) => {
                     if let Some((reader, _)) = readers.get_mut(which) {
-                        drop(rig.fanout.flush_to(reader.id, &rig.ledger));
+                        drop(harness.fanout.flush_to(reader.id, &harness.ledger));
                     }
                 }
-                FanoutStep::Join(two, room) => {
-                    let interface = if two { CLEARANCE2 } else { CLEARANCE1 };
-                    readers.push((TestSubscriber::new(&mut rig, interface, room), two));
+                FanoutStep::Join(is_clearance2, capacity) => {
+                    let interface = if is_clearance2 { CLEARANCE2 } else { CLEARANCE1 };
+                    readers.push((TestSubscriber::new(&mut harness, interface, capacity), is_clearance2));
                 }
                 FanoutStep::Leave(which) => {
                     if which < readers.len() {
                         let (reader, _) = readers.remove(which);
-                        rig.fanout.unsubscribe(reader.id);
+                        harness.fanout.unsubscribe(reader.id);
                     }
                 }
             }
         }
-        for (reader, two) in &mut readers {
-            reader.catch_up(&mut rig);
-            if *two {
-                prop_assert_eq!(reader.believed_pending(), rig.pending());
+        for (reader, is_clearance2) in &mut readers {
+            reader.catch_up(&mut harness);
+            if *is_clearance2 {
+                prop_assert_eq!(reader.known_pending(), harness.pending());
             } else {
-                let told: std::collections::BTreeSet<_> =
+                let received: std::collections::BTreeSet<_> =
                     reader.clearance1_events().iter().map(|e| e.request_id.to_string()).collect();
-                for (_, question) in rig.ledger.pending_after(0) {
-                    let was_told = question.ids().any(|name| told.contains(name.as_str()));
-                    prop_assert!(was_told, "{} was not told", question.id());
+                for (_, question) in harness.ledger.pending_after(0) {
+                    let is_received = question.ids().any(|name| received.contains(name.as_str()));
+                    prop_assert!(is_received, "{} was not sent", question.id());
                 }
             }
         }
-        prop_assert_eq!(rig.fanout.clearance1.log.stored_bytes() + rig.fanout.clearance2.log.stored_bytes(), 0);
+        prop_assert_eq!(harness.fanout.clearance1.log.stored_bytes() + harness.fanout.clearance2.log.stored_bytes(), 0);
     }
 }

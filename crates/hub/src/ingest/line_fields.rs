@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The fields of a reader's line, as they stand there.
+//! The known fields of a reader's line, before their values are checked.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::line_parser::{EventLineError, invalid_field, parse_field};
 
-/// The fields of a line that mean something.
+/// The fields with a meaning to the hub; others are ignored.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct LineFields<'a> {
     pub(super) kind: FieldValue<'a>,
@@ -21,7 +21,7 @@ pub(super) struct LineFields<'a> {
     pub(super) proto: FieldValue<'a>,
     pub(super) domain: FieldValue<'a>,
     pub(super) reason: FieldValue<'a>,
-    /// Its JSON.
+    /// The dossier as JSON text.
     pub(super) dossier: Option<&'a str>,
 }
 
@@ -80,21 +80,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for LineFields<'a> {
     }
 }
 
-/// A field's value, as far as it can be of use.
+/// The value of a field, as far as events use it.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum FieldValue<'a> {
-    /// It is not there, or null.
+    /// The field is missing or null.
     #[default]
     Absent,
     Text(Cow<'a, str>),
     Unsigned(u64),
     Negative(i64),
-    /// A fraction, a truth value, a list, an object.
+    /// A fraction, a boolean, an array or an object.
     Other,
 }
 
 impl FieldValue<'_> {
-    /// Returns the text, `None` if it is absent.
+    /// Returns the text, `None` for an absent field.
     pub(super) fn optional_text(
         &self,
         field: &'static str,
@@ -104,11 +104,11 @@ impl FieldValue<'_> {
             Self::Text(text) => Ok(Some(Cow::Borrowed(text))),
             Self::Unsigned(number) => Ok(Some(number.to_string().into())),
             Self::Negative(number) => Ok(Some(number.to_string().into())),
-            Self::Other => Err(invalid_field(field)("it is no text")),
+            Self::Other => Err(invalid_field(field)("it is not a text")),
         }
     }
 
-    /// Returns the text, an error if it is absent.
+    /// Returns the text, an error for an absent field.
     pub(super) fn required_text(
         &self,
         field: &'static str,
@@ -117,7 +117,7 @@ impl FieldValue<'_> {
             .ok_or(EventLineError::MissingField(field))
     }
 
-    /// Returns the number, an error if it is absent.
+    /// Returns the number, an error for an absent field.
     pub(super) fn required_number<T>(&self, field: &'static str) -> Result<T, EventLineError>
     where
         T: TryFrom<u64> + std::str::FromStr<Err: fmt::Display>,
@@ -129,7 +129,7 @@ impl FieldValue<'_> {
                 .ok()
                 .ok_or_else(|| invalid_field(field)("it is out of range")),
             Self::Negative(_) | Self::Other => {
-                Err(invalid_field(field)("it is no whole number in range"))
+                Err(invalid_field(field)("it is not a whole number in range"))
             }
         }
     }
@@ -189,13 +189,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for FieldValue<'a> {
     }
 }
 
-/// Reads a line in the spelling that readers use, several times as fast as `serde_json` does.
+/// Parses a line in the usual format, several times as fast as `serde_json`.
 ///
-/// Texts without escapes, whole numbers, spaces between them if any, and the dossier of the line
-/// before; `None` for everything else, right or wrong, which then takes the long way. Whatever it
-/// returns is what `serde_json` would have: debug builds check it on every line.
+/// The format: texts without escapes, whole numbers, optional spaces, and `dossier`, the JSON of
+/// the previous line's dossier. Returns `None` for every other line, valid or not; `serde_json`
+/// then parses the line. The result equals that of `serde_json`, which debug builds assert for
+/// every line.
 pub(super) fn parse_fast<'a>(text: &'a str, dossier: &str) -> Option<LineFields<'a>> {
-    // All of it at once, which the compiler turns into a few wide comparisons.
+    // Counts over the whole line, because the compiler vectorises this loop.
     let odd = |byte: &&u8| **byte < 0x20 || **byte == b'\\';
     if text.as_bytes().iter().filter(odd).count() > 0 {
         return None;
@@ -240,13 +241,13 @@ pub(super) fn parse_fast<'a>(text: &'a str, dossier: &str) -> Option<LineFields<
     }
 }
 
-/// Returns the text up to the next quote, and what follows that.
+/// Returns the text up to the next quote, and the rest after that quote.
 fn scan_string(rest: &str) -> Option<(&str, &str)> {
     let end = memchr::memchr(b'"', rest.as_bytes())?;
     Some((rest.get(..end)?, rest.get(end.checked_add(1)?..)?))
 }
 
-/// Returns a whole number of few digits, and what follows it.
+/// Returns a whole number of few digits, and the rest after the number.
 fn scan_number(rest: &str) -> Option<(FieldValue<'_>, &str)> {
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let number = rest.get(..digits).filter(|_| digits < 10)?;
@@ -266,7 +267,7 @@ mod tests {
         r#""type":"pending","container":"c","id":"c:1","dest":"192.0.2.1","port":443,"proto":6"#;
 
     #[test]
-    fn the_usual_spellings_take_the_short_way() {
+    fn the_fast_parser_accepts_the_usual_format() {
         let dossier = r#"{"task": "t"}"#;
         for line in [
             format!("{{{PENDING}}}"),
@@ -274,7 +275,7 @@ mod tests {
             format!(r#"{{ "type" : "pending" , "port": 0, "dossier": {dossier} }}"#),
         ] {
             let fields = parse_fast(&line, dossier).expect(&line);
-            assert_eq!(fields, serde_json::from_str(&line).unwrap(), "of {line}");
+            assert_eq!(fields, serde_json::from_str(&line).unwrap(), "for {line}");
         }
         for line in [
             "{}",
@@ -293,13 +294,13 @@ mod tests {
             "{\"dossier\":{}}",
             "{\"a\":1234567890}",
         ] {
-            assert_eq!(parse_fast(line, dossier), None, "of {line}");
+            assert_eq!(parse_fast(line, dossier), None, "for {line}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn the_short_way_leads_to_the_same_place(
+        fn the_fast_parser_agrees_with_serde_json(
             fields in proptest::collection::vec(
                 (
                     "(type|container|id|dest|port|proto|domain|reason|ts|x y)",

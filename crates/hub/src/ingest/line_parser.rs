@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From one line to one event.
+//! Parses one line into one event.
 //!
-//! It takes what the Python stack's hub takes, with these differences, each on purpose: a port and
-//! a protocol are whole numbers in range (as numbers or as text), not fractions, truth values or
-//! negative; a text may be a whole number, but not null, a fraction or a list; a sandbox's name and
-//! a question's id are checked, not altered. The last of two equal keys counts, as there.
+//! The parser accepts what the Python stack's hub accepts, with deliberate differences. Ports and
+//! protocols are whole numbers in range, as numbers or as text, and never fractions, booleans or
+//! negative. A text may be a whole number, but not null, a fraction or an array. Container names
+//! and request ids are checked instead of altered. The last of two equal keys counts, as in Python.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,38 +19,38 @@ use terok_clearance::{
 
 use super::line_fields::{LineFields, parse_fast};
 
-/// Why a line is dropped.
+/// The reason why a line is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventLineError {
-    /// It has too many bytes.
-    #[error("longer than {} bytes", super::MAX_LINE_BYTES)]
+    /// The line exceeds the size limit.
+    #[error("the line is longer than {} bytes", super::MAX_LINE_BYTES)]
     TooLong,
-    /// It is no UTF-8.
-    #[error("not UTF-8")]
+    /// The line is not UTF-8.
+    #[error("the line is not UTF-8")]
     NotUtf8,
-    /// It is no JSON object.
-    #[error("not a JSON object: {0}")]
+    /// The line is not a JSON object.
+    #[error("the line is not a JSON object: {0}")]
     NotJsonObject(DisplayText),
-    /// It is an event of a type that this hub does not know.
-    #[error("of an unknown type")]
+    /// The event's type is unknown to this hub.
+    #[error("unknown event type")]
     UnknownType,
-    /// It lacks a field that its type needs.
-    #[error("without {0:?}")]
+    /// A field that the event's type requires is missing.
+    #[error("missing field {0:?}")]
     MissingField(&'static str),
-    /// A field has a value that it cannot have.
-    #[error("with a wrong {field:?}: {problem}")]
+    /// The value of a field is invalid.
+    #[error("invalid field {field:?}: {problem}")]
     InvalidField {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// What is wrong.
+        /// The reason.
         problem: DisplayText,
     },
 }
 
 /// Parses the lines of one connection.
 ///
-/// It remembers the last sandbox and what was known about it: most lines repeat both.
+/// The parser remembers the last sandbox and its dossier, because most lines repeat both.
 #[derive(Debug, Default)]
 pub struct EventLineParser {
     known_container: Option<ContainerId>,
@@ -59,7 +59,7 @@ pub struct EventLineParser {
 }
 
 impl EventLineParser {
-    /// Returns the event that `line` tells of, `None` for an empty line.
+    /// Parses the event in `line`; `None` for an empty line.
     pub fn parse(&mut self, line: &[u8]) -> Result<Option<SandboxEvent>, EventLineError> {
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let line = line.trim_ascii();
@@ -147,7 +147,7 @@ impl EventLineParser {
         Ok(container)
     }
 
-    /// Returns the dossier; an empty one for anything but an object.
+    /// Returns the dossier; an empty dossier if the field is not an object.
     fn parse_dossier(&mut self, fields: &LineFields<'_>) -> Dossier {
         let text = fields.dossier.unwrap_or_default();
         if text != self.last_dossier_json {
@@ -175,7 +175,7 @@ pub(super) fn invalid_field<E: fmt::Display>(
     }
 }
 
-/// A dossier's entries; a value that is no text is shown as its JSON.
+/// A dossier's entries; a value other than a text is kept as its JSON.
 struct DossierEntries(std::collections::BTreeMap<DisplayText, DisplayText>);
 
 impl<'de> Deserialize<'de> for DossierEntries {
@@ -227,13 +227,13 @@ mod tests {
     fn blocked(fields: &str) -> BlockedPacket {
         match parse_one(&format!("{{{PENDING}{fields}}}")) {
             Ok(Some(SandboxEvent::Blocked(blocked))) => blocked,
-            other => panic!("of {fields:?}: {other:?}"),
+            other => panic!("for {fields:?}: {other:?}"),
         }
     }
 
     fn check_refused(line: &str, expected: &str) {
         let error = parse_one(line).expect_err(line).to_string();
-        assert!(error.contains(expected), "of {line:?}: {error}");
+        assert!(error.contains(expected), "for {line:?}: {error}");
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_types_are_events_too() {
+    fn other_event_types_are_parsed() {
         for (fields, expected) in [
             (r#""type":"container_started""#, "Started"),
             (
@@ -268,24 +268,27 @@ mod tests {
         ] {
             let event = parse_one(&format!(r#"{{"container":"web",{fields}}}"#));
             let shown = format!("{:?}", event.unwrap().unwrap());
-            assert!(shown.contains(expected), "of {fields}: {shown}");
+            assert!(shown.contains(expected), "for {fields}: {shown}");
         }
     }
 
     #[test]
-    fn what_is_no_event_is_refused() {
+    fn invalid_lines_are_refused() {
         for (line, expected) in [
             ("garbage", "not a JSON object"),
             ("[]", "not a JSON object"),
             ("\"text\"", "not a JSON object"),
             ("{\"type\":\"pending\"", "not a JSON object"),
             ("{} {}", "not a JSON object"),
-            ("{}", r#"without "type""#),
+            ("{}", r#"missing field "type""#),
             (
                 r#"{"type":"verdict_applied","container":"c"}"#,
-                "unknown type",
+                "unknown event type",
             ),
-            (r#"{"type":"container_started"}"#, r#"without "container""#),
+            (
+                r#"{"type":"container_started"}"#,
+                r#"missing field "container""#,
+            ),
             (
                 r#"{"type":"container_started","container":"../x"}"#,
                 "container",
@@ -296,9 +299,12 @@ mod tests {
             ),
             (
                 r#"{"type":"container_started","container":null}"#,
-                "without",
+                "missing field",
             ),
-            (r#"{"type":"pending","container":"c"}"#, r#"without "id""#),
+            (
+                r#"{"type":"pending","container":"c"}"#,
+                r#"missing field "id""#,
+            ),
         ] {
             check_refused(line, expected);
         }
@@ -334,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn harmless_spellings_are_accepted() {
+    fn alternative_spellings_are_accepted() {
         assert_eq!(blocked(r#","port":"8443""#).port, 8443);
         assert_eq!(blocked(r#","proto":" 17 ""#).protocol, Protocol::UDP);
         assert_eq!(blocked(r#","container":7,"id":8"#).container.as_str(), "7");
@@ -344,12 +350,12 @@ mod tests {
             "the last key counts"
         );
         for none in [r#","domain":"""#, r#","domain":null"#, ""] {
-            assert_eq!(blocked(none).domain, None, "of {none:?}");
+            assert_eq!(blocked(none).domain, None, "for {none:?}");
         }
         let escaped = blocked(r#","domain":"\u0061.example\u001b""#);
         assert_eq!(escaped.domain.unwrap().as_str(), "a.example ");
         for line in ["", "  ", "\r", "\u{feff}"] {
-            assert_eq!(parse_one(line), Ok(None), "of {line:?}");
+            assert_eq!(parse_one(line), Ok(None), "for {line:?}");
         }
         let line = format!("\u{feff}{{{PENDING}}}\r");
         assert!(matches!(
@@ -359,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dossier_is_text_whatever_it_was() {
+    fn values_of_a_dossier_become_text() {
         let shown = |dossier: &str| {
             let blocked = blocked(&format!(r#","dossier":{dossier}"#));
             serde_json::to_string(&*blocked.dossier).unwrap()
@@ -379,12 +385,12 @@ mod tests {
             ("7", "{}"),
             (r#"{"a":"\ud800"}"#, "{}"),
         ] {
-            assert_eq!(shown(dossier), expected, "of {dossier}");
+            assert_eq!(shown(dossier), expected, "for {dossier}");
         }
     }
 
     #[test]
-    fn what_a_line_repeats_is_kept_once() {
+    fn a_repeated_dossier_is_shared() {
         let mut parser = EventLineParser::default();
         let mut next =
             |fields: &str| match parser.parse(format!("{{{PENDING}{fields}}}").as_bytes()) {
@@ -402,7 +408,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_line_panics(line in ".*", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        fn arbitrary_lines_do_not_panic(line in ".*", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             drop(parse_one(&line));
             drop(EventLineParser::default().parse(&bytes));
         }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cuts a stream of bytes into lines, in linear time and bounded memory.
+//! Splits a stream of bytes into lines, in linear time and bounded memory.
 
 use super::MAX_LINE_BYTES;
 
-/// What [`LineSplitter::next_line`] found.
+/// The result of [`LineSplitter::next_line`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum SplitLine<'a> {
     /// A line without its newline.
     Complete(&'a [u8]),
-    /// The start of a line that is longer than [`MAX_LINE_BYTES`]; the rest of it is skipped.
+    /// The start of a line longer than [`MAX_LINE_BYTES`]; the rest of the line is skipped.
     TooLong(&'a [u8]),
 }
 
-/// The bytes that have come and make no whole line yet.
+/// A buffer of received bytes that are not yet a complete line.
 ///
-/// It holds little memory while nothing comes, and more as more comes at once.
+/// The buffer shrinks while little arrives, and grows under load.
 #[derive(Debug)]
 pub struct LineSplitter {
     bytes: Vec<u8>,
-    /// Where the next line starts.
+    /// The start of the next line.
     start: usize,
-    /// Up to where there is no newline.
+    /// The end of the bytes that were searched for a newline.
     searched: usize,
-    /// Everything up to the next newline belongs to a line that was too long.
+    /// `true` while the rest of a too long line is skipped.
     skipping: bool,
     ended: bool,
     read_size: usize,
@@ -32,7 +32,7 @@ impl LineSplitter {
     const MIN_READ_BYTES: usize = 4 << 10;
     const MAX_READ_BYTES: usize = 64 << 10;
 
-    /// Starts without any bytes.
+    /// Creates an empty splitter.
     pub const fn new() -> Self {
         Self {
             bytes: Vec::new(),
@@ -44,11 +44,11 @@ impl LineSplitter {
         }
     }
 
-    /// Returns the buffer to append the next bytes to, and how many of them it has room for.
+    /// Returns the buffer to append the next bytes to, and its free space.
     ///
-    /// Take every line that there is before.
+    /// Callers must consume every complete line first.
     pub fn read_buffer(&mut self) -> (&mut Vec<u8>, usize) {
-        // Whoever filled the last room has more to say.
+        // A completely filled buffer means that the sender has more data.
         let (filled, capacity) = (self.bytes.len(), self.bytes.capacity());
         if filled > 0 && filled >= capacity {
             self.read_size = self.read_size.saturating_mul(2).min(Self::MAX_READ_BYTES);
@@ -66,12 +66,12 @@ impl LineSplitter {
         (&mut self.bytes, room)
     }
 
-    /// Says that no more bytes come: what is left is the last line.
+    /// Marks the end of the stream: the remaining bytes are the last line.
     pub const fn finish(&mut self) {
         self.ended = true;
     }
 
-    /// Returns the next line; `None` when more bytes are needed.
+    /// Returns the next line, or `None` if more bytes are needed.
     pub fn next_line(&mut self) -> Option<SplitLine<'_>> {
         loop {
             let fresh = self.bytes.get(self.searched..)?;
@@ -117,7 +117,8 @@ impl Default for LineSplitter {
 mod tests {
     use super::*;
 
-    /// Feeds `input` in pieces of `piece` bytes and returns the lines; `None` for one too long.
+    /// Feeds `input` in pieces of `piece` bytes and returns the lines; `None` for a line that is
+    /// too long.
     fn cut(input: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
         let mut lines = LineSplitter::new();
         let mut found = Vec::new();
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_over_the_limit_is_skipped_to_its_newline() {
+    fn a_line_over_the_limit_is_skipped_up_to_its_newline() {
         let fits = vec![b'x'; MAX_LINE_BYTES];
         let over = vec![b'x'; MAX_LINE_BYTES + 1];
         let endless = vec![b'x'; 5 * MAX_LINE_BYTES + 17];
@@ -185,7 +186,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_pieces_do_not_matter(input in "[ab\n]{0,200}", piece in 1_usize..50) {
+        fn lines_do_not_depend_on_how_the_stream_is_cut(input in "[ab\n]{0,200}", piece in 1_usize..50) {
             let whole = cut(input.as_bytes(), 4096);
             assert_eq!(cut(input.as_bytes(), piece), whole);
             let mut lines: Vec<&str> = input.split('\n').collect();

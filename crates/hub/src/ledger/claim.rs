@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The right to change a firewall once, and who is refused it.
+//! The permission to change a firewall once, and the reasons to refuse an answer.
 
 use std::sync::Arc;
 
@@ -10,31 +10,31 @@ use terok_clearance::{
 
 use super::entry::LedgerQuestion;
 
-/// The question that an answer names, as it came over the wire.
+/// The question that an answer names, as received from a client.
 #[derive(Debug, Clone, Copy)]
 pub struct QuestionTriple<'a> {
-    /// The question's id, or another that the reader gave for it.
+    /// The question's id, or another of the reader's ids for the same question.
     pub request: &'a str,
-    /// The sandbox that the answer is for; the question's own, or the answer is refused.
+    /// The sandbox; an answer with another sandbox than the question's is refused.
     pub container: &'a str,
-    /// The destination that the answer is for; the question's own, or the answer is refused.
+    /// The destination; an answer with another destination than the question's is refused.
     pub dest: &'a str,
 }
 
-/// How far an answer is to reach.
+/// The scope that an answer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestedScope {
-    /// As far as the question's own scope.
+    /// The question's default scope.
     Default,
-    /// No further than this, which is no further than the question's own scope.
+    /// A scope no wider than the question's default scope.
     Explicit(Scope),
-    /// The whole destination, every port and protocol: what a verdict of Clearance1 always meant.
+    /// The whole destination with every port and protocol, as Clearance1 verdicts always mean.
     WholeDest,
 }
 
-/// The right to carry out one answer, once.
+/// The permission to apply one answer, once.
 ///
-/// Only [`Ledger::claim`](super::Ledger::claim) makes one, and it cannot be copied:
+/// Only [`Ledger::claim`](super::Ledger::claim) creates a claim, and claims cannot be copied:
 ///
 /// ```compile_fail,E0382
 /// fn carry_out(_: hub::ledger::Claim) {}
@@ -50,7 +50,7 @@ pub enum RequestedScope {
 /// }
 /// ```
 #[derive(Debug)]
-#[must_use = "a claim is an order that somebody waits for"]
+#[must_use = "a claim has no effect until it is enforced"]
 pub struct Claim {
     pub(super) request: RequestId,
     pub(super) container: ContainerId,
@@ -66,46 +66,46 @@ impl Claim {
         &self.request
     }
 
-    /// Returns the sandbox whose firewall is meant.
+    /// Returns the sandbox whose firewall to change.
     pub const fn container(&self) -> &ContainerId {
         &self.container
     }
 
-    /// Returns what was asked about and what the answer is about.
+    /// Returns the destination of the question and the answer.
     pub const fn dest(&self) -> &Dest {
         &self.dest
     }
 
-    /// Returns the address that the blocked packet was sent to: the destination itself, or one
-    /// that the destination's name stood for.
+    /// Returns the address that the blocked packet was sent to: the destination itself, or an
+    /// address of the destination's name.
     pub const fn address(&self) -> &Dest {
         &self.address
     }
 
-    /// Returns what to do.
+    /// Returns the action to apply.
     pub const fn action(&self) -> Action {
         self.action
     }
 
-    /// Returns how far the answer reaches: never further than what was asked.
+    /// Returns the scope of the answer.
     pub const fn scope(&self) -> &Scope {
         &self.scope
     }
 }
 
-/// The other half of a [`Claim`]: shows the ledger which one an outcome belongs to.
+/// The ledger's half of a [`Claim`], which connects an outcome to its question.
 ///
-/// As long as it exists nobody else can claim the question. Dropped without
-/// [`Ledger::settle`](super::Ledger::settle), by a cancelled task or a panic, it frees the
-/// question, which was pending all the while.
+/// While the receipt exists, the question cannot be claimed again. A receipt that is dropped
+/// without [`Ledger::settle`](super::Ledger::settle), by a cancelled task or a panic, releases the
+/// question, which is still pending.
 #[derive(Debug)]
-#[must_use = "dropping it frees the question"]
+#[must_use = "dropping the receipt releases the question"]
 pub struct ClaimReceipt {
     pub(super) number: u64,
     pub(super) decision: Box<Decision>,
-    /// The id that the answer named.
+    /// The id in the answer.
     pub(super) answered_id: RequestId,
-    /// Held so that the question sees itself claimed.
+    /// Marks the question as claimed while the receipt exists.
     pub(super) _held: Arc<()>,
 }
 
@@ -129,42 +129,42 @@ impl ClaimReceipt {
     }
 }
 
-/// Why an answer is refused. The question, if there is one, stays as it is.
+/// An error of an answer. The question, if any, is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimError {
-    /// No such question is pending, and none was decided lately.
+    /// The question is not pending, and the history has no decision on it.
     #[error("no such question is pending")]
     UnknownRequest,
-    /// Somebody else's answer is being carried out.
-    #[error("{} is deciding it", .0.by)]
+    /// Another answer is in progress.
+    #[error("{} is answering the question", .0.by)]
     BeingDecided(Box<Decision>),
-    /// Somebody else was first.
-    #[error("{} decided it", .0.by)]
+    /// Another answer was first.
+    #[error("{} answered the question", .0.by)]
     AlreadyDecided(Box<Decision>),
-    /// The answer is about something that was not asked.
-    #[error("the {} asked about is {}, not {}", .0.field, .0.expected, .0.got)]
+    /// The answer does not match the question.
+    #[error("the {} of the question is {}, not {}", .0.field, .0.expected, .0.got)]
     Mismatch(Box<ClaimMismatch>),
 }
 
-/// Where an answer differs from its question.
+/// A field in which an answer differs from its question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimMismatch {
     /// The question's id.
     pub request: RequestId,
-    /// The sandbox it is about.
+    /// The question's sandbox.
     pub container: ContainerId,
-    /// The destination it is about.
+    /// The question's destination.
     pub dest: Dest,
-    /// What differs: `container`, `dest`, `scope.dest`, `scope.port`, `scope.protocol`.
+    /// The field: `container`, `dest`, `scope.dest`, `scope.port` or `scope.protocol`.
     pub field: &'static str,
-    /// What the question says there.
+    /// The value in the question.
     pub expected: DisplayText,
-    /// What the answer says there.
+    /// The value in the answer.
     pub got: DisplayText,
 }
 
-/// Checks that `asked` is about the sandbox and the destination of `question`.
+/// Checks that `asked` has the sandbox and the destination of `question`.
 pub(super) fn check_triple(
     question: &LedgerQuestion<'_>,
     asked: QuestionTriple<'_>,
@@ -184,12 +184,12 @@ pub(super) fn check_triple(
     }
 }
 
-/// Returns the scope of an answer with this reach, if it is no wider than the question.
+/// Returns the scope to apply, if the requested scope is no wider than the question.
 pub(super) fn resolve_scope(
     question: &LedgerQuestion<'_>,
-    reach: RequestedScope,
+    requested: RequestedScope,
 ) -> Result<Scope, ClaimError> {
-    match reach {
+    match requested {
         RequestedScope::Default => Ok(question.default_scope()),
         RequestedScope::WholeDest => Ok(Scope::whole_dest(question.dest().clone())),
         RequestedScope::Explicit(scope) => {
@@ -198,10 +198,10 @@ pub(super) fn resolve_scope(
     }
 }
 
-/// Checks that `scope` reaches no further than `own`, the question's own scope.
+/// Checks that `scope` is no wider than `own`, the question's default scope.
 ///
-/// A port and a protocol are the question's own, or absent where `own` has none. How long a rule
-/// is kept is no part of what a packet asks, so it is the answer's to say.
+/// The port and the protocol are the question's own, or absent where `own` has none. The lifetime
+/// of a rule is the answer's choice, because a packet does not ask for one.
 fn check_scope(
     question: &LedgerQuestion<'_>,
     own: &Scope,
@@ -211,24 +211,24 @@ fn check_scope(
         let (asked, got) = (own.dest.as_str(), scope.dest.as_str());
         return Err(mismatch_error(question, "scope.dest", asked, got));
     }
-    let shown = |port: Option<u16>| port.map_or_else(|| "every".to_owned(), |p| p.to_string());
+    let describe = |port: Option<u16>| port.map_or_else(|| "every".to_owned(), |p| p.to_string());
     let reaches_port = match scope.port {
         None => own.port.is_none(),
         Some(port) => port == question.port() && port != 0,
     };
     if !reaches_port {
         let asked = own.port.or_else(|| Some(question.port()));
-        let (asked, got) = (shown(asked), shown(scope.port));
+        let (asked, got) = (describe(asked), describe(scope.port));
         return Err(mismatch_error(question, "scope.port", &asked, &got));
     }
-    let shown = |p: Option<Protocol>| p.map_or_else(|| "every".to_owned(), |p| p.to_string());
+    let describe = |p: Option<Protocol>| p.map_or_else(|| "every".to_owned(), |p| p.to_string());
     let reaches_protocol = match scope.protocol {
         None => own.protocol.is_none(),
         Some(protocol) => protocol == question.protocol(),
     };
     if !reaches_protocol {
         let asked = own.protocol.or_else(|| Some(question.protocol()));
-        let (asked, got) = (shown(asked), shown(scope.protocol));
+        let (asked, got) = (describe(asked), describe(scope.protocol));
         return Err(mismatch_error(question, "scope.protocol", &asked, &got));
     }
     Ok(())

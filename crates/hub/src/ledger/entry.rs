@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One pending question.
+//! One pending question in the ledger.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -13,37 +13,38 @@ use terok_clearance::{
 
 use super::claim::{Claim, ClaimReceipt};
 
-/// How many ids of repeated packets a question still answers to, besides its first.
+/// Maximum ids of repeated packets that identify a question, besides its first id.
 const MAX_ALIASES: usize = 8;
 
-/// What a dossier's entry takes besides its texts.
+/// Estimated memory of a dossier entry, besides its two texts.
 const DOSSIER_ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// A question with its bookkeeping.
+/// A pending question with its bookkeeping.
 #[derive(Debug)]
 pub(super) struct LedgerEntry {
     blocked: BlockedPacket,
-    /// The ids of the newest repeats, oldest first.
+    /// The ids of the newest repeated packets, oldest first.
     aliases: BoxedAliases,
     first_seen: Timestamp,
     last_seen: Timestamp,
     count: u64,
     in_flight: Option<Box<InFlightDecision>>,
-    /// The bytes of its dossier, 0 where it shares its sandbox's.
+    /// The bytes of the question's own dossier; 0 for the dossier that the sandbox's questions
+    /// share.
     dossier_bytes: usize,
-    /// The bytes of all its texts, as [`Entry::weigh`] found them.
+    /// The result of the last [`Self::recompute_text_bytes`].
     text_bytes: usize,
-    /// Its packets' [`packet_hash`].
+    /// The result of [`hash_packet`] for the question's packets.
     packet_hash: u32,
 }
 
-/// Boxed, for most questions are never repeated.
+/// Boxed, because most questions have no repeated packet.
 type BoxedAliases = Option<Box<AliasIds>>;
 
 #[derive(Debug, Default)]
 struct AliasIds(VecDeque<RequestId>);
 
-/// An answer that is being carried out, as long as its receipt lives.
+/// An answer in progress, until its receipt is dropped.
 #[derive(Debug)]
 struct InFlightDecision {
     decision: Decision,
@@ -65,18 +66,19 @@ impl LedgerEntry {
         }
     }
 
-    /// Gives it an id that no other question has; the reader's becomes an alias.
+    /// Assigns an id that is unique in the ledger; the reader's id becomes an alias.
     pub(super) fn assign_unique_id(&mut self, number: u64) {
         let own = format!("{}.{number}", self.blocked.request);
-        // Only an id at its length limit has no room for the number; it stays ambiguous, and the
-        // sandbox and the destination tell it apart.
+        // Only an id at the length limit has no room for the number. Such an id stays ambiguous,
+        // and answers are matched by sandbox and destination.
         if let Ok(own) = own.parse() {
             let given = std::mem::replace(&mut self.blocked.request, own);
             self.aliases = Some(Box::new(AliasIds(VecDeque::from([given]))));
         }
     }
 
-    /// Notes one more packet. Returns the name that this adds, and the one that it drops.
+    /// Records a repeated packet. Returns the id that was added, and the id that was dropped for
+    /// it.
     pub(super) fn record_repeat(
         &mut self,
         blocked: BlockedPacket,
@@ -103,7 +105,7 @@ impl LedgerEntry {
         (Some(blocked.request), forgotten)
     }
 
-    /// Says whether it is about packets like this one.
+    /// Returns `true` if `blocked` is a repeated packet of this question.
     pub(super) fn matches_packet(&self, blocked: &BlockedPacket) -> bool {
         let own = &self.blocked;
         own.container == blocked.container
@@ -116,11 +118,11 @@ impl LedgerEntry {
         self.packet_hash
     }
 
-    pub(super) fn has_id(&self, name: &str) -> bool {
-        self.ids().any(|own| own.as_str() == name)
+    pub(super) fn has_id(&self, id: &str) -> bool {
+        self.ids().any(|own| own.as_str() == id)
     }
 
-    /// Returns every id it answers to.
+    /// Returns every id of the question.
     pub(super) fn ids(&self) -> impl Iterator<Item = &RequestId> {
         let aliases = self.aliases.iter().flat_map(|ids| &ids.0);
         std::iter::once(&self.blocked.request).chain(aliases)
@@ -138,8 +140,8 @@ impl LedgerEntry {
         &self.blocked.container
     }
 
-    /// Takes `shared` for its dossier where the two are equal, and else its own becomes the
-    /// shared one.
+    /// Shares the dossier of the sandbox if the two are equal. Otherwise this question's dossier
+    /// becomes the shared one.
     pub(super) fn share_dossier(&mut self, shared: &mut Dossier) {
         let own = &mut self.blocked.dossier;
         if Arc::ptr_eq(own, shared) {
@@ -158,12 +160,12 @@ impl LedgerEntry {
         }
     }
 
-    /// Returns the bytes that its texts take, but for those that it shares.
+    /// Returns the bytes of the question's texts, without a shared dossier.
     pub(super) const fn text_bytes(&self) -> usize {
         self.text_bytes
     }
 
-    /// Finds out anew what [`Entry::text`] returns; after each change of its texts.
+    /// Updates [`Self::text_bytes`]; required after each change of a text.
     pub(super) fn recompute_text_bytes(&mut self) {
         let process = self.blocked.process.as_ref().map_or(0, |process| {
             let arguments = process
@@ -174,7 +176,7 @@ impl LedgerEntry {
         });
         self.text_bytes = self
             .ids()
-            .map(|name| name.as_str().len())
+            .map(|id| id.as_str().len())
             .chain(
                 self.blocked
                     .domain
@@ -189,7 +191,7 @@ impl LedgerEntry {
             .fold(0, usize::saturating_add);
     }
 
-    /// Returns the answer that is being carried out, as far as it is known.
+    /// Returns the answer in progress.
     pub(super) fn in_flight_decision(&self) -> Option<Decision> {
         let claim = self.in_flight.as_ref()?;
         claim
@@ -201,7 +203,7 @@ impl LedgerEntry {
     pub(super) fn claim(
         &mut self,
         number: u64,
-        named: &str,
+        answered_id: &str,
         action: Action,
         scope: Scope,
         by: DisplayText,
@@ -231,25 +233,25 @@ impl LedgerEntry {
             action,
             scope,
         };
-        let named = self.ids().find(|name| name.as_str() == named);
+        let answered_id = self.ids().find(|id| id.as_str() == answered_id);
         let receipt = ClaimReceipt {
             number,
-            answered_id: named.unwrap_or(&decision.request).clone(),
+            answered_id: answered_id.unwrap_or(&decision.request).clone(),
             decision: Box::new(decision),
             _held: held,
         };
         (claim, receipt)
     }
 
-    pub(super) const fn question(&self, narrow: bool) -> LedgerQuestion<'_> {
+    pub(super) const fn question(&self, supports_ports: bool) -> LedgerQuestion<'_> {
         LedgerQuestion {
             entry: self,
-            supports_ports: narrow,
+            supports_ports,
         }
     }
 }
 
-/// Hashes what makes two packets the same question, with a key that no sandbox knows.
+/// Hashes the fields that identify a question, with a key that no sandbox knows.
 pub(super) fn hash_packet(blocked: &BlockedPacket, hasher: &RandomState) -> u32 {
     let BlockedPacket {
         container,
@@ -262,7 +264,7 @@ pub(super) fn hash_packet(blocked: &BlockedPacket, hasher: &RandomState) -> u32 
     let (container, address) = (container.as_str(), address.as_str());
     let domain = domain.as_ref().map_or("", Dest::as_str);
     let mut hash = hasher.build_hasher();
-    // Few writes, for each costs as much as some bytes do. The lengths keep the texts apart.
+    // One combined write is faster than several. The lengths separate the texts.
     hash.write_u64(
         (u64::from(*port) << 40)
             | (u64::from(protocol.0) << 32)
@@ -276,14 +278,14 @@ pub(super) fn hash_packet(blocked: &BlockedPacket, hasher: &RandomState) -> u32 
     upper_half(hash.finish())
 }
 
-/// Hashes an id, with a key that nobody knows.
-pub(super) fn hash_id(name: &str, hasher: &RandomState) -> u32 {
+/// Hashes a request id, with a key that no sandbox knows.
+pub(super) fn hash_id(id: &str, hasher: &RandomState) -> u32 {
     let mut hash = hasher.build_hasher();
-    hash.write(name.as_bytes());
+    hash.write(id.as_bytes());
     upper_half(hash.finish())
 }
 
-/// Returns a text's length, which is less than 1024 for each that is hashed.
+/// Returns a text's length in 10 bits; hashed texts are shorter than 1024 bytes.
 fn masked_length(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX) & 0x3ff
 }
@@ -292,7 +294,7 @@ fn upper_half(hash: u64) -> u32 {
     u32::try_from(hash >> 32).unwrap_or(u32::MAX)
 }
 
-/// A look at a pending question.
+/// A view of a pending question.
 #[derive(Debug, Clone, Copy)]
 pub struct LedgerQuestion<'a> {
     entry: &'a LedgerEntry,
@@ -300,23 +302,23 @@ pub struct LedgerQuestion<'a> {
 }
 
 impl<'a> LedgerQuestion<'a> {
-    /// Returns its id, the same for all its life.
+    /// Returns the question's id, which never changes.
     pub const fn id(&self) -> &'a RequestId {
         &self.entry.blocked.request
     }
 
-    /// Returns the id that the reader gave to its newest packet.
+    /// Returns the reader's id of the newest packet.
     pub fn newest_id(&self) -> &'a RequestId {
         let newest = self.entry.aliases.as_ref().and_then(|ids| ids.0.back());
         newest.unwrap_or(&self.entry.blocked.request)
     }
 
-    /// Returns every id that an answer may name it by.
+    /// Returns every id by which an answer may name the question.
     pub fn ids(&self) -> impl Iterator<Item = &'a RequestId> {
         self.entry.ids()
     }
 
-    /// Returns its newest packet as the reader told of it, but with the question's own id.
+    /// Returns the newest packet as the reader reported it, but with the question's own id.
     pub const fn blocked(&self) -> &'a BlockedPacket {
         &self.entry.blocked
     }
@@ -326,7 +328,7 @@ impl<'a> LedgerQuestion<'a> {
         &self.entry.blocked.container
     }
 
-    /// Returns what an answer is about: the name if there is one, else the address.
+    /// Returns the destination of an answer: the name if known, otherwise the address.
     pub fn dest(&self) -> &'a Dest {
         self.entry.blocked.dest()
     }
@@ -336,12 +338,12 @@ impl<'a> LedgerQuestion<'a> {
         &self.entry.blocked.address
     }
 
-    /// Returns the name that the address was looked up by.
+    /// Returns the name that the sandbox looked up for the address.
     pub const fn domain(&self) -> Option<&'a Dest> {
         self.entry.blocked.domain.as_ref()
     }
 
-    /// Returns the port, 0 for a protocol that has none.
+    /// Returns the port; 0 for a protocol without ports.
     pub const fn port(&self) -> u16 {
         self.entry.blocked.port
     }
@@ -351,32 +353,32 @@ impl<'a> LedgerQuestion<'a> {
         self.entry.blocked.protocol
     }
 
-    /// Returns the process that sent the newest packet of which the process is known.
+    /// Returns the last known sending process.
     pub fn process(&self) -> Option<&'a Process> {
         self.entry.blocked.process.as_deref()
     }
 
-    /// Returns what is known about the sandbox.
+    /// Returns the dossier of the sandbox.
     pub const fn dossier(&self) -> &'a Dossier {
         &self.entry.blocked.dossier
     }
 
-    /// Returns when its first packet came, in microseconds since the epoch.
+    /// Returns the arrival of the first packet, in microseconds since the epoch.
     pub const fn first_seen(&self) -> Timestamp {
         self.entry.first_seen
     }
 
-    /// Returns when its newest packet came, in microseconds since the epoch.
+    /// Returns the arrival of the newest packet, in microseconds since the epoch.
     pub const fn last_seen(&self) -> Timestamp {
         self.entry.last_seen
     }
 
-    /// Returns how many packets it stands for.
+    /// Returns the number of packets of the question.
     pub const fn count(&self) -> u64 {
         self.entry.count
     }
 
-    /// Returns all of it in the words of Clearance2.
+    /// Converts the question to its Clearance2 form.
     pub fn to_request(&self) -> Request {
         Request {
             last_seen: self.last_seen(),
@@ -389,15 +391,17 @@ impl<'a> LedgerQuestion<'a> {
         }
     }
 
-    /// Says whether a rule of this scope is about its packets too.
+    /// Returns `true` if a rule of this scope covers the question's packets.
     pub fn is_covered_by(&self, scope: &Scope) -> bool {
         scope.dest == *self.dest()
             && scope.port.is_none_or(|port| port == self.port())
             && scope.protocol.is_none_or(|p| p == self.protocol())
     }
 
-    /// Returns how far an answer reaches that does not say: the packet's port and protocol, or the
-    /// whole destination where the firewall cannot tell ports apart or the protocol has none.
+    /// Returns the scope of an answer without an explicit scope.
+    ///
+    /// The scope is the packet's port and protocol. If the firewall cannot open single ports, or
+    /// the protocol has no ports, the scope is the whole destination.
     pub fn default_scope(&self) -> Scope {
         let whole = Scope::whole_dest(self.dest().clone());
         if self.supports_ports && self.port() != 0 {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The last decisions, so that a second operator learns who was first.
+//! The last decisions, so that a late operator learns whose answer was first.
 
 use std::collections::VecDeque;
 
 use terok_clearance::{Decision, RequestId};
 
-/// The last decisions, at most as many as its limit.
+/// A bounded list of the last decisions.
 #[derive(Debug)]
 pub(super) struct DecisionHistory {
     max_decisions: usize,
-    /// Oldest first, each with the ids its question went by.
+    /// Oldest first, each with the ids of its question.
     decisions: VecDeque<(Decision, Vec<RequestId>)>,
 }
 
@@ -21,30 +21,30 @@ impl DecisionHistory {
         }
     }
 
-    /// Adds a decision on the question that went by `names`.
-    pub(super) fn push(&mut self, decision: Decision, names: Vec<RequestId>) {
+    /// Adds a decision on the question with these ids.
+    pub(super) fn push(&mut self, decision: Decision, ids: Vec<RequestId>) {
         while self.decisions.len() >= self.max_decisions {
             self.decisions.pop_front();
         }
-        self.decisions.push_back((decision, names));
+        self.decisions.push_back((decision, ids));
     }
 
-    /// Adds names under which the newest decision on this question is found.
-    pub(super) fn add_ids(&mut self, request: &RequestId, names: Vec<RequestId>) {
+    /// Adds ids under which the newest decision on `request` is found.
+    pub(super) fn add_ids(&mut self, request: &RequestId, ids: Vec<RequestId>) {
         let mut newest_first = self.decisions.iter_mut().rev();
         if let Some((_, known)) = newest_first.find(|(decision, _)| decision.request == *request) {
-            known.extend(names);
+            known.extend(ids);
         }
     }
 
-    /// Returns the newest decision that took effect on a question of this name.
-    pub(super) fn find_applied(&self, name: &str) -> Option<&Decision> {
+    /// Returns the newest effective decision on a question with this id.
+    pub(super) fn find_applied(&self, id: &str) -> Option<&Decision> {
         self.decisions
             .iter()
             .rev()
             .filter(|(decision, _)| decision.ok)
-            .find(|(decision, names)| {
-                decision.request.as_str() == name || names.iter().any(|n| n.as_str() == name)
+            .find(|(decision, ids)| {
+                decision.request.as_str() == id || ids.iter().any(|n| n.as_str() == id)
             })
             .map(|(decision, _)| decision)
     }
@@ -53,9 +53,9 @@ impl DecisionHistory {
         self.decisions.iter().rev().map(|(decision, _)| decision)
     }
 
-    /// Returns under how many ids each decision is remembered.
+    /// Returns the number of ids of each decision.
     #[cfg(test)]
     pub(super) fn id_counts(&self) -> impl Iterator<Item = usize> {
-        self.decisions.iter().map(|(_, names)| names.len())
+        self.decisions.iter().map(|(_, ids)| ids.len())
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ledger against a model that is too simple to be wrong.
+//! Compares the ledger with a simple model, for random sequences of operations.
 
 use proptest::prelude::*;
 
 use super::tests::{asked, at, blocked, claim};
 use super::*;
 
-/// One thing that is done to the ledger and to the model.
+/// One operation on the ledger and the model.
 #[derive(Debug, Clone)]
 enum LedgerStep {
     Record { container: u8, dest: u8, id: u8 },
@@ -22,20 +22,21 @@ fn step() -> impl Strategy<Value = LedgerStep> {
     prop_oneof![
         6 => triple().prop_map(|(container, dest, id)| LedgerStep::Record { container, dest, id }),
         3 => triple().prop_map(|(container, dest, id)| LedgerStep::Claim { container, dest, id }),
-        2 => (0..4_usize, any::<bool>()).prop_map(|(which, applied)| LedgerStep::Settle { which, applied }),
+        2 => (0..4_usize, any::<bool>())
+            .prop_map(|(which, applied)| LedgerStep::Settle { which, applied }),
         1 => (0..4_usize).prop_map(|which| LedgerStep::Drop { which }),
         1 => triple().prop_map(|(container, dest, id)| LedgerStep::Dismiss { container, dest, id }),
         1 => (0..3_u8).prop_map(|container| LedgerStep::Clear { container }),
     ]
 }
 
-/// A pending question as the model knows it.
+/// A pending question of the model.
 #[derive(Debug, Clone)]
 struct ModelQuestion {
     number: u64,
     container: String,
     dest: String,
-    names: Vec<String>,
+    ids: Vec<String>,
     count: u64,
     claimed: bool,
 }
@@ -54,10 +55,10 @@ impl LedgerModel {
         let same = |k: &&mut ModelQuestion| k.container == container && k.dest == dest;
         if let Some(known) = self.pending.iter_mut().find(same) {
             known.count += 1;
-            if !known.names.iter().any(|name| name == id) {
-                known.names.push(id.to_owned());
-                if known.names.len() > 9 {
-                    known.names.remove(1);
+            if !known.ids.iter().any(|name| name == id) {
+                known.ids.push(id.to_owned());
+                if known.ids.len() > 9 {
+                    known.ids.remove(1);
                 }
             }
             return;
@@ -79,8 +80,8 @@ impl LedgerModel {
             self.pending.remove(oldest.unwrap());
         }
         self.newest += 1;
-        let taken = self.pending.iter().any(|k| k.names.iter().any(|n| n == id));
-        let names = if taken {
+        let taken = self.pending.iter().any(|k| k.ids.iter().any(|n| n == id));
+        let ids = if taken {
             vec![format!("{id}.{}", self.newest), id.to_owned()]
         } else {
             vec![id.to_owned()]
@@ -89,18 +90,18 @@ impl LedgerModel {
             number: self.newest,
             container: container.to_owned(),
             dest: dest.to_owned(),
-            names,
+            ids,
             count: 1,
             claimed: false,
         });
     }
 
-    /// Returns the number of the question that an answer is about, or why it is refused.
+    /// Returns the number of the question that an answer ids, or the reason of the refusal.
     fn find(&self, container: &str, dest: &str, id: &str) -> Result<u64, &'static str> {
         let named = self
             .pending
             .iter()
-            .filter(|k| k.names.iter().any(|n| n == id));
+            .filter(|k| k.ids.iter().any(|n| n == id));
         let fits = |k: &ModelQuestion| k.container == container && k.dest == dest;
         match named.max_by_key(|k| (fits(k), k.number)) {
             None if self.decided.iter().any(|name| name == id) => Err("decided"),
@@ -114,7 +115,7 @@ impl LedgerModel {
     fn decide(&mut self, number: u64) {
         self.pending.retain(|known| {
             if known.number == number {
-                self.decided.extend(known.names.iter().cloned());
+                self.decided.extend(known.ids.iter().cloned());
             }
             known.number != number
         });
@@ -139,22 +140,22 @@ fn refusal_name(refusal: &ClaimError) -> &'static str {
 
 proptest! {
     #[test]
-    fn the_ledger_does_what_the_model_does(steps in prop::collection::vec(step(), 1..120)) {
+    fn the_ledger_behaves_like_the_model(steps in prop::collection::vec(step(), 1..120)) {
         let mut ledger = Ledger::new(LedgerModel::MAX_PENDING, true);
         let mut model = LedgerModel::default();
         let mut receipts: Vec<ClaimReceipt> = Vec::new();
-        let names = |container: u8, dest: u8, id: u8| {
+        let ids = |container: u8, dest: u8, id: u8| {
             (format!("c{container}"), format!("192.0.2.{dest}"), format!("id{id}"))
         };
         for step in steps {
             match step {
                 LedgerStep::Record { container, dest, id } => {
-                    let (container, dest, id) = names(container, dest, id);
+                    let (container, dest, id) = ids(container, dest, id);
                     model.record(&container, &dest, &id);
                     ledger.record(blocked(&container, &id, &dest, 443), at(1));
                 }
                 LedgerStep::Claim { container, dest, id } => {
-                    let (container, dest, id) = names(container, dest, id);
+                    let (container, dest, id) = ids(container, dest, id);
                     let expected = model.find(&container, &dest, &id);
                     match claim(&mut ledger, asked(&id, &container, &dest)) {
                         Ok((order, receipt)) => {
@@ -176,8 +177,8 @@ proptest! {
                         EnforcementOutcome::Failed("no".into())
                     };
                     let settled = ledger.settle(receipt, &outcome, at(2));
-                    if let Some(cover) = settled.sweep {
-                        let (answered, rest) = ledger.sweep_rule(cover);
+                    if let Some(sweep) = settled.sweep {
+                        let (answered, rest) = ledger.sweep_rule(sweep);
                         prop_assert!(answered.is_empty() && rest.is_none());
                     }
                     let request = settled.answered.decision.request.to_string();
@@ -193,7 +194,7 @@ proptest! {
                 }
                 LedgerStep::Settle { .. } | LedgerStep::Drop { .. } => {}
                 LedgerStep::Dismiss { container, dest, id } => {
-                    let (container, dest, id) = names(container, dest, id);
+                    let (container, dest, id) = ids(container, dest, id);
                     let expected = model.find(&container, &dest, &id);
                     match ledger.dismiss(asked(&id, &container, &dest), "me".into(), at(3)) {
                         Ok(_) => model.decide(expected.unwrap()),
@@ -215,11 +216,11 @@ proptest! {
             let expected: Vec<_> = model
                 .pending
                 .iter()
-                .map(|known| (known.number, known.names[0].clone(), known.count))
+                .map(|known| (known.number, known.ids[0].clone(), known.count))
                 .collect();
             prop_assert_eq!(found, expected);
-            let names: usize = model.pending.iter().map(|known| known.names.len()).sum();
-            prop_assert_eq!(ledger.by_id.len(), names, "no name outlives its question");
+            let ids: usize = model.pending.iter().map(|known| known.ids.len()).sum();
+            prop_assert_eq!(ledger.by_id.len(), ids, "no id outlives its question");
             prop_assert_eq!(ledger.by_packet.len(), model.pending.len());
             let text: usize = ledger.questions.values().map(|entry| entry.text_bytes()).sum();
             prop_assert_eq!(ledger.text_bytes, text);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From a hash to the numbers of the questions that have it.
+//! A compact index from hashes to question numbers.
 //!
-//! It keeps no key of its own, so that an id or an address is in memory once, in its question.
+//! Keys are stored only in the questions, so that each id and address is in memory once.
 
 use hashbrown::HashTable;
 
-/// A multimap from a hash to question numbers; whoever asks compares what the hash was made of.
+/// A multimap from hashes to question numbers; callers compare the keys behind a hash.
 ///
-/// A pair takes 8 bytes, so that the table of a full ledger stays in a processor's cache: half of
-/// the hash, and the lower half of the number. The upper half follows from the newest number, for
-/// no question outlives four billion others.
+/// A pair takes 8 bytes, so that the table of a full ledger fits the CPU cache: half of the hash,
+/// and the lower half of the number. The upper half follows from the newest number, because no
+/// question stays pending while four billion others arrive.
 #[derive(Debug, Default)]
 pub(super) struct QuestionIndex {
     table: HashTable<(u32, u32)>,
@@ -17,8 +17,8 @@ pub(super) struct QuestionIndex {
 }
 
 impl QuestionIndex {
-    /// Adds the pair; to be called once for each, with a number that is no older than any before
-    /// or belongs to a question that is there.
+    /// Adds a pair that is not in the index. `number` is the newest so far, or belongs to a pending
+    /// question.
     pub(super) fn insert(&mut self, hash: u32, number: u64) {
         self.newest_number = self.newest_number.max(number);
         self.table.insert_unique(
@@ -28,7 +28,7 @@ impl QuestionIndex {
         );
     }
 
-    /// Removes the pair, if it is there.
+    /// Removes the pair, if present.
     pub(super) fn remove(&mut self, hash: u32, number: u64) {
         let pair = (hash, lower_half(number));
         if let Ok(found) = self
@@ -39,7 +39,7 @@ impl QuestionIndex {
         }
     }
 
-    /// Returns the number with this hash that `is_it` recognises.
+    /// Returns the number with this hash for which `is_it` returns `true`.
     pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u64) -> bool) -> Option<u64> {
         self.table
             .find(spread_hash(hash), |(other, number)| {
@@ -56,20 +56,20 @@ impl QuestionIndex {
             .map(|(_, number)| self.expand_number(*number))
     }
 
-    /// Returns how many pairs there are.
+    /// Returns the number of pairs.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Returns the number that ends in these bits and is the newest or the nearest before it.
+    /// Returns the newest number up to `newest_number` with these lower 32 bits.
     fn expand_number(&self, number: u32) -> u64 {
         let behind = lower_half(self.newest_number).wrapping_sub(number);
         self.newest_number.saturating_sub(u64::from(behind))
     }
 }
 
-/// Makes the 64 bits of it that the table wants.
+/// Spreads 32 bits over the 64 bits that `HashTable` expects.
 fn spread_hash(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_come_back_whole() {
+    fn numbers_over_32_bits_are_restored() {
         let mut index = QuestionIndex::default();
         let start = (7_u64 << 32) - 3;
         for number in start..start + 6 {

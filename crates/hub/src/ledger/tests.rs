@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ledger's rules one by one.
+//! Tests of the ledger's rules.
 
 use terok_clearance::{Protocol, RuleLifetime, Scope};
 
@@ -47,16 +47,16 @@ pub(super) fn claim(
     )
 }
 
-/// Settles a claim that was applied, and returns the other questions that it answered.
+/// Settles a claim as applied, and returns the other questions that the rule answered.
 fn apply(ledger: &mut Ledger, receipt: ClaimReceipt) -> Vec<AnsweredQuestion> {
-    let mut cover = ledger
+    let mut sweep = ledger
         .settle(receipt, &EnforcementOutcome::Applied, at(9))
         .sweep;
     let mut all = Vec::new();
-    while let Some(rest) = cover {
+    while let Some(rest) = sweep {
         let (answered, rest) = ledger.sweep_rule(rest);
         all.extend(answered);
-        cover = rest;
+        sweep = rest;
     }
     all
 }
@@ -126,12 +126,12 @@ fn a_question_has_one_claim_at_a_time() {
     assert_eq!(
         ids(&ledger),
         ["c:1"],
-        "it stays pending until it is settled"
+        "the question stays pending until the claim is settled"
     );
     drop(receipt);
     assert!(
         claim(&mut ledger, WEB).is_ok(),
-        "a dropped receipt frees it"
+        "dropping the receipt releases the question"
     );
 }
 
@@ -161,12 +161,12 @@ fn a_mismatch_is_refused_and_keeps_the_question() {
     assert_eq!(ids(&ledger), ["c:1"]);
 }
 
-/// Checks whether an answer of this scope is accepted for TCP port 443 of 192.0.2.1.
-fn check_scope(narrow: bool, scope: &Scope, expected: Result<(), &str>) {
-    let mut ledger = Ledger::new(1, narrow);
+/// Asserts whether an answer of this scope is accepted for TCP port 443 of 192.0.2.1.
+fn check_scope(supports_ports: bool, scope: &Scope, expected: Result<(), &str>) {
+    let mut ledger = Ledger::new(1, supports_ports);
     ledger.record(blocked("c", "c:1", "192.0.2.1", 443), at(5));
-    let reach = RequestedScope::Explicit(scope.clone());
-    let claimed = ledger.claim(WEB, Action::Allow, reach, "me".into(), at(9));
+    let requested = RequestedScope::Explicit(scope.clone());
+    let claimed = ledger.claim(WEB, Action::Allow, requested, "me".into(), at(9));
     let found = match &claimed {
         Ok((order, _)) => {
             assert_eq!(order.scope(), scope);
@@ -175,13 +175,16 @@ fn check_scope(narrow: bool, scope: &Scope, expected: Result<(), &str>) {
         Err(ClaimError::Mismatch(mismatch)) => Err(mismatch.field),
         Err(other) => panic!("{other:?}"),
     };
-    assert_eq!(found, expected, "narrow: {narrow}, {scope:?}");
+    assert_eq!(
+        found, expected,
+        "supports_ports: {supports_ports}, {scope:?}"
+    );
 }
 
 #[test]
 fn a_scope_is_never_wider_than_the_question() {
     let whole = Scope::whole_dest("192.0.2.1".parse().unwrap());
-    let narrow = Scope {
+    let supports_ports = Scope {
         port: Some(443),
         protocol: Some(Protocol::TCP),
         ..whole.clone()
@@ -191,7 +194,7 @@ fn a_scope_is_never_wider_than_the_question() {
         protocol,
         ..whole.clone()
     };
-    check_scope(true, &narrow, Ok(()));
+    check_scope(true, &supports_ports, Ok(()));
     check_scope(true, &whole, Err("scope.port"));
     check_scope(true, &with(Some(443), None), Err("scope.protocol"));
     check_scope(true, &with(None, Some(Protocol::TCP)), Err("scope.port"));
@@ -206,45 +209,49 @@ fn a_scope_is_never_wider_than_the_question() {
         Err("scope.protocol"),
     );
     check_scope(false, &whole, Ok(()));
-    check_scope(false, &narrow, Ok(()));
+    check_scope(false, &supports_ports, Ok(()));
     check_scope(false, &with(Some(80), None), Err("scope.port"));
     check_scope(false, &with(Some(0), None), Err("scope.port"));
     for dest in ["192.0.2.2", "192.0.2.1 ", "0.0.0.0/0"] {
         let other = Scope {
             dest: dest.parse().unwrap(),
-            ..narrow.clone()
+            ..supports_ports.clone()
         };
         check_scope(true, &other, Err("scope.dest"));
     }
     let kept = Scope {
         keep: RuleLifetime::Once,
         seconds: Some(5),
-        ..narrow
+        ..supports_ports
     };
     check_scope(true, &kept, Ok(()));
 }
 
 #[test]
-fn without_a_scope_an_answer_reaches_as_far_as_the_question() {
-    for (narrow, port, reach, expected) in [
+fn an_answer_without_a_scope_gets_the_default_scope() {
+    for (supports_ports, port, requested, expected) in [
         (true, 443, RequestedScope::Default, Some(443)),
         (false, 443, RequestedScope::Default, None),
         (true, 0, RequestedScope::Default, None),
         (true, 443, RequestedScope::WholeDest, None),
     ] {
-        let mut ledger = Ledger::new(1, narrow);
+        let mut ledger = Ledger::new(1, supports_ports);
         ledger.record(blocked("c", "c:1", "192.0.2.1", port), at(5));
         let (order, _receipt) = ledger
-            .claim(WEB, Action::Deny, reach.clone(), "me".into(), at(9))
+            .claim(WEB, Action::Deny, requested.clone(), "me".into(), at(9))
             .unwrap();
         let found = (order.scope().port, order.scope().protocol);
         let protocol = expected.map(|_| Protocol::TCP);
-        assert_eq!(found, (expected, protocol), "{narrow} {port} {reach:?}");
+        assert_eq!(
+            found,
+            (expected, protocol),
+            "{supports_ports} {port} {requested:?}"
+        );
     }
 }
 
 #[test]
-fn a_repeated_packet_is_no_new_question() {
+fn a_repeated_packet_is_not_a_new_question() {
     let mut ledger = with_one_question();
     for n in 2..=20 {
         let recorded = ledger.record(blocked("c", &format!("c:{n}"), "192.0.2.1", 443), at(n));
@@ -284,15 +291,19 @@ fn a_repeated_packet_is_no_new_question() {
 }
 
 #[test]
-fn an_id_that_a_restarted_reader_gives_again_names_both_questions() {
+fn an_id_reused_by_a_restarted_reader_identifies_both_questions() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:1", "192.0.2.9", 443), at(6));
-    assert_eq!(ids(&ledger), ["c:1", "c:1.2"], "each has an id of its own");
+    assert_eq!(
+        ids(&ledger),
+        ["c:1", "c:1.2"],
+        "each question has a unique id"
+    );
     let newer = ledger.question(2).unwrap();
     assert_eq!(
         newer.newest_id().as_str(),
         "c:1",
-        "Clearance1 shows the reader's"
+        "Clearance1 has the reader's id"
     );
     let (order, receipt) = claim(&mut ledger, asked("c:1", "c", "192.0.2.9")).unwrap();
     assert_eq!(order.dest().as_str(), "192.0.2.9");
@@ -302,21 +313,24 @@ fn an_id_that_a_restarted_reader_gives_again_names_both_questions() {
 }
 
 #[test]
-fn a_sandbox_that_ends_takes_its_questions_along() {
+fn questions_are_withdrawn_when_their_sandbox_ends() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:2", "192.0.2.2", 443), at(6));
     ledger.record(blocked("d", "d:1", "192.0.2.1", 443), at(7));
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
-    let void = ledger.withdraw_container(&"c".parse().unwrap());
+    let withdrawn = ledger.withdraw_container(&"c".parse().unwrap());
     let ids_of = |w: &WithdrawnQuestion| w.question().id().to_string();
-    assert_eq!(void.iter().map(ids_of).collect::<Vec<_>>(), ["c:1", "c:2"]);
+    assert_eq!(
+        withdrawn.iter().map(ids_of).collect::<Vec<_>>(),
+        ["c:1", "c:2"]
+    );
     assert_eq!(ids(&ledger), ["d:1"]);
     let failed = EnforcementOutcome::Failed("no".into());
     assert!(!ledger.settle(receipt, &failed, at(9)).answered.decision.ok);
     assert_eq!(
         ids(&ledger),
         ["d:1"],
-        "a failed answer does not bring it back"
+        "a failed answer does not restore the question"
     );
     assert_eq!(
         claim(&mut ledger, WEB).unwrap_err(),
@@ -324,14 +338,14 @@ fn a_sandbox_that_ends_takes_its_questions_along() {
     );
     assert!(
         ledger
-            .withdraw_container(&"nobody".parse().unwrap())
+            .withdraw_container(&"unknown".parse().unwrap())
             .is_empty()
     );
     assert_eq!(ledger.withdraw_all().len(), 1);
 }
 
 #[test]
-fn a_late_settlement_does_not_touch_the_next_question_of_the_same_name() {
+fn a_late_outcome_does_not_affect_a_newer_question_with_the_same_id() {
     let mut ledger = with_one_question();
     let (_order, receipt) = claim(&mut ledger, WEB).unwrap();
     ledger.withdraw_container(&"c".parse().unwrap());
@@ -341,7 +355,7 @@ fn a_late_settlement_does_not_touch_the_next_question_of_the_same_name() {
 }
 
 #[test]
-fn a_full_ledger_evicts_from_whoever_has_most() {
+fn a_full_ledger_evicts_from_the_sandbox_with_the_most_questions() {
     let mut ledger = Ledger::new(4, true);
     ledger.record(blocked("quiet", "q:1", "192.0.2.1", 1), at(1));
     for n in 1..=3 {
@@ -361,7 +375,7 @@ fn a_full_ledger_evicts_from_whoever_has_most() {
 }
 
 #[test]
-fn long_texts_are_bounded_as_many_questions_are() {
+fn the_memory_for_texts_is_bounded() {
     let mut ledger = ledger();
     ledger.max_text_bytes = 1 << 20;
     let long = "x".repeat(250);
@@ -372,7 +386,7 @@ fn long_texts_are_bounded_as_many_questions_are() {
         let recorded = ledger.record(blocked, at(1));
         assert!(
             ledger.question(recorded.number).is_some(),
-            "the newest stays"
+            "the newest question stays"
         );
         assert!(ledger.text_bytes <= ledger.max_text_bytes + 20_000);
     }
@@ -382,7 +396,7 @@ fn long_texts_are_bounded_as_many_questions_are() {
 }
 
 #[test]
-fn equal_dossiers_are_kept_once() {
+fn equal_dossiers_are_shared() {
     let mut ledger = ledger();
     let dossier = || Dossier::new([("task".into(), "t".into())].into());
     for n in 1..=3 {
@@ -397,7 +411,7 @@ fn equal_dossiers_are_kept_once() {
 }
 
 #[test]
-fn a_decision_is_remembered_under_every_name_of_its_question() {
+fn a_decision_is_found_by_every_id_of_its_question() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:2", "192.0.2.1", 443), at(6));
     ledger.dismiss(WEB, "first".into(), at(7)).unwrap();
@@ -413,7 +427,7 @@ fn a_rule_answers_every_question_that_it_covers() {
         domain: Some("a.example".parse().unwrap()),
         ..blocked("c", &format!("c:{n}"), address, port)
     };
-    for (reach, left) in [
+    for (requested, left) in [
         (RequestedScope::Default, vec!["c:3", "c:4", "d:1"]),
         (RequestedScope::WholeDest, vec!["c:4", "d:1"]),
     ] {
@@ -433,16 +447,16 @@ fn a_rule_answers_every_question_that_it_covers() {
         );
         let one = asked("c:1", "c", "a.example");
         let (_order, receipt) = ledger
-            .claim(one, Action::Allow, reach.clone(), "me".into(), at(9))
+            .claim(one, Action::Allow, requested.clone(), "me".into(), at(9))
             .unwrap();
         let covered = apply(&mut ledger, receipt);
-        assert_eq!(ids(&ledger), left, "{reach:?}");
+        assert_eq!(ids(&ledger), left, "{requested:?}");
         let second = &covered[0];
         assert_eq!(second.decision.request.as_str(), "c:2");
         assert_eq!(
             second.ids,
             ["c:5".parse().unwrap()],
-            "older clients know the newest"
+            "Clearance1 clients know the newest id"
         );
         let again = claim(&mut ledger, asked("c:5", "c", "a.example"));
         assert!(
@@ -452,7 +466,7 @@ fn a_rule_answers_every_question_that_it_covers() {
 }
 
 #[test]
-fn a_rule_that_answers_thousands_does_it_in_turns() {
+fn a_rule_answers_thousands_of_questions_in_batches() {
     let mut ledger = ledger();
     for port in 0..5_000 {
         ledger.record(blocked("c", &format!("c:{port}"), "192.0.2.1", port), at(1));
@@ -467,15 +481,15 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
         at(9),
     );
     let (_order, receipt) = claimed.unwrap();
-    let mut cover = ledger
+    let mut sweep = ledger
         .settle(receipt, &EnforcementOutcome::Applied, at(9))
         .sweep;
     let mut turns = 0;
-    while let Some(rest) = cover {
+    while let Some(rest) = sweep {
         let (answered, rest) = ledger.sweep_rule(rest);
         assert!(answered.len() <= 1_024);
         turns += 1;
-        cover = rest;
+        sweep = rest;
     }
     assert!(turns >= 9);
     assert_eq!(ledger.len(), 5_000);
@@ -484,7 +498,7 @@ fn a_rule_that_answers_thousands_does_it_in_turns() {
 }
 
 #[test]
-fn a_failed_rule_answers_nothing() {
+fn a_failed_rule_answers_no_other_question() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:2", "192.0.2.1", 80), at(6));
     let (_order, receipt) = ledger
@@ -502,7 +516,7 @@ fn a_failed_rule_answers_nothing() {
 }
 
 #[test]
-fn a_question_that_somebody_is_answering_is_left_to_them() {
+fn a_rule_does_not_answer_a_question_with_an_answer_in_progress() {
     let mut ledger = with_one_question();
     ledger.record(blocked("c", "c:2", "192.0.2.1", 80), at(6));
     let (_order, other) = claim(&mut ledger, asked("c:2", "c", "192.0.2.1")).unwrap();

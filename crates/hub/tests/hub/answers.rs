@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an answer does, and which answers are refused.
+//! Effects of answers, and answers that are refused.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::harness::{Answer, HubHarness, Order};
 
 const UNKNOWN: &str = "org.terok.Clearance1.UnknownRequest";
 
-async fn with_one_question(options: HubOptions, narrow: bool) -> HubHarness {
-    let harness = HubHarness::with(options, narrow);
+async fn with_one_question(options: HubOptions, supports_ports: bool) -> HubHarness {
+    let harness = HubHarness::with(options, supports_ports);
     let mut reader = harness.reader().await;
     harness.block(&mut reader, 1, "192.0.2.1").await;
-    harness.pending(1).await;
+    harness.wait_for_pending(1).await;
     harness
 }
 
@@ -29,26 +29,29 @@ fn order(dest: &str, action: Action, port: Option<u16>) -> Order {
 }
 
 #[tokio::test]
-async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody() {
+async fn a_clearance1_verdict_opens_the_whole_destination_and_reaches_every_subscriber() {
     let mut harness = with_one_question(HubOptions::default(), true).await;
-    let (mut one, mut two) = (harness.one().await, harness.two().await);
+    let (mut clearance1, mut clearance2) = (
+        harness.subscribe_clearance1().await,
+        harness.subscribe_clearance2().await,
+    );
     let mut client = harness.client().await;
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply, json!({"parameters": {"ok": true}}));
     assert_eq!(
-        harness.order().await,
+        harness.next_order().await,
         order("192.0.2.1", Action::Allow, None)
     );
-    one.event().await;
+    clearance1.event().await;
     assert_eq!(
-        one.event().await,
+        clearance1.event().await,
         json!({
             "type": "verdict_applied", "container": "c", "request_id": "c:1", "dest": "",
             "port": 0, "proto": 0, "domain": "", "action": "allow", "ok": true, "reason": "",
             "dossier": {},
         })
     );
-    let events = two.until("decided").await;
+    let events = clearance2.events_until("decided").await;
     let decision = &events.last().unwrap()["decision"];
     assert_eq!(decision["ok"], true);
     let by = decision["by"].as_str().unwrap();
@@ -63,34 +66,34 @@ async fn an_older_verdict_opens_the_whole_destination_and_is_told_to_everybody()
 }
 
 #[tokio::test]
-async fn an_older_client_hears_of_the_ids_it_knows() {
+async fn clearance1_events_have_every_id_that_a_client_may_know() {
     let mut harness = with_one_question(HubOptions::default(), true).await;
     let mut reader = harness.reader().await;
     harness.block(&mut reader, 2, "192.0.2.1").await;
-    let mut one = harness.one().await;
+    let mut clearance1 = harness.subscribe_clearance1().await;
     let mut client = harness.client().await;
-    while one.event().await["request_id"] != "c:2" {}
+    while clearance1.event().await["request_id"] != "c:2" {}
     let reply = client.verdict("c:1", "192.0.2.1", "deny").await;
     assert_eq!(reply["parameters"]["ok"], true);
     for id in ["c:1", "c:2"] {
-        let event = one.event().await;
+        let event = clearance1.event().await;
         assert_eq!(
             (&event["type"], &event["request_id"]),
             (&json!("verdict_applied"), &json!(id))
         );
     }
-    harness.order().await;
+    harness.next_order().await;
 }
 
 #[tokio::test]
-async fn a_newer_decision_is_as_narrow_as_the_question() {
+async fn a_clearance2_decision_has_the_scope_of_the_question() {
     let mut harness = with_one_question(HubOptions::default(), true).await;
     let mut client = harness.client().await;
     let reply = client.decide("c:1", "192.0.2.1", "deny").await;
     let decision = &reply["parameters"]["decision"];
     assert_eq!(decision["scope"]["port"], 443);
     assert_eq!(
-        harness.order().await,
+        harness.next_order().await,
         order("192.0.2.1", Action::Deny, Some(443))
     );
     let again = client.decide("c:1", "192.0.2.1", "allow").await;
@@ -103,17 +106,17 @@ async fn a_newer_decision_is_as_narrow_as_the_question() {
 #[tokio::test]
 async fn dismissing_writes_no_rule() {
     let mut harness = with_one_question(HubOptions::default(), true).await;
-    let mut two = harness.two().await;
+    let mut clearance2 = harness.subscribe_clearance2().await;
     let mut client = harness.client().await;
     let reply = client.decide("c:1", "192.0.2.1", "dismiss").await;
     assert_eq!(reply["parameters"]["decision"]["action"], "dismiss");
-    assert_eq!(two.until("decided").await.len(), 3);
+    assert_eq!(clearance2.events_until("decided").await.len(), 3);
     assert_eq!(harness.hub.pending_count(), 0);
     assert!(harness.orders.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn what_was_not_asked_is_refused_in_the_contracts_order() {
+async fn invalid_answers_are_refused_in_the_order_of_the_contract() {
     let mut harness = with_one_question(HubOptions::default(), false).await;
     let mut client = harness.client().await;
     let call = |id: &str, container: &str, dest: &str, action: &str| json!({"request_id": id, "container": container, "dest": dest, "action": action});
@@ -175,7 +178,7 @@ async fn what_was_not_asked_is_refused_in_the_contracts_order() {
     assert_eq!(harness.hub.pending_count(), 1);
     assert!(
         harness.orders.try_recv().is_err(),
-        "nothing reached the firewall"
+        "no order reached the firewall"
     );
 }
 
@@ -198,18 +201,21 @@ async fn a_wider_scope_is_refused() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_and_the_question_stays() {
+async fn a_failure_is_reported_and_the_question_stays_pending() {
     let harness = with_one_question(HubOptions::default(), false).await;
     harness.answer("192.0.2.1", Answer::Fail("no such table"));
-    let (mut one, mut two) = (harness.one().await, harness.two().await);
+    let (mut clearance1, mut clearance2) = (
+        harness.subscribe_clearance1().await,
+        harness.subscribe_clearance2().await,
+    );
     let mut client = harness.client().await;
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
     assert_eq!(reply["error"], "org.terok.Clearance1.ShieldCliFailed");
     let parameters = json!({"action": "allow", "stderr": "no such table"});
     assert_eq!(reply["parameters"], parameters);
-    one.event().await;
-    assert_eq!(one.event().await["ok"], false);
-    let events = two.until("decided").await;
+    clearance1.event().await;
+    assert_eq!(clearance1.event().await["ok"], false);
+    let events = clearance2.events_until("decided").await;
     assert_eq!(
         events.last().unwrap()["decision"]["reason"],
         "no such table"
@@ -229,7 +235,7 @@ async fn of_two_operators_the_first_wins() {
     let (mut first, mut second) = (harness.client().await, harness.client().await);
     let allow = first.decide("c:1", "192.0.2.1", "allow");
     let meanwhile = async {
-        harness.order().await;
+        harness.next_order().await;
         let reply = second.decide("c:1", "192.0.2.1", "deny").await;
         assert_eq!(reply["error"], "org.terok.Clearance2.AlreadyDecided");
         assert_eq!(reply["parameters"]["decision"]["action"], "allow");
@@ -256,7 +262,7 @@ async fn answers_to_different_questions_do_not_wait_for_each_other() {
         harness.answer(&dest, Answer::Wait);
         clients.push(harness.client().await);
     }
-    harness.pending(6).await;
+    harness.wait_for_pending(6).await;
     for (n, client) in (1..).zip(&mut clients) {
         let (id, dest) = (format!("c:{n}"), format!("192.0.2.{n}"));
         let parameters =
@@ -266,7 +272,7 @@ async fn answers_to_different_questions_do_not_wait_for_each_other() {
             .await;
     }
     for _ in 0..6 {
-        harness.order().await;
+        harness.next_order().await;
     }
     harness.enforcer.gate.add_permits(6);
     for client in &mut clients {
@@ -275,26 +281,26 @@ async fn answers_to_different_questions_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn an_operator_who_leaves_does_not_undo_the_answer() {
+async fn an_answer_takes_effect_after_its_operator_disconnects() {
     let mut harness = with_one_question(HubOptions::default(), false).await;
     harness.answer("192.0.2.1", Answer::Wait);
-    let mut two = harness.two().await;
+    let mut clearance2 = harness.subscribe_clearance2().await;
     let mut client = harness.client().await;
     let parameters =
         json!({"container": "c", "request": "c:1", "dest": "192.0.2.1", "action": "allow"});
     client
         .send(&json!({"method": "org.terok.Clearance2.Decide", "parameters": parameters}))
         .await;
-    harness.order().await;
+    harness.next_order().await;
     drop(client);
     harness.enforcer.gate.add_permits(1);
-    let events = two.until("decided").await;
+    let events = clearance2.events_until("decided").await;
     assert_eq!(events.last().unwrap()["decision"]["ok"], true);
     assert_eq!(harness.hub.pending_count(), 0);
 }
 
 #[tokio::test]
-async fn an_enforcer_that_hangs_is_given_up() {
+async fn a_hanging_enforcer_times_out() {
     let options = HubOptions {
         enforce_timeout: Duration::from_millis(50),
         ..HubOptions::default()
@@ -307,17 +313,20 @@ async fn an_enforcer_that_hangs_is_given_up() {
     assert_eq!(reply["parameters"]["stderr"], "timed out after 50ms");
     harness.enforcer.gate.add_permits(1);
     let reply = client.verdict("c:1", "192.0.2.1", "allow").await;
-    assert_eq!(reply["parameters"]["ok"], true, "it can be answered again");
+    assert_eq!(
+        reply["parameters"]["ok"], true,
+        "the question can be answered again"
+    );
 }
 
 #[tokio::test]
-async fn a_sandbox_that_ends_meanwhile_is_not_asked_about_again() {
+async fn a_failed_answer_does_not_restore_the_question_of_an_ended_sandbox() {
     let mut harness = with_one_question(HubOptions::default(), false).await;
     harness.answer("192.0.2.1", Answer::Wait);
     let mut client = harness.client().await;
     let answer = client.decide("c:1", "192.0.2.1", "allow");
     let meanwhile = async {
-        harness.order().await;
+        harness.next_order().await;
         harness
             .hub
             .report(terok_clearance::SandboxEvent::ContainerExited {
@@ -345,11 +354,15 @@ async fn a_panic_of_the_enforcer_ends_the_hub_and_answers_nothing() {
         .await;
     let ended = harness.tasks.join_next().await.unwrap().unwrap();
     assert!(ended.unwrap_err().contains("panicked"));
-    assert_eq!(harness.hub.pending_count(), 1, "the question is free again");
+    assert_eq!(
+        harness.hub.pending_count(),
+        1,
+        "the question can be answered again"
+    );
 }
 
 #[tokio::test]
-async fn list_returns_what_is_pending() {
+async fn list_returns_the_pending_questions() {
     let harness = HubHarness::new();
     let mut client = harness.client().await;
     let reply = client.call("org.terok.Clearance2.List", json!({})).await;
@@ -360,7 +373,7 @@ async fn list_returns_what_is_pending() {
             .block(&mut reader, n, &format!("h{n}.example"))
             .await;
     }
-    harness.pending(5_000).await;
+    harness.wait_for_pending(5_000).await;
     let reply = client.call("org.terok.Clearance2.List", json!({})).await;
     let requests = reply["parameters"]["requests"].as_array().unwrap();
     let ids: Vec<_> = requests.iter().map(|r| r["id"].as_str().unwrap()).collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Many events at once: nothing that is pending is lost.
+//! Bursts of events: no pending question is lost.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{Client, HubHarness, pending};
 
-/// Returns the ids of Clearance1 events until every one in `expected` has come.
-async fn read_all(one: &mut Client, expected: usize) -> Vec<String> {
+/// Returns the ids of Clearance1 events until `expected` distinct ids have arrived.
+async fn read_all(clearance1: &mut Client, expected: usize) -> Vec<String> {
     let mut ids = Vec::new();
     let mut known = BTreeSet::new();
     while known.len() < expected {
-        let event = one.event().await;
+        let event = clearance1.event().await;
         assert_eq!(event["type"], "connection_blocked");
         let id = event["request_id"].as_str().unwrap().to_owned();
         known.insert(id.clone());
@@ -23,8 +23,8 @@ async fn read_all(one: &mut Client, expected: usize) -> Vec<String> {
 
 async fn check_burst(events: u64) {
     let harness = HubHarness::new();
-    let mut one = harness.one().await;
-    let mut two = harness.two().await;
+    let mut clearance1 = harness.subscribe_clearance1().await;
+    let mut clearance2 = harness.subscribe_clearance2().await;
     let burst: String = (0..events)
         .map(|n| pending("c", n, &format!("h{n}.example")))
         .collect();
@@ -32,12 +32,12 @@ async fn check_burst(events: u64) {
     let many = usize::try_from(events).unwrap();
     let (written, ids, decided) = tokio::join!(
         reader.write_all(burst.as_bytes()),
-        read_all(&mut one, many),
+        read_all(&mut clearance1, many),
         async {
-            two.until("synced").await;
+            clearance2.events_until("synced").await;
             let mut known = BTreeSet::new();
             while known.len() < many {
-                let event = two.event().await;
+                let event = clearance2.event().await;
                 if event["kind"] == "pending" {
                     known.insert(event["request"]["id"].as_str().unwrap().to_owned());
                 }
@@ -46,7 +46,7 @@ async fn check_burst(events: u64) {
     );
     written.unwrap();
     let () = decided;
-    assert_eq!(ids.len(), many, "each once");
+    assert_eq!(ids.len(), many, "each id once");
     assert!(
         ids.iter().eq((0..events)
             .map(|n| format!("c:{n}"))
@@ -56,36 +56,36 @@ async fn check_burst(events: u64) {
 }
 
 #[tokio::test]
-async fn four_thousand_events_in_one_write_reach_everybody() {
+async fn four_thousand_events_in_one_write_reach_every_subscriber() {
     check_burst(4_096).await;
 }
 
 #[tokio::test]
-async fn fifty_thousand_events_reach_everybody() {
+async fn fifty_thousand_events_reach_every_subscriber() {
     check_burst(50_000).await;
 }
 
 #[tokio::test]
 async fn a_burst_to_one_destination_is_one_question() {
     let harness = HubHarness::new();
-    let mut one = harness.one().await;
+    let mut clearance1 = harness.subscribe_clearance1().await;
     let burst: String = (0..50_000).map(|n| pending("c", n, "192.0.2.1")).collect();
     let mut reader = harness.reader().await;
     let (written, ids) = tokio::join!(
         reader.write_all(burst.as_bytes()),
-        read_all(&mut one, 50_000)
+        read_all(&mut clearance1, 50_000)
     );
     written.unwrap();
     assert_eq!(ids.len(), 50_000);
-    let mut two = harness.two().await;
-    let events = two.until("synced").await;
+    let mut clearance2 = harness.subscribe_clearance2().await;
+    let events = clearance2.events_until("synced").await;
     assert_eq!(events.len(), 2);
     assert_eq!(events[0]["request"]["count"], 50_000);
     assert_eq!(events[0]["request"]["id"], "c:0");
 }
 
 #[tokio::test]
-async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
+async fn a_flooding_sandbox_does_not_evict_the_questions_of_a_quiet_one() {
     let harness = HubHarness::with(
         terok_clearance_hub::HubOptions {
             max_pending: 1_000,
@@ -99,7 +99,7 @@ async fn a_loud_sandbox_does_not_drown_a_quiet_one() {
         let line = pending("quiet", n, &format!("q{n}.example"));
         quiet.write_all(line.as_bytes()).await.unwrap();
     }
-    harness.pending(10).await;
+    harness.wait_for_pending(10).await;
     let burst: String = (0..20_000)
         .map(|n| pending("loud", n, &format!("l{n}.example")))
         .collect();

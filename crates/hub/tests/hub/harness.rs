@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A hub on sockets of its own, and clients that speak to it.
+//! A hub on its own sockets, and clients of it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,16 +18,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes, so that a failure is a failure and not a hang.
+/// Exceeds the duration of every test, so that a hanging test fails.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An enforcer that follows its test's instructions and notes every order.
+/// An enforcer with prepared answers that records every order.
 #[derive(Debug)]
 pub(crate) struct ScriptedEnforcer {
-    pub(crate) narrow: bool,
-    /// The answers to orders, by destination. Without one an order is applied.
+    pub(crate) supports_ports: bool,
+    /// The answers to orders, by destination. Orders without an answer are applied.
     pub(crate) answers: Mutex<BTreeMap<String, Answer>>,
-    /// One permit lets one order through that has to wait.
+    /// Each permit releases one order with [`Answer::Wait`].
     pub(crate) gate: Semaphore,
     orders: mpsc::Sender<Order>,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Order {
 
 impl DecisionEnforcer for ScriptedEnforcer {
     fn supports_ports(&self) -> bool {
-        self.narrow
+        self.supports_ports
     }
 
     async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
@@ -77,7 +77,7 @@ impl DecisionEnforcer for ScriptedEnforcer {
                 }
                 Err(closed) => EnforcementOutcome::Failed(DisplayText::new(&closed.to_string())),
             },
-            Some(Answer::Panic) => panic!("the enforcer was told to panic"),
+            Some(Answer::Panic) => panic!("the enforcer panics"),
         }
     }
 }
@@ -96,11 +96,11 @@ impl HubHarness {
         Self::with(HubOptions::default(), false)
     }
 
-    pub(crate) fn with(options: HubOptions, narrow: bool) -> Self {
+    pub(crate) fn with(options: HubOptions, supports_ports: bool) -> Self {
         let directory = TempDir::new().unwrap();
         let (sender, orders) = mpsc::channel(1000);
         let enforcer = Arc::new(ScriptedEnforcer {
-            narrow,
+            supports_ports,
             answers: Mutex::default(),
             gate: Semaphore::new(0),
             orders: sender,
@@ -112,8 +112,9 @@ impl HubHarness {
         let ingester = socket::bind(&directory.path().join("run/in.sock")).unwrap();
         let served = terok_clearance_hub::serve(Arc::clone(&hub), clearance, stop.clone());
         tasks.spawn(async { served.await.map_err(|error| error.to_string()) });
-        let read_in = terok_clearance_hub::ingest::ingest(Arc::clone(&hub), ingester, stop.clone());
-        tasks.spawn(async { read_in.await.map_err(|error| error.to_string()) });
+        let ingested =
+            terok_clearance_hub::ingest::ingest(Arc::clone(&hub), ingester, stop.clone());
+        tasks.spawn(async { ingested.await.map_err(|error| error.to_string()) });
         Self {
             hub,
             enforcer,
@@ -144,13 +145,13 @@ impl HubHarness {
         Client::connect(self.hub_path()).await
     }
 
-    /// Subscribes to Clearance1, and returns once the hub knows it.
-    pub(crate) async fn one(&self) -> Client {
+    /// Subscribes to Clearance1, and waits until the hub has the subscriber.
+    pub(crate) async fn subscribe_clearance1(&self) -> Client {
         self.subscribe("org.terok.Clearance1.Subscribe").await
     }
 
-    /// Subscribes to Clearance2, and returns once the hub knows it.
-    pub(crate) async fn two(&self) -> Client {
+    /// Subscribes to Clearance2, and waits until the hub has the subscriber.
+    pub(crate) async fn subscribe_clearance2(&self) -> Client {
         self.subscribe("org.terok.Clearance2.Subscribe").await
     }
 
@@ -168,7 +169,7 @@ impl HubHarness {
         UnixStream::connect(self.ingester_path()).await.unwrap()
     }
 
-    /// Lets the hub see a question, by its reader's socket.
+    /// Reports a question of sandbox `c` over a reader's connection.
     pub(crate) async fn block(&self, reader: &mut UnixStream, n: u64, dest: &str) {
         reader
             .write_all(pending("c", n, dest).as_bytes())
@@ -176,23 +177,23 @@ impl HubHarness {
             .unwrap();
     }
 
-    /// Waits until this many questions are pending.
-    pub(crate) async fn pending(&self, many: usize) {
-        let there = async {
-            while self.hub.pending_count() != many {
+    /// Waits until the number of pending questions is `count`.
+    pub(crate) async fn wait_for_pending(&self, count: usize) {
+        let reached = async {
+            while self.hub.pending_count() != count {
                 tokio::task::yield_now().await;
             }
         };
-        let waited = timeout(WAIT_TIMEOUT, there).await;
+        let waited = timeout(WAIT_TIMEOUT, reached).await;
         assert!(
             waited.is_ok(),
-            "{} pending, not {many}",
+            "{} pending, not {count}",
             self.hub.pending_count()
         );
     }
 
     /// Returns the next order that reached the enforcer.
-    pub(crate) async fn order(&mut self) -> Order {
+    pub(crate) async fn next_order(&mut self) -> Order {
         timeout(WAIT_TIMEOUT, self.orders.recv())
             .await
             .expect("an order")
@@ -206,7 +207,7 @@ pub(crate) fn pending(container: &str, n: u64, dest: &str) -> String {
     pending_line(container, &n.to_string(), dest, "", &dossier)
 }
 
-/// A connection to the clearance socket that knows nothing but frames.
+/// A connection to the clearance socket that exchanges raw frames.
 pub(crate) struct Client {
     stream: BufReader<UnixStream>,
 }
@@ -261,8 +262,8 @@ impl Client {
         frame["parameters"]["event"].take()
     }
 
-    /// Returns the events of a Clearance2 stream up to and with one of this kind.
-    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
+    /// Returns the events of a Clearance2 stream up to the first of this kind, inclusive.
+    pub(crate) async fn events_until(&mut self, kind: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
             let event = self.event().await;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hub on real sockets: what each client sees, and what hostile ones cannot do.
+//! Tests of the hub over real sockets: what clients receive, and the limits of hostile ones.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on says so by a panic"
+    reason = "a failed test panics"
 )]
 
 mod answers;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What subscribers are told.
+//! Events that subscribers receive.
 
 use serde_json::json;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
@@ -12,19 +12,22 @@ use crate::harness::{HubHarness, pending};
 #[tokio::test]
 async fn an_event_reaches_both_interfaces() {
     let harness = HubHarness::new();
-    let (mut one, mut two) = (harness.one().await, harness.two().await);
-    assert_eq!(two.event().await["kind"], "synced");
+    let (mut clearance1, mut clearance2) = (
+        harness.subscribe_clearance1().await,
+        harness.subscribe_clearance2().await,
+    );
+    assert_eq!(clearance2.event().await["kind"], "synced");
     let mut reader = harness.reader().await;
     harness.block(&mut reader, 1, "192.0.2.1").await;
     assert_eq!(
-        one.event().await,
+        clearance1.event().await,
         json!({
             "type": "connection_blocked", "container": "c", "request_id": "c:1",
             "dest": "192.0.2.1", "port": 443, "proto": 6, "domain": "", "action": "",
             "ok": false, "reason": "", "dossier": {"task": "t"},
         })
     );
-    let event = two.event().await;
+    let event = clearance2.event().await;
     assert_eq!(
         (&event["kind"], &event["seq"]),
         (&json!("pending"), &json!(1))
@@ -43,24 +46,24 @@ async fn an_event_reaches_both_interfaces() {
 #[tokio::test]
 async fn a_line_in_any_number_of_pieces_is_one_event() {
     let harness = HubHarness::new();
-    let mut one = harness.one().await;
+    let mut clearance1 = harness.subscribe_clearance1().await;
     let mut reader = harness.reader().await;
     for byte in pending("c", 1, "192.0.2.1").bytes() {
         reader.write_all(&[byte]).await.unwrap();
         tokio::task::yield_now().await;
     }
-    // The last line needs no newline.
+    // The newline of the last line is optional.
     reader
         .write_all(pending("c", 2, "192.0.2.2").trim_end().as_bytes())
         .await
         .unwrap();
     drop(reader);
-    assert_eq!(one.event().await["request_id"], "c:1");
-    assert_eq!(one.event().await["request_id"], "c:2");
+    assert_eq!(clearance1.event().await["request_id"], "c:1");
+    assert_eq!(clearance1.event().await["request_id"], "c:2");
 }
 
 #[tokio::test]
-async fn a_late_subscriber_first_hears_what_is_pending() {
+async fn a_late_subscriber_first_receives_the_pending_questions() {
     let harness = HubHarness::new();
     let mut reader = harness.reader().await;
     for n in 1..=300 {
@@ -68,20 +71,23 @@ async fn a_late_subscriber_first_hears_what_is_pending() {
             .block(&mut reader, n, &format!("192.0.2.{n}.example"))
             .await;
     }
-    harness.pending(300).await;
-    let (mut one, mut two) = (harness.one().await, harness.two().await);
-    let events = two.until("synced").await;
+    harness.wait_for_pending(300).await;
+    let (mut clearance1, mut clearance2) = (
+        harness.subscribe_clearance1().await,
+        harness.subscribe_clearance2().await,
+    );
+    let events = clearance2.events_until("synced").await;
     assert_eq!(events.len(), 301);
     for n in 1..=300 {
-        assert_eq!(one.event().await["request_id"], format!("c:{n}"));
+        assert_eq!(clearance1.event().await["request_id"], format!("c:{n}"));
     }
     harness.block(&mut reader, 301, "192.0.2.1").await;
-    assert_eq!(one.event().await["request_id"], "c:301");
-    assert_eq!(two.event().await["kind"], "pending");
+    assert_eq!(clearance1.event().await["request_id"], "c:301");
+    assert_eq!(clearance2.event().await["kind"], "pending");
 }
 
 #[tokio::test]
-async fn lifecycle_events_clear_and_are_told() {
+async fn lifecycle_events_withdraw_questions_and_are_published() {
     let harness = HubHarness::new();
     let mut reader = harness.reader().await;
     for (line, kind, reason) in [
@@ -102,20 +108,23 @@ async fn lifecycle_events_clear_and_are_told() {
         ),
     ] {
         harness.block(&mut reader, 1, "192.0.2.1").await;
-        harness.pending(1).await;
-        let (mut one, mut two) = (harness.one().await, harness.two().await);
-        two.until("synced").await;
+        harness.wait_for_pending(1).await;
+        let (mut clearance1, mut clearance2) = (
+            harness.subscribe_clearance1().await,
+            harness.subscribe_clearance2().await,
+        );
+        clearance2.events_until("synced").await;
         reader
             .write_all(format!("{line}\n").as_bytes())
             .await
             .unwrap();
-        let withdrawn = two.event().await;
+        let withdrawn = clearance2.event().await;
         assert_eq!(
             (&withdrawn["kind"], &withdrawn["reason"]),
             (&json!("withdrawn"), &json!(reason))
         );
-        assert_eq!(one.event().await["type"], "connection_blocked");
-        let event = one.event().await;
+        assert_eq!(clearance1.event().await["type"], "connection_blocked");
+        let event = clearance1.event().await;
         assert_eq!(event["type"], kind);
         assert_eq!(event.as_object().unwrap().len(), 11);
         assert_eq!(harness.hub.pending_count(), 0);
@@ -125,22 +134,22 @@ async fn lifecycle_events_clear_and_are_told() {
         .write_all(b"{\"type\":\"shield_up\",\"container\":\"c\"}\n{\"type\":\"shield_down\",\"container\":\"d\"}\n")
         .await
         .unwrap();
-    let mut one = harness.one().await;
-    assert_eq!(one.event().await["type"], "connection_blocked");
-    harness.pending(1).await;
+    let mut clearance1 = harness.subscribe_clearance1().await;
+    assert_eq!(clearance1.event().await["type"], "connection_blocked");
+    harness.wait_for_pending(1).await;
 }
 
 #[tokio::test]
-async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
-    let sole = HubOptions {
+async fn the_hub_of_one_sandbox_applies_every_shield_event() {
+    let single = HubOptions {
         single_sandbox: true,
         ..HubOptions::default()
     };
-    for (options, left) in [(sole, 0), (HubOptions::default(), 1)] {
+    for (options, left) in [(single, 0), (HubOptions::default(), 1)] {
         let harness = HubHarness::with(options, false);
         let mut reader = harness.reader().await;
         harness.block(&mut reader, 1, "192.0.2.1").await;
-        harness.pending(1).await;
+        harness.wait_for_pending(1).await;
         harness.hub.report(SandboxEvent::Shield {
             container: "podman-name".parse().unwrap(),
             state: ShieldState::Down,
@@ -151,7 +160,7 @@ async fn the_hub_of_one_sandbox_takes_every_shield_event_for_its_own() {
 }
 
 #[tokio::test]
-async fn clients_of_the_first_era_get_their_ten_fields() {
+async fn clients_of_era_a_receive_ten_fields() {
     let harness = HubHarness::with(
         HubOptions {
             dialect: Clearance1Dialect::A,
@@ -159,7 +168,7 @@ async fn clients_of_the_first_era_get_their_ten_fields() {
         },
         false,
     );
-    let mut one = harness.one().await;
+    let mut clearance1 = harness.subscribe_clearance1().await;
     let mut reader = harness.reader().await;
     harness.block(&mut reader, 1, "192.0.2.1").await;
     reader
@@ -167,7 +176,7 @@ async fn clients_of_the_first_era_get_their_ten_fields() {
         .await
         .unwrap();
     for kind in ["connection_blocked", "shield_down_all"] {
-        let event = one.event().await;
+        let event = clearance1.event().await;
         assert_eq!(event["type"], kind);
         assert_eq!(event.as_object().unwrap().len(), 10);
     }
@@ -181,30 +190,30 @@ async fn clients_of_the_first_era_get_their_ten_fields() {
 }
 
 #[tokio::test]
-async fn packets_that_the_kernel_lost_are_told() {
+async fn lost_packets_are_published() {
     let harness = HubHarness::new();
-    let mut two = harness.two().await;
-    two.until("synced").await;
+    let mut clearance2 = harness.subscribe_clearance2().await;
+    clearance2.events_until("synced").await;
     harness.hub.report_lost_packets(7);
-    let event = two.event().await;
+    let event = clearance2.event().await;
     let found = (&event["kind"], &event["lost"], &event["reason"]);
     assert_eq!(found, (&json!("lost"), &json!(7), &json!("kernel")));
 }
 
 #[tokio::test]
-async fn a_subscriber_who_leaves_is_forgotten_at_once() {
+async fn a_disconnected_subscriber_is_removed_at_once() {
     let harness = HubHarness::new();
-    let one = harness.one().await;
-    let two = harness.two().await;
+    let clearance1 = harness.subscribe_clearance1().await;
+    let clearance2 = harness.subscribe_clearance2().await;
     assert_eq!(harness.hub.subscriber_count(), 2);
-    drop((one, two));
+    drop((clearance1, clearance2));
     while harness.hub.subscriber_count() > 0 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn a_stream_needs_more() {
+async fn a_subscription_requires_more() {
     let harness = HubHarness::new();
     let mut client = harness.client().await;
     for method in [
@@ -217,7 +226,7 @@ async fn a_stream_needs_more() {
 }
 
 #[tokio::test]
-async fn the_service_says_what_it_is() {
+async fn the_service_describes_itself() {
     let harness = HubHarness::new();
     let mut client = harness.client().await;
     let info = client.call("org.varlink.service.GetInfo", json!({})).await;
@@ -234,16 +243,19 @@ async fn the_service_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn it_stops_in_time_though_a_subscriber_is_stuck() {
+async fn the_hub_stops_in_time_despite_stuck_subscribers() {
     let mut harness = HubHarness::new();
-    let _stuck = (harness.one().await, harness.two().await);
+    let _stuck = (
+        harness.subscribe_clearance1().await,
+        harness.subscribe_clearance2().await,
+    );
     let mut reader = harness.reader().await;
     for n in 0..20_000 {
         harness
             .block(&mut reader, n, &format!("h{n}.example"))
             .await;
     }
-    harness.pending(20_000).await;
+    harness.wait_for_pending(20_000).await;
     let clock = tokio::time::Instant::now();
     harness.stop.cancel();
     while let Some(ended) = harness.tasks.join_next().await {

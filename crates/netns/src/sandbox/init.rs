@@ -140,7 +140,7 @@ fn start_workload(
 ) -> Result<Option<ProcessHandle>, InitFault> {
     let piping = || InitFault::at_step::<Errno>("creating a pipe");
     let (mapped, when_mapped) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
-    let (outcome, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
+    let (outcome, report_pipe) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
     let begin = workload::WorkloadLauncher {
         workload: &spec.workload,
         terminal: terminal.zip(spec.terminal.as_ref()),
@@ -152,7 +152,7 @@ fn start_workload(
         if mapped.read_exact(&mut go).is_ok() {
             let report = begin.exec_workload();
             // The only reader is the init process; without it the sandbox is gone.
-            drop(File::from(tell).write_all(&report.encode()));
+            drop(File::from(report_pipe).write_all(&report.encode()));
         }
         0
     })

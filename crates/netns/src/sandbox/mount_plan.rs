@@ -201,7 +201,8 @@ fn create_private_dir(directory: &Path) {
         .mode(0o700)
         .create(directory);
     if let Err(error) = made {
-        tracing::debug!(directory = %directory.display(), %error, "the directory is missing and could not be created");
+        let directory = directory.display();
+        tracing::debug!(%directory, %error, "a protected directory could not be created");
     }
 }
 

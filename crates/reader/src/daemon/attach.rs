@@ -74,10 +74,10 @@ pub enum InspectContainerError {
         stderr: DisplayText,
     },
     /// The container is not running.
-    #[error("the container does not run")]
+    #[error("the container is not running")]
     NotRunning,
     /// The output is not a process id.
-    #[error("it says {0:?}, no process id")]
+    #[error("expected a process id, got {0:?}")]
     BadOutput(DisplayText),
 }
 

@@ -19,7 +19,8 @@ impl PidFile {
         let written = fs::write(&path, pid_file_text());
         if let Err(error) = written {
             // The file only serves to end this process; questions work without it.
-            tracing::warn!(%error, path = %path.display(), "could not write the file of the process id");
+            let path = path.display();
+            tracing::warn!(%error, %path, "could not write the process id file");
             return None;
         }
         Some(Self(path))

@@ -142,7 +142,10 @@ fn compare_chains(
                 .rules
                 .get(*at)
                 .map(|rule| rule_attributes(chain, rule));
-            !matches!((expected, actual.get(*at)), (Some(expected), Some(actual)) if has_attributes(expected.as_bytes(), actual))
+            let (Some(expected), Some(actual)) = (expected, actual.get(*at)) else {
+                return true;
+            };
+            !has_attributes(expected.as_bytes(), actual)
         });
         if let Some(at) = at {
             return Some(RulesetDifference::Rule {
