@@ -145,7 +145,7 @@ impl Ledger {
     ///
     /// A packet with the sandbox, destination, address, port and protocol of a pending question is
     /// a repeat: the question's count rises, and the packet's id becomes another id of the
-    /// question. A full ledger first evicts the oldest question of the sandbox with the most
+    /// question. A full ledger first evicts the oldest questions of the sandbox with the most
     /// pending questions.
     pub fn record(&mut self, blocked: BlockedPacket, now: Timestamp) -> RecordOutcome {
         let packet = entry::hash_packet(&blocked, &self.hasher);

@@ -110,11 +110,11 @@ impl HubHarness {
         let mut tasks = JoinSet::new();
         let clearance = socket::bind(&directory.path().join("run/hub.sock")).unwrap();
         let ingester = socket::bind(&directory.path().join("run/in.sock")).unwrap();
-        let served = terok_clearance_hub::serve(Arc::clone(&hub), clearance, stop.clone());
-        tasks.spawn(async { served.await.map_err(|error| error.to_string()) });
-        let ingested =
+        let hub_task = terok_clearance_hub::serve(Arc::clone(&hub), clearance, stop.clone());
+        tasks.spawn(async { hub_task.await.map_err(|error| error.to_string()) });
+        let ingest_task =
             terok_clearance_hub::ingest::ingest(Arc::clone(&hub), ingester, stop.clone());
-        tasks.spawn(async { ingested.await.map_err(|error| error.to_string()) });
+        tasks.spawn(async { ingest_task.await.map_err(|error| error.to_string()) });
         Self {
             hub,
             enforcer,
