@@ -29,8 +29,7 @@ pub(super) struct LedgerEntry {
     last_seen: Timestamp,
     count: u64,
     in_flight: Option<Box<InFlightDecision>>,
-    /// The bytes of the question's own dossier; 0 for the dossier that the sandbox's questions
-    /// share.
+    /// The bytes of the question's dossier; 0 for a dossier shared with an earlier question.
     dossier_bytes: usize,
     /// The result of the last [`Self::recompute_text_bytes`].
     text_bytes: usize,
