@@ -6,6 +6,7 @@
 //! [`sandbox`] builds the sandbox of `run` and `demo`. `setns`, `unshare` and `unsafe` occur in no
 //! other crate of the workspace.
 
+mod enter_error;
 pub mod link;
 pub mod netlink;
 mod netns_ref;
@@ -19,7 +20,8 @@ mod sibling_netns;
 mod stderr_capture;
 mod sys;
 
-pub use netns_ref::{EnterError, EnterStep, NetnsRef, SocketSpec};
+pub use enter_error::{EnterError, EnterStep};
+pub use netns_ref::{NetnsRef, SocketSpec};
 pub use parent_death::kill_on_parent_exit;
 pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;

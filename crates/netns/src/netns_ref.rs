@@ -7,7 +7,6 @@
 //! within a fraction of a millisecond. Afterwards the sockets work from any thread: the kernel
 //! checks the opener of a netlink socket (root inside) and its user (owner of the user namespace).
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,9 +14,9 @@ use std::time::Duration;
 
 use netlink_sys::Socket;
 use rustix::fs::fstat;
-use thiserror::Error;
 
 use crate::ProcessHandle;
+use crate::enter_error::{EnterError, EnterStep, step_error};
 use crate::sys::{self, fork::NamespaceFds};
 
 /// Timeout for the child. Normal duration: a fraction of a millisecond.
@@ -159,65 +158,4 @@ fn is_current_namespace(namespace: &OwnedFd, kind: &str) -> Result<bool, EnterEr
 fn open_in_current_netns(sockets: &[[i32; 3]]) -> Result<Vec<OwnedFd>, EnterError> {
     let open = |spec: &[i32; 3]| sys::open_socket(*spec).map_err(step_error(EnterStep::Socket));
     sockets.iter().map(open).collect()
-}
-
-fn step_error(step: EnterStep) -> impl Fn(io::Error) -> EnterError {
-    move |source| EnterError::Failed { step, source }
-}
-
-/// The step at which entering a namespace failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnterStep {
-    /// Finding the namespaces.
-    FindNamespaces,
-    /// Starting the child.
-    Fork,
-    /// Entering the user namespace.
-    EnterUser,
-    /// Entering the network namespace.
-    EnterNet,
-    /// Opening a socket.
-    Socket,
-    /// Passing the sockets back.
-    ReturnSockets,
-}
-
-impl fmt::Display for EnterStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::FindNamespaces => "finding the namespaces",
-            Self::Fork => "starting a child process",
-            Self::EnterUser => "entering the user namespace",
-            Self::EnterNet => "entering the network namespace",
-            Self::Socket => "opening a socket",
-            Self::ReturnSockets => "passing the sockets back",
-        })
-    }
-}
-
-/// No socket could be opened in a network namespace.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum EnterError {
-    /// The process of the namespace has ended.
-    #[error("the process has ended")]
-    ProcessEnded,
-    /// A step failed.
-    #[error("{step} failed")]
-    Failed {
-        /// The failed step.
-        step: EnterStep,
-        /// The kernel error.
-        #[source]
-        source: io::Error,
-    },
-    /// The child exceeded its time limit and was killed.
-    #[error("entering the namespaces took longer than {0:?}")]
-    TimedOut(Duration),
-    /// The child died or sent a malformed reply.
-    #[error("the child process in the namespaces died before it replied")]
-    BadReply,
-    /// The request exceeds the limit of one message.
-    #[error("{0} sockets exceed the limit of 16 per request")]
-    TooManySockets(usize),
 }

@@ -17,7 +17,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
-use crate::netns_ref::{EnterError, EnterStep};
+use crate::enter_error::{EnterError, EnterStep};
 use crate::process::ProcessHandle;
 
 /// Maximum number of sockets per call.
