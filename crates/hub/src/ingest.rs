@@ -4,6 +4,8 @@
 //! No input ends a reader's connection. A malformed line is dropped, with a rate-limited log line,
 //! and reading continues with the next line.
 
+mod fast_parser;
+mod line_error;
 mod line_fields;
 mod line_parser;
 mod line_splitter;
@@ -19,7 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use line_parser::{EventLineError, EventLineParser};
+pub use line_error::EventLineError;
+pub use line_parser::EventLineParser;
 pub use line_splitter::{LineSplitter, SplitLine};
 
 use crate::hub::{DecisionEnforcer, Hub};

@@ -5,6 +5,7 @@
 //! no clock. Only the ledger creates a [`Claim`], and the hub's one call to a firewall requires a
 //! [`Claim`]. A firewall therefore opens only for a recorded question with an accepted answer.
 
+mod answer_check;
 mod claim;
 mod entry;
 mod history;
@@ -22,7 +23,8 @@ use terok_clearance::{
     EnforcementOutcome, RequestId, Timestamp,
 };
 
-pub use claim::{Claim, ClaimError, ClaimMismatch, ClaimReceipt, QuestionTriple, RequestedScope};
+pub use answer_check::{ClaimError, ClaimMismatch};
+pub use claim::{Claim, ClaimReceipt, QuestionTriple, RequestedScope};
 pub use entry::LedgerQuestion;
 
 use entry::LedgerEntry;
@@ -204,7 +206,7 @@ impl Ledger {
         let Some(entry) = self.questions.get_mut(&number) else {
             return Err(ClaimError::UnknownRequest);
         };
-        let scope = claim::resolve_scope(&entry.question(supports_ports), requested)?;
+        let scope = answer_check::resolve_scope(&entry.question(supports_ports), requested)?;
         Ok(entry.claim(number, asked.request, action, scope, by, now))
     }
 
@@ -402,7 +404,7 @@ impl Ledger {
         if let Some(decision) = entry.in_flight_decision() {
             return Err(ClaimError::BeingDecided(Box::new(decision)));
         }
-        claim::check_triple(&entry.question(self.supports_ports), asked)?;
+        answer_check::check_triple(&entry.question(self.supports_ports), asked)?;
         Ok(number)
     }
 
