@@ -100,7 +100,7 @@ fn where_nothing_shows_popups_it_says_so_and_stays() {
     let mut log = BufReader::new(notifier.stderr.take().unwrap())
         .lines()
         .map(Result::unwrap);
-    log.find(|line| line.contains("no notification service is on the session bus"))
+    log.find(|line| line.contains("no notification service runs on the session bus"))
         .unwrap();
     log.find(|line| line.contains("popups started")).unwrap();
     notifier.kill().unwrap();
@@ -108,7 +108,7 @@ fn where_nothing_shows_popups_it_says_so_and_stays() {
     let (status, said) = notify(place.path(), &bus);
     assert_eq!(status, Some(0), "{said}");
     assert!(
-        said.contains("no notification service is on the session bus"),
+        said.contains("no notification service runs on the session bus"),
         "{said}"
     );
 }
@@ -120,7 +120,7 @@ fn a_service_that_the_bus_cannot_start_is_said() {
     let (status, said) = notify(place.path(), &bus);
     assert_eq!(status, Some(69), "{said}");
     assert!(
-        said.contains("cannot show the notification: there is no notification service"),
+        said.contains("cannot show the notification: no notification service runs"),
         "{said}"
     );
 }

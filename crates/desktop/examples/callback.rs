@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Questions without a desktop: printed, and answered by lines such as `2 allow`.
+//! Prints questions instead of showing popups, and reads answers such as `2 allow` from standard
+//! input.
 //!
 //! `cargo run -p terok-clearance-desktop --example callback -- "$XDG_RUNTIME_DIR"`
 #![expect(clippy::print_stdout, reason = "an example")]
@@ -19,7 +20,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 async fn main() -> Result<(), Box<dyn Error>> {
     let runtime = std::env::args_os()
         .nth(1)
-        .ok_or("which runtime directory?")?;
+        .ok_or("the runtime directory is missing, such as \"$XDG_RUNTIME_DIR\"")?;
     let session = Session::discover(RuntimeDir::new(PathBuf::from(runtime)))?;
     let notifier = CallbackNotifier::new(|id, notification| {
         println!("{id}: {}\n{}", notification.summary, notification.body);
@@ -27,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("   {id} {}: {}", action.key(), action.label());
         }
     })
-    .on_close(|id| println!("{id}: gone"));
+    .on_close(|id| println!("{id}: closed"));
     let resolver = Arc::new(IdentityResolver::new(NullInspector));
     let answers = async {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A popup on the desktop, and the button that was clicked; without a desktop, nothing is shown.
+//! Shows a popup on the desktop and prints the clicked button; without a desktop, shows nothing.
 //!
 //! `cargo run -p terok-clearance-desktop --example desktop -- "$DBUS_SESSION_BUS_ADDRESS"`
 #![expect(clippy::print_stdout, reason = "an example")]
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("shown as {}, visible: {visible}", popup.id());
     match popup.closed().await? {
         Closed::Chosen(choice) => println!("chosen: {}", choice.key),
-        // None of these is an answer.
+        // Every other end is no answer.
         closed => println!("nothing was chosen: {closed:?}"),
     }
     notifier.disconnect().await;

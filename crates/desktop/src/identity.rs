@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The identity of a sandbox whose questions do not tell it: its container and its task.
+//! The container and the task of a sandbox, looked up when questions arrive without a dossier.
 //!
-//! No look-up fails: a sandbox without a known identity is shown by its id.
+//! A look-up never fails: an unknown sandbox is shown by the container id.
 
 mod podman;
 mod task_meta;
@@ -14,7 +14,7 @@ use crate::notifier::ContainerIdentity;
 
 pub use podman::PodmanInspector;
 
-/// The engine's record of one container; unknown fields are empty.
+/// The container engine's record of one container. Unknown fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerInfo {
     /// The first 12 characters of the id; empty if the container was not found.
@@ -23,16 +23,17 @@ pub struct ContainerInfo {
     pub name: DisplayText,
     /// The state: `running`, `exited`, `created`, …
     pub state: DisplayText,
-    /// The annotations, unchanged. A value has to become [`DisplayText`] before it is shown.
+    /// The annotations, unchanged. Values must be converted to [`DisplayText`] before display.
     pub annotations: BTreeMap<String, String>,
 }
 
 /// A source of container records.
 pub trait ContainerInspector: Send + Sync {
-    /// Returns the record of `container`; an empty one if it is not found in time.
+    /// Returns the record of `container`; an empty record if unknown or if the look-up takes too
+    /// long.
     fn inspect(&self, container: &ContainerId) -> impl Future<Output = ContainerInfo> + Send;
 
-    /// Forgets `container`, which ended: its id may be used again.
+    /// Forgets `container`, which ended: another container may get the same id.
     fn forget(&self, _container: &ContainerId) {}
 }
 
@@ -61,7 +62,7 @@ impl<I: ContainerInspector> ContainerInspector for Option<I> {
     }
 }
 
-/// Finds the identity of a sandbox by an inspector and the metadata file of the orchestrator.
+/// Finds the identity of a sandbox by an inspector and by the orchestrator's metadata file.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityResolver<I> {
     inspector: I,
@@ -75,7 +76,7 @@ impl<I: ContainerInspector> IdentityResolver<I> {
 
     /// Returns the identity of `container`; unknown fields are empty.
     ///
-    /// The name of the task is read each time, as it may change while the task runs.
+    /// The name of the task may change while the task runs, so every call reads the name.
     pub async fn resolve(&self, container: &ContainerId) -> ContainerIdentity {
         let info = self.inspector.inspect(container).await;
         if info.container_id.is_empty() {
@@ -86,7 +87,7 @@ impl<I: ContainerInspector> IdentityResolver<I> {
             let value = values.into_iter().find(|value| !value.is_empty());
             value.map_or_else(DisplayText::default, |value| DisplayText::new(value))
         };
-        // The newer releases' annotations, and those of up to 0.6.6.
+        // `dossier.*` is from releases after 0.6.6, `ai.terok.*` from releases up to 0.6.6.
         let task_name = match task_meta::TaskMetaFile::from_annotations(&info.annotations) {
             Some(file) => file.read_name().await,
             None => None,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Notifications that an operator can answer, and the notifiers that show them.
 //!
-//! A [`Notifier`] is one way to show notifications; [`create_notifier`] returns the best one that
-//! a session has. A notifier reports every click as it came, and judges none: which click is an
-//! answer is decided in [`crate::popups`].
+//! A [`Notifier`] is a way to show notifications; [`create_notifier`] returns the best notifier
+//! for a session. A notifier reports every click unchecked; [`crate::popups`] decides which click
+//! is an answer.
 
 mod callback;
 mod dbus;
@@ -24,42 +24,45 @@ pub use notification::{
 pub use outcome::{ActionChoice, Closed, ClosedCallback, NotificationOutcome};
 pub use session::{SessionNotifier, create_notifier};
 
-/// One way to show notifications and to report how they end.
+/// A way to show notifications and to report their ends.
 ///
-/// Methods take `&self`: one notifier serves every part of a program.
+/// Methods take `&self`: all parts of a program can share a notifier.
 pub trait Notifier: Send + Sync {
     /// The reason why a notification was not shown.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Shows `notification`, in place of the one that it replaces, and returns its id. A replaced
-    /// notification keeps its id where the service can do so, and loses its callback.
+    /// Shows `notification` and returns the id. If [`Notification::replaces`] is set, the replaced
+    /// notification disappears, and the callback registered for the old content is dropped. The id
+    /// stays the same where the service supports replacement.
     fn notify(
         &self,
         notification: Notification,
     ) -> impl Future<Output = Result<NotificationId, Self::Error>> + Send;
 
-    /// Registers the callback for the end of `id`, in place of an earlier one.
+    /// Registers the callback for the end of `id`, in place of an earlier callback.
     ///
-    /// The callback is called once, within the notifier, so it returns soon. An end that came
-    /// before this call is delivered by it; for an unknown id that is [`Closed::ConnectionLost`].
-    /// The callback is dropped uncalled if the caller ends the notification itself: by
-    /// [`Notifier::close`], by replacing it, or by [`Notifier::disconnect`].
+    /// The callback is called once. The notifier waits for the return, so callbacks must not
+    /// block. If the notification has already ended, this function calls the callback at once; for
+    /// an unknown id with [`Closed::ConnectionLost`]. The callback is dropped uncalled if the
+    /// caller ends the notification: by [`Notifier::close`], by a replacement, or by
+    /// [`Notifier::disconnect`].
     fn on_closed(
         &self,
         id: NotificationId,
         callback: ClosedCallback,
     ) -> impl Future<Output = ()> + Send;
 
-    /// Removes the notification if it is still shown.
+    /// Removes the notification if still shown.
     fn close(&self, id: NotificationId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Ends the notifier: no callback is called any more. Notifications may stay on the screen.
+    /// Ends the notifier: callbacks are no longer called. Notifications may stay on the screen.
     fn disconnect(&self) -> impl Future<Output = ()> + Send;
 
-    /// Reports a change of a sandbox; only notifiers that show more than notifications use it.
+    /// Reports a change of a sandbox. The default ignores the report; only notifiers that show more
+    /// than notifications use the report.
     fn lifecycle(&self, _event: &SandboxLifecycle) {}
 
-    /// Returns the present capabilities, as far as they are known.
+    /// Returns the present capabilities; unknown capabilities count as present.
     fn capabilities(&self) -> NotifierCapabilities {
         NotifierCapabilities::ALL
     }
@@ -70,13 +73,12 @@ pub trait Notifier: Send + Sync {
 pub struct NotifierCapabilities {
     /// Notifications are shown to an operator.
     pub visible: bool,
-    /// A notification can be answered: it has buttons. Without them
-    /// [`Notification::buttonless_hint`] is shown.
+    /// Notifications have buttons. Without buttons, [`Notification::buttonless_hint`] is shown.
     pub actions: bool,
 }
 
 impl NotifierCapabilities {
-    /// Notifications are shown, and can be answered.
+    /// Notifications are shown, with buttons.
     pub const ALL: Self = Self {
         visible: true,
         actions: true,
@@ -88,7 +90,7 @@ impl NotifierCapabilities {
     };
 }
 
-/// Shows nothing: every notification has the id 0 and expires at once.
+/// Shows no notification: each has the id 0 and expires at once.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NullNotifier;
 

@@ -2,14 +2,15 @@
 //! Questions as popups.
 //!
 //! [`PopupModel`] is pure: changes of the inbox go in, popups to show and to close come out.
-//! [`run_popups`] is the loop around it, over any [`crate::notifier::Notifier`].
+//! [`run_popups`] runs the model's event loop over any [`crate::notifier::Notifier`].
 //!
-//! Only a click on Allow or Deny of a question's own popup is an answer: not closing the popup, its
-//! expiry, or the end of the desktop or of this program. A click answers exactly what the popup
-//! said; if that has changed since, the question is shown again. A click counts only if the popups
-//! stood still for [`CLICK_GUARD_DELAY`]: neither a popup that appears under a moving pointer is
-//! clicked through, nor one that moves up because another disappears. This guard is the only one,
-//! for every notifier; [`GuardedPopup`] applies it to one popup without a hub.
+//! Only a click on Allow or Deny in the popup of a question is an answer. Closing the popup,
+//! expiry, and the end of the desktop or of this program are no answers. A click answers only the
+//! scope that the popup showed; if the scope has changed since, the question is shown again. A
+//! click counts only if no popup appeared, moved or disappeared for [`CLICK_GUARD_DELAY`]. This
+//! prevents an accidental click on a popup that appears under a moving pointer, or that moves up
+//! because another popup disappears. All notifiers share this guard; [`GuardedPopup`] applies the
+//! guard to a single popup without a hub.
 
 mod category;
 mod click_guard;

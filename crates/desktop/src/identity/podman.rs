@@ -19,12 +19,12 @@ use super::{ContainerInfo, ContainerInspector};
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum output of one `podman inspect`.
 const MAX_INSPECT_BYTES: u64 = 4 * 1024 * 1024;
-/// The time for which a container that was not found is not looked up again.
+/// An unknown container is not looked up again for this time.
 const MISSING_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Maximum containers in the cache.
 const MAX_CACHED_CONTAINERS: usize = 1024;
 
-/// Runs `podman inspect`, once for each container that exists.
+/// Runs `podman inspect`, once for each existing container.
 #[derive(Debug)]
 pub struct PodmanInspector {
     program: PathBuf,
@@ -56,7 +56,7 @@ impl PodmanInspector {
     }
 
     fn lock_cache(&self) -> MutexGuard<'_, HashMap<ContainerId, InspectCacheEntry>> {
-        // No change of the map is left half done by a panic.
+        // A panic leaves no change of the map incomplete.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -70,7 +70,7 @@ impl ContainerInspector for PodmanInspector {
             }
             _ => {}
         }
-        // Dropping it kills podman.
+        // At the timeout, podman is killed by dropping the future.
         let inspected = timeout(self.inspect_timeout, run_inspect(&self.program, container)).await;
         let info = inspected.ok().flatten().unwrap_or_default();
         let known = if info.container_id.is_empty() {
@@ -182,7 +182,7 @@ mod tests {
         "0123456789ab".parse().unwrap()
     }
 
-    /// Returns a podman that runs `script`, and its working directory.
+    /// Returns the working directory and the path of a fake podman that runs `script`.
     fn podman(script: &str) -> (tempfile::TempDir, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let program = place.path().join("podman");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The metadata file of an orchestrator, which has the name of a task.
+//! The metadata file of the orchestrator, which contains the name of a task.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -16,14 +16,14 @@ const MAX_META_BYTES: u64 = 64 * 1024;
 /// The path and the format of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TaskMetaFile {
-    /// A JSON object, of the newer releases.
+    /// A JSON object, from releases after 0.6.6.
     Json(PathBuf),
-    /// YAML, of releases up to 0.6.6.
+    /// YAML, from releases up to 0.6.6.
     Yaml(PathBuf),
 }
 
 impl TaskMetaFile {
-    /// Returns the file that the annotations of a container name by an absolute path.
+    /// Returns the file whose absolute path is in the annotations of a container.
     pub(super) fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let path = |key: &str| {
             let path = annotations.get(key).map(PathBuf::from)?;
@@ -33,9 +33,9 @@ impl TaskMetaFile {
         json.or_else(|| path("ai.terok.task_meta_path").map(Self::Yaml))
     }
 
-    /// Returns the name that is in the file at present.
+    /// Reads the name from the file.
     pub(super) async fn read_name(self) -> Option<DisplayText> {
-        // A disk may be slow, or across a network.
+        // The file may be on a slow disk or a network file system.
         let read = tokio::task::spawn_blocking(move || self.read_blocking()).await;
         read.ok()?.filter(|name| !name.is_empty())
     }
@@ -54,7 +54,7 @@ impl TaskMetaFile {
     }
 }
 
-/// Returns the content of a regular file; reading a pipe could block.
+/// Returns the content of a regular file. Other kinds of files are refused: a pipe could block.
 fn read_regular_file(path: &Path) -> Option<String> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).ok()?;
     let file = OpenOptions::new()
@@ -70,7 +70,8 @@ fn read_regular_file(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Returns the value of `name` at the top of a YAML document, if it is one plain or quoted line.
+/// Returns the value of `name` at the top level of a YAML document, if the value is a single plain
+/// or quoted line.
 fn yaml_name(text: &str) -> Option<String> {
     let value = text
         .lines()
@@ -79,7 +80,7 @@ fn yaml_name(text: &str) -> Option<String> {
     if let Some(quoted) = value.strip_prefix('"') {
         let end = quoted.find('"')?;
         let quoted = quoted.get(..end)?;
-        // Escapes need a parser; a task with such a name is shown by its id.
+        // Escape sequences are not supported; the task is then shown by its id.
         return (!quoted.contains('\\')).then(|| quoted.to_owned());
     }
     if let Some(quoted) = value.strip_prefix('\'') {
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_file_or_says_nothing_has_no_name() {
+    async fn missing_special_or_malformed_files_have_no_name() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("meta.json");
         let name = async |path: &Path| TaskMetaFile::Json(path.to_owned()).read_name().await;
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_path_names_a_file() {
+    fn only_an_absolute_path_is_accepted() {
         let of = |key: &str, path: &str| {
             TaskMetaFile::from_annotations(&[(key.to_owned(), path.to_owned())].into())
         };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A notifier that calls functions: for a program that draws questions itself.
+//! A notifier that calls functions, for a program that draws questions in a UI of its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -19,9 +19,9 @@ type NotifyCallback = dyn Fn(NotificationId, &Notification) + Send + Sync;
 
 /// Calls a function for every notification, and others for changes of sandboxes.
 ///
-/// A notification that replaces another keeps its id. The program reports the operator's choices
-/// by [`CallbackNotifier::invoke_action`]. The functions are called within a call of the notifier:
-/// they return soon, and do not call the notifier.
+/// A notification keeps the id of the notification that it replaces. The program reports the
+/// operator's choices by [`CallbackNotifier::invoke_action`]. The notifier waits for each function,
+/// so a function must neither block nor call the notifier.
 #[derive(Default)]
 pub struct CallbackNotifier {
     on_notify: Option<Box<NotifyCallback>>,
@@ -41,15 +41,16 @@ const MAX_ACTIONLESS: usize = 64;
 #[derive(Default)]
 struct OpenNotifications {
     last_id: u32,
-    /// Those with actions, and those without for which a callback is registered.
+    /// Notifications with actions or with a callback.
     shown: HashMap<NotificationId, OpenNotification>,
-    /// The newest of those without actions and callback.
+    /// The newest notifications without actions and without a callback.
     actionless: VecDeque<NotificationId>,
     disconnected: bool,
 }
 
 impl OpenNotifications {
-    /// Remembers a notification without actions, in place of the oldest one if there are too many.
+    /// Remembers a notification without actions. Forgets the oldest one beyond
+    /// [`MAX_ACTIONLESS`].
     fn add_actionless(&mut self, id: NotificationId) {
         self.actionless.push_back(id);
         if self.actionless.len() > MAX_ACTIONLESS {
@@ -57,7 +58,7 @@ impl OpenNotifications {
         }
     }
 
-    /// Forgets the notification, and returns its state.
+    /// Forgets the notification and returns the state.
     fn remove(&mut self, id: NotificationId) -> Option<OpenNotification> {
         self.actionless.retain(|actionless| *actionless != id);
         self.shown.remove(&id)
@@ -67,7 +68,7 @@ impl OpenNotifications {
 #[derive(Default)]
 struct OpenNotification {
     keys: Vec<ActionKey>,
-    /// The outcome that came before the callback.
+    /// The outcome, if reported before a callback was registered.
     outcome: Option<NotificationOutcome>,
     callback: Option<ClosedCallback>,
 }
@@ -76,8 +77,8 @@ struct OpenNotification {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvokeError {
-    /// The notification is not shown any more, was answered, or has no actions.
-    #[error("notification {0} has no choice to make")]
+    /// The notification was answered or closed, or has no actions.
+    #[error("notification {0} does not wait for a choice")]
     NotOpen(NotificationId),
     /// The notification has no such action.
     #[error("notification {0} has no action {1:?}")]
@@ -110,7 +111,8 @@ impl CallbackNotifier {
         self
     }
 
-    /// Adds a hook for each sandbox that ends; the text says how that is known, and may be empty.
+    /// Adds a hook for each sandbox that ends. The text names the source of the report, and may be
+    /// empty.
     #[must_use]
     pub fn on_container_exited(
         mut self,
@@ -122,21 +124,21 @@ impl CallbackNotifier {
         self
     }
 
-    /// Adds a hook for each firewall that is up.
+    /// Adds a hook for each firewall that goes up.
     #[must_use]
     pub fn on_shield_up(mut self, hook: impl Fn(ContainerId) + Send + Sync + 'static) -> Self {
         self.on_shield_up = Some(Box::new(hook));
         self
     }
 
-    /// Adds a hook for each firewall that is down: all but the private ranges passes.
+    /// Adds a hook for each firewall that goes down: traffic passes except to private ranges.
     #[must_use]
     pub fn on_shield_down(mut self, hook: impl Fn(ContainerId) + Send + Sync + 'static) -> Self {
         self.on_shield_down = Some(Box::new(hook));
         self
     }
 
-    /// Adds a hook for each firewall that is off: everything passes.
+    /// Adds a hook for each firewall that is switched off: all traffic passes.
     #[must_use]
     pub fn on_shield_disengaged(
         mut self,
@@ -148,7 +150,8 @@ impl CallbackNotifier {
 
     /// Reports that the operator chose the action `key` of the notification `id`.
     ///
-    /// One choice is taken; a second one is refused until the notification is shown again.
+    /// Only the first choice counts; later choices are refused until the notification is shown
+    /// again.
     pub fn invoke_action(&self, id: NotificationId, key: &str) -> Result<(), InvokeError> {
         let mut open = self.lock_open();
         let shown = open
@@ -188,8 +191,8 @@ impl CallbackNotifier {
         Ok(())
     }
 
-    /// Reports that every notification was lost, though none was closed. The popups of questions
-    /// are shown again.
+    /// Reports that the program's display is gone, and all notifications with it, although the
+    /// operator closed none. The popups of questions are shown again.
     pub fn connection_lost(&self) {
         let mut open = self.lock_open();
         open.actionless.clear();
@@ -202,7 +205,7 @@ impl CallbackNotifier {
     }
 
     fn lock_open(&self) -> MutexGuard<'_, OpenNotifications> {
-        // No change of the map is left half done by a panic.
+        // A panic leaves no change of the map incomplete.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -245,7 +248,7 @@ impl Notifier for CallbackNotifier {
             return;
         }
         if open.actionless.contains(&id) {
-            // It has no choice to make, but an end.
+            // Not a question, but the callback still receives the end.
             open.remove(id);
             open.shown.insert(id, OpenNotification::default());
         }

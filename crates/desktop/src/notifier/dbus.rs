@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Notifications on a desktop, over the session bus: `org.freedesktop.Notifications`.
 //!
-//! Only the present owner of that name is believed, and only about the notifications that it
-//! shows: every process of a session can send signals, to all or to one connection, and a choice
-//! opens a firewall. When another service takes over, the notifications are shown again, and the
-//! ids of the former one mean nothing. When the bus is lost, every notification ends with
-//! [`Closed::ConnectionLost`], and the bus is connected again.
+//! A choice can open a firewall, and every process of the session can send signals to any
+//! connection. Signals and replies therefore count only if the present owner of the name sent them,
+//! and only for notifications that this owner shows. When another service becomes the owner, the
+//! notifications are shown again, and the ids from the former owner become invalid. When the
+//! connection to the bus is lost, every notification ends with [`Closed::ConnectionLost`], and the
+//! notifier reconnects.
 
 mod anonymous_auth;
 mod event;
@@ -33,23 +34,23 @@ use event::{DbusCallId, DbusEvent, DbusReply, DesktopReplySender, StateEvent, Un
 use session_bus::{BusMessage, SessionBus};
 use state::NotificationState;
 
-/// The first and the longest delay before a lost bus is connected again.
+/// The first and the longest delay before an attempt to reconnect to the bus.
 const RECONNECT_MIN_DELAY: Duration = Duration::from_millis(500);
 const RECONNECT_MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// The session in which notifications are shown.
 #[derive(Debug, Clone)]
 pub struct DesktopSession {
-    /// The address of the bus, as in `DBUS_SESSION_BUS_ADDRESS`; several are separated by `;`.
+    /// The address of the bus, as in `DBUS_SESSION_BUS_ADDRESS`; `;` separates several addresses.
     pub address: String,
-    /// The name of the program, which some desktops show.
+    /// The name of the program. Some desktops show the name.
     pub app_name: String,
     /// The time limit of each call to the bus and to the service.
     pub call_timeout: Duration,
 }
 
 impl DesktopSession {
-    /// The time limit that [`DesktopSession::new`] sets: enough for a service that starts.
+    /// The time limit set by [`DesktopSession::new`]; leaves time for the bus to start a service.
     pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Returns the session of the bus at `address`, for the program `app`.
@@ -62,14 +63,14 @@ impl DesktopSession {
     }
 }
 
-/// The reason why the notifications of a desktop cannot be used.
+/// The reason why the desktop's notification service cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DbusConnectError {
     /// The address is missing.
     #[error("the session bus has no address")]
     NoAddress,
-    /// The bus is not there, or refuses the connection.
+    /// The bus does not exist or refuses the connection.
     #[error("connecting to the session bus at {address}")]
     Bus {
         /// The address of the bus.
@@ -78,11 +79,11 @@ pub enum DbusConnectError {
         #[source]
         source: zbus::Error,
     },
-    /// The bus did not answer in time.
+    /// The bus did not answer before the deadline.
     #[error("the session bus at {0} does not answer")]
     TimedOut(String),
     /// No notification service runs on the bus, and the bus cannot start one.
-    #[error("no notification service is on the session bus")]
+    #[error("no notification service runs on the session bus")]
     NoService,
 }
 
@@ -96,17 +97,17 @@ pub enum DesktopError {
     /// The connection to the session bus is lost.
     #[error("the connection to the session bus is lost")]
     BusLost,
-    /// The service did not answer in time.
+    /// The service did not answer before the deadline.
     #[error("the desktop's notification service does not answer")]
     TimedOut,
-    /// There is no service, and the bus could not start one.
-    #[error("there is no notification service")]
+    /// No service runs, and the bus could not start a service.
+    #[error("no notification service runs on the session bus, and the bus cannot start one")]
     NoService,
-    /// The service refused with this error.
+    /// The service returned this error.
     #[error("the desktop's notification service refused: {0}")]
     Refused(String),
     /// Too many notifications of this program are shown.
-    #[error("there are too many notifications")]
+    #[error("too many notifications are shown; close some first")]
     TooMany,
 }
 
@@ -125,7 +126,7 @@ enum NotifierCommand {
 
 impl DbusNotifier {
     /// Connects to the bus of the session. Fails with [`DbusConnectError::NoService`] if no
-    /// notification service runs there and the bus cannot start one.
+    /// notification service runs on the bus and the bus cannot start one.
     pub async fn connect(session: DesktopSession) -> Result<Self, DbusConnectError> {
         let bus = SessionBus::connect(&session).await?;
         if bus.owner.is_none() && !bus.activatable {
@@ -134,15 +135,15 @@ impl DbusNotifier {
         Ok(Self::start(session, bus).await)
     }
 
-    /// Connects also if there is no notification service yet: the notifications are shown once it
+    /// Connects even if no notification service runs yet; notifications are shown once a service
     /// starts.
     pub async fn connect_early(session: DesktopSession) -> Result<Self, DbusConnectError> {
         let bus = SessionBus::connect(&session).await?;
         Ok(Self::start(session, bus).await)
     }
 
-    /// Returns `true` if a notification service runs in `session`; one that the bus could start
-    /// does not count.
+    /// Returns `true` if a notification service runs in `session`; a service that the bus could
+    /// start does not count.
     pub async fn is_service_running(session: &DesktopSession) -> Result<bool, DbusConnectError> {
         Ok(SessionBus::connect(session).await?.owner.is_some())
     }
@@ -161,7 +162,7 @@ impl DbusNotifier {
             probed: Some(probed),
         };
         tasks.spawn(async move { task.run(bus).await });
-        // The capabilities are right from the start, unless the service hangs.
+        // The capabilities are known when this function returns, unless the service hangs.
         drop(timeout(call_timeout, is_probed).await);
         Self {
             commands,
@@ -223,7 +224,7 @@ impl Notifier for DbusNotifier {
     }
 }
 
-/// The task that owns the state: all events are applied in the order of the bus.
+/// The task that owns the notification state and applies all events in the order of the bus.
 struct DbusTask {
     session: DesktopSession,
     commands: mpsc::Receiver<NotifierCommand>,
@@ -233,7 +234,7 @@ struct DbusTask {
     probed: Option<oneshot::Sender<()>>,
 }
 
-/// A call without a reply; the deadline is `None` after it passed.
+/// A call without a reply so far. The deadline becomes `None` when it passes.
 #[derive(Debug)]
 struct SentCall {
     call_id: DbusCallId,
@@ -244,7 +245,7 @@ struct SentCall {
 enum ConnectionEnd {
     /// The notifier is disconnected or dropped.
     Requested,
-    /// The bus closed the connection, or accepts no messages.
+    /// The bus closed the connection or does not accept messages.
     Lost(String),
 }
 
@@ -305,8 +306,8 @@ impl DbusTask {
                     }
                 },
                 () = sleep_until_or_forever(wake) => {
-                    // Messages that are queued already came in time. The number is bounded: a
-                    // flood does not stop the clock.
+                    // Queued messages arrived before the deadline, so apply them first. The bound
+                    // lets deadlines pass even when messages keep arriving.
                     for _ in 0..bus.stream.max_queued().get() {
                         let Some(Some(Ok(message))) = bus.stream.next().now_or_never() else {
                             break;
@@ -319,7 +320,7 @@ impl DbusTask {
         }
     }
 
-    /// Sends the queued calls. A bus that accepts none in time counts as lost.
+    /// Sends the queued calls. Fails if the bus does not accept a call before the deadline.
     async fn send_calls(
         &mut self,
         bus: &SessionBus,
@@ -341,7 +342,7 @@ impl DbusTask {
             match timeout(self.session.call_timeout, bus.connection.send(&message)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err("the bus accepts no message".to_owned()),
+                Err(_) => return Err("the bus does not accept messages".to_owned()),
             }
         }
         Ok(())
@@ -383,7 +384,7 @@ impl DbusTask {
         self.state.apply(StateEvent::Dbus(reply), now);
     }
 
-    /// Ends the calls that were not answered in time, and applies the tick.
+    /// Ends the calls whose deadline passed, and applies the tick.
     fn expire_calls(&mut self, sent: &mut HashMap<NonZeroU32, SentCall>) {
         let now = Instant::now();
         let late = sent
@@ -413,7 +414,7 @@ impl DbusTask {
         }
     }
 
-    /// Connects to the bus again; `None` if the notifier is disconnected or dropped meanwhile.
+    /// Reconnects to the bus. Returns `None` if the notifier is disconnected or dropped meanwhile.
     async fn reconnect(&mut self) -> Option<SessionBus> {
         let mut next_delay = RECONNECT_MIN_DELAY;
         loop {
@@ -441,7 +442,7 @@ impl DbusTask {
     }
 }
 
-/// Replies to a command while there is no bus.
+/// Replies to a command while the bus is disconnected.
 fn refuse(event: StateEvent) {
     match event {
         StateEvent::Notify(_, reply) => drop(reply.send(Err(DesktopError::BusLost))),

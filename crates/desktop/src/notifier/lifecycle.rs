@@ -3,17 +3,17 @@
 
 use terok_clearance::{ContainerId, DisplayText};
 
-/// A change of a sandbox, whether or not a notification is shown for it.
+/// A change of a sandbox. Reported for every change, with or without a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SandboxLifecycle {
     /// The sandbox started.
     ContainerStarted(ContainerId),
-    /// The sandbox ended; the text says how that is known, and may be empty.
+    /// The sandbox ended. The text names the source of the report, and may be empty.
     ContainerExited(ContainerId, DisplayText),
     /// The firewall is up.
     ShieldUp(ContainerId),
-    /// The firewall is down: all but the private ranges passes.
+    /// The firewall is down: traffic passes except to private ranges.
     ShieldDown(ContainerId),
-    /// The firewall is off: everything passes.
+    /// The firewall is off: all traffic passes.
     ShieldDisengaged(ContainerId),
 }

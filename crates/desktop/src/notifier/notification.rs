@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The content of a notification, and how it is shown.
+//! The content of a notification, and the hints for the service that shows it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 /// A text for the operator, and the actions to choose from.
 ///
-/// The texts are plain: the notifier that draws them escapes markup. Text from a sandbox comes in
-/// as [`terok_clearance::DisplayText`].
+/// The texts are plain: notifiers escape markup. Callers pass text from a sandbox through
+/// [`terok_clearance::DisplayText`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Notification {
     /// The title, one line.
@@ -17,22 +17,22 @@ pub struct Notification {
     pub body: String,
     /// The actions, in the order of their buttons.
     pub actions: Vec<NotificationAction>,
-    /// The time for which it stays.
+    /// The time for which the notification stays on the screen.
     pub expiry: NotificationExpiry,
     /// Hints for the service.
     pub hints: NotificationHints,
-    /// The notification that it replaces.
+    /// The notification to replace.
     pub replaces: Option<NotificationId>,
     /// The icon: a name of the icon theme, or a `file://` address.
     pub icon: Option<String>,
-    /// The sandbox that it is about.
+    /// The sandbox that the notification is about.
     pub identity: ContainerIdentity,
-    /// A line that says where to answer, shown by services without buttons.
+    /// A line that tells the operator where to answer, shown by services without buttons.
     pub buttonless_hint: Option<String>,
 }
 
 impl Notification {
-    /// Returns a notification that has a title alone.
+    /// Returns a notification that consists of a title.
     pub fn new(summary: &str) -> Self {
         Self {
             summary: summary.to_owned(),
@@ -78,7 +78,7 @@ impl fmt::Display for NotificationId {
 
 /// A key for the program and a label for the operator. Neither is empty.
 ///
-/// Written `allow:Allow`; a label may contain colons, a key contains none.
+/// The text form is `allow:Allow`. A label may contain colons, a key must not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationAction {
     key: ActionKey,
@@ -89,21 +89,21 @@ pub struct NotificationAction {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionKey(String);
 
-/// The reason why a text is no action.
+/// The reason why a text is not a valid action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotificationActionError {
     /// The colon is missing.
-    #[error("an action is KEY:LABEL, such as allow:Allow")]
+    #[error("the colon is missing; an action is KEY:LABEL, such as allow:Allow")]
     NoColon,
     /// The key is missing.
-    #[error("an action has a key before its colon, such as allow:Allow")]
+    #[error("the key before the colon is missing; an action is KEY:LABEL, such as allow:Allow")]
     NoKey,
     /// The label is missing.
-    #[error("an action has a label after its colon, such as allow:Allow")]
+    #[error("the label after the colon is missing; an action is KEY:LABEL, such as allow:Allow")]
     NoLabel,
-    /// A control character would break the lines in which a key is printed.
-    #[error("an action's key and label have no control characters")]
+    /// The text has a control character, which would break the output line with the chosen key.
+    #[error("an action must not contain control characters")]
     ControlCharacter,
 }
 
@@ -172,15 +172,15 @@ pub enum NotificationExpiry {
     /// The default of the service.
     #[default]
     ServerDefault,
-    /// No limit: it stays until it is closed.
+    /// No limit: the notification stays until closed.
     Never,
-    /// Milliseconds.
+    /// The number of milliseconds.
     After(NonZeroU32),
 }
 
 impl NotificationExpiry {
-    /// Returns the time as in the Desktop Notifications Specification: -1 for the default, 0 for
-    /// no limit, else milliseconds.
+    /// Returns the number of the Desktop Notifications Specification: -1 for the default, 0 for
+    /// no limit, otherwise milliseconds.
     pub fn milliseconds(self) -> i32 {
         match self {
             Self::ServerDefault => -1,
@@ -191,7 +191,7 @@ impl NotificationExpiry {
 }
 
 impl From<i32> for NotificationExpiry {
-    /// Converts from the number of the specification; a negative one is the default.
+    /// Converts from the number of the specification; negative numbers mean the default.
     fn from(milliseconds: i32) -> Self {
         match u32::try_from(milliseconds) {
             Err(_) => Self::ServerDefault,
@@ -203,11 +203,11 @@ impl From<i32> for NotificationExpiry {
 /// Hints for the service, which may ignore them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NotificationHints {
-    /// The urgency; `None` leaves it to the service.
+    /// The urgency; `None` leaves the choice to the service.
     pub urgency: Option<NotificationUrgency>,
-    /// The notification stays after a choice, so that another can replace it.
+    /// The notification stays after a choice, so that a later notification can replace it.
     pub resident: bool,
-    /// The notification is not kept in the list of past ones.
+    /// The notification is not kept in the desktop's list of past notifications.
     pub transient: bool,
     /// A category of the specification, such as `network`.
     pub category: Option<&'static str>,
@@ -229,11 +229,11 @@ impl NotificationHints {
 /// The urgency levels of the Desktop Notifications Specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotificationUrgency {
-    /// The notification may pass unseen.
+    /// The notification is unimportant.
     Low,
     /// The usual level.
     Normal,
-    /// The notification stays until it was seen.
+    /// The notification stays until the operator has seen it.
     Critical,
 }
 

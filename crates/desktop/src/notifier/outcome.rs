@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a notification ended.
+//! The end of a notification.
 
 use tokio::time::Instant;
 
 use super::ActionKey;
 
-/// Called once with the end of a notification.
+/// A function that receives the end of a notification. Called at most once.
 pub type ClosedCallback = Box<dyn FnOnce(NotificationOutcome) + Send>;
 
-/// The end of a notification, as the notifier saw it.
+/// The end of a notification, as seen by the notifier.
 ///
-/// A choice is a raw click: it is an answer only if the operator had time to read the popup.
+/// A choice is an unchecked click: an answer only if the operator had time to read the popup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationOutcome {
-    /// How it ended.
+    /// The kind of end.
     pub closed: Closed,
-    /// When the notifier received it.
+    /// When the notifier received the end.
     pub at: Instant,
-    /// When a notification of this notifier last appeared, changed its size or disappeared before
-    /// that, as far as the notifier knows: each of these may put a button under the pointer.
+    /// When a notification of this notifier last appeared, changed in size or disappeared before
+    /// the end, if known. Each of these changes may put a button under the pointer.
     pub layout_changed_at: Option<Instant>,
 }
 
 impl NotificationOutcome {
-    /// Returns an outcome that comes now, without a known change of the layout.
+    /// Returns an outcome received now, without a known change of the layout.
     pub fn now(closed: Closed) -> Self {
         Self {
             closed,
@@ -33,26 +33,26 @@ impl NotificationOutcome {
     }
 }
 
-/// How a notification ended.
+/// The kind of end of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closed {
     /// An action was chosen. The notification may still be on the screen.
     Chosen(ActionChoice),
-    /// It was closed without a choice.
+    /// The operator closed the notification without a choice.
     Dismissed,
-    /// Its time was over.
+    /// The notification expired.
     Expired,
-    /// The connection or the service that showed it is gone: it is not known to be closed.
+    /// The connection or the notification service ended; the notification may still be visible.
     ConnectionLost,
 }
 
-/// A chosen action, and the token that the desktop gave with it.
+/// A chosen action and the desktop's activation token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionChoice {
     /// The key of the action.
     pub key: ActionKey,
-    /// Brings a window to the front that is opened for the choice, as `XDG_ACTIVATION_TOKEN` or
-    /// `DESKTOP_STARTUP_ID`; few desktops send one.
+    /// Lets a window that the choice opens take the focus, passed to the program of the window as
+    /// `XDG_ACTIVATION_TOKEN` or `DESKTOP_STARTUP_ID`. Few desktops send a token.
     pub activation_token: Option<String>,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The best notifier that a session has.
+//! The notifier of a session that may have no desktop.
 
 use tokio::sync::OnceCell;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use operator::error_chain;
 
-/// A notifier of a session that may have no desktop: without one, nothing is shown.
+/// A notifier of a session that may have no desktop. Without a desktop, nothing is shown.
 #[derive(Debug)]
 pub struct SessionNotifier {
     session: Option<DesktopSession>,
@@ -18,9 +18,9 @@ pub struct SessionNotifier {
 
 /// Returns the notifier for a program called `app`; `bus` is the address of the session bus.
 ///
-/// The bus is connected at the first notification. Without a bus or a notification service every
-/// notification has the id 0, no operation fails, and the reason is logged at the debug level;
-/// [`SessionNotifier::connect`] returns it.
+/// The first notification connects to the bus. Without a bus or a notification service, every
+/// notification has the id 0, no operation fails, and the reason is logged at the debug level.
+/// [`SessionNotifier::connect`] returns the reason.
 pub fn create_notifier(app: &str, bus: Option<&str>) -> SessionNotifier {
     SessionNotifier {
         session: bus.map(|address| DesktopSession::new(address, app)),
@@ -29,8 +29,8 @@ pub fn create_notifier(app: &str, bus: Option<&str>) -> SessionNotifier {
 }
 
 impl SessionNotifier {
-    /// Connects, unless that was tried before, and returns the notifier of the desktop or the
-    /// reason why nothing is shown.
+    /// Connects on the first call. Returns the notifier of the desktop, or the reason why
+    /// notifications are not shown.
     pub async fn connect(&self) -> Result<&DbusNotifier, &DbusConnectError> {
         let connect = async || {
             let connected = match self.session.clone() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kinds of popups, and the selection that an operator wants.
+//! The kinds of popups, and the operator's selection.
 
 use std::fmt;
 
@@ -58,10 +58,10 @@ impl Categories {
     /// All kinds.
     pub const ALL: Self = Self(0b11_1111);
 
-    /// Parses names separated by commas or white space, or `all`; an empty text selects no kind.
+    /// Parses names separated by commas or white space, or `all`. An empty text selects no kind.
     ///
-    /// Returns the kinds, and the unknown names, which are ignored. The rule is that of the Python
-    /// notifier for `TEROK_CLEARANCE_NOTIFY_EVENTS` (0.6.10 to 0.6.14a7).
+    /// Returns the kinds, and the unknown names, which are ignored. The syntax is the same as in
+    /// the Python notifier for `TEROK_CLEARANCE_NOTIFY_EVENTS` (0.6.10 to 0.6.14a7).
     pub fn parse(text: &str) -> (Self, Vec<DisplayText>) {
         if text.trim().eq_ignore_ascii_case("all") {
             return (Self::ALL, Vec::new());

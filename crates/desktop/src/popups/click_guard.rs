@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The guard against a click on a popup that cannot have been read yet.
+//! The guard against clicks on a popup that the operator cannot have read yet.
 //!
-//! A popup appears under a moving pointer, or moves there because another one disappeared; the
-//! click that was meant for something else would then be an answer.
+//! A popup may appear under a moving pointer, or move there because another popup disappeared. A
+//! click meant for another window would then be an answer.
 
 use std::time::Duration;
 
-/// Accepts a click only if no popup appeared, moved or disappeared shortly before. Pure: every time
-/// is given by the caller, on one clock.
+/// Accepts a click only if no popup appeared, moved or disappeared shortly before. Pure: the caller
+/// passes all times, measured on the same clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ClickGuard {
     changed_at: Option<Duration>,
 }
 
 impl ClickGuard {
-    /// The time in which an operator can see what a button under the pointer has become.
+    /// The time that an operator needs to notice a change under the pointer.
     pub(crate) const MIN_READ_TIME: Duration = Duration::from_millis(600);
 
-    /// Records that a popup appeared, changed its question or its size, or disappeared. The latest
+    /// Records that a popup appeared, disappeared, or changed in question or size. The latest
     /// change counts.
     pub(crate) fn record_change(&mut self, at: Duration) {
         self.changed_at = self.changed_at.max(Some(at));
     }
 
-    /// Returns `true` if a click that came at `clicked_at` may be an answer. A click from before
-    /// the last change is none.
+    /// Returns `true` if a click at `clicked_at` may be an answer. Clicks from before the last
+    /// change are refused.
     pub(crate) fn accepts(self, clicked_at: Duration) -> bool {
         self.accepts_after(Self::MIN_READ_TIME, clicked_at)
     }
 
-    /// Returns [`Self::accepts`] for another time to read.
+    /// Like [`Self::accepts`], with `read_time` instead of [`Self::MIN_READ_TIME`].
     pub(crate) fn accepts_after(self, read_time: Duration, clicked_at: Duration) -> bool {
         self.changed_at
             .is_none_or(|changed| clicked_at.saturating_sub(changed) >= read_time)

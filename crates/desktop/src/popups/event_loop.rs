@@ -34,23 +34,24 @@ pub struct PopupOptions {
     pub icon: Option<String>,
 }
 
-/// The time in which changes are collected before popups are updated.
+/// Changes within this time lead to one update of the popups.
 const COALESCE_WINDOW: Duration = Duration::from_millis(20);
-/// The time limit at the start for hubs to send their pending questions.
+/// At the start, the first popups wait this long for hubs to send all pending questions.
 const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time limit at the end for closing the popups.
+/// The time limit for closing the popups at the end.
 const CLOSE_POPUPS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum containers that are looked up at the same time.
 const MAX_CONCURRENT_LOOKUPS: usize = 4;
-/// Maximum popups that expire by themselves and are closed at the end.
+/// Maximum popups with an expiry that are remembered, to be closed at the end.
 const MAX_TRANSIENT_POPUPS: usize = 16;
-/// Maximum outcomes that wait to be applied. Each popup has one, and no notifier shows that many.
+/// Maximum outcomes that wait to be applied. More than any notifier can show popups, and each popup
+/// has one outcome.
 const MAX_QUEUED_OUTCOMES: usize = 4096;
 
-/// Shows the questions of `session` as popups until `stop` resolves, and then closes them. Neither
-/// the end nor a closed popup is an answer.
+/// Shows the questions of `session` as popups until `stop` resolves, and then closes all popups.
+/// Neither the end nor a closed popup is an answer.
 ///
-/// `resolver` finds the identity of sandboxes whose questions do not tell it.
+/// `resolver` finds the identity of sandboxes whose questions have no dossier.
 pub async fn run_popups<N, I, T>(
     session: Session,
     notifier: &N,
@@ -86,7 +87,7 @@ where
         tokio::select! {
             biased;
             stopped = &mut stop => {
-                // A popup needs an id before it can be closed.
+                // Only popups with an id can be closed, so wait for running `notify` calls.
                 if work.is_some() {
                     let done = timeout(CLOSE_POPUPS_TIMEOUT, finish_jobs(&mut work)).await;
                     popups.apply_results(done.unwrap_or_default());
@@ -95,15 +96,15 @@ where
                 return stopped;
             }
             done = finish_jobs(&mut work) => popups.apply_results(done),
-            // In the order in which they came, and only while the screen is known: a click during a
-            // change of the popups is judged when its end is recorded.
+            // Outcomes wait while jobs run: a click during a change of the popups is checked after
+            // the model has recorded that change.
             Some(ended) = outcomes.recv(), if work.is_none() => popups.apply_outcome(ended),
             () = popups.handle_next(wake) => {}
         }
     }
 }
 
-/// Waits for the end of the running jobs; never returns if there are none.
+/// Waits for the end of the running jobs. Never returns if no jobs run.
 async fn finish_jobs<F: Future>(work: &mut Option<Pin<Box<F>>>) -> F::Output {
     let Some(working) = work else {
         return std::future::pending().await;
@@ -113,7 +114,7 @@ async fn finish_jobs<F: Future>(work: &mut Option<Pin<Box<F>>>) -> F::Output {
     done
 }
 
-/// A command, and the present notification of its slot.
+/// A command and the present notification in the command's slot.
 struct PopupJob {
     command: PopupCommand,
     id: Option<NotificationId>,
@@ -183,12 +184,12 @@ struct PopupEventLoop<'a, N, I> {
     resolver: Arc<IdentityResolver<I>>,
     lookups: JoinSet<(ContainerId, ContainerIdentity)>,
     containers_in_lookup: BTreeSet<ContainerId>,
-    /// The notification of each slot, and the version of the popup that it shows.
+    /// The present popup of each slot: version and notification.
     popup_ids: HashMap<PopupSlot, (u64, NotificationId)>,
-    /// The popups that expire by themselves, the oldest first.
+    /// The popups with an expiry, the oldest first.
     transient_popups: VecDeque<NotificationId>,
     start: Instant,
-    /// When the first change came that is not on the screen yet.
+    /// When the first change arrived that is not on the screen yet.
     first_pending_change: Option<Instant>,
 }
 
@@ -204,7 +205,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         }
     }
 
-    /// Returns when commands are to be carried out.
+    /// Returns when to carry out the next commands.
     fn next_wake(&self) -> Option<Instant> {
         let due = self.start + self.model.next_due()?;
         let coalesced = self
@@ -218,7 +219,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         Some(due.max(coalesced).max(synced))
     }
 
-    /// Applies the next event; the time `wake` is one.
+    /// Waits for the next event and applies it; reaching the time `wake` counts as an event.
     async fn handle_next(&mut self, wake: Option<Instant>) {
         tokio::select! {
             biased;
@@ -290,7 +291,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         self.notifier.lifecycle(&lifecycle);
     }
 
-    /// Looks up the sandbox of a question that does not tell its identity.
+    /// Looks up the sandbox of a question without a dossier.
     fn look_up_row(&mut self, number: RowNumber) {
         let row = self.session.inbox().row(number);
         if let Some(row) = row.filter(|row| row.dossier().is_empty()) {
@@ -324,7 +325,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
             self.model.record_layout_change(changed);
         }
         let at = self.reading_at(outcome.at);
-        // An outcome of a former version says nothing of the present one.
+        // The end of a former version does not end the present version.
         let is_present = |(present, _): &(u64, NotificationId)| *present == version;
         let is_present = self.popup_ids.get(&slot).is_some_and(is_present);
         match outcome.closed {
@@ -363,7 +364,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         }
     }
 
-    /// Returns the commands that are due, with the notifications that they are about.
+    /// Returns the commands that are due, each with the affected notification.
     fn next_jobs(&mut self) -> Vec<PopupJob> {
         self.first_pending_change = None;
         let now = self.now();
@@ -415,7 +416,6 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
     }
 }
 
-/// Logs a change.
 fn log_change(change: &InboxChange, inbox: &Inbox) {
     let hub = |hub| phrases::describe_hub(hub);
     match change {
@@ -427,14 +427,14 @@ fn log_change(change: &InboxChange, inbox: &Inbox) {
         }
         InboxChange::Ended(row, end) => {
             let (number, why) = (row.number().get(), phrases::describe_row_end(end));
-            tracing::info!(row = number, why, "a question ended");
+            tracing::info!(row = number, reason = why, "a question ended");
         }
         InboxChange::Failed {
             row,
             action,
             reason,
         } => {
-            tracing::warn!(row = row.get(), %action, %reason, "an answer took no effect");
+            tracing::warn!(row = row.get(), %action, %reason, "an answer had no effect");
         }
         InboxChange::ResultUnknown {
             row,
@@ -460,12 +460,13 @@ fn log_change(change: &InboxChange, inbox: &Inbox) {
             tracing::warn!(hub = hub(id), lost, %reason, "the hub skipped events");
         }
         InboxChange::UnknownEvent(id, event) => {
-            tracing::info!(hub = hub(id), kind = %event.kind(), "ignored an event of an unknown type");
+            let kind = event.kind();
+            tracing::info!(hub = hub(id), %kind, "ignored an event of an unknown type");
         }
         InboxChange::ForgottenByHub(number) => {
             tracing::info!(
                 row = number.get(),
-                "a restarted hub has forgotten a question"
+                "the hub was restarted and forgot a question"
             );
         }
         // The rest is on the screen.

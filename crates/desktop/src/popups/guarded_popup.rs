@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One popup whose click is guarded as those of questions are.
+//! A single popup with the click guard of questions, for programs without a hub.
 
 use std::fmt;
 use std::pin::Pin;
@@ -61,7 +61,7 @@ impl<'a, N: Notifier> GuardedPopup<'a, N> {
         self.id
     }
 
-    /// Sets the time for which the popups must not have changed for a click to count, instead of
+    /// Sets the time without changes that a click needs to count. The default is
     /// [`super::CLICK_GUARD_DELAY`].
     pub const fn set_guard_delay(&mut self, delay: Duration) {
         self.guard_delay = delay;
@@ -69,7 +69,7 @@ impl<'a, N: Notifier> GuardedPopup<'a, N> {
 
     /// Waits for the end of the notification: a choice that counts, or an end without a choice.
     ///
-    /// Cancel safe. The notification stays on the screen; [`GuardedPopup::close`] removes it.
+    /// Cancel safe. The notification stays on the screen until [`GuardedPopup::close`].
     pub async fn closed(&mut self) -> Result<Closed, N::Error> {
         loop {
             let ended = match &mut self.phase {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The popups that should be on the screen. Pure: changes of the inbox go in, commands to show and
+//! The model of the popups on the screen. Pure: changes of the inbox go in, commands to show and
 //! to close popups come out, at a limited rate.
 
 mod notices;
@@ -24,18 +24,18 @@ use notices::NoticeQueue;
 use question_popup::{QuestionPopup, VisiblePopup};
 use sandbox_directory::SandboxDirectory;
 
-/// Maximum questions with a popup each; more share one popup.
+/// Maximum questions that are shown in a popup each; more questions share one popup.
 pub const MAX_SINGLE_POPUPS: usize = 4;
-/// The time for which the popups must not have changed for a click to count.
+/// A click counts only if no popup changed for this time.
 pub const CLICK_GUARD_DELAY: Duration = ClickGuard::MIN_READ_TIME;
-/// The time for which a question that was closed without an answer is not shown again.
+/// A question whose popup was closed without an answer is not shown again for this time.
 const DISMISSED_QUIET_PERIOD: Duration = Duration::from_secs(30);
-/// The shortest time between two versions of a popup that differ in a count alone.
+/// The shortest time between two versions of a popup that differ only in a count.
 const MIN_COUNT_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
-/// The delay after the notifier failed to show a popup.
+/// The delay before the next popup after the notifier failed to show a popup.
 const FAILURE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// A place on the screen; a later popup in the same place replaces the former one.
+/// A place on the screen. A new popup replaces the popup in the same place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PopupSlot(u64);
 
@@ -48,16 +48,16 @@ pub enum PopupCommand {
     Close(PopupSlot),
 }
 
-/// A popup to show, in place of the present one of its slot.
+/// A popup to show, which replaces the present popup of the slot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PopupUpdate {
     /// The place of the popup.
     pub slot: PopupSlot,
-    /// Differs from that of every other popup.
+    /// The version number, unique among all popups.
     pub version: u64,
     /// The content of the popup.
     pub notification: Notification,
-    /// Whether the popup is never updated or closed: it expires by itself.
+    /// Whether the popup is never updated or closed, and expires without a command.
     pub is_final: bool,
 }
 
@@ -66,13 +66,13 @@ pub struct PopupUpdate {
 pub enum ClickOutcome {
     /// The click answers this row.
     Answer(RowNumber, Action),
-    /// The click does not count, for this reason: the question is shown again.
+    /// The click does not count, for this reason. The question is shown again.
     Rejected(&'static str),
-    /// The click is not about an open question.
+    /// The click was not in the popup of an open question.
     Ignored,
 }
 
-/// The popups on the screen, and those that should be there.
+/// The popups that are on the screen, and the changes that are due.
 #[derive(Debug)]
 pub struct PopupModel {
     categories: Categories,
@@ -80,7 +80,7 @@ pub struct PopupModel {
     icon: Option<String>,
     questions: BTreeMap<RowNumber, QuestionPopup>,
     group_popup: Option<VisiblePopup>,
-    /// The results that replace answered questions.
+    /// The results that replace the popups of answered questions.
     results: VecDeque<(PopupSlot, Notification)>,
     notices: NoticeQueue,
     pending_closes: Vec<PopupSlot>,
@@ -89,12 +89,12 @@ pub struct PopupModel {
     last_slot: u64,
     last_version: u64,
     click_guard: ClickGuard,
-    /// When commands are due; `None` while there are none.
+    /// When the next commands are due.
     next_due: Option<Duration>,
 }
 
 impl PopupModel {
-    /// Returns an empty model for these kinds of popups, with times in `zone` and this icon.
+    /// Returns a model without popups.
     pub fn new(categories: Categories, zone: TimeZone, icon: Option<String>) -> Self {
         Self {
             categories,
@@ -171,7 +171,7 @@ impl PopupModel {
                     self.close_alert(Some(alert));
                 }
             }
-            // The availability of an answer is determined when the popup is shown.
+            // `update_row` determines whether a question can be answered.
             InboxChange::ForgottenByHub(_)
             | InboxChange::Up(..)
             | InboxChange::Down(..)
@@ -182,7 +182,7 @@ impl PopupModel {
         self.next_due = Some(now.monotonic);
     }
 
-    /// Sets the identity of a sandbox; its events take precedence.
+    /// Sets the identity of a sandbox. The dossier in the sandbox's events takes precedence.
     pub fn set_identity(
         &mut self,
         container: &ContainerId,
@@ -193,15 +193,15 @@ impl PopupModel {
         self.next_due = Some(now.monotonic);
     }
 
-    /// Returns when [`Self::take_commands`] is due; `None` while there are no commands.
+    /// Returns when [`Self::take_commands`] is due; `None` if no commands wait.
     pub const fn next_due(&self) -> Option<Duration> {
         self.next_due
     }
 
-    /// Returns the commands that are due, in their order.
+    /// Returns the commands that are due, in order.
     ///
-    /// The caller reports each by [`Self::mark_shown`], [`Self::mark_not_shown`] or
-    /// [`Self::mark_closed`] before it passes a later click.
+    /// Before the next click, the caller reports the result of every command by
+    /// [`Self::mark_shown`], [`Self::mark_not_shown`] or [`Self::mark_closed`].
     pub fn take_commands(&mut self, inbox: &Inbox, now: ClockReading) -> Vec<PopupCommand> {
         let now = now.monotonic;
         self.next_due = None;
@@ -239,7 +239,7 @@ impl PopupModel {
         commands
     }
 
-    /// Shows one popup for all `open` questions.
+    /// Shows one popup about all `open` questions.
     fn update_group(
         &mut self,
         open: &[RowNumber],
@@ -284,7 +284,7 @@ impl PopupModel {
             }
         }
         if self.group_popup.is_some() {
-            // Not before: at every moment a popup says that there are questions.
+            // Closed after the group popup appears, so that a popup is visible at every moment.
             for asked in self.questions.values_mut() {
                 commands.extend(
                     asked
@@ -322,7 +322,7 @@ impl PopupModel {
         }
     }
 
-    /// Updates the popup of a row. An error is the time of the next attempt.
+    /// Updates the popup of a row. If an update is not allowed yet, returns when to try again.
     fn update_row(
         &mut self,
         row: &Row,
@@ -385,7 +385,7 @@ impl PopupModel {
                 .as_mut()
                 .filter(|popup| (popup.slot, popup.version) == (slot, version))
         });
-        // A result, a notice or a group moves the other popups.
+        // A result, a notice or a group popup moves the other popups.
         let mut layout_changes = true;
         if let Some(popup) = popup {
             popup.posted_at = now.monotonic;
@@ -396,7 +396,8 @@ impl PopupModel {
         }
     }
 
-    /// Records that the notifier failed to show a popup. Every popup waits for some time then.
+    /// Records that the notifier failed to show a popup. All popups wait for
+    /// [`FAILURE_RETRY_DELAY`].
     pub fn mark_not_shown(&mut self, update: PopupUpdate, now: ClockReading) {
         let slot = update.slot;
         self.click_guard.record_change(now.monotonic);
@@ -417,14 +418,14 @@ impl PopupModel {
         self.click_guard.record_change(now.monotonic);
     }
 
-    /// Records a change of the screen that the notifier saw, `at` on the monotonic clock.
+    /// Records a change of the screen reported by the notifier, `at` on the monotonic clock.
     pub fn record_layout_change(&mut self, at: Duration) {
         self.click_guard.record_change(at);
     }
 
-    /// Judges a click, which came at `clicked_at`, on an action of the popup of `slot`. It answers
-    /// only what the popup said, and only if the popups stood still for [`CLICK_GUARD_DELAY`];
-    /// otherwise the question is shown again.
+    /// Decides whether a click on an action of the popup in `slot` is an answer. The click must
+    /// come at least [`CLICK_GUARD_DELAY`] after the last change of the popups, and the answer must
+    /// open the scope that the popup showed. Otherwise the question is shown again.
     pub fn handle_click(
         &mut self,
         slot: PopupSlot,
@@ -433,8 +434,8 @@ impl PopupModel {
         clicked_at: ClockReading,
     ) -> ClickOutcome {
         let clicked_at = clicked_at.monotonic;
-        let in_time = self.click_guard.accepts(clicked_at);
-        // The popups below move up, under the pointer of a double click.
+        let was_readable = self.click_guard.accepts(clicked_at);
+        // The popups below move up, so the second click of a double click could hit another popup.
         self.click_guard.record_change(clicked_at);
         let asked = self.questions.iter_mut().find_map(|(number, asked)| {
             let popup = asked.popup.as_mut().filter(|popup| popup.slot == slot)?;
@@ -449,25 +450,25 @@ impl PopupModel {
         if row.answering().is_some() {
             return ClickOutcome::Ignored;
         }
-        // Many desktops remove a popup that is clicked on, whatever its hints.
+        // Many desktops remove a popup at a click, in spite of the `resident` hint.
         popup.maybe_gone = true;
         self.next_due = Some(clicked_at);
         if popup.opens != phrases::describe_allow_effect(row) {
             return ClickOutcome::Rejected(
-                "what an answer opens has changed since the popup was shown",
+                "the scope of the question has changed since the popup was shown",
             );
         }
-        if !in_time {
+        if !was_readable {
             if let Some(asked) = self.questions.get_mut(&number) {
                 asked.click_ignored = true;
             }
-            return ClickOutcome::Rejected("it came too soon after a change of the popups");
+            return ClickOutcome::Rejected("the click came too soon after a change of the popups");
         }
         ClickOutcome::Answer(number, action)
     }
 
     /// Records that a popup was closed or expired, which is no answer. The question is shown again
-    /// if it is blocked again after half a minute.
+    /// if another packet is blocked after [`DISMISSED_QUIET_PERIOD`].
     pub fn handle_closed(
         &mut self,
         slot: PopupSlot,
@@ -496,7 +497,7 @@ impl PopupModel {
                 continue;
             };
             if answering || popup.maybe_gone {
-                // The result will be shown in its slot.
+                // The slot stays reserved for the result.
                 popup.maybe_gone = true;
             } else {
                 asked.popup = None;
@@ -508,7 +509,7 @@ impl PopupModel {
         self.sandboxes.remove_alert(slot);
     }
 
-    /// Records that a popup was lost with the desktop: the question is shown again.
+    /// Records that a popup was lost with the desktop's connection. The question is shown again.
     pub fn mark_lost(&mut self, slot: PopupSlot, version: u64, now: ClockReading) {
         let is_it = |popup: &mut VisiblePopup| (popup.slot, popup.version) == (slot, version);
         self.click_guard.record_change(now.monotonic);
@@ -519,7 +520,7 @@ impl PopupModel {
         self.schedule(now.monotonic);
     }
 
-    /// Returns the slots of the popups that stay on the screen until they are closed.
+    /// Returns the slots of the popups that stay on the screen until closed.
     pub fn visible_slots(&self) -> Vec<PopupSlot> {
         let questions = self
             .questions
@@ -557,7 +558,7 @@ impl PopupModel {
             asked.failure = verdicts.then_some(failure);
             asked.click_ignored = false;
             if let Some(popup) = &mut asked.popup {
-                // The desktop may have removed it at the click.
+                // The desktop may have removed the popup at the click.
                 popup.maybe_gone = true;
             }
         }

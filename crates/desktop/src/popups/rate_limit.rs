@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The rate of popups: a few at once, then two a second.
+//! The rate limit of popups: six at once, then two a second.
 
 use std::time::Duration;
 
-/// Maximum popups at once after a quiet time.
+/// Maximum popups at once after a quiet period.
 const BURST_SIZE: u32 = 6;
-/// The time for one more popup after that.
+/// The interval between popups after a burst.
 const REFILL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Limits the rate of popups (a generic cell rate algorithm).
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PopupRateLimiter {
-    /// When the whole burst is available again.
+    /// When a whole burst is available again.
     theoretical_arrival: Duration,
-    /// No popup is allowed before.
+    /// No popup is allowed before this time.
     blocked_until: Duration,
 }
 
 impl PopupRateLimiter {
-    /// Counts a popup if it is allowed now; else returns when the next one is.
+    /// Counts a popup if one is allowed now. Otherwise returns when the next popup is allowed.
     pub(super) fn try_acquire(&mut self, now: Duration) -> Result<(), Duration> {
         let room = REFILL_INTERVAL.saturating_mul(BURST_SIZE.saturating_sub(1));
         let due = self

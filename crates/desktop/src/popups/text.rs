@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The texts of popups. Titles and first lines are those of the Python stack; the other lines say
-//! what an answer does.
+//! The texts of popups. Titles and first lines are the same as in the Python stack; the other lines
+//! describe the effect of an answer.
 
 use std::net::Ipv6Addr;
 
@@ -19,14 +19,14 @@ use operator::phrases;
 
 /// Maximum sandboxes that a group popup names.
 const MAX_NAMED_SANDBOXES: usize = 4;
-/// The line of a popup that cannot be answered by a click.
+/// The line shown by notification services without buttons.
 const TERMINAL_HINT: &str = "Answer in a terminal: terok-clearance tui";
 
-/// The first line of a popup after a click that did not count.
+/// The first line of a popup after a click that came too soon.
 const TOO_SOON_TEXT: &str = "The click came too soon after this appeared, so it was not taken. \
 Choose again.";
 
-/// Returns `body` below the line about a click that came too soon.
+/// Puts the line about a click that came too soon above `body`.
 pub(super) fn with_too_soon_line(body: &str) -> String {
     if body.is_empty() {
         return TOO_SOON_TEXT.to_owned();
@@ -39,7 +39,7 @@ pub(super) fn with_too_soon_line(body: &str) -> String {
 pub(super) enum PriorAnswerFailure {
     /// The answer took no effect.
     Failed(Action, DisplayText),
-    /// It is not known whether the answer took effect.
+    /// The answer may or may not have taken effect.
     Uncertain(Action, DisplayText),
 }
 
@@ -48,13 +48,13 @@ pub(super) enum PriorAnswerFailure {
 pub(super) enum AnswerAvailability {
     /// The question can be answered.
     Available,
-    /// There is no connection to its hub.
+    /// The question's hub is disconnected.
     HubAway,
     /// The hub was restarted and has forgotten the question.
     ForgottenByHub,
 }
 
-/// Returns the identity of a sandbox: the dossier of its events, completed by `known`.
+/// Returns the identity of a sandbox from the dossier of an event; `known` fills the gaps.
 pub(super) fn merge_identity(
     container: &ContainerId,
     dossier: &Dossier,
@@ -77,7 +77,7 @@ pub(super) fn merge_identity(
     }
 }
 
-/// Returns the label of a sandbox: its task, else its name, else its id.
+/// Returns the label of a sandbox: the task, else the container's name, else the container's id.
 pub(super) fn sandbox_label(identity: &ContainerIdentity) -> String {
     let ContainerIdentity {
         container_id,
@@ -111,7 +111,7 @@ fn subject_line(identity: &ContainerIdentity) -> String {
 /// protocol without ports.
 fn target_text(row: &Row) -> String {
     let (dest, port) = (row.dest(), row.request().port);
-    // The sandbox chooses the name, which may contain colons without being an address.
+    // The sandbox chooses the name; a name with colons need not be an IPv6 address.
     match (port, dest.as_str().parse::<Ipv6Addr>().is_ok()) {
         (0, _) => dest.to_string(),
         (_, true) => format!("[{dest}]:{port}"),
@@ -134,7 +134,7 @@ const fn verb(action: Action) -> &'static str {
     }
 }
 
-/// Returns the actions of a question: two, as many desktops draw no more.
+/// Returns the actions of a question. Many desktops draw no more than two buttons.
 pub(super) fn answer_actions() -> Vec<notifier::NotificationAction> {
     ["allow:Allow", "deny:Deny"]
         .iter()
@@ -142,7 +142,7 @@ pub(super) fn answer_actions() -> Vec<notifier::NotificationAction> {
         .collect()
 }
 
-/// Returns the answer for a key of [`answer_actions`].
+/// Converts a key of [`answer_actions`] to the answer.
 pub(super) fn parse_answer(key: &str) -> Option<Action> {
     match key {
         "allow" => Some(Action::Allow),
@@ -151,7 +151,7 @@ pub(super) fn parse_answer(key: &str) -> Option<Action> {
     }
 }
 
-/// Returns the popup of a question; `too_soon` adds the line about an ignored click.
+/// Returns the popup of a question. `too_soon` adds the line about a click that came too soon.
 pub(super) fn question_popup(
     row: &Row,
     identity: ContainerIdentity,
@@ -254,7 +254,7 @@ pub(super) fn answered_popup(
     })
 }
 
-/// Returns the one popup for many questions: the sandboxes, and the number of questions of each.
+/// Returns the popup that stands for many questions and lists the number of questions per sandbox.
 pub(super) fn group_popup(mut sandboxes: Vec<(String, usize)>) -> Notification {
     let questions: usize = sandboxes.iter().map(|(_, count)| count).sum();
     sandboxes.sort_by(|(a, more), (b, count)| count.cmp(more).then_with(|| a.cmp(b)));
@@ -280,7 +280,7 @@ pub(super) fn group_popup(mut sandboxes: Vec<(String, usize)>) -> Notification {
     }
 }
 
-/// The popup stays until it is answered; the result replaces it.
+/// The popup of a question stays until answered; the result replaces the question.
 const QUESTION_HINTS: NotificationHints = NotificationHints {
     urgency: Some(NotificationUrgency::Critical),
     resident: true,
@@ -350,7 +350,7 @@ pub(super) fn container_popup(
     }
 }
 
-/// Returns the popup about `count` popups that were left out because there were too many.
+/// Returns the popup about `count` notices that were not shown because too many came at once.
 pub(super) fn omitted_popup(count: usize) -> Notification {
     let title = match count {
         1 => "1 more message about sandboxes".to_owned(),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Authentication at a session bus without a user id: the bus uses the id that the kernel reports.
+//! Authentication at a session bus without a user id: the bus uses the id reported by the kernel.
 //!
-//! Within nested user namespaces the id outside of all is not known: every readable map is
-//! translated. The EXTERNAL mechanism allows an empty identity (RFC 4422, appendix A), which
-//! libsystemd always sends; zbus does not support it.
+//! Within nested user namespaces the outermost id is unknown, because the kernel translates every
+//! readable map. The EXTERNAL mechanism allows an empty identity (RFC 4422, appendix A).
+//! libsystemd always sends an empty identity; zbus does not support that.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -25,7 +25,7 @@ use zbus::{Error, Guid};
 const MAX_LINE_BYTES: usize = 1024;
 
 /// Authenticates at the bus at `address`, a unix socket, and returns the builder of the connection.
-/// The caller still has to send `Hello`.
+/// The caller must send `Hello`.
 pub(super) async fn connect_anonymously(address: &str) -> zbus::Result<Builder<'static>> {
     let address = Address::try_from(address)?;
     let Transport::Unix(unix) = address.transport() else {
@@ -53,7 +53,7 @@ pub(super) async fn connect_anonymously(address: &str) -> zbus::Result<Builder<'
     Ok(Builder::authenticated_socket(DbusStream(stream), guid))
 }
 
-/// Reads a line, without its line end.
+/// Reads a line without the line end.
 async fn read_line(stream: &mut UnixStream) -> zbus::Result<String> {
     let mut line = Vec::new();
     loop {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Events that reach the notification state, and the calls that it makes to the service.
+//! The inputs of the notification state, and the calls to the service.
 
 use tokio::sync::oneshot;
 
@@ -7,15 +7,15 @@ use super::DesktopError;
 use super::render::RenderedTexts;
 use crate::notifier::{Closed, ClosedCallback, Notification, NotificationId};
 
-/// The name that the bus gives to one connection, and to no later one.
+/// The name of one connection; the bus never reuses a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UniqueBusName(pub(super) String);
 
 pub(super) type DesktopReplySender<T> = oneshot::Sender<Result<T, DesktopError>>;
 
-/// An input of the notification state: of the program, the clock or the bus.
+/// An input of the notification state, from the program, the clock or the bus.
 pub(super) enum StateEvent {
-    /// The bus is connected; `activatable` if it can start a service.
+    /// The bus is connected. `activatable` is `true` if the bus can start a service.
     Connected {
         owner: Option<UniqueBusName>,
         activatable: bool,
@@ -31,14 +31,14 @@ pub(super) enum StateEvent {
 /// A message of the bus.
 #[derive(Debug)]
 pub(super) enum DbusEvent {
-    /// The name of the service has another owner, or none.
+    /// The name of the service has another owner or no owner.
     OwnerChanged(Option<UniqueBusName>),
     Reply {
         call_id: DbusCallId,
         from: Option<UniqueBusName>,
         reply: DbusReply,
     },
-    /// A signal of any connection.
+    /// A signal from any connection.
     Signal {
         from: UniqueBusName,
         id: u32,
@@ -65,9 +65,9 @@ pub(super) enum DbusReply {
     Empty,
     /// The error of the service.
     Refused(String),
-    /// There is no service, or it ended before it replied.
+    /// No service runs, or the service ended before replying.
     ServiceGone,
-    /// No reply in time. One may still come.
+    /// The deadline passed. The reply may still come later.
     TimedOut,
 }
 
@@ -89,7 +89,8 @@ pub(super) enum DbusCall {
         texts: RenderedTexts,
         replaces: u32,
     },
-    /// Addressed to the connection that gave the id: a later owner uses the id for another popup.
+    /// Addressed to the connection that assigned the id: a later owner of the service's name uses
+    /// the same id for another popup.
     Close {
         owner: UniqueBusName,
         id: u32,

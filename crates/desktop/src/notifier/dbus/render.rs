@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The texts of a notification, within the capabilities of a service.
+//! The texts of a notification, adapted to the capabilities of a service.
 
 use crate::notifier::Notification;
 
-/// Maximum characters of a title and of a text: a popup that fills the screen hides its buttons.
+/// Maximum characters of a title and of a body: a popup larger than the screen hides the buttons.
 const MAX_TITLE_CHARS: usize = 256;
 const MAX_BODY_CHARS: usize = 4096;
 
-/// The capabilities of the service that matter here.
+/// The capabilities of the service that change the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct NotificationCapabilities {
-    /// Actions are shown, and reported.
+    /// Actions are shown as buttons.
     pub(super) actions: bool,
-    /// A text is shown below the title.
+    /// The body is shown below the title.
     pub(super) body: bool,
-    /// The text is markup.
+    /// The body is interpreted as markup.
     pub(super) markup: bool,
 }
 
@@ -29,7 +29,7 @@ impl NotificationCapabilities {
     }
 }
 
-/// The texts as they are sent.
+/// The texts in the form that is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RenderedTexts {
     pub(super) summary: String,
@@ -51,7 +51,7 @@ pub(super) fn render_texts(
         lines.push(sanitize_text(hint, MAX_BODY_CHARS));
     }
     if !capabilities.body {
-        // A title is never markup.
+        // Services never interpret a title as markup.
         let parts = std::iter::once(summary).chain(lines);
         let parts: Vec<_> = parts.map(|part| part.replace('\n', "; ")).collect();
         return RenderedTexts {
@@ -70,8 +70,8 @@ pub(super) fn render_texts(
     }
 }
 
-/// Returns at most `limit` characters of `text`, without control characters: an XML parser refuses
-/// a text for one of them, and some services then show nothing.
+/// Returns at most `limit` characters of `text`, without control characters: an XML parser rejects
+/// a text that contains a control character, and some services then show nothing.
 fn sanitize_text(text: &str, limit: usize) -> String {
     let harmless = |c: char| match c {
         '\n' => '\n',
@@ -85,7 +85,6 @@ fn sanitize_text(text: &str, limit: usize) -> String {
     cut
 }
 
-/// Returns `text` with markup escaped.
 fn escape_markup(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_text_that_is_taken_as_markup_is_escaped_and_a_title_never_is() {
+    fn only_a_body_that_is_interpreted_as_markup_is_escaped() {
         let body = "<a href='x'>1 & 2</a>";
         let shown = render_texts(&asking(body), ALL);
         assert_eq!(shown.summary, "a <b>title</b>");

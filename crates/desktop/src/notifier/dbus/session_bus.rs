@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The connection to the session bus, and the messages of `org.freedesktop.Notifications`.
 //!
-//! All messages are read from one stream, in the order of the bus. Neither a match rule nor the
-//! addressee of a signal tells where it comes from; the sender does, which the bus itself writes
-//! into every message.
+//! All messages are read from one stream, in the order of the bus. The origin of a signal is the
+//! sender field, which the bus writes into every message; match rule and destination field prove
+//! nothing about the origin.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -23,10 +23,10 @@ const DBUS_NAME: &str = "org.freedesktop.DBus";
 const DBUS_PATH: &str = "/org/freedesktop/DBus";
 const NOTIFICATIONS_NAME: &str = "org.freedesktop.Notifications";
 const NOTIFICATIONS_PATH: &str = "/org/freedesktop/Notifications";
-/// The reason in `NotificationClosed` for a notification whose time was over.
+/// The reason in `NotificationClosed` for a notification that expired.
 const EXPIRED_REASON: u32 = 1;
 
-/// The errors of a bus that could not deliver a call or its reply.
+/// The errors of a bus that failed to deliver a call or a reply.
 const UNDELIVERED_ERRORS: [&str; 4] = [
     "org.freedesktop.DBus.Error.NoReply",
     "org.freedesktop.DBus.Error.ServiceUnknown",
@@ -34,7 +34,7 @@ const UNDELIVERED_ERRORS: [&str; 4] = [
     "org.freedesktop.DBus.Error.Disconnected",
 ];
 
-/// A connection to a session bus that receives the messages about notifications.
+/// A connection to a session bus, subscribed to the messages about notifications.
 #[derive(Debug)]
 pub(super) struct SessionBus {
     pub(super) connection: Connection,
@@ -46,7 +46,7 @@ pub(super) struct SessionBus {
 
 impl SessionBus {
     /// Connects with the first user id that the bus accepts (see [`uid::uid_candidates`]), or
-    /// without one.
+    /// without a user id.
     pub(super) async fn connect(session: &DesktopSession) -> Result<Self, DbusConnectError> {
         let mut failed = DbusConnectError::NoAddress;
         for address in session.address.split(';').filter(|part| !part.is_empty()) {
@@ -59,7 +59,7 @@ impl SessionBus {
                 .await
                 {
                     Ok(Ok(bus)) => return Ok(bus),
-                    // The errors of the others tell more.
+                    // The errors of the attempts with a user id are more helpful.
                     Ok(Err(_)) if uid.is_none() => {}
                     Ok(Err(source)) => {
                         let address = address.to_owned();
@@ -85,7 +85,7 @@ impl SessionBus {
         if uid.is_none() {
             call_bus(&connection, "Hello", &()).await?;
         }
-        // Before the first request, so that no message is missed.
+        // Created before the first request, so that no message is missed.
         let stream = MessageStream::from(&connection);
         let signals =
             format!("type='signal',interface='{NOTIFICATIONS_NAME}',path='{NOTIFICATIONS_PATH}'");
@@ -101,7 +101,7 @@ impl SessionBus {
             answer.body().deserialize()?
         };
         let owner = if has_owner {
-            // An owner that ends meanwhile is an event on the stream.
+            // If the owner ends before this call, the stream brings an event.
             let answer = call_bus(&connection, "GetNameOwner", &NOTIFICATIONS_NAME).await;
             answer
                 .ok()
@@ -120,7 +120,7 @@ impl SessionBus {
     }
 }
 
-/// Calls a method of the bus itself.
+/// Calls a method of the bus, as opposed to a method of the notification service.
 async fn call_bus<B>(connection: &Connection, method: &str, body: &B) -> zbus::Result<Message>
 where
     B: serde::Serialize + zbus::DynamicType + Sync,
@@ -131,7 +131,7 @@ where
         .await
 }
 
-/// Returns the message of a call by the program `app`.
+/// Returns the D-Bus message for `call` by the program `app`.
 pub(super) fn build_message(call: &DbusCall, app: &str) -> zbus::Result<Message> {
     let to = |member: &'static str| {
         Message::method_call(NOTIFICATIONS_PATH, member).interface(NOTIFICATIONS_NAME)
@@ -215,7 +215,7 @@ pub(super) enum BusMessage {
     },
 }
 
-/// Parses a message; `None` if it is malformed, or not about notifications.
+/// Parses a message. Returns `None` for malformed messages and for other subjects.
 pub(super) fn parse_message(message: &Message) -> Option<BusMessage> {
     let header = message.header();
     let from = header
@@ -289,7 +289,7 @@ fn parse_signal(
     }
 }
 
-/// Parses a reply by its type, which differs for every call.
+/// Parses a reply by the type of its body, which differs for every method.
 fn parse_reply(message: &Message) -> DbusReply {
     let body = message.body();
     if let Ok(id) = body.deserialize::<u32>() {

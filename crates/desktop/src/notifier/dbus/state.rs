@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The notifications on the desktop: events in, calls to the service out.
+//! The state of all notifications on the desktop: events go in, calls to the service come out.
 //!
-//! It does no I/O and reads no clock. Events of the bus come in the order of the bus, the replies
-//! among them, so that a signal is judged by the owner of the service's name at the time when it
-//! was sent, and by the notifications that were shown then.
+//! The state does no I/O and reads no clock. Signals and replies are applied in the order of the
+//! bus. A signal is therefore checked against the owner of the service's name, and against the
+//! notifications shown, at the time of sending.
 
 mod entry;
 mod replies;
@@ -26,23 +26,23 @@ use entry::{DisplayState, NotificationEntry};
 
 /// Maximum notifications at once.
 const MAX_NOTIFICATIONS: usize = 1024;
-/// Maximum outcomes that are kept for callbacks that are not registered yet.
+/// Maximum outcomes kept for callbacks that are not registered yet.
 const MAX_UNCLAIMED_OUTCOMES: usize = 64;
 
-/// The uptime after which the end of a service does not delay the next query.
+/// A service that ran for this time and then ended is queried again without delay.
 const HEALTHY_UPTIME: Duration = Duration::from_secs(60);
-/// The first and the longest delay before a service that ended is queried again.
+/// The first and the longest delay before another query to a service that ended.
 const QUERY_MIN_DELAY: Duration = Duration::from_millis(100);
 const QUERY_MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// The service, as far as it is known. Only an owner's signals are believed.
+/// The state of the service. Only signals of the owner count.
 #[derive(Debug)]
 enum ServiceState {
-    /// The capabilities are unknown; without an owner there is no service.
+    /// The capabilities are unknown. Without an owner, no service runs.
     Unknown { owner: Option<UniqueBusName> },
-    /// The capabilities were asked for; without an owner, that starts the service.
+    /// The query of the capabilities was sent. Without an owner, the query starts the service.
     Querying { owner: Option<UniqueBusName> },
-    /// Notifications are sent as they come.
+    /// Notifications are sent without delay.
     Ready {
         owner: UniqueBusName,
         capabilities: NotificationCapabilities,
@@ -64,7 +64,8 @@ impl ServiceState {
 enum DbusCallKind {
     Capabilities,
     Notify(u64),
-    /// A notification that is not wanted any more: it is closed once its id is known.
+    /// The caller closed the notification before the reply to `Notify`. The notification is closed
+    /// as soon as the reply brings an id.
     Abandoned(Option<DesktopReplySender<()>>),
     Close(DesktopReplySender<()>),
     Cleanup,
@@ -73,25 +74,26 @@ enum DbusCallKind {
 #[derive(Debug)]
 pub(super) struct NotificationState {
     service: ServiceState,
-    /// The bus starts the service when it is called.
+    /// The bus can start the service on demand.
     activatable: bool,
-    /// When to query the capabilities next, and how often that failed.
+    /// When to query the capabilities next.
     query_at: Option<Instant>,
+    /// The number of queries that failed.
     query_attempts: u32,
-    /// How often the bus could not start a service; a service that starts by itself resets it.
+    /// How often the bus failed to start the service; 0 again when a service appears.
     failed_starts: u32,
     entries: HashMap<u64, NotificationEntry>,
-    /// Outcomes without a callback, of notifications that are not shown any more.
+    /// Outcomes of closed notifications that had no callback.
     unclaimed_outcomes: VecDeque<(NotificationId, NotificationOutcome)>,
     pending_calls: HashMap<DbusCallId, DbusCallKind>,
     queued_calls: Vec<QueuedCall>,
-    /// When a notification last appeared, changed its size or disappeared.
+    /// When a notification last appeared, changed in size or disappeared.
     layout_changed_at: Option<Instant>,
     last_key: u64,
     last_id: u32,
-    /// A signal of a connection that is not the owner was logged.
+    /// Whether a signal from a connection other than the owner was logged.
     logged_foreign_signal: bool,
-    /// The absence of a service was logged.
+    /// Whether the absence of a service was logged.
     logged_no_service: bool,
 }
 
@@ -117,7 +119,6 @@ impl Default for NotificationState {
 }
 
 impl NotificationState {
-    /// Applies an event.
     pub(super) fn apply(&mut self, event: StateEvent, now: Instant) {
         use {DbusEvent as Dbus, ServiceState as Service, StateEvent as Event};
 
@@ -163,7 +164,7 @@ impl NotificationState {
             (service, Event::Dbus(Dbus::OwnerChanged(owner)))
                 if service.owner() == owner.as_ref() => {}
             (Service::Querying { owner: None }, Event::Dbus(Dbus::OwnerChanged(owner))) => {
-                // The service that the query started will reply to it.
+                // The query started this service, which will reply.
                 self.service = Service::Querying { owner };
                 self.failed_starts = 0;
                 self.query_at = None;
@@ -200,7 +201,7 @@ impl NotificationState {
         }
     }
 
-    /// Returns the calls to send, in their order.
+    /// Returns the calls to send, in order.
     pub(super) fn take_calls(&mut self) -> Vec<QueuedCall> {
         std::mem::take(&mut self.queued_calls)
     }
@@ -210,7 +211,7 @@ impl NotificationState {
         self.query_at
     }
 
-    /// Returns `true` if choices are reported; `None` before that is known.
+    /// Returns `true` if the service has buttons; `None` while unknown.
     pub(super) const fn supports_actions(&self) -> Option<bool> {
         match &self.service {
             ServiceState::Ready { capabilities, .. } => Some(capabilities.actions),
@@ -218,7 +219,7 @@ impl NotificationState {
         }
     }
 
-    /// Returns `true` if the capabilities are known, or there is no service to ask.
+    /// Returns `true` if the capabilities are known or no service runs.
     pub(super) const fn is_probed(&self) -> bool {
         match &self.service {
             ServiceState::Ready { .. } => true,
@@ -227,8 +228,8 @@ impl NotificationState {
         }
     }
 
-    /// Adds a notification, in place of the one that it replaces. It is shown as soon as there is
-    /// a service.
+    /// Adds a notification or replaces the content of the replaced one. Returns the key, or `None`
+    /// if too many notifications are shown.
     fn add_entry(
         &mut self,
         notification: Notification,
@@ -252,7 +253,7 @@ impl NotificationState {
         Some(key)
     }
 
-    /// Gives an id to a notification that is shown only once a service comes.
+    /// Assigns an id to a notification before a service shows it.
     fn accept_unshown(&mut self, key: u64) {
         let id = self.assign_id(key, 0);
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -275,7 +276,7 @@ impl NotificationState {
         }
     }
 
-    /// Removes `id` from the screen.
+    /// Closes the notification `id`.
     fn close(&mut self, id: NotificationId, reply: DesktopReplySender<()>, now: Instant) {
         self.unclaimed_outcomes.retain(|(kept, _)| *kept != id);
         let Some(entry) = self
@@ -298,7 +299,7 @@ impl NotificationState {
         }
     }
 
-    /// Ends every notification: no signal can come any more.
+    /// Ends every notification; a lost connection brings no more signals.
     fn lose_connection(&mut self, now: Instant) {
         let lost = self.outcome(Closed::ConnectionLost, now);
         for (_, mut entry) in self.entries.drain() {
@@ -328,7 +329,7 @@ impl NotificationState {
             });
         let shown: Vec<_> = shown.collect();
         self.reset_service(owner, now);
-        // The former owner may live on under its unique name, and its popups with it.
+        // The former owner may still run under its unique name and show its popups.
         for (owner, id) in former.into_iter().cycle().zip(shown) {
             self.queue_call(DbusCall::Close { owner, id }, DbusCallKind::Cleanup);
         }
@@ -338,10 +339,10 @@ impl NotificationState {
         let absent = self.service.owner().is_none() && !self.activatable;
         if absent && !self.logged_no_service {
             tracing::warn!(
-                "no notification service is on the session bus; popups are shown when one starts"
+                "no notification service runs on the session bus; popups are shown when one starts"
             );
         } else if self.logged_no_service && !absent {
-            tracing::info!("a notification service is on the session bus");
+            tracing::info!("a notification service runs on the session bus");
         }
         self.logged_no_service = absent;
     }
@@ -354,12 +355,12 @@ impl NotificationState {
                 from = from.0,
                 owner,
                 "ignored a notification signal: its sender does not own \
-                 org.freedesktop.Notifications; further ones are not logged"
+                 org.freedesktop.Notifications; further such signals are not logged"
             );
         }
     }
 
-    /// Applies a signal of the owner.
+    /// Applies a signal from the owner.
     fn handle_signal(&mut self, id: u32, signal: NotificationSignal, now: Instant) {
         let Some(key) = self.find_by_service_id(id) else {
             return;
@@ -372,8 +373,8 @@ impl NotificationState {
             (_, NotificationSignal::ActivationToken(token)) => {
                 entry.activation_token = Some(token);
             }
-            // While it is sent again, the operator may see the one or the other; the reply gives
-            // the number under which it goes on.
+            // During a replacement the operator may see the old or the new content, so a click is
+            // ambiguous. The reply brings the id of the new content.
             (DisplayState::Sending { .. } | DisplayState::NotShown, _) => {}
             (DisplayState::Shown { .. }, NotificationSignal::ActionInvoked { key: action }) => {
                 entry.choose(&action, now, layout_changed_at);
@@ -385,7 +386,7 @@ impl NotificationState {
         }
     }
 
-    /// Forgets a notification that is not shown any more, and reports the outcome.
+    /// Forgets a notification that is no longer shown, and reports the outcome.
     fn end_entry(&mut self, key: u64, closed: Closed, now: Instant) {
         let outcome = self.outcome(closed, now);
         let ended = self.entries.remove(&key);
@@ -405,7 +406,7 @@ impl NotificationState {
         }
     }
 
-    /// Sends a notification to the service, in place of its former version.
+    /// Sends a notification to the service; replaces a former version.
     fn send_notify(&mut self, key: u64) {
         let ServiceState::Ready { capabilities, .. } = self.service else {
             return;
@@ -438,7 +439,7 @@ impl NotificationState {
         self.queued_calls.push(QueuedCall { call_id, call });
     }
 
-    /// Forgets the service: every notification is shown again by the next one.
+    /// Forgets the service. The next service shows all notifications again.
     fn reset_service(&mut self, owner: Option<UniqueBusName>, now: Instant) {
         if let ServiceState::Ready { since, .. } = self.service
             && now.saturating_duration_since(since) >= HEALTHY_UPTIME
@@ -448,7 +449,7 @@ impl NotificationState {
         self.service = ServiceState::Unknown { owner };
         self.log_service_presence();
         for (_, kind) in self.pending_calls.drain() {
-            // Its popups are gone with the service.
+            // The service ended, and the popups with it.
             if let DbusCallKind::Close(reply) | DbusCallKind::Abandoned(Some(reply)) = kind {
                 drop(reply.send(Ok(())));
             }
@@ -461,7 +462,7 @@ impl NotificationState {
         self.schedule_query(now);
     }
 
-    /// Schedules the query of the capabilities, if there is a service or one to be started.
+    /// Schedules the query of the capabilities if a service runs or can be started.
     fn schedule_query(&mut self, now: Instant) {
         let has_owner = self.service.owner().is_some();
         let useful = has_owner || (self.activatable && !self.entries.is_empty());
@@ -489,7 +490,8 @@ impl NotificationState {
         self.queue_call(DbusCall::Capabilities, DbusCallKind::Capabilities);
     }
 
-    /// Fails the notifications that have not been shown yet; those shown before wait on.
+    /// Fails the notifications that were never shown. Notifications of an earlier service keep
+    /// waiting.
     fn fail_waiting(&mut self, error: &DesktopError, now: Instant) {
         let waiting = self.entries.iter().filter(|(_, entry)| entry.has_waiters());
         let keys: Vec<_> = waiting.map(|(key, _)| *key).collect();
@@ -521,8 +523,8 @@ impl NotificationState {
         self.last_key
     }
 
-    /// Returns the id that the caller knows: the service's, unless that was given before. An id
-    /// never names another notification.
+    /// Returns the id for the caller: the id given before, else the service's id if larger than
+    /// all ids so far, else a new number. An id never refers to two notifications.
     fn assign_id(&mut self, key: u64, id: u32) -> NotificationId {
         let known = self.entries.get(&key).and_then(|entry| entry.handle);
         let handle = known.unwrap_or_else(|| {
@@ -544,7 +546,8 @@ impl NotificationState {
         found.map(|(key, _)| *key)
     }
 
-    /// Returns the notification with this id at the present owner, also while it is sent again.
+    /// Returns the key of the notification that the present owner knows as `id`, including a
+    /// notification whose replacement is being sent.
     fn find_by_service_id(&self, id: u32) -> Option<u64> {
         let found = self
             .entries

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The user id of this process at the session bus.
 //!
-//! The bus compares the user id that a client sends with the one that the kernel reports. Within a
-//! user namespace, such as that of rootless podman, the own id is not the one outside; the map of
-//! the namespace has it, one level up. The kernel hides the levels above: it translates every id
-//! for the reader, also in the maps of other processes, for owners of files and for socket peers.
-//! There [`super::anonymous_auth`] is needed.
+//! The bus compares the user id sent by a client with the id reported by the kernel. Inside a user
+//! namespace, such as that of rootless podman, the id of this process differs from the id outside.
+//! The uid map of the namespace gives the id one level up, but not further: the kernel translates
+//! every id for the reader, including the maps of other processes, file owners and socket peers.
+//! Nested namespaces therefore need [`super::anonymous_auth`].
 
-/// Returns the ids to authenticate with, the likely one first: outside, then inside.
+/// Returns the ids to authenticate with, the likely id first: outside, then inside.
 pub(super) fn uid_candidates() -> Vec<u32> {
     let inner = rustix::process::geteuid().as_raw();
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -17,8 +17,8 @@ pub(super) fn uid_candidates() -> Vec<u32> {
     }
 }
 
-/// Returns the id outside of `inner`, by a map of lines `inside outside count`
-/// (`user_namespaces(7)`).
+/// Returns the outer id of `inner` from a map with lines `inside outside count`
+/// (see `user_namespaces(7)`).
 fn outer_uid(map: &str, inner: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The popups beside questions: about firewalls, and about sandboxes that start and end.
+//! The popups that are not questions: about firewalls, and about sandboxes that start and end.
+//!
+//! A notice is such a popup. An alert is a notice about a firewall that is not up; the notice stays
+//! on the screen until the firewall is up again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,9 +17,9 @@ use crate::popups::category::PopupCategory;
 use crate::popups::text;
 use operator::inbox::HubId;
 
-/// Maximum notices in the queue.
+/// Maximum notices in the queue, except alerts.
 const MAX_QUEUED_NOTICES: usize = 64;
-/// The time limit for the name of a sandbox that starts.
+/// The time limit for looking up the name of a sandbox that starts.
 const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl PopupModel {
@@ -31,7 +34,7 @@ impl PopupModel {
         let notification = text::shield_popup(identity, state);
         let before = self.sandboxes.replace_alert(hub, container, None);
         if state == ShieldState::Up {
-            // An alert that is no longer true is closed, whatever kinds of popups are selected.
+            // An outdated alert is closed even if the selection excludes `shield_up`.
             self.close_alert(before);
             if self.categories.contains(PopupCategory::ShieldUp) {
                 self.add_notice(None, notification);
@@ -71,7 +74,7 @@ impl PopupModel {
                 PopupCategory::ContainerStarted
             }
             ContainerState::Exited => {
-                // The notice of the start comes before, with the present name.
+                // The notice about the start must be shown first, so stop waiting for a name.
                 let ends = |of: &UnnamedSandbox| (&of.hub, &of.container) == (hub, container);
                 self.notices.resolve_names(&self.sandboxes, ends);
                 let alert = self.sandboxes.forget(hub, container);
@@ -88,7 +91,7 @@ impl PopupModel {
         }
     }
 
-    /// Sets the identity of a sandbox: its notices use the name from now on.
+    /// Sets the identity of a sandbox, and updates the sandbox's notices.
     pub(super) fn apply_identity(&mut self, container: &ContainerId, identity: ContainerIdentity) {
         for (alert, identity) in self.sandboxes.set_identity(container, identity) {
             self.notices.drop_slot(alert.slot);
@@ -97,14 +100,14 @@ impl PopupModel {
         self.resolve_notice_names();
     }
 
-    /// Adds the names that are known by now to queued notices.
+    /// Adds the names found so far to queued notices.
     pub(super) fn resolve_notice_names(&mut self) {
         let sandboxes = &self.sandboxes;
         let is_known = |of: &UnnamedSandbox| sandboxes.is_identified(&of.hub, &of.container);
         self.notices.resolve_names(sandboxes, is_known);
     }
 
-    /// Closes an alert, or drops it from the queue.
+    /// Closes an alert and removes it from the queue.
     pub(super) fn close_alert(&mut self, slot: Option<PopupSlot>) {
         if let Some(slot) = slot {
             self.notices.drop_slot(slot);
@@ -112,7 +115,7 @@ impl PopupModel {
         }
     }
 
-    /// Shows queued notices, at the limited rate.
+    /// Shows queued notices at the limited rate.
     pub(super) fn flush_notices(&mut self, now: Duration, orders: &mut Vec<PopupCommand>) {
         loop {
             let next = self.notices.next_ready(now);
@@ -135,7 +138,6 @@ impl PopupModel {
         }
     }
 
-    /// Queues a notice.
     fn add_notice(&mut self, slot: Option<PopupSlot>, notification: Notification) {
         self.notices.add(QueuedNotice {
             slot,
@@ -145,34 +147,34 @@ impl PopupModel {
     }
 }
 
-/// The queue of notices.
+/// The notices that wait to be shown.
 #[derive(Debug, Default)]
 pub(super) struct NoticeQueue {
     queue: VecDeque<QueuedNotice>,
-    /// The number of notices that were dropped because the queue was full.
+    /// The number of notices dropped because the queue was full.
     omitted_count: usize,
 }
 
 #[derive(Debug)]
 struct QueuedNotice {
-    /// The slot of an alert; other notices expire by themselves.
+    /// The slot of an alert. Other notices expire without a command.
     slot: Option<PopupSlot>,
     notification: Notification,
     pending_name: Option<UnnamedSandbox>,
 }
 
-/// A sandbox that started, while its name is looked up.
+/// A started sandbox whose name is being looked up.
 #[derive(Debug)]
 struct UnnamedSandbox {
     hub: HubId,
     container: ContainerId,
     reason: Option<DisplayText>,
-    /// When the notice is shown with the id instead.
+    /// When the notice is shown without a name.
     deadline: Duration,
 }
 
 impl NoticeQueue {
-    /// Returns an alert to the queue that was not shown.
+    /// Puts an alert that the notifier failed to show back into the queue.
     pub(super) fn requeue(&mut self, slot: PopupSlot, notification: Notification) {
         self.queue.push_front(QueuedNotice {
             slot: Some(slot),
@@ -181,7 +183,7 @@ impl NoticeQueue {
         });
     }
 
-    /// Adds a notice; a full queue drops and counts the oldest one that is no alert.
+    /// Adds a notice. A full queue drops and counts the oldest notice that is not an alert.
     fn add(&mut self, notice: QueuedNotice) {
         if self.queue.len() >= MAX_QUEUED_NOTICES
             && let Some(oldest) = self.queue.iter().position(|notice| notice.slot.is_none())
@@ -238,14 +240,17 @@ impl NoticeQueue {
         }
     }
 
-    /// Takes the notice `next`, or else the one about the dropped notices.
+    /// Removes the notice `next` and returns it, or returns a notice about the dropped notices.
     fn take(&mut self, next: Option<usize>) -> Option<(Option<PopupSlot>, Notification)> {
         if let Some(next) = next {
             let notice = self.queue.remove(next)?;
             return Some((notice.slot, notice.notification));
         }
         let left_out = std::mem::take(&mut self.omitted_count);
-        tracing::warn!(left_out, "too many sandbox notices; some were not shown");
+        tracing::warn!(
+            left_out,
+            "notices about sandboxes came too fast; some were not shown"
+        );
         Some((None, text::omitted_popup(left_out)))
     }
 }

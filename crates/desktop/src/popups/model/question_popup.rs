@@ -11,10 +11,10 @@ use crate::popups::text::PriorAnswerFailure;
 #[derive(Debug, Default)]
 pub(super) struct QuestionPopup {
     pub(super) popup: Option<VisiblePopup>,
-    /// When the popup was closed without an answer.
+    /// When the operator closed the popup without an answer.
     pub(super) dismissed_at: Option<Duration>,
     pub(super) failure: Option<PriorAnswerFailure>,
-    /// A click on the popup came too soon.
+    /// Whether the last click on the popup came too soon.
     pub(super) click_ignored: bool,
 }
 
@@ -23,12 +23,12 @@ pub(super) struct VisiblePopup {
     pub(super) slot: PopupSlot,
     pub(super) version: u64,
     pub(super) shown: Notification,
-    /// What the popup says that an answer opens.
+    /// The scope shown in the popup, as text.
     pub(super) opens: String,
     pub(super) posted_at: Duration,
-    /// Whether showing it changes the layout: another question, or another size.
+    /// Whether this version moves other popups: another question or another size.
     pub(super) layout_changes: bool,
-    /// Whether the desktop may have removed it.
+    /// Whether the desktop may have removed the popup.
     pub(super) maybe_gone: bool,
 }
 

@@ -10,10 +10,11 @@ use crate::notifier::ContainerIdentity;
 use crate::popups::text;
 use operator::inbox::HubId;
 
-/// Maximum sandboxes; beyond that, those without an alert are forgotten.
+/// Maximum sandboxes. Beyond the limit, sandboxes without an alert are forgotten.
 const MAX_KNOWN_SANDBOXES: usize = 4096;
 
-/// The key of a sandbox. A hub for one sandbox is about that sandbox, whatever id its events have.
+/// The key of a sandbox. A hub that serves a single sandbox is a key alone, because container ids
+/// in such a hub's events may vary.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct PopupSandboxKey(HubId, Option<ContainerId>);
 
@@ -24,7 +25,7 @@ impl PopupSandboxKey {
     }
 }
 
-/// The known sandboxes.
+/// The sandboxes known from events and look-ups.
 #[derive(Debug, Default)]
 pub(super) struct SandboxDirectory {
     sandboxes: HashMap<PopupSandboxKey, KnownSandbox>,
@@ -38,7 +39,6 @@ struct KnownSandbox {
 }
 
 impl KnownSandbox {
-    /// Returns the slot of the alert.
     fn alert_slot(&self) -> Option<PopupSlot> {
         self.alert.as_ref().map(|alert| alert.slot)
     }
@@ -65,7 +65,7 @@ impl SandboxDirectory {
         }
     }
 
-    /// Sets the identity of a sandbox, and returns the alerts whose text changes by that.
+    /// Sets the identity of a sandbox. Returns the alerts whose text changes.
     pub(super) fn set_identity(
         &mut self,
         container: &ContainerId,
@@ -91,7 +91,7 @@ impl SandboxDirectory {
         alerts.into_iter().filter_map(changed).collect()
     }
 
-    /// Returns `true` if the identity is known, or was looked up in vain.
+    /// Returns `true` if the identity is known or the look-up has ended without a result.
     pub(super) fn is_identified(&self, hub: &HubId, container: &ContainerId) -> bool {
         let known = self.sandboxes.get(&PopupSandboxKey::new(hub, container));
         self.identities.contains_key(container) || known.is_some_and(|it| !it.dossier.is_empty())
@@ -109,7 +109,7 @@ impl SandboxDirectory {
         )
     }
 
-    /// Replaces the alert about a firewall, and returns the slot of the former one.
+    /// Replaces the alert about a firewall. Returns the slot of the former alert.
     pub(super) fn replace_alert(
         &mut self,
         hub: &HubId,
@@ -125,7 +125,7 @@ impl SandboxDirectory {
         self.sandboxes.values().filter_map(KnownSandbox::alert_slot)
     }
 
-    /// Forgets a sandbox, and returns the slot of its alert.
+    /// Forgets a sandbox. Returns the slot of the sandbox's alert.
     pub(super) fn forget(&mut self, hub: &HubId, container: &ContainerId) -> Option<PopupSlot> {
         self.identities.remove(container);
         self.sandboxes
@@ -133,7 +133,7 @@ impl SandboxDirectory {
             .alert_slot()
     }
 
-    /// Forgets the sandboxes of a hub, and returns the slots of their alerts.
+    /// Forgets the sandboxes of a hub. Returns the slots of the alerts.
     pub(super) fn forget_hub(&mut self, hub: &HubId) -> Vec<PopupSlot> {
         let gone = self
             .sandboxes
@@ -141,7 +141,7 @@ impl SandboxDirectory {
         gone.filter_map(|(_, known)| known.alert_slot()).collect()
     }
 
-    /// Removes the alert of `slot`, if there is one.
+    /// Removes the alert in `slot`.
     pub(super) fn remove_alert(&mut self, slot: PopupSlot) {
         for known in self.sandboxes.values_mut() {
             known.alert.take_if(|alert| alert.slot == slot);

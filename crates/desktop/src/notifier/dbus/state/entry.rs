@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One notification that is shown, or waits to be.
+//! A notification that is shown or waits for the service.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use crate::notifier::{
     ActionChoice, Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome,
 };
 
-/// Every id is one of the service's present owner.
+/// Whether the service shows a notification. Every id comes from the present owner of the name.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum DisplayState {
-    /// The service does not show it, or not any more.
+    /// The service does not show the notification.
     NotShown,
-    /// It was sent, in place of the one that the service knows as `was`.
+    /// The notification was sent, as a replacement for the service's id `was`.
     Sending {
         call_id: DbusCallId,
         was: Option<u32>,
@@ -30,26 +30,27 @@ pub(super) struct NotificationEntry {
     pub(super) notification: Notification,
     pub(super) handle: Option<NotificationId>,
     pub(super) display: DisplayState,
-    /// It changed while it was sent: it is to be sent once more.
+    /// The content changed during a `Notify` call and must be sent again.
     pub(super) resend: bool,
-    /// Showing it moves the popups: it is new, asks another question, or has another size.
+    /// The next `Notify` call moves the popups: a new notification, another question or another
+    /// size.
     pub(super) layout_changes: bool,
     pub(super) activation_token: Option<String>,
-    /// What the service shows may be another question.
+    /// The service may still show another question than the present one.
     stale: bool,
     choice: ChoiceState,
     waiters: Vec<DesktopReplySender<NotificationId>>,
 }
 
-/// The first choice counts.
+/// The choice of a notification. Only the first choice counts.
 enum ChoiceState {
-    /// No choice and no callback.
+    /// Neither a choice nor a callback.
     Open,
-    /// The callback for the end.
+    /// A callback, but no choice.
     Awaited(ClosedCallback),
-    /// A choice that came before the callback.
+    /// A choice made before a callback was registered.
     Unclaimed(NotificationOutcome),
-    /// The callback has the choice.
+    /// The callback received the choice.
     Delivered,
 }
 
@@ -71,7 +72,7 @@ impl NotificationEntry {
         }
     }
 
-    /// Changes the content. Another question has another choice.
+    /// Replaces the content. A choice for the former question does not count for a new question.
     pub(super) fn replace(
         &mut self,
         notification: Notification,
@@ -99,7 +100,8 @@ impl NotificationEntry {
         }
     }
 
-    /// Takes a click on `key`, if that is an action of the question that is asked.
+    /// Accepts a click on `key` if the service shows the present question, and `key` is one of the
+    /// question's actions.
     pub(super) fn choose(&mut self, key: &str, at: Instant, layout_changed_at: Option<Instant>) {
         let mut actions = self.notification.actions.iter().filter(|_| !self.stale);
         let Some(action) = actions.find(|action| action.key().as_str() == key) else {
@@ -121,7 +123,7 @@ impl NotificationEntry {
         }
     }
 
-    /// Reports the end of the notification, and returns an outcome that no callback has yet.
+    /// Passes the end to the callback. Returns the outcome if no callback is registered yet.
     pub(super) fn end(
         self,
         outcome: NotificationOutcome,

@@ -21,7 +21,7 @@ impl NotificationState {
         let Some(kind) = self.pending_calls.remove(&call_id) else {
             return;
         };
-        // The call was addressed to the name: a reply counts only from its present owner.
+        // The call was addressed to the well-known name: only the present owner's reply counts.
         let own = from.filter(|from| self.service.owner() == Some(from));
         match (kind, reply, own) {
             (DbusCallKind::Capabilities, reply, own) => {
@@ -49,7 +49,7 @@ impl NotificationState {
             (DbusCallKind::Close(waiter), DbusReply::TimedOut, _) => {
                 drop(waiter.send(Err(DesktopError::TimedOut)));
             }
-            // A refusal means that the notification was closed before.
+            // An error means that the notification was already closed.
             (DbusCallKind::Close(waiter), ..) => drop(waiter.send(Ok(()))),
             (DbusCallKind::Cleanup, ..) => {}
         }
@@ -61,7 +61,10 @@ impl NotificationState {
                 (owner, NotificationCapabilities::from_names(&names))
             }
             (Some(owner), DbusReply::Refused(error)) => {
-                tracing::info!(%error, "the notification service does not tell its capabilities");
+                tracing::info!(
+                    %error,
+                    "the notification service refused to list its capabilities; assuming no buttons"
+                );
                 let least = NotificationCapabilities {
                     body: true,
                     ..NotificationCapabilities::default()
@@ -109,9 +112,9 @@ impl NotificationState {
             (Some(owner), DbusReply::Shown(id)) if id != 0 => {
                 self.mark_shown(key, owner, id, now);
             }
-            // A violation of the specification, which a second attempt would not mend.
+            // The reply violates the specification; a second attempt would not help.
             (Some(_), DbusReply::Shown(_) | DbusReply::Capabilities(_) | DbusReply::Empty) => {
-                let error = "it gave no number for it".to_owned();
+                let error = "the reply to Notify has no notification id".to_owned();
                 self.fail_entry(key, &DesktopError::Refused(error), now);
             }
             (_, DbusReply::Refused(error)) => {
@@ -134,7 +137,7 @@ impl NotificationState {
 
     /// Records that the service shows a notification as `id`.
     fn mark_shown(&mut self, key: u64, owner: UniqueBusName, id: u32, now: Instant) {
-        // A service that gave the same id twice shows the newer notification.
+        // A service that assigned the same id twice shows the newer notification.
         if let Some(older) = self.find_by_service_id(id).filter(|older| *older != key) {
             self.end_entry(older, Closed::Dismissed, now);
         }
@@ -150,7 +153,7 @@ impl NotificationState {
             entry.resend = false;
             self.send_notify(key);
         } else if !entry.notify_waiters(handle) {
-            // The caller is gone, and cannot know the id.
+            // The caller stopped waiting and does not know the id.
             self.entries.remove(&key);
             self.queue_call(DbusCall::Close { owner, id }, DbusCallKind::Cleanup);
         }

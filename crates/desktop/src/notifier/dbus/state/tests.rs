@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services that the bus cannot start.
+//! Tests with a service that the bus cannot start.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::notifier::dbus::DesktopError;
 use crate::notifier::dbus::event::{DbusCall, DbusEvent, DbusReply, StateEvent, UniqueBusName};
 
 #[test]
-fn a_service_that_starts_by_itself_is_used_before_the_next_attempt_is_due() {
+fn a_service_started_without_the_bus_is_used_before_the_next_attempt_is_due() {
     let mut now = Instant::now();
     let mut state = NotificationState::default();
     let connected = StateEvent::Connected {
