@@ -232,7 +232,7 @@ async fn a_person_answers_it_at_our_prompt() {
         shield.does("echo 'nft is busy' >&2; exit 1");
         prompt.say("d 2").await;
         prompt
-            .until("[2] FAILED   deny took no effect, it is still asked: nft is busy\n")
+            .until("[2] FAILED   deny took no effect; the question is still open: nft is busy\n")
             .await;
         shield.succeeds();
         prompt.say("d 2").await;

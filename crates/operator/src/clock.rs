@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clock readings passed into the pure parts, and local times for people.
+//! Clock readings for the modules that read no clock, and local times for people.
 
 use std::time::Duration;
 
 use jiff::{Timestamp, Zoned};
 
-/// Both clocks, read at the edge.
+/// The present time of the wall clock and of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClockReading {
-    /// Microseconds since the epoch, for people.
+    /// Microseconds since the Unix epoch, for display.
     pub epoch_micros: u64,
-    /// Monotonic time since the start, for deadlines.
+    /// Monotonic time since the start of the program, for deadlines.
     pub monotonic: Duration,
 }
 

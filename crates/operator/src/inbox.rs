@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The numbered list of the questions of all hubs; pure, without I/O or clock.
 //!
-//! Questions that one answer would settle share a row, however often they are repeated. A row
-//! number is never reused, so that an answer cannot reach another question than the one it was
-//! given for.
+//! Questions with the same answer share a row, also when repeated. A row number is never reused, so
+//! that an answer reaches only the question that the operator saw.
 
 mod events;
 mod removal;
@@ -27,11 +26,11 @@ use row::{FailureNotice, RequestFlow, RowEntry, RowKey};
 
 /// Maximum number of rows per hub; the hub of this project has the same limit for questions.
 const MAX_ROWS_PER_HUB: usize = 131_072;
-/// Maximum number of ids per question, above the limit of this project's hub.
+/// Maximum number of ids per question, higher than the limit of this project's hub.
 const MAX_IDS_PER_ENTRY: usize = 16;
-/// Maximum number of flows kept apart in a row of a Clearance1 hub.
+/// Maximum number of flows in a row of a Clearance1 hub; older flows are merged into a count.
 const MAX_CLEARANCE1_FLOWS: usize = 64;
-/// Maximum number of ended rows whose reason is kept.
+/// Maximum number of ended rows whose reasons are remembered.
 const MAX_REMEMBERED_ENDS: usize = 1024;
 
 /// The questions of all hubs.
@@ -41,7 +40,7 @@ pub struct Inbox {
     rows_by_key: HashMap<RowKey, RowNumber>,
     hubs: BTreeMap<HubId, InboxHub>,
     recent_ends: VecDeque<(RowNumber, RowEnd)>,
-    /// The hubs whose socket exists but cannot be used.
+    /// The hubs with a socket that cannot be used.
     unreachable_hubs: BTreeSet<HubId>,
     last_number: Option<RowNumber>,
 }
@@ -50,7 +49,7 @@ pub struct Inbox {
 struct InboxHub {
     protocol_version: ProtocolVersion,
     connected: bool,
-    /// Whether the hub is another process than the one that asked the existing rows.
+    /// Whether the hub process was replaced since the existing rows were asked.
     restarted: bool,
     rows: BTreeSet<RowNumber>,
     requests: HashMap<RequestId, (RowNumber, RequestFlow)>,
@@ -72,12 +71,12 @@ impl Inbox {
         self.rows.get(&number)
     }
 
-    /// Returns the hubs, and whether each is connected.
+    /// Returns the hubs; the flag is `true` for a connected hub.
     pub fn hubs(&self) -> impl ExactSizeIterator<Item = (&HubId, bool)> {
         self.hubs.iter().map(|(id, hub)| (id, hub.connected))
     }
 
-    /// Returns the number of unreachable hubs, whose questions are missing from the rows.
+    /// Returns the number of unreachable hubs. The rows lack the questions of these hubs.
     pub fn unreachable_count(&self) -> usize {
         self.unreachable_hubs.len()
     }
@@ -87,7 +86,7 @@ impl Inbox {
         self.hubs.get(hub).is_some_and(|hub| hub.connected)
     }
 
-    /// Returns the row of the question `request` of `hub`, by any of its ids.
+    /// Returns the row of the question `request` of `hub`; finds a question by any of its ids.
     pub fn find_row(&self, hub: &HubId, request: &str) -> Option<RowNumber> {
         let (row, _) = self.hubs.get(hub)?.requests.get(request)?;
         Some(*row)
@@ -111,7 +110,7 @@ impl Inbox {
                 }
             }
             InboxEvent::Gone => self.apply_hub_gone(hub, &mut changes),
-            // A known hub has been reported as down already.
+            // A known hub was reported as down before.
             InboxEvent::Unreachable(_) if self.hubs.contains_key(hub) => {}
             InboxEvent::Unreachable(reason) => {
                 self.unreachable_hubs.insert(hub.clone());
@@ -127,7 +126,7 @@ impl Inbox {
 
     /// Returns the answers to send for `action` on the row `number`.
     ///
-    /// The row counts as being answered until [`Inbox::apply_reply`] was called for each answer.
+    /// The row counts as being answered until [`Inbox::apply_reply`] is called for each answer.
     pub fn answer(
         &mut self,
         number: RowNumber,
@@ -153,7 +152,7 @@ impl Inbox {
             scope: row.key.scope.clone(),
         };
         let answers: Vec<_> = match row.protocol_version {
-            // The verdict on one question applies to the destination, and so settles all.
+            // A verdict applies to the whole destination, so one verdict settles all questions.
             ProtocolVersion::Clearance1 => row
                 .entries
                 .get(&row.newest)
@@ -177,7 +176,8 @@ impl Inbox {
     ) -> Vec<InboxChange> {
         let mut changes = Vec::new();
         let hub = &answer.hub;
-        // A row that ends by this operator's answer ends while it is being answered.
+        // A row answered by this operator must end before its pending reply is counted: user
+        // interfaces recognize own answers by `Row::answering`.
         let ours = matches!(&reply, OperatorReply::Decided(_));
         if !ours {
             self.count_reply(answer.row);
@@ -199,7 +199,7 @@ impl Inbox {
                     reason,
                 });
             }
-            // The row has ended, which reported the result.
+            // The row has ended; that change reported the result.
             OperatorReply::ResultUnknown(_) => {}
             OperatorReply::Decided(Decision { reason, .. })
             | OperatorReply::AlreadyDecided(Decision { reason, .. }) => {
@@ -276,7 +276,8 @@ impl Inbox {
                 self.drop_unconfirmed(hub, changes);
                 changes.push(InboxChange::Synced(hub.clone()));
             }
-            // `Event` may grow; an unknown event of a hub arrives as `InboxEvent::UnknownEvent`.
+            // `Event` is non-exhaustive. Event types unknown to this release arrive as
+            // `InboxEvent::UnknownEvent`.
             other => tracing::debug!(?other, "ignored an event"),
         }
     }
@@ -315,16 +316,17 @@ impl Inbox {
         if before == version && version == ProtocolVersion::Clearance2 {
             self.mark_unconfirmed(hub);
         } else if before != version {
-            // The scope of an answer differs between versions; the next packet asks again.
+            // Answers have different scopes in the two versions; the next packet asks again.
             self.end_rows(hub, |_| true, &RowEnd::MissingAfterResync, changes);
         } else if self.take_restarted(hub) {
             self.mark_unconfirmed(hub);
             self.mark_forgotten(hub, changes);
         }
-        // Otherwise a Clearance1 hub still knows its questions, and refuses answers to ended ones.
+        // Otherwise the same Clearance1 hub still has the questions, and refuses answers to ended
+        // questions.
     }
 
-    /// Adds a question, or updates it.
+    /// Adds or updates a question.
     fn apply_request(
         &mut self,
         hub: &HubId,
@@ -368,7 +370,7 @@ impl Inbox {
         let id = request.id.clone();
         let (is_changed, mut ids, failure_notice) = match row.entries.remove(&flow) {
             Some(old) => {
-                // The counts of a restarted hub start at zero.
+                // A restarted hub counts from zero again.
                 if version == ProtocolVersion::Clearance1 || (state.restarted && !old.confirmed) {
                     let counted = Arc::make_mut(&mut request);
                     counted.count = counted.count.saturating_add(old.request.count);
@@ -457,7 +459,7 @@ impl Inbox {
         if decision.ok {
             let request = decision.request.clone();
             match self.hubs.get(hub).map(|state| state.protocol_version) {
-                // The decision applies to the whole destination, and so to every question.
+                // The decision applies to the whole destination, so the row ends.
                 Some(ProtocolVersion::Clearance1) => {
                     if let Some(row) = self.find_row(hub, request.as_str()) {
                         self.end_row(row, RowEnd::Decided(decision), changes);
@@ -476,7 +478,8 @@ impl Inbox {
         self.apply_failure_event(hub, &decision.request, action, reason, changes);
     }
 
-    /// Reports a failure once, though both the event and the reply to an answer announce it.
+    /// Applies the event of a failed answer. The reply to the answer announces the same failure,
+    /// but the inbox reports each failure once.
     fn apply_failure_event(
         &mut self,
         hub: &HubId,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Output for scripts: one JSON object per line, whose `event` names the kind.
+//! Output for scripts: one JSON object per line; the field `event` names the kind of event.
 //!
-//! Every command with JSON output uses these types, so that each event has one shape.
-//! `docs/schema/lines.json` describes them, and a test compares the two.
+//! Every command with JSON output uses these types, so that an event has the same fields
+//! everywhere. A test compares the types with their schema, `docs/schema/lines.json`.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestI
 use crate::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
 use crate::phrases;
 
-/// One line. A `row` number is valid only within the process that printed it.
+/// One line of output. Row numbers are valid only within the process that printed the line.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum ScriptEvent<'a> {
@@ -36,7 +36,7 @@ pub(crate) enum ScriptEvent<'a> {
         #[serde(flatten)]
         decision: &'a Decision,
     },
-    /// Another answer came first; with `ok` false, it is still being applied.
+    /// Another answer came first. If `ok` is false, the other answer is still being applied.
     Already {
         hub: String,
         #[serde(flatten)]
@@ -70,7 +70,8 @@ pub(crate) enum ScriptEvent<'a> {
         action: Action,
         reason: &'a DisplayText,
     },
-    /// A restarted hub forgot the question; the row stays until the next packet asks again.
+    /// The hub was restarted and forgot the question; the row stays until the next packet asks
+    /// again.
     Lapsed {
         row: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,12 +113,12 @@ pub(crate) enum ScriptEvent<'a> {
         lost: u64,
         reason: &'a DisplayText,
     },
-    /// A hub sent an event of a type that this release does not know.
+    /// A hub sent an event of a type unknown to this release.
     Unknown {
         hub: String,
         interface: &'static str,
         kind: &'a DisplayText,
-        /// The hub's JSON object; each of its texts is made harmless for terminals.
+        /// The hub's JSON object, with all texts made harmless for terminals.
         data: Value,
     },
     /// A sandbox started or ended.
@@ -136,13 +137,13 @@ pub(crate) enum ScriptEvent<'a> {
     },
 }
 
-/// A row: its newest question, and the summary of all its questions.
+/// A row of the inbox: the newest question, and a summary of all questions.
 #[derive(Serialize)]
 pub(crate) struct ScriptQuestion<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     row: Option<u64>,
     hub: String,
-    /// The interface of the hub, which limits the scope of answers.
+    /// The interface of the hub; limits the scope of answers.
     interface: &'static str,
     #[serde(flatten)]
     request: &'a Request,
@@ -151,7 +152,7 @@ pub(crate) struct ScriptQuestion<'a> {
     addresses: Vec<&'a Dest>,
     ports: Vec<u16>,
     blocked: u64,
-    /// Present and true if a restarted hub has forgotten the question.
+    /// Present and true if the hub was restarted and forgot the question.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     lapsed: bool,
 }
@@ -171,7 +172,7 @@ impl<'a> ScriptQuestion<'a> {
         }
     }
 
-    /// Removes the row number, for output after which the process ends.
+    /// Removes the row number, for commands that print once and end.
     pub(crate) fn without_row_number(self) -> Self {
         Self { row: None, ..self }
     }
@@ -297,12 +298,12 @@ pub(crate) fn change_event<'a>(
 
 /// Returns an event as a line.
 pub(crate) fn to_json_line(event: &ScriptEvent<'_>) -> String {
-    // Cannot fail: events have no floats, and no maps with keys other than texts.
+    // Serialization cannot fail: all map keys are strings, and no value is a float.
     serde_json::to_string(event).map_or_else(|_impossible| String::new(), |text| text + "\n")
 }
 /// Makes every text and key of a JSON value harmless for terminals and logs.
 ///
-/// The recursion is bounded: `serde_json` refuses more than 128 levels.
+/// The recursion is bounded: `serde_json` rejects more than 128 levels.
 fn display_json(value: Value) -> Value {
     let display = |text: &str| DisplayText::new(text).to_string();
     match value {

@@ -3,7 +3,7 @@
 //!
 //! A [`Session`] combines [`discovery`], [`inbox`] and the sending of answers. [`prompt`] is the
 //! line prompt, [`script`] the engine of commands without a prompt, and [`phrases`] the wording
-//! that all user interfaces share.
+//! shared by all user interfaces.
 
 pub mod clock;
 pub mod discovery;

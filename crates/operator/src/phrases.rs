@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Phrases for questions and answers: sandbox, destination, and exactly what an answer opens.
+//! Phrases for questions and answers: sandbox, destination, and the exact effect of an answer.
 //!
-//! Every user interface uses these phrases, so that the text shows what an answer opens in the same
-//! words everywhere. All of it is printable ASCII: text from a sandbox is `DisplayText`.
+//! All user interfaces use these phrases, so that the effect of an answer has the same wording
+//! everywhere. All phrases are printable ASCII, because text from a sandbox is `DisplayText`.
 
 mod change;
 
@@ -17,7 +17,7 @@ pub use change::{
     ChangeMessage, MessageTone, describe_change, describe_change_by_id, describe_firewall,
 };
 
-/// Maximum number of characters shown of a command line.
+/// Maximum characters of a command line; the rest is cut.
 const MAX_COMMAND_LENGTH: usize = 60;
 
 /// Returns the name of the sandbox: `project/task (name)` if known, otherwise a name or the id.
@@ -40,13 +40,13 @@ pub fn describe_dest(row: &Row) -> String {
     format_dest_ports(row, "port ")
 }
 
-/// Returns the destination without the word before a single port, for narrow columns.
+/// Returns the destination without the word `port`, for narrow columns.
 pub fn describe_dest_briefly(row: &Row) -> String {
     format_dest_ports(row, "")
 }
 
-/// Formats the destination with `port` before a single port. The word cannot be removed from the
-/// finished text, since a sandbox can choose a name that contains it.
+/// Formats the destination with the word `port` before a single port. The caller passes the word,
+/// because removing the word from a finished text could change a name chosen by the sandbox.
 fn format_dest_ports(row: &Row, port: &str) -> String {
     let dest = row.dest();
     let ports = row.ports();
@@ -85,14 +85,14 @@ pub fn describe_process(row: &Row) -> Option<String> {
         } else {
             ""
         };
-        // ASCII, so every index is a character boundary.
+        // The text is ASCII, so every index is a character boundary.
         let command = command.get(..MAX_COMMAND_LENGTH).unwrap_or(&command);
         words = format!("{words}: {command}{cut}");
     }
     Some(words)
 }
 
-/// Returns exactly what `allow` opens for the row.
+/// Returns the exact effect of `allow` on the row.
 pub fn describe_allow_effect(row: &Row) -> String {
     let addresses = row.addresses();
     let at = match addresses.as_slice() {
@@ -109,7 +109,7 @@ pub fn describe_allow_effect(row: &Row) -> String {
     };
     let reach = describe_scope(row.scope());
     let keep = match row.protocol_version() {
-        // The firewall keeps the rule, and this interface has no field for its lifetime.
+        // The firewall keeps the rule; the interface has no field for a lifetime.
         ProtocolVersion::Clearance1 => "until it is removed from the firewall".to_owned(),
         ProtocolVersion::Clearance2 => describe_lifetime(row.scope()),
     };
@@ -162,7 +162,7 @@ pub fn describe_occurrences(row: &Row, now: Timestamp) -> String {
     }
 }
 
-/// Returns a duration in its largest unit: `5 s`, `3 min`, `2 h`, `4 d`.
+/// Returns a duration in the largest unit that fits: `5 s`, `3 min`, `2 h`, `4 d`.
 fn format_duration(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),
@@ -172,7 +172,7 @@ fn format_duration(time: Duration) -> String {
     }
 }
 
-/// Returns the name of a hub: its sandbox, or the path of its socket.
+/// Returns the name of a hub: the hub's sandbox, or the path of the socket.
 pub fn describe_hub(hub: &HubId) -> String {
     match hub.sandbox() {
         Some(sandbox) => format!("the hub of {}", DisplayText::new(sandbox)),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The line prompt: questions as lines and answers by number, on any terminal or through a pipe.
 //!
-//! Only `a N` and `d N` write a rule; the end of the input, `q`, a signal or a lost hub never does.
+//! Only an answer (`a N`, `d N` or a JSON answer) writes a rule. The end of the input, `q`, a
+//! signal and a lost hub write none.
 
 mod command;
 mod rate_limit;
@@ -45,7 +46,7 @@ pub enum OutputFormat {
 pub enum PromptEnd<T> {
     /// The operator quit, or the input ended.
     Done,
-    /// `stop` resolved, to this value.
+    /// `stop` resolved to this value.
     Stopped(T),
 }
 
@@ -53,7 +54,7 @@ pub enum PromptEnd<T> {
 ///
 /// `place` names the source of the questions. Lines are read from `input` once the session is
 /// synced, so `echo l | …` lists all pending questions. At the end of the input the prompt waits
-/// for the replies to its answers; after `stop` it does not.
+/// for the replies to its answers. After `stop` the prompt ends without waiting.
 ///
 /// Fails if `output` fails.
 pub async fn run_prompt<T>(
@@ -118,7 +119,7 @@ impl<W: Write> LinePrompt<W> {
         Ok(())
     }
 
-    /// Runs the command of a line. Returns `false` if it was the last.
+    /// Runs the command of a line. Returns `false` if the prompt ends.
     fn execute_line(&mut self, line: &str) -> io::Result<bool> {
         match PromptCommand::parse(line, self.options.format == OutputFormat::Json) {
             Ok(PromptCommand::Quit) => return Ok(false),
@@ -163,7 +164,7 @@ impl<W: Write> LinePrompt<W> {
 
     fn show_changes(&mut self, changes: &[InboxChange]) -> io::Result<()> {
         for change in changes {
-            // People see one list of everything once the session is synced.
+            // People see a single list once the session is synced, not a line per question.
             let quiet = !self.synced
                 && matches!(
                     change,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The engine of `list`, `allow`, `deny` and `watch`: snapshots, answers, and changes.
+//! The engine of the commands `list`, `allow`, `deny` and `watch`.
 //!
-//! A snapshot has a time limit for every hub, and reports each hub that did not respond.
+//! A snapshot waits a limited time for every hub, and reports each hub that did not respond.
 
 mod answer;
 mod snapshot;
@@ -16,8 +16,8 @@ use terok_clearance::ContainerId;
 
 use crate::inbox::HubId;
 
-/// Returns `true` if both texts name one sandbox: they are equal, or one is the first 12 characters
-/// of the other's hexadecimal id, the form in which readers and socket paths carry an id.
+/// Returns `true` if both ids refer to the same sandbox: if equal, or if one id is the first 12
+/// characters of the other hexadecimal id. Readers and socket paths use the short form.
 fn is_same_container(given: &ContainerId, id: &ContainerId) -> bool {
     let (given, id) = (given.as_str(), id.as_str());
     let (short, long) = if given.len() < id.len() {
@@ -31,7 +31,7 @@ fn is_same_container(given: &ContainerId, id: &ContainerId) -> bool {
 
 /// Returns `true` if `hub` may have questions of the sandbox `container`.
 fn may_serve(hub: &HubId, container: &ContainerId) -> bool {
-    // The path of a hub has the start of the id or name.
+    // The path of a hub contains a prefix of the id or name.
     hub.sandbox()
         .is_none_or(|sandbox| sandbox == container.as_str() || sandbox == container.short())
 }

@@ -66,7 +66,10 @@ async fn between_question_and_answer_the_row_stays_and_is_asked_again() {
         prompt.say("a 1").await;
         let refused = event(&mut prompt, "refused").await;
         assert!(
-            refused["reason"].as_str().unwrap().contains("is away"),
+            refused["reason"]
+                .as_str()
+                .unwrap()
+                .contains("is disconnected"),
             "{refused}"
         );
         let _hub = whose.hub(&place).await;

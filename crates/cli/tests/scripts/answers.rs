@@ -259,7 +259,7 @@ fn a_hub_that_dies_under_an_answer_leaves_it_unsure() {
     let (lines, status) = session.json(&["allow", "web:1"]);
     assert_eq!((&lines[0]["event"], status), (&json!("unsure"), 1));
     let said = session.run(&["allow", "web:1"]);
-    let unsure = "web:1: allow may have taken effect, or not: ";
+    let unsure = "web:1: allow may or may not have taken effect: ";
     assert!(said.error.starts_with(unsure), "{}", said.error);
 }
 

@@ -67,7 +67,7 @@ fn a_failure_is_said_and_the_question_stays() {
     let window = Window::open(&session, 120, 30);
     window.tui("NO_COLOR=1", "");
     window.until("1 question waits");
-    let screen = window.press_until("a", "took no effect, it is still asked");
+    let screen = window.press_until("a", "took no effect; the question is still open");
     assert!(screen.contains("1 question waits"), "{screen}");
     assert!(screen.contains(">    1"), "{screen}");
 }
@@ -128,7 +128,7 @@ fn a_hub_that_goes_and_comes_is_told_and_found_again() {
     session.kill_last();
     let screen = window.until("1 AWAY");
     assert!(
-        screen.contains("is away, its questions wait for it"),
+        screen.contains("is disconnected; its questions stay open"),
         "{screen}"
     );
     session.serve();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Input and output of the inbox: events, changes, answers and replies.
+//! Input and output of the inbox: events and replies, changes and answers.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,9 +13,9 @@ use terok_clearance::{Action, ContainerId, Decision, DisplayText, Scope, ShieldS
 use super::{Row, RowNumber};
 use crate::error_chain;
 
-/// Identity of a hub: the path of its socket.
+/// The identity of a hub: the path of the socket.
 ///
-/// Compared as text, which is several times faster than a comparison of path components.
+/// Ids are compared as text, several times faster than path components.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HubId(Arc<OsStr>);
 
@@ -30,7 +30,7 @@ impl HubId {
         Path::new(&self.0)
     }
 
-    /// Returns the sandbox (the start of its id) of a per-sandbox hub, from the path:
+    /// Returns the sandbox of a per-sandbox hub: the prefix of the container id in the path,
     /// `clearance/<id>/hub.sock` or `clearance/<id>.sock`.
     pub fn sandbox(&self) -> Option<&str> {
         let named = |path: &Path, name: &str| path.file_name().is_some_and(|n| n == name);
@@ -51,24 +51,24 @@ impl fmt::Display for HubId {
     }
 }
 
-/// An event of a hub or of its connection.
+/// An event from a hub or from the connection to a hub.
 #[derive(Debug, Clone)]
 pub enum InboxEvent {
     /// The hub is connected. A Clearance2 hub sends its pending questions next, then
     /// [`Event::Synced`].
     Up(ProtocolVersion),
-    /// The hub of the next [`InboxEvent::Up`] is another process than before: questions that it
-    /// does not send again are forgotten, not answered.
+    /// The hub process was replaced; precedes [`InboxEvent::Up`]. Questions that the new process
+    /// does not send are forgotten, not answered.
     Restarted,
-    /// The hub sent an event. Over Clearance1 a repeated question is another `Pending`.
+    /// The hub sent an event. A Clearance1 hub sends a repeated question as `Pending`.
     Received(Event),
-    /// The hub sent an event of a type that this release does not know.
+    /// The hub sent an event of a type unknown to this release.
     UnknownEvent(UnknownEvent),
-    /// The connection was lost, for this reason.
+    /// The connection was lost for this reason.
     Down(DisplayText),
     /// The hub's socket was removed.
     Gone,
-    /// The socket exists but cannot be used, for this reason.
+    /// The socket exists but cannot be used for this reason.
     Unreachable(DisplayText),
 }
 
@@ -76,9 +76,9 @@ pub enum InboxEvent {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum InboxChange {
-    /// A row was added, or a forgotten row is asked again.
+    /// A row was added, or a forgotten row was asked again.
     Added(RowNumber),
-    /// A question of a row was repeated, or more is known about it.
+    /// A question of a row was repeated or changed.
     Updated(RowNumber),
     /// A row ended.
     Ended(Box<Row>, RowEnd),
@@ -100,28 +100,29 @@ pub enum InboxChange {
         /// The reason.
         reason: DisplayText,
     },
-    /// A restarted hub forgot the question; the row stays until the next packet asks again.
+    /// The hub was restarted and forgot the question. The row stays until the next packet asks
+    /// again.
     ForgottenByHub(RowNumber),
     /// A hub is connected.
     Up(HubId, ProtocolVersion),
-    /// The connection to a hub was lost, for this reason; its rows stay.
+    /// The connection to a hub was lost for this reason. The hub's rows stay.
     Down(HubId, DisplayText),
-    /// A hub's socket was removed; the rows of a per-sandbox hub have ended.
+    /// A hub's socket was removed. The rows of a per-sandbox hub have ended.
     Gone(HubId),
-    /// The socket exists but cannot be used, for this reason.
+    /// The socket exists but cannot be used for this reason.
     Unreachable(HubId, DisplayText),
-    /// A hub has sent all its pending questions.
+    /// A hub has sent all pending questions.
     Synced(HubId),
     /// A hub or a reader skipped events.
     Lost {
         /// The hub.
         hub: HubId,
-        /// Number of lost events or packets.
+        /// The number of lost events or packets.
         lost: u64,
         /// The reason.
         reason: DisplayText,
     },
-    /// A hub sent an event of a type that this release does not know.
+    /// A hub sent an event of a type unknown to this release.
     UnknownEvent(HubId, UnknownEvent),
     /// A sandbox started or ended.
     Container {
@@ -131,7 +132,7 @@ pub enum InboxChange {
         container: ContainerId,
         /// Started or ended.
         state: ContainerState,
-        /// The source of the information that the sandbox ended.
+        /// The source of the report about the end.
         reason: Option<DisplayText>,
     },
     /// The firewall of a sandbox changed.
@@ -150,19 +151,20 @@ pub enum InboxChange {
 pub enum RowEnd {
     /// The question was answered.
     Decided(Arc<Decision>),
-    /// The hub withdrew the question, for this reason.
+    /// The hub withdrew the question for this reason.
     Withdrawn(DisplayText),
     /// The question was missing from the hub's new snapshot.
     MissingAfterResync,
     /// The hub's socket was removed.
     HubGone,
-    /// The row was the oldest when the limit of rows was reached.
+    /// The row was the oldest when the inbox reached the limit of rows.
     Evicted,
-    /// The scope of an answer changed; a new row replaces this one.
+    /// The scope of an answer changed; a new row replaces the ended row.
     ScopeChanged,
 }
 
-/// An answer to send: the question as the hub sent it, and exactly the scope that the row showed.
+/// An answer to send: the question as received from the hub, and exactly the scope that the row
+/// showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorAnswer {
     /// The row.
@@ -173,26 +175,26 @@ pub struct OperatorAnswer {
     pub request: Arc<Request>,
     /// The answer.
     pub action: Action,
-    /// The scope. A Clearance1 hub accepts none and opens the whole destination, which is what
-    /// the rows of such a hub show.
+    /// The scope. Not sent to a Clearance1 hub: such a hub always opens the whole destination, as
+    /// its rows show.
     pub scope: Scope,
 }
 
 /// The reply of a hub to an answer.
 #[derive(Debug, Clone)]
 pub enum OperatorReply {
-    /// The answer was applied; holds the record.
+    /// The answer was applied. Contains the record.
     Decided(Decision),
     /// Another operator answered first.
     AlreadyDecided(Decision),
     /// The question is not pending.
     NoSuchRequest,
-    /// The firewall did not apply the answer, which the hub also reports as an event; the question
-    /// stays.
+    /// The firewall did not apply the answer; the question stays. The hub reports the same failure
+    /// as an event.
     EnforcementFailed(DisplayText),
     /// The answer took no effect; the question stays.
     Failed(DisplayText),
-    /// The answer was sent, but its result is unknown; the question stays.
+    /// The answer was sent, but the result is unknown; the question stays.
     ResultUnknown(DisplayText),
 }
 
@@ -222,23 +224,23 @@ impl From<Result<Decision, AnswerError>> for OperatorReply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RowRefusal {
-    /// No row had this number yet.
+    /// No row with this number has been added so far.
     #[error("there is no row {0}")]
     NoSuchRow(RowNumber),
-    /// The row ended, for this reason.
+    /// The row ended for this reason.
     #[error("row {0} is no longer pending")]
     Ended(RowNumber, RowEnd),
-    /// The row ended too long ago for the reason to be known.
+    /// The row ended so long ago that the reason was forgotten.
     #[error("row {0} is no longer pending")]
     EndedLongAgo(RowNumber),
-    /// An answer was sent, and its reply is pending.
+    /// An answer was sent; the reply is pending.
     #[error("row {0} is already being answered: {1}")]
     AlreadyAnswering(RowNumber, Action),
-    /// A restarted hub forgot the question.
+    /// The hub was restarted and forgot the question.
     #[error("row {0} is stale: its hub restarted; the next packet will ask again")]
     ForgottenByHub(RowNumber),
     /// The hub is disconnected.
-    #[error("the hub of row {0} is away: {1}")]
+    #[error("the hub of row {0} is disconnected: {1}")]
     HubDisconnected(RowNumber, HubId),
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Removes questions and rows, and remembers why a row ended.
+//! Removal of questions and rows. The reasons for the ends are remembered.
 
 use terok_clearance::RequestId;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Inbox {
-    /// Removes a question from its row, and the row with its last question.
+    /// Removes a question from the row. A row without questions ends.
     pub(super) fn drop_entry(
         &mut self,
         hub: &HubId,
@@ -50,7 +50,7 @@ impl Inbox {
         }
     }
 
-    /// Removes a row with all its questions.
+    /// Removes a row with all questions.
     pub(super) fn end_row(
         &mut self,
         number: RowNumber,
@@ -94,7 +94,7 @@ impl Inbox {
     }
 }
 
-/// Limits the size of a Clearance1 row, however many ports the sandbox tries.
+/// Limits the size of a Clearance1 row even if the sandbox tries many ports.
 pub(super) fn merge_oldest_flow(row: &mut Row, hub: &mut InboxHub) {
     if row.entries.len() <= MAX_CLEARANCE1_FLOWS {
         return;

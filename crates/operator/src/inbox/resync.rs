@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keeps rows correct across lost connections and restarted hubs: no question is lost, and no
-//! answer reaches another question.
+//! Keeps rows correct across lost connections and hub restarts: no question is lost, and no answer
+//! reaches another question.
 
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::{ContainerId, RequestId};
@@ -13,7 +13,7 @@ impl Inbox {
     pub(super) fn apply_hub_gone(&mut self, hub: &HubId, changes: &mut Vec<InboxChange>) {
         self.unreachable_hubs.remove(hub);
         if hub.sandbox().is_some() {
-            // The hub of one sandbox ends with the sandbox.
+            // A per-sandbox hub ends with the sandbox.
             self.end_rows(hub, |_| true, &RowEnd::HubGone, changes);
         }
         let Some(state) = self.hubs.get_mut(hub) else {
@@ -24,7 +24,8 @@ impl Inbox {
             self.hubs.remove(hub);
             return;
         }
-        // A classic hub may be restarting: the Python hub removes the old socket when it starts.
+        // A hub for all sandboxes may be restarting: at the start, the Python hub removes the old
+        // socket.
         state.connected = false;
         state.restarted = true;
         self.clear_request_ids(hub);
@@ -32,10 +33,10 @@ impl Inbox {
         self.mark_forgotten(hub, changes);
     }
 
-    /// Applies a reply that the hub does not know the question of `answer`.
+    /// Applies a reply that means: the hub does not know the question of `answer`.
     ///
-    /// A hub that withdrew the question also sends an event; a restarted hub does not, so the
-    /// question is kept.
+    /// If the hub withdrew the question, an event reports the end. If the hub was restarted, no
+    /// event follows, so the row is kept and marked as forgotten.
     pub(super) fn apply_unknown_request(
         &mut self,
         answer: &OperatorAnswer,
@@ -68,7 +69,7 @@ impl Inbox {
         }
     }
 
-    /// Clears the ids of a hub's questions, since a restarted reader reuses them.
+    /// Clears the ids of a hub's questions, because a restarted reader reuses ids.
     pub(super) fn clear_request_ids(&mut self, hub: &HubId) {
         let Some(state) = self.hubs.get_mut(hub) else {
             return;
@@ -89,8 +90,9 @@ impl Inbox {
         state.is_some_and(|state| std::mem::take(&mut state.restarted))
     }
 
-    /// Keeps the rows that a restarted hub did not confirm, and marks them as forgotten: they are
-    /// unanswered, but the hub cannot accept an answer.
+    /// Marks the rows that a restarted hub did not confirm as forgotten. Such rows stay, because
+    /// the questions are unanswered, but the hub would refuse an answer. A row with a confirmed
+    /// question loses the unconfirmed questions.
     pub(super) fn mark_forgotten(&mut self, hub: &HubId, changes: &mut Vec<InboxChange>) {
         let rows = self.hubs.get(hub).map(|state| &state.rows);
         for number in rows.into_iter().flatten() {
@@ -108,7 +110,7 @@ impl Inbox {
         }
     }
 
-    /// Ends the questions that a hub, which was not restarted, did not confirm.
+    /// Ends the questions that the hub did not confirm. Called only if the hub was not restarted.
     pub(super) fn drop_unconfirmed(&mut self, hub: &HubId, changes: &mut Vec<InboxChange>) {
         let rows = self.hubs.get(hub).map(|state| &state.rows);
         let unconfirmed: Vec<RequestId> = rows
@@ -125,8 +127,8 @@ impl Inbox {
         }
     }
 
-    /// Ends the rows of a sandbox that ended or whose firewall changed. A Clearance2 hub withdraws
-    /// each question itself, except those that it has forgotten.
+    /// Ends the rows of a sandbox that ended or lost the firewall. A Clearance2 hub withdraws each
+    /// question by an event, so only forgotten rows are ended here.
     pub(super) fn withdraw_sandbox_rows(
         &mut self,
         hub: &HubId,
@@ -138,8 +140,8 @@ impl Inbox {
             return;
         };
         let forgotten_only = state.protocol_version == ProtocolVersion::Clearance2;
-        // `terok-shield down` sends the podman name, the reader the id; either names the sandbox
-        // of a per-sandbox hub.
+        // `terok-shield down` sends the podman name, the reader sends the id. At a per-sandbox hub,
+        // both mean the same sandbox.
         let is_own_sandbox = hub.sandbox().is_some();
         let end = RowEnd::Withdrawn(reason.into());
         self.end_rows(
@@ -154,7 +156,7 @@ impl Inbox {
     }
 }
 
-/// Replaces the entries of a forgotten row that is asked again; the row keeps their count.
+/// Clears the entries of a forgotten row that is asked again; the row keeps the packet count.
 pub(super) fn revive_row(row: &mut Row, hub: &mut InboxHub) {
     row.forgotten_by_hub = false;
     row.merged_count = row.count();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One line of the inbox: all questions that one answer would settle.
+//! A row of the inbox: all questions settled by the same answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -15,9 +15,9 @@ use terok_clearance::{
 
 use super::HubId;
 
-/// The number of a row: increasing, and never reused.
+/// The number of a row. Numbers increase and are never reused.
 ///
-/// So a number that is typed late cannot name a question that the operator has not seen.
+/// An operator who types a number late can therefore not answer an unseen question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowNumber(NonZeroU64);
 
@@ -30,7 +30,7 @@ impl RowNumber {
     /// The number of the first row.
     pub(super) const FIRST: Self = Self(NonZeroU64::MIN);
 
-    /// Returns the number after this one.
+    /// Returns the next number.
     pub(super) const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -45,7 +45,7 @@ impl FromStr for RowNumber {
     type Err = RowNumberError;
 
     fn from_str(text: &str) -> Result<Self, RowNumberError> {
-        // `parse` also accepts a sign.
+        // `parse` would accept a sign.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|_| digits);
         number.map(Self).ok_or(RowNumberError)
@@ -66,7 +66,7 @@ impl fmt::Display for RowNumber {
     }
 }
 
-/// The key of a row: questions with the same key have the same answer.
+/// The key of a row. Questions with the same key are settled by the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RowKey {
     pub(super) hub: HubId,
@@ -74,7 +74,7 @@ pub(super) struct RowKey {
     pub(super) scope: Scope,
 }
 
-/// Address, port and protocol of packets: one question of a hub's ledger.
+/// Address, port and protocol of packets. A hub asks one question per flow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct RequestFlow {
     pub(super) address: Dest,
@@ -95,42 +95,41 @@ impl RequestFlow {
 /// One question of a row.
 #[derive(Debug, Clone)]
 pub(super) struct RowEntry {
-    /// The question as the hub last sent it; its `id` is the newest.
+    /// The question as last sent by the hub, with the newest id.
     pub(super) request: Arc<Request>,
     /// All ids of the question, the newest last.
     pub(super) ids: VecDeque<RequestId>,
-    /// Whether the hub has sent the question since its last snapshot began.
+    /// Whether the hub has sent the question since the start of the last snapshot.
     pub(super) confirmed: bool,
     pub(super) failure_notice: FailureNotice,
 }
 
-/// The state of a failed answer, which a hub announces twice: by an event and by the reply.
+/// The announcements of a failed answer. A hub announces a failure by an event and by the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureNotice {
     /// No failure is known.
     None,
-    /// The event came, the reply has not.
+    /// The event has arrived; the reply is still due.
     ReplyDue,
-    /// The reply came, the event has not.
+    /// The reply has arrived; the event is still due.
     EventDue,
 }
 
-/// One line of the inbox: the questions of one sandbox that one answer settles, since they have
-/// the same scope.
+/// A row of the inbox: the questions of a sandbox with the same scope, settled by one answer.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub(super) number: RowNumber,
     pub(super) key: RowKey,
     pub(super) protocol_version: ProtocolVersion,
     pub(super) entries: BTreeMap<RequestFlow, RowEntry>,
-    /// The entry that was updated last.
+    /// The entry with the latest update.
     pub(super) newest: RequestFlow,
-    /// Packets of entries that were merged or replaced.
+    /// The number of packets of merged or replaced entries.
     pub(super) merged_count: u64,
     pub(super) first_seen: Timestamp,
     /// The pending answer, and the number of missing replies.
     pub(super) answering: Option<(Action, usize)>,
-    /// Whether a restarted hub has forgotten the questions.
+    /// Whether the hub was restarted and forgot the questions.
     pub(super) forgotten_by_hub: bool,
 }
 
@@ -145,7 +144,7 @@ impl Row {
         &self.key.hub
     }
 
-    /// Returns the protocol version of the hub, which limits the scope of answers.
+    /// Returns the protocol version of the hub; the version limits the scope of answers.
     pub const fn protocol_version(&self) -> ProtocolVersion {
         self.protocol_version
     }
@@ -160,7 +159,7 @@ impl Row {
         &self.key.scope.dest
     }
 
-    /// Returns exactly the scope that `allow` opens and `deny` closes.
+    /// Returns the exact scope that `allow` opens and `deny` closes.
     pub const fn scope(&self) -> &Scope {
         &self.key.scope
     }
@@ -220,13 +219,13 @@ impl Row {
         seen.max().unwrap_or(self.first_seen)
     }
 
-    /// Returns `true` if a restarted hub has forgotten the questions. The row cannot be answered
-    /// until the sandbox's next packet asks again, under the same number.
+    /// Returns `true` if the hub was restarted and forgot the questions. The row cannot be answered
+    /// until the sandbox's next packet asks again; the number stays the same.
     pub const fn is_forgotten_by_hub(&self) -> bool {
         self.forgotten_by_hub
     }
 
-    /// Returns the answer whose reply is pending, if any.
+    /// Returns the answer that waits for replies.
     pub fn answering(&self) -> Option<Action> {
         self.answering.map(|(action, _)| action)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Phrases for changes, shared by the prompt and the log of the full screen.
+//! Phrases for changes, shared by the prompt, `watch` and the log of the full screen.
 
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{Decision, DecisionAction, DisplayText, ShieldState};
@@ -7,20 +7,20 @@ use terok_clearance::{Decision, DecisionAction, DisplayText, ShieldState};
 use super::{describe_dest, describe_hub, describe_row_end, describe_sandbox, describe_scope};
 use crate::inbox::{Inbox, InboxChange, Row, RowEnd, RowNumber};
 
-/// A line about a change, in parts that each user interface can style.
+/// A line about a change, in parts that each user interface styles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeMessage {
     /// The style of the line.
     pub tone: MessageTone,
-    /// The kind of change, such as `[3] ALLOWED`; without a label, the tone applies to the line.
+    /// The kind of change, such as `[3] ALLOWED`. Without a label, the tone applies to the text.
     pub label: Option<String>,
     /// The rest of the line.
     pub text: String,
-    /// The other operator who decided, as the hub names the peer.
+    /// The other operator who decided, as named by the hub.
     pub decided_by: Option<String>,
 }
 
-/// The style of a line. The words of the line carry the same information.
+/// The style of a line. The style adds no information to the words of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageTone {
     /// For information.
@@ -42,12 +42,12 @@ impl ChangeMessage {
     }
 }
 
-/// How questions are named.
+/// The kind of name for questions.
 #[derive(Clone, Copy)]
 enum QuestionNaming<'a> {
-    /// By row number, as the operator types it.
+    /// The row number, which the operator types at the prompt.
     Numbers,
-    /// By request id, looked up in this inbox.
+    /// The request id, looked up in this inbox.
     Ids(&'a Inbox),
 }
 
@@ -69,7 +69,7 @@ impl QuestionNaming<'_> {
     }
 }
 
-/// Returns the line for a change; `None` if the list of questions shows the change already.
+/// Returns the line for a change; `None` if the list of questions shows the change.
 pub fn describe_change(change: &InboxChange) -> Option<ChangeMessage> {
     describe_change_with(change, QuestionNaming::Numbers)
 }
@@ -105,7 +105,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             Some(ChangeMessage {
                 tone: MessageTone::Bad,
                 label: Some(format!("[{}] FAILED ", names.name_number(*row))),
-                text: format!("{action} took no effect, it is still asked{why}"),
+                text: format!("{action} took no effect; the question is still open{why}"),
                 decided_by: None,
             })
         }
@@ -116,12 +116,12 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         } => Some(ChangeMessage {
             tone: MessageTone::Bad,
             label: Some(format!("[{}] UNSURE ", names.name_number(*row))),
-            text: format!("{action} may have taken effect, or not: {reason}"),
+            text: format!("{action} may or may not have taken effect: {reason}"),
             decided_by: None,
         }),
         InboxChange::ForgottenByHub(row) => {
             let name = names.name_number(*row);
-            // The repeated question has another id.
+            // Only the row number stays the same; the repeated question has another id.
             let again = match names {
                 QuestionNaming::Numbers => format!(" as [{name}]"),
                 QuestionNaming::Ids(_) => String::new(),
@@ -132,7 +132,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         }
         InboxChange::Up(id, _) => quiet(format!("listening to {}", describe_hub(id))),
         InboxChange::Down(id, reason) => quiet(format!(
-            "{} is away, its questions wait for it: {reason}",
+            "{} is disconnected; its questions stay open: {reason}",
             describe_hub(id)
         )),
         InboxChange::Gone(id) => quiet(format!("{} is gone", describe_hub(id))),
@@ -146,7 +146,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         } if reason.as_str() == "kernel" => Some(ChangeMessage::unlabeled(
             MessageTone::Bad,
             format!(
-                "{}: the kernel lost reports of {lost} packets; their next packets will ask",
+                "{}: the kernel lost reports of {lost} packets; the next packets will ask again",
                 describe_hub(id)
             ),
         )),
@@ -186,8 +186,8 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
 pub fn describe_firewall(state: ShieldState) -> &'static str {
     match state {
         ShieldState::Up => "up",
-        ShieldState::Down => "DOWN, all but the private ranges passes",
-        ShieldState::Disengaged => "OFF, everything passes",
+        ShieldState::Down => "DOWN, all traffic except to private ranges passes",
+        ShieldState::Disengaged => "OFF, all traffic passes",
     }
 }
 

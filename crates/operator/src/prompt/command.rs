@@ -13,7 +13,7 @@ pub(super) enum PromptCommand {
     Answer {
         action: Action,
         rows: Vec<RowNumber>,
-        /// The request that the row must contain, if a script names it.
+        /// The request that the row must contain, if given by a script.
         request: Option<RequestId>,
     },
     List,

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Limits the rate of question lines, so that the flood of one sandbox cannot scroll the questions
-//! of others off the screen. The list always has all questions.
+//! Limits the rate of question lines, so that a sandbox with a flood of questions cannot scroll the
+//! questions of other sandboxes off the screen. The list (`l`) always shows all questions.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Lets a limited number of lines through per second, and counts the rest.
+/// Allows a limited number of lines per second, and counts the suppressed lines.
 #[derive(Debug, Default)]
 pub(super) struct PromptRateLimiter {
-    /// The end of the current window, and its number of lines.
+    /// The end of the current window, and the number of lines so far.
     window: Option<(Instant, u32)>,
     suppressed: u64,
 }
@@ -18,7 +18,7 @@ impl PromptRateLimiter {
     const RATE_WINDOW: Duration = Duration::from_secs(1);
     const MAX_LINES_PER_WINDOW: u32 = 20;
 
-    /// Counts a line. Returns `true` if the line exceeds the limit.
+    /// Counts a line. Returns `true` for a line beyond the limit.
     pub(super) fn should_suppress(&mut self) -> bool {
         let now = Instant::now();
         let (until, lines) = match self.window {
@@ -36,7 +36,7 @@ impl PromptRateLimiter {
         self.suppressed = 0;
     }
 
-    /// Waits for the end of a window with suppressed lines, and returns their number.
+    /// Waits for the end of a window with suppressed lines. Returns the number of these lines.
     ///
     /// Waits forever if no line was suppressed. Cancel safe.
     pub(super) async fn next_suppressed_count(&mut self) -> u64 {

@@ -14,13 +14,13 @@ use crate::inbox::{Inbox, InboxChange, RowNumber, RowRefusal};
 /// A message of a prompt.
 #[derive(Debug)]
 pub(super) enum PromptMessage<'a> {
-    /// The start; holds the source of the questions.
+    /// The first message; contains the source of the questions.
     Greeting(&'a str),
     /// The session is synced.
     Ready,
     /// A change of the inbox.
     Change(&'a InboxChange),
-    /// The number of new rows that were not shown one by one.
+    /// The number of new rows that were not shown, because too many came at once.
     Suppressed(u64),
     /// The list of questions.
     List,
@@ -28,9 +28,9 @@ pub(super) enum PromptMessage<'a> {
     Help,
     /// An answer was sent.
     Sent(RowNumber, Action),
-    /// An answer was refused, for this reason.
+    /// An answer was refused for this reason.
     Refused(RowNumber, DisplayText),
-    /// An answer was not sent, for this reason.
+    /// An answer was not sent for this reason.
     NotSent(RowNumber, &'a RowRefusal),
     /// A line was not a command.
     InvalidCommand(&'a str, &'a PromptCommandError),
@@ -38,7 +38,7 @@ pub(super) enum PromptMessage<'a> {
     WaitingForReplies(usize),
 }
 
-/// Formats a message as whole lines; may be empty.
+/// Formats a message as whole lines. Returns an empty text if the format omits the message.
 pub(super) fn render(
     message: &PromptMessage<'_>,
     inbox: &Inbox,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Answers by request id, each with an outcome.
+//! Answers to questions by request id, and the outcomes.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber, RowRefusal};
 use crate::json::{ScriptEvent, to_json_line};
 use crate::phrases;
 
-/// Properties that a question must have to be answered.
+/// The expected properties of a question. A question with other properties is not answered.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptExpectation {
     /// The destination.
@@ -26,7 +26,7 @@ pub struct ScriptExpectation {
 /// The outcome of the answer to one question.
 #[derive(Debug, Clone)]
 pub struct ScriptAnswer {
-    /// The request id as given.
+    /// The request id given by the user.
     pub request: RequestId,
     /// The answer.
     pub action: Action,
@@ -39,38 +39,39 @@ pub struct ScriptAnswer {
 /// The outcome of an answer.
 #[derive(Debug, Clone)]
 pub enum ScriptOutcome {
-    /// The answer took effect; with its effect in words.
+    /// The answer took effect; the text describes the effect.
     Applied(Box<Decision>, String),
-    /// Another answer came first; with `ok` false, it is still being applied. This answer changed
-    /// nothing.
+    /// Another answer came first, so this answer changed nothing. If `ok` is false, the other
+    /// answer is still being applied.
     AlreadyDecided(Box<Decision>),
-    /// No hub has the question: it was never asked, or was withdrawn.
+    /// No hub has the question. The question was never asked or was withdrawn.
     NotPending(DisplayText),
-    /// Nothing was sent, for this reason.
+    /// Nothing was sent for this reason.
     Refused(DisplayText),
-    /// The answer took no effect, for this reason; the question stays.
+    /// The answer took no effect for this reason; the question stays.
     Failed(DisplayText),
-    /// The answer was sent, but its result is unknown.
+    /// The answer was sent, but the result is unknown.
     ResultUnknown(DisplayText),
-    /// The hub that has or may have the question is unreachable; nothing was sent.
+    /// The hub that may have the question is unreachable; nothing was sent.
     HubUnreachable(DisplayText),
 }
 
-/// The way of an answer to a named question.
+/// The route by which an answer is sent.
 enum AnswerRoute {
-    /// As a row of the inbox.
+    /// The question is a row of the inbox.
     Row(HubId, RowNumber),
-    /// Through a Clearance1 hub, which itself checks sandbox and destination.
+    /// The question may be pending at a Clearance1 hub, which checks sandbox and destination.
     Clearance1(HubId, VerdictParameters, Scope),
-    /// Not sent, with this outcome.
+    /// The answer is not sent, for the reason in the outcome.
     NotSent(Option<HubId>, ScriptOutcome),
 }
 
 impl PendingSnapshot {
-    /// Answers `requests` with `action`, concurrently and each row once, and returns the outcomes
-    /// in the same order.
+    /// Answers `requests` with `action` and returns the outcomes in the same order. Rows are
+    /// answered concurrently, each row once.
     ///
-    /// A question that does not match `expected`, or that several hubs have, is refused.
+    /// The answer is refused for a question that does not match `expected` or that several hubs
+    /// have.
     pub async fn answer(
         &mut self,
         requests: &[RequestId],
@@ -87,7 +88,7 @@ impl PendingSnapshot {
         for (at, (route, request)) in routes.iter().zip(requests).enumerate() {
             match route {
                 AnswerRoute::NotSent(_, outcome) => drop(outcomes.insert(at, outcome.clone())),
-                // Several ids can name one row, which is answered once.
+                // Several ids can belong to one row, which is answered once.
                 AnswerRoute::Row(_, row) if rows.contains_key(row) => {}
                 AnswerRoute::Row(hub, row) => {
                     rows.insert(*row, at);
@@ -202,7 +203,7 @@ impl PendingSnapshot {
         }
     }
 
-    /// Finds the outcome for a question that is not in the list of any responding hub.
+    /// Finds the outcome for a question that no responding hub has listed.
     async fn route_unlisted(
         &self,
         request: &RequestId,
@@ -246,7 +247,7 @@ impl PendingSnapshot {
         }
         if let [(hub, reason), ..] = self.unresponsive_hubs.as_slice() {
             let reason = format!(
-                "it may be a question of {}: {reason}",
+                "the question may be pending at {}, which did not respond: {reason}",
                 phrases::describe_hub(hub)
             );
             return AnswerRoute::NotSent(
@@ -263,8 +264,8 @@ impl PendingSnapshot {
         self.route_to_clearance1(request, action, expected)
     }
 
-    /// Finds the Clearance1 hub that may have the question. Such a hub does not list its questions,
-    /// but refuses a verdict whose destination does not match.
+    /// Finds the Clearance1 hub that may have the question. Such a hub does not list questions, but
+    /// refuses a verdict with a destination that does not match the question.
     fn route_to_clearance1(
         &self,
         request: &RequestId,
@@ -315,7 +316,7 @@ impl PendingSnapshot {
     }
 }
 
-/// Returns `true` if two spellings name one destination.
+/// Returns `true` if both spellings mean the same destination.
 fn is_same_dest(one: &Dest, other: &Dest) -> bool {
     match (one.parse_target(), other.parse_target()) {
         (Ok(one), Ok(other)) => one == other,
@@ -323,7 +324,7 @@ fn is_same_dest(one: &Dest, other: &Dest) -> bool {
     }
 }
 
-/// Sends the answers of a row, the named question's first, and returns the outcome of the row.
+/// Sends the answers of a row, starting with the named question, and returns the outcome.
 async fn send_row_answers(
     client: &Client,
     mut answers: Vec<OperatorAnswer>,
@@ -339,7 +340,7 @@ async fn send_row_answers(
             to_script_outcome(client.decide(&answer.request, action, scope).await, &opens);
         match (outcome, &applied) {
             (ScriptOutcome::Applied(decision, _), None) => applied = Some(decision),
-            // The rule of the first answer settles the others, so the hub may have ended them.
+            // The first answer's rule settles the other questions, so the hub may have ended those.
             (
                 ScriptOutcome::Applied(..)
                 | ScriptOutcome::AlreadyDecided(_)
@@ -351,7 +352,7 @@ async fn send_row_answers(
     }
     match applied {
         Some(decision) => ScriptOutcome::Applied(decision, opens),
-        None => ScriptOutcome::NotPending("no hub has this question any more".into()),
+        None => ScriptOutcome::NotPending("the question is no longer pending".into()),
     }
 }
 
@@ -370,7 +371,7 @@ fn to_script_outcome(decided: Result<Decision, AnswerError>, opens: &str) -> Scr
             ScriptOutcome::AlreadyDecided(Box::new(decision))
         }
         OperatorReply::NoSuchRequest => {
-            ScriptOutcome::NotPending("no hub has this question any more".into())
+            ScriptOutcome::NotPending("the question is no longer pending".into())
         }
         OperatorReply::EnforcementFailed(reason) | OperatorReply::Failed(reason) => {
             ScriptOutcome::Failed(reason)
@@ -393,14 +394,14 @@ fn to_clearance1_outcome(
     );
     match to_script_outcome(sent.map(|()| decision), &opens) {
         // A Clearance1 hub does not distinguish answered from unknown questions.
-        ScriptOutcome::NotPending(_) => {
-            ScriptOutcome::NotPending("the hub does not have this question, or no longer".into())
-        }
+        ScriptOutcome::NotPending(_) => ScriptOutcome::NotPending(
+            "the hub has no such question, or it was answered already".into(),
+        ),
         other => other,
     }
 }
 
-/// Returns the record of an answer to a Clearance1 hub, which keeps no records.
+/// Builds the record of an answer to a Clearance1 hub, because such a hub keeps no records.
 fn build_decision(
     verdict: &VerdictParameters,
     request: RequestId,
@@ -459,7 +460,7 @@ impl ScriptAnswer {
         })
     }
 
-    /// Returns the outcome as text, one line without its end.
+    /// Returns the outcome as one line of text, without the line end.
     pub fn to_text(&self) -> String {
         let request = &self.request;
         let what = match &self.outcome {
@@ -473,23 +474,23 @@ impl ScriptAnswer {
             }
             ScriptOutcome::Refused(reason) => format!("refused: {reason}"),
             ScriptOutcome::Failed(reason) if reason.is_empty() => {
-                format!("{} took no effect, it is still asked", self.action)
+                format!("{} took no effect; the question is still open", self.action)
             }
             ScriptOutcome::Failed(reason) => {
                 format!(
-                    "{} took no effect, it is still asked: {reason}",
+                    "{} took no effect; the question is still open: {reason}",
                     self.action
                 )
             }
             ScriptOutcome::ResultUnknown(reason) => {
-                format!("{} may have taken effect, or not: {reason}", self.action)
+                format!("{} may or may not have taken effect: {reason}", self.action)
             }
         };
         format!("{request}: {what}")
     }
 }
 
-/// Describes the decision that came before this answer.
+/// Describes the earlier decision of another answer.
 fn describe_earlier_decision(decision: &Decision) -> String {
     use terok_clearance::DecisionAction;
     let what = match (decision.action, decision.ok) {

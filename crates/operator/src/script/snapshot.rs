@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A snapshot of the pending questions of all hubs, with a time limit.
+//! A snapshot of the pending questions of all hubs, taken within a time limit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::inbox::{HubId, InboxChange, Row};
 use crate::json::{ScriptEvent, ScriptQuestion, hub_state_event, hub_up_event, to_json_line};
 use crate::{Session, phrases};
 
-/// The pending questions of every hub, at one time.
+/// The pending questions of every hub at one moment.
 #[derive(Debug)]
 pub struct PendingSnapshot {
     pub(super) session: Session,
-    /// The hubs that responded. A Clearance1 hub has sent no questions.
+    /// The hubs that responded. Clearance1 hubs never send pending questions.
     pub(super) responding_hubs: BTreeMap<HubId, ProtocolVersion>,
     /// The hubs that did not respond, with the reasons.
     pub(super) unresponsive_hubs: Vec<(HubId, DisplayText)>,
@@ -27,11 +27,12 @@ pub struct PendingSnapshot {
     taken_at: Timestamp,
 }
 
-/// Reads the pending questions of the hub at `socket`, or else of every hub below `runtime`.
+/// Reads the pending questions of the hub at `socket`; without `socket`, of every hub below
+/// `runtime`.
 ///
-/// With `container`, hubs that cannot have questions of that sandbox are left out. A hub that does
-/// not send its questions within `limit` is unresponsive, as is `socket` without a listener; any
-/// other socket without a listener was left behind by a hub, and is ignored.
+/// `container` excludes hubs that cannot have questions of the sandbox. A hub that does not send
+/// all questions within `limit` counts as unresponsive. A socket without a listener is a leftover
+/// of an ended hub and is ignored, except `socket`, which counts as unresponsive.
 pub async fn take_snapshot(
     runtime: &RuntimeDir,
     socket: Option<&Path>,
@@ -72,7 +73,7 @@ pub async fn take_snapshot(
                 snapshot.responding_hubs.insert(hub, version);
             }
             HubResponse::Failed(reason) => snapshot.unresponsive_hubs.push((hub, reason)),
-            // A hub left the socket behind.
+            // The socket is a leftover of an ended hub.
             HubResponse::None if !snapshot.session.is_tracked(&hub) => {}
             HubResponse::None | HubResponse::Incomplete => {
                 let reason = format!("no list of questions within {limit:?}");
@@ -84,22 +85,22 @@ pub async fn take_snapshot(
     snapshot
 }
 
-/// The state of one hub while the snapshot is taken.
+/// The state of a hub during the snapshot.
 enum HubResponse {
     /// Not connected yet.
     None,
-    /// Connected, and sending its questions.
+    /// Connected; the hub is sending questions.
     Incomplete,
-    /// All questions were sent, or none because the hub speaks Clearance1.
+    /// The hub has sent all questions, or sends none because the hub speaks Clearance1.
     Complete(ProtocolVersion),
-    /// Unreachable or disconnected, for this reason.
+    /// Unreachable or disconnected for this reason.
     Failed(DisplayText),
 }
 
 fn record_response(hubs: &mut BTreeMap<HubId, HubResponse>, change: InboxChange) {
     let (hub, response) = match change {
         InboxChange::Up(hub, ProtocolVersion::Clearance2) => (hub, HubResponse::Incomplete),
-        // A Clearance1 hub sends only later events, never its pending questions.
+        // A Clearance1 hub sends only new questions, never the pending ones.
         InboxChange::Up(hub, version) => (hub, HubResponse::Complete(version)),
         InboxChange::Synced(hub) => (hub, HubResponse::Complete(ProtocolVersion::Clearance2)),
         InboxChange::Unreachable(hub, reason) | InboxChange::Down(hub, reason) => {
@@ -123,14 +124,14 @@ impl PendingSnapshot {
         rows
     }
 
-    /// Returns `true` for a row of the sandbox and of a hub that has sent all its questions.
+    /// Returns `true` for a row of the selected sandbox, at a hub that has sent all questions.
     pub(super) fn includes(&self, row: &Row) -> bool {
         let is_complete = self.responding_hubs.get(row.hub()) == Some(&ProtocolVersion::Clearance2);
         let container = self.container.as_ref();
         is_complete && container.is_none_or(|id| is_same_container(id, row.container()))
     }
 
-    /// Returns `true` if any hub was found, responding or not.
+    /// Returns `true` if at least one hub was found, responding or not.
     pub fn has_hubs(&self) -> bool {
         !(self.responding_hubs.is_empty() && self.unresponsive_hubs.is_empty())
     }
@@ -140,7 +141,7 @@ impl PendingSnapshot {
         self.unresponsive_hubs.is_empty()
     }
 
-    /// Returns one line per hub whose questions are missing, with the reason.
+    /// Returns a line with the reason for each hub whose questions are missing.
     pub fn describe_gaps(&self) -> Vec<String> {
         let unheard = self.unresponsive_hubs.iter().map(|(hub, reason)| {
             let hub = phrases::describe_hub(hub);
@@ -153,7 +154,7 @@ impl PendingSnapshot {
         unheard.chain(older).collect()
     }
 
-    /// Returns the hubs that cannot list their questions.
+    /// Returns the hubs that cannot list questions.
     pub(super) fn clearance1_hubs(&self) -> impl Iterator<Item = &HubId> {
         let heard = self.responding_hubs.iter();
         heard.filter_map(|(hub, version)| (*version == ProtocolVersion::Clearance1).then_some(hub))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The table of `list`: pending questions, and under each the effect of `allow`.
+//! The table of `list`: pending questions, each followed by the effect of `allow`.
 //!
-//! Id, destination and effect, which decide an answer, are never cut; only the sandbox is.
+//! Only the sandbox column is cut. Id, destination and effect are never cut, because an operator
+//! needs them for an answer.
 
 use terok_clearance::Timestamp;
 
@@ -32,7 +33,7 @@ pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: b
         let widths = cells
             .iter()
             .map(|cells| cells.get(column).map_or(0, String::len));
-        // A single long id must not widen the column of all rows.
+        // A single long id must not widen the column for all rows.
         widths
             .max()
             .unwrap_or(0)
@@ -65,7 +66,8 @@ pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: b
     shown
 }
 
-/// Truncates a cell to its column. The text is ASCII, so every index is a character boundary.
+/// Truncates a cell to [`MAX_COLUMN_WIDTH`]. The text is ASCII, so every index is a character
+/// boundary.
 fn truncate_cell(text: String) -> String {
     match text.get(..MAX_COLUMN_WIDTH.saturating_sub(3)) {
         Some(start) if text.len() > MAX_COLUMN_WIDTH => format!("{start}..."),
@@ -73,15 +75,15 @@ fn truncate_cell(text: String) -> String {
     }
 }
 
-/// Breaks a text between words into lines of `width` columns. A line after the first is indented
-/// by [`INDENT`]; with `columns` 0, so is the first. A word that fits no line has one of its own.
+/// Breaks a text between words into lines of `width` columns. All lines are indented, except the
+/// first line if `columns` is not 0. A word longer than `width` gets a line without other words.
 fn wrap_words(text: &str, width: usize, columns: usize) -> String {
     let indent = " ".repeat(INDENT_COLUMNS);
     let mut shown = String::new();
     let mut line = if columns == 0 {
         indent.clone()
     } else {
-        // The first columns are padded, and are no words to break between.
+        // The first line starts with padded table columns, where no break is allowed.
         let (start, _) = text.split_at(columns.min(text.len()));
         start.to_owned()
     };

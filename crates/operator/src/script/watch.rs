@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Prints every change as it happens, one line each.
 //!
-//! No change is lost silently: while the reader of the output is slow, events stay at the hubs, and
-//! a hub that skips events reports their number.
+//! No change is lost silently. While the output is read slowly, events stay at the hubs, and a hub
+//! that skips events reports the number of skipped events.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use crate::inbox::{Inbox, InboxChange};
 use crate::json::{ScriptEvent, change_event, to_json_line};
 use crate::prompt::view::text::{MessageStyle, format_change, format_ready};
 
-/// Approximate maximum of bytes per write; the last line may exceed it.
+/// Approximate maximum of bytes per write; the last line may exceed the limit.
 const WRITE_CHUNK_BYTES: usize = 32 << 10;
 
 /// Options of [`watch_hubs`].
@@ -29,7 +29,7 @@ pub struct WatchOptions {
     pub container: Option<ContainerId>,
 }
 
-/// Writes the changes of `session` to `output` until `stop` resolves, and returns its value.
+/// Writes the changes of `session` to `output` until `stop` resolves, and returns that value.
 ///
 /// Pending questions come first, then `ready`. Fails if `output` fails.
 pub async fn watch_hubs<T>(
@@ -48,7 +48,8 @@ pub async fn watch_hubs<T>(
             } else {
                 let changes = session.next().await;
                 lines = watching.format_changes(&changes, session.inbox());
-                // Changes that are there already go into the same write: it costs more than a line.
+                // Changes that are already available go into the same write, because a write costs
+                // much more than formatting a line.
                 while lines.len() < WRITE_CHUNK_BYTES
                     && (ready || !session.is_synced())
                     && let Some(changes) = session.try_next()

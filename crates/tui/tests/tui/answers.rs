@@ -383,7 +383,7 @@ fn a_failure_keeps_the_question_and_says_why() {
     let status = rig.status();
     assert_eq!(
         status,
-        "[1] FAILED   allow took no effect, it is still asked: no such sandbox"
+        "[1] FAILED   allow took no effect; the question is still open: no such sandbox"
     );
     assert!(rig.screen().contains("3 questions wait"));
     rig.wait(30);
@@ -400,7 +400,7 @@ fn an_answer_that_nobody_confirmed_is_told_as_that() {
     ));
     assert!(
         rig.status()
-            .contains("may have taken effect, or not: it was cut off")
+            .contains("may or may not have taken effect: it was cut off")
     );
 }
 
@@ -432,7 +432,7 @@ fn a_hub_that_is_away_is_said_and_not_answered() {
     assert_eq!(rig.press(KeyCode::Char('a')), None);
     assert!(
         rig.status()
-            .starts_with("NOT answered: the hub of row 1 is away")
+            .starts_with("NOT answered: the hub of row 1 is disconnected")
     );
 }
 

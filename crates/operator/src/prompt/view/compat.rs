@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Formats prompt messages as the Python stack's terminal tool does, for scripts that read it.
+//! Formats prompt messages like the Python stack's terminal tool, for scripts that parse its
+//! output.
 //!
-//! Additional lines of the same form show what its lines omit and an operator must know: the effect
-//! of `allow`, the number of blocked packets, ended questions and disconnected hubs.
+//! Additional lines of the same form contain information that the Python tool omits: the effect of
+//! `allow`, the number of blocked packets, ended questions and disconnected hubs.
 //! docs/decisions/0013 has the reasons.
 
 use terok_clearance::wire::clearance2::ContainerState;
@@ -132,12 +133,12 @@ const fn ansi_code(paint: CompatColor) -> u8 {
     }
 }
 
-/// Returns `Blocked: TARGET:PORT`, of the packet that came last.
+/// Returns `Blocked: TARGET:PORT` for the last packet.
 fn format_title(row: &Row) -> String {
     format!("Blocked: {}:{}", row.dest(), row.request().port)
 }
 
-/// Returns sandbox and protocol, and the additional lines.
+/// Returns sandbox, protocol and the additional lines.
 fn format_body(row: &Row, now: Timestamp) -> String {
     let protocol = match row.request().protocol {
         Protocol::TCP => "TCP".to_owned(),
@@ -234,7 +235,7 @@ fn format_notice(change: &InboxChange) -> String {
                 event.kind()
             )
         }
-        // The Python tool is silent about hubs, and the rows of a removed hub have ended.
+        // The Python tool prints no lines about hubs; the ends of a removed hub's rows are printed.
         InboxChange::Added(_)
         | InboxChange::Updated(_)
         | InboxChange::Ended(..)

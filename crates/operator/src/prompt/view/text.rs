@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Formats prompt messages for people: per question a line, and a line with the effect of `allow`.
+//! Formats prompt messages for people: two lines per question, the second with the effect of
+//! `allow`.
 
 use terok_clearance::{DisplayText, Timestamp};
 
@@ -161,13 +162,14 @@ fn format_list_row(row: &Row, paint: MessageStyle, now: Timestamp) -> String {
     shown
 }
 
-/// Formats a change; empty if people need not know about it.
+/// Formats a change. Returns an empty text for changes that are not shown.
 pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageStyle) -> String {
     if let InboxChange::Added(number) = change {
         let row = inbox.row(*number);
         return row.map_or_else(String::new, |row| format_question(row, paint, None));
     }
-    // The list counts; a line for each packet would push the questions off the screen.
+    // The list shows the packet counts; a line for each packet would push the questions off the
+    // screen.
     let message = if paint.show_ids {
         phrases::describe_change_by_id(change, inbox)
     } else {
