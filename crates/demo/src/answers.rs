@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The sources of answers: a fixed answer, an operator at a terminal, lines on standard input, or
-//! a user interface that answers at the hub. Anything else opens nothing.
+//! a user interface connected to the hub. Without an answer, nothing opens.
 
 use std::error::Error;
 use std::fmt;
@@ -14,24 +14,24 @@ use crate::error::DemoError;
 use crate::output::DemoOutput;
 use crate::render::{INVALID_ANSWER_HINT, StepRenderer};
 
-/// Maximum length of a line that is read as an answer.
+/// Maximum length of an input line.
 const MAX_LINE_BYTES: u64 = 4096;
 
-/// The demo's own answers, in turn. With these a run shows both an allowed and a denied host.
+/// The demo's own answers, in turn. A demo then shows both allowed and denied hosts.
 const DEFAULT_ANSWERS: [Action; 3] = [Action::Allow, Action::Allow, Action::Deny];
 
 /// The failure of a user interface.
 pub type UiFailure = Box<dyn Error + Send + Sync>;
 
-/// A step of a user interface that takes time.
+/// A future returned by a user interface.
 pub type UiFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// A user interface that answers at the hub's socket.
+/// A user interface that connects to the hub's socket and sends answers.
 pub trait AnsweringUi {
     /// Returns the name as in `--ui`.
     fn name(&self) -> &'static str;
 
-    /// Returns the words on the page while a question waits, such as where to answer.
+    /// Returns a hint for the operator while a question waits, such as where to answer.
     fn hint(&self) -> Option<&'static str> {
         None
     }
@@ -42,7 +42,7 @@ pub trait AnsweringUi {
     /// Releases the terminal until the next [`AnsweringUi::run`].
     fn hide(&mut self) {}
 
-    /// Removes everything that is shown.
+    /// Closes the user interface and removes its windows or popups.
     fn close(self: Box<Self>) -> UiFuture<'static, ()>;
 }
 
@@ -61,7 +61,7 @@ pub enum DemoAnswers {
     Alternating,
     /// Lines on standard input.
     StandardInput {
-        /// Whether standard input is a terminal, at which each question is asked.
+        /// Whether standard input is a terminal; each question then prints a prompt.
         is_terminal: bool,
     },
     /// A user interface.
@@ -113,7 +113,7 @@ pub(crate) struct DemoAnswer {
 }
 
 impl AnswerSource {
-    /// Returns `true` if the operator types the answer on the page itself.
+    /// Returns `true` if the operator types the answer into the demo's output.
     pub(crate) const fn is_echoed(&self) -> bool {
         matches!(
             self,
@@ -124,7 +124,7 @@ impl AnswerSource {
         )
     }
 
-    /// Returns the user interface that answers at the hub, if the source is one.
+    /// Returns the user interface, if the source is a user interface.
     pub(crate) fn ui(&mut self) -> Option<&mut dyn AnsweringUi> {
         match self {
             Self::Ui(ui) => Some(&mut **ui),
@@ -132,14 +132,14 @@ impl AnswerSource {
         }
     }
 
-    /// Ends all answering and removes what a user interface shows.
+    /// Ends the source and closes a user interface.
     pub(crate) async fn close(&mut self) {
         if let Self::Ui(ui) = std::mem::replace(self, Self::Closed) {
             ui.close().await;
         }
     }
 
-    /// Returns the next answer. A terminal is prompted for it on `page`, if there is a page.
+    /// Returns the next answer. Prints a prompt to `page` if the source is a terminal.
     pub(crate) async fn next_answer(
         &mut self,
         page: Option<(DemoOutput<'_>, StepRenderer)>,
@@ -194,7 +194,7 @@ async fn read_answer(
     }
 }
 
-/// Reads a line; an empty one means the end of input.
+/// Reads a line. An empty result means the end of the input.
 fn read_line() -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     io::stdin()

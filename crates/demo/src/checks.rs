@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Compares the answers with the firewall's effect: what was allowed passed, and nothing else.
+//! Compares the answers with the firewall's effect: allowed fetches passed, all others did not.
 //!
-//! Each fetch has three sources: the program, which saw a page or an error; the kernel, whose sets
-//! were read; and the simulated internet, which counted the connections to each host.
+//! Each check has three sources: the program in the sandbox, which received a page or an error; the
+//! sets in the kernel; and the simulated internet, which counts the connections to each host.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub(crate) struct FetchObservation {
     pub(crate) url: String,
     /// Address and port.
     pub(crate) host: Option<SocketAddr>,
-    /// Whether an answer may open the host.
+    /// Whether an answer can open the host.
     pub(crate) may_be_asked: bool,
     /// Whether the first attempt passed, before any question.
     pub(crate) passed_unasked: bool,
@@ -25,15 +25,15 @@ pub(crate) struct FetchObservation {
     pub(crate) asked: bool,
     /// The answer, if there was one.
     pub(crate) answer: Option<Action>,
-    /// Whether the kernel's sets have the answer's element.
+    /// Whether the kernel's sets contain the element for the answer.
     pub(crate) is_set: bool,
     /// Whether the second attempt passed.
     pub(crate) passed: bool,
-    /// Connections that the host counted; `None` if the count is unknown.
+    /// The number of connections counted by the host; `None` if unknown.
     pub(crate) connection_count: Option<usize>,
-    /// Whether the hub accepted an answer to a question that it never asked.
+    /// Whether the hub accepted an answer to a question that was never asked.
     pub(crate) forgery_accepted: bool,
-    /// Whether the fetch ended; an interrupted one is not checked.
+    /// Whether the fetch ended; interrupted fetches are not checked.
     pub(crate) is_complete: bool,
 }
 
@@ -52,14 +52,15 @@ pub(crate) struct DemoVerdict {
     pub(crate) passed: usize,
     /// Number of all other fetches.
     pub(crate) refused: usize,
-    /// Faults, in words.
+    /// Descriptions of faults.
     pub(crate) problems: Vec<String>,
-    /// Parts that were not shown, in words. They are no faults, but the demo is no success.
+    /// Descriptions of parts that were not shown. A missing part is not a fault, but prevents
+    /// success.
     pub(crate) missing: Vec<String>,
 }
 
 impl DemoVerdict {
-    /// Returns `true` if there are no faults and no missing parts.
+    /// Returns `true` without faults and missing parts.
     pub(crate) const fn is_success(&self) -> bool {
         self.problems.is_empty() && self.missing.is_empty()
     }
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(check_fetches(&[halfway]).problems, Vec::<String>::new());
     }
 
-    /// Each kind of failure is found even if everything else is correct.
+    /// Finds each kind of failure even if everything else is correct.
     #[test]
     fn every_failure_of_a_firewall_is_found() {
         check(allowed(), "allowed and did not pass", |seen| {

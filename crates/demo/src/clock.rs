@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The clock that all processes of the demo share.
+//! The clock shared by all processes of the demo.
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Returns microseconds of `CLOCK_MONOTONIC`. The clock is the same in every process of the
-/// machine, so times of the program in the sandbox and of the operator can be compared.
+/// Returns microseconds of `CLOCK_MONOTONIC`. All processes of the machine share this clock, so
+/// times of the program in the sandbox and of the operator can be compared.
 pub(crate) fn now_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     // Neither part is ever negative on this clock.

@@ -33,7 +33,7 @@ pub(crate) const DIRECTORY_PREFIX: &str = "terok-demo-";
 /// Maximum time for removing popups at the end.
 const UI_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A demo whose sandbox exists and in which nothing runs yet.
+/// A demo with an empty sandbox.
 #[derive(Debug)]
 pub struct PreparedDemo {
     sandbox: Sandbox,
@@ -42,9 +42,9 @@ pub struct PreparedDemo {
 }
 
 impl PreparedDemo {
-    /// Builds the sandbox for `program`, which is to be this program.
+    /// Builds the sandbox. `program` is the path of this program, which also runs in the sandbox.
     ///
-    /// It forks, so it must be called before the process has threads.
+    /// Forks, and must therefore be called before the process has threads.
     pub fn build(program: &Path, output: DemoOutput<'_>) -> Result<Self, DemoError> {
         let directory = tempfile::Builder::new()
             .prefix(DIRECTORY_PREFIX)
@@ -116,12 +116,12 @@ impl PreparedDemo {
     }
 }
 
-/// A demo whose firewall is in force and whose program has not started yet.
+/// A demo with a loaded firewall, before the start of the program in the sandbox.
 ///
-/// Dropping it ends the sandbox, the simulated internet and the supervisor.
+/// Dropping the demo ends the sandbox, the simulated internet and the supervisor.
 #[derive(Debug)]
 pub struct StartedDemo {
-    // In the order of their drop: from the inside out.
+    // Fields are dropped in this order: the innermost part first.
     sandbox: Sandbox,
     pipes: WorkloadPipes,
     internet: InternetProcess,
@@ -133,21 +133,21 @@ pub struct StartedDemo {
 }
 
 impl StartedDemo {
-    /// Returns the hub's socket, at which user interfaces can answer.
+    /// Returns the hub's socket, where user interfaces connect.
     pub fn hub_socket(&self) -> &Path {
         self.supervisor.hub()
     }
 
-    /// Starts the program, has it fetch each host, and takes everything down.
+    /// Starts the program in the sandbox, fetches each host, and takes everything down.
     ///
-    /// Dropping the future stops the demo; `outcome` then has what was observed until then.
+    /// Dropping the future stops the demo; `outcome` keeps the observations made so far.
     pub async fn run(
         self,
         answers: DemoAnswers,
         output: DemoOutput<'_>,
         outcome: &mut DemoOutcome,
     ) -> Result<(), DemoError> {
-        // Locals are dropped in reverse order: the directory, which has the sockets, comes last.
+        // Locals are dropped in reverse order: the directory with the sockets comes last.
         let Self {
             directory: _directory,
             without_v6,
@@ -189,7 +189,7 @@ impl StartedDemo {
         drop(scenario);
         ran?;
 
-        // From the inside out; each part reports an abnormal end.
+        // The innermost part first; each part reports an abnormal end.
         drop(workload);
         supervisor.close().await?;
         let reached = internet.close().await?;

@@ -13,26 +13,26 @@ use terok_clearance::{DestParseError, DisplayText, IdParseError};
 
 use crate::answers::UiFailure;
 
-/// A demo that could not be set up or continued. Its namespaces are gone, and nothing is open.
+/// The reason why a demo could not be set up or continued. All namespaces of the demo are gone.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DemoError {
-    /// No directory for the sockets.
+    /// The directory for the sockets could not be created.
     #[error("cannot create a directory for the demo's sockets")]
     CreateDirectory(#[source] io::Error),
-    /// No pipes for the program's standard streams.
+    /// The pipes for the program's standard streams could not be created.
     #[error("cannot create the program's pipes")]
     CreatePipes(#[source] io::Error),
-    /// No sandbox.
+    /// The sandbox could not be built.
     #[error("cannot build the sandbox")]
     BuildSandbox(#[source] SandboxBuildError),
-    /// The sandbox's first process cannot be referred to.
+    /// The sandbox's first process could not be opened.
     #[error("cannot open the sandbox's first process")]
     OpenSandbox(#[source] io::Error),
-    /// An id that the demo made is invalid.
+    /// An id made by the demo is invalid.
     #[error(transparent)]
     Id(#[from] IdParseError),
-    /// A destination that the demo made is invalid.
+    /// A destination made by the demo is invalid.
     #[error(transparent)]
     Dest(#[from] DestParseError),
     /// The firewall's policy is invalid.
@@ -50,10 +50,10 @@ pub enum DemoError {
     /// The firewall in the sandbox could not be reached for verification.
     #[error("cannot enter the sandbox to verify the firewall")]
     EnterSandbox(#[source] EnterError),
-    /// The kernel's ruleset is not the intended one, or could not be read.
+    /// The kernel's ruleset differs from the policy or could not be read.
     #[error("cannot verify the firewall")]
     VerifyFirewall(#[source] ShieldError),
-    /// No connection to the hub.
+    /// The hub could not be connected.
     #[error("cannot connect to the hub")]
     ConnectHub(#[source] SocketConnectError),
     /// The hub's events cannot be read.
@@ -66,7 +66,7 @@ pub enum DemoError {
     #[error("cannot start the program in the sandbox")]
     StartWorkload(#[source] WorkloadStartError),
     /// A user interface failed.
-    #[error("cannot ask with the {ui} user interface")]
+    #[error("the user interface `{ui}` failed")]
     Ui {
         /// Name of the user interface.
         ui: &'static str,
@@ -86,34 +86,34 @@ pub enum DemoError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DemoPartError {
-    /// No start, or no connection.
+    /// The part could not be started or connected.
     #[error("it cannot be started")]
     Start(#[source] io::Error),
-    /// Not ready before the time limit.
+    /// The part was not ready before the time limit.
     #[error("it was not ready before the time limit")]
     NotReady,
-    /// No end before the time limit.
+    /// The part did not end before the time limit.
     #[error("it did not end before the time limit")]
     NotEnded,
-    /// No reply before the time limit.
+    /// The part did not reply before the time limit.
     #[error("it did not reply before the time limit")]
     NoReply,
-    /// An early end, with the status if known.
+    /// The part ended early. Contains the exit status, if known.
     #[error("it ended early ({0})")]
     Ended(String),
-    /// A panic.
+    /// The thread panicked.
     #[error("it panicked")]
     Panicked,
-    /// A message out of turn.
+    /// The part sent a message out of turn.
     #[error("it sent an unexpected message")]
     UnexpectedMessage,
-    /// A reported error.
+    /// The part reported an error.
     #[error("it reported: {0}")]
     Reported(DisplayText),
-    /// No exchange of messages.
+    /// A message could not be read or written.
     #[error("cannot exchange messages with it")]
     Message(#[from] ChildMessageError),
-    /// The end cannot be waited for.
+    /// Waiting for the end failed.
     #[error("cannot wait for its end")]
     Wait(#[source] io::Error),
     /// The supervisor did not start.
@@ -125,7 +125,7 @@ pub enum DemoPartError {
     /// The kernel's sets cannot be read.
     #[error("cannot read the kernel's sets")]
     ListElements(#[from] NetlinkError),
-    /// A socket is missing from the sandbox's reply.
+    /// The sandbox's reply contains no socket.
     #[error("the sandbox returned no socket")]
     NoSocket,
 }
@@ -137,22 +137,22 @@ impl DemoPartError {
     }
 }
 
-/// A message between the demo's processes that was not read or written.
+/// The reason why a message between the demo's processes was not read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChildMessageError {
     /// The pipe failed.
     #[error("the pipe failed")]
     Pipe(#[from] io::Error),
-    /// A line without an end, or one over the limit.
+    /// A line has no end or exceeds the limit.
     #[error("a line is incomplete, or longer than {0} bytes")]
     LineTooLong(u64),
-    /// A line that is no message.
+    /// A line is not a valid message.
     #[error("a line is not a known message")]
     Malformed(#[from] serde_json::Error),
 }
 
-/// Returns an error with its causes in one line.
+/// Returns an error and the causes in one line.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();

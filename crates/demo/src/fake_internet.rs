@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The simulated internet: a process in a network namespace beside the sandbox's, with a name
-//! server and a web server behind every address of the topology.
+//! The simulated internet: a process in a network namespace next to the sandbox's, with a name
+//! server, and a web server at every address of the topology.
 //!
-//! The process ends at the end of standard input, so it never outlives the demo.
+//! The process ends when standard input ends, and therefore never outlives the demo.
 
 use std::ffi::OsStr;
 use std::io;
@@ -44,8 +44,8 @@ pub enum FakeInternetError {
     /// The sandbox's process was not found.
     #[error("cannot find the sandbox's process")]
     FindSandbox(#[source] io::Error),
-    /// No network namespace beside the sandbox's.
-    #[error("cannot enter a network namespace beside the sandbox's")]
+    /// The network namespace next to the sandbox's could not be entered.
+    #[error("cannot enter a network namespace next to the sandbox's")]
     Enter(#[from] SiblingNetnsError),
     /// A link could not be configured.
     #[error("cannot configure the link to the sandbox")]
@@ -56,7 +56,7 @@ pub enum FakeInternetError {
     /// An address of the link is invalid.
     #[error(transparent)]
     Network(#[from] IpNetworkError),
-    /// No runtime.
+    /// The runtime could not be started.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     /// A server's socket could not be opened.
@@ -82,8 +82,8 @@ pub enum FakeInternetError {
 /// Joins the sandbox of process `pid` and serves until standard input ends, then removes
 /// `directory` in case a killed demo left it behind.
 ///
-/// An error has been reported to the demo already. It changes the namespaces of the calling
-/// process, which must have one thread.
+/// An error is also reported to the demo. The call changes the namespaces of the calling process,
+/// which must be single-threaded.
 pub fn run_fake_internet(pid: u32, directory: &Path) -> Result<(), FakeInternetError> {
     let served = serve(pid);
     if let Err(error) = &served {
@@ -117,7 +117,7 @@ fn serve(pid: u32) -> Result<(), FakeInternetError> {
 fn remove_stale_dir(directory: &Path) {
     let name = directory.file_name().and_then(OsStr::to_str);
     if name.is_some_and(|name| name.starts_with(DIRECTORY_PREFIX)) {
-        // A demo that was not killed has removed it already.
+        // Usually missing: a demo that is not killed removes the directory.
         drop(std::fs::remove_dir_all(directory));
     }
 }
@@ -127,8 +127,8 @@ async fn wait_for_stdin_close() -> io::Result<()> {
     PollableFd::new_readable(stdin)?.wait_readable().await
 }
 
-/// Connects the sandbox with a new network namespace, which the process enters. Returns the reason
-/// for a missing IPv6.
+/// Enters a new network namespace and connects it with the sandbox. Returns the reason if IPv6 is
+/// missing.
 fn join_sandbox_network(pid: u32) -> Result<Option<DisplayText>, FakeInternetError> {
     let sandbox = ProcessHandle::open(pid).map_err(FakeInternetError::FindSandbox)?;
     let links = enter_sibling_netns(&sandbox)?;
@@ -169,7 +169,7 @@ fn join_sandbox_network(pid: u32) -> Result<Option<DisplayText>, FakeInternetErr
         }
         Ok(())
     };
-    // Without IPv6 in the kernel the demo shows the rest.
+    // Without IPv6 in the kernel, the demo skips the IPv6 hosts.
     let without = v6(&mut here, &mut there).err();
     Ok(without.map(|error| DisplayText::new(&format!("{error}: {}", error.errno))))
 }
@@ -248,7 +248,7 @@ async fn serve_dns(socket: UdpSocket) -> Result<(), FakeInternetError> {
     }
 }
 
-/// Returns the answer to a query; `None` if the packet is no query.
+/// Returns the answer to a query; `None` if the packet is not a query.
 fn answer_query(query: &[u8]) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).ok()?;
     if query.metadata.message_type != MessageType::Query {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `demo`: the path of a packet from a sandbox to an answer, with real packets, in private
-//! namespaces.
+//! The command `demo`: shows the path of a packet from a sandbox to an answer, with real packets,
+//! in private namespaces.
 //!
-//! Nothing is scripted: the sandbox is the one of `run`, the supervisor has the real reader, hub
-//! and shield, and the operator is a client on the hub's socket. Only the internet is simulated,
-//! in a network namespace beside the sandbox's.
+//! Only the internet is simulated, in a network namespace next to the sandbox's. Everything else is
+//! real: the same sandbox as in `run`, a supervisor with reader, hub and shield, and an operator
+//! connected to the hub's socket.
 //!
-//! A demo passes through three stages: [`PreparedDemo::build`] forks and so precedes the runtime,
-//! [`PreparedDemo::start`] loads the firewall, and [`StartedDemo::run`] has the program fetch each
-//! host and reports the steps to a [`DemoOutput`]. A [`DemoOutcome`] collects the observations, so
-//! that a demo that was stopped early can be summarised too.
+//! A demo has three stages. [`PreparedDemo::build`] forks, so the caller must not have started
+//! threads. [`PreparedDemo::start`] loads the firewall. [`StartedDemo::run`] makes the program
+//! fetch each host, and reports the steps to a [`DemoOutput`]. A [`DemoOutcome`] collects the
+//! observations, and can summarise a demo that was stopped early.
 //!
 //! The demo starts two processes of the same program, with the arguments [`INTERNET_COMMAND`] and
 //! [`WORKLOAD_COMMAND`]; the program passes them on to [`run_fake_internet`] and

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a demo has observed so far, whether it ends or is stopped.
+//! The observations of a demo, up to the regular end or an early stop.
 
 use crate::checks::{FetchObservation, check_fetches};
 use crate::clock::now_us;
@@ -17,7 +17,7 @@ pub struct DemoOutcome {
     pub(crate) packet_to_event_us: Vec<u64>,
     /// Durations from answers to set elements.
     pub(crate) answer_to_set_us: Vec<u64>,
-    /// Faults that belong to no fetch.
+    /// Faults that are not part of a fetch.
     pub(crate) problems: Vec<String>,
 }
 
@@ -38,8 +38,8 @@ impl DemoOutcome {
         !self.observations.is_empty()
     }
 
-    /// Writes the summary and returns `true` if the demo succeeded. `missing` names what kept the
-    /// demo from its end.
+    /// Writes the summary and returns `true` if the demo succeeded. `missing` is the reason for an
+    /// early stop.
     pub fn report_summary(
         self,
         missing: Option<String>,

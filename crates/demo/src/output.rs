@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where the demo writes its steps, and in which format.
+//! Destination and format of the demo's output.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use crate::error::DemoError;
 use crate::render::StepRenderer;
 use crate::report::DemoStep;
 
-/// Writes a piece of the demo's output at once.
+/// A function that writes a piece of the demo's output without buffering.
 pub type DemoWriter<'a> = &'a dyn Fn(&str) -> io::Result<()>;
 
 /// The form of the demo's output.
@@ -16,7 +16,7 @@ pub type DemoWriter<'a> = &'a dyn Fn(&str) -> io::Result<()>;
 pub enum DemoFormat {
     /// One JSON object per line.
     Json,
-    /// A page for a person.
+    /// Text for people.
     Text {
         /// Whether ANSI colours are used.
         colored: bool,
@@ -39,12 +39,12 @@ impl fmt::Debug for DemoOutput<'_> {
 }
 
 impl<'a> DemoOutput<'a> {
-    /// Returns an output in `format` to `write`.
+    /// Returns an output in `format` that calls `write`.
     pub const fn new(format: DemoFormat, write: DemoWriter<'a>) -> Self {
         Self { write, format }
     }
 
-    /// Writes the introduction, which JSON has not.
+    /// Writes the introduction; JSON output has no introduction.
     pub fn write_header(self) -> Result<(), DemoError> {
         match self.renderer() {
             Some(renderer) => self.print(&renderer.render_header()),
@@ -69,7 +69,7 @@ impl<'a> DemoOutput<'a> {
         (self.write)(text).map_err(DemoError::WriteOutput)
     }
 
-    /// Returns the renderer of the page; `None` for JSON.
+    /// Returns the renderer of the text output; `None` for JSON.
     pub(crate) const fn renderer(self) -> Option<StepRenderer> {
         match self.format {
             DemoFormat::Json => None,

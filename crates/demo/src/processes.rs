@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The parts of a demo: the internet's process, the supervisor's thread, and the program with its
-//! pipes. Dropping a part ends it; closing it also reports how it ended.
+//! The parts of a demo: the process of the simulated internet, the thread of the supervisor, and
+//! the program in the sandbox with its pipes. Dropping a part ends the part; `close` also returns
+//! an error after an abnormal end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,8 +51,8 @@ pub(crate) struct InternetProcess {
 }
 
 impl InternetProcess {
-    /// Starts the process beside the sandbox of `process`. Also returns the reason for a missing
-    /// IPv6. The process removes `directory` at the end, which a killed demo cannot.
+    /// Starts the process for the sandbox of `process`. Also returns the reason if IPv6 is missing.
+    /// At the end the process removes `directory`, because a killed demo cannot do so.
     pub(crate) async fn start(
         process: &ProcessHandle,
         directory: &Path,
@@ -63,7 +64,7 @@ impl InternetProcess {
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Ctrl-C reaches only the demo, which then closes this process's standard input.
+            // Ctrl-C then reaches only the demo, which closes the standard input of this process.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -123,7 +124,7 @@ pub(crate) struct QuestionTimestamps {
     pub(crate) set_at: Option<u64>,
 }
 
-/// The supervisor, with its own thread and runtime.
+/// The supervisor in a separate thread with a separate runtime.
 #[derive(Debug)]
 pub(crate) struct SupervisorThread {
     thread: Option<JoinHandle<Result<(), DemoPartError>>>,
@@ -133,7 +134,7 @@ pub(crate) struct SupervisorThread {
 }
 
 impl SupervisorThread {
-    /// Starts the supervisor; afterwards the ruleset is in force and verified, and the hub listens.
+    /// Starts the supervisor. On return, the ruleset is in force and verified, and the hub listens.
     pub(crate) async fn start(config: SupervisorConfig) -> Result<Self, DemoError> {
         let failed = DemoPartError::of(SUPERVISOR_PART);
         let stop = CancellationToken::new();
@@ -209,7 +210,8 @@ impl Drop for SupervisorThread {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
-            // Its sockets are closed afterwards. The demo has failed or was stopped already.
+            // Wait until the sockets are closed. The thread's result does not matter: the demo has
+            // failed or was stopped.
             drop(thread.join());
         }
     }
@@ -231,14 +233,14 @@ fn record_timestamps(marks: Arc<Mutex<BTreeMap<RequestId, QuestionTimestamps>>>)
     })
 }
 
-/// A view of the kernel's ruleset that is independent of the supervisor's.
+/// Reads the kernel's ruleset, independently of the supervisor.
 #[derive(Debug)]
 pub(crate) struct RulesetInspector {
     shield: NftShield,
 }
 
 impl RulesetInspector {
-    /// Opens a socket in the sandbox and compares the kernel's ruleset with that of `policy`.
+    /// Opens a netlink socket in the sandbox and compares the kernel's ruleset with `policy`.
     pub(crate) fn attach(netns: &NetnsRef, policy: &Policy) -> Result<Self, DemoError> {
         let mut sockets = netns
             .open_sockets(&[SocketSpec::Netfilter])
@@ -266,7 +268,7 @@ pub(crate) struct WorkloadPipes {
 }
 
 impl WorkloadPipes {
-    /// Creates both pipes. Also returns the program's ends; its standard error is inherited.
+    /// Creates both pipes. Also returns the program's ends; standard error is inherited.
     pub(crate) fn new() -> io::Result<(Self, [Option<Arc<OwnedFd>>; 3])> {
         let (read, input) = pipe_with(PipeFlags::CLOEXEC)?;
         let (output, write) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -275,7 +277,7 @@ impl WorkloadPipes {
     }
 }
 
-/// The program in the sandbox. Dropping it ends the sandbox.
+/// The program in the sandbox. Dropping the value ends the sandbox.
 #[derive(Debug)]
 pub(crate) struct WorkloadProcess {
     running: RunningSandbox,
@@ -285,7 +287,7 @@ pub(crate) struct WorkloadProcess {
 }
 
 impl WorkloadProcess {
-    /// Returns the running program with the demo's ends of its pipes.
+    /// Combines the running program with the demo's ends of the pipes.
     pub(crate) fn new(running: RunningSandbox, pipes: WorkloadPipes) -> Result<Self, DemoError> {
         let failed = |error| DemoPartError::of(WORKLOAD_PART)(DemoPartError::Start(error));
         let output = pipe::Receiver::from_owned_fd(pipes.output).map_err(failed)?;
@@ -307,7 +309,7 @@ impl WorkloadProcess {
 
     /// Returns the next message of the program. Cancel safe.
     pub(crate) async fn next_message(&mut self) -> Result<WorkloadMessage, DemoError> {
-        // The sandbox's first process has the pipe too, so the pipe does not end with the program.
+        // The sandbox's first process also holds the pipe, so the pipe outlives the program.
         let failure = tokio::select! {
             message = read_message(&mut self.output, &mut self.buffer) => match message {
                 Ok(Some(message)) => return Ok(message),

@@ -23,10 +23,10 @@ const MAX_LINE_BYTES: u64 = 4096;
 pub(crate) enum InternetMessage {
     /// Connected to the sandbox and serving.
     Ready {
-        /// The reason for a missing IPv6.
+        /// The reason, if IPv6 is missing.
         without_v6: Option<DisplayText>,
     },
-    /// A connection to a host.
+    /// A host accepted a connection.
     Reached {
         /// Address and port of the host.
         host: SocketAddr,
@@ -42,22 +42,22 @@ pub(crate) enum InternetMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WorkloadMessage {
-    /// Running with these privileges.
+    /// The program runs with these privileges.
     Ready(WorkloadConfinement),
-    /// A finished attempt.
+    /// An attempt ended.
     Tried(FetchAttempt),
 }
 
 /// The privileges of a process according to `/proc/self/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkloadConfinement {
-    /// Process id in its own PID namespace.
+    /// Process id inside the PID namespace.
     pub(crate) pid: u32,
-    /// User id in its own user namespace.
+    /// User id inside the user namespace.
     pub(crate) uid: u32,
     /// Effective capabilities as a hexadecimal mask (`CapEff`).
     pub(crate) capabilities: DisplayText,
-    /// Whether executed programs gain no privileges (`NoNewPrivs`).
+    /// Whether executed programs cannot gain privileges (`NoNewPrivs`).
     pub(crate) no_new_privileges: bool,
     /// Whether system calls are filtered (`Seccomp`).
     pub(crate) seccomp: bool,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The page: one line per step, at most 80 columns, durations at the right.
+//! The text output: one line per step, at most 80 columns, durations at the right.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,7 +31,7 @@ Each fetch has these steps, with their durations:
   passed    the second attempt gets the page; or refused
 ";
 
-/// Renders the steps for a person.
+/// Renders the steps as text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepRenderer {
     /// Whether ANSI colours are used.
@@ -374,7 +374,7 @@ fn format_element(address: IpAddr, protocol: Option<Protocol>, port: Option<u16>
     words
 }
 
-/// Returns an error of the C library in lower case and without its number.
+/// Returns an error of the C library in lower case and without the number.
 fn format_os_error(words: &str) -> String {
     let words = words.split(" (os error").next().unwrap_or(words);
     let mut chars = words.chars();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The steps of the demo: each is a JSON object, or one line of the page.
+//! The steps of the demo. Each step is a JSON object or one line of text.
 //!
-//! `docs/demo.md` describes the objects; a test compares the two.
+//! `docs/demo.md` describes the objects; a test compares document and code.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,7 +24,7 @@ pub(crate) enum DemoStep {
     },
     /// The ruleset is in force in the sandbox, and the hub listens.
     Firewall {
-        /// The name server, which is reachable without a question.
+        /// The name server; reachable without a question.
         resolver: IpAddr,
         /// Whether the kernel's ruleset was compared with the intended one.
         verified: bool,
@@ -37,7 +37,7 @@ pub(crate) enum DemoStep {
     Internet {
         /// Number of hosts.
         hosts: usize,
-        /// The reason for a missing IPv6.
+        /// The reason, if IPv6 is missing.
         without_v6: Option<DisplayText>,
         /// Duration of the step.
         took_us: u64,
@@ -84,7 +84,7 @@ pub(crate) enum DemoStep {
         dest: Dest,
         /// Time of arrival, on the monotonic clock.
         at: u64,
-        /// Time from the packet until the supervisor had read it from the kernel's log.
+        /// Time from sending until the supervisor read the packet from the kernel's log.
         packet_to_log_us: Option<u64>,
         /// Time from the packet until the arrival.
         packet_to_event_us: u64,
@@ -95,7 +95,7 @@ pub(crate) enum DemoStep {
         fetch: usize,
         /// The question's id.
         request: RequestId,
-        /// The scope, which is all that an answer opens or closes.
+        /// The exact scope that an answer opens or closes.
         scope: Scope,
         /// The process that sent the packet, if known.
         process: Option<Process>,
@@ -123,13 +123,14 @@ pub(crate) enum DemoStep {
         protocol: Option<Protocol>,
         /// The port, if limited to one.
         port: Option<u16>,
-        /// Time from sending the answer until the kernel had accepted the element, if the demo
-        /// sent the answer.
+        /// Time from sending the answer until the kernel accepted the element, if the demo sent
+        /// the answer.
         answer_to_set_us: Option<u64>,
-        /// Time from sending the answer until the element was read back, likewise.
+        /// Time from sending the answer until the element was read back, if the demo sent the
+        /// answer.
         answer_to_read_back_us: Option<u64>,
     },
-    /// The hub refused an answer to a question that it never asked.
+    /// The hub refused an answer to a question that was never asked.
     Forged {
         /// The fetch.
         fetch: usize,
@@ -173,15 +174,15 @@ pub(crate) struct DemoSummary {
     /// The counts and faults.
     #[serde(flatten)]
     pub(crate) verdict: DemoVerdict,
-    /// Median time from a packet to its question at the operator.
+    /// Median time from a packet to the question at the operator.
     pub(crate) packet_to_event_us: Option<u64>,
-    /// Median time from an answer to its set element in the kernel.
+    /// Median time from an answer to the set element in the kernel.
     pub(crate) answer_to_set_us: Option<u64>,
     /// Duration of the whole demo.
     pub(crate) took_us: u64,
 }
 
-/// Returns the median of `values`, the lower of two; `None` if there are no values.
+/// Returns the median of `values`, or the lower median of an even number; `None` without values.
 pub(crate) fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     let middle = values.len().saturating_sub(1) / 2;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The scenario: for each fetch packet, event, question, answer, set element and second attempt.
+//! The scenario. Each fetch passes through a packet, an event, a question, an answer, a set element
+//! and a second attempt.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ use crate::protocol::{FetchAttempt, WorkloadMessage};
 use crate::report::DemoStep;
 use crate::topology::{self, FakeHost};
 
-/// Maximum time until a question arrives, which takes well under a millisecond.
+/// Maximum time until a question arrives; usually less than a millisecond.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The operator: a client on the hub's socket, like any other.
+/// The operator: a client connected to the hub's socket.
 #[derive(Debug)]
 pub(crate) struct DemoOperator {
     events: ReplyStream,
@@ -53,14 +54,14 @@ impl DemoOperator {
         Ok(this)
     }
 
-    /// Returns the next event; `None` for one that this release does not know.
+    /// Returns the next event; `None` for an event type unknown to this release.
     async fn next_event(&mut self) -> Result<Option<Event>, DemoError> {
         let reply = self.events.next().await.map_err(DemoError::ReadEvents)?;
         let reply: Clearance2SubscribeReply = reply.ok_or(DemoError::HubClosed)?;
         Ok(reply.event.event)
     }
 
-    /// Waits for a decision about `request` that took effect. Other events are added to `others`.
+    /// Waits for an effective decision about `request`. Adds other events to `others`.
     async fn wait_for_decision(
         &mut self,
         request: &RequestId,
@@ -101,13 +102,13 @@ pub(crate) struct DemoScenario<'a> {
     pub(crate) answers: AnswerSource,
     /// The program in the sandbox.
     pub(crate) workload: &'a mut WorkloadProcess,
-    /// The supervisor, which knows the times of its steps.
+    /// The supervisor, which records the time of each step.
     pub(crate) supervisor: &'a SupervisorThread,
-    /// An independent view of the kernel's sets.
+    /// Reads the kernel's sets, independently of the supervisor.
     pub(crate) inspector: &'a mut RulesetInspector,
     /// The sandbox's id.
     pub(crate) container: ContainerId,
-    /// The reason for a missing IPv6.
+    /// The reason, if IPv6 is missing.
     pub(crate) without_v6: Option<DisplayText>,
     /// The observations.
     pub(crate) outcome: &'a mut DemoOutcome,
@@ -120,7 +121,7 @@ struct ArrivedQuestion {
 }
 
 impl DemoScenario<'_> {
-    /// Has the program fetch every host.
+    /// Makes the program fetch every host.
     pub(crate) async fn run(&mut self) -> Result<(), DemoError> {
         for (index, host) in topology::HOSTS.iter().enumerate() {
             let fetch = index + 1;
@@ -155,7 +156,7 @@ impl DemoScenario<'_> {
         let passed = first.result.is_ok();
         self.observation_mut(place).passed_unasked = passed;
         if passed {
-            // A fault, which the checks report.
+            // A fault; the checks report it.
             self.observation_mut(place).passed = true;
             self.observation_mut(place).is_complete = true;
             return self.report_result(fetch, &first);
@@ -196,7 +197,7 @@ impl DemoScenario<'_> {
         })
     }
 
-    /// Has the program make its first attempt. Also returns the question that followed.
+    /// Makes the first attempt of a fetch. Also returns the question that follows.
     async fn first_attempt(
         &mut self,
         index: usize,
@@ -235,7 +236,7 @@ impl DemoScenario<'_> {
         Ok((attempt.ok_or_else(no_reply)?, arrived))
     }
 
-    /// Records an event and returns the question that it carries, if any.
+    /// Records an event. Returns the question if the event contains one.
     fn take_question(&mut self, event: Option<Event>) -> Option<Arc<Request>> {
         match event? {
             Event::Pending(request) => return Some(request),
@@ -255,7 +256,7 @@ impl DemoScenario<'_> {
         None
     }
 
-    /// Records a question about another host than the one being fetched.
+    /// Records a question about a host that is not being fetched.
     fn record_unexpected_question(&mut self, request: &Request) {
         let about = (request.address.as_str().parse().ok(), request.port);
         let seen = self.outcome.observations.iter_mut().find(|seen| {
@@ -336,8 +337,8 @@ impl DemoScenario<'_> {
         Ok(())
     }
 
-    /// Obtains the answer to a question, and the time at which the demo sent it. The time is `None`
-    /// if a user interface sent the answer; without an answer, the result is `None`.
+    /// Obtains the answer to a question, and the time when the demo sent the answer. The time is
+    /// `None` if a user interface sent the answer. Returns `None` without an answer.
     async fn obtain_decision(
         &mut self,
         fetch: usize,
@@ -378,7 +379,7 @@ impl DemoScenario<'_> {
         Ok(Some((action, Some(sent_at))))
     }
 
-    /// Waits for the answer of a user interface, which sends it to the hub itself.
+    /// Waits until a user interface has sent an answer to the hub.
     async fn await_ui_decision(
         &mut self,
         fetch: usize,
@@ -437,7 +438,7 @@ impl DemoScenario<'_> {
         })
     }
 
-    /// Sends an answer to a question that was never asked, like a program that wants to escape.
+    /// Sends an answer to a question that was never asked, like a program that tries to escape.
     async fn send_forged_answer(
         &mut self,
         fetch: usize,
@@ -471,7 +472,7 @@ impl DemoScenario<'_> {
         self.workload.write_line(line.as_bytes()).await
     }
 
-    /// Returns the observation at `place`, which [`Self::fetch`] has added.
+    /// Returns the observation at `place`, added by [`Self::fetch`].
     fn observation_mut(&mut self, place: usize) -> &mut FetchObservation {
         &mut self.outcome.observations[place]
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hosts of the simulated internet, and the addresses of the link to it.
+//! The hosts of the simulated internet, and the addresses of the link.
 //!
-//! Every address but one is from the ranges reserved for documentation (RFC 5737, RFC 3849), so
-//! that none of them can reach a real host.
+//! All addresses except cloud metadata are from ranges reserved for documentation (RFC 5737,
+//! RFC 3849), and cannot reach real hosts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,23 +13,23 @@ pub(crate) const DNS_PORT: u16 = 53;
 
 /// Addresses of the link: the sandbox's end and the internet's, with prefix lengths.
 pub(crate) const LINK_ADDRESSES_V4: (&str, &str) = ("192.0.2.2/29", "192.0.2.1/29");
-/// The same for IPv6.
+/// IPv6 addresses of the link.
 pub(crate) const LINK_ADDRESSES_V6: (&str, &str) = ("2001:db8::2/64", "2001:db8::1/64");
 /// The sandbox's default gateway.
 pub(crate) const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-/// The same for IPv6.
+/// The sandbox's default gateway for IPv6.
 pub(crate) const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 /// A host of the simulated internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FakeHost {
-    /// Name, if it has one.
+    /// Name; `None` for a host that is fetched by address.
     pub(crate) name: Option<&'static str>,
     /// IP address.
     pub(crate) address: IpAddr,
     /// HTTP port.
     pub(crate) port: u16,
-    /// Whether a question about it is allowed: `false` for cloud metadata.
+    /// Whether a question about the host is allowed: `false` for cloud metadata.
     pub(crate) may_be_asked: bool,
 }
 
@@ -47,7 +47,7 @@ impl FakeHost {
         SocketAddr::new(self.address, self.port)
     }
 
-    /// Returns the destination of a question about the host: its name, else its address.
+    /// Returns the destination of a question about the host: the name or the address.
     pub(crate) fn dest(&self) -> String {
         self.name
             .map_or_else(|| self.address.to_string(), str::to_owned)
@@ -69,8 +69,8 @@ impl FakeHost {
 
 /// The hosts in the order of the fetches.
 ///
-/// The metadata address is not the last one: packets are read in the order in which they were
-/// logged, so a question about it would arrive before the next host's.
+/// The metadata address must not be last: a question about this address would be a fault, and is
+/// noticed when the question about the next host arrives.
 pub(crate) const HOSTS: [FakeHost; 6] = [
     FakeHost::named(
         "api.example.com",
@@ -102,11 +102,11 @@ pub(crate) const HOSTS: [FakeHost; 6] = [
     },
 ];
 
-/// The ports of all hosts, each once.
+/// The ports of all hosts, without duplicates.
 pub(crate) const HTTP_PORTS: [u16; 2] = [80, 8080];
 
-/// Returns the addresses of `name`, in lower case and without a trailing dot; `None` if there is no
-/// such name.
+/// Returns the addresses of `name`; `None` for an unknown name. The name must be in lower case and
+/// without a trailing dot.
 pub(crate) fn lookup_addresses(name: &str) -> Option<Vec<IpAddr>> {
     let mut found = HOSTS
         .iter()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The program in the sandbox: fetches the requested hosts and reports the results.
 //!
-//! It takes no part in questions and answers: it looks a name up, connects, and gets a page or
-//! `Connection refused`, like any program.
+//! The program does not know about questions and answers. Like any other program, it looks up a
+//! name, connects, and receives a page or `Connection refused`.
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -62,10 +62,10 @@ enum FetchError {
     HttpStatus(String),
 }
 
-/// Fetches the hosts whose numbers it reads from standard input, one per line, until the input
-/// ends. Renames the calling thread.
+/// Reads the numbers of hosts from standard input, one per line, and fetches each host, until the
+/// input ends. Renames the calling thread.
 pub fn run_demo_workload() -> Result<(), DemoWorkloadError> {
-    // The operator sees the name of the process that asks, which would be the demo's own.
+    // The operator sees the name of the blocked process; the default is the name of the demo.
     rustix::thread::set_name(c"demo-program")
         .map_err(|errno| DemoWorkloadError::SetName(errno.into()))?;
     let status = std::fs::read_to_string("/proc/self/status");
@@ -108,7 +108,8 @@ fn fetch(host: &FakeHost) -> FetchAttempt {
     }
 }
 
-/// Asks the name server without the C library, which depends on the machine's configuration.
+/// Queries the name server directly: the C library's resolver depends on the machine's
+/// configuration.
 fn query_dns(name: &str, v6: bool) -> Result<IpAddr, FetchError> {
     let any = match topology::RESOLVER_ADDRESS {
         IpAddr::V4(_) => "0.0.0.0:0",

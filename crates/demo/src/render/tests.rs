@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The page as golden text, and the properties of each line.
+//! Tests of the text output: snapshots, and properties of each line.
 
 use terok_clearance::{DisplayText, RuleLifetime};
 
