@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hub beside a relay that does nothing, and beside the Python stack's hub.
+//! The hub, compared with the relay and with the Python stack's hub.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -16,11 +16,11 @@ use crate::report::{BenchGoal, BenchReport, BenchRow};
 const CLEARANCE1_SUBSCRIBE: &str = "org.terok.Clearance1.Subscribe";
 const CLEARANCE2_SUBSCRIBE: &str = "org.terok.Clearance2.Subscribe";
 
-/// Measures every row about the hub; `part` is what to divide the rounds by.
+/// Measures every row about the hub. `part` divides the number of rounds.
 pub(crate) fn measure(report: &mut BenchReport, part: usize) -> anyhow::Result<()> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "a program's own environment, at its edge"
+        reason = "the entry point of a program may read the environment"
     )]
     let python =
         std::env::var_os("CLEARANCE_PYTHON").map(|path| ProgramKind::Python(PathBuf::from(path)));
@@ -89,7 +89,8 @@ fn bench_latency(
     Ok(())
 }
 
-/// Sends one event after the other, each when the last subscriber has the one before.
+/// Sends events one after the other, each after the last subscriber has received the previous
+/// event.
 fn measure_latency(
     kind: &ProgramKind,
     method: &str,
@@ -116,7 +117,7 @@ fn measure_latency(
     Ok(times)
 }
 
-/// Subscribes so many, and returns when each of them gets events.
+/// Opens this number of subscriptions, and waits until each receives events.
 fn subscribe_all(
     program: &MeasuredProgram,
     method: &str,
@@ -127,7 +128,7 @@ fn subscribe_all(
         subscribers.push(program.subscribe(method)?);
     }
     let mut reader = program.connect_reader()?;
-    // A hub says nothing to who has subscribed; whoever is asked after a while has.
+    // A hub does not confirm a subscription, so give the hub time before the first event.
     thread::sleep(Duration::from_millis(200));
     let started = "{\"type\":\"container_started\",\"container\":\"3f2a9c0d1e4b\"}\n";
     reader
@@ -140,7 +141,7 @@ fn subscribe_all(
         while read < wanted {
             let now = subscriber.count_events()?;
             read += now;
-            // The relay has no snapshot to end.
+            // The relay sends no snapshot.
             if read > 0 && matches!(program.kind(), ProgramKind::Relay) {
                 break;
             }
@@ -156,10 +157,10 @@ fn bench_throughput(
 ) -> anyhow::Result<()> {
     let enough = BenchGoal::AtLeast(500_000.0);
     for (name, flow, rounds, events, goal) in [
-        // As many as fit into a ledger, from an empty one on, time after time.
+        // Each round fills an empty ledger up to the limit.
         ("new questions", EventPattern::Distinct, 20, 100_000, enough),
         ("one question", EventPattern::Repeated, 1, 2_000_000, enough),
-        // Each evicts the oldest of those that nobody answered.
+        // Each question beyond the limit evicts the oldest pending question.
         (
             "more than fit",
             EventPattern::Distinct,
@@ -209,14 +210,14 @@ fn bench_throughput(
     Ok(())
 }
 
-/// How fast events pass.
+/// The throughput of a hub.
 struct HubThroughput {
     per_second: f64,
-    /// The microseconds on a processor that the program spent on each.
+    /// Processor time of the hub per event, in microseconds.
     cpu_us_per_event: f64,
 }
 
-/// Keeps 64 events on their way until so many have passed.
+/// Keeps 64 events in flight until the given number has passed.
 fn measure_throughput(
     kind: &ProgramKind,
     flow: EventPattern,
@@ -298,7 +299,7 @@ fn bench_memory(report: &BenchReport, python: Option<&ProgramKind>) -> anyhow::R
         let programs: Vec<_> = (0..20)
             .map(|_| MeasuredProgram::start(kind))
             .collect::<Result<_, _>>()?;
-        // As it is after the first reader has come and gone.
+        // Measured after one reader has connected and disconnected.
         for program in &programs {
             drop(program.connect_reader()?);
         }
@@ -380,7 +381,7 @@ fn bench_bursts(report: &BenchReport, python: Option<&ProgramKind>) -> anyhow::R
     Ok(())
 }
 
-/// What became of a burst.
+/// The result of a burst.
 struct BurstResult {
     delivered: usize,
     repeated: usize,
@@ -404,7 +405,7 @@ fn measure_burst(kind: &ProgramKind, events: usize) -> anyhow::Result<BurstResul
     let mut rest = Vec::new();
     let mut took = clock.elapsed();
     while delivered.len() < events {
-        // A hub that has lost some has nothing more to say.
+        // If the hub skipped events, no more events come, and the read times out.
         let Ok((bytes, end)) = subscriber.read_bytes() else {
             break;
         };
@@ -433,19 +434,19 @@ fn measure_burst(kind: &ProgramKind, events: usize) -> anyhow::Result<BurstResul
     })
 }
 
-/// Whether each event is a question of its own.
+/// Whether events are different questions or repeats of one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventPattern {
     Distinct,
     Repeated,
 }
 
-/// Makes readers' lines faster than anybody takes them.
+/// Generates lines of a reader, faster than any hub reads.
 struct EventLineGenerator {
     pattern: EventPattern,
     sent: u32,
     template: Vec<u8>,
-    /// Where the template's id and name have their number.
+    /// The position of the number in the template's id.
     id_offset: usize,
     name_offset: usize,
     bytes: Vec<u8>,
@@ -477,7 +478,7 @@ impl EventLineGenerator {
         }
     }
 
-    /// Returns the next so many lines.
+    /// Returns the next `many` lines.
     fn next_lines(&mut self, many: usize) -> &[u8] {
         self.bytes.clear();
         for _ in 0..many {
@@ -501,7 +502,7 @@ impl EventLineGenerator {
         &self.bytes
     }
 
-    /// Returns the number in an event's id.
+    /// Returns the number in the id of an event.
     fn parse_number(event: &[u8]) -> Option<u32> {
         let text = std::str::from_utf8(event).ok()?;
         let (_, after) = text.split_once(Self::ID_PREFIX)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The supervisor on real packets, beside what the kernel alone takes.
+//! The supervisor with real packets, compared with the time that the kernel needs.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -35,8 +35,8 @@ use crate::report::{BenchGoal, BenchReport, BenchRow};
 const CONTAINER_NAME: &str = "bench";
 const INTERLEAVED_RUNS: usize = 10;
 
-/// Measures every row about packets; `part` is what to divide the rounds by. To be run in a
-/// network namespace of its own.
+/// Measures every row about packets. `part` divides the number of rounds. Must run in a private
+/// network namespace.
 pub(crate) fn measure(report: &mut BenchReport, part: usize) -> anyhow::Result<()> {
     set_up_route()?;
     bench_packet_latency(report, 10_000 / part)?;
@@ -44,7 +44,7 @@ pub(crate) fn measure(report: &mut BenchReport, part: usize) -> anyhow::Result<(
     bench_idle_supervisor(report, part)
 }
 
-/// From a dropped packet to whoever waits for it.
+/// Measures the time from a dropped packet to the event at a subscriber.
 fn bench_packet_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<()> {
     let name = "dropped packet to event";
     if !report.includes(name) {
@@ -56,7 +56,7 @@ fn bench_packet_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
         LatencySamples::default(),
         LatencySamples::default(),
     );
-    // By turns, so that what else the machine does falls on all of them.
+    // Runs alternate, so that other load on the machine affects all measurements.
     for _ in 0..INTERLEAVED_RUNS {
         floor.append(measure_bare_reader(&mut sender, rounds / INTERLEAVED_RUNS)?);
         for (interface, times) in [("Clearance1", &mut one), ("Clearance2", &mut two)] {
@@ -85,7 +85,7 @@ fn bench_packet_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
     Ok(())
 }
 
-/// Sends one packet after the other, each when the one before has arrived.
+/// Sends packets one after the other, each after the event of the previous packet.
 fn measure_packet_latency(
     sender: &mut PacketSender,
     arrivals: &Receiver<(u16, SpanTimer)>,
@@ -111,7 +111,7 @@ fn measure_packet_latency(
     Ok(times)
 }
 
-/// Reads the packet log under the same rules, and does nothing else.
+/// Reads the packet log under the same firewall rules, without further processing.
 fn measure_bare_reader(sender: &mut PacketSender, rounds: usize) -> anyhow::Result<LatencySamples> {
     let _shield = NftShield::engage(open_netfilter_socket()?, &bench_policy()?)?;
     let runtime = build_runtime()?;
@@ -119,7 +119,7 @@ fn measure_bare_reader(sender: &mut PacketSender, rounds: usize) -> anyhow::Resu
         let _within = runtime.enter();
         NflogSocket::bind(open_netfilter_socket()?, NflogOptions::QUESTIONS)?
     };
-    // So that the thread below sees that nobody waits any more.
+    // Reads time out, so that the thread below notices the end of the measurement.
     let limit = Some(Duration::from_millis(100));
     rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, limit)
         .context("setting a time limit")?;
@@ -148,7 +148,7 @@ fn measure_bare_reader(sender: &mut PacketSender, rounds: usize) -> anyhow::Resu
     })
 }
 
-/// From an answer to the element that stands in the kernel.
+/// Measures the time from an answer to the element in the kernel's set.
 fn bench_answer_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<()> {
     let name = "answer over the socket to set element";
     if !report.includes(name) {
@@ -177,7 +177,7 @@ fn bench_answer_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
         operator.write_all(call.as_bytes()).context("answering")?;
         let length = operator
             .read(&mut reply)
-            .context("waiting for the hub's word")?;
+            .context("waiting for the hub's reply")?;
         over_socket.push(sent.elapsed());
         let reply = reply.get(..length).unwrap_or_default();
         if !String::from_utf8_lossy(reply).contains(r#""ok":true"#) {
@@ -208,9 +208,9 @@ fn bench_answer_latency(report: &BenchReport, rounds: usize) -> anyhow::Result<(
     Ok(())
 }
 
-/// Measures a call and a reply of the same sizes over a unix socket, with nobody who thinks.
+/// Measures a call and a reply of the same sizes over a unix socket, without any processing.
 fn measure_socket_echo(rounds: usize) -> anyhow::Result<LatencySamples> {
-    let (mut here, mut there) = UnixStream::pair().context("making a pair of sockets")?;
+    let (mut here, mut there) = UnixStream::pair().context("creating a pair of sockets")?;
     thread::spawn(move || {
         let mut bytes = [0; 512];
         while there.read_exact(&mut bytes[..220]).is_ok() {
@@ -231,12 +231,12 @@ fn measure_socket_echo(rounds: usize) -> anyhow::Result<LatencySamples> {
     Ok(times)
 }
 
-/// What a supervisor takes that has nothing to do, and how long it takes to be ready for it.
+/// Measures the memory of idle supervisors and the time that a supervisor needs to start.
 fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     const SANDBOX_COUNT: usize = 20;
     #[expect(
         clippy::disallowed_methods,
-        reason = "a program's own environment, at its edge"
+        reason = "the entry point of a program may read the environment"
     )]
     let python =
         std::env::var_os("CLEARANCE_PYTHON").map(|path| ProgramKind::Python(PathBuf::from(path)));
@@ -294,7 +294,7 @@ fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()
     Ok(())
 }
 
-/// Returns what so many pairs of the Python stack's hub and verdict helper take, in MiB.
+/// Returns the memory in MiB of this number of pairs of the Python stack's hub and verdict helper.
 fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Result<f64> {
     let ProgramKind::Python(interpreter) = python else {
         return Ok(0.0);
@@ -324,12 +324,12 @@ fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Resu
     Ok(total)
 }
 
-/// A supervisor in a process of its own.
+/// A supervisor in a separate process.
 #[derive(Debug)]
 struct SupervisorProcess {
     child: Child,
     sockets: HubSocketPaths,
-    /// How long it took from its start until both sockets took connections.
+    /// The time from the start until both sockets accepted connections.
     start_time: Duration,
     _directory: TempDir,
 }
@@ -340,7 +340,7 @@ impl SupervisorProcess {
         let container: ContainerId = CONTAINER_NAME.parse()?;
         let sockets =
             RuntimeDir::new(directory.path()).sandbox_sockets(&container, SocketLayout::D);
-        let ourselves = std::env::current_exe().context("finding ourselves")?;
+        let ourselves = std::env::current_exe().context("finding the path of this program")?;
         let clock = SpanTimer::start();
         let child = Command::new(ourselves)
             .arg("serve-supervisor")
@@ -366,7 +366,7 @@ impl SupervisorProcess {
         Ok(BufReader::with_capacity(64 << 10, stream))
     }
 
-    /// Has a thread wait for events, and tell the port of each and when it came.
+    /// Starts a thread that receives events and reports port and arrival time of each event.
     fn receive_arrivals(&self, interface: &str) -> anyhow::Result<Receiver<(u16, SpanTimer)>> {
         let mut events = self.open_subscription(interface)?;
         let (tell, arrivals) = channel();
@@ -406,7 +406,7 @@ impl Drop for SupervisorProcess {
     }
 }
 
-/// The questions of a hub, as they come.
+/// The stream of a hub's questions.
 #[derive(Debug)]
 struct BenchQuestionStream(BufReader<UnixStream>);
 
@@ -418,7 +418,7 @@ impl BenchQuestionStream {
                 .read_until(0, &mut frame)
                 .context("waiting for a question")?;
             if frame.pop() != Some(0) {
-                bail!("the hub closed a subscriber");
+                bail!("the hub closed a subscriber's connection");
             }
             let reply: Value = serde_json::from_slice(&frame).context("reading an event")?;
             let event = &reply["parameters"]["event"];
@@ -429,7 +429,7 @@ impl BenchQuestionStream {
     }
 }
 
-/// Guards the network namespace of a process until killed.
+/// Runs a supervisor for the network namespace of process `pid` until killed.
 pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()> {
     let config = SupervisorConfig {
         container: CONTAINER_NAME.parse()?,
@@ -460,14 +460,14 @@ fn wait_for_socket(path: &Path) -> anyhow::Result<()> {
     let clock = SpanTimer::start();
     while UnixStream::connect(path).is_err() {
         if clock.elapsed() > Duration::from_secs(30) {
-            bail!("nobody made a socket at {}", path.display());
+            bail!("no socket appeared at {}", path.display());
         }
         thread::sleep(Duration::from_micros(20));
     }
     Ok(())
 }
 
-/// Returns a process's proportional set size in MiB.
+/// Returns the proportional set size of a process in MiB.
 fn read_pss_mib(pid: u32) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The desktop bridge: how soon a question is a popup, and what five hundred in a second become.
+//! Popups: the delay from a question to the popup, and the effect of 500 questions in one second.
 
 use std::thread;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::report::{BenchGoal, BenchReport, BenchRow};
 
 const SANDBOX_COUNT: u32 = 50;
 const QUESTION_COUNT: u32 = 500;
-/// The time between two questions of a storm of a second.
+/// The interval of questions during the storm.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(2);
-/// After so long, as many popups as ever may come at once.
+/// The time after which the rate limit of popups allows a full burst again.
 const RATE_LIMIT_RESET: Duration = Duration::from_secs(4);
 
-/// Measures every row about popups; `part` is what to divide the rounds by.
+/// Measures every row about popups. `part` divides the number of rounds.
 pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     let one = "notifier: question to popup";
     let storm = "notifier: 500 questions/s of 50 sandboxes";
@@ -29,7 +29,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     let crowd = ManyHubs::serve(SANDBOX_COUNT)?;
     let mut desktop = FakeDesktop::start();
     let program = start_notifier(&crowd, &desktop)?;
-    // It shows questions once it listens everywhere.
+    // The notifier shows questions once all hubs are connected.
     crowd.ask_questions(1, QUESTION_INTERVAL)?;
     desktop.wait_for_notification("popup", |title| title.starts_with("Blocked: "))?;
     thread::sleep(RATE_LIMIT_RESET);
@@ -38,7 +38,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     if report.includes(one) {
         let mut times = LatencySamples::default();
         for _ in 0..(50 / part).max(2) {
-            // Slower than popups may come.
+            // Longer than the interval of the rate limit.
             thread::sleep(Duration::from_millis(700));
             let clock = SpanTimer::start();
             crowd.ask_questions(1, QUESTION_INTERVAL)?;

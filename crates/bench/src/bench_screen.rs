@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The full-screen UI: what a frame costs however long the list is, and how soon a key is seen to
-//! have done something while fifty sandboxes ask.
+//! The full-screen UI: the cost of a frame with a long list, and the delay from a key press to the
+//! painted result while fifty sandboxes ask questions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::pty_screen::PtyScreen;
 use crate::report::{BenchGoal, BenchReport, BenchRow};
 
 const SANDBOX_COUNT: u32 = 50;
-/// The time between two questions of all sandboxes together.
+/// The interval of questions, all sandboxes together.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(2);
 const THEME: Theme = Theme {
     color: true,
     unicode: true,
 };
 
-/// Measures every row about the screen; `part` is what to divide the rounds by.
+/// Measures every row about the screen. `part` divides the number of rounds.
 pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     for questions in [100, 10_000, 100_000] {
         let name = format!("screen: a key and its frame, {questions} questions, p50");
@@ -50,7 +50,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
         let mut storm = measure_question_storm(part)?;
         for percent in [50, 99] {
             let row = format!("{name}, p{percent}");
-            // Two frames of a film: what nobody notices.
+            // Two frames of a film; a shorter delay is not noticeable.
             let goal = BenchGoal::AtMost(83_000.0);
             let figure = storm.busy_latency.percentile_us(percent);
             report.print_row(&BenchRow {
@@ -69,7 +69,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures key presses with the frames that they make, on a screen without a terminal.
+/// Measures the handling of key presses and the drawing of frames, without a terminal.
 fn measure_frames(questions: u32, rounds: usize) -> anyhow::Result<LatencySamples> {
     let hub = HubId::new(Path::new("/run/hub.sock"));
     let mut model = TuiModel::new("/run", THEME, TimeZone::default());
@@ -120,24 +120,24 @@ fn measure_frames(questions: u32, rounds: usize) -> anyhow::Result<LatencySample
     Ok(times)
 }
 
-/// What a storm of questions does to the screen.
+/// The effect of a storm of questions on the screen.
 struct QuestionStorm {
-    /// From a key to its page, while they come.
+    /// The delay from a key press to the page during the storm.
     busy_latency: LatencySamples,
-    /// The same while nothing is asked.
+    /// The delay from a key press to the page without new questions.
     quiet_latency: LatencySamples,
-    /// The processor time in a second of it in which nobody presses a key, in milliseconds.
+    /// The processor time in milliseconds per second of the storm without key presses.
     cpu_ms_per_second: f64,
 }
 
-/// Measures from a key written to a terminal until its page is painted there.
+/// Measures the time from a key written to the terminal to the painted page.
 fn measure_question_storm(part: usize) -> anyhow::Result<QuestionStorm> {
     let (rounds, watched) = (600 / part, Duration::from_secs(5) / u32::try_from(part)?);
     let crowd = ManyHubs::serve(SANDBOX_COUNT)?;
     let mut screen = PtyScreen::start(clearance_command(&crowd)?.arg("tui"))?;
     screen.wait_for_text(&format!("{SANDBOX_COUNT} hubs"))?;
     let quiet = measure_key_latency(&mut screen, rounds)?;
-    // More than come until the end.
+    // The storm lasts until the hubs are dropped.
     crowd.ask_questions(u32::MAX, QUESTION_INTERVAL)?;
     screen.wait_for_text("questions wait")?;
     let times = measure_key_latency(&mut screen, rounds)?;
@@ -154,12 +154,12 @@ fn measure_question_storm(part: usize) -> anyhow::Result<QuestionStorm> {
     })
 }
 
-/// Presses keys at a quick person's pace, and returns how long each took.
+/// Presses keys at the pace of a fast typist, and returns the delay of each.
 fn measure_key_latency(screen: &mut PtyScreen, rounds: usize) -> anyhow::Result<LatencySamples> {
     let mut times = LatencySamples::default();
     for _ in 0..rounds {
         for (key, title) in [(b"?", "The keys"), (b"q", "Waiting for you")] {
-            // Questions come between the keys.
+            // Several questions arrive between two keys.
             thread::sleep(Duration::from_millis(5));
             let clock = SpanTimer::start();
             screen.send_keys(key)?;

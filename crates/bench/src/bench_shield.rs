@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The shield beside the bare netlink transaction: the same bytes, sent and acknowledged, and
-//! nothing planned, remembered or verified.
+//! The shield, compared with the bare netlink transaction: the same bytes, sent and acknowledged,
+//! without planning, state or verification.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ const ELEMENT_ROW: &str = "answer to set element (native)";
 const PORT_ELEMENT_ROW: &str = "answer for one port to set element (native)";
 const RULESET_ROW: &str = "whole ruleset in force and verified";
 
-/// Measures every row about the shield, in network namespaces of their own.
+/// Measures every row about the shield in a private network namespace.
 pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     if ![ELEMENT_ROW, PORT_ELEMENT_ROW, RULESET_ROW]
         .iter()
@@ -26,7 +26,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     {
         return Ok(());
     }
-    let ours = std::env::current_exe().context("where this program is")?;
+    let ours = std::env::current_exe().context("finding the path of this program")?;
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--"])
         .arg(ours)
@@ -34,7 +34,10 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
         .output()
         .context("starting unshare, of util-linux")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "measuring the shield: {said}");
+    ensure!(
+        output.status.success(),
+        "measuring the shield failed: {said}"
+    );
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let [name, percent, ours, floor] = line.split('\t').collect::<Vec<_>>()[..] else {
             continue;
@@ -61,7 +64,7 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures, in the namespace that it is started in, and prints a line for each figure.
+/// Measures in the namespace of this process, and prints a line for each figure.
 pub(crate) fn measure_in_namespace(part: usize) -> anyhow::Result<()> {
     let policy = Policy::new([IpAddr::from([10, 0, 2, 3])])?;
     let rounds = u32::try_from(20_000 / part.max(1))?;
@@ -88,8 +91,8 @@ fn print_figures(name: &str, ours: &mut LatencySamples, floor: &mut LatencySampl
     }
 }
 
-/// One after the other by turns: how long the kernel takes to let go of the ruleset before depends
-/// on what else the machine does.
+/// Measures whole rulesets, alternating between shield and floor, because the time that the kernel
+/// needs to free the previous ruleset depends on other load on the machine.
 fn measure_rulesets(
     policy: &Policy,
     rounds: u32,
@@ -149,7 +152,7 @@ pub(crate) fn measure_bare_elements(
     Ok(times)
 }
 
-/// An address of a range that no firewall of ours treats apart.
+/// Returns address number `n` of a range without special treatment in the firewall.
 fn test_address(n: u32) -> IpAddr {
     Ipv4Addr::from_bits(0xc612_0000 + n).into()
 }
@@ -158,10 +161,10 @@ fn send_and_check_ack(socket: &OwnedFd, transaction: &[u8]) -> anyhow::Result<()
     send(socket, transaction, SendFlags::empty())?;
     let mut answer = [0; 1024];
     let (length, _) = recv(socket, &mut answer[..], RecvFlags::DONTWAIT)?;
-    // An acknowledgement is an error message that says 0.
+    // An acknowledgement is an error message with the code 0.
     ensure!(
         length >= 20 && answer[16..20] == [0; 4],
-        "the kernel refused"
+        "the kernel refused the transaction"
     );
     Ok(())
 }

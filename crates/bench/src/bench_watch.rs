@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Each UI over a thousand live hubs, and over one, beside the Python stack's
-//! `MultiSocketSubscriber`: what it costs until every question is shown, and when nothing happens.
+//! Each user interface with one hub and with a thousand hubs, compared with the Python stack's
+//! `MultiSocketSubscriber`: the cost until every question is shown, and the cost while idle.
 
 use std::path::PathBuf;
 use std::thread;
@@ -13,16 +13,16 @@ use crate::measured_ui::{MeasuredUi, RunningUi};
 use crate::proc_stats::own_cpu_time_ms;
 use crate::report::{BenchGoal, BenchReport, BenchRow};
 
-/// How often each is started.
+/// The number of starts of each user interface.
 const START_COUNT: usize = 5;
-/// After this, what the start left to do is done, and a thread that only it needed has ended.
+/// The time after which all work of the start is done and threads needed by the start have ended.
 const SETTLE_TIME: Duration = Duration::from_secs(12);
 
-/// Measures every row about watching; `part` is what to divide the rounds by.
+/// Measures every row about watching. `part` divides the number of starts and the idle time.
 pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "a program's own environment, at its edge"
+        reason = "the entry point of a program may read the environment"
     )]
     let python = std::env::var_os("CLEARANCE_PYTHON").map(PathBuf::from);
     let counter = python.clone().map(MeasuredUi::PythonCounter);
@@ -55,24 +55,24 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What it costs to watch: medians of all starts, and of the last one when nothing happens.
+/// The cost of watching.
 #[derive(Debug, Default)]
 struct UiFigures {
-    /// From the start of the program until the question of every hub was shown, in milliseconds.
+    /// Time from the start of the program until all questions are shown, in milliseconds.
     start_ms: Vec<f64>,
-    /// The processor time until then, of every thread, in milliseconds.
+    /// Processor time of the program until all questions are shown, in milliseconds.
     start_cpu_ms: Vec<f64>,
-    /// That of the hubs, and of the desktop that it shows them on.
+    /// Processor time of the hubs and the desktop until all questions are shown, in milliseconds.
     server_cpu_ms: Vec<f64>,
-    /// Its proportional set size a while after that, in MiB.
+    /// Proportional set size after [`SETTLE_TIME`], in MiB.
     pss_mib: f64,
-    /// The processor time within ten seconds in which nothing happens, in milliseconds.
+    /// Processor time during ten idle seconds, in milliseconds.
     idle_cpu_ms: f64,
-    /// How often one of its threads gave the processor back within that time.
+    /// Context switches of all threads during ten idle seconds.
     context_switches: f64,
 }
 
-/// Measures UIs by turns.
+/// Measures the user interfaces alternately.
 fn measure_interleaved(
     uis: &[&MeasuredUi],
     crowd: &ManyHubs,

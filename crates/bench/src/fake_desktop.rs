@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A session bus with a notification service on it that draws nothing and notes what it is told.
+//! A session bus with a notification service that draws nothing and records its calls.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use test_support::test_bus::TestBus;
 
 use crate::latency_samples::SpanTimer;
 
-/// Longer than anything is waited for.
+/// The time after which a missing notification fails the benchmark.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The bus and the service, each ended with this.
+/// The bus and the notification service. Both end on drop.
 #[derive(Debug)]
 pub(crate) struct FakeDesktop {
     calls: Receiver<NotificationCall>,
-    // The service ends before its bus.
+    // Fields are dropped in order: the service ends before the bus.
     _service: RecordingNotificationService,
     bus: TestBus,
 }
 
 impl FakeDesktop {
-    /// Starts both; the service has its name when this returns.
+    /// Starts bus and service, and waits until the service owns its name.
     pub(crate) fn start() -> Self {
         let bus = TestBus::start();
         let (tell, calls) = channel();
-        // A benchmark that is over receives no calls any more.
+        // Fails once the benchmark has dropped the receiver.
         let service = RecordingNotificationService::start(bus.address(), move |call| {
             drop(tell.send(call));
         });
@@ -38,12 +38,12 @@ impl FakeDesktop {
         }
     }
 
-    /// Returns the bus's address.
+    /// Returns the address of the bus.
     pub(crate) fn address(&self) -> String {
         self.bus.address()
     }
 
-    /// Returns the next call of the service.
+    /// Waits for the next call to the service.
     fn next_call(&mut self) -> anyhow::Result<NotificationCall> {
         match self.calls.recv_timeout(WAIT_TIMEOUT) {
             Ok(call) => Ok(call),
@@ -52,7 +52,7 @@ impl FakeDesktop {
         }
     }
 
-    /// Returns the title of the next notification, and when it came.
+    /// Waits for the next notification. Returns the time of arrival and the title.
     pub(crate) fn next_notification(&mut self) -> anyhow::Result<(SpanTimer, String)> {
         loop {
             if let NotificationCall::Notify {
@@ -64,7 +64,7 @@ impl FakeDesktop {
         }
     }
 
-    /// Waits for a notification with a title like this, and returns when it came.
+    /// Waits for a notification whose title matches, and returns the time of arrival.
     pub(crate) fn wait_for_notification(
         &mut self,
         what: &str,
@@ -86,7 +86,7 @@ impl FakeDesktop {
         }
     }
 
-    /// Forgets the calls up to now.
+    /// Discards all recorded calls.
     pub(crate) fn discard_calls(&mut self) {
         while self.calls.try_recv().is_ok() {}
     }
@@ -94,7 +94,8 @@ impl FakeDesktop {
     /// Waits until a popup is closed.
     pub(crate) fn wait_for_close(&mut self) -> anyhow::Result<()> {
         while !matches!(
-            self.next_call().context("no popup is closed")?,
+            self.next_call()
+                .context("waiting for a popup to be closed")?,
             NotificationCall::Close { .. }
         ) {}
         Ok(())

@@ -1,27 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clocks and percentiles.
+//! Timers, samples of durations, and percentiles.
 
 use std::time::{Duration, Instant};
 
-/// Measures one span of time.
+/// Measures a duration from a start time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpanTimer(Instant);
 
 impl SpanTimer {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "to read the clock is what a benchmark is for"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// Measures from a moment that was noted before.
+    /// Returns a timer with an earlier start time.
     pub(crate) const fn started(at: Instant) -> Self {
         Self(at)
     }
 
-    /// Returns when it was started.
+    /// Returns the start time.
     pub(crate) const fn started_at(self) -> Instant {
         self.0
     }
@@ -30,13 +27,13 @@ impl SpanTimer {
         self.0.elapsed()
     }
 
-    /// Returns the time between two starts.
+    /// Returns the time between the starts of two timers.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         self.0.duration_since(earlier.0)
     }
 }
 
-/// A set of times.
+/// A collection of measured durations.
 #[derive(Debug, Default)]
 pub(crate) struct LatencySamples(Vec<Duration>);
 
@@ -49,7 +46,7 @@ impl LatencySamples {
         self.0.append(&mut other.0);
     }
 
-    /// Returns the time that this many of a hundred stay below, in microseconds.
+    /// Returns a percentile in microseconds.
     pub(crate) fn percentile_us(&mut self, percent: usize) -> f64 {
         self.0.sort_unstable();
         let at = self.0.len() * percent / 100;
@@ -58,7 +55,6 @@ impl LatencySamples {
     }
 }
 
-/// Returns the median of some figures.
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);

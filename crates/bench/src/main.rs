@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The end-to-end benchmark: every figure beside its floor, in one run on one machine.
+//! The end-to-end benchmark: measures every figure next to a floor, in one run on one machine.
 //!
-//! A figure alone says little about a program and much about a machine. So each one stands beside
-//! the least that the kernel makes anybody pay: the hub beside a relay that copies bytes from one
-//! unix socket to others and does nothing else, the shield beside the bare netlink transaction, the
-//! supervisor beside a bare reader of the packet log. What needs a network gets one of its own.
+//! A single figure depends mostly on the machine. Each figure is therefore compared with its floor,
+//! the least that the kernel needs for the same effect. The floor of the hub is a relay that only
+//! copies bytes from one unix socket to others; of the shield, the bare netlink transaction; of the
+//! supervisor, a program that only reads the packet log. Measurements that need a network run in a
+//! private network namespace.
 
 mod bench_hub;
 mod bench_netns;
@@ -32,15 +33,16 @@ use report::BenchReport;
 const USAGE: &str = "\
 Usage: clearance-bench [--json] [--quick] [ROW…]
 
-Measures each row beside its floor and prints the ratios; with ROWs only those whose name contains
-one of them. Build it with --release, and `terok-clearance` beside it: the rows about UIs run that.
+Measures each row and its floor, and prints the ratio. Any ROW selects the rows whose name contains
+this text. Build the benchmark with --release; the rows about user interfaces need the program
+`terok-clearance` in the same directory.
 
-  --json   one JSON object per row and line
-  --quick  a tenth of the rounds, to see that everything works
+  --json   one JSON object per row
+  --quick  a tenth of the rounds, to test the benchmark
 
 Environment:
-  CLEARANCE_PYTHON  a Python with terok-clearance 0.8.1: its hub and its subscriber are measured
-                    in the same run
+  CLEARANCE_PYTHON  a Python interpreter with terok-clearance 0.8.1 installed, whose hub and
+                    subscriber are measured in the same run
 ";
 
 fn main() -> ExitCode {
@@ -59,19 +61,20 @@ fn run() -> anyhow::Result<()> {
     let mut packets_only = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let mut directory = || arguments.next().context("which directory?");
+        let mut directory = || arguments.next().context("the directory is missing");
         match argument.as_str() {
-            // The programs that are measured are this one, started anew.
+            // Some measured programs are this program, started with one of these commands.
             "serve-hub" => return measured_program::serve_hub(directory()?.as_ref()),
             "serve-relay" => return relay::serve(directory()?.as_ref()),
             "measure-shield" => {
-                let part = arguments.next().context("which part?")?;
-                return bench_shield::measure_in_namespace(part.parse().context("which part?")?);
+                let part = arguments.next().context("the divisor is missing")?;
+                let part = part.parse().context("the divisor is not a number")?;
+                return bench_shield::measure_in_namespace(part);
             }
             "serve-supervisor" => {
                 let directory = directory()?;
                 let pid = arguments.next().and_then(|pid| pid.parse().ok());
-                let pid = pid.context("which sandbox?")?;
+                let pid = pid.context("the process id of the sandbox is missing")?;
                 return bench_packets::serve_supervisor(directory.as_ref(), pid);
             }
             "packet-rows" => packets_only = true,
@@ -81,7 +84,7 @@ fn run() -> anyhow::Result<()> {
                 report::print_text(USAGE);
                 return Ok(());
             }
-            option if option.starts_with('-') => bail!("no option {option:?}\n\n{USAGE}"),
+            option if option.starts_with('-') => bail!("unknown option {option:?}\n\n{USAGE}"),
             row => report.name_filters.push(row.to_owned()),
         }
     }
@@ -98,6 +101,9 @@ fn run() -> anyhow::Result<()> {
     let mut again = vec!["packet-rows".to_owned()];
     again.extend(std::env::args().skip(1));
     let status = bench_netns::run_in_namespaces(&again)?;
-    ensure!(status.success(), "the rows about packets: {status}");
+    ensure!(
+        status.success(),
+        "measuring the rows about packets failed: {status}"
+    );
     Ok(())
 }

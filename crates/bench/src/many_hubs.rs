@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Many sandboxes, each with a live hub of its own, that ask what they are told to.
+//! Many sandboxes, each with a separate running hub, that ask questions on command.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::measured_program::NoopEnforcer;
 
-/// The hubs, served by a thread of this process until they are dropped.
+/// The hubs. A thread of this process serves the hubs until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct ManyHubs {
     directory: TempDir,
@@ -27,21 +27,21 @@ pub(crate) struct ManyHubs {
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
-/// What the sandboxes are to do.
+/// A command to the sandboxes.
 #[derive(Debug)]
 enum LoadCommand {
-    /// Ask so many questions by turns, each so long after the one before.
+    /// Ask this number of questions, one sandbox after the other, at this interval.
     Ask(u32, Duration),
-    /// Take all questions back.
+    /// Withdraw all questions.
     WithdrawAll,
-    /// Say that all that was ordered before is done.
+    /// Send an acknowledgement once all earlier commands are done.
     Acknowledge(std::sync::mpsc::Sender<()>),
 }
 
 impl ManyHubs {
-    /// Serves `hubs` hubs; they take connections when this returns.
+    /// Serves this number of hubs, and waits until all accept connections.
     pub(crate) fn serve(hubs: u32) -> anyhow::Result<Self> {
-        // In memory, as a user's runtime directory is.
+        // A file system in memory, like a user's runtime directory.
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() {
             TempDir::with_prefix_in("clearance-bench", memory)
@@ -72,24 +72,24 @@ impl ManyHubs {
         }
     }
 
-    /// Returns the runtime directory below which they are.
+    /// Returns the runtime directory that contains the hubs' sockets.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Has them ask so many questions by turns, one every `pause`, from now on.
+    /// Starts asking questions, one sandbox after the other, a question every `pause`.
     pub(crate) fn ask_questions(&self, questions: u32, pause: Duration) -> anyhow::Result<()> {
         self.send_command(LoadCommand::Ask(questions, pause))
     }
 
-    /// Waits until all that was ordered is done.
+    /// Waits until all commands are done.
     pub(crate) fn wait_until_done(&self) -> anyhow::Result<()> {
         let (tell, told) = std::sync::mpsc::channel();
         self.send_command(LoadCommand::Acknowledge(tell))?;
-        told.recv().context("the hubs broke")
+        told.recv().context("the hubs failed")
     }
 
-    /// Has them take all questions back.
+    /// Withdraws all questions.
     pub(crate) fn withdraw_all(&self) -> anyhow::Result<()> {
         self.send_command(LoadCommand::WithdrawAll)
     }
@@ -97,15 +97,15 @@ impl ManyHubs {
     fn send_command(&self, order: LoadCommand) -> anyhow::Result<()> {
         self.commands
             .try_send(order)
-            .context("ordering the hubs about")
+            .context("sending a command to the hubs")
     }
 
-    /// Ends them, and says what broke.
+    /// Ends the hubs. Returns an error if a hub failed.
     pub(crate) fn shut_down(mut self) -> anyhow::Result<()> {
         self.stop.cancel();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(served)) => served,
-            _ => bail!("the hubs broke"),
+            _ => bail!("the thread of the hubs panicked"),
         }
     }
 }
@@ -113,12 +113,13 @@ impl ManyHubs {
 impl Drop for ManyHubs {
     fn drop(&mut self) {
         self.stop.cancel();
-        // What broke then is told by whoever sees that something is missing.
+        // A failure was noticed before, as a missing event.
         drop(self.thread.take().map(JoinHandle::join));
     }
 }
 
-/// Each hub takes a descriptor at both ends; programs that are started inherit the limit.
+/// Raises the limit of open files: each hub needs a descriptor in this process and in the user
+/// interface, which inherits the limit.
 fn raise_fd_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let all = Rlimit {
@@ -149,7 +150,9 @@ fn serve(
             tasks.spawn(hub::serve(hub.clone(), listener, stop.clone()));
             crowd.push((container, hub));
         }
-        ready.send(()).context("telling that the hubs are ready")?;
+        ready
+            .send(())
+            .context("reporting that the hubs are ready")?;
         let work = async {
             let mut asked = 0_u32;
             while let Some(order) = orders.recv().await {
@@ -163,7 +166,7 @@ fn serve(
                             asked = asked.wrapping_add(1);
                         }
                     }
-                    // Whoever has gone away does not want to know.
+                    // Fails if the caller no longer waits.
                     LoadCommand::Acknowledge(tell) => drop(tell.send(())),
                     LoadCommand::WithdrawAll => {
                         for (container, hub) in &crowd {
@@ -184,13 +187,13 @@ fn serve(
             done = work => done?,
         }
         while let Some(served) = tasks.join_next().await {
-            served.context("a hub broke")?.context("serving")?;
+            served.context("a hub panicked")?.context("serving a hub")?;
         }
         Ok(())
     })
 }
 
-/// Returns a packet of a sandbox that was dropped.
+/// Returns the report of a dropped packet of a sandbox.
 pub(crate) fn blocked_packet(
     container: &ContainerId,
     number: u32,

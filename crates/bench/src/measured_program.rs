@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The programs that are measured, each a process of its own.
+//! The measured hubs, each in a separate process.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -17,30 +17,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::latency_samples::SpanTimer;
 
-/// What is measured.
+/// A kind of measured program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ProgramKind {
-    /// Our hub.
+    /// The hub of this project.
     Hub,
-    /// The bare relay.
+    /// The relay, the floor of the hub.
     Relay,
     /// The Python stack's hub, run by this interpreter.
     Python(PathBuf),
 }
 
-/// A running program with its sockets, killed when it is dropped.
+/// A running program and its sockets. Killed on drop.
 #[derive(Debug)]
 pub(crate) struct MeasuredProgram {
     kind: ProgramKind,
     child: Child,
     sockets: HubSocketPaths,
-    /// How long it took from its start until both sockets took connections.
+    /// The time from the start until both sockets accepted connections.
     pub(crate) start_time: Duration,
     _directory: TempDir,
 }
 
 impl MeasuredProgram {
-    /// Starts a program and waits until both its sockets take connections.
+    /// Starts a program and waits until both sockets accept connections.
     pub(crate) fn start(kind: &ProgramKind) -> anyhow::Result<Self> {
         let directory = TempDir::with_prefix("clearance-bench").context("making a directory")?;
         let runtime = directory.path().join("run");
@@ -50,7 +50,8 @@ impl MeasuredProgram {
         let sockets = RuntimeDir::new(&runtime).shared_hub_sockets();
         let mut command = match kind {
             ProgramKind::Hub | ProgramKind::Relay => {
-                let ourselves = std::env::current_exe().context("finding ourselves")?;
+                let ourselves =
+                    std::env::current_exe().context("finding the path of this program")?;
                 let mut command = Command::new(ourselves);
                 let verb = if *kind == ProgramKind::Hub {
                     "serve-hub"
@@ -77,7 +78,7 @@ impl MeasuredProgram {
             .with_context(|| format!("starting {kind:?}"))?;
         for path in [&sockets.ingester, &sockets.hub] {
             while UnixStream::connect(path).is_err() {
-                if let Some(status) = child.try_wait().context("waiting for it")? {
+                if let Some(status) = child.try_wait().context("waiting for the program")? {
                     bail!("{kind:?} ended: {status}");
                 }
                 if clock.elapsed() > Duration::from_secs(30) {
@@ -96,17 +97,17 @@ impl MeasuredProgram {
         })
     }
 
-    /// Returns which program it is.
+    /// Returns the kind of program.
     pub(crate) const fn kind(&self) -> &ProgramKind {
         &self.kind
     }
 
-    /// Connects as a reader would.
+    /// Connects to the ingester socket like a reader.
     pub(crate) fn connect_reader(&self) -> anyhow::Result<UnixStream> {
         UnixStream::connect(&self.sockets.ingester).context("connecting as a reader")
     }
 
-    /// Subscribes with this interface's method, to the relay with none.
+    /// Subscribes with a method of an interface. The relay needs no method call.
     pub(crate) fn subscribe(&self, method: &str) -> anyhow::Result<CountingSubscriber> {
         let mut stream = UnixStream::connect(&self.sockets.hub).context("subscribing")?;
         if self.kind != ProgramKind::Relay {
@@ -124,18 +125,18 @@ impl MeasuredProgram {
         })
     }
 
-    /// Returns its proportional set size in MiB.
+    /// Returns the proportional set size in MiB.
     pub(crate) fn pss_mib(&self) -> anyhow::Result<f64> {
         self.read_kib("smaps_rollup", "Pss:")
             .map(|kib| kib / 1024.0)
     }
 
-    /// Returns its resident memory in MiB.
+    /// Returns the resident set size in MiB.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         self.read_kib("status", "VmRSS:").map(|kib| kib / 1024.0)
     }
 
-    /// Returns how long it has run on a processor.
+    /// Returns the processor time of the program.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         let path = format!("/proc/{}/schedstat", self.child.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -157,13 +158,13 @@ impl MeasuredProgram {
 
 impl Drop for MeasuredProgram {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
+        // Fails if the program has already ended.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// A subscriber's connection, which only counts events.
+/// A subscriber that only counts events.
 #[derive(Debug)]
 pub(crate) struct CountingSubscriber {
     stream: UnixStream,
@@ -172,25 +173,25 @@ pub(crate) struct CountingSubscriber {
 }
 
 impl CountingSubscriber {
-    /// Waits for events, and returns how many ended in what was read.
+    /// Reads once, and returns the number of events that ended.
     pub(crate) fn count_events(&mut self) -> anyhow::Result<usize> {
         self.read_bytes()
             .map(|bytes| memchr::memchr_iter(bytes.1, bytes.0).count())
     }
 
-    /// Waits for events, and returns what was read, with the byte that ends each event.
+    /// Reads once, and returns the bytes and the byte that ends each event.
     pub(crate) fn read_bytes(&mut self) -> anyhow::Result<(&[u8], u8)> {
         let read = self
             .stream
             .read(&mut self.buffer)
             .context("reading events")?;
         if read == 0 {
-            bail!("the hub closed a subscriber");
+            bail!("the hub closed a subscriber's connection");
         }
         Ok((self.buffer.get(..read).unwrap_or_default(), self.delimiter))
     }
 
-    /// Lets later reads fail that take longer.
+    /// Sets the time limit of each read.
     pub(crate) fn set_read_timeout(&self, limit: Duration) -> anyhow::Result<()> {
         self.stream
             .set_read_timeout(Some(limit))
@@ -212,12 +213,12 @@ pub(crate) fn serve_hub(directory: &Path) -> anyhow::Result<()> {
         let clearance = socket::bind(&sockets.hub)?;
         tokio::select! {
             served = hub::serve(hub.clone(), clearance, stop.clone()) => served.context("serving"),
-            taken = hub::ingest::ingest(hub, ingester, stop) => taken.context("taking events"),
+            taken = hub::ingest::ingest(hub, ingester, stop) => taken.context("receiving events"),
         }
     })
 }
 
-/// A firewall that has done everything already.
+/// A firewall that does nothing and reports success.
 #[derive(Debug)]
 pub(crate) struct NoopEnforcer;
 

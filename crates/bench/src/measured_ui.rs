@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The UIs, each the real program started anew, and the Python stack's in their place.
+//! The measured user interfaces: the real programs, and the Python stack's counterparts.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::many_hubs::ManyHubs;
 use crate::proc_stats::MeasuredChild;
 use crate::pty_screen::PtyScreen;
 
-/// Longer than anything is waited for.
+/// The time after which missing output fails the benchmark.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Watches hubs as the Python stack does it. Says `ready` when it has shown one question of each:
-/// to a notifier that only counts, or to the desktop's.
+/// A Python program that watches hubs with the Python stack's subscriber. The program prints
+/// `ready` after one question of each hub has reached the notifier, which counts or shows popups.
 const PYTHON_SUBSCRIBER: &str = r#"
 import asyncio, sys
 from terok_clearance import MultiSocketSubscriber, create_notifier
@@ -52,7 +52,7 @@ async def main():
 asyncio.run(main())
 "#;
 
-/// Which UI.
+/// A kind of user interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MeasuredUi {
     /// `terok-clearance watch --json`, into a pipe.
@@ -64,26 +64,26 @@ pub(crate) enum MeasuredUi {
     /// The Python stack's `MultiSocketSubscriber`, run by this interpreter, with a notifier that
     /// only counts.
     PythonCounter(PathBuf),
-    /// The same with its own notifier, on a session bus.
+    /// The Python stack's `MultiSocketSubscriber` with the Python stack's notifier, on a session
+    /// bus.
     PythonPopups(PathBuf),
 }
 
-/// A UI that runs.
+/// A running user interface.
 #[derive(Debug)]
 pub(crate) enum RunningUi {
-    /// One on a terminal.
+    /// A program on a terminal.
     Screen(PtyScreen),
-    /// One that writes lines, or nothing at all.
+    /// A program that writes lines or nothing.
     LineOutput {
         /// The program.
         program: MeasuredChild,
-        /// Open as long as it runs, or it would end.
+        /// Kept open, because the program ends when its output is closed.
         _output: Option<ChildStdout>,
     },
 }
 
 impl RunningUi {
-    /// Returns the program.
     pub(crate) const fn program(&self) -> &MeasuredChild {
         match self {
             Self::Screen(screen) => &screen.program,
@@ -92,13 +92,13 @@ impl RunningUi {
     }
 }
 
-/// Returns a command of our program, which stands beside this one.
+/// Returns a command that runs `terok-clearance` from the directory of this program.
 pub(crate) fn clearance_command(crowd: &ManyHubs) -> anyhow::Result<Command> {
-    let beside = std::env::current_exe().context("finding ourselves")?;
+    let beside = std::env::current_exe().context("finding the path of this program")?;
     let program = beside.with_file_name("terok-clearance");
     ensure!(
         program.exists(),
-        "{} is not there: build it with `cargo build --release -p cli`",
+        "{} does not exist; build it with `cargo build --release -p terok-clearance-cli`",
         program.display()
     );
     let mut command = Command::new(program);
@@ -116,7 +116,7 @@ fn isolate_environment(command: &mut Command, runtime: &Path) {
         .stderr(Stdio::null());
 }
 
-/// Starts our notifier. Only questions are popups, so that nothing but they takes their pace.
+/// Starts the notifier. Only questions become popups, because all popups share a rate limit.
 pub(crate) fn start_notifier(
     crowd: &ManyHubs,
     desktop: &FakeDesktop,
@@ -129,7 +129,8 @@ pub(crate) fn start_notifier(
 }
 
 impl MeasuredUi {
-    /// Starts it over `hubs` hubs that have one question each, and waits until all are shown.
+    /// Starts the user interface with `hubs` hubs that have one question each, and waits until all
+    /// questions are shown.
     pub(crate) fn start(
         &self,
         crowd: &ManyHubs,
@@ -185,7 +186,7 @@ impl MeasuredUi {
                 clock = SpanTimer::start();
                 let running = start_and_wait_for_output(command, "ready\n")?;
                 if matches!(self, Self::PythonPopups(_)) {
-                    // It does without a desktop in silence.
+                    // Wait for a notification: without a desktop the Python program would not fail.
                     desktop.next_notification()?;
                 }
                 running
@@ -195,7 +196,7 @@ impl MeasuredUi {
     }
 }
 
-/// Starts a program, and waits until it has written this.
+/// Starts a program and waits for the text `wanted` in the output.
 fn start_and_wait_for_output(mut command: Command, wanted: &str) -> anyhow::Result<RunningUi> {
     let clock = SpanTimer::start();
     let name = command.get_program().to_string_lossy().into_owned();
@@ -205,15 +206,15 @@ fn start_and_wait_for_output(mut command: Command, wanted: &str) -> anyhow::Resu
     let mut bytes = vec![0; 64 << 10];
     while memchr::memmem::find(&said, wanted.as_bytes()).is_none() {
         let Some(left) = WAIT_TIMEOUT.checked_sub(clock.elapsed()) else {
-            bail!("waited {WAIT_TIMEOUT:?} in vain for {wanted:?} of {name}");
+            bail!("{name} did not print {wanted:?} within {WAIT_TIMEOUT:?}");
         };
-        // Of what was searched, only the start of what is wanted may matter.
+        // Keep only the last bytes, which may be the start of the wanted text.
         said.drain(..said.len().saturating_sub(wanted.len()));
         let left = Timespec::try_from(left).context("waiting")?;
         let mut ready = [PollFd::new(&output, PollFlags::IN)];
         if poll(&mut ready, Some(&left)).context("waiting for lines")? > 0 {
             let read = output.read(&mut bytes).context("reading lines")?;
-            ensure!(read > 0, "{name} ended without {wanted:?}");
+            ensure!(read > 0, "{name} ended without printing {wanted:?}");
             said.extend_from_slice(bytes.get(..read).unwrap_or_default());
         }
     }

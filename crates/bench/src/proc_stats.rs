@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the kernel counts of a running program, and programs that end with what measures them.
+//! Child processes, and the kernel's statistics about processes.
 
 use std::process::{Child, Command};
 
 use anyhow::Context as _;
 
-/// A program that is killed when this is dropped.
+/// A child process, killed on drop.
 #[derive(Debug)]
 pub(crate) struct MeasuredChild(pub(crate) Child);
 
@@ -17,12 +17,12 @@ impl MeasuredChild {
             .with_context(|| format!("starting {command:?}"))
     }
 
-    /// Returns how many milliseconds its threads have run on a processor.
+    /// Returns the processor time of all threads in milliseconds.
     pub(crate) fn cpu_time_ms(&self) -> anyhow::Result<f64> {
         sum_over_threads(&self.0.id().to_string(), "schedstat", parse_schedstat_ms)
     }
 
-    /// Returns how often its threads have given the processor back, or were put aside.
+    /// Returns the number of voluntary and involuntary context switches of all threads.
     pub(crate) fn context_switches(&self) -> anyhow::Result<f64> {
         sum_over_threads(&self.0.id().to_string(), "status", |text| {
             Some(
@@ -32,7 +32,7 @@ impl MeasuredChild {
         })
     }
 
-    /// Returns its proportional set size in MiB.
+    /// Returns the proportional set size in MiB.
     pub(crate) fn pss_mib(&self) -> anyhow::Result<f64> {
         let path = format!("/proc/{}/smaps_rollup", self.0.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -41,7 +41,7 @@ impl MeasuredChild {
     }
 }
 
-/// Returns how many milliseconds the threads of this program have run on a processor.
+/// Returns the processor time of all threads of this program in milliseconds.
 pub(crate) fn own_cpu_time_ms() -> anyhow::Result<f64> {
     sum_over_threads("self", "schedstat", parse_schedstat_ms)
 }
@@ -51,7 +51,7 @@ fn parse_schedstat_ms(schedstat: &str) -> Option<f64> {
     Some(nanoseconds / 1e6)
 }
 
-/// Returns the sum over the threads of a process of what is in a file of each.
+/// Reads `file` of every thread of a process in `/proc`, and returns the sum of the figures.
 fn sum_over_threads(
     process: &str,
     file: &str,
@@ -61,7 +61,7 @@ fn sum_over_threads(
     let mut sum = 0.0;
     for thread in std::fs::read_dir(&threads).with_context(|| format!("reading {threads}"))? {
         let path = thread?.path().join(file);
-        // A thread may have ended since.
+        // The thread may have ended meanwhile.
         let Ok(text) = std::fs::read_to_string(&path) else {
             continue;
         };
@@ -72,7 +72,7 @@ fn sum_over_threads(
 
 impl Drop for MeasuredChild {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
+        // Fails if the process has already ended.
         drop(self.0.kill());
         drop(self.0.wait());
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A terminal of eighty columns and twenty-four lines, with a program on it.
+//! A program on a terminal with 80 columns and 24 lines.
 //!
-//! What is looked for is what stands on the screen, not what was written last: a program that
-//! paints only what has changed may never write a text in one piece.
+//! The module keeps the content of the screen and searches for texts there. The raw output is not
+//! enough: a program that paints only changes may never write a text in one piece.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -18,10 +18,10 @@ use crate::proc_stats::MeasuredChild;
 
 const SCREEN_COLUMNS: u16 = 80;
 const SCREEN_LINES: u16 = 24;
-/// Longer than anything is waited for.
+/// The time after which a missing text fails the benchmark.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A program on a terminal of its own.
+/// A program on a pseudo-terminal.
 #[derive(Debug)]
 pub(crate) struct PtyScreen {
     master: File,
@@ -43,25 +43,25 @@ impl PtyScreen {
         })
     }
 
-    /// Presses keys.
+    /// Sends keys to the program.
     pub(crate) fn send_keys(&mut self, keys: &[u8]) -> anyhow::Result<()> {
         self.master.write_all(keys).context("pressing a key")
     }
 
-    /// Reads until a text stands on a line of the screen.
+    /// Reads until a line of the screen contains the text.
     pub(crate) fn wait_for_text(&mut self, text: &str) -> anyhow::Result<()> {
         let clock = SpanTimer::start();
         while !self.grid.contains(text) {
             let Some(left) = WAIT_TIMEOUT.checked_sub(clock.elapsed()) else {
                 let shown = self.grid.text();
-                bail!("waited {WAIT_TIMEOUT:?} in vain for {text:?} on\n{shown}");
+                bail!("no {text:?} on the screen within {WAIT_TIMEOUT:?}:\n{shown}");
             };
             self.read_output(left)?;
         }
         Ok(())
     }
 
-    /// Reads what is painted for so long.
+    /// Reads the output for this time.
     pub(crate) fn read_for(&mut self, time: Duration) -> anyhow::Result<()> {
         let clock = SpanTimer::start();
         while let Some(left) = time.checked_sub(clock.elapsed()) {
@@ -70,7 +70,7 @@ impl PtyScreen {
         Ok(())
     }
 
-    /// Reads what is painted next, if it is within this time.
+    /// Reads the next output, if any comes within the limit.
     fn read_output(&mut self, limit: Duration) -> anyhow::Result<()> {
         let limit = Timespec::try_from(limit).context("waiting")?;
         let mut ready = [PollFd::new(&self.master, PollFlags::IN)];
@@ -84,14 +84,14 @@ impl PtyScreen {
     }
 }
 
-/// What stands on the screen, as far as our own UI writes it: characters of one column, places of
-/// the cursor, and a screen that is cleared.
+/// The content of the screen. Supports the output of `tui`: characters of one column, cursor
+/// positions, and clearing the screen.
 #[derive(Debug)]
 struct ScreenGrid {
     cells: Vec<Vec<char>>,
     line: usize,
     column: usize,
-    /// The start of a sequence whose end is not here yet.
+    /// The start of an escape sequence that is not complete yet.
     partial_sequence: Vec<u8>,
 }
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_painted_in_pieces_stands_there_whole() {
+    fn a_text_painted_in_pieces_is_found() {
         let painted = "\x1b[0m\x1b[2J\x1b[1;1H998 questions\x1b[38;5;1m wait \u{2500}\x1b[2;3Hx\
                        \x1b[1;1H1000 que\x1b[1;9Hstions wait";
         for cut in 0..painted.len() {

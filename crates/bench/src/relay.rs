@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The floor: copies what comes in on one unix socket to everybody on another.
+//! The relay, the floor of the hub: copies all bytes from one unix socket to the clients of
+//! another.
 //!
-//! One thread, `poll`, `read`, `write`; no runtime, no parsing, no memory of what it copied.
+//! The relay has one thread that calls `poll`, `read` and `write`, without a runtime, a parser or a
+//! history.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,7 +13,7 @@ use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, poll};
 use terok_clearance::socket::RuntimeDir;
 
-/// Relays between the classic sockets in `directory`, until it is killed.
+/// Relays between the classic sockets in `directory` until killed.
 pub(crate) fn serve(directory: &Path) -> anyhow::Result<()> {
     let sockets = RuntimeDir::new(directory).shared_hub_sockets();
     let listen = |path: &Path| {

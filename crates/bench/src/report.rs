@@ -10,43 +10,43 @@ use serde::Serialize;
 pub(crate) struct BenchReport {
     /// One JSON object per line instead of a table.
     pub(crate) json: bool,
-    /// Only rows whose name contains one of these; all, if there is none.
+    /// Selects the rows whose name contains at least one of these texts. Empty selects all rows.
     pub(crate) name_filters: Vec<String>,
 }
 
 /// One measurement.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct BenchRow {
-    /// What was measured.
+    /// The measured quantity.
     #[serde(rename = "row")]
     pub(crate) name: String,
-    /// In what.
+    /// The unit of all figures.
     pub(crate) unit: &'static str,
-    /// Ours.
+    /// The figure of this project.
     pub(crate) ours: f64,
-    /// The least that anybody has to pay.
+    /// The least that the kernel needs for the same effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) floor: Option<f64>,
-    /// The Python stack's.
+    /// The figure of the Python stack.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) python: Option<f64>,
-    /// What it should be.
+    /// The goal for the figure of this project.
     pub(crate) goal: BenchGoal,
 }
 
-/// What a row should be.
+/// The goal of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum BenchGoal {
-    /// At most so many times the floor.
+    /// At most this multiple of the floor.
     TimesFloor(f64),
-    /// At most this.
+    /// At most this figure.
     AtMost(f64),
-    /// At least this.
+    /// At least this figure.
     AtLeast(f64),
-    /// At most so much of what the Python stack takes.
+    /// At most this multiple of the Python stack's figure.
     TimesPython(f64),
-    /// Nothing was promised.
+    /// No goal.
     None,
 }
 
@@ -67,7 +67,7 @@ impl BenchRow {
         }
     }
 
-    /// Says whether the goal is reached; `None` if there is none.
+    /// Returns `true` if the goal is reached; `None` without a goal.
     fn is_reached(&self) -> Option<bool> {
         match self.goal {
             BenchGoal::TimesFloor(times) => self.floor.map(|floor| self.ours <= floor * times),
@@ -80,7 +80,7 @@ impl BenchRow {
 }
 
 impl BenchReport {
-    /// Prints what stands above the rows.
+    /// Prints the header of the table.
     pub(crate) fn print_header(&self) {
         if !self.json {
             print_text(&format!(
@@ -90,7 +90,7 @@ impl BenchReport {
         }
     }
 
-    /// Says whether a row is to be measured.
+    /// Returns `true` if the row is selected.
     pub(crate) fn includes(&self, row: &str) -> bool {
         self.name_filters.is_empty()
             || self
@@ -99,7 +99,6 @@ impl BenchReport {
                 .any(|part| row.contains(part.as_str()))
     }
 
-    /// Prints a row.
     pub(crate) fn print_row(&self, row: &BenchRow) {
         if self.json {
             let line = serde_json::to_string(row).unwrap_or_default();
@@ -139,13 +138,12 @@ fn format_number(number: f64) -> String {
     }
 }
 
-/// Prints to standard output; a reader that has gone away is no error.
+/// Prints to standard output. Ignores a closed pipe.
 pub(crate) fn print_text(text: &str) {
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-/// Prints a line to standard error.
 pub(crate) fn print_error_line(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The log of one thread, kept in memory.
+//! Captures the log of a thread in memory.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::subscriber::DefaultGuard;
 
-/// Log messages of one thread, from level debug up.
+/// Log messages of one thread, at level debug and above.
 #[derive(Debug, Clone, Default)]
 pub struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
@@ -23,7 +23,7 @@ impl CapturedLog {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// Returns all that was logged.
+    /// Returns all captured messages.
     pub fn text(&self) -> String {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8(bytes.clone()).unwrap()
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_captured_while_the_guard_is_there() {
+    fn messages_are_captured_until_the_guard_is_dropped() {
         let (log, guard) = CapturedLog::start();
         tracing::debug!(n = 1, "first");
         drop(guard);

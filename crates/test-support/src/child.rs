@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Child processes that do not outlive their test.
+//! Child processes that do not outlive a test.
 
 use std::io::{BufRead as _, BufReader};
 use std::ops::{Deref, DerefMut};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A child process that is killed when this is dropped.
+/// A child process, killed on drop.
 #[derive(Debug)]
 pub struct ChildGuard(Child);
 
@@ -20,7 +20,8 @@ impl ChildGuard {
         }
     }
 
-    /// Starts a program that prints a line once it is ready, and returns that line.
+    /// Starts a program and waits for its first line of output, which signals readiness. Returns
+    /// this line.
     pub fn spawn_until_ready(command: &mut Command) -> (Self, String) {
         let mut child = Self::spawn(command.stdout(Stdio::piped()));
         let mut line = String::new();
@@ -54,7 +55,7 @@ impl DerefMut for ChildGuard {
 
 impl Drop for ChildGuard {
     fn drop(&mut self) {
-        // The child may have ended and been waited for.
+        // Fails if the child has ended and was waited for.
         drop(self.0.kill());
         drop(self.0.wait());
     }

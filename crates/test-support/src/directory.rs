@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use tempfile::TempDir;
 
-/// Returns a directory with mode 0700, as `XDG_RUNTIME_DIR` has to be.
+/// Returns a directory with mode 0700, as required for `XDG_RUNTIME_DIR`.
 pub fn private_directory() -> TempDir {
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o700))

@@ -23,31 +23,31 @@ use crate::served_socket::ServedSocket;
 
 /// The interfaces of a current hub.
 pub const BOTH_INTERFACES: &[VarlinkInterface] = &[clearance1::INTERFACE, clearance2::INTERFACE];
-/// The interfaces of a hub that knows `org.terok.Clearance1` alone.
+/// The interfaces of a hub that supports only `org.terok.Clearance1`.
 pub const CLEARANCE1_ONLY: &[VarlinkInterface] = &[clearance1::INTERFACE];
-/// The interfaces of a hub that knows `org.terok.Clearance2` alone.
+/// The interfaces of a hub that supports only `org.terok.Clearance2`.
 pub const CLEARANCE2_ONLY: &[VarlinkInterface] = &[clearance2::INTERFACE];
 
-/// A hub with scripted events and replies. It checks neither.
+/// A hub with scripted events and replies. Neither is checked.
 pub struct FakeHub {
-    /// The interfaces that the hub names. It serves calls of both.
+    /// The interfaces that the hub announces. Calls of both interfaces are served in any case.
     pub interfaces: &'static [VarlinkInterface],
-    /// The frames that every subscriber gets at once.
+    /// The frames that every subscriber receives first.
     pub frames: Vec<u8>,
-    /// `true` to disconnect after the frames. Else a stream ends with its subscriber.
+    /// Whether the hub disconnects after the frames. Otherwise only the subscriber ends a stream.
     pub hang_up: bool,
-    /// Decides how answers are replied to.
+    /// Chooses the reply to an answer.
     pub reply: Box<AnswerReplyFn>,
-    /// Lets held answers go on when it is true.
+    /// Releases held replies when set to `true`.
     pub gate: watch::Sender<bool>,
-    /// The number of answers that came.
+    /// The number of received answers.
     pub answers: AtomicUsize,
 }
 
-/// Decides how an answer is replied to.
+/// A function that chooses the reply to an answer.
 pub type AnswerReplyFn = dyn Fn(FakeHubAnswer<'_>) -> AnswerReply + Send + Sync;
 
-/// An answer that came to a [`FakeHub`].
+/// An answer received by a [`FakeHub`].
 #[derive(Debug, Clone, Copy)]
 pub struct FakeHubAnswer<'a> {
     /// The id of the question.
@@ -56,23 +56,23 @@ pub struct FakeHubAnswer<'a> {
     pub dest: &'a str,
 }
 
-/// How a [`FakeHub`] replies to an answer.
+/// The reply of a [`FakeHub`] to an answer.
 #[derive(Debug)]
 pub enum AnswerReply {
-    /// As applied.
+    /// The answer was applied.
     Applied,
-    /// As refused, over either interface.
+    /// The answer was refused. The errors are for the two interfaces.
     Refused(DecideError, VerdictError),
-    /// With this message.
+    /// This message.
     Json(Value),
-    /// By the end of the connection.
+    /// No reply: the hub closes the connection.
     Disconnected,
-    /// As applied, when the gate opens.
+    /// The answer was applied, sent when [`FakeHub::gate`] opens.
     Held,
 }
 
 impl FakeHub {
-    /// Returns a hub without questions that has an empty message for every answer.
+    /// Returns a hub without questions that replies to every answer with an empty message.
     pub fn silent(interfaces: &'static [VarlinkInterface]) -> Self {
         Self {
             interfaces,
@@ -84,13 +84,13 @@ impl FakeHub {
         }
     }
 
-    /// Gives every subscriber these frames.
+    /// Sets the frames for every subscriber.
     #[must_use]
     pub fn with_frames(self, frames: Vec<u8>) -> Self {
         Self { frames, ..self }
     }
 
-    /// Replies to answers in this way.
+    /// Sets the function that chooses replies.
     #[must_use]
     pub fn with_reply(
         self,
@@ -111,7 +111,7 @@ impl FakeHub {
         Err(hang_up.wait().await)
     }
 
-    /// Decides about an answer, and waits for the gate where the reply is held.
+    /// Chooses the reply to an answer. Waits for the gate if the reply is held.
     async fn reply_to(&self, call: &VarlinkCall<'_>) -> AnswerReply {
         self.answers.fetch_add(1, Ordering::Relaxed);
         let request = match call.method() {
@@ -217,24 +217,24 @@ impl VarlinkService for FakeHub {
     }
 }
 
-/// A hub that is served until this is dropped.
+/// A running hub, stopped on drop.
 #[derive(Debug)]
 pub struct RunningHub {
     /// The hub.
     pub hub: Arc<FakeHub>,
-    /// Its socket.
+    /// The hub's socket.
     pub socket: ServedSocket,
 }
 
 impl RunningHub {
-    /// Serves a hub at a path.
+    /// Starts a hub at `path`.
     pub fn start(path: &Path, hub: FakeHub) -> Self {
         let hub = Arc::new(hub);
         let socket = ServedSocket::start(path, Arc::clone(&hub));
         Self { hub, socket }
     }
 
-    /// Stops the hub and waits until it has ended well.
+    /// Stops the hub and waits for the end. Panics if the hub failed.
     pub async fn end(self) {
         self.socket.end().await;
     }
@@ -247,7 +247,7 @@ pub fn request(number: u32) -> Arc<Request> {
     Arc::new(Request::new(blocked, scope, one_microsecond()))
 }
 
-/// Returns question 1 with another destination.
+/// Returns question 1 with the destination `dest`.
 pub fn request_for(dest: &str) -> Request {
     Request {
         dest: dest.parse().unwrap(),
@@ -270,12 +270,12 @@ pub fn applied_decision(answer: clearance2::DecideParameters) -> Decision {
     }
 }
 
-/// Returns the time stamp of all questions and decisions here.
+/// Returns the time stamp of all questions and decisions in this module.
 fn one_microsecond<T: DeserializeOwned>() -> T {
     serde_json::from_value(Value::from(1)).unwrap()
 }
 
-/// Returns the decision that the history of every fake hub repeats.
+/// Returns the decision in the history of every fake hub.
 fn earlier_decision() -> Decision {
     applied_decision(clearance2::DecideParameters {
         request: "c:1".parse().unwrap(),

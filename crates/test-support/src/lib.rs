@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Helpers that the tests of several crates share.
+//! Helpers shared by the tests of several crates.
 //!
-//! A crate of its own, because integration tests of different packages share nothing else. Only
-//! tests and the benchmark depend on it. Every function panics when a step fails: a test that
-//! cannot be set up has failed.
+//! The helpers are a separate crate, because integration tests of different packages cannot share
+//! modules. Only tests and the benchmark depend on this crate. Every function panics if a step
+//! fails, because a test without a complete set-up has failed.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, its helpers too"
+    reason = "a test fails by panicking, also in helpers"
 )]
 
 pub mod captured_log;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Processes in namespaces of their own, and the network of a test's own namespace.
+//! Processes in separate namespaces, and the network configuration of a test's namespace.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use crate::child::ChildGuard;
 
-/// Refuses to go on in the host's namespaces: the caller changes links and rules.
+/// Checks that the test runs in private namespaces, because the test changes links and rules.
 ///
 /// # Panics
-/// When the user namespace maps every id onto itself, as only the host's does.
+/// If the user namespace maps every id to the same id, as only the host's namespace does.
 pub fn require_private_namespaces() {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let map: Vec<&str> = map.split_whitespace().collect();
@@ -21,19 +21,19 @@ pub fn require_private_namespaces() {
     );
 }
 
-/// A process that holds namespaces. It ends when this is dropped, or with the test's process.
+/// A process that keeps namespaces alive. Ends on drop or with the test's process.
 #[derive(Debug)]
 pub struct NamespaceHolder(ChildGuard);
 
 impl NamespaceHolder {
-    /// Starts a process in new namespaces, which are there when this returns. `flags` are those of
-    /// `unshare`.
+    /// Starts a process in new namespaces and waits until the namespaces exist. `flags` are passed
+    /// to `unshare`.
     pub fn start(flags: &[&str]) -> Self {
         Self::start_script(flags, "echo ready; exec cat")
     }
 
-    /// Starts a shell script in new namespaces. It prints a line when it is ready, and ends with
-    /// its standard input.
+    /// Starts a shell script in new namespaces. The script must print a line when ready, and end
+    /// when standard input ends.
     pub fn start_script(flags: &[&str], script: &str) -> Self {
         let mut command = Command::new("unshare");
         command
@@ -53,32 +53,32 @@ impl NamespaceHolder {
         File::open(format!("/proc/{}/ns/net", self.pid())).unwrap()
     }
 
-    /// Returns a command that runs in the network namespace.
+    /// Returns a command that runs `program` in the network namespace.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--net", "-t", &self.pid().to_string(), "--", program]);
         command
     }
 
-    /// Ends the process by the end of its input, and waits for it.
+    /// Closes the standard input of the process and waits for the end.
     pub fn end(&mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();
     }
 
-    /// Kills the process without waiting for it.
+    /// Kills the process without waiting for the end.
     pub fn kill(&mut self) {
         self.0.kill().unwrap();
     }
 }
 
-/// Runs `ip` with these words in the caller's network namespace.
+/// Runs `ip` with these arguments in the caller's network namespace.
 pub fn ip(words: &str) {
     require_private_namespaces();
     run_ip(Command::new("ip"), words);
 }
 
-/// Runs `ip` with these words in another network namespace.
+/// Runs `ip` with these arguments in another network namespace.
 pub fn ip_in(holder: &NamespaceHolder, words: &str) {
     run_ip(holder.command("ip"), words);
 }
@@ -88,7 +88,7 @@ fn run_ip(mut command: Command, words: &str) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-/// Gives the caller's network namespace an uplink of both families that leads nowhere.
+/// Adds a default route for IPv4 and IPv6 that leads nowhere to the caller's network namespace.
 pub fn add_dead_end_uplink() {
     for words in [
         "link set lo up",
@@ -104,7 +104,7 @@ pub fn add_dead_end_uplink() {
     }
 }
 
-/// Loads rules into the caller's network namespace.
+/// Loads nftables rules into the caller's network namespace.
 pub fn load_rules(rules: &[u8]) {
     require_private_namespaces();
     let mut nft = Command::new("nft")
@@ -123,7 +123,7 @@ mod tests {
     const OF_A_USER: &[&str] = &["--user", "--map-root-user", "--net"];
 
     #[test]
-    fn a_holder_has_a_network_namespace_of_its_own_until_it_ends() {
+    fn a_holder_keeps_a_separate_network_namespace_until_the_end() {
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let mut holder = NamespaceHolder::start(OF_A_USER);
         let process = format!("/proc/{}", holder.pid());

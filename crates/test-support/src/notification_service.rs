@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A notification service that draws nothing and passes its calls on.
+//! A notification service that draws nothing and records the calls.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -15,30 +15,30 @@ use crate::test_bus::NOTIFICATIONS_NAME;
 
 const NOTIFICATIONS_PATH: &str = "/org/freedesktop/Notifications";
 
-/// The capabilities of every desktop with buttons.
+/// The capabilities of a usual desktop with buttons.
 pub const USUAL_CAPABILITIES: &[&str] = &["actions", "body", "body-markup", "persistence"];
 
 /// A call of a [`RecordingNotificationService`].
 #[derive(Debug)]
 pub enum NotificationCall {
-    /// A popup is to be shown, in the place of the one with this id if that is there.
+    /// A call to show a popup or to replace the popup with this id.
     Notify {
-        /// The moment at which the call was received.
+        /// When the call was received.
         received: Instant,
-        /// The id that the caller gets.
+        /// The id in the reply.
         id: u32,
         /// The title.
         summary: String,
     },
-    /// A popup is to be taken away.
+    /// A call to close a popup.
     Close {
         /// The id of the popup.
         id: u32,
     },
 }
 
-/// The service, in a thread of its own. It behaves as most do: an action closes its popup, and a
-/// popup that replaces a closed one has the same id.
+/// The notification service, in a separate thread. As with most desktops, a click on an action
+/// closes the popup, and a popup that replaces a closed popup keeps the id.
 #[derive(Debug)]
 pub struct RecordingNotificationService {
     clicks: Option<tokio::sync::mpsc::Sender<(u32, String)>>,
@@ -46,8 +46,8 @@ pub struct RecordingNotificationService {
 }
 
 impl RecordingNotificationService {
-    /// Serves on the bus at `address`; the service has its name when this returns. `record` is
-    /// called before a call is replied to.
+    /// Starts the service on the bus at `address`, and waits until the service owns its name.
+    /// `record` is called before each reply.
     pub fn start(
         address: String,
         mut record: impl FnMut(NotificationCall) + Send + 'static,
@@ -68,7 +68,7 @@ impl RecordingNotificationService {
         }
     }
 
-    /// Clicks on an action.
+    /// Simulates a click on an action.
     pub fn click(&self, id: u32, key: &str) {
         let clicks = self.clicks.as_ref().unwrap();
         clicks.try_send((id, key.to_owned())).unwrap();
@@ -173,14 +173,14 @@ async fn handle_call(
             record(NotificationCall::Close { id });
             connection.reply(&header, &()).await.unwrap();
         }
-        // The UIs call nothing else.
+        // User interfaces make no other calls.
         _ => {}
     }
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the benchmark measures when a popup comes"
+    reason = "the benchmark measures the arrival of popups"
 )]
 fn now() -> Instant {
     Instant::now()

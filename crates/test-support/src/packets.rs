@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Blocked packets, as a reader reports them.
+//! Blocked packets in the form that a reader reports.
 
 use serde_json::{Value, json};
 use terok_clearance::{BlockedPacket, Dossier, Protocol};
 
-/// Returns packet `number` of a sandbox, for TCP port 443 of a name. Its address is 203.0.113.7.
+/// Returns packet `number` of a sandbox, sent to TCP port 443 of `name` at 203.0.113.7.
 pub fn blocked_packet(container: &str, number: u64, name: &str) -> BlockedPacket {
     BlockedPacket {
         container: container.parse().unwrap(),
@@ -18,8 +18,8 @@ pub fn blocked_packet(container: &str, number: u64, name: &str) -> BlockedPacket
     }
 }
 
-/// Returns the line for a hub's ingester socket that reports a TCP packet to port 443. An empty
-/// `name` means that no name is known for `address`.
+/// Returns the line for a hub's ingester socket that reports a TCP packet to port 443. `name` is
+/// empty if the name of `address` is unknown.
 pub fn pending_line(
     container: &str,
     id: &str,

@@ -7,17 +7,17 @@ use std::os::fd::OwnedFd;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// A pseudo-terminal: the end of the person, and the end of the program.
+/// A pseudo-terminal with two ends, one for the simulated person and one for the program.
 #[derive(Debug)]
 pub struct PseudoTerminal {
-    /// The person's end: keys are written to it, and the output is read from it.
+    /// The person's end, to write keys and to read the output.
     pub master: File,
-    /// The program's end. While it is open, the master has no end of file.
+    /// The program's end. While open, reading the master never returns an end of file.
     pub peer: OwnedFd,
 }
 
 impl PseudoTerminal {
-    /// Opens a pseudo-terminal of this size. It is not made a controlling terminal.
+    /// Opens a pseudo-terminal of this size, without making it a controlling terminal.
     pub fn open(rows: u16, columns: u16) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap();
@@ -30,7 +30,7 @@ impl PseudoTerminal {
         terminal
     }
 
-    /// Changes the size, which signals SIGWINCH to the foreground programs.
+    /// Changes the size; the foreground programs receive SIGWINCH.
     pub fn resize(&self, rows: u16, columns: u16) {
         resize(&self.master, rows, columns);
     }
@@ -40,14 +40,14 @@ impl PseudoTerminal {
         self.peer.try_clone().unwrap()
     }
 
-    /// Returns the person's end and drops the program's: the end of file comes with the end of the
-    /// last program.
+    /// Returns the person's end and closes the program's end here. Reading then returns an end of
+    /// file after the last program has ended.
     pub fn into_master(self) -> File {
         self.master
     }
 }
 
-/// Changes the size of the terminal with this master.
+/// Changes the size of the terminal that belongs to `master`.
 pub fn resize(master: &File, rows: u16, columns: u16) {
     let size = Winsize {
         ws_row: rows,

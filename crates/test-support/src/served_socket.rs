@@ -11,21 +11,21 @@ use terok_clearance::varlink::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// A service that is served until this is dropped.
+/// A running service, stopped on drop.
 #[derive(Debug)]
 pub struct ServedSocket {
-    /// Ends the service as its owner would.
+    /// Stops the service regularly.
     pub stop: CancellationToken,
     task: JoinSet<Result<(), VarlinkServeError>>,
 }
 
 impl ServedSocket {
-    /// Binds the path and serves with the usual limits.
+    /// Binds `path` and serves with the default limits.
     pub fn start(path: &Path, service: Arc<impl VarlinkService>) -> Self {
         Self::start_with_limits(path, service, ServiceLimits::default())
     }
 
-    /// Binds the path and serves with these limits.
+    /// Binds `path` and serves with these limits.
     pub fn start_with_limits(
         path: &Path,
         service: Arc<impl VarlinkService>,
@@ -38,12 +38,12 @@ impl ServedSocket {
         Self { stop, task }
     }
 
-    /// Waits until the service has ended.
+    /// Waits for the end of the service.
     pub async fn ended(&mut self) -> Result<(), VarlinkServeError> {
         self.task.join_next().await.unwrap().unwrap()
     }
 
-    /// Stops the service and waits until it has ended well.
+    /// Stops the service and waits for the end. Panics if the service failed.
     pub async fn end(mut self) {
         self.stop.cancel();
         self.ended().await.unwrap();

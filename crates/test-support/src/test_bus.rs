@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A D-Bus session bus for one test: the real `dbus-daemon`, with a configuration of its own.
+//! A D-Bus session bus for a test: the real `dbus-daemon` with a private configuration.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::directory::private_directory;
 /// The bus name of notification services.
 pub const NOTIFICATIONS_NAME: &str = "org.freedesktop.Notifications";
 
-/// A session bus that has not been started yet.
+/// The configuration of a session bus that is not started yet.
 #[derive(Debug)]
 pub struct TestBusBuilder {
     directory: TempDir,
@@ -21,11 +21,11 @@ pub struct TestBusBuilder {
 }
 
 impl TestBusBuilder {
-    /// A bus that can start no service.
+    /// Returns the configuration of a bus that cannot start services.
     pub fn new() -> Self {
         let directory = private_directory();
         std::fs::create_dir(directory.path().join("services")).unwrap();
-        // The limit is that of every session bus; the default is 128 calls without a reply.
+        // Session buses usually have this limit of pending replies; the default is only 128.
         let config = format!(
             r#"<busconfig>
   <type>session</type>
@@ -49,20 +49,20 @@ impl TestBusBuilder {
         }
     }
 
-    /// Returns the private directory of the bus, which is there as long as the bus.
+    /// Returns the private directory of the bus, which is removed with the bus.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Sets a variable for the bus and the services that the bus starts.
+    /// Sets an environment variable for the bus and the services started by the bus.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Has the bus run `exec`, an absolute path and arguments, when a program calls the
-    /// notification service and none is running.
+    /// Makes the bus start `exec`, an absolute path with arguments, when a program calls the
+    /// notification service and no service runs.
     #[must_use]
     pub fn activate_notifications(self, exec: &str) -> Self {
         let service = format!("[D-BUS Service]\nName={NOTIFICATIONS_NAME}\nExec={exec}\n");
@@ -71,7 +71,7 @@ impl TestBusBuilder {
         self
     }
 
-    /// Copies a service file of the system, if it is installed.
+    /// Copies a service file of the system, if installed.
     #[must_use]
     pub fn service_file(self, file: &Path) -> Self {
         if file.exists() {
@@ -81,7 +81,7 @@ impl TestBusBuilder {
         self
     }
 
-    /// Starts the bus; it takes connections when this returns.
+    /// Starts the bus and waits until it accepts connections.
     pub fn start(self) -> TestBus {
         let daemon = self.spawn();
         TestBus {
@@ -91,7 +91,8 @@ impl TestBusBuilder {
     }
 
     fn spawn(&self) -> ChildGuard {
-        // The services that the bus starts may outlive it: no pipe of the test's runner for them.
+        // Services started by the bus may outlive it, and must not keep a pipe of the test runner
+        // open.
         let mut command = Command::new("dbus-daemon");
         command
             .arg(format!(
@@ -102,7 +103,10 @@ impl TestBusBuilder {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::null());
         let (daemon, address) = ChildGuard::spawn_until_ready(&mut command);
-        assert!(address.starts_with("unix:path="), "it printed {address:?}");
+        assert!(
+            address.starts_with("unix:path="),
+            "dbus-daemon printed {address:?}"
+        );
         daemon
     }
 }
@@ -113,7 +117,7 @@ impl Default for TestBusBuilder {
     }
 }
 
-/// A running session bus. It ends when this is dropped.
+/// A running session bus, ended on drop.
 #[derive(Debug)]
 pub struct TestBus {
     daemon: ChildGuard,
@@ -121,12 +125,12 @@ pub struct TestBus {
 }
 
 impl TestBus {
-    /// Starts a bus that can start no service.
+    /// Starts a bus that cannot start services.
     pub fn start() -> Self {
         TestBusBuilder::new().start()
     }
 
-    /// Starts a bus that runs `exec` as its notification service when one is called.
+    /// Starts a bus that runs `exec` when a program calls the notification service.
     pub fn activating(exec: &str) -> Self {
         TestBusBuilder::new().activate_notifications(exec).start()
     }
@@ -141,11 +145,11 @@ impl TestBus {
         self.builder.directory()
     }
 
-    /// Kills the bus. Nothing listens at its address until [`Self::restart`].
+    /// Kills the bus. No process listens at the address until [`Self::restart`].
     pub fn kill(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
-        // The next bus binds the path anew.
+        // The next bus binds the same path again.
         drop(std::fs::remove_file(self.directory().join("bus")));
     }
 
@@ -159,7 +163,7 @@ impl TestBus {
 mod tests {
     use super::*;
 
-    /// Asks the bus whether it knows a name that is owned or can be started.
+    /// Returns `true` if the name is owned, or if the bus can start the service of this name.
     fn knows(bus: &TestBus, name: &str) -> bool {
         let names = Command::new("dbus-send")
             .arg(format!("--bus={}", bus.address()))
@@ -172,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_starts_only_the_services_of_its_test() {
+    fn a_bus_starts_only_configured_services() {
         assert!(!knows(&TestBus::start(), NOTIFICATIONS_NAME));
         let bus = TestBus::activating("/bin/false");
         assert!(knows(&bus, NOTIFICATIONS_NAME));
     }
 
     #[test]
-    fn a_killed_bus_comes_back_at_the_same_address() {
+    fn a_restarted_bus_has_the_same_address() {
         let mut bus = TestBus::start();
         let socket = bus.directory().join("bus");
         bus.kill();
