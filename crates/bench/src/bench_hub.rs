@@ -227,7 +227,7 @@ fn measure_throughput(
     let program = MeasuredProgram::start(kind)?;
     let mut subscribers = subscribe_all(&program, CLEARANCE1_SUBSCRIBE, 1)?;
     let Some(subscriber) = subscribers.first_mut() else {
-        bail!("nobody subscribed");
+        bail!("no subscriber connected");
     };
     let mut reader = program.connect_reader()?;
     let mut lines = EventLineGenerator::new(flow);
@@ -393,7 +393,7 @@ fn measure_burst(kind: &ProgramKind, events: usize) -> anyhow::Result<BurstResul
     let program = MeasuredProgram::start(kind)?;
     let mut subscribers = subscribe_all(&program, CLEARANCE1_SUBSCRIBE, 1)?;
     let Some(subscriber) = subscribers.first_mut() else {
-        bail!("nobody subscribed");
+        bail!("no subscriber connected");
     };
     subscriber.set_read_timeout(Duration::from_secs(2))?;
     let mut lines = EventLineGenerator::new(EventPattern::Distinct);

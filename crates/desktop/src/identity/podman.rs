@@ -253,7 +253,7 @@ mod tests {
         }
         let nowhere = PodmanInspector::new("/nonexistent/podman".into());
         assert_eq!(nowhere.inspect(&web()).await, ContainerInfo::default());
-        let nobody = IdentityResolver::new(NullInspector);
-        assert_eq!(nobody.resolve(&web()).await, ContainerIdentity::default());
+        let unknown = IdentityResolver::new(NullInspector);
+        assert_eq!(unknown.resolve(&web()).await, ContainerIdentity::default());
     }
 }
