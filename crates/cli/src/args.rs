@@ -80,10 +80,10 @@ pub struct CliArgs {
     /// Print one JSON object per line, also for errors
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// Log more to standard error; -vv logs still more
+    /// Log more to standard error; repeat for still more
     #[arg(short, long, global = true, help_heading = "Global options", action = ArgAction::Count)]
     pub verbose: u8,
-    /// The name that the program was called by.
+    /// The name by which the program was called.
     #[arg(skip)]
     pub name: ProgramName,
     /// The command.
@@ -94,43 +94,43 @@ pub struct CliArgs {
 /// The names by which the program can be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProgramName {
-    /// `terok-clearance`, or any other: all commands.
+    /// `terok-clearance` and all other names: all commands.
     #[default]
     Clearance,
-    /// `terok-clearance-hub`, the Python stack's program: its commands, output and statuses.
+    /// `terok-clearance-hub`: commands, output and exit statuses of the Python program.
     Hub,
-    /// `terok-clearance-notify`: `notify` alone.
+    /// `terok-clearance-notify`: only the command `notify`.
     Notify,
 }
 
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless `NO_COLOR` or `TERM=dumb` is set.
+    /// Colours on a terminal, unless `NO_COLOR` or `TERM=dumb` is set.
     Auto,
-    /// Always.
+    /// Colours in every output.
     Always,
-    /// Never.
+    /// No colours.
     Never,
 }
 
 /// Invalid arguments, or a request for help.
 #[derive(Debug)]
 pub struct UsageError {
-    /// The parser's error, or the help.
+    /// The parser's error or the help text.
     pub error: clap::Error,
     /// Whether JSON was requested.
     pub json: bool,
     /// The requested colours.
     pub color: ColorChoice,
-    /// The name that the program was called by.
+    /// The name by which the program was called.
     pub name: ProgramName,
 }
 
 const HUB_PROGRAM_NAME: &str = "terok-clearance-hub";
 const NOTIFY_PROGRAM_NAME: &str = "terok-clearance-notify";
 
-/// The commands of the Python stack's program of this name, and one of its releases up to 0.6.
+/// The commands of the Python program, including `install-service` from releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
     "notify",
     "serve",
@@ -144,7 +144,7 @@ Commands, arguments, output and exit statuses are those of the Python stack's pr
 name; `terok-clearance` has all commands.";
 
 impl ProgramName {
-    /// Returns the name of a program that is called by `path`.
+    /// Returns the program name for the path by which the program was called.
     fn from_path(path: Option<&OsString>) -> Self {
         match path.and_then(|path| Path::new(path).file_name()?.to_str()) {
             Some(HUB_PROGRAM_NAME) => Self::Hub,
@@ -154,15 +154,16 @@ impl ProgramName {
     }
 }
 
-/// Names of the Python stack's reader: installed, in its package, and without its ending. Called by
-/// one of them, this program is `reader`.
+/// The names of the Python stack's reader: as installed, in the Python package, and without the
+/// extension. Called by one of these names, this program runs `reader`.
 const PYTHON_READER_NAMES: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "nflog-reader"];
 
-/// Parses `args`, whose first is the name of the program.
+/// Parses `args`. The first argument is the name of the program.
 pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
     let args = rewrite_python_reader_args(args);
     let name = ProgramName::from_path(args.first());
-    // Read before parsing, because the parser's errors depend on both.
+    // `--json` and `--color` are found before parsing, because the format of parser errors depends
+    // on both.
     let before_the_workload = || args.iter().skip(1).take_while(|arg| *arg != "--");
     let json = before_the_workload().any(|arg| arg == "--json");
     let color = before_the_workload()
@@ -192,9 +193,9 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
         })
 }
 
-/// Inserts the command `reader` if the program is called like the Python stack's reader: by its
-/// name, or like its interpreter (`python -I nflog-reader.py STATE_DIR …`), as the script of
-/// `reader --script` does.
+/// Inserts the command `reader` if the program is called like the Python stack's reader: by the
+/// reader's name, or with the arguments of a Python interpreter
+/// (`python -I nflog-reader.py STATE_DIR …`), as by the script of `reader --script`.
 fn rewrite_python_reader_args(mut args: Vec<OsString>) -> Vec<OsString> {
     let is_reader = |arg: &OsString| {
         let name = Path::new(arg).file_name().and_then(|name| name.to_str());
@@ -216,7 +217,7 @@ fn rewrite_python_reader_args(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Returns the parser for a program that is called by `name`.
+/// Returns the parser for the program name `name`.
 pub fn build_parser(name: ProgramName) -> clap::Command {
     let whole = CliArgs::command();
     let arguments: Vec<_> = whole.get_arguments().cloned().collect();

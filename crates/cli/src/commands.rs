@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The commands of the program: one file each.
+//! The commands of the program, one file each.
 //!
-//! A command's file has its arguments (`Args`) and its implementation (`perform`). `perform` is not
-//! async: some commands fork before they start a runtime; the others call [`crate::block_on`].
+//! The file of a command contains the arguments (`Args`) and the implementation (`perform`).
+//! `perform` is not async, because some commands fork before starting a runtime. The other commands
+//! call [`crate::block_on`].
 
 pub mod answer;
 pub mod clearance;
@@ -74,7 +75,7 @@ pub enum CliCommand {
     #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
 
-    /// Report each packet that the firewall of one sandbox refuses to a hub.
+    /// Report to a hub each packet that the firewall of one sandbox refuses.
     #[command(display_order = 80, long_about = reader::ABOUT)]
     Reader(reader::Args),
 
@@ -162,7 +163,7 @@ impl CliCommand {
         }
     }
 
-    /// Returns `true` for a full-screen command, which log lines would disturb.
+    /// Returns `true` for a full-screen command, whose screen log lines would disturb.
     pub(crate) const fn is_full_screen(&self) -> bool {
         matches!(self, Self::Tui(_))
     }

@@ -18,9 +18,9 @@ use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _};
 
 const DESKTOP_HINT: &str =
     "start it in your desktop session; `terok-clearance clearance` asks at a terminal";
-/// Maximum time for the session bus to reply, after which a command starts without popups.
+/// Maximum time for the session bus to reply; afterwards a command starts without popups.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Name of the program for desktops.
+/// The name of the program that desktops show.
 const APP_NAME: &str = "terok-clearance";
 
 /// A desktop that can show popups.
@@ -32,8 +32,8 @@ pub(crate) struct PopupDesktop {
 }
 
 impl PopupDesktop {
-    /// Connects to the desktop of this session. Without `wait` it fails if no program shows popups
-    /// there or can be started for that.
+    /// Connects to the desktop of this session. Without `wait`, fails if no notification service
+    /// runs and none can be started.
     pub(crate) async fn connect(
         context: &CommandContext,
         wait: bool,
@@ -49,7 +49,7 @@ impl PopupDesktop {
             .with_hint(DESKTOP_HINT)
             .with_status(CommandStatus::UNAVAILABLE)?;
         if !notifier.capabilities().actions {
-            tracing::warn!("this desktop shows no buttons; the popups say where to answer");
+            tracing::warn!("this desktop shows no buttons; the popups tell where to answer");
         }
         let options = PopupOptions {
             categories: popup_categories(context),
@@ -64,7 +64,7 @@ impl PopupDesktop {
         })
     }
 
-    /// Connects to the desktop of this session if a program shows popups there already.
+    /// Connects to the desktop of this session if a notification service runs.
     pub(crate) async fn connect_if_running(context: &CommandContext) -> Option<Self> {
         let session = DesktopSession {
             call_timeout: PROBE_TIMEOUT,
@@ -92,7 +92,7 @@ impl PopupDesktop {
         self.options.categories
     }
 
-    /// Returns popups for the questions of `session`, which [`BackgroundPopups::run`] shows.
+    /// Prepares popups for the questions of `session`; [`BackgroundPopups::run`] shows the popups.
     pub(crate) fn start_popups(self, session: Session) -> BackgroundPopups {
         let done = CancellationToken::new();
         let asking = Box::pin(self.show_popups_until(session, done.clone().cancelled_owned()));
@@ -102,8 +102,8 @@ impl PopupDesktop {
         }
     }
 
-    /// Shows popups for the questions of `session` until `stop` resolves, and then removes them,
-    /// which answers none of them.
+    /// Shows popups for the questions of `session` until `stop` resolves, and then removes the
+    /// popups. Removal is no answer.
     pub(crate) async fn show_popups_until<T>(
         self,
         session: Session,
@@ -120,7 +120,7 @@ impl PopupDesktop {
     }
 }
 
-/// Popups for the questions of a session, shown while other work goes on.
+/// Popups for the questions of a session, shown by a future next to other work.
 pub(crate) struct BackgroundPopups {
     popup_loop: Pin<Box<dyn Future<Output = ()>>>,
     stop: CancellationToken,
@@ -130,7 +130,7 @@ impl BackgroundPopups {
     /// Shows the popups. Never ends; cancel safe.
     pub(crate) async fn run(&mut self) {
         self.popup_loop.as_mut().await;
-        // The loop ends only when stopped, and must not be polled again.
+        // The loop has been stopped and must not be polled again.
         std::future::pending::<()>().await;
     }
 
@@ -165,7 +165,8 @@ pub(crate) fn popup_categories(context: &CommandContext) -> Categories {
 const ICON_NAME: &str = "terok-symbolic";
 const ICON_SVG: &str = include_str!("desktop/icon.svg");
 
-/// Returns the name of the theme's icon if it is installed, else the URL of a copy of our own.
+/// Returns the name of the theme's icon if installed, otherwise the URL of a copy in the runtime
+/// directory.
 fn resolve_icon(runtime: &Path) -> String {
     let themes = ["/usr/share", "/usr/local/share"].iter().flat_map(|share| {
         ["symbolic", "scalable"]

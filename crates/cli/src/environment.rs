@@ -18,7 +18,7 @@ use crate::args::ColorChoice;
 use crate::output::StreamColors;
 use crate::{CommandFailure, ErrorExt as _};
 
-/// This user's directories and the settings in the environment.
+/// The user's directories and the settings in the environment.
 #[derive(Debug, Clone)]
 pub struct UserEnvironment {
     runtime_dir: PathBuf,
@@ -49,8 +49,8 @@ impl UserEnvironment {
         }
     }
 
-    /// Reads the environment from `variable` for the user `uid`; `users` is the directory of the
-    /// runtime directories of all users.
+    /// Reads the environment from `variable` for the user `uid`. `users` is the directory that
+    /// contains the runtime directories of all users.
     fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>, uid: u32, users: &Path) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let text = |name| set(name).and_then(|value| value.into_string().ok());
@@ -77,7 +77,7 @@ impl UserEnvironment {
             search_path: set("PATH"),
             shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
             session_bus_address: set("DBUS_SESSION_BUS_ADDRESS"),
-            // Empty differs from unset: it means no popups.
+            // An empty value means no popups, unlike an unset variable.
             notify_events: variable("TEROK_CLEARANCE_NOTIFY_EVENTS")
                 .map(|events| events.to_string_lossy().into_owned()),
             terminal_type: text("TERM"),
@@ -90,13 +90,13 @@ impl UserEnvironment {
         }
     }
 
-    /// Returns the directory of all sockets, for looking them up. It may not exist.
+    /// Returns the directory of all sockets, for finding sockets. The directory may not exist.
     pub fn runtime_dir(&self) -> &Path {
         &self.runtime_dir
     }
 
-    /// Returns the same directory, for binding sockets. In the shared temporary directory it is
-    /// created, or checked to be private to this user.
+    /// Returns the directory of all sockets, for binding sockets. A directory in the shared
+    /// temporary directory is created, or checked to be private to this user.
     pub fn private_runtime_dir(&self) -> Result<&Path, CommandFailure> {
         if self.runtime_dir.parent() == Some(Path::new(SHARED_TEMP_DIR)) {
             ensure_private_dir(&self.runtime_dir, self.uid)
@@ -141,7 +141,7 @@ impl UserEnvironment {
         self.notify_events.as_deref()
     }
 
-    /// Returns `true` if there is a session bus. Without one, connecting could start a new bus.
+    /// Returns `true` if a session bus exists. Connecting without a session bus could start a bus.
     pub fn has_session_bus(&self) -> bool {
         self.session_bus_address.is_some() || self.runtime_dir.join("bus").exists()
     }
@@ -159,7 +159,7 @@ impl UserEnvironment {
         })
     }
 
-    /// Returns the variables of `names` that are set, for a program that gets no others.
+    /// Returns the set variables among `names`, for a program that receives only these.
     pub fn select_variables(&self, names: &[&str]) -> Vec<(OsString, OsString)> {
         let set = |name: &&str| Some((OsString::from(*name), std::env::var_os(name)?));
         names.iter().filter_map(set).collect()
@@ -186,7 +186,7 @@ impl UserEnvironment {
         given.filter(|columns| *columns > 0).unwrap_or(80)
     }
 
-    /// Returns all variables, for a program that inherits them.
+    /// Returns all variables, for a program that inherits the environment.
     pub fn variables(&self) -> &[(OsString, OsString)] {
         &self.variables
     }
@@ -206,7 +206,7 @@ impl UserEnvironment {
         self.logs_to_journal
     }
 
-    /// Returns the use of colours for the argument `color`.
+    /// Returns the use of colours for both streams, as requested by `color`.
     pub fn stream_colors(&self, color: ColorChoice) -> StreamColors {
         let on = |terminal: bool| match color {
             ColorChoice::Auto => terminal && !self.no_color,
@@ -230,7 +230,7 @@ fn is_utf8_locale(locale: &str) -> bool {
 /// Returns the runtime directory of a user without `XDG_RUNTIME_DIR`.
 fn default_runtime_dir(uid: u32, users: &Path) -> PathBuf {
     let own = users.join(uid.to_string());
-    // Only root can create one there; other users get theirs from the session manager.
+    // Only root can create a directory there; the session manager creates those of other users.
     let makeable = uid == 0 && users.parent().is_some_and(Path::is_dir);
     if own.is_dir() || makeable {
         own
@@ -264,13 +264,13 @@ fn ensure_private_dir(directory: &Path, uid: u32) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
     }
-    // Without following a link, which another user may have made.
+    // Does not follow a symbolic link, because another user may have created the link.
     let found = std::fs::symlink_metadata(directory)?;
-    ensure!(found.is_dir(), "it is not a directory");
-    ensure!(found.uid() == uid, "it belongs to user {}", found.uid());
+    ensure!(found.is_dir(), "not a directory");
+    ensure!(found.uid() == uid, "owned by user {}", found.uid());
     // Read access is harmless: each socket has a directory of mode 0700.
     let for_others = found.mode() & 0o022;
-    ensure!(for_others == 0, "its mode lets other users write to it");
+    ensure!(for_others == 0, "writable by other users");
     Ok(())
 }
 
@@ -322,13 +322,13 @@ mod tests {
         check("new", uid, Ok(()));
         assert_eq!(std::fs::metadata(at("new")).unwrap().mode() & 0o777, 0o700);
         check("new", uid, Ok(()));
-        let theirs = format!("it belongs to user {uid}");
+        let theirs = format!("owned by user {uid}");
         check("new", uid + 1, Err(&theirs));
         std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
-        check("link", uid, Err("it is not a directory"));
+        check("link", uid, Err("not a directory"));
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o770);
         std::fs::set_permissions(at("new"), open).unwrap();
-        check("new", uid, Err("its mode lets other users write to it"));
+        check("new", uid, Err("writable by other users"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl CommandStatus {
     pub const USAGE: Self = Self(2);
     /// No action of a notification was chosen.
     pub const NO_ACTION_CHOSEN: Self = Self(3);
-    /// No hub has the question to be answered.
+    /// No hub has the question.
     pub const NO_SUCH_QUESTION: Self = Self(3);
     /// The question had been answered before.
     pub const ALREADY_ANSWERED: Self = Self(4);
@@ -34,7 +34,7 @@ impl CommandStatus {
     pub const INTERNAL: Self = Self(70);
     /// Another process holds an exclusive resource (`EX_TEMPFAIL` of sysexits.h).
     pub const RESOURCE_BUSY: Self = Self(75);
-    /// `run` itself failed rather than its command (env(1), podman-run(1)).
+    /// `run` failed before or apart from the command (as in env(1) and podman-run(1)).
     pub const RUN_FAILED: Self = Self(125);
     /// The command of `run` could not be executed, as in a shell.
     pub const NOT_EXECUTABLE: Self = Self(126);
@@ -56,8 +56,8 @@ impl From<CommandStatus> for ExitCode {
 
 /// The failure of a command: an error with hints and an exit status.
 ///
-/// [`ErrorExt`] adds hint and status to an [`anyhow::Error`]. A failure is no
-/// [`std::error::Error`], because it is only reported, here.
+/// [`ErrorExt`] adds hint and status to an [`anyhow::Error`]. A failure does not implement
+/// [`std::error::Error`], because only this module reports failures.
 #[derive(Debug)]
 pub struct CommandFailure {
     error: anyhow::Error,
@@ -94,12 +94,12 @@ impl From<DemoError> for CommandFailure {
 }
 
 impl CommandFailure {
-    /// Returns `true` if the output was closed early, which is no failure.
+    /// Returns `true` if the output was closed early. The program then reports success.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.error.is::<BrokenPipeError>()
     }
 
-    /// Returns the error with its causes in one line.
+    /// Returns the error and the causes in one line.
     pub(crate) fn message(&self) -> String {
         let causes: Vec<String> = self.error.chain().map(ToString::to_string).collect();
         causes.join(": ")
@@ -132,9 +132,9 @@ impl<T, E: Into<CommandFailure>> ErrorExt<T> for Result<T, E> {
     }
 }
 
-/// Prints a failure and returns its exit status.
+/// Prints a failure and returns the exit status.
 pub(crate) fn report_failure(failure: &CommandFailure, context: &CommandContext) -> CommandStatus {
-    // As with `| head -1`.
+    // For example in `terok-clearance list | head -1`.
     if failure.is_broken_pipe() {
         return CommandStatus::OK;
     }

@@ -3,7 +3,7 @@
 
 #![expect(
     dead_code,
-    reason = "no unit test here needs popups or all of a hub's replies"
+    reason = "the unit tests of this crate use only a part of the shared table"
 )]
 
 #[path = "../../../tests/hostile/harmless.rs"]

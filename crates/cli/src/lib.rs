@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! terok-clearance: arguments, environment, wiring, messages and exit statuses.
+//! The library of the program `terok-clearance`: arguments, environment, messages and exit
+//! statuses.
 //!
 //! [`args`] parses the arguments, [`environment`] reads the environment, a file of [`commands`]
 //! runs the command, [`output`] writes to standard output and standard error, and [`exit`] turns
-//! results into messages and statuses. The libraries get values and read no environment.
+//! results into messages and statuses. The other crates never read the environment.
 
 pub mod args;
 pub mod commands;
@@ -35,11 +36,12 @@ pub struct CommandContext {
     pub output: StandardStreams,
     /// Whether the output is JSON, one object per line.
     pub json: bool,
-    /// The name that the program was called by.
+    /// The name by which the program was called.
     pub program_name: args::ProgramName,
 }
 
-/// Runs the command of `args`, whose first is the name of the program, and returns the exit status.
+/// Runs the command of `args` and returns the exit status. The first argument is the name of the
+/// program.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let outcome = std::panic::catch_unwind(|| run_cli(args));
     // The panic hook has printed the message.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Standard output and standard error. No other module prints.
 //!
-//! An output that is closed early is no failure: the write returns [`BrokenPipeError`], which ends
-//! the command, and [`crate::exit`] reports success without a message.
+//! A closed output is not a failure: the write returns [`BrokenPipeError`], the command ends, and
+//! [`crate::exit`] reports success without a message.
 
 use std::io::{self, ErrorKind, Write as _};
 
@@ -57,12 +57,14 @@ impl StandardStreams {
         self.print(&format!("{line}\n"))
     }
 
-    /// Returns a writer to standard output. A closed output is [`ErrorKind::BrokenPipe`].
+    /// Returns a writer to standard output. Writing to a closed output fails with
+    /// [`ErrorKind::BrokenPipe`].
     pub fn stdout_writer(&self) -> impl io::Write + use<> {
         io::stdout()
     }
 
-    /// Prints a line to standard error. A failure cannot be reported and is ignored.
+    /// Prints a line to standard error. Failures are ignored, because no stream is left to report
+    /// a failure.
     pub fn print_error_line(&self, line: &str) {
         drop(
             io::stderr()
@@ -71,7 +73,7 @@ impl StandardStreams {
         );
     }
 
-    /// Prints an error and its hints to standard error.
+    /// Prints an error and hints to standard error.
     pub fn print_error(&self, what: &str, hints: &[String]) {
         let (error, hint, plain) = if self.colors.stderr {
             ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")

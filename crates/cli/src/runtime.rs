@@ -9,7 +9,7 @@ use crate::CommandStatus;
 
 /// Runs `work` on a single-threaded runtime.
 ///
-/// The runtime is created here, so that a command can fork before; it starts no thread.
+/// The runtime is created here, so that a command can fork before. No thread is started.
 pub fn block_on<T, F, E>(work: F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
@@ -21,14 +21,15 @@ where
         .build()
         .context("cannot start the runtime")?;
     let done = runtime.block_on(work);
-    // A read of standard input may still block a thread, which must not delay the end.
+    // A thread may still be blocked in a read of standard input, and must not delay the end.
     runtime.shutdown_background();
     done
 }
 
-/// Raises the limit of open files to its maximum: each hub, reader and operator needs one.
+/// Raises the limit of open files to the maximum, because each connection to a hub, reader or
+/// operator needs a file descriptor.
 ///
-/// Only for commands that start no other program, which would inherit the limit.
+/// Not for commands that start other programs, because these would inherit the limit.
 pub(crate) fn raise_fd_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -42,7 +43,7 @@ pub(crate) fn raise_fd_limit() {
     }
 }
 
-/// SIGINT and SIGTERM, caught from its creation on.
+/// Catches SIGINT and SIGTERM.
 #[derive(Debug)]
 pub struct StopSignals {
     interrupt: Signal,
@@ -59,7 +60,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for one of them and returns a shell's exit status for it.
+    /// Waits for a signal and returns the exit status that a shell uses for the signal.
     pub async fn wait(&mut self) -> CommandStatus {
         tokio::select! {
             _ = self.interrupt.recv() => CommandStatus::INTERRUPTED,
@@ -67,7 +68,7 @@ impl StopSignals {
         }
     }
 
-    /// Waits for one of them and then cancels `token`.
+    /// Waits for a signal and then cancels `token`.
     pub async fn wait_and_cancel(&mut self, token: &CancellationToken) -> CommandStatus {
         let status = self.wait().await;
         token.cancel();

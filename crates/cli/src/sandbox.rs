@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Building a sandbox, with a hint if the machine does not allow it.
+//! Builds a sandbox. The error has a hint if the machine does not allow sandboxes.
 
 use anyhow::Context as _;
 use netns::sandbox::{Sandbox, SandboxSpec};
 
 use crate::{CommandFailure, ErrorExt as _};
 
-/// Builds the sandbox. It forks, so it must be called before the runtime starts.
+/// Builds the sandbox. Forks, and must therefore be called before the runtime starts.
 pub(crate) fn build_sandbox(blueprint: &SandboxSpec) -> Result<Sandbox, CommandFailure> {
     let built = Sandbox::build(blueprint);
     let advice = built

@@ -3,7 +3,7 @@
 
 use operator::clock::TimeZone;
 
-/// Returns the time zone of `TZ`, else that of the machine.
+/// Returns the time zone of `TZ`, otherwise the machine's time zone.
 pub(crate) fn system_time_zone() -> TimeZone {
     TimeZone::new(jiff::tz::TimeZone::system())
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `notifier` as its users start it: with a real session bus, without one, and twice.
+//! Tests of `notifier` with a real session bus, without a bus, and started twice.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ fn notifier(runtime: &Path, bus: Option<&str>, events: &str) -> Child {
     command.spawn().unwrap()
 }
 
-/// Has `notify` show something; returns its status, and what it said on standard error.
+/// Runs `notify`; returns the exit status and the standard error.
 fn notify(runtime: &Path, bus: &TestBus) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
     let output = command
@@ -43,7 +43,7 @@ fn notify(runtime: &Path, bus: &TestBus) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-/// Returns the status of one that ends by itself, and what it said.
+/// Waits for a notifier that ends; returns the exit status and the output.
 fn ends(mut child: Child) -> (Option<i32>, String) {
     let mut said = String::new();
     child
@@ -56,7 +56,7 @@ fn ends(mut child: Child) -> (Option<i32>, String) {
 }
 
 #[test]
-fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
+fn a_second_notifier_is_refused_and_a_missing_bus_is_reported() {
     let place = private_directory();
     let (status, said) = ends(notifier(place.path(), None, ""));
     assert_eq!(status, Some(69), "{said}");
@@ -66,8 +66,8 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
     );
     assert!(said.contains("terok-clearance clearance"), "{said}");
 
-    let nobody = format!("unix:path={}/nobody", place.path().display());
-    let (status, said) = ends(notifier(place.path(), Some(&nobody), ""));
+    let missing = format!("unix:path={}/nobody", place.path().display());
+    let (status, said) = ends(notifier(place.path(), Some(&missing), ""));
     assert_eq!(status, Some(69), "{said}");
 
     let bus = TestBus::start();
@@ -93,7 +93,7 @@ fn one_notifier_of_a_person_asks_and_says_what_it_needs() {
 }
 
 #[test]
-fn where_nothing_shows_popups_it_says_so_and_stays() {
+fn without_a_notification_service_the_notifier_warns_and_waits() {
     let place = private_directory();
     let bus = TestBus::start();
     let mut notifier = notifier(place.path(), Some(&bus.address()), "blocked");
@@ -114,7 +114,7 @@ fn where_nothing_shows_popups_it_says_so_and_stays() {
 }
 
 #[test]
-fn a_service_that_the_bus_cannot_start_is_said() {
+fn a_service_that_the_bus_cannot_start_is_reported() {
     let place = private_directory();
     let bus = TestBus::activating("/bin/false");
     let (status, said) = notify(place.path(), &bus);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The program as its users meet it: its help, its statuses, its sockets and its prompt, each test
-//! with an environment and a runtime directory of its own.
+//! Tests of the whole program: help, exit statuses, sockets and prompt. Each test has a private
+//! environment and runtime directory.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use test_support::directory::private_directory;
 use test_support::packets::pending_line;
 use test_support::pseudo_terminal::PseudoTerminal;
 
-/// A user's session: a runtime directory, and nothing in the environment but what says so.
+/// A user's session: a runtime directory and a minimal environment.
 struct Session {
     directory: TempDir,
 }
@@ -52,12 +52,12 @@ impl Session {
         self.command(args).output().unwrap()
     }
 
-    /// Starts `serve`, and returns it once it listens.
+    /// Starts `serve` and waits until the hub listens.
     fn serve(&self, args: &[&str]) -> Process {
         self.start(&[&["serve"], args].concat(), "the hub listens")
     }
 
-    /// Starts a service, and returns it once it has logged `ready`.
+    /// Starts a service and waits until it has logged `ready`.
     fn start(&self, args: &[&str], ready: &str) -> Process {
         let mut command = self.command(args);
         let mut serve = Process::start(command.stderr(Stdio::piped()));
@@ -71,7 +71,7 @@ impl Session {
         serve
     }
 
-    /// Reports one blocked packet for each name, as a reader does.
+    /// Reports one blocked packet for each name, like a reader.
     fn report(&self, names: &[&str]) {
         let mut reader = UnixStream::connect(self.socket("terok-shield-events.sock")).unwrap();
         for (n, name) in names.iter().enumerate() {
@@ -82,7 +82,8 @@ impl Session {
         }
     }
 
-    /// Serves the verdict helper's socket: says `reply` to each order, and tells what it was.
+    /// Serves the verdict helper's socket: replies with `reply` to each order, and passes the
+    /// orders on.
     fn helper(&self, reply: Value) -> mpsc::Receiver<Value> {
         let listener = UnixListener::bind(self.socket("terok-clearance-verdict.sock")).unwrap();
         let (tell, told) = mpsc::channel();
@@ -116,7 +117,7 @@ impl Session {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process that is killed at the end of the test.
 struct Process {
     child: Child,
     log: Option<BufReader<std::process::ChildStderr>>,
@@ -145,7 +146,7 @@ impl Drop for Process {
     }
 }
 
-/// A prompt that a script drives.
+/// A prompt driven by a script.
 struct Prompt {
     input: Option<ChildStdin>,
     lines: BufReader<std::process::ChildStdout>,
@@ -157,7 +158,7 @@ impl Prompt {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Returns the next line of this kind, and what came before it.
+    /// Returns the next line with this event, and the lines before it.
     fn until(&mut self, event: &str) -> (Value, Vec<Value>) {
         let mut before = Vec::new();
         loop {
@@ -189,7 +190,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn the_help_teaches() {
+fn help_has_descriptions_and_examples() {
     let session = Session::new();
     let help = session.run(&["--help"]);
     assert!(help.status.success());
@@ -215,7 +216,7 @@ fn the_help_teaches() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_status_2_and_words_on_standard_error() {
+fn invalid_arguments_fail_with_status_2_and_a_message() {
     let session = Session::new();
     for args in [&["nonsense"] as &[_], &[], &["clearance", "--nonsense"]] {
         let refused = session.run(args);
@@ -231,7 +232,7 @@ fn what_cannot_be_understood_is_status_2_and_words_on_standard_error() {
 }
 
 #[test]
-fn a_failure_says_what_to_what_and_what_to_do() {
+fn an_error_message_names_cause_object_and_remedy() {
     let session = Session::new();
     let path = session.socket("none.sock");
     let path = path.to_str().unwrap();
@@ -249,7 +250,7 @@ fn a_failure_says_what_to_what_and_what_to_do() {
 }
 
 #[test]
-fn a_second_hub_is_told_who_is_there_and_a_signal_ends_the_first_cleanly() {
+fn a_second_hub_is_refused_and_a_signal_ends_the_first_cleanly() {
     let session = Session::new();
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
         let mut first = session.serve(&[]);
@@ -274,7 +275,7 @@ fn a_second_hub_is_told_who_is_there_and_a_signal_ends_the_first_cleanly() {
 }
 
 #[test]
-fn an_answer_goes_from_the_prompt_to_the_firewalls_keeper() {
+fn an_answer_goes_from_the_prompt_to_the_verdict_helper() {
     let session = Session::new();
     let orders = session.helper(json!({"ok": true, "stderr": ""}));
     let _serve = session.serve(&[]);
@@ -292,16 +293,16 @@ fn an_answer_goes_from_the_prompt_to_the_firewalls_keeper() {
     prompt.type_line("a 1");
     let decided = prompt.next("decided");
     assert_eq!((&decided["row"], &decided["ok"]), (&json!(1), &json!(true)));
-    // Exactly what the row showed.
+    // The order has exactly the scope that the row showed.
     assert_eq!(decided["scope"], one["scope"]);
     let order = orders.recv().unwrap();
     let expected = json!({"container": "0123456789ab", "dest": "one.example", "action": "allow"});
     assert_eq!(order, expected);
-    // The row is no more, and its number means nothing else.
+    // The row has ended, and the number is not used for another question.
     prompt.type_line("d 1");
     let refused = prompt.next("refused");
     assert_eq!(refused["row"], 1);
-    // A script can make sure of what a row is about.
+    // A script can check the question of a row before answering.
     prompt.type_line(r#"{"action":"deny","row":2,"request":"0123456789ab:0"}"#);
     assert_eq!(prompt.next("refused")["row"], 2);
     prompt.type_line(r#"{"action":"deny","row":2,"request":"0123456789ab:1"}"#);
@@ -361,16 +362,16 @@ fn a_failed_answer_keeps_the_question_and_the_end_of_input_writes_no_rule() {
     assert_eq!(prompt.next("list")["rows"], 1);
     orders.recv().unwrap();
     assert!(prompt.quit().success());
-    // Another one ends by a signal.
+    // The next prompt ends by a signal.
     let mut prompt = session.prompt(&[]);
     prompt.next("ready");
     prompt.process.signal(rustix::process::Signal::INT);
     assert_eq!(prompt.process.end().code(), Some(130));
-    assert!(orders.try_recv().is_err(), "nobody ordered anything");
+    assert!(orders.try_recv().is_err(), "no order was sent");
 }
 
 #[test]
-fn a_hub_that_comes_later_and_comes_back_is_listened_to() {
+fn late_and_restarted_hubs_are_found() {
     let session = Session::new();
     let mut prompt = session.prompt(&[]);
     assert_eq!(prompt.next("ready")["hubs"], 0);
@@ -378,7 +379,8 @@ fn a_hub_that_comes_later_and_comes_back_is_listened_to() {
     let args = ["--clearance-socket", own.to_str().unwrap()];
     for _ in 0..2 {
         let mut serve = session.serve(&args);
-        // The socket that the first one left behind is seen to go, or only to be another one.
+        // The first hub leaves its socket behind; the prompt notices the removal or the
+        // replacement.
         let state = prompt.next("hub")["state"].clone();
         if state == "gone" {
             assert_eq!(prompt.next("hub")["state"], "up");
@@ -391,7 +393,7 @@ fn a_hub_that_comes_later_and_comes_back_is_listened_to() {
         serve.signal(rustix::process::Signal::KILL);
         serve.end();
         assert_eq!(prompt.next("hub")["state"], "down");
-        // Nobody is there who could be told.
+        // No operator is connected.
         prompt.type_line("a 1");
         prompt.next("refused");
     }
@@ -399,7 +401,7 @@ fn a_hub_that_comes_later_and_comes_back_is_listened_to() {
 }
 
 #[test]
-fn two_prompts_see_the_same_and_the_second_learns_who_was_first() {
+fn the_second_of_two_prompts_is_told_who_answered_first() {
     let session = Session::new();
     let _orders = session.helper(json!({"ok": true, "stderr": ""}));
     let _serve = session.serve(&[]);
@@ -417,7 +419,7 @@ fn two_prompts_see_the_same_and_the_second_learns_who_was_first() {
 }
 
 #[test]
-fn in_words_a_question_says_what_an_answer_opens() {
+fn text_output_shows_the_scope_of_an_answer() {
     let session = Session::new();
     let _serve = session.serve(&[]);
     session.report(&["one.example", ""]);
@@ -445,7 +447,7 @@ fn colours_are_for_terminals() {
         command.envs(variables.iter().copied());
         command.stdin(terminal.stdio()).stdout(terminal.stdio());
         let mut prompt = Process::start(&mut command);
-        // The terminal is at its end when nobody has its other side any more.
+        // Reading the terminal fails once all programs have closed it.
         drop(command);
         let mut terminal = terminal.into_master();
         let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
@@ -462,7 +464,7 @@ fn colours_are_for_terminals() {
     assert!(!on_a_terminal(&[("TERM", "dumb")]));
 }
 
-/// Replaces how many seconds ago it was: that is not the test's business.
+/// Replaces the age in seconds, which varies.
 fn since_when_is_not_known(shown: &str) -> String {
     let mut words: Vec<_> = shown.split(' ').collect();
     for at in 2..words.len() {
@@ -474,7 +476,7 @@ fn since_when_is_not_known(shown: &str) -> String {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn closed_output_is_no_failure() {
     let session = Session::new();
     let mut command = session.command(&["--help"]);
     let mut help = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
@@ -491,7 +493,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn called_by_the_hubs_name_it_has_the_hubs_verbs() {
+fn under_the_name_of_the_hub_it_has_the_hubs_commands() {
     let session = Session::new();
     let hub = session.socket("terok-clearance-hub");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terok-clearance"), &hub).unwrap();
@@ -514,7 +516,7 @@ fn called_by_the_hubs_name_it_has_the_hubs_verbs() {
 }
 
 #[test]
-fn called_by_the_name_of_notify_it_says_that_nobody_sees_it() {
+fn under_the_name_of_notify_it_warns_without_a_desktop() {
     let session = Session::new();
     let notify = session.socket("terok-clearance-notify");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terok-clearance"), &notify).unwrap();

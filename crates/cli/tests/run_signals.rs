@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A command of `run` meets signals as it would outside.
+//! Signals reach a command under `run` as usual.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::process::Command;
 
-/// Runs `script` in a sandbox and returns its exit status and what it printed.
+/// Runs `script` in a sandbox; returns the exit status and the output.
 fn run(script: &str) -> (Option<i32>, String) {
     let runtime = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_terok-clearance"))

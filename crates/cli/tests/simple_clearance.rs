@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `simple-clearance` with readers that do what no reader should, and a `terok-shield` that notes
-//! what it was told. The real ones are in `tests/interop/simple_clearance.rs`.
+//! Tests of `simple-clearance` with misbehaving readers and a `terok-shield` that records its
+//! arguments. Tests with the real programs are in `tests/interop/simple_clearance.rs`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};
@@ -26,7 +26,7 @@ impl Place {
         path
     }
 
-    /// Returns the program with a reader of these lines of shell.
+    /// Returns a command with a reader that runs these shell lines.
     fn command(&self, reader: &str) -> Command {
         let reader = self.program("reader", reader);
         let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
@@ -46,7 +46,7 @@ impl Place {
         command
     }
 
-    /// Runs it until the reader ends it.
+    /// Runs the command until the reader ends.
     fn run(&self, reader: &str) -> Output {
         let mut child = self.command(reader).spawn().unwrap();
         let input = child.stdin.take();
@@ -59,7 +59,7 @@ impl Place {
 const QUESTION: &str = r#"{"type":"pending","id":"web:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"a\\u001b[2J\\u202e\\nb.example"}"#;
 
 #[test]
-fn a_reader_that_fails_ends_it_with_its_own_words() {
+fn a_failing_reader_ends_it_with_the_readers_message() {
     let ended = Place::new().run("echo 'no such namespace' >&2; exit 3");
     let errors = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{errors}");
@@ -71,7 +71,7 @@ fn a_reader_that_fails_ends_it_with_its_own_words() {
 }
 
 #[test]
-fn a_reader_that_ends_in_good_order_is_no_failure_and_garbage_is_skipped() {
+fn a_reader_that_ends_normally_is_no_failure_and_garbage_is_skipped() {
     let place = Place::new();
     let ended = place.run(&format!(
         "echo 'not json'; echo '[]'; echo; printf '\\377\\n'; head -c 200000 /dev/zero; echo\n\
@@ -91,7 +91,7 @@ fn a_reader_that_ends_in_good_order_is_no_failure_and_garbage_is_skipped() {
 }
 
 #[test]
-fn the_shield_is_told_the_address_and_what_is_typed_without_a_line_end_is_no_answer() {
+fn the_shield_receives_the_address_and_input_without_a_line_end_is_no_answer() {
     let place = Place::new();
     let mut child = place
         .command(&format!("echo '{QUESTION}'; exec sleep 1000"))
@@ -116,9 +116,9 @@ fn the_shield_is_told_the_address_and_what_is_typed_without_a_line_end_is_no_ans
 }
 
 #[test]
-fn whoever_reads_the_output_may_go_away_and_no_process_is_left() {
+fn closed_output_ends_it_and_leaves_no_process() {
     let place = Place::new();
-    // The reader holds standard error for as long as any process of it lives.
+    // The reader's processes hold standard error open as long as they live.
     let lines = format!("sleep 1000 & while :; do echo '{QUESTION}'; sleep 1000; done");
     let mut child = place.command(&lines).spawn().unwrap();
     drop(child.stdout.take());

@@ -92,7 +92,7 @@ pub fn perform(
                 context.output.print_error_line(&answered.to_text());
                 continue;
             }
-            // An answer that took effect is always reported.
+            // Effective answers are always reported.
             if said
                 .as_ref()
                 .is_err_and(|error| !error.is::<BrokenPipeError>())

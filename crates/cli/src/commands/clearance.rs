@@ -69,7 +69,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 
 const HUB_UNAVAILABLE: &str = "clearance hub unavailable";
 
-/// Returns the output format: that of the Python program if called by its name.
+/// Returns the output format; the Python program's format if called by the Python program's name.
 const fn prompt_format(context: &CommandContext) -> OutputFormat {
     match (context.json, context.program_name) {
         (true, _) => OutputFormat::Json,
@@ -78,7 +78,7 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
     }
 }
 
-/// Asks until the operator, the end of input or a signal ends it.
+/// Runs the prompt until the operator quits, the input ends or a signal arrives.
 fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     raise_fd_limit();
     block_on(async {

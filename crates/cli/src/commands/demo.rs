@@ -84,7 +84,7 @@ pub struct InternetArgs {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct WorkloadArgs {}
 
-/// Runs the demo and removes everything that it created.
+/// Runs the demo and removes everything created by the demo.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let format = if context.json {
         DemoFormat::Json
@@ -99,7 +99,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     let mut outcome = DemoOutcome::begin();
     let ended = run_demo(args, output, &mut outcome, context);
 
-    // Without a fetch, the error on standard error is all that a person needs.
+    // Without a fetch, the error on standard error is enough for a person.
     if ended.is_err() && !context.json && !outcome.has_fetches() {
         return ended;
     }
@@ -136,7 +136,7 @@ fn run_demo(
             started.run(answers, output, outcome).await?;
             Ok(CommandStatus::OK)
         };
-        // Dropping the demo ends its sandbox, its internet and its supervisor.
+        // Dropping the demo ends the sandbox, the simulated internet and the supervisor.
         tokio::select! {
             biased;
             status = stop.wait() => Ok(status),
@@ -145,7 +145,7 @@ fn run_demo(
     })
 }
 
-/// Runs the simulated internet, which reports its errors to the demo.
+/// Runs the simulated internet. Errors are reported to the demo.
 pub fn perform_internet(args: &InternetArgs) -> CommandStatus {
     match demo::run_fake_internet(args.pid, &args.directory) {
         Ok(()) => CommandStatus::OK,
@@ -159,8 +159,8 @@ pub fn perform_workload() -> Result<CommandStatus, CommandFailure> {
     Ok(CommandStatus::OK)
 }
 
-/// Returns the source of answers that the arguments choose. Without any, popups come before a
-/// terminal, and a terminal before the demo's own answers, so that it runs anywhere.
+/// Returns the source of answers selected by the arguments. The default is popups if available,
+/// then a terminal if available, then the demo's own answers, so that the demo runs everywhere.
 async fn select_answers(
     args: Args,
     hub: &Path,
@@ -232,7 +232,7 @@ impl AnsweringUi for ScreenAnswers {
                     UiEvent::Handled => {}
                     UiEvent::SuspendRequested => ui.suspend()?,
                     UiEvent::QuitRequested => return Ok(()),
-                    // A terminal in raw mode sends no signal for Ctrl-C.
+                    // In raw mode, Ctrl-C is a key, not a signal.
                     UiEvent::Interrupted => {
                         ui.close();
                         kill_process(getpid(), Signal::INT)?;

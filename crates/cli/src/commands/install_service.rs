@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `install-service`: a command of releases up to 0.6, which this release only refuses.
+//! `install-service`: a command of releases up to 0.6, always refused by this release.
 
 use anyhow::anyhow;
 
 use crate::{CommandFailure, CommandStatus, ErrorExt as _};
 
-/// Command-line arguments: any, as the Python program had several.
+/// Command-line arguments. Any arguments are accepted, because the Python program had several.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Ignored arguments.

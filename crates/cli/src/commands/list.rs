@@ -46,7 +46,7 @@ pub(super) struct HubArgs {
     /// Query only the hub at this socket; fail if it is unavailable
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only the sandbox with this id, these first 12 characters of its id, or this name
+    /// Only the sandbox with this name, id, or first 12 characters of the id
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
     /// Maximum time for the reply of a hub
@@ -105,7 +105,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Prints a warning, except with JSON, whose lines have the same information.
+/// Prints a warning. JSON output has the same information in its lines, and needs no warning.
 pub(super) fn print_warning(context: &CommandContext, what: &str) {
     if !context.json {
         context.output.print_error_line(&format!("warning: {what}"));

@@ -51,7 +51,7 @@ pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, Comma
     let runtime = context.environment.private_runtime_dir()?;
     block_on(async {
         let mut stop = StopSignals::catch()?;
-        // Before the lock, because a missing bus is the more useful error.
+        // Connect before taking the lock, because a missing bus is the more useful error.
         let reached = tokio::select! {
             status = stop.wait() => return Ok(status),
             reached = PopupDesktop::connect(context, true) => reached,
@@ -70,8 +70,8 @@ pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, Comma
     })
 }
 
-/// Returns `true` if a notifier of this user runs, which asks for every sandbox with a socket in
-/// `runtime`.
+/// Returns `true` if a notifier of this user runs and shows the questions of every sandbox with a
+/// socket in `runtime`.
 pub(super) fn is_running(runtime: &Path) -> bool {
     let locked = File::open(notifier_lock_path(runtime))
         .map(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared));
@@ -82,8 +82,8 @@ fn notifier_lock_path(runtime: &Path) -> PathBuf {
     runtime.join("terok-clearance-notifier.lock")
 }
 
-/// Locks the notifier's lock file until the file is closed: two notifiers would show each question
-/// twice.
+/// Locks the notifier's lock file until the file is closed, because two notifiers would show each
+/// question twice.
 fn acquire_notifier_lock(path: &Path) -> Result<File, CommandFailure> {
     let what = || format!("cannot lock {}", path.display());
     let mut options = OpenOptions::new();
@@ -93,7 +93,7 @@ fn acquire_notifier_lock(path: &Path) -> Result<File, CommandFailure> {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let mut owner = String::new();
-            // Without a pid in the file, the message names none.
+            // The message has no process id if the file has none.
             drop((&file).take(20).read_to_string(&mut owner));
             let owner = DisplayText::new(owner.trim());
             return Err(anyhow!("your notifier runs already, as process {owner}"))

@@ -112,7 +112,7 @@ async fn show_notification(
     let asks = !notification.actions.is_empty();
     let mut showing = std::pin::pin!(GuardedPopup::show(notifier, notification));
     let mut stopped = None;
-    // Removing it needs its id, so the call is completed; it has a time limit.
+    // Only a notification with an id can be removed, so wait for the call, which has a time limit.
     let shown = tokio::select! {
         status = stop.wait() => {
             stopped = Some(status);
@@ -135,7 +135,7 @@ async fn show_notification(
         let why = if capabilities.visible {
             "the desktop shows no buttons"
         } else {
-            "there is no notifier"
+            "no notification service runs"
         };
         return Err(anyhow!("cannot wait for a choice: {why}"))
             .with_hint("`terok-clearance clearance` asks at a terminal")
@@ -168,7 +168,7 @@ async fn close_notification(
     Ok(status)
 }
 
-/// Prints a value on one line; with JSON, as an object with its name.
+/// Prints a value on one line. JSON output is an object with `name` and value.
 fn print_value(
     context: &CommandContext,
     name: &str,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `reader`: the packet log of one sandbox, told to a hub or to a program.
+//! `reader`: reports the packet log of one sandbox to a hub or to a program.
 //!
-//! It takes the place of the Python stack's `nflog-reader.py`: the same arguments, environment,
-//! files and lines.
+//! A drop-in replacement for the Python stack's `nflog-reader.py`: same arguments, environment,
+//! files and output.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -25,47 +25,49 @@ use crate::{
     block_on,
 };
 
-/// Set to `1` in a process started inside the sandbox's network namespace.
+/// The environment variable that is `1` in a reader started inside the sandbox's network namespace.
 const INSIDE_NETNS_VARIABLE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
 
-/// What it does, at length.
-pub(super) const ABOUT: &str = "Tell a hub of every packet that the firewall of one sandbox drops.
+/// Long help.
+pub(super) const ABOUT: &str = "Report to a hub each packet that the firewall of one sandbox \
+refuses.
 
-It takes the place of the Python stack's nflog-reader.py: it takes the same arguments and writes \
-the same lines. The sandbox's network namespace is found by asking podman for the container's \
-process, unless _TEROK_SHIELD_NFLOG_NSENTER=1 says that this is the place already.";
+A drop-in replacement for the Python stack's nflog-reader.py, with the same arguments and output. \
+podman names the container's process, and with it the sandbox's network namespace. With \
+_TEROK_SHIELD_NFLOG_NSENTER=1 the reader uses the namespace in which it is started.";
 
-/// What may be said to it.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Files in STATE_DIR:
-  audit.jsonl    gets a line for each destination, once in 30 seconds
-  dnsmasq.log    is read for names, where the sandbox has a dnsmasq
-  reader.pid     names the reader with --emit=socket, unless it was started inside
+  audit.jsonl    written: one line per destination, at most every 30 seconds
+  dnsmasq.log    read: names of addresses, if the sandbox has a dnsmasq
+  reader.pid     written with --emit=socket: process id of the reader, unless the reader was
+                 started inside the network namespace
 
-Instead of the Python reader:
-  The hook of terok-shield runs `python -I .../shield/nflog-reader.py STATE_DIR CONTAINER ...`. A
-  script of two lines in that place has Python replace itself by this program:
+To replace the Python reader:
+  The hook of terok-shield runs `python -I .../shield/nflog-reader.py STATE_DIR CONTAINER ...`.
+  Replace this file by a script that executes `terok-clearance reader`:
     cd ~/.local/share/terok/shield && mv nflog-reader.py nflog-reader.py.orig
     terok-clearance reader --script > nflog-reader.py
-  `terok-shield setup` puts its own back. A symlink called nflog-reader is this command, too.
+  `terok-shield setup` restores the original. A symlink named nflog-reader also runs this command.
 
 Exit status:
-  0    told to end by SIGTERM or Ctrl-C, or the sandbox or whoever read the output ended
-  1    it failed; the reason is on standard error
-  2    the arguments are wrong
-  75   another program listens to the sandbox's packet log; it is named on standard error")]
+  0    ended by SIGTERM or Ctrl-C, or the sandbox ended, or the output was closed
+  1    failure; the reason is on standard error
+  2    invalid arguments
+  75   another program listens to the sandbox's packet log; standard error names this program")]
 pub struct Args {
-    /// The directory of the sandbox's shield.
+    /// State directory of the sandbox's shield
     #[arg(value_name = "STATE_DIR", required_unless_present = "script")]
     state_dir: Option<PathBuf>,
-    /// The container's name or id, as events carry it.
+    /// Name or id of the container, used in events
     #[arg(value_name = "CONTAINER", required_unless_present = "script")]
     container: Option<ContainerId>,
-    /// Where to tell: `socket`, a hub's ingester, or `json`, lines on standard output
+    /// Destination of events: `socket` (a hub) or `json` (lines on standard output)
     #[arg(long, value_enum, default_value_t = EmitTarget::Socket, hide_possible_values = true)]
     emit: EmitTarget,
-    /// What is known of the sandbox, a JSON object; `meta_path` names a file of more
+    /// Dossier of the sandbox as a JSON object; `meta_path` is the path of a file with more fields
     #[arg(
         long,
         value_name = "JSON",
@@ -74,7 +76,7 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     annotations: String,
-    /// The container's full id, which names the socket of its hub
+    /// Full id of the container; determines the path of the hub's socket
     #[arg(
         long,
         value_name = "FULLID",
@@ -82,7 +84,7 @@ pub struct Args {
         hide_default_value = true
     )]
     container_id: String,
-    /// The hub's ingester socket [default: the one of --container-id, else the classic one]
+    /// Hub's socket for readers [default: that of --container-id, else the classic hub's]
     #[arg(
         long,
         value_name = "PATH",
@@ -90,12 +92,12 @@ pub struct Args {
         hide_default_value = true
     )]
     hub_socket: OsString,
-    /// Print the script that puts this program in the place of nflog-reader.py, and end
+    /// Print a replacement for nflog-reader.py that executes this program, and exit
     #[arg(long)]
     script: bool,
 }
 
-/// Where events go.
+/// The destination of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EmitTarget {
     Socket,
@@ -103,7 +105,8 @@ enum EmitTarget {
 }
 
 impl Args {
-    /// Returns what it logs without a `-v`: beside a hub it is a service, else a person reads it.
+    /// Returns the log level without `-v`: higher for a service that reports to a hub, lower if a
+    /// program or a person reads the output.
     pub(super) const fn log_level(&self) -> LevelFilter {
         match self.emit {
             EmitTarget::Socket => LevelFilter::INFO,
@@ -112,18 +115,18 @@ impl Args {
     }
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
     let (false, Some(state_dir), Some(container)) = (args.script, args.state_dir, args.container)
     else {
-        let program = std::env::current_exe().context("finding this program's file")?;
+        let program = std::env::current_exe().context("cannot find the path of this program")?;
         context.output.print(&python_exec_script(&program)?)?;
         return Ok(CommandStatus::OK);
     };
     let annotations = ContainerAnnotations::parse(&args.annotations).unwrap_or_else(|error| {
-        // They must not keep a sandbox from being asked about.
+        // Questions without annotations are better than no questions.
         let text = DisplayText::new(&args.annotations);
-        tracing::warn!(%error, %text, "annotations ignored");
+        tracing::warn!(%error, %text, "ignored invalid annotations");
         ContainerAnnotations::default()
     });
     let target = match args.emit {
@@ -160,8 +163,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Finds the network namespace of `container`: this process's own if the environment says so, else
-/// that of the process named by podman.
+/// Finds the network namespace of `container`: the present one if the environment says so,
+/// otherwise the namespace of the container's process according to podman.
 async fn attach(
     container: &ContainerId,
     environment: &UserEnvironment,
@@ -180,7 +183,7 @@ async fn attach(
             return failed;
         }
         failed.with_hint(format!(
-            "inside the sandbox's network namespace already? then set {INSIDE_NETNS_VARIABLE}=1"
+            "to use the network namespace of this process, set {INSIDE_NETNS_VARIABLE}=1"
         ))
     })
 }
@@ -190,7 +193,7 @@ fn bind_packet_log(attached: &AttachedNetns) -> Result<NflogSockets, CommandFail
         let group = match &error {
             AttachError::OpenSockets(_) => {
                 return Err(anyhow::Error::new(error)).with_hint(
-                    "without root, the namespace must belong to a user namespace of yours",
+                    "without root, the namespace must belong to one of your user namespaces",
                 );
             }
             AttachError::Bind(NflogBindError::GroupTaken(group)) => *group,
@@ -201,8 +204,8 @@ fn bind_packet_log(attached: &AttachedNetns) -> Result<NflogSockets, CommandFail
                 Some(process) => format!("it is {owner}; `kill {}` ends it", process.pid),
                 None => format!("it is {owner}"),
             },
-            Ok(None) => "it has gone in the meantime: try again".into(),
-            Err(error) => format!("who it is could not be found out: {error}"),
+            Ok(None) => "the other program has ended meanwhile; try again".into(),
+            Err(error) => format!("cannot find the other program: {error}"),
         };
         Err(anyhow::Error::new(error))
             .with_hint(hint)
@@ -210,7 +213,7 @@ fn bind_packet_log(attached: &AttachedNetns) -> Result<NflogSockets, CommandFail
     })
 }
 
-/// Returns the places where a hub may listen for this reader, to be tried in their order.
+/// Returns the possible sockets of the hub, in the order in which to try them.
 fn ingester_paths(
     runtime: &RuntimeDir,
     id: &str,
@@ -225,22 +228,23 @@ fn ingester_paths(
     let hexadecimal = id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !hexadecimal || !(12..=64).contains(&id.len()) {
         let id = DisplayText::new(id);
-        bail!("--container-id {id} is no id of a container: 12 to 64 hexadecimal digits");
+        bail!("--container-id {id} is not a container id: 12 to 64 hexadecimal digits");
     }
-    let id: ContainerId = id.parse().context("reading --container-id")?;
+    let id: ContainerId = id.parse().context("--container-id is not usable")?;
     let sockets = [SocketLayout::D, SocketLayout::C]
         .map(|layout| runtime.sandbox_sockets(&id, layout).ingester);
     Ok(sockets.into())
 }
 
-/// Returns the script that replaces a Python interpreter by `program`, its arguments as they are:
-/// the hook knows its reader again by them.
+/// Returns a Python script that executes `program` with the unchanged arguments of the interpreter,
+/// by which the hook recognizes the reader.
 fn python_exec_script(program: &Path) -> anyhow::Result<String> {
     let program = program
         .to_str()
-        .context("this program's path is not UTF-8")?;
-    // JSON's texts are Python's, too.
-    let program = serde_json::to_string(program).context("quoting this program's path")?;
+        .context("the path of this program is not UTF-8")?;
+    // JSON strings are valid Python strings.
+    let program =
+        serde_json::to_string(program).context("cannot quote the path of this program")?;
     Ok(format!(
         "import os, sys\nos.execv({program}, sys.orig_argv)\n"
     ))

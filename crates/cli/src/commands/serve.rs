@@ -87,7 +87,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 ClientEra::B => Clearance1Dialect::B,
                 ClientEra::D => Clearance1Dialect::D,
             },
-            // Longer than the limit of the helper's client, whose error has the reason.
+            // Longer than the time limit of the verdict client, because the client's error has the
+            // reason.
             enforce_timeout: VerdictClient::CALL_TIMEOUT.saturating_add(Duration::from_secs(1)),
             ..HubOptions::default()
         };
@@ -110,9 +111,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Waits for a signal or the end of a part, and then for all parts.
+/// Waits for a signal or the end of a task, and then for the end of all tasks.
 ///
-/// Each part has a time limit for its end. A part that fails is a bug.
+/// Each task ends within a time limit. A task that fails is a bug.
 pub(super) async fn serve_until_stopped(
     signals: &mut StopSignals,
     stop: &CancellationToken,
@@ -145,7 +146,7 @@ pub(super) async fn serve_until_stopped(
     }
 }
 
-/// Binds a socket; an error has a hint if another process has it.
+/// Binds a socket. The error has a hint if another process uses the path.
 pub(super) fn bind_listener(path: &Path) -> Result<SameUserListener, CommandFailure> {
     let bound = bind(path);
     let hint = match &bound {

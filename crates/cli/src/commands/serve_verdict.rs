@@ -74,7 +74,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Returns the absolute path of a program: it runs in another directory.
+/// Returns the absolute path of a program, because the program runs in another directory.
 fn resolve_program(named: &Path) -> Result<PathBuf, CommandFailure> {
     let program =
         std::path::absolute(named).with_context(|| format!("cannot find {}", named.display()))?;

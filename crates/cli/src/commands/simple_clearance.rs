@@ -82,7 +82,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         &context.environment,
     )?;
     block_on(async {
-        // Before anything is started that a signal must end.
+        // Catch signals before starting a process that a signal must end.
         let stop = StopSignals::catch()?;
         hub_check::ensure_no_hub(&container, &context.environment).await?;
         let firewall = ContainerFirewall::detect(&container, args.shield.as_deref(), context)?;
@@ -123,7 +123,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Returns the absolute path: programs run in another directory.
+/// Returns the absolute path, because programs run in another directory.
 fn absolute_path(path: &std::path::Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
 }

@@ -37,10 +37,10 @@ replied. docs/schema/lines.json describes them all.
 
 Exit status: 0 if the output is closed, 130 after Ctrl-C, 143 after SIGTERM.")]
 pub struct Args {
-    /// Watch only the hub at this socket, which may start later
+    /// Watch only the hub at this socket; the hub may start later
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only the sandbox with this id, these first 12 characters of its id, or this name
+    /// Only the sandbox with this name, id, or first 12 characters of the id
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
 }
@@ -63,7 +63,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             color: context.output.colors().stdout,
             container: args.container,
         };
-        // Written in another thread: a blocked write must not delay the reaction to a signal.
+        // Standard output is written in another thread, because a blocked write must not delay the
+        // reaction to a signal.
         let output = tokio::io::stdout();
         let ended = async {
             tokio::select! {
@@ -83,8 +84,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// Waits until the other end of standard output is closed, if it is a pipe or a socket. A write
-/// would report the same, but the next one may be hours away.
+/// Waits until the other end of standard output is closed, if standard output is a pipe or a
+/// socket. A write would also fail, but the next write may be hours away.
 async fn wait_for_stdout_close() {
     let output = std::io::stdout().as_fd().try_clone_to_owned();
     // A file has no other end.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Runs the demo, and reads what it says.
+//! Runs the demo and reads its output.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -11,28 +11,28 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Who runs it. As one of the two is root and the other is not, both together are everybody.
+/// The user that runs the demo. One of the two kinds is root, the other is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
-    /// Whoever runs the tests.
+    /// The user that runs the tests.
     Me,
-    /// The other: an ordinary user where the tests are run by root, else root of a user namespace.
+    /// The other kind: an ordinary user if root runs the tests, otherwise root of a user namespace.
     Other,
 }
 
-/// A copy of the program, where every user can execute it.
+/// A copy of the program that every user can execute.
 #[derive(Debug)]
 pub(crate) struct Demo {
     directory: TempDir,
 }
 
-/// What a run said.
+/// The output of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// Standard output, where it is JSON.
+    /// Standard output, parsed as JSON.
     pub(crate) steps: Vec<Value>,
 }
 
@@ -50,7 +50,7 @@ impl Demo {
         self.directory.path().join("terok-clearance")
     }
 
-    /// Returns the command, with an environment as empty as a service has it.
+    /// Returns the command, with a minimal environment like that of a service.
     pub(crate) fn command(&self, user: User, arguments: &[&str]) -> Command {
         let root = rustix::process::geteuid().is_root();
         let mut command = match user {
@@ -68,12 +68,12 @@ impl Demo {
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.env_clear().env("PATH", path).args(arguments);
-        // Whoever runs the tests may have a desktop, and is not to be asked.
+        // The user that runs the tests may have a desktop, which must not be used.
         command.env("DBUS_SESSION_BUS_ADDRESS", "disabled:");
         command
     }
 
-    /// Starts it with pipes.
+    /// Starts the demo with pipes.
     pub(crate) fn start(&self, user: User, arguments: &[&str]) -> Started {
         let mut child = self
             .command(user, arguments)
@@ -90,11 +90,11 @@ impl Demo {
         }
     }
 
-    /// Runs it to its end. That this returns shows that no process is left: each has standard
-    /// error, which is read until nobody has it any more.
+    /// Runs the demo to the end. Reads standard error to the end, which shows that no process is
+    /// left.
     pub(crate) fn run(&self, user: User, arguments: &[&str], input: &str) -> Run {
         let mut started = self.start(user, arguments);
-        // It may end before it has read everything.
+        // The demo may end before reading the whole input.
         drop(started.stdin.take().unwrap().write_all(input.as_bytes()));
         let run = started.end();
         if arguments.contains(&"--json") {
@@ -105,7 +105,7 @@ impl Demo {
     }
 }
 
-/// Fails if anything is left of the directory that held `socket`.
+/// Fails if the directory that contained `socket` still exists.
 pub(crate) fn assert_swept(socket: &std::path::Path) {
     let directory = socket.ancestors().nth(4).unwrap();
     assert!(
@@ -116,7 +116,7 @@ pub(crate) fn assert_swept(socket: &std::path::Path) {
     assert!(!directory.exists(), "{} is left", directory.display());
 }
 
-/// A demo that runs.
+/// A running demo.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) child: Child,
@@ -126,7 +126,7 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Reads on until the next step called `name`.
+    /// Reads up to the next step `name`.
     pub(crate) fn until(&mut self, name: &str) -> Value {
         loop {
             let mut line = String::new();
@@ -145,7 +145,7 @@ impl Started {
         stdin.write_all(line.as_bytes()).unwrap();
     }
 
-    /// Waits until it and all that it started have ended.
+    /// Waits until the demo and all its processes have ended.
     pub(crate) fn end(mut self) -> Run {
         drop(self.stdin.take());
         let (mut stdout, mut stderr) = (String::new(), String::new());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `terok-clearance demo` as it is run: as root and as an ordinary user, in a pipe and at a
-//! terminal, to its end and stopped in the middle, and with a firewall that does not do its work.
+//! Tests of `terok-clearance demo`: as root and as an ordinary user, with pipes and at a terminal,
+//! complete and interrupted, and with a manipulated firewall.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,7 +17,7 @@ mod terminal;
 use demo::{Demo, Run, User};
 use serde_json::json;
 
-/// Checks a run's end: its exit status and what its summary counts.
+/// Checks the exit status and the counts in the summary.
 fn check(run: &Run, status: i32, counts: [u64; 6]) {
     let summary = run.summary();
     let names = [
@@ -92,7 +92,7 @@ fn what_nobody_answers_stays_shut_and_is_no_success() {
 }
 
 #[test]
-fn without_a_terminal_the_whole_way_is_shown_all_the_same() {
+fn without_a_terminal_every_step_is_shown() {
     let demo = Demo::new();
     let run = demo.run(User::Me, &["demo", "--json"], "");
     check(&run, 0, [5, 4, 1, 0, 4, 2]);
@@ -114,7 +114,7 @@ fn the_metadata_address_is_never_asked_about_and_a_forged_answer_opens_nothing()
 }
 
 #[test]
-fn the_page_of_a_run_reads_well() {
+fn the_text_output_matches_the_snapshot() {
     let demo = Demo::new();
     let run = demo.run(User::Me, &["demo", "--answer", "ask"], "a\nd\na\n");
     assert_eq!(run.status, Some(1));
@@ -135,8 +135,8 @@ fn the_program_has_no_rights_in_its_sandbox() {
     assert_eq!(program["seccomp"], true);
 }
 
-/// Replaces what differs from run to run: times, ids, which process was found, and the space in
-/// front of times.
+/// Replaces everything that differs between runs: times, ids, the process found, and padding before
+/// times.
 fn masked(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {

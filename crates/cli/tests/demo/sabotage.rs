@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The demo reports what goes wrong: here the firewall is tampered with while a question waits.
+//! The demo reports faults: the tests manipulate the firewall while a question waits.
 
 use std::process::Command;
 
 use crate::check;
 use crate::demo::{Demo, Started, User};
 
-/// Runs `nft` in the sandbox's network namespace, as its owner can.
+/// Runs `nft` in the sandbox's network namespace as its owner.
 fn nft(pid: u64, rule: &str) {
     let output = Command::new("nsenter")
         .args(["--preserve-credentials", "--user", "--net", "--target"])
@@ -18,7 +18,7 @@ fn nft(pid: u64, rule: &str) {
     assert!(output.status.success(), "nft {rule}: {output:?}");
 }
 
-/// Starts a demo and returns when its first question waits for an answer.
+/// Starts a demo and waits for its first question.
 fn asked(demo: &Demo) -> (Started, u64) {
     let mut started = demo.start(User::Me, &["demo", "--json", "--answer", "ask"]);
     let pid = started.until("sandbox")["pid"].as_u64().unwrap();
@@ -31,7 +31,7 @@ fn problems(run: &crate::Run) -> String {
 }
 
 #[test]
-fn it_fails_when_what_is_allowed_does_not_pass() {
+fn it_fails_when_an_allowed_fetch_does_not_pass() {
     let demo = Demo::new();
     let (mut started, pid) = asked(&demo);
     nft(
@@ -46,7 +46,7 @@ fn it_fails_when_what_is_allowed_does_not_pass() {
 }
 
 #[test]
-fn it_fails_when_what_is_denied_passes() {
+fn it_fails_when_a_denied_fetch_passes() {
     let demo = Demo::new();
     let (mut started, pid) = asked(&demo);
     nft(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The JSON is what `docs/demo.md` says it is.
+//! The JSON output matches `docs/demo.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::demo::{Demo, User};
 
 const DOCUMENT: &str = include_str!("../../../../docs/demo.md");
 
-/// The fields of each step, and whether each may be null.
+/// The fields of each step; the flag is `true` for fields that may be null.
 type Schema = BTreeMap<String, BTreeMap<String, bool>>;
 
 fn documented() -> Schema {
@@ -22,7 +22,7 @@ fn documented() -> Schema {
     let mut step = String::new();
     for row in rows {
         let mut cells = row.trim_matches('|').split('|').map(str::trim);
-        // A row without a step continues the one above it.
+        // A row without a step continues the previous row.
         match cells.next().unwrap().trim_matches('`') {
             "" => assert!(!step.is_empty(), "{row} continues nothing"),
             name => {
@@ -81,7 +81,7 @@ fn every_step_has_the_documented_fields_and_no_others() {
 }
 
 #[test]
-fn the_steps_come_in_the_order_of_the_way() {
+fn the_steps_come_in_order() {
     let demo = Demo::new();
     let run = demo.run(User::Me, &["demo", "--json", "--answer", "allow"], "");
     let steps = run.steps.iter().map(|step| step["step"].as_str().unwrap());

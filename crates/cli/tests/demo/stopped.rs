@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stopped in the middle, the demo opens nothing and leaves nothing.
+//! An interrupted demo opens nothing and leaves no processes or files.
 //!
-//! Each test reads standard error to its end, which comes when the last process has ended that
-//! the demo started.
+//! Each test reads standard error to its end, which comes when the last process of the demo has
+//! ended.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn by_sigkill() {
 }
 
 #[test]
-fn by_a_reader_that_has_seen_enough() {
+fn by_closed_output() {
     let demo = Demo::new();
     let script = format!("{} demo --answer allow | head -1", demo.program().display());
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
@@ -60,7 +60,7 @@ fn by_a_reader_that_has_seen_enough() {
 #[test]
 fn by_a_machine_that_allows_no_namespaces() {
     let demo = Demo::new();
-    // A user namespace in which there may be no further ones.
+    // A user namespace that allows no nested namespaces.
     let script = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces && exec {} demo --answer allow",
         demo.program().display()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! At a terminal: the demo asks, and understands Ctrl-C and Ctrl-D.
+//! The demo at a terminal: questions, Ctrl-C and Ctrl-D.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ use test_support::pseudo_terminal::PseudoTerminal;
 
 use crate::demo::{Demo, User};
 
-/// A terminal of 80 columns with a demo on it.
+/// A terminal of 80 columns that runs a demo.
 struct Terminal {
     master: File,
     child: Child,
@@ -49,7 +49,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until `text` is on the screen, after what was waited for before.
+    /// Waits until `text` appears after the text of the previous wait.
     fn until(&mut self, text: &str) {
         loop {
             let rest = &self.text[self.read..];
@@ -61,7 +61,7 @@ impl Terminal {
         }
     }
 
-    /// Reads on; false: nobody has the terminal any more.
+    /// Reads more output. Returns `false` when all programs have closed the terminal.
     fn more(&mut self) -> bool {
         let mut piece = [0; 4096];
         match self.master.read(&mut piece) {
@@ -77,7 +77,7 @@ impl Terminal {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until nobody has the terminal any more: then no process is left.
+    /// Waits until all programs have closed the terminal, which means that no process is left.
     fn end(mut self) -> (ExitStatus, String) {
         while self.more() {}
         (self.child.wait().unwrap(), self.text)
@@ -87,7 +87,7 @@ impl Terminal {
 const PROMPT: &str = "allow or deny? [a/d] ";
 
 #[test]
-fn it_asks_and_does_as_it_is_told() {
+fn questions_are_answered_at_the_terminal() {
     let demo = Demo::new();
     let mut terminal = Terminal::start(&demo, &[]);
     for keys in ["a\n", "d\n", "a\n", "what?\n"] {
@@ -132,7 +132,7 @@ fn ctrl_c_ends_it_and_opens_nothing() {
 }
 
 #[test]
-fn ctrl_d_means_that_nobody_answers() {
+fn ctrl_d_leaves_questions_unanswered() {
     let demo = Demo::new();
     let mut terminal = Terminal::start(&demo, &[]);
     terminal.until(PROMPT);
@@ -146,13 +146,13 @@ fn ctrl_d_means_that_nobody_answers() {
     assert_eq!(text.matches(PROMPT).count(), 1, "asked once: {text}");
 }
 
-/// Presses a key that answers, again after a moment where it was too soon, until `text` is there.
+/// Presses an answering key until `text` appears, with a pause if the key came too soon.
 fn answer(terminal: &mut Terminal, key: &str, text: &str) {
     let (tell, told) = mpsc::channel::<()>();
     let mut keys = terminal.master.try_clone().unwrap();
     let key = key.to_owned();
     let presser = std::thread::spawn(move || {
-        // As long as a person reads at least, cut short when the answer is there.
+        // The time that the answer guard requires, shortened when the answer arrives.
         let pause = Duration::from_millis(700);
         while told.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
             keys.write_all(key.as_bytes()).unwrap();
@@ -164,7 +164,7 @@ fn answer(terminal: &mut Terminal, key: &str, text: &str) {
 }
 
 #[test]
-fn on_the_whole_screen_it_asks_and_does_as_it_is_told() {
+fn questions_are_answered_on_the_full_screen() {
     let demo = Demo::new();
     let mut terminal = Terminal::with(&demo, &["demo", "--ui", "tui"], &[]);
     for (key, result) in [("a", "passed"), ("x", "refused"), ("a", "passed")] {
@@ -172,7 +172,7 @@ fn on_the_whole_screen_it_asks_and_does_as_it_is_told() {
         answer(&mut terminal, key, "\x1b[?1049l");
         terminal.until(result);
     }
-    // Whoever leaves the screen answers nothing any more, and is not asked again.
+    // After leaving the screen, the operator is not asked again and answers nothing.
     terminal.until("\x1b[?1049h");
     terminal.until("opens");
     terminal.press("q");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `--ui`: `demo` and `run` ask on the desktop where it is wanted, or where there is one.
+//! `--ui` of `demo` and `run`: popups if requested or if a desktop exists.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
@@ -17,7 +17,7 @@ use crate::user::{Shell, User};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_terok-clearance");
 
-/// A demo whose questions are on a desktop, and nothing else is.
+/// A demo whose questions are shown on a desktop.
 struct Demo {
     child: Child,
     said: BufReader<ChildStdout>,
@@ -25,7 +25,8 @@ struct Demo {
 
 impl Demo {
     fn start(kind: Service, desktop: &Desktop, arguments: &[&str]) -> Self {
-        // notification-daemon takes no popup away that is not to go by itself, as a verdict's does.
+        // notification-daemon does not remove a popup without an expiry, such as the result of a
+        // verdict.
         let kinds = if matches!(kind, Service::Gnome2) {
             "blocked verdict"
         } else {
@@ -43,7 +44,7 @@ impl Demo {
         Self { child, said }
     }
 
-    /// Reads on until the next of these steps.
+    /// Reads until one of these steps.
     fn until(&mut self, names: &[&str]) -> Value {
         loop {
             let mut line = String::new();
@@ -57,8 +58,8 @@ impl Demo {
     }
 }
 
-/// A click on each button is the answer to a real packet: the kernel has the element, and the
-/// program passes or does not.
+/// Clicks each button as the answer to a real packet. Checks the element in the kernel, and whether
+/// the program's next attempt passes.
 fn demo_asks(kind: Service, arguments: &[&str]) {
     let desktop = Desktop::new(kind);
     let mut demo = Demo::start(kind, &desktop, arguments);
@@ -88,7 +89,7 @@ fn the_demo_asks_on_mates_popups() {
 }
 
 #[test]
-fn the_demo_asks_on_xfces_popups_of_its_own_accord() {
+fn the_demo_asks_on_xfces_popups_by_default() {
     demo_asks(Service::Xfce, &[]);
 }
 
@@ -98,13 +99,13 @@ fn the_demo_asks_on_the_popups_of_notification_daemon() {
 }
 
 #[test]
-fn without_a_desktop_popups_are_refused_and_what_helps_is_said() {
+fn without_a_desktop_popups_are_refused_with_a_remedy() {
     let user = User::new(None);
     for (command, status) in [("demo", 69), ("run", 125)] {
         let mut refused = user.command(PROGRAM);
         refused.args([command, "--ui", "desktop"]);
         if command == "run" {
-            // Without a network there is nothing to ask.
+            // Without a network, no question is asked.
             let machine = Machine::new(&user);
             let args = ["run", "--ui", "desktop", "--network", "pasta", "true"];
             refused = machine.program(&user, &args);
@@ -122,7 +123,7 @@ fn without_a_desktop_popups_are_refused_and_what_helps_is_said() {
     }
 }
 
-/// A shell in a sandbox of `run`, on this machine and desktop.
+/// Starts a shell in a sandbox of `run`, on this machine and desktop.
 fn run(machine: &Machine, user: &User, desktop: &Desktop, ui: &str) -> Shell {
     let bus = format!("DBUS_SESSION_BUS_ADDRESS={}", desktop.bus());
     let program = user.program();
@@ -153,20 +154,21 @@ fn run_asks_on_popups_of_its_own() {
         let machine = Machine::new(&user);
         let desktop = Desktop::new(Service::Mate);
         let mut shell = run(&machine, &user, &desktop, ui);
-        assert!(!reaches(&mut shell, API), "nobody allowed it");
+        assert!(!reaches(&mut shell, API), "not allowed yet");
         assert_eq!(desktop.popup().popups(), 1);
         desktop.read_and_click(0);
-        // It says so on a popup without buttons, when the kernel has it.
+        // The result is a popup without buttons, shown after the kernel has the element.
         desktop.until(|picture| picture.popups() == 1 && picture.buttons().len() != 2);
         assert!(reaches(&mut shell, API), "it was allowed");
         drop(shell);
     }
 }
 
-/// Who did not say that they look at the desktop may be at the end of a long wire: the terminal
-/// tells of the question, too, and answers it; the popup goes.
+/// Without an explicit `--ui`, the operator may work over a remote connection and not see the
+/// desktop. The terminal therefore announces the question too and accepts the answer; the popup
+/// then disappears.
 #[test]
-fn run_tells_at_the_terminal_of_what_a_desktop_asks_that_nobody_named() {
+fn run_also_asks_at_the_terminal_if_the_desktop_was_not_requested() {
     let user = User::new(None);
     let machine = Machine::new(&user);
     let desktop = Desktop::new(Service::Mate);
@@ -187,9 +189,9 @@ fn run_tells_at_the_terminal_of_what_a_desktop_asks_that_nobody_named() {
     desktop.until(|picture| picture.buttons().len() != 2);
 }
 
-/// Nothing is asked twice: where the person's notifier runs, `run` leaves it to that.
+/// No question is asked twice: if the notifier runs, `run` shows no popups.
 #[test]
-fn run_leaves_the_asking_to_a_notifier() {
+fn run_shows_no_popups_while_a_notifier_runs() {
     let user = User::new(None);
     let machine = Machine::new(&user);
     let desktop = Desktop::new(Service::Mate);
@@ -206,17 +208,21 @@ fn run_leaves_the_asking_to_a_notifier() {
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
     }
     let mut shell = run(&machine, &user, &desktop, "desktop");
-    assert!(!reaches(&mut shell, API), "nobody allowed it");
+    assert!(!reaches(&mut shell, API), "not allowed yet");
     assert_eq!(desktop.popup().popups(), 1);
     notifier.kill().unwrap();
     notifier.wait().unwrap();
-    // The one popup was the notifier's: nobody hears a click on it any more.
+    // The only popup was the notifier's, so a click has no effect after the notifier ended.
     desktop.read_and_click(0);
     desktop.until(Picture::is_empty);
-    assert!(!reaches(&mut shell, API), "nobody heard it");
+    assert!(
+        !reaches(&mut shell, API),
+        "no effect after the end of the notifier"
+    );
 }
 
-/// A bus that takes connections and says nothing is no desktop, and no reason not to start.
+/// A bus that accepts connections but never replies counts as no desktop, and does not prevent the
+/// start.
 #[test]
 fn a_bus_that_hangs_leaves_the_prompt() {
     let user = User::new(None);

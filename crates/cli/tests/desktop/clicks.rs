@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::picture::Picture;
 use crate::screen::{Desktop, Service};
 
-/// A click on each button comes back as its action, and nothing stays on the screen.
+/// A click on each button is reported as its action, and the screen is empty afterwards.
 fn answers(kind: Service) {
     let desktop = Desktop::new(kind);
     for (button, key) in [(0, "allow"), (1, "deny")] {
@@ -38,9 +38,9 @@ fn a_click_is_the_answer_with_notification_daemon() {
     answers(Service::Gnome2);
 }
 
-/// `notify` starts a service that does not run.
+/// The bus starts a service for `notify` if none runs.
 #[test]
-fn what_is_asked_starts_a_service() {
+fn a_question_starts_a_service() {
     let desktop = Desktop::sleeping(Service::Mate);
     let mut asking = desktop.ask();
     desktop.read_and_click(1);
@@ -48,7 +48,7 @@ fn what_is_asked_starts_a_service() {
     assert!(asking.end().success());
 }
 
-/// A service that is killed has its popups shown again by the next one, and they can be answered.
+/// After a service is killed, the next service shows the popups again, and they can be answered.
 fn survives(kind: Service) {
     let mut desktop = Desktop::new(kind);
     let mut asking = desktop.ask();
@@ -61,21 +61,21 @@ fn survives(kind: Service) {
 }
 
 #[test]
-fn what_is_asked_survives_mates_service() {
+fn a_question_survives_mates_service() {
     survives(Service::Mate);
 }
 
 #[test]
-fn what_is_asked_survives_xfces_service() {
+fn a_question_survives_xfces_service() {
     survives(Service::Xfce);
 }
 
 #[test]
-fn what_is_asked_survives_notification_daemon() {
+fn a_question_survives_notification_daemon() {
     survives(Service::Gnome2);
 }
 
-/// Invariant: closing a prompt is no answer. Ctrl-C and SIGTERM take the popup away.
+/// Invariant: closing a prompt is no answer. Ctrl-C and SIGTERM remove the popup.
 fn is_taken_away(kind: Service) {
     let desktop = Desktop::new(kind);
     for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
@@ -89,16 +89,16 @@ fn is_taken_away(kind: Service) {
 }
 
 #[test]
-fn what_is_ended_is_taken_away_from_mate() {
+fn an_ended_prompt_is_removed_from_mate() {
     is_taken_away(Service::Mate);
 }
 
 #[test]
-fn what_is_ended_is_taken_away_from_xfce() {
+fn an_ended_prompt_is_removed_from_xfce() {
     is_taken_away(Service::Xfce);
 }
 
-/// A click that comes too soon is not taken: it is asked again, with a line more that says so.
+/// A click that comes too soon is ignored: the question is shown again with an additional line.
 fn is_guarded(kind: Service) {
     let desktop = Desktop::new(kind);
     let runtime = tokio::runtime::Builder::new_current_thread();
@@ -114,7 +114,7 @@ fn is_guarded(kind: Service) {
     let mut popup = runtime
         .block_on(GuardedPopup::show(&notifier, question))
         .unwrap();
-    // Longer than any machine takes to click.
+    // Longer than any machine needs for a click.
     popup.set_guard_delay(Duration::from_secs(3600));
     let first = desktop.popup();
     desktop.click(&first, 0);
@@ -131,7 +131,7 @@ fn is_guarded(kind: Service) {
             }
         }
     });
-    // The same question unguarded: it still waits for its answer.
+    // The same question without the guard still waits for an answer.
     popup.set_guard_delay(Duration::ZERO);
     let shown = desktop.popup();
     desktop.click(&shown, 1);
@@ -157,16 +157,16 @@ fn a_click_too_soon_is_asked_again_with_notification_daemon() {
     is_guarded(Service::Gnome2);
 }
 
-/// Within a user namespace our number is not the one that the bus sees: the outer one is offered.
+/// Inside a user namespace our user id differs from the id at the bus, so the outer id is offered.
 #[test]
-fn the_bus_takes_us_from_within_a_user_namespace() {
+fn the_bus_accepts_us_inside_a_user_namespace() {
     let within = ["--user", "--map-user=12345", "--map-group=12345", "--"];
     is_taken_from(&[&["unshare"], &within[..]].concat());
 }
 
-/// From within two nothing knows the outermost number: the bus is asked to find out itself.
+/// Inside two nested user namespaces the outermost id is unknown, so the bus determines the id.
 #[test]
-fn the_bus_takes_us_from_within_a_user_namespace_of_a_user_namespace() {
+fn the_bus_accepts_us_inside_nested_user_namespaces() {
     let within = ["--user", "--map-user=12345", "--map-group=12345", "--"];
     let further = ["--user", "--map-user=23456", "--map-group=23456", "--"];
     is_taken_from(&[&["unshare"], &within[..], &["unshare"], &further[..]].concat());

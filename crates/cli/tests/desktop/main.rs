@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups of three real notification services that draw buttons, on a screen of their own: what is
-//! on the picture, and what a real click on it does. `./check desktop` runs it.
+//! Popups of three real notification services with buttons, on a private screen: the content of the
+//! picture, and the effect of a real click. `./check desktop` runs these tests.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The whole way: a packet that the kernel refused is a popup on the picture, a real click on it
-//! is the verdict, and the sandbox's next packet passes or does not.
+//! The whole path: a packet refused by the kernel becomes a popup on the picture, a real click is
+//! the answer, and the sandbox's next packet passes or does not.
 
 use serde_json::json;
 
@@ -10,8 +10,8 @@ use crate::screen::{Desktop, Service};
 
 const SETS: [&str; 2] = ["allow_port4", "deny_port4"];
 
-/// Has the popup on the screen answered by a click, and asserts what the hub decided, what the
-/// kernel's sets have, and what the workload can do then.
+/// Answers the popup on the screen by a click. Checks the hub's decision, the kernel's sets, and
+/// whether the workload's next attempt passes.
 fn answer(scene: &mut Scene, host: &str, allows: bool) {
     let (button, action) = if allows { (0, "allow") } else { (1, "deny") };
     let [allowed, denied] = SETS.map(|set| scene.elements(set));
@@ -31,14 +31,14 @@ fn answer(scene: &mut Scene, host: &str, allows: bool) {
     assert_eq!(scene.listed(), []);
 }
 
-/// Allow and Deny of a real blocked packet.
+/// Clicks Allow and Deny for a real blocked packet.
 fn is_answered(kind: Service) {
     let mut scene = Scene::new(kind);
     for (host, allows) in [(API, true), (TELEMETRY, false)] {
-        assert!(!scene.reaches(host), "nobody allowed it");
+        assert!(!scene.reaches(host), "not allowed yet");
         assert_eq!(scene.heard("pending")["dest"], host);
         answer(&mut scene, host, allows);
-        // What took the question's place goes by itself.
+        // The result replaces the question and then expires.
         scene.desktop.until(Picture::is_empty);
     }
 }
@@ -58,19 +58,19 @@ fn a_click_answers_a_blocked_packet_with_notification_daemon() {
     is_answered(Service::Gnome2);
 }
 
-/// Invariant: closing a popup is no answer. The question stays, and is quiet for a while.
+/// Invariant: closing a popup is no answer. The question stays, and is not shown for a while.
 fn is_not_answered_by_closing(kind: Service) {
     let mut scene = Scene::new(kind);
-    assert!(!scene.reaches(API), "nobody allowed it");
+    assert!(!scene.reaches(API), "not allowed yet");
     let picture = scene.desktop.popup();
     scene.desktop.click_at(picture.cross().unwrap());
     scene.desktop.until(Picture::is_empty);
     assert_eq!(scene.listed(), [(API.to_owned(), 1)]);
     scene.reports_again();
-    assert!(!scene.reaches(API), "nobody allowed it");
+    assert!(!scene.reaches(API), "not allowed yet");
     scene.heard("repeated");
-    // By the time that the next one is shown, the first one would be there again.
-    assert!(!scene.reaches(TELEMETRY), "nobody allowed it");
+    // When the next question is shown, the first popup would be visible again.
+    assert!(!scene.reaches(TELEMETRY), "not allowed yet");
     assert_eq!(scene.desktop.popup().popups(), 1);
     scene.desktop.read_and_click(1);
     assert_eq!(scene.heard("decided")["dest"], TELEMETRY);
@@ -93,10 +93,10 @@ fn closing_the_popup_of_a_blocked_packet_is_no_answer_with_notification_daemon()
     is_not_answered_by_closing(Service::Gnome2);
 }
 
-/// A service that is killed while a packet waits for its answer has the popup shown by the next.
+/// If a service is killed while a packet waits for an answer, the next service shows the popup.
 fn comes_back(kind: Service) {
     let mut scene = Scene::new(kind);
-    assert!(!scene.reaches(API), "nobody allowed it");
+    assert!(!scene.reaches(API), "not allowed yet");
     scene.desktop.popup();
     scene.desktop.kill_service();
     assert_eq!(scene.listed(), [(API.to_owned(), 1)]);
@@ -119,11 +119,11 @@ fn the_popup_of_a_blocked_packet_survives_notification_daemon() {
     comes_back(Service::Gnome2);
 }
 
-/// A service that does not run is started by the bus for the popup, and started anew when it is
-/// killed; a click answers.
+/// The bus starts a service for the popup if none runs, and starts another one after a kill. A
+/// click answers.
 fn is_started(kind: Service) {
     let mut scene = Scene::on(Desktop::sleeping(kind));
-    assert!(!scene.reaches(API), "nobody allowed it");
+    assert!(!scene.reaches(API), "not allowed yet");
     scene.desktop.popup();
     scene.desktop.kill_started();
     answer(&mut scene, API, true);
@@ -147,31 +147,31 @@ fn a_blocked_packet_starts_notification_daemon() {
 #[test]
 fn a_blocked_packet_waits_for_a_service_that_comes_later() {
     let mut scene = Scene::on(Desktop::bare(Service::Xfce));
-    assert!(!scene.reaches(API), "nobody allowed it");
+    assert!(!scene.reaches(API), "not allowed yet");
     assert_eq!(scene.listed(), [(API.to_owned(), 1)]);
     scene.desktop.start_service();
     answer(&mut scene, API, true);
 }
 
-/// The same packet again counts up in the popup that is there; another has its own.
+/// The same packet again increases the count in its popup; another packet gets another popup.
 fn is_counted_in_place(kind: Service) {
     let mut scene = Scene::new(kind);
-    assert!(!scene.reaches(API), "nobody allowed it");
+    assert!(!scene.reaches(API), "not allowed yet");
     let first = scene.desktop.popup();
     assert_eq!(first.popups(), 1);
     scene.reports_again();
-    assert!(!scene.reaches(API), "nobody allowed it");
+    assert!(!scene.reaches(API), "not allowed yet");
     let counted = |picture: &Picture| {
         picture.buttons().len() == 2 && picture.popup_height() > first.popup_height()
     };
     assert_eq!(scene.desktop.until(counted).popups(), 1);
-    assert!(!scene.reaches(TELEMETRY), "nobody allowed it");
+    assert!(!scene.reaches(TELEMETRY), "not allowed yet");
     if matches!(kind, Service::Mate | Service::Xfce) {
         scene.desktop.until(|picture| picture.popups() == 2);
         return;
     }
-    // It shows one at a time: the next comes up when that one is answered, and what took its place
-    // is gone.
+    // notification-daemon shows one popup at a time: the next appears after the first is answered
+    // and the result has expired.
     for (host, button) in [(API, 0), (TELEMETRY, 1)] {
         scene.desktop.read_and_click(button);
         assert_eq!(scene.heard("decided")["dest"], host);

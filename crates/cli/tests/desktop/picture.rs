@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Looks at a picture of the screen: where a popup is, and where its buttons are.
+//! Finds popups and their buttons on a picture of the screen.
 //!
-//! The screen is black and every popup is light with dark letters, so the lowest line of letters in
-//! it are the buttons' labels.
+//! The screen is black, and popups are light with dark text, so the lowest line of text in a popup
+//! contains the button labels.
 
 use std::ops::Range;
 
 pub(crate) const WIDTH: usize = 1024;
 pub(crate) const HEIGHT: usize = 400;
 
-/// Darker than this is a letter.
+/// Pixels darker than this belong to a letter.
 const LETTER: u8 = 100;
-/// What is nearer than this to the popup's edge is the edge.
+/// The width of a popup's border in pixels.
 const EDGE: usize = 14;
-/// A label is about as high, with what hangs below its line.
+/// The height of a label in pixels, including descenders.
 const LETTERS: usize = 11;
-/// Letters further apart than this are of different labels.
+/// Letters with a larger distance belong to different labels.
 const APART: usize = 16;
-/// Lit lines nearer than this are of one popup.
+/// Light lines with a smaller distance belong to the same popup.
 const SEAM: usize = 2;
 
 /// The screen in shades of grey, line by line.
@@ -29,31 +29,30 @@ impl Picture {
         self.0.get(y * WIDTH + x).copied().unwrap_or(0)
     }
 
-    /// Says whether nothing at all is on the screen.
+    /// Returns `true` if the screen is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.popup().is_none()
     }
 
-    /// Returns how high what is shown is.
+    /// Returns the height of the area with popups.
     pub(crate) fn popup_height(&self) -> usize {
         self.popup().map_or(0, |(_, lines)| lines.len())
     }
 
-    /// Returns how many popups there are, one below the other.
+    /// Returns the number of popups, one below the other.
     pub(crate) fn popups(&self) -> usize {
         let lit = |y: &usize| (0..WIDTH).any(|x| self.at(x, *y) > LETTER);
         let lines: Vec<_> = (0..HEIGHT).filter(lit).collect();
         lines.chunk_by(|a, b| b - a <= SEAM).count()
     }
 
-    /// Returns where the upper popup is closed: there is a cross, or it closes wherever it is
-    /// clicked on but on a button.
+    /// Returns a position that closes the upper popup: a cross, or a place outside the buttons.
     pub(crate) fn cross(&self) -> Option<(usize, usize)> {
         let (columns, lines) = self.popup()?;
         Some((columns.end - 28, lines.start + 27))
     }
 
-    /// Returns the columns and the lines in which something is shown.
+    /// Returns the columns and the lines of the area with popups.
     fn popup(&self) -> Option<(Range<usize>, Range<usize>)> {
         let lit = |x, y| self.at(x, y) > LETTER;
         let columns = (0..WIDTH).filter(|&x| (0..HEIGHT).any(|y| lit(x, y)));
@@ -61,12 +60,12 @@ impl Picture {
         Some((span(columns)?, span(lines)?))
     }
 
-    /// Returns the middle of each button, from left to right.
+    /// Returns the centre of each button, from left to right.
     pub(crate) fn buttons(&self) -> Vec<(usize, usize)> {
         let Some((columns, lines)) = self.popup() else {
             return Vec::new();
         };
-        // On the left there may be a coloured stripe.
+        // A popup may have a coloured stripe on the left.
         let within = columns.start + columns.len() / 4..columns.end.saturating_sub(EDGE);
         let inner = lines.start + EDGE..lines.end.saturating_sub(EDGE);
         let letter = |x: usize, y: usize| self.at(x, y) < LETTER;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A person at work: a sandbox of `run` that asks, `notifier` on their desktop, and who watches.
+//! A scene with a sandbox of `run`, `notifier` on a desktop, and `watch`.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
@@ -10,17 +10,17 @@ use crate::machine::{Machine, fetch};
 use crate::screen::{Desktop, Service};
 use crate::user::{Shell, User, told};
 
-/// The hosts of the pretend internet that a workload here reaches for, without asking a resolver.
+/// Hosts of the simulated internet that the workload reaches by address.
 pub(crate) const API: &str = "203.0.113.10";
 pub(crate) const TELEMETRY: &str = "203.0.113.30";
 
-/// All of it. What stands first ends first.
+/// Everything in the scene. Fields are dropped in order.
 pub(crate) struct Scene {
     shell: Shell,
     watch: Child,
     said: BufReader<ChildStdout>,
     notifier: Child,
-    /// Open, for it goes on writing there.
+    /// Kept open, because the program writes to this stream.
     _log: BufReader<ChildStderr>,
     pub(crate) desktop: Desktop,
     machine: Machine,
@@ -28,7 +28,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Sets it up; nothing has been asked yet.
+    /// Sets up the scene without a question.
     pub(crate) fn new(kind: Service) -> Self {
         Self::on(Desktop::new(kind))
     }
@@ -56,7 +56,7 @@ impl Scene {
         }
     }
 
-    /// Has the workload fetch a page, and says whether it came.
+    /// Makes the workload fetch a page. Returns `true` if the page arrived.
     pub(crate) fn reaches(&mut self, host: &str) -> bool {
         let (status, said) = self.shell.does(&fetch(host));
         let came = status == 0;
@@ -64,7 +64,7 @@ impl Scene {
         came
     }
 
-    /// Returns the next that `watch` says of this kind.
+    /// Returns the next event of this kind from `watch`.
     pub(crate) fn heard(&mut self, event: &str) -> Value {
         loop {
             let mut line = String::new();
@@ -77,7 +77,7 @@ impl Scene {
         }
     }
 
-    /// Returns what is asked now, as `list` says it: where to, and how often.
+    /// Returns the pending questions according to `list`: destination and count.
     pub(crate) fn listed(&self) -> Vec<(String, u64)> {
         let listed = self.machine.program(&self.user, &["list", "--json"]);
         let listed = { listed }.output().unwrap();
@@ -94,7 +94,7 @@ impl Scene {
         questions.map(question).collect()
     }
 
-    /// Returns the elements of a set of the sandbox's firewall, as the kernel has them.
+    /// Returns the elements of a set of the sandbox's firewall in the kernel.
     pub(crate) fn elements(&self, set: &str) -> Vec<Value> {
         let listed = self.nft(&["-j", "list", "set", "inet", "terok_shield", set]);
         let listed: Value = serde_json::from_str(&listed).unwrap();
@@ -103,13 +103,13 @@ impl Scene {
         set["elem"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Has the kernel forget what it reported just now, as it does by itself after some seconds,
-    /// so that the same packet is reported again.
+    /// Clears the kernel's memory of recent reports, which otherwise expires after some seconds, so
+    /// that the same packet is reported again.
     pub(crate) fn reports_again(&self) {
         self.nft(&["flush", "set", "inet", "terok_shield", "asked_port4"]);
     }
 
-    /// Runs `nft` in the sandbox's own network namespace, as its owner can.
+    /// Runs `nft` in the sandbox's network namespace as its owner.
     fn nft(&self, args: &[&str]) -> String {
         let output = Command::new("nsenter")
             .args(["--preserve-credentials", "--user", "--net", "--target"])
@@ -122,7 +122,7 @@ impl Scene {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Returns the number of the process that the workload's namespaces belong to.
+    /// Returns the process id of the process that owns the workload's namespaces.
     fn sandbox(&self) -> String {
         let run = self.shell.child.id();
         let children = format!("/proc/{run}/task/{run}/children");
@@ -145,7 +145,7 @@ impl Drop for Scene {
     }
 }
 
-/// `notifier` on that desktop, for this user.
+/// Starts `notifier` on the desktop for this user.
 fn notifier(user: &User, desktop: &Desktop) -> Child {
     let mut command = user.command(user.program());
     let command = command
@@ -155,7 +155,7 @@ fn notifier(user: &User, desktop: &Desktop) -> Child {
     command.spawn().unwrap()
 }
 
-/// Reads lines to the one that has `what` in it.
+/// Reads lines up to the first line that contains `what`.
 fn until(log: &mut BufReader<ChildStderr>, what: &str) {
     let mut line = String::new();
     while !line.contains(what) {

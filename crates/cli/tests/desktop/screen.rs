@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A desktop for one test: an X server, a session bus, a notification service; and us on it.
+//! A desktop for one test: an X server, a session bus and a notification service.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use test_support::test_bus::{TestBus, TestBusBuilder};
 
 use crate::picture::{HEIGHT, Picture, WIDTH};
 
-/// The services that draw buttons.
+/// Notification services with buttons.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Service {
     Mate,
@@ -21,7 +21,7 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    /// Where its package puts it; Debian and Ubuntu have a folder for each architecture.
+    /// The path in the package; Debian and Ubuntu have a directory for each architecture.
     fn program(self) -> PathBuf {
         let pattern: &[&str] = match self {
             Self::Mate => &["/usr/lib/mate-notification-daemon/mate-notification-daemon"],
@@ -42,25 +42,25 @@ pub(crate) struct Desktop {
     service: Option<ChildGuard>,
     kind: Service,
     display: String,
-    // In this order they end.
+    // Fields are dropped in this order.
     _screen: ChildGuard,
     bus: TestBus,
 }
 
 impl Desktop {
-    /// One whose service runs.
+    /// Returns a desktop with a running service.
     pub(crate) fn new(kind: Service) -> Self {
         let mut desktop = Self::bare(kind);
         desktop.start_service();
         desktop
     }
 
-    /// One whose service does not run, and is started by the bus for whoever calls it.
+    /// Returns a desktop without a running service; the bus starts one on demand.
     pub(crate) fn sleeping(kind: Service) -> Self {
         Self::empty(kind, true)
     }
 
-    /// One without a service, until [`Self::start_service`].
+    /// Returns a desktop without a service, until [`Self::start_service`].
     pub(crate) fn bare(kind: Service) -> Self {
         Self::empty(kind, false)
     }
@@ -73,7 +73,7 @@ impl Desktop {
                 .stderr(Stdio::null()),
         );
         let display = format!(":{display}");
-        // xfce4-notifyd keeps its settings with it.
+        // xfce4-notifyd stores its settings there.
         let settings = "/usr/share/dbus-1/services/org.xfce.Xfconf.service";
         let bus = TestBusBuilder::new().service_file(Path::new(settings));
         let home = bus.directory().to_owned();
@@ -94,7 +94,7 @@ impl Desktop {
         }
     }
 
-    /// Starts the service, and returns when it has its name.
+    /// Starts the service and waits until it owns its name.
     pub(crate) fn start_service(&mut self) {
         let mut command = self.on_it(self.kind.program());
         let command = command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -106,13 +106,13 @@ impl Desktop {
         }
     }
 
-    /// Says whether anybody has the service's name.
+    /// Returns `true` if the service's name has an owner.
     fn has_service(&self) -> bool {
         let said = self.ask_bus("NameHasOwner");
         said.contains("true")
     }
 
-    /// Asks the bus about the service's name.
+    /// Calls a method of the bus with the service's name.
     fn ask_bus(&self, method: &str) -> String {
         let said = self
             .on_it("dbus-send")
@@ -124,15 +124,15 @@ impl Desktop {
         String::from_utf8_lossy(&said.stdout).into_owned()
     }
 
-    /// Kills the service, and its popups with it.
+    /// Kills the service, and with it the popups.
     pub(crate) fn kill_service(&mut self) {
         self.service = None;
-        // A next one ends at once while the bus takes this one for alive.
+        // A new service would end at once while the bus still lists the old owner.
         while self.has_service() {}
         self.until(Picture::is_empty);
     }
 
-    /// Kills the service that the bus started, and returns when the bus has started another.
+    /// Kills the service that the bus started, and waits until the bus has started another one.
     pub(crate) fn kill_started(&self) {
         let process = || {
             let said = self.ask_bus("GetConnectionUnixProcessID");
@@ -148,7 +148,7 @@ impl Desktop {
         self.bus.address()
     }
 
-    /// Returns a command that runs on this desktop and knows no other.
+    /// Returns a command that runs on this desktop.
     pub(crate) fn on_it(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         let place = self.bus.directory();
@@ -174,7 +174,7 @@ impl Desktop {
         Picture(taken.stdout)
     }
 
-    /// Returns the first picture that is as `wanted` and stands still.
+    /// Returns the first picture that satisfies `wanted` and does not change any more.
     pub(crate) fn until(&self, wanted: impl Fn(&Picture) -> bool) -> Picture {
         let mut last = self.picture();
         loop {
@@ -191,8 +191,7 @@ impl Desktop {
         self.until(|picture| picture.buttons().len() == 2)
     }
 
-    /// Looks at a popup for as long as a person needs at least, and then clicks on its button
-    /// number `which` from the left.
+    /// Waits for the click guard's time and then clicks on button number `which` from the left.
     pub(crate) fn read_and_click(&self, which: usize) {
         self.popup();
         let shown = Instant::now();
@@ -216,7 +215,7 @@ impl Desktop {
         assert!(clicked.success());
     }
 
-    /// Shows a question with two buttons and waits for its answer.
+    /// Shows a question with two buttons.
     pub(crate) fn ask(&self) -> Asking {
         Self::ask_by(&mut self.on_it(env!("CARGO_BIN_EXE_terok-clearance")))
     }
@@ -230,19 +229,19 @@ impl Desktop {
         let mut program = ChildGuard::spawn(command);
         let said = BufReader::new(program.stdout.take().unwrap());
         let mut asking = Asking { program, said };
-        assert_ne!(asking.line(), "0", "nobody sees it");
+        assert_ne!(asking.line(), "0", "the notification is not shown");
         asking
     }
 }
 
-/// `notify --wait`, once it is shown.
+/// A running `notify --wait`.
 pub(crate) struct Asking {
     program: ChildGuard,
     said: BufReader<ChildStdout>,
 }
 
 impl Asking {
-    /// Returns the next line of what it says, empty at the end.
+    /// Returns the next line of the output, empty at the end.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();

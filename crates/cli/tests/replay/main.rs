@@ -2,10 +2,10 @@
 //! What was recorded of the Python stack, said again to our hub and our verdict helper.
 //!
 //! Each file of `tests/interop/recordings` is a whole session of one release: its hub, its helper,
-//! its client, and frames that no client sends. What went in then goes in now, over real sockets and
-//! in the same order; what comes out is compared field by field. `known.txt` lists what differs on
-//! purpose; an entry that is no longer needed fails the test. 0.6.6, 0.6.12 and 0.6.14a7 are on no
-//! registry, so these recordings are all that stands for them; those of 0.7.0 and newer are made
+//! its client, and frames that no client sends. What went in then goes in now, over real sockets
+//! and in the same order; what comes out is compared field by field. `known.txt` lists what differs
+//! on purpose; an entry that is no longer needed fails the test. 0.6.6, 0.6.12 and 0.6.14a7 are on
+//! no registry, so these recordings are all that stands for them; those of 0.7.0 and newer are made
 //! again by `./check interop`.
 #![expect(
     clippy::unwrap_used,

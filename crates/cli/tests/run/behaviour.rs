@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a command finds, what its caller gets back, and what is left afterwards: nothing.
+//! The environment of a command, its exit status, and the absence of leftovers.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ fn the_status_is_the_commands_own() {
 }
 
 #[test]
-fn what_fails_before_the_command_has_the_shells_statuses() {
+fn failures_before_the_command_have_the_statuses_of_a_shell() {
     as_everybody(|user| {
         let check = |args: &[&str], status, words: &str| {
             let output = user.run(args).output().unwrap();
@@ -58,12 +58,12 @@ fn what_fails_before_the_command_has_the_shells_statuses() {
             125,
             "no terminal",
         );
-        // The line prompt of `run` is gone; both ways to answer instead are named.
+        // `run` has no line prompt; the message names both other ways to answer.
         for words in ["--ui tui", "terok-clearance clearance"] {
             check(&["--network", "none", "--ui", "prompt", "true"], 2, words);
         }
         check(&["--allow", "a b", "--", "true"], 2, "a b");
-        // The floor is never opened, not even on the command line: nothing starts.
+        // The floor cannot be opened on the command line either: `run` fails.
         check(
             &[
                 "--network",
@@ -84,7 +84,7 @@ fn what_fails_before_the_command_has_the_shells_statuses() {
 #[test]
 fn a_missing_helper_is_named_with_its_package_and_the_way_without() {
     as_everybody(|user| {
-        // What lies in the system's own directories is found wherever PATH points.
+        // Programs in the system's directories are found even if `PATH` does not contain these.
         if ["/usr/sbin/pasta", "/sbin/pasta"]
             .iter()
             .any(|path| std::path::Path::new(path).exists())
@@ -105,7 +105,7 @@ fn a_missing_helper_is_named_with_its_package_and_the_way_without() {
 }
 
 #[test]
-fn files_environment_and_directory_are_as_they_were() {
+fn files_environment_and_directory_are_unchanged() {
     as_everybody(|user| {
         let mut run = user.run(&[
             "--network",
@@ -135,7 +135,7 @@ fn files_environment_and_directory_are_as_they_were() {
 }
 
 #[test]
-fn other_processes_are_not_there() {
+fn other_processes_are_invisible() {
     as_everybody(|user| {
         let mut shell = user.shell_inside();
         let (_, numbers) = shell.does("echo /proc/[0-9]*");
@@ -199,7 +199,7 @@ fn the_end_of_the_supervisor_is_the_end_of_the_sandbox() {
         output.read_line(&mut line).unwrap();
         child.kill().unwrap(); // SIGKILL
         child.wait().unwrap();
-        // The workload holds the other end of the pipe: its end is the end of the file.
+        // The workload holds the other end of the pipe, so its end is the end of the file.
         line.clear();
         assert_eq!(output.read_line(&mut line).unwrap(), 0, "{line}");
     });

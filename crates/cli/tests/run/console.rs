@@ -12,11 +12,11 @@ use test_support::pseudo_terminal::PseudoTerminal;
 use super::machine::Machine;
 use super::user::User;
 
-/// A shell with job control at a terminal of its own.
+/// A shell with job control at a separate terminal.
 pub(crate) struct Terminal {
     pub(crate) master: File,
     pub(crate) shell: Child,
-    /// What was shown and not yet waited for.
+    /// Output that no wait has consumed yet.
     shown: String,
 }
 
@@ -52,7 +52,7 @@ impl Terminal {
             shell,
             shown: String::new(),
         };
-        // What is typed is echoed, so what is waited for is written differently.
+        // Typed text is echoed, so the awaited text is written differently in the command.
         terminal.enter(&format!(
             "export TERM=xterm; PS1='OU''T> '; run() {{ {} run \"$@\"; }}",
             user.program().display()
@@ -62,19 +62,19 @@ impl Terminal {
         terminal
     }
 
-    /// Presses keys, all at once.
+    /// Presses keys at once.
     pub(crate) fn press(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Types a line, in the place of what is in the line already.
+    /// Types a line after clearing the present line.
     pub(crate) fn enter(&mut self, line: &str) {
         self.press("\x15");
         self.press(line);
         self.press("\r");
     }
 
-    /// Waits until `text` is shown, and returns what came with it.
+    /// Waits until `text` is shown, and returns the output up to there.
     pub(crate) fn until(&mut self, text: &str) -> String {
         loop {
             if let Some(at) = self.shown.find(text) {
@@ -95,7 +95,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until the shell is back, and asserts that the terminal is as it was before.
+    /// Waits until the shell is back, and asserts that the terminal is restored.
     pub(crate) fn is_as_before(&mut self) {
         self.until("OUT> ");
         self.enter("stty -g > after; cmp before after && echo as\" \"before");
@@ -110,14 +110,14 @@ impl Drop for Terminal {
     }
 }
 
-/// The sequences with which the full screen opens and closes.
+/// The escape sequences that open and close the full screen.
 pub(crate) const SCREEN_OPENS: &str = "\x1b[?1049h";
 pub(crate) const SCREEN_CLOSES: &str = "\x1b[?1049l";
 
-/// As long as a person reads at least, and the screen's guard waits.
+/// The time that the answer guard requires.
 pub(crate) const READING: Duration = Duration::from_millis(700);
 
-/// Returns the words of what was painted: where the cursor was moved, there is space.
+/// Returns the painted words, with spaces where the cursor was moved.
 pub(crate) fn words(painted: &str) -> String {
     let mut words = String::new();
     for (at, piece) in painted.split("\x1b[").enumerate() {
@@ -133,13 +133,13 @@ pub(crate) fn words(painted: &str) -> String {
     words
 }
 
-/// Presses a key as a person does who sees that nothing happens: again, and in no hurry.
+/// Presses a key repeatedly, with pauses, until `text` appears.
 pub(crate) fn press_until(terminal: &mut Terminal, key: &str, text: &str, pause: Duration) {
     let (tell, told) = std::sync::mpsc::channel::<()>();
     let mut keys = terminal.master.try_clone().unwrap();
     let key = key.to_owned();
     let presser = std::thread::spawn(move || {
-        // A pause between two keys, cut short when the answer is there.
+        // A pause between two keys, shortened when the answer arrives.
         while told.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             keys.write_all(key.as_bytes()).unwrap();
         }

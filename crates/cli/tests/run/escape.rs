@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a workload might try in order to answer for itself or to slip out. Each test shows that it
-//! fails, and that the same act succeeds outside the sandbox: so it is the sandbox that stops it.
+//! Attempts of a workload to answer its own questions or to escape. Each test shows that an attempt
+//! fails inside the sandbox and succeeds outside, so that the sandbox is the reason.
 
 use std::io::BufRead as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,15 +18,15 @@ fn connect(path: &Path) -> String {
     format!("perl -e '{script}' {}", path.display())
 }
 
-/// Listens at `path`, for whoever gets there.
+/// Listens at `path`.
 fn listen(path: &Path) -> UnixListener {
     let listener = UnixListener::bind(path).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
     listener
 }
 
-/// Asserts that `script` succeeds outside and fails in the sandbox of `shell`, in whatever user
-/// namespace it is tried there.
+/// Asserts that `script` succeeds outside and fails in the sandbox of `shell`, also in nested user
+/// namespaces.
 fn only_outside(user: &User, shell: &mut Shell, script: &str) {
     let outside = user.outside(script);
     assert!(
@@ -64,7 +64,7 @@ fn the_runtime_directory() {
         let runtime = runtime.display();
         only_outside(user, &mut shell, &format!("ls {runtime}/terok"));
         only_outside(user, &mut shell, &format!("touch {runtime}/mine"));
-        // What cannot be renamed away cannot be replaced by something of the workload's.
+        // A directory that cannot be renamed cannot be replaced by the workload.
         let (status, said) = shell.does(&format!("mv {runtime} {runtime}.away"));
         assert_ne!(status, 0, "{said}");
     });
@@ -73,7 +73,7 @@ fn the_runtime_directory() {
 #[test]
 fn the_session_bus() {
     as_everybody(|user| {
-        // Reachability is what counts: a real bus where there is one to be had, else a listener.
+        // A real bus if one is available, otherwise a listener: only reachability matters.
         let elsewhere = user.directory("elsewhere").join("bus");
         let runtime = user.path("runtime/bus");
         let address = format!("unix:path={}", elsewhere.display());
@@ -91,7 +91,7 @@ fn the_session_bus() {
                 .read_line(&mut said)
                 .unwrap();
         }
-        // It ends at once for a user whom the machine does not know.
+        // The bus ends at once for a user unknown to the machine.
         let listener = said.is_empty().then(|| listen(&elsewhere));
         let session = listen(&runtime);
         let mut shell = Shell::start({
@@ -118,7 +118,7 @@ fn the_session_bus() {
 #[test]
 fn sockets_in_run_such_as_systemds_and_the_system_bus() {
     as_everybody(|user| {
-        // `systemd-run` speaks to one of these; only root can put a listener into /run.
+        // `systemd-run` connects to one of these; only root can create a listener in /run.
         let before: Vec<_> = std::fs::read_dir("/run").unwrap().collect();
         let mut shell = user.shell_inside();
         let (_, inside) = shell.does("ls -A /run");
@@ -186,7 +186,7 @@ fn the_supervisors_memory() {
         only_outside(user, &mut shell, &format!("kill -0 {pid}"));
         let ptrace = libc::SYS_ptrace;
         let read = libc::SYS_process_vm_readv;
-        // Inside it has no number at all; the first process there is as near as one gets.
+        // The supervisor has no process id inside; the first process is the closest to it.
         for target in [pid, 1] {
             let attach = call(ptrace, &format!("{}, {target}, 0, 0", libc::PTRACE_ATTACH));
             let seize = call(ptrace, &format!("{}, {target}, 0, 0", libc::PTRACE_SEIZE));
@@ -206,7 +206,7 @@ fn the_supervisors_memory() {
                 assert_ne!(status, 0, "{act}\n{said}");
             }
         }
-        // Others of the same user may not look into it from outside, either.
+        // Other processes of the same user cannot read the supervisor's memory from outside either.
         if !user.is_root() {
             let memory = user.outside(&format!("cat /proc/{pid}/environ"));
             assert!(!memory.status.success(), "{}", told(&memory));
@@ -215,7 +215,7 @@ fn the_supervisors_memory() {
         let control = user.outside(&format!("cat /proc/{}/environ", sleeper.id()));
         assert!(control.status.success(), "{}", told(&control));
         end(sleeper);
-        // The first process cannot be ended from inside: nothing happens.
+        // The first process cannot be killed from inside: the signal has no effect.
         shell.does("kill -9 1; kill -TERM 1; kill -HUP 1");
         assert_eq!(shell.does("echo alive").1, "alive");
     });
@@ -234,7 +234,7 @@ fn our_configuration_and_state() {
         std::fs::write(config.join("secret"), "x").unwrap();
         user.own(&config.join("secret"));
         let mut shell = user.shell_inside();
-        // State was not there: it is made before the workload could.
+        // The state directory did not exist: `run` creates it before the workload can.
         let state = user.path("home/.local/state/terok-clearance");
         assert!(state.is_dir(), "{}", state.display());
         let (config, state) = (config.display(), state.display());
@@ -242,7 +242,7 @@ fn our_configuration_and_state() {
         for directory in [format!("{config}"), format!("{state}")] {
             only_outside(user, &mut shell, &format!("touch {directory}/mine"));
         }
-        // Nor can it be replaced, by way of any directory above it.
+        // The directory cannot be replaced by renaming a parent directory either.
         let home = user.path("home");
         let home = home.display();
         for directory in [
@@ -259,7 +259,7 @@ fn our_configuration_and_state() {
                 assert_ne!(status, 0, "{act}\n{said}");
             }
         }
-        // The control: what stands beside them is the workload's to rename.
+        // Control: the workload can rename the neighbouring directories.
         let other = user.directory("home/other");
         let other = other.display();
         let (status, said) = shell.does(&format!("mv {other} {other}.away"));
@@ -298,13 +298,13 @@ fn its_own_firewall() {
         }
         let after = String::from_utf8(rules().stdout).unwrap();
         assert_eq!(before, after);
-        // The control: whoever owns a network namespace changes its rules.
+        // Control: the owner of a network namespace can change its rules.
         let control = user.outside("unshare -Urn nft add table inet x");
         assert!(control.status.success(), "{}", told(&control));
     });
 }
 
-/// The process number of the sandbox's first process.
+/// The process id of the sandbox's first process.
 fn sandbox_of(shell: &Shell) -> u32 {
     let pid = shell.child.id();
     let children = format!("/proc/{pid}/task/{pid}/children");
@@ -319,7 +319,7 @@ fn the_namespaces_of_the_first_process() {
         for way in ["-n", "-m", "-p", "-U", "-U -n", "-a"] {
             for prefix in user.ways() {
                 let (status, said) = shell.does(&format!("{prefix} 'nsenter -t 1 {way} true'"));
-                // In a pid namespace of its own, its first process is itself.
+                // With a nested pid namespace, process 1 is the script's own first process.
                 let own = prefix.contains("pf") && way != "-n" && way != "-a" && way != "-U -n";
                 assert!(status != 0 || own, "{prefix} nsenter {way}: {said}");
             }
@@ -333,7 +333,7 @@ fn the_namespaces_of_the_first_process() {
 }
 
 #[test]
-fn what_is_hidden_by_mounts() {
+fn paths_hidden_by_mounts() {
     as_everybody(|user| {
         let mut shell = user.shell_inside();
         let hub = user.hub();
@@ -411,8 +411,8 @@ fn a_terminal_multiplexer() {
 }
 
 #[test]
-fn a_second_path_to_what_is_hidden() {
-    // Only in a mount namespace of our own can something be mounted twice.
+fn second_paths_to_hidden_files() {
+    // Only in a private mount namespace can a file system be mounted twice.
     as_everybody(|user| {
         let twice = user.directory("twice");
         let inner = format!(

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a workload might ask of the kernel: sockets, system calls, settings, devices, rights.
+//! Attempts of a workload against the kernel: sockets, system calls, settings, devices, privileges.
 
 use std::process::Command;
 
 use super::user::{as_everybody, quoted, told};
 
-/// A script that opens a socket; its status is the error's number.
+/// A script that opens a socket; the exit status is the error number.
 pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> String {
     format!("perl -e 'socket(S, {domain}, {kind}, {protocol}) or exit $!'")
 }
 
-/// A script that makes a system call; its status is the error's number.
+/// A script that makes a system call; the exit status is the error number.
 pub(crate) fn call(number: i64, arguments: &str) -> String {
     format!("perl -e 'exit $! if syscall({number}, {arguments}) < 0'")
 }
@@ -39,7 +39,7 @@ fn socket_families_that_ignore_the_network_namespace() {
         }
         let route = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE);
         assert_eq!(user.inside(&route).status.code(), Some(0));
-        // The control, with a family that every kernel has; the act needs the right to it.
+        // Control with a family that every kernel has; the attempt needs a privilege for it.
         let packet = quoted(&socket(libc::AF_PACKET, libc::SOCK_RAW, 0));
         let control = user.outside(&format!("unshare -Urn sh -c '{packet}'"));
         assert!(control.status.success(), "{}", told(&control));
@@ -53,7 +53,8 @@ fn raw_sockets() {
         let raw = socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
         assert_eq!(user.inside(&raw).status.code(), Some(libc::EPERM));
         for way in user.ways().iter().filter(|way| !way.contains("n sh")) {
-            // In a network namespace of its own it may, and gets nowhere.
+            // Ways with a nested network namespace are left out: raw sockets are allowed there,
+            // but packets lead nowhere.
             let nested = format!("{way} '{}'", quoted(&raw));
             assert_eq!(
                 user.inside(&nested).status.code(),
@@ -89,17 +90,18 @@ fn system_calls_that_no_namespace_confines() {
         check(libc::SYS_keyctl, "0, -3, 0", libc::EPERM);
         check(libc::SYS_request_key, "0, 0, 0, 0", libc::EPERM);
         check(libc::SYS_io_uring_setup, "0, 0", libc::ENOSYS);
-        // On what is no terminal: the request itself is refused, before anybody looks at it.
+        // The descriptor is not a terminal: the filter refuses the request before the driver sees
+        // it.
         check(libc::SYS_ioctl, "0, 0x5412, 0", libc::EPERM);
         check(libc::SYS_ioctl, "0, 0x541c, 0", libc::EPERM);
-        // A request's upper half is ignored by the kernel, so it must be by the filter.
+        // The kernel ignores the upper half of a request, so the filter must ignore it too.
         check(libc::SYS_ioctl, "0, 0x100005412, 0", libc::EPERM);
     });
 }
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn the_other_numbering_of_system_calls() {
+fn system_calls_of_the_other_abi() {
     as_everybody(|user| {
         let number = 0x4000_0000 | libc::SYS_getpid;
         assert_eq!(
@@ -116,7 +118,7 @@ fn the_other_numbering_of_system_calls() {
 #[test]
 fn the_kernels_settings() {
     as_everybody(|user| {
-        // To the same value, so that the control changes nothing.
+        // Writes the present value, so that the control changes nothing.
         for setting in [
             "/proc/sys/kernel/core_pattern",
             "/proc/sys/vm/overcommit_memory",
@@ -137,7 +139,7 @@ fn the_kernels_settings() {
         }
         let mut shell = user.shell_inside();
         for place in ["/sys", "/proc/sys"] {
-            // The last line is the uppermost mount, the one that is seen.
+            // The last line is the topmost mount, which is the visible one.
             let last = format!("grep ' {place} ' /proc/self/mounts | tail -1");
             let (_, mount) = shell.does(&last);
             let options = mount.split(' ').nth(3).unwrap();
@@ -160,7 +162,7 @@ fn device_files() {
             user.path("work").display()
         ));
         if user.is_root() {
-            // One that lies about on the disk is of no use, either. (1:5 is /dev/zero.)
+            // A device file on the disk does not work either. (1:5 is /dev/zero.)
             let node = user.path("work/zero");
             let made = Command::new("mknod")
                 .arg(&node)
@@ -183,14 +185,15 @@ fn descriptors_of_the_caller() {
         let inside = user.outside(&script(&run));
         assert!(!inside.status.success(), "{}", told(&inside));
         let listed = user.inside("ls /proc/self/fd");
-        // Three, and the one by which `ls` looks.
+        // Standard streams, and the descriptor that `ls` uses to read the directory.
         assert_eq!(String::from_utf8_lossy(&listed.stdout), "0\n1\n2\n3\n");
     });
 }
 
 #[test]
 fn user_namespaces_of_its_own_work() {
-    // Browsers use them; and if they did not, no test here would show that they do not help.
+    // Browsers use nested user namespaces. If these did not work at all, the other tests would not
+    // show that nested namespaces are no way out.
     as_everybody(|user| {
         for way in user.ways() {
             let rights = user.inside(&format!("{way} 'grep CapEff /proc/self/status'"));
@@ -202,7 +205,7 @@ fn user_namespaces_of_its_own_work() {
 }
 
 #[test]
-fn rights() {
+fn privileges() {
     as_everybody(|user| {
         let status = user.inside("cat /proc/self/status");
         let status = String::from_utf8(status.stdout).unwrap();

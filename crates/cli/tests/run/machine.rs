@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A machine with one wire to the demo's pretend internet.
+//! A machine with a network link to the demo's simulated internet.
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
 use super::user::User;
 
-/// A machine: network and mount namespaces with a wire to the pretend internet and its resolver.
+/// A machine: network and mount namespaces with a link to the simulated internet and its resolver.
 pub(crate) struct Machine {
     holder: Child,
     internet: Child,
 }
 
 impl Machine {
-    /// Sets it up. It belongs to root if we are root, else to a user namespace of ours.
+    /// Sets up the machine. The owner is root if root runs the tests, otherwise root of a user
+    /// namespace.
     pub(crate) fn new(user: &User) -> Self {
         Self::asking(user, "192.0.2.53")
     }
 
-    /// The same, with another resolver.
+    /// Sets up a machine with another resolver.
     pub(crate) fn asking(user: &User, resolver: &str) -> Self {
         let resolv = user.path("resolv.conf");
         std::fs::write(&resolv, format!("nameserver {resolver}\n")).unwrap();
@@ -48,12 +49,12 @@ impl Machine {
         Self { holder, internet }
     }
 
-    /// A command of the user's on this machine.
+    /// A command of the user on this machine.
     pub(crate) fn command(&self, user: &User, args: &[&str]) -> Command {
         self.command_as(user, user.uid(), args)
     }
 
-    /// A command of this machine's root.
+    /// A command of root on this machine.
     pub(crate) fn root(&self, user: &User, args: &[&str]) -> Command {
         self.command_as(user, None, args)
     }
@@ -62,7 +63,7 @@ impl Machine {
         let pid = self.holder.id().to_string();
         let mut command = user.command("nsenter");
         if rustix::process::geteuid().is_root() {
-            // Whoever enters must be root; the user comes after.
+            // Entering the namespaces requires root; the user is set afterwards.
             command = Command::new("nsenter");
             command
                 .args(["-t", &pid, "-n", "-m", "--", "env", "-i", "-C"])
@@ -80,7 +81,7 @@ impl Machine {
             }
         } else {
             command.args(["-t", &pid, "-U", "--preserve-credentials", "-n", "-m", "--"]);
-            // Whoever enters a mount namespace stands at its root.
+            // Entering a mount namespace changes the working directory to its root.
             command.args(["env", "-C"]).arg(user.path("work"));
         }
         command.args(args).stdin(Stdio::null());
@@ -94,7 +95,7 @@ impl Machine {
     }
 }
 
-/// What a child writes next, to the end of the line.
+/// Reads the next line of a child's output.
 pub(crate) fn line(child: &mut Child) -> String {
     let mut line = String::new();
     let output = child.stdout.as_mut().unwrap();
@@ -114,7 +115,7 @@ impl Drop for Machine {
     }
 }
 
-/// Fetches a page of the pretend internet; its status is 0 when it came.
+/// Fetches a page of the simulated internet; the exit status is 0 if the page arrived.
 pub(crate) fn fetch(host: &str) -> String {
     format!(
         "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(PeerAddr => $ARGV[0], \

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `run` as its users meet it: as root and as an ordinary user, with what must hold and what must
-//! not be possible.
+//! Tests of `run` as root and as an ordinary user: required behaviour and prevented escapes.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `run` with a network: a machine with one wire to the demo's pretend internet, on which the
-//! helper programs connect sandboxes as they do on any other.
+//! `run` with a network: a machine with a link to the demo's simulated internet. The helper
+//! programs connect sandboxes as on any other machine.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use super::machine::{Machine, fetch, line};
 use super::user::{Shell, User, as_everybody, told};
 
-/// Asks a name server for api.example.com; its status is 0 when it answered.
+/// Queries a name server for api.example.com; the exit status is 0 if the server answered.
 fn resolve_at(server: &str) -> String {
     format!(
         "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(PeerAddr => $ARGV[0], \
@@ -21,10 +21,10 @@ fn resolve_at(server: &str) -> String {
     )
 }
 
-/// The helpers that are installed. Both are when the tests' own list of packages is.
+/// The installed helpers. Both exist if the packages for the tests are installed.
 const HELPERS: [&str; 2] = ["pasta", "slirp4netns"];
 
-/// A person at a second terminal, who answers everything alike.
+/// A person at a second terminal who gives the same answer to every question.
 struct Operator(Child);
 
 impl Operator {
@@ -34,7 +34,7 @@ impl Operator {
         Self(command.spawn().unwrap())
     }
 
-    /// Waits for the question about `dest` and answers it; returns when it is decided.
+    /// Answers the question about `dest`, and waits for the decision.
     fn answer(&mut self, dest: &str, answer: char) {
         use std::io::Write as _;
         loop {
@@ -112,7 +112,7 @@ fn names_are_asked_of_the_sandboxs_resolver_alone() {
             let mut shell =
                 Shell::start(machine.program(user, &["run", "--network", helper, "sh"]));
             assert_eq!(shell.does(&resolve_at(resolver)).0, 0, "{helper}");
-            // The machine's own resolver answers the machine, and is out of the sandbox's reach.
+            // The machine's resolver answers the machine, but is unreachable from the sandbox.
             assert_ne!(shell.does(&resolve_at("192.0.2.53")).0, 0, "{helper}");
         }
         let control = machine
@@ -124,14 +124,14 @@ fn names_are_asked_of_the_sandboxs_resolver_alone() {
 }
 
 #[test]
-fn a_resolver_on_the_machine_itself_is_asked_too() {
-    // As systemd-resolved and dnsmasq have it.
+fn a_resolver_on_the_machine_is_used_too() {
+    // As with systemd-resolved and dnsmasq.
     as_everybody(|user| {
         let machine = Machine::asking(user, "127.0.0.53");
         let answer = "use IO::Socket::INET; $| = 1; $s = IO::Socket::INET->new(Proto => \"udp\", \
             LocalAddr => \"127.0.0.53\", LocalPort => 53) or die $!; print \"up\\n\"; \
             while (defined $s->recv($q, 512)) { substr($q, 2, 1) |= \"\\x80\"; $s->send($q) }";
-        // Port 53 is for root alone, who is there whoever we are.
+        // Only root may use port 53, so a root process serves it for every user.
         let mut listener = machine.root(user, &["perl", "-e", answer]);
         let mut listener = listener.stdout(Stdio::piped()).spawn().unwrap();
         assert_eq!(line(&mut listener), "up");
@@ -165,7 +165,7 @@ fn the_operators_own_ports_are_out_of_reach() {
         for helper in HELPERS {
             let gateways = ["127.0.0.1", "192.0.2.1", "192.0.2.2", "10.0.2.2"];
             let mut args = vec!["run", "--network", helper];
-            // Even where the firewall lets everything there pass.
+            // Even if the firewall allows all traffic there.
             for address in ["192.0.2.1", "192.0.2.2"] {
                 args.extend(["--allow", address]);
             }
@@ -198,7 +198,7 @@ fn a_killed_supervisor_leaves_neither_sandbox_nor_helper() {
             let mut run = command.spawn().unwrap();
             let mut said = BufReader::new(run.stderr.take().unwrap());
             said.read_line(&mut String::new()).unwrap();
-            // env, nsenter and setpriv have all become the program by now.
+            // env, nsenter and setpriv have all executed the program by now.
             let children = format!("/proc/{0}/task/{0}/children", run.id());
             let children = std::fs::read_to_string(children).unwrap();
             let children: Vec<_> = children.split_whitespace().map(PathBuf::from).collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `run` at a terminal, with a shell around it: what is typed, what is shown, and who may answer.
+//! `run` at a terminal under a shell: input, output, and answers.
 
 use std::process::Command;
 
@@ -12,14 +12,14 @@ use super::machine::{Machine, fetch};
 use super::user::as_everybody;
 
 #[test]
-fn the_command_has_a_terminal_of_its_own() {
+fn the_command_has_a_separate_terminal() {
     as_everybody(|user| {
         let mut terminal = Terminal::new(user);
         terminal.enter("tty > outside; run --network none -- sh -c 'tty; stty size; echo en\"\"d'");
         let shown = terminal.until("end\r\n");
         assert!(shown.contains("/dev/pts/0\r\n30 200\r\n"), "{shown}");
         terminal.is_as_before();
-        // What is no terminal stays what it is.
+        // Streams that are not terminals stay unchanged.
         terminal.enter(
             "run --network none -- sh -c 'test -t 0 && ! test -t 1 && echo pi\"\"ped' | cat",
         );
@@ -31,7 +31,7 @@ fn the_command_has_a_terminal_of_its_own() {
 }
 
 #[test]
-fn the_status_comes_back_through_the_terminal() {
+fn the_exit_status_is_returned_at_a_terminal() {
     as_everybody(|user| {
         let mut terminal = Terminal::new(user);
         terminal.enter("run --network none -- sh -c 'exit 9'; echo sta\"\"tus=$?");
@@ -41,7 +41,7 @@ fn the_status_comes_back_through_the_terminal() {
 }
 
 #[test]
-fn ctrl_c_is_the_commands() {
+fn ctrl_c_goes_to_the_command() {
     as_everybody(|user| {
         let mut terminal = Terminal::new(user);
         terminal.enter(
@@ -55,7 +55,7 @@ fn ctrl_c_is_the_commands() {
 }
 
 #[test]
-fn ctrl_z_stops_the_command_and_fg_lets_it_go_on() {
+fn ctrl_z_suspends_the_command_and_fg_resumes_it() {
     as_everybody(|user| {
         let mut terminal = Terminal::new(user);
         terminal.enter("run --network none -- sh -c 'echo go\"\"ing; read a; echo ha\"\"ve=$a'");
@@ -89,7 +89,7 @@ fn a_change_of_the_window_reaches_the_command() {
 }
 
 #[test]
-fn the_terminal_is_given_back_whatever_ends_the_run() {
+fn the_terminal_is_restored_after_every_end() {
     as_everybody(|user| {
         for signal in ["TERM", "HUP", "QUIT"] {
             let mut terminal = Terminal::new(user);
@@ -108,7 +108,7 @@ fn the_terminal_is_given_back_whatever_ends_the_run() {
     });
 }
 
-/// The program below a shell, which may be below others.
+/// Returns the process of `run` below a shell, possibly through other shells.
 fn job_of(pid: u32) -> u32 {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
     if name.trim() == "terok-clearance" {
@@ -133,7 +133,8 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
         terminal.enter("PS1='% '; sh ./fetch; echo sta\"\"tus=$?");
         terminal.until("1 question; Ctrl-] to answer");
 
-        // Keys are the command's until the hotkey is pressed, and so is the hotkey in a burst.
+        // Keys go to the command until the hotkey is pressed; the hotkey within a burst of keys
+        // does not count.
         terminal.enter("a; x; echo li\"\"ne");
         terminal.until("line\r\n");
         terminal.enter(&format!("{HOTKEY}xecho bu\"\"rst")); // to bash: go to the next x
@@ -149,7 +150,7 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
             painted.contains("opens tcp port 80 of 203.0.113.30 while the sandbox lives"),
             "{painted}"
         );
-        // Too soon to have been read; in a burst; keys that are no answers.
+        // Keys that come too soon, keys in a burst, and keys that are no answers.
         terminal.press("a");
         terminal.press("aaaa");
         terminal.press("\x1b[A");
@@ -160,7 +161,7 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
         let shown = terminal.until("status=");
         assert!(!shown.contains("200 OK"), "{shown}");
 
-        // Another question joins it, and each is answered after it was visible for a moment.
+        // Another question arrives; each is answered after it was visible for a moment.
         terminal.enter("sh ./other; echo ot\"\"her=$?");
         terminal.until("other=");
         terminal.press(HOTKEY);
@@ -179,7 +180,7 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
 }
 
 #[test]
-fn where_no_screen_can_be_painted_there_is_no_hotkey_and_another_command_is_named() {
+fn without_a_usable_terminal_the_hotkey_is_disabled_and_another_command_is_named() {
     as_everybody(|user| {
         let machine = Machine::new(user);
         let mut terminal = Terminal::on(&machine, user);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Users to test as, and shells inside and outside of their sandboxes.
+//! Users that run the tests, and shells inside and outside of sandboxes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -9,28 +9,28 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// An id that no machine has given to anybody.
-const NOBODY_IN_PARTICULAR: u32 = 54_321;
+/// A user id that exists on no machine.
+const UNUSED_UID: u32 = 54_321;
 
-/// A user with a home, a runtime directory and the program.
+/// A user with a home directory, a runtime directory and the program.
 pub(crate) struct User {
     uid: Option<u32>,
-    /// Whether we are root.
+    /// Whether root runs the tests.
     root: bool,
     home: TempDir,
 }
 
-/// Calls `test` as everybody that it can be called as: an ordinary user, and root if we are root.
+/// Calls `test` for an ordinary user and, if root runs the tests, for root.
 pub(crate) fn as_everybody(test: impl Fn(&User)) {
     let root = rustix::process::geteuid().is_root();
     if root {
-        test(&User::new(Some(NOBODY_IN_PARTICULAR)));
+        test(&User::new(Some(UNUSED_UID)));
     }
     test(&User::new(None));
 }
 
 impl User {
-    /// The user with this id, or whoever runs the tests.
+    /// Returns the user with this id, or the user that runs the tests.
     pub(crate) fn new(uid: Option<u32>) -> Self {
         let home = tempfile::Builder::new()
             .prefix("run-")
@@ -38,7 +38,7 @@ impl User {
             .unwrap();
         let root = rustix::process::geteuid().is_root();
         let user = Self { uid, root, home };
-        // The build's own directory may be closed to other users.
+        // The build directory may be inaccessible to other users.
         std::fs::copy(env!("CARGO_BIN_EXE_terok-clearance"), user.program()).unwrap();
         for directory in ["runtime", "home", "work"] {
             user.directory(directory);
@@ -49,12 +49,12 @@ impl User {
         user
     }
 
-    /// Whether it is the machine's own root, whom nothing but the sandbox stops.
+    /// Returns `true` for the machine's root user, restricted only by the sandbox.
     pub(crate) fn is_root(&self) -> bool {
         self.uid.is_none() && self.root
     }
 
-    /// The id to become, if it is another than ours.
+    /// Returns the user id to switch to, if different.
     pub(crate) const fn uid(&self) -> Option<u32> {
         self.uid
     }
@@ -67,7 +67,7 @@ impl User {
         self.home.path().join(below)
     }
 
-    /// Makes a directory of the user's.
+    /// Creates a directory owned by the user.
     pub(crate) fn directory(&self, below: &str) -> PathBuf {
         let path = self.path(below);
         std::fs::create_dir_all(&path).unwrap();
@@ -76,12 +76,12 @@ impl User {
         path
     }
 
-    /// Gives a file to the user.
+    /// Makes the user the owner of a file.
     pub(crate) fn own(&self, path: &Path) {
         chown(path, self.uid, self.uid).unwrap();
     }
 
-    /// A command of the user's, with nothing in the environment but what says where things are.
+    /// Returns a command of the user with a minimal environment.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -97,7 +97,7 @@ impl User {
         command
     }
 
-    /// `terok-clearance run ARGS…`.
+    /// Returns the command `terok-clearance run ARGS…`.
     pub(crate) fn run(&self, args: &[&str]) -> Command {
         let mut command = self.command(self.program());
         command.arg("run").args(args);
@@ -111,17 +111,17 @@ impl User {
             .unwrap()
     }
 
-    /// Runs `script` as it is.
+    /// Runs `script` outside of a sandbox.
     pub(crate) fn outside(&self, script: &str) -> Output {
         self.command("sh").args(["-c", script]).output().unwrap()
     }
 
-    /// A shell in a sandbox without a network.
+    /// Returns a shell in a sandbox without a network.
     pub(crate) fn shell_inside(&self) -> Shell {
         Shell::start(self.run(&["--network", "none", "--", "sh"]))
     }
 
-    /// The socket of the one hub that there is.
+    /// Returns the socket of the only hub.
     pub(crate) fn hub(&self) -> PathBuf {
         let hubs = self.path("runtime/terok/clearance");
         let hubs = std::fs::read_dir(hubs)
@@ -134,7 +134,7 @@ impl User {
         hub.clone()
     }
 
-    /// Asserts that an act succeeds outside the sandbox and fails inside, whoever does it.
+    /// Asserts that a script succeeds outside the sandbox and fails inside.
     pub(crate) fn only_outside(&self, script: &str) {
         let outside = self.outside(script);
         assert!(
@@ -145,7 +145,7 @@ impl User {
         self.not_inside(script);
     }
 
-    /// Asserts that an act fails inside the sandbox, also in a user namespace made there.
+    /// Asserts that a script fails inside the sandbox, also in a nested user namespace.
     pub(crate) fn not_inside(&self, script: &str) {
         for way in self.ways() {
             let inside = self.inside(&format!("{way} '{}'", quoted(script)));
@@ -163,10 +163,10 @@ impl User {
         }
     }
 
-    /// The ways to run a script inside: as it is, and in user namespaces of the workload's own.
+    /// The ways to run a script inside: directly, and in nested user namespaces.
     ///
-    /// Root may not map its own id (Linux 5.12 and newer): it has all capabilities in there under
-    /// an id that stands for nobody. Each way is one that works.
+    /// Root cannot map its own id (Linux 5.12 and newer), but has all capabilities in the nested
+    /// namespace under an unmapped id. Each way works.
     pub(crate) const fn ways(&self) -> &'static [&'static str] {
         if self.uid.is_none() && self.root {
             &[
@@ -189,19 +189,19 @@ impl User {
     }
 }
 
-/// Puts a script between single quotes.
+/// Quotes a script with single quotes.
 pub(crate) fn quoted(script: &str) -> String {
     script.replace('\'', "'\\''")
 }
 
-/// What a command said, for a failed assertion.
+/// Returns the output of a command for a failed assertion.
 pub(crate) fn told(output: &Output) -> String {
     let [stdout, stderr] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     format!("{}\n{stdout}{stderr}", output.status)
 }
 
-/// A shell that is told what to do, line by line.
+/// A shell that executes scripts line by line.
 pub(crate) struct Shell {
     pub(crate) child: Child,
     input: Option<ChildStdin>,
@@ -209,7 +209,7 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    /// Starts a shell and waits until it does what it is told.
+    /// Starts a shell and waits until it executes scripts.
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -224,7 +224,7 @@ impl Shell {
         shell
     }
 
-    /// Has it do something, and returns the status and what was written.
+    /// Executes a script; returns the exit status and the output.
     pub(crate) fn does(&mut self, script: &str) -> (i32, String) {
         let line = format!("{{ {script}\n}} 2>&1 </dev/null; echo \"\n=status=$?\"\n");
         self.input

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `run --ui tui`: the whole screen over the command, which waits, and the way back to it.
+//! `run --ui tui`: the full screen over a waiting command, and the return to the command.
 
 use super::console::{HOTKEY, READING, SUSPEND, Terminal, press_until, words};
 use super::machine::{Machine, fetch};
 use super::user::{User, as_everybody};
 
-/// A shell in a sandbox, at a terminal, with a file that fetches from a host nobody allowed.
+/// Returns a shell in a sandbox, at a terminal, with a script that fetches from a host without
+/// permission.
 fn sandboxed(machine: &Machine, user: &User) -> Terminal {
     std::fs::write(user.path("work/fetch"), fetch("203.0.113.30")).unwrap();
     user.own(&user.path("work/fetch"));
     let mut terminal = Terminal::on(machine, user);
     terminal.enter("run --ui tui --network pasta -- bash --norc");
     terminal.until("Ctrl-] shows the questions");
-    // With the marks around pasted text, as most shells have them.
+    // With bracketed paste, like most shells.
     terminal.enter("PS1='I''N> '; bind 'set enable-bracketed-paste on'");
     terminal.until("IN> ");
     terminal
@@ -25,7 +26,7 @@ fn a_question_is_answered_on_the_whole_screen_and_the_command_goes_on() {
         let mut terminal = sandboxed(&machine, user);
         terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
         terminal.until("1 question; Ctrl-] to answer");
-        // A key that would be an answer there is the command's here.
+        // A key that would be an answer on the screen goes to the command.
         terminal.enter("a; x; echo li\"\"ne");
         terminal.until("line\r\n");
         terminal.until("IN> ");
@@ -42,7 +43,7 @@ fn a_question_is_answered_on_the_whole_screen_and_the_command_goes_on() {
         terminal.press("q");
         let shown = terminal.until("\x1b[?1049l");
         assert!(!shown.contains("IN> "), "the command waits: {shown:?}");
-        // What the command had made of its terminal is made again.
+        // The command's terminal modes are restored.
         terminal.until("\x1b[?2004h");
         terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
         let shown = terminal.until("status=");
@@ -97,11 +98,11 @@ fn ctrl_z_on_the_screen_leads_to_the_shell_and_fg_back_to_the_screen() {
 }
 
 #[test]
-fn the_terminal_is_given_back_when_the_command_ends_behind_the_screen() {
+fn the_terminal_is_restored_when_the_command_ends_behind_the_screen() {
     as_everybody(|user| {
         let machine = Machine::new(user);
         let mut terminal = sandboxed(&machine, user);
-        // It ends when the screen has been there: the other end of the pipe is ours.
+        // The command ends after the screen was opened: the test holds the other end of its pipe.
         let fifo = user.path("work/fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
@@ -118,7 +119,7 @@ fn the_terminal_is_given_back_when_the_command_ends_behind_the_screen() {
 }
 
 #[test]
-fn what_is_no_terminal_cannot_show_it() {
+fn without_a_terminal_the_screen_is_refused() {
     as_everybody(|user| {
         let refused = user.run(&["--ui", "tui", "--network", "none", "--", "true"]);
         let refused = { refused }.output().unwrap();

@@ -114,7 +114,8 @@ fn holds(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 let branches = rule.as_array().unwrap().iter();
                 let (fit, unfit): (Vec<_>, Vec<_>) = branches
                     .map(|branch| {
-                        // The kind chooses the branch, so that the others' complaints are not heard.
+                        // The kind chooses the branch, so that the others' complaints are not
+                        // heard.
                         let kind = &resolve(root, branch)["properties"]["event"];
                         holds(root, kind, &value["event"])?;
                         Ok(holds(root, branch, value))

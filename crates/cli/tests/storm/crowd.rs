@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Fifty sandboxes, each with a hub of its own on its socket, that ask five hundred questions.
+//! Fifty sandboxes, each with a separate hub, that ask five hundred questions.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,17 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const SANDBOXES: usize = 50;
 pub(crate) const QUESTIONS: usize = 500;
-/// The time in which they are all asked.
+/// The time in which all questions are asked.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is to become of a question.
+/// The intended answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
-    /// It is allowed; 200 are.
+    /// Allowed: 200 questions.
     Allow,
-    /// It is denied; 200 are.
+    /// Denied: 200 questions.
     Deny,
-    /// It is left alone; 100 are.
+    /// Not answered: 100 questions.
     Wait,
 }
 
@@ -40,7 +40,7 @@ impl Share {
     }
 }
 
-/// A question, as its sandbox asks it.
+/// A question of a sandbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
     pub(crate) name: String,
@@ -48,7 +48,7 @@ pub(crate) struct Question {
     pub(crate) event: BlockedPacket,
 }
 
-/// What the firewalls' keepers were told, of all hubs together.
+/// The orders that the firewalls of all hubs received.
 type Orders = Arc<Mutex<Vec<(String, Action)>>>;
 
 struct Keeper(Orders);
@@ -65,7 +65,7 @@ impl DecisionEnforcer for Keeper {
     }
 }
 
-/// The hubs, served by a thread of their own.
+/// The hubs, served by a separate thread.
 pub(crate) struct Crowd {
     work: tokio::sync::mpsc::Sender<Vec<Question>>,
     orders: Orders,
@@ -74,7 +74,7 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Serves the hubs below `runtime`; they take connections when this returns.
+    /// Serves the hubs below `runtime` and waits until they accept connections.
     pub(crate) fn serve(runtime: &Path) -> Self {
         let place = RuntimeDir::new(runtime);
         let (work, mut to_ask) = tokio::sync::mpsc::channel::<Vec<Question>>(2);
@@ -96,7 +96,7 @@ impl Crowd {
             }
             tell.send(()).unwrap();
             while let Some(questions) = to_ask.recv().await {
-                // Late ones are caught up with.
+                // Late ticks follow each other without a pause.
                 let mut clock = tokio::time::interval(SECOND / u32::try_from(QUESTIONS).unwrap());
                 for (question, hub) in questions.into_iter().zip(hubs.iter().cycle()) {
                     clock.tick().await;
@@ -120,18 +120,18 @@ impl Crowd {
         }
     }
 
-    /// Has them ask all [`questions`], two milliseconds apart, by turns.
+    /// Asks all [`questions`] at intervals of two milliseconds, one hub after the other.
     pub(crate) fn ask(&self) {
         self.work.try_send(questions()).unwrap();
     }
 
-    /// Has each hub ask one more question, [`last`]. Whoever has heard them has heard everything
-    /// that the hubs had said before.
+    /// Makes each hub ask one more question, [`last`]. A client that has received these has
+    /// received everything sent before.
     pub(crate) fn ask_the_last(&self) {
         self.work.try_send(last()).unwrap();
     }
 
-    /// Asserts that the keepers were told exactly this: each question's answer, once.
+    /// Asserts that the firewalls received exactly these answers, each once.
     pub(crate) fn were_told(&self, wanted: impl IntoIterator<Item = (String, Action)>) {
         let sorted = |orders: &mut Vec<(String, Action)>| {
             orders.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -146,7 +146,7 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // The thread ends when there can be no more work, and nobody is served.
+        // The thread ends when the command channel is closed.
         (self.work, _) = tokio::sync::mpsc::channel(1);
         self.stop.cancel();
         let served = self.thread.take().map(JoinHandle::join);
@@ -161,8 +161,8 @@ fn container(sandbox: usize) -> ContainerId {
     format!("sandbox{sandbox}").parse().unwrap()
 }
 
-/// Returns the five hundred questions, each about a name and an address of its own. Every sandbox
-/// asks ten of them: four of each share that is answered, and two that are not.
+/// Returns the five hundred questions, each about another name and address. Every sandbox asks ten:
+/// four to allow, four to deny, two to leave open.
 pub(crate) fn questions() -> Vec<Question> {
     let one = |n: usize| {
         let share = match n / SANDBOXES % 5 {
@@ -191,7 +191,7 @@ fn question(n: usize, name: String, share: Share) -> Question {
     Question { name, share, event }
 }
 
-/// Returns the names of some questions, sorted.
+/// Returns the names of the selected questions, sorted.
 pub(crate) fn names(questions: &[Question], wanted: impl Fn(&Question) -> bool) -> Vec<String> {
     let wanted = questions.iter().filter(|question| wanted(question));
     let mut names: Vec<_> = wanted.map(|question| question.name.clone()).collect();
@@ -199,7 +199,7 @@ pub(crate) fn names(questions: &[Question], wanted: impl Fn(&Question) -> bool) 
     names
 }
 
-/// Returns the orders that answers to these shares are.
+/// Returns the orders for the answers to these questions.
 pub(crate) fn orders(questions: &[Question]) -> Vec<(String, Action)> {
     let order = |question: &Question| match question.share {
         Share::Allow => Some((question.name.clone(), Action::Allow)),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a person has on the screen, noted as it comes and goes, and held against what may be there.
+//! Records the popups on a screen, and checks them against the rules for popups.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use desktop::popups::MAX_SINGLE_POPUPS;
 use test_support::notification_service::NotificationCall;
 
-/// Longer than anything here takes.
+/// Longer than any step of these tests.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As many popups may come at once after a quiet time.
+/// Maximum popups at once after a quiet time.
 const AT_ONCE: f64 = 6.0;
-/// Then so many a second.
+/// Maximum popups per second after that.
 const A_SECOND: f64 = 2.0;
 
 /// A screen with popups.
@@ -22,12 +22,12 @@ pub(crate) struct Desk {
     changed: Condvar,
 }
 
-/// What it shows, and what was wrong with that at any time.
+/// The popups on the screen, and the violations found so far.
 #[derive(Default)]
 pub(crate) struct Shows {
-    /// The popups, by their ids.
+    /// The popups by id.
     pub(crate) popups: BTreeMap<u32, Popup>,
-    /// How often something was to be shown.
+    /// The number of calls to show a popup.
     calls: u32,
     wrong: Vec<String>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Shows {
 #[derive(Debug, Clone)]
 pub(crate) struct Popup {
     pub(crate) summary: String,
-    /// Whether it asks, as one of few or as the one for many.
+    /// Whether the popup is a question or the popup for many questions.
     pub(crate) asks: bool,
 }
 
@@ -60,12 +60,12 @@ impl Desk {
         }
     }
 
-    /// Takes in that a popup is to be shown, in place of the one with this id if it is there.
+    /// Shows a popup, in place of the popup with this id if there is one.
     pub(crate) fn notify(&self, id: u32, summary: &str) {
         let mut shows = self.shows.lock().unwrap();
         shows.calls += 1;
         let calls = f64::from(shows.calls);
-        // What is late only has had more time.
+        // A delay of this test only increases the allowance.
         let may = AT_ONCE + A_SECOND * self.start.elapsed().as_secs_f64();
         if calls > may {
             shows.wrong(&format!("{calls} calls by now, of {may:.1}"));
@@ -80,7 +80,7 @@ impl Desk {
             shows.wrong(&format!("{id} says {summary:?} as {doubled} does"));
         }
         shows.popups.insert(id, Popup { summary, asks });
-        // While one for many takes the place of a few, or the other way about, both are there.
+        // While the group popup replaces single popups, or the other way round, both are visible.
         let asking = shows.popups.values().filter(|popup| popup.asks).count();
         if asking > MAX_SINGLE_POPUPS + 1 {
             shows.wrong(&format!("{asking} popups ask"));
@@ -88,7 +88,7 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// Takes in that a popup is to be taken away.
+    /// Closes a popup.
     pub(crate) fn close(&self, id: u32) {
         let mut shows = self.shows.lock().unwrap();
         if shows.popups.remove(&id).is_none() {
@@ -97,7 +97,7 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// Waits until what is shown is so; nothing may have been wrong until then.
+    /// Waits until the screen satisfies `holds`. Fails if a rule was violated.
     pub(crate) fn until(&self, what: &str, holds: impl Fn(&Shows) -> bool) -> Vec<(u32, Popup)> {
         let shows = self.shows.lock().unwrap();
         let waits = self
@@ -119,7 +119,7 @@ impl Shows {
         self.wrong.push(what.to_owned());
     }
 
-    /// Says whether exactly these ask, in any order.
+    /// Returns `true` if exactly these questions are shown, in any order.
     pub(crate) fn asks(&self, summaries: &[String]) -> bool {
         let asking = self.popups.values().filter(|popup| popup.asks);
         let mut asking: Vec<_> = asking.map(|popup| &popup.summary).collect();

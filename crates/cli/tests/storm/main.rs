@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Five hundred questions in a second, from fifty sandboxes with a live hub each: every UI shows
-//! each of them exactly once, and each that is answered leaves exactly once. The full screen's
-//! test is with its others, in `tui`.
+//! Five hundred questions in one second, from fifty sandboxes with a live hub each: every user
+//! interface shows each question exactly once, and removes each answered question exactly once. The
+//! test of the full screen is in `tui`.
 
 #![expect(
     clippy::unwrap_used,

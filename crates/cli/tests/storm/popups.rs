@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups in the storm: a few, then one for all, then again one for each that is left to ask.
+//! Popups during the storm: first a few, then one for all, then one for each remaining question.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +19,11 @@ use crate::crowd::{Crowd, QUESTIONS, Question, SANDBOXES, Share, orders, questio
 use crate::desk::Desk;
 use crate::program::{Running, answer, command};
 
-/// How many are left for the popups to answer, of both kinds.
+/// The number of questions of each kind that are left for the popups to answer.
 const LEFT: usize = 4;
 
-/// Lets the storm come, has scripts answer all but a few questions, and clicks on those.
+/// Starts the storm, lets scripts answer all but a few questions, and clicks on the popups of the
+/// rest.
 fn story(place: &std::path::Path, crowd: &Crowd, desk: &Desk, click: impl Fn(u32, &str)) {
     crowd.ask();
     let all = format!("{QUESTIONS} questions from {SANDBOXES} sandboxes");
@@ -41,7 +42,7 @@ fn story(place: &std::path::Path, crowd: &Crowd, desk: &Desk, click: impl Fn(u32
         deny.split_off(deny.len() - LEFT / 2),
     ]
     .concat();
-    // Nobody can click on what a popup for many stands for.
+    // A group popup has no buttons, so scripts answer first.
     answer(place, Share::Allow, &allow);
     answer(place, Share::Deny, &deny);
     answer(place, Share::Deny, &of(Share::Wait));
@@ -55,7 +56,7 @@ fn story(place: &std::path::Path, crowd: &Crowd, desk: &Desk, click: impl Fn(u32
             .iter()
             .find(|(_, popup)| popup.summary == title(question))
             .unwrap();
-        // As a person does who has read what is there: the guard measures just that.
+        // Waits as long as the click guard requires.
         std::thread::park_timeout(CLICK_GUARD_DELAY * 2);
         click(*id, question.share.word());
         titles.retain(|other| *other != title(question));
@@ -65,7 +66,8 @@ fn story(place: &std::path::Path, crowd: &Crowd, desk: &Desk, click: impl Fn(u32
             "Denied"
         };
         let result = format!("{word}: {}", question.name);
-        // In its place, or beside it where the desktop has taken the popup away by itself.
+        // The result replaces the question, or appears next to it if the desktop has removed the
+        // popup.
         desk.until("what became of it", |shows| {
             shows.popups.values().any(|popup| popup.summary == result)
         });
@@ -84,7 +86,7 @@ fn a_notifier_that_calls_back_shows_the_storm_as_a_few_popups_and_loses_none() {
     let place = private_directory();
     let crowd = Crowd::serve(place.path());
     let desk = Arc::new(Desk::new());
-    // The notifier's ids are its own; a person has them by what was shown.
+    // The notifier's ids are private; the test identifies popups by their text.
     let number = |id: NotificationId| id.to_string().parse::<u32>().unwrap();
     let ids = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
     let (shows, closes, known) = (Arc::clone(&desk), Arc::clone(&desk), Arc::clone(&ids));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The program, as scripts and people start it, and what it says line by line.
+//! Runs the program and reads its output line by line.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) fn command(runtime: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Runs it with `--json` to its good end, and returns its lines.
+/// Runs the program with `--json` until success, and returns the lines.
 pub(crate) fn json(runtime: &Path, args: &[&str]) -> Vec<Value> {
     let said = command(runtime, &[&["--json"], args].concat())
         .output()
@@ -33,7 +33,7 @@ pub(crate) fn json(runtime: &Path, args: &[&str]) -> Vec<Value> {
         .collect()
 }
 
-/// Answers these questions with `allow` or `deny`, and asserts that each took effect.
+/// Answers these questions with `allow` or `deny`, and asserts that each answer took effect.
 pub(crate) fn answer(runtime: &Path, share: Share, questions: &[Question]) {
     let ids = questions
         .iter()
@@ -44,7 +44,7 @@ pub(crate) fn answer(runtime: &Path, share: Share, questions: &[Question]) {
     assert_eq!(applied.count(), questions.len(), "{said:?}");
 }
 
-/// One that runs until it is dropped.
+/// A program that is ended on drop.
 pub(crate) struct Running {
     child: ChildGuard,
     lines: BufReader<ChildStdout>,
@@ -64,12 +64,12 @@ impl Running {
         writeln!(input, "{line}").unwrap();
     }
 
-    /// Ends it as systemd would.
+    /// Sends SIGTERM, like systemd.
     pub(crate) fn terminate(&self) {
         self.child.signal(rustix::process::Signal::TERM);
     }
 
-    /// Returns the next line that it says.
+    /// Returns the next line of the output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended");

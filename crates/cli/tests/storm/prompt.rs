@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The line prompt in the storm: what it does not show line by line it counts, and lists.
+//! The line prompt during the storm: questions not shown as lines are counted, and listed on
+//! request.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +9,17 @@ use test_support::directory::private_directory;
 use crate::crowd::{Crowd, QUESTIONS, SANDBOXES, Share, last, names, orders, questions};
 use crate::program::{Running, command};
 
-/// A prompt, and what it has said of questions.
+/// A prompt, and the questions in its output.
 struct Prompt {
     program: Running,
-    /// The questions that it showed or counted when they came.
+    /// The number of questions shown or counted on arrival.
     told: usize,
-    /// The lines that said what became of one.
+    /// The lines about ended questions.
     ended: Vec<String>,
 }
 
 impl Prompt {
-    /// Takes in the next line, and returns it.
+    /// Reads and records the next line.
     fn line(&mut self) -> String {
         let line = self.program.line();
         if line.contains("] BLOCKED  ") {
@@ -43,7 +44,7 @@ impl Prompt {
         assert_eq!(self.told, questions);
     }
 
-    /// Has it list what is asked, and returns each name with its row's number.
+    /// Lists the pending questions; returns each name with the row number.
     fn list(&mut self) -> BTreeMap<String, String> {
         self.program.say("l");
         self.program.say("no-command");
@@ -86,7 +87,7 @@ fn the_prompt_tells_each_question_and_each_answer_once() {
     while prompt.ended.len() < 400 {
         prompt.line();
     }
-    // Whatever comes twice comes before the hubs' last words.
+    // A duplicate would come before the last question of each hub.
     crowd.ask_the_last();
     prompt.until_told(QUESTIONS + SANDBOXES);
 

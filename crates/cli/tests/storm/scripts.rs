@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `watch --json`, `list --json`, `allow` and `deny` in the storm.
+//! `watch --json`, `list --json`, `allow` and `deny` during the storm.
 
 use serde_json::Value;
 use test_support::directory::private_directory;
@@ -11,7 +11,7 @@ fn text(line: &Value, key: &str) -> String {
     line[key].as_str().unwrap().to_owned()
 }
 
-/// Answers the shares that are to be answered.
+/// Sends all intended answers.
 fn answer_all(runtime: &std::path::Path) {
     for share in [Share::Allow, Share::Deny] {
         let mut theirs = questions();
@@ -40,7 +40,7 @@ fn watch_tells_each_question_and_each_answer_once() {
     let mut told = until("pending", QUESTIONS);
     answer_all(place.path());
     told.extend(until("decided", 400));
-    // Whatever comes twice comes before the hubs' last words.
+    // A duplicate would come before the last question of each hub.
     crowd.ask_the_last();
     told.extend(until("pending", SANDBOXES));
 
@@ -83,7 +83,7 @@ fn list_has_each_question_once_until_it_is_answered() {
         assert_eq!(said.len(), listed.len() + 1, "every hub was heard");
         listed
     };
-    // Also while they come is none of them there twice.
+    // While questions arrive, no question is listed twice either.
     let listed = loop {
         let listed = list();
         assert!(listed.windows(2).all(|two| two[0] != two[1]), "{listed:?}");

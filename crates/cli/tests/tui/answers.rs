@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From a blocked packet to the order that `terok-shield` gets.
+//! From a blocked packet to the order that `terok-shield` receives.
 
 use crate::session::Session;
 use crate::window::Window;
@@ -23,7 +23,7 @@ fn questions_come_and_are_answered_by_keys() {
     window.until("1 question waits");
     let orders = "allow 0123456789ab one.example\ndeny 0123456789ab two.example\n";
     assert_eq!(session.ordered(), orders);
-    // Without an answer it stays asked, for the next UI too.
+    // Without an answer the question stays, also for the next user interface.
     window.press(&["q"]);
     window.until_over(0);
     window.tui("", "");
@@ -61,7 +61,7 @@ fn several_are_marked_and_answered_together() {
 }
 
 #[test]
-fn a_failure_is_said_and_the_question_stays() {
+fn a_failure_is_reported_and_the_question_stays() {
     let session = Session::served(false);
     session.report(&["one.example"]);
     let window = Window::open(&session, 120, 30);
@@ -79,7 +79,7 @@ fn a_click_selects_and_does_not_answer() {
     let window = Window::open(&session, 80, 24);
     window.tui("", "");
     window.until("3 questions wait");
-    // A press and a release at the line of the third, as a terminal sends them (SGR, mode 1006).
+    // A press and a release on the third line, as a terminal sends them (SGR, mode 1006).
     window.line_raw("\x1b[<0;20;6M\x1b[<0;20;6m");
     window.until(">    3");
     window.line_raw("\x1b[<0;20;4M\x1b[<0;20;4m\x1b[<0;20;4M\x1b[<0;20;4m");
@@ -108,9 +108,9 @@ fn text_that_is_pasted_without_a_word_is_no_answer() {
     let window = Window::open(&session, 80, 24);
     window.tui("", "");
     window.until("1 question waits");
-    // It has been read.
+    // The text has been read.
     std::thread::park_timeout(std::time::Duration::from_millis(600));
-    // As in a terminal that knows of no bracketed paste, such as screen(1). The `s` turns a page.
+    // As in a terminal without bracketed paste, such as screen(1). The `s` opens another page.
     window.line_raw("apt install xd");
     window.until("waiting  firewall sandbox");
     window.press(&["?"]);
@@ -119,7 +119,7 @@ fn text_that_is_pasted_without_a_word_is_no_answer() {
 }
 
 #[test]
-fn a_hub_that_goes_and_comes_is_told_and_found_again() {
+fn a_restarted_hub_is_reported_and_found_again() {
     let mut session = Session::served(true);
     session.report(&["one.example"]);
     let window = Window::open(&session, 100, 30);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whatever ends or stops it, the terminal is given back as it was.
+//! The terminal is restored after every kind of end and stop.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use crate::session::{PROGRAM, Session};
 use crate::window::Window;
 
 #[test]
-fn the_terminal_is_given_back_after_a_signal() {
+fn the_terminal_is_restored_after_a_signal() {
     let session = Session::new();
     let window = Window::open(&session, 80, 24);
     for (name, status) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
@@ -25,7 +25,7 @@ fn the_terminal_is_given_back_after_a_signal() {
 }
 
 #[test]
-fn it_stops_and_goes_on_as_a_job_of_the_shell() {
+fn it_is_suspended_and_resumed_as_a_job_of_the_shell() {
     let session = Session::served(true);
     session.report(&["one.example"]);
     let window = Window::open(&session, 80, 24);
@@ -42,7 +42,8 @@ fn it_stops_and_goes_on_as_a_job_of_the_shell() {
         window.line("clear; fg");
         window.until("1 question waits");
     }
-    // SIGSTOP cannot be caught: the shell mends the settings, and we paint anew when we go on.
+    // SIGSTOP cannot be caught: the shell restores the settings, and the screen is painted again on
+    // SIGCONT.
     window.signal("STOP");
     window.until("Stopped");
     window.line("clear; fg");
@@ -56,7 +57,7 @@ fn it_stops_and_goes_on_as_a_job_of_the_shell() {
 }
 
 #[test]
-fn a_terminal_that_goes_away_ends_it() {
+fn a_terminal_that_disappears_ends_it() {
     let session = Session::new();
     let window = Window::open(&session, 80, 24);
     window.tui("", "");
@@ -66,7 +67,7 @@ fn a_terminal_that_goes_away_ends_it() {
     assert!(has_ended(&process), "it still runs");
 }
 
-/// Says whether a process ends within half a minute.
+/// Returns `true` if a process ends within half a minute.
 fn has_ended(process: impl AsFd) -> bool {
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
     let limit = Timespec {
@@ -76,7 +77,7 @@ fn has_ended(process: impl AsFd) -> bool {
     poll(&mut ended, Some(&limit)).unwrap() == 1
 }
 
-/// Reads what is painted until `text` is.
+/// Reads the painted output up to `text`.
 fn until(master: &mut File, text: &str) {
     let (mut shown, mut bytes) = (String::new(), [0; 4096]);
     while !shown.contains(text) {
@@ -87,7 +88,7 @@ fn until(master: &mut File, text: &str) {
 }
 
 #[test]
-fn a_terminal_that_takes_nothing_stops_no_signal() {
+fn a_stalled_terminal_delays_no_signal() {
     let session = Session::new();
     let PseudoTerminal {
         mut master,
@@ -105,8 +106,8 @@ fn a_terminal_that_takes_nothing_stops_no_signal() {
     let pid = Pid::from_child(&child);
     let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     until(&mut master, "No hub yet");
-    // From here on nobody reads. A page and back again, until the terminal is full: what is
-    // pressed then is no longer taken.
+    // From here on the terminal is not read. Pages are switched until the terminal's buffer is full
+    // and keys have no effect.
     rustix::io::ioctl_fionbio(&master, true).unwrap();
     let mut pages = [b"?", b"q"].iter().cycle();
     let full = |slave: &OwnedFd| {
@@ -116,21 +117,21 @@ fn a_terminal_that_takes_nothing_stops_no_signal() {
     };
     while !full(&slave) {
         master.write_all(*pages.next().unwrap()).unwrap();
-        // It has been read when the terminal's queue is empty.
+        // The key has been read when the terminal's queue is empty.
         while rustix::io::ioctl_fionread(&slave).unwrap() > 0 {
             std::thread::yield_now();
         }
     }
-    // Nor is each of these waited for.
+    // The program does not wait for any of these either.
     master.write_all(&[b'?'; 60]).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     assert!(has_ended(&process), "it waits for its terminal");
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
-/// A terminal that is nobody's session goes away without a signal.
+/// A terminal that is not a controlling terminal disappears without a signal.
 #[test]
-fn a_terminal_that_goes_away_without_a_word_ends_it_too() {
+fn a_terminal_that_disappears_without_a_signal_ends_it_too() {
     let session = Session::new();
     let PseudoTerminal {
         mut master,
@@ -154,7 +155,7 @@ fn a_terminal_that_goes_away_without_a_word_ends_it_too() {
 }
 
 #[test]
-fn without_a_terminal_it_says_what_to_use_instead() {
+fn without_a_terminal_the_error_names_an_alternative() {
     let session = Session::new();
     let run = |command: &mut Command| {
         let run = command

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An idle UI does nothing at all.
+//! An idle user interface never wakes up.
 
 use crate::session::Session;
 use crate::window::Window;
 
-/// Returns how often the threads of a process have gone to sleep, which each waking adds to.
+/// Returns the number of times that each thread of a process went to sleep; each wake-up adds one.
 fn sleeps(pid: u32) -> Vec<(String, String)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let mut sleeps: Vec<_> = tasks
@@ -30,13 +30,13 @@ fn an_idle_ui_does_not_wake_while_others_work() {
     let idle = Window::open(&session, 80, 24);
     idle.tui("", "");
     idle.until("2 questions wait");
-    // What it has to do is done when it has painted the answer to a key.
+    // All pending work is done when the reaction to a key is painted.
     idle.press(&["j"]);
     idle.until(">    2");
     let elsewhere = Session::served(true);
     let pid = idle.pid();
     let mut before = sleeps(pid);
-    // The kernel may count the last of it a moment later.
+    // The kernel may count the last sleep a moment later.
     loop {
         elsewhere.report(&["settle.example"]);
         let now = sleeps(pid);
@@ -45,7 +45,7 @@ fn an_idle_ui_does_not_wake_while_others_work() {
         }
         before = now;
     }
-    // Others have a whole conversation meanwhile.
+    // Other programs communicate with the hub meanwhile.
     let busy = Window::open(&elsewhere, 80, 24);
     busy.tui("", "");
     busy.until("1 question waits");

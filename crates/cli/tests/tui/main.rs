@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tui` as people meet it: in a window of tmux, over a live hub, with keys and signals.
+//! Tests of `tui` in a window of tmux, with a live hub, keys and signals.
 
 #![expect(
     clippy::unwrap_used,

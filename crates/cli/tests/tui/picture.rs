@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The picture in the README is what a terminal shows when a live hub asks these questions.
+//! The picture in the README matches the screen when a live hub asks these questions.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::session::Session;
 use crate::window::Window;
 
-/// A firewall that can open one port of one protocol.
+/// A firewall that supports orders for one port of one protocol.
 #[derive(Debug)]
 struct Narrow;
 
@@ -43,7 +43,7 @@ fn blocked(number: u32, name: &str, address: &str) -> SandboxEvent {
     })
 }
 
-/// Returns the text with every time of day replaced, and without the blanks at the ends of lines.
+/// Returns the text with times of day replaced and without trailing spaces.
 fn timeless(screen: &str) -> String {
     let mut shown: Vec<u8> = screen.bytes().collect();
     let is_time = |part: &[u8]| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A user's session: a hub, a verdict helper, and a `terok-shield` that writes down what it is told.
+//! A user's session: a hub, a verdict helper, and a `terok-shield` that records its arguments.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -15,13 +15,13 @@ use test_support::packets::pending_line;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_terok-clearance");
 
-/// A session, and what runs in it.
+/// A session and its running services.
 pub(crate) struct Session {
     directory: TempDir,
     running: Vec<Service>,
 }
 
-/// A service, and its log.
+/// A service and its log.
 struct Service {
     _child: ChildGuard,
     _log: BufReader<ChildStderr>,
@@ -35,7 +35,7 @@ impl Session {
         }
     }
 
-    /// A session with a hub whose answers `terok-shield` carries out, or refuses.
+    /// Starts a session with a hub whose answers are applied or refused by `terok-shield`.
     pub(crate) fn served(shield_takes_it: bool) -> Self {
         let mut session = Self::new();
         let status = i32::from(!shield_takes_it);
@@ -60,7 +60,7 @@ impl Session {
         self.start(&["serve"], "the hub listens");
     }
 
-    /// Kills the service that was started last, as a crash would.
+    /// Kills the service that was started last, like a crash.
     pub(crate) fn kill_last(&mut self) {
         drop(self.running.pop());
     }
@@ -96,7 +96,7 @@ impl Session {
         self.directory.path()
     }
 
-    /// Reports a blocked packet for each name, as a reader does.
+    /// Reports a blocked packet for each name, like a reader.
     pub(crate) fn report(&self, names: &[&str]) {
         let mut reader = UnixStream::connect(self.path("terok-shield-events.sock")).unwrap();
         for name in names {
@@ -106,7 +106,7 @@ impl Session {
         }
     }
 
-    /// Reports so many blocked packets, of so many sandboxes by turns, all at once.
+    /// Reports this number of blocked packets from this number of sandboxes, all at once.
     pub(crate) fn storm(&self, sandboxes: usize, questions: usize) {
         let mut reader = UnixStream::connect(self.path("terok-shield-events.sock")).unwrap();
         let line = |n: usize| {
@@ -118,7 +118,7 @@ impl Session {
         reader.write_all(lines.as_bytes()).unwrap();
     }
 
-    /// Returns the orders that `terok-shield` was given, one a line.
+    /// Returns the orders received by `terok-shield`, one per line.
     pub(crate) fn ordered(&self) -> String {
         std::fs::read_to_string(self.path("said")).unwrap_or_default()
     }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Five hundred questions in a second, from fifty sandboxes with a live hub each.
+//! Five hundred questions in one second, from fifty sandboxes with a live hub each.
 
 use crate::crowd::{Crowd, QUESTIONS, SANDBOXES, Share, last, names, orders, questions};
 use crate::session::Session;
 use crate::window::Window;
 
-/// Room for every question, and for all that an answer to two hundred of them opens.
+/// A window height with room for all questions and for the confirmation of two hundred answers.
 const TALL: u16 = 600;
 
-/// Returns the names of the questions that the screen lists, sorted.
+/// Returns the names of the listed questions, sorted.
 fn listed(screen: &str) -> Vec<String> {
     let lines = screen
         .lines()
@@ -16,7 +16,7 @@ fn listed(screen: &str) -> Vec<String> {
     let rows = lines.skip(1).take_while(|line| !line.is_empty());
     let name = |row: &str| {
         let mut words = row.split_whitespace();
-        // A row that is only half painted has none yet.
+        // A partially painted row has no name yet.
         let name = words.find(|word| word.ends_with(".example"));
         name.unwrap_or_default().to_owned()
     };
@@ -25,8 +25,8 @@ fn listed(screen: &str) -> Vec<String> {
     names
 }
 
-/// Waits until the screen lists these and no others, each once. Its first line is painted before the
-/// last, and what tmux shows may be halfway.
+/// Waits until the screen lists exactly these questions, each once. tmux may show a partially
+/// painted screen.
 fn lists(window: &Window, expected: &[String]) {
     window.until_that("all of them, once", |screen| listed(screen) == expected);
 }
@@ -62,11 +62,11 @@ fn the_screen_has_each_question_once_until_it_is_answered() {
         window.press(&[key]);
         window.until(&format!("{verb} these 200 questions?"));
         window.press_until("y", left);
-        // The filter, which nothing matches any more.
+        // The filter, which matches no question any more.
         window.press(&["Escape"]);
         window.until_not("with \"");
     }
-    // Whatever comes twice comes before the hubs' last words.
+    // A duplicate would come before the last question of each hub.
     crowd.ask_the_last();
     window.until("150 questions wait");
     let left = [questions(), last()].concat();

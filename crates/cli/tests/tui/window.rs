@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A window of tmux with a shell in it. What is waited for is text on the screen.
+//! A window of tmux with a shell. Tests wait for text on the screen.
 
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::session::{PROGRAM, Session};
 
-/// A window, in a tmux server of its own that ends with it.
+/// A window in a private tmux server that ends with the value.
 pub(crate) struct Window {
     socket: String,
 }
 
-/// How often the screen is looked at before it is waited for in vain, each look a process.
+/// Maximum number of looks at the screen before a test fails. Each look starts a process.
 const LOOKS: usize = 4000;
 
 impl Window {
@@ -24,7 +24,7 @@ impl Window {
             socket: socket.to_str().unwrap().to_owned(),
         };
         let (width, height) = (width.to_string(), height.to_string());
-        // tmux takes what its server's environment says for the locale of the outer terminal.
+        // tmux takes the locale of the outer terminal from the server's environment.
         window.tmux(&[
             "-f",
             "/dev/null",
@@ -70,29 +70,29 @@ impl Window {
         run
     }
 
-    /// Presses keys, by the names that tmux has for them.
+    /// Presses keys, given by tmux's names.
     pub(crate) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// Types a line to the shell.
+    /// Types a line into the shell.
     pub(crate) fn line(&self, line: &str) {
         self.tmux(&["send-keys", "-l", line]);
         self.press(&["Enter"]);
     }
 
-    /// Sends bytes as the terminal itself would.
+    /// Sends bytes as if they came from the terminal.
     pub(crate) fn line_raw(&self, bytes: &str) {
         self.tmux(&["send-keys", "-l", bytes]);
     }
 
-    /// Pastes text, as a terminal does that sets it off.
+    /// Pastes text with bracketed paste.
     pub(crate) fn paste(&self, text: &str) {
         self.tmux(&["set-buffer", text]);
         self.tmux(&["paste-buffer", "-p"]);
     }
 
-    /// Starts the UI, and waits until it is there.
+    /// Starts the user interface and waits for its screen.
     pub(crate) fn tui(&self, before: &str, args: &str) {
         self.line(&format!("{before} $tui {args}; echo sta''tus=$?"));
         self.until("Waiting for you");
@@ -103,22 +103,22 @@ impl Window {
         self.tmux(&["resize-window", "-x", &width, "-y", &height]);
     }
 
-    /// Returns what the window shows, lines without the spaces at their ends.
+    /// Returns the text of the window without trailing spaces.
     pub(crate) fn screen(&self) -> String {
         String::from_utf8(self.tmux(&["capture-pane", "-p"]).stdout).unwrap()
     }
 
-    /// Waits until the window shows a text, and returns all that it shows.
+    /// Waits until the window shows a text, and returns the screen.
     pub(crate) fn until(&self, text: &str) -> String {
         self.until_that(text, |screen| screen.contains(text))
     }
 
-    /// Waits until the window does not show a text any more.
+    /// Waits until the window no longer shows a text.
     pub(crate) fn until_not(&self, text: &str) -> String {
         self.until_that(&format!("no {text}"), |screen| !screen.contains(text))
     }
 
-    /// Waits until the window shows what is wanted, and returns all that it shows.
+    /// Waits until the screen satisfies `holds`, and returns the screen.
     pub(crate) fn until_that(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         let mut screen = String::new();
         for _ in 0..LOOKS {
@@ -130,11 +130,11 @@ impl Window {
         panic!("waited in vain for {what:?} in\n{screen}");
     }
 
-    /// Presses a key that answers as a person does: after a moment's look at the question, and
-    /// again where the screen says that it was too soon.
+    /// Presses an answering key like a person: after a pause to read the question, and again if the
+    /// screen reports that the key came too soon.
     pub(crate) fn press_until(&self, key: &str, text: &str) -> String {
         for _ in 0..20 {
-            // Takes away what an earlier press has said.
+            // Clears the message of an earlier key.
             self.press(&["F5"]);
             self.until("? shows the keys");
             std::thread::park_timeout(std::time::Duration::from_millis(600));
@@ -148,7 +148,7 @@ impl Window {
         panic!("pressed {key} in vain for {text:?} in\n{}", self.screen());
     }
 
-    /// Returns the process id of the UI: the child of the shell.
+    /// Returns the process id of the user interface, a child of the shell.
     pub(crate) fn pid(&self) -> u32 {
         let pane = self.tmux(&["display-message", "-p", "#{pane_pid}"]).stdout;
         let shell = String::from_utf8(pane).unwrap().trim().to_owned();
@@ -166,14 +166,14 @@ impl Window {
         assert!(sent.success());
     }
 
-    /// Waits until the shell is back with this status, the terminal being as it was before.
+    /// Waits until the shell reports this exit status and the terminal is restored.
     pub(crate) fn until_over(&self, status: u8) {
         let screen = self.until(&format!("status={status}\nOUT>"));
         assert!(!screen.contains("Waiting for you"), "{screen}");
         self.is_as_before();
     }
 
-    /// Asserts that the terminal's settings are those of before, and its modes too.
+    /// Asserts that the terminal's settings and modes are unchanged.
     pub(crate) fn is_as_before(&self) {
         self.line("clear; stty -g >after; cmp before after && echo as'' before");
         self.until("as before\nOUT>");

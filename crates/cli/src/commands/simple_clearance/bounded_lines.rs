@@ -3,7 +3,7 @@
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-/// The lines of a stream. An incomplete last line is dropped, as by the Python program.
+/// The lines of a stream. Like the Python program, drops an incomplete last line.
 #[derive(Debug)]
 pub(super) struct BoundedLines<R> {
     source: BufReader<R>,
@@ -12,7 +12,7 @@ pub(super) struct BoundedLines<R> {
     is_truncated: bool,
 }
 
-/// Maximum length of a line in bytes; a longer one is cut, and will not parse.
+/// Maximum length of a line in bytes. Longer lines are cut and will not parse.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 impl<R: AsyncRead + Unpin> BoundedLines<R> {
@@ -24,7 +24,7 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
         }
     }
 
-    /// Returns the next line without its end, with invalid UTF-8 replaced; `None` at the end.
+    /// Returns the next line without the line end, with invalid UTF-8 replaced; `None` at the end.
     ///
     /// Cancel safe.
     pub(super) async fn next_line(&mut self) -> std::io::Result<Option<String>> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Finds a container and its state directory, as `terok-shield` does.
+//! Finds a container and its state directory in the same way as `terok-shield`.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::{CommandFailure, ErrorExt as _, UserEnvironment};
 #[derive(Debug)]
 pub(super) struct ShieldContainer {
     name: ContainerId,
-    /// Id in the container engine, if known; hub sockets are named after it.
+    /// Id in the container engine, if known. Hub sockets are named after this id.
     id: Option<ContainerId>,
     /// First process, if known.
     pid: Option<u32>,
@@ -27,7 +27,7 @@ pub(super) struct ShieldContainer {
 const STATE_DIR_POINTER: &str = "/Config/Annotations/terok.shield.state_dir";
 
 impl ShieldContainer {
-    /// Finds the container that `target` names, by name or by state directory.
+    /// Finds the container `target`, given by name or by state directory.
     pub(super) fn find(
         target: &str,
         name: Option<ContainerId>,
@@ -116,7 +116,7 @@ impl ShieldContainer {
         self.id.as_ref()
     }
 
-    /// Returns the first process, if it is known to run.
+    /// Returns the first process, if known to run.
     pub(super) const fn pid(&self) -> Option<u32> {
         self.pid
     }

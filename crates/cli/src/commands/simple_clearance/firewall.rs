@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The firewall that answers are applied to: the container's own one if it has our ruleset, else
-//! whatever the `terok-shield` program controls. A message at the start says which.
+//! The firewall to which answers are applied: the container's firewall if it has the ruleset of
+//! this project, otherwise the firewall controlled by the `terok-shield` program. A message at the
+//! start names the choice.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -21,14 +22,14 @@ use crate::{CommandContext, CommandFailure, ErrorExt as _};
 /// Access to the container's firewall.
 #[derive(Debug)]
 pub(super) enum ContainerFirewall {
-    /// A program, which opens or closes whole destinations.
+    /// The `terok-shield` program. Opens or closes whole destinations.
     Exec(ExecBackend),
-    /// Our own ruleset, which opens exactly the scope of the question.
+    /// The ruleset of this project. Opens exactly the scope of the question.
     Native(NativeBackend),
 }
 
 impl ContainerFirewall {
-    /// Finds the firewall of `container` and prints which it is. A named program is preferred.
+    /// Finds the firewall of `container` and prints the choice. Prefers the program `named`.
     pub(super) fn detect(
         container: &ShieldContainer,
         named: Option<&Path>,
@@ -97,9 +98,9 @@ impl ContainerFirewall {
     }
 }
 
-/// Returns the firewall of `container`, if the container is known to run and has our ruleset.
+/// Returns the firewall of `container` if the container runs and has the ruleset of this project.
 ///
-/// A namespace that cannot be entered or read counts as one without our ruleset.
+/// A namespace that cannot be entered or read counts as a namespace without the ruleset.
 fn open_native_shield(container: &ShieldContainer) -> Option<NftShield> {
     let process = ProcessHandle::open(container.pid()?).ok()?;
     let socket = NetnsRef::OfProcess(process)
@@ -107,15 +108,16 @@ fn open_native_shield(container: &ShieldContainer) -> Option<NftShield> {
         .ok()?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "the edge: orders that end by time"
+        reason = "the entry point of the command reads the clock for orders with a lifetime"
     )]
     let now = std::time::Instant::now();
     let mut shield = NftShield::attach_existing(socket, now).ok().flatten()?;
-    // What was asked before this reader listened was not heard, or by one that is gone.
+    // The next packet to each destination is reported again: this reader has not seen the reports
+    // that came before its start.
     if let Err(error) = shield.flush_asked(now) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "what was asked before is not asked again"
+            "cannot clear the memory of recent questions; earlier questions are not asked again"
         );
     }
     Some(shield)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Refuses to start while a hub serves the container, because both would answer its questions.
 //!
-//! The Python program looks for a bus name that no hub has owned since 0.5.13. Later hubs have a
-//! socket, so each possible socket is connected to as well.
+//! The Python program checks only for a bus name that hubs no longer own since 0.5.13. Later hubs
+//! have a socket, so this module also connects to each possible socket.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(super) async fn ensure_no_hub(
                     path.display()
                 )
             }
-            // The socket exists, so a hub may be there.
+            // The socket exists, so a hub may use it.
             Err(error) => anyhow::Error::new(error).context("a hub may serve it"),
         };
         return Err(found.context(format!("cannot ask for {} here", container.name()))).with_hint(

@@ -61,7 +61,7 @@ pub(super) async fn run_question_loop(
                 }
                 return Ok(CommandStatus::OK);
             }
-            // Its own words are on standard error already.
+            // The reader has printed the reason to standard error.
             Err(anyhow!("the reader ended: {status}").into())
         }
         Err(error) => {
@@ -120,7 +120,7 @@ impl QuestionLoop<'_> {
 
     /// Handles a line of input. Returns `true` if a signal came meanwhile.
     ///
-    /// The first Ctrl-C does not interrupt an answer that is being applied; the second one does.
+    /// The first Ctrl-C does not interrupt an answer that is being applied; the second Ctrl-C does.
     async fn handle_input_line(&mut self, line: &str) -> anyhow::Result<bool> {
         let (question, action) = match self
             .queue

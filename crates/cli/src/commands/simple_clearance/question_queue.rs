@@ -13,7 +13,7 @@ use terok_clearance::{Action, Dest, DestParseError, DisplayText, Protocol, Targe
 
 pub(super) use render::render_message;
 
-/// A dropped packet as a reader reports it.
+/// A dropped packet, as reported by a reader.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct QueuedQuestion {
     /// The reader's request id.
@@ -88,7 +88,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Protocol>
 /// A line of the operator's input, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TypedAnswer {
-    /// An answer to the question that is shown.
+    /// An answer to the question on the screen.
     Answer(Action),
     /// A script's answer to the question with this request id.
     AnswerTo(Action, DisplayText),
@@ -134,13 +134,13 @@ impl TypedAnswer {
 pub(super) enum QueueMessage {
     /// The reader has started.
     Watching,
-    /// A question that waits behind this many others.
+    /// A question, and the number of questions before it in the queue.
     Queued(QueuedQuestion, usize),
     /// The question at the front of the queue.
     Ask {
         /// The question.
         question: QueuedQuestion,
-        /// Whether it has been shown before.
+        /// Whether the question has been shown before.
         shown_before: bool,
     },
     /// The input line is not an answer.
@@ -149,7 +149,7 @@ pub(super) enum QueueMessage {
     NotAsked(DisplayText),
     /// An answer took effect.
     Applied(QueuedQuestion, Action),
-    /// An answer took no effect; the question stays. Holds the reason.
+    /// An answer took no effect for this reason; the question stays.
     Failed(QueuedQuestion, Action, DisplayText),
     /// The queue is full; the next packet of a rejected question asks again.
     Full,
@@ -165,10 +165,10 @@ pub(super) struct QuestionQueue {
 }
 
 impl QuestionQueue {
-    /// Maximum number of queued questions, since a sandbox can try every port.
+    /// Maximum number of queued questions, because a sandbox can try every port.
     pub(super) const MAX_QUESTIONS: usize = 1024;
 
-    /// Adds a question unless the queue has it already, and returns the messages to show.
+    /// Adds a question unless already queued, and returns the messages to show.
     pub(super) fn push(&mut self, question: QueuedQuestion) -> Vec<QueueMessage> {
         if self
             .questions
@@ -191,7 +191,7 @@ impl QuestionQueue {
         queued.into_iter().chain(self.show_front()).collect()
     }
 
-    /// Returns the question that `typed` answers and the answer, or the messages to show.
+    /// Returns the question and the answer for the input `typed`, or the messages to show.
     pub(super) fn resolve_input(
         &mut self,
         typed: TypedAnswer,
@@ -211,8 +211,7 @@ impl QuestionQueue {
         }
     }
 
-    /// Removes the question at the front if the answer to it took effect. Returns the messages to
-    /// show.
+    /// Removes the question at the front if the answer took effect. Returns the messages to show.
     pub(super) fn apply_result(
         &mut self,
         action: Action,

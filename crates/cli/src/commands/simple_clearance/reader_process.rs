@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The reader process of one container, which reports in JSON.
+//! The reader process of a container, with JSON output.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -26,10 +26,11 @@ pub(super) struct ReaderProcess {
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl ReaderProcess {
-    /// Starts the reader of this program for `container`, or the one at `named`.
+    /// Starts a reader for `container`: the reader at `named`, or the reader of this program.
     ///
-    /// It has its own process group, so that Ctrl-C does not reach it: this program ends it with
-    /// the processes that it started to enter the container's namespace.
+    /// The reader runs in a separate process group, which Ctrl-C does not reach. This program later
+    /// ends the whole group, including processes that the reader started to enter the container's
+    /// namespace.
     pub(super) fn start(
         container: &ShieldContainer,
         named: Option<&Path>,
@@ -60,18 +61,19 @@ impl ReaderProcess {
         })
     }
 
-    /// Returns the next line; `None` once all its processes have closed their output.
+    /// Returns the next line; `None` once all processes of the reader have closed the output.
     pub(super) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
         self.lines.next_line().await
     }
 
-    /// Ends the reader and returns its status; `None` if it had to be killed.
+    /// Ends the reader and returns the exit status; `None` if the reader had to be killed.
     pub(super) async fn terminate(mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.signal_group(Signal::TERM);
-        // All its processes hold the output, so the end of the output is their end.
+        // All processes of the reader hold the output open, so the end of the output means that all
+        // have ended.
         let silence = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
-        let in_time = timeout(TERMINATE_TIMEOUT, silence).await.is_ok();
-        if !in_time {
+        let terminated = timeout(TERMINATE_TIMEOUT, silence).await.is_ok();
+        if !terminated {
             self.signal_group(Signal::KILL);
         }
         let status = self
@@ -79,10 +81,10 @@ impl ReaderProcess {
             .wait()
             .await
             .context("cannot wait for the reader")?;
-        Ok(in_time.then_some(status))
+        Ok(terminated.then_some(status))
     }
 
-    /// Returns its status after the end of its output.
+    /// Waits for the exit status after the end of the output.
     pub(super) async fn wait_for_exit(mut self) -> anyhow::Result<ExitStatus> {
         if let Ok(status) = timeout(TERMINATE_TIMEOUT, self.child.wait()).await {
             return status.context("cannot wait for the reader");
@@ -94,8 +96,8 @@ impl ReaderProcess {
             .context("cannot wait for the reader")
     }
 
-    /// Sends a signal to the process group. The first process has not been waited for, so its id
-    /// still names the group.
+    /// Sends a signal to the process group. The group's id is still valid, because the first
+    /// process has not been waited for.
     fn signal_group(&self, signal: Signal) {
         if let Some(Err(error)) = self
             .process_group
@@ -106,7 +108,8 @@ impl ReaderProcess {
     }
 }
 
-/// Returns the command of another reader; a Python script runs as the hook runs it.
+/// Returns the command for the reader at `named`. Python scripts run with the same interpreter
+/// options as in the hook.
 fn external_reader_command(named: &Path) -> Result<Command, CommandFailure> {
     let path = absolute_path(named)?;
     if !path.is_file() {

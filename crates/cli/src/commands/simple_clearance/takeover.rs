@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Takes over from the hook's reader of a container: finds it by its `reader.pid`, ends it and
-//! starts it again.
+//! Takes over from the hook's reader of a container: finds the reader by `reader.pid`, ends the
+//! reader and starts it again later.
 //!
-//! A process id in a file may have been reused. The process is opened as a pidfd first and
-//! inspected then, so that the inspected process is the one that gets the signal.
+//! A process id in a file may have been reused. The process is therefore opened as a pidfd before
+//! inspection, so that the signal reaches the inspected process and no other.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -24,7 +24,7 @@ use super::ShieldContainer;
 /// Maximum time for the reader to end after SIGTERM, the same as in the hook.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running reader that the hook started.
+/// A running reader, started by the hook.
 #[derive(Debug)]
 pub(super) struct HookReader {
     process: ProcessHandle,
@@ -33,7 +33,7 @@ pub(super) struct HookReader {
     environment: Vec<(OsString, OsString)>,
 }
 
-/// An ended reader, with the information to start it again.
+/// An ended reader and the information needed for a restart.
 #[derive(Debug)]
 pub(super) struct StoppedHookReader {
     state_dir: PathBuf,
@@ -42,7 +42,7 @@ pub(super) struct StoppedHookReader {
 }
 
 impl HookReader {
-    /// Returns the hook's reader of `container`, if it runs.
+    /// Returns the hook's reader of `container`, if running.
     pub(super) fn find(container: &ShieldContainer) -> Option<Self> {
         let state = container.state_dir();
         let pid = fs::read_to_string(state.join("reader.pid")).ok()?;
@@ -50,7 +50,7 @@ impl HookReader {
         let of = |file: &str| fs::read(format!("/proc/{}/{file}", process.pid())).ok();
         let command = split_nul_strings(&of("cmdline")?);
         let environment = of("environ").unwrap_or_default();
-        // Alive after the reads, so they were about this process.
+        // The process is still alive after the reads, so the reads were about this process.
         let is_it = is_reader_of(&command, state) && process.is_alive();
         is_it.then(|| Self {
             state_dir: state.to_owned(),
@@ -63,7 +63,8 @@ impl HookReader {
         })
     }
 
-    /// Ends it and the processes that it started to enter the container's namespace.
+    /// Ends the reader, and the processes that the reader started to enter the container's
+    /// namespace.
     pub(super) async fn terminate(self) -> anyhow::Result<StoppedHookReader> {
         let Self {
             process,
@@ -113,19 +114,19 @@ impl fmt::Display for HookReader {
 }
 
 impl StoppedHookReader {
-    /// Starts it again as the hook does, in a new session and with its `reader.log` and
-    /// `reader.pid`, and returns its process id.
+    /// Restarts the reader in the same way as the hook: in a new session, with `reader.log` and
+    /// `reader.pid`. Returns the process id.
     pub(super) fn restart(self) -> anyhow::Result<u32> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.state_dir.join("reader.log"))
-            .context("cannot open its reader.log")?;
+            .context("cannot open reader.log of the hook's reader")?;
         let (program, arguments) = self
             .command
             .split_first()
-            .context("its command line is empty")?;
-        // A process that leads no group yet can make itself a session; setsid(1) does.
+            .context("the command line of the hook's reader is empty")?;
+        // setsid(1) creates the new session.
         let mut command = Command::new("setsid");
         command
             .arg(program)
@@ -133,7 +134,10 @@ impl StoppedHookReader {
             .env_clear()
             .envs(self.environment)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().context("cannot open its reader.log")?)
+            .stdout(
+                log.try_clone()
+                    .context("cannot open reader.log of the hook's reader")?,
+            )
             .stderr(log)
             .current_dir("/");
         let child = command.spawn().context("cannot run setsid")?;
@@ -141,12 +145,12 @@ impl StoppedHookReader {
             self.state_dir.join("reader.pid"),
             format!("{}\n", child.id()),
         );
-        written.context("cannot write its reader.pid")?;
+        written.context("cannot write reader.pid of the hook's reader")?;
         Ok(child.id())
     }
 }
 
-/// Opens the processes of the group of `leader`, including itself.
+/// Opens all processes in the process group of `leader`, including `leader`.
 fn open_process_group(leader: u32) -> Vec<ProcessHandle> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -158,14 +162,15 @@ fn open_process_group(leader: u32) -> Vec<ProcessHandle> {
     pids.filter_map(in_group).collect()
 }
 
-/// Returns the process group in a `/proc/PID/stat`, whose name field may have any bytes.
+/// Returns the process group from the text of `/proc/PID/stat`. The name field may contain any
+/// bytes.
 fn parse_process_group(stat: &str) -> Option<u32> {
     let (_, behind) = stat.rsplit_once(')')?;
     behind.split_whitespace().nth(2)?.parse().ok()
 }
 
-/// Returns `true` if a command line is that of a reader for the container of `state` that reports
-/// to a hub: the Python script, or the `reader` of this program by one of its names.
+/// Returns `true` for the command line of a reader that serves the state directory `state` and
+/// reports to a hub. The reader is the Python script or the `reader` of this program.
 fn is_reader_of(command: &[OsString], state: &Path) -> bool {
     let called = |at: usize, known: &str| {
         let name = command.get(at).and_then(|word| Path::new(word).file_name());
@@ -178,7 +183,7 @@ fn is_reader_of(command: &[OsString], state: &Path) -> bool {
     };
     (0..command.len()).any(|at| {
         let behind = command.get(at.saturating_add(1)..).unwrap_or_default();
-        // The state directory and the container, then options.
+        // Arguments: state directory, container, options.
         let [directory, _, options @ ..] = behind else {
             return false;
         };
@@ -219,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_reader_of_that_container_is_one() {
+    fn only_a_reader_of_the_container_is_recognized() {
         let state = Path::new("/s/containers/web");
         let check = |line: &str, expected: bool| {
             let command: Vec<_> = line.split(' ').map(OsString::from).collect();
@@ -256,13 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn a_processs_name_does_not_hide_its_group() {
+    fn the_process_group_is_parsed_after_any_process_name() {
         assert_eq!(parse_process_group("7 (a) 1 2) S 1 42 42 0"), Some(42));
         assert_eq!(parse_process_group("garbled"), None);
     }
 
     #[test]
-    fn what_the_kernel_keeps_of_a_process_is_strings() {
+    fn files_of_nul_terminated_strings_are_split() {
         assert_eq!(split_nul_strings(b"a\0\0b c\0"), ["a", "", "b c"]);
         assert_eq!(
             parse_variable("A=b=c".into()),

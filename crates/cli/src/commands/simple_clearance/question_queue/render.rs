@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Formats queue messages as the text of the Python tool, or as one JSON object per line.
 //!
-//! People and scripts know the text, so it is the Python tool's, word for word and without colours.
+//! People and scripts rely on the text, so the text is the same as the Python tool's, word for word
+//! and without colours.
 
 use serde::Serialize;
 use terok_clearance::{Action, DisplayText};
 
 use super::{QueueMessage, QueuedQuestion};
 
-/// Formats a message as text, or with `json` as a line; may be empty.
+/// Formats a message as text, or as a JSON line if `json` is set. Some messages have no JSON form
+/// and return an empty text.
 pub(in super::super) fn render_message(message: &QueueMessage, json: bool) -> String {
     if json {
-        // Cannot fail: the fields are texts and numbers.
+        // Serialization cannot fail: all fields are texts and numbers.
         let line = to_queue_event(message).and_then(|line| serde_json::to_string(&line).ok());
         line.map_or_else(String::new, |line| line + "\n")
     } else {
@@ -51,7 +53,7 @@ fn render_text(message: &QueueMessage) -> String {
     }
 }
 
-/// Returns the address, with the name that resolved to it if known.
+/// Returns the address and, if known, the name that resolved to the address.
 fn format_dest(question: &QueuedQuestion) -> String {
     let QueuedQuestion { dest, domain, .. } = question;
     if domain.is_empty() {
@@ -101,7 +103,7 @@ enum QueueEvent<'a> {
     Ready {},
     /// The question that the next answer is for.
     Pending(&'a QueuedQuestion),
-    /// A question that waits behind `before` others.
+    /// A question with `before` questions before it in the queue.
     Queued {
         #[serde(flatten)]
         question: &'a QueuedQuestion,
