@@ -191,11 +191,6 @@ impl UserEnvironment {
         &self.variables
     }
 
-    /// Returns the effective user id.
-    pub const fn uid(&self) -> u32 {
-        self.uid
-    }
-
     /// Returns the log filter, `RUST_LOG`.
     pub(crate) fn log_filter(&self) -> Option<&str> {
         self.log_filter.as_deref()

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use demo::DemoError;
+use desktop::{NotifierLockError, PopupDesktopError};
+use netns::sandbox::WorkloadStartError;
+use runner::{NetworkHelperError, RunError, RunOutcome};
 
 use crate::args::{ProgramName, UsageError};
 use crate::output::{BrokenPipeError, StandardStreams};
@@ -46,6 +49,18 @@ impl CommandStatus {
     pub const INTERRUPTED: Self = Self(130);
     /// Ended by SIGTERM.
     pub const TERMINATED: Self = Self(143);
+}
+
+impl From<RunOutcome> for CommandStatus {
+    fn from(outcome: RunOutcome) -> Self {
+        match outcome {
+            RunOutcome::Exited { status } => Self(status),
+            RunOutcome::Killed { signal } | RunOutcome::Interrupted { signal } => {
+                Self(128_u8.saturating_add(signal))
+            }
+            _ => Self::RUN_FAILED,
+        }
+    }
 }
 
 impl From<CommandStatus> for ExitCode {
@@ -89,6 +104,67 @@ impl From<DemoError> for CommandFailure {
                 }
             }
             _ => anyhow::Error::new(error).into(),
+        }
+    }
+}
+
+const DESKTOP_HINT: &str =
+    "start it in your desktop session; `terok-clearance clearance` asks at a terminal";
+
+impl From<PopupDesktopError> for CommandFailure {
+    fn from(error: PopupDesktopError) -> Self {
+        Self {
+            hints: vec![DESKTOP_HINT.to_owned()],
+            status: CommandStatus::UNAVAILABLE,
+            ..anyhow::Error::new(error).into()
+        }
+    }
+}
+
+impl From<NotifierLockError> for CommandFailure {
+    fn from(error: NotifierLockError) -> Self {
+        let (status, hint) = match error {
+            NotifierLockError::Held { .. } => (
+                CommandStatus::RESOURCE_BUSY,
+                Some("it asks for every sandbox; end it first to start another one".to_owned()),
+            ),
+            _ => (CommandStatus::FAILURE, None),
+        };
+        Self {
+            hints: hint.into_iter().collect(),
+            status,
+            ..anyhow::Error::new(error).into()
+        }
+    }
+}
+
+impl From<RunError> for CommandFailure {
+    fn from(error: RunError) -> Self {
+        let status = match &error {
+            RunError::StartCommand { source, .. } => match source {
+                WorkloadStartError::NotFound(_) => CommandStatus::COMMAND_NOT_FOUND,
+                WorkloadStartError::NotExecutable(_) => CommandStatus::NOT_EXECUTABLE,
+                _ => CommandStatus::RUN_FAILED,
+            },
+            _ => CommandStatus::RUN_FAILED,
+        };
+        let advice = match &error {
+            RunError::BuildSandbox(source) => source.advice(),
+            _ => None,
+        };
+        let hints: &[&str] = match &error {
+            RunError::Network(NetworkHelperError::NotInstalled { .. }) => &[
+                "install pasta (package `passt`) or slirp4netns (package `slirp4netns`)",
+                "`--network none` works without: the command then has no network at all",
+            ],
+            RunError::BuildSandbox(_) => advice.as_slice(),
+            RunError::Popups(_) => &[DESKTOP_HINT],
+            _ => &[],
+        };
+        Self {
+            hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
+            status,
+            ..anyhow::Error::new(error).into()
         }
     }
 }

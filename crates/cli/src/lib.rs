@@ -16,7 +16,6 @@ mod hostile_table;
 mod logging;
 pub mod output;
 mod runtime;
-mod sandbox;
 mod timezone;
 
 use std::ffi::OsString;

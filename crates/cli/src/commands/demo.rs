@@ -11,13 +11,14 @@ use demo::{
     AnsweringUi, DemoAnswers, DemoFormat, DemoOutcome, DemoOutput, PreparedDemo, UiFailure,
     UiFuture,
 };
+use desktop::{BackgroundPopups, PopupDesktop};
 use operator::Session;
 use operator::discovery::Hubs;
 use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::Action;
 
 use super::tui;
-use crate::desktop::{BackgroundPopups, PopupDesktop};
+use crate::desktop::popup_desktop_config;
 use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
 
 /// Command-line arguments.
@@ -176,8 +177,16 @@ async fn select_answers(
             let ui = FullScreenUi::new(hubs()?, "the demo", tui::tui_options(context, false));
             return Ok(DemoAnswers::Ui(Box::new(ScreenAnswers(ui))));
         }
-        (None, DemoUiChoice::Desktop) => Some(PopupDesktop::connect(context, false).await?),
-        (None, DemoUiChoice::Auto) => PopupDesktop::connect_if_running(context).await,
+        (None, DemoUiChoice::Desktop) => {
+            Some(PopupDesktop::connect(popup_desktop_config(context)?).await?)
+        }
+        (None, DemoUiChoice::Auto) => match popup_desktop_config(context) {
+            Ok(config) => PopupDesktop::connect_if_running(config).await,
+            Err(failure) => {
+                tracing::warn!(reason = failure.message(), "cannot show popups");
+                None
+            }
+        },
         (None, DemoUiChoice::Prompt) => None,
     };
     Ok(match desktop {

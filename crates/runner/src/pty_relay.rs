@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Carries bytes between the operator's terminal and the command's, and stops when told to.
+//! Relays bytes between the operator's terminal and the command's.
 //!
-//! It reads no more than it has passed on, so neither side can fill our memory, and waits for
-//! nobody: a terminal that does not read stops its command, not the questions.
+//! The relay reads from one side only after the other side has accepted the previous bytes, so
+//! neither side can fill the memory. The relay never blocks: a terminal that is not read stops its
+//! command, but not the questions.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,34 +12,34 @@ use netns::PollableFd;
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::terminal_modes::TerminalModes;
+use crate::terminal_modes::TerminalModes;
 
-/// The most that is read before it is passed on.
+/// Maximum bytes that are read before they are written to the other side.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Both terminals.
+/// Relays bytes between the operator's terminal and the command's.
 #[derive(Debug)]
-pub(super) struct PtyRelay {
-    /// The operator's.
+pub(crate) struct PtyRelay {
+    /// The operator's terminal.
     tty: PollableFd,
-    /// The command's, until nobody has it open any more.
+    /// The master side of the command's terminal, while a process has the other side open.
     master: Option<PollableFd>,
     to_tty: Vec<u8>,
     to_master: Vec<u8>,
-    /// Where output is read to: kept, so that waiting for it needs no room of its own.
+    /// The buffer for output, kept so that each wait for output allocates nothing.
     read_buffer: Box<[u8]>,
-    /// Whether the command's output waits.
+    /// The command's output is not read.
     output_paused: bool,
-    /// Whether the operator's terminal is somebody else's for now.
+    /// The operator's terminal is used by the full screen.
     tty_detached: bool,
-    /// Whether the operator's terminal is at its end.
+    /// The operator's terminal is gone.
     hung_up: bool,
     modes: TerminalModes,
 }
 
 impl PtyRelay {
-    /// Returns the relay between the operator's terminal and the command's master side.
-    pub(super) fn new(tty: OwnedFd, master: OwnedFd) -> io::Result<Self> {
+    /// Returns a relay between the operator's terminal and the master side of the command's.
+    pub(crate) fn new(tty: OwnedFd, master: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
         Ok(Self {
             tty: PollableFd::new(tty)?,
@@ -53,21 +54,23 @@ impl PtyRelay {
         })
     }
 
-    /// Carries the command's output, and returns with what the operator typed at once; does not
-    /// read what is typed unless `listen`. A call that is dropped loses nothing.
-    pub(super) async fn read_keys(&mut self, listen: bool) -> io::Result<Vec<u8>> {
+    /// Relays the command's output until the operator types, and returns the typed bytes. The
+    /// operator's input is read only if `listen` is set.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn read_keys(&mut self, listen: bool) -> io::Result<Vec<u8>> {
         loop {
             let mut keys = [0; 256];
-            let take_output = !self.output_paused && self.to_tty.is_empty();
-            let take_keys =
+            let read_output = !self.output_paused && self.to_tty.is_empty();
+            let read_input =
                 listen && !self.hung_up && !self.tty_detached && self.to_master.is_empty();
-            let give_output = !self.tty_detached && !self.to_tty.is_empty();
+            let write_output = !self.tty_detached && !self.to_tty.is_empty();
             tokio::select! {
                 biased;
-                wrote = write_nonblocking(&self.tty, &self.to_tty), if give_output => {
+                wrote = write_nonblocking(&self.tty, &self.to_tty), if write_output => {
                     match wrote {
                         Ok(count) => drop(self.to_tty.drain(..count)),
-                        // The terminal is gone: its output has nowhere to go.
+                        // The terminal is gone.
                         Err(_) => self.hang_up(),
                     }
                 }
@@ -79,13 +82,15 @@ impl PtyRelay {
                         Err(_) => self.to_master.clear(),
                     }
                 }
-                read = read_nonblocking(&self.tty, &mut keys), if take_keys => match read {
+                read = read_nonblocking(&self.tty, &mut keys), if read_input => match read {
                     Ok(0) | Err(_) => self.hang_up(),
                     Ok(count) => return Ok(keys.get(..count).unwrap_or_default().to_vec()),
                 },
-                read = read_if_open(self.master.as_ref(), &mut self.read_buffer), if take_output => {
+                read = read_if_open(self.master.as_ref(), &mut self.read_buffer),
+                    if read_output =>
+                {
                     match read {
-                        // EIO: nobody has the command's side open any more.
+                        // EIO: no process has the command's side open.
                         Ok(0) | Err(_) => self.master = None,
                         Ok(count) => {
                             let output = self.read_buffer.get(..count).unwrap_or_default();
@@ -96,27 +101,29 @@ impl PtyRelay {
                         }
                     }
                 }
-                // Held, and nobody types: until the call is dropped.
+                // Nothing to relay: wait until the call is cancelled.
                 else => std::future::pending().await,
             }
         }
     }
 
-    /// Passes keys on to the command.
-    pub(super) fn forward_keys(&mut self, keys: &[u8]) {
+    /// Sends keys to the command.
+    pub(crate) fn forward_keys(&mut self, keys: &[u8]) {
         self.to_master.extend(keys);
     }
 
-    /// Writes our own words on the operator's terminal. Line ends become what a raw terminal wants.
-    pub(super) fn print(&mut self, text: &str) {
+    /// Writes a message on the operator's terminal, with the line ends of a raw terminal.
+    pub(crate) fn print(&mut self, text: &str) {
         if !self.hung_up {
             self.to_tty.extend(text.replace('\n', "\r\n").bytes());
         }
     }
 
-    /// Writes what is left for the operator's terminal, and then leaves it alone. What is said
-    /// meanwhile waits. A call that is dropped loses nothing.
-    pub(super) async fn detach_tty(&mut self) {
+    /// Writes the remaining output to the operator's terminal, and then neither reads nor writes it
+    /// until [`Self::reattach_tty`]. Later messages are kept.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn detach_tty(&mut self) {
         self.output_paused = true;
         while !self.to_tty.is_empty() && !self.hung_up {
             match write_nonblocking(&self.tty, &self.to_tty).await {
@@ -127,37 +134,37 @@ impl PtyRelay {
         self.tty_detached = true;
     }
 
-    /// Has the operator's terminal again.
-    pub(super) fn reattach_tty(&mut self) {
+    /// Uses the operator's terminal again.
+    pub(crate) fn reattach_tty(&mut self) {
         self.tty_detached = false;
         self.output_paused = false;
     }
 
-    /// Whether the command draws on the whole screen.
-    pub(super) fn is_full_screen(&self) -> bool {
+    /// Returns `true` if the command uses the alternate screen.
+    pub(crate) fn is_full_screen(&self) -> bool {
         self.modes.is_alternate_screen()
     }
 
-    /// Makes the operator's terminal again what the command has made of it, after it was lent.
-    pub(super) fn restore_modes(&mut self) {
+    /// Sets the modes on the operator's terminal that the command had set.
+    pub(crate) fn restore_modes(&mut self) {
         if !self.hung_up {
             let restore = self.modes.restore_sequence();
             self.to_tty.extend(restore.bytes());
         }
     }
 
-    /// Gives the command's terminal a size.
-    pub(super) fn resize(&self, size: Winsize) {
+    /// Sets the size of the command's terminal.
+    pub(crate) fn resize(&self, size: Winsize) {
         if let Some(master) = &self.master {
-            // It fails only when the terminal is gone.
+            // Fails only if the terminal is gone.
             if let Err(error) = tcsetwinsize(master, size) {
                 tracing::debug!(%error, "the command's terminal keeps its size");
             }
         }
     }
 
-    /// Has the command draw everything anew, by a change of its window and back.
-    pub(super) fn force_redraw(&self, size: Winsize) {
+    /// Makes the command redraw its screen: changes the size of its terminal, and restores it.
+    pub(crate) fn force_redraw(&self, size: Winsize) {
         let smaller = Winsize {
             ws_row: size.ws_row.saturating_sub(1).max(1),
             ..size
@@ -166,9 +173,8 @@ impl PtyRelay {
         self.resize(size);
     }
 
-    /// Carries what the command has still written, after its end, until all is on the operator's
-    /// terminal.
-    pub(super) async fn drain(&mut self) {
+    /// Writes the rest of the command's output to the operator's terminal, after the command's end.
+    pub(crate) async fn drain(&mut self) {
         self.reattach_tty();
         while (self.master.is_some() || !self.to_tty.is_empty()) && !self.hung_up {
             if !self.to_tty.is_empty() {
@@ -177,7 +183,7 @@ impl PtyRelay {
                     Err(_) => self.hang_up(),
                 }
             } else if let Some(master) = &self.master {
-                // Nothing of the sandbox lives: what is there is there, and the rest is the end.
+                // No process of the sandbox is left, so no output will be added.
                 match rustix::io::read(master, &mut *self.read_buffer) {
                     Ok(0) | Err(_) => self.master = None,
                     Ok(count) => self
@@ -190,7 +196,7 @@ impl PtyRelay {
 
     fn hang_up(&mut self) {
         self.hung_up = true;
-        // Nobody is there who could let the command go on.
+        // No operator can resume the output.
         self.output_paused = false;
         self.to_tty.clear();
     }

@@ -1,51 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What `--allow` says: a destination, whole or one port of it.
-
-use std::str::FromStr;
+//! Parses a destination that is allowed from the start: the whole destination or one port.
 
 use supervisor::AllowedDest;
 use terok_clearance::{DestParseError, Target};
 
-/// One `--allow`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AllowArg(pub(super) AllowedDest);
-
-/// Why a text is no `--allow`.
+/// A text is not an allowed destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AllowArgError {
-    /// Not a destination.
+pub enum AllowedDestError {
+    /// The text is not a destination.
     #[error(transparent)]
     Dest(#[from] DestParseError),
-    /// What follows the colon is not a port.
+    /// The text after the colon is not a port.
     #[error("{0:?} is no port: give a number from 1 to 65535")]
     Port(String),
 }
 
-impl FromStr for AllowArg {
-    type Err = AllowArgError;
-
-    fn from_str(text: &str) -> Result<Self, AllowArgError> {
-        let whole = match text.parse::<Target>() {
-            Ok(target) => return Ok(Self(target.into())),
-            Err(error) => error,
-        };
-        let Some((dest, port)) = text.rsplit_once(':') else {
-            return Err(whole.into());
-        };
-        let dest = dest
-            .strip_prefix('[')
-            .and_then(|dest| dest.strip_suffix(']'))
-            .unwrap_or(dest);
-        let target = dest.parse()?;
-        let port = match port.parse() {
-            Ok(0) | Err(_) => return Err(AllowArgError::Port(port.to_owned())),
-            Ok(port) => port,
-        };
-        Ok(Self(AllowedDest {
-            target,
-            port: Some(port),
-        }))
-    }
+/// Parses `HOST`, `ADDRESS`, or one port of either: `HOST:PORT`, `[ADDRESS]:PORT`.
+pub fn parse_allowed_dest(text: &str) -> Result<AllowedDest, AllowedDestError> {
+    let whole = match text.parse::<Target>() {
+        Ok(target) => return Ok(target.into()),
+        Err(error) => error,
+    };
+    let Some((dest, port)) = text.rsplit_once(':') else {
+        return Err(whole.into());
+    };
+    let dest = dest
+        .strip_prefix('[')
+        .and_then(|dest| dest.strip_suffix(']'))
+        .unwrap_or(dest);
+    let target = dest.parse()?;
+    let port = match port.parse() {
+        Ok(0) | Err(_) => return Err(AllowedDestError::Port(port.to_owned())),
+        Ok(port) => port,
+    };
+    Ok(AllowedDest {
+        target,
+        port: Some(port),
+    })
 }
 
 #[cfg(test)]
@@ -57,8 +48,8 @@ mod tests {
         let check = |text: &str, target: &str, port| {
             let target = target.parse().unwrap();
             assert_eq!(
-                text.parse(),
-                Ok(AllowArg(AllowedDest { target, port })),
+                parse_allowed_dest(text),
+                Ok(AllowedDest { target, port }),
                 "{text}"
             );
         };
@@ -85,7 +76,7 @@ mod tests {
             "203.0.113.0/24",
             "*.example",
         ] {
-            assert!(text.parse::<AllowArg>().is_err(), "{text}");
+            assert!(parse_allowed_dest(text).is_err(), "{text}");
         }
     }
 }

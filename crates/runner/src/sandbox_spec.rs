@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the command gets of its caller's world: everything but the doors that are shut.
+//! The sandbox for a command: the caller's files and environment, except for the sockets and
+//! variables that lead out of the sandbox.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
 
-use crate::UserEnvironment;
+use crate::{RunConfig, RunError};
 
-/// Variables that lead to somebody who listens where the command cannot reach, or that say
-/// something of our own process which is not true of it.
+/// Variables that refer to services outside the sandbox, or that describe the calling process only.
 const DROPPED_VARIABLES: &[&str] = &[
     "ALACRITTY_SOCKET",
     "BUILDKIT_HOST",
@@ -56,15 +55,15 @@ const DROPPED_VARIABLES: &[&str] = &[
     "XDG_RUNTIME_DIR",
 ];
 
-/// Sockets of container engines and the like outside `/run`, in case their owners are not in our
-/// own network namespace, where every bound socket is found without being named.
+/// Sockets of container engines outside `/run`. Bound sockets of the caller's network namespace are
+/// found without this list; these may belong to another one.
 const ENGINE_SOCKETS: &[&str] = &[
     "/var/lib/incus/unix.socket",
     "/var/lib/lxd/unix.socket",
     "/var/snap/lxd/common/lxd/unix.socket",
     "/var/snap/docker/common/run/docker.sock",
 ];
-/// The same, in the home directory.
+/// Sockets of container engines in the home directory.
 const HOME_ENGINE_SOCKETS: &[&str] = &[
     ".colima/default/docker.sock",
     ".docker/desktop/docker.sock",
@@ -75,70 +74,56 @@ const HOME_ENGINE_SOCKETS: &[&str] = &[
     ".rd/docker.sock",
 ];
 
-/// Returns the sandbox to build for `command`, which is not empty.
-pub(super) fn build_sandbox_spec(
-    command: &[OsString],
-    environment: &UserEnvironment,
+/// Returns the configuration of the sandbox.
+pub(crate) fn build_sandbox_spec(
+    config: &RunConfig,
     resolver: Option<IpAddr>,
     terminal: Option<TerminalSpec>,
-) -> anyhow::Result<SandboxSpec> {
-    let (program, arguments) = command.split_first().context("no command")?;
-    let directory = std::env::current_dir().context("finding the working directory")?;
+) -> Result<SandboxSpec, RunError> {
+    let (program, arguments) = config.command.split_first().ok_or(RunError::NoCommand)?;
     let value = |name: &str| {
-        let found = environment
-            .variables()
-            .iter()
-            .find(|(known, _)| known == name);
+        let found = config.variables.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_os_str())
     };
-    let mut withheld: Vec<_> = [
-        environment.runtime_dir(),
-        environment.config_dir(),
-        environment.state_dir(),
-    ]
-    .map(to_path_buf)
-    .into();
-    // What belongs to the other tools of this family.
-    for parent in [
-        environment.config_dir().parent(),
-        environment.state_dir().parent(),
-    ] {
-        withheld.extend(parent.into_iter().flat_map(list_terok_dirs));
+    let mut protected = vec![
+        config.runtime_dir.clone(),
+        config.config_dir.clone(),
+        config.state_dir.clone(),
+    ];
+    // The directories of the other Terok tools.
+    for parent in [config.config_dir.parent(), config.state_dir.parent()] {
+        protected.extend(parent.into_iter().flat_map(list_terok_dirs));
     }
     let tmux = value("TMUX_TMPDIR")
         .filter(|path| !path.is_empty())
         .unwrap_or_else(|| OsStr::new("/tmp"));
-    let mut hidden: Vec<_> = ENGINE_SOCKETS.iter().map(PathBuf::from).collect();
+    let mut masked: Vec<_> = ENGINE_SOCKETS.iter().map(PathBuf::from).collect();
     if let Some(home) = value("HOME")
         .map(Path::new)
         .filter(|home| home.is_absolute())
     {
-        hidden.extend(HOME_ENGINE_SOCKETS.iter().map(|path| home.join(path)));
+        masked.extend(HOME_ENGINE_SOCKETS.iter().map(|path| home.join(path)));
     }
-    let doors = environment.variables().iter();
-    let doors = doors.filter(|(name, _)| DROPPED_VARIABLES.iter().any(|dropped| name == dropped));
-    hidden.extend(doors.filter_map(|(_, value)| parse_socket_path(value)));
+    let dropped = config.variables.iter().filter(|(name, _)| is_dropped(name));
+    masked.extend(dropped.filter_map(|(_, value)| parse_socket_path(value)));
+    let uid = rustix::process::geteuid().as_raw();
     Ok(SandboxSpec {
         workload: WorkloadSpec {
             program: program.clone(),
             arguments: arguments.to_vec(),
-            environment: filter_variables(environment.variables()),
-            directory,
+            environment: filter_variables(&config.variables),
+            directory: config.working_dir.clone(),
             ..WorkloadSpec::default()
         },
-        protected_paths: withheld,
-        tmpfs_paths: vec![Path::new(tmux).join(format!("tmux-{}", environment.uid()))],
-        masked_paths: hidden,
+        protected_paths: protected,
+        tmpfs_paths: vec![Path::new(tmux).join(format!("tmux-{uid}"))],
+        masked_paths: masked,
         resolvers: resolver.into_iter().collect(),
         terminal,
     })
 }
 
-fn to_path_buf(path: &Path) -> PathBuf {
-    path.to_owned()
-}
-
-/// The directories of `parent` whose names begin as ours do.
+/// Returns the directories in `parent` whose names begin with `terok`.
 fn list_terok_dirs(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"terok"));
@@ -148,19 +133,22 @@ fn list_terok_dirs(parent: &Path) -> Vec<PathBuf> {
 }
 
 fn filter_variables(variables: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let keep =
-        |(name, _): &&(OsString, OsString)| DROPPED_VARIABLES.iter().all(|dropped| name != dropped);
-    variables.iter().filter(keep).cloned().collect()
+    let kept = variables.iter().filter(|(name, _)| !is_dropped(name));
+    kept.cloned().collect()
 }
 
-/// The path of the socket that a variable leads to: `unix:///p`, `unix:path=/p,…`, `/p`.
+fn is_dropped(name: &OsStr) -> bool {
+    DROPPED_VARIABLES.iter().any(|dropped| name == *dropped)
+}
+
+/// Returns the path of the socket in a variable: `unix:///p`, `unix:path=/p,…`, `/p`.
 fn parse_socket_path(value: &OsStr) -> Option<PathBuf> {
     let value = value.to_str()?;
     let path = value
         .strip_prefix("unix://")
         .or_else(|| value.strip_prefix("unix:path="));
     let path = path.unwrap_or(value).split([',', ';']).next()?;
-    // A directory, such as XDG_RUNTIME_DIR, is dealt with elsewhere.
+    // A directory, such as XDG_RUNTIME_DIR, is protected above.
     let path = Path::new(path);
     (path.is_absolute() && !path.is_dir()).then(|| path.to_owned())
 }
@@ -170,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_that_lead_to_shut_doors_are_dropped() {
+    fn variables_of_services_outside_are_dropped() {
         let variables = |names: &[&str]| {
             let variable = |name: &&str| (OsString::from(name), OsString::from("1"));
             names.iter().map(variable).collect::<Vec<_>>()
@@ -189,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_behind_a_variable_is_found() {
+    fn the_path_of_a_socket_in_a_variable_is_found() {
         let check = |value: &str, expected: Option<&str>| {
             assert_eq!(
                 parse_socket_path(OsStr::new(value)),

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a command has made of its terminal, seen in what it writes: so that the terminal can be
-//! lent, and be the same to the command afterwards.
+//! Tracks the terminal modes that a command sets, by its output, so that they can be set again
+//! after the full screen used the terminal.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// The modes that are followed (xterm's control sequences, "DEC Private Mode Set"): the cursor, the
-/// mouse's reports, the alternate screen and the marks around pasted text.
+/// The tracked modes (xterm control sequences, "DEC Private Mode Set"): the cursor, mouse reports,
+/// the alternate screen, and bracketed paste.
 const TRACKED_MODES: [u16; 10] = [25, 1000, 1002, 1003, 1004, 1006, 47, 1047, 1049, 2004];
-/// Those of them that show the alternate screen.
+/// The tracked modes that show the alternate screen.
 const ALTERNATE_SCREEN_MODES: [u16; 3] = [47, 1047, 1049];
-/// The cursor is shown unless it is hidden.
+/// The mode of the visible cursor, the only tracked one that is set at first.
 const CURSOR_MODE: u16 = 25;
-/// More numbers than anybody sets at once.
+/// Maximum numbers in one control sequence.
 const MAX_PARAMETERS: usize = 16;
 
 /// The private modes of a terminal.
 #[derive(Debug, Default)]
-pub(super) struct TerminalModes {
-    /// Those that are not as a terminal has them at first.
+pub(crate) struct TerminalModes {
+    /// The modes that differ from a new terminal.
     changed: BTreeSet<u16>,
     parser_state: ModeParserState,
     parameters: Vec<u16>,
 }
 
-/// Where in a sequence the output is.
+/// The position within a control sequence.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum ModeParserState {
     #[default]
@@ -33,13 +33,13 @@ enum ModeParserState {
     Escape,
     /// After ESC \[.
     ControlSequence,
-    /// After ESC \[ ?, among the numbers.
+    /// After ESC \[ ?, in the list of numbers.
     Parameters,
 }
 
 impl TerminalModes {
-    /// Takes in what the command wrote; it may be cut anywhere.
-    pub(super) fn observe_output(&mut self, output: &[u8]) {
+    /// Parses output of the command. A control sequence may continue in the next call.
+    pub(crate) fn observe_output(&mut self, output: &[u8]) {
         for &byte in output {
             self.parser_state = match (self.parser_state, byte) {
                 (_, 0x1b) => ModeParserState::Escape,
@@ -69,17 +69,17 @@ impl TerminalModes {
         }
     }
 
-    /// Says whether the command draws on the alternate screen.
-    pub(super) fn is_alternate_screen(&self) -> bool {
+    /// Returns `true` if the alternate screen is shown.
+    pub(crate) fn is_alternate_screen(&self) -> bool {
         ALTERNATE_SCREEN_MODES
             .iter()
             .any(|mode| self.changed.contains(mode))
     }
 
-    /// Returns what makes a terminal like this that is as terminals are at first.
-    pub(super) fn restore_sequence(&self) -> String {
+    /// Returns the control sequences that set these modes on a new terminal.
+    pub(crate) fn restore_sequence(&self) -> String {
         let mut text = String::new();
-        // The screen first: entering it puts the cursor away.
+        // The screen first, because entering it changes the cursor.
         let (screens, others): (Vec<u16>, Vec<u16>) = self
             .changed
             .iter()
@@ -99,7 +99,7 @@ impl TerminalModes {
         {
             let changed = on != (mode == CURSOR_MODE);
             if ALTERNATE_SCREEN_MODES.contains(&mode) && !on {
-                // Whichever way leads out of it, it is left.
+                // Each of these modes leaves the alternate screen, however it was entered.
                 self.changed
                     .retain(|mode| !ALTERNATE_SCREEN_MODES.contains(mode));
             } else if changed {

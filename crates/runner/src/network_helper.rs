@@ -1,36 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connects a sandbox to the network by a helper program, which runs as the operator.
+//! Connects a sandbox to the network with a helper program that runs as the operator.
 //!
-//! Both helpers speak for the sandbox through ordinary sockets of the operator's: no rights are
-//! needed, and no port of the sandbox is reachable from outside.
+//! Both helpers relay the sandbox's traffic through ordinary sockets of the operator. They need no
+//! privileges, and no port of the sandbox is reachable from outside.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use clap::ValueEnum;
-use netns::{NetnsRef, ProcessHandle, RouteWatcher, StderrCapture, StderrPart};
+use netns::{EnterError, NetnsRef, ProcessHandle, RouteWatcher, StderrCapture, StderrPart};
 use terok_clearance::DisplayText;
 use tokio::process::{Child, Command};
 
-use crate::{CommandFailure, ErrorExt as _};
-
-/// How the sandbox is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum NetworkChoice {
-    /// By whichever program is installed, pasta first.
-    Auto,
-    /// By pasta, of the package passt.
-    Pasta,
-    /// By slirp4netns.
-    Slirp4netns,
-    /// Not at all.
-    None,
-}
+use crate::NetworkChoice;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NetworkHelperKind {
@@ -47,22 +33,89 @@ impl NetworkHelperKind {
     }
 }
 
-/// A program that connects a sandbox.
+/// An installed program that connects sandboxes.
 #[derive(Debug)]
-pub(super) struct NetworkHelper {
+pub(crate) struct NetworkHelper {
     kind: NetworkHelperKind,
     program: PathBuf,
 }
 
-/// How long a helper may take to connect the sandbox.
+/// The sandbox could not be connected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkHelperError {
+    /// No helper is installed.
+    #[error("{} {} not installed", names.join(" and "), plural_verb(names.len()))]
+    NotInstalled {
+        /// The names of the helpers that were looked for.
+        names: Vec<&'static str>,
+    },
+    /// The routes of the sandbox cannot be watched.
+    #[error("cannot watch the sandbox's routes")]
+    WatchRoutes(#[source] EnterError),
+    /// The routes of the sandbox can no longer be watched.
+    #[error("cannot wait for the sandbox's default route")]
+    WaitForRoute(#[source] io::Error),
+    /// The helper cannot be executed.
+    #[error("cannot start {}", program.display())]
+    Start {
+        /// The helper.
+        program: PathBuf,
+        /// The kernel error.
+        #[source]
+        source: io::Error,
+    },
+    /// The helper ended instead of connecting the sandbox.
+    #[error(transparent)]
+    Ended(#[from] NetworkHelperExit),
+    /// The helper exceeded the time limit.
+    #[error("{name} did not connect the sandbox within {} s", CONNECT_TIMEOUT.as_secs())]
+    TimedOut {
+        /// The name of the helper.
+        name: &'static str,
+    },
+}
+
+const fn plural_verb(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+/// The end of a network helper, which normally runs as long as its sandbox.
+#[derive(Debug, thiserror::Error)]
+pub struct NetworkHelperExit {
+    name: &'static str,
+    status: io::Result<ExitStatus>,
+    /// The last line on standard error; may be empty.
+    last_line: DisplayText,
+}
+
+impl fmt::Display for NetworkHelperExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            status,
+            last_line,
+        } = self;
+        match status {
+            Ok(status) => write!(f, "{name} {}", describe_exit(*status))?,
+            Err(error) => write!(f, "{name} {error}")?,
+        }
+        if last_line.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": {last_line}")
+    }
+}
+
+/// Maximum time for a helper to connect the sandbox.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl NetworkHelper {
-    /// Returns the program for `choice`, looked for along `path`; none if none is wanted.
-    pub(super) fn find(
+    /// Returns the program for `choice`, looked up in `path`; `None` for [`NetworkChoice::None`].
+    pub(crate) fn find(
         choice: NetworkChoice,
         path: Option<&OsStr>,
-    ) -> Result<Option<Self>, CommandFailure> {
+    ) -> Result<Option<Self>, NetworkHelperError> {
         let kinds: &[NetworkHelperKind] = match choice {
             NetworkChoice::Auto => &[NetworkHelperKind::Pasta, NetworkHelperKind::Slirp4netns],
             NetworkChoice::Pasta => &[NetworkHelperKind::Pasta],
@@ -73,37 +126,32 @@ impl NetworkHelper {
             let program = find_installed(kind.name(), path)?;
             Some(Self { kind, program })
         });
-        if found.is_some() {
-            return Ok(found);
+        match found {
+            Some(helper) => Ok(Some(helper)),
+            None => Err(NetworkHelperError::NotInstalled {
+                names: kinds.iter().map(|kind| kind.name()).collect(),
+            }),
         }
-        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-        let missing = anyhow!(
-            "{} not installed",
-            names.join(" and ") + plural_verb(names.len())
-        );
-        Err(missing)
-            .with_hint("install pasta (package `passt`) or slirp4netns (package `slirp4netns`)")
-            .with_hint("`--network none` works without: the command then has no network at all")
     }
 
     /// Returns the address at which the helper answers DNS queries, on behalf of the host's own
     /// resolver.
-    pub(super) const fn resolver(&self) -> IpAddr {
+    pub(crate) const fn resolver(&self) -> IpAddr {
         IpAddr::V4(match self.kind {
-            // What podman uses; no host can have it (RFC 3927).
+            // podman's address; link-local, so no host of the network has it (RFC 3927).
             NetworkHelperKind::Pasta => Ipv4Addr::new(169, 254, 1, 1),
             NetworkHelperKind::Slirp4netns => Ipv4Addr::new(10, 0, 2, 3),
         })
     }
 
     /// Connects the sandbox of `init` and returns when it has a default route.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         init: &ProcessHandle,
-        place: &NetnsRef,
-    ) -> anyhow::Result<NetworkConnection> {
+        netns: &NetnsRef,
+    ) -> Result<NetworkConnection, NetworkHelperError> {
         let name = self.kind.name();
-        let routes = RouteWatcher::watch(place).context("watching the sandbox's routes")?;
+        let routes = RouteWatcher::watch(netns).map_err(NetworkHelperError::WatchRoutes)?;
         let mut command = std::process::Command::new(&self.program);
         command.args(self.arguments(init.pid()));
         command
@@ -114,7 +162,10 @@ impl NetworkHelper {
         let mut child = Command::from(command)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("starting {}", self.program.display()))?;
+            .map_err(|source| NetworkHelperError::Start {
+                program: self.program.clone(),
+                source,
+            })?;
         let stderr = StderrCapture::new(child.stderr.take(), StderrPart::End(STDERR_TAIL_BYTES));
         let mut connection = NetworkConnection {
             name,
@@ -124,13 +175,11 @@ impl NetworkHelper {
         tokio::select! {
             biased;
             added = routes.wait_for_default_route() => {
-                added.context("watching the sandbox's routes")?;
+                added.map_err(NetworkHelperError::WaitForRoute)?;
                 Ok(connection)
             }
-            ended = connection.wait_for_exit() => Err(ended),
-            () = tokio::time::sleep(CONNECT_TIMEOUT) => {
-                Err(anyhow!("{name} did not connect the sandbox within {} s", CONNECT_TIMEOUT.as_secs()))
-            }
+            exit = connection.wait_for_exit() => Err(exit.into()),
+            () = tokio::time::sleep(CONNECT_TIMEOUT) => Err(NetworkHelperError::TimedOut { name }),
         }
     }
 
@@ -163,7 +212,7 @@ impl NetworkHelper {
             NetworkHelperKind::Pasta => {
                 arguments.push(self.resolver().to_string());
                 if rustix::process::geteuid().is_root() {
-                    // As nobody, which it would become, it may not enter root's sandbox.
+                    // Otherwise it becomes the user nobody, who may not enter root's sandbox.
                     arguments.extend(["--runas", "0"].map(str::to_owned));
                 }
                 arguments.push(pid.to_string());
@@ -180,10 +229,6 @@ impl NetworkHelper {
     }
 }
 
-const fn plural_verb(count: usize) -> &'static str {
-    if count == 1 { " is" } else { " are" }
-}
-
 fn find_installed(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     // Some distributions install them in directories of root's `PATH` only.
     let system = OsStr::new("/usr/sbin:/usr/local/sbin:/sbin");
@@ -195,7 +240,7 @@ fn host_has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/ipv6_route").is_ok_and(|table| has_default_route(&table))
 }
 
-/// Whether a table as in `/proc/net/ipv6_route` has a default route over a real link.
+/// Returns `true` if a table like `/proc/net/ipv6_route` has a default route over a real link.
 fn has_default_route(table: &str) -> bool {
     table.lines().any(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
@@ -204,36 +249,32 @@ fn has_default_route(table: &str) -> bool {
     })
 }
 
-/// A helper at work. Dropping it ends it.
+/// A running helper. Dropping it ends the helper.
 #[derive(Debug)]
-pub(super) struct NetworkConnection {
+pub(crate) struct NetworkConnection {
     name: &'static str,
     child: Child,
     stderr: StderrCapture,
 }
 
-/// What is kept of a helper's last words, in bytes.
+/// Maximum bytes that are kept of the end of a helper's standard error.
 const STDERR_TAIL_BYTES: usize = 2048;
 
 impl NetworkConnection {
-    /// Returns when the helper has ended, which it should not, with what it said last. A call that
-    /// is dropped before it is done loses nothing.
-    pub(super) async fn wait_for_exit(&mut self) -> anyhow::Error {
+    /// Waits for the end of the helper.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn wait_for_exit(&mut self) -> NetworkHelperExit {
         self.stderr.read_to_end().await;
-        let status = self.child.wait().await;
-        let name = self.name;
-        let how = match status {
-            Ok(status) => describe_exit(status),
-            Err(error) => error.to_string(),
-        };
-        match last_error_line(self.stderr.bytes()) {
-            words if words.is_empty() => anyhow!("{name} {how}"),
-            words => anyhow!("{name} {how}: {words}"),
+        NetworkHelperExit {
+            name: self.name,
+            status: self.child.wait().await,
+            last_line: last_error_line(self.stderr.bytes()),
         }
     }
 
-    /// Ends the helper and waits until it is gone.
-    pub(super) async fn close(mut self) -> io::Result<()> {
+    /// Ends the helper and waits for its end.
+    pub(crate) async fn close(mut self) -> io::Result<()> {
         self.child.kill().await
     }
 }
@@ -247,9 +288,10 @@ fn describe_exit(status: ExitStatus) -> String {
     }
 }
 
-/// The last line that says something: a pasta without a log daemon also says that.
-fn last_error_line(said: &[u8]) -> DisplayText {
-    let text = String::from_utf8_lossy(said);
+/// Returns the last line of standard error that describes a problem. Without a log daemon, pasta
+/// also prints that its log messages failed.
+fn last_error_line(stderr: &[u8]) -> DisplayText {
+    let text = String::from_utf8_lossy(stderr);
     let mut lines = text.lines().map(str::trim).rev();
     let line = lines.find(|line| !line.is_empty() && !line.starts_with("Failed to send"));
     DisplayText::new(line.unwrap_or_default())
@@ -286,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_are_those_that_say_something() {
+    fn the_last_line_that_describes_a_problem_is_reported() {
         let check = |said: &str, expected: &str| {
             assert_eq!(last_error_line(said.as_bytes()).as_str(), expected);
         };

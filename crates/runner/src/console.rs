@@ -9,50 +9,31 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ::tui::{FullScreenUi, UiEvent};
-use anyhow::Context as _;
 use operator::discovery::Hubs;
 use operator::inbox::{Row, RowNumber};
 use tokio::time::Instant;
 
-use super::controlling_tty::ControllingTty;
-use super::pty_relay::PtyRelay;
-use crate::CommandContext;
-use crate::commands::tui;
+use crate::controlling_tty::ControllingTty;
+use crate::pty_relay::PtyRelay;
+use crate::{RunError, RunNotice, RunReporter, RunScreen};
 
 /// Ctrl-]: opens the screen over the command.
 const HOTKEY: u8 = 0x1d;
 
-/// How the screen relates to the command that has the terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ScreenMode {
-    /// The hotkey opens the screen without a question too; otherwise it is the command's then.
-    pub(super) opens_without_question: bool,
-    /// A line at the terminal announces new questions.
-    pub(super) announces_questions: bool,
-}
-
-impl ScreenMode {
-    /// Returns `true` if `keys`, which arrived together, open the screen while `questions` wait.
-    ///
-    /// Only the hotkey alone does: a paste or a reply of the terminal may contain it.
-    fn opens_screen(self, keys: &[u8], questions: usize) -> bool {
-        keys == [HOTKEY] && (questions > 0 || self.opens_without_question)
-    }
-}
-
 /// The operator's terminal while the command has one of its own.
-#[derive(Debug)]
-pub(super) struct RunConsole {
+pub(crate) struct RunConsole<'a> {
     tty: ControllingTty,
     relay: PtyRelay,
     screen: Option<Box<ConsoleScreen>>,
+    reporter: &'a dyn RunReporter,
 }
 
 /// The full screen, over the command or closed.
 #[derive(Debug)]
 struct ConsoleScreen {
     ui: FullScreenUi,
-    mode: ScreenMode,
+    opens_without_question: bool,
+    announces_questions: bool,
     /// The hotkey was pressed, and the screen is not open yet.
     open_requested: bool,
     notices: NoticeLimiter,
@@ -82,33 +63,39 @@ impl NoticeLimiter {
     }
 }
 
-impl RunConsole {
+impl<'a> RunConsole<'a> {
     /// Puts the operator's terminal into raw mode for a command whose terminal's master side is
     /// `master`.
-    pub(super) fn new(
+    pub(crate) fn new(
         mut tty: ControllingTty,
         master: OwnedFd,
-        screen: Option<(ScreenMode, Hubs)>,
-        context: &CommandContext,
-    ) -> anyhow::Result<Self> {
+        screen: Option<(RunScreen, Hubs)>,
+        reporter: &'a dyn RunReporter,
+    ) -> io::Result<Self> {
         tty.enter_raw_mode()?;
         let relay = PtyRelay::new(tty.try_clone_fd()?, master)?;
-        let screen = screen.map(|(mode, hubs)| {
+        let screen = screen.map(|(screen, hubs)| {
             Box::new(ConsoleScreen {
-                ui: FullScreenUi::new(hubs, "this command", tui::tui_options(context, true)),
-                mode,
+                ui: FullScreenUi::new(hubs, "this command", screen.options),
+                opens_without_question: screen.opens_without_question,
+                announces_questions: screen.announces_questions,
                 open_requested: false,
                 notices: NoticeLimiter::default(),
                 newest_seen: None,
             })
         });
-        Ok(Self { tty, relay, screen })
+        Ok(Self {
+            tty,
+            relay,
+            screen,
+            reporter,
+        })
     }
 
     /// Handles the next input, output or change of a question.
     ///
     /// Cancel safe.
-    pub(super) async fn step(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn step(&mut self) -> Result<(), RunError> {
         let listen = self.tty.is_foreground();
         let Some(screen) = &mut self.screen else {
             let keys = read_keys(&mut self.relay, listen).await?;
@@ -128,7 +115,7 @@ impl RunConsole {
             keys = read_keys(&mut self.relay, listen) => {
                 let keys = keys?;
                 let questions = screen.ui.inbox().rows().len();
-                if screen.mode.opens_screen(&keys, questions) {
+                if opens_screen(&keys, questions, screen.opens_without_question) {
                     screen.open_requested = true;
                 } else {
                     self.relay.forward_keys(&keys);
@@ -139,12 +126,12 @@ impl RunConsole {
     }
 
     /// Writes a line on the operator's terminal.
-    pub(super) fn print_line(&mut self, words: &str) {
-        self.relay.print(&format!("{words}\n"));
+    pub(crate) fn print_line(&mut self, text: &str) {
+        self.relay.print(&format!("{text}\n"));
     }
 
     /// Stops this process together with the command, as Ctrl-Z does, until the shell resumes it.
-    pub(super) fn suspend(&mut self) -> io::Result<()> {
+    pub(crate) fn suspend(&mut self) -> io::Result<()> {
         let was_open = self.close_screen();
         self.tty.suspend()?;
         self.resize();
@@ -155,7 +142,7 @@ impl RunConsole {
     }
 
     /// Puts the terminal into raw mode again, after a SIGSTOP.
-    pub(super) fn reacquire_tty(&mut self) -> io::Result<()> {
+    pub(crate) fn reacquire_tty(&mut self) -> io::Result<()> {
         self.tty.enter_raw_mode()?;
         self.resize();
         match &mut self.screen {
@@ -165,21 +152,21 @@ impl RunConsole {
     }
 
     /// Gives the command's terminal the size of the operator's.
-    pub(super) fn resize(&mut self) {
+    pub(crate) fn resize(&mut self) {
         if let Ok(size) = self.tty.size() {
             self.relay.resize(size);
         }
     }
 
     /// Writes the command's remaining output, and restores the terminal.
-    pub(super) async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         self.close_screen();
         self.relay.drain().await;
         self.tty.restore();
     }
 
     /// Handles an event of the screen, open or closed.
-    fn handle_ui_event(&mut self, event: io::Result<UiEvent>) -> anyhow::Result<()> {
+    fn handle_ui_event(&mut self, event: io::Result<UiEvent>) -> Result<(), RunError> {
         match event {
             Ok(UiEvent::Handled) => {
                 if let Some(screen) = &mut self.screen
@@ -191,7 +178,7 @@ impl RunConsole {
             Ok(UiEvent::QuitRequested | UiEvent::Interrupted) => {
                 self.close_screen();
             }
-            Ok(UiEvent::SuspendRequested) => self.suspend().context("stopping for the shell")?,
+            Ok(UiEvent::SuspendRequested) => self.suspend().map_err(RunError::Suspend)?,
             Err(error) => self.close_failed_screen(&error),
         }
         Ok(())
@@ -200,7 +187,9 @@ impl RunConsole {
     /// Returns to the command after the screen failed.
     fn close_failed_screen(&mut self, error: &io::Error) {
         self.close_screen();
-        self.print_line(&format!("terok-clearance: the screen failed: {error}"));
+        if let Some(text) = self.reporter.message(&RunNotice::ScreenFailed(error)) {
+            self.print_line(&text);
+        }
     }
 
     /// Closes the screen, and has the command draw its own again. Returns `true` if the screen was
@@ -229,13 +218,14 @@ impl RunConsole {
     /// Announces questions: in a line between those of the command, or, if the command uses the
     /// alternate screen, over its last line.
     fn announce_questions(&mut self, count: usize) {
-        let questions = if count == 1 { "question" } else { "questions" };
-        let words = format!("terok-clearance: {count} {questions}; Ctrl-] to answer");
+        let Some(text) = self.reporter.message(&RunNotice::QuestionsPending(count)) else {
+            return;
+        };
         if self.relay.is_full_screen() {
             self.relay
-                .print(&format!("\x1b7\x1b[999;1H\x1b[7m{words}\x1b[0m\x1b[K\x1b8"));
+                .print(&format!("\x1b7\x1b[999;1H\x1b[7m{text}\x1b[0m\x1b[K\x1b8"));
         } else {
-            self.relay.print(&format!("\n{words}\n"));
+            self.relay.print(&format!("\n{text}\n"));
         }
     }
 }
@@ -247,42 +237,40 @@ impl ConsoleScreen {
         let (count, newest) = (rows.len(), rows.map(Row::number).max());
         let new = newest > self.newest_seen;
         self.newest_seen = self.newest_seen.max(newest);
-        let announces = self.mode.announces_questions && !self.ui.is_open();
+        let announces = self.announces_questions && !self.ui.is_open();
         (new && announces && self.notices.take_due(count, now)).then_some(count)
     }
 }
 
-async fn read_keys(relay: &mut PtyRelay, listen: bool) -> anyhow::Result<Vec<u8>> {
+/// Returns `true` if `keys`, which arrived together, open the screen while `questions` are pending.
+///
+/// Only the hotkey alone does: a paste or a reply of the terminal may contain it.
+fn opens_screen(keys: &[u8], questions: usize, opens_without_question: bool) -> bool {
+    keys == [HOTKEY] && (questions > 0 || opens_without_question)
+}
+
+async fn read_keys(relay: &mut PtyRelay, listen: bool) -> Result<Vec<u8>, RunError> {
     relay
         .read_keys(listen)
         .await
-        .context("reading the terminal")
+        .map_err(RunError::ReadTerminal)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ON_QUESTION: ScreenMode = ScreenMode {
-        opens_without_question: false,
-        announces_questions: true,
-    };
-    const ALWAYS: ScreenMode = ScreenMode {
-        opens_without_question: true,
-        announces_questions: true,
-    };
-
     #[test]
     fn without_a_question_every_key_is_the_commands() {
         for keys in [&b"a"[..], b"d", b"x", b"\x1d", b"\x1da"] {
-            assert!(!ON_QUESTION.opens_screen(keys, 0), "{keys:?}");
+            assert!(!opens_screen(keys, 0, false), "{keys:?}");
         }
-        assert!(ALWAYS.opens_screen(b"\x1d", 0));
+        assert!(opens_screen(b"\x1d", 0, true));
     }
 
     #[test]
     fn only_the_hotkey_alone_opens_the_screen() {
-        for mode in [ON_QUESTION, ALWAYS] {
+        for always in [false, true] {
             for keys in [
                 &b"a"[..],
                 b"d",
@@ -293,9 +281,9 @@ mod tests {
                 b"a\x1d",
                 b"\x1b]0;\x1d\x07",
             ] {
-                assert!(!mode.opens_screen(keys, 1), "{keys:?}");
+                assert!(!opens_screen(keys, 1, always), "{keys:?}");
             }
-            assert!(mode.opens_screen(b"\x1d", 1));
+            assert!(opens_screen(b"\x1d", 1, always));
         }
     }
 

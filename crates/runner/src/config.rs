@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration of a run.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use desktop::PopupDesktopConfig;
+use supervisor::AllowedDest;
+use tui::TuiOptions;
+
+/// The configuration of a run.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// The program and its arguments; not empty.
+    pub command: Vec<OsString>,
+    /// The name of the sandbox in questions; `None`: the file name of the program.
+    pub name: Option<String>,
+    /// The working directory of the command.
+    pub working_dir: PathBuf,
+    /// The environment of the caller. The command gets it without the variables that refer to
+    /// services outside the sandbox.
+    pub variables: Vec<(OsString, OsString)>,
+    /// `PATH`, where the network helper is looked for.
+    pub search_path: Option<OsString>,
+    /// The operator's runtime directory, with the sockets of the hubs.
+    pub runtime_dir: PathBuf,
+    /// The directory of this program's configuration files.
+    pub config_dir: PathBuf,
+    /// The directory of this program's persistent state.
+    pub state_dir: PathBuf,
+    /// Destinations that are allowed from the start.
+    pub allowed_dests: Vec<AllowedDest>,
+    /// The connection of the sandbox.
+    pub network: NetworkChoice,
+    /// The full screen over the command; `None` if the terminal cannot show one.
+    pub screen: Option<RunScreen>,
+    /// The popups for the questions of the sandbox.
+    pub popups: PopupChoice,
+}
+
+/// The program that connects the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkChoice {
+    /// The first installed one: pasta, then slirp4netns.
+    Auto,
+    /// pasta, of the package passt.
+    Pasta,
+    /// slirp4netns.
+    Slirp4netns,
+    /// No connection.
+    None,
+}
+
+/// The full screen over the command.
+#[derive(Debug, Clone)]
+pub struct RunScreen {
+    /// The hotkey opens the screen even if no question is pending; otherwise it goes to the command
+    /// then.
+    pub opens_without_question: bool,
+    /// A line at the terminal announces new questions.
+    pub announces_questions: bool,
+    /// The options of the full screen.
+    pub options: TuiOptions,
+}
+
+/// The popups for the questions of the sandbox. None are shown if the operator's notifier runs,
+/// which shows the questions of every sandbox.
+#[derive(Debug, Clone)]
+pub enum PopupChoice {
+    /// No popups, and the notifier is ignored.
+    Off,
+    /// Popups if a program of the session shows them already.
+    IfRunning(Box<PopupDesktopConfig>),
+    /// Popups are required.
+    Required(Box<PopupDesktopConfig>),
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The errors of a run.
+
+use std::io;
+
+use desktop::PopupDesktopError;
+use netns::sandbox::{SandboxBuildError, WorkloadStartError};
+use shield::PolicyError;
+use supervisor::SupervisorStartError;
+use terok_clearance::{DisplayText, IdParseError};
+
+use crate::{ControllingTtyError, NetworkHelperError};
+
+/// A run that could not be set up or continued. Its sandbox is gone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The command is empty.
+    #[error("there is no command to run")]
+    NoCommand,
+    /// The network helper was not found, or did not connect the sandbox.
+    #[error(transparent)]
+    Network(#[from] NetworkHelperError),
+    /// The operator's terminal cannot be used.
+    #[error(transparent)]
+    Terminal(#[from] ControllingTtyError),
+    /// The sandbox was not built.
+    #[error("cannot build the sandbox")]
+    BuildSandbox(#[source] SandboxBuildError),
+    /// The signals of this process cannot be caught.
+    #[error("cannot catch signals")]
+    CatchSignals(#[source] io::Error),
+    /// The sandbox's first process cannot be referred to.
+    #[error("cannot open the sandbox's first process")]
+    OpenSandbox(#[source] io::Error),
+    /// The kernel returned no random bytes for the id of the sandbox.
+    #[error("cannot make an id for the sandbox")]
+    RandomId(#[source] io::Error),
+    /// The random id is invalid.
+    #[error(transparent)]
+    Id(#[from] IdParseError),
+    /// The firewall's policy is invalid.
+    #[error("cannot make the firewall's policy")]
+    MakePolicy(#[source] PolicyError),
+    /// The firewall or the sockets of the sandbox are missing.
+    #[error("cannot start the sandbox's supervisor")]
+    StartSupervisor(#[source] SupervisorStartError),
+    /// The allowed names cannot be looked up.
+    #[error("cannot look up the allowed names")]
+    ResolveNames(#[source] io::Error),
+    /// Required popups cannot be shown.
+    #[error(transparent)]
+    Popups(#[from] PopupDesktopError),
+    /// The command did not start.
+    #[error("cannot start {program}")]
+    StartCommand {
+        /// The program.
+        program: DisplayText,
+        /// The cause.
+        #[source]
+        source: WorkloadStartError,
+    },
+    /// The hub of the sandbox cannot be listened to.
+    #[error("cannot listen to the sandbox's hub")]
+    ListenToHub(#[source] io::Error),
+    /// The operator's terminal was not set up for the command.
+    #[error("cannot set up the terminal")]
+    SetUpTerminal(#[source] io::Error),
+    /// The operator's terminal cannot be read.
+    #[error("cannot read the terminal")]
+    ReadTerminal(#[source] io::Error),
+    /// This process did not stop together with the command.
+    #[error("cannot stop together with the command")]
+    Suspend(#[source] io::Error),
+    /// The stopped command was not resumed.
+    #[error("cannot resume the command")]
+    ResumeCommand(#[source] io::Error),
+    /// The terminal was not set up again after this process was stopped.
+    #[error("cannot set up the terminal again after a stop")]
+    ReacquireTerminal(#[source] io::Error),
+    /// The end of the command cannot be waited for.
+    #[error("cannot wait for the command")]
+    WaitForCommand(#[source] io::Error),
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Serves the command from its start to its end: signals, terminal, popups, network, supervisor.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use desktop::BackgroundPopups;
+use netns::sandbox::{RunningSandbox, WorkloadStatus};
+use operator::Session;
+use operator::discovery::Hubs;
+use supervisor::Supervisor;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::console::RunConsole;
+use crate::controlling_tty::ControllingTty;
+use crate::frontend::{RunFrontend, RunPopups};
+use crate::network_helper::{NetworkConnection, NetworkHelperExit};
+use crate::signals::{CaughtSignal, RunSignals};
+use crate::summary::SummaryRecorder;
+use crate::{RunError, RunNotice, RunOutcome, RunReporter};
+
+/// Maximum time after the command's end for its last output, and for the last events to operators.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The command and the parts that serve it.
+pub(crate) struct RunSession<'a> {
+    pub(crate) running: RunningSandbox,
+    pub(crate) signals: RunSignals,
+    pub(crate) tty: Option<ControllingTty>,
+    pub(crate) connection: Option<NetworkConnection>,
+    pub(crate) frontend: RunFrontend,
+    pub(crate) recorder: SummaryRecorder,
+    pub(crate) reporter: &'a dyn RunReporter,
+}
+
+impl RunSession<'_> {
+    /// Serves the command until its end, when nothing of the sandbox is left.
+    pub(crate) async fn run_until_exit(
+        self,
+        supervisor: Supervisor,
+    ) -> Result<RunOutcome, RunError> {
+        let Self {
+            mut running,
+            mut signals,
+            tty,
+            mut connection,
+            frontend,
+            recorder,
+            reporter,
+        } = self;
+        let start_notice = frontend.start_notice();
+        let terminal = tty.zip(running.take_terminal());
+        let (mut console, mut popups) =
+            open_frontend(frontend, terminal, supervisor.hub_path(), reporter)?;
+        if connection.is_some() {
+            announce(&mut console, reporter, &start_notice);
+        }
+
+        let stop = CancellationToken::new();
+        let mut serving = pin!(supervisor.serve(stop.clone()));
+        let mut has_supervisor = true;
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                status = wait_for_status(&running) => match status? {
+                    WorkloadStatus::Exited(status) => break RunOutcome::Exited { status },
+                    WorkloadStatus::Killed(signal) => break RunOutcome::Killed { signal },
+                    WorkloadStatus::Stopped => if let Some(console) = &mut console {
+                        console.suspend().map_err(RunError::Suspend)?;
+                        running.resume_workload().map_err(RunError::ResumeCommand)?;
+                    },
+                },
+                signal = signals.next() => match signal {
+                    // An error means that the command has ended.
+                    CaughtSignal::Forward(number) => drop(running.signal_workload(number)),
+                    CaughtSignal::Resized => if let Some(console) = &mut console {
+                        console.resize();
+                    },
+                    CaughtSignal::Continued => if let Some(console) = &mut console {
+                        console.reacquire_tty().map_err(RunError::ReacquireTerminal)?;
+                    },
+                },
+                ended = &mut serving, if has_supervisor => {
+                    has_supervisor = false;
+                    if let Err(error) = &ended {
+                        announce(&mut console, reporter, &RunNotice::SupervisorFailed(error));
+                    }
+                }
+                exit = wait_for_network_loss(&mut connection) => {
+                    connection = None;
+                    announce(&mut console, reporter, &RunNotice::NetworkLost(&exit));
+                }
+                () = run_popups(&mut popups) => {}
+                stepped = step_console(&mut console) => stepped?,
+            }
+        };
+
+        // First the sandbox: dropping it waits until nothing of it is left.
+        drop(running);
+        if let Some(console) = &mut console {
+            // A terminal that is not read for that long loses the end of the output.
+            drop(timeout(SHUTDOWN_TIMEOUT, console.close()).await);
+        }
+        if has_supervisor && timeout(SHUTDOWN_TIMEOUT, &mut serving).await.is_err() {
+            stop.cancel();
+        }
+        if let Some(popups) = popups {
+            // A desktop that does not reply for that long keeps the popups.
+            drop(timeout(SHUTDOWN_TIMEOUT, popups.close()).await);
+        }
+        if let Some(connection) = connection {
+            // An error means that the helper has ended already.
+            drop(connection.close().await);
+        }
+        if let Some(text) = reporter.message(&RunNotice::Ended(&recorder.summary())) {
+            reporter.print(&text);
+        }
+        Ok(outcome)
+    }
+}
+
+/// Takes over the terminal, if there is one, and starts the user interfaces of `frontend`.
+fn open_frontend<'a>(
+    frontend: RunFrontend,
+    terminal: Option<(ControllingTty, OwnedFd)>,
+    hub: &Path,
+    reporter: &'a dyn RunReporter,
+) -> Result<(Option<RunConsole<'a>>, Option<BackgroundPopups>), RunError> {
+    let hubs = || Hubs::at_socket(hub.to_owned()).map_err(RunError::ListenToHub);
+    let mut console = None;
+    if let Some((tty, master)) = terminal {
+        let screen = frontend
+            .screen
+            .map(|screen| hubs().map(|hubs| (screen, hubs)));
+        let opened = RunConsole::new(tty, master, screen.transpose()?, reporter);
+        console = Some(opened.map_err(RunError::SetUpTerminal)?);
+    }
+    let popups = match frontend.popups {
+        RunPopups::Own(desktop) => {
+            let session = Session::at_socket(hub.to_owned()).map_err(RunError::ListenToHub)?;
+            Some(desktop.start_popups(session))
+        }
+        RunPopups::Notifier | RunPopups::Off => None,
+    };
+    Ok((console, popups))
+}
+
+/// Shows a message: on the terminal if this process has taken it over, else by the reporter.
+fn announce(
+    console: &mut Option<RunConsole<'_>>,
+    reporter: &dyn RunReporter,
+    notice: &RunNotice<'_>,
+) {
+    let Some(text) = reporter.message(notice) else {
+        return;
+    };
+    match console {
+        Some(console) => console.print_line(&text),
+        None => reporter.print(&text),
+    }
+}
+
+async fn wait_for_status(running: &RunningSandbox) -> Result<WorkloadStatus, RunError> {
+    let status = running.wait_for_status().await;
+    status.map_err(RunError::WaitForCommand)
+}
+
+/// Waits for the end of the network helper; never returns without one.
+async fn wait_for_network_loss(connection: &mut Option<NetworkConnection>) -> NetworkHelperExit {
+    match connection {
+        Some(connection) => connection.wait_for_exit().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Shows the popups, if any; never returns.
+async fn run_popups(popups: &mut Option<BackgroundPopups>) {
+    if let Some(popups) = popups {
+        popups.run().await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Handles the next event at the terminal; never returns without one.
+async fn step_console(console: &mut Option<RunConsole<'_>>) -> Result<(), RunError> {
+    match console {
+        Some(console) => console.step().await,
+        None => std::future::pending().await,
+    }
+}
