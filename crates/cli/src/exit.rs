@@ -9,6 +9,7 @@ use demo::DemoError;
 use desktop::{NotifierLockError, PopupDesktopError};
 use netns::sandbox::WorkloadStartError;
 use runner::{NetworkHelperError, RunError, RunOutcome};
+use simple_clearance::SimpleClearanceError;
 
 use crate::args::{ProgramName, UsageError};
 use crate::output::{BrokenPipeError, StandardStreams};
@@ -166,6 +167,65 @@ impl From<RunError> for CommandFailure {
             status,
             ..anyhow::Error::new(error).into()
         }
+    }
+}
+
+impl From<SimpleClearanceError> for CommandFailure {
+    fn from(error: SimpleClearanceError) -> Self {
+        match error {
+            SimpleClearanceError::WriteOutput(error)
+                if error.kind() == io::ErrorKind::BrokenPipe =>
+            {
+                anyhow::Error::new(BrokenPipeError).into()
+            }
+            _ => {
+                let hints = simple_clearance_hints(&error).iter();
+                Self {
+                    hints: hints.map(|hint| (*hint).to_owned()).collect(),
+                    ..anyhow::Error::new(error).into()
+                }
+            }
+        }
+    }
+}
+
+const fn simple_clearance_hints(error: &SimpleClearanceError) -> &'static [&'static str] {
+    match error {
+        SimpleClearanceError::ContainerName { .. } => {
+            &["a state directory needs a slash, as in ./state"]
+        }
+        SimpleClearanceError::NoStateDir { .. } => {
+            &["give the container's state directory or its name"]
+        }
+        SimpleClearanceError::UnnamedStateDir { .. } => &["add the name of the container"],
+        SimpleClearanceError::NoAnnotation { .. } => &[
+            "was it started through terok-shield?",
+            "pass --state-dir=<root>, or its state directory, if you know where its state is",
+        ],
+        SimpleClearanceError::MissingStateDir { .. } => {
+            &["--state-dir takes the directory that contains `containers`"]
+        }
+        SimpleClearanceError::HubServes { .. } => {
+            &["answer its questions with `terok-clearance clearance`, or end that hub first"]
+        }
+        // The hint of the Python tool.
+        SimpleClearanceError::BusHubRuns => {
+            &["to use this terminal fallback, stop the hub first: \
+              systemctl --user stop terok-clearance-hub"]
+        }
+        SimpleClearanceError::NoShieldProgram { .. } => {
+            &["--shield takes the path of terok-shield"]
+        }
+        SimpleClearanceError::ShieldNotFound => {
+            &["install terok-shield, or give its path with --shield"]
+        }
+        SimpleClearanceError::HookReaderRuns { .. } => {
+            &["--take-over ends it, and starts it again afterwards"]
+        }
+        SimpleClearanceError::NoReader { .. } => {
+            &["without --reader, the reader of this program is used"]
+        }
+        _ => &[],
     }
 }
 

@@ -1,26 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `simple-clearance`: the questions of one container at a terminal, without a hub.
 
-mod bounded_lines;
-mod container;
-mod firewall;
-mod hub_check;
-mod question_loop;
-mod question_queue;
-mod reader_process;
-mod takeover;
-
+use std::io;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
+use simple_clearance::{QuestionOutput, SimpleClearance, SimpleClearanceConfig};
 use terok_clearance::ContainerId;
+use verdict::PASSED_ENVIRONMENT;
 
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
-
-use container::ShieldContainer;
-use firewall::ContainerFirewall;
-use reader_process::ReaderProcess;
-use takeover::HookReader;
+use crate::{
+    CommandContext, CommandFailure, CommandStatus, StandardStreams, StopSignals, block_on,
+};
 
 /// Long help.
 pub(super) const ABOUT: &str = "\
@@ -75,55 +66,39 @@ pub struct Args {
 
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
-    let container = ShieldContainer::find(
-        &args.target,
-        args.container,
-        args.state_dir.as_deref(),
-        &context.environment,
-    )?;
+    let environment = &context.environment;
+    let found = SimpleClearance::find(SimpleClearanceConfig {
+        target: args.target,
+        container: args.container,
+        state_root: args.state_dir,
+        default_state_root: environment.shield_state_dir().map(Into::into),
+        reader: args.reader,
+        shield: args.shield,
+        shield_variables: environment.select_variables(&PASSED_ENVIRONMENT),
+        take_over: args.take_over,
+        json: context.json,
+        own_program: std::env::current_exe().context("cannot find the path of this program")?,
+        search_path: environment.search_path().cloned(),
+        runtime_dir: environment.runtime_dir().to_owned(),
+        has_session_bus: environment.has_session_bus(),
+    })?;
     block_on(async {
-        // Catch signals before starting a process that a signal must end.
-        let stop = StopSignals::catch()?;
-        hub_check::ensure_no_hub(&container, &context.environment).await?;
-        let firewall = ContainerFirewall::detect(&container, args.shield.as_deref(), context)?;
-        let taken = match HookReader::find(&container) {
-            Some(reader) if args.take_over => Some(reader.terminate().await?),
-            Some(reader) => {
-                let busy = anyhow!(
-                    "the hook's reader listens to {}: {reader}",
-                    container.name()
-                );
-                return Err(busy).with_hint("--take-over ends it, and starts it again afterwards");
-            }
-            None => None,
+        // Before anything is started that a signal must end.
+        let mut stop = StopSignals::catch()?;
+        let next_stop = async || {
+            stop.wait().await;
         };
-        let asked = match ReaderProcess::start(&container, args.reader.as_deref()) {
-            Ok(reading) => {
-                question_loop::run_question_loop(&container, reading, firewall, stop, context).await
-            }
-            Err(error) => Err(error),
-        };
-        let name = container.name();
-        if taken.is_none() && asked.is_ok() && !context.json {
-            context
-                .output
-                .print_error_line(&format!("no reader listens to {name} any more"));
-        }
-        if let Some(taken) = taken {
-            match taken.restart() {
-                Ok(pid) => context.output.print_error_line(&format!(
-                    "the hook's reader listens to {name} again: process {pid}"
-                )),
-                Err(error) => context.output.print_error_line(&format!(
-                    "warning: no reader listens to {name} now, until it is started again: {error:#}"
-                )),
-            }
-        }
-        asked
+        found.run(&context.output, next_stop).await?;
+        Ok(CommandStatus::OK)
     })
 }
 
-/// Returns the absolute path, because programs run in another directory.
-fn absolute_path(path: &std::path::Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
+impl QuestionOutput for StandardStreams {
+    fn write(&self, text: &str) -> io::Result<()> {
+        Self::write(self, text)
+    }
+
+    fn print_note(&self, line: &str) {
+        self.print_error_line(line);
+    }
 }

@@ -13,20 +13,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
 use netns::ProcessHandle;
 use rustix::process::Signal;
 use terok_clearance::DisplayText;
 use tokio::time::timeout;
 
-use super::ShieldContainer;
+use crate::container::ShieldContainer;
+use crate::{HookRestartError, SimpleClearanceError};
 
 /// Maximum time for the reader to end after SIGTERM, the same as in the hook.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running reader, started by the hook.
 #[derive(Debug)]
-pub(super) struct HookReader {
+pub(crate) struct HookReader {
     process: ProcessHandle,
     state_dir: PathBuf,
     command: Vec<OsString>,
@@ -35,15 +35,15 @@ pub(super) struct HookReader {
 
 /// An ended reader and the information needed for a restart.
 #[derive(Debug)]
-pub(super) struct StoppedHookReader {
+pub(crate) struct StoppedHookReader {
     state_dir: PathBuf,
     command: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl HookReader {
-    /// Returns the hook's reader of `container`, if running.
-    pub(super) fn find(container: &ShieldContainer) -> Option<Self> {
+    /// Returns the hook's reader of `container`, if it runs.
+    pub(crate) fn find(container: &ShieldContainer) -> Option<Self> {
         let state = container.state_dir();
         let pid = fs::read_to_string(state.join("reader.pid")).ok()?;
         let process = ProcessHandle::open(pid.trim().parse().ok()?).ok()?;
@@ -63,9 +63,8 @@ impl HookReader {
         })
     }
 
-    /// Ends the reader, and the processes that the reader started to enter the container's
-    /// namespace.
-    pub(super) async fn terminate(self) -> anyhow::Result<StoppedHookReader> {
+    /// Ends it and the processes that it started to enter the container's namespace.
+    pub(crate) async fn terminate(self) -> Result<StoppedHookReader, SimpleClearanceError> {
         let Self {
             process,
             state_dir: state,
@@ -86,7 +85,7 @@ impl HookReader {
                 Ok::<_, std::io::Error>(())
             };
             if let Ok(ended) = timeout(TERMINATE_TIMEOUT, ended).await {
-                ended.context("cannot wait for the hook's reader")?;
+                ended.map_err(SimpleClearanceError::WaitForHookReader)?;
                 return Ok(StoppedHookReader {
                     state_dir: state,
                     command,
@@ -94,10 +93,7 @@ impl HookReader {
                 });
             }
         }
-        Err(anyhow!(
-            "the hook's reader, process {}, did not end",
-            process.pid()
-        ))
+        Err(SimpleClearanceError::HookReaderNotEnded { pid: process.pid() })
     }
 }
 
@@ -114,19 +110,19 @@ impl fmt::Display for HookReader {
 }
 
 impl StoppedHookReader {
-    /// Restarts the reader in the same way as the hook: in a new session, with `reader.log` and
-    /// `reader.pid`. Returns the process id.
-    pub(super) fn restart(self) -> anyhow::Result<u32> {
+    /// Starts it again as the hook does, in a new session and with its `reader.log` and
+    /// `reader.pid`, and returns its process id.
+    pub(crate) fn restart(self) -> Result<u32, HookRestartError> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.state_dir.join("reader.log"))
-            .context("cannot open reader.log of the hook's reader")?;
+            .map_err(HookRestartError::OpenLog)?;
         let (program, arguments) = self
             .command
             .split_first()
-            .context("the command line of the hook's reader is empty")?;
-        // setsid(1) creates the new session.
+            .ok_or(HookRestartError::NoCommand)?;
+        // A process that leads no group yet can make itself a session; setsid(1) does.
         let mut command = Command::new("setsid");
         command
             .arg(program)
@@ -134,18 +130,15 @@ impl StoppedHookReader {
             .env_clear()
             .envs(self.environment)
             .stdin(Stdio::null())
-            .stdout(
-                log.try_clone()
-                    .context("cannot open reader.log of the hook's reader")?,
-            )
+            .stdout(log.try_clone().map_err(HookRestartError::OpenLog)?)
             .stderr(log)
             .current_dir("/");
-        let child = command.spawn().context("cannot run setsid")?;
+        let child = command.spawn().map_err(HookRestartError::Start)?;
         let written = fs::write(
             self.state_dir.join("reader.pid"),
             format!("{}\n", child.id()),
         );
-        written.context("cannot write reader.pid of the hook's reader")?;
+        written.map_err(HookRestartError::WritePid)?;
         Ok(child.id())
     }
 }

@@ -5,16 +5,15 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 use terok_clearance::{ContainerId, DisplayText};
 
-use super::absolute_path;
-use crate::{CommandFailure, ErrorExt as _, UserEnvironment};
+use crate::simple_clearance::absolute_path;
+use crate::{PodmanInspectError, SimpleClearanceConfig, SimpleClearanceError};
 
 /// A container of `terok-shield`.
 #[derive(Debug)]
-pub(super) struct ShieldContainer {
+pub(crate) struct ShieldContainer {
     name: ContainerId,
     /// Id in the container engine, if known. Hub sockets are named after this id.
     id: Option<ContainerId>,
@@ -27,35 +26,31 @@ pub(super) struct ShieldContainer {
 const STATE_DIR_POINTER: &str = "/Config/Annotations/terok.shield.state_dir";
 
 impl ShieldContainer {
-    /// Finds the container `target`, given by name or by state directory.
-    pub(super) fn find(
-        target: &str,
-        name: Option<ContainerId>,
-        root: Option<&Path>,
-        environment: &UserEnvironment,
-    ) -> Result<Self, CommandFailure> {
+    /// Finds the configured container, by name or by state directory.
+    pub(crate) fn find(config: &SimpleClearanceConfig) -> Result<Self, SimpleClearanceError> {
+        let target = &config.target;
+        let name = config.container.clone();
         if !target.contains('/') && name.is_none() {
-            let shown = DisplayText::new(target);
-            let name = target
-                .parse()
-                .with_context(|| format!("{shown:?} is not the name of a container"))
-                .with_hint("a state directory needs a slash, as in ./state")?;
-            return Self::find_by_name(name, root, environment);
+            let parsed = target.parse();
+            let name = parsed.map_err(|source| SimpleClearanceError::ContainerName {
+                target: DisplayText::new(target),
+                source,
+            })?;
+            return Self::find_by_name(name, config);
         }
         let state = absolute_path(Path::new(target))?;
         if !state.is_dir() {
-            let missing = anyhow!("there is no directory {}", state.display());
-            return Err(missing).with_hint("give the container's state directory or its name");
+            return Err(SimpleClearanceError::NoStateDir { path: state });
         }
         let state = canonical_state_dir(&state)?;
         let id = read_container_id(&state);
         let name = name
             .or_else(|| id.clone())
             .or_else(|| name_from_state_dir(&state));
-        let name = name
-            .ok_or_else(|| anyhow!("{} does not name its container", state.display()))
-            .with_hint("add the name of the container")?;
-        let inspected = podman_inspect(&name, environment).ok();
+        let Some(name) = name else {
+            return Err(SimpleClearanceError::UnnamedStateDir { path: state });
+        };
+        let inspected = podman_inspect(&name, config).ok();
         let told = inspected.as_ref();
         Ok(Self {
             id: told.and_then(inspected_id).or(id),
@@ -67,33 +62,39 @@ impl ShieldContainer {
 
     fn find_by_name(
         name: ContainerId,
-        root: Option<&Path>,
-        environment: &UserEnvironment,
-    ) -> Result<Self, CommandFailure> {
-        let inspected = podman_inspect(&name, environment);
+        config: &SimpleClearanceConfig,
+    ) -> Result<Self, SimpleClearanceError> {
+        let inspected = podman_inspect(&name, config);
         let told = inspected.as_ref().ok();
-        let below = |root: &Path| -> anyhow::Result<PathBuf> {
+        let below = |root: &PathBuf| -> Result<PathBuf, SimpleClearanceError> {
             Ok(absolute_path(root)?.join("containers").join(name.as_str()))
         };
         let annotated = told
             .and_then(|told| told.pointer(STATE_DIR_POINTER)?.as_str())
             .map(PathBuf::from)
             .filter(|path| path.is_absolute());
-        let state = match (root, annotated) {
+        let state = match (&config.state_root, annotated) {
             (Some(root), _) => below(root)?,
             (None, Some(annotated)) => annotated,
             (None, None) => {
-                let other = environment.shield_state_dir().map(below).transpose()?;
-                match other.filter(|state| state.is_dir()) {
+                let root = config.default_state_root.as_ref();
+                let state = root.map(below).transpose()?;
+                match state.filter(|state| state.is_dir()) {
                     Some(state) => state,
-                    None => return Err(missing_state_failure(&name, inspected.as_ref().err())),
+                    None => {
+                        return Err(SimpleClearanceError::NoAnnotation {
+                            container: name,
+                            source: inspected.err(),
+                        });
+                    }
                 }
             }
         };
         if !state.is_dir() {
-            let missing = anyhow!("{name} has no state directory {}", state.display());
-            return Err(missing)
-                .with_hint("--state-dir takes the directory that contains `containers`");
+            return Err(SimpleClearanceError::MissingStateDir {
+                container: name,
+                path: state,
+            });
         }
         let state = canonical_state_dir(&state)?;
         Ok(Self {
@@ -107,47 +108,32 @@ impl ShieldContainer {
     }
 
     /// Returns the name in the container engine and in `terok-shield`.
-    pub(super) const fn name(&self) -> &ContainerId {
+    pub(crate) const fn name(&self) -> &ContainerId {
         &self.name
     }
 
     /// Returns the id, if known.
-    pub(super) const fn id(&self) -> Option<&ContainerId> {
+    pub(crate) const fn id(&self) -> Option<&ContainerId> {
         self.id.as_ref()
     }
 
-    /// Returns the first process, if known to run.
-    pub(super) const fn pid(&self) -> Option<u32> {
+    /// Returns the first process, if it is known to run.
+    pub(crate) const fn pid(&self) -> Option<u32> {
         self.pid
     }
 
     /// Returns the state directory.
-    pub(super) fn state_dir(&self) -> &Path {
+    pub(crate) fn state_dir(&self) -> &Path {
         &self.state_dir
     }
 }
 
-fn missing_state_failure(name: &ContainerId, error: Option<&anyhow::Error>) -> CommandFailure {
-    let what = format!("container '{name}' has no 'terok.shield.state_dir' annotation");
-    let error = match error {
-        Some(error) => anyhow!("{error:#}").context(what),
-        None => anyhow!(what),
-    };
-    let advised = Err::<(), _>(error)
-        .with_hint("was it started through terok-shield?")
-        .with_hint(
-            "pass --state-dir=<root>, or its state directory, if you know where its state is",
-        );
-    match advised {
-        Err(failure) => failure,
-        Ok(()) => anyhow!("unknown error").into(),
-    }
-}
-
-fn canonical_state_dir(state: &Path) -> anyhow::Result<PathBuf> {
-    state
-        .canonicalize()
-        .with_context(|| format!("cannot find {}", state.display()))
+fn canonical_state_dir(state: &Path) -> Result<PathBuf, SimpleClearanceError> {
+    let found = state.canonicalize();
+    found.map_err(|source| SimpleClearanceError::FindPath {
+        path: state.to_owned(),
+        source,
+    })
 }
 
 /// Returns the id that the hook wrote to a state directory.
@@ -175,10 +161,13 @@ fn inspected_pid(record: &Value) -> Option<u32> {
 }
 
 /// Returns podman's description of a container.
-fn podman_inspect(name: &ContainerId, environment: &UserEnvironment) -> anyhow::Result<Value> {
-    let podman = environment
+fn podman_inspect(
+    name: &ContainerId,
+    config: &SimpleClearanceConfig,
+) -> Result<Value, PodmanInspectError> {
+    let podman = config
         .find_program("podman")
-        .ok_or_else(|| anyhow!("podman is not on the PATH"))?;
+        .ok_or(PodmanInspectError::NotFound)?;
     let output = Command::new(&podman)
         .args([
             "inspect",
@@ -189,13 +178,18 @@ fn podman_inspect(name: &ContainerId, environment: &UserEnvironment) -> anyhow::
         ])
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot run {}", podman.display()))?;
+        .map_err(|source| PodmanInspectError::Run {
+            program: podman,
+            source,
+        })?;
     if !output.status.success() {
-        let said = DisplayText::new(String::from_utf8_lossy(&output.stderr).trim());
-        return Err(anyhow!("podman knows no container {name}: {said}"));
+        return Err(PodmanInspectError::UnknownContainer {
+            container: name.clone(),
+            stderr: DisplayText::new(String::from_utf8_lossy(&output.stderr).trim()),
+        });
     }
     let records: Value =
-        serde_json::from_slice(&output.stdout).context("cannot parse the output of podman")?;
+        serde_json::from_slice(&output.stdout).map_err(PodmanInspectError::Parse)?;
     let first = records.get(0).cloned();
-    first.ok_or_else(|| anyhow!("podman did not describe {name}"))
+    first.ok_or_else(|| PodmanInspectError::NoDescription(name.clone()))
 }

@@ -7,23 +7,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use terok_clearance::socket::{RuntimeDir, SocketConnectError, SocketLayout, connect};
 use terok_clearance::{ContainerId, DisplayText};
 
-use super::ShieldContainer;
-use crate::{CommandFailure, ErrorExt as _, UserEnvironment};
+use crate::container::ShieldContainer;
+use crate::{ServingHubError, SimpleClearanceConfig, SimpleClearanceError};
 
 /// Bus name of hubs up to 0.5.12.
 const LEGACY_HUB_BUS_NAME: &str = "org.terok.Shield1";
 
 /// Fails if a hub serves `container`.
-pub(super) async fn ensure_no_hub(
+pub(crate) async fn ensure_no_hub(
     container: &ShieldContainer,
-    environment: &UserEnvironment,
-) -> Result<(), CommandFailure> {
-    for path in hub_socket_candidates(container, environment) {
-        let found = match connect(&path).await {
+    config: &SimpleClearanceConfig,
+) -> Result<(), SimpleClearanceError> {
+    for path in hub_socket_candidates(container, config) {
+        let source = match connect(&path).await {
             Err(SocketConnectError::NoListener { .. } | SocketConnectError::PathTooLong { .. }) => {
                 continue;
             }
@@ -33,27 +32,19 @@ pub(super) async fn ensure_no_hub(
                     |_| String::new(),
                     |name| format!(" ({})", DisplayText::new(name.trim_end())),
                 );
-                anyhow!(
-                    "a hub serves it: process {}{name} at {}",
-                    peer.pid,
-                    path.display()
-                )
+                let process = DisplayText::new(&format!("{}{name}", peer.pid));
+                ServingHubError::Serves { process, path }
             }
-            // The socket exists, so a hub may use it.
-            Err(error) => anyhow::Error::new(error).context("a hub may serve it"),
+            // The socket exists, so a hub may be there.
+            Err(error) => ServingHubError::Unreachable(error),
         };
-        return Err(found.context(format!("cannot ask for {} here", container.name()))).with_hint(
-            "answer its questions with `terok-clearance clearance`, or end that hub first",
-        );
+        return Err(SimpleClearanceError::HubServes {
+            container: container.name().clone(),
+            source,
+        });
     }
-    if is_bus_name_owned(environment).await {
-        // The message of the Python program.
-        let active = "D-Bus hub (org.terok.Shield1) is active \u{2014} use a D-Bus clearance \
-                      client (desktop notifier or TUI)";
-        return Err(anyhow!(active)).with_hint(
-            "to use this terminal fallback, stop the hub first: \
-             systemctl --user stop terok-clearance-hub",
-        );
+    if is_bus_name_owned(config).await {
+        return Err(SimpleClearanceError::BusHubRuns);
     }
     if container.id().is_none() {
         let name = container.name();
@@ -65,9 +56,9 @@ pub(super) async fn ensure_no_hub(
 /// Returns the possible hub sockets of `container` in all layouts.
 fn hub_socket_candidates(
     container: &ShieldContainer,
-    environment: &UserEnvironment,
+    config: &SimpleClearanceConfig,
 ) -> Vec<PathBuf> {
-    let runtime = RuntimeDir::new(environment.runtime_dir());
+    let runtime = RuntimeDir::new(&config.runtime_dir);
     let known = [container.id(), Some(container.name())];
     let mut names: Vec<&ContainerId> = known.into_iter().flatten().collect();
     names.dedup_by_key(|name| name.short());
@@ -79,10 +70,10 @@ fn hub_socket_candidates(
 }
 
 /// Asks the session bus with `dbus-send`, if both exist, as the Python program does.
-async fn is_bus_name_owned(environment: &UserEnvironment) -> bool {
-    let Some(program) = environment
+async fn is_bus_name_owned(config: &SimpleClearanceConfig) -> bool {
+    let Some(program) = config
         .find_program("dbus-send")
-        .filter(|_| environment.has_session_bus())
+        .filter(|_| config.has_session_bus)
     else {
         return false;
     };

@@ -11,30 +11,30 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Deserializer, Serialize};
 use terok_clearance::{Action, Dest, DestParseError, DisplayText, Protocol, Target};
 
-pub(super) use render::render_message;
+pub(crate) use render::render_message;
 
 /// A dropped packet, as reported by a reader.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) struct QueuedQuestion {
+pub(crate) struct QueuedQuestion {
     /// The reader's request id.
     #[serde(rename(deserialize = "id"), default)]
-    pub(super) request: DisplayText,
+    pub(crate) request: DisplayText,
     /// The destination address.
-    pub(super) dest: Dest,
+    pub(crate) dest: Dest,
     /// The destination port; 0 for a protocol without ports.
     #[serde(default)]
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// The protocol, a number in the reader's line; `None` if the line has none.
     #[serde(rename(deserialize = "proto"), default, deserialize_with = "number")]
-    pub(super) protocol: Option<Protocol>,
+    pub(crate) protocol: Option<Protocol>,
     /// The name that resolved to the address; empty if unknown.
     #[serde(default)]
-    pub(super) domain: DisplayText,
+    pub(crate) domain: DisplayText,
 }
 
 /// Why a reader's line is invalid.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum QueueLineError {
+pub(crate) enum QueueLineError {
     /// The line is not an event of a reader in JSON.
     #[error("the line is not a reader event in JSON")]
     Json(#[from] serde_json::Error),
@@ -48,7 +48,7 @@ pub(super) enum QueueLineError {
 
 impl QueuedQuestion {
     /// Parses a reader's line; `None` for an event other than a dropped packet.
-    pub(super) fn parse(line: &str) -> Result<Option<Self>, QueueLineError> {
+    pub(crate) fn parse(line: &str) -> Result<Option<Self>, QueueLineError> {
         #[derive(Deserialize)]
         #[serde(tag = "type", rename_all = "lowercase")]
         enum QueueReaderLine {
@@ -87,8 +87,8 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Protocol>
 
 /// A line of the operator's input, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TypedAnswer {
-    /// An answer to the question on the screen.
+pub(crate) enum TypedAnswer {
+    /// An answer to the question that is shown.
     Answer(Action),
     /// A script's answer to the question with this request id.
     AnswerTo(Action, DisplayText),
@@ -100,7 +100,7 @@ pub(super) enum TypedAnswer {
 
 impl TypedAnswer {
     /// Parses a line; with `json`, also `{"action":"allow","request":"web:9"}`.
-    pub(super) fn parse(line: &str, json: bool) -> Self {
+    pub(crate) fn parse(line: &str, json: bool) -> Self {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct QueueAnswerJson {
@@ -131,7 +131,7 @@ impl TypedAnswer {
 
 /// A message to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum QueueMessage {
+pub(crate) enum QueueMessage {
     /// The reader has started.
     Watching,
     /// A question, and the number of questions before it in the queue.
@@ -157,7 +157,7 @@ pub(super) enum QueueMessage {
 
 /// The questions of one sandbox, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct QuestionQueue {
+pub(crate) struct QuestionQueue {
     questions: VecDeque<QueuedQuestion>,
     /// Whether the question at the front has been shown.
     front_shown: bool,
@@ -165,11 +165,11 @@ pub(super) struct QuestionQueue {
 }
 
 impl QuestionQueue {
-    /// Maximum number of queued questions, because a sandbox can try every port.
-    pub(super) const MAX_QUESTIONS: usize = 1024;
+    /// Maximum number of queued questions, since a sandbox can try every port.
+    pub(crate) const MAX_QUESTIONS: usize = 1024;
 
-    /// Adds a question unless already queued, and returns the messages to show.
-    pub(super) fn push(&mut self, question: QueuedQuestion) -> Vec<QueueMessage> {
+    /// Adds a question unless the queue has it already, and returns the messages to show.
+    pub(crate) fn push(&mut self, question: QueuedQuestion) -> Vec<QueueMessage> {
         if self
             .questions
             .iter()
@@ -191,8 +191,8 @@ impl QuestionQueue {
         queued.into_iter().chain(self.show_front()).collect()
     }
 
-    /// Returns the question and the answer for the input `typed`, or the messages to show.
-    pub(super) fn resolve_input(
+    /// Returns the question that `typed` answers and the answer, or the messages to show.
+    pub(crate) fn resolve_input(
         &mut self,
         typed: TypedAnswer,
     ) -> Result<(QueuedQuestion, Action), Vec<QueueMessage>> {
@@ -211,8 +211,9 @@ impl QuestionQueue {
         }
     }
 
-    /// Removes the question at the front if the answer took effect. Returns the messages to show.
-    pub(super) fn apply_result(
+    /// Removes the question at the front if the answer to it took effect. Returns the messages to
+    /// show.
+    pub(crate) fn apply_result(
         &mut self,
         action: Action,
         result: Result<(), DisplayText>,
@@ -231,7 +232,7 @@ impl QuestionQueue {
     }
 
     /// Returns the number of unanswered questions.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.questions.len()
     }
 

@@ -9,9 +9,8 @@ use terok_clearance::{Action, DisplayText};
 
 use super::{QueueMessage, QueuedQuestion};
 
-/// Formats a message as text, or as a JSON line if `json` is set. Some messages have no JSON form
-/// and return an empty text.
-pub(in super::super) fn render_message(message: &QueueMessage, json: bool) -> String {
+/// Formats a message as text, or with `json` as a line; may be empty.
+pub(crate) fn render_message(message: &QueueMessage, json: bool) -> String {
     if json {
         // Serialization cannot fail: all fields are texts and numbers.
         let line = to_queue_event(message).and_then(|line| serde_json::to_string(&line).ok());

@@ -3,74 +3,65 @@
 //! this project, otherwise the firewall controlled by the `terok-shield` program. A message at the
 //! start names the choice.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, anyhow};
 use netns::{NetnsRef, ProcessHandle, SocketSpec};
 use shield::NftShield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
-use verdict::{
-    ExecBackend, NativeBackend, PASSED_ENVIRONMENT, VerdictBackend as _, VerdictOrder,
-    find_shield_program,
-};
+use verdict::{ExecBackend, NativeBackend, VerdictBackend as _, VerdictOrder, find_shield_program};
 
-use super::question_queue::QueuedQuestion;
-use super::{ShieldContainer, absolute_path};
-use crate::{CommandContext, CommandFailure, ErrorExt as _};
+use crate::container::ShieldContainer;
+use crate::question_queue::QueuedQuestion;
+use crate::simple_clearance::absolute_path;
+use crate::{QuestionOutput, SimpleClearanceConfig, SimpleClearanceError};
 
 /// Access to the container's firewall.
 #[derive(Debug)]
-pub(super) enum ContainerFirewall {
-    /// The `terok-shield` program. Opens or closes whole destinations.
+pub(crate) enum ContainerFirewall {
+    /// A program, which opens or closes whole destinations.
     Exec(ExecBackend),
     /// The ruleset of this project. Opens exactly the scope of the question.
     Native(NativeBackend),
 }
 
 impl ContainerFirewall {
-    /// Finds the firewall of `container` and prints the choice. Prefers the program `named`.
-    pub(super) fn detect(
+    /// Finds the firewall of `container` and prints which it is. A named program is preferred.
+    pub(crate) fn detect(
         container: &ShieldContainer,
-        named: Option<&Path>,
-        context: &CommandContext,
-    ) -> Result<Self, CommandFailure> {
-        let say = |what: &str| {
-            if !context.json {
-                context.output.print_error_line(what);
+        config: &SimpleClearanceConfig,
+        output: &dyn QuestionOutput,
+    ) -> Result<Self, SimpleClearanceError> {
+        let note = |text: &str| {
+            if !config.json {
+                output.print_note(text);
             }
         };
-        let program = if let Some(named) = named {
-            let program = absolute_path(named)?;
-            if !program.is_file() {
-                let missing = anyhow!("there is no program at {}", program.display());
-                return Err(missing).with_hint("--shield takes the path of terok-shield");
+        let program = if let Some(named) = &config.shield {
+            let path = absolute_path(named)?;
+            if !path.is_file() {
+                return Err(SimpleClearanceError::NoShieldProgram { path });
             }
-            Some(program)
+            Some(path)
         } else {
             if let Some(shield) = open_native_shield(container) {
-                say("answers change the container's own firewall, port by port");
+                note("answers change the container's own firewall, port by port");
                 let shield = Arc::new(Mutex::new(shield));
                 let name = container.name().clone();
                 return Ok(Self::Native(NativeBackend::new(name, shield)));
             }
-            let ours = std::env::current_exe().ok();
-            let path = context.environment.search_path();
-            find_shield_program(ours.as_deref(), path.map(AsRef::as_ref))
+            find_shield_program(Some(&config.own_program), config.search_path.as_deref())
         };
-        let program = program
-            .context("terok-shield was not found, so answers cannot be applied")
-            .with_hint("install terok-shield, or give its path with --shield")?;
-        say(&format!(
+        let program = program.ok_or(SimpleClearanceError::ShieldNotFound)?;
+        note(&format!(
             "answers are applied by {}, for every port of a destination",
             program.display()
         ));
-        let environment = context.environment.select_variables(&PASSED_ENVIRONMENT);
-        Ok(Self::Exec(ExecBackend::new(Some(program), environment)))
+        let variables = config.shield_variables.clone();
+        Ok(Self::Exec(ExecBackend::new(Some(program), variables)))
     }
 
     /// Applies an answer.
-    pub(super) async fn apply(
+    pub(crate) async fn apply(
         &self,
         container: &ContainerId,
         question: &QueuedQuestion,
@@ -112,8 +103,7 @@ fn open_native_shield(container: &ShieldContainer) -> Option<NftShield> {
     )]
     let now = std::time::Instant::now();
     let mut shield = NftShield::attach_existing(socket, now).ok().flatten()?;
-    // The next packet to each destination is reported again: this reader has not seen the reports
-    // that came before its start.
+    // Questions from before this reader started were lost, or belong to a reader that is gone.
     if let Err(error) = shield.flush_asked(now) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,

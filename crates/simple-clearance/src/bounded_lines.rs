@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 /// The lines of a stream. Like the Python program, drops an incomplete last line.
 #[derive(Debug)]
-pub(super) struct BoundedLines<R> {
+pub(crate) struct BoundedLines<R> {
     source: BufReader<R>,
     line: Vec<u8>,
     /// Whether the line is longer than [`MAX_LINE_BYTES`].
@@ -16,7 +16,8 @@ pub(super) struct BoundedLines<R> {
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 impl<R: AsyncRead + Unpin> BoundedLines<R> {
-    pub(super) fn new(from: R) -> Self {
+    /// Returns the lines of `from`.
+    pub(crate) fn new(from: R) -> Self {
         Self {
             source: BufReader::new(from),
             line: Vec::new(),
@@ -27,7 +28,7 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
     /// Returns the next line without the line end, with invalid UTF-8 replaced; `None` at the end.
     ///
     /// Cancel safe.
-    pub(super) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
+    pub(crate) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
         loop {
             let came = self.source.fill_buf().await?;
             if came.is_empty() {
