@@ -26,7 +26,7 @@ use clap::Subcommand;
 use terok_clearance::Action;
 use tracing::level_filters::LevelFilter;
 
-use crate::{CommandContext, CommandFailure, CommandStatus};
+use crate::{CommandContext, CommandError, CommandStatus};
 
 /// The commands in alphabetical order; the help orders them by `display_order`.
 #[derive(Debug, Subcommand)]
@@ -110,7 +110,7 @@ pub enum CliCommand {
 
 impl CliCommand {
     /// Runs the command and returns its exit status.
-    pub fn perform(self, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+    pub fn perform(self, context: &CommandContext) -> Result<CommandStatus, CommandError> {
         match self {
             Self::Allow(args) => answer::perform(args, Action::Allow, context),
 

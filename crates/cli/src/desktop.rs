@@ -4,13 +4,14 @@
 use desktop::PopupDesktopConfig;
 use desktop::popups::Categories;
 
+use crate::CommandContext;
+use crate::environment::RuntimeDirError;
 use crate::timezone::system_time_zone;
-use crate::{CommandContext, CommandFailure};
 
 /// Returns the configuration of popups on the desktop of this user.
 pub(crate) fn popup_desktop_config(
     context: &CommandContext,
-) -> Result<PopupDesktopConfig, CommandFailure> {
+) -> Result<PopupDesktopConfig, RuntimeDirError> {
     let environment = &context.environment;
     Ok(PopupDesktopConfig {
         bus_address: environment.session_bus_address(),

@@ -8,15 +8,34 @@
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::io::{ErrorKind, IsTerminal as _};
+use std::io::{self, ErrorKind, IsTerminal as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
-
 use crate::args::ColorChoice;
 use crate::output::StreamColors;
-use crate::{CommandFailure, ErrorExt as _};
+
+/// The runtime directory cannot be used for sockets.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {} for sockets", directory.display())]
+pub struct RuntimeDirError {
+    directory: PathBuf,
+    #[source]
+    source: PrivateDirError,
+}
+
+/// A directory is not private to the user.
+#[derive(Debug, thiserror::Error)]
+enum PrivateDirError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it is not a directory")]
+    NotDirectory,
+    #[error("it belongs to user {0}")]
+    OtherOwner(u32),
+    #[error("its mode lets other users write to it")]
+    OthersWrite,
+}
 
 /// The user's directories and the settings in the environment.
 #[derive(Debug, Clone)]
@@ -95,13 +114,14 @@ impl UserEnvironment {
         &self.runtime_dir
     }
 
-    /// Returns the directory of all sockets, for binding sockets. A directory in the shared
-    /// temporary directory is created, or checked to be private to this user.
-    pub fn private_runtime_dir(&self) -> Result<&Path, CommandFailure> {
+    /// Returns the same directory, for binding sockets. In the shared temporary directory it is
+    /// created, or checked to be private to this user.
+    pub fn private_runtime_dir(&self) -> Result<&Path, RuntimeDirError> {
         if self.runtime_dir.parent() == Some(Path::new(SHARED_TEMP_DIR)) {
-            ensure_private_dir(&self.runtime_dir, self.uid)
-                .with_context(|| format!("cannot use {} for sockets", self.runtime_dir.display()))
-                .with_hint("set XDG_RUNTIME_DIR to a directory that only you can enter")?;
+            ensure_private_dir(&self.runtime_dir, self.uid).map_err(|source| RuntimeDirError {
+                directory: self.runtime_dir.clone(),
+                source,
+            })?;
         }
         Ok(&self.runtime_dir)
     }
@@ -179,7 +199,7 @@ impl UserEnvironment {
     /// output, else 80.
     pub fn table_columns(&self) -> usize {
         let terminal = || {
-            let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+            let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
             Some(usize::from(size.ws_col))
         };
         let given = self.table_columns.or_else(terminal);
@@ -209,8 +229,8 @@ impl UserEnvironment {
             ColorChoice::Never => false,
         };
         StreamColors {
-            stdout: on(std::io::stdout().is_terminal()),
-            stderr: on(std::io::stderr().is_terminal()),
+            stdout: on(io::stdout().is_terminal()),
+            stderr: on(io::stderr().is_terminal()),
         }
     }
 }
@@ -254,18 +274,23 @@ fn unix_bus_address(socket: &Path) -> String {
 const SHARED_TEMP_DIR: &str = "/tmp";
 
 /// Creates a private `directory`, or checks that an existing one is private to the user `uid`.
-fn ensure_private_dir(directory: &Path, uid: u32) -> anyhow::Result<()> {
+fn ensure_private_dir(directory: &Path, uid: u32) -> Result<(), PrivateDirError> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
     }
     // Does not follow a symbolic link, because another user may have created the link.
     let found = std::fs::symlink_metadata(directory)?;
-    ensure!(found.is_dir(), "not a directory");
-    ensure!(found.uid() == uid, "owned by user {}", found.uid());
+    if !found.is_dir() {
+        return Err(PrivateDirError::NotDirectory);
+    }
+    if found.uid() != uid {
+        return Err(PrivateDirError::OtherOwner(found.uid()));
+    }
     // Read access is harmless: each socket has a directory of mode 0700.
-    let for_others = found.mode() & 0o022;
-    ensure!(for_others == 0, "writable by other users");
+    if found.mode() & 0o022 != 0 {
+        return Err(PrivateDirError::OthersWrite);
+    }
     Ok(())
 }
 

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Exit statuses: the only module that turns errors into messages, hints and statuses.
+//! Exit statuses: the only module that chooses the hints and the exit status of an error.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use demo::DemoError;
-use desktop::{NotifierLockError, PopupDesktopError};
+use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
+use operator::script::{ScriptAnswer, ScriptOutcome};
+use reader::daemon::AttachError;
 use runner::{NetworkHelperError, RunError, RunOutcome};
 use simple_clearance::SimpleClearanceError;
+use terok_clearance::socket::SocketBindError;
 
 use crate::args::{ProgramName, UsageError};
-use crate::output::{BrokenPipeError, StandardStreams};
-use crate::{CommandContext, UserEnvironment};
+use crate::commands::reader::INSIDE_NETNS_VARIABLE;
+use crate::error::{PacketLogTakenError, error_causes};
+use crate::output::StandardStreams;
+use crate::{CommandContext, CommandError, UserEnvironment};
 
 /// An exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,122 +74,183 @@ impl From<CommandStatus> for ExitCode {
     }
 }
 
-/// The failure of a command: an error with hints and an exit status.
-///
-/// [`ErrorExt`] adds hint and status to an [`anyhow::Error`]. A failure does not implement
-/// [`std::error::Error`], because only this module reports failures.
-#[derive(Debug)]
-pub struct CommandFailure {
-    error: anyhow::Error,
-    hints: Vec<String>,
-    status: CommandStatus,
+/// Returns the exit status for the answers to several questions: the first of the order below.
+pub(crate) fn answers_status(answers: &[ScriptAnswer]) -> CommandStatus {
+    const PRIORITY: [CommandStatus; 4] = [
+        CommandStatus::FAILURE,
+        CommandStatus::UNAVAILABLE,
+        CommandStatus::ALREADY_ANSWERED,
+        CommandStatus::NO_SUCH_QUESTION,
+    ];
+    let has = |status: &CommandStatus| {
+        let mut statuses = answers.iter().map(|answer| answer_status(&answer.outcome));
+        statuses.any(|own| own == *status)
+    };
+    PRIORITY.into_iter().find(has).unwrap_or(CommandStatus::OK)
 }
 
-impl From<anyhow::Error> for CommandFailure {
-    fn from(error: anyhow::Error) -> Self {
-        Self {
-            error,
-            hints: Vec::new(),
-            status: CommandStatus::FAILURE,
+const fn answer_status(outcome: &ScriptOutcome) -> CommandStatus {
+    match outcome {
+        ScriptOutcome::Applied(..) => CommandStatus::OK,
+        ScriptOutcome::AlreadyDecided(_) => CommandStatus::ALREADY_ANSWERED,
+        ScriptOutcome::NotPending(_) => CommandStatus::NO_SUCH_QUESTION,
+        ScriptOutcome::HubUnreachable(_) => CommandStatus::UNAVAILABLE,
+        ScriptOutcome::Refused(_) | ScriptOutcome::Failed(_) | ScriptOutcome::ResultUnknown(_) => {
+            CommandStatus::FAILURE
         }
     }
 }
 
-impl From<DemoError> for CommandFailure {
-    fn from(error: DemoError) -> Self {
-        match error {
-            DemoError::WriteOutput(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                anyhow::Error::new(BrokenPipeError).into()
-            }
-            DemoError::BuildSandbox(ref source) => {
-                let hints = source.advice().map(str::to_owned);
-                Self {
-                    hints: hints.into_iter().collect(),
-                    ..anyhow::Error::new(error).into()
-                }
-            }
-            _ => anyhow::Error::new(error).into(),
-        }
+/// Prints an error and returns its exit status.
+pub(crate) fn report_error(error: &CommandError, context: &CommandContext) -> CommandStatus {
+    // As with `| head -1`.
+    if error.is_broken_pipe() {
+        return CommandStatus::OK;
     }
+    let (status, hints) = explain(error);
+    if context.json {
+        let causes = error_causes(error);
+        let object = serde_json::json!({
+            "error": causes.first(),
+            "causes": causes.get(1..),
+            "hints": hints,
+            "status": status.0,
+        });
+        context.output.print_error_line(&object.to_string());
+    } else {
+        context.output.print_error(&error.message(), &hints);
+    }
+    status
 }
 
 const DESKTOP_HINT: &str =
     "start it in your desktop session; `terok-clearance clearance` asks at a terminal";
+const LINE_PROMPT_HINT: &str =
+    "`terok-clearance clearance` asks line by line and needs no such terminal";
 
-impl From<PopupDesktopError> for CommandFailure {
-    fn from(error: PopupDesktopError) -> Self {
-        Self {
-            hints: vec![DESKTOP_HINT.to_owned()],
-            status: CommandStatus::UNAVAILABLE,
-            ..anyhow::Error::new(error).into()
+/// Returns the exit status and the hints for an error.
+fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
+    let failure = |hint| advise(CommandStatus::FAILURE, &[hint]);
+    match error {
+        CommandError::RuntimeDir(_) => {
+            failure("set XDG_RUNTIME_DIR to a directory that only you can enter")
         }
-    }
-}
-
-impl From<NotifierLockError> for CommandFailure {
-    fn from(error: NotifierLockError) -> Self {
-        let (status, hint) = match error {
-            NotifierLockError::Held { .. } => (
-                CommandStatus::RESOURCE_BUSY,
-                Some("it asks for every sandbox; end it first to start another one".to_owned()),
-            ),
-            _ => (CommandStatus::FAILURE, None),
-        };
-        Self {
-            hints: hint.into_iter().collect(),
-            status,
-            ..anyhow::Error::new(error).into()
+        CommandError::PopupDesktop(_) => advise(CommandStatus::UNAVAILABLE, &[DESKTOP_HINT]),
+        CommandError::HubUnavailable { command, .. } => failure(&format!(
+            "`terok-clearance {command}` without --socket waits for hubs"
+        )),
+        CommandError::Listen { source, .. } => explain_listen(source),
+        CommandError::NoShieldProgram { .. } => {
+            failure("--shield takes the path of the terok-shield program")
         }
-    }
-}
 
-impl From<RunError> for CommandFailure {
-    fn from(error: RunError) -> Self {
-        let status = match &error {
-            RunError::StartCommand { source, .. } => match source {
-                WorkloadStartError::NotFound(_) => CommandStatus::COMMAND_NOT_FOUND,
-                WorkloadStartError::NotExecutable(_) => CommandStatus::NOT_EXECUTABLE,
-                _ => CommandStatus::RUN_FAILED,
-            },
-            _ => CommandStatus::RUN_FAILED,
-        };
-        let advice = match &error {
-            RunError::BuildSandbox(source) => source.advice(),
-            _ => None,
-        };
-        let hints: &[&str] = match &error {
-            RunError::Network(NetworkHelperError::NotInstalled { .. }) => &[
-                "install pasta (package `passt`) or slirp4netns (package `slirp4netns`)",
-                "`--network none` works without: the command then has no network at all",
+        CommandError::Demo(DemoError::BuildSandbox(source)) => {
+            advise(CommandStatus::FAILURE, source.advice().as_slice())
+        }
+        CommandError::InstallService => advise(
+            CommandStatus::USAGE,
+            &[
+                "`terok-clearance run` and `supervise` start a hub for each sandbox",
+                "for the classic hub, write units that start `serve` and `serve-verdict`",
             ],
-            RunError::BuildSandbox(_) => advice.as_slice(),
-            RunError::Popups(_) => &[DESKTOP_HINT],
-            _ => &[],
-        };
-        Self {
-            hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
-            status,
-            ..anyhow::Error::new(error).into()
+        ),
+        CommandError::NotifierLock(NotifierLockError::Held { .. }) => advise(
+            CommandStatus::RESOURCE_BUSY,
+            &["it asks for every sandbox; end it first to start another one"],
+        ),
+        CommandError::DuplicateAction { .. } => advise(CommandStatus::USAGE, &[]),
+        CommandError::ShowNotification(_) => advise(CommandStatus::UNAVAILABLE, &[]),
+        CommandError::NoChoice { .. } => advise(
+            CommandStatus::UNAVAILABLE,
+            &["`terok-clearance clearance` asks at a terminal"],
+        ),
+        CommandError::Attach(AttachError::Inspect { .. }) => failure(&format!(
+            "inside the sandbox's network namespace already? then set {INSIDE_NETNS_VARIABLE}=1"
+        )),
+        CommandError::Attach(AttachError::OpenSockets(_)) => {
+            failure("without root, the namespace must belong to a user namespace of yours")
         }
+        CommandError::PacketLogTaken(taken) => advise(
+            CommandStatus::RESOURCE_BUSY,
+            &[&packet_log_owner_hint(taken)],
+        ),
+        CommandError::Run(error) => explain_run(error),
+        CommandError::RunSetup(error) => (CommandStatus::RUN_FAILED, explain(error).1),
+        CommandError::RunPrompt => advise(
+            CommandStatus::USAGE,
+            &[
+                "`--ui tui` asks on the screen of this terminal",
+                "`--ui none`, and `terok-clearance clearance` in another terminal",
+            ],
+        ),
+        CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
+        CommandError::SimpleClearance(error) => {
+            advise(CommandStatus::FAILURE, simple_clearance_hints(error))
+        }
+        CommandError::Supervise { .. } => {
+            failure("without root, it must belong to one of your user namespaces")
+        }
+        CommandError::JsonFullScreen => advise(
+            CommandStatus::USAGE,
+            &["`terok-clearance clearance --json` is for programs"],
+        ),
+        CommandError::NoTerminal | CommandError::LineTerminal => failure(LINE_PROMPT_HINT),
+
+        CommandError::Other(_)
+        | CommandError::Output(_)
+        | CommandError::Demo(_)
+        | CommandError::NotifierLock(_)
+        | CommandError::Attach(_)
+        | CommandError::Reader(_) => advise(CommandStatus::FAILURE, &[]),
     }
 }
 
-impl From<SimpleClearanceError> for CommandFailure {
-    fn from(error: SimpleClearanceError) -> Self {
-        match error {
-            SimpleClearanceError::WriteOutput(error)
-                if error.kind() == io::ErrorKind::BrokenPipe =>
-            {
-                anyhow::Error::new(BrokenPipeError).into()
-            }
-            _ => {
-                let hints = simple_clearance_hints(&error).iter();
-                Self {
-                    hints: hints.map(|hint| (*hint).to_owned()).collect(),
-                    ..anyhow::Error::new(error).into()
-                }
-            }
+fn advise(status: CommandStatus, hints: &[&str]) -> (CommandStatus, Vec<String>) {
+    let hints = hints.iter().map(|hint| (*hint).to_owned()).collect();
+    (status, hints)
+}
+
+fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {
+    let hint = match error {
+        SocketBindError::InUse { pid, .. } => {
+            format!("process {pid} serves it; `ps -p {pid}` shows it, `kill {pid}` ends it")
         }
+        SocketBindError::NotPrivate { directory, .. } => format!(
+            "run `chmod 700 {}` if it is yours, else choose another directory",
+            directory.display()
+        ),
+        _ => return advise(CommandStatus::FAILURE, &[]),
+    };
+    advise(CommandStatus::FAILURE, &[&hint])
+}
+
+fn packet_log_owner_hint(taken: &PacketLogTakenError) -> String {
+    match &taken.owner {
+        Ok(Some(owner)) => match &owner.process {
+            Some(process) => format!("it is {owner}; `kill {}` ends it", process.pid),
+            None => format!("it is {owner}"),
+        },
+        Ok(None) => "it has gone in the meantime: try again".to_owned(),
+        Err(error) => format!("who it is could not be found out: {error}"),
+    }
+}
+
+fn explain_run(error: &RunError) -> (CommandStatus, Vec<String>) {
+    let failed = |hints| advise(CommandStatus::RUN_FAILED, hints);
+    match error {
+        RunError::Network(NetworkHelperError::NotInstalled { .. }) => failed(&[
+            "install pasta (package `passt`) or slirp4netns (package `slirp4netns`)",
+            "`--network none` works without: the command then has no network at all",
+        ]),
+        RunError::BuildSandbox(source) => failed(source.advice().as_slice()),
+        RunError::Popups(_) => failed(&[DESKTOP_HINT]),
+        // The statuses of shells.
+        RunError::StartCommand { source, .. } => match source {
+            WorkloadStartError::NotFound(_) => advise(CommandStatus::COMMAND_NOT_FOUND, &[]),
+            WorkloadStartError::NotExecutable(_) => advise(CommandStatus::NOT_EXECUTABLE, &[]),
+            _ => failed(&[]),
+        },
+        _ => failed(&[]),
     }
 }
 
@@ -229,68 +294,6 @@ const fn simple_clearance_hints(error: &SimpleClearanceError) -> &'static [&'sta
     }
 }
 
-impl CommandFailure {
-    /// Returns `true` if the output was closed early. The program then reports success.
-    pub(crate) fn is_broken_pipe(&self) -> bool {
-        self.error.is::<BrokenPipeError>()
-    }
-
-    /// Returns the error and the causes in one line.
-    pub(crate) fn message(&self) -> String {
-        let causes: Vec<String> = self.error.chain().map(ToString::to_string).collect();
-        causes.join(": ")
-    }
-}
-
-/// Adds hint and status to an error.
-pub trait ErrorExt<T> {
-    /// Adds a hint on what to do.
-    fn with_hint(self, text: impl Into<String>) -> Result<T, CommandFailure>;
-
-    /// Sets the exit status.
-    fn with_status(self, status: CommandStatus) -> Result<T, CommandFailure>;
-}
-
-impl<T, E: Into<CommandFailure>> ErrorExt<T> for Result<T, E> {
-    fn with_hint(self, text: impl Into<String>) -> Result<T, CommandFailure> {
-        self.map_err(|error| {
-            let mut failure = error.into();
-            failure.hints.push(text.into());
-            failure
-        })
-    }
-
-    fn with_status(self, status: CommandStatus) -> Result<T, CommandFailure> {
-        self.map_err(|error| CommandFailure {
-            status,
-            ..error.into()
-        })
-    }
-}
-
-/// Prints a failure and returns the exit status.
-pub(crate) fn report_failure(failure: &CommandFailure, context: &CommandContext) -> CommandStatus {
-    // For example in `terok-clearance list | head -1`.
-    if failure.is_broken_pipe() {
-        return CommandStatus::OK;
-    }
-    let causes: Vec<String> = failure.error.chain().map(ToString::to_string).collect();
-    if context.json {
-        let object = serde_json::json!({
-            "error": causes.first(),
-            "causes": causes.get(1..),
-            "hints": failure.hints,
-            "status": failure.status.0,
-        });
-        context.output.print_error_line(&object.to_string());
-    } else {
-        context
-            .output
-            .print_error(&failure.message(), &failure.hints);
-    }
-    failure.status
-}
-
 /// Prints a usage error or the requested help, and returns the exit status.
 pub(crate) fn report_usage_error(
     refusal: &UsageError,
@@ -330,5 +333,44 @@ pub(crate) fn report_usage_error(
             output.print_error_line(text(output.colors().stderr).trim_end());
             CommandStatus::USAGE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use terok_clearance::DisplayText;
+
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_status_and_hints() {
+        let check = |error: CommandError, status: CommandStatus, hints: usize| {
+            let explained = explain(&error);
+            assert_eq!((explained.0, explained.1.len()), (status, hints), "{error}");
+        };
+        let start = |source| RunError::StartCommand {
+            program: DisplayText::new("make"),
+            source,
+        };
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let no_helper = NetworkHelperError::NotInstalled {
+            names: vec!["pasta"],
+        };
+        for (error, status, hints) in [
+            (start(WorkloadStartError::NotFound(missing())), 127, 0),
+            (start(WorkloadStartError::NotExecutable(missing())), 126, 0),
+            (RunError::Network(no_helper), 125, 2),
+            (RunError::CatchSignals(missing()), 125, 0),
+        ] {
+            check(error.into(), CommandStatus(status), hints);
+        }
+        let before_run = CommandError::RunSetup(Box::new(CommandError::NoTerminal));
+        check(before_run, CommandStatus::RUN_FAILED, 1);
+        check(CommandError::NoTerminal, CommandStatus::FAILURE, 1);
+        check(CommandError::RunPrompt, CommandStatus::USAGE, 2);
+        let other = anyhow::anyhow!("a failure");
+        check(other.into(), CommandStatus::FAILURE, 0);
     }
 }

@@ -3,13 +3,14 @@
 //! statuses.
 //!
 //! [`args`] parses the arguments, [`environment`] reads the environment, a file of [`commands`]
-//! runs the command, [`output`] writes to standard output and standard error, and [`exit`] turns
-//! results into messages and statuses. The other crates never read the environment.
+//! runs the command, [`output`] writes to standard output and standard error, and [`exit`] chooses
+//! hints and statuses. The libraries get values and read no environment.
 
 pub mod args;
 pub mod commands;
 mod desktop;
 pub mod environment;
+pub mod error;
 pub mod exit;
 #[cfg(test)]
 mod hostile_table;
@@ -22,7 +23,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use environment::UserEnvironment;
-pub use exit::{CommandFailure, CommandStatus, ErrorExt};
+pub use error::CommandError;
+pub use exit::CommandStatus;
 pub use output::StandardStreams;
 pub use runtime::{StopSignals, block_on};
 
@@ -66,6 +68,6 @@ fn run_cli(args: Vec<OsString>) -> CommandStatus {
     };
     match cli.command.perform(&context) {
         Ok(status) => status,
-        Err(failure) => exit::report_failure(&failure, &context),
+        Err(error) => exit::report_error(&error, &context),
     }
 }

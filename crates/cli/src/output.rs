@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Standard output and standard error. No other module prints.
 //!
-//! A closed output is not a failure: the write returns [`BrokenPipeError`], the command ends, and
-//! [`crate::exit`] reports success without a message.
+//! An output that is closed early is no failure: the write returns [`OutputError::Closed`], which
+//! ends the command, and [`crate::exit`] reports success without a message.
 
 use std::io::{self, ErrorKind, Write as _};
 
@@ -15,10 +15,16 @@ pub struct StreamColors {
     pub stderr: bool,
 }
 
-/// Standard output was closed early.
+/// Standard output was not written.
 #[derive(Debug, thiserror::Error)]
-#[error("standard output was closed")]
-pub struct BrokenPipeError;
+pub enum OutputError {
+    /// Standard output was closed early.
+    #[error("standard output was closed")]
+    Closed,
+    /// The write failed.
+    #[error("cannot write to standard output")]
+    Write(#[source] io::Error),
+}
 
 /// Standard output and standard error.
 #[derive(Debug, Clone, Copy)]
@@ -45,15 +51,15 @@ impl StandardStreams {
     }
 
     /// Prints `text` unchanged.
-    pub fn print(&self, text: &str) -> anyhow::Result<()> {
+    pub fn print(&self, text: &str) -> Result<(), OutputError> {
         self.write(text).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => BrokenPipeError.into(),
-            _ => anyhow::Error::new(error).context("cannot write to standard output"),
+            ErrorKind::BrokenPipe => OutputError::Closed,
+            _ => OutputError::Write(error),
         })
     }
 
     /// Prints a line.
-    pub fn print_line(&self, line: &str) -> anyhow::Result<()> {
+    pub fn print_line(&self, line: &str) -> Result<(), OutputError> {
         self.print(&format!("{line}\n"))
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Parses a destination that is allowed from the start: the whole destination or one port.
+//! Parses a destination to allow from the start: the whole destination or a port.
 
 use supervisor::AllowedDest;
 use terok_clearance::{DestParseError, Target};
@@ -15,7 +15,7 @@ pub enum AllowedDestError {
     Port(String),
 }
 
-/// Parses `HOST`, `ADDRESS`, or one port of either: `HOST:PORT`, `[ADDRESS]:PORT`.
+/// Parses `HOST`, `ADDRESS`, or a port of either: `HOST:PORT`, `[ADDRESS]:PORT`.
 pub fn parse_allowed_dest(text: &str) -> Result<AllowedDest, AllowedDestError> {
     let whole = match text.parse::<Target>() {
         Ok(target) => return Ok(target.into()),

@@ -17,8 +17,8 @@ pub struct RunConfig {
     pub name: Option<String>,
     /// The working directory of the command.
     pub working_dir: PathBuf,
-    /// The environment of the caller. The command gets it without the variables that refer to
-    /// services outside the sandbox.
+    /// The environment of the caller. The command gets all variables but those of services outside
+    /// the sandbox.
     pub variables: Vec<(OsString, OsString)>,
     /// `PATH`, where the network helper is looked for.
     pub search_path: Option<OsString>,
@@ -28,7 +28,7 @@ pub struct RunConfig {
     pub config_dir: PathBuf,
     /// The directory of this program's persistent state.
     pub state_dir: PathBuf,
-    /// Destinations that are allowed from the start.
+    /// Destinations to allow from the start.
     pub allowed_dests: Vec<AllowedDest>,
     /// The connection of the sandbox.
     pub network: NetworkChoice,
@@ -38,10 +38,10 @@ pub struct RunConfig {
     pub popups: PopupChoice,
 }
 
-/// The program that connects the sandbox.
+/// The connection of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkChoice {
-    /// The first installed one: pasta, then slirp4netns.
+    /// pasta if installed, else slirp4netns.
     Auto,
     /// pasta, of the package passt.
     Pasta,
@@ -54,8 +54,8 @@ pub enum NetworkChoice {
 /// The full screen over the command.
 #[derive(Debug, Clone)]
 pub struct RunScreen {
-    /// The hotkey opens the screen even if no question is pending; otherwise it goes to the command
-    /// then.
+    /// The hotkey opens the screen even without a pending question; otherwise the command receives
+    /// the hotkey then.
     pub opens_without_question: bool,
     /// A line at the terminal announces new questions.
     pub announces_questions: bool,
@@ -63,13 +63,13 @@ pub struct RunScreen {
     pub options: TuiOptions,
 }
 
-/// The popups for the questions of the sandbox. None are shown if the operator's notifier runs,
-/// which shows the questions of every sandbox.
+/// The popups for the questions of the sandbox. A running notifier of the operator replaces the
+/// popups of this process.
 #[derive(Debug, Clone)]
 pub enum PopupChoice {
     /// No popups, and the notifier is ignored.
     Off,
-    /// Popups if a program of the session shows them already.
+    /// Popups if a notification service runs already.
     IfRunning(Box<PopupDesktopConfig>),
     /// Popups are required.
     Required(Box<PopupDesktopConfig>),

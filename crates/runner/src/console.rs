@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The operator's terminal while the command has one of its own, and the full screen over it.
+//! The operator's terminal while the command has a separate one, and the full screen over the
+//! command.
 //!
-//! Keys go to the command until the hotkey is pressed. The screen then has the terminal, and its
-//! answer guard decides which keys are answers; the command's output waits.
+//! Keys go to the command until the hotkey is pressed. The screen then has the terminal, with an
+//! answer guard over the keys; the command's output waits.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,7 +21,7 @@ use crate::{RunError, RunNotice, RunReporter, RunScreen};
 /// Ctrl-]: opens the screen over the command.
 const HOTKEY: u8 = 0x1d;
 
-/// The operator's terminal while the command has one of its own.
+/// The operator's terminal while the command has a separate one.
 pub(crate) struct RunConsole<'a> {
     tty: ControllingTty,
     relay: PtyRelay,
@@ -37,7 +38,7 @@ struct ConsoleScreen {
     /// The hotkey was pressed, and the screen is not open yet.
     open_requested: bool,
     notices: NoticeLimiter,
-    /// The newest question that was announced or shown.
+    /// The newest announced or shown question.
     newest_seen: Option<RowNumber>,
 }
 
@@ -64,8 +65,8 @@ impl NoticeLimiter {
 }
 
 impl<'a> RunConsole<'a> {
-    /// Puts the operator's terminal into raw mode for a command whose terminal's master side is
-    /// `master`.
+    /// Puts the operator's terminal into raw mode. `master` is the master side of the command's
+    /// terminal.
     pub(crate) fn new(
         mut tty: ControllingTty,
         master: OwnedFd,
@@ -130,7 +131,7 @@ impl<'a> RunConsole<'a> {
         self.relay.print(&format!("{text}\n"));
     }
 
-    /// Stops this process together with the command, as Ctrl-Z does, until the shell resumes it.
+    /// Stops this process together with the command, as Ctrl-Z does, until the shell resumes both.
     pub(crate) fn suspend(&mut self) -> io::Result<()> {
         let was_open = self.close_screen();
         self.tty.suspend()?;
@@ -192,7 +193,7 @@ impl<'a> RunConsole<'a> {
         }
     }
 
-    /// Closes the screen, and has the command draw its own again. Returns `true` if the screen was
+    /// Closes the screen, and makes the command redraw. Returns `true` if the screen was
     /// open or about to open.
     fn close_screen(&mut self) -> bool {
         let Some(screen) = &mut self.screen else {
@@ -215,8 +216,8 @@ impl<'a> RunConsole<'a> {
         }
     }
 
-    /// Announces questions: in a line between those of the command, or, if the command uses the
-    /// alternate screen, over its last line.
+    /// Announces questions: in a line between the command's output, or, if the command uses the
+    /// alternate screen, over the last line.
     fn announce_questions(&mut self, count: usize) {
         let Some(text) = self.reporter.message(&RunNotice::QuestionsPending(count)) else {
             return;
@@ -231,7 +232,7 @@ impl<'a> RunConsole<'a> {
 }
 
 impl ConsoleScreen {
-    /// Returns the number of questions if a new one is to be announced.
+    /// Returns the number of questions if a new question is to be announced.
     fn take_new_question_count(&mut self, now: Instant) -> Option<usize> {
         let rows = self.ui.inbox().rows();
         let (count, newest) = (rows.len(), rows.map(Row::number).max());
@@ -242,9 +243,9 @@ impl ConsoleScreen {
     }
 }
 
-/// Returns `true` if `keys`, which arrived together, open the screen while `questions` are pending.
+/// Returns `true` if `keys` of one read open the screen while `questions` are pending.
 ///
-/// Only the hotkey alone does: a paste or a reply of the terminal may contain it.
+/// Only the hotkey alone does: a paste or a reply of the terminal may contain the same byte.
 fn opens_screen(keys: &[u8], questions: usize, opens_without_question: bool) -> bool {
     keys == [HOTKEY] && (questions > 0 || opens_without_question)
 }

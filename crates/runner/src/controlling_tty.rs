@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The operator's terminal, in raw mode while the command has a terminal of its own.
+//! The operator's terminal, in raw mode while the command has a separate one.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -90,13 +90,13 @@ impl ControllingTty {
         Ok(tcgetwinsize(&self.tty)?)
     }
 
-    /// Returns `true` if this process may read the terminal: it is not in a shell's background.
+    /// Returns `true` if this process may read the terminal: not in a shell's background.
     pub(crate) fn is_foreground(&self) -> bool {
         // A terminal that does not control this process has no background.
         tcgetpgrp(&self.tty).map_or(true, |foreground| foreground == getpgrp())
     }
 
-    /// Puts the terminal into raw mode if this process may read it.
+    /// Puts the terminal into raw mode, except in a shell's background.
     pub(crate) fn enter_raw_mode(&mut self) -> io::Result<()> {
         if self.is_foreground() && !self.is_raw {
             let mut raw = self.original_attributes.clone();
@@ -126,8 +126,8 @@ impl ControllingTty {
         }
     }
 
-    /// Stops this process together with its job, as Ctrl-Z does, and returns when the shell resumes
-    /// the job; at once without a shell that can resume it.
+    /// Stops this process and the shell's job, as Ctrl-Z does, and returns when the shell resumes
+    /// the job; at once without a shell to resume the job.
     pub(crate) fn suspend(&mut self) -> io::Result<()> {
         self.restore();
         kill_current_process_group(Signal::TSTP)?;

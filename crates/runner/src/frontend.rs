@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The user interfaces that show the questions of this sandbox.
+//! The user interfaces for the questions of the sandbox.
 
 use desktop::{NotifierLock, PopupDesktop};
 
 use crate::{NetworkChoice, PopupChoice, PopupSource, RunConfig, RunError, RunNotice, RunScreen};
 
-/// The user interfaces that show the questions of this sandbox.
+/// The user interfaces for the questions of the sandbox.
 #[derive(Debug)]
 pub(crate) struct RunFrontend {
     pub(crate) popups: RunPopups,
     pub(crate) screen: Option<RunScreen>,
 }
 
-/// The popups for the questions of this sandbox.
+/// The popups for the questions of the sandbox.
 #[derive(Debug)]
 pub(crate) enum RunPopups {
     /// Popups of this process.
@@ -27,7 +27,7 @@ impl RunFrontend {
     /// Selects the user interfaces. A sandbox without a connection has no questions and so needs
     /// none.
     ///
-    /// Fails if popups are required and no desktop shows them.
+    /// Fails if no desktop shows required popups.
     pub(crate) async fn select(config: &RunConfig) -> Result<Self, RunError> {
         if config.network == NetworkChoice::None {
             return Ok(Self {
@@ -56,7 +56,7 @@ impl RunFrontend {
         })
     }
 
-    /// Returns the message that says at the start where questions are shown.
+    /// Returns the message at the start about the user interfaces.
     pub(crate) const fn start_notice(&self) -> RunNotice<'static> {
         RunNotice::Started {
             popups: match self.popups {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `run`: one command in a default-deny sandbox, whose questions are answered at its terminal, on
-//! the desktop, or by another program.
+//! `run`: one command in a default-deny sandbox, with questions at the terminal, on the desktop, or
+//! in another program.
 //!
 //! The sequence provides the safety: [`PreparedRun::build`] builds the sandbox without any
 //! connection; [`PreparedRun::run`] loads and verifies the firewall, connects the network, and only
-//! then starts the command. This process is the supervisor; its end, however caused, makes the
-//! kernel end every process in the sandbox.
+//! then starts the command. This process is the supervisor; at the end of this process, however
+//! caused, the kernel ends every process in the sandbox.
 //!
 //! The caller provides every value in a [`RunConfig`] and the text of every message as a
-//! [`RunReporter`]. This crate reads neither the environment nor the home directory.
+//! [`RunReporter`]. The crate reads neither the environment nor the home directory.
 
 mod allowed_dest;
 mod config;

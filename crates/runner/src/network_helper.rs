@@ -33,7 +33,7 @@ impl NetworkHelperKind {
     }
 }
 
-/// An installed program that connects sandboxes.
+/// An installed network helper.
 #[derive(Debug)]
 pub(crate) struct NetworkHelper {
     kind: NetworkHelperKind,
@@ -47,7 +47,7 @@ pub enum NetworkHelperError {
     /// No helper is installed.
     #[error("{} {} not installed", names.join(" and "), plural_verb(names.len()))]
     NotInstalled {
-        /// The names of the helpers that were looked for.
+        /// The names of the missing helpers.
         names: Vec<&'static str>,
     },
     /// The routes of the sandbox cannot be watched.
@@ -80,7 +80,7 @@ const fn plural_verb(count: usize) -> &'static str {
     if count == 1 { "is" } else { "are" }
 }
 
-/// The end of a network helper, which normally runs as long as its sandbox.
+/// The early end of a network helper; normally the sandbox ends first.
 #[derive(Debug, thiserror::Error)]
 pub struct NetworkHelperExit {
     name: &'static str,
@@ -144,7 +144,7 @@ impl NetworkHelper {
         })
     }
 
-    /// Connects the sandbox of `init` and returns when it has a default route.
+    /// Connects the sandbox of `init` and returns when the sandbox has a default route.
     pub(crate) async fn connect(
         &self,
         init: &ProcessHandle,
@@ -249,7 +249,7 @@ fn has_default_route(table: &str) -> bool {
     })
 }
 
-/// A running helper. Dropping it ends the helper.
+/// A running helper. Dropping the value ends the helper.
 #[derive(Debug)]
 pub(crate) struct NetworkConnection {
     name: &'static str,
@@ -257,7 +257,7 @@ pub(crate) struct NetworkConnection {
     stderr: StderrCapture,
 }
 
-/// Maximum bytes that are kept of the end of a helper's standard error.
+/// Maximum bytes kept of the end of a helper's standard error.
 const STDERR_TAIL_BYTES: usize = 2048;
 
 impl NetworkConnection {
@@ -273,7 +273,7 @@ impl NetworkConnection {
         }
     }
 
-    /// Ends the helper and waits for its end.
+    /// Ends the helper and waits for the end.
     pub(crate) async fn close(mut self) -> io::Result<()> {
         self.child.kill().await
     }

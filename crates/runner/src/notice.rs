@@ -12,17 +12,16 @@ use crate::{NetworkHelperExit, RunSummary};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunNotice<'a> {
-    /// The resolver did not answer for an allowed name. The name opens once the command looks it
-    /// up.
+    /// The resolver did not answer for an allowed name, which opens at the command's own look-up.
     NameNotResolved(&'a DomainName),
     /// The command was started in a connected sandbox.
     Started {
-        /// The program that shows popups.
+        /// The source of popups.
         popups: PopupSource,
         /// The hotkey opens the full screen.
         has_screen: bool,
     },
-    /// Questions are pending, one of them new, and the hotkey opens the screen.
+    /// The number of pending questions, after a new question. The hotkey opens the screen.
     QuestionsPending(usize),
     /// The full screen failed and is closed.
     ScreenFailed(&'a io::Error),
@@ -34,22 +33,23 @@ pub enum RunNotice<'a> {
     Ended(&'a RunSummary),
 }
 
-/// The program that shows the questions of the sandbox as popups.
+/// The source of popups for the questions of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PopupSource {
     /// This process.
     Own,
     /// The operator's notifier.
     Notifier,
-    /// No program.
+    /// None: there are no popups.
     Off,
 }
 
-/// Words the messages of a run, and prints them while the command has no terminal of its own.
+/// Words and prints the messages of a run.
 pub trait RunReporter {
-    /// Returns the text of a message, one line or more; `None` suppresses the message.
+    /// Returns the text of a message, possibly of several lines; `None` suppresses the message.
     fn message(&self, notice: &RunNotice<'_>) -> Option<String>;
 
-    /// Prints the text of a message with a line end.
+    /// Prints the text of a message with a line end. Not called while the command has a terminal
+    /// of its own, where the run shows the text.
     fn print(&self, text: &str);
 }

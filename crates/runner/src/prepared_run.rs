@@ -49,8 +49,8 @@ impl PreparedRun {
         })
     }
 
-    /// Loads the firewall, connects the network, starts the command and serves it until its end,
-    /// when nothing of the sandbox is left.
+    /// Loads the firewall, connects the network, starts the command and serves the command until
+    /// the end, when nothing of the sandbox is left.
     ///
     /// Requires a single-threaded tokio runtime.
     pub async fn run(self, reporter: &dyn RunReporter) -> Result<RunOutcome, RunError> {
@@ -126,8 +126,8 @@ fn supervisor_config(
     })
 }
 
-/// Looks up the allowed names, so that the command's first packet to them passes. Returns the names
-/// for which the resolver has no answer.
+/// Looks up the allowed names, so that the command's first packet to each name passes. Returns the
+/// names without an answer of the resolver.
 async fn resolve_allowed_names(
     supervisor: &Supervisor,
     resolver: IpAddr,
@@ -154,7 +154,7 @@ fn start_command(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbo
     })
 }
 
-/// Returns a new id of twelve hexadecimal digits, the length to which ids are cut in socket names.
+/// Returns a new id of twelve hexadecimal digits, the length of ids in socket names.
 fn random_container_id() -> Result<ContainerId, RunError> {
     let random = || -> io::Result<[u8; 8]> {
         let mut bytes = [0; 8];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Relays bytes between the operator's terminal and the command's.
 //!
-//! The relay reads from one side only after the other side has accepted the previous bytes, so
-//! neither side can fill the memory. The relay never blocks: a terminal that is not read stops its
-//! command, but not the questions.
+//! The relay reads from a side only after the other side has accepted the previous bytes, so
+//! neither side can fill the memory. The relay never blocks: a stalled terminal stops the command,
+//! but not the questions.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::terminal_modes::TerminalModes;
 
-/// Maximum bytes that are read before they are written to the other side.
+/// Maximum bytes between a read from one side and the write to the other side.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Relays bytes between the operator's terminal and the command's.
@@ -26,7 +26,7 @@ pub(crate) struct PtyRelay {
     master: Option<PollableFd>,
     to_tty: Vec<u8>,
     to_master: Vec<u8>,
-    /// The buffer for output, kept so that each wait for output allocates nothing.
+    /// The buffer for output. A wait for output allocates nothing.
     read_buffer: Box<[u8]>,
     /// The command's output is not read.
     output_paused: bool,
@@ -145,7 +145,7 @@ impl PtyRelay {
         self.modes.is_alternate_screen()
     }
 
-    /// Sets the modes on the operator's terminal that the command had set.
+    /// Sets the command's modes on the operator's terminal again.
     pub(crate) fn restore_modes(&mut self) {
         if !self.hung_up {
             let restore = self.modes.restore_sequence();
@@ -163,7 +163,7 @@ impl PtyRelay {
         }
     }
 
-    /// Makes the command redraw its screen: changes the size of its terminal, and restores it.
+    /// Makes the command redraw the screen: changes the size of the terminal and restores the size.
     pub(crate) fn force_redraw(&self, size: Winsize) {
         let smaller = Winsize {
             ws_row: size.ws_row.saturating_sub(1).max(1),

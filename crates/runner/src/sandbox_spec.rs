@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The sandbox for a command: the caller's files and environment, except for the sockets and
-//! variables that lead out of the sandbox.
+//! The sandbox for a command: the caller's files and environment, without the sockets and
+//! variables of services outside the sandbox.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,7 +11,7 @@ use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
 
 use crate::{RunConfig, RunError};
 
-/// Variables that refer to services outside the sandbox, or that describe the calling process only.
+/// Variables of services outside the sandbox, and variables about the calling process alone.
 const DROPPED_VARIABLES: &[&str] = &[
     "ALACRITTY_SOCKET",
     "BUILDKIT_HOST",
@@ -55,8 +55,8 @@ const DROPPED_VARIABLES: &[&str] = &[
     "XDG_RUNTIME_DIR",
 ];
 
-/// Sockets of container engines outside `/run`. Bound sockets of the caller's network namespace are
-/// found without this list; these may belong to another one.
+/// Sockets of container engines outside `/run`, for engines in another network namespace. Bound
+/// sockets of the caller's network namespace are found without a list.
 const ENGINE_SOCKETS: &[&str] = &[
     "/var/lib/incus/unix.socket",
     "/var/lib/lxd/unix.socket",

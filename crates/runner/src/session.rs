@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serves the command from its start to its end: signals, terminal, popups, network, supervisor.
+//! Serves the running command: signals, terminal, popups, network, supervisor.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::signals::{CaughtSignal, RunSignals};
 use crate::summary::SummaryRecorder;
 use crate::{RunError, RunNotice, RunOutcome, RunReporter};
 
-/// Maximum time after the command's end for its last output, and for the last events to operators.
+/// Maximum time after the command's end for the last output and the last events to operators.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The command and the parts that serve it.
+/// The running command and the parts of the run.
 pub(crate) struct RunSession<'a> {
     pub(crate) running: RunningSandbox,
     pub(crate) signals: RunSignals,
@@ -37,7 +37,7 @@ pub(crate) struct RunSession<'a> {
 }
 
 impl RunSession<'_> {
-    /// Serves the command until its end, when nothing of the sandbox is left.
+    /// Serves the command until the end, when nothing of the sandbox is left.
     pub(crate) async fn run_until_exit(
         self,
         supervisor: Supervisor,
@@ -122,7 +122,7 @@ impl RunSession<'_> {
     }
 }
 
-/// Takes over the terminal, if there is one, and starts the user interfaces of `frontend`.
+/// Takes over the terminal, if any, and starts the user interfaces of `frontend`.
 fn open_frontend<'a>(
     frontend: RunFrontend,
     terminal: Option<(ControllingTty, OwnedFd)>,
@@ -148,7 +148,7 @@ fn open_frontend<'a>(
     Ok((console, popups))
 }
 
-/// Shows a message: on the terminal if this process has taken it over, else by the reporter.
+/// Shows a message: on the console, if any, else by the reporter.
 fn announce(
     console: &mut Option<RunConsole<'_>>,
     reporter: &dyn RunReporter,
@@ -168,7 +168,7 @@ async fn wait_for_status(running: &RunningSandbox) -> Result<WorkloadStatus, Run
     status.map_err(RunError::WaitForCommand)
 }
 
-/// Waits for the end of the network helper; never returns without one.
+/// Waits for the end of the network helper; without a helper never returns.
 async fn wait_for_network_loss(connection: &mut Option<NetworkConnection>) -> NetworkHelperExit {
     match connection {
         Some(connection) => connection.wait_for_exit().await,
@@ -184,7 +184,7 @@ async fn run_popups(popups: &mut Option<BackgroundPopups>) {
     std::future::pending::<()>().await;
 }
 
-/// Handles the next event at the terminal; never returns without one.
+/// Handles the next event at the terminal; without a console never returns.
 async fn step_console(console: &mut Option<RunConsole<'_>>) -> Result<(), RunError> {
     match console {
         Some(console) => console.step().await,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The signals that this process handles while a command runs.
+//! The signals of this process while a command runs.
 
 use std::io;
 
 use rustix::process::Signal as SignalNumber;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that this process handles while a command runs, caught from the creation on.
+/// The signals of this process while a command runs, caught from the creation on.
 #[derive(Debug)]
 pub(crate) struct RunSignals {
     forwarded: [(SignalNumber, Signal); 6],
@@ -43,7 +43,7 @@ impl RunSignals {
         })
     }
 
-    /// Waits for a signal that ends a program, and returns its number.
+    /// Waits for a terminating signal, and returns the number.
     pub(crate) async fn next_terminating(&mut self) -> u8 {
         loop {
             if let CaughtSignal::Forward(number) = self.next().await {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The destinations that were asked about in the course of a run, and the answers.
+//! The questioned destinations of a run, and the answers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,12 @@ use terok_clearance::{Action, Dest};
 /// Maximum recorded destinations; a workload may try any number.
 const MAX_RECORDED_DESTS: usize = 10_000;
 
-/// The destinations that were asked about, in order, by answer.
+/// The questioned destinations of a run, in order, by answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunSummary {
-    /// Destinations whose last answer is allow.
+    /// Destinations with allow as the last answer.
     pub allowed: Vec<Dest>,
-    /// Destinations whose last answer is deny.
+    /// Destinations with deny as the last answer.
     pub denied: Vec<Dest>,
     /// Destinations without an answer.
     pub unanswered: Vec<Dest>,

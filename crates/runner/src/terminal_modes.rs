@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tracks the terminal modes that a command sets, by its output, so that they can be set again
-//! after the full screen used the terminal.
+//! Tracks the terminal modes of a command in the command's output, to restore the modes after the
+//! full screen used the terminal.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 /// The tracked modes (xterm control sequences, "DEC Private Mode Set"): the cursor, mouse reports,
 /// the alternate screen, and bracketed paste.
 const TRACKED_MODES: [u16; 10] = [25, 1000, 1002, 1003, 1004, 1006, 47, 1047, 1049, 2004];
-/// The tracked modes that show the alternate screen.
+/// The tracked modes of the alternate screen.
 const ALTERNATE_SCREEN_MODES: [u16; 3] = [47, 1047, 1049];
-/// The mode of the visible cursor, the only tracked one that is set at first.
+/// The mode of the visible cursor, the only tracked mode of a new terminal.
 const CURSOR_MODE: u16 = 25;
-/// Maximum numbers in one control sequence.
+/// Maximum numbers in a control sequence.
 const MAX_PARAMETERS: usize = 16;
 
 /// The private modes of a terminal.
@@ -76,7 +76,7 @@ impl TerminalModes {
             .any(|mode| self.changed.contains(mode))
     }
 
-    /// Returns the control sequences that set these modes on a new terminal.
+    /// Returns the control sequences for the same modes on a new terminal.
     pub(crate) fn restore_sequence(&self) -> String {
         let mut text = String::new();
         // The screen first, because entering it changes the cursor.

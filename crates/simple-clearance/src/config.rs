@@ -18,17 +18,17 @@ pub struct SimpleClearanceConfig {
     pub state_root: Option<PathBuf>,
     /// The root of the state directories for containers without an annotation.
     pub default_state_root: Option<PathBuf>,
-    /// A reader in place of the one of [`Self::own_program`].
+    /// A reader in place of the command `reader` of [`Self::own_program`].
     pub reader: Option<PathBuf>,
     /// The program that applies answers, in place of the container's firewall or `terok-shield`.
     pub shield: Option<PathBuf>,
-    /// The variables that the program that applies answers gets.
+    /// The environment of the program that applies answers.
     pub shield_variables: Vec<(OsString, OsString)>,
-    /// Ends the reader of the container's hook, and starts it again at the end.
+    /// Ends the reader of the container's hook, and restarts the reader at the end.
     pub take_over: bool,
     /// The output is JSON, one object per line.
     pub json: bool,
-    /// This program, whose command `reader` is the reader.
+    /// The path of this program, for the command `reader`.
     pub own_program: PathBuf,
     /// `PATH`, where podman, `dbus-send` and `terok-shield` are looked for.
     pub search_path: Option<OsString>,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The firewall to which answers are applied: the container's firewall if it has the ruleset of
-//! this project, otherwise the firewall controlled by the `terok-shield` program. A message at the
-//! start names the choice.
+//! The firewall of the container: the ruleset of this project if the container has it, else the
+//! firewall of the `terok-shield` program. A message at the start names the choice.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,7 +24,7 @@ pub(crate) enum ContainerFirewall {
 }
 
 impl ContainerFirewall {
-    /// Finds the firewall of `container` and prints which it is. A named program is preferred.
+    /// Finds the firewall of `container` and prints the choice. A named program is preferred.
     pub(crate) fn detect(
         container: &ShieldContainer,
         config: &SimpleClearanceConfig,

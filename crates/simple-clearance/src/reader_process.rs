@@ -60,16 +60,16 @@ impl ReaderProcess {
         })
     }
 
-    /// Returns the next line; `None` once all its processes have closed their output.
+    /// Returns the next line; `None` once every process of the reader has closed the output.
     pub(crate) async fn next_line(&mut self) -> std::io::Result<Option<String>> {
         self.lines.next_line().await
     }
 
-    /// Ends the reader and returns its status; `None` if it had to be killed.
+    /// Ends the reader and returns the status; `None` after a kill.
     pub(crate) async fn terminate(mut self) -> Result<Option<ExitStatus>, SimpleClearanceError> {
         self.signal_group(Signal::TERM);
-        // All processes of the reader hold the output open, so the end of the output means that all
-        // have ended.
+        // Every process of the reader has the output open, so the end of the output is the end of
+        // all.
         let silence = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
         let has_ended = timeout(TERMINATE_TIMEOUT, silence).await.is_ok();
         if !has_ended {
@@ -80,7 +80,7 @@ impl ReaderProcess {
         Ok(has_ended.then_some(status))
     }
 
-    /// Returns its status after the end of its output.
+    /// Returns the status of the reader after the end of the output.
     pub(crate) async fn wait_for_exit(mut self) -> Result<ExitStatus, SimpleClearanceError> {
         let status = if let Ok(status) = timeout(TERMINATE_TIMEOUT, self.child.wait()).await {
             status

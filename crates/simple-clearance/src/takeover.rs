@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Takes over from the hook's reader of a container: finds the reader by `reader.pid`, ends the
-//! reader and starts it again later.
+//! Takes over from the hook's reader of a container: finds the process by `reader.pid`, ends and
+//! later restarts the reader.
 //!
 //! A process id in a file may have been reused. The process is therefore opened as a pidfd before
 //! inspection, so that the signal reaches the inspected process and no other.
@@ -24,7 +24,7 @@ use crate::{HookRestartError, SimpleClearanceError};
 /// Maximum time for the reader to end after SIGTERM, the same as in the hook.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running reader, started by the hook.
+/// A running reader of the hook.
 #[derive(Debug)]
 pub(crate) struct HookReader {
     process: ProcessHandle,
@@ -33,7 +33,7 @@ pub(crate) struct HookReader {
     environment: Vec<(OsString, OsString)>,
 }
 
-/// An ended reader and the information needed for a restart.
+/// An ended reader, with the information for a restart.
 #[derive(Debug)]
 pub(crate) struct StoppedHookReader {
     state_dir: PathBuf,
@@ -63,7 +63,7 @@ impl HookReader {
         })
     }
 
-    /// Ends it and the processes that it started to enter the container's namespace.
+    /// Ends the reader, with the processes that entered the container's namespace.
     pub(crate) async fn terminate(self) -> Result<StoppedHookReader, SimpleClearanceError> {
         let Self {
             process,
@@ -110,8 +110,8 @@ impl fmt::Display for HookReader {
 }
 
 impl StoppedHookReader {
-    /// Starts it again as the hook does, in a new session and with its `reader.log` and
-    /// `reader.pid`, and returns its process id.
+    /// Starts the reader again as the hook does, in a new session and with `reader.log` and
+    /// `reader.pid`, and returns the process id.
     pub(crate) fn restart(self) -> Result<u32, HookRestartError> {
         let log = fs::OpenOptions::new()
             .create(true)

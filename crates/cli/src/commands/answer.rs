@@ -5,9 +5,10 @@ use operator::script::{ScriptAnswer, ScriptExpectation, ScriptOutcome};
 use terok_clearance::{Action, Dest, RequestId};
 
 use super::list::{HubArgs, print_warning};
-use crate::output::BrokenPipeError;
+use crate::exit::answers_status;
+use crate::output::OutputError;
 use crate::runtime::raise_fd_limit;
-use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help of `allow`.
 pub(super) const ABOUT_ALLOW: &str = "Allow the questions with these ids.
@@ -61,7 +62,7 @@ pub fn perform(
     args: Args,
     action: Action,
     context: &CommandContext,
-) -> Result<CommandStatus, CommandFailure> {
+) -> Result<CommandStatus, CommandError> {
     raise_fd_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -73,17 +74,17 @@ pub fn perform(
             }
             Ok(survey.answer(&args.requests, action, &expected).await)
         };
-        let answered: Result<Vec<ScriptAnswer>, CommandFailure> = tokio::select! {
+        let answered: Result<Vec<ScriptAnswer>, CommandError> = tokio::select! {
             status = stop.wait() => {
                 print_warning(context, "an answer that was sent may have taken effect");
                 return Ok(status);
             }
             answered = answering => answered,
         };
-        let mut status = CommandStatus::OK;
+        let answers = answered?;
+        let status = answers_status(&answers);
         let mut said = Ok(());
-        for answered in answered? {
-            status = higher_priority_status(status, outcome_status(&answered.outcome));
+        for answered in answers {
             if context.json {
                 said = said.and_then(|()| context.output.print(&answered.to_json()));
             } else if matches!(answered.outcome, ScriptOutcome::Applied(..)) {
@@ -92,11 +93,8 @@ pub fn perform(
                 context.output.print_error_line(&answered.to_text());
                 continue;
             }
-            // Effective answers are always reported.
-            if said
-                .as_ref()
-                .is_err_and(|error| !error.is::<BrokenPipeError>())
-            {
+            // An answer that took effect is always reported.
+            if matches!(&said, Err(OutputError::Write(_))) {
                 let line = if context.json {
                     answered.to_json().trim_end().to_owned()
                 } else {
@@ -108,30 +106,4 @@ pub fn perform(
         said?;
         Ok(status)
     })
-}
-
-const fn outcome_status(outcome: &ScriptOutcome) -> CommandStatus {
-    match outcome {
-        ScriptOutcome::Applied(..) => CommandStatus::OK,
-        ScriptOutcome::AlreadyDecided(_) => CommandStatus::ALREADY_ANSWERED,
-        ScriptOutcome::NotPending(_) => CommandStatus::NO_SUCH_QUESTION,
-        ScriptOutcome::HubUnreachable(_) => CommandStatus::UNAVAILABLE,
-        ScriptOutcome::Refused(_) | ScriptOutcome::Failed(_) | ScriptOutcome::ResultUnknown(_) => {
-            CommandStatus::FAILURE
-        }
-    }
-}
-
-/// Returns the status with the higher priority.
-fn higher_priority_status(one: CommandStatus, other: CommandStatus) -> CommandStatus {
-    let order = [
-        CommandStatus::FAILURE,
-        CommandStatus::UNAVAILABLE,
-        CommandStatus::ALREADY_ANSWERED,
-        CommandStatus::NO_SUCH_QUESTION,
-    ];
-    let first = order
-        .into_iter()
-        .find(|status| [one, other].contains(status));
-    first.unwrap_or(CommandStatus::OK)
 }

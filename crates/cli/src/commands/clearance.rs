@@ -10,9 +10,10 @@ use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
 use crate::args::ProgramName;
-use crate::output::BrokenPipeError;
+use crate::error::error_causes;
+use crate::output::OutputError;
 use crate::runtime::raise_fd_limit;
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this terminal.
@@ -44,19 +45,18 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let ended = run_clearance(args, context);
     match ended {
-        Err(failure)
-            if prompt_format(context) == OutputFormat::Compat && !failure.is_broken_pipe() =>
-        {
+        Err(error) if prompt_format(context) == OutputFormat::Compat && !error.is_broken_pipe() => {
             // The Python program's message and status, without a prefix.
-            let said = failure.message();
-            let reason = said.strip_prefix(HUB_UNAVAILABLE).unwrap_or(&said);
-            let reason = reason.trim_start_matches(": ");
+            let reason = match &error {
+                CommandError::HubUnavailable { source, .. } => error_causes(source).join(": "),
+                error => error.message(),
+            };
             context
                 .output
-                .print_error_line(&format!("{HUB_UNAVAILABLE}: {reason}"));
+                .print_error_line(&format!("clearance hub unavailable: {reason}"));
             Ok(CommandStatus::FAILURE)
         }
         // As the Python program does.
@@ -67,9 +67,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     }
 }
 
-const HUB_UNAVAILABLE: &str = "clearance hub unavailable";
-
-/// Returns the output format; the Python program's format if called by the Python program's name.
+/// Returns the output format: that of the Python program if called by its name.
 const fn prompt_format(context: &CommandContext) -> OutputFormat {
     match (context.json, context.program_name) {
         (true, _) => OutputFormat::Json,
@@ -78,8 +76,8 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
     }
 }
 
-/// Runs the prompt until the operator quits, the input ends or a signal arrives.
-fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+/// Asks until the operator, the end of input or a signal ends it.
+fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     raise_fd_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -97,8 +95,10 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
                     .with_context(|| format!("cannot find {}", path.display()))?;
                 Client::start(&path)
                     .await
-                    .context(HUB_UNAVAILABLE)
-                    .with_hint("`terok-clearance clearance` without --socket waits for hubs")?;
+                    .map_err(|source| CommandError::HubUnavailable {
+                        command: "clearance",
+                        source,
+                    })?;
                 let place = path.display().to_string();
                 (
                     Session::at_socket(path).context("cannot listen to the hub")?,
@@ -123,7 +123,7 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
             Ok(PromptEnd::Done) => Ok(CommandStatus::OK),
             Ok(PromptEnd::Stopped(status)) => Ok(status),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                Err(anyhow::Error::new(BrokenPipeError).into())
+                Err(OutputError::Closed.into())
             }
             Err(error) => Err(anyhow::Error::new(error)
                 .context("cannot ask at the prompt")

@@ -12,14 +12,14 @@ use demo::{
     UiFuture,
 };
 use desktop::{BackgroundPopups, PopupDesktop};
-use operator::Session;
 use operator::discovery::Hubs;
+use operator::{Session, error_chain};
 use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::Action;
 
 use super::tui;
 use crate::desktop::popup_desktop_config;
-use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Command-line arguments.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -85,8 +85,8 @@ pub struct InternetArgs {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct WorkloadArgs {}
 
-/// Runs the demo and removes everything created by the demo.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+/// Runs the demo and removes everything that it created.
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let format = if context.json {
         DemoFormat::Json
     } else {
@@ -121,7 +121,7 @@ fn run_demo(
     output: DemoOutput<'_>,
     outcome: &mut DemoOutcome,
     context: &CommandContext,
-) -> Result<CommandStatus, CommandFailure> {
+) -> Result<CommandStatus, CommandError> {
     if args.ui == DemoUiChoice::Tui {
         tui::reject_json(context)?;
         tui::require_screen_terminal(context)?;
@@ -155,7 +155,7 @@ pub fn perform_internet(args: &InternetArgs) -> CommandStatus {
 }
 
 /// Runs the program in the sandbox.
-pub fn perform_workload() -> Result<CommandStatus, CommandFailure> {
+pub fn perform_workload() -> Result<CommandStatus, CommandError> {
     demo::run_demo_workload().map_err(anyhow::Error::new)?;
     Ok(CommandStatus::OK)
 }
@@ -166,7 +166,7 @@ async fn select_answers(
     args: Args,
     hub: &Path,
     context: &CommandContext,
-) -> Result<DemoAnswers, CommandFailure> {
+) -> Result<DemoAnswers, CommandError> {
     let is_terminal = std::io::stdin().is_terminal();
     let hubs = || Hubs::at_socket(hub.to_owned()).context("cannot listen to the hub");
     let desktop = match (args.answer, args.ui) {
@@ -182,8 +182,8 @@ async fn select_answers(
         }
         (None, DemoUiChoice::Auto) => match popup_desktop_config(context) {
             Ok(config) => PopupDesktop::connect_if_running(config).await,
-            Err(failure) => {
-                tracing::warn!(reason = failure.message(), "cannot show popups");
+            Err(error) => {
+                tracing::warn!(reason = error_chain(&error).as_str(), "cannot show popups");
                 None
             }
         },

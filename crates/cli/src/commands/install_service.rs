@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `install-service`: a command of releases up to 0.6, always refused by this release.
 
-use anyhow::anyhow;
-
-use crate::{CommandFailure, CommandStatus, ErrorExt as _};
+use crate::{CommandError, CommandStatus};
 
 /// Command-line arguments. Any arguments are accepted, because the Python program had several.
 #[derive(Debug, clap::Args)]
@@ -14,13 +12,8 @@ pub struct Args {
 }
 
 /// Refuses, with a hint.
-pub fn perform(args: &Args) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: &Args) -> Result<CommandStatus, CommandError> {
     let ignored = args.rest.len();
     tracing::debug!(ignored, "install-service was called");
-    Err(anyhow!(
-        "install-service is not supported; nothing was installed"
-    ))
-    .with_hint("`terok-clearance run` and `supervise` start a hub for each sandbox")
-    .with_hint("for the classic hub, write units that start `serve` and `serve-verdict`")
-    .with_status(CommandStatus::USAGE)
+    Err(CommandError::InstallService)
 }

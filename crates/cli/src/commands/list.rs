@@ -10,7 +10,7 @@ use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
 
 use crate::runtime::raise_fd_limit;
-use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str = "List the pending questions of every sandbox.
@@ -60,7 +60,7 @@ impl HubArgs {
     pub(super) async fn query_snapshot(
         self,
         context: &CommandContext,
-    ) -> Result<PendingSnapshot, CommandFailure> {
+    ) -> Result<PendingSnapshot, CommandError> {
         let runtime = RuntimeDir::new(context.environment.runtime_dir());
         let socket = self.socket.map(|path| {
             std::path::absolute(&path).with_context(|| format!("cannot find {}", path.display()))
@@ -72,7 +72,7 @@ impl HubArgs {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     raise_fd_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;

@@ -8,7 +8,7 @@ use terok_clearance::socket::RuntimeDir;
 
 use crate::desktop::popup_desktop_config;
 use crate::runtime::raise_fd_limit;
-use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str = "Ask the questions of every sandbox as popups on your desktop.
@@ -40,7 +40,7 @@ after SIGTERM, when the popups are removed.")]
 pub struct Args {}
 
 /// Runs the command.
-pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let runtime = context.environment.private_runtime_dir()?;
     block_on(async {
         let mut stop = StopSignals::catch()?;

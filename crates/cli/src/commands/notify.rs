@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `notify`: shows one notification, and with `--wait` prints the chosen action.
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use desktop::notifier::{
     Closed, Notification, NotificationAction, NotificationActionError, NotificationExpiry,
     Notifier as _, SessionNotifier, create_notifier,
 };
 use desktop::popups::GuardedPopup;
 
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
+use crate::output::OutputError;
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str = "Show a notification, and print its id.
@@ -55,7 +56,7 @@ fn parse_action(text: &str) -> Result<NotificationAction, NotificationActionErro
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let twice = args.actions.iter().enumerate().find(|(at, action)| {
         let before = args.actions.iter().take(*at);
         before
@@ -63,8 +64,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             .any(|key| key == action.key())
     });
     if let Some((_, action)) = twice {
-        let twice = anyhow!("the action {} is given twice", action.key());
-        return Err(twice).with_status(CommandStatus::USAGE);
+        return Err(CommandError::DuplicateAction {
+            key: action.key().clone(),
+        });
     }
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -108,7 +110,7 @@ async fn show_notification(
     wait: bool,
     stop: &mut StopSignals,
     context: &CommandContext,
-) -> Result<CommandStatus, CommandFailure> {
+) -> Result<CommandStatus, CommandError> {
     let asks = !notification.actions.is_empty();
     let mut showing = std::pin::pin!(GuardedPopup::show(notifier, notification));
     let mut stopped = None;
@@ -120,9 +122,7 @@ async fn show_notification(
         }
         shown = &mut showing => shown,
     };
-    let mut popup = shown
-        .context("cannot show the notification")
-        .with_status(CommandStatus::UNAVAILABLE)?;
+    let mut popup = shown.map_err(CommandError::ShowNotification)?;
     if let Some(status) = stopped {
         return close_notification(popup, status).await;
     }
@@ -132,14 +132,12 @@ async fn show_notification(
     }
     let capabilities = notifier.capabilities();
     if !capabilities.visible || (asks && !capabilities.actions) {
-        let why = if capabilities.visible {
+        let reason = if capabilities.visible {
             "the desktop shows no buttons"
         } else {
             "no notification service runs"
         };
-        return Err(anyhow!("cannot wait for a choice: {why}"))
-            .with_hint("`terok-clearance clearance` asks at a terminal")
-            .with_status(CommandStatus::UNAVAILABLE);
+        return Err(CommandError::NoChoice { reason });
     }
     let closed = tokio::select! {
         status = stop.wait() => Err(status),
@@ -160,7 +158,7 @@ async fn show_notification(
 async fn close_notification(
     popup: GuardedPopup<'_, SessionNotifier>,
     status: CommandStatus,
-) -> Result<CommandStatus, CommandFailure> {
+) -> Result<CommandStatus, CommandError> {
     popup
         .close()
         .await
@@ -173,7 +171,7 @@ fn print_value(
     context: &CommandContext,
     name: &str,
     value: &serde_json::Value,
-) -> anyhow::Result<()> {
+) -> Result<(), OutputError> {
     let line = match value {
         value if context.json => serde_json::json!({ name: value }).to_string(),
         serde_json::Value::String(text) => text.clone(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use shield::{Policy, preview};
 
-use crate::{CommandContext, CommandFailure, CommandStatus};
+use crate::{CommandContext, CommandError, CommandStatus};
 
 /// Long help.
 pub(super) const ABOUT: &str = "Print the firewall rules of a sandbox in nft syntax.
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let policy = Policy::new(args.dns).context("--dns is not usable")?;
     let ruleset = preview(&policy);
     if context.json {

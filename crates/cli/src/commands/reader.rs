@@ -5,28 +5,22 @@
 //! files and output.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use reader::daemon::{
-    AttachError, AttachedNetns, ReaderDaemonConfig, ReaderDaemonError, ReportTarget, run_daemon,
-};
+use reader::daemon::{AttachError, AttachedNetns, ReaderDaemonConfig, ReportTarget, run_daemon};
 use reader::nflog::NflogBindError;
 use reader::{ContainerAnnotations, NflogSockets};
 use terok_clearance::socket::{RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, DisplayText};
 use tracing::level_filters::LevelFilter;
 
-use crate::output::BrokenPipeError;
-use crate::{
-    CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, UserEnvironment,
-    block_on,
-};
+use crate::error::PacketLogTakenError;
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, UserEnvironment, block_on};
 
-/// The environment variable that is `1` in a reader started inside the sandbox's network namespace.
-const INSIDE_NETNS_VARIABLE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
+/// Set to `1` in a process started inside the sandbox's network namespace.
+pub(crate) const INSIDE_NETNS_VARIABLE: &str = "_TEROK_SHIELD_NFLOG_NSENTER";
 
 /// Long help.
 pub(super) const ABOUT: &str = "Report to a hub each packet that the firewall of one sandbox \
@@ -115,8 +109,8 @@ impl Args {
     }
 }
 
-/// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+/// Does it.
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let (false, Some(state_dir), Some(container)) = (args.script, args.state_dir, args.container)
     else {
         let program = std::env::current_exe().context("cannot find the path of this program")?;
@@ -153,13 +147,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let stopped = async {
             signals.wait().await;
         };
-        match run_daemon(config, &attached, sockets, stopped).await {
-            Ok(()) => Ok(CommandStatus::OK),
-            Err(ReaderDaemonError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => {
-                Err(anyhow::Error::new(BrokenPipeError).into())
-            }
-            Err(error) => Err(anyhow::Error::new(error).into()),
-        }
+        run_daemon(config, &attached, sockets, stopped).await?;
+        Ok(CommandStatus::OK)
     })
 }
 
@@ -168,48 +157,23 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 async fn attach(
     container: &ContainerId,
     environment: &UserEnvironment,
-) -> Result<AttachedNetns, CommandFailure> {
+) -> Result<AttachedNetns, AttachError> {
     if environment.is_inside_netns() {
         return Ok(AttachedNetns::current());
     }
     let podman = environment
         .find_program("podman")
         .unwrap_or_else(|| PathBuf::from("/usr/bin/podman"));
-    let attached = AttachedNetns::of_container(container, &podman).await;
-    attached.or_else(|error| {
-        let asked = matches!(error, AttachError::Inspect { .. });
-        let failed = Err(CommandFailure::from(anyhow::Error::new(error)));
-        if !asked {
-            return failed;
-        }
-        failed.with_hint(format!(
-            "to use the network namespace of this process, set {INSIDE_NETNS_VARIABLE}=1"
-        ))
-    })
+    AttachedNetns::of_container(container, &podman).await
 }
 
-fn bind_packet_log(attached: &AttachedNetns) -> Result<NflogSockets, CommandFailure> {
-    attached.bind_nflog_sockets().or_else(|error| {
-        let group = match &error {
-            AttachError::OpenSockets(_) => {
-                return Err(anyhow::Error::new(error)).with_hint(
-                    "without root, the namespace must belong to one of your user namespaces",
-                );
-            }
-            AttachError::Bind(NflogBindError::GroupTaken(group)) => *group,
-            _ => return Err(anyhow::Error::new(error).into()),
-        };
-        let hint = match attached.find_nflog_owner(group) {
-            Ok(Some(owner)) => match &owner.process {
-                Some(process) => format!("it is {owner}; `kill {}` ends it", process.pid),
-                None => format!("it is {owner}"),
-            },
-            Ok(None) => "the other program has ended meanwhile; try again".into(),
-            Err(error) => format!("cannot find the other program: {error}"),
-        };
-        Err(anyhow::Error::new(error))
-            .with_hint(hint)
-            .with_status(CommandStatus::RESOURCE_BUSY)
+fn bind_packet_log(attached: &AttachedNetns) -> Result<NflogSockets, CommandError> {
+    attached.bind_nflog_sockets().map_err(|error| match error {
+        AttachError::Bind(NflogBindError::GroupTaken(group)) => {
+            let owner = attached.find_nflog_owner(group);
+            PacketLogTakenError { error, owner }.into()
+        }
+        error => error.into(),
     })
 }
 

@@ -13,7 +13,7 @@ use supervisor::AllowedDest;
 
 use super::tui;
 use crate::desktop::popup_desktop_config;
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, block_on};
 
 use notices::TerminalReporter;
 
@@ -99,28 +99,29 @@ enum NetworkArg {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     if args.ui == RunUiChoice::Prompt {
-        return Err(anyhow::anyhow!("`run` has no `--ui prompt`"))
-            .with_hint("`--ui tui` asks on the screen of this terminal")
-            .with_hint("`--ui none`, and `terok-clearance clearance` in another terminal")
-            .with_status(CommandStatus::USAGE);
+        return Err(CommandError::RunPrompt);
     }
     let reporter = TerminalReporter {
         output: context.output,
         json: context.json,
         quiet: args.quiet,
     };
-    let config = run_config(args, context).with_status(CommandStatus::RUN_FAILED)?;
-    // Before there is a runtime: it forks.
-    let prepared = PreparedRun::build(config)?;
-    let ended = block_on(async { Ok::<_, CommandFailure>(prepared.run(&reporter).await) });
-    let outcome = ended.with_status(CommandStatus::RUN_FAILED)??;
-    Ok(outcome.into())
+    let ended = run_config(args, context).and_then(|config| {
+        // Before the runtime starts: building a sandbox forks.
+        let prepared = PreparedRun::build(config)?;
+        block_on(async { Ok(prepared.run(&reporter).await?) })
+    });
+    match ended {
+        Ok(outcome) => Ok(outcome.into()),
+        Err(CommandError::Run(error)) => Err(error.into()),
+        Err(error) => Err(CommandError::RunSetup(Box::new(error))),
+    }
 }
 
 /// Returns the configuration according to the arguments, the environment and the terminal.
-fn run_config(args: Args, context: &CommandContext) -> Result<RunConfig, CommandFailure> {
+fn run_config(args: Args, context: &CommandContext) -> Result<RunConfig, CommandError> {
     let environment = &context.environment;
     if args.ui == RunUiChoice::Tui {
         tui::require_screen_terminal(context)?;

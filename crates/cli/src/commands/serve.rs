@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use hub::ingest::ingest;
 use hub::{Hub, HubOptions};
-use terok_clearance::socket::{RuntimeDir, SameUserListener, SocketBindError, bind};
+use terok_clearance::socket::{RuntimeDir, SameUserListener, bind};
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use verdict::VerdictClient;
 
+use crate::error::ServiceError;
 use crate::runtime::raise_fd_limit;
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 use verdict_enforcer::VerdictEnforcer;
 
@@ -65,7 +65,7 @@ enum ClientEra {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let classic = RuntimeDir::new(context.environment.private_runtime_dir()?).shared_hub_sockets();
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
     let reader = args.reader_socket.unwrap_or(classic.ingester);
@@ -99,13 +99,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         parts.spawn(async move {
             ingest(ingesting, reader_listener, halt)
                 .await
-                .context("cannot receive reports")
+                .map_err(ServiceError::Ingest)
         });
         let halt = stop.clone();
         parts.spawn(async move {
             hub::serve(hub, hub_listener, halt)
                 .await
-                .context("cannot serve operators")
+                .map_err(ServiceError::Operators)
         });
         serve_until_stopped(&mut signals, &stop, parts).await
     })
@@ -117,8 +117,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 pub(super) async fn serve_until_stopped(
     signals: &mut StopSignals,
     stop: &CancellationToken,
-    mut parts: JoinSet<anyhow::Result<()>>,
-) -> Result<CommandStatus, CommandFailure> {
+    mut parts: JoinSet<Result<(), ServiceError>>,
+) -> Result<CommandStatus, CommandError> {
     let first = tokio::select! {
         status = signals.wait_and_cancel(stop) => {
             tracing::info!(signal = status.0.saturating_sub(128), "stopping");
@@ -133,7 +133,7 @@ pub(super) async fn serve_until_stopped(
         match next {
             Some(Ok(Ok(()))) | None => {}
             Some(Ok(Err(error))) => broken = broken.or(Some(error)),
-            Some(Err(error)) => broken = broken.or_else(|| Some(anyhow!("a task failed: {error}"))),
+            Some(Err(error)) => broken = broken.or(Some(ServiceError::Task(error))),
         }
         next = parts.join_next().await;
         if next.is_none() {
@@ -142,26 +142,14 @@ pub(super) async fn serve_until_stopped(
     }
     match broken {
         None => Ok(CommandStatus::OK),
-        Some(error) => Err(error).with_status(CommandStatus::INTERNAL),
+        Some(error) => Err(error.into()),
     }
 }
 
-/// Binds a socket. The error has a hint if another process uses the path.
-pub(super) fn bind_listener(path: &Path) -> Result<SameUserListener, CommandFailure> {
-    let bound = bind(path);
-    let hint = match &bound {
-        Err(SocketBindError::InUse { pid, .. }) => Some(format!(
-            "process {pid} serves it; `ps -p {pid}` shows it, `kill {pid}` ends it"
-        )),
-        Err(SocketBindError::NotPrivate { directory, .. }) => Some(format!(
-            "run `chmod 700 {}` if it is yours, else choose another directory",
-            directory.display()
-        )),
-        Ok(_) | Err(_) => None,
-    };
-    let bound = bound.with_context(|| format!("cannot listen at {}", path.display()));
-    match hint {
-        Some(hint) => bound.with_hint(hint),
-        None => Ok(bound?),
-    }
+/// Binds a socket.
+pub(super) fn bind_listener(path: &Path) -> Result<SameUserListener, CommandError> {
+    bind(path).map_err(|source| CommandError::Listen {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -4,14 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use terok_clearance::socket::RuntimeDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_shield_program};
 
 use super::serve::{bind_listener, serve_until_stopped};
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
+use crate::error::ServiceError;
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str =
@@ -39,7 +40,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let environment = &context.environment;
     let classic = RuntimeDir::new(environment.private_runtime_dir()?).shared_hub_sockets();
     let socket = args.verdict_socket.unwrap_or(classic.verdict);
@@ -68,20 +69,19 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         parts.spawn(async move {
             verdict::serve(listener, Arc::new(backend), halt)
                 .await
-                .context("cannot serve verdicts")
+                .map_err(ServiceError::Verdicts)
         });
         serve_until_stopped(&mut signals, &stop, parts).await
     })
 }
 
-/// Returns the absolute path of a program, because the program runs in another directory.
-fn resolve_program(named: &Path) -> Result<PathBuf, CommandFailure> {
+/// Returns the absolute path of a program: it runs in another directory.
+fn resolve_program(named: &Path) -> Result<PathBuf, CommandError> {
     let program =
         std::path::absolute(named).with_context(|| format!("cannot find {}", named.display()))?;
     if program.is_file() {
         Ok(program)
     } else {
-        let missing = anyhow!("there is no program at {}", program.display());
-        Err(missing).with_hint("--shield takes the path of the terok-shield program")
+        Err(CommandError::NoShieldProgram { path: program })
     }
 }

@@ -9,9 +9,7 @@ use simple_clearance::{QuestionOutput, SimpleClearance, SimpleClearanceConfig};
 use terok_clearance::ContainerId;
 use verdict::PASSED_ENVIRONMENT;
 
-use crate::{
-    CommandContext, CommandFailure, CommandStatus, StandardStreams, StopSignals, block_on,
-};
+use crate::{CommandContext, CommandError, CommandStatus, StandardStreams, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str = "\
@@ -65,7 +63,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let environment = &context.environment;
     let found = SimpleClearance::find(SimpleClearanceConfig {
         target: args.target,

@@ -11,7 +11,7 @@ use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 use tokio_util::sync::CancellationToken;
 
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let Args {
         pid,
         name,
@@ -50,9 +50,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     };
     block_on(async {
         let mut signals = StopSignals::catch()?;
-        let supervisor = Supervisor::start(config)
-            .with_context(|| format!("cannot guard the network namespace of process {pid}"))
-            .with_hint("without root, it must belong to one of your user namespaces")?;
+        let supervisor =
+            Supervisor::start(config).map_err(|source| CommandError::Supervise { pid, source })?;
         let hub = supervisor.hub_path().display();
         if context.json {
             let ingester = supervisor.ingester_path();

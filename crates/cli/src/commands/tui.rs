@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use ::tui::{Theme, TuiEnd, TuiOptions, run_tui};
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use operator::discovery::Hubs;
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::runtime::raise_fd_limit;
 use crate::timezone::system_time_zone;
-use crate::{CommandContext, CommandFailure, CommandStatus, ErrorExt as _, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox in full screen.
@@ -44,7 +44,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let environment = &context.environment;
     reject_json(context)?;
     require_screen_terminal(context)?;
@@ -63,8 +63,10 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                     .with_context(|| format!("cannot find {}", path.display()))?;
                 Client::start(&path)
                     .await
-                    .context("clearance hub unavailable")
-                    .with_hint("`terok-clearance tui` without --socket waits for hubs")?;
+                    .map_err(|source| CommandError::HubUnavailable {
+                        command: "tui",
+                        source,
+                    })?;
                 let place = path.display().to_string();
                 (
                     Hubs::at_socket(path).context("cannot listen to the hub")?,
@@ -91,27 +93,20 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 }
 
 /// Fails with `--json`.
-pub(super) fn reject_json(context: &CommandContext) -> Result<(), CommandFailure> {
+pub(super) fn reject_json(context: &CommandContext) -> Result<(), CommandError> {
     if context.json {
-        return Err(anyhow!("--json has no full screen"))
-            .with_status(CommandStatus::USAGE)
-            .with_hint("`terok-clearance clearance --json` is for programs");
+        return Err(CommandError::JsonFullScreen);
     }
     Ok(())
 }
 
 /// Fails without a terminal that can show a screen.
-pub(super) fn require_screen_terminal(context: &CommandContext) -> Result<(), CommandFailure> {
-    const LINE_PROMPT_HINT: &str =
-        "`terok-clearance clearance` asks line by line and needs no such terminal";
+pub(super) fn require_screen_terminal(context: &CommandContext) -> Result<(), CommandError> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
-        return Err(anyhow!("standard input and output are no terminal"))
-            .with_hint(LINE_PROMPT_HINT);
+        return Err(CommandError::NoTerminal);
     }
     match context.environment.terminal_type() {
-        None | Some("dumb" | "unknown") => {
-            Err(anyhow!("this terminal (TERM) cannot show a screen")).with_hint(LINE_PROMPT_HINT)
-        }
+        None | Some("dumb" | "unknown") => Err(CommandError::LineTerminal),
         Some(_) => Ok(()),
     }
 }

@@ -12,9 +12,9 @@ use terok_clearance::socket::RuntimeDir;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 
-use crate::output::BrokenPipeError;
+use crate::output::OutputError;
 use crate::runtime::raise_fd_limit;
-use crate::{CommandContext, CommandFailure, CommandStatus, StopSignals, block_on};
+use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Long help.
 pub(super) const ABOUT: &str = "Print the events of every hub.
@@ -46,7 +46,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandFailure> {
+pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     raise_fd_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -69,13 +69,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let ended = async {
             tokio::select! {
                 status = stop.wait() => Ok(status),
-                () = wait_for_stdout_close() => Err(BrokenPipeError),
+                () = wait_for_stdout_close() => Err(OutputError::Closed),
             }
         };
         match watch_hubs(session, &watching, output, ended).await {
-            Ok(ended) => Ok(ended.map_err(anyhow::Error::new)?),
+            Ok(ended) => Ok(ended?),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                Err(anyhow::Error::new(BrokenPipeError).into())
+                Err(OutputError::Closed.into())
             }
             Err(error) => Err(anyhow::Error::new(error)
                 .context("cannot print the events")

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The errors of the commands. [`crate::exit`] chooses their hints and exit statuses.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use demo::DemoError;
+use desktop::notifier::{ActionKey, DesktopError};
+use desktop::{NotifierLockError, PopupDesktopError};
+use hub::ingest::IngestError;
+use reader::NflogOwner;
+use reader::daemon::{AttachError, ReaderDaemonError};
+use runner::RunError;
+use simple_clearance::SimpleClearanceError;
+use supervisor::SupervisorStartError;
+use terok_clearance::client::HubError;
+use terok_clearance::socket::SocketBindError;
+use terok_clearance::varlink::VarlinkServeError;
+use tokio::task::JoinError;
+
+use crate::environment::RuntimeDirError;
+use crate::output::OutputError;
+
+/// A command failed or was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// A failure that has no hint, with its causes.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+    /// Standard output cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The runtime directory cannot be used.
+    #[error(transparent)]
+    RuntimeDir(#[from] RuntimeDirError),
+    /// No popups can be shown.
+    #[error(transparent)]
+    PopupDesktop(#[from] PopupDesktopError),
+    /// The hub of `--socket` cannot be used.
+    #[error("clearance hub unavailable")]
+    HubUnavailable {
+        /// The name of the command.
+        command: &'static str,
+        /// The cause.
+        #[source]
+        source: HubError,
+    },
+    /// A socket was not bound.
+    #[error("cannot listen at {}", path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: SocketBindError,
+    },
+    /// The program of `--shield` does not exist.
+    #[error("there is no program at {}", path.display())]
+    NoShieldProgram {
+        /// The path of the program.
+        path: PathBuf,
+    },
+
+    /// `demo` failed.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// `install-service` is not supported.
+    #[error("install-service is not supported; nothing was installed")]
+    InstallService,
+    /// Another `notifier` runs.
+    #[error(transparent)]
+    NotifierLock(#[from] NotifierLockError),
+    /// `notify` has two actions with the same key.
+    #[error("the action {key} is given twice")]
+    DuplicateAction {
+        /// The key.
+        key: ActionKey,
+    },
+    /// `notify` did not show its notification.
+    #[error("cannot show the notification")]
+    ShowNotification(#[source] DesktopError),
+    /// `notify --wait` cannot receive a choice.
+    #[error("cannot wait for a choice: {reason}")]
+    NoChoice {
+        /// The reason.
+        reason: &'static str,
+    },
+    /// `reader` did not find or enter the network namespace of the sandbox.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Another program listens to the packet log of `reader`.
+    #[error(transparent)]
+    PacketLogTaken(#[from] PacketLogTakenError),
+    /// `reader` failed.
+    #[error(transparent)]
+    Reader(#[from] ReaderDaemonError),
+    /// `run` failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// `run` failed before its sandbox was built.
+    #[error(transparent)]
+    RunSetup(Box<Self>),
+    /// `run` has no line prompt.
+    #[error("`run` has no `--ui prompt`")]
+    RunPrompt,
+    /// `serve` or `serve-verdict` failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// `simple-clearance` failed.
+    #[error(transparent)]
+    SimpleClearance(#[from] SimpleClearanceError),
+    /// `supervise` was not started.
+    #[error("cannot guard the network namespace of process {pid}")]
+    Supervise {
+        /// The process in the network namespace.
+        pid: u32,
+        /// The cause.
+        #[source]
+        source: SupervisorStartError,
+    },
+    /// A full screen cannot be JSON.
+    #[error("--json has no full screen")]
+    JsonFullScreen,
+    /// A full screen needs a terminal.
+    #[error("standard input and output are no terminal")]
+    NoTerminal,
+    /// The terminal cannot show a full screen.
+    #[error("this terminal (TERM) cannot show a screen")]
+    LineTerminal,
+}
+
+impl CommandError {
+    /// Returns `true` if the output was closed early, which is no failure.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        match self {
+            Self::Output(error) => matches!(error, OutputError::Closed),
+            Self::Demo(DemoError::WriteOutput(error))
+            | Self::Reader(ReaderDaemonError::Write(error))
+            | Self::SimpleClearance(SimpleClearanceError::WriteOutput(error)) => {
+                error.kind() == io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the error with its causes in one line.
+    pub(crate) fn message(&self) -> String {
+        error_causes(self).join(": ")
+    }
+}
+
+/// A part of a service failed, which indicates a bug.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The reports of readers cannot be received.
+    #[error("cannot receive reports")]
+    Ingest(#[source] IngestError),
+    /// Operators cannot be served.
+    #[error("cannot serve operators")]
+    Operators(#[source] VarlinkServeError),
+    /// The verdict helper cannot be served.
+    #[error("cannot serve verdicts")]
+    Verdicts(#[source] VarlinkServeError),
+    /// A task panicked.
+    #[error("a task failed: {0}")]
+    Task(JoinError),
+}
+
+/// Another program listens to the packet log of a sandbox.
+#[derive(Debug)]
+pub struct PacketLogTakenError {
+    /// The error of the kernel.
+    pub error: AttachError,
+    /// The other program; `None` if the program has ended meanwhile.
+    pub owner: io::Result<Option<NflogOwner>>,
+}
+
+impl fmt::Display for PacketLogTakenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for PacketLogTakenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Returns the texts of an error and of its causes.
+pub(crate) fn error_causes(error: &dyn Error) -> Vec<String> {
+    let causes = std::iter::successors(Some(error), |error| Error::source(*error));
+    causes.map(ToString::to_string).collect()
+}
