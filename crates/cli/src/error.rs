@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
 use desktop::{NotifierLockError, PopupDesktopError};
-use hub::ingest::IngestError;
+use hub::HubServeError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::RunError;
@@ -18,7 +18,6 @@ use supervisor::SupervisorStartError;
 use terok_clearance::client::HubError;
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
-use tokio::task::JoinError;
 
 use crate::environment::RuntimeDirError;
 use crate::output::OutputError;
@@ -156,18 +155,12 @@ impl CommandError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// The reports of readers cannot be received.
-    #[error("cannot receive reports")]
-    Ingest(#[source] IngestError),
-    /// Operators cannot be served.
-    #[error("cannot serve operators")]
-    Operators(#[source] VarlinkServeError),
+    /// The hub failed.
+    #[error(transparent)]
+    Hub(#[from] HubServeError),
     /// The verdict helper cannot be served.
     #[error("cannot serve verdicts")]
     Verdicts(#[source] VarlinkServeError),
-    /// A task panicked.
-    #[error("a task failed: {0}")]
-    Task(JoinError),
 }
 
 /// Another program listens to the packet log of a sandbox.

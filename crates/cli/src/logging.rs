@@ -3,11 +3,9 @@
 
 use std::io::IsTerminal as _;
 
+use terok_clearance::service::{LogOptions, configure_logging};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, fmt};
 
 use crate::UserEnvironment;
 use crate::args::CliArgs;
@@ -19,24 +17,16 @@ pub(crate) fn init(cli: &CliArgs, environment: &UserEnvironment) -> anyhow::Resu
     if cli.command.is_full_screen() && std::io::stderr().is_terminal() {
         return Ok(());
     }
-    let usual =
-        Targets::new().with_default(raise_level(cli.command.default_log_level(), cli.verbose));
-    let (targets, wrong) = match environment.log_filter().map(str::parse::<Targets>) {
-        None => (usual, None),
-        Some(Ok(targets)) => (targets, None),
-        Some(Err(error)) => (usual, Some(error)),
-    };
-    let lines = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(environment.stream_colors(cli.color).stderr);
-    let lines = if environment.logs_to_journal() {
-        lines.without_time().boxed()
-    } else {
-        lines.boxed()
-    };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(targets))
-        .try_init()?;
+    let mut options = LogOptions::up_to(raise_level(cli.command.default_log_level(), cli.verbose));
+    let mut wrong = None;
+    match environment.log_filter().map(str::parse::<Targets>) {
+        None => {}
+        Some(Ok(filter)) => options.filter = filter,
+        Some(Err(error)) => wrong = Some(error),
+    }
+    options.ansi = environment.stream_colors(cli.color).stderr;
+    options.timestamps = !environment.logs_to_journal();
+    configure_logging(options)?;
     match wrong {
         None => Ok(()),
         Some(error) => {

@@ -2,7 +2,7 @@
 //! The tokio runtime, and the signals that end the program.
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use terok_clearance::service::{ShutdownSignal, ShutdownSignals};
 use tokio_util::sync::CancellationToken;
 
 use crate::CommandStatus;
@@ -45,26 +45,21 @@ pub(crate) fn raise_fd_limit() {
 
 /// Catches SIGINT and SIGTERM.
 #[derive(Debug)]
-pub struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
+pub struct StopSignals(ShutdownSignals);
 
 impl StopSignals {
     /// Catches both signals. Must be called within a tokio runtime.
     pub fn catch() -> anyhow::Result<Self> {
-        let catch = |kind| signal(kind).context("cannot catch signals");
-        Ok(Self {
-            interrupt: catch(SignalKind::interrupt())?,
-            terminate: catch(SignalKind::terminate())?,
-        })
+        ShutdownSignals::catch()
+            .context("cannot catch signals")
+            .map(Self)
     }
 
     /// Waits for a signal and returns the exit status that a shell uses for the signal.
     pub async fn wait(&mut self) -> CommandStatus {
-        tokio::select! {
-            _ = self.interrupt.recv() => CommandStatus::INTERRUPTED,
-            _ = self.terminate.recv() => CommandStatus::TERMINATED,
+        match self.0.next().await {
+            ShutdownSignal::Interrupt => CommandStatus::INTERRUPTED,
+            ShutdownSignal::Terminate => CommandStatus::TERMINATED,
         }
     }
 

@@ -1,26 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `serve`: one hub for every sandbox, on the classic sockets.
 
-mod verdict_enforcer;
-
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::pin::pin;
 
 use clap::ValueEnum;
-use hub::ingest::ingest;
-use hub::{Hub, HubOptions};
+use hub::HubListeners;
+use supervisor::serve_classic_hub;
 use terok_clearance::socket::{RuntimeDir, SameUserListener, bind};
 use terok_clearance::wire::clearance1::Clearance1Dialect;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use verdict::VerdictClient;
 
 use crate::error::ServiceError;
 use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
-
-use verdict_enforcer::VerdictEnforcer;
 
 /// Long help.
 pub(super) const ABOUT: &str = "Serve one hub for every sandbox, on the classic sockets.
@@ -73,76 +66,44 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     raise_fd_limit();
     block_on(async {
         let mut signals = StopSignals::catch()?;
-        let hub_listener = bind_listener(&clearance)?;
-        let reader_listener = bind_listener(&reader)?;
+        let listeners = HubListeners {
+            operators: bind_listener(&clearance)?,
+            readers: bind_listener(&reader)?,
+        };
         tracing::info!(
             clearance = %clearance.display(),
             reader = %reader.display(),
             verdict = %verdict.display(),
             "the hub listens"
         );
-        let options = HubOptions {
-            dialect: match args.era {
-                ClientEra::A => Clearance1Dialect::A,
-                ClientEra::B => Clearance1Dialect::B,
-                ClientEra::D => Clearance1Dialect::D,
-            },
-            // Longer than the time limit of the verdict client, because the client's error has the
-            // reason.
-            enforce_timeout: VerdictClient::CALL_TIMEOUT.saturating_add(Duration::from_secs(1)),
-            ..HubOptions::default()
+        let dialect = match args.era {
+            ClientEra::A => Clearance1Dialect::A,
+            ClientEra::B => Clearance1Dialect::B,
+            ClientEra::D => Clearance1Dialect::D,
         };
-        let hub = Hub::new(VerdictEnforcer(VerdictClient::new(verdict)), options);
         let stop = CancellationToken::new();
-        let mut parts = JoinSet::new();
-        let (ingesting, halt) = (Arc::clone(&hub), stop.clone());
-        parts.spawn(async move {
-            ingest(ingesting, reader_listener, halt)
-                .await
-                .map_err(ServiceError::Ingest)
-        });
-        let halt = stop.clone();
-        parts.spawn(async move {
-            hub::serve(hub, hub_listener, halt)
-                .await
-                .map_err(ServiceError::Operators)
-        });
-        serve_until_stopped(&mut signals, &stop, parts).await
+        let serving = serve_classic_hub(listeners, verdict, dialect, stop.clone());
+        serve_until_stopped(&mut signals, &stop, serving).await
     })
 }
 
-/// Waits for a signal or the end of a task, and then for the end of all tasks.
-///
-/// Each task ends within a time limit. A task that fails is a bug.
-pub(super) async fn serve_until_stopped(
+/// Runs `service` until a signal cancels `stop`. The end of a service without a signal is a bug.
+pub(super) async fn serve_until_stopped<E: Into<ServiceError>>(
     signals: &mut StopSignals,
     stop: &CancellationToken,
-    mut parts: JoinSet<Result<(), ServiceError>>,
+    service: impl Future<Output = Result<(), E>>,
 ) -> Result<CommandStatus, CommandError> {
-    let first = tokio::select! {
+    let mut service = pin!(service);
+    let served = tokio::select! {
         status = signals.wait_and_cancel(stop) => {
             tracing::info!(signal = status.0.saturating_sub(128), "stopping");
-            None
+            service.await
         }
-        ended = parts.join_next() => ended,
+        served = &mut service => served,
     };
-    stop.cancel();
-    let mut broken = None;
-    let mut next = first;
-    loop {
-        match next {
-            Some(Ok(Ok(()))) | None => {}
-            Some(Ok(Err(error))) => broken = broken.or(Some(error)),
-            Some(Err(error)) => broken = broken.or(Some(ServiceError::Task(error))),
-        }
-        next = parts.join_next().await;
-        if next.is_none() {
-            break;
-        }
-    }
-    match broken {
-        None => Ok(CommandStatus::OK),
-        Some(error) => Err(error.into()),
+    match served {
+        Ok(()) => Ok(CommandStatus::OK),
+        Err(error) => Err(CommandError::Service(error.into())),
     }
 }
 

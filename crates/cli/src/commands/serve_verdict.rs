@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use terok_clearance::socket::RuntimeDir;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use verdict::{ExecBackend, PASSED_ENVIRONMENT, find_shield_program};
 
@@ -64,14 +63,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let listener = bind_listener(&socket)?;
         tracing::info!(socket = %socket.display(), "the verdict helper listens");
         let stop = CancellationToken::new();
-        let mut parts = JoinSet::new();
-        let halt = stop.clone();
-        parts.spawn(async move {
-            verdict::serve(listener, Arc::new(backend), halt)
-                .await
-                .map_err(ServiceError::Verdicts)
-        });
-        serve_until_stopped(&mut signals, &stop, parts).await
+        let serving = async {
+            let served = verdict::serve(listener, Arc::new(backend), stop.clone()).await;
+            served.map_err(ServiceError::Verdicts)
+        };
+        serve_until_stopped(&mut signals, &stop, serving).await
     })
 }
 
