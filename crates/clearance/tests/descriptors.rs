@@ -9,14 +9,15 @@
 mod service;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use service::{Log, Server};
+use service::TestServer;
 use terok_clearance::varlink::{CallError, NoParameters, ServiceLimits, VarlinkConnection};
+use test_support::captured_log::CapturedLog;
 
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-async fn check_alive(server: &Server) {
+async fn check_alive(server: &TestServer) {
     let mut other = VarlinkConnection::connect(&server.path).await.unwrap();
     let note = other.call::<_, NoParameters>("org.example.Test1.Note", &NoParameters {});
     note.await.unwrap();
@@ -24,8 +25,8 @@ async fn check_alive(server: &Server) {
 
 #[tokio::test]
 async fn descriptors_are_released_and_a_lack_of_them_is_survived() {
-    let (log, _guard) = Log::start();
-    let server = Server::start(ServiceLimits::default());
+    let (log, _guard) = CapturedLog::start();
+    let server = TestServer::start(ServiceLimits::default());
     check_alive(&server).await;
     // The clients' ends are in this process too.
     for _ in 0..4 {
@@ -36,7 +37,7 @@ async fn descriptors_are_released_and_a_lack_of_them_is_survived() {
 }
 
 /// Former subscribers hold no descriptor, also without an event after their disconnect.
-async fn subscribe_and_leave(server: &Server, subscribers: usize) {
+async fn subscribe_and_leave(server: &TestServer, subscribers: usize) {
     let mut count = server.service.streams.subscribe();
     let before = open_descriptors();
     let mut streams = Vec::new();
@@ -64,7 +65,7 @@ async fn subscribe_and_leave(server: &Server, subscribers: usize) {
 }
 
 /// Without a free descriptor the server waits, and does not loop.
-async fn exhaust_descriptors(server: &Server, log: &Log) {
+async fn exhaust_descriptors(server: &TestServer, log: &CapturedLog) {
     let mut first = VarlinkConnection::connect(&server.path).await.unwrap();
     let note = "org.example.Test1.Note";
     let nothing = NoParameters {};

@@ -8,11 +8,12 @@ mod service;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use service::{Log, Server};
+use service::TestServer;
 use terok_clearance::varlink::{
     CallError, MAX_CALL_BYTES, NoParameters, ServiceLimits, StandardError, VarlinkConnection,
     VarlinkServeError,
 };
+use test_support::captured_log::CapturedLog;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -25,13 +26,13 @@ async fn echo(connection: &mut VarlinkConnection, text: &str) -> String {
 }
 
 /// Asserts that the server answers another client.
-async fn check_alive(server: &Server) {
+async fn check_alive(server: &TestServer) {
     let mut other = VarlinkConnection::connect(&server.path).await.unwrap();
     assert_eq!(echo(&mut other, "still here").await, "still here");
 }
 
 /// Sends `bytes`, and returns the replies until the server closes the connection.
-async fn send(server: &Server, bytes: &[u8]) -> String {
+async fn send(server: &TestServer, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut reply = Vec::new();
@@ -44,7 +45,7 @@ async fn send(server: &Server, bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn every_service_describes_itself() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let info: serde_json::Value = connection
         .call("org.varlink.service.GetInfo", &NoParameters {})
@@ -78,7 +79,7 @@ async fn every_service_describes_itself() {
 
 #[tokio::test]
 async fn unknown_names_are_standard_errors() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut check = async |method: &str, parameters: serde_json::Value, expected| {
         let error = connection
@@ -136,7 +137,7 @@ async fn unknown_names_are_standard_errors() {
 
 #[tokio::test]
 async fn pipelined_calls_in_pieces_are_answered_in_order() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     let mut calls = Vec::new();
     for text in 0..100 {
@@ -160,7 +161,7 @@ async fn pipelined_calls_in_pieces_are_answered_in_order() {
 
 #[tokio::test]
 async fn a_oneway_call_has_no_reply() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let none = NoParameters {};
     connection
@@ -179,7 +180,7 @@ async fn a_oneway_call_has_no_reply() {
 
 #[tokio::test]
 async fn an_invalid_call_closes_the_connection_with_a_logged_reason() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = CapturedLog::start();
     let limits = ServiceLimits::default();
     for (frame, reason) in [
         (&b"not json\0"[..], "not a call"),
@@ -217,7 +218,7 @@ async fn an_invalid_call_closes_the_connection_with_a_logged_reason() {
         (b"{\"method\":\"a.b.C\"} trailing\0", "not a call"),
         (b"half a frame", "never written"),
     ] {
-        let server = Server::start(limits);
+        let server = TestServer::start(limits);
         if reason == "never written" {
             let mut stream = UnixStream::connect(&server.path).await.unwrap();
             stream.write_all(frame).await.unwrap();
@@ -226,9 +227,9 @@ async fn an_invalid_call_closes_the_connection_with_a_logged_reason() {
             assert_eq!(send(&server, frame).await, "", "{frame:?}");
         }
         check_alive(&server).await;
-        server.stop.cancel();
+        server.socket.stop.cancel();
         let mut server = server;
-        server.end().await.unwrap();
+        server.socket.ended().await.unwrap();
         let text = log.text();
         let expected = if reason == "never written" {
             "ended inside a frame"
@@ -246,7 +247,7 @@ async fn an_invalid_call_closes_the_connection_with_a_logged_reason() {
 /// A recursive parser would overflow the stack and end the process.
 #[tokio::test]
 async fn deep_nesting_does_not_end_the_server() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let deep = "[".repeat(500_000);
     let unclosed = format!("{{\"method\":\"{ECHO}\",\"parameters\":{{\"text\":{deep}\0");
     assert_eq!(send(&server, unclosed.as_bytes()).await, "");
@@ -266,8 +267,8 @@ async fn deep_nesting_does_not_end_the_server() {
 /// The number of accepted bytes bounds the server's memory.
 #[tokio::test]
 async fn an_endless_frame_closes_the_connection_at_the_limit() {
-    let (log, _guard) = Log::start();
-    let server = Server::start(ServiceLimits::default());
+    let (log, _guard) = CapturedLog::start();
+    let server = TestServer::start(ServiceLimits::default());
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     let piece = vec![b'a'; 1 << 16];
     let mut sent = 0_usize;
@@ -293,7 +294,7 @@ async fn an_endless_frame_closes_the_connection_at_the_limit() {
 
 #[tokio::test]
 async fn a_call_of_the_maximum_length_is_answered_and_a_longer_one_is_not() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let call = |length: usize| {
         let empty = format!(r#"{{"method":"{ECHO}","parameters":{{"text":""}}}}"#);
         let text = "x".repeat(length - empty.len());
@@ -313,8 +314,8 @@ async fn a_call_of_the_maximum_length_is_answered_and_a_longer_one_is_not() {
 
 #[tokio::test]
 async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
-    let (log, _guard) = Log::start();
-    let server = Server::start(ServiceLimits {
+    let (log, _guard) = CapturedLog::start();
+    let server = TestServer::start(ServiceLimits {
         max_connections: 4,
         ..ServiceLimits::default()
     });
@@ -355,7 +356,7 @@ async fn connections_over_the_limit_are_closed_and_the_log_stays_short() {
 /// client before the flood ends.
 #[tokio::test]
 async fn a_flooding_client_does_not_starve_the_others() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let mut noisy = std::os::unix::net::UnixStream::connect(&server.path).unwrap();
     let call =
         format!("{{\"method\":\"{ECHO}\",\"parameters\":{{\"text\":\"a\"}},\"oneway\":true}}\0");
@@ -378,7 +379,7 @@ async fn a_flooding_client_does_not_starve_the_others() {
 
 #[tokio::test]
 async fn a_disconnect_is_noticed_without_a_write() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let mut count = server.service.streams.subscribe();
     let connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut stream = connection
@@ -393,8 +394,8 @@ async fn a_disconnect_is_noticed_without_a_write() {
 
 #[tokio::test]
 async fn a_call_during_a_stream_closes_the_connection() {
-    let (log, _guard) = Log::start();
-    let server = Server::start(ServiceLimits::default());
+    let (log, _guard) = CapturedLog::start();
+    let server = TestServer::start(ServiceLimits::default());
     let stream_call = r#"{"method":"org.example.Test1.Stream","more":true}"#;
     let echo_call = format!(r#"{{"method":"{ECHO}","parameters":{{"text":"a"}}}}"#);
     // Both calls at once, then the second after the first reply.
@@ -425,8 +426,8 @@ async fn a_call_during_a_stream_closes_the_connection() {
 /// Paused time advances when every task waits.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_is_disconnected_after_five_seconds() {
-    let (log, _guard) = Log::start();
-    let server = Server::start(ServiceLimits::default());
+    let (log, _guard) = CapturedLog::start();
+    let server = TestServer::start(ServiceLimits::default());
     let start = tokio::time::Instant::now();
     let mut stream = UnixStream::connect(&server.path).await.unwrap();
     stream
@@ -439,14 +440,14 @@ async fn a_client_that_does_not_read_is_disconnected_after_five_seconds() {
         assert!(start.elapsed() < Duration::from_secs(20), "{}", log.text());
     }
     assert!(start.elapsed() >= Duration::from_secs(5));
-    server.stop.cancel();
-    server.end().await.unwrap();
+    server.socket.stop.cancel();
+    server.socket.ended().await.unwrap();
 }
 
 #[tokio::test]
 async fn calls_in_progress_end_before_the_server_does() {
-    let (log, _guard) = Log::start();
-    let mut server = Server::start(ServiceLimits::default());
+    let (log, _guard) = CapturedLog::start();
+    let mut server = TestServer::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let _idle = VarlinkConnection::connect(&server.path).await.unwrap();
     let streaming = VarlinkConnection::connect(&server.path).await.unwrap();
@@ -459,7 +460,7 @@ async fn calls_in_progress_end_before_the_server_does() {
     let call = connection.call::<_, serde_json::Value>("org.example.Test1.Wait", &NoParameters {});
     let stopping = async {
         notes.wait_for(|notes| *notes == 1).await.unwrap();
-        server.stop.cancel();
+        server.socket.stop.cancel();
         // The stream ends at once, and new connections are refused.
         assert!(matches!(
             stream.next::<NoParameters>().await,
@@ -470,7 +471,7 @@ async fn calls_in_progress_end_before_the_server_does() {
     };
     let (reply, ()) = tokio::join!(call, stopping);
     assert_eq!(reply.unwrap()["opened"], true);
-    server.end().await.unwrap();
+    server.socket.ended().await.unwrap();
     // No call had to be cancelled.
     assert!(
         !log.text().contains("calls were cancelled"),
@@ -481,15 +482,15 @@ async fn calls_in_progress_end_before_the_server_does() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_call_is_cancelled_at_the_end_of_the_drain_time_out() {
-    let (log, _guard) = Log::start();
-    let mut server = Server::start(ServiceLimits::default());
+    let (log, _guard) = CapturedLog::start();
+    let mut server = TestServer::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut notes = server.service.notes.subscribe();
     let call = connection.call::<_, serde_json::Value>("org.example.Test1.Wait", &NoParameters {});
     let stopping = async {
         notes.wait_for(|notes| *notes == 1).await.unwrap();
-        server.stop.cancel();
-        server.end().await.unwrap();
+        server.socket.stop.cancel();
+        server.socket.ended().await.unwrap();
     };
     let (reply, ()) = tokio::join!(call, stopping);
     assert!(matches!(reply, Err(CallError::Closed)));
@@ -501,13 +502,13 @@ async fn a_hanging_call_is_cancelled_at_the_end_of_the_drain_time_out() {
 
 #[tokio::test]
 async fn a_panic_ends_the_server() {
-    let mut server = Server::start(ServiceLimits::default());
+    let mut server = TestServer::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let reply = connection
         .call::<_, NoParameters>("org.example.Test1.Panic", &NoParameters {})
         .await;
     assert!(matches!(reply, Err(CallError::Closed)));
-    let Err(VarlinkServeError::Panicked(text)) = server.end().await else {
+    let Err(VarlinkServeError::Panicked(text)) = server.socket.ended().await else {
         panic!("the server did not end");
     };
     assert_eq!(text.as_str(), "asked to [2J");
@@ -515,7 +516,7 @@ async fn a_panic_ends_the_server() {
 
 #[tokio::test]
 async fn a_connection_is_unusable_after_a_dropped_call() {
-    let server = Server::start(ServiceLimits::default());
+    let server = TestServer::start(ServiceLimits::default());
     let mut connection = VarlinkConnection::connect(&server.path).await.unwrap();
     let mut notes = server.service.notes.subscribe();
     tokio::select! {

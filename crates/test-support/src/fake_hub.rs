@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use terok_clearance::socket::PeerCredentials;
 use terok_clearance::varlink::{
     ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface, VarlinkService,
@@ -15,8 +14,9 @@ use terok_clearance::varlink::{
 use terok_clearance::wire::clearance1::VerdictError;
 use terok_clearance::wire::clearance2::{self, Clearance2Method, DecideError, Event, Request};
 use terok_clearance::wire::{clearance1, clearance1::Clearance1Method};
-use terok_clearance::{Decision, DecisionAction, Scope};
+use terok_clearance::{Decision, DecisionAction, Scope, Timestamp};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::packets::blocked_packet;
 use crate::served_socket::ServedSocket;
@@ -38,7 +38,9 @@ pub struct FakeHub {
     pub hang_up: bool,
     /// Chooses the reply to an answer.
     pub reply: Box<AnswerReplyFn>,
-    /// Releases held replies when set to `true`.
+    /// Replies to every call, `Subscribe` too, in place of all that is above.
+    pub script: Option<Box<CallScriptFn>>,
+    /// Lets held answers go on when it is true.
     pub gate: watch::Sender<bool>,
     /// The number of received answers.
     pub answers: AtomicUsize,
@@ -47,7 +49,42 @@ pub struct FakeHub {
 /// A function that chooses the reply to an answer.
 pub type AnswerReplyFn = dyn Fn(FakeHubAnswer<'_>) -> AnswerReply + Send + Sync;
 
-/// An answer received by a [`FakeHub`].
+/// Decides how a call is replied to: the last part of the method's name, and the parameters.
+pub type CallScriptFn = dyn Fn(&str, &Value) -> CallReply + Send + Sync;
+
+/// How a [`FakeHub`] with a script replies to a call.
+#[derive(Debug)]
+pub enum CallReply {
+    /// With these frames. The connection stays open.
+    Frames(Vec<u8>),
+    /// By the end of the connection.
+    Disconnected,
+    /// Not at all, until the caller disconnects.
+    Never,
+}
+
+impl CallReply {
+    /// Returns one message.
+    pub fn message(message: &Value) -> Self {
+        Self::Frames(format!("{message}\0").into_bytes())
+    }
+
+    /// Returns a reply with these parameters.
+    pub fn parameters(parameters: &Value) -> Self {
+        Self::message(&json!({ "parameters": parameters }))
+    }
+
+    /// Returns the messages of an `org.terok.Clearance2` stream.
+    pub fn events(events: &[Event]) -> Self {
+        let mut frames = Vec::new();
+        for (seq, event) in (1..).zip(events) {
+            event.append_frame(seq, &mut frames);
+        }
+        Self::Frames(frames)
+    }
+}
+
+/// An answer that came to a [`FakeHub`].
 #[derive(Debug, Clone, Copy)]
 pub struct FakeHubAnswer<'a> {
     /// The id of the question.
@@ -79,6 +116,7 @@ impl FakeHub {
             frames: Vec::new(),
             hang_up: false,
             reply: Box::new(|_| AnswerReply::Json(Value::Null)),
+            script: None,
             gate: watch::Sender::new(false),
             answers: AtomicUsize::new(0),
         }
@@ -98,6 +136,18 @@ impl FakeHub {
     ) -> Self {
         Self {
             reply: Box::new(reply),
+            ..self
+        }
+    }
+
+    /// Replies to every call in this way.
+    #[must_use]
+    pub fn with_script(
+        self,
+        script: impl Fn(&str, &Value) -> CallReply + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            script: Some(Box::new(script)),
             ..self
         }
     }
@@ -173,6 +223,9 @@ impl VarlinkService for FakeHub {
         _peer: PeerCredentials,
         replies: &mut ReplyWriter<'_>,
     ) -> Result<(), ConnectionClosed> {
+        if let Some(script) = &self.script {
+            return follow_script(script, &call, replies).await;
+        }
         match call.method() {
             "Subscribe" => return self.stream(replies).await,
             "List" => {
@@ -217,7 +270,48 @@ impl VarlinkService for FakeHub {
     }
 }
 
-/// A running hub, stopped on drop.
+async fn follow_script(
+    script: &CallScriptFn,
+    call: &VarlinkCall<'_>,
+    replies: &mut ReplyWriter<'_>,
+) -> Result<(), ConnectionClosed> {
+    match script(call.method(), &parameters_json(call)) {
+        CallReply::Frames(frames) => {
+            replies.send_frames(&frames).await?;
+            if call.method() != "Subscribe" {
+                return Ok(());
+            }
+        }
+        CallReply::Disconnected => return Err(ConnectionClosed::Stopping),
+        CallReply::Never => {}
+    }
+    let (_writer, mut hang_up) = replies.split();
+    Err(hang_up.wait().await)
+}
+
+/// Returns the parameters of a call of either interface.
+fn parameters_json(call: &VarlinkCall<'_>) -> Value {
+    const NAMES: [&str; 7] = [
+        "container",
+        "request",
+        "request_id",
+        "dest",
+        "action",
+        "scope",
+        "limit",
+    ];
+    let mut parameters = call.parameters().unwrap();
+    let mut json = Map::new();
+    for name in NAMES {
+        if let Some(value) = parameters.take_optional(name).unwrap() {
+            json.insert(name.to_owned(), value);
+        }
+    }
+    parameters.expect_empty().unwrap();
+    json.into()
+}
+
+/// A hub that is served until this is dropped.
 #[derive(Debug)]
 pub struct RunningHub {
     /// The hub.
@@ -240,11 +334,25 @@ impl RunningHub {
     }
 }
 
+/// Hubs that are served until this is dropped, or until each is stopped.
+#[derive(Debug, Default)]
+pub struct RunningHubs(Vec<RunningHub>);
+
+impl RunningHubs {
+    /// Serves a hub at a path. The token stops it.
+    pub fn start(&mut self, path: &Path, hub: FakeHub) -> CancellationToken {
+        let hub = RunningHub::start(path, hub);
+        let stop = hub.socket.stop.clone();
+        self.0.push(hub);
+        stop
+    }
+}
+
 /// Returns question `number` of sandbox `c`, about `a.example`.
 pub fn request(number: u32) -> Arc<Request> {
     let blocked = blocked_packet("c", number.into(), "a.example");
     let scope = Scope::whole_dest(blocked.dest().clone());
-    Arc::new(Request::new(blocked, scope, one_microsecond()))
+    Arc::new(Request::new(blocked, scope, Timestamp::from_micros(1)))
 }
 
 /// Returns question 1 with the destination `dest`.
@@ -264,18 +372,13 @@ pub fn applied_decision(answer: clearance2::DecideParameters) -> Decision {
         action: answer.action,
         scope: answer.scope,
         by: "test".into(),
-        at: one_microsecond(),
+        at: Timestamp::from_micros(1),
         ok: true,
         reason: None,
     }
 }
 
-/// Returns the time stamp of all questions and decisions in this module.
-fn one_microsecond<T: DeserializeOwned>() -> T {
-    serde_json::from_value(Value::from(1)).unwrap()
-}
-
-/// Returns the decision in the history of every fake hub.
+/// Returns the decision that the history of every fake hub repeats.
 fn earlier_decision() -> Decision {
     applied_decision(clearance2::DecideParameters {
         request: "c:1".parse().unwrap(),

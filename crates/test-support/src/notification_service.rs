@@ -53,13 +53,13 @@ impl RecordingNotificationService {
         mut record: impl FnMut(NotificationCall) + Send + 'static,
     ) -> Self {
         let (clicks, clicked) = tokio::sync::mpsc::channel(1);
-        let (tell, ready) = mpsc::channel();
+        let (announce, ready) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(serve(&address, &mut record, clicked, &tell));
+            runtime.block_on(serve(&address, &mut record, clicked, &announce));
         });
         ready.recv().expect("the notification service starts");
         Self {
@@ -194,13 +194,13 @@ mod tests {
     #[tokio::test]
     async fn calls_are_recorded_and_a_click_is_signalled() {
         let bus = TestBus::start();
-        let (tell, told) = mpsc::channel();
+        let (sender, recorded) = mpsc::channel();
         let service = RecordingNotificationService::start(bus.address(), move |call| {
             let text = match call {
                 NotificationCall::Notify { id, summary, .. } => format!("{id} {summary}"),
                 NotificationCall::Close { id } => format!("{id} closed"),
             };
-            tell.send(text).unwrap();
+            sender.send(text).unwrap();
         });
         let address = bus.address();
         let connection = Builder::address(address.as_str()).build().await.unwrap();
@@ -244,7 +244,7 @@ mod tests {
         let close =
             connection.call_method(name, NOTIFICATIONS_PATH, name, "CloseNotification", &1_u32);
         close.await.unwrap();
-        let recorded: Vec<_> = told.try_iter().collect();
+        let recorded: Vec<_> = recorded.try_iter().collect();
         assert_eq!(recorded, ["1 one", "2 two", "2 closed", "1 closed"]);
     }
 }

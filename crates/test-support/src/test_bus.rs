@@ -149,7 +149,7 @@ impl TestBus {
     pub fn kill(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
-        // The next bus binds the same path again.
+        // The next bus binds the same path.
         drop(std::fs::remove_file(self.directory().join("bus")));
     }
 

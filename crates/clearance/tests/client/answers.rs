@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every answer has an outcome, is sent once, and does not wait for another answer.
 
-use crate::fake_hub::{
-    AnswerReply, BOTH, FakeHub, OLD, RunningHub, hub_path, request, request_for,
-};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terok_clearance::client::{AnswerError, Client, HubError};
@@ -12,7 +9,12 @@ use terok_clearance::wire::clearance1;
 use terok_clearance::wire::clearance1::VerdictError;
 use terok_clearance::wire::clearance2::DecideError;
 use terok_clearance::{Action, DecisionAction, Scope};
+use test_support::fake_hub::{
+    AnswerReply, BOTH_INTERFACES, CLEARANCE1_ONLY, FakeHub, RunningHub, request, request_for,
+};
 use tokio::time::Instant;
+
+use crate::harness::hub_path;
 
 #[tokio::test]
 async fn answers_lists_and_histories_are_returned() {
@@ -83,13 +85,13 @@ fn refusals(dest: &str) -> AnswerReply {
 
 #[tokio::test]
 async fn a_refusal_is_the_same_error_from_both_interfaces() {
-    for interfaces in [BOTH, OLD] {
+    for interfaces in [BOTH_INTERFACES, CLEARANCE1_ONLY] {
         let (_directory, path) = hub_path();
         let hub = FakeHub {
             interfaces,
-            reply: refusals,
             ..FakeHub::default()
         };
+        let hub = hub.with_reply(|answer| refusals(answer.dest));
         let _running = RunningHub::start(&path, hub);
         let (client, _events) = Client::start(&path).await.unwrap();
         for dest in ["unknown", "other", "failing"] {
@@ -141,16 +143,10 @@ async fn an_answer_waits_for_a_restarting_hub_and_fails_without_one() {
 #[tokio::test(start_paused = true)]
 async fn an_unconfirmed_answer_is_an_error_and_is_not_sent_again() {
     let (_directory, path) = hub_path();
-    let hub = FakeHub {
-        reply: |dest| {
-            if dest == "held" {
-                AnswerReply::Held
-            } else {
-                AnswerReply::Disconnected
-            }
-        },
-        ..FakeHub::default()
-    };
+    let hub = FakeHub::default().with_reply(|answer| match answer.dest {
+        "held" => AnswerReply::Held,
+        _ => AnswerReply::Disconnected,
+    });
     let running = RunningHub::start(&path, hub);
     let (client, _events) = Client::start(&path).await.unwrap();
     let dropped = client
@@ -160,11 +156,7 @@ async fn an_unconfirmed_answer_is_an_error_and_is_not_sent_again() {
         matches!(dropped, Err(AnswerError::Unanswered(_))),
         "{dropped:?}"
     );
-    assert_eq!(
-        running.hub.answers.load(Ordering::Relaxed),
-        1,
-        "never sent twice"
-    );
+    assert_eq!(running.hub.answers.load(Ordering::Relaxed), 1, "sent once");
     let start = Instant::now();
     let held = client
         .decide(&request_for("held"), DecisionAction::Allow, None)
@@ -179,16 +171,10 @@ async fn an_unconfirmed_answer_is_an_error_and_is_not_sent_again() {
 #[tokio::test]
 async fn a_slow_firewall_delays_no_other_answer() {
     let (_directory, path) = hub_path();
-    let hub = FakeHub {
-        reply: |dest| {
-            if dest == "held" {
-                AnswerReply::Held
-            } else {
-                AnswerReply::Applied
-            }
-        },
-        ..FakeHub::default()
-    };
+    let hub = FakeHub::default().with_reply(|answer| match answer.dest {
+        "held" => AnswerReply::Held,
+        _ => AnswerReply::Applied,
+    });
     let running = RunningHub::start(&path, hub);
     let (client, _events) = Client::start(&path).await.unwrap();
     let (slow, quick) = (request_for("held"), request_for("quick"));

@@ -3,9 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod answers;
-mod fake_hub;
+mod harness;
 mod older;
-#[path = "../support/service.rs"]
-#[expect(dead_code, reason = "these tests need the log only")]
-mod service;
 mod stream;

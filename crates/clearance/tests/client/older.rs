@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A hub with Clearance1 only.
 
-use crate::fake_hub::{
-    FakeHub, OLD, RunningHub, blocked, connected, hub_path, next_event, request,
-};
-use crate::service::Log;
 use std::sync::atomic::Ordering;
 use terok_clearance::client::{AnswerError, Client, ProtocolVersion};
 use terok_clearance::wire::clearance1;
 use terok_clearance::wire::clearance1::ClearanceEventRef;
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, DecisionAction, DisplayText, Dossier, Protocol, Scope};
+use test_support::captured_log::CapturedLog;
+use test_support::fake_hub::{CLEARANCE1_ONLY, FakeHub, RunningHub, request};
+
+use crate::harness::{blocked, connected, hub_path, next_event};
 
 /// Clearance1 has whole destinations only, and a narrow answer must not open more than its scope.
 #[tokio::test]
 async fn a_narrow_answer_is_not_sent_to_an_older_hub() {
     let (_directory, path) = hub_path();
     let hub = FakeHub {
-        interfaces: OLD,
+        interfaces: CLEARANCE1_ONLY,
         ..FakeHub::default()
     };
     let running = RunningHub::start(&path, hub);
@@ -70,21 +70,21 @@ async fn a_narrow_answer_is_not_sent_to_an_older_hub() {
 
 #[tokio::test]
 async fn events_of_an_older_hub_are_translated() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = CapturedLog::start();
     let (_directory, path) = hub_path();
     let mut frames = Vec::new();
     let container = "c".parse().unwrap();
     let dossier = Dossier::default();
     let exited = DisplayText::new("poststop");
-    let mut say = |notice: ClearanceEventRef<'_>| {
-        notice.append_frame(clearance1::Clearance1Dialect::A, &mut frames);
+    let mut append = |event: ClearanceEventRef<'_>| {
+        event.append_frame(clearance1::Clearance1Dialect::A, &mut frames);
     };
-    say(ClearanceEventRef::ContainerStarted {
+    append(ClearanceEventRef::ContainerStarted {
         container: &container,
         dossier: &dossier,
     });
-    say(ClearanceEventRef::Blocked(&blocked(1)));
-    say(ClearanceEventRef::Blocked(&blocked(2)));
+    append(ClearanceEventRef::Blocked(&blocked(1)));
+    append(ClearanceEventRef::Blocked(&blocked(2)));
     let applied = |ok, request| ClearanceEventRef::VerdictApplied {
         container: &container,
         request,
@@ -92,15 +92,15 @@ async fn events_of_an_older_hub_are_translated() {
         ok,
     };
     let (first, unknown) = ("c:1".parse().unwrap(), "c:99".parse().unwrap());
-    say(applied(false, &first));
-    say(applied(true, &first));
-    say(applied(true, &unknown));
-    say(ClearanceEventRef::Shield {
+    append(applied(false, &first));
+    append(applied(true, &first));
+    append(applied(true, &unknown));
+    append(ClearanceEventRef::Shield {
         container: &container,
         state: terok_clearance::ShieldState::Disengaged,
         dossier: &dossier,
     });
-    say(ClearanceEventRef::ContainerExited {
+    append(ClearanceEventRef::ContainerExited {
         container: &container,
         reason: &exited,
         dossier: &dossier,
@@ -118,7 +118,7 @@ async fn events_of_an_older_hub_are_translated() {
     }
     .append_frame(clearance1::Clearance1Dialect::D, &mut frames);
     let hub = FakeHub {
-        interfaces: OLD,
+        interfaces: CLEARANCE1_ONLY,
         frames,
         ..FakeHub::default()
     };

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The event stream survives restarts of the hub and invalid messages.
 
-use crate::fake_hub::{
-    BOTH, FakeHub, OLD, RunningHub, blocked, connected, disconnected, hub_path, next_event,
-    request, serve_slowly,
-};
-use crate::service::Log;
 use std::time::Duration;
 use terok_clearance::client::{Client, HubError, ProtocolVersion, StreamUpdate};
 use terok_clearance::socket::{SocketConnectError, bind};
 use terok_clearance::wire::clearance1;
 use terok_clearance::wire::clearance1::ClearanceEventRef;
 use terok_clearance::wire::clearance2::Event;
+use test_support::captured_log::CapturedLog;
+use test_support::fake_hub::{BOTH_INTERFACES, CLEARANCE1_ONLY, FakeHub, RunningHub, request};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::harness::{blocked, connected, disconnected, hub_path, next_event, serve_slowly};
 
 #[tokio::test]
 async fn a_missing_hub_is_an_error_at_the_start() {
@@ -63,7 +62,7 @@ async fn the_stream_reconnects_to_a_restarted_hub() {
     let _running = RunningHub::start(
         &path,
         FakeHub {
-            interfaces: OLD,
+            interfaces: CLEARANCE1_ONLY,
             frames,
             ..FakeHub::default()
         },
@@ -172,7 +171,7 @@ async fn the_back_off_grows_for_a_hub_that_disconnects_without_an_event() {
 
 #[tokio::test]
 async fn invalid_messages_are_skipped_and_logged() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = CapturedLog::start();
     let (_directory, path) = hub_path();
     let mut frames = Vec::new();
     for bad in [
@@ -212,7 +211,7 @@ async fn an_event_of_an_unknown_type_arrives_unchanged() {
         r#"{"seq":3,"kind":"rule_added","rule":{"id":7}}"#,
         r#"{"seq":4,"kind":"container_paused","container":null,"state":1,"request":"?"}"#,
     ];
-    for (interfaces, events) in [(OLD, old), (BOTH, new)] {
+    for (interfaces, events) in [(CLEARANCE1_ONLY, old), (BOTH_INTERFACES, new)] {
         let (_directory, path) = hub_path();
         let mut frames = Vec::new();
         for event in events {
@@ -254,7 +253,7 @@ async fn an_event_of_an_unknown_type_arrives_unchanged() {
 
 #[tokio::test]
 async fn an_error_or_a_panic_of_the_handler_does_not_end_the_stream() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = CapturedLog::start();
     let (_directory, path) = hub_path();
     let mut frames = Vec::new();
     for number in 0..4 {

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A small service, and a log in memory.
+//! A small service on a socket of its own.
 
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use terok_clearance::socket::{PeerCredentials, bind};
+use terok_clearance::socket::PeerCredentials;
 use terok_clearance::varlink::{
     ConnectionClosed, NoParameters, ReplyWriter, ServiceInfo, ServiceLimits, VarlinkCall,
-    VarlinkInterface, VarlinkServeError, VarlinkService, append_reply, serve_with_limits,
+    VarlinkInterface, VarlinkService, append_reply,
 };
+use test_support::served_socket::ServedSocket;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 /// The interfaces of the service under test.
 pub(crate) const INTERFACES: &[VarlinkInterface] = &[VarlinkInterface {
@@ -120,75 +118,25 @@ impl VarlinkService for TestService {
     }
 }
 
-/// A running service, until the drop.
-pub(crate) struct Server {
+/// A service that is served until this is dropped.
+pub(crate) struct TestServer {
     pub(crate) path: PathBuf,
     pub(crate) service: Arc<TestService>,
-    pub(crate) stop: CancellationToken,
-    pub(crate) task: JoinSet<Result<(), VarlinkServeError>>,
+    pub(crate) socket: ServedSocket,
     _directory: tempfile::TempDir,
 }
 
-impl Server {
+impl TestServer {
     pub(crate) fn start(limits: ServiceLimits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/test.sock");
-        let listener = bind(&path).unwrap();
         let service = Arc::new(TestService::default());
-        let stop = CancellationToken::new();
-        let mut task = JoinSet::new();
-        task.spawn(serve_with_limits(
-            listener,
-            Arc::clone(&service),
-            limits,
-            stop.clone(),
-        ));
+        let socket = ServedSocket::start_with_limits(&path, Arc::clone(&service), limits);
         Self {
             path,
             service,
-            stop,
-            task,
+            socket,
             _directory: directory,
         }
-    }
-
-    /// Waits for the end of the server.
-    pub(crate) async fn end(&mut self) -> Result<(), VarlinkServeError> {
-        self.task.join_next().await.unwrap().unwrap()
-    }
-}
-
-/// The log of this thread.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Logs to memory until the guard is dropped.
-    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(tracing::Level::DEBUG)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    pub(crate) fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8(bytes.clone()).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
