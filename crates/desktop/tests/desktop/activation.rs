@@ -1,118 +1,122 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A service that the bus starts when it is called (D-Bus activation), and one that it cannot start.
+//! D-Bus activation: a service that the bus starts for a call, and one that it cannot start.
 
 use std::path::PathBuf;
 
 use terok_clearance_desktop::notifier::{
     DbusNotifier, DesktopError, NotificationId, Notifier as _, create_notifier,
 };
+use test_support::notification_service::USUAL_CAPABILITIES;
+use test_support::test_bus::TestBus;
 use tokio::task::spawn_blocking;
 
-use crate::bus::Bus;
-use crate::fake::{Fake, USUAL, choice, key, question, signal};
+use crate::service::{ScriptedService, choice, connect, key, question, session, signal};
 
-/// A bus that can start the service: each time that it does, somebody knocks.
+/// A bus that can start the service. Each start is written to a FIFO.
 struct Activating {
-    bus: Bus,
-    knocks: PathBuf,
-    _place: tempfile::TempDir,
+    bus: TestBus,
+    starts: PathBuf,
+    _directory: tempfile::TempDir,
 }
 
 impl Activating {
     fn new() -> Self {
-        let place = tempfile::tempdir().unwrap();
-        let knocks = place.path().join("knocks");
-        let made = std::process::Command::new("mkfifo").arg(&knocks).status();
+        let directory = tempfile::tempdir().unwrap();
+        let starts = directory.path().join("starts");
+        let made = std::process::Command::new("mkfifo").arg(&starts).status();
         assert!(made.unwrap().success());
-        let knock = format!("/bin/sh -c \"echo started > {}\"", knocks.display());
+        let exec = format!("/bin/sh -c \"echo started > {}\"", starts.display());
         Self {
-            bus: Bus::starting(&knock),
-            knocks,
-            _place: place,
+            bus: TestBus::activating(&exec),
+            starts,
+            _directory: directory,
         }
     }
 
-    /// Waits for the bus to start a service, and is it.
-    async fn service(&self) -> Fake {
-        let knocks = self.knocks.clone();
-        let started = spawn_blocking(move || std::fs::read_to_string(knocks));
+    /// Waits until the bus starts a service, and returns that service.
+    async fn service(&self) -> ScriptedService {
+        let starts = self.starts.clone();
+        let started = spawn_blocking(move || std::fs::read_to_string(starts));
         assert_eq!(started.await.unwrap().unwrap(), "started\n");
-        Fake::new(&self.bus).await
+        ScriptedService::start(&self.bus).await
     }
 }
 
 #[tokio::test]
-async fn a_service_that_the_bus_can_start_is_started_for_what_there_is_to_show() {
+async fn a_notification_starts_the_service() {
     let desktop = Activating::new();
-    let notifier = DbusNotifier::connect(desktop.bus.session()).await.unwrap();
-    assert!(notifier.capabilities().actions, "as far as that is known");
+    let notifier = DbusNotifier::connect(session(&desktop.bus)).await.unwrap();
+    assert!(
+        notifier.capabilities().actions,
+        "assumed before the first start"
+    );
     let serving = async {
         let mut service = desktop.service().await;
-        service.introduces(USUAL).await;
-        assert_eq!(service.shows(4).await.summary, "a");
+        service.reply_capabilities(USUAL_CAPABILITIES).await;
+        assert_eq!(service.accept_notify(4).await.summary, "a");
         service
     };
     let (id, service) = tokio::join!(notifier.notify(question("a")), serving);
     let chosen = choice(&notifier, id.unwrap()).await;
-    // Whoever was started is believed, and nobody else.
-    let stranger = desktop.bus.somebody().await;
-    signal(&stranger, None, "ActionInvoked", &(4_u32, "allow")).await;
-    crate::fake::settle(&stranger).await;
-    service.chosen(4, "deny").await;
+    // Only signals of the started service count.
+    let other = connect(&desktop.bus).await;
+    signal(&other, None, "ActionInvoked", &(4_u32, "allow")).await;
+    crate::service::sync_with_bus(&other).await;
+    service.invoke_action(4, "deny").await;
     assert_eq!(key(chosen).await.as_deref(), Some("deny"));
 }
 
 #[tokio::test]
-async fn a_service_that_ends_is_started_anew_for_what_is_asked() {
+async fn a_pending_question_restarts_a_service_that_ended() {
     let desktop = Activating::new();
-    let notifier = DbusNotifier::connect(desktop.bus.session()).await.unwrap();
+    let notifier = DbusNotifier::connect(session(&desktop.bus)).await.unwrap();
     let first = async {
         let mut service = desktop.service().await;
-        service.introduces(USUAL).await;
-        service.shows(4).await;
+        service.reply_capabilities(USUAL_CAPABILITIES).await;
+        service.accept_notify(4).await;
         service
     };
     let (id, former) = tokio::join!(notifier.notify(question("a")), first);
     let chosen = choice(&notifier, id.unwrap()).await;
     former.connection.close().await.unwrap();
-    // Nobody asks for anything new: what is pending is reason enough.
+    // The pending question is reason enough to start the service, without a new call.
     let mut service = desktop.service().await;
-    service.introduces(USUAL).await;
-    let again = service.shows(9).await;
+    service.reply_capabilities(USUAL_CAPABILITIES).await;
+    let again = service.accept_notify(9).await;
     assert_eq!((again.summary.as_str(), again.replaces), ("a", 0));
-    // The number is the former's.
-    service.chosen(4, "allow").await;
-    service.chosen(9, "deny").await;
+    // Id 4 belongs to the former service.
+    service.invoke_action(4, "allow").await;
+    service.invoke_action(9, "deny").await;
     assert_eq!(key(chosen).await.as_deref(), Some("deny"));
 }
 
 #[tokio::test]
-async fn a_service_that_does_not_start_is_said_and_one_that_comes_by_itself_is_used() {
-    let bus = Bus::starting("/bin/false");
-    let notifier = DbusNotifier::connect(bus.session()).await.unwrap();
+async fn a_service_that_cannot_start_is_an_error_and_a_later_one_is_used() {
+    let bus = TestBus::activating("/bin/false");
+    let notifier = DbusNotifier::connect(session(&bus)).await.unwrap();
     let refused = notifier.notify(question("a")).await.unwrap_err();
     assert_eq!(refused, DesktopError::NoService);
-    let mut service = Fake::new(&bus).await;
-    service.introduces(USUAL).await;
-    let (id, posted) = service.is_shown(&notifier, question("b"), 1).await;
-    assert_eq!(posted.summary, "b");
+    let mut service = ScriptedService::start(&bus).await;
+    service.reply_capabilities(USUAL_CAPABILITIES).await;
+    let (id, notify) = service.show(&notifier, question("b"), 1).await;
+    assert_eq!(notify.summary, "b");
     let chosen = choice(&notifier, id).await;
-    service.chosen(1, "allow").await;
+    service.invoke_action(1, "allow").await;
     assert_eq!(key(chosen).await.as_deref(), Some("allow"));
 }
 
 #[tokio::test]
-async fn the_best_notifier_is_the_one_that_can_be_started() {
+async fn create_notifier_uses_a_service_that_can_be_started() {
     let desktop = Activating::new();
     let notifier = create_notifier("the-app", Some(&desktop.bus.address()));
     notifier.connect().await.unwrap();
     assert!(notifier.capabilities().visible);
-    let bus = Bus::new();
+    let bus = TestBus::start();
     let notifier = create_notifier("the-app", Some(&bus.address()));
     let id = notifier.notify(question("a")).await.unwrap();
     assert_eq!(id, NotificationId::NONE);
     assert!(
         !notifier.capabilities().visible,
-        "nothing there can be started"
+        "the bus can start no service"
     );
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The desktop's notifier over a real bus, which each test has for itself; the service at its
-//! other end is played by the test, so that it can do what no real one does on demand.
+//! The D-Bus notifier on a session bus of the test, with a notification service whose replies and
+//! signals the test decides.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,8 +9,7 @@
 )]
 
 mod activation;
-mod bus;
-mod fake;
-mod life;
-mod say;
-mod trust;
+mod calls;
+mod lifecycle;
+mod service;
+mod signal_senders;

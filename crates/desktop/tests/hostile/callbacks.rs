@@ -1,30 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A program's own notifier: what it is given of a live hub, and of the engine of its containers.
+//! The callback notifier of a program: notifications and hooks of a hub and a container engine.
 
 use std::sync::Arc;
 
 use operator::Session;
 use serde_json::{Value, json};
-use terok_clearance::wire::clearance2;
 use terok_clearance::{ContainerId, DisplayText};
 use terok_clearance_desktop::identity::{ContainerInfo, ContainerInspector, IdentityResolver};
 use terok_clearance_desktop::notifier::{CallbackNotifier, Notification};
 use terok_clearance_desktop::popups::{Categories, PopupOptions, run_popups};
+use test_support::fake_hub::{CLEARANCE2_ONLY, FakeHub, RunningHub};
 use tokio::sync::mpsc;
 
-use crate::fakes::{Hub, Running};
 use crate::harmless::{Harmless, tame};
 use crate::hub;
-use crate::popups::whole;
+use crate::popups::all_texts;
 use crate::texts;
 
-/// Knows every container by this text, and by the file whose path is an annotation of it.
-struct Engine {
+/// A container engine with this text in every field, and the path of a file in an annotation.
+struct HostileEngine {
     text: String,
     file: String,
 }
 
-impl ContainerInspector for Engine {
+impl ContainerInspector for HostileEngine {
     async fn inspect(&self, container: &ContainerId) -> ContainerInfo {
         let text = || self.text.clone();
         let annotations = [
@@ -44,25 +43,25 @@ impl ContainerInspector for Engine {
     }
 }
 
-/// What a program is given.
+/// A call of the notifier.
 #[derive(Debug, PartialEq)]
-enum Given {
+enum NotifierCall {
     Notification(Box<Notification>),
     Hook(&'static str, ContainerId, DisplayText),
 }
 
-/// The questions that there are, few enough for a popup each.
-const ASKED: [&str; 3] = ["dest", "command", "all"];
+/// The places of the text in the questions: few enough for a popup each.
+const PLACES: [&str; 3] = ["dest", "command", "all"];
 
-/// Returns what a hub says: some questions, the last of a sandbox that it does not name, what
-/// becomes of sandboxes, and that one started last of all.
+/// Returns the events of a hub: some questions, one without a dossier, states of sandboxes, and
+/// the start of [`hub::LAST`].
 fn events(text: &str) -> Vec<Value> {
     let everything = hub::events(&[text.to_owned()]);
     let wanted = |event: &&Value| {
         let id = event["request"]["id"].as_str();
-        let asked = ASKED.iter().map(|place| hub::id(hub::number(0, place)));
+        let mut ids = PLACES.iter().map(|place| hub::id(hub::number(0, place)));
         match event["kind"].as_str() {
-            Some("pending") => asked.into_iter().any(|asked| id == Some(&asked)),
+            Some("pending") => ids.any(|wanted| id == Some(&wanted)),
             Some("container" | "shield" | "synced") => true,
             _ => false,
         }
@@ -75,38 +74,37 @@ fn events(text: &str) -> Vec<Value> {
     events
 }
 
-/// Returns all that a program is given, until it knows who everybody is.
-async fn given(text: &str) -> Vec<Given> {
+/// Returns the calls of the notifier until all sandboxes are identified.
+async fn notifier_calls(text: &str) -> Vec<NotifierCall> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run/terok-clearance.sock");
     let frames: String = events(text).iter().map(hub::frame).collect();
-    let mut running = Running::default();
-    let talks = Hub::silent(&[clearance2::INTERFACE]).saying(frames.into());
-    let _stop = running.start(&path, talks);
+    let hub = FakeHub::silent(CLEARANCE2_ONLY).with_frames(frames.into());
+    let _hub = RunningHub::start(&path, hub);
     let file = directory.path().join("task.json");
     std::fs::write(&file, json!({"name": text}).to_string()).unwrap();
-    let engine = Engine {
+    let engine = HostileEngine {
         text: text.to_owned(),
         file: file.to_str().unwrap().to_owned(),
     };
-    let (tell, mut told) = mpsc::channel(1000);
+    let (sender, mut calls) = mpsc::channel(1000);
     let hook = |name: &'static str| {
-        let tell = tell.clone();
+        let sender = sender.clone();
         move |container| {
-            let given = Given::Hook(name, container, DisplayText::default());
-            tell.try_send(given).unwrap();
+            let call = NotifierCall::Hook(name, container, DisplayText::default());
+            sender.try_send(call).unwrap();
         }
     };
-    let exited = tell.clone();
-    let shown = tell.clone();
+    let exited = sender.clone();
+    let shown = sender.clone();
     let notifier = CallbackNotifier::new(move |_, notification| {
-        let given = Given::Notification(Box::new(notification.clone()));
-        shown.try_send(given).unwrap();
+        let call = NotifierCall::Notification(Box::new(notification.clone()));
+        shown.try_send(call).unwrap();
     })
     .on_container_started(hook("started"))
     .on_container_exited(move |container, reason| {
-        let given = Given::Hook("exited", container, reason);
-        exited.try_send(given).unwrap();
+        let call = NotifierCall::Hook("exited", container, reason);
+        exited.try_send(call).unwrap();
     })
     .on_shield_up(hook("up"))
     .on_shield_down(hook("down"))
@@ -117,39 +115,44 @@ async fn given(text: &str) -> Vec<Given> {
     };
     let resolver = Arc::new(IdentityResolver::new(engine));
     let session = Session::at_socket(path).unwrap();
-    let mut given = Vec::new();
-    let named = |given: &Given| {
+    let mut received = Vec::new();
+    let named = |call: &NotifierCall| {
         let process = hub::host(hub::number(0, "process"));
-        matches!(given, Given::Notification(shown) if shown.summary.contains(&process)
+        matches!(call, NotifierCall::Notification(shown) if shown.summary.contains(&process)
             && !shown.identity.container_name.is_empty())
     };
-    let last = |given: &Given| {
-        matches!(given, Given::Notification(shown) if shown.summary.starts_with("Container started: ")
+    let last = |call: &NotifierCall| {
+        matches!(call, NotifierCall::Notification(shown) if shown.summary.starts_with("Container started: ")
             && shown.identity.container_id == hub::LAST)
     };
-    // Someone without a name is shown by their id, and nothing more comes.
-    let enough =
-        |given: &[Given]| given.iter().any(last) && (text.is_empty() || given.iter().any(named));
+    // A sandbox without a name is shown by its id, without a further update.
+    let enough = |calls: &[NotifierCall]| {
+        calls.iter().any(last) && (text.is_empty() || calls.iter().any(named))
+    };
     let all = async {
-        while !enough(&given) {
-            given.push(told.recv().await.unwrap());
+        while !enough(&received) {
+            received.push(calls.recv().await.unwrap());
         }
     };
     run_popups(session, &notifier, resolver, options, all).await;
-    given
+    received
 }
 
-/// The hub and the notifier are of one thread, so the pauses between popups need not be waited for.
+/// With one thread and paused time, the delays between popups take no time.
 #[tokio::test(start_paused = true)]
-async fn everything_that_a_program_is_given_is_harmless() {
-    let line = |given: &Given| match given {
-        Given::Notification(shown) => whole(shown),
-        Given::Hook(name, container, reason) => format!("{name}\n{container}\n{reason}"),
+async fn calls_of_the_notifier_are_harmless() {
+    let line = |call: &NotifierCall| match call {
+        NotifierCall::Notification(shown) => all_texts(shown),
+        NotifierCall::Hook(name, container, reason) => format!("{name}\n{container}\n{reason}"),
     };
     for (case, text) in texts::all() {
         let harmless = Harmless::new(std::slice::from_ref(&text));
-        let (plain, shown) = (given(&tame(&text)).await, given(&text).await);
-        let lines = |given: &[Given]| given.iter().map(line).collect::<Vec<_>>().join("\n\n");
+        let (plain, shown) = (
+            notifier_calls(&tame(&text)).await,
+            notifier_calls(&text).await,
+        );
+        let lines =
+            |calls: &[NotifierCall]| calls.iter().map(line).collect::<Vec<_>>().join("\n\n");
         assert_eq!(
             harmless.text(&lines(&plain), &lines(&shown)),
             Ok(()),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Text that a sandbox chose to mislead with shows harmlessly in popups: one table of texts, and
-//! one meaning of "harmless" for each kind of notifier.
+//! Misleading text of a sandbox is harmless in popups.
+//!
+//! `tests/hostile` has the table of texts, the messages of a hub that contain them, and the
+//! definition of "harmless" for each kind of notifier.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,26 +10,20 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
-#[path = "../desktop/bus.rs"]
-#[expect(dead_code, reason = "this bus is neither killed nor started again")]
-mod bus;
 mod callbacks;
-#[path = "../desktop/fake.rs"]
-#[expect(dead_code, reason = "nothing is chosen here")]
-mod desktop;
-#[path = "../../../operator/tests/fakes/hub.rs"]
-#[expect(dead_code, reason = "this hub takes no answers")]
-mod fakes;
 #[path = "../../../../tests/hostile/harmless.rs"]
-#[expect(dead_code, reason = "nothing here is JSON")]
+#[expect(dead_code, reason = "popups are no JSON")]
 mod harmless;
+#[path = "../popups/harness.rs"]
+#[expect(dead_code, reason = "only some actions of a person are needed")]
+mod harness;
 #[path = "../../../../tests/hostile/hub.rs"]
-#[expect(dead_code, reason = "this hub sends the newest events, and no replies")]
+#[expect(dead_code, reason = "the hub sends Clearance2 events, and no replies")]
 mod hub;
 mod popups;
-#[path = "../popups/rig.rs"]
-#[expect(dead_code, reason = "not all that a person does is done here")]
-mod rig;
+#[path = "../desktop/service.rs"]
+#[expect(dead_code, reason = "no action is chosen")]
+mod service;
 #[path = "../../../../tests/hostile/texts.rs"]
-#[expect(dead_code, reason = "each text is tried by itself")]
+#[expect(dead_code, reason = "each text is tested alone")]
 mod texts;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups: as the board has them, as they go over D-Bus to services that draw markup, that do not,
-//! and that show a title alone, and as a program's own notifier gets them.
+//! Popups of the model, and over D-Bus at services with markup, with plain text, and with titles.
 
 use std::sync::Arc;
 
@@ -12,85 +11,86 @@ use terok_clearance::{Decision, DisplayText, ShieldState};
 use terok_clearance_desktop::notifier::{
     ContainerIdentity, DbusNotifier, Notification, NotificationId, Notifier as _,
 };
+use test_support::questions::question as test_question;
+use test_support::test_bus::TestBus;
 
-use crate::bus::Bus;
-use crate::desktop::{Fake, Posted};
 use crate::harmless::{Harmless, decoded, tame};
+use crate::harness::{PopupHarness, web};
 use crate::hub;
-use crate::rig::{Rig, asks_of, web};
+use crate::service::{NotifyCall, ScriptedService, session};
 use crate::texts;
 
-/// Longer than a popup waits for another.
-const LATER: u64 = 3000;
+/// Longer than popups are delayed for each other.
+const COALESCE_MS: u64 = 3000;
 
 fn question(place: &str, text: &str) -> Arc<Request> {
     let json = hub::question(hub::number(0, place), text);
-    // A client makes nothing of what has no destination, which an empty text is.
+    // The client rejects a question without a destination, as the empty text would be.
     let question = serde_json::from_value(json).map(Arc::new);
-    question.unwrap_or_else(|_| asks_of("web", 1, "a.example", json!({})))
+    question.unwrap_or_else(|_| test_question("web", 1, "a.example", json!({})))
 }
 
-/// Everything that popups say of sandboxes that have this text.
-struct Popups {
-    rig: Rig,
-    said: Vec<Notification>,
+/// All popups about sandboxes with one text.
+struct CollectedPopups {
+    harness: PopupHarness,
+    shown: Vec<Notification>,
 }
 
-impl Popups {
-    fn says(&mut self, event: Event) {
-        self.rig.says(event);
-        self.look();
+impl CollectedPopups {
+    fn receive(&mut self, event: Event) {
+        self.harness.receive(event);
+        self.collect();
     }
 
-    /// Notes what is on the screen when all that is due is shown.
-    fn look(&mut self) {
-        self.rig.wait(LATER);
-        let shown = self.rig.screen.values().map(|(_, shown)| shown.clone());
+    /// Collects the popups on the screen once all due commands are applied.
+    fn collect(&mut self) {
+        self.harness.wait(COALESCE_MS);
+        let shown = self.harness.screen.values().map(|(_, shown)| shown.clone());
         for shown in shown.collect::<Vec<_>>() {
-            if !self.said.contains(&shown) {
-                self.said.push(shown);
+            if !self.shown.contains(&shown) {
+                self.shown.push(shown);
             }
         }
     }
 
-    /// Denies the only question, which comes to this.
-    fn fails(&mut self, title: &str, reply: OperatorReply) {
-        let answers = self.rig.answer(title, "deny");
-        self.rig.settle(&answers[0], reply);
-        self.look();
+    /// Denies the only question, with this reply.
+    fn fail_answer(&mut self, title: &str, reply: OperatorReply) {
+        let answers = self.harness.answer(title, "deny");
+        self.harness.apply_reply(&answers[0], reply);
+        self.collect();
     }
 }
 
 fn popups(text: &str) -> Vec<Notification> {
-    let mut popups = Popups {
-        rig: Rig::up(),
-        said: Vec::new(),
+    let mut popups = CollectedPopups {
+        harness: PopupHarness::connected(),
+        shown: Vec::new(),
     };
     for place in hub::PLACES {
         let asked = question(place, text);
-        popups.says(Event::Pending(Arc::clone(&asked)));
+        popups.receive(Event::Pending(Arc::clone(&asked)));
         if ["all", "key"].contains(place) {
             let mut again = (*asked).clone();
             again.count = 7;
-            popups.says(Event::Repeated(Arc::new(again)));
+            popups.receive(Event::Repeated(Arc::new(again)));
             let reason = DisplayText::from_program_output(text);
-            popups.fails("Blocked", OperatorReply::Failed(reason.clone()));
-            popups.fails("Deny failed", OperatorReply::ResultUnknown(reason));
+            popups.fail_answer("Blocked", OperatorReply::Failed(reason.clone()));
+            popups.fail_answer("Deny failed", OperatorReply::ResultUnknown(reason));
         }
         let decision = hub::decision(&serde_json::to_value(&asked).unwrap(), text, true);
         let decision: Decision = serde_json::from_value(decision).unwrap();
-        popups.says(Event::Decided(Arc::new(decision)));
+        popups.receive(Event::Decided(Arc::new(decision)));
     }
-    // What is known of a sandbox beside its questions.
+    // Identity and state of a sandbox.
     let container = "web".parse().unwrap();
     let identity = ContainerIdentity {
         container_name: DisplayText::new(text).to_string(),
         task_name: DisplayText::new(text).to_string(),
         ..ContainerIdentity::default()
     };
-    let now = popups.rig.now();
-    popups.rig.board.set_identity(&container, identity, now);
-    popups.says(Event::Pending(asks_of(
+    let now = popups.harness.now();
+    popups.harness.model.set_identity(&container, identity, now);
+    popups.receive(Event::Pending(test_question(
         "web",
         2,
         "b.example",
@@ -98,42 +98,42 @@ fn popups(text: &str) -> Vec<Notification> {
     )));
     for state in [ShieldState::Down, ShieldState::Disengaged, ShieldState::Up] {
         let container = container.clone();
-        popups.says(Event::Shield { container, state });
+        popups.receive(Event::Shield { container, state });
     }
     for state in [ContainerState::Started, ContainerState::Exited] {
         let (container, reason) = (container.clone(), Some(text.into()));
-        popups.says(Event::Container {
+        popups.receive(Event::Container {
             container,
             state,
             reason,
         });
     }
-    // One for the questions of many, and one for those of one.
+    // Groups of questions: of several sandboxes, and of one.
     for (sandbox, questions) in [("web", 5), ("db", 3), ("mail", 2)] {
-        let hub = crate::rig::hub(sandbox);
+        let hub = crate::harness::hub(sandbox);
         popups
-            .rig
-            .hear(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+            .harness
+            .apply_without_flush(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
         for n in 10..10 + questions {
             let more = json!({"dossier": {"project": text, "task": text, "name": text}});
-            let asked = asks_of(sandbox, n, &hub::host(1), more);
+            let asked = test_question(sandbox, n, &hub::host(1), more);
             let mut asked = (*asked).clone();
             asked.scope.port = Some(u16::try_from(n).unwrap());
             asked.port = u16::try_from(n).unwrap();
             popups
-                .rig
-                .hear(&hub, InboxEvent::Received(Event::Pending(Arc::new(asked))));
+                .harness
+                .apply_without_flush(&hub, InboxEvent::Received(Event::Pending(Arc::new(asked))));
         }
-        popups.rig.flush();
-        popups.look();
+        popups.harness.flush();
+        popups.collect();
     }
-    popups.rig.news(&web(), InboxEvent::Down(text.into()));
-    popups.look();
-    popups.said
+    popups.harness.apply(&web(), InboxEvent::Down(text.into()));
+    popups.collect();
+    popups.shown
 }
 
-/// Returns every text of a notification, one a line; a line for each of its own lines.
-pub(crate) fn whole(notification: &Notification) -> String {
+/// Returns every text of a notification, one per line.
+pub(crate) fn all_texts(notification: &Notification) -> String {
     let ContainerIdentity {
         container_id,
         container_name,
@@ -151,7 +151,7 @@ pub(crate) fn whole(notification: &Notification) -> String {
 }
 
 #[test]
-fn everything_that_popups_say_is_harmless() {
+fn popups_are_harmless() {
     for (case, text) in texts::all() {
         let harmless = Harmless::new(std::slice::from_ref(&text));
         let (plain, shown) = (popups(&tame(&text)), popups(&text));
@@ -176,7 +176,7 @@ fn everything_that_popups_say_is_harmless() {
         }
         for (plain, shown) in plain.iter().zip(&shown) {
             assert_eq!(
-                harmless.text(&whole(plain), &whole(shown)),
+                harmless.text(&all_texts(plain), &all_texts(shown)),
                 Ok(()),
                 "{case}"
             );
@@ -184,48 +184,48 @@ fn everything_that_popups_say_is_harmless() {
     }
 }
 
-/// Shows a notification in the place of the last one, and returns what the service was told.
-async fn posts(
-    service: &mut Fake,
+/// Shows a notification in place of the last one, and returns the call of the service.
+async fn post(
+    service: &mut ScriptedService,
     notifier: &DbusNotifier,
     notification: &Notification,
     place: &mut Option<NotificationId>,
-) -> Posted {
+) -> NotifyCall {
     let notification = Notification {
         replaces: *place,
         ..notification.clone()
     };
-    let (id, posted) = service.is_shown(notifier, notification, 1).await;
+    let (id, call) = service.show(notifier, notification, 1).await;
     *place = Some(id);
-    posted
+    call
 }
 
-/// Sends every popup to a service that can do `able`, and checks what it is told.
-async fn everything_is_harmless_for(able: &[&str]) {
-    let bus = Bus::new();
-    let mut service = Fake::new(&bus).await;
-    let notifier = service.meets(bus.session(), able).await;
-    let (mut place, mut posted) = (None, 0);
+/// Sends every popup to a service with these capabilities, and checks the calls.
+async fn check_all_texts(capabilities: &[&str]) {
+    let bus = TestBus::start();
+    let mut service = ScriptedService::start(&bus).await;
+    let notifier = service.connect_notifier(session(&bus), capabilities).await;
+    let (mut place, mut count) = (None, 0);
     for (case, text) in texts::all() {
         let harmless = Harmless::new(std::slice::from_ref(&text));
         for (plain, shown) in popups(&tame(&text)).iter().zip(&popups(&text)) {
             if plain == shown {
                 continue;
             }
-            let plain = posts(&mut service, &notifier, plain, &mut place).await;
-            let shown = posts(&mut service, &notifier, shown, &mut place).await;
-            posted += 1;
+            let plain = post(&mut service, &notifier, plain, &mut place).await;
+            let shown = post(&mut service, &notifier, shown, &mut place).await;
+            count += 1;
             let title = harmless.text(&plain.summary, &shown.summary);
             assert_eq!(title, Ok(()), "{case}");
             assert!(!shown.summary.contains('\n'), "{case}: {shown:?}");
-            let says = |posted: &Posted| {
-                if able.contains(&"body-markup") {
-                    decoded(&posted.body)
+            let body_text = |call: &NotifyCall| {
+                if capabilities.contains(&"body-markup") {
+                    decoded(&call.body)
                 } else {
-                    Ok(posted.body.clone())
+                    Ok(call.body.clone())
                 }
             };
-            let body = harmless.text(&says(&plain).unwrap(), &says(&shown).unwrap());
+            let body = harmless.text(&body_text(&plain).unwrap(), &body_text(&shown).unwrap());
             assert_eq!(body, Ok(()), "{case}");
             assert_eq!(
                 (
@@ -246,21 +246,21 @@ async fn everything_is_harmless_for(able: &[&str]) {
             );
         }
     }
-    assert!(posted > 1000, "{posted} popups");
+    assert!(count > 1000, "{count} popups");
     notifier.disconnect().await;
 }
 
 #[tokio::test]
-async fn everything_is_harmless_where_markup_is_drawn() {
-    everything_is_harmless_for(&["actions", "body", "body-markup"]).await;
+async fn popups_are_harmless_as_markup() {
+    check_all_texts(&["actions", "body", "body-markup"]).await;
 }
 
 #[tokio::test]
-async fn everything_is_harmless_where_text_is_drawn() {
-    everything_is_harmless_for(&["actions", "body"]).await;
+async fn popups_are_harmless_as_plain_text() {
+    check_all_texts(&["actions", "body"]).await;
 }
 
 #[tokio::test]
-async fn everything_is_harmless_where_a_title_alone_is_drawn() {
-    everything_is_harmless_for(&[]).await;
+async fn popups_are_harmless_as_titles() {
+    check_all_texts(&[]).await;
 }

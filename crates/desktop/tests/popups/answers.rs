@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a click does, what closing does not, and what is shown of what became of an answer.
+//! Clicks, closed popups, and the results of answers.
 
 use operator::inbox::{InboxEvent, OperatorReply};
 use serde_json::json;
@@ -8,47 +8,48 @@ use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, ShieldState};
 use terok_clearance_desktop::notifier::NotificationUrgency;
 use terok_clearance_desktop::popups::{CLICK_GUARD_DELAY, ClickOutcome};
+use test_support::questions::NOON_MICROS;
 
-use crate::rig::{NOON, Rig, asks, decided, web};
+use crate::harness::{PopupHarness, decided, web, web_question};
 
 #[test]
-fn a_click_answers_and_the_answer_takes_the_popups_place() {
+fn a_click_answers_and_the_result_replaces_the_popup() {
     for (key, action, title, effect) in [
         ("allow", Action::Allow, "Allowed: a.example", "Open: "),
         ("deny", Action::Deny, "Denied: a.example", "Refused: "),
     ] {
-        let mut rig = Rig::up();
-        rig.asks(1, "a.example");
-        let (slot, ..) = rig.popup("Blocked");
-        rig.wait(600);
-        let answers = rig.answer("Blocked", key);
+        let mut harness = PopupHarness::connected();
+        harness.receive_question(1, "a.example");
+        let (slot, ..) = harness.popup("Blocked");
+        harness.wait(600);
+        let answers = harness.answer("Blocked", key);
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0].action, action);
         assert_eq!(answers[0].scope, answers[0].request.scope);
         let by = decided(&answers[0].request, action, "uid 1000");
-        rig.settle(&answers[0], OperatorReply::Decided(by));
-        let (at, _, popup) = rig.popup(title);
+        harness.apply_reply(&answers[0], OperatorReply::Decided(by));
+        let (at, _, popup) = harness.popup(title);
         assert_eq!(
-            (at, rig.screen.len()),
+            (at, harness.screen.len()),
             (slot, 1),
-            "it is in the question's place"
+            "it replaces the question"
         );
-        let said = format!("Task: warp/build-42 \u{b7} web\n{effect}tcp port 443 of a.example");
-        assert_eq!(popup.body, said);
+        let body = format!("Task: warp/build-42 \u{b7} web\n{effect}tcp port 443 of a.example");
+        assert_eq!(popup.body, body);
         assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Normal));
         assert!(popup.hints.transient && popup.actions.is_empty());
     }
 }
 
 #[test]
-fn an_answer_from_elsewhere_takes_the_popups_place_and_says_who_gave_it() {
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    let request = asks(1, "a.example", json!({}));
+fn the_answer_of_another_operator_replaces_the_popup_and_names_them() {
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    let request = web_question(1, "a.example", json!({}));
     let elsewhere = decided(&request, Action::Deny, "uid 1000 (terok-clearance 4711)");
-    rig.says(Event::Decided(elsewhere.into()));
-    assert_eq!(rig.titles(), ["Denied: a.example"]);
-    let body = rig.body("Denied");
+    harness.receive(Event::Decided(elsewhere.into()));
+    assert_eq!(harness.titles(), ["Denied: a.example"]);
+    let body = harness.body("Denied");
     assert!(
         body.ends_with("\nBy uid 1000 (terok-clearance 4711)"),
         "{body}"
@@ -56,15 +57,15 @@ fn an_answer_from_elsewhere_takes_the_popups_place_and_says_who_gave_it() {
 }
 
 #[test]
-fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    let (slot, ..) = rig.popup("Blocked");
-    rig.wait(600);
-    let answers = rig.answer("Blocked", "allow");
-    rig.settle(&answers[0], OperatorReply::Failed("nft: busy".into()));
-    let (at, _, popup) = rig.popup("Allow failed: a.example");
-    assert_eq!((at, rig.screen.len()), (slot, 1));
+fn a_failed_answer_is_reported_in_the_popup_of_the_question() {
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    let (slot, ..) = harness.popup("Blocked");
+    harness.wait(600);
+    let answers = harness.answer("Blocked", "allow");
+    harness.apply_reply(&answers[0], OperatorReply::Failed("nft: busy".into()));
+    let (at, _, popup) = harness.popup("Allow failed: a.example");
+    assert_eq!((at, harness.screen.len()), (slot, 1));
     assert!(
         popup
             .body
@@ -72,14 +73,14 @@ fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
         "{popup:?}"
     );
     assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Critical));
-    rig.wait(600);
-    let answers = rig.answer("Allow failed", "deny");
+    harness.wait(600);
+    let answers = harness.answer("Allow failed", "deny");
     assert_eq!(answers[0].action, Action::Deny);
-    rig.settle(
+    harness.apply_reply(
         &answers[0],
         OperatorReply::ResultUnknown("the hub is silent".into()),
     );
-    let body = rig.body("Deny unsure: a.example");
+    let body = harness.body("Deny unsure: a.example");
     assert!(
         body.contains("\nThe answer may or may not have taken effect: the hub is silent\n"),
         "{body}"
@@ -88,147 +89,158 @@ fn an_answer_that_took_no_effect_is_said_and_asked_again_in_the_same_place() {
 
 /// Invariant 3.
 #[test]
-fn closing_is_no_answer_and_the_question_keeps_quiet_for_a_while() {
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    rig.wait(600);
-    rig.close("Blocked");
+fn closing_a_popup_is_no_answer_and_delays_the_next_one() {
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    harness.wait(600);
+    harness.close("Blocked");
     assert_eq!(
-        rig.inbox
+        harness
+            .inbox
             .rows()
             .filter(|row| row.answering().is_some())
             .count(),
         0
     );
-    assert_eq!(rig.inbox.rows().len(), 1, "it is still asked");
-    let again = |n| asks(1, "a.example", json!({"count": n, "last_seen": NOON + n}));
-    rig.wait(5000);
-    rig.says(Event::Repeated(again(2)));
-    rig.wait(5000);
-    assert!(rig.screen.is_empty(), "{:?}", rig.titles());
-    rig.wait(25_000);
-    rig.says(Event::Repeated(again(3)));
-    assert_eq!(rig.titles(), ["Blocked: a.example:443"]);
+    assert_eq!(harness.inbox.rows().len(), 1, "the question stays");
+    let again = |n| {
+        web_question(
+            1,
+            "a.example",
+            json!({"count": n, "last_seen": NOON_MICROS + n}),
+        )
+    };
+    harness.wait(5000);
+    harness.receive(Event::Repeated(again(2)));
+    harness.wait(5000);
+    assert!(harness.screen.is_empty(), "{:?}", harness.titles());
+    harness.wait(25_000);
+    harness.receive(Event::Repeated(again(3)));
+    assert_eq!(harness.titles(), ["Blocked: a.example:443"]);
 }
 
 #[test]
-fn what_moves_up_when_another_is_closed_is_not_clicked_through() {
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    rig.asks(2, "b.example");
-    rig.wait(5000);
-    rig.close("Blocked: a.example");
-    let second = rig.click("Blocked: b.example", "allow");
+fn a_popup_that_moved_up_after_a_close_rejects_clicks() {
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    harness.receive_question(2, "b.example");
+    harness.wait(5000);
+    harness.close("Blocked: a.example");
+    let second = harness.click("Blocked: b.example", "allow");
     assert!(matches!(second, ClickOutcome::Rejected(_)), "{second:?}");
 }
 
 #[test]
-fn what_comes_or_moves_under_the_pointer_is_not_clicked_through() {
+fn a_popup_that_appeared_or_moved_recently_rejects_clicks() {
     let ms = u64::try_from(CLICK_GUARD_DELAY.as_millis()).unwrap();
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    rig.wait(ms - 1);
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    harness.wait(ms - 1);
     assert!(matches!(
-        rig.click("Blocked", "allow"),
+        harness.click("Blocked", "allow"),
         ClickOutcome::Rejected(_)
     ));
-    rig.flush();
+    harness.flush();
     assert_eq!(
-        rig.titles(),
+        harness.titles(),
         ["Blocked: a.example:443"],
-        "it is asked again"
+        "the question is shown again"
     );
-    let body = rig.body("Blocked: a.example");
+    let body = harness.body("Blocked: a.example");
     assert!(
         body.starts_with("The click came too soon") && body.contains("Choose again.\nTask: "),
         "{body}"
     );
-    rig.wait(ms);
-    rig.asks(2, "b.example");
-    rig.wait(ms - 1);
-    let moved = rig.click("Blocked: a.example", "allow");
+    harness.wait(ms);
+    harness.receive_question(2, "b.example");
+    harness.wait(ms - 1);
+    let moved = harness.click("Blocked: a.example", "allow");
     assert!(
         matches!(moved, ClickOutcome::Rejected(_)),
-        "another one came: {moved:?}"
+        "a new popup moved it: {moved:?}"
     );
-    rig.flush();
-    rig.wait(ms);
+    harness.flush();
+    harness.wait(ms);
     assert!(matches!(
-        rig.click("Blocked: a.example", "allow"),
+        harness.click("Blocked: a.example", "allow"),
         ClickOutcome::Answer(..)
     ));
-    rig.wait(100);
-    let second = rig.click("Blocked: b.example", "allow");
+    harness.wait(100);
+    let second = harness.click("Blocked: b.example", "allow");
     assert!(
         matches!(second, ClickOutcome::Rejected(_)),
         "it moved up under a double click: {second:?}"
     );
 }
 
-/// A line more moves the popups below; another count in the same lines moves none.
+/// An additional line moves the popups below; a changed count in an existing line does not.
 #[test]
-fn a_popup_that_grows_guards_the_others() {
+fn a_click_below_a_popup_that_grew_is_rejected() {
     let ms = u64::try_from(CLICK_GUARD_DELAY.as_millis()).unwrap();
     for (count, grows) in [(2, true), (3, false)] {
-        let mut rig = Rig::up();
-        rig.asks(1, "a.example");
-        rig.asks(2, "b.example");
+        let mut harness = PopupHarness::connected();
+        harness.receive_question(1, "a.example");
+        harness.receive_question(2, "b.example");
         if !grows {
-            rig.says(Event::Repeated(asks(1, "a.example", json!({"count": 2}))));
+            harness.receive(Event::Repeated(web_question(
+                1,
+                "a.example",
+                json!({"count": 2}),
+            )));
         }
-        rig.wait(5000);
-        rig.says(Event::Repeated(asks(
+        harness.wait(5000);
+        harness.receive(Event::Repeated(web_question(
             1,
             "a.example",
             json!({"count": count}),
         )));
-        rig.wait(ms - 1);
-        let body = rig.body("Blocked: a.example");
+        harness.wait(ms - 1);
+        let body = harness.body("Blocked: a.example");
         assert!(body.contains(&format!("Blocked {count} times")), "{body}");
-        let click = rig.click("Blocked: b.example", "allow");
+        let click = harness.click("Blocked: b.example", "allow");
         let rejected = matches!(click, ClickOutcome::Rejected(_));
         assert_eq!(rejected, grows, "{click:?}");
     }
 }
 
-/// The notifier shows popups again by itself, as when another service takes over.
+/// The notifier shows popups again without a command when another service takes over.
 #[test]
-fn a_change_that_only_the_notifier_saw_guards_the_popups() {
+fn a_click_after_a_layout_change_of_the_notifier_is_rejected() {
     let ms = u64::try_from(CLICK_GUARD_DELAY.as_millis()).unwrap();
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    rig.wait(5000);
-    rig.board.record_layout_change(rig.clock);
-    rig.wait(ms - 1);
-    let click = rig.click("Blocked", "allow");
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    harness.wait(5000);
+    harness.model.record_layout_change(harness.clock);
+    harness.wait(ms - 1);
+    let click = harness.click("Blocked", "allow");
     assert!(matches!(click, ClickOutcome::Rejected(_)), "{click:?}");
 }
 
 /// Invariant 4.
 #[test]
-fn a_click_answers_only_what_the_popup_said() {
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    rig.wait(600);
+fn a_click_answers_only_the_scope_in_the_popup() {
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    harness.wait(600);
     let other = json!({"id": "web:2", "address": "203.0.113.9"});
-    rig.hear(
+    harness.apply_without_flush(
         &web(),
-        InboxEvent::Received(Event::Pending(asks(2, "a.example", other))),
+        InboxEvent::Received(Event::Pending(web_question(2, "a.example", other))),
     );
-    let ClickOutcome::Rejected(_) = rig.click("Blocked", "allow") else {
-        unreachable!("it would open more than was read")
+    let ClickOutcome::Rejected(_) = harness.click("Blocked", "allow") else {
+        unreachable!("the answer would open more than the popup body")
     };
-    rig.flush();
-    let body = rig.body("Blocked");
+    harness.flush();
+    let body = harness.body("Blocked");
     assert!(body.contains("203.0.113.7 and 1 more"), "{body}");
-    rig.wait(600);
-    let answers = rig.answer("Blocked", "allow");
-    assert_eq!(answers.len(), 2, "both, as it said");
+    harness.wait(600);
+    let answers = harness.answer("Blocked", "allow");
+    assert_eq!(answers.len(), 2, "one for each address in the popup");
 }
 
 #[test]
-fn a_popup_goes_with_its_question() {
-    let request = || asks(1, "a.example", json!({}));
+fn a_popup_closes_with_its_question() {
+    let request = || web_question(1, "a.example", json!({}));
     let withdrawn = |reason: &str| Event::Withdrawn {
         request: request(),
         reason: reason.into(),
@@ -239,57 +251,61 @@ fn a_popup_goes_with_its_question() {
         InboxEvent::Received(withdrawn("evicted")),
         InboxEvent::Gone,
     ] {
-        let mut rig = Rig::with("blocked verdict", ProtocolVersion::Clearance2);
-        rig.asks(1, "a.example");
-        assert_eq!(rig.titles(), ["Blocked: a.example:443"]);
-        rig.news(&web(), event.clone());
-        assert!(rig.screen.is_empty(), "{event:?}: {:?}", rig.titles());
+        let mut harness = PopupHarness::with("blocked verdict", ProtocolVersion::Clearance2);
+        harness.receive_question(1, "a.example");
+        assert_eq!(harness.titles(), ["Blocked: a.example:443"]);
+        harness.apply(&web(), event.clone());
+        assert!(
+            harness.screen.is_empty(),
+            "{event:?}: {:?}",
+            harness.titles()
+        );
     }
-    // An older hub says it of the sandbox, and not of each question.
-    let mut rig = Rig::with("blocked verdict", ProtocolVersion::Clearance1);
-    rig.asks(1, "a.example");
-    rig.says(Event::Shield {
+    // A Clearance1 hub reports this for the sandbox and not for each question.
+    let mut harness = PopupHarness::with("blocked verdict", ProtocolVersion::Clearance1);
+    harness.receive_question(1, "a.example");
+    harness.receive(Event::Shield {
         container: "web".parse().unwrap(),
         state: ShieldState::Down,
     });
-    assert!(rig.screen.is_empty());
+    assert!(harness.screen.is_empty());
 }
 
 #[test]
-fn what_cannot_be_answered_right_now_has_no_buttons_and_says_why() {
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
-    rig.wait(2000);
-    rig.news(&web(), InboxEvent::Down("it broke".into()));
-    rig.wait(2000);
-    let (.., away) = rig.popup("Blocked: a.example:443");
+fn a_question_that_cannot_be_answered_has_no_buttons_and_a_reason() {
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    harness.wait(2000);
+    harness.apply(&web(), InboxEvent::Down("it broke".into()));
+    harness.wait(2000);
+    let (.., away) = harness.popup("Blocked: a.example:443");
     assert!(
         away.actions.is_empty() && away.body.contains("The hub is disconnected"),
         "{away:?}"
     );
-    rig.hear(&web(), InboxEvent::Restarted);
-    rig.hear(&web(), InboxEvent::Up(ProtocolVersion::Clearance2));
-    rig.says(Event::Synced);
-    rig.wait(2000);
-    let (.., lapsed) = rig.popup("Blocked: a.example:443");
+    harness.apply_without_flush(&web(), InboxEvent::Restarted);
+    harness.apply_without_flush(&web(), InboxEvent::Up(ProtocolVersion::Clearance2));
+    harness.receive(Event::Synced);
+    harness.wait(2000);
+    let (.., lapsed) = harness.popup("Blocked: a.example:443");
     assert!(
         lapsed.actions.is_empty() && lapsed.body.contains("The hub was restarted"),
         "{lapsed:?}"
     );
-    rig.asks(9, "a.example");
-    rig.wait(2000);
-    let (.., asked) = rig.popup("Blocked: a.example:443");
-    assert_eq!(asked.actions.len(), 2, "{asked:?}");
-    assert_eq!(rig.screen.len(), 1);
+    harness.receive_question(9, "a.example");
+    harness.wait(2000);
+    let (.., pending) = harness.popup("Blocked: a.example:443");
+    assert_eq!(pending.actions.len(), 2, "{pending:?}");
+    assert_eq!(harness.screen.len(), 1);
 }
 
 #[test]
-fn whoever_wants_no_answers_sees_none() {
-    let mut rig = Rig::with("blocked", ProtocolVersion::Clearance2);
-    rig.asks(1, "a.example");
-    rig.wait(600);
-    let answers = rig.answer("Blocked", "allow");
+fn results_are_not_shown_without_their_category() {
+    let mut harness = PopupHarness::with("blocked", ProtocolVersion::Clearance2);
+    harness.receive_question(1, "a.example");
+    harness.wait(600);
+    let answers = harness.answer("Blocked", "allow");
     let by = decided(&answers[0].request, Action::Allow, "");
-    rig.settle(&answers[0], OperatorReply::Decided(by));
-    assert!(rig.screen.is_empty(), "{:?}", rig.titles());
+    harness.apply_reply(&answers[0], OperatorReply::Decided(by));
+    assert!(harness.screen.is_empty(), "{:?}", harness.titles());
 }

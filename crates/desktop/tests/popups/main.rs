@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups as a person meets them: what they say, when they come and go, and what a click does.
+//! Popups: texts, appearance and removal, and clicks.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,9 +8,9 @@
 )]
 
 mod answers;
-mod attack;
-mod crowds;
-mod live;
-mod notices;
-mod rig;
-mod says;
+mod click_properties;
+mod end_to_end;
+mod harness;
+mod many_questions;
+mod sandbox_alerts;
+mod texts;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A notification service that does exactly what the test says.
+//! A notification service whose replies and signals the test decides.
 
 use std::collections::HashMap;
 
@@ -8,27 +8,35 @@ use terok_clearance_desktop::notifier::{
     ActionChoice, Closed, DbusNotifier, DesktopSession, Notification, NotificationId,
     NotificationOutcome, Notifier as _,
 };
+use test_support::notification_service::USUAL_CAPABILITIES;
+use test_support::test_bus::{NOTIFICATIONS_NAME, TestBus};
 use tokio::sync::oneshot;
+use zbus::connection::Builder;
 use zbus::message::{Message, Type};
 use zbus::{Connection, MessageStream, OwnedVariant, Variant};
 
-use crate::bus::Bus;
+const NOTIFICATIONS_PATH: &str = "/org/freedesktop/Notifications";
 
-const NAME: &str = "org.freedesktop.Notifications";
-const PATH: &str = "/org/freedesktop/Notifications";
+/// Returns the settings of a notifier on this bus.
+pub(crate) fn session(bus: &TestBus) -> DesktopSession {
+    DesktopSession::new(&bus.address(), "the-app")
+}
 
-/// What every desktop with buttons can do.
-pub(crate) const USUAL: &[&str] = &["actions", "body", "body-markup", "persistence"];
+/// Connects another program of the same session.
+pub(crate) async fn connect(bus: &TestBus) -> Connection {
+    let address = bus.address();
+    Builder::address(address.as_str()).build().await.unwrap()
+}
 
-/// A service. Nothing is answered unless the test says so.
-pub(crate) struct Fake {
+/// A notification service. No call is answered unless the test does.
+pub(crate) struct ScriptedService {
     pub(crate) connection: Connection,
     calls: MessageStream,
 }
 
 /// The arguments of a `Notify`.
 #[derive(Debug)]
-pub(crate) struct Posted {
+pub(crate) struct NotifyCall {
     pub(crate) app: String,
     pub(crate) replaces: u32,
     pub(crate) icon: String,
@@ -39,7 +47,7 @@ pub(crate) struct Posted {
     pub(crate) timeout: i32,
 }
 
-impl Posted {
+impl NotifyCall {
     /// Returns the hints in a fixed order, as text.
     pub(crate) fn hints(&self) -> Vec<String> {
         let text = |(name, value): (&String, &OwnedVariant)| {
@@ -52,29 +60,29 @@ impl Posted {
     }
 }
 
-impl Fake {
-    /// Has the name, from whoever had it.
-    pub(crate) async fn new(bus: &Bus) -> Self {
-        let connection = bus.somebody().await;
+impl ScriptedService {
+    /// Connects, and takes the name of notification services from its owner.
+    pub(crate) async fn start(bus: &TestBus) -> Self {
+        let connection = connect(&bus).await;
         let calls = MessageStream::from(&connection);
-        let fake = Self { connection, calls };
-        fake.take_name().await;
-        fake
+        let service = Self { connection, calls };
+        service.take_name().await;
+        service
     }
 
     pub(crate) async fn take_name(&self) {
-        // Others may take it, we take it from others, and we do not queue for it.
-        let arguments = (NAME, 1_u32 | 2 | 4);
-        let answer = ask_bus(&self.connection, "RequestName", &arguments).await;
+        // Allow replacement, replace the owner, do not queue.
+        let arguments = (NOTIFICATIONS_NAME, 1_u32 | 2 | 4);
+        let answer = call_bus(&self.connection, "RequestName", &arguments).await;
         let owner = 1_u32;
         assert_eq!(answer.body().deserialize::<u32>().unwrap(), owner);
     }
 
-    pub(crate) async fn give_name_up(&self) {
-        ask_bus(&self.connection, "ReleaseName", &NAME).await;
+    pub(crate) async fn release_name(&self) {
+        call_bus(&self.connection, "ReleaseName", &NOTIFICATIONS_NAME).await;
     }
 
-    /// Returns the next call, which is of `method`.
+    /// Returns the next call, which has to be one of `method`.
     pub(crate) async fn call(&mut self, method: &str) -> Message {
         let call = self.any_call().await;
         assert_eq!(call.header().member().unwrap().as_str(), method);
@@ -97,50 +105,53 @@ impl Fake {
         self.connection.reply(&to.header(), body).await.unwrap();
     }
 
-    /// Says what it can do, when asked.
-    pub(crate) async fn introduces(&mut self, able: &[&str]) {
+    /// Replies to `GetCapabilities`.
+    pub(crate) async fn reply_capabilities(&mut self, capabilities: &[&str]) {
         let call = self.call("GetCapabilities").await;
-        self.reply(&call, &able).await;
+        self.reply(&call, &capabilities).await;
     }
 
-    /// Takes a notification and gives it the number `id`.
-    pub(crate) async fn shows(&mut self, id: u32) -> Posted {
+    /// Replies to `Notify` with an id.
+    pub(crate) async fn accept_notify(&mut self, id: u32) -> NotifyCall {
         let call = self.call("Notify").await;
-        let posted = posted(&call);
+        let notify = parse_notify(&call);
         self.reply(&call, &id).await;
-        posted
+        notify
     }
 
-    pub(crate) async fn closes(&mut self, id: u32) {
+    pub(crate) async fn accept_close(&mut self, id: u32) {
         let call = self.call("CloseNotification").await;
         assert_eq!(call.body().deserialize::<u32>().unwrap(), id);
         self.reply(&call, &()).await;
     }
 
-    pub(crate) async fn chosen(&self, id: u32, key: &str) {
+    pub(crate) async fn invoke_action(&self, id: u32, key: &str) {
         signal(&self.connection, None, "ActionInvoked", &(id, key)).await;
     }
 
-    pub(crate) async fn closed(&self, id: u32) {
-        self.closed_because(id, 2).await;
+    pub(crate) async fn emit_closed(&self, id: u32) {
+        self.emit_closed_for(id, 2).await;
     }
 
     /// Closes a notification for a reason of the specification.
-    pub(crate) async fn closed_because(&self, id: u32, reason: u32) {
+    pub(crate) async fn emit_closed_for(&self, id: u32, reason: u32) {
         signal(&self.connection, None, "NotificationClosed", &(id, reason)).await;
     }
 
     /// Connects a notifier to this service.
-    pub(crate) async fn meets(&mut self, session: DesktopSession, able: &[&str]) -> DbusNotifier {
+    pub(crate) async fn connect_notifier(
+        &mut self,
+        session: DesktopSession,
+        capabilities: &[&str],
+    ) -> DbusNotifier {
         let connecting = DbusNotifier::connect(session);
-        let (notifier, ()) = tokio::join!(connecting, self.introduces(able));
+        let (notifier, ()) = tokio::join!(connecting, self.reply_capabilities(capabilities));
         notifier.unwrap()
     }
 
-    /// A service and a notifier which asks question `a` there, shown as `number`; with what is
-    /// chosen.
-    pub(crate) async fn asks(
-        bus: &Bus,
+    /// Starts a service and a notifier, and shows question `a` with this id. Returns the choice too.
+    pub(crate) async fn with_question(
+        bus: &TestBus,
         number: u32,
     ) -> (
         Self,
@@ -148,29 +159,31 @@ impl Fake {
         NotificationId,
         oneshot::Receiver<ActionChoice>,
     ) {
-        let mut service = Self::new(bus).await;
-        let notifier = service.meets(bus.session(), USUAL).await;
-        let (id, _) = service.is_shown(&notifier, question("a"), number).await;
+        let mut service = Self::start(bus).await;
+        let notifier = service
+            .connect_notifier(session(&bus), USUAL_CAPABILITIES)
+            .await;
+        let (id, _) = service.show(&notifier, question("a"), number).await;
         let chosen = choice(&notifier, id).await;
         (service, notifier, id, chosen)
     }
 
-    /// Shows what the notifier is given, as `id`.
-    pub(crate) async fn is_shown(
+    /// Shows a notification with this id.
+    pub(crate) async fn show(
         &mut self,
         notifier: &DbusNotifier,
         notification: Notification,
         id: u32,
-    ) -> (NotificationId, Posted) {
-        let (shown, posted) = tokio::join!(notifier.notify(notification), self.shows(id));
-        (shown.unwrap(), posted)
+    ) -> (NotificationId, NotifyCall) {
+        let (shown, notify) = tokio::join!(notifier.notify(notification), self.accept_notify(id));
+        (shown.unwrap(), notify)
     }
 }
 
-pub(crate) fn posted(call: &Message) -> Posted {
+pub(crate) fn parse_notify(call: &Message) -> NotifyCall {
     let body = call.body();
     let (app, replaces, icon, summary, body, actions, hints, timeout) = body.deserialize().unwrap();
-    Posted {
+    NotifyCall {
         app,
         replaces,
         icon,
@@ -187,11 +200,14 @@ pub(crate) async fn signal<B>(from: &Connection, to: Option<&str>, name: &str, b
 where
     B: serde::Serialize + zbus::DynamicType + Sync,
 {
-    from.emit_signal(to, PATH, NAME, name, body).await.unwrap();
+    let (path, interface) = (NOTIFICATIONS_PATH, NOTIFICATIONS_NAME);
+    from.emit_signal(to, path, interface, name, body)
+        .await
+        .unwrap();
 }
 
-/// Calls the bus; when it has answered, it has passed on all that was sent before.
-pub(crate) async fn ask_bus<B>(connection: &Connection, method: &str, body: &B) -> Message
+/// Calls the bus. Its reply comes after it has delivered all earlier messages of the connection.
+pub(crate) async fn call_bus<B>(connection: &Connection, method: &str, body: &B) -> Message
 where
     B: serde::Serialize + zbus::DynamicType + Sync,
 {
@@ -200,8 +216,8 @@ where
     answer.await.unwrap()
 }
 
-pub(crate) async fn settle(connection: &Connection) {
-    ask_bus(connection, "GetId", &()).await;
+pub(crate) async fn sync_with_bus(connection: &Connection) {
+    call_bus(connection, "GetId", &()).await;
 }
 
 /// A question with two answers.
@@ -217,10 +233,10 @@ pub(crate) async fn choice(
     notifier: &DbusNotifier,
     id: NotificationId,
 ) -> oneshot::Receiver<ActionChoice> {
-    let (tell, chosen) = oneshot::channel();
+    let (sender, chosen) = oneshot::channel();
     let callback = |outcome: NotificationOutcome| {
         if let Closed::Chosen(choice) = outcome.closed {
-            drop(tell.send(choice));
+            drop(sender.send(choice));
         }
     };
     notifier.on_closed(id, Box::new(callback)).await;
@@ -232,8 +248,8 @@ pub(crate) async fn outcome(
     notifier: &DbusNotifier,
     id: NotificationId,
 ) -> oneshot::Receiver<NotificationOutcome> {
-    let (tell, ended) = oneshot::channel();
-    let callback = Box::new(|outcome| drop(tell.send(outcome)));
+    let (sender, ended) = oneshot::channel();
+    let callback = Box::new(|outcome| drop(sender.send(outcome)));
     notifier.on_closed(id, callback).await;
     ended
 }

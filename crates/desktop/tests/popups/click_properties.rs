@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whatever comes in and wherever it is clicked: an answer is the one that the popup said.
+//! Property: in any order of events and clicks, an answer has the scope in its popup.
 //!
-//! The oracle knows nothing of the board. It reads what is on the screen, and since when.
+//! The check uses the popups on the screen and their age, and nothing else of the model.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use terok_clearance_desktop::popups::{
     CLICK_GUARD_DELAY, ClickOutcome, PopupCommand, PopupSlot, PopupUpdate,
 };
 
-use crate::rig::{Rig, asks, decided, web};
+use crate::harness::{PopupHarness, decided, web, web_question};
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A packet to a name, at one of its addresses.
+    /// A packet to one address of a name.
     Blocked(u8, u8),
     Withdrawn(usize),
     DecidedElsewhere(usize),
     Down,
-    /// The hub is back; or another is, which knows nothing.
+    /// The hub reconnects; `true` for a restarted hub without questions.
     Back(bool),
     Replied(usize, bool),
-    /// The desktop is told what to do.
+    /// The popup commands are taken.
     Flush,
-    /// The desktop shows what it was told.
+    /// The notifier shows the popups of the commands.
     Show,
     Click(usize, bool),
     Close(usize),
-    /// All that is shown is lost with the desktop.
+    /// All popups are lost with the notification service.
     Lost,
     Wait(u64),
 }
@@ -60,20 +60,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// What is on the screen: its version, what it says, and since when it says what it asks.
+/// A popup on the screen: its version, its content, and the time since which it asks its question.
 type Shown = (u64, Notification, Duration);
 
-struct Attack {
-    rig: Rig,
+struct ClickModel {
+    harness: PopupHarness,
     pending: BTreeMap<String, Arc<Request>>,
     up: bool,
     next: u64,
     screen: BTreeMap<PopupSlot, Shown>,
-    /// When a popup last came or went.
+    /// The time of the last change of the layout.
     moved: Duration,
-    /// What the desktop was told and has not shown yet.
-    told: Vec<PopupUpdate>,
-    on_their_way: Vec<OperatorAnswer>,
+    /// The popups of the commands that are not shown yet.
+    commands: Vec<PopupUpdate>,
+    unanswered: Vec<OperatorAnswer>,
 }
 
 fn opens(shown: &Notification) -> Option<&str> {
@@ -81,28 +81,28 @@ fn opens(shown: &Notification) -> Option<&str> {
     lines.find_map(|line| line.strip_prefix("Allow opens "))
 }
 
-impl Attack {
+impl ClickModel {
     fn new() -> Self {
         Self {
-            rig: Rig::up(),
+            harness: PopupHarness::connected(),
             pending: BTreeMap::new(),
             up: true,
             next: 0,
             screen: BTreeMap::new(),
             moved: Duration::ZERO,
-            told: Vec::new(),
-            on_their_way: Vec::new(),
+            commands: Vec::new(),
+            unanswered: Vec::new(),
         }
     }
 
-    /// Tells it, and leaves the desktop for later.
-    fn news(&mut self, news: InboxEvent) {
-        let changes = self.rig.inbox.apply_event(&web(), news);
-        self.rig.changed(&changes);
+    /// Applies an event without taking commands.
+    fn apply(&mut self, event: InboxEvent) {
+        let changes = self.harness.inbox.apply_event(&web(), event);
+        self.harness.apply_changes(&changes);
     }
 
-    fn says(&mut self, event: Event) {
-        self.news(InboxEvent::Received(event));
+    fn receive(&mut self, event: Event) {
+        self.apply(InboxEvent::Received(event));
     }
 
     fn some_question(&self, which: usize) -> Option<Arc<Request>> {
@@ -110,9 +110,9 @@ impl Attack {
         self.pending.values().nth(which).cloned()
     }
 
-    /// Returns a popup that can be clicked on: not one that is being replaced.
+    /// Returns a popup that can be clicked: none that is being replaced.
     fn some_popup(&self, which: usize) -> Option<(PopupSlot, Shown)> {
-        let still = |slot: &PopupSlot| !self.told.iter().any(|post| post.slot == *slot);
+        let still = |slot: &PopupSlot| !self.commands.iter().any(|post| post.slot == *slot);
         let shown = self.screen.iter().filter(|(slot, _)| still(slot));
         let shown: Vec<_> = shown.collect();
         let (slot, shown) = shown.get(which.checked_rem(shown.len())?)?;
@@ -132,42 +132,47 @@ impl Attack {
                     Arc::make_mut(&mut again).count += 1;
                     Event::Repeated(again)
                 } else {
-                    Event::Pending(asks(self.next, &name, json!({ "address": address })))
+                    Event::Pending(web_question(
+                        self.next,
+                        &name,
+                        json!({ "address": address }),
+                    ))
                 };
-                if let Event::Pending(asked) | Event::Repeated(asked) = &event {
-                    self.pending.insert(asked.id.to_string(), Arc::clone(asked));
+                if let Event::Pending(question) | Event::Repeated(question) = &event {
+                    self.pending
+                        .insert(question.id.to_string(), Arc::clone(question));
                 }
-                self.says(event);
+                self.receive(event);
             }
             Step::Withdrawn(which) if self.up => {
                 if let Some(request) = self.some_question(which) {
                     self.pending.remove(request.id.as_str());
                     let reason = "evicted".into();
-                    self.says(Event::Withdrawn { request, reason });
+                    self.receive(Event::Withdrawn { request, reason });
                 }
             }
             Step::DecidedElsewhere(which) if self.up => {
                 if let Some(request) = self.some_question(which) {
                     self.pending.remove(request.id.as_str());
                     let decision = decided(&request, Action::Allow, "uid 1001");
-                    self.says(Event::Decided(Arc::new(decision)));
+                    self.receive(Event::Decided(Arc::new(decision)));
                 }
             }
             Step::Down => {
                 self.up = false;
-                self.news(InboxEvent::Down("it was cut off".into()));
+                self.apply(InboxEvent::Down("it was cut off".into()));
             }
             Step::Back(new) => {
                 if !self.up && new {
                     self.pending.clear();
-                    self.news(InboxEvent::Restarted);
+                    self.apply(InboxEvent::Restarted);
                 }
                 self.up = true;
-                self.news(InboxEvent::Up(ProtocolVersion::Clearance2));
-                for asked in self.pending.values().cloned().collect::<Vec<_>>() {
-                    self.says(Event::Pending(asked));
+                self.apply(InboxEvent::Up(ProtocolVersion::Clearance2));
+                for question in self.pending.values().cloned().collect::<Vec<_>>() {
+                    self.receive(Event::Pending(question));
                 }
-                self.says(Event::Synced);
+                self.receive(Event::Synced);
             }
             Step::Replied(which, ok) => self.reply(which, ok),
             Step::Flush => self.flush(),
@@ -176,34 +181,34 @@ impl Attack {
             Step::Close(which) => {
                 if let Some((slot, (version, ..))) = self.some_popup(which) {
                     self.screen.remove(&slot);
-                    self.moved = self.rig.clock;
-                    let now = self.rig.now();
-                    self.rig
-                        .board
-                        .handle_closed(slot, version, &self.rig.inbox, now);
+                    self.moved = self.harness.clock;
+                    let now = self.harness.now();
+                    self.harness
+                        .model
+                        .handle_closed(slot, version, &self.harness.inbox, now);
                 }
             }
             Step::Lost => {
-                let now = self.rig.now();
-                self.moved = self.rig.clock;
-                for post in std::mem::take(&mut self.told) {
-                    self.rig.board.mark_not_shown(post, now);
+                let now = self.harness.now();
+                self.moved = self.harness.clock;
+                for post in std::mem::take(&mut self.commands) {
+                    self.harness.model.mark_not_shown(post, now);
                 }
                 for (slot, (version, ..)) in std::mem::take(&mut self.screen) {
-                    self.rig.board.mark_lost(slot, version, now);
+                    self.harness.model.mark_lost(slot, version, now);
                 }
             }
-            Step::Wait(ms) => self.rig.clock += Duration::from_millis(ms),
-            // What is not there says nothing.
+            Step::Wait(ms) => self.harness.clock += Duration::from_millis(ms),
+            // A disconnected hub sends nothing.
             _ => {}
         }
     }
 
     fn reply(&mut self, which: usize, ok: bool) {
-        let Some(which) = which.checked_rem(self.on_their_way.len()) else {
+        let Some(which) = which.checked_rem(self.unanswered.len()) else {
             return;
         };
-        let answer = self.on_their_way.swap_remove(which);
+        let answer = self.unanswered.swap_remove(which);
         let id = answer.request.id.as_str();
         let reply = if !self.pending.contains_key(id) {
             OperatorReply::NoSuchRequest
@@ -213,34 +218,34 @@ impl Attack {
         } else {
             OperatorReply::Failed("it went wrong".into())
         };
-        let changes = self.rig.inbox.apply_reply(&answer, reply);
-        self.rig.changed(&changes);
+        let changes = self.harness.inbox.apply_reply(&answer, reply);
+        self.harness.apply_changes(&changes);
     }
 
-    /// One order after the other is carried out: nothing new is asked for before.
+    /// Takes commands once the former ones are carried out.
     fn flush(&mut self) {
-        let now = self.rig.now();
-        let due = self.rig.board.next_due();
-        if !self.told.is_empty() || due.is_none_or(|due| due > now.monotonic) {
+        let now = self.harness.now();
+        let due = self.harness.model.next_due();
+        if !self.commands.is_empty() || due.is_none_or(|due| due > now.monotonic) {
             return;
         }
-        for order in self.rig.board.take_commands(&self.rig.inbox, now) {
+        for order in self.harness.model.take_commands(&self.harness.inbox, now) {
             match order {
                 PopupCommand::Close(slot) => {
                     if self.screen.remove(&slot).is_some() {
-                        self.moved = self.rig.clock;
+                        self.moved = self.harness.clock;
                     }
-                    self.rig.board.mark_closed(now);
+                    self.harness.model.mark_closed(now);
                 }
-                PopupCommand::Show(post) => self.told.push(*post),
+                PopupCommand::Show(post) => self.commands.push(*post),
             }
         }
     }
 
     fn show(&mut self) {
-        let (now, clock) = (self.rig.now(), self.rig.clock);
-        for post in std::mem::take(&mut self.told) {
-            self.rig.board.mark_shown(post.slot, post.version, now);
+        let (now, clock) = (self.harness.now(), self.harness.clock);
+        for post in std::mem::take(&mut self.commands) {
+            self.harness.model.mark_shown(post.slot, post.version, now);
             let before = self.screen.get(&post.slot);
             let same = before.filter(|(_, before, _)| {
                 (opens(before), &before.summary, &before.actions)
@@ -272,38 +277,41 @@ impl Attack {
         {
             return;
         }
-        let now = self.rig.now();
-        let click = self.rig.board.handle_click(slot, key, &self.rig.inbox, now);
+        let now = self.harness.now();
+        let click = self
+            .harness
+            .model
+            .handle_click(slot, key, &self.harness.inbox, now);
         if let ClickOutcome::Answer(number, action) = click {
-            let row = self.rig.inbox.row(number).unwrap();
+            let row = self.harness.inbox.row(number).unwrap();
             let says = phrases::describe_allow_effect(row);
             assert_eq!(opens(&shown), Some(says.as_str()));
             assert!(shown.summary.contains(row.dest().as_str()), "{shown:?}");
             let clicked = if allow { Action::Allow } else { Action::Deny };
             assert_eq!(action, clicked);
-            let stood = self.rig.clock.saturating_sub(since.max(self.moved));
+            let stood = self.harness.clock.saturating_sub(since.max(self.moved));
             assert!(
                 stood >= CLICK_GUARD_DELAY,
                 "{shown:?} stood there for {stood:?}"
             );
-            if let Ok(answers) = self.rig.inbox.answer(number, action) {
+            if let Ok(answers) = self.harness.inbox.answer(number, action) {
                 for answer in &answers {
                     assert_eq!(DecisionAction::from(answer.action), action.into());
-                    let (scope, asked) = (&answer.scope, &answer.request.scope);
-                    assert_eq!(scope, asked);
-                    let twice = self.on_their_way.iter();
+                    let (scope, question) = (&answer.scope, &answer.request.scope);
+                    assert_eq!(scope, question);
+                    let twice = self.unanswered.iter();
                     let twice = twice.filter(|other| other.row == answer.row).count();
                     assert_eq!(twice, 0, "answered twice: {answer:?}");
                 }
-                self.on_their_way.extend(answers);
+                self.unanswered.extend(answers);
             }
         }
-        // As daemons do that take away what was clicked on.
+        // Most notification services close a popup that was clicked.
         self.screen.remove(&slot);
-        self.moved = self.rig.clock;
-        self.rig
-            .board
-            .handle_closed(slot, version, &self.rig.inbox, now);
+        self.moved = self.harness.clock;
+        self.harness
+            .model
+            .handle_closed(slot, version, &self.harness.inbox, now);
     }
 }
 
@@ -311,34 +319,34 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn a_click_is_the_answer_that_the_popup_asked_for(steps in steps()) {
-        let mut attack = Attack::new();
+    fn a_click_answers_the_question_in_its_popup(steps in steps()) {
+        let mut clicks = ClickModel::new();
         for step in &steps {
-            attack.step(step);
+            clicks.step(step);
         }
-        // And none is lost: when all has come to rest, each is on the screen or with others there.
+        // No question is lost: in the end each one is on the screen, alone or in a group.
         let waits = |row: &operator::inbox::Row| row.answering().is_none();
         let quiet = Duration::from_secs(60);
-        for answer in std::mem::take(&mut attack.on_their_way) {
-            let changes = attack.rig.inbox.apply_reply(&answer, OperatorReply::Failed("it went wrong".into()));
-            attack.rig.changed(&changes);
+        for answer in std::mem::take(&mut clicks.unanswered) {
+            let changes = clicks.harness.inbox.apply_reply(&answer, OperatorReply::Failed("it went wrong".into()));
+            clicks.harness.apply_changes(&changes);
         }
-        for asked in attack.pending.values().cloned().collect::<Vec<_>>() {
-            if attack.up {
-                attack.rig.clock += quiet;
-                let mut again = asked;
+        for question in clicks.pending.values().cloned().collect::<Vec<_>>() {
+            if clicks.up {
+                clicks.harness.clock += quiet;
+                let mut again = question;
                 Arc::make_mut(&mut again).count += 1;
-                attack.says(Event::Repeated(again));
+                clicks.receive(Event::Repeated(again));
             }
         }
         for _ in 0..40 {
-            attack.show();
-            attack.flush();
-            attack.rig.clock += Duration::from_secs(1);
+            clicks.show();
+            clicks.flush();
+            clicks.harness.clock += Duration::from_secs(1);
         }
-        let rows = attack.rig.inbox.rows().filter(|row| waits(row) && attack.up && !row.is_forgotten_by_hub());
+        let rows = clicks.harness.inbox.rows().filter(|row| waits(row) && clicks.up && !row.is_forgotten_by_hub());
         let rows: Vec<_> = rows.collect();
-        let titles: Vec<_> = attack.screen.values().map(|(_, shown, _)| &shown.summary).collect();
+        let titles: Vec<_> = clicks.screen.values().map(|(_, shown, _)| &shown.summary).collect();
         let grouped = titles.iter().any(|title| title.contains(" questions from "));
         for row in rows {
             let named = titles.iter().any(|title| title.contains(row.dest().as_str()));

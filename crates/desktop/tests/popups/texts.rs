@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What popups say. That nothing a sandbox chooses makes them say something else is in
-//! `tests/hostile`.
+//! The texts of popups. `tests/hostile` covers misleading text of a sandbox.
 
 use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
@@ -8,15 +7,16 @@ use terok_clearance::wire::clearance2::Event;
 use terok_clearance_desktop::notifier::{
     NotificationAction, NotificationExpiry, NotificationUrgency,
 };
+use test_support::questions::NOON_MICROS;
 
-use crate::rig::{NOON, Rig, asks};
+use crate::harness::{PopupHarness, web_question};
 
 #[test]
-fn a_question_says_who_wants_what_and_what_an_answer_opens() {
+fn a_question_names_sandbox_destination_and_scope() {
     let check = |more: Value, title: &str, body: &str| {
-        let mut rig = Rig::up();
-        rig.says(Event::Pending(asks(1, "api.example.com", more)));
-        let (_, _, popup) = rig.popup("");
+        let mut harness = PopupHarness::connected();
+        harness.receive(Event::Pending(web_question(1, "api.example.com", more)));
+        let (_, _, popup) = harness.popup("");
         assert_eq!(popup.summary, title);
         assert_eq!(popup.body, body);
         let labels: Vec<_> = popup
@@ -66,13 +66,13 @@ fn a_question_says_who_wants_what_and_what_an_answer_opens() {
     );
 }
 
-/// Invariant 4: an older hub opens more than the port that was asked for, so the popup says it.
+/// Invariant 4: a Clearance1 hub opens more than the blocked port, so the popup says so.
 #[test]
-fn what_an_older_hub_would_open_is_said_to_its_whole_extent() {
-    let mut rig = Rig::with("all", ProtocolVersion::Clearance1);
+fn the_scope_of_a_clearance1_hub_is_named_completely() {
+    let mut harness = PopupHarness::with("all", ProtocolVersion::Clearance1);
     let whole = json!({"scope": {"dest": "a.example", "keep": "always"}});
-    rig.says(Event::Pending(asks(1, "a.example", whole)));
-    let body = rig.body("Blocked: a.example:443");
+    harness.receive(Event::Pending(web_question(1, "a.example", whole)));
+    let body = harness.body("Blocked: a.example:443");
     assert!(
         body.contains("Allow opens EVERY port and protocol of a.example"),
         "{body}"
@@ -80,17 +80,17 @@ fn what_an_older_hub_would_open_is_said_to_its_whole_extent() {
 }
 
 #[test]
-fn a_question_is_one_popup_however_often_it_is_asked() {
-    let mut rig = Rig::up();
-    rig.asks(1, "a.example");
+fn a_repeated_question_is_one_popup() {
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
     for n in 2..100 {
-        let more = json!({"id": format!("web:{n}"), "count": n, "last_seen": NOON + n});
-        rig.says(Event::Repeated(asks(1, "a.example", more)));
-        rig.wait(10);
+        let more = json!({"id": format!("web:{n}"), "count": n, "last_seen": NOON_MICROS + n});
+        harness.receive(Event::Repeated(web_question(1, "a.example", more)));
+        harness.wait(10);
     }
-    rig.wait(2000);
-    assert_eq!(rig.titles(), ["Blocked: a.example:443"]);
-    let body = rig.body("Blocked");
+    harness.wait(2000);
+    assert_eq!(harness.titles(), ["Blocked: a.example:443"]);
+    let body = harness.body("Blocked");
     assert!(body.ends_with("Blocked 99 times since 12:42:08"), "{body}");
-    assert!(rig.posts <= 4, "{} posts", rig.posts);
+    assert!(harness.posts <= 4, "{} posts", harness.posts);
 }

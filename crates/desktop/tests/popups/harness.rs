@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A desktop that shows what it is told, and a clock.
+//! The popup model with an inbox, a screen and a clock.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,22 +11,20 @@ use operator::inbox::{HubId, Inbox, InboxChange, InboxEvent, OperatorAnswer, Ope
 use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{Action, Decision};
+use terok_clearance::{Action, Decision, Timestamp};
 use terok_clearance_desktop::notifier::Notification;
 use terok_clearance_desktop::popups::{
     Categories, ClickOutcome, PopupCommand, PopupModel, PopupSlot,
 };
+use test_support::questions::{NOON_MICROS, question};
 
-/// 2026-11-22 12:42:07 UTC, in microseconds.
-pub(crate) const NOON: u64 = 1_795_351_327_000_000;
-
-pub(crate) struct Rig {
+pub(crate) struct PopupHarness {
     pub(crate) inbox: Inbox,
-    pub(crate) board: PopupModel,
+    pub(crate) model: PopupModel,
     pub(crate) clock: Duration,
-    /// What is on the screen.
+    /// The popups on the screen.
     pub(crate) screen: BTreeMap<PopupSlot, (u64, Notification)>,
-    /// How often something was posted.
+    /// The number of popups shown or updated so far.
     pub(crate) posts: usize,
 }
 
@@ -40,110 +38,94 @@ pub(crate) fn web() -> HubId {
     hub("web")
 }
 
-/// A question of sandbox `web`, the `n`th one; `more` changes it.
-pub(crate) fn asks(n: u64, name: &str, more: Value) -> Arc<Request> {
-    asks_of("web", n, name, more)
+/// Returns question `n` of sandbox `web`, with these changes.
+pub(crate) fn web_question(n: u64, name: &str, changes: Value) -> Arc<Request> {
+    question("web", n, name, changes)
 }
 
-pub(crate) fn asks_of(container: &str, n: u64, name: &str, more: Value) -> Arc<Request> {
-    let at = NOON + n * 1_000_000;
-    let mut request = json!({
-        "id": format!("{container}:{n}"), "container": container, "dest": name,
-        "address": "203.0.113.7", "port": 443, "protocol": "tcp", "domain": name,
-        "scope": {"dest": name, "port": 443, "protocol": "tcp", "keep": "sandbox"},
-        "dossier": {"project": "warp", "task": "build-42", "name": container},
-        "first_seen": at, "last_seen": at, "count": 1
-    });
-    let Value::Object(more) = more else {
-        return Arc::new(serde_json::from_value(request).unwrap());
-    };
-    request.as_object_mut().unwrap().extend(more);
-    Arc::new(serde_json::from_value(request).unwrap())
-}
-
-impl Rig {
-    /// A hub that has said all that is pending: nothing.
-    pub(crate) fn up() -> Self {
+impl PopupHarness {
+    /// Returns a harness with a synced hub without questions.
+    pub(crate) fn connected() -> Self {
         Self::with("all", ProtocolVersion::Clearance2)
     }
 
-    pub(crate) fn with(categories: &str, speaks: ProtocolVersion) -> Self {
+    pub(crate) fn with(categories: &str, version: ProtocolVersion) -> Self {
         let (categories, unknown) = Categories::parse(categories);
         assert!(unknown.is_empty(), "{unknown:?}");
-        let mut rig = Self {
+        let mut harness = Self {
             inbox: Inbox::new(),
-            board: PopupModel::new(categories, TimeZone::default(), None),
+            model: PopupModel::new(categories, TimeZone::default(), None),
             clock: Duration::from_secs(100),
             screen: BTreeMap::new(),
             posts: 0,
         };
-        rig.news(&web(), InboxEvent::Up(speaks));
-        rig.says(Event::Synced);
-        rig
+        harness.apply(&web(), InboxEvent::Up(version));
+        harness.receive(Event::Synced);
+        harness
     }
 
     pub(crate) fn now(&self) -> ClockReading {
         ClockReading {
-            epoch_micros: NOON,
+            epoch_micros: NOON_MICROS,
             monotonic: self.clock,
         }
     }
 
-    /// Tells the news, and lets the desktop do what comes of it.
-    pub(crate) fn news(&mut self, hub: &HubId, news: InboxEvent) {
-        self.hear(hub, news);
+    /// Applies an event and the popup commands that follow.
+    pub(crate) fn apply(&mut self, hub: &HubId, event: InboxEvent) {
+        self.apply_without_flush(hub, event);
         self.flush();
     }
 
-    pub(crate) fn hear(&mut self, hub: &HubId, news: InboxEvent) {
-        let changes = self.inbox.apply_event(hub, news);
-        self.changed(&changes);
+    pub(crate) fn apply_without_flush(&mut self, hub: &HubId, event: InboxEvent) {
+        let changes = self.inbox.apply_event(hub, event);
+        self.apply_changes(&changes);
     }
 
-    pub(crate) fn changed(&mut self, changes: &[InboxChange]) {
+    pub(crate) fn apply_changes(&mut self, changes: &[InboxChange]) {
         for change in changes {
-            self.board.apply_change(change, &self.inbox, self.now());
+            self.model.apply_change(change, &self.inbox, self.now());
         }
     }
 
-    pub(crate) fn says(&mut self, event: Event) {
-        self.news(&web(), InboxEvent::Received(event));
+    pub(crate) fn receive(&mut self, event: Event) {
+        self.apply(&web(), InboxEvent::Received(event));
     }
 
-    pub(crate) fn asks(&mut self, n: u64, name: &str) {
-        self.says(Event::Pending(asks(n, name, json!({}))));
+    pub(crate) fn receive_question(&mut self, n: u64, name: &str) {
+        self.receive(Event::Pending(web_question(n, name, json!({}))));
     }
 
     pub(crate) fn flush(&mut self) {
         let now = self.now();
-        if self.board.next_due().is_none_or(|due| due > now.monotonic) {
+        if self.model.next_due().is_none_or(|due| due > now.monotonic) {
             return;
         }
-        for order in self.board.take_commands(&self.inbox, now) {
+        for order in self.model.take_commands(&self.inbox, now) {
             match order {
                 PopupCommand::Close(slot) => {
                     self.screen.remove(&slot);
-                    self.board.mark_closed(now);
+                    self.model.mark_closed(now);
                 }
                 PopupCommand::Show(post) => {
                     self.posts += 1;
-                    self.board.mark_shown(post.slot, post.version, now);
+                    self.model.mark_shown(post.slot, post.version, now);
                     self.screen
                         .insert(post.slot, (post.version, post.notification));
                 }
             }
         }
-        let due = self.board.next_due();
+        let due = self.model.next_due();
         assert!(
             due.is_none_or(|due| due > now.monotonic),
-            "nothing is left undone"
+            "every due command was taken"
         );
     }
 
-    /// Lets time pass, and the desktop do what is due meanwhile.
+    /// Advances the clock, and applies the popup commands that become due.
     pub(crate) fn wait(&mut self, ms: u64) {
         let end = self.clock + Duration::from_millis(ms);
-        while let Some(due) = self.board.next_due().filter(|due| *due <= end) {
+        while let Some(due) = self.model.next_due().filter(|due| *due <= end) {
             self.clock = self.clock.max(due);
             self.flush();
         }
@@ -158,13 +140,13 @@ impl Rig {
             .collect()
     }
 
-    /// Returns the popup whose title begins so.
+    /// Returns the popup with this prefix of its title.
     pub(crate) fn popup(&self, title: &str) -> (PopupSlot, u64, Notification) {
         let found = self
             .screen
             .iter()
             .find(|(_, (_, shown))| shown.summary.starts_with(title));
-        let (slot, (version, shown)) = found.unwrap_or_else(|| panic_no(title, &self.titles()));
+        let (slot, (version, shown)) = found.unwrap_or_else(|| fail_without(title, &self.titles()));
         (*slot, *version, shown.clone())
     }
 
@@ -172,7 +154,7 @@ impl Rig {
         self.popup(title).2.body
     }
 
-    /// Clicks on a popup as daemons do that take it away then.
+    /// Clicks on a popup. Like most notification services, the click closes it.
     pub(crate) fn click(&mut self, title: &str, key: &str) -> ClickOutcome {
         let (slot, version, shown) = self.popup(title);
         let offered = shown
@@ -182,43 +164,43 @@ impl Rig {
         assert!(offered, "{title} has no {key}");
         self.screen.remove(&slot);
         let now = self.now();
-        let click = self.board.handle_click(slot, key, &self.inbox, now);
-        self.board.handle_closed(slot, version, &self.inbox, now);
+        let click = self.model.handle_click(slot, key, &self.inbox, now);
+        self.model.handle_closed(slot, version, &self.inbox, now);
         click
     }
 
-    /// Clicks, and returns what the hub is told.
+    /// Clicks, and returns the answers for the hub.
     pub(crate) fn answer(&mut self, title: &str, key: &str) -> Vec<OperatorAnswer> {
         let ClickOutcome::Answer(row, action) = self.click(title, key) else {
-            panic_no(title, &["an answer"])
+            fail_without(title, &["an answer"])
         };
         let answers = self.inbox.answer(row, action).unwrap();
         self.flush();
         answers
     }
 
-    pub(crate) fn settle(&mut self, answer: &OperatorAnswer, reply: OperatorReply) {
+    pub(crate) fn apply_reply(&mut self, answer: &OperatorAnswer, reply: OperatorReply) {
         let changes = self.inbox.apply_reply(answer, reply);
-        self.changed(&changes);
+        self.apply_changes(&changes);
         self.flush();
     }
 
-    /// Closes a popup as a person does who does not answer.
+    /// Closes a popup without an answer.
     pub(crate) fn close(&mut self, title: &str) {
         let (slot, version, _) = self.popup(title);
         self.screen.remove(&slot);
         let now = self.now();
-        self.board.handle_closed(slot, version, &self.inbox, now);
+        self.model.handle_closed(slot, version, &self.inbox, now);
         self.flush();
     }
 }
 
 #[expect(clippy::panic, reason = "a test fails by panicking")]
-fn panic_no(wanted: &str, found: &[&str]) -> ! {
+fn fail_without(wanted: &str, found: &[&str]) -> ! {
     panic!("no popup {wanted:?} among {found:?}")
 }
 
-/// The record of an answer to `request`.
+/// Returns the record of an answer to `request`.
 pub(crate) fn decided(request: &Request, action: Action, by: &str) -> Decision {
     Decision {
         request: request.id.clone(),
@@ -227,7 +209,7 @@ pub(crate) fn decided(request: &Request, action: Action, by: &str) -> Decision {
         action: action.into(),
         scope: Some(request.scope.clone()),
         by: by.into(),
-        at: terok_clearance::Timestamp::from_micros(NOON),
+        at: Timestamp::from_micros(NOON_MICROS),
         ok: true,
         reason: None,
     }
