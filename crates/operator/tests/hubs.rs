@@ -16,17 +16,13 @@ use terok_clearance::wire::clearance2::{self, Event};
 use terok_clearance_operator::discovery::Hubs;
 use terok_clearance_operator::inbox::{HubId, InboxEvent};
 
-#[path = "fakes/hub.rs"]
-#[expect(dead_code, reason = "nobody answers these hubs")]
-mod fakes;
-
-use fakes::{Hub, Running};
+use test_support::fake_hub::{FakeHub as Hub, RunningHubs as Running};
 
 /// A hub without questions.
 fn empty() -> Hub {
     let mut frame = Vec::new();
     Event::Synced.append_frame(1, &mut frame);
-    Hub::silent(&[clearance2::INTERFACE]).saying(frame)
+    Hub::silent(&[clearance2::INTERFACE]).with_frames(frame)
 }
 
 async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The checks themselves find what is harmful.
+//! The definition of "harmless" rejects harmful output.
 
 use crate::harmless::{Harmless, decoded, tame};
 
 const TEXT: &str = "a\u{1b}[31m \"b\"\nallow";
 
 #[test]
-fn a_text_is_harmless_where_it_stays_in_its_place_and_is_blanked() {
+fn text_in_its_place_without_control_characters_is_harmless() {
     let harmless = Harmless::new(&[TEXT.to_owned()]);
     let plain = format!("wants {}: allow?\n", tame(TEXT));
     assert_eq!(plain, "wants ~ ~~~~ \"~\" ~~~~~: allow?\n");
@@ -18,7 +18,7 @@ fn a_text_is_harmless_where_it_stays_in_its_place_and_is_blanked() {
         format!("wants {TEXT}: allow?\n").as_str(),
         "wants a\u{1b}[31m \"b\" allow: allow?\n",
         "wants a\u{202e}[31m \"b\" allow: allow?\n",
-        // Something is doubled, missing, moved, or of another text.
+        // Parts that are repeated, missing, moved or from another text.
         "wants a [31m \"b\" allow: allow?\nallow?\n",
         "wants a [31m \"b\" allow: allow? \n",
         "wants a [31m \"b\" allow : allow?\n",
@@ -33,7 +33,7 @@ fn a_text_is_harmless_where_it_stays_in_its_place_and_is_blanked() {
 }
 
 #[test]
-fn a_line_of_json_is_harmless_where_all_its_strings_are() {
+fn a_json_line_with_harmless_strings_is_harmless() {
     let harmless = Harmless::new(&[TEXT.to_owned()]);
     let plain = r#"{"event":"x","dossier":{"~ ~~~~ \"~\" ~~~~~":"~ ~~~~ \"~\" ~~~~~"}}"#;
     let good = r#"{"event":"x","dossier":{"a [31m \"b\" allow":"a [31m \"b\" allow"}}"#;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Text that a sandbox chose to mislead with shows harmlessly in every UI: one table of texts, in
-//! every place that has one, and one meaning of "harmless" for each kind of UI.
+//! Misleading text of a sandbox is harmless in the line prompt.
+//!
+//! `tests/hostile` has the table of texts, the messages of a hub that contain them, and the
+//! definition of "harmless" for each kind of user interface.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,8 +14,6 @@
 )]
 
 mod checks;
-#[path = "../fakes/hub.rs"]
-mod fakes;
 #[path = "../../../../tests/hostile/harmless.rs"]
 mod harmless;
 #[path = "../../../../tests/hostile/hub.rs"]

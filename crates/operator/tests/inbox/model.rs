@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One thing that a hub, its connection or an operator does.
+/// One action of a hub, its connection or an operator.
 #[derive(Debug, Clone)]
 enum Step {
     Block {
@@ -29,7 +29,7 @@ enum Step {
     Connect {
         hub: usize,
     },
-    /// It is killed, and another one takes its place without a memory.
+    /// Replaces the hub with one that has no questions.
     Restart {
         hub: usize,
         blocked: Vec<usize>,
@@ -68,44 +68,44 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// A hub as it should be: what is pending there, by packet.
+/// The expected state of a hub: the pending questions by packet.
 #[derive(Debug, Default)]
-struct Model {
+struct HubModel {
     pending: BTreeMap<usize, Arc<Request>>,
     next: u64,
     up: bool,
-    /// Whether it counts less than the rows do, which remember.
+    /// `true` if the counts of the hub are lower than those of the rows, which survive a restart.
     restarted: bool,
 }
 
-impl Model {
-    /// Changes the hub, and returns what it tells of it.
+impl HubModel {
+    /// Changes the hub, and returns its event.
     fn step(&mut self, step: &Step) -> Option<Event> {
         match *step {
             Step::Block { packet, .. } => {
-                if let Some(asked) = self.pending.get_mut(&packet) {
-                    *asked = again(asked, asked.count + 1);
-                    return Some(Event::Repeated(Arc::clone(asked)));
+                if let Some(question) = self.pending.get_mut(&packet) {
+                    *question = repeated(question, question.count + 1);
+                    return Some(Event::Repeated(Arc::clone(question)));
                 }
                 self.next += 1;
                 // Names with several addresses, and addresses with several ports.
                 let (name, address) = (packet / 4, packet / 2);
-                let asked = request(
+                let question = request(
                     &format!("web:{}", self.next),
                     &format!("name{name}.example"),
                     &format!("203.0.113.{address}"),
                     443 + u16::try_from(packet % 2).unwrap(),
                 );
-                self.pending.insert(packet, Arc::clone(&asked));
-                Some(Event::Pending(asked))
+                self.pending.insert(packet, Arc::clone(&question));
+                Some(Event::Pending(question))
             }
             Step::Decide { packet, ok, .. } => {
-                let asked = self.pending.get(&packet)?;
-                let told = Event::Decided(decision(asked, Action::Deny, ok));
+                let question = self.pending.get(&packet)?;
+                let event = Event::Decided(decision(question, Action::Deny, ok));
                 if ok {
                     self.pending.remove(&packet);
                 }
-                Some(told)
+                Some(event)
             }
             Step::Withdraw { packet, .. } => {
                 let request = self.pending.remove(&packet)?;
@@ -124,31 +124,31 @@ impl Model {
     }
 }
 
-/// What a row means: whose question, and what an answer opens.
-type Meaning = (HubId, String, Option<u16>);
-/// The rows by meaning, each with its count and its addresses.
-type Shown = BTreeMap<Meaning, (u64, BTreeSet<String>)>;
+/// The identity of a row: hub, destination and port that an answer opens.
+type RowIdentity = (HubId, String, Option<u16>);
+/// The count and the addresses of each row.
+type ExpectedRows = BTreeMap<RowIdentity, (u64, BTreeSet<String>)>;
 
-struct World {
+struct InboxModel {
     inbox: Inbox,
-    hubs: [(HubId, Model); 2],
-    /// What each number has ever meant.
-    meanings: BTreeMap<RowNumber, Meaning>,
+    hubs: [(HubId, HubModel); 2],
+    /// The identity of every row number so far.
+    identities: BTreeMap<RowNumber, RowIdentity>,
 }
 
-impl World {
+impl InboxModel {
     fn at(&self, hub: &HubId) -> usize {
         self.hubs.iter().position(|(id, _)| id == hub).unwrap()
     }
 
-    fn hear(&mut self, hub: usize, news: InboxEvent) {
-        self.inbox.apply_event(&self.hubs[hub].0, news);
+    fn apply(&mut self, hub: usize, event: InboxEvent) {
+        self.inbox.apply_event(&self.hubs[hub].0, event);
     }
 
-    fn tell(&mut self, hub: usize, events: impl IntoIterator<Item = Event>) {
+    fn receive(&mut self, hub: usize, events: impl IntoIterator<Item = Event>) {
         if self.hubs[hub].1.up {
             for event in events {
-                self.hear(hub, InboxEvent::Received(event));
+                self.apply(hub, InboxEvent::Received(event));
             }
         }
     }
@@ -156,34 +156,34 @@ impl World {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Block { hub, .. } | Step::Decide { hub, .. } | Step::Withdraw { hub, .. } => {
-                let told = self.hubs[*hub].1.step(step);
-                self.tell(*hub, told);
+                let events = self.hubs[*hub].1.step(step);
+                self.receive(*hub, events);
             }
             Step::Disconnect { hub } => {
                 self.hubs[*hub].1.up = false;
-                self.hear(*hub, InboxEvent::Down("closed".into()));
+                self.apply(*hub, InboxEvent::Down("closed".into()));
             }
             Step::Connect { hub } => {
                 self.hubs[*hub].1.up = true;
-                self.hear(*hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+                self.apply(*hub, InboxEvent::Up(ProtocolVersion::Clearance2));
                 let snapshot = self.hubs[*hub].1.snapshot();
-                self.tell(*hub, snapshot);
+                self.receive(*hub, snapshot);
             }
             Step::Restart { hub, blocked } => {
-                self.hear(*hub, InboxEvent::Down("closed".into()));
-                // Ids are given again from the first one on.
-                self.hubs[*hub].1 = Model {
+                self.apply(*hub, InboxEvent::Down("closed".into()));
+                // The new hub counts ids from the first one again.
+                self.hubs[*hub].1 = HubModel {
                     up: true,
                     restarted: true,
-                    ..Model::default()
+                    ..HubModel::default()
                 };
                 for &packet in blocked {
                     self.hubs[*hub].1.step(&Step::Block { hub: *hub, packet });
                 }
-                self.hear(*hub, InboxEvent::Restarted);
-                self.hear(*hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+                self.apply(*hub, InboxEvent::Restarted);
+                self.apply(*hub, InboxEvent::Up(ProtocolVersion::Clearance2));
                 let snapshot = self.hubs[*hub].1.snapshot();
-                self.tell(*hub, snapshot);
+                self.receive(*hub, snapshot);
             }
             Step::Lose { hub, unseen } => {
                 for step in unseen {
@@ -194,7 +194,7 @@ impl World {
                     reason: "slow".into(),
                 };
                 let snapshot = self.hubs[*hub].1.snapshot();
-                self.tell(*hub, std::iter::once(lost).chain(snapshot));
+                self.receive(*hub, std::iter::once(lost).chain(snapshot));
             }
             Step::Answer {
                 row,
@@ -210,16 +210,16 @@ impl World {
         let Some(number) = self.inbox.rows().nth(row).map(Row::number) else {
             return;
         };
-        let shown = self.meanings[&number].clone();
+        let shown = self.identities[&number].clone();
         let answers = match self.inbox.answer(number, action) {
             Ok(answers) => answers,
             Err(RowRefusal::ForgottenByHub(_)) => {
                 let row = self.inbox.row(number).unwrap();
-                return assert!(row.is_forgotten_by_hub(), "what is asked is answered");
+                return assert!(row.is_forgotten_by_hub(), "a pending row was refused");
             }
             Err(_) => {
                 let up = self.hubs[self.at(&shown.0)].1.up;
-                return assert!(!up, "a live row is answered");
+                return assert!(!up, "a row of a connected hub was refused");
             }
         };
         for answer in answers {
@@ -228,16 +228,16 @@ impl World {
                 answer.request.dest.to_string(),
                 answer.scope.port,
             );
-            assert_eq!(opens, shown, "it opens what was shown");
+            assert_eq!(opens, shown, "the answer opens the scope that was shown");
             let at = self.at(&answer.hub);
             let model = &mut self.hubs[at].1;
-            let (packet, asked) = model
+            let (packet, question) = model
                 .pending
                 .iter()
-                .find(|(_, asked)| asked.id == answer.request.id)
-                .map(|(packet, asked)| (*packet, Arc::clone(asked)))
-                .expect("it names what is pending");
-            let record = decision(&asked, action, ok);
+                .find(|(_, question)| question.id == answer.request.id)
+                .map(|(packet, question)| (*packet, Arc::clone(question)))
+                .expect("the answer names a pending question");
+            let record = decision(&question, action, ok);
             let reply = if ok {
                 model.pending.remove(&packet);
                 OperatorReply::Decided(Decision::clone(&record))
@@ -246,35 +246,35 @@ impl World {
             };
             let event = Event::Decided(record);
             if event_first {
-                self.tell(at, [event.clone()]);
+                self.receive(at, [event.clone()]);
             }
             self.inbox.apply_reply(&answer, reply);
             if !event_first {
-                self.tell(at, [event]);
+                self.receive(at, [event]);
             }
         }
     }
 
-    fn expected(&self, hub: usize) -> Shown {
+    fn expected(&self, hub: usize) -> ExpectedRows {
         let (id, model) = &self.hubs[hub];
-        let mut shown = Shown::new();
-        for asked in model.pending.values() {
-            let meaning = (id.clone(), asked.dest.to_string(), asked.scope.port);
-            let row = shown.entry(meaning).or_default();
-            row.0 += if model.restarted { 0 } else { asked.count };
-            row.1.insert(asked.address.to_string());
+        let mut shown = ExpectedRows::new();
+        for question in model.pending.values() {
+            let identity = (id.clone(), question.dest.to_string(), question.scope.port);
+            let row = shown.entry(identity).or_default();
+            row.0 += if model.restarted { 0 } else { question.count };
+            row.1.insert(question.address.to_string());
         }
         shown
     }
 
     fn check(&mut self) {
-        let mut shown: [Shown; 2] = <[Shown; 2]>::default();
+        let mut shown: [ExpectedRows; 2] = <[ExpectedRows; 2]>::default();
         for row in self.inbox.rows() {
-            let meaning = (row.hub().clone(), row.dest().to_string(), row.scope().port);
-            let before = self.meanings.entry(row.number());
-            let before = before.or_insert_with(|| meaning.clone());
-            assert_eq!(*before, meaning, "a number means one thing for ever");
-            assert_eq!(row.answering(), None, "every answer was settled");
+            let identity = (row.hub().clone(), row.dest().to_string(), row.scope().port);
+            let before = self.identities.entry(row.number());
+            let before = before.or_insert_with(|| identity.clone());
+            assert_eq!(*before, identity, "a row number keeps its identity");
+            assert_eq!(row.answering(), None, "every answer has its reply");
             let at = self.hubs.iter().position(|(id, _)| id == row.hub());
             if row.is_forgotten_by_hub() {
                 continue;
@@ -282,8 +282,8 @@ impl World {
             let addresses = row.addresses().iter().map(ToString::to_string).collect();
             let remembers = self.hubs[at.unwrap()].1.restarted;
             let count = if remembers { 0 } else { row.count() };
-            let old = shown[at.unwrap()].insert(meaning, (count, addresses));
-            assert_eq!(old, None, "one answer, one row");
+            let old = shown[at.unwrap()].insert(identity, (count, addresses));
+            assert_eq!(old, None, "two rows have one identity");
         }
         for (hub, shown) in shown.iter().enumerate() {
             if self.hubs[hub].1.up {
@@ -295,16 +295,16 @@ impl World {
 
 proptest! {
     #[test]
-    fn the_inbox_is_what_the_hubs_have_pending(steps in steps()) {
-        let mut world = World {
+    fn the_rows_are_the_pending_questions_of_the_hubs(steps in steps()) {
+        let mut model = InboxModel {
             inbox: Inbox::new(),
-            hubs: [(hub("one"), Model::default()), (hub("two"), Model::default())],
-            meanings: BTreeMap::new(),
+            hubs: [(hub("one"), HubModel::default()), (hub("two"), HubModel::default())],
+            identities: BTreeMap::new(),
         };
-        world.step(&Step::Connect { hub: 0 });
+        model.step(&Step::Connect { hub: 0 });
         for step in &steps {
-            world.step(step);
-            world.check();
+            model.step(step);
+            model.check();
         }
     }
 }
