@@ -1,34 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tests of `simple-clearance` with misbehaving readers and a `terok-shield` that records its
-//! arguments. Tests with the real programs are in `tests/interop/simple_clearance.rs`.
+//! `simple-clearance` with readers that fail or send invalid data, and a `terok-shield` that records
+//! its arguments. `tests/interop/simple_clearance.rs` has the real programs.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
+use test_support::directory::write_script;
 
-struct Place(TempDir);
+/// A directory with the scripts of a test.
+struct SimpleHarness(TempDir);
 
-impl Place {
+impl SimpleHarness {
     fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        place.program("terok-shield", "echo \"$@\" >> \"$HOME/told\"");
-        place
-    }
-
-    fn program(&self, name: &str, body: &str) -> PathBuf {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        path
+        let directory = tempfile::tempdir().unwrap();
+        let record = "echo \"$@\" >> \"$HOME/orders\"";
+        write_script(directory.path(), "terok-shield", record);
+        Self(directory)
     }
 
     /// Returns a command with a reader that runs these shell lines.
     fn command(&self, reader: &str) -> Command {
-        let reader = self.program("reader", reader);
+        let reader = write_script(self.0.path(), "reader", reader);
         let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
         command
             .arg("simple-clearance")
@@ -46,7 +40,7 @@ impl Place {
         command
     }
 
-    /// Runs the command until the reader ends.
+    /// Runs the program until its reader has ended.
     fn run(&self, reader: &str) -> Output {
         let mut child = self.command(reader).spawn().unwrap();
         let input = child.stdin.take();
@@ -59,10 +53,10 @@ impl Place {
 const QUESTION: &str = r#"{"type":"pending","id":"web:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"a\\u001b[2J\\u202e\\nb.example"}"#;
 
 #[test]
-fn a_failing_reader_ends_it_with_the_readers_message() {
-    let ended = Place::new().run("echo 'no such namespace' >&2; exit 3");
-    let errors = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{errors}");
+fn a_failed_reader_ends_the_program_with_its_message() {
+    let output = SimpleHarness::new().run("echo 'no such namespace' >&2; exit 3");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("no such namespace\n"), "{errors}");
     assert!(
         errors.contains("error: the reader ended: exit status: 3"),
@@ -71,19 +65,19 @@ fn a_failing_reader_ends_it_with_the_readers_message() {
 }
 
 #[test]
-fn a_reader_that_ends_normally_is_no_failure_and_garbage_is_skipped() {
-    let place = Place::new();
-    let ended = place.run(&format!(
+fn a_reader_that_ends_is_no_failure_and_invalid_lines_are_skipped() {
+    let harness = SimpleHarness::new();
+    let output = harness.run(&format!(
         "echo 'not json'; echo '[]'; echo; printf '\\377\\n'; head -c 200000 /dev/zero; echo\n\
          echo '{{\"type\":\"pending\",\"dest\":\"--help\"}}'; echo '{QUESTION}'"
     ));
-    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(0));
     assert_eq!(
-        String::from_utf8(ended.stdout).unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
         "Watching for blocked connections... (Ctrl-C to stop)\n\n\
          [BLOCKED] 203.0.113.7 (a [2J  b.example) :443 \u{2014} allow/deny? "
     );
-    let errors = String::from_utf8(ended.stderr).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
     assert!(
         !errors.contains('\u{1b}') && errors.contains("the reader has ended"),
         "{errors}"
@@ -91,9 +85,9 @@ fn a_reader_that_ends_normally_is_no_failure_and_garbage_is_skipped() {
 }
 
 #[test]
-fn the_shield_receives_the_address_and_input_without_a_line_end_is_no_answer() {
-    let place = Place::new();
-    let mut child = place
+fn the_shield_gets_the_address_and_an_incomplete_line_is_no_answer() {
+    let harness = SimpleHarness::new();
+    let mut child = harness
         .command(&format!("echo '{QUESTION}'; exec sleep 1000"))
         .spawn()
         .unwrap();
@@ -111,16 +105,16 @@ fn the_shield_receives_the_address_and_input_without_a_line_end_is_no_answer() {
     output.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "  \u{2717} denied 203.0.113.7 (a [2J  b.example)\n");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let told = std::fs::read_to_string(place.0.path().join("told")).unwrap();
-    assert_eq!(told, "deny web 203.0.113.7\n");
+    let orders = std::fs::read_to_string(harness.0.path().join("orders")).unwrap();
+    assert_eq!(orders, "deny web 203.0.113.7\n");
 }
 
 #[test]
-fn closed_output_ends_it_and_leaves_no_process() {
-    let place = Place::new();
-    // The reader's processes hold standard error open as long as they live.
+fn a_closed_output_ends_the_program_and_its_reader() {
+    let harness = SimpleHarness::new();
+    // Standard error stays open as long as a process of the reader runs.
     let lines = format!("sleep 1000 & while :; do echo '{QUESTION}'; sleep 1000; done");
-    let mut child = place.command(&lines).spawn().unwrap();
+    let mut child = harness.command(&lines).spawn().unwrap();
     drop(child.stdout.take());
     let mut errors = String::new();
     let mut all = child.stderr.take().unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Compares what came of a step with what was recorded, field by field.
+//! Compares the messages of a step with the recorded ones, field by field.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,21 +8,21 @@ use std::str::SplitWhitespace;
 
 use serde_json::Value;
 
+use crate::harness::{CLOSED, StepResult};
 use crate::recording::{Line, Step};
-use crate::rig::{CLOSED, Ours};
 
-/// One field, or one message, that is not as it was recorded.
+/// A field or message that differs from the recording.
 #[derive(Debug)]
 pub(crate) struct Difference {
     /// The step's name.
     pub(crate) step: String,
     /// The connection.
     pub(crate) on: String,
-    /// The field, as a JSON pointer; `message` where a whole message is not there or too many.
+    /// The field as a JSON pointer; `message` for a missing or additional message.
     pub(crate) at: String,
-    /// What was recorded, as JSON; empty for nothing.
+    /// The recorded value as JSON; empty if there is none.
     pub(crate) theirs: String,
-    /// What ours is, as JSON; empty for nothing.
+    /// Our value as JSON; empty if there is none.
     pub(crate) ours: String,
 }
 
@@ -39,8 +39,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Returns every difference between a step as it was recorded and as it is with us.
-pub(crate) fn compare(step: &Step, Ours(ours): Ours) -> Vec<Difference> {
+/// Returns every difference between a recorded step and ours.
+pub(crate) fn compare(step: &Step, StepResult(ours): StepResult) -> Vec<Difference> {
     let mut theirs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for line in &step.lines {
         let (name, message) = match line {
@@ -83,10 +83,10 @@ pub(crate) fn compare(step: &Step, Ours(ours): Ours) -> Vec<Difference> {
     found
 }
 
-/// Where, what it was, what it is.
+/// The field, the recorded value and our value.
 type Found<'a> = (String, Option<&'a Value>, Option<&'a Value>);
 
-/// Compares messages one by one, or, where they are not as many, says which are not in both.
+/// Compares messages one by one. If their numbers differ, reports those that are not in both lists.
 fn messages<'a>(theirs: &'a [Value], ours: &'a [Value], found: &mut Vec<Found<'a>>) {
     if theirs.len() == ours.len() {
         for (theirs, ours) in theirs.iter().zip(ours) {
@@ -140,8 +140,8 @@ fn fields<'a>(
     }
 }
 
-/// Returns `message` with the description of an interface, if it has one, taken apart into its
-/// members: comments, blanks and the order are no interface.
+/// Returns a message with the description of an interface replaced by its members: comments,
+/// blanks and order do not matter.
 fn with_members(mut message: Value) -> Value {
     if let Some(description) = message.pointer_mut("/parameters/description")
         && let Some(text) = description.as_str()
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_is_its_members() {
+    fn a_description_is_compared_by_its_members() {
         let one =
             "interface a.b\n# said\ntype T (\n  x: int,\n  y: string\n)\nmethod M(t: T) -> ()\n";
         let other = "interface a.b\nmethod M (t: T) -> ()\n\ntype T (x: int, y: string)";

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What differs on purpose, and why: the table in `known.txt`.
+//! The intended differences and their reasons: the table in `known.txt`.
 
 use crate::compare::Difference;
 
-/// One thing that differs; each of its patterns may have `*` for anything.
+/// An intended difference. `*` in a pattern stands for any text.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// The releases, with blanks between them.
+    /// The releases, separated by blanks.
     releases: &'static str,
     step: &'static str,
     /// The connection.
     on: &'static str,
     /// The field, see [`Difference::at`].
     at: &'static str,
-    /// What ours is, as JSON; empty for nothing.
+    /// Our value as JSON; empty if there is none.
     ours: String,
-    #[expect(dead_code, reason = "for whoever reads that it is not needed")]
+    #[expect(dead_code, reason = "shown for an entry that is not needed")]
     reason: &'static str,
 }
 
 impl Known {
-    /// Returns those of a release.
+    /// Returns the differences of a release.
     pub(crate) fn of(release: &str) -> Vec<Self> {
         let mut reason = "";
         let mut known = Vec::new();
@@ -55,7 +55,7 @@ impl Known {
     }
 }
 
-/// Says whether `text` is `pattern`, in which `*` stands for anything.
+/// Returns `true` if `text` matches `pattern`, where `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -68,7 +68,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn a_star_stands_for_anything() {
+fn a_star_matches_any_text() {
     for (pattern, text, expected) in [
         ("", "", true),
         ("", "x", false),

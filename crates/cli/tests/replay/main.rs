@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What was recorded of the Python stack, said again to our hub and our verdict helper.
+//! Replays recordings of the Python stack with our hub and our verdict helper.
 //!
-//! Each file of `tests/interop/recordings` is a whole session of one release: its hub, its helper,
-//! its client, and frames that no client sends. What went in then goes in now, over real sockets
-//! and in the same order; what comes out is compared field by field. `known.txt` lists what differs
-//! on purpose; an entry that is no longer needed fails the test. 0.6.6, 0.6.12 and 0.6.14a7 are on
-//! no registry, so these recordings are all that stands for them; those of 0.7.0 and newer are made
-//! again by `./check interop`.
+//! Each file of `tests/interop/recordings` is a session of one release: its hub, its helper, its
+//! client, and frames that no client sends. The test sends the recorded input over real sockets in
+//! the same order, and compares the output field by field. `known.txt` lists the intended
+//! differences; an entry without a difference fails the test. 0.6.6, 0.6.12 and 0.6.14a7 are in no
+//! registry, so the recordings are the only evidence of them; `./check interop` repeats those of
+//! 0.7.0 and newer.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,17 +16,17 @@
 )]
 
 mod compare;
+mod harness;
 mod known;
 mod recording;
 mod relay;
-mod rig;
 
 use compare::{Difference, compare};
+use harness::ReplayHarness;
 use known::Known;
 use recording::Recording;
-use rig::Rig;
 
-/// The recordings of whole sessions, and the era to be asked for.
+/// The recordings of sessions, each with the era of our hub.
 const SESSIONS: [(&str, &str); 5] = [
     ("0.6.6", "a"),
     ("0.6.12", "b"),
@@ -37,16 +37,16 @@ const SESSIONS: [(&str, &str); 5] = [
 
 async fn replay(name: &str, era: &str) -> Vec<Difference> {
     let recording = Recording::read(name);
-    let mut rig = Rig::start(era).await;
+    let mut harness = ReplayHarness::start(era).await;
     let mut found = Vec::new();
     for step in &recording.steps {
-        let ours = rig.perform(step).await;
+        let ours = harness.perform(step).await;
         found.extend(compare(step, ours));
     }
     found
 }
 
-/// Replays a session and fails unless it differs in what is known to differ, and in all of that.
+/// Replays a session. The differences have to be exactly the known ones.
 async fn check(release: &str) {
     let (_, era) = SESSIONS.iter().find(|(name, _)| *name == release).unwrap();
     let known = Known::of(release);
@@ -63,7 +63,7 @@ async fn check(release: &str) {
         .collect();
     assert!(
         new.is_empty() && gone.is_empty(),
-        "{release}: {} differences are not known:\n{}\nand {} are known but are none:\n{}",
+        "{release}: {} unknown differences:\n{}\nand {} known differences that did not occur:\n{}",
         new.len(),
         new.join("\n"),
         gone.len(),
@@ -82,7 +82,7 @@ async fn a_session_of_0_6_12_of_era_b() {
 }
 
 #[tokio::test]
-async fn a_session_of_0_6_14a7_the_last_with_one_hub_for_all() {
+async fn a_session_of_0_6_14a7_the_last_with_one_shared_hub() {
     check("0.6.14a7").await;
 }
 
@@ -96,10 +96,10 @@ async fn a_session_of_0_8_1_of_era_d() {
     check("0.8.1").await;
 }
 
-/// These clients talked with our hub when they were recorded, and delivered every event of it: they
-/// refuse one with a field too many. So our hub must still say exactly what it said to them.
+/// The clients of these recordings, which reject unknown fields, delivered every event of our hub.
+/// Our hub has to send exactly the same messages today.
 #[tokio::test]
-async fn what_clients_of_each_era_took_from_our_hub() {
+async fn messages_for_clients_of_each_era_are_unchanged() {
     for (release, era) in [("0.6.6", "a"), ("0.6.12", "b"), ("0.6.14a7", "d")] {
         let found = replay(&format!("ours-{release}"), era).await;
         let found: Vec<_> = found.iter().map(ToString::to_string).collect();
@@ -107,9 +107,9 @@ async fn what_clients_of_each_era_took_from_our_hub() {
     }
 }
 
-/// A client of 0.6.6 takes no event with a dossier: a hub of another era would be found out here.
+/// A client of 0.6.6 rejects an event with a dossier: the replay detects a hub of another era.
 #[tokio::test]
-async fn a_hub_of_another_era_is_found_out() {
+async fn a_hub_of_another_era_is_detected() {
     let found = replay("ours-0.6.6", "d").await;
     let dossiers = found
         .iter()

@@ -13,19 +13,19 @@ pub(crate) struct Recording {
     pub(crate) steps: Vec<Step>,
 }
 
-/// What went in at once, and all that came of it.
+/// The input of a step, and all output that followed.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) lines: Vec<Line>,
 }
 
-/// One line: something that happened.
+/// One line: an action or a message.
 #[derive(Debug)]
 pub(crate) enum Line {
     /// A client connected to one of the sockets.
     Open { name: String, at: String },
-    /// A client left.
+    /// A client disconnected.
     Close(String),
     /// The server closed a connection.
     Closed(String),
@@ -33,9 +33,9 @@ pub(crate) enum Line {
     In { name: String, bytes: Vec<u8> },
     /// A message from the server.
     Out { name: String, message: Value },
-    /// A run of the shield, its arguments.
+    /// The arguments of a run of the shield.
     Shield(Vec<String>),
-    /// Every one of these subscribers has heard all that came before.
+    /// These subscribers have received all messages before this line.
     Barrier(Vec<String>),
     /// A server was stopped.
     Stop(String),
@@ -63,7 +63,7 @@ impl Recording {
                 let lines = Vec::new();
                 steps.push(Step { name, lines });
             } else {
-                let step = steps.last_mut().expect("it begins with a step");
+                let step = steps.last_mut().expect("a recording begins with a step");
                 step.lines.push(raw.line());
             }
         }
@@ -98,7 +98,7 @@ impl Raw<'_> {
         let message = match (self.json, self.text, self.bytes) {
             (Some(json), _, _) => json.get().as_bytes().to_vec(),
             (_, Some(text), _) => text.into_bytes(),
-            // Each character stands for the byte of its number.
+            // Each character stands for the byte with its code point.
             (_, _, Some(bytes)) => bytes.chars().map(|c| u8::try_from(c).unwrap()).collect(),
             (None, None, None) => Vec::new(),
         };
@@ -127,7 +127,7 @@ impl Raw<'_> {
         } else if self.took.is_some() {
             Line::Took
         } else {
-            panic!("a line of nothing")
+            panic!("an empty line")
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stands between our hub and our verdict helper, and notes what they say to each other.
+//! A relay between our hub and our verdict helper that records their messages.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -9,22 +9,22 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-/// What was said: `true` by the hub, `false` by the helper.
-type Log = Arc<Mutex<Vec<(bool, Value)>>>;
+/// The messages so far: `true` for those of the hub, `false` for those of the helper.
+type RelayLog = Arc<Mutex<Vec<(bool, Value)>>>;
 
-/// A relay; it ends when it is dropped.
+/// A relay that runs until it is dropped.
 pub(crate) struct Relay {
     path: PathBuf,
-    log: Log,
+    log: RelayLog,
     _tasks: JoinSet<()>,
 }
 
 impl Relay {
-    /// Passes on what comes to `path`, where no socket is yet, to the server at `server`.
+    /// Listens at `path`, and forwards each connection to the socket `server`.
     pub(crate) fn start(path: &Path, server: &Path) -> Self {
         let listener = UnixListener::bind(path).unwrap();
-        let log = Log::default();
-        let (server, noted) = (server.to_owned(), Arc::clone(&log));
+        let log = RelayLog::default();
+        let (server, record) = (server.to_owned(), Arc::clone(&log));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut ways = JoinSet::new();
@@ -33,8 +33,8 @@ impl Relay {
                 let behind = UnixStream::connect(&server).await.unwrap();
                 let (from_hub, to_hub) = client.into_split();
                 let (from_helper, to_helper) = behind.into_split();
-                ways.spawn(pass_on(true, from_hub, to_helper, Arc::clone(&noted)));
-                ways.spawn(pass_on(false, from_helper, to_hub, Arc::clone(&noted)));
+                ways.spawn(forward(true, from_hub, to_helper, Arc::clone(&record)));
+                ways.spawn(forward(false, from_helper, to_hub, Arc::clone(&record)));
             }
         });
         Self {
@@ -44,7 +44,7 @@ impl Relay {
         }
     }
 
-    /// Returns what was said since the last call.
+    /// Returns the messages since the last call.
     pub(crate) fn take(&self) -> Vec<(bool, Value)> {
         std::mem::take(&mut self.log.lock().unwrap())
     }
@@ -56,11 +56,11 @@ impl Drop for Relay {
     }
 }
 
-async fn pass_on(
+async fn forward(
     by_hub: bool,
     from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    log: Log,
+    log: RelayLog,
 ) {
     let mut from = BufReader::new(from);
     loop {

@@ -1,54 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Answers by a question's id.
+//! `allow` and `deny` by question id.
 
 use std::process::Stdio;
 
 use serde_json::json;
 use terok_clearance::wire::clearance2::Event;
+use test_support::fake_hub::{CLEARANCE1_ONLY, CLEARANCE2_ONLY, CallReply};
+use test_support::hub_thread::HubThread;
 
-use crate::rig::{Act, SANDBOX, Said, Session, framed, pretend, reply, request, stream};
+use crate::harness::{ProgramOutput, SANDBOX, ScriptHarness, pending};
 
 const ONE: &str = "0123456789ab:0";
 const TWO: &str = "0123456789ab:1";
 const THREE: &str = "0123456789ab:2";
 
 #[test]
-fn what_took_effect_is_said_even_where_standard_output_takes_nothing() {
-    let session = Session::new();
-    let _helper = session.helper("");
-    let _serve = session.serve();
-    session.report(&["one.example", "two.example", "three.example"]);
+fn decisions_are_reported_on_stderr_if_stdout_is_full() {
+    let harness = ScriptHarness::new();
+    let _helper = harness.start_verdict_helper("");
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example", "two.example", "three.example"]);
     let into_full = |args: &[&str]| {
         let full = std::fs::File::options().write(true).open("/dev/full");
-        let mut command = session.command(args);
+        let mut command = harness.command(args);
         let command = command.stdout(full.unwrap()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
-        Said::of(child.wait_with_output().unwrap())
+        ProgramOutput::of(child.wait_with_output().unwrap())
     };
-    let said = into_full(&["allow", ONE, TWO]);
-    assert_eq!(said.status, 1);
+    let output = into_full(&["allow", ONE, TWO]);
+    assert_eq!(output.status, 1);
     for id in [ONE, TWO] {
-        let told = format!("{id}: allowed: EVERY port and protocol of");
-        assert!(said.error.contains(&told), "{}", said.error);
+        let line = format!("{id}: allowed: EVERY port and protocol of");
+        assert!(output.stderr.contains(&line), "{}", output.stderr);
     }
-    assert!(said.error.contains("No space left"), "{}", said.error);
-    let said = into_full(&["--json", "allow", THREE]);
-    let (decided, _) = said.error.split_once('\n').unwrap();
+    assert!(output.stderr.contains("No space left"), "{}", output.stderr);
+    let output = into_full(&["--json", "allow", THREE]);
+    let (decided, _) = output.stderr.split_once('\n').unwrap();
     assert_eq!(crate::schema::line(decided)["event"], "decided");
 }
 
 #[test]
-fn an_answer_opens_what_was_shown_and_says_what_that_was() {
-    let session = Session::new();
-    let _helper = session.helper("");
-    let _serve = session.serve();
-    session.report(&["one.example", "two.example", "three.example"]);
-    let (listed, _) = session.json(&["list"]);
+fn an_answer_has_the_listed_scope_and_reports_it() {
+    let harness = ScriptHarness::new();
+    let _helper = harness.start_verdict_helper("");
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example", "two.example", "three.example"]);
+    let (listed, _) = harness.run_json(&["list"]);
     let opens = listed[0]["opens"].as_str().unwrap();
-    let said = session.run(&["allow", ONE]);
-    assert_eq!((said.status, said.error.as_str()), (0, ""));
-    assert_eq!(said.text, format!("{ONE}: allowed: {opens}\n"));
-    let said = session.run(&[
+    let output = harness.run(&["allow", ONE]);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    assert_eq!(output.stdout, format!("{ONE}: allowed: {opens}\n"));
+    let output = harness.run(&[
         "deny",
         TWO,
         "--expect",
@@ -56,10 +58,10 @@ fn an_answer_opens_what_was_shown_and_says_what_that_was() {
         "--container",
         SANDBOX,
     ]);
-    assert_eq!((said.status, said.error.as_str()), (0, ""));
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
     let reach = "EVERY port and protocol of two.example while the sandbox lives";
-    assert_eq!(said.text, format!("{TWO}: denied: {reach}\n"));
-    let (lines, status) = session.json(&["allow", THREE]);
+    assert_eq!(output.stdout, format!("{TWO}: denied: {reach}\n"));
+    let (lines, status) = harness.run_json(&["allow", THREE]);
     assert_eq!((lines.len(), status), (1, 0));
     let decided = &lines[0];
     assert_eq!(decided["event"], "decided");
@@ -75,29 +77,29 @@ fn an_answer_opens_what_was_shown_and_says_what_that_was() {
         "allow {} three.example",
     ];
     assert_eq!(
-        session.orders(),
+        harness.orders(),
         orders.map(|order| order.replace("{}", SANDBOX))
     );
-    assert_eq!(session.json(&["list"]).0.len(), 1);
+    assert_eq!(harness.run_json(&["list"]).0.len(), 1);
 }
 
 #[test]
-fn what_is_not_what_was_expected_is_not_answered() {
-    let session = Session::new();
-    let _helper = session.helper("");
-    let _serve = session.serve();
-    session.report(&["one.example"]);
-    let said = session.run(&["allow", ONE, "--expect", "other.example"]);
-    assert_eq!((said.status, said.text.as_str()), (1, ""));
+fn an_unexpected_destination_is_not_answered() {
+    let harness = ScriptHarness::new();
+    let _helper = harness.start_verdict_helper("");
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example"]);
+    let output = harness.run(&["allow", ONE, "--expect", "other.example"]);
+    assert_eq!((output.status, output.stdout.as_str()), (1, ""));
     let expected =
         format!("{ONE}: refused: the question is for one.example, not for other.example\n");
-    assert_eq!(said.error, expected);
-    let (lines, status) = session.json(&["allow", ONE, "--container", "web"]);
+    assert_eq!(output.stderr, expected);
+    let (lines, status) = harness.run_json(&["allow", ONE, "--container", "web"]);
     assert_eq!((&lines[0]["event"], status), (&json!("missing"), 3));
-    assert!(session.orders().is_empty());
-    // Spelled otherwise it is the same destination.
+    assert!(harness.orders().is_empty());
+    // Another spelling of the same destination.
     assert_eq!(
-        session
+        harness
             .run(&["allow", ONE, "--expect", "ONE.example."])
             .status,
         0
@@ -106,11 +108,12 @@ fn what_is_not_what_was_expected_is_not_answered() {
 
 #[test]
 fn every_id_has_an_outcome_of_its_own() {
-    let session = Session::new();
-    let _helper = session.helper("[ $3 != bad.example ] || { echo no such name >&2; exit 3; }");
-    let _serve = session.serve();
-    session.report(&["one.example", "bad.example", "three.example"]);
-    let (lines, status) = session.json(&["deny", ONE, TWO, "web:9", THREE, ONE]);
+    let harness = ScriptHarness::new();
+    let _helper =
+        harness.start_verdict_helper("[ $3 != bad.example ] || { echo no such name >&2; exit 3; }");
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example", "bad.example", "three.example"]);
+    let (lines, status) = harness.run_json(&["deny", ONE, TWO, "web:9", THREE, ONE]);
     assert_eq!(status, 1);
     let events: Vec<_> = lines.iter().map(|line| &line["event"]).collect();
     assert_eq!(
@@ -119,21 +122,17 @@ fn every_id_has_an_outcome_of_its_own() {
     );
     assert_eq!(lines[1]["request"], TWO);
     assert_eq!(lines[1]["reason"], "no such name");
-    let ones = session
+    let ones = harness
         .orders()
         .into_iter()
         .filter(|order| order.ends_with("one.example"));
-    assert_eq!(
-        ones.count(),
-        1,
-        "an id that is there twice is answered once"
-    );
-    // It is still asked, and can be answered again.
-    let (lines, _) = session.json(&["list"]);
+    assert_eq!(ones.count(), 1, "a repeated id is answered once");
+    // The question of the failed answer is pending, and can be answered again.
+    let (lines, _) = harness.run_json(&["list"]);
     assert_eq!((lines.len(), &lines[0]["id"]), (2, &json!(TWO)));
     let check = |ids: &[&str], expected: i32| {
         assert_eq!(
-            session.run(&[&["allow"], ids].concat()).status,
+            harness.run(&[&["allow"], ids].concat()).status,
             expected,
             "{ids:?}"
         );
@@ -145,15 +144,15 @@ fn every_id_has_an_outcome_of_its_own() {
 }
 
 #[test]
-fn whoever_comes_second_is_told_by_whom_and_what_was_decided() {
-    let session = Session::new();
-    let _helper = session.helper("");
-    let _serve = session.serve();
-    session.report(&["one.example"]);
-    assert_eq!(session.run(&["deny", ONE]).status, 0);
+fn a_second_answer_reports_the_first_decision_and_its_author() {
+    let harness = ScriptHarness::new();
+    let _helper = harness.start_verdict_helper("");
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example"]);
+    assert_eq!(harness.run(&["deny", ONE]).status, 0);
     for verb in ["allow", "deny"] {
-        let (lines, status) = session.json(&[verb, ONE]);
-        assert_eq!(status, 4, "the same answer is not ours, either");
+        let (lines, status) = harness.run_json(&[verb, ONE]);
+        assert_eq!(status, 4, "also for the same action");
         let already = &lines[0];
         assert_eq!(
             (&already["event"], &already["action"]),
@@ -161,59 +160,61 @@ fn whoever_comes_second_is_told_by_whom_and_what_was_decided() {
         );
         assert!(already["by"].as_str().unwrap().starts_with("uid "));
     }
-    let said = session.run(&["allow", ONE]);
+    let output = harness.run(&["allow", ONE]);
     assert!(
-        said.error.contains("it was denied already by uid "),
+        output.stderr.contains("it was denied already by uid "),
         "{}",
-        said.error
+        output.stderr
     );
-    assert_eq!(session.orders().len(), 1);
+    assert_eq!(harness.orders().len(), 1);
 }
 
 #[test]
-fn of_two_at_once_one_wins_and_the_other_is_told() {
-    let session = Session::new();
-    // The first one's order is under way until both have had their say.
-    let gate = session.path("gate");
+fn of_two_concurrent_answers_one_is_applied_and_the_other_reports_it() {
+    let harness = ScriptHarness::new();
+    // The order of the first answer lasts until the second answer has its reply.
+    let gate = harness.path("gate");
     rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).unwrap();
     let wait = format!("read -r _ < {}", gate.display());
-    let _helper = session.helper(&wait);
-    let _serve = session.serve();
-    session.report(&["one.example"]);
+    let _helper = harness.start_verdict_helper(&wait);
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example"]);
     let start = |verb: &str| {
-        let mut command = session.command(&[verb, ONE, "--json"]);
+        let mut command = harness.command(&[verb, ONE, "--json"]);
         let piped = Stdio::piped;
         command.stdout(piped()).stderr(piped()).spawn().unwrap()
     };
     let first = start("allow");
-    while session.orders().is_empty() {
+    while harness.orders().is_empty() {
         std::thread::yield_now();
     }
-    let second = Said::of(start("deny").wait_with_output().unwrap());
-    let already = crate::schema::line(&second.text);
+    let second = ProgramOutput::of(start("deny").wait_with_output().unwrap());
+    let already = crate::schema::line(&second.stdout);
     assert_eq!((second.status, &already["event"]), (4, &json!("already")));
     assert_eq!(
         (&already["action"], &already["ok"]),
         (&json!("allow"), &json!(false))
     );
     std::fs::write(&gate, "go\n").unwrap();
-    let first = Said::of(first.wait_with_output().unwrap());
+    let first = ProgramOutput::of(first.wait_with_output().unwrap());
     assert_eq!(first.status, 0);
-    assert_eq!(crate::schema::line(&first.text)["event"], "decided");
-    assert_eq!(session.orders(), [format!("allow {SANDBOX} one.example")]);
+    assert_eq!(crate::schema::line(&first.stdout)["event"], "decided");
+    assert_eq!(harness.orders(), [format!("allow {SANDBOX} one.example")]);
 }
 
 #[test]
-fn an_id_that_two_hubs_ask_is_refused_with_both() {
-    let session = Session::new();
-    let _helper = session.helper("");
-    let path = |sandbox: &str| session.path(&format!("terok/clearance/{sandbox}/hub.sock"));
+fn an_id_at_two_hubs_is_refused_and_both_are_named() {
+    let harness = ScriptHarness::new();
+    let _helper = harness.start_verdict_helper("");
+    let path = |sandbox: &str| harness.path(&format!("terok/clearance/{sandbox}/hub.sock"));
     let asks = |dest: &'static str| {
-        move |_: &str, _: &serde_json::Value| stream(&[request("web:1", dest), Event::Synced])
+        move |_: &str, _: &serde_json::Value| {
+            CallReply::events(&[pending("web:1", dest), Event::Synced])
+        }
     };
-    let one = pretend(&path("web"), "org.terok.Clearance2", asks("one.example"));
-    let two = pretend(&path("db"), "org.terok.Clearance2", asks("two.example"));
-    let (lines, status) = session.json(&["allow", "web:1"]);
+    let one = HubThread::start(&path("web"), CLEARANCE2_ONLY, asks("one.example"));
+    let two = HubThread::start(&path("db"), CLEARANCE2_ONLY, asks("two.example"));
+    let (lines, status) = harness.run_json(&["allow", "web:1"]);
     assert_eq!((&lines[0]["event"], status), (&json!("refused"), 1));
     let reason = lines[0]["reason"].as_str().unwrap();
     for part in [
@@ -224,84 +225,92 @@ fn an_id_that_two_hubs_ask_is_refused_with_both() {
     ] {
         assert!(reason.contains(part), "{reason}");
     }
-    for calls in [one, two] {
+    for hub in [one, two] {
         assert_eq!(
-            calls.try_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            hub.calls
+                .try_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>(),
             ["Subscribe"]
         );
     }
 }
 
 #[test]
-fn with_no_hub_nothing_can_be_answered() {
-    let session = Session::new();
-    let said = session.run(&["allow", "web:1"]);
+fn an_answer_without_a_hub_is_an_error() {
+    let harness = ScriptHarness::new();
+    let output = harness.run(&["allow", "web:1"]);
     assert_eq!(
-        (said.status, said.error.as_str()),
+        (output.status, output.stderr.as_str()),
         (69, "web:1: no hub is running\n")
     );
-    let nowhere = session.path("none.sock");
+    let nowhere = harness.path("none.sock");
     let args = ["deny", "web:1", "--socket", nowhere.to_str().unwrap()];
-    let (lines, status) = session.json(&args);
+    let (lines, status) = harness.run_json(&args);
     assert_eq!((&lines[0]["event"], status), (&json!("unheard"), 69));
-    let (lines, status) = session.json(&["list", "--socket", nowhere.to_str().unwrap()]);
+    let (lines, status) = harness.run_json(&["list", "--socket", nowhere.to_str().unwrap()]);
     assert_eq!((&lines[0]["state"], status), (&json!("unreachable"), 69));
 }
 
 #[test]
-fn a_hub_that_dies_under_an_answer_leaves_it_unsure() {
-    let session = Session::new();
-    let classic = session.path("terok-clearance.sock");
-    let _calls = pretend(&classic, "org.terok.Clearance2", |method, _| match method {
-        "Subscribe" => stream(&[request("web:1", "one.example"), Event::Synced]),
-        _ => Act::HangUp,
+fn a_hub_that_ends_during_an_answer_leaves_its_result_unknown() {
+    let harness = ScriptHarness::new();
+    let classic = harness.path("terok-clearance.sock");
+    let _hub = HubThread::start(&classic, CLEARANCE2_ONLY, |method, _| match method {
+        "Subscribe" => CallReply::events(&[pending("web:1", "one.example"), Event::Synced]),
+        _ => CallReply::Disconnected,
     });
-    let (lines, status) = session.json(&["allow", "web:1"]);
+    let (lines, status) = harness.run_json(&["allow", "web:1"]);
     assert_eq!((&lines[0]["event"], status), (&json!("unsure"), 1));
-    let said = session.run(&["allow", "web:1"]);
+    let output = harness.run(&["allow", "web:1"]);
     let unsure = "web:1: allow may or may not have taken effect: ";
-    assert!(said.error.starts_with(unsure), "{}", said.error);
+    assert!(output.stderr.starts_with(unsure), "{}", output.stderr);
 }
 
 #[test]
-fn a_question_that_is_withdrawn_meanwhile_is_no_such_question() {
-    let session = Session::new();
-    let classic = session.path("terok-clearance.sock");
-    let _calls = pretend(&classic, "org.terok.Clearance2", |method, _| match method {
-        "Subscribe" => stream(&[request("web:1", "one.example"), Event::Synced]),
-        _ => framed(&json!({
+fn a_withdrawn_question_is_reported_missing() {
+    let harness = ScriptHarness::new();
+    let classic = harness.path("terok-clearance.sock");
+    let _hub = HubThread::start(&classic, CLEARANCE2_ONLY, |method, _| match method {
+        "Subscribe" => CallReply::events(&[pending("web:1", "one.example"), Event::Synced]),
+        _ => CallReply::message(&json!({
             "error": "org.terok.Clearance2.NoSuchRequest", "parameters": {"request": "web:1"},
         })),
     });
-    let (lines, status) = session.json(&["allow", "web:1"]);
+    let (lines, status) = harness.run_json(&["allow", "web:1"]);
     assert_eq!((&lines[0]["event"], status), (&json!("missing"), 3));
 }
 
 #[test]
-fn an_older_hub_is_answered_when_the_destination_is_said() {
-    let session = Session::new();
-    let classic = session.path("terok-clearance.sock");
-    let calls = pretend(&classic, "org.terok.Clearance1", |method, _| match method {
-        "Subscribe" => Act::Say(Vec::new()),
-        _ => reply(&json!({"ok": true})),
+fn a_clearance1_hub_is_answered_with_an_expected_destination() {
+    let harness = ScriptHarness::new();
+    let classic = harness.path("terok-clearance.sock");
+    let hub = HubThread::start(&classic, CLEARANCE1_ONLY, |method, _| match method {
+        "Subscribe" => CallReply::Frames(Vec::new()),
+        _ => CallReply::parameters(&json!({"ok": true})),
     });
-    let said = session.run(&["list"]);
-    assert_eq!((said.status, said.text.as_str()), (0, ""));
+    let output = harness.run(&["list"]);
+    assert_eq!((output.status, output.stdout.as_str()), (0, ""));
     assert!(
-        said.error.contains("does not list its questions"),
+        output.stderr.contains("does not list its questions"),
         "{}",
-        said.error
+        output.stderr
     );
-    let (lines, _) = session.json(&["list"]);
+    let (lines, _) = harness.run_json(&["list"]);
     assert_eq!(lines[0]["interface"], "org.terok.Clearance1");
-    let said = session.run(&["allow", "web:1"]);
-    assert_eq!(said.status, 1);
-    assert!(said.error.contains("--expect DEST"), "{}", said.error);
-    assert!(calls.try_iter().all(|(name, _)| name == "Subscribe"));
-    let said = session.run(&["allow", "web:1", "--expect", "one.example"]);
-    assert_eq!((said.status, said.error.as_str()), (0, ""));
-    assert!(said.text.contains("EVERY port and protocol of one.example"));
-    let (_, verdict) = calls
+    let output = harness.run(&["allow", "web:1"]);
+    assert_eq!(output.status, 1);
+    assert!(output.stderr.contains("--expect DEST"), "{}", output.stderr);
+    assert!(hub.calls.try_iter().all(|(name, _)| name == "Subscribe"));
+    let output = harness.run(&["allow", "web:1", "--expect", "one.example"]);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    assert!(
+        output
+            .stdout
+            .contains("EVERY port and protocol of one.example")
+    );
+    let (_, verdict) = hub
+        .calls
         .try_iter()
         .find(|(name, _)| name == "Verdict")
         .unwrap();

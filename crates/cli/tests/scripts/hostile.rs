@@ -1,61 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Text that a sandbox chose to mislead with is harmless in all that `list`, `watch`, `allow` and
-//! `deny` say, to persons and to programs, in words and in errors.
+//! Misleading text of a sandbox is harmless in the text output, the JSON output and the errors of
+//! `list`, `watch`, `allow` and `deny`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
+use test_support::child::ChildGuard;
+use test_support::fake_hub::{CLEARANCE1_ONLY, CLEARANCE2_ONLY, CallReply};
+use test_support::hub_thread::HubThread;
 
 use crate::harmless::{Harmless, all_tame};
+use crate::harness::{ProgramOutput, ScriptHarness};
 use crate::hub;
-use crate::rig::{Act, Process, Session, framed, pretend, reply};
 use crate::schema;
 use crate::texts;
 
-/// Pretends to be a hub whose sandboxes have these texts.
-fn talk(path: &Path, texts: &[String]) {
+/// Starts a hub whose sandboxes have these texts.
+#[must_use]
+fn hostile_hub(path: &Path, texts: &[String]) -> HubThread {
     let frames: String = hub::events(texts).iter().map(hub::frame).collect();
     let known = |(at, text): (usize, &String)| {
         let question = hub::question(hub::number(at, "known"), text);
         hub::decision(&question, text, true)
     };
-    // Those that were answered before.
+    // The questions that have an answer already.
     let decisions: Vec<_> = texts.iter().enumerate().map(known).collect();
-    let told = Arc::new((frames.into_bytes(), decisions, texts.to_owned()));
-    pretend(path, "org.terok.Clearance2", move |method, call| {
-        let (frames, decisions, texts) = &*told;
-        match method {
-            "Subscribe" => Act::Say(frames.clone()),
-            "History" => reply(&json!({ "decisions": decisions })),
-            _ => {
-                let number = number(&call["request"]);
-                framed(&hub::reply(number, &texts[hub::place_of(number).0]))
-            }
+    let texts = texts.to_owned();
+    HubThread::start(path, CLEARANCE2_ONLY, move |method, call| match method {
+        "Subscribe" => CallReply::Frames(frames.clone().into_bytes()),
+        "History" => CallReply::parameters(&json!({ "decisions": decisions })),
+        _ => {
+            let number = number(&call["request"]);
+            CallReply::message(&hub::reply(number, &texts[hub::place_of(number).0]))
         }
-    });
+    })
 }
 
-/// The same of a hub of an older release.
-fn talk_as_older(path: &Path, texts: &[String]) {
+/// Starts a Clearance1 hub whose sandboxes have these texts.
+#[must_use]
+fn hostile_clearance1_hub(path: &Path, texts: &[String]) -> HubThread {
     let frames: String = hub::older_events(texts).iter().map(hub::frame).collect();
-    let told = Arc::new((frames.into_bytes(), texts.to_owned()));
-    pretend(path, "org.terok.Clearance1", move |method, call| {
-        let (frames, texts) = &*told;
+    let texts = texts.to_owned();
+    HubThread::start(path, CLEARANCE1_ONLY, move |method, call| {
         if method == "Subscribe" {
-            return Act::Say(frames.clone());
+            return CallReply::Frames(frames.clone().into_bytes());
         }
         let number = number(&call["request_id"]);
-        framed(&hub::older_reply(number, &texts[hub::place_of(number).0]))
-    });
+        CallReply::message(&hub::older_reply(number, &texts[hub::place_of(number).0]))
+    })
 }
 
-/// Pretends to be a hub that refuses with this text to say anything.
-fn refuse(path: &Path, text: &str) {
+/// Starts a hub that replies to every call with an error that has this text.
+#[must_use]
+fn refusing_hub(path: &Path, text: &str) -> HubThread {
     let refusal = json!({"error": text, "parameters": {text: text}});
-    pretend(path, "org.terok.Clearance2", move |_, _| framed(&refusal));
+    HubThread::start(path, CLEARANCE2_ONLY, move |_, _| {
+        CallReply::message(&refusal)
+    })
 }
 
 fn number(id: &Value) -> usize {
@@ -63,7 +66,7 @@ fn number(id: &Value) -> usize {
     number.parse().unwrap()
 }
 
-/// Returns the ids of the questions of these places, for each text.
+/// Returns the ids of the questions with the text in one of these places, for each text.
 fn ids(texts: &[String], places: &[&str]) -> Vec<String> {
     let of = |text| {
         places
@@ -73,24 +76,24 @@ fn ids(texts: &[String], places: &[&str]) -> Vec<String> {
     (0..texts.len()).flat_map(of).collect()
 }
 
-/// What was run, and everything that it said.
-type Said = Vec<(&'static str, String)>;
+/// The commands, each with one of its outputs.
+type Outputs = Vec<(&'static str, String)>;
 
-/// Runs a command in both ways, and adds what it says. The ways of this machine are no part of it.
-fn run(session: &Session, said: &mut Said, name: &'static str, args: &[&str]) {
-    let here = session.path("");
+/// Runs a command with text and with JSON output, and adds the outputs without local paths.
+fn run(harness: &ScriptHarness, output: &mut Outputs, name: &'static str, args: &[&str]) {
+    let here = harness.path("");
     let plain = |text: String| text.replace(here.to_str().unwrap(), "/");
-    let mut command = session.command(args);
-    let words = crate::rig::Said::of(command.env("COLUMNS", "100").output().unwrap());
-    said.push((name, plain(words.text)));
-    said.push((name, plain(without_log(&words.error))));
-    let json = session.run(&[&["--json"], args].concat());
-    assert_eq!(without_log(&json.error), "", "{name}");
-    schema::lines(&json.text);
-    said.push((name, plain(json.text)));
+    let mut command = harness.command(args);
+    let text = ProgramOutput::of(command.env("COLUMNS", "100").output().unwrap());
+    output.push((name, plain(text.stdout)));
+    output.push((name, plain(without_log(&text.stderr))));
+    let json = harness.run(&[&["--json"], args].concat());
+    assert_eq!(without_log(&json.stderr), "", "{name}");
+    schema::lines(&json.stdout);
+    output.push((name, plain(json.stdout)));
 }
 
-/// Returns what is said beside the log, whose lines, with their times, are plain, too.
+/// Returns the errors without log lines, which have times. All of it has to be plain text.
 fn without_log(errors: &str) -> String {
     let is_log = |line: &&str| line.contains(" WARN terok_clearance::client");
     let plain = |c: char| c == '\n' || (' '..='~').contains(&c);
@@ -101,26 +104,26 @@ fn without_log(errors: &str) -> String {
         .fold(String::new(), |all, line| all + line + "\n")
 }
 
-/// Follows what happens, in words or in JSON, to the last thing that does.
-fn watched(session: &Session, args: &[&str]) -> String {
-    let mut command = session.command(args);
-    let mut watch = Process(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = BufReader::new(watch.0.stdout.take().unwrap());
-    let mut said = String::new();
-    while !said.contains(hub::LAST) {
-        assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+/// Returns the output of `watch` up to the last event.
+fn watch_output(harness: &ScriptHarness, args: &[&str]) -> String {
+    let mut command = harness.command(args);
+    let mut watch = ChildGuard::spawn(command.stdout(Stdio::piped()));
+    let mut lines = BufReader::new(watch.stdout.take().unwrap());
+    let mut output = String::new();
+    while !output.contains(hub::LAST) {
+        assert_ne!(lines.read_line(&mut output).unwrap(), 0, "{output}");
     }
-    let here = session.path("");
-    said.replace(here.to_str().unwrap(), "/")
+    let here = harness.path("");
+    output.replace(here.to_str().unwrap(), "/")
 }
 
-/// Runs what there is to run beside tame texts and beside the hostile ones, and compares. Each of
-/// these has to be said.
-fn everything_is_harmless(says: impl Fn(&Session, &[String]) -> Said, expected: &[&str]) {
+/// Compares the outputs for tame texts with those for hostile texts. The outputs have to contain
+/// each text of `expected`.
+fn check_all_texts(collect: impl Fn(&ScriptHarness, &[String]) -> Outputs, expected: &[&str]) {
     let texts = texts::texts();
     let harmless = Harmless::new(&texts);
-    let plain = says(&Session::new(), &all_tame(&texts));
-    let shown = says(&Session::new(), &texts);
+    let plain = collect(&ScriptHarness::new(), &all_tame(&texts));
+    let shown = collect(&ScriptHarness::new(), &texts);
     assert_eq!(plain.len(), shown.len());
     for ((name, plain), (_, shown)) in plain.iter().zip(&shown) {
         let checked = if plain.starts_with('{') {
@@ -131,95 +134,92 @@ fn everything_is_harmless(says: impl Fn(&Session, &[String]) -> Said, expected: 
         assert_eq!(checked, Ok(()), "{name}");
     }
     for what in expected {
-        assert!(shown.iter().any(|(_, said)| said.contains(what)), "{what}");
+        assert!(
+            shown.iter().any(|(_, output)| output.contains(what)),
+            "{what}"
+        );
     }
 }
 
 #[test]
-fn everything_that_a_hub_says_is_harmless() {
-    let says = |session: &Session, texts: &[String]| {
-        let mut said = Said::new();
-        talk(&session.path("terok-clearance.sock"), texts);
-        run(session, &mut said, "list", &["list"]);
-        said.push(("watch", watched(session, &["watch"])));
-        said.push(("watch --json", watched(session, &["watch", "--json"])));
-        // Those of the last place were answered before.
+fn messages_of_a_hub_are_harmless() {
+    let collect = |harness: &ScriptHarness, texts: &[String]| {
+        let mut output = Outputs::new();
+        let _hub = hostile_hub(&harness.path("terok-clearance.sock"), texts);
+        run(harness, &mut output, "list", &["list"]);
+        output.push(("watch", watch_output(harness, &["watch"])));
+        output.push(("watch --json", watch_output(harness, &["watch", "--json"])));
+        // The questions with the text in place `known` have an answer already.
         for (verb, places) in [("allow", hub::ANSWERED), ("deny", &["known"])] {
             let ids = ids(texts, places);
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-            run(session, &mut said, verb, &[&[verb], &*ids].concat());
+            run(harness, &mut output, verb, &[&[verb], &*ids].concat());
         }
-        said
+        output
     };
-    everything_is_harmless(says, &["took no effect", "already by ", "opens"]);
+    check_all_texts(collect, &["took no effect", "already by ", "opens"]);
 }
 
 #[test]
-fn everything_that_is_said_of_what_is_not_answered_is_harmless() {
-    let says = |session: &Session, texts: &[String]| {
-        let mut said = Said::new();
-        talk(&session.path("terok-clearance.sock"), texts);
+fn refused_answers_are_harmless() {
+    let collect = |harness: &ScriptHarness, texts: &[String]| {
+        let mut output = Outputs::new();
+        let _hub = hostile_hub(&harness.path("terok-clearance.sock"), texts);
         let ids = ids(texts, &["dest", "address", "all"]);
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-        let expecting = ["allow", "--expect", "x.example"];
+        let args = ["allow", "--expect", "x.example"];
+        run(harness, &mut output, "expect", &[&args, &*ids].concat());
+        // A second hub with the same questions.
+        let _second = hostile_hub(&harness.path("terok/clearance/web/hub.sock"), texts);
+        run(harness, &mut output, "twice", &[&["deny"], &*ids].concat());
+        // Hubs that refuse every call.
+        let refuse = |(at, text): (usize, &String)| {
+            let path = format!("terok/clearance/no{at:03}/hub.sock");
+            refusing_hub(&harness.path(&path), text)
+        };
+        let _refusing: Vec<_> = texts.iter().enumerate().map(refuse).collect();
         run(
-            session,
-            &mut said,
-            "expecting",
-            &[&expecting, &*ids].concat(),
-        );
-        // Another hub asks the same.
-        talk(&session.path("terok/clearance/web/hub.sock"), texts);
-        run(session, &mut said, "twice", &[&["deny"], &*ids].concat());
-        // And some say nothing.
-        for (at, text) in texts.iter().enumerate() {
-            refuse(
-                &session.path(&format!("terok/clearance/no{at:03}/hub.sock")),
-                text,
-            );
-        }
-        run(
-            session,
-            &mut said,
+            harness,
+            &mut output,
             "refusing",
             &["list", "--container", "no001"],
         );
-        run(session, &mut said, "all refusing", &["list"]);
-        run(session, &mut said, "one refusing", &["deny", "no:1"]);
-        said
+        run(harness, &mut output, "all refusing", &["list"]);
+        run(harness, &mut output, "one refusing", &["deny", "no:1"]);
+        output
     };
     let expected = [
         "refused: the question is for ",
         "refused: 2 hubs have this question: ",
         "did not respond: ",
     ];
-    everything_is_harmless(says, &expected);
+    check_all_texts(collect, &expected);
 }
 
 #[test]
-fn everything_that_an_older_hub_says_is_harmless() {
-    let says = |session: &Session, texts: &[String]| {
-        let mut said = Said::new();
-        talk_as_older(&session.path("terok-clearance.sock"), texts);
-        run(session, &mut said, "list", &["list"]);
+fn messages_of_a_clearance1_hub_are_harmless() {
+    let collect = |harness: &ScriptHarness, texts: &[String]| {
+        let mut output = Outputs::new();
+        let _hub = hostile_clearance1_hub(&harness.path("terok-clearance.sock"), texts);
+        run(harness, &mut output, "list", &["list"]);
         let ids = ids(texts, &[hub::ANSWERED, &["known"]].concat());
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-        let expecting = ["deny", "--expect", "x.example"];
-        run(session, &mut said, "deny", &[&expecting, &*ids].concat());
-        said.push(("watch", watched(session, &["watch"])));
-        said.push(("watch --json", watched(session, &["watch", "--json"])));
-        said
+        let args = ["deny", "--expect", "x.example"];
+        run(harness, &mut output, "deny", &[&args, &*ids].concat());
+        output.push(("watch", watch_output(harness, &["watch"])));
+        output.push(("watch --json", watch_output(harness, &["watch", "--json"])));
+        output
     };
-    everything_is_harmless(says, &["took no effect"]);
+    check_all_texts(collect, &["took no effect"]);
 }
 
-/// What readers say goes through a hub of ours, which is the first to blank it.
+/// A real hub sanitises the reports of readers.
 #[test]
-fn everything_that_readers_say_is_harmless() {
+fn reports_of_readers_are_harmless() {
     const PLACES: [&str; 6] = ["domain", "project", "task", "name", "key", "ts"];
-    let says = |session: &Session, texts: &[String]| {
-        let _serve = session.serve();
-        // A line may be no longer than one of these texts, and some more.
+    let collect = |harness: &ScriptHarness, texts: &[String]| {
+        let _serve = harness.start_shared_hub();
+        // One text per line, because the length of a line is limited.
         let reported = |at: usize| {
             let (text, place) = (&texts[at / PLACES.len()], PLACES[at % PLACES.len()]);
             let of = |here, usual| if here == place { text.as_str() } else { usual };
@@ -235,32 +235,32 @@ fn everything_that_readers_say_is_harmless() {
         };
         let count = texts.len() * PLACES.len();
         let events: Vec<_> = (0..count).map(reported).collect();
-        session.say("terok-shield-events.sock", &events);
-        while session.json(&["list"]).0.len() <= count {}
-        // Where lines are broken depends on how long ago it was.
-        let mut command = session.command(&["list"]);
-        let words = crate::rig::Said::of(command.env("COLUMNS", "9999").output().unwrap());
-        let ageless = words
-            .text
+        harness.report_events("terok-shield-events.sock", &events);
+        while harness.run_json(&["list"]).0.len() <= count {}
+        // Line breaks depend on the age of a question.
+        let mut command = harness.command(&["list"]);
+        let text = ProgramOutput::of(command.env("COLUMNS", "9999").output().unwrap());
+        let ageless = text
+            .stdout
             .lines()
             .map(|line| match line.split_once(" ago; ") {
                 Some((_, rest)) => format!("{rest}\n"),
                 None => format!("{line}\n"),
             });
-        let json = session.run(&["list", "--json"]).text;
+        let json = harness.run(&["list", "--json"]).stdout;
         vec![
             ("list", ageless.collect()),
             (
                 "list --json",
-                json.replace(session.path("").to_str().unwrap(), "/"),
+                json.replace(harness.path("").to_str().unwrap(), "/"),
             ),
         ]
     };
-    everything_is_harmless(says, &["opens"]);
+    check_all_texts(collect, &["opens"]);
 }
 
-/// Every line of the log is one that the program began, of plain text.
-fn is_log(log: &str) {
+/// Asserts that every line of the log begins with a time and is plain text.
+fn check_log(log: &str) {
     let plain = |c: char| (' '..='~').contains(&c);
     for line in log.lines() {
         assert!(
@@ -271,12 +271,12 @@ fn is_log(log: &str) {
 }
 
 #[test]
-fn everything_that_is_logged_is_harmless() {
-    let session = Session::new();
-    let mut serve = session.command(&["serve"]);
+fn log_lines_are_harmless() {
+    let harness = ScriptHarness::new();
+    let mut serve = harness.command(&["serve"]);
     serve.env("RUST_LOG", "trace").stderr(Stdio::piped());
-    let mut serve = Process(serve.spawn().unwrap());
-    let mut log = BufReader::new(serve.0.stderr.take().unwrap());
+    let mut serve = ChildGuard::spawn(&mut serve);
+    let mut log = BufReader::new(serve.stderr.take().unwrap());
     let mut logged = String::new();
     while !logged.contains("the hub listens") {
         assert_ne!(log.read_line(&mut logged).unwrap(), 0, "{logged}");
@@ -293,11 +293,11 @@ fn everything_that_is_logged_is_harmless() {
         line[of] = text.into();
         line
     };
-    let says = |events: &[Value]| session.say("terok-shield-events.sock", events);
+    let report = |events: &[Value]| harness.report_events("terok-shield-events.sock", events);
     let texts = texts::texts();
     for text in &texts {
-        // Each reader is complained about so often a second.
-        says(&[Value::from(text.as_str()), line(text, "domain", text)]);
+        // The log has a rate limit per reader connection.
+        report(&[Value::from(text.as_str()), line(text, "domain", text)]);
         for of in [
             "container",
             "id",
@@ -308,29 +308,29 @@ fn everything_that_is_logged_is_harmless() {
             "dossier",
             text,
         ] {
-            says(&[line("pending", of, text)]);
+            report(&[line("pending", of, text)]);
         }
-        says(&[
+        report(&[
             line("container_exited", "reason", text),
             line("shield_up", "container", text),
         ]);
     }
-    says(&[line("pending", "id", "web:last")]);
+    report(&[line("pending", "id", "web:last")]);
     let is_last = |line: &Value| line["id"] == "web:last";
-    while !session.json(&["list"]).0.iter().any(is_last) {}
+    while !harness.run_json(&["list"]).0.iter().any(is_last) {}
     drop(serve);
     let log = log.join().unwrap();
     assert!(log.matches("dropped a malformed line of a reader").count() > 5 * texts.len());
-    is_log(&log);
-    // And what a client says of hubs that say too much.
-    let session = Session::new();
-    talk(&session.path("terok-clearance.sock"), &texts);
-    let mut list = session.command(&["list"]);
-    let list = crate::rig::Said::of(list.env("RUST_LOG", "trace").output().unwrap());
+    check_log(&log);
+    // The log of a client about invalid messages of a hub.
+    let harness = ScriptHarness::new();
+    let _hub = hostile_hub(&harness.path("terok-clearance.sock"), &texts);
+    let mut list = harness.command(&["list"]);
+    let list = ProgramOutput::of(list.env("RUST_LOG", "trace").output().unwrap());
     assert!(
-        list.error.contains("skipped an invalid event"),
+        list.stderr.contains("skipped an invalid event"),
         "{}",
-        list.error
+        list.stderr
     );
-    is_log(&list.error);
+    check_log(&list.stderr);
 }

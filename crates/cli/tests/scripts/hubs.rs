@@ -1,78 +1,89 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hubs that hang, lie and say everything that there is to say.
+//! Hubs that hang, that are none, and one that sends every kind of event.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
 use serde_json::json;
+use terok_clearance::varlink::VarlinkInterface;
 use terok_clearance::wire::clearance2::{ContainerState, Event};
 use terok_clearance::{DisplayText, ShieldState};
+use test_support::child::ChildGuard;
+use test_support::fake_hub::{CLEARANCE2_ONLY, CallReply};
+use test_support::hub_thread::HubThread;
 
-use crate::rig::{Act, Process, Session, framed, pretend, reply, request, stream};
+use crate::harness::{ScriptHarness, pending};
 use crate::schema;
 
+/// An interface of a service that is no hub.
+const OTHER_INTERFACE: &[VarlinkInterface] = &[VarlinkInterface {
+    name: "com.example.Other",
+    description: "interface com.example.Other\nmethod Ping() -> ()\n",
+}];
+
 #[test]
-fn a_hub_that_hangs_is_named_and_the_others_are_heard() {
-    let session = Session::new();
-    let _helper = session.helper("");
-    let _hub = session.hub_of("web");
-    session.report_of("web", &["one.example"]);
-    let stopped = session.hub_of("stopped");
+fn a_hanging_hub_is_named_and_the_others_are_listed() {
+    let harness = ScriptHarness::new();
+    let _helper = harness.start_verdict_helper("");
+    let _hub = harness.start_hub("web");
+    harness.report_to_hub("web", &["one.example"]);
+    let stopped = harness.start_hub("stopped");
     stopped.signal(rustix::process::Signal::STOP);
-    let mute = session.path("terok/clearance/mute/hub.sock");
-    let _calls = pretend(&mute, "org.terok.Clearance2", |_, _| Act::Hang);
-    let (lines, status) = session.json(&["list", "--timeout", "1"]);
+    let mute = harness.path("terok/clearance/mute/hub.sock");
+    let _hub = HubThread::start(&mute, CLEARANCE2_ONLY, |_, _| CallReply::Never);
+    let (lines, status) = harness.run_json(&["list", "--timeout", "1"]);
     assert_eq!(status, 69);
     let events: Vec<_> = lines.iter().map(|line| &line["event"]).collect();
     assert_eq!(events, ["listed", "hub", "hub", "list"]);
-    let said = session.run(&["list", "--timeout", "1"]);
-    assert_eq!(said.status, 69);
-    assert!(said.text.contains("web:0"));
+    let output = harness.run(&["list", "--timeout", "1"]);
+    assert_eq!(output.status, 69);
+    assert!(output.stdout.contains("web:0"));
     for hub in ["stopped", "mute"] {
         let warning = format!("warning: the hub of {hub} did not respond: ");
-        assert!(said.error.contains(&warning), "{}", said.error);
+        assert!(output.stderr.contains(&warning), "{}", output.stderr);
     }
-    // Of one sandbox, it is not even asked.
-    assert_eq!(session.run(&["list", "--container", "web"]).status, 0);
-    // What is asked elsewhere can be answered; what may be asked there is not called missing.
-    assert_eq!(session.run(&["allow", "--timeout", "1", "web:0"]).status, 0);
-    let said = session.run(&["allow", "--timeout", "1", "mute:0"]);
-    assert_eq!(said.status, 69);
+    // With `--container` only the hub of that sandbox is connected.
+    assert_eq!(harness.run(&["list", "--container", "web"]).status, 0);
+    // Questions of other hubs can be answered; a question of the silent hub is not reported missing.
+    assert_eq!(harness.run(&["allow", "--timeout", "1", "web:0"]).status, 0);
+    let output = harness.run(&["allow", "--timeout", "1", "mute:0"]);
+    assert_eq!(output.status, 69);
     assert!(
-        said.error
-            .contains("the question may be pending at the hub of "),
+        output
+            .stderr
+            .contains("it may be a question of the hub of "),
         "{}",
-        said.error
+        output.stderr
     );
 }
 
 #[test]
-fn something_else_at_the_socket_is_no_hub() {
-    let session = Session::new();
-    let classic = session.path("terok-clearance.sock");
-    let _calls = pretend(&classic, "com.example.Other", |_, _| Act::Hang);
-    let (lines, status) = session.json(&["list"]);
+fn another_service_at_the_socket_is_no_hub() {
+    let harness = ScriptHarness::new();
+    let classic = harness.path("terok-clearance.sock");
+    let _hub = HubThread::start(&classic, OTHER_INTERFACE, |_, _| CallReply::Never);
+    let (lines, status) = harness.run_json(&["list"]);
     assert_eq!((lines.len(), status), (2, 69));
     assert_eq!(lines[0]["state"], "unreachable");
 }
 
 #[test]
-fn a_hub_that_hangs_up_in_the_middle_is_unheard() {
-    let session = Session::new();
-    let classic = session.path("terok-clearance.sock");
-    let _calls = pretend(&classic, "org.terok.Clearance2", |_, _| Act::HangUp);
-    assert_eq!(session.json(&["list"]).1, 69);
+fn a_hub_that_disconnects_is_unreachable() {
+    let harness = ScriptHarness::new();
+    let classic = harness.path("terok-clearance.sock");
+    let _hub = HubThread::start(&classic, CLEARANCE2_ONLY, |_, _| CallReply::Disconnected);
+    assert_eq!(harness.run_json(&["list"]).1, 69);
 }
 
-/// What a hub may say, from the first to the last.
-fn everything() -> Vec<Event> {
+/// Returns an event of each kind.
+fn all_events() -> Vec<Event> {
     let web = || "web".parse().unwrap();
-    let Event::Pending(withdrawn) = request("web:2", "two.example") else {
-        panic!("a question is pending");
+    let Event::Pending(withdrawn) = pending("web:2", "two.example") else {
+        panic!("the event of a pending question");
     };
-    let Event::Pending(repeated) = request("web:1", "one.example") else {
-        panic!("a question is pending");
+    let Event::Pending(repeated) = pending("web:1", "one.example") else {
+        panic!("the event of a pending question");
     };
     let mut again = (*repeated).clone();
     again.count += 1;
@@ -81,8 +92,8 @@ fn everything() -> Vec<Event> {
         "scope": again.scope, "by": "uid 0 pid 1", "at": 5, "ok": false, "reason": "no",
     });
     vec![
-        request("web:1", "one.example"),
-        request("web:2", "two.example"),
+        pending("web:1", "one.example"),
+        pending("web:2", "two.example"),
         Event::Synced,
         Event::Repeated(again.into()),
         Event::Decided(serde_json::from_value(failed).unwrap()),
@@ -112,26 +123,26 @@ fn everything() -> Vec<Event> {
     ]
 }
 
-fn everything_and_an_unknown_event() -> Act {
-    let Act::Say(mut frames) = stream(&everything()) else {
+fn all_events_and_an_unknown_one() -> CallReply {
+    let CallReply::Frames(mut frames) = CallReply::events(&all_events()) else {
         panic!("a stream has frames");
     };
     let event = json!({"seq": 99, "kind": "rule_added", "rule": {"id": 7}});
-    let unknown = framed(&json!({"continues": true, "parameters": {"event": event}}));
-    let Act::Say(unknown) = unknown else {
+    let unknown = CallReply::message(&json!({"continues": true, "parameters": {"event": event}}));
+    let CallReply::Frames(unknown) = unknown else {
         panic!("a message has a frame");
     };
     frames.extend(unknown);
-    Act::Say(frames)
+    CallReply::Frames(frames)
 }
 
 #[test]
-fn every_kind_of_line_is_as_the_schema_has_it() {
-    let session = Session::new();
-    let path = |sandbox: &str| session.path(&format!("terok/clearance/{sandbox}/hub.sock"));
-    let _calls = pretend(&path("web"), "org.terok.Clearance2", |method, call| {
+fn every_kind_of_line_matches_the_schema() {
+    let harness = ScriptHarness::new();
+    let path = |sandbox: &str| harness.path(&format!("terok/clearance/{sandbox}/hub.sock"));
+    let _hub = HubThread::start(&path("web"), CLEARANCE2_ONLY, |method, call| {
         let error = |name: &str, parameters: serde_json::Value| {
-            framed(&json!({
+            CallReply::message(&json!({
                 "error": format!("org.terok.Clearance2.{name}"), "parameters": parameters,
             }))
         };
@@ -142,9 +153,9 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
             })
         };
         match (method, call["request"].as_str()) {
-            ("Subscribe", _) => everything_and_an_unknown_event(),
-            ("History", _) => reply(&json!({"decisions": []})),
-            // The one that is pending is answered differently each way.
+            ("Subscribe", _) => all_events_and_an_unknown_one(),
+            ("History", _) => CallReply::parameters(&json!({"decisions": []})),
+            // Allow and deny of the pending question have different errors.
             (_, Some("web:1")) if call["action"] == "deny" => {
                 error("AlreadyDecided", json!({"decision": decision(true)}))
             }
@@ -152,7 +163,7 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
                 "EnforcementFailed",
                 json!({"request": "web:1", "reason": "no"}),
             ),
-            _ => Act::HangUp,
+            _ => CallReply::Disconnected,
         }
     });
     let mut kinds_met = BTreeSet::new();
@@ -160,7 +171,7 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
         let kinds = lines.iter().map(|line| line["event"].as_str().unwrap());
         kinds_met.extend(kinds.map(str::to_owned));
     };
-    let mut watch = session.watch(&[]);
+    let mut watch = harness.watch(&[]);
     let first = ["hub", "pending", "synced", "ready", "repeated", "failed"];
     let then = [
         "withdrawn",
@@ -173,38 +184,32 @@ fn every_kind_of_line_is_as_the_schema_has_it() {
     for kind in first.into_iter().chain(then) {
         meet(vec![watch.next(kind)]);
     }
-    meet(session.json(&["list"]).0);
-    meet(session.json(&["deny", "web:1"]).0);
-    meet(session.json(&["allow", "web:1", "web:2", "web:9"]).0);
-    meet(session.json(&["allow", "web:1", "--expect", "x"]).0);
+    meet(harness.run_json(&["list"]).0);
+    meet(harness.run_json(&["deny", "web:1"]).0);
+    meet(harness.run_json(&["allow", "web:1", "web:2", "web:9"]).0);
+    meet(harness.run_json(&["allow", "web:1", "--expect", "x"]).0);
     meet(
-        session
-            .json(&["allow", "web:1", "--socket", "/nonexistent"])
+        harness
+            .run_json(&["allow", "web:1", "--socket", "/nonexistent"])
             .0,
     );
-    // A hub of ours, for what only that does: it carries out, and it is killed.
-    let _helper = session.helper("");
-    let mut hub = session.hub_of("db");
-    session.report_of("db", &["one.example", "two.example"]);
-    meet(session.json(&["allow", "db:0"]).0);
+    // A real hub, for applied answers and a restart.
+    let _helper = harness.start_verdict_helper("");
+    let mut hub = harness.start_hub("db");
+    harness.report_to_hub("db", &["one.example", "two.example"]);
+    meet(harness.run_json(&["allow", "db:0"]).0);
     watch.next("decided");
     drop(hub);
-    hub = session.hub_of("db");
+    hub = harness.start_hub("db");
     meet(vec![watch.next("lapsed")]);
-    // The prompt says the same lines. This question stays, whatever number it has.
-    session.report_of("db", &["one.example"]);
-    let mut prompt = session.command(&["clearance", "--json"]);
-    let mut prompt = Process(
-        prompt
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap(),
-    );
-    let mut input = prompt.0.stdin.take().unwrap();
+    // The prompt prints the same lines. The number of the row is unknown.
+    harness.report_to_hub("db", &["one.example"]);
+    let mut prompt = harness.command(&["clearance", "--json"]);
+    let mut prompt = ChildGuard::spawn(prompt.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut input = prompt.stdin.take().unwrap();
     input.write_all(b"l\nd 1\nd 2\nd 3\na 9\n").unwrap();
     drop(input);
-    let output = BufReader::new(prompt.0.stdout.take().unwrap());
+    let output = BufReader::new(prompt.stdout.take().unwrap());
     meet(
         output
             .lines()

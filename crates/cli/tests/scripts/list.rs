@@ -1,50 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is pending right now.
+//! `list`: the pending questions.
 
 use serde_json::json;
 
-use crate::rig::{SANDBOX, Said, Session};
+use crate::harness::{ProgramOutput, SANDBOX, ScriptHarness};
 use crate::schema;
 
 #[test]
-fn nothing_asked_is_success_and_said_to_persons_only() {
-    let session = Session::new();
+fn an_empty_list_is_success_and_a_message_in_text_output_only() {
+    let harness = ScriptHarness::new();
     let check = |expected: &str| {
-        let said = session.run(&["list"]);
-        assert_eq!((said.status, said.text.as_str()), (0, ""));
-        assert_eq!(said.error, expected);
-        let (lines, status) = session.json(&["list"]);
+        let output = harness.run(&["list"]);
+        assert_eq!((output.status, output.stdout.as_str()), (0, ""));
+        assert_eq!(output.stderr, expected);
+        let (lines, status) = harness.run_json(&["list"]);
         assert_eq!(
             (lines, status),
             (vec![json!({"event": "list", "rows": 0})], 0)
         );
     };
     check("no hub is running\n");
-    let _serve = session.serve();
+    let _serve = harness.start_shared_hub();
     check("no pending questions\n");
-    // A runtime directory that is not there is one without hubs.
-    let mut command = session.command(&["list"]);
-    let said = Said::of(
+    // A missing runtime directory has no hubs.
+    let mut command = harness.command(&["list"]);
+    let output = ProgramOutput::of(
         command
             .env("XDG_RUNTIME_DIR", "/nonexistent")
             .output()
             .unwrap(),
     );
-    assert_eq!(said.status, 0);
-    assert_eq!(said.error, "no hub is running\n");
+    assert_eq!(output.status, 0);
+    assert_eq!(output.stderr, "no hub is running\n");
 }
 
 #[test]
-fn a_table_fits_the_screen_and_says_what_an_answer_opens() {
-    let session = Session::new();
-    let _serve = session.serve();
+fn the_table_fits_the_screen_and_names_the_scope_of_an_answer() {
+    let harness = ScriptHarness::new();
+    let _serve = harness.start_shared_hub();
     let long = format!("{}.example", "a".repeat(60));
-    session.report(&["one.example", "", &long]);
+    harness.report(&["one.example", "", &long]);
     let list = |columns: &str| {
-        let mut command = session.command(&["list"]);
-        let said = Said::of(command.env("COLUMNS", columns).output().unwrap());
-        assert_eq!((said.status, said.error.as_str()), (0, ""));
-        said.text
+        let mut command = harness.command(&["list"]);
+        let output = ProgramOutput::of(command.env("COLUMNS", columns).output().unwrap());
+        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+        output.stdout
     };
     let wide = list("80");
     for line in wide.lines() {
@@ -58,7 +58,7 @@ fn a_table_fits_the_screen_and_says_what_an_answer_opens() {
         lines.collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!("list", no_times(&wide));
-    // What counts is never cut, however narrow.
+    // Ids and destinations are complete at every width.
     for columns in ["1", "40", "nonsense", "0"] {
         let text = list(columns);
         assert!(text.contains(&format!("{SANDBOX}:1")) && text.contains(&long));
@@ -68,34 +68,34 @@ fn a_table_fits_the_screen_and_says_what_an_answer_opens() {
 }
 
 #[test]
-fn colours_are_for_those_who_ask() {
-    let session = Session::new();
-    let _serve = session.serve();
-    session.report(&["one.example"]);
+fn colours_follow_the_option_and_the_environment() {
+    let harness = ScriptHarness::new();
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example"]);
     let bold = "\u{1b}[1mID";
-    assert!(!session.run(&["list"]).text.contains('\u{1b}'));
+    assert!(!harness.run(&["list"]).stdout.contains('\u{1b}'));
     assert!(
-        session
+        harness
             .run(&["list", "--color=always"])
-            .text
+            .stdout
             .starts_with(bold)
     );
-    let mut command = session.command(&["list"]);
-    let plain = Said::of(command.env("NO_COLOR", "1").output().unwrap());
-    assert!(!plain.text.contains('\u{1b}'));
+    let mut command = harness.command(&["list"]);
+    let plain = ProgramOutput::of(command.env("NO_COLOR", "1").output().unwrap());
+    assert!(!plain.stdout.contains('\u{1b}'));
 }
 
 #[test]
-fn hubs_of_all_and_of_single_sandboxes_are_one_list_the_oldest_first() {
-    let session = Session::new();
+fn questions_of_all_hubs_are_one_list_oldest_first() {
+    let harness = ScriptHarness::new();
     let hubs = ["web", "db", "mail"].map(|sandbox| {
-        let hub = session.hub_of(sandbox);
-        session.report_of(sandbox, &["one.example"]);
+        let hub = harness.start_hub(sandbox);
+        harness.report_to_hub(sandbox, &["one.example"]);
         hub
     });
-    let _serve = session.serve();
-    session.report(&["one.example"]);
-    let (lines, status) = session.json(&["list"]);
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example"]);
+    let (lines, status) = harness.run_json(&["list"]);
     assert_eq!(status, 0);
     let ids: Vec<_> = lines
         .iter()
@@ -103,25 +103,25 @@ fn hubs_of_all_and_of_single_sandboxes_are_one_list_the_oldest_first() {
         .collect();
     assert_eq!(ids, ["web:0", "db:0", "mail:0", "0123456789ab:0"]);
     assert_eq!(lines.last().unwrap()["rows"], 4);
-    let (lines, _) = session.json(&["list", "--container", "db"]);
+    let (lines, _) = harness.run_json(&["list", "--container", "db"]);
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["id"], "db:0");
-    // The whole id of the sandbox whose hub knows the first 12 characters.
+    // The full container id; the hub knows its first 12 characters.
     let whole = format!("{SANDBOX}{}", "c".repeat(52));
-    let (lines, _) = session.json(&["list", "--container", &whole]);
+    let (lines, _) = harness.run_json(&["list", "--container", &whole]);
     assert_eq!(lines[0]["id"], "0123456789ab:0");
-    let own = session.path("terok/clearance/mail/hub.sock");
-    let (lines, _) = session.json(&["list", "--socket", own.to_str().unwrap()]);
+    let own = harness.path("terok/clearance/mail/hub.sock");
+    let (lines, _) = harness.run_json(&["list", "--socket", own.to_str().unwrap()]);
     assert_eq!((lines.len(), &lines[0]["id"]), (2, &json!("mail:0")));
-    // A hub that was killed leaves a socket behind, and is none.
+    // A killed hub leaves a socket without a listener.
     drop(hubs);
-    let (lines, status) = session.json(&["list"]);
+    let (lines, status) = harness.run_json(&["list"]);
     assert_eq!((lines.len(), status), (2, 0));
 }
 
 #[test]
-fn wrong_arguments_are_status_2_and_an_error_of_json() {
-    let session = Session::new();
+fn wrong_arguments_are_status_2_and_a_json_error() {
+    let harness = ScriptHarness::new();
     for args in [
         &["list", "--timeout", "0"] as &[_],
         &["list", "--container", "../x"],
@@ -131,9 +131,9 @@ fn wrong_arguments_are_status_2_and_an_error_of_json() {
         &["deny", "web:1", "--expect", ""],
         &["watch", "web:1"],
     ] {
-        let said = session.run(args);
-        assert_eq!((said.status, said.text.as_str()), (2, ""), "{args:?}");
-        let said = session.run(&[&["--json"], args].concat());
-        assert_eq!(schema::error(&said.error)["status"], 2, "{args:?}");
+        let output = harness.run(args);
+        assert_eq!((output.status, output.stdout.as_str()), (2, ""), "{args:?}");
+        let output = harness.run(&[&["--json"], args].concat());
+        assert_eq!(schema::error(&output.stderr)["status"], 2, "{args:?}");
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `list`, `allow`, `deny` and `watch` as scripts meet them: live hubs, a helper whose
-//! `terok-shield` notes what it was told, and hubs that hang, die and lie.
+//! `list`, `allow`, `deny` and `watch` with real hubs, with a verdict helper whose `terok-shield`
+//! records its arguments, and with hubs that hang, end and send false data.
 //!
-//! Every line of JSON that a test reads is held against `docs/schema/lines.json`.
+//! Every JSON line is checked with `docs/schema/lines.json`.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,14 +13,14 @@
 
 mod answers;
 #[path = "../../../../tests/hostile/harmless.rs"]
-#[expect(dead_code, reason = "there are no popups here")]
+#[expect(dead_code, reason = "these tests have no popups")]
 mod harmless;
+mod harness;
 mod hostile;
 #[path = "../../../../tests/hostile/hub.rs"]
 mod hub;
 mod hubs;
 mod list;
-mod rig;
 mod schema;
 #[path = "../../../../tests/hostile/texts.rs"]
 mod texts;

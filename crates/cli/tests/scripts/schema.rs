@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `docs/schema/` and the program say the same: a line has what the schema asks for, and nothing
-//! that the schema does not know.
+//! A check of output lines with `docs/schema/`: all required fields, and no unknown ones.
 //!
-//! Programs may meet fields that they do not know, as the schema says; here such a field is a
-//! mistake, since nobody wrote down what it means.
+//! The schema tells programs to ignore unknown fields. Here an unknown field is an error, because it
+//! is not documented.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -17,13 +16,13 @@ static ERROR: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../../docs/schema/error.json")).unwrap()
 });
 
-/// Returns the lines of a whole output, each as the schema has it.
+/// Parses the lines of an output, each checked with the schema.
 pub(crate) fn lines(text: &str) -> Vec<Value> {
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
     text.lines().map(line).collect()
 }
 
-/// Returns a line, which is as the schema has it.
+/// Parses a line, and checks it with the schema.
 pub(crate) fn line(text: &str) -> Value {
     let line: Value = serde_json::from_str(text).unwrap();
     if let Err(error) = holds(&LINES, &LINES, &line) {
@@ -32,7 +31,7 @@ pub(crate) fn line(text: &str) -> Value {
     line
 }
 
-/// Returns an error, which is as its schema has it.
+/// Parses an error, and checks it with its schema.
 pub(crate) fn error(text: &str) -> Value {
     let line: Value = serde_json::from_str(text).unwrap();
     if let Err(error) = holds(&ERROR, &ERROR, &line) {
@@ -41,7 +40,7 @@ pub(crate) fn error(text: &str) -> Value {
     line
 }
 
-/// The kinds of line that there are.
+/// Returns the kinds of lines in the schema.
 pub(crate) fn kinds() -> BTreeSet<String> {
     let schema = &*LINES;
     let texts = |value: &Value| value.as_str().unwrap().to_owned();
@@ -65,7 +64,7 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     found.unwrap_or_else(|| panic!("the schema has no {path}"))
 }
 
-/// Checks what the two schemas use of JSON Schema 2020-12, and that they use no more.
+/// Checks a value. Only the keywords of JSON Schema 2020-12 in these two schemas are supported.
 fn holds(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let schema = resolve(root, schema);
     let keywords = schema.as_object().unwrap().iter();
@@ -93,7 +92,7 @@ fn holds(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 for (name, field) in value.as_object().into_iter().flatten() {
                     let rule = rule
                         .get(name)
-                        .ok_or_else(|| format!("nobody knows a field {name}"))?;
+                        .ok_or_else(|| format!("unknown field {name}"))?;
                     holds(root, rule, field).map_err(|error| format!("{name}: {error}"))?;
                 }
                 true
@@ -114,8 +113,7 @@ fn holds(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 let branches = rule.as_array().unwrap().iter();
                 let (fit, unfit): (Vec<_>, Vec<_>) = branches
                     .map(|branch| {
-                        // The kind chooses the branch, so that the others' complaints are not
-                        // heard.
+                        // The kind of line selects the branch whose errors are reported.
                         let kind = &resolve(root, branch)["properties"]["event"];
                         holds(root, kind, &value["event"])?;
                         Ok(holds(root, branch, value))
@@ -127,7 +125,7 @@ fn holds(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
                 }
                 fit.len() == 1
             }
-            other => panic!("the schema uses {other}, which nobody checks"),
+            other => panic!("the schema uses {other}, which is not checked"),
         };
         if !ok {
             return Err(format!("{keyword} does not hold"));
@@ -137,7 +135,7 @@ fn holds(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
 }
 
 #[test]
-fn the_check_finds_what_is_wrong() {
+fn the_check_reports_errors() {
     let check = |line: Value, expected: Result<(), &str>| {
         let found = holds(&LINES, &LINES, &line);
         assert_eq!(found, expected.map_err(str::to_owned), "{line}");
@@ -146,7 +144,7 @@ fn the_check_finds_what_is_wrong() {
     check(json!({"event": "list"}), Err("required does not hold"));
     check(
         json!({"event": "list", "rows": 1, "more": 2}),
-        Err("nobody knows a field more"),
+        Err("unknown field more"),
     );
     check(
         json!({"event": "list", "rows": "1"}),

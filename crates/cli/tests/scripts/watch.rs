@@ -1,53 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What happens, as it happens.
+//! `watch`: the events of all hubs as they happen.
 
 use std::io::{BufRead as _, Read as _};
 use std::process::Stdio;
 
 use serde_json::json;
+use test_support::child::ChildGuard;
+use test_support::fake_hub::{CLEARANCE1_ONLY, CallReply};
+use test_support::hub_thread::HubThread;
+use test_support::packets::blocked_packet;
 
-use crate::rig::{Act, Process, SANDBOX, Session, pretend};
+use crate::harness::{SANDBOX, ScriptHarness};
 
 #[test]
-fn first_what_is_pending_then_what_happens_until_ctrl_c() {
-    let session = Session::new();
-    let _helper = session.helper("");
-    let _serve = session.serve();
-    session.report(&["one.example"]);
-    let mut watch = session.watch(&[]);
+fn pending_questions_are_followed_by_events_until_sigint() {
+    let harness = ScriptHarness::new();
+    let _helper = harness.start_verdict_helper("");
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example"]);
+    let mut watch = harness.watch(&[]);
     assert_eq!(watch.next("pending")["id"], "0123456789ab:0");
     assert_eq!(watch.next("ready")["rows"], 1);
-    assert_eq!(session.run(&["deny", "0123456789ab:0"]).status, 0);
+    assert_eq!(harness.run(&["deny", "0123456789ab:0"]).status, 0);
     let decided = watch.next("decided");
     assert_eq!(
         (&decided["request"], &decided["row"]),
         (&json!("0123456789ab:0"), &json!(1))
     );
-    // A hub comes, asks, and goes.
-    let hub = session.hub_of("web");
+    // A hub starts, reports a question, and ends.
+    let hub = harness.start_hub("web");
     assert_eq!(watch.next("hub")["state"], "up");
-    session.report_of("web", &["two.example"]);
+    harness.report_to_hub("web", &["two.example"]);
     assert_eq!(watch.next("pending")["container"], "web");
     drop(hub);
     assert_eq!(watch.next("hub")["state"], "down");
-    let _hub = session.hub_of("web");
+    let _hub = harness.start_hub("web");
     assert_eq!(watch.next("lapsed")["request"], "web:0");
     assert_eq!(watch.interrupt().code(), Some(130));
-    assert_eq!(session.orders(), [format!("deny {SANDBOX} one.example")]);
+    assert_eq!(harness.orders(), [format!("deny {SANDBOX} one.example")]);
 }
 
 /// The library forwards unknown types unchanged, as the Python client does; output is sanitised.
 #[test]
-fn an_event_of_an_unknown_type_is_passed_on() {
-    let session = Session::new();
+fn an_event_of_an_unknown_type_is_printed() {
+    let harness = ScriptHarness::new();
     let event =
         "{\"type\":\"moon\\u001brise\",\n \"container\":\"caf\u{e9}\u{9b}\",\"new\":[1.50]}";
     let frame = format!("{{\"continues\":true,\"parameters\":{{\"event\":{event}}}}}\0");
-    let path = session.path("terok/clearance/web/hub.sock");
-    let _calls = pretend(&path, "org.terok.Clearance1", move |_, _| {
-        Act::Say(frame.clone().into_bytes())
+    let path = harness.path("terok/clearance/web/hub.sock");
+    let _hub = HubThread::start(&path, CLEARANCE1_ONLY, move |_, _| {
+        CallReply::Frames(frame.clone().into_bytes())
     });
-    let unknown = session.watch(&[]).next("unknown");
+    let unknown = harness.watch(&[]).next("unknown");
     assert_eq!(unknown["interface"], "org.terok.Clearance1");
     assert_eq!(unknown["kind"], "moon rise");
     let harmless = |text: &str| terok_clearance::DisplayText::new(text).to_string();
@@ -55,10 +59,10 @@ fn an_event_of_an_unknown_type_is_passed_on() {
         "type": "moon rise", "container": harmless("caf\u{e9}\u{9b}"), "new": [1.5],
     });
     assert_eq!(unknown["data"], expected);
-    // A person sees the same event as harmless text.
-    let mut command = session.command(&["watch"]);
-    let mut watch = Process(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = std::io::BufReader::new(watch.0.stdout.take().unwrap());
+    // Text output has the same event, sanitised.
+    let mut command = harness.command(&["watch"]);
+    let mut watch = ChildGuard::spawn(command.stdout(Stdio::piped()));
+    let mut lines = std::io::BufReader::new(watch.stdout.take().unwrap());
     let mut text = String::new();
     while !text.contains("moon rise") {
         text.clear();
@@ -68,82 +72,76 @@ fn an_event_of_an_unknown_type_is_passed_on() {
         "{\"type\":\"moon\\u001brise\",  \"container\":\"caf\\u00e9\\u009b\",\"new\":[1.50]}";
     assert!(text.contains(shown), "{text}");
     watch.signal(rustix::process::Signal::TERM);
-    watch.end();
+    watch.wait().unwrap();
 }
 
 #[test]
-fn one_sandbox_alone_can_be_watched() {
-    let session = Session::new();
-    let _serve = session.serve();
-    let _hub = session.hub_of("web");
-    session.report(&["one.example"]);
-    session.report_of("web", &["two.example"]);
-    let mut watch = session.watch(&["--container", "web"]);
+fn watch_can_be_limited_to_one_sandbox() {
+    let harness = ScriptHarness::new();
+    let _serve = harness.start_shared_hub();
+    let _hub = harness.start_hub("web");
+    harness.report(&["one.example"]);
+    harness.report_to_hub("web", &["two.example"]);
+    let mut watch = harness.watch(&["--container", "web"]);
     assert_eq!(watch.next("pending")["container"], "web");
     assert_eq!(watch.next("ready")["rows"], 1);
 }
 
 #[test]
-fn in_words_a_question_has_the_id_that_allow_takes() {
-    let session = Session::new();
-    let _serve = session.serve();
-    session.report(&["one.example"]);
-    let mut command = session.command(&["watch"]);
-    let mut watch = Process(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = std::io::BufReader::new(watch.0.stdout.take().unwrap());
+fn text_output_has_the_question_id_for_allow() {
+    let harness = ScriptHarness::new();
+    let _serve = harness.start_shared_hub();
+    harness.report(&["one.example"]);
+    let mut command = harness.command(&["watch"]);
+    let mut watch = ChildGuard::spawn(command.stdout(Stdio::piped()));
+    let mut lines = std::io::BufReader::new(watch.stdout.take().unwrap());
     let mut text = String::new();
     while !text.contains("question)") {
         assert_ne!(lines.read_line(&mut text).unwrap(), 0, "{text}");
     }
-    let text = text.replace(session.path("").to_str().unwrap(), "RUNTIME/");
+    let text = text.replace(harness.path("").to_str().unwrap(), "RUNTIME/");
     insta::assert_snapshot!("watch", text);
     watch.signal(rustix::process::Signal::TERM);
-    assert_eq!(watch.end().code(), Some(143));
+    assert_eq!(watch.wait().unwrap().code(), Some(143));
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_well() {
-    let session = Session::new();
-    let _serve = session.serve();
-    let mut command = session.command(&["watch", "--json"]);
-    let mut watch = Process(
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap(),
-    );
-    drop(watch.0.stdout.take());
-    session.report(&["one.example"]);
-    assert_eq!(watch.end().code(), Some(0));
-    let mut said = String::new();
-    let mut error = watch.0.stderr.take().unwrap();
-    error.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "");
+fn a_closed_pipe_ends_watch_with_success() {
+    let harness = ScriptHarness::new();
+    let _serve = harness.start_shared_hub();
+    let mut command = harness.command(&["watch", "--json"]);
+    let mut watch = ChildGuard::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    drop(watch.stdout.take());
+    harness.report(&["one.example"]);
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+    let mut output = String::new();
+    let mut error = watch.stderr.take().unwrap();
+    error.read_to_string(&mut output).unwrap();
+    assert_eq!(output, "");
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_though_nothing_happens() {
-    let session = Session::new();
-    let _serve = session.serve();
-    let mut watch = session.watch(&[]);
-    // After this there is nothing to say, and so no write that would fail.
+fn a_closed_pipe_ends_watch_without_a_write() {
+    let harness = ScriptHarness::new();
+    let _serve = harness.start_shared_hub();
+    let mut watch = harness.watch(&[]);
+    // No line follows, so no write can fail.
     watch.next("ready");
     drop(watch.lines);
-    assert_eq!(watch.process.end().code(), Some(0));
+    assert_eq!(watch.process.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
-    /// More than the pipe, the sockets and the hub's log hold together, at a kilobyte each.
+fn a_full_pipe_blocks_no_signal_and_skipped_events_are_counted() {
+    /// More packets than the pipe, the sockets and the hub's log can hold, at a kilobyte each.
     const PACKETS: usize = 25_000;
-    let session = Session::new();
-    let _serve = session.serve();
-    let mut slow = session.watch(&[]);
+    let harness = ScriptHarness::new();
+    let _serve = harness.start_shared_hub();
+    let mut slow = harness.watch(&[]);
     slow.next("ready");
-    let mut quick = session.watch(&[]);
+    let mut quick = harness.watch(&[]);
     quick.next("ready");
-    let stuck = session.watch(&[]);
+    let stuck = harness.watch(&[]);
     let label = "a".repeat(60);
     let packet = |n: usize| {
         json!({
@@ -153,23 +151,23 @@ fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
         })
     };
     let packets: Vec<_> = (0..PACKETS).map(packet).collect();
-    session.say("terok-shield-events.sock", &packets);
+    harness.report_events("terok-shield-events.sock", &packets);
     let id = |n: usize| format!("\"id\":\"{SANDBOX}:{n}\"");
     let mut line = String::new();
     while !line.contains(&id(PACKETS - 1)) {
         line.clear();
         assert_ne!(quick.lines.read_line(&mut line).unwrap(), 0);
     }
-    // Its pipe is full, and has been for long.
+    // The pipe of this `watch` has been full for long.
     assert_eq!(stuck.interrupt().code(), Some(130));
-    // What is asked is complete all the same, and that something was skipped is said.
-    let (mut asked, mut lost) = (std::collections::BTreeSet::new(), 0);
-    while asked.len() < PACKETS || lost == 0 {
+    // All questions arrive, together with the number of skipped events.
+    let (mut questions, mut lost) = (std::collections::BTreeSet::new(), 0);
+    while questions.len() < PACKETS || lost == 0 {
         line.clear();
         assert_ne!(slow.lines.read_line(&mut line).unwrap(), 0);
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         match line["event"].as_str().unwrap() {
-            "pending" => drop(asked.insert(line["id"].as_str().unwrap().to_owned())),
+            "pending" => drop(questions.insert(line["id"].as_str().unwrap().to_owned())),
             "lost" => lost += line["lost"].as_u64().unwrap(),
             _ => {}
         }
@@ -177,12 +175,12 @@ fn a_reader_that_does_not_read_stops_no_signal_and_is_told_what_was_skipped() {
 }
 
 #[test]
-fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
+fn five_hundred_questions_of_fifty_sandboxes_are_printed_once_each() {
     use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
     use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
-    use terok_clearance::{BlockedPacket, ContainerId, Dossier, EnforcementOutcome, Protocol};
+    use terok_clearance::{ContainerId, EnforcementOutcome};
 
-    /// Answers are not what this is about.
+    /// An enforcer without orders.
     struct Never;
 
     impl DecisionEnforcer for Never {
@@ -197,10 +195,10 @@ fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
 
     const SANDBOXES: u32 = 50;
     const QUESTIONS: u32 = 10;
-    let session = Session::new();
-    let place = RuntimeDir::new(session.path(""));
-    let (go, gone) = tokio::sync::oneshot::channel::<()>();
-    let (tell, told) = std::sync::mpsc::channel();
+    let harness = ScriptHarness::new();
+    let runtime_dir = RuntimeDir::new(harness.path(""));
+    let (start, started) = tokio::sync::oneshot::channel::<()>();
+    let (sender, ready) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -211,7 +209,7 @@ fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
                 .map(|n| {
                     let container: ContainerId = format!("sandbox{n}").parse().unwrap();
                     let listener =
-                        socket::bind(&place.sandbox_sockets(&container, SocketLayout::D).hub)
+                        socket::bind(&runtime_dir.sandbox_sockets(&container, SocketLayout::D).hub)
                             .unwrap();
                     let hub = Hub::new(Never, HubOptions::default());
                     let stop = tokio_util::sync::CancellationToken::new();
@@ -219,35 +217,28 @@ fn five_hundred_questions_of_fifty_sandboxes_come_once_each() {
                     (container, hub)
                 })
                 .collect();
-            tell.send(()).unwrap();
-            gone.await.unwrap();
+            sender.send(()).unwrap();
+            started.await.unwrap();
             for n in 0..QUESTIONS {
                 for (container, hub) in &hubs {
-                    hub.report(terok_clearance::SandboxEvent::Blocked(BlockedPacket {
-                        container: container.clone(),
-                        request: format!("{container}:{n}").parse().unwrap(),
-                        address: "203.0.113.7".parse().unwrap(),
-                        port: 443,
-                        protocol: Protocol::TCP,
-                        domain: Some(format!("n{n}.example").parse().unwrap()),
-                        dossier: Dossier::default(),
-                        process: None,
-                    }));
+                    let (id, name) = (container.as_str(), format!("n{n}.example"));
+                    let blocked = blocked_packet(id, n.into(), &name);
+                    hub.report(terok_clearance::SandboxEvent::Blocked(blocked));
                 }
             }
             serving.join_next().await
         })
     });
-    told.recv().unwrap();
-    let mut watch = session.watch(&[]);
+    ready.recv().unwrap();
+    let mut watch = harness.watch(&[]);
     assert_eq!(watch.next("ready")["hubs"], SANDBOXES);
-    go.send(()).unwrap();
-    let mut asked = std::collections::BTreeSet::new();
+    start.send(()).unwrap();
+    let mut questions = std::collections::BTreeSet::new();
     for _ in 0..SANDBOXES * QUESTIONS {
         let id = watch.next("pending")["id"].as_str().unwrap().to_owned();
-        assert!(asked.insert(id), "a question came twice");
+        assert!(questions.insert(id), "a question was repeated");
     }
-    let (lines, status) = session.json(&["list"]);
+    let (lines, status) = harness.run_json(&["list"]);
     assert_eq!(status, 0);
-    assert_eq!(lines.len(), asked.len() + 1);
+    assert_eq!(lines.len(), questions.len() + 1);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Fifty sandboxes, each with a separate hub, that ask five hundred questions.
+//! Fifty hubs, one per sandbox, with five hundred questions.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const SANDBOXES: usize = 50;
 pub(crate) const QUESTIONS: usize = 500;
-/// The time in which all questions are asked.
-const SECOND: Duration = Duration::from_secs(1);
+/// The time for all questions.
+const STORM_DURATION: Duration = Duration::from_secs(1);
 
-/// The intended answer to a question.
+/// The planned answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
     /// Allowed: 200 questions.
@@ -48,12 +48,12 @@ pub(crate) struct Question {
     pub(crate) event: BlockedPacket,
 }
 
-/// The orders that the firewalls of all hubs received.
+/// The orders of all hubs.
 type Orders = Arc<Mutex<Vec<(String, Action)>>>;
 
-struct Keeper(Orders);
+struct RecordingEnforcer(Orders);
 
-impl DecisionEnforcer for Keeper {
+impl DecisionEnforcer for RecordingEnforcer {
     fn supports_ports(&self) -> bool {
         true
     }
@@ -74,21 +74,24 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Serves the hubs below `runtime` and waits until they accept connections.
+    /// Serves the hubs below a runtime directory. They take connections when this returns.
     pub(crate) fn serve(runtime: &Path) -> Self {
-        let place = RuntimeDir::new(runtime);
+        let directory = RuntimeDir::new(runtime);
         let (work, mut to_ask) = tokio::sync::mpsc::channel::<Vec<Question>>(2);
         let (orders, stop) = (Orders::default(), CancellationToken::new());
-        let (theirs, halt) = (Arc::clone(&orders), stop.clone());
+        let (selected, halt) = (Arc::clone(&orders), stop.clone());
         let (tell, ready) = mpsc::channel();
         let serving = async move {
             let mut tasks = JoinSet::new();
             let mut hubs = Vec::new();
             for sandbox in 0..SANDBOXES {
-                let socket = place
+                let socket = directory
                     .sandbox_sockets(&container(sandbox), SocketLayout::D)
                     .hub;
-                let hub = Hub::new(Keeper(Arc::clone(&theirs)), HubOptions::default());
+                let hub = Hub::new(
+                    RecordingEnforcer(Arc::clone(&selected)),
+                    HubOptions::default(),
+                );
                 let listener = socket::bind(&socket).unwrap();
                 let served = hub::serve(Arc::clone(&hub), listener, halt.clone());
                 tasks.spawn(async move { served.await.unwrap() });
@@ -96,8 +99,9 @@ impl Crowd {
             }
             tell.send(()).unwrap();
             while let Some(questions) = to_ask.recv().await {
-                // Late ticks follow each other without a pause.
-                let mut clock = tokio::time::interval(SECOND / u32::try_from(QUESTIONS).unwrap());
+                // The interval catches up after a delay.
+                let mut clock =
+                    tokio::time::interval(STORM_DURATION / u32::try_from(QUESTIONS).unwrap());
                 for (question, hub) in questions.into_iter().zip(hubs.iter().cycle()) {
                     clock.tick().await;
                     hub.report(SandboxEvent::Blocked(question.event));
@@ -120,39 +124,39 @@ impl Crowd {
         }
     }
 
-    /// Asks all [`questions`] at intervals of two milliseconds, one hub after the other.
+    /// Reports all [`questions`], two milliseconds apart, to one hub after the other.
     pub(crate) fn ask(&self) {
         self.work.try_send(questions()).unwrap();
     }
 
-    /// Makes each hub ask one more question, [`last`]. A client that has received these has
-    /// received everything sent before.
+    /// Reports one more question to each hub, [`last`]. An operator that has received them has
+    /// received all earlier events.
     pub(crate) fn ask_the_last(&self) {
         self.work.try_send(last()).unwrap();
     }
 
-    /// Asserts that the firewalls received exactly these answers, each once.
+    /// Asserts that the hubs sent exactly these orders, each once.
     pub(crate) fn were_told(&self, wanted: impl IntoIterator<Item = (String, Action)>) {
         let sorted = |orders: &mut Vec<(String, Action)>| {
             orders.sort_by(|(a, _), (b, _)| a.cmp(b));
         };
-        let mut told = self.orders.lock().unwrap().clone();
+        let mut reported = self.orders.lock().unwrap().clone();
         let mut wanted: Vec<_> = wanted.into_iter().collect();
-        sorted(&mut told);
+        sorted(&mut reported);
         sorted(&mut wanted);
-        assert_eq!(told, wanted);
+        assert_eq!(reported, wanted);
     }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // The thread ends when the command channel is closed.
+        // The thread ends once the channel is closed and the servers have stopped.
         (self.work, _) = tokio::sync::mpsc::channel(1);
         self.stop.cancel();
         let served = self.thread.take().map(JoinHandle::join);
         assert!(
             std::thread::panicking() || matches!(served, Some(Ok(()))),
-            "the hubs broke"
+            "the hub thread panicked"
         );
     }
 }
@@ -161,8 +165,8 @@ fn container(sandbox: usize) -> ContainerId {
     format!("sandbox{sandbox}").parse().unwrap()
 }
 
-/// Returns the five hundred questions, each about another name and address. Every sandbox asks ten:
-/// four to allow, four to deny, two to leave open.
+/// Returns the five hundred questions, each with its own name and address. Every sandbox has ten:
+/// four to allow, four to deny, and two without an answer.
 pub(crate) fn questions() -> Vec<Question> {
     let one = |n: usize| {
         let share = match n / SANDBOXES % 5 {
@@ -199,7 +203,7 @@ pub(crate) fn names(questions: &[Question], wanted: impl Fn(&Question) -> bool) 
     names
 }
 
-/// Returns the orders for the answers to these questions.
+/// Returns the orders for the planned answers.
 pub(crate) fn orders(questions: &[Question]) -> Vec<(String, Action)> {
     let order = |question: &Question| match question.share {
         Share::Allow => Some((question.name.clone(), Action::Allow)),

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Five hundred questions in one second, from fifty sandboxes with a live hub each: every user
-//! interface shows each question exactly once, and removes each answered question exactly once. The
-//! test of the full screen is in `tui`.
+//! Five hundred questions in a second from fifty hubs: every user interface shows each question
+//! once, and removes each answered question once. The test of the full screen is in `tui`.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,7 +8,7 @@
 )]
 
 mod crowd;
-mod desk;
+mod popup_screen;
 mod popups;
 mod program;
 mod prompt;

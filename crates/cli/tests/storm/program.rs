@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Runs the program and reads its output line by line.
+//! The program and its output lines.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -21,14 +21,15 @@ pub(crate) fn command(runtime: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Runs the program with `--json` until success, and returns the lines.
-pub(crate) fn json(runtime: &Path, args: &[&str]) -> Vec<Value> {
-    let said = command(runtime, &[&["--json"], args].concat())
+/// Runs the program with `--json` successfully, and returns its lines.
+pub(crate) fn run_json(runtime: &Path, args: &[&str]) -> Vec<Value> {
+    let output = command(runtime, &[&["--json"], args].concat())
         .output()
         .unwrap();
-    assert!(said.status.success(), "{args:?}: {said:?}");
-    let said = String::from_utf8(said.stdout).unwrap();
-    said.lines()
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines
+        .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
@@ -39,18 +40,18 @@ pub(crate) fn answer(runtime: &Path, share: Share, questions: &[Question]) {
         .iter()
         .map(|question| question.event.request.as_str());
     let args: Vec<_> = std::iter::once(share.word()).chain(ids).collect();
-    let said = json(runtime, &args);
-    let applied = said.iter().filter(|line| line["event"] == "decided");
-    assert_eq!(applied.count(), questions.len(), "{said:?}");
+    let lines = run_json(runtime, &args);
+    let applied = lines.iter().filter(|line| line["event"] == "decided");
+    assert_eq!(applied.count(), questions.len(), "{lines:?}");
 }
 
-/// A program that is ended on drop.
-pub(crate) struct Running {
+/// A program that runs until this is dropped.
+pub(crate) struct RunningProgram {
     child: ChildGuard,
     lines: BufReader<ChildStdout>,
 }
 
-impl Running {
+impl RunningProgram {
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = ChildGuard::spawn(&mut command);
@@ -59,12 +60,12 @@ impl Running {
     }
 
     /// Types a line.
-    pub(crate) fn say(&mut self, line: &str) {
+    pub(crate) fn type_line(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().unwrap();
         writeln!(input, "{line}").unwrap();
     }
 
-    /// Sends SIGTERM, like systemd.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.child.signal(rustix::process::Signal::TERM);
     }
@@ -72,7 +73,11 @@ impl Running {
     /// Returns the next line of the output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
-        assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended");
+        assert_ne!(
+            self.lines.read_line(&mut line).unwrap(),
+            0,
+            "the program ended"
+        );
         line
     }
 }

@@ -1,32 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The line prompt during the storm: questions not shown as lines are counted, and listed on
-//! request.
+//! The line prompt: questions without a line of their own are counted and listed.
 
 use std::collections::BTreeMap;
 
 use test_support::directory::private_directory;
 
 use crate::crowd::{Crowd, QUESTIONS, SANDBOXES, Share, last, names, orders, questions};
-use crate::program::{Running, command};
+use crate::program::{RunningProgram, command};
 
 /// A prompt, and the questions in its output.
 struct Prompt {
-    program: Running,
-    /// The number of questions shown or counted on arrival.
-    told: usize,
+    program: RunningProgram,
+    /// The number of questions that were shown or counted.
+    reported: usize,
     /// The lines about ended questions.
     ended: Vec<String>,
 }
 
 impl Prompt {
-    /// Reads and records the next line.
+    /// Reads the next line, and returns it.
     fn line(&mut self) -> String {
         let line = self.program.line();
         if line.contains("] BLOCKED  ") {
-            self.told += 1;
+            self.reported += 1;
         } else if let Some(more) = line.strip_suffix(" more; l lists them\n") {
             let more: usize = more.strip_prefix("... and ").unwrap().parse().unwrap();
-            self.told += more;
+            self.reported += more;
         } else if line.starts_with('[') {
             self.ended.push(line.clone());
         }
@@ -37,17 +36,17 @@ impl Prompt {
         while !self.line().contains(text) {}
     }
 
-    fn until_told(&mut self, questions: usize) {
-        while self.told < questions {
+    fn until_reported(&mut self, questions: usize) {
+        while self.reported < questions {
             self.line();
         }
-        assert_eq!(self.told, questions);
+        assert_eq!(self.reported, questions);
     }
 
-    /// Lists the pending questions; returns each name with the row number.
+    /// Lists the questions, and returns the row number of each name.
     fn list(&mut self) -> BTreeMap<String, String> {
-        self.program.say("l");
-        self.program.say("no-command");
+        self.program.type_line("l");
+        self.program.type_line("no-command");
         let mut rows = BTreeMap::new();
         loop {
             let line = self.program.line();
@@ -57,39 +56,41 @@ impl Prompt {
             if let Some((number, asked)) = line.split_once("] BLOCKED  ") {
                 let name = asked.split_whitespace().next().unwrap().to_owned();
                 let number = number.trim_start_matches('[').to_owned();
-                assert_eq!(rows.insert(name, number), None, "doubled: {line}");
+                assert_eq!(rows.insert(name, number), None, "repeated: {line}");
             }
         }
     }
 }
 
 #[test]
-fn the_prompt_tells_each_question_and_each_answer_once() {
-    let place = private_directory();
-    let crowd = Crowd::serve(place.path());
+fn the_prompt_shows_each_question_and_each_answer_once() {
+    let directory = private_directory();
+    let crowd = Crowd::serve(directory.path());
     let mut prompt = Prompt {
-        program: Running::start(command(place.path(), &["clearance"])),
-        told: 0,
+        program: RunningProgram::start(command(directory.path(), &["clearance"])),
+        reported: 0,
         ended: Vec::new(),
     };
     prompt.until(&format!("({SANDBOXES} hubs, no questions)"));
     crowd.ask();
-    prompt.until_told(QUESTIONS);
+    prompt.until_reported(QUESTIONS);
 
     let rows = prompt.list();
     let listed: Vec<_> = rows.keys().cloned().collect();
     assert_eq!(listed, names(&questions(), |_| true));
     for (verb, share) in [("a", Share::Allow), ("d", Share::Deny)] {
-        let theirs = names(&questions(), |question| question.share == share);
-        let numbers: Vec<_> = theirs.iter().map(|name| rows[name].as_str()).collect();
-        prompt.program.say(&format!("{verb} {}", numbers.join(" ")));
+        let selected = names(&questions(), |question| question.share == share);
+        let numbers: Vec<_> = selected.iter().map(|name| rows[name].as_str()).collect();
+        prompt
+            .program
+            .type_line(&format!("{verb} {}", numbers.join(" ")));
     }
     while prompt.ended.len() < 400 {
         prompt.line();
     }
-    // A duplicate would come before the last question of each hub.
+    // A repeated event would come before the last questions.
     crowd.ask_the_last();
-    prompt.until_told(QUESTIONS + SANDBOXES);
+    prompt.until_reported(QUESTIONS + SANDBOXES);
 
     let mut ended: Vec<_> = prompt
         .ended

@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `watch --json`, `list --json`, `allow` and `deny` during the storm.
+//! `watch --json`, `list --json`, `allow` and `deny`.
 
 use serde_json::Value;
 use test_support::directory::private_directory;
 
 use crate::crowd::{Crowd, QUESTIONS, SANDBOXES, Share, last, names, orders, questions};
-use crate::program::{Running, answer, command, json};
+use crate::program::{RunningProgram, answer, command, run_json};
 
 fn text(line: &Value, key: &str) -> String {
     line[key].as_str().unwrap().to_owned()
 }
 
-/// Sends all intended answers.
+/// Answers all questions with a planned answer.
 fn answer_all(runtime: &std::path::Path) {
     for share in [Share::Allow, Share::Deny] {
-        let mut theirs = questions();
-        theirs.retain(|question| question.share == share);
-        answer(runtime, share, &theirs);
+        let mut selected = questions();
+        selected.retain(|question| question.share == share);
+        answer(runtime, share, &selected);
     }
 }
 
 #[test]
-fn watch_tells_each_question_and_each_answer_once() {
-    let place = private_directory();
-    let crowd = Crowd::serve(place.path());
-    let mut watch = Running::start(command(place.path(), &["watch", "--json"]));
+fn watch_prints_each_question_and_each_answer_once() {
+    let directory = private_directory();
+    let crowd = Crowd::serve(directory.path());
+    let mut watch = RunningProgram::start(command(directory.path(), &["watch", "--json"]));
     let mut seen: Vec<Value> = Vec::new();
     let mut until = |event: &str, count: usize| {
-        let said = |seen: &[Value]| seen.iter().filter(|line| line["event"] == event).count();
-        while said(&seen) < count {
+        let received = |seen: &[Value]| seen.iter().filter(|line| line["event"] == event).count();
+        while received(&seen) < count {
             seen.push(serde_json::from_str(&watch.line()).unwrap());
         }
         std::mem::take(&mut seen)
@@ -37,15 +37,15 @@ fn watch_tells_each_question_and_each_answer_once() {
     assert_eq!(start.last().unwrap()["hubs"], SANDBOXES);
 
     crowd.ask();
-    let mut told = until("pending", QUESTIONS);
-    answer_all(place.path());
-    told.extend(until("decided", 400));
-    // A duplicate would come before the last question of each hub.
+    let mut reported = until("pending", QUESTIONS);
+    answer_all(directory.path());
+    reported.extend(until("decided", 400));
+    // A repeated event would come before the last questions.
     crowd.ask_the_last();
-    told.extend(until("pending", SANDBOXES));
+    reported.extend(until("pending", SANDBOXES));
 
     let of = |event: &str, keys: &[&str]| {
-        let lines = told.iter().filter(|line| line["event"] == event);
+        let lines = reported.iter().filter(|line| line["event"] == event);
         let mut of: Vec<_> = lines
             .map(|line| keys.iter().map(|key| text(line, key)).collect::<Vec<_>>())
             .collect();
@@ -60,30 +60,26 @@ fn watch_tells_each_question_and_each_answer_once() {
         .collect();
     answers.sort();
     assert_eq!(of("decided", &["dest", "action"]), answers.concat());
-    assert_eq!(
-        told.len(),
-        all.len() + answers.len(),
-        "nothing else is told"
-    );
+    assert_eq!(reported.len(), all.len() + answers.len(), "no other event");
     crowd.were_told(orders(&questions()));
 }
 
 #[test]
 fn list_has_each_question_once_until_it_is_answered() {
-    let place = private_directory();
-    let crowd = Crowd::serve(place.path());
+    let directory = private_directory();
+    let crowd = Crowd::serve(directory.path());
     crowd.ask();
     let list = || {
-        let said = json(place.path(), &["list"]);
-        let listed = said.iter().filter(|line| line["event"] == "listed");
+        let lines = run_json(directory.path(), &["list"]);
+        let listed = lines.iter().filter(|line| line["event"] == "listed");
         let mut listed: Vec<_> = listed.map(|line| text(line, "domain")).collect();
         listed.sort();
-        let end = said.last().unwrap();
+        let end = lines.last().unwrap();
         assert_eq!(end["rows"], listed.len());
-        assert_eq!(said.len(), listed.len() + 1, "every hub was heard");
+        assert_eq!(lines.len(), listed.len() + 1, "every hub responded");
         listed
     };
-    // While questions arrive, no question is listed twice either.
+    // No question is listed twice at any time.
     let listed = loop {
         let listed = list();
         assert!(listed.windows(2).all(|two| two[0] != two[1]), "{listed:?}");
@@ -92,7 +88,7 @@ fn list_has_each_question_once_until_it_is_answered() {
         }
     };
     assert_eq!(listed, names(&questions(), |_| true));
-    answer_all(place.path());
+    answer_all(directory.path());
     let left = names(&questions(), |question| question.share == Share::Wait);
     assert_eq!(list(), left);
     crowd.were_told(orders(&questions()));

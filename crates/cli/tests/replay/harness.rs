@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our hub, our helper, and the clients of a recording.
+//! Our hub and verdict helper, with the clients of a recording.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use terok_clearance::socket::RuntimeDir;
+use test_support::directory::private_directory;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,19 +21,19 @@ use tokio::time::timeout;
 use crate::recording::{Line, Step, folder};
 use crate::relay::Relay;
 
-/// How long a test waits for something that must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum time for an expected message.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Our servers with their clients.
-pub(crate) struct Rig {
+/// Our servers and their clients.
+pub(crate) struct ReplayHarness {
     hub: Child,
     helper: Option<Child>,
-    between: Option<Relay>,
+    relay: Option<Relay>,
     clients: BTreeMap<String, Client>,
     barriers: u32,
     shield_runs: usize,
-    /// The last field: the others end before it goes.
-    place: TempDir,
+    /// The last field, because the servers have to end before the directory is removed.
+    directory: TempDir,
 }
 
 struct Client {
@@ -41,57 +42,55 @@ struct Client {
     end: u8,
 }
 
-/// What came of a step, by the connection; [`CLOSED`] where the server closed it.
+/// The messages of a step by connection; [`CLOSED`] stands for a closed connection.
 #[derive(Debug, Default)]
-pub(crate) struct Ours(pub(crate) BTreeMap<String, Vec<Value>>);
+pub(crate) struct StepResult(pub(crate) BTreeMap<String, Vec<Value>>);
 
-/// Stands for the end of a connection among its messages.
+/// The end of a connection among its messages.
 pub(crate) const CLOSED: &str = "closed";
 
-impl Rig {
-    /// Starts a helper that runs the recordings' shield, and a hub of `era`.
+impl ReplayHarness {
+    /// Starts a verdict helper with the shield of the recordings, and a hub of an era.
     pub(crate) async fn start(era: &str) -> Self {
-        let private = PermissionsExt::from_mode(0o700);
-        let place = tempfile::Builder::new()
-            .permissions(private)
-            .tempdir()
-            .unwrap();
-        for directory in ["hub", "helper"] {
-            let directory = place.path().join(directory);
-            std::fs::create_dir(&directory).unwrap();
-            std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
+        let directory = private_directory();
+        for name in ["hub", "helper"] {
+            let mut private = std::fs::DirBuilder::new();
+            private
+                .mode(0o700)
+                .create(directory.path().join(name))
+                .unwrap();
         }
-        let hub = place.path().join("hub");
+        let hub = directory.path().join("hub");
         let command = &mut ours(&hub, &["serve", "--era", era]);
         let sockets = RuntimeDir::new(&hub).shared_hub_sockets();
         let hub = serve(command, &[sockets.hub, sockets.ingester]).await;
-        let mut rig = Self {
-            place,
+        let mut harness = Self {
+            directory,
             hub,
             helper: None,
-            between: None,
+            relay: None,
             clients: BTreeMap::new(),
             barriers: 0,
             shield_runs: 0,
         };
-        rig.start_helper().await;
-        rig
+        harness.start_helper().await;
+        harness
     }
 
-    /// Does what the clients did in this step, and returns what our servers do.
-    pub(crate) async fn perform(&mut self, step: &Step) -> Ours {
+    /// Repeats the actions of the clients in a step, and returns the messages of our servers.
+    pub(crate) async fn perform(&mut self, step: &Step) -> StepResult {
         for line in &step.lines {
             match line {
                 Line::Open { name, at } => self.open(name, at).await,
                 Line::Close(name) => drop(self.clients.remove(name)),
-                Line::In { name, bytes } if name != "helper" => self.say(name, bytes).await,
+                Line::In { name, bytes } if name != "helper" => self.send(name, bytes).await,
                 Line::Stop(name) if name == "hub" => self.stop_hub().await,
                 Line::Stop(_) => self.stop_helper().await,
                 Line::Start => self.start_helper().await,
                 _ => {}
             }
         }
-        let mut ours = Ours::default();
+        let mut ours = StepResult::default();
         let subscribers: Vec<&String> = step.lines.iter().flat_map(Line::subscribers).collect();
         for line in &step.lines {
             match line {
@@ -113,8 +112,8 @@ impl Rig {
                 self.barrier(subscribers, &mut ours).await;
             }
         }
-        let between = self.between.as_ref().map(Relay::take).unwrap_or_default();
-        for (by_hub, message) in between {
+        let relay = self.relay.as_ref().map(Relay::take).unwrap_or_default();
+        for (by_hub, message) in relay {
             let way = if by_hub { "in" } else { "out" };
             ours.add("helper", json!({way: message}));
         }
@@ -124,29 +123,29 @@ impl Rig {
         ours
     }
 
-    /// Returns what each subscriber hears up to a harmless event that is reported now.
-    async fn barrier(&mut self, subscribers: &[String], ours: &mut Ours) {
+    /// Reports an event, and collects the messages of each subscriber before it.
+    async fn barrier(&mut self, subscribers: &[String], ours: &mut StepResult) {
         self.barriers += 1;
         let barrier = format!("barrier-{}", self.barriers);
         let line = json!({"type": "shield_up", "container": barrier}).to_string();
         for (at, name) in subscribers.iter().enumerate() {
             if at == 0 {
-                self.say("reader", line.as_bytes()).await;
+                self.send("reader", line.as_bytes()).await;
             }
             loop {
-                // A subscription may reach the hub after the event: say it until it is heard.
+                // The hub may process a subscription after the event: repeat it until it arrives.
                 let client = self.clients.get_mut(name).unwrap();
                 let next = timeout(Duration::from_millis(500), client.from.fill_buf()).await;
                 if next.is_err() {
-                    self.say("reader", line.as_bytes()).await;
+                    self.send("reader", line.as_bytes()).await;
                     continue;
                 }
                 let message = client.next().await;
-                assert_ne!(message, CLOSED, "{name} hears no {barrier}");
+                assert_ne!(message, CLOSED, "{name} received no {barrier}");
                 let container = &message["parameters"]["event"]["container"];
                 match container.as_str().filter(|c| c.starts_with("barrier-")) {
-                    Some(heard) if heard == barrier => break,
-                    // One that was said more than once.
+                    Some(found) if found == barrier => break,
+                    // A repeated barrier.
                     Some(_) => {}
                     None => ours.add(name, message),
                 }
@@ -155,8 +154,8 @@ impl Rig {
     }
 
     async fn open(&mut self, name: &str, at: &str) {
-        let hub = RuntimeDir::new(self.place.path().join("hub")).shared_hub_sockets();
-        let helper = RuntimeDir::new(self.place.path().join("helper")).shared_hub_sockets();
+        let hub = RuntimeDir::new(self.directory.path().join("hub")).shared_hub_sockets();
+        let helper = RuntimeDir::new(self.directory.path().join("helper")).shared_hub_sockets();
         let (path, end) = match at {
             "hub" => (hub.hub, 0),
             "events" => (hub.ingester, b'\n'),
@@ -174,15 +173,15 @@ impl Rig {
         client.unwrap_or_else(|| panic!("{name:?} is not open"))
     }
 
-    async fn say(&mut self, name: &str, bytes: &[u8]) {
+    async fn send(&mut self, name: &str, bytes: &[u8]) {
         let client = self.client(name);
         let message = [bytes, &[client.end]].concat();
-        // A server that has closed the connection is found out when it is read.
+        // The next read reports a connection that the server has closed.
         drop(client.to.write_all(&message).await);
     }
 
     fn new_shield_runs(&mut self) -> Vec<Value> {
-        let log = self.place.path().join("helper/shield.log");
+        let log = self.directory.path().join("helper/shield.log");
         let log = std::fs::read_to_string(log).unwrap_or_default();
         let new: Vec<_> = log.lines().skip(self.shield_runs).collect();
         self.shield_runs += new.len();
@@ -192,24 +191,24 @@ impl Rig {
     }
 
     async fn start_helper(&mut self) {
-        let helper = self.place.path().join("helper");
+        let helper = self.directory.path().join("helper");
         let shield = folder().join("terok-shield");
         let shield = shield.to_str().unwrap();
         let command = &mut ours(&helper, &["serve-verdict", "--shield", shield]);
         let server = RuntimeDir::new(&helper).shared_hub_sockets().verdict;
         self.helper = Some(serve(command, std::slice::from_ref(&server)).await);
-        let here = RuntimeDir::new(self.place.path().join("hub")).shared_hub_sockets();
-        self.between = Some(Relay::start(&here.verdict, &server));
+        let here = RuntimeDir::new(self.directory.path().join("hub")).shared_hub_sockets();
+        self.relay = Some(Relay::start(&here.verdict, &server));
     }
 
     async fn stop_helper(&mut self) {
-        drop(self.between.take());
+        drop(self.relay.take());
         let mut helper = self.helper.take().unwrap();
-        end(&mut helper).await;
+        terminate(&mut helper).await;
     }
 
     async fn stop_hub(&mut self) {
-        end(&mut self.hub).await;
+        terminate(&mut self.hub).await;
     }
 }
 
@@ -217,17 +216,17 @@ impl Client {
     /// Returns the next message, or [`CLOSED`].
     async fn next(&mut self) -> Value {
         let mut message = Vec::new();
-        let read = timeout(PATIENCE, self.from.read_until(self.end, &mut message)).await;
-        let read = read.expect("an answer in time");
+        let read = timeout(WAIT_TIMEOUT, self.from.read_until(self.end, &mut message)).await;
+        let read = read.expect("a message within the time limit");
         match (read, message.strip_suffix(&[self.end])) {
             (Ok(_), Some(message)) => serde_json::from_slice(message).unwrap(),
-            // Whoever closes with something unread resets the connection.
+            // A server that closes with unread data resets the connection.
             (Ok(_) | Err(_), _) => CLOSED.into(),
         }
     }
 }
 
-impl Ours {
+impl StepResult {
     fn add(&mut self, name: &str, message: Value) {
         self.0.entry(name.to_owned()).or_default().push(message);
     }
@@ -256,7 +255,7 @@ fn ours(runtime: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Starts a server, and returns it once somebody listens at each of `sockets`.
+/// Starts a server, and returns it once all `sockets` have listeners.
 async fn serve(command: &mut Command, sockets: &[PathBuf]) -> Child {
     let mut server = command.spawn().unwrap();
     for socket in sockets {
@@ -269,9 +268,15 @@ async fn serve(command: &mut Command, sockets: &[PathBuf]) -> Child {
     server
 }
 
-async fn end(server: &mut Child) {
-    let id = server.id().expect("it runs").try_into().unwrap();
+async fn terminate(server: &mut Child) {
+    let id = server
+        .id()
+        .expect("the server is running")
+        .try_into()
+        .unwrap();
     kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
-    let status = timeout(PATIENCE, server.wait()).await;
-    status.expect("it ends").unwrap();
+    let status = timeout(WAIT_TIMEOUT, server.wait()).await;
+    status
+        .expect("the server ends within the time limit")
+        .unwrap();
 }
