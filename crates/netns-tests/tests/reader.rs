@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::time::SystemTime;
 
 use netns::{NetnsRef, SocketSpec};
 use reader::dns::DnsAnswer;
@@ -16,7 +15,7 @@ use reader::{
 };
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use rustix::thread::CapabilitySets;
-use terok_clearance::{BlockedPacket, Dossier, SandboxEvent};
+use terok_clearance::{BlockedPacket, Dossier, SandboxEvent, Timestamp};
 use test_support::namespaces::{add_dead_end_uplink, load_rules};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -112,8 +111,7 @@ impl Running {
         let sockets =
             NflogSockets::bind_with(netfilter(), netfilter(), questions, NflogOptions::ANSWERS)
                 .unwrap();
-        #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
-        let first = first_request_number(SystemTime::now());
+        let first = first_request_number(Timestamp::now());
         let classifier = PacketClassifier::new("box".parse().unwrap(), Dossier::default(), first);
         let (sender, output) = mpsc::channel(300_000);
         let stop = CancellationToken::new();

@@ -3,9 +3,9 @@
 //!
 //! Pure: the caller passes the time.
 
-use std::time::{Duration, SystemTime};
-
-use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, RequestId, SandboxEvent};
+use terok_clearance::{
+    BlockedPacket, ContainerId, Dest, Dossier, RequestId, SandboxEvent, Timestamp,
+};
 use tokio::time::Instant;
 
 use crate::dns::DnsAnswer;
@@ -38,9 +38,8 @@ pub enum ClassifiedPacket {
 /// Each question increases the number by one. A restarted reader thus continues above its
 /// predecessor, unless that one exceeded a million questions per second on average or the clock was
 /// set back.
-pub fn first_request_number(now: SystemTime) -> u64 {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(0)
+pub const fn first_request_number(now: Timestamp) -> u64 {
+    now.as_micros()
 }
 
 impl PacketClassifier {
@@ -124,6 +123,7 @@ impl PacketClassifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use terok_clearance::Protocol;
 
     fn classifier(first: u64) -> PacketClassifier {
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_restarted_reader_continues_with_higher_numbers() {
-        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_384);
+        let start = Timestamp::from_micros(1_795_255_384_000_000);
         let (mut first, now) = (classifier(first_request_number(start)), Instant::now());
         let mut last = String::new();
         for _ in 0..1000 {
@@ -223,12 +223,11 @@ mod tests {
             assert!(asked.request.as_str() > last.as_str());
             last = asked.request.as_str().into();
         }
-        let mut second = classifier(first_request_number(start + Duration::from_millis(1)));
+        let mut second = classifier(first_request_number(
+            start.saturating_add(Duration::from_millis(1)),
+        ));
         let asked = question(second.classify(&log(LogReason::Blocked, "203.0.113.7", &[]), now));
         assert!(asked.request.as_str() > last.as_str());
-        assert_eq!(
-            first_request_number(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
-            0
-        );
+        assert_eq!(first_request_number(Timestamp::UNIX_EPOCH), 0);
     }
 }

@@ -12,9 +12,8 @@ use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use terok_clearance::{ContainerId, Dossier};
+use terok_clearance::{ContainerId, Dossier, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -98,7 +97,7 @@ pub async fn run_daemon(
         _ => None,
     };
     let (stop, reported) = (CancellationToken::new(), CancellationToken::new());
-    let first = first_request_number(now());
+    let first = first_request_number(Timestamp::now());
     let classifier = PacketClassifier::new(container.clone(), Dossier::default(), first);
     let mut events = EventReporter::new(container, &state_dir, annotations, output, stop.clone());
     let was_stopped = Cell::new(false);
@@ -128,9 +127,4 @@ pub async fn run_daemon(
     drop(pid_file);
     ended?;
     events.finish().map_err(ReaderDaemonError::Write)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a serve loop reads the clock")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }

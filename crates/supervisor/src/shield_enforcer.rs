@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hub::{Claim, DecisionEnforcer};
 use shield::{NftShield, ShieldOrderError};
 use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Target,
+    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Target, error_chain,
 };
 use tokio::time::Instant;
 
@@ -80,7 +80,7 @@ impl ShieldEnforcer {
         let action = shield.standing_action(address, blocked.protocol, blocked.port, std_now())?;
         let elements = shield.list_elements().unwrap_or_else(|error| {
             tracing::warn!(
-                error = error_chain(&error),
+                error = %error_chain(&error),
                 "the elements of the firewall could not be listed"
             );
             Vec::new()
@@ -112,7 +112,6 @@ impl ShieldEnforcer {
                 EnforcementOutcome::Applied
             }
             Err(reason) => {
-                let reason = DisplayText::new(&reason);
                 inner.emit_trace(TraceEvent::Refused {
                     request,
                     dest,
@@ -162,28 +161,27 @@ impl ShieldEnforcerState {
                 learnt.added
             }
             Err(error) => {
-                tracing::warn!(
-                    %name,
-                    error = error_chain(&error),
-                    "the addresses of a name could not be added to the firewall"
-                );
+                tracing::warn!(%name, error = %error_chain(&error), "the addresses of a name could not be added to the firewall");
                 0
             }
         }
     }
 
-    fn apply_claim(&mut self, claim: &Claim) -> Result<(), String> {
+    fn apply_claim(&mut self, claim: &Claim) -> Result<(), DisplayText> {
         let target = claim
             .dest()
             .parse_target()
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error_chain(&error))?;
         // The lookup may predate this process.
         if let (Target::Name(name), Ok(Target::Address(address))) =
             (&target, claim.address().parse_target())
         {
             self.learn_addresses(name, &[address]);
         }
-        let shield = self.shield.as_mut().ok_or("the sandbox has ended")?;
+        let shield = self
+            .shield
+            .as_mut()
+            .ok_or_else(|| DisplayText::new("the sandbox has ended"))?;
         let ordered = shield.apply_order(claim.action(), &target, claim.scope(), std_now());
         ordered.map_err(|error| error_chain(&error))
     }
@@ -207,16 +205,4 @@ fn blocked_address(blocked: &BlockedPacket) -> Option<IpAddr> {
 /// The current time in the standard library's type, as used by the shield.
 pub(crate) fn std_now() -> std::time::Instant {
     Instant::now().into_std()
-}
-
-/// Formats an error with all of its causes.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use hub::Hub;
 use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
@@ -14,14 +13,15 @@ use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy};
 use terok_clearance::socket::{SameUserListener, SocketBindError, SocketLayout, bind};
 use terok_clearance::{
-    ContainerId, DisplayText, DomainName, Dossier, SandboxEvent, Target, varlink,
+    ContainerId, DisplayText, DomainName, Dossier, SandboxEvent, Target, Timestamp, error_chain,
+    varlink,
 };
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::reader_sink::SupervisorSink;
 use crate::resolver::resolve_names;
-use crate::shield_enforcer::{ShieldEnforcer, allow_dest, error_chain, std_now};
+use crate::shield_enforcer::{ShieldEnforcer, allow_dest, std_now};
 use crate::{SupervisorConfig, TraceObserver};
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
@@ -134,11 +134,7 @@ impl Supervisor {
         shield
             .flush_asked(std_now())
             .map_err(SupervisorStartError::FlushAsked)?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the edge: the reader's first number"
-        )]
-        let first = first_request_number(SystemTime::now());
+        let first = first_request_number(Timestamp::now());
         let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
         let paths = runtime.sandbox_sockets(&container, SocketLayout::D);
@@ -282,7 +278,7 @@ fn attach_or_engage(
 ) -> Result<NftShield, shield::ShieldError> {
     let [first, second] = sockets;
     NftShield::attach(first, policy, std_now()).or_else(|error| {
-        tracing::debug!(error = error_chain(&error), "no ruleset to attach to");
+        tracing::debug!(error = %error_chain(&error), "no ruleset to attach to");
         NftShield::engage(second, policy)
     })
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use terok_clearance::wire::verdict1::ApplyReply;
-use terok_clearance::{DisplayText, EnforcementOutcome};
+use terok_clearance::{DisplayText, EnforcementOutcome, error_chain};
 
 use crate::VerdictOrder;
 
@@ -48,13 +48,7 @@ impl VerdictReply {
 
     /// Creates a reply from an error and its causes.
     pub(crate) fn from_error(prefix: &str, error: &dyn std::error::Error) -> Self {
-        let mut reason = format!("{prefix}{error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            reason = format!("{reason}: {cause}");
-            source = cause.source();
-        }
-        Self::failed(&reason)
+        Self::failed(&format!("{prefix}{}", error_chain(error)))
     }
 
     /// Creates the reply of a backend without support for narrow scopes.

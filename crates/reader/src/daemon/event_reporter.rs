@@ -7,9 +7,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
-use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, SandboxEvent};
+use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, SandboxEvent, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -144,7 +143,7 @@ impl EventReporter {
     }
 
     fn report_event(&mut self, about: Option<Dest>, event: &SandboxEvent) {
-        let line = to_event_line(event, wall_clock_micros());
+        let line = to_event_line(event, Timestamp::now().as_micros());
         if self.output.write_line(about, line, Instant::now()).is_err() {
             self.stop.cancel();
         }
@@ -172,7 +171,7 @@ impl EventReporter {
         if audit {
             match self
                 .audit_log
-                .append(to_audit_line(&blocked, wall_clock_micros()))
+                .append(to_audit_line(&blocked, Timestamp::now().as_micros()))
             {
                 Ok(()) => self.recently_audited.record(dest.clone(), now),
                 Err(error) => {
@@ -204,12 +203,6 @@ impl ReaderSink for EventReporter {
 
     /// The event loop has logged the loss; the ingester has no event for it.
     fn on_loss(&mut self, _: NflogLoss) {}
-}
-
-/// Returns the microseconds since the epoch.
-fn wall_clock_micros() -> u64 {
-    let since = super::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or(Duration::ZERO).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The audit log, shared with the program of the shield.
