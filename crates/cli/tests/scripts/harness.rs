@@ -118,10 +118,11 @@ impl ScriptHarness {
 
     fn report_to(&self, ingester: &str, sandbox: &str, names: &[&str]) {
         let dossier = json!({"project": "warp", "task": "build"});
-        let lines = names.iter().enumerate().map(|(number, name)| {
-            pending_line(sandbox, &number.to_string(), "203.0.113.7", name, &dossier)
-        });
-        self.report_lines(ingester, lines);
+        let mut reader = UnixStream::connect(self.path(ingester)).unwrap();
+        for (number, name) in names.iter().enumerate() {
+            let line = pending_line(sandbox, &number.to_string(), "203.0.113.7", name, &dossier);
+            reader.write_all(line.as_bytes()).unwrap();
+        }
         let questions = |listed: &Value| listed["container"] == sandbox;
         while self
             .run_json(&["list"])
@@ -135,13 +136,9 @@ impl ScriptHarness {
 
     /// Sends events to an ingester socket.
     pub(crate) fn report_events(&self, ingester: &str, events: &[Value]) {
-        self.report_lines(ingester, events.iter().map(|event| format!("{event}\n")));
-    }
-
-    fn report_lines(&self, ingester: &str, lines: impl Iterator<Item = String>) {
         let mut reader = UnixStream::connect(self.path(ingester)).unwrap();
-        for line in lines {
-            reader.write_all(line.as_bytes()).unwrap();
+        for event in events {
+            writeln!(reader, "{event}").unwrap();
         }
     }
 
