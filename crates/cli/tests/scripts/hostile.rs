@@ -316,9 +316,9 @@ fn log_lines_are_harmless() {
         ]);
     }
     // The hub may read this connection before others: no event for `web` changes its question.
-    let mut last = line("pending", "id", "last:1");
-    last["container"] = "last".into();
-    report(&[last]);
+    let mut final_event = line("pending", "id", "last:1");
+    final_event["container"] = "last".into();
+    report(&[final_event]);
     let is_last = |line: &Value| line["id"] == "last:1";
     while !harness.run_json(&["list"]).0.iter().any(is_last) {}
     drop(serve);

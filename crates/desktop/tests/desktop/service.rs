@@ -63,7 +63,7 @@ impl NotifyCall {
 impl ScriptedService {
     /// Connects, and takes the name of notification services from its owner.
     pub(crate) async fn start(bus: &TestBus) -> Self {
-        let connection = connect(&bus).await;
+        let connection = connect(bus).await;
         let calls = MessageStream::from(&connection);
         let service = Self { connection, calls };
         service.take_name().await;
@@ -161,7 +161,7 @@ impl ScriptedService {
     ) {
         let mut service = Self::start(bus).await;
         let notifier = service
-            .connect_notifier(session(&bus), USUAL_CAPABILITIES)
+            .connect_notifier(session(bus), USUAL_CAPABILITIES)
             .await;
         let (id, _) = service.show(&notifier, question("a"), number).await;
         let chosen = choice(&notifier, id).await;

@@ -10,7 +10,7 @@ use crate::service::{
 
 /// Returns the notifier's unique name on the bus, which every program can find out.
 async fn notifier_name(bus: &TestBus, known: &[&zbus::Connection]) -> String {
-    let program = connect(&bus).await;
+    let program = connect(bus).await;
     let answer = call_bus(&program, "ListNames", &()).await;
     let names: Vec<String> = answer.body().deserialize().unwrap();
     let mut known: Vec<_> = known
