@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `simple-clearance` with readers that fail or send invalid data, and a `terok-shield` that records
-//! its arguments. `tests/interop/simple_clearance.rs` has the real programs.
+//! `simple-clearance` with readers that fail or send invalid data, and a `terok-shield` that
+//! records its arguments. `tests/interop/simple_clearance.rs` has the real programs.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};

@@ -45,7 +45,7 @@ fn a_hanging_hub_is_named_and_the_others_are_listed() {
     }
     // With `--container` only the hub of that sandbox is connected.
     assert_eq!(harness.run(&["list", "--container", "web"]).status, 0);
-    // Questions of other hubs can be answered; a question of the silent hub is not reported missing.
+    // Questions of other hubs can be answered. One of the silent hub is not reported missing.
     assert_eq!(harness.run(&["allow", "--timeout", "1", "web:0"]).status, 0);
     let output = harness.run(&["allow", "--timeout", "1", "mute:0"]);
     assert_eq!(output.status, 69);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A check of output lines with `docs/schema/`: all required fields, and no unknown ones.
 //!
-//! The schema tells programs to ignore unknown fields. Here an unknown field is an error, because it
-//! is not documented.
+//! The schema tells programs to ignore unknown fields. Here an unknown field is an error, because
+//! it is not documented.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;

@@ -149,7 +149,7 @@ impl ScriptedService {
         notifier.unwrap()
     }
 
-    /// Starts a service and a notifier, and shows question `a` with this id. Returns the choice too.
+    /// Starts a service and a notifier, and shows question `a` with this id.
     pub(crate) async fn with_question(
         bus: &TestBus,
         number: u32,
