@@ -2,8 +2,8 @@
 //! The Python stack's hub with our client, prompt and subscribers: what they show and answer there
 //! is the same as with ours.
 
-use operator::discovery::Hubs;
-use operator::inbox::InboxEvent;
+use operator::Session;
+use operator::inbox::InboxChange;
 use serde_json::json;
 use terok_clearance::client::{AnswerError, Client, EventStream, ProtocolVersion, StreamUpdate};
 use terok_clearance::socket::SocketLayout;
@@ -320,7 +320,7 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
         let container = CONTAINER.parse().unwrap();
         let both = [SocketLayout::C, SocketLayout::D]
             .map(|layout| place.runtime().sandbox_sockets(&container, layout));
-        let mut hubs = Hubs::discover(place.runtime()).unwrap();
+        let mut session = Session::discover(place.runtime()).unwrap();
         let [older, newer] = &both;
         let _older = place.their_hub_at(stack, older).await;
         let _newer = place.their_hub_at(stack, newer).await;
@@ -328,8 +328,9 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
         for sockets in [newer, older] {
             let heard = async {
                 loop {
-                    let (hub, news) = hubs.next_event().await;
-                    if hub.path() == sockets.hub && matches!(news, InboxEvent::Received(_)) {
+                    let changes = session.next().await;
+                    let is_shield = |change: &InboxChange| matches!(change, InboxChange::Shield { hub, .. } if hub.path() == sockets.hub);
+                    if changes.iter().any(is_shield) {
                         break;
                     }
                 }
@@ -338,14 +339,16 @@ async fn our_subscribers_hear_hubs_of_both_layouts_at_once() {
         }
         for sockets in &both {
             report(&sockets.ingester, &[pending(REQUEST, "api.example.com")]).await;
-            loop {
-                let (hub, news) = hubs.next_event().await;
-                if let InboxEvent::Received(Event::Pending(asked)) = news {
-                    assert_eq!(hub.path(), sockets.hub, "{stack:?}");
-                    assert_eq!(asked.dest.as_str(), "api.example.com");
-                    break;
+            let added = 'added: loop {
+                for change in session.next().await {
+                    if let InboxChange::Added(number) = change {
+                        break 'added number;
+                    }
                 }
-            }
+            };
+            let row = session.inbox().row(added).unwrap();
+            assert_eq!(row.hub().path(), sockets.hub, "{stack:?}");
+            assert_eq!(row.dest().as_str(), "api.example.com");
         }
     }
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{HubId, InboxEvent};
+use operator::inbox::{HubId, Inbox, InboxEvent};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{ContainerId, Protocol, Scope, Timestamp};
-use tui::{ClockReading, Theme, TimeZone, TuiMessage, TuiModel};
+use tui::{
+    ClockReading, ScreenLayout, SessionView, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel,
+};
 
 use crate::latency_samples::{LatencySamples, SpanTimer};
 use crate::many_hubs::{ManyHubs, blocked_packet};
@@ -73,12 +75,10 @@ pub(crate) fn measure(report: &BenchReport, part: usize) -> anyhow::Result<()> {
 fn measure_frames(questions: u32, rounds: usize) -> anyhow::Result<LatencySamples> {
     let hub = HubId::new(Path::new("/run/hub.sock"));
     let mut model = TuiModel::new("/run", THEME, TimeZone::default());
+    let mut inbox = Inbox::new();
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).context("making a screen")?;
-    let now = ClockReading::default();
-    model.update(
-        TuiMessage::InboxEvent(hub.clone(), InboxEvent::Up(ProtocolVersion::Clearance2)),
-        now,
-    );
+    let changes = inbox.apply_event(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+    update(&mut model, &inbox, TuiMessage::Changed(changes));
     let container: ContainerId = "web".parse()?;
     for number in 0..questions {
         let blocked = blocked_packet(&container, number)?;
@@ -92,10 +92,8 @@ fn measure_frames(questions: u32, rounds: usize) -> anyhow::Result<LatencySample
             scope,
             Timestamp::from_micros(1),
         )));
-        model.update(
-            TuiMessage::InboxEvent(hub.clone(), InboxEvent::Received(event)),
-            now,
-        );
+        let changes = inbox.apply_event(&hub, InboxEvent::Received(event));
+        update(&mut model, &inbox, TuiMessage::Changed(changes));
     }
     let mut times = LatencySamples::default();
     for round in 0..rounds {
@@ -105,22 +103,36 @@ fn measure_frames(questions: u32, rounds: usize) -> anyhow::Result<LatencySample
             KeyCode::PageUp
         };
         let clock = SpanTimer::start();
-        model.update(
-            TuiMessage::Key(KeyEvent::new(code, KeyModifiers::NONE)),
-            now,
-        );
+        let key = KeyEvent::new(code, KeyModifiers::NONE);
+        update(&mut model, &inbox, TuiMessage::Key(key));
+        let mut drawn = None;
         terminal
             .draw(|frame| {
-                model.lay_out(frame.area(), now);
-                frame.render_widget(&model, frame.area());
+                let layout = ScreenLayout::new(&model, session_view(&inbox), frame.area());
+                frame.render_widget(&layout, frame.area());
+                drawn = Some(layout.into_drawn());
             })
             .context("drawing")?;
+        let drawn = drawn.context("drawing")?;
+        update(&mut model, &inbox, TuiMessage::Drawn(drawn));
         times.push(clock.elapsed());
     }
     Ok(times)
 }
 
-/// The effect of a storm of questions on the screen.
+fn session_view(inbox: &Inbox) -> SessionView<'_> {
+    SessionView {
+        inbox,
+        unanswered: 0,
+        is_synced: true,
+    }
+}
+
+fn update(model: &mut TuiModel, inbox: &Inbox, msg: TuiMessage) -> Option<TuiEffect> {
+    model.update(msg, session_view(inbox), ClockReading::default())
+}
+
+/// What a storm of questions does to the screen.
 struct QuestionStorm {
     /// The delay from a key press to the page during the storm.
     busy_latency: LatencySamples,

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::inbox::{HubId, InboxEvent};
 use crate::join_result;
 
-pub use dispatcher::AnswerDispatcher;
+pub(crate) use dispatcher::AnswerDispatcher;
 
 use inotify::DirectoryWatcher;
 use listener::{ListenerUpdate, listen_once, listen_to_hub};
@@ -39,7 +39,7 @@ const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Every known hub, and the events of each.
 #[derive(Debug)]
-pub struct Hubs {
+pub(crate) struct Hubs {
     /// Where hubs appear; `None` if only fixed sockets are tried.
     watched: Option<(HubLocation, DirectoryWatcher)>,
     tracked: BTreeMap<HubId, TrackedHub>,
@@ -64,14 +64,14 @@ impl Hubs {
     /// Listens to every hub below `runtime`, in every socket layout.
     ///
     /// Must be called within a tokio runtime.
-    pub fn discover(runtime: RuntimeDir) -> io::Result<Self> {
+    pub(crate) fn discover(runtime: RuntimeDir) -> io::Result<Self> {
         Self::with_location(HubLocation::Runtime(runtime))
     }
 
     /// Listens to the one hub whose socket is at `path`.
     ///
     /// Must be called within a tokio runtime.
-    pub fn at_socket(path: PathBuf) -> io::Result<Self> {
+    pub(crate) fn at_socket(path: PathBuf) -> io::Result<Self> {
         Self::with_location(HubLocation::Socket(path))
     }
 
@@ -125,7 +125,7 @@ impl Hubs {
     /// Returns the next event of a hub or of its connection; never ends.
     ///
     /// Cancel safe.
-    pub async fn next_event(&mut self) -> (HubId, InboxEvent) {
+    pub(crate) async fn next_event(&mut self) -> (HubId, InboxEvent) {
         loop {
             tokio::select! {
                 biased;
@@ -151,12 +151,12 @@ impl Hubs {
 
     /// Returns `true` once every hub found at the start has sent its snapshot, has failed, or has
     /// let six seconds pass.
-    pub fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         self.awaiting_sync.is_empty()
     }
 
     /// Returns the client for answers to `hub`, `None` if the hub was never connected.
-    pub fn client(&self, hub: &HubId) -> Option<Client> {
+    pub(crate) fn client(&self, hub: &HubId) -> Option<Client> {
         self.tracked.get(hub)?.client.clone()
     }
 
@@ -166,7 +166,7 @@ impl Hubs {
     }
 
     /// Searches for hubs again, and retries disconnected hubs at once.
-    pub fn retry_now(&mut self) {
+    pub(crate) fn retry_now(&mut self) {
         self.rescan();
         for hub in self.tracked.values() {
             hub.socket.send_modify(|_| ());

@@ -124,6 +124,23 @@ impl Inbox {
         changes
     }
 
+    /// Returns the reason for which the row `number` cannot be answered now, if any.
+    pub fn check_answerable(&self, number: RowNumber) -> Result<(), RowRefusal> {
+        let Some(row) = self.rows.get(&number) else {
+            return Err(self.refusal(number));
+        };
+        if let Some((action, _)) = row.answering {
+            return Err(RowRefusal::AlreadyAnswering(number, action));
+        }
+        if !self.is_connected(row.hub()) {
+            return Err(RowRefusal::HubDisconnected(number, row.hub().clone()));
+        }
+        if row.forgotten_by_hub {
+            return Err(RowRefusal::ForgottenByHub(number));
+        }
+        Ok(())
+    }
+
     /// Returns the answers to send for `action` on the row `number`.
     ///
     /// The row counts as being answered until [`Inbox::apply_reply`] is called for each answer.
@@ -132,18 +149,10 @@ impl Inbox {
         number: RowNumber,
         action: Action,
     ) -> Result<Vec<OperatorAnswer>, RowRefusal> {
+        self.check_answerable(number)?;
         let Some(row) = self.rows.get_mut(&number) else {
             return Err(self.refusal(number));
         };
-        if let Some((action, _)) = row.answering {
-            return Err(RowRefusal::AlreadyAnswering(number, action));
-        }
-        if !self.hubs.get(row.hub()).is_some_and(|hub| hub.connected) {
-            return Err(RowRefusal::HubDisconnected(number, row.hub().clone()));
-        }
-        if row.forgotten_by_hub {
-            return Err(RowRefusal::ForgottenByHub(number));
-        }
         let answer = |entry: &RowEntry| OperatorAnswer {
             row: number,
             hub: row.key.hub.clone(),

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine of every user interface: hub discovery, the inbox of questions, and answers.
 //!
-//! A [`Session`] combines [`discovery`], [`inbox`] and the sending of answers. [`prompt`] is the
+//! A [`Session`] combines hub discovery, the [`inbox`] and the sending of answers. [`prompt`] is the
 //! line prompt, [`script`] the engine of commands without a prompt, and [`phrases`] the wording
 //! shared by all user interfaces.
 
 pub mod clock;
-pub mod discovery;
+mod discovery;
 pub mod inbox;
 mod json;
 pub mod phrases;

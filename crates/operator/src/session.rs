@@ -109,7 +109,8 @@ impl Session {
     /// Must be called within a tokio runtime.
     pub fn answer(&mut self, row: RowNumber, action: Action) -> Result<(), RowRefusal> {
         let answers = self.inbox.answer(row, action)?;
-        self.answers.send(&self.hubs, answers);
+        let hubs = &self.hubs;
+        self.answers.send(answers, |hub| hubs.client(hub));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking, its helpers too"
 )]
 
@@ -13,8 +14,8 @@ use std::time::Duration;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::wire::clearance2::{self, Event};
-use terok_clearance_operator::discovery::Hubs;
-use terok_clearance_operator::inbox::{HubId, InboxEvent};
+use terok_clearance_operator::Session;
+use terok_clearance_operator::inbox::{HubId, InboxChange};
 
 use test_support::fake_hub::{FakeHub as Hub, RunningHubs as Running};
 
@@ -25,26 +26,35 @@ fn empty() -> Hub {
     Hub::silent(&[clearance2::INTERFACE]).with_frames(frame)
 }
 
-async fn next(hubs: &mut Hubs) -> (PathBuf, &'static str) {
-    let next = tokio::time::timeout(Duration::from_secs(10), hubs.next_event());
-    let (hub, news) = next.await.expect("a hub has something to tell");
-    let word = match news {
-        InboxEvent::Up(ProtocolVersion::Clearance2) => "up",
-        InboxEvent::Up(ProtocolVersion::Clearance1) => "up, an old one",
-        InboxEvent::Received(Event::Synced) => "synced",
-        InboxEvent::Received(_) => "said something",
-        InboxEvent::UnknownEvent(_) => "said something unknown",
-        InboxEvent::Down(_) => "down",
-        InboxEvent::Restarted => "restarted",
-        InboxEvent::Unreachable(_) => "unreachable",
-        InboxEvent::Gone => "gone",
+/// Returns the hub and the kind of a change of the connection to a hub.
+fn describe(change: &InboxChange) -> (PathBuf, &'static str) {
+    let (hub, kind) = match change {
+        InboxChange::Up(hub, ProtocolVersion::Clearance2) => (hub, "up"),
+        InboxChange::Up(hub, ProtocolVersion::Clearance1) => (hub, "up, an old one"),
+        InboxChange::Synced(hub) => (hub, "synced"),
+        InboxChange::Down(hub, _) => (hub, "down"),
+        InboxChange::Unreachable(hub, _) => (hub, "unreachable"),
+        InboxChange::Gone(hub) => (hub, "gone"),
+        other => panic!("not about a connection: {other:?}"),
     };
-    (hub.path().to_owned(), word)
+    (hub.path().to_owned(), kind)
 }
 
-async fn expect(hubs: &mut Hubs, path: &Path, words: &[&'static str]) {
+/// Waits for the next change; an event that changes nothing, such as a restart, has none.
+async fn next(session: &mut Session) -> (PathBuf, &'static str) {
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(10), session.next());
+        let changes = next.await.expect("a change within the time limit");
+        if let [change] = changes.as_slice() {
+            return describe(change);
+        }
+        assert!(changes.is_empty(), "{changes:?}");
+    }
+}
+
+async fn expect(session: &mut Session, path: &Path, words: &[&'static str]) {
     for word in words {
-        assert_eq!(next(hubs).await, (path.to_owned(), *word));
+        assert_eq!(next(session).await, (path.to_owned(), *word));
     }
 }
 
@@ -58,8 +68,8 @@ fn runtime() -> (tempfile::TempDir, RuntimeDir) {
 #[tokio::test]
 async fn hubs_of_every_layout_are_found_in_new_directories() {
     let (_directory, runtime) = runtime();
-    let mut hubs = Hubs::discover(runtime.clone()).unwrap();
-    assert!(hubs.is_synced());
+    let mut session = Session::discover(runtime.clone()).unwrap();
+    assert!(session.is_synced());
     let mut running = Running::default();
     let web = "0123456789abcdef".parse().unwrap();
     for path in [
@@ -68,11 +78,12 @@ async fn hubs_of_every_layout_are_found_in_new_directories() {
         runtime.shared_hub_sockets().hub,
     ] {
         let stop = running.start(&path, empty());
-        expect(&mut hubs, &path, &["up", "synced"]).await;
-        assert!(hubs.client(&HubId::new(&path)).is_some());
+        expect(&mut session, &path, &["up", "synced"]).await;
+        assert!(session.inbox().is_connected(&HubId::new(&path)));
         stop.cancel();
-        expect(&mut hubs, &path, &["down", "gone"]).await;
-        assert!(hubs.client(&HubId::new(&path)).is_none());
+        expect(&mut session, &path, &["down", "gone"]).await;
+        assert!(!session.inbox().is_connected(&HubId::new(&path)));
+        assert_eq!(session.inbox().hubs().len(), 0);
     }
 }
 
@@ -82,12 +93,12 @@ async fn existing_hubs_sync_before_discovery_is_synced() {
     let mut running = Running::default();
     let path = runtime.shared_hub_sockets().hub;
     let _stop = running.start(&path, empty());
-    let mut hubs = Hubs::discover(runtime).unwrap();
-    assert!(!hubs.is_synced());
-    expect(&mut hubs, &path, &["up"]).await;
-    assert!(!hubs.is_synced());
-    expect(&mut hubs, &path, &["synced"]).await;
-    assert!(hubs.is_synced());
+    let mut session = Session::discover(runtime).unwrap();
+    assert!(!session.is_synced());
+    expect(&mut session, &path, &["up"]).await;
+    assert!(!session.is_synced());
+    expect(&mut session, &path, &["synced"]).await;
+    assert!(session.is_synced());
 }
 
 #[tokio::test]
@@ -96,15 +107,15 @@ async fn hub_is_found_again_after_its_directories_were_removed() {
     let path = runtime
         .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
         .hub;
-    let mut hubs = Hubs::discover(runtime).unwrap();
+    let mut session = Session::discover(runtime).unwrap();
     let mut running = Running::default();
     for _ in 0..3 {
         let stop = running.start(&path, empty());
-        expect(&mut hubs, &path, &["up", "synced"]).await;
+        expect(&mut session, &path, &["up", "synced"]).await;
         std::fs::remove_dir_all(directory.path().join("user")).unwrap();
         // The file is gone, the hub is not: it is listened to until it ends.
         stop.cancel();
-        expect(&mut hubs, &path, &["down", "gone"]).await;
+        expect(&mut session, &path, &["down", "gone"]).await;
     }
 }
 
@@ -119,28 +130,28 @@ async fn stale_socket_does_not_delay_sync() {
     )
     .unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let mut hubs = Hubs::discover(runtime).unwrap();
-    assert!(!hubs.is_synced());
-    expect(&mut hubs, &path, &["unreachable"]).await;
-    assert!(hubs.is_synced());
+    let mut session = Session::discover(runtime).unwrap();
+    assert!(!session.is_synced());
+    expect(&mut session, &path, &["unreachable"]).await;
+    assert!(session.is_synced());
     // Nobody tries any more; a new hub in its place is found all the same.
     let mut running = Running::default();
     let _stop = running.start(&path, empty());
-    expect(&mut hubs, &path, &["up", "synced"]).await;
+    expect(&mut session, &path, &["up", "synced"]).await;
 }
 
 #[tokio::test]
 async fn socket_path_selects_one_hub() {
     let (_directory, runtime) = runtime();
     let path = runtime.shared_hub_sockets().hub;
-    let mut hubs = Hubs::at_socket(path.clone()).unwrap();
+    let mut session = Session::at_socket(path.clone()).unwrap();
     let mut running = Running::default();
     let other = runtime
         .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
         .hub;
     let _other = running.start(&other, empty());
     let _stop = running.start(&path, empty());
-    expect(&mut hubs, &path, &["up", "synced"]).await;
+    expect(&mut session, &path, &["up", "synced"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,14 +172,13 @@ async fn unresponsive_hubs_delay_sync_only_until_the_timeout() {
         .map(|listener| (listener, deaf))
         .unwrap();
     let start = tokio::time::Instant::now();
-    let mut hubs = Hubs::discover(runtime).unwrap();
+    let mut session = Session::discover(runtime).unwrap();
     let mut told = Vec::new();
-    while !hubs.is_synced() {
-        let (hub, news) = hubs.next_event().await;
-        told.push((
-            hub.path().to_owned(),
-            matches!(news, InboxEvent::Unreachable(_)),
-        ));
+    while !session.is_synced() {
+        for change in session.next().await {
+            let (hub, kind) = describe(&change);
+            told.push((hub, kind == "unreachable"));
+        }
     }
     assert!(start.elapsed() < Duration::from_secs(7));
     told.sort();

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ::tui::{FullScreenUi, UiEvent};
-use operator::discovery::Hubs;
+use operator::Session;
 use operator::inbox::{Row, RowNumber};
 use tokio::time::Instant;
 
@@ -70,14 +70,14 @@ impl<'a> RunConsole<'a> {
     pub(crate) fn new(
         mut tty: ControllingTty,
         master: OwnedFd,
-        screen: Option<(RunScreen, Hubs)>,
+        screen: Option<(RunScreen, Session)>,
         reporter: &'a dyn RunReporter,
     ) -> io::Result<Self> {
         tty.enter_raw_mode()?;
         let relay = PtyRelay::new(tty.try_clone_fd()?, master)?;
-        let screen = screen.map(|(screen, hubs)| {
+        let screen = screen.map(|(screen, session)| {
             Box::new(ConsoleScreen {
-                ui: FullScreenUi::new(hubs, "this command", screen.options),
+                ui: FullScreenUi::new(session, "this command", screen.options),
                 opens_without_question: screen.opens_without_question,
                 announces_questions: screen.announces_questions,
                 open_requested: false,

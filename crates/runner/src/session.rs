@@ -9,7 +9,6 @@ use std::time::Duration;
 use desktop::BackgroundPopups;
 use netns::sandbox::{RunningSandbox, WorkloadStatus};
 use operator::Session;
-use operator::discovery::Hubs;
 use supervisor::Supervisor;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -129,20 +128,17 @@ fn open_frontend<'a>(
     hub: &Path,
     reporter: &'a dyn RunReporter,
 ) -> Result<(Option<RunConsole<'a>>, Option<BackgroundPopups>), RunError> {
-    let hubs = || Hubs::at_socket(hub.to_owned()).map_err(RunError::ListenToHub);
+    let session = || Session::at_socket(hub.to_owned()).map_err(RunError::ListenToHub);
     let mut console = None;
     if let Some((tty, master)) = terminal {
         let screen = frontend
             .screen
-            .map(|screen| hubs().map(|hubs| (screen, hubs)));
+            .map(|screen| session().map(|session| (screen, session)));
         let opened = RunConsole::new(tty, master, screen.transpose()?, reporter);
         console = Some(opened.map_err(RunError::SetUpTerminal)?);
     }
     let popups = match frontend.popups {
-        RunPopups::Own(desktop) => {
-            let session = Session::at_socket(hub.to_owned()).map_err(RunError::ListenToHub)?;
-            Some(desktop.start_popups(session))
-        }
+        RunPopups::Own(desktop) => Some(desktop.start_popups(session()?)),
         RunPopups::Notifier | RunPopups::Off => None,
     };
     Ok((console, popups))

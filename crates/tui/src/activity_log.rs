@@ -19,7 +19,7 @@ pub(crate) struct ActivityEntry {
     /// When, in microseconds since the epoch.
     pub(crate) time_us: u64,
     pub(crate) tone: MessageTone,
-    pub(crate) head: Option<String>,
+    pub(crate) label: Option<String>,
     text: String,
     /// How many more of the kind it stands for.
     merged_count: u64,
@@ -65,17 +65,17 @@ impl ActivityLog {
             last.time_us = at;
             return;
         }
-        let (tone, head, text) = if let InboxChange::Added(number) = change {
+        let (tone, label, text) = if let InboxChange::Added(number) = change {
             let Some(row) = inbox.row(*number) else {
                 return;
             };
-            let head = format!("[{number}] BLOCKED");
+            let label = format!("[{number}] BLOCKED");
             let text = format!(
                 "{}  from {}",
                 phrases::describe_dest(row),
                 phrases::describe_sandbox(row)
             );
-            (MessageTone::Quiet, Some(head), text)
+            (MessageTone::Quiet, Some(label), text)
         } else {
             let Some(told) = phrases::describe_change(change) else {
                 return;
@@ -89,7 +89,7 @@ impl ActivityLog {
         self.entries.push_back(ActivityEntry {
             time_us: at,
             tone,
-            head,
+            label,
             text,
             merged_count: 0,
             kind,

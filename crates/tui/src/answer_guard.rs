@@ -41,7 +41,7 @@ pub(crate) enum KeyRefusal {
 }
 
 /// The part of a question's lines that is drawn.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct VisibleLines {
     /// How many of the lines, from the first on, have to be read.
     pub(crate) required_lines: usize,

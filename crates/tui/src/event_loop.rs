@@ -1,86 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The loop: keys, hubs, replies and signals go into the model; effects and frames come out.
+//! The event loop: passes keys, changes of the inbox and signals to the model, performs its
+//! effects, and draws.
 
 use std::io;
 use std::time::Duration;
 
 use crossterm::event::Event;
-use futures_util::FutureExt as _;
+use operator::Session;
+use operator::clock::{ClockReading, TimeZone};
+use operator::inbox::{Inbox, InboxChange};
 use rustix::process::Signal;
 use terok_clearance::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::input::TerminalInput;
+use crate::layout::ScreenLayout;
 use crate::model::{TuiEffect, TuiMessage, TuiModel};
 use crate::theme::Theme;
 use crate::tty::{RawTerminal, TTY_WRITE_TIMEOUT};
-use operator::clock::{ClockReading, TimeZone};
-use operator::discovery::{AnswerDispatcher, Hubs};
-use operator::inbox::Inbox;
+use crate::view::SessionView;
 
-/// How the UI looks.
+/// Options of the user interface.
 #[derive(Debug, Clone, Default)]
 pub struct TuiOptions {
-    /// What the terminal can show.
+    /// The capabilities of the terminal.
     pub theme: Theme,
-    /// Where the person is.
+    /// The operator's time zone.
     pub zone: TimeZone,
-    /// Whether others work on this thread, whom a terminal that takes nothing must not hold up.
+    /// Whether other work runs on this thread, which a stalled terminal must not delay for long.
     pub shares_thread: bool,
 }
 
-/// Why the UI ended.
+/// The reason for the end of [`run_tui`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TuiEnd<T> {
-    /// The person left.
+    /// The operator quit.
     Done,
-    /// The person pressed Ctrl-C.
+    /// The operator pressed Ctrl-C.
     Interrupted,
-    /// It was stopped.
+    /// The caller's future resolved.
     Stopped(T),
 }
 
-/// The least time between two frames that nobody pressed a key for.
+/// Minimum time between two frames, except after a key.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
-/// How long to wait before a terminal that took nothing is painted on again.
+/// Delay before the next frame after a terminal accepted no output.
 const STALL_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How long a frame may wait for the terminal where others work on the thread, too.
+/// Time limit for a frame if other work runs on the thread.
 const SHARED_WRITE_TIMEOUT: Duration = Duration::from_millis(50);
-/// The most news that are taken in before keys have their turn.
-const MAX_HUB_EVENTS_PER_TURN: usize = 64;
+/// Maximum number of hub events and replies applied before keys are read again.
+const MAX_SESSION_EVENTS_PER_TURN: usize = 64;
 
-/// Asks on the terminal that standard input and output are, until the person leaves or `stop`
-/// resolves.
+/// Runs the user interface on the terminal of standard input and output, until the operator quits
+/// or `stop` resolves.
 ///
-/// `place` says where it listens. The terminal is given back as it was found, whatever happens:
-/// also when this future is dropped, and at a panic. It catches SIGTSTP and SIGCONT. Fails when
-/// there is no terminal, or no more. Leaving, `stop` and failing write no rule.
+/// `hub_source` is shown as the place where hubs are searched. The terminal is always restored:
+/// also after a panic, and if this future is dropped. SIGTSTP and SIGCONT are caught. An error means
+/// that there is no terminal, or that it was closed. No end of the user interface writes a rule.
 pub async fn run_tui<T>(
-    hubs: Hubs,
-    place: &str,
+    session: Session,
+    hub_source: &str,
     options: TuiOptions,
     stop: impl Future<Output = T>,
 ) -> io::Result<TuiEnd<T>> {
     tokio::select! {
         biased;
         stopped = stop => Ok(TuiEnd::Stopped(stopped)),
-        done = run_event_loop(hubs, place, options) => done,
+        done = run_event_loop(session, hub_source, options) => done,
     }
 }
 
-async fn run_event_loop<T>(hubs: Hubs, place: &str, options: TuiOptions) -> io::Result<TuiEnd<T>> {
+async fn run_event_loop<T>(
+    session: Session,
+    hub_source: &str,
+    options: TuiOptions,
+) -> io::Result<TuiEnd<T>> {
     let mut suspend = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?;
     let mut resume = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
-    let mut ui = FullScreenUi::new(hubs, place, options);
+    let mut ui = FullScreenUi::new(session, hub_source, options);
     ui.open()?;
     loop {
         tokio::select! {
             biased;
             _ = suspend.recv() => ui.suspend()?,
-            // Somebody stopped us without a word; the terminal may have been another's since.
+            // After a SIGSTOP, another program may have changed the terminal.
             _ = resume.recv() => ui.open()?,
-            happened = ui.next() => match happened? {
+            event = ui.next() => match event? {
                 UiEvent::Handled => {}
                 UiEvent::SuspendRequested => ui.suspend()?,
                 UiEvent::QuitRequested => return Ok(TuiEnd::Done),
@@ -90,19 +96,19 @@ async fn run_event_loop<T>(hubs: Hubs, place: &str, options: TuiOptions) -> io::
     }
 }
 
-/// The UI, which others may open and close: while it is closed it listens on, and the terminal is
-/// theirs.
+/// The user interface. The caller opens and closes it; while closed, it follows the hubs but leaves
+/// the terminal alone.
 pub struct FullScreenUi {
-    hubs: Hubs,
+    session: Session,
     model: TuiModel,
-    answers: AnswerDispatcher,
     open: Option<OpenTerminal>,
     start: Instant,
+    /// The time of the last frame; in the future after the terminal accepted no output.
     last_drawn: Option<Instant>,
     write_timeout: Duration,
 }
 
-/// What it has of the terminal while it is open.
+/// The terminal while the user interface is open.
 struct OpenTerminal {
     terminal: RawTerminal,
     input: TerminalInput,
@@ -111,35 +117,34 @@ struct OpenTerminal {
 /// The result of [`FullScreenUi::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UiEvent {
-    /// Something that it has seen to.
+    /// Nothing for the caller to do.
     Handled,
-    /// The person wants to leave.
+    /// The operator wants to quit.
     QuitRequested,
-    /// The person pressed Ctrl-C.
+    /// The operator pressed Ctrl-C.
     Interrupted,
-    /// The person wants the shell for a while, as with Ctrl-Z.
+    /// The operator wants to suspend to the shell, as with Ctrl-Z.
     SuspendRequested,
 }
 
 impl std::fmt::Debug for FullScreenUi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ui")
+        f.debug_struct("FullScreenUi")
             .field("open", &self.open.is_some())
             .finish_non_exhaustive()
     }
 }
 
 impl FullScreenUi {
-    /// Returns it closed: nothing is painted, and no key is read.
-    pub fn new(hubs: Hubs, place: &str, options: TuiOptions) -> Self {
+    /// Returns a closed user interface.
+    pub fn new(session: Session, hub_source: &str, options: TuiOptions) -> Self {
         if options.theme.color {
-            // Whether there are colours was decided before, not by the library's own look around.
+            // The caller decided on colours; crossterm would otherwise read NO_COLOR itself.
             crossterm::style::force_color_output(true);
         }
-        let mut ui = Self {
-            hubs,
-            model: TuiModel::new(place, options.theme, options.zone),
-            answers: AnswerDispatcher::default(),
+        Self {
+            session,
+            model: TuiModel::new(hub_source, options.theme, options.zone),
             open: None,
             start: Instant::now(),
             last_drawn: None,
@@ -148,15 +153,14 @@ impl FullScreenUi {
             } else {
                 TTY_WRITE_TIMEOUT
             },
-        };
-        ui.check_hubs_synced();
-        ui
+        }
     }
 
-    /// Takes the terminal that standard input and output are, and paints; takes and paints it anew
-    /// where it is open already.
+    /// Takes over the terminal of standard input and output, and draws. If already open, sets the
+    /// terminal's modes and draws again.
     ///
-    /// Fails where they are no terminal. Dropping the UI, and a panic, give it back as it was.
+    /// An error means that there is no terminal. [`Self::close`], dropping the user interface and a
+    /// panic restore the terminal.
     pub fn open(&mut self) -> io::Result<()> {
         if let Some(open) = &mut self.open {
             open.terminal.reenter()?;
@@ -166,33 +170,33 @@ impl FullScreenUi {
             let input = TerminalInput::new()?;
             self.open = Some(OpenTerminal { terminal, input });
         }
-        self.update_model(TuiMessage::Resumed);
+        self.update_without_effect(TuiMessage::Resumed);
         self.draw()
     }
 
-    /// Gives the terminal back, if it is taken.
+    /// Restores the terminal, if open.
     pub fn close(&mut self) {
         self.open = None;
     }
 
-    /// Says whether it has the terminal.
+    /// Returns `true` if the user interface has the terminal.
     pub const fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Returns what is asked.
+    /// Returns the current questions.
     pub const fn inbox(&self) -> &Inbox {
-        self.model.inbox()
+        self.session.inbox()
     }
 
-    /// Gives the terminal back and stops, as Ctrl-Z does, until the shell lets us go on. Does
-    /// nothing, and says so, where there is no shell that would.
+    /// Restores the terminal and stops this process, as Ctrl-Z does, until the shell resumes it.
+    /// Without a shell that could, shows a message instead.
     pub fn suspend(&mut self) -> io::Result<()> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
         let resumed = open.terminal.suspend()?;
-        self.update_model(if resumed {
+        self.update_without_effect(if resumed {
             TuiMessage::Resumed
         } else {
             TuiMessage::NoJobControl
@@ -200,9 +204,10 @@ impl FullScreenUi {
         self.draw()
     }
 
-    /// Takes in the next thing that happens. Fails when the terminal does, or is at its end.
+    /// Handles the next key, change of the inbox or due frame. An error means that the terminal was
+    /// closed.
     ///
-    /// A call that is dropped before it is done loses nothing.
+    /// Cancel safe.
     pub async fn next(&mut self) -> io::Result<UiEvent> {
         let due = match self.last_drawn {
             Some(drawn) => drawn.checked_add(FRAME_INTERVAL).unwrap_or(drawn),
@@ -211,36 +216,28 @@ impl FullScreenUi {
         let draw = self.is_open() && self.model.needs_redraw();
         tokio::select! {
             biased;
-            event = next_input(&mut self.open) => return self.handle_input(event?),
-            (answer, reply) = self.answers.next_reply() => {
-                let effect = self.model.update(TuiMessage::Replied(answer, reply), self.now());
-                return self.perform_effect(effect);
+            event = next_input(&mut self.open) => self.handle_input(event?),
+            () = sleep_until(due), if draw => {
+                self.draw()?;
+                Ok(UiEvent::Handled)
             }
-            () = sleep_until(due), if draw => self.draw()?,
-            (hub, news) = self.hubs.next_event() => {
-                self.update_model(TuiMessage::InboxEvent(hub, news));
-                for _ in 1..MAX_HUB_EVENTS_PER_TURN {
-                    let Some((hub, news)) = self.hubs.next_event().now_or_never() else {
-                        break;
-                    };
-                    self.update_model(TuiMessage::InboxEvent(hub, news));
-                }
-                self.check_hubs_synced();
-            }
-        }
-        Ok(UiEvent::Handled)
-    }
-
-    fn check_hubs_synced(&mut self) {
-        if self.hubs.is_synced() {
-            self.update_model(TuiMessage::HubsSynced);
+            changes = self.session.next() => self.handle_changes(changes),
         }
     }
 
-    /// Tells the model something that asks for nothing.
-    fn update_model(&mut self, msg: TuiMessage) {
-        let effect = self.model.update(msg, self.now());
-        debug_assert_eq!(effect, None);
+    /// Applies changes of the inbox, and those that have arrived meanwhile.
+    fn handle_changes(&mut self, changes: Vec<InboxChange>) -> io::Result<UiEvent> {
+        let mut event = self.update(TuiMessage::Changed(changes))?;
+        for _ in 1..MAX_SESSION_EVENTS_PER_TURN {
+            if event != UiEvent::Handled {
+                break;
+            }
+            let Some(changes) = self.session.try_next() else {
+                break;
+            };
+            event = self.update(TuiMessage::Changed(changes))?;
+        }
+        Ok(event)
     }
 
     fn handle_input(&mut self, event: Event) -> io::Result<UiEvent> {
@@ -259,27 +256,44 @@ impl FullScreenUi {
             }
             Event::FocusGained | Event::FocusLost => return Ok(UiEvent::Handled),
         };
-        let effect = self.model.update(msg, self.now());
-        let happened = self.perform_effect(effect)?;
-        // Whoever presses a key wants to see what it did, where there is something to see it on.
+        let event = self.update(msg)?;
+        // The effect of a key is drawn at once, unless the terminal accepts no output.
         let stalled = self.last_drawn.is_some_and(|drawn| drawn > Instant::now());
-        if happened == UiEvent::Handled && self.model.needs_redraw() && !stalled {
+        if event == UiEvent::Handled && self.model.needs_redraw() && !stalled {
             self.draw()?;
         }
-        Ok(happened)
+        Ok(event)
     }
 
-    fn perform_effect(&mut self, effect: Option<TuiEffect>) -> io::Result<UiEvent> {
-        match effect {
+    /// Applies a message that has no effect.
+    fn update_without_effect(&mut self, msg: TuiMessage) {
+        let effect = self.update_model(msg);
+        debug_assert_eq!(effect, None);
+    }
+
+    fn update_model(&mut self, msg: TuiMessage) -> Option<TuiEffect> {
+        let (now, view) = (self.now(), SessionView::from(&self.session));
+        self.model.update(msg, view, now)
+    }
+
+    /// Applies a message, and performs its effect.
+    fn update(&mut self, msg: TuiMessage) -> io::Result<UiEvent> {
+        match self.update_model(msg) {
             None => {}
-            Some(TuiEffect::SendAnswers(answers)) => self.answers.send(&self.hubs, answers),
+            Some(TuiEffect::Answer { rows, action }) => {
+                for row in rows {
+                    // The model checked each row in the same inbox.
+                    let sent = self.session.answer(row, action);
+                    debug_assert_eq!(sent, Ok(()));
+                }
+            }
             Some(TuiEffect::Refresh) => {
-                self.hubs.retry_now();
+                self.session.retry_now();
                 self.clear()?;
             }
-            Some(TuiEffect::CaptureMouse(mouse)) => {
+            Some(TuiEffect::CaptureMouse(capture)) => {
                 if let Some(open) = &mut self.open {
-                    open.terminal.set_mouse(mouse)?;
+                    open.terminal.set_mouse(capture)?;
                 }
             }
             Some(TuiEffect::Suspend) => return Ok(UiEvent::SuspendRequested),
@@ -296,28 +310,31 @@ impl FullScreenUi {
         }
     }
 
+    /// Draws a frame, and tells the model about it if the terminal accepted all of it.
     fn draw(&mut self) -> io::Result<()> {
-        let now = self.now();
         let Some(open) = &mut self.open else {
             return Ok(());
         };
-        let model = &mut self.model;
-        let drawn = open.terminal.screen.draw(|frame| {
-            model.lay_out(frame.area(), now);
-            frame.render_widget(&*model, frame.area());
+        let (model, view) = (&self.model, SessionView::from(&self.session));
+        let mut shown = None;
+        let written = open.terminal.screen.draw(|frame| {
+            let layout = ScreenLayout::new(model, view, frame.area());
+            frame.render_widget(&layout, frame.area());
+            shown = Some(layout.into_drawn());
         });
-        match drawn.map(drop) {
-            Ok(()) => {
-                model.take_needs_redraw();
+        match (written.map(drop), shown) {
+            (Ok(()), Some(shown)) => {
+                self.update_without_effect(TuiMessage::Drawn(shown));
                 self.last_drawn = Some(Instant::now());
             }
-            // Nobody sees it now. It is painted anew when there is time.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            (Ok(()), None) => {}
+            // The screen has a part of the frame at most: start over later.
+            (Err(error), _) if error.kind() == io::ErrorKind::TimedOut => {
                 open.terminal.clear_with_modes()?;
-                self.update_model(TuiMessage::Resized);
+                self.update_without_effect(TuiMessage::Resized);
                 self.last_drawn = Instant::now().checked_add(STALL_RETRY_DELAY);
             }
-            Err(error) => return Err(error),
+            (Err(error), _) => return Err(error),
         }
         Ok(())
     }
@@ -330,7 +347,7 @@ impl FullScreenUi {
     }
 }
 
-/// Returns what is pressed next; does not end while the UI is closed.
+/// Returns the next input; pending while the user interface is closed.
 async fn next_input(open: &mut Option<OpenTerminal>) -> io::Result<Event> {
     match open {
         Some(open) => open.input.next().await,

@@ -1,384 +1,406 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where everything goes, at every size: what is laid out here is what is drawn, and what keys mean.
-
-use std::time::Duration;
+//! Computes the screen layout at every size, together with the record of what it shows.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Stylize as _;
+use ratatui::symbols::border;
 use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Paragraph, Table, Widget, Wrap};
 
-use crate::answer_guard::{self, AnswerGuard, VisibleLines};
-use crate::details::QuestionDetails;
-use crate::help;
+use crate::answer_guard::VisibleLines;
+use crate::drawn::{DrawnList, DrawnPage, DrawnQuestion, DrawnQuestionPane, DrawnScreen};
 use crate::keys::{InfoPage, ViewMode};
 use crate::model::TuiModel;
+use crate::panes::header::HeaderPane;
+use crate::panes::list::{ListPane, empty_list_lines};
+use crate::panes::log::LogPane;
+use crate::panes::question::{QuestionPane, QuestionText};
+use crate::panes::{confirm, footer, help, sandboxes};
 use crate::theme::Theme;
-use crate::wrap::wrap;
-use operator::inbox::RowNumber;
+use crate::view::SessionView;
+use crate::wrap::truncate;
 use operator::phrases;
 
-/// The smallest window that has room for a question and what an answer opens.
+/// The smallest screen with room for a question and for what an answer opens.
 const MIN_SCREEN_SIZE: (u16, u16) = (40, 10);
-/// From this width on there is room for the sandboxes beside the log.
+/// The smallest width at which the sandboxes are shown beside the log.
 const SIDE_PANE_MIN_WIDTH: u16 = 110;
-/// From this height on there is room for the log.
+/// The smallest height at which the log is shown.
 const LOG_PANE_MIN_HEIGHT: u16 = 18;
 
-/// A screen that is laid out.
-#[derive(Debug, Default)]
-pub(crate) struct ScreenLayout {
-    panes: Vec<(Rect, Vec<Line<'static>>)>,
-    /// The questions that are listed, and the line of the first.
-    rows: Vec<RowNumber>,
-    first_row_y: u16,
-    /// How many lines the page has room for.
-    pub(crate) page_height: usize,
+/// A frame: a widget, and the record of what it shows.
+///
+/// Computing and drawing a frame changes nothing. Once the terminal has accepted the frame, the
+/// model gets [`Self::into_drawn`] in [`TuiMessage::Drawn`](crate::TuiMessage::Drawn).
+#[derive(Debug)]
+pub struct ScreenLayout {
+    panes: Vec<(Rect, PaneContent)>,
+    drawn: DrawnScreen,
 }
 
-/// The space that is left, from the top down.
-struct RemainingSpace {
-    area: Rect,
-    layout: ScreenLayout,
-    theme: Theme,
+#[derive(Debug)]
+enum PaneContent {
+    Text(Paragraph<'static>),
+    Table(Table<'static>),
 }
 
-impl RemainingSpace {
-    fn width(&self) -> usize {
-        self.area.width.into()
-    }
-
-    /// Takes so many lines off the top.
-    fn take_top(&mut self, height: u16) -> Rect {
-        let height = height.min(self.area.height);
-        let taken = Rect {
-            height,
-            ..self.area
-        };
-        self.area.y = self.area.y.saturating_add(height);
-        self.area.height = self.area.height.saturating_sub(height);
-        taken
-    }
-
-    fn place_lines(&mut self, area: Rect, lines: Vec<Line<'static>>) {
-        self.layout.panes.push((area, lines));
-    }
-
-    /// Puts a line with a title, and what there is to say at its end.
-    fn place_title(&mut self, area: Rect, title: &str, right: &str) {
-        let line = title_rule(self.theme, area.width.into(), title, right);
-        let area = Rect { height: 1, ..area };
-        self.place_lines(area, vec![line]);
+impl From<Paragraph<'static>> for PaneContent {
+    fn from(text: Paragraph<'static>) -> Self {
+        Self::Text(text)
     }
 }
 
-fn title_rule(theme: Theme, width: usize, title: &str, right: &str) -> Line<'static> {
-    let dashes = |count| std::iter::repeat_n(theme.rule_char(), count).collect::<String>();
-    let right = if right.is_empty() {
-        String::new()
-    } else {
-        format!(" {right} ")
-    };
-    let used = title.len().saturating_add(right.len()).saturating_add(5);
-    Line::from(vec![
-        Span::styled(dashes(2), Theme::dim()),
-        Span::styled(format!(" {title} "), theme.title()),
-        Span::styled(dashes(width.saturating_sub(used).max(1)), Theme::dim()),
-        Span::raw(right),
-        Span::styled(dashes(1), Theme::dim()),
-    ])
+impl From<Table<'static>> for PaneContent {
+    fn from(table: Table<'static>) -> Self {
+        Self::Table(table)
+    }
 }
 
 impl ScreenLayout {
-    pub(crate) fn lay_out(model: &mut TuiModel, area: Rect, now: Duration) {
-        let mut space = RemainingSpace {
-            area,
-            layout: Self::default(),
-            theme: model.theme,
+    /// Computes the frame for `area`.
+    pub fn new(model: &TuiModel, view: SessionView<'_>, area: Rect) -> Self {
+        let drawn = DrawnScreen {
+            unanswered: view.unanswered,
+            is_synced: view.is_synced,
+            ..DrawnScreen::default()
+        };
+        let layout = Self {
+            panes: Vec::new(),
+            drawn,
+        };
+        let mut builder = LayoutBuilder {
+            model,
+            view,
+            layout,
         };
         let (width, height) = MIN_SCREEN_SIZE;
-        let tidied = model.selection.selected();
-        model.selection.remove_ended();
-        if tidied != model.selection.selected() && model.mode == ViewMode::Details {
-            model.mode = ViewMode::Questions;
-        }
         if area.width < width || area.height < height {
-            model.answer_guard = None;
-            let text = format!(
-                "This window of {}x{} is too small; {width}x{height} is the least. {} waiting. q quits.",
-                area.width,
-                area.height,
-                model.inbox.rows().len(),
-            );
-            let lines = wrap(&text, area.width.into()).into_iter();
-            space.place_lines(area, lines.map(Line::raw).collect());
-            model.layout = space.layout;
-            return;
+            builder.add_too_small(area);
+        } else {
+            builder.add_screen(area);
         }
-        let columns = space.width();
-        let top = space.take_top(1);
-        space.place_lines(top, vec![model.header_line(columns)]);
-        let bottom = Rect {
-            y: area.bottom().saturating_sub(2),
-            height: 2,
-            ..area
-        };
-        space.area.height = space.area.height.saturating_sub(2);
-        match model.mode {
-            ViewMode::Questions | ViewMode::Filter => {
-                lay_out_questions(model, &mut space, area.height, now);
-            }
-            ViewMode::Details => lay_out_details(model, &mut space, now),
-            ViewMode::Confirm => lay_out_confirm(model, &mut space, now),
-            ViewMode::Page(page) => lay_out_page(model, &mut space, page),
-        }
-        space.place_lines(
-            bottom,
-            vec![model.status_line(columns), model.keys_line(columns)],
-        );
-        model.layout = space.layout;
+        builder.layout
     }
 
-    /// Returns the question that is listed at a line of the screen.
-    pub(crate) fn row_at(&self, y: u16) -> Option<RowNumber> {
-        let at = y.checked_sub(self.first_row_y)?;
-        self.rows.get(usize::from(at)).copied()
+    /// Returns the record of what the frame shows.
+    pub fn into_drawn(self) -> DrawnScreen {
+        self.drawn
     }
+}
 
-    pub(crate) fn paint(&self, area: Rect, buf: &mut Buffer) {
-        for (pane, lines) in &self.panes {
+impl Widget for &ScreenLayout {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        for (pane, content) in &self.panes {
             let pane = pane.intersection(area);
-            for (y, line) in (pane.y..pane.bottom()).zip(lines) {
-                buf.set_line(pane.x, y, line, pane.width);
+            match content {
+                PaneContent::Text(text) => text.render(pane, buf),
+                PaneContent::Table(table) => Widget::render(table, pane, buf),
             }
         }
     }
 }
 
-/// Notes what is drawn of the selected question: from the line `first` on, as many as `room`.
-fn update_answer_guard(
-    model: &mut TuiModel,
-    details: &QuestionDetails,
-    first: usize,
-    room: usize,
-    now: Duration,
-) {
-    let before = model.answer_guard.take();
-    if model.selection.take_rows_changed() {
-        model.list_changed_at = Some(now);
+/// A frame under construction.
+struct LayoutBuilder<'a> {
+    model: &'a TuiModel,
+    view: SessionView<'a>,
+    layout: ScreenLayout,
+}
+
+impl LayoutBuilder<'_> {
+    fn add(&mut self, area: Rect, content: impl Into<PaneContent>) {
+        self.layout.panes.push((area, content.into()));
     }
-    // Who moved in a list that was changing may have aimed at what was there before.
-    let calm = model
-        .list_changed_at
-        .is_none_or(|at| now.saturating_sub(at) >= answer_guard::AUTO_SELECTED_DELAY);
-    let chosen = model.selection.take_user_selected() && calm;
-    let row = model
-        .selection
-        .selected()
-        .and_then(|row| model.inbox.row(row));
-    model.answer_guard = row.map(|row| {
-        let part = VisibleLines {
-            required_lines: details.required_lines,
-            first,
-            height: room,
+
+    fn add_too_small(&mut self, area: Rect) {
+        let (width, height) = MIN_SCREEN_SIZE;
+        let text = format!(
+            "This window of {}x{} is too small; {width}x{height} is the least. {} waiting. q quits.",
+            area.width,
+            area.height,
+            self.view.inbox.rows().len(),
+        );
+        self.add(area, Paragraph::new(text).wrap(Wrap { trim: true }));
+    }
+
+    fn add_screen(&mut self, area: Rect) {
+        let (model, view) = (self.model, self.view);
+        let columns = usize::from(area.width);
+        let rows = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Fill(1),
+            Constraint::Length(2),
+        ]);
+        let [top, body, bottom] = rows.areas(area);
+        let header = HeaderPane {
+            inbox: view.inbox,
+            sandboxes: &model.sandboxes,
+            marked: model.selection.marked().len(),
+            hub_source: model.hub_source.as_str(),
+            theme: model.theme,
         };
-        AnswerGuard::record_drawn(
-            before,
-            row.number(),
-            phrases::describe_allow_effect(row),
-            part,
-            chosen,
-            now,
-        )
-    });
+        self.add(top, Paragraph::new(header.line(columns)));
+        match model.mode {
+            ViewMode::Questions | ViewMode::Filter => self.add_list(body, area.height),
+            ViewMode::Details => self.add_details(body),
+            ViewMode::Confirm => self.add_confirm(body),
+            ViewMode::Page(page) => self.add_page(body, page),
+        }
+        let status = if model.mode == ViewMode::Filter {
+            footer::filter_line(model.theme, model.selection.filter(), columns)
+        } else {
+            footer::status_line(model.theme, model.status.as_ref(), view, columns)
+        };
+        let keys = footer::keys_line(model.mode, columns);
+        self.add(bottom, Paragraph::new(vec![status, keys]));
+    }
+
+    /// Adds the list, the selected question and the log.
+    fn add_list(&mut self, body: Rect, screen_height: u16) {
+        let question = self.selected_text(body.width, false);
+        let heights = list_heights(body.height, screen_height, question.required_lines);
+        let [list, about, log] = Layout::vertical(heights.map(Constraint::Length)).areas(body);
+        self.add_question_list(list);
+        let title = self.model.selection.selected().map_or_else(
+            || "No question".to_owned(),
+            |number| format!("Question {number}"),
+        );
+        let block = self.block(&title, "");
+        let lines = VisibleLines {
+            required_lines: question.required_lines,
+            first: 0,
+            height: block.inner(about).height.into(),
+        };
+        self.record_question(lines);
+        self.add(about, Paragraph::new(question.lines).block(block));
+        if log.height > 0 {
+            self.add_log(log);
+        }
+    }
+
+    fn add_question_list(&mut self, area: Rect) {
+        let (model, view) = (self.model, self.view);
+        let (selection, width) = (&model.selection, usize::from(area.width));
+        // The title and the heading have a line each.
+        let height = usize::from(area.height).saturating_sub(2);
+        let (first_visible, rows) = selection.window(height);
+        let position = match (selection.position(), selection.len()) {
+            (Some(at), all) if all > rows.len() => format!("{} of {all}", at.saturating_add(1)),
+            _ => String::new(),
+        };
+        let title = if selection.filter().is_empty() {
+            "Waiting for you".to_owned()
+        } else {
+            let filter = truncate(selection.filter(), width / 2);
+            format!("Waiting for you, with \"{filter}\"")
+        };
+        let block = self.block(&title, &position);
+        if rows.is_empty() {
+            self.add(area, Paragraph::new(empty_list_lines(view)).block(block));
+        } else {
+            let list = ListPane {
+                inbox: view.inbox,
+                selected: selection.selected(),
+                marked: selection.marked(),
+                zone: &model.zone,
+            };
+            self.add(area, list.table(&rows, width).block(block));
+        }
+        self.layout.drawn.list = Some(DrawnList {
+            rows,
+            first_row_y: area.y.saturating_add(2),
+            first_visible,
+            height,
+        });
+    }
+
+    /// Adds the log, and the sandboxes beside it if the screen is wide enough.
+    fn add_log(&mut self, area: Rect) {
+        let model = self.model;
+        let mut log_area = area;
+        if area.width >= SIDE_PANE_MIN_WIDTH {
+            let columns = [Constraint::Fill(1), Constraint::Length(area.width / 3)];
+            let [left, right] = Layout::horizontal(columns).spacing(1).areas(area);
+            log_area = left;
+            // The title and the heading have a line each.
+            let max_rows = usize::from(right.height).saturating_sub(2);
+            let width = right.width.into();
+            let table = sandboxes::table(&model.sandboxes, model.theme, width, 0, max_rows);
+            let block = self.block("Sandboxes", "");
+            self.add(right, table.block(block));
+        }
+        let block = self.block("What happened", "");
+        let height = block.inner(log_area).height.into();
+        let lines = self.log().last_lines(log_area.width.into(), height);
+        self.add(log_area, Paragraph::new(lines).block(block));
+    }
+
+    fn add_details(&mut self, body: Rect) {
+        let QuestionText {
+            lines,
+            required_lines,
+        } = self.selected_text(body.width, true);
+        let title = match self.model.selection.selected() {
+            Some(number) => format!("Question {number}"),
+            None => String::new(),
+        };
+        let page = self.add_text_page(body, &title, lines);
+        self.record_question(VisibleLines {
+            required_lines,
+            first: page.first_line,
+            height: page.height,
+        });
+    }
+
+    fn add_confirm(&mut self, body: Rect) {
+        let Some(dialog) = &self.model.confirm else {
+            return;
+        };
+        let height = usize::from(body.height).saturating_sub(1);
+        let text = confirm::text(dialog, body.width.into(), height);
+        let position = confirm::position_text(dialog, text.drawn);
+        let block = self.block(&confirm::title(dialog), &position);
+        self.layout.drawn.confirm = Some(text.drawn);
+        self.add(body, Paragraph::new(text.lines).block(block));
+    }
+
+    fn add_page(&mut self, body: Rect, page: InfoPage) {
+        let (model, width) = (self.model, usize::from(body.width));
+        match page {
+            InfoPage::Help => {
+                let lines = help::help_lines(model.theme, width);
+                self.add_text_page(body, "The keys", lines);
+            }
+            InfoPage::Log => {
+                let lines = self.log().all_lines(width);
+                self.add_text_page(body, "What happened", lines);
+            }
+            InfoPage::Sandboxes => {
+                // The title and the heading have a line each.
+                let height = usize::from(body.height).saturating_sub(2);
+                let count = model.sandboxes.len();
+                let page = self.record_page(count, height);
+                let first = page.first_line;
+                let table = sandboxes::table(&model.sandboxes, model.theme, width, first, height);
+                let block = self.block("Sandboxes", &page_position(page, count));
+                self.add(body, table.block(block));
+            }
+        }
+    }
+
+    /// Adds the part of `lines` to which the operator scrolled.
+    fn add_text_page(&mut self, area: Rect, title: &str, lines: Vec<Line<'static>>) -> DrawnPage {
+        let height = usize::from(area.height).saturating_sub(1);
+        let count = lines.len();
+        let page = self.record_page(count, height);
+        let block = self.block(title, &page_position(page, count));
+        let shown = lines.into_iter().skip(page.first_line).take(height);
+        let text = Paragraph::new(shown.collect::<Vec<_>>());
+        self.add(area, text.block(block));
+        page
+    }
+
+    fn record_page(&mut self, count: usize, height: usize) -> DrawnPage {
+        let max_first_line = count.saturating_sub(height);
+        let page = DrawnPage {
+            first_line: self.model.first_line.min(max_first_line),
+            max_first_line,
+            height,
+        };
+        self.layout.drawn.page = Some(page);
+        page
+    }
+
+    /// Records that `lines` of the selected question are shown.
+    fn record_question(&mut self, lines: VisibleLines) {
+        let selected = self.model.selection.selected();
+        let row = selected.and_then(|number| self.view.inbox.row(number));
+        let question = row.map(|row| DrawnQuestion {
+            number: row.number(),
+            opens: phrases::describe_allow_effect(row),
+            lines,
+        });
+        self.layout.drawn.question_pane = Some(DrawnQuestionPane { question });
+    }
+
+    /// Returns the lines about the selected question; none without a selection.
+    fn selected_text(&self, width: u16, full: bool) -> QuestionText {
+        let (model, inbox) = (self.model, self.view.inbox);
+        let selected = model.selection.selected();
+        let row = selected.and_then(|number| inbox.row(number));
+        row.map_or_else(QuestionText::default, |row| {
+            let pane = QuestionPane {
+                row,
+                is_hub_connected: inbox.is_connected(row.hub()),
+                shield_state: model.sandboxes.shield_state(row),
+                theme: model.theme,
+                zone: &model.zone,
+            };
+            pane.text(width.into(), full)
+        })
+    }
+
+    fn log(&self) -> LogPane<'_> {
+        LogPane {
+            log: &self.model.log,
+            theme: self.model.theme,
+            zone: &self.model.zone,
+        }
+    }
+
+    /// Returns a block with a title line: the title on the left, a position on the right.
+    fn block(&self, title: &str, position: &str) -> Block<'static> {
+        let theme = self.model.theme;
+        let border = border::Set {
+            horizontal_top: theme.rule(),
+            ..border::PLAIN
+        };
+        let title = Line::from(vec![
+            Span::styled(theme.rule().repeat(2), Theme::dim()),
+            Span::styled(format!(" {title} "), theme.title().not_dim()),
+        ]);
+        let block = Block::new()
+            .borders(Borders::TOP)
+            .border_set(border)
+            .border_style(Theme::dim())
+            .title_top(title);
+        if position.is_empty() {
+            return block;
+        }
+        let position = Line::from(vec![
+            Span::raw(format!(" {position} ")).not_dim(),
+            Span::styled(theme.rule(), Theme::dim()),
+        ]);
+        block.title_top(position.right_aligned())
+    }
 }
 
-fn selected_details(model: &TuiModel, width: usize, whole: bool) -> QuestionDetails {
-    let row = model
-        .selection
-        .selected()
-        .and_then(|row| model.inbox.row(row));
-    row.map_or_else(QuestionDetails::default, |row| {
-        model.question_details(row, width, whole)
-    })
-}
-
-fn lay_out_questions(model: &mut TuiModel, space: &mut RemainingSpace, height: u16, now: Duration) {
-    let width = space.width();
-    let all = space.area.height;
-    let details = selected_details(model, width, false);
-    // The panes do not grow and shrink with what they show, or the list would move under the
-    // pointer; only to say all that an answer opens do they.
-    let mut log = if height >= LOG_PANE_MIN_HEIGHT {
-        (all / 4).min(14)
+/// Returns the heights of the list, of the selected question and of the log.
+///
+/// They do not depend on the length of the texts, since the list would move under the pointer; only
+/// to show everything that an answer opens does the question pane grow.
+fn list_heights(body: u16, screen: u16, required_lines: usize) -> [u16; 3] {
+    let mut log = if screen >= LOG_PANE_MIN_HEIGHT {
+        (body / 4).min(14)
     } else {
         0
     };
-    let needed = u16::try_from(details.required_lines)
-        .unwrap_or(u16::MAX)
-        .saturating_add(1);
-    let usual = (all / 5 * 2).clamp(4, 10);
-    let mut about = usual.max(needed);
-    if about > all.saturating_sub(log).saturating_sub(4) {
+    let required = u16::try_from(required_lines).unwrap_or(u16::MAX);
+    let mut question = (body / 5 * 2).clamp(4, 10).max(required.saturating_add(1));
+    if question > body.saturating_sub(log).saturating_sub(4) {
         log = 0;
-        about = about.min(all.saturating_sub(4));
+        question = question.min(body.saturating_sub(4));
     }
-    let list = all.saturating_sub(about).saturating_sub(log);
-
-    let area = space.take_top(list);
-    let rows = model
-        .selection
-        .lay_out(usize::from(list).saturating_sub(2))
-        .to_vec();
-    let right = match (model.selection.position(), model.selection.len()) {
-        (Some(at), all) if all > rows.len() => format!("{} of {all}", at.saturating_add(1)),
-        _ => String::new(),
-    };
-    let title = if model.selection.filter().is_empty() {
-        "Waiting for you".to_owned()
-    } else {
-        let filter = crate::wrap::truncate(model.selection.filter(), width / 2);
-        format!("Waiting for you, with \"{filter}\"")
-    };
-    space.place_title(area, &title, &right);
-    let body = Rect {
-        y: area.y.saturating_add(1),
-        height: area.height.saturating_sub(1),
-        ..area
-    };
-    let lines = if rows.is_empty() {
-        model.empty_list_lines()
-    } else {
-        model.question_lines(&rows, width)
-    };
-    space.place_lines(body, lines);
-    space.layout.first_row_y = body.y.saturating_add(1);
-    space.layout.rows = rows;
-
-    let area = space.take_top(about);
-    let title = model.selection.selected().map_or_else(
-        || "No question".to_owned(),
-        |number| format!("Question {number}"),
-    );
-    space.place_title(area, &title, "");
-    let room = usize::from(about).saturating_sub(1);
-    update_answer_guard(model, &details, 0, room, now);
-    let body = Rect {
-        y: area.y.saturating_add(1),
-        height: about.saturating_sub(1),
-        ..area
-    };
-    space.place_lines(body, details.lines);
-    lay_out_log(model, space, log);
+    let list = body.saturating_sub(question).saturating_sub(log);
+    [list, question, log]
 }
 
-/// The log, and the sandboxes beside it where there is room.
-fn lay_out_log(model: &TuiModel, space: &mut RemainingSpace, height: u16) {
-    if height < 2 {
-        return;
+/// Returns the position in a page that does not fit: `3-8 of 18`.
+fn page_position(page: DrawnPage, count: usize) -> String {
+    if count <= page.height {
+        return String::new();
     }
-    let mut area = space.take_top(height);
-    let lines = usize::from(height).saturating_sub(1);
-    if area.width >= SIDE_PANE_MIN_WIDTH {
-        let side = area.width / 3;
-        area.width = area.width.saturating_sub(side).saturating_sub(1);
-        let beside = Rect {
-            x: area.right().saturating_add(1),
-            width: side,
-            ..area
-        };
-        space.place_title(beside, "Sandboxes", "");
-        let body = Rect {
-            y: beside.y.saturating_add(1),
-            height: height.saturating_sub(1),
-            ..beside
-        };
-        let shown = model.sandboxes.lines(model.theme, side.into(), lines);
-        space.place_lines(body, shown);
-    }
-    space.place_title(area, "What happened", "");
-    let body = Rect {
-        y: area.y.saturating_add(1),
-        height: height.saturating_sub(1),
-        ..area
-    };
-    space.place_lines(body, model.log_lines(area.width.into(), lines));
-}
-
-fn lay_out_details(model: &mut TuiModel, space: &mut RemainingSpace, now: Duration) {
-    let width = space.width();
-    let details = selected_details(model, width, true);
-    let room = usize::from(space.area.height).saturating_sub(1);
-    let last = details.lines.len().saturating_sub(room);
-    model.scroll = (model.scroll.0.min(last), last);
-    update_answer_guard(model, &details, model.scroll.0, room, now);
-    let number = model.selection.selected();
-    let title = number.map_or_else(String::new, |number| format!("Question {number}"));
-    place_page(model, space, &title, details.lines);
-}
-
-fn lay_out_confirm(model: &mut TuiModel, space: &mut RemainingSpace, now: Duration) {
-    let width = space.width();
-    let height = usize::from(space.area.height).saturating_sub(1);
-    model.answer_guard = None;
-    let Some(confirm) = &mut model.confirm else {
-        return;
-    };
-    let lines = confirm.lay_out(width, height, now);
-    let (title, place) = (confirm.title(), confirm.position_text());
-    let area = space.area;
-    space.place_title(area, &title, &place);
-    let body = Rect {
-        y: area.y.saturating_add(1),
-        height: area.height.saturating_sub(1),
-        ..area
-    };
-    space.place_lines(body, lines);
-}
-
-fn lay_out_page(model: &mut TuiModel, space: &mut RemainingSpace, which: InfoPage) {
-    let width = space.width();
-    // Whoever comes back from a page has not read the question just now.
-    model.answer_guard = None;
-    let (title, lines) = match which {
-        InfoPage::Help => ("The keys", help::help_lines(model.theme, width)),
-        InfoPage::Log => ("What happened", model.log_page(width)),
-        InfoPage::Sandboxes => (
-            "Sandboxes",
-            model.sandboxes.lines(model.theme, width, usize::MAX),
-        ),
-    };
-    let room = usize::from(space.area.height).saturating_sub(1);
-    let last = lines.len().saturating_sub(room);
-    model.scroll = (model.scroll.0.min(last), last);
-    place_page(model, space, title, lines);
-}
-
-/// Puts the part of the lines that the page is scrolled to.
-fn place_page(
-    model: &TuiModel,
-    space: &mut RemainingSpace,
-    title: &str,
-    lines: Vec<Line<'static>>,
-) {
-    let area = space.area;
-    let room = usize::from(area.height).saturating_sub(1);
-    space.layout.page_height = room;
-    let (at, _) = model.scroll;
-    let all = lines.len();
-    let right = if all > room {
-        format!(
-            "{}-{} of {all}",
-            at.saturating_add(1),
-            at.saturating_add(room).min(all)
-        )
-    } else {
-        String::new()
-    };
-    space.place_title(area, title, &right);
-    let body = Rect {
-        y: area.y.saturating_add(1),
-        height: area.height.saturating_sub(1),
-        ..area
-    };
-    space.place_lines(body, lines.into_iter().skip(at).take(room).collect());
+    let last = page.first_line.saturating_add(page.height).min(count);
+    format!("{}-{last} of {count}", page.first_line.saturating_add(1))
 }

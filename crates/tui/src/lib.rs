@@ -1,40 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The full-screen UI: pending questions, what an answer to each opens, and its outcome.
+//! The full-screen user interface: pending questions, what an answer to each opens, and its result.
 //!
-//! [`TuiModel`] is pure: a [`TuiMessage`] with the time comes in, a [`TuiEffect`] goes out, and
-//! `&TuiModel` is the widget. [`FullScreenUi`] is the event loop around it; [`run_tui`] runs one
-//! until it ends. There is no tick: times are shown as clock times, so an idle screen has nothing to
-//! redraw.
+//! [`TuiModel`] is pure: a [`TuiMessage`], the time and a [`SessionView`] go in, a [`TuiEffect`]
+//! comes out. [`ScreenLayout`] computes a frame from the model without changing it. [`FullScreenUi`]
+//! is the event loop around both; [`run_tui`] runs one until it ends. There is no tick: times are
+//! shown as clock times, so an idle screen has nothing to redraw.
 //!
-//! An answer meets only the question that was read: the selection follows the question, not the
-//! line; a key counts only if the question was visible long enough; and an answer is refused if it
-//! would open anything but what the screen says, to the letter.
+//! A key answers only the question that the operator has read: the selection follows the question,
+//! not the line; a key counts only if a frame with the whole question reached the terminal and was
+//! visible long enough; and an answer is refused if it would open anything but what that frame
+//! said, word for word.
 
 mod activity_log;
 mod answer_guard;
-mod confirm;
+mod confirm_dialog;
 mod decoder;
-mod details;
+mod drawn;
 mod event_loop;
-mod footer;
-mod header;
-mod help;
 mod input;
 mod keys;
 mod layout;
-mod log_view;
 mod model;
-mod mouse;
-mod question_table;
-mod sandbox_table;
+mod panes;
+mod sandbox_list;
 mod selection;
 mod theme;
 mod tty;
+mod view;
 mod wrap;
 mod writer;
 
+pub use drawn::DrawnScreen;
 pub use event_loop::{FullScreenUi, TuiEnd, TuiOptions, UiEvent, run_tui};
 pub use keys::{CursorMove, TuiCommand};
+pub use layout::ScreenLayout;
 pub use model::{TuiEffect, TuiMessage, TuiModel};
 pub use operator::clock::{ClockReading, TimeZone};
 pub use theme::Theme;
+pub use view::SessionView;

@@ -1,50 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which questions are listed, which one is selected, and which are marked: all by number.
+//! The listed, the selected and the marked questions, all by number.
 //!
-//! A question's number is its alone, so a list that moves takes the selection along with it.
+//! A number belongs to one question, so the selection follows its question when the list moves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use terok_clearance::{Dest, DisplayText};
 
+use crate::drawn::DrawnList;
 use crate::keys::CursorMove;
 use operator::inbox::{Inbox, Row, RowNumber};
 
 #[derive(Debug, Default)]
 pub(crate) struct QuestionSelection {
-    /// The listed ones, in rising order, and those of `ended`.
-    listed: Vec<RowNumber>,
-    /// Those that are no more and have yet to be taken out, all at once.
-    ended: BTreeSet<RowNumber>,
-    /// In lower case.
+    /// The listed questions in increasing order. A deque, because questions often end in the order
+    /// in which they came.
+    listed: VecDeque<RowNumber>,
+    /// The filter, in lower case.
     filter: String,
     selected: Option<RowNumber>,
-    /// Whether the person chose the selected one, and the screen has not shown that yet.
+    /// Whether the operator chose the selected question since the last frame.
     user_selected: bool,
-    /// Whether questions came or went, and the screen has not shown that yet.
+    /// Whether questions appeared or ended since the last frame.
     rows_changed: bool,
-    pub(crate) marked: BTreeSet<RowNumber>,
-    /// The first one in the window.
+    marked: BTreeSet<RowNumber>,
+    /// The index of the first question in the window.
     first_visible: usize,
-    /// How many fit into the window.
+    /// Number of lines of the window in the last frame.
     window_height: usize,
 }
 
 impl QuestionSelection {
-    pub(crate) fn selected(&self) -> Option<RowNumber> {
+    pub(crate) const fn selected(&self) -> Option<RowNumber> {
         self.selected
+    }
+
+    pub(crate) const fn marked(&self) -> &BTreeSet<RowNumber> {
+        &self.marked
     }
 
     pub(crate) fn filter(&self) -> &str {
         &self.filter
     }
 
-    /// Takes in that there is a question, or that more is known of one.
+    /// Lists a new question, or one that matches the filter only now.
     pub(crate) fn add_row(&mut self, row: &Row) {
         if !matches_filter(row, &self.filter) {
             return;
         }
-        match self.listed.last() {
+        match self.listed.back() {
             Some(last) if *last >= row.number() => {
                 if let Err(at) = self.listed.binary_search(&row.number()) {
                     self.listed.insert(at, row.number());
@@ -55,61 +59,59 @@ impl QuestionSelection {
                 }
             }
             _ => {
-                self.listed.push(row.number());
+                self.listed.push_back(row.number());
                 self.rows_changed = true;
             }
         }
-    }
-
-    /// Takes in that a question is no more.
-    pub(crate) fn mark_ended(&mut self, row: RowNumber) {
-        self.marked.remove(&row);
-        self.ended.insert(row);
-    }
-
-    /// Takes out what is no more, and selects a question where none is.
-    pub(crate) fn remove_ended(&mut self) {
-        let ended = std::mem::take(&mut self.ended);
-        if !ended.is_empty() {
-            // What is selected stays on its line of the screen, or the next one takes the line.
-            let at = self
-                .selected
-                .map_or(0, |row| self.listed.partition_point(|listed| *listed < row));
-            let line = at.saturating_sub(self.first_visible);
-            if self.selected.is_some_and(|row| ended.contains(&row)) {
-                let (above, below) = self.listed.split_at(at.min(self.listed.len()));
-                let stays = |row: &&RowNumber| !ended.contains(row);
-                let next = below.iter().find(stays);
-                let next = next.or_else(|| above.iter().rev().find(stays));
-                self.auto_select(next.copied());
-            }
-            let before = self.listed.len();
-            self.listed.retain(|row| !ended.contains(row));
-            self.rows_changed |= self.listed.len() != before;
-            self.first_visible = self.position().unwrap_or(0).saturating_sub(line);
-        }
         if self.selected.is_none() {
-            self.auto_select(self.listed.first().copied());
+            self.auto_select(self.listed.front().copied());
         }
     }
 
-    /// Selects what the person did not ask for.
+    /// Removes ended questions. If the selected question ended, selects the next one.
+    pub(crate) fn remove_rows(&mut self, ended: &BTreeSet<RowNumber>) {
+        // The selected question stays on its line of the screen, or the next one takes that line.
+        let at = self.selected.map_or(0, |row| self.lower_bound(row));
+        let line = at.saturating_sub(self.first_visible);
+        if self.selected.is_some_and(|row| ended.contains(&row)) {
+            let stays = |row: &&RowNumber| !ended.contains(row);
+            let next = self.listed.range(at..).find(stays);
+            let next = next.or_else(|| self.listed.range(..at).rev().find(stays));
+            self.auto_select(next.copied());
+        }
+        let before = self.listed.len();
+        match ended.first() {
+            // The usual case, without a walk through the whole list.
+            Some(row) if ended.len() == 1 => {
+                if let Ok(at) = self.listed.binary_search(row) {
+                    self.listed.remove(at);
+                }
+            }
+            _ => self.listed.retain(|row| !ended.contains(row)),
+        }
+        for row in ended {
+            self.marked.remove(row);
+        }
+        self.rows_changed |= self.listed.len() != before;
+        self.first_visible = self.position().unwrap_or(0).saturating_sub(line);
+    }
+
+    /// Selects a question that the operator did not choose.
     fn auto_select(&mut self, row: Option<RowNumber>) {
         self.selected = row;
         self.user_selected = false;
     }
 
-    /// Selects what the person asked for, if it is listed.
+    /// Selects a question that the operator chose, if it is listed.
     pub(crate) fn select(&mut self, row: RowNumber) {
         if self.selected != Some(row) && self.listed.binary_search(&row).is_ok() {
             self.selected = Some(row);
             self.user_selected = true;
         }
-        self.scroll_to_selected();
+        self.first_visible = self.scrolled_to_selected(self.window_height);
     }
 
     pub(crate) fn navigate(&mut self, to: CursorMove) {
-        self.remove_ended();
         let Some(last) = self.listed.len().checked_sub(1) else {
             return;
         };
@@ -119,55 +121,55 @@ impl QuestionSelection {
         }
     }
 
-    /// Scrolls the selected one into the window.
-    fn scroll_to_selected(&mut self) {
+    /// Returns the index of the first question of a window that contains the selected one.
+    fn scrolled_to_selected(&self, window: usize) -> usize {
         let Some(at) = self.position() else {
-            return;
+            return self.first_visible;
         };
-        let window = self.window_height.max(1);
-        if at < self.first_visible {
-            self.first_visible = at;
-        } else if at >= self.first_visible.saturating_add(window) {
-            self.first_visible = at.saturating_add(1).saturating_sub(window);
-        }
+        let lowest = at.saturating_add(1).saturating_sub(window.max(1));
+        self.first_visible.clamp(lowest, at)
     }
 
-    /// Returns where in the list the selected one is.
+    fn lower_bound(&self, row: RowNumber) -> usize {
+        self.listed.partition_point(|listed| *listed < row)
+    }
+
+    /// Returns the index of the selected question in the list.
     pub(crate) fn position(&self) -> Option<usize> {
         self.listed.binary_search(&self.selected?).ok()
     }
 
-    /// Returns how many are listed.
+    /// Returns the number of listed questions.
     pub(crate) fn len(&self) -> usize {
         self.listed.len()
     }
 
-    /// Returns those in a window of so many lines, and notes that they are shown.
-    pub(crate) fn lay_out(&mut self, window: usize) -> &[RowNumber] {
-        self.remove_ended();
-        self.window_height = window;
-        self.scroll_to_selected();
-        self.first_visible = self
-            .first_visible
-            .min(self.listed.len().saturating_sub(window));
-        let end = self
-            .first_visible
-            .saturating_add(window)
-            .min(self.listed.len());
-        self.listed.get(self.first_visible..end).unwrap_or_default()
+    /// Returns the questions in a window of `height` lines, and the index of the first.
+    pub(crate) fn window(&self, height: usize) -> (usize, Vec<RowNumber>) {
+        let all = self.listed.len();
+        let first = self.scrolled_to_selected(height);
+        let first = first.min(all.saturating_sub(height));
+        let end = first.saturating_add(height).min(all);
+        (first, self.listed.range(first..end).copied().collect())
     }
 
-    /// Says whether the person went to the selected one since the last time, and forgets it.
-    pub(crate) fn take_user_selected(&mut self) -> bool {
-        std::mem::take(&mut self.user_selected)
+    /// Records the window that a frame showed.
+    pub(crate) const fn record_drawn(&mut self, list: &DrawnList) {
+        self.first_visible = list.first_visible;
+        self.window_height = list.height;
     }
 
-    /// Says whether questions came or went since the last time, and forgets it.
-    pub(crate) fn take_rows_changed(&mut self) -> bool {
-        std::mem::take(&mut self.rows_changed)
+    /// Returns whether the operator chose the selected question since the last call.
+    pub(crate) const fn take_user_selected(&mut self) -> bool {
+        std::mem::replace(&mut self.user_selected, false)
     }
 
-    /// Marks the selected one, or takes its mark away, and goes on to the next.
+    /// Returns whether questions appeared or ended since the last call.
+    pub(crate) const fn take_rows_changed(&mut self) -> bool {
+        std::mem::replace(&mut self.rows_changed, false)
+    }
+
+    /// Toggles the mark of the selected question, and selects the next one.
     pub(crate) fn toggle_mark(&mut self) {
         if let Some(row) = self.selected {
             if !self.marked.remove(&row) {
@@ -177,9 +179,8 @@ impl QuestionSelection {
         }
     }
 
-    /// Marks all that are listed, or, where they are, takes all marks away.
+    /// Marks every listed question, or clears all marks if each of them is marked already.
     pub(crate) fn toggle_all_marks(&mut self) {
-        self.remove_ended();
         if self.listed.iter().all(|row| self.marked.contains(row)) {
             self.marked.clear();
         } else {
@@ -187,10 +188,17 @@ impl QuestionSelection {
         }
     }
 
-    /// Lists only what has this text in it, which the person is typing.
+    pub(crate) fn unmark(&mut self, row: RowNumber) {
+        self.marked.remove(&row);
+    }
+
+    pub(crate) fn clear_marks(&mut self) {
+        self.marked.clear();
+    }
+
+    /// Lists only the questions that contain a text that the operator typed.
     pub(crate) fn set_filter(&mut self, filter: &str, inbox: &Inbox) {
         let filter = filter.to_lowercase();
-        self.remove_ended();
         if filter.starts_with(&self.filter) {
             let row = |number: &RowNumber| inbox.row(*number);
             self.listed
@@ -200,18 +208,23 @@ impl QuestionSelection {
             self.listed = rows.map(Row::number).collect();
         }
         self.filter = filter;
-        if self.position().is_none() {
-            let near = self.selected.and_then(|selected| {
-                let at = self.listed.partition_point(|row| *row < selected);
-                self.listed.get(at).or_else(|| self.listed.last()).copied()
-            });
+        if self.position().is_some() {
+            return;
+        }
+        let near = self.selected.and_then(|selected| {
+            let next = self.listed.get(self.lower_bound(selected));
+            next.or_else(|| self.listed.back()).copied()
+        });
+        if near.is_some() {
             self.selected = near;
             self.user_selected = true;
+        } else {
+            self.auto_select(self.listed.front().copied());
         }
     }
 }
 
-/// Returns where a step from `at` leads in a list that ends at `last`.
+/// Returns the index after a move from `at` in a list whose last index is `last`.
 pub(crate) fn target_index(at: usize, to: CursorMove, window: usize, last: usize) -> usize {
     let by = |count: i32, size: usize| {
         let by = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
@@ -230,7 +243,7 @@ pub(crate) fn target_index(at: usize, to: CursorMove, window: usize, last: usize
     }
 }
 
-/// Says whether a row has this lower-case text in anything that is shown of it.
+/// Returns `true` if any shown text of a row contains `filter`, which is in lower case.
 fn matches_filter(row: &Row, filter: &str) -> bool {
     if filter.is_empty() {
         return true;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How things look: with colours or without, with lines or in ASCII. Colour never says it alone.
+//! Styles: with or without colours, with line-drawing characters or in ASCII. Colour is never the
+//! only sign of a state.
 
 use ratatui::style::{Color, Modifier, Style};
 
 use operator::phrases::MessageTone;
 
-/// What the terminal can show, and the person wants to see.
+/// What the terminal can show and the operator wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Theme {
-    /// Colours; without them, bold, dim and reversed text remain.
+    /// Use colours; bold, dim and reversed text are used always.
     pub color: bool,
-    /// Lines between the panes instead of ASCII dashes.
+    /// Use line-drawing characters instead of ASCII dashes.
     pub unicode: bool,
 }
 
@@ -56,7 +57,8 @@ impl Theme {
         }
     }
 
-    pub(crate) const fn rule_char(self) -> char {
-        if self.unicode { '\u{2500}' } else { '-' }
+    /// Returns the character of the lines between panes.
+    pub(crate) const fn rule(self) -> &'static str {
+        if self.unicode { "\u{2500}" } else { "-" }
     }
 }

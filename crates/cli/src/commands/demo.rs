@@ -12,7 +12,6 @@ use demo::{
     UiFuture,
 };
 use desktop::{BackgroundPopups, PopupDesktop};
-use operator::discovery::Hubs;
 use operator::{Session, error_chain};
 use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::Action;
@@ -168,13 +167,13 @@ async fn select_answers(
     context: &CommandContext,
 ) -> Result<DemoAnswers, CommandError> {
     let is_terminal = std::io::stdin().is_terminal();
-    let hubs = || Hubs::at_socket(hub.to_owned()).context("cannot listen to the hub");
+    let session = || Session::at_socket(hub.to_owned()).context("cannot listen to the hub");
     let desktop = match (args.answer, args.ui) {
         (Some(DemoAnswerPolicy::Allow), _) => return Ok(DemoAnswers::Fixed(Action::Allow)),
         (Some(DemoAnswerPolicy::Deny), _) => return Ok(DemoAnswers::Fixed(Action::Deny)),
         (Some(DemoAnswerPolicy::Ask), _) => return Ok(DemoAnswers::StandardInput { is_terminal }),
         (None, DemoUiChoice::Tui) => {
-            let ui = FullScreenUi::new(hubs()?, "the demo", tui::tui_options(context, false));
+            let ui = FullScreenUi::new(session()?, "the demo", tui::tui_options(context, false));
             return Ok(DemoAnswers::Ui(Box::new(ScreenAnswers(ui))));
         }
         (None, DemoUiChoice::Desktop) => {
@@ -191,8 +190,7 @@ async fn select_answers(
     };
     Ok(match desktop {
         Some(desktop) => {
-            let session = Session::at_socket(hub.to_owned()).context("cannot listen to the hub")?;
-            let popups = desktop.start_popups(session);
+            let popups = desktop.start_popups(session()?);
             DemoAnswers::Ui(Box::new(PopupAnswers(popups)))
         }
         None if is_terminal => DemoAnswers::StandardInput { is_terminal },

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ::tui::{Theme, TuiEnd, TuiOptions, run_tui};
 use anyhow::Context as _;
-use operator::discovery::Hubs;
+use operator::Session;
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,11 +52,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let mut hang_up = signal(SignalKind::hangup()).context("cannot catch signals")?;
-        let (hubs, place) = match args.socket {
+        let (session, hub_source) = match args.socket {
             None => {
                 let runtime = RuntimeDir::new(environment.runtime_dir());
-                let hubs = Hubs::discover(runtime).context("cannot watch for hubs")?;
-                (hubs, environment.runtime_dir().display().to_string())
+                let session = Session::discover(runtime).context("cannot watch for hubs")?;
+                (session, environment.runtime_dir().display().to_string())
             }
             Some(path) => {
                 let path = std::path::absolute(&path)
@@ -67,11 +67,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                         command: "tui",
                         source,
                     })?;
-                let place = path.display().to_string();
-                (
-                    Hubs::at_socket(path).context("cannot listen to the hub")?,
-                    place,
-                )
+                let hub_source = path.display().to_string();
+                let session = Session::at_socket(path).context("cannot listen to the hub")?;
+                (session, hub_source)
             }
         };
         let options = tui_options(context, false);
@@ -81,7 +79,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 _ = hang_up.recv() => CommandStatus::HUNG_UP,
             }
         };
-        match run_tui(hubs, &place, options, stopped).await {
+        match run_tui(session, &hub_source, options, stopped).await {
             Ok(TuiEnd::Done) => Ok(CommandStatus::OK),
             Ok(TuiEnd::Interrupted) => Ok(CommandStatus::INTERRUPTED),
             Ok(TuiEnd::Stopped(status)) => Ok(status),

@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 use terok_clearance::client::{AnswerError, Client};
 use tokio::task::JoinSet;
 
-use super::Hubs;
-use crate::inbox::{OperatorAnswer, OperatorReply};
+use crate::inbox::{HubId, OperatorAnswer, OperatorReply};
 use crate::join_result;
 
 /// Maximum number of concurrent answers, each of which needs a connection.
@@ -17,18 +16,23 @@ const MAX_IN_FLIGHT_ANSWERS: usize = 64;
 ///
 /// Dropping the dispatcher drops queued answers and pending replies; sent answers stay valid.
 #[derive(Debug, Default)]
-pub struct AnswerDispatcher {
+pub(crate) struct AnswerDispatcher {
     queued: VecDeque<(OperatorAnswer, Option<Client>)>,
     in_flight: JoinSet<(OperatorAnswer, OperatorReply)>,
 }
 
 impl AnswerDispatcher {
     /// Sends answers, each to the hub of its question and with the scope that its row showed.
+    /// `client_of` returns the client for a hub.
     ///
     /// Must be called within a tokio runtime.
-    pub fn send(&mut self, hubs: &Hubs, answers: impl IntoIterator<Item = OperatorAnswer>) {
+    pub(crate) fn send(
+        &mut self,
+        answers: impl IntoIterator<Item = OperatorAnswer>,
+        client_of: impl Fn(&HubId) -> Option<Client>,
+    ) {
         let answers = answers.into_iter().map(|answer| {
-            let client = hubs.client(&answer.hub);
+            let client = client_of(&answer.hub);
             (answer, client)
         });
         self.queued.extend(answers);
@@ -38,7 +42,7 @@ impl AnswerDispatcher {
     /// Returns the next answer with its reply; waits forever if none is in flight.
     ///
     /// Cancel safe.
-    pub async fn next_reply(&mut self) -> (OperatorAnswer, OperatorReply) {
+    pub(crate) async fn next_reply(&mut self) -> (OperatorAnswer, OperatorReply) {
         while let Some(replied) = self.in_flight.join_next().await {
             self.send_queued();
             if let Some(replied) = join_result(replied) {
@@ -48,13 +52,8 @@ impl AnswerDispatcher {
         std::future::pending().await
     }
 
-    /// Returns `true` if every answer has its reply.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Returns the number of answers without a reply.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queued.len() + self.in_flight.len()
     }
 

@@ -5,13 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use operator::inbox::{HubId, InboxEvent, OperatorReply};
+use operator::inbox::{HubId, Inbox, InboxEvent, OperatorReply};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::NumberedEvent;
-use terok_clearance_tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
+use terok_clearance_tui::{
+    ClockReading, ScreenLayout, SessionView, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel,
+};
 
 use crate::harmless::{Harmless, tame};
 use crate::hub;
@@ -33,6 +35,7 @@ const PAGES: [(&str, KeyCode, usize); 7] = [
 
 struct Screen {
     model: TuiModel,
+    inbox: Inbox,
     terminal: Terminal<TestBackend>,
     /// Later with every look at it, so that all is read.
     steady: Duration,
@@ -48,6 +51,7 @@ impl Screen {
         };
         let mut screen = Self {
             model: TuiModel::new(text, theme, TimeZone::default()),
+            inbox: Inbox::new(),
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             steady: Duration::ZERO,
         };
@@ -71,8 +75,8 @@ impl Screen {
     }
 
     fn tell(&mut self, hub: &HubId, news: InboxEvent) {
-        let told = self.update(TuiMessage::InboxEvent(hub.clone(), news));
-        assert_eq!(told, None);
+        let changes = self.inbox.apply_event(hub, news);
+        assert_eq!(self.update(TuiMessage::Changed(changes)), None);
     }
 
     fn update(&mut self, msg: TuiMessage) -> Option<TuiEffect> {
@@ -80,7 +84,8 @@ impl Screen {
             monotonic: self.steady,
             ..ClockReading::default()
         };
-        self.model.update(msg, now)
+        let view = view(&self.inbox);
+        self.model.update(msg, view, now)
     }
 
     fn press(&mut self, code: KeyCode) -> Option<TuiEffect> {
@@ -95,15 +100,15 @@ impl Screen {
             OperatorReply::ResultUnknown(reason.into()),
         ] {
             self.draw();
-            let Some(TuiEffect::SendAnswers(answers)) = self.press(KeyCode::Char('x')) else {
+            let Some(TuiEffect::Answer { rows, action }) = self.press(KeyCode::Char('x')) else {
                 // The smallest screen does not show all that an answer opens.
                 return;
             };
-            for answer in answers {
-                assert_eq!(
-                    self.update(TuiMessage::Replied(answer, reply.clone())),
-                    None
-                );
+            let inbox = &mut self.inbox;
+            let answers = rows.into_iter().flat_map(|row| inbox.answer(row, action));
+            for answer in answers.flatten().collect::<Vec<_>>() {
+                let changes = self.inbox.apply_reply(&answer, reply.clone());
+                assert_eq!(self.update(TuiMessage::Changed(changes)), None);
             }
         }
     }
@@ -127,18 +132,28 @@ impl Screen {
 
     fn draw(&mut self) -> &Buffer {
         self.steady += Duration::from_secs(9);
-        let now = ClockReading {
-            monotonic: self.steady,
-            ..ClockReading::default()
-        };
-        let model = &mut self.model;
+        let (model, inbox) = (&self.model, &self.inbox);
+        let mut drawn = None;
         self.terminal
             .draw(|frame| {
-                model.lay_out(frame.area(), now);
-                frame.render_widget(&*model, frame.area());
+                let layout = ScreenLayout::new(model, view(inbox), frame.area());
+                frame.render_widget(&layout, frame.area());
+                drawn = Some(layout.into_drawn());
             })
             .unwrap();
+        assert_eq!(
+            self.update(TuiMessage::Drawn(drawn.unwrap_or_default())),
+            None
+        );
         self.terminal.backend().buffer()
+    }
+}
+
+fn view(inbox: &Inbox) -> SessionView<'_> {
+    SessionView {
+        inbox,
+        unanswered: 0,
+        is_synced: false,
     }
 }
 

@@ -9,7 +9,7 @@ use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, Decision};
 use terok_clearance_tui::{TuiEffect, TuiMessage};
 
-use crate::rig::{ALLOW, Rig, answers, asks, asks_at, decided, decision};
+use crate::rig::{ALLOW, Effect, Rig, answers, asks, asks_at, decision};
 
 /// Three questions that have been read, the first selected.
 fn three() -> Rig {
@@ -46,7 +46,7 @@ fn a_key_answers_what_the_screen_says_and_the_outcome_is_shown() {
             "denying"
         };
         assert!(rig.screen().contains(being));
-        rig.tell(decided(answer));
+        rig.confirm(answer);
         let status = rig.status();
         assert!(status.contains(word), "{status}");
         assert!(status.contains("tcp port 443 of one.example"), "{status}");
@@ -239,12 +239,7 @@ fn pasted_text_presses_no_key() {
     let mut rig = three();
     assert_eq!(rig.tell(TuiMessage::Paste("aaad".to_owned())), None);
     assert_eq!(rig.status(), "pasted text is not taken for keys");
-    assert!(
-        rig.model
-            .inbox()
-            .rows()
-            .all(|row| row.answering().is_none())
-    );
+    assert!(rig.inbox.rows().all(|row| row.answering().is_none()));
 }
 
 #[test]
@@ -263,7 +258,7 @@ fn a_click_selects_what_was_drawn_there_and_answers_nothing() {
     for _ in 0..3 {
         rig.click(at);
     }
-    assert_eq!(rig.model.in_flight_count(), 0);
+    assert_eq!(rig.unanswered, 0);
     // It moved under the pointer, so it is to be read.
     rig.wait(60);
     assert_eq!(rig.press(KeyCode::Char('a')), None);
@@ -371,7 +366,7 @@ fn backing_out_answers_nothing() {
     rig.types("*a");
     assert_eq!(rig.press(KeyCode::Esc), None);
     assert_eq!(rig.status(), "nothing was answered");
-    assert_eq!(rig.types("q"), Some(TuiEffect::Quit));
+    assert_eq!(rig.types("q"), Some(Effect::Ui(TuiEffect::Quit)));
 }
 
 #[test]
@@ -379,7 +374,7 @@ fn a_failure_keeps_the_question_and_says_why() {
     let mut rig = three();
     let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
     let reply = OperatorReply::EnforcementFailed("no such sandbox".into());
-    rig.tell(TuiMessage::Replied(answer, reply));
+    rig.reply(&answer, reply);
     let status = rig.status();
     assert_eq!(
         status,
@@ -394,10 +389,10 @@ fn a_failure_keeps_the_question_and_says_why() {
 fn an_answer_that_nobody_confirmed_is_told_as_that() {
     let mut rig = three();
     let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
-    rig.tell(TuiMessage::Replied(
-        answer,
+    rig.reply(
+        &answer,
         OperatorReply::ResultUnknown("it was cut off".into()),
-    ));
+    );
     assert!(
         rig.status()
             .contains("may or may not have taken effect: it was cut off")
@@ -412,10 +407,7 @@ fn another_operators_answer_is_told_with_its_name() {
         action: terok_clearance::DecisionAction::Deny,
         ..decision(&mine, "uid 1001")
     };
-    rig.tell(TuiMessage::Replied(
-        mine,
-        OperatorReply::AlreadyDecided(theirs),
-    ));
+    rig.reply(&mine, OperatorReply::AlreadyDecided(theirs));
     let screen = rig.screen();
     assert!(screen.contains("DENIED"), "{screen}");
     assert!(screen.contains("by uid 1001"), "{screen}");
@@ -442,10 +434,10 @@ fn leaving_waits_for_the_answers_on_their_way() {
     let answer = answers(rig.press(KeyCode::Char('a'))).remove(0);
     assert_eq!(rig.types("q"), None);
     assert!(rig.status().contains("waiting for an answer"));
-    assert_eq!(rig.tell(decided(&answer)), Some(TuiEffect::Quit));
+    assert_eq!(rig.confirm(&answer), Some(Effect::Ui(TuiEffect::Quit)));
     let mut rig = three();
     answers(rig.press(KeyCode::Char('a')));
-    assert_eq!(rig.types("qq"), Some(TuiEffect::Quit));
+    assert_eq!(rig.types("qq"), Some(Effect::Ui(TuiEffect::Quit)));
 }
 
 #[test]
@@ -483,7 +475,7 @@ fn a_window_too_small_for_the_words_answers_nothing() {
         rest -= 1;
         assert!(rest > 0, "{}", rig.screen());
     }
-    assert_eq!(rig.model.in_flight_count(), 1);
+    assert_eq!(rig.unanswered, 1);
     rig.press(KeyCode::Esc);
     let longer = format!("x{}", &long[1..]);
     rig.asks(&asks(5, &longer));

@@ -16,11 +16,11 @@ use proptest::prelude::*;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, DisplayText};
-use terok_clearance_tui::{TuiEffect, TuiMessage};
+use terok_clearance_tui::TuiMessage;
 
 use read::{Part, Read, is_typing, number, read};
 
-use crate::rig::{NOON, Rig, decision, hub, request};
+use crate::rig::{Effect, NOON, Rig, decision, hub, request};
 
 const HUBS: [&str; 2] = ["web", "db"];
 const SIZES: [(u16, u16); 6] = [(80, 24), (110, 30), (60, 15), (40, 10), (20, 5), (200, 50)];
@@ -134,7 +134,7 @@ impl Attack {
             rig.news_of(hub, InboxEvent::Up(ProtocolVersion::Clearance2));
             rig.news_of(hub, InboxEvent::Received(Event::Synced));
         }
-        rig.tell(TuiMessage::HubsSynced);
+        rig.sync();
         let eye = Eye {
             read: Read::Nothing,
             asked: Read::Nothing,
@@ -172,7 +172,7 @@ impl Attack {
         self.eye.typing = is_typing(&screen);
         let now = self.ms();
         let moved = std::mem::take(&mut self.eye.moved);
-        let rows = self.rig.model.inbox().rows().map(|row| row.number().get());
+        let rows = self.rig.inbox.rows().map(|row| row.number().get());
         let rows: Vec<_> = rows.collect();
         // Of a list that is filtered it does not know what is in it.
         if rows != self.eye.rows && !screen.contains("Waiting for you, with") {
@@ -356,13 +356,13 @@ impl Attack {
             _ => OperatorReply::NoSuchRequest,
         };
         // Whoever has asked to leave leaves when it is the last one.
-        let effect = self.rig.tell(TuiMessage::Replied(answer, reply));
+        let effect = self.rig.reply(&answer, reply);
         assert_eq!(effect, None);
     }
 
     fn press(&mut self, code: KeyCode) {
-        let before = self.rig.model.inbox().rows().map(|row| {
-            let up = self.rig.model.inbox().is_connected(row.hub());
+        let before = self.rig.inbox.rows().map(|row| {
+            let up = self.rig.inbox.is_connected(row.hub());
             let open = up && !row.is_forgotten_by_hub() && row.answering().is_none();
             (
                 row.number().get(),
@@ -373,7 +373,7 @@ impl Attack {
         let key = KeyEvent::new(code, KeyModifiers::NONE);
         match self.rig.tell(TuiMessage::Key(key)) {
             None => self.eye.moved |= !matches!(code, KeyCode::Char('a' | 'x' | 'y')),
-            Some(TuiEffect::SendAnswers(answers)) => {
+            Some(Effect::Sent(answers)) => {
                 self.judge(code, &answers, &before);
                 self.on_their_way.extend(answers);
             }

@@ -6,7 +6,7 @@ use operator::inbox::InboxEvent;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance_tui::{TuiEffect, TuiMessage};
 
-use crate::rig::{Rig, asks, hub};
+use crate::rig::{Effect, Rig, asks, hub};
 
 fn many(count: u64) -> Rig {
     let mut rig = Rig::up(80, 24);
@@ -157,11 +157,20 @@ fn pages_open_and_close() {
     }
     assert_eq!(rig.press(KeyCode::Esc), None, "it does not leave");
     let control = |c| TuiMessage::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL));
-    assert_eq!(rig.tell(control('c')), Some(TuiEffect::Interrupt));
-    assert_eq!(rig.tell(control('z')), Some(TuiEffect::Suspend));
-    assert_eq!(rig.tell(control('l')), Some(TuiEffect::Refresh));
-    assert_eq!(rig.types("m"), Some(TuiEffect::CaptureMouse(false)));
-    assert_eq!(rig.types("m"), Some(TuiEffect::CaptureMouse(true)));
+    assert_eq!(
+        rig.tell(control('c')),
+        Some(Effect::Ui(TuiEffect::Interrupt))
+    );
+    assert_eq!(rig.tell(control('z')), Some(Effect::Ui(TuiEffect::Suspend)));
+    assert_eq!(rig.tell(control('l')), Some(Effect::Ui(TuiEffect::Refresh)));
+    assert_eq!(
+        rig.types("m"),
+        Some(Effect::Ui(TuiEffect::CaptureMouse(false)))
+    );
+    assert_eq!(
+        rig.types("m"),
+        Some(Effect::Ui(TuiEffect::CaptureMouse(true)))
+    );
 }
 
 #[test]
@@ -213,7 +222,7 @@ fn nothing_is_drawn_when_nothing_changes() {
     assert!(!rig.model.needs_redraw());
     rig.says(terok_clearance::wire::clearance2::Event::Synced);
     assert!(!rig.model.needs_redraw());
-    rig.tell(TuiMessage::HubsSynced);
+    rig.sync();
     assert!(!rig.model.needs_redraw());
 }
 
@@ -234,8 +243,8 @@ proptest::proptest! {
                 _ => drop(rig.screen()),
             }
         }
-        let rows = rig.model.inbox().rows().len();
-        let asked = rig.model.inbox().rows().any(|row| Some(row.number()) == rig.model.selected());
+        let rows = rig.inbox.rows().len();
+        let asked = rig.inbox.rows().any(|row| Some(row.number()) == rig.model.selected());
         rig.press(KeyCode::Char('*'));
         let screen = rig.screen();
         assert_eq!(screen.contains(&format!("  {rows} marked")), rows > 0, "{screen}");

@@ -6,21 +6,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply, RowNumber};
+use operator::inbox::{
+    HubId, Inbox, InboxChange, InboxEvent, OperatorAnswer, OperatorReply, RowNumber,
+};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance::{Action, Decision, ShieldState};
-use terok_clearance_tui::{ClockReading, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel};
+use terok_clearance_tui::{
+    ClockReading, ScreenLayout, SessionView, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel,
+};
 
 /// 2026-11-22 12:42:07 UTC, in microseconds.
 pub(crate) const NOON: u64 = 1_795_351_327_000_000;
 
-/// A UI with a hub, a terminal and a clock.
+/// The effect of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Answers were sent.
+    Sent(Vec<OperatorAnswer>),
+    /// Another effect.
+    Ui(TuiEffect),
+}
+
+/// A user interface with an inbox, a terminal and a clock.
 pub(crate) struct Rig {
     pub(crate) model: TuiModel,
+    pub(crate) inbox: Inbox,
+    /// Number of answers without a reply.
+    pub(crate) unanswered: usize,
+    is_synced: bool,
     terminal: Terminal<TestBackend>,
     pub(crate) clock: Duration,
 }
@@ -71,6 +88,9 @@ impl Rig {
     pub(crate) fn with(theme: Theme, width: u16, height: u16) -> Self {
         let mut rig = Self {
             model: TuiModel::new("/run/user/1000", theme, TimeZone::default()),
+            inbox: Inbox::new(),
+            unanswered: 0,
+            is_synced: false,
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             clock: Duration::ZERO,
         };
@@ -91,7 +111,7 @@ impl Rig {
         let mut rig = Self::with(theme, width, height);
         rig.news(InboxEvent::Up(ProtocolVersion::Clearance2));
         rig.says(Event::Synced);
-        rig.tell(TuiMessage::HubsSynced);
+        rig.sync();
         rig.draw();
         rig
     }
@@ -110,9 +130,50 @@ impl Rig {
         self.clock += Duration::from_millis(ms);
     }
 
-    pub(crate) fn tell(&mut self, msg: TuiMessage) -> Option<TuiEffect> {
+    /// Applies a message, and performs its effect as the event loop does.
+    pub(crate) fn tell(&mut self, msg: TuiMessage) -> Option<Effect> {
         let now = self.now();
-        self.model.update(msg, now)
+        let view = SessionView {
+            inbox: &self.inbox,
+            unanswered: self.unanswered,
+            is_synced: self.is_synced,
+        };
+        Some(match self.model.update(msg, view, now)? {
+            TuiEffect::Answer { rows, action } => {
+                let answers = |row| self.inbox.answer(row, action).unwrap();
+                let answers: Vec<_> = rows.into_iter().flat_map(answers).collect();
+                self.unanswered += answers.len();
+                Effect::Sent(answers)
+            }
+            other => Effect::Ui(other),
+        })
+    }
+
+    fn change(&mut self, changes: Vec<InboxChange>) -> Option<Effect> {
+        self.tell(TuiMessage::Changed(changes))
+    }
+
+    /// Every hub found at the start has sent its snapshot.
+    pub(crate) fn sync(&mut self) {
+        self.is_synced = true;
+        assert_eq!(self.change(Vec::new()), None);
+    }
+
+    /// A hub replies to an answer.
+    pub(crate) fn reply(
+        &mut self,
+        answer: &OperatorAnswer,
+        reply: OperatorReply,
+    ) -> Option<Effect> {
+        self.unanswered -= 1;
+        let changes = self.inbox.apply_reply(answer, reply);
+        self.change(changes)
+    }
+
+    /// A hub replies that an answer took effect.
+    pub(crate) fn confirm(&mut self, answer: &OperatorAnswer) -> Option<Effect> {
+        let decision = decision(answer, "uid 1000");
+        self.reply(answer, OperatorReply::Decided(decision))
     }
 
     pub(crate) fn news(&mut self, news: InboxEvent) {
@@ -120,7 +181,8 @@ impl Rig {
     }
 
     pub(crate) fn news_of(&mut self, hub: &HubId, news: InboxEvent) {
-        assert_eq!(self.tell(TuiMessage::InboxEvent(hub.clone(), news)), None);
+        let changes = self.inbox.apply_event(hub, news);
+        assert_eq!(self.change(changes), None);
     }
 
     pub(crate) fn says(&mut self, event: Event) {
@@ -137,13 +199,13 @@ impl Rig {
     }
 
     /// Presses a key without a look at the screen.
-    pub(crate) fn press(&mut self, code: KeyCode) -> Option<TuiEffect> {
+    pub(crate) fn press(&mut self, code: KeyCode) -> Option<Effect> {
         let key = KeyEvent::new(code, KeyModifiers::NONE);
         self.tell(TuiMessage::Key(key))
     }
 
     /// Presses the keys of a text as a person does: after each the screen is drawn and read.
-    pub(crate) fn types(&mut self, keys: &str) -> Option<TuiEffect> {
+    pub(crate) fn types(&mut self, keys: &str) -> Option<Effect> {
         let mut effect = None;
         for c in keys.chars() {
             effect = self.press(KeyCode::Char(c));
@@ -169,15 +231,21 @@ impl Rig {
     }
 
     pub(crate) fn draw(&mut self) {
-        let now = self.now();
-        let model = &mut self.model;
+        let (model, inbox) = (&self.model, &self.inbox);
+        let view = SessionView {
+            inbox,
+            unanswered: self.unanswered,
+            is_synced: self.is_synced,
+        };
+        let mut drawn = None;
         self.terminal
             .draw(|frame| {
-                model.lay_out(frame.area(), now);
-                frame.render_widget(&*model, frame.area());
+                let layout = ScreenLayout::new(model, view, frame.area());
+                frame.render_widget(&layout, frame.area());
+                drawn = Some(layout.into_drawn());
             })
             .unwrap();
-        model.take_needs_redraw();
+        assert_eq!(self.tell(TuiMessage::Drawn(drawn.unwrap())), None);
     }
 
     /// Draws, and returns the screen as text without the spaces at the ends of lines.
@@ -209,9 +277,9 @@ impl Rig {
 }
 
 /// Returns the answers of an effect that has some.
-pub(crate) fn answers(effect: Option<TuiEffect>) -> Vec<OperatorAnswer> {
+pub(crate) fn answers(effect: Option<Effect>) -> Vec<OperatorAnswer> {
     match effect {
-        Some(TuiEffect::SendAnswers(answers)) => answers,
+        Some(Effect::Sent(answers)) => answers,
         other => panic!("no answers but {other:?}"),
     }
 }
@@ -228,11 +296,6 @@ pub(crate) fn decision(answer: &OperatorAnswer, by: &str) -> Decision {
         ok: true,
         reason: None,
     }
-}
-
-pub(crate) fn decided(answer: &OperatorAnswer) -> TuiMessage {
-    let decision = decision(answer, "uid 1000");
-    TuiMessage::Replied(answer.clone(), OperatorReply::Decided(decision))
 }
 
 pub(crate) const ALLOW: Action = Action::Allow;

@@ -10,9 +10,9 @@ use ratatui::style::{Color, Modifier};
 use terok_clearance::ShieldState;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance_tui::{Theme, TuiMessage};
+use terok_clearance_tui::Theme;
 
-use crate::rig::{NOON, Rig, answers, asks, asks_at, decided, hub, request};
+use crate::rig::{NOON, Rig, answers, asks, asks_at, hub, request};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
 
@@ -77,7 +77,7 @@ fn at_the_start() {
 fn without_a_hub() {
     pictures("nothing", |width, height| {
         let mut rig = Rig::new(width, height);
-        rig.tell(TuiMessage::HubsSynced);
+        rig.sync();
         rig
     });
 }
@@ -118,7 +118,7 @@ fn picture() -> Rig {
         rig.asks(&without_process(asks_at(number, name, address)));
     }
     rig.says(Event::Synced);
-    rig.tell(TuiMessage::HubsSynced);
+    rig.sync();
     rig.wait(600);
     rig
 }
@@ -176,14 +176,14 @@ fn when_several_are_about_to_be_answered() {
 fn answered(width: u16, height: u16) -> Rig {
     let mut rig = busy(width, height);
     let allow = answers(rig.press(KeyCode::Char('a'))).remove(0);
-    rig.tell(decided(&allow));
+    rig.confirm(&allow);
     rig.wait(2000);
     let deny = answers(rig.press(KeyCode::Char('x'))).remove(0);
-    rig.tell(decided(&deny));
+    rig.confirm(&deny);
     rig.wait(2000);
     let fails = answers(rig.press(KeyCode::Char('a'))).remove(0);
     let reason = "terok-shield: no such container".into();
-    rig.tell(TuiMessage::Replied(fails, OperatorReply::Failed(reason)));
+    rig.reply(&fails, OperatorReply::Failed(reason));
     rig.wait(2000);
     rig.press(KeyCode::Down);
     rig.wait(600);
@@ -252,7 +252,7 @@ fn every_size_is_drawn() {
 fn in_ascii() {
     let theme = Theme::default();
     let mut rig = Rig::with(theme, 80, 24);
-    rig.tell(TuiMessage::HubsSynced);
+    rig.sync();
     let screen = rig.screen();
     assert!(screen.is_ascii(), "{screen}");
     assert!(screen.contains("-- Waiting for you ---"), "{screen}");

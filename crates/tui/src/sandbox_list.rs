@@ -1,33 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The sandboxes: how many questions each has, and what its firewall is.
+//! The known sandboxes: the number of questions and the state of the firewall of each.
 
 use std::collections::BTreeMap;
 
-use ratatui::text::{Line, Span};
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{ContainerId, ShieldState};
 
-use crate::theme::Theme;
-use crate::wrap::truncate;
 use operator::inbox::{HubId, Inbox, InboxChange, Row};
 use operator::phrases;
 
-/// How many are remembered.
+/// Maximum number of sandboxes; further ones are not listed.
 const MAX_LISTED_SANDBOXES: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub(crate) struct SandboxTable {
+pub(crate) struct SandboxList {
     entries: BTreeMap<(HubId, ContainerId), SandboxStatus>,
 }
 
+/// What is known about a sandbox.
 #[derive(Debug, Default)]
-struct SandboxStatus {
-    name: Option<String>,
-    shield_state: Option<ShieldState>,
-    questions: usize,
+pub(crate) struct SandboxStatus {
+    pub(crate) name: Option<String>,
+    pub(crate) shield_state: Option<ShieldState>,
+    /// Number of pending questions.
+    pub(crate) questions: usize,
 }
 
-impl SandboxTable {
+impl SandboxStatus {
+    /// Returns `true` if the firewall is known to be down.
+    fn is_unguarded(&self) -> bool {
+        self.shield_state
+            .is_some_and(|state| state != ShieldState::Up)
+    }
+}
+
+impl SandboxList {
+    /// Applies a change of the inbox; `inbox` already contains the change.
     pub(crate) fn apply_change(&mut self, change: &InboxChange, inbox: &Inbox) {
         match change {
             InboxChange::Added(number) => {
@@ -71,7 +79,7 @@ impl SandboxTable {
     fn record_question(&mut self, row: &Row) {
         if let Some(sandbox) = self.entry(row.hub(), row.container()) {
             sandbox.questions = sandbox.questions.saturating_add(1);
-            // Only a firewall that is up refuses a packet.
+            // Only an active firewall refuses a packet.
             sandbox.shield_state = Some(ShieldState::Up);
             if sandbox.name.is_none() {
                 sandbox.name = Some(phrases::describe_sandbox(row));
@@ -89,52 +97,22 @@ impl SandboxTable {
         self.entries.len()
     }
 
-    /// Returns how many firewalls are known not to be up.
+    /// Returns the number of sandboxes whose firewall is known to be down.
     pub(crate) fn unguarded_count(&self) -> usize {
-        let is_open =
-            |s: &&SandboxStatus| s.shield_state.is_some_and(|state| state != ShieldState::Up);
-        self.entries.values().filter(is_open).count()
+        let entries = self.entries.values();
+        entries.filter(|status| status.is_unguarded()).count()
     }
 
+    /// Returns the firewall state of the sandbox of a row, if known.
     pub(crate) fn shield_state(&self, row: &Row) -> Option<ShieldState> {
         let key = (row.hub().clone(), row.container().clone());
         self.entries.get(&key)?.shield_state
     }
 
-    /// Returns a line for each, those first whose firewall is not up.
-    pub(crate) fn lines(&self, theme: Theme, width: usize, most: usize) -> Vec<Line<'static>> {
-        let is_open =
-            |s: &SandboxStatus| s.shield_state.is_some_and(|state| state != ShieldState::Up);
-        let open = self.entries.iter().filter(|(_, s)| is_open(s));
-        let rest = self.entries.iter().filter(|(_, s)| !is_open(s));
-        let lines = open.chain(rest).take(most).map(|((_, id), sandbox)| {
-            let (state, style) = match sandbox.shield_state {
-                Some(ShieldState::Up) => ("up", theme.good()),
-                Some(ShieldState::Down) => ("DOWN", theme.bad()),
-                Some(ShieldState::Disengaged) => ("OFF", theme.bad()),
-                None => ("?", Theme::dim()),
-            };
-            let questions = match sandbox.questions {
-                0 => "-".to_owned(),
-                many => many.to_string(),
-            };
-            let name = match &sandbox.name {
-                Some(name) if name != id.as_str() => format!("{name}  {id}"),
-                _ => id.to_string(),
-            };
-            let room = width.saturating_sub(19);
-            Line::from(vec![
-                Span::raw(format!(" {questions:>7}  ")),
-                Span::styled(format!("{state:<8} "), style),
-                Span::raw(truncate(&name, room)),
-            ])
-        });
-        if self.entries.is_empty() {
-            return vec![Line::styled(" none has been heard of", Theme::dim())];
-        }
-        let head = " waiting  firewall sandbox";
-        std::iter::once(Line::styled(truncate(head, width), Theme::dim()))
-            .chain(lines)
-            .collect()
+    /// Returns the sandboxes, first those whose firewall is down.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ContainerId, &SandboxStatus)> {
+        let entries = || self.entries.iter().map(|((_, id), status)| (id, status));
+        let unguarded = entries().filter(|(_, status)| status.is_unguarded());
+        unguarded.chain(entries().filter(|(_, status)| !status.is_unguarded()))
     }
 }

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The dialog that confirms one answer to several questions: it lists everything that the answer
+//! opens or refuses.
+
+use std::time::Duration;
+
+use operator::inbox::{Row, RowNumber};
+use operator::phrases;
+use terok_clearance::Action;
+
+use crate::answer_guard::AUTO_SELECTED_DELAY;
+use crate::drawn::DrawnConfirm;
+use crate::keys::CursorMove;
+use crate::selection::target_index;
+
+#[derive(Debug)]
+pub(crate) struct ConfirmDialog {
+    action: Action,
+    items: Vec<ConfirmItem>,
+    first_visible: usize,
+    /// Number of questions that the last frame showed in full, at least 1.
+    visible_items: usize,
+    /// The time since which enough was shown: to allow, every question; to deny, the last.
+    fully_shown_since: Option<Duration>,
+}
+
+/// A question of the dialog.
+#[derive(Debug)]
+pub(crate) struct ConfirmItem {
+    pub(crate) number: RowNumber,
+    pub(crate) sandbox_name: String,
+    /// What an answer opens, as the dialog shows it.
+    pub(crate) opens: String,
+    /// Whether a frame showed all of it.
+    shown: bool,
+}
+
+/// The reason why a confirmation does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConfirmRefusal {
+    /// Not every question was shown that has to be read.
+    NotFullyShown,
+    /// The rest was shown too short a time ago.
+    JustAppeared,
+}
+
+impl ConfirmDialog {
+    /// Returns the dialog for an answer, without questions yet.
+    pub(crate) const fn new(action: Action) -> Self {
+        Self {
+            action,
+            items: Vec::new(),
+            first_visible: 0,
+            visible_items: 1,
+            fully_shown_since: None,
+        }
+    }
+
+    pub(crate) fn add(&mut self, row: &Row) {
+        self.items.push(ConfirmItem {
+            number: row.number(),
+            sandbox_name: phrases::describe_sandbox(row),
+            opens: phrases::describe_allow_effect(row),
+            shown: false,
+        });
+    }
+
+    pub(crate) const fn action(&self) -> Action {
+        self.action
+    }
+
+    pub(crate) fn items(&self) -> &[ConfirmItem] {
+        &self.items
+    }
+
+    /// Returns the index of the first question on the screen.
+    pub(crate) const fn first_visible(&self) -> usize {
+        self.first_visible
+    }
+
+    pub(crate) fn navigate(&mut self, to: CursorMove) {
+        let last = self.items.len().saturating_sub(1);
+        self.first_visible = target_index(self.first_visible, to, self.visible_items, last);
+    }
+
+    /// Records the questions that a frame showed.
+    pub(crate) fn record_drawn(&mut self, shown: DrawnConfirm, now: Duration) {
+        let end = shown.first_item.saturating_add(shown.complete_items);
+        let complete = self.items.get_mut(shown.first_item..end);
+        for item in complete.unwrap_or_default() {
+            item.shown = true;
+        }
+        self.visible_items = shown.complete_items.max(1);
+        let enough = match self.action {
+            Action::Allow => self.items.iter().all(|item| item.shown),
+            Action::Deny => end >= self.items.len(),
+        };
+        if enough && self.fully_shown_since.is_none() {
+            self.fully_shown_since = Some(now);
+        }
+    }
+
+    /// Restarts the time to read, after the screen was hidden.
+    pub(crate) const fn reset_shown_time(&mut self) {
+        self.fully_shown_since = None;
+    }
+
+    /// Returns whether a confirmation counts now.
+    pub(crate) fn check_ready(&self, now: Duration) -> Result<(), ConfirmRefusal> {
+        match self.fully_shown_since {
+            None => Err(ConfirmRefusal::NotFullyShown),
+            Some(since) if now.saturating_sub(since) < AUTO_SELECTED_DELAY => {
+                Err(ConfirmRefusal::JustAppeared)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}

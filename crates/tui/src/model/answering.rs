@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Answers: to the selected question, or after confirmation to the marked ones.
+//!
+//! A row is answered only if a frame showed what the answer opens, that has not changed since, and
+//! the answer guard accepts the time.
+
+use std::time::Duration;
+
+use operator::inbox::{RowNumber, RowRefusal};
+use operator::phrases::{self, MessageTone};
+use terok_clearance::Action;
+
+use super::{TuiEffect, TuiModel};
+use crate::answer_guard::KeyRefusal;
+use crate::confirm_dialog::{ConfirmDialog, ConfirmRefusal};
+use crate::keys::ViewMode;
+use crate::view::SessionView;
+
+impl TuiModel {
+    /// Answers the selected question, or opens the confirm dialog for the marked ones.
+    pub(super) fn answer(
+        &mut self,
+        action: Action,
+        view: SessionView<'_>,
+        now: Duration,
+    ) -> Option<TuiEffect> {
+        if self.mode == ViewMode::Questions && !self.selection.marked().is_empty() {
+            let mut confirm = ConfirmDialog::new(action);
+            let marked = self.selection.marked().iter();
+            for row in marked.filter_map(|number| view.inbox.row(*number)) {
+                confirm.add(row);
+            }
+            self.confirm = Some(confirm);
+            self.mode = ViewMode::Confirm;
+            return None;
+        }
+        let selected = self.selection.selected();
+        let Some(row) = selected.and_then(|number| view.inbox.row(number)) else {
+            self.set_status(MessageTone::Quiet, "nothing is asked");
+            return None;
+        };
+        let number = row.number();
+        let opens = phrases::describe_allow_effect(row);
+        let guard = self.answer_guard.as_mut();
+        let guard = guard.filter(|guard| guard.number == number);
+        let accepted = guard.map_or(Err(KeyRefusal::JustAppeared), |guard| {
+            guard.check_key(&opens, now)
+        });
+        let refused = match accepted {
+            Ok(()) => match view.inbox.check_answerable(number) {
+                Ok(()) => return Some(self.send(vec![number], action)),
+                Err(refusal) => refusal_text(&refusal),
+            },
+            Err(KeyRefusal::JustAppeared) => {
+                format!("question {number} has only just come here. Read it, then press again")
+            }
+            Err(KeyRefusal::Changed) => {
+                format!("question {number} has just changed. Read it, then press again")
+            }
+            Err(KeyRefusal::NotFullyShown) => {
+                if self.mode == ViewMode::Details {
+                    format!("PgDn shows the rest of question {number}, Home its start")
+                } else {
+                    format!("Enter shows all of question {number}: there is no room here")
+                }
+            }
+        };
+        self.set_status(MessageTone::Bad, format!("NOT answered: {refused}"));
+        None
+    }
+
+    /// Answers the questions of the confirm dialog, except those that changed or ended.
+    pub(super) fn answer_marked(
+        &mut self,
+        view: SessionView<'_>,
+        now: Duration,
+    ) -> Option<TuiEffect> {
+        let confirm = self.confirm.as_ref()?;
+        if let Err(refusal) = confirm.check_ready(now) {
+            let reason = match (refusal, confirm.action()) {
+                (ConfirmRefusal::NotFullyShown, Action::Allow) => {
+                    "not all of it was shown yet; PgDn"
+                }
+                (ConfirmRefusal::NotFullyShown, Action::Deny) => {
+                    "not all of it was shown yet; PgDn or End"
+                }
+                (ConfirmRefusal::JustAppeared, _) => {
+                    "it has only just come here. Read it, then press again"
+                }
+            };
+            self.set_status(MessageTone::Bad, format!("NOT answered: {reason}"));
+            return None;
+        }
+        let confirm = self.confirm.take()?;
+        self.mode = ViewMode::Questions;
+        let (mut rows, mut changed, mut refusals) = (Vec::new(), 0_usize, Vec::new());
+        for item in confirm.items() {
+            let opens = view.inbox.row(item.number);
+            let opens = opens.map(phrases::describe_allow_effect);
+            if opens.is_some_and(|opens| opens != item.opens) {
+                changed = changed.saturating_add(1);
+                continue;
+            }
+            match view.inbox.check_answerable(item.number) {
+                Ok(()) => {
+                    self.selection.unmark(item.number);
+                    rows.push(item.number);
+                }
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        if changed > 0 || !refusals.is_empty() {
+            let changed = match changed {
+                0 => String::new(),
+                count => format!("; {count} NOT: changed meanwhile, still marked"),
+            };
+            let refused = refusals.first().map_or_else(String::new, |first| {
+                format!("; {} NOT: {}", refusals.len(), refusal_text(first))
+            });
+            let text = format!("{} answered{changed}{refused}", rows.len());
+            self.set_status(MessageTone::Bad, text);
+        }
+        (!rows.is_empty()).then(|| self.send(rows, confirm.action()))
+    }
+
+    fn send(&mut self, rows: Vec<RowNumber>, action: Action) -> TuiEffect {
+        self.quit_requested = false;
+        TuiEffect::Answer { rows, action }
+    }
+}
+
+fn refusal_text(refusal: &RowRefusal) -> String {
+    match refusal {
+        RowRefusal::Ended(number, end) => {
+            let reason = phrases::describe_row_end(end);
+            format!("question {number} is gone: {reason}")
+        }
+        other => other.to_string(),
+    }
+}
