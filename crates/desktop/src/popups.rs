@@ -13,7 +13,6 @@
 //! guard to a single popup without a hub.
 
 mod category;
-mod click_guard;
 mod event_loop;
 mod guarded_popup;
 mod model;
@@ -24,6 +23,6 @@ pub use category::{Categories, PopupCategory};
 pub use event_loop::{PopupOptions, run_popups};
 pub use guarded_popup::GuardedPopup;
 pub use model::{
-    CLICK_GUARD_DELAY, ClickOutcome, MAX_SINGLE_POPUPS, PopupCommand, PopupModel, PopupSlot,
-    PopupUpdate,
+    ClickOutcome, MAX_SINGLE_POPUPS, PopupCommand, PopupModel, PopupSlot, PopupUpdate,
 };
+pub use operator::answer_guard::CLICK_GUARD_DELAY;

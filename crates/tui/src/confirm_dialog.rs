@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
+use operator::answer_guard::{ConfirmGuard, KeyRefusal};
 use operator::inbox::{Row, RowNumber};
 use operator::phrases;
 use terok_clearance::Action;
 
-use crate::answer_guard::AUTO_SELECTED_DELAY;
 use crate::drawn::DrawnConfirm;
 use crate::keys::CursorMove;
 use crate::selection::target_index;
@@ -20,8 +20,7 @@ pub(crate) struct ConfirmDialog {
     first_visible: usize,
     /// Number of questions that the last frame showed in full, at least 1.
     visible_items: usize,
-    /// The time since which enough was shown: to allow, every question; to deny, the last.
-    fully_shown_since: Option<Duration>,
+    guard: ConfirmGuard,
 }
 
 /// A question of the dialog.
@@ -35,24 +34,15 @@ pub(crate) struct ConfirmItem {
     shown: bool,
 }
 
-/// The reason why a confirmation does not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConfirmRefusal {
-    /// Not every question was shown that has to be read.
-    NotFullyShown,
-    /// The rest was shown too short a time ago.
-    JustAppeared,
-}
-
 impl ConfirmDialog {
     /// Returns the dialog for an answer, without questions yet.
-    pub(crate) const fn new(action: Action) -> Self {
+    pub(crate) fn new(action: Action) -> Self {
         Self {
             action,
             items: Vec::new(),
             first_visible: 0,
             visible_items: 1,
-            fully_shown_since: None,
+            guard: ConfirmGuard::default(),
         }
     }
 
@@ -91,28 +81,23 @@ impl ConfirmDialog {
             item.shown = true;
         }
         self.visible_items = shown.complete_items.max(1);
+        // To allow, every question must be read; to deny, the last is enough.
         let enough = match self.action {
             Action::Allow => self.items.iter().all(|item| item.shown),
             Action::Deny => end >= self.items.len(),
         };
-        if enough && self.fully_shown_since.is_none() {
-            self.fully_shown_since = Some(now);
+        if enough {
+            self.guard.record_fully_shown(now);
         }
     }
 
     /// Restarts the time to read, after the screen was hidden.
     pub(crate) const fn reset_shown_time(&mut self) {
-        self.fully_shown_since = None;
+        self.guard.reset();
     }
 
     /// Returns whether a confirmation counts now.
-    pub(crate) fn check_ready(&self, now: Duration) -> Result<(), ConfirmRefusal> {
-        match self.fully_shown_since {
-            None => Err(ConfirmRefusal::NotFullyShown),
-            Some(since) if now.saturating_sub(since) < AUTO_SELECTED_DELAY => {
-                Err(ConfirmRefusal::JustAppeared)
-            }
-            Some(_) => Ok(()),
-        }
+    pub(crate) fn check_key(&self, now: Duration) -> Result<(), KeyRefusal> {
+        self.guard.check_key(now)
     }
 }

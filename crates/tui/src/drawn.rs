@@ -5,9 +5,8 @@
 //! model once the terminal has accepted the frame. Answers depend on it, so that a key counts only
 //! for a question that was really shown.
 
+use operator::answer_guard::VisibleLines;
 use operator::inbox::RowNumber;
-
-use crate::answer_guard::VisibleLines;
 
 /// The contents of a frame that the model needs for the next keys and clicks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use ratatui::symbols::border;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Table, Widget, Wrap};
 
-use crate::answer_guard::VisibleLines;
 use crate::drawn::{DrawnList, DrawnPage, DrawnQuestion, DrawnQuestionPane, DrawnScreen};
 use crate::keys::{InfoPage, ViewMode};
 use crate::model::TuiModel;
@@ -20,6 +19,7 @@ use crate::panes::{confirm, footer, help, sandboxes};
 use crate::theme::Theme;
 use crate::view::SessionView;
 use crate::wrap::truncate;
+use operator::answer_guard::VisibleLines;
 use operator::phrases;
 
 /// The smallest screen with room for a question and for what an answer opens.

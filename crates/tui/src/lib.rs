@@ -12,7 +12,6 @@
 //! said, word for word.
 
 mod activity_log;
-mod answer_guard;
 mod confirm_dialog;
 mod decoder;
 mod drawn;

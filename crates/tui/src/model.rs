@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
+use operator::answer_guard::{AnswerGuard, KeyBurstDetector, ListGuard};
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{InboxChange, RowEnd, RowNumber};
 use operator::phrases::{self, MessageTone};
 use terok_clearance::{Action, DisplayText};
 
 use crate::activity_log::ActivityLog;
-use crate::answer_guard::{AUTO_SELECTED_DELAY, AnswerGuard, MIN_KEY_INTERVAL};
 use crate::confirm_dialog::ConfirmDialog;
 use crate::drawn::{DrawnQuestionPane, DrawnScreen};
 use crate::keys::{TuiCommand, ViewMode};
@@ -45,10 +45,8 @@ pub struct TuiModel {
     drawn: DrawnScreen,
     /// The question that the last frame showed, and what an answer to it opens.
     answer_guard: Option<AnswerGuard>,
-    /// The time of the first frame after the last change of the list that the operator did not
-    /// cause.
-    list_changed_at: Option<Duration>,
-    last_key_at: Option<Duration>,
+    list_guard: ListGuard,
+    key_bursts: KeyBurstDetector,
     mouse_captured: bool,
     /// Whether the operator asked to quit once every answer took effect.
     quit_requested: bool,
@@ -116,8 +114,8 @@ impl TuiModel {
             first_line: 0,
             drawn: DrawnScreen::default(),
             answer_guard: None,
-            list_changed_at: None,
-            last_key_at: None,
+            list_guard: ListGuard::default(),
+            key_bursts: KeyBurstDetector::default(),
             mouse_captured: true,
             quit_requested: false,
             needs_redraw: true,
@@ -197,9 +195,7 @@ impl TuiModel {
         let command = self.mode.command_for(key)?;
         self.needs_redraw = true;
         self.status = None;
-        let before = self.last_key_at.replace(now.monotonic);
-        let burst =
-            burst || before.is_some_and(|at| now.monotonic.saturating_sub(at) < MIN_KEY_INTERVAL);
+        let burst = self.key_bursts.record_key(now.monotonic) || burst;
         // With marked questions, the answer key only opens the confirm dialog.
         let opens_dialog = self.mode == ViewMode::Questions && !self.selection.marked().is_empty();
         let answers = match command {
@@ -263,20 +259,16 @@ impl TuiModel {
         now: Duration,
     ) -> Option<AnswerGuard> {
         if self.selection.take_rows_changed() {
-            self.list_changed_at = Some(now);
+            self.list_guard.record_change(now);
         }
-        // In a list that changes, the operator may have aimed at the previous question.
-        let is_stable = self
-            .list_changed_at
-            .is_none_or(|at| now.saturating_sub(at) >= AUTO_SELECTED_DELAY);
-        let user_selected = self.selection.take_user_selected() && is_stable;
+        let chosen = self.selection.take_user_selected();
         let question = pane.question.as_ref()?;
         Some(AnswerGuard::record_drawn(
             self.answer_guard.take(),
             question.number,
             question.opens.clone(),
             question.lines,
-            user_selected,
+            chosen && self.list_guard.is_unchanging(now),
             now,
         ))
     }

@@ -4,10 +4,10 @@
 use std::fmt;
 use std::pin::Pin;
 
+use operator::answer_guard::{CLICK_GUARD_DELAY, ClickGuard};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
-use super::click_guard::ClickGuard;
 use super::text;
 use crate::notifier::{Closed, Notification, NotificationId, NotificationOutcome, Notifier};
 
@@ -49,7 +49,7 @@ impl<'a, N: Notifier> GuardedPopup<'a, N> {
             id,
             phase: PopupPhase::Shown,
             guard: ClickGuard::default(),
-            guard_delay: ClickGuard::MIN_READ_TIME,
+            guard_delay: CLICK_GUARD_DELAY,
             start,
         };
         popup.record_change(Instant::now());

@@ -12,10 +12,10 @@ use std::time::Duration;
 use terok_clearance::{Action, ContainerId};
 
 use super::category::{Categories, PopupCategory};
-use super::click_guard::ClickGuard;
 use super::rate_limit::PopupRateLimiter;
 use super::text::{self, AnswerAvailability, PriorAnswerFailure};
 use crate::notifier::{ContainerIdentity, Notification};
+use operator::answer_guard::ClickGuard;
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
 use operator::phrases;
@@ -26,9 +26,7 @@ use sandbox_directory::SandboxDirectory;
 
 /// Maximum questions that are shown in a popup each; more questions share one popup.
 pub const MAX_SINGLE_POPUPS: usize = 4;
-/// A click counts only if no popup changed for this time.
-pub const CLICK_GUARD_DELAY: Duration = ClickGuard::MIN_READ_TIME;
-/// A question whose popup was closed without an answer is not shown again for this time.
+/// The time for which a question that was closed without an answer is not shown again.
 const DISMISSED_QUIET_PERIOD: Duration = Duration::from_secs(30);
 /// The shortest time between two versions of a popup that differ only in a count.
 const MIN_COUNT_UPDATE_INTERVAL: Duration = Duration::from_secs(1);
@@ -423,9 +421,9 @@ impl PopupModel {
         self.click_guard.record_change(at);
     }
 
-    /// Decides whether a click on an action of the popup in `slot` is an answer. The click must
-    /// come at least [`CLICK_GUARD_DELAY`] after the last change of the popups, and the answer must
-    /// open the scope that the popup showed. Otherwise the question is shown again.
+    /// Judges a click, which came at `clicked_at`, on an action of the popup of `slot`. It answers
+    /// only what the popup said, and only if the popups stood still for [`super::CLICK_GUARD_DELAY`];
+    /// otherwise the question is shown again.
     pub fn handle_click(
         &mut self,
         slot: PopupSlot,

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
+use operator::answer_guard::KeyRefusal;
 use operator::inbox::{RowNumber, RowRefusal};
 use operator::phrases::{self, MessageTone};
 use terok_clearance::Action;
 
 use super::{TuiEffect, TuiModel};
-use crate::answer_guard::KeyRefusal;
-use crate::confirm_dialog::{ConfirmDialog, ConfirmRefusal};
+use crate::confirm_dialog::ConfirmDialog;
 use crate::keys::ViewMode;
 use crate::view::SessionView;
 
@@ -42,9 +42,8 @@ impl TuiModel {
         let number = row.number();
         let opens = phrases::describe_allow_effect(row);
         let guard = self.answer_guard.as_mut();
-        let guard = guard.filter(|guard| guard.number == number);
         let accepted = guard.map_or(Err(KeyRefusal::JustAppeared), |guard| {
-            guard.check_key(&opens, now)
+            guard.check_key(number, &opens, now)
         });
         let refused = match accepted {
             Ok(()) => match view.inbox.check_answerable(number) {
@@ -76,15 +75,13 @@ impl TuiModel {
         now: Duration,
     ) -> Option<TuiEffect> {
         let confirm = self.confirm.as_ref()?;
-        if let Err(refusal) = confirm.check_ready(now) {
+        if let Err(refusal) = confirm.check_key(now) {
             let reason = match (refusal, confirm.action()) {
-                (ConfirmRefusal::NotFullyShown, Action::Allow) => {
-                    "not all of it was shown yet; PgDn"
-                }
-                (ConfirmRefusal::NotFullyShown, Action::Deny) => {
+                (KeyRefusal::NotFullyShown, Action::Allow) => "not all of it was shown yet; PgDn",
+                (KeyRefusal::NotFullyShown, Action::Deny) => {
                     "not all of it was shown yet; PgDn or End"
                 }
-                (ConfirmRefusal::JustAppeared, _) => {
+                (KeyRefusal::JustAppeared | KeyRefusal::Changed, _) => {
                     "it has only just come here. Read it, then press again"
                 }
             };

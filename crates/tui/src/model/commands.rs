@@ -58,7 +58,7 @@ impl TuiModel {
             }
             TuiCommand::Quit => {
                 self.quit_requested = true;
-                let text = format!("{}; q leaves at once", view.unanswered_text());
+                let text = format!("{}; q quits at once", view.unanswered_text());
                 self.set_status(MessageTone::Quiet, text);
             }
             TuiCommand::Interrupt => return Some(TuiEffect::Interrupt),
@@ -78,9 +78,9 @@ impl TuiModel {
     fn toggle_mouse(&mut self) -> TuiEffect {
         self.mouse_captured = !self.mouse_captured;
         let text = if self.mouse_captured {
-            "a click selects a question; it never answers one"
+            "mouse on: a click selects a question and never answers one"
         } else {
-            "the mouse is the terminal's"
+            "mouse released: the terminal selects text"
         };
         self.set_status(MessageTone::Quiet, text);
         TuiEffect::CaptureMouse(self.mouse_captured)
