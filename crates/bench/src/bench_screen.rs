@@ -170,8 +170,8 @@ fn measure_question_storm(part: usize) -> anyhow::Result<QuestionStorm> {
 fn measure_key_latency(screen: &mut PtyScreen, rounds: usize) -> anyhow::Result<LatencySamples> {
     let mut times = LatencySamples::default();
     for _ in 0..rounds {
-        for (key, title) in [(b"?", "The keys"), (b"q", "Waiting for you")] {
-            // Several questions arrive between two keys.
+        for (key, title) in [(b"?", "Keys"), (b"q", "Waiting for you")] {
+            // Questions come between the keys.
             thread::sleep(Duration::from_millis(5));
             let clock = SpanTimer::start();
             screen.send_keys(key)?;

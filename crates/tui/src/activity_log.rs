@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What happened, newest last; a burst of the same kind is one line that counts.
+//! The activity log, newest entry last; a burst of similar changes is one entry with a count.
 
 use std::collections::VecDeque;
 
 use operator::inbox::{Inbox, InboxChange, RowEnd};
 use operator::phrases::{self, MessageTone};
 
-/// How many lines are remembered.
+/// Maximum number of entries; older ones are dropped.
 const MAX_ACTIVITY_ENTRIES: usize = 1000;
 
 #[derive(Debug, Default)]
@@ -16,17 +16,17 @@ pub(crate) struct ActivityLog {
 
 #[derive(Debug)]
 pub(crate) struct ActivityEntry {
-    /// When, in microseconds since the epoch.
+    /// The time in microseconds since the epoch.
     pub(crate) time_us: u64,
     pub(crate) tone: MessageTone,
     pub(crate) label: Option<String>,
     text: String,
-    /// How many more of the kind it stands for.
+    /// Number of further changes of the kind.
     merged_count: u64,
     kind: ActivityKind,
 }
 
-/// What may be counted in one line.
+/// The kind of an entry; consecutive entries of a kind other than `Single` are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ActivityKind {
     Asked,
@@ -50,6 +50,7 @@ impl ActivityLog {
         self.entries.iter()
     }
 
+    /// Adds the entry for a change of the inbox, if it has one.
     pub(crate) fn record(&mut self, change: &InboxChange, inbox: &Inbox, at: u64) {
         let kind = match change {
             InboxChange::Added(_) => ActivityKind::Asked,
@@ -77,11 +78,15 @@ impl ActivityLog {
             );
             (MessageTone::Quiet, Some(label), text)
         } else {
-            let Some(told) = phrases::describe_change(change) else {
+            let Some(message) = phrases::describe_change(change) else {
                 return;
             };
-            let by = told.decided_by.map(|by| format!("  by {by}"));
-            (told.tone, told.label, told.text + &by.unwrap_or_default())
+            let by = message.decided_by.map(|by| format!("  by {by}"));
+            (
+                message.tone,
+                message.label,
+                message.text + &by.unwrap_or_default(),
+            )
         };
         if self.entries.len() >= MAX_ACTIVITY_ENTRIES {
             self.entries.pop_front();

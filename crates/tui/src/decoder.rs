@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cuts what a terminal sends into keys, presses of the mouse and pasted texts.
+//! Decodes terminal input into keys, mouse events and pasted text.
 //!
-//! A letter of what is not a key must never count as one: an answer is one letter. So what the
-//! terminal replies to questions of others (a program on it may have asked) is cut out as a whole
-//! and dropped, and so is whatever is not understood. The grammar is that of ECMA-48, 5.4 to 5.6,
-//! and of xterm's "Bracketed Paste Mode" and "Mouse Tracking".
+//! An answer is one letter, so no letter of a sequence may count as a key. Replies of the terminal,
+//! which another program may have requested, and unknown sequences are therefore dropped whole.
+//! The grammar is that of ECMA-48, 5.4 to 5.6, and of xterm's "Bracketed Paste Mode" and "Mouse
+//! Tracking".
 
 use std::collections::VecDeque;
 
@@ -15,36 +15,36 @@ const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
 const PASTE_START: &[u8] = b"\x1b[200~";
 const PASTE_END: &[u8] = b"\x1b[201~";
-/// The most of a pasted text, or of a reply, that is kept.
+/// Maximum number of bytes kept of a pasted text or of a reply.
 const MAX_FRAME_BYTES: usize = 16 * 1024;
 
-/// What has come and is not whole yet.
+/// The received bytes that are not an event yet.
 #[derive(Debug, Default)]
 pub(crate) struct InputDecoder {
     bytes: VecDeque<u8>,
     frame: Vec<u8>,
 }
 
-/// How far a frame is.
+/// The progress of a frame: a key, a sequence or a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DecodeProgress {
-    /// It goes on.
+    /// More bytes follow.
     Incomplete,
-    /// It may go on: ESC alone is a key, too.
+    /// More bytes may follow: ESC alone is a key too.
     Ambiguous,
-    /// It is whole.
+    /// The frame is complete.
     Complete,
-    /// It ended before this byte.
+    /// The frame ended before the last byte.
     EndedBefore,
 }
 
 impl InputDecoder {
-    /// Takes in what the terminal sent; it may be cut anywhere.
+    /// Adds received bytes, in parts of any size.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
 
-    /// Returns the next event that is whole.
+    /// Returns the next complete event.
     pub(crate) fn next(&mut self) -> Option<Event> {
         while let Some(byte) = self.bytes.pop_front() {
             match self.push_byte(byte) {
@@ -63,19 +63,19 @@ impl InputDecoder {
         None
     }
 
-    /// Says whether more lies there than was returned: what was came together with it.
+    /// Returns `true` if bytes are left that arrived together with the last returned event.
     pub(crate) fn has_buffered_bytes(&self) -> bool {
         !self.bytes.is_empty()
     }
 
-    /// Says whether something is not whole yet.
+    /// Returns `true` if a frame has begun.
     pub(crate) fn is_incomplete(&self) -> bool {
         !self.frame.is_empty()
     }
 
-    /// Returns what the unfinished is if nothing more comes: Escape, or nothing.
+    /// Ends an incomplete frame after a pause, and returns its event: Escape, or none.
     pub(crate) fn flush(&mut self) -> Option<Event> {
-        // A paste or a reply that is slow is still not keys.
+        // The rest of a slow paste or reply must not become keys.
         if is_text_frame(&self.frame) {
             return None;
         }
@@ -89,7 +89,7 @@ impl InputDecoder {
         self.frame.push(byte);
         let whole = frame_progress(&self.frame);
         if self.frame.len() > MAX_FRAME_BYTES {
-            // The middle goes; the end is looked for in the last bytes.
+            // Drops the middle: the last bytes are needed to find the end.
             let last = self.frame.len() - PASTE_END.len();
             self.frame.drain(PASTE_START.len()..last);
         }
@@ -99,7 +99,7 @@ impl InputDecoder {
         whole
     }
 
-    /// Takes what is in the frame for what it is.
+    /// Returns the event of the complete frame, if known.
     fn parse_frame(&mut self) -> Option<Event> {
         let frame = std::mem::take(&mut self.frame);
         if is_text_frame(&frame) && !frame.starts_with(PASTE_START) {
@@ -110,12 +110,12 @@ impl InputDecoder {
     }
 }
 
-/// Says whether a frame holds a text of any length: pasted, or a reply.
+/// Returns `true` for a frame of any length: pasted text, or a reply.
 fn is_text_frame(frame: &[u8]) -> bool {
     frame.starts_with(PASTE_START) || matches!(frame, [ESC, b']' | b'P' | b'X' | b'^' | b'_', ..])
 }
 
-/// Says how far a frame is, which was not whole before its last byte came.
+/// Returns the progress of a frame that was incomplete before its last byte.
 fn frame_progress(frame: &[u8]) -> DecodeProgress {
     let if_ = |whole: bool| {
         if whole {
@@ -133,31 +133,31 @@ fn frame_progress(frame: &[u8]) -> DecodeProgress {
             let bell = frame.get(1) == Some(&b']') && rest.ends_with(&[BEL]);
             if_(bell || rest.ends_with(b"\x1b\\"))
         }
-        // A press of the mouse as old terminals tell it: three bytes follow.
+        // A mouse event of old terminals: three bytes follow.
         [ESC, b'[', b'M', rest @ ..] => if_(rest.len() == 3),
         // Function keys of the Linux console.
         [ESC, b'[', b'[', rest @ ..] => if_(rest.len() == 1),
         [ESC, b'[', .., last] if frame.len() > 2 => match last {
             0x20..=0x3f => DecodeProgress::Incomplete,
             0x40..=0x7e => DecodeProgress::Complete,
-            // Not of a control sequence: what was begun is nothing.
+            // Not part of a control sequence, which is dropped.
             _ => DecodeProgress::EndedBefore,
         },
         [ESC, b'['] => DecodeProgress::Incomplete,
         [ESC, b'O', rest @ ..] => if_(!rest.is_empty()),
-        // Escape itself, pressed twice or before a sequence.
+        // Escape pressed twice, or before a sequence.
         [ESC, ESC] => DecodeProgress::EndedBefore,
         [ESC, text @ ..] | text => utf8_progress(text),
     }
 }
 
-/// Says how far a character of UTF-8 is.
+/// Returns the progress of a UTF-8 character.
 fn utf8_progress(bytes: &[u8]) -> DecodeProgress {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => DecodeProgress::Incomplete,
-        // The last byte begins another one.
+        // The last byte starts another character.
         Err(_) if bytes.len() > 1 => DecodeProgress::EndedBefore,
-        // Or it is a byte that no character begins with, which nothing is read from.
+        // Includes bytes that start no character; they have no event.
         Ok(_) | Err(_) => DecodeProgress::Complete,
     }
 }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_however_they_come() {
+    fn keys_are_decoded_from_parts_of_any_size() {
         let a = || key(KeyCode::Char('a'));
         for (bytes, expected) in [
             (&b"a"[..], vec![a()]),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_together_says_so() {
+    fn keys_that_arrive_together_are_detected() {
         let mut frames = InputDecoder::default();
         frames.push(b"ax");
         assert_eq!(frames.next(), Some(key(KeyCode::Char('a'))));
@@ -223,9 +223,9 @@ mod tests {
         assert!(!frames.has_buffered_bytes());
     }
 
-    /// What a terminal replies to a program's questions, and what else has letters in it.
+    /// Replies of a terminal, and other sequences that contain letters.
     #[test]
-    fn no_letter_of_what_is_no_key_is_one() {
+    fn letters_of_sequences_are_not_keys() {
         for bytes in [
             &b"\x1b]11;rgb:aaaa/dddd/xxxx\x1b\\"[..],
             b"\x1b]11;rgb:aaaa/dddd/xxxx\x07",
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_slow_is_no_key_but_escape() {
+    fn incomplete_frame_is_no_key_except_escape() {
         let mut frames = InputDecoder::default();
         frames.push(b"\x1b");
         assert_eq!(frames.next(), None);
@@ -272,7 +272,7 @@ mod tests {
         frames.push(b"\x1b[1;");
         assert_eq!(frames.next(), None);
         assert_eq!(frames.flush(), None);
-        assert!(!frames.is_incomplete(), "half a key is given up");
+        assert!(!frames.is_incomplete(), "an incomplete key is dropped");
         frames.push(b"\x1b[200~a");
         assert_eq!((frames.next(), frames.flush()), (None, None));
         frames.push(b"aaa\x1b[201~");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_texts_take_no_room_and_are_no_keys() {
+    fn endless_text_is_bounded_and_contains_no_keys() {
         for begin in [PASTE_START, b"\x1b]0;"] {
             let mut frames = InputDecoder::default();
             frames.push(begin);
@@ -303,7 +303,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived_and_cut_alike(
+        fn decoding_does_not_depend_on_how_bytes_are_split(
             bytes in proptest::collection::vec(
                 prop_oneof![
                     any::<u8>(),

@@ -55,9 +55,10 @@ const MAX_SESSION_EVENTS_PER_TURN: usize = 64;
 /// Runs the user interface on the terminal of standard input and output, until the operator quits
 /// or `stop` resolves.
 ///
-/// `hub_source` is shown as the place where hubs are searched. The terminal is always restored:
-/// also after a panic, and if this future is dropped. SIGTSTP and SIGCONT are caught. An error means
-/// that there is no terminal, or that it was closed. No end of the user interface writes a rule.
+/// `hub_source` is shown as the place where hubs are searched. The terminal is always restored,
+/// also after a panic and if this future is dropped. SIGTSTP and SIGCONT are caught. An error means
+/// that there is no terminal, or that the terminal was closed. The end of the user interface never
+/// writes a rule.
 pub async fn run_tui<T>(
     session: Session,
     hub_source: &str,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the person does at the terminal: keys, mouse, pasted text, and the window's size.
+//! Terminal input: keys, mouse, pasted text and changes of the window size.
 //!
-//! Read on this thread and only while it is waited for, so that whoever lends us the terminal has
-//! every key that is pressed afterwards. (crossterm's own reader keeps a thread on the terminal,
-//! which takes keys after it was dropped, and turns for ever when the terminal is gone.)
+//! Bytes are read on this thread, and only while the caller waits for input, so that later keys are
+//! left to the next user of the terminal. (crossterm's own reader keeps a thread, which reads keys
+//! after it was dropped, and loops when the terminal is closed.)
 
 use std::io;
 use std::time::Duration;
@@ -20,23 +20,23 @@ use tokio::time::{Instant, sleep_until};
 use crate::decoder::InputDecoder;
 use crate::tty;
 
-/// How long Escape may be the beginning of something longer: what a terminal sends in one piece
-/// comes in two over a network.
+/// How long Escape may be the start of a sequence: a network may deliver one sequence in two
+/// parts.
 const ESCAPE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The terminal that standard input is, for reading.
 #[derive(Debug)]
 pub(crate) struct TerminalInput {
-    /// No pipe, but it is waited for and read alike.
+    /// A terminal, which tokio polls and reads like a pipe.
     tty: pipe::Receiver,
     decoder: InputDecoder,
-    /// Until when the rest of what is not whole is waited for.
+    /// The time until which the rest of an incomplete sequence may arrive.
     escape_deadline: Option<Instant>,
     resized: Signal,
 }
 
 impl TerminalInput {
-    /// Starts to read; what was typed before does not count.
+    /// Starts reading; keys typed before are discarded.
     pub(crate) fn new() -> io::Result<Self> {
         let tty = tty::reopen_tty(stdin(), OFlags::RDONLY)?;
         tcflush(&tty, QueueSelector::IFlush)?;
@@ -48,21 +48,22 @@ impl TerminalInput {
         })
     }
 
-    /// Says whether more came together with what was returned last: nobody types so fast.
+    /// Returns `true` if further bytes arrived together with the last returned event, faster than
+    /// typing.
     pub(crate) fn has_buffered_bytes(&self) -> bool {
         self.decoder.has_buffered_bytes()
     }
 
-    /// Returns the next thing that happens; of a new size, nothing but that it is new. Fails when
-    /// the terminal is gone.
+    /// Returns the next event; a resize event does not contain the size. An error means that the
+    /// terminal was closed.
     ///
-    /// A call that is dropped before it is done loses nothing.
+    /// Cancel safe.
     pub(crate) async fn next(&mut self) -> io::Result<Event> {
         loop {
             if let Some(event) = self.decoder.next() {
                 return Ok(event);
             }
-            let patience = self
+            let deadline = self
                 .decoder
                 .is_incomplete()
                 .then_some(self.escape_deadline)
@@ -78,7 +79,7 @@ impl TerminalInput {
                         self.escape_deadline = Instant::now().checked_add(ESCAPE_TIMEOUT);
                     }
                 },
-                () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.escape_deadline = None;
                     if let Some(event) = self.decoder.flush() {
                         return Ok(event);

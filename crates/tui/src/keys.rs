@@ -1,85 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The keys: one table for each mode, which is also what the help and the bottom line print.
+//! The key bindings: one table per mode. The help and the bottom line print the same tables.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use terok_clearance::Action;
 
-/// What a person may ask of the UI.
+/// A command of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TuiCommand {
-    /// Go somewhere in a list or a page.
+    /// Move in a list or a page.
     Navigate(CursorMove),
-    /// Answer the question, or ask to answer the marked ones.
+    /// Answer the selected question, or open the confirm dialog for the marked ones.
     Answer(Action),
-    /// Answer the marked ones, as was asked.
+    /// Confirm the answer to the marked questions.
     Confirm,
-    /// Mark the question, or take its mark away.
+    /// Toggle the mark of the selected question.
     ToggleMark,
-    /// Mark all that are shown, or take all marks away.
+    /// Mark every listed question, or clear all marks.
     ToggleMarkAll,
-    /// Show all about the question.
+    /// Show all details of the selected question.
     ShowDetails,
-    /// Go back to where one came from; at the start, leave.
+    /// Return to the list; in the list, clear the filter, then the marks.
     Back,
-    /// Type a filter.
+    /// Edit the filter.
     EditFilter,
-    /// Keep the filter that was typed.
+    /// Finish editing the filter.
     KeepFilter,
-    /// Take away the filter's last character.
+    /// Delete the last character of the filter.
     DeleteChar,
-    /// Take away the filter.
+    /// Clear the filter.
     ClearFilter,
-    /// Add to the filter.
+    /// Append a character to the filter.
     InsertChar(char),
-    /// Show the keys.
+    /// Show the help.
     ShowHelp,
-    /// Show all that happened.
+    /// Show the activity log.
     ShowLog,
     /// Show the sandboxes.
     ShowSandboxes,
-    /// Look for hubs again, and draw everything anew.
+    /// Search for hubs, and redraw the whole screen.
     Refresh,
-    /// Take the mouse, or leave it to the terminal.
+    /// Toggle mouse support.
     ToggleMouse,
-    /// Leave, at the next moment in which no answer is on its way.
+    /// Quit once every answer has its reply.
     Quit,
-    /// Leave at once.
+    /// Quit at once.
     Interrupt,
-    /// Stop, as a job of the shell.
+    /// Suspend to the shell.
     Suspend,
-    /// A key that means nothing here.
+    /// A key without a binding in this mode.
     Unbound,
 }
 
-/// Where to go.
+/// A move in a list or a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorMove {
-    /// So many lines down; negative, up.
+    /// Number of lines down; up if negative.
     Lines(i32),
-    /// So many windows down; negative, up.
+    /// Number of windows down; up if negative.
     Windows(i32),
-    /// To the first line.
+    /// Move to the first line.
     First,
-    /// To the last line.
+    /// Move to the last line.
     Last,
 }
 
-/// What the screen is about, and so what keys mean.
+/// The mode of the screen, which selects the key table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ViewMode {
-    /// The list.
+    /// The list of questions.
     Questions,
-    /// A filter is typed.
+    /// The list, with the filter being edited.
     Filter,
-    /// All about one question.
+    /// All details of the selected question.
     Details,
-    /// Answering the marked ones.
+    /// The confirm dialog for the marked questions.
     Confirm,
-    /// A page to read.
+    /// A page of information.
     Page(InfoPage),
 }
 
-/// A page to read.
+/// A page of information.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InfoPage {
     Help,
@@ -87,15 +87,15 @@ pub(crate) enum InfoPage {
     Sandboxes,
 }
 
-/// A line of a table.
+/// A line of a key table.
 pub(crate) struct KeyBinding {
     keys: &'static [KeyCode],
     control: bool,
-    /// How the keys are called.
+    /// The names of the keys.
     pub(crate) name: &'static str,
-    /// What they do, for the help.
+    /// The effect, for the help page.
     pub(crate) help: &'static str,
-    /// The same in a word, for the bottom line; none, it is not there.
+    /// The effect in a word, for the bottom line; `None` leaves the key out there.
     pub(crate) short_help: Option<&'static str>,
     command: TuiCommand,
 }
@@ -137,42 +137,42 @@ const UP: KeyBinding = bind_key(
     "Up k",
     C::Navigate(CursorMove::Lines(-1)),
     None,
-    "one up",
+    "move up",
 );
 const DOWN: KeyBinding = bind_key(
     &[Down, Char('j')],
     "Down j",
     C::Navigate(CursorMove::Lines(1)),
     None,
-    "one down",
+    "move down",
 );
 const PAGE_UP: KeyBinding = bind_key(
     &[PageUp],
     "PgUp",
     C::Navigate(CursorMove::Windows(-1)),
     None,
-    "a window up",
+    "move up by a window",
 );
 const PAGE_DOWN: KeyBinding = bind_key(
     &[PageDown],
     "PgDn",
     C::Navigate(CursorMove::Windows(1)),
     None,
-    "a window down",
+    "move down by a window",
 );
 const FIRST: KeyBinding = bind_key(
     &[Home, Char('g')],
     "Home g",
     C::Navigate(CursorMove::First),
     None,
-    "to the first",
+    "move to the first line",
 );
 const LAST: KeyBinding = bind_key(
     &[End, Char('G')],
     "End G",
     C::Navigate(CursorMove::Last),
     None,
-    "to the last",
+    "move to the last line",
 );
 const ALLOW: KeyBinding = bind_key(
     &[Char('a')],
@@ -193,30 +193,30 @@ const HELP: KeyBinding = bind_key(
     "?",
     C::ShowHelp,
     Some("help"),
-    "this help; Esc or q leaves it",
+    "show this help; Esc or q closes it",
 );
 const BACK: KeyBinding = bind_key(
     &[Esc, Char('q')],
     "Esc q",
     C::Back,
     Some("back"),
-    "back to the list",
+    "return to the list",
 );
 const REFRESH: KeyBinding = bind_control(
     &[Char('l')],
     "Ctrl-L",
     C::Refresh,
-    "draw everything anew, and look for hubs again",
+    "redraw the screen and search for hubs",
 );
 const SUSPEND: KeyBinding = bind_control(
     &[Char('z')],
     "Ctrl-Z",
     C::Suspend,
-    "back to the shell; fg returns",
+    "suspend to the shell; fg resumes",
 );
-const INTERRUPT: KeyBinding = bind_control(&[Char('c')], "Ctrl-C", C::Interrupt, "leave at once");
+const INTERRUPT: KeyBinding = bind_control(&[Char('c')], "Ctrl-C", C::Interrupt, "quit at once");
 
-/// The list's keys.
+/// The keys of the list.
 pub(crate) const QUESTION_BINDINGS: &[KeyBinding] = &[
     ALLOW,
     DENY,
@@ -225,28 +225,28 @@ pub(crate) const QUESTION_BINDINGS: &[KeyBinding] = &[
         "Space",
         C::ToggleMark,
         Some("mark"),
-        "mark, to answer several together",
+        "mark the question, to answer several together",
     ),
     bind_key(
         &[Char('*')],
         "*",
         C::ToggleMarkAll,
         None,
-        "mark all that are listed, or take all marks away",
+        "mark every listed question, or clear all marks",
     ),
     bind_key(
         &[Enter],
         "Enter",
         C::ShowDetails,
         Some("more"),
-        "all that is known about the question",
+        "show all details of the question",
     ),
     bind_key(
         &[Char('/')],
         "/",
         C::EditFilter,
         Some("filter"),
-        "list only what has this text in it",
+        "list only questions that contain a text",
     ),
     HELP,
     bind_key(
@@ -254,7 +254,7 @@ pub(crate) const QUESTION_BINDINGS: &[KeyBinding] = &[
         "q",
         C::Quit,
         Some("quit"),
-        "quit; what is not answered stays asked, and nothing is opened",
+        "quit; unanswered questions stay pending, and nothing is opened",
     ),
     UP,
     DOWN,
@@ -267,21 +267,21 @@ pub(crate) const QUESTION_BINDINGS: &[KeyBinding] = &[
         "l",
         C::ShowLog,
         Some("log"),
-        "all that happened since the start",
+        "show all activity since the start",
     ),
     bind_key(
         &[Char('s')],
         "s",
         C::ShowSandboxes,
         Some("sandboxes"),
-        "the sandboxes and their firewalls",
+        "show the sandboxes and their firewalls",
     ),
     bind_key(
         &[Char('m')],
         "m",
         C::ToggleMouse,
         None,
-        "the mouse: a click selects, or the terminal's own selection",
+        "turn mouse support on or off",
     ),
     REFRESH,
     SUSPEND,
@@ -290,12 +290,12 @@ pub(crate) const QUESTION_BINDINGS: &[KeyBinding] = &[
         "Esc",
         C::Back,
         None,
-        "take the filter away, then the marks",
+        "clear the filter, then the marks",
     ),
     INTERRUPT,
 ];
 
-/// The keys while a filter is typed; other characters are its text.
+/// The keys while the filter is edited; other characters are its text.
 pub(crate) const FILTER_BINDINGS: &[KeyBinding] = &[
     bind_key(
         &[Enter],
@@ -304,64 +304,53 @@ pub(crate) const FILTER_BINDINGS: &[KeyBinding] = &[
         Some("keep"),
         "keep the filter",
     ),
-    bind_key(
-        &[Esc],
-        "Esc",
-        C::Back,
-        Some("no filter"),
-        "take the filter away",
-    ),
+    bind_key(&[Esc], "Esc", C::Back, Some("clear"), "clear the filter"),
     bind_key(
         &[KeyCode::Backspace],
         "Backspace",
         C::DeleteChar,
         None,
-        "take the last character away",
+        "delete the last character",
     ),
-    bind_control(
-        &[Char('u')],
-        "Ctrl-U",
-        C::ClearFilter,
-        "take all of it away",
-    ),
+    bind_control(&[Char('u')], "Ctrl-U", C::ClearFilter, "clear the text"),
     bind_key(
         &[Up],
         "Up",
         C::Navigate(CursorMove::Lines(-1)),
         None,
-        "one up",
+        "move up",
     ),
     bind_key(
         &[Down],
         "Down",
         C::Navigate(CursorMove::Lines(1)),
         None,
-        "one down",
+        "move down",
     ),
     SUSPEND,
     INTERRUPT,
 ];
 
-/// The keys where all about one question is shown.
+/// The keys of the details.
 pub(crate) const DETAILS_BINDINGS: &[KeyBinding] = &[
     ALLOW, DENY, UP, DOWN, PAGE_UP, PAGE_DOWN, FIRST, LAST, REFRESH, SUSPEND, HELP, BACK, INTERRUPT,
 ];
 
-/// The keys where the marked ones are about to be answered.
+/// The keys of the confirm dialog.
 pub(crate) const CONFIRM_BINDINGS: &[KeyBinding] = &[
     bind_key(
         &[Char('y')],
         "y",
         C::Confirm,
         Some("yes, all of them"),
-        "answer all of them; to allow, every one must have been shown",
+        "answer all of them; to allow, each must have been shown",
     ),
     bind_key(
         &[Esc, Char('n'), Char('q')],
         "n Esc",
         C::Back,
         Some("no"),
-        "answer none",
+        "answer none of them",
     ),
     UP,
     DOWN,
@@ -370,7 +359,7 @@ pub(crate) const CONFIRM_BINDINGS: &[KeyBinding] = &[
         "PgDn",
         C::Navigate(CursorMove::Windows(1)),
         Some("more"),
-        "a window down",
+        "move down by a window",
     ),
     PAGE_UP,
     FIRST,
@@ -380,22 +369,22 @@ pub(crate) const CONFIRM_BINDINGS: &[KeyBinding] = &[
     INTERRUPT,
 ];
 
-/// The keys of a page to read.
+/// The keys of a page of information.
 pub(crate) const PAGE_BINDINGS: &[KeyBinding] = &[
     UP, DOWN, PAGE_UP, PAGE_DOWN, FIRST, LAST, REFRESH, SUSPEND, HELP, BACK, INTERRUPT,
 ];
 
-/// Every table, with what stands above it in the help.
+/// Every table with its title in the help.
 pub(crate) const BINDING_TABLES: &[(&str, &[KeyBinding])] = &[
-    ("The list of questions", QUESTION_BINDINGS),
-    ("Typing a filter", FILTER_BINDINGS),
-    ("All about one question", DETAILS_BINDINGS),
-    ("Answering the marked ones", CONFIRM_BINDINGS),
-    ("The log, the sandboxes, this help", PAGE_BINDINGS),
+    ("List of questions", QUESTION_BINDINGS),
+    ("Filter", FILTER_BINDINGS),
+    ("Details of a question", DETAILS_BINDINGS),
+    ("Answer to the marked questions", CONFIRM_BINDINGS),
+    ("Activity, sandboxes, this help", PAGE_BINDINGS),
 ];
 
 impl ViewMode {
-    /// Returns the table of the mode.
+    /// Returns the key table of the mode.
     pub(crate) const fn bindings(self) -> &'static [KeyBinding] {
         match self {
             Self::Questions => QUESTION_BINDINGS,
@@ -406,7 +395,7 @@ impl ViewMode {
         }
     }
 
-    /// Returns what a key asks for in this mode; nothing for the release of one.
+    /// Returns the command of a key in this mode; `None` for a released key.
     pub(crate) fn command_for(self, event: KeyEvent) -> Option<TuiCommand> {
         if event.kind == KeyEventKind::Release {
             return None;
@@ -435,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_of_a_table_means_two_things() {
+    fn no_table_binds_a_key_twice() {
         for (name, table) in BINDING_TABLES {
             let all = table
                 .iter()
@@ -449,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_needs_its_very_key() {
+    fn only_the_exact_keys_answer() {
         let none = KeyModifiers::NONE;
         let list = |code, modifiers| press(ViewMode::Questions, code, modifiers);
         assert_eq!(list(Char('a'), none), Some(C::Answer(Action::Allow)));

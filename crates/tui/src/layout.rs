@@ -116,7 +116,8 @@ impl LayoutBuilder<'_> {
     fn add_too_small(&mut self, area: Rect) {
         let (width, height) = MIN_SCREEN_SIZE;
         let text = format!(
-            "This window of {}x{} is too small; {width}x{height} is the least. {} waiting. q quits.",
+            "This window of {}x{} is too small; the minimum is {width}x{height}. {} waiting. \
+             q quits.",
             area.width,
             area.height,
             self.view.inbox.rows().len(),
@@ -215,7 +216,7 @@ impl LayoutBuilder<'_> {
         });
     }
 
-    /// Adds the log, and the sandboxes beside it if the screen is wide enough.
+    /// Adds the log and, if the screen is wide enough, the sandboxes on its right.
     fn add_log(&mut self, area: Rect) {
         let model = self.model;
         let mut log_area = area;
@@ -230,7 +231,7 @@ impl LayoutBuilder<'_> {
             let block = self.block("Sandboxes", "");
             self.add(right, table.block(block));
         }
-        let block = self.block("What happened", "");
+        let block = self.block("Activity", "");
         let height = block.inner(log_area).height.into();
         let lines = self.log().last_lines(log_area.width.into(), height);
         self.add(log_area, Paragraph::new(lines).block(block));
@@ -270,11 +271,11 @@ impl LayoutBuilder<'_> {
         match page {
             InfoPage::Help => {
                 let lines = help::help_lines(model.theme, width);
-                self.add_text_page(body, "The keys", lines);
+                self.add_text_page(body, "Keys", lines);
             }
             InfoPage::Log => {
                 let lines = self.log().all_lines(width);
-                self.add_text_page(body, "What happened", lines);
+                self.add_text_page(body, "Activity", lines);
             }
             InfoPage::Sandboxes => {
                 // The title and the heading have a line each.

@@ -2,9 +2,9 @@
 //! The full-screen user interface: pending questions, what an answer to each opens, and its result.
 //!
 //! [`TuiModel`] is pure: a [`TuiMessage`], the time and a [`SessionView`] go in, a [`TuiEffect`]
-//! comes out. [`ScreenLayout`] computes a frame from the model without changing it. [`FullScreenUi`]
-//! is the event loop around both; [`run_tui`] runs one until it ends. There is no tick: times are
-//! shown as clock times, so an idle screen has nothing to redraw.
+//! comes out. [`ScreenLayout`] computes a frame from the model without changing the model.
+//! [`FullScreenUi`] is the event loop around both; [`run_tui`] runs one until its end. There is no
+//! tick: times are shown as clock times, so an idle screen has nothing to redraw.
 //!
 //! A key answers only the question that the operator has read: the selection follows the question,
 //! not the line; a key counts only if a frame with the whole question reached the terminal and was

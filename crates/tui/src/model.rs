@@ -159,7 +159,7 @@ impl TuiModel {
             }
             TuiMessage::NoJobControl => {
                 self.needs_redraw = true;
-                self.set_status(MessageTone::Bad, "there is no shell to go back to");
+                self.set_status(MessageTone::Bad, "no shell could resume this program");
                 None
             }
         }
@@ -204,7 +204,7 @@ impl TuiModel {
             _ => false,
         };
         if burst && answers {
-            let text = "NOT answered: keys came too fast. Press it again";
+            let text = "NOT answered: keys arrived too fast; press the key again";
             self.set_status(MessageTone::Bad, text);
             return None;
         }
@@ -219,7 +219,7 @@ impl TuiModel {
             let filter: String = filter.take(MAX_FILTER_CHARS).collect();
             self.selection.set_filter(&filter, view.inbox);
         } else {
-            self.set_status(MessageTone::Bad, "pasted text is not taken for keys");
+            self.set_status(MessageTone::Bad, "pasted text is ignored");
         }
     }
 

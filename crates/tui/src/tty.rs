@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The terminal while the UI has it, and how it gets it back: at the end, at a panic, at a stop.
+//! Takes over the terminal, and restores it: at the end, after a panic, and before a stop.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,23 +18,23 @@ use rustix::termios::{
 
 use crate::writer::TtyWriter;
 
-/// The other screen, presses of the mouse (not its moves), pasted text set off; no cursor.
+/// Alternate screen, bracketed paste, no cursor.
 const ENTER_SEQUENCE: &[u8] = b"\x1b[?1049h\x1b[?2004h\x1b[?25l";
 const LEAVE_SEQUENCE: &[u8] = b"\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l";
 const ENABLE_MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const DISABLE_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
-/// How long anything may wait for the terminal.
+/// Time limit of a write to the terminal.
 pub(crate) const TTY_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const CLEAR_SCREEN: &[u8] = b"\x1b[0m\x1b[2J";
 
-/// What the terminal was before we took it; none, it is not taken.
+/// The terminal's modes before this process changed them; `None` while they are unchanged.
 static SAVED_TERMIOS: Mutex<Option<Termios>> = Mutex::new(None);
 
 pub(crate) type TtyBackend = CrosstermBackend<TtyWriter>;
 
-/// A taken terminal; dropping it gives it back.
+/// The terminal in raw mode; dropping the value restores the terminal.
 pub(crate) struct RawTerminal {
     pub(crate) screen: Terminal<TtyBackend>,
     mouse_captured: bool,
@@ -42,91 +42,90 @@ pub(crate) struct RawTerminal {
 }
 
 impl RawTerminal {
-    /// Takes the terminal that standard input and output are; a frame may wait for it so long.
-    pub(crate) fn enter(patience: Duration) -> io::Result<Self> {
+    /// Takes over the terminal of standard input and output; each write waits at most `timeout`.
+    pub(crate) fn enter(timeout: Duration) -> io::Result<Self> {
         if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
             return Err(io::Error::other(
                 "standard input and output are no terminal",
             ));
         }
         install_panic_hook();
-        let mut taken = Self {
-            screen: build_terminal(patience)?,
-            write_timeout: patience,
+        let mut terminal = Self {
+            screen: build_terminal(timeout)?,
+            write_timeout: timeout,
             mouse_captured: true,
         };
-        taken.reenter()?;
-        Ok(taken)
+        terminal.reenter()?;
+        Ok(terminal)
     }
 
-    /// Takes it, after it was given back or somebody else had it.
+    /// Sets the modes again, after they were restored or another program changed them.
     pub(crate) fn reenter(&mut self) -> io::Result<()> {
-        let mut found = SAVED_TERMIOS.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match found.take() {
+        let mut saved = SAVED_TERMIOS.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match saved.take() {
             Some(before) => before,
             None => tcgetattr(stdin())?,
         };
         let mut raw = before.clone();
         raw.make_raw();
-        // In the background this stops us, as it does any program, until the shell's `fg`.
-        *found = Some(before);
+        // In the background, this call stops the process until the shell's `fg`.
+        *saved = Some(before);
         tcsetattr(stdin(), OptionalActions::Now, &raw)?;
-        drop(found);
+        drop(saved);
         write_to_tty(ENTER_SEQUENCE)?;
         self.clear()?;
         self.set_mouse(self.mouse_captured)
     }
 
-    /// Clears the screen, so that all of it is drawn anew, in the size that the window has now.
+    /// Clears the screen at its current size, so that the next frame draws all of it.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.screen = build_terminal(self.write_timeout)?;
         Ok(())
     }
 
-    /// Clears the screen when only a part of what was painted has arrived, of the mouse, too.
+    /// Clears the screen and sets the mouse mode, after the terminal accepted a part of a frame.
     pub(crate) fn clear_with_modes(&mut self) -> io::Result<()> {
         self.clear()?;
         self.set_mouse(self.mouse_captured)
     }
 
-    /// Takes the mouse, or leaves it to the terminal.
+    /// Switches mouse events on or off.
     pub(crate) fn set_mouse(&mut self, mouse: bool) -> io::Result<()> {
         self.mouse_captured = mouse;
-        let words = if mouse { ENABLE_MOUSE } else { DISABLE_MOUSE };
-        self.screen.backend_mut().write_all(words)
+        let sequence = if mouse { ENABLE_MOUSE } else { DISABLE_MOUSE };
+        self.screen.backend_mut().write_all(sequence)
     }
 
-    /// Gives the terminal back and stops, as Ctrl-Z does, until the shell lets us go on.
+    /// Restores the terminal and stops this process, as Ctrl-Z does, until the shell resumes it.
     ///
-    /// Says false, and does nothing, where there is no shell that would.
+    /// Returns `false`, and does nothing, without a shell that could.
     pub(crate) fn suspend(&mut self) -> io::Result<bool> {
         if !has_job_control() {
             return Ok(false);
         }
         restore();
-        // SIGTSTP is caught, and would come back to us.
+        // This process catches SIGTSTP.
         kill_current_process_group(Signal::STOP)?;
         self.reenter()?;
         Ok(true)
     }
 }
 
-/// Opens the terminal behind `fd` once more, for `access`, so that it does not block: that is then
-/// true for nobody else who has it open.
+/// Opens the terminal of `fd` again without blocking; other users of the terminal keep their mode.
 pub(crate) fn reopen_tty(fd: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = access | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     ttyname(fd, Vec::new())
         .and_then(|name| open(name.as_c_str(), flags, Mode::empty()))
-        .or_else(|_not_ours_by_name| open(c"/dev/tty", flags, Mode::empty()))
+        .or_else(|_not_accessible_by_name| open(c"/dev/tty", flags, Mode::empty()))
 }
 
-/// Returns what clears the screen and then paints on it, in the size that it has now.
+/// Returns a ratatui terminal of the current size, which clears the screen first.
 ///
-/// ratatui can clear and resize by itself, but asks the terminal for the cursor's place to do so,
-/// and waits for an answer that the reader of the keys may get first.
-fn build_terminal(patience: Duration) -> io::Result<Terminal<TtyBackend>> {
+/// ratatui's own clearing and resizing asks the terminal for the cursor's position, and would wait
+/// for a reply that the reader of the keys may get first.
+fn build_terminal(timeout: Duration) -> io::Result<Terminal<TtyBackend>> {
     let size = tcgetwinsize(stdout())?;
-    let mut out = TtyWriter::new(patience)?;
+    let mut out = TtyWriter::new(timeout)?;
     out.write_all(CLEAR_SCREEN)?;
     let area = Rect::new(0, 0, size.ws_col, size.ws_row);
     let options = TerminalOptions {
@@ -141,7 +140,8 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Says whether a shell has us as a job: a parent in our session and not in our group.
+/// Returns `true` if a shell runs this process as a job: the parent is in the same session, but in
+/// another process group.
 fn has_job_control() -> bool {
     let shell = |parent: Pid| -> rustix::io::Result<bool> {
         Ok(getsid(Some(parent))? == getsid(None)? && getpgid(Some(parent))? != getpgrp())
@@ -149,21 +149,21 @@ fn has_job_control() -> bool {
     getppid().is_some_and(|parent| shell(parent).unwrap_or(false))
 }
 
-/// Makes the terminal as it was found, if it is taken.
+/// Restores the terminal, if its modes were changed.
 pub(crate) fn restore() {
-    let mut found = SAVED_TERMIOS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = found.take() {
-        // There is nobody to tell when the terminal is gone.
+    let mut saved = SAVED_TERMIOS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(before) = saved.take() {
+        // An error means that the terminal was closed.
         write_to_tty(LEAVE_SEQUENCE).ok();
-        let ours = tcgetpgrp(stdin()).map_or(true, |foreground| foreground == getpgrp());
-        // From the background, to touch it would stop us, and the shell has seen to it.
-        if ours {
-            tcsetattr(stdin(), OptionalActions::Now, &found).ok();
+        let is_foreground = tcgetpgrp(stdin()).map_or(true, |foreground| foreground == getpgrp());
+        // In the background, a change would stop this process; the shell has set its own modes.
+        if is_foreground {
+            tcsetattr(stdin(), OptionalActions::Now, &before).ok();
         }
     }
 }
 
-/// Has a panic give the terminal back before anything is said about it.
+/// Installs a panic hook that restores the terminal before the message is printed.
 fn install_panic_hook() {
     static INSTALL_HOOK_ONCE: std::sync::Once = std::sync::Once::new();
     INSTALL_HOOK_ONCE.call_once(|| {
@@ -176,7 +176,7 @@ fn install_panic_hook() {
 }
 
 fn write_to_tty(bytes: &[u8]) -> io::Result<()> {
-    // Not by way of `io::stdout`, whose lock a panic may hold.
+    // Not through `io::stdout`, whose lock a panicking thread may hold.
     let mut out = TtyWriter::new(TTY_WRITE_TIMEOUT)?;
     out.write_all(bytes)?;
     out.flush()
@@ -193,10 +193,10 @@ mod tests {
 
     use super::*;
 
-    /// Runs in a process of its own, on a terminal: see the test below.
+    /// Runs in a child process with a terminal: see the next test.
     #[test]
-    #[ignore = "it panics, on purpose, on the terminal that another test gives it"]
-    fn panics_on_the_other_screen() {
+    #[ignore = "panics on purpose; the next test runs it in a child process"]
+    fn panics_on_the_alternate_screen() {
         let mut taken = RawTerminal::enter(TTY_WRITE_TIMEOUT).unwrap();
         let raw = tcgetattr(stdin()).unwrap();
         assert!(!raw.local_modes.contains(LocalModes::ICANON));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+    fn panic_restores_the_terminal_before_its_message() {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap();
         unlockpt(&master).unwrap();
@@ -223,7 +223,7 @@ mod tests {
         let before = tcgetattr(&slave).unwrap();
         let copy = || slave.try_clone().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tty::tests::panics_on_the_other_screen"])
+            .args(["--exact", "tty::tests::panics_on_the_alternate_screen"])
             .args(["--ignored", "--nocapture"])
             .stdin(copy())
             .stdout(copy())

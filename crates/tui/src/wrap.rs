@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Fits text into columns: cut with a mark where it may be cut, wrapped where all of it counts.
+//! Fits text into columns: shortened if a part is enough, wrapped if all of it must be readable.
 
+use std::borrow::Cow;
+
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Returns `text` in at most `width` columns; what was cut ends in dots.
+/// Returns `text` in at most `width` columns; a shortened text ends in dots.
 pub(crate) fn truncate(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -22,7 +25,8 @@ pub(crate) fn truncate(text: &str, width: usize) -> String {
     kept
 }
 
-/// Returns `text` in at most `width` columns, cut in its middle: of a name, the end says whose it is.
+/// Returns `text` in at most `width` columns, shortened in the middle: the end of a domain name
+/// identifies its owner.
 pub(crate) fn truncate_middle(text: &str, width: usize) -> String {
     let Some(room) = width.checked_sub(3).filter(|_| text.width() > width) else {
         return truncate(text, width);
@@ -39,43 +43,14 @@ pub(crate) fn truncate_middle(text: &str, width: usize) -> String {
     format!("{start}{end}")
 }
 
-/// Returns all of `text` in lines of at most `width` columns, broken at spaces where there are any.
+/// Returns all of `text` in lines of at most `width` columns, broken at spaces if possible.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let width = width.max(1);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        let mut word = word;
-        let gap = usize::from(!line.is_empty());
-        if line.width() + gap + word.width() <= width {
-            if gap == 1 {
-                line.push(' ');
-            }
-            line.push_str(word);
-            continue;
-        }
-        if !line.is_empty() {
-            lines.push(std::mem::take(&mut line));
-        }
-        while word.width() > width {
-            let mut room = width;
-            let end = word.char_indices().find_map(|(at, c)| {
-                let rest = room.checked_sub(c.width().unwrap_or(0));
-                room = rest.unwrap_or(0);
-                rest.is_none().then_some(at)
-            });
-            // Wider than the line: one character at least.
-            let first = word.chars().next().map_or(0, char::len_utf8);
-            let (now, rest) = word.split_at(end.unwrap_or(word.len()).max(first));
-            lines.push(now.to_owned());
-            word = rest;
-        }
-        line.push_str(word);
-    }
-    if !line.is_empty() || lines.is_empty() {
-        lines.push(line);
-    }
-    lines
+    let options = Options::new(width.max(1))
+        .wrap_algorithm(WrapAlgorithm::FirstFit)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation);
+    let lines = textwrap::wrap(text, options).into_iter();
+    lines.map(Cow::into_owned).collect()
 }
 
 #[cfg(test)]
@@ -83,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_shows_and_counts_columns() {
+    fn shortened_text_ends_in_dots() {
         assert_eq!(truncate("abcdef", 6), "abcdef");
         assert_eq!(truncate("abcdef", 5), "ab...");
         assert_eq!(truncate("abcdef", 2), "..");
@@ -95,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_name_is_kept() {
+    fn shortened_name_keeps_its_end() {
         let name = "www.bank.example.aaaaaaaaaaaaaaaaaaaaaaaaaa.evil.example port 443/tcp";
         assert_eq!(
             truncate_middle(name, 40),
@@ -106,7 +81,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_is_wider_than_its_place_and_wrapping_loses_nothing(
+        fn no_text_exceeds_the_width_and_wrapping_keeps_all_characters(
             text in "[a-z\u{6f22}\u{301} ]{0,80}", width in 2_usize..30
         ) {
             assert!(truncate(&text, width).width() <= width);

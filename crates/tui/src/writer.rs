@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The terminal for writing: one that takes nothing holds up a frame, not the UI.
+//! Terminal output with a time limit.
 //!
-//! A connection that stands still, or a terminal whose program has stopped, takes no more bytes. A
-//! write that waits for it would keep every signal waiting, too.
+//! A stalled connection, or a stopped terminal emulator, accepts no bytes. A write without a time
+//! limit would then delay signals too.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ use rustix::stdio::stdout;
 
 use crate::tty;
 
-/// What is to be painted; nothing of it is sent before it is flushed, and nothing when it is dropped.
+/// A buffered writer. Bytes are sent only by a flush; dropping the writer discards them.
 #[derive(Debug)]
 pub(crate) struct TtyWriter {
     tty: OwnedFd,
@@ -24,17 +24,17 @@ pub(crate) struct TtyWriter {
 }
 
 impl TtyWriter {
-    /// Opens the terminal that standard output is, which may take so long to take anything.
-    pub(crate) fn new(patience: Duration) -> io::Result<Self> {
+    /// Opens the terminal of standard output; a flush waits at most `timeout` for each part.
+    pub(crate) fn new(timeout: Duration) -> io::Result<Self> {
         let tty = match tty::reopen_tty(stdout(), OFlags::WRONLY) {
             Ok(tty) => tty,
-            // It may block, then.
+            // This file may block: a duplicate shares its flags with other programs.
             Err(_) => fcntl_dupfd_cloexec(stdout(), 3)?,
         };
         Ok(Self {
             tty,
             buffer: Vec::new(),
-            write_timeout: patience.try_into().map_err(io::Error::other)?,
+            write_timeout: timeout.try_into().map_err(io::Error::other)?,
         })
     }
 }
@@ -45,8 +45,8 @@ impl Write for TtyWriter {
         Ok(bytes.len())
     }
 
-    /// Sends it. Fails with [`io::ErrorKind::TimedOut`] where the terminal takes nothing for
-    /// that long; what it took until then is gone.
+    /// Sends the buffered bytes. [`io::ErrorKind::TimedOut`] means that the terminal accepted no
+    /// bytes for the time limit; it may have accepted a part before.
     fn flush(&mut self) -> io::Result<()> {
         while !self.buffer.is_empty() {
             match rustix::io::write(&self.tty, &self.buffer) {

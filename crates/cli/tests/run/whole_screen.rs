@@ -81,13 +81,13 @@ fn ctrl_z_on_the_screen_leads_to_the_shell_and_fg_back_to_the_screen() {
         let machine = Machine::new(user);
         let mut terminal = sandboxed(&machine, user);
         terminal.press(HOTKEY);
-        terminal.until("may not is asked here");
+        terminal.until("refused to a sandbox appears here");
         terminal.press(SUSPEND);
         terminal.until("\x1b[?1049l");
         terminal.until("Stopped");
         terminal.is_as_before();
         terminal.enter("fg");
-        terminal.until("may not is asked here");
+        terminal.until("refused to a sandbox appears here");
         terminal.press("q");
         terminal.until("\x1b[?1049l");
         terminal.enter("echo go\"\"es on");
@@ -110,7 +110,7 @@ fn the_terminal_is_restored_when_the_command_ends_behind_the_screen() {
         terminal.enter("exec cat fifo");
         terminal.until("cat fifo\r\n");
         terminal.press(HOTKEY);
-        terminal.until("may not is asked here");
+        terminal.until("refused to a sandbox appears here");
         std::fs::write(&fifo, "its last words\n").unwrap();
         terminal.until("\x1b[?1049l");
         terminal.until("its last words\r\n");

@@ -36,7 +36,7 @@ impl TuiModel {
         }
         let selected = self.selection.selected();
         let Some(row) = selected.and_then(|number| view.inbox.row(number)) else {
-            self.set_status(MessageTone::Quiet, "nothing is asked");
+            self.set_status(MessageTone::Quiet, "no question is selected");
             return None;
         };
         let number = row.number();
@@ -51,16 +51,16 @@ impl TuiModel {
                 Err(refusal) => refusal_text(&refusal),
             },
             Err(KeyRefusal::JustAppeared) => {
-                format!("question {number} has only just come here. Read it, then press again")
+                format!("question {number} just appeared; read it and press again")
             }
             Err(KeyRefusal::Changed) => {
-                format!("question {number} has just changed. Read it, then press again")
+                format!("question {number} just changed; read it and press again")
             }
             Err(KeyRefusal::NotFullyShown) => {
                 if self.mode == ViewMode::Details {
                     format!("PgDn shows the rest of question {number}, Home its start")
                 } else {
-                    format!("Enter shows all of question {number}: there is no room here")
+                    format!("press Enter to read all of question {number}; it does not fit here")
                 }
             }
         };
@@ -77,12 +77,14 @@ impl TuiModel {
         let confirm = self.confirm.as_ref()?;
         if let Err(refusal) = confirm.check_key(now) {
             let reason = match (refusal, confirm.action()) {
-                (KeyRefusal::NotFullyShown, Action::Allow) => "not all of it was shown yet; PgDn",
+                (KeyRefusal::NotFullyShown, Action::Allow) => {
+                    "not every question was shown yet; press PgDn"
+                }
                 (KeyRefusal::NotFullyShown, Action::Deny) => {
-                    "not all of it was shown yet; PgDn or End"
+                    "the last question was not shown yet; press PgDn or End"
                 }
                 (KeyRefusal::JustAppeared | KeyRefusal::Changed, _) => {
-                    "it has only just come here. Read it, then press again"
+                    "the last question just appeared; read it and press again"
                 }
             };
             self.set_status(MessageTone::Bad, format!("NOT answered: {reason}"));

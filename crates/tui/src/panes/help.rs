@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The help: the tables of keys, and the few things one has to know.
+//! The help page: the rules of answering, and the key tables.
 
 use ratatui::text::{Line, Span};
 
@@ -8,13 +8,15 @@ use crate::theme::Theme;
 use crate::wrap::wrap;
 
 const HELP_PARAGRAPHS: &[&str] = &[
-    "Each line of the list is something that a sandbox wanted to reach and that its firewall \
-     refused. Nothing opens unless you allow it; what you leave alone stays asked and stays shut.",
-    "An answer opens or refuses exactly what the screen says. A key is not taken when the question \
-     has only just come under it, by itself, or has changed: the bottom line says so.",
-    "A click selects and never answers. Shift and the mouse select text in most terminals.",
+    "Each line of the list is a destination that a sandbox tried to reach and that its firewall \
+     refused. Nothing opens unless you allow it; unanswered questions stay pending and refused.",
+    "An answer opens or refuses exactly what the screen says. A key is ignored if the question \
+     has just appeared or changed; the line above the keys then says why.",
+    "A click selects a question and never answers one. In most terminals, Shift and the mouse \
+     select text.",
 ];
 
+/// Returns the lines of the page.
 pub(crate) fn help_lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for paragraph in HELP_PARAGRAPHS {

@@ -145,19 +145,16 @@ pub(crate) fn empty_list_lines(view: SessionView<'_>) -> Vec<Line<'static>> {
     let (first, second) = if !view.is_synced {
         ("Looking for hubs ...", "")
     } else if view.inbox.rows().len() > 0 {
-        (
-            "No question has this text in it.",
-            "Esc takes the filter away.",
-        )
+        ("No question contains this text.", "Esc clears the filter.")
     } else if view.inbox.hubs().len() == 0 {
         (
-            "No hub yet: no sandbox runs, or none is guarded.",
-            "This waits for one. `terok-clearance run -- COMMAND` starts a sandbox.",
+            "No hub yet: no sandbox with a hub is running.",
+            "`terok-clearance run -- COMMAND` starts a sandbox with a hub.",
         )
     } else {
         (
             "Nothing waits for you.",
-            "What a sandbox wants to reach and may not is asked here.",
+            "Each destination that is refused to a sandbox appears here.",
         )
     };
     vec![

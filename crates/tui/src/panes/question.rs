@@ -76,11 +76,11 @@ impl QuestionPane<'_> {
             add("now", Theme::bold(), &text, Theme::bold());
         }
         if row.is_forgotten_by_hub() {
-            let text = "forgotten by its hub, which ended: asked again at the next packet";
+            let text = "forgotten by its restarted hub; the next packet asks again";
             add("now", theme.bad(), text, plain);
         }
         if !self.is_hub_connected {
-            let text = "its hub is away; it can be answered when the hub is back";
+            let text = "the hub is away; an answer is possible once the hub is back";
             add("now", theme.bad(), text, plain);
         }
         if let Some(process) = phrases::describe_process(row) {

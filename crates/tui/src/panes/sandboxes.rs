@@ -29,7 +29,7 @@ pub(crate) fn table(
         Constraint::Fill(1),
     ];
     if sandboxes.len() == 0 {
-        let none = Line::styled(" none has been heard of", Theme::dim());
+        let none = Line::styled(" no sandbox is known yet", Theme::dim());
         return Table::new([Row::new([none])], [Constraint::Fill(1)]);
     }
     let name_width = width.saturating_sub(NAME_COLUMN);

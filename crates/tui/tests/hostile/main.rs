@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Text that a sandbox chose to mislead with shows harmlessly on every page of the screen.
+//! Misleading text from a sandbox is harmless on every page of the screen.
 
 #![expect(
     clippy::unreachable,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking, its helpers too"
+    reason = "tests and their helpers fail by panicking"
 )]
 
 #[path = "../../../../tests/hostile/harmless.rs"]
-#[expect(dead_code, reason = "the screen is no JSON and no markup")]
+#[expect(dead_code, reason = "the screen has neither JSON nor markup")]
 mod harmless;
 #[path = "../../../../tests/hostile/hub.rs"]
-#[expect(
-    dead_code,
-    reason = "questions are not told apart by their numbers here"
-)]
+#[expect(dead_code, reason = "this test does not need the numbers")]
 mod hub;
 mod screen;
 #[path = "../../../../tests/hostile/texts.rs"]
-#[expect(dead_code, reason = "each text is checked by itself")]
+#[expect(dead_code, reason = "each text has its own check")]
 mod texts;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The full screen: every page, at every size, with every text.
+//! Every page at every size, with every hostile text.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::harmless::{Harmless, tame};
 use crate::hub;
 use crate::texts;
 
-/// The least, the usual, and one with everything beside each other.
+/// The smallest size, the usual one, and one with all panes.
 const SIZES: [(u16, u16); 3] = [(40, 10), (80, 24), (112, 30)];
-/// What opens each page: the list, all about a question, what happened, the sandboxes, the help,
-/// the answers to several questions, and the filter; and which key shows more of it, how often.
+/// The keys that open each page, the key that shows more of the page, and how often: list, details,
+/// activity, sandboxes, help, confirm dialog, filter.
 const PAGES: [(&str, KeyCode, usize); 7] = [
     ("", KeyCode::Down, hub::PLACES.len()),
     ("\n", KeyCode::PageDown, 4),
@@ -37,13 +37,13 @@ struct Screen {
     model: TuiModel,
     inbox: Inbox,
     terminal: Terminal<TestBackend>,
-    /// Later with every look at it, so that all is read.
+    /// The time; each frame is long after the previous one.
     steady: Duration,
 }
 
 impl Screen {
-    /// A screen that has heard all that a hub may say whose sandboxes have this text, and of hubs
-    /// whose files have this name.
+    /// Returns a screen that received every event of a hub with `text` in each place, and of hubs
+    /// whose files are called `name`.
     fn new(text: &str, name: &str, (width, height): (u16, u16)) -> Self {
         let theme = Theme {
             color: true,
@@ -58,7 +58,7 @@ impl Screen {
         let hub = HubId::new(Path::new("/run/hub.sock"));
         screen.tell(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
         for event in hub::events(&[text.to_owned()]) {
-            // A client skips what is no event.
+            // A client skips malformed events.
             let read = serde_json::from_value::<NumberedEvent>(event);
             if let Some(event) = read.ok().and_then(|numbered| numbered.event) {
                 screen.tell(&hub, InboxEvent::Received(event));
@@ -92,7 +92,7 @@ impl Screen {
         self.update(TuiMessage::Key(KeyEvent::new(code, KeyModifiers::NONE)))
     }
 
-    /// Denies the selected question, which fails for a reason or may have.
+    /// Denies the selected question; the answer fails, or its result is unknown.
     fn fail(&mut self, reason: &str) {
         for reply in [
             OperatorReply::Failed(reason.into()),
@@ -101,7 +101,7 @@ impl Screen {
         ] {
             self.draw();
             let Some(TuiEffect::Answer { rows, action }) = self.press(KeyCode::Char('x')) else {
-                // The smallest screen does not show all that an answer opens.
+                // The smallest screen does not show everything that an answer opens.
                 return;
             };
             let inbox = &mut self.inbox;
@@ -157,7 +157,7 @@ fn view(inbox: &Inbox) -> SessionView<'_> {
     }
 }
 
-/// Returns as much of a text as a file can be called.
+/// Returns a file name made from a text.
 fn file_name(text: &str) -> String {
     text.replace(['/', '\0'], "_").chars().take(60).collect()
 }
@@ -175,7 +175,7 @@ fn text(buffer: &Buffer) -> String {
     lines.map(line).collect()
 }
 
-/// Says what is wrong with a screen beside a tame one.
+/// Compares a screen with that of a harmless text.
 fn compare(harmless: &Harmless, plain: &Buffer, shown: &Buffer) -> Result<(), String> {
     harmless.text(&text(plain), &text(shown))?;
     let look = |cell: &Cell| (cell.fg, cell.bg, cell.modifier);
@@ -186,8 +186,8 @@ fn compare(harmless: &Harmless, plain: &Buffer, shown: &Buffer) -> Result<(), St
     Ok(())
 }
 
-/// Compares every page of two screens.
-fn everything_is_harmless_at(size: (u16, u16)) {
+/// Compares every page of a hostile and a harmless screen.
+fn check_every_page(size: (u16, u16)) {
     for (case, text) in texts::all() {
         let name = file_name(&text);
         let harmless = Harmless::new(&[text.clone(), name.clone()]);
@@ -213,7 +213,7 @@ fn everything_is_harmless_at(size: (u16, u16)) {
             plain.leave();
             shown.leave();
         }
-        // All about each question, from the last to the first.
+        // The details of each question, from the last to the first.
         for place in hub::PLACES {
             for screen in [&mut plain, &mut shown] {
                 screen.press(KeyCode::Up);
@@ -228,16 +228,16 @@ fn everything_is_harmless_at(size: (u16, u16)) {
 }
 
 #[test]
-fn everything_that_a_hub_says_is_harmless_on_the_least_screen() {
-    everything_is_harmless_at(SIZES[0]);
+fn text_is_harmless_on_the_smallest_screen() {
+    check_every_page(SIZES[0]);
 }
 
 #[test]
-fn everything_that_a_hub_says_is_harmless_on_the_usual_screen() {
-    everything_is_harmless_at(SIZES[1]);
+fn text_is_harmless_on_the_usual_screen() {
+    check_every_page(SIZES[1]);
 }
 
 #[test]
-fn everything_that_a_hub_says_is_harmless_on_a_wide_screen() {
-    everything_is_harmless_at(SIZES[2]);
+fn text_is_harmless_on_a_wide_screen() {
+    check_every_page(SIZES[2]);
 }

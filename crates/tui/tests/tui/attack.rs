@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whatever comes in and whatever is pressed: an answer is the one that the screen asked for.
+//! A random attack: for any sequence of events and keys, every answer is the one that the screen
+//! asked for.
 //!
-//! The oracle knows nothing of the model. It reads the screen as a person does, after each draw,
-//! and compares what goes to the hubs with what it has read, and with how long that stood there.
+//! The oracle does not use the model. After each frame it reads the text of the screen, as a person
+//! does, and compares the sent answers with that text and with the time for which it was visible.
 
 mod read;
 
@@ -20,25 +21,25 @@ use terok_clearance_tui::TuiMessage;
 
 use read::{Part, Read, is_typing, number, read};
 
-use crate::rig::{Effect, NOON, Rig, decision, hub, request};
+use crate::harness::{Effect, NOON, TestUi, decision, hub, request};
 
 const HUBS: [&str; 2] = ["web", "db"];
 const SIZES: [(u16, u16); 6] = [(80, 24), (110, 30), (60, 15), (40, 10), (20, 5), (200, 50)];
 
-/// What happens to the UI.
+/// A step of the attack.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A packet: of a hub, to a name, at one of its addresses.
+    /// A blocked packet: hub, name, address.
     Blocked(usize, u8, u8),
-    /// The name of a question is learned only now, so that an answer opens something else.
+    /// The name of a question becomes known, which changes what an answer opens.
     Named(usize, usize, u8),
     Withdrawn(usize, usize),
     DecidedElsewhere(usize, usize, bool),
     Down(usize),
-    /// It is back, and is the same, or another that knows nothing.
+    /// A hub is connected again: the same process, or a new one without questions.
     Back(usize, bool),
     Gone(usize),
-    /// A hub replies to an answer that is on its way.
+    /// A hub replies to a pending answer.
     Replied(usize, u8),
     Key(KeyCode),
     Click(u16),
@@ -95,46 +96,46 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// What is on the screen, and since when.
+/// What the oracle read on the screen, and when.
 #[derive(Debug)]
 struct Eye {
     read: Read,
-    /// The last that was no nothing.
+    /// The last reading other than `Nothing`.
     asked: Read,
     typing: bool,
     part: Part,
     since: u64,
-    /// The questions that there were, and when some last came or went.
+    /// The questions at the last frame, and the time of their last change.
     rows: Vec<u64>,
     shifted: Option<u64>,
-    /// Whether the person has done something that may have brought it there.
+    /// Whether an operator's move may have selected the question.
     brought: bool,
-    /// Whether the person has done something that moves, since the last look.
+    /// Whether the operator moved the selection since the last frame.
     moved: bool,
-    /// All that was shown of the ones that are about to be answered.
+    /// Every question that the confirm dialog has shown.
     together: BTreeMap<u64, String>,
     together_since: u64,
 }
 
 struct Attack {
-    rig: Rig,
+    ui: TestUi,
     eye: Eye,
     hubs: Vec<HubId>,
     pending: [BTreeMap<String, Arc<Request>>; 2],
     up: [bool; 2],
     next: u64,
-    on_their_way: Vec<OperatorAnswer>,
+    pending_answers: Vec<OperatorAnswer>,
 }
 
 impl Attack {
     fn new() -> Self {
         let hubs: Vec<_> = HUBS.iter().map(|name| hub(name)).collect();
-        let mut rig = Rig::new(80, 24);
+        let mut ui = TestUi::new(80, 24);
         for hub in &hubs {
-            rig.news_of(hub, InboxEvent::Up(ProtocolVersion::Clearance2));
-            rig.news_of(hub, InboxEvent::Received(Event::Synced));
+            ui.news_of(hub, InboxEvent::Up(ProtocolVersion::Clearance2));
+            ui.news_of(hub, InboxEvent::Received(Event::Synced));
         }
-        rig.sync();
+        ui.sync();
         let eye = Eye {
             read: Read::Nothing,
             asked: Read::Nothing,
@@ -149,44 +150,44 @@ impl Attack {
             together_since: 0,
         };
         let mut attack = Self {
-            rig,
+            ui,
             eye,
             hubs,
             pending: Default::default(),
             up: [true; 2],
             next: 0,
-            on_their_way: Vec::new(),
+            pending_answers: Vec::new(),
         };
         attack.look();
         attack
     }
 
     fn ms(&self) -> u64 {
-        u64::try_from(self.rig.clock.as_millis()).unwrap()
+        u64::try_from(self.ui.clock.as_millis()).unwrap()
     }
 
-    /// Draws, and reads what is there.
+    /// Draws a frame, and reads it.
     fn look(&mut self) {
-        let screen = self.rig.screen();
+        let screen = self.ui.screen();
         let read = read(&screen, &mut self.eye.part);
         self.eye.typing = is_typing(&screen);
         let now = self.ms();
         let moved = std::mem::take(&mut self.eye.moved);
-        let rows = self.rig.inbox.rows().map(|row| row.number().get());
+        let rows = self.ui.inbox.rows().map(|row| row.number().get());
         let rows: Vec<_> = rows.collect();
-        // Of a list that is filtered it does not know what is in it.
+        // The contents of a filtered list are unknown to the oracle.
         if rows != self.eye.rows && !screen.contains("Waiting for you, with") {
             self.eye.shifted = Some(now);
         }
         self.eye.rows = rows;
         if read != self.eye.read {
             self.eye.since = now;
-            // Whoever moves while the list does may have aimed at what was there before.
+            // In a changing list, the operator may have aimed at another question.
             let shifted = self.eye.shifted.is_some_and(|at| now - at < 500);
             self.eye.brought = moved && !shifted;
         }
         if let Read::Together(action, many, items) = &read {
-            // Where the window was too small meanwhile, it is what was read before.
+            // The dialog goes on after the window was too small for a while.
             let goes_on = matches!(&self.eye.asked, Read::Together(before, were, _)
                 if before == action && were == many);
             if !goes_on {
@@ -215,7 +216,7 @@ impl Attack {
 
     fn news(&mut self, hub: usize, news: InboxEvent) {
         let hub = self.hubs[hub].clone();
-        self.rig.news_of(&hub, news);
+        self.ui.news_of(&hub, news);
     }
 
     fn some_question(&self, hub: usize, which: usize) -> Option<Arc<Request>> {
@@ -281,7 +282,7 @@ impl Attack {
             }
             Step::Down(hub) => {
                 self.up[hub] = false;
-                self.news(hub, InboxEvent::Down("it was cut off".into()));
+                self.news(hub, InboxEvent::Down("connection lost".into()));
             }
             Step::Back(hub, new) => {
                 if !self.up[hub] && new {
@@ -307,20 +308,20 @@ impl Attack {
             Step::Wheel(true) => self.point(MouseEventKind::ScrollDown, 0),
             Step::Wheel(false) => self.point(MouseEventKind::ScrollUp, 0),
             Step::Paste => {
-                assert_eq!(self.rig.tell(TuiMessage::Paste("ay1".to_owned())), None);
+                assert_eq!(self.ui.tell(TuiMessage::Paste("ay1".to_owned())), None);
                 self.look();
             }
             Step::Resize(size) => {
                 let (width, height) = SIZES[size];
-                self.rig.resize(width, height);
+                self.ui.resize(width, height);
                 self.eye.part = None;
                 self.look();
             }
             Step::Wait(ms) => {
                 self.look();
-                self.rig.wait(ms);
+                self.ui.wait(ms);
             }
-            // What is not there says nothing.
+            // A disconnected hub sends nothing.
             _ => {}
         }
     }
@@ -332,17 +333,17 @@ impl Attack {
             row,
             modifiers: KeyModifiers::NONE,
         };
-        assert_eq!(self.rig.tell(TuiMessage::Mouse(event)), None);
+        assert_eq!(self.ui.tell(TuiMessage::Mouse(event)), None);
         self.eye.moved = true;
         self.look();
     }
 
     fn reply(&mut self, which: usize, how: u8) {
-        if self.on_their_way.is_empty() {
+        if self.pending_answers.is_empty() {
             return;
         }
-        let which = which % self.on_their_way.len();
-        let answer = self.on_their_way.swap_remove(which);
+        let which = which % self.pending_answers.len();
+        let answer = self.pending_answers.swap_remove(which);
         let hub = self.hubs.iter().position(|hub| *hub == answer.hub).unwrap();
         let asks = self.pending[hub].contains_key(answer.request.id.as_str());
         let reply = match how {
@@ -351,18 +352,18 @@ impl Attack {
                 OperatorReply::Decided(decision(&answer, "uid 1000"))
             }
             3 if asks => OperatorReply::EnforcementFailed("no such sandbox".into()),
-            4 => OperatorReply::ResultUnknown("it was cut off".into()),
-            _ if asks => OperatorReply::Failed("it went wrong".into()),
+            4 => OperatorReply::ResultUnknown("connection lost".into()),
+            _ if asks => OperatorReply::Failed("an error".into()),
             _ => OperatorReply::NoSuchRequest,
         };
-        // Whoever has asked to leave leaves when it is the last one.
-        let effect = self.rig.reply(&answer, reply);
+        // No key of the attack quits.
+        let effect = self.ui.reply(&answer, reply);
         assert_eq!(effect, None);
     }
 
     fn press(&mut self, code: KeyCode) {
-        let before = self.rig.inbox.rows().map(|row| {
-            let up = self.rig.inbox.is_connected(row.hub());
+        let before = self.ui.inbox.rows().map(|row| {
+            let up = self.ui.inbox.is_connected(row.hub());
             let open = up && !row.is_forgotten_by_hub() && row.answering().is_none();
             (
                 row.number().get(),
@@ -371,31 +372,31 @@ impl Attack {
         });
         let before: BTreeMap<_, _> = before.collect();
         let key = KeyEvent::new(code, KeyModifiers::NONE);
-        match self.rig.tell(TuiMessage::Key(key)) {
+        match self.ui.tell(TuiMessage::Key(key)) {
             None => self.eye.moved |= !matches!(code, KeyCode::Char('a' | 'x' | 'y')),
             Some(Effect::Sent(answers)) => {
-                self.judge(code, &answers, &before);
-                self.on_their_way.extend(answers);
+                self.check_answers(code, &answers, &before);
+                self.pending_answers.extend(answers);
             }
             Some(effect) => panic!("{code:?} did {effect:?}"),
         }
         self.look();
     }
 
-    /// Compares what a key answered with what was to be read when it was pressed.
-    fn judge(
+    /// Compares the answers of a key with the text that was visible when the key was pressed.
+    fn check_answers(
         &self,
         code: KeyCode,
         answers: &[OperatorAnswer],
         before: &BTreeMap<u64, (bool, String)>,
     ) {
-        assert!(!self.eye.typing, "{code:?} is a filter's text");
+        assert!(!self.eye.typing, "{code:?} is text of the filter");
         let stood = self.ms() - self.eye.since;
         let mut rows: BTreeMap<u64, Vec<&OperatorAnswer>> = BTreeMap::new();
         for answer in answers {
             assert!(
                 !self
-                    .on_their_way
+                    .pending_answers
                     .iter()
                     .any(|other| other.row == answer.row),
                 "answered twice: {answer:?}"
@@ -403,7 +404,7 @@ impl Attack {
             rows.entry(answer.row.get()).or_default().push(answer);
         }
         match &self.eye.read {
-            Read::Nothing => panic!("answered, though nothing was asked: {answers:?}"),
+            Read::Nothing => panic!("answered without a question on the screen: {answers:?}"),
             Read::Question(number, words) => {
                 let action = match code {
                     KeyCode::Char('a') => Action::Allow,
@@ -411,9 +412,9 @@ impl Attack {
                     other => panic!("{other:?} answered"),
                 };
                 assert_eq!(rows.keys().collect::<Vec<_>>(), [number]);
-                is_what_it_says(words, &rows[number], action);
+                assert_matches_text(words, &rows[number], action);
                 let needs = if self.eye.brought { 50 } else { 500 };
-                assert!(stood >= needs, "{words:?} stood there for {stood} ms");
+                assert!(stood >= needs, "{words:?} was visible for {stood} ms");
             }
             Read::Together(action, many, _) => {
                 assert_eq!(code, KeyCode::Char('y'));
@@ -426,12 +427,12 @@ impl Attack {
                     );
                 }
                 let stood = self.ms() - self.eye.together_since;
-                assert!(stood >= 500, "they stood there for {stood} ms");
+                assert!(stood >= 500, "the questions were visible for {stood} ms");
                 for (number, answers) in &rows {
                     let Some(words) = self.eye.together.get(number) else {
                         continue;
                     };
-                    is_what_it_says(words, answers, *action);
+                    assert_matches_text(words, answers, *action);
                 }
                 for (number, words) in &self.eye.together {
                     let same = before
@@ -444,8 +445,8 @@ impl Attack {
     }
 }
 
-/// Asserts that answers to one row are what the screen said of it.
-fn is_what_it_says(words: &str, answers: &[&OperatorAnswer], action: Action) {
+/// Asserts that the answers to one row match the text of the screen.
+fn assert_matches_text(words: &str, answers: &[&OperatorAnswer], action: Action) {
     let first = answers[0];
     let addresses = match words.split_once(" and ").map(|(_, more)| number(more)) {
         Some(Some(more)) => usize::try_from(more).unwrap() + 1,
@@ -477,7 +478,7 @@ fn elsewhere(request: &Request, ok: bool) -> Decision {
     }
 }
 
-/// Whoever marks and answers together: little else is pressed, and a little happens meanwhile.
+/// Steps that mostly mark and answer several questions.
 fn together() -> impl Strategy<Value = Vec<Step>> {
     let key = prop::sample::select(vec![
         KeyCode::Char('a'),
@@ -524,7 +525,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn what_is_answered_together_is_what_was_shown_of_it(steps in together()) {
+    fn confirmed_answers_match_the_dialog(steps in together()) {
         let mut attack = Attack::new();
         for step in &steps {
             attack.step(step);
@@ -532,7 +533,7 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_is_the_one_that_the_screen_asked_for(steps in steps()) {
+    fn every_answer_matches_the_screen(steps in steps()) {
         let mut attack = Attack::new();
         for step in &steps {
             attack.step(step);

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The full-screen UI without a terminal: messages and the time in, effects and a screen out.
+//! The full-screen user interface without a terminal: messages and times go in, effects and screens
+//! come out.
 
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails by panicking, its helpers too"
+    reason = "tests and their helpers fail by panicking"
 )]
 
 mod answers;
 mod attack;
+mod harness;
 mod lists;
-mod rig;
 mod screens;
 mod speed;

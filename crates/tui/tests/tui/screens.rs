@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The screens, as text, at three sizes.
+//! Snapshots of the screens as text, at three sizes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,45 +12,45 @@ use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
 use terok_clearance_tui::Theme;
 
-use crate::rig::{NOON, Rig, answers, asks, asks_at, hub, request};
+use crate::harness::{NOON, TestUi, answers, asks, asks_at, hub, request};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
 
-/// Takes the picture of a UI in every size.
-fn pictures(name: &str, prepare: impl Fn(u16, u16) -> Rig) {
+/// Compares the screen with its snapshot at every size.
+fn check_snapshots(name: &str, prepare: impl Fn(u16, u16) -> TestUi) {
     for (width, height) in SIZES {
-        let mut rig = prepare(width, height);
-        let screen = rig.screen();
+        let mut ui = prepare(width, height);
+        let screen = ui.screen();
         assert_eq!(screen.lines().count(), usize::from(height), "{screen}");
         insta::assert_snapshot!(format!("{name}-{width}x{height}"), screen);
     }
 }
 
-/// The same after some keys.
-fn pictures_after(name: &str, prepare: impl Fn(u16, u16) -> Rig, keys: &str) {
-    pictures(name, |width, height| {
-        let mut rig = prepare(width, height);
-        rig.types(keys);
-        rig
+/// Compares the screen after some keys with its snapshot.
+fn check_snapshots_after(name: &str, prepare: impl Fn(u16, u16) -> TestUi, keys: &str) {
+    check_snapshots(name, |width, height| {
+        let mut ui = prepare(width, height);
+        ui.types(keys);
+        ui
     });
 }
 
 /// Some questions of two sandboxes, one of an older hub.
-fn busy(width: u16, height: u16) -> Rig {
-    fill(Rig::up(width, height))
+fn busy(width: u16, height: u16) -> TestUi {
+    fill(TestUi::up(width, height))
 }
 
-fn fill(mut rig: Rig) -> Rig {
+fn fill(mut ui: TestUi) -> TestUi {
     let mut first = asks(1, "registry.npmjs.org");
     {
         let first = Arc::make_mut(&mut first);
         first.count = 12;
         first.last_seen = first.last_seen.saturating_add(Duration::from_secs(66));
     }
-    rig.asks(&first);
-    rig.asks(&asks_at(2, "api.github.com", "140.82.121.6"));
+    ui.asks(&first);
+    ui.asks(&asks_at(2, "api.github.com", "140.82.121.6"));
     let other = hub("0123456789ab");
-    rig.news_of(&other, InboxEvent::Up(ProtocolVersion::Clearance1));
+    ui.news_of(&other, InboxEvent::Up(ProtocolVersion::Clearance1));
     let at = NOON + 9_000_000;
     let ping = request(&format!(
         r#"{{"id": "0123456789ab:1", "container": "0123456789ab", "dest": "198.51.100.23",
@@ -59,80 +59,80 @@ fn fill(mut rig: Rig) -> Rig {
             "dossier": {{"container_name": "scratch"}},
             "first_seen": {at}, "last_seen": {at}, "count": 1}}"#
     ));
-    rig.news_of(&other, InboxEvent::Received(Event::Pending(ping)));
-    rig.asks(&asks(
+    ui.news_of(&other, InboxEvent::Received(Event::Pending(ping)));
+    ui.asks(&asks(
         4,
         "www.bank.example.login.session.3f2a9c0d1e4b.cdn.tracker.evil.example",
     ));
-    rig.wait(600);
-    rig
+    ui.wait(600);
+    ui
 }
 
 #[test]
-fn at_the_start() {
-    pictures("start", Rig::new);
+fn start() {
+    check_snapshots("start", TestUi::new);
 }
 
 #[test]
-fn without_a_hub() {
-    pictures("nothing", |width, height| {
-        let mut rig = Rig::new(width, height);
-        rig.sync();
-        rig
+fn no_hub() {
+    check_snapshots("nothing", |width, height| {
+        let mut ui = TestUi::new(width, height);
+        ui.sync();
+        ui
     });
 }
 
 #[test]
-fn without_a_question() {
-    pictures("empty", Rig::up);
+fn no_question() {
+    check_snapshots("empty", TestUi::up);
 }
 
 #[test]
-fn with_some_questions() {
-    pictures("questions", busy);
+fn some_questions() {
+    check_snapshots("questions", busy);
 }
 
-/// The question without a process, as the reader reports it today.
+/// Returns the question without a process.
 fn without_process(mut question: Arc<Request>) -> Arc<Request> {
     Arc::make_mut(&mut question).process = None;
     question
 }
 
-/// What the pictures show; the program's own test has a live hub ask the same.
-fn picture() -> Rig {
-    let mut rig = Rig::new(80, 24);
-    rig.news(InboxEvent::Up(ProtocolVersion::Clearance2));
+/// The scene of the pictures in the documents; a test of the program builds it with a live hub.
+fn picture() -> TestUi {
+    let mut ui = TestUi::new(80, 24);
+    ui.news(InboxEvent::Up(ProtocolVersion::Clearance2));
     let mut first = without_process(asks(1, "registry.npmjs.org"));
     {
         let first = Arc::make_mut(&mut first);
         first.count = 12;
         first.last_seen = first.last_seen.saturating_add(Duration::from_secs(66));
     }
-    rig.asks(&first);
+    ui.asks(&first);
     let name = "www.bank.example.login.session.3f2a9c0d1e4b.cdn.tracker.evil.example";
     for (number, name, address) in [
         (2, "api.github.com", "140.82.121.6"),
         (3, "deb.debian.org", "151.101.2.132"),
         (4, name, "198.51.100.23"),
     ] {
-        rig.asks(&without_process(asks_at(number, name, address)));
+        ui.asks(&without_process(asks_at(number, name, address)));
     }
-    rig.says(Event::Synced);
-    rig.sync();
-    rig.wait(600);
-    rig
+    ui.says(Event::Synced);
+    ui.sync();
+    ui.wait(600);
+    ui
 }
 
 #[test]
-fn the_pictures_in_the_documents_are_what_it_shows() {
+fn pictures_in_the_documents_are_up_to_date() {
     let (readme, manual) = (
         include_str!("../../../../README.md"),
         include_str!("../../../../docs/tui.md"),
     );
-    let is_in = |document: &str, mut rig: Rig| {
-        let screen = rig.screen();
+    let is_in = |document: &str, mut ui: TestUi| {
+        let screen = ui.screen();
         let picture = format!("```text\n{}\n```\n", screen.trim_end());
-        assert!(document.contains(&picture), "it shows\n{screen}");
+        assert!(document.contains(&picture), "the screen is\n{screen}");
     };
     insta::assert_snapshot!("picture", picture().screen());
     let mut several = picture();
@@ -144,133 +144,133 @@ fn the_pictures_in_the_documents_are_what_it_shows() {
 }
 
 #[test]
-fn with_all_about_one() {
-    pictures("details", |width, height| {
-        let mut rig = busy(width, height);
-        rig.press(KeyCode::Enter);
-        rig
+fn details() {
+    check_snapshots("details", |width, height| {
+        let mut ui = busy(width, height);
+        ui.press(KeyCode::Enter);
+        ui
     });
 }
 
 #[test]
-fn with_the_help() {
-    pictures_after("help", busy, "?");
+fn help() {
+    check_snapshots_after("help", busy, "?");
 }
 
 #[test]
-fn with_a_filter() {
-    pictures_after("filter", busy, "/example");
+fn filter() {
+    check_snapshots_after("filter", busy, "/example");
 }
 
 #[test]
-fn with_marks() {
-    pictures_after("marks", busy, "  ");
+fn marks() {
+    check_snapshots_after("marks", busy, "  ");
 }
 
 #[test]
-fn when_several_are_about_to_be_answered() {
-    pictures_after("confirm", busy, "*a");
+fn confirm_dialog() {
+    check_snapshots_after("confirm", busy, "*a");
 }
 
-/// After an allow, a deny, a failure, and with one answer on its way.
-fn answered(width: u16, height: u16) -> Rig {
-    let mut rig = busy(width, height);
-    let allow = answers(rig.press(KeyCode::Char('a'))).remove(0);
-    rig.confirm(&allow);
-    rig.wait(2000);
-    let deny = answers(rig.press(KeyCode::Char('x'))).remove(0);
-    rig.confirm(&deny);
-    rig.wait(2000);
-    let fails = answers(rig.press(KeyCode::Char('a'))).remove(0);
+/// After an allowed, a denied and a failed answer, with another one pending.
+fn answered(width: u16, height: u16) -> TestUi {
+    let mut ui = busy(width, height);
+    let allow = answers(ui.press(KeyCode::Char('a'))).remove(0);
+    ui.confirm(&allow);
+    ui.wait(2000);
+    let deny = answers(ui.press(KeyCode::Char('x'))).remove(0);
+    ui.confirm(&deny);
+    ui.wait(2000);
+    let fails = answers(ui.press(KeyCode::Char('a'))).remove(0);
     let reason = "terok-shield: no such container".into();
-    rig.reply(&fails, OperatorReply::Failed(reason));
-    rig.wait(2000);
-    rig.press(KeyCode::Down);
-    rig.wait(600);
-    answers(rig.press(KeyCode::Char('a')));
-    rig.wait(100);
-    rig
+    ui.reply(&fails, OperatorReply::Failed(reason));
+    ui.wait(2000);
+    ui.press(KeyCode::Down);
+    ui.wait(600);
+    answers(ui.press(KeyCode::Char('a')));
+    ui.wait(100);
+    ui
 }
 
 #[test]
 fn after_answers() {
-    pictures("answered", answered);
+    check_snapshots("answered", answered);
 }
 
 #[test]
-fn when_a_hub_is_away_and_a_firewall_down() {
-    pictures("away", |width, height| {
-        let mut rig = busy(width, height);
-        rig.news(InboxEvent::Down("the hub closed the connection".into()));
+fn disconnected_hub_and_disabled_firewall() {
+    check_snapshots("away", |width, height| {
+        let mut ui = busy(width, height);
+        ui.news(InboxEvent::Down("the hub closed the connection".into()));
         let container = "0123456789ab".parse().unwrap();
         let state = ShieldState::Down;
-        rig.news_of(
+        ui.news_of(
             &hub("0123456789ab"),
             InboxEvent::Received(Event::Shield { container, state }),
         );
-        rig.wait(600);
-        rig
+        ui.wait(600);
+        ui
     });
 }
 
 #[test]
-fn with_the_log_and_the_sandboxes() {
-    pictures_after("log", answered, "l");
-    pictures("sandboxes", |width, height| {
-        let mut rig = busy(width, height);
-        rig.shield("build", ShieldState::Disengaged);
-        rig.types("s");
-        rig
+fn log_and_sandboxes() {
+    check_snapshots_after("log", answered, "l");
+    check_snapshots("sandboxes", |width, height| {
+        let mut ui = busy(width, height);
+        ui.shield("build", ShieldState::Disengaged);
+        ui.types("s");
+        ui
     });
 }
 
 #[test]
-fn in_small_windows() {
+fn small_windows() {
     for (width, height) in [(40, 10), (60, 16), (39, 10), (1, 1)] {
-        let mut rig = busy(width, height);
-        insta::assert_snapshot!(format!("small-{width}x{height}"), rig.screen());
+        let mut ui = busy(width, height);
+        insta::assert_snapshot!(format!("small-{width}x{height}"), ui.screen());
     }
 }
 
 #[test]
-fn every_size_is_drawn() {
-    let mut rig = answered(80, 24);
+fn every_size_can_be_drawn() {
+    let mut ui = answered(80, 24);
     for width in [0, 1, 2, 39, 40, 41, 79, 109, 110, 250] {
         for height in [0, 1, 2, 9, 10, 11, 17, 18, 19, 100] {
             for keys in ["", "?", "l", "s", "*a", "/x"] {
-                rig.resize(width, height);
-                rig.types(keys);
-                rig.draw();
-                rig.press(KeyCode::Esc);
-                rig.press(KeyCode::Esc);
+                ui.resize(width, height);
+                ui.types(keys);
+                ui.draw();
+                ui.press(KeyCode::Esc);
+                ui.press(KeyCode::Esc);
             }
         }
     }
 }
 
 #[test]
-fn in_ascii() {
+fn ascii_only() {
     let theme = Theme::default();
-    let mut rig = Rig::with(theme, 80, 24);
-    rig.sync();
-    let screen = rig.screen();
+    let mut ui = TestUi::with(theme, 80, 24);
+    ui.sync();
+    let screen = ui.screen();
     assert!(screen.is_ascii(), "{screen}");
     assert!(screen.contains("-- Waiting for you ---"), "{screen}");
 }
 
-/// Says which cells look otherwise than plain text.
-fn looks(rig: &Rig) -> Vec<Modifier> {
-    rig.cells().iter().map(|cell| cell.modifier).collect()
+/// Returns the text modifiers of each cell.
+fn modifiers(ui: &TestUi) -> Vec<Modifier> {
+    ui.cells().iter().map(|cell| cell.modifier).collect()
 }
 
 #[test]
-fn colours_say_nothing_that_is_not_said_without_them() {
+fn colour_is_never_the_only_sign() {
     let plain = Theme {
         color: false,
         unicode: true,
     };
     let mut with = busy(80, 24);
-    let mut without = fill(Rig::up_with(plain, 80, 24));
+    let mut without = fill(TestUi::up_with(plain, 80, 24));
     assert_eq!(with.screen(), without.screen());
     assert!(with.cells().iter().any(|cell| cell.fg != Color::Reset));
     assert!(
@@ -279,10 +279,10 @@ fn colours_say_nothing_that_is_not_said_without_them() {
             .iter()
             .all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
     );
-    assert_eq!(looks(&with), looks(&without));
-    // What is selected, marked, being answered, failed or open is told in characters.
-    let mut rig = answered(80, 24);
-    let screen = rig.screen();
+    assert_eq!(modifiers(&with), modifiers(&without));
+    // Each state has its characters.
+    let mut ui = answered(80, 24);
+    let screen = ui.screen();
     for text in ["> ", "allowing", "FAILED", "ALLOWED", "DENIED"] {
         assert!(screen.contains(text), "{text}\n{screen}");
     }

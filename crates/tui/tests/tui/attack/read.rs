@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads the screen as a person does: what it says that a key would answer.
+//! Reads from the text of a screen what a key would answer.
 
 use std::collections::BTreeMap;
 
 use terok_clearance::Action;
 
-/// What a person reads on a screen.
+/// The question that a screen asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Read {
-    /// All that an answer to one question opens.
+    /// One question, with everything that an answer opens.
     Question(u64, String),
-    /// The marked ones are about to be answered: with what, how many, and those that are to be
-    /// seen to their end, each with what it opens.
+    /// The confirm dialog: the answer, the number of questions, and the questions that are shown in
+    /// full, each with what the answer opens.
     Together(Action, usize, BTreeMap<u64, String>),
-    /// Nothing that a key may answer.
+    /// Nothing that a key could answer.
     Nothing,
 }
 
-/// Returns the lines of the pane whose title begins so, and the rest of the title.
+/// Returns the rest of the title and the lines of the pane whose title starts with `title`.
 fn pane<'a>(screen: &'a str, title: &str) -> Option<(&'a str, Vec<&'a str>)> {
     let mut lines = screen.lines().skip(1);
     let lines = &mut lines;
@@ -40,12 +40,12 @@ fn join(words: &mut String, more: &str) {
     words.truncate(words.trim_end().len());
 }
 
-/// Says whether a filter is typed, so that a key is its text.
+/// Returns `true` if the filter is being edited.
 pub(super) fn is_typing(screen: &str) -> bool {
     screen.contains("\n filter: ")
 }
 
-/// The parts of a question that were scrolled through: of which, and its lines by their number.
+/// The lines of a question that were read while scrolling: its number, and each line by its number.
 pub(super) type Part = Option<(u64, BTreeMap<usize, String>)>;
 
 pub(super) fn read(screen: &str, part: &mut Part) -> Read {
@@ -61,7 +61,7 @@ pub(super) fn read(screen: &str, part: &mut Part) -> Read {
         };
         let mut items = BTreeMap::new();
         let mut item: Option<(u64, String)> = None;
-        // The two lines at the bottom are none of the page.
+        // The two lines at the bottom do not belong to the page.
         let page = lines.len().saturating_sub(2);
         for line in &lines[..page] {
             if let Some(text) = line.strip_prefix(" [") {
@@ -72,7 +72,7 @@ pub(super) fn read(screen: &str, part: &mut Part) -> Read {
             }
         }
         items.extend(item);
-        // Of the last one only a part may be there.
+        // The last question may be cut off.
         items.retain(|_, words| words.ends_with("while the sandbox lives"));
         return Read::Together(action, many, items);
     }
@@ -83,7 +83,7 @@ pub(super) fn read(screen: &str, part: &mut Part) -> Read {
     let number = number(head).unwrap();
     let all = match place(head) {
         None => lines.iter().map(|line| (*line).to_owned()).collect(),
-        // It is read part by part.
+        // The question is read part by part.
         Some(first) => {
             let page = &lines[..lines.len().saturating_sub(2)];
             let before = part.take_if(|(of, _)| *of == number);
@@ -99,14 +99,14 @@ pub(super) fn read(screen: &str, part: &mut Part) -> Read {
     opens(&all).map_or(Read::Nothing, |words| Read::Question(number, words))
 }
 
-/// Returns which line is the first: of `1 ─── 3-8 of 18 ─`, it is 3.
+/// Returns the number of the first visible line: 3 for `1 ─── 3-8 of 18 ─`.
 fn place(head: &str) -> Option<usize> {
     let (from, _) = head.split_once(" of ")?;
     let (first, _) = from.rsplit(' ').next()?.split_once('-')?;
     first.parse().ok()
 }
 
-/// Returns what the lines say that an answer opens, if all of it is there.
+/// Returns the text of what an answer opens, if the lines contain all of it.
 fn opens(lines: &[String]) -> Option<String> {
     let mut words = String::new();
     let mut lines = lines

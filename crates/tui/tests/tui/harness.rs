@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A UI that is told what happens, and shows a screen of text.
+//! A user interface with a fake inbox, terminal and clock.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) enum Effect {
 }
 
 /// A user interface with an inbox, a terminal and a clock.
-pub(crate) struct Rig {
+pub(crate) struct TestUi {
     pub(crate) model: TuiModel,
     pub(crate) inbox: Inbox,
     /// Number of answers without a reply.
@@ -42,7 +42,7 @@ pub(crate) struct Rig {
     pub(crate) clock: Duration,
 }
 
-/// The hub that says everything where no other is named.
+/// The default hub.
 pub(crate) fn web() -> HubId {
     hub("web")
 }
@@ -57,7 +57,7 @@ pub(crate) fn request(json: &str) -> Arc<Request> {
     Arc::new(serde_json::from_str(json).unwrap())
 }
 
-/// A question of sandbox `web` about a name, the `n`th one.
+/// Returns question `n` of sandbox `web`, about the name `name`.
 pub(crate) fn asks(n: u64, name: &str) -> Arc<Request> {
     asks_at(n, name, "203.0.113.7")
 }
@@ -75,8 +75,8 @@ pub(crate) fn asks_at(n: u64, name: &str, address: &str) -> Arc<Request> {
     ))
 }
 
-impl Rig {
-    /// A window of a size, and nothing heard yet.
+impl TestUi {
+    /// Returns a user interface without hubs.
     pub(crate) fn new(width: u16, height: u16) -> Self {
         let theme = Theme {
             color: true,
@@ -86,7 +86,7 @@ impl Rig {
     }
 
     pub(crate) fn with(theme: Theme, width: u16, height: u16) -> Self {
-        let mut rig = Self {
+        let mut ui = Self {
             model: TuiModel::new("/run/user/1000", theme, TimeZone::default()),
             inbox: Inbox::new(),
             unanswered: 0,
@@ -94,11 +94,11 @@ impl Rig {
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             clock: Duration::ZERO,
         };
-        rig.draw();
-        rig
+        ui.draw();
+        ui
     }
 
-    /// The same, with a hub that has said all that is pending.
+    /// Returns a user interface with one synced hub.
     pub(crate) fn up(width: u16, height: u16) -> Self {
         let theme = Theme {
             color: true,
@@ -108,12 +108,12 @@ impl Rig {
     }
 
     pub(crate) fn up_with(theme: Theme, width: u16, height: u16) -> Self {
-        let mut rig = Self::with(theme, width, height);
-        rig.news(InboxEvent::Up(ProtocolVersion::Clearance2));
-        rig.says(Event::Synced);
-        rig.sync();
-        rig.draw();
-        rig
+        let mut ui = Self::with(theme, width, height);
+        ui.news(InboxEvent::Up(ProtocolVersion::Clearance2));
+        ui.says(Event::Synced);
+        ui.sync();
+        ui.draw();
+        ui
     }
 
     pub(crate) fn now(&self) -> ClockReading {
@@ -124,7 +124,7 @@ impl Rig {
         }
     }
 
-    /// Lets time pass, and draws what there is to draw.
+    /// Draws, then lets time pass.
     pub(crate) fn wait(&mut self, ms: u64) {
         self.draw();
         self.clock += Duration::from_millis(ms);
@@ -153,13 +153,13 @@ impl Rig {
         self.tell(TuiMessage::Changed(changes))
     }
 
-    /// Every hub found at the start has sent its snapshot.
+    /// Marks the session as synced.
     pub(crate) fn sync(&mut self) {
         self.is_synced = true;
         assert_eq!(self.change(Vec::new()), None);
     }
 
-    /// A hub replies to an answer.
+    /// Applies the reply of a hub to an answer.
     pub(crate) fn reply(
         &mut self,
         answer: &OperatorAnswer,
@@ -170,7 +170,7 @@ impl Rig {
         self.change(changes)
     }
 
-    /// A hub replies that an answer took effect.
+    /// Applies a reply that an answer took effect.
     pub(crate) fn confirm(&mut self, answer: &OperatorAnswer) -> Option<Effect> {
         let decision = decision(answer, "uid 1000");
         self.reply(answer, OperatorReply::Decided(decision))
@@ -198,13 +198,13 @@ impl Rig {
         self.says(Event::Shield { container, state });
     }
 
-    /// Presses a key without a look at the screen.
+    /// Presses a key, without drawing.
     pub(crate) fn press(&mut self, code: KeyCode) -> Option<Effect> {
         let key = KeyEvent::new(code, KeyModifiers::NONE);
         self.tell(TuiMessage::Key(key))
     }
 
-    /// Presses the keys of a text as a person does: after each the screen is drawn and read.
+    /// Types a text slowly: after each key, the screen is drawn and read.
     pub(crate) fn types(&mut self, keys: &str) -> Option<Effect> {
         let mut effect = None;
         for c in keys.chars() {
@@ -248,7 +248,7 @@ impl Rig {
         assert_eq!(self.tell(TuiMessage::Drawn(drawn.unwrap())), None);
     }
 
-    /// Draws, and returns the screen as text without the spaces at the ends of lines.
+    /// Draws, and returns the screen as text without trailing spaces.
     pub(crate) fn screen(&mut self) -> String {
         self.draw();
         let buffer = self.terminal.backend().buffer();
@@ -264,7 +264,7 @@ impl Rig {
         self.terminal.backend().buffer().content()
     }
 
-    /// Returns the line of the screen that says what just happened.
+    /// Draws, and returns the status line.
     pub(crate) fn status(&mut self) -> String {
         let screen = self.screen();
         let line = screen.lines().rev().nth(1).unwrap();
@@ -276,11 +276,11 @@ impl Rig {
     }
 }
 
-/// Returns the answers of an effect that has some.
+/// Returns the answers of an effect, which must have some.
 pub(crate) fn answers(effect: Option<Effect>) -> Vec<OperatorAnswer> {
     match effect {
         Some(Effect::Sent(answers)) => answers,
-        other => panic!("no answers but {other:?}"),
+        other => panic!("no answers: {other:?}"),
     }
 }
 
