@@ -2,7 +2,6 @@
 //! The sources of answers: a fixed answer, an operator at a terminal, lines on standard input, or
 //! a user interface connected to the hub. Without an answer, nothing opens.
 
-use std::error::Error;
 use std::fmt;
 use std::io::{self, BufRead as _, Read as _};
 use std::pin::Pin;
@@ -10,7 +9,7 @@ use std::pin::Pin;
 use terok_clearance::Action;
 
 use crate::clock::now_us;
-use crate::error::DemoError;
+use crate::error::{DemoError, UiFailure};
 use crate::output::DemoOutput;
 use crate::render::{INVALID_ANSWER_HINT, StepRenderer};
 
@@ -19,9 +18,6 @@ const MAX_LINE_BYTES: u64 = 4096;
 
 /// The demo's own answers, in turn. A demo then shows both allowed and denied hosts.
 const DEFAULT_ANSWERS: [Action; 3] = [Action::Allow, Action::Allow, Action::Deny];
-
-/// The failure of a user interface.
-pub type UiFailure = Box<dyn Error + Send + Sync>;
 
 /// A future returned by a user interface.
 pub type UiFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

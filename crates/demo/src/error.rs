@@ -11,7 +11,8 @@ use terok_clearance::socket::SocketConnectError;
 use terok_clearance::varlink::CallError;
 use terok_clearance::{DestParseError, DisplayText, IdParseError};
 
-use crate::answers::UiFailure;
+/// The failure of a user interface.
+pub type UiFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The reason why a demo could not be set up or continued. All namespaces of the demo are gone.
 #[derive(Debug, thiserror::Error)]

@@ -31,9 +31,9 @@ mod scenario;
 mod topology;
 mod workload;
 
-pub use answers::{AnsweringUi, DemoAnswers, UiFailure, UiFuture};
+pub use answers::{AnsweringUi, DemoAnswers, UiFuture};
 pub use demo::{PreparedDemo, StartedDemo};
-pub use error::{ChildMessageError, DemoError, DemoPartError};
+pub use error::{ChildMessageError, DemoError, DemoPartError, UiFailure};
 pub use fake_internet::{FakeInternetError, run_fake_internet};
 pub use outcome::DemoOutcome;
 pub use output::{DemoFormat, DemoOutput, DemoWriter};

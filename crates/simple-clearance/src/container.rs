@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use terok_clearance::{ContainerId, DisplayText};
 
-use crate::simple_clearance::absolute_path;
+use crate::absolute_path::absolute_path;
 use crate::{PodmanInspectError, SimpleClearanceConfig, SimpleClearanceError};
 
 /// A container of `terok-shield`.

@@ -9,9 +9,9 @@ use shield::NftShield;
 use terok_clearance::{Action, ContainerId, DisplayText, EnforcementOutcome, Scope};
 use verdict::{ExecBackend, NativeBackend, VerdictBackend as _, VerdictOrder, find_shield_program};
 
+use crate::absolute_path::absolute_path;
 use crate::container::ShieldContainer;
 use crate::question_queue::QueuedQuestion;
-use crate::simple_clearance::absolute_path;
 use crate::{QuestionOutput, SimpleClearanceConfig, SimpleClearanceError};
 
 /// Access to the container's firewall.

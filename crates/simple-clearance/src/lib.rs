@@ -8,6 +8,7 @@
 //! The caller provides every value in a [`SimpleClearanceConfig`], the output as a
 //! [`QuestionOutput`] and the signals that stop the program.
 
+mod absolute_path;
 mod bounded_lines;
 mod config;
 mod container;

@@ -9,9 +9,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::absolute_path::absolute_path;
 use crate::bounded_lines::BoundedLines;
 use crate::container::ShieldContainer;
-use crate::simple_clearance::absolute_path;
 use crate::{SimpleClearanceConfig, SimpleClearanceError};
 
 /// A running reader and its output.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command from the check for a hub to the restart of the hook's reader.
 
-use std::path::{Path, PathBuf};
-
 use crate::container::ShieldContainer;
 use crate::error::error_chain;
 use crate::firewall::ContainerFirewall;
@@ -72,12 +70,4 @@ impl SimpleClearance {
         }
         ended
     }
-}
-
-/// Returns the absolute path: programs run in another directory.
-pub(crate) fn absolute_path(path: &Path) -> Result<PathBuf, SimpleClearanceError> {
-    std::path::absolute(path).map_err(|source| SimpleClearanceError::FindPath {
-        path: path.to_owned(),
-        source,
-    })
 }
