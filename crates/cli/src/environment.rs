@@ -29,11 +29,11 @@ pub struct RuntimeDirError {
 enum PrivateDirError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("it is not a directory")]
+    #[error("not a directory")]
     NotDirectory,
-    #[error("it belongs to user {0}")]
+    #[error("owned by user {0}")]
     OtherOwner(u32),
-    #[error("its mode lets other users write to it")]
+    #[error("writable by other users")]
     OthersWrite,
 }
 

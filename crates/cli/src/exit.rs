@@ -165,10 +165,10 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             &["`terok-clearance clearance` asks at a terminal"],
         ),
         CommandError::Attach(AttachError::Inspect { .. }) => failure(&format!(
-            "inside the sandbox's network namespace already? then set {INSIDE_NETNS_VARIABLE}=1"
+            "to use the network namespace of this process, set {INSIDE_NETNS_VARIABLE}=1"
         )),
         CommandError::Attach(AttachError::OpenSockets(_)) => {
-            failure("without root, the namespace must belong to a user namespace of yours")
+            failure("without root, the namespace must belong to one of your user namespaces")
         }
         CommandError::PacketLogTaken(taken) => advise(
             CommandStatus::RESOURCE_BUSY,
@@ -188,7 +188,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
         }
         CommandError::Supervise { .. } => {
-            failure("without root, it must belong to one of your user namespaces")
+            failure("without root, the namespace must belong to one of your user namespaces")
         }
         CommandError::JsonFullScreen => advise(
             CommandStatus::USAGE,
@@ -230,8 +230,8 @@ fn packet_log_owner_hint(taken: &PacketLogTakenError) -> String {
             Some(process) => format!("it is {owner}; `kill {}` ends it", process.pid),
             None => format!("it is {owner}"),
         },
-        Ok(None) => "it has gone in the meantime: try again".to_owned(),
-        Err(error) => format!("who it is could not be found out: {error}"),
+        Ok(None) => "the other program has ended meanwhile; try again".to_owned(),
+        Err(error) => format!("cannot find the other program: {error}"),
     }
 }
 

@@ -2,9 +2,9 @@
 //! Questions as desktop popups.
 //!
 //! [`notifier`] shows notifications and reports the choices: on a desktop, by callbacks, or not at
-//! all. [`popups`] decides which popup is shown when, and answers at the hubs. [`identity`] names
-//! the container and the task of a sandbox whose questions do not. [`PopupDesktop`] combines
-//! the three for the desktop of one user.
+//! all. [`popups`] decides which popup is shown when, and sends the answers to the hubs.
+//! [`identity`] finds the container and the task of a sandbox whose questions do not name them.
+//! [`PopupDesktop`] combines the three for the desktop of one user.
 
 pub mod identity;
 pub mod notifier;

@@ -101,7 +101,7 @@ impl PopupDesktop {
 
     fn new(notifier: DbusNotifier, config: PopupDesktopConfig) -> Self {
         if !notifier.capabilities().actions {
-            tracing::warn!("this desktop shows no buttons; the popups say where to answer");
+            tracing::warn!("this desktop shows no buttons; the popups tell where to answer");
         }
         let options = PopupOptions {
             categories: config.categories,

@@ -52,7 +52,7 @@ fn a_hanging_hub_is_named_and_the_others_are_listed() {
     assert!(
         output
             .stderr
-            .contains("it may be a question of the hub of "),
+            .contains("the question may be pending at the hub of "),
         "{}",
         output.stderr
     );

@@ -421,9 +421,9 @@ impl PopupModel {
         self.click_guard.record_change(at);
     }
 
-    /// Judges a click, which came at `clicked_at`, on an action of the popup of `slot`. It answers
-    /// only what the popup said, and only if the popups stood still for [`super::CLICK_GUARD_DELAY`];
-    /// otherwise the question is shown again.
+    /// Decides whether a click on an action of the popup in `slot` is an answer. The click must
+    /// come at least [`super::CLICK_GUARD_DELAY`] after the last change of the popups, and the
+    /// answer must open the scope that the popup showed. Otherwise the question is shown again.
     pub fn handle_click(
         &mut self,
         slot: PopupSlot,
