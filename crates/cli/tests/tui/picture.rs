@@ -95,7 +95,7 @@ fn a_live_hubs_questions_look_as_in_the_readme() {
         });
     });
     told.recv().unwrap();
-    let window = Window::open(&session, 80, 24);
+    let window = Window::open(&session, 80, 17);
     window.tui("", "");
     let screen = window.until("4 questions wait");
     let place = session.runtime().to_str().unwrap();

@@ -99,8 +99,8 @@ fn without_process(mut question: Arc<Request>) -> Arc<Request> {
 }
 
 /// The scene of the pictures in the documents; a test of the program builds it with a live hub.
-fn picture() -> TestUi {
-    let mut ui = TestUi::new(80, 24);
+fn picture(height: u16) -> TestUi {
+    let mut ui = TestUi::new(80, height);
     ui.news(InboxEvent::Up(ProtocolVersion::Clearance2));
     let mut first = without_process(asks(1, "registry.npmjs.org"));
     {
@@ -134,12 +134,12 @@ fn pictures_in_the_documents_are_up_to_date() {
         let picture = format!("```text\n{}\n```\n", screen.trim_end());
         assert!(document.contains(&picture), "the screen is\n{screen}");
     };
-    insta::assert_snapshot!("picture", picture().screen());
-    let mut several = picture();
+    insta::assert_snapshot!("picture", picture(24).screen());
+    let mut several = picture(24);
     several.types("*a");
     insta::assert_snapshot!("picture-several", several.screen());
-    is_in(readme, picture());
-    is_in(manual, picture());
+    is_in(readme, picture(17));
+    is_in(manual, picture(24));
     is_in(manual, several);
 }
 
