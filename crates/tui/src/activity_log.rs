@@ -50,7 +50,7 @@ impl ActivityLog {
         self.entries.iter()
     }
 
-    /// Adds the entry for a change of the inbox, if it has one.
+    /// Adds the entry for a change of the inbox, if the change has one.
     pub(crate) fn record(&mut self, change: &InboxChange, inbox: &Inbox, at: u64) {
         let kind = match change {
             InboxChange::Added(_) => ActivityKind::Asked,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The dialog that confirms one answer to several questions: it lists everything that the answer
-//! opens or refuses.
+//! The dialog that confirms one answer to several questions, with everything that the answer opens
+//! or refuses.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) struct ConfirmItem {
     pub(crate) sandbox_name: String,
     /// What an answer opens, as the dialog shows it.
     pub(crate) opens: String,
-    /// Whether a frame showed all of it.
+    /// Whether a frame showed the whole question.
     shown: bool,
 }
 

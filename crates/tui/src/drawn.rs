@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What one frame put on the screen.
+//! The record of one frame.
 //!
-//! The layout computes a [`DrawnScreen`] together with the frame; the event loop passes it to the
-//! model once the terminal has accepted the frame. Answers depend on it, so that a key counts only
-//! for a question that was really shown.
+//! The layout computes a [`DrawnScreen`] together with the frame; the event loop passes the record
+//! to the model once the terminal has accepted the frame. Answers depend on the record, so that a
+//! key counts only for a question that was really shown.
 
 use operator::answer_guard::VisibleLines;
 use operator::inbox::RowNumber;

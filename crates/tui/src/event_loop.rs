@@ -97,8 +97,8 @@ async fn run_event_loop<T>(
     }
 }
 
-/// The user interface. The caller opens and closes it; while closed, it follows the hubs but leaves
-/// the terminal alone.
+/// The user interface, which the caller opens and closes. A closed user interface follows the hubs,
+/// but does not use the terminal.
 pub struct FullScreenUi {
     session: Session,
     model: TuiModel,
@@ -311,7 +311,7 @@ impl FullScreenUi {
         }
     }
 
-    /// Draws a frame, and tells the model about it if the terminal accepted all of it.
+    /// Draws a frame. The model gets the record only if the terminal accepted the whole frame.
     fn draw(&mut self) -> io::Result<()> {
         let Some(open) = &mut self.open else {
             return Ok(());

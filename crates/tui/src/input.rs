@@ -3,7 +3,7 @@
 //!
 //! Bytes are read on this thread, and only while the caller waits for input, so that later keys are
 //! left to the next user of the terminal. (crossterm's own reader keeps a thread, which reads keys
-//! after it was dropped, and loops when the terminal is closed.)
+//! even after its end, and loops when the terminal is closed.)
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::decoder::InputDecoder;
-use crate::tty;
+use crate::tty_file::reopen_tty;
 
 /// How long Escape may be the start of a sequence: a network may deliver one sequence in two
 /// parts.
@@ -38,7 +38,7 @@ pub(crate) struct TerminalInput {
 impl TerminalInput {
     /// Starts reading; keys typed before are discarded.
     pub(crate) fn new() -> io::Result<Self> {
-        let tty = tty::reopen_tty(stdin(), OFlags::RDONLY)?;
+        let tty = reopen_tty(stdin(), OFlags::RDONLY)?;
         tcflush(&tty, QueueSelector::IFlush)?;
         Ok(Self {
             tty: pipe::Receiver::from_owned_fd_unchecked(tty)?,

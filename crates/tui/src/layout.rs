@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Computes the screen layout at every size, together with the record of what it shows.
+//! Computes the screen layout at every size, and a record of the shown questions and lines.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -22,14 +22,14 @@ use crate::wrap::truncate;
 use operator::answer_guard::VisibleLines;
 use operator::phrases;
 
-/// The smallest screen with room for a question and for what an answer opens.
+/// The smallest screen with room for a question and the effect of an answer.
 const MIN_SCREEN_SIZE: (u16, u16) = (40, 10);
 /// The smallest width at which the sandboxes are shown beside the log.
 const SIDE_PANE_MIN_WIDTH: u16 = 110;
 /// The smallest height at which the log is shown.
 const LOG_PANE_MIN_HEIGHT: u16 = 18;
 
-/// A frame: a widget, and the record of what it shows.
+/// A frame: a widget, and a record of the shown questions and lines.
 ///
 /// Computing and drawing a frame changes nothing. Once the terminal has accepted the frame, the
 /// model gets [`Self::into_drawn`] in [`TuiMessage::Drawn`](crate::TuiMessage::Drawn).
@@ -83,7 +83,7 @@ impl ScreenLayout {
         builder.layout
     }
 
-    /// Returns the record of what the frame shows.
+    /// Returns the record of the frame.
     pub fn into_drawn(self) -> DrawnScreen {
         self.drawn
     }

@@ -8,8 +8,8 @@
 //!
 //! A key answers only the question that the operator has read: the selection follows the question,
 //! not the line; a key counts only if a frame with the whole question reached the terminal and was
-//! visible long enough; and an answer is refused if it would open anything but what that frame
-//! said, word for word.
+//! visible long enough; and an answer is refused if the frame described another effect, word for
+//! word.
 
 mod activity_log;
 mod confirm_dialog;
@@ -25,6 +25,7 @@ mod sandbox_list;
 mod selection;
 mod theme;
 mod tty;
+mod tty_file;
 mod view;
 mod wrap;
 mod writer;

@@ -38,12 +38,11 @@ pub struct TuiModel {
     pub(crate) hub_source: DisplayText,
     pub(crate) theme: Theme,
     pub(crate) zone: TimeZone,
-    /// The first line of the page or of the details to show; a frame shows the last possible one
-    /// instead if that is less.
+    /// The first line of the page or of the details; a frame limits the value to the length.
     pub(crate) first_line: usize,
     /// The last frame that the terminal accepted.
     drawn: DrawnScreen,
-    /// The question that the last frame showed, and what an answer to it opens.
+    /// The question that the last frame showed.
     answer_guard: Option<AnswerGuard>,
     list_guard: ListGuard,
     key_bursts: KeyBurstDetector,
@@ -66,7 +65,7 @@ pub enum TuiMessage {
     KeyBurst(KeyEvent),
     /// A mouse event.
     Mouse(MouseEvent),
-    /// Text was pasted; it is never interpreted as keys.
+    /// Text was pasted, which is never interpreted as keys.
     Paste(String),
     /// The size of the terminal changed, or the screen was lost.
     Resized,
@@ -122,7 +121,7 @@ impl TuiModel {
         }
     }
 
-    /// Applies a message, and returns the task that follows from it.
+    /// Applies a message, and returns the task for the event loop, if any.
     pub fn update(
         &mut self,
         msg: TuiMessage,
@@ -184,7 +183,7 @@ impl TuiModel {
         self.status = Some((tone, text.into()));
     }
 
-    /// Applies a key; `burst` if it arrived together with others.
+    /// Applies a key; `burst` means that the key arrived together with others.
     fn handle_key(
         &mut self,
         key: KeyEvent,

@@ -2,19 +2,15 @@
 //! Takes over the terminal, and restores it: at the end, after a panic, and before a stop.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
 use rustix::stdio::{stdin, stdout};
-use rustix::termios::{
-    OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, ttyname,
-};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 
 use crate::writer::TtyWriter;
 
@@ -109,14 +105,6 @@ impl RawTerminal {
         self.reenter()?;
         Ok(true)
     }
-}
-
-/// Opens the terminal of `fd` again without blocking; other users of the terminal keep their mode.
-pub(crate) fn reopen_tty(fd: impl AsFd, access: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = access | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    ttyname(fd, Vec::new())
-        .and_then(|name| open(name.as_c_str(), flags, Mode::empty()))
-        .or_else(|_not_accessible_by_name| open(c"/dev/tty", flags, Mode::empty()))
 }
 
 /// Returns a ratatui terminal of the current size, which clears the screen first.

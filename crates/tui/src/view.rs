@@ -4,7 +4,7 @@
 use operator::Session;
 use operator::inbox::Inbox;
 
-/// A read-only view of the session: what the model and the panes know about questions and answers.
+/// A read-only view of the session: the questions and answers for the model and the panes.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionView<'a> {
     /// The questions of all hubs.

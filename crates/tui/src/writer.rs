@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::stdio::stdout;
 
-use crate::tty;
+use crate::tty_file::reopen_tty;
 
 /// A buffered writer. Bytes are sent only by a flush; dropping the writer discards them.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct TtyWriter {
 impl TtyWriter {
     /// Opens the terminal of standard output; a flush waits at most `timeout` for each part.
     pub(crate) fn new(timeout: Duration) -> io::Result<Self> {
-        let tty = match tty::reopen_tty(stdout(), OFlags::WRONLY) {
+        let tty = match reopen_tty(stdout(), OFlags::WRONLY) {
             Ok(tty) => tty,
             // This file may block: a duplicate shares its flags with other programs.
             Err(_) => fcntl_dupfd_cloexec(stdout(), 3)?,
@@ -46,7 +46,7 @@ impl Write for TtyWriter {
     }
 
     /// Sends the buffered bytes. [`io::ErrorKind::TimedOut`] means that the terminal accepted no
-    /// bytes for the time limit; it may have accepted a part before.
+    /// bytes for the time limit, possibly after a part.
     fn flush(&mut self) -> io::Result<()> {
         while !self.buffer.is_empty() {
             match rustix::io::write(&self.tty, &self.buffer) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers: to the selected question, or after confirmation to the marked ones.
 //!
-//! A row is answered only if a frame showed what the answer opens, that has not changed since, and
-//! the answer guard accepts the time.
+//! A row is answered only if a frame showed everything that the answer opens, if nothing of that
+//! has changed since, and if the answer guard accepts the time.
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ pub(crate) fn title(dialog: &ConfirmDialog) -> String {
 
 /// Returns the lines that fit into `height`.
 ///
-/// Wraps text itself, because a question counts as shown only if all its lines fit.
+/// Wraps the text without ratatui, because a question counts as shown only if all lines fit.
 pub(crate) fn text(dialog: &ConfirmDialog, width: usize, height: usize) -> ConfirmText {
     let verb = match dialog.action() {
         Action::Allow => "opens",

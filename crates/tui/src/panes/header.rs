@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The top line: the number of questions, sandboxes and hubs, and what is wrong with them.
+//! The top line: the number of questions, sandboxes and hubs, and their problems.
 
 use operator::inbox::Inbox;
 use ratatui::text::{Line, Span};

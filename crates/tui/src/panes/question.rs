@@ -37,7 +37,7 @@ pub(crate) struct QuestionText {
 impl QuestionText {
     /// Adds a labelled text.
     ///
-    /// Wraps the text itself, because the answer guard counts the lines that were shown.
+    /// Wraps the text without ratatui, because the answer guard counts the shown lines.
     fn add(&mut self, label: &str, label_style: Style, text: &str, style: Style, width: usize) {
         let mut label = format!(" {label:<9}");
         for line in wrap(text, width.saturating_sub(LABEL_WIDTH + 1)) {
