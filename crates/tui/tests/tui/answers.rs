@@ -398,7 +398,7 @@ fn unknown_result_is_shown_as_unknown() {
     );
     assert!(
         ui.status()
-            .contains("may have taken effect, or not: it was cut off")
+            .contains("may or may not have taken effect: it was cut off")
     );
 }
 
@@ -427,7 +427,7 @@ fn disconnected_hub_is_shown_and_not_answered() {
     assert_eq!(ui.press(KeyCode::Char('a')), None);
     assert!(
         ui.status()
-            .starts_with("NOT answered: the hub of row 1 is away")
+            .starts_with("NOT answered: the hub of row 1 is disconnected")
     );
 }
 
