@@ -204,7 +204,7 @@ async fn a_person_reads_what_became_of_the_row() {
     let mut prompt = Running::start(&mut place.ours(&["clearance"]));
     prompt.until("[1] BLOCKED  api.example.com").await;
     kill(hub).await;
-    prompt.until("its questions wait").await;
+    prompt.until("its questions stay open").await;
     let _hub = Whose::Ours.hub(&place).await;
     let waits = "[1] STALE    the hub restarted; the next packet will ask again as [1]";
     prompt.until(waits).await;
