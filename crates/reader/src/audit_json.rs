@@ -11,7 +11,7 @@ use crate::event_json::format_iso_seconds;
 /// Times are whole seconds; unknown fields are omitted.
 pub fn to_audit_line(blocked: &BlockedPacket, at: u64) -> Vec<u8> {
     let line = AuditLogLine {
-        ts: format!("{}+00:00", format_iso_seconds(at)),
+        ts: format_iso_seconds(at),
         container: &blocked.container,
         action: "blocked",
         dest: &blocked.address,

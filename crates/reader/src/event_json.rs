@@ -87,33 +87,21 @@ impl<'a> EventJsonLine<'a> {
 
 /// Formats microseconds since the epoch as ISO 8601 in UTC, like Python's `isoformat`.
 fn format_iso_micros(at: u64) -> String {
-    format!("{}.{:06}+00:00", format_iso_seconds(at), at % 1_000_000)
+    format_utc(at, "%Y-%m-%dT%H:%M:%S.%6f+00:00")
 }
 
-/// Formats the whole seconds of microseconds since the epoch as date and time in UTC.
-#[expect(
-    clippy::arithmetic_side_effects,
-    reason = "the greatest u64 is the year 586,524, far below any overflow"
-)]
+/// Formats the whole seconds of microseconds since the epoch as ISO 8601 in UTC.
 pub(crate) fn format_iso_seconds(at: u64) -> String {
-    let seconds = at / 1_000_000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Counted from 0000-03-01, a year ends with its leap day, and 400 years are 146,097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // From March to January, five months have 153 days.
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    let year = era * 400 + year + carry;
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}")
+    format_utc(at, "%Y-%m-%dT%H:%M:%S+00:00")
+}
+
+/// Formats microseconds since the epoch by a format of strftime(3); times after the year 9999 as
+/// the last one of that year.
+fn format_utc(at: u64, format: &str) -> String {
+    let last = jiff::Timestamp::MAX;
+    let time = i64::try_from(at).map(jiff::Timestamp::from_microsecond);
+    let time = time.map_or(last, |time| time.unwrap_or(last));
+    time.strftime(format).to_string()
 }
 
 #[cfg(test)]
@@ -178,7 +166,7 @@ mod tests {
             (4_107_542_399_000_000, "2100-02-28T23:59:59.000000+00:00"),
             (4_107_542_400_000_000, "2100-03-01T00:00:00.000000+00:00"),
             (1_798_761_599_000_001, "2026-12-31T23:59:59.000001+00:00"),
-            (u64::MAX, "586524-01-19T08:01:49.551615+00:00"),
+            (u64::MAX, "9999-12-30T22:00:00.999999+00:00"),
         ] {
             assert_eq!(format_iso_micros(micros), text);
         }
