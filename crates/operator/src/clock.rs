@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Zoned;
+use terok_clearance::Timestamp;
 
 /// The present time of the wall clock and of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClockReading {
-    /// Microseconds since the Unix epoch, for display.
-    pub epoch_micros: u64,
+    /// The time of the wall clock, for display.
+    pub wall_time: Timestamp,
     /// Monotonic time since the start of the program, for deadlines.
     pub monotonic: Duration,
 }
@@ -24,20 +25,21 @@ impl TimeZone {
         Self(zone)
     }
 
-    /// Returns the local time of day of `micros` since the epoch: `10:42:07`.
-    pub fn format_time(&self, micros: u64) -> String {
-        self.zoned(micros).strftime("%H:%M:%S").to_string()
+    /// Returns the local time of day: `10:42:07`.
+    pub fn format_time(&self, time: Timestamp) -> String {
+        self.zoned(time).strftime("%H:%M:%S").to_string()
     }
 
-    /// Returns the local date and time of `micros` since the epoch: `2026-11-22 10:42:07`.
-    pub fn format_datetime(&self, micros: u64) -> String {
-        self.zoned(micros).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    /// Returns the local date and time: `2026-11-22 10:42:07`.
+    pub fn format_datetime(&self, time: Timestamp) -> String {
+        self.zoned(time).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
-    fn zoned(&self, micros: u64) -> Zoned {
-        let timestamp = i64::try_from(micros).map(Timestamp::from_microsecond);
-        let timestamp = timestamp.map_or(Timestamp::MAX, |time| time.unwrap_or(Timestamp::MAX));
-        timestamp.to_zoned(self.0.clone())
+    fn zoned(&self, time: Timestamp) -> Zoned {
+        let last = jiff::Timestamp::MAX;
+        let micros = i64::try_from(time.as_micros()).map(jiff::Timestamp::from_microsecond);
+        let time = micros.map_or(last, |time| time.unwrap_or(last));
+        time.to_zoned(self.0.clone())
     }
 }
 
@@ -58,7 +60,8 @@ mod tests {
         let check = |seconds: u64, ahead: i32, expected: &str| {
             let offset = Offset::from_seconds(ahead).unwrap();
             let zone = TimeZone::new(jiff::tz::TimeZone::fixed(offset));
-            assert_eq!(zone.format_datetime(seconds * 1_000_000), expected);
+            let time = Timestamp::from_micros(seconds * 1_000_000);
+            assert_eq!(zone.format_datetime(time), expected);
         };
         check(0, 0, "1970-01-01 00:00:00");
         check(0, -3600, "1969-12-31 23:00:00");
@@ -68,6 +71,7 @@ mod tests {
         check(4_107_542_399, 0, "2100-02-28 23:59:59");
         check(4_107_542_400, 0, "2100-03-01 00:00:00");
         check(1_795_344_127, 19_800, "2026-11-22 16:12:07");
-        assert_eq!(TimeZone::default().format_time(u64::MAX).len(), 8);
+        let end = Timestamp::from_micros(u64::MAX);
+        assert_eq!(TimeZone::default().format_time(end).len(), 8);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use operator::inbox::{Inbox, InboxChange, RowEnd};
 use operator::phrases::{self, MessageTone};
+use terok_clearance::Timestamp;
 
 /// Maximum number of entries; older ones are dropped.
 const MAX_ACTIVITY_ENTRIES: usize = 1000;
@@ -16,8 +17,7 @@ pub(crate) struct ActivityLog {
 
 #[derive(Debug)]
 pub(crate) struct ActivityEntry {
-    /// The time in microseconds since the epoch.
-    pub(crate) time_us: u64,
+    pub(crate) time: Timestamp,
     pub(crate) tone: MessageTone,
     pub(crate) label: Option<String>,
     text: String,
@@ -51,7 +51,7 @@ impl ActivityLog {
     }
 
     /// Adds the entry for a change of the inbox, if the change has one.
-    pub(crate) fn record(&mut self, change: &InboxChange, inbox: &Inbox, at: u64) {
+    pub(crate) fn record(&mut self, change: &InboxChange, inbox: &Inbox, at: Timestamp) {
         let kind = match change {
             InboxChange::Added(_) => ActivityKind::Asked,
             InboxChange::Ended(_, RowEnd::Decided(_)) => ActivityKind::Single,
@@ -63,7 +63,7 @@ impl ActivityLog {
             && last.kind == kind
         {
             last.merged_count = last.merged_count.saturating_add(1);
-            last.time_us = at;
+            last.time = at;
             return;
         }
         let (tone, label, text) = if let InboxChange::Added(number) = change {
@@ -92,7 +92,7 @@ impl ActivityLog {
             self.entries.pop_front();
         }
         self.entries.push_back(ActivityEntry {
-            time_us: at,
+            time: at,
             tone,
             label,
             text,

@@ -342,7 +342,7 @@ impl FullScreenUi {
 
     fn now(&self) -> ClockReading {
         ClockReading {
-            epoch_micros: Timestamp::now().as_micros(),
+            wall_time: Timestamp::now(),
             monotonic: self.start.elapsed(),
         }
     }

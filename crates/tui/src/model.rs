@@ -297,7 +297,7 @@ impl TuiModel {
                 }
                 _ => {}
             }
-            self.log.record(change, view.inbox, now.epoch_micros);
+            self.log.record(change, view.inbox, now.wall_time);
         }
         if !ended.is_empty() {
             self.selection.remove_rows(&ended);

@@ -200,7 +200,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
 
     fn reading_at(&self, at: Instant) -> ClockReading {
         ClockReading {
-            epoch_micros: Timestamp::now().as_micros(),
+            wall_time: Timestamp::now(),
             monotonic: at.saturating_duration_since(self.start),
         }
     }

@@ -203,7 +203,7 @@ pub(super) fn question_popup(
         }
     });
     if row.count() > 1 {
-        let (count, since) = (row.count(), zone.format_time(row.first_seen().as_micros()));
+        let (count, since) = (row.count(), zone.format_time(row.first_seen()));
         lines.push(format!("Blocked {count} times since {since}"));
     }
     let body = lines.join("\n");

@@ -66,7 +66,7 @@ impl PopupHarness {
 
     pub(crate) fn now(&self) -> ClockReading {
         ClockReading {
-            epoch_micros: NOON_MICROS,
+            wall_time: Timestamp::from_micros(NOON_MICROS),
             monotonic: self.clock,
         }
     }

@@ -121,7 +121,7 @@ impl ListPane<'_> {
             Some(Action::Deny) => "denying".to_owned(),
             None if row.is_forgotten_by_hub() => "forgot".to_owned(),
             None if !self.inbox.is_connected(row.hub()) => "hub away".to_owned(),
-            None => self.zone.format_time(row.first_seen().as_micros()),
+            None => self.zone.format_time(row.first_seen()),
         };
         let cells = [
             &number.to_string(),

@@ -46,7 +46,7 @@ impl LogPane<'_> {
     }
 
     fn prefix(&self, entry: &ActivityEntry) -> (Span<'static>, Span<'static>) {
-        let time = format!(" {}  ", self.zone.format_time(entry.time_us));
+        let time = format!(" {}  ", self.zone.format_time(entry.time));
         let label = entry.label.as_ref().map(|label| format!("{label}  "));
         let style = self.theme.tone(entry.tone);
         (

@@ -118,16 +118,15 @@ impl QuestionPane<'_> {
     }
 
     fn blocked_text(&self, full: bool) -> String {
-        let time = |micros| {
+        let time = |at| {
             if full {
-                self.zone.format_datetime(micros)
+                self.zone.format_datetime(at)
             } else {
-                self.zone.format_time(micros)
+                self.zone.format_time(at)
             }
         };
         let row = self.row;
-        let (first, last) = (row.first_seen().as_micros(), row.last_seen().as_micros());
-        let (first, last) = (time(first), time(last));
+        let (first, last) = (time(row.first_seen()), time(row.last_seen()));
         match row.count() {
             0 | 1 => format!("once, at {first}"),
             count => format!("{count} times since {first}, last at {last}"),

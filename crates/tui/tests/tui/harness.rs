@@ -119,7 +119,7 @@ impl TestUi {
     pub(crate) fn now(&self) -> ClockReading {
         let passed = u64::try_from(self.clock.as_micros()).unwrap();
         ClockReading {
-            epoch_micros: NOON + passed,
+            wall_time: terok_clearance::Timestamp::from_micros(NOON + passed),
             monotonic: self.clock,
         }
     }
