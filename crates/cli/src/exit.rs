@@ -167,7 +167,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::Attach(AttachError::Inspect { .. }) => failure(&format!(
             "to use the network namespace of this process, set {INSIDE_NETNS_VARIABLE}=1"
         )),
-        CommandError::Attach(AttachError::OpenSockets(_)) => {
+        CommandError::Attach(AttachError::OpenSockets(_)) | CommandError::Supervise { .. } => {
             failure("without root, the namespace must belong to one of your user namespaces")
         }
         CommandError::PacketLogTaken(taken) => advise(
@@ -186,9 +186,6 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
-        }
-        CommandError::Supervise { .. } => {
-            failure("without root, the namespace must belong to one of your user namespaces")
         }
         CommandError::JsonFullScreen => advise(
             CommandStatus::USAGE,
