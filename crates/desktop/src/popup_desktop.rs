@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups on the desktop of one user: the notifier, the popups and the names of containers together.
+//! Popups on the desktop of one user: notifier, popups and the names of containers together.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,9 @@
 //! The hub: delivers events to operators, and carries out their answers.
 //!
 //! A [`Hub`] receives events ([`Hub::report`], or lines on the socket of [`ingest`]) and serves
-//! both Clearance interfaces from one [`ledger`]; [`serve_sockets`] runs it on two sockets. An answer that matches its request becomes a
-//! [`Claim`], and a [`DecisionEnforcer`] accepts claims only.
+//! both Clearance interfaces from one [`ledger`]; [`serve_sockets`] runs it on two sockets. An
+//! answer that matches its request becomes a [`Claim`], and a [`DecisionEnforcer`] accepts claims
+//! only.
 
 #![cfg_attr(
     not(test),

@@ -75,8 +75,8 @@ impl Hubs {
         Self::with_location(HubLocation::Socket(path))
     }
 
-    /// Listens to the hubs whose sockets are at `paths`, each over one connection, and waits at most
-    /// `sync_timeout` for their snapshots.
+    /// Listens to the hubs whose sockets are at `paths`, each over one connection, and waits at
+    /// most `sync_timeout` for their snapshots.
     ///
     /// A socket without a listener is ignored if `ignore_no_listener` is set, and otherwise
     /// unreachable. Must be called within a tokio runtime.

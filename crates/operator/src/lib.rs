@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine of every user interface: hub discovery, the inbox of questions, and answers.
 //!
-//! A [`Session`] combines hub discovery, the [`inbox`] and the sending of answers. [`prompt`] is the
-//! line prompt, [`script`] the engine of commands without a prompt, [`phrases`] the wording that all
-//! user interfaces share, and [`answer_guard`] decides which keys and clicks are answers.
+//! A [`Session`] combines hub discovery, the [`inbox`] and the sending of answers. [`prompt`] is
+//! the line prompt, [`script`] the engine of commands without a prompt, [`phrases`] the wording of
+//! all user interfaces, and [`answer_guard`] decides which keys and clicks are answers.
 
 pub mod answer_guard;
 pub mod clock;

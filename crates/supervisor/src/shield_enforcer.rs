@@ -161,7 +161,8 @@ impl ShieldEnforcerState {
                 learnt.added
             }
             Err(error) => {
-                tracing::warn!(%name, error = %error_chain(&error), "the addresses of a name could not be added to the firewall");
+                let error = error_chain(&error);
+                tracing::warn!(%name, %error, "cannot add the addresses of a name to the firewall");
                 0
             }
         }

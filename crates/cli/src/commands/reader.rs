@@ -109,7 +109,7 @@ impl Args {
     }
 }
 
-/// Does it.
+/// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let (false, Some(state_dir), Some(container)) = (args.script, args.state_dir, args.container)
     else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A fast parser for the lines that readers usually write.
+//! A fast parser for the lines that readers usually write; decision 0016 has the reason.
 
 use std::borrow::Cow;
 
