@@ -395,7 +395,7 @@ impl PopupModel {
     }
 
     /// Records that the notifier failed to show a popup. All popups wait for
-    /// [`FAILURE_RETRY_DELAY`].
+    /// ten seconds.
     pub fn mark_not_shown(&mut self, update: PopupUpdate, now: ClockReading) {
         let slot = update.slot;
         self.click_guard.record_change(now.monotonic);
@@ -466,7 +466,7 @@ impl PopupModel {
     }
 
     /// Records that a popup was closed or expired, which is no answer. The question is shown again
-    /// if another packet is blocked after [`DISMISSED_QUIET_PERIOD`].
+    /// if another packet is blocked after 30 seconds.
     pub fn handle_closed(
         &mut self,
         slot: PopupSlot,
