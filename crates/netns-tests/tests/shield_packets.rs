@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use netns_tests::internet::{Internet, PORTS, round_trip, tcp};
+use rustix::net::sockopt::set_ipv6_freebind;
+use rustix::net::{AddressFamily, SocketType, bind, socket};
 use shield::{NftShield, Policy, ShieldError, ShieldOrderError};
 use terok_clearance::{Action, Dest, Protocol, RuleLifetime, Scope, Target};
 use test_support::namespaces::{ip, require_private_namespaces};
@@ -345,6 +347,78 @@ fn loopback_is_open() {
     }
 }
 
+/// A packet that a workload sends itself makes an entry of the connection tracker whose reply
+/// direction leads outside.
+#[test]
+fn a_packet_to_oneself_with_a_foreign_source_opens_no_way_out_or_in() {
+    let internet = Internet::start();
+    let mut shield = engage();
+    // Both ends know their neighbour from here on, so that no packet waits for it.
+    round_trip(RESOLVERS[1], 53).unwrap();
+    let foreign: SocketAddr = "[2001:db8:1::7]:9999".parse().unwrap();
+    let own = UdpSocket::bind("[2001:db8::2]:0").unwrap();
+    own.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let forger = socket(AddressFamily::INET6, SocketType::DGRAM, None).unwrap();
+    set_ipv6_freebind(&forger, true).unwrap();
+    bind(&forger, &foreign).unwrap();
+    UdpSocket::from(forger)
+        .send_to(b"forged", own.local_addr().unwrap())
+        .unwrap();
+    let receive = || {
+        let mut buffer = [0; 64];
+        let (length, from) = own.recv_from(&mut buffer)?;
+        std::io::Result::Ok((buffer[..length].to_vec(), from))
+    };
+    assert_eq!(receive().unwrap(), (b"forged".to_vec(), foreign));
+    let refused = own.send_to(b"outside", foreign).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    // The tracker has seen both directions now, and calls the entry established.
+    let port = own.local_addr().unwrap().port();
+    internet.run_python(&format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
+         s.bind(('2001:db8:1::7', 9999))\n\
+         s.sendto(b'inside', ('2001:db8::2', {port}))"
+    ));
+    // What was sent later has arrived.
+    round_trip(RESOLVERS[1], 53).unwrap();
+    own.set_nonblocking(true).unwrap();
+    assert_eq!(receive().unwrap_err().kind(), ErrorKind::WouldBlock);
+    // An order opens the way, and the reply comes in.
+    order(&mut shield, Action::Allow, "2001:db8:1::7").unwrap();
+    round_trip("2001:db8:1::7", 80).unwrap();
+}
+
+/// A packet that is sent over the loopback interface makes an entry whose reply may come from
+/// outside.
+#[test]
+fn a_packet_bound_to_the_loopback_interface_opens_no_way_out_or_in() {
+    let internet = Internet::start();
+    let _shield = engage();
+    round_trip(RESOLVERS[0], 53).unwrap();
+    let code = "import socket\n\
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                s.bind(('192.0.2.2', 5555))\n\
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')\n\
+                s.sendto(b'forged', ('203.0.113.7', 9999))";
+    let forged = Command::new("python3").args(["-c", code]).status().unwrap();
+    assert!(forged.success());
+    let own = UdpSocket::bind("192.0.2.2:5555").unwrap();
+    internet.run_python(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         s.bind(('203.0.113.7', 9999))\n\
+         s.sendto(b'inside', ('192.0.2.2', 5555))",
+    );
+    // What was sent later has arrived.
+    round_trip(RESOLVERS[0], 53).unwrap();
+    own.set_nonblocking(true).unwrap();
+    let nothing = own.recv_from(&mut [0; 64]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    let refused = own.send_to(b"outside", "203.0.113.7:9999").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+}
+
 #[test]
 fn incoming_connections_are_refused() {
     let internet = Internet::start();
@@ -470,7 +544,7 @@ fn engaging_again_leaves_no_gap() {
 }
 
 fn check_refused_or_dropped(at: &str) {
-    let at = std::net::SocketAddr::new(at.parse().unwrap(), 80);
+    let at = SocketAddr::new(at.parse().unwrap(), 80);
     let connected = TcpStream::connect_timeout(&at, Duration::from_millis(20));
     assert!(connected.is_err(), "connected");
 }

@@ -117,6 +117,8 @@ pub(crate) enum NftMatch {
     Loopback(NftHook),
     /// The connection is in one of these states, [`ESTABLISHED`] and [`RELATED`].
     Connection(u32),
+    /// A rule of this table marked the connection with [`ALLOWED_MARK`].
+    AllowedConnection,
     /// Has this transport protocol.
     Transport(Protocol),
     /// The protocol has ports (`true`) or none (`false`).
@@ -140,10 +142,20 @@ pub(crate) const ESTABLISHED: u32 = 2;
 /// Bit of the connection state: related to an established connection, such as an ICMP error.
 pub(crate) const RELATED: u32 = 4;
 
+/// The mark of each connection that a rule opened: `ct mark`, a value that no other software is
+/// known to use.
+///
+/// The connection tracker also has entries of packets that a workload sent to itself over the
+/// loopback interface, with a foreign source address (`IPV6_FREEBIND`). The reply direction of such
+/// an entry leads outside, and counts as established; only the mark tells the two apart.
+pub(crate) const ALLOWED_MARK: u32 = 0x7465_726f;
+
 /// An action of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NftStatement {
     Accept,
+    /// Marks the connection with [`ALLOWED_MARK`].
+    MarkAllowed,
     Drop,
     /// Continues in another chain without return.
     Goto(&'static str),

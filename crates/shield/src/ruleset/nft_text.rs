@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::{
-    ESTABLISHED, MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent,
-    NftSetKey, NftStatement, PacketSide, RELATED, Ruleset, TABLE,
+    ALLOWED_MARK, ESTABLISHED, MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet,
+    NftSetContent, NftSetKey, NftStatement, PacketSide, RELATED, Ruleset, TABLE,
 };
 use crate::address_class::IpFamily;
 
@@ -112,6 +112,7 @@ impl fmt::Display for NftMatch {
                     .collect();
                 write!(f, "ct state {}", words.join(","))
             }
+            Self::AllowedConnection => write!(f, "ct mark {ALLOWED_MARK:#010x}"),
             Self::Transport(protocol) if protocol.0 == 2 => write!(f, "meta l4proto igmp"),
             Self::Transport(protocol) => write!(f, "meta l4proto {protocol}"),
             Self::HasPorts(true) => write!(f, "meta l4proto @ported"),
@@ -140,6 +141,7 @@ impl fmt::Display for NftStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accept => write!(f, "accept"),
+            Self::MarkAllowed => write!(f, "ct mark set {ALLOWED_MARK:#010x}"),
             Self::Drop => write!(f, "drop"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Limit { per_second, burst } => {

@@ -120,19 +120,25 @@ fn constant_sets() -> Vec<NftSet> {
 }
 
 fn output_chain(resolvers: &[IpFamily]) -> NftChain {
-    use NftStatement::{Accept, Drop, Goto};
+    use NftStatement::{Accept, Drop, Goto, MarkAllowed};
     let to = |family, set| NftMatch::Address(family, PacketSide::Destination, set);
     let mut rules = vec![
         new_rule([NftMatch::Loopback(NftHook::Output)], [Accept]),
-        new_rule([NftMatch::Connection(ESTABLISHED | RELATED)], [Accept])
-            .with_comment("Established connections continue; a deny applies to new ones."),
+        new_rule(
+            [
+                NftMatch::AllowedConnection,
+                NftMatch::Connection(ESTABLISHED | RELATED),
+            ],
+            [Accept],
+        )
+        .with_comment("Connections that a rule opened continue; a deny applies to new ones."),
     ];
     for family in resolvers {
         for protocol in [Protocol::UDP, Protocol::TCP] {
             let port = NftMatch::Port(protocol, PacketSide::Destination, 53);
             rules.push(new_rule(
                 [to(*family, resolver_set_name(*family)), port],
-                [Accept],
+                [MarkAllowed, Accept],
             ));
         }
     }
@@ -190,11 +196,13 @@ fn order_rules() -> Vec<NftRule> {
                         // Other protocols have no port at this offset.
                         let ported =
                             (shape == OrderSetShape::Port).then_some(NftMatch::HasPorts(true));
-                        let statement = match action {
-                            Action::Deny => NftStatement::Goto("denied"),
-                            Action::Allow => NftStatement::Accept,
+                        let statements = match action {
+                            Action::Deny => vec![NftStatement::Goto("denied")],
+                            Action::Allow => {
+                                vec![NftStatement::MarkAllowed, NftStatement::Accept]
+                            }
                         };
-                        new_rule(ported.into_iter().chain([condition]), [statement])
+                        new_rule(ported.into_iter().chain([condition]), statements)
                     }),
             );
         }
@@ -272,6 +280,7 @@ fn input_chain(resolvers: &[IpFamily]) -> NftChain {
             };
             rules.push(new_rule(
                 [
+                    NftMatch::AllowedConnection,
                     NftMatch::Connection(ESTABLISHED),
                     NftMatch::Address(*family, PacketSide::Source, resolver_set_name(*family)),
                     NftMatch::Port(protocol, PacketSide::Source, 53),
@@ -283,7 +292,10 @@ fn input_chain(resolvers: &[IpFamily]) -> NftChain {
     rules.extend([
         new_rule([NftMatch::Loopback(NftHook::Input)], [NftStatement::Accept]),
         new_rule(
-            [NftMatch::Connection(ESTABLISHED | RELATED)],
+            [
+                NftMatch::AllowedConnection,
+                NftMatch::Connection(ESTABLISHED | RELATED),
+            ],
             [NftStatement::Accept],
         ),
         new_rule(

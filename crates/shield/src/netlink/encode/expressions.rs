@@ -7,7 +7,7 @@ use terok_clearance::Protocol;
 use super::super::attribute_kind::{DATA_VERDICT, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT};
 use super::{NF_ACCEPT, NF_DROP, NFT_GOTO, data_value};
 use crate::address_class::IpFamily;
-use crate::ruleset::{NftHook, NftMatch, NftSetKey, NftStatement, PacketSide};
+use crate::ruleset::{ALLOWED_MARK, NftHook, NftMatch, NftSetKey, NftStatement, PacketSide};
 
 /// The expressions of one rule, and the conditions checked so far.
 #[derive(Default)]
@@ -44,13 +44,7 @@ impl RuleExpressions {
                 self.compare(false, &LOOPBACK.to_ne_bytes());
             }
             NftMatch::Connection(states) => {
-                const STATE: u32 = 0;
-                self.push_expression(
-                    "ct",
-                    &AttributeBuilder::default()
-                        .u32_be(2, STATE)
-                        .u32_be(1, WIDE_REGISTER),
-                );
+                self.load_connection(ct::STATE);
                 let mask = AttributeBuilder::default()
                     .u32_be(1, WIDE_REGISTER)
                     .u32_be(2, WIDE_REGISTER)
@@ -60,6 +54,10 @@ impl RuleExpressions {
                     .nest(5, &data_value(&[0; 4]));
                 self.push_expression("bitwise", &mask);
                 self.compare(true, &[0; 4]);
+            }
+            NftMatch::AllowedConnection => {
+                self.load_connection(ct::MARK);
+                self.compare(false, &ALLOWED_MARK.to_ne_bytes());
             }
             NftMatch::Transport(protocol) => self.require_transport(*protocol),
             NftMatch::HasPorts(ported) => {
@@ -103,6 +101,16 @@ impl RuleExpressions {
         match statement {
             NftStatement::Accept => {
                 self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_ACCEPT));
+            }
+            NftStatement::MarkAllowed => {
+                let value = AttributeBuilder::default()
+                    .u32_be(1, WIDE_REGISTER)
+                    .nest(2, &data_value(&ALLOWED_MARK.to_ne_bytes()));
+                self.push_expression("immediate", &value);
+                let set = AttributeBuilder::default()
+                    .u32_be(2, ct::MARK)
+                    .u32_be(4, WIDE_REGISTER);
+                self.push_expression("ct", &set);
             }
             NftStatement::Drop => {
                 self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_DROP));
@@ -216,6 +224,13 @@ impl RuleExpressions {
         );
     }
 
+    fn load_connection(&mut self, key: u32) {
+        let data = AttributeBuilder::default()
+            .u32_be(2, key)
+            .u32_be(1, WIDE_REGISTER);
+        self.push_expression("ct", &data);
+    }
+
     fn load_payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
         let data = AttributeBuilder::default()
             .u32_be(1, register)
@@ -252,6 +267,11 @@ impl RuleExpressions {
 
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
+
+mod ct {
+    pub(super) const STATE: u32 = 0;
+    pub(super) const MARK: u32 = 3;
+}
 
 mod meta {
     pub(super) const IN: u32 = 4;
