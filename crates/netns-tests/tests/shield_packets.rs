@@ -358,10 +358,10 @@ fn a_packet_to_oneself_with_a_foreign_source_opens_no_way_out_or_in() {
     let foreign: SocketAddr = "[2001:db8:1::7]:9999".parse().unwrap();
     let own = UdpSocket::bind("[2001:db8::2]:0").unwrap();
     own.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let forger = socket(AddressFamily::INET6, SocketType::DGRAM, None).unwrap();
-    set_ipv6_freebind(&forger, true).unwrap();
-    bind(&forger, &foreign).unwrap();
-    UdpSocket::from(forger)
+    let other = socket(AddressFamily::INET6, SocketType::DGRAM, None).unwrap();
+    set_ipv6_freebind(&other, true).unwrap();
+    bind(&other, &foreign).unwrap();
+    UdpSocket::from(other)
         .send_to(b"forged", own.local_addr().unwrap())
         .unwrap();
     let receive = || {
@@ -401,8 +401,8 @@ fn a_packet_bound_to_the_loopback_interface_opens_no_way_out_or_in() {
                 s.bind(('192.0.2.2', 5555))\n\
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')\n\
                 s.sendto(b'forged', ('203.0.113.7', 9999))";
-    let forged = Command::new("python3").args(["-c", code]).status().unwrap();
-    assert!(forged.success());
+    let sent = Command::new("python3").args(["-c", code]).status().unwrap();
+    assert!(sent.success());
     let own = UdpSocket::bind("192.0.2.2:5555").unwrap();
     internet.run_python(
         "import socket\n\

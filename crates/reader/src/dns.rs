@@ -34,23 +34,14 @@ pub struct DnsAnswer {
 }
 
 impl DnsAnswer {
-    /// Parses the answer in a logged packet: a whole message in one UDP datagram or one TCP
-    /// segment, from port 53.
+    /// Parses the answer in a logged packet: a whole message in one UDP datagram from port 53.
     ///
-    /// Returns `None` for other packets. Messages over several segments are not reassembled: the
-    /// question then shows the address.
+    /// Returns `None` for other packets. A segment of TCP does not count: the receiver chooses
+    /// where a stream is cut, so that a segment can begin in the middle of a record. The question
+    /// then shows the address.
     pub fn from_packet(packet: &LoggedPacket<'_>) -> Option<Self> {
-        if packet.source_port != DNS_PORT {
-            return None;
-        }
-        match packet.protocol {
-            Protocol::UDP => Self::parse(packet.payload),
-            Protocol::TCP => {
-                let (length, message) = packet.payload.split_first_chunk()?;
-                Self::parse(message.get(..usize::from(u16::from_be_bytes(*length)))?)
-            }
-            _ => None,
-        }
+        let is_answer = packet.source_port == DNS_PORT && packet.protocol == Protocol::UDP;
+        is_answer.then(|| Self::parse(packet.payload)).flatten()
     }
 
     /// Parses one message: an error-free response to exactly one question of class IN for a host

@@ -269,28 +269,33 @@ fn refuse_chain() -> NftChain {
     }
 }
 
+/// Accepts replies, and logs the answers of the resolver.
+///
+/// Answers over the loopback interface are not logged: a workload can send itself a packet with the
+/// resolver's address. Nor are answers over TCP: a workload chooses where its stream is cut, and so
+/// which of the bytes that it receives look like the start of a message.
 fn input_chain(resolvers: &[IpFamily]) -> NftChain {
-    let mut rules = Vec::new();
-    for family in resolvers {
-        for protocol in [Protocol::UDP, Protocol::TCP] {
-            let answer = NftStatement::Log {
-                group: nflog::DNS_ANSWERS_GROUP,
-                prefix: nflog::DNS_ANSWER_PREFIX,
-                snaplen: None,
-            };
-            rules.push(new_rule(
-                [
-                    NftMatch::AllowedConnection,
-                    NftMatch::Connection(ESTABLISHED),
-                    NftMatch::Address(*family, PacketSide::Source, resolver_set_name(*family)),
-                    NftMatch::Port(protocol, PacketSide::Source, 53),
-                ],
-                [answer],
-            ));
-        }
-    }
+    let mut rules = vec![new_rule(
+        [NftMatch::Loopback(NftHook::Input)],
+        [NftStatement::Accept],
+    )];
+    rules.extend(resolvers.iter().map(|family| {
+        let answer = NftStatement::Log {
+            group: nflog::DNS_ANSWERS_GROUP,
+            prefix: nflog::DNS_ANSWER_PREFIX,
+            snaplen: None,
+        };
+        new_rule(
+            [
+                NftMatch::AllowedConnection,
+                NftMatch::Connection(ESTABLISHED),
+                NftMatch::Address(*family, PacketSide::Source, resolver_set_name(*family)),
+                NftMatch::Port(Protocol::UDP, PacketSide::Source, 53),
+            ],
+            [answer],
+        )
+    }));
     rules.extend([
-        new_rule([NftMatch::Loopback(NftHook::Input)], [NftStatement::Accept]),
         new_rule(
             [
                 NftMatch::AllowedConnection,
