@@ -133,8 +133,8 @@ fn a_closed_pipe_ends_watch_without_a_write() {
 
 #[test]
 fn a_full_pipe_blocks_no_signal_and_skipped_events_are_counted() {
-    /// More packets than the pipe, the sockets and the hub's log can hold, at a kilobyte each.
-    const PACKETS: usize = 25_000;
+    /// More packets than the pipe, the sockets and the hub's log can hold, at four kilobytes each.
+    const PACKETS: usize = 6_500;
     let harness = ScriptHarness::new();
     let _serve = harness.start_shared_hub();
     let mut slow = harness.watch(&[]);
@@ -142,12 +142,14 @@ fn a_full_pipe_blocks_no_signal_and_skipped_events_are_counted() {
     let mut quick = harness.watch(&[]);
     quick.next("ready");
     let stuck = harness.watch(&[]);
-    let label = "a".repeat(60);
+    let dossier: serde_json::Map<_, _> = (0..16)
+        .map(|n| (format!("key-{n}"), "a".repeat(220).into()))
+        .collect();
     let packet = |n: usize| {
         json!({
             "type": "pending", "container": SANDBOX, "id": format!("{SANDBOX}:{n}"),
             "dest": "203.0.113.7", "port": 443, "proto": 6,
-            "domain": format!("{label}.{label}.{label}.{n}.example"), "dossier": {}, "ts": "",
+            "domain": format!("{n}.example"), "dossier": dossier, "ts": "",
         })
     };
     let packets: Vec<_> = (0..PACKETS).map(packet).collect();
