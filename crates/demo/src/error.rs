@@ -152,10 +152,3 @@ pub enum ChildMessageError {
     #[error("a line is not a known message")]
     Malformed(#[from] serde_json::Error),
 }
-
-/// Returns an error and the causes in one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
-}

@@ -19,14 +19,14 @@ use netns::link::{
     IpNetwork, IpNetworkError, LinkError, LinkName, LinkNameError, RtnetlinkSocket, VethPeerNetns,
 };
 use netns::{PollableFd, ProcessHandle, SiblingNetnsError, enter_sibling_netns};
-use terok_clearance::DisplayText;
+use terok_clearance::{DisplayText, error_chain};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::demo::DIRECTORY_PREFIX;
-use crate::error::{ChildMessageError, error_chain};
+use crate::error::ChildMessageError;
 use crate::protocol::{InternetMessage, send_message};
 use crate::topology;
 
@@ -87,7 +87,7 @@ pub enum FakeInternetError {
 pub fn run_fake_internet(pid: u32, directory: &Path) -> Result<(), FakeInternetError> {
     let served = serve(pid);
     if let Err(error) = &served {
-        let error = DisplayText::new(&error_chain(error));
+        let error = error_chain(error);
         // Fails if the demo has ended.
         drop(send_message(&InternetMessage::Failed { error }));
     }

@@ -11,12 +11,12 @@ use terok_clearance::varlink::{CallError, ReplyStream, VarlinkConnection};
 use terok_clearance::wire::clearance2::{
     self, Clearance2SubscribeReply, DecideError, DecideParameters, DecideReply, Event, Request,
 };
-use terok_clearance::{Action, ContainerId, DecisionAction, DisplayText, RequestId};
+use terok_clearance::{Action, ContainerId, DecisionAction, DisplayText, RequestId, error_chain};
 
 use crate::answers::{AnswerSource, DemoAnswer};
 use crate::checks::FetchObservation;
 use crate::clock::now_us;
-use crate::error::{DemoError, DemoPartError, error_chain};
+use crate::error::{DemoError, DemoPartError};
 use crate::outcome::DemoOutcome;
 use crate::output::DemoOutput;
 use crate::processes::{RulesetInspector, SupervisorThread, WORKLOAD_PART, WorkloadProcess};
@@ -307,7 +307,7 @@ impl DemoScenario<'_> {
         let read_back_at = now_us();
         let taken_at = self.supervisor.question_timestamps(&request.id).set_at;
         let elements = listed.unwrap_or_else(|error| {
-            self.outcome.problems.push(error_chain(&error));
+            self.outcome.problems.push(error_chain(&error).to_string());
             Vec::new()
         });
         let address = first.address.map(|address| address.ip());

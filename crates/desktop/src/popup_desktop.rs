@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use operator::Session;
 use operator::clock::TimeZone;
-use operator::{Session, error_chain};
+use terok_clearance::error_chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::{IdentityResolver, PodmanInspector};

@@ -17,15 +17,7 @@ mod session;
 
 pub use session::Session;
 
-use terok_clearance::DisplayText;
 use tokio::task::JoinError;
-
-/// Returns an error and its causes as one text.
-pub fn error_chain(error: &dyn std::error::Error) -> DisplayText {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    DisplayText::new(&causes.join(": "))
-}
 
 /// Returns the result of a task, `None` if the task was cancelled. Propagates a panic.
 pub fn join_result<T>(ended: Result<T, JoinError>) -> Option<T> {

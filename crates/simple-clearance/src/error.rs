@@ -195,10 +195,3 @@ pub enum HookRestartError {
     #[error("cannot write its reader.pid")]
     WritePid(#[source] io::Error),
 }
-
-/// Returns an error with its causes in one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
-}

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command from the check for a hub to the restart of the hook's reader.
 
+use terok_clearance::error_chain;
+
 use crate::container::ShieldContainer;
-use crate::error::error_chain;
 use crate::firewall::ContainerFirewall;
 use crate::hub_check::ensure_no_hub;
 use crate::question_loop::run_question_loop;

@@ -12,9 +12,9 @@ use demo::{
     UiFuture,
 };
 use desktop::{BackgroundPopups, PopupDesktop};
-use operator::{Session, error_chain};
+use operator::Session;
 use rustix::process::{Signal, getpid, kill_process};
-use terok_clearance::Action;
+use terok_clearance::{Action, error_chain};
 
 use super::tui;
 use crate::desktop::popup_desktop_config;

@@ -77,7 +77,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             status = stop.wait() => return Ok(status),
             connected = notifier.connect() => {
                 if let Err(error) = connected {
-                    let reason = operator::error_chain(error);
+                    let reason = terok_clearance::error_chain(error);
                     tracing::warn!(%reason, "notifications are not shown");
                 }
             }

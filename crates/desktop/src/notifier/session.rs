@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The notifier of a session that may have no desktop.
 
+use terok_clearance::error_chain;
 use tokio::sync::OnceCell;
 
 use super::{
     Closed, ClosedCallback, DbusConnectError, DbusNotifier, DesktopError, DesktopSession,
     Notification, NotificationId, NotificationOutcome, Notifier, NotifierCapabilities,
 };
-use operator::error_chain;
 
 /// A notifier of a session that may have no desktop. Without a desktop, nothing is shown.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{Inbox, InboxChange, RowNumber};
-use operator::{Session, error_chain, join_result, phrases};
+use operator::{Session, join_result, phrases};
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{ContainerId, DisplayText, ShieldState, Timestamp};
+use terok_clearance::{ContainerId, DisplayText, ShieldState, Timestamp, error_chain};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use terok_clearance::client::{Client, EventStream, HubError, ProtocolVersion, StreamUpdate};
+use terok_clearance::error_chain;
 use terok_clearance::socket::SocketConnectError;
 use terok_clearance::wire::clearance2::Event;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::location::SocketFileId;
-use crate::error_chain;
 use crate::inbox::{HubId, InboxEvent};
 
 /// A message from a listener to [`Hubs`](super::Hubs).

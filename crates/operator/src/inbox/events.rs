@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use terok_clearance::client::{AnswerError, ProtocolVersion, UnknownEvent};
 use terok_clearance::wire::clearance2::{ContainerState, DecideError, Event, Request};
-use terok_clearance::{Action, ContainerId, Decision, DisplayText, Scope, ShieldState};
+use terok_clearance::{
+    Action, ContainerId, Decision, DisplayText, Scope, ShieldState, error_chain,
+};
 
 use super::{Row, RowNumber};
-use crate::error_chain;
 
 /// The identity of a hub: the path of the socket.
 ///

@@ -358,7 +358,7 @@ async fn send_row_answers(
 
 fn to_script_outcome(decided: Result<Decision, AnswerError>, opens: &str) -> ScriptOutcome {
     if let Err(error @ AnswerError::NoHub(_)) = &decided {
-        return ScriptOutcome::HubUnreachable(crate::error_chain(error));
+        return ScriptOutcome::HubUnreachable(terok_clearance::error_chain(error));
     }
     match OperatorReply::from(decided) {
         OperatorReply::Decided(decision) if decision.ok => {

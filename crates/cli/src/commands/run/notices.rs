@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The texts of the messages of `run`.
 
-use operator::error_chain;
 use runner::{PopupSource, RunNotice, RunReporter};
+use terok_clearance::error_chain;
 
 use super::summary;
 use crate::StandardStreams;
