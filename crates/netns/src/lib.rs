@@ -7,6 +7,7 @@
 //! other crate of the workspace.
 
 mod enter_error;
+pub mod gateway;
 pub mod link;
 pub mod netlink;
 mod netns_ref;
@@ -19,6 +20,7 @@ mod search_path;
 mod sibling_netns;
 mod stderr_capture;
 mod sys;
+pub mod transparent;
 
 pub use enter_error::{EnterError, EnterStep};
 pub use netns_ref::{NetnsRef, SocketSpec};

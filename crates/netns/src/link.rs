@@ -123,6 +123,18 @@ impl RtnetlinkSocket {
         Ok(())
     }
 
+    /// Sets the largest packet of a link in bytes.
+    pub fn set_mtu(&mut self, link: LinkIndex, bytes: u32) -> Result<(), LinkError> {
+        let request = RtnetlinkRequest {
+            kind: libc::RTM_NEWLINK,
+            flags: 0,
+            family_header: &link_header(Some(link), false),
+            attributes: AttributeBuilder::default().bytes(libc::IFLA_MTU, &bytes.to_ne_bytes()),
+        };
+        self.send_request(&request, || format!("setting the MTU of link {link}"))?;
+        Ok(())
+    }
+
     /// Creates a veth pair: `name` in this namespace, `peer` in the other, where the caller needs
     /// `CAP_NET_ADMIN` as well. Returns the index of `name`. Both ends are down.
     pub fn add_veth(
@@ -190,16 +202,36 @@ impl RtnetlinkSocket {
             Some(via) => format!("routing {to} via {via} through link {link}"),
             None => format!("routing {to} through link {link}"),
         };
+        let scope = match via {
+            Some(_) => libc::RT_SCOPE_UNIVERSE,
+            None => libc::RT_SCOPE_LINK,
+        };
+        self.send_route(to, link, via, [scope, libc::RTN_UNICAST], step)
+    }
+
+    /// Makes every address of `to` an address of this machine, delivered through the link (`lo`).
+    ///
+    /// The route is in the table `main`, where longer prefixes take precedence.
+    pub fn add_local_route(&mut self, to: IpNetwork, link: LinkIndex) -> Result<(), LinkError> {
+        let step = || format!("making {to} local");
+        self.send_route(to, link, None, [libc::RT_SCOPE_HOST, libc::RTN_LOCAL], step)
+    }
+
+    fn send_route(
+        &mut self,
+        to: IpNetwork,
+        link: LinkIndex,
+        via: Option<IpAddr>,
+        [scope, kind]: [u8; 2],
+        step: impl Fn() -> String,
+    ) -> Result<(), LinkError> {
         let mut header = [0; 12]; // struct rtmsg
         header[0] = address_family(to.address);
         header[1] = to.prefix_length;
         header[4] = libc::RT_TABLE_MAIN;
         header[5] = libc::RTPROT_STATIC;
-        header[6] = match via {
-            Some(_) => libc::RT_SCOPE_UNIVERSE,
-            None => libc::RT_SCOPE_LINK,
-        };
-        header[7] = libc::RTN_UNICAST;
+        header[6] = scope;
+        header[7] = kind;
         let mut attributes = AttributeBuilder::default();
         if to.prefix_length > 0 {
             attributes = attributes.bytes(libc::RTA_DST, &octets(to.address));
@@ -307,6 +339,19 @@ impl IpNetwork {
         address: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
         prefix_length: 0,
     };
+
+    /// Creates a network; a prefix longer than the address counts as the whole address.
+    pub const fn new(address: IpAddr, prefix_length: u8) -> Self {
+        let longest = Self::host(address);
+        if prefix_length < longest.prefix_length {
+            Self {
+                address,
+                prefix_length,
+            }
+        } else {
+            longest
+        }
+    }
 
     /// Returns the network of a single address.
     pub const fn host(address: IpAddr) -> Self {

@@ -39,6 +39,10 @@ pub enum SocketSpec {
     Tcp4,
     /// TCP over IPv6.
     Tcp6,
+    /// Complete IPv4 packets, sent with their own header (`raw(7)`).
+    RawPacket4,
+    /// Complete IPv6 packets, sent with their own header.
+    RawPacket6,
 }
 
 impl SocketSpec {
@@ -51,6 +55,8 @@ impl SocketSpec {
             Self::Udp6 => [libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP],
             Self::Tcp4 => [libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP],
             Self::Tcp6 => [libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP],
+            Self::RawPacket4 => [libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW],
+            Self::RawPacket6 => [libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_RAW],
         };
         [domain, kind | libc::SOCK_CLOEXEC, protocol]
     }

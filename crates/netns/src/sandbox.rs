@@ -12,7 +12,7 @@
 //! processes at any time, and so does the end of the calling process, however caused.
 
 mod init;
-mod init_channel;
+pub(crate) mod init_channel;
 mod mount_plan;
 mod mountinfo;
 mod mounts;

@@ -48,6 +48,19 @@ pub struct SiblingNetns {
 ///
 /// Requires a single-threaded process. The move is irreversible: call it in a dedicated process.
 pub fn enter_sibling_netns(sandbox: &ProcessHandle) -> Result<SiblingNetns, SiblingNetnsError> {
+    enter_owner_namespaces(sandbox)?;
+    let sandbox = RtnetlinkSocket::open()?;
+    sys::unshare_netns()
+        .map_err(|error| SiblingNetnsError::Enter("a new network namespace", error))?;
+    Ok(SiblingNetns {
+        sandbox,
+        own: RtnetlinkSocket::open()?,
+    })
+}
+
+/// Moves the calling process into `sandbox`'s network namespace and the user namespace that owns
+/// it.
+pub(crate) fn enter_owner_namespaces(sandbox: &ProcessHandle) -> Result<(), SiblingNetnsError> {
     let path = format!("/proc/{}/ns/net", sandbox.pid());
     let net = File::open(path).map(OwnedFd::from);
     if !sandbox.is_alive() {
@@ -62,14 +75,6 @@ pub fn enter_sibling_netns(sandbox: &ProcessHandle) -> Result<SiblingNetns, Sibl
             |errno| SiblingNetnsError::Enter("the sandbox's user namespace", errno.into()),
         )?;
     }
-    move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|errno| {
-        SiblingNetnsError::Enter("the sandbox's network namespace", errno.into())
-    })?;
-    let sandbox = RtnetlinkSocket::open()?;
-    sys::unshare_netns()
-        .map_err(|error| SiblingNetnsError::Enter("a new network namespace", error))?;
-    Ok(SiblingNetns {
-        sandbox,
-        own: RtnetlinkSocket::open()?,
-    })
+    move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|errno| SiblingNetnsError::Enter("the sandbox's network namespace", errno.into()))
 }

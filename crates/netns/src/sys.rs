@@ -16,6 +16,11 @@ use tokio::io::unix::AsyncFd;
 pub(crate) mod clone;
 pub(crate) mod fork;
 pub(crate) mod signals;
+mod transparent;
+
+pub(crate) use transparent::{
+    receive_with_destination, report_original_destination, set_mark, set_transparent,
+};
 
 /// `ioctl(NS_GET_USERNS)`, `_IO(0xb7, 1)`: the user namespace that owns a namespace.
 const NS_GET_USERNS: libc::Ioctl = 0xb701;

@@ -5,9 +5,11 @@
 //! [`crate::netlink::encode`] encodes it for the kernel. [`NftMatch`] and [`NftStatement`] define
 //! the meaning of their variants once.
 
+mod gateway;
 mod nft_text;
 mod tiers;
 
+pub use gateway::{GATEWAY_DNS_PORT, GATEWAY_TCP_PORT, GATEWAY_UDP_PORT, REPLAY_MARK};
 pub(crate) use tiers::{asked_set_names, resolver_set_name};
 
 use std::net::IpAddr;
@@ -92,6 +94,8 @@ pub(crate) enum NftHook {
     Input,
     Forward,
     Output,
+    /// Before routing, where packets can be given to a socket.
+    Prerouting,
 }
 
 /// Conditions and actions for packets.
@@ -135,6 +139,14 @@ pub(crate) enum NftMatch {
     OnLink,
     /// Sent by a process, not by the kernel itself.
     FromProcess,
+    /// Has this IP version.
+    Family(IpFamily),
+    /// A packet mark (`SO_MARK`) that only a socket of the same namespace can set.
+    PacketMark(u32),
+    /// The first packet of a TCP connection: SYN without ACK.
+    ConnectionRequest,
+    /// An ICMP echo request (ping).
+    EchoRequest(IpFamily),
 }
 
 /// Bit of the connection state: a reply was seen.
@@ -175,6 +187,9 @@ pub(crate) enum NftStatement {
     AddToSet(NftSetKey, &'static str),
     /// Refuses with a TCP reset.
     Reset,
+    /// Delivers the packet to the socket at this address and port, which is not the packet's own
+    /// destination: the socket has `IP_TRANSPARENT`.
+    ToSocket(IpAddr, u16),
     /// Refuses with ICMP "administratively prohibited".
     Prohibit,
 }

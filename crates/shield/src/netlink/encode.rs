@@ -369,16 +369,19 @@ const NFT_GOTO: u32 = u32::MAX - 3;
 /// Returns the attributes of a chain without its rules.
 pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
     const FILTER: u32 = 0;
+    // NF_IP_PRI_MANGLE of linux/netfilter_ipv4.h, -150.
+    const MANGLE: u32 = (-150_i32).cast_unsigned();
     let attributes = AttributeBuilder::default()
         .text(CHAIN_TABLE, TABLE)
         .text(CHAIN_NAME, chain.name);
     let Some(hook) = chain.hook else {
         return attributes;
     };
-    let hook = match hook {
-        NftHook::Input => 1,
-        NftHook::Forward => 2,
-        NftHook::Output => 3,
+    let (hook, priority) = match hook {
+        NftHook::Prerouting => (0, MANGLE),
+        NftHook::Input => (1, FILTER),
+        NftHook::Forward => (2, FILTER),
+        NftHook::Output => (3, FILTER),
     };
     attributes
         .text(CHAIN_TYPE, "filter")
@@ -387,7 +390,7 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
             CHAIN_HOOK,
             &AttributeBuilder::default()
                 .u32_be(1, hook)
-                .u32_be(2, FILTER),
+                .u32_be(2, priority),
         )
 }
 

@@ -2,6 +2,7 @@
 //! Prints the ruleset in the syntax of `nft -f`.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::{
     ALLOWED_MARK, ESTABLISHED, MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet,
@@ -70,10 +71,11 @@ impl fmt::Display for NftChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tchain {} {{", self.name)?;
         if let Some(hook) = self.hook {
+            let priority = hook.nft_priority();
             let hook = hook.nft_keyword();
             writeln!(
                 f,
-                "\t\ttype filter hook {hook} priority filter; policy drop;"
+                "\t\ttype filter hook {hook} priority {priority}; policy drop;"
             )?;
         }
         for rule in &self.rules {
@@ -133,6 +135,12 @@ impl fmt::Display for NftMatch {
             Self::OnLink => write!(f, "ip6 hoplimit 255"),
             // Packets without a process have no user, and the comparison fails.
             Self::FromProcess => write!(f, "meta skuid != {}", u32::MAX),
+            Self::Family(IpFamily::V4) => write!(f, "meta nfproto ipv4"),
+            Self::Family(IpFamily::V6) => write!(f, "meta nfproto ipv6"),
+            Self::PacketMark(mark) => write!(f, "meta mark {mark:#010x}"),
+            Self::ConnectionRequest => write!(f, "tcp flags & (syn | ack) == syn"),
+            Self::EchoRequest(IpFamily::V4) => write!(f, "icmp type echo-request"),
+            Self::EchoRequest(IpFamily::V6) => write!(f, "icmpv6 type echo-request"),
         }
     }
 }
@@ -160,6 +168,14 @@ impl fmt::Display for NftStatement {
             }
             Self::AddToSet(key, set) => write!(f, "add @{set} {{ {} }}", key.nft_expression()),
             Self::Reset => write!(f, "reject with tcp reset"),
+            Self::ToSocket(address, port) => {
+                let keyword = IpFamily::of(*address).nft_keyword();
+                write!(
+                    f,
+                    "tproxy {keyword} to {}",
+                    SocketAddr::new(*address, *port)
+                )
+            }
             Self::Prohibit => write!(f, "reject with icmpx admin-prohibited"),
         }
     }
@@ -210,6 +226,14 @@ impl NftHook {
             Self::Input => "input",
             Self::Forward => "forward",
             Self::Output => "output",
+            Self::Prerouting => "prerouting",
+        }
+    }
+
+    const fn nft_priority(self) -> &'static str {
+        match self {
+            Self::Prerouting => "mangle",
+            Self::Input | Self::Forward | Self::Output => "filter",
         }
     }
 }

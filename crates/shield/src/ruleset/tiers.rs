@@ -82,15 +82,7 @@ fn constant_sets() -> Vec<NftSet> {
     };
     vec![
         words("ported", NftSetKey::Transport, &PROTOCOLS_WITH_PORTS),
-        words(
-            "neighbour_out",
-            NftSetKey::Icmpv6,
-            &[
-                (133, "nd-router-solicit"),
-                (135, "nd-neighbor-solicit"),
-                (136, "nd-neighbor-advert"),
-            ],
-        ),
+        neighbour_out_set(),
         words(
             "neighbour_in",
             NftSetKey::Icmpv6,
@@ -117,6 +109,19 @@ fn constant_sets() -> Vec<NftSet> {
         ranges("private4", IpFamily::V4, private_ranges(IpFamily::V4)),
         ranges("private6", IpFamily::V6, private_ranges(IpFamily::V6)),
     ]
+}
+
+/// Returns the set of neighbour messages that a host sends.
+pub(super) fn neighbour_out_set() -> NftSet {
+    NftSet {
+        name: "neighbour_out",
+        key: NftSetKey::Icmpv6,
+        content: NftSetContent::NamedBytes(vec![
+            (133, "nd-router-solicit"),
+            (135, "nd-neighbor-solicit"),
+            (136, "nd-neighbor-advert"),
+        ]),
+    }
 }
 
 fn output_chain(resolvers: &[IpFamily]) -> NftChain {
@@ -355,7 +360,7 @@ const fn log_statement(prefix: &'static str) -> NftStatement {
     }
 }
 
-fn new_rule(
+pub(super) fn new_rule(
     matches: impl IntoIterator<Item = NftMatch>,
     statements: impl IntoIterator<Item = NftStatement>,
 ) -> NftRule {
@@ -367,7 +372,7 @@ fn new_rule(
 }
 
 impl NftRule {
-    fn with_comment(self, comment: &'static str) -> Self {
+    pub(super) fn with_comment(self, comment: &'static str) -> Self {
         Self {
             comment: Some(comment),
             ..self

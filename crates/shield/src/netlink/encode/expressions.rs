@@ -5,7 +5,7 @@ use netns::netlink::AttributeBuilder;
 use terok_clearance::Protocol;
 
 use super::super::attribute_kind::{DATA_VERDICT, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT};
-use super::{NF_ACCEPT, NF_DROP, NFT_GOTO, data_value};
+use super::{NF_ACCEPT, NF_DROP, NFT_GOTO, data_value, octets};
 use crate::address_class::IpFamily;
 use crate::ruleset::{ALLOWED_MARK, NftHook, NftMatch, NftSetKey, NftStatement, PacketSide};
 
@@ -45,14 +45,7 @@ impl RuleExpressions {
             }
             NftMatch::Connection(states) => {
                 self.load_connection(ct::STATE);
-                let mask = AttributeBuilder::default()
-                    .u32_be(1, WIDE_REGISTER)
-                    .u32_be(2, WIDE_REGISTER)
-                    .u32_be(3, 4)
-                    .u32_be(6, 0)
-                    .nest(4, &data_value(&states.to_ne_bytes()))
-                    .nest(5, &data_value(&[0; 4]));
-                self.push_expression("bitwise", &mask);
+                self.mask_register(&states.to_ne_bytes());
                 self.compare(true, &[0; 4]);
             }
             NftMatch::AllowedConnection => {
@@ -94,6 +87,29 @@ impl RuleExpressions {
                 self.load_meta(meta::USER, WIDE_REGISTER);
                 self.compare(true, &[0xff; 4]);
             }
+            NftMatch::Family(family) => self.require_family(*family),
+            NftMatch::PacketMark(mark) => {
+                self.load_meta(meta::MARK, WIDE_REGISTER);
+                self.compare(false, &mark.to_ne_bytes());
+            }
+            NftMatch::ConnectionRequest => {
+                const SYN: u8 = 0x02;
+                const SYN_OR_ACK: u8 = 0x12;
+                self.require_transport(Protocol::TCP);
+                self.load_payload(TRANSPORT_HEADER, 13, 1, WIDE_REGISTER);
+                self.mask_register(&[SYN_OR_ACK]);
+                self.compare(false, &[SYN]);
+            }
+            NftMatch::EchoRequest(family) => {
+                let (protocol, echo) = match family {
+                    IpFamily::V4 => (Protocol::ICMP, 8),
+                    IpFamily::V6 => (Protocol::ICMPV6, 128),
+                };
+                self.require_family(*family);
+                self.require_transport(protocol);
+                self.load_payload(TRANSPORT_HEADER, 0, 1, WIDE_REGISTER);
+                self.compare(false, &[echo]);
+            }
         }
     }
 
@@ -103,10 +119,7 @@ impl RuleExpressions {
                 self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_ACCEPT));
             }
             NftStatement::MarkAllowed => {
-                let value = AttributeBuilder::default()
-                    .u32_be(1, WIDE_REGISTER)
-                    .nest(2, &data_value(&ALLOWED_MARK.to_ne_bytes()));
-                self.push_expression("immediate", &value);
+                self.load_value(WIDE_REGISTER, &ALLOWED_MARK.to_ne_bytes());
                 let set = AttributeBuilder::default()
                     .u32_be(2, ct::MARK)
                     .u32_be(4, WIDE_REGISTER);
@@ -153,6 +166,19 @@ impl RuleExpressions {
                     .text(1, set);
                 self.push_expression("dynset", &data);
             }
+            NftStatement::ToSocket(address, port) => {
+                let family: u32 = match IpFamily::of(*address) {
+                    IpFamily::V4 => 2,
+                    IpFamily::V6 => 10,
+                };
+                self.load_value(WIDE_REGISTER, &octets(*address));
+                self.load_value(WIDE_REGISTER + 1, &port.to_be_bytes());
+                let data = AttributeBuilder::default()
+                    .u32_be(1, family)
+                    .u32_be(2, WIDE_REGISTER)
+                    .u32_be(3, WIDE_REGISTER + 1);
+                self.push_expression("tproxy", &data);
+            }
             NftStatement::Reset => {
                 self.push_expression("reject", &AttributeBuilder::default().u32_be(1, 1));
             }
@@ -163,6 +189,26 @@ impl RuleExpressions {
                 );
             }
         }
+    }
+
+    /// Keeps the bits of the register that `mask` has.
+    fn mask_register(&mut self, mask: &[u8]) {
+        let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
+        let data = AttributeBuilder::default()
+            .u32_be(1, WIDE_REGISTER)
+            .u32_be(2, WIDE_REGISTER)
+            .u32_be(3, length)
+            .u32_be(6, 0)
+            .nest(4, &data_value(mask))
+            .nest(5, &data_value(&vec![0; mask.len()]));
+        self.push_expression("bitwise", &data);
+    }
+
+    fn load_value(&mut self, register: u32, value: &[u8]) {
+        let data = AttributeBuilder::default()
+            .u32_be(1, register)
+            .nest(2, &data_value(value));
+        self.push_expression("immediate", &data);
     }
 
     fn load_key(&mut self, key: NftSetKey) {
@@ -274,6 +320,7 @@ mod ct {
 }
 
 mod meta {
+    pub(super) const MARK: u32 = 3;
     pub(super) const IN: u32 = 4;
     pub(super) const OUT: u32 = 5;
     pub(super) const USER: u32 = 10;

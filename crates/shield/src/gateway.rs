@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Loads the ruleset of a gateway and verifies it.
+
+use std::os::fd::OwnedFd;
+
+use crate::ShieldError;
+use crate::netlink::socket::NftSocket;
+use crate::netlink::{encode, verify};
+use crate::ruleset::Ruleset;
+
+/// Loads the ruleset of a gateway in the network namespace of `socket` (`AF_NETLINK`,
+/// `NETLINK_NETFILTER`) and compares the kernel's state with it.
+///
+/// After an error the sandbox must not start.
+pub fn engage_gateway(socket: OwnedFd, has_ipv6: bool) -> Result<(), ShieldError> {
+    let mut netlink = NftSocket::new(socket);
+    let ruleset = Ruleset::of_gateway(has_ipv6);
+    netlink.commit_transaction(&encode::replace_ruleset(&ruleset), None)?;
+    match verify::verify_ruleset(&mut netlink, &ruleset)? {
+        Some(difference) => Err(difference.into()),
+        None => Ok(()),
+    }
+}
+
+/// Returns the ruleset of a gateway in the syntax of `nft -f`.
+pub fn preview_gateway(has_ipv6: bool) -> String {
+    Ruleset::of_gateway(has_ipv6).to_string()
+}
