@@ -31,6 +31,16 @@ pub const SANDBOX_V6: Ipv6Addr = Ipv6Addr::new(0xfdc1, 0xea2c, 0x19, 0, 0, 0, 0,
 /// IPv6 address of the gateway.
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfdc1, 0xea2c, 0x19, 0, 0, 0, 0, 1);
 
+/// TCP port of the gateway's socket for accepted connections of the sandbox.
+pub const TCP_PORT: u16 = 15_001;
+/// TCP port of the gateway's name server.
+pub const DNS_PORT: u16 = 15_053;
+/// UDP port of the gateway's socket for all datagrams of the sandbox.
+pub const UDP_PORT: u16 = 15_002;
+/// Packet mark of a repeated first packet, whose connection is accepted: a value that no other
+/// software is known to use.
+pub const REPLAY_MARK: u32 = 0x7465_726f;
+
 const V4_PREFIX: u8 = 30;
 const V6_PREFIX: u8 = 64;
 /// The largest MTU of a veth: datagrams of any size pass in one packet, so that none is a fragment.

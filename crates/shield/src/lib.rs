@@ -21,7 +21,6 @@ pub use gateway::{engage_gateway, preview_gateway};
 pub use netlink::{NetlinkError, RulesetDifference, open_nftables_socket};
 pub use nft_shield::{LearntAddresses, ListedElement, NftShield, ShieldError, ShieldOrderError};
 pub use policy::{Policy, PolicyError};
-pub use ruleset::{GATEWAY_DNS_PORT, GATEWAY_TCP_PORT, GATEWAY_UDP_PORT, REPLAY_MARK};
 
 /// Returns the ruleset of `policy` in the syntax of `nft -f`, equal to the one applied by
 /// [`NftShield::engage`].

@@ -9,7 +9,6 @@ mod gateway;
 mod nft_text;
 mod tiers;
 
-pub use gateway::{GATEWAY_DNS_PORT, GATEWAY_TCP_PORT, GATEWAY_UDP_PORT, REPLAY_MARK};
 pub(crate) use tiers::{asked_set_names, resolver_set_name};
 
 use std::net::IpAddr;

@@ -7,7 +7,9 @@
 
 use std::net::IpAddr;
 
-use netns::gateway::{GATEWAY_V4, GATEWAY_V6, SANDBOX_V4, SANDBOX_V6};
+use netns::gateway::{
+    DNS_PORT, GATEWAY_V4, GATEWAY_V6, REPLAY_MARK, SANDBOX_V4, SANDBOX_V6, TCP_PORT, UDP_PORT,
+};
 use terok_clearance::{Protocol, nflog};
 
 use super::tiers::{neighbour_out_set, new_rule};
@@ -16,15 +18,6 @@ use super::{
     PacketSide, Ruleset,
 };
 use crate::address_class::IpFamily;
-
-/// TCP port of the gateway's socket for accepted connections of the sandbox.
-pub const GATEWAY_TCP_PORT: u16 = 15_001;
-/// TCP port of the gateway's name server.
-pub const GATEWAY_DNS_PORT: u16 = 15_053;
-/// UDP port of the gateway's socket for all datagrams of the sandbox.
-pub const GATEWAY_UDP_PORT: u16 = 15_002;
-/// Packet mark of a repeated first packet, whose connection is accepted.
-pub const REPLAY_MARK: u32 = 0x7465_726f;
 
 /// Logged bytes of a packet. The first packet of a connection may carry data (RFC 7413).
 const LOGGED_BYTES: u32 = 4_096;
@@ -97,7 +90,7 @@ fn replay_rule(family: IpFamily) -> NftRule {
             NftMatch::Family(family),
             NftMatch::ConnectionRequest,
         ],
-        [to_socket(family, GATEWAY_TCP_PORT), NftStatement::Accept],
+        [to_socket(family, TCP_PORT), NftStatement::Accept],
     )
 }
 
@@ -120,7 +113,7 @@ fn sandbox_rules(family: IpFamily) -> Vec<NftRule> {
                 NftMatch::Port(Protocol::TCP, PacketSide::Destination, 53),
                 NftMatch::ConnectionRequest,
             ],
-            [to_socket(family, GATEWAY_DNS_PORT), Accept],
+            [to_socket(family, DNS_PORT), Accept],
         )
         .with_comment("Port 53 of any address is the gateway's name server."),
         new_rule(
@@ -131,7 +124,7 @@ fn sandbox_rules(family: IpFamily) -> Vec<NftRule> {
         new_rule([source(), NftMatch::Transport(Protocol::TCP)], [Accept]),
         new_rule(
             [source(), NftMatch::Transport(Protocol::UDP)],
-            [to_socket(family, GATEWAY_UDP_PORT), Accept],
+            [to_socket(family, UDP_PORT), Accept],
         ),
         new_rule(
             [source(), NftMatch::EchoRequest(family)],
