@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The forked child that enters namespaces and passes sockets back.
+//! The forked child that enters namespaces and opens sockets there.
+//!
+//! The child shares the descriptor table of its parent (`CLONE_FILES`) and reports the numbers.
+//! Descriptors in messages count towards a limit of the user, which a workload of the same user can
+//! exhaust.
 //!
 //! The caller may have threads, so between fork and exit the child only makes system calls on
 //! prepared memory: no allocation, no lock, no formatting, no panic.
@@ -11,10 +15,7 @@ use std::ptr;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-    recvmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use crate::enter_error::{EnterError, EnterStep};
@@ -40,11 +41,9 @@ pub(crate) fn open_inside(
     sockets: &[[i32; 3]],
     limit: Duration,
 ) -> Result<Vec<OwnedFd>, EnterError> {
-    let too_many = EnterError::TooManySockets(sockets.len());
-    let bytes = match u32::try_from(sockets.len() * size_of::<i32>()) {
-        Ok(bytes) if sockets.len() <= MAX_SOCKETS => bytes,
-        _ => return Err(too_many),
-    };
+    if sockets.len() > MAX_SOCKETS {
+        return Err(EnterError::TooManySockets(sockets.len()));
+    }
     let failed = |step| move |source: io::Error| EnterError::Failed { step, source };
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
@@ -59,29 +58,33 @@ pub(crate) fn open_inside(
         net: entry.net.as_raw_fd(),
         reply_fd: theirs.as_raw_fd(),
         sockets,
-        fds_bytes: bytes,
     };
     let child = spawn_child(&job).map_err(failed(EnterStep::Fork))?;
-    drop(theirs); // only the child's copy is left, so that its death ends the wait below
-
-    let answer = receive_sockets(&ours, limit, sockets.len());
+    let answer = receive_sockets(&ours, &child, limit, sockets.len());
     if answer.is_err() {
         drop(child.send_signal(Signal::KILL)); // ESRCH: it has ended already
     }
     reap(&child);
+    drop(theirs); // not earlier: the child uses the same number
     answer
 }
 
 fn receive_sockets(
     ours: &OwnedFd,
+    child: &ProcessHandle,
     limit: Duration,
     wanted: usize,
 ) -> Result<Vec<OwnedFd>, EnterError> {
+    use std::os::fd::AsFd as _;
     let failed = |error: rustix::io::Errno| EnterError::Failed {
         step: EnterStep::ReturnSockets,
         source: error.into(),
     };
-    let mut fds = [PollFd::new(ours, PollFlags::IN)];
+    let pidfd = child.as_fd();
+    let mut fds = [
+        PollFd::new(ours, PollFlags::IN),
+        PollFd::new(&pidfd, PollFlags::IN),
+    ];
     let limit_spec = Timespec::try_from(limit).map_err(|_never| EnterError::TimedOut(limit))?;
     loop {
         match poll(&mut fds, Some(&limit_spec)) {
@@ -92,28 +95,48 @@ fn receive_sockets(
         }
     }
 
-    let mut note = [0_u8; STATUS_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut into = [io::IoSliceMut::new(&mut note)];
-    let got = recvmsg(ours, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC).map_err(failed)?;
-    let mut opened = Vec::with_capacity(wanted);
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(fds) = message {
-            opened.extend(fds);
-        }
-    }
-    let [step, errno @ ..] = note;
-    if got.bytes != STATUS_BYTES {
+    let mut report = [0_u8; REPORT_BYTES];
+    // Without a report, the child was killed.
+    let received = match rustix::net::recv(ours, &mut report, RecvFlags::DONTWAIT) {
+        Ok((length, _)) => length,
+        Err(rustix::io::Errno::AGAIN) => return Err(EnterError::BadReply),
+        Err(error) => return Err(failed(error)),
+    };
+    let Some((status, numbers)) = report.split_first_chunk::<STATUS_BYTES>() else {
+        return Err(EnterError::BadReply);
+    };
+    let [step, errno @ ..] = *status;
+    if received != REPORT_BYTES {
         return Err(EnterError::BadReply);
     }
     match decode_status(step) {
-        None if opened.len() == wanted => Ok(opened),
-        None => Err(EnterError::BadReply),
+        None => {
+            let (numbers, _) = numbers.as_chunks();
+            let numbers = numbers.iter().take(wanted).copied();
+            numbers.map(adopt_socket).collect()
+        }
         Some(step) => {
             let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
             Err(EnterError::Failed { step, source })
         }
+    }
+}
+
+/// Takes over a descriptor that the child opened in the shared table.
+fn adopt_socket(number: [u8; 4]) -> Result<OwnedFd, EnterError> {
+    let number = i32::from_ne_bytes(number);
+    if number < 0 {
+        return Err(EnterError::BadReply);
+    }
+    #[expect(
+        unsafe_code,
+        reason = "the descriptor was opened by a child that shares the table"
+    )]
+    // SAFETY: the number comes from the child's own `socket` call on the table that both share, and
+    // the child neither closes it after a success nor reports it twice. No other code of this
+    // process knows the number, so that it is open and has no owner.
+    unsafe {
+        Ok(OwnedFd::from_raw_fd(number))
     }
 }
 
@@ -126,6 +149,8 @@ fn reap(child: &ProcessHandle) {
 
 /// Layout of the child's status: one byte for the step (0: success), four for the errno.
 const STATUS_BYTES: usize = 5;
+/// Layout of the child's report: the status, then the numbers of the sockets.
+const REPORT_BYTES: usize = STATUS_BYTES + MAX_SOCKETS * size_of::<i32>();
 const STATUS_ENTER_USER: u8 = 1;
 const STATUS_ENTER_NET: u8 = 2;
 const STATUS_SOCKET: u8 = 3;
@@ -146,8 +171,6 @@ struct EnterJob<'a> {
     net: i32,
     reply_fd: i32,
     sockets: &'a [[i32; 3]],
-    /// Size of the descriptors, for `CMSG_LEN`.
-    fds_bytes: u32,
 }
 
 /// Starts the child. It sends no exit signal, so that signal handlers of the host process do not
@@ -155,7 +178,7 @@ struct EnterJob<'a> {
 /// into shared state.
 fn spawn_child(job: &EnterJob<'_>) -> io::Result<ProcessHandle> {
     let mut pidfd: i32 = -1;
-    let flags = libc::c_ulong::from(libc::CLONE_PIDFD.unsigned_abs());
+    let flags = libc::c_ulong::from((libc::CLONE_PIDFD | libc::CLONE_FILES).unsigned_abs());
     #[expect(unsafe_code, reason = "fork, and a child that may not allocate")]
     // SAFETY: `everything` and `before` are initialised by sigfillset and pthread_sigmask before
     // they are read. The raw clone shares no memory (no CLONE_VM): the child runs on its own copy
@@ -202,65 +225,50 @@ fn spawn_child(job: &EnterJob<'_>) -> io::Result<ProcessHandle> {
 ///
 /// To be called only in a forked child, which it ends.
 unsafe fn run_child(job: &EnterJob<'_>) -> ! {
-    // SAFETY: setns, socket, sendmsg and _exit are async-signal-safe system calls with integer
-    // arguments, apart from sendmsg: `message` points at `slice`, which points at `note`, and at
-    // `control`, all of them alive on this stack and not moved in between. `control` is aligned as
-    // a cmsghdr (union) and large enough for MAX_SOCKETS descriptors; the parent checked
-    // `job.sockets.len()` against that limit. CMSG_FIRSTHDR thus is not null and CMSG_DATA stays
-    // inside. `zip` keeps the index of `opened` in bounds without a panic path.
+    // SAFETY: setns, socket, close, send and _exit are async-signal-safe system calls with integer
+    // arguments, apart from send: `report` is alive on this stack and of the given size. `zip` keeps
+    // every index in bounds without a panic path. The descriptors that are closed were opened here.
     unsafe {
         let mut opened = [-1_i32; MAX_SOCKETS];
-        let mut note = [0_u8; STATUS_BYTES];
+        let mut status = [0_u8; STATUS_BYTES];
         if job.user >= 0 && libc::setns(job.user, libc::CLONE_NEWUSER) != 0 {
-            note = failure_status(STATUS_ENTER_USER);
+            status = failure_status(STATUS_ENTER_USER);
         } else if libc::setns(job.net, libc::CLONE_NEWNET) != 0 {
-            note = failure_status(STATUS_ENTER_NET);
+            status = failure_status(STATUS_ENTER_NET);
         } else {
             for (slot, [domain, kind, protocol]) in opened.iter_mut().zip(job.sockets) {
                 *slot = libc::socket(*domain, *kind, *protocol);
                 if *slot < 0 {
-                    note = failure_status(STATUS_SOCKET);
+                    status = failure_status(STATUS_SOCKET);
                     break;
                 }
             }
         }
-
-        let mut control = ControlBuffer {
-            bytes: [0; CONTROL_BYTES],
-        };
-        let mut slice = libc::iovec {
-            iov_base: note.as_mut_ptr().cast(),
-            iov_len: note.len(),
-        };
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut slice;
-        message.msg_iovlen = 1;
-        if note[0] == 0 && !job.sockets.is_empty() {
-            let bytes = job.fds_bytes;
-            message.msg_control = (&raw mut control).cast();
-            message.msg_controllen = libc::CMSG_SPACE(bytes) as _;
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(bytes) as _;
-            ptr::copy_nonoverlapping(
-                opened.as_ptr().cast::<u8>(),
-                libc::CMSG_DATA(header),
-                job.sockets.len() * size_of::<i32>(),
-            );
+        if status[0] != 0 {
+            for socket in opened {
+                if socket >= 0 {
+                    libc::close(socket);
+                }
+            }
         }
-        libc::sendmsg(job.reply_fd, &raw const message, libc::MSG_NOSIGNAL);
+        let mut report = [0_u8; REPORT_BYTES];
+        for (byte, value) in report.iter_mut().zip(status) {
+            *byte = value;
+        }
+        let (_, numbers) = report.split_at_mut(STATUS_BYTES);
+        for (bytes, number) in numbers.chunks_exact_mut(4).zip(opened) {
+            for (byte, value) in bytes.iter_mut().zip(number.to_ne_bytes()) {
+                *byte = value;
+            }
+        }
+        libc::send(
+            job.reply_fd,
+            report.as_ptr().cast(),
+            REPORT_BYTES,
+            libc::MSG_NOSIGNAL,
+        );
         libc::_exit(0)
     }
-}
-
-/// Space for the ancillary data: header and padding take less than 32 bytes.
-const CONTROL_BYTES: usize = 32 + MAX_SOCKETS * 4;
-
-/// A buffer with the alignment of the kernel's header.
-union ControlBuffer {
-    bytes: [u8; CONTROL_BYTES],
-    _header: libc::cmsghdr,
 }
 
 #[expect(unsafe_code, reason = "errno after a raw system call in the child")]
