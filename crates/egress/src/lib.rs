@@ -16,4 +16,5 @@
     )
 )]
 
+pub mod dial;
 pub mod relay;
