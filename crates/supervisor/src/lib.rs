@@ -12,6 +12,7 @@ mod classic_hub;
 mod config;
 mod reader_sink;
 mod resolver;
+mod sandbox_service;
 mod shield_enforcer;
 mod supervisor;
 mod trace;

@@ -4,36 +4,28 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use hub::Hub;
-use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
+use netns::{EnterError, NetnsRef, SocketSpec};
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy};
-use terok_clearance::socket::{SameUserListener, SocketBindError, SocketLayout, bind};
-use terok_clearance::{
-    ContainerId, DisplayText, DomainName, Dossier, SandboxEvent, Target, Timestamp, error_chain,
-    varlink,
-};
-use tokio::task::{JoinError, JoinSet};
+use terok_clearance::socket::SocketBindError;
+use terok_clearance::{DisplayText, DomainName, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
 use crate::reader_sink::SupervisorSink;
 use crate::resolver::resolve_names;
+use crate::sandbox_service::SandboxService;
 use crate::shield_enforcer::{ShieldEnforcer, allow_dest, std_now};
 use crate::{SupervisorConfig, TraceObserver};
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
 #[derive(Debug)]
 pub struct Supervisor {
-    container: ContainerId,
-    dossier: Dossier,
-    process: ProcessHandle,
     firewall: ShieldEnforcer,
     reader: NflogReader,
-    hub: SameUserListener,
-    ingester: SameUserListener,
+    service: SandboxService,
 }
 
 /// The supervisor could not start. The previous ruleset stays in force, or the default-deny one is.
@@ -137,15 +129,10 @@ impl Supervisor {
         let first = first_request_number(Timestamp::now());
         let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
-        let paths = runtime.sandbox_sockets(&container, SocketLayout::D);
         Ok(Self {
-            hub: bind(&paths.hub)?,
-            ingester: bind(&paths.ingester)?,
             firewall: ShieldEnforcer::new(shield),
             reader: NflogReader::new(sockets, classifier),
-            container,
-            dossier,
-            process,
+            service: SandboxService::bind(container, dossier, process, &runtime)?,
         })
     }
 
@@ -158,12 +145,12 @@ impl Supervisor {
 
     /// Returns the path of the socket for operators.
     pub fn hub_path(&self) -> &Path {
-        self.hub.path()
+        self.service.hub_path()
     }
 
     /// Returns the path of the socket for events from other readers.
     pub fn ingester_path(&self) -> &Path {
-        self.ingester.path()
+        self.service.ingester_path()
     }
 
     /// Resolves `names` with `resolver`, through the sandbox's network, and opens the addresses of
@@ -176,7 +163,7 @@ impl Supervisor {
         resolver: IpAddr,
         names: &[DomainName],
     ) -> io::Result<Vec<DomainName>> {
-        let netns = NetnsRef::OfProcess(self.process.try_clone()?);
+        let netns = NetnsRef::OfProcess(self.service.process().try_clone()?);
         resolve_names(&netns, &self.firewall, resolver, names).await
     }
 
@@ -190,83 +177,19 @@ impl Supervisor {
         stop: CancellationToken,
     ) -> Result<SupervisorExit, SupervisorServeError> {
         let Self {
-            container,
-            dossier,
-            process,
             firewall,
             reader,
-            hub: clearance,
-            ingester,
+            service,
         } = self;
-        let options = hub::HubOptions {
-            single_sandbox: true,
-            ..hub::HubOptions::default()
-        };
-        let hub = Hub::new(firewall.clone(), options);
-        hub.report(SandboxEvent::ContainerStarted {
-            container: container.clone(),
-            dossier: Arc::clone(&dossier),
-        });
+        let hub = SandboxService::create_hub(firewall.clone());
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
         };
-
-        let directories = [&clearance, &ingester].map(|of| of.path().parent().map(PathBuf::from));
-
-        let drain = CancellationToken::new();
-        let mut servers: JoinSet<Result<(), SupervisorServeError>> = JoinSet::new();
-        servers.spawn({
-            let served = hub::serve(Arc::clone(&hub), clearance, drain.clone());
-            async { Ok(served.await?) }
-        });
-        servers.spawn({
-            let ingested = hub::ingest::ingest(Arc::clone(&hub), ingester, drain.clone());
-            async { Ok(ingested.await?) }
-        });
-
-        let exit = {
-            // Dropped, together with the sockets, at the end of this block.
-            let mut reading = std::pin::pin!(reader.run(&mut sink, stop.clone()));
-            loop {
-                tokio::select! {
-                    biased;
-                    ended = process.wait_for_exit() => {
-                        break ended
-                            .map(|()| SupervisorExit::SandboxEnded)
-                            .map_err(SupervisorServeError::WatchProcess);
-                    }
-                    read = &mut reading => {
-                        break read.map(|()| SupervisorExit::Stopped).map_err(Into::into);
-                    }
-                    Some(server) = servers.join_next() => {
-                        if let Err(error) = join_result(server) {
-                            break Err(error);
-                        }
-                    }
-                }
-            }
-        };
-        firewall.close_shield();
-        if matches!(exit, Ok(SupervisorExit::SandboxEnded)) {
-            tracing::info!(%container, "the sandbox ended");
-            hub.report(SandboxEvent::ContainerExited {
-                container,
-                reason: DisplayText::new("eof"),
-                dossier,
-            });
-        }
-        drain.cancel();
-        while let Some(server) = servers.join_next().await {
-            join_result(server)?;
-        }
-        if matches!(exit, Ok(SupervisorExit::SandboxEnded)) {
-            // The directories may contain other sandboxes' sockets; only empty ones are removed.
-            for directory in directories.into_iter().flatten() {
-                drop(std::fs::remove_dir(directory));
-            }
-        }
-        exit
+        let reading = async { Ok(reader.run(&mut sink, stop).await?) };
+        service
+            .serve(hub, reading, || firewall.close_shield())
+            .await
     }
 }
 
@@ -280,16 +203,5 @@ fn attach_or_engage(
     NftShield::attach(first, policy, std_now()).or_else(|error| {
         tracing::debug!(error = %error_chain(&error), "no ruleset to attach to");
         NftShield::engage(second, policy)
-    })
-}
-
-/// Flattens the result of a server task.
-fn join_result(
-    server: Result<Result<(), SupervisorServeError>, JoinError>,
-) -> Result<(), SupervisorServeError> {
-    server.unwrap_or_else(|panic| {
-        Err(SupervisorServeError::Panicked(DisplayText::new(
-            &panic.to_string(),
-        )))
     })
 }

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hub of one sandbox with both sockets, from the sandbox's start to its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hub::{DecisionEnforcer, Hub, HubOptions};
+use netns::ProcessHandle;
+use terok_clearance::socket::{RuntimeDir, SameUserListener, SocketBindError, SocketLayout, bind};
+use terok_clearance::{ContainerId, DisplayText, Dossier, SandboxEvent};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{SupervisorExit, SupervisorServeError};
+
+/// The bound sockets of one sandbox's hub.
+#[derive(Debug)]
+pub(crate) struct SandboxService {
+    container: ContainerId,
+    dossier: Dossier,
+    process: ProcessHandle,
+    operators: SameUserListener,
+    readers: SameUserListener,
+}
+
+impl SandboxService {
+    /// Binds the sockets. `process` is a process of the sandbox, whose end is the sandbox's.
+    pub(crate) fn bind(
+        container: ContainerId,
+        dossier: Dossier,
+        process: ProcessHandle,
+        runtime_dir: &RuntimeDir,
+    ) -> Result<Self, SocketBindError> {
+        let paths = runtime_dir.sandbox_sockets(&container, SocketLayout::D);
+        Ok(Self {
+            operators: bind(&paths.hub)?,
+            readers: bind(&paths.ingester)?,
+            container,
+            dossier,
+            process,
+        })
+    }
+
+    pub(crate) fn hub_path(&self) -> &Path {
+        self.operators.path()
+    }
+
+    pub(crate) fn ingester_path(&self) -> &Path {
+        self.readers.path()
+    }
+
+    pub(crate) const fn process(&self) -> &ProcessHandle {
+        &self.process
+    }
+
+    /// Creates the hub.
+    pub(crate) fn create_hub<E: DecisionEnforcer>(enforcer: E) -> Arc<Hub<E>> {
+        let options = HubOptions {
+            single_sandbox: true,
+            ..HubOptions::default()
+        };
+        Hub::new(enforcer, options)
+    }
+
+    /// Serves operators and readers, and runs `work`, until the sandbox ends or `work` returns.
+    ///
+    /// After the sandbox's end, `work` is dropped and `release` called first, to release the
+    /// namespaces; then operators are notified (`container_exited`), queued events are delivered,
+    /// and the socket files are removed.
+    pub(crate) async fn serve<E: DecisionEnforcer>(
+        self,
+        hub: Arc<Hub<E>>,
+        work: impl Future<Output = Result<(), SupervisorServeError>>,
+        release: impl FnOnce(),
+    ) -> Result<SupervisorExit, SupervisorServeError> {
+        let Self {
+            container,
+            dossier,
+            process,
+            operators,
+            readers,
+        } = self;
+        hub.report(SandboxEvent::ContainerStarted {
+            container: container.clone(),
+            dossier: Arc::clone(&dossier),
+        });
+        let directories = [&operators, &readers].map(|of| of.path().parent().map(PathBuf::from));
+
+        let drain = CancellationToken::new();
+        let mut servers: JoinSet<Result<(), SupervisorServeError>> = JoinSet::new();
+        servers.spawn({
+            let served = hub::serve(Arc::clone(&hub), operators, drain.clone());
+            async { Ok(served.await?) }
+        });
+        servers.spawn({
+            let ingested = hub::ingest::ingest(Arc::clone(&hub), readers, drain.clone());
+            async { Ok(ingested.await?) }
+        });
+
+        let exit = {
+            // Dropped, together with the sockets, at the end of this block.
+            let mut work = std::pin::pin!(work);
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = process.wait_for_exit() => {
+                        break ended
+                            .map(|()| SupervisorExit::SandboxEnded)
+                            .map_err(SupervisorServeError::WatchProcess);
+                    }
+                    worked = &mut work => {
+                        break worked.map(|()| SupervisorExit::Stopped);
+                    }
+                    Some(server) = servers.join_next() => {
+                        if let Err(error) = join_result(server) {
+                            break Err(error);
+                        }
+                    }
+                }
+            }
+        };
+        release();
+        if matches!(exit, Ok(SupervisorExit::SandboxEnded)) {
+            tracing::info!(%container, "the sandbox ended");
+            hub.report(SandboxEvent::ContainerExited {
+                container,
+                reason: DisplayText::new("eof"),
+                dossier,
+            });
+        }
+        drain.cancel();
+        while let Some(server) = servers.join_next().await {
+            join_result(server)?;
+        }
+        if matches!(exit, Ok(SupervisorExit::SandboxEnded)) {
+            // The directories may contain other sandboxes' sockets; only empty ones are removed.
+            for directory in directories.into_iter().flatten() {
+                drop(std::fs::remove_dir(directory));
+            }
+        }
+        exit
+    }
+}
+
+/// Flattens the result of a server task.
+fn join_result(
+    server: Result<Result<(), SupervisorServeError>, JoinError>,
+) -> Result<(), SupervisorServeError> {
+    server.unwrap_or_else(|panic| {
+        Err(SupervisorServeError::Panicked(DisplayText::new(
+            &panic.to_string(),
+        )))
+    })
+}
