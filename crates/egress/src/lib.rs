@@ -17,4 +17,5 @@
 )]
 
 pub mod dial;
+pub mod packet_build;
 pub mod relay;
