@@ -27,6 +27,7 @@
 //! | [`socket`] | socket paths, and sockets that only the same user can reach |
 //! | [`wire`] | the interfaces `org.terok.Clearance1`, `Clearance2` and `ClearanceVerdict1` |
 //! | `service` | with the feature of that name: logging to standard error, shutdown signals |
+//! | [`address_class`] | the address ranges with restrictions |
 //! | [`varlink`] | a varlink server and client for unix sockets |
 //!
 //! Values are parsed: a [`ContainerId`], a [`RequestId`] or a [`Dest`] has passed a check, and a
@@ -42,11 +43,13 @@
     )
 )]
 
+pub mod address_class;
 mod backoff;
 #[cfg(feature = "client")]
 pub mod client;
 mod decision;
 mod dest;
+mod dest_zone;
 mod display_text;
 mod error_chain;
 mod event;
@@ -70,6 +73,7 @@ pub use decision::{
     Action, ActionParseError, Decision, DecisionAction, EnforcementOutcome, RuleLifetime, Scope,
 };
 pub use dest::{Dest, DestParseError, DomainName, Target};
+pub use dest_zone::{DestZone, classify_destination};
 pub use display_text::DisplayText;
 pub use error_chain::error_chain;
 pub use event::{

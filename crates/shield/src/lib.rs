@@ -5,7 +5,6 @@
 //! kernel are two renderings of it. [`NftShield`] applies it, verifies the kernel's state, and
 //! turns answers into set elements. No other crate of the workspace changes nftables.
 
-mod address_class;
 #[doc(hidden)]
 pub mod bench_support;
 mod gateway;

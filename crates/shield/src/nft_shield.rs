@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use netns::netlink::NetlinkAttribute;
 use rustix::io::Errno;
+use terok_clearance::address_class::{AddressClass, IpFamily};
 use terok_clearance::{Action, DomainName, Protocol, Scope, Target};
 
 use crate::Policy;
-use crate::address_class::{AddressClass, IpFamily};
 use crate::name_addresses::NameAddresses;
 use crate::netlink::attribute_kind;
 use crate::netlink::encode::{self, NftMessageKind};

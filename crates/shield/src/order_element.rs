@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use terok_clearance::address_class::{AddressClass, IpFamily};
 use terok_clearance::{Action, DomainName, Protocol, RuleLifetime, Scope, Target};
 
 use crate::ShieldOrderError;
-use crate::address_class::{AddressClass, IpFamily};
 use crate::ruleset::{NftSetKey, PROTOCOLS_WITH_PORTS};
 
 /// The part of an address covered by an order.

@@ -15,9 +15,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use terok_clearance::Protocol;
+use terok_clearance::address_class::{AddressRange, IpFamily};
 
 use crate::Policy;
-use crate::address_class::{AddressRange, IpFamily};
 
 /// The name of the table, in the family `inet`.
 pub(crate) const TABLE: &str = "terok_shield";

@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use netns::netlink::{AttributeBuilder, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 
+use terok_clearance::address_class::{AddressRange, IpFamily};
+
 use super::attribute_kind::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, ELEMENT_FLAGS,
     ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET, ELEMENTS_TABLE,
@@ -18,7 +20,6 @@ use super::attribute_kind::{
     SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT, SET_USERDATA, TABLE_FLAGS,
     TABLE_NAME,
 };
-use crate::address_class::{AddressRange, IpFamily};
 use crate::order_element::{OrderElement, OrderSet};
 use crate::ruleset::{
     MAX_RECENT_PACKETS, NftChain, NftHook, NftRule, NftSet, NftSetContent, NftSetKey, Ruleset,

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use netns::gateway::{
     DNS_PORT, GATEWAY_V4, GATEWAY_V6, REPLAY_MARK, SANDBOX_V4, SANDBOX_V6, TCP_PORT, UDP_PORT,
 };
+use terok_clearance::address_class::IpFamily;
 use terok_clearance::{Protocol, nflog};
 
 use super::tiers::{neighbour_out_set, new_rule};
@@ -17,7 +18,6 @@ use super::{
     NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey, NftStatement,
     PacketSide, Ruleset,
 };
-use crate::address_class::IpFamily;
 
 /// Logged bytes of a packet. The first packet of a connection may carry data (RFC 7413).
 const LOGGED_BYTES: u32 = 4_096;

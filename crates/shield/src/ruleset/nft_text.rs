@@ -4,11 +4,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use terok_clearance::address_class::IpFamily;
+
 use super::{
     ALLOWED_MARK, ESTABLISHED, MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet,
     NftSetContent, NftSetKey, NftStatement, PacketSide, RELATED, Ruleset, TABLE,
 };
-use crate::address_class::IpFamily;
 
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,7 +129,7 @@ impl fmt::Display for NftMatch {
                     PacketSide::Source => "saddr",
                     PacketSide::Destination => "daddr",
                 };
-                write!(f, "{} {side} @{set}", family.nft_keyword())
+                write!(f, "{} {side} @{set}", family_keyword(*family))
             }
             Self::InSet(key, set) => write!(f, "{} @{set}", key.nft_expression()),
             Self::Icmpv6(set) => write!(f, "icmpv6 type @{set}"),
@@ -169,7 +170,7 @@ impl fmt::Display for NftStatement {
             Self::AddToSet(key, set) => write!(f, "add @{set} {{ {} }}", key.nft_expression()),
             Self::Reset => write!(f, "reject with tcp reset"),
             Self::ToSocket(address, port) => {
-                let keyword = IpFamily::of(*address).nft_keyword();
+                let keyword = family_keyword(IpFamily::of(*address));
                 write!(
                     f,
                     "tproxy {keyword} to {}",
@@ -200,10 +201,10 @@ impl NftSetKey {
     /// Returns the key fields in nft's syntax.
     fn nft_expression(self) -> String {
         match self {
-            Self::Address(family) => format!("{} daddr", family.nft_keyword()),
-            Self::Protocol(family) => format!("{} daddr . meta l4proto", family.nft_keyword()),
+            Self::Address(family) => format!("{} daddr", family_keyword(family)),
+            Self::Protocol(family) => format!("{} daddr . meta l4proto", family_keyword(family)),
             Self::Port(family) => {
-                format!("{} daddr . meta l4proto . th dport", family.nft_keyword())
+                format!("{} daddr . meta l4proto . th dport", family_keyword(family))
             }
             Self::Transport => "meta l4proto".to_owned(),
             Self::Icmpv6 => "icmpv6 type".to_owned(),
@@ -211,12 +212,10 @@ impl NftSetKey {
     }
 }
 
-impl IpFamily {
-    const fn nft_keyword(self) -> &'static str {
-        match self {
-            Self::V4 => "ip",
-            Self::V6 => "ip6",
-        }
+const fn family_keyword(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "ip",
+        IpFamily::V6 => "ip6",
     }
 }
 

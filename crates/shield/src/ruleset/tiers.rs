@@ -4,6 +4,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use terok_clearance::address_class::{
+    AddressRange, IpFamily, floor_ranges, link_local_multicast, private_ranges,
+};
 use terok_clearance::{Action, Protocol, nflog};
 
 use super::{
@@ -11,7 +14,6 @@ use super::{
     NftStatement, PROTOCOLS_WITH_PORTS, PacketSide, RELATED, Ruleset,
 };
 use crate::Policy;
-use crate::address_class::{IpFamily, floor_ranges, link_local_multicast, private_ranges};
 use crate::order_element::{OrderSet, OrderSetShape};
 
 /// Duration for which a similar packet is not logged again.
@@ -75,7 +77,7 @@ fn constant_sets() -> Vec<NftSet> {
         key,
         content: NftSetContent::NamedBytes(words.to_vec()),
     };
-    let ranges = |name, family, spans: &[crate::address_class::AddressRange]| NftSet {
+    let ranges = |name, family, spans: &[AddressRange]| NftSet {
         name,
         key: NftSetKey::Address(family),
         content: NftSetContent::Ranges(spans.to_vec()),

@@ -3,10 +3,10 @@
 
 use netns::netlink::AttributeBuilder;
 use terok_clearance::Protocol;
+use terok_clearance::address_class::IpFamily;
 
 use super::super::attribute_kind::{DATA_VERDICT, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT};
 use super::{NF_ACCEPT, NF_DROP, NFT_GOTO, data_value, octets};
-use crate::address_class::IpFamily;
 use crate::ruleset::{ALLOWED_MARK, NftHook, NftMatch, NftSetKey, NftStatement, PacketSide};
 
 /// The expressions of one rule, and the conditions checked so far.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Address ranges that no order opens: the hard-deny floor and the private ranges.
+//! Address ranges with restrictions: the hard-deny floor and the private ranges.
 //!
 //! IPv6 can represent an IPv4 host in several ways (mapped, translated, NAT64, 6to4). Each
 //! forbidden IPv4 range is forbidden in all of them.
@@ -10,15 +10,19 @@ use std::sync::LazyLock;
 
 /// An IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum IpFamily {
+pub enum IpFamily {
+    /// IPv4.
     V4,
+    /// IPv6.
     V6,
 }
 
 impl IpFamily {
-    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+    /// Both IP versions.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    pub(crate) const fn of(ip: IpAddr) -> Self {
+    /// Returns the IP version of an address.
+    pub const fn of(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
@@ -26,7 +30,7 @@ impl IpFamily {
     }
 
     /// Converts bytes to an address of this family.
-    pub(crate) fn address(self, bytes: &[u8]) -> Option<IpAddr> {
+    pub fn address(self, bytes: &[u8]) -> Option<IpAddr> {
         match self {
             Self::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
             Self::V6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
@@ -34,7 +38,7 @@ impl IpFamily {
     }
 
     /// Returns the size of an address in bits.
-    const fn address_bits(self) -> u8 {
+    pub(crate) const fn address_bits(self) -> u8 {
         match self {
             Self::V4 => 32,
             Self::V6 => 128,
@@ -44,7 +48,7 @@ impl IpFamily {
 
 /// The restriction of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AddressClass {
+pub enum AddressClass {
     /// Never opened: link-local, cloud metadata, loopback off `lo`, multicast, reserved.
     Floor,
     /// Not opened by verdicts: the networks behind the sandbox's host.
@@ -54,7 +58,8 @@ pub(crate) enum AddressClass {
 }
 
 impl AddressClass {
-    pub(crate) fn classify(ip: IpAddr) -> Self {
+    /// Returns the class of an address.
+    pub fn classify(ip: IpAddr) -> Self {
         let family = IpFamily::of(ip);
         let within = |ranges: &[AddressRange]| ranges.iter().any(|span| span.contains(ip));
         if within(floor_ranges(family)) {
@@ -69,18 +74,18 @@ impl AddressClass {
 
 /// An inclusive range of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AddressRange {
+pub struct AddressRange {
     family: IpFamily,
     first: u128,
     last: u128,
 }
 
 impl AddressRange {
-    const fn from_prefix(family: IpFamily, base: u128, length: u8) -> Self {
-        let host = match family.address_bits().saturating_sub(length) {
-            128.. => u128::MAX,
-            bits => (1 << bits) - 1,
-        };
+    /// Returns the range of a prefix; bits of `base` behind the prefix are ignored.
+    pub(crate) fn from_prefix(family: IpFamily, base: u128, length: u8) -> Self {
+        let host_bits = u32::from(family.address_bits().saturating_sub(length));
+        let fixed_bits = u128::BITS.saturating_sub(host_bits);
+        let host = u128::MAX.checked_shr(fixed_bits).unwrap_or(0);
         Self {
             family,
             first: base & !host,
@@ -96,22 +101,22 @@ impl AddressRange {
         Self::from_prefix(IpFamily::V6, address.to_bits(), length)
     }
 
-    pub(crate) fn first(self) -> IpAddr {
+    /// Returns the first address.
+    pub fn first(self) -> IpAddr {
         self.to_address(self.first)
     }
 
     /// Returns the address after the range; `None` at the end of the address space.
-    pub(crate) fn next_address(self) -> Option<IpAddr> {
-        let end = u128::MAX >> (128 - u32::from(self.family.address_bits()));
-        (self.last < end).then(|| self.to_address(self.last + 1))
+    pub fn next_address(self) -> Option<IpAddr> {
+        let whole = Self::from_prefix(self.family, 0, 0);
+        let next = self.last.checked_add(1)?;
+        (next <= whole.last).then(|| self.to_address(next))
     }
 
-    pub(crate) fn contains(self, ip: IpAddr) -> bool {
-        let (family, bits) = match ip {
-            IpAddr::V4(ip) => (IpFamily::V4, ip.to_bits().into()),
-            IpAddr::V6(ip) => (IpFamily::V6, ip.to_bits()),
-        };
-        family == self.family && (self.first..=self.last).contains(&bits)
+    /// Returns `true` if the address is in the range.
+    pub fn contains(self, ip: IpAddr) -> bool {
+        let bits = address_to_bits(ip);
+        IpFamily::of(ip) == self.family && (self.first..=self.last).contains(&bits)
     }
 
     fn to_address(self, bits: u128) -> IpAddr {
@@ -119,6 +124,14 @@ impl AddressRange {
             (IpFamily::V4, Ok(bits)) => Ipv4Addr::from_bits(bits).into(),
             _ => Ipv6Addr::from_bits(bits).into(),
         }
+    }
+}
+
+/// Returns an address as a number, aligned to its last bit.
+pub(crate) fn address_to_bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
     }
 }
 
@@ -145,7 +158,7 @@ impl fmt::Debug for AddressRange {
 }
 
 /// Returns the ranges refused regardless of any answer, sorted and disjoint.
-pub(crate) fn floor_ranges(family: IpFamily) -> &'static [AddressRange] {
+pub fn floor_ranges(family: IpFamily) -> &'static [AddressRange] {
     static V4: LazyLock<Vec<AddressRange>> =
         LazyLock::new(|| merge_ranges(FLOOR_V4.map(AddressRange::from_v4)));
     static V6: LazyLock<Vec<AddressRange>> = LazyLock::new(|| {
@@ -163,7 +176,7 @@ pub(crate) fn floor_ranges(family: IpFamily) -> &'static [AddressRange] {
 }
 
 /// Returns the private ranges, sorted and disjoint.
-pub(crate) fn private_ranges(family: IpFamily) -> &'static [AddressRange] {
+pub fn private_ranges(family: IpFamily) -> &'static [AddressRange] {
     static V4: LazyLock<Vec<AddressRange>> =
         LazyLock::new(|| merge_ranges(PRIVATE_V4.map(AddressRange::from_v4)));
     static V6: LazyLock<Vec<AddressRange>> = LazyLock::new(|| {
@@ -181,7 +194,7 @@ pub(crate) fn private_ranges(family: IpFamily) -> &'static [AddressRange] {
 }
 
 /// Link-local multicast: background traffic of every system, never asked about.
-pub(crate) fn link_local_multicast(family: IpFamily) -> Vec<AddressRange> {
+pub fn link_local_multicast(family: IpFamily) -> Vec<AddressRange> {
     match family {
         IpFamily::V4 => vec![AddressRange::from_v4((Ipv4Addr::new(224, 0, 0, 0), 24))],
         IpFamily::V6 => vec![AddressRange::from_v6((
@@ -242,8 +255,12 @@ fn embed_in_ipv6(ranges: &[(Ipv4Addr, u8)]) -> impl Iterator<Item = AddressRange
     ranges.iter().flat_map(|(address, length)| {
         let v4 = u128::from(address.to_bits());
         [
-            AddressRange::from_prefix(IpFamily::V6, NAT64 | v4, 96 + length),
-            AddressRange::from_prefix(IpFamily::V6, SIX_TO_FOUR | (v4 << 80), 16 + length),
+            AddressRange::from_prefix(IpFamily::V6, NAT64 | v4, length.saturating_add(96)),
+            AddressRange::from_prefix(
+                IpFamily::V6,
+                SIX_TO_FOUR | (v4 << 80),
+                length.saturating_add(16),
+            ),
         ]
     })
 }

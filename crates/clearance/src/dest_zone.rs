@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The zone of an address that would be dialed from the host, outside the sandbox.
+//!
+//! The classes of [`address_class`](crate::address_class) describe a packet inside the sandbox,
+//! where loopback is the sandbox itself. A dial starts on the host: loopback is a service of the
+//! host, which a person may open, like the host's own addresses.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::address_class::AddressClass;
+
+/// The zone of an address, seen from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DestZone {
+    /// The internet.
+    Public,
+    /// A private range: the networks behind the host.
+    LocalNetwork,
+    /// The host itself: loopback or one of its addresses.
+    ThisHost,
+    /// Never opened: link-local, cloud metadata, multicast, reserved, stand-in. Never part of a
+    /// question.
+    Floor,
+}
+
+impl DestZone {
+    /// Returns the zone as every interface spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::LocalNetwork => "local-network",
+            Self::ThisHost => "this-host",
+            Self::Floor => "floor",
+        }
+    }
+}
+
+impl fmt::Display for DestZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Returns the zone of an address that would be dialed from this host.
+///
+/// `is_host_address` tells whether an address belongs to the host, for example by its routes. An
+/// IPv6 address that embeds an IPv4 address has the zone of the IPv4 address. The floor stays
+/// closed on the host's own addresses: a metadata service may run on the host.
+pub fn classify_destination(ip: IpAddr, is_host_address: impl Fn(IpAddr) -> bool) -> DestZone {
+    match ip {
+        IpAddr::V4(v4) => classify_plain(v4.into(), &is_host_address),
+        IpAddr::V6(v6) => classify_v6(v6, &is_host_address),
+    }
+}
+
+fn classify_v6(ip: Ipv6Addr, is_host_address: &impl Fn(IpAddr) -> bool) -> DestZone {
+    let plain = classify_plain(ip.into(), is_host_address);
+    let embedded = match embedded_ipv4(ip) {
+        EmbeddedIpv4::None => return plain,
+        EmbeddedIpv4::Exact(v4) => classify_plain(v4.into(), is_host_address),
+        // The translator belongs to the operator's network, whatever it leads to.
+        EmbeddedIpv4::LocalNat64(readings) => readings
+            .into_iter()
+            .filter(|v4| is_unicast(*v4))
+            .map(|v4| classify_plain(v4.into(), is_host_address))
+            .fold(DestZone::LocalNetwork, Ord::max),
+    };
+    if plain == DestZone::ThisHost {
+        embedded.max(plain)
+    } else {
+        embedded
+    }
+}
+
+/// Classifies an address without a look at an embedded one.
+fn classify_plain(ip: IpAddr, is_host_address: &impl Fn(IpAddr) -> bool) -> DestZone {
+    if ip.is_loopback() {
+        return DestZone::ThisHost;
+    }
+    if is_stand_in(ip) {
+        return DestZone::Floor;
+    }
+    match AddressClass::classify(ip) {
+        AddressClass::Floor => DestZone::Floor,
+        _ if is_host_address(ip) => DestZone::ThisHost,
+        AddressClass::Private => DestZone::LocalNetwork,
+        AddressClass::Public => DestZone::Public,
+    }
+}
+
+/// Returns `true` for 198.18.0.0/15 (RFC 2544), the range of the sandbox's own addresses and of
+/// the stand-ins of names.
+fn is_stand_in(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if matches!(v4.octets(), [198, 18 | 19, ..]))
+}
+
+/// An IPv4 address inside an IPv6 address.
+enum EmbeddedIpv4 {
+    None,
+    Exact(Ipv4Addr),
+    /// A prefix of 64:ff9b:1::/48, whose length only the operator knows: the address for each
+    /// length of RFC 6052.
+    LocalNat64([Ipv4Addr; 4]),
+}
+
+fn embedded_ipv4(ip: Ipv6Addr) -> EmbeddedIpv4 {
+    let [
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        b6,
+        b7,
+        _,
+        b9,
+        b10,
+        b11,
+        b12,
+        b13,
+        b14,
+        b15,
+    ] = ip.octets();
+    let tail = Ipv4Addr::new(b12, b13, b14, b15);
+    match ip.segments() {
+        // IPv4-mapped (RFC 4291), IPv4-translated (RFC 2765), NAT64 (RFC 6052).
+        [0, 0, 0, 0, 0, 0xffff, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [0x64, 0xff9b, 0, 0, 0, 0, ..] => EmbeddedIpv4::Exact(tail),
+        // 6to4 (RFC 3056).
+        [0x2002, high, low, ..] => {
+            let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+            EmbeddedIpv4::Exact(Ipv4Addr::new(a, b, c, d))
+        }
+        // Local-use NAT64 (RFC 8215): /48, /56, /64 and /96, without byte 8.
+        [0x64, 0xff9b, 1, ..] => EmbeddedIpv4::LocalNat64([
+            Ipv4Addr::new(b6, b7, b9, b10),
+            Ipv4Addr::new(b7, b9, b10, b11),
+            Ipv4Addr::new(b9, b10, b11, b12),
+            tail,
+        ]),
+        _ => EmbeddedIpv4::None,
+    }
+}
+
+/// Returns `true` for an address that a translator can send packets to. The other readings of a
+/// translated address are not the intended one.
+const fn is_unicast(ip: Ipv4Addr) -> bool {
+    matches!(ip.octets(), [1..=223, ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(zone: DestZone, addresses: &[&str]) {
+        let host: [IpAddr; 4] = [
+            "192.168.1.10".parse().unwrap(),
+            "203.0.113.10".parse().unwrap(),
+            "2001:db8::10".parse().unwrap(),
+            "169.254.169.254".parse().unwrap(),
+        ];
+        for text in addresses {
+            let ip = text.parse().unwrap();
+            assert_eq!(
+                classify_destination(ip, |ip| host.contains(&ip)),
+                zone,
+                "of {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_internet_is_public_in_every_representation() {
+        check(
+            DestZone::Public,
+            &[
+                "1.1.1.1",
+                "203.0.113.7",
+                "172.15.255.255",
+                "172.32.0.0",
+                "100.63.255.255",
+                "100.128.0.0",
+                "168.63.129.17",
+                "198.17.255.255",
+                "198.20.0.0",
+                "223.255.255.255",
+                "2606:4700::1111",
+                "::ffff:203.0.113.7",
+                "::ffff:0:203.0.113.7",
+                "64:ff9b::203.0.113.7",
+                "2002:cb00:7107::1",
+            ],
+        );
+    }
+
+    #[test]
+    fn private_ranges_are_the_local_network_in_every_representation() {
+        check(
+            DestZone::LocalNetwork,
+            &[
+                "10.0.0.1",
+                "172.16.0.1",
+                "172.31.255.255",
+                "192.168.1.1",
+                "100.64.0.1",
+                "100.127.255.255",
+                "fc00::1",
+                "fd12:3456::1",
+                "fec0::1",
+                "::ffff:10.0.0.1",
+                "::ffff:0:10.0.0.1",
+                "64:ff9b::192.168.1.1",
+                "2002:c0a8:101::1",
+            ],
+        );
+        // The operator's own translator, with an address of the internet for /96 and for /48.
+        check(
+            DestZone::LocalNetwork,
+            &[
+                "64:ff9b:1::203.0.113.7",
+                "64:ff9b:1:cb00:71:700::",
+                "64:ff9b:1:fffe::10.0.0.1",
+                "64:ff9b:1::1",
+            ],
+        );
+    }
+
+    #[test]
+    fn loopback_and_the_hosts_own_addresses_are_this_host() {
+        check(
+            DestZone::ThisHost,
+            &[
+                "127.0.0.1",
+                "127.255.255.255",
+                "::1",
+                "192.168.1.10",
+                "203.0.113.10",
+                "2001:db8::10",
+                "::ffff:127.0.0.1",
+                "::ffff:0:127.0.0.1",
+                "::ffff:192.168.1.10",
+                "64:ff9b::127.0.0.1",
+                "64:ff9b::203.0.113.10",
+                "64:ff9b:1::127.0.0.1",
+                "64:ff9b:1:7f00:0:100::",
+                "64:ff9b:1:ff7f:0:1::",
+                "64:ff9b:1:0:7f:0:100::",
+                "2002:7f00:1::",
+                "2002:c0a8:10a::1",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_floor_is_closed_in_every_representation_and_on_the_host() {
+        check(
+            DestZone::Floor,
+            &[
+                "0.0.0.0",
+                "0.1.2.3",
+                "169.254.0.1",
+                "169.254.169.254",
+                "100.100.100.200",
+                "168.63.129.16",
+                "192.0.0.192",
+                "198.18.0.0",
+                "198.19.255.255",
+                "224.0.0.1",
+                "239.255.255.250",
+                "240.0.0.1",
+                "255.255.255.255",
+                "::",
+                "::2",
+                "::127.0.0.1",
+                "fe80::1",
+                "febf::1",
+                "fd00:ec2::254",
+                "fd20:ce::254",
+                "ff02::1",
+                "::ffff:169.254.169.254",
+                "::ffff:0.0.0.0",
+                "::ffff:0:169.254.169.254",
+                "::ffff:198.18.0.1",
+                "64:ff9b::169.254.169.254",
+                "64:ff9b::198.19.0.1",
+                "64:ff9b:1::169.254.169.254",
+                "64:ff9b:1:a9fe:a9:fe00::",
+                "64:ff9b:1:a9fe:a9:fe00:cb00:7107",
+                "64:ff9b:1:ffa9:fe:a9fe::",
+                "64:ff9b:1:0:a9:fea9:fe00::",
+                "2002:a9fe:a9fe::1",
+                "2002:c612:1::1",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_address_of_the_host_that_looks_translated_is_this_host() {
+        let own: IpAddr = "2002:cb00:7107::1".parse().unwrap();
+        assert_eq!(
+            classify_destination(own, |ip| ip == own),
+            DestZone::ThisHost
+        );
+    }
+
+    #[test]
+    fn the_text_is_the_same_in_json() {
+        for zone in [
+            DestZone::Public,
+            DestZone::LocalNetwork,
+            DestZone::ThisHost,
+            DestZone::Floor,
+        ] {
+            let json = serde_json::to_string(&zone).unwrap();
+            assert_eq!(json, format!("\"{zone}\""));
+            assert_eq!(serde_json::from_str::<DestZone>(&json).unwrap(), zone);
+        }
+    }
+}
