@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::DisplayText;
@@ -141,6 +142,59 @@ impl DomainName {
         &self.0
     }
 
+    /// Parses a name that may be internationalised: `b\u{fc}cher.example` is
+    /// `xn--bcher-kva.example` (UTS 46, without transitional forms).
+    pub fn from_unicode(text: &str) -> Result<Self, DestParseError> {
+        if text.is_ascii() {
+            return text.parse();
+        }
+        Uts46::new()
+            .to_ascii(
+                text.as_bytes(),
+                AsciiDenyList::EMPTY,
+                Hyphens::Allow,
+                DnsLength::Ignore,
+            )
+            .ok()
+            .and_then(|ascii| ascii.parse().ok())
+            .ok_or_else(|| DestParseError::NotAddressOrName(DisplayText::new(text)))
+    }
+
+    /// Returns the name with its internationalised labels decoded; `None` for a name without any,
+    /// and for one that would not encode to this name again.
+    ///
+    /// The text is not ASCII: letters of other scripts may look like Latin ones and may run from
+    /// right to left. It belongs beside the name, never in its place.
+    pub fn display_unicode(&self) -> Option<String> {
+        if !self.0.split('.').any(|label| label.starts_with("xn--")) {
+            return None;
+        }
+        let (decoded, outcome) =
+            Uts46::new().to_unicode(self.0.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+        let same = outcome.is_ok()
+            && !decoded.is_ascii()
+            && !decoded.chars().any(char::is_control)
+            && Self::from_unicode(&decoded).as_ref() == Ok(self);
+        same.then(|| decoded.into_owned())
+    }
+
+    /// Returns `true` if the name is below `parent`; a name is not below itself.
+    pub fn is_below(&self, parent: &Self) -> bool {
+        self.0
+            .strip_suffix(parent.as_str())
+            .is_some_and(|labels| labels.ends_with('.'))
+    }
+
+    /// Iterates over the names above this one, the longest first.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        let mut rest = self.as_str();
+        std::iter::from_fn(move || {
+            let (_, parent) = rest.split_once('.')?;
+            rest = parent;
+            Some(parent)
+        })
+    }
+
     fn is_valid(name: &str) -> bool {
         let label = |label: &str| {
             (1..=Self::MAX_LABEL_BYTES).contains(&label.len())
@@ -175,6 +229,12 @@ impl FromStr for DomainName {
         } else {
             Err(DestParseError::NotAddressOrName(DisplayText::new(text)))
         }
+    }
+}
+
+impl std::borrow::Borrow<str> for DomainName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -238,6 +298,74 @@ mod tests {
         }
         check(&format!("{}.com", "a".repeat(64)), None);
         check(&vec!["a"; 128].join("."), None);
+    }
+
+    #[test]
+    fn an_internationalised_name_has_one_form() {
+        for text in [
+            "b\u{fc}cher.example",
+            "B\u{dc}CHER.Example.",
+            "bu\u{308}cher.example",
+            "b\u{fc}cher\u{3002}example",
+            "XN--BCHER-KVA.example",
+        ] {
+            let name = DomainName::from_unicode(text).unwrap();
+            assert_eq!(name.as_str(), "xn--bcher-kva.example", "of {text:?}");
+            assert_eq!(
+                name.display_unicode().as_deref(),
+                Some("b\u{fc}cher.example")
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_maps_to_something_else_is_no_name() {
+        // Fullwidth forms map to ASCII: to an address, a path, a port, a wildcard.
+        for text in [
+            "\u{ff11}\u{ff12}\u{ff17}.0.0.1",
+            "\u{ff10}x7f000001",
+            "\u{2460}",
+            "\u{2100}.example",
+            "a\u{ff1a}80",
+            "\u{ff0a}.example",
+            "a\u{202e}b.example",
+            "\u{1f512}\u{0}.example",
+            "\u{fffd}.example",
+        ] {
+            assert!(DomainName::from_unicode(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_valid_decoding_has_none() {
+        for text in [
+            "example.com",
+            "xn--.example",
+            "xn--a.example",
+            "xn--zzzzzzzzzz99999.example",
+            "xn--example-.com",
+            // Encodes capital U with diaeresis, which no lookup of that text would give.
+            "xn--bcher-2pa.example",
+        ] {
+            let name: DomainName = text.parse().unwrap();
+            assert_eq!(name.display_unicode(), None, "of {text}");
+        }
+    }
+
+    #[test]
+    fn names_below_and_above() {
+        let name: DomainName = "a.b.example.com".parse().unwrap();
+        let parents: Vec<_> = name.parents().collect();
+        assert_eq!(parents, ["b.example.com", "example.com", "com"]);
+        for (parent, below) in [
+            ("b.example.com", true),
+            ("com", true),
+            ("a.b.example.com", false),
+            ("ample.com", false),
+            ("example.org", false),
+        ] {
+            assert_eq!(name.is_below(&parent.parse().unwrap()), below, "{parent}");
+        }
     }
 
     #[test]

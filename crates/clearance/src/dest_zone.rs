@@ -76,6 +76,22 @@ fn classify_v6(ip: Ipv6Addr, is_host_address: &impl Fn(IpAddr) -> bool) -> DestZ
     }
 }
 
+/// Returns the IPv4 addresses that an IPv6 address may lead to: mapped, translated, NAT64, 6to4.
+///
+/// Several for local-use NAT64, where only the operator knows the prefix's length.
+pub fn embedded_ipv4_addresses(ip: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
+    let embedded = match ip {
+        IpAddr::V4(_) => EmbeddedIpv4::None,
+        IpAddr::V6(v6) => embedded_ipv4(v6),
+    };
+    let (exact, readings) = match embedded {
+        EmbeddedIpv4::None => (None, None),
+        EmbeddedIpv4::Exact(v4) => (Some(v4), None),
+        EmbeddedIpv4::LocalNat64(readings) => (None, Some(readings)),
+    };
+    exact.into_iter().chain(readings.into_iter().flatten())
+}
+
 /// Classifies an address without a look at an embedded one.
 fn classify_plain(ip: IpAddr, is_host_address: &impl Fn(IpAddr) -> bool) -> DestZone {
     if ip.is_loopback() {

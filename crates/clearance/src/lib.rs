@@ -49,11 +49,13 @@ mod backoff;
 pub mod client;
 mod decision;
 mod dest;
+mod dest_pattern;
 mod dest_zone;
 mod display_text;
 mod error_chain;
 mod event;
 mod id;
+mod ip_prefix;
 mod log_limiter;
 pub mod nflog;
 mod sandbox_label;
@@ -73,13 +75,17 @@ pub use decision::{
     Action, ActionParseError, Decision, DecisionAction, EnforcementOutcome, RuleLifetime, Scope,
 };
 pub use dest::{Dest, DestParseError, DomainName, Target};
-pub use dest_zone::{DestZone, classify_destination};
+pub use dest_pattern::{
+    DestPattern, DestPatternError, HostPattern, PacketDest, PacketHost, PortRange,
+};
+pub use dest_zone::{DestZone, classify_destination, embedded_ipv4_addresses};
 pub use display_text::DisplayText;
 pub use error_chain::error_chain;
 pub use event::{
     BlockedPacket, Dossier, Process, Protocol, ProtocolParseError, SandboxEvent, ShieldState,
 };
 pub use id::{ContainerId, IdParseError, RequestId};
+pub use ip_prefix::{IpPrefix, IpPrefixError};
 pub use log_limiter::LogLimiter;
 pub use sandbox_label::SandboxLabel;
 pub use timestamp::Timestamp;
