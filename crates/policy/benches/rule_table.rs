@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cost of a decision with few and with many rules.
+#![expect(clippy::unwrap_used, reason = "a failed benchmark panics")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use terok_clearance::{Action, DestPattern, DestZone, PacketDest, PacketHost, Protocol};
+use terok_clearance_policy::{RuleSource, RuleTable};
+
+/// A third each: names, domains, networks.
+fn table(rules: u32) -> RuleTable {
+    let mut table = RuleTable::new();
+    for number in 0..rules {
+        let [_, high, middle, low] = number.to_be_bytes();
+        let pattern = match number % 3 {
+            0 => format!("host{number}.example.com:443"),
+            1 => format!("*.domain{number}.example.com"),
+            _ => format!("{}.{middle}.{low}.0/24:443", 20 + high),
+        };
+        let pattern: DestPattern = pattern.parse().unwrap();
+        table
+            .add(pattern, Action::Allow, None, RuleSource::Flag)
+            .unwrap();
+    }
+    table
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark has no other clock")]
+fn decide(c: &mut Criterion) {
+    let now = Instant::now();
+    for rules in [10, 10_000, 65_536] {
+        let table = table(rules);
+        for host in [
+            "host3.example.com",
+            "a.b.domain4.example.com",
+            "203.0.113.7",
+        ] {
+            let dest = PacketDest {
+                host: host.parse().map_or_else(
+                    |_| PacketHost::Name(host.parse().unwrap()),
+                    PacketHost::Address,
+                ),
+                port: 443,
+                protocol: Protocol::TCP,
+            };
+            c.bench_function(&BenchmarkId::new(host, rules).to_string(), |b| {
+                b.iter(|| black_box(table.decide(black_box(&dest), DestZone::Public, now)));
+            });
+        }
+    }
+}
+
+criterion_group!(benches, decide);
+criterion_main!(benches);
