@@ -29,6 +29,7 @@ pub mod nflog;
 mod nflog_owner;
 mod outbox;
 pub mod packet;
+pub mod socket_owner;
 
 pub use annotations::{AnnotationsError, ContainerAnnotations};
 pub use audit_json::to_audit_line;
