@@ -18,4 +18,5 @@
 
 pub mod dial;
 pub mod packet_build;
+pub mod proxy;
 pub mod relay;
