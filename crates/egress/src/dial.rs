@@ -5,6 +5,7 @@ mod attempts;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -137,36 +138,25 @@ pub async fn dial_tcp(
     sockets: &impl DialSockets,
     candidates: Vec<SocketAddr>,
 ) -> Result<TcpStream, DialError> {
-    let deadline = tokio::time::sleep(DIAL_TIMEOUT);
-    let mut deadline = std::pin::pin!(deadline);
-    let mut candidates = interleave(candidates).into_iter().peekable();
+    let mut deadline = pin!(tokio::time::sleep(DIAL_TIMEOUT));
+    let mut candidates = interleave(candidates).into_iter();
     let mut attempts = Attempts::default();
     let mut errors = AttemptErrors::default();
     loop {
-        let Some(candidate) = candidates.next() else {
-            break;
-        };
-        match sockets.tcp_socket(candidate) {
-            Err(error) => errors.push(error),
-            Ok(socket) => {
-                if attempts.push(Box::pin(socket.connect(candidate)), MAX_ATTEMPTS) {
-                    errors.push(Errno::TIMEDOUT.into());
+        if let Some(candidate) = candidates.next() {
+            match sockets.tcp_socket(candidate) {
+                Ok(socket) => {
+                    if attempts.push(Box::pin(socket.connect(candidate)), MAX_ATTEMPTS) {
+                        errors.push(Errno::TIMEDOUT.into());
+                    }
                 }
-                let delay = tokio::time::sleep(ATTEMPT_DELAY);
-                tokio::select! {
-                    biased;
-                    result = attempts.next() => match result {
-                        Some(Ok(stream)) => return Ok(stream),
-                        Some(Err(error)) => errors.push(error),
-                        None => {}
-                    },
-                    () = &mut deadline => return Err(errors.most_telling_after_timeout()),
-                    () = delay, if candidates.peek().is_some() => {}
+                Err(error) => {
+                    errors.push(error);
+                    continue;
                 }
             }
         }
-    }
-    loop {
+        let more = candidates.len() > 0;
         tokio::select! {
             biased;
             result = attempts.next() => match result {
@@ -175,6 +165,7 @@ pub async fn dial_tcp(
                 None => return Err(errors.most_telling()),
             },
             () = &mut deadline => return Err(errors.most_telling_after_timeout()),
+            () = tokio::time::sleep(ATTEMPT_DELAY), if more => {}
         }
     }
 }

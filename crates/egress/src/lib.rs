@@ -18,5 +18,6 @@
 
 pub mod dial;
 pub mod packet_build;
+pub mod ping;
 pub mod proxy;
 pub mod relay;

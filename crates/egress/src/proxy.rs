@@ -44,43 +44,32 @@ impl ProxySettings {
         N: AsRef<str>,
         V: AsRef<str>,
     {
-        let mut found = [const { None }; VARIABLES.len()];
-        for (name, value) in variables {
-            let value = value.as_ref().trim();
-            let slot = VARIABLES
-                .iter()
-                .zip(&mut found)
-                .find(|(known, _)| **known == name.as_ref());
-            if let Some((_, slot)) = slot
-                && !value.is_empty()
-            {
-                *slot = Some(value.to_owned());
-            }
-        }
-        let [
-            http,
-            https,
-            https_upper,
-            all,
-            all_upper,
-            bypass,
-            bypass_upper,
-        ] = found;
-        let [
-            http_name,
-            https_name,
-            https_upper_name,
-            all_name,
-            all_upper_name,
-            ..,
-        ] = VARIABLES;
+        let mut variables: Vec<(&'static str, String)> = variables
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let known = VARIABLES
+                    .into_iter()
+                    .find(|known| *known == name.as_ref())?;
+                let value = value.as_ref().trim();
+                (!value.is_empty()).then(|| (known, value.to_owned()))
+            })
+            .collect();
+        let mut first_set = |names: &[&str]| {
+            names.iter().find_map(|name| {
+                let index = variables.iter().position(|(set, _)| set == name)?;
+                Some(variables.swap_remove(index))
+            })
+        };
         Ok(Self {
-            http: server([(http_name, http)])?,
-            https: server([(https_name, https), (https_upper_name, https_upper)])?,
-            all: server([(all_name, all), (all_upper_name, all_upper)])?,
-            bypass: bypass
-                .or(bypass_upper)
-                .map(|list| ProxyBypass::parse(&list))
+            http: first_set(&["http_proxy"]).map(parse_variable).transpose()?,
+            https: first_set(&["https_proxy", "HTTPS_PROXY"])
+                .map(parse_variable)
+                .transpose()?,
+            all: first_set(&["all_proxy", "ALL_PROXY"])
+                .map(parse_variable)
+                .transpose()?,
+            bypass: first_set(&["no_proxy", "NO_PROXY"])
+                .map(|(_, list)| ProxyBypass::parse(&list))
                 .unwrap_or_default(),
         })
     }
@@ -111,7 +100,7 @@ impl ProxySettings {
     }
 }
 
-/// The variables read, each lower-case name before its upper-case twin.
+/// The variables read.
 const VARIABLES: [&str; 7] = [
     "http_proxy",
     "https_proxy",
@@ -122,19 +111,12 @@ const VARIABLES: [&str; 7] = [
     "NO_PROXY",
 ];
 
-fn server<const N: usize>(
-    values: [(&'static str, Option<String>); N],
-) -> Result<Option<ProxyServer>, ProxyVariableError> {
-    let set = values
-        .into_iter()
-        .find_map(|(variable, value)| Some((variable, value?)));
-    let Some((variable, value)) = set else {
-        return Ok(None);
-    };
-    match value.parse() {
-        Ok(server) => Ok(Some(server)),
-        Err(error) => Err(ProxyVariableError { variable, error }),
-    }
+fn parse_variable(
+    (variable, value): (&'static str, String),
+) -> Result<ProxyServer, ProxyVariableError> {
+    value
+        .parse()
+        .map_err(|error| ProxyVariableError { variable, error })
 }
 
 #[cfg(test)]

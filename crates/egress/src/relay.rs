@@ -158,7 +158,7 @@ async fn run(sockets: &SocketPair, stats: &RelayStats) -> RelayEnd {
         let turn = poll_fn(|cx| {
             match poll_directions(&mut out, &mut back, cx) {
                 Poll::Pending => {}
-                turn => return turn,
+                turn @ Poll::Ready(_) => return turn,
             }
             if inside_error.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Turn::Broken(RelaySide::Inside, pending_error(inside)));

@@ -18,6 +18,10 @@ pub(super) mod protocol {
 
 /// An IP packet that a sandbox sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is independent of the others"
+)]
 pub struct ParsedPacket<'a> {
     /// The packet, without what follows its own length.
     pub bytes: &'a [u8],
@@ -175,7 +179,8 @@ impl<'a> ParsedPacket<'a> {
             is_truncated: total > bytes.len(),
             transport: TransportFields::Other,
         };
-        if fragment & 0x1fff == 0 {
+        let offset = fragment & 0x1fff;
+        if offset == 0 {
             packet.transport = packet.parse_transport();
         }
         Some(packet)

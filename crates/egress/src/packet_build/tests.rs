@@ -297,8 +297,7 @@ fn reset_answers_data_and_acknowledgements() {
     fast_open.extend(b"early");
     // The sequence number wraps.
     fast_open[24..28].copy_from_slice(&0xffff_fffe_u32.to_be_bytes());
-    let packet = hex(SYN_V4);
-    let mut acknowledged = packet.clone();
+    let mut acknowledged = hex(SYN_V4);
     acknowledged[33] = 0x10;
     acknowledged[28..32].copy_from_slice(&77_u32.to_be_bytes());
     for (bytes, sequence, acknowledgement, acknowledges) in

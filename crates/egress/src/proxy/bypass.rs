@@ -91,7 +91,7 @@ impl BypassEntry {
         }
         let name = host
             .strip_prefix("*.")
-            .or(host.strip_prefix('.'))
+            .or_else(|| host.strip_prefix('.'))
             .unwrap_or(host);
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         (!name.is_empty()).then_some(Self {

@@ -341,7 +341,9 @@ async fn skip_bound_address(stream: &mut TcpStream, address_type: u8) -> Result<
 }
 
 fn push_counted(request: &mut Vec<u8>, text: &[u8]) -> Result<(), ProxyError> {
-    let length = u8::try_from(text.len()).map_err(|_| ProxyError::BadDestination)?;
+    let length = u8::try_from(text.len())
+        .ok()
+        .ok_or(ProxyError::BadDestination)?;
     request.push(length);
     request.extend_from_slice(text);
     Ok(())

@@ -107,7 +107,8 @@ impl FromStr for ProxyServer {
     type Err = ProxyUrlError;
 
     fn from_str(url: &str) -> Result<Self, ProxyUrlError> {
-        let (scheme, rest) = url.trim().split_once("://").unwrap_or(("http", url.trim()));
+        let url = url.trim();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => ProxyScheme::Http,
             "socks5" | "socks5h" => ProxyScheme::Socks5,
@@ -138,7 +139,7 @@ impl FromStr for ProxyServer {
 fn parse_host_port(text: &str) -> Result<(String, u16), ProxyUrlError> {
     let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']').ok_or(ProxyUrlError::BadHost)?;
-        let address: Ipv6Addr = address.parse().map_err(|_| ProxyUrlError::BadHost)?;
+        let address: Ipv6Addr = address.parse().ok().ok_or(ProxyUrlError::BadHost)?;
         let port = match port.strip_prefix(':') {
             None if !port.is_empty() => return Err(ProxyUrlError::BadHost),
             port => port,

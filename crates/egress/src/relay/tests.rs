@@ -252,28 +252,25 @@ async fn big_transfer_arrives_intact_in_both_directions() {
             loop {
                 match reader.read(&mut buffer).unwrap() {
                     0 => return hasher.finish(),
-                    // Byte by byte, so that the hash does not depend on the cut into reads.
-                    read => buffer[..read]
-                        .iter()
-                        .for_each(|&byte| hasher.write_u8(byte)),
+                    read => hash_bytes(&mut hasher, &buffer[..read]),
                 }
             }
         });
         let writer = thread::spawn(move || {
             let mut hasher = DefaultHasher::new();
-            let mut state: u64 = seed;
+            let mut random: u64 = seed;
             let mut left = TOTAL;
             while left > 0 {
-                let length = left.min(1 + state % 100_000);
+                let length = left.min(1 + random % 100_000);
                 let chunk: Vec<u8> = (0..length)
                     .map(|_| {
-                        state = state
+                        random = random
                             .wrapping_mul(6_364_136_223_846_793_005)
                             .wrapping_add(1);
-                        state.to_be_bytes()[0]
+                        random.to_be_bytes()[0]
                     })
                     .collect();
-                chunk.iter().for_each(|&byte| hasher.write_u8(byte));
+                hash_bytes(&mut hasher, &chunk);
                 writer.write_all(&chunk).unwrap();
                 left -= length;
             }
@@ -294,6 +291,13 @@ async fn big_transfer_arrives_intact_in_both_directions() {
     let [app, server] =
         ends.map(|(sent, received)| (sent.join().unwrap(), received.join().unwrap()));
     assert_eq!((app.0, server.0), (server.1, app.1));
+}
+
+/// Hashes byte by byte, so that the hash does not depend on the cut into reads.
+fn hash_bytes(hasher: &mut DefaultHasher, bytes: &[u8]) {
+    for &byte in bytes {
+        hasher.write_u8(byte);
+    }
 }
 
 fn blocking(stream: TcpStream) -> std::net::TcpStream {
