@@ -7,7 +7,13 @@
 //!
 //! | part | contents |
 //! |---|---|
+//! | [`DnsForwarder`] | queries to replies; pure, except for the lookups it asks the caller for |
 //! | [`StandInTable`] | names to stand-in addresses and back |
+//! | [`DnsStreamDecoder`] | DNS messages in a TCP stream |
+//! | [`NameLookup`] | lookups outside; [`StaticHosts`] has fixed addresses |
+//!
+//! `dns` alone handles bytes chosen by a sandbox: it does no I/O, never panics, and never allocates
+//! by a length field.
 
 #![cfg_attr(
     not(test),
@@ -19,6 +25,16 @@
     )
 )]
 
+mod dns;
+mod forwarder;
+mod lookup;
 mod stand_in;
 
+pub use dns::stream::{DnsStreamDecoder, DnsStreamError, encode_stream_message};
+pub use dns::{DNS_PORT, DnsTransport};
+pub use forwarder::{
+    DnsForwarder, ForwarderConfig, ForwarderNotice, NamePolicy, PendingLookup, QueryPlan,
+};
+pub use hickory_proto::rr::{Record, RecordType};
+pub use lookup::{LookupFailure, LookupOutcome, LookupRequest, NameLookup, StaticHosts};
 pub use stand_in::{StandInKey, StandInTable, StandInsExhausted};
