@@ -10,7 +10,8 @@
 //! | [`DnsForwarder`] | queries to replies; pure, except for the lookups it asks the caller for |
 //! | [`StandInTable`] | names to stand-in addresses and back |
 //! | [`DnsStreamDecoder`] | DNS messages in a TCP stream |
-//! | [`NameLookup`] | lookups outside; [`StaticHosts`] has fixed addresses |
+//! | [`NameLookup`] | lookups outside: by the host ([`HostResolver`]), by a map ([`StaticHosts`]) |
+//! | [`read_search_domains`] | the search domains of a `resolv.conf` |
 //!
 //! `dns` alone handles bytes chosen by a sandbox: it does no I/O, never panics, and never allocates
 //! by a length field.
@@ -27,7 +28,9 @@
 
 mod dns;
 mod forwarder;
+mod host_resolver;
 mod lookup;
+mod resolv_conf;
 mod stand_in;
 
 pub use dns::stream::{DnsStreamDecoder, DnsStreamError, encode_stream_message};
@@ -36,5 +39,7 @@ pub use forwarder::{
     DnsForwarder, ForwarderConfig, ForwarderNotice, NamePolicy, PendingLookup, QueryPlan,
 };
 pub use hickory_proto::rr::{Record, RecordType};
+pub use host_resolver::HostResolver;
 pub use lookup::{LookupFailure, LookupOutcome, LookupRequest, NameLookup, StaticHosts};
+pub use resolv_conf::read_search_domains;
 pub use stand_in::{StandInKey, StandInTable, StandInsExhausted};
