@@ -11,7 +11,9 @@ use hub::{Hub, HubOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
-use terok_clearance::{BlockedPacket, ContainerId, Dossier, Protocol, SandboxEvent, ShieldState};
+use terok_clearance::{
+    BlockedPacket, ContainerId, Dossier, NetworkZone, Protocol, SandboxEvent, ShieldState,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -207,5 +209,7 @@ pub(crate) fn blocked_packet(
         domain: Some(format!("host{number}.example").parse()?),
         dossier: Dossier::default(),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     })
 }

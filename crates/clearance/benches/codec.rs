@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use terok_clearance::varlink::{FrameCodec, VarlinkCall};
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef};
 use terok_clearance::wire::clearance2::{self, Event, Request};
-use terok_clearance::{BlockedPacket, Protocol, Scope, Timestamp};
+use terok_clearance::{BlockedPacket, NetworkZone, Protocol, Scope, Timestamp};
 use tokio_util::codec::Decoder as _;
 
 fn blocked() -> BlockedPacket {
@@ -29,6 +29,8 @@ fn blocked() -> BlockedPacket {
         domain: Some("api.example.com".parse().unwrap()),
         dossier: Arc::new(dossier.into()),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let socket = std::env::args().nth(1).ok_or("usage: answer SOCKET")?;
-    let (client, mut events) = Client::start(socket).await?;
+    let (client, mut events) = Client::start_answering(socket).await?;
     let mut pending: HashMap<String, Arc<Request>> = HashMap::new();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {

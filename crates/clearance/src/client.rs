@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -89,11 +89,25 @@ pub enum HubError {
 }
 
 impl Client {
-    /// Connects to the hub at `path`, and subscribes to the hub's events.
+    /// Connects to the hub at `path`, and subscribes to the hub's events as an observer.
     ///
     /// A missing hub is an error. After a later disconnect the stream reconnects.
     pub async fn start(path: impl Into<PathBuf>) -> Result<(Self, EventStream), HubError> {
-        let endpoint = Arc::new(HubEndpoint { path: path.into() });
+        Self::connect(path.into(), false).await
+    }
+
+    /// Connects like [`Client::start`], and tells the hub that somebody is there to answer.
+    ///
+    /// A hub that holds connections holds them only while such a client is connected. A hub of an
+    /// earlier release is not told.
+    pub async fn start_answering(
+        path: impl Into<PathBuf>,
+    ) -> Result<(Self, EventStream), HubError> {
+        Self::connect(path.into(), true).await
+    }
+
+    async fn connect(path: PathBuf, answers: bool) -> Result<(Self, EventStream), HubError> {
+        let endpoint = Arc::new(HubEndpoint { path, answers });
         let reconnect = Arc::new(ReconnectSignal::default());
         let events = EventStream::start(Arc::clone(&endpoint), Arc::clone(&reconnect)).await?;
         let client = Self {
@@ -164,6 +178,8 @@ impl Client {
 #[derive(Debug)]
 struct HubEndpoint {
     path: PathBuf,
+    /// Whether somebody is there to answer.
+    answers: bool,
 }
 
 impl HubEndpoint {
@@ -206,6 +222,36 @@ impl HubEndpoint {
             })
         }
     }
+}
+
+/// Returns `true` if `Subscribe` of the hub has the parameter `answers`: a hub refuses parameters
+/// that it does not know.
+async fn supports_answers(connection: &mut VarlinkConnection) -> bool {
+    #[derive(Serialize)]
+    struct DescriptionParameters {
+        interface: &'static str,
+    }
+    #[derive(Deserialize)]
+    struct DescriptionReply {
+        description: String,
+    }
+    let interface = clearance2::INTERFACE.name;
+    let reply: Result<DescriptionReply, _> = connection
+        .call(
+            "org.varlink.service.GetInterfaceDescription",
+            &DescriptionParameters { interface },
+        )
+        .await;
+    reply.is_ok_and(|reply| {
+        let method = reply.description.split_once("method Subscribe(");
+        let parameters = method.and_then(|(_, rest)| rest.split_once(')'));
+        parameters.is_some_and(|(parameters, _)| {
+            let names = parameters
+                .split(',')
+                .filter_map(|one| one.split(':').next());
+            names.map(str::trim).any(|name| name == "answers")
+        })
+    })
 }
 
 /// Returns the back-off between attempts to reach a hub.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{ContainerId, Dest, DisplayText, RequestId};
+use crate::{ContainerId, Dest, DisplayText, DomainName, NetworkZone, RequestId};
 
 /// Short texts about a sandbox: `project`, `task`, `name`, `container_name`, …
 ///
@@ -68,7 +68,8 @@ pub struct BlockedPacket {
     pub container: ContainerId,
     /// The request's id.
     pub request: RequestId,
-    /// The packet's destination address, as the reader wrote it.
+    /// The packet's destination address, as the reader wrote it. Equal to `domain` if the name has
+    /// not been resolved yet.
     pub address: Dest,
     /// The packet's destination port; 0 for a protocol without ports.
     pub port: u16,
@@ -80,6 +81,11 @@ pub struct BlockedPacket {
     pub dossier: Dossier,
     /// The process that sent the packet, if it was found while its socket existed.
     pub process: Option<Arc<Process>>,
+    /// The part of the network that the destination belongs to.
+    pub zone: NetworkZone,
+    /// The name that led to the address, for a question about the address itself: an answer is not
+    /// for this name.
+    pub looked_up_as: Option<DomainName>,
 }
 
 impl BlockedPacket {
@@ -112,7 +118,10 @@ impl ShieldState {
     }
 }
 
-/// A process of a sandbox.
+/// A process of a sandbox, as far as the kernel's tables show it.
+///
+/// A workload chooses all of it: a process can name itself freely, and can hold the socket of
+/// another one as a decoy. User interfaces therefore say "says it is", and no rule depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// The process id, in the reader's process id namespace.
@@ -124,6 +133,49 @@ pub struct Process {
     /// The first arguments of the command line.
     #[serde(default)]
     pub command: Vec<DisplayText>,
+    /// The working directory, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DisplayText>,
+    /// The parent, its parent and so on, up to the sandbox's first process; empty if not known.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "deserialize_nullable"
+    )]
+    pub parents: Vec<ParentProcess>,
+    /// Number of other processes that hold the same socket: any of them may have sent the packet.
+    #[serde(
+        default,
+        skip_serializing_if = "is_zero",
+        deserialize_with = "deserialize_nullable"
+    )]
+    pub other_holders: u32,
+}
+
+/// An ancestor of a [`Process`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ParentProcess {
+    /// The process id, in the reader's process id namespace.
+    pub pid: u32,
+    /// The name (`/proc/<pid>/comm`).
+    pub name: DisplayText,
+}
+
+/// Deserializes a field that varlink declares as optional: `null` is the default.
+fn deserialize_nullable<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A transport protocol by its number in the IP header (IANA "Assigned Internet Protocol Numbers").
@@ -242,6 +294,8 @@ mod tests {
             domain: None,
             dossier: Dossier::default(),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         };
         assert_eq!(blocked.dest().as_str(), "203.0.113.7");
         blocked.domain = Some("api.example.com".parse().unwrap());

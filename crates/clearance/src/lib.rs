@@ -9,7 +9,8 @@
 //! use terok_clearance::{Client, DecisionAction, Event, StreamUpdate};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let (client, mut events) = Client::start("/run/user/1000/terok-clearance.sock").await?;
+//! let socket = "/run/user/1000/terok-clearance.sock";
+//! let (client, mut events) = Client::start_answering(socket).await?;
 //! loop {
 //!     if let StreamUpdate::Event(Event::Pending(request)) = events.next().await {
 //!         println!("{} asks for {}", request.container, request.dest);
@@ -57,6 +58,7 @@ mod event;
 mod id;
 mod ip_prefix;
 mod log_limiter;
+mod network_zone;
 pub mod nflog;
 mod sandbox_label;
 #[cfg(feature = "service")]
@@ -64,6 +66,7 @@ pub mod service;
 pub mod socket;
 mod timestamp;
 pub mod varlink;
+mod waiting_connections;
 pub mod wire;
 
 pub use backoff::Backoff;
@@ -82,11 +85,14 @@ pub use dest_zone::{DestZone, classify_destination, embedded_ipv4_addresses};
 pub use display_text::DisplayText;
 pub use error_chain::error_chain;
 pub use event::{
-    BlockedPacket, Dossier, Process, Protocol, ProtocolParseError, SandboxEvent, ShieldState,
+    BlockedPacket, Dossier, ParentProcess, Process, Protocol, ProtocolParseError, SandboxEvent,
+    ShieldState,
 };
 pub use id::{ContainerId, IdParseError, RequestId};
 pub use ip_prefix::{IpPrefix, IpPrefixError};
 pub use log_limiter::LogLimiter;
+pub use network_zone::{NetworkZone, NetworkZoneParseError};
 pub use sandbox_label::SandboxLabel;
 pub use timestamp::Timestamp;
+pub use waiting_connections::{GaveUp, WaitingConnections};
 pub use wire::clearance2::{Event, Request};

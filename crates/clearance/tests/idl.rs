@@ -10,7 +10,8 @@ use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventR
 use terok_clearance::wire::clearance2::{self, DecideError};
 use terok_clearance::wire::verdict1;
 use terok_clearance::{
-    BlockedPacket, Decision, DecisionAction, Dossier, Process, Protocol, Scope, Timestamp,
+    BlockedPacket, Decision, DecisionAction, Dossier, NetworkZone, ParentProcess, Process,
+    Protocol, Scope, Timestamp,
 };
 
 fn parse(interface: VarlinkInterface) -> zlink_idl::Interface<'static> {
@@ -107,8 +108,15 @@ fn request() -> clearance2::Request {
         domain: Some("a.example".parse().unwrap()),
         dossier: Dossier::default(),
         process: Some(std::sync::Arc::new(process())),
+        zone: NetworkZone::LocalNetwork,
+        looked_up_as: Some("a.example".parse().unwrap()),
     };
-    clearance2::Request::new(blocked, scope(), Timestamp::from_micros(1))
+    clearance2::Request {
+        waiting: Some(1),
+        waiting_since: Some(Timestamp::from_micros(1)),
+        gave_up_after: Some(1),
+        ..clearance2::Request::new(blocked, scope(), Timestamp::from_micros(1))
+    }
 }
 
 fn process() -> Process {
@@ -117,6 +125,16 @@ fn process() -> Process {
         uid: 1,
         name: "n".into(),
         command: Vec::new(),
+        directory: Some("/d".into()),
+        parents: vec![parent()],
+        other_holders: 1,
+    }
+}
+
+fn parent() -> ParentProcess {
+    ParentProcess {
+        pid: 1,
+        name: "p".into(),
     }
 }
 
@@ -199,6 +217,9 @@ fn clearance1_declares_its_messages() {
 fn clearance2_declares_its_messages() {
     let interface = clearance2::INTERFACE;
     assert_eq!(custom_type(interface, "Process"), keys(&process()));
+    assert_eq!(custom_type(interface, "Parent"), keys(&parent()));
+    let subscribe = clearance2::SubscribeParameters { answers: true };
+    assert_eq!(inputs(interface, "Subscribe"), keys(&subscribe));
     assert_eq!(custom_type(interface, "Scope"), keys(&scope()));
     assert_eq!(custom_type(interface, "Request"), keys(&request()));
     assert_eq!(custom_type(interface, "Decision"), keys(&decision()));

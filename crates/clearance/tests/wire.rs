@@ -8,8 +8,9 @@ use terok_clearance::varlink::{StandardError, VarlinkCall, encode_error};
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef};
 use terok_clearance::wire::{clearance2, verdict1};
 use terok_clearance::{
-    Action, BlockedPacket, Decision, DecisionAction, Dossier, Process, Protocol, RuleLifetime,
-    SandboxEvent, Scope, ShieldState, Timestamp,
+    Action, BlockedPacket, Decision, DecisionAction, Dossier, GaveUp, NetworkZone, ParentProcess,
+    Process, Protocol, RuleLifetime, SandboxEvent, Scope, ShieldState, Timestamp,
+    WaitingConnections,
 };
 
 fn dossier(pairs: &[(&str, &str)]) -> Dossier {
@@ -29,6 +30,8 @@ fn blocked() -> BlockedPacket {
         domain: Some("api.example.com".parse().unwrap()),
         dossier: dossier(&[("name", "n"), ("project", "p")]),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     }
 }
 
@@ -357,6 +360,35 @@ fn streams_need_more_and_history_has_a_limit() {
         parse(r#"{"method":"org.terok.Clearance2.Subscribe"}"#),
         Err(StandardError::ExpectedMore)
     );
+    let subscribe = |parameters: &str| {
+        let parsed = parse(&format!(
+            r#"{{"method":"org.terok.Clearance2.Subscribe","more":true{parameters}}}"#
+        ));
+        match parsed {
+            Ok(clearance2::Clearance2Method::Subscribe(parameters)) => Ok(parameters.answers),
+            other => Err(other),
+        }
+    };
+    for (parameters, answers) in [
+        ("", false),
+        (r#","parameters":{}"#, false),
+        (r#","parameters":{"answers":null}"#, false),
+        (r#","parameters":{"answers":false}"#, false),
+        (r#","parameters":{"answers":true}"#, true),
+    ] {
+        assert_eq!(subscribe(parameters), Ok(answers), "{parameters}");
+    }
+    for (parameters, named) in [
+        (r#","parameters":{"answers":1}"#, "answers"),
+        (r#","parameters":{"answers":true,"since":1}"#, "since"),
+    ] {
+        let refusal = Err(StandardError::invalid_parameter(named));
+        assert_eq!(subscribe(parameters), Err(refusal), "{parameters}");
+    }
+    // Not sent by an observer, because a hub of an earlier release refuses the parameter.
+    let sent = |answers| serde_json::to_string(&clearance2::SubscribeParameters { answers });
+    assert_eq!(sent(false).unwrap(), "{}");
+    assert_eq!(sent(true).unwrap(), r#"{"answers":true}"#);
     assert_eq!(
         parse(r#"{"method":"org.terok.Clearance2.History"}"#),
         limit(100)
@@ -385,6 +417,9 @@ fn request() -> Arc<clearance2::Request> {
             uid: 1000,
             name: "curl".into(),
             command: vec!["curl".into(), "https://api.example.com".into()],
+            directory: None,
+            parents: Vec::new(),
+            other_holders: 0,
         })),
         ..blocked()
     };
@@ -398,6 +433,33 @@ fn request() -> Arc<clearance2::Request> {
         scope,
         Timestamp::from_micros(1_700_000_000_000_000),
     ))
+}
+
+/// Returns a question with everything that a hub may know.
+fn full_request() -> Arc<clearance2::Request> {
+    let mut request = clearance2::Request::clone(&request());
+    request.dest = "192.168.1.20".parse().unwrap();
+    request.address = request.dest.clone();
+    request.domain = None;
+    request.scope.dest = request.dest.clone();
+    request.zone = NetworkZone::LocalNetwork;
+    request.looked_up_as = Some("nas.example".parse().unwrap());
+    let parent = |pid, name: &str| ParentProcess {
+        pid,
+        name: name.into(),
+    };
+    request.process = Some(Arc::new(Process {
+        directory: Some("/home/u/project".into()),
+        parents: vec![parent(5, "bash"), parent(1, "node")],
+        other_holders: 1,
+        ..Process::clone(request.process.as_ref().unwrap())
+    }));
+    request.set_waiting(WaitingConnections {
+        count: 2,
+        since: Some(Timestamp::from_micros(1_700_000_000_000_001)),
+        gave_up: Some(GaveUp { after_seconds: 15 }),
+    });
+    Arc::new(request)
 }
 
 fn decision() -> Arc<Decision> {
@@ -423,7 +485,7 @@ fn every_event() -> Vec<clearance2::Event> {
     let container = || "0123456789ab".parse().unwrap();
     vec![
         Event::Pending(request()),
-        Event::Repeated(request()),
+        Event::Repeated(full_request()),
         Event::Decided(decision()),
         Event::Withdrawn {
             request: request(),
@@ -490,6 +552,26 @@ fn clients_ignore_unknown_fields_and_recognise_unknown_kinds() {
         serde_json::from_value::<clearance2::Request>(value).unwrap(),
         *request()
     );
+    // An optional field may be null, and a new zone loses no question.
+    let mut value = serde_json::to_value(&*request()).unwrap();
+    for name in [
+        "zone",
+        "looked_up_as",
+        "waiting",
+        "waiting_since",
+        "gave_up_after",
+    ] {
+        value[name] = serde_json::Value::Null;
+    }
+    for name in ["directory", "parents", "other_holders"] {
+        value["process"][name] = serde_json::Value::Null;
+    }
+    let parsed = serde_json::from_value::<clearance2::Request>(value.clone()).unwrap();
+    assert_eq!(parsed, *request());
+    assert_eq!(parsed.waiting(), WaitingConnections::default());
+    value["zone"] = "vpn".into();
+    let parsed = serde_json::from_value::<clearance2::Request>(value).unwrap();
+    assert_ne!(parsed.zone, NetworkZone::Public);
     let mut value = serde_json::to_value(&*decision()).unwrap();
     value["weight"] = 1.into();
     assert_eq!(

@@ -10,7 +10,8 @@ use std::thread;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use terok_clearance::{
-    Action, BlockedPacket, Dossier, EnforcementOutcome, Protocol, SandboxEvent, Timestamp, socket,
+    Action, BlockedPacket, Dossier, EnforcementOutcome, NetworkZone, Protocol, SandboxEvent,
+    Timestamp, socket,
 };
 use terok_clearance_hub::ingest::{EventLineParser, LineSplitter, SplitLine};
 use terok_clearance_hub::ledger::{Ledger, MAX_PENDING, QuestionTriple, RequestedScope};
@@ -33,6 +34,8 @@ fn blocked(n: u32) -> BlockedPacket {
         domain: Some(format!("h{n}.example.com").parse().unwrap()),
         dossier: Dossier::new([("task".into(), "t1".into())].into()),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum ClearanceInterface {
 pub(crate) enum HubEvent<'a> {
     Pending(LedgerQuestion<'a>),
     Repeated(LedgerQuestion<'a>),
+    /// The connections that are held for a question changed; there was no packet.
+    WaitingChanged(LedgerQuestion<'a>),
     /// A question was answered. The ids are those that Clearance1 clients may have seen.
     Decided(&'a AnsweredQuestion),
     /// A question was withdrawn, with the reason.
@@ -132,7 +134,8 @@ fn write_clearance1(out: &mut Vec<u8>, dialect: Clearance1Dialect, event: &HubEv
             state,
             dossier,
         },
-        HubEvent::Withdrawn(..) | HubEvent::LostPackets(_) => return,
+        // Clearance1 clients count every event of a question as one more packet.
+        HubEvent::WaitingChanged(_) | HubEvent::Withdrawn(..) | HubEvent::LostPackets(_) => return,
     };
     encoded.append_frame(dialect, out);
 }
@@ -140,7 +143,9 @@ fn write_clearance1(out: &mut Vec<u8>, dialect: Clearance1Dialect, event: &HubEv
 fn to_clearance2(event: &HubEvent<'_>) -> Event {
     match *event {
         HubEvent::Pending(question) => Event::Pending(Arc::new(question.to_request())),
-        HubEvent::Repeated(question) => Event::Repeated(Arc::new(question.to_request())),
+        HubEvent::Repeated(question) | HubEvent::WaitingChanged(question) => {
+            Event::Repeated(Arc::new(question.to_request()))
+        }
         HubEvent::Decided(answered) => Event::Decided(Arc::new(answered.decision.clone())),
         HubEvent::Withdrawn(question, reason) => Event::Withdrawn {
             request: Arc::new(question.to_request()),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use terok_clearance::varlink::FrameWriter;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use terok_clearance::{
-    Action, BlockedPacket, Decision, DisplayText, EnforcementOutcome, SandboxEvent, ShieldState,
-    Timestamp,
+    Action, BlockedPacket, Decision, DisplayText, EnforcementOutcome, RequestId, SandboxEvent,
+    ShieldState, Timestamp, WaitingConnections,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +83,8 @@ pub struct Hub<E> {
     enforcements: Mutex<JoinSet<()>>,
     /// Cancelled by a panic of the enforcer.
     panicked: CancellationToken,
+    /// The number of connected subscribers that answer.
+    answerers: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,7 @@ impl<E: DecisionEnforcer> Hub<E> {
             state: Mutex::new(state),
             enforcements: Mutex::new(JoinSet::new()),
             panicked: CancellationToken::new(),
+            answerers: watch::Sender::new(0),
         })
     }
 
@@ -144,6 +147,29 @@ impl<E: DecisionEnforcer> Hub<E> {
         let mut state = self.lock_state();
         state.publish(&HubEvent::LostPackets(packets));
         state.flush();
+    }
+
+    /// Sets the connections that are held for the question `request`, and tells Clearance2
+    /// subscribers if the value changed.
+    ///
+    /// The id may be that of the question, or of one of its newest packets. An unknown question is
+    /// ignored: it may have been answered in the meantime.
+    pub fn set_waiting(&self, request: &RequestId, waiting: WaitingConnections) {
+        let mut state = self.lock_state();
+        let Some(number) = state.ledger.set_waiting(request, waiting) else {
+            return;
+        };
+        let HubState { ledger, fanout, .. } = &mut *state;
+        if let Some(question) = ledger.question(number) {
+            fanout.publish(ledger, &HubEvent::WaitingChanged(question));
+        }
+        state.flush();
+    }
+
+    /// Returns the number of connected subscribers that answer, and its changes: those of
+    /// Clearance2 that said so, and every one of Clearance1.
+    pub fn answerers(&self) -> watch::Receiver<usize> {
+        self.answerers.subscribe()
     }
 
     /// Applies `action` of the operator `by` to the question `asked`, and returns the record.
@@ -247,15 +273,22 @@ impl<E: DecisionEnforcer> Hub<E> {
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         interface: ClearanceInterface,
+        answers: bool,
         writer: FrameWriter,
         wake: Arc<Notify>,
     ) -> HubSubscription<E> {
         let mut state = self.lock_state();
         let HubState { ledger, fanout, .. } = &mut *state;
         let id = fanout.subscribe(interface, writer, wake, ledger);
+        drop(state);
+        if answers {
+            self.answerers
+                .send_modify(|count| *count = count.saturating_add(1));
+        }
         HubSubscription {
             hub: Arc::clone(self),
             id,
+            answers,
         }
     }
 
@@ -331,6 +364,7 @@ impl Drop for PanicGuard<'_> {
 pub(crate) struct HubSubscription<E: DecisionEnforcer> {
     hub: Arc<Hub<E>>,
     id: SubscriberId,
+    answers: bool,
 }
 
 impl<E: DecisionEnforcer> HubSubscription<E> {
@@ -345,6 +379,11 @@ impl<E: DecisionEnforcer> HubSubscription<E> {
 impl<E: DecisionEnforcer> Drop for HubSubscription<E> {
     fn drop(&mut self) {
         self.hub.lock_state().fanout.unsubscribe(self.id);
+        if self.answers {
+            self.hub
+                .answerers
+                .send_modify(|count| *count = count.saturating_sub(1));
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::hash::RandomState;
 
 use terok_clearance::{
     Action, BlockedPacket, ContainerId, Decision, DecisionAction, DisplayText, Dossier,
-    EnforcementOutcome, RequestId, Timestamp,
+    EnforcementOutcome, NetworkZone, RequestId, Timestamp, WaitingConnections,
 };
 
 pub use answer_check::{ClaimError, ClaimMismatch};
@@ -103,6 +103,8 @@ pub struct SettledClaim {
 #[derive(Debug)]
 pub struct RuleSweep {
     decision: Decision,
+    /// The zone of the answered question: the rule covers no other one.
+    zone: NetworkZone,
     /// The number of the last question examined.
     after: u64,
     /// How many more ids the history may store for the decision.
@@ -145,8 +147,8 @@ impl Ledger {
 
     /// Records a blocked packet, at `now` (microseconds since the epoch).
     ///
-    /// A packet with the sandbox, destination, address, port and protocol of a pending question is
-    /// a repeat: the question's count rises, and the packet's id becomes another id of the
+    /// A packet with the sandbox, destination, address, port, protocol and zone of a pending question
+    /// is a repeat: the question's count rises, and the packet's id becomes another id of the
     /// question. A full ledger first evicts the oldest questions of the sandbox with the most
     /// pending questions.
     pub fn record(&mut self, blocked: BlockedPacket, now: Timestamp) -> RecordOutcome {
@@ -186,6 +188,16 @@ impl Ledger {
             is_new: true,
             evicted,
         }
+    }
+
+    /// Sets the connections that are held for the question `request`.
+    ///
+    /// Returns the question's number if the value changed. An unknown question is ignored; of
+    /// several questions with that id, the newest counts.
+    pub fn set_waiting(&mut self, request: &RequestId, waiting: WaitingConnections) -> Option<u64> {
+        let number = self.numbers_with_id(request.as_str()).max()?;
+        let entry = self.questions.get_mut(&number)?;
+        entry.set_waiting(waiting).then_some(number)
     }
 
     /// Claims the question that `asked` names, for `action`.
@@ -238,8 +250,9 @@ impl Ledger {
         SettledClaim {
             // A question that was withdrawn and asked again may belong to another ruleset, in which
             // this rule does not exist.
-            sweep: removed.map(|_| RuleSweep {
+            sweep: removed.map(|entry| RuleSweep {
                 decision: decision.clone(),
+                zone: entry.question(self.supports_ports).zone(),
                 after: 0,
                 ids_left: MAX_IDS_PER_DECISION,
             }),
@@ -274,7 +287,9 @@ impl Ledger {
             .filter(|_| batch.len() == MAX_QUESTIONS_PER_SWEEP);
         let covered = batch.into_iter().filter(|number| {
             self.questions.get(number).is_some_and(|entry| {
-                entry.question(self.supports_ports).is_covered_by(scope)
+                let question = entry.question(self.supports_ports);
+                question.zone() == sweep.zone
+                    && question.is_covered_by(scope)
                     && entry.in_flight_decision().is_none()
             })
         });

@@ -138,7 +138,8 @@ impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
             match clearance1::Clearance1Method::parse(&call) {
                 Ok(clearance1::Clearance1Method::Subscribe) => {
                     let interface = ClearanceInterface::Clearance1(self.hub.options().dialect);
-                    self.stream_events(interface, replies).await
+                    // The interface has no word for it, and its clients are user interfaces.
+                    self.stream_events(interface, true, replies).await
                 }
                 Ok(clearance1::Clearance1Method::Verdict(verdict)) => {
                     match self.answer_verdict(verdict, peer).await {
@@ -150,8 +151,9 @@ impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
             }
         } else {
             match clearance2::Clearance2Method::parse(&call) {
-                Ok(clearance2::Clearance2Method::Subscribe) => {
-                    self.stream_events(ClearanceInterface::Clearance2, replies)
+                Ok(clearance2::Clearance2Method::Subscribe(subscribe)) => {
+                    let interface = ClearanceInterface::Clearance2;
+                    self.stream_events(interface, subscribe.answers, replies)
                         .await
                 }
                 Ok(clearance2::Clearance2Method::Decide(decide)) => {
@@ -182,13 +184,14 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
     async fn stream_events(
         &self,
         interface: ClearanceInterface,
+        answers: bool,
         replies: &mut ReplyWriter<'_>,
     ) -> Result<(), ConnectionClosed> {
         let (writer, mut hang_up) = replies.split();
         let wake = Arc::new(Notify::new());
-        let subscription = self
-            .hub
-            .subscribe(interface, writer.clone(), Arc::clone(&wake));
+        let subscription =
+            self.hub
+                .subscribe(interface, answers, writer.clone(), Arc::clone(&wake));
         loop {
             match subscription.flush() {
                 FlushStatus::Idle => tokio::select! {

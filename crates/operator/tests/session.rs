@@ -16,8 +16,8 @@ use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use tempfile::TempDir;
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
 use terok_clearance::{
-    Action, BlockedPacket, ContainerId, DecisionAction, Dossier, EnforcementOutcome, Protocol,
-    SandboxEvent,
+    Action, BlockedPacket, ContainerId, DecisionAction, Dossier, EnforcementOutcome, NetworkZone,
+    Protocol, SandboxEvent,
 };
 use terok_clearance_operator::Session;
 use terok_clearance_operator::inbox::{InboxChange, RowEnd, RowNumber, RowRefusal};
@@ -102,6 +102,8 @@ fn blocked(name: &str) -> SandboxEvent {
         domain: Some(name.parse().unwrap()),
         dossier: Dossier::default(),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     })
 }
 

@@ -51,6 +51,7 @@ fn protocol_label(protocol: Protocol) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use terok_clearance::NetworkZone;
 
     #[test]
     fn lines_match_the_python_stack() {
@@ -63,6 +64,8 @@ mod tests {
             domain: Some("api.example.com".parse().unwrap()),
             dossier: Dossier::new([("project".into(), "web".into())].into()),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         };
         let line = |blocked: &BlockedPacket| {
             String::from_utf8(to_audit_line(blocked, 1_795_255_384_999_999)).unwrap()

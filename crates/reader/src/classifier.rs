@@ -4,7 +4,7 @@
 //! Pure: the caller passes the time.
 
 use terok_clearance::{
-    BlockedPacket, ContainerId, Dest, Dossier, RequestId, SandboxEvent, Timestamp,
+    BlockedPacket, ContainerId, Dest, Dossier, NetworkZone, RequestId, SandboxEvent, Timestamp,
 };
 use tokio::time::Instant;
 
@@ -107,6 +107,8 @@ impl PacketClassifier {
             domain: name.as_ref().map(Dest::from),
             dossier: self.dossier.clone(),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         };
         tracing::debug!(
             request = %event.request,

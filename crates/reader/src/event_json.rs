@@ -107,7 +107,7 @@ fn format_utc(at: u64, format: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use terok_clearance::{BlockedPacket, Protocol};
+    use terok_clearance::{BlockedPacket, NetworkZone, Protocol};
 
     const AT: u64 = 1_795_255_384_000_250;
 
@@ -128,6 +128,8 @@ mod tests {
             domain: Some("api.example.com".parse().unwrap()),
             dossier: dossier.clone(),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         };
         insta::assert_snapshot!(line(&SandboxEvent::Blocked(blocked.clone())), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"web"},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
         blocked.domain = None;

@@ -291,7 +291,8 @@ async fn follow_script(
 
 /// Returns the parameters of a call of either interface.
 fn parameters_json(call: &VarlinkCall<'_>) -> Value {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
+        "answers",
         "container",
         "request",
         "request_id",

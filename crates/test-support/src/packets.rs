@@ -2,7 +2,7 @@
 //! Blocked packets in the form that a reader reports.
 
 use serde_json::{Value, json};
-use terok_clearance::{BlockedPacket, Dossier, Protocol};
+use terok_clearance::{BlockedPacket, Dossier, NetworkZone, Protocol};
 
 /// Returns packet `number` of a sandbox, sent to TCP port 443 of `name` at 203.0.113.7.
 pub fn blocked_packet(container: &str, number: u64, name: &str) -> BlockedPacket {
@@ -15,6 +15,8 @@ pub fn blocked_packet(container: &str, number: u64, name: &str) -> BlockedPacket
         domain: Some(name.parse().unwrap()),
         dossier: Dossier::default(),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::wire::clearance1::{ClearanceEvent, VerdictError};
 use crate::wire::clearance2::{ContainerState, DecideError, Event, Request};
 use crate::{
-    Action, BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Protocol,
-    RequestId, Scope, ShieldState, Timestamp,
+    Action, BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, NetworkZone,
+    Protocol, RequestId, Scope, ShieldState, Timestamp,
 };
 
 /// Translates events, and remembers the requests to which later events refer.
@@ -94,6 +94,8 @@ impl Clearance1Translator {
                 .map_err(|error| format!("domain: {error}"))?,
             dossier: Arc::new(event.dossier),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         };
         let scope = Scope::whole_dest(blocked.dest().clone());
         let request = Arc::new(Request::new(blocked, scope, Timestamp::now()));

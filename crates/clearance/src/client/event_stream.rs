@@ -11,11 +11,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clearance1_translator::{Clearance1Translator, is_known_type};
 use super::unknown_event::UnknownEvent;
-use super::{HubEndpoint, HubError, Notify, ProtocolVersion, reconnect_backoff};
+use super::{HubEndpoint, HubError, Notify, ProtocolVersion, reconnect_backoff, supports_answers};
 use crate::varlink::{CallError, NoParameters, ReplyStream};
 use crate::wire::clearance2::Event;
 use crate::wire::{clearance1, clearance2};
@@ -232,12 +232,27 @@ fn decode_clearance2(parameters: &str) -> Result<Vec<Event>, String> {
 }
 
 async fn subscribe(endpoint: &HubEndpoint) -> SubscribeResult {
-    let (connection, version) = endpoint.connect().await?;
-    let method = match version {
-        ProtocolVersion::Clearance1 => clearance1::SUBSCRIBE,
-        ProtocolVersion::Clearance2 => clearance2::SUBSCRIBE,
+    let (mut connection, version) = endpoint.connect().await?;
+    let subscribed = match version {
+        ProtocolVersion::Clearance1 => {
+            // Every subscriber of Clearance1 counts as one that answers.
+            connection
+                .call_more(clearance1::SUBSCRIBE, &NoParameters {})
+                .await
+        }
+        ProtocolVersion::Clearance2 => {
+            let limit = HubEndpoint::CONNECT_TIMEOUT;
+            let answers = endpoint.answers
+                && timeout(limit, supports_answers(&mut connection))
+                    .await
+                    .unwrap_or_default();
+            let parameters = clearance2::SubscribeParameters { answers };
+            connection
+                .call_more(clearance2::SUBSCRIBE, &parameters)
+                .await
+        }
     };
-    match connection.call_more(method, &NoParameters {}).await {
+    match subscribed {
         Ok(stream) => Ok((stream, version)),
         Err(source) => Err(HubError::Call {
             path: endpoint.path.clone(),

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use crate::display_text::deserialize_program_output;
 use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface, append_reply, is_json_object};
 use crate::{
-    BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Dossier, Process,
-    Protocol, RequestId, Scope, ShieldState, Timestamp,
+    BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Dossier, GaveUp,
+    NetworkZone, Process, Protocol, RequestId, Scope, ShieldState, Timestamp, WaitingConnections,
 };
 
 /// The interface description.
@@ -40,7 +40,7 @@ pub struct Request {
     pub container: ContainerId,
     /// The destination of a decision: `domain` if there is one, else `address`.
     pub dest: Dest,
-    /// The packet's destination address.
+    /// The packet's destination address; the name itself if it has not been resolved yet.
     pub address: Dest,
     /// The packet's destination port; 0 for a protocol without ports.
     pub port: u16,
@@ -49,6 +49,16 @@ pub struct Request {
     /// The name that the sandbox looked up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Dest>,
+    /// The part of the network that the destination belongs to; absent for the internet.
+    #[serde(
+        default,
+        skip_serializing_if = "NetworkZone::is_public",
+        deserialize_with = "NetworkZone::deserialize_lenient"
+    )]
+    pub zone: NetworkZone,
+    /// The name that led to the address, for a question about the address itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_up_as: Option<Dest>,
     /// The scope of a decision that names no other.
     pub scope: Scope,
     /// The process that sent the packet.
@@ -63,9 +73,36 @@ pub struct Request {
     pub last_seen: Timestamp,
     /// Number of blocked packets.
     pub count: u64,
+    /// Number of connections that are held until an answer; absent if none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
+    /// Start of the longest wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Timestamp>,
+    /// Length in seconds of the last wait that ended without an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_up_after: Option<u32>,
 }
 
 impl Request {
+    /// Returns the connections that are held for the request.
+    pub fn waiting(&self) -> WaitingConnections {
+        WaitingConnections {
+            count: self.waiting.unwrap_or_default(),
+            since: self.waiting_since,
+            gave_up: self
+                .gave_up_after
+                .map(|after_seconds| GaveUp { after_seconds }),
+        }
+    }
+
+    /// Sets the connections that are held for the request.
+    pub fn set_waiting(&mut self, waiting: WaitingConnections) {
+        self.waiting = (waiting.count > 0).then_some(waiting.count);
+        self.waiting_since = waiting.since;
+        self.gave_up_after = waiting.gave_up.map(|gave_up| gave_up.after_seconds);
+    }
+
     /// Creates the request for a packet that was blocked for the first time.
     pub fn new(blocked: BlockedPacket, scope: Scope, now: Timestamp) -> Self {
         Self {
@@ -76,12 +113,17 @@ impl Request {
             port: blocked.port,
             protocol: blocked.protocol,
             domain: blocked.domain,
+            zone: blocked.zone,
+            looked_up_as: blocked.looked_up_as.as_ref().map(Dest::from),
             scope,
             process: blocked.process,
             dossier: blocked.dossier,
             first_seen: now,
             last_seen: now,
             count: 1,
+            waiting: None,
+            waiting_since: None,
+            gave_up_after: None,
         }
     }
 }
@@ -144,7 +186,7 @@ pub enum ContainerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clearance2Method {
     /// Streams events in frames of [`Event`].
-    Subscribe,
+    Subscribe(SubscribeParameters),
     /// Answers a question; the reply is [`DecideReply`] or [`DecideError`].
     Decide(DecideParameters),
     /// Lists the pending requests; the reply is [`ListReply`].
@@ -154,6 +196,15 @@ pub enum Clearance2Method {
         /// Maximum number of decisions, 1 to 1000.
         limit: usize,
     },
+}
+
+/// The parameters of `Subscribe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct SubscribeParameters {
+    /// Whether somebody is there to answer questions. Not sent if `false`: hubs of earlier releases
+    /// know no parameter.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub answers: bool,
 }
 
 /// The parameters of `Decide`.
@@ -247,7 +298,9 @@ impl Clearance2Method {
         let method = match call.method() {
             "Subscribe" => {
                 call.expect_more()?;
-                Self::Subscribe
+                Self::Subscribe(SubscribeParameters {
+                    answers: parameters.take_optional("answers")?.unwrap_or_default(),
+                })
             }
             "Decide" => Self::Decide(DecideParameters {
                 request: parameters.take("request")?,

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The event stream survives restarts of the hub and invalid messages.
 
+use serde_json::json;
 use std::time::Duration;
 use terok_clearance::client::{Client, HubError, ProtocolVersion, StreamUpdate};
 use terok_clearance::socket::{SocketConnectError, bind};
+use terok_clearance::varlink::VarlinkInterface;
 use terok_clearance::wire::clearance1;
 use terok_clearance::wire::clearance1::ClearanceEventRef;
 use terok_clearance::wire::clearance2::Event;
 use test_support::captured_log::CapturedLog;
-use test_support::fake_hub::{BOTH_INTERFACES, CLEARANCE1_ONLY, FakeHub, RunningHub, request};
+use test_support::fake_hub::{
+    BOTH_INTERFACES, CLEARANCE1_ONLY, CallReply, FakeHub, RunningHub, request,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,6 +33,40 @@ async fn a_missing_hub_is_an_error_at_the_start() {
     match Client::start(&path).await {
         Err(HubError::NotAHub { product, .. }) => assert_eq!(product.as_str(), "test-hub"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A Clearance2 hub of a release that knows no parameter of `Subscribe`.
+const OLDER_CLEARANCE2: &[VarlinkInterface] = &[VarlinkInterface {
+    name: "org.terok.Clearance2",
+    description: "interface org.terok.Clearance2\nmethod Subscribe() -> (event: int)\n\
+                  method Other(answers: bool) -> ()\n",
+}];
+
+#[tokio::test]
+async fn a_hub_is_told_whether_somebody_answers_if_it_knows_the_parameter() {
+    for (interfaces, answers, expected) in [
+        (BOTH_INTERFACES, true, json!({"answers": true})),
+        (BOTH_INTERFACES, false, json!({})),
+        (OLDER_CLEARANCE2, true, json!({})),
+        (CLEARANCE1_ONLY, true, json!({})),
+    ] {
+        let (_directory, path) = hub_path();
+        let (told, mut heard) = watch::channel(None);
+        let hub = FakeHub::silent(interfaces).with_script(move |method, parameters| {
+            assert_eq!(method, "Subscribe");
+            told.send_replace(Some(parameters.clone()));
+            CallReply::Never
+        });
+        let _running = RunningHub::start(&path, hub);
+        let started = if answers {
+            Client::start_answering(&path).await
+        } else {
+            Client::start(&path).await
+        };
+        let _connected = started.unwrap();
+        let parameters = heard.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(parameters, Some(expected));
     }
 }
 

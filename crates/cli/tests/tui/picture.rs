@@ -8,7 +8,7 @@ use std::thread;
 
 use hub::{Claim, DecisionEnforcer, Hub, HubOptions};
 use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
-use terok_clearance::{BlockedPacket, EnforcementOutcome, Protocol, SandboxEvent};
+use terok_clearance::{BlockedPacket, EnforcementOutcome, NetworkZone, Protocol, SandboxEvent};
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Session;
@@ -40,6 +40,8 @@ fn blocked(number: u32, name: &str, address: &str) -> SandboxEvent {
         domain: Some(name.parse().unwrap()),
         dossier: Arc::new(known),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     })
 }
 

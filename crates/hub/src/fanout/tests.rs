@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use terok_clearance::wire::{clearance1, clearance2};
-use terok_clearance::{BlockedPacket, Dossier, Protocol, Timestamp};
+use terok_clearance::{BlockedPacket, Dossier, NetworkZone, Protocol, Timestamp};
 
 use super::*;
 
@@ -182,6 +182,8 @@ impl FanoutHarness {
             domain: None,
             dossier: Dossier::default(),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         };
         let recorded = self.ledger.record(blocked, Timestamp::UNIX_EPOCH);
         let question = self.ledger.question(recorded.number).unwrap();

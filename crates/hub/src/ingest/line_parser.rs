@@ -13,8 +13,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use terok_clearance::{
-    BlockedPacket, ContainerId, Dest, DisplayText, Dossier, Protocol, RequestId, SandboxEvent,
-    ShieldState,
+    BlockedPacket, ContainerId, Dest, DisplayText, Dossier, NetworkZone, Protocol, RequestId,
+    SandboxEvent, ShieldState,
 };
 
 use super::fast_parser::parse_fast;
@@ -103,6 +103,8 @@ impl EventLineParser {
             domain,
             dossier: self.parse_dossier(fields),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         })
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 
 use terok_clearance::wire::clearance2::Request;
 use terok_clearance::{
-    Action, BlockedPacket, ContainerId, Decision, Dest, DisplayText, Dossier, Process, Protocol,
-    RequestId, Scope, Timestamp,
+    Action, BlockedPacket, ContainerId, Decision, Dest, DisplayText, Dossier, NetworkZone, Process,
+    Protocol, RequestId, Scope, Timestamp, WaitingConnections,
 };
 
 use super::claim::{Claim, ClaimReceipt};
@@ -29,6 +29,8 @@ pub(super) struct LedgerEntry {
     last_seen: Timestamp,
     count: u64,
     in_flight: Option<Box<InFlightDecision>>,
+    /// Boxed, because most questions hold no connection.
+    waiting: Option<Box<WaitingConnections>>,
     /// The bytes of the question's dossier; 0 for a dossier shared with an earlier question.
     dossier_bytes: usize,
     /// The result of the last [`Self::recompute_text_bytes`].
@@ -59,6 +61,7 @@ impl LedgerEntry {
             last_seen: now,
             count: 1,
             in_flight: None,
+            waiting: None,
             dossier_bytes: 0,
             text_bytes: 0,
             packet_hash: packet,
@@ -88,6 +91,9 @@ impl LedgerEntry {
         if blocked.process.is_some() {
             self.blocked.process = blocked.process;
         }
+        if blocked.looked_up_as.is_some() {
+            self.blocked.looked_up_as = blocked.looked_up_as;
+        }
         if !blocked.dossier.is_empty() && blocked.dossier != self.blocked.dossier {
             self.blocked.dossier = blocked.dossier;
         }
@@ -111,6 +117,21 @@ impl LedgerEntry {
             && own.domain == blocked.domain
             && own.address == blocked.address
             && (own.port, own.protocol) == (blocked.port, blocked.protocol)
+            && own.zone == blocked.zone
+    }
+
+    /// Sets the held connections. Returns `true` if the value changed.
+    pub(super) fn set_waiting(&mut self, waiting: WaitingConnections) -> bool {
+        let changed = self.waiting() != waiting;
+        if changed {
+            let is_empty = waiting == WaitingConnections::default();
+            self.waiting = (!is_empty).then(|| Box::new(waiting));
+        }
+        changed
+    }
+
+    fn waiting(&self) -> WaitingConnections {
+        self.waiting.as_deref().copied().unwrap_or_default()
     }
 
     pub(super) const fn packet_hash(&self) -> u32 {
@@ -167,11 +188,14 @@ impl LedgerEntry {
     /// Updates [`Self::text_bytes`]; required after each change of a text.
     pub(super) fn recompute_text_bytes(&mut self) {
         let process = self.blocked.process.as_ref().map_or(0, |process| {
-            let arguments = process
+            let parents = process.parents.iter().map(|parent| &parent.name);
+            let texts = process
                 .command
                 .iter()
-                .map(|argument| argument.as_str().len());
-            arguments.fold(process.name.as_str().len(), usize::saturating_add)
+                .chain(&process.directory)
+                .chain(parents);
+            let bytes = texts.map(|text| text.as_str().len());
+            bytes.fold(process.name.as_str().len(), usize::saturating_add)
         });
         self.text_bytes = self
             .ids()
@@ -181,6 +205,12 @@ impl LedgerEntry {
                     .domain
                     .iter()
                     .map(|domain| domain.as_str().len()),
+            )
+            .chain(
+                self.blocked
+                    .looked_up_as
+                    .iter()
+                    .map(|name| name.as_str().len()),
             )
             .chain([
                 self.blocked.address.as_str().len(),
@@ -258,14 +288,21 @@ pub(super) fn hash_packet(blocked: &BlockedPacket, hasher: &RandomState) -> u32 
         port,
         protocol,
         domain,
+        zone,
         ..
     } = blocked;
     let (container, address) = (container.as_str(), address.as_str());
     let domain = domain.as_ref().map_or("", Dest::as_str);
     let mut hash = hasher.build_hasher();
     // One combined write is faster than several. The lengths separate the texts.
+    let zone: u64 = match zone {
+        NetworkZone::Public => 0,
+        NetworkZone::LocalNetwork => 1,
+        NetworkZone::ThisHost => 2,
+    };
     hash.write_u64(
-        (u64::from(*port) << 40)
+        (zone << 56)
+            | (u64::from(*port) << 40)
             | (u64::from(protocol.0) << 32)
             | (masked_length(container) << 20)
             | (masked_length(address) << 10)
@@ -377,9 +414,19 @@ impl<'a> LedgerQuestion<'a> {
         self.entry.count
     }
 
+    /// Returns the part of the network that the destination belongs to.
+    pub const fn zone(&self) -> NetworkZone {
+        self.entry.blocked.zone
+    }
+
+    /// Returns the connections that are held for the question.
+    pub fn waiting(&self) -> WaitingConnections {
+        self.entry.waiting()
+    }
+
     /// Converts the question to its Clearance2 form.
     pub fn to_request(&self) -> Request {
-        Request {
+        let mut request = Request {
             last_seen: self.last_seen(),
             count: self.count(),
             ..Request::new(
@@ -387,10 +434,13 @@ impl<'a> LedgerQuestion<'a> {
                 self.default_scope(),
                 self.first_seen(),
             )
-        }
+        };
+        request.set_waiting(self.waiting());
+        request
     }
 
-    /// Returns `true` if a rule of this scope covers the question's packets.
+    /// Returns `true` if a rule of this scope covers the question's packets, without regard to the
+    /// zone.
     pub fn is_covered_by(&self, scope: &Scope) -> bool {
         scope.dest == *self.dest()
             && scope.port.is_none_or(|port| port == self.port())

@@ -3,8 +3,9 @@
 
 use serde_json::json;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
-use terok_clearance::{Dossier, SandboxEvent, ShieldState};
+use terok_clearance::{Dossier, GaveUp, SandboxEvent, ShieldState, Timestamp, WaitingConnections};
 use terok_clearance_hub::HubOptions;
+use test_support::packets::blocked_packet;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{HubHarness, pending};
@@ -210,6 +211,78 @@ async fn a_disconnected_subscriber_is_removed_at_once() {
     while harness.hub.subscriber_count() > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn the_hub_counts_the_subscribers_that_answer() {
+    let harness = HubHarness::new();
+    let mut answerers = harness.hub.answerers();
+    assert_eq!(*answerers.borrow_and_update(), 0);
+    let _observer = harness.subscribe_clearance2().await;
+    assert!(!answerers.has_changed().unwrap(), "an observer");
+    let older = harness.subscribe_clearance1().await;
+    assert_eq!(*answerers.borrow_and_update(), 1);
+    let mut person = harness.client().await;
+    let subscribe = json!({
+        "method": "org.terok.Clearance2.Subscribe", "parameters": {"answers": true}, "more": true,
+    });
+    person.send(&subscribe).await;
+    answerers.wait_for(|count| *count == 2).await.unwrap();
+    drop((older, person));
+    answerers.wait_for(|count| *count == 0).await.unwrap();
+    assert_eq!(harness.hub.subscriber_count(), 1);
+}
+
+#[tokio::test]
+async fn held_connections_reach_clearance2_subscribers_without_a_packet() {
+    let harness = HubHarness::new();
+    let question = |number| SandboxEvent::Blocked(blocked_packet("c", number, "a.example"));
+    harness.hub.report_all([question(1), question(2)]);
+    let mut clearance1 = harness.subscribe_clearance1().await;
+    let mut clearance2 = harness.subscribe_clearance2().await;
+    clearance1.event().await;
+    clearance2.events_until("synced").await;
+    let waiting = |count, gave_up: Option<u32>| WaitingConnections {
+        count,
+        since: (count > 0).then_some(Timestamp::from_micros(7)),
+        gave_up: gave_up.map(|after_seconds| GaveUp { after_seconds }),
+    };
+    let set = |id: &str, value| harness.hub.set_waiting(&id.parse().unwrap(), value);
+    set("c:1", waiting(2, None));
+    // Without an event: the value is known, and so is the question.
+    set("c:2", waiting(2, None));
+    set("c:99", waiting(5, None));
+    set("c:2", waiting(0, Some(15)));
+    set("c:1", WaitingConnections::default());
+    for expected in [
+        json!([2, 7, null]),
+        json!([null, null, 15]),
+        json!([null, null, null]),
+    ] {
+        let event = clearance2.event().await;
+        assert_eq!(event["kind"], "repeated");
+        let request = &event["request"];
+        let found = ["waiting", "waiting_since", "gave_up_after"].map(|name| &request[name]);
+        assert_eq!(json!(found), expected);
+        assert_eq!(
+            (&request["id"], &request["count"]),
+            (&json!("c:1"), &json!(2))
+        );
+    }
+    // A late subscriber receives the value in the snapshot, and an answer ends it.
+    set("c:1", waiting(1, None));
+    let mut late = harness.subscribe_clearance2().await;
+    assert_eq!(late.event().await["request"]["waiting"], 1);
+    let mut answering = harness.client().await;
+    answering.decide("c:1", "a.example", "allow").await;
+    set("c:1", waiting(3, None));
+    harness.hub.report(question(3));
+    let events = late.events_until("pending").await;
+    let kinds: Vec<_> = events.iter().map(|event| &event["kind"]).collect();
+    assert_eq!(json!(kinds), json!(["synced", "decided", "pending"]));
+    assert_eq!(events[2]["request"]["waiting"], json!(null));
+    // A client of Clearance1 would count each event as one more packet.
+    assert_eq!(clearance1.event().await["type"], "verdict_applied");
 }
 
 #[tokio::test]

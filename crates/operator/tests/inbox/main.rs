@@ -17,7 +17,7 @@ use std::sync::Arc;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{
-    Action, BlockedPacket, Decision, Dossier, Protocol, Scope, ShieldState, Timestamp,
+    Action, BlockedPacket, Decision, Dossier, NetworkZone, Protocol, Scope, ShieldState, Timestamp,
 };
 use terok_clearance_operator::inbox::{
     HubId, Inbox, InboxChange, InboxEvent, OperatorReply, Row, RowEnd, RowNumber, RowRefusal,
@@ -38,6 +38,8 @@ fn request(id: &str, dest: &str, address: &str, port: u16) -> Arc<Request> {
         domain: (dest != address).then(|| dest.parse().unwrap()),
         dossier: Dossier::default(),
         process: None,
+        zone: NetworkZone::Public,
+        looked_up_as: None,
     };
     let scope = Scope {
         port: Some(port),

@@ -266,7 +266,7 @@ mod tests {
 
     use terok_clearance::client::ProtocolVersion;
     use terok_clearance::wire::clearance2::{Event, Request};
-    use terok_clearance::{Action, BlockedPacket, Dossier, Scope};
+    use terok_clearance::{Action, BlockedPacket, Dossier, NetworkZone, Scope};
 
     use super::*;
     use crate::inbox::{HubId, InboxEvent, OperatorReply};
@@ -310,6 +310,8 @@ mod tests {
             domain: None,
             dossier: Dossier::default(),
             process: None,
+            zone: NetworkZone::Public,
+            looked_up_as: None,
         };
         let scope = Scope::whole_dest(blocked.dest().clone());
         Event::Pending(Arc::new(Request::new(
