@@ -41,10 +41,10 @@ impl DemoOperator {
             let connected = VarlinkConnection::connect(hub).await;
             connected.map_err(DemoError::ConnectHub)
         };
-        let none = serde_json::Map::new();
+        let answering = clearance2::SubscribeParameters { answers: true };
         let subscribed = connect()
             .await?
-            .call_more(clearance2::SUBSCRIBE, &none)
+            .call_more(clearance2::SUBSCRIBE, &answering)
             .await;
         let mut this = Self {
             events: subscribed.map_err(DemoError::ReadEvents)?,

@@ -42,6 +42,8 @@ const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_secs(6);
 pub(crate) struct Hubs {
     /// Where hubs appear; `None` if only fixed sockets are tried.
     watched: Option<(HubLocation, DirectoryWatcher)>,
+    /// Whether the hubs are told that somebody is there to answer.
+    answers: bool,
     tracked: BTreeMap<HubId, TrackedHub>,
     /// The hubs found at the start that have not sent their snapshot yet.
     awaiting_sync: BTreeSet<HubId>,
@@ -61,18 +63,19 @@ struct TrackedHub {
 }
 
 impl Hubs {
-    /// Listens to every hub below `runtime`, in every socket layout.
+    /// Listens to every hub below `runtime`, in every socket layout. `answers` tells the hubs that
+    /// somebody is there to answer.
     ///
     /// Must be called within a tokio runtime.
-    pub(crate) fn discover(runtime: RuntimeDir) -> io::Result<Self> {
-        Self::with_location(HubLocation::Runtime(runtime))
+    pub(crate) fn discover(runtime: RuntimeDir, answers: bool) -> io::Result<Self> {
+        Self::with_location(HubLocation::Runtime(runtime), answers)
     }
 
-    /// Listens to the one hub whose socket is at `path`.
+    /// Listens to the one hub whose socket is at `path`; `answers` as in [`Self::discover`].
     ///
     /// Must be called within a tokio runtime.
-    pub(crate) fn at_socket(path: PathBuf) -> io::Result<Self> {
-        Self::with_location(HubLocation::Socket(path))
+    pub(crate) fn at_socket(path: PathBuf, answers: bool) -> io::Result<Self> {
+        Self::with_location(HubLocation::Socket(path), answers)
     }
 
     /// Listens to the hubs whose sockets are at `paths`, each over one connection, and waits at
@@ -85,7 +88,7 @@ impl Hubs {
         ignore_no_listener: bool,
         sync_timeout: Duration,
     ) -> Self {
-        let mut hubs = Self::new(None, sync_timeout);
+        let mut hubs = Self::new(None, false, sync_timeout);
         for path in paths {
             let hub = HubId::new(&path);
             let (socket, _) = flag::channel(None);
@@ -99,19 +102,24 @@ impl Hubs {
         hubs
     }
 
-    fn with_location(location: HubLocation) -> io::Result<Self> {
+    fn with_location(location: HubLocation, answers: bool) -> io::Result<Self> {
         let watcher = DirectoryWatcher::new()?;
-        let mut hubs = Self::new(Some((location, watcher)), INITIAL_SYNC_TIMEOUT);
+        let mut hubs = Self::new(Some((location, watcher)), answers, INITIAL_SYNC_TIMEOUT);
         hubs.rescan();
         hubs.awaiting_sync = hubs.tracked.keys().cloned().collect();
         Ok(hubs)
     }
 
-    fn new(watched: Option<(HubLocation, DirectoryWatcher)>, sync_timeout: Duration) -> Self {
+    fn new(
+        watched: Option<(HubLocation, DirectoryWatcher)>,
+        answers: bool,
+        sync_timeout: Duration,
+    ) -> Self {
         let (update_sender, update_receiver) = mpsc::channel(UPDATE_QUEUE_CAPACITY);
         let now = Instant::now();
         Self {
             watched,
+            answers,
             tracked: BTreeMap::new(),
             awaiting_sync: BTreeSet::new(),
             sync_timeout,
@@ -217,7 +225,8 @@ impl Hubs {
             self.tracked.entry(hub.clone()).or_insert_with(|| {
                 let (socket, file) = flag::channel(Some(file));
                 let updates = self.update_sender.clone();
-                self.tasks.spawn(listen_to_hub(hub, file, updates));
+                self.tasks
+                    .spawn(listen_to_hub(hub, file, updates, self.answers));
                 TrackedHub {
                     socket,
                     client: None,

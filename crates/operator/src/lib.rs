@@ -15,7 +15,7 @@ pub mod prompt;
 pub mod script;
 mod session;
 
-pub use session::Session;
+pub use session::{Session, SessionOptions};
 
 use tokio::task::JoinError;
 

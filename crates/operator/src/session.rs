@@ -48,23 +48,47 @@ pub struct Session {
     answers: AnswerDispatcher,
 }
 
+/// Options of a [`Session`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Whether somebody is there to answer, as by default. A hub holds the connections of a sandbox
+    /// only while such a session is connected, so a session that only displays unsets this.
+    pub answers: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { answers: true }
+    }
+}
+
 impl Session {
     /// Opens a session with every hub below `runtime`, of every release's socket layout.
     ///
     /// Must be called within a tokio runtime.
     pub fn discover(runtime: RuntimeDir) -> io::Result<Self> {
-        Hubs::discover(runtime).map(Self::new)
+        Self::discover_with(runtime, SessionOptions::default())
+    }
+
+    /// Opens a session like [`Session::discover`], with options.
+    pub fn discover_with(runtime: RuntimeDir, options: SessionOptions) -> io::Result<Self> {
+        Hubs::discover(runtime, options.answers).map(Self::new)
     }
 
     /// Opens a session with the one hub whose socket is at `path`.
     ///
     /// Must be called within a tokio runtime.
     pub fn at_socket(path: PathBuf) -> io::Result<Self> {
-        Hubs::at_socket(path).map(Self::new)
+        Self::at_socket_with(path, SessionOptions::default())
+    }
+
+    /// Opens a session like [`Session::at_socket`], with options.
+    pub fn at_socket_with(path: PathBuf, options: SessionOptions) -> io::Result<Self> {
+        Hubs::at_socket(path, options.answers).map(Self::new)
     }
 
     /// Opens a session with the hubs whose sockets are at `paths`, each over one connection, and
-    /// waits at most `sync_timeout` for their snapshots.
+    /// waits at most `sync_timeout` for their snapshots. Does not count as somebody who answers.
     ///
     /// A socket without a listener is ignored if `ignore_no_listener` is set, and otherwise
     /// unreachable.

@@ -19,8 +19,8 @@ use terok_clearance::{
     Action, BlockedPacket, ContainerId, DecisionAction, Dossier, EnforcementOutcome, NetworkZone,
     Protocol, SandboxEvent,
 };
-use terok_clearance_operator::Session;
 use terok_clearance_operator::inbox::{InboxChange, RowEnd, RowNumber, RowRefusal};
+use terok_clearance_operator::{Session, SessionOptions};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -234,6 +234,23 @@ async fn answer_after_the_hub_is_lost_is_refused() {
     let order = ("one.example".to_owned(), Action::Deny);
     assert_eq!(fixture.orders.recv().await, Some(order));
     assert!(fixture.orders.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn only_a_session_that_answers_counts_as_somebody() {
+    let mut fixture = HubFixture::new();
+    let (hub, _stop) = fixture.start_hub();
+    let mut answerers = hub.answerers();
+    let observer = SessionOptions { answers: false };
+    let mut watching = Session::at_socket_with(fixture.socket(), observer).unwrap();
+    while !watching.is_synced() {
+        next(&mut watching).await;
+    }
+    assert_eq!((hub.subscriber_count(), *answerers.borrow()), (1, 0));
+    let answering = fixture.open_session().await;
+    assert_eq!((hub.subscriber_count(), *answerers.borrow()), (2, 1));
+    drop(answering);
+    answerers.wait_for(|count| *count == 0).await.unwrap();
 }
 
 #[tokio::test]

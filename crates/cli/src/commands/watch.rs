@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use operator::Session;
 use operator::script::{WatchOptions, watch_hubs};
+use operator::{Session, SessionOptions};
 use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
 use tokio::io::Interest;
@@ -50,12 +50,18 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     raise_fd_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
+        // Nobody answers here: hubs must not hold connections for this command.
+        let options = SessionOptions { answers: false };
         let session = match args.socket {
-            None => Session::discover(RuntimeDir::new(context.environment.runtime_dir())),
-            Some(path) => Session::at_socket(
-                std::path::absolute(&path)
-                    .with_context(|| format!("cannot find {}", path.display()))?,
-            ),
+            None => {
+                let runtime = RuntimeDir::new(context.environment.runtime_dir());
+                Session::discover_with(runtime, options)
+            }
+            Some(path) => {
+                let path = std::path::absolute(&path)
+                    .with_context(|| format!("cannot find {}", path.display()))?;
+                Session::at_socket_with(path, options)
+            }
         };
         let session = session.context("cannot watch for hubs")?;
         let watching = WatchOptions {

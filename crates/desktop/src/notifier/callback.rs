@@ -22,6 +22,10 @@ type NotifyCallback = dyn Fn(NotificationId, &Notification) + Send + Sync;
 /// A notification keeps the id of the notification that it replaces. The program reports the
 /// operator's choices by [`CallbackNotifier::invoke_action`]. The notifier waits for each function,
 /// so a function must neither block nor call the notifier.
+///
+/// A hub holds connections for the questions of the session, because somebody is there to answer. A
+/// program whose notifications nobody answers opens the session with other
+/// [`SessionOptions`](operator::SessionOptions).
 #[derive(Default)]
 pub struct CallbackNotifier {
     on_notify: Option<Box<NotifyCallback>>,

@@ -40,6 +40,7 @@ pub(super) async fn listen_once(
         hub,
         updates,
         snapshot_only: true,
+        answers: false,
     };
     let ended = match Client::start(listener.hub.path()).await {
         Ok((client, events)) => {
@@ -61,16 +62,19 @@ pub(super) async fn listen_once(
     drop(ended);
 }
 
-/// Listens to `hub` until both its socket and its connection are gone.
+/// Listens to `hub` until both its socket and its connection are gone. `answers` tells the hub that
+/// somebody is there to answer.
 pub(super) async fn listen_to_hub(
     hub: HubId,
     mut socket: watch::Receiver<Option<SocketFileId>>,
     updates: mpsc::Sender<(HubId, ListenerUpdate)>,
+    answers: bool,
 ) {
     let listener = HubListener {
         hub,
         updates,
         snapshot_only: false,
+        answers,
     };
     // An error means that the receiver was dropped.
     drop(listener.run(&mut socket).await);
@@ -81,6 +85,8 @@ struct HubListener {
     updates: mpsc::Sender<(HubId, ListenerUpdate)>,
     /// Whether to end after the snapshot.
     snapshot_only: bool,
+    /// Whether the hub is told that somebody is there to answer.
+    answers: bool,
 }
 
 type ListenerSendError = mpsc::error::SendError<(HubId, ListenerUpdate)>;
@@ -97,7 +103,12 @@ impl HubListener {
         let mut retries = RetrySchedule::default();
         let mut server = HubProcess::default();
         loop {
-            match Client::start(self.hub.path()).await {
+            let started = if self.answers {
+                Client::start_answering(self.hub.path()).await
+            } else {
+                Client::start(self.hub.path()).await
+            };
+            match started {
                 Ok((client, events)) => {
                     retries = RetrySchedule::default();
                     self.relay_events(&client, events, &mut server).await?;
