@@ -11,6 +11,9 @@ pub(crate) const PLACES: &[&str] = &[
     "address",
     "process",
     "command",
+    "directory",
+    "parent",
+    "looked up as",
     "project",
     "task",
     "name",
@@ -84,6 +87,21 @@ pub(crate) fn question(number: usize, text: &str) -> Value {
         "key" => dossier = json!({text: text}),
         _ => {}
     }
+    let mut process = json!({
+        "pid": 7, "uid": 1000, "name": at("process", "curl"),
+        "command": [at("command", "curl"), at("command", "-v")],
+    });
+    // Not in `all`, whose events must fit the buffer of a socket with the longest text, too.
+    if ["directory", "parent"].contains(&place) {
+        process["directory"] = at("directory", "/home/u");
+        process["parents"] = json!([
+            {"pid": 5, "name": at("parent", "bash")},
+            {"pid": 1, "name": at("parent", "node")},
+        ]);
+        process["other_holders"] = 1.into();
+    }
+    // A name is never empty.
+    let leads = place == "looked up as" && !text.is_empty();
     json!({
         "id": id(number), "container": sandbox(number), "dest": dest, "address": address,
         "port": port, "protocol": protocol, "domain": domain,
@@ -91,10 +109,9 @@ pub(crate) fn question(number: usize, text: &str) -> Value {
             "dest": dest, "port": (port > 0).then_some(port), "protocol": protocol,
             "keep": "sandbox",
         },
-        "process": {
-            "pid": 7, "uid": 1000, "name": at("process", "curl"),
-            "command": [at("command", "curl"), at("command", "-v")],
-        },
+        "process": process, "looked_up_as": leads.then_some(text),
+        "zone": leads.then_some("local-network"), "waiting": leads.then_some(2),
+        "waiting_since": leads.then_some(number), "gave_up_after": leads.then_some(15),
         "dossier": dossier, "first_seen": number, "last_seen": number, "count": 1,
     })
 }

@@ -348,11 +348,7 @@ impl Inbox {
         let version = state.protocol_version;
         let known = state.requests.get(&request.id).cloned();
         let flow = RequestFlow::from_request(&request);
-        let key = RowKey {
-            hub: hub.clone(),
-            container: request.container.clone(),
-            scope: request.scope.clone(),
-        };
+        let key = RowKey::new(hub, &request);
         let row = self.rows_by_key.get(&key).copied();
         // The question has a new scope or flow, and moves to another row.
         let is_forgotten = |number| self.row(number).is_some_and(Row::is_forgotten_by_hub);

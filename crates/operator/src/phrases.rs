@@ -2,23 +2,29 @@
 //! Phrases for questions and answers: sandbox, destination, and the exact effect of an answer.
 //!
 //! All user interfaces use these phrases, so that the effect of an answer has the same wording
-//! everywhere. All phrases are printable ASCII, because text from a sandbox is `DisplayText`.
+//! everywhere. All phrases are printable ASCII, because text from a sandbox is `DisplayText`, except
+//! for the letters of an internationalised name beside its ASCII form ([`unicode_name`]).
 
 mod change;
+mod connection;
+#[cfg(test)]
+mod tests;
+mod unicode_name;
 
 use std::time::Duration;
 
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::{DisplayText, Protocol, RuleLifetime, Scope, Target, Timestamp};
+use terok_clearance::{DisplayText, NetworkZone, Protocol, RuleLifetime, Scope, Target, Timestamp};
 
 use crate::inbox::{HubId, Row, RowEnd};
 
 pub use change::{
     ChangeMessage, MessageTone, describe_change, describe_change_by_id, describe_firewall,
 };
-
-/// Maximum characters of a command line; the rest is cut.
-const MAX_COMMAND_LENGTH: usize = 60;
+pub use connection::{
+    describe_lookup, describe_parents, describe_process, describe_waiting, describe_zone,
+};
+pub use unicode_name::unicode_name;
 
 /// Returns the name of the sandbox: `project/task (name)` if known, otherwise a name or the id.
 pub fn describe_sandbox(row: &Row) -> String {
@@ -35,19 +41,30 @@ pub fn describe_sandbox(row: &Row) -> String {
     }
 }
 
-/// Returns the destination with its ports: `api.example.com port 443/tcp`.
+/// Returns the destination with its ports: `api.example.com port 443/tcp`,
+/// `xn--bcher-kva.example (bücher.example) port 443/tcp`, `192.168.1.20 port 445/tcp, on your local
+/// network`.
 pub fn describe_dest(row: &Row) -> String {
-    format_dest_ports(row, "port ")
+    let zone = describe_zone(row).map_or_else(String::new, |zone| format!(", {zone}"));
+    let unicode = unicode_name(row.dest());
+    let unicode = unicode.map_or_else(String::new, |name| format!(" ({name})"));
+    format_dest_ports(row, &unicode, "port ") + &zone
 }
 
 /// Returns the destination without the word `port`, for narrow columns.
 pub fn describe_dest_briefly(row: &Row) -> String {
-    format_dest_ports(row, "")
+    let zone = match row.zone() {
+        NetworkZone::Public => "",
+        NetworkZone::LocalNetwork => " (local)",
+        NetworkZone::ThisHost => " (this machine)",
+    };
+    format_dest_ports(row, "", "") + zone
 }
 
-/// Formats the destination with the word `port` before a single port. The caller passes the word,
-/// because removing the word from a finished text could change a name chosen by the sandbox.
-fn format_dest_ports(row: &Row, port: &str) -> String {
+/// Formats the destination, a remark about it, and its ports with the word `port` before a single
+/// port. The caller passes the word, because removing the word from a finished text could change a
+/// name chosen by the sandbox.
+fn format_dest_ports(row: &Row, remark: &str, port: &str) -> String {
     let dest = row.dest();
     let ports = row.ports();
     let (shown, rest) = ports.split_at(ports.len().min(4));
@@ -63,7 +80,7 @@ fn format_dest_ports(row: &Row, port: &str) -> String {
         [_] => port,
         _ => "ports ",
     };
-    format!("{dest} {word}{}", names.join(", "))
+    format!("{dest}{remark} {word}{}", names.join(", "))
 }
 
 fn format_port(port: u16, protocol: Protocol) -> String {
@@ -71,25 +88,6 @@ fn format_port(port: u16, protocol: Protocol) -> String {
         0 => protocol.to_string(),
         port => format!("{port}/{protocol}"),
     }
-}
-
-/// Returns the process of the last packet, if known: `curl[4711]: curl https://api.example.com`.
-pub fn describe_process(row: &Row) -> Option<String> {
-    let process = row.process()?;
-    let mut words = format!("{}[{}]", process.name, process.pid);
-    if !process.command.is_empty() {
-        let command: Vec<_> = process.command.iter().map(DisplayText::as_str).collect();
-        let command = command.join(" ");
-        let cut = if command.len() > MAX_COMMAND_LENGTH {
-            "..."
-        } else {
-            ""
-        };
-        // The text is ASCII, so every index is a character boundary.
-        let command = command.get(..MAX_COMMAND_LENGTH).unwrap_or(&command);
-        words = format!("{words}: {command}{cut}");
-    }
-    Some(words)
 }
 
 /// Returns the exact effect of `allow` on the row.
@@ -194,51 +192,5 @@ pub fn describe_row_end(end: &RowEnd) -> String {
         RowEnd::HubGone => "the hub is gone".to_owned(),
         RowEnd::Evicted => "the list was full; the next packet asks again".to_owned(),
         RowEnd::ScopeChanged => "the scope changed; asking again".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn duration_is_in_its_largest_unit() {
-        for (seconds, expected) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 min"),
-            (3599, "59 min"),
-            (7200, "2 h"),
-            (200_000, "2 d"),
-        ] {
-            assert_eq!(format_duration(Duration::from_secs(seconds)), expected);
-        }
-    }
-
-    #[test]
-    fn scope_phrase_has_range_and_lifetime() {
-        let check = |json: &str, expected: &str| {
-            let scope: Scope = serde_json::from_str(json).unwrap();
-            assert_eq!(
-                format!("{} {}", describe_scope(&scope), describe_lifetime(&scope)),
-                expected
-            );
-        };
-        check(
-            r#"{"dest":"a.example","port":443,"protocol":"tcp","keep":"sandbox"}"#,
-            "tcp port 443 of a.example while the sandbox lives",
-        );
-        check(
-            r#"{"dest":"203.0.113.7","keep":"always"}"#,
-            "EVERY port and protocol of 203.0.113.7 in every sandbox, for good",
-        );
-        check(
-            r#"{"dest":"a.example","protocol":"udp","keep":"once"}"#,
-            "all udp of a.example for 60 s",
-        );
-        check(
-            r#"{"dest":"a.example","port":53,"keep":"project","seconds":5}"#,
-            "port 53 of every protocol of a.example for 5 s",
-        );
     }
 }

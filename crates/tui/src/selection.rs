@@ -261,6 +261,7 @@ fn matches_filter(row: &Row, filter: &str) -> bool {
             .process()
             .is_some_and(|process| has(process.name.as_str()))
         || row.addresses().into_iter().map(Dest::as_str).any(has)
+        || row.looked_up_as().map(Dest::as_str).is_some_and(has)
         || row
             .ports()
             .iter()

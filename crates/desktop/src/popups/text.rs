@@ -172,8 +172,21 @@ pub(super) fn question_popup(
         subject_line(&identity),
         format!("Protocol: {}", protocol_name(row.request().protocol)),
     ];
+    if let Some(zone) = phrases::describe_zone(row) {
+        lines.push(format!("Destination: {zone}"));
+    }
+    if let Some(name) = phrases::unicode_name(dest) {
+        lines.push(format!("Name: {dest} ({name})"));
+    }
+    if let Some(lookup) = phrases::describe_lookup(row) {
+        lines.push(format!("Lookup: {lookup}"));
+    }
     if let Some(process) = phrases::describe_process(row) {
         lines.push(format!("Process: {process}"));
+    }
+    // Without the length of the wait: a popup is not updated as time passes.
+    if let Some(waiting) = phrases::describe_waiting(row, Some(zone), None) {
+        lines.push(format!("Waiting: {waiting}"));
     }
     match failure {
         None => {}

@@ -44,7 +44,7 @@ fn a_question_names_sandbox_destination_and_scope() {
     check(
         json!({"dossier": {}, "process": {"pid": 7, "uid": 1000, "name": "curl", "command": []}}),
         "Blocked: api.example.com:443",
-        &format!("Container: web\nProtocol: TCP\nProcess: curl[7]\n{opens}"),
+        &format!("Container: web\nProtocol: TCP\nProcess: says it is curl (process 7)\n{opens}"),
     );
     check(
         json!({
@@ -54,6 +54,35 @@ fn a_question_names_sandbox_destination_and_scope() {
         }),
         "Blocked: [2001:db8::7]:443",
         "Task: warp/b\nProtocol: UDP\nAllow opens udp port 443 of 2001:db8::7 for 60 s",
+    );
+    let unresolved = json!({
+        "dest": "xn--bcher-kva.example", "address": "xn--bcher-kva.example", "waiting": 2,
+        "waiting_since": NOON_MICROS, "dossier": {},
+        "scope": {"dest": "xn--bcher-kva.example", "port": 443, "protocol": "tcp", "keep": "once"},
+    });
+    check(
+        unresolved,
+        "Blocked: xn--bcher-kva.example:443",
+        "Container: web\nProtocol: TCP\nName: xn--bcher-kva.example (b\u{fc}cher.example)\n\
+         Process: not known\nWaiting: 2 connections wait, since 12:42:07\n\
+         Allow opens tcp port 443 of xn--bcher-kva.example for 60 s",
+    );
+    check(
+        json!({
+            "dest": "10.0.0.7", "address": "10.0.0.7", "domain": null, "zone": "local-network",
+            "looked_up_as": "nas.example", "gave_up_after": 15, "dossier": {},
+            "scope": {"dest": "10.0.0.7", "port": 443, "protocol": "tcp", "keep": "once"},
+            "process": {
+                "pid": 7, "uid": 1000, "name": "curl", "command": [], "directory": "/home/u",
+                "parents": [{"pid": 5, "name": "bash"}], "other_holders": 1,
+            },
+        }),
+        "Blocked: 10.0.0.7:443",
+        "Container: web\nProtocol: TCP\nDestination: on your local network\n\
+         Lookup: name nas.example leads there\n\
+         Process: says it is curl (process 7, /home/u); started by: bash; 2 processes share the \
+         socket\nWaiting: gave up after 15 s; an answer serves the next attempt\n\
+         Allow opens tcp port 443 of 10.0.0.7 for 60 s",
     );
     check(
         json!({

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Request;
 use terok_clearance::{
-    Action, ContainerId, Dest, Dossier, Process, Protocol, RequestId, Scope, Timestamp,
+    Action, ContainerId, Dest, Dossier, NetworkZone, Process, Protocol, RequestId, Scope, Target,
+    Timestamp, WaitingConnections,
 };
 
 use super::HubId;
@@ -72,6 +73,18 @@ pub(super) struct RowKey {
     pub(super) hub: HubId,
     pub(super) container: ContainerId,
     pub(super) scope: Scope,
+    pub(super) zone: NetworkZone,
+}
+
+impl RowKey {
+    pub(super) fn new(hub: &HubId, request: &Request) -> Self {
+        Self {
+            hub: hub.clone(),
+            container: request.container.clone(),
+            scope: request.scope.clone(),
+            zone: request.zone,
+        }
+    }
 }
 
 /// Address, port and protocol of packets. A hub asks one question per flow.
@@ -182,10 +195,42 @@ impl Row {
         self.request().process.as_deref()
     }
 
-    /// Returns the destination addresses, sorted and without duplicates.
+    /// Returns the part of the network that the destination belongs to.
+    pub const fn zone(&self) -> NetworkZone {
+        self.key.zone
+    }
+
+    /// Returns the name that led to the address, for a question about the address itself.
+    pub fn looked_up_as(&self) -> Option<&Dest> {
+        self.request().looked_up_as.as_ref()
+    }
+
+    /// Returns the connections that are held for all questions of the row.
+    pub fn waiting(&self) -> WaitingConnections {
+        let all = self.entries.values().map(|entry| entry.request.waiting());
+        let mut sum = all.fold(WaitingConnections::default(), |sum, one| {
+            WaitingConnections {
+                count: sum.count.saturating_add(one.count),
+                since: match (sum.since, one.since) {
+                    (Some(earliest), Some(since)) => Some(earliest.min(since)),
+                    (earliest, since) => earliest.or(since),
+                },
+                gave_up: sum.gave_up.or(one.gave_up),
+            }
+        });
+        sum.gave_up = self.request().waiting().gave_up.or(sum.gave_up);
+        sum
+    }
+
+    /// Returns the destination addresses, sorted and without duplicates. A hub that resolves a name
+    /// after the answer has no address for it.
     pub fn addresses(&self) -> Vec<&Dest> {
         let mut addresses: Vec<_> = self.entries.keys().map(|flow| &flow.address).collect();
         addresses.dedup();
+        let dest = self.dest();
+        if addresses.contains(&dest) && matches!(dest.parse_target(), Ok(Target::Name(_))) {
+            addresses.retain(|address| *address != dest);
+        }
         addresses
     }
 

@@ -49,8 +49,14 @@ pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: b
     for (row, [name, from, wants, often]) in rows.iter().zip(&cells) {
         let line = format!("{name:id$}  {from:who$}  {wants}");
         let mut under = format!("blocked {often};");
-        if let Some(process) = phrases::describe_process(row) {
-            under = format!("{under} by {process};");
+        let process = phrases::describe_process(row).map(|process| format!("who asks: {process}"));
+        let notes = [
+            process,
+            phrases::describe_lookup(row),
+            phrases::describe_waiting(row, None, Some(now)),
+        ];
+        for note in notes.into_iter().flatten() {
+            under = format!("{under} {note};");
         }
         let under = format!(
             "{under} allow opens {}",

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{
-    Action, BlockedPacket, Decision, Dossier, NetworkZone, Protocol, Scope, ShieldState, Timestamp,
+    Action, BlockedPacket, Decision, Dossier, GaveUp, NetworkZone, Protocol, Scope, ShieldState,
+    Timestamp, WaitingConnections,
 };
 use terok_clearance_operator::inbox::{
     HubId, Inbox, InboxChange, InboxEvent, OperatorReply, Row, RowEnd, RowNumber, RowRefusal,
@@ -191,6 +192,51 @@ fn over_clearance1_a_port_scan_is_one_small_row() {
     assert_eq!(harness.inbox.rows().len(), 1);
     assert_eq!(harness.row(1).count(), 5000);
     assert!(harness.row(1).ports().len() <= 64);
+}
+
+#[test]
+fn zones_have_separate_rows_and_answers() {
+    let mut harness = InboxHarness::connected(ProtocolVersion::Clearance2);
+    let public = request("web:1", "a.example", "a.example", 443);
+    let mut local = Request::clone(&request("web:2", "a.example", "a.example", 443));
+    local.zone = NetworkZone::LocalNetwork;
+    assert_eq!(harness.receive(Event::Pending(public)), ["added 1"]);
+    assert_eq!(
+        harness.receive(Event::Pending(Arc::new(local))),
+        ["added 2"]
+    );
+    let answers = harness.inbox.answer(number(1), Action::Allow).unwrap();
+    let asked: Vec<_> = answers.iter().map(|answer| &answer.request.id).collect();
+    assert_eq!(asked, [&"web:1".parse().unwrap()]);
+}
+
+#[test]
+fn held_connections_of_a_row_are_those_of_all_its_questions() {
+    let mut harness = InboxHarness::connected(ProtocolVersion::Clearance2);
+    let held = |id: &str, address: &str, waiting| {
+        let mut asked = Request::clone(&request(id, "a.example", address, 443));
+        asked.set_waiting(waiting);
+        Arc::new(asked)
+    };
+    let waiting = |count, since, gave_up: Option<u32>| WaitingConnections {
+        count,
+        since: Some(Timestamp::from_micros(since)),
+        gave_up: gave_up.map(|after_seconds| GaveUp { after_seconds }),
+    };
+    let one = held("web:1", "203.0.113.7", waiting(2, 9, Some(5)));
+    let two = held("web:2", "203.0.113.8", waiting(1, 7, None));
+    assert_eq!(harness.receive(Event::Pending(one)), ["added 1"]);
+    assert_eq!(
+        harness.receive(Event::Pending(Arc::clone(&two))),
+        ["updated 1"]
+    );
+    assert_eq!(harness.row(1).waiting(), waiting(3, 7, Some(5)));
+    assert_eq!(harness.row(1).count(), 2);
+    // The hub sends a change without a packet as a repeat.
+    let gave_up = held("web:2", "203.0.113.8", waiting(1, 7, Some(30)));
+    assert_eq!(harness.receive(Event::Repeated(gave_up)), ["updated 1"]);
+    assert_eq!(harness.row(1).waiting(), waiting(3, 7, Some(30)));
+    assert_eq!(harness.row(1).count(), 2);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use operator::phrases;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::{Dest, ShieldState};
+use terok_clearance::{Dest, DisplayText, ShieldState};
 
 use crate::theme::Theme;
 use crate::wrap::wrap;
@@ -83,8 +83,15 @@ impl QuestionPane<'_> {
             let text = "the hub is away; an answer is possible once the hub is back";
             add("now", theme.bad(), text, plain);
         }
+        if let Some(lookup) = phrases::describe_lookup(row) {
+            add("lookup", dim, &lookup, plain);
+        }
+        // Without the length of the wait: the screen is not redrawn as time passes.
+        if let Some(waiting) = phrases::describe_waiting(row, Some(self.zone), None) {
+            add("waits", dim, &waiting, plain);
+        }
         if let Some(process) = phrases::describe_process(row) {
-            add("by", dim, &process, plain);
+            add("asks", dim, &process, plain);
         }
         if let Some(state) = self.shield_state
             && (full || state != ShieldState::Up)
@@ -96,7 +103,11 @@ impl QuestionPane<'_> {
         add("blocked", dim, &self.blocked_text(full), plain);
         if full {
             let addresses: Vec<_> = row.addresses().into_iter().map(Dest::as_str).collect();
-            add("address", dim, &addresses.join(", "), plain);
+            let addresses = match addresses.as_slice() {
+                [] => "the name is resolved after the answer".to_owned(),
+                addresses => addresses.join(", "),
+            };
+            add("address", dim, &addresses, plain);
             let interface = match row.protocol_version() {
                 ProtocolVersion::Clearance1 => {
                     "org.terok.Clearance1: a verdict opens the whole destination"
@@ -107,7 +118,13 @@ impl QuestionPane<'_> {
             add("request", dim, row.request().id.as_str(), plain);
             if let Some(process) = row.process() {
                 let text = format!("process {} of user {}", process.pid, process.uid);
-                add("", dim, &text, plain);
+                add("process", dim, &text, plain);
+                let directory = process.directory.as_ref();
+                let directory = directory.map_or("not known", DisplayText::as_str);
+                add("in", dim, directory, plain);
+                let parents = phrases::describe_parents(process);
+                let parents = parents.as_deref().unwrap_or("not known");
+                add("parents", dim, parents, plain);
             }
             for (key, value) in row.dossier().iter() {
                 add("known", dim, &format!("{key}: {value}"), plain);

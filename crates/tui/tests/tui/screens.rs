@@ -92,6 +92,53 @@ fn some_questions() {
     check_snapshots("questions", busy);
 }
 
+/// Two questions with held connections: of an address on the local network, which a name led to,
+/// and of a name that is resolved after the answer.
+fn held(width: u16, height: u16) -> TestUi {
+    let mut ui = TestUi::up(width, height);
+    let at = NOON + 1_000_000;
+    ui.asks(&request(&format!(
+        r#"{{"id": "web:1", "container": "web", "dest": "xn--bcher-kva.example",
+            "address": "xn--bcher-kva.example", "domain": "xn--bcher-kva.example",
+            "port": 443, "protocol": "tcp",
+            "scope": {{"dest": "xn--bcher-kva.example", "port": 443, "protocol": "tcp",
+                       "keep": "sandbox"}},
+            "dossier": {{"project": "warp", "task": "build-42", "name": "web"}},
+            "first_seen": {at}, "last_seen": {at}, "count": 3, "gave_up_after": 15}}"#
+    )));
+    ui.asks(&request(&format!(
+        r#"{{"id": "web:2", "container": "web", "dest": "192.168.1.20",
+            "address": "192.168.1.20", "zone": "local-network", "looked_up_as": "nas.example",
+            "port": 445, "protocol": "tcp",
+            "scope": {{"dest": "192.168.1.20", "port": 445, "protocol": "tcp",
+                       "keep": "sandbox"}},
+            "process": {{"pid": 812, "uid": 1000, "name": "smbclient",
+                         "command": ["smbclient", "-L", "nas.example"],
+                         "directory": "/home/u/project", "other_holders": 1,
+                         "parents": [{{"pid": 700, "name": "bash"}}, {{"pid": 1, "name": "node"}}]}},
+            "dossier": {{"project": "warp", "task": "build-42", "name": "web"}},
+            "first_seen": {at}, "last_seen": {at}, "count": 2, "waiting": 2,
+            "waiting_since": {at}}}"#
+    )));
+    ui.wait(600);
+    ui
+}
+
+#[test]
+fn held_connections() {
+    check_snapshots("held", held);
+}
+
+#[test]
+fn details_of_held_connections() {
+    check_snapshots("held-details", |width, height| {
+        let mut ui = held(width, height);
+        ui.press(KeyCode::Down);
+        ui.press(KeyCode::Enter);
+        ui
+    });
+}
+
 /// Returns the question without a process.
 fn without_process(mut question: Arc<Request>) -> Arc<Request> {
     Arc::make_mut(&mut question).process = None;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Formats prompt messages for people: two lines per question, the second with the effect of
-//! `allow`.
+//! Formats prompt messages for people: two or three lines per question, the last with the effect
+//! of `allow`.
 
 use terok_clearance::{DisplayText, Timestamp};
 
@@ -139,10 +139,18 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> St
         phrases::describe_sandbox(row)
     );
     if let Some(process) = phrases::describe_process(row) {
-        line = format!("{line}  by {process}");
+        line = format!("{line}  who asks: {process}");
     }
     if let Some(now) = now {
         line = format!("{line}  {}", phrases::describe_occurrences(row, now));
+    }
+    let notes = [
+        phrases::describe_lookup(row),
+        phrases::describe_waiting(row, None, now),
+    ];
+    let notes: Vec<_> = notes.into_iter().flatten().collect();
+    if !notes.is_empty() {
+        line = format!("{line}\n      {}", notes.join("; "));
     }
     let allow = if paint.show_ids { "allow" } else { "a" };
     format!(
