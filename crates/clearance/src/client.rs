@@ -96,7 +96,7 @@ impl Client {
         Self::connect(path.into(), false).await
     }
 
-    /// Connects like [`Client::start`], and tells the hub that somebody is there to answer.
+    /// Connects like [`Client::start`], and tells the hub that an operator is there to answer.
     ///
     /// A hub that holds connections holds them only while such a client is connected. A hub of an
     /// earlier release is not told.
@@ -178,7 +178,7 @@ impl Client {
 #[derive(Debug)]
 struct HubEndpoint {
     path: PathBuf,
-    /// Whether somebody is there to answer.
+    /// Whether an operator is there to answer.
     answers: bool,
 }
 

@@ -43,10 +43,6 @@ impl NetworkZone {
     }
 
     /// Returns `true` for [`NetworkZone::Public`].
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde's skip_serializing_if passes a reference"
-    )]
     pub const fn is_public(&self) -> bool {
         matches!(self, Self::Public)
     }

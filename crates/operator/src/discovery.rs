@@ -42,7 +42,7 @@ const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_secs(6);
 pub(crate) struct Hubs {
     /// Where hubs appear; `None` if only fixed sockets are tried.
     watched: Option<(HubLocation, DirectoryWatcher)>,
-    /// Whether the hubs are told that somebody is there to answer.
+    /// Whether the hubs are told that an operator is there to answer.
     answers: bool,
     tracked: BTreeMap<HubId, TrackedHub>,
     /// The hubs found at the start that have not sent their snapshot yet.

@@ -2,8 +2,9 @@
 //! Phrases for questions and answers: sandbox, destination, and the exact effect of an answer.
 //!
 //! All user interfaces use these phrases, so that the effect of an answer has the same wording
-//! everywhere. All phrases are printable ASCII, because text from a sandbox is `DisplayText`, except
-//! for the letters of an internationalised name beside its ASCII form ([`unicode_name`]).
+//! everywhere. All phrases are printable ASCII, because text from a sandbox is `DisplayText`. The
+//! exception are the letters of an internationalised name, next to the ASCII form
+//! ([`unicode_name`]).
 
 mod change;
 mod connection;

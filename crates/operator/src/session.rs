@@ -51,7 +51,7 @@ pub struct Session {
 /// Options of a [`Session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Whether somebody is there to answer, as by default. A hub holds the connections of a sandbox
+    /// Whether an operator is there to answer, as by default. A hub holds the connections of a sandbox
     /// only while such a session is connected, so a session that only displays unsets this.
     pub answers: bool,
 }
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Opens a session with the hubs whose sockets are at `paths`, each over one connection, and
-    /// waits at most `sync_timeout` for their snapshots. Does not count as somebody who answers.
+    /// waits at most `sync_timeout` for their snapshots. Does not count as an operator.
     ///
     /// A socket without a listener is ignored if `ignore_no_listener` is set, and otherwise
     /// unreachable.

@@ -111,7 +111,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     let ended = run_config(args, context).and_then(|config| {
         // Before the runtime starts: building a sandbox forks.
         let prepared = PreparedRun::build(config)?;
-        block_on(async { Ok(prepared.run(&reporter).await?) })
+        block_on(async { Ok(Box::pin(prepared.run(&reporter)).await?) })
     });
     match ended {
         Ok(outcome) => Ok(outcome.into()),

@@ -85,7 +85,7 @@ struct HubListener {
     updates: mpsc::Sender<(HubId, ListenerUpdate)>,
     /// Whether to end after the snapshot.
     snapshot_only: bool,
-    /// Whether the hub is told that somebody is there to answer.
+    /// Whether the hub is told that an operator is there to answer.
     answers: bool,
 }
 

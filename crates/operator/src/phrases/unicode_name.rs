@@ -2,7 +2,7 @@
 //! The Unicode form of internationalised host names, if it is safe to show.
 //!
 //! A sandbox chooses the names that it asks for, and some letters look like others. The ASCII form
-//! is therefore always shown; the Unicode form stands beside it, and only if it cannot mislead.
+//! is therefore always shown; the Unicode form is added only if it cannot mislead.
 
 use terok_clearance::{Dest, Target};
 
@@ -74,8 +74,7 @@ fn script_of(c: char) -> Option<LabelScript> {
         | '\u{ac00}'..='\u{d7a3}' => LabelScript::EastAsian,
         _ => return None,
     };
-    // The long mark of Japanese and some others are letters to Unicode, but look like a hyphen; they
-    // are outside of the ranges.
+    // The ranges exclude letters that look like a hyphen, such as the long mark of Japanese.
     c.is_alphabetic().then_some(script)
 }
 

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Zones, names of addresses, and held connections of questions.
+
+use super::*;
+
+#[test]
+fn another_zone_is_another_question_and_its_answer_covers_no_other() {
+    let mut ledger = ledger();
+    let asked_in = |request: &str, zone| BlockedPacket {
+        zone,
+        domain: Some("a.example".parse().unwrap()),
+        ..blocked("c", request, "a.example", 443)
+    };
+    for (request, zone) in [
+        ("c:1", NetworkZone::Public),
+        ("c:2", NetworkZone::LocalNetwork),
+        ("c:3", NetworkZone::ThisHost),
+    ] {
+        assert!(ledger.record(asked_in(request, zone), at(1)).is_new);
+        let again = format!("{request}0");
+        assert!(!ledger.record(asked_in(&again, zone), at(2)).is_new);
+    }
+    let one = asked("c:1", "c", "a.example");
+    let (_order, receipt) = claim(&mut ledger, one).unwrap();
+    assert!(apply(&mut ledger, receipt).is_empty());
+    assert_eq!(ids(&ledger), ["c:2", "c:3"]);
+}
+
+#[test]
+fn the_newest_name_that_led_to_an_address_is_shown_and_counted_as_text() {
+    let mut ledger = ledger();
+    let asked_as = |request: &str, name: &str| BlockedPacket {
+        zone: NetworkZone::LocalNetwork,
+        looked_up_as: Some(name.parse().unwrap()),
+        ..blocked("c", request, "192.168.1.20", 443)
+    };
+    let number = ledger.record(asked_as("c:1", "a.example"), at(1)).number;
+    let before = ledger.text_bytes;
+    ledger.record(asked_as("c:1", "longer.example"), at(2));
+    assert_eq!(ledger.text_bytes, before + "longer".len() - "a".len());
+    let request = ledger.question(number).unwrap().to_request();
+    assert_eq!(
+        request.looked_up_as,
+        Some("longer.example".parse().unwrap())
+    );
+    assert_eq!(request.dest.as_str(), "192.168.1.20");
+    assert_eq!(request.zone, NetworkZone::LocalNetwork);
+}
+
+#[test]
+fn held_connections_belong_to_the_newest_question_with_the_id() {
+    let mut ledger = with_one_question();
+    ledger.record(blocked("c", "c:1", "192.0.2.9", 443), at(6));
+    let waiting = WaitingConnections {
+        count: 1,
+        ..WaitingConnections::default()
+    };
+    let id = "c:1".parse().unwrap();
+    assert_eq!(ledger.set_waiting(&id, waiting), Some(2));
+    assert_eq!(ledger.set_waiting(&id, waiting), None, "unchanged");
+    assert_eq!(ledger.set_waiting(&"c:7".parse().unwrap(), waiting), None);
+    assert_eq!(ledger.question(2).unwrap().waiting(), waiting);
+    assert_eq!(ledger.question(1).unwrap().waiting().count, 0);
+}
