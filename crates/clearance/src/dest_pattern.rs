@@ -72,6 +72,24 @@ pub enum PacketHost {
     Address(IpAddr),
 }
 
+impl fmt::Display for PacketDest {
+    /// Formats like a pattern that covers only this destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            PacketHost::Name(name) => name.fmt(f)?,
+            PacketHost::Address(IpAddr::V6(address)) if self.port != 0 => write!(f, "[{address}]")?,
+            PacketHost::Address(address) => address.fmt(f)?,
+        }
+        if self.port != 0 {
+            write!(f, ":{}", self.port)?;
+        }
+        match self.protocol {
+            Protocol::TCP => Ok(()),
+            protocol => write!(f, "/{protocol}"),
+        }
+    }
+}
+
 impl DestPattern {
     /// Creates a pattern. ICMP has no ports, and [`Protocol::ICMP`] covers both IP versions.
     ///

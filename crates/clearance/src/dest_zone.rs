@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::NetworkZone;
 use crate::address_class::AddressClass;
 
 /// The zone of an address, seen from the host.
@@ -35,6 +36,18 @@ impl DestZone {
             Self::LocalNetwork => "local-network",
             Self::ThisHost => "this-host",
             Self::Floor => "floor",
+        }
+    }
+}
+
+impl DestZone {
+    /// Returns the zone as a question tells it. Questions are never about the floor, which counts
+    /// as an address of this host: no wider rule covers either.
+    pub const fn question_zone(self) -> NetworkZone {
+        match self {
+            Self::Public => NetworkZone::Public,
+            Self::LocalNetwork => NetworkZone::LocalNetwork,
+            Self::ThisHost | Self::Floor => NetworkZone::ThisHost,
         }
     }
 }

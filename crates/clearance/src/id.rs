@@ -77,6 +77,12 @@ impl ContainerId {
 }
 
 impl RequestId {
+    /// Returns the id that a reader gives the question with `number`.
+    pub fn numbered(container: &ContainerId, number: u64) -> Self {
+        // At most 276 bytes, all of them valid in an id.
+        Self(format!("{container}:{number}").into())
+    }
+
     const MAX_BYTES: usize = 512;
 
     fn check(text: &str) -> Result<(), IdParseError> {

@@ -17,7 +17,22 @@
 )]
 
 pub mod dial;
+mod engine;
+mod gateway_sockets;
+mod held_connections;
+mod hold_limit;
+mod name_server;
 pub mod packet_build;
 pub mod ping;
+mod policy;
 pub mod proxy;
 pub mod relay;
+
+pub use engine::{EgressConfig, EgressEngine, EgressError};
+pub use gateway_sockets::{EgressSockets, GatewaySockets, GatewaySocketsError};
+pub use held_connections::MAX_HELD_CONNECTIONS;
+pub use hold_limit::{HoldLimit, HoldLimitError};
+pub use policy::{
+    EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount,
+};
+pub use proxy::ProxySettings;

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, set_dumpable_behavior, waitid};
 
 use crate::link::{IpNetwork, LinkError, LinkIndex, LinkName, RtnetlinkSocket, VethPeerNetns};
 use crate::sandbox::init_channel::{InitFault, InitReport};
@@ -155,6 +155,10 @@ fn run_builder(sandbox: &ProcessHandle, report_to: OwnedFd, when_opened: OwnedFd
         Err(fault) => InitReport::Failed(fault).encode(),
     };
     // An error means that the parent process is gone.
+    // The parent opens a file of this process, which a process with new rights forbids by default.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::Dumpable) {
+        tracing::debug!(%error, "the gateway's namespace may be out of reach");
+    }
     if File::from(report_to).write_all(&report).is_ok() {
         drop(File::from(when_opened).read(&mut [0]));
     }

@@ -55,6 +55,8 @@ pub struct SandboxSpec {
     pub masked_paths: Vec<PathBuf>,
     /// The name servers of `/etc/resolv.conf` inside.
     pub resolvers: Vec<IpAddr>,
+    /// The domains of `/etc/resolv.conf` inside that complete names of one label.
+    pub search_domains: Vec<String>,
     /// The operator's terminal, if the workload gets one of its own.
     pub terminal: Option<TerminalSpec>,
 }

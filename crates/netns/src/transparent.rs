@@ -59,14 +59,13 @@ impl TransparentUdpSocket {
         Ok(Self(PollableFd::new_readable(socket)?))
     }
 
-    /// Waits for a datagram and receives it into `buffer`; a longer one is cut. Cancel safe.
-    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<ReceivedDatagram> {
-        self.0
-            .read_with(|fd| sys::receive_with_destination(fd, buffer))
-            .await
+    /// Waits until a datagram may be queued. Cancel safe.
+    pub async fn wait_readable(&self) -> io::Result<()> {
+        self.0.wait_readable().await
     }
 
-    /// Receives a queued datagram; `WouldBlock` if there is none.
+    /// Receives a queued datagram into `buffer`, after [`wait_readable`](Self::wait_readable);
+    /// `WouldBlock` if there is none. A longer datagram is cut.
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<ReceivedDatagram> {
         self.0
             .try_read_with(|fd| sys::receive_with_destination(fd, buffer))

@@ -29,6 +29,7 @@ pub mod nflog;
 mod nflog_owner;
 mod outbox;
 pub mod packet;
+mod packet_log;
 pub mod socket_owner;
 
 pub use annotations::{AnnotationsError, ContainerAnnotations};
@@ -40,3 +41,4 @@ pub use event_json::to_event_line;
 pub use event_loop::{NflogLoss, NflogReader, NflogSockets, ReaderRunError, ReaderSink};
 pub use nflog_owner::{NflogOwner, NflogOwnerProcess, find_nflog_owner};
 pub use outbox::ReaderOutbox;
+pub use packet_log::PacketLog;

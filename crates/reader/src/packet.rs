@@ -189,6 +189,18 @@ pub fn netlink_messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Returns the copied bytes of a logged packet, from one netlink message with its header.
+pub fn packet_copy(message: &[u8]) -> Option<&[u8]> {
+    let (header, body) = message.split_first_chunk::<16>()?;
+    let [_, _, _, _, k0, k1, ..] = *header;
+    if u16::from_ne_bytes([k0, k1]) != PACKET_MESSAGE {
+        return None;
+    }
+    NflogAttributes(body.get(4..)?)
+        .map_while(Result::ok)
+        .find_map(|(kind, value)| (kind == PAYLOAD).then_some(value))
+}
+
 /// Netlink attributes: length, type, value, padding to four bytes.
 struct NflogAttributes<'a>(&'a [u8]);
 

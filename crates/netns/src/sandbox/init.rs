@@ -64,7 +64,7 @@ fn build_and_supervise(
     }
     setsid().map_err(InitFault::at_step("leaving the operator's session"))?;
     bring_loopback_up()?;
-    mounts::build_mounts(plan, &spec.resolvers)?;
+    mounts::build_mounts(plan, &spec.resolvers, &spec.search_domains)?;
     let filter = WorkloadSeccomp::compile().map_err(|error| InitFault {
         step: format!("compiling the system call filter: {error}"),
         errno: libc::EINVAL,

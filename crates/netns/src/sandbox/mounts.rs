@@ -24,7 +24,11 @@ use super::mount_plan::{MountPlan, set_mode};
 use crate::sys::restrict_mount;
 
 /// Builds the complete view.
-pub(crate) fn build_mounts(plan: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
+pub(crate) fn build_mounts(
+    plan: &MountPlan,
+    resolvers: &[IpAddr],
+    search_domains: &[String],
+) -> Result<(), InitFault> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(InitFault::at_step("making the mounts private"))?;
 
@@ -68,7 +72,7 @@ pub(crate) fn build_mounts(plan: &MountPlan, resolvers: &[IpAddr]) -> Result<(),
         create_directory(path)?;
         attach_mount_tree(&tree, path)?;
     }
-    write_resolv_conf(plan, resolvers)
+    write_resolv_conf(plan, resolvers, search_domains)
 }
 
 /// The device files that programs expect. None gives access to a device.
@@ -170,7 +174,11 @@ fn mount_sys(cgroups: Option<OwnedFd>) -> Result<(), InitFault> {
     }
 }
 
-fn write_resolv_conf(plan: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitFault> {
+fn write_resolv_conf(
+    plan: &MountPlan,
+    resolvers: &[IpAddr],
+    search_domains: &[String],
+) -> Result<(), InitFault> {
     let Some(path) = &plan.resolv_conf else {
         tracing::warn!("/etc/resolv.conf is missing: names are not resolved in the sandbox");
         return Ok(());
@@ -182,6 +190,9 @@ fn write_resolv_conf(plan: &MountPlan, resolvers: &[IpAddr]) -> Result<(), InitF
             .iter()
             .map(|resolver| format!("nameserver {resolver}\n")),
     );
+    if !search_domains.is_empty() {
+        text.push_str(&format!("search {}\n", search_domains.join(" ")));
+    }
     if plan.fresh_dirs.iter().any(|dir| path.starts_with(dir)) {
         path.parent().map_or(Ok(()), create_directory)?;
         return fs::write(path, text).map_err(InitFault::at_step(failed()));

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine of one sandbox: packets and connections of the gateway, answers, and dialing.
+//!
+//! One task owns all state. [`EgressEngine::step`] handles the next event of the sockets, the
+//! dialing tasks, the rules and the clock; the owner passes the logged packets.
+
+mod dialing;
+mod echo;
+mod tcp;
+mod udp;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use names::{ForwarderConfig, ForwarderNotice, NameLookup};
+use terok_clearance::{DestZone, classify_destination};
+use terok_clearance::{DisplayText, DomainName, Protocol, RequestId};
+use terok_clearance::{PacketDest, PacketHost};
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use crate::dial::DialSockets;
+use crate::gateway_sockets::EgressSockets;
+use crate::held_connections::{ConnectionKey, HeldConnections};
+use crate::hold_limit::HoldLimit;
+use crate::name_server::NameServer;
+use crate::{EgressNotice, EgressPolicy, EgressQuestion, EgressSink, HeldCount, ProxySettings};
+
+use dialing::{DialRefusal, Dialer};
+use tcp::HandOver;
+use udp::UdpFlows;
+
+/// Time between two looks at the connections that wait, while there are any.
+const TICK: Duration = Duration::from_millis(500);
+/// Time that connections stay held after the last operator left: one may be about to come back.
+const ANSWERER_GRACE: Duration = Duration::from_secs(5);
+/// Maximum remembered notices; later ones are not told.
+const MAX_TOLD: usize = 4_096;
+/// Maximum DNS connections at the same time.
+const MAX_DNS_STREAMS: usize = 64;
+/// Maximum lookups for the sandbox at the same time.
+const MAX_LOOKUPS: usize = 256;
+
+/// The parts and settings of an engine.
+#[derive(Debug)]
+pub struct EgressConfig<P, N, D, S> {
+    /// The rules.
+    pub policy: Arc<P>,
+    /// Notified when a rule was added or removed.
+    pub rules_changed: Arc<Notify>,
+    /// The lookup of allowed names.
+    pub lookup: Arc<N>,
+    /// The sockets outside.
+    pub sockets: Arc<D>,
+    /// The proxy of the operator's network.
+    pub proxy: Option<ProxySettings>,
+    /// The name server's settings.
+    pub forwarder: ForwarderConfig,
+    /// The time that connections wait for an answer.
+    pub hold: HoldLimit,
+    /// The number of connected operators that answer.
+    pub answerers: watch::Receiver<usize>,
+    /// Receives questions and notices.
+    pub sink: S,
+}
+
+/// The engine cannot continue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EgressError {
+    /// A socket of the gateway failed.
+    #[error("a socket of the gateway failed")]
+    Socket(#[from] std::io::Error),
+    /// A task panicked, which indicates a bug.
+    #[error("a task panicked: {0}")]
+    Panicked(DisplayText),
+}
+
+/// Holds, dials, hands over and relays the connections of one sandbox.
+pub struct EgressEngine<P, N, D, S> {
+    sockets: EgressSockets,
+    policy: Arc<P>,
+    rules_changed: Arc<Notify>,
+    names: Arc<NameServer<P, N>>,
+    dialer: Arc<Dialer<P, N, D>>,
+    sink: S,
+    hold: HoldLimit,
+    answerers: watch::Receiver<usize>,
+    /// The time since which no operator that answers is connected.
+    unanswered_since: Option<Instant>,
+    held: HeldConnections,
+    hand_overs: HashMap<ConnectionKey, HandOver>,
+    flows: UdpFlows,
+    /// The questions that connections wait for.
+    questions: HashMap<PacketDest, RequestId>,
+    told: HashSet<EgressNotice>,
+    tasks: JoinSet<TaskEnd>,
+    lookups: JoinSet<()>,
+    relays: JoinSet<()>,
+    dns_streams: JoinSet<()>,
+    pings: JoinSet<()>,
+    next_tick: Option<Instant>,
+    buffer: Box<[u8]>,
+}
+
+/// The result of a task.
+#[derive(Debug)]
+enum TaskEnd {
+    TcpDialed {
+        key: ConnectionKey,
+        sequence: u32,
+        result: Result<(tokio::net::TcpStream, SocketAddr), DialRefusal>,
+    },
+    UdpDialed {
+        key: ConnectionKey,
+        result: Result<(tokio::net::UdpSocket, SocketAddr), DialRefusal>,
+    },
+    UdpEnded(ConnectionKey),
+}
+
+/// A destination with its part of the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ZonedDest {
+    dest: PacketDest,
+    zone: DestZone,
+    /// The name that led to the destination, an address.
+    looked_up_as: Option<DomainName>,
+}
+
+impl<P, N, D, S> EgressEngine<P, N, D, S>
+where
+    P: EgressPolicy,
+    N: NameLookup,
+    D: DialSockets,
+    S: EgressSink,
+{
+    /// Creates the engine of a gateway.
+    pub fn new(sockets: EgressSockets, config: EgressConfig<P, N, D, S>) -> Self {
+        let EgressConfig {
+            policy,
+            rules_changed,
+            lookup,
+            sockets: dial_sockets,
+            proxy,
+            forwarder,
+            hold,
+            mut answerers,
+            sink,
+        } = config;
+        // An operator that is about to connect at the start counts as one that comes back.
+        let unanswered_since = (*answerers.borrow_and_update() == 0).then(Instant::now);
+        let dialer = Dialer {
+            policy: Arc::clone(&policy),
+            lookup: Arc::clone(&lookup),
+            sockets: dial_sockets,
+            proxy,
+            own_names: forwarder.own_names.clone(),
+        };
+        Self {
+            names: Arc::new(NameServer::new(forwarder, Arc::clone(&policy), lookup)),
+            dialer: Arc::new(dialer),
+            sockets,
+            policy,
+            rules_changed,
+            sink,
+            hold,
+            answerers,
+            unanswered_since,
+            held: HeldConnections::default(),
+            hand_overs: HashMap::new(),
+            flows: UdpFlows::default(),
+            questions: HashMap::new(),
+            told: HashSet::new(),
+            tasks: JoinSet::new(),
+            lookups: JoinSet::new(),
+            relays: JoinSet::new(),
+            dns_streams: JoinSet::new(),
+            pings: JoinSet::new(),
+            next_tick: None,
+            buffer: vec![0; MAX_DATAGRAM_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Waits for the next event and handles it. Cancel safe.
+    pub async fn step(&mut self) -> Result<(), EgressError> {
+        self.schedule_tick();
+        let next_tick = self.next_tick;
+        tokio::select! {
+            accepted = self.sockets.tcp.accept() => {
+                let (stream, client) = accepted?;
+                self.finish_hand_over(stream, client);
+            }
+            accepted = self.sockets.dns.accept(),
+                if self.dns_streams.len() < MAX_DNS_STREAMS =>
+            {
+                let (stream, _) = accepted?;
+                let names = Arc::clone(&self.names);
+                self.dns_streams.spawn(async move { names.serve_stream(stream).await });
+            }
+            ready = self.sockets.udp.wait_readable() => {
+                ready?;
+                self.handle_datagrams();
+            }
+            Some(ended) = self.tasks.join_next() => self.finish_task(check_panic(ended)?),
+            Some(ended) = self.relays.join_next() => check_panic(ended)?,
+            Some(ended) = self.lookups.join_next() => check_panic(ended)?,
+            Some(ended) = self.dns_streams.join_next() => check_panic(ended)?,
+            Some(ended) = self.pings.join_next() => check_panic(ended)?,
+            () = self.rules_changed.notified() => self.apply_rules(),
+            Ok(()) = self.answerers.changed() => self.note_answerers(),
+            () = wait_until(next_tick), if next_tick.is_some() => {
+                self.next_tick = None;
+                self.tick();
+            }
+        }
+        self.tell_forwarder_notices();
+        Ok(())
+    }
+
+    fn finish_task(&mut self, ended: TaskEnd) {
+        match ended {
+            TaskEnd::TcpDialed {
+                key,
+                sequence,
+                result,
+            } => self.finish_tcp_dial(key, sequence, result),
+            TaskEnd::UdpDialed { key, result } => self.finish_udp_dial(key, result),
+            TaskEnd::UdpEnded(key) => self.flows.remove(&key),
+        }
+    }
+
+    /// Returns the destination that packets to `remote` mean.
+    fn destination(&self, remote: SocketAddr, protocol: Protocol) -> ZonedDest {
+        let ip = remote.ip().to_canonical();
+        let host = match self.names.name_of(ip) {
+            Some(name) => PacketHost::Name(name),
+            None => PacketHost::Address(ip),
+        };
+        let dest = PacketDest {
+            host,
+            port: remote.port(),
+            protocol,
+        };
+        ZonedDest {
+            zone: self.zone_of(&dest),
+            dest,
+            looked_up_as: None,
+        }
+    }
+
+    fn zone_of(&self, dest: &PacketDest) -> DestZone {
+        match &dest.host {
+            PacketHost::Name(name) if self.dialer.own_names.contains(name) => DestZone::ThisHost,
+            PacketHost::Name(_) => DestZone::Public,
+            PacketHost::Address(address) => self.zone(*address),
+        }
+    }
+
+    fn zone(&self, ip: IpAddr) -> DestZone {
+        classify_destination(ip, |ip| self.dialer.is_host_address(ip))
+    }
+
+    /// Returns `true` if a connection may wait for an answer.
+    fn may_hold(&self) -> bool {
+        match self.hold {
+            HoldLimit::Refuse => false,
+            HoldLimit::For(_) | HoldLimit::Forever => !self.grace_is_over(),
+        }
+    }
+
+    /// Returns `true` if no operator has been connected for a while.
+    fn grace_is_over(&self) -> bool {
+        let since = self.unanswered_since;
+        since.is_some_and(|since| since.elapsed() >= ANSWERER_GRACE)
+    }
+
+    fn note_answerers(&mut self) {
+        let count = *self.answerers.borrow_and_update();
+        if count > 0 {
+            self.unanswered_since = None;
+        } else {
+            self.unanswered_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Asks about a destination, unless connections wait for the answer already. Returns `true` if
+    /// the new connection may wait, too.
+    fn ask_and_hold(&mut self, asked: &ZonedDest, key: ConnectionKey) -> bool {
+        let may_hold = self.may_hold();
+        if may_hold && self.questions.contains_key(&asked.dest) {
+            return true;
+        }
+        let request = self.ask(asked, key);
+        if may_hold {
+            self.questions.insert(asked.dest.clone(), request);
+        } else if self.hold != HoldLimit::Refuse {
+            self.tell(EgressNotice::NobodyAnswers(asked.dest.clone()));
+        }
+        may_hold
+    }
+
+    fn ask(&mut self, asked: &ZonedDest, key: ConnectionKey) -> RequestId {
+        self.sink.ask(&EgressQuestion {
+            dest: &asked.dest,
+            zone: asked.zone,
+            looked_up_as: asked.looked_up_as.as_ref(),
+            client: key.client,
+            remote: key.remote,
+        })
+    }
+
+    /// Reports how many connections wait for an answer about `dest`.
+    fn report_waiting(&mut self, dest: &PacketDest, gave_up_after: Option<Duration>) {
+        let (connections, connected_since) = self.held.waiting(dest);
+        let (flows, flows_since) = self.flows.waiting(dest);
+        let count = connections.saturating_add(flows);
+        let since = [connected_since, flows_since].into_iter().flatten().min();
+        let Some(request) = self.questions.get(dest) else {
+            return;
+        };
+        let held = HeldCount {
+            count,
+            since,
+            gave_up_after,
+        };
+        self.sink.set_waiting(request, held);
+        if count == 0 {
+            self.questions.remove(dest);
+        }
+    }
+
+    /// Applies the rules to everything that waits.
+    fn apply_rules(&mut self) {
+        self.apply_rules_to_connections();
+        self.apply_rules_to_flows();
+    }
+
+    fn schedule_tick(&mut self) {
+        let has_timers =
+            !self.held.is_empty() || !self.hand_overs.is_empty() || !self.flows.is_empty();
+        if has_timers && self.next_tick.is_none() {
+            self.next_tick = Some(Instant::now() + TICK);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.expire_connections();
+        self.expire_flows();
+    }
+
+    /// Reports a notice, once.
+    fn tell(&mut self, notice: EgressNotice) {
+        if self.told.len() < MAX_TOLD && self.told.insert(notice.clone()) {
+            self.sink.notice(notice);
+        }
+    }
+
+    fn tell_forwarder_notices(&mut self) {
+        for notice in self.names.take_notices() {
+            match notice {
+                ForwarderNotice::StandInsExhausted => self.tell(EgressNotice::TooManyNames),
+                ForwarderNotice::RecordTypeRefused { name, record_type } => {
+                    let record_type = record_type.to_string();
+                    self.tell(EgressNotice::RecordRefused { name, record_type });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<P, N, D, S> std::fmt::Debug for EgressEngine<P, N, D, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EgressEngine")
+            .field("sockets", &self.sockets)
+            .field("hold", &self.hold)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The longest datagram.
+const MAX_DATAGRAM_BYTES: usize = 65_535;
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn check_panic<T>(ended: Result<T, JoinError>) -> Result<T, EgressError> {
+    ended.map_err(|error| EgressError::Panicked(DisplayText::new(&error.to_string())))
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From an allowed destination to a connection outside: resolve, judge, dial.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use names::{LookupFailure, NameLookup};
+use terok_clearance::DomainName;
+use terok_clearance::{DestZone, classify_destination};
+use terok_clearance::{PacketDest, PacketHost};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use crate::dial::{DialError, DialSockets, connect_udp, dial_tcp};
+use crate::proxy::{ProxyServer, connect_through};
+use crate::{EgressPolicy, EgressVerdict, ProxySettings};
+
+/// Maximum time of a lookup and a dial together; a program waits no longer with its own.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(130);
+
+/// Makes the connections outside.
+#[derive(Debug)]
+pub(super) struct Dialer<P, N, D> {
+    pub(super) policy: Arc<P>,
+    pub(super) lookup: Arc<N>,
+    pub(super) sockets: Arc<D>,
+    pub(super) proxy: Option<ProxySettings>,
+    /// Names of this host.
+    pub(super) own_names: Vec<DomainName>,
+}
+
+/// The reason why a connection was not made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialRefusal {
+    /// The name leads to an address with a question of its own: a private one, or one of this
+    /// host.
+    #[error("{name} leads to {address}, which needs an answer of its own")]
+    AskAddress {
+        address: IpAddr,
+        zone: DestZone,
+        name: DomainName,
+    },
+    /// A rule denies every address of the name.
+    #[error("a rule denies the addresses of the name")]
+    Denied,
+    /// Nothing opens the addresses of the name.
+    #[error("the name leads to addresses that are never opened")]
+    Floor,
+    /// The name has no address.
+    #[error("the name could not be resolved")]
+    NotFound(#[source] LookupFailure),
+    /// The connection failed.
+    #[error("the connection failed")]
+    Failed(#[from] DialError),
+}
+
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
+    /// Connects to an allowed destination, and returns the address of the connection.
+    pub(super) async fn dial_tcp(
+        &self,
+        dest: &PacketDest,
+    ) -> Result<(TcpStream, SocketAddr), DialRefusal> {
+        let dialed = async {
+            if let Some((proxy, host)) = self.proxy_for(dest) {
+                return self.dial_proxy(proxy, &host, dest.port).await;
+            }
+            let candidates = self.candidates(dest).await?;
+            let stream = dial_tcp(&*self.sockets, candidates).await?;
+            let address = stream.peer_addr().map_err(DialError::Local)?;
+            Ok((stream, address))
+        };
+        timeout(DIAL_TIMEOUT, dialed)
+            .await
+            .unwrap_or(Err(DialRefusal::Failed(DialError::TimedOut)))
+    }
+
+    /// Returns a UDP socket connected to an allowed destination, and the address.
+    pub(super) async fn connect_udp(
+        &self,
+        dest: &PacketDest,
+    ) -> Result<(UdpSocket, SocketAddr), DialRefusal> {
+        let candidates = self.candidates(dest).await?;
+        let socket = connect_udp(&*self.sockets, candidates)?;
+        let address = socket.peer_addr().map_err(DialError::Local)?;
+        Ok((socket, address))
+    }
+
+    /// Returns the address to ping for an allowed destination.
+    pub(super) async fn ping_address(&self, dest: &PacketDest) -> Result<IpAddr, DialRefusal> {
+        let candidates = self.candidates(dest).await?;
+        let first = candidates.first().map(SocketAddr::ip);
+        first.ok_or(DialRefusal::Failed(DialError::NoCandidates))
+    }
+
+    /// Returns `true` if `ip` is an address of the host: only there a socket can be bound to it.
+    pub(super) fn is_host_address(&self, ip: IpAddr) -> bool {
+        let at = SocketAddr::new(ip, 0);
+        let socket = self.sockets.tcp_socket(at);
+        socket.is_ok_and(|socket| socket.bind(at).is_ok())
+    }
+
+    /// Returns the addresses of a destination that the rules allow, as resolved: each was judged,
+    /// and no other is dialed.
+    async fn candidates(&self, dest: &PacketDest) -> Result<Vec<SocketAddr>, DialRefusal> {
+        let at = |address| SocketAddr::new(address, dest.port);
+        let name = match &dest.host {
+            PacketHost::Address(address) => return Ok(vec![at(*address)]),
+            PacketHost::Name(name) if self.own_names.contains(name) => {
+                return Ok(vec![
+                    at(Ipv4Addr::LOCALHOST.into()),
+                    at(Ipv6Addr::LOCALHOST.into()),
+                ]);
+            }
+            PacketHost::Name(name) => name,
+        };
+        let resolved = self.lookup.lookup_addresses(name).await;
+        let resolved = resolved.map_err(DialRefusal::NotFound)?;
+        let mut allowed = Vec::new();
+        let mut asked = None;
+        let mut denied = false;
+        for address in resolved {
+            let zone = classify_destination(address, |ip| self.is_host_address(ip));
+            let judged = self
+                .policy
+                .decide_address(name, address, dest.port, dest.protocol, zone);
+            match judged {
+                EgressVerdict::Allow => allowed.push(at(address)),
+                EgressVerdict::Ask => {
+                    asked.get_or_insert((address, zone));
+                }
+                EgressVerdict::Deny => denied = true,
+                EgressVerdict::Floor => {}
+            }
+        }
+        match asked {
+            _ if !allowed.is_empty() => Ok(allowed),
+            Some((address, zone)) => Err(DialRefusal::AskAddress {
+                address: address.to_canonical(),
+                zone,
+                name: name.clone(),
+            }),
+            None if denied => Err(DialRefusal::Denied),
+            None => Err(DialRefusal::Floor),
+        }
+    }
+
+    /// Returns the proxy for a destination and the host to name to it. Private destinations, and
+    /// names that only this host can resolve, are never given to a proxy.
+    fn proxy_for(&self, dest: &PacketDest) -> Option<(&ProxyServer, String)> {
+        let proxy = self.proxy.as_ref()?;
+        let host = match &dest.host {
+            PacketHost::Name(name) => {
+                let text = name.as_str();
+                let is_local = !text.contains('.')
+                    || text.ends_with(".local")
+                    || text.ends_with(".internal")
+                    || self.own_names.contains(name);
+                if is_local {
+                    return None;
+                }
+                text.to_owned()
+            }
+            PacketHost::Address(address) => {
+                let zone = classify_destination(*address, |ip| self.is_host_address(ip));
+                if zone != DestZone::Public {
+                    return None;
+                }
+                address.to_string()
+            }
+        };
+        Some((proxy.proxy_for(&host, dest.port)?, host))
+    }
+
+    async fn dial_proxy(
+        &self,
+        proxy: &ProxyServer,
+        host: &str,
+        port: u16,
+    ) -> Result<(TcpStream, SocketAddr), DialRefusal> {
+        // The operator chose the proxy, so that its addresses need no rule.
+        let addresses = match proxy.host().parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => {
+                let name = proxy.host().parse::<DomainName>();
+                let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
+                let resolved = self.lookup.lookup_addresses(&name).await;
+                resolved.map_err(DialRefusal::NotFound)?
+            }
+        };
+        let at = |address| SocketAddr::new(address, proxy.port());
+        let candidates = addresses.into_iter().map(at).collect();
+        let stream = dial_tcp(&*self.sockets, candidates).await?;
+        let address = stream.peer_addr().map_err(DialError::Local)?;
+        let stream = connect_through(stream, proxy, host, port)
+            .await
+            .map_err(DialError::from)?;
+        Ok((stream, address))
+    }
+}

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+//! TCP: hold, dial, hand over, relay, refuse.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use names::NameLookup;
+use terok_clearance::PacketDest;
+use terok_clearance::Protocol;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::dialing::DialRefusal;
+use super::{EgressEngine, TaskEnd, ZonedDest};
+use crate::dial::{DialError, DialSockets};
+use crate::held_connections::{ConnectionKey, FirstPacket, HeldConnection, HoldState};
+use crate::hold_limit::HoldLimit;
+use crate::packet_build::{
+    IcmpErrorKind, ParsedPacket, TransportFields, icmp_error, replay_syn, reset_for,
+};
+use crate::relay::{RelayStats, relay_tcp};
+use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
+
+/// Maximum time between the repeated first packet and the accepted connection: the sandbox's kernel
+/// answers at once, or never.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A dialed connection whose end in the sandbox is about to be accepted.
+#[derive(Debug)]
+pub(super) struct HandOver {
+    outside: TcpStream,
+    address: SocketAddr,
+    dest: PacketDest,
+    sequence: u32,
+    since: Instant,
+}
+
+impl<P, N, D, S> EgressEngine<P, N, D, S>
+where
+    P: EgressPolicy,
+    N: NameLookup,
+    D: DialSockets,
+    S: EgressSink,
+{
+    /// Handles the first packet of a TCP connection, as the gateway logged it.
+    pub fn handle_connection_request(&mut self, packet: &[u8]) {
+        let Some(parsed) = ParsedPacket::parse(packet) else {
+            return;
+        };
+        let TransportFields::Tcp(tcp) = &parsed.transport else {
+            return; // not a whole header: the rules match the flags of the header
+        };
+        let key = ConnectionKey {
+            client: SocketAddr::new(parsed.source, tcp.source_port),
+            remote: SocketAddr::new(parsed.destination, tcp.destination_port),
+        };
+        let sequence = tcp.sequence;
+        if self
+            .hand_overs
+            .get(&key)
+            .is_some_and(|handed| handed.sequence == sequence)
+        {
+            return;
+        }
+        if parsed.has_options || parsed.has_extension_headers || parsed.is_truncated {
+            // Options could route the packet elsewhere, and a part cannot be repeated.
+            return self.reset(packet);
+        }
+        let now = Instant::now();
+        match self.held.note_first_packet(&key, sequence, now.into_std()) {
+            FirstPacket::Repeated => {}
+            FirstPacket::Full => {
+                self.tell(EgressNotice::TooManyHeld);
+                self.reset(packet);
+            }
+            FirstPacket::New => {
+                let destination = self.destination(key.remote, Protocol::TCP);
+                let held = HeldConnection {
+                    sequence,
+                    packet: packet.into(),
+                    dest: destination.dest.clone(),
+                    since: now.into_std(),
+                    last_seen: now.into_std(),
+                    state: HoldState::Asked,
+                };
+                self.decide_connection(key, held, &destination);
+            }
+        }
+    }
+
+    /// Dials, refuses, or asks about a connection.
+    fn decide_connection(
+        &mut self,
+        key: ConnectionKey,
+        mut held: HeldConnection,
+        destination: &ZonedDest,
+    ) {
+        match self.policy.decide(&destination.dest, destination.zone) {
+            EgressVerdict::Allow => {
+                held.state = HoldState::Dialing;
+                self.held.insert(key, held);
+                self.dial_connection(key);
+            }
+            EgressVerdict::Deny => {
+                self.held.remove(&key);
+                self.reset(&held.packet);
+            }
+            EgressVerdict::Floor => {
+                self.held.remove(&key);
+                self.tell(EgressNotice::Floor(destination.dest.clone()));
+                self.reset(&held.packet);
+            }
+            EgressVerdict::Ask => {
+                if self.ask_and_hold(destination, key) {
+                    held.dest = destination.dest.clone();
+                    held.state = HoldState::Asked;
+                    self.held.insert(key, held);
+                    self.report_waiting(&destination.dest, None);
+                } else {
+                    self.held.remove(&key);
+                    self.reset(&held.packet);
+                }
+            }
+        }
+    }
+
+    fn dial_connection(&mut self, key: ConnectionKey) {
+        let Some(held) = self.held.get(&key) else {
+            return;
+        };
+        let (dest, sequence) = (held.dest.clone(), held.sequence);
+        let dialer = Arc::clone(&self.dialer);
+        self.tasks.spawn(async move {
+            let result = dialer.dial_tcp(&dest).await;
+            TaskEnd::TcpDialed {
+                key,
+                sequence,
+                result,
+            }
+        });
+    }
+
+    /// Repeats the first packet of a dialed connection, or passes the error of the dial on.
+    pub(super) fn finish_tcp_dial(
+        &mut self,
+        key: ConnectionKey,
+        sequence: u32,
+        result: Result<(TcpStream, SocketAddr), DialRefusal>,
+    ) {
+        // The program may have given up, or begun another connection with the same addresses.
+        let waits = |held: &HeldConnection| held.sequence == sequence;
+        if !self.held.get(&key).is_some_and(waits) {
+            return;
+        }
+        let Some(held) = self.held.remove(&key) else {
+            return;
+        };
+        match result {
+            Ok((outside, address)) => {
+                let Some(packet) = replay_syn(&held.packet) else {
+                    return self.reset(&held.packet);
+                };
+                let handed = HandOver {
+                    outside,
+                    address,
+                    dest: held.dest,
+                    sequence,
+                    since: Instant::now(),
+                };
+                self.hand_overs.insert(key, handed);
+                if let Err(error) = self.sockets.raw.send(&packet, key.remote.ip()) {
+                    tracing::warn!(%error, "a first packet could not be repeated");
+                    self.hand_overs.remove(&key);
+                    self.reset(&held.packet);
+                }
+            }
+            Err(DialRefusal::AskAddress {
+                address,
+                zone,
+                name,
+            }) => {
+                let dest = PacketDest {
+                    host: terok_clearance::PacketHost::Address(address),
+                    ..held.dest.clone()
+                };
+                let destination = ZonedDest {
+                    dest,
+                    zone,
+                    looked_up_as: Some(name),
+                };
+                self.decide_connection(key, held, &destination);
+            }
+            Err(refusal) => self.refuse_connection(&held, &refusal),
+        }
+    }
+
+    fn refuse_connection(&mut self, held: &HeldConnection, refusal: &DialRefusal) {
+        tracing::debug!(dest = %held.dest, error = %refusal, "a connection could not be made");
+        let kind = match refusal {
+            DialRefusal::Floor => {
+                self.tell(EgressNotice::Floor(held.dest.clone()));
+                None
+            }
+            DialRefusal::Failed(error) => {
+                if matches!(error, DialError::TooManyOpenFiles) {
+                    self.tell(EgressNotice::OutOfSockets(held.dest.clone()));
+                }
+                icmp_kind(error)
+            }
+            DialRefusal::NotFound(_) => Some(IcmpErrorKind::HostUnreachable),
+            DialRefusal::Denied | DialRefusal::AskAddress { .. } => None,
+        };
+        match kind {
+            Some(kind) => self.send_icmp_error(&held.packet, kind),
+            None => self.reset(&held.packet),
+        }
+    }
+
+    /// Connects an accepted connection with its dialed one.
+    pub(super) fn finish_hand_over(&mut self, inside: TcpStream, client: SocketAddr) {
+        let handed = inside
+            .local_addr()
+            .ok()
+            .and_then(|remote| self.hand_overs.remove(&ConnectionKey { client, remote }));
+        let Some(handed) = handed else {
+            // Its dialed connection timed out.
+            if let Err(error) = inside.set_zero_linger() {
+                tracing::debug!(%error, "a connection without a dialed one is closed in order");
+            }
+            return;
+        };
+        self.sink.connected(&handed.dest, handed.address);
+        let outside = handed.outside;
+        self.relays.spawn(async move {
+            let stats = RelayStats::default();
+            let ended = relay_tcp(inside, outside, &stats).await;
+            tracing::debug!(?ended, "a connection ended");
+        });
+    }
+
+    pub(super) fn apply_rules_to_connections(&mut self) {
+        let dests: Vec<_> = self.held.asked_dests().cloned().collect();
+        for dest in dests {
+            let zone = self.zone_of(&dest);
+            match self.policy.decide(&dest, zone) {
+                EgressVerdict::Ask => {}
+                EgressVerdict::Allow => {
+                    for key in self.held.waiting_for(&dest) {
+                        if self.held.start_dialing(&key) {
+                            self.dial_connection(key);
+                        }
+                    }
+                    self.report_waiting(&dest, None);
+                }
+                EgressVerdict::Deny | EgressVerdict::Floor => {
+                    for key in self.held.waiting_for(&dest) {
+                        if let Some(held) = self.held.remove(&key) {
+                            self.reset(&held.packet);
+                        }
+                    }
+                    self.report_waiting(&dest, None);
+                }
+            }
+        }
+    }
+
+    /// Gives up on connections whose program, operator or hand-over is gone.
+    pub(super) fn expire_connections(&mut self) {
+        let now = Instant::now();
+        for (_, held) in self.held.take_given_up(now.into_std()) {
+            if held.state == HoldState::Asked {
+                let waited = held.last_seen.saturating_duration_since(held.since);
+                self.report_waiting(&held.dest, Some(waited));
+            }
+        }
+        let (limit, nobody) = match self.hold {
+            _ if self.grace_is_over() => (Duration::ZERO, true),
+            HoldLimit::Refuse => (Duration::ZERO, false),
+            HoldLimit::For(limit) => (limit, false),
+            HoldLimit::Forever => (Duration::MAX, false),
+        };
+        for (_, held) in self.held.take_over_limit(limit, now.into_std()) {
+            self.reset(&held.packet);
+            self.report_waiting(&held.dest, None);
+            self.tell(if nobody {
+                EgressNotice::NobodyAnswers(held.dest)
+            } else {
+                EgressNotice::HoldEnded(held.dest)
+            });
+        }
+        self.hand_overs
+            .retain(|_, handed| now.saturating_duration_since(handed.since) < HAND_OVER_TIMEOUT);
+    }
+
+    /// Refuses a connection: the program gets `ECONNREFUSED`.
+    pub(super) fn reset(&self, packet: &[u8]) {
+        let Some(parsed) = ParsedPacket::parse(packet) else {
+            return;
+        };
+        if let Some(reset) = reset_for(&parsed) {
+            self.send_raw(&reset, parsed.source);
+        }
+    }
+
+    pub(super) fn send_icmp_error(&self, packet: &[u8], kind: IcmpErrorKind) {
+        let Some(parsed) = ParsedPacket::parse(packet) else {
+            return;
+        };
+        if let Some(error) = icmp_error(packet, kind) {
+            self.send_raw(&error, parsed.source);
+        }
+    }
+
+    /// Sends a packet into the sandbox. A full queue loses it, like any packet.
+    pub(super) fn send_raw(&self, packet: &[u8], to: std::net::IpAddr) {
+        if let Err(error) = self.sockets.raw.send(packet, to) {
+            tracing::debug!(%error, "a packet to the sandbox was not sent");
+        }
+    }
+}
+
+/// Returns the ICMP error with which a program gets the errno of a failed dial; `None`: a reset.
+pub(super) const fn icmp_kind(error: &DialError) -> Option<IcmpErrorKind> {
+    match error {
+        DialError::Refused | DialError::TooManyOpenFiles | DialError::Local(_) => None,
+        DialError::NotPermitted => Some(IcmpErrorKind::AdministrativelyProhibited),
+        _ => Some(IcmpErrorKind::HostUnreachable),
+    }
+}

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+//! UDP: one flow for each pair of addresses; the first datagrams wait for the answer.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use names::{DNS_PORT, DnsTransport, NameLookup, QueryPlan};
+use netns::transparent::{RawPacketSender, ReceivedDatagram};
+use terok_clearance::Protocol;
+use terok_clearance::{PacketDest, PacketHost};
+use tokio::net::UdpSocket;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::dialing::DialRefusal;
+use super::tcp::icmp_kind;
+use super::{EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
+use crate::dial::DialSockets;
+use crate::held_connections::ConnectionKey;
+use crate::hold_limit::HoldLimit;
+use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
+use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
+
+/// Maximum flows at the same time; over it the one that was idle for the longest time ends.
+const MAX_FLOWS: usize = 4_096;
+/// Time after which an idle flow ends (RFC 4787 section 4.3 requires two minutes).
+const FLOW_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Maximum datagrams of one flow that wait for an answer.
+const MAX_WAITING_DATAGRAMS: usize = 8;
+/// Maximum bytes of all datagrams that wait for an answer.
+const MAX_WAITING_BYTES: usize = 4 << 20;
+/// Maximum datagrams read before other events get their turn.
+const DATAGRAMS_PER_STEP: usize = 64;
+
+/// The flows of a sandbox.
+#[derive(Debug, Default)]
+pub(super) struct UdpFlows {
+    flows: HashMap<ConnectionKey, UdpFlow>,
+    waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct UdpFlow {
+    destination: ZonedDest,
+    since: Instant,
+    state: FlowState,
+}
+
+#[derive(Debug)]
+enum FlowState {
+    /// Waits for an answer, with its first datagrams.
+    Asked(VecDeque<Vec<u8>>),
+    /// The addresses are being looked up.
+    Dialing(VecDeque<Vec<u8>>),
+    Open {
+        outside: Arc<UdpSocket>,
+        /// Reads the replies.
+        reader: AbortHandle,
+        activity: Arc<FlowActivity>,
+    },
+}
+
+/// The time of the last datagram of a flow, in either direction.
+#[derive(Debug)]
+struct FlowActivity {
+    start: Instant,
+    milliseconds: AtomicU64,
+}
+
+impl FlowActivity {
+    fn touch(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.milliseconds.store(now, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
+    }
+}
+
+impl UdpFlow {
+    fn last_used(&self) -> Instant {
+        match &self.state {
+            FlowState::Open { activity, .. } => activity.last(),
+            FlowState::Asked(_) | FlowState::Dialing(_) => self.since,
+        }
+    }
+
+    fn is_asked(&self) -> bool {
+        matches!(self.state, FlowState::Asked(_))
+    }
+}
+
+impl UdpFlows {
+    pub(super) fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Returns the number of flows that wait for an answer about `dest`, and the time of the
+    /// oldest.
+    pub(super) fn waiting(&self, dest: &PacketDest) -> (usize, Option<std::time::Instant>) {
+        let waiting = self
+            .flows
+            .values()
+            .filter(|flow| flow.is_asked() && flow.destination.dest == *dest);
+        waiting.fold((0, None), |(count, since), flow| {
+            let own = flow.since.into_std();
+            let oldest = since.map_or(own, |since: std::time::Instant| since.min(own));
+            (count + 1, Some(oldest))
+        })
+    }
+
+    pub(super) fn remove(&mut self, key: &ConnectionKey) {
+        drop(self.take(key));
+    }
+
+    fn take(&mut self, key: &ConnectionKey) -> Option<UdpFlow> {
+        let mut flow = self.flows.remove(key)?;
+        match &mut flow.state {
+            FlowState::Asked(queue) | FlowState::Dialing(queue) => {
+                let bytes = queue.iter().map(Vec::len).sum::<usize>();
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+            }
+            FlowState::Open { reader, .. } => reader.abort(),
+        }
+        Some(flow)
+    }
+
+    /// Ends the flow that was idle for the longest time if there are too many.
+    fn make_room(&mut self) -> Option<UdpFlow> {
+        if self.flows.len() < MAX_FLOWS {
+            return None;
+        }
+        let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.last_used());
+        let key = oldest.map(|(key, _)| *key)?;
+        self.take(&key)
+    }
+
+    /// Appends a datagram to those that wait; a full queue loses it, like a full link.
+    fn push_waiting(&mut self, key: &ConnectionKey, payload: &[u8]) {
+        let Some(flow) = self.flows.get_mut(key) else {
+            return;
+        };
+        let (FlowState::Asked(queue) | FlowState::Dialing(queue)) = &mut flow.state else {
+            return;
+        };
+        let bytes = self.waiting_bytes.saturating_add(payload.len());
+        if queue.len() < MAX_WAITING_DATAGRAMS && bytes <= MAX_WAITING_BYTES {
+            queue.push_back(payload.to_vec());
+            self.waiting_bytes = bytes;
+        }
+    }
+
+    fn keys_where(&self, wanted: impl Fn(&UdpFlow) -> bool) -> Vec<ConnectionKey> {
+        let found = self.flows.iter().filter(|(_, flow)| wanted(flow));
+        found.map(|(key, _)| *key).collect()
+    }
+}
+
+impl<P, N, D, S> EgressEngine<P, N, D, S>
+where
+    P: EgressPolicy,
+    N: NameLookup,
+    D: DialSockets,
+    S: EgressSink,
+{
+    /// Handles the queued datagrams, up to a limit.
+    pub(super) fn handle_datagrams(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..DATAGRAMS_PER_STEP {
+            match self.sockets.udp.try_receive(&mut buffer) {
+                Ok(received) => {
+                    let payload = buffer.get(..received.length).unwrap_or_default();
+                    self.handle_datagram(&received, payload);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    tracing::debug!(%error, "a datagram of the sandbox was not received");
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn handle_datagram(&mut self, datagram: &ReceivedDatagram, payload: &[u8]) {
+        let key = ConnectionKey {
+            client: datagram.source,
+            remote: datagram.destination,
+        };
+        if key.remote.port() == DNS_PORT {
+            return self.answer_query(key, payload);
+        }
+        if let Some(flow) = self.flows.flows.get(&key) {
+            if let FlowState::Open {
+                outside, activity, ..
+            } = &flow.state
+            {
+                activity.touch();
+                let sent = outside.try_send(payload);
+                if sent.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                    self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+                }
+            } else {
+                self.flows.push_waiting(&key, payload);
+            }
+            return;
+        }
+        if is_multicast(key.remote) {
+            return; // announcements to neighbours, which the sandbox has not
+        }
+        let destination = self.destination(key.remote, Protocol::UDP);
+        self.decide_flow(key, destination, payload);
+    }
+
+    fn decide_flow(&mut self, key: ConnectionKey, destination: ZonedDest, payload: &[u8]) {
+        match self.policy.decide(&destination.dest, destination.zone) {
+            EgressVerdict::Allow => {
+                self.add_flow(key, destination, FlowState::Dialing(VecDeque::new()));
+                self.flows.push_waiting(&key, payload);
+                self.dial_flow(key);
+            }
+            EgressVerdict::Deny => {
+                self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+            }
+            EgressVerdict::Floor => {
+                self.tell(EgressNotice::Floor(destination.dest));
+                self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+            }
+            EgressVerdict::Ask => {
+                let dest = destination.dest.clone();
+                if self.ask_and_hold(&destination, key) {
+                    self.add_flow(key, destination, FlowState::Asked(VecDeque::new()));
+                    self.flows.push_waiting(&key, payload);
+                    self.report_waiting(&dest, None);
+                } else {
+                    self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+                }
+            }
+        }
+    }
+
+    fn add_flow(&mut self, key: ConnectionKey, destination: ZonedDest, state: FlowState) {
+        if let Some(ended) = self.flows.make_room()
+            && ended.is_asked()
+        {
+            self.report_waiting(&ended.destination.dest, None);
+        }
+        let flow = UdpFlow {
+            destination,
+            since: Instant::now(),
+            state,
+        };
+        self.flows.flows.insert(key, flow);
+    }
+
+    fn dial_flow(&mut self, key: ConnectionKey) {
+        let Some(flow) = self.flows.flows.get(&key) else {
+            return;
+        };
+        let dest = flow.destination.dest.clone();
+        let dialer = Arc::clone(&self.dialer);
+        self.tasks.spawn(async move {
+            let result = dialer.connect_udp(&dest).await;
+            TaskEnd::UdpDialed { key, result }
+        });
+    }
+
+    /// Sends the datagrams that waited, and begins to pass replies on.
+    pub(super) fn finish_udp_dial(
+        &mut self,
+        key: ConnectionKey,
+        result: Result<(UdpSocket, SocketAddr), DialRefusal>,
+    ) {
+        let Some(flow) = self.flows.take(&key) else {
+            return;
+        };
+        let FlowState::Dialing(queue) = flow.state else {
+            return;
+        };
+        match result {
+            Ok((outside, address)) => {
+                self.sink.connected(&flow.destination.dest, address);
+                let outside = Arc::new(outside);
+                for payload in &queue {
+                    // An error is reported again by the reader of the replies.
+                    drop(outside.try_send(payload));
+                }
+                let activity = Arc::new(FlowActivity {
+                    start: Instant::now(),
+                    milliseconds: AtomicU64::new(0),
+                });
+                let replies = FlowReplies {
+                    outside: Arc::clone(&outside),
+                    raw: Arc::clone(&self.sockets.raw),
+                    activity: Arc::clone(&activity),
+                    key,
+                };
+                let reader = self.tasks.spawn(async move {
+                    replies.pass_on().await;
+                    TaskEnd::UdpEnded(key)
+                });
+                let state = FlowState::Open {
+                    outside,
+                    reader,
+                    activity,
+                };
+                self.add_flow(key, flow.destination, state);
+            }
+            Err(DialRefusal::AskAddress {
+                address,
+                zone,
+                name,
+            }) => {
+                let dest = PacketDest {
+                    host: PacketHost::Address(address),
+                    ..flow.destination.dest
+                };
+                let destination = ZonedDest {
+                    dest,
+                    zone,
+                    looked_up_as: Some(name),
+                };
+                for payload in &queue {
+                    match self.flows.flows.contains_key(&key) {
+                        true => self.flows.push_waiting(&key, payload),
+                        false => self.decide_flow(key, destination.clone(), payload),
+                    }
+                }
+            }
+            Err(refusal) => {
+                let kind = match &refusal {
+                    DialRefusal::Failed(error) => icmp_kind(error),
+                    _ => None,
+                };
+                let kind = kind.unwrap_or(IcmpErrorKind::PortUnreachable);
+                for payload in &queue {
+                    self.refuse_datagram(key, payload, kind);
+                }
+            }
+        }
+    }
+
+    pub(super) fn apply_rules_to_flows(&mut self) {
+        for key in self.flows.keys_where(UdpFlow::is_asked) {
+            let Some(flow) = self.flows.flows.get_mut(&key) else {
+                continue;
+            };
+            let dest = flow.destination.dest.clone();
+            match self.policy.decide(&dest, flow.destination.zone) {
+                EgressVerdict::Ask => continue,
+                EgressVerdict::Allow => {
+                    if let FlowState::Asked(queue) = &mut flow.state {
+                        flow.state = FlowState::Dialing(std::mem::take(queue));
+                    }
+                    self.dial_flow(key);
+                }
+                EgressVerdict::Deny | EgressVerdict::Floor => self.refuse_flow(&key),
+            }
+            self.report_waiting(&dest, None);
+        }
+    }
+
+    /// Ends flows that are idle, or that nobody answered about in time.
+    pub(super) fn expire_flows(&mut self) {
+        let now = Instant::now();
+        let age = |since: Instant| now.saturating_duration_since(since);
+        let idle = |flow: &UdpFlow| age(flow.last_used()) >= FLOW_IDLE_TIMEOUT;
+        for key in self.flows.keys_where(|flow| !flow.is_asked() && idle(flow)) {
+            self.flows.remove(&key);
+        }
+        let limit = match self.hold {
+            _ if self.grace_is_over() => Duration::ZERO,
+            HoldLimit::Refuse => Duration::ZERO,
+            HoldLimit::For(limit) => limit,
+            HoldLimit::Forever => Duration::MAX,
+        };
+        let over = self
+            .flows
+            .keys_where(|flow| flow.is_asked() && age(flow.since) >= limit);
+        for key in over {
+            let dest = self
+                .flows
+                .flows
+                .get(&key)
+                .map(|flow| flow.destination.dest.clone());
+            self.refuse_flow(&key);
+            if let Some(dest) = dest {
+                self.report_waiting(&dest, None);
+            }
+        }
+    }
+
+    fn refuse_flow(&mut self, key: &ConnectionKey) {
+        if let Some(flow) = self.flows.take(key)
+            && let FlowState::Asked(queue) = flow.state
+        {
+            for payload in &queue {
+                self.refuse_datagram(*key, payload, IcmpErrorKind::PortUnreachable);
+            }
+        }
+    }
+
+    /// Answers a datagram with an ICMP error.
+    fn refuse_datagram(&self, key: ConnectionKey, payload: &[u8], kind: IcmpErrorKind) {
+        // An ICMP error quotes the head of the packet only.
+        let quoted = payload.get(..QUOTED_BYTES).unwrap_or(payload);
+        if let Some(error) = udp_datagram(key.client, key.remote, quoted)
+            .as_deref()
+            .and_then(|packet| icmp_error(packet, kind))
+        {
+            self.send_raw(&error, key.client.ip());
+        }
+    }
+
+    fn answer_query(&mut self, key: ConnectionKey, query: &[u8]) {
+        match self.names.plan(query, DnsTransport::Udp) {
+            QueryPlan::Reply(reply) => send_reply(&self.sockets.raw, key, &reply),
+            QueryPlan::Ignore => {}
+            // Over the limit the query is lost, and the sandbox repeats it.
+            QueryPlan::Lookup(_) if self.lookups.len() >= MAX_LOOKUPS => {}
+            QueryPlan::Lookup(pending) => {
+                let names = Arc::clone(&self.names);
+                let raw = Arc::clone(&self.sockets.raw);
+                self.lookups.spawn(async move {
+                    let reply = names.finish(pending).await;
+                    send_reply(&raw, key, &reply);
+                });
+            }
+        }
+    }
+}
+
+/// The bytes of a datagram that an ICMP error quotes at most.
+const QUOTED_BYTES: usize = 512;
+
+/// Passes the replies of one flow into the sandbox.
+struct FlowReplies {
+    outside: Arc<UdpSocket>,
+    raw: Arc<RawPacketSender>,
+    activity: Arc<FlowActivity>,
+    key: ConnectionKey,
+}
+
+impl FlowReplies {
+    /// Runs until the socket fails.
+    async fn pass_on(&self) {
+        while self.outside.readable().await.is_ok() {
+            match self.pass_ready() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The destination refused a datagram: programs learn it by the next one.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(_) => return,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn pass_ready(&self) -> io::Result<()> {
+        thread_local! {
+            /// Shared by all flows of the thread, so that an idle flow has no buffer.
+            static BUFFER: RefCell<Box<[u8]>> =
+                RefCell::new(vec![0; MAX_DATAGRAM_BYTES].into_boxed_slice());
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            for _ in 0..DATAGRAMS_PER_STEP {
+                let length = self.outside.try_recv(buffer)?;
+                self.activity.touch();
+                send_reply(
+                    &self.raw,
+                    self.key,
+                    buffer.get(..length).unwrap_or_default(),
+                );
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Sends a datagram from the destination of a flow into the sandbox.
+fn send_reply(raw: &RawPacketSender, key: ConnectionKey, payload: &[u8]) {
+    let Some(packet) = udp_datagram(key.remote, key.client, payload) else {
+        return;
+    };
+    if let Err(error) = raw.send(&packet, key.client.ip()) {
+        tracing::debug!(%error, "a datagram to the sandbox was lost");
+    }
+}
+
+fn is_multicast(remote: SocketAddr) -> bool {
+    match remote {
+        SocketAddr::V4(remote) => remote.ip().is_multicast() || remote.ip().is_broadcast(),
+        SocketAddr::V6(remote) => remote.ip().is_multicast(),
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The name server of a sandbox: the forwarder behind the gateway's sockets of port 53.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use names::{
+    DnsForwarder, DnsStreamDecoder, DnsTransport, ForwarderConfig, ForwarderNotice, NameLookup,
+    NamePolicy, PendingLookup, QueryPlan, encode_stream_message,
+};
+use terok_clearance::DomainName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::EgressPolicy;
+
+/// Maximum time between two queries of a TCP connection.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answers the DNS queries of one sandbox.
+#[derive(Debug)]
+pub(crate) struct NameServer<P, N> {
+    forwarder: Mutex<DnsForwarder>,
+    policy: Arc<P>,
+    lookup: Arc<N>,
+}
+
+/// The rules, as the forwarder sees them.
+struct AllowedNames<'a, P>(&'a P);
+
+impl<P: EgressPolicy> NamePolicy for AllowedNames<'_, P> {
+    fn is_allowed(&self, name: &DomainName) -> bool {
+        self.0.allows_name(name)
+    }
+}
+
+impl<P: EgressPolicy, N: NameLookup> NameServer<P, N> {
+    pub(crate) fn new(config: ForwarderConfig, policy: Arc<P>, lookup: Arc<N>) -> Self {
+        Self {
+            forwarder: Mutex::new(DnsForwarder::new(config)),
+            policy,
+            lookup,
+        }
+    }
+
+    /// Returns what to do with a query.
+    pub(crate) fn plan(&self, query: &[u8], transport: DnsTransport) -> QueryPlan {
+        let policy = AllowedNames(&*self.policy);
+        self.lock_forwarder().plan(query, transport, &policy)
+    }
+
+    /// Runs a lookup and returns the reply.
+    pub(crate) async fn finish(&self, pending: PendingLookup) -> Vec<u8> {
+        let outcome = pending.request().resolve(&*self.lookup).await;
+        self.lock_forwarder().finish(pending, outcome)
+    }
+
+    /// Returns the name that `address` stands in for.
+    pub(crate) fn name_of(&self, address: IpAddr) -> Option<DomainName> {
+        self.lock_forwarder().stand_ins().name_of(address).cloned()
+    }
+
+    /// Removes and returns the forwarder's notices.
+    pub(crate) fn take_notices(&self) -> Vec<ForwarderNotice> {
+        self.lock_forwarder().take_notices()
+    }
+
+    /// Answers the queries of one TCP connection until its end, an error, or a pause.
+    pub(crate) async fn serve_stream(&self, mut stream: TcpStream) {
+        let mut decoder = DnsStreamDecoder::new();
+        let mut buffer = [0; 2048];
+        // The sandbox alone notices an error: its query stays without a reply.
+        while let Ok(Ok(length @ 1..)) =
+            timeout(STREAM_IDLE_TIMEOUT, stream.read(&mut buffer)).await
+        {
+            if decoder
+                .push(buffer.get(..length).unwrap_or_default())
+                .is_err()
+            {
+                return;
+            }
+            while let Ok(Some(query)) = decoder.next_message() {
+                let reply = match self.plan(&query, DnsTransport::Tcp) {
+                    QueryPlan::Reply(reply) => reply,
+                    QueryPlan::Lookup(pending) => self.finish(pending).await,
+                    QueryPlan::Ignore => return,
+                };
+                let Ok(framed) = encode_stream_message(&reply) else {
+                    return;
+                };
+                let sent = timeout(STREAM_IDLE_TIMEOUT, stream.write_all(&framed)).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lock_forwarder(&self) -> MutexGuard<'_, DnsForwarder> {
+        self.forwarder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The interfaces of the engine to rules and questions.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use terok_clearance::DestZone;
+use terok_clearance::PacketDest;
+use terok_clearance::{DomainName, Protocol, RequestId};
+
+/// The effect of the rules on a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EgressVerdict {
+    /// A rule allows the destination.
+    Allow,
+    /// A rule denies the destination.
+    Deny,
+    /// No rule covers the destination.
+    Ask,
+    /// Nothing opens the destination.
+    Floor,
+}
+
+/// The rules of a sandbox.
+pub trait EgressPolicy: Send + Sync + 'static {
+    /// Returns the effect of the rules on a connection to `dest` in `zone`.
+    fn decide(&self, dest: &PacketDest, zone: DestZone) -> EgressVerdict;
+
+    /// Returns the effect of the rules on an address that the allowed name `name` leads to.
+    fn decide_address(
+        &self,
+        name: &DomainName,
+        address: IpAddr,
+        port: u16,
+        protocol: Protocol,
+        zone: DestZone,
+    ) -> EgressVerdict;
+
+    /// Returns `true` if a rule allows a connection to `name` on any port: it may be looked up.
+    fn allows_name(&self, name: &DomainName) -> bool;
+}
+
+/// A question about a destination.
+#[derive(Debug, Clone)]
+pub struct EgressQuestion<'a> {
+    /// The destination.
+    pub dest: &'a PacketDest,
+    /// The part of the network that the destination lies in.
+    pub zone: DestZone,
+    /// The name that led to the destination, an address.
+    pub looked_up_as: Option<&'a DomainName>,
+    /// The sandbox's end of the connection.
+    pub client: std::net::SocketAddr,
+    /// The destination in the packet, which may be a stand-in address.
+    pub remote: std::net::SocketAddr,
+}
+
+/// The connections that wait for the answer to a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldCount {
+    /// The number of connections.
+    pub count: usize,
+    /// The start of the oldest.
+    pub since: Option<Instant>,
+    /// The time that a program waited before it gave up, if the last one did.
+    pub gave_up_after: Option<std::time::Duration>,
+}
+
+/// Events that no question covers, each told once for a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EgressNotice {
+    /// The destination is never opened: link-local, cloud metadata, multicast or reserved.
+    Floor(PacketDest),
+    /// A connection was refused because no operator is there to answer.
+    NobodyAnswers(PacketDest),
+    /// A connection was refused because nobody answered in time.
+    HoldEnded(PacketDest),
+    /// The gateway does not pass packets of this protocol on.
+    UnsupportedProtocol(Protocol),
+    /// Too many connections wait; new ones are refused.
+    TooManyHeld,
+    /// The names of the sandbox are used up; further names are not resolved.
+    TooManyNames,
+    /// A lookup of a record that no stand-in can answer, for a name that no rule allows.
+    RecordRefused {
+        /// The name.
+        name: DomainName,
+        /// The record type, as in the query.
+        record_type: String,
+    },
+    /// A connection was not made: this process has too many open files or sockets.
+    OutOfSockets(PacketDest),
+}
+
+/// Receives what the engine reports.
+pub trait EgressSink: Send + 'static {
+    /// Asks about a destination; returns the id of the question.
+    fn ask(&mut self, question: &EgressQuestion<'_>) -> RequestId;
+
+    /// Reports how many connections wait for the answer to a question.
+    fn set_waiting(&mut self, request: &RequestId, held: HeldCount);
+
+    /// Reports a connection to `dest` that a rule allowed and that was made.
+    fn connected(&mut self, dest: &PacketDest, address: std::net::SocketAddr);
+
+    /// Reports an event without a question.
+    fn notice(&mut self, notice: EgressNotice);
+}
