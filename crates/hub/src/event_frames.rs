@@ -25,8 +25,9 @@ pub(crate) enum ClearanceInterface {
 pub(crate) enum HubEvent<'a> {
     Pending(LedgerQuestion<'a>),
     Repeated(LedgerQuestion<'a>),
-    /// The connections that are held for a question changed; there was no packet.
-    WaitingChanged(LedgerQuestion<'a>),
+    /// The process of a question, or the connections that are held for it, changed; there was no
+    /// packet.
+    DetailsChanged(LedgerQuestion<'a>),
     /// A question was answered. The ids are those that Clearance1 clients may have seen.
     Decided(&'a AnsweredQuestion),
     /// A question was withdrawn, with the reason.
@@ -135,7 +136,7 @@ fn write_clearance1(out: &mut Vec<u8>, dialect: Clearance1Dialect, event: &HubEv
             dossier,
         },
         // Clearance1 clients count every event of a question as one more packet.
-        HubEvent::WaitingChanged(_) | HubEvent::Withdrawn(..) | HubEvent::LostPackets(_) => return,
+        HubEvent::DetailsChanged(_) | HubEvent::Withdrawn(..) | HubEvent::LostPackets(_) => return,
     };
     encoded.append_frame(dialect, out);
 }
@@ -143,7 +144,7 @@ fn write_clearance1(out: &mut Vec<u8>, dialect: Clearance1Dialect, event: &HubEv
 fn to_clearance2(event: &HubEvent<'_>) -> Event {
     match *event {
         HubEvent::Pending(question) => Event::Pending(Arc::new(question.to_request())),
-        HubEvent::Repeated(question) | HubEvent::WaitingChanged(question) => {
+        HubEvent::Repeated(question) | HubEvent::DetailsChanged(question) => {
             Event::Repeated(Arc::new(question.to_request()))
         }
         HubEvent::Decided(answered) => Event::Decided(Arc::new(answered.decision.clone())),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use terok_clearance::varlink::FrameWriter;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use terok_clearance::{
-    Action, BlockedPacket, Decision, DisplayText, EnforcementOutcome, RequestId, SandboxEvent,
-    ShieldState, Timestamp, WaitingConnections,
+    Action, BlockedPacket, Decision, DisplayText, EnforcementOutcome, Process, RequestId,
+    SandboxEvent, ShieldState, Timestamp, WaitingConnections,
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
@@ -155,13 +155,25 @@ impl<E: DecisionEnforcer> Hub<E> {
     /// The id may be that of the question, or of one of its newest packets. An unknown question is
     /// ignored: it may have been answered in the meantime.
     pub fn set_waiting(&self, request: &RequestId, waiting: WaitingConnections) {
+        self.change_details(|ledger| ledger.set_waiting(request, waiting));
+    }
+
+    /// Sets the process behind the question `request`, and tells Clearance2 subscribers if the
+    /// value changed. An unknown question is ignored.
+    pub fn set_process(&self, request: &RequestId, process: Arc<Process>) {
+        self.change_details(|ledger| ledger.set_process(request, process));
+    }
+
+    /// Applies a change that returns the number of the changed question, and publishes the
+    /// question.
+    fn change_details(&self, change: impl FnOnce(&mut Ledger) -> Option<u64>) {
         let mut state = self.lock_state();
-        let Some(number) = state.ledger.set_waiting(request, waiting) else {
+        let HubState { ledger, fanout, .. } = &mut *state;
+        let Some(number) = change(ledger) else {
             return;
         };
-        let HubState { ledger, fanout, .. } = &mut *state;
         if let Some(question) = ledger.question(number) {
-            fanout.publish(ledger, &HubEvent::WaitingChanged(question));
+            fanout.publish(ledger, &HubEvent::DetailsChanged(question));
         }
         state.flush();
     }

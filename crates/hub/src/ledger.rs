@@ -17,10 +17,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
+use std::sync::Arc;
 
 use terok_clearance::{
     Action, BlockedPacket, ContainerId, Decision, DecisionAction, DisplayText, Dossier,
-    EnforcementOutcome, NetworkZone, RequestId, Timestamp, WaitingConnections,
+    EnforcementOutcome, NetworkZone, Process, RequestId, Timestamp, WaitingConnections,
 };
 
 pub use answer_check::{ClaimError, ClaimMismatch};
@@ -198,6 +199,22 @@ impl Ledger {
         let number = self.numbers_with_id(request.as_str()).max()?;
         let entry = self.questions.get_mut(&number)?;
         entry.set_waiting(waiting).then_some(number)
+    }
+
+    /// Sets the process that sent the packet of the question `request`.
+    ///
+    /// Returns the question's number, as [`set_waiting`](Self::set_waiting) does.
+    pub fn set_process(&mut self, request: &RequestId, process: Arc<Process>) -> Option<u64> {
+        let number = self.numbers_with_id(request.as_str()).max()?;
+        let entry = self.questions.get_mut(&number)?;
+        let before = entry.text_bytes();
+        let changed = entry.set_process(process);
+        entry.recompute_text_bytes();
+        self.text_bytes = self
+            .text_bytes
+            .saturating_sub(before)
+            .saturating_add(entry.text_bytes());
+        changed.then_some(number)
     }
 
     /// Claims the question that `asked` names, for `action`.

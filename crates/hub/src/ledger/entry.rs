@@ -121,6 +121,13 @@ impl LedgerEntry {
     }
 
     /// Sets the held connections. Returns `true` if the value changed.
+    /// Sets the process that sent the packet. Returns `true` if the value changed.
+    pub(super) fn set_process(&mut self, process: Arc<Process>) -> bool {
+        let changed = self.blocked.process.as_ref() != Some(&process);
+        self.blocked.process = Some(process);
+        changed
+    }
+
     pub(super) fn set_waiting(&mut self, waiting: WaitingConnections) -> bool {
         let changed = self.waiting() != waiting;
         if changed {
