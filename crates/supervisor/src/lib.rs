@@ -10,6 +10,7 @@
 
 mod classic_hub;
 mod config;
+mod dialed;
 mod reader_sink;
 mod resolver;
 mod sandbox_service;
@@ -19,5 +20,9 @@ mod trace;
 
 pub use classic_hub::serve_classic_hub;
 pub use config::{AllowedDest, SupervisorConfig};
+pub use dialed::{DialedConfig, DialedStartError, DialedSupervisor};
+pub use egress::dial::HostSockets;
+pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
+pub use egress::{EgressNotice, HoldLimit};
 pub use supervisor::{Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError};
 pub use trace::{TraceEvent, TraceObserver};

@@ -65,6 +65,12 @@ pub enum SupervisorServeError {
     /// Reading the packet log failed.
     #[error("the packet log can no longer be read")]
     Reader(#[from] reader::ReaderRunError),
+    /// The packet log of the gateway failed.
+    #[error("the packet log of the gateway can no longer be read")]
+    PacketLog(#[source] io::Error),
+    /// The engine of the gateway failed.
+    #[error("connections can no longer be made")]
+    Egress(#[from] egress::EgressError),
     /// The end of the sandbox could not be observed.
     #[error("waiting for the end of the sandbox failed")]
     WatchProcess(#[source] io::Error),

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Trace events for programs that display or measure the processing of packets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use terok_clearance::{Action, BlockedPacket, Dest, DisplayText, DomainName, RequestId};
+use egress::EgressNotice;
+use terok_clearance::{
+    Action, BlockedPacket, Dest, DisplayText, DomainName, PacketDest, RequestId,
+};
 
 /// A step on the way from a dropped packet to a set element.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +46,15 @@ pub enum TraceEvent<'a> {
         /// The reason for the refusal.
         reason: &'a DisplayText,
     },
+    /// A connection that a rule allowed was made.
+    Connected {
+        /// The destination.
+        dest: &'a PacketDest,
+        /// The address of the connection outside.
+        address: SocketAddr,
+    },
+    /// A packet was refused without a question.
+    Notice(&'a EgressNotice),
     /// The kernel dropped messages of a log group before they could be read.
     Lost(reader::NflogLoss),
 }

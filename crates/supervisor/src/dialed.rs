@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The supervisor of a sandbox without a connection of its own: every connection is dialed for it.
+
+mod question_sink;
+mod rules;
+mod who_asks;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use egress::dial::DialSockets;
+use egress::{
+    EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, ProxySettings,
+};
+use names::{ForwarderConfig, NameLookup, StandInKey};
+use netns::gateway::GatewayNetns;
+use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
+use reader::PacketLog;
+use reader::nflog::NflogBindError;
+use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
+use terok_clearance::socket::{RuntimeDir, SocketBindError};
+use terok_clearance::{ContainerId, DestPattern, Dossier};
+use tokio_util::sync::CancellationToken;
+
+use crate::sandbox_service::SandboxService;
+use crate::{SupervisorExit, SupervisorServeError, TraceObserver};
+
+use question_sink::{QuestionIdentity, QuestionSink};
+use rules::DialedRules;
+use who_asks::WhoAsks;
+
+/// Maximum packets handled before other events get their turn.
+const PACKETS_PER_TURN: usize = 64;
+
+/// The configuration of a supervisor that dials for its sandbox.
+#[derive(Debug)]
+pub struct DialedConfig<N, D> {
+    /// The sandbox's id; its first twelve characters name the sockets.
+    pub container: ContainerId,
+    /// Context for operators, part of every question.
+    pub dossier: Dossier,
+    /// A process of the sandbox. Its end is the end of the supervisor.
+    pub process: ProcessHandle,
+    /// The gateway of the sandbox; `None` for a sandbox without any connection.
+    pub gateway: Option<GatewayNetns>,
+    /// What is allowed from the start.
+    pub allowed: Vec<DestPattern>,
+    /// The operator's runtime directory, with the sockets of the hubs.
+    pub runtime_dir: RuntimeDir,
+    /// The time that connections wait for an answer.
+    pub hold: HoldLimit,
+    /// The proxy of the operator's network.
+    pub proxy: Option<ProxySettings>,
+    /// The lookup of allowed names.
+    pub lookup: N,
+    /// The sockets outside.
+    pub sockets: D,
+    /// The key of the stand-in addresses: the same key gives a name the same address.
+    pub stand_in_key: StandInKey,
+}
+
+/// A supervisor that dials could not start. The sandbox has no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialedStartError {
+    /// The sandbox's network namespace could not be entered.
+    #[error("the sandbox's network namespace could not be entered")]
+    Enter(#[from] EnterError),
+    /// The sandbox's process could not be referred to.
+    #[error("the sandbox's process could not be referred to")]
+    Process(#[source] io::Error),
+    /// The sockets of the gateway are missing.
+    #[error(transparent)]
+    Sockets(#[from] GatewaySocketsError),
+    /// The ruleset of the gateway is not in force.
+    #[error("the rules of the gateway could not be loaded")]
+    Rules(#[from] shield::ShieldError),
+    /// The packet log could not be opened.
+    #[error("the packet log of the gateway could not be opened")]
+    PacketLog(#[from] NflogBindError),
+    /// Too many destinations are allowed from the start.
+    #[error("the allowed destinations could not be stored")]
+    Allow(#[from] policy::RuleTableFull),
+    /// A socket for operators or readers could not be bound.
+    #[error("a socket for operators or readers could not be bound")]
+    Bind(#[from] SocketBindError),
+}
+
+/// One sandbox's gateway, hub and engine, ready to serve.
+#[derive(Debug)]
+pub struct DialedSupervisor<N, D> {
+    service: SandboxService,
+    rules: DialedRules,
+    /// The gateway, and the socket for the list of the sandbox's sockets.
+    gateway: Option<(OpenGateway, OwnedFd)>,
+    container: ContainerId,
+    dossier: Dossier,
+    hold: HoldLimit,
+    proxy: Option<ProxySettings>,
+    lookup: N,
+    sockets: D,
+    forwarder: ForwarderConfig,
+}
+
+#[derive(Debug)]
+struct OpenGateway {
+    egress: egress::EgressSockets,
+    held_log: PacketLog,
+    other_log: PacketLog,
+}
+
+impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
+    /// Opens the sockets of the gateway, loads and verifies its rules, and binds the sockets for
+    /// operators and readers. Connections wait in the gateway until [`serve`](Self::serve).
+    ///
+    /// Requires a tokio runtime.
+    pub fn start(config: DialedConfig<N, D>) -> Result<Self, DialedStartError> {
+        let DialedConfig {
+            container,
+            dossier,
+            process,
+            gateway,
+            allowed,
+            runtime_dir,
+            hold,
+            proxy,
+            lookup,
+            sockets,
+            stand_in_key,
+        } = config;
+        let gateway = gateway
+            .as_ref()
+            .map(|gateway| OpenGateway::open(gateway, &process))
+            .transpose()?;
+        Ok(Self {
+            service: SandboxService::bind(
+                container.clone(),
+                Arc::clone(&dossier),
+                process,
+                &runtime_dir,
+            )?,
+            rules: DialedRules::new(allowed)?,
+            gateway,
+            container,
+            dossier,
+            hold,
+            proxy,
+            lookup,
+            sockets,
+            forwarder: ForwarderConfig::new(stand_in_key),
+        })
+    }
+
+    /// Calls `observer` at each question, answer, connection and notice.
+    #[must_use]
+    pub fn with_observer(self, observer: TraceObserver) -> Self {
+        self.rules.set_observer(observer);
+        self
+    }
+
+    /// Returns the path of the socket for operators.
+    pub fn hub_path(&self) -> &Path {
+        self.service.hub_path()
+    }
+
+    /// Serves questions, answers and connections until the sandbox ends or `stop` is cancelled.
+    /// The end of the returned future ends every connection of the sandbox.
+    pub async fn serve(
+        self,
+        stop: CancellationToken,
+    ) -> Result<SupervisorExit, SupervisorServeError> {
+        let Self {
+            service,
+            rules,
+            gateway,
+            container,
+            dossier,
+            hold,
+            proxy,
+            lookup,
+            sockets,
+            forwarder,
+        } = self;
+        let hub = SandboxService::create_hub(rules.clone());
+        let init = service.process().pid();
+        let gateway = gateway.map(|(gateway, sandbox_diag)| {
+            let who_asks = WhoAsks::start(sandbox_diag, init, Arc::clone(&hub));
+            let identity = QuestionIdentity { container, dossier };
+            let config = EgressConfig {
+                policy: Arc::new(rules.clone()),
+                rules_changed: rules.changed(),
+                lookup: Arc::new(lookup),
+                sockets: Arc::new(sockets),
+                proxy,
+                forwarder,
+                hold,
+                answerers: hub.answerers(),
+                sink: QuestionSink::new(Arc::clone(&hub), rules, identity, who_asks),
+            };
+            gateway.run(config)
+        });
+        let work = async {
+            match gateway {
+                Some(gateway) => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Ok(()),
+                    ended = gateway => ended,
+                },
+                None => {
+                    stop.cancelled().await;
+                    Ok(())
+                }
+            }
+        };
+        service.serve(hub, work, || {}).await
+    }
+}
+
+impl OpenGateway {
+    /// Opens a gateway and the socket for the list of the sandbox's sockets.
+    fn open(
+        gateway: &GatewayNetns,
+        process: &ProcessHandle,
+    ) -> Result<(Self, OwnedFd), DialedStartError> {
+        let sandbox = NetnsRef::OfProcess(process.try_clone().map_err(DialedStartError::Process)?);
+        let sandbox_diag = sandbox.open_socket(SocketSpec::SockDiag)?;
+        let GatewaySockets {
+            rules,
+            held_log,
+            other_log,
+            egress,
+        } = GatewaySockets::open(gateway)?;
+        // Before the rules: no packet may be logged to a group without a listener.
+        let held_log = PacketLog::bind(held_log, HELD_CONNECTIONS_GROUP)?;
+        let other_log = PacketLog::bind(other_log, OTHER_PACKETS_GROUP)?;
+        shield::engage_gateway(rules, gateway.has_ipv6())?;
+        let opened = Self {
+            egress,
+            held_log,
+            other_log,
+        };
+        Ok((opened, sandbox_diag))
+    }
+
+    /// Runs the engine until it fails.
+    async fn run<P, N, D, S>(
+        self,
+        config: EgressConfig<P, N, D, S>,
+    ) -> Result<(), SupervisorServeError>
+    where
+        P: egress::EgressPolicy,
+        N: NameLookup,
+        D: DialSockets,
+        S: egress::EgressSink,
+    {
+        let Self {
+            egress,
+            mut held_log,
+            mut other_log,
+        } = self;
+        let mut engine = EgressEngine::new(egress, config);
+        loop {
+            tokio::select! {
+                received = held_log.receive() => {
+                    received.map_err(SupervisorServeError::PacketLog)?;
+                    for _ in 0..PACKETS_PER_TURN {
+                        held_log.packets().for_each(|at| engine.handle_connection_request(at));
+                        let more = held_log.receive_ready();
+                        if !more.map_err(SupervisorServeError::PacketLog)? {
+                            break;
+                        }
+                    }
+                }
+                received = other_log.receive() => {
+                    received.map_err(SupervisorServeError::PacketLog)?;
+                    other_log.packets().for_each(|packet| engine.handle_other_packet(packet));
+                }
+                stepped = engine.step() => stepped?,
+            }
+        }
+    }
+}

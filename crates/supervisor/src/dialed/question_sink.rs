@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Passes the engine's questions and notices to the hub and to the observer.
+
+use std::sync::Arc;
+
+use egress::{EgressNotice, EgressQuestion, EgressSink, HeldCount};
+use hub::Hub;
+use reader::first_request_number;
+use terok_clearance::{
+    BlockedPacket, ContainerId, Dest, Dossier, GaveUp, PacketDest, PacketHost, RequestId,
+    SandboxEvent, Timestamp, WaitingConnections,
+};
+
+use super::rules::DialedRules;
+use super::who_asks::WhoAsks;
+use crate::TraceEvent;
+
+/// The hub's side of the engine.
+#[derive(Debug)]
+pub(super) struct QuestionSink {
+    hub: Arc<Hub<DialedRules>>,
+    rules: DialedRules,
+    identity: QuestionIdentity,
+    who_asks: WhoAsks,
+    next_request: u64,
+}
+
+/// The sandbox, as every question names it.
+#[derive(Debug)]
+pub(super) struct QuestionIdentity {
+    pub(super) container: ContainerId,
+    pub(super) dossier: Dossier,
+}
+
+impl QuestionSink {
+    pub(super) fn new(
+        hub: Arc<Hub<DialedRules>>,
+        rules: DialedRules,
+        identity: QuestionIdentity,
+        who_asks: WhoAsks,
+    ) -> Self {
+        Self {
+            hub,
+            rules,
+            identity,
+            who_asks,
+            next_request: first_request_number(Timestamp::now()),
+        }
+    }
+
+    fn next_request_id(&mut self) -> RequestId {
+        let number = self.next_request;
+        self.next_request = number.wrapping_add(1);
+        RequestId::numbered(&self.identity.container, number)
+    }
+}
+
+impl EgressSink for QuestionSink {
+    fn ask(&mut self, question: &EgressQuestion<'_>) -> RequestId {
+        let request = self.next_request_id();
+        let blocked = BlockedPacket {
+            container: self.identity.container.clone(),
+            request: request.clone(),
+            address: to_dest(question.dest),
+            port: question.dest.port,
+            protocol: question.dest.protocol,
+            domain: None,
+            dossier: Arc::clone(&self.identity.dossier),
+            process: None,
+            zone: question.zone.question_zone(),
+            looked_up_as: question.looked_up_as.cloned(),
+        };
+        self.rules.emit_trace(TraceEvent::Asked(&blocked));
+        self.hub.report(SandboxEvent::Blocked(blocked));
+        let EgressQuestion { client, remote, .. } = *question;
+        self.who_asks
+            .search(&request, question.dest.protocol, client, remote);
+        request
+    }
+
+    fn set_waiting(&mut self, request: &RequestId, held: HeldCount) {
+        let now = std::time::Instant::now();
+        let since = held.since.map(|since| {
+            let waited = now.saturating_duration_since(since);
+            Timestamp::now().saturating_sub(waited)
+        });
+        let waiting = WaitingConnections {
+            count: u32::try_from(held.count).unwrap_or(u32::MAX),
+            since,
+            gave_up: held.gave_up_after.map(|time| GaveUp {
+                after_seconds: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
+            }),
+        };
+        self.hub.set_waiting(request, waiting);
+    }
+
+    fn connected(&mut self, dest: &PacketDest, address: std::net::SocketAddr) {
+        self.rules
+            .emit_trace(TraceEvent::Connected { dest, address });
+    }
+
+    fn notice(&mut self, notice: EgressNotice) {
+        tracing::info!(?notice, "a packet of the sandbox was refused");
+        self.rules.emit_trace(TraceEvent::Notice(&notice));
+    }
+}
+
+/// Returns the destination as the question shows it: the name, or the address.
+fn to_dest(dest: &PacketDest) -> Dest {
+    match &dest.host {
+        PacketHost::Name(name) => Dest::from(name),
+        PacketHost::Address(address) => Dest::from(*address),
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Finds the process that asks, while its connection waits.
+//!
+//! The search reads files of processes of the sandbox, and a workload can make such a read take
+//! forever. It runs in a thread of its own: at worst, no question tells its process any more.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use hub::Hub;
+use reader::socket_owner::{ProcessDescription, ProcessScan, SocketDiag, SocketHolders};
+use terok_clearance::{ParentProcess, Process, Protocol, RequestId};
+
+use super::rules::DialedRules;
+
+/// Maximum searches that wait; the process of a further question is not searched for.
+const MAX_WAITING_SEARCHES: usize = 64;
+
+/// Starts searches for the processes that ask.
+#[derive(Debug)]
+pub(super) struct WhoAsks(Option<SyncSender<ProcessSearch>>);
+
+#[derive(Debug)]
+struct ProcessSearch {
+    request: RequestId,
+    protocol: Protocol,
+    client: SocketAddr,
+    remote: SocketAddr,
+}
+
+impl WhoAsks {
+    /// Starts the thread. `diag` is a `NETLINK_SOCK_DIAG` socket of the sandbox's network
+    /// namespace, `init` its first process. Without the thread, no process is found.
+    pub(super) fn start(diag: OwnedFd, init: u32, hub: Arc<Hub<DialedRules>>) -> Self {
+        let (searches, waiting) = sync_channel(MAX_WAITING_SEARCHES);
+        let started = SocketDiag::new(diag).and_then(|diag| {
+            std::thread::Builder::new()
+                .name("who-asks".to_owned())
+                .spawn(move || search_processes(diag, ProcessScan::new(init), &waiting, &hub))
+        });
+        match started {
+            Ok(_) => Self(Some(searches)),
+            Err(error) => {
+                tracing::warn!(%error, "questions will not tell which process asks");
+                Self(None)
+            }
+        }
+    }
+
+    /// Searches for the process behind a question; the result becomes part of the question.
+    pub(super) fn search(
+        &self,
+        request: &RequestId,
+        protocol: Protocol,
+        client: SocketAddr,
+        remote: SocketAddr,
+    ) {
+        let search = ProcessSearch {
+            request: request.clone(),
+            protocol,
+            client,
+            remote,
+        };
+        if let Some(searches) = &self.0 {
+            // A full queue loses the search, as documented for its size.
+            drop(searches.try_send(search));
+        }
+    }
+}
+
+/// Runs searches until the sender is dropped.
+fn search_processes(
+    mut diag: SocketDiag,
+    scan: ProcessScan,
+    waiting: &Receiver<ProcessSearch>,
+    hub: &Hub<DialedRules>,
+) {
+    while let Ok(search) = waiting.recv() {
+        let ProcessSearch {
+            request,
+            protocol,
+            client,
+            remote,
+        } = search;
+        match diag.find_socket(protocol, client, remote) {
+            Ok(Some(socket)) => {
+                if let Some(process) = describe(scan.find_holders(socket.inode), socket.uid) {
+                    hub.set_process(&request, Arc::new(process));
+                }
+            }
+            Ok(None) => {} // it was closed meanwhile
+            Err(error) => tracing::debug!(%error, "the socket of a question was not found"),
+        }
+    }
+}
+
+/// Returns the first holder, with the number of the others; `None` if none is known.
+fn describe(holders: SocketHolders, socket_uid: u32) -> Option<Process> {
+    let others = holders.holders.len().saturating_sub(1);
+    let ProcessDescription {
+        pid,
+        uid,
+        name,
+        command,
+        directory,
+        parents,
+    } = holders.holders.into_iter().next()?;
+    let parents = parents.into_iter();
+    Some(Process {
+        pid,
+        uid: uid.unwrap_or(socket_uid),
+        name,
+        command,
+        directory,
+        parents: parents
+            .map(|(pid, name)| ParentProcess { pid, name })
+            .collect(),
+        other_holders: u32::try_from(others).unwrap_or(u32::MAX),
+    })
+}
