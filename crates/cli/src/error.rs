@@ -12,7 +12,7 @@ use desktop::{NotifierLockError, PopupDesktopError};
 use hub::HubServeError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
-use runner::RunError;
+use runner::{ProxyVariableError, RunError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::client::HubError;
@@ -105,6 +105,12 @@ pub enum CommandError {
     /// `run` has no line prompt.
     #[error("`run` has no `--ui prompt`")]
     RunPrompt,
+    /// `run` needs no helper program for its network any more.
+    #[error("`run` has no `--network {0}`: it connects without helper programs")]
+    RunNetworkHelper(&'static str),
+    /// A variable about the proxy of the operator's network is not usable.
+    #[error("cannot use the proxy of this network")]
+    Proxy(#[from] ProxyVariableError),
     /// `serve` or `serve-verdict` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),

@@ -9,7 +9,7 @@ use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
 use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
-use runner::{NetworkHelperError, RunError, RunOutcome};
+use runner::{RunError, RunOutcome};
 use simple_clearance::SimpleClearanceError;
 use terok_clearance::socket::SocketBindError;
 
@@ -183,6 +183,17 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
                 "`--ui none`, and `terok-clearance clearance` in another terminal",
             ],
         ),
+        CommandError::RunNetworkHelper(_) => advise(
+            CommandStatus::USAGE,
+            &[
+                "leave the option out: each allowed connection is made by this program",
+                "`--network none` gives the command no network at all",
+            ],
+        ),
+        CommandError::Proxy(_) => advise(
+            CommandStatus::USAGE,
+            &["correct the variable, or give the proxy with `--proxy http://HOST:PORT`"],
+        ),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
@@ -235,10 +246,6 @@ fn packet_log_owner_hint(taken: &PacketLogTakenError) -> String {
 fn explain_run(error: &RunError) -> (CommandStatus, Vec<String>) {
     let failed = |hints| advise(CommandStatus::RUN_FAILED, hints);
     match error {
-        RunError::Network(NetworkHelperError::NotInstalled { .. }) => failed(&[
-            "install pasta (package `passt`) or slirp4netns (package `slirp4netns`)",
-            "`--network none` works without: the command then has no network at all",
-        ]),
         RunError::BuildSandbox(source) => failed(source.advice().as_slice()),
         RunError::Popups(_) => failed(&[DESKTOP_HINT]),
         // The statuses of shells.
@@ -352,13 +359,9 @@ mod tests {
             source,
         };
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let no_helper = NetworkHelperError::NotInstalled {
-            names: vec!["pasta"],
-        };
         for (error, status, hints) in [
             (start(WorkloadStartError::NotFound(missing())), 127, 0),
             (start(WorkloadStartError::NotExecutable(missing())), 126, 0),
-            (RunError::Network(no_helper), 125, 2),
             (RunError::CatchSignals(missing()), 125, 0),
         ] {
             check(error.into(), CommandStatus(status), hints);
@@ -367,6 +370,8 @@ mod tests {
         check(before_run, CommandStatus::RUN_FAILED, 1);
         check(CommandError::NoTerminal, CommandStatus::FAILURE, 1);
         check(CommandError::RunPrompt, CommandStatus::USAGE, 2);
+        let helper = CommandError::RunNetworkHelper("pasta");
+        check(helper, CommandStatus::USAGE, 2);
         let other = anyhow::anyhow!("a failure");
         check(other.into(), CommandStatus::FAILURE, 0);
     }

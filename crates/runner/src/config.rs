@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use desktop::PopupDesktopConfig;
-use supervisor::AllowedDest;
+use supervisor::{HoldLimit, ProxySettings};
+use terok_clearance::DestPattern;
 use tui::TuiOptions;
 
 /// The configuration of a run.
@@ -20,8 +21,6 @@ pub struct RunConfig {
     /// The environment of the caller. The command gets all variables but those of services outside
     /// the sandbox.
     pub variables: Vec<(OsString, OsString)>,
-    /// `PATH`, where the network helper is looked for.
-    pub search_path: Option<OsString>,
     /// The operator's runtime directory, with the sockets of the hubs.
     pub runtime_dir: PathBuf,
     /// The directory of this program's configuration files.
@@ -29,25 +28,29 @@ pub struct RunConfig {
     /// The directory of this program's persistent state.
     pub state_dir: PathBuf,
     /// Destinations to allow from the start.
-    pub allowed_dests: Vec<AllowedDest>,
-    /// The connection of the sandbox.
+    pub allowed: Vec<DestPattern>,
+    /// The way of the sandbox to the network.
     pub network: NetworkChoice,
+    /// The time that connections wait for an answer.
+    pub hold: HoldLimit,
+    /// The proxy of the operator's network.
+    pub proxy: Option<ProxySettings>,
+    /// The host's file of names and addresses.
+    pub hosts_file: PathBuf,
+    /// The host's file of name servers and search domains.
+    pub resolv_conf: PathBuf,
     /// The full screen over the command; `None` if the terminal cannot show one.
     pub screen: Option<RunScreen>,
     /// The popups for the questions of the sandbox.
     pub popups: PopupChoice,
 }
 
-/// The connection of the sandbox.
+/// The way of a sandbox to the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkChoice {
-    /// pasta if installed, else slirp4netns.
-    Auto,
-    /// pasta, of the package passt.
-    Pasta,
-    /// slirp4netns.
-    Slirp4netns,
-    /// No connection.
+    /// Each allowed connection is dialed by this process.
+    Dialed,
+    /// None: the sandbox has only its loopback.
     None,
 }
 

@@ -4,12 +4,12 @@
 use std::io;
 
 use desktop::PopupDesktopError;
+use netns::gateway::GatewayBuildError;
 use netns::sandbox::{SandboxBuildError, WorkloadStartError};
-use shield::PolicyError;
-use supervisor::SupervisorStartError;
+use supervisor::DialedStartError;
 use terok_clearance::{DisplayText, IdParseError};
 
-use crate::{ControllingTtyError, NetworkHelperError};
+use crate::ControllingTtyError;
 
 /// A run that could not be set up or continued. Its sandbox is gone.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +18,9 @@ pub enum RunError {
     /// The command is empty.
     #[error("there is no command to run")]
     NoCommand,
-    /// The network helper was not found, or did not connect the sandbox.
-    #[error(transparent)]
-    Network(#[from] NetworkHelperError),
+    /// The gateway of the sandbox was not built.
+    #[error("cannot build the gateway of the sandbox")]
+    BuildGateway(#[source] GatewayBuildError),
     /// The operator's terminal cannot be used.
     #[error(transparent)]
     Terminal(#[from] ControllingTtyError),
@@ -33,21 +33,15 @@ pub enum RunError {
     /// The sandbox's first process cannot be referred to.
     #[error("cannot open the sandbox's first process")]
     OpenSandbox(#[source] io::Error),
-    /// The kernel returned no random bytes for the id of the sandbox.
+    /// The kernel returned no random bytes for the id of the sandbox or the key of its names.
     #[error("cannot make an id for the sandbox")]
     RandomId(#[source] io::Error),
     /// The random id is invalid.
     #[error(transparent)]
     Id(#[from] IdParseError),
-    /// The firewall's policy is invalid.
-    #[error("cannot make the firewall's policy")]
-    MakePolicy(#[source] PolicyError),
-    /// The firewall or the sockets of the sandbox are missing.
+    /// The rules or the sockets of the sandbox are missing.
     #[error("cannot start the sandbox's supervisor")]
-    StartSupervisor(#[source] SupervisorStartError),
-    /// The allowed names cannot be looked up.
-    #[error("cannot look up the allowed names")]
-    ResolveNames(#[source] io::Error),
+    StartSupervisor(#[source] DialedStartError),
     /// Required popups cannot be shown.
     #[error(transparent)]
     Popups(#[from] PopupDesktopError),

@@ -3,17 +3,14 @@
 
 use std::io;
 
-use supervisor::SupervisorServeError;
-use terok_clearance::DomainName;
+use supervisor::{EgressNotice, SupervisorServeError};
 
-use crate::{NetworkHelperExit, RunSummary};
+use crate::RunSummary;
 
 /// A message to the person at the terminal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunNotice<'a> {
-    /// The resolver did not answer for an allowed name, which opens at the command's own look-up.
-    NameNotResolved(&'a DomainName),
     /// The command was started in a connected sandbox.
     Started {
         /// The source of popups.
@@ -25,8 +22,8 @@ pub enum RunNotice<'a> {
     QuestionsPending(usize),
     /// The full screen failed and is closed.
     ScreenFailed(&'a io::Error),
-    /// The network helper ended: the sandbox is no longer connected.
-    NetworkLost(&'a NetworkHelperExit),
+    /// A packet of the sandbox was refused without a question.
+    Egress(&'a EgressNotice),
     /// The supervisor failed: no question can be answered any more.
     SupervisorFailed(&'a SupervisorServeError),
     /// The command ended.

@@ -3,98 +3,83 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::path::Path;
 
+use names::HostResolver;
 use netns::ProcessHandle;
+use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
-use shield::Policy;
-use supervisor::{AllowedDest, Supervisor, SupervisorConfig};
+use supervisor::{DialedConfig, DialedSupervisor, HostSockets};
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Target};
+use terok_clearance::{ContainerId, DisplayText, Dossier};
+use tokio::sync::mpsc;
 
 use crate::controlling_tty::ControllingTty;
 use crate::frontend::RunFrontend;
-use crate::network_helper::NetworkHelper;
 use crate::sandbox_spec::build_sandbox_spec;
-use crate::session::RunSession;
+use crate::session::{RunSession, RunSupervisor};
 use crate::signals::RunSignals;
+use crate::stand_in_key::load_stand_in_key;
 use crate::summary::SummaryRecorder;
-use crate::{RunConfig, RunError, RunNotice, RunOutcome, RunReporter};
+use crate::{NetworkChoice, RunConfig, RunError, RunOutcome, RunReporter};
 
-/// A sandbox without firewall, connection or command.
+/// Maximum notices that wait for the terminal; further ones are in the log only.
+const MAX_WAITING_NOTICES: usize = 64;
+
+/// A sandbox with its gateway, without rules or command.
 #[derive(Debug)]
 pub struct PreparedRun {
     config: RunConfig,
-    helper: Option<NetworkHelper>,
     tty: Option<ControllingTty>,
     sandbox: Sandbox,
+    gateway: Option<GatewayNetns>,
 }
 
 impl PreparedRun {
-    /// Finds the network helper and the terminal, and builds the sandbox.
+    /// Finds the terminal, and builds the sandbox and its gateway.
     ///
     /// Forks, and so must be called before the process has threads or a tokio runtime.
     pub fn build(config: RunConfig) -> Result<Self, RunError> {
-        let helper = NetworkHelper::find(config.network, config.search_path.as_deref())?;
-        let resolver = helper.as_ref().map(NetworkHelper::resolver);
         let (tty, terminal) = ControllingTty::find()?.unzip();
-        let spec = build_sandbox_spec(&config, resolver, terminal)?;
+        let spec = build_sandbox_spec(&config, terminal)?;
         let sandbox = Sandbox::build(&spec).map_err(RunError::BuildSandbox)?;
+        let gateway = match config.network {
+            NetworkChoice::None => None,
+            NetworkChoice::Dialed => {
+                let gateway = GatewayNetns::build(sandbox.init_process());
+                Some(gateway.map_err(RunError::BuildGateway)?)
+            }
+        };
         Ok(Self {
             config,
-            helper,
             tty,
             sandbox,
+            gateway,
         })
     }
 
-    /// Loads the firewall, connects the network, starts the command and serves the command until
-    /// the end, when nothing of the sandbox is left.
+    /// Loads the rules of the gateway, starts the command and serves the command until the end,
+    /// when nothing of the sandbox is left.
     ///
     /// Requires a single-threaded tokio runtime.
     pub async fn run(self, reporter: &dyn RunReporter) -> Result<RunOutcome, RunError> {
         let Self {
             config,
-            helper,
             tty,
             sandbox,
+            gateway,
         } = self;
         let mut signals = RunSignals::catch().map_err(RunError::CatchSignals)?;
-        let resolver = helper.as_ref().map(NetworkHelper::resolver);
         let process = sandbox.init_process().try_clone();
         let process = process.map_err(RunError::OpenSandbox)?;
         let recorder = SummaryRecorder::default();
-        let supervisor = Supervisor::start(supervisor_config(&config, process, resolver)?)
-            .map_err(RunError::StartSupervisor)?
-            .with_observer(recorder.observer());
-        let netns = sandbox.netns_ref().map_err(RunError::OpenSandbox)?;
-        let interrupted = |signal| Ok(RunOutcome::Interrupted { signal });
-        let connection = match &helper {
-            None => None,
-            Some(helper) => tokio::select! {
-                biased;
-                signal = signals.next_terminating() => return interrupted(signal),
-                connected = helper.connect(sandbox.init_process(), &netns) => Some(connected?),
-            },
-        };
-        let allowed = &config.allowed_dests;
-        if let Some(resolver) = resolver.filter(|_| connection.is_some()) {
-            tokio::select! {
-                biased;
-                signal = signals.next_terminating() => return interrupted(signal),
-                unresolved = resolve_allowed_names(&supervisor, resolver, allowed) => {
-                    for name in unresolved? {
-                        if let Some(text) = reporter.message(&RunNotice::NameNotResolved(&name)) {
-                            reporter.print(&text);
-                        }
-                    }
-                }
-            }
-        }
+        let (notices, egress_notices) = mpsc::channel(MAX_WAITING_NOTICES);
+        let is_connected = gateway.is_some();
+        let supervisor =
+            start_supervisor(&config, process, gateway)?.with_observer(recorder.observer(notices));
         let frontend = tokio::select! {
             biased;
-            signal = signals.next_terminating() => return interrupted(signal),
+            signal = signals.next_terminating() => return Ok(RunOutcome::Interrupted { signal }),
             frontend = RunFrontend::select(&config) => frontend?,
         };
         let running = start_command(sandbox, &config.command)?;
@@ -102,7 +87,8 @@ impl PreparedRun {
             running,
             signals,
             tty,
-            connection,
+            is_connected,
+            egress_notices,
             frontend,
             recorder,
             reporter,
@@ -111,37 +97,25 @@ impl PreparedRun {
     }
 }
 
-fn supervisor_config(
+fn start_supervisor(
     config: &RunConfig,
     process: ProcessHandle,
-    resolver: Option<IpAddr>,
-) -> Result<SupervisorConfig, RunError> {
-    Ok(SupervisorConfig {
+    gateway: Option<GatewayNetns>,
+) -> Result<RunSupervisor, RunError> {
+    let supervisor = DialedSupervisor::start(DialedConfig {
         container: random_container_id()?,
         dossier: build_dossier(config.name.as_deref(), &config.command),
         process,
-        policy: Policy::new(resolver).map_err(RunError::MakePolicy)?,
-        allowed_dests: config.allowed_dests.clone(),
+        gateway,
+        allowed: config.allowed.clone(),
         runtime_dir: RuntimeDir::new(&config.runtime_dir),
-    })
-}
-
-/// Looks up the allowed names, so that the command's first packet to each name passes. Returns the
-/// names without an answer of the resolver.
-async fn resolve_allowed_names(
-    supervisor: &Supervisor,
-    resolver: IpAddr,
-    allowed: &[AllowedDest],
-) -> Result<Vec<DomainName>, RunError> {
-    let names: Vec<_> = allowed
-        .iter()
-        .filter_map(|dest| match &dest.target {
-            Target::Name(name) => Some(name.clone()),
-            Target::Address(_) => None,
-        })
-        .collect();
-    let unresolved = supervisor.resolve_names(resolver, &names).await;
-    unresolved.map_err(RunError::ResolveNames)
+        hold: config.hold,
+        proxy: config.proxy.clone(),
+        lookup: HostResolver::new(&config.hosts_file, &config.resolv_conf),
+        sockets: HostSockets,
+        stand_in_key: load_stand_in_key(&config.state_dir).map_err(RunError::RandomId)?,
+    });
+    supervisor.map_err(RunError::StartSupervisor)
 }
 
 fn start_command(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbox, RunError> {

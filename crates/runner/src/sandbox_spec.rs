@@ -4,16 +4,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use names::read_search_domains;
+use netns::gateway::GATEWAY_V4;
 use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
 
-use crate::{RunConfig, RunError};
+use crate::{NetworkChoice, RunConfig, RunError};
 
 /// Variables of services outside the sandbox, and variables about the calling process alone.
 const DROPPED_VARIABLES: &[&str] = &[
     "ALACRITTY_SOCKET",
+    "ALL_PROXY",
     "BUILDKIT_HOST",
     "CONTAINERD_ADDRESS",
     "CONTAINER_HOST",
@@ -25,6 +27,8 @@ const DROPPED_VARIABLES: &[&str] = &[
     "DOCKER_HOST",
     "GNOME_KEYRING_CONTROL",
     "GPG_AGENT_INFO",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
     "HYPRLAND_INSTANCE_SIGNATURE",
     "I3SOCK",
     "INVOCATION_ID",
@@ -35,6 +39,7 @@ const DROPPED_VARIABLES: &[&str] = &[
     "LISTEN_PID",
     "MANAGERPID",
     "NOTIFY_SOCKET",
+    "NO_PROXY",
     "NVIM",
     "PIPEWIRE_REMOTE",
     "PULSE_SERVER",
@@ -53,6 +58,10 @@ const DROPPED_VARIABLES: &[&str] = &[
     "WAYLAND_SOCKET",
     "WEZTERM_UNIX_SOCKET",
     "XDG_RUNTIME_DIR",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// Sockets of container engines outside `/run`, for engines in another network namespace. Bound
@@ -77,7 +86,6 @@ const HOME_ENGINE_SOCKETS: &[&str] = &[
 /// Returns the configuration of the sandbox.
 pub(crate) fn build_sandbox_spec(
     config: &RunConfig,
-    resolver: Option<IpAddr>,
     terminal: Option<TerminalSpec>,
 ) -> Result<SandboxSpec, RunError> {
     let (program, arguments) = config.command.split_first().ok_or(RunError::NoCommand)?;
@@ -118,7 +126,11 @@ pub(crate) fn build_sandbox_spec(
         protected_paths: protected,
         tmpfs_paths: vec![Path::new(tmux).join(format!("tmux-{uid}"))],
         masked_paths: masked,
-        resolvers: resolver.into_iter().collect(),
+        resolvers: match config.network {
+            NetworkChoice::Dialed => vec![GATEWAY_V4.into()],
+            NetworkChoice::None => Vec::new(),
+        },
+        search_domains: read_search_domains(&config.resolv_conf),
         terminal,
     })
 }

@@ -7,16 +7,17 @@ use std::pin::pin;
 use std::time::Duration;
 
 use desktop::BackgroundPopups;
+use names::HostResolver;
 use netns::sandbox::{RunningSandbox, WorkloadStatus};
 use operator::Session;
-use supervisor::Supervisor;
+use supervisor::{DialedSupervisor, EgressNotice, HostSockets};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::console::RunConsole;
 use crate::controlling_tty::ControllingTty;
 use crate::frontend::{RunFrontend, RunPopups};
-use crate::network_helper::{NetworkConnection, NetworkHelperExit};
 use crate::signals::{CaughtSignal, RunSignals};
 use crate::summary::SummaryRecorder;
 use crate::{RunError, RunNotice, RunOutcome, RunReporter};
@@ -24,12 +25,17 @@ use crate::{RunError, RunNotice, RunOutcome, RunReporter};
 /// Maximum time after the command's end for the last output and the last events to operators.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The supervisor of a run: lookups as on the host, and sockets of this process.
+pub(crate) type RunSupervisor = DialedSupervisor<HostResolver, HostSockets>;
+
 /// The running command and the parts of the run.
 pub(crate) struct RunSession<'a> {
     pub(crate) running: RunningSandbox,
     pub(crate) signals: RunSignals,
     pub(crate) tty: Option<ControllingTty>,
-    pub(crate) connection: Option<NetworkConnection>,
+    pub(crate) is_connected: bool,
+    /// Refusals without a question.
+    pub(crate) egress_notices: mpsc::Receiver<EgressNotice>,
     pub(crate) frontend: RunFrontend,
     pub(crate) recorder: SummaryRecorder,
     pub(crate) reporter: &'a dyn RunReporter,
@@ -39,13 +45,14 @@ impl RunSession<'_> {
     /// Serves the command until the end, when nothing of the sandbox is left.
     pub(crate) async fn run_until_exit(
         self,
-        supervisor: Supervisor,
+        supervisor: RunSupervisor,
     ) -> Result<RunOutcome, RunError> {
         let Self {
             mut running,
             mut signals,
             tty,
-            mut connection,
+            is_connected,
+            mut egress_notices,
             frontend,
             recorder,
             reporter,
@@ -54,7 +61,7 @@ impl RunSession<'_> {
         let terminal = tty.zip(running.take_terminal());
         let (mut console, mut popups) =
             open_frontend(frontend, terminal, supervisor.hub_path(), reporter)?;
-        if connection.is_some() {
+        if is_connected {
             announce(&mut console, reporter, &start_notice);
         }
 
@@ -88,9 +95,8 @@ impl RunSession<'_> {
                         announce(&mut console, reporter, &RunNotice::SupervisorFailed(error));
                     }
                 }
-                exit = wait_for_network_loss(&mut connection) => {
-                    connection = None;
-                    announce(&mut console, reporter, &RunNotice::NetworkLost(&exit));
+                Some(notice) = egress_notices.recv() => {
+                    announce(&mut console, reporter, &RunNotice::Egress(&notice));
                 }
                 () = run_popups(&mut popups) => {}
                 stepped = step_console(&mut console) => stepped?,
@@ -109,10 +115,6 @@ impl RunSession<'_> {
         if let Some(popups) = popups {
             // A desktop that does not reply for that long keeps the popups.
             drop(timeout(SHUTDOWN_TIMEOUT, popups.close()).await);
-        }
-        if let Some(connection) = connection {
-            // An error means that the helper has ended already.
-            drop(connection.close().await);
         }
         if let Some(text) = reporter.message(&RunNotice::Ended(&recorder.summary())) {
             reporter.print(&text);
@@ -162,14 +164,6 @@ fn announce(
 async fn wait_for_status(running: &RunningSandbox) -> Result<WorkloadStatus, RunError> {
     let status = running.wait_for_status().await;
     status.map_err(RunError::WaitForCommand)
-}
-
-/// Waits for the end of the network helper; without a helper never returns.
-async fn wait_for_network_loss(connection: &mut Option<NetworkConnection>) -> NetworkHelperExit {
-    match connection {
-        Some(connection) => connection.wait_for_exit().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Shows the popups, if any; never returns.

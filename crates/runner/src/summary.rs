@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use supervisor::{TraceEvent, TraceObserver};
+use supervisor::{EgressNotice, TraceEvent, TraceObserver};
 use terok_clearance::{Action, Dest};
+use tokio::sync::mpsc;
 
 /// Maximum recorded destinations; a workload may try any number.
 const MAX_RECORDED_DESTS: usize = 10_000;
@@ -26,12 +27,14 @@ pub struct RunSummary {
 pub(crate) struct SummaryRecorder(Arc<Mutex<BTreeMap<Dest, Option<Action>>>>);
 
 impl SummaryRecorder {
-    /// Returns the observer that records the supervisor's trace events.
-    pub(crate) fn observer(&self) -> TraceObserver {
+    /// Returns the observer that records the supervisor's trace events, and passes notices on. A
+    /// notice for which `notices` has no room is in the log only.
+    pub(crate) fn observer(&self, notices: mpsc::Sender<EgressNotice>) -> TraceObserver {
         let recorder = self.clone();
         Box::new(move |event| match event {
             TraceEvent::Asked(blocked) => recorder.record(blocked.dest(), None),
             TraceEvent::Enforced { dest, action, .. } => recorder.record(dest, Some(action)),
+            TraceEvent::Notice(notice) => drop(notices.try_send(notice.clone())),
             _ => {}
         })
     }

@@ -8,11 +8,15 @@ use std::ffi::OsString;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use runner::{NetworkChoice, PopupChoice, PreparedRun, RunConfig, RunScreen, parse_allowed_dest};
-use supervisor::AllowedDest;
+use runner::{
+    HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, RunConfig,
+    RunScreen,
+};
+use terok_clearance::DestPattern;
 
 use super::tui;
 use crate::desktop::popup_desktop_config;
+use crate::environment::UserEnvironment;
 use crate::{CommandContext, CommandError, CommandStatus, block_on};
 
 use notices::TerminalReporter;
@@ -20,9 +24,14 @@ use notices::TerminalReporter;
 const AFTER_HELP: &str = "\
 Examples:
   terok-clearance run -- npm install
-  terok-clearance run --allow registry.npmjs.org:443 -- npm install
+  terok-clearance run --allow registry.npmjs.org:443 --allow '*.github.com' -- npm install
   terok-clearance run --ui tui -- my-agent     Ctrl-] shows the questions
   terok-clearance run --ui none -- my-agent    answer with `terok-clearance clearance` elsewhere
+
+A connection that nothing allows waits while somebody is there to answer, up to --hold. The answer
+is for the name that the command asked for, not for its address. No lookup leaves this machine for a
+name that you have not allowed. Private addresses and services of this machine (`host.internal`) are
+asked about one by one; cloud metadata and link-local addresses are never opened.
 
 The command sees your files as they are: `run` confines the network, not the files. Out of its
 reach are: the network, except for what you allow; the sockets, configuration and state of this
@@ -43,15 +52,22 @@ not be executed, 127 if it was not found, 125 if the sandbox failed, 2 for wrong
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Open from the start: an address or a host name, or one port of it (`HOST:PORT`). May be
-    /// repeated.
-    #[arg(long, value_name = "DEST", value_parser = parse_allowed_dest)]
-    allow: Vec<AllowedDest>,
+    /// Open from the start: NAME, *.NAME, ADDRESS or NETWORK/BITS, with :PORT or :LOW-HIGH, and with
+    /// /tcp, /udp or /icmp. May be repeated.
+    #[arg(long, value_name = "DEST")]
+    allow: Vec<DestPattern>,
+    /// How long a connection waits for an answer: 30s, 5m, forever, or 0 to refuse it at once.
+    #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
+    hold: HoldLimit,
+    /// Make connections through this proxy: http://HOST:PORT or socks5://HOST:PORT, or `none`
+    /// [default: the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY].
+    #[arg(long, value_name = "URL", value_parser = parse_proxy)]
+    proxy: Option<ProxyArg>,
     /// Where questions are asked.
     #[arg(long, value_enum, default_value_t = RunUiChoice::Auto, value_name = "UI")]
     ui: RunUiChoice,
-    /// How the sandbox is connected.
-    #[arg(long, value_enum, default_value_t = NetworkArg::Auto, value_name = "HOW")]
+    /// Whether the command has a network: `none` gives it no connection and asks nothing.
+    #[arg(long, value_enum, default_value_t = NetworkArg::Dialed, value_name = "HOW")]
     network: NetworkArg,
     /// Name of the sandbox in questions [default: the name of the command].
     #[arg(long, value_name = "NAME")]
@@ -88,14 +104,31 @@ enum RunUiChoice {
 /// The values of `--network`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum NetworkArg {
-    /// By whichever program is installed, pasta first.
-    Auto,
-    /// By pasta, of the package passt.
-    Pasta,
-    /// By slirp4netns.
-    Slirp4netns,
-    /// Not at all.
+    /// Each allowed connection is made by this program.
+    #[value(alias = "auto")]
+    Dialed,
+    /// No network.
     None,
+    /// Refused: a helper program of earlier versions.
+    #[value(hide = true)]
+    Pasta,
+    /// Refused: a helper program of earlier versions.
+    #[value(hide = true)]
+    Slirp4netns,
+}
+
+/// The value of `--proxy`.
+#[derive(Debug, Clone)]
+enum ProxyArg {
+    Direct,
+    Through(ProxySettings),
+}
+
+fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
+    match text {
+        "none" => Ok(ProxyArg::Direct),
+        url => ProxySettings::explicit(url).map(ProxyArg::Through),
+    }
 }
 
 /// Runs the command.
@@ -103,12 +136,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     if args.ui == RunUiChoice::Prompt {
         return Err(CommandError::RunPrompt);
     }
+    let network = args.network.choice()?;
     let reporter = TerminalReporter {
         output: context.output,
         json: context.json,
         quiet: args.quiet,
     };
-    let ended = run_config(args, context).and_then(|config| {
+    let ended = run_config(args, network, context).and_then(|config| {
         // Before the runtime starts: building a sandbox forks.
         let prepared = PreparedRun::build(config)?;
         block_on(async { Ok(Box::pin(prepared.run(&reporter)).await?) })
@@ -121,7 +155,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 }
 
 /// Returns the configuration according to the arguments, the environment and the terminal.
-fn run_config(args: Args, context: &CommandContext) -> Result<RunConfig, CommandError> {
+fn run_config(
+    args: Args,
+    network: NetworkChoice,
+    context: &CommandContext,
+) -> Result<RunConfig, CommandError> {
     let environment = &context.environment;
     if args.ui == RunUiChoice::Tui {
         tui::require_screen_terminal(context)?;
@@ -135,12 +173,19 @@ fn run_config(args: Args, context: &CommandContext) -> Result<RunConfig, Command
         name: args.name,
         working_dir: std::env::current_dir().context("cannot find the working directory")?,
         variables: environment.variables().to_vec(),
-        search_path: environment.search_path().cloned(),
         runtime_dir,
         config_dir: environment.config_dir().to_owned(),
         state_dir: environment.state_dir().to_owned(),
-        allowed_dests: args.allow,
-        network: args.network.into(),
+        allowed: args.allow,
+        network,
+        hold: args.hold,
+        proxy: match args.proxy {
+            Some(ProxyArg::Direct) => None,
+            Some(ProxyArg::Through(proxy)) => Some(proxy),
+            None => proxy_of_environment(environment)?,
+        },
+        hosts_file: HOSTS_FILE.into(),
+        resolv_conf: RESOLV_CONF.into(),
         screen: has_screen.then(|| RunScreen {
             opens_without_question: args.ui == RunUiChoice::Tui,
             // An operator who did not ask for popups may not see this desktop (ssh).
@@ -155,13 +200,29 @@ fn run_config(args: Args, context: &CommandContext) -> Result<RunConfig, Command
     })
 }
 
-impl From<NetworkArg> for NetworkChoice {
-    fn from(network: NetworkArg) -> Self {
-        match network {
-            NetworkArg::Auto => Self::Auto,
-            NetworkArg::Pasta => Self::Pasta,
-            NetworkArg::Slirp4netns => Self::Slirp4netns,
-            NetworkArg::None => Self::None,
+/// The host's names, `hosts(5)`.
+const HOSTS_FILE: &str = "/etc/hosts";
+/// The host's name servers, `resolv.conf(5)`.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Returns the proxy that the operator's variables name, if any.
+fn proxy_of_environment(
+    environment: &UserEnvironment,
+) -> Result<Option<ProxySettings>, CommandError> {
+    let variables = environment.variables().iter();
+    let variables = variables.filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+    let proxy = ProxySettings::from_variables(variables)?;
+    let has_proxy = proxy.servers().next().is_some();
+    Ok(has_proxy.then_some(proxy))
+}
+
+impl NetworkArg {
+    fn choice(self) -> Result<NetworkChoice, CommandError> {
+        match self {
+            Self::Dialed => Ok(NetworkChoice::Dialed),
+            Self::None => Ok(NetworkChoice::None),
+            Self::Pasta => Err(CommandError::RunNetworkHelper("pasta")),
+            Self::Slirp4netns => Err(CommandError::RunNetworkHelper("slirp4netns")),
         }
     }
 }

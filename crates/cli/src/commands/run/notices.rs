@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The texts of the messages of `run`.
 
-use runner::{PopupSource, RunNotice, RunReporter};
+use runner::{EgressNotice, PopupSource, RunNotice, RunReporter};
 use terok_clearance::error_chain;
 
 use super::summary;
@@ -23,15 +23,13 @@ impl RunReporter for TerminalReporter {
                 let how = describe_answering(*popups, *has_screen);
                 format!("only what --allow names is open; {how}")
             }
-            RunNotice::NameNotResolved(name) => {
-                format!("{name} could not be looked up yet: it opens when the command has")
-            }
             RunNotice::QuestionsPending(1) => "1 question; Ctrl-] to answer".to_owned(),
             RunNotice::QuestionsPending(count) => format!("{count} questions; Ctrl-] to answer"),
             RunNotice::ScreenFailed(error) => format!("the screen failed: {error}"),
-            RunNotice::NetworkLost(exit) => format!("the sandbox lost its network: {exit}"),
+            RunNotice::Egress(_) if self.quiet => return None,
+            RunNotice::Egress(notice) => describe_egress_notice(notice)?,
             RunNotice::SupervisorFailed(error) => format!(
-                "{}: nothing new can be answered; what was denied stays denied",
+                "{}: nothing new can be answered, and no connection is made any more",
                 error_chain(error)
             ),
             RunNotice::Ended(run) if self.json => return Some(summary::json(run).to_string()),
@@ -45,6 +43,38 @@ impl RunReporter for TerminalReporter {
     fn print(&self, text: &str) {
         self.output.print_error_line(text);
     }
+}
+
+/// Words a refusal without a question; `None` for one without words.
+fn describe_egress_notice(notice: &EgressNotice) -> Option<String> {
+    Some(match notice {
+        EgressNotice::Floor(dest) => format!(
+            "refused {dest}: link-local, cloud metadata and reserved addresses are never opened"
+        ),
+        EgressNotice::NobodyAnswers(dest) => format!(
+            "refused {dest}: nobody is there to answer; run `terok-clearance clearance` or \
+             `terok-clearance tui` in another terminal, or start with `--allow {dest}`"
+        ),
+        EgressNotice::HoldEnded(dest) => format!(
+            "refused {dest}: nobody answered in time (--hold); an answer serves the next attempt"
+        ),
+        EgressNotice::UnsupportedProtocol(protocol) => {
+            format!("refused a packet of protocol {protocol}: only TCP, UDP and ping pass")
+        }
+        EgressNotice::TooManyHeld => {
+            "refused connections: too many wait for an answer already".to_owned()
+        }
+        EgressNotice::TooManyNames => {
+            "refused lookups: the command has used up the names of one run".to_owned()
+        }
+        EgressNotice::RecordRefused { name, record_type } => {
+            format!("refused a lookup of {record_type} records of {name}: no rule allows the name")
+        }
+        EgressNotice::OutOfSockets(dest) => {
+            format!("could not connect to {dest}: too many open files (raise `ulimit -n`)")
+        }
+        _ => return None,
+    })
 }
 
 const fn describe_answering(popups: PopupSource, has_screen: bool) -> &'static str {
