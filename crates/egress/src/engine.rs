@@ -19,7 +19,7 @@ use terok_clearance::{DestZone, classify_destination};
 use terok_clearance::{DisplayText, DomainName, Protocol, RequestId};
 use terok_clearance::{PacketDest, PacketHost};
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::dial::DialSockets;
@@ -37,6 +37,10 @@ use udp::UdpFlows;
 const TICK: Duration = Duration::from_millis(500);
 /// Time that connections stay held after the last operator left: one may be about to come back.
 const ANSWERER_GRACE: Duration = Duration::from_secs(5);
+/// The same after the start, when no operator is expected: one may be about to find the hub.
+const UNEXPECTED_ANSWERER_GRACE: Duration = Duration::from_secs(1);
+/// Maximum connections that are being dialed.
+const MAX_DIALS: usize = 4_096;
 /// Maximum remembered notices; later ones are not told.
 const MAX_TOLD: usize = 4_096;
 /// Maximum DNS connections at the same time.
@@ -63,6 +67,8 @@ pub struct EgressConfig<P, N, D, S> {
     pub hold: HoldLimit,
     /// The number of connected operators that answer.
     pub answerers: watch::Receiver<usize>,
+    /// An operator is about to connect: connections of the first seconds wait for it.
+    pub expects_operator: bool,
     /// Receives questions and notices.
     pub sink: S,
 }
@@ -89,9 +95,12 @@ pub struct EgressEngine<P, N, D, S> {
     sink: S,
     hold: HoldLimit,
     answerers: watch::Receiver<usize>,
-    /// The time since which no operator that answers is connected.
-    unanswered_since: Option<Instant>,
+    /// The end of the time that connections wait for an operator to come; `None` while one is
+    /// connected.
+    operator_due: Option<Instant>,
     held: HeldConnections,
+    /// The dials of held connections.
+    dials: HashMap<ConnectionKey, AbortHandle>,
     hand_overs: HashMap<ConnectionKey, HandOver>,
     flows: UdpFlows,
     /// The questions that connections wait for.
@@ -148,10 +157,16 @@ where
             forwarder,
             hold,
             mut answerers,
+            expects_operator,
             sink,
         } = config;
-        // An operator that is about to connect at the start counts as one that comes back.
-        let unanswered_since = (*answerers.borrow_and_update() == 0).then(Instant::now);
+        let grace = if expects_operator {
+            ANSWERER_GRACE
+        } else {
+            UNEXPECTED_ANSWERER_GRACE
+        };
+        let is_unanswered = *answerers.borrow_and_update() == 0;
+        let operator_due = is_unanswered.then(|| Instant::now() + grace);
         let dialer = Dialer {
             policy: Arc::clone(&policy),
             lookup: Arc::clone(&lookup),
@@ -168,8 +183,9 @@ where
             sink,
             hold,
             answerers,
-            unanswered_since,
+            operator_due,
             held: HeldConnections::default(),
+            dials: HashMap::new(),
             hand_overs: HashMap::new(),
             flows: UdpFlows::default(),
             questions: HashMap::new(),
@@ -204,11 +220,23 @@ where
                 ready?;
                 self.handle_datagrams();
             }
-            Some(ended) = self.tasks.join_next() => self.finish_task(check_panic(ended)?),
-            Some(ended) = self.relays.join_next() => check_panic(ended)?,
-            Some(ended) = self.lookups.join_next() => check_panic(ended)?,
-            Some(ended) = self.dns_streams.join_next() => check_panic(ended)?,
-            Some(ended) = self.pings.join_next() => check_panic(ended)?,
+            Some(ended) = self.tasks.join_next() => {
+                if let Some(ended) = check_panic(ended)? {
+                    self.finish_task(ended);
+                }
+            }
+            Some(ended) = self.relays.join_next() => {
+                check_panic(ended)?;
+            },
+            Some(ended) = self.lookups.join_next() => {
+                check_panic(ended)?;
+            },
+            Some(ended) = self.dns_streams.join_next() => {
+                check_panic(ended)?;
+            },
+            Some(ended) = self.pings.join_next() => {
+                check_panic(ended)?;
+            },
             () = self.rules_changed.notified() => self.apply_rules(),
             Ok(()) = self.answerers.changed() => self.note_answerers(),
             () = wait_until(next_tick), if next_tick.is_some() => {
@@ -267,22 +295,32 @@ where
     fn may_hold(&self) -> bool {
         match self.hold {
             HoldLimit::Refuse => false,
-            HoldLimit::For(_) | HoldLimit::Forever => !self.grace_is_over(),
+            HoldLimit::For(_) | HoldLimit::Forever => !self.is_unattended(),
         }
     }
 
-    /// Returns `true` if no operator has been connected for a while.
-    fn grace_is_over(&self) -> bool {
-        let since = self.unanswered_since;
-        since.is_some_and(|since| since.elapsed() >= ANSWERER_GRACE)
+    /// Returns `true` if no operator is connected or about to be.
+    fn is_unattended(&self) -> bool {
+        self.operator_due.is_some_and(|due| Instant::now() >= due)
+    }
+
+    /// Returns the time after which a held connection is refused.
+    fn hold_time(&self) -> Duration {
+        match self.hold {
+            _ if self.is_unattended() => Duration::ZERO,
+            HoldLimit::Refuse => Duration::ZERO,
+            HoldLimit::For(limit) => limit,
+            HoldLimit::Forever => Duration::MAX,
+        }
     }
 
     fn note_answerers(&mut self) {
         let count = *self.answerers.borrow_and_update();
         if count > 0 {
-            self.unanswered_since = None;
+            self.operator_due = None;
         } else {
-            self.unanswered_since.get_or_insert_with(Instant::now);
+            self.operator_due
+                .get_or_insert_with(|| Instant::now() + ANSWERER_GRACE);
         }
     }
 
@@ -391,6 +429,11 @@ async fn wait_until(at: Option<Instant>) {
     }
 }
 
-fn check_panic<T>(ended: Result<T, JoinError>) -> Result<T, EgressError> {
-    ended.map_err(|error| EgressError::Panicked(DisplayText::new(&error.to_string())))
+/// Returns the result of a task; `None` for one that was aborted.
+fn check_panic<T>(ended: Result<T, JoinError>) -> Result<Option<T>, EgressError> {
+    match ended {
+        Ok(result) => Ok(Some(result)),
+        Err(error) if error.is_cancelled() => Ok(None),
+        Err(error) => Err(EgressError::Panicked(DisplayText::new(&error.to_string()))),
+    }
 }

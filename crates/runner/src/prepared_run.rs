@@ -9,6 +9,7 @@ use names::HostResolver;
 use netns::ProcessHandle;
 use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use supervisor::{DialedConfig, DialedSupervisor, HostSockets};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, Dossier};
@@ -21,7 +22,7 @@ use crate::session::{RunSession, RunSupervisor};
 use crate::signals::RunSignals;
 use crate::stand_in_key::load_stand_in_key;
 use crate::summary::SummaryRecorder;
-use crate::{NetworkChoice, RunConfig, RunError, RunOutcome, RunReporter};
+use crate::{NetworkChoice, PopupChoice, RunConfig, RunError, RunOutcome, RunReporter};
 
 /// Maximum notices that wait for the terminal; further ones are in the log only.
 const MAX_WAITING_NOTICES: usize = 64;
@@ -72,6 +73,7 @@ impl PreparedRun {
         let mut signals = RunSignals::catch().map_err(RunError::CatchSignals)?;
         let process = sandbox.init_process().try_clone();
         let process = process.map_err(RunError::OpenSandbox)?;
+        raise_open_files_limit();
         let recorder = SummaryRecorder::default();
         let (notices, egress_notices) = mpsc::channel(MAX_WAITING_NOTICES);
         let is_connected = gateway.is_some();
@@ -97,6 +99,19 @@ impl PreparedRun {
     }
 }
 
+/// Raises the limit of open files to the maximum: each connection of the command takes two. The
+/// command keeps the old limit, because the init process of its sandbox exists already.
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 fn start_supervisor(
     config: &RunConfig,
     process: ProcessHandle,
@@ -110,6 +125,7 @@ fn start_supervisor(
         allowed: config.allowed.clone(),
         runtime_dir: RuntimeDir::new(&config.runtime_dir),
         hold: config.hold,
+        expects_operator: config.screen.is_some() || !matches!(config.popups, PopupChoice::Off),
         proxy: config.proxy.clone(),
         lookup: HostResolver::new(&config.hosts_file, &config.resolv_conf),
         sockets: HostSockets,

@@ -51,6 +51,8 @@ pub struct DialedConfig<N, D> {
     pub runtime_dir: RuntimeDir,
     /// The time that connections wait for an answer.
     pub hold: HoldLimit,
+    /// An operator's user interface is about to connect: connections of the first seconds wait.
+    pub expects_operator: bool,
     /// The proxy of the operator's network.
     pub proxy: Option<ProxySettings>,
     /// The lookup of allowed names.
@@ -98,6 +100,7 @@ pub struct DialedSupervisor<N, D> {
     container: ContainerId,
     dossier: Dossier,
     hold: HoldLimit,
+    expects_operator: bool,
     proxy: Option<ProxySettings>,
     lookup: N,
     sockets: D,
@@ -125,6 +128,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             allowed,
             runtime_dir,
             hold,
+            expects_operator,
             proxy,
             lookup,
             sockets,
@@ -146,6 +150,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             container,
             dossier,
             hold,
+            expects_operator,
             proxy,
             lookup,
             sockets,
@@ -178,6 +183,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             container,
             dossier,
             hold,
+            expects_operator,
             proxy,
             lookup,
             sockets,
@@ -197,6 +203,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 forwarder,
                 hold,
                 answerers: hub.answerers(),
+                expects_operator,
                 sink: QuestionSink::new(Arc::clone(&hub), rules, identity, who_asks),
             };
             gateway.run(config)
@@ -265,12 +272,19 @@ impl OpenGateway {
             tokio::select! {
                 received = held_log.receive() => {
                     received.map_err(SupervisorServeError::PacketLog)?;
+                    let mut has_more = false;
                     for _ in 0..PACKETS_PER_TURN {
                         held_log.packets().for_each(|at| engine.handle_connection_request(at));
                         let more = held_log.receive_ready();
-                        if !more.map_err(SupervisorServeError::PacketLog)? {
+                        has_more = more.map_err(SupervisorServeError::PacketLog)?;
+                        if !has_more {
                             break;
                         }
+                    }
+                    if has_more {
+                        held_log.packets().for_each(|at| engine.handle_connection_request(at));
+                        // Other tasks of the thread must run even in a flood.
+                        tokio::task::yield_now().await;
                     }
                 }
                 received = other_log.receive() => {

@@ -12,10 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
-use super::{EgressEngine, TaskEnd, ZonedDest};
+use super::{EgressEngine, MAX_DIALS, TaskEnd, ZonedDest};
 use crate::dial::{DialError, DialSockets};
 use crate::held_connections::{ConnectionKey, FirstPacket, HeldConnection, HoldState};
-use crate::hold_limit::HoldLimit;
 use crate::packet_build::{
     IcmpErrorKind, ParsedPacket, TransportFields, icmp_error, replay_syn, reset_for,
 };
@@ -72,9 +71,15 @@ where
             FirstPacket::Repeated => {}
             FirstPacket::Full => {
                 self.tell(EgressNotice::TooManyHeld);
+                let destination = self.destination(key.remote, Protocol::TCP);
+                let verdict = self.policy.decide(&destination.dest, destination.zone);
+                if verdict == EgressVerdict::Ask {
+                    drop(self.ask(&destination, key)); // the answer serves the next attempt
+                }
                 self.reset(packet);
             }
             FirstPacket::New => {
+                self.abort_dial(&key);
                 let destination = self.destination(key.remote, Protocol::TCP);
                 let held = HeldConnection {
                     sequence,
@@ -126,12 +131,19 @@ where
     }
 
     fn dial_connection(&mut self, key: ConnectionKey) {
+        if self.dials.len() >= MAX_DIALS {
+            self.tell(EgressNotice::TooManyHeld);
+            if let Some(held) = self.held.remove(&key) {
+                self.reset(&held.packet);
+            }
+            return;
+        }
         let Some(held) = self.held.get(&key) else {
             return;
         };
         let (dest, sequence) = (held.dest.clone(), held.sequence);
         let dialer = Arc::clone(&self.dialer);
-        self.tasks.spawn(async move {
+        let dial = self.tasks.spawn(async move {
             let result = dialer.dial_tcp(&dest).await;
             TaskEnd::TcpDialed {
                 key,
@@ -139,6 +151,14 @@ where
                 result,
             }
         });
+        self.dials.insert(key, dial);
+    }
+
+    /// Ends the dial of a connection that does not wait any more.
+    fn abort_dial(&mut self, key: &ConnectionKey) {
+        if let Some(dial) = self.dials.remove(key) {
+            dial.abort();
+        }
     }
 
     /// Repeats the first packet of a dialed connection, or passes the error of the dial on.
@@ -148,11 +168,13 @@ where
         sequence: u32,
         result: Result<(TcpStream, SocketAddr), DialRefusal>,
     ) {
-        // The program may have given up, or begun another connection with the same addresses.
+        // The dial may have ended at the moment that the program gave up, or began another
+        // connection with the same addresses.
         let waits = |held: &HeldConnection| held.sequence == sequence;
         if !self.held.get(&key).is_some_and(waits) {
             return;
         }
+        self.dials.remove(&key);
         let Some(held) = self.held.remove(&key) else {
             return;
         };
@@ -268,22 +290,18 @@ where
     /// Gives up on connections whose program, operator or hand-over is gone.
     pub(super) fn expire_connections(&mut self) {
         let now = Instant::now();
-        for (_, held) in self.held.take_given_up(now.into_std()) {
+        for (key, held) in self.held.take_given_up(now.into_std()) {
+            self.abort_dial(&key);
             if held.state == HoldState::Asked {
                 let waited = held.last_seen.saturating_duration_since(held.since);
                 self.report_waiting(&held.dest, Some(waited));
             }
         }
-        let (limit, nobody) = match self.hold {
-            _ if self.grace_is_over() => (Duration::ZERO, true),
-            HoldLimit::Refuse => (Duration::ZERO, false),
-            HoldLimit::For(limit) => (limit, false),
-            HoldLimit::Forever => (Duration::MAX, false),
-        };
-        for (_, held) in self.held.take_over_limit(limit, now.into_std()) {
+        let is_unattended = self.is_unattended();
+        for (_, held) in self.held.take_over_limit(self.hold_time(), now.into_std()) {
             self.reset(&held.packet);
             self.report_waiting(&held.dest, None);
-            self.tell(if nobody {
+            self.tell(if is_unattended {
                 EgressNotice::NobodyAnswers(held.dest)
             } else {
                 EgressNotice::HoldEnded(held.dest)

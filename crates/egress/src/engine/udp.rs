@@ -22,7 +22,6 @@ use super::tcp::icmp_kind;
 use super::{EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
 use crate::dial::DialSockets;
 use crate::held_connections::ConnectionKey;
-use crate::hold_limit::HoldLimit;
 use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
 use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
 
@@ -374,12 +373,7 @@ where
         for key in self.flows.keys_where(|flow| !flow.is_asked() && idle(flow)) {
             self.flows.remove(&key);
         }
-        let limit = match self.hold {
-            _ if self.grace_is_over() => Duration::ZERO,
-            HoldLimit::Refuse => Duration::ZERO,
-            HoldLimit::For(limit) => limit,
-            HoldLimit::Forever => Duration::MAX,
-        };
+        let limit = self.hold_time();
         let over = self
             .flows
             .keys_where(|flow| flow.is_asked() && age(flow.since) >= limit);
