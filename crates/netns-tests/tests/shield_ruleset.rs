@@ -80,12 +80,19 @@ fn check_lines(actual: &str, expected: &str) {
 }
 
 fn check_same(resolvers: &[&str]) {
-    require_private_namespaces();
     let policy = policy(resolvers);
-    load(&preview(&policy));
+    check_same_as_text(&preview(&policy), || {
+        drop(NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap());
+    });
+}
+
+/// Compares what `nft` makes of a text with what `engage` loads.
+fn check_same_as_text(text: &str, engage: impl FnOnce()) {
+    require_private_namespaces();
+    load(text);
     let (text, json, code) = (nft(&["list", "ruleset"]), listing(), bytecode());
     nft(&["flush", "ruleset"]);
-    drop(NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap());
+    engage();
     check_lines(&nft(&["list", "ruleset"]), &text);
     check_lines(&bytecode(), &code);
     assert_eq!(listing(), json);
@@ -104,6 +111,16 @@ fn the_preview_without_resolvers_loads_to_the_same_ruleset() {
 #[test]
 fn the_preview_with_more_resolvers_loads_to_the_same_ruleset() {
     check_same(&["10.0.2.3", "198.51.100.53", "fe80::53"]);
+}
+
+#[test]
+fn the_rules_of_a_gateway_are_those_of_their_preview() {
+    for has_ipv6 in [true, false] {
+        check_same_as_text(&shield::preview_gateway(has_ipv6), || {
+            shield::engage_gateway(shield::open_nftables_socket().unwrap(), has_ipv6).unwrap();
+        });
+        nft(&["flush", "ruleset"]);
+    }
 }
 
 #[test]
