@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Measures bulk transfer and round trips over loopback TCP: straight, relayed by this crate, and
 //! relayed by `splice` through a pipe of default size. Each figure is the best of several rounds
-//! that alternate, so a busy machine disturbs all alike.
+//! that alternate, so a busy machine disturbs all alike. Then the memory of idle relays.
 
 #![expect(
     clippy::print_stdout,
@@ -12,13 +12,16 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::process::{Resource, Rlimit};
 use terok_clearance_egress::relay::{RelayStats, relay_tcp};
 use tokio::io::Interest;
 
+const PAGE_BYTES: usize = 4096;
+const IDLE_RELAYS: usize = 4000;
 const ROUNDS: usize = 7;
 const BULK_BYTES: usize = 2 << 30;
 const ROUND_TRIPS: u32 = 20_000;
@@ -38,24 +41,82 @@ const WAYS: [(Way, &str); 3] = [
 ];
 
 fn main() {
-    let mut bulk = [0.0_f64; 3];
+    // First, while the heap is untouched.
+    println!(
+        "an idle relay takes {} bytes of resident memory",
+        idle_bytes_per_relay()
+    );
+    let mut speed = [0.0_f64; 3];
+    let mut processor = [f64::INFINITY; 3];
     let mut trips = [f64::INFINITY; 3];
     for _ in 0..ROUNDS {
         for (index, (way, _)) in WAYS.into_iter().enumerate() {
-            bulk[index] = bulk[index].max(bulk_megabytes_per_second(way));
+            let (round_speed, round_processor) = bulk(way);
+            speed[index] = speed[index].max(round_speed);
+            processor[index] = processor[index].min(round_processor);
             trips[index] = trips[index].min(round_trip_micros(way));
         }
     }
     for (index, (_, name)) in WAYS.into_iter().enumerate() {
-        let ratio = bulk[index] / bulk[0];
         println!(
-            "{name:10} {:7.0} MB/s  {ratio:4.2} of straight  {:6.1} us a round trip",
-            bulk[index], trips[index]
+            "{name:10} {:6.0} MB/s, {:4.2} of straight; relay thread {:4.0} ms/GB; \
+             round trip {:5.1} us",
+            speed[index],
+            speed[index] / speed[0],
+            processor[index],
+            trips[index]
         );
     }
 }
 
-fn bulk_megabytes_per_second(way: Way) -> f64 {
+/// Bytes of resident memory that each of many idle relays takes, after each moved a byte.
+fn idle_bytes_per_relay() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    rustix::process::setrlimit(Resource::Nofile, raised).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (entrance, address) = listener();
+        let pair = || {
+            let app = TcpStream::connect(address).unwrap();
+            let (socket, _) = entrance.accept().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            (app, socket)
+        };
+        let connections: Vec<_> = (0..IDLE_RELAYS).map(|_| (pair(), pair())).collect();
+        let mut relays = tokio::task::JoinSet::new();
+        let mut ends = Vec::with_capacity(IDLE_RELAYS);
+        let before = resident_bytes();
+        for ((mut app, inside), (server, outside)) in connections {
+            app.write_all(b"x").unwrap();
+            server.set_nonblocking(true).unwrap();
+            ends.push((app, server));
+            let inside = tokio::net::TcpStream::from_std(inside).unwrap();
+            let outside = tokio::net::TcpStream::from_std(outside).unwrap();
+            relays.spawn(async move { relay_tcp(inside, outside, &RelayStats::default()).await });
+        }
+        for (_, server) in &ends {
+            while server.peek(&mut [0]).is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+        (resident_bytes() - before) / IDLE_RELAYS
+    })
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * PAGE_BYTES
+}
+
+/// Returns the speed, and the processor time of the relay's thread in milliseconds a gigabyte.
+fn bulk(way: Way) -> (f64, f64) {
     let (server, address) = listener();
     let sender = thread::spawn(move || {
         let (mut stream, _) = server.accept().unwrap();
@@ -78,10 +139,12 @@ fn bulk_megabytes_per_second(way: Way) -> f64 {
     assert_eq!(total, BULK_BYTES);
     drop(client);
     sender.join().unwrap();
-    if let Some(relay) = relay {
-        relay.join().unwrap();
-    }
-    f64::from(u32::try_from(BULK_BYTES / 1_000_000).unwrap()) / seconds
+    let processor = relay.map_or(Duration::ZERO, |relay| relay.join().unwrap());
+    let megabytes = f64::from(u32::try_from(BULK_BYTES / 1_000_000).unwrap());
+    (
+        megabytes / seconds,
+        processor.as_secs_f64() * 1e6 / megabytes,
+    )
 }
 
 fn round_trip_micros(way: Way) -> f64 {
@@ -122,7 +185,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 }
 
 /// Connects to `server`, through a relay on a thread of its own unless straight.
-fn connect(way: Way, server: SocketAddr) -> (TcpStream, Option<thread::JoinHandle<()>>) {
+fn connect(way: Way, server: SocketAddr) -> (TcpStream, Option<thread::JoinHandle<Duration>>) {
     if matches!(way, Way::Straight) {
         let client = TcpStream::connect(server).unwrap();
         client.set_nodelay(true).unwrap();
@@ -151,6 +214,11 @@ fn connect(way: Way, server: SocketAddr) -> (TcpStream, Option<thread::JoinHandl
                 relay_tcp(inside, outside, &RelayStats::default()).await;
             }
         });
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(
+            u64::try_from(cpu.tv_sec).unwrap(),
+            u32::try_from(cpu.tv_nsec).unwrap(),
+        )
     });
     let client = TcpStream::connect(address).unwrap();
     client.set_nodelay(true).unwrap();

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use icmp::{IcmpErrorKind, echo_reply, icmp_error};
 pub use parse::{EchoFields, ParsedPacket, TcpFields, TcpFlags, TransportFields};
 
-use parse::protocol;
+use terok_clearance::Protocol;
 
 /// Returns the packet of a held SYN with correct checksums: the copy of the packet log has a
 /// partial one, because the sender leaves it to its network device.
@@ -38,7 +38,7 @@ pub fn replay_syn(copy: &[u8]) -> Option<Vec<u8>> {
         &mut segment,
         write::TCP_CHECKSUM_OFFSET,
         (packet.source, packet.destination),
-        protocol::TCP,
+        Protocol::TCP,
     )?;
     header.append(&mut segment);
     Some(header)
@@ -75,9 +75,9 @@ pub fn reset_for(packet: &ParsedPacket<'_>) -> Option<Vec<u8>> {
         &mut segment,
         write::TCP_CHECKSUM_OFFSET,
         route,
-        protocol::TCP,
+        Protocol::TCP,
     )?;
-    write::ip_packet(route, protocol::TCP, 0, &segment)
+    write::ip_packet(route, Protocol::TCP, 0, &segment)
 }
 
 /// Returns a UDP datagram.
@@ -97,9 +97,9 @@ pub fn udp_datagram(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<
         &mut segment,
         write::UDP_CHECKSUM_OFFSET,
         route,
-        protocol::UDP,
+        Protocol::UDP,
     )?;
-    write::ip_packet(route, protocol::UDP, 0, &segment)
+    write::ip_packet(route, Protocol::UDP, 0, &segment)
 }
 
 #[cfg(test)]

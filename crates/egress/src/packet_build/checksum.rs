@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use terok_clearance::Protocol;
+
 /// Sum of 16-bit words, not yet folded. Only the last piece may have an odd length.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ChecksumSum(u64);
@@ -25,7 +27,7 @@ impl ChecksumSum {
     pub(super) fn add_pseudo_header(
         self,
         (source, destination): (IpAddr, IpAddr),
-        protocol: u8,
+        protocol: Protocol,
         length: usize,
     ) -> Option<Self> {
         let sum = match (source, destination) {
@@ -38,7 +40,7 @@ impl ChecksumSum {
             _ => return None,
         };
         let length = u32::try_from(length).ok()?;
-        Some(sum.add(&length.to_be_bytes()).add(&[0, protocol]))
+        Some(sum.add(&length.to_be_bytes()).add(&[0, protocol.0]))
     }
 
     pub(super) fn finish(self) -> u16 {

@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use super::parse::{ParsedPacket, TransportFields, protocol};
+use terok_clearance::Protocol;
+
+use super::parse::{ParsedPacket, TransportFields};
 use super::write;
 
 /// Maximum length of an ICMP error: RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c).
@@ -69,13 +71,13 @@ pub fn icmp_error(original: &[u8], kind: IcmpErrorKind) -> Option<Vec<u8>> {
     }
     let (protocol, limit, service, (message, code, word)) = match packet.source {
         IpAddr::V4(_) => (
-            protocol::ICMP,
+            Protocol::ICMP,
             IPV4_ERROR_BYTES.checked_sub(IPV4_ERROR_HEADER_BYTES)?,
             INTERNETWORK_CONTROL,
             kind.v4_fields(),
         ),
         IpAddr::V6(_) => (
-            protocol::ICMPV6,
+            Protocol::ICMPV6,
             IPV6_ERROR_BYTES.checked_sub(IPV6_ERROR_HEADER_BYTES)?,
             0,
             kind.v6_fields(),
@@ -102,7 +104,7 @@ fn may_be_reported(packet: &ParsedPacket<'_>) -> bool {
         (TransportFields::Icmp { kind, .. }, IpAddr::V6(_)) => *kind < 128 || *kind == 137,
         // A type that cannot be read may be that of an error.
         (TransportFields::Malformed, _) => {
-            matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6)
+            matches!(packet.protocol, Protocol::ICMP | Protocol::ICMPV6)
         }
         _ => false,
     };
@@ -145,8 +147,8 @@ pub fn echo_reply(request: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
         return None;
     };
     let (protocol, reply) = match (kind, packet.source) {
-        (8, IpAddr::V4(_)) => (protocol::ICMP, 0),
-        (128, IpAddr::V6(_)) => (protocol::ICMPV6, 129),
+        (8, IpAddr::V4(_)) => (Protocol::ICMP, 0),
+        (128, IpAddr::V6(_)) => (Protocol::ICMPV6, 129),
         _ => return None,
     };
     if packet.is_fragment {

@@ -4,17 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
+use terok_clearance::Protocol;
+
 pub(super) const IPV4_HEADER_BYTES: usize = 20;
 pub(super) const IPV6_HEADER_BYTES: usize = 40;
 
-/// Protocol numbers.
-pub(super) mod protocol {
-    pub(crate) const ICMP: u8 = 1;
-    pub(crate) const TCP: u8 = 6;
-    pub(crate) const UDP: u8 = 17;
-    pub(crate) const IPV6_FRAGMENT: u8 = 44;
-    pub(crate) const ICMPV6: u8 = 58;
-}
+/// The next header of an IPv6 fragment.
+const IPV6_FRAGMENT: Protocol = Protocol(44);
 
 /// An IP packet that a sandbox sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +27,7 @@ pub struct ParsedPacket<'a> {
     pub destination: IpAddr,
     /// The number of the protocol after the fixed header and the IPv4 options. With IPv6 extension
     /// headers, the number of the first one.
-    pub protocol: u8,
+    pub protocol: Protocol,
     /// The offset of that protocol's header.
     pub transport_offset: usize,
     /// The IPv4 header has options.
@@ -159,7 +155,7 @@ impl<'a> ParsedPacket<'a> {
             fragment_low,
             ..,
         ] = *header;
-        let [.., _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+        let [.., _, number, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
         let header_bytes = usize::from(first & 0x0f).checked_mul(4)?;
         let total = usize::from(u16::from_be_bytes([total_high, total_low]));
         if header_bytes < IPV4_HEADER_BYTES || total < header_bytes || bytes.len() < header_bytes {
@@ -170,7 +166,7 @@ impl<'a> ParsedPacket<'a> {
             bytes: bytes.get(..total).unwrap_or(bytes),
             source: Ipv4Addr::new(s0, s1, s2, s3).into(),
             destination: Ipv4Addr::new(d0, d1, d2, d3).into(),
-            protocol,
+            protocol: Protocol(number),
             transport_offset: header_bytes,
             has_options: header_bytes > IPV4_HEADER_BYTES,
             has_extension_headers: false,
@@ -188,11 +184,12 @@ impl<'a> ParsedPacket<'a> {
 
     fn parse_v6(bytes: &'a [u8]) -> Option<Self> {
         let (header, _) = bytes.split_first_chunk::<IPV6_HEADER_BYTES>()?;
-        let [_, _, _, _, length_high, length_low, protocol, ..] = *header;
+        let [_, _, _, _, length_high, length_low, next_header, ..] = *header;
         let (source, rest) = header.get(8..)?.split_first_chunk::<16>()?;
         let destination = rest.first_chunk::<16>()?;
         let length = usize::from(u16::from_be_bytes([length_high, length_low]));
         let total = length.checked_add(IPV6_HEADER_BYTES)?;
+        let protocol = Protocol(next_header);
         let mut packet = Self {
             bytes: bytes.get(..total).unwrap_or(bytes),
             source: Ipv6Addr::from(*source).into(),
@@ -201,7 +198,7 @@ impl<'a> ParsedPacket<'a> {
             transport_offset: IPV6_HEADER_BYTES,
             has_options: false,
             has_extension_headers: is_extension_header(protocol),
-            is_fragment: protocol == protocol::IPV6_FRAGMENT,
+            is_fragment: protocol == IPV6_FRAGMENT,
             is_truncated: total > bytes.len(),
             transport: TransportFields::Other,
         };
@@ -211,10 +208,10 @@ impl<'a> ParsedPacket<'a> {
 
     fn parse_transport(&self) -> TransportFields {
         let fields = match (self.protocol, self.source) {
-            (protocol::TCP, _) => self.parse_tcp(),
-            (protocol::UDP, _) => self.parse_udp(),
-            (protocol::ICMP, IpAddr::V4(_)) => self.parse_icmp(&[8, 0]),
-            (protocol::ICMPV6, IpAddr::V6(_)) => self.parse_icmp(&[128, 129]),
+            (Protocol::TCP, _) => self.parse_tcp(),
+            (Protocol::UDP, _) => self.parse_udp(),
+            (Protocol::ICMP, IpAddr::V4(_)) => self.parse_icmp(&[8, 0]),
+            (Protocol::ICMPV6, IpAddr::V6(_)) => self.parse_icmp(&[128, 129]),
             _ => return TransportFields::Other,
         };
         fields.unwrap_or(TransportFields::Malformed)
@@ -295,9 +292,9 @@ impl<'a> ParsedPacket<'a> {
 }
 
 /// Returns `true` for the extension headers of RFC 8200 and of IANA's registry.
-fn is_extension_header(next_header: u8) -> bool {
+fn is_extension_header(next_header: Protocol) -> bool {
     matches!(
-        next_header,
+        next_header.0,
         0 | 43 | 44 | 50 | 51 | 60 | 135 | 139 | 140 | 253 | 254
     )
 }

@@ -56,7 +56,7 @@ fn verify(packet: &[u8]) {
         assert_eq!(ChecksumSum::default().add(header).finish(), 0);
     }
     let mut sum = ChecksumSum::default().add(segment);
-    if parsed.protocol != protocol::ICMP {
+    if parsed.protocol != Protocol::ICMP {
         let route = (parsed.source, parsed.destination);
         sum = sum
             .add_pseudo_header(route, parsed.protocol, segment.len())
@@ -109,7 +109,7 @@ fn syn_is_parsed() {
         assert_eq!((packet.source, packet.destination), (address, address));
         assert_eq!(
             (packet.protocol, packet.transport_offset),
-            (protocol::TCP, offset)
+            (Protocol::TCP, offset)
         );
         let odd = [
             packet.has_options,

@@ -3,8 +3,10 @@
 
 use std::net::IpAddr;
 
+use terok_clearance::Protocol;
+
 use super::checksum::ChecksumSum;
-use super::parse::{IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, protocol};
+use super::parse::{IPV4_HEADER_BYTES, IPV6_HEADER_BYTES};
 
 pub(super) const TCP_HEADER_BYTES: usize = 20;
 pub(super) const UDP_HEADER_BYTES: usize = 8;
@@ -25,7 +27,7 @@ const HOP_LIMIT: u8 = 64;
 /// Returns a packet from `route.0` to `route.1`; `None` if the families differ or it is too long.
 pub(super) fn ip_packet(
     route: (IpAddr, IpAddr),
-    protocol: u8,
+    protocol: Protocol,
     type_of_service: u8,
     segment: &[u8],
 ) -> Option<Vec<u8>> {
@@ -37,7 +39,7 @@ pub(super) fn ip_packet(
             packet.extend([0x45, type_of_service]);
             packet.extend(total.to_be_bytes());
             // No identification: the kernel gives one. No flags, no fragment offset.
-            packet.extend([0, 0, 0, 0, HOP_LIMIT, protocol, 0, 0]);
+            packet.extend([0, 0, 0, 0, HOP_LIMIT, protocol.0, 0, 0]);
             packet.extend(source.octets());
             packet.extend(destination.octets());
             set_ipv4_checksum(&mut packet);
@@ -47,7 +49,7 @@ pub(super) fn ip_packet(
             packet.reserve_exact(segment.len().checked_add(IPV6_HEADER_BYTES)?);
             packet.extend([0x60 | type_of_service >> 4, type_of_service << 4, 0, 0]);
             packet.extend(length.to_be_bytes());
-            packet.extend([protocol, HOP_LIMIT]);
+            packet.extend([protocol.0, HOP_LIMIT]);
             packet.extend(source.octets());
             packet.extend(destination.octets());
         }
@@ -71,18 +73,18 @@ pub(super) fn set_checksum(
     segment: &mut [u8],
     offset: usize,
     route: (IpAddr, IpAddr),
-    protocol: u8,
+    protocol: Protocol,
 ) -> Option<()> {
     put(segment, offset, [0, 0]);
     let sum = ChecksumSum::default().add(segment);
-    let sum = if protocol == protocol::ICMP {
+    let sum = if protocol == Protocol::ICMP {
         sum
     } else {
         sum.add_pseudo_header(route, protocol, segment.len())?
     };
     let checksum = match sum.finish() {
         // Zero means "no checksum" in UDP (RFC 768).
-        0 if protocol == protocol::UDP => 0xffff,
+        0 if protocol == Protocol::UDP => 0xffff,
         checksum => checksum,
     };
     put(segment, offset, checksum.to_be_bytes());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The handshake with a proxy: HTTP `CONNECT` (RFC 9110 section 9.3.6) and SOCKS 5 (RFC 1928, 1929).
+//! The handshake with a proxy: HTTP `CONNECT` (RFC 9110 section 9.3.6) and SOCKS 5 (RFC 1928 and
+//! 1929).
 
 use std::io;
 use std::net::IpAddr;

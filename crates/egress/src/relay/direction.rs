@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One direction of a relay: reads from one socket and writes to the other.
+//! One direction of a relay: reads from one socket and writes to the other. While reads fill the
+//! whole buffer, bytes pass through a pipe instead.
 
 use std::cell::RefCell;
 use std::io;
@@ -7,15 +8,22 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
-use tokio::io::Interest;
+use rustix::net::Shutdown;
 use tokio::net::TcpStream;
+
+use super::splice::SplicePipe;
 
 /// Size of the buffer that all relays of a thread share.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Length of a spliced chunk below which the next one is copied.
+const MIN_SPLICE_BYTES: usize = 16 * 1024;
+
 /// Maximum chunks moved in one turn of a direction; then other tasks run.
 const CHUNKS_PER_TURN: usize = 4;
+
+/// Maximum chunks moved at the end of a broken connection: 64 MiB exceed a receive buffer.
+const MAX_DRAIN_CHUNKS: usize = 1024;
 
 /// Total of kept remainders above which reads are [`SMALL_READ_BYTES`] long.
 const REMAINDER_BUDGET_BYTES: usize = 16 * 1024 * 1024;
@@ -54,6 +62,10 @@ pub(super) struct Direction<'a> {
     sink: &'a TcpStream,
     written: &'a AtomicU64,
     remainder: Remainder,
+    /// The pipe, while bytes wait in it.
+    pipe: Option<SplicePipe>,
+    /// The last chunk was large, so the next one goes through a pipe.
+    is_bulk: bool,
     done: bool,
 }
 
@@ -64,6 +76,8 @@ impl<'a> Direction<'a> {
             sink,
             written,
             remainder: Remainder::default(),
+            pipe: None,
+            is_bulk: false,
             done: false,
         }
     }
@@ -79,13 +93,19 @@ impl<'a> Direction<'a> {
             if self.done {
                 return Poll::Pending;
             }
-            while !self.remainder.is_empty() {
+            while self.has_unwritten() {
                 ready!(self.sink.poll_write_ready(cx)).map_err(|error| write_error(&error))?;
-                self.write_remainder()?;
+                self.write_kept()?;
             }
             ready!(self.source.poll_read_ready(cx)).map_err(|error| read_error(&error))?;
-            if self.move_chunk()? == Moved::EndOfStream {
-                self.pass_end()?;
+            if self.is_bulk && self.splice_chunk()? {
+                continue;
+            }
+            match self.move_chunk()? {
+                Moved::Nothing => {}
+                // After a full read, more is likely to follow.
+                Moved::Bytes(count) => self.is_bulk = count == BUFFER_BYTES,
+                Moved::EndOfStream => self.pass_end()?,
             }
         }
         Poll::Ready(Ok(()))
@@ -94,11 +114,34 @@ impl<'a> Direction<'a> {
     /// Moves what both sockets take without blocking, but not the end of the stream: the source
     /// broke, so its end is a reset.
     pub(super) fn drain(&mut self) {
-        while !self.done && self.write_remainder().is_ok() && self.remainder.is_empty() {
+        for _ in 0..MAX_DRAIN_CHUNKS {
+            if self.done || self.write_kept().is_err() || self.has_unwritten() {
+                return;
+            }
             let Ok(Moved::Bytes(_)) = self.move_chunk() else {
                 return;
             };
         }
+    }
+
+    fn has_unwritten(&self) -> bool {
+        !self.remainder.is_empty() || self.pipe.is_some()
+    }
+
+    /// Moves bytes through a pipe. Returns `false` if that is not possible now.
+    fn splice_chunk(&mut self) -> Result<bool, DirectionError> {
+        let Some(mut pipe) = SplicePipe::take() else {
+            return Ok(false);
+        };
+        let count = pipe.fill(self.source);
+        if count == 0 {
+            pipe.give_back();
+            return Ok(false);
+        }
+        self.is_bulk = count >= MIN_SPLICE_BYTES;
+        self.pipe = Some(pipe);
+        self.write_kept()?;
+        Ok(true)
     }
 
     /// Passes a half-close on.
@@ -112,10 +155,21 @@ impl<'a> Direction<'a> {
         }
     }
 
-    fn write_remainder(&mut self) -> Result<(), DirectionError> {
-        let written = try_write(self.sink, self.remainder.bytes())?;
-        self.count(written);
-        self.remainder.advance(written);
+    /// Writes once of what was read earlier.
+    fn write_kept(&mut self) -> Result<(), DirectionError> {
+        if !self.remainder.is_empty() {
+            let written = try_write(self.sink, self.remainder.bytes())?;
+            self.count(written);
+            self.remainder.advance(written);
+        } else if let Some(pipe) = &mut self.pipe {
+            let written = written_now(pipe.write_to(self.sink))?;
+            if pipe.is_empty()
+                && let Some(pipe) = self.pipe.take()
+            {
+                pipe.give_back();
+            }
+            self.count(written);
+        }
         Ok(())
     }
 
@@ -153,7 +207,7 @@ impl<'a> Direction<'a> {
 #[cfg(test)]
 impl Direction<'_> {
     pub(super) fn kept_bytes(&self) -> usize {
-        self.remainder.bytes().len()
+        self.remainder.bytes().len() + self.pipe.as_ref().map_or(0, SplicePipe::held)
     }
 }
 
@@ -211,48 +265,35 @@ impl Drop for Remainder {
     }
 }
 
-/// Reads once; `None` if the socket would block. A short read empties the socket, so readiness is
-/// cleared with it and the read that would return `EAGAIN` is saved.
+/// Reads once; `None` if the socket would block. A short read does not prove that the socket is
+/// empty: reads stop at urgent data.
 fn try_read(socket: &TcpStream, buffer: &mut [u8]) -> Result<Option<usize>, DirectionError> {
-    let mut read = None;
-    let result = socket.try_io(Interest::READABLE, || {
-        let (_, count) = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?;
-        read = Some(count);
-        if count > 0 && count < buffer.len() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(())
-    });
-    settle(result).map_err(DirectionError::Read)?;
-    Ok(read)
+    match socket.try_read(buffer) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if would_block(&error) => Ok(None),
+        Err(error) => Err(read_error(&error)),
+    }
 }
 
-/// Writes once; 0 if the socket would block. A short write fills the socket, as in [`try_read`].
+/// Writes once; 0 if the socket would block.
 fn try_write(socket: &TcpStream, bytes: &[u8]) -> Result<usize, DirectionError> {
-    if bytes.is_empty() {
-        return Ok(0);
-    }
-    let mut written = 0;
-    let result = socket.try_io(Interest::WRITABLE, || {
-        written = rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?;
-        if written < bytes.len() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(())
-    });
-    settle(result).map_err(DirectionError::Write)?;
-    Ok(written)
+    written_now(socket.try_write(bytes))
 }
 
-/// Turns "would block" and an interrupted call into success: the caller looks at the count.
-fn settle(result: io::Result<()>) -> Result<(), Errno> {
+fn written_now(result: io::Result<usize>) -> Result<usize, DirectionError> {
     match result {
-        Ok(()) => Ok(()),
-        Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
-            _ => Err(errno_of(&error)),
-        },
+        Ok(count) => Ok(count),
+        Err(error) if would_block(&error) => Ok(0),
+        Err(error) => Err(write_error(&error)),
     }
+}
+
+/// Returns `true` also for an interrupted call, which is repeated in the same way.
+fn would_block(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 fn read_error(error: &io::Error) -> DirectionError {

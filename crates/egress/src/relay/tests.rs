@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{Read as _, Write as _};
 use std::thread;
 
+use rustix::net::SendFlags;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -213,7 +214,7 @@ async fn slow_reader_stops_reading() {
     }
     let kept = direction.kept_bytes();
     assert!(
-        0 < kept && kept <= direction::BUFFER_BYTES,
+        0 < kept && kept <= splice::SPLICE_BYTES,
         "{kept} bytes kept"
     );
     // The rest waits in the kernel, where it slows the app down.
@@ -239,8 +240,21 @@ async fn reads_are_small_while_remainders_exceed_their_budget() {
 }
 
 #[tokio::test]
+async fn bulk_transfers_without_a_pipe_are_copied() {
+    let pipes: Vec<_> = std::iter::from_fn(splice::SplicePipe::take)
+        .take(splice::MAX_PIPES + 1)
+        .collect();
+    assert!(pipes.len() <= splice::MAX_PIPES);
+    big_transfer(4 * 1024 * 1024).await;
+    drop(pipes);
+}
+
+#[tokio::test]
 async fn big_transfer_arrives_intact_in_both_directions() {
-    const TOTAL: u64 = 48 * 1024 * 1024;
+    big_transfer(16 * 1024 * 1024).await;
+}
+
+async fn big_transfer(total: u64) {
     let (app, server, inside, outside) = endpoints().await;
     let stats = RelayStats::default();
     let ends = [(app, 1), (server, 2)].map(|(stream, seed)| {
@@ -259,7 +273,7 @@ async fn big_transfer_arrives_intact_in_both_directions() {
         let writer = thread::spawn(move || {
             let mut hasher = DefaultHasher::new();
             let mut random: u64 = seed;
-            let mut left = TOTAL;
+            let mut left = total;
             while left > 0 {
                 let length = left.min(1 + random % 100_000);
                 let chunk: Vec<u8> = (0..length)
@@ -283,8 +297,8 @@ async fn big_transfer_arrives_intact_in_both_directions() {
     assert_eq!(
         summary,
         RelaySummary {
-            bytes_out: TOTAL,
-            bytes_in: TOTAL,
+            bytes_out: total,
+            bytes_in: total,
             end: RelayEnd::Closed
         }
     );
@@ -335,7 +349,7 @@ async fn bulk_transfer_lets_others_run() {
     // A byte crosses in a few turns of the event loop, each with one turn of the bulk transfer.
     let bulk_per_trip = bulk.bytes_out() / TRIPS;
     assert!(
-        bulk_per_trip < 16 * 256 * 1024,
+        bulk_per_trip < 16 * 1024 * 1024,
         "{bulk_per_trip} bytes between two small ones"
     );
     writer.join().unwrap();
@@ -381,6 +395,30 @@ async fn a_thousand_connections_at_once() {
             }
         );
     }
+}
+
+#[tokio::test]
+async fn urgent_data_passes_in_line() {
+    let (app, mut server, inside, outside) = endpoints().await;
+    let stats = RelayStats::default();
+    // The urgent byte is the last of "a!", and bytes wait behind it before the relay starts.
+    for (bytes, flags) in [
+        (b"a!", SendFlags::OOB),
+        (b"bc", SendFlags::empty()),
+        (b"d!", SendFlags::OOB),
+        (b"ef", SendFlags::empty()),
+    ] {
+        rustix::net::send(&app, bytes, flags).unwrap();
+    }
+    let talk = async {
+        let mut received = [0; 8];
+        server.read_exact(&mut received).await.unwrap();
+        drop(app);
+        assert_eq!(&received, b"a!bcd!ef");
+        drop(server);
+    };
+    let (summary, ()) = tokio::join!(relay_tcp(inside, outside, &stats), talk);
+    assert_eq!((summary.bytes_out, summary.end), (8, RelayEnd::Closed));
 }
 
 #[tokio::test]
