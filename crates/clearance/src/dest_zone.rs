@@ -131,7 +131,7 @@ fn is_stand_in(ip: IpAddr) -> bool {
 enum EmbeddedIpv4 {
     None,
     Exact(Ipv4Addr),
-    /// A prefix of 64:ff9b:1::/48, whose length only the operator knows: the address for each
+    /// A prefix of `64:ff9b:1::/48`, whose length only the operator knows: the address for each
     /// length of RFC 6052.
     LocalNat64([Ipv4Addr; 4]),
 }

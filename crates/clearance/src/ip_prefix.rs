@@ -31,7 +31,10 @@ pub enum IpPrefixError {
         limit: u8,
     },
     /// The address has bits after the prefix.
-    #[error("{address}/{} is not the start of a network: write {network}, or {address} for one address", network.length)]
+    #[error(
+        "{address}/{} is not the start of a network: write {network}, or {address} for one address",
+        network.length
+    )]
     HostBits {
         /// The address.
         address: IpAddr,
@@ -234,7 +237,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_network_contains_exactly_its_range(bits in proptest::num::u32::ANY, length in 0_u8..=32, probe in proptest::num::u32::ANY) {
+        fn a_network_contains_exactly_its_range(
+            bits in proptest::num::u32::ANY,
+            length in 0_u8..=32,
+            probe in proptest::num::u32::ANY,
+        ) {
             let prefix = IpPrefix::containing(Ipv4Addr::from_bits(bits).into(), length);
             let ends = prefix.network()..=prefix.last_address();
             let probe: IpAddr = Ipv4Addr::from_bits(probe).into();

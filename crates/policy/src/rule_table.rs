@@ -298,13 +298,13 @@ fn covers_protocol(rule: &PolicyRule, protocol: Protocol) -> bool {
 /// Returns `true` if an allow rule of this pattern reaches into the zone.
 fn may_open(pattern: &DestPattern, zone: DestZone) -> bool {
     match (zone, pattern.host()) {
-        (DestZone::Floor, _) => false,
         (DestZone::Public, _)
         | (DestZone::LocalNetwork | DestZone::ThisHost, HostPattern::Address(_)) => true,
         (DestZone::LocalNetwork, HostPattern::Network(network)) => network.is_private(),
         (DestZone::ThisHost, HostPattern::Network(network)) => network.is_loopback(),
         (DestZone::ThisHost, HostPattern::Name(name)) => name.as_str() == HOST_NAME,
-        (DestZone::LocalNetwork, HostPattern::Name(_))
+        (DestZone::Floor, _)
+        | (DestZone::LocalNetwork, HostPattern::Name(_))
         | (DestZone::LocalNetwork | DestZone::ThisHost, HostPattern::Subdomains(_)) => false,
     }
 }

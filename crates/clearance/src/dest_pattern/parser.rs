@@ -174,12 +174,16 @@ fn parse_host(text: &str) -> Result<HostPattern, DestPatternError> {
 }
 
 fn parse_name(text: &str) -> Result<DomainName, DestPatternError> {
-    DomainName::from_unicode(text).map_err(|_| match suggest_for_number(text) {
+    if let Ok(name) = DomainName::from_unicode(text) {
+        return Ok(name);
+    }
+    let text_shown = DisplayText::new(text);
+    Err(match suggest_for_number(text) {
         Some(instead) => DestPatternError::NumberLike {
-            text: DisplayText::new(text),
+            text: text_shown,
             instead,
         },
-        None => DestPatternError::NotHost(DisplayText::new(text)),
+        None => DestPatternError::NotHost(text_shown),
     })
 }
 

@@ -60,49 +60,111 @@ fn a_pattern_has_one_text_form() {
     }
 }
 
+/// The suggestion for a text without a usable host.
+const ANY_HOST: &str = "a host with or without a port, such as example.com:443";
+/// The suggestion for numbers that are no address.
+const FOUR_NUMBERS: &str = "four decimal numbers up to 255 without leading zeros";
+
 #[test]
-fn an_error_shows_the_right_form() {
-    for (text, message) in [
+fn an_error_suggests_the_form_to_write() {
+    type Phrase = fn(&str, &str) -> String;
+    let url: Phrase = |text, form| format!("\"{text}\" is a URL: write {form}");
+    let user_info: Phrase = |text, form| {
+        format!("\"{text}\" contains a user name, which is not part of a destination: write {form}")
+    };
+    let path: Phrase = |text, form| {
+        format!(
+            "\"{text}\" contains a path; a rule covers whole hosts, ports and protocols: \
+             write {form}"
+        )
+    };
+    let wildcard: Phrase = |text, form| {
+        format!(
+            "\"{text}\" has its wildcard in the wrong place: * stands for whole names below a \
+             domain; write {form}"
+        )
+    };
+    let number: Phrase =
+        |text, form| format!("\"{text}\" is a number, not a name: write the address as {form}");
+    for (phrase, text, part, form) in [
         (
+            url,
             "https://a.example/x",
-            "\"https://a.example/x\" is a URL: write a.example:443",
+            "https://a.example/x",
+            "a.example:443",
         ),
         (
+            url,
             "HTTP://A.example:8080/?q#f",
-            "\"HTTP://A.example:8080/?q#f\" is a URL: write a.example:8080",
+            "HTTP://A.example:8080/?q#f",
+            "a.example:8080",
         ),
         (
+            url,
             "ssh://git@a.example/x",
-            "\"ssh://git@a.example/x\" is a URL: write a.example:22",
+            "ssh://git@a.example/x",
+            "a.example:22",
         ),
         (
+            url,
             "https://[2001:db8::7]/",
-            "\"https://[2001:db8::7]/\" is a URL: write [2001:db8::7]:443",
+            "https://[2001:db8::7]/",
+            "[2001:db8::7]:443",
         ),
+        (url, "odd://a.example", "odd://a.example", "a.example"),
+        (url, "https://", "https://", ANY_HOST),
         (
-            "odd://a.example",
-            "\"odd://a.example\" is a URL: write a.example",
-        ),
-        (
-            "https://",
-            "\"https://\" is a URL: write a host with or without a port, such as example.com:443",
-        ),
-        (
+            user_info,
             "git@a.example:22",
-            "\"git@a.example:22\" contains a user name, which is not part of a destination: write a.example:22",
+            "git@a.example:22",
+            "a.example:22",
         ),
         (
+            path,
             "a.example/index.html",
-            "\"a.example/index.html\" contains a path; a rule covers whole hosts, ports and protocols: write a.example",
+            "a.example/index.html",
+            "a.example",
         ),
+        (path, "a.example/", "a.example/", "a.example"),
+        (path, "a.example:80/a/b", "a.example:80/a/b", "a.example:80"),
+        (wildcard, "*example.com", "*example.com", "*.example.com"),
+        (wildcard, "a.*.example", "a.*.example", "*.example"),
         (
-            "a.example/",
-            "\"a.example/\" contains a path; a rule covers whole hosts, ports and protocols: write a.example",
+            wildcard,
+            "*.*.example.com",
+            "*.*.example.com",
+            "*.example.com",
         ),
-        (
-            "a.example:80/a/b",
-            "\"a.example:80/a/b\" contains a path; a rule covers whole hosts, ports and protocols: write a.example:80",
-        ),
+        (wildcard, ".example.com", ".example.com", "*.example.com"),
+        (wildcard, "a.example.*", "a.example.*", "*.example.com"),
+        (number, "127.1", "127.1", "127.0.0.1"),
+        (number, "127.1:80/tcp", "127.1", "127.0.0.1"),
+        (number, "0x7f000001", "0x7f000001", "127.0.0.1"),
+        (number, "0X7F.1", "0X7F.1", "127.0.0.1"),
+        (number, "2852039166", "2852039166", "169.254.169.254"),
+        (number, "010.0.0.1", "010.0.0.1", FOUR_NUMBERS),
+        (number, "1.2.3.4.5", "1.2.3.4.5", FOUR_NUMBERS),
+        (number, "10/8", "10", "0.0.0.10"),
+    ] {
+        let error = text
+            .parse::<DestPattern>()
+            .map(|pattern| pattern.to_string());
+        let message = error.map_err(|error| error.to_string());
+        assert_eq!(message, Err(phrase(part, form)), "of {text:?}");
+    }
+}
+
+fn check_error(text: &str, message: &str) {
+    let pattern = text
+        .parse::<DestPattern>()
+        .map(|pattern| pattern.to_string());
+    let found = pattern.map_err(|error| error.to_string());
+    assert_eq!(found, Err(message.to_owned()), "of {text:?}");
+}
+
+#[test]
+fn errors_of_wildcards_and_ports_say_what_is_wrong() {
+    for (text, message) in [
         (
             "*",
             "* alone would cover everything: write the names needed, such as *.example.com",
@@ -110,26 +172,6 @@ fn an_error_shows_the_right_form() {
         (
             "*:443",
             "* alone would cover everything: write the names needed, such as *.example.com",
-        ),
-        (
-            "*example.com",
-            "\"*example.com\" has its wildcard in the wrong place: * stands for whole names below a domain; write *.example.com",
-        ),
-        (
-            "a.*.example",
-            "\"a.*.example\" has its wildcard in the wrong place: * stands for whole names below a domain; write *.example",
-        ),
-        (
-            "*.*.example.com",
-            "\"*.*.example.com\" has its wildcard in the wrong place: * stands for whole names below a domain; write *.example.com",
-        ),
-        (
-            ".example.com",
-            "\".example.com\" has its wildcard in the wrong place: * stands for whole names below a domain; write *.example.com",
-        ),
-        (
-            "a.example.*",
-            "\"a.example.*\" has its wildcard in the wrong place: * stands for whole names below a domain; write *.example.com",
         ),
         (
             "a.example:0",
@@ -145,7 +187,8 @@ fn an_error_shows_the_right_form() {
         ),
         (
             "a.example:65536",
-            "\"65536\" is not a port: write a number up to 65535 or a range such as 8000-8100",
+            "\"65536\" is not a port: write a number up to 65535 or a range such as \
+             8000-8100",
         ),
         (
             "a.example:",
@@ -153,7 +196,8 @@ fn an_error_shows_the_right_form() {
         ),
         (
             "a.example:https",
-            "\"https\" is not a port: write a number up to 65535 or a range such as 8000-8100",
+            "\"https\" is not a port: write a number up to 65535 or a range such as \
+             8000-8100",
         ),
         (
             "a.example:+80",
@@ -161,43 +205,21 @@ fn an_error_shows_the_right_form() {
         ),
         (
             "a.example:1-2-3",
-            "\"1-2-3\" is not a port: write a number up to 65535 or a range such as 8000-8100",
+            "\"1-2-3\" is not a port: write a number up to 65535 or a range such as \
+             8000-8100",
         ),
-        (
-            "127.1",
-            "\"127.1\" is a number, not a name: write the address as 127.0.0.1",
-        ),
-        (
-            "127.1:80/tcp",
-            "\"127.1\" is a number, not a name: write the address as 127.0.0.1",
-        ),
-        (
-            "0x7f000001",
-            "\"0x7f000001\" is a number, not a name: write the address as 127.0.0.1",
-        ),
-        (
-            "0X7F.1",
-            "\"0X7F.1\" is a number, not a name: write the address as 127.0.0.1",
-        ),
-        (
-            "2852039166",
-            "\"2852039166\" is a number, not a name: write the address as 169.254.169.254",
-        ),
-        (
-            "010.0.0.1",
-            "\"010.0.0.1\" is a number, not a name: write the address as four decimal numbers up to 255 without leading zeros",
-        ),
-        (
-            "1.2.3.4.5",
-            "\"1.2.3.4.5\" is a number, not a name: write the address as four decimal numbers up to 255 without leading zeros",
-        ),
-        (
-            "10/8",
-            "\"10\" is a number, not a name: write the address as 0.0.0.10",
-        ),
+    ] {
+        check_error(text, message);
+    }
+}
+
+#[test]
+fn other_errors_say_what_is_wrong() {
+    for (text, message) in [
         (
             "10.0.0.1/8",
-            "10.0.0.1/8 is not the start of a network: write 10.0.0.0/8, or 10.0.0.1 for one address",
+            "10.0.0.1/8 is not the start of a network: write 10.0.0.0/8, or 10.0.0.1 \
+             for one address",
         ),
         (
             "10.0.0.0/33",
@@ -205,11 +227,13 @@ fn an_error_shows_the_right_form() {
         ),
         (
             "a.example/sctp",
-            "\"sctp\" is not a protocol of a rule: write /tcp, /udp or /icmp, or leave it out",
+            "\"sctp\" is not a protocol of a rule: write /tcp, /udp or /icmp, or leave \
+             it out",
         ),
         (
             "a.example/https",
-            "\"https\" is not a protocol of a rule: write /tcp, /udp or /icmp, or leave it out",
+            "\"https\" is not a protocol of a rule: write /tcp, /udp or /icmp, or leave \
+             it out",
         ),
         (
             "a.example:1/icmp",
@@ -225,7 +249,8 @@ fn an_error_shows_the_right_form() {
         ),
         (
             "::1:80:x",
-            "\"::1:80:x\" is not an IPv6 address; for an address with a port write [2001:db8::1]:443",
+            "\"::1:80:x\" is not an IPv6 address; for an address with a port write \
+             [2001:db8::1]:443",
         ),
         (
             "[a.example]:80",
@@ -249,13 +274,11 @@ fn an_error_shows_the_right_form() {
         ),
         (
             "a b",
-            "\"a b\" is neither a host name nor an address: a name consists of letters, digits, - and _, in parts of at most 63 separated by dots",
+            "\"a b\" is neither a host name nor an address: a name consists of letters, \
+             digits, - and _, in parts of at most 63 separated by dots",
         ),
     ] {
-        match text.parse::<DestPattern>() {
-            Ok(pattern) => panic!("{text:?} is {pattern}"),
-            Err(error) => assert_eq!(error.to_string(), message, "of {text:?}"),
-        }
+        check_error(text, message);
     }
 }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tests of precedence, zones, ends and limits, and a comparison with a plain scan.
+//! Tests of precedence, zones, ends and limits.
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-use terok_clearance::PortRange;
-
 use super::*;
+
+mod plain_scan;
 
 /// The words `allow` or `deny` and a pattern.
 fn table(rules: &[&str]) -> RuleTable {
@@ -83,6 +82,11 @@ fn the_narrowest_rule_decides() {
         "a.b.example:443",
         "allow 2",
     );
+}
+
+#[test]
+fn fewer_ports_and_a_protocol_are_narrower_and_a_deny_wins_a_tie() {
+    let public = |rules: &[&str], text, expected| check(rules, DestZone::Public, text, expected);
     public(
         &["deny a.example", "allow a.example:443"],
         "a.example:443",
@@ -138,6 +142,11 @@ fn the_narrowest_rule_decides() {
         "a.example:443",
         "allow 1",
     );
+}
+
+#[test]
+fn a_longer_prefix_is_narrower() {
+    let public = |rules: &[&str], text, expected| check(rules, DestZone::Public, text, expected);
     public(&["allow 0.0.0.0/0"], "203.0.113.7:443", "allow 1");
     public(&["allow 0.0.0.0/0"], "a.example:443", "ask");
     public(
@@ -240,130 +249,62 @@ fn a_denied_address_stays_denied_behind_a_translator() {
     public(&["allow 203.0.113.7"], "[64:ff9b::203.0.113.7]:80", "ask");
 }
 
+fn covers(rules: &[&str], name: &str, address: &str, zone: DestZone) -> bool {
+    let name = name.parse().unwrap();
+    let address = address.parse().unwrap();
+    table(rules).covers_address(&name, address, Protocol::TCP, zone, start())
+}
+
 #[test]
 fn a_name_reaches_the_internet_only() {
-    let covers = |rules: &[&str], name: &str, address: &str, zone| {
-        let name = name.parse().unwrap();
-        let address = address.parse().unwrap();
-        table(rules).covers_address(&name, address, Protocol::TCP, zone, start())
-    };
-    let named = "a.example";
-    for (rules, name, address, zone, expected) in [
-        (
-            &["allow a.example"][..],
-            named,
-            "203.0.113.7:80",
-            DestZone::Public,
-            true,
-        ),
-        (&[], named, "203.0.113.7:80", DestZone::Public, true),
-        (
-            &["allow a.example"],
-            named,
-            "10.0.0.5:80",
-            DestZone::LocalNetwork,
-            false,
-        ),
-        (
-            &["allow a.example"],
-            named,
-            "10.0.0.5:80",
-            DestZone::Public,
-            false,
-        ),
-        (
-            &["allow a.example"],
-            named,
-            "127.0.0.1:80",
-            DestZone::ThisHost,
-            false,
-        ),
-        (
-            &["allow a.example"],
-            named,
-            "169.254.169.254:80",
-            DestZone::Floor,
-            false,
-        ),
-        (
-            &["allow 10.0.0.0/8"],
-            named,
-            "10.0.0.5:80",
-            DestZone::LocalNetwork,
-            true,
-        ),
-        (
-            &["allow 10.0.0.5:443"],
-            named,
-            "10.0.0.5:80",
-            DestZone::LocalNetwork,
-            false,
-        ),
-        (
-            &["allow 0.0.0.0/0"],
-            named,
-            "10.0.0.5:80",
-            DestZone::LocalNetwork,
-            false,
-        ),
-        (
-            &["allow 127.0.0.1"],
-            named,
-            "127.0.0.1:80",
-            DestZone::ThisHost,
-            true,
-        ),
-        (
-            &["deny 203.0.113.7"],
-            named,
-            "203.0.113.7:80",
-            DestZone::Public,
-            false,
-        ),
-        (
-            &["deny 203.0.113.0/24:80"],
-            named,
-            "203.0.113.7:80",
-            DestZone::Public,
-            false,
-        ),
-        (
-            &["deny 203.0.113.0/24:80"],
-            named,
-            "203.0.113.7:443",
-            DestZone::Public,
-            true,
-        ),
-        (
-            &["deny 203.0.113.0/24"],
-            named,
-            "[64:ff9b::203.0.113.7]:80",
-            DestZone::Public,
-            false,
-        ),
-        (
-            &["deny 0.0.0.0/0", "allow 203.0.113.7"],
-            named,
-            "203.0.113.7:80",
-            DestZone::Public,
-            true,
-        ),
-        (&[], HOST_NAME, "127.0.0.1:80", DestZone::ThisHost, true),
-        (&[], HOST_NAME, "10.0.0.5:80", DestZone::LocalNetwork, false),
-        (
-            &["deny 127.0.0.1"],
-            HOST_NAME,
-            "127.0.0.1:80",
-            DestZone::ThisHost,
-            false,
-        ),
+    use DestZone::{Floor, LocalNetwork, Public, ThisHost};
+    let named: &[&str] = &["allow a.example"];
+    let lan: &[&str] = &["allow 10.0.0.0/8"];
+    for (rules, address, zone, expected) in [
+        (named, "203.0.113.7:80", Public, true),
+        (&[], "203.0.113.7:80", Public, true),
+        (named, "10.0.0.5:80", LocalNetwork, false),
+        (named, "10.0.0.5:80", Public, false),
+        (named, "127.0.0.1:80", ThisHost, false),
+        (named, "169.254.169.254:80", Floor, false),
+        (lan, "10.0.0.5:80", LocalNetwork, true),
+        (lan, "10.0.0.5:80", ThisHost, false),
+        (&["allow 10.0.0.5:443"], "10.0.0.5:80", LocalNetwork, false),
+        (&["allow 0.0.0.0/0"], "10.0.0.5:80", LocalNetwork, false),
+        (&["allow 127.0.0.1"], "127.0.0.1:80", ThisHost, true),
     ] {
-        assert_eq!(
-            covers(rules, name, address, zone),
-            expected,
-            "{name} {address} {rules:?}"
-        );
+        let covered = covers(rules, "a.example", address, zone);
+        assert_eq!(covered, expected, "{address} {zone} {rules:?}");
     }
+}
+
+#[test]
+fn a_denied_address_wins_over_an_allowed_name() {
+    let network: &[&str] = &["allow a.example", "deny 203.0.113.0/24:80"];
+    let but_one: &[&str] = &["deny 0.0.0.0/0", "allow 203.0.113.7"];
+    for (rules, address, expected) in [
+        (network, "203.0.113.7:80", false),
+        (network, "203.0.113.7:443", true),
+        (network, "[64:ff9b::203.0.113.7]:80", false),
+        (but_one, "203.0.113.7:80", true),
+        (but_one, "203.0.113.8:80", false),
+    ] {
+        let covered = covers(rules, "a.example", address, DestZone::Public);
+        assert_eq!(covered, expected, "{address} {rules:?}");
+    }
+}
+
+#[test]
+fn the_hosts_own_name_reaches_the_host_only() {
+    use DestZone::{LocalNetwork, ThisHost};
+    assert!(covers(&[], HOST_NAME, "127.0.0.1:80", ThisHost));
+    assert!(!covers(&[], HOST_NAME, "10.0.0.5:80", LocalNetwork));
+    assert!(!covers(
+        &["deny 127.0.0.1"],
+        HOST_NAME,
+        "127.0.0.1:80",
+        ThisHost
+    ));
 }
 
 #[test]
@@ -497,184 +438,4 @@ fn a_full_table_refuses_a_rule_and_keeps_its_own() {
             .add(pattern, Action::Allow, None, RuleSource::Flag)
             .is_ok()
     );
-}
-
-/// A plain scan of all rules.
-fn model(rules: &[PolicyRule], dest: &PacketDest, zone: DestZone, now: Instant) -> RuleVerdict {
-    if zone == DestZone::Floor {
-        return RuleVerdict::Floor;
-    }
-    let private = |text: &str| {
-        ["10.", "127.", "fd"]
-            .iter()
-            .any(|start| text.starts_with(start))
-    };
-    let host_width = |rule: &PolicyRule| match rule.pattern.host() {
-        HostPattern::Name(_) | HostPattern::Address(_) => 0,
-        HostPattern::Subdomains(name) => 1000 - name.as_str().len(),
-        HostPattern::Network(network) => 1000 - usize::from(network.length()),
-    };
-    let ports = |rule: &PolicyRule| match rule.pattern.ports() {
-        None => 100_000,
-        Some(ports) => u32::from(ports.high()) - u32::from(ports.low()),
-    };
-    let best = rules
-        .iter()
-        .filter(|rule| rule.expires.is_none_or(|end| end > now))
-        .filter(|rule| rule.pattern.matches(dest))
-        .filter(|rule| {
-            let own = match rule.pattern.host() {
-                HostPattern::Address(_) => true,
-                HostPattern::Network(network) => {
-                    // The networks of the strategy are private as a whole from this length on.
-                    network.length() >= 8
-                        && private(&network.to_string())
-                        && (zone == DestZone::LocalNetwork)
-                            != network.to_string().starts_with("127.")
-                }
-                HostPattern::Name(_) | HostPattern::Subdomains(_) => false,
-            };
-            rule.action == Action::Deny || zone == DestZone::Public || own
-        })
-        .min_by_key(|rule| {
-            (
-                host_width(rule),
-                ports(rule),
-                rule.pattern.protocol().is_none(),
-                rule.action == Action::Allow,
-                rule.id,
-            )
-        });
-    match best {
-        None => RuleVerdict::Ask,
-        Some(rule) if rule.action == Action::Allow => RuleVerdict::Allow(rule.id),
-        Some(rule) => RuleVerdict::Deny(rule.id),
-    }
-}
-
-/// Few hosts, ports and protocols, so that rules overlap.
-fn any_pattern() -> impl Strategy<Value = DestPattern> {
-    let hosts = [
-        "a.example",
-        "b.a.example",
-        "*.example",
-        "*.a.example",
-        "*.b.a.example",
-        "10.0.0.1",
-        "10.0.0.0/8",
-        "10.0.0.0/30",
-        "8.0.0.0/5",
-        "0.0.0.0/0",
-        "127.0.0.1",
-        "127.0.0.0/8",
-        "203.0.113.7",
-        "203.0.113.0/24",
-        "2001:db8::7",
-        "2001:db8::/32",
-        "::/0",
-        "fd12::/16",
-    ];
-    let ports = [
-        None,
-        PortRange::new(80, 80),
-        PortRange::new(80, 90),
-        PortRange::new(85, 95),
-    ];
-    let protocols = [
-        None,
-        Some(Protocol::TCP),
-        Some(Protocol::UDP),
-        Some(Protocol::ICMP),
-    ];
-    (
-        proptest::sample::select(hosts.to_vec()),
-        proptest::sample::select(ports.to_vec()),
-        proptest::sample::select(protocols.to_vec()),
-    )
-        .prop_filter_map("ICMP has no ports", |(host, ports, protocol)| {
-            let host = host.parse::<DestPattern>().unwrap().host().clone();
-            DestPattern::new(host, ports, protocol).ok()
-        })
-}
-
-fn any_dest() -> impl Strategy<Value = PacketDest> {
-    let hosts = [
-        "example",
-        "a.example",
-        "b.a.example",
-        "c.b.a.example",
-        "d.example",
-        "10.0.0.1",
-        "10.0.0.2",
-        "10.9.9.9",
-        "127.0.0.1",
-        "127.0.0.2",
-        "203.0.113.7",
-        "203.0.113.8",
-        "1.1.1.1",
-        "2001:db8::7",
-        "2001:db8::8",
-        "2606::1",
-        "fd12::1",
-        "169.254.1.1",
-    ];
-    (
-        proptest::sample::select(hosts.to_vec()),
-        proptest::sample::select(vec![79_u16, 80, 85, 90, 95]),
-        proptest::sample::select(vec![Protocol::TCP, Protocol::UDP, Protocol::ICMPV6]),
-    )
-        .prop_map(|(host, port, protocol)| PacketDest {
-            host: host.parse().map_or_else(
-                |_| PacketHost::Name(host.parse().unwrap()),
-                PacketHost::Address,
-            ),
-            port,
-            protocol,
-        })
-}
-
-proptest! {
-    #[test]
-    fn the_table_decides_like_a_plain_scan(
-        steps in proptest::collection::vec(
-            (any_pattern(), any::<bool>(), proptest::option::of(0_u64..4), any::<bool>()),
-            0..24,
-        ),
-        dests in proptest::collection::vec(any_dest(), 1..12),
-        expire in any::<bool>(),
-    ) {
-        let base = start();
-        let mut table = RuleTable::new();
-        let mut rules: Vec<PolicyRule> = Vec::new();
-        for (pattern, allow, seconds, remove) in steps {
-            let action = if allow { Action::Allow } else { Action::Deny };
-            let expires = seconds.map(|seconds| base + Duration::from_secs(seconds));
-            let id = table.add(pattern.clone(), action, expires, RuleSource::Flag).unwrap();
-            rules.push(PolicyRule { id, pattern, action, expires, source: RuleSource::Flag });
-            if remove {
-                let rule = rules.remove(rules.len() / 2);
-                prop_assert_eq!(table.remove(rule.id), Some(rule));
-            }
-        }
-        let now = base + Duration::from_secs(2);
-        if expire {
-            table.expire(now);
-            rules.retain(|rule| rule.expires.is_none_or(|end| end > now));
-            prop_assert_eq!(table.iter().cloned().collect::<Vec<_>>(), rules.clone());
-        }
-        for dest in dests {
-            let zone = least_zone(&dest.host);
-            let verdict = table.decide(&dest, zone, now);
-            prop_assert_eq!(verdict, model(&rules, &dest, zone, now), "{:?} {:?}", dest, rules);
-        }
-        let name: DomainName = "b.a.example".parse().unwrap();
-        // Every port that a pattern of the strategy tells apart.
-        let some_port = [79, 80, 85, 90, 95].into_iter().any(|port| {
-            DIALED_PROTOCOLS.into_iter().any(|protocol| {
-                let dest = PacketDest { host: PacketHost::Name(name.clone()), port, protocol };
-                matches!(model(&rules, &dest, DestZone::Public, now), RuleVerdict::Allow(_))
-            })
-        });
-        prop_assert_eq!(table.allows_name(&name, now), some_port);
-    }
 }

@@ -76,7 +76,7 @@ impl ProcessScan {
     ///
     /// Blocks: reading a command line touches the memory of the process, which a workload can make
     /// slow. The caller uses a thread of its own and gives up after a time limit.
-    pub fn find_holders(&self, inode: u64) -> SocketHolders {
+    pub fn find_holders(self, inode: u64) -> SocketHolders {
         let mut search = HolderSearch::new(inode);
         self.search_descendants(&mut search);
         if search.pids.is_empty() && !search.over {
@@ -93,7 +93,7 @@ impl ProcessScan {
     }
 
     /// Returns the description of a process; `None` if it has ended.
-    pub fn describe(&self, pid: u32) -> Option<ProcessDescription> {
+    pub fn describe(self, pid: u32) -> Option<ProcessDescription> {
         let process = ProcessDirectory::open(pid)?;
         let status = process.read_status().unwrap_or_default();
         let name = process.read_name()?;
@@ -107,7 +107,7 @@ impl ProcessScan {
         })
     }
 
-    fn search_descendants(&self, search: &mut HolderSearch) {
+    fn search_descendants(self, search: &mut HolderSearch) {
         let mut queue = VecDeque::from([self.init]);
         let mut found: usize = 1;
         while let Some(pid) = queue.pop_front() {
@@ -129,7 +129,7 @@ impl ProcessScan {
         }
     }
 
-    fn search_namespaces(&self, search: &mut HolderSearch) {
+    fn search_namespaces(self, search: &mut HolderSearch) {
         let Some(sandbox) = ProcessDirectory::open(self.init).map(|init| init.namespaces()) else {
             return;
         };
@@ -160,7 +160,7 @@ impl ProcessScan {
     }
 
     /// Returns the parents up to the first process. A chain that leaves the sandbox ends there.
-    fn find_parents(&self, pid: u32, parent: Option<u32>) -> Vec<(u32, DisplayText)> {
+    fn find_parents(self, pid: u32, parent: Option<u32>) -> Vec<(u32, DisplayText)> {
         let mut parents = Vec::new();
         let mut known_inside: usize = 0;
         let mut next = parent.filter(|_| pid != self.init);
@@ -216,9 +216,8 @@ impl HolderSearch {
                 self.over = true;
             }
             Ok(true) => self.pids.push(pid),
-            Ok(false) => {}
             // A process that has ended holds nothing.
-            Err(Errno::NOENT | Errno::SRCH) => {}
+            Ok(false) | Err(Errno::NOENT | Errno::SRCH) => {}
             Err(_) => self.truncated = true,
         }
     }

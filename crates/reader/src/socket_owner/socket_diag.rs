@@ -152,7 +152,9 @@ impl SocketDiag {
             let length = receive(&self.socket, &mut self.buffer)?;
             let datagram = self.buffer.get(..length).unwrap_or_default();
             for message in parse_messages(datagram) {
-                let message = message.map_err(|_| Errno::BADMSG)?;
+                let Ok(message) = message else {
+                    return Err(Errno::BADMSG);
+                };
                 if message.header.sequence != self.sequence {
                     continue;
                 }
