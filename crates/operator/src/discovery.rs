@@ -64,7 +64,7 @@ struct TrackedHub {
 
 impl Hubs {
     /// Listens to every hub below `runtime`, in every socket layout. `answers` tells the hubs that
-    /// somebody is there to answer.
+    /// an operator is there to answer.
     ///
     /// Must be called within a tokio runtime.
     pub(crate) fn discover(runtime: RuntimeDir, answers: bool) -> io::Result<Self> {

@@ -51,8 +51,8 @@ pub struct Session {
 /// Options of a [`Session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Whether an operator is there to answer, as by default. A hub holds the connections of a sandbox
-    /// only while such a session is connected, so a session that only displays unsets this.
+    /// Whether an operator is there to answer, as by default. A hub holds the connections of a
+    /// sandbox only while such a session is connected, so a session that only displays unsets this.
     pub answers: bool,
 }
 

@@ -201,8 +201,8 @@ pub enum Clearance2Method {
 /// The parameters of `Subscribe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct SubscribeParameters {
-    /// Whether an operator is there to answer questions. Not sent if `false`: hubs of earlier releases
-    /// know no parameter.
+    /// Whether an operator is there to answer questions. Not sent if `false`: hubs of earlier
+    /// releases know no parameter.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub answers: bool,
 }

@@ -23,8 +23,8 @@ type NotifyCallback = dyn Fn(NotificationId, &Notification) + Send + Sync;
 /// operator's choices by [`CallbackNotifier::invoke_action`]. The notifier waits for each function,
 /// so a function must neither block nor call the notifier.
 ///
-/// A hub holds connections for the questions of the session, because an operator is there to answer. A
-/// program whose notifications have no operator opens the session with other
+/// A hub holds connections for the questions of the session, because an operator is there to
+/// answer. A program whose notifications have no operator opens the session with other
 /// [`SessionOptions`](operator::SessionOptions).
 #[derive(Default)]
 pub struct CallbackNotifier {

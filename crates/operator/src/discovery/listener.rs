@@ -63,7 +63,7 @@ pub(super) async fn listen_once(
 }
 
 /// Listens to `hub` until both its socket and its connection are gone. `answers` tells the hub that
-/// somebody is there to answer.
+/// an operator is there to answer.
 pub(super) async fn listen_to_hub(
     hub: HubId,
     mut socket: watch::Receiver<Option<SocketFileId>>,
