@@ -19,18 +19,22 @@ const KEY_BYTES: usize = 16;
 /// A file with another size is replaced. Where no file can be written, the key is for this run
 /// alone.
 pub(crate) fn load_stand_in_key(state_dir: &Path) -> io::Result<StandInKey> {
+    load_key(state_dir).map(StandInKey::new)
+}
+
+fn load_key(state_dir: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let path = state_dir.join(KEY_FILE);
     if let Some(key) = read_key(&path) {
-        return Ok(StandInKey::new(key));
+        return Ok(key);
     }
     let mut key = [0; KEY_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
     if let Err(error) = write_key(state_dir, &path, &key) {
         tracing::debug!(%error, "the key of the stand-in addresses is not kept");
-        return Ok(StandInKey::new(key));
+        return Ok(key);
     }
     // Another run may have been first.
-    Ok(StandInKey::new(read_key(&path).unwrap_or(key)))
+    Ok(read_key(&path).unwrap_or(key))
 }
 
 fn read_key(path: &Path) -> Option<[u8; KEY_BYTES]> {
@@ -67,18 +71,18 @@ mod tests {
     fn the_key_is_kept_and_a_damaged_one_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("state");
-        let first = load_stand_in_key(&state).unwrap();
-        assert_eq!(load_stand_in_key(&state).unwrap(), first);
+        let first = load_key(&state).unwrap();
+        assert_eq!(load_key(&state).unwrap(), first);
         fs::write(state.join(KEY_FILE), "short").unwrap();
-        let second = load_stand_in_key(&state).unwrap();
+        let second = load_key(&state).unwrap();
         assert_ne!(second, first);
-        assert_eq!(load_stand_in_key(&state).unwrap(), second);
+        assert_eq!(load_key(&state).unwrap(), second);
         assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
     }
 
     #[test]
     fn a_state_directory_that_cannot_be_written_costs_only_the_keeping() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(load_stand_in_key(&file.path().join("state")).is_ok());
+        assert!(load_key(&file.path().join("state")).is_ok());
     }
 }

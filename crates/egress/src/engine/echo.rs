@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use names::NameLookup;
-use terok_clearance::Protocol;
 
 use super::{EgressEngine, ZonedDest};
 use crate::dial::DialSockets;
@@ -38,7 +37,7 @@ where
         if remote.ip().is_multicast() {
             return;
         }
-        let protocol = Protocol(parsed.protocol);
+        let protocol = parsed.protocol;
         let echo = match &parsed.transport {
             TransportFields::Icmp {
                 kind: ECHO_REQUEST | ECHO_REQUEST_V6,

@@ -25,15 +25,8 @@ pub fn unicode_name(dest: &Dest) -> Option<String> {
     let Ok(Target::Name(name)) = dest.parse_target() else {
         return None;
     };
-    let ascii = name.as_str();
-    if !ascii.split('.').any(|label| label.starts_with("xn--")) {
-        return None;
-    }
-    let (unicode, result) = idna::domain_to_unicode(ascii);
-    result.ok()?;
-    // Two names with the same Unicode form would be shown as one.
-    let same = idna::domain_to_ascii_strict(&unicode).is_ok_and(|back| back == ascii);
-    (same && unicode != ascii && unicode.split('.').all(is_unambiguous)).then_some(unicode)
+    let unicode = name.display_unicode()?;
+    unicode.split('.').all(is_unambiguous).then_some(unicode)
 }
 
 fn is_unambiguous(label: &str) -> bool {
@@ -95,6 +88,8 @@ const fn looks_like_latin(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use terok_clearance::DomainName;
+
     use super::*;
 
     fn check(dest: &str, expected: Option<&str>) {
@@ -132,7 +127,7 @@ mod tests {
 
     #[test]
     fn misleading_names_have_none() {
-        let ascii = |name: &str| idna::domain_to_ascii(name).unwrap();
+        let ascii = |name: &str| DomainName::from_unicode(name).unwrap().to_string();
         for name in [
             // Cyrillic letters alone that look Latin, and one among Latin letters.
             "\u{430}\u{440}\u{440}\u{4cf}\u{435}.example",
