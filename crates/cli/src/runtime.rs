@@ -26,23 +26,6 @@ where
     done
 }
 
-/// Raises the limit of open files to the maximum, because each connection to a hub, reader or
-/// operator needs a file descriptor.
-///
-/// Not for commands that start other programs, because these would inherit the limit.
-pub(crate) fn raise_fd_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::debug!(%error, "could not raise the limit of open files");
-    }
-}
-
 /// Catches SIGINT and SIGTERM.
 #[derive(Debug)]
 pub struct StopSignals(ShutdownSignals);

@@ -180,3 +180,6 @@ impl HeldConnections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ use names::HostResolver;
 use netns::ProcessHandle;
 use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use supervisor::{DialedConfig, DialedSupervisor, HostSockets};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, Dossier};
@@ -17,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::controlling_tty::ControllingTty;
 use crate::frontend::RunFrontend;
+use crate::open_files::raise_open_files_limit;
 use crate::sandbox_spec::build_sandbox_spec;
 use crate::session::{RunSession, RunSupervisor};
 use crate::signals::RunSignals;
@@ -73,6 +73,7 @@ impl PreparedRun {
         let mut signals = RunSignals::catch().map_err(RunError::CatchSignals)?;
         let process = sandbox.init_process().try_clone();
         let process = process.map_err(RunError::OpenSandbox)?;
+        // The command keeps the old limit: the init process of its sandbox exists already.
         raise_open_files_limit();
         let recorder = SummaryRecorder::default();
         let (notices, egress_notices) = mpsc::channel(MAX_WAITING_NOTICES);
@@ -96,19 +97,6 @@ impl PreparedRun {
             reporter,
         };
         session.run_until_exit(supervisor).await
-    }
-}
-
-/// Raises the limit of open files to the maximum: each connection of the command takes two. The
-/// command keeps the old limit, because the init process of its sandbox exists already.
-fn raise_open_files_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

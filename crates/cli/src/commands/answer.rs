@@ -7,8 +7,8 @@ use terok_clearance::{Action, Dest, RequestId};
 use super::list::{HubArgs, print_warning};
 use crate::exit::answers_status;
 use crate::output::OutputError;
-use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
+use runner::raise_open_files_limit;
 
 /// Long help of `allow`.
 pub(super) const ABOUT_ALLOW: &str = "Allow the questions with these ids.
@@ -63,7 +63,7 @@ pub fn perform(
     action: Action,
     context: &CommandContext,
 ) -> Result<CommandStatus, CommandError> {
-    raise_fd_limit();
+    raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let expected = ScriptExpectation { dest: args.expect };

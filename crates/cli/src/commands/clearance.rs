@@ -12,8 +12,8 @@ use terok_clearance::socket::RuntimeDir;
 use crate::args::ProgramName;
 use crate::error::error_causes;
 use crate::output::OutputError;
-use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
+use runner::raise_open_files_limit;
 
 /// Long help.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this terminal.
@@ -78,7 +78,7 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
 
 /// Asks until the operator, the end of input or a signal ends it.
 fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
-    raise_fd_limit();
+    raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let runtime = RuntimeDir::new(context.environment.runtime_dir());

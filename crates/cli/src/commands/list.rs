@@ -9,8 +9,8 @@ use operator::script::{PendingSnapshot, take_snapshot};
 use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
 
-use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
+use runner::raise_open_files_limit;
 
 /// Long help.
 pub(super) const ABOUT: &str = "List the pending questions of every sandbox.
@@ -73,7 +73,7 @@ impl HubArgs {
 
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
-    raise_fd_limit();
+    raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let survey = tokio::select! {

@@ -7,8 +7,8 @@ use operator::Session;
 use terok_clearance::socket::RuntimeDir;
 
 use crate::desktop::popup_desktop_config;
-use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
+use runner::raise_open_files_limit;
 
 /// Long help.
 pub(super) const ABOUT: &str = "Ask the questions of every sandbox as popups on your desktop.
@@ -51,7 +51,7 @@ pub fn perform(_: Args, context: &CommandContext) -> Result<CommandStatus, Comma
         };
         let desktop = reached?;
         let _only_one = NotifierLock::acquire(runtime)?;
-        raise_fd_limit();
+        raise_open_files_limit();
         let session =
             Session::discover(RuntimeDir::new(runtime)).context("cannot watch for hubs")?;
         tracing::info!(

@@ -12,8 +12,8 @@ use terok_clearance::wire::clearance1::Clearance1Dialect;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ServiceError;
-use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
+use runner::raise_open_files_limit;
 
 /// Long help.
 pub(super) const ABOUT: &str = "Serve one hub for every sandbox, on the classic sockets.
@@ -63,7 +63,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
     let reader = args.reader_socket.unwrap_or(classic.ingester);
     let verdict = args.verdict_socket.unwrap_or(classic.verdict);
-    raise_fd_limit();
+    raise_open_files_limit();
     block_on(async {
         let mut signals = StopSignals::catch()?;
         let listeners = HubListeners {

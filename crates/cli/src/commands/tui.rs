@@ -11,9 +11,9 @@ use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::runtime::raise_fd_limit;
 use crate::timezone::system_time_zone;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
+use runner::raise_open_files_limit;
 
 /// Long help.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox in full screen.
@@ -48,7 +48,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     let environment = &context.environment;
     reject_json(context)?;
     require_screen_terminal(context)?;
-    raise_fd_limit();
+    raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
         let mut hang_up = signal(SignalKind::hangup()).context("cannot catch signals")?;

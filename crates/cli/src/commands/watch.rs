@@ -13,8 +13,8 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe;
 
 use crate::output::OutputError;
-use crate::runtime::raise_fd_limit;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
+use runner::raise_open_files_limit;
 
 /// Long help.
 pub(super) const ABOUT: &str = "Print the events of every hub.
@@ -47,7 +47,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
-    raise_fd_limit();
+    raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
         // Nobody answers here: hubs must not hold connections for this command.
