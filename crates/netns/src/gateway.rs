@@ -227,10 +227,12 @@ fn connect(
 }
 
 /// Settings of the sandbox's network, best effort: a held connection repeats its first packet every
-/// second and for two minutes (Linux 6.5), and ping sockets need no rights.
-const SANDBOX_SETTINGS: [(&str, &str); 3] = [
+/// second and for two minutes (Linux 6.5), ended connections keep no port busy for a minute, and
+/// ping sockets need no rights.
+const SANDBOX_SETTINGS: [(&str, &str); 4] = [
     ("ipv4/tcp_syn_retries", "127"),
     ("ipv4/tcp_syn_linear_timeouts", "127"),
+    ("ipv4/tcp_tw_reuse", "1"),
     ("ipv4/ping_group_range", "0 0"),
 ];
 
