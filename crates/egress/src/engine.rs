@@ -27,6 +27,7 @@ use crate::gateway_sockets::EgressSockets;
 use crate::held_connections::{ConnectionKey, HeldConnections};
 use crate::hold_limit::HoldLimit;
 use crate::name_server::NameServer;
+use crate::question_rate::QuestionRate;
 use crate::{EgressNotice, EgressPolicy, EgressQuestion, EgressSink, HeldCount, ProxySettings};
 
 use dialing::{DialRefusal, Dialer};
@@ -105,6 +106,7 @@ pub struct EgressEngine<P, N, D, S> {
     flows: UdpFlows,
     /// The questions that connections wait for.
     questions: HashMap<PacketDest, RequestId>,
+    question_rate: QuestionRate,
     told: HashSet<EgressNotice>,
     tasks: JoinSet<TaskEnd>,
     lookups: JoinSet<()>,
@@ -128,6 +130,17 @@ enum TaskEnd {
         result: Result<(tokio::net::UdpSocket, SocketAddr), DialRefusal>,
     },
     UdpEnded(ConnectionKey),
+}
+
+/// What to do with a packet whose destination was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AskOutcome {
+    /// Its connection waits for the answer.
+    Hold,
+    /// It is refused.
+    Refuse,
+    /// It is dropped: its repetition may ask.
+    Later,
 }
 
 /// A destination with its part of the network.
@@ -189,6 +202,7 @@ where
             hand_overs: HashMap::new(),
             flows: UdpFlows::default(),
             questions: HashMap::new(),
+            question_rate: QuestionRate::default(),
             told: HashSet::new(),
             tasks: JoinSet::new(),
             lookups: JoinSet::new(),
@@ -324,30 +338,39 @@ where
         }
     }
 
-    /// Asks about a destination, unless connections wait for the answer already. Returns `true` if
-    /// the new connection may wait, too.
-    fn ask_and_hold(&mut self, asked: &ZonedDest, key: ConnectionKey) -> bool {
+    /// Asks about a destination, unless connections wait for the answer already.
+    fn ask_and_hold(&mut self, asked: &ZonedDest, key: ConnectionKey) -> AskOutcome {
         let may_hold = self.may_hold();
         if may_hold && self.questions.contains_key(&asked.dest) {
-            return true;
+            return AskOutcome::Hold;
         }
-        let request = self.ask(asked, key);
+        let Some(request) = self.ask(asked, key) else {
+            return AskOutcome::Later;
+        };
         if may_hold {
             self.questions.insert(asked.dest.clone(), request);
         } else if self.hold != HoldLimit::Refuse {
             self.tell(EgressNotice::NobodyAnswers(asked.dest.clone()));
         }
-        may_hold
+        if may_hold {
+            AskOutcome::Hold
+        } else {
+            AskOutcome::Refuse
+        }
     }
 
-    fn ask(&mut self, asked: &ZonedDest, key: ConnectionKey) -> RequestId {
-        self.sink.ask(&EgressQuestion {
+    /// Asks about a destination; `None` if there are too many questions at the moment.
+    fn ask(&mut self, asked: &ZonedDest, key: ConnectionKey) -> Option<RequestId> {
+        if !self.question_rate.admit(Instant::now().into_std()) {
+            return None;
+        }
+        Some(self.sink.ask(&EgressQuestion {
             dest: &asked.dest,
             zone: asked.zone,
             looked_up_as: asked.looked_up_as.as_ref(),
             client: key.client,
             remote: key.remote,
-        })
+        }))
     }
 
     /// Reports how many connections wait for an answer about `dest`.

@@ -26,6 +26,7 @@ pub mod packet_build;
 pub mod ping;
 mod policy;
 pub mod proxy;
+mod question_rate;
 pub mod relay;
 
 pub use engine::{EgressConfig, EgressEngine, EgressError};

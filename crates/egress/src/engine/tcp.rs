@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
-use super::{EgressEngine, MAX_DIALS, TaskEnd, ZonedDest};
+use super::{AskOutcome, EgressEngine, MAX_DIALS, TaskEnd, ZonedDest};
 use crate::dial::{DialError, DialSockets};
 use crate::held_connections::{ConnectionKey, FirstPacket, HeldConnection, HoldState};
 use crate::packet_build::{
@@ -117,14 +117,16 @@ where
                 self.reset(&held.packet);
             }
             EgressVerdict::Ask => {
-                if self.ask_and_hold(destination, key) {
-                    held.dest = destination.dest.clone();
-                    held.state = HoldState::Asked;
-                    self.held.insert(key, held);
-                    self.report_waiting(&destination.dest, None);
-                } else {
-                    self.held.remove(&key);
-                    self.reset(&held.packet);
+                self.held.remove(&key);
+                match self.ask_and_hold(destination, key) {
+                    AskOutcome::Hold => {
+                        held.dest = destination.dest.clone();
+                        held.state = HoldState::Asked;
+                        self.held.insert(key, held);
+                        self.report_waiting(&destination.dest, None);
+                    }
+                    AskOutcome::Refuse => self.reset(&held.packet),
+                    AskOutcome::Later => {}
                 }
             }
         }

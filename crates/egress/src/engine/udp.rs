@@ -2,7 +2,7 @@
 //! UDP: one flow for each pair of addresses; the first datagrams wait for the answer.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
 use super::tcp::icmp_kind;
-use super::{EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
+use super::{AskOutcome, EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
 use crate::dial::DialSockets;
 use crate::held_connections::ConnectionKey;
 use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
@@ -40,6 +40,8 @@ const DATAGRAMS_PER_STEP: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct UdpFlows {
     flows: HashMap<ConnectionKey, UdpFlow>,
+    /// The flows that wait for an answer, by destination.
+    asked: HashMap<PacketDest, BTreeSet<ConnectionKey>>,
     waiting_bytes: usize,
 }
 
@@ -103,15 +105,42 @@ impl UdpFlows {
     /// Returns the number of flows that wait for an answer about `dest`, and the time of the
     /// oldest.
     pub(super) fn waiting(&self, dest: &PacketDest) -> (usize, Option<std::time::Instant>) {
-        let waiting = self
-            .flows
-            .values()
-            .filter(|flow| flow.is_asked() && flow.destination.dest == *dest);
-        waiting.fold((0, None), |(count, since), flow| {
-            let own = flow.since.into_std();
-            let oldest = since.map_or(own, |since: std::time::Instant| since.min(own));
-            (count + 1, Some(oldest))
-        })
+        let keys = self.asked.get(dest);
+        let since = keys
+            .into_iter()
+            .flatten()
+            .filter_map(|key| Some(self.flows.get(key)?.since.into_std()))
+            .min();
+        (keys.map_or(0, BTreeSet::len), since)
+    }
+
+    fn insert(&mut self, key: ConnectionKey, flow: UdpFlow) {
+        self.remove(&key);
+        if flow.is_asked() {
+            let keys = self.asked.entry(flow.destination.dest.clone());
+            keys.or_default().insert(key);
+        }
+        self.flows.insert(key, flow);
+    }
+
+    /// Marks a flow that waited for an answer as being dialed.
+    fn start_dialing(&mut self, key: &ConnectionKey) {
+        if let Some(flow) = self.flows.get_mut(key)
+            && let FlowState::Asked(queue) = &mut flow.state
+        {
+            flow.state = FlowState::Dialing(std::mem::take(queue));
+            let dest = flow.destination.dest.clone();
+            self.forget_asked(key, &dest);
+        }
+    }
+
+    fn forget_asked(&mut self, key: &ConnectionKey, dest: &PacketDest) {
+        if let Some(keys) = self.asked.get_mut(dest) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.asked.remove(dest);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, key: &ConnectionKey) {
@@ -120,6 +149,7 @@ impl UdpFlows {
 
     fn take(&mut self, key: &ConnectionKey) -> Option<UdpFlow> {
         let mut flow = self.flows.remove(key)?;
+        self.forget_asked(key, &flow.destination.dest);
         match &mut flow.state {
             FlowState::Asked(queue) | FlowState::Dialing(queue) => {
                 let bytes = queue.iter().map(Vec::len).sum::<usize>();
@@ -233,12 +263,16 @@ where
             }
             EgressVerdict::Ask => {
                 let dest = destination.dest.clone();
-                if self.ask_and_hold(&destination, key) {
-                    self.add_flow(key, destination, FlowState::Asked(VecDeque::new()));
-                    self.flows.push_waiting(&key, payload);
-                    self.report_waiting(&dest, None);
-                } else {
-                    self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+                match self.ask_and_hold(&destination, key) {
+                    AskOutcome::Hold => {
+                        self.add_flow(key, destination, FlowState::Asked(VecDeque::new()));
+                        self.flows.push_waiting(&key, payload);
+                        self.report_waiting(&dest, None);
+                    }
+                    AskOutcome::Refuse => {
+                        self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+                    }
+                    AskOutcome::Later => {}
                 }
             }
         }
@@ -255,7 +289,7 @@ where
             since: Instant::now(),
             state,
         };
-        self.flows.flows.insert(key, flow);
+        self.flows.insert(key, flow);
     }
 
     fn dial_flow(&mut self, key: ConnectionKey) {
@@ -347,16 +381,14 @@ where
 
     pub(super) fn apply_rules_to_flows(&mut self) {
         for key in self.flows.keys_where(UdpFlow::is_asked) {
-            let Some(flow) = self.flows.flows.get_mut(&key) else {
+            let Some(flow) = self.flows.flows.get(&key) else {
                 continue;
             };
             let dest = flow.destination.dest.clone();
             match self.policy.decide(&dest, flow.destination.zone) {
                 EgressVerdict::Ask => continue,
                 EgressVerdict::Allow => {
-                    if let FlowState::Asked(queue) = &mut flow.state {
-                        flow.state = FlowState::Dialing(std::mem::take(queue));
-                    }
+                    self.flows.start_dialing(&key);
                     self.dial_flow(key);
                 }
                 EgressVerdict::Deny | EgressVerdict::Floor => self.refuse_flow(&key),
