@@ -269,7 +269,7 @@ impl Ledger {
             // this rule does not exist.
             sweep: removed.map(|entry| RuleSweep {
                 decision: decision.clone(),
-                zone: entry.question(self.supports_ports).zone(),
+                zone: entry.zone(),
                 after: 0,
                 ids_left: MAX_IDS_PER_DECISION,
             }),
@@ -417,14 +417,26 @@ impl Ledger {
         // A restarted reader may reuse an id. Among the questions with that id, the newest with the
         // right sandbox and destination counts, otherwise the newest of all.
         let mut candidate: Option<(u64, bool)> = None;
+        // An answer must not reach another zone: if the questions that fit differ in the zone, only
+        // the one counts that has this id as its own.
+        let (mut zone, mut zones_differ, mut own) = (None, false, None);
         for number in self.numbers_with_id(asked.request) {
-            let fits = self
-                .questions
-                .get(&number)
-                .is_some_and(|e| e.is_about(asked.container, asked.dest));
+            let Some(entry) = self.questions.get(&number) else {
+                continue;
+            };
+            let fits = entry.is_about(asked.container, asked.dest);
             if candidate.is_none_or(|best| (best.1, best.0) < (fits, number)) {
                 candidate = Some((number, fits));
             }
+            if fits {
+                zones_differ |= *zone.get_or_insert_with(|| entry.zone()) != entry.zone();
+                if entry.id().as_str() == asked.request {
+                    own = Some((number, fits));
+                }
+            }
+        }
+        if zones_differ {
+            candidate = own;
         }
         let entry = candidate.and_then(|(number, _)| Some((number, self.questions.get(&number)?)));
         let Some((number, entry)) = entry else {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use terok_clearance::{
-    Action, ContainerId, Decision, Dest, EnforcementOutcome, RequestId, Scope, Timestamp,
+    Action, ContainerId, Decision, Dest, EnforcementOutcome, NetworkZone, RequestId, Scope,
+    Timestamp,
 };
 
 /// The question that an answer names, as received from a client.
@@ -53,6 +54,7 @@ pub struct Claim {
     pub(super) container: ContainerId,
     pub(super) dest: Dest,
     pub(super) address: Dest,
+    pub(super) zone: NetworkZone,
     pub(super) action: Action,
     pub(super) scope: Scope,
 }
@@ -77,6 +79,11 @@ impl Claim {
     /// address of the destination's name.
     pub const fn address(&self) -> &Dest {
         &self.address
+    }
+
+    /// Returns the part of the network that the question was about. An answer is for no other one.
+    pub const fn zone(&self) -> NetworkZone {
+        self.zone
     }
 
     /// Returns the action to apply.

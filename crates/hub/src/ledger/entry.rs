@@ -167,6 +167,10 @@ impl LedgerEntry {
         &self.blocked.container
     }
 
+    pub(super) const fn zone(&self) -> NetworkZone {
+        self.blocked.zone
+    }
+
     /// Shares the dossier of the sandbox if the two are equal. Otherwise this question's dossier
     /// becomes the shared one.
     pub(super) fn share_dossier(&mut self, shared: &mut Dossier) {
@@ -266,6 +270,7 @@ impl LedgerEntry {
             container: decision.container.clone(),
             dest: decision.dest.clone(),
             address: self.blocked.address.clone(),
+            zone: self.blocked.zone,
             action,
             scope,
         };
@@ -423,7 +428,7 @@ impl<'a> LedgerQuestion<'a> {
 
     /// Returns the part of the network that the destination belongs to.
     pub const fn zone(&self) -> NetworkZone {
-        self.entry.blocked.zone
+        self.entry.zone()
     }
 
     /// Returns the connections that are held for the question.

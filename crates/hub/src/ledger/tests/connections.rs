@@ -21,7 +21,8 @@ fn another_zone_is_another_question_and_its_answer_covers_no_other() {
         assert!(!ledger.record(asked_in(&again, zone), at(2)).is_new);
     }
     let one = asked("c:1", "c", "a.example");
-    let (_order, receipt) = claim(&mut ledger, one).unwrap();
+    let (order, receipt) = claim(&mut ledger, one).unwrap();
+    assert_eq!(order.zone(), NetworkZone::Public);
     assert!(apply(&mut ledger, receipt).is_empty());
     assert_eq!(ids(&ledger), ["c:2", "c:3"]);
 }
@@ -61,4 +62,27 @@ fn held_connections_belong_to_the_newest_question_with_the_id() {
     assert_eq!(ledger.set_waiting(&"c:7".parse().unwrap(), waiting), None);
     assert_eq!(ledger.question(2).unwrap().waiting(), waiting);
     assert_eq!(ledger.question(1).unwrap().waiting().count, 0);
+}
+
+#[test]
+fn an_id_reused_in_another_zone_answers_its_own_question_only() {
+    let asked_in = |zone| BlockedPacket {
+        zone,
+        domain: Some("a.example".parse().unwrap()),
+        ..blocked("c", "c:1", "a.example", 443)
+    };
+    for zones in [
+        [NetworkZone::Public, NetworkZone::ThisHost],
+        [NetworkZone::ThisHost, NetworkZone::Public],
+    ] {
+        let mut ledger = ledger();
+        for zone in zones {
+            ledger.record(asked_in(zone), at(1));
+        }
+        assert_eq!(ids(&ledger), ["c:1", "c:1.2"]);
+        for (id, zone) in [("c:1", zones[0]), ("c:1.2", zones[1])] {
+            let (order, _receipt) = claim(&mut ledger, asked(id, "c", "a.example")).unwrap();
+            assert_eq!(order.zone(), zone, "{id}");
+        }
+    }
 }
