@@ -4,7 +4,7 @@
 //! One task owns all state. [`EgressEngine::step`] handles the next event of the sockets, the
 //! dialing tasks, the rules and the clock; the owner passes the logged packets.
 
-mod dialing;
+pub(crate) mod dialing;
 mod echo;
 mod tcp;
 mod udp;
@@ -15,20 +15,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use names::{ForwarderConfig, ForwarderNotice, NameLookup};
-use terok_clearance::{DestZone, classify_destination};
-use terok_clearance::{DisplayText, DomainName, Protocol, RequestId};
-use terok_clearance::{PacketDest, PacketHost};
+use terok_clearance::{
+    DestZone, DisplayText, DomainName, PacketDest, PacketHost, Protocol, RequestId,
+    classify_destination,
+};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::dial::DialSockets;
 use crate::gateway_sockets::EgressSockets;
-use crate::held_connections::{ConnectionKey, HeldConnections};
+use crate::held_connections::{ConnectionKey, HeldConnections, MAX_HELD_CONNECTIONS};
 use crate::hold_limit::HoldLimit;
 use crate::name_server::NameServer;
 use crate::question_rate::QuestionRate;
-use crate::{EgressNotice, EgressPolicy, EgressQuestion, EgressSink, HeldCount, ProxySettings};
+use crate::{
+    EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount, ProxySettings,
+};
 
 use dialing::{DialRefusal, Dialer};
 use tcp::HandOver;
@@ -44,6 +47,8 @@ const UNEXPECTED_ANSWERER_GRACE: Duration = Duration::from_secs(1);
 const MAX_DIALS: usize = 4_096;
 /// Maximum remembered notices; later ones are not told.
 const MAX_TOLD: usize = 4_096;
+/// Maximum remembered questions that nothing waits for any more.
+const MAX_GIVEN_UP: usize = 4_096;
 /// Maximum DNS connections at the same time.
 const MAX_DNS_STREAMS: usize = 64;
 /// Maximum lookups for the sandbox at the same time.
@@ -91,7 +96,7 @@ pub struct EgressEngine<P, N, D, S> {
     sockets: EgressSockets,
     policy: Arc<P>,
     rules_changed: Arc<Notify>,
-    names: Arc<NameServer<P, N>>,
+    names: Arc<NameServer<P, N, D>>,
     dialer: Arc<Dialer<P, N, D>>,
     sink: S,
     hold: HoldLimit,
@@ -104,8 +109,8 @@ pub struct EgressEngine<P, N, D, S> {
     dials: HashMap<ConnectionKey, AbortHandle>,
     hand_overs: HashMap<ConnectionKey, HandOver>,
     flows: UdpFlows,
-    /// The questions that connections wait for.
-    questions: HashMap<PacketDest, RequestId>,
+    /// The questions that connections wait for, or have waited for and given up.
+    questions: HashMap<PacketDest, AskedQuestion>,
     question_rate: QuestionRate,
     told: HashSet<EgressNotice>,
     tasks: JoinSet<TaskEnd>,
@@ -130,6 +135,16 @@ enum TaskEnd {
         result: Result<(tokio::net::UdpSocket, SocketAddr), DialRefusal>,
     },
     UdpEnded(ConnectionKey),
+}
+
+/// A question about a destination.
+#[derive(Debug)]
+struct AskedQuestion {
+    request: RequestId,
+    is_waited_for: bool,
+    /// The wait of the last program that gave up. Once told, it stays part of the question: a line
+    /// that a workload could make come and go would delay the answer.
+    gave_up_after: Option<Duration>,
 }
 
 /// What to do with a packet whose destination was asked about.
@@ -180,16 +195,16 @@ where
         };
         let is_unanswered = *answerers.borrow_and_update() == 0;
         let operator_due = is_unanswered.then(|| Instant::now() + grace);
-        let dialer = Dialer {
+        let dialer = Arc::new(Dialer {
             policy: Arc::clone(&policy),
-            lookup: Arc::clone(&lookup),
+            lookup,
             sockets: dial_sockets,
             proxy,
             own_names: forwarder.own_names.clone(),
-        };
+        });
         Self {
-            names: Arc::new(NameServer::new(forwarder, Arc::clone(&policy), lookup)),
-            dialer: Arc::new(dialer),
+            names: Arc::new(NameServer::new(forwarder, Arc::clone(&dialer))),
+            dialer,
             sockets,
             policy,
             rules_changed,
@@ -274,6 +289,15 @@ where
         }
     }
 
+    /// Returns the effect of the rules on a destination.
+    fn decide(&self, dest: &PacketDest, zone: DestZone) -> EgressVerdict {
+        if self.dialer.is_proxy(dest) {
+            EgressVerdict::Floor
+        } else {
+            self.policy.decide(dest, zone)
+        }
+    }
+
     /// Returns the destination that packets to `remote` mean.
     fn destination(&self, remote: SocketAddr, protocol: Protocol) -> ZonedDest {
         let ip = remote.ip().to_canonical();
@@ -341,14 +365,22 @@ where
     /// Asks about a destination, unless connections wait for the answer already.
     fn ask_and_hold(&mut self, asked: &ZonedDest, key: ConnectionKey) -> AskOutcome {
         let may_hold = self.may_hold();
-        if may_hold && self.questions.contains_key(&asked.dest) {
+        let known = self.questions.get(&asked.dest);
+        if may_hold && known.is_some_and(|known| known.is_waited_for) {
             return AskOutcome::Hold;
         }
+        let gave_up_after = known.and_then(|known| known.gave_up_after);
         let Some(request) = self.ask(asked, key) else {
             return AskOutcome::Later;
         };
         if may_hold {
-            self.questions.insert(asked.dest.clone(), request);
+            self.forget_given_up();
+            let question = AskedQuestion {
+                request,
+                is_waited_for: true,
+                gave_up_after,
+            };
+            self.questions.insert(asked.dest.clone(), question);
         } else if self.hold != HoldLimit::Refuse {
             self.tell(EgressNotice::NobodyAnswers(asked.dest.clone()));
         }
@@ -379,17 +411,38 @@ where
         let (flows, flows_since) = self.flows.waiting(dest);
         let count = connections.saturating_add(flows);
         let since = [connected_since, flows_since].into_iter().flatten().min();
-        let Some(request) = self.questions.get(dest) else {
+        let Some(question) = self.questions.get_mut(dest) else {
             return;
         };
+        question.gave_up_after = gave_up_after.or(question.gave_up_after);
+        question.is_waited_for = count > 0;
         let held = HeldCount {
             count,
             since,
-            gave_up_after,
+            gave_up_after: question.gave_up_after,
         };
-        self.sink.set_waiting(request, held);
-        if count == 0 {
+        self.sink.set_waiting(&question.request, held);
+        if count == 0 && question.gave_up_after.is_none() {
             self.questions.remove(dest);
+        }
+    }
+
+    /// Reports that nothing waits for an answered question any more, and forgets it.
+    fn finish_question(&mut self, dest: &PacketDest) {
+        self.report_waiting(dest, None);
+        if self
+            .questions
+            .get(dest)
+            .is_some_and(|question| !question.is_waited_for)
+        {
+            self.questions.remove(dest);
+        }
+    }
+
+    /// Forgets the questions that nothing waits for any more if there are many of them.
+    fn forget_given_up(&mut self) {
+        if self.questions.len() >= MAX_GIVEN_UP.saturating_add(MAX_HELD_CONNECTIONS) {
+            self.questions.retain(|_, question| question.is_waited_for);
         }
     }
 

@@ -12,9 +12,10 @@ use terok_clearance::PacketDest;
 
 /// Maximum connections that wait at the same time.
 pub const MAX_HELD_CONNECTIONS: usize = 16_384;
-/// The sandbox repeats a first packet every second; after this time without one, the program has
-/// given up.
-pub(crate) const GIVEN_UP_AFTER: Duration = Duration::from_millis(3_500);
+/// The time after the expected repetition of a first packet at which the program has given up.
+const REPETITION_GRACE: Duration = Duration::from_millis(1_500);
+/// The pause before the first repetition (RFC 6298).
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The addresses of a connection: the sandbox's end and the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ pub(crate) struct HeldConnection {
     pub(crate) dest: PacketDest,
     pub(crate) since: Instant,
     pub(crate) last_seen: Instant,
+    /// The longest pause between two packets. Kernels before 6.5 double it each time.
+    pub(crate) pause: Duration,
     pub(crate) state: HoldState,
 }
 
@@ -76,6 +79,8 @@ impl HeldConnections {
         let is_full = self.connections.len() >= MAX_HELD_CONNECTIONS;
         match self.connections.get_mut(key) {
             Some(held) if held.sequence == sequence => {
+                let pause = now.saturating_duration_since(held.last_seen);
+                held.pause = held.pause.max(pause);
                 held.last_seen = now;
                 FirstPacket::Repeated
             }
@@ -142,7 +147,10 @@ impl HeldConnections {
 
     /// Removes the connections whose programs have given up, and returns them.
     pub(crate) fn take_given_up(&mut self, now: Instant) -> Vec<(ConnectionKey, HeldConnection)> {
-        self.take_where(|held| now.saturating_duration_since(held.last_seen) >= GIVEN_UP_AFTER)
+        self.take_where(|held| {
+            let next = held.pause.max(FIRST_PAUSE).saturating_mul(2);
+            now.saturating_duration_since(held.last_seen) >= next.saturating_add(REPETITION_GRACE)
+        })
     }
 
     /// Removes the connections that have waited for an answer for `limit`, and returns them.

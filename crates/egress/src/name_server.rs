@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The name server of a sandbox: the forwarder behind the gateway's sockets of port 53.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use names::{
-    DnsForwarder, DnsStreamDecoder, DnsTransport, ForwarderConfig, ForwarderNotice, NameLookup,
-    NamePolicy, PendingLookup, QueryPlan, encode_stream_message,
+    DnsForwarder, DnsStreamDecoder, DnsTransport, ForwarderConfig, ForwarderNotice, LookupOutcome,
+    LookupRequest, NameLookup, NamePolicy, PendingLookup, QueryPlan, encode_stream_message,
 };
 use terok_clearance::DomainName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,16 +15,17 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::EgressPolicy;
+use crate::dial::DialSockets;
+use crate::engine::dialing::Dialer;
 
 /// Maximum time between two queries of a TCP connection.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers the DNS queries of one sandbox.
 #[derive(Debug)]
-pub(crate) struct NameServer<P, N> {
+pub(crate) struct NameServer<P, N, D> {
     forwarder: Mutex<DnsForwarder>,
-    policy: Arc<P>,
-    lookup: Arc<N>,
+    dialer: Arc<Dialer<P, N, D>>,
 }
 
 /// The rules, as the forwarder sees them.
@@ -36,24 +37,29 @@ impl<P: EgressPolicy> NamePolicy for AllowedNames<'_, P> {
     }
 }
 
-impl<P: EgressPolicy, N: NameLookup> NameServer<P, N> {
-    pub(crate) fn new(config: ForwarderConfig, policy: Arc<P>, lookup: Arc<N>) -> Self {
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
+    pub(crate) fn new(config: ForwarderConfig, dialer: Arc<Dialer<P, N, D>>) -> Self {
         Self {
             forwarder: Mutex::new(DnsForwarder::new(config)),
-            policy,
-            lookup,
+            dialer,
         }
     }
 
     /// Returns what to do with a query.
     pub(crate) fn plan(&self, query: &[u8], transport: DnsTransport) -> QueryPlan {
-        let policy = AllowedNames(&*self.policy);
+        let policy = AllowedNames(&*self.dialer.policy);
         self.lock_forwarder().plan(query, transport, &policy)
     }
 
     /// Runs a lookup and returns the reply.
     pub(crate) async fn finish(&self, pending: PendingLookup) -> Vec<u8> {
-        let outcome = pending.request().resolve(&*self.lookup).await;
+        let outcome = match pending.request() {
+            // The proxy resolves the name; this network may not be able to.
+            LookupRequest::Addresses(name) if self.dialer.is_proxied(name) => {
+                LookupOutcome::Addresses(Ok(vec![Ipv4Addr::UNSPECIFIED.into()]))
+            }
+            request => request.resolve(&*self.dialer.lookup).await,
+        };
         self.lock_forwarder().finish(pending, outcome)
     }
 

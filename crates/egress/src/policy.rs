@@ -4,9 +4,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use terok_clearance::DestZone;
-use terok_clearance::PacketDest;
-use terok_clearance::{DomainName, Protocol, RequestId};
+use terok_clearance::{DestZone, DomainName, PacketDest, Protocol, RequestId};
 
 /// The effect of the rules on a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

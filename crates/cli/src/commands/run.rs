@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
     hold: HoldLimit,
     /// Make connections through this proxy: http://HOST:PORT or socks5://HOST:PORT, or `none`
-    /// [default: the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY].
+    /// [default: the variables HTTPS_PROXY, http_proxy, ALL_PROXY and NO_PROXY].
     #[arg(long, value_name = "URL", value_parser = parse_proxy)]
     proxy: Option<ProxyArg>,
     /// Where questions are asked.

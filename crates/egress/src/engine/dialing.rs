@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use names::{LookupFailure, NameLookup};
-use terok_clearance::DomainName;
-use terok_clearance::{DestZone, classify_destination};
-use terok_clearance::{PacketDest, PacketHost};
+use terok_clearance::{
+    DestZone, DomainName, PacketDest, PacketHost, Protocol, classify_destination,
+};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
@@ -19,20 +19,22 @@ use crate::{EgressPolicy, EgressVerdict, ProxySettings};
 /// Maximum time of a lookup and a dial together; a program waits no longer with its own.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(130);
 
+const HTTPS_PORT: u16 = 443;
+
 /// Makes the connections outside.
 #[derive(Debug)]
-pub(super) struct Dialer<P, N, D> {
-    pub(super) policy: Arc<P>,
-    pub(super) lookup: Arc<N>,
-    pub(super) sockets: Arc<D>,
-    pub(super) proxy: Option<ProxySettings>,
+pub(crate) struct Dialer<P, N, D> {
+    pub(crate) policy: Arc<P>,
+    pub(crate) lookup: Arc<N>,
+    pub(crate) sockets: Arc<D>,
+    pub(crate) proxy: Option<ProxySettings>,
     /// Names of this host.
-    pub(super) own_names: Vec<DomainName>,
+    pub(crate) own_names: Vec<DomainName>,
 }
 
 /// The reason why a connection was not made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialRefusal {
+pub(crate) enum DialRefusal {
     /// The name leads to an address with a question of its own: a private one, or one of this
     /// host.
     #[error("{name} leads to {address}, which needs an answer of its own")]
@@ -57,7 +59,7 @@ pub(super) enum DialRefusal {
 
 impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
     /// Connects to an allowed destination, and returns the address of the connection.
-    pub(super) async fn dial_tcp(
+    pub(crate) async fn dial_tcp(
         &self,
         dest: &PacketDest,
     ) -> Result<(TcpStream, SocketAddr), DialRefusal> {
@@ -76,7 +78,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
     }
 
     /// Returns a UDP socket connected to an allowed destination, and the address.
-    pub(super) async fn connect_udp(
+    pub(crate) async fn connect_udp(
         &self,
         dest: &PacketDest,
     ) -> Result<(UdpSocket, SocketAddr), DialRefusal> {
@@ -87,14 +89,14 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
     }
 
     /// Returns the address to ping for an allowed destination.
-    pub(super) async fn ping_address(&self, dest: &PacketDest) -> Result<IpAddr, DialRefusal> {
+    pub(crate) async fn ping_address(&self, dest: &PacketDest) -> Result<IpAddr, DialRefusal> {
         let candidates = self.candidates(dest).await?;
         let first = candidates.first().map(SocketAddr::ip);
         first.ok_or(DialRefusal::Failed(DialError::NoCandidates))
     }
 
     /// Returns `true` if `ip` is an address of the host: only there a socket can be bound to it.
-    pub(super) fn is_host_address(&self, ip: IpAddr) -> bool {
+    pub(crate) fn is_host_address(&self, ip: IpAddr) -> bool {
         let at = SocketAddr::new(ip, 0);
         let socket = self.sockets.tcp_socket(at);
         socket.is_ok_and(|socket| socket.bind(at).is_ok())
@@ -143,6 +145,27 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
             None if denied => Err(DialRefusal::Denied),
             None => Err(DialRefusal::Floor),
         }
+    }
+
+    /// Returns `true` for a name whose HTTPS connections go through a proxy, which resolves it.
+    pub(crate) fn is_proxied(&self, name: &DomainName) -> bool {
+        let dest = PacketDest {
+            host: PacketHost::Name(name.clone()),
+            port: HTTPS_PORT,
+            protocol: Protocol::TCP,
+        };
+        self.proxy_for(&dest).is_some()
+    }
+
+    /// Returns `true` for a proxy of the operator's: whoever reaches it reaches everything.
+    pub(crate) fn is_proxy(&self, dest: &PacketDest) -> bool {
+        let host = match &dest.host {
+            PacketHost::Name(name) => name.to_string(),
+            PacketHost::Address(address) => address.to_string(),
+        };
+        let mut servers = self.proxy.iter().flat_map(ProxySettings::servers);
+        servers
+            .any(|server| server.port() == dest.port && server.host().eq_ignore_ascii_case(&host))
     }
 
     /// Returns the proxy for a destination and the host to name to it. Private destinations, and

@@ -55,7 +55,7 @@ where
             remote,
         };
         let destination = self.destination(remote, protocol);
-        match self.policy.decide(&destination.dest, destination.zone) {
+        match self.decide(&destination.dest, destination.zone) {
             EgressVerdict::Allow => self.ping(packet, echo, destination),
             // Another ping follows in a second, so that none needs to wait.
             EgressVerdict::Ask => drop(self.ask(&destination, key)),

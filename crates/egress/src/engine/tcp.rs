@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use names::NameLookup;
-use terok_clearance::PacketDest;
-use terok_clearance::Protocol;
+use terok_clearance::{PacketDest, Protocol};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
 use super::{AskOutcome, EgressEngine, MAX_DIALS, TaskEnd, ZonedDest};
-use crate::dial::{DialError, DialSockets};
+use crate::dial::{DialError, DialSockets, UnreachablePart};
 use crate::held_connections::{ConnectionKey, FirstPacket, HeldConnection, HoldState};
 use crate::packet_build::{
     IcmpErrorKind, ParsedPacket, TransportFields, icmp_error, replay_syn, reset_for,
@@ -72,7 +71,7 @@ where
             FirstPacket::Full => {
                 self.tell(EgressNotice::TooManyHeld);
                 let destination = self.destination(key.remote, Protocol::TCP);
-                let verdict = self.policy.decide(&destination.dest, destination.zone);
+                let verdict = self.decide(&destination.dest, destination.zone);
                 if verdict == EgressVerdict::Ask {
                     drop(self.ask(&destination, key)); // the answer serves the next attempt
                 }
@@ -87,6 +86,7 @@ where
                     dest: destination.dest.clone(),
                     since: now.into_std(),
                     last_seen: now.into_std(),
+                    pause: Duration::ZERO,
                     state: HoldState::Asked,
                 };
                 self.decide_connection(key, held, &destination);
@@ -101,7 +101,7 @@ where
         mut held: HeldConnection,
         destination: &ZonedDest,
     ) {
-        match self.policy.decide(&destination.dest, destination.zone) {
+        match self.decide(&destination.dest, destination.zone) {
             EgressVerdict::Allow => {
                 held.state = HoldState::Dialing;
                 self.held.insert(key, held);
@@ -267,7 +267,7 @@ where
         let dests: Vec<_> = self.held.asked_dests().cloned().collect();
         for dest in dests {
             let zone = self.zone_of(&dest);
-            match self.policy.decide(&dest, zone) {
+            match self.decide(&dest, zone) {
                 EgressVerdict::Ask => {}
                 EgressVerdict::Allow => {
                     for key in self.held.waiting_for(&dest) {
@@ -275,7 +275,7 @@ where
                             self.dial_connection(key);
                         }
                     }
-                    self.report_waiting(&dest, None);
+                    self.finish_question(&dest);
                 }
                 EgressVerdict::Deny | EgressVerdict::Floor => {
                     for key in self.held.waiting_for(&dest) {
@@ -283,7 +283,7 @@ where
                             self.reset(&held.packet);
                         }
                     }
-                    self.report_waiting(&dest, None);
+                    self.finish_question(&dest);
                 }
             }
         }
@@ -345,6 +345,7 @@ pub(super) const fn icmp_kind(error: &DialError) -> Option<IcmpErrorKind> {
     match error {
         DialError::Refused | DialError::TooManyOpenFiles | DialError::Local(_) => None,
         DialError::NotPermitted => Some(IcmpErrorKind::AdministrativelyProhibited),
+        DialError::Unreachable(UnreachablePart::Network) => Some(IcmpErrorKind::NetworkUnreachable),
         _ => Some(IcmpErrorKind::HostUnreachable),
     }
 }

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use names::{DNS_PORT, DnsTransport, NameLookup, QueryPlan};
 use netns::transparent::{RawPacketSender, ReceivedDatagram};
-use terok_clearance::Protocol;
-use terok_clearance::{PacketDest, PacketHost};
+use terok_clearance::{PacketDest, PacketHost, Protocol};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -248,7 +247,7 @@ where
     }
 
     fn decide_flow(&mut self, key: ConnectionKey, destination: ZonedDest, payload: &[u8]) {
-        match self.policy.decide(&destination.dest, destination.zone) {
+        match self.decide(&destination.dest, destination.zone) {
             EgressVerdict::Allow => {
                 self.add_flow(key, destination, FlowState::Dialing(VecDeque::new()));
                 self.flows.push_waiting(&key, payload);
@@ -385,7 +384,7 @@ where
                 continue;
             };
             let dest = flow.destination.dest.clone();
-            match self.policy.decide(&dest, flow.destination.zone) {
+            match self.decide(&dest, flow.destination.zone) {
                 EgressVerdict::Ask => continue,
                 EgressVerdict::Allow => {
                     self.flows.start_dialing(&key);
@@ -393,7 +392,7 @@ where
                 }
                 EgressVerdict::Deny | EgressVerdict::Floor => self.refuse_flow(&key),
             }
-            self.report_waiting(&dest, None);
+            self.finish_question(&dest);
         }
     }
 

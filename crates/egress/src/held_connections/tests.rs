@@ -26,6 +26,7 @@ fn held(dest: PacketDest, sequence: u32, since: Instant) -> HeldConnection {
         dest,
         since,
         last_seen: since,
+        pause: Duration::ZERO,
         state: HoldState::Asked,
     }
 }
