@@ -124,7 +124,7 @@ fn sockets_in_run_such_as_systemds_and_the_system_bus() {
         let (_, inside) = shell.does("ls -A /run");
         assert_eq!(
             inside,
-            "lock\nterok-resolv.conf",
+            "lock\nterok-hosts\nterok-resolv.conf",
             "of {} entries outside",
             before.len()
         );

@@ -72,7 +72,8 @@ pub(crate) fn build_mounts(
         create_directory(path)?;
         attach_mount_tree(&tree, path)?;
     }
-    write_resolv_conf(plan, resolvers, search_domains)
+    write_resolv_conf(plan, resolvers, search_domains)?;
+    write_hosts()
 }
 
 /// The device files that programs expect. None gives access to a device.
@@ -201,6 +202,32 @@ fn write_resolv_conf(
     fs::write(file, text).map_err(InitFault::at_step(failed()))?;
     mount_bind(file, path).map_err(InitFault::at_step(failed()))?;
     restrict_at(path, MOUNT_ATTR_RDONLY, false)
+}
+
+/// The host's names, `hosts(5)`.
+const HOSTS_FILE: &str = "/etc/hosts";
+
+/// Covers the hosts file with its lines about loopback. A name with another address must be asked
+/// of the sandbox's name server: a connection to the address would not tell the name.
+fn write_hosts() -> Result<(), InitFault> {
+    let failed = || format!("writing the names of the sandbox over {HOSTS_FILE}");
+    let Ok(host_names) = fs::read(HOSTS_FILE) else {
+        return Ok(()); // none to cover
+    };
+    let host_names = String::from_utf8_lossy(&host_names);
+    let is_loopback = |line: &&str| {
+        let address = line.split_whitespace().next();
+        address.is_some_and(|text| text.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()))
+    };
+    let mut text = String::from("# written by terok-clearance for this sandbox\n");
+    for line in host_names.lines().filter(is_loopback) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    let file = Path::new("/run/terok-hosts");
+    fs::write(file, text).map_err(InitFault::at_step(failed()))?;
+    mount_bind(file, HOSTS_FILE).map_err(InitFault::at_step(failed()))?;
+    restrict_at(Path::new(HOSTS_FILE), MOUNT_ATTR_RDONLY, false)
 }
 
 /// Mounts an empty file system at `path`, owned by the operator.
