@@ -12,7 +12,7 @@ use runner::{
     HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, RunConfig,
     RunScreen,
 };
-use terok_clearance::DestPattern;
+use terok_clearance::{DestPattern, DestPatternError, DestZone, HostPattern, classify_destination};
 
 use super::tui;
 use crate::desktop::popup_desktop_config;
@@ -54,7 +54,7 @@ not be executed, 127 if it was not found, 125 if the sandbox failed, 2 for wrong
 pub struct Args {
     /// Open from the start: NAME, *.NAME, ADDRESS or NETWORK/BITS, with :PORT or :LOW-HIGH, and with
     /// /tcp, /udp or /icmp. May be repeated.
-    #[arg(long, value_name = "DEST")]
+    #[arg(long, value_name = "DEST", value_parser = parse_allowed)]
     allow: Vec<DestPattern>,
     /// How long a connection waits for an answer: 30s, 5m, forever, or 0 to refuse it at once.
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
@@ -128,6 +128,28 @@ fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
     match text {
         "none" => Ok(ProxyArg::Direct),
         url => ProxySettings::explicit(url).map(ProxyArg::Through),
+    }
+}
+
+/// The value of `--allow` cannot open anything.
+#[derive(Debug, thiserror::Error)]
+enum AllowArgError {
+    #[error(transparent)]
+    Pattern(#[from] DestPatternError),
+    #[error("link-local, cloud metadata and reserved addresses are never opened")]
+    Floor,
+}
+
+/// Parses a destination of `--allow`. A rule that opens nothing is a mistake of the operator.
+fn parse_allowed(text: &str) -> Result<DestPattern, AllowArgError> {
+    let pattern: DestPattern = text.parse()?;
+    match pattern.host() {
+        HostPattern::Address(address)
+            if classify_destination(*address, |_| false) == DestZone::Floor =>
+        {
+            Err(AllowArgError::Floor)
+        }
+        _ => Ok(pattern),
     }
 }
 
