@@ -285,7 +285,7 @@ where
                 result,
             } => self.finish_tcp_dial(key, sequence, result),
             TaskEnd::UdpDialed { key, result } => self.finish_udp_dial(key, result),
-            TaskEnd::UdpEnded(key) => self.flows.remove(&key),
+            TaskEnd::UdpEnded(key) => self.flows.remove_ended(&key),
         }
     }
 
@@ -350,6 +350,15 @@ where
             HoldLimit::For(limit) => limit,
             HoldLimit::Forever => Duration::MAX,
         }
+    }
+
+    /// Reports that a connection was refused because its wait has ended.
+    fn tell_hold_ended(&mut self, dest: PacketDest, is_unattended: bool) {
+        self.tell(if is_unattended {
+            EgressNotice::NobodyAnswers(dest)
+        } else {
+            EgressNotice::HoldEnded(dest)
+        });
     }
 
     fn note_answerers(&mut self) {

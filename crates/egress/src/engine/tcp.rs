@@ -303,11 +303,7 @@ where
         for (_, held) in self.held.take_over_limit(self.hold_time(), now.into_std()) {
             self.reset(&held.packet);
             self.report_waiting(&held.dest, None);
-            self.tell(if is_unattended {
-                EgressNotice::NobodyAnswers(held.dest)
-            } else {
-                EgressNotice::HoldEnded(held.dest)
-            });
+            self.tell_hold_ended(held.dest, is_unattended);
         }
         self.hand_overs
             .retain(|_, handed| now.saturating_duration_since(handed.since) < HAND_OVER_TIMEOUT);

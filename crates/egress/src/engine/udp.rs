@@ -12,6 +12,7 @@ use std::time::Duration;
 use names::{DNS_PORT, DnsTransport, NameLookup, QueryPlan};
 use netns::transparent::{RawPacketSender, ReceivedDatagram};
 use terok_clearance::{PacketDest, PacketHost, Protocol};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use super::dialing::DialRefusal;
 use super::tcp::icmp_kind;
 use super::{AskOutcome, EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
-use crate::dial::DialSockets;
+use crate::dial::{DialError, DialSockets};
 use crate::held_connections::ConnectionKey;
 use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
 use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
@@ -144,6 +145,18 @@ impl UdpFlows {
 
     pub(super) fn remove(&mut self, key: &ConnectionKey) {
         drop(self.take(key));
+    }
+
+    /// Removes a flow whose reader has ended, but not a later one with the same addresses.
+    pub(super) fn remove_ended(&mut self, key: &ConnectionKey) {
+        let flow = self.flows.get(key);
+        let has_ended = |flow: &UdpFlow| match &flow.state {
+            FlowState::Open { reader, .. } => reader.is_finished(),
+            FlowState::Asked(_) | FlowState::Dialing(_) => false,
+        };
+        if flow.is_some_and(has_ended) {
+            self.remove(key);
+        }
     }
 
     fn take(&mut self, key: &ConnectionKey) -> Option<UdpFlow> {
@@ -404,7 +417,7 @@ where
         for key in self.flows.keys_where(|flow| !flow.is_asked() && idle(flow)) {
             self.flows.remove(&key);
         }
-        let limit = self.hold_time();
+        let (limit, is_unattended) = (self.hold_time(), self.is_unattended());
         let over = self
             .flows
             .keys_where(|flow| flow.is_asked() && age(flow.since) >= limit);
@@ -417,6 +430,7 @@ where
             self.refuse_flow(&key);
             if let Some(dest) = dest {
                 self.report_waiting(&dest, None);
+                self.tell_hold_ended(dest, is_unattended);
             }
         }
     }
@@ -433,14 +447,7 @@ where
 
     /// Answers a datagram with an ICMP error.
     fn refuse_datagram(&self, key: ConnectionKey, payload: &[u8], kind: IcmpErrorKind) {
-        // An ICMP error quotes the head of the packet only.
-        let quoted = payload.get(..QUOTED_BYTES).unwrap_or(payload);
-        if let Some(error) = udp_datagram(key.client, key.remote, quoted)
-            .as_deref()
-            .and_then(|packet| icmp_error(packet, kind))
-        {
-            self.send_raw(&error, key.client.ip());
-        }
+        send_refusal(&self.sockets.raw, key, payload, kind);
     }
 
     fn answer_query(&mut self, key: ConnectionKey, query: &[u8]) {
@@ -464,6 +471,9 @@ where
 /// The bytes of a datagram that an ICMP error quotes at most.
 const QUOTED_BYTES: usize = 512;
 
+/// A refusal makes a socket ready without a datagram to read.
+const REPLY_OR_ERROR: Interest = Interest::READABLE.add(Interest::ERROR);
+
 /// Passes the replies of one flow into the sandbox.
 struct FlowReplies {
     outside: Arc<UdpSocket>,
@@ -475,16 +485,37 @@ struct FlowReplies {
 impl FlowReplies {
     /// Runs until the socket fails.
     async fn pass_on(&self) {
-        while self.outside.readable().await.is_ok() {
-            match self.pass_ready() {
+        while let Ok(ready) = self.outside.ready(REPLY_OR_ERROR).await {
+            let passed = if ready.is_error() {
+                self.take_error()
+            } else {
+                self.pass_ready()
+            };
+            match passed {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The destination refused a datagram: programs learn it by the next one.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(_) => return,
+                // The kernel does not tell which datagram was refused, and the sandbox's kernel
+                // reports the error to the socket of the flow whatever the datagram.
+                Err(error) => match DialError::from(error) {
+                    DialError::Refused => {
+                        send_refusal(&self.raw, self.key, &[], IcmpErrorKind::PortUnreachable);
+                    }
+                    DialError::Unreachable(_) => {
+                        send_refusal(&self.raw, self.key, &[], IcmpErrorKind::HostUnreachable);
+                    }
+                    _ => return,
+                },
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Takes the pending error of the socket; `WouldBlock` without one.
+    fn take_error(&self) -> io::Result<()> {
+        self.outside.try_io(Interest::ERROR, || {
+            let error = self.outside.take_error()?;
+            Err(error.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
+        })
     }
 
     fn pass_ready(&self) -> io::Result<()> {
@@ -515,6 +546,18 @@ fn send_reply(raw: &RawPacketSender, key: ConnectionKey, payload: &[u8]) {
     };
     if let Err(error) = raw.send(&packet, key.client.ip()) {
         tracing::debug!(%error, "a datagram to the sandbox was lost");
+    }
+}
+
+/// Answers a datagram of a flow with an ICMP error.
+fn send_refusal(raw: &RawPacketSender, key: ConnectionKey, payload: &[u8], kind: IcmpErrorKind) {
+    // An ICMP error quotes the head of the packet only.
+    let quoted = payload.get(..QUOTED_BYTES).unwrap_or(payload);
+    let datagram = udp_datagram(key.client, key.remote, quoted);
+    if let Some(refusal) = datagram.and_then(|packet| icmp_error(&packet, kind))
+        && let Err(error) = raw.send(&refusal, key.client.ip())
+    {
+        tracing::debug!(%error, "the refusal of a datagram was lost");
     }
 }
 
