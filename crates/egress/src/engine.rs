@@ -194,7 +194,7 @@ where
             UNEXPECTED_ANSWERER_GRACE
         };
         let is_unanswered = *answerers.borrow_and_update() == 0;
-        let operator_due = is_unanswered.then(|| Instant::now() + grace);
+        let operator_due = is_unanswered.then(|| deadline(grace));
         let dialer = Arc::new(Dialer {
             policy: Arc::clone(&policy),
             lookup,
@@ -367,7 +367,7 @@ where
             self.operator_due = None;
         } else {
             self.operator_due
-                .get_or_insert_with(|| Instant::now() + ANSWERER_GRACE);
+                .get_or_insert_with(|| deadline(ANSWERER_GRACE));
         }
     }
 
@@ -465,7 +465,7 @@ where
         let has_timers =
             !self.held.is_empty() || !self.hand_overs.is_empty() || !self.flows.is_empty();
         if has_timers && self.next_tick.is_none() {
-            self.next_tick = Some(Instant::now() + TICK);
+            self.next_tick = Some(deadline(TICK));
         }
     }
 
@@ -506,6 +506,12 @@ impl<P, N, D, S> std::fmt::Debug for EgressEngine<P, N, D, S> {
 
 /// The longest datagram.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
+
+/// Returns the time `duration` from now.
+fn deadline(duration: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(duration).unwrap_or(now)
+}
 
 async fn wait_until(at: Option<Instant>) {
     match at {

@@ -206,19 +206,18 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 expects_operator,
                 sink: QuestionSink::new(Arc::clone(&hub), rules, identity, who_asks),
             };
-            gateway.run(config)
+            Box::pin(gateway.run(config))
         });
         let work = async {
-            match gateway {
-                Some(gateway) => tokio::select! {
+            if let Some(gateway) = gateway {
+                tokio::select! {
                     biased;
                     () = stop.cancelled() => Ok(()),
                     ended = gateway => ended,
-                },
-                None => {
-                    stop.cancelled().await;
-                    Ok(())
                 }
+            } else {
+                stop.cancelled().await;
+                Ok(())
             }
         };
         service.serve(hub, work, || {}).await

@@ -52,15 +52,15 @@ not be executed, 127 if it was not found, 125 if the sandbox failed, 2 for wrong
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Open from the start: NAME, *.NAME, ADDRESS or NETWORK/BITS, with :PORT or :LOW-HIGH, and with
-    /// /tcp, /udp or /icmp. May be repeated.
+    /// Open from the start: NAME, *.NAME, ADDRESS or NETWORK/BITS, with :PORT or :LOW-HIGH, and
+    /// with /tcp, /udp or /icmp. May be repeated.
     #[arg(long, value_name = "DEST", value_parser = parse_allowed)]
     allow: Vec<DestPattern>,
     /// How long a connection waits for an answer: 30s, 5m, forever, or 0 to refuse it at once.
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
     hold: HoldLimit,
     /// Make connections through this proxy: http://HOST:PORT or socks5://HOST:PORT, or `none`
-    /// [default: the variables HTTPS_PROXY, http_proxy, ALL_PROXY and NO_PROXY].
+    /// [default: the variables `HTTPS_PROXY`, `http_proxy`, `ALL_PROXY` and `NO_PROXY`].
     #[arg(long, value_name = "URL", value_parser = parse_proxy)]
     proxy: Option<ProxyArg>,
     /// Where questions are asked.
@@ -121,13 +121,16 @@ enum NetworkArg {
 #[derive(Debug, Clone)]
 enum ProxyArg {
     Direct,
-    Through(ProxySettings),
+    Through(Box<ProxySettings>),
 }
 
 fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
     match text {
         "none" => Ok(ProxyArg::Direct),
-        url => ProxySettings::explicit(url).map(ProxyArg::Through),
+        url => {
+            let proxy = ProxySettings::explicit(url)?;
+            Ok(ProxyArg::Through(Box::new(proxy)))
+        }
     }
 }
 
@@ -203,7 +206,7 @@ fn run_config(
         hold: args.hold,
         proxy: match args.proxy {
             Some(ProxyArg::Direct) => None,
-            Some(ProxyArg::Through(proxy)) => Some(proxy),
+            Some(ProxyArg::Through(proxy)) => Some(*proxy),
             None => proxy_of_environment(environment)?,
         },
         hosts_file: HOSTS_FILE.into(),

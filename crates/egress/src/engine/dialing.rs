@@ -181,9 +181,9 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         let host = match &dest.host {
             PacketHost::Name(name) => {
                 let text = name.as_str();
+                let last = text.rsplit('.').next();
                 let is_local = !text.contains('.')
-                    || text.ends_with(".local")
-                    || text.ends_with(".internal")
+                    || matches!(last, Some("local" | "internal"))
                     || self.own_names.contains(name);
                 if is_local {
                     return None;
@@ -208,14 +208,13 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         port: u16,
     ) -> Result<(TcpStream, SocketAddr), DialRefusal> {
         // The operator chose the proxy, so that its addresses need no rule.
-        let addresses = match proxy.host().parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => {
-                let name = proxy.host().parse::<DomainName>();
-                let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
-                let resolved = self.lookup.lookup_addresses(&name).await;
-                resolved.map_err(DialRefusal::NotFound)?
-            }
+        let addresses = if let Ok(address) = proxy.host().parse::<IpAddr>() {
+            vec![address]
+        } else {
+            let name = proxy.host().parse::<DomainName>();
+            let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
+            let resolved = self.lookup.lookup_addresses(&name).await;
+            resolved.map_err(DialRefusal::NotFound)?
         };
         let at = |address| SocketAddr::new(address, proxy.port());
         let candidates = addresses.into_iter().map(at).collect();

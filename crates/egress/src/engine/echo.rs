@@ -117,5 +117,5 @@ where
 
 /// The ICMP type of an echo request (RFC 792).
 const ECHO_REQUEST: u8 = 8;
-/// The ICMPv6 type of an echo request (RFC 4443).
+/// The `ICMPv6` type of an echo request (RFC 4443).
 const ECHO_REQUEST_V6: u8 = 128;

@@ -80,7 +80,8 @@ impl FlowActivity {
     }
 
     fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
+        let since_start = Duration::from_millis(self.milliseconds.load(Ordering::Relaxed));
+        self.start.checked_add(since_start).unwrap_or(self.start)
     }
 }
 
@@ -372,9 +373,10 @@ where
                     looked_up_as: Some(name),
                 };
                 for payload in &queue {
-                    match self.flows.flows.contains_key(&key) {
-                        true => self.flows.push_waiting(&key, payload),
-                        false => self.decide_flow(key, destination.clone(), payload),
+                    if self.flows.flows.contains_key(&key) {
+                        self.flows.push_waiting(&key, payload);
+                    } else {
+                        self.decide_flow(key, destination.clone(), payload);
                     }
                 }
             }

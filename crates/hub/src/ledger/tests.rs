@@ -410,7 +410,7 @@ fn equal_dossiers_are_shared() {
     }
     let first = ledger.question(1).unwrap().dossier().clone();
     for (_, question) in ledger.pending_after(1) {
-        assert!(std::sync::Arc::ptr_eq(&first, question.dossier()));
+        assert!(Arc::ptr_eq(&first, question.dossier()));
     }
 }
 

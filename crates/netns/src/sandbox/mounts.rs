@@ -192,7 +192,7 @@ fn write_resolv_conf(
             .map(|resolver| format!("nameserver {resolver}\n")),
     );
     if !search_domains.is_empty() {
-        text.push_str(&format!("search {}\n", search_domains.join(" ")));
+        text.extend(["search ", &search_domains.join(" "), "\n"]);
     }
     if plan.fresh_dirs.iter().any(|dir| path.starts_with(dir)) {
         path.parent().map_or(Ok(()), create_directory)?;

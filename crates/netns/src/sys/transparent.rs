@@ -46,7 +46,7 @@ fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::
             level,
             name,
             (&raw const value).cast(),
-            size_of::<i32>() as libc::socklen_t,
+            socket_length::<i32>(),
         )
     };
     if done == 0 {
@@ -82,7 +82,7 @@ pub(crate) fn receive_with_destination(
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_name = source.as_mut_ptr().cast();
-        message.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        message.msg_namelen = socket_length::<libc::sockaddr_storage>();
         message.msg_iov = &raw mut slice;
         message.msg_iovlen = 1;
         message.msg_control = (&raw mut control).cast();
@@ -103,15 +103,14 @@ pub(crate) fn receive_with_destination(
             let length = (*header).cmsg_len;
             match ((*header).cmsg_level, (*header).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR)
-                    if length >= libc::CMSG_LEN(size_of::<libc::sockaddr_in>() as u32) as usize =>
+                    if length >= control_length::<libc::sockaddr_in>() =>
                 {
                     let address: libc::sockaddr_in =
                         ptr::read_unaligned(libc::CMSG_DATA(header).cast());
                     destination = Some(from_sockaddr_in(&address));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_ORIGDSTADDR)
-                    if length
-                        >= libc::CMSG_LEN(size_of::<libc::sockaddr_in6>() as u32) as usize =>
+                    if length >= control_length::<libc::sockaddr_in6>() =>
                 {
                     let address: libc::sockaddr_in6 =
                         ptr::read_unaligned(libc::CMSG_DATA(header).cast());
@@ -136,6 +135,20 @@ pub(crate) fn receive_with_destination(
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
+}
+
+/// Returns the size of `T` in the type of the socket calls.
+fn socket_length<T>() -> libc::socklen_t {
+    // Only for types of some hundred bytes.
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+}
+
+/// Returns the length of a control message with a `T`.
+fn control_length<T>() -> usize {
+    #[expect(unsafe_code, reason = "libc marks this arithmetic unsafe")]
+    // SAFETY: CMSG_LEN computes with its argument and touches no memory.
+    let length = unsafe { libc::CMSG_LEN(socket_length::<T>()) };
+    usize::try_from(length).unwrap_or(usize::MAX)
 }
 
 fn from_sockaddr_in(address: &libc::sockaddr_in) -> SocketAddr {

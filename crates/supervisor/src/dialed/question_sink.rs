@@ -11,6 +11,8 @@ use terok_clearance::{
     SandboxEvent, Timestamp, WaitingConnections,
 };
 
+use tokio::time::Instant;
+
 use super::rules::DialedRules;
 use super::who_asks::WhoAsks;
 use crate::TraceEvent;
@@ -79,7 +81,7 @@ impl EgressSink for QuestionSink {
     }
 
     fn set_waiting(&mut self, request: &RequestId, held: HeldCount) {
-        let now = std::time::Instant::now();
+        let now = Instant::now().into_std();
         let since = held.since.map(|since| {
             let waited = now.saturating_duration_since(since);
             Timestamp::now().saturating_sub(waited)

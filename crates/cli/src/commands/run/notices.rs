@@ -18,7 +18,7 @@ pub(super) struct TerminalReporter {
 impl RunReporter for TerminalReporter {
     fn message(&self, notice: &RunNotice<'_>) -> Option<String> {
         let text = match notice {
-            RunNotice::Started { .. } if self.quiet => return None,
+            RunNotice::Started { .. } | RunNotice::Egress(_) if self.quiet => return None,
             RunNotice::Started { popups, has_screen } => {
                 let how = describe_answering(*popups, *has_screen);
                 format!("only what --allow names is open; {how}")
@@ -26,7 +26,6 @@ impl RunReporter for TerminalReporter {
             RunNotice::QuestionsPending(1) => "1 question; Ctrl-] to answer".to_owned(),
             RunNotice::QuestionsPending(count) => format!("{count} questions; Ctrl-] to answer"),
             RunNotice::ScreenFailed(error) => format!("the screen failed: {error}"),
-            RunNotice::Egress(_) if self.quiet => return None,
             RunNotice::Egress(notice) => describe_egress_notice(notice)?,
             RunNotice::SupervisorFailed(error) => format!(
                 "{}: nothing new can be answered, and no connection is made any more",
