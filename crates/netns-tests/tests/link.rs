@@ -74,6 +74,20 @@ fn bring_up_works_for_the_loopback() {
 }
 
 #[test]
+fn links_are_listed() {
+    require_private_namespaces();
+    let mut links = RtnetlinkSocket::open().unwrap();
+    assert_eq!(links.list_links().unwrap(), ["lo"]);
+    let (name, peer) = ("one".parse().unwrap(), "other".parse().unwrap());
+    let here = std::fs::File::open("/proc/self/ns/net").unwrap();
+    let there = VethPeerNetns::File(here.as_fd());
+    links.add_veth(&name, &peer, there).unwrap();
+    let mut listed = links.list_links().unwrap();
+    listed.sort();
+    assert_eq!(listed, ["lo", "one", "other"]);
+}
+
+#[test]
 fn a_veth_pair_joins_two_namespaces_in_both_families() {
     let holder = sibling();
     let there = holder.netns_file();

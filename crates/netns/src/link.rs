@@ -15,8 +15,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
 
 use crate::netlink::{
-    AttributeBuilder, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NLMSG_ERROR,
-    NetlinkHeader, NetlinkMessage, append_message, parse_messages,
+    AttributeBuilder, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL,
+    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader, NetlinkMessage, append_message,
+    find_attribute, parse_messages,
 };
 
 /// An rtnetlink socket. Every change applies to the network namespace of the socket.
@@ -109,6 +110,24 @@ impl RtnetlinkSocket {
             step: step(),
             errno: Errno::NODEV,
         })
+    }
+
+    /// Returns the names of all links, `lo` included, in the order of their numbers; `EINTR` if a
+    /// link changed meanwhile.
+    pub fn list_links(&mut self) -> Result<Vec<String>, LinkError> {
+        let request = RtnetlinkRequest {
+            kind: libc::RTM_GETLINK,
+            flags: NLM_F_DUMP,
+            family_header: &link_header(None, false),
+            attributes: AttributeBuilder::default(),
+        };
+        let mut names = Vec::new();
+        self.exchange(&request, |reply| names.extend(reported_name(reply)))
+            .map_err(|errno| LinkError {
+                step: "listing the links".to_owned(),
+                errno,
+            })?;
+        Ok(names)
     }
 
     /// Brings a link up. `lo` is down in every new network namespace.
@@ -255,14 +274,24 @@ impl RtnetlinkSocket {
         request: &RtnetlinkRequest<'_>,
         step: impl Fn() -> String,
     ) -> Result<Option<LinkIndex>, LinkError> {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.send_and_receive(request).map_err(|errno| LinkError {
+        let mut reported = None;
+        let exchanged = self.exchange(request, |reply| {
+            reported = reported_link(reply).or(reported);
+        });
+        exchanged.map_err(|errno| LinkError {
             step: step(),
             errno,
-        })
+        })?;
+        Ok(reported)
     }
 
-    fn send_and_receive(&self, request: &RtnetlinkRequest<'_>) -> Result<Option<LinkIndex>, Errno> {
+    /// Sends one request, and calls `on_reply` for each message up to the last one.
+    fn exchange(
+        &mut self,
+        request: &RtnetlinkRequest<'_>,
+        mut on_reply: impl FnMut(&NetlinkMessage<'_>),
+    ) -> Result<(), Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
         let header = NetlinkHeader {
             kind: request.kind,
             flags: NLM_F_REQUEST | NLM_F_ACK | request.flags,
@@ -276,7 +305,6 @@ impl RtnetlinkSocket {
             &request.attributes,
         );
         rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
-        let mut reported = None;
         let mut buffer = vec![0; MAX_REPLY_BYTES];
         loop {
             let (received, _) = rustix::io::retry_on_intr(|| {
@@ -287,13 +315,17 @@ impl RtnetlinkSocket {
                 if reply.header.sequence != self.sequence {
                     continue;
                 }
+                if reply.header.flags & NLM_F_DUMP_INTR != 0 {
+                    return Err(Errno::INTR);
+                }
                 match reply.header.kind {
+                    NLMSG_DONE => return Ok(()),
                     NLMSG_ERROR => match reply.error_code() {
-                        Some(0) => return Ok(reported),
+                        Some(0) => return Ok(()),
                         Some(code) => return Err(Errno::from_raw_os_error(code)),
                         None => return Err(Errno::BADMSG),
                     },
-                    _ => reported = reported_link(&reply).or(reported),
+                    _ => on_reply(&reply),
                 }
             }
         }
@@ -404,11 +436,14 @@ const fn address_family(address: IpAddr) -> u8 {
     }
 }
 
+/// Length of `struct ifinfomsg`.
+const LINK_HEADER_BYTES: usize = 16;
+
 /// `struct ifinfomsg`: family, padding, type, index, flags, mask of changed flags.
-fn link_header(link: Option<LinkIndex>, up: bool) -> [u8; 16] {
+fn link_header(link: Option<LinkIndex>, up: bool) -> [u8; LINK_HEADER_BYTES] {
     const IFF_UP: u32 = 1;
     let flags = if up { IFF_UP } else { 0 };
-    let mut header = [0; 16];
+    let mut header = [0; LINK_HEADER_BYTES];
     header[4..8].copy_from_slice(&link.map_or(0, |link| link.0.get()).to_ne_bytes());
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
     header[12..].copy_from_slice(&flags.to_ne_bytes());
@@ -429,6 +464,15 @@ fn reported_link(reply: &NetlinkMessage<'_>) -> Option<LinkIndex> {
     }
     let index = reply.payload.get(4..)?.first_chunk()?; // of struct ifinfomsg
     NonZeroU32::new(u32::from_ne_bytes(*index)).map(LinkIndex)
+}
+
+fn reported_name(reply: &NetlinkMessage<'_>) -> Option<String> {
+    if reply.header.kind != libc::RTM_NEWLINK {
+        return None;
+    }
+    let attributes = reply.payload.get(LINK_HEADER_BYTES..)?;
+    let name = find_attribute(attributes, libc::IFLA_IFNAME)?.text()?;
+    Some(name.to_owned())
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
