@@ -16,7 +16,16 @@ pub fn engage_gateway(socket: OwnedFd, has_ipv6: bool) -> Result<(), ShieldError
     let mut netlink = NftSocket::new(socket);
     let ruleset = Ruleset::of_gateway(has_ipv6);
     netlink.commit_transaction(&encode::replace_ruleset(&ruleset), None)?;
-    match verify::verify_ruleset(&mut netlink, &ruleset)? {
+    verify(&mut netlink, &ruleset)
+}
+
+/// Compares the kernel's ruleset in the network namespace of `socket` with that of a gateway.
+pub fn verify_gateway(socket: OwnedFd, has_ipv6: bool) -> Result<(), ShieldError> {
+    verify(&mut NftSocket::new(socket), &Ruleset::of_gateway(has_ipv6))
+}
+
+fn verify(netlink: &mut NftSocket, ruleset: &Ruleset) -> Result<(), ShieldError> {
+    match verify::verify_ruleset(netlink, ruleset)? {
         Some(difference) => Err(difference.into()),
         None => Ok(()),
     }

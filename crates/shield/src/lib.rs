@@ -16,7 +16,7 @@ mod order_table;
 mod policy;
 mod ruleset;
 
-pub use gateway::{engage_gateway, preview_gateway};
+pub use gateway::{engage_gateway, preview_gateway, verify_gateway};
 pub use netlink::{NetlinkError, RulesetDifference, open_nftables_socket};
 pub use nft_shield::{LearntAddresses, ListedElement, NftShield, ShieldError, ShieldOrderError};
 pub use policy::{Policy, PolicyError};
