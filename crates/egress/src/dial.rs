@@ -30,7 +30,22 @@ pub trait DialSockets: Send + Sync + 'static {
 
     /// Creates a UDP socket, bound or not, for datagrams to `remote`.
     fn udp_socket(&self, remote: SocketAddr) -> io::Result<UdpSocket>;
+
+    /// Returns `true` if `ip` is an address of the machine that dials: its kernel reaches the
+    /// address from the address itself. No packet is sent. A bind would succeed for every address
+    /// where `net.ipv4.ip_nonlocal_bind` is set.
+    fn is_host_address(&self, ip: IpAddr) -> bool {
+        let at = SocketAddr::new(ip, ANY_PORT);
+        let local = self.udp_socket(at).and_then(|socket| {
+            socket.connect(at)?;
+            socket.local_addr()
+        });
+        local.is_ok_and(|local| local.ip() == ip)
+    }
 }
+
+/// A port for a socket that sends nothing (`discard`).
+const ANY_PORT: u16 = 9;
 
 /// Ordinary sockets of this process.
 #[derive(Debug, Clone, Copy, Default)]

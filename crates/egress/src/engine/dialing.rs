@@ -20,8 +20,6 @@ use crate::{EgressPolicy, EgressVerdict, ProxySettings};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(130);
 
 const HTTPS_PORT: u16 = 443;
-/// A port for a socket that sends nothing (`discard`).
-const ANY_PORT: u16 = 9;
 
 /// Makes the connections outside.
 #[derive(Debug)]
@@ -97,15 +95,9 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         first.ok_or(DialRefusal::Failed(DialError::NoCandidates))
     }
 
-    /// Returns `true` if `ip` is an address of the host: the kernel reaches it from itself. No packet
-    /// is sent.
+    /// Returns `true` if `ip` is an address of the host.
     pub(crate) fn is_host_address(&self, ip: IpAddr) -> bool {
-        let at = SocketAddr::new(ip, ANY_PORT);
-        let local = self.sockets.udp_socket(at).and_then(|socket| {
-            socket.connect(at)?;
-            socket.local_addr()
-        });
-        local.is_ok_and(|local| local.ip() == ip)
+        self.sockets.is_host_address(ip)
     }
 
     /// Returns the addresses of a destination that the rules allow, as resolved: each was judged,
