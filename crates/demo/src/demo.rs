@@ -6,30 +6,35 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use names::StandInKey;
+use netns::gateway::{GATEWAY_V4, GatewayNetns};
 use netns::sandbox::{Sandbox, SandboxSpec, WorkloadSpec};
-use shield::Policy;
-use supervisor::SupervisorConfig;
+use supervisor::{DialedConfig, HoldLimit};
 use tempfile::TempDir;
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText, Dossier};
+use terok_clearance::{ContainerId, DisplayText, Dossier, error_chain};
 use tokio::time::timeout;
 
 use crate::answers::{AnswerSource, DemoAnswers};
 use crate::clock::now_us;
+use crate::demo_operator::DemoOperator;
 use crate::error::{DemoError, DemoPartError};
+use crate::inspector::NetworkInspector;
+use crate::internet_sockets::{InternetLookup, InternetSockets};
 use crate::outcome::DemoOutcome;
 use crate::output::DemoOutput;
 use crate::processes::{
-    InternetProcess, RulesetInspector, SupervisorThread, WORKLOAD_PART, WorkloadPipes,
-    WorkloadProcess,
+    InternetProcess, SupervisorThread, WORKLOAD_PART, WorkloadPipes, WorkloadProcess,
 };
 use crate::protocol::WorkloadMessage;
 use crate::report::DemoStep;
-use crate::scenario::{DemoOperator, DemoScenario};
+use crate::scenario::DemoScenario;
 use crate::{WORKLOAD_COMMAND, topology};
 
 /// Prefix of the name of the directory with the demo's sockets.
 pub(crate) const DIRECTORY_PREFIX: &str = "terok-demo-";
+/// The key of the stand-in addresses, which are the same in every demo.
+const STAND_IN_KEY: [u8; 16] = *b"terok-clearance\0";
 /// Maximum time for removing popups at the end.
 const UI_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -37,12 +42,14 @@ const UI_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct PreparedDemo {
     sandbox: Sandbox,
+    gateway: GatewayNetns,
     pipes: WorkloadPipes,
     directory: TempDir,
 }
 
 impl PreparedDemo {
-    /// Builds the sandbox. `program` is the path of this program, which also runs in the sandbox.
+    /// Builds the sandbox and its gateway. `program` is the path of this program, which the sandbox
+    /// runs as well.
     ///
     /// Forks, and must therefore be called before the process has threads.
     pub fn build(program: &Path, output: DemoOutput<'_>) -> Result<Self, DemoError> {
@@ -54,53 +61,71 @@ impl PreparedDemo {
         let (pipes, stdio) = WorkloadPipes::new().map_err(DemoError::CreatePipes)?;
         let spec = sandbox_spec(program, directory.path(), stdio);
         let sandbox = Sandbox::build(&spec).map_err(DemoError::BuildSandbox)?;
+        let gateway = GatewayNetns::build(sandbox.init_process());
+        let gateway = gateway.map_err(DemoError::BuildGateway)?;
         output.report(&DemoStep::Sandbox {
             pid: sandbox.init_process().pid(),
             took_us: now_us() - began_at,
         })?;
         Ok(Self {
             sandbox,
+            gateway,
             pipes,
             directory,
         })
     }
 
-    /// Loads and verifies the firewall, starts the hub and connects the simulated internet.
+    /// Starts the simulated internet, loads and verifies the firewall, and starts the hub.
     ///
     /// Must be called within a tokio runtime.
     pub async fn start(self, output: DemoOutput<'_>) -> Result<StartedDemo, DemoError> {
         let Self {
             directory,
             pipes,
+            gateway,
             sandbox,
         } = self;
         let began_at = now_us();
-        let container: ContainerId = "demo".parse()?;
-        let policy = Policy::new([topology::RESOLVER_ADDRESS]).map_err(DemoError::MakePolicy)?;
-        let netns = sandbox.netns_ref().map_err(DemoError::OpenSandbox)?;
         let init = sandbox.init_process();
-        let supervisor = SupervisorThread::start(SupervisorConfig {
-            container: container.clone(),
-            dossier: Dossier::default(),
-            process: init.try_clone().map_err(DemoError::OpenSandbox)?,
-            policy: policy.clone(),
-            allowed_dests: Vec::new(),
-            runtime_dir: RuntimeDir::new(directory.path()),
-        })
-        .await?;
-        let inspector = RulesetInspector::attach(&netns, &policy)?;
-        output.report(&DemoStep::Firewall {
-            resolver: topology::RESOLVER_ADDRESS,
-            verified: true,
-            socket: DisplayText::new(&supervisor.hub().to_string_lossy()),
+        let (internet, without_v6) = InternetProcess::start(init, directory.path()).await?;
+        let sockets = InternetSockets::open(internet.netns_ref()?, without_v6.is_none());
+        let sockets = sockets.map_err(DemoError::EnterInternet)?;
+        output.report(&DemoStep::Internet {
+            pid: internet.pid(),
+            hosts: topology::HOSTS.len(),
+            without_v6: without_v6.clone(),
             took_us: now_us() - began_at,
         })?;
 
         let began_at = now_us();
-        let (internet, without_v6) = InternetProcess::start(init, directory.path()).await?;
-        output.report(&DemoStep::Internet {
-            hosts: topology::HOSTS.len(),
-            without_v6: without_v6.clone(),
+        let container: ContainerId = "demo".parse()?;
+        let inspector = NetworkInspector::new(&sandbox, &gateway)?;
+        let supervisor = SupervisorThread::start(DialedConfig {
+            container: container.clone(),
+            dossier: Dossier::default(),
+            process: init.try_clone().map_err(DemoError::OpenSandbox)?,
+            gateway: Some(gateway),
+            allowed: Vec::new(),
+            runtime_dir: RuntimeDir::new(directory.path()),
+            // The demo ends the wait if no answer comes.
+            hold: HoldLimit::Forever,
+            proxy: None,
+            lookup: InternetLookup(sockets.clone()),
+            sockets,
+            stand_in_key: StandInKey::new(STAND_IN_KEY),
+        })
+        .await?;
+        inspector.verify_rules()?;
+        let links = inspector.list_links()?;
+        if let Some(problem) = links.problems().pop() {
+            return Err(DemoError::UnexpectedLinks(problem));
+        }
+        output.report(&DemoStep::Firewall {
+            resolver: GATEWAY_V4.into(),
+            verified: true,
+            sandbox_links: links.sandbox,
+            gateway_links: links.gateway,
+            socket: DisplayText::new(&supervisor.hub().to_string_lossy()),
             took_us: now_us() - began_at,
         })?;
         Ok(StartedDemo {
@@ -125,7 +150,7 @@ pub struct StartedDemo {
     sandbox: Sandbox,
     pipes: WorkloadPipes,
     internet: InternetProcess,
-    inspector: RulesetInspector,
+    inspector: NetworkInspector,
     supervisor: SupervisorThread,
     container: ContainerId,
     without_v6: Option<DisplayText>,
@@ -153,7 +178,7 @@ impl StartedDemo {
             without_v6,
             container,
             supervisor,
-            mut inspector,
+            inspector,
             internet,
             pipes,
             sandbox,
@@ -178,7 +203,6 @@ impl StartedDemo {
             answers: AnswerSource::from(answers),
             workload: &mut workload,
             supervisor: &supervisor,
-            inspector: &mut inspector,
             container,
             without_v6,
             outcome,
@@ -189,17 +213,29 @@ impl StartedDemo {
         drop(scenario);
         ran?;
 
+        outcome.problems.extend(find_changes(&inspector));
+
         // The innermost part first; each part reports an abnormal end.
         drop(workload);
+        let trace = supervisor.trace().clone();
         supervisor.close().await?;
-        let reached = internet.close().await?;
-        for observation in &mut outcome.observations {
-            observation.connection_count = observation
-                .host
-                .map(|host| reached.get(&host).copied().unwrap_or(0));
-        }
+        outcome.add_trace(&trace);
+        outcome.add_arrivals(&internet.close().await?);
         Ok(())
     }
+}
+
+/// Returns what is no longer as before the start of the program: the gateway's rules, the links.
+fn find_changes(inspector: &NetworkInspector) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Err(error) = inspector.verify_rules() {
+        problems.push(error_chain(&error).to_string());
+    }
+    match inspector.list_links() {
+        Ok(links) => problems.extend(links.problems()),
+        Err(error) => problems.push(error_chain(&error).to_string()),
+    }
+    problems
 }
 
 fn sandbox_spec(program: &Path, runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]) -> SandboxSpec {
@@ -212,7 +248,7 @@ fn sandbox_spec(program: &Path, runtime: &Path, stdio: [Option<Arc<OwnedFd>>; 3]
             stdio,
         },
         protected_paths: vec![runtime.to_owned()],
-        resolvers: vec![topology::RESOLVER_ADDRESS],
+        resolvers: vec![GATEWAY_V4.into()],
         ..SandboxSpec::default()
     }
 }

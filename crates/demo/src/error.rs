@@ -4,9 +4,11 @@
 use std::io;
 
 use netns::EnterError;
+use netns::gateway::GatewayBuildError;
+use netns::link::LinkError;
 use netns::sandbox::{SandboxBuildError, WorkloadStartError};
-use shield::{NetlinkError, PolicyError, ShieldError};
-use supervisor::{SupervisorServeError, SupervisorStartError};
+use shield::ShieldError;
+use supervisor::{DialedStartError, SupervisorServeError};
 use terok_clearance::socket::SocketConnectError;
 use terok_clearance::varlink::CallError;
 use terok_clearance::{DestParseError, DisplayText, IdParseError};
@@ -27,6 +29,9 @@ pub enum DemoError {
     /// The sandbox could not be built.
     #[error("cannot build the sandbox")]
     BuildSandbox(#[source] SandboxBuildError),
+    /// The sandbox's gateway could not be built.
+    #[error("cannot build the sandbox's gateway")]
+    BuildGateway(#[source] GatewayBuildError),
     /// The sandbox's first process could not be opened.
     #[error("cannot open the sandbox's first process")]
     OpenSandbox(#[source] io::Error),
@@ -36,9 +41,6 @@ pub enum DemoError {
     /// A destination made by the demo is invalid.
     #[error(transparent)]
     Dest(#[from] DestParseError),
-    /// The firewall's policy is invalid.
-    #[error("cannot make the firewall's policy")]
-    MakePolicy(#[source] PolicyError),
     /// A process or thread of the demo failed.
     #[error("{part} failed")]
     Part {
@@ -48,10 +50,19 @@ pub enum DemoError {
         #[source]
         source: DemoPartError,
     },
-    /// The firewall in the sandbox could not be reached for verification.
+    /// The network namespace of the simulated internet could not be entered.
+    #[error("cannot open sockets in the simulated internet")]
+    EnterInternet(#[source] EnterError),
+    /// The sandbox or its gateway could not be entered for verification.
     #[error("cannot enter the sandbox to verify the firewall")]
     EnterSandbox(#[source] EnterError),
-    /// The kernel's ruleset differs from the policy or could not be read.
+    /// The links of the sandbox or its gateway could not be read.
+    #[error("cannot list the sandbox's links")]
+    ListLinks(#[source] LinkError),
+    /// The sandbox or its gateway has a link that may lead elsewhere.
+    #[error("{0}")]
+    UnexpectedLinks(String),
+    /// The gateway's ruleset differs from the intended one or could not be read.
     #[error("cannot verify the firewall")]
     VerifyFirewall(#[source] ShieldError),
     /// The hub could not be connected.
@@ -119,16 +130,13 @@ pub enum DemoPartError {
     Wait(#[source] io::Error),
     /// The supervisor did not start.
     #[error(transparent)]
-    StartSupervisor(#[from] SupervisorStartError),
+    StartSupervisor(#[from] DialedStartError),
     /// The supervisor ended with an error.
     #[error(transparent)]
     Supervisor(#[from] SupervisorServeError),
-    /// The kernel's sets cannot be read.
-    #[error("cannot read the kernel's sets")]
-    ListElements(#[from] NetlinkError),
-    /// The sandbox's reply contains no socket.
-    #[error("the sandbox returned no socket")]
-    NoSocket,
+    /// The network namespace of the part could not be opened.
+    #[error("cannot open its network namespace")]
+    OpenNamespace(#[source] io::Error),
 }
 
 impl DemoPartError {

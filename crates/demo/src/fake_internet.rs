@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The simulated internet: a process in a network namespace next to the sandbox's, with a name
-//! server, and a web server at every address of the topology.
+//! The simulated internet: a process in a network namespace of its own, with a name server, and a
+//! web server at every address of the topology.
+//!
+//! No link leads there from the sandbox or from this machine's network. The supervisor reaches the
+//! servers because it opens its sockets in this namespace.
 //!
 //! The process ends when standard input ends, and therefore never outlives the demo.
 
@@ -15,10 +18,9 @@ use std::time::Duration;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
-use netns::link::{
-    IpNetwork, IpNetworkError, LinkError, LinkName, LinkNameError, RtnetlinkSocket, VethPeerNetns,
-};
+use netns::link::{IpNetwork, LinkError, LinkNameError};
 use netns::{PollableFd, ProcessHandle, SiblingNetnsError, enter_sibling_netns};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use terok_clearance::{DisplayText, error_chain};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -44,18 +46,18 @@ pub enum FakeInternetError {
     /// The sandbox's process was not found.
     #[error("cannot find the sandbox's process")]
     FindSandbox(#[source] io::Error),
-    /// The network namespace next to the sandbox's could not be entered.
-    #[error("cannot enter a network namespace next to the sandbox's")]
+    /// A network namespace could not be created and entered.
+    #[error("cannot enter a network namespace of its own")]
     Enter(#[from] SiblingNetnsError),
-    /// A link could not be configured.
-    #[error("cannot configure the link to the sandbox")]
+    /// An address could not be configured.
+    #[error("cannot configure the addresses of the simulated internet")]
     Link(#[from] LinkError),
     /// A link name is invalid.
     #[error(transparent)]
     LinkName(#[from] LinkNameError),
-    /// An address of the link is invalid.
-    #[error(transparent)]
-    Network(#[from] IpNetworkError),
+    /// The demo could not be given access to the network namespace.
+    #[error("cannot share the network namespace with the demo")]
+    Share(#[source] io::Error),
     /// The runtime could not be started.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -79,8 +81,8 @@ pub enum FakeInternetError {
     ServerEnded,
 }
 
-/// Joins the sandbox of process `pid` and serves until standard input ends, then removes
-/// `directory` in case a killed demo left it behind.
+/// Serves in a network namespace owned by the user namespace of the sandbox of process `pid`, until
+/// standard input ends, then removes `directory` in case a killed demo left it behind.
 ///
 /// An error is also reported to the demo. The call changes the namespaces of the calling process,
 /// which must be single-threaded.
@@ -96,7 +98,7 @@ pub fn run_fake_internet(pid: u32, directory: &Path) -> Result<(), FakeInternetE
 }
 
 fn serve(pid: u32) -> Result<(), FakeInternetError> {
-    let without_v6 = join_sandbox_network(pid)?;
+    let without_v6 = enter_internet_netns(pid)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -127,50 +129,26 @@ async fn wait_for_stdin_close() -> io::Result<()> {
     PollableFd::new_readable(stdin)?.wait_readable().await
 }
 
-/// Enters a new network namespace and connects it with the sandbox. Returns the reason if IPv6 is
-/// missing.
-fn join_sandbox_network(pid: u32) -> Result<Option<DisplayText>, FakeInternetError> {
+/// Enters a new network namespace, where every address of the topology is on `lo`. Returns the
+/// reason if IPv6 is missing.
+fn enter_internet_netns(pid: u32) -> Result<Option<DisplayText>, FakeInternetError> {
     let sandbox = ProcessHandle::open(pid).map_err(FakeInternetError::FindSandbox)?;
-    let links = enter_sibling_netns(&sandbox)?;
-    let (mut here, mut there) = (links.own, links.sandbox);
-    let name = |name: &str| name.parse::<LinkName>();
-    let (ours, theirs) = (name("sandbox")?, name("eth0")?);
-    let net = std::fs::File::open(format!("/proc/{pid}/ns/net"))
-        .map_err(FakeInternetError::FindSandbox)?;
-
-    let link = here.add_veth(&ours, &theirs, VethPeerNetns::File(net.as_fd()))?;
-    let eth0 = there.find_link(&theirs)?;
-    here.bring_up(link)?;
-    there.bring_up(eth0)?;
-    let lo = here.find_link(&name("lo")?)?;
-    here.bring_up(lo)?;
-
-    here.add_address(link, topology::LINK_ADDRESSES_V4.1.parse()?)?;
-    there.add_address(eth0, topology::LINK_ADDRESSES_V4.0.parse()?)?;
-    there.add_route(IpNetwork::DEFAULT_V4, eth0, Some(topology::GATEWAY_V4))?;
-    let v4 = topology::HOSTS.iter().map(|host| host.address);
-    for address in v4
+    let mut links = enter_sibling_netns(&sandbox)?;
+    // The demo opens a file of this process in /proc, which a process with new rights forbids by
+    // default.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .map_err(|errno| FakeInternetError::Share(errno.into()))?;
+    let lo = links.find_link(&"lo".parse()?)?;
+    links.bring_up(lo)?;
+    let (v4, v6): (Vec<_>, Vec<_>) = topology::HOSTS
+        .iter()
+        .map(|host| host.address)
         .chain([topology::RESOLVER_ADDRESS])
-        .filter(IpAddr::is_ipv4)
-    {
-        here.add_address(lo, IpNetwork::host(address))?;
-    }
-
-    let wire: (IpNetwork, IpNetwork) = (
-        topology::LINK_ADDRESSES_V6.0.parse()?,
-        topology::LINK_ADDRESSES_V6.1.parse()?,
-    );
-    let v6 = |here: &mut RtnetlinkSocket, there: &mut RtnetlinkSocket| -> Result<(), LinkError> {
-        here.add_address(link, wire.1)?;
-        there.add_address(eth0, wire.0)?;
-        there.add_route(IpNetwork::DEFAULT_V6, eth0, Some(topology::GATEWAY_V6))?;
-        for host in topology::HOSTS.iter().filter(|host| host.address.is_ipv6()) {
-            here.add_address(lo, IpNetwork::host(host.address))?;
-        }
-        Ok(())
-    };
+        .partition(IpAddr::is_ipv4);
+    let mut add = |address| links.add_address(lo, IpNetwork::host(address));
+    v4.into_iter().try_for_each(&mut add)?;
     // Without IPv6 in the kernel, the demo skips the IPv6 hosts.
-    let without = v6(&mut here, &mut there).err();
+    let without = v6.into_iter().try_for_each(&mut add).err();
     Ok(without.map(|error| DisplayText::new(&format!("{error}: {}", error.errno))))
 }
 
@@ -241,15 +219,18 @@ async fn serve_dns(socket: UdpSocket) -> Result<(), FakeInternetError> {
             .await
             .map_err(FakeInternetError::ReadQuery)?;
         let query = packet.get(..length).unwrap_or_default();
-        if let Some(answer) = answer_query(query) {
+        if let Some((answer, name)) = answer_query(query) {
+            if let Some(name) = name {
+                send_message(&InternetMessage::LookedUp { name })?;
+            }
             // Fails if the client has closed its socket.
             drop(socket.send_to(&answer, from).await);
         }
     }
 }
 
-/// Returns the answer to a query; `None` if the packet is not a query.
-fn answer_query(query: &[u8]) -> Option<Vec<u8>> {
+/// Returns the answer to a query, and the name in it; `None` if the packet is not a query.
+fn answer_query(query: &[u8]) -> Option<(Vec<u8>, Option<DisplayText>)> {
     let query = Message::from_vec(query).ok()?;
     if query.metadata.message_type != MessageType::Query {
         return None;
@@ -264,11 +245,12 @@ fn answer_query(query: &[u8]) -> Option<Vec<u8>> {
         }
         _ => {
             answer.metadata.response_code = ResponseCode::NotImp;
-            return answer.to_vec().ok();
+            return Some((answer.to_vec().ok()?, None));
         }
     };
     let name = question.name().to_ascii().to_ascii_lowercase();
-    match topology::lookup_addresses(name.trim_end_matches('.')) {
+    let name = name.trim_end_matches('.');
+    match topology::lookup_addresses(name) {
         None => answer.metadata.response_code = ResponseCode::NXDomain,
         Some(addresses) => {
             let data = addresses
@@ -283,7 +265,7 @@ fn answer_query(query: &[u8]) -> Option<Vec<u8>> {
             );
         }
     }
-    answer.to_vec().ok()
+    Some((answer.to_vec().ok()?, Some(DisplayText::new(name))))
 }
 
 async fn serve_http(
@@ -357,7 +339,9 @@ mod tests {
             Name::from_str(&format!("{name}.")).unwrap(),
             kind,
         ));
-        let answer = Message::from_vec(&answer_query(&query.to_vec().unwrap()).unwrap()).unwrap();
+        let (answer, asked) = answer_query(&query.to_vec().unwrap()).unwrap();
+        assert_eq!(asked, Some(DisplayText::new(&name.to_ascii_lowercase())));
+        let answer = Message::from_vec(&answer).unwrap();
         assert_eq!(answer.metadata.id, query.metadata.id);
         assert_eq!(answer.queries, query.queries);
         let addresses = answer
@@ -402,7 +386,9 @@ mod tests {
             "two name servers never talk in circles"
         );
         let empty = Message::query().to_vec().unwrap();
-        let refused = Message::from_vec(&answer_query(&empty).unwrap()).unwrap();
+        let (refused, asked) = answer_query(&empty).unwrap();
+        assert_eq!(asked, None);
+        let refused = Message::from_vec(&refused).unwrap();
         assert_eq!(refused.metadata.response_code, ResponseCode::NotImp);
     }
 }

@@ -2,9 +2,9 @@
 //! The command `demo`: shows the path of a packet from a sandbox to an answer, with real packets,
 //! in private namespaces.
 //!
-//! Only the internet is simulated, in a network namespace next to the sandbox's. Everything else is
-//! real: the same sandbox as in `run`, a supervisor with reader, hub and shield, and an operator
-//! connected to the hub's socket.
+//! Only the internet is simulated, in a network namespace of its own where the supervisor opens its
+//! sockets. Everything else is real: the same sandbox and gateway as in `run`, a supervisor that
+//! holds, asks and dials, and an operator connected to the hub's socket.
 //!
 //! A demo has three stages. [`PreparedDemo::build`] forks, so the caller must not have started
 //! threads. [`PreparedDemo::start`] loads the firewall. [`StartedDemo::run`] makes the program
@@ -19,8 +19,12 @@ mod answers;
 mod checks;
 mod clock;
 mod demo;
+mod demo_operator;
+mod dns_message;
 mod error;
 mod fake_internet;
+mod inspector;
+mod internet_sockets;
 mod outcome;
 mod output;
 mod processes;
@@ -28,6 +32,7 @@ mod protocol;
 mod render;
 mod report;
 mod scenario;
+mod supervisor_trace;
 mod topology;
 mod workload;
 

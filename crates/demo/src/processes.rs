@@ -9,16 +9,15 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use netns::sandbox::RunningSandbox;
-use netns::{NetnsRef, ProcessHandle, SocketSpec};
+use netns::{NetnsRef, ProcessHandle};
 use rustix::pipe::{PipeFlags, pipe_with};
-use shield::{ListedElement, NftShield, Policy};
-use supervisor::{Supervisor, SupervisorConfig, TraceObserver};
-use terok_clearance::{DisplayText, RequestId};
+use supervisor::{DialedConfig, DialedSupervisor};
+use terok_clearance::DisplayText;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -26,20 +25,28 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::INTERNET_COMMAND;
-use crate::clock::now_us;
 use crate::error::{ChildMessageError, DemoError, DemoPartError};
+use crate::internet_sockets::{InternetLookup, InternetSockets};
 use crate::protocol::{InternetMessage, WorkloadMessage, read_message};
+use crate::supervisor_trace::SupervisorTrace;
 
 /// Name of the simulated internet in errors.
 const INTERNET_PART: &str = "the simulated internet";
-/// Name of the sandbox in errors.
-const SANDBOX_PART: &str = "the sandbox";
 /// Name of the supervisor in errors.
 const SUPERVISOR_PART: &str = "the supervisor";
 /// Name of the program in errors.
 pub(crate) const WORKLOAD_PART: &str = "the program in the sandbox";
 /// Maximum time for the start and for the end of a part.
 const START_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What arrived at the simulated internet.
+#[derive(Debug, Default)]
+pub(crate) struct InternetArrivals {
+    /// The number of connections to each host.
+    pub(crate) connections: BTreeMap<SocketAddr, usize>,
+    /// The number of queries for each name.
+    pub(crate) lookups: BTreeMap<DisplayText, usize>,
+}
 
 /// The process of the simulated internet.
 #[derive(Debug)]
@@ -51,8 +58,8 @@ pub(crate) struct InternetProcess {
 }
 
 impl InternetProcess {
-    /// Starts the process for the sandbox of `process`. Also returns the reason if IPv6 is missing.
-    /// At the end the process removes `directory`, because a killed demo cannot do so.
+    /// Starts the process beside the sandbox of `process`. Also returns the reason if IPv6 is
+    /// missing. At the end the process removes `directory`, because a killed demo cannot do so.
     pub(crate) async fn start(
         process: &ProcessHandle,
         directory: &Path,
@@ -81,21 +88,42 @@ impl InternetProcess {
         Err(failed(match message {
             Ok(Some(InternetMessage::Ready { without_v6 })) => return Ok((this, without_v6)),
             Ok(Some(InternetMessage::Failed { error })) => DemoPartError::Reported(error),
-            Ok(Some(InternetMessage::Reached { .. })) => DemoPartError::UnexpectedMessage,
+            Ok(Some(InternetMessage::Reached { .. } | InternetMessage::LookedUp { .. })) => {
+                DemoPartError::UnexpectedMessage
+            }
             Ok(None) => DemoPartError::Ended("without a message".to_owned()),
             Err(error) => error.into(),
         }))
     }
 
-    /// Ends the process and returns the number of connections to each host.
-    pub(crate) async fn close(mut self) -> Result<BTreeMap<SocketAddr, usize>, DemoError> {
+    /// Returns the process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Opens the network namespace of the process.
+    pub(crate) fn netns_ref(&self) -> Result<NetnsRef, DemoError> {
+        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.pid()));
+        let file = file.map_err(|error| {
+            DemoPartError::of(INTERNET_PART)(DemoPartError::OpenNamespace(error))
+        })?;
+        Ok(NetnsRef::NamespaceFile(file.into()))
+    }
+
+    /// Ends the process and returns what arrived there.
+    pub(crate) async fn close(mut self) -> Result<InternetArrivals, DemoError> {
         let failed = DemoPartError::of(INTERNET_PART);
         drop(self.stdin);
-        let mut reached = BTreeMap::new();
+        let mut arrivals = InternetArrivals::default();
         let rest = async {
             while let Some(message) = read_message(&mut self.output, &mut self.buffer).await? {
                 match message {
-                    InternetMessage::Reached { host } => *reached.entry(host).or_default() += 1,
+                    InternetMessage::Reached { host } => {
+                        *arrivals.connections.entry(host).or_default() += 1;
+                    }
+                    InternetMessage::LookedUp { name } => {
+                        *arrivals.lookups.entry(name).or_default() += 1;
+                    }
                     InternetMessage::Failed { error } => {
                         return Err(DemoPartError::Reported(error));
                     }
@@ -107,21 +135,12 @@ impl InternetProcess {
         let ended = tokio::time::timeout(START_STOP_TIMEOUT, rest).await;
         let ended = ended.map_err(|_elapsed| failed(DemoPartError::NotEnded))?;
         ended.map_err(failed)?;
-        Ok(reached)
+        Ok(arrivals)
     }
 
     async fn next_message(&mut self) -> Result<Option<InternetMessage>, ChildMessageError> {
         read_message(&mut self.output, &mut self.buffer).await
     }
-}
-
-/// Times of the supervisor's steps for a question, in microseconds of the monotonic clock.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct QuestionTimestamps {
-    /// Time when the packet was read from the kernel's log.
-    pub(crate) read_at: Option<u64>,
-    /// Time when the kernel had accepted the set element.
-    pub(crate) set_at: Option<u64>,
 }
 
 /// The supervisor in a separate thread with a separate runtime.
@@ -130,18 +149,20 @@ pub(crate) struct SupervisorThread {
     thread: Option<JoinHandle<Result<(), DemoPartError>>>,
     stop: CancellationToken,
     hub: PathBuf,
-    timestamps: Arc<Mutex<BTreeMap<RequestId, QuestionTimestamps>>>,
+    trace: SupervisorTrace,
 }
 
 impl SupervisorThread {
-    /// Starts the supervisor. On return, the ruleset is in force and verified, and the hub listens.
-    pub(crate) async fn start(config: SupervisorConfig) -> Result<Self, DemoError> {
+    /// Starts the supervisor. On return, the gateway's rules are in force, and the hub listens.
+    pub(crate) async fn start(
+        config: DialedConfig<InternetLookup, InternetSockets>,
+    ) -> Result<Self, DemoError> {
         let failed = DemoPartError::of(SUPERVISOR_PART);
         let stop = CancellationToken::new();
         let (ready, is_ready) = oneshot::channel();
         let token = stop.clone();
-        let marks = Arc::default();
-        let observer = record_timestamps(Arc::clone(&marks));
+        let trace = SupervisorTrace::default();
+        let observer = trace.observer();
         let thread = std::thread::Builder::new()
             .name("supervisor".to_owned())
             .spawn(move || {
@@ -151,7 +172,7 @@ impl SupervisorThread {
                     .build()
                     .map_err(DemoPartError::Start)?;
                 runtime.block_on(async {
-                    let supervisor = Supervisor::start(config)?;
+                    let supervisor = DialedSupervisor::start(config)?;
                     // Fails if the demo was stopped; the token is cancelled then.
                     drop(ready.send(supervisor.hub_path().to_owned()));
                     supervisor.with_observer(observer).serve(token).await?;
@@ -163,7 +184,7 @@ impl SupervisorThread {
             thread: Some(thread),
             stop,
             hub: PathBuf::new(),
-            timestamps: marks,
+            trace,
         };
         match is_ready.await {
             Ok(hub) => this.hub = hub,
@@ -180,13 +201,9 @@ impl SupervisorThread {
         &self.hub
     }
 
-    /// Returns the times of the steps for a question.
-    pub(crate) fn question_timestamps(&self, request: &RequestId) -> QuestionTimestamps {
-        let marks = self
-            .timestamps
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        marks.get(request).copied().unwrap_or_default()
+    /// Returns the record of the supervisor's steps.
+    pub(crate) const fn trace(&self) -> &SupervisorTrace {
+        &self.trace
     }
 
     /// Stops the supervisor and waits until the sockets are closed.
@@ -214,49 +231,6 @@ impl Drop for SupervisorThread {
             // failed or was stopped.
             drop(thread.join());
         }
-    }
-}
-
-fn record_timestamps(marks: Arc<Mutex<BTreeMap<RequestId, QuestionTimestamps>>>) -> TraceObserver {
-    Box::new(move |step| {
-        let at = Some(now_us());
-        let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
-        match step {
-            supervisor::TraceEvent::Asked(blocked) => {
-                marks.entry(blocked.request.clone()).or_default().read_at = at;
-            }
-            supervisor::TraceEvent::Enforced { request, .. } => {
-                marks.entry(request.clone()).or_default().set_at = at;
-            }
-            _ => {}
-        }
-    })
-}
-
-/// Reads the kernel's ruleset, independently of the supervisor.
-#[derive(Debug)]
-pub(crate) struct RulesetInspector {
-    shield: NftShield,
-}
-
-impl RulesetInspector {
-    /// Opens a netlink socket in the sandbox and compares the kernel's ruleset with `policy`.
-    pub(crate) fn attach(netns: &NetnsRef, policy: &Policy) -> Result<Self, DemoError> {
-        let mut sockets = netns
-            .open_sockets(&[SocketSpec::Netfilter])
-            .map_err(DemoError::EnterSandbox)?;
-        let no_socket = || DemoPartError::of(SANDBOX_PART)(DemoPartError::NoSocket);
-        let socket = sockets.pop().ok_or_else(no_socket)?;
-        let now = tokio::time::Instant::now().into_std();
-        let mut shield =
-            NftShield::attach(socket, policy, now).map_err(DemoError::VerifyFirewall)?;
-        shield.verify().map_err(DemoError::VerifyFirewall)?;
-        Ok(Self { shield })
-    }
-
-    /// Returns the elements of the kernel's sets.
-    pub(crate) fn list_elements(&mut self) -> Result<Vec<ListedElement>, DemoPartError> {
-        Ok(self.shield.list_elements()?)
     }
 }
 

@@ -21,7 +21,7 @@ const MAX_LINE_BYTES: u64 = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InternetMessage {
-    /// Connected to the sandbox and serving.
+    /// Serving.
     Ready {
         /// The reason, if IPv6 is missing.
         without_v6: Option<DisplayText>,
@@ -30,6 +30,11 @@ pub(crate) enum InternetMessage {
     Reached {
         /// Address and port of the host.
         host: SocketAddr,
+    },
+    /// The name server was asked for a name.
+    LookedUp {
+        /// The name, without the trailing dot.
+        name: DisplayText,
     },
     /// A failure.
     Failed {
@@ -44,9 +49,14 @@ pub(crate) enum InternetMessage {
 pub(crate) enum WorkloadMessage {
     /// The program runs with these privileges.
     Ready(WorkloadConfinement),
+    /// The first packet of a connection was sent; the program waits.
+    Connecting(SentPacket),
     /// An attempt ended.
     Tried(FetchAttempt),
 }
+
+/// A line that makes the program end an attempt that waits. Other lines are numbers of hosts.
+pub(crate) const GIVE_UP_COMMAND: &str = "give up";
 
 /// The privileges of a process according to `/proc/self/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,20 +73,44 @@ pub(crate) struct WorkloadConfinement {
     pub(crate) seccomp: bool,
 }
 
-/// One attempt of a fetch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FetchAttempt {
-    /// The address of the name, if found.
-    pub(crate) address: Option<SocketAddr>,
+/// The first packet of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SentPacket {
+    /// The destination; a stand-in address for a name.
+    pub(crate) address: SocketAddr,
     /// Duration of the name lookup, in microseconds.
     pub(crate) lookup_us: Option<u64>,
     /// Time just before `connect()`, which sends the packet, in microseconds of the monotonic
     /// clock.
-    pub(crate) connect_at: u64,
-    /// Time of the result, on the same clock.
+    pub(crate) at: u64,
+}
+
+/// The result of an attempt. Times are on the monotonic clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FetchAttempt {
+    /// The first packet; `None` if the name was not found.
+    pub(crate) sent: Option<SentPacket>,
+    /// Time when `connect()` succeeded.
+    pub(crate) connected_at: Option<u64>,
+    /// Time of the result.
     pub(crate) done_at: u64,
     /// The first line of the page, or the error.
     pub(crate) result: Result<DisplayText, DisplayText>,
+}
+
+impl FetchAttempt {
+    /// Returns the text of the result.
+    pub(crate) fn text(&self) -> DisplayText {
+        match &self.result {
+            Ok(words) | Err(words) => words.clone(),
+        }
+    }
+
+    /// Returns the time from `connect()` until its success or error.
+    pub(crate) fn waited_us(&self) -> Option<u64> {
+        let until = self.connected_at.unwrap_or(self.done_at);
+        self.sent.map(|sent| until.saturating_sub(sent.at))
+    }
 }
 
 /// Sends a message on standard output, which is a pipe to the demo.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The text output: one line per step, at most 80 columns, durations at the right.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use terok_clearance::{Action, Protocol, Scope};
 
@@ -23,12 +23,13 @@ packets, firewall and sockets are real; only the internet is simulated.
 
 const LEGEND: &str = "
 Each fetch has these steps, with their durations:
-  packet    the kernel refuses and logs the program's first packet
-  event     the logged packet reaches the operator as a question
+  packet    the program connects; its first packet is held, and it waits
+  event     the held packet reaches the operator as a question
   question  the scope: all that an answer can open
   answer    allow or deny
-  set       the nftables set element of the answer, read back from the kernel
-  passed    the second attempt gets the page; or refused
+  rule      the rule that the answer becomes
+  connect   only now the name is looked up, and the program gets its connection
+  passed    the page arrives, at the first attempt; or refused
 ";
 
 /// Renders the steps as text.
@@ -66,13 +67,14 @@ impl StepRenderer {
                 self.render_setup_line("sandbox", words, *took_us)
             }
             DemoStep::Firewall { took_us, .. } => {
-                let words = "default-deny, verified in the kernel before any program runs";
+                let words = "default-deny: the only link ends in a gateway with no way on";
                 self.render_setup_line("firewall", words, *took_us)
             }
             DemoStep::Internet {
                 hosts,
                 without_v6,
                 took_us,
+                ..
             } => {
                 let families = match without_v6 {
                     None => "IPv4 and IPv6",
@@ -142,14 +144,20 @@ impl StepRenderer {
             verdict.passed,
             verdict.refused
         ));
+        if let Some(looked_up) = verdict.looked_up {
+            lines.push(format!(
+                "  {} names asked for by the program, {looked_up} looked up outside",
+                verdict.names
+            ));
+        }
         let times = [
             (
                 summary.packet_to_event_us,
                 "from a packet to its question (median)",
             ),
             (
-                summary.answer_to_set_us,
-                "from an answer to the set element (median)",
+                summary.answer_to_connect_us,
+                "from an answer to the program's connection (median)",
             ),
             (Some(summary.took_us), "in total"),
         ];
@@ -225,23 +233,32 @@ struct StepLine {
     time_us: Option<u64>,
 }
 
-fn fetch_step_line(step: &DemoStep) -> StepLine {
-    let line = |label, color, words, time_us| StepLine {
+const fn line(
+    label: &'static str,
+    color: DemoTextStyle,
+    words: String,
+    time_us: Option<u64>,
+) -> StepLine {
+    StepLine {
         label,
         color,
         words,
         time_us,
-    };
+    }
+}
+
+fn fetch_step_line(step: &DemoStep) -> StepLine {
     match step {
         DemoStep::Packet {
             address,
-            result,
-            took_us,
+            lookup_us,
+            held,
             ..
         } => {
-            let to = address.map_or_else(|| "nowhere".to_owned(), |a| format_socket_address(&a));
-            let words = format!("to {to}: {}", format_os_error(result.as_str()));
-            line("packet", DemoTextStyle::Red, words, Some(*took_us))
+            let kind = lookup_us.map_or("", |_| ", a stand-in for the name");
+            let state = if *held { ": held" } else { "" };
+            let words = format!("to {}{kind}{state}", format_socket_address(address));
+            line("packet", DemoTextStyle::Yellow, words, None)
         }
         DemoStep::Event {
             packet_to_log_us,
@@ -278,50 +295,83 @@ fn fetch_step_line(step: &DemoStep) -> StepLine {
                 line("answer", DemoTextStyle::Red, words.to_owned(), None)
             }
         },
-        DemoStep::Set {
+        step => result_step_line(step),
+    }
+}
+
+/// The lines after an answer, and those without a question.
+fn result_step_line(step: &DemoStep) -> StepLine {
+    match step {
+        DemoStep::Rule {
             action,
-            address,
+            dest,
             protocol,
             port,
-            answer_to_set_us,
+            answer_to_rule_us,
             ..
         } => {
             let (color, verb) = match action {
-                Action::Allow => (DemoTextStyle::Green, "is open"),
-                Action::Deny => (DemoTextStyle::Red, "is closed; no more questions"),
+                Action::Allow => (DemoTextStyle::Green, "is allowed"),
+                Action::Deny => (DemoTextStyle::Red, "is denied, not asked again"),
             };
-            let words = format!("{} {verb}", format_element(*address, *protocol, *port));
-            line("set", color, words, *answer_to_set_us)
+            let words = format!("{} {verb}", describe_dest(dest, *port, *protocol));
+            line("rule", color, words, *answer_to_rule_us)
+        }
+        DemoStep::Connected {
+            address,
+            answer_to_connect_us,
+            ..
+        } => {
+            let words = format!("to {}", format_socket_address(address));
+            line(
+                "connect",
+                DemoTextStyle::Green,
+                words,
+                *answer_to_connect_us,
+            )
+        }
+        DemoStep::Notice { waited_us, .. } => {
+            let words = "refused without a question: never opened by any answer";
+            line("notice", DemoTextStyle::Red, words.to_owned(), *waited_us)
         }
         DemoStep::Forged { error, .. } => {
             let words = format!("a forged answer is refused: {error}");
             line("forged", DemoTextStyle::Blue, words, None)
         }
         DemoStep::Passed {
-            result, took_us, ..
-        } => line(
-            "passed",
-            DemoTextStyle::Green,
-            format!("\"{result}\""),
-            Some(*took_us),
-        ),
+            result,
+            waited_us,
+            took_us,
+            ..
+        } => {
+            let wait = waited_us.map(|us| format!(" after a wait of {}", format_duration(us)));
+            let words = format!("\"{result}\"{}", wait.unwrap_or_default());
+            line("passed", DemoTextStyle::Green, words, Some(*took_us))
+        }
         DemoStep::Refused {
-            result, took_us, ..
+            result,
+            waited_us,
+            answer_to_refused_us,
+            ..
         } => line(
             "refused",
             DemoTextStyle::Red,
             format_os_error(result.as_str()),
-            Some(*took_us),
+            answer_to_refused_us.or(*waited_us),
         ),
         DemoStep::Skipped { reason, .. } => {
             line("skipped", DemoTextStyle::Dim, reason.to_string(), None)
         }
-        // Rendered by `render_step`.
+        // Rendered by `render_step` and `fetch_step_line`.
         DemoStep::Sandbox { .. }
-        | DemoStep::Firewall { .. }
         | DemoStep::Internet { .. }
+        | DemoStep::Firewall { .. }
         | DemoStep::Program { .. }
         | DemoStep::Fetch { .. }
+        | DemoStep::Packet { .. }
+        | DemoStep::Event { .. }
+        | DemoStep::Question { .. }
+        | DemoStep::Answer { .. }
         | DemoStep::Summary(_) => line("", DemoTextStyle::Plain, String::new(), None),
     }
 }
@@ -358,20 +408,17 @@ fn format_socket_address(address: &SocketAddr) -> String {
 }
 
 fn describe_scope(scope: &Scope) -> String {
-    let narrowed = match (scope.port, scope.protocol) {
+    describe_dest(scope.dest.as_str(), scope.port, scope.protocol)
+}
+
+fn describe_dest(dest: &str, port: Option<u16>, protocol: Option<Protocol>) -> String {
+    let narrowed = match (port, protocol) {
         (Some(port), Some(protocol)) => format!(" port {port}/{protocol}"),
         (None, Some(protocol)) => format!(" {protocol}"),
         (Some(port), None) => format!(" port {port}"),
         (None, None) => ", every port".to_owned(),
     };
-    format!("{}{narrowed}", scope.dest)
-}
-
-fn format_element(address: IpAddr, protocol: Option<Protocol>, port: Option<u16>) -> String {
-    let mut words = address.to_string();
-    words.extend(protocol.map(|protocol| format!(" . {protocol}")));
-    words.extend(port.map(|port| format!(" . {port}")));
-    words
+    format!("{dest}{narrowed}")
 }
 
 /// Returns an error of the C library in lower case and without the number.

@@ -22,23 +22,29 @@ pub(crate) enum DemoStep {
         /// Duration of the step.
         took_us: u64,
     },
-    /// The ruleset is in force in the sandbox, and the hub listens.
-    Firewall {
-        /// The name server; reachable without a question.
-        resolver: IpAddr,
-        /// Whether the kernel's ruleset was compared with the intended one.
-        verified: bool,
-        /// The hub's socket.
-        socket: DisplayText,
-        /// Duration of the step.
-        took_us: u64,
-    },
-    /// The simulated internet is connected to the sandbox.
+    /// The simulated internet serves, in a network namespace of its own.
     Internet {
+        /// Process id.
+        pid: u32,
         /// Number of hosts.
         hosts: usize,
         /// The reason, if IPv6 is missing.
         without_v6: Option<DisplayText>,
+        /// Duration of the step.
+        took_us: u64,
+    },
+    /// The gateway's rules are in force, and the hub listens.
+    Firewall {
+        /// The sandbox's name server: the gateway.
+        resolver: IpAddr,
+        /// Whether the kernel's rules were compared with the intended ones.
+        verified: bool,
+        /// The links of the sandbox.
+        sandbox_links: Vec<String>,
+        /// The links of the gateway.
+        gateway_links: Vec<String>,
+        /// The hub's socket.
+        socket: DisplayText,
         /// Duration of the step.
         took_us: u64,
     },
@@ -59,20 +65,18 @@ pub(crate) enum DemoStep {
         /// The URL.
         url: String,
     },
-    /// The program's first attempt was refused.
+    /// The program sent the first packet of a connection.
     Packet {
         /// The fetch.
         fetch: usize,
-        /// Destination of the packet.
-        address: Option<SocketAddr>,
+        /// Destination of the packet: an address, or the stand-in address of a name.
+        address: SocketAddr,
         /// Duration of the name lookup.
         lookup_us: Option<u64>,
         /// Time of sending, on the monotonic clock.
         at: u64,
-        /// Duration of the refused attempt.
-        took_us: u64,
-        /// The error in the program.
-        result: DisplayText,
+        /// Whether the packet is held and the program waits.
+        held: bool,
     },
     /// The question arrived at the operator's client.
     Event {
@@ -111,24 +115,37 @@ pub(crate) enum DemoStep {
         /// Time until the answer.
         took_us: u64,
     },
-    /// The hub accepted the answer, and the kernel has the set element.
-    Set {
+    /// The answer became a rule.
+    Rule {
         /// The fetch.
         fetch: usize,
-        /// Whether the element opens or closes.
+        /// Whether the rule allows or denies.
         action: Action,
-        /// The address.
-        address: IpAddr,
+        /// The destination: a name or an address.
+        dest: String,
         /// The protocol, if limited to one.
         protocol: Option<Protocol>,
         /// The port, if limited to one.
         port: Option<u16>,
-        /// Time from sending the answer until the kernel accepted the element, if the demo sent
+        /// Time from sending the answer until the rule was in force, if the demo sent the answer.
+        answer_to_rule_us: Option<u64>,
+    },
+    /// The supervisor connected to the destination and handed the connection over.
+    Connected {
+        /// The fetch.
+        fetch: usize,
+        /// Address of the connection outside.
+        address: SocketAddr,
+        /// Time from sending the answer until the program's `connect()` succeeded, if the demo sent
         /// the answer.
-        answer_to_set_us: Option<u64>,
-        /// Time from sending the answer until the element was read back, if the demo sent the
-        /// answer.
-        answer_to_read_back_us: Option<u64>,
+        answer_to_connect_us: Option<u64>,
+    },
+    /// The supervisor refused the packet without a question.
+    Notice {
+        /// The fetch.
+        fetch: usize,
+        /// Time from `connect()` until the refusal.
+        waited_us: Option<u64>,
     },
     /// The hub refused an answer to a question that was never asked.
     Forged {
@@ -137,23 +154,27 @@ pub(crate) enum DemoStep {
         /// The hub's error.
         error: DisplayText,
     },
-    /// The program's second attempt passed.
+    /// The program got the page.
     Passed {
         /// The fetch.
         fetch: usize,
         /// The first line of the page.
         result: DisplayText,
-        /// Duration of the step.
+        /// Time from `connect()` until its success, the wait for the answer included.
+        waited_us: Option<u64>,
+        /// Time from the success of `connect()` until the end of the page.
         took_us: u64,
     },
-    /// The program's second attempt did not pass.
+    /// The program got no page.
     Refused {
         /// The fetch.
         fetch: usize,
         /// The error in the program.
         result: DisplayText,
-        /// Duration of the step.
-        took_us: u64,
+        /// Time from `connect()` until the error, the wait for the answer included.
+        waited_us: Option<u64>,
+        /// Time from sending the answer until the error, if the demo sent the answer.
+        answer_to_refused_us: Option<u64>,
     },
     /// This machine cannot show the fetch.
     Skipped {
@@ -176,8 +197,8 @@ pub(crate) struct DemoSummary {
     pub(crate) verdict: DemoVerdict,
     /// Median time from a packet to the question at the operator.
     pub(crate) packet_to_event_us: Option<u64>,
-    /// Median time from an answer to the set element in the kernel.
-    pub(crate) answer_to_set_us: Option<u64>,
+    /// Median time from an answer to the program's connection.
+    pub(crate) answer_to_connect_us: Option<u64>,
     /// Duration of the whole demo.
     pub(crate) took_us: u64,
 }

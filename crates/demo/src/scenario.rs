@@ -1,96 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The scenario. Each fetch passes through a packet, an event, a question, an answer, a set element
-//! and a second attempt.
+//! The scenario. Each fetch passes through a packet, an event, a question, an answer, a rule, and
+//! the end of the program's wait: a connection or a refusal.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shield::ListedElement;
-use terok_clearance::varlink::{CallError, ReplyStream, VarlinkConnection};
-use terok_clearance::wire::clearance2::{
-    self, Clearance2SubscribeReply, DecideError, DecideParameters, DecideReply, Event, Request,
-};
-use terok_clearance::{Action, ContainerId, DecisionAction, DisplayText, RequestId, error_chain};
+use terok_clearance::wire::clearance2::{DecideParameters, Event, Request};
+use terok_clearance::{Action, ContainerId, DecisionAction, DisplayText, Scope};
+use tokio::time::timeout;
 
 use crate::answers::{AnswerSource, DemoAnswer};
 use crate::checks::FetchObservation;
 use crate::clock::now_us;
+use crate::demo_operator::DemoOperator;
 use crate::error::{DemoError, DemoPartError};
 use crate::outcome::DemoOutcome;
 use crate::output::DemoOutput;
-use crate::processes::{RulesetInspector, SupervisorThread, WORKLOAD_PART, WorkloadProcess};
-use crate::protocol::{FetchAttempt, WorkloadMessage};
+use crate::processes::{SupervisorThread, WORKLOAD_PART, WorkloadProcess};
+use crate::protocol::{FetchAttempt, GIVE_UP_COMMAND, SentPacket, WorkloadMessage};
 use crate::report::DemoStep;
 use crate::topology::{self, FakeHost};
 
 /// Maximum time until a question arrives; usually less than a millisecond.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The operator: a client connected to the hub's socket.
-#[derive(Debug)]
-pub(crate) struct DemoOperator {
-    events: ReplyStream,
-    answers: VarlinkConnection,
-}
-
-impl DemoOperator {
-    /// Connects to the hub and waits for the end of the snapshot.
-    pub(crate) async fn connect(hub: &Path) -> Result<Self, DemoError> {
-        let connect = || async {
-            let connected = VarlinkConnection::connect(hub).await;
-            connected.map_err(DemoError::ConnectHub)
-        };
-        let answering = clearance2::SubscribeParameters { answers: true };
-        let subscribed = connect()
-            .await?
-            .call_more(clearance2::SUBSCRIBE, &answering)
-            .await;
-        let mut this = Self {
-            events: subscribed.map_err(DemoError::ReadEvents)?,
-            answers: connect().await?,
-        };
-        while this.next_event().await? != Some(Event::Synced) {}
-        Ok(this)
-    }
-
-    /// Returns the next event; `None` for an event type unknown to this release.
-    async fn next_event(&mut self) -> Result<Option<Event>, DemoError> {
-        let reply = self.events.next().await.map_err(DemoError::ReadEvents)?;
-        let reply: Clearance2SubscribeReply = reply.ok_or(DemoError::HubClosed)?;
-        Ok(reply.event.event)
-    }
-
-    /// Waits for an effective decision about `request`. Adds other events to `others`.
-    async fn wait_for_decision(
-        &mut self,
-        request: &RequestId,
-        others: &mut Vec<Event>,
-    ) -> Result<DecisionAction, DemoError> {
-        loop {
-            match self.next_event().await? {
-                Some(Event::Decided(decision)) if decision.request == *request && decision.ok => {
-                    return Ok(decision.action);
-                }
-                event => others.extend(event),
-            }
-        }
-    }
-
-    async fn decide(&mut self, decide: &DecideParameters) -> Result<(), DisplayText> {
-        let decided = self.answers.call(clearance2::DECIDE, decide).await;
-        match decided {
-            Ok(DecideReply { decision }) if decision.ok => Ok(()),
-            Ok(DecideReply { decision }) => Err(decision.reason.unwrap_or_default()),
-            Err(CallError::Refused(error)) => {
-                let known: Option<DecideError> = error.decode();
-                let words = known.map_or_else(|| error.to_string(), |known| known.to_string());
-                Err(DisplayText::new(&words))
-            }
-            Err(error) => Err(DisplayText::new(&error.to_string())),
-        }
-    }
-}
+/// Maximum time from an answer until the program's wait ends; usually about a millisecond.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for which the kernel repeats a first packet every second. Later ones come seldom, so that
+/// the supervisor takes the program for gone.
+const HOLD_TIME_US: u64 = 120_000_000;
+/// Maximum time from an answer after [`HOLD_TIME_US`] until the program tries again.
+const LATE_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The parts of the scenario.
 pub(crate) struct DemoScenario<'a> {
@@ -104,8 +43,6 @@ pub(crate) struct DemoScenario<'a> {
     pub(crate) workload: &'a mut WorkloadProcess,
     /// The supervisor, which records the time of each step.
     pub(crate) supervisor: &'a SupervisorThread,
-    /// Reads the kernel's sets, independently of the supervisor.
-    pub(crate) inspector: &'a mut RulesetInspector,
     /// The sandbox's id.
     pub(crate) container: ContainerId,
     /// The reason, if IPv6 is missing.
@@ -118,6 +55,38 @@ pub(crate) struct DemoScenario<'a> {
 struct ArrivedQuestion {
     request: Arc<Request>,
     at: u64,
+}
+
+/// The begin of a fetch: up to the question, or up to the end of the attempt.
+#[derive(Default)]
+struct BegunFetch {
+    sent: Option<SentPacket>,
+    question: Option<ArrivedQuestion>,
+    attempt: Option<FetchAttempt>,
+}
+
+/// An answer that reached the hub.
+struct SentAnswer {
+    /// The scope of the rule.
+    scope: Option<Scope>,
+    /// Time when the demo sent the answer; `None` for the answer of a user interface.
+    sent_at: Option<u64>,
+}
+
+impl BegunFetch {
+    /// Returns `true` if there is nothing more to wait for before an answer.
+    fn is_complete(&self, host: &FakeHost) -> bool {
+        match &self.attempt {
+            None => self.sent.is_some() && self.question.is_some(),
+            // A question may arrive after a refusal, but not without a packet.
+            Some(attempt) => {
+                attempt.result.is_ok()
+                    || attempt.sent.is_none()
+                    || self.question.is_some()
+                    || !host.may_be_asked
+            }
+        }
+    }
 }
 
 impl DemoScenario<'_> {
@@ -146,84 +115,106 @@ impl DemoScenario<'_> {
     async fn fetch(&mut self, index: usize, host: &FakeHost) -> Result<(), DemoError> {
         let fetch = index + 1;
         let place = self.outcome.observations.len();
-        self.outcome.observations.push(FetchObservation {
-            url: host.url(),
-            may_be_asked: host.may_be_asked,
-            host: Some(host.socket_address()),
-            ..FetchObservation::default()
-        });
-        let (first, arrived) = self.first_attempt(index, host).await?;
-        let passed = first.result.is_ok();
-        self.observation_mut(place).passed_unasked = passed;
-        if passed {
+        let observation = FetchObservation::of_host(*host);
+        self.outcome.observations.push(observation);
+        let begun = self.begin_fetch(index, host).await?;
+        if let Some(sent) = begun.sent {
+            self.output.report(&DemoStep::Packet {
+                fetch,
+                address: sent.address,
+                lookup_us: sent.lookup_us,
+                at: sent.at,
+                held: begun.attempt.is_none(),
+            })?;
+        }
+        let mut answer_to_refused_us = None;
+        let attempt = match begun {
             // A fault; the checks report it.
-            self.observation_mut(place).passed = true;
-            self.observation_mut(place).is_complete = true;
-            return self.report_result(fetch, &first);
-        }
-        self.output.report(&DemoStep::Packet {
-            fetch,
-            address: first.address,
-            lookup_us: first.lookup_us,
-            at: first.connect_at,
-            took_us: first.done_at.saturating_sub(first.connect_at),
-            result: attempt_text(&first),
-        })?;
-        match arrived {
-            Some(arrived) => self.handle_question(fetch, place, &first, &arrived).await?,
-            None if host.may_be_asked => {}
-            None => self.send_forged_answer(fetch, place, host).await?,
-        }
-        let next = self.attempt(index).await?;
-        self.observation_mut(place).passed = next.result.is_ok();
-        self.observation_mut(place).is_complete = true;
-        self.report_result(fetch, &next)
+            BegunFetch {
+                attempt: Some(passed),
+                question,
+                ..
+            } if passed.result.is_ok() => {
+                let seen = self.observation_mut(place);
+                (seen.passed_unasked, seen.asked) = (true, question.is_some());
+                passed
+            }
+            BegunFetch {
+                sent: Some(sent),
+                question: Some(arrived),
+                attempt,
+            } => {
+                let (attempt, sent_at) = self
+                    .handle_question(index, place, host, sent, &arrived, attempt)
+                    .await?;
+                answer_to_refused_us = sent_at.map(|at| attempt.done_at.saturating_sub(at));
+                attempt
+            }
+            BegunFetch {
+                attempt: Some(refused),
+                ..
+            } if !host.may_be_asked => self.handle_floor(index, place, host, &refused).await?,
+            BegunFetch {
+                attempt: Some(refused),
+                ..
+            } => refused,
+            BegunFetch { attempt: None, .. } => self.wait_for_attempt(Duration::ZERO).await?,
+        };
+        let seen = &mut self.outcome.observations[place];
+        seen.add_trace(self.supervisor.trace());
+        seen.passed = attempt.result.is_ok();
+        seen.is_complete = true;
+        self.report_result(fetch, &attempt, answer_to_refused_us)
     }
 
-    fn report_result(&self, fetch: usize, attempt: &FetchAttempt) -> Result<(), DemoError> {
-        let took_us = attempt.done_at.saturating_sub(attempt.connect_at);
-        let result = attempt_text(attempt);
-        self.output.report(&match attempt.result {
-            Ok(_) => DemoStep::Passed {
-                fetch,
-                result,
-                took_us,
-            },
-            Err(_) => DemoStep::Refused {
-                fetch,
-                result,
-                took_us,
-            },
-        })
+    fn report_result(
+        &self,
+        fetch: usize,
+        attempt: &FetchAttempt,
+        answer_to_refused_us: Option<u64>,
+    ) -> Result<(), DemoError> {
+        let (result, waited_us) = (attempt.text(), attempt.waited_us());
+        self.output
+            .report(&match (&attempt.result, attempt.connected_at) {
+                (Ok(_), connected_at) => DemoStep::Passed {
+                    fetch,
+                    result,
+                    waited_us,
+                    took_us: connected_at.map_or(0, |at| attempt.done_at.saturating_sub(at)),
+                },
+                (Err(_), _) => DemoStep::Refused {
+                    fetch,
+                    result,
+                    waited_us,
+                    answer_to_refused_us,
+                },
+            })
     }
 
-    /// Makes the first attempt of a fetch. Also returns the question that follows.
-    async fn first_attempt(
+    /// Makes the program begin a fetch. Also returns the question that follows.
+    async fn begin_fetch(
         &mut self,
         index: usize,
         host: &FakeHost,
-    ) -> Result<(FetchAttempt, Option<ArrivedQuestion>), DemoError> {
+    ) -> Result<BegunFetch, DemoError> {
         self.start_attempt(index).await?;
-        let (mut attempt, mut arrived) = (None, None);
+        let mut begun = BegunFetch::default();
         let question_timeout = tokio::time::sleep(QUESTION_TIMEOUT);
         tokio::pin!(question_timeout);
-        loop {
-            let refused = attempt
-                .as_ref()
-                .is_some_and(|a: &FetchAttempt| a.result.is_err());
-            if attempt.is_some() && (arrived.is_some() || !host.may_be_asked || !refused) {
-                break;
-            }
+        while !begun.is_complete(host) {
             tokio::select! {
-                message = self.workload.next_message(), if attempt.is_none() => {
-                    attempt = Some(expect_attempt(message?)?);
+                message = self.workload.next_message(), if begun.attempt.is_none() => {
+                    match message? {
+                        WorkloadMessage::Connecting(sent) => begun.sent = Some(sent),
+                        WorkloadMessage::Tried(attempt) => begun.attempt = Some(attempt),
+                        WorkloadMessage::Ready(_) => return Err(unexpected_message()),
+                    }
                 }
                 event = self.operator.next_event() => {
                     let at = now_us();
                     if let Some(request) = self.take_question(event?) {
-                        let about = (request.address.as_str().parse().ok(), request.port);
-                        if about == (Some(host.address), host.port) {
-                            arrived = Some(ArrivedQuestion { request, at });
+                        if is_about(&request, host) {
+                            begun.question = Some(ArrivedQuestion { request, at });
                         } else {
                             self.record_unexpected_question(&request);
                         }
@@ -232,8 +223,7 @@ impl DemoScenario<'_> {
                 () = &mut question_timeout => break,
             }
         }
-        let no_reply = || DemoPartError::of(WORKLOAD_PART)(DemoPartError::NoReply);
-        Ok((attempt.ok_or_else(no_reply)?, arrived))
+        Ok(begun)
     }
 
     /// Records an event. Returns the question if the event contains one.
@@ -258,11 +248,11 @@ impl DemoScenario<'_> {
 
     /// Records a question about a host that is not being fetched.
     fn record_unexpected_question(&mut self, request: &Request) {
-        let about = (request.address.as_str().parse().ok(), request.port);
-        let seen = self.outcome.observations.iter_mut().find(|seen| {
-            let host = seen.host.map(|host| (Some(host.ip()), host.port()));
-            host == Some(about)
-        });
+        let seen = self
+            .outcome
+            .observations
+            .iter_mut()
+            .find(|seen| seen.host.is_some_and(|host| is_about(request, &host)));
         match seen {
             Some(seen) => seen.asked = true,
             None => self.outcome.problems.push(format!(
@@ -272,23 +262,89 @@ impl DemoScenario<'_> {
         }
     }
 
+    /// Shows a question, its answer and the effects. Returns the attempt, and the time when the
+    /// demo sent the answer.
     async fn handle_question(
         &mut self,
-        fetch: usize,
+        index: usize,
         place: usize,
-        first: &FetchAttempt,
+        host: &FakeHost,
+        sent: SentPacket,
+        arrived: &ArrivedQuestion,
+        attempt: Option<FetchAttempt>,
+    ) -> Result<(FetchAttempt, Option<u64>), DemoError> {
+        let fetch = index + 1;
+        let request = &arrived.request;
+        self.observation_mut(place).asked = true;
+        self.report_question(fetch, sent, arrived)?;
+        let Some(answer) = self.obtain_decision(fetch, place, request).await? else {
+            let attempt = match attempt {
+                Some(ended) => ended,
+                None => self.wait_for_attempt(Duration::ZERO).await?,
+            };
+            return Ok((attempt, None));
+        };
+        let rule = self.supervisor.trace().rule_of(&request.id);
+        if let Some(rule) = &rule {
+            let scope = answer.scope.as_ref();
+            self.output.report(&DemoStep::Rule {
+                fetch,
+                action: rule.action,
+                dest: rule.dest.clone(),
+                protocol: scope.and_then(|scope| scope.protocol),
+                port: scope.and_then(|scope| scope.port),
+                answer_to_rule_us: answer.sent_at.map(|at| rule.at.saturating_sub(at)),
+            })?;
+        }
+        let answered_at = rule.map_or_else(now_us, |rule| rule.at);
+        let is_late = answered_at.saturating_sub(sent.at) > HOLD_TIME_US;
+        let limit = if is_late {
+            LATE_RELEASE_TIMEOUT
+        } else {
+            RELEASE_TIMEOUT
+        };
+        let mut attempt = match attempt {
+            Some(ended) => ended,
+            None => self.wait_for_attempt(limit).await?,
+        };
+        let ended_early = attempt.done_at < answered_at;
+        if attempt.result.is_err() && (is_late || ended_early) {
+            // After a long wait, any program tries again.
+            self.observation_mut(place).refused_early = !is_late;
+            self.start_attempt(index).await?;
+            attempt = self.wait_for_attempt(RELEASE_TIMEOUT).await?;
+        }
+        let made = self.supervisor.trace().connections_to(host);
+        if let Some((connected_at, address)) = attempt.connected_at.zip(made.last().copied()) {
+            let answer_to_connect_us = answer.sent_at.map(|at| connected_at.saturating_sub(at));
+            self.outcome
+                .answer_to_connect_us
+                .extend(answer_to_connect_us);
+            self.output.report(&DemoStep::Connected {
+                fetch,
+                address,
+                answer_to_connect_us,
+            })?;
+        }
+        Ok((attempt, answer.sent_at))
+    }
+
+    fn report_question(
+        &mut self,
+        fetch: usize,
+        sent: SentPacket,
         arrived: &ArrivedQuestion,
     ) -> Result<(), DemoError> {
         let request = &arrived.request;
-        let packet_to_event_us = arrived.at.saturating_sub(first.connect_at);
-        let read_at = self.supervisor.question_timestamps(&request.id).read_at;
+        let packet_to_event_us = arrived.at.saturating_sub(sent.at);
+        let read_at = self.supervisor.trace().asked_at(&request.id);
         self.outcome.packet_to_event_us.push(packet_to_event_us);
         self.output.report(&DemoStep::Event {
             fetch,
             request: request.id.clone(),
             dest: request.dest.clone(),
             at: arrived.at,
-            packet_to_log_us: read_at.map(|at| at.saturating_sub(first.connect_at)),
+            packet_to_log_us: read_at.map(|at| at.saturating_sub(sent.at)),
             packet_to_event_us,
         })?;
         self.output.report(&DemoStep::Question {
@@ -296,58 +352,37 @@ impl DemoScenario<'_> {
             request: request.id.clone(),
             scope: request.scope.clone(),
             process: request.process.as_deref().cloned(),
-        })?;
-        let seen = self.observation_mut(place);
-        seen.asked = true;
-
-        let Some((action, sent_at)) = self.obtain_decision(fetch, place, request).await? else {
-            return Ok(());
-        };
-        let listed = self.inspector.list_elements();
-        let read_back_at = now_us();
-        let taken_at = self.supervisor.question_timestamps(&request.id).set_at;
-        let elements = listed.unwrap_or_else(|error| {
-            self.outcome.problems.push(error_chain(&error).to_string());
-            Vec::new()
-        });
-        let address = first.address.map(|address| address.ip());
-        let holds = |element: &&ListedElement| {
-            Some(element.address) == address
-                && element.action == action
-                && element.port.is_none_or(|port| port == request.port)
-                && element
-                    .protocol
-                    .is_none_or(|protocol| protocol == request.protocol)
-        };
-        if let Some((element, taken_at)) = elements.iter().find(holds).zip(taken_at) {
-            let answer_to_set_us = sent_at.map(|at| taken_at.saturating_sub(at));
-            let answer_to_read_back_us = sent_at.map(|at| read_back_at.saturating_sub(at));
-            self.observation_mut(place).is_set = true;
-            self.outcome.answer_to_set_us.extend(answer_to_set_us);
-            self.output.report(&DemoStep::Set {
-                fetch,
-                action,
-                address: element.address,
-                protocol: element.protocol,
-                port: element.port,
-                answer_to_set_us,
-                answer_to_read_back_us,
-            })?;
-        }
-        Ok(())
+        })
     }
 
-    /// Obtains the answer to a question, and the time when the demo sent the answer. The time is
-    /// `None` if a user interface sent the answer. Returns `None` without an answer.
+    /// Shows the refusal of a host that no answer can open, and makes the program try again after a
+    /// forged answer.
+    async fn handle_floor(
+        &mut self,
+        index: usize,
+        place: usize,
+        host: &FakeHost,
+        refused: &FetchAttempt,
+    ) -> Result<FetchAttempt, DemoError> {
+        let fetch = index + 1;
+        if self.supervisor.trace().has_floor_notice(host) {
+            let waited_us = refused.waited_us();
+            self.output.report(&DemoStep::Notice { fetch, waited_us })?;
+        }
+        self.send_forged_answer(fetch, place, host).await?;
+        self.start_attempt(index).await?;
+        self.wait_for_attempt(RELEASE_TIMEOUT).await
+    }
+
+    /// Obtains the answer to a question; `None` without an answer.
     async fn obtain_decision(
         &mut self,
         fetch: usize,
         place: usize,
         request: &Request,
-    ) -> Result<Option<(Action, Option<u64>)>, DemoError> {
+    ) -> Result<Option<SentAnswer>, DemoError> {
         if self.answers.ui().is_some() {
-            let action = self.await_ui_decision(fetch, place, request).await?;
-            return Ok(action.map(|action| (action, None)));
+            return self.await_ui_decision(fetch, place, request).await;
         }
         let echoed = self.answers.is_echoed();
         let page = self
@@ -370,13 +405,20 @@ impl DemoScenario<'_> {
             scope: None,
         };
         let sent_at = now_us();
-        if let Err(reason) = self.operator.decide(&decide).await {
-            self.outcome.problems.push(format!(
-                "the answer about {} was refused: {reason}",
-                request.dest
-            ));
-        }
-        Ok(Some((action, Some(sent_at))))
+        let scope = match self.operator.decide(&decide).await {
+            Ok(decision) => decision.scope,
+            Err(reason) => {
+                self.outcome.problems.push(format!(
+                    "the answer about {} was refused: {reason}",
+                    request.dest
+                ));
+                None
+            }
+        };
+        Ok(Some(SentAnswer {
+            scope,
+            sent_at: Some(sent_at),
+        }))
     }
 
     /// Waits until a user interface has sent an answer to the hub.
@@ -385,7 +427,7 @@ impl DemoScenario<'_> {
         fetch: usize,
         place: usize,
         request: &Request,
-    ) -> Result<Option<Action>, DemoError> {
+    ) -> Result<Option<SentAnswer>, DemoError> {
         let Some(ui) = self.answers.ui() else {
             return Ok(None);
         };
@@ -403,7 +445,7 @@ impl DemoScenario<'_> {
             }
         };
         ui.hide();
-        let action = match resolution {
+        let action = match resolution.as_ref().map(|decision| decision.action) {
             Some(DecisionAction::Allow) => Some(Action::Allow),
             Some(DecisionAction::Deny) => Some(Action::Deny),
             Some(DecisionAction::Dismiss) | None => None,
@@ -426,7 +468,10 @@ impl DemoScenario<'_> {
                 took_us,
             },
         )?;
-        Ok(action)
+        Ok(action.map(|_| SentAnswer {
+            scope: resolution.and_then(|decision| decision.scope.clone()),
+            sent_at: None,
+        }))
     }
 
     fn report_answer(&self, fetch: usize, answered: DemoAnswer) -> Result<(), DemoError> {
@@ -453,18 +498,31 @@ impl DemoScenario<'_> {
             scope: None,
         };
         match self.operator.decide(&decide).await {
-            Ok(()) => self.observation_mut(place).forgery_accepted = true,
+            Ok(_) => self.observation_mut(place).forgery_accepted = true,
             Err(error) => self.output.report(&DemoStep::Forged { fetch, error })?,
         }
         Ok(())
     }
 
-    async fn attempt(&mut self, index: usize) -> Result<FetchAttempt, DemoError> {
-        self.start_attempt(index).await?;
-        let message =
-            tokio::time::timeout(2 * QUESTION_TIMEOUT, self.workload.next_message()).await;
-        let no_reply = |_elapsed| DemoPartError::of(WORKLOAD_PART)(DemoPartError::NoReply);
-        expect_attempt(message.map_err(no_reply)??)
+    /// Waits for the end of the program's attempt; after `limit` makes the program give up.
+    async fn wait_for_attempt(&mut self, limit: Duration) -> Result<FetchAttempt, DemoError> {
+        if let Ok(attempt) = timeout(limit, self.next_attempt()).await {
+            return attempt;
+        }
+        let line = format!("{GIVE_UP_COMMAND}\n");
+        self.workload.write_line(line.as_bytes()).await?;
+        let attempt = timeout(QUESTION_TIMEOUT, self.next_attempt()).await;
+        attempt.map_err(|_elapsed| DemoPartError::of(WORKLOAD_PART)(DemoPartError::NoReply))?
+    }
+
+    async fn next_attempt(&mut self) -> Result<FetchAttempt, DemoError> {
+        loop {
+            match self.workload.next_message().await? {
+                WorkloadMessage::Tried(attempt) => return Ok(attempt),
+                WorkloadMessage::Connecting(_) => {}
+                WorkloadMessage::Ready(_) => return Err(unexpected_message()),
+            }
+        }
     }
 
     async fn start_attempt(&mut self, index: usize) -> Result<(), DemoError> {
@@ -478,17 +536,11 @@ impl DemoScenario<'_> {
     }
 }
 
-fn expect_attempt(message: WorkloadMessage) -> Result<FetchAttempt, DemoError> {
-    match message {
-        WorkloadMessage::Tried(attempt) => Ok(attempt),
-        WorkloadMessage::Ready(_) => Err(DemoPartError::of(WORKLOAD_PART)(
-            DemoPartError::UnexpectedMessage,
-        )),
-    }
+/// Returns `true` for a question about a connection to `host`.
+fn is_about(request: &Request, host: &FakeHost) -> bool {
+    request.dest.to_string() == host.dest() && request.port == host.port
 }
 
-fn attempt_text(attempt: &FetchAttempt) -> DisplayText {
-    match &attempt.result {
-        Ok(words) | Err(words) => words.clone(),
-    }
+fn unexpected_message() -> DemoError {
+    DemoPartError::of(WORKLOAD_PART)(DemoPartError::UnexpectedMessage)
 }

@@ -2,24 +2,30 @@
 //! The program in the sandbox: fetches the requested hosts and reports the results.
 //!
 //! The program does not know about questions and answers. Like any other program, it looks up a
-//! name, connects, and receives a page or `Connection refused`.
+//! name, connects, waits, and receives a page or `Connection refused`.
 
 use std::io::{self, BufRead as _, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::str::FromStr as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
-use hickory_proto::serialize::binary::DecodeError;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use netns::gateway::GATEWAY_V4;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use terok_clearance::DisplayText;
 
 use crate::clock::now_us;
+use crate::dns_message::{AddressQuery, MAX_ANSWER_BYTES};
 use crate::error::ChildMessageError;
-use crate::protocol::{FetchAttempt, WorkloadConfinement, WorkloadMessage, send_message};
+use crate::protocol::{
+    FetchAttempt, GIVE_UP_COMMAND, SentPacket, WorkloadConfinement, WorkloadMessage, send_message,
+};
 use crate::topology::{self, FakeHost};
 
-/// Maximum duration of a lookup, a connection attempt and a read; each takes about a millisecond.
+/// Maximum duration of a lookup and of a read; each takes about a millisecond. A connection waits
+/// for its answer as long as the kernel lets it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A failure of the program in the sandbox, apart from its fetches.
@@ -52,10 +58,10 @@ enum FetchError {
     Lookup(Box<Self>),
     #[error(transparent)]
     Name(#[from] hickory_proto::ProtoError),
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
     #[error("{0}")]
     NoAddress(ResponseCode),
+    #[error("the program gave up waiting")]
+    GaveUp,
     #[error("the page is incomplete")]
     IncompletePage,
     #[error("{0}")]
@@ -73,74 +79,117 @@ pub fn run_demo_workload() -> Result<(), DemoWorkloadError> {
     send_message(&WorkloadMessage::Ready(parse_confinement(&status)))?;
     for line in io::stdin().lock().lines() {
         let line = line.map_err(DemoWorkloadError::ReadCommand)?;
+        if line == GIVE_UP_COMMAND {
+            continue; // the attempt has ended
+        }
         let number: Option<usize> = line.parse().ok();
         let Some(host) = number.and_then(|number| topology::HOSTS.get(number)) else {
             return Err(DemoWorkloadError::UnknownHost(line));
         };
-        send_message(&WorkloadMessage::Tried(fetch(host)))?;
+        send_message(&WorkloadMessage::Tried(fetch(host)?))?;
     }
     Ok(())
 }
 
-fn fetch(host: &FakeHost) -> FetchAttempt {
+fn fetch(host: &FakeHost) -> Result<FetchAttempt, ChildMessageError> {
     let (mut address, mut lookup_us) = (Ok(host.address), None);
     if let Some(name) = host.name {
         let asked_at = now_us();
-        address = query_dns(name, host.address.is_ipv6())
-            .map_err(|error| FetchError::Lookup(Box::new(error)));
+        address = query_dns(name).map_err(|error| FetchError::Lookup(Box::new(error)));
         lookup_us = Some(now_us() - asked_at);
     }
-    let address = address.map(|ip| SocketAddr::new(ip, host.port));
-    let connect_at = now_us();
-    let (address, result) = match address {
-        Ok(address) => (Some(address), fetch_page(address, &host.dest())),
-        Err(error) => (None, Err(error)),
+    let (mut sent, mut connected_at) = (None, None);
+    let result = address.map(|ip| SocketAddr::new(ip, host.port));
+    let result = match result {
+        Ok(address) => connect(address, lookup_us, &mut sent)?.and_then(|stream| {
+            connected_at = Some(now_us());
+            fetch_page(stream, &host.dest())
+        }),
+        Err(error) => Err(error),
     };
-    FetchAttempt {
+    Ok(FetchAttempt {
         done_at: now_us(),
-        address,
-        lookup_us,
-        connect_at,
+        sent,
+        connected_at,
         result: match result {
             Ok(line) => Ok(DisplayText::new(&line)),
             Err(error) => Err(DisplayText::new(&error.to_string())),
         },
-    }
+    })
 }
 
 /// Queries the name server directly: the C library's resolver depends on the machine's
 /// configuration.
-fn query_dns(name: &str, v6: bool) -> Result<IpAddr, FetchError> {
-    let any = match topology::RESOLVER_ADDRESS {
-        IpAddr::V4(_) => "0.0.0.0:0",
-        IpAddr::V6(_) => "[::]:0",
-    };
-    let socket = UdpSocket::bind(any)?;
+fn query_dns(name: &str) -> Result<IpAddr, FetchError> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(FETCH_TIMEOUT))?;
-    socket.connect((topology::RESOLVER_ADDRESS, topology::DNS_PORT))?;
-    let kind = if v6 { RecordType::AAAA } else { RecordType::A };
-    let mut query = Message::query();
-    query.metadata.recursion_desired = true;
-    query.add_query(Query::query(Name::from_str(name)?, kind));
-    socket.send(&query.to_vec()?)?;
-    let mut packet = [0; 1500];
+    socket.connect((GATEWAY_V4, topology::DNS_PORT))?;
+    let query = AddressQuery::new(name, RecordType::A)?;
+    socket.send(&query.encode()?)?;
+    let mut datagram = [0; MAX_ANSWER_BYTES];
     loop {
-        let length = socket.recv(&mut packet)?;
-        let answer = Message::from_vec(packet.get(..length).unwrap_or_default())?;
-        if answer.metadata.id != query.metadata.id {
-            continue;
+        let length = socket.recv(&mut datagram)?;
+        let datagram = datagram.get(..length).unwrap_or_default();
+        match query.parse_answer(datagram) {
+            Some(Ok(addresses)) => {
+                let first = addresses.first().copied();
+                return first.ok_or(FetchError::NoAddress(ResponseCode::NoError));
+            }
+            Some(Err(code)) => return Err(FetchError::NoAddress(code)),
+            None => {}
         }
-        let found = answer
-            .answers
-            .iter()
-            .find_map(|record| record.data.ip_addr());
-        return found.ok_or(FetchError::NoAddress(answer.metadata.response_code));
     }
 }
 
+/// Connects, and reports the packet as soon as it is sent. Standard input ends the wait.
+fn connect(
+    address: SocketAddr,
+    lookup_us: Option<u64>,
+    sent: &mut Option<SentPacket>,
+) -> Result<Result<TcpStream, FetchError>, ChildMessageError> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = match rustix::net::socket_with(family, SocketType::STREAM, flags, None) {
+        Ok(socket) => socket,
+        Err(errno) => return Ok(Err(io::Error::from(errno).into())),
+    };
+    let at = now_us();
+    let begun = rustix::net::connect(&socket, &address);
+    let packet = SentPacket {
+        address,
+        lookup_us,
+        at,
+    };
+    *sent = Some(packet);
+    send_message(&WorkloadMessage::Connecting(packet))?;
+    let connected = || -> Result<TcpStream, FetchError> {
+        match begun {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(errno) => return Err(io::Error::from(errno).into()),
+        }
+        let stdin = io::stdin();
+        let mut both = [
+            PollFd::new(&socket, PollFlags::OUT),
+            PollFd::new(&stdin, PollFlags::IN),
+        ];
+        retry_on_intr(|| poll(&mut both, None)).map_err(io::Error::from)?;
+        if both[0].revents().is_empty() {
+            return Err(FetchError::GaveUp);
+        }
+        let ended = rustix::net::sockopt::socket_error(&socket).map_err(io::Error::from)?;
+        ended.map_err(io::Error::from)?;
+        let stream = TcpStream::from(socket);
+        stream.set_nonblocking(false)?;
+        Ok(stream)
+    };
+    Ok(connected())
+}
+
 /// Fetches the page and returns its first line.
-fn fetch_page(address: SocketAddr, name: &str) -> Result<String, FetchError> {
-    let mut stream = TcpStream::connect_timeout(&address, FETCH_TIMEOUT)?;
+fn fetch_page(mut stream: TcpStream, name: &str) -> Result<String, FetchError> {
     stream.set_read_timeout(Some(FETCH_TIMEOUT))?;
     write!(
         stream,

@@ -29,5 +29,5 @@ pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;
 pub use route_watcher::RouteWatcher;
 pub use search_path::{find_program, find_program_in};
-pub use sibling_netns::{SiblingNetns, SiblingNetnsError, enter_sibling_netns};
+pub use sibling_netns::{SiblingNetnsError, enter_sibling_netns};
 pub use stderr_capture::{StderrCapture, StderrPart};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Moves the calling process into a new network namespace beside a sandbox's.
 //!
-//! A veth pair between two network namespaces requires capabilities in both, so the new one belongs
-//! to the user namespace that owns the sandbox's. The caller gains no rights: entering requires
-//! being the creator of that user namespace.
+//! The new namespace belongs to the user namespace that owns the sandbox's, where an ordinary user
+//! may set up links and routes. The caller gains no rights: entering requires being the creator of
+//! that user namespace.
 
 use std::fs::File;
 use std::io;
@@ -34,28 +34,16 @@ pub enum SiblingNetnsError {
     Link(#[from] LinkError),
 }
 
-/// The links of two neighbouring network namespaces.
-#[derive(Debug)]
-pub struct SiblingNetns {
-    /// The links of the sandbox.
-    pub sandbox: RtnetlinkSocket,
-    /// The links of the new network namespace, in which the process is now.
-    pub own: RtnetlinkSocket,
-}
-
 /// Moves the calling process into the user namespace that owns `sandbox`'s network namespace, and
-/// there into a new network namespace of its own with nothing but `lo`.
+/// there into a new network namespace of its own with nothing but `lo`. Returns the links of the
+/// new one; no link leads to the sandbox.
 ///
 /// Requires a single-threaded process. The move is irreversible: call it in a dedicated process.
-pub fn enter_sibling_netns(sandbox: &ProcessHandle) -> Result<SiblingNetns, SiblingNetnsError> {
+pub fn enter_sibling_netns(sandbox: &ProcessHandle) -> Result<RtnetlinkSocket, SiblingNetnsError> {
     enter_owner_namespaces(sandbox)?;
-    let sandbox = RtnetlinkSocket::open()?;
     sys::unshare_netns()
         .map_err(|error| SiblingNetnsError::Enter("a new network namespace", error))?;
-    Ok(SiblingNetns {
-        sandbox,
-        own: RtnetlinkSocket::open()?,
-    })
+    Ok(RtnetlinkSocket::open()?)
 }
 
 /// Moves the calling process into `sandbox`'s network namespace and the user namespace that owns

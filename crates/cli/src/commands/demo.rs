@@ -30,8 +30,8 @@ prompt. With `--answer ask` and without a terminal, each line of standard input 
 allow, d or deny. The end of input ends all answering. An unanswered question opens nothing.
 
 With --json, each step is one object per line. `step` is sandbox, firewall, internet and program;
-for each fetch fetch, packet, event, question, answer, set, and passed or refused; and at the end
-summary, with `ok`, the counts and the median times. docs/demo.md describes every field.
+for each fetch fetch, packet, event, question, answer, rule, connected, and passed or refused; and
+at the end summary, with `ok`, the counts and the median times. docs/demo.md describes every field.
 
 Exit status:
   0    every question was answered, allowed fetches passed, and no others did
@@ -74,7 +74,7 @@ enum DemoUiChoice {
 /// Arguments of the hidden command `demo-internet`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InternetArgs {
-    /// Process id of a process in the sandbox's network namespace
+    /// Process id of a process of the sandbox
     pid: u32,
     /// The demo's directory, which is removed in case the demo was killed
     directory: PathBuf,

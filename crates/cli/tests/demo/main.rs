@@ -42,7 +42,7 @@ fn what_is_allowed_passes_as_root_and_as_an_ordinary_user() {
         let run = demo.run(user, &["--json", "demo", "--answer", "allow"], "");
         check(&run, 0, [5, 5, 0, 0, 5, 1]);
         assert_eq!(run.stderr, "");
-        for time in ["packet_to_event_us", "answer_to_set_us"] {
+        for time in ["packet_to_event_us", "answer_to_connect_us"] {
             assert!(run.summary()[time].as_u64().is_some(), "{time}: {run:#?}");
         }
     }
@@ -109,7 +109,7 @@ fn the_metadata_address_is_never_asked_about_and_a_forged_answer_opens_nothing()
         .filter(|step| step["fetch"] == 4)
         .map(|step| step["step"].as_str().unwrap())
         .collect();
-    assert_eq!(about, ["fetch", "packet", "forged", "refused"]);
+    assert_eq!(about, ["fetch", "packet", "notice", "forged", "refused"]);
     assert_eq!(run.step("forged")["fetch"], 4);
 }
 
@@ -123,6 +123,43 @@ fn the_text_output_matches_the_snapshot() {
         assert!(line.len() <= 80, "{line}");
         assert!(!line.contains('\x1b'), "no colours in a pipe: {line}");
     }
+}
+
+#[test]
+fn names_are_looked_up_outside_only_after_they_are_allowed() {
+    let demo = Demo::new();
+    let answers = "a\nd\na\n";
+    let run = demo.run(User::Me, &["demo", "--json", "--answer", "ask"], answers);
+    check(&run, 1, [5, 2, 1, 2, 2, 4]);
+    let names = ["names", "looked_up"].map(|name| &run.summary()[name]);
+    assert_eq!(names, [&json!(4), &json!(2)], "{run:#?}");
+}
+
+#[test]
+fn the_program_waits_for_the_answer_and_connects_at_its_first_attempt() {
+    let demo = Demo::new();
+    let mut started = demo.start(User::Me, &["demo", "--json", "--answer", "ask"]);
+    assert_eq!(started.until("packet")["held"], true);
+    let asked_at = started.until("question")["fetch"].clone();
+    assert_eq!(asked_at, 1);
+    started.answer("a\nd\nd\nd\nd\n");
+    let run = started.end();
+    check(&run, 0, [5, 1, 4, 0, 1, 5]);
+    assert_eq!(run.step("connected")["address"], "203.0.113.10:80");
+    assert_eq!(run.step("passed")["fetch"], 1);
+    let first = run.steps.iter().filter(|step| step["fetch"] == 1);
+    let packets = first.filter(|step| step["step"] == "packet");
+    assert_eq!(packets.count(), 1, "{run:#?}");
+}
+
+#[test]
+fn the_only_link_of_the_sandbox_ends_in_a_gateway_without_a_way_on() {
+    let demo = Demo::new();
+    let run = demo.run(User::Me, &["demo", "--json", "--answer", "deny"], "");
+    let firewall = run.step("firewall");
+    assert_eq!(firewall["sandbox_links"], json!(["lo", "eth0"]));
+    assert_eq!(firewall["gateway_links"], json!(["lo", "gw0"]));
+    assert_eq!(firewall["verified"], true);
 }
 
 #[test]

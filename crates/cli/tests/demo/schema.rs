@@ -45,7 +45,7 @@ fn documented() -> Schema {
 #[test]
 fn every_step_has_the_documented_fields_and_no_others() {
     let schema = documented();
-    assert_eq!(schema.len(), 15, "{schema:#?}");
+    assert_eq!(schema.len(), 17, "{schema:#?}");
     let demo = Demo::new();
     let answers = ["--json", "demo", "--answer", "ask"];
     let run = demo.run(User::Me, &answers, "a\nd\na\nd\n");
@@ -86,12 +86,19 @@ fn the_steps_come_in_order() {
     let run = demo.run(User::Me, &["demo", "--json", "--answer", "allow"], "");
     let steps = run.steps.iter().map(|step| step["step"].as_str().unwrap());
     let steps: Vec<_> = steps.collect();
-    let set_up = ["sandbox", "firewall", "internet", "program"];
+    let set_up = ["sandbox", "internet", "firewall", "program"];
     assert_eq!(steps[..4], set_up);
     let fetch = [
-        "fetch", "packet", "event", "question", "answer", "set", "passed",
+        "fetch",
+        "packet",
+        "event",
+        "question",
+        "answer",
+        "rule",
+        "connected",
+        "passed",
     ];
-    assert_eq!(steps[4..11], fetch);
+    assert_eq!(steps[4..12], fetch);
     let at = |step: &str| run.step(step)["at"].as_u64().unwrap();
     let to_event = run.step("event")["packet_to_event_us"].as_u64().unwrap();
     assert_eq!(at("event") - at("packet"), to_event, "one clock for both");

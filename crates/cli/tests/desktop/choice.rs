@@ -58,8 +58,8 @@ impl Demo {
     }
 }
 
-/// Clicks each button as the answer to a real packet. Checks the element in the kernel, and whether
-/// the program's next attempt passes.
+/// Clicks each button as the answer to a real packet. Checks the rule, and whether the program's
+/// waiting connection passes.
 fn demo_asks(kind: Service, arguments: &[&str]) {
     let desktop = Desktop::new(kind);
     let mut demo = Demo::start(kind, &desktop, arguments);
@@ -71,7 +71,7 @@ fn demo_asks(kind: Service, arguments: &[&str]) {
             (&answer["answer"], &answer["by"]),
             (&json!(action), &json!("desktop"))
         );
-        assert_eq!(demo.until(&["set"])["action"], action);
+        assert_eq!(demo.until(&["rule"])["action"], action);
         assert_eq!(demo.until(&["passed", "refused"])["step"], end);
     }
     demo.until(&["question"]);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of the text output: snapshots, and properties of each line.
 
-use terok_clearance::{DisplayText, RuleLifetime};
+use terok_clearance::RuleLifetime;
 
 use super::*;
 use crate::checks::DemoVerdict;
 
 fn steps() -> Vec<DemoStep> {
-    [setting_up(), fetching()].concat()
+    [setting_up(), fetching(), other_ends()].concat()
 }
 
 fn setting_up() -> Vec<DemoStep> {
@@ -16,21 +16,25 @@ fn setting_up() -> Vec<DemoStep> {
             pid: 7,
             took_us: 8_431,
         },
-        DemoStep::Firewall {
-            resolver: "192.0.2.53".parse().unwrap(),
-            verified: true,
-            socket: "/run/x/hub.sock".into(),
-            took_us: 1_204,
-        },
         DemoStep::Internet {
+            pid: 8,
             hosts: 6,
             without_v6: None,
             took_us: 15_600,
         },
         DemoStep::Internet {
+            pid: 8,
             hosts: 6,
             without_v6: Some("no".into()),
             took_us: 999,
+        },
+        DemoStep::Firewall {
+            resolver: "198.19.0.1".parse().unwrap(),
+            verified: true,
+            sandbox_links: vec!["lo".to_owned(), "eth0".to_owned()],
+            gateway_links: vec!["lo".to_owned(), "gw0".to_owned()],
+            socket: "/run/x/hub.sock".into(),
+            took_us: 1_204,
         },
         DemoStep::Program {
             confinement: WorkloadConfinement {
@@ -45,31 +49,46 @@ fn setting_up() -> Vec<DemoStep> {
     ]
 }
 
-fn fetching() -> Vec<DemoStep> {
-    let address: SocketAddr = "203.0.113.10:80".parse().unwrap();
-    let refusal = DisplayText::new("Connection refused (os error 111)");
-    let scope = Scope {
+fn api_scope() -> Scope {
+    Scope {
         dest: "api.example.com".parse().unwrap(),
         port: Some(80),
         protocol: Some(Protocol::TCP),
         keep: RuleLifetime::Sandbox,
         seconds: None,
-    };
-    let answer = |answer, by| DemoStep::Answer {
+    }
+}
+
+fn answer(answer: Option<Action>, by: &'static str) -> DemoStep {
+    DemoStep::Answer {
         fetch: 1,
         answer,
         by,
         took_us: 1,
-    };
-    let set = |action, protocol, port| DemoStep::Set {
+    }
+}
+
+fn rule(action: Action, protocol: Option<Protocol>, port: Option<u16>) -> DemoStep {
+    DemoStep::Rule {
         fetch: 1,
         action,
-        address: address.ip(),
+        dest: "api.example.com".to_owned(),
         protocol,
         port,
-        answer_to_set_us: Some(412),
-        answer_to_read_back_us: Some(900),
-    };
+        answer_to_rule_us: Some(112),
+    }
+}
+
+fn refused(answer_to_refused_us: Option<u64>) -> DemoStep {
+    DemoStep::Refused {
+        fetch: 1,
+        result: "Connection refused (os error 111)".into(),
+        waited_us: Some(2_345),
+        answer_to_refused_us,
+    }
+}
+
+fn fetching() -> Vec<DemoStep> {
     vec![
         DemoStep::Fetch {
             fetch: 1,
@@ -78,11 +97,10 @@ fn fetching() -> Vec<DemoStep> {
         },
         DemoStep::Packet {
             fetch: 1,
-            address: Some(address),
+            address: "198.18.203.113:80".parse().unwrap(),
             lookup_us: Some(100),
             at: 1,
-            took_us: 97,
-            result: refusal.clone(),
+            held: true,
         },
         DemoStep::Event {
             fetch: 1,
@@ -95,7 +113,7 @@ fn fetching() -> Vec<DemoStep> {
         DemoStep::Question {
             fetch: 1,
             request: "c:1".parse().unwrap(),
-            scope: scope.clone(),
+            scope: api_scope(),
             process: Some(terok_clearance::Process {
                 pid: 31337,
                 uid: 1000,
@@ -107,26 +125,46 @@ fn fetching() -> Vec<DemoStep> {
             }),
         },
         answer(Some(Action::Allow), "--answer"),
-        set(Action::Allow, Some(Protocol::TCP), Some(80)),
+        rule(Action::Allow, Some(Protocol::TCP), Some(80)),
+        DemoStep::Connected {
+            fetch: 1,
+            address: "203.0.113.10:80".parse().unwrap(),
+            answer_to_connect_us: Some(412),
+        },
         DemoStep::Passed {
             fetch: 1,
             result: "hello from api.example.com".into(),
+            waited_us: Some(1_500),
             took_us: 612,
+        },
+    ]
+}
+
+/// The steps of fetches that end otherwise.
+fn other_ends() -> Vec<DemoStep> {
+    vec![
+        DemoStep::Packet {
+            fetch: 1,
+            address: "203.0.113.10:80".parse().unwrap(),
+            lookup_us: None,
+            at: 1,
+            held: false,
         },
         DemoStep::Question {
             fetch: 1,
             request: "c:1".parse().unwrap(),
-            scope: Scope::whole_dest(scope.dest),
+            scope: Scope::whole_dest(api_scope().dest),
             process: None,
         },
         answer(Some(Action::Deny), "stdin"),
-        set(Action::Deny, None, None),
-        DemoStep::Refused {
-            fetch: 1,
-            result: refusal,
-            took_us: 88,
-        },
+        rule(Action::Deny, None, None),
+        refused(Some(88)),
         answer(None, "stdin"),
+        refused(None),
+        DemoStep::Notice {
+            fetch: 1,
+            waited_us: Some(301),
+        },
         DemoStep::Forged {
             fetch: 1,
             error: "request demo:1000004 is not pending".into(),
@@ -149,11 +187,13 @@ fn summary(problems: &[&str], missing: &[&str]) -> DemoStep {
             unanswered: 0,
             passed: 4,
             refused: 2,
+            names: 4,
+            looked_up: missing.is_empty().then_some(3),
             problems: list(problems),
             missing: list(missing),
         },
         packet_to_event_us: Some(181),
-        answer_to_set_us: Some(412),
+        answer_to_connect_us: Some(412),
         took_us: 1_234_567,
     })
 }
