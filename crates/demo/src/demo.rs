@@ -109,6 +109,7 @@ impl PreparedDemo {
             runtime_dir: RuntimeDir::new(directory.path()),
             // The demo ends the wait if no answer comes.
             hold: HoldLimit::Forever,
+            expects_operator: true,
             proxy: None,
             lookup: InternetLookup(sockets.clone()),
             sockets,
