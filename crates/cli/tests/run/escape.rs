@@ -268,26 +268,37 @@ fn our_configuration_and_state() {
 }
 
 #[test]
-fn its_own_firewall() {
+fn its_own_network() {
     as_everybody(|user| {
-        let mut shell = user.shell_inside();
+        let mut shell = Shell::start(user.run(&["--ui", "none", "--", "sh"]));
         let init = sandbox_of(&shell);
-        let rules = || {
-            let enter = format!("nsenter -U --preserve-credentials -n -t {init} nft list ruleset");
-            user.outside(&enter)
+        let state = |what: &str| {
+            let enter = format!("nsenter -U --preserve-credentials -n -t {init} {what}");
+            let output = user.outside(&enter);
+            assert!(output.status.success(), "{}", told(&output));
+            String::from_utf8(output.stdout).unwrap()
         };
-        let before = rules();
-        let before = String::from_utf8(before.stdout).unwrap();
-        assert!(before.contains("table inet terok_shield"), "{before}");
+        // The rules are in the gateway: a mistake in the sandbox's own namespace opens nothing.
+        let all = [
+            "nft list ruleset",
+            "ip -o address show scope global",
+            "ip route",
+            "ip -6 route",
+        ];
+        let before = all.map(state);
+        assert_eq!(before[0], "");
+        assert!(before[1].contains("198.19.0.2/30"), "{}", before[1]);
 
         let acts = [
-            "nft flush ruleset".to_owned(),
+            "nft add table inet x && ! nft delete table inet x".to_owned(),
             "nft list ruleset | grep -q terok_shield".to_owned(),
-            "nft delete table inet terok_shield".to_owned(),
             socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),
             "ip link add dummy0 type dummy && ip link show dummy0 && ! ip link del dummy0"
                 .to_owned(),
             "ip link set lo down && ! ip link set lo up".to_owned(),
+            "ip link set eth0 down".to_owned(),
+            "ip address add 203.0.113.77/32 dev eth0".to_owned(),
+            "ip route del default".to_owned(),
         ];
         for act in &acts {
             for way in user.ways() {
@@ -296,8 +307,7 @@ fn its_own_firewall() {
                 assert_ne!(status, 0, "{way}: {act}\n{said}");
             }
         }
-        let after = String::from_utf8(rules().stdout).unwrap();
-        assert_eq!(before, after);
+        assert_eq!(before, all.map(state));
         // Control: the owner of a network namespace can change its rules.
         let control = user.outside("unshare -Urn nft add table inet x");
         assert!(control.status.success(), "{}", told(&control));

@@ -21,11 +21,14 @@ impl Machine {
 
     /// Sets up a machine with another resolver.
     pub(crate) fn asking(user: &User, resolver: &str) -> Self {
-        let resolv = user.path("resolv.conf");
+        let [resolv, hosts] = ["resolv.conf", "hosts"].map(|file| user.path(file));
         std::fs::write(&resolv, format!("nameserver {resolver}\n")).unwrap();
+        std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
         let prepare = format!(
-            "ip link set lo up && mount --bind {} /etc/resolv.conf && echo && exec cat",
-            resolv.display()
+            "ip link set lo up && mount --bind {} /etc/resolv.conf && \
+             mount --bind {} /etc/hosts && echo && exec cat",
+            resolv.display(),
+            hosts.display()
         );
         let mut unshare = Command::new("unshare");
         if !rustix::process::geteuid().is_root() {
@@ -57,6 +60,17 @@ impl Machine {
     /// A command of root on this machine.
     pub(crate) fn root(&self, user: &User, args: &[&str]) -> Command {
         self.command_as(user, None, args)
+    }
+
+    /// A command of root in the network namespace of the simulated internet.
+    pub(crate) fn internet_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.internet.id().to_string()]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command.args(["-n", "--"]).args(args);
+        command
     }
 
     fn command_as(&self, user: &User, uid: Option<u32>, args: &[&str]) -> Command {

@@ -9,10 +9,19 @@
 
 mod behaviour;
 mod console;
+mod dialed_failures;
+mod dialed_hold;
+mod dialed_hostile;
+mod dialed_lookups;
+mod dialed_names;
+mod dialed_relay;
+mod dialed_zones;
 mod escape;
 mod kernel;
+mod lab;
 mod machine;
 mod network;
+mod operator;
 mod terminal;
 mod user;
 mod whole_screen;

@@ -128,7 +128,7 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
         for file in ["work/fetch", "work/other"] {
             user.own(&user.path(file));
         }
-        terminal.enter("run --network pasta -- bash --norc");
+        terminal.enter("run --hold 0 -- bash --norc");
         terminal.until("Ctrl-] shows the questions");
         terminal.enter("PS1='% '; sh ./fetch; echo sta\"\"tus=$?");
         terminal.until("1 question; Ctrl-] to answer");
@@ -190,9 +190,7 @@ fn without_a_usable_terminal_the_hotkey_is_disabled_and_another_command_is_named
         std::fs::write(user.path("work/script"), script).unwrap();
         user.own(&user.path("work/script"));
         for (before, after) in [("TERM=dumb ", ""), ("TERM=unknown ", ""), ("", " | cat")] {
-            terminal.enter(&format!(
-                "{before}run --network pasta -- sh ./script{after}"
-            ));
+            terminal.enter(&format!("{before}run --hold 0 -- sh ./script{after}"));
             terminal.until("`terok-clearance clearance` in another terminal");
             let shown = terminal.until("ready\r\n");
             assert!(!shown.contains("Ctrl-]"), "{shown:?}");

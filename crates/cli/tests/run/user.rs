@@ -76,6 +76,13 @@ impl User {
         path
     }
 
+    /// Creates a file owned by the user.
+    pub(crate) fn add_file(&self, below: &str, text: &str) {
+        let path = self.path(below);
+        std::fs::write(&path, text).unwrap();
+        self.own(&path);
+    }
+
     /// Makes the user the owner of a file.
     pub(crate) fn own(&self, path: &Path) {
         chown(path, self.uid, self.uid).unwrap();
@@ -226,22 +233,38 @@ impl Shell {
 
     /// Executes a script; returns the exit status and the output.
     pub(crate) fn does(&mut self, script: &str) -> (i32, String) {
+        self.begins(script);
+        self.ends()
+    }
+
+    /// Begins a script.
+    pub(crate) fn begins(&mut self, script: &str) {
         let line = format!("{{ {script}\n}} 2>&1 </dev/null; echo \"\n=status=$?\"\n");
         self.input
             .as_mut()
             .unwrap()
             .write_all(line.as_bytes())
             .unwrap();
+    }
+
+    /// Waits for the end of a script that was begun; returns the exit status and the output.
+    pub(crate) fn ends(&mut self) -> (i32, String) {
         let mut said = String::new();
         loop {
             let mut line = String::new();
             let read = self.output.read_line(&mut line).unwrap();
-            assert_ne!(read, 0, "the shell ended at: {script}\n{said}");
+            assert_ne!(read, 0, "the shell ended: {said}");
             if let Some(status) = line.strip_prefix("=status=") {
                 return (status.trim().parse().unwrap(), said.trim_end().to_owned());
             }
             said.push_str(&line);
         }
+    }
+
+    /// Closes the shell's input, and waits for its end.
+    pub(crate) fn close(&mut self) {
+        drop(self.input.take());
+        self.child.wait().unwrap();
     }
 }
 

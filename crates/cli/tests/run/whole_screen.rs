@@ -8,10 +8,14 @@ use super::user::{User, as_everybody};
 /// Returns a shell in a sandbox, at a terminal, with a script that fetches from a host without
 /// permission.
 fn sandboxed(machine: &Machine, user: &User) -> Terminal {
-    std::fs::write(user.path("work/fetch"), fetch("203.0.113.30")).unwrap();
-    user.own(&user.path("work/fetch"));
+    user.add_file("work/fetch", &fetch("203.0.113.30"));
+    sandboxed_with(machine, user, "--hold 0")
+}
+
+/// Returns a shell in a sandbox with these options, at a terminal.
+fn sandboxed_with(machine: &Machine, user: &User, options: &str) -> Terminal {
     let mut terminal = Terminal::on(machine, user);
-    terminal.enter("run --ui tui --network pasta -- bash --norc");
+    terminal.enter(&format!("run --ui tui {options} -- bash --norc"));
     terminal.until("Ctrl-] shows the questions");
     // With bracketed paste, like most shells.
     terminal.enter("PS1='I''N> '; bind 'set enable-bracketed-paste on'");
@@ -47,6 +51,28 @@ fn a_question_is_answered_on_the_whole_screen_and_the_command_goes_on() {
         terminal.until("\x1b[?2004h");
         terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
         let shown = terminal.until("status=");
+        assert!(shown.contains("200 OK"), "{shown:?}");
+        terminal.enter("exit");
+        terminal.until("1 allowed, 0 denied, 0 unanswered");
+        terminal.is_as_before();
+    });
+}
+
+#[test]
+fn a_connection_waits_while_the_question_is_read_on_the_screen() {
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        let patient = fetch("203.0.113.30").replace(", Timeout => 5", "");
+        user.add_file("work/fetch", &patient);
+        let mut terminal = sandboxed_with(&machine, user, "");
+        terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
+        terminal.until("1 question; Ctrl-] to answer");
+        terminal.press(HOTKEY);
+        let words = words(&terminal.until("blocked"));
+        assert!(words.contains("203.0.113.30"), "{words}");
+        press_until(&mut terminal, "a", "ALLOWED", READING);
+        terminal.press("q");
+        let shown = terminal.until("status=0");
         assert!(shown.contains("200 OK"), "{shown:?}");
         terminal.enter("exit");
         terminal.until("1 allowed, 0 denied, 0 unanswered");

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packets that no ordinary program sends, and the end of the supervisor: nothing gets out.
+
+use std::process::Stdio;
+
+use super::lab::{Lab, hello};
+use super::machine::line;
+use super::user::as_everybody;
+
+#[test]
+fn packets_with_other_sources_options_and_destinations_stay_inside() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let options = [
+            "--allow",
+            "0.0.0.0/0",
+            "--allow",
+            "::/0",
+            "--allow",
+            "*.test",
+        ];
+        let mut sandbox = lab.sandbox(&options);
+        let said = sandbox.does("spoof");
+        for line in said.lines() {
+            assert!(
+                line.contains("failed: "),
+                "nothing answers what only looks like a connection: {said}"
+            );
+        }
+        assert_eq!(said.lines().count(), 24, "{said}");
+        // What the workload sent before this has reached the link before this.
+        assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
+        let sent = lab.packets_sent();
+        assert_eq!(sent, ["6 198.51.100.41 7004"], "{said}");
+        assert_eq!(lab.events_of("udp"), Vec::<Vec<serde_json::Value>>::new());
+    });
+}
+
+#[test]
+fn an_answer_to_a_packet_of_its_own_does_not_leave() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let mut sandbox = lab.sandbox(&["--hold", "0"]);
+        let said = sandbox.does("reply_to_oneself");
+        assert!(!said.contains("the answer did"), "{said}");
+        let mut sandbox = lab.sandbox(&["--allow", "plain.test"]);
+        assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
+        assert_eq!(lab.packets_sent(), ["6 198.51.100.41 7004"]);
+    });
+}
+
+#[test]
+fn namespaces_within_the_sandbox_lead_nowhere() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let mut sandbox = lab.sandbox(&["--allow", "0.0.0.0/0"]);
+        for way in user.ways() {
+            let act = "ip link set lo up; python3 w.py greet 198.51.100.41 7004 5";
+            let (_, said) = sandbox.shell.does(&format!("{way} '{act}'"));
+            // In its own network namespace there is no link at all.
+            let expected = if way.contains("Un ") || way.contains("Urn ") {
+                "failed: ENETUNREACH"
+            } else {
+                "hello from 198.51.100.41"
+            };
+            assert!(said.ends_with(expected), "{way}: {said}");
+            // The sandbox's own link, routes and settings are not the workload's.
+            for act in [
+                "ip address add 203.0.113.77/32 dev eth0",
+                "ip route replace default dev lo",
+                "ip link set eth0 down",
+                "nft flush ruleset",
+                "echo 1 > /proc/sys/net/ipv4/ip_forward",
+            ] {
+                let (status, said) = sandbox.shell.does(&format!("{way} '{act}'"));
+                assert_ne!(status, 0, "{way}: {act}: {said}");
+            }
+        }
+        assert_eq!(sandbox.does("greet 198.51.100.41"), hello("198.51.100.41"));
+    });
+}
+
+#[test]
+fn a_killed_supervisor_ends_the_workload_and_its_connections() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let options = ["--allow", "plain.test", "--hold", "forever"];
+        let deed = ["python3", "w.py", "keep", "plain.test", "go"];
+        let mut command = lab.run_command(&options, &deed);
+        let mut run = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        assert_eq!(line(&mut run), "connected");
+        // env, nsenter and setpriv have all executed the program by now.
+        let children = format!("/proc/{0}/task/{0}/children", run.id());
+        let children = std::fs::read_to_string(children).unwrap();
+        let children: Vec<u32> = children
+            .split_whitespace()
+            .map(|pid| pid.parse().unwrap())
+            .collect();
+        let [init] = children[..] else {
+            panic!("the sandbox alone: {children:?}")
+        };
+        let init = netns::ProcessHandle::open(init).unwrap();
+        run.kill().unwrap(); // SIGKILL
+        // The end of the output is the end of the workload.
+        assert_eq!(line(&mut run), "");
+        run.wait().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build();
+        runtime
+            .unwrap()
+            .block_on(async { init.wait_for_exit().await.unwrap() });
+        assert_eq!(lab.packets_sent(), ["6 198.51.100.41 7001"]);
+    });
+}
+
+#[test]
+fn held_connections_of_a_killed_supervisor_are_not_dialed() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let mut sandbox = lab.sandbox(&["--hold", "forever"]);
+        let mut operator = lab.operator();
+        sandbox.begins("greet plain.test");
+        let question = operator.asked("plain.test");
+        sandbox.shell.child.kill().unwrap();
+        sandbox.shell.child.wait().unwrap();
+        operator.until(|event| event["event"] == "hub" && event["state"] != "up");
+        drop(question);
+        let mut next = lab.sandbox(&["--allow", "other.test"]);
+        assert_eq!(next.does("greet other.test"), hello("198.51.100.129"));
+        assert_eq!(lab.packets_sent(), ["6 198.51.100.129 7004"]);
+        assert_eq!(lab.names_asked(), ["other.test"]);
+    });
+}
+
+#[test]
+fn a_storm_of_destinations_delays_nobody_else() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let mut sandbox = lab.sandbox(&["--hold", "0", "--allow", "plain.test:7004"]);
+        sandbox
+            .shell
+            .does("ulimit -n $(ulimit -Hn); python3 w.py garbage 8.8.8.8");
+        assert_eq!(sandbox.does("scan plain.test 3000"), "3000 ECONNREFUSED");
+        assert_eq!(
+            sandbox.does("greet plain.test 7004 2"),
+            hello("198.51.100.41")
+        );
+        let said = sandbox.finish();
+        assert!(said.contains("asked about 1: "), "{said}");
+        assert!(!said.contains("nothing new can be answered"), "{said}");
+        assert_eq!(lab.packets_sent(), ["6 198.51.100.41 7004"]);
+        assert_eq!(lab.names_asked(), ["plain.test"]);
+    });
+}

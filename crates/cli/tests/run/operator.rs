@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A person at a second terminal who answers questions.
+
+use std::io::Write as _;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use super::machine::{Machine, line};
+use super::user::User;
+
+/// `terok-clearance --json clearance`, and its events that no wait has consumed yet.
+pub(crate) struct Operator {
+    child: Child,
+    events: Vec<Value>,
+    /// The ids of the consumed questions.
+    consumed: Vec<Value>,
+}
+
+impl Operator {
+    /// Starts the program, and waits until it knows all questions.
+    pub(crate) fn new(machine: &Machine, user: &User) -> Self {
+        let mut command = machine.program(user, &["--json", "clearance"]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut operator = Self {
+            child: command.spawn().unwrap(),
+            events: Vec::new(),
+            consumed: Vec::new(),
+        };
+        operator.until(|event| event["event"] == "ready");
+        operator
+    }
+
+    /// Waits for an event and consumes it.
+    pub(crate) fn until(&mut self, is_awaited: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.events.iter().position(&is_awaited) {
+            return self.events.remove(at);
+        }
+        loop {
+            let said = line(&mut self.child);
+            assert_ne!(said, "", "the prompt ended after {:#?}", self.events);
+            let event: Value = serde_json::from_str(&said).unwrap();
+            if is_awaited(&event) {
+                return event;
+            }
+            self.events.push(event);
+        }
+    }
+
+    /// Waits for a question about `dest`.
+    pub(crate) fn asked(&mut self, dest: &str) -> Value {
+        let consumed = std::mem::take(&mut self.consumed);
+        let question = self.until(|event| {
+            event["event"] == "pending" && event["dest"] == dest && !consumed.contains(&event["id"])
+        });
+        self.consumed = consumed;
+        self.consumed.push(question["id"].clone());
+        question
+    }
+
+    /// Waits until so many connections wait for an answer about `dest`.
+    pub(crate) fn waiting(&mut self, dest: &str, count: u32) -> Value {
+        self.until(|event| event["dest"] == dest && event["waiting"] == count)
+    }
+
+    /// Answers a question, and waits for the decision.
+    pub(crate) fn decide(&mut self, question: &Value, answer: char) {
+        writeln!(
+            self.child.stdin.as_mut().unwrap(),
+            "{answer} {}",
+            question["row"]
+        )
+        .unwrap();
+        self.until(|event| event["event"] == "decided" && event["dest"] == question["dest"]);
+    }
+
+    /// Waits for the question about `dest` and answers it; returns the question.
+    pub(crate) fn answer(&mut self, dest: &str, answer: char) -> Value {
+        let question = self.asked(dest);
+        self.decide(&question, answer);
+        question
+    }
+
+    /// Returns the destinations of the questions that were received and not consumed.
+    pub(crate) fn other_questions(&self) -> Vec<&str> {
+        let pending = self.events.iter();
+        // An update of a question that overtakes its own answer is told as a new row.
+        pending
+            .filter(|event| event["event"] == "pending" && !self.consumed.contains(&event["id"]))
+            .map(|event| event["dest"].as_str().unwrap())
+            .collect()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
