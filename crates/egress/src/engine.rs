@@ -10,11 +10,13 @@ mod tcp;
 mod udp;
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use names::{ForwarderConfig, ForwarderNotice, NameLookup};
+use rustix::io::Errno;
 use terok_clearance::{
     DestZone, DisplayText, DomainName, PacketDest, PacketHost, Protocol, RequestId,
     classify_destination,
@@ -45,6 +47,8 @@ const ANSWERER_GRACE: Duration = Duration::from_secs(5);
 const UNEXPECTED_ANSWERER_GRACE: Duration = Duration::from_secs(1);
 /// Maximum connections that are being dialed.
 const MAX_DIALS: usize = 4_096;
+/// Time between two attempts to accept while this process has too many open files.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Maximum remembered notices; later ones are not told.
 const MAX_TOLD: usize = 4_096;
 /// Maximum remembered questions that nothing waits for any more.
@@ -119,6 +123,8 @@ pub struct EgressEngine<P, N, D, S> {
     dns_streams: JoinSet<()>,
     pings: JoinSet<()>,
     next_tick: Option<Instant>,
+    /// The time until which connections wait because this process has too many open files.
+    accept_after: Option<Instant>,
     buffer: Box<[u8]>,
 }
 
@@ -225,6 +231,7 @@ where
             dns_streams: JoinSet::new(),
             pings: JoinSet::new(),
             next_tick: None,
+            accept_after: None,
             buffer: vec![0; MAX_DATAGRAM_BYTES].into_boxed_slice(),
         }
     }
@@ -234,16 +241,21 @@ where
         self.schedule_tick();
         let next_tick = self.next_tick;
         tokio::select! {
-            accepted = self.sockets.tcp.accept() => {
-                let (stream, client) = accepted?;
-                self.finish_hand_over(stream, client);
+            accepted = self.sockets.tcp.accept(), if self.accept_after.is_none() => {
+                if let Some((stream, client)) = self.check_accepted(accepted)? {
+                    self.finish_hand_over(stream, client);
+                }
             }
             accepted = self.sockets.dns.accept(),
-                if self.dns_streams.len() < MAX_DNS_STREAMS =>
+                if self.accept_after.is_none() && self.dns_streams.len() < MAX_DNS_STREAMS =>
             {
-                let (stream, _) = accepted?;
-                let names = Arc::clone(&self.names);
-                self.dns_streams.spawn(async move { names.serve_stream(stream).await });
+                if let Some((stream, _)) = self.check_accepted(accepted)? {
+                    let names = Arc::clone(&self.names);
+                    self.dns_streams.spawn(async move { names.serve_stream(stream).await });
+                }
+            }
+            () = wait_until(self.accept_after), if self.accept_after.is_some() => {
+                self.accept_after = None;
             }
             ready = self.sockets.udp.wait_readable() => {
                 ready?;
@@ -275,6 +287,25 @@ where
         }
         self.tell_forwarder_notices();
         Ok(())
+    }
+
+    /// Returns an accepted connection; `None` after an error that passes.
+    fn check_accepted<T>(&mut self, accepted: io::Result<T>) -> io::Result<Option<T>> {
+        let error = match accepted {
+            Ok(accepted) => return Ok(Some(accepted)),
+            Err(error) => error,
+        };
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                if !self.release_reserved_files() {
+                    self.accept_after = Some(Instant::now() + ACCEPT_BACKOFF);
+                }
+                Ok(None)
+            }
+            // The connection has ended already: accept(2) passes its error on.
+            _ if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
+            _ => Err(error),
+        }
     }
 
     fn finish_task(&mut self, ended: TaskEnd) {

@@ -128,3 +128,74 @@ fn a_machine_without_ipv4_or_without_ipv6_runs_commands() {
         }
     });
 }
+
+#[test]
+fn at_the_limit_of_open_files_connections_are_refused_and_later_ones_pass() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let program = user.program();
+        let mut args = vec!["prlimit", "--nofile=200:200", program.to_str().unwrap()];
+        args.extend(["run", "--ui", "none", "--allow", "plain.test", "--", "sh"]);
+        let mut sandbox = lab.sandbox_of(lab.machine.command(user, &args));
+        let said = sandbox.does("keep_many plain.test 150");
+        let words: Vec<_> = said.split(' ').collect();
+        let [served, "served,", refused, "refused"] = words[..] else {
+            panic!("{said}")
+        };
+        let [served, refused] = [served, refused].map(|count| count.parse::<u32>().unwrap());
+        assert!(
+            served > 50 && refused > 10 && served + refused == 150,
+            "{said}"
+        );
+        assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
+        let said = sandbox.finish();
+        assert_eq!(said.matches("too many open files").count(), 1, "{said}");
+    });
+}
+
+#[test]
+fn a_proxy_of_the_machines_network_is_used_for_public_destinations_alone() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        for proxy in ["http://198.51.100.40:3128", "socks5://198.51.100.40:3128"] {
+            let allowed = ["*.test", "198.51.100.41", "10.9.9.9"];
+            let allowed = allowed.map(|pattern| ["--allow", pattern]).concat();
+            let options = [&allowed[..], &["--hold", "0", "--proxy", proxy]].concat();
+            let mut sandbox = lab.sandbox(&options);
+            for (dest, said) in [
+                ("plain.test", &*hello("198.51.100.41")),
+                ("198.51.100.41", &*hello("198.51.100.41")),
+                // The proxy refuses this one.
+                ("other.test", "failed: EHOSTUNREACH"),
+                // The proxy learns no private destination.
+                ("10.9.9.9", &*hello("10.9.9.9")),
+                ("198.51.100.40", "failed: ECONNREFUSED"),
+            ] {
+                assert_eq!(
+                    sandbox.does(&format!("greet {dest}")),
+                    said,
+                    "{proxy} {dest}"
+                );
+            }
+        }
+        let seen = lab.events_of("proxy");
+        let hosts: Vec<_> = seen.iter().map(|fields| fields[0].clone()).collect();
+        let one = ["plain.test", "198.51.100.41", "other.test"];
+        assert_eq!(hosts, [one, one].concat());
+        // The operator's variables name a proxy, too; the command does not see them.
+        let mut args = vec!["env", "https_proxy=http://198.51.100.40:3128"];
+        let program = user.program();
+        args.extend([
+            "ALL_PROXY=http://198.51.100.40:3128",
+            program.to_str().unwrap(),
+        ]);
+        args.extend(["run", "--ui", "none", "--allow", "plain.test", "--", "sh"]);
+        let mut sandbox = lab.sandbox_of(lab.machine.command(user, &args));
+        assert_eq!(
+            sandbox.shell.does("env | grep -i proxy"),
+            (1, String::new())
+        );
+        assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
+        assert_eq!(lab.events_of("proxy").len(), 7);
+    });
+}

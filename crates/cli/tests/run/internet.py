@@ -181,7 +181,43 @@ async def say_goodbye(reader, writer):
     EVENTS.append(["after-goodbye", data.decode("latin-1")])
 
 
-PORTS = {7001: count, 7002: reset, 7003: bulk, 7004: greet, 7005: say_goodbye}
+async def proxy(reader, writer):
+    """Speaks HTTP CONNECT and SOCKS5, and resolves names for itself."""
+    first = await reader.readexactly(1)
+    if first == b"\5":
+        await reader.readexactly(1 + (await reader.readexactly(1))[0] - 1)
+        writer.write(b"\5\0")
+        _, _, _, kind = await reader.readexactly(4)
+        if kind == 3:
+            host = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
+        else:
+            family, length = (socket.AF_INET, 4) if kind == 1 else (socket.AF_INET6, 16)
+            host = socket.inet_ntop(family, await reader.readexactly(length))
+        (port,) = struct.unpack("!H", await reader.readexactly(2))
+        allowed, refused = b"\5\0\0\1" + bytes(6), b"\5\2\0\1" + bytes(6)
+    else:
+        head = first + await reader.readuntil(b"\r\n\r\n")
+        host, _, port = head.split()[1].decode().rpartition(":")
+        host, port = host.strip("[]"), int(port)
+        allowed, refused = b"HTTP/1.1 200 Yes\r\n\r\n", b"HTTP/1.1 403 No\r\n\r\n"
+    EVENTS.append(["proxy", host, port])
+    address = NAMES.get(host, [host])[0]
+    if host == "other.test":
+        writer.write(refused)
+        return
+    there, back = await asyncio.open_connection(address, port)
+    writer.write(allowed)
+
+    async def pass_on(source, sink):
+        while data := await source.read(1 << 16):
+            sink.write(data)
+        sink.write_eof()
+
+    await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+    back.close()
+
+
+PORTS = {3128: proxy, 7001: count, 7002: reset, 7003: bulk, 7004: greet, 7005: say_goodbye}
 
 
 def record_packet(data):

@@ -258,6 +258,23 @@ def ping(host, limit="5"):
         print("no reply")
 
 
+def keep_many(host, count):
+    """Opens many connections one after another, and uses them when all are open or refused."""
+    streams, refused = [], 0
+    for _ in range(int(count)):
+        try:
+            streams.append(connect(host, 7001, 5))
+        except TimeoutError:
+            raise
+        except OSError:
+            refused += 1
+    for stream in streams:
+        stream.sendall(b"x")
+        stream.shutdown(socket.SHUT_WR)
+    served = sum(read_all(stream) == b"received 1\n" for stream in streams)
+    print(f"{served} served, {refused} refused")
+
+
 def scan(host, count):
     """Begins connections to many ports at once."""
     base = socket.getaddrinfo(host, 0, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
@@ -439,7 +456,7 @@ def keep(host, go):
 
 DEEDS = [
     greet, together, datagram, query, resolve, half_close, reset, bulk, goodbye, flood, spoof, datagram_flood,
-    datagram_sizes, odd_clients, ping, scan, garbage,
+    datagram_sizes, odd_clients, ping, keep_many, scan, garbage,
     reply_to_oneself, own_server, keep,
 ]
 try:

@@ -2,6 +2,7 @@
 //! TCP: hold, dial, hand over, relay, refuse.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct HandOver {
     outside: TcpStream,
+    /// Keeps a descriptor free for the accepted connection.
+    reserved: Option<OwnedFd>,
     address: SocketAddr,
     dest: PacketDest,
     sequence: u32,
@@ -185,8 +188,15 @@ where
                 let Some(packet) = replay_syn(&held.packet) else {
                     return self.reset(&held.packet);
                 };
+                let reserved = match outside.as_fd().try_clone_to_owned() {
+                    Ok(reserved) => reserved,
+                    Err(error) => {
+                        return self.refuse_connection(&held, &DialError::from(error).into());
+                    }
+                };
                 let handed = HandOver {
                     outside,
+                    reserved: Some(reserved),
                     address,
                     dest: held.dest,
                     sequence,
@@ -239,6 +249,15 @@ where
             Some(kind) => self.send_icmp_error(&held.packet, kind),
             None => self.reset(&held.packet),
         }
+    }
+
+    /// Closes the descriptors that were kept for accepted connections. Returns `false` without any.
+    pub(super) fn release_reserved_files(&mut self) -> bool {
+        let hand_overs = self.hand_overs.values_mut();
+        hand_overs
+            .filter_map(|handed| handed.reserved.take())
+            .count()
+            > 0
     }
 
     /// Connects an accepted connection with its dialed one.
