@@ -157,3 +157,30 @@ fn a_storm_of_destinations_delays_nobody_else() {
         assert_eq!(lab.names_asked(), ["plain.test"]);
     });
 }
+
+#[test]
+fn the_gateways_own_ports_and_marks_are_out_of_reach() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let options = ["--hold", "0", "--allow", "0.0.0.0/0", "--allow", "::/0"];
+        let mut sandbox = lab.sandbox(&options);
+        use netns::gateway::{DNS_PORT, REPLAY_MARK, TCP_PORT, UDP_PORT};
+        for gateway in ["198.19.0.1", "fdc1:ea2c:19::1"] {
+            for port in [TCP_PORT, UDP_PORT, DNS_PORT] {
+                for deed in ["greet GATEWAY PORT 5", "datagram GATEWAY x 5 PORT"] {
+                    let deed = deed.replace("GATEWAY", gateway);
+                    let said = sandbox.does(&deed.replace("PORT", &port.to_string()));
+                    assert_eq!(said, "failed: ECONNREFUSED", "{deed} {port}");
+                }
+            }
+        }
+        for way in user.ways() {
+            let act = format!("python3 w.py mark {REPLAY_MARK}");
+            let (_, said) = sandbox.shell.does(&format!("{way} '{act}'"));
+            // In a network namespace of its own the mark leads nowhere.
+            let own = way.contains("Un ") || way.contains("Urn ");
+            assert_eq!(said == "marked", own, "{way}: {said}");
+        }
+        assert_eq!(lab.packets_sent(), Vec::<String>::new());
+    });
+}

@@ -172,3 +172,27 @@ fn names_are_looked_up_as_on_the_machine() {
         assert_eq!(lab.names_asked(), ["plain.test", "search.corp.test"]);
     });
 }
+
+#[test]
+fn no_name_is_believed_that_the_sandboxs_name_server_did_not_give_out() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let options = [
+            "--hold",
+            "0",
+            "--allow",
+            "data.test",
+            "--allow",
+            "bank.test",
+        ];
+        let mut sandbox = lab.sandbox(&options);
+        let mut operator = lab.operator();
+        // A record of an allowed name holds what reads as an answer about another name.
+        let said = sandbox.does("query 8.8.8.8 data.test TXT tcp");
+        assert_eq!(said, "TXT code 0, 1 answers");
+        assert_eq!(sandbox.does("greet 198.51.100.140"), "failed: ECONNREFUSED");
+        let question = operator.asked("198.51.100.140");
+        assert_eq!(question["domain"], serde_json::Value::Null);
+        assert!(!question.to_string().contains("bank.test"), "{question}");
+    });
+}

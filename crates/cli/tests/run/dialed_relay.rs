@@ -16,11 +16,17 @@ fn a_half_close_a_reset_and_a_large_transfer_pass_unchanged() {
             assert_eq!(does("reset HOST"), "reset");
             assert_eq!(does("bulk HOST 40000000"), "40000000 same");
             assert_eq!(does("goodbye HOST"), "goodbye");
+            assert_eq!(does("abort HOST"), "aborted");
             // A port without a server.
             assert_eq!(does("greet HOST 9"), "failed: ECONNREFUSED");
         }
         let after = lab.events_of("after-goodbye");
         assert_eq!(after, [["and thanks"], ["and thanks"]]);
+        assert_eq!(
+            lab.events_of("reset").len(),
+            2,
+            "a reset arrives as a reset"
+        );
     });
 }
 

@@ -48,9 +48,19 @@ NAMES = {
     "mapped.test": ["::ffff:169.254.169.254"],
     "mixed.test": ["198.51.100.41", "10.9.9.9"],
     "gone.test": ["198.51.100.66"],
+    "data.test": ["198.51.100.41"],
 }
 # A second name server knows another address.
 OTHER_NAMES = {**NAMES, "plain.test": ["198.51.100.131"]}
+
+# A text that reads as a message by itself: bank.test has the address 198.51.100.140.
+FORGED_MESSAGE = (
+    struct.pack("!HHHHHH", 7, 0x8180, 1, 1, 0, 0)
+    + b"\4bank\4test\0\0\1\0\1\xc0\x0c"
+    + struct.pack("!HHIH", 1, 1, 60, 4)
+    + socket.inet_aton("198.51.100.140")
+)
+FORGED_TEXT = bytes([len(FORGED_MESSAGE)]) + FORGED_MESSAGE + (b"\xff" + bytes(255)) * 8
 
 EVENTS = []
 TYPES = {1: "A", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS", 255: "ANY"}
@@ -73,7 +83,8 @@ def answer(query, names, transport):
             data = address.packed
             records.append(b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(data)) + data)
     if kind == 16 and addresses:
-        records.append(b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 60, 6) + b"\5hello")
+        text = FORGED_TEXT if name == "data.test" else b"\5hello"
+        records.append(b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 60, len(text)) + text)
     code = 0 if addresses else 3
     flags = 0x8180 | (flags & 0x0100) | code
     head = struct.pack("!HHHHHH", ident, flags, 1, len(records), 0, 0)
@@ -143,8 +154,12 @@ def recorded(serve):
 async def count(reader, writer):
     """Counts the bytes until the client's half-close, then answers."""
     total = 0
-    while data := await reader.read(1 << 16):
-        total += len(data)
+    try:
+        while data := await reader.read(1 << 16):
+            total += len(data)
+    except ConnectionResetError:
+        EVENTS.append(["reset", total])
+        raise
     writer.write(b"received %d\n" % total)
     await writer.drain()
 

@@ -122,6 +122,21 @@ def reset(host):
             print("reset")
 
 
+def abort(host):
+    """Resets a connection after some bytes have arrived."""
+    with connect(host, 7001) as stream:
+        stream.sendall(b"abc")
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    print("aborted")
+
+
+def mark(value):
+    """Gives a socket the mark that the gateway gives its own packets."""
+    with socket.socket() as stream:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(value))
+    print("marked")
+
+
 def bulk(host, length):
     digest = hashlib.sha256()
     with connect(host, 7003) as stream:
@@ -429,10 +444,10 @@ def own_server(host):
             with client:
                 client.sendall(b"hello from inside\n")
 
-        for _ in range(2):
+        for own in ["127.0.0.1", "198.19.0.2"]:
             thread = threading.Thread(target=serve)
             thread.start()
-            greet("127.0.0.1")
+            greet(own)
             thread.join()
             greet(host)
 
@@ -456,7 +471,7 @@ def keep(host, go):
 
 DEEDS = [
     greet, together, datagram, query, resolve, half_close, reset, bulk, goodbye, flood, spoof, datagram_flood,
-    datagram_sizes, odd_clients, ping, keep_many, scan, garbage,
+    datagram_sizes, odd_clients, ping, abort, mark, keep_many, scan, garbage,
     reply_to_oneself, own_server, keep,
 ]
 try:
