@@ -89,7 +89,7 @@ pub struct EgressConfig<P, N, D, S> {
 pub enum EgressError {
     /// A socket of the gateway failed.
     #[error("a socket of the gateway failed")]
-    Socket(#[from] std::io::Error),
+    Socket(#[from] io::Error),
     /// A task panicked, which indicates a bug.
     #[error("a task panicked: {0}")]
     Panicked(DisplayText),
@@ -298,7 +298,7 @@ where
         match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 if !self.release_reserved_files() {
-                    self.accept_after = Some(Instant::now() + ACCEPT_BACKOFF);
+                    self.accept_after = Instant::now().checked_add(ACCEPT_BACKOFF);
                 }
                 Ok(None)
             }

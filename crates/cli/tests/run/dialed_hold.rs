@@ -203,7 +203,8 @@ fn an_answer_releases_every_connection_that_it_covers_and_no_other() {
         let mut sandbox = lab.sandbox(&[]);
         let mut operator = lab.operator();
         sandbox.shell.begins(
-            "python3 w.py together plain.test plain.test plain.test & python3 w.py greet plain.test 80; wait",
+            "python3 w.py together plain.test plain.test plain.test & \
+             python3 w.py greet plain.test 80; wait",
         );
         let all_wait = operator.waiting("plain.test", 3);
         assert_eq!(all_wait["port"], 7004);

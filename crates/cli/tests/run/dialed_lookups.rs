@@ -151,7 +151,10 @@ fn names_are_looked_up_as_on_the_machine() {
         let lab = Lab::new(user);
         // The name server of IPv6 alone, a search domain, and a name of the hosts file.
         lab.write_resolv_conf(&format!("nameserver {RESOLVER_V6}\n"));
-        lab.write_hosts("127.0.0.1 localhost\n127.0.1.1 thismachine\n198.51.100.132 inthehosts.test inthehosts\n");
+        lab.write_hosts(
+            "127.0.0.1 localhost\n127.0.1.1 thismachine\n\
+             198.51.100.132 inthehosts.test inthehosts\n",
+        );
         let names = ["plain.test", "inthehosts.test", "inthehosts"];
         let allowed = names.map(|name| ["--allow", name]).concat();
         let mut sandbox = lab.sandbox(&allowed);

@@ -256,13 +256,10 @@ def record_packet(data):
             return
     else:
         return  # ARP
-    if protocol == 6:
-        if rest[13] & 0x12 == 0x02:
-            EVENTS.append(["packet", 6, source, destination, *struct.unpack("!H", rest[2:4]), options])
-    elif protocol == 17:
-        EVENTS.append(["packet", 17, source, destination, *struct.unpack("!H", rest[2:4]), options])
-    else:
-        EVENTS.append(["packet", protocol, source, destination, rest[0] if rest else 0, options])
+    if protocol == 6 and rest[13] & 0x12 != 0x02:
+        return
+    (port,) = struct.unpack("!H", rest[2:4]) if protocol in (6, 17) else rest[:1] or (0,)
+    EVENTS.append(["packet", protocol, source, destination, port, options])
 
 
 def watch_link(loop):

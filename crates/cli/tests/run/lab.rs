@@ -146,8 +146,8 @@ impl<'a> Lab<'a> {
              server = socket.create_server((\"{address}\", {port}), \
              family=socket.AF_INET6 if \":\" in \"{address}\" else socket.AF_INET)\n\
              print(\"up\", flush=True)\n\
-             while True:\n    client, _ = server.accept()\n    client.sendall(b\"reached\\n\")\n    \
-             client.close()\n"
+             while True:\n    client, _ = server.accept()\n    \
+             client.sendall(b\"reached\\n\")\n    client.close()\n"
         );
         let mut server = self.machine.root(self.user, &["python3", "-c", &script]);
         let mut server = server.stdout(Stdio::piped()).spawn().unwrap();

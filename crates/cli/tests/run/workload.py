@@ -3,6 +3,8 @@
 
 import errno
 import hashlib
+import os
+import random
 import selectors
 import socket
 import struct
@@ -312,14 +314,13 @@ def scan(host, count):
 
 def garbage(server):
     """Sends what is no query to a name server, then waits for it to close the connection."""
-    import random
-
     random.seed(7)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stream:
         stream.connect((server, 53))
         for size in [0, 1, 11, 12, 13, 512, 1400, 60000] * 50:
             stream.send(random.randbytes(size))
-    for data in [b"\0\0", b"\0\1x", b"\xff\xff" + random.randbytes(65535), random.randbytes(3000)]:
+    long = b"\xff\xff" + random.randbytes(65535)
+    for data in [b"\0\0", b"\0\1x", long, random.randbytes(3000)]:
         with connect(server, 53, 1) as stream:
             try:
                 stream.sendall(data)
@@ -402,7 +403,8 @@ def spoof():
 
     v4, v6, udp, tcp = socket.AF_INET, socket.AF_INET6, socket.SOCK_DGRAM, socket.SOCK_STREAM
     free4, free6 = (socket.IPPROTO_IP, IP_FREEBIND), (socket.IPPROTO_IPV6, IPV6_FREEBIND)
-    foreign = [(v4, free4, elsewhere, to) for to in [outside, "198.19.0.2", "127.0.0.1", "198.19.0.1"]]
+    own4 = [outside, "198.19.0.2", "127.0.0.1", "198.19.0.1"]
+    foreign = [(v4, free4, elsewhere, to) for to in own4]
     own6 = ["2001:db8:0:41::41", "fdc1:ea2c:19::2", "::1", "fdc1:ea2c:19::1"]
     foreign += [(v6, free6, "2001:db8:9::9", to) for to in own6]
     for kind in [udp, tcp]:
@@ -453,8 +455,6 @@ def own_server(host):
 
 
 def wait_for_file(path):
-    import os
-
     while not os.path.exists(path):
         time.sleep(0.01)
 
@@ -470,8 +470,8 @@ def keep(host, go):
 
 
 DEEDS = [
-    greet, together, datagram, query, resolve, half_close, reset, bulk, goodbye, flood, spoof, datagram_flood,
-    datagram_sizes, odd_clients, ping, abort, mark, keep_many, scan, garbage,
+    greet, together, datagram, query, resolve, half_close, reset, abort, mark, bulk, goodbye, flood,
+    datagram_flood, datagram_sizes, odd_clients, ping, keep_many, scan, garbage, spoof,
     reply_to_oneself, own_server, keep,
 ]
 try:
