@@ -3,6 +3,8 @@
 
 use std::process::Stdio;
 
+use netns::gateway::{DNS_PORT, REPLAY_MARK, TCP_PORT, UDP_PORT};
+
 use super::lab::{Lab, hello};
 use super::machine::line;
 use super::user::as_everybody;
@@ -164,7 +166,6 @@ fn the_gateways_own_ports_and_marks_are_out_of_reach() {
         let lab = Lab::new(user);
         let options = ["--hold", "0", "--allow", "0.0.0.0/0", "--allow", "::/0"];
         let mut sandbox = lab.sandbox(&options);
-        use netns::gateway::{DNS_PORT, REPLAY_MARK, TCP_PORT, UDP_PORT};
         for gateway in ["198.19.0.1", "fdc1:ea2c:19::1"] {
             for port in [TCP_PORT, UDP_PORT, DNS_PORT] {
                 for deed in ["greet GATEWAY PORT 5", "datagram GATEWAY x 5 PORT"] {

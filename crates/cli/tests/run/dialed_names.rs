@@ -105,6 +105,10 @@ fn what_the_program_names_is_what_the_question_names() {
             assert_eq!(question["address"], address);
             assert_eq!(sandbox.does(&format!("greet {address}")), hello(address));
         }
+        sandbox.does("greet 2001:db8:0:41::42");
+        operator.answer("2001:db8:0:41::42", 'd');
+        let said = sandbox.does("greet 2001:db8:0:41::42");
+        assert_eq!(said, "failed: ECONNREFUSED");
         assert_eq!(operator.other_questions(), Vec::<&str>::new());
     });
 }

@@ -63,10 +63,16 @@ fn the_first_datagram_arrives() {
         sandbox.begins("datagram 198.51.100.41 literal");
         operator.answer("198.51.100.41", 'd');
         assert_eq!(sandbox.ends(), "failed: ECONNREFUSED");
+        sandbox.begins("datagram 2001:db8:0:41::41 six");
+        operator.answer("2001:db8:0:41::41", 'a');
+        assert_eq!(sandbox.ends(), "six");
+        sandbox.begins("datagram 2001:db8:9::9 none");
+        operator.answer("2001:db8:9::9", 'd');
+        assert_eq!(sandbox.ends(), "failed: ECONNREFUSED");
         // Each exactly once.
         let received = lab.events_of("udp");
         let texts: Vec<_> = received.iter().map(|fields| fields[2].clone()).collect();
-        assert_eq!(texts, ["first", "once"]);
+        assert_eq!(texts, ["first", "once", "six"]);
         // A port without a server.
         assert_eq!(
             sandbox.does("datagram v6.test none 5 9"),

@@ -140,8 +140,20 @@ fn metadata_and_link_local_addresses_are_refused_and_told_once() {
             "198.18.0.1",
             "198.19.77.1",
         ];
+        let names = [
+            "metadata.test",
+            "mapped.test",
+            "nat64.test",
+            "sixtofour.test",
+            "linklocal.test",
+            "standin.test",
+            "gateway.test",
+            "zero.test",
+            "broadcast.test",
+            "multicast.test",
+        ];
         for _ in 0..2 {
-            for dest in floor.iter().chain(&["metadata.test", "mapped.test"]) {
+            for dest in floor.iter().chain(&names) {
                 let said = sandbox.does(&format!("greet {dest} 80"));
                 assert_eq!(said, "failed: ECONNREFUSED", "{dest}");
             }
@@ -156,7 +168,7 @@ fn metadata_and_link_local_addresses_are_refused_and_told_once() {
         sandbox.ends();
         assert_eq!(operator.other_questions(), Vec::<&str>::new());
         let said = sandbox.finish();
-        for dest in floor.iter().chain(&["metadata.test", "mapped.test"]) {
+        for dest in floor.iter().chain(&names) {
             let dest = if dest.contains(':') {
                 format!("[{dest}]")
             } else {
