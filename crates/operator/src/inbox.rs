@@ -30,6 +30,8 @@ const MAX_ROWS_PER_HUB: usize = 131_072;
 const MAX_IDS_PER_ENTRY: usize = 16;
 /// Maximum number of flows in a row of a Clearance1 hub; older flows are merged into a count.
 const MAX_CLEARANCE1_FLOWS: usize = 64;
+/// Maximum number of answers per hub whose event is awaited.
+const MAX_AWAITED_DECISIONS: usize = 1024;
 /// Maximum number of ended rows whose reasons are remembered.
 const MAX_REMEMBERED_ENDS: usize = 1024;
 
@@ -53,6 +55,9 @@ struct InboxHub {
     restarted: bool,
     rows: BTreeSet<RowNumber>,
     requests: HashMap<RequestId, (RowNumber, RequestFlow)>,
+    /// Questions that the reply to an answer has ended, before their event: an update of the
+    /// question may be on its way still.
+    awaited_decisions: VecDeque<RequestId>,
 }
 
 impl Inbox {
@@ -195,6 +200,7 @@ impl Inbox {
             OperatorReply::Decided(decision) | OperatorReply::AlreadyDecided(decision)
                 if decision.ok =>
             {
+                self.await_decision(hub, &decision.request);
                 self.apply_decision(hub, Arc::new(decision), &mut changes);
             }
             OperatorReply::NoSuchRequest => {
@@ -230,6 +236,22 @@ impl Inbox {
         changes
     }
 
+    /// Ignores updates of a decided question until the event of the decision.
+    fn await_decision(&mut self, hub: &HubId, request: &RequestId) {
+        let Some(state) = self.hubs.get_mut(hub) else {
+            return;
+        };
+        // A Clearance1 hub asks anew under any id, and an unknown question has had its event.
+        if state.protocol_version == ProtocolVersion::Clearance2
+            && state.requests.contains_key(request)
+        {
+            if state.awaited_decisions.len() >= MAX_AWAITED_DECISIONS {
+                state.awaited_decisions.pop_front();
+            }
+            state.awaited_decisions.push_back(request.clone());
+        }
+    }
+
     /// Counts a reply to the pending answer of the row.
     fn count_reply(&mut self, row: RowNumber) {
         if let Some(row) = self.rows.get_mut(&row)
@@ -241,10 +263,16 @@ impl Inbox {
 
     fn apply_hub_event(&mut self, hub: &HubId, event: Event, changes: &mut Vec<InboxChange>) {
         match event {
+            Event::Repeated(request) if self.awaits_decision(hub, &request.id) => {}
             Event::Pending(request) | Event::Repeated(request) => {
                 self.apply_request(hub, request, changes);
             }
-            Event::Decided(decision) => self.apply_decision(hub, decision, changes),
+            Event::Decided(decision) => {
+                if let Some(state) = self.hubs.get_mut(hub) {
+                    state.awaited_decisions.retain(|id| *id != decision.request);
+                }
+                self.apply_decision(hub, decision, changes);
+            }
             Event::Withdrawn { request, reason } => {
                 self.drop_entry(hub, &request.id, RowEnd::Withdrawn(reason), changes);
             }
@@ -274,6 +302,7 @@ impl Inbox {
                 });
             }
             Event::Lost { lost, reason } => {
+                self.forget_awaited_decisions(hub);
                 self.mark_unconfirmed(hub);
                 let hub = hub.clone();
                 changes.push(InboxChange::Lost { hub, lost, reason });
@@ -288,6 +317,18 @@ impl Inbox {
             // `Event` is non-exhaustive. Event types unknown to this release arrive as
             // `InboxEvent::UnknownEvent`.
             other => tracing::debug!(?other, "ignored an event"),
+        }
+    }
+
+    fn awaits_decision(&self, hub: &HubId, request: &RequestId) -> bool {
+        let state = self.hubs.get(hub);
+        state.is_some_and(|state| state.awaited_decisions.contains(request))
+    }
+
+    /// Forgets which decisions are awaited: their events may have been lost.
+    fn forget_awaited_decisions(&mut self, hub: &HubId) {
+        if let Some(state) = self.hubs.get_mut(hub) {
+            state.awaited_decisions.clear();
         }
     }
 
@@ -314,8 +355,10 @@ impl Inbox {
             restarted: false,
             rows: BTreeSet::new(),
             requests: HashMap::new(),
+            awaited_decisions: VecDeque::new(),
         });
         state.connected = true;
+        state.awaited_decisions.clear();
         let before = std::mem::replace(&mut state.protocol_version, version);
         let restarted = state.restarted;
         changes.push(InboxChange::Up(hub.clone(), version));

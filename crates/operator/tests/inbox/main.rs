@@ -436,6 +436,28 @@ fn row_ended_by_the_own_answer_is_still_being_answered() {
     }
 }
 
+#[test]
+fn update_behind_the_reply_to_an_answer_opens_no_row() {
+    let mut harness = InboxHarness::connected(ProtocolVersion::Clearance2);
+    let question = request("web:1", "one.example", "203.0.113.1", 443);
+    harness.receive(Event::Pending(Arc::clone(&question)));
+    let answers = harness.inbox.answer(number(1), Action::Allow).unwrap();
+    let decided = decision(&question, Action::Allow, true);
+    let reply = OperatorReply::Decided(Decision::clone(&decided));
+    harness.inbox.apply_reply(&answers[0], reply);
+    // The stream is behind the reply.
+    assert!(
+        harness
+            .receive(Event::Repeated(repeated(&question, 2)))
+            .is_empty()
+    );
+    assert!(harness.receive(Event::Decided(decided)).is_empty());
+    assert_eq!(harness.inbox.rows().len(), 0);
+    // After the event the same id can ask again.
+    let again = harness.receive(Event::Pending(question));
+    assert_eq!(again, ["added 2"]);
+}
+
 fn ended_by_own_answer(changes: &[InboxChange]) -> bool {
     matches!(changes, [InboxChange::Ended(row, _)] if row.answering().is_some())
 }
