@@ -194,12 +194,13 @@ def flood(host, count):
 
 
 def datagram_flood(host, count):
-    """Sends a datagram from each of many sockets, in turn, and counts the replies."""
+    """Sends a datagram from each of many ports, in turn, and counts the replies."""
     address = socket.getaddrinfo(host, ECHO_PORT, type=socket.SOCK_DGRAM)[0][4]
     replies = 0
     for number in range(int(count)):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stream:
             stream.settimeout(5)
+            stream.bind(("0.0.0.0", 20000 + number))
             stream.connect(address)
             stream.send(b"%d" % number)
             replies += stream.recv(100) == b"%d" % number
