@@ -110,6 +110,7 @@ impl PreparedDemo {
             // The demo ends the wait if no answer comes.
             hold: HoldLimit::Forever,
             expects_operator: true,
+            absent_names: Vec::new(),
             proxy: None,
             lookup: InternetLookup(sockets.clone()),
             sockets,

@@ -96,6 +96,9 @@ pub trait EgressSink: Send + 'static {
     /// Asks about a destination; returns the id of the question.
     fn ask(&mut self, question: &EgressQuestion<'_>) -> RequestId;
 
+    /// Returns `false` if the program in the sandbox does not wait for the connection any more.
+    fn still_waits(&mut self, client: std::net::SocketAddr, remote: std::net::SocketAddr) -> bool;
+
     /// Reports how many connections wait for the answer to a question.
     fn set_waiting(&mut self, request: &RequestId, held: HeldCount);
 

@@ -46,6 +46,7 @@ const MAX_RECORD_TTL: u32 = 300;
 #[derive(Debug)]
 pub struct DnsForwarder {
     own_names: Vec<DomainName>,
+    absent_names: HashSet<DomainName>,
     stand_ins: StandInTable,
     notices: NoticeLog,
     /// Each pending lookup holds a clone.
@@ -59,6 +60,8 @@ pub struct ForwarderConfig {
     pub stand_in_key: StandInKey,
     /// Names that have a meaning for the sandbox only and are never looked up outside.
     pub own_names: Vec<DomainName>,
+    /// Names that do not exist for the sandbox, whatever the rules say.
+    pub absent_names: HashSet<DomainName>,
 }
 
 /// The rules, as far as the forwarder needs them.
@@ -145,6 +148,7 @@ impl DnsForwarder {
     pub fn new(config: ForwarderConfig) -> Self {
         Self {
             own_names: config.own_names,
+            absent_names: config.absent_names,
             stand_ins: StandInTable::new(config.stand_in_key),
             notices: NoticeLog::default(),
             pending: Arc::default(),
@@ -232,6 +236,9 @@ impl DnsForwarder {
             QueryName::Root => return PlannedAnswer::REFUSED,
             QueryName::NotHost => return PlannedAnswer::NOT_FOUND,
         };
+        if self.absent_names.contains(name) {
+            return PlannedAnswer::NOT_FOUND;
+        }
         let kind = QueryKind::of(query.record_type);
         if is_in_zone(name, "localhost") {
             return loopback_answer(kind);
@@ -296,11 +303,14 @@ impl DnsForwarder {
 }
 
 impl ForwarderConfig {
-    /// Creates the usual settings: the only own name is `host.internal`.
+    /// Creates the usual settings: the only own name is `host.internal`, and the only absent name
+    /// the one by which browsers learn that they should ask this name server and not one of their
+    /// own over HTTPS (`use-application-dns.net`).
     pub fn new(stand_in_key: StandInKey) -> Self {
         Self {
             stand_in_key,
             own_names: "host.internal".parse().into_iter().collect(),
+            absent_names: "use-application-dns.net".parse().into_iter().collect(),
         }
     }
 }

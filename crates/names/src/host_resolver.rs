@@ -19,6 +19,8 @@ use crate::resolv_conf::read_name_servers;
 mod dns_client;
 mod hosts_file;
 
+pub use hosts_file::read_host_labels;
+
 /// Maximum calls of `getaddrinfo` at a time; more lookups wait.
 const MAX_SYSTEM_LOOKUPS: usize = 32;
 /// Maximum time of a lookup, the wait for its turn included.

@@ -39,7 +39,7 @@ pub use forwarder::{
     DnsForwarder, ForwarderConfig, ForwarderNotice, NamePolicy, PendingLookup, QueryPlan,
 };
 pub use hickory_proto::rr::{Record, RecordType};
-pub use host_resolver::HostResolver;
+pub use host_resolver::{HostResolver, read_host_labels};
 pub use lookup::{LookupFailure, LookupOutcome, LookupRequest, NameLookup, StaticHosts};
 pub use resolv_conf::read_search_domains;
 pub use stand_in::{StandInKey, StandInTable, StandInsExhausted};

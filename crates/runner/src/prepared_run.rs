@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use names::HostResolver;
+use names::{HostResolver, read_host_labels, read_search_domains};
 use netns::ProcessHandle;
 use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
 use supervisor::{DialedConfig, DialedSupervisor, HostSockets};
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText, Dossier};
+use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier};
 use tokio::sync::mpsc;
 
 use crate::controlling_tty::ControllingTty;
@@ -117,9 +117,26 @@ fn start_supervisor(
         proxy: config.proxy.clone(),
         lookup: HostResolver::new(&config.hosts_file, &config.resolv_conf),
         sockets: HostSockets,
+        absent_names: shadowed_names(&config.hosts_file, &config.resolv_conf),
         stand_in_key: load_stand_in_key(&config.state_dir).map_err(RunError::RandomId)?,
     });
     supervisor.map_err(RunError::StartSupervisor)
+}
+
+/// Returns the names that a search domain makes of the names of one label in the host's hosts file.
+///
+/// The sandbox has no such hosts file, so that its programs append search domains first. Each of
+/// these names would have a stand-in address, and the one of the hosts file would never be tried.
+fn shadowed_names(hosts_file: &Path, resolv_conf: &Path) -> Vec<DomainName> {
+    let domains = read_search_domains(resolv_conf);
+    let labels = read_host_labels(hosts_file);
+    let append = |label: &DomainName| {
+        let label = label.clone();
+        domains
+            .iter()
+            .filter_map(move |domain| format!("{label}.{domain}").parse().ok())
+    };
+    labels.iter().flat_map(append).collect()
 }
 
 fn start_command(sandbox: Sandbox, command: &[OsString]) -> Result<RunningSandbox, RunError> {

@@ -21,7 +21,7 @@ use reader::PacketLog;
 use reader::nflog::NflogBindError;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SocketBindError};
-use terok_clearance::{ContainerId, DestPattern, Dossier};
+use terok_clearance::{ContainerId, DestPattern, DomainName, Dossier};
 use tokio_util::sync::CancellationToken;
 
 use crate::sandbox_service::SandboxService;
@@ -59,6 +59,8 @@ pub struct DialedConfig<N, D> {
     pub lookup: N,
     /// The sockets outside.
     pub sockets: D,
+    /// Names that do not exist for the sandbox, besides the usual ones.
+    pub absent_names: Vec<DomainName>,
     /// The key of the stand-in addresses: the same key gives a name the same address.
     pub stand_in_key: StandInKey,
 }
@@ -95,8 +97,8 @@ pub enum DialedStartError {
 pub struct DialedSupervisor<N, D> {
     service: SandboxService,
     rules: DialedRules,
-    /// The gateway, and the socket for the list of the sandbox's sockets.
-    gateway: Option<(OpenGateway, OwnedFd)>,
+    /// The gateway, and two sockets for the list of the sandbox's sockets.
+    gateway: Option<(OpenGateway, [OwnedFd; 2])>,
     container: ContainerId,
     dossier: Dossier,
     hold: HoldLimit,
@@ -132,8 +134,11 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             proxy,
             lookup,
             sockets,
+            absent_names,
             stand_in_key,
         } = config;
+        let mut forwarder = ForwarderConfig::new(stand_in_key);
+        forwarder.absent_names.extend(absent_names);
         let gateway = gateway
             .as_ref()
             .map(|gateway| OpenGateway::open(gateway, &process))
@@ -154,7 +159,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             proxy,
             lookup,
             sockets,
-            forwarder: ForwarderConfig::new(stand_in_key),
+            forwarder,
         })
     }
 
@@ -191,8 +196,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         } = self;
         let hub = SandboxService::create_hub(rules.clone());
         let init = service.process().pid();
-        let gateway = gateway.map(|(gateway, sandbox_diag)| {
-            let who_asks = WhoAsks::start(sandbox_diag, init, Arc::clone(&hub));
+        let gateway = gateway.map(|(gateway, [who_asks, sockets_inside])| {
+            let who_asks = WhoAsks::start(who_asks, init, Arc::clone(&hub));
             let identity = QuestionIdentity { container, dossier };
             let config = EgressConfig {
                 policy: Arc::new(rules.clone()),
@@ -204,7 +209,13 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 hold,
                 answerers: hub.answerers(),
                 expects_operator,
-                sink: QuestionSink::new(Arc::clone(&hub), rules, identity, who_asks),
+                sink: QuestionSink::new(
+                    Arc::clone(&hub),
+                    rules,
+                    identity,
+                    who_asks,
+                    sockets_inside,
+                ),
             };
             Box::pin(gateway.run(config))
         });
@@ -225,13 +236,16 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
 }
 
 impl OpenGateway {
-    /// Opens a gateway and the socket for the list of the sandbox's sockets.
+    /// Opens a gateway and two sockets for the list of the sandbox's sockets.
     fn open(
         gateway: &GatewayNetns,
         process: &ProcessHandle,
-    ) -> Result<(Self, OwnedFd), DialedStartError> {
+    ) -> Result<(Self, [OwnedFd; 2]), DialedStartError> {
         let sandbox = NetnsRef::OfProcess(process.try_clone().map_err(DialedStartError::Process)?);
-        let sandbox_diag = sandbox.open_socket(SocketSpec::SockDiag)?;
+        let sandbox_diag = sandbox.open_sockets(&[SocketSpec::SockDiag; 2])?;
+        let Ok(sandbox_diag) = <[_; 2]>::try_from(sandbox_diag) else {
+            return Err(EnterError::BadReply.into());
+        };
         let GatewaySockets {
             rules,
             held_log,

@@ -290,7 +290,9 @@ where
                 EgressVerdict::Ask => {}
                 EgressVerdict::Allow => {
                     for key in self.held.waiting_for(&dest) {
-                        if self.held.start_dialing(&key) {
+                        if !self.sink.still_waits(key.client, key.remote) {
+                            self.held.remove(&key);
+                        } else if self.held.start_dialing(&key) {
                             self.dial_connection(key);
                         }
                     }

@@ -26,6 +26,38 @@ pub(super) fn find_addresses(path: &Path, name: &DomainName) -> io::Result<Vec<I
     Ok(addresses)
 }
 
+/// Maximum names that [`read_host_labels`] returns.
+const MAX_HOST_LABELS: usize = 1_000;
+
+/// Returns the names of one label in a hosts file, those of loopback addresses left out. A file
+/// that cannot be read has none.
+///
+/// The C library looks such a name up in the hosts file before it appends search domains.
+pub fn read_host_labels(path: &Path) -> Vec<DomainName> {
+    let Ok(bytes) = std::fs::read(path) else {
+        return Vec::new();
+    };
+    let mut labels = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let text = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let Ok(text) = str::from_utf8(text) else {
+            continue;
+        };
+        let mut words = text.split_ascii_whitespace();
+        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+        if address.is_none_or(|address| address.is_loopback()) {
+            continue;
+        }
+        labels.extend(
+            words
+                .filter(|word| !word.contains('.'))
+                .filter_map(|word| word.parse::<DomainName>().ok()),
+        );
+    }
+    labels.truncate(MAX_HOST_LABELS);
+    labels
+}
+
 /// Returns the address of a line with `name`. Addresses with a scope (`fe80::1%eth0`) are skipped:
 /// link-local destinations are not allowed.
 fn address_of(line: &[u8], name: &DomainName) -> Option<IpAddr> {
@@ -48,6 +80,21 @@ fn address_of(line: &[u8], name: &DomainName) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_one_label_are_those_without_a_dot_or_a_loopback_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        let hosts = "127.0.0.1 localhost box\n::1 ip6-localhost\n192.0.2.1 Nas nas.lan # printer\n\
+                     not-an-address x\n2001:db8::1 pi\n\n";
+        std::fs::write(&path, hosts).unwrap();
+        let labels: Vec<_> = read_host_labels(&path)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(labels, ["nas", "pi"]);
+        assert!(read_host_labels(&dir.path().join("none")).is_empty());
+    }
 
     #[test]
     fn all_lines_with_the_name_count() {

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Passes the engine's questions and notices to the hub and to the observer.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use egress::{EgressNotice, EgressQuestion, EgressSink, HeldCount};
 use hub::Hub;
 use reader::first_request_number;
+use reader::socket_owner::{SocketDiag, SocketState};
 use terok_clearance::{
-    BlockedPacket, ContainerId, Dest, Dossier, GaveUp, PacketDest, PacketHost, RequestId,
+    BlockedPacket, ContainerId, Dest, Dossier, GaveUp, PacketDest, PacketHost, Protocol, RequestId,
     SandboxEvent, Timestamp, WaitingConnections,
 };
-
 use tokio::time::Instant;
 
 use super::rules::DialedRules;
@@ -24,6 +26,8 @@ pub(super) struct QuestionSink {
     rules: DialedRules,
     identity: QuestionIdentity,
     who_asks: WhoAsks,
+    /// The list of the sandbox's sockets; `None` if it cannot be read.
+    sockets_inside: Option<SocketDiag>,
     next_request: u64,
 }
 
@@ -40,8 +44,12 @@ impl QuestionSink {
         rules: DialedRules,
         identity: QuestionIdentity,
         who_asks: WhoAsks,
+        sockets_inside: OwnedFd,
     ) -> Self {
         Self {
+            sockets_inside: SocketDiag::new(sockets_inside)
+                .inspect_err(|error| tracing::warn!(%error, "the sandbox's sockets are unknown"))
+                .ok(),
             hub,
             rules,
             identity,
@@ -80,6 +88,17 @@ impl EgressSink for QuestionSink {
         request
     }
 
+    fn still_waits(&mut self, client: SocketAddr, remote: SocketAddr) -> bool {
+        let Some(sockets) = &mut self.sockets_inside else {
+            return true;
+        };
+        // An unknown state is no reason to keep an answer from a connection.
+        match sockets.find_socket(Protocol::TCP, client, remote) {
+            Ok(socket) => socket.is_some_and(|socket| socket.state == SocketState::SYN_SENT),
+            Err(_) => true,
+        }
+    }
+
     fn set_waiting(&mut self, request: &RequestId, held: HeldCount) {
         let now = Instant::now().into_std();
         let since = held.since.map(|since| {
@@ -96,7 +115,7 @@ impl EgressSink for QuestionSink {
         self.hub.set_waiting(request, waiting);
     }
 
-    fn connected(&mut self, dest: &PacketDest, address: std::net::SocketAddr) {
+    fn connected(&mut self, dest: &PacketDest, address: SocketAddr) {
         self.rules
             .emit_trace(TraceEvent::Connected { dest, address });
     }
