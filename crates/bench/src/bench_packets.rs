@@ -437,6 +437,7 @@ pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()>
         process: ProcessHandle::open(pid).context("finding the sandbox")?,
         policy: bench_policy()?,
         allowed_dests: Vec::new(),
+        allow_capabilities: true,
         runtime_dir: RuntimeDir::new(directory),
     };
     build_runtime()?.block_on(async {

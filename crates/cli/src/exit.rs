@@ -11,6 +11,7 @@ use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
 use runner::{RunError, RunOutcome};
 use simple_clearance::SimpleClearanceError;
+use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
 
 use crate::args::{ProgramName, UsageError};
@@ -128,6 +129,13 @@ const DESKTOP_HINT: &str =
 const LINE_PROMPT_HINT: &str =
     "`terok-clearance clearance` asks line by line and needs no such terminal";
 
+const CAPABILITY_HINTS: [&str; 3] = [
+    "start the container with `--cap-drop NET_RAW,NET_ADMIN` (podman's default has neither, \
+     docker's has NET_RAW)",
+    "for a program that is not root, `--security-opt no-new-privileges` is enough",
+    "`--allow-capabilities` guards it all the same, but such a process can go around every rule",
+];
+
 /// Returns the exit status and the hints for an error.
 fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
     let failure = |hint| advise(CommandStatus::FAILURE, &[hint]);
@@ -167,6 +175,10 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::Attach(AttachError::Inspect { .. }) => failure(&format!(
             "to use the network namespace of this process, set {INSIDE_NETNS_VARIABLE}=1"
         )),
+        CommandError::Supervise {
+            source: SupervisorStartError::Capability(_),
+            ..
+        } => advise(CommandStatus::FAILURE, &CAPABILITY_HINTS),
         CommandError::Attach(AttachError::OpenSockets(_)) | CommandError::Supervise { .. } => {
             failure("without root, the namespace must belong to one of your user namespaces")
         }
@@ -344,6 +356,7 @@ pub(crate) fn report_usage_error(
 mod tests {
     use std::io;
 
+    use supervisor::FirewallBypass;
     use terok_clearance::DisplayText;
 
     use super::*;
@@ -372,6 +385,22 @@ mod tests {
         check(CommandError::RunPrompt, CommandStatus::USAGE, 2);
         let helper = CommandError::RunNetworkHelper("pasta");
         check(helper, CommandStatus::USAGE, 2);
+        let bypass = FirewallBypass {
+            pid: 4711,
+            name: DisplayText::new("sh"),
+            capability: netns::NetworkCapability::Raw,
+            access: netns::CapabilityAccess::Obtainable,
+        };
+        let refused = CommandError::Supervise {
+            pid: 42,
+            source: SupervisorStartError::Capability(bypass),
+        };
+        assert_eq!(
+            refused.message(),
+            "cannot guard the network namespace of process 42: process 4711 (sh) can obtain \
+             CAP_NET_RAW over that namespace, and with it goes around the firewall"
+        );
+        check(refused, CommandStatus::FAILURE, 3);
         let other = anyhow::anyhow!("a failure");
         check(other.into(), CommandStatus::FAILURE, 0);
     }

@@ -38,6 +38,7 @@ fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Superv
             .iter()
             .map(|dest| dest.parse::<Target>().unwrap().into())
             .collect(),
+        allow_capabilities: true,
         runtime_dir: RuntimeDir::new(runtime.path()),
     }
 }

@@ -42,6 +42,7 @@ async fn supervisor_process() {
         process: ProcessHandle::open(std::os::unix::process::parent_id()).unwrap(),
         policy: policy(),
         allowed_dests: Vec::new(),
+        allow_capabilities: true,
         runtime_dir: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),
     };
     let supervisor = Supervisor::start(config).unwrap();

@@ -6,6 +6,7 @@
 //! [`sandbox`] builds the sandbox of `run` and `demo`. `setns`, `unshare` and `unsafe` occur in no
 //! other crate of the workspace.
 
+mod capability_holder;
 mod enter_error;
 pub mod gateway;
 pub mod link;
@@ -22,6 +23,9 @@ mod stderr_capture;
 mod sys;
 pub mod transparent;
 
+pub use capability_holder::{
+    CapabilityAccess, CapabilityHolder, NetworkCapability, find_capability_holder,
+};
 pub use enter_error::{EnterError, EnterStep};
 pub use netns_ref::{NetnsRef, SocketSpec};
 pub use parent_death::kill_on_parent_exit;

@@ -41,6 +41,29 @@ pub(crate) fn owning_user_namespace(namespace: BorrowedFd<'_>) -> io::Result<Own
     }
 }
 
+/// Returns the parent of a user namespace; `EPERM` unless the caller's own or a descendant.
+pub(crate) fn parent_user_namespace(userns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // For a user namespace, the owning one is the parent.
+    owning_user_namespace(userns)
+}
+
+/// `ioctl(NS_GET_OWNER_UID)`, `_IO(0xb7, 4)`: the user who owns a user namespace.
+const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
+
+/// Returns the owner of a user namespace, as seen from the caller's.
+pub(crate) fn user_namespace_owner(userns: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut owner: libc::uid_t = 0;
+    #[expect(unsafe_code, reason = "no safe wrapper of this ioctl exists")]
+    // SAFETY: NS_GET_OWNER_UID writes one uid_t to its argument, which points to one that outlives
+    // the call; `userns` is borrowed, hence open.
+    let done = unsafe { libc::ioctl(userns.as_raw_fd(), NS_GET_OWNER_UID, &raw mut owner) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(owner)
+    }
+}
+
 /// Moves the calling thread into a new network namespace.
 pub(crate) fn unshare_netns() -> io::Result<()> {
     #[expect(

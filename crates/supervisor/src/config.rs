@@ -19,6 +19,9 @@ pub struct SupervisorConfig {
     pub policy: Policy,
     /// Destinations allowed from the start, for the sandbox's lifetime.
     pub allowed_dests: Vec<AllowedDest>,
+    /// `true` starts although a process of the sandbox can go around the firewall; see
+    /// [`Supervisor::capability_holder`](crate::Supervisor::capability_holder).
+    pub allow_capabilities: bool,
     /// The operator's runtime directory, with `terok/clearance/…` and `terok/events/…`.
     pub runtime_dir: RuntimeDir,
 }

@@ -24,5 +24,7 @@ pub use dialed::{DialedConfig, DialedStartError, DialedSupervisor};
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
 pub use egress::{EgressNotice, HoldLimit};
-pub use supervisor::{Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError};
+pub use supervisor::{
+    FirewallBypass, Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError,
+};
 pub use trace::{TraceEvent, TraceObserver};

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starts and serves the components of one sandbox.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use netns::{EnterError, NetnsRef, SocketSpec};
+use netns::{
+    CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, ProcessHandle,
+    SocketSpec, find_capability_holder,
+};
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy};
 use terok_clearance::socket::SocketBindError;
@@ -26,6 +30,53 @@ pub struct Supervisor {
     firewall: ShieldEnforcer,
     reader: NflogReader,
     service: SandboxService,
+    capability_holder: Option<FirewallBypass>,
+}
+
+/// A process of a sandbox that can go around the firewall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallBypass {
+    /// The process id.
+    pub pid: u32,
+    /// The name of the process, which the process chose.
+    pub name: DisplayText,
+    /// The capability over the network namespace.
+    pub capability: NetworkCapability,
+    /// How the process has the capability.
+    pub access: CapabilityAccess,
+}
+
+impl From<CapabilityHolder> for FirewallBypass {
+    fn from(holder: CapabilityHolder) -> Self {
+        let CapabilityHolder {
+            pid,
+            name,
+            capability,
+            access,
+        } = holder;
+        Self {
+            pid,
+            name: DisplayText::new(&name),
+            capability,
+            access,
+        }
+    }
+}
+
+impl fmt::Display for FirewallBypass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pid,
+            name,
+            capability,
+            access,
+        } = self;
+        let verb = match access {
+            CapabilityAccess::Held => "has",
+            CapabilityAccess::Obtainable => "can obtain",
+        };
+        write!(f, "process {pid} ({name}) {verb} {capability}")
+    }
 }
 
 /// The supervisor could not start. The previous ruleset stays in force, or the default-deny one is.
@@ -35,6 +86,12 @@ pub enum SupervisorStartError {
     /// The sandbox's network namespace could not be entered.
     #[error("the sandbox's network namespace could not be entered")]
     Enter(#[from] EnterError),
+    /// The capabilities of the sandbox's processes are unknown.
+    #[error("the capabilities of the sandbox's processes could not be read")]
+    ReadCapabilities(#[source] io::Error),
+    /// A process of the sandbox can go around the firewall.
+    #[error("{0} over that namespace, and with it goes around the firewall")]
+    Capability(FirewallBypass),
     /// The ruleset is not in force.
     #[error("the ruleset could not be applied")]
     Shield(#[from] shield::ShieldError),
@@ -99,6 +156,10 @@ impl Supervisor {
     /// ruleset there), verifies it, opens the packet log, and binds both sockets. Returns when all
     /// of this is done; questions wait in the kernel until [`serve`](Self::serve).
     ///
+    /// Refuses a sandbox with a process that can go around the firewall, unless
+    /// [`SupervisorConfig::allow_capabilities`] is set. A process that enters the namespace later
+    /// (`podman exec --cap-add`) is not looked at.
+    ///
     /// Requires a single-threaded tokio runtime.
     pub fn start(config: SupervisorConfig) -> Result<Self, SupervisorStartError> {
         let SupervisorConfig {
@@ -107,8 +168,10 @@ impl Supervisor {
             process,
             policy,
             allowed_dests: allowed,
+            allow_capabilities,
             runtime_dir: runtime,
         } = config;
+        let capability_holder = check_capabilities(&process, allow_capabilities)?;
         let netns = NetnsRef::OfProcess(process);
         let opened = netns.open_sockets(&[SocketSpec::Netfilter; 4])?;
         let (Ok([orders, others, questions, answers]), NetnsRef::OfProcess(process)) =
@@ -139,7 +202,14 @@ impl Supervisor {
             firewall: ShieldEnforcer::new(shield),
             reader: NflogReader::new(sockets, classifier),
             service: SandboxService::bind(container, dossier, process, &runtime)?,
+            capability_holder,
         })
+    }
+
+    /// Returns a process of the sandbox that could go around the firewall at the start. `None`
+    /// unless [`SupervisorConfig::allow_capabilities`] is set.
+    pub const fn capability_holder(&self) -> Option<&FirewallBypass> {
+        self.capability_holder.as_ref()
     }
 
     /// Calls `observer` at each step of a packet's processing.
@@ -186,6 +256,7 @@ impl Supervisor {
             firewall,
             reader,
             service,
+            capability_holder: _,
         } = self;
         let hub = SandboxService::create_hub(firewall.clone());
         let mut sink = SupervisorSink {
@@ -196,6 +267,23 @@ impl Supervisor {
         service
             .serve(hub, reading, || firewall.close_shield())
             .await
+    }
+}
+
+/// Returns a process that can go around the firewall, or refuses it.
+fn check_capabilities(
+    process: &ProcessHandle,
+    allow_capabilities: bool,
+) -> Result<Option<FirewallBypass>, SupervisorStartError> {
+    match find_capability_holder(process) {
+        Ok(None) => Ok(None),
+        Ok(Some(holder)) if allow_capabilities => Ok(Some(holder.into())),
+        Ok(Some(holder)) => Err(SupervisorStartError::Capability(holder.into())),
+        Err(error) if allow_capabilities => {
+            tracing::debug!(%error, "the capabilities of the sandbox's processes are unknown");
+            Ok(None)
+        }
+        Err(error) => Err(SupervisorStartError::ReadCapabilities(error)),
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Args {
     /// Address or host name that is allowed from the start; repeat for more
     #[arg(long, value_name = "DEST")]
     allow: Vec<Target>,
+    /// Start although a process can go around the firewall (CAP_NET_RAW, CAP_NET_ADMIN)
+    #[arg(long)]
+    allow_capabilities: bool,
 }
 
 /// Runs the command.
@@ -37,6 +40,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         name,
         dns,
         allow,
+        allow_capabilities,
     } = args;
     let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
     let policy = Policy::new(dns).context("--dns is not usable")?;
@@ -46,12 +50,19 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         process,
         policy,
         allowed_dests: allow.into_iter().map(Into::into).collect(),
+        allow_capabilities,
         runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
     };
     block_on(async {
         let mut signals = StopSignals::catch()?;
         let supervisor =
             Supervisor::start(config).map_err(|source| CommandError::Supervise { pid, source })?;
+        if let Some(holder) = supervisor.capability_holder() {
+            context.output.print_error_line(&format!(
+                "warning: {holder} over its network namespace: it can send and receive past the \
+                 firewall or remove it, without a question and without a trace"
+            ));
+        }
         let hub = supervisor.hub_path().display();
         if context.json {
             let ingester = supervisor.ingester_path();
