@@ -41,5 +41,5 @@ pub use forwarder::{
 pub use hickory_proto::rr::{Record, RecordType};
 pub use host_resolver::{HostResolver, read_host_labels};
 pub use lookup::{LookupFailure, LookupOutcome, LookupRequest, NameLookup, StaticHosts};
-pub use resolv_conf::read_search_domains;
+pub use resolv_conf::{parse_server_addresses, read_search_domains};
 pub use stand_in::{StandInKey, StandInTable, StandInsExhausted};

@@ -13,6 +13,7 @@ mod config;
 mod dialed;
 mod reader_sink;
 mod resolver;
+mod sandbox_resolvers;
 mod sandbox_service;
 mod shield_enforcer;
 mod supervisor;
@@ -24,6 +25,9 @@ pub use dialed::{DialedConfig, DialedStartError, DialedSupervisor};
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
 pub use egress::{EgressNotice, HoldLimit};
+pub use sandbox_resolvers::{
+    ResolverRefusal, SandboxResolvers, SandboxResolversError, find_sandbox_resolvers,
+};
 pub use supervisor::{
     FirewallBypass, Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError,
 };

@@ -2,11 +2,12 @@
 //! `supervise`: guards an existing network namespace.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Context as _;
 use netns::ProcessHandle;
 use shield::Policy;
-use supervisor::{Supervisor, SupervisorConfig, SupervisorExit};
+use supervisor::{Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     name: ContainerId,
     /// Resolver that the sandbox may use, and whose answers give addresses names; repeat for more
+    /// [default: from the /etc/resolv.conf of the process]
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
     /// Address or host name that is allowed from the start; repeat for more
@@ -43,7 +45,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         allow_capabilities,
     } = args;
     let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
-    let policy = Policy::new(dns).context("--dns is not usable")?;
+    let resolvers = if dns.is_empty() {
+        find_resolvers(&process, context)?
+    } else {
+        dns
+    };
+    let policy = Policy::new(resolvers).context("--dns is not usable")?;
+    let resolvers = policy.resolvers().to_vec();
     let config = SupervisorConfig {
         container: name,
         dossier: Dossier::default(),
@@ -71,6 +79,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 "pid": pid,
                 "hub": supervisor.hub_path(),
                 "ingester": ingester,
+                "resolvers": resolvers,
             });
             context.output.print_line(&ready.to_string())?;
         } else {
@@ -89,4 +98,43 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             SupervisorExit::Stopped => Ok(status),
         }
     })
+}
+
+/// The lists of this machine's resolvers: that of the C library, and the one behind the local
+/// resolver of systemd.
+const HOST_RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// Finds the resolvers of the process, and says which ones are used.
+fn find_resolvers(
+    process: &ProcessHandle,
+    context: &CommandContext,
+) -> Result<Vec<IpAddr>, CommandError> {
+    let warn = |text: &str| context.output.print_error_line(&format!("warning: {text}"));
+    let found = match find_sandbox_resolvers(process, &HOST_RESOLV_CONF.map(Path::new)) {
+        Ok(found) => found,
+        Err(error) => {
+            warn(&format!(
+                "cannot read the sandbox's /etc/resolv.conf: {error}"
+            ));
+            Default::default()
+        }
+    };
+    for (address, reason) in &found.refused {
+        warn(&format!(
+            "the resolver {address} of the sandbox's /etc/resolv.conf is not used: {reason}"
+        ));
+    }
+    if found.usable.is_empty() {
+        warn(
+            "no resolver is known: lookups at other hosts are refused, and questions show addresses \
+             without names; `--dns ADDRESS` names one",
+        );
+    } else if !context.json {
+        let list: Vec<_> = found.usable.iter().map(ToString::to_string).collect();
+        context.output.print_line(&format!(
+            "resolver from the sandbox's /etc/resolv.conf: {}",
+            list.join(", ")
+        ))?;
+    }
+    Ok(found.usable)
 }
