@@ -13,6 +13,7 @@ use reader::nflog::{NflogBindError, NflogOptions, NflogSocket};
 use reader::{
     NflogLoss, NflogReader, NflogSockets, PacketClassifier, ReaderSink, first_request_number,
 };
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use rustix::thread::CapabilitySets;
 use terok_clearance::{BlockedPacket, Dossier, SandboxEvent, Timestamp};
@@ -424,4 +425,41 @@ async fn an_answer_over_tcp_is_ignored_and_one_in_a_large_datagram_is_read() {
     };
     assert_eq!(large.name.as_str(), "large.example");
     reader.stop().await;
+}
+
+/// Root over the namespace can send to any netlink socket of it.
+#[tokio::test]
+async fn a_forged_log_message_is_not_taken() {
+    set_up(RULES);
+    let sockets = NflogSockets::bind(netfilter(), netfilter()).unwrap();
+    // A socket that takes every message, for comparison.
+    let other = netfilter();
+    rustix::net::bind(&other, &SocketAddrNetlink::new(0, 0)).unwrap();
+    let forger = netfilter();
+    let forge = |port: u32| {
+        let message = [
+            20, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // NFULNL_MSG_PACKET
+            2, 0, 0, 100,
+        ];
+        let to = SocketAddrNetlink::new(port, 0);
+        rustix::net::sendto(&forger, &message, SendFlags::empty(), &to)
+    };
+    // The kernel lists the ports of all netlink sockets (protocol 12) of the namespace.
+    let listing = std::fs::read_to_string("/proc/net/netlink").unwrap();
+    let ports: Vec<u32> = listing
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            (words.next()? == "12").then(|| words.next()?.parse().ok())?
+        })
+        .filter(|port| *port != 0)
+        .collect();
+    assert_eq!(ports.len(), 3, "{listing}");
+    let sent: Vec<_> = ports.into_iter().map(forge).collect();
+    let refused = sent
+        .iter()
+        .filter(|sent| **sent == Err(rustix::io::Errno::CONNREFUSED));
+    assert_eq!(refused.count(), 2, "{sent:?}");
+    assert!(sent.contains(&Ok(20)), "{sent:?}");
+    drop(sockets);
 }

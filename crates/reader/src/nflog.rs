@@ -13,6 +13,7 @@ use netns::netlink::{
     netfilter_header, parse_messages,
 };
 use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt;
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -80,8 +81,9 @@ pub struct NflogSocket {
 impl NflogSocket {
     /// Binds `fd`, an unbound `NETLINK_NETFILTER` socket.
     ///
-    /// The socket belongs to the network namespace of its creation and keeps it alive. Requires a
-    /// tokio runtime.
+    /// The socket belongs to the network namespace of its creation and keeps it alive. It receives
+    /// messages of the kernel only: root over the namespace could send forged packets to any other
+    /// netlink socket of it. Requires a tokio runtime.
     pub fn bind(fd: OwnedFd, options: NflogOptions) -> Result<Self, NflogBindError> {
         let group = options.group;
         let failed = |step| {
@@ -91,6 +93,8 @@ impl NflogSocket {
                 source,
             }
         };
+        rustix::net::connect(&fd, &SocketAddrNetlink::new(0, 0))
+            .map_err(|error| failed("connect the socket of")(error.into()))?;
         let setting =
             || -> Result<usize, Errno> { set_receive_buffer(fd.as_fd(), options.buffer_bytes) };
         let buffer = setting().map_err(|e| failed("set the buffer size of")(e.into()))?;

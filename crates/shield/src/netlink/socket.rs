@@ -16,7 +16,8 @@ use netns::netlink::{
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recvfrom, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recvfrom, send,
+    socket_with,
 };
 
 use super::attribute_kind;
@@ -121,6 +122,9 @@ pub fn open_nftables_socket() -> io::Result<OwnedFd> {
 
 impl NftSocket {
     pub(crate) fn new(socket: OwnedFd) -> Self {
+        // From here on only the kernel can send to the socket. A failure costs nothing but the
+        // buffer that forged messages could fill: `receive` checks the sender.
+        connect(&socket, &SocketAddrNetlink::new(0, 0)).ok();
         Self {
             socket,
             sequence: 0,
