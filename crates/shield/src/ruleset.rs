@@ -79,7 +79,8 @@ pub(crate) enum NftSetKey {
     Icmpv6,
 }
 
-/// A chain of rules. A hooked chain drops packets at its end.
+/// A chain of rules. A hooked chain drops packets at its end, except for one before the connection
+/// tracker, which decides about no packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NftChain {
     pub(crate) name: &'static str,
@@ -95,6 +96,10 @@ pub(crate) enum NftHook {
     Output,
     /// Before routing, where packets can be given to a socket.
     Prerouting,
+    /// Packets of the namespace, before the connection tracker.
+    RawOutput,
+    /// Received packets, before the connection tracker.
+    RawPrerouting,
 }
 
 /// Conditions and actions for packets.
@@ -158,7 +163,8 @@ pub(crate) const RELATED: u32 = 4;
 ///
 /// The connection tracker also has entries of packets that a workload sent to itself over the
 /// loopback interface, with a foreign source address (`IPV6_FREEBIND`). The reply direction of such
-/// an entry leads outside, and counts as established; only the mark tells the two apart.
+/// an entry leads outside, and counts as established; only the mark tells the two apart. The chains
+/// before the connection tracker avoid such entries; the mark holds without them, too.
 pub(crate) const ALLOWED_MARK: u32 = 0x7465_726f;
 
 /// An action of a rule.
@@ -168,6 +174,8 @@ pub(crate) enum NftStatement {
     /// Marks the connection with [`ALLOWED_MARK`].
     MarkAllowed,
     Drop,
+    /// Hides the packet from the connection tracker.
+    Untrack,
     /// Continues in another chain without return.
     Goto(&'static str),
     /// Continues up to a packet rate.

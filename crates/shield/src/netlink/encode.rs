@@ -372,13 +372,22 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
     const FILTER: u32 = 0;
     // NF_IP_PRI_MANGLE of linux/netfilter_ipv4.h, -150.
     const MANGLE: u32 = (-150_i32).cast_unsigned();
+    // NF_IP_PRI_RAW.
+    const RAW: u32 = (-300_i32).cast_unsigned();
     let attributes = AttributeBuilder::default()
         .text(CHAIN_TABLE, TABLE)
         .text(CHAIN_NAME, chain.name);
     let Some(hook) = chain.hook else {
         return attributes;
     };
+    let policy = if hook.precedes_tracker() {
+        NF_ACCEPT
+    } else {
+        NF_DROP
+    };
     let (hook, priority) = match hook {
+        NftHook::RawPrerouting => (0, RAW),
+        NftHook::RawOutput => (3, RAW),
         NftHook::Prerouting => (0, MANGLE),
         NftHook::Input => (1, FILTER),
         NftHook::Forward => (2, FILTER),
@@ -386,7 +395,7 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
     };
     attributes
         .text(CHAIN_TYPE, "filter")
-        .u32_be(CHAIN_POLICY, NF_DROP)
+        .u32_be(CHAIN_POLICY, policy)
         .nest(
             CHAIN_HOOK,
             &AttributeBuilder::default()

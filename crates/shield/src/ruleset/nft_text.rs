@@ -73,10 +73,15 @@ impl fmt::Display for NftChain {
         writeln!(f, "\tchain {} {{", self.name)?;
         if let Some(hook) = self.hook {
             let priority = hook.nft_priority();
+            let policy = if hook.precedes_tracker() {
+                "accept"
+            } else {
+                "drop"
+            };
             let hook = hook.nft_keyword();
             writeln!(
                 f,
-                "\t\ttype filter hook {hook} priority {priority}; policy drop;"
+                "\t\ttype filter hook {hook} priority {priority}; policy {policy};"
             )?;
         }
         for rule in &self.rules {
@@ -104,7 +109,7 @@ impl fmt::Display for NftRule {
 impl fmt::Display for NftMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Loopback(NftHook::Output) => write!(f, "oif \"lo\""),
+            Self::Loopback(NftHook::Output | NftHook::RawOutput) => write!(f, "oif \"lo\""),
             Self::Loopback(_) => write!(f, "iif \"lo\""),
             Self::Connection(states) => {
                 let words = [(ESTABLISHED, "established"), (RELATED, "related")];
@@ -152,6 +157,7 @@ impl fmt::Display for NftStatement {
             Self::Accept => write!(f, "accept"),
             Self::MarkAllowed => write!(f, "ct mark set {ALLOWED_MARK:#010x}"),
             Self::Drop => write!(f, "drop"),
+            Self::Untrack => write!(f, "notrack"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Limit { per_second, burst } => {
                 write!(f, "limit rate {per_second}/second burst {burst} packets")
@@ -220,17 +226,24 @@ const fn family_keyword(family: IpFamily) -> &'static str {
 }
 
 impl NftHook {
+    /// Returns `true` for the hooks before the connection tracker. Their chains accept packets, and
+    /// later chains decide.
+    pub(crate) const fn precedes_tracker(self) -> bool {
+        matches!(self, Self::RawOutput | Self::RawPrerouting)
+    }
+
     const fn nft_keyword(self) -> &'static str {
         match self {
             Self::Input => "input",
             Self::Forward => "forward",
-            Self::Output => "output",
-            Self::Prerouting => "prerouting",
+            Self::Output | Self::RawOutput => "output",
+            Self::Prerouting | Self::RawPrerouting => "prerouting",
         }
     }
 
     const fn nft_priority(self) -> &'static str {
         match self {
+            Self::RawOutput | Self::RawPrerouting => "raw",
             Self::Prerouting => "mangle",
             Self::Input | Self::Forward | Self::Output => "filter",
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Builds the tiers of the ruleset, in evaluation order.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use terok_clearance::address_class::{
@@ -64,6 +64,8 @@ pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
             log_and_refuse_chain("denied", nflog::DENIED_PREFIX),
             log_and_refuse_chain("private", nflog::PRIVATE_RANGE_PREFIX),
             ask_chain(),
+            untrack_chain("untrack_output", NftHook::RawOutput),
+            untrack_chain("untrack_prerouting", NftHook::RawPrerouting),
             output_chain(&families),
             input_chain(&families),
             forward_chain(),
@@ -104,6 +106,7 @@ fn constant_sets() -> Vec<NftSet> {
                 (143, "mld2-listener-report"),
             ],
         ),
+        ranges("loopback4", IpFamily::V4, &loopback_range()),
         ranges("noise4", IpFamily::V4, &link_local_multicast(IpFamily::V4)),
         ranges("noise6", IpFamily::V6, &link_local_multicast(IpFamily::V6)),
         ranges("floor4", IpFamily::V4, floor_ranges(IpFamily::V4)),
@@ -111,6 +114,39 @@ fn constant_sets() -> Vec<NftSet> {
         ranges("private4", IpFamily::V4, private_ranges(IpFamily::V4)),
         ranges("private6", IpFamily::V6, private_ranges(IpFamily::V6)),
     ]
+}
+
+fn loopback_range() -> Vec<AddressRange> {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let floor = floor_ranges(IpFamily::V4).iter().copied();
+    floor.filter(|range| range.contains(loopback)).collect()
+}
+
+/// Hides packets over the loopback interface from the connection tracker: a workload can send
+/// itself one with a foreign address (`IPV6_FREEBIND`, `SO_BINDTODEVICE`), and an entry of it would
+/// lead outside.
+///
+/// Packets between two loopback addresses are tracked, because their entries lead nowhere and
+/// container engines redirect some of them (docker's resolver at 127.0.0.11).
+fn untrack_chain(name: &'static str, hook: NftHook) -> NftChain {
+    let within = |side| NftMatch::Address(IpFamily::V4, side, "loopback4");
+    NftChain {
+        name,
+        hook: Some(hook),
+        rules: vec![
+            new_rule(
+                [
+                    NftMatch::Loopback(hook),
+                    within(PacketSide::Source),
+                    within(PacketSide::Destination),
+                ],
+                [NftStatement::Accept],
+            ),
+            new_rule([NftMatch::Loopback(hook)], [NftStatement::Untrack]).with_comment(
+                "A packet to oneself with a foreign address makes no entry that leads outside.",
+            ),
+        ],
+    }
 }
 
 /// Returns the set of neighbour messages that a host sends.

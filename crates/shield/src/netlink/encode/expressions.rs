@@ -35,10 +35,9 @@ impl RuleExpressions {
             NftMatch::Loopback(hook) => {
                 // The loopback interface has index 1 in every network namespace.
                 const LOOPBACK: u32 = 1;
-                let key = if *hook == NftHook::Output {
-                    meta::OUT
-                } else {
-                    meta::IN
+                let key = match hook {
+                    NftHook::Output | NftHook::RawOutput => meta::OUT,
+                    _ => meta::IN,
                 };
                 self.load_meta(key, WIDE_REGISTER);
                 self.compare(false, &LOOPBACK.to_ne_bytes());
@@ -127,6 +126,11 @@ impl RuleExpressions {
             }
             NftStatement::Drop => {
                 self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_DROP));
+            }
+            NftStatement::Untrack => {
+                // Without data, as nft sends it.
+                let expression = AttributeBuilder::default().text(EXPRESSION_NAME, "notrack");
+                self.list = std::mem::take(&mut self.list).nest(LIST_ELEMENT, &expression);
             }
             NftStatement::Goto(chain) => {
                 self.push_verdict(
