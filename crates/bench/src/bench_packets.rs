@@ -17,7 +17,7 @@ use rustix::net::RecvFlags;
 use rustix::net::sockopt::Timeout;
 use serde_json::Value;
 use shield::NftShield;
-use supervisor::{Supervisor, SupervisorConfig};
+use supervisor::{HoldLimit, Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, Dossier};
@@ -437,6 +437,7 @@ pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()>
         process: ProcessHandle::open(pid).context("finding the sandbox")?,
         policy: bench_policy()?,
         allowed_dests: Vec::new(),
+        hold: HoldLimit::Refuse,
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(directory),
     };

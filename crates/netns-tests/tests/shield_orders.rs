@@ -558,3 +558,40 @@ fn no_sequence_of_orders_touches_the_floor_or_a_private_range() {
         })
         .unwrap();
 }
+
+#[test]
+fn many_overdue_destinations_are_refused_in_few_transactions() {
+    require_private_namespaces();
+    let mut shield = engage();
+    let overdue: Vec<_> = (1..=4096)
+        .flat_map(|port| {
+            let addresses =
+                ["203.0.113.7", "2001:db8:1::7"].map(|ip| ip.parse::<IpAddr>().unwrap());
+            addresses.map(|ip| ((ip, port).into(), Duration::from_secs(60)))
+        })
+        .collect();
+    for _ in 0..2 {
+        shield.refuse_waiting(&overdue, now()).unwrap();
+    }
+    shield.hold_connections(true, now()).unwrap();
+    shield.hold_connections(true, now()).unwrap();
+    shield.verify().unwrap();
+    let elements = |set: &str| {
+        let listing = Command::new("nft")
+            .args(["list", "set", "inet", "terok_shield", set])
+            .output()
+            .unwrap();
+        String::from_utf8(listing.stdout)
+            .unwrap()
+            .matches("tcp")
+            .count()
+    };
+    let counts = ["overdue_port4", "overdue_port6", "held"].map(elements);
+    assert_eq!(counts, [4096, 4096, 1]);
+    // A new question about a forgotten destination; connections still wait.
+    shield.forget(&target("203.0.113.7"), now()).unwrap();
+    let counts = ["overdue_port4", "overdue_port6", "held"].map(elements);
+    assert_eq!(counts, [0, 0, 1]);
+    shield.flush_asked(now()).unwrap();
+    assert_eq!(elements("held"), 0);
+}

@@ -14,7 +14,7 @@ use netns_tests::internet::{Internet, tcp};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketType};
 use shield::Policy;
-use supervisor::{Supervisor, SupervisorConfig, SupervisorExit, TraceEvent};
+use supervisor::{HoldLimit, Supervisor, SupervisorConfig, SupervisorExit, TraceEvent};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
@@ -38,6 +38,7 @@ fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Superv
             .iter()
             .map(|dest| dest.parse::<Target>().unwrap().into())
             .collect(),
+        hold: HoldLimit::Refuse,
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(runtime.path()),
     }

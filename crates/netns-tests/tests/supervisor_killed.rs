@@ -19,7 +19,7 @@ use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
 use serde_json::Value;
 use shield::Policy;
-use supervisor::{Supervisor, SupervisorConfig};
+use supervisor::{HoldLimit, Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
@@ -42,6 +42,7 @@ async fn supervisor_process() {
         process: ProcessHandle::open(std::os::unix::process::parent_id()).unwrap(),
         policy: policy(),
         allowed_dests: Vec::new(),
+        hold: HoldLimit::Refuse,
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),
     };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The active ruleset: applied, verified, and changed by orders.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use terok_clearance::{Action, DomainName, Protocol, Scope, Target};
 use crate::Policy;
 use crate::name_addresses::NameAddresses;
 use crate::netlink::attribute_kind;
-use crate::netlink::encode::{self, NftMessageKind};
+use crate::netlink::encode::{self, NftMessage, NftMessageKind};
 use crate::netlink::socket::NftSocket;
 use crate::netlink::{NetlinkError, RulesetDifference, verify};
 use crate::order_element::{OrderElement, OrderReach, OrderSet, OrderTerms, check_orderable};
 use crate::order_table::{OrderPlan, OrderTable};
-use crate::ruleset::{Ruleset, asked_set_names, resolver_set_name};
+use crate::ruleset::{HELD_SET, Ruleset, asked_set_names, overdue_set_name, resolver_set_name};
 
 /// The firewall of one sandbox.
 ///
@@ -211,7 +211,7 @@ impl NftShield {
             .iter()
             .flat_map(|address| terms.iter().map(|terms| terms.to_element(*address, name)))
             .collect();
-        self.commit_plan(now, &[], |orders| orders.plan_order(&wanted, now))?;
+        self.commit_plan(now, Vec::new, |orders| orders.plan_order(&wanted, now))?;
         if let Some(name) = name {
             self.name_addresses.remove_expired(now);
             self.name_addresses.add_standing_terms(name, &terms, now);
@@ -248,16 +248,15 @@ impl NftShield {
     ///
     /// For an address, this includes elements of orders on names.
     pub fn forget(&mut self, target: &Target, now: Instant) -> Result<(), ShieldOrderError> {
-        let asked: Vec<_> = asked_set_names().collect();
         match target {
             Target::Address(address) => {
                 let address = address.to_canonical();
-                self.commit_plan(now, &asked, |orders| {
+                self.commit_plan(now, flush_asked_sets, |orders| {
                     orders.plan_forget_address(address, now)
                 })
             }
             Target::Name(name) => {
-                self.commit_plan(now, &asked, |orders| {
+                self.commit_plan(now, flush_asked_sets, |orders| {
                     orders.plan_forget_name(name, None, now)
                 })?;
                 self.name_addresses.clear_standing_terms(name);
@@ -266,12 +265,45 @@ impl NftShield {
         }
     }
 
-    /// Clears the memory of recent questions, so that the next packet to each destination asks.
+    /// Clears the memory of recent questions, so that the next packet to each destination asks, and
+    /// lets no connection wait.
     ///
     /// For a new listener, which has not seen the questions of its predecessor.
     pub fn flush_asked(&mut self, now: Instant) -> Result<(), ShieldOrderError> {
-        let asked: Vec<_> = asked_set_names().collect();
-        self.commit_plan(now, &asked, |_| OrderPlan::default())
+        let flush = || {
+            let mut messages = flush_asked_sets();
+            messages.push(encode::flush_set(HELD_SET));
+            messages
+        };
+        self.commit_plan(now, flush, |_| OrderPlan::default())
+    }
+
+    /// Lets the first packets of TCP connections wait for an order, or refuses them at once.
+    ///
+    /// A waiting packet is dropped; the program repeats it.
+    pub fn hold_connections(&mut self, held: bool, now: Instant) -> Result<(), ShieldOrderError> {
+        let change = || {
+            vec![if held {
+                encode::add_plain_elements(HELD_SET, &[(vec![Protocol::TCP.0], None)])
+            } else {
+                encode::flush_set(HELD_SET)
+            }]
+        };
+        self.commit_plan(now, change, |_| OrderPlan::default())
+    }
+
+    /// Refuses the TCP connections to these destinations that wait for an order, and those that
+    /// begin within each period. There are no questions about them.
+    pub fn refuse_waiting(
+        &mut self,
+        overdue: &[(SocketAddr, Duration)],
+        now: Instant,
+    ) -> Result<(), ShieldOrderError> {
+        // A transaction must fit into the send buffer of the socket.
+        for part in overdue.chunks(MAX_ELEMENTS_PER_TRANSACTION) {
+            self.commit_plan(now, || refuse_messages(part), |_| OrderPlan::default())?;
+        }
+        Ok(())
     }
 
     /// Records that `name` resolved to `addresses`, and applies the standing orders on the name to
@@ -299,7 +331,7 @@ impl NftShield {
             return Ok(learnt);
         }
         for address in surplus {
-            self.commit_plan(now, &[], |orders| {
+            self.commit_plan(now, Vec::new, |orders| {
                 orders.plan_forget_name(name, Some(address), now)
             })?;
         }
@@ -313,7 +345,7 @@ impl NftShield {
                     .map(|terms| terms.to_element(*address, Some(name)))
             })
             .collect();
-        self.commit_plan(now, &[], |orders| {
+        self.commit_plan(now, Vec::new, |orders| {
             let plan = orders.plan_learnt(&wanted, now);
             learnt.added = plan.add.len();
             plan
@@ -374,11 +406,12 @@ impl NftShield {
         }
     }
 
-    /// Plans and commits until the plan matches the kernel's state.
+    /// Plans and commits, together with the `extra` messages, until the plan matches the kernel's
+    /// state.
     fn commit_plan(
         &mut self,
         now: Instant,
-        flush: &[&str],
+        extra: impl Fn() -> Vec<NftMessage>,
         mut plan: impl FnMut(&OrderTable) -> OrderPlan,
     ) -> Result<(), ShieldOrderError> {
         let mut attempts = 1..=MAX_COMMIT_ATTEMPTS;
@@ -395,7 +428,7 @@ impl NftShield {
             );
             let mut messages = encode::remove_elements(&plan.remove);
             messages.extend(encode::add_elements(&plan.add, now));
-            messages.extend(flush.iter().map(|set| encode::flush_set(set)));
+            messages.extend(extra());
             let Err(error) = self
                 .netlink
                 .commit_transaction(&messages, Some(self.generation))
@@ -449,6 +482,29 @@ impl NftShield {
         }
         Ok(held)
     }
+}
+
+/// Maximum elements of overdue destinations per transaction, some 60 KiB.
+const MAX_ELEMENTS_PER_TRANSACTION: usize = 1024;
+
+fn refuse_messages(overdue: &[(SocketAddr, Duration)]) -> Vec<NftMessage> {
+    let mut messages = Vec::new();
+    for family in IpFamily::BOTH {
+        let of_family = overdue.iter().filter_map(|(destination, period)| {
+            let address = destination.ip().to_canonical();
+            let reach = OrderReach::Port(Protocol::TCP, destination.port());
+            (IpFamily::of(address) == family).then(|| (reach.encode_key(address), Some(*period)))
+        });
+        let elements: Vec<_> = of_family.collect();
+        let parts = elements.chunks(encode::MAX_ELEMENTS_PER_MESSAGE);
+        messages
+            .extend(parts.map(|part| encode::add_plain_elements(overdue_set_name(family), part)));
+    }
+    messages
+}
+
+fn flush_asked_sets() -> Vec<NftMessage> {
+    asked_set_names().map(encode::flush_set).collect()
 }
 
 /// The errno for another program's change since the given generation; it has no name in userspace.

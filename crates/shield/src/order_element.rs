@@ -64,6 +64,23 @@ impl OrderReach {
         }
     }
 
+    /// Encodes the key of an element for this part of `address`.
+    pub(crate) fn encode_key(self, address: IpAddr) -> Vec<u8> {
+        let mut key = match address {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        match self {
+            Self::Whole => {}
+            Self::Protocol(protocol) => key.extend([protocol.0, 0, 0, 0]),
+            Self::Port(protocol, port) => {
+                let [high, low] = port.to_be_bytes();
+                key.extend([protocol.0, 0, 0, 0, high, low, 0, 0]);
+            }
+        }
+        key
+    }
+
     const fn shape(self) -> OrderSetShape {
         match self {
             Self::Whole => OrderSetShape::Whole,
@@ -244,19 +261,7 @@ impl OrderElement {
 
     /// Encodes the element's key; see [`OrderSet::parse_element`].
     pub(crate) fn encode_key(&self) -> Vec<u8> {
-        let mut key = match self.address {
-            IpAddr::V4(ip) => ip.octets().to_vec(),
-            IpAddr::V6(ip) => ip.octets().to_vec(),
-        };
-        match self.reach {
-            OrderReach::Whole => {}
-            OrderReach::Protocol(protocol) => key.extend([protocol.0, 0, 0, 0]),
-            OrderReach::Port(protocol, port) => {
-                let [high, low] = port.to_be_bytes();
-                key.extend([protocol.0, 0, 0, 0, high, low, 0, 0]);
-            }
-        }
-        key
+        self.reach.encode_key(self.address)
     }
 
     /// Returns `true` for the same element of the same set, regardless of timeout and name.

@@ -9,7 +9,7 @@ mod gateway;
 mod nft_text;
 mod tiers;
 
-pub(crate) use tiers::{asked_set_names, resolver_set_name};
+pub(crate) use tiers::{HELD_SET, asked_set_names, overdue_set_name, resolver_set_name};
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(crate) enum NftSetContent {
     Ranges(Vec<AddressRange>),
     /// Constant one-byte values, with nft's keyword for each.
     NamedBytes(Vec<(u8, &'static str)>),
-    /// Elements of orders, some with timeouts.
+    /// Elements of orders or of the supervisor, some with timeouts.
     Orders,
     /// Elements added by packets, with this timeout.
     Recent(Duration),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration of a supervisor.
 
+use egress::HoldLimit;
 use netns::ProcessHandle;
 use shield::Policy;
 use terok_clearance::socket::RuntimeDir;
@@ -19,6 +20,9 @@ pub struct SupervisorConfig {
     pub policy: Policy,
     /// Destinations allowed from the start, for the sandbox's lifetime.
     pub allowed_dests: Vec<AllowedDest>,
+    /// The time that a TCP connection waits for an answer, while an operator who answers is
+    /// connected.
+    pub hold: HoldLimit,
     /// `true` starts although a process of the sandbox can go around the firewall; see
     /// [`Supervisor::capability_holder`](crate::Supervisor::capability_holder).
     pub allow_capabilities: bool,

@@ -11,6 +11,8 @@
 mod classic_hub;
 mod config;
 mod dialed;
+mod hold_switch;
+mod hold_table;
 mod reader_sink;
 mod resolver;
 mod sandbox_resolvers;

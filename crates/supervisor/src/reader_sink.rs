@@ -34,6 +34,10 @@ impl ReaderSink for SupervisorSink {
                     .firewall
                     .emit_trace(TraceEvent::AlreadyDecided(blocked, action));
             }
+            if !self.firewall.record_hold(blocked) {
+                tracing::debug!(dest = %blocked.dest(), "the connection waits for the answer");
+                return;
+            }
             self.firewall.emit_trace(TraceEvent::Asked(blocked));
         }
         self.hub.report(event);

@@ -1,53 +1,139 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The shield as an enforcer for the hub and as a sink for looked-up addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use egress::HoldLimit;
 use hub::{Claim, DecisionEnforcer};
 use shield::{NftShield, ShieldOrderError};
 use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Target, error_chain,
+    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, Target,
+    error_chain,
 };
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::hold_table::HoldTable;
 use crate::{AllowedDest, TraceEvent, TraceObserver};
 
 /// One sandbox's shield, shared by the hub (answers) and the reader (looked-up addresses).
 #[derive(Debug, Clone)]
-pub(crate) struct ShieldEnforcer(Arc<Mutex<ShieldEnforcerState>>);
+pub(crate) struct ShieldEnforcer {
+    state: Arc<Mutex<ShieldEnforcerState>>,
+    /// Wakes the task that watches the time limits of waiting connections.
+    hold_recorded: Arc<Notify>,
+}
 
 struct ShieldEnforcerState {
     /// `None` after the sandbox's end: the socket would keep the network namespace alive.
     shield: Option<NftShield>,
     observer: Option<TraceObserver>,
+    holds: HoldTable,
 }
 
 impl std::fmt::Debug for ShieldEnforcerState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { shield, observer } = self;
+        let Self {
+            shield,
+            observer,
+            holds,
+        } = self;
         f.debug_struct("ShieldEnforcerState")
             .field("shield", shield)
             .field("observed", &observer.is_some())
+            .field("holds", holds)
             .finish()
     }
 }
 
 impl ShieldEnforcer {
-    pub(crate) fn new(shield: NftShield) -> Self {
-        Self(Arc::new(Mutex::new(ShieldEnforcerState {
-            shield: Some(shield),
-            observer: None,
-        })))
+    pub(crate) fn new(shield: NftShield, hold: HoldLimit) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(ShieldEnforcerState {
+                shield: Some(shield),
+                observer: None,
+                holds: HoldTable::new(hold),
+            })),
+            hold_recorded: Arc::new(Notify::new()),
+        }
     }
 
     pub(crate) fn set_observer(&self, observer: TraceObserver) {
         self.lock_state().observer = Some(observer);
     }
 
-    /// Closes the shield's socket and thereby releases the network namespace.
+    /// Closes the shield's socket and thereby releases the network namespace. Waiting connections
+    /// are refused.
     pub(crate) fn close_shield(&self) {
-        self.lock_state().shield = None;
+        let mut inner = self.lock_state();
+        inner.hold_connections(false);
+        inner.shield = None;
+    }
+
+    /// Lets new connections wait for answers, or refuses them and those that wait.
+    pub(crate) fn hold_connections(&self, held: bool) {
+        self.lock_state().hold_connections(held);
+    }
+
+    /// Returns `true` if connections wait for answers.
+    pub(crate) fn holds_connections(&self) -> bool {
+        self.lock_state().holds.is_active()
+    }
+
+    /// Returns `true` if there is a question about the packet now, `false` if its connection
+    /// already waits for the answer.
+    pub(crate) fn record_hold(&self, blocked: &BlockedPacket) -> bool {
+        let Some(address) = blocked_address(blocked).filter(|_| blocked.protocol == Protocol::TCP)
+        else {
+            return true;
+        };
+        let mut inner = self.lock_state();
+        let destination = SocketAddr::new(address, blocked.port);
+        let was_idle = inner.holds.is_empty();
+        let is_new = inner.holds.record(destination, blocked.dest(), std_now());
+        // Only the first one changes the next time limit: later ones end later.
+        if was_idle && !inner.holds.is_empty() {
+            self.hold_recorded.notify_one();
+        }
+        is_new
+    }
+
+    /// Waits until a connection begins to wait. Cancel safe.
+    pub(crate) async fn hold_recorded(&self) {
+        self.hold_recorded.notified().await;
+    }
+
+    /// Returns the next time limit of a waiting connection.
+    pub(crate) fn next_hold_due(&self) -> Option<std::time::Instant> {
+        self.lock_state().holds.next_due()
+    }
+
+    /// Refuses the connections whose time to wait is over.
+    pub(crate) fn refuse_overdue(&self) {
+        let now = std_now();
+        let mut inner = self.lock_state();
+        inner.forget_answered_holds();
+        let overdue = inner.holds.take_overdue(now);
+        for one in &overdue {
+            tracing::info!(
+                dest = %one.question,
+                address = %one.destination,
+                "nobody answered in time; the connection is refused"
+            );
+        }
+        let refused: Vec<_> = overdue
+            .iter()
+            .map(|one| (one.destination, one.refuse_for))
+            .collect();
+        let Some(shield) = &mut inner.shield else {
+            return;
+        };
+        if let Err(error) = shield.refuse_waiting(&refused, now) {
+            // The connections wait on; their next logged packets ask anew.
+            let error = error_chain(&error);
+            tracing::warn!(%error, "waiting connections could not be refused");
+        }
     }
 
     pub(crate) fn emit_trace(&self, event: TraceEvent<'_>) {
@@ -102,6 +188,7 @@ impl ShieldEnforcer {
         let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
         match inner.apply_claim(claim) {
             Ok(()) => {
+                inner.forget_answered_holds();
                 let duration = start.elapsed();
                 inner.emit_trace(TraceEvent::Enforced {
                     request,
@@ -123,7 +210,7 @@ impl ShieldEnforcer {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, ShieldEnforcerState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,6 +229,37 @@ impl ShieldEnforcerState {
         if let Some(observer) = &mut self.observer {
             observer(event);
         }
+    }
+
+    fn hold_connections(&mut self, held: bool) {
+        if held == self.holds.is_active() || (held && !self.holds.may_hold()) {
+            return;
+        }
+        let Some(shield) = &mut self.shield else {
+            return;
+        };
+        match shield.hold_connections(held, std_now()) {
+            Ok(()) => self.holds.set_active(held),
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::warn!(%error, held, "cannot change whether connections wait");
+            }
+        }
+    }
+
+    /// Forgets the waiting connections that an order lets pass or refuses from now on. After the
+    /// end of the order, they are asked about again.
+    fn forget_answered_holds(&mut self) {
+        let Some(shield) = &self.shield else {
+            return;
+        };
+        let now = std_now();
+        self.holds.remove_answered(|destination| {
+            let (address, port) = (destination.ip(), destination.port());
+            shield
+                .standing_action(address, Protocol::TCP, port, now)
+                .is_some()
+        });
     }
 
     fn learn_addresses(&mut self, name: &DomainName, addresses: &[IpAddr]) -> usize {

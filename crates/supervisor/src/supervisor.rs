@@ -18,6 +18,7 @@ use terok_clearance::socket::SocketBindError;
 use terok_clearance::{DisplayText, DomainName, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
+use crate::hold_switch::switch_hold;
 use crate::reader_sink::SupervisorSink;
 use crate::resolver::resolve_names;
 use crate::sandbox_service::SandboxService;
@@ -168,6 +169,7 @@ impl Supervisor {
             process,
             policy,
             allowed_dests: allowed,
+            hold,
             allow_capabilities,
             runtime_dir: runtime,
         } = config;
@@ -199,7 +201,7 @@ impl Supervisor {
         let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
         Ok(Self {
-            firewall: ShieldEnforcer::new(shield),
+            firewall: ShieldEnforcer::new(shield, hold),
             reader: NflogReader::new(sockets, classifier),
             service: SandboxService::bind(container, dossier, process, &runtime)?,
             capability_holder,
@@ -263,7 +265,13 @@ impl Supervisor {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
         };
-        let reading = async { Ok(reader.run(&mut sink, stop).await?) };
+        let answerers = hub.answerers();
+        let reading = async {
+            tokio::select! {
+                read = reader.run(&mut sink, stop) => Ok(read?),
+                never = switch_hold(&firewall, answerers) => match never {},
+            }
+        };
         service
             .serve(hub, reading, || firewall.close_shield())
             .await

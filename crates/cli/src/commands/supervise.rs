@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use netns::ProcessHandle;
 use shield::Policy;
-use supervisor::{Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers};
+use supervisor::{HoldLimit, Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,10 @@ pub struct Args {
     /// Address or host name that is allowed from the start; repeat for more
     #[arg(long, value_name = "DEST")]
     allow: Vec<Target>,
+    /// Longest time that a TCP connection waits for an answer while somebody is there to answer:
+    /// 30s, 5m, 1h, 0 (refuse at once) or forever
+    #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
+    hold: HoldLimit,
     /// Start although a process can go around the firewall (CAP_NET_RAW, CAP_NET_ADMIN)
     #[arg(long)]
     allow_capabilities: bool,
@@ -42,6 +46,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         name,
         dns,
         allow,
+        hold,
         allow_capabilities,
     } = args;
     let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
@@ -58,6 +63,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         process,
         policy,
         allowed_dests: allow.into_iter().map(Into::into).collect(),
+        hold,
         allow_capabilities,
         runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
     };

@@ -7,7 +7,7 @@
 mod expressions;
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netns::netlink::{AttributeBuilder, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 
@@ -131,10 +131,8 @@ pub(crate) fn add_elements(elements: &[OrderElement], now: Instant) -> Vec<NftMe
         let mut element =
             AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.encode_key()));
         if let Some(until) = entry.expires_at {
-            let left = until.saturating_duration_since(now).as_millis();
-            // Zero would mean unlimited.
-            let milliseconds = u64::try_from(left).unwrap_or(u64::MAX).max(1);
-            element = element.u64_be(ELEMENT_TIMEOUT, milliseconds);
+            let left = until.saturating_duration_since(now);
+            element = element.u64_be(ELEMENT_TIMEOUT, encode_timeout(left));
         }
         if let Some(name) = &entry.name {
             element = element.bytes(ELEMENT_USERDATA, &encode_comment(name.as_str()));
@@ -157,6 +155,30 @@ pub(crate) fn remove_elements(entries: &[OrderElement]) -> Vec<NftMessage> {
     group_by_set(NftMessageKind::DeleteElement, 0, elements)
 }
 
+/// Returns the message that adds elements to a set that is not one of orders; existing elements stay
+/// as they are.
+pub(crate) fn add_plain_elements(
+    set: &str,
+    elements: &[(Vec<u8>, Option<Duration>)],
+) -> NftMessage {
+    let elements = elements.iter().map(|(key, timeout)| {
+        let element = AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(key));
+        match timeout {
+            Some(timeout) => element.u64_be(ELEMENT_TIMEOUT, encode_timeout(*timeout)),
+            None => element,
+        }
+    });
+    let attributes = set_elements_query(set).nest(ELEMENTS, &list_attributes(elements));
+    build_message(NftMessageKind::NewElement, NLM_F_CREATE, attributes)
+}
+
+/// Returns a timeout in milliseconds. Zero would mean unlimited.
+fn encode_timeout(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
 /// Returns the message that empties a set.
 pub(crate) fn flush_set(set: &str) -> NftMessage {
     build_message(NftMessageKind::DeleteElement, 0, set_elements_query(set))
@@ -169,13 +191,14 @@ pub(crate) fn set_elements_query(set: &str) -> AttributeBuilder {
         .text(ELEMENTS_SET, set)
 }
 
+/// An attribute's length has 16 bits; an element has at most about 320 bytes.
+pub(crate) const MAX_ELEMENTS_PER_MESSAGE: usize = 128;
+
 fn group_by_set(
     kind: NftMessageKind,
     flags: u16,
     elements: impl Iterator<Item = (OrderSet, AttributeBuilder)>,
 ) -> Vec<NftMessage> {
-    /// An attribute's length has 16 bits; an element has at most about 320 bytes.
-    const MAX_ELEMENTS_PER_MESSAGE: usize = 128;
     let mut sorted: Vec<(OrderSet, Vec<AttributeBuilder>)> = Vec::new();
     for (set, element) in elements {
         let open = sorted

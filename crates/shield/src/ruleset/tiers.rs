@@ -57,12 +57,23 @@ pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
         key,
         content: NftSetContent::Recent(ASKED_TIMEOUT),
     }));
+    sets.extend(IpFamily::BOTH.map(|family| NftSet {
+        name: overdue_set_name(family),
+        key: NftSetKey::Port(family),
+        content: NftSetContent::Orders,
+    }));
+    sets.push(NftSet {
+        name: HELD_SET,
+        key: NftSetKey::Transport,
+        content: NftSetContent::Orders,
+    });
     Ruleset {
         sets,
         chains: vec![
             refuse_chain(),
             log_and_refuse_chain("denied", nflog::DENIED_PREFIX),
             log_and_refuse_chain("private", nflog::PRIVATE_RANGE_PREFIX),
+            wait_chain(),
             ask_chain(),
             untrack_chain("untrack_output", NftHook::RawOutput),
             untrack_chain("untrack_prerouting", NftHook::RawPrerouting),
@@ -260,28 +271,68 @@ fn order_rules() -> Vec<NftRule> {
 ///
 /// The log rule stands alone between lookup and insertion, so that a full set, or a packet without
 /// the bytes of the key, causes more questions and never fewer.
+///
+/// What becomes of the first packet of a TCP connection that no order covers:
+///
+/// | `held` has tcp | destination | packet | next packet of the same connection |
+/// |---|---|---|---|
+/// | no: nobody answers | not in `asked` | logged, refused | (the program got its error) |
+/// | no | in `asked` | refused | (the program got its error) |
+/// | yes | not in `asked` | logged, dropped | as below |
+/// | yes | in `asked` | dropped | dropped, and logged again after the time of `asked` |
+/// | yes | allowed meanwhile | (does not come here) | passes |
+/// | yes | denied meanwhile | (does not come here) | refused |
+/// | any | in `overdue`: nobody answered in time | refused | (the program got its error) |
+///
+/// The program's own repetitions (after 1, 2, 3 … s) carry a held connection on, so that nothing is
+/// sent on its behalf. If the supervisor dies, held connections end with the program's own limit.
 fn ask_chain() -> NftChain {
     let wanted = |key| NftMatch::HasPorts(matches!(key, NftSetKey::Port(_)));
-    let mut rules: Vec<_> = ASKED_SETS
-        .iter()
-        .map(|(key, set)| {
+    let mut rules: Vec<_> = IpFamily::BOTH
+        .into_iter()
+        .map(|family| {
+            let key = NftSetKey::Port(family);
             new_rule(
-                [wanted(*key), NftMatch::InSet(*key, set)],
+                [wanted(key), NftMatch::InSet(key, overdue_set_name(family))],
                 [NftStatement::Goto("refuse")],
             )
         })
         .collect();
+    rules.extend(ASKED_SETS.iter().map(|(key, set)| {
+        new_rule(
+            [wanted(*key), NftMatch::InSet(*key, set)],
+            [NftStatement::Goto("wait")],
+        )
+    }));
     rules.push(new_rule([], [log_statement(nflog::BLOCKED_PREFIX)]));
     rules.extend(
         ASKED_SETS
             .iter()
             .map(|(key, set)| new_rule([wanted(*key)], [NftStatement::AddToSet(*key, set)])),
     );
-    rules.push(new_rule([], [NftStatement::Goto("refuse")]));
+    rules.push(new_rule([], [NftStatement::Goto("wait")]));
     NftChain {
         name: "ask",
         hook: None,
         rules,
+    }
+}
+
+/// Lets connections wait while somebody is there to answer.
+fn wait_chain() -> NftChain {
+    NftChain {
+        name: "wait",
+        hook: None,
+        rules: vec![
+            new_rule(
+                [
+                    NftMatch::InSet(NftSetKey::Transport, HELD_SET),
+                    NftMatch::ConnectionRequest,
+                ],
+                [NftStatement::Drop],
+            ),
+            new_rule([], [NftStatement::Goto("refuse")]),
+        ],
     }
 }
 
@@ -377,9 +428,21 @@ const ASKED_SETS: [(NftSetKey, &str); 4] = [
     (NftSetKey::Protocol(IpFamily::V6), "asked_proto6"),
 ];
 
-/// Returns the names of the sets of recent questions.
+/// Returns the names of the sets of recent questions, and of those that nobody answered in time.
 pub(crate) fn asked_set_names() -> impl Iterator<Item = &'static str> {
-    ASKED_SETS.iter().map(|(_, name)| *name)
+    let asked = ASKED_SETS.iter().map(|(_, name)| *name);
+    asked.chain(IpFamily::BOTH.map(overdue_set_name))
+}
+
+/// The set of transport protocols whose packets wait for an answer.
+pub(crate) const HELD_SET: &str = "held";
+
+/// Returns the name of the set of destinations whose time to wait is over.
+pub(crate) const fn overdue_set_name(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "overdue_port4",
+        IpFamily::V6 => "overdue_port6",
+    }
 }
 
 /// Returns the name of the resolvers' set.

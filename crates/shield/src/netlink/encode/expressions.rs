@@ -216,6 +216,9 @@ impl RuleExpressions {
     }
 
     fn load_key(&mut self, key: NftSetKey) {
+        if key == NftSetKey::Transport {
+            self.load_meta(meta::TRANSPORT, WIDE_REGISTER);
+        }
         let (NftSetKey::Address(family) | NftSetKey::Protocol(family) | NftSetKey::Port(family)) =
             key
         else {
