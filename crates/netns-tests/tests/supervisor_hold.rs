@@ -61,7 +61,7 @@ impl Guarded {
             runtime_dir: RuntimeDir::new(self.runtime.path()),
         })
         .unwrap();
-        self.hub = supervisor.hub_path().to_owned();
+        supervisor.hub_path().clone_into(&mut self.hub);
         self.stop = CancellationToken::new();
         let stop = self.stop.clone();
         self.task
@@ -138,10 +138,6 @@ fn held_set() -> String {
 
 /// A connection in a thread, with the time that it took.
 fn connect(at: &'static str, port: u16) -> JoinHandle<(io::Result<()>, Duration)> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "ended by the test that awaits it"
-    )]
     tokio::task::spawn_blocking(move || {
         let begin = Instant::now();
         let at: IpAddr = at.parse().unwrap();

@@ -47,7 +47,7 @@ impl HoldTable {
         }
     }
 
-    /// Returns `true` if connections may wait while somebody is there to answer.
+    /// Returns `true` if connections may wait for an answer at all.
     pub(crate) fn may_hold(&self) -> bool {
         self.limit != HoldLimit::Refuse
     }
@@ -116,16 +116,20 @@ impl HoldTable {
         let Some(limit) = self.wait_time() else {
             return Vec::new();
         };
-        let overdue = self.dests.extract_if(.., |_, held| {
-            now.saturating_duration_since(held.since) >= limit
+        let mut overdue = Vec::new();
+        self.dests.retain(|destination, held| {
+            let waited = now.saturating_duration_since(held.since);
+            let is_overdue = waited >= limit;
+            if is_overdue {
+                overdue.push(OverdueDest {
+                    destination: *destination,
+                    question: held.question.clone(),
+                    refuse_for: waited.max(MIN_REFUSAL),
+                });
+            }
+            !is_overdue
         });
         overdue
-            .map(|(destination, held)| OverdueDest {
-                destination,
-                question: held.question,
-                refuse_for: now.saturating_duration_since(held.since).max(MIN_REFUSAL),
-            })
-            .collect()
     }
 
     /// Returns the time that a connection waits; `None` for no limit.

@@ -30,7 +30,7 @@ pub struct SandboxResolvers {
     pub refused: Vec<(IpAddr, ResolverRefusal)>,
 }
 
-/// The reason why a resolver of a sandbox is not allowed by itself.
+/// The reason why a resolver of a sandbox is not allowed without an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ResolverRefusal {
     /// A loopback address, or one that is no host.

@@ -7,7 +7,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use netns::ProcessHandle;
 use shield::Policy;
-use supervisor::{HoldLimit, Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers};
+use supervisor::{
+    HoldLimit, SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit,
+    find_sandbox_resolvers,
+};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 use tokio_util::sync::CancellationToken;
@@ -30,11 +33,11 @@ pub struct Args {
     /// Address or host name that is allowed from the start; repeat for more
     #[arg(long, value_name = "DEST")]
     allow: Vec<Target>,
-    /// Longest time that a TCP connection waits for an answer while somebody is there to answer:
-    /// 30s, 5m, 1h, 0 (refuse at once) or forever
+    /// How long a TCP connection waits for an answer while an operator is connected: 30s, 5m,
+    /// forever, or 0 to refuse it at once
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
     hold: HoldLimit,
-    /// Start although a process can go around the firewall (CAP_NET_RAW, CAP_NET_ADMIN)
+    /// Start although a process can go around the firewall (`CAP_NET_RAW`, `CAP_NET_ADMIN`)
     #[arg(long)]
     allow_capabilities: bool,
 }
@@ -122,7 +125,7 @@ fn find_resolvers(
             warn(&format!(
                 "cannot read the sandbox's /etc/resolv.conf: {error}"
             ));
-            Default::default()
+            SandboxResolvers::default()
         }
     };
     for (address, reason) in &found.refused {
@@ -132,8 +135,8 @@ fn find_resolvers(
     }
     if found.usable.is_empty() {
         warn(
-            "no resolver is known: lookups at other hosts are refused, and questions show addresses \
-             without names; `--dns ADDRESS` names one",
+            "no resolver is known: lookups at other hosts are refused, and questions show \
+             addresses without names; `--dns ADDRESS` names one",
         );
     } else if !context.json {
         let list: Vec<_> = found.usable.iter().map(ToString::to_string).collect();

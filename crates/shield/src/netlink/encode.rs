@@ -155,8 +155,8 @@ pub(crate) fn remove_elements(entries: &[OrderElement]) -> Vec<NftMessage> {
     group_by_set(NftMessageKind::DeleteElement, 0, elements)
 }
 
-/// Returns the message that adds elements to a set that is not one of orders; existing elements stay
-/// as they are.
+/// Returns the message that adds elements to a set that is not one of orders. Existing elements
+/// stay as they are.
 pub(crate) fn add_plain_elements(
     set: &str,
     elements: &[(Vec<u8>, Option<Duration>)],

@@ -276,13 +276,13 @@ fn order_rules() -> Vec<NftRule> {
 ///
 /// | `held` has tcp | destination | packet | next packet of the same connection |
 /// |---|---|---|---|
-/// | no: nobody answers | not in `asked` | logged, refused | (the program got its error) |
+/// | no: no operator answers | not in `asked` | logged, refused | (the program got its error) |
 /// | no | in `asked` | refused | (the program got its error) |
 /// | yes | not in `asked` | logged, dropped | as below |
 /// | yes | in `asked` | dropped | dropped, and logged again after the time of `asked` |
 /// | yes | allowed meanwhile | (does not come here) | passes |
 /// | yes | denied meanwhile | (does not come here) | refused |
-/// | any | in `overdue`: nobody answered in time | refused | (the program got its error) |
+/// | any | in `overdue`: no answer before the limit | refused | (the program got its error) |
 ///
 /// The program's own repetitions (after 1, 2, 3 … s) carry a held connection on, so that nothing is
 /// sent on its behalf. If the supervisor dies, held connections end with the program's own limit.
@@ -318,7 +318,7 @@ fn ask_chain() -> NftChain {
     }
 }
 
-/// Lets connections wait while somebody is there to answer.
+/// Lets connections wait while an operator who answers is connected.
 fn wait_chain() -> NftChain {
     NftChain {
         name: "wait",
@@ -428,7 +428,8 @@ const ASKED_SETS: [(NftSetKey, &str); 4] = [
     (NftSetKey::Protocol(IpFamily::V6), "asked_proto6"),
 ];
 
-/// Returns the names of the sets of recent questions, and of those that nobody answered in time.
+/// Returns the names of the sets of recent questions, and of those without an answer before the
+/// time limit.
 pub(crate) fn asked_set_names() -> impl Iterator<Item = &'static str> {
     let asked = ASKED_SETS.iter().map(|(_, name)| *name);
     asked.chain(IpFamily::BOTH.map(overdue_set_name))
