@@ -75,6 +75,8 @@ pub struct EgressConfig<P, N, D, S> {
     pub forwarder: ForwarderConfig,
     /// The time that connections wait for an answer.
     pub hold: HoldLimit,
+    /// Connections to names are checked for the server name that they ask for.
+    pub check_server_names: bool,
     /// The number of connected operators that answer.
     pub answerers: watch::Receiver<usize>,
     /// An operator is about to connect: connections of the first seconds wait for it.
@@ -104,6 +106,7 @@ pub struct EgressEngine<P, N, D, S> {
     dialer: Arc<Dialer<P, N, D>>,
     sink: S,
     hold: HoldLimit,
+    check_server_names: bool,
     answerers: watch::Receiver<usize>,
     /// The end of the time that connections wait for an operator to come; `None` while one is
     /// connected.
@@ -119,7 +122,7 @@ pub struct EgressEngine<P, N, D, S> {
     told: HashSet<EgressNotice>,
     tasks: JoinSet<TaskEnd>,
     lookups: JoinSet<()>,
-    relays: JoinSet<()>,
+    relays: JoinSet<Option<EgressNotice>>,
     dns_streams: JoinSet<()>,
     pings: JoinSet<()>,
     next_tick: Option<Instant>,
@@ -190,6 +193,7 @@ where
             proxy,
             forwarder,
             hold,
+            check_server_names,
             mut answerers,
             expects_operator,
             sink,
@@ -216,6 +220,7 @@ where
             rules_changed,
             sink,
             hold,
+            check_server_names,
             answerers,
             operator_due,
             held: HeldConnections::default(),
@@ -267,7 +272,9 @@ where
                 }
             }
             Some(ended) = self.relays.join_next() => {
-                check_panic(ended)?;
+                if let Some(notice) = check_panic(ended)?.flatten() {
+                    self.tell(notice);
+                }
             },
             Some(ended) = self.lookups.join_next() => {
                 check_panic(ended)?;

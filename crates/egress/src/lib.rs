@@ -3,8 +3,9 @@
 //!
 //! [`dial`] and [`proxy`] open the outside connection, [`relay`] moves its bytes, and
 //! [`packet_build`] makes the packets that a sandbox sees: replayed SYNs, resets, ICMP errors and
-//! datagrams. [`ping`] asks an address on behalf of a sandbox. These modules know neither
-//! namespaces nor rules.
+//! datagrams. [`ping`] asks an address on behalf of a sandbox. [`server_name`] finds the name in
+//! the first bytes of a connection. These modules know neither namespaces nor rules. [`publish`]
+//! connects clients outside with servers in a sandbox.
 
 #![cfg_attr(
     not(test),
@@ -26,8 +27,10 @@ pub mod packet_build;
 pub mod ping;
 mod policy;
 pub mod proxy;
+pub mod publish;
 mod question_rate;
 pub mod relay;
+pub mod server_name;
 
 pub use engine::{EgressConfig, EgressEngine, EgressError};
 pub use gateway_sockets::{EgressSockets, GatewaySockets, GatewaySocketsError};

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use terok_clearance::{DestZone, DomainName, PacketDest, Protocol, RequestId};
+use terok_clearance::{DestZone, DisplayText, DomainName, PacketDest, Protocol, RequestId};
 
 /// The effect of the rules on a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,15 @@ pub enum EgressNotice {
     },
     /// A connection was not made: this process has too many open files or sockets.
     OutOfSockets(PacketDest),
+    /// A connection was reset because it asked the destination for another server.
+    ServerNameMismatch {
+        /// The destination, a name.
+        dest: PacketDest,
+        /// The server name in the first bytes, or the reason why there is none.
+        found: DisplayText,
+    },
+    /// QUIC to a name was refused because its server name cannot be checked.
+    ServerNameUnreadable(PacketDest),
 }
 
 /// Receives what the engine reports.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use names::NameLookup;
-use terok_clearance::{PacketDest, Protocol};
+use terok_clearance::{DestZone, DomainName, PacketDest, PacketHost, Protocol};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::held_connections::{ConnectionKey, FirstPacket, HeldConnection, HoldSt
 use crate::packet_build::{
     IcmpErrorKind, ParsedPacket, TransportFields, icmp_error, replay_syn, reset_for,
 };
-use crate::relay::{RelayStats, relay_tcp};
+use crate::relay::{RelayStats, relay_tcp, relay_tcp_checked};
 use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
 
 /// Maximum time between the repeated first packet and the accepted connection: the sandbox's kernel
@@ -215,7 +215,7 @@ where
                 name,
             }) => {
                 let dest = PacketDest {
-                    host: terok_clearance::PacketHost::Address(address),
+                    host: PacketHost::Address(address),
                     ..held.dest.clone()
                 };
                 let destination = ZonedDest {
@@ -274,11 +274,50 @@ where
             return;
         };
         self.sink.connected(&handed.dest, handed.address);
-        let outside = handed.outside;
+        let HandOver { outside, dest, .. } = handed;
+        match &dest.host {
+            PacketHost::Name(name) if self.check_server_names => {
+                let name = name.clone();
+                self.spawn_checked_relay(inside, outside, dest, name);
+            }
+            _ => {
+                self.relays.spawn(async move {
+                    let stats = RelayStats::default();
+                    let ended = relay_tcp(inside, outside, &stats).await;
+                    tracing::debug!(?ended, "a connection ended");
+                    None
+                });
+            }
+        }
+    }
+
+    /// Relays a connection if its first bytes ask for `name`, or for another name that is allowed
+    /// at the same port.
+    fn spawn_checked_relay(
+        &mut self,
+        inside: TcpStream,
+        outside: TcpStream,
+        dest: PacketDest,
+        name: DomainName,
+    ) {
+        let policy = Arc::clone(&self.policy);
         self.relays.spawn(async move {
+            let accepts = |found: &str| match DomainName::from_unicode(found) {
+                Ok(found) if found == name => true,
+                Ok(found) => {
+                    let found = PacketDest {
+                        host: PacketHost::Name(found),
+                        ..dest.clone()
+                    };
+                    policy.decide(&found, DestZone::Public) == EgressVerdict::Allow
+                }
+                Err(_) => false,
+            };
             let stats = RelayStats::default();
-            let ended = relay_tcp(inside, outside, &stats).await;
+            let ended = relay_tcp_checked(inside, outside, &stats, accepts).await;
             tracing::debug!(?ended, "a connection ended");
+            let found = ended.err()?.found;
+            Some(EgressNotice::ServerNameMismatch { dest, found })
         });
     }
 

@@ -25,6 +25,8 @@ use crate::held_connections::ConnectionKey;
 use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
 use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
 
+/// The port of HTTP/3, which uses QUIC.
+const HTTPS_PORT: u16 = 443;
 /// Maximum flows at the same time; over it the one that was idle for the longest time ends.
 const MAX_FLOWS: usize = 4_096;
 /// Time after which an idle flow ends (RFC 4787 section 4.3 requires two minutes).
@@ -257,6 +259,12 @@ where
             return; // announcements to neighbours, which the sandbox has not
         }
         let destination = self.destination(key.remote, Protocol::UDP);
+        let is_name = matches!(destination.dest.host, PacketHost::Name(_));
+        if self.check_server_names && is_name && key.remote.port() == HTTPS_PORT {
+            // The server name of QUIC is encrypted; programs fall back to TCP.
+            self.tell(EgressNotice::ServerNameUnreadable(destination.dest));
+            return self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+        }
         self.decide_flow(key, destination, payload);
     }
 
