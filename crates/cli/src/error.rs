@@ -19,6 +19,7 @@ use terok_clearance::client::HubError;
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
+use crate::commands::run::EnvFileError;
 use crate::environment::RuntimeDirError;
 use crate::output::OutputError;
 
@@ -111,6 +112,9 @@ pub enum CommandError {
     /// A variable about the proxy of the operator's network is not usable.
     #[error("cannot use the proxy of this network")]
     Proxy(#[from] ProxyVariableError),
+    /// A file of variables for `run` is not usable.
+    #[error(transparent)]
+    EnvFile(#[from] EnvFileError),
     /// `serve` or `serve-verdict` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),

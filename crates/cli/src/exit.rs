@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Exit statuses: the only module that chooses the hints and the exit status of an error.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -9,7 +10,7 @@ use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
 use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
-use runner::{RunError, RunOutcome};
+use runner::{PublishError, RunError, RunOutcome};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
@@ -206,6 +207,10 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             CommandStatus::USAGE,
             &["correct the variable, or give the proxy with `--proxy http://HOST:PORT`"],
         ),
+        CommandError::EnvFile(_) => advise(
+            CommandStatus::USAGE,
+            &["a file of variables has lines KEY=VALUE, KEY for your own value, and # comments"],
+        ),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
@@ -260,6 +265,7 @@ fn explain_run(error: &RunError) -> (CommandStatus, Vec<String>) {
     match error {
         RunError::BuildSandbox(source) => failed(source.advice().as_slice()),
         RunError::Popups(_) => failed(&[DESKTOP_HINT]),
+        RunError::Publish(error) => failed(publish_hint(error).as_slice()),
         // The statuses of shells.
         RunError::StartCommand { source, .. } => match source {
             WorkloadStartError::NotFound(_) => advise(CommandStatus::COMMAND_NOT_FOUND, &[]),
@@ -267,6 +273,21 @@ fn explain_run(error: &RunError) -> (CommandStatus, Vec<String>) {
             _ => failed(&[]),
         },
         _ => failed(&[]),
+    }
+}
+
+fn publish_hint(error: &PublishError) -> Option<&'static str> {
+    match error.source.kind() {
+        io::ErrorKind::AddrInUse => Some(
+            "another program has it (`ss -lntup` lists them); `--publish :PORT` takes a free one",
+        ),
+        io::ErrorKind::PermissionDenied => {
+            Some("ports below 1024 are for root; publish another one, as in `--publish 8080:80`")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            Some("`ip address` lists the addresses of this machine; 0.0.0.0 stands for all")
+        }
+        _ => None,
     }
 }
 
@@ -403,5 +424,18 @@ mod tests {
         check(refused, CommandStatus::FAILURE, 3);
         let other = anyhow::anyhow!("a failure");
         check(other.into(), CommandStatus::FAILURE, 0);
+        for (kind, hints) in [
+            (io::ErrorKind::AddrInUse, 1),
+            (io::ErrorKind::PermissionDenied, 1),
+            (io::ErrorKind::AddrNotAvailable, 1),
+            (io::ErrorKind::OutOfMemory, 0),
+        ] {
+            let error = RunError::Publish(PublishError {
+                spec: "80:80".parse().unwrap(),
+                address: "127.0.0.1:80".parse().unwrap(),
+                source: kind.into(),
+            });
+            check(error.into(), CommandStatus::RUN_FAILED, hints);
+        }
     }
 }

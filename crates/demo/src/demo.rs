@@ -111,6 +111,8 @@ impl PreparedDemo {
             hold: HoldLimit::Forever,
             expects_operator: true,
             absent_names: Vec::new(),
+            published: Vec::new(),
+            check_server_names: false,
             proxy: None,
             lookup: InternetLookup(sockets.clone()),
             sockets,

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use desktop::PopupDesktopConfig;
-use supervisor::{HoldLimit, ProxySettings};
+use supervisor::{HoldLimit, ProxySettings, PublishSpec};
 use terok_clearance::DestPattern;
 use tui::TuiOptions;
 
@@ -21,6 +21,9 @@ pub struct RunConfig {
     /// The environment of the caller. The command gets all variables but those of services outside
     /// the sandbox.
     pub variables: Vec<(OsString, OsString)>,
+    /// Variables of the command that the operator wrote down: they replace those of the caller, and
+    /// are set even if they are of services outside the sandbox.
+    pub written_variables: Vec<(OsString, OsString)>,
     /// The operator's runtime directory, with the sockets of the hubs.
     pub runtime_dir: PathBuf,
     /// The directory of this program's configuration files.
@@ -29,6 +32,10 @@ pub struct RunConfig {
     pub state_dir: PathBuf,
     /// Destinations to allow from the start.
     pub allowed: Vec<DestPattern>,
+    /// The ports of the sandbox that are published on the host.
+    pub published: Vec<PublishSpec>,
+    /// Connections to names are checked for the server name that they ask for.
+    pub check_server_names: bool,
     /// The way of the sandbox to the network.
     pub network: NetworkChoice,
     /// The time that connections wait for an answer.

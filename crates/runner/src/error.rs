@@ -6,7 +6,7 @@ use std::io;
 use desktop::PopupDesktopError;
 use netns::gateway::GatewayBuildError;
 use netns::sandbox::{SandboxBuildError, WorkloadStartError};
-use supervisor::DialedStartError;
+use supervisor::{DialedStartError, PublishError};
 use terok_clearance::{DisplayText, IdParseError};
 
 use crate::ControllingTtyError;
@@ -42,6 +42,9 @@ pub enum RunError {
     /// The rules or the sockets of the sandbox are missing.
     #[error("cannot start the sandbox's supervisor")]
     StartSupervisor(#[source] DialedStartError),
+    /// A port cannot be published.
+    #[error(transparent)]
+    Publish(PublishError),
     /// Required popups cannot be shown.
     #[error(transparent)]
     Popups(#[from] PopupDesktopError),

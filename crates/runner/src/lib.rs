@@ -36,4 +36,7 @@ pub use open_files::raise_open_files_limit;
 pub use outcome::RunOutcome;
 pub use prepared_run::PreparedRun;
 pub use summary::RunSummary;
-pub use supervisor::{EgressNotice, HoldLimit, ProxySettings, ProxyUrlError, ProxyVariableError};
+pub use supervisor::{
+    EgressNotice, HoldLimit, ProxySettings, ProxyUrlError, ProxyVariableError, PublishError,
+    PublishSpec, PublishedPort,
+};

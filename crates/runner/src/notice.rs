@@ -3,7 +3,7 @@
 
 use std::io;
 
-use supervisor::{EgressNotice, SupervisorServeError};
+use supervisor::{EgressNotice, PublishedPort, SupervisorServeError};
 
 use crate::RunSummary;
 
@@ -18,6 +18,8 @@ pub enum RunNotice<'a> {
         /// The hotkey opens the full screen.
         has_screen: bool,
     },
+    /// A port of the sandbox is published.
+    Published(&'a PublishedPort),
     /// The number of pending questions, after a new question. The hotkey opens the screen.
     QuestionsPending(usize),
     /// The full screen failed and is closed.

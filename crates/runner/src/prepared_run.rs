@@ -9,7 +9,7 @@ use names::{HostResolver, read_host_labels, read_search_domains};
 use netns::ProcessHandle;
 use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
-use supervisor::{DialedConfig, DialedSupervisor, HostSockets};
+use supervisor::{DialedConfig, DialedStartError, DialedSupervisor, HostSockets};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier};
 use tokio::sync::mpsc;
@@ -112,7 +112,9 @@ fn start_supervisor(
         gateway,
         allowed: config.allowed.clone(),
         runtime_dir: RuntimeDir::new(&config.runtime_dir),
+        published: config.published.clone(),
         hold: config.hold,
+        check_server_names: config.check_server_names,
         expects_operator: config.screen.is_some() || !matches!(config.popups, PopupChoice::Off),
         proxy: config.proxy.clone(),
         lookup: HostResolver::new(&config.hosts_file, &config.resolv_conf),
@@ -120,7 +122,10 @@ fn start_supervisor(
         absent_names: shadowed_names(&config.hosts_file, &config.resolv_conf),
         stand_in_key: load_stand_in_key(&config.state_dir).map_err(RunError::RandomId)?,
     });
-    supervisor.map_err(RunError::StartSupervisor)
+    supervisor.map_err(|error| match error {
+        DialedStartError::Publish(error) => RunError::Publish(error),
+        error => RunError::StartSupervisor(error),
+    })
 }
 
 /// Returns the names that a search domain makes of the names of one label in the host's hosts file.

@@ -119,7 +119,10 @@ pub(crate) fn build_sandbox_spec(
         workload: WorkloadSpec {
             program: program.clone(),
             arguments: arguments.to_vec(),
-            environment: filter_variables(&config.variables),
+            environment: merge_variables(
+                filter_variables(&config.variables),
+                &config.written_variables,
+            ),
             directory: config.working_dir.clone(),
             ..WorkloadSpec::default()
         },
@@ -147,6 +150,18 @@ fn list_terok_dirs(parent: &Path) -> Vec<PathBuf> {
 fn filter_variables(variables: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let kept = variables.iter().filter(|(name, _)| !is_dropped(name));
     kept.cloned().collect()
+}
+
+/// Returns `variables` with those of `written`, the last one of each name.
+fn merge_variables(
+    mut variables: Vec<(OsString, OsString)>,
+    written: &[(OsString, OsString)],
+) -> Vec<(OsString, OsString)> {
+    for (name, value) in written {
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.clone(), value.clone()));
+    }
+    variables
 }
 
 fn is_dropped(name: &OsStr) -> bool {
@@ -185,6 +200,22 @@ mod tests {
         assert_eq!(
             filter_variables(&variables(&before)),
             variables(&["PATH", "HOME", "DISPLAYS"])
+        );
+    }
+
+    #[test]
+    fn variables_that_the_operator_wrote_are_set_even_if_they_are_dropped_otherwise() {
+        let pairs = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+                .collect::<Vec<_>>()
+        };
+        let callers = pairs(&[("PATH", "/bin"), ("HTTPS_PROXY", "http://p:1"), ("A", "1")]);
+        let written = pairs(&[("A", "2"), ("HTTPS_PROXY", "http://q:2"), ("A", "3")]);
+        assert_eq!(
+            merge_variables(filter_variables(&callers), &written),
+            pairs(&[("PATH", "/bin"), ("HTTPS_PROXY", "http://q:2"), ("A", "3")])
         );
     }
 

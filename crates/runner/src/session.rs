@@ -64,6 +64,9 @@ impl RunSession<'_> {
         if is_connected {
             announce(&mut console, reporter, &start_notice);
         }
+        for port in supervisor.published() {
+            announce(&mut console, reporter, &RunNotice::Published(port));
+        }
 
         let stop = CancellationToken::new();
         let mut serving = pin!(supervisor.serve(stop.clone()));

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use egress::dial::DialSockets;
+use egress::publish::{PublishError, PublishSpec, PublishedPort, PublishedPorts, SandboxSockets};
 use egress::{
     EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, ProxySettings,
 };
@@ -49,8 +50,12 @@ pub struct DialedConfig<N, D> {
     pub allowed: Vec<DestPattern>,
     /// The operator's runtime directory, with the sockets of the hubs.
     pub runtime_dir: RuntimeDir,
+    /// The ports of the sandbox that are published on the host.
+    pub published: Vec<PublishSpec>,
     /// The time that connections wait for an answer.
     pub hold: HoldLimit,
+    /// Connections to names are checked for the server name that they ask for.
+    pub check_server_names: bool,
     /// An operator's user interface is about to connect: connections of the first seconds wait.
     pub expects_operator: bool,
     /// The proxy of the operator's network.
@@ -87,6 +92,9 @@ pub enum DialedStartError {
     /// Too many destinations are allowed from the start.
     #[error("the allowed destinations could not be stored")]
     Allow(#[from] policy::RuleTableFull),
+    /// A port could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// A socket for operators or readers could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] SocketBindError),
@@ -99,9 +107,12 @@ pub struct DialedSupervisor<N, D> {
     rules: DialedRules,
     /// The gateway, and two sockets for the list of the sandbox's sockets.
     gateway: Option<(OpenGateway, [OwnedFd; 2])>,
+    published: PublishedPorts,
+    inside: SandboxSockets,
     container: ContainerId,
     dossier: Dossier,
     hold: HoldLimit,
+    check_server_names: bool,
     expects_operator: bool,
     proxy: Option<ProxySettings>,
     lookup: N,
@@ -117,8 +128,8 @@ struct OpenGateway {
 }
 
 impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
-    /// Opens the sockets of the gateway, loads and verifies its rules, and binds the sockets for
-    /// operators and readers. Connections wait in the gateway until [`serve`](Self::serve).
+    /// Opens the sockets of the gateway, loads and verifies its rules, and binds the published ports
+    /// and the sockets for operators and readers. Connections wait until [`serve`](Self::serve).
     ///
     /// Requires a tokio runtime.
     pub fn start(config: DialedConfig<N, D>) -> Result<Self, DialedStartError> {
@@ -129,7 +140,9 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             gateway,
             allowed,
             runtime_dir,
+            published,
             hold,
+            check_server_names,
             expects_operator,
             proxy,
             lookup,
@@ -143,7 +156,10 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             .as_ref()
             .map(|gateway| OpenGateway::open(gateway, &process))
             .transpose()?;
+        let inside = process.try_clone().map_err(DialedStartError::Process)?;
         Ok(Self {
+            published: PublishedPorts::bind(&published)?,
+            inside: SandboxSockets::new(NetnsRef::OfProcess(inside)),
             service: SandboxService::bind(
                 container.clone(),
                 Arc::clone(&dossier),
@@ -155,6 +171,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             container,
             dossier,
             hold,
+            check_server_names,
             expects_operator,
             proxy,
             lookup,
@@ -175,6 +192,11 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         self.service.hub_path()
     }
 
+    /// Returns the published ports.
+    pub fn published(&self) -> impl Iterator<Item = &PublishedPort> {
+        self.published.ports()
+    }
+
     /// Serves questions, answers and connections until the sandbox ends or `stop` is cancelled.
     /// The end of the returned future ends every connection of the sandbox.
     pub async fn serve(
@@ -185,9 +207,12 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             service,
             rules,
             gateway,
+            published,
+            inside,
             container,
             dossier,
             hold,
+            check_server_names,
             expects_operator,
             proxy,
             lookup,
@@ -207,6 +232,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 proxy,
                 forwarder,
                 hold,
+                check_server_names,
                 answerers: hub.answerers(),
                 expects_operator,
                 sink: QuestionSink::new(
@@ -220,15 +246,17 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             Box::pin(gateway.run(config))
         });
         let work = async {
-            if let Some(gateway) = gateway {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => Ok(()),
-                    ended = gateway => ended,
+            let gateway = async {
+                match gateway {
+                    Some(gateway) => gateway.await,
+                    None => std::future::pending().await,
                 }
-            } else {
-                stop.cancelled().await;
-                Ok(())
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => Ok(()),
+                ended = gateway => ended,
+                Err(error) = published.serve(Arc::new(inside)) => Err(error.into()),
             }
         };
         service.serve(hub, work, || {}).await

@@ -26,6 +26,7 @@ pub use config::{AllowedDest, SupervisorConfig};
 pub use dialed::{DialedConfig, DialedStartError, DialedSupervisor};
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
+pub use egress::publish::{PublishError, PublishSpec, PublishSpecError, PublishedPort};
 pub use egress::{EgressNotice, HoldLimit};
 pub use sandbox_resolvers::{
     ResolverRefusal, SandboxResolvers, SandboxResolversError, find_sandbox_resolvers,

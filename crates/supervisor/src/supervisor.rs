@@ -129,6 +129,9 @@ pub enum SupervisorServeError {
     /// The engine of the gateway failed.
     #[error("connections can no longer be made")]
     Egress(#[from] egress::EgressError),
+    /// A published port failed.
+    #[error(transparent)]
+    Publish(#[from] egress::publish::PublishPanicked),
     /// The end of the sandbox could not be observed.
     #[error("waiting for the end of the sandbox failed")]
     WatchProcess(#[source] io::Error),

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `run`: one command in a default-deny sandbox, its questions answered here or elsewhere.
 
+mod env_file;
 mod notices;
 mod summary;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 use runner::{
-    HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, RunConfig,
-    RunScreen,
+    HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, PublishSpec,
+    RunConfig, RunScreen,
 };
 use terok_clearance::{DestPattern, DestPatternError, DestZone, HostPattern, classify_destination};
 
@@ -18,6 +20,8 @@ use super::tui;
 use crate::desktop::popup_desktop_config;
 use crate::environment::UserEnvironment;
 use crate::{CommandContext, CommandError, CommandStatus, block_on};
+
+pub use env_file::{EnvFileError, EnvLineProblem};
 
 use notices::TerminalReporter;
 
@@ -27,11 +31,23 @@ Examples:
   terok-clearance run --allow registry.npmjs.org:443 --allow '*.github.com' -- npm install
   terok-clearance run --ui tui -- my-agent     Ctrl-] shows the questions
   terok-clearance run --ui none -- my-agent    answer with `terok-clearance clearance` elsewhere
+  terok-clearance run --publish 8080:80 -- my-server
 
 A connection that nothing allows waits while somebody is there to answer, up to --hold. The answer
 is for the name that the command asked for, not for its address. No lookup leaves this machine for a
 name that you have not allowed. Private addresses and services of this machine (`host.internal`) are
 asked about one by one; cloud metadata and link-local addresses are never opened.
+
+--publish is for connections from outside: [ADDR:]HOST:PORT[/udp], as podman has it. This program
+listens on HOST, at 127.0.0.1 and ::1 unless you write another address, and connects each client
+with PORT of the sandbox, whichever address the server inside listens at. Without HOST (`:80`) a
+free port is taken and printed. It opens nothing for the command.
+
+An allowed name leads to its servers, which may serve other names too. With --check-sni, a
+connection to a name is reset if its first bytes ask for a name that is not allowed: by the server
+name of TLS or the host of an HTTP request. TLS without a server name, HTTP/2 without TLS and QUIC
+(UDP port 443) cannot be checked and are refused. Other protocols pass, also those that change to
+TLS later. What is inside TLS, and later requests of an HTTP connection, are not seen.
 
 The command sees your files as they are: `run` confines the network, not the files. Out of its
 reach are: the network, except for what you allow; the sockets, configuration and state of this
@@ -63,6 +79,16 @@ pub struct Args {
     /// [default: the variables `HTTPS_PROXY`, `http_proxy`, `ALL_PROXY` and `NO_PROXY`].
     #[arg(long, value_name = "URL", value_parser = parse_proxy)]
     proxy: Option<ProxyArg>,
+    /// Publish a port of the sandbox on this machine: [ADDR:]HOST:PORT, with /udp for UDP. May be
+    /// repeated.
+    #[arg(short, long, value_name = "PORTS")]
+    publish: Vec<PublishSpec>,
+    /// Refuse connections to a name that ask its servers for a name that is not allowed.
+    #[arg(long)]
+    check_sni: bool,
+    /// Set the variables in a file: lines KEY=VALUE, or KEY for your value. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Where questions are asked.
     #[arg(long, value_enum, default_value_t = RunUiChoice::Auto, value_name = "UI")]
     ui: RunUiChoice,
@@ -192,16 +218,23 @@ fn run_config(
     let runtime_dir = environment.private_runtime_dir()?.to_owned();
     let has_ui = !matches!(args.ui, RunUiChoice::None | RunUiChoice::Prompt);
     let has_screen = has_ui && tui::require_screen_terminal(context).is_ok();
+    let variables = environment.variables();
+    let files = args.env_file.iter();
+    let written = files.map(|path| env_file::read_env_file(path, variables));
+    let written = written.collect::<Result<Vec<_>, _>>()?;
     let popups = || popup_desktop_config(context).map(Box::new);
     Ok(RunConfig {
         command: args.command,
         name: args.name,
         working_dir: std::env::current_dir().context("cannot find the working directory")?,
-        variables: environment.variables().to_vec(),
+        variables: variables.to_vec(),
+        written_variables: written.concat(),
         runtime_dir,
         config_dir: environment.config_dir().to_owned(),
         state_dir: environment.state_dir().to_owned(),
         allowed: args.allow,
+        published: args.publish,
+        check_server_names: args.check_sni,
         network,
         hold: args.hold,
         proxy: match args.proxy {

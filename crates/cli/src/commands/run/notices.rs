@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The texts of the messages of `run`.
 
-use runner::{EgressNotice, PopupSource, RunNotice, RunReporter};
+use runner::{EgressNotice, PopupSource, PublishedPort, RunNotice, RunReporter};
 use terok_clearance::error_chain;
 
 use super::summary;
@@ -23,6 +23,10 @@ impl RunReporter for TerminalReporter {
                 let how = describe_answering(*popups, *has_screen);
                 format!("only what --allow names is open; {how}")
             }
+            RunNotice::Published(port) if self.json => return Some(json_published(port)),
+            // A port that the operator does not know is more than a message.
+            RunNotice::Published(port) if self.quiet && !port.is_chosen => return None,
+            RunNotice::Published(port) => format!("published {port}"),
             RunNotice::QuestionsPending(1) => "1 question; Ctrl-] to answer".to_owned(),
             RunNotice::QuestionsPending(count) => format!("{count} questions; Ctrl-] to answer"),
             RunNotice::ScreenFailed(error) => format!("the screen failed: {error}"),
@@ -72,8 +76,26 @@ fn describe_egress_notice(notice: &EgressNotice) -> Option<String> {
         EgressNotice::OutOfSockets(dest) => {
             format!("could not connect to {dest}: too many open files (raise `ulimit -n`)")
         }
+        EgressNotice::ServerNameMismatch { dest, found } => {
+            format!("reset a connection to {dest}: it asked for {found} (--check-sni)")
+        }
+        EgressNotice::ServerNameUnreadable(dest) => {
+            format!("refused QUIC to {dest}: its server name cannot be checked (--check-sni)")
+        }
         _ => return None,
     })
+}
+
+/// Returns a published port as one JSON object.
+fn json_published(port: &PublishedPort) -> String {
+    let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+    let object = serde_json::json!({
+        "step": "published",
+        "addresses": addresses,
+        "port": port.port,
+        "protocol": port.protocol.to_string(),
+    });
+    object.to_string()
 }
 
 const fn describe_answering(popups: PopupSource, has_screen: bool) -> &'static str {
