@@ -22,6 +22,7 @@ mod lab;
 mod machine;
 mod network;
 mod operator;
+mod publish;
 mod terminal;
 mod user;
 mod whole_screen;
