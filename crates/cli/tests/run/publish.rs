@@ -273,11 +273,11 @@ fn a_connection_that_asks_for_another_name_is_reset() {
         let words = String::from_utf8_lossy(&output.stdout);
         assert_eq!(words, "right\nallowed\nother\nnone\n", "{said}");
         assert!(
-            said.contains("it asked for evil.example.com (--check-sni)"),
+            said.contains("--check-sni found evil.example.com"),
             "{said}"
         );
         assert!(
-            said.contains("it asked for an HTTP request without a host"),
+            said.contains("--check-sni found an HTTP request without a host"),
             "{said}"
         );
         // Without the option, the server answers.

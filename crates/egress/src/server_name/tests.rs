@@ -264,6 +264,31 @@ proptest! {
     }
 
     #[test]
+    fn more_bytes_do_not_change_a_decision(
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "GET", " ", "/", "http://", "a.example", "HTTP/1.1", "\r\n", "\n", "\r", "Host",
+                ":", "PRI * HTTP/2.0", "\u{16}\u{3}", "\0", "\u{1}", "@", "[", "]", "CONNECT ",
+            ]),
+            0..20,
+        ),
+    ) {
+        let bytes = words.concat().into_bytes();
+        let mut needed_so_far = 0;
+        let mut decision = None;
+        for end in 0..=bytes.len() {
+            match (FirstBytes::inspect(&bytes[..end]), &decision) {
+                (FirstBytes::Incomplete { needed }, None) => needed_so_far = needed,
+                (found, None) => {
+                    prop_assert!(needed_so_far <= end);
+                    decision = Some(found);
+                }
+                (found, Some(decided)) => prop_assert_eq!(&found, decided),
+            }
+        }
+    }
+
+    #[test]
     fn a_name_is_found_in_any_cut_of_records(
         name in "[a-z0-9.-]{1,60}",
         size in 1_usize..80,

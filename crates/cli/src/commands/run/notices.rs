@@ -77,10 +77,10 @@ fn describe_egress_notice(notice: &EgressNotice) -> Option<String> {
             format!("could not connect to {dest}: too many open files (raise `ulimit -n`)")
         }
         EgressNotice::ServerNameMismatch { dest, found } => {
-            format!("reset a connection to {dest}: it asked for {found} (--check-sni)")
+            format!("reset a connection to {dest}: --check-sni found {found}")
         }
         EgressNotice::ServerNameUnreadable(dest) => {
-            format!("refused QUIC to {dest}: its server name cannot be checked (--check-sni)")
+            format!("refused QUIC to {dest}: --check-sni cannot read its server name")
         }
         _ => return None,
     })
