@@ -68,9 +68,9 @@ fn entrance(is_checked: bool) -> SocketAddr {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         loop {
-            let (mut served, _) = server.accept().unwrap();
-            if served.read(&mut buffer).is_ok_and(|length| length > 0) {
-                drop(served.write_all(b"x"));
+            let (mut accepted, _) = server.accept().unwrap();
+            if accepted.read(&mut buffer).is_ok_and(|length| length > 0) {
+                drop(accepted.write_all(b"x"));
             }
         }
     });

@@ -128,8 +128,9 @@ struct OpenGateway {
 }
 
 impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
-    /// Opens the sockets of the gateway, loads and verifies its rules, and binds the published ports
-    /// and the sockets for operators and readers. Connections wait until [`serve`](Self::serve).
+    /// Opens the sockets of the gateway, loads and verifies its rules, and binds the published
+    /// ports and the sockets for operators and readers. Connections wait until
+    /// [`serve`](Self::serve).
     ///
     /// Requires a tokio runtime.
     pub fn start(config: DialedConfig<N, D>) -> Result<Self, DialedStartError> {

@@ -33,16 +33,15 @@ pub(super) async fn serve_tcp(
         tokio::select! {
             Some(ended) = relays.join_next() => check_panic(ended)?,
             accepted = listener.accept() => match accepted {
-                Ok((client, _)) => match Arc::clone(&connections).try_acquire_owned() {
-                    Ok(permit) => {
+                Ok((client, _)) => {
+                    if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
                         let sockets = Arc::clone(&sockets);
                         relays.spawn(connect_and_relay(client, port, sockets, permit));
-                    }
-                    Err(_) => {
+                    } else {
                         tracing::warn!(port, "a published port has too many connections");
                         reset(&client);
                     }
-                },
+                }
                 Err(error) => {
                     tracing::warn!(port, %error, "a published port did not accept a connection");
                     sleep(ACCEPT_BACKOFF).await;

@@ -64,12 +64,12 @@ async fn a_client_reaches_the_server_at_either_loopback_address() {
             let mut client = TcpStream::connect(address).await.unwrap();
             client.write_all(b"question").await.unwrap();
             client.shutdown().await.unwrap();
-            let (mut served, _) = server.accept().await.unwrap();
+            let (mut accepted, _) = server.accept().await.unwrap();
             let mut said = Vec::new();
-            served.read_to_end(&mut said).await.unwrap();
+            accepted.read_to_end(&mut said).await.unwrap();
             assert_eq!(said, b"question");
-            served.write_all(b"answer").await.unwrap();
-            drop(served);
+            accepted.write_all(b"answer").await.unwrap();
+            drop(accepted);
             let mut said = Vec::new();
             client.read_to_end(&mut said).await.unwrap();
             assert_eq!(said, b"answer");
@@ -97,9 +97,9 @@ async fn a_reset_of_the_server_is_one_of_the_client() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_serving, addresses) = publish(&format!(":{}", server.local_addr().unwrap().port()));
     let mut client = TcpStream::connect(addresses[0]).await.unwrap();
-    let (served, _) = server.accept().await.unwrap();
-    served.set_zero_linger().unwrap();
-    drop(served);
+    let (accepted, _) = server.accept().await.unwrap();
+    accepted.set_zero_linger().unwrap();
+    drop(accepted);
     let error = client.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
@@ -203,12 +203,12 @@ async fn over_the_limit_a_flow_ends_for_a_new_one_and_a_connection_is_reset() {
         Arc::new(Semaphore::new(1)),
     ));
     let mut first = TcpStream::connect(address).await.unwrap();
-    let (mut served, _) = server.accept().await.unwrap();
+    let (mut accepted, _) = server.accept().await.unwrap();
     let mut second = TcpStream::connect(address).await.unwrap();
     let error = second.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     first.write_all(b"x").await.unwrap();
-    served.read_exact(&mut [0; 1]).await.unwrap();
+    accepted.read_exact(&mut [0; 1]).await.unwrap();
 }
 
 #[tokio::test]

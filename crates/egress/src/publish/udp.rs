@@ -222,8 +222,8 @@ impl<D: DialSockets> UdpPublisher<D> {
             _slot: slot,
         };
         self.flows.insert(client, flow);
-        self.next_idle_check
-            .get_or_insert_with(|| Instant::now() + IDLE_CHECK);
+        let in_a_while = || Instant::now().checked_add(IDLE_CHECK);
+        self.next_idle_check = self.next_idle_check.or_else(in_a_while);
     }
 
     /// Returns a socket inside that is connected to `address` and has sent `payload`.
@@ -274,7 +274,10 @@ impl<D: DialSockets> UdpPublisher<D> {
         for client in idle {
             self.remove(&client);
         }
-        self.next_idle_check = (!self.flows.is_empty()).then(|| now + IDLE_CHECK);
+        self.next_idle_check = now.checked_add(IDLE_CHECK);
+        if self.flows.is_empty() {
+            self.next_idle_check = None;
+        }
     }
 
     fn remove(&mut self, client: &SocketAddr) {
@@ -291,7 +294,8 @@ impl PublishActivity {
     }
 
     fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
+        let used = Duration::from_millis(self.milliseconds.load(Ordering::Relaxed));
+        self.start.checked_add(used).unwrap_or(self.start)
     }
 
     fn is_answered(&self) -> bool {

@@ -125,7 +125,7 @@ impl<A: Fn(&str) -> bool> FirstBytesGate<'_, A> {
                     if matches!(verdict, GateVerdict::Pass) {
                         return self.finish_greeting().await;
                     }
-                    patience_ends.get_or_insert_with(|| Instant::now() + PATIENCE);
+                    patience_ends = patience_ends.or_else(|| Instant::now().checked_add(PATIENCE));
                 }
                 ready = inside.writable(), if !self.greeting.is_empty() => {
                     ready.map_err(broken(RelaySide::Inside))?;

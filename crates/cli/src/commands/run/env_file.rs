@@ -132,12 +132,11 @@ fn parse_variable(
         Err(EnvLineProblem::Pattern)
     } else {
         let owned = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-        Ok(match value {
-            Some(value) => Some((owned(name), owned(value))),
-            None => {
-                let name = OsStr::from_bytes(name);
-                own.iter().find(|(known, _)| known == name).cloned()
-            }
+        Ok(if let Some(value) = value {
+            Some((owned(name), owned(value)))
+        } else {
+            let name = OsStr::from_bytes(name);
+            own.iter().find(|(known, _)| known == name).cloned()
         })
     }
 }
