@@ -20,8 +20,10 @@ const MALFORMED: FirstBytes = FirstBytes::Unnamed(UnnamedServer::MalformedTls);
 
 /// Inspects bytes that begin with the type of a handshake record.
 pub(super) fn inspect_tls(bytes: &[u8]) -> FirstBytes {
-    if bytes.get(1).is_some_and(|major| *major != MAJOR_VERSION) {
-        return FirstBytes::OtherProtocol;
+    match bytes.get(1) {
+        None => return FirstBytes::Incomplete { needed: 2 },
+        Some(&MAJOR_VERSION) => {}
+        Some(_) => return FirstBytes::OtherProtocol,
     }
     // A message may begin in one record and continue in the next ones.
     let mut message = Vec::new();
@@ -66,7 +68,8 @@ pub(super) fn inspect_ssl2(bytes: &[u8]) -> FirstBytes {
             FirstBytes::Unnamed(UnnamedServer::Tls)
         }
         [_, _, _, _, ..] => FirstBytes::OtherProtocol,
-        _ => FirstBytes::Incomplete { needed: 4 },
+        [_, _, _] => FirstBytes::Incomplete { needed: 4 },
+        _ => FirstBytes::Incomplete { needed: 3 },
     }
 }
 

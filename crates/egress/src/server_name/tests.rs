@@ -124,7 +124,8 @@ fn a_greeting_of_ssl_2_has_no_name() {
     );
     check(&[0x80, 46, 2], FirstBytes::OtherProtocol);
     check(&[0x80, 46, 1, 9], FirstBytes::OtherProtocol);
-    check(&[0x80], FirstBytes::Incomplete { needed: 4 });
+    check(&[0x80], FirstBytes::Incomplete { needed: 3 });
+    check(&[0x80, 46, 1], FirstBytes::Incomplete { needed: 4 });
 }
 
 #[test]
