@@ -375,8 +375,6 @@ pub(crate) fn report_usage_error(
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use supervisor::FirewallBypass;
     use terok_clearance::DisplayText;
 
