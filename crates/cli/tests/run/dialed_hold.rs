@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections that wait for an answer: how long, for whom, and what an answer releases.
 
+use std::process::Stdio;
+
 use super::lab::{Lab, hello};
-use super::user::as_everybody;
+use super::machine::line;
+use super::user::{User, as_everybody};
 
 #[test]
 fn a_connection_waits_for_its_answer() {
@@ -88,8 +91,8 @@ fn with_nobody_there_a_connection_is_refused_at_once_and_said_once() {
         }
         // A `watch` is nobody who answers.
         let mut watch = lab.machine.program(user, &["--json", "watch"]);
-        let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        while !super::machine::line(&mut watch).contains("\"pending\"") {}
+        let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+        while !line(&mut watch).contains("\"pending\"") {}
         assert_eq!(
             sandbox.does("greet plain.test 7004 1"),
             "failed: ECONNREFUSED"
@@ -239,4 +242,53 @@ fn one_answer_releases_a_thousand_connections() {
         assert_eq!(operator.other_questions(), Vec::<&str>::new());
         assert_eq!(lab.names_asked(), ["plain.test"]);
     });
+}
+
+/// A client of the Python stack's interface, which allows the first question.
+const CLASSIC_CLIENT: &str = r#"
+import glob, json, os, socket
+
+[path] = glob.glob(os.environ["XDG_RUNTIME_DIR"] + "/terok/clearance/*/hub.sock")
+
+def call(method, **more):
+    stream = socket.socket(socket.AF_UNIX)
+    stream.connect(path)
+    stream.sendall(json.dumps({"method": "org.terok.Clearance1." + method, **more}).encode() + b"\0")
+    return stream
+
+def replies(stream):
+    data = b""
+    while block := stream.recv(65536):
+        data += block
+        while b"\0" in data:
+            reply, _, data = data.partition(b"\0")
+            yield json.loads(reply)
+
+stream = call("Subscribe", more=True)
+print("subscribed", flush=True)
+for reply in replies(stream):
+    event = reply["parameters"]["event"]
+    if event["type"] == "connection_blocked" and "plain.test" in (event["domain"], event["dest"]):
+        verdict = {key: event[key] for key in ("container", "request_id")}
+        verdict |= {"dest": event["domain"] or event["dest"], "action": "allow"}
+        print(next(replies(call("Verdict", parameters=verdict))), flush=True)
+        break
+stream.recv(1)
+"#;
+
+#[test]
+fn a_client_of_the_classic_interface_is_somebody_who_answers() {
+    let user = User::new(None);
+    let lab = Lab::new(&user);
+    let mut sandbox = lab.sandbox(&[]);
+    // The time in which somebody may come passes.
+    assert_eq!(sandbox.does("greet one.test"), "failed: ECONNREFUSED");
+    let client = ["python3", "-c", CLASSIC_CLIENT];
+    let mut client = lab.machine.command(&user, &client);
+    let mut client = client.stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(line(&mut client), "subscribed");
+    assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
+    assert_eq!(line(&mut client), "{'parameters': {'ok': True}}");
+    client.kill().unwrap();
+    client.wait().unwrap();
 }
