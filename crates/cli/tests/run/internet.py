@@ -272,7 +272,7 @@ def record_packet(data):
 
 def watch_link(loop):
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    link.bind(("sandbox", 0))
+    link.bind(("machine", 0))
     link.setblocking(False)
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
 

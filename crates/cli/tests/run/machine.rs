@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A machine with a network link to the demo's simulated internet.
+//! A machine with a network link to the demo's simulated internet, which alone has no link.
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
-use super::user::User;
+use super::user::{User, told};
 
 /// A machine: network and mount namespaces with a link to the simulated internet and its resolver.
 pub(crate) struct Machine {
@@ -49,7 +49,35 @@ impl Machine {
             .unwrap();
         let ready = line(&mut internet);
         assert!(ready.contains("ready"), "{ready}");
-        Self { holder, internet }
+        let machine = Self { holder, internet };
+        machine.connect(user);
+        machine
+    }
+
+    /// Links the machine with the simulated internet, and leads its default routes there.
+    fn connect(&self, user: &User) {
+        let ends = [
+            format!(
+                "ip link add eth0 type veth peer name machine netns {}",
+                self.internet.id()
+            ),
+            "ip link set machine up && ip address add 192.0.2.1/29 dev machine && \
+             ip address add 2001:db8::1/64 dev machine nodad"
+                .to_owned(),
+            "ip link set eth0 up && ip address add 192.0.2.2/29 dev eth0 && \
+             ip address add 2001:db8::2/64 dev eth0 nodad && \
+             ip route add default via 192.0.2.1 && ip route add default via 2001:db8::1"
+                .to_owned(),
+        ];
+        let [link, internet, machine] = ends.each_ref().map(|end| ["sh", "-c", end]);
+        for mut command in [
+            self.root(user, &link),
+            self.internet_command(&internet),
+            self.root(user, &machine),
+        ] {
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{}", told(&output));
+        }
     }
 
     /// A command of the user on this machine.
