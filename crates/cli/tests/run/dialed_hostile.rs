@@ -7,7 +7,7 @@ use netns::gateway::{DNS_PORT, REPLAY_MARK, TCP_PORT, UDP_PORT};
 
 use super::lab::{Lab, hello};
 use super::machine::line;
-use super::user::as_everybody;
+use super::user::{User, as_everybody};
 
 #[test]
 fn packets_with_other_sources_options_and_destinations_stay_inside() {
@@ -184,4 +184,24 @@ fn the_gateways_own_ports_and_marks_are_out_of_reach() {
         }
         assert_eq!(lab.packets_sent(), Vec::<String>::new());
     });
+}
+
+#[test]
+fn a_storm_of_questions_loses_none() {
+    let user = User::new(None);
+    let lab = Lab::new(&user);
+    let mut sandbox = lab.sandbox(&["--hold", "forever"]);
+    let mut operator = lab.operator();
+    let scan = "ulimit -n $(ulimit -Hn); python3 w.py scan plain.test 500";
+    sandbox.shell.begins(scan);
+    let questions: Vec<_> = (0..500).map(|_| operator.asked("plain.test")).collect();
+    let mut ports: Vec<_> = questions.iter().map(|one| one["port"].as_u64()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 500);
+    for question in &questions {
+        operator.decide(question, 'd');
+    }
+    assert_eq!(sandbox.shell.ends().1, "500 ECONNREFUSED");
+    assert_eq!(operator.other_questions(), Vec::<&str>::new());
 }

@@ -62,7 +62,7 @@ impl Operator {
             question["row"]
         )
         .unwrap();
-        self.until(|event| event["event"] == "decided" && event["dest"] == question["dest"]);
+        self.until(|event| event["event"] == "decided" && event["row"] == question["row"]);
     }
 
     /// Waits for the question about `dest` and answers it; returns the question.
