@@ -56,7 +56,7 @@ fn namespaces_within_the_sandbox_lead_nowhere() {
     as_everybody(|user| {
         let lab = Lab::new(user);
         let mut sandbox = lab.sandbox(&["--allow", "0.0.0.0/0"]);
-        for way in user.ways() {
+        for way in lab.ways() {
             let act = "ip link set lo up; python3 w.py greet 198.51.100.41 7004 5";
             let (_, said) = sandbox.shell.does(&format!("{way} '{act}'"));
             // In its own network namespace there is no link at all.
@@ -175,7 +175,7 @@ fn the_gateways_own_ports_and_marks_are_out_of_reach() {
                 }
             }
         }
-        for way in user.ways() {
+        for way in lab.ways() {
             let act = format!("python3 w.py mark {REPLAY_MARK}");
             let (_, said) = sandbox.shell.does(&format!("{way} '{act}'"));
             // In a network namespace of its own the mark leads nowhere.

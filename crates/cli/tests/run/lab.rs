@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::machine::{Machine, line};
 use super::operator::Operator;
-use super::user::{Shell, User};
+use super::user::{ROOT_WAYS, Shell, User};
 
 /// The resolvers of the simulated internet: the second one knows another address of `plain.test`.
 pub(crate) const RESOLVER: &str = "198.51.100.53";
@@ -78,6 +78,16 @@ impl<'a> Lab<'a> {
     pub(crate) fn run_command(&self, options: &[&str], command: &[&str]) -> Command {
         let args = [&["run", "--ui", "none"], options, &["--"], command].concat();
         self.machine.program(self.user, &args)
+    }
+
+    /// Returns the ways to run a script in a sandbox on the machine: [`User::ways`].
+    pub(crate) fn ways(&self) -> &'static [&'static str] {
+        // Without root the machine is a user namespace, where the user has the id 0.
+        if rustix::process::geteuid().is_root() {
+            self.user.ways()
+        } else {
+            &ROOT_WAYS
+        }
     }
 
     /// Starts an operator who answers from a second terminal.

@@ -20,6 +20,15 @@ pub(crate) struct User {
     home: TempDir,
 }
 
+/// The ways of a user with the id 0, also in a user namespace: see [`User::ways`].
+pub(crate) const ROOT_WAYS: [&str; 5] = [
+    "sh -c",
+    "unshare --keep-caps -U sh -c",
+    "unshare --keep-caps -Um sh -c",
+    "unshare --keep-caps -Un sh -c",
+    "unshare --keep-caps -Umpf sh -c",
+];
+
 /// Calls `test` for an ordinary user and, if root runs the tests, for root.
 pub(crate) fn as_everybody(test: impl Fn(&User)) {
     let root = rustix::process::geteuid().is_root();
@@ -176,13 +185,7 @@ impl User {
     /// namespace under an unmapped id. Each way works.
     pub(crate) const fn ways(&self) -> &'static [&'static str] {
         if self.uid.is_none() && self.root {
-            &[
-                "sh -c",
-                "unshare --keep-caps -U sh -c",
-                "unshare --keep-caps -Um sh -c",
-                "unshare --keep-caps -Un sh -c",
-                "unshare --keep-caps -Umpf sh -c",
-            ]
+            &ROOT_WAYS
         } else {
             &[
                 "sh -c",
