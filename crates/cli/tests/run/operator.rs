@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A person at a second terminal who answers questions.
 
-use std::io::Write as _;
-use std::process::{Child, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::Value;
 
-use super::machine::{Machine, line};
+use super::machine::Machine;
 use super::user::User;
 
 /// `terok-clearance --json clearance`, and its events that no wait has consumed yet.
 pub(crate) struct Operator {
     child: Child,
+    output: BufReader<ChildStdout>,
     events: Vec<Value>,
 }
 
@@ -20,8 +21,10 @@ impl Operator {
     pub(crate) fn new(machine: &Machine, user: &User) -> Self {
         let mut command = machine.program(user, &["--json", "clearance"]);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut operator = Self {
-            child: command.spawn().unwrap(),
+            output: BufReader::new(child.stdout.take().unwrap()),
+            child,
             events: Vec::new(),
         };
         operator.until(|event| event["event"] == "ready");
@@ -34,7 +37,8 @@ impl Operator {
             return self.events.remove(at);
         }
         loop {
-            let said = line(&mut self.child);
+            let mut said = String::new();
+            self.output.read_line(&mut said).unwrap();
             assert_ne!(said, "", "the prompt ended after {:#?}", self.events);
             let event: Value = serde_json::from_str(&said).unwrap();
             if is_awaited(&event) {
