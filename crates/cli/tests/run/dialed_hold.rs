@@ -291,3 +291,19 @@ fn a_client_of_the_classic_interface_is_somebody_who_answers() {
     client.kill().unwrap();
     client.wait().unwrap();
 }
+
+#[test]
+fn an_answer_after_the_program_gave_up_dials_nothing() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let mut sandbox = lab.sandbox(&["--allow", "other.test"]);
+        let mut operator = lab.operator();
+        sandbox.begins("greet plain.test 7004 1");
+        let question = operator.asked("plain.test");
+        assert_eq!(sandbox.ends(), "failed: TimeoutError");
+        operator.decide(&question, 'a');
+        assert_eq!(sandbox.does("greet other.test"), hello("198.51.100.129"));
+        assert_eq!(lab.packets_sent(), ["6 198.51.100.129 7004"]);
+        assert_eq!(lab.names_asked(), ["other.test"]);
+    });
+}

@@ -199,3 +199,15 @@ fn no_name_is_believed_that_the_sandboxs_name_server_did_not_give_out() {
         assert!(!question.to_string().contains("bank.test"), "{question}");
     });
 }
+
+#[test]
+fn a_short_name_of_the_hosts_file_comes_before_the_search_domains() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        lab.write_resolv_conf(&format!("nameserver {RESOLVER}\nsearch corp.test\n"));
+        lab.write_hosts("127.0.0.1 localhost\n198.51.100.132 inthehosts\n");
+        let mut sandbox = lab.sandbox(&["--hold", "0", "--allow", "inthehosts"]);
+        assert_eq!(sandbox.does("greet inthehosts"), hello("198.51.100.132"));
+        assert_eq!(lab.names_asked(), Vec::<String>::new());
+    });
+}
