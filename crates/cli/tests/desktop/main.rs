@@ -16,7 +16,6 @@ mod clicks;
 #[expect(dead_code, reason = "the tests of `run` need more of it")]
 mod console;
 #[path = "../run/machine.rs"]
-#[expect(dead_code, reason = "the tests of `run` need more of it")]
 mod machine;
 mod packets;
 mod picture;
