@@ -4,9 +4,10 @@
 //! busy machine disturbs both alike.
 
 #![expect(
+    clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a benchmark prints and may panic"
+    reason = "a benchmark reads the clock, prints and may panic"
 )]
 
 use std::hint::black_box;

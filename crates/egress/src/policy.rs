@@ -72,7 +72,7 @@ pub enum EgressNotice {
     Floor(PacketDest),
     /// A connection was refused because no operator is there to answer.
     NobodyAnswers(PacketDest),
-    /// A connection was refused because nobody answered in time.
+    /// A connection was refused because no answer came within its time.
     HoldEnded(PacketDest),
     /// The gateway does not pass packets of this protocol on.
     UnsupportedProtocol(Protocol),

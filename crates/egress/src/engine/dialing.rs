@@ -155,7 +155,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         self.proxy_for(&dest).is_some()
     }
 
-    /// Returns `true` for a proxy of the operator's: whoever reaches it reaches everything.
+    /// Returns `true` for a proxy of the operator's: a program that reaches it reaches everything.
     pub(crate) fn is_proxy(&self, dest: &PacketDest) -> bool {
         let host = match &dest.host {
             PacketHost::Name(name) => name.to_string(),

@@ -419,7 +419,7 @@ where
         }
     }
 
-    /// Ends flows that are idle, or that nobody answered about in time.
+    /// Ends flows that are idle, or that got no answer within their time.
     pub(super) fn expire_flows(&mut self) {
         let now = Instant::now();
         let age = |since: Instant| now.saturating_duration_since(since);

@@ -226,8 +226,9 @@ fn spawn_child(job: &EnterJob<'_>) -> io::Result<ProcessHandle> {
 /// To be called only in a forked child, which it ends.
 unsafe fn run_child(job: &EnterJob<'_>) -> ! {
     // SAFETY: setns, socket, close, send and _exit are async-signal-safe system calls with integer
-    // arguments, apart from send: `report` is alive on this stack and of the given size. `zip` keeps
-    // every index in bounds without a panic path. The descriptors that are closed were opened here.
+    // arguments, apart from send: `report` is alive on this stack and of the given size. `zip`
+    // keeps every index in bounds without a panic path. The descriptors that are closed were opened
+    // here.
     unsafe {
         let mut opened = [-1_i32; MAX_SOCKETS];
         let mut status = [0_u8; STATUS_BYTES];

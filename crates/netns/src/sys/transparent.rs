@@ -38,8 +38,8 @@ fn set_flag(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<()> {
 
 fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     #[expect(unsafe_code, reason = "rustix does not have this socket option")]
-    // SAFETY: the kernel reads `size_of::<i32>()` bytes of `value`, which outlives the call, from an
-    // open descriptor.
+    // SAFETY: the kernel reads `size_of::<i32>()` bytes of `value`, which outlives the call; the
+    // descriptor is open.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
