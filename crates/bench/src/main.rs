@@ -7,6 +7,7 @@
 //! supervisor, a program that only reads the packet log. Measurements that need a network run in a
 //! private network namespace.
 
+mod bench_dialed;
 mod bench_hub;
 mod bench_netns;
 mod bench_packets;
@@ -14,11 +15,15 @@ mod bench_popups;
 mod bench_screen;
 mod bench_shield;
 mod bench_watch;
+mod dialed_peers;
 mod fake_desktop;
 mod latency_samples;
+mod loopback_servers;
 mod many_hubs;
 mod measured_program;
+mod measured_run;
 mod measured_ui;
+mod probe;
 mod proc_stats;
 mod pty_screen;
 mod relay;
@@ -34,8 +39,8 @@ const USAGE: &str = "\
 Usage: clearance-bench [--json] [--quick] [ROW…]
 
 Measures each row and its floor, and prints the ratio. Any ROW selects the rows whose name contains
-this text. Build the benchmark with --release; the rows about user interfaces need the program
-`terok-clearance` in the same directory.
+this text. Build the benchmark with --release; the rows about user interfaces and `run` need the
+program `terok-clearance` in the same directory.
 
   --json   one JSON object per row
   --quick  a tenth of the rounds, to test the benchmark
@@ -59,6 +64,7 @@ fn run() -> anyhow::Result<()> {
     let mut report = BenchReport::default();
     let mut quick = false;
     let mut packets_only = false;
+    let mut dialed_only = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut directory = || arguments.next().context("the directory is missing");
@@ -77,6 +83,8 @@ fn run() -> anyhow::Result<()> {
                 let pid = pid.context("the process id of the sandbox is missing")?;
                 return bench_packets::serve_supervisor(directory.as_ref(), pid);
             }
+            "serve-probe" => return probe::serve(),
+            "dialed-rows" => dialed_only = true,
             "packet-rows" => packets_only = true,
             "--json" => report.json = true,
             "--quick" => quick = true,
@@ -92,12 +100,16 @@ fn run() -> anyhow::Result<()> {
     if packets_only {
         return bench_packets::measure(&mut report, part);
     }
+    if dialed_only {
+        return bench_dialed::measure_in_namespace(&report, part);
+    }
     report.print_header();
     bench_hub::measure(&mut report, part)?;
     bench_screen::measure(&report, part)?;
     bench_popups::measure(&report, part)?;
     bench_watch::measure(&report, part)?;
     bench_shield::measure(&report, part)?;
+    bench_dialed::measure(&report)?;
     let mut again = vec!["packet-rows".to_owned()];
     again.extend(std::env::args().skip(1));
     let status = bench_netns::run_in_namespaces(&again)?;

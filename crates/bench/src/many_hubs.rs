@@ -122,7 +122,8 @@ impl Drop for ManyHubs {
 
 /// Raises the limit of open files: each hub needs a descriptor in this process and in the user
 /// interface, which inherits the limit.
-fn raise_fd_limit() {
+/// Raises the limit of open files as far as permitted.
+pub(crate) fn raise_fd_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: maximum,

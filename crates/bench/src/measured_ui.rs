@@ -94,6 +94,13 @@ impl RunningUi {
 
 /// Returns a command that runs `terok-clearance` from the directory of this program.
 pub(crate) fn clearance_command(crowd: &ManyHubs) -> anyhow::Result<Command> {
+    let mut command = Command::new(clearance_program()?);
+    isolate_environment(&mut command, crowd.directory());
+    Ok(command)
+}
+
+/// Returns the path of `terok-clearance` in the directory of this program.
+pub(crate) fn clearance_program() -> anyhow::Result<PathBuf> {
     let beside = std::env::current_exe().context("finding the path of this program")?;
     let program = beside.with_file_name("terok-clearance");
     ensure!(
@@ -101,12 +108,10 @@ pub(crate) fn clearance_command(crowd: &ManyHubs) -> anyhow::Result<Command> {
         "{} does not exist; build it with `cargo build --release -p terok-clearance-cli`",
         program.display()
     );
-    let mut command = Command::new(program);
-    isolate_environment(&mut command, crowd.directory());
-    Ok(command)
+    Ok(program)
 }
 
-fn isolate_environment(command: &mut Command, runtime: &Path) {
+pub(crate) fn isolate_environment(command: &mut Command, runtime: &Path) {
     command.env_clear().env("XDG_RUNTIME_DIR", runtime);
     command.env("HOME", runtime).env("TERM", "xterm-256color");
     command.env("LC_ALL", "C.UTF-8");

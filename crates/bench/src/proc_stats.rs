@@ -32,6 +32,14 @@ impl MeasuredChild {
         })
     }
 
+    /// Returns the largest resident set size so far in MiB.
+    pub(crate) fn peak_resident_mib(&self) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/status", self.0.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let kib = parse_field(&text, "VmHWM:").with_context(|| format!("{path} has no VmHWM"))?;
+        Ok(kib / 1024.0)
+    }
+
     /// Returns the proportional set size in MiB.
     pub(crate) fn pss_mib(&self) -> anyhow::Result<f64> {
         let path = format!("/proc/{}/smaps_rollup", self.0.id());
@@ -82,4 +90,19 @@ impl Drop for MeasuredChild {
 fn parse_field(text: &str, name: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
+}
+
+/// Returns the processor time of all children of this program that have ended, in clock ticks.
+pub(crate) fn children_cpu_ticks() -> anyhow::Result<u64> {
+    let path = "/proc/self/stat";
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    // The name of the program, in brackets, may contain spaces. The first field after it is the
+    // third: the times of ended children are the 16th (user) and the 17th (system).
+    let fields = text.rsplit_once(')').map(|(_, fields)| fields);
+    let fields = fields.with_context(|| format!("{path} is odd"))?;
+    let mut times = fields.split_whitespace().skip(13).map(str::parse::<u64>);
+    match (times.next(), times.next()) {
+        (Some(Ok(user)), Some(Ok(system))) => Ok(user + system),
+        _ => anyhow::bail!("{path} has no times of children"),
+    }
 }

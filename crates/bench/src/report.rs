@@ -40,6 +40,10 @@ pub(crate) struct BenchRow {
 pub(crate) enum BenchGoal {
     /// At most this multiple of the floor.
     TimesFloor(f64),
+    /// At least this multiple of the floor.
+    AtLeastTimesFloor(f64),
+    /// At most this much more than the floor.
+    MoreThanFloor(f64),
     /// At most this figure.
     AtMost(f64),
     /// At least this figure.
@@ -71,6 +75,10 @@ impl BenchRow {
     fn is_reached(&self) -> Option<bool> {
         match self.goal {
             BenchGoal::TimesFloor(times) => self.floor.map(|floor| self.ours <= floor * times),
+            BenchGoal::AtLeastTimesFloor(times) => {
+                self.floor.map(|floor| self.ours >= floor * times)
+            }
+            BenchGoal::MoreThanFloor(more) => self.floor.map(|floor| self.ours <= floor + more),
             BenchGoal::AtMost(most) => Some(self.ours <= most),
             BenchGoal::AtLeast(least) => Some(self.ours >= least),
             BenchGoal::TimesPython(times) => self.python.map(|python| self.ours <= python * times),
@@ -109,6 +117,8 @@ impl BenchReport {
         let ratio = row.floor.map(|floor| row.ours / floor);
         let goal = match row.goal {
             BenchGoal::TimesFloor(times) => format!("<= {times} x floor"),
+            BenchGoal::AtLeastTimesFloor(times) => format!(">= {times} x floor"),
+            BenchGoal::MoreThanFloor(more) => format!("<= floor + {}", format_number(more)),
             BenchGoal::AtMost(most) => format!("<= {}", format_number(most)),
             BenchGoal::AtLeast(least) => format!(">= {}", format_number(least)),
             BenchGoal::TimesPython(times) => format!("<= {times} x python"),
