@@ -203,12 +203,12 @@ fn measure_bulk(report: &BenchReport, part: usize) -> anyhow::Result<()> {
         if !report.includes(name) {
             continue;
         }
-        let port = serve_tcp(kind)?;
+        let server = serve_tcp(kind)?;
         let command = |host: &str| match kind {
-            ServerKind::Receive => format!("upload {host} {port} {bytes}"),
-            _ => format!("download {host} {port}"),
+            ServerKind::Receive => format!("upload {host} {server} {bytes}"),
+            _ => format!("download {host} {server}"),
         };
-        let mut sandbox = MeasuredRun::start(&[port])?;
+        let mut sandbox = MeasuredRun::start(&[server])?;
         let mut straight = ProbeProcess::start_straight()?;
         let mut peers = RootlessNetwork::ALL
             .map(|peer| {
@@ -339,11 +339,11 @@ fn measure_memory(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     if !report.includes(MEMORY) {
         return Ok(());
     }
-    let port = serve_tcp(ServerKind::Keep)?;
-    let mut sandbox = MeasuredRun::start(&[port])?;
+    let server = serve_tcp(ServerKind::Keep)?;
+    let mut sandbox = MeasuredRun::start(&[server])?;
     let mut pss = Vec::new();
     for connections in [1, IDLE_CONNECTIONS - 1] {
-        let command = format!("hold host.internal {port} {connections}");
+        let command = format!("hold host.internal {server} {connections}");
         sandbox.probe.measure(&command)?;
         wait_until_idle(&sandbox)?;
         pss.push(sandbox.probe.program.pss_mib()?);

@@ -11,7 +11,9 @@ use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
 use crate::latency_samples::{SpanTimer, median};
-use crate::measured_run::{ProbeProcess, private_directory, run_command, to_figure};
+use crate::measured_run::{
+    ProbeProcess, private_directory, program_search_path, run_command, to_figure,
+};
 use crate::measured_ui::isolate_environment;
 use crate::probe::UNASKED_NAME;
 use crate::proc_stats::{MeasuredChild, children_cpu_ticks};
@@ -23,8 +25,7 @@ const TICK_MS: f64 = 10.0;
 
 /// Returns the path of an installed program.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
+    std::env::split_paths(&program_search_path())
         .map(|directory| directory.join(name))
         .find(|program| program.is_file())
 }
@@ -191,7 +192,7 @@ impl CommandSandbox {
         };
         let mut command = Command::new(program);
         isolate_environment(&mut command, directory.path());
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", program_search_path());
         command.stderr(Stdio::inherit());
         match self {
             Self::Bwrap => command.args(["--unshare-net", "--dev-bind", "/", "/", "true"]),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A running probe: inside `terok-clearance run`, inside a peer's namespace, or beside both.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -171,7 +171,7 @@ pub(crate) fn private_directory() -> anyhow::Result<TempDir> {
 pub(crate) fn run_command(directory: &Path, allowed: &[u16]) -> anyhow::Result<Command> {
     let mut command = Command::new(clearance_program()?);
     isolate_environment(&mut command, directory);
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("PATH", program_search_path());
     command.args(["run", "--quiet", "--ui", "none", "--proxy", "none"]);
     for port in allowed {
         command.args([
@@ -181,4 +181,13 @@ pub(crate) fn run_command(directory: &Path, allowed: &[u16]) -> anyhow::Result<C
     }
     command.stderr(Stdio::inherit());
     Ok(command)
+}
+
+/// Returns the directories with programs, which the measured programs get too.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark has no configuration"
+)]
+pub(crate) fn program_search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
 }

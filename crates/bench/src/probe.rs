@@ -219,13 +219,13 @@ fn flood(count: u32) -> anyhow::Result<Vec<u64>> {
     let mut sent = 0;
     for number in 0..count {
         let [_, high, middle, low] = number.to_be_bytes();
-        let network = if middle & 1 == 0 {
+        let network = if middle.is_multiple_of(2) {
             [203, 0, 113]
         } else {
             [198, 51, 100]
         };
         let [a, b, c] = network;
-        let port = 10_000 + u16::from_be_bytes([high, middle >> 1]);
+        let port = 10_000 + u16::from_be_bytes([high, middle / 2]);
         let dest = (Ipv4Addr::new(a, b, c, low), port);
         // An error is an earlier refusal, or a full queue.
         sent += u64::from(socket.send_to(b"x", dest).is_ok());
