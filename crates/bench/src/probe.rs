@@ -189,7 +189,7 @@ fn measure_lookups(server: SocketAddr, count: u16) -> anyhow::Result<Vec<u64>> {
             let [high, low] = id.to_be_bytes();
             ensure!(
                 matches!(reply.get(..read), Some(&[a, b, _, flags, _, _, 0, 1, ..])
-                    if a == high && b == low && flags & 0xf == 0),
+                    if a == high && b == low && flags.is_multiple_of(16)),
                 "a lookup was not answered with one address"
             );
             Ok(to_ns(took))
