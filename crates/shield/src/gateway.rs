@@ -8,14 +8,14 @@ use crate::netlink::socket::NftSocket;
 use crate::netlink::{encode, verify};
 use crate::ruleset::Ruleset;
 
-/// Loads the ruleset of a gateway in the network namespace of `socket` (`AF_NETLINK`,
+/// Loads the ruleset of a new gateway in the network namespace of `socket` (`AF_NETLINK`,
 /// `NETLINK_NETFILTER`) and compares the kernel's state with it.
 ///
 /// After an error the sandbox must not start.
 pub fn engage_gateway(socket: OwnedFd, has_ipv6: bool) -> Result<(), ShieldError> {
     let mut netlink = NftSocket::new(socket);
     let ruleset = Ruleset::of_gateway(has_ipv6);
-    netlink.commit_transaction(&encode::replace_ruleset(&ruleset), None)?;
+    netlink.commit_transaction(&encode::create_ruleset(&ruleset), None)?;
     verify(&mut netlink, &ruleset)
 }
 

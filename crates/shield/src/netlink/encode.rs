@@ -69,12 +69,22 @@ pub(crate) fn replace_ruleset(ruleset: &Ruleset) -> Vec<NftMessage> {
             named().u32_be(TABLE_FLAGS, 0),
         ),
         build_message(NftMessageKind::DeleteTable, 0, named()),
-        build_message(
-            NftMessageKind::NewTable,
-            NLM_F_CREATE,
-            named().u32_be(TABLE_FLAGS, 0),
-        ),
     ];
+    messages.extend(create_ruleset(ruleset));
+    messages
+}
+
+/// Returns the messages that create the table of `ruleset` where none exists.
+///
+/// After a transaction that deletes, the kernel delays the close of the socket by a grace period
+/// (tens of milliseconds); after this one it does not.
+pub(crate) fn create_ruleset(ruleset: &Ruleset) -> Vec<NftMessage> {
+    let named = || AttributeBuilder::default().text(TABLE_NAME, TABLE);
+    let mut messages = vec![build_message(
+        NftMessageKind::NewTable,
+        NLM_F_CREATE,
+        named().u32_be(TABLE_FLAGS, 0),
+    )];
     for (id, set) in (1..).zip(&ruleset.sets) {
         let attributes = set_attributes(set)
             .u32_be(SET_ID, id)
