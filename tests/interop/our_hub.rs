@@ -373,7 +373,14 @@ async fn a_guarded_namespace_is_answered_from_their_terminal() {
         let mut sandbox = Running::start(sandbox.args(["--net", "bash", "-c", set_up]));
         sandbox.until("ready\n").await;
         let pid = sandbox.pid().as_raw_nonzero().to_string();
-        let mut supervisor = place.ours(&["supervise", "--pid", &pid, "--name", CONTAINER]);
+        let mut supervisor = place.ours(&[
+            "supervise",
+            "--allow-capabilities",
+            "--pid",
+            &pid,
+            "--name",
+            CONTAINER,
+        ]);
         let mut supervisor = Running::start(&mut supervisor);
         supervisor.until("questions at ").await;
         let mut terminal =

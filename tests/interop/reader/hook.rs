@@ -96,10 +96,16 @@ async fn run(place: &Place, stack: Stack, hook: &Path, stage: &str) {
     assert!(hook.wait().await.unwrap().success());
 }
 
-/// Returns the process that `reader.pid` names.
+/// Returns the process that `reader.pid` names. The hook writes the file after it has started the
+/// reader, and not at once: an empty file is one that is being written.
 fn recorded(place: &Place) -> Pid {
-    let text = fs::read_to_string(place.state_dir().join("reader.pid")).unwrap();
-    Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+    loop {
+        let text = fs::read_to_string(place.state_dir().join("reader.pid")).unwrap();
+        if !text.is_empty() {
+            return Pid::from_raw(text.trim().parse().unwrap()).unwrap();
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Waits until the packet log is listened to, or is not.

@@ -33,7 +33,15 @@ async fn supervise(place: &Place) -> ([Running; 2], PathBuf, PathBuf) {
     let mut sandbox = Running::start(&mut sandbox);
     sandbox.until("ready").await;
     let pid = sandbox.pid().as_raw_nonzero().to_string();
-    let mut ours = place.ours(&["--json", "supervise", "--pid", &pid, "--name", CONTAINER]);
+    let mut ours = place.ours(&[
+        "--json",
+        "supervise",
+        "--allow-capabilities",
+        "--pid",
+        &pid,
+        "--name",
+        CONTAINER,
+    ]);
     let mut ours = Running::start(&mut ours);
     let ready = ours.json().await;
     let path = |key: &str| PathBuf::from(ready[key].as_str().expect("a path"));

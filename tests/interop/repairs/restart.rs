@@ -74,7 +74,15 @@ async fn our_supervisor_that_was_killed_asks_again_under_the_same_number() {
     way_out(&place).await;
     let sandbox = Running::start(&mut place.command("cat"));
     let pid = sandbox.pid().as_raw_nonzero().to_string();
-    let args = ["--json", "supervise", "--pid", &pid, "--name", CONTAINER];
+    let args = [
+        "--json",
+        "supervise",
+        "--allow-capabilities",
+        "--pid",
+        &pid,
+        "--name",
+        CONTAINER,
+    ];
     let mut guard = Running::start(&mut place.ours(&args));
     let ready = guard.json().await;
     let mut prompt = Running::start(&mut place.ours(&["--json", "clearance"]));

@@ -137,7 +137,15 @@ async fn every_socket_of_ours_turns_another_user_away() {
     let mut sandbox = Running::start(&mut sandbox);
     sandbox.until("ready").await;
     let pid = sandbox.pid().as_raw_nonzero().to_string();
-    let args = ["--json", "supervise", "--pid", &pid, "--name", CONTAINER];
+    let args = [
+        "--json",
+        "supervise",
+        "--allow-capabilities",
+        "--pid",
+        &pid,
+        "--name",
+        CONTAINER,
+    ];
     let mut guard = Running::start(&mut place.ours(&args));
     let ready: Value = guard.json().await;
     for key in ["hub", "ingester"] {

@@ -54,7 +54,15 @@ async fn a_single_packet_waits_a_second_there_and_not_here() {
     let whole = {
         let sandbox = Running::start(&mut place.command("cat"));
         let pid = sandbox.pid().as_raw_nonzero().to_string();
-        let args = ["--json", "supervise", "--pid", &pid, "--name", CONTAINER];
+        let args = [
+            "--json",
+            "supervise",
+            "--allow-capabilities",
+            "--pid",
+            &pid,
+            "--name",
+            CONTAINER,
+        ];
         let mut guard = Running::start(&mut place.ours(&args));
         let ready = guard.json().await;
         let hub = ready["hub"].as_str().expect("its socket");
