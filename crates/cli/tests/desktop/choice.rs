@@ -107,7 +107,7 @@ fn without_a_desktop_popups_are_refused_with_a_remedy() {
         if command == "run" {
             // Without a network, no question is asked.
             let machine = Machine::new(&user);
-            let args = ["run", "--ui", "desktop", "--network", "pasta", "true"];
+            let args = ["run", "--ui", "desktop", "true"];
             refused = machine.program(&user, &args);
             let refused = refused.output().unwrap();
             assert_eq!(refused.status.code(), Some(status), "{refused:?}");
@@ -134,8 +134,8 @@ fn run(machine: &Machine, user: &User, desktop: &Desktop, ui: &str) -> Shell {
         "run",
         "--ui",
         ui,
-        "--network",
-        "pasta",
+        "--hold",
+        "0",
         "sh",
     ];
     Shell::start(machine.command(user, &args))
@@ -178,7 +178,7 @@ fn run_also_asks_at_the_terminal_if_the_desktop_was_not_requested() {
         "export DBUS_SESSION_BUS_ADDRESS={}",
         desktop.bus()
     ));
-    terminal.enter("run --network pasta -- bash --norc");
+    terminal.enter("run -- bash --norc");
     terminal.until("popups ask; Ctrl-] shows the questions here too");
     terminal.enter("PS1='I''N> '; sh ./fetch; echo sta\"\"tus=$?");
     terminal.until("1 question; Ctrl-] to answer");
@@ -230,15 +230,7 @@ fn a_bus_that_hangs_leaves_the_prompt() {
     let path = user.path("runtime/bus");
     let _nobody_accepts = UnixListener::bind(&path).unwrap();
     user.own(&path);
-    let args = [
-        "run",
-        "--ui",
-        "auto",
-        "--network",
-        "pasta",
-        "echo",
-        "started",
-    ];
+    let args = ["run", "--ui", "auto", "echo", "started"];
     let run = { machine.program(&user, &args) }.output().unwrap();
     assert!(run.status.success(), "{run:?}");
     assert_eq!(run.stdout, b"started\n");

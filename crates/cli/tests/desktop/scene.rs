@@ -2,7 +2,7 @@
 //! A scene with a sandbox of `run`, `notifier` on a desktop, and `watch`.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 
 use serde_json::Value;
 
@@ -28,12 +28,17 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Sets up the scene without a question.
+    /// Sets up the scene without a question. Connections do not wait for an answer.
     pub(crate) fn new(kind: Service) -> Self {
         Self::on(Desktop::new(kind))
     }
 
     pub(crate) fn on(desktop: Desktop) -> Self {
+        Self::holding(desktop, "0")
+    }
+
+    /// As [`Scene::on`], with connections that wait for an answer up to `time`.
+    pub(crate) fn holding(desktop: Desktop, time: &str) -> Self {
         let user = User::new(None);
         let machine = Machine::new(&user);
         let mut notifier = notifier(&user, &desktop);
@@ -42,7 +47,7 @@ impl Scene {
         let mut watch = machine.program(&user, &["watch", "--json"]);
         let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(watch.stdout.take().unwrap());
-        let args = ["run", "--ui", "none", "--network", "pasta", "--name", "web"];
+        let args = ["run", "--ui", "none", "--hold", time, "--name", "web"];
         let run = machine.program(&user, &[&args[..], &["sh"]].concat());
         Self {
             shell: Shell::start(run),
@@ -58,7 +63,18 @@ impl Scene {
 
     /// Makes the workload fetch a page. Returns `true` if the page arrived.
     pub(crate) fn reaches(&mut self, host: &str) -> bool {
-        let (status, said) = self.shell.does(&fetch(host));
+        self.begins_to_reach(host);
+        self.has_reached()
+    }
+
+    /// Makes the workload begin to fetch a page.
+    pub(crate) fn begins_to_reach(&mut self, host: &str) {
+        self.shell.begins(&fetch(host));
+    }
+
+    /// Returns `true` if the page of [`Scene::begins_to_reach`] arrived.
+    pub(crate) fn has_reached(&mut self) -> bool {
+        let (status, said) = self.shell.ends();
         let came = status == 0;
         assert_eq!(came, said.contains("200"), "{said}");
         came
@@ -92,47 +108,6 @@ impl Scene {
             (dest, line["count"].as_u64().unwrap())
         };
         questions.map(question).collect()
-    }
-
-    /// Returns the elements of a set of the sandbox's firewall in the kernel.
-    pub(crate) fn elements(&self, set: &str) -> Vec<Value> {
-        let listed = self.nft(&["-j", "list", "set", "inet", "terok_shield", set]);
-        let listed: Value = serde_json::from_str(&listed).unwrap();
-        let objects = listed["nftables"].as_array().unwrap();
-        let set = objects.iter().find_map(|object| object.get("set")).unwrap();
-        set["elem"].as_array().cloned().unwrap_or_default()
-    }
-
-    /// Clears the kernel's memory of recent reports, which otherwise expires after some seconds, so
-    /// that the same packet is reported again.
-    pub(crate) fn reports_again(&self) {
-        self.nft(&["flush", "set", "inet", "terok_shield", "asked_port4"]);
-    }
-
-    /// Runs `nft` in the sandbox's network namespace as its owner.
-    fn nft(&self, args: &[&str]) -> String {
-        let output = Command::new("nsenter")
-            .args(["--preserve-credentials", "--user", "--net", "--target"])
-            .arg(self.sandbox())
-            .arg("nft")
-            .args(args)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{args:?}: {}", told(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Returns the process id of the process that owns the workload's namespaces.
-    fn sandbox(&self) -> String {
-        let run = self.shell.child.id();
-        let children = format!("/proc/{run}/task/{run}/children");
-        let children = std::fs::read_to_string(children).unwrap();
-        let mut children = children.split_whitespace();
-        let ours = children.find(|pid| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-            !name.unwrap().starts_with("pasta")
-        });
-        ours.unwrap().to_owned()
     }
 }
 
