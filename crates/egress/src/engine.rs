@@ -447,6 +447,7 @@ where
             dest: &asked.dest,
             zone: asked.zone,
             looked_up_as: asked.looked_up_as.as_ref(),
+            is_held: self.may_hold() && asked.dest.protocol != Protocol::ICMP,
             client: key.client,
             remote: key.remote,
         }))

@@ -49,6 +49,8 @@ pub struct EgressQuestion<'a> {
     pub looked_up_as: Option<&'a DomainName>,
     /// The sandbox's end of the connection.
     pub client: std::net::SocketAddr,
+    /// The connection waits for the answer, so that its program can be searched for meanwhile.
+    pub is_held: bool,
     /// The destination in the packet, which may be a stand-in address.
     pub remote: std::net::SocketAddr,
 }

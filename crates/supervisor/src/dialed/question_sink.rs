@@ -82,9 +82,12 @@ impl EgressSink for QuestionSink {
         };
         self.rules.emit_trace(TraceEvent::Asked(&blocked));
         self.hub.report(SandboxEvent::Blocked(blocked));
-        let EgressQuestion { client, remote, .. } = *question;
-        self.who_asks
-            .search(&request, question.dest.protocol, client, remote);
+        // The socket of a refused connection is gone before it can be found.
+        if question.is_held {
+            let EgressQuestion { client, remote, .. } = *question;
+            self.who_asks
+                .search(&request, question.dest.protocol, client, remote);
+        }
         request
     }
 
