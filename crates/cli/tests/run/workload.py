@@ -225,7 +225,7 @@ def datagram_sizes(host):
 
 
 def odd_clients(host):
-    """Connects in ways that few programs use; each prints its greeting."""
+    """Connects in ways that few programs use; each prints what the server says."""
     address = socket.getaddrinfo(host, 7004, socket.AF_INET, socket.SOCK_STREAM)[0][4]
 
     def prepared(words, protocol=0, prepare=lambda stream: None, begin=socket.socket.connect):
@@ -240,11 +240,14 @@ def odd_clients(host):
 
     multipath = 262
     prepared("multipath", multipath)
-    prepared(
-        "fast open",
-        prepare=lambda stream: stream.settimeout(None),
-        begin=lambda stream, to: stream.sendto(b"early", socket.MSG_FASTOPEN, to),
-    )
+
+    def with_early_data(stream, to):
+        stream.settimeout(None)
+        # The server reads all of it: one that closes with unread data resets the connection.
+        stream.sendto(b"early", socket.MSG_FASTOPEN, (to[0], 7001))
+        stream.shutdown(socket.SHUT_WR)
+
+    prepared("fast open", begin=with_early_data)
     maximum = (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 200)
     prepared("small segments", prepare=lambda stream: stream.setsockopt(*maximum))
 
