@@ -279,6 +279,9 @@ impl TuiModel {
         for change in changes {
             self.needs_redraw |= !matches!(change, InboxChange::Synced(_));
             self.sandboxes.apply_change(change, view.inbox);
+            if matches!(change, InboxChange::Added(_)) {
+                self.selection.record_added();
+            }
             match change {
                 InboxChange::Added(number) | InboxChange::Updated(number) => {
                     if let Some(row) = view.inbox.row(*number) {

@@ -21,7 +21,8 @@ pub(crate) struct QuestionSelection {
     selected: Option<RowNumber>,
     /// Whether the operator chose the selected question since the last frame.
     user_selected: bool,
-    /// Whether questions appeared or ended since the last frame.
+    /// Whether questions appeared or ended since the last frame, listed or hidden by the filter.
+    /// The hidden ones count, because the operator may clear the filter at any time.
     rows_changed: bool,
     marked: BTreeSet<RowNumber>,
     /// The index of the first question in the window.
@@ -68,6 +69,11 @@ impl QuestionSelection {
         }
     }
 
+    /// Records that a question appeared, whether or not the filter hides it.
+    pub(crate) const fn record_added(&mut self) {
+        self.rows_changed = true;
+    }
+
     /// Removes ended questions. If the selected question ended, selects the next one.
     pub(crate) fn remove_rows(&mut self, ended: &BTreeSet<RowNumber>) {
         // The selected question stays on its line of the screen, or the next one takes that line.
@@ -79,7 +85,6 @@ impl QuestionSelection {
             let next = next.or_else(|| self.listed.range(..at).rev().find(stays));
             self.auto_select(next.copied());
         }
-        let before = self.listed.len();
         match ended.first() {
             // The usual case, without a walk through the whole list.
             Some(row) if ended.len() == 1 => {
@@ -92,7 +97,7 @@ impl QuestionSelection {
         for row in ended {
             self.marked.remove(row);
         }
-        self.rows_changed |= self.listed.len() != before;
+        self.rows_changed |= !ended.is_empty();
         self.first_visible = self.position().unwrap_or(0).saturating_sub(line);
     }
 

@@ -131,6 +131,25 @@ fn question_that_would_open_more_must_be_read_again() {
     assert_eq!(answers(ui.press(KeyCode::Char('a'))).len(), 2);
 }
 
+/// The operator cannot have aimed at a question that the filter hid.
+#[test]
+fn questions_that_came_behind_a_filter_need_time_to_read() {
+    let mut ui = TestUi::up(110, 30);
+    for key in ['/', 'y'] {
+        ui.press(KeyCode::Char(key));
+    }
+    for (number, name) in [(1, "one.example"), (2, "two.example")] {
+        ui.asks(&asks(number, name));
+    }
+    ui.press(KeyCode::Esc);
+    ui.press(KeyCode::Char('j'));
+    assert_eq!(ui.selected(), Some(2));
+    ui.wait(60);
+    assert_eq!(ui.press(KeyCode::Char('a')), None);
+    ui.wait(501);
+    assert_eq!(answers(ui.press(KeyCode::Char('a'))).len(), 1);
+}
+
 #[test]
 fn frequently_repeated_question_can_be_answered() {
     let mut ui = three();

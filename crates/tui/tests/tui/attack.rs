@@ -108,7 +108,9 @@ struct Eye {
     /// The questions at the last frame, and the time of their last change.
     rows: Vec<u64>,
     shifted: Option<u64>,
-    /// Whether an operator's move may have selected the question.
+    /// The selected question, and whether the operator's move selected it in an unchanging list.
+    selected: (Option<u64>, bool),
+    /// Whether an operator's move may have brought the text on the screen.
     brought: bool,
     /// Whether the operator moved the selection since the last frame.
     moved: bool,
@@ -144,6 +146,7 @@ impl Attack {
             since: 0,
             rows: Vec::new(),
             shifted: None,
+            selected: (None, false),
             brought: false,
             moved: false,
             together: BTreeMap::new(),
@@ -175,16 +178,20 @@ impl Attack {
         let moved = std::mem::take(&mut self.eye.moved);
         let rows = self.ui.inbox.rows().map(|row| row.number().get());
         let rows: Vec<_> = rows.collect();
-        // The contents of a filtered list are unknown to the oracle.
-        if rows != self.eye.rows && !screen.contains("Waiting for you, with") {
+        if rows != self.eye.rows {
             self.eye.shifted = Some(now);
         }
         self.eye.rows = rows;
+        // In a changing list, the operator may have aimed at another question.
+        let aimed = moved && self.eye.shifted.is_none_or(|at| now - at >= 500);
+        let selected = self.ui.selected();
+        if selected != self.eye.selected.0 {
+            self.eye.selected = (selected, aimed);
+        }
         if read != self.eye.read {
             self.eye.since = now;
-            // In a changing list, the operator may have aimed at another question.
-            let shifted = self.eye.shifted.is_some_and(|at| now - at < 500);
-            self.eye.brought = moved && !shifted;
+            // A move may also show more of the question that was selected before the change.
+            self.eye.brought = aimed || (moved && self.eye.selected.1);
         }
         if let Read::Together(action, many, items) = &read {
             // The dialog goes on after the window was too small for a while.
