@@ -10,9 +10,9 @@ use crate::commands::{CliCommand, notify};
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
-A program in a default-deny sandbox tries to reach the network; the firewall refuses the packet; \
-you are asked; your answer becomes a rule, and the next attempt passes. Without an answer nothing \
-opens.";
+A program in a default-deny sandbox connects to the network; the connection waits and you are \
+asked; your answer becomes a rule, and the connection is made or refused. Without an answer \
+nothing opens.";
 
 const AFTER_HELP: &str = "\
 Examples:

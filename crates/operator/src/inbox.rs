@@ -416,6 +416,7 @@ impl Inbox {
             resync::revive_row(row, state);
         }
         let id = request.id.clone();
+        let mut process_found = false;
         let (is_changed, mut ids, failure_notice) = match row.entries.remove(&flow) {
             Some(old) => {
                 // A restarted hub counts from zero again.
@@ -424,6 +425,7 @@ impl Inbox {
                     counted.count = counted.count.saturating_add(old.request.count);
                     counted.first_seen = counted.first_seen.min(old.request.first_seen);
                 }
+                process_found = old.request.process.is_none() && request.process.is_some();
                 (old.request != request, old.ids, old.failure_notice)
             }
             None => (true, VecDeque::new(), FailureNotice::None),
@@ -459,6 +461,9 @@ impl Inbox {
             changes.push(InboxChange::Added(number));
         } else if is_changed && !is_added {
             changes.push(InboxChange::Updated(number));
+            if process_found {
+                changes.push(InboxChange::ProcessFound(number));
+            }
         }
     }
 

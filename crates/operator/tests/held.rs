@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,10 +11,11 @@ use terok_clearance::Timestamp;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance_operator::Session;
-use terok_clearance_operator::prompt::{OutputFormat, PromptOptions, run_prompt};
+use terok_clearance_operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance_operator::script::take_snapshot;
 use test_support::fake_hub::{BOTH_INTERFACES, FakeHub, RunningHub};
 use test_support::questions::question;
+use tokio::sync::mpsc;
 
 /// Returns a hub with a question about an address, and one about a name that it resolves after the
 /// answer.
@@ -153,5 +155,72 @@ async fn a_list_says_who_asks_and_what_waits() {
             named["addresses"]
         ]),
         json!([null, null, 15, []])
+    );
+}
+
+/// Sends what is written to a channel.
+struct ChannelWriter(mpsc::Sender<String>);
+
+impl Write for ChannelWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        self.0.try_send(text).unwrap();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A hub publishes a question before it has searched for the process.
+#[tokio::test]
+async fn the_prompt_says_who_asks_once_the_process_is_found() {
+    let process = json!({"pid": 812, "uid": 1000, "name": "curl"});
+    let events = [
+        Event::Synced,
+        Event::Pending(question("web", 1, "a.example", json!({}))),
+        Event::Repeated(question("web", 1, "a.example", json!({"waiting": 1}))),
+        Event::Repeated(question("web", 1, "a.example", json!({"process": process}))),
+        Event::Repeated(question(
+            "web",
+            1,
+            "a.example",
+            json!({"process": process, "count": 2}),
+        )),
+        Event::Pending(question("web", 2, "b.example", json!({}))),
+    ];
+    let mut frames = Vec::new();
+    for (number, event) in (1..).zip(events) {
+        event.append_frame(number, &mut frames);
+    }
+    let hub = FakeHub::silent(BOTH_INTERFACES).with_frames(frames);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run/hub.sock");
+    let _running = RunningHub::start(&path, hub);
+    let (written, mut shown) = mpsc::channel::<String>(1000);
+    let until_the_second = async {
+        let mut text = String::new();
+        while !text.contains("b.example port 443/tcp  from") {
+            text.push_str(&shown.recv().await.unwrap());
+        }
+        text
+    };
+    let (input, _open) = tokio::io::duplex(1);
+    let session = Session::at_socket(path).unwrap();
+    let options = PromptOptions::default();
+    let output = ChannelWriter(written);
+    let end = run_prompt(session, "here", input, output, options, until_the_second).await;
+    let PromptEnd::Stopped(text) = end.unwrap() else {
+        panic!("the prompt ended by itself");
+    };
+    let who_asks: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("who asks"))
+        .collect();
+    assert_eq!(
+        who_asks,
+        ["[1] who asks: says it is curl (process 812)"],
+        "{text}"
     );
 }

@@ -81,6 +81,8 @@ pub enum InboxChange {
     Added(RowNumber),
     /// A question of a row was repeated or changed.
     Updated(RowNumber),
+    /// The process that asks was found after the question was shown. Follows `Updated`.
+    ProcessFound(RowNumber),
     /// A row ended.
     Ended(Box<Row>, RowEnd),
     /// An answer took no effect; the row stays.

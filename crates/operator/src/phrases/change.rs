@@ -82,7 +82,10 @@ pub fn describe_change_by_id(change: &InboxChange, inbox: &Inbox) -> Option<Chan
 fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Option<ChangeMessage> {
     let quiet = |text| Some(ChangeMessage::unlabeled(MessageTone::Quiet, text));
     match change {
-        InboxChange::Added(_) | InboxChange::Updated(_) | InboxChange::Synced(_) => None,
+        InboxChange::Added(_)
+        | InboxChange::Updated(_)
+        | InboxChange::ProcessFound(_)
+        | InboxChange::Synced(_) => None,
         InboxChange::Ended(row, RowEnd::Decided(decision)) => {
             Some(describe_decision(row, decision, names))
         }
@@ -119,17 +122,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             text: format!("{action} may or may not have taken effect: {reason}"),
             decided_by: None,
         }),
-        InboxChange::ForgottenByHub(row) => {
-            let name = names.name_number(*row);
-            // Only the row number stays the same; the repeated question has another id.
-            let again = match names {
-                QuestionNaming::Numbers => format!(" as [{name}]"),
-                QuestionNaming::Ids(_) => String::new(),
-            };
-            quiet(format!(
-                "[{name}] STALE    the hub restarted; the next packet will ask again{again}"
-            ))
-        }
+        InboxChange::ForgottenByHub(row) => quiet(describe_forgotten(*row, names)),
         InboxChange::Up(id, _) => quiet(format!("listening to {}", describe_hub(id))),
         InboxChange::Down(id, reason) => quiet(format!(
             "{} is disconnected; its questions stay open: {reason}",
@@ -180,6 +173,16 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             Some(ChangeMessage::unlabeled(tone, text))
         }
     }
+}
+
+fn describe_forgotten(row: RowNumber, names: QuestionNaming<'_>) -> String {
+    let name = names.name_number(row);
+    // Only the row number stays the same; the repeated question has another id.
+    let again = match names {
+        QuestionNaming::Numbers => format!(" as [{name}]"),
+        QuestionNaming::Ids(_) => String::new(),
+    };
+    format!("[{name}] STALE    the hub restarted; the next packet will ask again{again}")
 }
 
 /// Returns the state of a firewall and its consequence.

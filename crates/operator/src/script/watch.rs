@@ -121,6 +121,7 @@ impl WatchOptions {
         match change {
             InboxChange::Added(row)
             | InboxChange::Updated(row)
+            | InboxChange::ProcessFound(row)
             | InboxChange::ForgottenByHub(row)
             | InboxChange::Failed { row, .. }
             | InboxChange::ResultUnknown { row, .. } => inbox

@@ -84,6 +84,7 @@ fn describe(changes: &[InboxChange]) -> Vec<String> {
     let describe = |change: &InboxChange| match change {
         InboxChange::Added(row) => format!("added {row}"),
         InboxChange::Updated(row) => format!("updated {row}"),
+        InboxChange::ProcessFound(row) => format!("process of {row}"),
         InboxChange::Ended(row, end) => {
             let end = match end {
                 RowEnd::Decided(decision) => format!("{:?}", decision.action),

@@ -238,6 +238,7 @@ fn format_notice(change: &InboxChange) -> String {
         // The Python tool prints no lines about hubs; the ends of a removed hub's rows are printed.
         InboxChange::Added(_)
         | InboxChange::Updated(_)
+        | InboxChange::ProcessFound(_)
         | InboxChange::Ended(..)
         | InboxChange::Failed { .. }
         | InboxChange::Up(..)

@@ -125,13 +125,18 @@ pub(crate) fn format_ready(hubs: usize, rows: usize, paint: MessageStyle) -> Str
     format!("{}\n", paint.dim(&format!("({hubs}, {rows})")))
 }
 
-/// Formats a question, and the effect of `allow`.
-fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> String {
-    let name = if paint.show_ids {
+/// Returns the name by which commands select the question.
+fn question_name(row: &Row, paint: MessageStyle) -> String {
+    if paint.show_ids {
         row.request().id.to_string()
     } else {
         row.number().to_string()
-    };
+    }
+}
+
+/// Formats a question, and the effect of `allow`.
+fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> String {
+    let name = question_name(row, paint);
     let head = format!("[{name}] BLOCKED  {}", phrases::describe_dest(row));
     let mut line = format!(
         "{}  from {}",
@@ -159,6 +164,14 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> St
     )
 }
 
+/// Formats the process of a question that was shown before the process was found.
+fn format_process(row: &Row, paint: MessageStyle) -> String {
+    phrases::describe_process(row).map_or_else(String::new, |process| {
+        let head = format!("[{}] who asks: {process}", question_name(row, paint));
+        format!("{}\n", paint.dim(&head))
+    })
+}
+
 fn format_list_row(row: &Row, paint: MessageStyle, now: Timestamp) -> String {
     let mut shown = format_question(row, paint, Some(now));
     if let Some(action) = row.answering() {
@@ -175,6 +188,10 @@ pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageS
     if let InboxChange::Added(number) = change {
         let row = inbox.row(*number);
         return row.map_or_else(String::new, |row| format_question(row, paint, None));
+    }
+    if let InboxChange::ProcessFound(number) = change {
+        let row = inbox.row(*number);
+        return row.map_or_else(String::new, |row| format_process(row, paint));
     }
     // The list shows the packet counts; a line for each packet would push the questions off the
     // screen.
