@@ -14,7 +14,6 @@ mod dialed;
 mod hold_switch;
 mod hold_table;
 mod reader_sink;
-mod resolver;
 mod sandbox_resolvers;
 mod sandbox_service;
 mod shield_enforcer;

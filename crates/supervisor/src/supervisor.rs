@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +14,11 @@ use netns::{
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy};
 use terok_clearance::socket::SocketBindError;
-use terok_clearance::{DisplayText, DomainName, Target, Timestamp, error_chain, varlink};
+use terok_clearance::{DisplayText, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
 use crate::hold_switch::switch_hold;
 use crate::reader_sink::SupervisorSink;
-use crate::resolver::resolve_names;
 use crate::sandbox_service::SandboxService;
 use crate::shield_enforcer::{ShieldEnforcer, allow_dest, std_now};
 use crate::{SupervisorConfig, TraceObserver};
@@ -232,20 +230,6 @@ impl Supervisor {
     /// Returns the path of the socket for events from other readers.
     pub fn ingester_path(&self) -> &Path {
         self.service.ingester_path()
-    }
-
-    /// Resolves `names` with `resolver`, through the sandbox's network, and opens the addresses of
-    /// allowed names. Returns the names without an answer: they open after the sandbox's own
-    /// lookup.
-    ///
-    /// To be called after the network is connected and before the workload starts.
-    pub async fn resolve_names(
-        &self,
-        resolver: IpAddr,
-        names: &[DomainName],
-    ) -> io::Result<Vec<DomainName>> {
-        let netns = NetnsRef::OfProcess(self.service.process().try_clone()?);
-        resolve_names(&netns, &self.firewall, resolver, names).await
     }
 
     /// Serves questions and answers until the sandbox ends or `stop` is cancelled.
