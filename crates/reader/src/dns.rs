@@ -17,11 +17,7 @@ use crate::packet::LoggedPacket;
 /// Maximum length of an alias (CNAME) chain.
 const MAX_CNAME_CHAIN: usize = 16;
 /// The port of resolvers (RFC 1035 section 4.2).
-pub const DNS_PORT: u16 = 53;
-/// The type of IPv4 address records, A (RFC 1035).
-pub const TYPE_A: u16 = 1;
-/// The type of IPv6 address records, AAAA (RFC 3596).
-pub const TYPE_AAAA: u16 = 28;
+const DNS_PORT: u16 = 53;
 
 /// The addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,31 +66,6 @@ impl DnsAnswer {
         let addresses = collect_addresses(query.name(), &records);
         (!addresses.is_empty()).then_some(Self { name, addresses })
     }
-}
-
-/// Encodes a query for `name` (RFC 1035 section 4) of type [`TYPE_A`] or [`TYPE_AAAA`]; the answer
-/// carries the same `id`.
-pub fn encode_query(name: &DomainName, kind: u16, id: u16) -> Vec<u8> {
-    const RECURSION_DESIRED: u16 = 0x0100;
-    const IN: u16 = 1;
-    let mut message = Vec::new();
-    for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
-        message.extend(word.to_be_bytes());
-    }
-    for label in name.as_str().split('.') {
-        // A label of a host name has at most 63 bytes.
-        message.extend(u8::try_from(label.len()));
-        message.extend(label.bytes());
-    }
-    message.push(0);
-    message.extend(kind.to_be_bytes());
-    message.extend(IN.to_be_bytes());
-    message
-}
-
-/// Returns the id of a message, equal in query and answer.
-pub fn message_id(message: &[u8]) -> Option<u16> {
-    message.first_chunk().map(|id| u16::from_be_bytes(*id))
 }
 
 /// Returns the addresses of `name`, following aliases.
