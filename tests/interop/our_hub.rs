@@ -366,8 +366,8 @@ async fn a_guarded_namespace_is_answered_from_their_terminal() {
             ip link set outside up
             ip route add default via 10.9.0.1
             echo ready
-            while read line; do
-                bash -c 'exec 3<>/dev/tcp/203.0.113.7/443' 2>&1 | sed 's/^.*: //'
+            while read host; do
+                bash -c \"exec 3<>/dev/tcp/$host/443\" 2>&1 | sed 's/^.*: //'
             done";
         let mut sandbox = place.command("unshare");
         let mut sandbox = Running::start(sandbox.args(["--net", "bash", "-c", set_up]));
@@ -383,18 +383,26 @@ async fn a_guarded_namespace_is_answered_from_their_terminal() {
         ]);
         let mut supervisor = Running::start(&mut supervisor);
         supervisor.until("questions at ").await;
+        // Nobody can answer yet, so it is refused at once; the question stays.
+        sandbox.say("203.0.113.7").await;
+        sandbox.until("refused\n").await;
         let mut terminal =
             Running::start(&mut place.theirs(stack, "terok-clearance-hub", &["clearance"]));
-        terminal.until("listening on per-container sockets\n").await;
-        sandbox.say("try").await;
-        sandbox.until("refused\n").await;
         terminal
             .until("[1] BLOCKED  Blocked: 203.0.113.7:443  Container: 0123456789ab\nProtocol: TCP")
             .await;
         terminal.say("a 1").await;
         terminal.until("Allowed: 203.0.113.7").await;
         // It passes now, and there is nobody at the gateway.
-        sandbox.say("try").await;
+        sandbox.say("203.0.113.7").await;
+        sandbox.until("No route to host\n").await;
+        // With the terminal subscribed, the connection itself waits for the answer.
+        sandbox.say("203.0.113.8").await;
+        terminal
+            .until("[2] BLOCKED  Blocked: 203.0.113.8:443  Container: 0123456789ab\nProtocol: TCP")
+            .await;
+        terminal.say("a 2").await;
+        terminal.until("Allowed: 203.0.113.8").await;
         sandbox.until("No route to host\n").await;
         terminal.say("q").await;
         assert!(terminal.end().await.status.success(), "{stack:?}");
