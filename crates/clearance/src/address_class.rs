@@ -46,6 +46,12 @@ impl IpFamily {
     }
 }
 
+/// Returns 198.18.0.0/15 (RFC 2544, which reserves it for tests of devices), the range of the
+/// stand-ins of names and of a sandbox's own addresses.
+pub fn stand_in_range() -> AddressRange {
+    AddressRange::from_v4((Ipv4Addr::new(198, 18, 0, 0), 15))
+}
+
 /// The restriction of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressClass {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::NetworkZone;
-use crate::address_class::AddressClass;
+use crate::address_class::{AddressClass, stand_in_range};
 
 /// The zone of an address, seen from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ fn classify_plain(ip: IpAddr, is_host_address: &impl Fn(IpAddr) -> bool) -> Dest
     if ip.is_loopback() {
         return DestZone::ThisHost;
     }
-    if is_stand_in(ip) {
+    if stand_in_range().contains(ip) {
         return DestZone::Floor;
     }
     match AddressClass::classify(ip) {
@@ -119,12 +119,6 @@ fn classify_plain(ip: IpAddr, is_host_address: &impl Fn(IpAddr) -> bool) -> Dest
         AddressClass::Private => DestZone::LocalNetwork,
         AddressClass::Public => DestZone::Public,
     }
-}
-
-/// Returns `true` for 198.18.0.0/15 (RFC 2544), the range of the sandbox's own addresses and of
-/// the stand-ins of names.
-fn is_stand_in(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(v4) if matches!(v4.octets(), [198, 18 | 19, ..]))
 }
 
 /// An IPv4 address inside an IPv6 address.

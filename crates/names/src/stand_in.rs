@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use siphasher::sip::SipHasher24;
 use terok_clearance::DomainName;
+use terok_clearance::address_class::stand_in_range;
 
 /// The key of the hash that chooses the stand-in address of a name.
 ///
@@ -98,10 +99,7 @@ impl StandInTable {
     /// Returns `true` for 198.18.0.0/15 (RFC 2544): the stand-in addresses and the addresses of the
     /// sandboxes' own links, also in their IPv4-mapped IPv6 form. None of them is ever dialed.
     pub fn is_stand_in_range(address: IpAddr) -> bool {
-        match address.to_canonical() {
-            IpAddr::V4(address) => matches!(address.octets(), [198, 18 | 19, ..]),
-            IpAddr::V6(_) => false,
-        }
+        stand_in_range().contains(address.to_canonical())
     }
 
     /// Returns the first free suffix of those that the hash of `name` chooses, else the next free

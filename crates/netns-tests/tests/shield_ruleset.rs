@@ -79,10 +79,9 @@ fn check_lines(actual: &str, expected: &str) {
     assert_eq!(actual.lines().count(), expected.lines().count());
 }
 
-fn check_same(resolvers: &[&str]) {
-    let policy = policy(resolvers);
-    check_same_as_text(&preview(&policy), || {
-        drop(NftShield::engage(shield::open_nftables_socket().unwrap(), &policy).unwrap());
+fn check_same(policy: &Policy) {
+    check_same_as_text(&preview(policy), || {
+        drop(NftShield::engage(shield::open_nftables_socket().unwrap(), policy).unwrap());
     });
 }
 
@@ -100,17 +99,22 @@ fn check_same_as_text(text: &str, engage: impl FnOnce()) {
 
 #[test]
 fn the_preview_loads_to_the_same_ruleset() {
-    check_same(&["198.51.100.53", "2001:db8:53::53"]);
+    check_same(&policy(&["198.51.100.53", "2001:db8:53::53"]));
 }
 
 #[test]
 fn the_preview_without_resolvers_loads_to_the_same_ruleset() {
-    check_same(&[]);
+    check_same(&policy(&[]));
 }
 
 #[test]
 fn the_preview_with_more_resolvers_loads_to_the_same_ruleset() {
-    check_same(&["10.0.2.3", "198.51.100.53", "fe80::53"]);
+    check_same(&policy(&["10.0.2.3", "198.51.100.53", "fe80::53"]));
+}
+
+#[test]
+fn the_preview_with_a_name_server_loads_to_the_same_ruleset() {
+    check_same(&Policy::with_name_server());
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub fn element_transaction(address: IpAddr, now: Instant) -> Vec<u8> {
         reach: OrderReach::Whole,
         expires_at: None,
         name: None,
+        leads_to: None,
     };
     encode_transaction(&encode::add_elements(&[element], now), None, 1)
 }

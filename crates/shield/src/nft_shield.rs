@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The active ruleset: applied, verified, and changed by orders.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use netns::netlink::NetlinkAttribute;
+use netns::netlink::{NetlinkAttribute, find_attribute};
 use rustix::io::Errno;
-use terok_clearance::address_class::{AddressClass, IpFamily};
+use terok_clearance::address_class::{AddressClass, IpFamily, stand_in_range};
 use terok_clearance::{Action, DomainName, Protocol, Scope, Target};
 
 use crate::Policy;
@@ -31,6 +31,7 @@ use crate::ruleset::{HELD_SET, Ruleset, asked_set_names, overdue_set_name, resol
 pub struct NftShield {
     netlink: NftSocket,
     ruleset: Ruleset,
+    has_name_server: bool,
     order_table: OrderTable,
     name_addresses: NameAddresses,
     generation: u32,
@@ -84,6 +85,9 @@ pub enum ShieldOrderError {
     /// The address is in a private range.
     #[error("{0} is in a private range, which no verdict opens")]
     Private(IpAddr),
+    /// The address stands in for a name.
+    #[error("{0} stands in for a name; allow or deny the name")]
+    StandIn(IpAddr),
     /// The scope has another destination than the order.
     #[error("the scope has another destination than the order")]
     DestMismatch,
@@ -115,9 +119,9 @@ impl NftShield {
     /// no intermediate state is ever active.
     pub fn engage(socket: OwnedFd, policy: &Policy) -> Result<Self, ShieldError> {
         let mut netlink = NftSocket::new(socket);
-        let ruleset = Ruleset::new(policy);
-        netlink.commit_transaction(&encode::replace_ruleset(&ruleset), None)?;
-        Self::take_over(netlink, ruleset)
+        let replacement = encode::replace_ruleset(&Ruleset::new(policy));
+        netlink.commit_transaction(&replacement, None)?;
+        Self::take_over(netlink, policy)
     }
 
     /// Attaches to an active ruleset, such as after a restart of the supervisor, and verifies it.
@@ -133,10 +137,12 @@ impl NftShield {
         policy: &Policy,
         now: Instant,
     ) -> Result<Self, ShieldError> {
-        let mut shield = Self::take_over(netlink, Ruleset::new(policy))?;
+        let mut shield = Self::take_over(netlink, policy)?;
         shield.reload_orders(now)?;
-        for entry in shield.order_table.iter() {
-            shield.name_addresses.restore_element(entry, now);
+        if !policy.has_name_server() {
+            for entry in shield.order_table.iter() {
+                shield.name_addresses.restore_element(entry, now);
+            }
         }
         Ok(shield)
     }
@@ -167,10 +173,11 @@ impl NftShield {
         }
     }
 
-    fn take_over(netlink: NftSocket, ruleset: Ruleset) -> Result<Self, ShieldError> {
+    fn take_over(netlink: NftSocket, policy: &Policy) -> Result<Self, ShieldError> {
         let mut shield = Self {
             netlink,
-            ruleset,
+            ruleset: Ruleset::new(policy),
+            has_name_server: policy.has_name_server(),
             order_table: OrderTable::default(),
             name_addresses: NameAddresses::default(),
             generation: 0,
@@ -217,6 +224,68 @@ impl NftShield {
             self.name_addresses.add_standing_terms(name, &terms, now);
         }
         Ok(())
+    }
+
+    /// Allows or denies the name that has the address `stand_in`, within `scope` and its duration.
+    ///
+    /// An allowed name keeps the address that [`NftShield::map_stand_in`] gave it; without one, its
+    /// packets do not leave.
+    pub fn apply_name_order(
+        &mut self,
+        action: Action,
+        name: &DomainName,
+        stand_in: Ipv4Addr,
+        scope: &Scope,
+        now: Instant,
+    ) -> Result<(), ShieldOrderError> {
+        let terms = OrderTerms::parse(action, &Target::Name(name.clone()), scope, now)?;
+        let leads_to = self.address_of_stand_in(stand_in, now).unwrap_or(stand_in);
+        let wanted: Vec<_> = terms
+            .iter()
+            .map(|terms| OrderElement {
+                leads_to: (action == Action::Allow).then_some(leads_to),
+                ..terms.to_element(stand_in.into(), Some(name))
+            })
+            .collect();
+        self.commit_plan(now, Vec::new, |orders| orders.plan_order(&wanted, now))
+    }
+
+    /// Translates the stand-in of an allowed name to `address` from now on. Established connections
+    /// keep their address. Returns `false` if no order allows the stand-in.
+    ///
+    /// An address in the floor or a private range is an error.
+    pub fn map_stand_in(
+        &mut self,
+        stand_in: Ipv4Addr,
+        address: Ipv4Addr,
+        now: Instant,
+    ) -> Result<bool, ShieldOrderError> {
+        check_orderable(address.into())?;
+        let mut is_allowed = false;
+        self.commit_plan(now, Vec::new, |orders| {
+            is_allowed = orders.address_of_stand_in(stand_in, now).is_some();
+            orders.plan_mapping(stand_in, address, now)
+        })?;
+        Ok(is_allowed)
+    }
+
+    /// Returns the address to which the stand-in of an allowed name is translated: the stand-in
+    /// itself until [`NftShield::map_stand_in`]. `None` if no order allows the name.
+    pub fn address_of_stand_in(&self, stand_in: Ipv4Addr, now: Instant) -> Option<Ipv4Addr> {
+        self.order_table.address_of_stand_in(stand_in, now)
+    }
+
+    /// Returns the stand-ins with orders, and their names.
+    pub fn ordered_stand_ins(&self) -> impl Iterator<Item = (Ipv4Addr, &DomainName)> {
+        self.order_table.iter().filter_map(|element| {
+            let IpAddr::V4(address) = element.address else {
+                return None;
+            };
+            let name = element.name.as_ref()?;
+            stand_in_range()
+                .contains(element.address)
+                .then_some((address, name))
+        })
     }
 
     /// Allows packets to `target` within `scope` and its duration, replacing orders that deny them.
@@ -400,6 +469,11 @@ impl NftShield {
     /// Returns the current addresses of an order's target.
     fn target_addresses(&self, target: &Target) -> Result<Vec<IpAddr>, ShieldOrderError> {
         match target {
+            Target::Address(address)
+                if self.has_name_server && stand_in_range().contains(address.to_canonical()) =>
+            {
+                Err(ShieldOrderError::StandIn(*address))
+            }
             Target::Address(address) => Ok(vec![check_orderable(*address)?]),
             // Only orderable addresses are ever recorded.
             Target::Name(name) => Ok(self.name_addresses.addresses(name).to_vec()),
@@ -466,7 +540,8 @@ impl NftShield {
     /// Returns the elements of the order sets with their remaining time.
     fn read_elements(&mut self) -> Result<Vec<(OrderElement, Option<Duration>)>, NetlinkError> {
         let mut held = Vec::new();
-        for set in OrderSet::all() {
+        let maps = OrderSet::of_stand_ins().filter(|_| self.has_name_server);
+        for set in OrderSet::of_addresses().chain(maps) {
             let query = encode::set_elements_query(set.set_name());
             let answers = self.netlink.dump(NftMessageKind::GetElement, &query)?;
             for (key, _, element) in verify::listed_elements(&answers) {
@@ -474,6 +549,9 @@ impl NftShield {
                 entry.name = element
                     .find(attribute_kind::ELEMENT_USERDATA)
                     .and_then(parse_comment);
+                if set.is_map {
+                    entry.leads_to = Some(parse_map_data(element).ok_or(NetlinkError::ReplyLost)?);
+                }
                 let left = element
                     .find(attribute_kind::ELEMENT_EXPIRATION)
                     .and_then(NetlinkAttribute::u64_be);
@@ -513,6 +591,13 @@ const ERESTART: Errno = Errno::from_raw_os_error(85);
 /// Returns the next generation; 0 is skipped.
 fn next_generation(generation: u32) -> u32 {
     generation.wrapping_add(1).max(1)
+}
+
+/// Parses the address to which an element of a map leads.
+fn parse_map_data(element: NetlinkAttribute<'_>) -> Option<Ipv4Addr> {
+    let data = element.find(attribute_kind::ELEMENT_DATA)?;
+    let value = find_attribute(data.value, attribute_kind::DATA_VALUE)?.value;
+    <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
 }
 
 /// Parses the name in an element's comment.

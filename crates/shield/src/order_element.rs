@@ -8,7 +8,7 @@ use terok_clearance::address_class::{AddressClass, IpFamily};
 use terok_clearance::{Action, DomainName, Protocol, RuleLifetime, Scope, Target};
 
 use crate::ShieldOrderError;
-use crate::ruleset::{NftSetKey, PROTOCOLS_WITH_PORTS};
+use crate::ruleset::{NftMatch, NftSetKey, PROTOCOLS_WITH_PORTS, PacketSide};
 
 /// The part of an address covered by an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +32,8 @@ pub(crate) struct OrderSet {
     pub(crate) action: Action,
     pub(crate) shape: OrderSetShape,
     pub(crate) family: IpFamily,
+    /// `true` for the maps from stand-ins of allowed names to addresses.
+    pub(crate) is_map: bool,
 }
 
 /// A set element, existing or planned.
@@ -44,6 +46,9 @@ pub(crate) struct OrderElement {
     pub(crate) expires_at: Option<Instant>,
     /// The name of the order, if the order was about a name.
     pub(crate) name: Option<DomainName>,
+    /// The address to which an allowed stand-in is translated: the stand-in itself, which leads
+    /// nowhere, until another one is known. `None` for other elements.
+    pub(crate) leads_to: Option<Ipv4Addr>,
 }
 
 /// The terms of an order without its destination.
@@ -150,6 +155,7 @@ impl OrderTerms {
             reach: self.reach,
             expires_at: self.expires_at,
             name: name.cloned(),
+            leads_to: None,
         }
     }
 
@@ -179,21 +185,63 @@ impl OrderSet {
         OrderSetShape::NARROW_FIRST
             .into_iter()
             .flat_map(move |shape| {
-                IpFamily::BOTH.map(|family| Self {
-                    action,
-                    shape,
-                    family,
-                })
+                IpFamily::BOTH.map(|family| Self::of_address(action, shape, family))
             })
     }
 
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
+    pub(crate) const fn of_address(action: Action, shape: OrderSetShape, family: IpFamily) -> Self {
+        Self {
+            action,
+            shape,
+            family,
+            is_map: false,
+        }
+    }
+
+    /// Returns the maps of allowed stand-ins, narrow ones first.
+    pub(crate) fn of_stand_ins() -> impl Iterator<Item = Self> {
+        OrderSetShape::NARROW_FIRST
+            .into_iter()
+            .map(Self::of_stand_in)
+    }
+
+    pub(crate) const fn of_stand_in(shape: OrderSetShape) -> Self {
+        Self {
+            action: Action::Allow,
+            shape,
+            family: IpFamily::V4,
+            is_map: true,
+        }
+    }
+
+    /// Returns the sets of orders on addresses.
+    pub(crate) fn of_addresses() -> impl Iterator<Item = Self> {
         [Action::Deny, Action::Allow]
             .into_iter()
             .flat_map(Self::of_action)
     }
 
+    /// Returns the condition that a packet's key is in the set. For ports, the protocol must have
+    /// been checked to have them.
+    pub(crate) const fn packet_match(self) -> NftMatch {
+        match self.shape {
+            OrderSetShape::Whole => {
+                NftMatch::Address(self.family, PacketSide::Destination, self.set_name())
+            }
+            OrderSetShape::Protocol | OrderSetShape::Port => {
+                NftMatch::InSet(self.set_key(), self.set_name())
+            }
+        }
+    }
+
     pub(crate) const fn set_name(self) -> &'static str {
+        if self.is_map {
+            return match self.shape {
+                OrderSetShape::Whole => "name4",
+                OrderSetShape::Protocol => "name_proto4",
+                OrderSetShape::Port => "name_port4",
+            };
+        }
         match (self.action, self.shape, self.family) {
             (Action::Allow, OrderSetShape::Whole, IpFamily::V4) => "allow4",
             (Action::Allow, OrderSetShape::Whole, IpFamily::V6) => "allow6",
@@ -246,6 +294,7 @@ impl OrderSet {
             reach,
             expires_at: None,
             name: None,
+            leads_to: None,
         })
     }
 }
@@ -256,6 +305,7 @@ impl OrderElement {
             action: self.action,
             shape: self.reach.shape(),
             family: IpFamily::of(self.address),
+            is_map: self.leads_to.is_some(),
         }
     }
 

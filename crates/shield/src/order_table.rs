@@ -6,7 +6,7 @@
 //! again and the plan repeated.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use terok_clearance::{Action, DomainName, Protocol};
@@ -166,6 +166,32 @@ impl OrderTable {
         plan
     }
 
+    /// Plans to translate an allowed stand-in to `address`.
+    pub(crate) fn plan_mapping(
+        &self,
+        stand_in: Ipv4Addr,
+        address: Ipv4Addr,
+        now: Instant,
+    ) -> OrderPlan {
+        let mut plan = OrderPlan::default();
+        for existing in self.live_elements(stand_in.into(), now) {
+            if existing.leads_to.is_some_and(|current| current != address) {
+                plan.push_remove(existing);
+                plan.push_add(OrderElement {
+                    leads_to: Some(address),
+                    ..existing.clone()
+                });
+            }
+        }
+        plan
+    }
+
+    /// Returns the address to which the stand-in of an allowed name is translated.
+    pub(crate) fn address_of_stand_in(&self, stand_in: Ipv4Addr, now: Instant) -> Option<Ipv4Addr> {
+        self.live_elements(stand_in.into(), now)
+            .find_map(|element| element.leads_to)
+    }
+
     /// Plans to remove every element of `address`.
     pub(crate) fn plan_forget_address(&self, address: IpAddr, now: Instant) -> OrderPlan {
         OrderPlan {
@@ -271,6 +297,7 @@ mod tests {
             reach,
             expires_at: seconds.map(|s| now + Duration::from_secs(s)),
             name: None,
+            leads_to: None,
         }
     }
 
@@ -376,7 +403,7 @@ mod tests {
         let now = clock();
         let mut orders = OrderTable::default();
         let at = |n: u32| OrderElement {
-            address: std::net::Ipv4Addr::from_bits(n).into(),
+            address: Ipv4Addr::from_bits(n).into(),
             ..element(Action::Allow, OrderReach::Whole, Some(60), now)
         };
         for n in 0..65_535 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The initial policy of a sandbox: its resolvers.
+//! The initial policy of a sandbox: how it looks names up.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,12 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     resolvers: Vec<IpAddr>,
+    has_name_server: bool,
 }
+
+/// The port of the name server inside a sandbox, over UDP and TCP, at the loopback addresses
+/// `127.0.0.1` and `::1`. It is outside of the range of which the kernel takes ports for clients.
+pub const NAME_SERVER_PORT: u16 = 61_053;
 
 /// A policy is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,11 +50,31 @@ impl Policy {
         if resolvers.len() > Self::MAX_RESOLVERS {
             return Err(PolicyError::TooManyResolvers(resolvers.len()));
         }
-        Ok(Self { resolvers })
+        Ok(Self {
+            resolvers,
+            has_name_server: false,
+        })
+    }
+
+    /// Creates a policy for a sandbox with a name server of its supervisor at
+    /// [`NAME_SERVER_PORT`], to which every packet for port 53 is redirected.
+    ///
+    /// A stand-in address of a name (198.18.0.0/15) leads nowhere until an order allows the name
+    /// and [`NftShield::map_stand_in`](crate::NftShield::map_stand_in) gives it an address.
+    pub const fn with_name_server() -> Self {
+        Self {
+            resolvers: Vec::new(),
+            has_name_server: true,
+        }
     }
 
     /// Returns the distinct resolvers.
     pub fn resolvers(&self) -> &[IpAddr] {
         &self.resolvers
+    }
+
+    /// Returns `true` if the supervisor serves names in the sandbox.
+    pub const fn has_name_server(&self) -> bool {
+        self.has_name_server
     }
 }

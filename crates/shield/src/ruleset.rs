@@ -6,6 +6,7 @@
 //! the meaning of their variants once.
 
 mod gateway;
+mod names;
 mod nft_text;
 mod tiers;
 
@@ -54,6 +55,8 @@ pub(crate) enum NftSetContent {
     NamedBytes(Vec<(u8, &'static str)>),
     /// Elements of orders or of the supervisor, some with timeouts.
     Orders,
+    /// A map from the key to an IPv4 address. The elements are those of orders, with timeouts.
+    OrderedAddresses,
     /// Elements added by packets, with this timeout.
     Recent(Duration),
 }
@@ -79,8 +82,8 @@ pub(crate) enum NftSetKey {
     Icmpv6,
 }
 
-/// A chain of rules. A hooked chain drops packets at its end, except for one before the connection
-/// tracker, which decides about no packet.
+/// A chain of rules. A hooked chain drops packets at its end, unless
+/// [`NftHook::accepts_at_end`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NftChain {
     pub(crate) name: &'static str,
@@ -96,6 +99,10 @@ pub(crate) enum NftHook {
     Output,
     /// Before routing, where packets can be given to a socket.
     Prerouting,
+    /// The first packet of each connection of the namespace, whose destination can be translated.
+    TranslateOutput,
+    /// Packets that leave, after their destination was translated.
+    Postrouting,
     /// Packets of the namespace, before the connection tracker.
     RawOutput,
     /// Received packets, before the connection tracker.
@@ -123,10 +130,16 @@ pub(crate) enum PacketSide {
 pub(crate) enum NftMatch {
     /// Sent or received over the loopback interface.
     Loopback(NftHook),
+    /// Sent over another interface than the loopback interface.
+    LeavesNamespace,
     /// The connection is in one of these states, [`ESTABLISHED`] and [`RELATED`].
     Connection(u32),
     /// A rule of this table marked the connection with [`ALLOWED_MARK`].
     AllowedConnection,
+    /// The destination of the connection was translated.
+    Translated,
+    /// The IPv4 destination that the connection had before its translation is in the set.
+    OriginalDestination(&'static str),
     /// Has this transport protocol.
     Transport(Protocol),
     /// The protocol has ports (`true`) or none (`false`).
@@ -194,6 +207,11 @@ pub(crate) enum NftStatement {
     AddToSet(NftSetKey, &'static str),
     /// Refuses with a TCP reset.
     Reset,
+    /// Translates the destination to this port of a loopback address.
+    RedirectToLoopback(u16),
+    /// Translates the IPv4 destination to the address that the map has for the key fields; ends
+    /// the rule if it has none.
+    TranslateBy(NftSetKey, &'static str),
     /// Delivers the packet to the socket at this address and port, which is not the packet's own
     /// destination: the socket has `IP_TRANSPARENT`.
     ToSocket(IpAddr, u16),

@@ -21,6 +21,8 @@ pub(crate) const SET_NAME: u16 = 2;
 pub(crate) const SET_FLAGS: u16 = 3;
 pub(crate) const SET_KEY_TYPE: u16 = 4;
 pub(crate) const SET_KEY_LENGTH: u16 = 5;
+pub(crate) const SET_DATA_TYPE: u16 = 6;
+pub(crate) const SET_DATA_LENGTH: u16 = 7;
 pub(crate) const SET_DESCRIPTION: u16 = 9;
 pub(crate) const SET_ID: u16 = 10;
 pub(crate) const SET_TIMEOUT: u16 = 11;
@@ -31,6 +33,7 @@ pub(crate) const ELEMENTS_SET: u16 = 2;
 pub(crate) const ELEMENTS: u16 = 3;
 
 pub(crate) const ELEMENT_KEY: u16 = 1;
+pub(crate) const ELEMENT_DATA: u16 = 2;
 pub(crate) const ELEMENT_FLAGS: u16 = 3;
 pub(crate) const ELEMENT_TIMEOUT: u16 = 4;
 pub(crate) const ELEMENT_EXPIRATION: u16 = 5;

@@ -14,11 +14,11 @@ use netns::netlink::{AttributeBuilder, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use terok_clearance::address_class::{AddressRange, IpFamily};
 
 use super::attribute_kind::{
-    CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, ELEMENT_FLAGS,
-    ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET, ELEMENTS_TABLE,
-    LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SET_DESCRIPTION, SET_FLAGS, SET_ID,
-    SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME, SET_TABLE, SET_TIMEOUT, SET_USERDATA, TABLE_FLAGS,
-    TABLE_NAME,
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE, DATA_VALUE, ELEMENT_DATA,
+    ELEMENT_FLAGS, ELEMENT_KEY, ELEMENT_TIMEOUT, ELEMENT_USERDATA, ELEMENTS, ELEMENTS_SET,
+    ELEMENTS_TABLE, LIST_ELEMENT, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SET_DATA_LENGTH,
+    SET_DATA_TYPE, SET_DESCRIPTION, SET_FLAGS, SET_ID, SET_KEY_LENGTH, SET_KEY_TYPE, SET_NAME,
+    SET_TABLE, SET_TIMEOUT, SET_USERDATA, TABLE_FLAGS, TABLE_NAME,
 };
 use crate::order_element::{OrderElement, OrderSet};
 use crate::ruleset::{
@@ -140,6 +140,9 @@ pub(crate) fn add_elements(elements: &[OrderElement], now: Instant) -> Vec<NftMe
     let elements = elements.iter().map(|entry| {
         let mut element =
             AttributeBuilder::default().nest(ELEMENT_KEY, &data_value(&entry.encode_key()));
+        if let Some(address) = entry.leads_to {
+            element = element.nest(ELEMENT_DATA, &data_value(&address.octets()));
+        }
         if let Some(until) = entry.expires_at {
             let left = until.saturating_duration_since(now);
             element = element.u64_be(ELEMENT_TIMEOUT, encode_timeout(left));
@@ -250,12 +253,14 @@ fn encode_comment(text: &str) -> Vec<u8> {
 pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
     const CONSTANT: u32 = 0x2;
     const INTERVAL: u32 = 0x4;
+    const MAP: u32 = 0x8;
     const TIMEOUT: u32 = 0x10;
     const DYNAMIC: u32 = 0x20;
     let flags = match &set.content {
         NftSetContent::Addresses(_) | NftSetContent::NamedBytes(_) => CONSTANT,
         NftSetContent::Ranges(_) => CONSTANT | INTERVAL,
         NftSetContent::Orders => TIMEOUT,
+        NftSetContent::OrderedAddresses => MAP | TIMEOUT,
         NftSetContent::Recent(_) => TIMEOUT | DYNAMIC,
     };
     let size = match &set.content {
@@ -269,7 +274,7 @@ pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
             Some(interval_bounds(ranges).len().saturating_add(open.into()))
         }
         NftSetContent::Recent(_) => usize::try_from(MAX_RECENT_PACKETS).ok(),
-        NftSetContent::Orders => None,
+        NftSetContent::Orders | NftSetContent::OrderedAddresses => None,
     };
     let (kind, length) = set.key.type_and_length();
     let mut attributes = AttributeBuilder::default()
@@ -278,6 +283,12 @@ pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
         .u32_be(SET_FLAGS, flags)
         .u32_be(SET_KEY_TYPE, kind)
         .u32_be(SET_KEY_LENGTH, length);
+    if set.content == NftSetContent::OrderedAddresses {
+        let (kind, length) = NftSetKey::Address(IpFamily::V4).type_and_length();
+        attributes = attributes
+            .u32_be(SET_DATA_TYPE, kind)
+            .u32_be(SET_DATA_LENGTH, length);
+    }
     if let Some(size) = size.and_then(|size| u32::try_from(size).ok()) {
         attributes = attributes.nest(
             SET_DESCRIPTION,
@@ -291,14 +302,20 @@ pub(crate) fn set_attributes(set: &NftSet) -> AttributeBuilder {
     attributes
 }
 
-/// Returns nft's own data of a set: the byte order of the key, big-endian (2) or host (0).
+/// Returns nft's own data of a set: the byte order of the key, and of the data of a map, big-endian
+/// (2) or host (0).
 fn set_userdata(set: &NftSet) -> Vec<u8> {
-    let order: u32 = match set.key {
-        NftSetKey::Address(_) | NftSetKey::Icmpv6 => 2,
+    const BIG_ENDIAN: u32 = 2;
+    let key_order: u32 = match set.key {
+        NftSetKey::Address(_) | NftSetKey::Icmpv6 => BIG_ENDIAN,
         NftSetKey::Protocol(_) | NftSetKey::Port(_) | NftSetKey::Transport => 0,
     };
     let mut userdata = vec![0, 4];
-    userdata.extend(order.to_ne_bytes());
+    userdata.extend(key_order.to_ne_bytes());
+    if set.content == NftSetContent::OrderedAddresses {
+        userdata.extend([1, 4]);
+        userdata.extend(BIG_ENDIAN.to_ne_bytes());
+    }
     userdata
 }
 
@@ -359,7 +376,7 @@ fn constant_elements(set: &NftSet) -> Option<AttributeBuilder> {
                 },
             )))
         }
-        NftSetContent::Orders | NftSetContent::Recent(_) => None,
+        NftSetContent::Orders | NftSetContent::OrderedAddresses | NftSetContent::Recent(_) => None,
     }
 }
 
@@ -405,6 +422,8 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
     const FILTER: u32 = 0;
     // NF_IP_PRI_MANGLE of linux/netfilter_ipv4.h, -150.
     const MANGLE: u32 = (-150_i32).cast_unsigned();
+    // Before NF_IP_PRI_NAT_DST, -100.
+    const TRANSLATE: u32 = (-110_i32).cast_unsigned();
     // NF_IP_PRI_RAW.
     const RAW: u32 = (-300_i32).cast_unsigned();
     let attributes = AttributeBuilder::default()
@@ -413,11 +432,12 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
     let Some(hook) = chain.hook else {
         return attributes;
     };
-    let policy = if hook.precedes_tracker() {
+    let policy = if hook.accepts_at_end() {
         NF_ACCEPT
     } else {
         NF_DROP
     };
+    let chain_type = hook.chain_type();
     let (hook, priority) = match hook {
         NftHook::RawPrerouting => (0, RAW),
         NftHook::RawOutput => (3, RAW),
@@ -425,9 +445,11 @@ pub(crate) fn chain_attributes(chain: &NftChain) -> AttributeBuilder {
         NftHook::Input => (1, FILTER),
         NftHook::Forward => (2, FILTER),
         NftHook::Output => (3, FILTER),
+        NftHook::TranslateOutput => (3, TRANSLATE),
+        NftHook::Postrouting => (4, FILTER),
     };
     attributes
-        .text(CHAIN_TYPE, "filter")
+        .text(CHAIN_TYPE, chain_type)
         .u32_be(CHAIN_POLICY, policy)
         .nest(
             CHAIN_HOOK,

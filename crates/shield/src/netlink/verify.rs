@@ -225,7 +225,7 @@ fn constant_keys(set: &NftSet) -> Option<BTreeSet<(Vec<u8>, u32)>> {
             let bounds = interval_bounds(ranges).into_iter();
             Some(bounds.map(|(ip, flags)| (octets(ip), flags)).collect())
         }
-        NftSetContent::Orders | NftSetContent::Recent(_) => None,
+        NftSetContent::Orders | NftSetContent::OrderedAddresses | NftSetContent::Recent(_) => None,
     }
 }
 

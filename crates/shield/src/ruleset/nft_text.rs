@@ -28,8 +28,14 @@ impl fmt::Display for Ruleset {
 
 impl fmt::Display for NftSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\tset {} {{", self.name)?;
-        writeln!(f, "\t\ttype {}", self.key.nft_type())?;
+        let key = self.key.nft_type();
+        if self.content == NftSetContent::OrderedAddresses {
+            writeln!(f, "\tmap {} {{", self.name)?;
+            writeln!(f, "\t\ttype {key} : ipv4_addr")?;
+        } else {
+            writeln!(f, "\tset {} {{", self.name)?;
+            writeln!(f, "\t\ttype {key}")?;
+        }
         match &self.content {
             NftSetContent::Addresses(addresses) => {
                 writeln!(f, "\t\tflags constant")?;
@@ -43,7 +49,7 @@ impl fmt::Display for NftSet {
                 writeln!(f, "\t\tflags constant")?;
                 write_elements(f, words.iter().map(|(_, word)| word))?;
             }
-            NftSetContent::Orders => {
+            NftSetContent::Orders | NftSetContent::OrderedAddresses => {
                 writeln!(f, "\t\tflags timeout")?;
             }
             NftSetContent::Recent(time) => {
@@ -73,15 +79,16 @@ impl fmt::Display for NftChain {
         writeln!(f, "\tchain {} {{", self.name)?;
         if let Some(hook) = self.hook {
             let priority = hook.nft_priority();
-            let policy = if hook.precedes_tracker() {
+            let policy = if hook.accepts_at_end() {
                 "accept"
             } else {
                 "drop"
             };
+            let kind = hook.chain_type();
             let hook = hook.nft_keyword();
             writeln!(
                 f,
-                "\t\ttype filter hook {hook} priority {priority}; policy {policy};"
+                "\t\ttype {kind} hook {hook} priority {priority}; policy {policy};"
             )?;
         }
         for rule in &self.rules {
@@ -111,6 +118,7 @@ impl fmt::Display for NftMatch {
         match self {
             Self::Loopback(NftHook::Output | NftHook::RawOutput) => write!(f, "oif \"lo\""),
             Self::Loopback(_) => write!(f, "iif \"lo\""),
+            Self::LeavesNamespace => write!(f, "oif != \"lo\""),
             Self::Connection(states) => {
                 let words = [(ESTABLISHED, "established"), (RELATED, "related")];
                 let words: Vec<_> = words
@@ -121,6 +129,8 @@ impl fmt::Display for NftMatch {
                 write!(f, "ct state {}", words.join(","))
             }
             Self::AllowedConnection => write!(f, "ct mark {ALLOWED_MARK:#010x}"),
+            Self::Translated => write!(f, "ct status dnat"),
+            Self::OriginalDestination(set) => write!(f, "ct original ip daddr @{set}"),
             Self::Transport(protocol) if protocol.0 == 2 => write!(f, "meta l4proto igmp"),
             Self::Transport(protocol) => write!(f, "meta l4proto {protocol}"),
             Self::HasPorts(true) => write!(f, "meta l4proto @ported"),
@@ -175,6 +185,10 @@ impl fmt::Display for NftStatement {
             }
             Self::AddToSet(key, set) => write!(f, "add @{set} {{ {} }}", key.nft_expression()),
             Self::Reset => write!(f, "reject with tcp reset"),
+            Self::RedirectToLoopback(port) => write!(f, "redirect to :{port}"),
+            Self::TranslateBy(key, map) => {
+                write!(f, "dnat ip to {} map @{map}", key.nft_expression())
+            }
             Self::ToSocket(address, port) => {
                 let keyword = family_keyword(IpFamily::of(*address));
                 write!(
@@ -226,17 +240,31 @@ const fn family_keyword(family: IpFamily) -> &'static str {
 }
 
 impl NftHook {
-    /// Returns `true` for the hooks before the connection tracker. Their chains accept packets, and
-    /// later chains decide.
-    pub(crate) const fn precedes_tracker(self) -> bool {
-        matches!(self, Self::RawOutput | Self::RawPrerouting)
+    /// Returns `true` for the hooks whose chains accept packets at their end: before the connection
+    /// tracker and before the translation, where later chains decide; and after all of them.
+    pub(crate) const fn accepts_at_end(self) -> bool {
+        match self {
+            Self::RawOutput | Self::RawPrerouting | Self::TranslateOutput | Self::Postrouting => {
+                true
+            }
+            Self::Input | Self::Forward | Self::Output | Self::Prerouting => false,
+        }
+    }
+
+    /// Returns nft's type of the chain.
+    pub(crate) const fn chain_type(self) -> &'static str {
+        match self {
+            Self::TranslateOutput => "nat",
+            _ => "filter",
+        }
     }
 
     const fn nft_keyword(self) -> &'static str {
         match self {
             Self::Input => "input",
             Self::Forward => "forward",
-            Self::Output | Self::RawOutput => "output",
+            Self::Output | Self::RawOutput | Self::TranslateOutput => "output",
+            Self::Postrouting => "postrouting",
             Self::Prerouting | Self::RawPrerouting => "prerouting",
         }
     }
@@ -245,7 +273,9 @@ impl NftHook {
         match self {
             Self::RawOutput | Self::RawPrerouting => "raw",
             Self::Prerouting => "mangle",
-            Self::Input | Self::Forward | Self::Output => "filter",
+            // Before other translations, such as those of a container engine.
+            Self::TranslateOutput => "-110",
+            Self::Input | Self::Forward | Self::Output | Self::Postrouting => "filter",
         }
     }
 }

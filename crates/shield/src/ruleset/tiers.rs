@@ -11,7 +11,7 @@ use terok_clearance::{Action, Protocol, nflog};
 
 use super::{
     ESTABLISHED, NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey,
-    NftStatement, PROTOCOLS_WITH_PORTS, PacketSide, RELATED, Ruleset,
+    NftStatement, PROTOCOLS_WITH_PORTS, PacketSide, RELATED, Ruleset, names,
 };
 use crate::Policy;
 use crate::order_element::{OrderSet, OrderSetShape};
@@ -67,21 +67,29 @@ pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
         key: NftSetKey::Transport,
         content: NftSetContent::Orders,
     });
-    Ruleset {
-        sets,
-        chains: vec![
-            refuse_chain(),
-            log_and_refuse_chain("denied", nflog::DENIED_PREFIX),
-            log_and_refuse_chain("private", nflog::PRIVATE_RANGE_PREFIX),
-            wait_chain(),
-            ask_chain(),
-            untrack_chain("untrack_output", NftHook::RawOutput),
-            untrack_chain("untrack_prerouting", NftHook::RawPrerouting),
-            output_chain(&families),
-            input_chain(&families),
-            forward_chain(),
-        ],
+    let mut chains = vec![
+        refuse_chain(),
+        log_and_refuse_chain("denied", nflog::DENIED_PREFIX),
+        log_and_refuse_chain("private", nflog::PRIVATE_RANGE_PREFIX),
+        wait_chain(),
+        ask_chain(),
+    ];
+    if policy.has_name_server() {
+        sets.extend(names::stand_in_sets());
+        chains.extend([
+            names::stand_in_chain(),
+            names::translate_chain(),
+            names::leave_chain(),
+        ]);
     }
+    chains.extend([
+        untrack_chain("untrack_output", NftHook::RawOutput, policy),
+        untrack_chain("untrack_prerouting", NftHook::RawPrerouting, policy),
+        output_chain(&families, policy),
+        input_chain(&families),
+        forward_chain(),
+    ]);
+    Ruleset { sets, chains }
 }
 
 fn constant_sets() -> Vec<NftSet> {
@@ -139,24 +147,29 @@ fn loopback_range() -> Vec<AddressRange> {
 ///
 /// Packets between two loopback addresses are tracked, because their entries lead nowhere and
 /// container engines redirect some of them (docker's resolver at 127.0.0.11).
-fn untrack_chain(name: &'static str, hook: NftHook) -> NftChain {
+fn untrack_chain(name: &'static str, hook: NftHook, policy: &Policy) -> NftChain {
     let within = |side| NftMatch::Address(IpFamily::V4, side, "loopback4");
+    let mut rules = vec![new_rule(
+        [
+            NftMatch::Loopback(hook),
+            within(PacketSide::Source),
+            within(PacketSide::Destination),
+        ],
+        [NftStatement::Accept],
+    )];
+    // A received packet keeps the entry that it had when it was sent.
+    if policy.has_name_server() && hook == NftHook::RawOutput {
+        rules.extend(names::tracked_replies());
+    }
+    rules.push(
+        new_rule([NftMatch::Loopback(hook)], [NftStatement::Untrack]).with_comment(
+            "A packet to oneself with a foreign address makes no entry that leads outside.",
+        ),
+    );
     NftChain {
         name,
         hook: Some(hook),
-        rules: vec![
-            new_rule(
-                [
-                    NftMatch::Loopback(hook),
-                    within(PacketSide::Source),
-                    within(PacketSide::Destination),
-                ],
-                [NftStatement::Accept],
-            ),
-            new_rule([NftMatch::Loopback(hook)], [NftStatement::Untrack]).with_comment(
-                "A packet to oneself with a foreign address makes no entry that leads outside.",
-            ),
-        ],
+        rules,
     }
 }
 
@@ -173,7 +186,7 @@ pub(super) fn neighbour_out_set() -> NftSet {
     }
 }
 
-fn output_chain(resolvers: &[IpFamily]) -> NftChain {
+fn output_chain(resolvers: &[IpFamily], policy: &Policy) -> NftChain {
     use NftStatement::{Accept, Drop, Goto, MarkAllowed};
     let to = |family, set| NftMatch::Address(family, PacketSide::Destination, set);
     let mut rules = vec![
@@ -195,6 +208,9 @@ fn output_chain(resolvers: &[IpFamily]) -> NftChain {
                 [MarkAllowed, Accept],
             ));
         }
+    }
+    if policy.has_name_server() {
+        rules.extend(names::first_output_rules());
     }
     rules.extend([
         new_rule(
@@ -219,6 +235,9 @@ fn output_chain(resolvers: &[IpFamily]) -> NftChain {
         new_rule([to(IpFamily::V6, "private6")], [Goto("private")]),
     ]);
     rules.extend(order_rules());
+    if policy.has_name_server() {
+        rules.push(names::translated_rule());
+    }
     rules.push(new_rule([], [Goto("ask")]));
     NftChain {
         name: "output",
@@ -237,16 +256,6 @@ fn order_rules() -> Vec<NftRule> {
                 OrderSet::of_action(action)
                     .filter(|set| set.shape == shape)
                     .map(|set| {
-                        let condition = match shape {
-                            OrderSetShape::Whole => NftMatch::Address(
-                                set.family,
-                                PacketSide::Destination,
-                                set.set_name(),
-                            ),
-                            OrderSetShape::Protocol | OrderSetShape::Port => {
-                                NftMatch::InSet(set.set_key(), set.set_name())
-                            }
-                        };
                         // Other protocols have no port at this offset.
                         let ported =
                             (shape == OrderSetShape::Port).then_some(NftMatch::HasPorts(true));
@@ -256,7 +265,7 @@ fn order_rules() -> Vec<NftRule> {
                                 vec![NftStatement::MarkAllowed, NftStatement::Accept]
                             }
                         };
-                        new_rule(ported.into_iter().chain([condition]), statements)
+                        new_rule(ported.into_iter().chain([set.packet_match()]), statements)
                     }),
             );
         }

@@ -17,6 +17,8 @@ pub(super) struct RuleExpressions {
     checked_transport: Option<u8>,
 }
 
+/// The index of the loopback interface in every network namespace.
+const LOOPBACK: u32 = 1;
 /// The first of the 16-byte registers, the default destination of loads.
 const WIDE_REGISTER: u32 = 1;
 /// The first of the 4-byte registers, sharing memory with the 16-byte ones.
@@ -33,14 +35,16 @@ impl RuleExpressions {
     pub(super) fn push_match(&mut self, condition: &NftMatch) {
         match condition {
             NftMatch::Loopback(hook) => {
-                // The loopback interface has index 1 in every network namespace.
-                const LOOPBACK: u32 = 1;
                 let key = match hook {
                     NftHook::Output | NftHook::RawOutput => meta::OUT,
                     _ => meta::IN,
                 };
                 self.load_meta(key, WIDE_REGISTER);
                 self.compare(false, &LOOPBACK.to_ne_bytes());
+            }
+            NftMatch::LeavesNamespace => {
+                self.load_meta(meta::OUT, WIDE_REGISTER);
+                self.compare(true, &LOOPBACK.to_ne_bytes());
             }
             NftMatch::Connection(states) => {
                 self.load_connection(ct::STATE);
@@ -50,6 +54,23 @@ impl RuleExpressions {
             NftMatch::AllowedConnection => {
                 self.load_connection(ct::MARK);
                 self.compare(false, &ALLOWED_MARK.to_ne_bytes());
+            }
+            NftMatch::Translated => {
+                // IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h.
+                const TRANSLATED: u32 = 1 << 5;
+                self.load_connection(ct::STATUS);
+                self.mask_register(&TRANSLATED.to_ne_bytes());
+                self.compare(true, &[0; 4]);
+            }
+            NftMatch::OriginalDestination(set) => {
+                // IP_CT_DIR_ORIGINAL of linux/netfilter/nf_conntrack_tuple_common.h.
+                const ORIGINAL: u8 = 0;
+                let data = AttributeBuilder::default()
+                    .u32_be(2, ct::DESTINATION_V4)
+                    .u32_be(1, WIDE_REGISTER)
+                    .bytes(3, &[ORIGINAL]);
+                self.push_expression("ct", &data);
+                self.lookup(set, false);
             }
             NftMatch::Transport(protocol) => self.require_transport(*protocol),
             NftMatch::HasPorts(ported) => {
@@ -170,6 +191,17 @@ impl RuleExpressions {
                     .text(1, set);
                 self.push_expression("dynset", &data);
             }
+            NftStatement::RedirectToLoopback(port) => {
+                // NF_NAT_RANGE_PROTO_SPECIFIED of linux/netfilter/nf_nat.h.
+                const WITH_PORT: u32 = 1 << 1;
+                self.load_value(WIDE_REGISTER, &port.to_be_bytes());
+                let data = AttributeBuilder::default()
+                    .u32_be(1, WIDE_REGISTER)
+                    .u32_be(2, WIDE_REGISTER)
+                    .u32_be(3, WITH_PORT);
+                self.push_expression("redir", &data);
+            }
+            NftStatement::TranslateBy(key, map) => self.push_translation(*key, map),
             NftStatement::ToSocket(address, port) => {
                 let family: u32 = match IpFamily::of(*address) {
                     IpFamily::V4 => 2,
@@ -193,6 +225,27 @@ impl RuleExpressions {
                 );
             }
         }
+    }
+
+    fn push_translation(&mut self, key: NftSetKey, map: &str) {
+        // NFT_NAT_DNAT, NFPROTO_IPV4 and NF_NAT_RANGE_MAP_IPS.
+        const DESTINATION: u32 = 1;
+        const IPV4: u32 = 2;
+        const WITH_ADDRESS: u32 = 1 << 0;
+        self.load_key(key);
+        let lookup = AttributeBuilder::default()
+            .u32_be(2, WIDE_REGISTER)
+            .u32_be(3, WIDE_REGISTER)
+            .text(1, map)
+            .u32_be(5, 0);
+        self.push_expression("lookup", &lookup);
+        let nat = AttributeBuilder::default()
+            .u32_be(1, DESTINATION)
+            .u32_be(2, IPV4)
+            .u32_be(3, WIDE_REGISTER)
+            .u32_be(4, WIDE_REGISTER)
+            .u32_be(7, WITH_ADDRESS);
+        self.push_expression("nat", &nat);
     }
 
     /// Keeps the bits of the register that `mask` has.
@@ -323,7 +376,9 @@ const TRANSPORT_HEADER: u32 = 2;
 
 mod ct {
     pub(super) const STATE: u32 = 0;
+    pub(super) const STATUS: u32 = 2;
     pub(super) const MARK: u32 = 3;
+    pub(super) const DESTINATION_V4: u32 = 20;
 }
 
 mod meta {

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The part of the ruleset for a sandbox whose names are served by its supervisor.
+//!
+//! What becomes of a packet to a stand-in address, the address of one name:
+//!
+//! | orders on the stand-in | destination after `translate` | packet |
+//! |---|---|---|
+//! | none | the stand-in | a question, as for any address |
+//! | deny | the stand-in | refused |
+//! | allow, without an address yet | the stand-in | a question, which the supervisor answers itself |
+//! | allow, with an address | that address | judged by floor, private ranges and orders on that address, else accepted |
+//!
+//! A stand-in address never leaves: its packets end in chain `stand_in`, which accepts none.
+
+use std::net::Ipv6Addr;
+
+use terok_clearance::address_class::{IpFamily, stand_in_range};
+use terok_clearance::{Action, Protocol};
+
+use super::tiers::new_rule;
+use super::{
+    NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey, NftStatement,
+    PacketSide,
+};
+use crate::order_element::{OrderSet, OrderSetShape};
+use crate::policy::NAME_SERVER_PORT;
+
+const STAND_IN_SET: &str = "stand_in4";
+const TRANSPORTS: [Protocol; 2] = [Protocol::UDP, Protocol::TCP];
+/// The sets of loopback addresses; that of IPv4 belongs to every ruleset.
+const LOOPBACK_SETS: [(IpFamily, &str); 2] =
+    [(IpFamily::V4, "loopback4"), (IpFamily::V6, "loopback6")];
+
+/// Returns the sets of stand-ins.
+pub(super) fn stand_in_sets() -> Vec<NftSet> {
+    let mut sets = vec![
+        NftSet {
+            name: "loopback6",
+            key: NftSetKey::Address(IpFamily::V6),
+            content: NftSetContent::Addresses(vec![Ipv6Addr::LOCALHOST.into()]),
+        },
+        NftSet {
+            name: STAND_IN_SET,
+            key: NftSetKey::Address(IpFamily::V4),
+            content: NftSetContent::Ranges(vec![stand_in_range()]),
+        },
+    ];
+    sets.extend(OrderSet::of_stand_ins().map(|set| NftSet {
+        name: set.set_name(),
+        key: set.set_key(),
+        content: NftSetContent::OrderedAddresses,
+    }));
+    sets
+}
+
+/// Lets the tracker see the replies of the name server, which it must translate back.
+pub(super) fn tracked_replies() -> impl Iterator<Item = NftRule> {
+    LOOPBACK_SETS.into_iter().flat_map(|(family, loopback)| {
+        TRANSPORTS.map(|protocol| {
+            new_rule(
+                [
+                    NftMatch::Loopback(NftHook::RawOutput),
+                    NftMatch::Address(family, PacketSide::Source, loopback),
+                    NftMatch::Port(protocol, PacketSide::Source, NAME_SERVER_PORT),
+                ],
+                [NftStatement::Accept],
+            )
+        })
+    })
+}
+
+/// Redirects lookups to the name server, and stand-ins to the addresses of allowed names.
+pub(super) fn translate_chain() -> NftChain {
+    let mut rules: Vec<_> = TRANSPORTS
+        .map(|protocol| {
+            new_rule(
+                [NftMatch::Port(protocol, PacketSide::Destination, 53)],
+                [NftStatement::RedirectToLoopback(NAME_SERVER_PORT)],
+            )
+        })
+        .into();
+    for shape in OrderSetShape::NARROW_FIRST {
+        let deny = OrderSet::of_address(Action::Deny, shape, IpFamily::V4);
+        let allow = OrderSet::of_stand_in(shape);
+        let ported = || (shape == OrderSetShape::Port).then_some(NftMatch::HasPorts(true));
+        rules.push(new_rule(
+            ported().into_iter().chain([deny.packet_match()]),
+            [NftStatement::Accept],
+        ));
+        rules.push(new_rule(
+            ported(),
+            [NftStatement::TranslateBy(allow.set_key(), allow.set_name())],
+        ));
+    }
+    NftChain {
+        name: "translate",
+        hook: Some(NftHook::TranslateOutput),
+        rules,
+    }
+}
+
+/// Returns the rules of the output chain that precede the floor.
+pub(super) fn first_output_rules() -> impl Iterator<Item = NftRule> {
+    let lookups = LOOPBACK_SETS.into_iter().flat_map(|(family, loopback)| {
+        TRANSPORTS.map(|protocol| {
+            new_rule(
+                [
+                    NftMatch::Translated,
+                    NftMatch::Address(family, PacketSide::Destination, loopback),
+                    NftMatch::Port(protocol, PacketSide::Destination, NAME_SERVER_PORT),
+                ],
+                [NftStatement::Accept],
+            )
+        })
+    });
+    lookups.chain([new_rule(
+        [NftMatch::Address(
+            IpFamily::V4,
+            PacketSide::Destination,
+            STAND_IN_SET,
+        )],
+        [NftStatement::Goto("stand_in")],
+    )])
+}
+
+/// Returns the rule of the output chain that follows all orders on addresses.
+pub(super) fn translated_rule() -> NftRule {
+    new_rule(
+        [
+            NftMatch::Translated,
+            NftMatch::OriginalDestination(STAND_IN_SET),
+        ],
+        [NftStatement::MarkAllowed, NftStatement::Accept],
+    )
+    .with_comment("Connections to allowed names; the map that translated them has these only.")
+}
+
+/// Refuses denied stand-ins and asks about the others. No rule accepts.
+pub(super) fn stand_in_chain() -> NftChain {
+    let denied = OrderSetShape::NARROW_FIRST.map(|shape| {
+        let deny = OrderSet::of_address(Action::Deny, shape, IpFamily::V4);
+        let ported = (shape == OrderSetShape::Port).then_some(NftMatch::HasPorts(true));
+        new_rule(
+            ported.into_iter().chain([deny.packet_match()]),
+            [NftStatement::Goto("denied")],
+        )
+    });
+    NftChain {
+        name: "stand_in",
+        hook: None,
+        rules: denied
+            .into_iter()
+            .chain([new_rule([], [NftStatement::Goto("ask")])])
+            .collect(),
+    }
+}
+
+/// Drops packets to loopback addresses on their way out: a socket bound to another interface sends
+/// its redirected lookups there.
+pub(super) fn leave_chain() -> NftChain {
+    NftChain {
+        name: "leave",
+        hook: Some(NftHook::Postrouting),
+        rules: LOOPBACK_SETS
+            .map(|(family, loopback)| {
+                new_rule(
+                    [
+                        NftMatch::LeavesNamespace,
+                        NftMatch::Address(family, PacketSide::Destination, loopback),
+                    ],
+                    [NftStatement::Drop],
+                )
+            })
+            .into(),
+    }
+}
