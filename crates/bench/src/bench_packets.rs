@@ -17,7 +17,7 @@ use rustix::net::RecvFlags;
 use rustix::net::sockopt::Timeout;
 use serde_json::Value;
 use shield::NftShield;
-use supervisor::{HoldLimit, Supervisor, SupervisorConfig};
+use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
 use terok_clearance::{ContainerId, Dossier};
@@ -435,7 +435,7 @@ pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()>
         container: CONTAINER_NAME.parse()?,
         dossier: Dossier::default(),
         process: ProcessHandle::open(pid).context("finding the sandbox")?,
-        policy: bench_policy()?,
+        names: NameAccess::Resolvers(bench_policy()?),
         allowed_dests: Vec::new(),
         hold: HoldLimit::Refuse,
         allow_capabilities: true,

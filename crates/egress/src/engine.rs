@@ -256,7 +256,7 @@ where
             {
                 if let Some((stream, _)) = self.check_accepted(accepted)? {
                     let names = Arc::clone(&self.names);
-                    self.dns_streams.spawn(async move { names.serve_stream(stream).await });
+                    self.dns_streams.spawn(names.serve_stream(stream));
                 }
             }
             () = wait_until(self.accept_after), if self.accept_after.is_some() => {

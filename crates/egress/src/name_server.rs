@@ -3,23 +3,17 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use names::{
-    DnsForwarder, DnsStreamDecoder, DnsTransport, ForwarderConfig, ForwarderNotice, LookupOutcome,
-    LookupRequest, NameLookup, NamePolicy, PendingLookup, QueryPlan, encode_stream_message,
+    DnsForwarder, DnsTransport, ForwarderConfig, ForwarderNotice, LookupOutcome, LookupRequest,
+    NameLookup, NamePolicy, PendingLookup, QueryPlan, serve_dns_stream,
 };
 use terok_clearance::DomainName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::EgressPolicy;
 use crate::dial::DialSockets;
 use crate::engine::dialing::Dialer;
-
-/// Maximum time between two queries of a TCP connection.
-const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers the DNS queries of one sandbox.
 #[derive(Debug)]
@@ -74,34 +68,18 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
     }
 
     /// Answers the queries of one TCP connection until its end, an error, or a pause.
-    pub(crate) async fn serve_stream(&self, mut stream: TcpStream) {
-        let mut decoder = DnsStreamDecoder::new();
-        let mut buffer = [0; 2048];
-        // The sandbox alone notices an error: its query stays without a reply.
-        while let Ok(Ok(length @ 1..)) =
-            timeout(STREAM_IDLE_TIMEOUT, stream.read(&mut buffer)).await
-        {
-            if decoder
-                .push(buffer.get(..length).unwrap_or_default())
-                .is_err()
-            {
-                return;
-            }
-            while let Ok(Some(query)) = decoder.next_message() {
-                let reply = match self.plan(&query, DnsTransport::Tcp) {
-                    QueryPlan::Reply(reply) => reply,
-                    QueryPlan::Lookup(pending) => self.finish(pending).await,
-                    QueryPlan::Ignore => return,
-                };
-                let Ok(framed) = encode_stream_message(&reply) else {
-                    return;
-                };
-                let sent = timeout(STREAM_IDLE_TIMEOUT, stream.write_all(&framed)).await;
-                if !matches!(sent, Ok(Ok(()))) {
-                    return;
+    pub(crate) async fn serve_stream(self: Arc<Self>, stream: TcpStream) {
+        serve_dns_stream(stream, |query| {
+            let server = Arc::clone(&self);
+            async move {
+                match server.plan(&query, DnsTransport::Tcp) {
+                    QueryPlan::Reply(reply) => Some(reply),
+                    QueryPlan::Lookup(pending) => Some(server.finish(pending).await),
+                    QueryPlan::Ignore => None,
                 }
             }
-        }
+        })
+        .await;
     }
 
     fn lock_forwarder(&self) -> MutexGuard<'_, DnsForwarder> {

@@ -226,6 +226,11 @@ impl DnsForwarder {
         &self.stand_ins
     }
 
+    /// Returns the stand-in addresses, to assign one or to restore earlier ones.
+    pub const fn stand_ins_mut(&mut self) -> &mut StandInTable {
+        &mut self.stand_ins
+    }
+
     fn answer(&mut self, query: &DnsQuery, policy: &dyn NamePolicy) -> PlannedAnswer {
         if query.class != DNSClass::IN {
             return PlannedAnswer::REFUSED;

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`DnsForwarder`] | queries to replies; pure, except for the lookups it asks the caller for |
 //! | [`StandInTable`] | names to stand-in addresses and back |
-//! | [`DnsStreamDecoder`] | DNS messages in a TCP stream |
+//! | [`DnsStreamDecoder`], [`serve_dns_stream`] | DNS messages in a TCP stream |
 //! | [`NameLookup`] | lookups outside: by the host ([`HostResolver`]), by a map ([`StaticHosts`]) |
 //! | [`read_search_domains`] | the search domains of a `resolv.conf` |
 //!
@@ -32,6 +32,7 @@ mod host_resolver;
 mod lookup;
 mod resolv_conf;
 mod stand_in;
+mod stream_server;
 
 pub use dns::stream::{DnsStreamDecoder, DnsStreamError, encode_stream_message};
 pub use dns::{DNS_PORT, DnsTransport};
@@ -43,3 +44,4 @@ pub use host_resolver::{HostResolver, read_host_labels};
 pub use lookup::{LookupFailure, LookupOutcome, LookupRequest, NameLookup, StaticHosts};
 pub use resolv_conf::{parse_server_addresses, read_search_domains};
 pub use stand_in::{StandInKey, StandInTable, StandInsExhausted};
+pub use stream_server::serve_dns_stream;

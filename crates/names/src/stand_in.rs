@@ -73,6 +73,25 @@ impl StandInTable {
         Ok(address(suffix))
     }
 
+    /// Gives `name` the address that it had in an earlier table. Returns `false` if the address is
+    /// that of another name, the name has another one, or the address is none of a name.
+    pub fn restore(&mut self, name: &DomainName, address: Ipv4Addr) -> bool {
+        let [first, second, high, low] = address.octets();
+        let suffix = u16::from_be_bytes([high, low]);
+        if [first, second] != Self::PREFIX {
+            return false;
+        }
+        match (self.suffixes.get(name), self.names.get(&suffix)) {
+            (None, None) => {
+                self.suffixes.insert(name.clone(), suffix);
+                self.names.insert(suffix, name.clone());
+                true
+            }
+            (Some(own), _) => *own == suffix,
+            (None, Some(_)) => false,
+        }
+    }
+
     /// Returns the name of a stand-in address, also of one in its IPv4-mapped IPv6 form.
     pub fn name_of(&self, address: IpAddr) -> Option<&DomainName> {
         let IpAddr::V4(address) = address.to_canonical() else {
@@ -195,6 +214,20 @@ mod tests {
         for other in ["198.19.0.1", "10.18.0.1", "::1", "198.17.255.255"] {
             assert_eq!(table.name_of(other.parse().unwrap()), None, "of {other}");
         }
+    }
+
+    #[test]
+    fn an_earlier_address_is_restored_unless_it_is_taken() {
+        let mut table = table();
+        let earlier = Ipv4Addr::new(198, 18, 7, 9);
+        assert!(table.restore(&name("a.example"), earlier));
+        assert!(table.restore(&name("a.example"), earlier), "again");
+        assert_eq!(table.assign(&name("a.example")), Ok(earlier));
+        assert_eq!(table.name_of(earlier.into()), Some(&name("a.example")));
+        assert!(!table.restore(&name("b.example"), earlier), "taken");
+        assert!(!table.restore(&name("a.example"), Ipv4Addr::new(198, 18, 7, 8)));
+        assert!(!table.restore(&name("c.example"), Ipv4Addr::new(198, 19, 0, 1)));
+        assert_eq!(table.len(), 1);
     }
 
     #[test]

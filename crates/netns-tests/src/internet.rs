@@ -13,6 +13,16 @@ use test_support::namespaces::{NamespaceHolder, ip, ip_in, require_private_names
 /// The ports that answer over TCP and UDP.
 pub const PORTS: [u16; 3] = [53, 80, 443];
 
+/// What [`Internet::count_packets`] counts, in nft's syntax: lookups, stand-ins of names, loopback
+/// addresses.
+pub const COUNTED: [&str; 5] = [
+    "udp dport { 53, 61053 }",
+    "tcp dport { 53, 61053 }",
+    "ip daddr 198.18.0.0/15",
+    "ip daddr 127.0.0.0/8",
+    "ip6 daddr ::1",
+];
+
 /// The networks with a reply from every address: some public ones, and those closed to sandboxes.
 const NETWORKS: [&str; 18] = [
     "198.51.100.0/24",
@@ -110,6 +120,43 @@ impl Internet {
     /// Returns the process that holds the namespace.
     pub fn pid(&self) -> u32 {
         self.holder.pid()
+    }
+
+    /// Counts packets that arrive from now on; see [`packets`](Self::packets).
+    ///
+    /// # Panics
+    ///
+    /// If the rules cannot be loaded.
+    pub fn count_packets(&self) {
+        let rules = COUNTED.map(|condition| format!("{condition} counter"));
+        let table = format!(
+            "table inet count {{ chain arriving {{ type filter hook prerouting priority raw; {}\n}}\n}}",
+            rules.join("\n")
+        );
+        let status = self.holder.command("nft").arg(table).status();
+        assert!(status.expect("nft").success());
+    }
+
+    /// Returns how many packets came of each kind of [`COUNTED`].
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be read.
+    pub fn packets(&self) -> Vec<(&'static str, u64)> {
+        let listing = self
+            .holder
+            .command("nft")
+            .args(["list", "table", "inet", "count"])
+            .output()
+            .expect("nft");
+        let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+        let counts = listing.lines().filter_map(|line| {
+            let (_, count) = line.split_once("counter packets ")?;
+            count.split(' ').next()?.parse().ok()
+        });
+        let counted: Vec<_> = COUNTED.into_iter().zip(counts).collect();
+        assert_eq!(counted.len(), COUNTED.len(), "{listing}");
+        counted
     }
 
     /// Runs Python code in the namespace.

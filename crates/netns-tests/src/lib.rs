@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests that need network namespaces of their own.
 
+pub mod guarded;
 pub mod internet;

@@ -8,7 +8,7 @@ use netns::{
     CapabilityAccess, CapabilityHolder, NetworkCapability, ProcessHandle, find_capability_holder,
 };
 use shield::Policy;
-use supervisor::{HoldLimit, Supervisor, SupervisorConfig, SupervisorStartError};
+use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorStartError};
 use tempfile::TempDir;
 use terok_clearance::Dossier;
 use terok_clearance::socket::RuntimeDir;
@@ -87,7 +87,7 @@ async fn a_supervisor_refuses_a_sandbox_that_can_go_around_it() {
             container: "box".parse().unwrap(),
             dossier: Dossier::default(),
             process: ProcessHandle::open(holder.pid()).unwrap(),
-            policy: Policy::new([]).unwrap(),
+            names: NameAccess::Resolvers(Policy::new([]).unwrap()),
             allowed_dests: Vec::new(),
             hold: HoldLimit::Refuse,
             allow_capabilities,

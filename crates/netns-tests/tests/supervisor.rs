@@ -14,7 +14,7 @@ use netns_tests::internet::{Internet, tcp};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketType};
 use shield::Policy;
-use supervisor::{HoldLimit, Supervisor, SupervisorConfig, SupervisorExit, TraceEvent};
+use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit, TraceEvent};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
@@ -33,7 +33,7 @@ fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Superv
         container: "box".parse().unwrap(),
         dossier: Dossier::new([("project".into(), "web".into())].into()),
         process,
-        policy: Policy::new([resolver]).unwrap(),
+        names: NameAccess::Resolvers(Policy::new([resolver]).unwrap()),
         allowed_dests: allowed
             .iter()
             .map(|dest| dest.parse::<Target>().unwrap().into())

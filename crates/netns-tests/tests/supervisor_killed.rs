@@ -19,7 +19,7 @@ use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
 use serde_json::Value;
 use shield::Policy;
-use supervisor::{HoldLimit, Supervisor, SupervisorConfig};
+use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
@@ -40,7 +40,7 @@ async fn supervisor_process() {
         container: "box".parse().unwrap(),
         dossier: Dossier::default(),
         process: ProcessHandle::open(std::os::unix::process::parent_id()).unwrap(),
-        policy: policy(),
+        names: NameAccess::Resolvers(policy()),
         allowed_dests: Vec::new(),
         hold: HoldLimit::Refuse,
         allow_capabilities: true,

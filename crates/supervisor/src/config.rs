@@ -7,6 +7,8 @@ use shield::Policy;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dest, Dossier, Scope, Target};
 
+use crate::served_names::NameServerConfig;
+
 /// The configuration of a supervisor and its sandbox.
 #[derive(Debug)]
 pub struct SupervisorConfig {
@@ -16,8 +18,8 @@ pub struct SupervisorConfig {
     pub dossier: Dossier,
     /// A process in the sandbox's network namespace. Its end is the end of the supervisor.
     pub process: ProcessHandle,
-    /// The initial policy of the firewall.
-    pub policy: Policy,
+    /// How the sandbox looks names up.
+    pub names: NameAccess,
     /// Destinations allowed from the start, for the sandbox's lifetime.
     pub allowed_dests: Vec<AllowedDest>,
     /// The time that a TCP connection waits for an answer, while an operator who answers is
@@ -28,6 +30,26 @@ pub struct SupervisorConfig {
     pub allow_capabilities: bool,
     /// The operator's runtime directory, with `terok/clearance/…` and `terok/events/…`.
     pub runtime_dir: RuntimeDir,
+}
+
+/// How a sandbox looks names up.
+#[derive(Debug)]
+pub enum NameAccess {
+    /// At the resolvers of the policy, whose port 53 is open. Any lookup leaves. The names of
+    /// addresses are learnt from the replies, so that two names of one address are confused.
+    Resolvers(Policy),
+    /// At a name server of the supervisor. No lookup leaves for a name that no rule allows, and
+    /// each name has an address of its own.
+    Server(NameServerConfig),
+}
+
+impl NameAccess {
+    pub(crate) fn policy(&self) -> Policy {
+        match self {
+            Self::Resolvers(policy) => policy.clone(),
+            Self::Server(_) => Policy::with_name_server(),
+        }
+    }
 }
 
 /// A destination allowed from the start.

@@ -2,7 +2,7 @@
 //! The destinations whose connections wait for an answer, in the filtered way.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use egress::HoldLimit;
@@ -11,7 +11,7 @@ use terok_clearance::Dest;
 /// Maximum destinations; those over the limit wait without a time limit and ask again and again.
 const MAX_HELD_DESTS: usize = 4096;
 /// Shortest time for which a destination is refused after its time limit.
-const MIN_REFUSAL: Duration = Duration::from_secs(5);
+pub(crate) const MIN_REFUSAL: Duration = Duration::from_secs(5);
 
 /// The waiting destinations and the times since when they wait.
 #[derive(Debug)]
@@ -105,6 +105,11 @@ impl HoldTable {
             .retain(|destination, _| !is_answered(*destination));
     }
 
+    /// Removes and returns the destinations at `address`.
+    pub(crate) fn take_address(&mut self, address: IpAddr, now: Instant) -> Vec<OverdueDest> {
+        self.take(now, |destination, _| destination.ip() == address)
+    }
+
     /// Returns the next time at which a destination is overdue.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let since = self.dests.values().map(|held| held.since).min()?;
@@ -116,20 +121,25 @@ impl HoldTable {
         let Some(limit) = self.wait_time() else {
             return Vec::new();
         };
-        let mut overdue = Vec::new();
+        self.take(now, |_, held| {
+            now.saturating_duration_since(held.since) >= limit
+        })
+    }
+
+    fn take(
+        &mut self,
+        now: Instant,
+        is_taken: impl Fn(&SocketAddr, &HeldDest) -> bool,
+    ) -> Vec<OverdueDest> {
+        let mut taken = Vec::new();
         self.dests.retain(|destination, held| {
-            let waited = now.saturating_duration_since(held.since);
-            let is_overdue = waited >= limit;
-            if is_overdue {
-                overdue.push(OverdueDest {
-                    destination: *destination,
-                    question: held.question.clone(),
-                    refuse_for: waited.max(MIN_REFUSAL),
-                });
+            let keeps = !is_taken(destination, held);
+            if !keeps {
+                taken.push(held.to_overdue(*destination, now));
             }
-            !is_overdue
+            keeps
         });
-        overdue
+        taken
     }
 
     /// Returns the time that a connection waits; `None` for no limit.
@@ -138,6 +148,17 @@ impl HoldTable {
             HoldLimit::Refuse => Some(Duration::ZERO),
             HoldLimit::For(limit) => Some(limit),
             HoldLimit::Forever => None,
+        }
+    }
+}
+
+impl HeldDest {
+    fn to_overdue(&self, destination: SocketAddr, now: Instant) -> OverdueDest {
+        let waited = now.saturating_duration_since(self.since);
+        OverdueDest {
+            destination,
+            question: self.question.clone(),
+            refuse_for: waited.max(MIN_REFUSAL),
         }
     }
 }

@@ -13,23 +13,27 @@ mod config;
 mod dialed;
 mod hold_switch;
 mod hold_table;
+mod name_server;
 mod reader_sink;
 mod sandbox_resolvers;
 mod sandbox_service;
+mod served_names;
 mod shield_enforcer;
 mod supervisor;
 mod trace;
 
 pub use classic_hub::serve_classic_hub;
-pub use config::{AllowedDest, SupervisorConfig};
+pub use config::{AllowedDest, NameAccess, SupervisorConfig};
 pub use dialed::{DialedConfig, DialedStartError, DialedSupervisor};
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
 pub use egress::publish::{PublishError, PublishSpec, PublishSpecError, PublishedPort};
 pub use egress::{EgressNotice, HoldLimit};
+pub use name_server::NameServerBindError;
 pub use sandbox_resolvers::{
     ResolverRefusal, SandboxResolvers, SandboxResolversError, find_sandbox_resolvers,
 };
+pub use served_names::{NameServerConfig, SandboxLookup};
 pub use supervisor::{
     FirewallBypass, Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError,
 };

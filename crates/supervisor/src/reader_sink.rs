@@ -11,7 +11,7 @@ use terok_clearance::SandboxEvent;
 use terok_clearance::nflog::BLOCKED_GROUP;
 
 use crate::TraceEvent;
-use crate::shield_enforcer::ShieldEnforcer;
+use crate::shield_enforcer::{ShieldEnforcer, StandInPacket};
 
 /// The sink of the supervisor's reader: DNS answers go to the shield, questions to the hub.
 #[derive(Debug)]
@@ -21,8 +21,12 @@ pub(crate) struct SupervisorSink {
 }
 
 impl ReaderSink for SupervisorSink {
-    fn on_event(&mut self, event: SandboxEvent) {
-        if let SandboxEvent::Blocked(blocked) = &event {
+    fn on_event(&mut self, mut event: SandboxEvent) {
+        if let SandboxEvent::Blocked(blocked) = &mut event {
+            if self.firewall.name_stand_in(blocked) == StandInPacket::Unknown {
+                tracing::info!(address = %blocked.address, "no name has this stand-in address");
+                return self.firewall.refuse_dest(blocked);
+            }
             if let Some(action) = self.firewall.decided_by_kernel(blocked) {
                 tracing::debug!(
                     dest = %blocked.dest(),

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The shield as an enforcer for the hub and as a sink for looked-up addresses.
 
+mod names;
+
+pub(crate) use names::StandInPacket;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use egress::HoldLimit;
 use hub::{Claim, DecisionEnforcer};
-use shield::{NftShield, ShieldOrderError};
+use shield::NftShield;
 use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, Target,
-    error_chain,
+    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, Scope,
+    Target, error_chain,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::hold_table::HoldTable;
+use crate::hold_table::{HoldTable, MIN_REFUSAL, OverdueDest};
+use crate::served_names::ServedNames;
 use crate::{AllowedDest, TraceEvent, TraceObserver};
 
 /// One sandbox's shield, shared by the hub (answers) and the reader (looked-up addresses).
@@ -30,6 +35,8 @@ struct ShieldEnforcerState {
     shield: Option<NftShield>,
     observer: Option<TraceObserver>,
     holds: HoldTable,
+    /// `None` if the sandbox uses resolvers of its own.
+    names: Option<ServedNames>,
 }
 
 impl std::fmt::Debug for ShieldEnforcerState {
@@ -38,22 +45,25 @@ impl std::fmt::Debug for ShieldEnforcerState {
             shield,
             observer,
             holds,
+            names,
         } = self;
         f.debug_struct("ShieldEnforcerState")
             .field("shield", shield)
             .field("observed", &observer.is_some())
             .field("holds", holds)
+            .field("names", names)
             .finish()
     }
 }
 
 impl ShieldEnforcer {
-    pub(crate) fn new(shield: NftShield, hold: HoldLimit) -> Self {
+    pub(crate) fn new(shield: NftShield, hold: HoldLimit, names: Option<ServedNames>) -> Self {
         Self {
             state: Arc::new(Mutex::new(ShieldEnforcerState {
                 shield: Some(shield),
                 observer: None,
                 holds: HoldTable::new(hold),
+                names,
             })),
             hold_recorded: Arc::new(Notify::new()),
         }
@@ -61,6 +71,12 @@ impl ShieldEnforcer {
 
     pub(crate) fn set_observer(&self, observer: TraceObserver) {
         self.lock_state().observer = Some(observer);
+    }
+
+    /// Allows a destination for the sandbox's lifetime.
+    pub(crate) fn allow(&self, allowed: &AllowedDest) -> Result<(), DisplayText> {
+        self.lock_state()
+            .apply_order(Action::Allow, &allowed.target, &allowed.to_scope())
     }
 
     /// Closes the shield's socket and thereby releases the network namespace. Waiting connections
@@ -84,11 +100,13 @@ impl ShieldEnforcer {
     /// Returns `true` if there is a question about the packet now, `false` if its connection
     /// already waits for the answer.
     pub(crate) fn record_hold(&self, blocked: &BlockedPacket) -> bool {
-        let Some(address) = blocked_address(blocked).filter(|_| blocked.protocol == Protocol::TCP)
+        let mut inner = self.lock_state();
+        let Some(address) = inner
+            .blocked_address(blocked)
+            .filter(|_| blocked.protocol == Protocol::TCP)
         else {
             return true;
         };
-        let mut inner = self.lock_state();
         let destination = SocketAddr::new(address, blocked.port);
         let was_idle = inner.holds.is_empty();
         let is_new = inner.holds.record(destination, blocked.dest(), std_now());
@@ -122,17 +140,18 @@ impl ShieldEnforcer {
                 "nobody answered in time; the connection is refused"
             );
         }
-        let refused: Vec<_> = overdue
-            .iter()
-            .map(|one| (one.destination, one.refuse_for))
-            .collect();
-        let Some(shield) = &mut inner.shield else {
-            return;
-        };
-        if let Err(error) = shield.refuse_waiting(&refused, now) {
-            // The connections wait on; their next logged packets ask anew.
-            let error = error_chain(&error);
-            tracing::warn!(%error, "waiting connections could not be refused");
+        inner.refuse_waiting(&overdue);
+    }
+
+    /// Refuses the connections to a destination about which nobody can be asked.
+    pub(crate) fn refuse_dest(&self, blocked: &BlockedPacket) {
+        let mut inner = self.lock_state();
+        if let Some(address) = inner.blocked_address(blocked) {
+            inner.refuse_waiting(&[OverdueDest {
+                destination: SocketAddr::new(address, blocked.port),
+                question: blocked.dest().clone(),
+                refuse_for: MIN_REFUSAL,
+            }]);
         }
     }
 
@@ -157,8 +176,8 @@ impl ShieldEnforcer {
     /// allowed name was learnt. The kernel is asked for the set element itself: another program may
     /// have removed it, and then the question must not be swallowed.
     pub(crate) fn decided_by_kernel(&self, blocked: &BlockedPacket) -> Option<Action> {
-        let address = blocked_address(blocked)?;
         let mut inner = self.lock_state();
+        let address = inner.blocked_address(blocked)?;
         if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::parse_target) {
             inner.learn_addresses(&name, &[address]);
         }
@@ -171,6 +190,7 @@ impl ShieldEnforcer {
             );
             Vec::new()
         });
+        let target = blocked.address.parse_target().ok();
         let in_kernel = elements.iter().any(|element| {
             element.action == action
                 && element.address == address
@@ -179,6 +199,10 @@ impl ShieldEnforcer {
                     .is_none_or(|protocol| protocol == blocked.protocol)
                 && element.port.is_none_or(|port| port == blocked.port)
         });
+        if target.is_some_and(|target| inner.want_address(&target)) {
+            let destination = SocketAddr::new(address, blocked.port);
+            inner.holds.record(destination, blocked.dest(), std_now());
+        }
         in_kernel.then_some(action)
     }
 
@@ -189,6 +213,9 @@ impl ShieldEnforcer {
         match inner.apply_claim(claim) {
             Ok(()) => {
                 inner.forget_answered_holds();
+                if let Ok(target) = dest.parse_target() {
+                    inner.want_address(&target);
+                }
                 let duration = start.elapsed();
                 inner.emit_trace(TraceEvent::Enforced {
                     request,
@@ -256,9 +283,11 @@ impl ShieldEnforcerState {
         let now = std_now();
         self.holds.remove_answered(|destination| {
             let (address, port) = (destination.ip(), destination.port());
-            shield
-                .standing_action(address, Protocol::TCP, port, now)
-                .is_some()
+            let action = shield.standing_action(address, Protocol::TCP, port, now);
+            // An allowed name without an address still waits for its lookup.
+            let is_unmapped = matches!(address, IpAddr::V4(address)
+                if shield.address_of_stand_in(address, now) == Some(address));
+            action == Some(Action::Deny) || (action.is_some() && !is_unmapped)
         });
     }
 
@@ -286,6 +315,12 @@ impl ShieldEnforcerState {
         }
     }
 
+    /// Returns the address of a logged packet as the kernel sees it.
+    fn blocked_address(&mut self, blocked: &BlockedPacket) -> Option<IpAddr> {
+        let target = blocked.address.parse_target().ok()?;
+        self.packet_address(&target)
+    }
+
     fn apply_claim(&mut self, claim: &Claim) -> Result<(), DisplayText> {
         let target = claim
             .dest()
@@ -297,27 +332,24 @@ impl ShieldEnforcerState {
         {
             self.learn_addresses(name, &[address]);
         }
+        self.apply_order(claim.action(), &target, claim.scope())
+    }
+
+    fn apply_order(
+        &mut self,
+        action: Action,
+        target: &Target,
+        scope: &Scope,
+    ) -> Result<(), DisplayText> {
+        if let (Target::Name(name), Some(_)) = (target, &self.names) {
+            return self.order_name(action, name, scope);
+        }
         let shield = self
             .shield
             .as_mut()
             .ok_or_else(|| DisplayText::new("the sandbox has ended"))?;
-        let ordered = shield.apply_order(claim.action(), &target, claim.scope(), std_now());
+        let ordered = shield.apply_order(action, target, scope, std_now());
         ordered.map_err(|error| error_chain(&error))
-    }
-}
-
-/// Allows a destination for the sandbox's lifetime.
-pub(crate) fn allow_dest(
-    shield: &mut NftShield,
-    allowed: &AllowedDest,
-) -> Result<(), ShieldOrderError> {
-    shield.allow(&allowed.target, &allowed.to_scope(), std_now())
-}
-
-fn blocked_address(blocked: &BlockedPacket) -> Option<IpAddr> {
-    match blocked.address.parse_target() {
-        Ok(Target::Address(address)) => Some(address),
-        _ => None,
     }
 }
 

@@ -18,15 +18,18 @@ use terok_clearance::{DisplayText, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
 use crate::hold_switch::switch_hold;
+use crate::name_server::NameServerSockets;
 use crate::reader_sink::SupervisorSink;
 use crate::sandbox_service::SandboxService;
-use crate::shield_enforcer::{ShieldEnforcer, allow_dest, std_now};
-use crate::{SupervisorConfig, TraceObserver};
+use crate::served_names::{ServedNames, WantedNames};
+use crate::shield_enforcer::{ShieldEnforcer, std_now};
+use crate::{NameAccess, NameServerBindError, SupervisorConfig, TraceObserver};
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
 #[derive(Debug)]
 pub struct Supervisor {
     firewall: ShieldEnforcer,
+    name_server: Option<(NameServerSockets, WantedNames)>,
     reader: NflogReader,
     service: SandboxService,
     capability_holder: Option<FirewallBypass>,
@@ -95,14 +98,19 @@ pub enum SupervisorStartError {
     #[error("the ruleset could not be applied")]
     Shield(#[from] shield::ShieldError),
     /// A destination could not be allowed from the start.
-    #[error("{dest} could not be allowed")]
+    #[error("{dest} could not be allowed: {reason}")]
     Allow {
         /// The destination.
         dest: Target,
         /// The cause.
-        #[source]
-        source: shield::ShieldOrderError,
+        reason: DisplayText,
     },
+    /// The name server inside the sandbox could not be started.
+    #[error("the name server of the sandbox could not be started")]
+    NameServer(#[from] NameServerBindError),
+    /// The orders of an earlier supervisor on names could not be changed.
+    #[error("the rules of an earlier supervisor could not be changed")]
+    RestoreNames(#[source] shield::ShieldOrderError),
     /// The packet log could not be opened.
     #[error("the packet log could not be opened")]
     Reader(#[from] reader::nflog::NflogBindError),
@@ -121,6 +129,9 @@ pub enum SupervisorServeError {
     /// Reading the packet log failed.
     #[error("the packet log can no longer be read")]
     Reader(#[from] reader::ReaderRunError),
+    /// The name server inside the sandbox failed.
+    #[error("the sandbox's name server failed")]
+    NameServer(#[source] io::Error),
     /// The packet log of the gateway failed.
     #[error("the packet log of the gateway can no longer be read")]
     PacketLog(#[source] io::Error),
@@ -168,8 +179,8 @@ impl Supervisor {
             container,
             dossier,
             process,
-            policy,
-            allowed_dests: allowed,
+            names,
+            allowed_dests,
             hold,
             allow_capabilities,
             runtime_dir: runtime,
@@ -177,6 +188,16 @@ impl Supervisor {
         let capability_holder = check_capabilities(&process, allow_capabilities)?;
         let netns = NetnsRef::OfProcess(process);
         let opened = netns.open_sockets(&[SocketSpec::Netfilter; 4])?;
+        let policy = names.policy();
+        // Before the rules: a lookup that is redirected must find the name server.
+        let (name_server, mut served) = match names {
+            NameAccess::Resolvers(_) => (None, None),
+            NameAccess::Server(config) => {
+                let (served, wanted) = ServedNames::new(config);
+                let sockets = NameServerSockets::bind(&netns)?;
+                (Some((sockets, wanted)), Some(served))
+            }
+        };
         let (Ok([orders, others, questions, answers]), NetnsRef::OfProcess(process)) =
             (<[_; 4]>::try_from(opened), netns)
         else {
@@ -184,13 +205,8 @@ impl Supervisor {
         };
 
         let mut shield = attach_or_engage([orders, others], &policy)?;
-        for allowed_dest in allowed {
-            allow_dest(&mut shield, &allowed_dest).map_err(|source| {
-                SupervisorStartError::Allow {
-                    dest: allowed_dest.target,
-                    source,
-                }
-            })?;
+        if let Some(served) = &mut served {
+            restore_names(&mut shield, served)?;
         }
 
         let sockets = reader::NflogSockets::bind(questions, answers)?;
@@ -201,8 +217,16 @@ impl Supervisor {
         let first = first_request_number(Timestamp::now());
         let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
+        let firewall = ShieldEnforcer::new(shield, hold, served);
+        for dest in allowed_dests {
+            if let Err(reason) = firewall.allow(&dest) {
+                let dest = dest.target;
+                return Err(SupervisorStartError::Allow { dest, reason });
+            }
+        }
         Ok(Self {
-            firewall: ShieldEnforcer::new(shield, hold),
+            firewall,
+            name_server,
             reader: NflogReader::new(sockets, classifier),
             service: SandboxService::bind(container, dossier, process, &runtime)?,
             capability_holder,
@@ -243,6 +267,7 @@ impl Supervisor {
     ) -> Result<SupervisorExit, SupervisorServeError> {
         let Self {
             firewall,
+            name_server,
             reader,
             service,
             capability_holder: _,
@@ -253,8 +278,18 @@ impl Supervisor {
             firewall: firewall.clone(),
         };
         let answerers = hub.answerers();
+        let serving_names = {
+            let firewall = firewall.clone();
+            async {
+                match name_server {
+                    Some((sockets, wanted)) => sockets.serve(firewall, wanted).await,
+                    None => std::future::pending().await,
+                }
+            }
+        };
         let reading = async {
             tokio::select! {
+                error = serving_names => Err(SupervisorServeError::NameServer(error)),
                 read = reader.run(&mut sink, stop) => Ok(read?),
                 never = switch_hold(&firewall, answerers) => match never {},
             }
@@ -280,6 +315,27 @@ fn check_capabilities(
         }
         Err(error) => Err(SupervisorStartError::ReadCapabilities(error)),
     }
+}
+
+/// Gives the names of the orders of an earlier supervisor their stand-ins. An order whose stand-in
+/// is taken ends.
+fn restore_names(
+    shield: &mut NftShield,
+    served: &mut ServedNames,
+) -> Result<(), SupervisorStartError> {
+    let ordered: Vec<_> = shield
+        .ordered_stand_ins()
+        .map(|(stand_in, name)| (stand_in, name.clone()))
+        .collect();
+    for (stand_in, name) in ordered {
+        if !served.restore_ordered(&name, stand_in) {
+            tracing::warn!(%name, "the rule for a name ends: its stand-in address is taken");
+            shield
+                .forget(&Target::Address(stand_in.into()), std_now())
+                .map_err(SupervisorStartError::RestoreNames)?;
+        }
+    }
+    Ok(())
 }
 
 /// Attaches to the existing ruleset and its orders if it matches `policy`; otherwise engages a new
