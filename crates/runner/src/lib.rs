@@ -35,6 +35,7 @@ pub use notice::{PopupSource, RunNotice, RunReporter};
 pub use open_files::raise_open_files_limit;
 pub use outcome::RunOutcome;
 pub use prepared_run::PreparedRun;
+pub use stand_in_key::load_stand_in_key;
 pub use summary::RunSummary;
 pub use supervisor::{
     EgressNotice, HoldLimit, ProxySettings, ProxyUrlError, ProxyVariableError, PublishError,

@@ -18,7 +18,7 @@ const KEY_BYTES: usize = 16;
 ///
 /// A file with another size is replaced. Where no file can be written, the key is for this run
 /// alone.
-pub(crate) fn load_stand_in_key(state_dir: &Path) -> io::Result<StandInKey> {
+pub fn load_stand_in_key(state_dir: &Path) -> io::Result<StandInKey> {
     load_key(state_dir).map(StandInKey::new)
 }
 

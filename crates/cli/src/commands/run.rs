@@ -259,9 +259,9 @@ fn run_config(
 }
 
 /// The host's names, `hosts(5)`.
-const HOSTS_FILE: &str = "/etc/hosts";
+pub(super) const HOSTS_FILE: &str = "/etc/hosts";
 /// The host's name servers, `resolv.conf(5)`.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Returns the proxy that the operator's variables name, if any.
 fn proxy_of_environment(

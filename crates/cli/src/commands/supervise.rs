@@ -2,19 +2,21 @@
 //! `supervise`: guards an existing network namespace.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use anyhow::Context as _;
+use names::HostResolver;
 use netns::ProcessHandle;
+use runner::load_stand_in_key;
 use shield::Policy;
 use supervisor::{
-    HoldLimit, SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit,
-    find_sandbox_resolvers,
+    HoldLimit, NameAccess, NameServerConfig, SandboxLookup, Supervisor, SupervisorConfig,
+    SupervisorExit,
 };
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier, Target};
 use tokio_util::sync::CancellationToken;
 
+use super::run::{HOSTS_FILE, RESOLV_CONF};
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Command-line arguments.
@@ -26,8 +28,9 @@ pub struct Args {
     /// Name of the sandbox in questions; its first 12 characters name the sockets
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     name: ContainerId,
-    /// Resolver that the sandbox may use, and whose answers give addresses names; repeat for more
-    /// [default: from the /etc/resolv.conf of the process]
+    /// Open port 53 of this resolver, and learn names from its replies; repeat for more. Every
+    /// lookup then leaves, and names of one address are confused. Without this option, this machine
+    /// answers all lookups and looks allowed names up itself
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
     /// Address or host name that is allowed from the start; repeat for more
@@ -53,18 +56,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         allow_capabilities,
     } = args;
     let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
-    let resolvers = if dns.is_empty() {
-        find_resolvers(&process, context)?
-    } else {
-        dns
-    };
-    let policy = Policy::new(resolvers).context("--dns is not usable")?;
-    let resolvers = policy.resolvers().to_vec();
+    let resolvers = dns.clone();
+    let names = name_access(dns, context)?;
     let config = SupervisorConfig {
         container: name,
         dossier: Dossier::default(),
         process,
-        policy,
+        names,
         allowed_dests: allow.into_iter().map(Into::into).collect(),
         hold,
         allow_capabilities,
@@ -109,41 +107,16 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     })
 }
 
-/// The lists of this machine's resolvers: that of the C library, and the one behind the local
-/// resolver of systemd.
-const HOST_RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-
-/// Finds the resolvers of the process, and says which ones are used.
-fn find_resolvers(
-    process: &ProcessHandle,
-    context: &CommandContext,
-) -> Result<Vec<IpAddr>, CommandError> {
-    let warn = |text: &str| context.output.print_error_line(&format!("warning: {text}"));
-    let found = match find_sandbox_resolvers(process, &HOST_RESOLV_CONF.map(Path::new)) {
-        Ok(found) => found,
-        Err(error) => {
-            warn(&format!(
-                "cannot read the sandbox's /etc/resolv.conf: {error}"
-            ));
-            SandboxResolvers::default()
-        }
-    };
-    for (address, reason) in &found.refused {
-        warn(&format!(
-            "the resolver {address} of the sandbox's /etc/resolv.conf is not used: {reason}"
-        ));
+/// Returns how the sandbox looks names up: at the given resolvers, or by this machine.
+fn name_access(dns: Vec<IpAddr>, context: &CommandContext) -> Result<NameAccess, CommandError> {
+    if !dns.is_empty() {
+        let policy = Policy::new(dns).context("--dns is not usable")?;
+        return Ok(NameAccess::Resolvers(policy));
     }
-    if found.usable.is_empty() {
-        warn(
-            "no resolver is known: lookups at other hosts are refused, and questions show \
-             addresses without names; `--dns ADDRESS` names one",
-        );
-    } else if !context.json {
-        let list: Vec<_> = found.usable.iter().map(ToString::to_string).collect();
-        context.output.print_line(&format!(
-            "resolver from the sandbox's /etc/resolv.conf: {}",
-            list.join(", ")
-        ))?;
-    }
-    Ok(found.usable)
+    let stand_in_key = load_stand_in_key(context.environment.state_dir())
+        .context("cannot make a key for the addresses of names")?;
+    Ok(NameAccess::Server(NameServerConfig {
+        lookup: SandboxLookup::new(HostResolver::new(HOSTS_FILE, RESOLV_CONF)),
+        stand_in_key,
+    }))
 }
