@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use reader::packet::{NflogMessage, netlink_messages};
 use reader::{ClassifiedPacket, PacketClassifier};
+use terok_clearance::SandboxEvent;
 
 /// A fixed time: the result for the same bytes must not depend on the clock.
 static START: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
@@ -24,7 +25,8 @@ fuzz_target!(|datagram: &[u8]| {
             assert!(packet.payload.len() < message.len());
         }
         match classifier.classify(&log, *START) {
-            ClassifiedPacket::Event(event) => {
+            ClassifiedPacket::Question(blocked, _) => {
+                let event = SandboxEvent::Blocked(*blocked);
                 // The hub must be able to parse every event line.
                 let line = reader::to_event_line(&event, 0);
                 let line: serde_json::Value = serde_json::from_slice(&line).unwrap();

@@ -135,8 +135,19 @@ impl Operator {
         loop {
             match self.next().await {
                 Event::Pending(request) => return request,
-                Event::Decided(_) => {}
+                Event::Decided(_) | Event::Repeated(_) => {}
                 other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Returns the next question, or the next state of one, that `is_wanted`.
+    pub async fn until(&mut self, is_wanted: impl Fn(&Request) -> bool) -> Arc<Request> {
+        loop {
+            if let Event::Pending(request) | Event::Repeated(request) = self.next().await
+                && is_wanted(&request)
+            {
+                return request;
             }
         }
     }

@@ -16,7 +16,7 @@ use reader::{
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 use rustix::thread::CapabilitySets;
-use terok_clearance::{BlockedPacket, Dossier, SandboxEvent, Timestamp};
+use terok_clearance::{BlockedPacket, Dossier, Timestamp};
 use test_support::namespaces::{add_dead_end_uplink, load_rules};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -78,10 +78,7 @@ enum ReaderOutput {
 struct ChannelSink(mpsc::Sender<ReaderOutput>);
 
 impl ReaderSink for ChannelSink {
-    fn on_event(&mut self, event: SandboxEvent) {
-        let SandboxEvent::Blocked(blocked) = event else {
-            panic!("{event:?}")
-        };
+    fn on_question(&mut self, blocked: BlockedPacket, _client: SocketAddr) {
         self.0.try_send(ReaderOutput::Blocked(blocked)).unwrap();
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of connections that wait for an answer, in a namespace that has its own connection.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use netns_tests::guarded::{Guarded, Operator, connect, expect_refused, held_set, resolver_names};
@@ -144,4 +145,54 @@ async fn when_the_last_operator_leaves_waiting_connections_are_refused() {
     guarded.supervise(LONG, resolver_names(), &[]);
     assert!(!held_set().contains("tcp"));
     assert!(expect_refused(connect(SERVER[0], 80)).await < AT_ONCE);
+}
+
+#[tokio::test]
+async fn the_question_tells_who_asks_and_what_waits() {
+    let guarded = Guarded::start(LONG);
+    let mut operator = Operator::connect(&guarded).await;
+    for at in SERVER {
+        let code = format!("import socket; socket.create_connection(('{at}', 443), 10)");
+        let mut program = Command::new("python3").args(["-c", &code]).spawn().unwrap();
+        let request = operator
+            .until(|request| request.dest.as_str() == at && request.process.is_some())
+            .await;
+        let process = request.process.as_ref().unwrap();
+        assert_eq!(process.pid, program.id());
+        assert_eq!(process.name.as_str(), "python3");
+        assert!(process.command[2].as_str().contains(at), "{process:?}");
+        // Two more, one of which gives up.
+        let second = connect(at, 443);
+        operator.until(|request| request.waiting == Some(2)).await;
+        program.kill().unwrap();
+        program.wait().unwrap();
+        let request = operator.until(|request| request.waiting == Some(1)).await;
+        assert!(request.waiting_since.is_some());
+        operator.answer(&request, DecisionAction::Deny).await;
+        expect_refused(second).await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_gives_up_leaves_its_question() {
+    let guarded = Guarded::start(LONG);
+    let mut operator = Operator::connect(&guarded).await;
+    let code = format!(
+        "import socket; socket.create_connection(('{}', 443), 1.5)",
+        SERVER[0]
+    );
+    let program = Command::new("python3")
+        .args(["-c", &code])
+        .stderr(Stdio::null())
+        .spawn();
+    let gave_up = operator
+        .until(|request| request.gave_up_after.is_some())
+        .await;
+    program.unwrap().wait().unwrap();
+    assert!(
+        (1..5).contains(&gave_up.gave_up_after.unwrap()),
+        "{gave_up:?}"
+    );
+    operator.answer(&gave_up, DecisionAction::Allow).await;
+    tcp(SERVER[0], 443).unwrap();
 }

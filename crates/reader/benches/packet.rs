@@ -66,10 +66,10 @@ fn classifier(c: &mut Criterion) {
         let now = Instant::now();
         b.iter(|| {
             let log = NflogMessage::parse(black_box(message)).unwrap();
-            let ClassifiedPacket::Event(event) = classifier.classify(&log, now) else {
+            let ClassifiedPacket::Question(question, _) = classifier.classify(&log, now) else {
                 return;
             };
-            black_box(event);
+            black_box(question);
         });
     });
     group.finish();

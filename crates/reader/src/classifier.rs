@@ -3,8 +3,10 @@
 //!
 //! Pure: the caller passes the time.
 
+use std::net::SocketAddr;
+
 use terok_clearance::{
-    BlockedPacket, ContainerId, Dest, Dossier, NetworkZone, RequestId, SandboxEvent, Timestamp,
+    BlockedPacket, ContainerId, Dest, Dossier, NetworkZone, RequestId, Timestamp,
 };
 use tokio::time::Instant;
 
@@ -25,8 +27,8 @@ pub struct PacketClassifier {
 /// The classification of a logged packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClassifiedPacket {
-    /// A question.
-    Event(SandboxEvent),
+    /// A question about a packet, and the address of the socket that sent it.
+    Question(Box<BlockedPacket>, SocketAddr),
     /// A DNS answer, already cached.
     Answer(DnsAnswer),
     /// A packet to be ignored.
@@ -65,7 +67,10 @@ impl PacketClassifier {
             }
             (LogReason::Blocked, Some(packet)) => {
                 let question = self.build_question(packet, log.uid, now);
-                question.map_or(ClassifiedPacket::Ignored, ClassifiedPacket::Event)
+                let client = SocketAddr::new(packet.source, packet.source_port);
+                question.map_or(ClassifiedPacket::Ignored, |question| {
+                    ClassifiedPacket::Question(Box::new(question), client)
+                })
             }
             (LogReason::Answer, Some(packet)) => {
                 DnsAnswer::from_packet(packet).map_or(ClassifiedPacket::Ignored, |answer| {
@@ -92,7 +97,7 @@ impl PacketClassifier {
         packet: &LoggedPacket<'_>,
         uid: Option<u32>,
         now: Instant,
-    ) -> Option<SandboxEvent> {
+    ) -> Option<BlockedPacket> {
         let container = &self.container;
         // A container id and a number always form a request id.
         let request: RequestId = format!("{container}:{}", self.next_request).parse().ok()?;
@@ -118,7 +123,7 @@ impl PacketClassifier {
             uid,
             "packet blocked"
         );
-        Some(SandboxEvent::Blocked(event))
+        Some(event)
     }
 }
 
@@ -159,7 +164,10 @@ mod tests {
 
     fn question(classified: ClassifiedPacket) -> BlockedPacket {
         match classified {
-            ClassifiedPacket::Event(SandboxEvent::Blocked(blocked)) => blocked,
+            ClassifiedPacket::Question(blocked, client) => {
+                assert_eq!(client.to_string(), "192.0.2.53:53");
+                *blocked
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -2,9 +2,10 @@
 //! The reader's loop: from the NFLOG sockets to a [`ReaderSink`].
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use terok_clearance::SandboxEvent;
+use terok_clearance::BlockedPacket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +23,9 @@ const MAX_DATAGRAM_BYTES: usize = 8192;
 
 /// The recipient of the reader's output, called in order in the reader's own task.
 pub trait ReaderSink {
-    /// Receives a question about a dropped packet.
-    fn on_event(&mut self, event: SandboxEvent);
+    /// Receives a question about a dropped packet. `client` is the address of the socket that sent
+    /// it.
+    fn on_question(&mut self, blocked: BlockedPacket, client: SocketAddr);
 
     /// Receives a DNS answer on its way to the sandbox, before any question about a packet that
     /// resulted from the answer.
@@ -239,7 +241,7 @@ impl NflogStream {
                 self.gaps.record_sequence(sequence);
             }
             match classifier.classify(&log, now) {
-                ClassifiedPacket::Event(event) => sink.on_event(event),
+                ClassifiedPacket::Question(blocked, client) => sink.on_question(*blocked, client),
                 ClassifiedPacket::Answer(answer) => sink.on_dns_answer(&answer),
                 ClassifiedPacket::Ignored => {}
             }

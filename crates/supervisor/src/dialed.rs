@@ -3,7 +3,6 @@
 
 mod question_sink;
 mod rules;
-mod who_asks;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,11 +25,11 @@ use terok_clearance::{ContainerId, DestPattern, DomainName, Dossier};
 use tokio_util::sync::CancellationToken;
 
 use crate::sandbox_service::SandboxService;
+use crate::who_asks::WhoAsks;
 use crate::{SupervisorExit, SupervisorServeError, TraceObserver};
 
 use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
-use who_asks::WhoAsks;
 
 /// Maximum packets handled before other events get their turn.
 const PACKETS_PER_TURN: usize = 64;

@@ -20,6 +20,8 @@ mod served_names;
 mod shield_enforcer;
 mod supervisor;
 mod trace;
+mod waiting;
+mod who_asks;
 
 pub use classic_hub::serve_classic_hub;
 pub use config::{AllowedDest, NameAccess, SupervisorConfig};

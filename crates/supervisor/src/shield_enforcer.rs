@@ -8,17 +8,17 @@ pub(crate) use names::StandInPacket;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use egress::HoldLimit;
+use egress::{HeldCount, HoldLimit};
 use hub::{Claim, DecisionEnforcer};
 use shield::NftShield;
 use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, Scope,
-    Target, error_chain,
+    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, RequestId,
+    Scope, Target, error_chain,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::hold_table::{HoldTable, MIN_REFUSAL, OverdueDest};
+use crate::hold_table::{HeldQuestion, HoldTable, MIN_REFUSAL, OverdueDest, PacketFate};
 use crate::served_names::ServedNames;
 use crate::{AllowedDest, TraceEvent, TraceObserver};
 
@@ -97,24 +97,36 @@ impl ShieldEnforcer {
         self.lock_state().holds.is_active()
     }
 
-    /// Returns `true` if there is a question about the packet now, `false` if its connection
-    /// already waits for the answer.
-    pub(crate) fn record_hold(&self, blocked: &BlockedPacket) -> bool {
+    /// Records that a packet was logged, and returns what becomes of it.
+    pub(crate) fn record_packet(&self, blocked: &BlockedPacket) -> PacketFate {
         let mut inner = self.lock_state();
-        let Some(address) = inner
-            .blocked_address(blocked)
-            .filter(|_| blocked.protocol == Protocol::TCP)
-        else {
-            return true;
+        let destination = inner.packet_destination(blocked);
+        let Some(destination) = destination.filter(|_| blocked.protocol == Protocol::TCP) else {
+            return PacketFate::Refused;
         };
-        let destination = SocketAddr::new(address, blocked.port);
-        let was_idle = inner.holds.is_empty();
-        let is_new = inner.holds.record(destination, blocked.dest(), std_now());
-        // Only the first one changes the next time limit: later ones end later.
-        if was_idle && !inner.holds.is_empty() {
+        let question = HeldQuestion::of(blocked);
+        let fate = inner.holds.record(destination, &question, std_now());
+        if fate == PacketFate::Held {
             self.hold_recorded.notify_one();
         }
-        is_new
+        fate
+    }
+
+    /// Counts the connections that wait, by the remote addresses of all that still connect.
+    pub(crate) fn count_connections(&self, connecting: &[SocketAddr]) {
+        self.lock_state()
+            .holds
+            .count_connections(connecting, std_now());
+    }
+
+    /// Returns `true` if something waits.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.lock_state().holds.is_empty()
+    }
+
+    /// Removes and returns the changes of the connections that wait for questions.
+    pub(crate) fn take_hold_updates(&self) -> Vec<(RequestId, HeldCount)> {
+        self.lock_state().holds.take_updates()
     }
 
     /// Waits until a connection begins to wait. Cancel safe.
@@ -146,9 +158,9 @@ impl ShieldEnforcer {
     /// Refuses the connections to a destination about which nobody can be asked.
     pub(crate) fn refuse_dest(&self, blocked: &BlockedPacket) {
         let mut inner = self.lock_state();
-        if let Some(address) = inner.blocked_address(blocked) {
+        if let Some(destination) = inner.packet_destination(blocked) {
             inner.refuse_waiting(&[OverdueDest {
-                destination: SocketAddr::new(address, blocked.port),
+                destination,
                 question: blocked.dest().clone(),
                 refuse_for: MIN_REFUSAL,
             }]);
@@ -177,7 +189,8 @@ impl ShieldEnforcer {
     /// have removed it, and then the question must not be swallowed.
     pub(crate) fn decided_by_kernel(&self, blocked: &BlockedPacket) -> Option<Action> {
         let mut inner = self.lock_state();
-        let address = inner.blocked_address(blocked)?;
+        let destination = inner.packet_destination(blocked)?;
+        let address = destination.ip();
         if let Some(Ok(Target::Name(name))) = blocked.domain.as_ref().map(Dest::parse_target) {
             inner.learn_addresses(&name, &[address]);
         }
@@ -199,9 +212,10 @@ impl ShieldEnforcer {
                     .is_none_or(|protocol| protocol == blocked.protocol)
                 && element.port.is_none_or(|port| port == blocked.port)
         });
-        if target.is_some_and(|target| inner.want_address(&target)) {
-            let destination = SocketAddr::new(address, blocked.port);
-            inner.holds.record(destination, blocked.dest(), std_now());
+        let is_wanted = target.is_some_and(|target| inner.want_address(&target));
+        if is_wanted && blocked.protocol == Protocol::TCP {
+            let question = HeldQuestion::of(blocked);
+            inner.holds.record(destination, &question, std_now());
         }
         in_kernel.then_some(action)
     }
@@ -238,6 +252,15 @@ impl ShieldEnforcer {
 
     fn lock_state(&self) -> MutexGuard<'_, ShieldEnforcerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HeldQuestion {
+    fn of(blocked: &BlockedPacket) -> Self {
+        Self {
+            request: blocked.request.clone(),
+            dest: blocked.dest().clone(),
+        }
     }
 }
 
@@ -315,10 +338,10 @@ impl ShieldEnforcerState {
         }
     }
 
-    /// Returns the address of a logged packet as the kernel sees it.
-    fn blocked_address(&mut self, blocked: &BlockedPacket) -> Option<IpAddr> {
+    /// Returns the destination of a logged packet as the kernel sees it.
+    fn packet_destination(&mut self, blocked: &BlockedPacket) -> Option<SocketAddr> {
         let target = blocked.address.parse_target().ok()?;
-        self.packet_address(&target)
+        Some(SocketAddr::new(self.packet_address(&target)?, blocked.port))
     }
 
     fn apply_claim(&mut self, claim: &Claim) -> Result<(), DisplayText> {

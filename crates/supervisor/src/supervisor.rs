@@ -11,6 +11,7 @@ use netns::{
     CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, ProcessHandle,
     SocketSpec, find_capability_holder,
 };
+use reader::socket_owner::SocketDiag;
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy};
 use terok_clearance::socket::SocketBindError;
@@ -23,6 +24,7 @@ use crate::reader_sink::SupervisorSink;
 use crate::sandbox_service::SandboxService;
 use crate::served_names::{ServedNames, WantedNames};
 use crate::shield_enforcer::{ShieldEnforcer, std_now};
+use crate::who_asks::WhoAsks;
 use crate::{NameAccess, NameServerBindError, SupervisorConfig, TraceObserver};
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
@@ -30,6 +32,9 @@ use crate::{NameAccess, NameServerBindError, SupervisorConfig, TraceObserver};
 pub struct Supervisor {
     firewall: ShieldEnforcer,
     name_server: Option<(NameServerSockets, WantedNames)>,
+    /// Two sockets for the list of the sandbox's sockets.
+    who_asks: OwnedFd,
+    connecting: OwnedFd,
     reader: NflogReader,
     service: SandboxService,
     capability_holder: Option<FirewallBypass>,
@@ -188,6 +193,7 @@ impl Supervisor {
         let capability_holder = check_capabilities(&process, allow_capabilities)?;
         let netns = NetnsRef::OfProcess(process);
         let opened = netns.open_sockets(&[SocketSpec::Netfilter; 4])?;
+        let diag = netns.open_sockets(&[SocketSpec::SockDiag; 2])?;
         let policy = names.policy();
         // Before the rules: a lookup that is redirected must find the name server.
         let (name_server, mut served) = match names {
@@ -198,8 +204,11 @@ impl Supervisor {
                 (Some((sockets, wanted)), Some(served))
             }
         };
-        let (Ok([orders, others, questions, answers]), NetnsRef::OfProcess(process)) =
-            (<[_; 4]>::try_from(opened), netns)
+        let (
+            Ok([orders, others, questions, answers]),
+            Ok([who_asks, connecting]),
+            NetnsRef::OfProcess(process),
+        ) = (<[_; 4]>::try_from(opened), <[_; 2]>::try_from(diag), netns)
         else {
             return Err(EnterError::BadReply.into());
         };
@@ -227,6 +236,8 @@ impl Supervisor {
         Ok(Self {
             firewall,
             name_server,
+            who_asks,
+            connecting,
             reader: NflogReader::new(sockets, classifier),
             service: SandboxService::bind(container, dossier, process, &runtime)?,
             capability_holder,
@@ -268,6 +279,8 @@ impl Supervisor {
         let Self {
             firewall,
             name_server,
+            who_asks,
+            connecting,
             reader,
             service,
             capability_holder: _,
@@ -276,8 +289,12 @@ impl Supervisor {
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
+            who_asks: WhoAsks::start(who_asks, service.process().pid(), Arc::clone(&hub)),
         };
-        let answerers = hub.answerers();
+        let connecting = SocketDiag::new(connecting)
+            .inspect_err(|error| tracing::warn!(%error, "waiting connections are not counted"))
+            .ok();
+        let counted_hub = Arc::clone(&hub);
         let serving_names = {
             let firewall = firewall.clone();
             async {
@@ -291,7 +308,7 @@ impl Supervisor {
             tokio::select! {
                 error = serving_names => Err(SupervisorServeError::NameServer(error)),
                 read = reader.run(&mut sink, stop) => Ok(read?),
-                never = switch_hold(&firewall, answerers) => match never {},
+                never = switch_hold(&firewall, &counted_hub, connecting) => match never {},
             }
         };
         service

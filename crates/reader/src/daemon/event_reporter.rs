@@ -4,6 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -187,18 +188,10 @@ impl EventReporter {
 }
 
 impl ReaderSink for EventReporter {
-    fn on_event(&mut self, event: SandboxEvent) {
-        match event {
-            SandboxEvent::Blocked(blocked) => self.report_blocked(blocked, Instant::now()),
-            SandboxEvent::ContainerStarted { .. }
-            | SandboxEvent::ContainerExited { .. }
-            | SandboxEvent::Shield { .. } => {
-                self.report_event(None, &event);
-            }
-        }
+    fn on_question(&mut self, blocked: BlockedPacket, _client: SocketAddr) {
+        self.report_blocked(blocked, Instant::now());
     }
 
-    /// The classifier has cached the names already.
     fn on_dns_answer(&mut self, _: &DnsAnswer) {}
 
     /// The event loop has logged the loss; the ingester has no event for it.

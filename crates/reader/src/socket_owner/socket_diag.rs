@@ -46,7 +46,15 @@ impl SocketState {
     pub const CLOSE: Self = Self(7);
     /// A socket that accepts connections.
     pub const LISTEN: Self = Self(10);
+
+    /// Returns the bit of the state in the mask of a request.
+    fn mask(self) -> u32 {
+        1_u32.wrapping_shl(self.0.into())
+    }
 }
+
+/// The mask of every state.
+const ANY_STATE: u32 = u32::MAX;
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -98,10 +106,34 @@ impl SocketDiag {
         }
     }
 
+    /// Returns the remote addresses of all TCP connections whose programs still wait for the answer
+    /// to their first packet, one entry for each connection. Does not block.
+    pub fn list_connecting(&mut self) -> io::Result<Vec<SocketAddr>> {
+        let mut remotes = Vec::new();
+        for any in [
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        ] {
+            let query = SocketQuery {
+                protocol: Protocol::TCP,
+                local: any,
+                remote: any,
+            };
+            let states = SocketState::SYN_SENT.mask();
+            let id = query.dump_socket_id();
+            self.request(&query, NLM_F_DUMP, states, &id, |socket| {
+                remotes.push(socket.remote);
+            })?;
+        }
+        Ok(remotes)
+    }
+
     fn find_exact(&mut self, query: &SocketQuery) -> io::Result<Option<DiagSocket>> {
         let mut found = None;
         let socket_id = query.exact_socket_id();
-        match self.request(query, 0, &socket_id, |socket| found = Some(socket)) {
+        match self.request(query, 0, ANY_STATE, &socket_id, |socket| {
+            found = Some(socket);
+        }) {
             Ok(()) => Ok(found),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -112,7 +144,7 @@ impl SocketDiag {
     fn find_in_dump(&mut self, query: &SocketQuery) -> io::Result<Option<SocketEntry>> {
         let mut best: Option<(u8, SocketEntry)> = None;
         let socket_id = query.dump_socket_id();
-        self.request(query, NLM_F_DUMP, &socket_id, |socket| {
+        self.request(query, NLM_F_DUMP, ANY_STATE, &socket_id, |socket| {
             if let Some(score) = query.score(&socket)
                 && best.is_none_or(|(other, _)| score > other)
             {
@@ -122,11 +154,12 @@ impl SocketDiag {
         Ok(best.map(|(_, entry)| entry))
     }
 
-    /// Sends a request and passes on the sockets of the reply.
+    /// Sends a request for sockets in some states, and passes on those of the reply.
     fn request(
         &mut self,
         query: &SocketQuery,
         flags: u16,
+        states: u32,
         socket_id: &[u8; SOCKET_ID_BYTES],
         mut on_socket: impl FnMut(DiagSocket),
     ) -> Result<(), Errno> {
@@ -143,7 +176,7 @@ impl SocketDiag {
             AF_INET6
         };
         let mut request = vec![family, query.protocol.0, 0, 0];
-        request.extend(u32::MAX.to_ne_bytes()); // every state
+        request.extend(states.to_ne_bytes());
         request.extend(socket_id);
         let mut message = Vec::new();
         append_message(&mut message, header, &request, &AttributeBuilder::default());

@@ -10,14 +10,14 @@ use hub::Hub;
 use reader::first_request_number;
 use reader::socket_owner::{SocketDiag, SocketState};
 use terok_clearance::{
-    BlockedPacket, ContainerId, Dest, Dossier, GaveUp, PacketDest, PacketHost, Protocol, RequestId,
-    SandboxEvent, Timestamp, WaitingConnections,
+    BlockedPacket, ContainerId, Dest, Dossier, PacketDest, PacketHost, Protocol, RequestId,
+    SandboxEvent, Timestamp,
 };
-use tokio::time::Instant;
 
 use super::rules::DialedRules;
-use super::who_asks::WhoAsks;
 use crate::TraceEvent;
+use crate::waiting::to_waiting_connections;
+use crate::who_asks::WhoAsks;
 
 /// The hub's side of the engine.
 #[derive(Debug)]
@@ -103,19 +103,7 @@ impl EgressSink for QuestionSink {
     }
 
     fn set_waiting(&mut self, request: &RequestId, held: HeldCount) {
-        let now = Instant::now().into_std();
-        let since = held.since.map(|since| {
-            let waited = now.saturating_duration_since(since);
-            Timestamp::now().saturating_sub(waited)
-        });
-        let waiting = WaitingConnections {
-            count: u32::try_from(held.count).unwrap_or(u32::MAX),
-            since,
-            gave_up: held.gave_up_after.map(|time| GaveUp {
-                after_seconds: u32::try_from(time.as_secs()).unwrap_or(u32::MAX),
-            }),
-        };
-        self.hub.set_waiting(request, waiting);
+        self.hub.set_waiting(request, to_waiting_connections(held));
     }
 
     fn connected(&mut self, dest: &PacketDest, address: SocketAddr) {

@@ -9,18 +9,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use hub::Hub;
+use hub::{DecisionEnforcer, Hub};
 use reader::socket_owner::{ProcessDescription, ProcessScan, SocketDiag, SocketHolders};
 use terok_clearance::{ParentProcess, Process, Protocol, RequestId};
-
-use super::rules::DialedRules;
 
 /// Maximum searches that wait; the process of a further question is not searched for.
 const MAX_WAITING_SEARCHES: usize = 64;
 
 /// Starts searches for the processes that ask.
 #[derive(Debug)]
-pub(super) struct WhoAsks(Option<SyncSender<ProcessSearch>>);
+pub(crate) struct WhoAsks(Option<SyncSender<ProcessSearch>>);
 
 #[derive(Debug)]
 struct ProcessSearch {
@@ -33,7 +31,7 @@ struct ProcessSearch {
 impl WhoAsks {
     /// Starts the thread. `diag` is a `NETLINK_SOCK_DIAG` socket of the sandbox's network
     /// namespace, `init` its first process. Without the thread, no process is found.
-    pub(super) fn start(diag: OwnedFd, init: u32, hub: Arc<Hub<DialedRules>>) -> Self {
+    pub(crate) fn start<E: DecisionEnforcer>(diag: OwnedFd, init: u32, hub: Arc<Hub<E>>) -> Self {
         let (searches, waiting) = sync_channel(MAX_WAITING_SEARCHES);
         let started = SocketDiag::new(diag).and_then(|diag| {
             std::thread::Builder::new()
@@ -50,7 +48,7 @@ impl WhoAsks {
     }
 
     /// Searches for the process behind a question; the result becomes part of the question.
-    pub(super) fn search(
+    pub(crate) fn search(
         &self,
         request: &RequestId,
         protocol: Protocol,
@@ -71,11 +69,11 @@ impl WhoAsks {
 }
 
 /// Runs searches until the sender is dropped.
-fn search_processes(
+fn search_processes<E: DecisionEnforcer>(
     mut diag: SocketDiag,
     scan: ProcessScan,
     waiting: &Receiver<ProcessSearch>,
-    hub: &Hub<DialedRules>,
+    hub: &Hub<E>,
 ) {
     while let Ok(search) = waiting.recv() {
         let ProcessSearch {
