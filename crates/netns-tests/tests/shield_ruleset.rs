@@ -148,8 +148,12 @@ fn an_existing_ruleset_is_recognised_for_any_resolvers() {
          elements = { 127.0.0.1 }\n}\n}\n",
     );
     assert!(find().is_none(), "a foreign table of the same name");
-    for resolvers in [&[][..], &["198.51.100.53", "2001:db8:53::53"][..]] {
-        load(&preview(&policy(resolvers)));
+    for policy in [
+        policy(&[]),
+        policy(&["198.51.100.53", "2001:db8:53::53"]),
+        Policy::with_name_server(),
+    ] {
+        load(&preview(&policy));
         let mut shield = find().unwrap();
         shield.verify().unwrap();
         let target = "203.0.113.7".parse().unwrap();
@@ -166,8 +170,17 @@ fn an_existing_ruleset_is_recognised_for_any_resolvers() {
 #[test]
 fn every_change_of_the_ruleset_is_detected() {
     require_private_namespaces();
-    let policy = policy(&["198.51.100.53"]);
-    let text = preview(&policy);
+    check_every_change(&policy(&["198.51.100.53"]));
+}
+
+#[test]
+fn every_change_of_the_ruleset_with_a_name_server_is_detected() {
+    require_private_namespaces();
+    check_every_change(&Policy::with_name_server());
+}
+
+fn check_every_change(policy: &Policy) {
+    let text = preview(policy);
     let lines: Vec<_> = text.lines().collect();
     let mut changes = 0;
     for at in 3..lines.len() {
@@ -188,7 +201,7 @@ fn every_change_of_the_ruleset_is_detected() {
         if !try_load(&format!("{}\n", rest.join("\n"))) {
             continue;
         }
-        let attached = NftShield::attach(shield::open_nftables_socket().unwrap(), &policy, now());
+        let attached = NftShield::attach(shield::open_nftables_socket().unwrap(), policy, now());
         assert!(
             matches!(attached, Err(ShieldError::Differs(_))),
             "without {line:?}: {attached:?}"

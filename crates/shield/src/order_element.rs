@@ -36,6 +36,9 @@ pub(crate) struct OrderSet {
     pub(crate) is_map: bool,
 }
 
+/// The map of allowed stand-ins with all their ports. Only a ruleset with a name server has it.
+pub(crate) const STAND_IN_MAP: &str = "name4";
+
 /// A set element, existing or planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OrderElement {
@@ -237,7 +240,7 @@ impl OrderSet {
     pub(crate) const fn set_name(self) -> &'static str {
         if self.is_map {
             return match self.shape {
-                OrderSetShape::Whole => "name4",
+                OrderSetShape::Whole => STAND_IN_MAP,
                 OrderSetShape::Protocol => "name_proto4",
                 OrderSetShape::Port => "name_port4",
             };

@@ -131,7 +131,7 @@ impl HoldTable {
     }
 
     /// Counts the TCP connections that wait, by the remote addresses of all that still connect.
-    /// Forgets the destinations that have none any more: the next attempt is asked about anew.
+    /// Forgets the destinations that have none any more: the next attempt is a new question.
     pub(crate) fn count_connections(&mut self, connecting: &[SocketAddr], now: Instant) {
         let mut counts: HashMap<SocketAddr, usize> = HashMap::new();
         for remote in connecting {

@@ -155,7 +155,7 @@ impl ShieldEnforcer {
         inner.refuse_waiting(&overdue);
     }
 
-    /// Refuses the connections to a destination about which nobody can be asked.
+    /// Refuses the connections to a destination without a question.
     pub(crate) fn refuse_dest(&self, blocked: &BlockedPacket) {
         let mut inner = self.lock_state();
         if let Some(destination) = inner.packet_destination(blocked) {

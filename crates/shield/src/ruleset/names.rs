@@ -7,9 +7,10 @@
 //! |---|---|---|
 //! | none | the stand-in | a question, as for any address |
 //! | deny | the stand-in | refused |
-//! | allow, without an address yet | the stand-in | a question, which the supervisor answers itself |
-//! | allow, with an address | that address | judged by floor, private ranges and orders on that address, else accepted |
+//! | allow, without an address yet | the stand-in | logged: the supervisor looks the name up |
+//! | allow, with an address | that address | accepted, see below |
 //!
+//! Floor, private ranges and denials of the address itself take precedence over an allowed name.
 //! A stand-in address never leaves: its packets end in chain `stand_in`, which accepts none.
 
 use std::net::Ipv6Addr;
