@@ -30,6 +30,7 @@ use crate::gateway_sockets::EgressSockets;
 use crate::held_connections::{ConnectionKey, HeldConnections, MAX_HELD_CONNECTIONS};
 use crate::hold_limit::HoldLimit;
 use crate::name_server::NameServer;
+use crate::packet_build::IcmpErrorKind;
 use crate::question_rate::QuestionRate;
 use crate::{
     EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount, ProxySettings,
@@ -169,20 +170,14 @@ enum AskOutcome {
 
 /// A destination with its part of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ZonedDest {
+pub(crate) struct ZonedDest {
     dest: PacketDest,
     zone: DestZone,
     /// The name that led to the destination, an address.
     looked_up_as: Option<DomainName>,
 }
 
-impl<P, N, D, S> EgressEngine<P, N, D, S>
-where
-    P: EgressPolicy,
-    N: NameLookup,
-    D: DialSockets,
-    S: EgressSink,
-{
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
     /// Creates the engine of a gateway.
     pub fn new(sockets: EgressSockets, config: EgressConfig<P, N, D, S>) -> Self {
         let EgressConfig {
@@ -518,6 +513,16 @@ where
         if self.told.len() < MAX_TOLD && self.told.insert(notice.clone()) {
             self.sink.notice(notice);
         }
+    }
+
+    /// Reports why a connection was not made, and returns the ICMP error that tells its program;
+    /// `None`: it is refused.
+    fn tell_refusal(&mut self, dest: &PacketDest, refusal: &DialRefusal) -> Option<IcmpErrorKind> {
+        tracing::debug!(%dest, error = %refusal, "a connection could not be made");
+        if let Some(notice) = refusal.notice(dest) {
+            self.tell(notice);
+        }
+        refusal.icmp_kind()
     }
 
     fn tell_forwarder_notices(&mut self) {

@@ -12,9 +12,11 @@ use terok_clearance::{
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::dial::{DialError, DialSockets, connect_udp, dial_tcp};
+use super::ZonedDest;
+use crate::dial::{DialError, DialSockets, UnreachablePart, connect_udp, dial_tcp};
+use crate::packet_build::IcmpErrorKind;
 use crate::proxy::{ProxyServer, connect_through};
-use crate::{EgressPolicy, EgressVerdict, ProxySettings};
+use crate::{EgressNotice, EgressPolicy, EgressVerdict, ProxySettings};
 
 /// Maximum time of a lookup and a dial together; a program waits no longer with its own.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(130);
@@ -35,14 +37,10 @@ pub(crate) struct Dialer<P, N, D> {
 /// The reason why a connection was not made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialRefusal {
-    /// The name leads to an address with a question of its own: a private one, or one of this
+    /// The name leads to this address with a question of its own: a private one, or one of this
     /// host.
-    #[error("{name} leads to {address}, which needs an answer of its own")]
-    AskAddress {
-        address: IpAddr,
-        zone: DestZone,
-        name: DomainName,
-    },
+    #[error("the name leads to {}, which needs an answer of its own", .0.dest)]
+    AskAddress(ZonedDest),
     /// A rule denies every address of the name.
     #[error("a rule denies the addresses of the name")]
     Denied,
@@ -55,6 +53,37 @@ pub(crate) enum DialRefusal {
     /// The connection failed.
     #[error("the connection failed")]
     Failed(#[from] DialError),
+}
+
+impl DialRefusal {
+    /// Returns the notice for the operator about a connection to `dest`.
+    pub(super) fn notice(&self, dest: &PacketDest) -> Option<EgressNotice> {
+        match self {
+            Self::Floor => Some(EgressNotice::Floor(dest.clone())),
+            Self::Failed(DialError::TooManyOpenFiles) => {
+                Some(EgressNotice::OutOfSockets(dest.clone()))
+            }
+            Self::Failed(_) | Self::NotFound(_) | Self::Denied | Self::AskAddress(_) => None,
+        }
+    }
+
+    /// Returns the ICMP error with which a program gets the errno; `None`: it is refused.
+    pub(super) const fn icmp_kind(&self) -> Option<IcmpErrorKind> {
+        match self {
+            Self::Floor | Self::Denied | Self::AskAddress(_) => None,
+            Self::NotFound(_) => Some(IcmpErrorKind::HostUnreachable),
+            Self::Failed(error) => match error {
+                DialError::Refused | DialError::TooManyOpenFiles | DialError::Local(_) => None,
+                DialError::NotPermitted => Some(IcmpErrorKind::AdministrativelyProhibited),
+                DialError::Unreachable(UnreachablePart::Network) => {
+                    Some(IcmpErrorKind::NetworkUnreachable)
+                }
+                DialError::Unreachable(UnreachablePart::Host)
+                | DialError::TimedOut
+                | DialError::NoCandidates => Some(IcmpErrorKind::HostUnreachable),
+            },
+        }
+    }
 }
 
 impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
@@ -135,11 +164,14 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         }
         match asked {
             _ if !allowed.is_empty() => Ok(allowed),
-            Some((address, zone)) => Err(DialRefusal::AskAddress {
-                address: address.to_canonical(),
+            Some((address, zone)) => Err(DialRefusal::AskAddress(ZonedDest {
+                dest: PacketDest {
+                    host: PacketHost::Address(address.to_canonical()),
+                    ..dest.clone()
+                },
                 zone,
-                name: name.clone(),
-            }),
+                looked_up_as: Some(name.clone()),
+            })),
             None if denied => Err(DialRefusal::Denied),
             None => Err(DialRefusal::Floor),
         }

@@ -21,13 +21,7 @@ const MAX_PINGS: usize = 64;
 /// Maximum time for the reply to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl<P, N, D, S> EgressEngine<P, N, D, S>
-where
-    P: EgressPolicy,
-    N: NameLookup,
-    D: DialSockets,
-    S: EgressSink,
-{
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
     /// Handles a packet that is neither TCP nor UDP, as the gateway logged it.
     pub fn handle_other_packet(&mut self, packet: &[u8]) {
         let Some(parsed) = ParsedPacket::parse(packet) else {
@@ -68,15 +62,7 @@ where
             }
         }
     }
-}
 
-impl<P, N, D, S> EgressEngine<P, N, D, S>
-where
-    P: EgressPolicy,
-    N: NameLookup,
-    D: DialSockets,
-    S: EgressSink,
-{
     /// Pings an allowed destination, and answers the sandbox's own request.
     fn ping(&mut self, request: &[u8], echo: &EchoFields, destination: ZonedDest) {
         if self.pings.len() >= MAX_PINGS {

@@ -18,7 +18,6 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
-use super::tcp::icmp_kind;
 use super::{AskOutcome, EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
 use crate::dial::{DialError, DialSockets};
 use crate::held_connections::ConnectionKey;
@@ -206,13 +205,7 @@ impl UdpFlows {
     }
 }
 
-impl<P, N, D, S> EgressEngine<P, N, D, S>
-where
-    P: EgressPolicy,
-    N: NameLookup,
-    D: DialSockets,
-    S: EgressSink,
-{
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
     /// Handles the queued datagrams, up to a limit.
     pub(super) fn handle_datagrams(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -366,20 +359,7 @@ where
                 };
                 self.add_flow(key, flow.destination, state);
             }
-            Err(DialRefusal::AskAddress {
-                address,
-                zone,
-                name,
-            }) => {
-                let dest = PacketDest {
-                    host: PacketHost::Address(address),
-                    ..flow.destination.dest
-                };
-                let destination = ZonedDest {
-                    dest,
-                    zone,
-                    looked_up_as: Some(name),
-                };
+            Err(DialRefusal::AskAddress(destination)) => {
                 for payload in &queue {
                     if self.flows.flows.contains_key(&key) {
                         self.flows.push_waiting(&key, payload);
@@ -389,10 +369,7 @@ where
                 }
             }
             Err(refusal) => {
-                let kind = match &refusal {
-                    DialRefusal::Failed(error) => icmp_kind(error),
-                    _ => None,
-                };
+                let kind = self.tell_refusal(&flow.destination.dest, &refusal);
                 let kind = kind.unwrap_or(IcmpErrorKind::PortUnreachable);
                 for payload in &queue {
                     self.refuse_datagram(key, payload, kind);
