@@ -22,7 +22,7 @@ use terok_clearance::{
     classify_destination,
 };
 use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::dial::DialSockets;
@@ -142,6 +142,7 @@ enum TaskEnd {
     },
     UdpDialed {
         key: ConnectionKey,
+        dial: task::Id,
         result: Result<(tokio::net::UdpSocket, SocketAddr), DialRefusal>,
     },
     UdpEnded(ConnectionKey),
@@ -317,7 +318,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 sequence,
                 result,
             } => self.finish_tcp_dial(key, sequence, result),
-            TaskEnd::UdpDialed { key, result } => self.finish_udp_dial(key, result),
+            TaskEnd::UdpDialed { key, dial, result } => self.finish_udp_dial(key, dial, result),
             TaskEnd::UdpEnded(key) => self.flows.remove_ended(&key),
         }
     }
