@@ -186,7 +186,9 @@ const fn is_unicast(ip: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_addresses;
 
+    #[track_caller]
     fn check(zone: DestZone, addresses: &[&str]) {
         let host: [IpAddr; 4] = [
             "192.168.1.10".parse().unwrap(),
@@ -206,47 +208,19 @@ mod tests {
 
     #[test]
     fn the_internet_is_public_in_every_representation() {
+        check(DestZone::Public, &test_addresses::PUBLIC);
         check(
             DestZone::Public,
-            &[
-                "1.1.1.1",
-                "203.0.113.7",
-                "172.15.255.255",
-                "172.32.0.0",
-                "100.63.255.255",
-                "100.128.0.0",
-                "168.63.129.17",
-                "198.17.255.255",
-                "198.20.0.0",
-                "223.255.255.255",
-                "2606:4700::1111",
-                "::ffff:203.0.113.7",
-                "::ffff:0:203.0.113.7",
-                "64:ff9b::203.0.113.7",
-                "2002:cb00:7107::1",
-            ],
+            &["::ffff:203.0.113.7", "::ffff:0:203.0.113.7"],
         );
     }
 
     #[test]
     fn private_ranges_are_the_local_network_in_every_representation() {
+        check(DestZone::LocalNetwork, &test_addresses::PRIVATE);
         check(
             DestZone::LocalNetwork,
-            &[
-                "10.0.0.1",
-                "172.16.0.1",
-                "172.31.255.255",
-                "192.168.1.1",
-                "100.64.0.1",
-                "100.127.255.255",
-                "fc00::1",
-                "fd12:3456::1",
-                "fec0::1",
-                "::ffff:10.0.0.1",
-                "::ffff:0:10.0.0.1",
-                "64:ff9b::192.168.1.1",
-                "2002:c0a8:101::1",
-            ],
+            &["::ffff:10.0.0.1", "::ffff:0:10.0.0.1"],
         );
         // The operator's own translator, with an address of the internet for /96 and for /48.
         check(
@@ -288,42 +262,23 @@ mod tests {
 
     #[test]
     fn the_floor_is_closed_in_every_representation_and_on_the_host() {
+        check(DestZone::Floor, &test_addresses::FLOOR);
         check(
             DestZone::Floor,
             &[
-                "0.0.0.0",
-                "0.1.2.3",
-                "169.254.0.1",
-                "169.254.169.254",
-                "100.100.100.200",
-                "168.63.129.16",
-                "192.0.0.192",
                 "198.18.0.0",
                 "198.19.255.255",
-                "224.0.0.1",
-                "239.255.255.250",
-                "240.0.0.1",
-                "255.255.255.255",
-                "::",
                 "::2",
-                "::127.0.0.1",
-                "fe80::1",
-                "febf::1",
-                "fd00:ec2::254",
-                "fd20:ce::254",
-                "ff02::1",
                 "::ffff:169.254.169.254",
                 "::ffff:0.0.0.0",
                 "::ffff:0:169.254.169.254",
                 "::ffff:198.18.0.1",
-                "64:ff9b::169.254.169.254",
                 "64:ff9b::198.19.0.1",
                 "64:ff9b:1::169.254.169.254",
                 "64:ff9b:1:a9fe:a9:fe00::",
                 "64:ff9b:1:a9fe:a9:fe00:cb00:7107",
                 "64:ff9b:1:ffa9:fe:a9fe::",
                 "64:ff9b:1:0:a9:fea9:fe00::",
-                "2002:a9fe:a9fe::1",
                 "2002:c612:1::1",
             ],
         );
