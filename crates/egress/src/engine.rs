@@ -9,7 +9,7 @@ mod echo;
 mod tcp;
 mod udp;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use crate::hold_limit::HoldLimit;
 use crate::name_server::NameServer;
 use crate::packet_build::IcmpErrorKind;
 use crate::question_rate::QuestionRate;
+use crate::told_notices::ToldNotices;
 use crate::{
     EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount, ProxySettings,
 };
@@ -50,8 +51,6 @@ const UNEXPECTED_ANSWERER_GRACE: Duration = Duration::from_secs(1);
 const MAX_DIALS: usize = 4_096;
 /// Time between two attempts to accept while this process has too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Maximum remembered notices; later ones are not told.
-const MAX_TOLD: usize = 4_096;
 /// Maximum remembered questions that nothing waits for any more.
 const MAX_GIVEN_UP: usize = 4_096;
 /// Maximum DNS connections at the same time.
@@ -120,7 +119,7 @@ pub struct EgressEngine<P, N, D, S> {
     /// The questions that connections wait for, or have waited for and given up.
     questions: HashMap<PacketDest, AskedQuestion>,
     question_rate: QuestionRate,
-    told: HashSet<EgressNotice>,
+    told: ToldNotices,
     tasks: JoinSet<TaskEnd>,
     lookups: JoinSet<()>,
     relays: JoinSet<Option<EgressNotice>>,
@@ -225,7 +224,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             flows: UdpFlows::default(),
             questions: HashMap::new(),
             question_rate: QuestionRate::default(),
-            told: HashSet::new(),
+            told: ToldNotices::default(),
             tasks: JoinSet::new(),
             lookups: JoinSet::new(),
             relays: JoinSet::new(),
@@ -288,7 +287,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 self.tick();
             }
         }
-        self.tell_forwarder_notices();
+        self.tell_name_server_notices();
         Ok(())
     }
 
@@ -511,7 +510,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
 
     /// Reports a notice, once.
     fn tell(&mut self, notice: EgressNotice) {
-        if self.told.len() < MAX_TOLD && self.told.insert(notice.clone()) {
+        if let Some(notice) = self.told.admit(notice) {
             self.sink.notice(notice);
         }
     }
@@ -526,7 +525,10 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         refusal.icmp_kind()
     }
 
-    fn tell_forwarder_notices(&mut self) {
+    fn tell_name_server_notices(&mut self) {
+        if self.names.take_out_of_sockets() {
+            self.tell(EgressNotice::LookupsOutOfSockets);
+        }
         for notice in self.names.take_notices() {
             match notice {
                 ForwarderNotice::StandInsExhausted => self.tell(EgressNotice::TooManyNames),
@@ -534,6 +536,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                     let record_type = record_type.to_string();
                     self.tell(EgressNotice::RecordRefused { name, record_type });
                 }
+                ForwarderNotice::RefusalsOmitted => self.tell(EgressNotice::NoticesOmitted),
                 _ => {}
             }
         }

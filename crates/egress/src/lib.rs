@@ -31,6 +31,9 @@ pub mod publish;
 mod question_rate;
 pub mod relay;
 pub mod server_name;
+#[cfg(test)]
+mod test_parts;
+mod told_notices;
 
 pub use engine::{EgressConfig, EgressEngine, EgressError};
 pub use gateway_sockets::{EgressSockets, GatewaySockets, GatewaySocketsError};

@@ -2,12 +2,14 @@
 //! The name server of a sandbox: the forwarder behind the gateway's sockets of port 53.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use names::{
-    DnsForwarder, DnsStreamDecoder, DnsTransport, ForwarderConfig, ForwarderNotice, LookupOutcome,
-    LookupRequest, NameLookup, NamePolicy, PendingLookup, QueryPlan, encode_stream_message,
+    DnsForwarder, DnsStreamDecoder, DnsTransport, ForwarderConfig, ForwarderNotice, LookupFailure,
+    LookupOutcome, LookupRequest, NameLookup, NamePolicy, PendingLookup, QueryPlan,
+    encode_stream_message,
 };
 use terok_clearance::DomainName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,6 +28,8 @@ const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct NameServer<P, N, D> {
     forwarder: Mutex<DnsForwarder>,
     dialer: Arc<Dialer<P, N, D>>,
+    /// Set when a lookup failed because this process has too many open files.
+    is_out_of_sockets: AtomicBool,
 }
 
 /// The rules, as the forwarder sees them.
@@ -42,6 +46,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
         Self {
             forwarder: Mutex::new(DnsForwarder::new(config)),
             dialer,
+            is_out_of_sockets: AtomicBool::new(false),
         }
     }
 
@@ -58,7 +63,10 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
             LookupRequest::Addresses(name) if self.dialer.is_proxied(name) => {
                 LookupOutcome::Addresses(Ok(vec![Ipv4Addr::UNSPECIFIED.into()]))
             }
-            request => request.resolve(&*self.dialer.lookup).await,
+            request => {
+                let outcome = request.resolve(&*self.dialer.lookup).await;
+                self.check_sockets(outcome)
+            }
         };
         self.lock_forwarder().finish(pending, outcome)
     }
@@ -71,6 +79,30 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
     /// Removes and returns the forwarder's notices.
     pub(crate) fn take_notices(&self) -> Vec<ForwarderNotice> {
         self.lock_forwarder().take_notices()
+    }
+
+    /// Returns `true` if a lookup has failed since the last call because this process has too many
+    /// open files.
+    pub(crate) fn take_out_of_sockets(&self) -> bool {
+        self.is_out_of_sockets.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns a failure of the lookup, and notes it, if there was no socket for it: then it does
+    /// not show that the name does not exist.
+    fn check_sockets(&self, outcome: LookupOutcome) -> LookupOutcome {
+        let has_failed = match &outcome {
+            LookupOutcome::Addresses(found) => found.is_err(),
+            LookupOutcome::Records(found) => found.is_err(),
+        };
+        if !has_failed || !self.dialer.is_out_of_sockets() {
+            return outcome;
+        }
+        self.is_out_of_sockets.store(true, Ordering::Relaxed);
+        let failure = LookupFailure::failed("too many open files");
+        match outcome {
+            LookupOutcome::Addresses(_) => LookupOutcome::Addresses(Err(failure)),
+            LookupOutcome::Records(_) => LookupOutcome::Records(Err(failure)),
+        }
     }
 
     /// Answers the queries of one TCP connection until its end, an error, or a pause.
@@ -110,3 +142,6 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ use crate::{EgressNotice, EgressPolicy, EgressVerdict, ProxySettings};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(130);
 
 const HTTPS_PORT: u16 = 443;
+/// A port for a socket that sends nothing (`discard`).
+const UNUSED_PORT: u16 = 9;
 
 /// Makes the connections outside.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub(crate) enum DialRefusal {
 
 impl DialRefusal {
     /// Returns the notice for the operator about a connection to `dest`.
-    pub(super) fn notice(&self, dest: &PacketDest) -> Option<EgressNotice> {
+    pub(crate) fn notice(&self, dest: &PacketDest) -> Option<EgressNotice> {
         match self {
             Self::Floor => Some(EgressNotice::Floor(dest.clone())),
             Self::Failed(DialError::TooManyOpenFiles) => {
@@ -143,8 +145,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
             }
             PacketHost::Name(name) => name,
         };
-        let resolved = self.lookup.lookup_addresses(name).await;
-        let resolved = resolved.map_err(DialRefusal::NotFound)?;
+        let resolved = self.resolve(name).await?;
         let mut allowed = Vec::new();
         let mut asked = None;
         let mut denied = false;
@@ -175,6 +176,22 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
             None if denied => Err(DialRefusal::Denied),
             None => Err(DialRefusal::Floor),
         }
+    }
+
+    async fn resolve(&self, name: &DomainName) -> Result<Vec<IpAddr>, DialRefusal> {
+        let resolved = self.lookup.lookup_addresses(name).await;
+        resolved.map_err(|failure| match failure {
+            _ if self.is_out_of_sockets() => DialError::TooManyOpenFiles.into(),
+            failure => DialRefusal::NotFound(failure),
+        })
+    }
+
+    /// Returns `true` if no socket can be created at the moment. The C library tells a lookup that
+    /// failed for this reason from no other failure.
+    pub(crate) fn is_out_of_sockets(&self) -> bool {
+        let unused = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), UNUSED_PORT);
+        let socket = self.sockets.udp_socket(unused);
+        socket.is_err_and(|error| matches!(DialError::from(error), DialError::TooManyOpenFiles))
     }
 
     /// Returns `true` for a name whose HTTPS connections go through a proxy, which resolves it.
@@ -237,8 +254,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         } else {
             let name = proxy.host().parse::<DomainName>();
             let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
-            let resolved = self.lookup.lookup_addresses(&name).await;
-            resolved.map_err(DialRefusal::NotFound)?
+            self.resolve(&name).await?
         };
         let at = |address| SocketAddr::new(address, proxy.port());
         let candidates = addresses.into_iter().map(at).collect();

@@ -76,6 +76,12 @@ fn describe_egress_notice(notice: &EgressNotice) -> Option<String> {
         EgressNotice::OutOfSockets(dest) => {
             format!("could not connect to {dest}: too many open files (raise `ulimit -n`)")
         }
+        EgressNotice::LookupsOutOfSockets => {
+            "could not look up names: too many open files (raise `ulimit -n`)".to_owned()
+        }
+        EgressNotice::NoticesOmitted => {
+            "refused more than is shown: later messages of this kind are left out".to_owned()
+        }
         EgressNotice::ServerNameMismatch { dest, found } => {
             format!("reset a connection to {dest}: --check-sni found {found}")
         }
