@@ -515,6 +515,15 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         }
     }
 
+    /// Reports a destination that nothing opens.
+    fn tell_floor(&mut self, dest: PacketDest) {
+        self.tell(if self.dialer.is_proxy(&dest) {
+            EgressNotice::OperatorProxy(dest)
+        } else {
+            EgressNotice::Floor(dest)
+        });
+    }
+
     /// Reports why a connection was not made, and returns the ICMP error that tells its program;
     /// `None`: it is refused.
     fn tell_refusal(&mut self, dest: &PacketDest, refusal: &DialRefusal) -> Option<IcmpErrorKind> {

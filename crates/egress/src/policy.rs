@@ -72,6 +72,8 @@ pub struct HeldCount {
 pub enum EgressNotice {
     /// The destination is never opened: link-local, cloud metadata, multicast or reserved.
     Floor(PacketDest),
+    /// The destination is the proxy of the operator's network.
+    OperatorProxy(PacketDest),
     /// A connection was refused because no operator is there to answer.
     NobodyAnswers(PacketDest),
     /// A connection was refused because no answer came within its time.

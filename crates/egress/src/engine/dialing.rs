@@ -49,6 +49,9 @@ pub(crate) enum DialRefusal {
     /// Nothing opens the addresses of the name.
     #[error("the name leads to addresses that are never opened")]
     Floor,
+    /// The destination is a proxy of the operator's.
+    #[error("the destination is the operator's proxy")]
+    OperatorProxy,
     /// The name has no address.
     #[error("the name could not be resolved")]
     NotFound(#[source] LookupFailure),
@@ -62,6 +65,7 @@ impl DialRefusal {
     pub(crate) fn notice(&self, dest: &PacketDest) -> Option<EgressNotice> {
         match self {
             Self::Floor => Some(EgressNotice::Floor(dest.clone())),
+            Self::OperatorProxy => Some(EgressNotice::OperatorProxy(dest.clone())),
             Self::Failed(DialError::TooManyOpenFiles) => {
                 Some(EgressNotice::OutOfSockets(dest.clone()))
             }
@@ -72,7 +76,7 @@ impl DialRefusal {
     /// Returns the ICMP error with which a program gets the errno; `None`: it is refused.
     pub(super) const fn icmp_kind(&self) -> Option<IcmpErrorKind> {
         match self {
-            Self::Floor | Self::Denied | Self::AskAddress(_) => None,
+            Self::Floor | Self::OperatorProxy | Self::Denied | Self::AskAddress(_) => None,
             Self::NotFound(_) => Some(IcmpErrorKind::HostUnreachable),
             Self::Failed(error) => match error {
                 DialError::Refused | DialError::TooManyOpenFiles | DialError::Local(_) => None,
@@ -131,9 +135,27 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         self.sockets.is_host_address(ip)
     }
 
-    /// Returns the addresses of a destination that the rules allow, as resolved: each was judged,
-    /// and no other is dialed.
+    /// Returns the addresses of a destination that may be dialed, as resolved: each was judged, and
+    /// no other is dialed.
     async fn candidates(&self, dest: &PacketDest) -> Result<Vec<SocketAddr>, DialRefusal> {
+        let mut candidates = self.allowed_addresses(dest).await?;
+        let servers = self.proxy.iter().flat_map(ProxySettings::servers);
+        for proxy in servers.filter(|server| server.port() == dest.port) {
+            let addresses = self.proxy_addresses(proxy).await?;
+            let is_proxy = |ip| {
+                let mut addresses = addresses.iter();
+                addresses.any(|address| self.is_same_host(*address, ip))
+            };
+            candidates.retain(|candidate| !is_proxy(candidate.ip()));
+            if candidates.is_empty() {
+                return Err(DialRefusal::OperatorProxy);
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Returns the addresses of a destination that the rules allow.
+    async fn allowed_addresses(&self, dest: &PacketDest) -> Result<Vec<SocketAddr>, DialRefusal> {
         let at = |address| SocketAddr::new(address, dest.port);
         let name = match &dest.host {
             PacketHost::Address(address) => return Ok(vec![at(*address)]),
@@ -204,7 +226,15 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         self.proxy_for(&dest).is_some()
     }
 
+    /// Returns `true` if both are one address, or addresses of this host.
+    fn is_same_host(&self, one: IpAddr, other: IpAddr) -> bool {
+        let zone = |ip| classify_destination(ip, |ip| self.is_host_address(ip));
+        one.to_canonical() == other.to_canonical()
+            || [zone(one), zone(other)] == [DestZone::ThisHost; 2]
+    }
+
     /// Returns `true` for a proxy of the operator's: a program that reaches it reaches everything.
+    /// A destination with another name or address of a proxy is found out when it is dialed.
     pub(crate) fn is_proxy(&self, dest: &PacketDest) -> bool {
         let host = match &dest.host {
             PacketHost::Name(name) => name.to_string(),
@@ -242,6 +272,15 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         Some((proxy.proxy_for(&host, dest.port)?, host))
     }
 
+    async fn proxy_addresses(&self, proxy: &ProxyServer) -> Result<Vec<IpAddr>, DialRefusal> {
+        if let Ok(address) = proxy.host().parse::<IpAddr>() {
+            return Ok(vec![address]);
+        }
+        let name = proxy.host().parse::<DomainName>();
+        let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
+        self.resolve(&name).await
+    }
+
     async fn dial_proxy(
         &self,
         proxy: &ProxyServer,
@@ -249,13 +288,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         port: u16,
     ) -> Result<(TcpStream, SocketAddr), DialRefusal> {
         // The operator chose the proxy, so that its addresses need no rule.
-        let addresses = if let Ok(address) = proxy.host().parse::<IpAddr>() {
-            vec![address]
-        } else {
-            let name = proxy.host().parse::<DomainName>();
-            let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
-            self.resolve(&name).await?
-        };
+        let addresses = self.proxy_addresses(proxy).await?;
         let at = |address| SocketAddr::new(address, proxy.port());
         let candidates = addresses.into_iter().map(at).collect();
         let stream = dial_tcp(&*self.sockets, candidates).await?;
@@ -266,3 +299,6 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         Ok((stream, address))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 self.send_icmp_error(packet, IcmpErrorKind::AdministrativelyProhibited);
             }
             EgressVerdict::Floor => {
-                self.tell(EgressNotice::Floor(destination.dest));
+                self.tell_floor(destination.dest);
                 self.send_icmp_error(packet, IcmpErrorKind::AdministrativelyProhibited);
             }
         }

@@ -110,7 +110,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             }
             EgressVerdict::Floor => {
                 self.held.remove(&key);
-                self.tell(EgressNotice::Floor(destination.dest.clone()));
+                self.tell_floor(destination.dest.clone());
                 self.reset(&held.packet);
             }
             EgressVerdict::Ask => {

@@ -298,7 +298,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
             }
             EgressVerdict::Floor => {
-                self.tell(EgressNotice::Floor(destination.dest));
+                self.tell_floor(destination.dest);
                 self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
             }
             EgressVerdict::Ask => {

@@ -54,6 +54,9 @@ fn describe_egress_notice(notice: &EgressNotice) -> Option<String> {
         EgressNotice::Floor(dest) => format!(
             "refused {dest}: link-local, cloud metadata and reserved addresses are never opened"
         ),
+        EgressNotice::OperatorProxy(dest) => {
+            format!("refused {dest}: it is your proxy, which leads everywhere")
+        }
         EgressNotice::NobodyAnswers(dest) => format!(
             "refused {dest}: nobody is there to answer; run `terok-clearance clearance` or \
              `terok-clearance tui` in another terminal, or start with `--allow {dest}`"
