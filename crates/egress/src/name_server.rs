@@ -119,7 +119,12 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
             {
                 return;
             }
-            while let Ok(Some(query)) = decoder.next_message() {
+            loop {
+                let query = match decoder.next_message() {
+                    Ok(Some(query)) => query,
+                    Ok(None) => break,
+                    Err(_) => return, // the rest cannot be divided into messages
+                };
                 let reply = match self.plan(&query, DnsTransport::Tcp) {
                     QueryPlan::Reply(reply) => reply,
                     QueryPlan::Lookup(pending) => self.finish(pending).await,

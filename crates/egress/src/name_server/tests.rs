@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tests of the name server: lookups while there is no file descriptor left.
+//! Tests of the name server: streams, and lookups while there is no file descriptor left.
 
 use names::StandInKey;
 use terok_clearance::{PacketDest, PacketHost, Protocol};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::EgressNotice;
@@ -63,4 +64,17 @@ async fn a_lookup_without_a_free_descriptor_fails_and_is_noted() {
     );
     let notice = refusal.notice(&dest);
     assert_eq!(notice, Some(EgressNotice::OutOfSockets(dest)));
+}
+
+#[tokio::test]
+async fn a_stream_without_framing_is_closed_at_once() {
+    let names = NameServer::new(config(), Arc::new(open_dialer(&[], None)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    client.write_all(&[0x10, 0x01]).await.unwrap();
+    let serving = timeout(STREAM_IDLE_TIMEOUT / 2, names.serve_stream(stream));
+    serving.await.expect("the connection is closed");
 }
