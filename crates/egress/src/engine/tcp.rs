@@ -74,7 +74,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 }
                 self.reset(packet);
             }
-            FirstPacket::New => {
+            FirstPacket::New { replaced } => {
                 self.abort_dial(&key);
                 let destination = self.destination(key.remote, Protocol::TCP);
                 let held = HeldConnection {
@@ -87,6 +87,9 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                     state: HoldState::Asked,
                 };
                 self.decide_connection(key, held, &destination);
+                if let Some(replaced) = replaced.filter(|dest| *dest != destination.dest) {
+                    self.report_waiting(&replaced, None);
+                }
             }
         }
     }
