@@ -23,9 +23,10 @@ use terok_clearance::{
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::dial::DialSockets;
+use crate::flow_activity::wait_until;
 use crate::gateway_sockets::EgressSockets;
 use crate::held_connections::{ConnectionKey, HeldConnections, MAX_HELD_CONNECTIONS};
 use crate::hold_limit::HoldLimit;
@@ -568,13 +569,6 @@ const MAX_DATAGRAM_BYTES: usize = 65_535;
 fn deadline(duration: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(duration).unwrap_or(now)
-}
-
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Returns the result of a task; `None` for one that was aborted.

@@ -19,6 +19,7 @@
 
 pub mod dial;
 mod engine;
+mod flow_activity;
 mod gateway_sockets;
 mod held_connections;
 mod hold_limit;

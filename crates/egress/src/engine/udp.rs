@@ -6,7 +6,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use names::{DNS_PORT, DnsTransport, NameLookup, QueryPlan};
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use super::dialing::DialRefusal;
 use super::{AskOutcome, EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
 use crate::dial::{DialError, DialSockets};
+use crate::flow_activity::FlowActivity;
 use crate::held_connections::ConnectionKey;
 use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
 use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
@@ -68,25 +68,6 @@ enum FlowState {
         reader: AbortHandle,
         activity: Arc<FlowActivity>,
     },
-}
-
-/// The time of the last datagram of a flow, in either direction.
-#[derive(Debug)]
-struct FlowActivity {
-    start: Instant,
-    milliseconds: AtomicU64,
-}
-
-impl FlowActivity {
-    fn touch(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.milliseconds.store(now, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        let since_start = Duration::from_millis(self.milliseconds.load(Ordering::Relaxed));
-        self.start.checked_add(since_start).unwrap_or(self.start)
-    }
 }
 
 impl UdpFlow {
@@ -359,10 +340,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                     // An error is reported again by the reader of the replies.
                     drop(outside.try_send(payload));
                 }
-                let activity = Arc::new(FlowActivity {
-                    start: Instant::now(),
-                    milliseconds: AtomicU64::new(0),
-                });
+                let activity = Arc::new(FlowActivity::begin());
                 let replies = FlowReplies {
                     outside: Arc::clone(&outside),
                     raw: Arc::clone(&self.sockets.raw),
