@@ -39,6 +39,7 @@ use crate::{
 };
 
 use dialing::{DialRefusal, Dialer};
+use echo::RefusedPing;
 use tcp::HandOver;
 use udp::UdpFlows;
 
@@ -125,7 +126,7 @@ pub struct EgressEngine<P, N, D, S> {
     lookups: JoinSet<()>,
     relays: JoinSet<Option<EgressNotice>>,
     dns_streams: JoinSet<()>,
-    pings: JoinSet<()>,
+    pings: JoinSet<Option<RefusedPing>>,
     next_tick: Option<Instant>,
     /// The time until which connections wait because this process has too many open files.
     accept_after: Option<Instant>,
@@ -279,7 +280,9 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 check_panic(ended)?;
             },
             Some(ended) = self.pings.join_next() => {
-                check_panic(ended)?;
+                if let Some(refused) = check_panic(ended)?.flatten() {
+                    self.finish_refused_ping(refused);
+                }
             },
             () = self.rules_changed.notified() => self.apply_rules(),
             Ok(()) = self.answerers.changed() => self.note_answerers(),
