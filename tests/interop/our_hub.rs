@@ -372,16 +372,7 @@ async fn a_guarded_namespace_is_answered_from_their_terminal() {
         let mut sandbox = place.command("unshare");
         let mut sandbox = Running::start(sandbox.args(["--net", "bash", "-c", set_up]));
         sandbox.until("ready\n").await;
-        let pid = sandbox.pid().as_raw_nonzero().to_string();
-        let mut supervisor = place.ours(&[
-            "supervise",
-            "--allow-capabilities",
-            "--pid",
-            &pid,
-            "--name",
-            CONTAINER,
-        ]);
-        let mut supervisor = Running::start(&mut supervisor);
+        let mut supervisor = Running::start(&mut place.supervise(&sandbox, &[]));
         supervisor.until("questions at ").await;
         // Nobody can answer yet, so it is refused at once; the question stays.
         sandbox.say("203.0.113.7").await;

@@ -10,7 +10,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{DomainName, IpPrefix, Protocol};
+use crate::dest_zone::is_floor_network;
+use crate::{DestZone, DomainName, IpPrefix, Protocol, classify_destination};
 
 mod error;
 mod parser;
@@ -152,6 +153,18 @@ impl DestPattern {
             Some(range) => protocol != Protocol::ICMP && range.contains(port),
         };
         port_covered && self.protocol.is_none_or(|own| own == protocol)
+    }
+
+    /// Returns `true` if every host of the pattern is in [`DestZone::Floor`], so that a rule for it
+    /// opens nothing.
+    pub fn is_floor(&self) -> bool {
+        match &self.host {
+            HostPattern::Address(address) => {
+                classify_destination(*address, |_| false) == DestZone::Floor
+            }
+            HostPattern::Network(network) => is_floor_network(*network),
+            HostPattern::Name(_) | HostPattern::Subdomains(_) => false,
+        }
     }
 
     /// Returns the pattern with its internationalised name decoded; see

@@ -113,7 +113,7 @@ impl IpPrefix {
         self.network.is_loopback() && self.last_address().is_loopback()
     }
 
-    fn last_address(self) -> IpAddr {
+    pub(crate) fn last_address(self) -> IpAddr {
         match self.network {
             IpAddr::V4(v4) => {
                 let host = u32::MAX.checked_shr(self.length.into()).unwrap_or(0);

@@ -64,6 +64,8 @@ mod sandbox_label;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod socket;
+#[cfg(test)]
+mod test_addresses;
 mod timestamp;
 pub mod varlink;
 mod waiting_connections;

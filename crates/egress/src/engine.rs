@@ -9,7 +9,7 @@ mod echo;
 mod tcp;
 mod udp;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,20 +22,24 @@ use terok_clearance::{
     classify_destination,
 };
 use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::time::Instant;
 
 use crate::dial::DialSockets;
+use crate::flow_activity::wait_until;
 use crate::gateway_sockets::EgressSockets;
 use crate::held_connections::{ConnectionKey, HeldConnections, MAX_HELD_CONNECTIONS};
 use crate::hold_limit::HoldLimit;
 use crate::name_server::NameServer;
+use crate::packet_build::IcmpErrorKind;
 use crate::question_rate::QuestionRate;
+use crate::told_notices::ToldNotices;
 use crate::{
     EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount, ProxySettings,
 };
 
 use dialing::{DialRefusal, Dialer};
+use echo::RefusedPing;
 use tcp::HandOver;
 use udp::UdpFlows;
 
@@ -49,8 +53,6 @@ const UNEXPECTED_ANSWERER_GRACE: Duration = Duration::from_secs(1);
 const MAX_DIALS: usize = 4_096;
 /// Time between two attempts to accept while this process has too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Maximum remembered notices; later ones are not told.
-const MAX_TOLD: usize = 4_096;
 /// Maximum remembered questions that nothing waits for any more.
 const MAX_GIVEN_UP: usize = 4_096;
 /// Maximum DNS connections at the same time.
@@ -119,12 +121,12 @@ pub struct EgressEngine<P, N, D, S> {
     /// The questions that connections wait for, or have waited for and given up.
     questions: HashMap<PacketDest, AskedQuestion>,
     question_rate: QuestionRate,
-    told: HashSet<EgressNotice>,
+    told: ToldNotices,
     tasks: JoinSet<TaskEnd>,
     lookups: JoinSet<()>,
     relays: JoinSet<Option<EgressNotice>>,
     dns_streams: JoinSet<()>,
-    pings: JoinSet<()>,
+    pings: JoinSet<Option<RefusedPing>>,
     next_tick: Option<Instant>,
     /// The time until which connections wait because this process has too many open files.
     accept_after: Option<Instant>,
@@ -141,6 +143,7 @@ enum TaskEnd {
     },
     UdpDialed {
         key: ConnectionKey,
+        dial: task::Id,
         result: Result<(tokio::net::UdpSocket, SocketAddr), DialRefusal>,
     },
     UdpEnded(ConnectionKey),
@@ -169,20 +172,14 @@ enum AskOutcome {
 
 /// A destination with its part of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ZonedDest {
+pub(crate) struct ZonedDest {
     dest: PacketDest,
     zone: DestZone,
     /// The name that led to the destination, an address.
     looked_up_as: Option<DomainName>,
 }
 
-impl<P, N, D, S> EgressEngine<P, N, D, S>
-where
-    P: EgressPolicy,
-    N: NameLookup,
-    D: DialSockets,
-    S: EgressSink,
-{
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
     /// Creates the engine of a gateway.
     pub fn new(sockets: EgressSockets, config: EgressConfig<P, N, D, S>) -> Self {
         let EgressConfig {
@@ -229,7 +226,7 @@ where
             flows: UdpFlows::default(),
             questions: HashMap::new(),
             question_rate: QuestionRate::default(),
-            told: HashSet::new(),
+            told: ToldNotices::default(),
             tasks: JoinSet::new(),
             lookups: JoinSet::new(),
             relays: JoinSet::new(),
@@ -283,7 +280,9 @@ where
                 check_panic(ended)?;
             },
             Some(ended) = self.pings.join_next() => {
-                check_panic(ended)?;
+                if let Some(refused) = check_panic(ended)?.flatten() {
+                    self.finish_refused_ping(refused);
+                }
             },
             () = self.rules_changed.notified() => self.apply_rules(),
             Ok(()) = self.answerers.changed() => self.note_answerers(),
@@ -292,7 +291,7 @@ where
                 self.tick();
             }
         }
-        self.tell_forwarder_notices();
+        self.tell_name_server_notices();
         Ok(())
     }
 
@@ -322,7 +321,7 @@ where
                 sequence,
                 result,
             } => self.finish_tcp_dial(key, sequence, result),
-            TaskEnd::UdpDialed { key, result } => self.finish_udp_dial(key, result),
+            TaskEnd::UdpDialed { key, dial, result } => self.finish_udp_dial(key, dial, result),
             TaskEnd::UdpEnded(key) => self.flows.remove_ended(&key),
         }
     }
@@ -515,12 +514,34 @@ where
 
     /// Reports a notice, once.
     fn tell(&mut self, notice: EgressNotice) {
-        if self.told.len() < MAX_TOLD && self.told.insert(notice.clone()) {
+        if let Some(notice) = self.told.admit(notice) {
             self.sink.notice(notice);
         }
     }
 
-    fn tell_forwarder_notices(&mut self) {
+    /// Reports a destination that nothing opens.
+    fn tell_floor(&mut self, dest: PacketDest) {
+        self.tell(if self.dialer.is_proxy(&dest) {
+            EgressNotice::OperatorProxy(dest)
+        } else {
+            EgressNotice::Floor(dest)
+        });
+    }
+
+    /// Reports why a connection was not made, and returns the ICMP error that tells its program;
+    /// `None`: it is refused.
+    fn tell_refusal(&mut self, dest: &PacketDest, refusal: &DialRefusal) -> Option<IcmpErrorKind> {
+        tracing::debug!(%dest, error = %refusal, "a connection could not be made");
+        if let Some(notice) = refusal.notice(dest) {
+            self.tell(notice);
+        }
+        refusal.icmp_kind()
+    }
+
+    fn tell_name_server_notices(&mut self) {
+        if self.names.take_out_of_sockets() {
+            self.tell(EgressNotice::LookupsOutOfSockets);
+        }
         for notice in self.names.take_notices() {
             match notice {
                 ForwarderNotice::StandInsExhausted => self.tell(EgressNotice::TooManyNames),
@@ -528,6 +549,7 @@ where
                     let record_type = record_type.to_string();
                     self.tell(EgressNotice::RecordRefused { name, record_type });
                 }
+                ForwarderNotice::RefusalsOmitted => self.tell(EgressNotice::NoticesOmitted),
                 _ => {}
             }
         }
@@ -550,13 +572,6 @@ const MAX_DATAGRAM_BYTES: usize = 65_535;
 fn deadline(duration: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(duration).unwrap_or(now)
-}
-
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Returns the result of a task; `None` for one that was aborted.

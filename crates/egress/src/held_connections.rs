@@ -50,12 +50,15 @@ pub(crate) enum HoldState {
 }
 
 /// The effect of a first packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FirstPacket {
     /// The packet of a connection that is waiting already.
     Repeated,
-    /// A new connection; one with the same addresses was replaced.
-    New,
+    /// A new connection.
+    New {
+        /// The destination of one with the same addresses, which was withdrawn.
+        replaced: Option<PacketDest>,
+    },
     /// The table is full.
     Full,
 }
@@ -84,12 +87,11 @@ impl HeldConnections {
                 held.last_seen = now;
                 FirstPacket::Repeated
             }
-            Some(_) => {
-                self.remove(key);
-                FirstPacket::New
-            }
+            Some(_) => FirstPacket::New {
+                replaced: self.remove(key).map(|held| held.dest),
+            },
             None if is_full => FirstPacket::Full,
-            None => FirstPacket::New,
+            None => FirstPacket::New { replaced: None },
         }
     }
 

@@ -19,6 +19,7 @@
 
 pub mod dial;
 mod engine;
+mod flow_activity;
 mod gateway_sockets;
 mod held_connections;
 mod hold_limit;
@@ -31,6 +32,9 @@ pub mod publish;
 mod question_rate;
 pub mod relay;
 pub mod server_name;
+#[cfg(test)]
+mod test_parts;
+mod told_notices;
 
 pub use engine::{EgressConfig, EgressEngine, EgressError};
 pub use gateway_sockets::{EgressSockets, GatewaySockets, GatewaySocketsError};

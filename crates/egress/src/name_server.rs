@@ -2,11 +2,12 @@
 //! The name server of a sandbox: the forwarder behind the gateway's sockets of port 53.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use names::{
-    DnsForwarder, DnsTransport, ForwarderConfig, ForwarderNotice, LookupOutcome, LookupRequest,
-    NameLookup, NamePolicy, PendingLookup, QueryPlan, serve_dns_stream,
+    DnsForwarder, DnsTransport, ForwarderConfig, ForwarderNotice, LookupFailure, LookupOutcome,
+    LookupRequest, NameLookup, NamePolicy, PendingLookup, QueryPlan, serve_dns_stream,
 };
 use terok_clearance::DomainName;
 use tokio::net::TcpStream;
@@ -20,6 +21,8 @@ use crate::engine::dialing::Dialer;
 pub(crate) struct NameServer<P, N, D> {
     forwarder: Mutex<DnsForwarder>,
     dialer: Arc<Dialer<P, N, D>>,
+    /// Set when a lookup failed because this process has too many open files.
+    is_out_of_sockets: AtomicBool,
 }
 
 /// The rules, as the forwarder sees them.
@@ -36,6 +39,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
         Self {
             forwarder: Mutex::new(DnsForwarder::new(config)),
             dialer,
+            is_out_of_sockets: AtomicBool::new(false),
         }
     }
 
@@ -52,7 +56,10 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
             LookupRequest::Addresses(name) if self.dialer.is_proxied(name) => {
                 LookupOutcome::Addresses(Ok(vec![Ipv4Addr::UNSPECIFIED.into()]))
             }
-            request => request.resolve(&*self.dialer.lookup).await,
+            request => {
+                let outcome = request.resolve(&*self.dialer.lookup).await;
+                self.check_sockets(outcome)
+            }
         };
         self.lock_forwarder().finish(pending, outcome)
     }
@@ -65,6 +72,30 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
     /// Removes and returns the forwarder's notices.
     pub(crate) fn take_notices(&self) -> Vec<ForwarderNotice> {
         self.lock_forwarder().take_notices()
+    }
+
+    /// Returns `true` if a lookup has failed since the last call because this process has too many
+    /// open files.
+    pub(crate) fn take_out_of_sockets(&self) -> bool {
+        self.is_out_of_sockets.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns a failure of the lookup, and notes it, if there was no socket for it: then it does
+    /// not show that the name does not exist.
+    fn check_sockets(&self, outcome: LookupOutcome) -> LookupOutcome {
+        let has_failed = match &outcome {
+            LookupOutcome::Addresses(found) => found.is_err(),
+            LookupOutcome::Records(found) => found.is_err(),
+        };
+        if !has_failed || !self.dialer.is_out_of_sockets() {
+            return outcome;
+        }
+        self.is_out_of_sockets.store(true, Ordering::Relaxed);
+        let failure = LookupFailure::failed("too many open files");
+        match outcome {
+            LookupOutcome::Addresses(_) => LookupOutcome::Addresses(Err(failure)),
+            LookupOutcome::Records(_) => LookupOutcome::Records(Err(failure)),
+        }
     }
 
     /// Answers the queries of one TCP connection until its end, an error, or a pause.
@@ -88,3 +119,6 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> NameServer<P, N, D> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

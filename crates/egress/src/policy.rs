@@ -66,12 +66,14 @@ pub struct HeldCount {
     pub gave_up_after: Option<std::time::Duration>,
 }
 
-/// Events that no question covers, each told once for a destination.
+/// Events that no question covers, each told once for a destination, up to a limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EgressNotice {
     /// The destination is never opened: link-local, cloud metadata, multicast or reserved.
     Floor(PacketDest),
+    /// The destination is the proxy of the operator's network.
+    OperatorProxy(PacketDest),
     /// A connection was refused because no operator is there to answer.
     NobodyAnswers(PacketDest),
     /// A connection was refused because no answer came within its time.
@@ -91,6 +93,8 @@ pub enum EgressNotice {
     },
     /// A connection was not made: this process has too many open files or sockets.
     OutOfSockets(PacketDest),
+    /// Lookups for the sandbox failed: this process has too many open files or sockets.
+    LookupsOutOfSockets,
     /// A connection was reset because it asked the destination for another server.
     ServerNameMismatch {
         /// The destination, a name.
@@ -100,6 +104,8 @@ pub enum EgressNotice {
     },
     /// QUIC to a name was refused because its server name cannot be checked.
     ServerNameUnreadable(PacketDest),
+    /// Later notices of a kind are not told, because there were too many.
+    NoticesOmitted,
 }
 
 /// Receives what the engine reports.

@@ -26,7 +26,12 @@ where
         if decoder.push(bytes).is_err() {
             return;
         }
-        while let Ok(Some(query)) = decoder.next_message() {
+        loop {
+            let query = match decoder.next_message() {
+                Ok(Some(query)) => query,
+                Ok(None) => break,
+                Err(_) => return, // the rest cannot be divided into messages
+            };
             let Some(reply) = answer(query).await else {
                 return;
             };
@@ -38,5 +43,25 @@ where
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_without_framing_is_closed_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(&[0x10, 0x01]).await.unwrap();
+        let serving = serve_dns_stream(stream, |_| async { panic!("no query") });
+        let ended = timeout(STREAM_IDLE_TIMEOUT / 2, serving).await;
+        ended.expect("the connection is closed");
     }
 }

@@ -454,6 +454,7 @@ impl Inbox {
         if version == ProtocolVersion::Clearance1 {
             merge_oldest_flow(row, state);
         }
+        let waiting_grew = row.note_waiting_growth();
         let is_added = changes
             .iter()
             .any(|change| matches!(change, InboxChange::Added(new) if *new == number));
@@ -463,6 +464,9 @@ impl Inbox {
             changes.push(InboxChange::Updated(number));
             if process_found {
                 changes.push(InboxChange::ProcessFound(number));
+            }
+            if waiting_grew {
+                changes.push(InboxChange::WaitingGrew(number));
             }
         }
     }
@@ -497,6 +501,7 @@ impl Inbox {
             first_seen: request.first_seen,
             answering: None,
             forgotten_by_hub: false,
+            waiting_magnitude: 0,
         };
         self.rows.insert(number, row);
         changes.push(InboxChange::Added(number));

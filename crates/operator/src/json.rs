@@ -219,8 +219,8 @@ pub(crate) fn change_event<'a>(
     Some(match change {
         InboxChange::Added(row) => ScriptEvent::Pending(question(row)?),
         InboxChange::Updated(row) => ScriptEvent::Repeated(question(row)?),
-        // The repeated question contains the process.
-        InboxChange::ProcessFound(_) => return None,
+        // The repeated question contains the process and the number of connections.
+        InboxChange::ProcessFound(_) | InboxChange::WaitingGrew(_) => return None,
         InboxChange::Ended(row, RowEnd::Decided(decision)) => ScriptEvent::Decided {
             row: Some(row.number().get()),
             hub: row.hub().to_string(),

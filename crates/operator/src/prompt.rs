@@ -171,9 +171,13 @@ impl<W: Write> LinePrompt<W> {
                     InboxChange::Up(..) | InboxChange::Added(_) | InboxChange::Container { .. }
                 );
             let person = self.options.format != OutputFormat::Json;
-            let shown = !(person && quiet);
-            let asked = matches!(change, InboxChange::Added(_));
-            if shown && !(person && asked && self.rate_limiter.should_suppress()) {
+            // A sandbox chooses how many of these lines there are.
+            let is_within_limit = |limiter: &mut PromptRateLimiter| match change {
+                InboxChange::Added(_) => !limiter.should_suppress(),
+                InboxChange::ProcessFound(_) | InboxChange::WaitingGrew(_) => limiter.admit(),
+                _ => true,
+            };
+            if !person || (!quiet && is_within_limit(&mut self.rate_limiter)) {
                 self.write_message(&PromptMessage::Change(change))?;
             }
         }

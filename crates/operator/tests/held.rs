@@ -7,9 +7,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use terok_clearance::Timestamp;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::Event;
+use terok_clearance::{ShieldState, Timestamp};
 use terok_clearance_operator::Session;
 use terok_clearance_operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance_operator::script::take_snapshot;
@@ -173,23 +173,8 @@ impl Write for ChannelWriter {
     }
 }
 
-/// A hub publishes a question before it has searched for the process.
-#[tokio::test]
-async fn the_prompt_says_who_asks_once_the_process_is_found() {
-    let process = json!({"pid": 812, "uid": 1000, "name": "curl"});
-    let events = [
-        Event::Synced,
-        Event::Pending(question("web", 1, "a.example", json!({}))),
-        Event::Repeated(question("web", 1, "a.example", json!({"waiting": 1}))),
-        Event::Repeated(question("web", 1, "a.example", json!({"process": process}))),
-        Event::Repeated(question(
-            "web",
-            1,
-            "a.example",
-            json!({"process": process, "count": 2}),
-        )),
-        Event::Pending(question("web", 2, "b.example", json!({}))),
-    ];
+/// Returns the lines that a prompt shows for these events until one with `last`.
+async fn lines_until(last: &str, events: Vec<Event>) -> Vec<String> {
     let mut frames = Vec::new();
     for (number, event) in (1..).zip(events) {
         event.append_frame(number, &mut frames);
@@ -199,9 +184,9 @@ async fn the_prompt_says_who_asks_once_the_process_is_found() {
     let path = directory.path().join("run/hub.sock");
     let _running = RunningHub::start(&path, hub);
     let (written, mut shown) = mpsc::channel::<String>(1000);
-    let until_the_second = async {
+    let until_last = async {
         let mut text = String::new();
-        while !text.contains("b.example port 443/tcp  from") {
+        while !text.contains(last) {
             text.push_str(&shown.recv().await.unwrap());
         }
         text
@@ -210,17 +195,66 @@ async fn the_prompt_says_who_asks_once_the_process_is_found() {
     let session = Session::at_socket(path).unwrap();
     let options = PromptOptions::default();
     let output = ChannelWriter(written);
-    let end = run_prompt(session, "here", input, output, options, until_the_second).await;
+    let end = run_prompt(session, "here", input, output, options, until_last).await;
     let PromptEnd::Stopped(text) = end.unwrap() else {
-        panic!("the prompt ended by itself");
+        unreachable!("the input stays open");
     };
-    let who_asks: Vec<_> = text
-        .lines()
-        .filter(|line| line.contains("who asks"))
-        .collect();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A hub publishes a question before it has searched for the process.
+#[tokio::test]
+async fn the_prompt_says_who_asks_once_the_process_is_found() {
+    let process = json!({"pid": 812, "uid": 1000, "name": "curl"});
+    let repeated = |changes| Event::Repeated(question("web", 1, "a.example", changes));
+    let events = vec![
+        Event::Synced,
+        Event::Pending(question("web", 1, "a.example", json!({}))),
+        repeated(json!({"waiting": 1})),
+        repeated(json!({"process": process})),
+        repeated(json!({"process": process, "count": 2})),
+        Event::Pending(question("web", 2, "b.example", json!({}))),
+    ];
+    let mut lines = lines_until("b.example port 443/tcp  from", events).await;
+    lines.retain(|line| line.contains("who asks"));
+    assert_eq!(lines, ["[1] who asks: says it is curl (process 812)"]);
+}
+
+#[tokio::test]
+async fn the_prompt_says_when_many_more_connections_wait() {
+    let mut events = vec![
+        Event::Synced,
+        Event::Pending(question("web", 1, "a.example", json!({}))),
+    ];
+    for waiting in [1, 2, 9, 10, 11, 0, 10, 99, 120, 1, 100] {
+        let changes = json!({"waiting": waiting});
+        events.push(Event::Repeated(question("web", 1, "a.example", changes)));
+    }
+    events.push(Event::Pending(question("web", 2, "b.example", json!({}))));
+    let mut lines = lines_until("b.example port 443/tcp  from", events).await;
+    lines.retain(|line| line.contains("wait"));
     assert_eq!(
-        who_asks,
-        ["[1] who asks: says it is curl (process 812)"],
-        "{text}"
+        lines,
+        ["[1] 10 connections wait", "[1] 120 connections wait"]
     );
+}
+
+/// What is found out about the questions of one sandbox does not scroll those of others away.
+#[tokio::test]
+async fn a_flood_of_questions_with_processes_and_connections_is_few_lines() {
+    let process = json!({"pid": 812, "uid": 1000, "name": "curl"});
+    let mut events = vec![Event::Synced];
+    let of_sandbox = |number, changes| question("web", number, &format!("n{number}.test"), changes);
+    events.extend((1..=200).map(|number| Event::Pending(of_sandbox(number, json!({})))));
+    let repeated = |number| {
+        let changes = json!({"process": process, "waiting": 10});
+        Event::Repeated(of_sandbox(number, changes))
+    };
+    events.extend((1..=200).map(repeated));
+    let state = ShieldState::Up;
+    let container = "web".parse().unwrap();
+    events.push(Event::Shield { container, state });
+    let lines = lines_until("the firewall is up", events).await;
+    // Two lines for a question; a slow machine may begin another second.
+    assert!(lines.len() <= 100, "{lines:#?}");
 }

@@ -146,11 +146,6 @@ impl RuleTable {
         ended
     }
 
-    /// Returns the time of the next end of a rule.
-    pub fn next_expiry(&self) -> Option<Instant> {
-        self.expiries.first().map(|(time, _)| *time)
-    }
-
     /// Iterates over the rules in the order of their additions.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyRule> {
         self.rules.values().map(AsRef::as_ref)

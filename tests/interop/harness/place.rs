@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use super::{Running, Shield, Side, Stack};
+use super::{CONTAINER, Running, Shield, Side, Stack};
 
 /// A folder that is `XDG_RUNTIME_DIR` and `HOME`, and goes with the test.
 #[derive(Debug)]
@@ -23,6 +23,17 @@ impl Place {
         let private = PermissionsExt::from_mode(0o700);
         let mut builder = tempfile::Builder::new();
         Self(builder.prefix("ti").permissions(private).tempdir().unwrap())
+    }
+
+    /// Returns our supervisor of the network namespace of a process, to be run here. The processes
+    /// of these tests could go around its rules.
+    pub(crate) fn supervise(&self, sandbox: &Running, options: &[&str]) -> Command {
+        let pid = sandbox.pid().as_raw_nonzero().to_string();
+        let mut command = self.ours(options);
+        command
+            .args(["supervise", "--allow-capabilities", "--pid", &pid])
+            .args(["--name", CONTAINER]);
+        command
     }
 
     pub(crate) fn path(&self) -> &Path {

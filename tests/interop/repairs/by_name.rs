@@ -32,17 +32,7 @@ async fn supervise(place: &Place) -> ([Running; 2], PathBuf, PathBuf) {
     sandbox.args(["--net", "sh", "-c", "echo ready; exec cat"]);
     let mut sandbox = Running::start(&mut sandbox);
     sandbox.until("ready").await;
-    let pid = sandbox.pid().as_raw_nonzero().to_string();
-    let mut ours = place.ours(&[
-        "--json",
-        "supervise",
-        "--allow-capabilities",
-        "--pid",
-        &pid,
-        "--name",
-        CONTAINER,
-    ]);
-    let mut ours = Running::start(&mut ours);
+    let mut ours = Running::start(&mut place.supervise(&sandbox, &["--json"]));
     let ready = ours.json().await;
     let path = |key: &str| PathBuf::from(ready[key].as_str().expect("a path"));
     let (hub, ingester) = (path("hub"), path("ingester"));

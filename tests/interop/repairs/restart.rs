@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::interval;
 
 use super::ground::{RULES, reader, run, send, way_out};
-use super::{CONTAINER, Whose, event};
+use super::{Whose, event};
 use crate::harness::{Place, Running};
 
 const DEST: &str = "203.0.113.1";
@@ -73,23 +73,13 @@ async fn our_supervisor_that_was_killed_asks_again_under_the_same_number() {
     let place = Place::new();
     way_out(&place).await;
     let sandbox = Running::start(&mut place.command("cat"));
-    let pid = sandbox.pid().as_raw_nonzero().to_string();
-    let args = [
-        "--json",
-        "supervise",
-        "--allow-capabilities",
-        "--pid",
-        &pid,
-        "--name",
-        CONTAINER,
-    ];
-    let mut guard = Running::start(&mut place.ours(&args));
+    let mut guard = Running::start(&mut place.supervise(&sandbox, &["--json"]));
     let ready = guard.json().await;
     let mut prompt = Running::start(&mut place.ours(&["--json", "clearance"]));
     event(&mut prompt, "ready").await;
     assert_eq!(asked(&mut prompt, &[DEST]).await["row"], 1);
     kill(guard).await;
-    let mut guard = Running::start(&mut place.ours(&args));
+    let mut guard = Running::start(&mut place.supervise(&sandbox, &["--json"]));
     assert_eq!(guard.json().await["hub"], ready["hub"]);
     event(&mut prompt, "lapsed").await;
     let again = asked(&mut prompt, &[DEST]).await;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{CONTAINER, STACK, classic};
+use super::{STACK, classic};
 use crate::harness::{Place, Running, Shield};
 
 const CALL: &[u8] = b"{\"method\":\"org.varlink.service.GetInfo\"}\0";
@@ -136,17 +136,7 @@ async fn every_socket_of_ours_turns_another_user_away() {
     ]);
     let mut sandbox = Running::start(&mut sandbox);
     sandbox.until("ready").await;
-    let pid = sandbox.pid().as_raw_nonzero().to_string();
-    let args = [
-        "--json",
-        "supervise",
-        "--allow-capabilities",
-        "--pid",
-        &pid,
-        "--name",
-        CONTAINER,
-    ];
-    let mut guard = Running::start(&mut place.ours(&args));
+    let mut guard = Running::start(&mut place.supervise(&sandbox, &["--json"]));
     let ready: Value = guard.json().await;
     for key in ["hub", "ingester"] {
         sockets.push(ready[key].as_str().expect("a path").into());

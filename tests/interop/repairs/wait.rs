@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::Whose;
 use super::ground::{RULES, reader, run, send, way_out};
-use super::{CONTAINER, Whose};
 use crate::harness::{Place, Running};
 
 const PACKETS: u8 = 5;
@@ -53,17 +53,7 @@ async fn a_single_packet_waits_a_second_there_and_not_here() {
     // The whole way, from the packet to the person's line.
     let whole = {
         let sandbox = Running::start(&mut place.command("cat"));
-        let pid = sandbox.pid().as_raw_nonzero().to_string();
-        let args = [
-            "--json",
-            "supervise",
-            "--allow-capabilities",
-            "--pid",
-            &pid,
-            "--name",
-            CONTAINER,
-        ];
-        let mut guard = Running::start(&mut place.ours(&args));
+        let mut guard = Running::start(&mut place.supervise(&sandbox, &["--json"]));
         let ready = guard.json().await;
         let hub = ready["hub"].as_str().expect("its socket");
         let mut prompt = place.ours(&["--json", "clearance", "--socket", hub]);

@@ -86,72 +86,39 @@ fn an_error_suggests_the_form_to_write() {
     };
     let number: Phrase =
         |text, form| format!("\"{text}\" is a number, not a name: write the address as {form}");
-    for (phrase, text, part, form) in [
-        (
-            url,
-            "https://a.example/x",
-            "https://a.example/x",
-            "a.example:443",
-        ),
-        (
-            url,
-            "HTTP://A.example:8080/?q#f",
-            "HTTP://A.example:8080/?q#f",
-            "a.example:8080",
-        ),
-        (
-            url,
-            "ssh://git@a.example/x",
-            "ssh://git@a.example/x",
-            "a.example:22",
-        ),
-        (
-            url,
-            "https://[2001:db8::7]/",
-            "https://[2001:db8::7]/",
-            "[2001:db8::7]:443",
-        ),
-        (url, "odd://a.example", "odd://a.example", "a.example"),
-        (url, "https://", "https://", ANY_HOST),
-        (
-            user_info,
-            "git@a.example:22",
-            "git@a.example:22",
-            "a.example:22",
-        ),
-        (
-            path,
-            "a.example/index.html",
-            "a.example/index.html",
-            "a.example",
-        ),
-        (path, "a.example/", "a.example/", "a.example"),
-        (path, "a.example:80/a/b", "a.example:80/a/b", "a.example:80"),
-        (wildcard, "*example.com", "*example.com", "*.example.com"),
-        (wildcard, "a.*.example", "a.*.example", "*.example"),
-        (
-            wildcard,
-            "*.*.example.com",
-            "*.*.example.com",
-            "*.example.com",
-        ),
-        (wildcard, ".example.com", ".example.com", "*.example.com"),
-        (wildcard, "a.example.*", "a.example.*", "*.example.com"),
-        (number, "127.1", "127.1", "127.0.0.1"),
-        (number, "127.1:80/tcp", "127.1", "127.0.0.1"),
-        (number, "0x7f000001", "0x7f000001", "127.0.0.1"),
-        (number, "0X7F.1", "0X7F.1", "127.0.0.1"),
-        (number, "2852039166", "2852039166", "169.254.169.254"),
-        (number, "010.0.0.1", "010.0.0.1", FOUR_NUMBERS),
-        (number, "1.2.3.4.5", "1.2.3.4.5", FOUR_NUMBERS),
-        (number, "10/8", "10", "0.0.0.10"),
-    ] {
-        let error = text
-            .parse::<DestPattern>()
-            .map(|pattern| pattern.to_string());
-        let message = error.map_err(|error| error.to_string());
+    let check = |phrase: Phrase, text: &str, part: &str, form: &str| {
+        let pattern = text.parse::<DestPattern>();
+        let message = pattern.map_err(|error| error.to_string());
         assert_eq!(message, Err(phrase(part, form)), "of {text:?}");
+    };
+    for (phrase, text, form) in [
+        (url, "https://a.example/x", "a.example:443"),
+        (url, "HTTP://A.example:8080/?q#f", "a.example:8080"),
+        (url, "ssh://git@a.example/x", "a.example:22"),
+        (url, "https://[2001:db8::7]/", "[2001:db8::7]:443"),
+        (url, "odd://a.example", "a.example"),
+        (url, "https://", ANY_HOST),
+        (user_info, "git@a.example:22", "a.example:22"),
+        (path, "a.example/index.html", "a.example"),
+        (path, "a.example/", "a.example"),
+        (path, "a.example:80/a/b", "a.example:80"),
+        (wildcard, "*example.com", "*.example.com"),
+        (wildcard, "a.*.example", "*.example"),
+        (wildcard, "*.*.example.com", "*.example.com"),
+        (wildcard, ".example.com", "*.example.com"),
+        (wildcard, "a.example.*", "*.example.com"),
+        (number, "127.1", "127.0.0.1"),
+        (number, "0x7f000001", "127.0.0.1"),
+        (number, "0X7F.1", "127.0.0.1"),
+        (number, "2852039166", "169.254.169.254"),
+        (number, "010.0.0.1", FOUR_NUMBERS),
+        (number, "1.2.3.4.5", FOUR_NUMBERS),
+    ] {
+        check(phrase, text, text, form);
     }
+    // The message names a part of the text.
+    check(number, "127.1:80/tcp", "127.1", "127.0.0.1");
+    check(number, "10/8", "10", "0.0.0.10");
 }
 
 fn check_error(text: &str, message: &str) {

@@ -14,7 +14,7 @@ use runner::{
     HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, PublishSpec,
     RunConfig, RunScreen,
 };
-use terok_clearance::{DestPattern, DestPatternError, DestZone, HostPattern, classify_destination};
+use terok_clearance::{DestPattern, DestPatternError};
 
 use super::tui;
 use crate::desktop::popup_desktop_config;
@@ -165,21 +165,20 @@ fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
 enum AllowArgError {
     #[error(transparent)]
     Pattern(#[from] DestPatternError),
-    #[error("link-local, cloud metadata and reserved addresses are never opened")]
+    #[error(
+        "link-local, cloud metadata, multicast and reserved addresses are never opened: leave this \
+         option out"
+    )]
     Floor,
 }
 
 /// Parses a destination of `--allow`. A rule that opens nothing is a mistake of the operator.
 fn parse_allowed(text: &str) -> Result<DestPattern, AllowArgError> {
     let pattern: DestPattern = text.parse()?;
-    match pattern.host() {
-        HostPattern::Address(address)
-            if classify_destination(*address, |_| false) == DestZone::Floor =>
-        {
-            Err(AllowArgError::Floor)
-        }
-        _ => Ok(pattern),
+    if pattern.is_floor() {
+        return Err(AllowArgError::Floor);
     }
+    Ok(pattern)
 }
 
 /// Runs the command.

@@ -64,11 +64,11 @@ fn failures_before_the_command_have_the_statuses_of_a_shell() {
         }
         check(&["--allow", "a b", "--", "true"], 2, "a b");
         // The floor cannot be opened on the command line either.
-        check(
-            &["--allow", "169.254.169.254", "--", "touch", "started"],
-            2,
-            "never opened",
-        );
+        for floor in ["169.254.169.254", "169.254.0.0/16:80", "fe80::/10"] {
+            for words in ["never opened", "leave this option out"] {
+                check(&["--allow", floor, "--", "touch", "started"], 2, words);
+            }
+        }
         check(&["--hold", "60", "--", "touch", "started"], 2, "forever");
         check(
             &["--proxy", "ftp://x", "--", "touch", "started"],

@@ -7,6 +7,9 @@ use super::lab::{Lab, hello};
 use super::machine::line;
 use super::user::{User, as_everybody};
 
+/// The words of a program whose connection was refused.
+const REFUSED: &str = "failed: ECONNREFUSED";
+
 #[test]
 fn a_connection_waits_for_its_answer() {
     as_everybody(|user| {
@@ -27,10 +30,10 @@ fn a_connection_waits_for_its_answer() {
 
         sandbox.begins("greet one.test");
         operator.answer("one.test", 'd');
-        assert_eq!(sandbox.ends(), "failed: ECONNREFUSED");
+        assert_eq!(sandbox.ends(), REFUSED);
         // Both answers last: nothing is asked again.
         assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
-        assert_eq!(sandbox.does("greet one.test"), "failed: ECONNREFUSED");
+        assert_eq!(sandbox.does("greet one.test"), REFUSED);
         assert_eq!(operator.other_questions(), Vec::<&str>::new());
         let said = sandbox.finish();
         assert!(
@@ -77,26 +80,17 @@ fn with_nobody_there_a_connection_is_refused_at_once_and_said_once() {
         let lab = Lab::new(user);
         let mut sandbox = lab.sandbox(&[]);
         // Somebody may come in the first seconds after the start, but nobody does.
-        assert_eq!(sandbox.does("greet plain.test"), "failed: ECONNREFUSED");
+        assert_eq!(sandbox.does("greet plain.test"), REFUSED);
         // From then on nothing waits: a program that has no second does not notice.
         for _ in 0..3 {
-            assert_eq!(
-                sandbox.does("greet plain.test 7004 1"),
-                "failed: ECONNREFUSED"
-            );
-            assert_eq!(
-                sandbox.does("datagram plain.test hello 1"),
-                "failed: ECONNREFUSED"
-            );
+            assert_eq!(sandbox.does("greet plain.test 7004 1"), REFUSED);
+            assert_eq!(sandbox.does("datagram plain.test hello 1"), REFUSED);
         }
         // A `watch` is nobody who answers.
         let mut watch = lab.machine.program(user, &["--json", "watch"]);
         let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
         while !line(&mut watch).contains("\"pending\"") {}
-        assert_eq!(
-            sandbox.does("greet plain.test 7004 1"),
-            "failed: ECONNREFUSED"
-        );
+        assert_eq!(sandbox.does("greet plain.test 7004 1"), REFUSED);
         watch.kill().unwrap();
         watch.wait().unwrap();
         // Whoever comes later finds the questions, and their answers serve the next attempt.
@@ -136,7 +130,7 @@ fn a_connection_that_waits_outlives_a_short_absence_of_the_operator() {
         sandbox.begins("greet other.test");
         operator.asked("other.test");
         drop(operator);
-        assert_eq!(sandbox.ends(), "failed: ECONNREFUSED");
+        assert_eq!(sandbox.ends(), REFUSED);
         assert_eq!(lab.names_asked(), ["plain.test"]);
         let said = sandbox.finish();
         assert!(
@@ -154,14 +148,8 @@ fn the_time_to_wait_is_an_option() {
         // None at all, although an operator is there.
         let mut sandbox = lab.sandbox(&["--hold", "0"]);
         let mut operator = lab.operator();
-        assert_eq!(
-            sandbox.does("greet plain.test 7004 1"),
-            "failed: ECONNREFUSED"
-        );
-        assert_eq!(
-            sandbox.does("datagram plain.test hello 1"),
-            "failed: ECONNREFUSED"
-        );
+        assert_eq!(sandbox.does("greet plain.test 7004 1"), REFUSED);
+        assert_eq!(sandbox.does("datagram plain.test hello 1"), REFUSED);
         operator.answer("plain.test", 'a');
         assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
         drop(operator);
@@ -173,11 +161,8 @@ fn the_time_to_wait_is_an_option() {
         let mut operator = lab.operator();
         sandbox.begins("greet plain.test 7004 20");
         let question = operator.asked("plain.test");
-        assert_eq!(sandbox.ends(), "failed: ECONNREFUSED");
-        assert_eq!(
-            sandbox.does("datagram other.test hello 20"),
-            "failed: ECONNREFUSED"
-        );
+        assert_eq!(sandbox.ends(), REFUSED);
+        assert_eq!(sandbox.does("datagram other.test hello 20"), REFUSED);
         operator.decide(&question, 'a');
         assert_eq!(sandbox.does("greet plain.test"), hello("198.51.100.41"));
         let said = sandbox.finish();
@@ -218,7 +203,7 @@ fn an_answer_releases_every_connection_that_it_covers_and_no_other() {
         operator.decide(by_port(80), 'd');
         let said = sandbox.ends();
         assert_eq!(said.matches(&hello("198.51.100.41")).count(), 3, "{said}");
-        assert!(said.contains("failed: ECONNREFUSED"), "{said}");
+        assert!(said.contains(REFUSED), "{said}");
     });
 }
 
@@ -281,7 +266,7 @@ fn a_client_of_the_classic_interface_is_somebody_who_answers() {
     let lab = Lab::new(&user);
     let mut sandbox = lab.sandbox(&[]);
     // The time in which somebody may come passes.
-    assert_eq!(sandbox.does("greet one.test"), "failed: ECONNREFUSED");
+    assert_eq!(sandbox.does("greet one.test"), REFUSED);
     let client = ["python3", "-c", CLASSIC_CLIENT];
     let mut client = lab.machine.command(&user, &client);
     let mut client = client.stdout(Stdio::piped()).spawn().unwrap();

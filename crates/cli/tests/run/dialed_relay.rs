@@ -156,7 +156,7 @@ fn unusual_ways_to_connect_work() {
 fn a_ping_is_a_question_and_passes_where_the_machine_allows_pings() {
     as_everybody(|user| {
         let lab = Lab::new(user);
-        let mut sandbox = lab.sandbox(&[]);
+        let mut sandbox = lab.sandbox(&["--allow", "private.test"]);
         let mut operator = lab.operator();
         sandbox.begins("ping plain.test 5");
         let question = operator.answer("plain.test", 'a');
@@ -173,6 +173,11 @@ fn a_ping_is_a_question_and_passes_where_the_machine_allows_pings() {
         assert!(allowed.status.success());
         assert_eq!(sandbox.does("ping plain.test"), "reply payload");
         // Another one is another question, and a deny an error.
+        // The name is allowed; its address is a question of its own.
+        sandbox.begins("ping private.test 5");
+        let question = operator.answer("10.9.9.9", 'd');
+        assert_eq!(question["looked_up_as"], "private.test", "{question}");
+        sandbox.ends();
         sandbox.begins("ping other.test 5");
         operator.answer("other.test", 'd');
         let said = sandbox.ends();

@@ -177,6 +177,10 @@ fn metadata_and_link_local_addresses_are_refused_and_told_once() {
             let refused = format!("refused {dest}:80: link-local, cloud metadata");
             assert_eq!(said.matches(&refused).count(), 1, "{dest}: {said}");
         }
+        for dest in ["169.254.169.254", "metadata.test"] {
+            let refused = format!("refused {dest}:9999/udp: link-local, cloud metadata");
+            assert_eq!(said.matches(&refused).count(), 1, "{dest}: {said}");
+        }
         assert_eq!(lab.packets_sent(), Vec::<String>::new());
     });
 }
@@ -190,6 +194,9 @@ fn an_option_cannot_open_what_is_never_opened() {
             "fe80::1",
             "[fd00:ec2::254]:80",
             "224.0.0.1",
+            "169.254.0.0/16",
+            "ff02::/16",
+            "[64:ff9b::a9fe:0/112]:80",
         ] {
             let output = lab
                 .run_command(&["--allow", wrong], &["touch", "started"])
@@ -200,6 +207,26 @@ fn an_option_cannot_open_what_is_never_opened() {
             assert!(said.contains("never opened"), "{said}");
         }
         assert!(!user.path("work/started").exists());
+    });
+}
+
+#[test]
+fn a_proxy_of_the_machine_is_closed_under_its_other_name() {
+    as_everybody(|user| {
+        let lab = Lab::new(user);
+        let servers = [3128, 4711].map(|port| lab.serve_on_machine("127.0.0.1", port));
+        let allowed = ["--allow", "host.internal", "--hold", "0"];
+        let proxied = ["--proxy", "http://127.0.0.1:3128"];
+        let mut sandbox = lab.sandbox(&[&allowed[..], &["--proxy", "none"]].concat());
+        assert_eq!(sandbox.does("greet host.internal 3128"), "reached");
+        let mut sandbox = lab.sandbox(&[&allowed[..], &proxied].concat());
+        assert_eq!(sandbox.does("greet host.internal 4711"), "reached");
+        let said = sandbox.does("greet host.internal 3128");
+        assert_eq!(said, "failed: ECONNREFUSED");
+        let said = sandbox.finish();
+        let refused = "refused host.internal:3128: it is your proxy";
+        assert_eq!(said.matches(refused).count(), 1, "{said}");
+        drop(servers);
     });
 }
 

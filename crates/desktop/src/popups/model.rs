@@ -172,6 +172,7 @@ impl PopupModel {
             // `update_row` determines whether a question can be answered.
             InboxChange::ForgottenByHub(_)
             | InboxChange::ProcessFound(_)
+            | InboxChange::WaitingGrew(_)
             | InboxChange::Up(..)
             | InboxChange::Down(..)
             | InboxChange::Synced(_) => {}

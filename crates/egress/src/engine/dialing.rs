@@ -12,14 +12,18 @@ use terok_clearance::{
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::dial::{DialError, DialSockets, connect_udp, dial_tcp};
+use super::ZonedDest;
+use crate::dial::{DialError, DialSockets, UnreachablePart, connect_udp, dial_tcp};
+use crate::packet_build::IcmpErrorKind;
 use crate::proxy::{ProxyServer, connect_through};
-use crate::{EgressPolicy, EgressVerdict, ProxySettings};
+use crate::{EgressNotice, EgressPolicy, EgressVerdict, ProxySettings};
 
 /// Maximum time of a lookup and a dial together; a program waits no longer with its own.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(130);
 
 const HTTPS_PORT: u16 = 443;
+/// A port for a socket that sends nothing (`discard`).
+const UNUSED_PORT: u16 = 9;
 
 /// Makes the connections outside.
 #[derive(Debug)]
@@ -35,26 +39,57 @@ pub(crate) struct Dialer<P, N, D> {
 /// The reason why a connection was not made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialRefusal {
-    /// The name leads to an address with a question of its own: a private one, or one of this
+    /// The name leads to this address with a question of its own: a private one, or one of this
     /// host.
-    #[error("{name} leads to {address}, which needs an answer of its own")]
-    AskAddress {
-        address: IpAddr,
-        zone: DestZone,
-        name: DomainName,
-    },
+    #[error("the name leads to {}, which needs an answer of its own", .0.dest)]
+    AskAddress(ZonedDest),
     /// A rule denies every address of the name.
     #[error("a rule denies the addresses of the name")]
     Denied,
     /// Nothing opens the addresses of the name.
     #[error("the name leads to addresses that are never opened")]
     Floor,
+    /// The destination is a proxy of the operator's.
+    #[error("the destination is the operator's proxy")]
+    OperatorProxy,
     /// The name has no address.
     #[error("the name could not be resolved")]
     NotFound(#[source] LookupFailure),
     /// The connection failed.
     #[error("the connection failed")]
     Failed(#[from] DialError),
+}
+
+impl DialRefusal {
+    /// Returns the notice for the operator about a connection to `dest`.
+    pub(crate) fn notice(&self, dest: &PacketDest) -> Option<EgressNotice> {
+        match self {
+            Self::Floor => Some(EgressNotice::Floor(dest.clone())),
+            Self::OperatorProxy => Some(EgressNotice::OperatorProxy(dest.clone())),
+            Self::Failed(DialError::TooManyOpenFiles) => {
+                Some(EgressNotice::OutOfSockets(dest.clone()))
+            }
+            Self::Failed(_) | Self::NotFound(_) | Self::Denied | Self::AskAddress(_) => None,
+        }
+    }
+
+    /// Returns the ICMP error with which a program gets the errno; `None`: it is refused.
+    pub(super) const fn icmp_kind(&self) -> Option<IcmpErrorKind> {
+        match self {
+            Self::Floor | Self::OperatorProxy | Self::Denied | Self::AskAddress(_) => None,
+            Self::NotFound(_) => Some(IcmpErrorKind::HostUnreachable),
+            Self::Failed(error) => match error {
+                DialError::Refused | DialError::TooManyOpenFiles | DialError::Local(_) => None,
+                DialError::NotPermitted => Some(IcmpErrorKind::AdministrativelyProhibited),
+                DialError::Unreachable(UnreachablePart::Network) => {
+                    Some(IcmpErrorKind::NetworkUnreachable)
+                }
+                DialError::Unreachable(UnreachablePart::Host)
+                | DialError::TimedOut
+                | DialError::NoCandidates => Some(IcmpErrorKind::HostUnreachable),
+            },
+        }
+    }
 }
 
 impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
@@ -100,9 +135,27 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         self.sockets.is_host_address(ip)
     }
 
-    /// Returns the addresses of a destination that the rules allow, as resolved: each was judged,
-    /// and no other is dialed.
+    /// Returns the addresses of a destination that may be dialed, as resolved: each was judged, and
+    /// no other is dialed.
     async fn candidates(&self, dest: &PacketDest) -> Result<Vec<SocketAddr>, DialRefusal> {
+        let mut candidates = self.allowed_addresses(dest).await?;
+        let servers = self.proxy.iter().flat_map(ProxySettings::servers);
+        for proxy in servers.filter(|server| server.port() == dest.port) {
+            let addresses = self.proxy_addresses(proxy).await?;
+            let is_proxy = |ip| {
+                let mut addresses = addresses.iter();
+                addresses.any(|address| self.is_same_host(*address, ip))
+            };
+            candidates.retain(|candidate| !is_proxy(candidate.ip()));
+            if candidates.is_empty() {
+                return Err(DialRefusal::OperatorProxy);
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Returns the addresses of a destination that the rules allow.
+    async fn allowed_addresses(&self, dest: &PacketDest) -> Result<Vec<SocketAddr>, DialRefusal> {
         let at = |address| SocketAddr::new(address, dest.port);
         let name = match &dest.host {
             PacketHost::Address(address) => return Ok(vec![at(*address)]),
@@ -114,8 +167,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
             }
             PacketHost::Name(name) => name,
         };
-        let resolved = self.lookup.lookup_addresses(name).await;
-        let resolved = resolved.map_err(DialRefusal::NotFound)?;
+        let resolved = self.resolve(name).await?;
         let mut allowed = Vec::new();
         let mut asked = None;
         let mut denied = false;
@@ -135,14 +187,33 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         }
         match asked {
             _ if !allowed.is_empty() => Ok(allowed),
-            Some((address, zone)) => Err(DialRefusal::AskAddress {
-                address: address.to_canonical(),
+            Some((address, zone)) => Err(DialRefusal::AskAddress(ZonedDest {
+                dest: PacketDest {
+                    host: PacketHost::Address(address.to_canonical()),
+                    ..dest.clone()
+                },
                 zone,
-                name: name.clone(),
-            }),
+                looked_up_as: Some(name.clone()),
+            })),
             None if denied => Err(DialRefusal::Denied),
             None => Err(DialRefusal::Floor),
         }
+    }
+
+    async fn resolve(&self, name: &DomainName) -> Result<Vec<IpAddr>, DialRefusal> {
+        let resolved = self.lookup.lookup_addresses(name).await;
+        resolved.map_err(|failure| match failure {
+            _ if self.is_out_of_sockets() => DialError::TooManyOpenFiles.into(),
+            failure => DialRefusal::NotFound(failure),
+        })
+    }
+
+    /// Returns `true` if no socket can be created at the moment. The C library tells a lookup that
+    /// failed for this reason from no other failure.
+    pub(crate) fn is_out_of_sockets(&self) -> bool {
+        let unused = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), UNUSED_PORT);
+        let socket = self.sockets.udp_socket(unused);
+        socket.is_err_and(|error| matches!(DialError::from(error), DialError::TooManyOpenFiles))
     }
 
     /// Returns `true` for a name whose HTTPS connections go through a proxy, which resolves it.
@@ -155,7 +226,15 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         self.proxy_for(&dest).is_some()
     }
 
+    /// Returns `true` if both are one address, or addresses of this host.
+    fn is_same_host(&self, one: IpAddr, other: IpAddr) -> bool {
+        let zone = |ip| classify_destination(ip, |ip| self.is_host_address(ip));
+        one.to_canonical() == other.to_canonical()
+            || [zone(one), zone(other)] == [DestZone::ThisHost; 2]
+    }
+
     /// Returns `true` for a proxy of the operator's: a program that reaches it reaches everything.
+    /// A destination with another name or address of a proxy is found out when it is dialed.
     pub(crate) fn is_proxy(&self, dest: &PacketDest) -> bool {
         let host = match &dest.host {
             PacketHost::Name(name) => name.to_string(),
@@ -193,6 +272,15 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         Some((proxy.proxy_for(&host, dest.port)?, host))
     }
 
+    async fn proxy_addresses(&self, proxy: &ProxyServer) -> Result<Vec<IpAddr>, DialRefusal> {
+        if let Ok(address) = proxy.host().parse::<IpAddr>() {
+            return Ok(vec![address]);
+        }
+        let name = proxy.host().parse::<DomainName>();
+        let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
+        self.resolve(&name).await
+    }
+
     async fn dial_proxy(
         &self,
         proxy: &ProxyServer,
@@ -200,14 +288,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         port: u16,
     ) -> Result<(TcpStream, SocketAddr), DialRefusal> {
         // The operator chose the proxy, so that its addresses need no rule.
-        let addresses = if let Ok(address) = proxy.host().parse::<IpAddr>() {
-            vec![address]
-        } else {
-            let name = proxy.host().parse::<DomainName>();
-            let name = name.map_err(|_not_a_name| DialError::NoCandidates)?;
-            let resolved = self.lookup.lookup_addresses(&name).await;
-            resolved.map_err(DialRefusal::NotFound)?
-        };
+        let addresses = self.proxy_addresses(proxy).await?;
         let at = |address| SocketAddr::new(address, proxy.port());
         let candidates = addresses.into_iter().map(at).collect();
         let stream = dial_tcp(&*self.sockets, candidates).await?;
@@ -218,3 +299,6 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
         Ok((stream, address))
     }
 }
+
+#[cfg(test)]
+mod tests;

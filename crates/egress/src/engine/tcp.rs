@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
 use super::{AskOutcome, EgressEngine, MAX_DIALS, TaskEnd, ZonedDest};
-use crate::dial::{DialError, DialSockets, UnreachablePart};
+use crate::dial::{DialError, DialSockets};
 use crate::held_connections::{ConnectionKey, FirstPacket, HeldConnection, HoldState};
 use crate::packet_build::{
     IcmpErrorKind, ParsedPacket, TransportFields, icmp_error, replay_syn, reset_for,
@@ -37,13 +37,7 @@ pub(super) struct HandOver {
     since: Instant,
 }
 
-impl<P, N, D, S> EgressEngine<P, N, D, S>
-where
-    P: EgressPolicy,
-    N: NameLookup,
-    D: DialSockets,
-    S: EgressSink,
-{
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
     /// Handles the first packet of a TCP connection, as the gateway logged it.
     pub fn handle_connection_request(&mut self, packet: &[u8]) {
         let Some(parsed) = ParsedPacket::parse(packet) else {
@@ -80,7 +74,7 @@ where
                 }
                 self.reset(packet);
             }
-            FirstPacket::New => {
+            FirstPacket::New { replaced } => {
                 self.abort_dial(&key);
                 let destination = self.destination(key.remote, Protocol::TCP);
                 let held = HeldConnection {
@@ -93,6 +87,9 @@ where
                     state: HoldState::Asked,
                 };
                 self.decide_connection(key, held, &destination);
+                if let Some(replaced) = replaced.filter(|dest| *dest != destination.dest) {
+                    self.report_waiting(&replaced, None);
+                }
             }
         }
     }
@@ -116,7 +113,7 @@ where
             }
             EgressVerdict::Floor => {
                 self.held.remove(&key);
-                self.tell(EgressNotice::Floor(destination.dest.clone()));
+                self.tell_floor(destination.dest.clone());
                 self.reset(&held.packet);
             }
             EgressVerdict::Ask => {
@@ -209,20 +206,7 @@ where
                     self.reset(&held.packet);
                 }
             }
-            Err(DialRefusal::AskAddress {
-                address,
-                zone,
-                name,
-            }) => {
-                let dest = PacketDest {
-                    host: PacketHost::Address(address),
-                    ..held.dest.clone()
-                };
-                let destination = ZonedDest {
-                    dest,
-                    zone,
-                    looked_up_as: Some(name),
-                };
+            Err(DialRefusal::AskAddress(destination)) => {
                 self.decide_connection(key, held, &destination);
             }
             Err(refusal) => self.refuse_connection(&held, &refusal),
@@ -230,22 +214,7 @@ where
     }
 
     fn refuse_connection(&mut self, held: &HeldConnection, refusal: &DialRefusal) {
-        tracing::debug!(dest = %held.dest, error = %refusal, "a connection could not be made");
-        let kind = match refusal {
-            DialRefusal::Floor => {
-                self.tell(EgressNotice::Floor(held.dest.clone()));
-                None
-            }
-            DialRefusal::Failed(error) => {
-                if matches!(error, DialError::TooManyOpenFiles) {
-                    self.tell(EgressNotice::OutOfSockets(held.dest.clone()));
-                }
-                icmp_kind(error)
-            }
-            DialRefusal::NotFound(_) => Some(IcmpErrorKind::HostUnreachable),
-            DialRefusal::Denied | DialRefusal::AskAddress { .. } => None,
-        };
-        match kind {
+        match self.tell_refusal(&held.dest, refusal) {
             Some(kind) => self.send_icmp_error(&held.packet, kind),
             None => self.reset(&held.packet),
         }
@@ -393,15 +362,5 @@ where
         if let Err(error) = self.sockets.raw.send(packet, to) {
             tracing::debug!(%error, "a packet to the sandbox was not sent");
         }
-    }
-}
-
-/// Returns the ICMP error with which a program gets the errno of a failed dial; `None`: a reset.
-pub(super) const fn icmp_kind(error: &DialError) -> Option<IcmpErrorKind> {
-    match error {
-        DialError::Refused | DialError::TooManyOpenFiles | DialError::Local(_) => None,
-        DialError::NotPermitted => Some(IcmpErrorKind::AdministrativelyProhibited),
-        DialError::Unreachable(UnreachablePart::Network) => Some(IcmpErrorKind::NetworkUnreachable),
-        _ => Some(IcmpErrorKind::HostUnreachable),
     }
 }

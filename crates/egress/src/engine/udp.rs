@@ -6,7 +6,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use names::{DNS_PORT, DnsTransport, NameLookup, QueryPlan};
@@ -14,13 +13,13 @@ use netns::transparent::{RawPacketSender, ReceivedDatagram};
 use terok_clearance::{PacketDest, PacketHost, Protocol};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::task::AbortHandle;
+use tokio::task::{self, AbortHandle};
 use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
-use super::tcp::icmp_kind;
 use super::{AskOutcome, EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
 use crate::dial::{DialError, DialSockets};
+use crate::flow_activity::FlowActivity;
 use crate::held_connections::ConnectionKey;
 use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
 use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
@@ -59,7 +58,10 @@ enum FlowState {
     /// Waits for an answer, with its first datagrams.
     Asked(VecDeque<Vec<u8>>),
     /// The addresses are being looked up.
-    Dialing(VecDeque<Vec<u8>>),
+    Dialing {
+        queue: VecDeque<Vec<u8>>,
+        dial: AbortHandle,
+    },
     Open {
         outside: Arc<UdpSocket>,
         /// Reads the replies.
@@ -68,30 +70,11 @@ enum FlowState {
     },
 }
 
-/// The time of the last datagram of a flow, in either direction.
-#[derive(Debug)]
-struct FlowActivity {
-    start: Instant,
-    milliseconds: AtomicU64,
-}
-
-impl FlowActivity {
-    fn touch(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.milliseconds.store(now, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        let since_start = Duration::from_millis(self.milliseconds.load(Ordering::Relaxed));
-        self.start.checked_add(since_start).unwrap_or(self.start)
-    }
-}
-
 impl UdpFlow {
     fn last_used(&self) -> Instant {
         match &self.state {
             FlowState::Open { activity, .. } => activity.last(),
-            FlowState::Asked(_) | FlowState::Dialing(_) => self.since,
+            FlowState::Asked(_) | FlowState::Dialing { .. } => self.since,
         }
     }
 
@@ -126,12 +109,13 @@ impl UdpFlows {
         self.flows.insert(key, flow);
     }
 
-    /// Marks a flow that waited for an answer as being dialed.
-    fn start_dialing(&mut self, key: &ConnectionKey) {
+    /// Marks a flow that waited for an answer as being dialed by this task.
+    fn start_dialing(&mut self, key: &ConnectionKey, dial: AbortHandle) {
         if let Some(flow) = self.flows.get_mut(key)
             && let FlowState::Asked(queue) = &mut flow.state
         {
-            flow.state = FlowState::Dialing(std::mem::take(queue));
+            let queue = std::mem::take(queue);
+            flow.state = FlowState::Dialing { queue, dial };
             let dest = flow.destination.dest.clone();
             self.forget_asked(key, &dest);
         }
@@ -155,22 +139,43 @@ impl UdpFlows {
         let flow = self.flows.get(key);
         let has_ended = |flow: &UdpFlow| match &flow.state {
             FlowState::Open { reader, .. } => reader.is_finished(),
-            FlowState::Asked(_) | FlowState::Dialing(_) => false,
+            FlowState::Asked(_) | FlowState::Dialing { .. } => false,
         };
         if flow.is_some_and(has_ended) {
             self.remove(key);
         }
     }
 
+    /// Removes a flow that is dialed by this task, and returns its destination and its datagrams;
+    /// `None` if it ended meanwhile, even if there is a later flow with the same addresses.
+    fn take_dialed(
+        &mut self,
+        key: &ConnectionKey,
+        dialed_by: task::Id,
+    ) -> Option<(ZonedDest, VecDeque<Vec<u8>>)> {
+        match &self.flows.get(key)?.state {
+            FlowState::Dialing { dial, .. } if dial.id() == dialed_by => {}
+            _ => return None,
+        }
+        let flow = self.take(key)?;
+        match flow.state {
+            FlowState::Dialing { queue, .. } => Some((flow.destination, queue)),
+            FlowState::Asked(_) | FlowState::Open { .. } => None,
+        }
+    }
+
+    /// Removes a flow and ends its task.
     fn take(&mut self, key: &ConnectionKey) -> Option<UdpFlow> {
-        let mut flow = self.flows.remove(key)?;
+        let flow = self.flows.remove(key)?;
         self.forget_asked(key, &flow.destination.dest);
-        match &mut flow.state {
-            FlowState::Asked(queue) | FlowState::Dialing(queue) => {
-                let bytes = queue.iter().map(Vec::len).sum::<usize>();
-                self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
-            }
+        match &flow.state {
+            FlowState::Dialing { dial, .. } => dial.abort(),
             FlowState::Open { reader, .. } => reader.abort(),
+            FlowState::Asked(_) => {}
+        }
+        if let FlowState::Asked(queue) | FlowState::Dialing { queue, .. } = &flow.state {
+            let bytes = queue.iter().map(Vec::len).sum::<usize>();
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
         }
         Some(flow)
     }
@@ -190,7 +195,7 @@ impl UdpFlows {
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
-        let (FlowState::Asked(queue) | FlowState::Dialing(queue)) = &mut flow.state else {
+        let (FlowState::Asked(queue) | FlowState::Dialing { queue, .. }) = &mut flow.state else {
             return;
         };
         let bytes = self.waiting_bytes.saturating_add(payload.len());
@@ -206,13 +211,7 @@ impl UdpFlows {
     }
 }
 
-impl<P, N, D, S> EgressEngine<P, N, D, S>
-where
-    P: EgressPolicy,
-    N: NameLookup,
-    D: DialSockets,
-    S: EgressSink,
-{
+impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
     /// Handles the queued datagrams, up to a limit.
     pub(super) fn handle_datagrams(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -271,15 +270,16 @@ where
     fn decide_flow(&mut self, key: ConnectionKey, destination: ZonedDest, payload: &[u8]) {
         match self.decide(&destination.dest, destination.zone) {
             EgressVerdict::Allow => {
-                self.add_flow(key, destination, FlowState::Dialing(VecDeque::new()));
+                let dial = self.dial_flow(key, destination.dest.clone());
+                let queue = VecDeque::new();
+                self.add_flow(key, destination, FlowState::Dialing { queue, dial });
                 self.flows.push_waiting(&key, payload);
-                self.dial_flow(key);
             }
             EgressVerdict::Deny => {
                 self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
             }
             EgressVerdict::Floor => {
-                self.tell(EgressNotice::Floor(destination.dest));
+                self.tell_floor(destination.dest);
                 self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
             }
             EgressVerdict::Ask => {
@@ -313,42 +313,34 @@ where
         self.flows.insert(key, flow);
     }
 
-    fn dial_flow(&mut self, key: ConnectionKey) {
-        let Some(flow) = self.flows.flows.get(&key) else {
-            return;
-        };
-        let dest = flow.destination.dest.clone();
+    fn dial_flow(&mut self, key: ConnectionKey, dest: PacketDest) -> AbortHandle {
         let dialer = Arc::clone(&self.dialer);
         self.tasks.spawn(async move {
             let result = dialer.connect_udp(&dest).await;
-            TaskEnd::UdpDialed { key, result }
-        });
+            let dial = task::id();
+            TaskEnd::UdpDialed { key, dial, result }
+        })
     }
 
     /// Sends the datagrams that waited, and begins to pass replies on.
     pub(super) fn finish_udp_dial(
         &mut self,
         key: ConnectionKey,
+        dial: task::Id,
         result: Result<(UdpSocket, SocketAddr), DialRefusal>,
     ) {
-        let Some(flow) = self.flows.take(&key) else {
-            return;
-        };
-        let FlowState::Dialing(queue) = flow.state else {
+        let Some((destination, queue)) = self.flows.take_dialed(&key, dial) else {
             return;
         };
         match result {
             Ok((outside, address)) => {
-                self.sink.connected(&flow.destination.dest, address);
+                self.sink.connected(&destination.dest, address);
                 let outside = Arc::new(outside);
                 for payload in &queue {
                     // An error is reported again by the reader of the replies.
                     drop(outside.try_send(payload));
                 }
-                let activity = Arc::new(FlowActivity {
-                    start: Instant::now(),
-                    milliseconds: AtomicU64::new(0),
-                });
+                let activity = Arc::new(FlowActivity::begin());
                 let replies = FlowReplies {
                     outside: Arc::clone(&outside),
                     raw: Arc::clone(&self.sockets.raw),
@@ -364,35 +356,19 @@ where
                     reader,
                     activity,
                 };
-                self.add_flow(key, flow.destination, state);
+                self.add_flow(key, destination, state);
             }
-            Err(DialRefusal::AskAddress {
-                address,
-                zone,
-                name,
-            }) => {
-                let dest = PacketDest {
-                    host: PacketHost::Address(address),
-                    ..flow.destination.dest
-                };
-                let destination = ZonedDest {
-                    dest,
-                    zone,
-                    looked_up_as: Some(name),
-                };
+            Err(DialRefusal::AskAddress(address)) => {
                 for payload in &queue {
                     if self.flows.flows.contains_key(&key) {
                         self.flows.push_waiting(&key, payload);
                     } else {
-                        self.decide_flow(key, destination.clone(), payload);
+                        self.decide_flow(key, address.clone(), payload);
                     }
                 }
             }
             Err(refusal) => {
-                let kind = match &refusal {
-                    DialRefusal::Failed(error) => icmp_kind(error),
-                    _ => None,
-                };
+                let kind = self.tell_refusal(&destination.dest, &refusal);
                 let kind = kind.unwrap_or(IcmpErrorKind::PortUnreachable);
                 for payload in &queue {
                     self.refuse_datagram(key, payload, kind);
@@ -410,8 +386,8 @@ where
             match self.decide(&dest, flow.destination.zone) {
                 EgressVerdict::Ask => continue,
                 EgressVerdict::Allow => {
-                    self.flows.start_dialing(&key);
-                    self.dial_flow(key);
+                    let dial = self.dial_flow(key, dest.clone());
+                    self.flows.start_dialing(&key, dial);
                 }
                 EgressVerdict::Deny | EgressVerdict::Floor => self.refuse_flow(&key),
             }
@@ -516,7 +492,7 @@ impl FlowReplies {
                     _ => return,
                 },
             }
-            tokio::task::yield_now().await;
+            task::yield_now().await;
         }
     }
 
@@ -577,3 +553,6 @@ fn is_multicast(remote: SocketAddr) -> bool {
         SocketAddr::V6(remote) => remote.ip().is_multicast(),
     }
 }
+
+#[cfg(test)]
+mod tests;

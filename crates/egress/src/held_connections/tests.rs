@@ -39,7 +39,8 @@ fn start() -> Instant {
 #[test]
 fn a_repeated_first_packet_is_known_by_its_sequence_number() {
     let (now, mut table) = (start(), HeldConnections::default());
-    assert_eq!(table.note_first_packet(&key(1), 7, now), FirstPacket::New);
+    let new = FirstPacket::New { replaced: None };
+    assert_eq!(table.note_first_packet(&key(1), 7, now), new);
     table.insert(key(1), held(dest("a.example"), 7, now));
     let later = now + Duration::from_secs(3);
     assert_eq!(
@@ -48,7 +49,11 @@ fn a_repeated_first_packet_is_known_by_its_sequence_number() {
     );
     assert_eq!(table.get(&key(1)).unwrap().last_seen, later);
     // Another connection with the same addresses withdraws the old one.
-    assert_eq!(table.note_first_packet(&key(1), 8, later), FirstPacket::New);
+    let replaced = Some(dest("a.example"));
+    assert_eq!(
+        table.note_first_packet(&key(1), 8, later),
+        FirstPacket::New { replaced }
+    );
     assert!(table.is_empty());
     assert_eq!(table.asked_dests().count(), 0);
 }

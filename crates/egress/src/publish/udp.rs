@@ -7,18 +7,19 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::tcp::check_panic;
 use super::{PublishPanicked, server_addresses};
 use crate::dial::DialSockets;
+use crate::flow_activity::{FlowActivity, wait_until};
 
 /// Time after which an idle flow ends.
 const FLOW_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -65,9 +66,8 @@ struct PublishedFlow {
 
 /// The time of the last datagram of a flow, and whether a server answered.
 struct PublishActivity {
-    start: Instant,
-    milliseconds: AtomicU64,
-    answers: AtomicU64,
+    times: FlowActivity,
+    is_answered: AtomicBool,
 }
 
 /// A flow whose server refused a datagram.
@@ -132,7 +132,7 @@ impl<D: DialSockets> UdpPublisher<D> {
 
     fn pass_on(&mut self, client: SocketAddr, payload: &[u8]) {
         if let Some(flow) = self.flows.get_mut(&client) {
-            flow.activity.touch();
+            flow.activity.times.touch();
             if flow.activity.is_answered() {
                 flow.unanswered = None;
             }
@@ -168,7 +168,7 @@ impl<D: DialSockets> UdpPublisher<D> {
         let oldest = self
             .flows
             .iter()
-            .min_by_key(|(_, flow)| flow.activity.last());
+            .min_by_key(|(_, flow)| flow.activity.times.last());
         let client = oldest.map(|(client, _)| *client)?;
         self.remove(&client);
         Arc::clone(&self.slots).try_acquire_owned().ok()
@@ -198,9 +198,8 @@ impl<D: DialSockets> UdpPublisher<D> {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         let activity = Arc::new(PublishActivity {
-            start: Instant::now(),
-            milliseconds: AtomicU64::new(0),
-            answers: AtomicU64::new(0),
+            times: FlowActivity::begin(),
+            is_answered: AtomicBool::new(false),
         });
         let replies = PublishedReplies {
             inside: Arc::clone(&inside),
@@ -267,7 +266,7 @@ impl<D: DialSockets> UdpPublisher<D> {
     fn expire(&mut self) {
         let now = Instant::now();
         let is_idle = |flow: &PublishedFlow| {
-            now.saturating_duration_since(flow.activity.last()) >= FLOW_IDLE_TIMEOUT
+            now.saturating_duration_since(flow.activity.times.last()) >= FLOW_IDLE_TIMEOUT
         };
         let idle = self.flows.iter().filter(|(_, flow)| is_idle(flow));
         let idle: Vec<_> = idle.map(|(client, _)| *client).collect();
@@ -288,18 +287,8 @@ impl<D: DialSockets> UdpPublisher<D> {
 }
 
 impl PublishActivity {
-    fn touch(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.milliseconds.store(now, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        let used = Duration::from_millis(self.milliseconds.load(Ordering::Relaxed));
-        self.start.checked_add(used).unwrap_or(self.start)
-    }
-
     fn is_answered(&self) -> bool {
-        self.answers.load(Ordering::Relaxed) > 0
+        self.is_answered.load(Ordering::Relaxed)
     }
 }
 
@@ -336,19 +325,12 @@ impl PublishedReplies {
     fn pass_ready(&self, buffer: &mut [u8]) -> io::Result<()> {
         for _ in 0..DATAGRAMS_PER_TURN {
             let length = self.inside.try_recv(buffer)?;
-            self.activity.touch();
-            self.activity.answers.fetch_add(1, Ordering::Relaxed);
+            self.activity.times.touch();
+            self.activity.is_answered.store(true, Ordering::Relaxed);
             let reply = buffer.get(..length).unwrap_or_default();
             // A full queue loses a datagram.
             drop(self.outside.try_send_to(reply, self.client));
         }
         Ok(())
-    }
-}
-
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

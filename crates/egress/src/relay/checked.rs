@@ -14,9 +14,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use terok_clearance::DisplayText;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::{RelaySide, RelayStats, RelaySummary, SocketPair, end_of, relay_pair};
+use crate::flow_activity::wait_until;
 use crate::server_name::{FirstBytes, MAX_FIRST_BYTES};
 
 /// Maximum time that undecided bytes are held back.
@@ -285,13 +286,6 @@ async fn write_once(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
             Err(error) if would_block(&error) => {}
             written => return written,
         }
-    }
-}
-
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -83,6 +83,9 @@ pub enum InboxChange {
     Updated(RowNumber),
     /// The process that asks was found after the question was shown. Follows `Updated`.
     ProcessFound(RowNumber),
+    /// The number of connections that wait reached 10, 100 or another power of ten. Follows
+    /// `Updated`.
+    WaitingGrew(RowNumber),
     /// A row ended.
     Ended(Box<Row>, RowEnd),
     /// An answer took no effect; the row stays.

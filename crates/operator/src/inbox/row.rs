@@ -144,6 +144,8 @@ pub struct Row {
     pub(super) answering: Option<(Action, usize)>,
     /// Whether the hub was restarted and forgot the questions.
     pub(super) forgotten_by_hub: bool,
+    /// The logarithm (base 10) of the most connections that have waited at a time.
+    pub(super) waiting_magnitude: u32,
 }
 
 impl Row {
@@ -220,6 +222,15 @@ impl Row {
         });
         sum.gave_up = self.request().waiting().gave_up.or(sum.gave_up);
         sum
+    }
+
+    /// Returns `true` when the number of connections that wait reaches a power of ten from 10 on,
+    /// once for each.
+    pub(super) fn note_waiting_growth(&mut self) -> bool {
+        let magnitude = self.waiting().count.checked_ilog10().unwrap_or(0);
+        let earlier = self.waiting_magnitude;
+        self.waiting_magnitude = earlier.max(magnitude);
+        magnitude > earlier
     }
 
     /// Returns the destination addresses, sorted and without duplicates. A hub that resolves a name

@@ -85,6 +85,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
         InboxChange::Added(_)
         | InboxChange::Updated(_)
         | InboxChange::ProcessFound(_)
+        | InboxChange::WaitingGrew(_)
         | InboxChange::Synced(_) => None,
         InboxChange::Ended(row, RowEnd::Decided(decision)) => {
             Some(describe_decision(row, decision, names))

@@ -18,17 +18,23 @@ impl PromptRateLimiter {
     const RATE_WINDOW: Duration = Duration::from_secs(1);
     const MAX_LINES_PER_WINDOW: u32 = 20;
 
-    /// Counts a line. Returns `true` for a line beyond the limit.
+    /// Counts the line of a question. Returns `true` for a line beyond the limit.
     pub(super) fn should_suppress(&mut self) -> bool {
+        let suppressed = !self.admit();
+        self.suppressed = self.suppressed.saturating_add(u64::from(suppressed));
+        suppressed
+    }
+
+    /// Counts a line. Returns `false` for a line beyond the limit, which nothing reports: the list
+    /// shows what it says.
+    pub(super) fn admit(&mut self) -> bool {
         let now = Instant::now();
         let (until, lines) = match self.window {
             Some((until, lines)) if now < until => (until, lines.saturating_add(1)),
             _ => (now.checked_add(Self::RATE_WINDOW).unwrap_or(now), 1),
         };
         self.window = Some((until, lines));
-        let suppressed = lines > Self::MAX_LINES_PER_WINDOW;
-        self.suppressed = self.suppressed.saturating_add(u64::from(suppressed));
-        suppressed
+        lines <= Self::MAX_LINES_PER_WINDOW
     }
 
     /// Clears the count of suppressed lines before the list shows them.
@@ -61,6 +67,9 @@ mod tests {
         assert_eq!(shown, 20);
         assert_eq!(limiter.next_suppressed_count().await, 980);
         assert!(!limiter.should_suppress());
+        // Other lines count, and are not reported.
+        let shown = (0..1000).filter(|_| limiter.admit()).count();
+        assert_eq!(shown, 19);
         let quiet = tokio::time::timeout(Duration::from_secs(60), limiter.next_suppressed_count());
         assert!(quiet.await.is_err());
     }

@@ -122,6 +122,7 @@ impl WatchOptions {
             InboxChange::Added(row)
             | InboxChange::Updated(row)
             | InboxChange::ProcessFound(row)
+            | InboxChange::WaitingGrew(row)
             | InboxChange::ForgottenByHub(row)
             | InboxChange::Failed { row, .. }
             | InboxChange::ResultUnknown { row, .. } => inbox

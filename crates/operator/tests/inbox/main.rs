@@ -85,6 +85,7 @@ fn describe(changes: &[InboxChange]) -> Vec<String> {
         InboxChange::Added(row) => format!("added {row}"),
         InboxChange::Updated(row) => format!("updated {row}"),
         InboxChange::ProcessFound(row) => format!("process of {row}"),
+        InboxChange::WaitingGrew(row) => format!("more wait for {row}"),
         InboxChange::Ended(row, end) => {
             let end = match end {
                 RowEnd::Decided(decision) => format!("{:?}", decision.action),
@@ -238,6 +239,28 @@ fn held_connections_of_a_row_are_those_of_all_its_questions() {
     assert_eq!(harness.receive(Event::Repeated(gave_up)), ["updated 1"]);
     assert_eq!(harness.row(1).waiting(), waiting(3, 7, Some(30)));
     assert_eq!(harness.row(1).count(), 2);
+}
+
+#[test]
+fn ten_times_as_many_connections_are_a_change_once() {
+    let mut harness = InboxHarness::connected(ProtocolVersion::Clearance2);
+    let mut held = |waiting| {
+        let mut asked = Request::clone(&request("web:1", "a.example", "a.example", 443));
+        asked.waiting = Some(waiting);
+        harness.apply(InboxEvent::Received(Event::Repeated(Arc::new(asked))))
+    };
+    // The line of a new question says how many wait.
+    assert_eq!(held(20), ["added 1"]);
+    for (waiting, expected) in [
+        (99, &["updated 1"][..]),
+        (100, &["updated 1", "more wait for 1"]),
+        (1, &["updated 1"]),
+        (999, &["updated 1"]),
+        (u32::MAX, &["updated 1", "more wait for 1"]),
+        (0, &["updated 1"]),
+    ] {
+        assert_eq!(held(waiting), expected, "{waiting}");
+    }
 }
 
 #[test]

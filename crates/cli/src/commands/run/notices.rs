@@ -54,6 +54,9 @@ fn describe_egress_notice(notice: &EgressNotice) -> Option<String> {
         EgressNotice::Floor(dest) => format!(
             "refused {dest}: link-local, cloud metadata and reserved addresses are never opened"
         ),
+        EgressNotice::OperatorProxy(dest) => {
+            format!("refused {dest}: it is your proxy, which leads everywhere")
+        }
         EgressNotice::NobodyAnswers(dest) => format!(
             "refused {dest}: nobody is there to answer; run `terok-clearance clearance` or \
              `terok-clearance tui` in another terminal, or start with `--allow {dest}`"
@@ -75,6 +78,12 @@ fn describe_egress_notice(notice: &EgressNotice) -> Option<String> {
         }
         EgressNotice::OutOfSockets(dest) => {
             format!("could not connect to {dest}: too many open files (raise `ulimit -n`)")
+        }
+        EgressNotice::LookupsOutOfSockets => {
+            "could not look up names: too many open files (raise `ulimit -n`)".to_owned()
+        }
+        EgressNotice::NoticesOmitted => {
+            "refused more than is shown: later messages of this kind are left out".to_owned()
         }
         EgressNotice::ServerNameMismatch { dest, found } => {
             format!("reset a connection to {dest}: --check-sni found {found}")

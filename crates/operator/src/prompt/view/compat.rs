@@ -239,6 +239,7 @@ fn format_notice(change: &InboxChange) -> String {
         InboxChange::Added(_)
         | InboxChange::Updated(_)
         | InboxChange::ProcessFound(_)
+        | InboxChange::WaitingGrew(_)
         | InboxChange::Ended(..)
         | InboxChange::Failed { .. }
         | InboxChange::Up(..)

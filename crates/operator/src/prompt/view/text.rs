@@ -164,12 +164,10 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> St
     )
 }
 
-/// Formats the process of a question that was shown before the process was found.
-fn format_process(row: &Row, paint: MessageStyle) -> String {
-    phrases::describe_process(row).map_or_else(String::new, |process| {
-        let head = format!("[{}] who asks: {process}", question_name(row, paint));
-        format!("{}\n", paint.dim(&head))
-    })
+/// Formats what has become known about a question since it was shown.
+fn format_addition(row: &Row, text: &str, paint: MessageStyle) -> String {
+    let line = format!("[{}] {text}", question_name(row, paint));
+    format!("{}\n", paint.dim(&line))
 }
 
 fn format_list_row(row: &Row, paint: MessageStyle, now: Timestamp) -> String {
@@ -189,9 +187,15 @@ pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageS
         let row = inbox.row(*number);
         return row.map_or_else(String::new, |row| format_question(row, paint, None));
     }
-    if let InboxChange::ProcessFound(number) = change {
-        let row = inbox.row(*number);
-        return row.map_or_else(String::new, |row| format_process(row, paint));
+    if let InboxChange::ProcessFound(number) | InboxChange::WaitingGrew(number) = change {
+        let addition = inbox.row(*number).and_then(|row| {
+            let text = match change {
+                InboxChange::WaitingGrew(_) => phrases::describe_waiting(row, None, None)?,
+                _ => format!("who asks: {}", phrases::describe_process(row)?),
+            };
+            Some(format_addition(row, &text, paint))
+        });
+        return addition.unwrap_or_default();
     }
     // The list shows the packet counts; a line for each packet would push the questions off the
     // screen.
