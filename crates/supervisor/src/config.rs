@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration of a supervisor.
 
+use std::net::IpAddr;
+
 use egress::HoldLimit;
 use netns::ProcessHandle;
 use shield::Policy;
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, Dest, Dossier, Scope, Target};
+use terok_clearance::{
+    ContainerId, Dest, DestPattern, Dossier, HostPattern, Protocol, Scope, Target,
+};
 
 use crate::served_names::NameServerConfig;
 
@@ -57,14 +61,74 @@ impl NameAccess {
 pub struct AllowedDest {
     /// The address or name.
     pub target: Target,
-    /// Restricts the rule to this port, of every protocol with ports. `None` allows the whole
-    /// destination.
+    /// Restricts the rule to this port; without a protocol, of every protocol with ports.
     pub port: Option<u16>,
+    /// Restricts the rule to this protocol.
+    pub protocol: Option<Protocol>,
+}
+
+/// A pattern cannot be allowed from the start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AllowedDestError {
+    /// Nothing opens the destination.
+    #[error(
+        "link-local, cloud metadata, multicast and reserved addresses are never opened: leave this \
+         option out"
+    )]
+    Floor,
+    /// The pattern covers more than one name or address.
+    #[error(
+        "a container's own connection is opened for one name or address at a time: repeat the \
+             option for each"
+    )]
+    ManyHosts,
+    /// The pattern covers more than one port.
+    #[error(
+        "a container's own connection is opened for one port or for all ports: repeat the \
+             option for each port"
+    )]
+    ManyPorts,
 }
 
 impl From<Target> for AllowedDest {
     fn from(target: Target) -> Self {
-        Self { target, port: None }
+        Self {
+            target,
+            port: None,
+            protocol: None,
+        }
+    }
+}
+
+impl TryFrom<DestPattern> for AllowedDest {
+    type Error = AllowedDestError;
+
+    fn try_from(pattern: DestPattern) -> Result<Self, Self::Error> {
+        if pattern.is_floor() {
+            return Err(AllowedDestError::Floor);
+        }
+        let target = match pattern.host() {
+            HostPattern::Name(name) => Target::Name(name.clone()),
+            HostPattern::Address(address) => Target::Address(*address),
+            HostPattern::Subdomains(_) | HostPattern::Network(_) => {
+                return Err(AllowedDestError::ManyHosts);
+            }
+        };
+        let port = match pattern.ports() {
+            None => None,
+            Some(ports) if ports.low() == ports.high() => Some(ports.low()),
+            Some(_) => return Err(AllowedDestError::ManyPorts),
+        };
+        let protocol = match (pattern.protocol(), &target) {
+            (Some(Protocol::ICMP), Target::Address(IpAddr::V6(_))) => Some(Protocol::ICMPV6),
+            (protocol, _) => protocol,
+        };
+        Ok(Self {
+            target,
+            port,
+            protocol,
+        })
     }
 }
 
@@ -76,7 +140,51 @@ impl AllowedDest {
         };
         Scope {
             port: self.port,
+            protocol: self.protocol,
             ..Scope::whole_dest(dest)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_of_one_host_becomes_one_rule() {
+        let parse = |text: &str| AllowedDest::try_from(text.parse::<DestPattern>().unwrap());
+        let check = |text: &str, target: &str, port, protocol| {
+            let expected = AllowedDest {
+                target: target.parse().unwrap(),
+                port,
+                protocol,
+            };
+            assert_eq!(parse(text), Ok(expected), "of {text}");
+        };
+        check("a.example", "a.example", None, None);
+        check("A.example.:443", "a.example", Some(443), None);
+        check(
+            "a.example:53/udp",
+            "a.example",
+            Some(53),
+            Some(Protocol::UDP),
+        );
+        check("203.0.113.7/tcp", "203.0.113.7", None, Some(Protocol::TCP));
+        check("[2001:db8::7]:443", "2001:db8::7", Some(443), None);
+        check(
+            "2001:db8::7/icmp",
+            "2001:db8::7",
+            None,
+            Some(Protocol::ICMPV6),
+        );
+        for (text, error) in [
+            ("*.a.example", AllowedDestError::ManyHosts),
+            ("203.0.113.0/24", AllowedDestError::ManyHosts),
+            ("a.example:1-2", AllowedDestError::ManyPorts),
+            ("169.254.169.254", AllowedDestError::Floor),
+            ("169.254.0.0/16", AllowedDestError::Floor),
+        ] {
+            assert_eq!(parse(text), Err(error), "of {text}");
         }
     }
 }

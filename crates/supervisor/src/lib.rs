@@ -24,7 +24,7 @@ mod waiting;
 mod who_asks;
 
 pub use classic_hub::serve_classic_hub;
-pub use config::{AllowedDest, NameAccess, SupervisorConfig};
+pub use config::{AllowedDest, AllowedDestError, NameAccess, SupervisorConfig};
 pub use dialed::{DialedConfig, DialedStartError, DialedSupervisor};
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};

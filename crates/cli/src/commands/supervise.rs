@@ -9,11 +9,11 @@ use netns::ProcessHandle;
 use runner::load_stand_in_key;
 use shield::Policy;
 use supervisor::{
-    HoldLimit, NameAccess, NameServerConfig, SandboxLookup, Supervisor, SupervisorConfig,
-    SupervisorExit,
+    AllowedDest, AllowedDestError, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
+    Supervisor, SupervisorConfig, SupervisorExit,
 };
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, Dossier, Target};
+use terok_clearance::{ContainerId, DestPattern, DestPatternError, Dossier};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{HOSTS_FILE, RESOLV_CONF};
@@ -33,9 +33,10 @@ pub struct Args {
     /// answers all lookups and looks allowed names up itself
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
-    /// Address or host name that is allowed from the start; repeat for more
-    #[arg(long, value_name = "DEST")]
-    allow: Vec<Target>,
+    /// Name or address that is allowed from the start, with an optional port and protocol
+    /// (`example.org:443/tcp`); repeat for more
+    #[arg(long, value_name = "DEST", value_parser = parse_allowed)]
+    allow: Vec<AllowedDest>,
     /// How long a TCP connection waits for an answer while an operator is connected: 30s, 5m,
     /// forever, or 0 to refuse it at once
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
@@ -63,7 +64,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         dossier: Dossier::default(),
         process,
         names,
-        allowed_dests: allow.into_iter().map(Into::into).collect(),
+        allowed_dests: allow,
         hold,
         allow_capabilities,
         runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
@@ -105,6 +106,18 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             SupervisorExit::Stopped => Ok(status),
         }
     })
+}
+
+#[derive(Debug, thiserror::Error)]
+enum AllowArgError {
+    #[error(transparent)]
+    Pattern(#[from] DestPatternError),
+    #[error(transparent)]
+    Dest(#[from] AllowedDestError),
+}
+
+fn parse_allowed(text: &str) -> Result<AllowedDest, AllowArgError> {
+    Ok(text.parse::<DestPattern>()?.try_into()?)
 }
 
 /// Returns how the sandbox looks names up: at the given resolvers, or by this machine.
