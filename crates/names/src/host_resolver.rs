@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::dns_client::query_records;
+use crate::dns_resolver::HostLookupSockets;
 use crate::lookup::{LookupFailure, NameLookup};
 use crate::resolv_conf::read_name_servers;
 
-mod dns_client;
 mod hosts_file;
 
 pub use hosts_file::read_host_labels;
@@ -106,7 +107,7 @@ impl HostResolver {
             })
             .await?
         };
-        dns_client::query_records(&name_servers, name, record_type).await
+        query_records(&HostLookupSockets, &name_servers, name, record_type).await
     }
 
     async fn limit_time<T>(

@@ -10,7 +10,8 @@
 //! | [`DnsForwarder`] | queries to replies; pure, except for the lookups it asks the caller for |
 //! | [`StandInTable`] | names to stand-in addresses and back |
 //! | [`DnsStreamDecoder`], [`serve_dns_stream`] | DNS messages in a TCP stream |
-//! | [`NameLookup`] | lookups outside: by the host ([`HostResolver`]), by a map ([`StaticHosts`]) |
+//! | [`NameLookup`] | lookups outside: by the host ([`HostResolver`]), at given name servers
+//! ([`DnsResolver`]), by a map ([`StaticHosts`]) |
 //! | [`read_search_domains`] | the search domains of a `resolv.conf` |
 //!
 //! `dns` alone handles bytes chosen by a sandbox: it does no I/O, never panics, and never allocates
@@ -27,6 +28,8 @@
 )]
 
 mod dns;
+mod dns_client;
+mod dns_resolver;
 mod forwarder;
 mod host_resolver;
 mod lookup;
@@ -36,12 +39,13 @@ mod stream_server;
 
 pub use dns::stream::{DnsStreamDecoder, DnsStreamError, encode_stream_message};
 pub use dns::{DNS_PORT, DnsTransport};
+pub use dns_resolver::{DnsResolver, LookupSockets};
 pub use forwarder::{
     DnsForwarder, ForwarderConfig, ForwarderNotice, NamePolicy, PendingLookup, QueryPlan,
 };
 pub use hickory_proto::rr::{Record, RecordType};
 pub use host_resolver::{HostResolver, read_host_labels};
 pub use lookup::{LookupFailure, LookupOutcome, LookupRequest, NameLookup, StaticHosts};
-pub use resolv_conf::read_search_domains;
+pub use resolv_conf::{parse_server_addresses, read_search_domains};
 pub use stand_in::{StandInKey, StandInTable, StandInsExhausted};
 pub use stream_server::serve_dns_stream;

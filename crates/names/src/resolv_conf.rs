@@ -28,6 +28,16 @@ pub fn read_search_domains(resolv_conf: &Path) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// Returns the addresses of the name servers in the text of a `resolv.conf`, without the interfaces
+/// of link-local ones. The file may be that of a sandbox.
+pub fn parse_server_addresses(text: &str) -> Vec<IpAddr> {
+    let words = name_server_words(text).filter_map(|word| {
+        let address = word.split_once('%').map_or(word, |(address, _)| address);
+        Some(address.parse::<IpAddr>().ok()?.to_canonical())
+    });
+    words.take(MAX_NAME_SERVERS).collect()
+}
+
 /// Returns the name servers of a `resolv.conf`; without any, this machine, as the C library does.
 pub(crate) fn read_name_servers(resolv_conf: &Path) -> io::Result<Vec<SocketAddr>> {
     let mut servers = parse_name_servers(&read_limited(resolv_conf)?);
@@ -58,11 +68,16 @@ fn parse_search_domains(text: &str) -> Vec<String> {
 }
 
 fn parse_name_servers(text: &str) -> Vec<SocketAddr> {
-    keyword_lines(text)
-        .filter(|(keyword, _)| *keyword == "nameserver")
-        .filter_map(|(_, mut words)| parse_name_server(words.next()?))
+    name_server_words(text)
+        .filter_map(parse_name_server)
         .take(MAX_NAME_SERVERS)
         .collect()
+}
+
+fn name_server_words(text: &str) -> impl Iterator<Item = &str> {
+    keyword_lines(text)
+        .filter(|(keyword, _)| *keyword == "nameserver")
+        .filter_map(|(_, mut words)| words.next())
 }
 
 /// Returns the keyword of each line with the words after it. Comments have a keyword of their own,
@@ -142,6 +157,15 @@ mod tests {
             &many.join("\n"),
             &["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"],
         );
+    }
+
+    #[test]
+    fn addresses_are_listed_without_their_interfaces() {
+        let text = "nameserver ::ffff:192.0.2.1\nnameserver fe80::1%none0\nnameserver x%1\n\
+                    nameserver ::1\nnameserver 192.0.2.4\n";
+        let addresses = ["192.0.2.1", "fe80::1", "::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        assert_eq!(parse_server_addresses(text), addresses);
+        assert!(parse_server_addresses("\u{0}\u{1b}nameserver").is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -120,6 +121,11 @@ impl Internet {
     /// Returns the process that holds the namespace.
     pub fn pid(&self) -> u32 {
         self.holder.pid()
+    }
+
+    /// Returns a command in the namespace.
+    pub fn command(&self, program: &str) -> Command {
+        self.holder.command(program)
     }
 
     /// Counts packets that arrive from now on; see [`packets`](Self::packets).

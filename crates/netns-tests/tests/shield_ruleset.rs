@@ -20,6 +20,10 @@ fn policy(resolvers: &[&str]) -> Policy {
     Policy::new(resolvers.iter().map(|ip| ip.parse().unwrap())).unwrap()
 }
 
+fn with_name_server(resolvers: &[&str]) -> Policy {
+    Policy::with_name_server(resolvers.iter().map(|ip| ip.parse().unwrap())).unwrap()
+}
+
 fn load(text: &str) {
     assert!(try_load(text), "nft refuses\n{text}");
 }
@@ -114,7 +118,9 @@ fn the_preview_with_more_resolvers_loads_to_the_same_ruleset() {
 
 #[test]
 fn the_preview_with_a_name_server_loads_to_the_same_ruleset() {
-    check_same(&Policy::with_name_server());
+    check_same(&with_name_server(&[]));
+    nft(&["flush", "ruleset"]);
+    check_same(&with_name_server(&["198.51.100.53", "2001:db8:53::53"]));
 }
 
 #[test]
@@ -151,7 +157,8 @@ fn an_existing_ruleset_is_recognised_for_any_resolvers() {
     for policy in [
         policy(&[]),
         policy(&["198.51.100.53", "2001:db8:53::53"]),
-        Policy::with_name_server(),
+        with_name_server(&[]),
+        with_name_server(&["10.0.2.3"]),
     ] {
         load(&preview(&policy));
         let mut shield = find().unwrap();
@@ -176,7 +183,7 @@ fn every_change_of_the_ruleset_is_detected() {
 #[test]
 fn every_change_of_the_ruleset_with_a_name_server_is_detected() {
     require_private_namespaces();
-    check_every_change(&Policy::with_name_server());
+    check_every_change(&with_name_server(&["198.51.100.53"]));
 }
 
 fn check_every_change(policy: &Policy) {

@@ -3,9 +3,9 @@
 //! supervisor, and each name has an address of its own.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,7 +48,13 @@ impl Names {
     }
 
     fn access(&self) -> NameAccess {
+        self.access_at(&[])
+    }
+
+    fn access_at(&self, resolvers: &[&str]) -> NameAccess {
+        let resolvers = resolvers.iter().map(|text| text.parse().unwrap());
         NameAccess::Server(NameServerConfig {
+            resolvers: resolvers.collect(),
             lookup: SandboxLookup::new(self.clone()),
             stand_in_key: [7; 16].into(),
         })
@@ -96,6 +102,61 @@ fn start(names: &Names) -> Guarded {
     let guarded = Guarded::start_with(LONG, &|| names.access());
     guarded.internet.count_packets();
     guarded
+}
+
+/// A resolver of the sandbox, in the internet.
+struct Resolver {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+/// Its address.
+const RESOLVER: &str = "203.0.113.53";
+/// Tells of each query its name, type and port, and knows names below `test`.
+const RESOLVER_CODE: &str = r"
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(('203.0.113.53', 53))
+print('ready', flush=True)
+while True:
+    query, client = server.recvfrom(2048)
+    labels, at = [], 12
+    while query[at]:
+        labels.append(query[at + 1 : at + 1 + query[at]].decode('latin-1'))
+        at += 1 + query[at]
+    name, kind = '.'.join(labels), query[at + 2]
+    print(name, kind, client[1], flush=True)
+    question = query[12 : at + 5]
+    found = labels[-1] == 'test' and kind == 1
+    head = query[:2] + (b'\x81\x80' if labels[-1] == 'test' else b'\x81\x83')
+    answer = b'\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07' if found else b''
+    counts = b'\0\x01' + (b'\0\x01' if found else b'\0\0') + b'\0\0\0\0'
+    server.sendto(head + counts + question + answer, client)
+";
+
+impl Resolver {
+    fn start(internet: &Internet) -> Self {
+        let mut command = internet.command("python3");
+        let command = command.args(["-c", RESOLVER_CODE]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut resolver = Self { child, output };
+        assert_eq!(resolver.line(), "ready");
+        resolver
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Ends the resolver, and returns the queries that were not read yet.
+    fn end(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.output.lines().map(Result::unwrap).collect()
+    }
 }
 
 /// Builds a query for the IPv4 addresses of a name.
@@ -452,4 +513,80 @@ async fn a_taken_port_of_the_name_server_is_an_error_that_names_it() {
         error.to_string(),
         "cannot listen at 127.0.0.1:61053 inside the sandbox"
     );
+}
+
+#[tokio::test]
+async fn allowed_names_are_looked_up_at_the_resolver_of_the_sandbox() {
+    let names = Names::new(&[]);
+    let guarded = Guarded::start_with(LONG, &|| names.access_at(&[RESOLVER]));
+    let mut resolver = Resolver::start(&guarded.internet);
+    let mut operator = Operator::connect(&guarded).await;
+    assert_ne!(look_up("secret.test").await, look_up("other.test").await);
+    for (name, port) in [("plain.test", 443), ("absent.example", 80)] {
+        let waiting = connect(text(look_up(name).await), port);
+        let request = operator.question().await;
+        assert_eq!(request.dest.as_str(), name);
+        operator.answer(&request, DecisionAction::Allow).await;
+        if name == "plain.test" {
+            waiting.await.unwrap().0.unwrap();
+        } else {
+            expect_refused(waiting).await;
+        }
+    }
+    assert_eq!(look_up_at(RESOLVER, "absent.example").await, Err(3));
+    assert_eq!(names.looked_up(), Vec::<String>::new(), "at the host's");
+
+    // The workload cannot continue the connection of an ended lookup, which the firewall tracks.
+    let first = resolver.line();
+    let [name, _, port] = first.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{first:?}");
+    };
+    assert_eq!(name, "plain.test");
+    let code = format!(
+        "import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('192.0.2.2', {port}))
+s.connect(('{RESOLVER}', 53))
+for _ in range(3):
+    try:
+        s.send(b'\\0' * 12 + b'\\6secret\\4data\\0\\0\\1\\0\\1')
+    except OSError:
+        pass"
+    );
+    let run = Command::new("python3").args(["-c", &code]).status();
+    assert!(run.unwrap().success());
+    // Answered after it.
+    assert_eq!(look_up_at(RESOLVER, "absent.example").await, Err(3));
+    for query in resolver.end() {
+        let name = query.split(' ').next().unwrap();
+        assert!(["plain.test", "absent.example"].contains(&name), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_workload_cannot_answer_lookups_with_the_address_of_the_resolver() {
+    let names = Names::new(&[]);
+    let _guarded = Guarded::start_with(LONG, &|| names.access_at(&["2001:db8:53::99"]));
+    let code = r"
+import socket
+receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+receiver.bind(('2001:db8::2', 0))
+receiver.settimeout(1)
+def send(port):
+    sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sender.setsockopt(41, 78, 1)  # IPV6_FREEBIND
+    sender.bind(('2001:db8:53::99', port))
+    sender.sendto(b'forged', receiver.getsockname())
+send(53)
+try:
+    raise SystemExit(str(receiver.recvfrom(16)))
+except socket.timeout:
+    pass
+# The same from another port arrives: the packet is one that reaches the sandbox.
+send(54)
+assert receiver.recv(16) == b'forged'
+";
+    let run = Command::new("python3").args(["-c", code]).output();
+    let run = run.unwrap();
+    assert!(run.status.success(), "{run:?}");
 }

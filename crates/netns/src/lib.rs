@@ -15,6 +15,7 @@ mod netns_ref;
 mod parent_death;
 mod pollable_fd;
 mod process;
+mod process_file;
 mod route_watcher;
 pub mod sandbox;
 mod search_path;
@@ -27,10 +28,11 @@ pub use capability_holder::{
     CapabilityAccess, CapabilityHolder, NetworkCapability, find_capability_holder,
 };
 pub use enter_error::{EnterError, EnterStep};
-pub use netns_ref::{NetnsRef, SocketSpec};
+pub use netns_ref::{NetnsRef, SocketSpec, set_packet_mark};
 pub use parent_death::kill_on_parent_exit;
 pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;
+pub use process_file::read_process_file;
 pub use route_watcher::RouteWatcher;
 pub use search_path::{find_program, find_program_in};
 pub use sibling_netns::{SiblingNetnsError, enter_sibling_netns};

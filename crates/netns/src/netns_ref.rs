@@ -62,6 +62,12 @@ impl SocketSpec {
     }
 }
 
+/// Gives every packet of a socket the mark `mark` (`SO_MARK`, `socket(7)`). Requires
+/// `CAP_NET_ADMIN` over the socket's network namespace, which the owner of its user namespace has.
+pub fn set_packet_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
+    sys::set_mark(socket.as_fd(), mark)
+}
+
 /// A network namespace in which sockets can be opened.
 #[derive(Debug)]
 pub enum NetnsRef {

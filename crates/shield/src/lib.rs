@@ -19,7 +19,7 @@ mod ruleset;
 pub use gateway::{engage_gateway, preview_gateway, verify_gateway};
 pub use netlink::{NetlinkError, RulesetDifference, open_nftables_socket};
 pub use nft_shield::{LearntAddresses, ListedElement, NftShield, ShieldError, ShieldOrderError};
-pub use policy::{NAME_SERVER_PORT, Policy, PolicyError};
+pub use policy::{LOOKUP_MARK, NAME_SERVER_PORT, Policy, PolicyError};
 
 /// Returns the ruleset of `policy` in the syntax of `nft -f`, equal to the one applied by
 /// [`NftShield::engage`].

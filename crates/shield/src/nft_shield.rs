@@ -169,14 +169,12 @@ impl NftShield {
         }
         let map = encode::set_elements_query(STAND_IN_MAP);
         let policy = match netlink.dump(NftMessageKind::GetElement, &map) {
-            Ok(_) => Policy::with_name_server(),
-            Err(error) if error.refused_errno() == Some(Errno::NOENT) => {
-                let Ok(policy) = Policy::new(resolvers) else {
-                    return Ok(None); // the project's rulesets never contain such resolvers
-                };
-                policy
-            }
+            Ok(_) => Policy::with_name_server(resolvers),
+            Err(error) if error.refused_errno() == Some(Errno::NOENT) => Policy::new(resolvers),
             Err(error) => return Err(error.into()),
+        };
+        let Ok(policy) = policy else {
+            return Ok(None); // the project's rulesets never contain such resolvers
         };
         match Self::attach_socket(netlink, &policy, now) {
             Ok(shield) => Ok(Some(shield)),

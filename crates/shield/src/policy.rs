@@ -26,6 +26,10 @@ pub enum PolicyError {
     TooManyResolvers(usize),
 }
 
+/// The mark (`SO_MARK`) of the packets with which the name server of a sandbox asks the sandbox's
+/// resolvers. A workload without `CAP_NET_ADMIN` and `CAP_NET_RAW` cannot set it.
+pub const LOOKUP_MARK: u32 = 0x7465_726c;
+
 impl Policy {
     /// Maximum number of resolvers.
     pub const MAX_RESOLVERS: usize = 16;
@@ -57,15 +61,18 @@ impl Policy {
     }
 
     /// Creates a policy for a sandbox with a name server of its supervisor at
-    /// [`NAME_SERVER_PORT`], to which every packet for port 53 is redirected.
+    /// [`NAME_SERVER_PORT`], to which every packet for port 53 is redirected. Only packets with the
+    /// mark [`LOOKUP_MARK`] reach port 53 of `resolvers`.
     ///
     /// A stand-in address of a name (198.18.0.0/15) leads nowhere until an order allows the name
     /// and [`NftShield::map_stand_in`](crate::NftShield::map_stand_in) gives it an address.
-    pub const fn with_name_server() -> Self {
-        Self {
-            resolvers: Vec::new(),
+    pub fn with_name_server(
+        resolvers: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Self, PolicyError> {
+        Ok(Self {
             has_name_server: true,
-        }
+            ..Self::new(resolvers)?
+        })
     }
 
     /// Returns the distinct resolvers.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use egress::HoldLimit;
 use netns::ProcessHandle;
-use shield::Policy;
+use shield::{Policy, PolicyError};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{
     ContainerId, Dest, DestPattern, Dossier, HostPattern, Protocol, Scope, Target,
@@ -48,10 +48,10 @@ pub enum NameAccess {
 }
 
 impl NameAccess {
-    pub(crate) fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Result<Policy, PolicyError> {
         match self {
-            Self::Resolvers(policy) => policy.clone(),
-            Self::Server(_) => Policy::with_name_server(),
+            Self::Resolvers(policy) => Ok(policy.clone()),
+            Self::Server(config) => Policy::with_name_server(config.resolvers.iter().copied()),
         }
     }
 }

@@ -15,6 +15,8 @@ mod hold_switch;
 mod hold_table;
 mod name_server;
 mod reader_sink;
+mod sandbox_lookup;
+mod sandbox_resolvers;
 mod sandbox_service;
 mod served_names;
 mod shield_enforcer;
@@ -31,6 +33,9 @@ pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
 pub use egress::publish::{PublishError, PublishSpec, PublishSpecError, PublishedPort};
 pub use egress::{EgressNotice, HoldLimit};
 pub use name_server::NameServerBindError;
+pub use sandbox_resolvers::{
+    ResolverRefusal, SandboxResolvers, SandboxResolversError, find_sandbox_resolvers,
+};
 pub use served_names::{NameServerConfig, SandboxLookup};
 pub use supervisor::{
     FirewallBypass, Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError,

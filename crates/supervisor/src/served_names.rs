@@ -29,7 +29,9 @@ type LookupFuture = Pin<Box<dyn Future<Output = LookupOutcome> + Send>>;
 /// The configuration of a sandbox's name server.
 #[derive(Debug, Clone)]
 pub struct NameServerConfig {
-    /// Looks allowed names up.
+    /// The resolvers at which allowed names are looked up, over the sandbox's own connection.
+    pub resolvers: Vec<IpAddr>,
+    /// Looks allowed names up where the sandbox has no usable resolver.
     pub lookup: SandboxLookup,
     /// Determines the stand-in addresses of names. With the same key, a restarted supervisor gives
     /// names the same ones.
@@ -83,14 +85,15 @@ impl fmt::Debug for SandboxLookup {
 }
 
 impl ServedNames {
-    pub(crate) fn new(config: NameServerConfig) -> (Self, WantedNames) {
+    /// Creates the names of a sandbox; `lookup` looks allowed names up.
+    pub(crate) fn new(stand_in_key: StandInKey, lookup: SandboxLookup) -> (Self, WantedNames) {
         let (wanted, wanted_names) = mpsc::channel(MAX_WANTED_NAMES);
         let names = Self {
             forwarder: DnsForwarder::new(ForwarderConfig {
                 own_names: Vec::new(),
-                ..ForwarderConfig::new(config.stand_in_key)
+                ..ForwarderConfig::new(stand_in_key)
             }),
-            lookup: config.lookup,
+            lookup,
             ordered: HashMap::new(),
             resolving: HashSet::new(),
             wanted,

@@ -7,13 +7,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use names::DnsResolver;
 use netns::{
     CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, ProcessHandle,
     SocketSpec, find_capability_holder,
 };
 use reader::socket_owner::SocketDiag;
 use reader::{NflogReader, PacketClassifier, first_request_number};
-use shield::{NftShield, Policy};
+use shield::{NftShield, Policy, PolicyError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::{DisplayText, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
@@ -21,11 +22,15 @@ use tokio_util::sync::CancellationToken;
 use crate::hold_switch::switch_hold;
 use crate::name_server::NameServerSockets;
 use crate::reader_sink::SupervisorSink;
+use crate::sandbox_lookup::SandboxLookupSockets;
 use crate::sandbox_service::SandboxService;
 use crate::served_names::{ServedNames, WantedNames};
 use crate::shield_enforcer::{ShieldEnforcer, std_now};
 use crate::who_asks::WhoAsks;
-use crate::{NameAccess, NameServerBindError, SupervisorConfig, TraceObserver};
+use crate::{
+    NameAccess, NameServerBindError, NameServerConfig, SandboxLookup, SupervisorConfig,
+    TraceObserver,
+};
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
 #[derive(Debug)]
@@ -110,6 +115,9 @@ pub enum SupervisorStartError {
         /// The cause.
         reason: DisplayText,
     },
+    /// The resolvers are not usable.
+    #[error("the resolvers are not usable")]
+    Resolvers(#[from] PolicyError),
     /// The name server inside the sandbox could not be started.
     #[error("the name server of the sandbox could not be started")]
     NameServer(#[from] NameServerBindError),
@@ -194,12 +202,13 @@ impl Supervisor {
         let netns = NetnsRef::OfProcess(process);
         let opened = netns.open_sockets(&[SocketSpec::Netfilter; 4])?;
         let diag = netns.open_sockets(&[SocketSpec::SockDiag; 2])?;
-        let policy = names.policy();
+        let policy = names.policy()?;
         // Before the rules: a lookup that is redirected must find the name server.
         let (name_server, mut served) = match names {
             NameAccess::Resolvers(_) => (None, None),
             NameAccess::Server(config) => {
-                let (served, wanted) = ServedNames::new(config);
+                let lookup = sandbox_lookup(&config, &netns)?;
+                let (served, wanted) = ServedNames::new(config.stand_in_key, lookup);
                 let sockets = NameServerSockets::bind(&netns)?;
                 (Some((sockets, wanted)), Some(served))
             }
@@ -332,6 +341,25 @@ fn check_capabilities(
         }
         Err(error) => Err(SupervisorStartError::ReadCapabilities(error)),
     }
+}
+
+/// Returns the lookups of a sandbox's allowed names.
+fn sandbox_lookup(
+    config: &NameServerConfig,
+    netns: &NetnsRef,
+) -> Result<SandboxLookup, SupervisorStartError> {
+    let NetnsRef::OfProcess(process) = netns else {
+        return Err(EnterError::BadReply.into());
+    };
+    if config.resolvers.is_empty() {
+        return Ok(config.lookup.clone());
+    }
+    let process = process
+        .try_clone()
+        .map_err(SupervisorStartError::ReadCapabilities)?;
+    let sockets = SandboxLookupSockets(NetnsRef::OfProcess(process));
+    let resolvers = config.resolvers.iter().copied();
+    Ok(SandboxLookup::new(DnsResolver::new(resolvers, sockets)))
 }
 
 /// Gives the names of the orders of an earlier supervisor their stand-ins. An order whose stand-in

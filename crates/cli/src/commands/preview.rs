@@ -30,10 +30,11 @@ pub struct Args {
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let policy = if args.dns.is_empty() {
-        Policy::with_name_server()
+        Policy::with_name_server([])
     } else {
-        Policy::new(args.dns).context("--dns is not usable")?
+        Policy::new(args.dns)
     };
+    let policy = policy.context("--dns is not usable")?;
     let ruleset = preview(&policy);
     if context.json {
         let object = serde_json::json!({ "ruleset": ruleset });

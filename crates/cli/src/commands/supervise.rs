@@ -2,6 +2,7 @@
 //! `supervise`: guards an existing network namespace.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Context as _;
 use names::HostResolver;
@@ -10,7 +11,7 @@ use runner::load_stand_in_key;
 use shield::Policy;
 use supervisor::{
     AllowedDest, AllowedDestError, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
-    Supervisor, SupervisorConfig, SupervisorExit,
+    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers,
 };
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DestPattern, DestPatternError, Dossier};
@@ -29,8 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     name: ContainerId,
     /// Open port 53 of this resolver, and learn names from its replies; repeat for more. Every
-    /// lookup then leaves, and names of one address are confused. Without this option, this machine
-    /// answers all lookups and looks allowed names up itself
+    /// lookup then leaves, and names of one address are confused. Without this option, lookups are
+    /// answered here, and only allowed names are looked up, at the resolvers of the process
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
     /// Name or address that is allowed from the start, with an optional port and protocol
@@ -57,8 +58,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         allow_capabilities,
     } = args;
     let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
-    let resolvers = dns.clone();
-    let names = name_access(dns, context)?;
+    let names = name_access(dns, &process, context)?;
+    let resolvers = match &names {
+        NameAccess::Resolvers(policy) => policy.resolvers().to_vec(),
+        NameAccess::Server(config) => config.resolvers.clone(),
+    };
     let config = SupervisorConfig {
         container: name,
         dossier: Dossier::default(),
@@ -120,8 +124,12 @@ fn parse_allowed(text: &str) -> Result<AllowedDest, AllowArgError> {
     Ok(text.parse::<DestPattern>()?.try_into()?)
 }
 
-/// Returns how the sandbox looks names up: at the given resolvers, or by this machine.
-fn name_access(dns: Vec<IpAddr>, context: &CommandContext) -> Result<NameAccess, CommandError> {
+/// Returns how the sandbox looks names up: at the given resolvers, or at a name server of ours.
+fn name_access(
+    dns: Vec<IpAddr>,
+    process: &ProcessHandle,
+    context: &CommandContext,
+) -> Result<NameAccess, CommandError> {
     if !dns.is_empty() {
         let policy = Policy::new(dns).context("--dns is not usable")?;
         return Ok(NameAccess::Resolvers(policy));
@@ -129,7 +137,44 @@ fn name_access(dns: Vec<IpAddr>, context: &CommandContext) -> Result<NameAccess,
     let stand_in_key = load_stand_in_key(context.environment.state_dir())
         .context("cannot make a key for the addresses of names")?;
     Ok(NameAccess::Server(NameServerConfig {
+        resolvers: find_resolvers(process, context)?,
         lookup: SandboxLookup::new(HostResolver::new(HOSTS_FILE, RESOLV_CONF)),
         stand_in_key,
     }))
+}
+
+/// The lists of this machine's resolvers: that of the C library, and the one behind the local
+/// resolver of systemd.
+const HOST_RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// Finds the resolvers of the process, and says which ones are used.
+fn find_resolvers(
+    process: &ProcessHandle,
+    context: &CommandContext,
+) -> Result<Vec<IpAddr>, CommandError> {
+    let warn = |text: &str| context.output.print_error_line(&format!("warning: {text}"));
+    let found = match find_sandbox_resolvers(process, &HOST_RESOLV_CONF.map(Path::new)) {
+        Ok(found) => found,
+        Err(error) => {
+            warn(&format!(
+                "cannot read the sandbox's /etc/resolv.conf: {error}"
+            ));
+            SandboxResolvers::default()
+        }
+    };
+    for (address, reason) in &found.refused {
+        warn(&format!(
+            "the resolver {address} of the sandbox's /etc/resolv.conf is not used: {reason}"
+        ));
+    }
+    if found.usable.is_empty() {
+        warn("this machine looks allowed names up: the sandbox has no usable resolver");
+    } else if !context.json {
+        let list: Vec<_> = found.usable.iter().map(ToString::to_string).collect();
+        context.output.print_line(&format!(
+            "allowed names are looked up at {}, from the sandbox's /etc/resolv.conf",
+            list.join(", ")
+        ))?;
+    }
+    Ok(found.usable)
 }

@@ -18,13 +18,13 @@ use std::net::Ipv6Addr;
 use terok_clearance::address_class::{IpFamily, stand_in_range};
 use terok_clearance::{Action, Protocol};
 
-use super::tiers::new_rule;
+use super::tiers::{new_rule, resolver_set_name};
 use super::{
-    NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey, NftStatement,
-    PacketSide,
+    ESTABLISHED, NftChain, NftHook, NftMatch, NftRule, NftSet, NftSetContent, NftSetKey,
+    NftStatement, PacketSide,
 };
 use crate::order_element::{OrderSet, OrderSetShape};
-use crate::policy::NAME_SERVER_PORT;
+use crate::policy::{LOOKUP_MARK, NAME_SERVER_PORT};
 
 const STAND_IN_SET: &str = "stand_in4";
 const TRANSPORTS: [Protocol; 2] = [Protocol::UDP, Protocol::TCP];
@@ -70,16 +70,19 @@ pub(super) fn tracked_replies() -> impl Iterator<Item = NftRule> {
     })
 }
 
-/// Redirects lookups to the name server, and stand-ins to the addresses of allowed names.
+/// Redirects lookups to the name server, except for its own, and stand-ins to the addresses of
+/// allowed names.
 pub(super) fn translate_chain() -> NftChain {
-    let mut rules: Vec<_> = TRANSPORTS
-        .map(|protocol| {
-            new_rule(
-                [NftMatch::Port(protocol, PacketSide::Destination, 53)],
-                [NftStatement::RedirectToLoopback(NAME_SERVER_PORT)],
-            )
-        })
-        .into();
+    let mut rules = vec![new_rule(
+        [NftMatch::PacketMark(LOOKUP_MARK)],
+        [NftStatement::Accept],
+    )];
+    rules.extend(TRANSPORTS.map(|protocol| {
+        new_rule(
+            [NftMatch::Port(protocol, PacketSide::Destination, 53)],
+            [NftStatement::RedirectToLoopback(NAME_SERVER_PORT)],
+        )
+    }));
     for shape in OrderSetShape::NARROW_FIRST {
         let deny = OrderSet::of_address(Action::Deny, shape, IpFamily::V4);
         let allow = OrderSet::of_stand_in(shape);
@@ -100,8 +103,21 @@ pub(super) fn translate_chain() -> NftChain {
     }
 }
 
-/// Returns the rules of the output chain that precede the floor.
-pub(super) fn first_output_rules() -> impl Iterator<Item = NftRule> {
+/// Returns the rules of the output chain that precede the floor: for the name server's own lookups,
+/// for those that are redirected to it, and for stand-ins.
+pub(super) fn first_output_rules(resolvers: &[IpFamily]) -> impl Iterator<Item = NftRule> {
+    let own_lookups = resolvers.iter().flat_map(|family| {
+        TRANSPORTS.map(|protocol| {
+            new_rule(
+                [
+                    NftMatch::PacketMark(LOOKUP_MARK),
+                    NftMatch::Address(*family, PacketSide::Destination, resolver_set_name(*family)),
+                    NftMatch::Port(protocol, PacketSide::Destination, 53),
+                ],
+                [NftStatement::MarkLookup, NftStatement::Accept],
+            )
+        })
+    });
     let lookups = LOOPBACK_SETS.into_iter().flat_map(|(family, loopback)| {
         TRANSPORTS.map(|protocol| {
             new_rule(
@@ -114,7 +130,7 @@ pub(super) fn first_output_rules() -> impl Iterator<Item = NftRule> {
             )
         })
     });
-    lookups.chain([new_rule(
+    own_lookups.chain(lookups).chain([new_rule(
         [NftMatch::Address(
             IpFamily::V4,
             PacketSide::Destination,
@@ -122,6 +138,44 @@ pub(super) fn first_output_rules() -> impl Iterator<Item = NftRule> {
         )],
         [NftStatement::Goto("stand_in")],
     )])
+}
+
+/// Returns the first rules of the input chain: replies to the name server's own lookups pass, unless
+/// they come over the loopback interface. There, a workload can send itself a packet with the
+/// resolver's address. Redirected lookups have their replies over it, too; these are translated.
+pub(super) fn input_rules(resolvers: &[IpFamily]) -> impl Iterator<Item = NftRule> {
+    resolvers.iter().flat_map(|family| {
+        TRANSPORTS.into_iter().flat_map(|protocol| {
+            let from_resolver = || {
+                [
+                    NftMatch::Address(*family, PacketSide::Source, resolver_set_name(*family)),
+                    NftMatch::Port(protocol, PacketSide::Source, 53),
+                ]
+            };
+            let loopback = NftMatch::Loopback(NftHook::Input);
+            [
+                new_rule(
+                    [loopback.clone(), NftMatch::Translated]
+                        .into_iter()
+                        .chain(from_resolver()),
+                    [NftStatement::Accept],
+                ),
+                new_rule(
+                    [loopback].into_iter().chain(from_resolver()),
+                    [NftStatement::Drop],
+                ),
+                new_rule(
+                    [
+                        NftMatch::LookupConnection,
+                        NftMatch::Connection(ESTABLISHED),
+                    ]
+                    .into_iter()
+                    .chain(from_resolver()),
+                    [NftStatement::Accept],
+                ),
+            ]
+        })
+    })
 }
 
 /// Returns the rule of the output chain that follows all orders on addresses.

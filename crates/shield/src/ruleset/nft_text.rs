@@ -10,6 +10,7 @@ use super::{
     ALLOWED_MARK, ESTABLISHED, MAX_RECENT_PACKETS, NftChain, NftHook, NftMatch, NftRule, NftSet,
     NftSetContent, NftSetKey, NftStatement, PacketSide, RELATED, Ruleset, TABLE,
 };
+use crate::LOOKUP_MARK;
 
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,6 +130,7 @@ impl fmt::Display for NftMatch {
                 write!(f, "ct state {}", words.join(","))
             }
             Self::AllowedConnection => write!(f, "ct mark {ALLOWED_MARK:#010x}"),
+            Self::LookupConnection => write!(f, "ct mark {LOOKUP_MARK:#010x}"),
             Self::Translated => write!(f, "ct status dnat"),
             Self::OriginalDestination(set) => write!(f, "ct original ip daddr @{set}"),
             Self::Transport(protocol) if protocol.0 == 2 => write!(f, "meta l4proto igmp"),
@@ -166,6 +168,7 @@ impl fmt::Display for NftStatement {
         match self {
             Self::Accept => write!(f, "accept"),
             Self::MarkAllowed => write!(f, "ct mark set {ALLOWED_MARK:#010x}"),
+            Self::MarkLookup => write!(f, "ct mark set {LOOKUP_MARK:#010x}"),
             Self::Drop => write!(f, "drop"),
             Self::Untrack => write!(f, "notrack"),
             Self::Goto(chain) => write!(f, "goto {chain}"),

@@ -86,7 +86,7 @@ pub(super) fn build_ruleset(policy: &Policy) -> Ruleset {
         untrack_chain("untrack_output", NftHook::RawOutput, policy),
         untrack_chain("untrack_prerouting", NftHook::RawPrerouting, policy),
         output_chain(&families, policy),
-        input_chain(&families),
+        input_chain(&families, policy),
         forward_chain(),
     ]);
     Ruleset { sets, chains }
@@ -200,17 +200,18 @@ fn output_chain(resolvers: &[IpFamily], policy: &Policy) -> NftChain {
         )
         .with_comment("Connections that a rule opened continue; a deny applies to new ones."),
     ];
-    for family in resolvers {
-        for protocol in [Protocol::UDP, Protocol::TCP] {
-            let port = NftMatch::Port(protocol, PacketSide::Destination, 53);
-            rules.push(new_rule(
-                [to(*family, resolver_set_name(*family)), port],
-                [MarkAllowed, Accept],
-            ));
-        }
-    }
     if policy.has_name_server() {
-        rules.extend(names::first_output_rules());
+        rules.extend(names::first_output_rules(resolvers));
+    } else {
+        for family in resolvers {
+            for protocol in [Protocol::UDP, Protocol::TCP] {
+                let port = NftMatch::Port(protocol, PacketSide::Destination, 53);
+                rules.push(new_rule(
+                    [to(*family, resolver_set_name(*family)), port],
+                    [MarkAllowed, Accept],
+                ));
+            }
+        }
     }
     rules.extend([
         new_rule(
@@ -377,12 +378,18 @@ fn refuse_chain() -> NftChain {
 /// Answers over the loopback interface are not logged: a workload can send itself a packet with the
 /// resolver's address. Nor are answers over TCP: a workload chooses where its stream is cut, and so
 /// which of the bytes that it receives look like the start of a message.
-fn input_chain(resolvers: &[IpFamily]) -> NftChain {
-    let mut rules = vec![new_rule(
+fn input_chain(resolvers: &[IpFamily], policy: &Policy) -> NftChain {
+    let mut rules = Vec::new();
+    let mut logged = resolvers;
+    if policy.has_name_server() {
+        rules.extend(names::input_rules(resolvers));
+        logged = &[];
+    }
+    rules.push(new_rule(
         [NftMatch::Loopback(NftHook::Input)],
         [NftStatement::Accept],
-    )];
-    rules.extend(resolvers.iter().map(|family| {
+    ));
+    rules.extend(logged.iter().map(|family| {
         let answer = NftStatement::Log {
             group: nflog::DNS_ANSWERS_GROUP,
             prefix: nflog::DNS_ANSWER_PREFIX,

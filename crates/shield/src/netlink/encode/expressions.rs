@@ -7,6 +7,7 @@ use terok_clearance::address_class::IpFamily;
 
 use super::super::attribute_kind::{DATA_VERDICT, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT};
 use super::{NF_ACCEPT, NF_DROP, NFT_GOTO, data_value, octets};
+use crate::LOOKUP_MARK;
 use crate::ruleset::{ALLOWED_MARK, NftHook, NftMatch, NftSetKey, NftStatement, PacketSide};
 
 /// The expressions of one rule, and the conditions checked so far.
@@ -51,10 +52,8 @@ impl RuleExpressions {
                 self.mask_register(&states.to_ne_bytes());
                 self.compare(true, &[0; 4]);
             }
-            NftMatch::AllowedConnection => {
-                self.load_connection(ct::MARK);
-                self.compare(false, &ALLOWED_MARK.to_ne_bytes());
-            }
+            NftMatch::AllowedConnection => self.match_connection_mark(ALLOWED_MARK),
+            NftMatch::LookupConnection => self.match_connection_mark(LOOKUP_MARK),
             NftMatch::Translated => {
                 // IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h.
                 const TRANSLATED: u32 = 1 << 5;
@@ -138,13 +137,8 @@ impl RuleExpressions {
             NftStatement::Accept => {
                 self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_ACCEPT));
             }
-            NftStatement::MarkAllowed => {
-                self.load_value(WIDE_REGISTER, &ALLOWED_MARK.to_ne_bytes());
-                let set = AttributeBuilder::default()
-                    .u32_be(2, ct::MARK)
-                    .u32_be(4, WIDE_REGISTER);
-                self.push_expression("ct", &set);
-            }
+            NftStatement::MarkAllowed => self.mark_connection(ALLOWED_MARK),
+            NftStatement::MarkLookup => self.mark_connection(LOOKUP_MARK),
             NftStatement::Drop => {
                 self.push_verdict(&AttributeBuilder::default().u32_be(1, NF_DROP));
             }
@@ -225,6 +219,19 @@ impl RuleExpressions {
                 );
             }
         }
+    }
+
+    fn match_connection_mark(&mut self, mark: u32) {
+        self.load_connection(ct::MARK);
+        self.compare(false, &mark.to_ne_bytes());
+    }
+
+    fn mark_connection(&mut self, mark: u32) {
+        self.load_value(WIDE_REGISTER, &mark.to_ne_bytes());
+        let set = AttributeBuilder::default()
+            .u32_be(2, ct::MARK)
+            .u32_be(4, WIDE_REGISTER);
+        self.push_expression("ct", &set);
     }
 
     fn push_translation(&mut self, key: NftSetKey, map: &str) {

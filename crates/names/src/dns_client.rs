@@ -6,7 +6,7 @@
 //! to a new socket; the kernel drops datagrams of other senders.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::ProtoError;
@@ -15,11 +15,12 @@ use hickory_proto::rr::{DNSClass, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use terok_clearance::DomainName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use crate::dns::stream::{DnsStreamError, encode_stream_message};
 use crate::dns::{EDNS_PAYLOAD_BYTES, wire_name};
+use crate::dns_resolver::LookupSockets;
 use crate::lookup::LookupFailure;
 
 /// Maximum time for one reply of one server.
@@ -47,7 +48,8 @@ enum ExchangeError {
 }
 
 /// Returns the records of `name` from the first server that answers.
-pub(super) async fn query_records(
+pub(crate) async fn query_records(
+    sockets: &impl LookupSockets,
     name_servers: &[SocketAddr],
     name: &DomainName,
     record_type: RecordType,
@@ -56,7 +58,7 @@ pub(super) async fn query_records(
     let question = Query::query(wire_name, record_type);
     let mut failure = String::from("no name server is configured");
     for server in (0..ROUNDS).flat_map(|_| name_servers) {
-        match query_server(*server, &question).await {
+        match query_server(sockets, *server, &question).await {
             Ok(reply) => return read_records(reply, record_type),
             Err(error) => {
                 tracing::debug!(%server, %error, "name server did not answer");
@@ -81,7 +83,11 @@ fn read_records(reply: Message, record_type: RecordType) -> Result<Vec<Record>, 
 
 /// Asks one server: with EDNS, then without if the server does not know it, by TCP if the reply
 /// does not fit into a datagram.
-async fn query_server(server: SocketAddr, question: &Query) -> Result<Message, ExchangeError> {
+async fn query_server(
+    sockets: &impl LookupSockets,
+    server: SocketAddr,
+    question: &Query,
+) -> Result<Message, ExchangeError> {
     let mut edns = Edns::new();
     edns.set_max_payload(EDNS_PAYLOAD_BYTES);
     for edns in [Some(edns), None] {
@@ -90,9 +96,9 @@ async fn query_server(server: SocketAddr, question: &Query) -> Result<Message, E
         query.add_query(question.clone());
         query.edns = edns;
         let is_retried = query.edns.is_some();
-        let mut reply = limit_time(exchange_udp(server, &query)).await?;
+        let mut reply = limit_time(exchange_udp(sockets, server, &query)).await?;
         if reply.metadata.truncation {
-            reply = limit_time(exchange_tcp(server, &query)).await?;
+            reply = limit_time(exchange_tcp(sockets, server, &query)).await?;
         }
         match reply.metadata.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain => return Ok(reply),
@@ -111,13 +117,15 @@ async fn limit_time<T>(
         .unwrap_or(Err(ExchangeError::TimedOut))
 }
 
-async fn exchange_udp(server: SocketAddr, query: &Message) -> Result<Message, ExchangeError> {
-    let local: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(local).await?;
-    socket.connect(server).await?;
+async fn exchange_udp(
+    sockets: &impl LookupSockets,
+    server: SocketAddr,
+    query: &Message,
+) -> Result<Message, ExchangeError> {
+    let socket = sockets.udp_socket(server)?;
+    socket.connect(server)?; // takes a random port
+    socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from_std(socket)?;
     let bytes = query.to_vec()?;
     socket.send(&bytes).await?;
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
@@ -130,10 +138,14 @@ async fn exchange_udp(server: SocketAddr, query: &Message) -> Result<Message, Ex
     }
 }
 
-async fn exchange_tcp(server: SocketAddr, query: &Message) -> Result<Message, ExchangeError> {
+async fn exchange_tcp(
+    sockets: &impl LookupSockets,
+    server: SocketAddr,
+    query: &Message,
+) -> Result<Message, ExchangeError> {
     let bytes = query.to_vec()?;
     let bytes = encode_stream_message(&bytes)?;
-    let mut stream = TcpStream::connect(server).await?;
+    let mut stream = sockets.tcp_socket(server)?.connect(server).await?;
     stream.write_all(&bytes).await?;
     let length = stream.read_u16().await?;
     let mut reply = Vec::new();
