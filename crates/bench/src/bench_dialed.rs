@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use terok_clearance::{Client, DecisionAction, Event, EventStream, Request, StreamUpdate};
 
+use crate::bench_flood::{FLOOD, measure_floods};
 use crate::bench_netns::{run_in_namespaces, set_up_route};
 use crate::dialed_peers::{CommandCost, CommandSandbox, RootlessNetwork, start_dnsmasq};
 use crate::latency_samples::{LatencySamples, SpanTimer, median};
@@ -29,8 +30,8 @@ const ECHO: &str = "dialed: UDP echo";
 const LOOKUP: &str = "dialed: lookup of an unasked name";
 const RUN_TRUE: &str = "dialed: run -- true";
 const MEMORY: &str = "dialed: supervisor";
-const ROWS: [&str; 9] = [
-    CONNECT, ANSWER, PACKET, UPLOAD, DOWNLOAD, ECHO, LOOKUP, RUN_TRUE, MEMORY,
+const ROWS: [&str; 10] = [
+    CONNECT, ANSWER, PACKET, UPLOAD, DOWNLOAD, ECHO, LOOKUP, RUN_TRUE, MEMORY, FLOOD,
 ];
 
 /// Rounds in which the sandbox and the floor alternate.
@@ -67,7 +68,8 @@ pub(crate) fn measure_in_namespace(report: &BenchReport, part: usize) -> anyhow:
     measure_bulk(report, part)?;
     measure_lookups(report, part)?;
     measure_commands(report, part)?;
-    measure_memory(report, part)
+    measure_memory(report, part)?;
+    measure_floods(report, part)
 }
 
 fn print_percentiles(
@@ -382,7 +384,7 @@ fn measure_memory(report: &BenchReport, part: usize) -> anyhow::Result<()> {
 }
 
 /// Waits until the supervisor used no processor time for a while, at most some seconds.
-fn wait_until_idle(sandbox: &MeasuredRun) -> anyhow::Result<()> {
+pub(crate) fn wait_until_idle(sandbox: &MeasuredRun) -> anyhow::Result<()> {
     let clock = SpanTimer::start();
     let mut before = sandbox.probe.program.cpu_time_ms()?;
     while clock.elapsed() < EVENT_TIMEOUT {

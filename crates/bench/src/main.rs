@@ -8,6 +8,7 @@
 //! private network namespace.
 
 mod bench_dialed;
+mod bench_flood;
 mod bench_hub;
 mod bench_netns;
 mod bench_packets;

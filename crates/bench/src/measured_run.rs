@@ -25,6 +25,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct ProbeProcess {
     commands: ChildStdin,
     replies: Receiver<String>,
+    kept_reply: Option<String>,
     /// The program that was started: the probe itself, or what the probe runs in.
     pub(crate) program: MeasuredChild,
 }
@@ -62,6 +63,7 @@ impl ProbeProcess {
         let mut probe = Self {
             commands,
             replies,
+            kept_reply: None,
             program,
         };
         probe.measure("hello")?;
@@ -75,8 +77,12 @@ impl ProbeProcess {
     }
 
     /// Waits for the reply to `command`.
-    pub(crate) fn finish(&self, command: &str) -> anyhow::Result<Vec<u64>> {
-        match self.replies.recv_timeout(REPLY_TIMEOUT) {
+    pub(crate) fn finish(&mut self, command: &str) -> anyhow::Result<Vec<u64>> {
+        let reply = match self.kept_reply.take() {
+            Some(reply) => Ok(reply),
+            None => self.replies.recv_timeout(REPLY_TIMEOUT),
+        };
+        match reply {
             Ok(reply) => serde_json::from_str(&reply)
                 .with_context(|| format!("a probe replied {reply:?} to {command:?}")),
             Err(RecvTimeoutError::Timeout) => {
@@ -84,6 +90,15 @@ impl ProbeProcess {
             }
             Err(RecvTimeoutError::Disconnected) => bail!("a probe ended at {command:?}"),
         }
+    }
+
+    /// Returns `true` if the reply to the last command does not arrive within `timeout`, and keeps
+    /// the reply otherwise.
+    pub(crate) fn is_busy(&mut self, timeout: Duration) -> bool {
+        if self.kept_reply.is_none() {
+            self.kept_reply = self.replies.recv_timeout(timeout).ok();
+        }
+        self.kept_reply.is_none()
     }
 
     /// Sends a command, and returns the reply's figures.
@@ -128,7 +143,7 @@ pub(crate) const fn to_figure(count: u64) -> f64 {
 pub(crate) struct MeasuredRun {
     /// The probe inside.
     pub(crate) probe: ProbeProcess,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl MeasuredRun {

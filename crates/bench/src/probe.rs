@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _, Ud
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::latency_samples::SpanTimer;
@@ -54,7 +56,9 @@ pub(crate) fn serve() -> anyhow::Result<()> {
                 }
                 Vec::new()
             }
+            ["refused", host, port] => wait_for_refusal(resolve(host, port)?)?,
             ["flood", count] => flood(count.parse()?)?,
+            ["connection-flood", count] => flood_connections(count.parse()?)?,
             _ => bail!("unknown command {line:?}"),
         };
         print_text(&format!("{}\n", serde_json::to_string(&figures)?));
@@ -211,24 +215,48 @@ fn build_query(id: u16) -> Vec<u8> {
     query
 }
 
+/// Connects once; an error is expected.
+fn wait_for_refusal(dest: SocketAddr) -> anyhow::Result<Vec<u64>> {
+    ensure!(
+        TcpStream::connect(dest).is_err(),
+        "{dest} is open, although nothing allows it"
+    );
+    Ok(Vec::new())
+}
+
+/// Returns the destination with this number, below 2^24, in a network reserved for documentation.
+fn unallowed_dest(number: u32) -> (Ipv4Addr, u16) {
+    let [_, high, middle, low] = number.to_be_bytes();
+    let [a, b, c] = if middle.is_multiple_of(2) {
+        [203, 0, 113]
+    } else {
+        [198, 51, 100]
+    };
+    let port = 10_000 + u16::from_be_bytes([high, middle / 2]);
+    (Ipv4Addr::new(a, b, c, low), port)
+}
+
 /// Sends first packets, each to another destination, and returns how many were sent.
-///
-/// Nothing allows one of them: the networks are reserved for documentation.
 fn flood(count: u32) -> anyhow::Result<Vec<u64>> {
     let socket = UdpSocket::bind("0.0.0.0:0").context("creating a socket")?;
     let mut sent = 0;
     for number in 0..count {
-        let [_, high, middle, low] = number.to_be_bytes();
-        let network = if middle.is_multiple_of(2) {
-            [203, 0, 113]
-        } else {
-            [198, 51, 100]
-        };
-        let [a, b, c] = network;
-        let port = 10_000 + u16::from_be_bytes([high, middle / 2]);
-        let dest = (Ipv4Addr::new(a, b, c, low), port);
         // An error is an earlier refusal, or a full queue.
-        sent += u64::from(socket.send_to(b"x", dest).is_ok());
+        sent += u64::from(socket.send_to(b"x", unallowed_dest(number)).is_ok());
     }
     Ok(vec![sent])
+}
+
+/// Begins TCP connections, each to another destination, and ends each at once. Returns how many
+/// were begun.
+fn flood_connections(count: u32) -> anyhow::Result<Vec<u64>> {
+    let mut begun = 0;
+    for number in 0..count {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+        let socket = socket.context("creating a socket")?;
+        let result = connect(&socket, &SocketAddr::from(unallowed_dest(number)));
+        begun += u64::from(result == Err(Errno::INPROGRESS));
+    }
+    Ok(vec![begun])
 }

@@ -227,13 +227,17 @@ fn connect(
 }
 
 /// Settings of the sandbox's network, best effort: a held connection repeats its first packet every
-/// second and for two minutes (Linux 6.5), ended connections keep no port busy for a minute, and
-/// ping sockets need no rights.
-const SANDBOX_SETTINGS: [(&str, &str); 4] = [
+/// second and for two minutes (Linux 6.5), ended connections keep no port busy for a minute, ping
+/// sockets need no rights, and the link-local address is complete at once. The detection of
+/// duplicates would complete it up to two seconds after the start, and a browser aborts what it
+/// loads when an address appears.
+const SANDBOX_SETTINGS: [(&str, &str); 6] = [
     ("ipv4/tcp_syn_retries", "127"),
     ("ipv4/tcp_syn_linear_timeouts", "127"),
     ("ipv4/tcp_tw_reuse", "1"),
     ("ipv4/ping_group_range", "0 0"),
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
 ];
 
 /// Settings of the gateway: nothing is forwarded, packets with any source reach its rules, and

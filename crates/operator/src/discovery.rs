@@ -9,7 +9,7 @@ mod inotify;
 mod listener;
 mod location;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,8 +33,8 @@ use location::{HubLocation, SocketFileId};
 
 /// Capacity of the queue of hub updates; a listener waits while the queue is full.
 const UPDATE_QUEUE_CAPACITY: usize = 256;
-/// How long the hubs found at the start may take to send their snapshots: longer than the time
-/// limit of a connection attempt.
+/// Maximum time that the hubs found at the start may send nothing before their snapshots are
+/// complete: longer than the time limit of a connection attempt.
 const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Every known hub, and the events of each.
@@ -45,9 +45,10 @@ pub(crate) struct Hubs {
     /// Whether the hubs are told that an operator is there to answer.
     answers: bool,
     tracked: BTreeMap<HubId, TrackedHub>,
-    /// The hubs found at the start that have not sent their snapshot yet.
-    awaiting_sync: BTreeSet<HubId>,
-    /// How long `awaiting_sync` is waited for, and the deadline.
+    /// The hubs found at the start whose snapshot is not complete yet, each with the time of its
+    /// latest event. A busy hub may need long for a hundred thousand questions.
+    awaiting_sync: BTreeMap<HubId, Instant>,
+    /// How long one of these may send nothing, and the earliest time at which one may be overdue.
     sync_timeout: Duration,
     sync_deadline: Instant,
     tasks: JoinSet<()>,
@@ -78,8 +79,8 @@ impl Hubs {
         Self::with_location(HubLocation::Socket(path), answers)
     }
 
-    /// Listens to the hubs whose sockets are at `paths`, each over one connection, and waits at
-    /// most `sync_timeout` for their snapshots.
+    /// Listens to the hubs whose sockets are at `paths`, each over one connection, and waits for
+    /// their snapshots while each hub sends something within `sync_timeout`.
     ///
     /// A socket without a listener is ignored if `ignore_no_listener` is set, and otherwise
     /// unreachable. Must be called within a tokio runtime.
@@ -98,7 +99,7 @@ impl Hubs {
             let client = None;
             hubs.tracked.insert(hub, TrackedHub { socket, client });
         }
-        hubs.awaiting_sync = hubs.tracked.keys().cloned().collect();
+        hubs.await_snapshots();
         hubs
     }
 
@@ -106,7 +107,7 @@ impl Hubs {
         let watcher = DirectoryWatcher::new()?;
         let mut hubs = Self::new(Some((location, watcher)), answers, INITIAL_SYNC_TIMEOUT);
         hubs.rescan();
-        hubs.awaiting_sync = hubs.tracked.keys().cloned().collect();
+        hubs.await_snapshots();
         Ok(hubs)
     }
 
@@ -121,13 +122,20 @@ impl Hubs {
             watched,
             answers,
             tracked: BTreeMap::new(),
-            awaiting_sync: BTreeSet::new(),
+            awaiting_sync: BTreeMap::new(),
             sync_timeout,
-            sync_deadline: now.checked_add(sync_timeout).unwrap_or(now),
+            sync_deadline: now,
             tasks: JoinSet::new(),
             update_sender,
             update_receiver,
         }
+    }
+
+    /// Waits for the snapshots of the hubs that are known now.
+    fn await_snapshots(&mut self) {
+        let now = Instant::now();
+        self.awaiting_sync = self.tracked.keys().map(|hub| (hub.clone(), now)).collect();
+        self.sync_deadline = now.checked_add(self.sync_timeout).unwrap_or(now);
     }
 
     /// Returns the next event of a hub or of its connection; never ends.
@@ -147,7 +155,7 @@ impl Hubs {
                     }
                 }
                 () = sleep_until(self.sync_deadline), if !self.awaiting_sync.is_empty() => {
-                    if let Some(hub) = self.awaiting_sync.pop_first() {
+                    if let Some(hub) = self.take_overdue() {
                         let limit = self.sync_timeout;
                         let reason = format!("no list of questions within {limit:?}");
                         return (hub, InboxEvent::Unreachable(DisplayText::new(&reason)));
@@ -157,8 +165,23 @@ impl Hubs {
         }
     }
 
+    /// Stops waiting for the snapshot of a hub that has sent nothing for too long. Without such a
+    /// hub, sets the deadline of the next.
+    fn take_overdue(&mut self) -> Option<HubId> {
+        let oldest = self.awaiting_sync.iter().min_by_key(|(_, heard)| **heard);
+        let (hub, heard) = oldest?;
+        let deadline = heard.checked_add(self.sync_timeout).unwrap_or(*heard);
+        if deadline > Instant::now() {
+            self.sync_deadline = deadline;
+            return None;
+        }
+        let hub = hub.clone();
+        self.awaiting_sync.remove(&hub);
+        Some(hub)
+    }
+
     /// Returns `true` once every hub found at the start has sent its snapshot, has failed, or has
-    /// let six seconds pass.
+    /// sent nothing for six seconds.
     pub(crate) fn is_synced(&self) -> bool {
         self.awaiting_sync.is_empty()
     }
@@ -190,6 +213,8 @@ impl Hubs {
         };
         if is_answered {
             self.awaiting_sync.remove(hub);
+        } else if let Some(heard) = self.awaiting_sync.get_mut(hub) {
+            *heard = Instant::now();
         }
         match update {
             ListenerUpdate::Up(client, version) => {
@@ -241,5 +266,52 @@ async fn directory_change(watched: Option<&(HubLocation, DirectoryWatcher)>) {
     match watched {
         Some((_, directories)) => directories.changed().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_snapshot_is_waited_for_while_the_hub_sends() {
+        let timeout = Duration::from_secs(5);
+        let mut hubs = Hubs::new(None, false, timeout);
+        let [slow, silent] = ["/run/slow", "/run/silent"].map(|path| HubId::new(path.as_ref()));
+        for hub in [&slow, &silent] {
+            let (socket, _) = flag::channel(None);
+            let client = None;
+            let tracked = TrackedHub { socket, client };
+            hubs.tracked.insert(hub.clone(), tracked);
+        }
+        hubs.await_snapshots();
+        let start = Instant::now();
+        let lost = || Event::Lost {
+            lost: 1,
+            reason: DisplayText::new("slow"),
+        };
+        let (updates, sender) = (hubs.update_sender.clone(), slow.clone());
+        hubs.tasks.spawn(async move {
+            for event in [lost(), lost(), Event::Synced] {
+                sleep(Duration::from_secs(4)).await;
+                let event = ListenerUpdate::Event(InboxEvent::Received(event));
+                updates.send((sender.clone(), event)).await.unwrap();
+            }
+        });
+        let mut said = Vec::new();
+        while !hubs.is_synced() {
+            let (hub, event) = hubs.next_event().await;
+            let is_unreachable = matches!(event, InboxEvent::Unreachable(_));
+            said.push((hub, is_unreachable, start.elapsed().as_secs()));
+        }
+        let expected = [
+            (slow.clone(), false, 4),
+            (silent, true, 5),
+            (slow.clone(), false, 8),
+            (slow, false, 12),
+        ];
+        assert_eq!(said, expected);
     }
 }

@@ -88,7 +88,8 @@ impl Session {
     }
 
     /// Opens a session with the hubs whose sockets are at `paths`, each over one connection, and
-    /// waits at most `sync_timeout` for their snapshots. Does not count as an operator.
+    /// waits for their snapshots while each hub sends something within `sync_timeout`. Does not
+    /// count as an operator.
     ///
     /// A socket without a listener is ignored if `ignore_no_listener` is set, and otherwise
     /// unreachable.
@@ -165,7 +166,7 @@ impl Session {
     }
 
     /// Returns `true` once every hub found at the start has sent its snapshot, has failed, or has
-    /// let six seconds pass.
+    /// sent nothing for six seconds.
     pub fn is_synced(&self) -> bool {
         self.hubs.is_synced()
     }

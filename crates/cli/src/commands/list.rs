@@ -49,7 +49,7 @@ pub(super) struct HubArgs {
     /// Only the sandbox with this name, id, or first 12 characters of the id
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
-    /// Maximum time for the reply of a hub
+    /// Maximum time without a reply from a hub
     #[arg(long, value_name = "SECONDS", default_value_t = 5,
         value_parser = clap::value_parser!(u32).range(1..=600))]
     timeout: u32,

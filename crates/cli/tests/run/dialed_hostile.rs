@@ -205,3 +205,43 @@ fn a_storm_of_questions_loses_none() {
     assert_eq!(sandbox.shell.ends().1, "500 ECONNREFUSED");
     assert_eq!(operator.other_questions(), Vec::<&str>::new());
 }
+
+#[test]
+fn a_flood_of_first_packets_takes_bounded_memory_and_delays_no_other_sandbox() {
+    let user = User::new(None);
+    let lab = Lab::new(&user);
+    let allowed = ["--allow", "plain.test:7004"];
+    let [mut flooded, mut other] = [(); 2].map(|()| lab.sandbox(&allowed));
+    // Its output is not read: an operator who does not keep up.
+    let _operator = lab.operator();
+    flooded.begins("first_packets 100000");
+    for _ in 0..10 {
+        assert_eq!(
+            other.does("greet plain.test 7004 2"),
+            hello("198.51.100.41")
+        );
+    }
+    assert_eq!(flooded.ends(), "100000 begun");
+    // The list of the questions is complete.
+    let mut list = lab.machine.program(&user, &["--json", "list"]);
+    let list = list.output().unwrap();
+    assert!(list.status.success(), "{}", list.status);
+    let rows = String::from_utf8(list.stdout).unwrap();
+    let rows = rows.matches("\"event\":\"listed\"").count();
+    assert!(rows > 1_000, "{rows}");
+    let status = format!("/proc/{}/status", flooded.shell.child.id());
+    let status = std::fs::read_to_string(status).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.unwrap().trim().trim_end_matches(" kB");
+    let peak: u32 = peak.parse().unwrap();
+    println!("{rows} questions, at most {peak} kB");
+    assert!(peak < 128 << 10, "{peak} kB for {rows} questions");
+    assert_eq!(
+        flooded.does("greet plain.test 7004 2"),
+        hello("198.51.100.41")
+    );
+    let said = flooded.finish();
+    assert!(!said.contains("nothing new can be answered"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    assert_eq!(lab.names_asked(), ["plain.test"]);
+}

@@ -23,6 +23,7 @@ mod machine;
 mod network;
 mod operator;
 mod publish;
+mod real_clients;
 mod terminal;
 mod user;
 mod whole_screen;

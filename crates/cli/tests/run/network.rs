@@ -83,6 +83,22 @@ fn a_resolver_on_the_machine_is_used_too() {
 }
 
 #[test]
+fn no_address_of_a_sandbox_appears_seconds_after_its_start() {
+    // A browser aborts what it loads when that happens (net::ERR_NETWORK_CHANGED).
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        let mut shell = Shell::start(machine.program(user, &["run", "--ui", "none", "sh"]));
+        // Duplicates of the link-local address would be searched for if one of them was 1.
+        let settings = "cat /proc/sys/net/ipv6/conf/all/accept_dad \
+            /proc/sys/net/ipv6/conf/eth0/accept_dad";
+        assert_eq!(shell.does(settings), (0, "0\n0".to_owned()));
+        let (status, said) = shell.does("ip -6 -o address show dev eth0 scope link");
+        assert_eq!(status, 0, "{said}");
+        assert!(said.contains("inet6"), "{said}");
+    });
+}
+
+#[test]
 fn the_summary_says_what_was_asked() {
     as_everybody(|user| {
         let machine = Machine::new(user);

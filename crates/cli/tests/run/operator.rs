@@ -2,7 +2,7 @@
 //! A person at a second terminal who answers questions.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -19,7 +19,11 @@ pub(crate) struct Operator {
 impl Operator {
     /// Starts the program, and waits until it knows all questions.
     pub(crate) fn new(machine: &Machine, user: &User) -> Self {
-        let mut command = machine.program(user, &["--json", "clearance"]);
+        Self::start(machine.program(user, &["--json", "clearance"]))
+    }
+
+    /// Starts `terok-clearance --json clearance` by this command.
+    pub(crate) fn start(mut command: Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut operator = Self {
@@ -58,15 +62,15 @@ impl Operator {
         self.until(|event| event["dest"] == dest && event["waiting"] == count)
     }
 
-    /// Answers a question, and waits for the decision.
-    pub(crate) fn decide(&mut self, question: &Value, answer: char) {
+    /// Answers a question, waits for the decision and returns it.
+    pub(crate) fn decide(&mut self, question: &Value, answer: char) -> Value {
         writeln!(
             self.child.stdin.as_mut().unwrap(),
             "{answer} {}",
             question["row"]
         )
         .unwrap();
-        self.until(|event| event["event"] == "decided" && event["row"] == question["row"]);
+        self.until(|event| event["event"] == "decided" && event["row"] == question["row"])
     }
 
     /// Waits for the question about `dest` and answers it; returns the question.

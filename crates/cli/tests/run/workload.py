@@ -314,6 +314,17 @@ def scan(host, count):
     print(*(f"{count} {word}" for word, count in sorted(results.items())))
 
 
+def first_packets(count):
+    """Begins connections, each to another destination, and ends each at once."""
+    begun = 0
+    for number in range(int(count)):
+        with socket.socket() as stream:
+            stream.setblocking(False)
+            dest = (f"203.0.113.{number % 250}", 10000 + number // 250)
+            begun += stream.connect_ex(dest) == errno.EINPROGRESS
+    print(begun, "begun")
+
+
 def garbage(server):
     """Sends what is no query to a name server, then waits for it to close the connection."""
     random.seed(7)
@@ -473,8 +484,8 @@ def keep(host, go):
 
 DEEDS = [
     greet, together, datagram, query, resolve, half_close, reset, abort, mark, bulk, goodbye, flood,
-    datagram_flood, datagram_sizes, odd_clients, ping, keep_many, scan, garbage, spoof,
-    reply_to_oneself, own_server, keep,
+    datagram_flood, datagram_sizes, odd_clients, ping, keep_many, scan, first_packets, garbage,
+    spoof, reply_to_oneself, own_server, keep,
 ]
 try:
     {deed.__name__: deed for deed in DEEDS}[sys.argv[1]](*sys.argv[2:])

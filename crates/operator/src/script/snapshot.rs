@@ -30,9 +30,9 @@ pub struct PendingSnapshot {
 /// Reads the pending questions of the hub at `socket`; without `socket`, of every hub below
 /// `runtime`.
 ///
-/// `container` excludes hubs that cannot have questions of the sandbox. A hub that does not send
-/// all questions within `limit` counts as unresponsive. A socket without a listener is a leftover
-/// of an ended hub and is ignored, except `socket`, which counts as unresponsive.
+/// `container` excludes hubs that cannot have questions of the sandbox. A hub that sends nothing
+/// for `limit` before it has sent all questions counts as unresponsive. A socket without a listener
+/// is a leftover of an ended hub and is ignored, except `socket`, which counts as unresponsive.
 pub async fn take_snapshot(
     runtime: &RuntimeDir,
     socket: Option<&Path>,
