@@ -136,7 +136,8 @@ pub(crate) enum NftMatch {
     Connection(u32),
     /// A rule of this table marked the connection with [`ALLOWED_MARK`].
     AllowedConnection,
-    /// The connection is a lookup of the sandbox's name server: it has the mark [`LOOKUP_MARK`](crate::LOOKUP_MARK).
+    /// The connection is a lookup of the sandbox's name server: it has the mark
+    /// [`LOOKUP_MARK`](crate::LOOKUP_MARK).
     LookupConnection,
     /// The destination of the connection was translated.
     Translated,
@@ -188,8 +189,9 @@ pub(crate) enum NftStatement {
     Accept,
     /// Marks the connection with [`ALLOWED_MARK`].
     MarkAllowed,
-    /// Marks the connection with [`LOOKUP_MARK`](crate::LOOKUP_MARK). A workload that takes over the port of an ended
-    /// lookup must not continue its connection, as it could with [`ALLOWED_MARK`].
+    /// Marks the connection with [`LOOKUP_MARK`](crate::LOOKUP_MARK). A workload that takes over
+    /// the port of an ended lookup must not continue its connection, as it could with
+    /// [`ALLOWED_MARK`].
     MarkLookup,
     Drop,
     /// Hides the packet from the connection tracker.

@@ -124,7 +124,7 @@ fn parse_allowed(text: &str) -> Result<AllowedDest, AllowArgError> {
     Ok(text.parse::<DestPattern>()?.try_into()?)
 }
 
-/// Returns how the sandbox looks names up: at the given resolvers, or at a name server of ours.
+/// Returns how the sandbox looks names up: at the given resolvers, or at our name server.
 fn name_access(
     dns: Vec<IpAddr>,
     process: &ProcessHandle,

@@ -140,9 +140,10 @@ pub(super) fn first_output_rules(resolvers: &[IpFamily]) -> impl Iterator<Item =
     )])
 }
 
-/// Returns the first rules of the input chain: replies to the name server's own lookups pass, unless
-/// they come over the loopback interface. There, a workload can send itself a packet with the
-/// resolver's address. Redirected lookups have their replies over it, too; these are translated.
+/// Returns the first rules of the input chain: replies to the name server's own lookups pass,
+/// unless they come over the loopback interface. There, a workload can send itself a packet with
+/// the resolver's address. Redirected lookups have their replies over it, too; these are
+/// translated.
 pub(super) fn input_rules(resolvers: &[IpFamily]) -> impl Iterator<Item = NftRule> {
     resolvers.iter().flat_map(|family| {
         TRANSPORTS.into_iter().flat_map(|protocol| {
