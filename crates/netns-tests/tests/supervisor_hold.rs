@@ -190,7 +190,7 @@ async fn a_program_that_gives_up_leaves_its_question() {
         .await;
     program.unwrap().wait().unwrap();
     assert!(
-        (1..5).contains(&gave_up.gave_up_after.unwrap()),
+        (1..20).contains(&gave_up.gave_up_after.unwrap()),
         "{gave_up:?}"
     );
     operator.answer(&gave_up, DecisionAction::Allow).await;

@@ -308,7 +308,7 @@ async fn a_connection_to_a_name_waits_and_passes_when_the_name_is_allowed() {
     operator.answer(&request, DecisionAction::Allow).await;
     let (connected, duration) = waiting.await.unwrap();
     connected.unwrap();
-    assert!(duration < Duration::from_secs(5), "{duration:?}");
+    assert!(duration < Duration::from_secs(20), "{duration:?}");
     assert_eq!(names.looked_up(), ["plain.test"]);
     tcp(stand_in, 443).unwrap();
 

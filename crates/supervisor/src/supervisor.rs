@@ -98,6 +98,9 @@ pub enum SupervisorStartError {
     /// The sandbox's network namespace could not be entered.
     #[error("the sandbox's network namespace could not be entered")]
     Enter(#[from] EnterError),
+    /// The sandbox's process could not be followed.
+    #[error("the sandbox's process could not be followed")]
+    Process(#[source] io::Error),
     /// The capabilities of the sandbox's processes are unknown.
     #[error("the capabilities of the sandbox's processes could not be read")]
     ReadCapabilities(#[source] io::Error),
@@ -354,9 +357,7 @@ fn sandbox_lookup(
     if config.resolvers.is_empty() {
         return Ok(config.lookup.clone());
     }
-    let process = process
-        .try_clone()
-        .map_err(SupervisorStartError::ReadCapabilities)?;
+    let process = process.try_clone().map_err(SupervisorStartError::Process)?;
     let sockets = SandboxLookupSockets(NetnsRef::OfProcess(process));
     let resolvers = config.resolvers.iter().copied();
     Ok(SandboxLookup::new(DnsResolver::new(resolvers, sockets)))
