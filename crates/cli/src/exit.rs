@@ -137,6 +137,9 @@ const CAPABILITY_HINTS: [&str; 3] = [
     "`--allow-capabilities` guards it all the same, but such a process can go around every rule",
 ];
 
+const FOREIGN_NAMESPACE_HINT: &str =
+    "without root, the namespace must belong to one of your user namespaces";
+
 /// Returns the exit status and the hints for an error.
 fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
     let failure = |hint| advise(CommandStatus::FAILURE, &[hint]);
@@ -176,13 +179,8 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::Attach(AttachError::Inspect { .. }) => failure(&format!(
             "to use the network namespace of this process, set {INSIDE_NETNS_VARIABLE}=1"
         )),
-        CommandError::Supervise {
-            source: SupervisorStartError::Capability(_),
-            ..
-        } => advise(CommandStatus::FAILURE, &CAPABILITY_HINTS),
-        CommandError::Attach(AttachError::OpenSockets(_)) | CommandError::Supervise { .. } => {
-            failure("without root, the namespace must belong to one of your user namespaces")
-        }
+        CommandError::Attach(AttachError::OpenSockets(_)) => failure(FOREIGN_NAMESPACE_HINT),
+        CommandError::Supervise { source, .. } => explain_supervise(source),
         CommandError::PacketLogTaken(taken) => advise(
             CommandStatus::RESOURCE_BUSY,
             &[&packet_log_owner_hint(taken)],
@@ -257,6 +255,19 @@ fn packet_log_owner_hint(taken: &PacketLogTakenError) -> String {
         },
         Ok(None) => "the other program has ended meanwhile; try again".to_owned(),
         Err(error) => format!("cannot find the other program: {error}"),
+    }
+}
+
+fn explain_supervise(error: &SupervisorStartError) -> (CommandStatus, Vec<String>) {
+    let failure = |hint| advise(CommandStatus::FAILURE, &[hint]);
+    match error {
+        SupervisorStartError::Capability(_) => advise(CommandStatus::FAILURE, &CAPABILITY_HINTS),
+        SupervisorStartError::Enter(_) => failure(FOREIGN_NAMESPACE_HINT),
+        SupervisorStartError::NameServer(_) => failure(
+            "end the program in the sandbox that uses this port, or name a resolver by `--dns`",
+        ),
+        SupervisorStartError::Bind(source) => explain_listen(source),
+        _ => advise(CommandStatus::FAILURE, &[]),
     }
 }
 
@@ -375,7 +386,7 @@ pub(crate) fn report_usage_error(
 
 #[cfg(test)]
 mod tests {
-    use supervisor::FirewallBypass;
+    use supervisor::{FirewallBypass, NameServerBindError};
     use terok_clearance::DisplayText;
 
     use super::*;
@@ -420,6 +431,13 @@ mod tests {
              CAP_NET_RAW over that namespace, and with it goes around the firewall"
         );
         check(refused, CommandStatus::FAILURE, 3);
+        let address = "127.0.0.1:61053".parse().unwrap();
+        let taken = NameServerBindError::Bind(address, io::ErrorKind::AddrInUse.into());
+        let refused = CommandError::Supervise {
+            pid: 42,
+            source: taken.into(),
+        };
+        check(refused, CommandStatus::FAILURE, 1);
         let other = anyhow::anyhow!("a failure");
         check(other.into(), CommandStatus::FAILURE, 0);
         for (kind, hints) in [

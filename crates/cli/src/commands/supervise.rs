@@ -22,6 +22,19 @@ use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  podman run -d --name web --cap-drop NET_RAW,NET_ADMIN IMAGE
+  terok-clearance supervise --name web --pid \"$(podman inspect -f '{{.State.Pid}}' web)\"
+  terok-clearance supervise --pid 1234 --allow pypi.org --allow files.pythonhosted.org:443
+
+The rules stay in force when this program ends; started again, it takes over the answers given so \
+far. docs/supervise.md explains names, options and messages.
+
+Exit status:
+  0    the process ended
+  1    the namespace could not be guarded, or not any longer
+  130  ended by Ctrl-C")]
 pub struct Args {
     /// Process in the network namespace, such as a container's first; supervision ends with it
     #[arg(long, value_name = "PID")]
