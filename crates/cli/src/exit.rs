@@ -263,9 +263,9 @@ fn explain_supervise(error: &SupervisorStartError) -> (CommandStatus, Vec<String
     match error {
         SupervisorStartError::Capability(_) => advise(CommandStatus::FAILURE, &CAPABILITY_HINTS),
         SupervisorStartError::Enter(_) => failure(FOREIGN_NAMESPACE_HINT),
-        SupervisorStartError::NameServer(_) => failure(
-            "end the program in the sandbox that uses this port, or name a resolver by `--dns`",
-        ),
+        SupervisorStartError::NameServer(_) => {
+            failure("end the program in the sandbox that uses this port")
+        }
         SupervisorStartError::Bind(source) => explain_listen(source),
         _ => advise(CommandStatus::FAILURE, &[]),
     }

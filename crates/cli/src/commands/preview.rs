@@ -21,20 +21,14 @@ Examples:
   terok-clearance preview --dns 192.0.2.53
   terok-clearance preview | unshare -Urn nft -c -f -")]
 pub struct Args {
-    /// Resolver that the sandbox may use; repeat for more. Without this option, the supervisor
-    /// answers lookups
+    /// Resolver at which allowed names are looked up; repeat for more
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
 }
 
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
-    let policy = if args.dns.is_empty() {
-        Policy::with_name_server([])
-    } else {
-        Policy::new(args.dns)
-    };
-    let policy = policy.context("--dns is not usable")?;
+    let policy = Policy::with_name_server(args.dns).context("--dns is not usable")?;
     let ruleset = preview(&policy);
     if context.json {
         let object = serde_json::json!({ "ruleset": ruleset });

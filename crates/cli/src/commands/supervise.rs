@@ -42,9 +42,8 @@ pub struct Args {
     /// Name of the sandbox in questions; its first 12 characters name the sockets
     #[arg(long, value_name = "NAME", default_value = "sandbox")]
     name: ContainerId,
-    /// Open port 53 of this resolver, and learn names from its replies; repeat for more. Every
-    /// lookup then leaves, and names of one address are confused. Without this option, lookups are
-    /// answered here, and only allowed names are looked up, at the resolvers of the process
+    /// Resolver at which allowed names are looked up; repeat for more [default: from the
+    /// /etc/resolv.conf of the process]
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
     /// Name or address that is allowed from the start, with an optional port and protocol
@@ -71,16 +70,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         allow_capabilities,
     } = args;
     let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
-    let names = name_access(dns, &process, context)?;
-    let resolvers = match &names {
-        NameAccess::Resolvers(policy) => policy.resolvers().to_vec(),
-        NameAccess::Server(config) => config.resolvers.clone(),
-    };
+    let name_server = name_server(dns, &process, context)?;
+    let resolvers = name_server.resolvers.clone();
     let config = SupervisorConfig {
         container: name,
         dossier: Dossier::default(),
         process,
-        names,
+        names: NameAccess::Server(name_server),
         allowed_dests: allow,
         hold,
         allow_capabilities,
@@ -137,23 +133,26 @@ fn parse_allowed(text: &str) -> Result<AllowedDest, AllowArgError> {
     Ok(text.parse::<DestPattern>()?.try_into()?)
 }
 
-/// Returns how the sandbox looks names up: at the given resolvers, or at our name server.
-fn name_access(
+/// Returns the name server of the sandbox. Without resolvers by option, it asks those of the
+/// process.
+fn name_server(
     dns: Vec<IpAddr>,
     process: &ProcessHandle,
     context: &CommandContext,
-) -> Result<NameAccess, CommandError> {
-    if !dns.is_empty() {
-        let policy = Policy::new(dns).context("--dns is not usable")?;
-        return Ok(NameAccess::Resolvers(policy));
-    }
+) -> Result<NameServerConfig, CommandError> {
+    let resolvers = if dns.is_empty() {
+        find_resolvers(process, context)?
+    } else {
+        let policy = Policy::with_name_server(dns).context("--dns is not usable")?;
+        policy.resolvers().to_vec()
+    };
     let stand_in_key = load_stand_in_key(context.environment.state_dir())
         .context("cannot make a key for the addresses of names")?;
-    Ok(NameAccess::Server(NameServerConfig {
-        resolvers: find_resolvers(process, context)?,
+    Ok(NameServerConfig {
+        resolvers,
         lookup: SandboxLookup::new(HostResolver::new(HOSTS_FILE, RESOLV_CONF)),
         stand_in_key,
-    }))
+    })
 }
 
 /// The lists of this machine's resolvers: that of the C library, and the one behind the local
