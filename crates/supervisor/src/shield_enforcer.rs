@@ -155,10 +155,12 @@ impl ShieldEnforcer {
         inner.refuse_waiting(&overdue);
     }
 
-    /// Refuses the connections to a destination without a question.
+    /// Refuses the TCP connections to a destination without a question. Packets of other protocols
+    /// do not wait.
     pub(crate) fn refuse_dest(&self, blocked: &BlockedPacket) {
         let mut inner = self.lock_state();
-        if let Some(destination) = inner.packet_destination(blocked) {
+        let destination = inner.packet_destination(blocked);
+        if let Some(destination) = destination.filter(|_| blocked.protocol == Protocol::TCP) {
             inner.refuse_waiting(&[OverdueDest {
                 destination,
                 question: blocked.dest().clone(),
