@@ -9,12 +9,16 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 
+use names::StaticHosts;
 use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketType};
 use shield::Policy;
-use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit, TraceEvent};
+use supervisor::{
+    HoldLimit, NameAccess, NameServerConfig, SandboxLookup, Supervisor, SupervisorConfig,
+    SupervisorExit, TraceEvent,
+};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
@@ -379,9 +383,29 @@ async fn the_end_of_the_sandbox_is_reported_and_its_namespace_released() {
     let mut sandbox = NamespaceHolder::start(&["--net"]);
     let runtime = TempDir::new().unwrap();
     let process = ProcessHandle::open(sandbox.pid()).unwrap();
-    let running = Running::start(config(process, &runtime, &[]));
+    let names = NameAccess::Server(NameServerConfig {
+        resolvers: vec![RESOLVER.parse().unwrap()],
+        lookup: SandboxLookup::new(StaticHosts::default()),
+        stand_in_key: [7; 16].into(),
+    });
+    let running = Running::start(SupervisorConfig {
+        names,
+        ..config(process, &runtime, &["allowed.example"])
+    });
     let hub = running.hub.clone();
     let mut operator = Operator::at(&hub).await;
+    // A lookup leaves unused sockets in the namespace. The sandbox has no way to its resolver.
+    let code = r"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(b'\0\7\1\0\0\1\0\0\0\0\0\0\7allowed\7example\0\0\1\0\1', ('127.0.0.1', 53))
+assert s.recv(512)[3] & 15 == 2  # SERVFAIL
+";
+    let mut client = sandbox.command("sh");
+    let script = format!("ip link set lo up && exec python3 -c \"{code}\"");
+    let client = client.args(["-c", &script]).spawn().unwrap();
+    let answered = tokio::task::spawn_blocking(move || client.wait_with_output().unwrap());
+    assert!(answered.await.unwrap().status.success());
 
     // The near end of a veth pair disappears with the namespace of the far end.
     let pid = sandbox.pid();

@@ -2,13 +2,14 @@
 //! The configuration of a supervisor.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use egress::HoldLimit;
 use netns::ProcessHandle;
 use shield::{Policy, PolicyError};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{
-    ContainerId, Dest, DestPattern, Dossier, HostPattern, Protocol, Scope, Target,
+    ContainerId, Dest, DestPattern, DestPatternError, Dossier, HostPattern, Protocol, Scope, Target,
 };
 
 use crate::served_names::NameServerConfig;
@@ -67,10 +68,13 @@ pub struct AllowedDest {
     pub protocol: Option<Protocol>,
 }
 
-/// A pattern cannot be allowed from the start.
+/// A text is no destination that can be allowed from the start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllowedDestError {
+    /// The text is not a pattern of destinations.
+    #[error(transparent)]
+    Pattern(#[from] DestPatternError),
     /// Nothing opens the destination.
     #[error(
         "link-local, cloud metadata, multicast and reserved addresses are never opened: leave this \
@@ -101,10 +105,12 @@ impl From<Target> for AllowedDest {
     }
 }
 
-impl TryFrom<DestPattern> for AllowedDest {
-    type Error = AllowedDestError;
+impl FromStr for AllowedDest {
+    type Err = AllowedDestError;
 
-    fn try_from(pattern: DestPattern) -> Result<Self, Self::Error> {
+    /// Parses a [`DestPattern`] of one host.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let pattern: DestPattern = text.parse()?;
         if pattern.is_floor() {
             return Err(AllowedDestError::Floor);
         }
@@ -152,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_pattern_of_one_host_becomes_one_rule() {
-        let parse = |text: &str| AllowedDest::try_from(text.parse::<DestPattern>().unwrap());
+        let parse = str::parse::<AllowedDest>;
         let check = |text: &str, target: &str, port, protocol| {
             let expected = AllowedDest {
                 target: target.parse().unwrap(),

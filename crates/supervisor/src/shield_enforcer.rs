@@ -79,12 +79,13 @@ impl ShieldEnforcer {
             .apply_order(Action::Allow, &allowed.target, &allowed.to_scope())
     }
 
-    /// Closes the shield's socket and thereby releases the network namespace. Waiting connections
-    /// are refused.
+    /// Closes the sockets of the shield and of lookups, and thereby releases the network namespace.
+    /// Waiting connections are refused.
     pub(crate) fn close_shield(&self) {
         let mut inner = self.lock_state();
         inner.hold_connections(false);
         inner.shield = None;
+        inner.names = None;
     }
 
     /// Lets new connections wait for answers, or refuses them and those that wait.

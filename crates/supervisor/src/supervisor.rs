@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use egress::publish::SandboxSockets;
 use names::DnsResolver;
 use netns::{
     CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, ProcessHandle,
@@ -203,8 +204,14 @@ impl Supervisor {
         } = config;
         let capability_holder = check_capabilities(&process, allow_capabilities)?;
         let netns = NetnsRef::OfProcess(process);
-        let opened = netns.open_sockets(&[SocketSpec::Netfilter; 4])?;
-        let diag = netns.open_sockets(&[SocketSpec::SockDiag; 2])?;
+        let opened = netns.open_sockets(&[
+            SocketSpec::Netfilter,
+            SocketSpec::Netfilter,
+            SocketSpec::Netfilter,
+            SocketSpec::Netfilter,
+            SocketSpec::SockDiag,
+            SocketSpec::SockDiag,
+        ])?;
         let policy = names.policy()?;
         // Before the rules: a lookup that is redirected must find the name server.
         let (name_server, mut served) = match names {
@@ -217,10 +224,9 @@ impl Supervisor {
             }
         };
         let (
-            Ok([orders, others, questions, answers]),
-            Ok([who_asks, connecting]),
+            Ok([orders, others, questions, answers, who_asks, connecting]),
             NetnsRef::OfProcess(process),
-        ) = (<[_; 4]>::try_from(opened), <[_; 2]>::try_from(diag), netns)
+        ) = (<[_; 6]>::try_from(opened), netns)
         else {
             return Err(EnterError::BadReply.into());
         };
@@ -358,7 +364,8 @@ fn sandbox_lookup(
         return Ok(config.lookup.clone());
     }
     let process = process.try_clone().map_err(SupervisorStartError::Process)?;
-    let sockets = SandboxLookupSockets(NetnsRef::OfProcess(process));
+    let sockets = SandboxSockets::new(NetnsRef::OfProcess(process));
+    let sockets = SandboxLookupSockets(sockets);
     let resolvers = config.resolvers.iter().copied();
     Ok(SandboxLookup::new(DnsResolver::new(resolvers, sockets)))
 }

@@ -10,11 +10,11 @@ use netns::ProcessHandle;
 use runner::load_stand_in_key;
 use shield::Policy;
 use supervisor::{
-    AllowedDest, AllowedDestError, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
-    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers,
+    AllowedDest, HoldLimit, NameAccess, NameServerConfig, SandboxLookup, SandboxResolvers,
+    Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers,
 };
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DestPattern, DestPatternError, Dossier};
+use terok_clearance::{ContainerId, Dossier};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{HOSTS_FILE, RESOLV_CONF};
@@ -48,7 +48,7 @@ pub struct Args {
     dns: Vec<IpAddr>,
     /// Name or address that is allowed from the start, with an optional port and protocol
     /// (`example.org:443/tcp`); repeat for more
-    #[arg(long, value_name = "DEST", value_parser = parse_allowed)]
+    #[arg(long, value_name = "DEST")]
     allow: Vec<AllowedDest>,
     /// How long a TCP connection waits for an answer while an operator is connected: 30s, 5m,
     /// forever, or 0 to refuse it at once
@@ -119,18 +119,6 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             SupervisorExit::Stopped => Ok(status),
         }
     })
-}
-
-#[derive(Debug, thiserror::Error)]
-enum AllowArgError {
-    #[error(transparent)]
-    Pattern(#[from] DestPatternError),
-    #[error(transparent)]
-    Dest(#[from] AllowedDestError),
-}
-
-fn parse_allowed(text: &str) -> Result<AllowedDest, AllowArgError> {
-    Ok(text.parse::<DestPattern>()?.try_into()?)
 }
 
 /// Returns the name server of the sandbox. Without resolvers by option, it asks those of the
