@@ -172,12 +172,12 @@ fn a_ping_is_a_question_and_passes_where_the_machine_allows_pings() {
         let allowed = lab.machine.root(user, &["sh", "-c", all]).output().unwrap();
         assert!(allowed.status.success());
         assert_eq!(sandbox.does("ping plain.test"), "reply payload");
-        // Another one is another question, and a deny an error.
         // The name is allowed; its address is a question of its own.
         sandbox.begins("ping private.test 5");
         let question = operator.answer("10.9.9.9", 'd');
         assert_eq!(question["looked_up_as"], "private.test", "{question}");
         sandbox.ends();
+        // Another name is another question, and a deny an error.
         sandbox.begins("ping other.test 5");
         operator.answer("other.test", 'd');
         let said = sandbox.ends();
