@@ -19,6 +19,7 @@ use netns::gateway::GatewayNetns;
 use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
 use reader::PacketLog;
 use reader::nflog::NflogBindError;
+use reader::socket_owner::ProcessScan;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SocketBindError};
 use terok_clearance::{ContainerId, DestPattern, DomainName, Dossier};
@@ -222,7 +223,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let hub = SandboxService::create_hub(rules.clone());
         let init = service.process().pid();
         let gateway = gateway.map(|(gateway, [who_asks, sockets_inside])| {
-            let who_asks = WhoAsks::start(who_asks, init, Arc::clone(&hub));
+            let who_asks = WhoAsks::start(who_asks, ProcessScan::below(init), Arc::clone(&hub));
             let identity = QuestionIdentity { container, dossier };
             let config = EgressConfig {
                 policy: Arc::new(rules.clone()),

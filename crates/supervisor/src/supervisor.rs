@@ -13,7 +13,7 @@ use netns::{
     CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, ProcessHandle,
     SocketSpec, find_capability_holder,
 };
-use reader::socket_owner::SocketDiag;
+use reader::socket_owner::{ProcessScan, SocketDiag};
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy, PolicyError};
 use terok_clearance::socket::SocketBindError;
@@ -307,7 +307,11 @@ impl Supervisor {
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
-            who_asks: WhoAsks::start(who_asks, service.process().pid(), Arc::clone(&hub)),
+            who_asks: WhoAsks::start(
+                who_asks,
+                ProcessScan::new(service.process().pid()),
+                Arc::clone(&hub),
+            ),
         };
         let connecting = SocketDiag::new(connecting)
             .inspect_err(|error| tracing::warn!(%error, "waiting connections are not counted"))

@@ -30,13 +30,17 @@ struct ProcessSearch {
 
 impl WhoAsks {
     /// Starts the thread. `diag` is a `NETLINK_SOCK_DIAG` socket of the sandbox's network
-    /// namespace, `init` its first process. Without the thread, no process is found.
-    pub(crate) fn start<E: DecisionEnforcer>(diag: OwnedFd, init: u32, hub: Arc<Hub<E>>) -> Self {
+    /// namespace. Without the thread, no process is found.
+    pub(crate) fn start<E: DecisionEnforcer>(
+        diag: OwnedFd,
+        scan: ProcessScan,
+        hub: Arc<Hub<E>>,
+    ) -> Self {
         let (searches, waiting) = sync_channel(MAX_WAITING_SEARCHES);
         let started = SocketDiag::new(diag).and_then(|diag| {
             std::thread::Builder::new()
                 .name("who-asks".to_owned())
-                .spawn(move || search_processes(diag, ProcessScan::new(init), &waiting, &hub))
+                .spawn(move || search_processes(diag, scan, &waiting, &hub))
         });
         match started {
             Ok(_) => Self(Some(searches)),

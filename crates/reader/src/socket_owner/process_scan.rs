@@ -35,6 +35,8 @@ const MAX_FILE_BYTES: u64 = 16 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessScan {
     init: u32,
+    /// `true` if the first process holds sockets of others.
+    excludes_init: bool,
 }
 
 /// The processes that hold a socket.
@@ -66,7 +68,23 @@ pub struct ProcessDescription {
 impl ProcessScan {
     /// Creates a scan of the sandbox whose first process is `init`.
     pub const fn new(init: u32) -> Self {
-        Self { init }
+        Self {
+            init,
+            excludes_init: false,
+        }
+    }
+
+    /// Creates a scan of the sandbox whose first process is `init`, and which is never a holder: it
+    /// connects sockets of the others on their behalf.
+    pub const fn below(init: u32) -> Self {
+        Self {
+            init,
+            excludes_init: true,
+        }
+    }
+
+    const fn is_excluded(self, pid: u32) -> bool {
+        self.excludes_init && pid == self.init
     }
 
     /// Returns the processes that hold the socket with this inode.
@@ -114,7 +132,9 @@ impl ProcessScan {
             let Some(process) = ProcessDirectory::open(pid) else {
                 continue;
             };
-            search.visit(pid, &process);
+            if !self.is_excluded(pid) {
+                search.visit(pid, &process);
+            }
             if search.over {
                 return;
             }
@@ -144,7 +164,7 @@ impl ProcessScan {
             let Some(process) = ProcessDirectory::open(pid) else {
                 continue;
             };
-            if !process.namespaces().shares_one_with(&sandbox) {
+            if self.is_excluded(pid) || !process.namespaces().shares_one_with(&sandbox) {
                 continue;
             }
             visited = visited.saturating_add(1);
