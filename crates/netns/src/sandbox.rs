@@ -17,6 +17,8 @@ mod mount_plan;
 mod mountinfo;
 mod mounts;
 mod seccomp;
+mod socket_broker;
+mod stream_kind;
 mod userns_restriction;
 mod workload;
 
@@ -34,6 +36,7 @@ use rustix::process::{
 use rustix::termios::{Termios, Winsize};
 use thiserror::Error;
 
+pub use stream_kind::StreamKind;
 pub use userns_restriction::UsernsRestriction;
 pub use workload::WorkloadSpec;
 
@@ -50,9 +53,9 @@ pub struct SandboxSpec {
     pub protected_paths: Vec<PathBuf>,
     /// Directories replaced by empty ones for the workload. Missing ones are created as above.
     pub tmpfs_paths: Vec<PathBuf>,
-    /// Sockets, or directories of sockets, hidden if they exist. Hidden without being listed:
-    /// `/run`, the shared directories of X11, and every bound socket with an absolute path.
-    pub masked_paths: Vec<PathBuf>,
+    /// Sockets of the operator's side that the workload may connect to. All other sockets in the
+    /// file system are out of its reach unless it bound them itself, whatever their path.
+    pub shared_sockets: Vec<PathBuf>,
     /// The name servers of `/etc/resolv.conf` inside.
     pub resolvers: Vec<IpAddr>,
     /// The domains of `/etc/resolv.conf` inside that complete names of one label.
@@ -91,6 +94,23 @@ pub enum SandboxBuildError {
     /// The calling process has more than one thread.
     #[error("a process with several threads cannot build a sandbox")]
     Multithreaded,
+    /// A socket to share cannot be opened, or is none.
+    #[error("cannot share {path:?} with the sandbox")]
+    SharedSocket {
+        /// The path.
+        path: PathBuf,
+        /// The kernel error; `ENOTSOCK` for another file.
+        #[source]
+        source: io::Error,
+    },
+    /// A standard stream would give the workload more than bytes.
+    #[error("{stream} of the command is {kind}: use a file, a pipe or a terminal")]
+    Stream {
+        /// The standard stream.
+        stream: &'static str,
+        /// The file.
+        kind: StreamKind,
+    },
     /// A step failed.
     #[error("{step} failed")]
     Step {
@@ -115,7 +135,11 @@ impl SandboxBuildError {
                  (podman: --security-opt unmask=ALL, \
                  docker: --security-opt systempaths=unconfined).",
             ),
-            Self::Multithreaded | Self::Step { .. } | Self::InitDied => None,
+            Self::Multithreaded
+            | Self::SharedSocket { .. }
+            | Self::Stream { .. }
+            | Self::Step { .. }
+            | Self::InitDied => None,
         }
     }
 }
@@ -153,7 +177,15 @@ impl Sandbox {
             let step = step.to_owned();
             |source| SandboxBuildError::Step { step, source }
         };
-        let plan = mount_plan::plan_mounts(spec).map_err(at("inspecting the machine"))?;
+        require_harmless_streams(spec)?;
+        let sockets = spec.shared_sockets.iter();
+        let sockets = sockets.map(|path| {
+            let path = path.clone();
+            mount_plan::open_shared_socket(&path)
+                .map_err(|source| SandboxBuildError::SharedSocket { path, source })
+        });
+        let sockets = sockets.collect::<Result<_, _>>()?;
+        let plan = mount_plan::plan_mounts(spec, sockets).map_err(at("inspecting the machine"))?;
         let (control, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -314,6 +346,27 @@ impl Drop for InitProcess {
             waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED)
         {}
     }
+}
+
+/// Fails if a standard stream of the workload is a file with abilities of its own.
+fn require_harmless_streams(spec: &SandboxSpec) -> Result<(), SandboxBuildError> {
+    let own = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    let terminal = spec.terminal.as_ref();
+    let replaced = terminal.map_or([false; 3], |terminal| terminal.replaces_stdio);
+    let given = &spec.workload.stdio;
+    let names = ["standard input", "standard output", "standard error"];
+    for (((own, given), replaced), stream) in own.into_iter().zip(given).zip(replaced).zip(names) {
+        let kind = StreamKind::of(given.as_ref().map_or(own, |fd| fd.as_fd()));
+        let is_replaced = replaced && given.is_none();
+        if !is_replaced && !kind.is_harmless() {
+            return Err(SandboxBuildError::Stream { stream, kind });
+        }
+    }
+    Ok(())
 }
 
 /// Receives the next report (`None`: the sandbox is gone) and the descriptor sent with it.

@@ -15,7 +15,9 @@ use tokio::io::unix::AsyncFd;
 
 pub(crate) mod clone;
 pub(crate) mod fork;
+pub(crate) mod seccomp;
 pub(crate) mod signals;
+pub(crate) mod sockets;
 mod transparent;
 
 pub(crate) use transparent::{
@@ -134,6 +136,28 @@ pub(crate) fn close_on_exec_from_3() -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Closes, in a forked child, its copies of all descriptors from 3 on but `kept`.
+pub(crate) fn close_copies_except(kept: &[BorrowedFd<'_>]) {
+    let mut numbers: Vec<u32> = kept
+        .iter()
+        .map(|fd| fd.as_raw_fd().unsigned_abs())
+        .collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers.into_iter().chain([u32::MAX]) {
+        if first < number {
+            #[expect(unsafe_code, reason = "rustix has no close_range")]
+            // SAFETY: called only in a forked child that ends without dropping the parent's values,
+            // of which the closed numbers are copies. All values that the child uses from here on
+            // are in `kept`. The call fails only for a range that is none.
+            unsafe {
+                libc::syscall(libc::SYS_close_range, first, number.saturating_sub(1), 0);
+            }
+        }
+        first = first.max(number.saturating_add(1));
     }
 }
 

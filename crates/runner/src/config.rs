@@ -30,6 +30,8 @@ pub struct RunConfig {
     pub config_dir: PathBuf,
     /// The directory of this program's persistent state.
     pub state_dir: PathBuf,
+    /// Sockets of the operator's side that the command may connect to.
+    pub shared_sockets: Vec<PathBuf>,
     /// Destinations to allow from the start.
     pub allowed: Vec<DestPattern>,
     /// The ports of the sandbox that are published on the host.

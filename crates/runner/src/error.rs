@@ -2,6 +2,7 @@
 //! The errors of a run.
 
 use std::io;
+use std::path::PathBuf;
 
 use desktop::PopupDesktopError;
 use netns::gateway::GatewayBuildError;
@@ -24,6 +25,15 @@ pub enum RunError {
     /// The operator's terminal cannot be used.
     #[error(transparent)]
     Terminal(#[from] ControllingTtyError),
+    /// A socket of this program cannot be shared: the command could answer its own questions.
+    #[error("cannot share {path:?}: a command that reaches it could answer its own questions")]
+    SharedOwnSocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A standard stream of the command cannot be replaced.
+    #[error("cannot replace the standard streams of the command")]
+    ReplaceStreams(#[source] io::Error),
     /// The sandbox was not built.
     #[error("cannot build the sandbox")]
     BuildSandbox(#[source] SandboxBuildError),

@@ -25,6 +25,7 @@ mod sandbox_spec;
 mod session;
 mod signals;
 mod stand_in_key;
+mod stream_relay;
 mod summary;
 mod terminal_modes;
 

@@ -2,6 +2,7 @@
 //! The messages of a run to the person at the terminal.
 
 use std::io;
+use std::path::Path;
 
 use supervisor::{EgressNotice, PublishedPort, SupervisorServeError};
 
@@ -18,6 +19,8 @@ pub enum RunNotice<'a> {
         /// The hotkey opens the full screen.
         has_screen: bool,
     },
+    /// The command may connect to a socket of the operator's side.
+    SharedSocket(&'a Path),
     /// A port of the sandbox is published.
     Published(&'a PublishedPort),
     /// The number of pending questions, after a new question. The hotkey opens the screen.

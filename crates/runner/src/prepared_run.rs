@@ -21,6 +21,7 @@ use crate::sandbox_spec::build_sandbox_spec;
 use crate::session::{RunSession, RunSupervisor};
 use crate::signals::RunSignals;
 use crate::stand_in_key::load_stand_in_key;
+use crate::stream_relay::StreamPipes;
 use crate::summary::SummaryRecorder;
 use crate::{NetworkChoice, PopupChoice, RunConfig, RunError, RunOutcome, RunReporter};
 
@@ -32,6 +33,7 @@ const MAX_WAITING_NOTICES: usize = 64;
 pub struct PreparedRun {
     config: RunConfig,
     tty: Option<ControllingTty>,
+    streams: StreamPipes,
     sandbox: Sandbox,
     gateway: Option<GatewayNetns>,
 }
@@ -42,7 +44,9 @@ impl PreparedRun {
     /// Forks, and so must be called before the process has threads or a tokio runtime.
     pub fn build(config: RunConfig) -> Result<Self, RunError> {
         let (tty, terminal) = ControllingTty::find()?.unzip();
-        let spec = build_sandbox_spec(&config, terminal)?;
+        let (streams, replaced) =
+            StreamPipes::replace_sockets().map_err(RunError::ReplaceStreams)?;
+        let spec = build_sandbox_spec(&config, terminal, replaced)?;
         let sandbox = Sandbox::build(&spec).map_err(RunError::BuildSandbox)?;
         let gateway = match config.network {
             NetworkChoice::None => None,
@@ -54,6 +58,7 @@ impl PreparedRun {
         Ok(Self {
             config,
             tty,
+            streams,
             sandbox,
             gateway,
         })
@@ -67,6 +72,7 @@ impl PreparedRun {
         let Self {
             config,
             tty,
+            streams,
             sandbox,
             gateway,
         } = self;
@@ -85,11 +91,14 @@ impl PreparedRun {
             signal = signals.next_terminating() => return Ok(RunOutcome::Interrupted { signal }),
             frontend = RunFrontend::select(&config) => frontend?,
         };
+        let streams = streams.start().map_err(RunError::ReplaceStreams)?;
         let running = start_command(sandbox, &config.command)?;
         let session = RunSession {
             running,
             signals,
             tty,
+            streams,
+            shared_sockets: config.shared_sockets,
             is_connected,
             egress_notices,
             frontend,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The sandbox for a command: the caller's files and environment, without the sockets and
-//! variables of services outside the sandbox.
+//! The sandbox for a command: the caller's files and environment, without the variables of
+//! services outside the sandbox.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -10,6 +10,7 @@ use names::read_search_domains;
 use netns::gateway::GATEWAY_V4;
 use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
 
+use crate::stream_relay::ReplacedStreams;
 use crate::{NetworkChoice, RunConfig, RunError};
 
 /// Variables of services outside the sandbox, and variables about the calling process alone.
@@ -64,29 +65,11 @@ const DROPPED_VARIABLES: &[&str] = &[
     "no_proxy",
 ];
 
-/// Sockets of container engines outside `/run`, for engines in another network namespace. Bound
-/// sockets of the caller's network namespace are found without a list.
-const ENGINE_SOCKETS: &[&str] = &[
-    "/var/lib/incus/unix.socket",
-    "/var/lib/lxd/unix.socket",
-    "/var/snap/lxd/common/lxd/unix.socket",
-    "/var/snap/docker/common/run/docker.sock",
-];
-/// Sockets of container engines in the home directory.
-const HOME_ENGINE_SOCKETS: &[&str] = &[
-    ".colima/default/docker.sock",
-    ".docker/desktop/docker.sock",
-    ".docker/run/docker.sock",
-    ".lima",
-    ".local/share/containers/podman/machine",
-    ".orbstack/run/docker.sock",
-    ".rd/docker.sock",
-];
-
 /// Returns the configuration of the sandbox.
 pub(crate) fn build_sandbox_spec(
     config: &RunConfig,
     terminal: Option<TerminalSpec>,
+    streams: ReplacedStreams,
 ) -> Result<SandboxSpec, RunError> {
     let (program, arguments) = config.command.split_first().ok_or(RunError::NoCommand)?;
     let value = |name: &str| {
@@ -105,30 +88,31 @@ pub(crate) fn build_sandbox_spec(
     let tmux = value("TMUX_TMPDIR")
         .filter(|path| !path.is_empty())
         .unwrap_or_else(|| OsStr::new("/tmp"));
-    let mut masked: Vec<_> = ENGINE_SOCKETS.iter().map(PathBuf::from).collect();
-    if let Some(home) = value("HOME")
-        .map(Path::new)
-        .filter(|home| home.is_absolute())
-    {
-        masked.extend(HOME_ENGINE_SOCKETS.iter().map(|path| home.join(path)));
+    for path in &config.shared_sockets {
+        let real = path.canonicalize().unwrap_or_else(|_missing| path.clone());
+        let is_within = |directory: &PathBuf| {
+            let directory = directory.canonicalize();
+            directory.is_ok_and(|directory| real.starts_with(directory))
+        };
+        if is_own_socket(&real, &config.runtime_dir) || protected.iter().skip(1).any(is_within) {
+            return Err(RunError::SharedOwnSocket { path: path.clone() });
+        }
     }
-    let dropped = config.variables.iter().filter(|(name, _)| is_dropped(name));
-    masked.extend(dropped.filter_map(|(_, value)| parse_socket_path(value)));
     let uid = rustix::process::geteuid().as_raw();
     Ok(SandboxSpec {
         workload: WorkloadSpec {
             program: program.clone(),
             arguments: arguments.to_vec(),
             environment: merge_variables(
-                filter_variables(&config.variables),
+                filter_variables(&config.variables, &config.shared_sockets),
                 &config.written_variables,
             ),
             directory: config.working_dir.clone(),
-            ..WorkloadSpec::default()
+            stdio: streams,
         },
         protected_paths: protected,
         tmpfs_paths: vec![Path::new(tmux).join(format!("tmux-{uid}"))],
-        masked_paths: masked,
+        shared_sockets: config.shared_sockets.clone(),
         resolvers: match config.network {
             NetworkChoice::Dialed => vec![GATEWAY_V4.into()],
             NetworkChoice::None => Vec::new(),
@@ -147,9 +131,28 @@ fn list_terok_dirs(parent: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn filter_variables(variables: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let kept = variables.iter().filter(|(name, _)| !is_dropped(name));
+/// Returns the variables that are not dropped, and those that name a shared socket.
+fn filter_variables(
+    variables: &[(OsString, OsString)],
+    shared_sockets: &[PathBuf],
+) -> Vec<(OsString, OsString)> {
+    let is_shared =
+        |value: &OsStr| parse_socket_path(value).is_some_and(|path| shared_sockets.contains(&path));
+    let kept = variables
+        .iter()
+        .filter(|(name, value)| !is_dropped(name) || is_shared(value));
     kept.cloned().collect()
+}
+
+/// Returns `true` for a socket of this program or of the classic stack in the runtime directory:
+/// `terok-clearance.sock`, `terok/clearance/<id>/hub.sock` and the like.
+fn is_own_socket(path: &Path, runtime_dir: &Path) -> bool {
+    let below = runtime_dir
+        .canonicalize()
+        .ok()
+        .and_then(|runtime| path.strip_prefix(runtime).ok().map(Path::to_owned));
+    let first = below.as_deref().and_then(|below| below.iter().next());
+    first.is_some_and(|name| name.as_encoded_bytes().starts_with(b"terok"))
 }
 
 /// Returns `variables` with those of `written`, the last one of each name.
@@ -198,9 +201,47 @@ mod tests {
             "DISPLAYS",
         ];
         assert_eq!(
-            filter_variables(&variables(&before)),
+            filter_variables(&variables(&before), &[]),
             variables(&["PATH", "HOME", "DISPLAYS"])
         );
+    }
+
+    #[test]
+    fn the_variable_of_a_shared_socket_is_kept() {
+        let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let variables = [
+            variable("SSH_AUTH_SOCK", "/srv/agent"),
+            variable("DOCKER_HOST", "unix:///srv/docker.sock"),
+            variable("TMUX", "/srv/tmux,1,0"),
+        ];
+        let kept = |shared: &[&str]| {
+            let shared: Vec<_> = shared.iter().map(PathBuf::from).collect();
+            let kept = filter_variables(&variables, &shared);
+            kept.into_iter()
+                .map(|(name, _)| name.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&["/srv/agent"]), ["SSH_AUTH_SOCK"]);
+        assert_eq!(kept(&["/srv/docker.sock"]), ["DOCKER_HOST"]);
+        assert!(kept(&["/srv"]).is_empty());
+    }
+
+    #[test]
+    fn sockets_of_this_program_are_recognised() {
+        let runtime = tempfile::tempdir().unwrap();
+        let runtime = runtime.path().canonicalize().unwrap();
+        for (path, expected) in [
+            ("terok-clearance.sock", true),
+            ("terok/clearance/1/hub.sock", true),
+            ("bus", false),
+            ("gnupg/S.gpg-agent", false),
+        ] {
+            assert_eq!(
+                is_own_socket(&runtime.join(path), &runtime),
+                expected,
+                "{path}"
+            );
+        }
     }
 
     #[test]
@@ -214,7 +255,7 @@ mod tests {
         let callers = pairs(&[("PATH", "/bin"), ("HTTPS_PROXY", "http://p:1"), ("A", "1")]);
         let written = pairs(&[("A", "2"), ("HTTPS_PROXY", "http://q:2"), ("A", "3")]);
         assert_eq!(
-            merge_variables(filter_variables(&callers), &written),
+            merge_variables(filter_variables(&callers, &[]), &written),
             pairs(&[("PATH", "/bin"), ("HTTPS_PROXY", "http://q:2"), ("A", "3")])
         );
     }

@@ -2,7 +2,7 @@
 //! Serves the running command: signals, terminal, popups, network, supervisor.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::console::RunConsole;
 use crate::controlling_tty::ControllingTty;
 use crate::frontend::{RunFrontend, RunPopups};
 use crate::signals::{CaughtSignal, RunSignals};
+use crate::stream_relay::StreamRelays;
 use crate::summary::SummaryRecorder;
 use crate::{RunError, RunNotice, RunOutcome, RunReporter};
 
@@ -33,6 +34,8 @@ pub(crate) struct RunSession<'a> {
     pub(crate) running: RunningSandbox,
     pub(crate) signals: RunSignals,
     pub(crate) tty: Option<ControllingTty>,
+    pub(crate) streams: StreamRelays,
+    pub(crate) shared_sockets: Vec<PathBuf>,
     pub(crate) is_connected: bool,
     /// Refusals without a question.
     pub(crate) egress_notices: mpsc::Receiver<EgressNotice>,
@@ -51,6 +54,8 @@ impl RunSession<'_> {
             mut running,
             mut signals,
             tty,
+            mut streams,
+            shared_sockets,
             is_connected,
             mut egress_notices,
             frontend,
@@ -63,6 +68,9 @@ impl RunSession<'_> {
             open_frontend(frontend, terminal, supervisor.hub_path(), reporter)?;
         if is_connected {
             announce(&mut console, reporter, &start_notice);
+        }
+        for path in &shared_sockets {
+            announce(&mut console, reporter, &RunNotice::SharedSocket(path));
         }
         for port in supervisor.published() {
             announce(&mut console, reporter, &RunNotice::Published(port));
@@ -102,12 +110,17 @@ impl RunSession<'_> {
                     announce(&mut console, reporter, &RunNotice::Egress(&notice));
                 }
                 () = run_popups(&mut popups) => {}
+                () = streams.run() => {}
                 stepped = step_console(&mut console) => stepped?,
             }
         };
 
         // First the sandbox: dropping it waits until nothing of it is left.
         drop(running);
+        tokio::select! {
+            () = streams.drain() => {}
+            _ = signals.next_terminating() => {} // whoever has the socket does not read it
+        }
         if let Some(console) = &mut console {
             // A terminal that is not read for that long loses the end of the output.
             drop(timeout(SHUTDOWN_TIMEOUT, console.close()).await);

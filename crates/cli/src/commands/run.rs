@@ -50,9 +50,14 @@ name of TLS or the host of an HTTP request. TLS without a server name, HTTP/2 wi
 TLS later. What is inside TLS, and later requests of an HTTP connection, are not seen.
 
 The command sees your files as they are: `run` confines the network, not the files. Out of its
-reach are: the network, except for what you allow; the sockets, configuration and state of this
-program; your session bus, agents, container engines and terminal multiplexers; other processes. It
-has no rights beyond yours (no sudo), and no devices but null, zero, full, random, urandom and tty.
+reach are: the network, except for what you allow; every unix socket that it did not make itself,
+such as those of your session bus, agents, container engines and ssh connections; the configuration
+and state of this program; other processes. It has no rights beyond yours (no sudo), and no devices
+but null, zero, full, random, urandom and tty.
+
+--socket hands a socket in. The program behind it acts outside of the sandbox for the command: an
+ssh agent signs, a session bus starts programs. Unix datagram sockets (syslog) do not work inside.
+A standard stream that is a socket is copied through a pipe; a directory or device is refused.
 
 With --ui desktop, each question is a popup with Allow and Deny; if `terok-clearance notifier` runs,
 that shows it. With --ui auto, the same if a program of your session shows popups; a line at the
@@ -83,6 +88,9 @@ pub struct Args {
     /// repeated.
     #[arg(short, long, value_name = "PORTS")]
     publish: Vec<PublishSpec>,
+    /// Let the command connect to a socket of yours, such as `"$SSH_AUTH_SOCK"`. May be repeated.
+    #[arg(long, value_name = "PATH")]
+    socket: Vec<PathBuf>,
     /// Refuse connections to a name that ask its servers for a name that is not allowed.
     #[arg(long)]
     check_sni: bool,
@@ -231,6 +239,7 @@ fn run_config(
         runtime_dir,
         config_dir: environment.config_dir().to_owned(),
         state_dir: environment.state_dir().to_owned(),
+        shared_sockets: args.socket,
         allowed: args.allow,
         published: args.publish,
         check_server_names: args.check_sni,

@@ -24,6 +24,8 @@ mod network;
 mod operator;
 mod publish;
 mod real_clients;
+mod standard_streams;
 mod terminal;
+mod unix_sockets;
 mod user;
 mod whole_screen;

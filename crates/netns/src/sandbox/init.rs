@@ -7,22 +7,25 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, Signal, WaitOptions, ioctl_tiocsctty, kill_process, kill_process_group,
-    set_parent_process_death_signal, setsid, wait,
+    Pid, PidfdGetfdFlags, Resource, Rlimit, Signal, WaitOptions, getrlimit, ioctl_tiocsctty,
+    kill_process, kill_process_group, pidfd_getfd, set_parent_process_death_signal, setrlimit,
+    setsid, wait,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, tcsetattr, tcsetwinsize};
 
-use super::init_channel::{InitCommand, InitFault, InitReport, receive_packet};
+use super::init_channel::{InitCommand, InitFault, InitReport, MAX_PACKET_BYTES, receive_packet};
 use super::mount_plan::MountPlan;
 use super::seccomp::WorkloadSeccomp;
+use super::socket_broker::SocketBroker;
 use super::{SandboxSpec, TerminalSpec, mounts, workload, write_id_maps};
 use crate::link::RtnetlinkSocket;
 use crate::process::ProcessHandle;
@@ -84,11 +87,42 @@ fn build_and_supervise(
     if next_command(control)? != Some(InitCommand::Start) {
         return Ok(());
     }
-    let Some(workload) = start_workload(spec, slave.as_ref(), &filter, control, ids)? else {
+    let started = start_workload(spec, slave.as_ref(), &filter, control, ids)?;
+    let Some((workload, calls)) = started else {
         return Ok(());
     };
     drop(slave); // the workload has its own copy; its end must be visible at the master
-    supervise_workload(&workload, control, &children)
+    raise_open_files_limit();
+    // The socket broker follows paths of the workload: `/proc/1/fd/7/…` must lead nowhere.
+    let mut kept = vec![
+        control.as_fd(),
+        children.as_fd(),
+        workload.as_fd(),
+        calls.as_fd(),
+    ];
+    kept.extend(plan.shared_sockets.iter().map(|socket| socket.file.as_fd()));
+    sys::close_copies_except(&kept);
+    let shared = plan
+        .shared_sockets
+        .iter()
+        .map(|socket| socket.file.try_clone());
+    let broker = shared
+        .collect::<Result<_, _>>()
+        .and_then(|shared| Ok(SocketBroker::new(calls, shared)?))
+        .map_err(InitFault::at_step("starting the socket broker"))?;
+    supervise_workload(&workload, control, &children, broker)
+}
+
+/// The socket broker keeps one descriptor for each socket file of the workload.
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
 }
 
 /// Receives the next command; `None` if the supervisor is gone.
@@ -137,7 +171,7 @@ fn start_workload(
     filter: &WorkloadSeccomp,
     control: &OwnedFd,
     ids: OperatorIds,
-) -> Result<Option<ProcessHandle>, InitFault> {
+) -> Result<Option<(ProcessHandle, OwnedFd)>, InitFault> {
     let piping = || InitFault::at_step::<Errno>("creating a pipe");
     let (mapped, when_mapped) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
     let (outcome, report_pipe) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
@@ -149,10 +183,17 @@ fn start_workload(
     let workload = sys::clone::spawn_in_namespaces(libc::CLONE_NEWUSER, || {
         let mut go = [0];
         let mut mapped = File::from(mapped);
+        let mut report_pipe = File::from(report_pipe);
         if mapped.read_exact(&mut go).is_ok() {
-            let report = begin.exec_workload();
+            let report = begin.exec_workload(|listener| {
+                let report = InitReport::Filtered(listener.as_raw_fd());
+                report_pipe
+                    .write_all(&report.encode())
+                    .and_then(|()| mapped.read_exact(&mut go))
+                    .map_err(InitFault::at_step("handing over the system call filter"))
+            });
             // The only reader is the init process; without it the sandbox is gone.
-            drop(File::from(report_pipe).write_all(&report.encode()));
+            drop(report_pipe.write_all(&report.encode()));
         }
         0
     })
@@ -162,36 +203,50 @@ fn start_workload(
     write_id_maps(&workload, ids.user, 0, ids.group, 0).map_err(InitFault::at_step(
         "mapping the workload to the operator's user",
     ))?;
-    File::from(when_mapped)
-        .write_all(b"g")
-        .map_err(InitFault::at_step("starting the workload"))?;
-    let mut report = Vec::new();
-    let read = File::from(outcome).read_to_end(&mut report);
-    read.map_err(InitFault::at_step(
-        "reading the result of the workload's start",
-    ))?;
+    let (mut go, mut outcome) = (File::from(when_mapped), File::from(outcome));
+    let starting = || InitFault::at_step("starting the workload");
+    let reading = || InitFault::at_step("reading the result of the workload's start");
+    go.write_all(b"g").map_err(starting())?;
+    let mut packet = [0; MAX_PACKET_BYTES];
+    let length = outcome.read(&mut packet).map_err(reading())?;
+    let mut report = packet.get(..length).unwrap_or_default().to_vec();
+    let mut calls = None;
+    if let Some(InitReport::Filtered(number)) = InitReport::decode(&report) {
+        // Not as a message: those have a limit that the workload of another sandbox may use up.
+        let copied = pidfd_getfd(&workload, number, PidfdGetfdFlags::empty());
+        calls = Some(copied.map_err(InitFault::at_step("taking over the system call filter"))?);
+        go.write_all(b"g").map_err(starting())?;
+        report.clear();
+        outcome.read_to_end(&mut report).map_err(reading())?;
+    }
     if let Some(report) = InitReport::decode(&report) {
         report
             .send(control, None)
             .map_err(InitFault::at_step("reporting to the supervisor"))?;
         return Ok(None);
     }
+    let Some(calls) = calls else {
+        return Ok(None); // killed: the supervisor sees the end of this process
+    };
     let pidfd = workload.as_fd().try_clone_to_owned();
     let pidfd = pidfd.map_err(InitFault::at_step("duplicating the workload's pidfd"))?;
     InitReport::Started
         .send(control, Some(&pidfd))
         .map_err(InitFault::at_step("reporting to the supervisor"))?;
-    Ok(Some(workload))
+    Ok(Some((workload, calls)))
 }
 
-/// Reaps children and obeys the supervisor until the workload or the supervisor has ended.
+/// Reaps children, serves the workload's sockets and obeys the supervisor, until the workload or
+/// the supervisor has ended.
 fn supervise_workload(
     workload: &ProcessHandle,
     control: &OwnedFd,
     children: &OwnedFd,
+    mut broker: SocketBroker,
 ) -> Result<(), InitFault> {
     let pid = workload.raw_pid();
     loop {
+        broker.handle_events(now())?;
         for change in reap_children() {
             let Some(report) = change?.report_for(pid) else {
                 continue;
@@ -202,17 +257,8 @@ fn supervise_workload(
             }
             sent.map_err(InitFault::at_step("reporting to the supervisor"))?;
         }
-        let mut fds = [
-            PollFd::new(control, PollFlags::IN),
-            PollFd::new(children, PollFlags::IN),
-        ];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(InitFault::at_step("waiting for an event")(error)),
-        }
-        if fds.iter().any(|fd| !fd.revents().is_empty()) {
-            drain_signals(children);
-        }
+        wait_for_event(control, children, &broker)?;
+        drain_signals(children);
         match receive_packet(control, RecvFlags::DONTWAIT) {
             Ok((packet, _)) if InitCommand::decode(&packet) == Some(InitCommand::Continue) => {
                 // The whole job continues: children in the process group may have stopped with it.
@@ -226,6 +272,34 @@ fn supervise_workload(
             _ => return Ok(()), // the supervisor is gone
         }
     }
+}
+
+fn wait_for_event(
+    control: &OwnedFd,
+    children: &OwnedFd,
+    broker: &SocketBroker,
+) -> Result<(), InitFault> {
+    let [calls, connects] = broker.event_fds();
+    let mut fds = [control.as_fd(), children.as_fd(), calls, connects]
+        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let wait = broker
+        .next_deadline()
+        .map(|at| at.saturating_duration_since(now()))
+        .map(Timespec::try_from)
+        .transpose()
+        .unwrap_or_default();
+    match poll(&mut fds, wait.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(InitFault::at_step("waiting for an event")(error)),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clock of the init process's loop"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Treats the end of the process as success: no signal is needed any more.

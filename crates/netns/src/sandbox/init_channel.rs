@@ -30,6 +30,9 @@ pub(crate) enum InitReport {
     /// The sandbox is built, the network is down. Carries the terminal's master side, if there is
     /// one.
     Ready,
+    /// The workload's filter is in place, with this descriptor of the workload's process for its
+    /// calls. Sent to the init process.
+    Filtered(i32),
     /// The workload's program runs. Carries its pidfd.
     Started,
     /// The workload stopped (job control).
@@ -91,6 +94,7 @@ impl InitReport {
         };
         match self {
             Self::Ready => vec![b'r'],
+            Self::Filtered(fd) => with(b'l', *fd),
             Self::Started => vec![b's'],
             Self::Stopped => vec![b't'],
             Self::Exited(code) => with(b'e', *code),
@@ -112,6 +116,7 @@ impl InitReport {
         };
         Some(match kind {
             b'r' => Self::Ready,
+            b'l' => Self::Filtered(number()?.0),
             b's' => Self::Started,
             b't' => Self::Stopped,
             b'e' => Self::Exited(number()?.0),
@@ -199,6 +204,7 @@ mod tests {
         };
         for report in [
             InitReport::Ready,
+            InitReport::Filtered(7),
             InitReport::Started,
             InitReport::Stopped,
             InitReport::Exited(255),

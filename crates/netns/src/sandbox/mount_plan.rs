@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Plans, before a sandbox is built, the paths to hide from the workload.
 //!
-//! All sockets with a listener on the operator's side must be found: the files themselves stay.
-//! Paths are resolved on the operator's side, because the sandbox's own view changes while it is
-//! built.
+//! Sockets need not be found: those of the operator's side are out of the workload's reach at any
+//! path, see [`super::socket_broker`]. Paths are resolved on the operator's side, because the
+//! sandbox's own view changes while it is built.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 
 use super::SandboxSpec;
 use super::mountinfo::{self, MountinfoEntry};
@@ -23,26 +27,37 @@ pub(crate) struct MountPlan {
     pub(crate) protected_dirs: BTreeSet<PathBuf>,
     /// Directories to replace by empty ones, with their mode.
     pub(crate) tmpfs_dirs: Vec<(PathBuf, u32)>,
-    /// Other paths to hide: sockets and files.
+    /// Other paths to hide.
     pub(crate) masked_files: BTreeSet<PathBuf>,
     /// Directories to replace, except for their `kept_paths` (`/run`).
     pub(crate) fresh_dirs: Vec<PathBuf>,
     /// The parts of `fresh_dirs` to keep.
     pub(crate) kept_paths: Vec<PathBuf>,
+    /// The sockets to keep.
+    pub(crate) shared_sockets: Vec<SharedSocket>,
     /// The file behind `/etc/resolv.conf`; it may be missing.
     pub(crate) resolv_conf: Option<PathBuf>,
 }
 
-/// The directory of system-wide sockets, replaced as a whole.
+/// A socket of the operator's side that the workload may connect to.
+#[derive(Debug)]
+pub(crate) struct SharedSocket {
+    pub(crate) path: PathBuf,
+    /// The open file: a later one at the same path is another socket.
+    pub(crate) file: OwnedFd,
+}
+
+/// The directory of the state of running services, replaced as a whole.
 const RUN_DIR: &str = "/run";
-/// Kept parts: NixOS has its programs, libraries and drivers there, and no sockets.
+/// Kept parts: NixOS has its programs, libraries and drivers there.
 const KEPT_RUN_PATHS: [&str; 4] = [
     "/run/current-system",
     "/run/booted-system",
     "/run/wrappers",
     "/run/opengl-driver",
 ];
-/// Sockets of graphical sessions in world-writable directories.
+/// Sockets of graphical sessions in world-writable directories, emptied so that a display server
+/// can start inside.
 const SHARED_SOCKET_DIRS: [&str; 4] = [
     "/tmp/.X11-unix",
     "/tmp/.ICE-unix",
@@ -72,8 +87,12 @@ const KERNEL_FILESYSTEMS: [&str; 17] = [
 
 /// Plans the mounts for `spec` on this machine. Creates missing protected directories, so that the
 /// workload cannot create them first.
-pub(crate) fn plan_mounts(spec: &SandboxSpec) -> io::Result<MountPlan> {
+pub(crate) fn plan_mounts(
+    spec: &SandboxSpec,
+    shared_sockets: Vec<SharedSocket>,
+) -> io::Result<MountPlan> {
     let mut plan = MountPlan {
+        shared_sockets,
         fresh_dirs: vec![PathBuf::from(RUN_DIR)],
         ..MountPlan::default()
     };
@@ -81,10 +100,12 @@ pub(crate) fn plan_mounts(spec: &SandboxSpec) -> io::Result<MountPlan> {
     if var_run.symlink_metadata().is_ok_and(|there| there.is_dir()) {
         plan.fresh_dirs.push(var_run.to_owned());
     }
+    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
     plan.kept_paths = KEPT_RUN_PATHS
         .into_iter()
         .map(PathBuf::from)
         .filter(|path| path.exists())
+        .chain(find_kept_working_dir(&spec.workload.directory, &mounts))
         .collect();
     plan.resolv_conf = find_resolv_conf();
 
@@ -112,19 +133,12 @@ pub(crate) fn plan_mounts(spec: &SandboxSpec) -> io::Result<MountPlan> {
         create_private_dir(directory);
     }
     let shared = SHARED_SOCKET_DIRS.into_iter().map(PathBuf::from);
-    for path in spec
-        .tmpfs_paths
-        .iter()
-        .cloned()
-        .chain(spec.masked_paths.clone())
-        .chain(shared)
-    {
-        plan.hide(&path);
+    for path in spec.tmpfs_paths.iter().cloned().chain(shared) {
+        // In a directory that everybody may write to, a link may lead anywhere: home, say.
+        if path.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+            plan.hide(&path);
+        }
     }
-    for path in parse_bound_sockets(&fs::read_to_string("/proc/net/unix")?) {
-        plan.hide(&path);
-    }
-    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
     for mount in mounts
         .iter()
         .filter(|mount| KERNEL_FILESYSTEMS.contains(&mount.fs_type.as_str()))
@@ -138,6 +152,9 @@ pub(crate) fn plan_mounts(spec: &SandboxSpec) -> io::Result<MountPlan> {
 impl MountPlan {
     /// Returns `true` if the tree that contains `path` is replaced as a whole.
     fn is_replaced(&self, path: &Path) -> bool {
+        if self.kept_paths.iter().any(|kept| path.starts_with(kept)) {
+            return false;
+        }
         let trees = ["/dev", "/proc", "/sys"].into_iter().map(Path::new);
         let own = self
             .fresh_dirs
@@ -228,18 +245,41 @@ fn find_resolv_conf() -> Option<PathBuf> {
     plain.starts_with(RUN_DIR).then_some(plain)
 }
 
-/// Returns the absolute socket paths of `/proc/net/unix`. Relative names cannot be resolved and are
-/// left out.
-fn parse_bound_sockets(table: &str) -> BTreeSet<PathBuf> {
-    let path = |line: &str| {
-        // Num: RefCount Protocol Flags Type St Inode Path; the path may contain blanks
-        let mut rest = line;
-        for _ in 0..7 {
-            rest = rest.trim_start().split_once(' ')?.1;
-        }
-        rest.starts_with('/').then(|| PathBuf::from(rest))
-    };
-    table.lines().skip(1).filter_map(path).collect()
+/// Returns the part of `/run` to keep for a working directory there: its mount, such as a disk
+/// below `/run/media`, else the directory alone. `None` for a working directory elsewhere, and for
+/// one whose sight would show the state of running services.
+fn find_kept_working_dir(directory: &Path, mounts: &[MountinfoEntry]) -> Option<PathBuf> {
+    let real = directory.canonicalize().ok()?;
+    let below = real.strip_prefix(RUN_DIR).ok()?;
+    let holds = mounts
+        .iter()
+        .filter(|mount| real.starts_with(&mount.mount_point));
+    let holder = holds.max_by_key(|mount| mount.mount_point.components().count());
+    match holder.filter(|mount| mount.fs_type != "tmpfs") {
+        Some(disk) if disk.mount_point.starts_with(RUN_DIR) => Some(disk.mount_point.clone()),
+        // `/run` itself, `/run/user`, a runtime directory, the directory of a service.
+        _ if below.components().count() < MIN_KEPT_COMPONENTS => None,
+        _ => Some(real),
+    }
+}
+
+/// Names below `/run` in the path of a directory that is not a service's or user's own:
+/// `/run/user/1000/work`.
+const MIN_KEPT_COMPONENTS: usize = 3;
+
+/// Opens a socket to share; `ENOTSOCK` for another file.
+pub(crate) fn open_shared_socket(path: &Path) -> io::Result<SharedSocket> {
+    let path = path.canonicalize()?;
+    let file = openat(
+        CWD,
+        &path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(Errno::NOTSOCK.into());
+    }
+    Ok(SharedSocket { path, file })
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
@@ -251,21 +291,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_bound_in_the_file_system_are_found() {
-        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 22211 /tmp/ssh-x/agent.1\n\
-            0000000000000000: 00000002 00000000 00010000 0005 01   712 /srv/a b/c\n\
-            0000000000000000: 00000003 00000000 00000000 0001 03 20001\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 20002 @/tmp/.X11-unix/X0\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 20003 relative.sock\n";
-        let found: Vec<_> = parse_bound_sockets(table).into_iter().collect();
-        assert_eq!(
-            found,
-            [Path::new("/srv/a b/c"), Path::new("/tmp/ssh-x/agent.1")]
-        );
-    }
-
-    #[test]
     fn a_protected_directory_is_created_and_its_parents_pinned() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
@@ -274,7 +299,7 @@ mod tests {
             protected_paths: vec![config.clone()],
             ..SandboxSpec::default()
         };
-        let plan = plan_mounts(&spec).unwrap();
+        let plan = plan_mounts(&spec, Vec::new()).unwrap();
         assert_eq!(
             config.metadata().unwrap().permissions().mode() & 0o777,
             0o700
@@ -297,7 +322,7 @@ mod tests {
             protected_paths: vec![config],
             ..SandboxSpec::default()
         };
-        let plan = plan_mounts(&spec).unwrap();
+        let plan = plan_mounts(&spec, Vec::new()).unwrap();
         assert!(
             plan.protected_dirs
                 .contains(&home.join("dotfiles/config/terok-clearance"))
@@ -306,24 +331,54 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_masked_and_directories_emptied() {
+    fn directories_are_emptied_but_not_through_a_link() {
         let here = tempfile::tempdir().unwrap();
         let here = here.path().canonicalize().unwrap();
-        let socket = here.join("engine.sock");
-        let listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        let shared = here.join("shared");
+        let [shared, home, planted] = ["shared", "home", "planted"].map(|name| here.join(name));
         fs::create_dir(&shared).unwrap();
         set_mode(&shared, 0o1777).unwrap();
+        fs::create_dir(&home).unwrap();
+        std::os::unix::fs::symlink(&home, &planted).unwrap();
         let spec = SandboxSpec {
-            masked_paths: vec![shared.clone()],
+            tmpfs_paths: vec![shared.clone(), planted],
             ..SandboxSpec::default()
         };
-        let plan = plan_mounts(&spec).unwrap();
-        assert!(
-            plan.masked_files.contains(&socket),
-            "found without being listed"
-        );
+        let plan = plan_mounts(&spec, Vec::new()).unwrap();
         assert!(plan.tmpfs_dirs.contains(&(shared, 0o1777)));
-        drop(listening);
+        let emptied = plan.tmpfs_dirs.iter().map(|(path, _)| path);
+        assert!(!emptied.into_iter().any(|path| *path == home));
+        assert!(!plan.masked_files.contains(&home));
+    }
+
+    #[test]
+    fn only_a_socket_can_be_shared() {
+        let here = tempfile::tempdir().unwrap();
+        let [socket, file] = ["socket", "file"].map(|name| here.path().join(name));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        fs::write(&file, "").unwrap();
+        assert_eq!(
+            open_shared_socket(&socket).unwrap().path,
+            socket.canonicalize().unwrap()
+        );
+        let errno = |path: &Path| open_shared_socket(path).unwrap_err().raw_os_error();
+        assert_eq!(errno(&file), Some(libc::ENOTSOCK));
+        assert_eq!(errno(here.path()), Some(libc::ENOTSOCK));
+        assert_eq!(errno(&here.path().join("missing")), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn the_part_of_run_with_the_working_directory_is_kept() {
+        let mounts = mountinfo::parse(
+            "20 1 0:20 / / rw - ext4 d rw\n\
+             21 20 0:21 / /run rw - tmpfs t rw\n\
+             22 21 8:1 / /run/media/op/disk rw - ext4 e rw\n",
+        );
+        for (directory, expected) in [("/", None), ("/usr", None), ("/run", None)] {
+            assert_eq!(
+                find_kept_working_dir(Path::new(directory), &mounts),
+                expected,
+                "{directory}"
+            );
+        }
     }
 }

@@ -20,7 +20,7 @@ use rustix::mount::{
 };
 
 use super::init_channel::InitFault;
-use super::mount_plan::{MountPlan, set_mode};
+use super::mount_plan::{MountPlan, SharedSocket, set_mode};
 use crate::sys::restrict_mount;
 
 /// Builds the complete view.
@@ -45,23 +45,15 @@ pub(crate) fn build_mounts(
         .iter()
         .filter_map(|path| Some((path, clone_mount_tree(path, "")?)));
     let kept: Vec<_> = kept.collect();
+    let sockets = plan
+        .shared_sockets
+        .iter()
+        .filter_map(|SharedSocket { path, .. }| Some((path, clone_mount_tree(path, "")?)));
+    let sockets: Vec<_> = sockets.collect();
 
     mount_dev(&nodes)?;
     mount_proc()?;
     mount_sys(cgroups)?;
-    for path in &plan.pinned_dirs {
-        mount_bind_recursive(path, path)
-            .map_err(InitFault::at_step(format!("pinning {}", path.display())))?;
-    }
-    for path in &plan.protected_dirs {
-        mount_tmpfs(path, 0o500, MountFlags::RDONLY).map_err(hide_fault(path))?;
-    }
-    for (path, mode) in &plan.tmpfs_dirs {
-        ignore_missing(mount_tmpfs(path, *mode, MountFlags::empty())).map_err(hide_fault(path))?;
-    }
-    for path in &plan.masked_files {
-        mask_file(path)?;
-    }
     for path in &plan.fresh_dirs {
         mount_tmpfs(path, 0o755, MountFlags::empty()).map_err(hide_fault(path))?;
         let lock = path.join("lock");
@@ -72,8 +64,37 @@ pub(crate) fn build_mounts(
         create_directory(path)?;
         attach_mount_tree(&tree, path)?;
     }
+    for path in &plan.pinned_dirs {
+        mount_bind_recursive(path, path)
+            .map_err(InitFault::at_step(format!("pinning {}", path.display())))?;
+    }
+    for path in &plan.protected_dirs {
+        mount_tmpfs(path, 0o500, MountFlags::empty()).map_err(hide_fault(path))?;
+    }
+    for (path, mode) in &plan.tmpfs_dirs {
+        ignore_missing(mount_tmpfs(path, *mode, MountFlags::empty())).map_err(hide_fault(path))?;
+    }
+    for path in &plan.masked_files {
+        mask_file(path)?;
+    }
+    for (path, tree) in sockets {
+        show_socket(path, &tree)?;
+    }
+    for path in &plan.protected_dirs {
+        restrict_at(path, MOUNT_ATTR_RDONLY, false)?;
+    }
     write_resolv_conf(plan, resolvers, search_domains)?;
     write_hosts()
+}
+
+/// Shows a socket in a directory that was replaced; elsewhere it is in its place.
+fn show_socket(path: &Path, tree: &OwnedFd) -> Result<(), InitFault> {
+    if path.exists() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), create_directory)?;
+    File::create(path).map_err(InitFault::at_step(format!("creating {}", path.display())))?;
+    attach_mount_tree(tree, path)
 }
 
 /// The device files that programs expect. None gives access to a device.

@@ -50,8 +50,16 @@ pub(super) struct WorkloadLauncher<'a> {
 
 impl WorkloadLauncher<'_> {
     /// Becomes the workload. Returns only on failure.
-    pub(super) fn exec_workload(&self) -> InitReport {
-        if let Err(fault) = self.prepare_process() {
+    ///
+    /// `hand_over` gives the descriptor of the filter to the init process.
+    pub(super) fn exec_workload(
+        &self,
+        hand_over: impl FnOnce(&OwnedFd) -> Result<(), InitFault>,
+    ) -> InitReport {
+        let prepared = self
+            .prepare_process()
+            .and_then(|listener| hand_over(&listener));
+        if let Err(fault) = prepared {
             return InitReport::Failed(fault);
         }
         // `exec` also restores the default action of SIGPIPE.
@@ -68,7 +76,8 @@ impl WorkloadLauncher<'_> {
         InitReport::NotExecuted(error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
-    fn prepare_process(&self) -> Result<(), InitFault> {
+    /// Returns the descriptor of the filter.
+    fn prepare_process(&self) -> Result<OwnedFd, InitFault> {
         match self.terminal {
             Some((slave, terminal)) => {
                 attach_terminal(slave, terminal)

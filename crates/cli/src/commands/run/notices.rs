@@ -2,7 +2,7 @@
 //! The texts of the messages of `run`.
 
 use runner::{EgressNotice, PopupSource, PublishedPort, RunNotice, RunReporter};
-use terok_clearance::error_chain;
+use terok_clearance::{DisplayText, error_chain};
 
 use super::summary;
 use crate::StandardStreams;
@@ -23,6 +23,14 @@ impl RunReporter for TerminalReporter {
                 let how = describe_answering(*popups, *has_screen);
                 format!("only what --allow names is open; {how}")
             }
+            RunNotice::SharedSocket(path) if self.json => {
+                return Some(serde_json::json!({"step": "shared", "socket": path}).to_string());
+            }
+            RunNotice::SharedSocket(_) if self.quiet => return None,
+            RunNotice::SharedSocket(path) => format!(
+                "the command can use {}; the program behind it acts outside of the sandbox",
+                DisplayText::new(&path.to_string_lossy())
+            ),
             RunNotice::Published(port) if self.json => return Some(json_published(port)),
             // A port that the operator does not know is more than a message.
             RunNotice::Published(port) if self.quiet && !port.is_chosen => return None,
