@@ -2,6 +2,7 @@
 //! The environment of a command, its exit status, and the absence of leftovers.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use super::user::{as_everybody, told};
@@ -183,5 +184,52 @@ fn the_end_of_the_supervisor_is_the_end_of_the_sandbox() {
         // The workload holds the other end of the pipe, so its end is the end of the file.
         line.clear();
         assert_eq!(output.read_line(&mut line).unwrap(), 0, "{line}");
+    });
+}
+
+#[test]
+fn a_working_directory_below_run_is_there() {
+    as_everybody(|user| {
+        let made = tempfile::Builder::new().prefix("terok-").tempdir_in("/run");
+        let Ok(made) = made else {
+            return; // root's alone
+        };
+        let work = made.path().join("disk/work");
+        std::fs::create_dir_all(&work).unwrap();
+        std::fs::write(work.join("file"), "here").unwrap();
+        let open = std::fs::Permissions::from_mode(0o777);
+        for path in [made.path(), &made.path().join("disk"), &work] {
+            std::fs::set_permissions(path, open.clone()).unwrap();
+        }
+        let output = user
+            .run(&[
+                "--network",
+                "none",
+                "--",
+                "sh",
+                "-c",
+                "cat file; echo x >new; ls -A /run",
+            ])
+            .current_dir(&work)
+            .output()
+            .unwrap();
+        let said = told(&output);
+        assert!(output.status.success() && said.contains("here"), "{said}");
+        assert!(work.join("new").exists());
+        assert!(!said.contains("\nuser"), "{said}");
+    });
+}
+
+#[test]
+fn a_socket_with_a_line_break_in_its_path_hides_no_file() {
+    as_everybody(|user| {
+        // The second line of its path is that of a program.
+        let place = user.directory("place");
+        let place = place.join("x\n");
+        std::fs::create_dir_all(place.join("usr/bin")).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(place.join("usr/bin/env")).unwrap();
+        let output = user.inside("/usr/bin/env true");
+        assert!(output.status.success(), "{}", told(&output));
+        drop(listener);
     });
 }

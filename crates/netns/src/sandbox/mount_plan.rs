@@ -101,11 +101,16 @@ pub(crate) fn plan_mounts(
         plan.fresh_dirs.push(var_run.to_owned());
     }
     let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+    let real = |path: &PathBuf| path.canonicalize().ok();
+    let kept_working_dir = real(&spec.workload.directory).and_then(|directory| {
+        let protected: Vec<_> = spec.protected_paths.iter().filter_map(real).collect();
+        find_kept_working_dir(&directory, &protected, &mounts)
+    });
     plan.kept_paths = KEPT_RUN_PATHS
         .into_iter()
         .map(PathBuf::from)
         .filter(|path| path.exists())
-        .chain(find_kept_working_dir(&spec.workload.directory, &mounts))
+        .chain(kept_working_dir)
         .collect();
     plan.resolv_conf = find_resolv_conf();
 
@@ -246,26 +251,33 @@ fn find_resolv_conf() -> Option<PathBuf> {
 }
 
 /// Returns the part of `/run` to keep for a working directory there: its mount, such as a disk
-/// below `/run/media`, else the directory alone. `None` for a working directory elsewhere, and for
-/// one whose sight would show the state of running services.
-fn find_kept_working_dir(directory: &Path, mounts: &[MountinfoEntry]) -> Option<PathBuf> {
-    let real = directory.canonicalize().ok()?;
-    let below = real.strip_prefix(RUN_DIR).ok()?;
+/// below `/run/media`, else the directory alone. `None` for a working directory elsewhere, for one
+/// whose sight would show the state of running services, and within protected directories.
+fn find_kept_working_dir(
+    directory: &Path,
+    protected: &[PathBuf],
+    mounts: &[MountinfoEntry],
+) -> Option<PathBuf> {
+    let names: Vec<_> = directory.strip_prefix(RUN_DIR).ok()?.iter().collect();
+    let is_of_all = match names.as_slice() {
+        [] => true,
+        [first, rest @ ..] => *first == "user" && rest.len() < 2,
+    };
+    let is_near = |path: &PathBuf| directory.starts_with(path) || path.starts_with(directory);
+    if is_of_all || protected.iter().any(is_near) {
+        return None;
+    }
     let holds = mounts
         .iter()
-        .filter(|mount| real.starts_with(&mount.mount_point));
-    let holder = holds.max_by_key(|mount| mount.mount_point.components().count());
-    match holder.filter(|mount| mount.fs_type != "tmpfs") {
-        Some(disk) if disk.mount_point.starts_with(RUN_DIR) => Some(disk.mount_point.clone()),
-        // `/run` itself, `/run/user`, a runtime directory, the directory of a service.
-        _ if below.components().count() < MIN_KEPT_COMPONENTS => None,
-        _ => Some(real),
-    }
+        .filter(|mount| directory.starts_with(&mount.mount_point));
+    let holder = holds.max_by_key(|mount| mount.mount_point.components().count())?;
+    let is_disk = holder.fs_type != "tmpfs" && holder.mount_point.starts_with(RUN_DIR);
+    Some(if is_disk && holder.mount_point != Path::new(RUN_DIR) {
+        holder.mount_point.clone()
+    } else {
+        directory.to_owned()
+    })
 }
-
-/// Names below `/run` in the path of a directory that is not a service's or user's own:
-/// `/run/user/1000/work`.
-const MIN_KEPT_COMPONENTS: usize = 3;
 
 /// Opens a socket to share; `ENOTSOCK` for another file.
 pub(crate) fn open_shared_socket(path: &Path) -> io::Result<SharedSocket> {
@@ -373,10 +385,24 @@ mod tests {
              21 20 0:21 / /run rw - tmpfs t rw\n\
              22 21 8:1 / /run/media/op/disk rw - ext4 e rw\n",
         );
-        for (directory, expected) in [("/", None), ("/usr", None), ("/run", None)] {
+        let protected = [PathBuf::from("/run/user/1/own"), PathBuf::from("/run/own")];
+        for (directory, expected) in [
+            ("/", None),
+            ("/usr", None),
+            ("/run", None),
+            ("/run/user", None),
+            ("/run/user/1", None),
+            ("/run/own", None),
+            ("/run/own/below", None),
+            ("/run/user/1/work", Some("/run/user/1/work")),
+            ("/run/media", Some("/run/media")),
+            ("/run/media/op", Some("/run/media/op")),
+            ("/run/media/op/disk", Some("/run/media/op/disk")),
+            ("/run/media/op/disk/a/b", Some("/run/media/op/disk")),
+        ] {
             assert_eq!(
-                find_kept_working_dir(Path::new(directory), &mounts),
-                expected,
+                find_kept_working_dir(Path::new(directory), &protected, &mounts),
+                expected.map(PathBuf::from),
                 "{directory}"
             );
         }

@@ -17,8 +17,7 @@ pub(super) struct SocketPath {
     pub(super) path: Vec<u8>,
 }
 
-/// Links that lead to the descriptors of whoever follows them: of the broker instead of the
-/// caller.
+/// Links to the descriptors of the process that follows them: here the broker, not the caller.
 const DESCRIPTOR_DIRECTORIES: [&[u8]; 3] =
     [b"/proc/self/fd/", b"/proc/thread-self/fd/", b"/dev/fd/"];
 
