@@ -30,8 +30,21 @@ const ECHO: &str = "dialed: UDP echo";
 const LOOKUP: &str = "dialed: lookup of an unasked name";
 const RUN_TRUE: &str = "dialed: run -- true";
 const MEMORY: &str = "dialed: supervisor";
-const ROWS: [&str; 10] = [
-    CONNECT, ANSWER, PACKET, UPLOAD, DOWNLOAD, ECHO, LOOKUP, RUN_TRUE, MEMORY, FLOOD,
+const OWN_UNIX: &str = "dialed: connect to a unix socket inside";
+const OWN_LOOPBACK: &str = "dialed: connect to a server inside";
+const ROWS: [&str; 12] = [
+    OWN_UNIX,
+    OWN_LOOPBACK,
+    CONNECT,
+    ANSWER,
+    PACKET,
+    UPLOAD,
+    DOWNLOAD,
+    ECHO,
+    LOOKUP,
+    RUN_TRUE,
+    MEMORY,
+    FLOOD,
 ];
 
 /// Rounds in which the sandbox and the floor alternate.
@@ -63,6 +76,7 @@ pub(crate) fn measure(report: &BenchReport) -> anyhow::Result<()> {
 pub(crate) fn measure_in_namespace(report: &BenchReport, part: usize) -> anyhow::Result<()> {
     set_up_route()?;
     raise_fd_limit();
+    measure_own_sockets(report, part)?;
     measure_traffic(report, part)?;
     measure_questions(report, part)?;
     measure_bulk(report, part)?;
@@ -92,6 +106,35 @@ fn print_percentiles(
             )
         });
     }
+}
+
+/// Measures connections within the sandbox, which its first process makes for the command.
+fn measure_own_sockets(report: &BenchReport, part: usize) -> anyhow::Result<()> {
+    let rows = [
+        (OWN_UNIX, "connect-own-unix"),
+        (OWN_LOOPBACK, "connect-own-loopback"),
+    ];
+    if !rows.iter().any(|(name, _)| report.includes(name)) {
+        return Ok(());
+    }
+    let mut sandbox = MeasuredRun::start(&[])?;
+    let mut straight = ProbeProcess::start_straight()?;
+    for (name, verb) in rows {
+        if !report.includes(name) {
+            continue;
+        }
+        let command = format!("{verb} {}", 5000 / part / ROUNDS);
+        // The first round is not counted.
+        sandbox.probe.measure(&command)?;
+        straight.measure(&command)?;
+        let (mut ours, mut floor) = (LatencySamples::default(), LatencySamples::default());
+        for _ in 0..ROUNDS {
+            sandbox.probe.sample(&command, &mut ours)?;
+            straight.sample(&command, &mut floor)?;
+        }
+        print_percentiles(report, name, &mut ours, &mut floor, BenchGoal::None);
+    }
+    Ok(())
 }
 
 /// Measures new connections and datagrams to allowed destinations.

@@ -5,7 +5,10 @@
 
 use std::fs;
 use std::io::{BufRead as _, Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{
+    Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket,
+};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -36,6 +39,8 @@ pub(crate) fn serve() -> anyhow::Result<()> {
             ["connect", host, port, count] => {
                 measure_connects(resolve(host, port)?, count.parse()?)?
             }
+            ["connect-own-unix", count] => measure_own_unix(count.parse()?)?,
+            ["connect-own-loopback", count] => measure_own_loopback(count.parse()?)?,
             ["timed-connect", host, port] => time_connect(resolve(host, port)?)?,
             ["upload", host, port, bytes] => measure_upload(resolve(host, port)?, bytes.parse()?)?,
             ["download", host, port] => measure_download(resolve(host, port)?)?,
@@ -104,6 +109,36 @@ fn measure_connects(dest: SocketAddr, count: u32) -> anyhow::Result<Vec<u64>> {
             let took = clock.elapsed();
             connected.context("connecting")?;
             Ok(to_ns(took))
+        })
+        .collect()
+}
+
+/// Connects to a unix socket of this process, in a directory of its own.
+fn measure_own_unix(count: u32) -> anyhow::Result<Vec<u64>> {
+    let directory = tempfile::tempdir().context("making a directory")?;
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).context("listening at a path")?;
+    (0..count)
+        .map(|_| {
+            let clock = SpanTimer::start();
+            let connected = UnixStream::connect(&path);
+            let took = clock.elapsed();
+            connected.context("connecting to a path")?;
+            listener.accept().context("accepting a connection")?;
+            Ok(to_ns(took))
+        })
+        .collect()
+}
+
+/// Connects to a port of this process, on loopback.
+fn measure_own_loopback(count: u32) -> anyhow::Result<Vec<u64>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening")?;
+    let dest = listener.local_addr().context("finding the own port")?;
+    (0..count)
+        .map(|_| {
+            let took = measure_connects(dest, 1)?;
+            listener.accept().context("accepting a connection")?;
+            took.into_iter().next().context("nothing was measured")
         })
         .collect()
 }

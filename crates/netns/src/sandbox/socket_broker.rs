@@ -27,9 +27,9 @@ use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, openat};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, socket_cookie, socket_domain, socket_timeout, socket_type};
 use rustix::net::{AddressFamily, SocketType};
-use rustix::process::umask;
+use rustix::process::{Resource, getrlimit, umask};
 
-use self::bound_files::{BoundFiles, FileId};
+use self::bound_files::{BoundFiles, FileId, MAX_BOUND_FILES};
 use self::call_address::{SocketPath, encode_socket_path, parse_socket_path};
 use self::caller::{
     CallerDirectories, CallingThread, OwnContext, ThreadStatus, errno_of, require_inside,
@@ -92,7 +92,7 @@ impl SocketBroker {
         Ok(Self {
             listener,
             own: OwnContext::current()?,
-            files: BoundFiles::new(handed_in)?,
+            files: BoundFiles::new(handed_in, max_bound_files())?,
             waiting: WaitingConnects::new()?,
             recent: RecentOutcomes::default(),
         })
@@ -407,6 +407,12 @@ impl ConnectSocket {
             is_unix: domain == AddressFamily::UNIX,
         }
     }
+}
+
+/// Returns the number of files to keep: the other half of the open files is for the calls.
+fn max_bound_files() -> usize {
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(open_files / 2).map_or(MAX_BOUND_FILES, |half| half.min(MAX_BOUND_FILES))
 }
 
 fn is_readable(fd: BorrowedFd<'_>) -> bool {

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
-/// Maximum socket files bound inside that are kept. The oldest one is given up for a new one.
-const MAX_BOUND_FILES: usize = 16_384;
+/// Maximum socket files bound inside that are kept, where the limit of open files permits it. The
+/// oldest one is given up for a new one.
+pub(super) const MAX_BOUND_FILES: usize = 16_384;
 /// Files kept before the first look for removed ones.
 const MIN_PRUNED_FILES: usize = 64;
 
@@ -31,6 +32,7 @@ pub(super) struct BoundFiles {
     inside: HashMap<FileId, BoundFile>,
     next_sequence: u64,
     prune_at: usize,
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -40,15 +42,19 @@ struct BoundFile {
 }
 
 impl BoundFiles {
-    /// Returns the set of the sockets that the operator handed in.
-    pub(super) fn new(handed_in: impl IntoIterator<Item = OwnedFd>) -> Result<Self, Errno> {
+    /// Returns the set of the sockets that the operator handed in. At most `limit` others are kept.
+    pub(super) fn new(
+        handed_in: impl IntoIterator<Item = OwnedFd>,
+        limit: usize,
+    ) -> Result<Self, Errno> {
         let files = handed_in.into_iter();
         let files = files.map(|file| Ok((FileId::of_socket(&file)?, file)));
         Ok(Self {
             handed_in: files.collect::<Result<_, Errno>>()?,
             inside: HashMap::new(),
             next_sequence: 0,
-            prune_at: MIN_PRUNED_FILES,
+            prune_at: MIN_PRUNED_FILES.min(limit),
+            limit,
         })
     }
 
@@ -58,7 +64,7 @@ impl BoundFiles {
         if self.inside.len() >= self.prune_at {
             self.prune();
         }
-        if self.inside.len() >= MAX_BOUND_FILES {
+        if self.inside.len() >= self.limit {
             let oldest = self.inside.iter().min_by_key(|(_, file)| file.sequence);
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
                 self.inside.remove(&oldest);
@@ -83,7 +89,7 @@ impl BoundFiles {
         self.inside
             .retain(|_, bound| fstat(bound.file.as_fd()).is_ok_and(|about| about.st_nlink > 0));
         let room = self.inside.len().saturating_mul(2);
-        self.prune_at = room.clamp(MIN_PRUNED_FILES, MAX_BOUND_FILES);
+        self.prune_at = room.max(MIN_PRUNED_FILES).min(self.limit);
     }
 }
 
@@ -119,7 +125,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let [known, other, given] = ["known", "other", "given"].map(|name| home.path().join(name));
         let _listeners = [&known, &other, &given].map(|path| UnixListener::bind(path).unwrap());
-        let mut files = BoundFiles::new([open(&given)]).unwrap();
+        let mut files = BoundFiles::new([open(&given)], MAX_BOUND_FILES).unwrap();
         files.insert(open(&known)).unwrap();
         let linked = home.path().join("linked");
         std::fs::hard_link(&known, &linked).unwrap();
@@ -138,9 +144,27 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_file_is_given_up_at_the_limit() {
+        let home = tempfile::tempdir().unwrap();
+        let mut files = BoundFiles::new([], 3).unwrap();
+        let ids: Vec<_> = (0..5)
+            .map(|number| {
+                let path = home.path().join(number.to_string());
+                drop(UnixListener::bind(&path).unwrap());
+                let file = open(&path);
+                let id = FileId::of_socket(&file).unwrap();
+                files.insert(file).unwrap();
+                id
+            })
+            .collect();
+        let kept: Vec<_> = ids.iter().map(|id| files.path_of(*id).is_some()).collect();
+        assert_eq!(kept, [false, false, true, true, true]);
+    }
+
+    #[test]
     fn removed_files_are_dropped_and_no_number_is_used_twice_before() {
         let home = tempfile::tempdir().unwrap();
-        let mut files = BoundFiles::new([]).unwrap();
+        let mut files = BoundFiles::new([], MAX_BOUND_FILES).unwrap();
         for number in 0..1000 {
             let path = home.path().join(number.to_string());
             drop(UnixListener::bind(&path).unwrap());
