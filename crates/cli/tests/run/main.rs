@@ -22,6 +22,7 @@ mod lab;
 mod machine;
 mod network;
 mod operator;
+mod peers;
 mod publish;
 mod real_clients;
 mod terminal;
