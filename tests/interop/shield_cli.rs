@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
-use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{Container, Rootless, Running, Side, Stack};
 

@@ -8,6 +8,7 @@
 )]
 
 mod behaviour;
+mod budgets;
 mod console;
 mod dialed_failures;
 mod dialed_hold;
@@ -20,11 +21,13 @@ mod escape;
 mod kernel;
 mod lab;
 mod machine;
+mod nested;
 mod network;
 mod operator;
 mod peers;
 mod publish;
 mod real_clients;
+mod root_owned;
 mod terminal;
 mod user;
 mod whole_screen;
